@@ -1,0 +1,83 @@
+"""Stages in this process, one after another: for a debugger, and where no Ray is installed."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from cluster.resources import Capacity, Listener, On, Resources
+
+Config = TypeVar("Config")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class InlineWorker:
+    """The one worker of this process: rank 0 of 1, on the CPU."""
+
+    rank = 0
+    world_size = 1
+    device = "cpu"
+
+    def __init__(self, threads: int, listener: Listener) -> None:
+        self.threads = threads
+        self._listener = listener
+
+    def advance(self, amount: float) -> None:
+        self._listener.advance(amount)
+
+    def note(self, text: str) -> None:
+        self._listener.note(text)
+
+
+class InlineOn:
+    """``On`` without processes. ``resources`` is what was asked for; one worker of it runs."""
+
+    def __init__(self, resources: Resources, listener: Listener) -> None:
+        self._resources = resources
+        self._listener = listener
+
+    @property
+    def resources(self) -> Resources:
+        return self._resources
+
+    def map(
+        self,
+        open_worker: Callable[[Config, InlineWorker], Callable[[Item], Result]],
+        config: Config,
+        items: Sequence[Item],
+    ) -> Iterator[tuple[int, Result]]:
+        """Do the items in their order. ``open_worker`` runs once, and not at all where there are no items."""
+        if not items:
+            return
+        do = open_worker(config, self._worker())
+        for index, item in enumerate(items):
+            yield index, do(item)
+
+    def train(self, loop: Callable[[Config, InlineWorker], Result], config: Config) -> Result:
+        """Run ``loop`` in a world of one."""
+        return loop(config, self._worker())
+
+    def expect(self, total: float, unit: str) -> None:
+        self._listener.expect(total, unit)
+
+    def log(self, line: str) -> None:
+        self._listener.log(line)
+
+    def _worker(self) -> InlineWorker:
+        return InlineWorker(self._resources.cpus_per_worker, self._listener)
+
+
+class Inline:
+    """This process as a ``Place``. It has no GPU, whatever the machine has: a debugger wants the CPU."""
+
+    concurrent = False
+
+    def capacity(self) -> Capacity:
+        cpus = float(os.cpu_count() or 1)
+        return Capacity(cpus=cpus, gpus=0.0, nodes=1, most_cpus=cpus, most_gpus=0.0)
+
+    def on(self, resources: Resources, listener: Listener) -> On:
+        return InlineOn(resources, listener)
+
+    def close(self) -> None:
+        """Nothing runs here between calls."""

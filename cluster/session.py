@@ -1,0 +1,236 @@
+"""Ray as a place for stages: one we start on this machine for ourselves, or one that runs already.
+
+A Ray of our own listens on loopback, with token authentication on. Nothing of Ray comes to the
+terminal: what its driver side has to say goes to the log given, the rest into Ray's session directory.
+Ray is imported when a session opens, so that planning does without it.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cluster.ledger import Amount, Ledger
+from cluster.resources import Capacity, Listener, On, Resources, Worker
+
+Config = TypeVar("Config")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+OBJECT_STORE_BYTES = 200_000_000
+"""Room for what goes through Ray's object store, which is next to nothing: stages write files."""
+IDLE_SECONDS = 60.0
+"""How long seats and groups stay without work."""
+REACH_SECONDS = 5.0
+"""How long an address may take to answer."""
+PULSE = 0.3
+"""Seconds between two looks at the workers' progress."""
+
+
+class Session:
+    """A ``Place`` over Ray. One a process at a time, as Ray has it."""
+
+    concurrent = True
+
+    def __init__(self, started: bool) -> None:
+        """Use ``Session.open``. Ray is connected; ``started`` says that it is ours to stop."""
+        import ray
+
+        from cluster.patience import Gate
+        from cluster.progress import Board, Feed
+        from cluster.shards import Desk
+
+        self._started = started
+        self._storage = tempfile.mkdtemp(prefix="stillhouse-train-")
+        board = ray.remote(Board).options(num_cpus=0).remote()
+        self._desk = Desk(Ledger(_total, time.monotonic), Gate(), Feed(board), board)
+        self._ended = threading.Event()
+        self._pulse = threading.Thread(target=self._beat, daemon=True, name="session")
+        self._pulse.start()
+
+    @classmethod
+    def open(cls, address: str | None, log: Path) -> "Session":
+        """Start a Ray here (address None), or attach to one: ``host:port``, or ``auto`` for this machine's.
+
+        Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
+        """
+        if address is None:
+            _start(log)
+        else:
+            _attach(address, log)
+        return cls(started=address is None)
+
+    def capacity(self) -> Capacity:
+        """All nodes there are, and what an autoscaler may add where it says so."""
+        import ray
+
+        with self._desk.gate.passing():
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            most = _autoscaler_nodes()
+        cpus, gpus = ([float(node.get(kind, 0.0)) for node in nodes] for kind in ("CPU", "GPU"))
+        return Capacity(
+            cpus=max(sum(cpus), sum(count * node.get("CPU", 0.0) for count, node in most)),
+            gpus=max(sum(gpus), sum(count * node.get("GPU", 0.0) for count, node in most)),
+            nodes=max(len(nodes), sum(count for count, _ in most)),
+            most_cpus=max(cpus + [node.get("CPU", 0.0) for _, node in most]),
+            most_gpus=max(gpus + [node.get("GPU", 0.0) for _, node in most]),
+        )
+
+    def on(self, resources: Resources, listener: Listener) -> On:
+        return SessionOn(self._desk, self._storage, resources, listener)
+
+    def release(self) -> None:
+        """End the seats and groups that are idle, now and not after their time."""
+        with self._desk.gate.passing():
+            self._desk.ledger.expire(0.0)
+
+    def close(self) -> None:
+        """End all actors; stop Ray if it is ours, leave it if it is not."""
+        import ray
+
+        if not self._desk.gate.close():
+            return
+        self._ended.set()
+        self._desk.ledger.close()
+        self._pulse.join()
+        self._desk.gate.wait_until_empty(10.0)
+        ray.kill(self._desk.board)
+        ray.shutdown()
+        shutil.rmtree(self._storage, ignore_errors=True)
+
+    def _beat(self) -> None:
+        """Pass on progress, and end what has been idle too long."""
+        from cluster.resources import Closed
+
+        while not self._ended.wait(PULSE):
+            with contextlib.suppress(Closed), self._desk.gate.passing():
+                self._desk.feed.poll()
+                self._desk.ledger.expire(IDLE_SECONDS)
+
+
+class SessionOn:
+    """``On`` over a session, for one stage."""
+
+    def __init__(self, desk: Any, storage: str, resources: Resources, listener: Listener) -> None:
+        self._desk = desk
+        self._storage = storage
+        self._resources = resources
+        self._listener = listener
+
+    @property
+    def resources(self) -> Resources:
+        return self._resources
+
+    def map(
+        self,
+        open_worker: Callable[[Config, Worker], Callable[[Item], Result]],
+        config: Config,
+        items: Sequence[Item],
+    ) -> Iterator[tuple[int, Result]]:
+        from cluster.shards import map_items
+
+        return map_items(self._desk, open_worker, config, items, self._resources, self._listener)
+
+    def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
+        from cluster.training import train_in_group
+
+        return train_in_group(self._desk, self._storage, loop, config, self._resources, self._listener)
+
+    def expect(self, total: float, unit: str) -> None:
+        self._listener.expect(total, unit)
+
+    def log(self, line: str) -> None:
+        self._listener.log(line)
+
+
+def _start(log: Path) -> None:
+    """A Ray of our own. A token of the user's is used if there is one; else this process makes one up."""
+    os.environ.pop("RAY_AUTH_MODE", None)  # unset, a new local Ray turns tokens on by itself
+    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if not named and not (Path.home() / ".ray" / "auth_token").exists():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # training is what the machine is asked for
+    with _import_path():
+        _connect(log, address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+
+
+def _attach(address: str, log: Path) -> None:
+    _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "5")  # tries, a second or two each
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    try:
+        _connect(log, address=address)
+    except Exception as error:  # Ray raises many kinds here, and all mean that we are not connected
+        reason = str(error).strip().splitlines()[-1]
+        raise ConnectionError(f"address: {address} does not take us: {reason}") from error
+
+
+def _connect(log: Path, **options: Any) -> None:
+    """``ray.init`` with Ray's loggers writing to ``log``: warnings, and worse."""
+    import ray
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    _divert("ray._private", handler)  # what speaks while Ray starts, which takes all handlers off "ray"
+    ray.init(configure_logging=False, log_to_driver=False, **options)
+    _divert("ray", handler)
+
+
+def _divert(name: str, handler: logging.Handler) -> None:
+    logger = logging.getLogger(name)
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+
+
+def _reach(address: str) -> None:
+    """Fail early, and without Ray's own retries, where nobody listens."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise ConnectionError(f"address: {address} is not host:port of a Ray head node, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(f"address: {address} cannot be reached: {error}; is a Ray head node running there?") from error
+
+
+@contextlib.contextmanager
+def _import_path() -> Iterator[None]:
+    """Workers started within import from where this process does."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _total() -> Amount:
+    import ray
+
+    total = ray.cluster_resources()
+    return Amount(total.get("CPU", 0.0), total.get("GPU", 0.0), total.get("memory", 0.0))
+
+
+def _autoscaler_nodes() -> list[tuple[int, dict[str, float]]]:
+    """(most nodes, resources of one) for each group the cluster's autoscaler may grow, where it says."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = [] if config is None else config.node_group_configs
+    return [(group.max_count, dict(group.resources)) for group in groups if group.max_count > 0]

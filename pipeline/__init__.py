@@ -1,0 +1,1 @@
+"""In what order, and whether at all: recipes, graph, plan, artifacts, runner, report, command line."""

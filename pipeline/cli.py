@@ -1,0 +1,182 @@
+"""The command line: what a user types, and what comes back.
+
+Exit codes: 0 done; 1 some stage failed; 2 the request is wrong; 130 after Ctrl-C. Ray, torch and whatever
+else is heavy is imported only by what needs it.
+"""
+
+import json
+import os
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import RequestError
+
+app = typer.Typer(
+    name="stillhouse",
+    help="Compress fine-tuned language encoders: run the teacher once, distil students from what it said.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+StorageUrl = Annotated[
+    str | None, typer.Option("--storage", metavar="URL", help="Where artifacts lie; the recipe's word by default.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of the recipe. Repeatable.")
+]
+StageName = Annotated[
+    str | None, typer.Option("--stage", metavar="NAME[@task]", help="Build this stage, and what depends on it, anew.")
+]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the hub again which commits names mean.")]
+
+
+class PlanFormat(StrEnum):
+    table = "table"
+    json = "json"
+
+
+class ReportFormat(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+    html = "html"
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    stage: StageName = None,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="RAY", help="A running Ray: host:port, or auto.")
+    ] = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Run in this process, one stage at a time, without Ray.")
+    ] = False,
+    refresh: Refresh = False,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Build what the recipe asks for and is not there yet, then print the results."""
+    from pipeline.commands import Request, run_recipe
+
+    raise typer.Exit(run_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), address, inline))
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    format: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.table,
+    stage: StageName = None,
+    refresh: Refresh = False,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Say what would be reused and what would be built, why, and how large it is. Runs nothing."""
+    from pipeline.commands import Request, plan_recipe
+
+    plan_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), format.value)
+
+
+@app.command()
+def report(
+    recipe: RecipeFile,
+    format: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = ReportFormat.table,
+    out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Write to a file instead.")] = None,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Print the scores of what has been built."""
+    from pipeline.commands import Request, report_recipe
+
+    report_recipe(Request(recipe, tuple(set_ or ()), storage, False, None), format.value, out)
+
+
+@app.command()
+def show(
+    target: Annotated[
+        str, typer.Argument(metavar="PATH|KEY", help="An artifact's directory, its record, or the start of its key.")
+    ],
+    storage: StorageUrl = None,
+) -> None:
+    """Show an artifact: what it is, of what it was made, what is in it."""
+    from pipeline.show import show_artifact
+
+    show_artifact(target, Path(storage or "runs"), Console())
+
+
+@app.command()
+def methods() -> None:
+    """List the methods: paper, what each needs of the teacher, defaults."""
+    from pipeline.methods import METHODS
+
+    console = Console()
+    for method in METHODS:
+        console.print(f"[bold]{method.name}[/bold]  {method.title}", highlight=False)
+        console.print(f"  paper     {method.paper}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  needs     {method.needs}", highlight=False)
+        console.print(
+            f"  defaults  {json.dumps(method.method.model_dump(mode='json'))}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        console.print(f"  {method.about}\n", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks: columns, labels, metrics, splits."""
+    from stages.tasks import BUILT_IN
+
+    table = Table(header_style="bold")
+    for head in ("task", "text", "labels", "metrics (headline first)", "dev", "test"):
+        table.add_column(head)
+    for task in BUILT_IN.values():
+        labels = ", ".join(task.labels) if task.labels else "a number"
+        table.add_row(
+            task.name,
+            ", ".join(task.text),
+            labels,
+            ", ".join(task.metrics),
+            ", ".join(task.dev_splits),
+            ", ".join(task.test),
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def main() -> NoReturn:
+    """The program. A wrong request is one line on stderr and exit code 2."""
+    # OpenMP threads that spin while they wait make a busy machine ten times slower. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except RequestError as error:
+        print(f"stillhouse: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stillhouse: stopped; the next run goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _interrupt(_signum: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

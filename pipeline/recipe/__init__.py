@@ -1,0 +1,40 @@
+"""The recipe: a YAML file -> frozen values. The only place where a recipe is parsed.
+
+``load`` reads a file, ``parse`` a document that is already read. Both return a ``Recipe`` in which short
+forms are written out and overrides are merged, or raise a RequestError of one line.
+"""
+
+from pipeline.recipe.reading import load, parse
+from pipeline.recipe.values import (
+    STAGES,
+    TEACHER,
+    Data,
+    FreshConfig,
+    Limits,
+    MethodUse,
+    ModelNode,
+    Recipe,
+    ResourceBlock,
+    Store,
+    Student,
+    TaskRecipe,
+    Teacher,
+)
+
+__all__ = [
+    "STAGES",
+    "TEACHER",
+    "Data",
+    "FreshConfig",
+    "Limits",
+    "MethodUse",
+    "ModelNode",
+    "Recipe",
+    "ResourceBlock",
+    "Store",
+    "Student",
+    "TaskRecipe",
+    "Teacher",
+    "load",
+    "parse",
+]

@@ -1,0 +1,152 @@
+"""What several keys say together, and what several tasks do: all that can be known to be wrong before planning.
+
+A PlacedError's place is in the file as merged for the task, with a number for each item of what may be a list.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from pipeline.recipe.complaints import ABSENT, Place, PlacedError, unknown
+from pipeline.recipe.values import TEACHER, ModelNode, Student, TaskRecipe
+from stages.specs import Annealing, Method, OnePhase, Smoothed, Train
+from stages.tasks import Task
+
+
+def check_task(recipe: TaskRecipe) -> None:
+    """Raise the first PlacedError about one task."""
+    _labels_are_distinct("student", [student.label for student in recipe.students])
+    _labels_are_distinct("method", [use.label for use in recipe.methods])
+    _nobody_is_called_teacher(recipe)
+    _nobody_teaches_itself(recipe)
+    for place, method, train in _trained(recipe):
+        _method_fits(place, method, recipe.task)
+        _phases_fit(place, method, train)
+    _best_epoch_can_be_selected(recipe)
+
+
+def _trained(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Train]]:
+    for index, use in enumerate(recipe.methods):
+        yield ("method", index), use.method, use.train
+    for name, node in recipe.models.items():
+        yield ("models", name), node.method, node.train
+
+
+def _labels_are_distinct(what: str, labels: Sequence[str]) -> None:
+    for index, label in enumerate(labels):
+        first = labels.index(label)
+        if first < index:
+            raise PlacedError(
+                (what, index, "label"), label, f"is the label of {what}.{first} too; give one of them another"
+            )
+
+
+def _nobody_is_called_teacher(recipe: TaskRecipe) -> None:
+    for index, use in enumerate(recipe.methods):
+        if use.label == TEACHER:
+            raise PlacedError(
+                ("method", index, "label"), TEACHER, "is what reports call the teacher itself; choose another"
+            )
+    if TEACHER in recipe.models:
+        raise PlacedError(("models", TEACHER), ABSENT, "is the name of the teacher itself; choose another")
+
+
+def _nobody_teaches_itself(recipe: TaskRecipe) -> None:
+    for name, node in recipe.models.items():
+        circle = _circle(name, recipe.models)
+        if circle:
+            right = f"runs in a circle ({' <- '.join(circle)}); let one of them be taught by {TEACHER}"
+            raise PlacedError(("models", name, "taught_by"), node.taught_by, right)
+
+
+def _circle(name: str, models: Mapping[str, ModelNode]) -> Sequence[str]:
+    """Who teaches ``name``, who teaches that one, and so on until somebody comes again; empty if nobody does."""
+    chain = [name]
+    while (teacher := models[chain[-1]].taught_by) in models:
+        assert teacher is not None
+        if teacher in chain:
+            return (*chain, teacher)
+        chain.append(teacher)
+    return ()
+
+
+def _method_fits(place: Place, method: Method, task: Task) -> None:
+    if isinstance(method.targets, Smoothed):
+        _smoothing_fits(place, method.targets, task)
+    if isinstance(method.training, OnePhase) and not method.needs_teacher and method.training != OnePhase():
+        right = "temperature and teacher_weight mean nothing without a teacher; leave them out, or use targets: teacher"
+        raise PlacedError((*place, "training"), ABSENT, right)
+
+
+def _smoothing_fits(place: Place, targets: Smoothed, task: Task) -> None:
+    if task.labels is None:
+        right = f"label smoothing cannot be defined for {task.name}, a regression; give {task.name} its own list of "
+        raise PlacedError(place, ABSENT, f"{right}methods: overrides: {{{task.name}: {{method: [...]}}}}")
+    given = targets.distribution
+    if given is None:
+        return
+    if len(given) != task.outputs or min(given) < 0 or not math.isclose(sum(given), 1, abs_tol=1e-6):
+        right = f"must be {task.outputs} shares that sum to 1, one for each label of {task.name}"
+        raise PlacedError((*place, "targets", "distribution"), list(given), right)
+
+
+def _phases_fit(place: Place, method: Method, train: Train) -> None:
+    if isinstance(method.training, Annealing) and train.epochs < 2:
+        raise PlacedError(place, ABSENT, f"annealing has two phases and needs at least 2 epochs; it has {train.epochs}")
+
+
+def _best_epoch_can_be_selected(recipe: TaskRecipe) -> None:
+    finetune = recipe.teacher.finetune
+    trained = [train for _, _, train in _trained(recipe)] + ([] if finetune is None else [finetune])
+    if recipe.data.holdout == 0 and any(train.select == "holdout" for train in trained):
+        right = "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev"
+        raise PlacedError(("data", "holdout"), 0, right)
+
+
+def check_equal_steps(recipe: TaskRecipe) -> None:
+    """Methods are compared at equal student steps: refuse one that would take others than the rest."""
+    steps = [(use.train.epochs, use.train.batch_size) for use in recipe.methods]
+    if len(set(steps)) < 2:
+        return
+    usual = (recipe.train.epochs, recipe.train.batch_size)
+    index = next(place for place, there in enumerate(steps) if there != usual)
+    own, other = steps[index], next(place for place, there in enumerate(steps) if there != steps[index])
+    right = (
+        f"{own[0]} epochs of batches of {own[1]}, but {recipe.methods[other].label} takes {steps[other][0]} of "
+        f"{steps[other][1]}; compare methods at equal steps, or say equal_steps: false"
+    )
+    raise PlacedError(("method", index, "train"), ABSENT, right)
+
+
+def check_starts(recipe: TaskRecipe, tasks: Mapping[str, TaskRecipe]) -> None:
+    """Raise where a student starts from another task's that this recipe does not train."""
+    for index, student in enumerate(recipe.students):
+        if student.start is None:
+            continue
+        place, others = ("student", index, "start"), [name for name in tasks if name != recipe.task.name]
+        if student.start not in others:
+            raise unknown(place, student.start, "other task of this recipe", others)
+        _source_trains_it(place, student, recipe, tasks[student.start])
+        _ends_somewhere(place, student, recipe.task.name, tasks)
+
+
+def _source_trains_it(place: Place, student: Student, recipe: TaskRecipe, source: TaskRecipe) -> None:
+    wanted: tuple[tuple[str, set[str], set[str]], ...] = (
+        ("student", {student.label}, {other.label for other in source.students}),
+        ("method", {use.label for use in recipe.methods}, {use.label for use in source.methods}),
+        ("seed", set(map(str, recipe.seeds)), set(map(str, source.seeds))),
+    )
+    for what, needed, there in wanted:
+        if needed - there:
+            right = f"has no {what} {', '.join(sorted(needed - there))}, from which {recipe.task.name} would start"
+            raise PlacedError(place, student.start, right)
+
+
+def _ends_somewhere(place: Place, student: Student, task: str, tasks: Mapping[str, TaskRecipe]) -> None:
+    chain, current = [task], student.start
+    while current is not None:
+        chain.append(current)
+        if current in chain[:-1]:
+            raise PlacedError(
+                place, student.start, f"runs in a circle ({' <- '.join(chain)}); let one of them start by itself"
+            )
+        current = next((other.start for other in tasks[current].students if other.label == student.label), None)

@@ -1,0 +1,148 @@
+"""A recipe file, merged for one task -> that task's values: short forms written out, defaults filled in.
+
+A PlacedError's place is in the merged file, with a number for each item of what may be a list.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+from pipeline.recipe.complaints import ABSENT, PlacedError, unknown
+from pipeline.recipe.frozen import FrozenMapping
+from pipeline.recipe.grammar import RecipeFile, StoreBlock, TeacherBlock
+from pipeline.recipe.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, StudentBlock
+from pipeline.recipe.points import point
+from pipeline.recipe.shapes import Block
+from pipeline.recipe.tasks import data_of, task_of
+from pipeline.recipe.values import TEACHER, FreshConfig, MethodUse, ModelNode, Store, Student, TaskRecipe, Teacher
+from stages.specs import Method, Train
+from stages.tasks import Task
+
+STARTS = ("model", "from_teacher", "config")
+
+
+def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
+    """The values of the task at ``index`` of ``file.task``, in a file whose overrides for it are merged."""
+    block = file.task[index]
+    with within("task", index):
+        task = task_of(block)
+    return TaskRecipe(
+        task=task,
+        files=None if block.files is None else FrozenMapping(block.files),
+        data=data_of(file.data, block, task),
+        teacher=_teacher(file.teacher, task),
+        store=_store(file.store),
+        students=tuple(_student(student, place) for place, student in enumerate(file.student)),
+        methods=tuple(_method(method, place, file) for place, method in enumerate(file.method)),
+        models=FrozenMapping({name: _model(name, model, file) for name, model in file.models.items()}),
+        train=_train(file.train),
+        max_length=file.train.max_length,
+        seeds=file.seeds,
+    )
+
+
+@contextmanager
+def within(*place: str | int) -> Iterator[None]:
+    """PlacedErrors of what is done inside are about a part that lies at ``place``."""
+    try:
+        yield
+    except PlacedError as inner:
+        raise inner.below(place) from inner.__cause__
+
+
+def _teacher(block: TeacherBlock, task: Task) -> Teacher:
+    if block.labels is not None:
+        _labels_fit(block, block.labels, task)
+    finetune = None if block.finetune is None else _train(block.finetune)
+    return Teacher(model=block.model, finetune=finetune, labels=block.labels)
+
+
+def _labels_fit(block: TeacherBlock, labels: tuple[str, ...], task: Task) -> None:
+    place = ("teacher", "labels")
+    if block.finetune is not None:
+        raise PlacedError(place, ABSENT, "is for a model that is fine-tuned already; leave out labels or finetune")
+    if task.labels is None:
+        raise PlacedError(place, ABSENT, f"{task.name} is a regression and has no labels; leave it out")
+    if sorted(labels) != sorted(task.labels):
+        right = f"must be the labels of {task.name} in the order of the model's outputs: {', '.join(task.labels)}"
+        raise PlacedError(place, list(labels), right)
+
+
+def _store(block: StoreBlock) -> Store:
+    """Layers in rising order: a store of the same layers is the same store."""
+    layers = block.layers if block.layers == "all" else tuple(sorted(block.layers))
+    return Store(pooling=block.pooling, layers=layers, precision=block.precision)
+
+
+def _train(*blocks: OptimisationBlock | None) -> Train:
+    """Each block over those before it; what none of them gives has the default."""
+    given: dict[str, object] = {}
+    for block in blocks:
+        given.update(block.given() if block is not None else {})
+    given.pop("max_length", None)
+    return Train.model_validate(given)
+
+
+def _student(block: StudentBlock, index: int) -> Student:
+    with within("student", index):
+        return _start(block, block.label or _derived_label(block), block.start)
+
+
+def _start(block: StartBlock, label: str, start: str | None) -> Student:
+    given = [name for name in STARTS if getattr(block, name) is not None]
+    if len(given) != 1:
+        found = "none of them is given" if not given else f"{' and '.join(given)} are given"
+        raise PlacedError((), ABSENT, f"needs exactly one of model, from_teacher and config; {found}")
+    config = None if block.config is None else _fresh(block.config.model, block.config.changes)
+    return Student(label=label, model=block.model, from_teacher=block.from_teacher, config=config, start=start)
+
+
+def _fresh(model: str, changes: Mapping[str, int | float | str | bool]) -> FreshConfig:
+    return FreshConfig(model=model, changes=tuple(sorted(changes.items())))
+
+
+def _derived_label(block: StartBlock) -> str:
+    if block.from_teacher is not None:
+        return "-".join(("layers", *map(str, block.from_teacher)))[:80]
+    if block.config is not None:
+        return f"fresh-{_last_part(block.config.model)}"[:80]
+    return _last_part(block.model or "")
+
+
+def _last_part(model: str) -> str:
+    """The last part of a model's name or path, as a label."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(model).name).strip("-.")[:80] or "student"
+
+
+def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
+    with within("method", index):
+        method = point(block)
+        _teacher_is_known(block.taught_by, method, file.models)
+        train = _train(file.train, block.train)
+        return MethodUse(
+            label=block.label or block.use, method=method, taught_by=block.taught_by or TEACHER, train=train
+        )
+
+
+def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode:
+    with within("models", name):
+        with within("method"):
+            method = point(block.method)
+        _teacher_is_known(block.taught_by, method, file.models)
+        return ModelNode(
+            name=name,
+            student=_start(block, name, None),
+            method=method,
+            taught_by=(block.taught_by or TEACHER) if method.needs_teacher else None,
+            train=_train(file.train, block.train),
+        )
+
+
+def _teacher_is_known(taught_by: str | None, method: Method, models: Mapping[str, Block]) -> None:
+    if taught_by is None:
+        return
+    if not method.needs_teacher:
+        raise PlacedError(("taught_by",), taught_by, "but this method needs no teacher; leave it out")
+    if taught_by != TEACHER and taught_by not in models:
+        raise unknown(("taught_by",), taught_by, "model of this recipe", [TEACHER, *models])

@@ -1,0 +1,130 @@
+"""The blocks of a recipe file that say who learns, from what and how: students, methods, further models, ``train``."""
+
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict
+
+from pipeline.methods import METHODS
+from pipeline.recipe.shapes import Axis, Block, Label, Layers, Loose, Name, Number, Seed, Text, Whole, key
+
+
+class OptimisationBlock(Block):
+    """The keys of `train` without `max_length`."""
+
+    elsewhere = MappingProxyType(
+        {
+            "seed": "students are trained with each of the recipe's seeds: [...]",
+            "max_length": "it is one for the whole recipe, under its own train",
+        }
+    )
+    epochs: Whole = key("Passes over train.", 20, 3, ge=1)
+    learning_rate: Number = key("The peak learning rate.", 2.0e-5, 5.0e-5, gt=0.0)
+    batch_size: Whole = key("Rows a step, over all workers together.", 16, 32, ge=1)
+    warmup: Number = key("Share of the steps in which the rate rises from 0.", 0.1, 0.06, ge=0.0, lt=1.0)
+    weight_decay: Number = key("Weight decay; biases and layer norms have none.", 0.0, 0.01, ge=0.0)
+    max_grad_norm: Number = key("Gradients of a larger norm are scaled down to it.", 5.0, 1.0, gt=0.0)
+    precision: Literal["float32", "bfloat16"] = key("`bfloat16` trains under autocast.", "bfloat16", "float32")
+    select: Literal["holdout", "dev"] = key(
+        "The split on which the best epoch is selected: the held-out slice of train, or dev (then dev scores are those "
+        "of a selected epoch).",
+        "dev",
+        "holdout",
+    )
+
+
+class TrainBlock(OptimisationBlock):
+    """How students are trained: AdamW, linear warm-up, then linear decay to 0, and clipping."""
+
+    max_length: Whole = key("Tokens a row at most, for teacher and students alike.", 64, 128, ge=4)
+
+
+class SeededBlock(OptimisationBlock):
+    """The keys of `train` without `max_length`, and a seed."""
+
+    seed: Seed = key("Seed of the head's weights, of dropout and of the order of rows.", 1, 0)
+
+
+class ConfigBlock(Block):
+    """A fresh model. Every key beside `model` is a field of that model's configuration with its new value."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, str | int | float | bool]
+
+    model: Text = key(
+        "The model whose configuration and tokenizer are taken, without its weights.", "bert-base-uncased"
+    )
+
+    @property
+    def changes(self) -> dict[str, str | int | float | bool]:
+        """The fields to change."""
+        return dict(self.__pydantic_extra__)
+
+
+class StartBlock(Block):
+    """Exactly one of `model`, `from_teacher` and `config`."""
+
+    model: Text | None = key(
+        "Start from this pretrained model: a directory, or a name on the hub.", "distilroberta-base", None
+    )
+    from_teacher: Layers | None = key(
+        "Start from these layers of the teacher (0 is the first), with its embeddings.", [0, 2, 4], None
+    )
+    config: ConfigBlock | None = key(
+        "Start from random weights.", {"model": "bert-base-uncased", "num_hidden_layers": 2, "hidden_size": 128}, None
+    )
+
+
+class StudentBlock(StartBlock):
+    """A student. It needs exactly one of `model`, `from_teacher` and `config`."""
+
+    label: Label | None = key(
+        "Names it in reports and files. Left out: the last part of `model`; `layers-0-2-4`; `fresh-` and the last part "
+        "of `config.model`.",
+        "six",
+        None,
+    )
+    start: Name | None = key(
+        "Another task of this recipe: train on from that task's student of the same label, method and seed. "
+        "It makes sense under `overrides`.",
+        "mnli",
+        None,
+    )
+
+
+class PointBlock(Block):
+    """A method's name, or a named method and what differs from it on the axes."""
+
+    short = "use"
+    use: Text = key("The method to begin with.", "annealing-kd", enum=[named.name for named in METHODS])
+    targets: Annotated[Loose, Axis("targets")] | None = key(
+        "What the student is shown.", {"kind": "smoothed", "epsilon": 0.2}, None
+    )
+    training: Annotated[Loose, Axis("training")] | None = key(
+        "How it is trained on that.", {"max_temperature": 10}, None
+    )
+    data: Annotated[Loose, Axis("data")] | None = key("Rows beside the task's own.", {"kind": "original"}, None)
+    structure: Annotated[Loose, Axis("structure")] | None = key("The layers that are matched.", "none", None)
+
+
+class MethodBlock(PointBlock):
+    """A method, and what differs from its defaults."""
+
+    label: Label | None = key("Names it in reports and files. Left out: `use`.", "annealing-10", None)
+    train: OptimisationBlock | None = key(
+        "What differs from the recipe's `train`, for this method alone.", {"learning_rate": 1.0e-4}, None
+    )
+    taught_by: Name | None = key(
+        "Who teaches: `teacher`, or a name in `models`. `teacher`, where left out.", "assistant", None
+    )
+
+
+class ModelBlock(StartBlock):
+    """A further model of the graph, such as a teaching assistant. It needs exactly one of `model`, `from_teacher`
+    and `config`."""
+
+    method: PointBlock = key("A method's name, or a block with `use` and axes.", "vanilla-kd")
+    taught_by: Name | None = key("`teacher`, or another name in `models`. `teacher`, where left out.", "teacher", None)
+    train: SeededBlock | None = key(
+        "What differs from the recipe's `train`, and its own seed.", {"epochs": 10, "seed": 1}, None
+    )

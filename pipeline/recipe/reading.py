@@ -1,0 +1,102 @@
+"""From a recipe file to a ``Recipe``: read, set, merge, judge, expand, check. What is wrong ends as one line."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.errors import RequestError
+from pipeline.recipe import checks
+from pipeline.recipe.complaints import PlacedError, complaint, unknown
+from pipeline.recipe.document import Tree, plain, read, with_sets, without_nulls
+from pipeline.recipe.expand import task_recipe
+from pipeline.recipe.frozen import FrozenMapping
+from pipeline.recipe.grammar import RecipeFile
+from pipeline.recipe.overrides import in_file, merged_for
+from pipeline.recipe.values import STAGES, Limits, Recipe, ResourceBlock, TaskRecipe
+
+
+def load(path: Path, sets: Sequence[str] = (), storage: str | None = None) -> Recipe:
+    """The recipe in a YAML file.
+
+    ``sets`` are changes ``a.b=c``, made before anything is judged; ``storage`` takes the place of the
+    recipe's. RequestError, of one line that begins with the path, for all that is wrong.
+    """
+    tree = read(path)
+    try:
+        recipe = parse(tree, sets, storage)
+    except RequestError as error:
+        if str(error).startswith("--set"):
+            raise
+        raise RequestError(f"{path}: {error}") from error
+    return recipe.model_copy(update={"source_path": path})
+
+
+def parse(document: object, sets: Sequence[str] = (), storage: str | None = None) -> Recipe:
+    """The recipe in a document of blocks, lists and scalars, as a YAML reader makes it."""
+    tree = with_sets(plain(document), sets)
+    if storage is not None and isinstance(tree, dict):
+        tree = {**tree, "storage": storage}
+    try:
+        return _recipe(tree)
+    except PlacedError as error:
+        raise RequestError(error.line()) from error
+
+
+def _recipe(tree: Tree) -> Recipe:
+    if not isinstance(tree, dict):
+        raise PlacedError((), tree, "must be a block of keys: name, task, teacher, student, method and more")
+    file = _judged(tree)
+    return Recipe(
+        name=file.name,
+        storage=file.storage,
+        tasks=tuple(_tasks(file, tree)),
+        resources=FrozenMapping({stage: ResourceBlock(**getattr(file.resources, stage).given()) for stage in STAGES}),
+        limits=Limits(store_bytes=file.limits.store_bytes),
+    )
+
+
+def _judged(tree: dict[str, Tree]) -> RecipeFile:
+    """The file, each key judged by itself."""
+    written = without_nulls(tree)
+    try:
+        return RecipeFile.model_validate(written)
+    except ValidationError as error:
+        raise complaint(error, written) from error
+
+
+def _tasks(file: RecipeFile, tree: dict[str, Tree]) -> Sequence[TaskRecipe]:
+    names = [block.name for block in file.task]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise PlacedError(("task", index), name, "stands twice in the recipe; keep one of them")
+    for name in file.overrides:
+        if name not in names:
+            raise unknown(("overrides", name), name, "task of this recipe", names)
+    recipes = [_task(index, name, tree) for index, name in enumerate(names)]
+    known = dict(zip(names, recipes, strict=True))
+    for name, recipe in known.items():
+        with _places_in_file(tree, name):
+            checks.check_task(recipe)
+            checks.check_starts(recipe, known)
+            if file.equal_steps:
+                checks.check_equal_steps(recipe)
+    return recipes
+
+
+def _task(index: int, name: str, tree: dict[str, Tree]) -> TaskRecipe:
+    overrides = tree.get("overrides")
+    changes = overrides.get(name) if isinstance(overrides, dict) else None
+    with _places_in_file(tree, name):
+        file = _judged(merged_for(tree, changes if isinstance(changes, dict) else {}))
+        return task_recipe(file, index)
+
+
+@contextmanager
+def _places_in_file(tree: dict[str, Tree], task: str) -> Iterator[None]:
+    """PlacedErrors of what is done inside, about the tree merged for ``task``, get their place in the file."""
+    try:
+        yield
+    except PlacedError as error:
+        raise PlacedError(in_file(error.place, tree, task), error.value, error.right) from error

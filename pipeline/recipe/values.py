@@ -1,0 +1,134 @@
+"""What a recipe says, with every short form written out and every override merged.
+
+These are the values that the rest of the pipeline works from. Nothing later looks at the file.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.recipe.frozen import FrozenMapping
+from stages.specs import Frozen, Generated, Method, Train
+from stages.tasks import Task
+
+STAGES = ("corpus", "finetune", "teach", "distil", "evaluate")
+"""The stages that ``resources`` may speak of."""
+
+TEACHER = "teacher"
+"""Who teaches unless a method says otherwise; also the teacher's method in a report."""
+
+
+class Data(Frozen):
+    """Where rows come from: ``hub``, ``generated``, or a folder. A task with ``files`` has them from there instead."""
+
+    source: str = "hub"
+    train_rows: int | None = None
+    eval_rows: int | None = None
+    sample_seed: int = 0
+    holdout: float = 0.1
+    generated: Generated = Generated()
+
+
+class Teacher(Frozen):
+    """``finetune`` is None for a teacher that is fine-tuned already; only then may ``labels`` be given.
+
+    ``labels[i]`` is the task's label that output i of such a teacher means.
+    """
+
+    model: str
+    finetune: Train | None = None
+    labels: tuple[str, ...] | None = None
+
+
+class Store(Frozen):
+    """What the teacher-output store holds beside the logits. ``layers`` are in rising order; 0 is the embeddings."""
+
+    pooling: Literal["mean", "cls"] = "mean"
+    layers: Literal["all"] | tuple[int, ...] = "all"
+    precision: Literal["float16", "float32"] = "float16"
+
+
+class FreshConfig(Frozen):
+    """Random weights from the configuration of ``model`` with ``changes``, which are sorted by name."""
+
+    model: str
+    changes: tuple[tuple[str, int | float | str | bool], ...] = ()
+
+
+class Student(Frozen):
+    """Exactly one of ``model``, ``from_teacher`` (0-based layers) and ``config`` is given.
+
+    ``start`` names another task of the recipe: training starts from that task's student of the same
+    label, method and seed.
+    """
+
+    label: str
+    model: str | None = None
+    from_teacher: tuple[int, ...] | None = None
+    config: FreshConfig | None = None
+    start: str | None = None
+
+
+class MethodUse(Frozen):
+    """A method as this task uses it. ``taught_by`` is ``teacher`` or a name in the task's ``models``.
+
+    ``train.seed`` is 0: the seeds are the task's.
+    """
+
+    label: str
+    method: Method
+    taught_by: str = TEACHER
+    train: Train = Train()
+
+
+class ModelNode(Frozen):
+    """A further model of the graph. ``taught_by`` is None where its method needs no teacher."""
+
+    name: str
+    student: Student
+    method: Method
+    taught_by: str | None = None
+    train: Train = Train()
+
+
+class TaskRecipe(Frozen):
+    """All that one task of the recipe takes. ``files`` maps split -> path; None where ``data`` says the source."""
+
+    task: Task
+    files: FrozenMapping[str] | None = None
+    data: Data = Data()
+    teacher: Teacher
+    store: Store = Store()
+    students: tuple[Student, ...] = Field(min_length=1)
+    methods: tuple[MethodUse, ...] = Field(min_length=1)
+    models: FrozenMapping[ModelNode] = FrozenMapping()
+    train: Train = Train()
+    max_length: int = 128
+    seeds: tuple[int, ...] = (0,)
+
+
+class ResourceBlock(Frozen):
+    """What a stage gets; None leaves it to the runner. ``memory_per_worker`` is in bytes."""
+
+    workers: int | None = None
+    cpus_per_worker: int | None = None
+    gpus_per_worker: float | None = None
+    memory_per_worker: int | None = None
+
+
+class Limits(Frozen):
+    """What a run may not exceed. ``store_bytes`` bounds the teacher-output stores of the recipe together."""
+
+    store_bytes: int | None = None
+
+
+class Recipe(Frozen):
+    """A batch: tasks in the order of the file. ``resources`` has every stage of ``STAGES``."""
+
+    name: str
+    storage: str = "runs"
+    tasks: tuple[TaskRecipe, ...] = Field(min_length=1)
+    resources: FrozenMapping[ResourceBlock]
+    limits: Limits = Limits()
+    source_path: Path | None = None

@@ -1,0 +1,342 @@
+"""Carry a plan out: independent nodes side by side within what the place holds, failures kept to what
+depends on them.
+
+The runner alone knows of keys, leases and records; a stage gets directories and ``on``. A node that
+another run is building is waited for, and its artifact taken.
+"""
+
+import importlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cluster.resources import Capacity, Place, Resources
+from pipeline.artifact import Record, artifact_path, commit, describe, find, sweep, withdraw
+from pipeline.errors import RequestError
+from pipeline.fingerprint import plain
+from pipeline.graph import Edge, Graph, Node
+from pipeline.host import code_version, hardware
+from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release
+from pipeline.planner import Plan, Step, name_path
+from pipeline.view import View
+from stages.specs import TeachSpec
+
+HEARTBEAT = 5.0
+POLL = 0.2
+ROLES = ("corpus", "finetune", "teach", "distil", "evaluate")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a node has no artifact. ``blocked_by`` names the failed node that it needs."""
+
+    node: Node
+    message: str
+    blocked_by: str = ""
+
+
+@dataclass
+class Outcome:
+    """What a run came to: records by key, failures by key."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a run works: its storage, its recipe's name, its places, what each node gets of them, its view."""
+
+    storage: Path
+    recipe: str
+    place: Place
+    resources: Callable[[Node], Resources]
+    view: View
+    store_limit: int | None = None
+    clock: Callable[[], float] = time.time
+
+
+def check_resources(graph: Graph, resources: Callable[[Node], Resources], capacity: Capacity) -> None:
+    """Refuse what the place can never give, before any work."""
+    for node in graph.nodes:
+        wanted = resources(node)
+        for amount, there, unit in ((wanted.cpus, capacity.cpus, "CPUs"), (wanted.gpus, capacity.gpus, "GPUs")):
+            if amount > there:
+                raise RequestError(
+                    f"resources.{node.role}: {wanted.workers} workers need {amount:g} {unit}, the cluster has {there:g}; "
+                    "ask for less"
+                )
+        if wanted.cpus_per_worker > capacity.most_cpus:
+            raise RequestError(
+                f"resources.{node.role}.cpus_per_worker: {wanted.cpus_per_worker}, the largest node has "
+                f"{capacity.most_cpus:g}; ask for less"
+            )
+
+
+def run(plan: Plan, site: Site) -> Outcome:
+    """Build what the plan says. Raises KeyboardInterrupt after letting go of every lease."""
+    outcome = Outcome({step.node.key: step.record for step in plan.steps if step.record is not None})
+    for step in plan.steps:
+        if step.node.key in plan.forced:
+            withdraw(site.storage, step.node.spec.stage, step.node.key)
+    work = Work(plan, site, outcome)
+    with heartbeat(work):
+        try:
+            work.run()
+        except BaseException:
+            # Ends the stages that are still running: their threads get an exception and let go of their leases.
+            work.stop()
+            raise
+        finally:
+            work.join()
+    return outcome
+
+
+def remember_names(graph: Graph, outcome: Outcome, storage: Path, recipe: str) -> None:
+    """Note which key stands under each node's name, so that the next plan can say what changed."""
+    for node in graph.nodes:
+        path = name_path(storage, recipe, node)
+        if node.key in outcome.records and (not path.exists() or path.read_text("utf-8") != node.key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(node.key, "utf-8")
+
+
+class Work:
+    """A plan while it is carried out."""
+
+    def __init__(self, plan: Plan, site: Site, outcome: Outcome) -> None:
+        self.site = site
+        self.outcome = outcome
+        # Stage by stage rather than task by task: workers of one kind are started once and used by all.
+        ordered = sorted(plan.builds, key=lambda step: ROLES.index(step.node.role))
+        self.waiting = {step.node.key: step for step in ordered}
+        self.running: dict[Future[Record], tuple[Step, Resources]] = {}
+        self.attempts: dict[str, Attempt] = {}
+        self.watch: Watch = {}
+        self.lock = threading.Lock()
+        self.stopping = False
+        self.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="stage")
+        self.code = code_version()
+
+    def run(self) -> None:
+        while self.waiting or self.running:
+            self._block()
+            started = self._start_ready()
+            self._settle(0.0 if started else POLL)
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.site.place.close()
+
+    def join(self) -> None:
+        self.pool.shutdown(wait=True)
+
+    def _block(self) -> None:
+        """Give up nodes that need one which failed."""
+        for key, step in list(self.waiting.items()):
+            for source in step.node.sources:
+                failed = self.outcome.failures.get(source.key)
+                if failed and key in self.waiting:
+                    cause = failed.blocked_by or failed.node.name
+                    self._fail(step, Failure(step.node, f"not run: {cause} failed", cause))
+
+    def _fail(self, step: Step, failure: Failure) -> None:
+        self.waiting.pop(step.node.key, None)
+        self.outcome.failures[step.node.key] = failure
+        self.site.view.failed(step.node, failure.message, bool(failure.blocked_by))
+
+    def _start_ready(self) -> bool:
+        """Start every node whose inputs are there, which fits beside what runs, and which nobody else builds."""
+        started = False
+        for key, step in list(self.waiting.items()):
+            if any(source.key not in self.outcome.records for source in step.node.sources):
+                continue
+            wanted = self.site.resources(step.node)
+            if not self._fits(wanted):
+                continue
+            started = self._start(key, step, wanted) or started
+        return started
+
+    def _fits(self, wanted: Resources) -> bool:
+        if not self.running:
+            return True
+        capacity = self.site.place.capacity()
+        cpus = sum(used.cpus for _, used in self.running.values()) + wanted.cpus
+        gpus = sum(used.gpus for _, used in self.running.values()) + wanted.gpus
+        return self.site.place.concurrent and cpus <= capacity.cpus and gpus <= capacity.gpus
+
+    def _start(self, key: str, step: Step, wanted: Resources) -> bool:
+        """Take the record if there is one by now, else claim and start. False if another run holds it."""
+        node = step.node
+        if self._take_if_there(key, step):
+            return True
+        claimed = claim(self.site.storage, node.spec.stage, key, self.watch, self.site.clock)
+        if isinstance(claimed, Held):
+            self.site.view.held(node, claimed.owner)
+            return False
+        if self._take_if_there(key, step):
+            shutil.rmtree(claimed.home, ignore_errors=True)
+            return True
+        del self.waiting[key]
+        with self.lock:
+            self.attempts[key] = claimed
+        self.site.view.started(node)
+        if self.site.place.concurrent:
+            future = self.pool.submit(self._build, step, claimed, wanted)
+        else:
+            future = _done(lambda: self._build(step, claimed, wanted))
+        self.running[future] = (step, wanted)
+        return True
+
+    def _take_if_there(self, key: str, step: Step) -> bool:
+        record = find(self.site.storage, step.node.spec.stage, key)
+        if record is None:
+            return False
+        del self.waiting[key]
+        self.outcome.records[key] = record
+        self.site.view.taken(step.node)
+        return True
+
+    def _settle(self, timeout: float) -> None:
+        """Take in what has ended."""
+        if not self.running:
+            time.sleep(timeout)
+            return
+        done, _ = wait(list(self.running), timeout=timeout, return_when=FIRST_COMPLETED)
+        for future in done:
+            step, _ = self.running.pop(future)
+            error = future.exception()
+            if error is None:
+                self.outcome.records[step.node.key] = future.result()
+                self.site.view.finished(step.node, future.result())
+            elif isinstance(error, Exception):
+                log = self.site.view.keep_traceback(step.node, error)
+                self._fail(step, Failure(step.node, f"{_line(error)} (log: {log})"))
+            else:
+                raise error
+
+    def _build(self, step: Step, attempt: Attempt, wanted: Resources) -> Record:
+        """Run the stage in its work directory and commit what it left."""
+        node, site = step.node, self.site
+        try:
+            self._check_limit(node)
+            began = time.monotonic()
+            write_lineage(node, site.recipe, attempt.out)
+            module = importlib.import_module(f"stages.{node.spec.stage}")
+            stage = getattr(module, node.spec.stage)
+            on = site.place.on(wanted, site.view.listener(node))
+            facts = stage(node.spec, self._inputs(node), attempt.out, on)
+            record = Record(
+                stage=node.spec.stage,
+                version=node.spec.version,
+                key=node.key,
+                name=node.name,
+                recipe=site.recipe,
+                spec=plain(node.spec),
+                inputs=node.input_keys,
+                attempt=attempt.name,
+                files=describe(attempt.out),
+                facts=facts,
+                code=self.code,
+                workers=wanted.workers,
+                threads=wanted.cpus_per_worker,
+                seconds=round(time.monotonic() - began, 3),
+                committed=datetime.now(UTC).isoformat(timespec="seconds"),
+                hardware=hardware(),
+            )
+            check(attempt)
+            standing = commit(site.storage, attempt.out, record)
+            with self.lock:
+                del self.attempts[node.key]
+            sweep(site.storage, standing)
+            return standing
+        except BaseException:
+            with self.lock:
+                self.attempts.pop(node.key, None)
+            release(attempt)
+            raise
+
+    def _inputs(self, node: Node) -> dict[str, Path]:
+        """Where each input lies."""
+        found = {}
+        for name, given in node.inputs.items():
+            if isinstance(given, Edge):
+                found[name] = artifact_path(self.site.storage, self.outcome.records[given.source.key]) / given.part
+            else:
+                found[name] = given.path
+        return found
+
+    def _check_limit(self, node: Node) -> None:
+        """The store limit again, now that the rows of the corpus are known."""
+        if self.site.store_limit is None or node.spec.stage != "teach" or node.row_bytes is None:
+            return
+        given = node.inputs["corpus"]
+        assert isinstance(given, Edge)
+        assert isinstance(node.spec, TeachSpec)
+        counted = self.outcome.records[given.source.key].facts["rows"]
+        rows = sum(counted[split] for split in node.spec.splits)
+        if rows * node.row_bytes > self.site.store_limit:
+            raise ValueError(
+                f"limits.store_bytes: {node.name} comes to {rows * node.row_bytes:,} bytes, the limit is "
+                f"{self.site.store_limit:,}; keep fewer layers (store.layers) or raise the limit"
+            )
+
+
+def _done(call: Callable[[], Record]) -> "Future[Record]":
+    """What ``call`` gives, as a future, run here and now. KeyboardInterrupt passes through."""
+    future: Future[Record] = Future()
+    try:
+        future.set_result(call())
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
+def _line(error: BaseException) -> str:
+    """An error in one line."""
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+@contextmanager
+def heartbeat(work: Work) -> Iterator[None]:
+    """Give a sign of life for every attempt in hand, from a thread of its own."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(HEARTBEAT):
+            with work.lock:
+                for key, attempt in list(work.attempts.items()):
+                    try:
+                        work.attempts[key] = beat(attempt, work.site.clock)
+                    except (Fenced, OSError) as error:
+                        # The commit checks the fence itself; a disk that is full or gone may come back before that.
+                        work.site.view.warn(f"{attempt.out}: no sign of life given ({_line(error)})")
+
+    thread = threading.Thread(target=keep, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def write_lineage(node: Node, recipe: str, out: Path) -> None:
+    """``lineage.json``, published with the artifact: what it is, and of what it is made."""
+    sources = {
+        name: {"name": given.source.name if isinstance(given, Edge) else given.about, "key": node.input_keys[name]}
+        for name, given in node.inputs.items()
+    }
+    document = {"name": node.name, "stage": node.spec.stage, "key": node.key, "recipe": recipe, "inputs": sources}
+    draft = out / "lineage.json.tmp"
+    draft.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    os.replace(draft, out / "lineage.json")

@@ -1,0 +1,106 @@
+"""``stillhouse show``: an artifact as a person would want to see it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.artifact import Record, artifact_path, read_record, record_path
+from pipeline.errors import RequestError
+
+KEY_DIGITS = 64
+FIRST_ROWS = 5
+
+
+def show_artifact(target: str, storage: Path, console: Console) -> None:
+    """Print the artifact that ``target`` names: a path inside it, or the start of its key in ``storage``."""
+    record, root = locate(target, storage)
+    directory = artifact_path(root, record)
+    console.print(f"[bold]{record.name}[/bold]  {record.stage} version {record.version}", highlight=False)
+    console.print(f"key        {record.key}", highlight=False, soft_wrap=True)
+    console.print(f"files      {directory}", highlight=False, soft_wrap=True)
+    made = f"{record.committed}, {record.seconds:g} s, {record.workers} workers x {record.threads} threads, code {record.code}"
+    console.print(f"made       {made}", highlight=False, soft_wrap=True)
+    hardware = record.hardware
+    console.print(f"on         {hardware.get('processor')}, {hardware.get('cores')} cores", highlight=False)
+    console.print(f"size       {record.bytes:,} bytes in {len(record.files)} files", highlight=False)
+    for name, line in lineage(directory, record):
+        console.print(f"input      {name}: {line}", highlight=False, soft_wrap=True)
+    console.print("\n[bold]spec[/bold]")
+    console.print_json(json.dumps(record.spec))
+    console.print("[bold]facts[/bold]")
+    console.print_json(json.dumps(record.facts))
+    contents(record, directory, console)
+
+
+def locate(target: str, storage: Path) -> tuple[Record, Path]:
+    """The record that ``target`` names, and its storage."""
+    path = Path(target)
+    if path.exists():
+        for folder in (path.absolute(), *path.absolute().parents):
+            record = read_record(folder / "record.json")
+            if record is not None:
+                return record, folder.parent.parent
+        raise RequestError(f"{target}: no record.json here or above; name an artifact's directory or key")
+    found = [entry for stage in _folders(storage) for entry in _folders(stage) if entry.name.startswith(target)]
+    found = [entry for entry in found if (entry / "record.json").exists()]
+    if not found:
+        raise RequestError(
+            f"{target}: neither a path nor the start of a key in {storage}; see stillhouse plan --format json"
+        )
+    if len(found) > 1:
+        raise RequestError(f"{target}: {len(found)} keys in {storage} start so; give more digits")
+    record = read_record(record_path(storage, found[0].parent.name, found[0].name))
+    assert record is not None
+    return record, storage
+
+
+def _folders(directory: Path) -> list[Path]:
+    return [entry for entry in sorted(directory.iterdir()) if entry.is_dir()] if directory.is_dir() else []
+
+
+def lineage(directory: Path, record: Record) -> Iterator[tuple[str, str]]:
+    """(input, where it comes from) of an artifact."""
+    path = directory / "lineage.json"
+    known: dict[str, Any] = json.loads(path.read_text("utf-8"))["inputs"] if path.exists() else {}
+    for name, key in record.inputs.items():
+        yield name, f"{known.get(name, {}).get('name', '')} {key[:12]}".strip()
+
+
+def contents(record: Record, directory: Path, console: Console) -> None:
+    """The files, and the first rows of the first table among them."""
+    table = Table("file", "bytes", header_style="bold")
+    for file in record.files[:20]:
+        table.add_row(file.path, f"{file.size:,}")
+    console.print(table)
+    if len(record.files) > 20:
+        console.print(f"and {len(record.files) - 20} more files")
+    first = next((file.path for file in record.files if file.path.endswith(".parquet")), None)
+    if first is not None:
+        show_rows(directory / first, console)
+
+
+def show_rows(path: Path, console: Console) -> None:
+    """Schema and first rows of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    console.print(f"[bold]{path.name}[/bold]  {file.metadata.num_rows:,} rows", highlight=False)
+    rows = next(file.iter_batches(FIRST_ROWS)).to_pylist() if file.metadata.num_rows else []
+    table = Table("column", "type", *(f"row {i}" for i in range(len(rows))), header_style="bold")
+    for field in file.schema_arrow:
+        table.add_row(field.name, str(field.type), *(_short(row[field.name]) for row in rows))
+    console.print(table)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()[:12]
+    if isinstance(value, list):
+        head = ", ".join(f"{item:.3g}" if isinstance(item, float) else str(item) for item in value[:3])
+        return f"[{head}{', ...' if len(value) > 3 else ''}]"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

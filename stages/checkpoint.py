@@ -1,0 +1,73 @@
+"""A student in the middle of its training, on disk: one file, replaced whole.
+
+Randomness needs no state: every step seeds itself from (seed, phase, epoch, step, rank). What must be
+kept is the model, the optimizer, the position, the best epoch so far and the history.
+"""
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.schedule import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch as the history tells it. ``score`` is the primary metric on the split that selects; ``seconds``
+    the training time so far, in all sittings."""
+
+    phase: str
+    epoch: int
+    loss: float
+    score: float
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """Where a training is. ``best`` holds the weights of the best epoch so far."""
+
+    position: Position = Position()
+    loss: float = 0.0
+    seconds: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+    best: int = -1
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+    """Write the checkpoint, or leave the one before in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".tmp")
+    document = {
+        "position": asdict(progress.position),
+        "loss": progress.loss,
+        "seconds": progress.seconds,
+        "history": [asdict(epoch) for epoch in progress.history],
+        "best": progress.best,
+        "best_weights": progress.best_weights,
+        "model": model,
+        "optimizer": optimizer,
+    }
+    torch.save(document, draft)
+    os.replace(draft, path)
+
+
+def load(path: Path, device: str) -> tuple[Progress, dict[str, Tensor], dict[str, Any]] | None:
+    """What ``save`` wrote: progress, model and optimizer; None where there is no checkpoint."""
+    if not path.exists():
+        return None
+    document = torch.load(path, map_location=device, weights_only=True)
+    progress = Progress(
+        Position(**document["position"]),
+        document["loss"],
+        document["seconds"],
+        [Epoch(**epoch) for epoch in document["history"]],
+        document["best"],
+        {name: value.cpu() for name, value in document["best_weights"].items()},
+    )
+    return progress, document["model"], document["optimizer"]

@@ -1,0 +1,200 @@
+"""A task's rows -> tokenised shards, by split, each row under the key of its texts.
+
+    <split>/part-00000.parquet   index, row_key, label, the text columns, input_ids, and token_type_ids of pairs
+    tokenizer/                   the tokenizer, for whoever reads the tokens
+    corpus.json                  the task, the splits, the tokenizer's digest; written last
+
+Splits are ``train``, ``holdout`` (cut from train, to choose an epoch on), the task's dev splits and its test
+splits. ``index`` is the row's number in the split that it was read from. ``stages/corpus_reader.py`` reads it.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import pyarrow as pa
+
+from cluster.resources import On
+from stages.corpus_reader import META, SCRATCH, TOKENIZER, Role, part_path
+from stages.rows import Columns, SourceRole, generated_columns, read_file, read_hub, read_rows
+from stages.select import cut, dev_rows, duplicates, holdout_rows, sample
+from stages.specs import CorpusSpec, Files, Generated, Hub
+from stages.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
+from stages.tokens import (
+    Item,
+    PartFacts,
+    SaveTokenizer,
+    Tokenize,
+    TokenizerFacts,
+    WritePart,
+    finished_part,
+    leave_rows,
+    open_tokenizer,
+)
+
+PART_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rows of one split of the corpus."""
+
+    role: Role
+    rows: pa.Table
+
+    @property
+    def parts(self) -> int:
+        return -(-len(self.rows) // PART_ROWS)
+
+    def part_rows(self, number: int) -> int:
+        return min(PART_ROWS, len(self.rows) - number * PART_ROWS)
+
+    def part(self, number: int) -> pa.Table:
+        return self.rows.slice(number * PART_ROWS, PART_ROWS)
+
+
+def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, dict[str, int]]:
+    """Read, check, sample, cut and tokenise. Inputs: ``tokenizer``, and ``data/<split>`` for files.
+
+    Goes on from the parts that ``out`` holds. Returns, by split: rows, duplicates (rows whose texts an earlier
+    row has), truncated rows, tokens. ValueError for rows, splits or a tokenizer that cannot be used.
+    """
+    splits = choose(spec, _tables(spec, inputs))
+    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    tokenizer, parts = _tokenise(spec, inputs["tokenizer"], splits, out, on)
+    facts = {name: _summed([parts[name, part] for part in range(split.parts)]) for name, split in splits.items()}
+    _write_meta(spec, splits, facts, tokenizer, out)
+    return {
+        "rows": {name: split.rows.num_rows for name, split in splits.items()},
+        "duplicates": {name: duplicates(split.rows) for name, split in splits.items()},
+        "truncated": {name: facts[name].truncated for name in splits},
+        "tokens": {name: facts[name].tokens for name in splits},
+    }
+
+
+# --- read and choose ------------------------------------------------------------------------------
+
+
+def _tables(spec: CorpusSpec, inputs: Mapping[str, Path]) -> dict[str, pa.Table]:
+    """Each split that the source has, read and checked, under the task's own name for it."""
+    found = _read(spec, inputs)
+    return {split: read_rows(columns, spec.task, _role(spec.task, split)) for split, columns in found.items()}
+
+
+def _role(task: Task, split: str) -> SourceRole:
+    return "train" if split == task.train else "dev" if split in task.dev else "test"
+
+
+def _read(spec: CorpusSpec, inputs: Mapping[str, Path]) -> Mapping[str, Columns]:
+    match spec.source:
+        case Files():
+            return _read_files(spec.task, inputs)
+        case Hub():
+            return read_hub(spec.source, spec.task)
+        case Generated(seed=seed, train=train, validation=validation, test=test):
+            from stages.reviews import generate
+
+            splits = generate(seed=seed, train=train, validation=validation, test=test)
+            return {name: generated_columns(rows, name, spec.task) for name, rows in splits.items()}
+        case _:
+            assert_never(spec.source)
+
+
+def _read_files(task: Task, inputs: Mapping[str, Path]) -> dict[str, Columns]:
+    for split in (task.train, *task.dev):
+        if f"data/{split}" not in inputs:
+            needed = ", ".join((task.train, *task.dev))
+            raise ValueError(f"data/{split}: no file; {task.name} needs the splits {needed}")
+    there = [split for split in (task.train, *task.dev, *task.test) if f"data/{split}" in inputs]
+    return {split: read_file(inputs[f"data/{split}"], (*task.text, task.label)) for split in there}
+
+
+def choose(spec: CorpusSpec, tables: Mapping[str, pa.Table]) -> dict[str, Chosen]:
+    """The splits of the corpus. A missing dev split is cut from the whole of train first, so that it does not
+    depend on ``train_rows``; then train is sampled; then the holdout is cut from the sample."""
+    task, seed = spec.task, spec.sample_seed
+    train, dev = tables[task.train], {split: tables[split] for split in task.dev}
+    if not task.dev:
+        divided = cut(train, dev_rows(train.num_rows), seed, CUT_DEV.encode())
+        train, dev = divided.kept, {CUT_DEV: divided.off}
+    chosen = _with_holdout(sample(train, spec.train_rows, seed), spec)
+    for split, rows in dev.items():
+        chosen[split] = Chosen("dev", sample(rows, spec.eval_rows, seed))
+    for split in task.test:
+        if split in tables:
+            chosen[split] = Chosen("test", sample(tables[split], spec.eval_rows, seed))
+    return chosen
+
+
+def _with_holdout(train: pa.Table, spec: CorpusSpec) -> dict[str, Chosen]:
+    if not spec.holdout:
+        return {TRAIN: Chosen("train", train)}
+    divided = cut(train, holdout_rows(train.num_rows, spec.holdout), spec.sample_seed, HOLDOUT.encode())
+    return {TRAIN: Chosen("train", divided.kept), HOLDOUT: Chosen("holdout", divided.off)}
+
+
+# --- tokenise and write ---------------------------------------------------------------------------
+
+PartName = tuple[str, int]
+"""A split and the number of a part of it."""
+
+
+def _tokenise(
+    spec: CorpusSpec, tokenizer: Path, splits: Mapping[str, Chosen], out: Path, on: On
+) -> tuple[TokenizerFacts, dict[PartName, PartFacts]]:
+    """Save the tokenizer and write every part that is not there yet."""
+    names = [(name, part) for name, split in splits.items() for part in range(split.parts)]
+    facts: dict[PartName, PartFacts] = {}
+    for name, part in names:
+        finished = finished_part(part_path(out, name, part), splits[name].part_rows(part))
+        if finished is not None:
+            facts[name, part] = finished
+    missing = [part for part in names if part not in facts]
+    if facts:
+        on.log(f"{len(facts)} of {len(names)} parts were there already")
+    on.expect(sum(splits[name].part_rows(part) for name, part in missing), "rows")
+    parts = [
+        WritePart(part_path(out, name, part), leave_rows(splits[name].part(part), out / SCRATCH))
+        for name, part in missing
+    ]
+    items: list[Item] = [SaveTokenizer(out / TOKENIZER), *parts]
+    config = Tokenize(tokenizer, spec.task.text, spec.max_length, out / SCRATCH)
+    saved: TokenizerFacts | None = None
+    for item, result in on.map(open_tokenizer, config, items):
+        match result:
+            case TokenizerFacts():
+                saved = result
+            case PartFacts():
+                facts[missing[item - 1]] = result
+                parts[item - 1].rows.unlink()
+    assert saved is not None, "the first item saves the tokenizer"
+    return saved, facts
+
+
+def _summed(parts: list[PartFacts]) -> PartFacts:
+    return PartFacts(
+        rows=sum(part.rows for part in parts),
+        tokens=sum(part.tokens for part in parts),
+        truncated=sum(part.truncated for part in parts),
+    )
+
+
+def _write_meta(
+    spec: CorpusSpec, splits: Mapping[str, Chosen], facts: Mapping[str, PartFacts], tokenizer: TokenizerFacts, out: Path
+) -> None:
+    stated = {
+        "task": spec.task.model_dump(mode="json"),
+        "splits": {
+            name: {"role": split.role, "rows": split.rows.num_rows, "parts": split.parts, "tokens": facts[name].tokens}
+            for name, split in splits.items()
+        },
+        "pad_token_id": tokenizer.pad_token_id,
+        "max_length": spec.max_length,
+        "tokenizer_sha256": tokenizer.sha256,
+    }
+    draft = out / SCRATCH / META
+    draft.write_text(json.dumps(stated, indent=1) + "\n", encoding="utf-8")
+    os.replace(draft, out / META)

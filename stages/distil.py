@@ -1,0 +1,39 @@
+"""The stage ``distil``: one student, from its start to a directory that plain transformers loads.
+
+A fine-tuned teacher is a student of hard labels. The work is done in training workers; what lies here
+is light, so that planning and the driver need no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.resources import On, Worker
+from stages.specs import DistilSpec
+
+Facts = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A student as it is sent to its workers. ``checkpoint_seconds`` is the least time between checkpoints."""
+
+    spec: DistilSpec
+    inputs: Mapping[str, Path]
+    out: Path
+    checkpoint_seconds: float = 30.0
+
+
+def distil(spec: DistilSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
+    """Inputs: ``corpus``, ``start``, and ``outputs`` if a teacher is followed.
+
+    Leaves ``model/`` (the best epoch, with tokenizer, label names and card) and ``history.json``.
+    """
+    return on.train(train_student, Job(spec, dict(inputs), out))
+
+
+def train_student(job: Job, worker: Worker) -> Facts:
+    """What each worker does. Heavy modules are imported here, where a stage starts."""
+    from stages.student import train
+
+    return train(job, worker)

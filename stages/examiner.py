@@ -1,0 +1,73 @@
+"""A model under examination, in a worker."""
+
+import os
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from cluster.resources import Worker
+from stages.corpus_reader import read_meta
+from stages.data import Rowset, read_rowset
+from stages.evaluate import Exam, Marks
+from stages.models import count_parameters, forward, load
+from stages.predict import Logits, decide, finite_or_raise, predict, scores
+from stages.tasks import Task
+
+LATENCY_ROWS = 24
+
+
+class Examiner:
+    """A loaded model and the corpus that it is scored on."""
+
+    def __init__(self, exam: Exam, worker: Worker) -> None:
+        torch.set_num_threads(worker.threads)
+        self.exam = exam
+        self.worker = worker
+        self.task = read_meta(exam.corpus).task
+        model: nn.Module = load(exam.model)
+        self.model = model.to(worker.device).eval()
+
+    def mark(self, split: str) -> Marks:
+        """Score one split and write its predictions."""
+        rows = read_rowset(self.exam.corpus, split)
+        logits = predict(self.model, rows, self.task.outputs, self.worker.device)
+        if self.exam.spec.label_order is not None:
+            logits = logits[:, list(self.exam.spec.label_order)]
+        finite_or_raise(logits, rows.row_keys, f"the logits on {split}")
+        write_predictions(self.exam.out / "predictions" / f"{split}.parquet", self.task, rows, logits)
+        self.worker.advance(len(rows))
+        return Marks(len(rows), scores(self.task, logits, rows), count_parameters(self.model), self._latency(rows))
+
+    def _latency(self, rows: Rowset) -> float:
+        """Median milliseconds of a forward pass over one row, over the split's first rows."""
+        times = []
+        with torch.inference_mode():
+            for row in range(min(LATENCY_ROWS, len(rows))):
+                batch = rows.batch(np.array([row]), self.worker.device)
+                began = time.perf_counter()
+                forward(self.model, batch.inputs)[0].cpu()
+                times.append(time.perf_counter() - began)
+        return 1000 * statistics.median(times)
+
+
+def write_predictions(path: Path, task: Task, rows: Rowset, logits: Logits) -> None:
+    """index, row_key, label (null where it is not public), prediction, logits: one row a row of the split."""
+    kind = pa.float32() if task.regression else pa.int64()
+    table = pa.table(
+        {
+            "index": pa.array(rows.index, pa.int64()),
+            "row_key": pa.array(rows.row_keys, pa.binary(16)),
+            "label": pa.array(rows.labels.numpy(), kind, mask=~rows.labelled),
+            "prediction": pa.array(decide(task, logits), kind),
+            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1), pa.float32()), task.outputs),
+        }
+    )
+    draft = path.with_name(path.name + ".tmp")
+    pq.write_table(table, draft, compression="zstd")
+    os.replace(draft, path)

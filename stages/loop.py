@@ -1,0 +1,233 @@
+"""The training loop: one for teachers and students alike.
+
+batch -> student forward -> signal -> named losses -> weights from the schedule -> step. What a batch
+holds, how it is shuffled and which dropout masks it sees follow from (seed, phase, epoch, step, rank)
+alone, so a run that was cut goes on with the same bits, on a CPU with equal workers and threads.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from stages.batches import Rows, epoch_batches, seed_of, share_of
+from stages.checkpoint import Epoch, Progress, load, save
+from stages.data import Batch, Rowset
+from stages.models import forward
+from stages.objectives import hard_loss, smoothed_cross_entropy, soft_cross_entropy, squared_error, uniform
+from stages.predict import autocast, predict, scores
+from stages.schedule import Phase, Position, Weights, learning_rate, phases, weights
+from stages.signal import Signal
+from stages.specs import DistilSpec, Smoothed
+from stages.tasks import Task
+
+
+class Place(Protocol):
+    """What the loop needs of the worker it runs in (see ``cluster.resources.Worker``)."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def world_size(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    def advance(self, amount: float) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """All that a training needs: what to learn from, what to be selected on, where to keep checkpoints."""
+
+    spec: DistilSpec
+    task: Task
+    train: Rowset
+    select: Rowset
+    signal: Signal
+    checkpoint: Path
+    checkpoint_seconds: float = 30.0
+    clock: Callable[[], float] = time.monotonic
+
+
+def fit(model: nn.Module, lesson: Lesson, place: Place) -> Progress:
+    """Train ``model`` in place through every phase and epoch. It ends with its last weights; the best epoch's
+    are in the result. Raises ValueError when the loss is not finite."""
+    training = Training(model, lesson, place)
+    training.run()
+    return training.progress
+
+
+class Training:
+    """One student while it is trained."""
+
+    def __init__(self, model: nn.Module, lesson: Lesson, place: Place) -> None:
+        self.model = model.to(place.device).train()
+        self.lesson = lesson
+        self.place = place
+        distributed = place.world_size > 1
+        # DDP overlaps the reduction of gradients with the backward pass.
+        self.wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False) if distributed else model
+        self.plan = phases(lesson.spec.method.training, lesson.spec.train.epochs)
+        self.progress = Progress()
+        self.saved_at = lesson.clock()
+
+    def run(self) -> None:
+        optimizer_state = self._resume()
+        for number in range(self.progress.position.phase, len(self.plan)):
+            if number > 0 and self.progress.position == Position(number):
+                # The second phase goes on from the best epoch of the first (Jafari et al. 2021, section 4).
+                self.model.load_state_dict(self.progress.best_weights)
+            optimizer = make_optimizer(self.model, self.lesson)
+            if optimizer_state:
+                optimizer.load_state_dict(optimizer_state)
+                optimizer_state = {}
+            phase = self.plan[number]
+            while self.progress.position.phase == number:
+                self._epoch(optimizer, phase)
+                self._finish_epoch(phase)
+                self._checkpoint(optimizer)
+
+    def _resume(self) -> dict[str, Any]:
+        """Take up the last checkpoint, if there is one; return the optimizer's state."""
+        found = load(self.lesson.checkpoint, self.place.device)
+        if found is None:
+            return {}
+        self.progress, weights_kept, optimizer_state = found
+        self.model.load_state_dict(weights_kept)
+        self.place.note(f"goes on from epoch {len(self.progress.history) + 1}, step {self.progress.position.step}")
+        self.place.advance(self._rows_done() if self.place.rank == 0 else 0)
+        return optimizer_state
+
+    def _rows_done(self) -> int:
+        """Rows that earlier sittings trained on, for the live view."""
+        position, settings = self.progress.position, self.lesson.spec.train
+        return len(self.progress.history) * len(self.lesson.train) + position.step * settings.batch_size
+
+    def _epoch(self, optimizer: torch.optim.Optimizer, phase: Phase) -> None:
+        """The steps of one epoch from ``progress.position`` on."""
+        lesson, place, progress = self.lesson, self.place, self.progress
+        settings, start = lesson.spec.train, progress.position
+        seed = seed_of(settings.seed, start.phase, start.epoch)
+        batches = epoch_batches(lesson.train.tokens.lengths, settings.batch_size, seed)
+        weighing = weights(lesson.spec.method, start, phase.epochs, lesson.task.regression)
+        total = torch.tensor(progress.loss, dtype=torch.float64, device=place.device)
+        clock = lesson.clock()
+        for step in range(start.step, len(batches)):
+            factor = learning_rate(start.epoch * len(batches) + step, phase.epochs * len(batches), settings.warmup)
+            total += self._step(batches[step], replace(start, step=step), weighing, optimizer, factor)
+            place.advance(len(batches[step]) if place.rank == 0 else 0)
+            now = lesson.clock()
+            progress.seconds += now - clock
+            clock = now
+            if now - self.saved_at > lesson.checkpoint_seconds and step + 1 < len(batches):
+                progress.position, progress.loss = replace(start, step=step + 1), float(total)
+                self._checkpoint(optimizer)
+                # Time spent on a checkpoint is not training time.
+                clock = lesson.clock()
+        progress.position, progress.loss = replace(start, step=0), float(total)
+        progress.seconds += lesson.clock() - clock
+
+    def _step(
+        self, rows: Rows, position: Position, weighing: Weights, optimizer: torch.optim.Optimizer, factor: float
+    ) -> Tensor:
+        """One optimizer step on the global batch ``rows``. Returns the summed loss of all its rows, on the device."""
+        settings, place = self.lesson.spec.train, self.place
+        share = share_of(rows, place.rank, place.world_size)
+        batch = self.lesson.train.batch(share.rows, place.device)
+        torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, position.step, place.rank))
+        with autocast(place.device, settings.precision):
+            logits, _ = forward(self.wrapped, batch.inputs)
+        loss = loss_of(logits.float(), batch, self.lesson, weighing).sum() * share.weight
+        # DDP averages the workers' gradients; what is meant is their sum over the rows of the global batch.
+        (loss * (place.world_size / len(rows))).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss.detach()
+        if place.world_size > 1:
+            torch.distributed.all_reduce(loss)
+        return loss
+
+    def _finish_epoch(self, phase: Phase) -> None:
+        """Check the loss, score the epoch, keep its weights if none before was better (the later of equals wins)."""
+        lesson, progress, position = self.lesson, self.progress, self.progress.position
+        mean = progress.loss / len(lesson.train)
+        if not math.isfinite(mean):
+            rate = lesson.spec.train.learning_rate
+            raise ValueError(
+                f"train.learning_rate: with {rate} the loss is {mean} in epoch {position.epoch + 1} of phase {phase.name}; "
+                "choose a lower rate"
+            )
+        score = self._score()
+        progress.history.append(Epoch(phase.name, position.epoch + 1, mean, score, progress.seconds))
+        if progress.best < 0 or score >= progress.history[progress.best].score:
+            progress.best = len(progress.history) - 1
+            progress.best_weights = {
+                name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()
+            }
+        last = position.epoch + 1 == phase.epochs
+        progress.position = Position(position.phase + 1) if last else replace(position, epoch=position.epoch + 1)
+        progress.loss = 0.0
+        done = f"epoch {len(progress.history)}/{lesson.spec.train.epochs} {phase.name}"
+        self.place.note(f"{done}  loss {mean:.4f}  {lesson.task.primary} {score:.1f}")
+
+    def _score(self) -> float:
+        """The primary metric on the split that selects."""
+        lesson, place = self.lesson, self.place
+        precision = lesson.spec.train.precision
+        logits = predict(
+            self.model, lesson.select, lesson.task.outputs, place.device, place.rank, place.world_size, precision
+        )
+        return scores(lesson.task, logits, lesson.select)[lesson.task.primary]
+
+    def _checkpoint(self, optimizer: torch.optim.Optimizer) -> None:
+        """Save, if the last time is long enough ago. Workers hold equal weights: the first one writes."""
+        if self.lesson.clock() - self.saved_at <= self.lesson.checkpoint_seconds:
+            return
+        if self.place.rank == 0:
+            # A new phase starts with a new optimizer.
+            fresh = self.progress.position.epoch == self.progress.position.step == 0
+            state = {} if fresh else optimizer.state_dict()
+            save(self.lesson.checkpoint, self.progress, self.model.state_dict(), state)
+        self.saved_at = self.lesson.clock()
+
+
+def loss_of(logits_BC: Tensor, batch: Batch, lesson: Lesson, weighing: Weights) -> Tensor:
+    """[B]: the weighted sum of the terms that are in force."""
+    regression = lesson.task.regression
+    terms = []
+    if weighing.hard:
+        terms.append(weighing.hard * hard_loss(logits_BC, batch.labels, regression))
+    if weighing.smoothed:
+        terms.append(weighing.smoothed * _smoothed(logits_BC, batch.labels, lesson))
+    if weighing.soft or weighing.match:
+        teacher_BC = lesson.signal(batch)["logits"]
+        if weighing.soft:
+            terms.append(weighing.soft * soft_cross_entropy(logits_BC, teacher_BC, weighing.temperature))
+        if weighing.match:
+            terms.append(weighing.match * squared_error(logits_BC, weighing.scale * teacher_BC))
+    return torch.stack(terms).sum(0)
+
+
+def _smoothed(logits_BC: Tensor, labels_B: Tensor, lesson: Lesson) -> Tensor:
+    targets = lesson.spec.method.targets
+    assert isinstance(targets, Smoothed)
+    given = targets.distribution
+    spread = torch.tensor(given) if given else uniform(lesson.task.outputs)
+    return smoothed_cross_entropy(logits_BC, labels_B, targets.epsilon, spread.to(logits_BC.device))
+
+
+def make_optimizer(model: nn.Module, lesson: Lesson) -> torch.optim.Optimizer:
+    """AdamW, fused; no weight decay on biases and norms (Devlin et al. 2019)."""
+    settings = lesson.spec.train
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)

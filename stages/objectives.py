@@ -1,0 +1,52 @@
+"""Losses: pure functions of logits, one value a row.
+
+Shapes: B rows, C classes (1 for a regression). Each returns [B]; the loop sums over the rows of all
+workers and divides by the global number of rows, so the reduction over rows is always the mean. The
+reduction over classes differs between papers and changes what a weight means: it is stated at each.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """H(y, p): -log softmax(z)[y]."""
+    return functional.cross_entropy(logits_BC, labels_B, reduction="none")
+
+
+def smoothed_cross_entropy(logits_BC: Tensor, labels_B: Tensor, epsilon: float, uniform_C: Tensor) -> Tensor:
+    """H(q', p) with q' = (1 - epsilon) q + epsilon u: label smoothing with a fixed distribution u over
+    the classes (Szegedy et al. 2016; with u as in Yuan et al. 2020, eq. 2). Its gradient is that of
+    (1 - epsilon) CE + epsilon KL(u || p): KD from a teacher that always says u."""
+    logarithms_BC = functional.log_softmax(logits_BC, dim=-1)
+    hard_B = -logarithms_BC.gather(1, labels_B[:, None]).squeeze(1)
+    return (1 - epsilon) * hard_B - epsilon * (logarithms_BC * uniform_C).sum(-1)
+
+
+def soft_cross_entropy(student_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:
+    """tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau)), summed over classes (Hinton et al. 2015).
+
+    Averaged over rows this is PyTorch's ``batchmean`` times tau^2, as in DistilBERT and the minimax-kNN
+    code; PKD, Tf-KD and TAKD divide by C as well, so that their weight means C times ours.
+    """
+    student_BC = functional.log_softmax(student_BC / temperature, dim=-1)
+    teacher_BC = functional.log_softmax(teacher_BC / temperature, dim=-1)
+    divergence_BC = functional.kl_div(student_BC, teacher_BC, reduction="none", log_target=True)
+    return divergence_BC.sum(-1) * temperature**2
+
+
+def squared_error(student_BC: Tensor, target_BC: Tensor) -> Tensor:
+    """Mean over classes of (z_S - target)^2. For a regression pass the labels as [B, 1]: a [B] target
+    would broadcast to [B, B], the bug of the original annealing code on STS-B."""
+    assert student_BC.shape == target_BC.shape, (student_BC.shape, target_BC.shape)
+    return (student_BC - target_BC).square().mean(-1)
+
+
+def hard_loss(logits_BC: Tensor, labels_B: Tensor, regression: bool) -> Tensor:
+    """The task's own loss: cross-entropy, or squared error of a regression."""
+    return squared_error(logits_BC, labels_B[:, None]) if regression else cross_entropy(logits_BC, labels_B)
+
+
+def uniform(classes: int) -> Tensor:
+    return torch.full((classes,), 1.0 / classes)

@@ -1,0 +1,77 @@
+"""A model's logits for a whole split, and the scores made of them."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed
+from torch import nn
+
+from stages.batches import sorted_batches
+from stages.data import Rowset
+from stages.metrics import score
+from stages.models import forward
+from stages.tasks import Task
+
+Logits = npt.NDArray[np.float32]
+
+TOKENS = 8192
+
+
+def predict(
+    model: nn.Module,
+    rows: Rowset,
+    outputs: int,
+    device: str,
+    rank: int = 0,
+    world_size: int = 1,
+    precision: str = "float32",
+) -> Logits:
+    """[rows, outputs]. Workers share the batches; all return all of it. The model is left in the mode it was in."""
+    found = np.zeros((len(rows), outputs), np.float32)
+    training = model.training
+    model.eval()
+    with torch.inference_mode(), autocast(device, precision):
+        for batch_rows in sorted_batches(rows.tokens.lengths, TOKENS)[rank::world_size]:
+            logits, _ = forward(model, rows.batch(batch_rows, device).inputs)
+            found[batch_rows] = logits.float().cpu().numpy()
+    model.train(training)
+    if world_size > 1:
+        whole = torch.from_numpy(found).to(device)
+        torch.distributed.all_reduce(whole)
+        found = whole.cpu().numpy()
+    return found
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """bfloat16 autocast where the recipe names it; never otherwise."""
+    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def scores(task: Task, logits: Logits, rows: Rowset) -> dict[str, float]:
+    """Every metric of the task, x 100, over the labelled rows; {} where none is."""
+    known = rows.labelled
+    if not known.any():
+        return {}
+    labels = rows.labels.numpy()[known]
+    predictions = decide(task, logits)[known]
+    return {metric: score(metric, predictions, labels) for metric in task.metrics}
+
+
+def decide(task: Task, logits: Logits) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
+    """The predicted label of each row, or the value of a regression."""
+    if task.regression:
+        return logits[:, 0]
+    predicted: npt.NDArray[np.int64] = np.argmax(logits, axis=-1)
+    return predicted
+
+
+def finite_or_raise(values: npt.NDArray[np.floating], names: Iterable[bytes], what: str) -> None:
+    """Raise ValueError naming the first row whose values are not finite."""
+    bad = ~np.isfinite(values.reshape(len(values), -1)).all(-1)
+    if bad.any():
+        first = list(names)[int(np.flatnonzero(bad)[0])].hex()
+        raise ValueError(
+            f"{what}: {int(bad.sum())} rows are not finite, the first is row_key {first}; check the model's weights"
+        )

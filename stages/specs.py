@@ -1,0 +1,241 @@
+"""What makes each stage's result what it is: one frozen model a stage, identity and nothing else.
+
+A spec holds no path, host, worker count, thread count or date. Its canonical JSON, the stage's name
+and version, and the keys of its inputs are the key of the artifact. Raise ``version`` whenever the
+stage's output for the same spec and inputs changes; a test pins each stage's output to its version.
+
+Needs the standard library and pydantic only.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from stages.tasks import Task
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spec(Frozen):
+    """A stage's spec. ``stage`` names the module and the function in ``stages/`` that carries it out."""
+
+    stage: ClassVar[str]
+    version: ClassVar[int]
+
+
+# --- corpus -------------------------------------------------------------------------------------
+
+
+class Files(Frozen):
+    """Rows come from files; their content is the identity of the input ``data``."""
+
+    kind: Literal["files"] = "files"
+
+
+class Hub(Frozen):
+    """Rows come from a data set on the hub, at a commit."""
+
+    kind: Literal["hub"] = "hub"
+    repository: str
+    config: str | None = None
+    revision: str
+
+
+class Generated(Frozen):
+    """Rows come from the project's own seeded generator of reviews (``stages/reviews.py``)."""
+
+    kind: Literal["generated"] = "generated"
+    seed: int = 0
+    train: int = 1600
+    validation: int = 1000
+    test: int = 1000
+
+
+Source = Annotated[Files | Hub | Generated, Field(discriminator="kind")]
+
+
+class CorpusSpec(Spec):
+    """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and for files ``data/<split>``, one a file."""
+
+    stage: ClassVar[str] = "corpus"
+    version: ClassVar[int] = 1
+
+    task: Task
+    source: Source
+    max_length: int = Field(128, ge=4)
+    train_rows: int | None = Field(None, ge=1)
+    eval_rows: int | None = Field(None, ge=1)
+    sample_seed: int = 0
+    holdout: float = Field(0.1, ge=0.0, lt=0.5)
+
+
+# --- distil: the axes of a method ----------------------------------------------------------------
+
+
+class Hard(Frozen):
+    """The label alone: no KD."""
+
+    kind: Literal["hard"] = "hard"
+
+
+class Smoothed(Frozen):
+    """Label smoothing: q' = (1 - epsilon) q + epsilon u, with u uniform unless given."""
+
+    kind: Literal["smoothed"] = "smoothed"
+    epsilon: float = Field(0.1, gt=0.0, lt=1.0)
+    distribution: tuple[float, ...] | None = None
+
+
+class Taught(Frozen):
+    """The teacher's logits, read from its store."""
+
+    kind: Literal["teacher"] = "teacher"
+
+
+Targets = Annotated[Hard | Smoothed | Taught, Field(discriminator="kind")]
+
+
+class OnePhase(Frozen):
+    """(1 - teacher_weight) CE + teacher_weight tau^2 KL(T || S); without a teacher, CE alone."""
+
+    kind: Literal["one-phase"] = "one-phase"
+    temperature: float = Field(2.0, gt=0.0)
+    teacher_weight: float = Field(0.5, ge=0.0, le=1.0)
+
+
+class Annealing(Frozen):
+    """Phase 1: MSE(z_S, Phi(T) z_T), T from max_temperature to 1 by epoch; phase 2: CE alone."""
+
+    kind: Literal["annealing"] = "annealing"
+    max_temperature: int = Field(7, ge=1)
+    first_phase: float = Field(0.7, gt=0.0, lt=1.0)
+
+
+Training = Annotated[OnePhase | Annealing, Field(discriminator="kind")]
+
+
+class Original(Frozen):
+    """The task's own rows, as they are."""
+
+    kind: Literal["original"] = "original"
+
+
+class NoLayers(Frozen):
+    """No layer is matched."""
+
+    kind: Literal["none"] = "none"
+
+
+class Method(Frozen):
+    """A point on the axes targets x training x data x structure."""
+
+    targets: Targets = Hard()
+    training: Training = OnePhase()
+    data: Original = Original()
+    structure: NoLayers = NoLayers()
+
+    @property
+    def needs_teacher(self) -> bool:
+        return isinstance(self.targets, Taught)
+
+    @model_validator(mode="after")
+    def _annealing_needs_a_teacher(self) -> "Method":
+        if isinstance(self.training, Annealing) and not isinstance(self.targets, Taught):
+            raise ValueError(
+                f"training: annealing follows a teacher's logits, targets is {self.targets.kind}; use targets: teacher"
+            )
+        return self
+
+
+# --- distil ---------------------------------------------------------------------------------------
+
+
+class Pretrained(Frozen):
+    """All of the model in the input ``start``."""
+
+    kind: Literal["pretrained"] = "pretrained"
+
+
+class Cut(Frozen):
+    """These layers (0-based, in this order) of the model in ``start``, with its embeddings and head.
+
+    ``label_order`` is as in ``TeachSpec``: the head's outputs are put into the task's order.
+    """
+
+    kind: Literal["cut"] = "cut"
+    layers: tuple[int, ...] = Field(min_length=1)
+    label_order: tuple[int, ...] | None = None
+
+
+class Fresh(Frozen):
+    """Random weights, from the configuration in ``start`` with these fields changed."""
+
+    kind: Literal["fresh"] = "fresh"
+    changes: tuple[tuple[str, int | float | str | bool], ...] = ()
+
+
+Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
+
+
+class Train(Frozen):
+    """The optimisation of one student. ``batch_size`` is global: it does not depend on workers."""
+
+    epochs: int = Field(3, ge=1)
+    learning_rate: float = Field(5.0e-5, gt=0.0)
+    batch_size: int = Field(32, ge=1)
+    warmup: float = Field(0.06, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.01, ge=0.0)
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    select: Literal["holdout", "dev"] = "holdout"
+    seed: int = 0
+
+
+class DistilSpec(Spec):
+    """One student. Inputs: ``corpus``, ``start`` (a model), and ``outputs`` if the method has a teacher."""
+
+    stage: ClassVar[str] = "distil"
+    version: ClassVar[int] = 1
+
+    start: Start
+    method: Method = Method()
+    train: Train = Train()
+
+    @model_validator(mode="after")
+    def _each_phase_has_an_epoch(self) -> "DistilSpec":
+        if isinstance(self.method.training, Annealing) and self.train.epochs < 2:
+            raise ValueError("train.epochs: 1, but annealing has two phases; use at least 2")
+        return self
+
+
+# --- teach, evaluate --------------------------------------------------------------------------------
+
+
+class TeachSpec(Spec):
+    """A model over a corpus -> the teacher-output store. Inputs: ``corpus``, ``model``.
+
+    ``label_order[i]`` is the model's output that means the task's label i; None where they agree.
+    """
+
+    stage: ClassVar[str] = "teach"
+    version: ClassVar[int] = 1
+
+    pooling: Literal["mean", "cls"] = "mean"
+    layers: Literal["all"] | tuple[int, ...] = "all"
+    precision: Literal["float16", "float32"] = "float16"
+    splits: tuple[str, ...] = ("train",)
+    label_order: tuple[int, ...] | None = None
+
+
+class EvaluateSpec(Spec):
+    """Metrics and predictions of a model on the labelled and unlabelled splits of a corpus, and its
+    size and latency. Inputs: ``corpus``, ``model``."""
+
+    stage: ClassVar[str] = "evaluate"
+    version: ClassVar[int] = 1
+
+    label_order: tuple[int, ...] | None = None

@@ -1,0 +1,109 @@
+"""One student in a worker: load, train, score, save."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from cluster.resources import Worker
+from stages.card import model_card
+from stages.checkpoint import Progress
+from stages.corpus_reader import Meta, read_meta
+from stages.data import Rowset, read_rowset
+from stages.distil import Facts, Job
+from stages.loop import Lesson, fit
+from stages.models import build, count_parameters
+from stages.outputs import read_columns
+from stages.predict import predict, scores
+from stages.signal import NoTeacher, Signal, Stored
+from stages.specs import DistilSpec
+
+Scores = dict[str, dict[str, float]]
+
+
+def train(job: Job, worker: Worker) -> Facts:
+    """Train the student of ``job``. Every worker runs this; the first one writes."""
+    torch.set_num_threads(worker.threads)
+    corpus = job.inputs["corpus"]
+    meta = read_meta(corpus)
+    rows = read_rowset(corpus, "train")
+    select = read_rowset(corpus, selecting_split(job.spec, meta))
+    lesson = Lesson(
+        job.spec,
+        meta.task,
+        rows,
+        select,
+        signal_of(job.spec, job.inputs, rows),
+        job.out / "scratch" / "checkpoint.pt",
+        job.checkpoint_seconds,
+    )
+    torch.manual_seed(job.spec.train.seed)
+    model = build(job.spec.start, job.inputs["start"], meta.task)
+    progress = fit(model, lesson, worker)
+    last = dev_scores(model, corpus, meta, worker)
+    model.load_state_dict(progress.best_weights)
+    best = dev_scores(model, corpus, meta, worker)
+    if worker.rank == 0:
+        save_student(model, job, meta, progress, best, last)
+    return {
+        "rows": len(rows),
+        "train_seconds": round(progress.seconds, 3),
+        "parameters": count_parameters(model),
+        "best_epoch": progress.best + 1,
+        "scores": best,
+        "last_epoch_scores": last,
+    }
+
+
+def selecting_split(spec: DistilSpec, meta: Meta) -> str:
+    """The split whose score picks the best epoch."""
+    if spec.train.select == "dev":
+        return meta.task.dev_splits[0]
+    if "holdout" not in meta.splits:
+        raise ValueError("train.select: holdout, but data.holdout is 0; set data.holdout above 0, or train.select: dev")
+    return "holdout"
+
+
+def signal_of(spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset) -> Signal:
+    """The teacher's part, read from its store for the rows of train."""
+    if not spec.method.needs_teacher:
+        return NoTeacher()
+    columns = read_columns(inputs["outputs"], ["logits"], rows.row_keys)
+    return Stored({name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()})
+
+
+def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker) -> Scores:
+    """Split -> metric -> score on every dev split."""
+    found: Scores = {}
+    for split, about in meta.splits.items():
+        if about.role == "dev":
+            rows = read_rowset(corpus, split)
+            logits = predict(model, rows, meta.task.outputs, worker.device, worker.rank, worker.world_size)
+            found[split] = scores(meta.task, logits, rows)
+    return found
+
+
+def save_student(model: PreTrainedModel, job: Job, meta: Meta, progress: Progress, best: Scores, last: Scores) -> None:
+    """``model/`` as transformers loads it, and ``history.json``."""
+    target = job.out / "model"
+    shutil.rmtree(target, ignore_errors=True)
+    nn.Module.to(model, "cpu")
+    model.save_pretrained(target)
+    shutil.copytree(job.inputs["corpus"] / "tokenizer", target, dirs_exist_ok=True)
+    history = {
+        "epochs": [asdict(epoch) for epoch in progress.history],
+        "best_epoch": progress.best + 1,
+        "scores": best,
+        "last_epoch_scores": last,
+    }
+    (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
+    lineage = job.out / "lineage.json"
+    known = json.loads(lineage.read_text("utf-8")) if lineage.exists() else {}
+    card = model_card(job.spec, meta.task, count_parameters(model), best, known)
+    (target / "README.md").write_text(card, "utf-8")

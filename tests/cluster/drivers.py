@@ -1,0 +1,59 @@
+"""Drivers that tests start as processes of their own, by name: ``python drivers.py NAME ARGUMENT``."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from work import Heard, endless_loop, open_scaler, open_sleeper, squares
+
+from cluster.resources import Closed, Resources
+from cluster.session import Session
+
+
+def quiet(folder: str) -> None:
+    """A session from its start to its end, with work under way when it closes."""
+    session = Session.open(None, Path(folder) / "ray.log")
+    heard = Heard()
+    assert dict(session.on(Resources(), heard).map(open_scaler, 2, [1, 2])) == {0: 2, 1: 4}
+    assert session.on(Resources(), heard).train(squares, 3) == [0, 1, 4]
+    cut: list[str] = []
+
+    def train() -> None:
+        try:
+            session.on(Resources(), heard).train(endless_loop, None)
+        except Closed as error:
+            cut.append(str(error))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    while heard.done < 20:
+        time.sleep(0.1)
+    session.close()
+    thread.join()
+    print(*cut)
+
+
+def killed(folder: str) -> None:
+    """A session that trains and maps for ever, and says when it is well under way."""
+    session = Session.open(None, Path(folder) / "ray.log")
+    heard = Heard()
+    threading.Thread(target=lambda: session.on(Resources(), heard).train(endless_loop, None)).start()
+    sleeping = session.on(Resources(), Heard()).map(open_sleeper, 0.1, range(1_000_000))
+    while heard.done < 2:
+        next(sleeping)
+    print("under way", flush=True)
+    list(sleeping)
+
+
+def attached(address: str) -> None:
+    """A session in a Ray that others started: it works there, ends its actors, and leaves the Ray."""
+    session = Session.open(address, Path("/dev/null"))
+    assert dict(session.on(Resources(), Heard()).map(open_scaler, 2, [1, 2])) == {0: 2, 1: 4}
+    assert session.on(Resources(), Heard()).train(squares, 3) == [0, 1, 4]
+    print(session.capacity().nodes)
+    session.close()
+
+
+if __name__ == "__main__":
+    {"quiet": quiet, "killed": killed, "attached": attached}[sys.argv[1]](sys.argv[2])

@@ -1,0 +1,139 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from work import Heard, open_pid, open_scaler, squares, whereabouts
+
+from cluster.resources import Resources
+from cluster.session import Session
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+
+
+def driver(name: str, argument: str, **more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(HERE / "drivers.py"), name, argument]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env={**ENVIRONMENT, **more}, text=True, **pipes)
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below this one now, by ps; zombies left out."""
+    lines = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in lines.splitlines()]
+    parents = {int(row[0]): int(row[1]) for row in rows if not row[2].startswith("Z")}
+    found: set[int] = set()
+    while new := {child for child, parent in parents.items() if parent in found | {pid}} - found:
+        found |= new
+    return found
+
+
+def alive(pids: set[int]) -> dict[int, str]:
+    """Which of them run still, with their names; zombies left out."""
+    lines = subprocess.run(["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in lines.splitlines()]
+    return {int(row[0]): row[2] for row in rows if int(row[0]) in pids and not row[1].startswith("Z")}
+
+
+def test_capacity_is_that_of_this_machine(session: Session) -> None:
+    capacity = session.capacity()
+    assert (capacity.nodes, capacity.cpus, capacity.most_cpus) == (1, os.cpu_count(), os.cpu_count())
+
+
+def test_our_ray_listens_on_loopback_and_asks_for_a_token(session: Session) -> None:
+    mine = {str(pid) for pid in descendants(os.getpid())}
+    lines = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
+    local = [line.split()[3] for line in lines if any(f"pid={pid}," in line for pid in mine)]
+    assert local
+    assert all("127.0.0.1" in address for address in local)
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_seats_and_groups_make_room_for_each_other(session: Session) -> None:
+    """Both want all CPUs, and each finds them held by the other, idle."""
+    cpus = os.cpu_count() or 1
+    whole = session.on(Resources(cpus_per_worker=cpus), Heard())
+    for _ in range(2):
+        assert list(whole.map(open_scaler, 2, [4])) == [(0, 8)]
+        assert whole.train(squares, 2) == [0, 1]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two stages side by side need two CPUs")
+def test_two_threads_map_and_train_side_by_side(session: Session) -> None:
+    results: dict[str, object] = {}
+
+    def run(name: str, factor: int) -> None:
+        on = session.on(Resources(), Heard())
+        mapped = dict(on.map(open_scaler, factor, range(5)))
+        results[name] = (mapped, on.train(squares, factor))
+
+    threads = [threading.Thread(target=run, args=(f"t{factor}", factor)) for factor in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert results == {
+        f"t{factor}": ({i: i * factor for i in range(5)}, [i * i for i in range(factor)]) for factor in (2, 3)
+    }
+
+
+def test_idle_seats_and_groups_can_be_released(session: Session) -> None:
+    on = session.on(Resources(), Heard())
+    ((_, (pid, _)),) = on.map(open_pid, None, [0])
+    trained = on.train(whereabouts, None)["pid"]
+    session.release()
+    deadline = time.monotonic() + 10
+    while (left := alive({pid, trained})) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def test_a_session_says_nothing_on_the_terminal_and_closing_ends_what_waits(tmp_path: Path) -> None:
+    process = driver("quiet", str(tmp_path))
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (0, "the session is closed\n", "")
+
+
+def test_a_killed_driver_leaves_no_worker_and_no_server(tmp_path: Path) -> None:
+    """Ray's two agents of a node, which hold nothing, try to report the loss for a minute, then end too."""
+    process = driver("killed", str(tmp_path))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "under way\n"
+    below = descendants(process.pid)
+    assert len(below) > 5
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 20
+    agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+    while (left := set(alive(below).values()) - agents) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+def test_a_session_attaches_to_a_running_ray_and_leaves_it_running(session: Session) -> None:
+    session.release()
+    address = ray.get_runtime_context().gcs_address
+    process = driver("attached", "auto", RAY_ADDRESS=address)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (0, "1\n", "")
+    assert list(session.on(Resources(), Heard()).map(open_scaler, 2, [1])) == [(0, 2)]
+
+
+def test_a_wrong_token_is_refused_in_one_line(session: Session) -> None:
+    address = ray.get_runtime_context().gcs_address
+    process = driver("attached", address, RAY_AUTH_TOKEN="0" * 64)
+    _, err = process.communicate(timeout=60)
+    assert err.splitlines()[-1].startswith(f"ConnectionError: address: {address} does not take us: ")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "http://127.0.0.1:8265", "6379"])
+def test_an_address_that_cannot_be_reached_is_named(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match=f"^address: {address} ") as caught:
+        Session.open(address, tmp_path / "ray.log")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,172 @@
+"""Stage code for the tests: what workers run."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.resources import Worker
+
+
+@dataclass
+class Heard:
+    """A ``Listener`` that keeps what it hears."""
+
+    done: float = 0.0
+    expected: list[tuple[float, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def expect(self, total: float, unit: str) -> None:
+        self.expected.append((total, unit))
+
+    def advance(self, amount: float) -> None:
+        self.done += amount
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class Broken(ValueError):
+    """An exception of the stage's own, with a field."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+    def __str__(self) -> str:
+        return f"row {self.row} is broken"
+
+
+def open_scaler(factor: int, worker: Worker) -> Callable[[int], int]:
+    worker.note(f"open {factor}")
+
+    def scale(item: int) -> int:
+        for _ in range(10):
+            worker.advance(0.5)
+        return item * factor
+
+    return scale
+
+
+def open_pid(config: object, worker: Worker) -> Callable[[object], tuple[int, int]]:
+    """(process, how many times this worker was opened for an item)."""
+    items = iter(range(1_000))
+    return lambda item: (os.getpid(), next(items))
+
+
+def open_place(config: object, worker: Worker) -> Callable[[object], tuple[int, int, str, str | None]]:
+    return lambda item: (worker.world_size, worker.threads, worker.device, os.environ.get("OMP_NUM_THREADS"))
+
+
+def open_fragile(deadly: int, worker: Worker) -> Callable[[int], int]:
+    def do(item: int) -> int:
+        if item == deadly:
+            raise Broken(item)
+        return item
+
+    return do
+
+
+def open_mortal(folder: Path, worker: Worker) -> Callable[[int], int]:
+    """Kills its process at the first item that finds no mark of an earlier death."""
+
+    def do(item: int) -> int:
+        worker.advance(1)
+        mark = folder / f"died-{item}"
+        if not mark.exists():
+            mark.touch()
+            time.sleep(0.5)  # so that the advance is under way
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    return do
+
+
+def open_deadly(config: object, worker: Worker) -> Callable[[int], int]:
+    def do(item: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    return do
+
+
+def open_sleeper(seconds: float, worker: Worker) -> Callable[[int], int]:
+    def do(item: int) -> int:
+        time.sleep(seconds)
+        return item
+
+    return do
+
+
+def squares(n: int, worker: Worker) -> list[int]:
+    worker.note(f"squares of {n}")
+    for _ in range(n):
+        worker.advance(1)
+    return [i * i for i in range(n)]
+
+
+def whereabouts(config: object, worker: Worker) -> dict[str, Any]:
+    return {"pid": os.getpid(), "rank": worker.rank, "world": worker.world_size, "device": worker.device}
+
+
+def broken_loop(row: int, worker: Worker) -> None:
+    raise Broken(row)
+
+
+def counting_loop(folder: Path, worker: Worker) -> tuple[int, int]:
+    """Counts to 6 with a checkpoint a step, and kills its process at 3, once. (count, lives)."""
+    lives = folder / "lives"
+    lives.write_text(str(int(lives.read_text()) + 1 if lives.exists() else 1))
+    at = folder / "checkpoint"
+    count = int(at.read_text()) if at.exists() else 0
+    worker.advance(count)
+    while count < 6:
+        count += 1
+        worker.advance(1)
+        at.write_text(str(count))
+        if count == 3 and lives.read_text() == "1":
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+    return count, int(lives.read_text())
+
+
+def deadly_loop(config: object, worker: Worker) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def endless_loop(config: object, worker: Worker) -> None:
+    while True:
+        time.sleep(0.1)
+        worker.advance(1)
+
+
+def reduced_sum(value: float, worker: Worker) -> float:
+    """The sum over ranks of value + rank, by torch's process group."""
+    import torch
+    import torch.distributed as dist
+
+    tensor = torch.tensor([value + worker.rank])
+    dist.all_reduce(tensor)
+    worker.advance(1)
+    return float(tensor)
+
+
+def rank_one_breaks(row: int, worker: Worker) -> float:
+    """Rank 1 raises while rank 0 waits for it in a collective."""
+    if worker.rank == 1:
+        raise Broken(row)
+    return reduced_sum(0.0, worker)
+
+
+def rank_one_dies_once(folder: Path, worker: Worker) -> float:
+    if worker.rank == 1 and not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return reduced_sum(0.0, worker)

@@ -1,0 +1,219 @@
+"""What a recipe may not say, and the one line that says so: place, value, what would be right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import RequestError
+from pipeline.recipe import load, parse
+
+TWO = """
+name: two
+task: [sst2, stsb]
+teacher: {model: big, finetune: {epochs: 2}}
+student: {label: six, model: little}
+method: [no-kd, vanilla-kd]
+train: {epochs: 4}
+"""
+
+
+def refusal(path: Path, *sets: str) -> str:
+    """What is said of the recipe ``TWO`` with these changes, without the path."""
+    path.write_text(TWO, "utf-8")
+    with pytest.raises(RequestError) as caught:
+        load(path, sets)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line.removeprefix(f"{path}: ")
+
+
+MINE = "task={name: mine, files: {train: a}, "
+
+REFUSALS = {
+    # keys
+    "train.epoch=3": "train.epoch: unknown key; did you mean epochs?",
+    "methods=[no-kd]": "methods: unknown key; did you mean method?",
+    "bank={files: [x]}": "bank: unknown key; ",
+    "student.labl=x": "student.labl: unknown key; did you mean label?",
+    "teacher.finetune.epoch=3": "teacher.finetune.epoch: unknown key; did you mean epochs?",
+    "resources.distill={}": "resources.distill: unknown key; did you mean distil?",
+    "train.seed=3": "train.seed: unknown key; students are trained with each of the recipe's seeds: [...]",
+    "method={use: no-kd, train: {max_length: 9}}": "method.train.max_length: unknown key; it is one for the ",
+    "name=null": "name: missing, and needed",
+    "teacher={}": "teacher.model: missing, and needed",
+    # values
+    "train.epochs=0": "train.epochs: 0, must be at least 1",
+    "train.epochs=true": "train.epochs: true, must be a whole number",
+    "train.epochs='3'": 'train.epochs: "3", must be a whole number',
+    "train.epochs=2.5": "train.epochs: 2.5, must be a whole number",
+    "train.learning_rate=fast": "train.learning_rate: fast, must be a number",
+    "train.learning_rate=0": "train.learning_rate: 0, must be above 0",
+    "train.precision=half": "train.precision: half, must be float32 or bfloat16",
+    "data.holdout=0.5": "data.holdout: 0.5, must be below 0.5",
+    "name=2024": "name: 2024, must be a text in quotes",
+    "name=a/b": "name: a/b, must be letters, digits, _ and -, and . in labels, ",
+    "student.label=..": "student.label: .., must be letters, ",
+    "equal_steps=no": "equal_steps: no, must be true or false",
+    "storage=''": 'storage: "", must not be empty',
+    "train=3": "train: 3, must be a block of keys",
+    "seeds=[0, 0]": "seeds: [0, 0], must be given once each, 0 is repeated",
+    "seeds=[]": "seeds: [], needs at least 1",
+    "seeds=-1": "seeds: -1, must be at least 0",
+    "seeds=[0, x]": "seeds.1: x, must be a whole number",
+    "limits.store_bytes=50GiB": "limits.store_bytes: 50GiB, must be a size above 0, such as 50GB; ",
+    "limits.store_bytes=0.5B": "limits.store_bytes: 0.5B, must be a size above 0",
+    "resources.teach.workers=0": "resources.teach.workers: 0, must be at least 1",
+    # tasks and data
+    "task=sst3": "task: sst3 is no built-in task; did you mean sst5?",
+    "task=[sst2, {name: sst3}]": "task.1.name: sst3 is no built-in task; did you mean sst5?",
+    "task=[sst2, 3]": "task.1: 3, must be a name or a block of keys",
+    "task=[sst2, rte, sst2]": "task.2: sst2 stands twice in the recipe",
+    "task=[]": "task: [], needs at least 1",
+    f"{MINE}labels: [a, b]}}": "task.text: missing, and needed",
+    f"{MINE}text: a}}": "task: mine needs exactly one of labels and regression: true",
+    f"{MINE}text: a, labels: [a, b], regression: true}}": "task: mine needs exactly one of labels and regression: true",
+    f"{MINE}text: a, labels: [no, no]}}": 'task.labels: ["no", "no"], must be given once each, no is repeated',
+    f"{MINE}text: a, labels: [a, b, c], metric: f1}}": "task.metric: f1 needs 2 labels, the task has 3; use macro_f1",
+    f"{MINE}text: a, regression: true, metric: f1}}": "task.metric: f1 does not fit a regression",
+    f"{MINE}text: [a, b, c], labels: [a, b]}}": 'task.text: ["a", "b", "c"], takes at most 2',
+    "task={name: mine, files: {test: a}, text: a, labels: [a, b]}": "task.files.train: missing, and needed",
+    "task={name: sst2, files: {train: a, tset: b}}": "task.files.tset: is no split; ",
+    "task={name: mine, text: a, labels: [a, b]}": "data.source: hub has no mine, a task of your own; ",
+    "task=imp": "data.source: hub has no imp",
+    "data.source=generated": "data.source: generated makes the task reviews only; ",
+    "data.holdout=0": "data.holdout: 0, but train.select: holdout picks the best epoch on what is held out; ",
+    # teacher and store
+    "teacher.labels=[negative, positive]": "teacher.labels: is for a model that is fine-tuned already; ",
+    "teacher={model: x, labels: [a, b]}": 'teacher.labels: ["a", "b"], must be the labels of sst2 in the order',
+    "store.layers=[1, 1]": "store.layers: [1, 1], must be given once each, 1 is repeated",
+    "store.layers=[-1]": "store.layers.0: -1, must be at least 0",
+    "store.layers=none": "store.layers: none, must be all or a list",
+    # students
+    "student={label: a}": "student: needs exactly one of model, from_teacher and config; none of them is given",
+    "student.from_teacher=[1]": "student: needs exactly one of model, from_teacher and config; model and from_teacher",
+    "student={from_teacher: [0, 2, 0]}": "student.from_teacher: [0, 2, 0], must be given once each, 0 is repeated",
+    "student={from_teacher: [0, -1]}": "student.from_teacher.1: -1, must be at least 0",
+    "student={from_teacher: []}": "student.from_teacher: [], needs at least 1",
+    "student={config: {hidden_size: 8}}": "student.config.model: missing, and needed",
+    "student=[{model: x/a}, {model: y/a}]": "student.1.label: a is the label of student.0 too; ",
+    "student.start=sst2": "student.start: sst2 is no other task of this recipe",
+    # methods
+    "method=vanila-kd": "method: vanila-kd is no method; did you mean vanilla-kd?",
+    "method=[no-kd, {use: vanila-kd}]": "method.1.use: vanila-kd is no method; did you mean vanilla-kd?",
+    "method={label: x}": "method.use: missing, and needed",
+    "method=[no-kd, no-kd]": "method.1: no-kd is the label of method.0 too; ",
+    "method=[no-kd, {use: vanilla-kd, label: no-kd}]": "method.1.label: no-kd is the label of method.0 too; ",
+    "method={use: no-kd, label: teacher}": "method.label: teacher is what reports call the teacher itself",
+    "method={use: no-kd, taught_by: teacher}": "method.taught_by: teacher, but this method needs no teacher",
+    "method={use: vanilla-kd, taught_by: assistant}": "method.taught_by: assistant is no model of this recipe; ",
+    "method={use: vanilla-kd, structure: alp}": "method.structure: alp is no kind of structure; known: none",
+    "method={use: vanilla-kd, data: {kind: knn}}": "method.data.kind: knn is no kind of data; known: original",
+    "method={use: annealing-kd, training: {temperature: 3}}": "method.training.temperature: unknown key of annealing; ",
+    "method={use: vanilla-kd, training: {temperature: 0}}": "method.training.temperature: 0, must be above 0",
+    "method={use: vanilla-kd, training: {temperature: '3'}}": 'method.training.temperature: "3", must be a number',
+    "method={use: annealing-kd, targets: hard}": "method.training: annealing follows a teacher's logits",
+    "method={use: no-kd, training: annealing}": "method.training: annealing follows a teacher's logits",
+    "method={use: no-kd, training: {temperature: 3}}": "method.training: temperature and teacher_weight mean nothing",
+    "method=label-smoothing": "method: label smoothing cannot be defined for stsb, a regression; ",
+    "method=[no-kd, {use: no-kd, label: ls, targets: smoothed}]": "method.1: label smoothing cannot be defined ",
+    "method={use: label-smoothing, targets: {distribution: [0.5, 0.2]}}": "method.targets.distribution: [0.5, 0.2], must",
+    "method=[no-kd, {use: vanilla-kd, train: {epochs: 9}}]": "method.1.train: 9 epochs of batches of 32, but no-kd ",
+    "method=[{use: vanilla-kd, train: {batch_size: 8}}, no-kd]": "method.0.train: 4 epochs of batches of 8, ",
+    # models
+    "models.a={model: x}": "models.a.method: missing, and needed",
+    "models.a={model: x, method: vanila-kd}": "models.a.method: vanila-kd is no method; ",
+    "models.a={method: no-kd}": "models.a: needs exactly one of model, from_teacher and config; none of them is given",
+    "models.a={model: x, method: vanilla-kd, taught_by: a}": "models.a.taught_by: a runs in a circle (a <- a)",
+    "models={a: {model: x, method: vanilla-kd, taught_by: b}, b: {model: x, method: vanilla-kd, taught_by: a}}": (
+        "models.a.taught_by: b runs in a circle (a <- b <- a)"
+    ),
+    "models.teacher={model: x, method: no-kd}": "models.teacher: is the name of the teacher itself",
+    "models.a={model: x, method: annealing-kd, train: {epochs: 1}}": "models.a: annealing has two phases and needs",
+    # overrides
+    "overrides.mrpc.train.epochs=3": "overrides.mrpc: mrpc is no task of this recipe; known: sst2, stsb",
+    "overrides.stsb.train.epochs=0": "overrides.stsb.train.epochs: 0, must be at least 1",
+    "overrides.stsb.train.epoch=1": "overrides.stsb.train.epoch: unknown key; did you mean epochs?",
+    "overrides.stsb.storage=x": "overrides.stsb.storage: unknown key; did you mean store?",
+    "overrides.stsb.student.labl=x": "overrides.stsb.student.labl: unknown key; did you mean label?",
+    "overrides.stsb.student={model: null}": "overrides.stsb.student: needs exactly one of",
+    "overrides.stsb.student=[{label: x}]": "overrides.stsb.student.0: needs exactly one of",
+    "overrides.stsb.method=[no-kd, vanila]": "overrides.stsb.method.1: vanila is no method; did you mean vanilla-kd?",
+    "overrides.stsb.method={use: no-kd, train: {epochs: 0}}": "overrides.stsb.method.train.epochs: 0, must ",
+    "overrides.stsb.models.a={model: x}": "overrides.stsb.models.a.method: missing, and needed",
+    "overrides.stsb.seeds=[1, 1]": "overrides.stsb.seeds: [1, 1], must be given once each",
+    "overrides.stsb.student.start=rte": "overrides.stsb.student.start: rte is no other task of this recipe; ",
+    # --set
+    "epochs": "--set epochs: must be KEY=VALUE",
+    "a..b=3": "--set a..b=3: must be KEY=VALUE",
+    "train.epochs=": "--set train.epochs=: has no value; null takes the key out",
+    "train.epochs=[": "--set train.epochs:1: not YAML: ",
+    "task.2=rte": "--set task.2=rte: 2 names no place in a list of 2, counted from 0",
+    "method.0.label=x": "--set method.0.label=x: no-kd is no block, so it has no label; ",
+}
+
+
+@pytest.mark.parametrize("change", REFUSALS)
+def test_a_wrong_recipe_is_refused_in_one_line(change: str, tmp_path: Path) -> None:
+    assert refusal(tmp_path / "two.yaml", change).startswith(REFUSALS[change])
+
+
+def with_starts(**starts: str) -> dict[str, Any]:
+    overrides = {task: {"student": {"start": source}} for task, source in starts.items()}
+    base = {"name": "x", "task": ["rte", "mrpc", "mnli"], "teacher": {"model": "b"}, "student": {"model": "l"}}
+    return {**base, "method": ["no-kd", "vanilla-kd"], "overrides": overrides}
+
+
+def test_a_task_may_start_where_another_ends() -> None:
+    assert len(parse(with_starts(rte="mrpc", mrpc="mnli")).tasks) == 3
+
+
+def test_tasks_that_start_from_each_other_are_refused() -> None:
+    with pytest.raises(
+        RequestError, match=r"^overrides.rte.student.start: mrpc runs in a circle \(rte <- mrpc <- rte\)"
+    ):
+        parse(with_starts(rte="mrpc", mrpc="rte"))
+
+
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        ("overrides.mnli.method=no-kd", "method vanilla-kd"),
+        ("overrides.mnli.student.label=other", "student l"),
+        ("overrides.mnli.seeds=[1]", "seed 0"),
+    ],
+)
+def test_a_start_that_the_other_task_does_not_train_is_refused(change: str, lacking: str) -> None:
+    with pytest.raises(
+        RequestError, match=f"^overrides.rte.student.start: mnli has no {lacking}, from which rte would"
+    ):
+        parse(with_starts(rte="mnli"), [change])
+
+
+def test_the_line_begins_with_the_path_of_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(TWO.replace("name", "nam"), "utf-8")
+    with pytest.raises(RequestError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: nam: unknown key; did you mean name?"
+
+
+@pytest.mark.parametrize("document", [None, [], "sst2", 3, {"name": {1, 2}}, {"name": float("nan")}])
+def test_what_is_no_recipe_at_all_is_refused(document: object) -> None:
+    with pytest.raises(RequestError, match=r"^recipe: "):
+        parse(document)
+
+
+def test_a_long_value_is_cut_and_a_strange_one_escaped() -> None:
+    with pytest.raises(RequestError) as caught:
+        parse({"name": "x\ny" * 100})
+    assert str(caught.value).startswith('name: "x\\nyx') and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "sets", [['"a\nb"=3'], ["a\nb"], ["task=[\nsst2"], ["name={'a\nb': 1}"], ['train={"a\\nb": 1}']]
+)
+def test_a_line_break_in_the_recipe_does_not_break_the_line(sets: list[str]) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse({"name": "x", "task": "sst2"}, sets)
+    assert "\n" not in str(caught.value)
