@@ -108,13 +108,16 @@ class Ledger:
         """Whether the cluster as it is could hold so much, were it empty."""
         return amount.within(self._total())
 
-    def close(self) -> None:
-        """End all tenants, busy ones too. Claims that wait, and later ones, raise ``Closed``."""
+    def close(self) -> list[Body]:
+        """Let go of all tenants, and return what is to be ended. Claims, waiting and later, raise ``Closed``."""
         with self._changed:
             self._closed = True
-            tenants, self._tenants = self._tenants, []
+            bodies = [tenant.body for tenant in self._tenants if tenant.body is not None]
+            for tenant in self._tenants:
+                tenant.body = None
+            self._tenants = []
             self._changed.notify_all()
-        self._close(tenants)
+            return bodies
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

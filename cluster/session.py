@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,8 @@ IDLE_SECONDS = 60.0
 """How long seats and groups stay without work."""
 REACH_SECONDS = 5.0
 """How long an address may take to answer."""
+LEAVE_SECONDS = 15.0
+"""How long a closing session waits for threads to come out of Ray."""
 PULSE = 0.3
 """Seconds between two looks at the workers' progress."""
 
@@ -51,7 +54,7 @@ class Session:
 
         self._started = started
         self._storage = tempfile.mkdtemp(prefix="stillhouse-train-")
-        board = ray.remote(Board).options(num_cpus=0).remote()
+        board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         self._desk = Desk(Ledger(_total, time.monotonic), Gate(), Feed(board), board)
         self._ended = threading.Event()
         self._pulse = threading.Thread(target=self._beat, daemon=True, name="session")
@@ -61,6 +64,7 @@ class Session:
     def open(cls, address: str | None, log: Path) -> "Session":
         """Start a Ray here (address None), or attach to one: ``host:port``, or ``auto`` for this machine's.
 
+        A Ray of our own ends with the thread that opened it, should it forget to close it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
         """
         if address is None:
@@ -100,10 +104,11 @@ class Session:
         if not self._desk.gate.close():
             return
         self._ended.set()
-        self._desk.ledger.close()
+        for body in self._desk.ledger.close():
+            if not self._started:  # else they end with Ray
+                body.close()
         self._pulse.join()
-        self._desk.gate.wait_until_empty(10.0)
-        ray.kill(self._desk.board)
+        self._desk.gate.wait_until_empty(LEAVE_SECONDS)
         ray.shutdown()
         shutil.rmtree(self._storage, ignore_errors=True)
 
@@ -166,12 +171,17 @@ def _start(log: Path) -> None:
 def _attach(address: str, log: Path) -> None:
     _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "5")  # tries, a second or two each
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         _connect(log, address=address)
     except Exception as error:  # Ray raises many kinds here, and all mean that we are not connected
-        reason = str(error).strip().splitlines()[-1]
-        raise ConnectionError(f"address: {address} does not take us: {reason}") from error
+        raise ConnectionError(f"address: {address} does not take us: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """One line of Ray's many."""
+    if "AuthenticationError" in "".join(traceback.format_exception(error)):
+        return "it asks for a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own"
+    return str(error).strip().splitlines()[-1]
 
 
 def _connect(log: Path, **options: Any) -> None:
@@ -182,8 +192,23 @@ def _connect(log: Path, **options: Any) -> None:
     handler = logging.FileHandler(log, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     _divert("ray._private", handler)  # what speaks while Ray starts, which takes all handlers off "ray"
-    ray.init(configure_logging=False, log_to_driver=False, **options)
+    with _stderr_in(log):
+        ray.init(configure_logging=False, log_to_driver=False, **options)
     _divert("ray", handler)
+
+
+@contextlib.contextmanager
+def _stderr_in(log: Path) -> Iterator[None]:
+    """Ray's native code writes to file descriptor 2."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def _divert(name: str, handler: logging.Handler) -> None:

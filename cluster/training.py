@@ -30,6 +30,8 @@ from cluster.shards import MAX_DEATHS, Desk
 
 CLOSE_WITHIN = 10.0
 """Seconds that an idle group gets to end by itself."""
+ANSWER_WITHIN = 30.0
+"""Seconds after which a worker that says nothing is taken to be alive and busy."""
 Config = TypeVar("Config")
 Result = TypeVar("Result")
 
@@ -188,10 +190,11 @@ class Group:
 
 
 async def _all_alive(life: _Life, but: int) -> bool:
-    """Whether every other worker of this life still answers; a dead one is known within seconds."""
+    """Whether every other worker of this life is alive. A dead one is known within seconds."""
     others = [worker.__ray_ready__.remote() for rank, worker in life.workers.items() if rank != but]
-    answers = await asyncio.gather(*others, return_exceptions=True)
-    return not any(isinstance(answer, RayActorError) for answer in answers)
+    answers = [asyncio.wait_for(asyncio.wrap_future(ref.future()), ANSWER_WITHIN) for ref in others]
+    ended = await asyncio.gather(*answers, return_exceptions=True)
+    return not any(isinstance(answer, RayActorError) for answer in ended)
 
 
 def _fit(resources: Resources, group: Any, board: Any, storage: str) -> None:

@@ -14,13 +14,17 @@ from cluster.resources import Resources
 from cluster.session import Session
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
 
 
 def driver(name: str, argument: str, **more: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(HERE / "drivers.py"), name, argument]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env={**ENVIRONMENT, **more}, text=True, **pipes)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]), **more}
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "drivers.py"), name, argument],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def descendants(pid: int) -> set[int]:
@@ -129,7 +133,7 @@ def test_a_wrong_token_is_refused_in_one_line(session: Session) -> None:
     address = ray.get_runtime_context().gcs_address
     process = driver("attached", address, RAY_AUTH_TOKEN="0" * 64)
     _, err = process.communicate(timeout=60)
-    assert err.splitlines()[-1].startswith(f"ConnectionError: address: {address} does not take us: ")
+    assert err.splitlines()[-1].startswith(f"ConnectionError: address: {address} does not take us: it asks for a token")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "http://127.0.0.1:8265", "6379"])
