@@ -6,7 +6,7 @@ or not at all, so claims cannot wait for each other. Ray's own scheduler knows n
 """
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,17 +66,21 @@ class Ledger:
         self._changed = threading.Condition()
         self._closed = False
 
-    def claim(self, shape: Hashable, amount: Amount, count: int, likes: Callable[[Tenant], bool]) -> list[Tenant]:
-        """``count`` tenants of this shape, idle ones first, among them those that ``likes``; waits for room.
+    def claim(
+        self, shapes: Sequence[Hashable], amount: Amount, count: int, likes: Callable[[Tenant], bool]
+    ) -> list[Tenant]:
+        """``count`` tenants of one of these shapes, idle ones first, among them those that ``likes``.
 
-        A claim beyond the cluster's total is granted when nobody else holds anything: the cluster may grow.
+        New ones are of the first shape. Waits for room. A claim beyond the cluster's total is granted when
+        nobody else holds anything: the cluster may grow.
         """
         while True:
             with self._changed:
-                self._refuse_if_closed()
-                victims = self._victims(shape, amount, count)
+                if self._closed:
+                    raise Closed("the session is closed")
+                victims = self._victims(shapes, amount, count)
                 if victims is None:
-                    return self._take(shape, amount, count, likes)
+                    return self._take(shapes, amount, count, likes)
                 for victim in victims:
                     self._tenants.remove(victim)
                 if not victims:
@@ -119,14 +123,10 @@ class Ledger:
             self._changed.notify_all()
             return bodies
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise Closed("the session is closed")
-
-    def _victims(self, shape: Hashable, amount: Amount, count: int) -> list[Tenant] | None:
+    def _victims(self, shapes: Sequence[Hashable], amount: Amount, count: int) -> list[Tenant] | None:
         """Idle tenants to end, oldest first, for the claim to fit; [] to wait; None if it fits as things are."""
         idle = sorted((t for t in self._tenants if t.idle_since is not None), key=lambda t: t.idle_since or 0.0)
-        kept = [t for t in idle if t.shape == shape][-count:]
+        kept = [t for t in idle if t.shape in shapes][-count:]
         if len(kept) == count:
             return None
         others = [t for t in idle if t not in kept]
@@ -138,12 +138,14 @@ class Ledger:
         alone = all(t.idle_since is not None for t in self._tenants)
         return (others or None) if alone else []
 
-    def _take(self, shape: Hashable, amount: Amount, count: int, likes: Callable[[Tenant], bool]) -> list[Tenant]:
-        idle = [t for t in self._tenants if t.idle_since is not None and t.shape == shape]
+    def _take(
+        self, shapes: Sequence[Hashable], amount: Amount, count: int, likes: Callable[[Tenant], bool]
+    ) -> list[Tenant]:
+        idle = [t for t in self._tenants if t.idle_since is not None and t.shape in shapes]
         taken = sorted(idle, key=likes, reverse=True)[:count]
         for tenant in taken:
             tenant.idle_since = None
-        fresh = [Tenant(shape, amount) for _ in range(count - len(taken))]
+        fresh = [Tenant(shapes[0], amount) for _ in range(count - len(taken))]
         self._tenants.extend(fresh)
         return taken + fresh
 

@@ -2,11 +2,13 @@
 
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, assert_never
 
 from ray import cloudpickle
+
+from cluster.resources import WorkerDied
 
 
 class RemoteTraceback(Exception):
@@ -39,7 +41,38 @@ class Died:
     deaths: int
 
 
-Outcome = Done | Failed | Died
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Whoever should have done it can do nothing any more."""
+
+    reason: str
+
+
+Outcome = Done | Failed | Died | Lost
+
+
+class Part(NamedTuple):
+    """Which process of a job speaks: ``life`` counts the job's starts, ``rank`` is the worker's."""
+
+    life: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """All that a worker said of one job up to now: the sum of its advances, and its notes from ``first`` on."""
+
+    total: float = 0.0
+    first: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a job, and what its workers said of it in the life that ended it."""
+
+    outcome: Outcome
+    said: Mapping[Part, Said]
 
 
 def attempt(call: Callable[[], Any]) -> Done | Failed:
@@ -47,35 +80,37 @@ def attempt(call: Callable[[], Any]) -> Done | Failed:
     try:
         return Done(cloudpickle.dumps(call()))
     except Exception as error:
-        return failed(error)
-
-
-def failed(error: Exception) -> Failed:
-    trace = "".join(traceback.format_exception(error))
-    return Failed(_pickled(error), f"{type(error).__name__}: {error}", trace)
+        trace = "".join(traceback.format_exception(error))
+        return Failed(_pickled(error), f"{type(error).__name__}: {error}", trace)
 
 
 def _pickled(error: Exception) -> bytes | None:
     """None for an exception that cannot make the journey, there and back."""
     try:
-        data = cloudpickle.dumps(error)
+        data: bytes = cloudpickle.dumps(error)
         return data if type(pickle.loads(data)) is type(error) else None
     except Exception:  # whatever an exception's own pickling raises; the summary then stands for it
         return None
 
 
-def settle(outcome: Done | Failed) -> Any:
-    """The value; or raise the exception, its traceback in the worker as its cause."""
-    if isinstance(outcome, Done):
-        return pickle.loads(outcome.value)
-    raise _restored(outcome) from RemoteTraceback(outcome.trace)
+def settle(outcome: Outcome, what: str) -> Any:
+    """The value; or raise the exception, its traceback in the worker as its cause. ``what`` names the work."""
+    match outcome:
+        case Done(value):
+            return pickle.loads(value)
+        case Failed(trace=trace):
+            raise _restored(outcome) from RemoteTraceback(trace)
+        case Died(deaths):
+            raise WorkerDied(f"{what}: its worker died {deaths} times, of want of memory or in native code")
+        case Lost(reason):
+            raise RuntimeError(f"{what}: its workers cannot be started: {reason}")
+        case _:
+            assert_never(outcome)
 
 
 def _restored(outcome: Failed) -> Exception:
-    if outcome.error is None:
-        return RuntimeError(outcome.summary)
     try:
-        error = pickle.loads(outcome.error)
-    except Exception:  # its class is not importable here, though it was there
+        error = pickle.loads(outcome.error or b"")
+    except Exception:  # it does not pickle, or its class is importable there and not here
         return RuntimeError(outcome.summary)
     return error if isinstance(error, Exception) else RuntimeError(outcome.summary)

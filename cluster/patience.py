@@ -75,7 +75,7 @@ class Patience:
             self._ledger.expire(0.0)
         if waited >= self._speak_at:
             self._speak_at *= 2
-            self._listener.log(f"waiting for {self._what} since {waited:.0f} s: the cluster has them in use, or not at all")
+            self._listener.log(f"waiting for {self._what} since {waited:.0f} s: in use, or more than there is")
         if waited >= GIVE_UP_AFTER and not self._ledger.could_hold(self._need):
             raise TimeoutError(
                 f"resources: {self._what} did not come free in {waited:.0f} s and exceed the present cluster; "

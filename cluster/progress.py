@@ -8,30 +8,15 @@ and stands for whatever was still under way. What a worker said before it died i
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 
+from cluster.outcomes import Part, Said
 from cluster.resources import Listener
 
 SEND_EVERY = 0.2
 """Seconds between two messages of one worker."""
-
-
-class Part(NamedTuple):
-    """Which process of a job speaks: ``life`` counts the job's starts, ``rank`` is the worker's."""
-
-    life: int
-    rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """All that a worker said of one job up to now: the sum of its advances, and its notes from ``first`` on."""
-
-    total: float = 0.0
-    first: int = 0
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,14 +228,14 @@ def _reach(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
     except OSError as error:
-        raise ConnectionError(f"address: {address} cannot be reached: {error}; is a Ray head node running there?") from error
+        raise ConnectionError(f"address: {address} cannot be reached ({error}); does a Ray head run there?") from error
 
 
 @contextlib.contextmanager
 def _import_path() -> Iterator[None]:
     """Workers started within import from where this process does."""
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     try:
         yield
     finally:

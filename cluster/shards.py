@@ -2,32 +2,34 @@
 
 A seat is a process that knows nothing until it is given ``open_worker`` and a config. It keeps what
 they opened while they stay the same, and it is kept itself for later maps of the same shape: a process
-that has imported torch and transformers is worth seconds.
+that has imported torch and transformers is worth seconds. For the same reason a map on one worker may
+be done in an idle training group of one.
 """
 
+import contextlib
 import hashlib
 import pickle
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, cast
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from cluster.ledger import Ledger, Tenant, per_worker
-from cluster.outcomes import Done, Failed, attempt, settle
+from cluster.outcomes import Died, Ended, Lost, Part, attempt, settle
 from cluster.patience import Gate, Patience
-from cluster.progress import Feed, Part, RemoteWorker, Said
-from cluster.resources import Listener, Resources, WorkerDied, Worker
+from cluster.progress import Feed, RemoteWorker
+from cluster.resources import Closed, Listener, Resources, Worker
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_DEATHS = 3
-DEATHS = (RayActorError, ActorUnavailableError, OutOfMemoryError)
+"""How many times an item or a job is done again because its process died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +41,74 @@ class Post:
     seats: int
 
 
+class Bench:
+    """What a process has open: the function that ``open_worker`` returned, while its key stays the same."""
+
+    def __init__(self) -> None:
+        self._key = b""
+        self._do: Callable[[Any], Any] | None = None
+
+    def do(self, worker: Worker, key: bytes, opening: bytes, item: bytes) -> Any:
+        """Do one item; open first where ``key`` is not what is open."""
+        if self._do is None or self._key != key:
+            self.clear()  # what was open is freed before the next is loaded
+            open_worker, config = pickle.loads(opening)
+            self._do = open_worker(config, worker)
+            self._key = key
+        assert self._do is not None
+        return self._do(pickle.loads(item))
+
+    def clear(self) -> None:
+        self._do = None
+
+
 class Seat:
     """The actor."""
 
     def __init__(self, board: Any, threads: int, device: str) -> None:
         self._worker = RemoteWorker(threads, device, board)
-        self._key = b""
-        self._do: Callable[[Any], Any] | None = None
+        self._bench = Bench()
 
     def ready(self) -> None:
         """Answers once the process runs."""
 
-    def do(self, post: Post, key: bytes, opening: bytes, item: bytes) -> tuple[Done | Failed, Said]:
-        """Do one item; open first where ``key`` is not what is open."""
-        self._worker.begin(post.channel, Part(0, post.rank), post.seats)
-        outcome = attempt(lambda: self._opened(key, opening)(pickle.loads(item)))
-        return outcome, self._worker.end()
+    def do(self, post: Post, key: bytes, opening: bytes, item: bytes) -> Ended:
+        part = Part(0, post.rank)
+        self._worker.begin(post.channel, part, post.seats)
+        outcome = attempt(lambda: self._bench.do(self._worker, key, opening, item))
+        return Ended(outcome, {part: self._worker.end()})
 
-    def _opened(self, key: bytes, opening: bytes) -> Callable[[Any], Any]:
-        if self._do is None or self._key != key:
-            self._do = None  # what was open is freed before the next is loaded
-            open_worker, config = pickle.loads(opening)
-            self._do = open_worker(config, self._worker)
-            self._key = key
-        return self._do
+
+class Doer(Protocol):
+    """A tenant's body that can do items."""
+
+    key: bytes
+    """What it has open."""
+    ready: Any
+    """Resolves once its process runs."""
+
+    def submit(self, post: Post, key: bytes, opening: bytes, item: bytes) -> Any:
+        """A reference to the item's ``Ended``."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class SeatBody:
-    """A seat as the ledger's tenant: its actor, and what was last opened there."""
+    """A seat as the ledger's tenant."""
 
     def __init__(self, resources: Resources, board: Any) -> None:
         options: dict[str, Any] = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
         if resources.memory_per_worker is not None:
             options["memory"] = resources.memory_per_worker
         device = "cuda:0" if resources.gpus_per_worker else "cpu"
+        actor: Any = ray.remote(Seat).options(**options)
         self.key = b""
-        self.actor = ray.remote(Seat).options(**options).remote(board, resources.cpus_per_worker, device)
+        self.actor = actor.remote(board, resources.cpus_per_worker, device)
         self.ready = self.actor.ready.remote()
+
+    def submit(self, post: Post, key: bytes, opening: bytes, item: bytes) -> Any:
+        return self.actor.do.remote(post, key, opening, item)
 
     def close(self) -> None:
         ray.kill(self.actor)
@@ -83,7 +116,7 @@ class SeatBody:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One item on one seat, under way."""
+    """One item under way."""
 
     index: int
     tenant: Tenant
@@ -93,12 +126,20 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the maps of a session share."""
+    """What the maps and trainings of a session share."""
 
     ledger: Ledger
     gate: Gate
     feed: Feed
     board: Any
+
+
+def seat_shape(resources: Resources) -> Hashable:
+    return ("seat", replace(resources, workers=1))
+
+
+def group_shape(resources: Resources) -> Hashable:
+    return ("group", resources)
 
 
 def map_items(
@@ -112,8 +153,7 @@ def map_items(
     """``On.map`` over seats. Where the caller stops early, the seats still at work are ended."""
     if not items:
         return
-    opening = cloudpickle.dumps((open_worker, config))
-    run = _Map(desk, opening, items, resources, listener)
+    run = _Map(desk, cloudpickle.dumps((open_worker, config)), items, resources, listener)
     try:
         yield from run.results()
     finally:
@@ -127,20 +167,19 @@ class _Map:
         self, desk: Desk, opening: bytes, items: Sequence[Any], resources: Resources, listener: Listener
     ) -> None:
         self._desk = desk
+        self._opening = opening
+        self._key = hashlib.sha256(opening).digest()
+        self._items = items
         self._resources = resources
         self._listener = listener
-        self._items = items
-        self._key = hashlib.sha256(opening).digest()
-        self._seats = min(resources.workers, len(items))
         self._left = deque(range(len(items)))
         self._deaths: Counter[int] = Counter()
         self._turns: dict[Any, Turn] = {}
-        shape = ("seat", resources.cpus_per_worker, resources.gpus_per_worker, resources.memory_per_worker)
-        amount = per_worker(resources)
-        self._patience = Patience(desk.ledger, listener, amount, self._seats)
-        self._tenants = desk.ledger.claim(shape, amount, self._seats, self._has_open)
+        seats = min(resources.workers, len(items))
+        self._patience = Patience(desk.ledger, listener, per_worker(resources), seats)
+        shapes = [seat_shape(resources)] + ([group_shape(replace(resources, workers=1))] if seats == 1 else [])
         with desk.gate.passing():
-            self._opening = ray.put(opening)
+            self._tenants = desk.ledger.claim(shapes, per_worker(resources), seats, self._has_open)
 
     def results(self) -> Iterator[tuple[int, Any]]:
         with self._desk.gate.passing():
@@ -157,62 +196,64 @@ class _Map:
         busy = [turn.tenant for turn in self._turns.values()]
         for turn in self._turns.values():
             self._desk.feed.close(turn.channel, {})
-        for tenant in self._tenants:
-            if tenant in busy:
-                self._desk.ledger.discard(tenant)
-            else:
-                self._desk.ledger.check_in(tenant)
+        with contextlib.suppress(Closed), self._desk.gate.passing():
+            for tenant in self._tenants:
+                if tenant in busy or tenant.body is None:
+                    self._desk.ledger.discard(tenant)
+                else:
+                    self._desk.ledger.check_in(tenant)
 
     def _has_open(self, tenant: Tenant) -> bool:
-        return isinstance(tenant.body, SeatBody) and tenant.body.key == self._key
+        return tenant.body is not None and cast(Doer, tenant.body).key == self._key
 
     def _start(self, tenant: Tenant, rank: int) -> None:
-        """The next item for this seat, which is started where it is not there."""
+        """The next item, if there is one, for this seat, which is started where it is not there."""
         if not self._left:
             return
         if tenant.body is None:
+            tenant.shape = seat_shape(self._resources)
             tenant.body = SeatBody(self._resources, self._desk.board)
-        seat = cast(SeatBody, tenant.body)
-        seat.key = self._key
+        doer = cast(Doer, tenant.body)
+        doer.key = self._key
         index = self._left.popleft()
-        channel = self._desk.feed.open(self._listener)
-        item = cloudpickle.dumps(self._items[index])
-        ref = seat.actor.do.remote(Post(channel, rank, self._seats), self._key, self._opening, item)
-        self._turns[ref] = Turn(index, tenant, rank, channel)
+        post = Post(self._desk.feed.open(self._listener), rank, len(self._tenants))
+        ref = doer.submit(post, self._key, self._opening, cloudpickle.dumps(self._items[index]))
+        self._turns[ref] = Turn(index, tenant, rank, post.channel)
 
     def _step(self) -> tuple[int, Any] | None:
         """Wait up to a second; the result of a turn that ended, the seat already at its next item."""
-        ended, _ = ray.wait(list(self._turns), timeout=1.0)
-        if not ended:
+        ready, _ = ray.wait(list(self._turns), timeout=1.0)
+        if not ready:
             self._look_for_room()
             return None
-        turn = self._turns.pop(ended[0])
+        turn = self._turns.pop(ready[0])
         try:
-            outcome, said = ray.get(ended[0])
-        except DEATHS as error:
-            self._bury(turn, error)
+            ended: Ended = ray.get(ready[0])
+        except (RayActorError, OutOfMemoryError):
+            ended = Ended(Lost("its process is gone"), {})
+        self._desk.feed.close(turn.channel, ended.said)
+        if isinstance(ended.outcome, Lost):
+            self._bury(turn)
             return None
-        self._desk.feed.close(turn.channel, {Part(0, turn.rank): said})
-        result = settle(outcome)
+        result = settle(ended.outcome, self._name(turn))
         self._start(turn.tenant, turn.rank)
         return turn.index, result
 
     def _look_for_room(self) -> None:
-        pending = [cast(SeatBody, turn.tenant.body).ready for turn in self._turns.values()]
+        pending = [cast(Doer, turn.tenant.body).ready for turn in self._turns.values()]
         if len(ray.wait(pending, num_returns=len(pending), timeout=0)[0]) < len(pending):
             self._patience.tick()
 
-    def _bury(self, turn: Turn, error: Exception) -> None:
+    def _bury(self, turn: Turn) -> None:
         """The seat is gone: another takes its place and does the item again."""
-        self._desk.feed.close(turn.channel, {})
-        self._deaths[turn.index] += 1
         if turn.tenant.body is not None:
             turn.tenant.body.close()
-        turn.tenant.body = None
+            turn.tenant.body = None
+        self._deaths[turn.index] += 1
         if self._deaths[turn.index] > MAX_DEATHS:
-            raise WorkerDied(
-                f"item {turn.index} of {len(self._items)}: its worker died {self._deaths[turn.index]} times "
-                f"(memory, or a crash in native code): {str(error).splitlines()[0]}"
-            )
+            settle(Died(self._deaths[turn.index]), self._name(turn))
         self._left.appendleft(turn.index)
         self._start(turn.tenant, turn.rank)
+
+    def _name(self, turn: Turn) -> str:
+        return f"item {turn.index} of {len(self._items)}"

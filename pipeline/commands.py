@@ -15,7 +15,7 @@ from pipeline.errors import RequestError
 from pipeline.graph import Figure, Graph
 from pipeline.planner import Plan, Step, check_store_limit, plan
 from pipeline.recipe import Recipe, load
-from pipeline.report import as_csv, as_html, as_json, print_table, report
+from pipeline.report import as_csv, as_html, as_json, print_places, print_table, report
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,21 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
     recipe, storage, graph, found = planned(request)
     if not found.builds:
         console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts are there")
-        print_table(report(graph, storage), console, recipe.name)
+        rows = report(graph, storage)
+        print_table(rows, console, recipe.name)
+        print_places(rows, console)
         return 0
     check_writable(storage)
     from pipeline.execute import execute
 
     outcome = execute(recipe, storage, graph, found, address, inline, console)
     failed = frozenset(outcome.failures)
-    print_table(report(graph, storage, failed), console, recipe.name)
+    rows = report(graph, storage, failed)
+    print_table(rows, console, recipe.name)
     for failure in outcome.failures.values():
         if not failure.blocked_by:
             print(f"stillhouse: {failure.node.name}: {failure.message}", file=sys.stderr)
-    console.print(f"artifacts: {storage}", soft_wrap=True)
+    print_places(rows, console)
     return 1 if failed else 0
 
 

@@ -11,5 +11,5 @@ class RequestError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean x?' where something known is near, else the list of what is known."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"

@@ -6,10 +6,11 @@ import io
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -201,18 +202,40 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} +- {statistics.stdev(values):.1f}"
 
 
+WIDE = 120
+NARROW_LEAVES_OUT = ("last epoch", "parameters", "train time")
+NUMBERS = ("score", "last epoch", "of teacher", "parameters", "train time")
+
+
 def print_table(rows: Sequence[Row], console: Console, title: str) -> None:
-    """The results table in a terminal."""
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for head in HEADS:
-        table.add_column(
-            head,
-            justify="right" if head in ("score", "last epoch", "of teacher", "parameters", "train time") else "left",
-        )
+    """The results table in a terminal. A narrow one leaves out what ``report --format csv`` still tells."""
+    left_out = set() if console.width >= WIDE else set(NARROW_LEAVES_OUT)
+    if all(row.status == "done" for row in rows):
+        left_out.add("status")
+    shown = [head for head in HEADS if head not in left_out]
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in shown:
+        table.add_column(head, justify="right" if head in NUMBERS else "left", overflow="fold")
     for line in lines(rows):
-        values = [getattr(line, field.name) for field in fields(Line)]
-        table.add_row(*values, style="red" if "failed" in line.status else "")
+        values = dict(zip(HEADS, astuple(line), strict=True))
+        table.add_row(*(values[head] for head in shown), style="red" if "failed" in line.status else "")
     console.print(table)
+
+
+MOST_PLACES = 12
+
+
+def print_places(rows: Sequence[Row], console: Console) -> None:
+    """Where the students lie, for as many as a screen holds."""
+    places = {
+        f"{row.method} {row.student} {row.seed} {row.task}": row.artifact
+        for row in rows
+        if row.status == "done" and row.artifact and row.method != TEACHER
+    }
+    for name, place in list(places.items())[:MOST_PLACES]:
+        console.print(f"{name}: {place}", soft_wrap=True, highlight=False, markup=False)
+    if len(places) > MOST_PLACES:
+        console.print(f"and {len(places) - MOST_PLACES} more students: see stillhouse report --format json")
 
 
 def as_html(rows: Sequence[Row], title: str) -> str:

@@ -39,11 +39,24 @@ SKEW = 1.5
 
 Row = dict[str, str | int]
 Item = TypeVar("Item")
-_LEXICON = {"adjective": words.ADJECTIVES, "thing": words.THINGS, "deed": words.DEEDS, "verdict": words.VERDICTS}
+_LEXICON: dict[str, dict[int, tuple[str, ...]]] = {
+    "adjective": {label: tuple(text.split()) for label, text in words.ADJECTIVES.items()},
+    "thing": {label: tuple(text.split()) for label, text in words.THINGS.items()},
+    "deed": {label: tuple(text.split()) for label, text in words.DEEDS.items()},
+    "verdict": words.VERDICTS,
+}
 _FIELD = re.compile(r"\{([a-z_]+?)(\d?)\}")
-_ARTICLE = re.compile(r"\b([Aa]) (?=([a-z]+))")
-_SOUNDS_LIKE_CONSONANT = ("one-", "use", "uni")
-_SOUNDS_LIKE_VOWEL = ("honest", "hour")
+_ARTICLE = re.compile(r"\b(a) (?=([a-z-]+))", re.IGNORECASE)
+_CHOICES = {"frame": words.FRAMES, "degree": words.DEGREES, "critic": words.CRITICS}
+_SENTIMENT = {
+    "same": ("adjective", True),
+    "thing": ("thing", True),
+    "deed": ("deed", True),
+    "verdict": ("verdict", True),
+    "opposite": ("adjective", False),
+    "opposite_thing": ("thing", False),
+    "opposite_deed": ("deed", False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +110,6 @@ def sentence(rng: random.Random, vocabulary: Vocabulary, rare: float, family: st
     return f"{text[0].upper()}{text[1:]}."
 
 
-_CHOICES = {"frame": words.FRAMES, "degree": words.DEGREES, "critic": words.CRITICS}
-_SENTIMENT = {
-    "same": ("adjective", True),
-    "thing": ("thing", True),
-    "deed": ("deed", True),
-    "verdict": ("verdict", True),
-    "opposite": ("adjective", False),
-    "opposite_thing": ("thing", False),
-    "opposite_deed": ("deed", False),
-}
-
-
 def _new_row(rng: random.Random, vocabulary: Vocabulary, rare: float, seen: set[str]) -> Row:
     """A row whose sentence is not in ``seen``, to which it is added."""
     while True:
@@ -129,10 +130,10 @@ def _family(rng: random.Random) -> str:
     """A family, drawn by its weight in the mix."""
     left = rng.random() * sum(weight for weight, _ in words.FAMILIES.values())
     for name, (weight, _) in words.FAMILIES.items():
-        left -= weight
-        if left < 0:
+        if left < weight:
             return name
-    return name
+        left -= weight
+    return name  # the rounding of the sum left a trace over
 
 
 def _word(rng: random.Random, vocabulary: Vocabulary, rare: float, key: tuple[str, int], used: set[str]) -> str:
@@ -148,8 +149,8 @@ def _word(rng: random.Random, vocabulary: Vocabulary, rare: float, key: tuple[st
 def _article(found: re.Match[str]) -> str:
     """``a`` or ``an``, by the sound of the word behind it."""
     article, word = found[1], found[2]
-    vowel = word[0] in "aeiou" and not word.startswith(_SOUNDS_LIKE_CONSONANT)
-    return f"{article}n " if vowel or word.startswith(_SOUNDS_LIKE_VOWEL) else f"{article} "
+    vowel = word == "honest" or (word[0] in "aeiou" and word != "one-note")
+    return f"{article}n " if vowel else f"{article} "
 
 
 def _pick(rng: random.Random, items: Sequence[Item]) -> Item:

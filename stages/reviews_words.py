@@ -1,37 +1,96 @@
 """The words and sentence patterns of the generated reviews: data alone, no code.
 
-Every list is ordered, and its order is part of what a seed means. Fields in braces are filled by
-``stages.reviews``: ``{same}`` and ``{opposite}`` are adjectives with the polarity of the label and
-against it, ``{thing}`` and ``{deed}`` are a noun and a verb with it, ``{verdict}`` a closing phrase
-with it, and ``{opposite_thing}``, ``{opposite_deed}``, ``{opposite_verdict}`` their counterparts.
-A number after a field sets two words of one kind apart.
+Their order is part of what a seed means; the first words of each list are the common ones. Fields in
+braces are filled by ``stages.reviews``: ``{same}`` and ``{opposite}`` are adjectives with the polarity
+of the label and against it, ``{thing}`` and ``{deed}`` a noun and a verb with it, ``{verdict}`` a
+closing phrase with it, ``{opposite_thing}`` and ``{opposite_deed}`` words against it. A number after a
+field sets two words of one kind apart.
 """
 
-ADJECTIVES: dict[int, tuple[str, ...]] = {
-    1: tuple(
-        ["good", "great", "wonderful", "excellent", "lovely", "brilliant", "superb", "charming", "delightful", "funny", "beautiful", "moving", "clever", "fresh", "smart", "enjoyable", "impressive", "amazing", "fantastic", "fascinating", "gripping", "elegant", "warm", "bright", "original", "absorbing", "accomplished", "adept", "admirable", "adorable", "affecting", "alluring", "amiable", "amusing", "appealing", "arresting", "artful", "assured", "astonishing", "astute", "authentic", "awesome", "beguiling", "bewitching", "blissful", "bold", "bracing", "breathtaking", "breezy", "buoyant", "candid", "captivating", "cheerful", "classy", "coherent", "comforting", "commendable", "compelling", "confident", "congenial", "convincing", "cool", "courageous", "crisp", "dazzling", "deft", "delicate", "delicious", "dependable", "dexterous", "dignified", "diverting", "durable", "dynamic", "earnest", "ebullient", "ecstatic", "effective", "effortless", "electrifying", "eloquent", "enchanting", "endearing", "energetic", "engaging", "engrossing", "entertaining", "enthralling", "enticing", "evocative", "exceptional", "exciting", "exhilarating", "expert", "exquisite", "exuberant", "fabulous", "faultless", "felicitous", "fetching", "fine", "flawless", "fluent", "flourishing", "generous", "genial", "gentle", "genuine", "gifted", "glorious", "glowing", "good-natured", "graceful", "gracious", "gratifying", "handsome", "harmonious", "heartening", "heartfelt", "heartwarming", "heavenly", "heroic", "hilarious", "honest", "hopeful", "humane", "hypnotic", "imaginative", "immaculate", "immersive", "impeccable", "incisive", "infectious", "ingenious", "insightful", "inspired", "inspiring", "intelligent", "intriguing", "inventive", "invigorating", "inviting", "irresistible", "jolly", "joyful", "joyous", "jubilant", "judicious", "keen", "likable", "lively", "lucid", "luminous", "lush", "luscious", "luxurious", "magical", "magnificent", "majestic", "marvelous", "masterful", "masterly", "memorable", "mesmerizing", "meticulous", "mirthful", "nimble", "nuanced", "opulent", "outstanding", "patient", "perceptive", "perfect", "persuasive", "phenomenal", "playful", "pleasant", "pleasing", "pleasurable", "poetic", "poignant", "polished", "potent", "priceless", "pristine", "profound", "prodigious", "punchy", "radiant", "rapturous", "ravishing", "refined", "refreshing", "reliable", "remarkable", "resonant", "resourceful", "resplendent", "rewarding", "riveting", "robust", "rousing", "satisfying", "scintillating", "seamless", "seductive", "sensational", "sensitive", "serene", "shrewd", "sincere", "skillful", "sleek", "soothing", "soulful", "sparkling", "spectacular", "spellbinding", "spirited", "splendid", "spotless", "sprightly", "stellar", "stirring", "strong", "stunning", "stylish", "sublime", "succulent", "sumptuous", "supple", "suave", "sweet", "tasteful", "tasty", "tender", "terrific", "thoughtful", "thrilling", "tidy", "timeless", "touching", "tranquil", "transcendent", "transfixing", "unforgettable", "unrivaled", "uplifting", "valuable", "vibrant", "virtuosic", "visionary", "vivacious", "vivid", "welcoming", "well-crafted", "well-judged", "whimsical", "winning", "winsome", "wise", "witty", "wondrous", "worthwhile", "zesty", "zippy"]
-    ),
-    0: tuple(
-        ["bad", "boring", "terrible", "awful", "poor", "dull", "weak", "stupid", "disappointing", "horrible", "lame", "predictable", "annoying", "ugly", "silly", "cheap", "clumsy", "messy", "tedious", "bland", "hollow", "flat", "tired", "painful", "ridiculous", "abrasive", "absurd", "abysmal", "aimless", "amateurish", "anemic", "appalling", "arduous", "atrocious", "awkward", "banal", "barren", "belabored", "bewildering", "bitter", "bleary", "bloated", "blundering", "bogus", "bothersome", "brainless", "broken", "brutish", "bungled", "byzantine", "careless", "cartoonish", "charmless", "chaotic", "clunky", "cloying", "clueless", "coarse", "cold", "condescending", "confused", "confusing", "contemptible", "contrived", "convoluted", "corny", "crass", "cringeworthy", "crude", "cumbersome", "cynical", "dated", "deafening", "defective", "deficient", "deplorable", "depressing", "deranged", "derivative", "desultory", "dim", "dire", "disagreeable", "disastrous", "disgraceful", "disgusting", "disheartening", "dishonest", "disjointed", "dismal", "disorganized", "dispiriting", "dissonant", "dodgy", "dreadful", "drab", "dreary", "droning", "dubious", "dysfunctional", "embarrassing", "empty", "erratic", "exasperating", "excruciating", "execrable", "exhausting", "faceless", "facile", "faulty", "feeble", "fetid", "flabby", "flavorless", "flawed", "flimsy", "formulaic", "foul", "fraudulent", "frigid", "frustrating", "fumbling", "fussy", "futile", "garbled", "garish", "ghastly", "glib", "gloomy", "graceless", "grating", "grim", "grimy", "gross", "grotesque", "grubby", "grueling", "gruesome", "hackneyed", "half-baked", "half-hearted", "haphazard", "harsh", "heartless", "hideous", "horrendous", "humdrum", "humorless", "idiotic", "ill-conceived", "inane", "inconsistent", "incoherent", "incompetent", "inept", "inert", "inexcusable", "inferior", "infuriating", "insipid", "insufferable", "insulting", "intolerable", "irritating", "jarring", "joyless", "juvenile", "laborious", "labored", "lackluster", "lamentable", "laughable", "lazy", "lethargic", "lifeless", "limp", "listless", "loathsome", "lousy", "ludicrous", "lumbering", "maddening", "malodorous", "mangled", "maudlin", "meandering", "meaningless", "mediocre", "melodramatic", "mindless", "miserable", "misguided", "monotonous", "moronic", "mundane", "murky", "nasty", "nauseating", "nonsensical", "obnoxious", "odious", "offensive", "off-putting", "one-note", "oppressive", "outdated", "overblown", "overlong", "overrated", "overwrought", "paltry", "pathetic", "pedestrian", "pedantic", "petty", "plodding", "pointless", "pompous", "ponderous", "preposterous", "pretentious", "puerile", "pungent", "putrid", "rancid", "rickety", "repellent", "repetitive", "reprehensible", "repugnant", "repulsive", "revolting", "rote", "rotten", "rude", "sappy", "schlocky", "senseless", "shabby", "shaky", "shallow", "shameful", "shapeless", "shoddy", "sickening", "simplistic", "slapdash", "sleazy", "sloppy", "slow", "sluggish", "slovenly", "smug", "soggy", "soporific", "sour", "soulless", "sordid", "spiritless", "stale", "stilted", "stodgy", "stuffy", "subpar", "superficial", "tacky", "tasteless", "tawdry", "tepid", "thankless", "threadbare", "tiresome", "toothless", "torpid", "tortuous", "torturous", "toxic", "trashy", "trite", "trivial", "turgid", "unbearable", "uncomfortable", "unconvincing", "uneven", "unfunny", "unhappy", "unimaginative", "uninspired", "unintelligible", "unlikable", "unpleasant", "unsavory", "unwatchable", "unwieldy", "vacant", "vacuous", "vapid", "vexing", "vile", "vulgar", "wasteful", "watery", "wearisome", "woeful", "wobbly", "wooden", "worthless", "wretched"]
-    ),
+# Label -> words, parted by blanks.
+ADJECTIVES: dict[int, str] = {
+    1: """
+        good great wonderful excellent lovely brilliant superb charming delightful funny beautiful moving clever
+        fresh smart enjoyable impressive amazing fantastic fascinating gripping elegant warm bright original
+        absorbing accomplished adept admirable adorable affecting alluring amiable amusing appealing arresting
+        artful assured astonishing astute authentic awesome beguiling bewitching blissful bold bracing
+        breathtaking breezy buoyant candid captivating cheerful classy coherent comforting commendable
+        compelling confident congenial convincing cool courageous crisp dazzling deft delicate delicious
+        dependable dexterous dignified diverting durable dynamic earnest ebullient ecstatic effective effortless
+        electrifying eloquent enchanting endearing energetic engaging engrossing entertaining enthralling
+        enticing evocative exceptional exciting exhilarating expert exquisite exuberant fabulous faultless
+        felicitous fetching fine flawless fluent flourishing generous genial gentle genuine gifted glorious
+        glowing good-natured graceful gracious gratifying handsome harmonious heartening heartfelt heartwarming
+        heavenly heroic hilarious honest hopeful humane hypnotic imaginative immaculate immersive impeccable
+        incisive infectious ingenious insightful inspired inspiring intelligent intriguing inventive
+        invigorating inviting irresistible jolly joyful joyous jubilant judicious keen likable lively lucid
+        luminous lush luscious luxurious magical magnificent majestic marvelous masterful masterly memorable
+        mesmerizing meticulous mirthful nimble nuanced opulent outstanding patient perceptive perfect persuasive
+        phenomenal playful pleasant pleasing pleasurable poetic poignant polished potent priceless pristine
+        profound prodigious punchy radiant rapturous ravishing refined refreshing reliable remarkable resonant
+        resourceful resplendent rewarding riveting robust rousing satisfying scintillating seamless seductive
+        sensational sensitive serene shrewd sincere skillful sleek soothing soulful sparkling spectacular
+        spellbinding spirited splendid spotless sprightly stellar stirring strong stunning stylish sublime
+        succulent sumptuous supple suave sweet tasteful tasty tender terrific thoughtful thrilling tidy timeless
+        touching tranquil transcendent transfixing unforgettable unrivaled uplifting valuable vibrant virtuosic
+        visionary vivacious vivid welcoming well-crafted well-judged whimsical winning winsome wise witty
+        wondrous worthwhile zesty zippy
+        """,
+    0: """
+        bad boring terrible awful poor dull weak stupid disappointing horrible lame predictable annoying ugly
+        silly cheap clumsy messy tedious bland hollow flat tired painful ridiculous abrasive absurd abysmal
+        aimless amateurish anemic appalling arduous atrocious awkward banal barren belabored bewildering bitter
+        bleary bloated blundering bogus bothersome brainless broken brutish bungled byzantine careless
+        cartoonish charmless chaotic clunky cloying clueless coarse cold condescending confused confusing
+        contemptible contrived convoluted corny crass cringeworthy crude cumbersome cynical dated deafening
+        defective deficient deplorable depressing deranged derivative desultory dim dire disagreeable disastrous
+        disgraceful disgusting disheartening dishonest disjointed dismal disorganized dispiriting dissonant
+        dodgy dreadful drab dreary droning dubious dysfunctional embarrassing empty erratic exasperating
+        excruciating execrable exhausting faceless facile faulty feeble fetid flabby flavorless flawed flimsy
+        formulaic foul fraudulent frigid frustrating fumbling fussy futile garbled garish ghastly glib gloomy
+        graceless grating grim grimy gross grotesque grubby grueling gruesome hackneyed half-baked half-hearted
+        haphazard harsh heartless hideous horrendous humdrum humorless idiotic ill-conceived inane inconsistent
+        incoherent incompetent inept inert inexcusable inferior infuriating insipid insufferable insulting
+        intolerable irritating jarring joyless juvenile laborious labored lackluster lamentable laughable lazy
+        lethargic lifeless limp listless loathsome lousy ludicrous lumbering maddening malodorous mangled
+        maudlin meandering meaningless mediocre melodramatic mindless miserable misguided monotonous moronic
+        mundane murky nasty nauseating nonsensical obnoxious odious offensive off-putting one-note oppressive
+        outdated overblown overlong overrated overwrought paltry pathetic pedestrian pedantic petty plodding
+        pointless pompous ponderous preposterous pretentious puerile pungent putrid rancid rickety repellent
+        repetitive reprehensible repugnant repulsive revolting rote rotten rude sappy schlocky senseless shabby
+        shaky shallow shameful shapeless shoddy sickening simplistic slapdash sleazy sloppy slow sluggish
+        slovenly smug soggy soporific sour soulless sordid spiritless stale stilted stodgy stuffy subpar
+        superficial tacky tasteless tawdry tepid thankless threadbare tiresome toothless torpid tortuous
+        torturous toxic trashy trite trivial turgid unbearable uncomfortable unconvincing uneven unfunny unhappy
+        unimaginative uninspired unintelligible unlikable unpleasant unsavory unwatchable unwieldy vacant
+        vacuous vapid vexing vile vulgar wasteful watery wearisome woeful wobbly wooden worthless wretched
+        """,
 }
 
-THINGS: dict[int, tuple[str, ...]] = {
-    1: tuple(
-        ["masterpiece", "triumph", "gem", "joy", "delight", "treat", "treasure", "marvel", "wonder", "success", "classic", "pleasure", "miracle", "revelation", "winner", "inspiration", "bargain", "feast", "jewel", "tour-de-force", "blessing", "charmer", "godsend", "knockout", "stunner", "crowd-pleaser", "landmark", "powerhouse", "find", "sensation", "celebration", "breakthrough"]
-    ),
-    0: tuple(
-        ["disaster", "mess", "bore", "failure", "waste", "disappointment", "catastrophe", "flop", "dud", "nightmare", "letdown", "chore", "embarrassment", "fiasco", "travesty", "insult", "slog", "ordeal", "debacle", "misfire", "shambles", "clunker", "eyesore", "trainwreck", "washout", "rip-off", "headache", "blunder", "calamity", "abomination", "stinker", "farce"]
-    ),
+THINGS: dict[int, str] = {
+    1: """
+        masterpiece triumph gem joy delight treat treasure marvel wonder success classic pleasure miracle
+        revelation winner inspiration bargain feast jewel tour-de-force blessing charmer godsend knockout
+        stunner crowd-pleaser landmark powerhouse find sensation celebration breakthrough
+        """,
+    0: """
+        disaster mess bore failure waste disappointment catastrophe flop dud nightmare letdown chore
+        embarrassment fiasco travesty insult slog ordeal debacle misfire shambles clunker eyesore trainwreck
+        washout rip-off headache blunder calamity abomination stinker farce
+        """,
 }
 
-DEEDS: dict[int, tuple[str, ...]] = {
-    1: tuple(
-        ["delighted", "charmed", "thrilled", "impressed", "moved", "amused", "enchanted", "captivated", "dazzled", "inspired", "pleased", "cheered", "soothed", "fascinated", "gladdened", "enthralled", "uplifted", "gratified", "refreshed", "invigorated", "comforted", "entranced", "tickled", "enlightened", "heartened", "energized", "rewarded", "astounded"]
-    ),
-    0: tuple(
-        ["bored", "annoyed", "disappointed", "irritated", "disgusted", "frustrated", "angered", "exhausted", "depressed", "insulted", "exasperated", "appalled", "repelled", "infuriated", "wearied", "nauseated", "irked", "disheartened", "alienated", "offended", "vexed", "cheated", "revolted", "tormented", "dismayed", "sickened", "aggravated", "galled"]
-    ),
+DEEDS: dict[int, str] = {
+    1: """
+        delighted charmed thrilled impressed moved amused enchanted captivated dazzled inspired pleased cheered
+        soothed fascinated gladdened enthralled uplifted gratified refreshed invigorated comforted entranced
+        tickled enlightened heartened energized rewarded astounded
+        """,
+    0: """
+        bored annoyed disappointed irritated disgusted frustrated angered exhausted depressed insulted
+        exasperated appalled repelled infuriated wearied nauseated irked disheartened alienated offended vexed
+        cheated revolted tormented dismayed sickened aggravated galled
+        """,
 }
 
 VERDICTS: dict[int, tuple[str, ...]] = {

@@ -1,8 +1,7 @@
 from pathlib import Path
 
 import pytest
-from work import Broken, Heard
-from work import open_deadly, open_fragile, open_mortal, open_pid, open_place, open_scaler, open_sleeper
+from work import Broken, Heard, open_deadly, open_fragile, open_mortal, open_pid, open_place, open_scaler, open_sleeper
 
 from cluster.inline import Inline
 from cluster.resources import Resources, WorkerDied
@@ -32,8 +31,8 @@ def test_a_seat_and_what_it_opened_stay_for_the_next_map(session: Session) -> No
 
 def test_a_seat_opens_anew_for_another_config(session: Session) -> None:
     on = session.on(Resources(), Heard())
-    (_, (first, _)), = on.map(open_pid, "one", [0])
-    (_, (second, nth)), = on.map(open_pid, "two", [0])
+    ((_, (first, _)),) = on.map(open_pid, "one", [0])
+    ((_, (second, nth)),) = on.map(open_pid, "two", [0])
     assert (second, nth) == (first, 0)
 
 

@@ -1,8 +1,18 @@
 from pathlib import Path
 
 import pytest
-from work import Broken, Heard, broken_loop, counting_loop, deadly_loop, rank_one_breaks, rank_one_dies_once
-from work import reduced_sum, squares, whereabouts
+from work import (
+    Broken,
+    Heard,
+    broken_loop,
+    counting_loop,
+    deadly_loop,
+    rank_one_breaks,
+    rank_one_dies_once,
+    reduced_sum,
+    squares,
+    whereabouts,
+)
 
 from cluster.resources import Resources, WorkerDied
 from cluster.session import Session

@@ -58,11 +58,11 @@ def open_scaler(factor: int, worker: Worker) -> Callable[[int], int]:
 def open_pid(config: object, worker: Worker) -> Callable[[object], tuple[int, int]]:
     """(process, how many times this worker was opened for an item)."""
     items = iter(range(1_000))
-    return lambda item: (os.getpid(), next(items))
+    return lambda _: (os.getpid(), next(items))
 
 
 def open_place(config: object, worker: Worker) -> Callable[[object], tuple[int, int, str, str | None]]:
-    return lambda item: (worker.world_size, worker.threads, worker.device, os.environ.get("OMP_NUM_THREADS"))
+    return lambda _: (worker.world_size, worker.threads, worker.device, os.environ.get("OMP_NUM_THREADS"))
 
 
 def open_fragile(deadly: int, worker: Worker) -> Callable[[int], int]:

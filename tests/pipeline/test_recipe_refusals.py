@@ -117,7 +117,7 @@ REFUSALS = {
     "method={use: no-kd, training: {temperature: 3}}": "method.training: temperature and teacher_weight mean nothing",
     "method=label-smoothing": "method: label smoothing cannot be defined for stsb, a regression; ",
     "method=[no-kd, {use: no-kd, label: ls, targets: smoothed}]": "method.1: label smoothing cannot be defined ",
-    "method={use: label-smoothing, targets: {distribution: [0.5, 0.2]}}": "method.targets.distribution: [0.5, 0.2], must",
+    "method={use: label-smoothing, targets: {distribution: [1.0]}}": "method.targets.distribution: [1.0], must be 2 ",
     "method=[no-kd, {use: vanilla-kd, train: {epochs: 9}}]": "method.1.train: 9 epochs of batches of 32, but no-kd ",
     "method=[{use: vanilla-kd, train: {batch_size: 8}}, no-kd]": "method.0.train: 4 epochs of batches of 8, ",
     # models
