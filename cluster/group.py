@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
+from ray.util.placement_group import get_current_placement_group
 
 from cluster.outcomes import Died, Done, Ended, Failed, Lost, Outcome, Part, Said, attempt
 from cluster.progress import RemoteWorker
@@ -55,6 +56,16 @@ class Assignment:
     work: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a worker group knows: its name, its actor, the board, and what each worker has."""
+
+    name: str
+    group: Any
+    board: Any
+    resources: Resources
+
+
 @dataclass
 class _Life:
     """One start of the workers: their handles, and the job that its newest draw gave."""
@@ -84,7 +95,8 @@ class _Job:
 class Group:
     """The actor. Asynchronous, holds no CPU itself."""
 
-    def __init__(self, resources: Resources, board: Any, storage: str) -> None:
+    def __init__(self, name: str, resources: Resources, board: Any, storage: str) -> None:
+        self._name = name
         self._resources = resources
         self._board = board
         self._storage = storage
@@ -98,9 +110,9 @@ class Group:
     async def fit(self) -> None:
         """Run the workers until they are told to stop, or Ray Train gives up."""
         os.environ.update(TRAIN_SETTINGS)
-        handle = ray.get_runtime_context().current_actor
+        given = Given(self._name, ray.get_runtime_context().current_actor, self._board, self._resources)
         try:
-            await asyncio.to_thread(_fit, self._resources, handle, self._board, self._storage)
+            await asyncio.to_thread(_fit, given, self._storage)
             self._lost = Lost("the group has stopped")
         except Exception as error:  # for the job that waits, and for those to come
             self._lost = Lost(str(error).strip().splitlines()[-1])
@@ -191,18 +203,19 @@ async def _all_alive(life: _Life, but: int) -> bool:
     return not any(isinstance(answer, RayActorError) for answer in ended)
 
 
-def _fit(resources: Resources, group: Any, board: Any, storage: str) -> None:
+def _fit(given: Given, storage: str) -> None:
     """Start Ray Train and stay until it ends."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
+    resources = given.resources
     bundle: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         bundle["GPU"] = resources.gpus_per_worker
     if resources.memory_per_worker is not None:
         bundle["memory"] = resources.memory_per_worker
-    trainer = _trainer(resources.workers, group)(
+    trainer = _trainer(resources.workers, given.group)(
         serve,
-        train_loop_config={"group": group, "board": board, "resources": resources},
+        train_loop_config={"given": given},
         scaling_config=ScalingConfig(
             num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0, resources_per_worker=bundle
         ),
@@ -240,15 +253,18 @@ def _trainer(workers: int, group: Any) -> Any:
     return Trainer
 
 
-def serve(given: dict[str, Any]) -> None:
+def serve(config: dict[str, Any]) -> None:
     """What each worker runs: job after job, until there is none."""
     from ray import train
     from ray.train.collective import broadcast_from_rank_zero
 
-    group, resources = given["group"], given["resources"]
+    given: Given = config["given"]
+    group, resources = given.group, given.resources
     rank, world_size = train.get_context().get_world_rank(), resources.workers
-    worker = RemoteWorker(resources.cpus_per_worker, _device(resources), given["board"])
+    worker = RemoteWorker(resources.cpus_per_worker, _device(resources), given.board)
     me = ray.get_runtime_context().current_actor
+    if rank == 0:
+        ray.get(given.board.note_placement.remote(given.name, get_current_placement_group()))
     life = uuid.uuid4().hex
     if world_size > 1:
         life = broadcast_from_rank_zero(life)

@@ -31,6 +31,7 @@ class Board:
 
     def __init__(self) -> None:
         self._news: list[News] = []
+        self._placements: dict[str, list[Any]] = {}
 
     async def post(self, news: News) -> None:
         self._news.append(news)
@@ -38,6 +39,13 @@ class Board:
     async def take(self) -> list[News]:
         news, self._news = self._news, []
         return news
+
+    async def note_placement(self, group: str, placement: Any) -> None:
+        """A training group holds this placement group of Ray's, which outlives processes that are killed."""
+        self._placements.setdefault(group, []).append(placement)
+
+    async def placements(self, group: str) -> list[Any]:
+        return self._placements.pop(group, [])
 
 
 class Tally:

@@ -1,15 +1,17 @@
 """``train`` over Ray Train: worker groups that stay, and run one job after another."""
 
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import ray
 from ray import cloudpickle
 from ray.exceptions import RayActorError
+from ray.util.placement_group import remove_placement_group
 
 from cluster.group import Group, do_item
 from cluster.ledger import Tenant, per_worker
-from cluster.outcomes import Died, Ended, Lost, Part, Said, settle
+from cluster.outcomes import Ended, Lost, settle
 from cluster.patience import Patience
 from cluster.resources import Listener, Resources, Worker
 from cluster.shards import MAX_DEATHS, Desk, Post, group_shape
@@ -27,7 +29,9 @@ class GroupBody:
     def __init__(self, resources: Resources, board: Any, storage: str) -> None:
         actor: Any = ray.remote(Group).options(num_cpus=0)
         self.key = b""
-        self.actor = actor.remote(resources, board, storage)
+        self._name = uuid.uuid4().hex
+        self._board = board
+        self.actor = actor.remote(self._name, resources, board, storage)
         self.fit = self.actor.fit.remote()
         self.ready = self.actor.ready.remote()
         self._job: Any = None
@@ -48,6 +52,8 @@ class GroupBody:
         if not idle or not ray.wait([self.fit], timeout=CLOSE_WITHIN)[0]:
             ray.wait([self.actor.abort.remote()], timeout=CLOSE_WITHIN)
         ray.kill(self.actor)
+        for placement in ray.get(self._board.placements.remote(self._name)):
+            remove_placement_group(placement)  # of no effect, unless the controller was killed
 
 
 def train_in_group(
@@ -80,41 +86,46 @@ class _Train:
         amount = per_worker(self._resources).times(self._resources.workers)
         with self._desk.gate.passing():
             tenant = self._desk.ledger.claim([group_shape(self._resources)], amount, 1, lambda _: True)[0]
-        channel = self._desk.feed.open(self._listener)
-        said: Mapping[Part, Said] = {}
         try:
-            ended = self._in_a_group_that_holds(tenant, channel, work)
-            said = ended.said
+            ended = self._in_a_group_that_holds(tenant, work)
         except BaseException:
             self._desk.ledger.discard(tenant)
             raise
-        finally:
-            self._desk.feed.close(channel, said)
-        if isinstance(ended.outcome, Lost):
+        if tenant.body is None:
             self._desk.ledger.discard(tenant)
         else:
             self._desk.ledger.check_in(tenant)
         return ended
 
-    def _in_a_group_that_holds(self, tenant: Tenant, channel: int, work: bytes) -> Ended:
-        """A group whose own process is lost is replaced."""
+    def _in_a_group_that_holds(self, tenant: Tenant, work: bytes) -> Ended:
+        """A group that is lost, not just workers of it, is replaced."""
         for _ in range(MAX_DEATHS + 1):
+            if tenant.body is None:
+                with self._desk.gate.passing():
+                    tenant.body = GroupBody(self._resources, self._desk.board, self._storage)
+            assert isinstance(tenant.body, GroupBody)
+            ended = self._in(tenant.body, work)
+            if not isinstance(ended.outcome, Lost):
+                break
             with self._desk.gate.passing():
-                body = self._body(tenant)
-                job = body.run(channel, work)
-            try:
-                return self._wait(body, job)
-            except RayActorError:
+                tenant.body.close()
                 tenant.body = None
-        return Ended(Died(MAX_DEATHS + 1), {})
+        return ended
 
-    def _body(self, tenant: Tenant) -> GroupBody:
-        if tenant.body is None:
-            tenant.body = GroupBody(self._resources, self._desk.board, self._storage)
-        assert isinstance(tenant.body, GroupBody)
-        return tenant.body
+    def _in(self, body: GroupBody, work: bytes) -> Ended:
+        channel = self._desk.feed.open(self._listener)
+        ended = Ended(Lost("its own process is gone"), {})
+        try:
+            ended = self._wait(body, channel, work)
+        except RayActorError:
+            return ended
+        finally:
+            self._desk.feed.close(channel, ended.said)
+        return ended
 
-    def _wait(self, body: GroupBody, job: Any) -> Ended:
+    def _wait(self, body: GroupBody, channel: int, work: bytes) -> Ended:
+        with self._desk.gate.passing():
+            job = body.run(channel, work)
         while True:
             with self._desk.gate.passing():
                 if ray.wait([job], timeout=1.0)[0]:

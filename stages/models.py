@@ -4,11 +4,12 @@ Any ``AutoModelForSequenceClassification`` will do. Weights load from safetensor
 model's repository ever runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
@@ -34,8 +35,20 @@ def build(start: Start, directory: Path, task: Task) -> PreTrainedModel:
         case Cut(layers=layers, label_order=order):
             return cut(reordered(load(directory, task), order), layers)
         case Fresh(changes=changes):
-            config = AutoConfig.from_pretrained(directory, **dict(changes), **head_of(task))
-            return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config))
+            return fresh(directory, dict(changes), task)
+
+
+def fresh(directory: Path, changes: Mapping[str, object], task: Task) -> PreTrainedModel:
+    """Random float32 weights, whatever number type the configuration in ``directory`` was saved with.
+
+    Raises ValueError for a change of a field that the configuration does not have.
+    """
+    config, unknown = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes, **head_of(task))
+    if unknown:
+        raise ValueError(
+            f"config.{min(unknown)}: the configuration of {config.model_type} has no such field; see {directory / 'config.json'}"
+        )
+    return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
 
 
 def head_of(task: Task) -> dict[str, object]:
@@ -52,23 +65,30 @@ def head_of(task: Task) -> dict[str, object]:
 def load(directory: Path, task: Task | None = None) -> PreTrainedModel:
     """The model in ``directory`` in float32; with ``task``, its head renamed, or made anew where it has another size.
 
-    Raises ValueError when the directory lacks weights of the encoder itself.
+    Raises ValueError when the weights cannot be read, or lack a part that then would be random: any part
+    of a finished model; of a start, which may yet get a head and a pooler, any other part of its encoder.
     """
     quieten()
     config = AutoConfig.from_pretrained(directory, **(head_of(task) if task else {}))
-    model, found = AutoModelForSequenceClassification.from_pretrained(
-        directory,
-        config=config,
-        use_safetensors=True,
-        ignore_mismatched_sizes=task is not None,
-        output_loading_info=True,
-        dtype=torch.float32,
-    )
+    try:
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            directory,
+            config=config,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{directory}: no weights that load ({reason}); save them there with save_pretrained") from error
+    random = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
     encoder = f"{model.base_model_prefix}."
-    lacking = [name for name in found["missing_keys"] if name.startswith(encoder) and "pooler" not in name]
+    lacking = [name for name in random if task is None or (name.startswith(encoder) and "pooler" not in name)]
     if lacking:
         raise ValueError(
-            f"{directory}: the weights lack {lacking[0]} and {len(lacking) - 1} more; give the model's own weights"
+            f"{directory}: the weights lack {lacking[0]} in the shape that config.json gives it, and "
+            f"{len(lacking) - 1} more; give the model's own weights"
         )
     return cast(PreTrainedModel, model)
 
@@ -94,8 +114,22 @@ def cut(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
     holder, name = encoder_layers(model)
     full = cast(nn.ModuleList, getattr(holder, name))
     setattr(holder, name, nn.ModuleList(full[layer] for layer in layers))
+    kinds = getattr(model.config, "layer_types", None)
+    if kinds is not None:
+        model.config.layer_types = [kinds[layer] for layer in layers]
     model.config.num_hidden_layers = len(layers)
+    _check_cut(model, layers)
     return model
+
+
+def _check_cut(model: PreTrainedModel, layers: Sequence[int]) -> None:
+    """Some models build a layer by its place (ModernBERT's first has no norm). Moved, it would not load again."""
+    with torch.device("meta"):
+        plain = AutoModelForSequenceClassification.from_config(model.config)
+    if plain.state_dict().keys() != model.state_dict().keys():
+        raise ValueError(
+            f"layers: {list(layers)}, but in {model.config.model_type} a layer depends on its place; keep layer 0 first"
+        )
 
 
 def reordered(model: PreTrainedModel, order: Sequence[int] | None) -> PreTrainedModel:

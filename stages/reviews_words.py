@@ -1,10 +1,9 @@
 """The words and sentence patterns of the generated reviews: data alone, no code.
 
-Their order is part of what a seed means; the first words of each list are the common ones. Fields in
-braces are filled by ``stages.reviews``: ``{same}`` and ``{opposite}`` are adjectives with the polarity
-of the label and against it, ``{thing}`` and ``{deed}`` a noun and a verb with it, ``{verdict}`` a
-closing phrase with it, ``{opposite_thing}`` and ``{opposite_deed}`` words against it. A number after a
-field sets two words of one kind apart.
+Their order is part of what a seed means; a list begins with its common words. Fields in braces are
+filled by ``stages.reviews``: ``{same}`` and ``{opposite}`` are adjectives with the polarity of the label
+and against it, ``{thing}``, ``{deed}`` and ``{verdict}`` a noun, a verb and a closing phrase with it,
+``{opposite_thing}`` and ``{opposite_deed}`` are against it. A number sets words of one kind apart.
 """
 
 # Label -> words, parted by blanks.

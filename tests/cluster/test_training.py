@@ -5,8 +5,11 @@ from work import (
     Broken,
     Heard,
     broken_loop,
+    controller_killer,
     counting_loop,
     deadly_loop,
+    open_fragile,
+    open_pid,
     rank_one_breaks,
     rank_one_dies_once,
     reduced_sum,
@@ -39,6 +42,23 @@ def test_an_exception_fails_its_job_and_leaves_the_group(session: Session) -> No
         on.train(broken_loop, 3)
     assert "raise Broken(row)" in str(caught.value.__cause__)
     assert on.train(whereabouts, None) == before
+
+
+def test_a_map_on_one_worker_is_done_in_an_idle_group_of_one(session: Session) -> None:
+    on = session.on(ONE, Heard())
+    place = on.train(whereabouts, None)
+    results = dict(on.map(open_pid, "in the group", [0, 0]))
+    assert results == {0: (place["pid"], 0), 1: (place["pid"], 1)}
+    with pytest.raises(Broken, match="row 1 is broken"):
+        list(on.map(open_fragile, 1, range(3)))
+    assert on.train(whereabouts, None) == place
+
+
+def test_a_job_outlives_the_loss_of_ray_trains_controller(session: Session, tmp_path: Path) -> None:
+    heard = Heard()
+    on = session.on(ONE, heard)
+    assert on.train(controller_killer, tmp_path) == "second life"
+    assert heard.done == 2
 
 
 def test_a_killed_worker_is_started_again_and_goes_on(session: Session, tmp_path: Path) -> None:

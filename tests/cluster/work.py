@@ -137,6 +137,22 @@ def counting_loop(folder: Path, worker: Worker) -> tuple[int, int]:
     return count, int(lives.read_text())
 
 
+def controller_killer(folder: Path, worker: Worker) -> str:
+    """In its first life, kills the process of Ray Train's controller, and waits for its own end."""
+    import psutil
+
+    worker.advance(2)
+    if (folder / "killed").exists():
+        return "second life"
+    (folder / "killed").touch()
+    time.sleep(0.5)
+    for process in psutil.Process(os.getppid()).children():  # those of the raylet
+        if process.name().startswith("ray::TrainContr"):
+            process.kill()
+    time.sleep(60)
+    return "never"
+
+
 def deadly_loop(config: object, worker: Worker) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

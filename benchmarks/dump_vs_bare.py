@@ -1,0 +1,106 @@
+"""Rows a second of the teach stage, writing and all / those of the bare forward.
+
+Once on the stage's own batches of like length, once against the forward as it is commonly run: in the rows'
+order, 32 at a time, padded to 128.
+"""
+
+import itertools
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from benchmarks import bare_forward, bare_loop
+from benchmarks.findings import Finding, Goal
+from benchmarks.pairs import Cost, interleaved, ratios, summary, timed, walls
+from benchmarks.scene import BATCH, Scene, Watch
+from cluster.inline import InlineOn, InlineWorker
+from stages.batches import parts, sorted_batches
+from stages.data import distinct
+from stages.models import load
+from stages.specs import TeachSpec
+from stages.teach import SHARD_ROWS, teach
+from stages.teacher import TOKENS
+
+Config = TypeVar("Config")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+WIDTH = 128
+
+
+class OpenedOn(InlineOn):
+    """Does items in this process, and keeps what they cost from when their worker was open."""
+
+    cost = Cost(math.nan)
+
+    def map(
+        self,
+        open_worker: Callable[[Config, InlineWorker], Callable[[Item], Result]],
+        config: Config,
+        items: Sequence[Item],
+    ) -> Iterator[tuple[int, Result]]:
+        do = open_worker(config, self._worker())
+        results: list[Result] = []
+        self.cost = timed(lambda: results.extend(map(do, items)))
+        return iter(enumerate(results))
+
+
+def measure(scene: Scene) -> list[Finding]:
+    """Both ratios are of rows a second: above 1 the stage is the faster. Loading the model is part of neither."""
+    rows, pad = distinct([scene.train]), scene.train.pad
+    tensors = bare_loop.split_rows(rows.tokens.values, rows.tokens.offsets)
+    lengths = rows.tokens.lengths
+    like = [
+        start + batch
+        for start, end in parts(len(rows), SHARD_ROWS)
+        for batch in sorted_batches(lengths[start:end], TOKENS["cpu"])
+    ]
+    plain = [np.arange(*part) for part in parts(len(rows), BATCH)]
+    model = load(scene.teacher)
+    numbers = itertools.count()
+
+    def dump() -> Cost:
+        return dumped(scene, scene.root / f"dump-{next(numbers)}")
+
+    turns = interleaved(
+        {
+            "dump": dump,
+            "bare": lambda: timed(lambda: bare_forward.forward(model, tensors, like, pad)),
+            "padded": lambda: timed(lambda: bare_forward.forward(model, tensors, plain, pad, width=WIDTH)),
+        },
+        scene.scale.turns,
+    )
+    rates = {name: len(rows) / summary(walls(turns, name)).median for name in ("dump", "bare", "padded")}
+    return [
+        Finding(
+            "dump rows/s / bare forward's",
+            summary(ratios(turns, "bare", "dump")),
+            Goal(least=0.95),
+            note=f"rows/s: {rates['dump']:.0f}, bare {rates['bare']:.0f}",
+        ),
+        Finding(
+            f"dump rows/s / bare forward's padded to {WIDTH}",
+            summary(ratios(turns, "padded", "dump")),
+            note=f"rows/s: padded {rates['padded']:.0f}",
+        ),
+    ]
+
+
+def dumped(scene: Scene, out: Path) -> Cost:
+    """One run of the stage into ``out``, which is removed again."""
+    out.mkdir()
+    on = OpenedOn(scene.resources, Watch())
+    teach(TeachSpec(), {"corpus": scene.corpus, "model": scene.teacher}, out, on)
+    shutil.rmtree(out)
+    return on.cost
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["dump_vs_bare", *sys.argv[1:]]))

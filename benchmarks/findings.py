@@ -1,0 +1,77 @@
+"""What a benchmark finds, and how it is told."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.pairs import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured: rows of an epoch, turns of each comparison, threads of whatever computes."""
+
+    rows: int
+    turns: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The design's own figure: the median reaches it when it lies from ``least`` to ``most``."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def met(self, value: float) -> bool:
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def __str__(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f"{self.least:g} to {self.most:g}"
+        return f">= {self.least:g}" if self.least is not None else f"<= {self.most:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table. ``unit`` is empty for a ratio; without a goal a line only informs."""
+
+    name: str
+    value: Summary
+    goal: Goal | None = None
+    unit: str = ""
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.goal is None:
+            return ""
+        return "reached" if self.goal.met(self.value.median) else "not reached"
+
+
+def print_table(findings: Sequence[Finding], console: Console) -> None:
+    table = Table(header_style="bold")
+    for head in ("what", "median", "interval", "turns", "goal", "verdict", "beside it"):
+        table.add_column(head, justify="right" if head in ("median", "turns") else "left", overflow="fold")
+    for finding in findings:
+        value, unit = finding.value, f" {finding.unit}" if finding.unit else ""
+        table.add_row(
+            finding.name,
+            f"{value.median:.3f}{unit}",
+            f"{value.low:.3f} .. {value.high:.3f} ({value.coverage:.0%})",
+            str(value.count),
+            str(finding.goal) if finding.goal else "",
+            finding.verdict,
+            finding.note,
+        )
+    console.print(table)
+
+
+def write_json(findings: Sequence[Finding], about: dict[str, object], path: Path) -> None:
+    """``{"about": ..., "findings": [...]}``."""
+    rows = [{**asdict(finding), "verdict": finding.verdict} for finding in findings]
+    path.write_text(json.dumps({"about": about, "findings": rows}, indent=1) + "\n", "utf-8")

@@ -1,0 +1,27 @@
+"""Our epoch without KD / the bare loop's, on the same batches."""
+
+import sys
+
+from benchmarks.findings import Finding, Goal
+from benchmarks.pairs import cpu_ratio, interleaved, ratios, summary, walls
+from benchmarks.scene import Learner, Scene
+from stages.signal import NoTeacher
+from stages.specs import Method
+
+
+def measure(scene: Scene) -> list[Finding]:
+    """Beside the ratio stand both mean losses: the same work gives nearly the same."""
+    learner = Learner(scene)
+    lesson = scene.lesson(Method(), NoTeacher())
+    turns = interleaved({"ours": lambda: learner.ours(lesson), "bare": learner.bare}, scene.scale.turns)
+    note = (
+        f"cpu {cpu_ratio(turns, 'ours', 'bare'):.3f}; bare {summary(walls(turns, 'bare')).median:.2f} s; "
+        f"loss {learner.losses['ours']:.4f}, bare {learner.losses['bare']:.4f}"
+    )
+    return [Finding("epoch, no KD / bare loop", summary(ratios(turns, "ours", "bare")), Goal(most=1.02), note=note)]
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["loop_vs_bare", *sys.argv[1:]]))

