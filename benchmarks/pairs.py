@@ -94,11 +94,9 @@ def hardware() -> str:
     return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}"
 
 
-def load_warning(threads: int, own: float = 0.0) -> str:
-    """A line where others keep the processors busy: more runs than the machine has cores for beside us.
-
-    ``own`` is what of the load average is ours."""
+def load_warning() -> str:
+    """A line where more wants to run than the machine has cores for; empty otherwise."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load - own + threads <= cores:
+    if load <= cores:
         return ""
-    return f"load average {load:.1f} on {cores} cores: others are at work, ratios hold but intervals widen"
+    return f"load average {load:.1f} on {cores} cores: others are at work, so intervals widen and seconds mean little"

@@ -6,7 +6,7 @@ and stands for whatever was still under way. What a worker said before it died i
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,7 +131,9 @@ class Feed:
         """Pass on what has come in. Costs nothing where no channel is open."""
         if not self._heard:
             return
-        news = ray.get(self._board.take.remote())
+        self.hear(ray.get(self._board.take.remote()))
+
+    def hear(self, news: Sequence[News]) -> None:
         with self._lock:
             for item in news:
                 heard = self._heard.get(item.channel)

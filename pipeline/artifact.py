@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,6 @@ class Record:
     committed: str
     hardware: Mapping[str, Json]
     format: int = FORMAT
-    outside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -86,15 +85,21 @@ def read_record(path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise RequestError(f"{path}: this record is damaged ({error}); remove the file to build it again") from error
-    if document.get("format", 0) > FORMAT:
-        raise RequestError(
-            f"{path}: record format {document['format']} is newer than {FORMAT}, the newest that this version reads; "
-            "upgrade Stillhouse"
-        )
-    document["files"] = tuple(File(**file) for file in document["files"])
-    known = {field.name for field in fields(Record)}
-    return Record(**{name: value for name, value in document.items() if name in known})
+        raise _damaged(path, error) from error
+    try:
+        if document["format"] > FORMAT:
+            raise RequestError(
+                f"{path}: record format {document['format']} is newer than {FORMAT}, the newest that this version "
+                "reads; upgrade Stillhouse"
+            )
+        document["files"] = tuple(File(**file) for file in document["files"])
+        return Record(**{field.name: document[field.name] for field in fields(Record)})
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> RequestError:
+    return RequestError(f"{path}: this record is damaged ({error}); remove the file to build it again")
 
 
 def find(storage: Path, stage: str, key: str) -> Record | None:
@@ -174,7 +179,7 @@ def sweep(storage: Path, record: Record) -> None:
     home = storage / record.stage / record.key
     for entry in home.iterdir():
         if entry.is_dir() and entry.name != record.attempt:
-            shutil.rmtree(entry)
+            shutil.rmtree(entry, ignore_errors=True)
     shutil.rmtree(storage / ".work" / record.key, ignore_errors=True)
 
 

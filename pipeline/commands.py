@@ -44,8 +44,9 @@ def local_storage(url: str) -> Path:
     if "://" in url:
         raise RequestError(f"storage: {url}; this version keeps artifacts in a directory, give its path")
     path = Path(url).absolute()
-    if path.exists() and not path.is_dir():
-        raise RequestError(f"storage: {url} is a file; give a directory")
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir():
+        raise RequestError(f"storage: {url}, but {there} is a file; give a directory")
     return path
 
 
@@ -80,14 +81,13 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
     from pipeline.execute import execute
 
     outcome = execute(recipe, storage, graph, found, address, inline, console)
-    failed = frozenset(outcome.failures)
-    rows = report(graph, storage, failed)
+    rows = report(graph, storage)
     print_table(rows, console, recipe.name)
     for failure in outcome.failures.values():
         if not failure.blocked_by:
             print(f"stillhouse: {failure.node.name}: {failure.message}", file=sys.stderr)
     print_places(rows, console)
-    return 1 if failed else 0
+    return 1 if outcome.failures else 0
 
 
 def plan_recipe(request: Request, form: str) -> None:

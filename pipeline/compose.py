@@ -75,10 +75,11 @@ class Composer:
                         f"{where}: {name} holds no config.json; name a model directory, or a model on the hub"
                     )
                 directory = fetched_model(name, self.pins.commit(name, "model", where), where)
-            self.models[name] = (
-                Outside(model_identity(directory, self.digests), directory, name),
-                Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
-            )
+            with refused(where):
+                self.models[name] = (
+                    Outside(model_identity(directory, self.digests), directory, name),
+                    Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
+                )
         return self.models[name]
 
     def once(self, name: str, make: Callable[[], Node]) -> Node:
@@ -166,8 +167,8 @@ class TaskGraph:
                 holdout=data.holdout,
             )
             rows = self._rows(source, files)
-        inputs: dict[str, Edge | Outside] = {"tokenizer": tokenizer}
-        inputs |= {f"data/{split}": data_file(path, self.composer.digests) for split, path in files.items()}
+            inputs: dict[str, Edge | Outside] = {"tokenizer": tokenizer}
+            inputs |= {f"data/{split}": data_file(path, self.composer.digests) for split, path in files.items()}
         total = Figure.exact(sum(rows.values())) if rows else Figure.unknown("it has run")
         return Node(name, "corpus", self.task, spec, inputs, rows=total)
 
@@ -204,6 +205,8 @@ class TaskGraph:
         for split, count in counts.items():
             if count is None:
                 return {}
+            if count == 0:
+                raise ValueError(f"{files.get(split, split)}: no rows; each split needs at least 1")
             limit = data.train_rows if split == task.train else data.eval_rows
             found[split] = count if limit is None else min(count, limit)
         return found

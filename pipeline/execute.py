@@ -9,12 +9,13 @@ from cluster.inline import Inline
 from cluster.resources import Place, Resources
 from cluster.session import Session
 from pipeline.allot import allot
+from pipeline.building import Site
 from pipeline.commands import run_name
 from pipeline.errors import RequestError
 from pipeline.graph import Graph, Node
 from pipeline.planner import Plan
 from pipeline.recipe import Recipe
-from pipeline.runner import Outcome, Site, check_resources, remember_names, run
+from pipeline.runner import Outcome, check_resources, remember_names, run
 from pipeline.view import View
 
 

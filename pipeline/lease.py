@@ -50,11 +50,13 @@ def this_process() -> Owner:
 
 
 def _start_time(pid: int) -> str:
-    """When the process started, in clock ticks since boot; '' where there is no such process."""
+    """When the process started, in clock ticks since boot; '' where there is no such process, or a dead one
+    that its parent has not asked after yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+    return "" if state in "ZX" else rest[18]
 
 
 def known_dead(owner: Owner, me: Owner) -> bool:
@@ -109,23 +111,30 @@ def claim(storage: Path, stage: str, key: str, watch: Watch, clock: Callable[[],
         if not _expired(home, last, lease, watch, clock()):
             return Held(lease.owner if lease else None)
     number = 1 + max(last, highest(storage / stage / key))
-    lease = Lease(this_process(), clock())
+    attempt = Attempt(home, number, Lease(this_process(), clock()))
     try:
-        (home / f"{number:04d}").mkdir()
+        attempt.out.mkdir()
+        _write(attempt.out, attempt.lease)
     except (FileExistsError, FileNotFoundError):
+        # Another run was quicker: it has taken this number, or it has just committed and swept all attempts.
         return Held(None)
-    attempt = Attempt(home, number, lease)
-    _write(attempt.out, lease)
-    if last:
-        _adopt(home / f"{last:04d}", attempt.out)
+    # More than one where an adoption was cut: what it had not linked yet lies in the attempt before.
+    for old in sorted((n for n in numbers(home) if n < number), reverse=True):
+        _adopt(home / f"{old:04d}", attempt.out)
     return attempt
 
 
 def highest(home: Path) -> int:
     """The highest attempt number in a directory; 0 if none."""
-    if not home.is_dir():
-        return 0
-    return max((int(entry.name) for entry in home.iterdir() if entry.name.isdigit()), default=0)
+    return max(numbers(home), default=0)
+
+
+def numbers(home: Path) -> list[int]:
+    """The attempts in a directory, which another run may be removing."""
+    try:
+        return [int(name) for name in os.listdir(home) if name.isdigit()]
+    except FileNotFoundError:
+        return []
 
 
 def beat(attempt: Attempt, clock: Callable[[], float] = time.time) -> Attempt:
@@ -169,19 +178,24 @@ def _expired(home: Path, number: int, lease: Lease | None, watch: Watch, now: fl
 
 
 def _adopt(old: Path, new: Path) -> None:
-    """Link what the old attempt finished into the new one, then close the old one."""
-    for folder, _, files in os.walk(old):
+    """Link what the old attempt finished into the new one, then close the old one.
+
+    An attempt without a lease is closed: what lies there came from a late writer, and is not taken.
+    """
+    for folder, _, files in os.walk(old) if (old / LEASE).exists() else ():
         target = new / Path(folder).relative_to(old)
         target.mkdir(parents=True, exist_ok=True)
         for name in files:
             if name != LEASE and not name.endswith(".tmp"):
                 _link(Path(folder) / name, target / name)
+    (old / LEASE).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:
-    """Link a file unless a late writer of the old attempt has just removed it: then it counts as unfinished."""
-    with contextlib.suppress(FileNotFoundError):
+    """Link a file unless a late writer of the old attempt has just removed it: then it counts as unfinished.
+    What a later attempt has finished stays."""
+    with contextlib.suppress(FileNotFoundError, FileExistsError):
         os.link(source, target)
 
 

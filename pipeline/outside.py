@@ -42,7 +42,7 @@ class Digests:
 
     @staticmethod
     def load(file: Path) -> "Digests":
-        return Digests(file, json.loads(file.read_text("utf-8")) if file.exists() else {})
+        return Digests(file, _kept(file))
 
     def sha256(self, path: Path) -> str:
         stat = path.stat()
@@ -57,11 +57,29 @@ class Digests:
         if self.fresh and os.access(
             self.file.parent if self.file.parent.exists() else self.file.parent.parent, os.W_OK
         ):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            draft = self.file.with_name(f"{self.file.name}.{os.getpid()}.tmp")
-            draft.write_text(json.dumps(self.known), "utf-8")
-            os.replace(draft, self.file)
+            _keep(self.file, self.known)
             self.fresh = False
+
+
+def _kept(file: Path) -> dict[str, str]:
+    try:
+        known: dict[str, str] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise RequestError(f"{file}: this file is damaged ({error}); remove it, and it is made anew") from error
+    return known
+
+
+def _keep(file: Path, known: dict[str, str]) -> None:
+    """Write the file, whole or not at all."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        draft.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
+        os.replace(draft, file)
+    except OSError as error:
+        raise RequestError(
+            f"storage: {file} cannot be written ({error.strerror}); give a directory of yours"
+        ) from error
 
 
 def data_file(path: Path, digests: Digests) -> Outside:
@@ -124,7 +142,7 @@ class Pins:
 
     @staticmethod
     def load(file: Path, refresh: bool) -> "Pins":
-        return Pins(file, refresh, json.loads(file.read_text("utf-8")) if file.exists() else {})
+        return Pins(file, refresh, _kept(file))
 
     def commit(self, repository: str, kind: str, where: str, branch: str = "main") -> str:
         """The commit of ``branch`` that ``repository`` (kind ``model`` or ``dataset``) is pinned to."""
@@ -132,8 +150,7 @@ class Pins:
         if name not in self.known or (self.refresh and name not in self.moved):
             self.known[name] = _ask_hub(repository, kind, where, branch)
             self.moved.add(name)
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_text(json.dumps(self.known, indent=1, sort_keys=True), "utf-8")
+            _keep(self.file, self.known)
         return self.known[name]
 
 

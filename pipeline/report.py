@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.artifact import Record, artifact_path, find
+from pipeline.failure import failed
 from pipeline.graph import Edge, Graph, Node
 from pipeline.recipe import TEACHER
 from stages.specs import CorpusSpec
@@ -45,12 +46,14 @@ class Row:
     key: str
 
 
-def report(graph: Graph, storage: Path, failed: frozenset[str] = frozenset()) -> list[Row]:
-    """The rows of a graph. ``failed`` are keys that the run just ended with; else what is not there is missing."""
+def report(graph: Graph, storage: Path) -> list[Row]:
+    """The rows of a graph. What is not there is failed where it, or what it is made of, failed when last tried;
+    else it is missing."""
     records = {node.key: find(storage, node.spec.stage, node.key) for node in graph.nodes}
+    broken = graph.dependants({key for key, record in records.items() if record is None and failed(storage, key)})
     evaluations = [node for node in graph.nodes if node.role == "evaluate" and node.subject is not None]
     teachers = {node.task: records[node.key] for node in evaluations if node.subject and node.subject.method == TEACHER}
-    return [row for node in evaluations for row in _rows(node, records, teachers.get(node.task), storage, failed)]
+    return [row for node in evaluations for row in _rows(node, records, teachers.get(node.task), storage, broken)]
 
 
 def _rows(
@@ -58,14 +61,13 @@ def _rows(
     records: dict[str, Record | None],
     teacher: Record | None,
     storage: Path,
-    failed: frozenset[str],
+    broken: set[str],
 ) -> list[Row]:
     task, record = task_of(node), records[node.key]
     given = node.inputs["model"]
     made = given.source if isinstance(given, Edge) else None
     trained = records[made.key] if made else None
-    broken = node.key in failed or (made is not None and made.key in failed)
-    status = "done" if record else "failed" if broken else "missing"
+    status = "done" if record else "failed" if node.key in broken else "missing"
     assert node.subject is not None
     directory = artifact_path(storage, trained) / "model" if trained else None if made else getattr(given, "path", None)
     return [

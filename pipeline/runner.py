@@ -5,9 +5,6 @@ The runner alone knows of keys, leases and records; a stage gets directories and
 another run is building is waited for, and its artifact taken.
 """
 
-import importlib
-import json
-import os
 import shutil
 import threading
 import time
@@ -15,19 +12,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster.resources import Capacity, Place, Resources
-from pipeline.artifact import Record, artifact_path, commit, describe, find, sweep, withdraw
+from cluster.resources import Capacity, Resources
+from pipeline.artifact import Record, find, sweep, withdraw
+from pipeline.building import Site, build
 from pipeline.errors import RequestError
-from pipeline.fingerprint import plain
-from pipeline.graph import Edge, Graph, Node
-from pipeline.host import code_version, hardware
+from pipeline.failure import forget_failure, note_failure
+from pipeline.graph import Graph, Node
 from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release
-from pipeline.planner import Plan, Step, name_path
-from pipeline.view import View
-from stages.specs import TeachSpec
+from pipeline.planner import Plan, Step, check_store_limit, name_path, sized
 
 HEARTBEAT = 5.0
 POLL = 0.2
@@ -51,19 +45,6 @@ class Outcome:
     failures: dict[str, Failure] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where a run works: its storage, its recipe's name, its places, what each node gets of them, its view."""
-
-    storage: Path
-    recipe: str
-    place: Place
-    resources: Callable[[Node], Resources]
-    view: View
-    store_limit: int | None = None
-    clock: Callable[[], float] = time.time
-
-
 def check_resources(graph: Graph, resources: Callable[[Node], Resources], capacity: Capacity) -> None:
     """Refuse what the place can never give, before any work."""
     for node in graph.nodes:
@@ -71,22 +52,22 @@ def check_resources(graph: Graph, resources: Callable[[Node], Resources], capaci
         for amount, there, unit in ((wanted.cpus, capacity.cpus, "CPUs"), (wanted.gpus, capacity.gpus, "GPUs")):
             if amount > there:
                 raise RequestError(
-                    f"resources.{node.role}: {wanted.workers} workers need {amount:g} {unit}, the cluster has {there:g}; "
-                    "ask for less"
+                    f"resources.{node.role}: {wanted.workers} workers need {amount:g} {unit}, "
+                    f"the cluster has {there:g}; ask for less"
                 )
-        if wanted.cpus_per_worker > capacity.most_cpus:
-            raise RequestError(
-                f"resources.{node.role}.cpus_per_worker: {wanted.cpus_per_worker}, the largest node has "
-                f"{capacity.most_cpus:g}; ask for less"
-            )
+        for name, each, most in (
+            ("cpus_per_worker", wanted.cpus_per_worker, capacity.most_cpus),
+            ("gpus_per_worker", wanted.gpus_per_worker, capacity.most_gpus),
+        ):
+            if each > most:
+                raise RequestError(
+                    f"resources.{node.role}.{name}: {each:g}, the largest node has {most:g}; ask for less"
+                )
 
 
 def run(plan: Plan, site: Site) -> Outcome:
     """Build what the plan says. Raises KeyboardInterrupt after letting go of every lease."""
     outcome = Outcome({step.node.key: step.record for step in plan.steps if step.record is not None})
-    for step in plan.steps:
-        if step.node.key in plan.forced:
-            withdraw(site.storage, step.node.spec.stage, step.node.key)
     work = Work(plan, site, outcome)
     with heartbeat(work):
         try:
@@ -113,8 +94,11 @@ class Work:
     """A plan while it is carried out."""
 
     def __init__(self, plan: Plan, site: Site, outcome: Outcome) -> None:
+        self.plan = plan
         self.site = site
         self.outcome = outcome
+        self.graph = Graph(tuple(step.node for step in plan.steps))
+        self.to_withdraw = set(plan.forced)
         # Stage by stage rather than task by task: workers of one kind are started once and used by all.
         ordered = sorted(plan.builds, key=lambda step: ROLES.index(step.node.role))
         self.waiting = {step.node.key: step for step in ordered}
@@ -122,9 +106,7 @@ class Work:
         self.attempts: dict[str, Attempt] = {}
         self.watch: Watch = {}
         self.lock = threading.Lock()
-        self.stopping = False
         self.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="stage")
-        self.code = code_version()
 
     def run(self) -> None:
         while self.waiting or self.running:
@@ -133,7 +115,6 @@ class Work:
             self._settle(0.0 if started else POLL)
 
     def stop(self) -> None:
-        self.stopping = True
         self.site.place.close()
 
     def join(self) -> None:
@@ -152,23 +133,31 @@ class Work:
         self.waiting.pop(step.node.key, None)
         self.outcome.failures[step.node.key] = failure
         self.site.view.failed(step.node, failure.message, bool(failure.blocked_by))
+        if not failure.blocked_by:
+            try:
+                note_failure(self.site.storage, step.node.key, failure.message)
+            except OSError as error:
+                self.site.view.warn(f"{self.site.storage}: cannot note that {step.node.name} failed ({_line(error)})")
 
     def _start_ready(self) -> bool:
         """Start every node whose inputs are there, which fits beside what runs, and which nobody else builds."""
         started = False
+        capacity = self.site.place.capacity()
         for key, step in list(self.waiting.items()):
             if any(source.key not in self.outcome.records for source in step.node.sources):
                 continue
             wanted = self.site.resources(step.node)
-            if not self._fits(wanted):
+            if not self._fits(wanted, capacity):
                 continue
-            started = self._start(key, step, wanted) or started
+            try:
+                started = self._start(key, step, wanted) or started
+            except OSError as error:
+                self._fail(step, Failure(step.node, f"the storage cannot be written: {_line(error)}"))
         return started
 
-    def _fits(self, wanted: Resources) -> bool:
+    def _fits(self, wanted: Resources, capacity: Capacity) -> bool:
         if not self.running:
             return True
-        capacity = self.site.place.capacity()
         cpus = sum(used.cpus for _, used in self.running.values()) + wanted.cpus
         gpus = sum(used.gpus for _, used in self.running.values()) + wanted.gpus
         return self.site.place.concurrent and cpus <= capacity.cpus and gpus <= capacity.gpus
@@ -176,6 +165,8 @@ class Work:
     def _start(self, key: str, step: Step, wanted: Resources) -> bool:
         """Take the record if there is one by now, else claim and start. False if another run holds it."""
         node = step.node
+        if key in self.to_withdraw:
+            self._withdraw(key)
         if self._take_if_there(key, step):
             return True
         claimed = claim(self.site.storage, node.spec.stage, key, self.watch, self.site.clock)
@@ -185,6 +176,8 @@ class Work:
         if self._take_if_there(key, step):
             shutil.rmtree(claimed.home, ignore_errors=True)
             return True
+        # A record that still stands misses files, or it would have been taken: it must not win over the new one.
+        withdraw(self.site.storage, node.spec.stage, key)
         del self.waiting[key]
         with self.lock:
             self.attempts[key] = claimed
@@ -195,6 +188,13 @@ class Work:
             future = _done(lambda: self._build(step, claimed, wanted))
         self.running[future] = (step, wanted)
         return True
+
+    def _withdraw(self, key: str) -> None:
+        """Take back the record of a forced node and of what depends on it, now that all its inputs are there."""
+        for node in self.graph.nodes:
+            if node.key in self.graph.dependants({key}) & self.to_withdraw:
+                withdraw(self.site.storage, node.spec.stage, node.key)
+                self.to_withdraw.discard(node.key)
 
     def _take_if_there(self, key: str, step: Step) -> bool:
         record = find(self.site.storage, step.node.spec.stage, key)
@@ -217,6 +217,9 @@ class Work:
             if error is None:
                 self.outcome.records[step.node.key] = future.result()
                 self.site.view.finished(step.node, future.result())
+            elif isinstance(error, Fenced):
+                self.waiting[step.node.key] = step
+                self.site.view.lost(step.node)
             elif isinstance(error, Exception):
                 log = self.site.view.keep_traceback(step.node, error)
                 self._fail(step, Failure(step.node, f"{_line(error)} (log: {log})"))
@@ -224,70 +227,28 @@ class Work:
                 raise error
 
     def _build(self, step: Step, attempt: Attempt, wanted: Resources) -> Record:
-        """Run the stage in its work directory and commit what it left."""
+        """Build the node under its lease."""
         node, site = step.node, self.site
         try:
-            self._check_limit(node)
-            began = time.monotonic()
-            write_lineage(node, site.recipe, attempt.out)
-            module = importlib.import_module(f"stages.{node.spec.stage}")
-            stage = getattr(module, node.spec.stage)
-            on = site.place.on(wanted, site.view.listener(node))
-            facts = stage(node.spec, self._inputs(node), attempt.out, on)
-            record = Record(
-                stage=node.spec.stage,
-                version=node.spec.version,
-                key=node.key,
-                name=node.name,
-                recipe=site.recipe,
-                spec=plain(node.spec),
-                inputs=node.input_keys,
-                attempt=attempt.name,
-                files=describe(attempt.out),
-                facts=facts,
-                code=self.code,
-                workers=wanted.workers,
-                threads=wanted.cpus_per_worker,
-                seconds=round(time.monotonic() - began, 3),
-                committed=datetime.now(UTC).isoformat(timespec="seconds"),
-                hardware=hardware(),
-            )
-            check(attempt)
-            standing = commit(site.storage, attempt.out, record)
-            with self.lock:
-                del self.attempts[node.key]
-            sweep(site.storage, standing)
-            return standing
-        except BaseException:
-            with self.lock:
-                self.attempts.pop(node.key, None)
+            if node.spec.stage == "teach":
+                records = dict(self.outcome.records)
+                check_store_limit(tuple(sized(other, records) for other in self.plan.steps), site.store_limit)
+            standing = build(node, attempt, wanted, site, self.outcome.records)
+        except BaseException as error:
+            self._let_go(node)
             release(attempt)
+            if isinstance(error, Exception):
+                # Another attempt that took over explains whatever went wrong here.
+                check(attempt)
             raise
+        self._let_go(node)
+        sweep(site.storage, standing)
+        forget_failure(site.storage, node.key)
+        return standing
 
-    def _inputs(self, node: Node) -> dict[str, Path]:
-        """Where each input lies."""
-        found = {}
-        for name, given in node.inputs.items():
-            if isinstance(given, Edge):
-                found[name] = artifact_path(self.site.storage, self.outcome.records[given.source.key]) / given.part
-            else:
-                found[name] = given.path
-        return found
-
-    def _check_limit(self, node: Node) -> None:
-        """The store limit again, now that the rows of the corpus are known."""
-        if self.site.store_limit is None or node.spec.stage != "teach" or node.row_bytes is None:
-            return
-        given = node.inputs["corpus"]
-        assert isinstance(given, Edge)
-        assert isinstance(node.spec, TeachSpec)
-        counted = self.outcome.records[given.source.key].facts["rows"]
-        rows = sum(counted[split] for split in node.spec.splits)
-        if rows * node.row_bytes > self.site.store_limit:
-            raise ValueError(
-                f"limits.store_bytes: {node.name} comes to {rows * node.row_bytes:,} bytes, the limit is "
-                f"{self.site.store_limit:,}; keep fewer layers (store.layers) or raise the limit"
-            )
+    def _let_go(self, node: Node) -> None:
+        with self.lock:
+            self.attempts.pop(node.key, None)
 
 
 def _done(call: Callable[[], Record]) -> "Future[Record]":
@@ -328,15 +289,3 @@ def heartbeat(work: Work) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def write_lineage(node: Node, recipe: str, out: Path) -> None:
-    """``lineage.json``, published with the artifact: what it is, and of what it is made."""
-    sources = {
-        name: {"name": given.source.name if isinstance(given, Edge) else given.about, "key": node.input_keys[name]}
-        for name, given in node.inputs.items()
-    }
-    document = {"name": node.name, "stage": node.spec.stage, "key": node.key, "recipe": recipe, "inputs": sources}
-    draft = out / "lineage.json.tmp"
-    draft.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-    os.replace(draft, out / "lineage.json")

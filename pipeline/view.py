@@ -108,6 +108,12 @@ class View:
             who = f"process {owner.pid} on {owner.host}" if owner else "another run"
             self._say(f"wait   {node.name}  ({who} is building it)")
 
+    def lost(self, node: Node) -> None:
+        """Another run took it over, because this one gave no sign of life in time."""
+        with self.lock:
+            self.lines.pop(node.key)
+        self._say(f"lost   {node.name}  (another run took over)", "yellow")
+
     def failed(self, node: Node, message: str, blocked: bool) -> None:
         with self.lock:
             self.lines.pop(node.key, None)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.resources import On, Worker
+from stages.corpus_reader import read_meta
 from stages.specs import DistilSpec
+from stages.tasks import TRAIN
 
 Facts = dict[str, object]
 
@@ -29,6 +31,7 @@ def distil(spec: DistilSpec, inputs: Mapping[str, Path], out: Path, on: On) -> F
 
     Leaves ``model/`` (the best epoch, with tokenizer, label names and card) and ``history.json``.
     """
+    on.expect(read_meta(inputs["corpus"]).splits[TRAIN].rows * spec.train.epochs, "rows")
     return on.train(train_student, Job(spec, dict(inputs), out))
 
 

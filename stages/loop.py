@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from stages.checkpoint import Epoch, Progress, load, save
 from stages.data import Batch, Rowset
 from stages.models import forward
 from stages.objectives import hard_loss, smoothed_cross_entropy, soft_cross_entropy, squared_error, uniform
-from stages.predict import autocast, predict, scores
+from stages.predict import Logits, autocast, predict, scores
 from stages.schedule import Phase, Position, Weights, learning_rate, phases, weights
 from stages.signal import Signal
 from stages.specs import DistilSpec, Smoothed
@@ -159,13 +160,14 @@ class Training:
         """Check the loss, score the epoch, keep its weights if none before was better (the later of equals wins)."""
         lesson, progress, position = self.lesson, self.progress, self.progress.position
         mean = progress.loss / len(lesson.train)
-        if not math.isfinite(mean):
-            rate = lesson.spec.train.learning_rate
+        logits = self._selecting_logits()
+        # The last step of an epoch can end in weights that no loss has seen yet.
+        if not (math.isfinite(mean) and np.isfinite(logits).all()):
             raise ValueError(
-                f"train.learning_rate: with {rate} the loss is {mean} in epoch {position.epoch + 1} of phase {phase.name}; "
-                "choose a lower rate"
+                f"train.learning_rate: with {lesson.spec.train.learning_rate} training diverges in epoch "
+                f"{position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower rate"
             )
-        score = self._score()
+        score = scores(lesson.task, logits, lesson.select)[lesson.task.primary]
         progress.history.append(Epoch(phase.name, position.epoch + 1, mean, score, progress.seconds))
         if progress.best < 0 or score >= progress.history[progress.best].score:
             progress.best = len(progress.history) - 1
@@ -178,14 +180,13 @@ class Training:
         done = f"epoch {len(progress.history)}/{lesson.spec.train.epochs} {phase.name}"
         self.place.note(f"{done}  loss {mean:.4f}  {lesson.task.primary} {score:.1f}")
 
-    def _score(self) -> float:
-        """The primary metric on the split that selects."""
+    def _selecting_logits(self) -> Logits:
+        """What the model says on the split that selects."""
         lesson, place = self.lesson, self.place
         precision = lesson.spec.train.precision
-        logits = predict(
+        return predict(
             self.model, lesson.select, lesson.task.outputs, place.device, place.rank, place.world_size, precision
         )
-        return scores(lesson.task, logits, lesson.select)[lesson.task.primary]
 
     def _checkpoint(self, optimizer: torch.optim.Optimizer) -> None:
         """Save, if the last time is long enough ago. Workers hold equal weights: the first one writes."""

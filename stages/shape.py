@@ -32,7 +32,7 @@ def started_shape(start: Start, given: Shape) -> Shape:
         case Fresh(changes=changes):
             depths = [int(value) for name, value in changes if name in DEPTHS]
             widths = [int(value) for name, value in changes if name in WIDTHS]
-            return Shape(*(depths or [given.layers]), *(widths or [given.width]))
+            return Shape((depths or [given.layers])[-1], (widths or [given.width])[-1])
         case Pretrained():
             return given
 

@@ -51,8 +51,8 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     shards = [Shard(i, *part) for i, part in enumerate(parts(rows, SHARD_ROWS))]
     outputs = read_meta(corpus).task.outputs
     layout = Layout(layers, shape.width, outputs, spec.pooling, spec.precision, rows, len(shards))
-    on.expect(rows, "rows")
     todo = [shard for shard in shards if not (out / shard_name(shard.number)).exists()]
+    on.expect(sum(shard.end - shard.start for shard in todo), "rows")
     dump = Dump(spec, inputs["model"], corpus, out, layout)
     halvings = sum(result for _, result in on.map(open_teacher, dump, todo))
     write_layout(out, layout)

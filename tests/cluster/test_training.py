@@ -7,7 +7,6 @@ from work import (
     broken_loop,
     controller_killer,
     counting_loop,
-    deadly_loop,
     open_fragile,
     open_pid,
     rank_one_breaks,
@@ -17,7 +16,7 @@ from work import (
     whereabouts,
 )
 
-from cluster.resources import Resources, WorkerDied
+from cluster.resources import Resources
 from cluster.session import Session
 
 ONE = Resources(workers=1, cpus_per_worker=2)
@@ -75,8 +74,3 @@ def test_two_workers_share_a_process_group_and_survive_each_other(session: Sessi
     with pytest.raises(Broken, match="row 5 is broken"):
         on.train(rank_one_breaks, 5)
     assert on.train(rank_one_dies_once, tmp_path) == 1.0
-
-
-def test_a_loop_that_kills_every_worker_is_an_error_that_says_so(session: Session) -> None:
-    with pytest.raises(WorkerDied, match="died 4 times"):
-        session.on(Resources(), Heard()).train(deadly_loop, None)

@@ -153,10 +153,6 @@ def controller_killer(folder: Path, worker: Worker) -> str:
     return "never"
 
 
-def deadly_loop(config: object, worker: Worker) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def endless_loop(config: object, worker: Worker) -> None:
     while True:
         time.sleep(0.1)

@@ -1,0 +1,144 @@
+import random
+import threading
+import time
+from itertools import count
+
+import pytest
+
+from cluster.ledger import Amount, Ledger, Tenant
+from cluster.resources import Closed
+
+CPU = Amount(cpus=1.0)
+
+
+class Room:
+    """A tenant's body that remembers that it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def ledger(cpus: float) -> Ledger:
+    clock = count()
+    return Ledger(lambda: Amount(cpus=cpus), lambda: float(next(clock)))
+
+
+def claim(book: Ledger, shape: str, amount: Amount = CPU, number: int = 1) -> list[Tenant]:
+    tenants = book.claim([shape], amount, number, lambda _: False)
+    for tenant in tenants:
+        tenant.body = tenant.body or Room()
+    return tenants
+
+
+def test_an_idle_tenant_is_taken_again_by_a_claim_of_its_shape() -> None:
+    book = ledger(2)
+    (first,) = claim(book, "seat")
+    book.check_in(first)
+    assert claim(book, "seat") == [first]
+
+
+def test_a_claim_prefers_the_tenant_it_likes() -> None:
+    book = ledger(2)
+    one, two = claim(book, "seat", number=2)
+    book.check_in(one)
+    book.check_in(two)
+    assert book.claim(["seat"], CPU, 1, lambda tenant: tenant is two) == [two]
+
+
+def test_a_claim_takes_any_of_its_shapes_and_starts_the_first() -> None:
+    book = ledger(2)
+    (group,) = claim(book, "group")
+    book.check_in(group)
+    taken = book.claim(["seat", "group"], CPU, 2, lambda _: False)
+    assert [tenant.shape for tenant in taken] == ["group", "seat"]
+
+
+def test_idle_tenants_end_oldest_first_and_no_more_than_needed() -> None:
+    book = ledger(3)
+    tenants = claim(book, "seat", number=3)
+    bodies = [tenant.body for tenant in tenants]
+    for tenant in tenants:
+        book.check_in(tenant)
+    claim(book, "group", CPU.times(2))
+    assert [body.closed for body in bodies if isinstance(body, Room)] == [True, True, False]
+
+
+def test_a_claim_waits_for_busy_tenants_and_is_granted_when_they_are_done() -> None:
+    book = ledger(1)
+    (busy,) = claim(book, "seat")
+    granted = threading.Event()
+    thread = threading.Thread(target=lambda: (claim(book, "group"), granted.set()))
+    thread.start()
+    assert not granted.wait(0.1)
+    book.check_in(busy)
+    assert granted.wait(5)
+    thread.join()
+
+
+def test_a_claim_beyond_the_cluster_is_granted_when_nobody_holds_anything() -> None:
+    assert len(claim(ledger(1), "group", Amount(cpus=64.0))) == 1
+
+
+def test_tenants_idle_for_too_long_end() -> None:
+    book = ledger(2)  # its clock goes one second a reading
+    (tenant,) = claim(book, "seat")
+    body = tenant.body
+    book.check_in(tenant)
+    book.expire(100.0)
+    assert isinstance(body, Room)
+    assert not body.closed
+    book.expire(2.0)
+    assert body.closed
+
+
+def test_closing_hands_out_all_bodies_and_refuses_claims() -> None:
+    book = ledger(1)
+    (busy,) = claim(book, "seat")
+    body = busy.body
+    refused: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            claim(book, "group")
+        except Closed as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.05)
+    assert book.close() == [body]
+    thread.join(5)
+    assert len(refused) == 1
+    with pytest.raises(Closed):
+        claim(book, "seat")
+
+
+def test_claims_of_many_threads_never_exceed_the_cluster_and_all_end() -> None:
+    book = ledger(4)
+    held, most, lock = 0, 0, threading.Lock()
+
+    def work(seed: int) -> None:
+        nonlocal held, most
+        draw = random.Random(seed)
+        for _ in range(60):
+            number, shape = draw.randint(1, 4), draw.choice(["seat", "group", "other"])
+            tenants = claim(book, shape, CPU, number)
+            with lock:
+                held += number
+                most = max(most, held)
+            time.sleep(draw.random() * 1e-4)
+            with lock:
+                held -= number
+            for tenant in tenants:
+                book.check_in(tenant)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert most <= 4

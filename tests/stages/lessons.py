@@ -1,0 +1,119 @@
+"""Small things to train with: rows of random tokens in memory, a BERT of a thousand weights, a place that can be cut."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertForSequenceClassification
+
+from stages.batches import Ragged
+from stages.data import Rowset
+from stages.loop import Lesson
+from stages.models import forward, quieten
+from stages.signal import NoTeacher, Signal
+from stages.specs import DistilSpec, Fresh, Method, Train
+from stages.tasks import Task
+
+WORDS = 40
+CLASSES = Task(name="classes", text=("text",), labels=("a", "b", "c"))
+NUMBER = Task(name="number", text=("text",), metrics=("pearson",))
+
+
+class Cut(RuntimeError):
+    """The run is cut here."""
+
+
+@dataclass
+class Alone:
+    """A worker in a world of one. ``before_advance`` and ``before_note`` may raise."""
+
+    before_advance: Callable[[int], None] = lambda number: None
+    before_note: Callable[[int], None] = lambda number: None
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+    threads: int = 1
+    advanced: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def advance(self, amount: float) -> None:
+        self.advanced.append(amount)
+        self.before_advance(len(self.advanced))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self.before_note(len(self.notes))
+
+
+def small_bert(task: Task, seed: int = 0, layers: int = 2, dropout: float = 0.0) -> BertForSequenceClassification:
+    """A random BERT of width 16 with a head for ``task``."""
+    quieten()
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=WORDS,
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=0.2,
+        num_labels=task.outputs,
+    )
+    return BertForSequenceClassification(config)
+
+
+def random_rows(task: Task, rows: int, seed: int = 0) -> Rowset:
+    """Rows of 3 to 10 random tokens, their labels decided by their first token."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    lengths = generator.integers(3, 11, rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = generator.integers(1, WORDS, offsets[-1]).astype(np.int32)
+    first = tokens[offsets[:-1]]
+    labels = torch.from_numpy(first / 10 if task.regression else first % task.outputs)
+    return Rowset(
+        Ragged(tokens, offsets),
+        None,
+        labels.to(torch.float32 if task.regression else torch.int64),
+        np.ones(rows, np.bool_),
+        [row.to_bytes(16, "little") for row in range(rows)],
+        np.arange(rows),
+        0,
+    )
+
+
+def spec_of(method: Method, **train: object) -> DistilSpec:
+    """A spec with 3 epochs of batches of 4 unless ``train`` says otherwise."""
+    return DistilSpec(
+        start=Fresh(), method=method, train=Train(**{"epochs": 3, "batch_size": 4, "learning_rate": 3e-3, **train})
+    )
+
+
+def lesson_of(
+    spec: DistilSpec, task: Task, checkpoint: Path, signal: Signal | None = None, checkpoint_seconds: float = 0.5
+) -> Lesson:
+    """26 rows to train on and 12 to select on, with a clock that ticks a second at each look."""
+    ticks = count()
+    return Lesson(
+        spec,
+        task,
+        random_rows(task, 26, seed=1),
+        random_rows(task, 12, seed=2),
+        signal or NoTeacher(),
+        checkpoint,
+        checkpoint_seconds,
+        lambda: float(next(ticks)),
+    )
+
+
+def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
+    """What ``model`` says about each row, one row at a time."""
+    model.eval()
+    with torch.no_grad():
+        found = [forward(model, rows.batch(np.array([row]), "cpu").inputs)[0] for row in range(len(rows))]
+    return torch.cat(found)
