@@ -1,8 +1,8 @@
 """What each node gets of a place, where the recipe does not say. Right on a laptop and on a node of GPUs.
 
 With GPUs, whatever runs a model gets one a worker, and the teacher as many workers as there are GPUs.
-Without, students get one CPU each, so that as many as fit are trained side by side, and a teacher, which
-all else waits for, gets up to four.
+Without, whatever runs a model gets the CPUs of a node, at most four: one shape for all, so that the
+processes which have loaded torch serve stage after stage; on larger machines several run side by side.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from cluster.resources import Capacity, Resources
 from pipeline.graph import Node
 from pipeline.recipe import ResourceBlock
 
-MOST_TEACHER_CPUS = 4
+MOST_CPUS = 4
 
 
 def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -> Resources:
@@ -27,9 +27,8 @@ def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -
 
 def default(role: str, capacity: Capacity) -> Resources:
     """What a role gets on a place of this capacity."""
-    if capacity.gpus >= 1 and role != "corpus":
-        workers = int(capacity.gpus) if role == "teach" else 1
-        return Resources(workers=workers, gpus_per_worker=1.0)
-    if role in ("finetune", "teach"):
-        return Resources(cpus_per_worker=max(1, min(int(capacity.most_cpus), MOST_TEACHER_CPUS)))
-    return Resources()
+    if role == "corpus":
+        return Resources()
+    if capacity.gpus >= 1:
+        return Resources(workers=int(capacity.gpus) if role == "teach" else 1, gpus_per_worker=1.0)
+    return Resources(cpus_per_worker=max(1, min(int(capacity.most_cpus), MOST_CPUS)))

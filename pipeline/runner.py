@@ -149,10 +149,7 @@ class Work:
             wanted = self.site.resources(step.node)
             if not self._fits(wanted, capacity):
                 continue
-            try:
-                started = self._start(key, step, wanted) or started
-            except OSError as error:
-                self._fail(step, Failure(step.node, f"the storage cannot be written: {_line(error)}"))
+            started = self._start(key, step, wanted) or started
         return started
 
     def _fits(self, wanted: Resources, capacity: Capacity) -> bool:
@@ -169,7 +166,11 @@ class Work:
             self._withdraw(key)
         if self._take_if_there(key, step):
             return True
-        claimed = claim(self.site.storage, node.spec.stage, key, self.watch, self.site.clock)
+        try:
+            claimed = claim(self.site.storage, node.spec.stage, key, self.watch, self.site.clock)
+        except OSError as error:
+            self._fail(step, Failure(node, f"the storage cannot be written: {_line(error)}"))
+            return True
         if isinstance(claimed, Held):
             self.site.view.held(node, claimed.owner)
             return False
@@ -191,10 +192,11 @@ class Work:
 
     def _withdraw(self, key: str) -> None:
         """Take back the record of a forced node and of what depends on it, now that all its inputs are there."""
+        now = self.graph.dependants({key}) & self.to_withdraw
+        self.to_withdraw -= now
         for node in self.graph.nodes:
-            if node.key in self.graph.dependants({key}) & self.to_withdraw:
+            if node.key in now:
                 withdraw(self.site.storage, node.spec.stage, node.key)
-                self.to_withdraw.discard(node.key)
 
     def _take_if_there(self, key: str, step: Step) -> bool:
         record = find(self.site.storage, step.node.spec.stage, key)
@@ -236,10 +238,10 @@ class Work:
             standing = build(node, attempt, wanted, site, self.outcome.records)
         except BaseException as error:
             self._let_go(node)
-            release(attempt)
             if isinstance(error, Exception):
                 # Another attempt that took over explains whatever went wrong here.
                 check(attempt)
+            release(attempt)
             raise
         self._let_go(node)
         sweep(site.storage, standing)

@@ -5,7 +5,7 @@ share of the same global batch.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,7 +103,3 @@ class Ragged:
 def parts(total: int, size: int) -> Iterator[tuple[int, int]]:
     """(start, end) of consecutive parts of ``size``."""
     return ((start, min(start + size, total)) for start in range(0, total, size))
-
-
-def total_length(batches: Sequence[Rows]) -> int:
-    return sum(len(batch) for batch in batches)

@@ -45,7 +45,7 @@ def test_the_batches_of_an_epoch_are_pinned() -> None:
     """Other batches would be other students from the same key."""
     batches = epoch_batches(np.arange(300) % 13, 8, seed=11)
     text = ";".join(",".join(map(str, batch.tolist())) for batch in batches)
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "PINNED", "raise the version of distil in stages/specs.py"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "b82094bbcafa1e09", "raise the version of distil in stages/specs.py"
 
 
 def test_the_rows_of_a_batch_are_of_like_length() -> None:
@@ -72,7 +72,7 @@ def test_a_worker_without_a_row_gets_one_that_counts_nothing() -> None:
 
 
 def test_a_seed_depends_on_every_part_and_on_nothing_else() -> None:
-    assert seed_of(1, 2, 3) == seed_of(1, 2, 3) == 4611686018427387904  # PINNED
+    assert seed_of(1, 2, 3) == seed_of(1, 2, 3) == 1517167407554927345
     assert len({seed_of(*part) for part in itertools.product(range(4), repeat=3)}) == 64
     assert seed_of(1, 23) != seed_of(12, 3)
     assert all(0 <= seed_of(part) < 2**63 for part in range(200))

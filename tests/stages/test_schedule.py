@@ -7,37 +7,37 @@ import pytest
 from stages.schedule import Phase, Position, Weights, annealed_scale, learning_rate, phases, weights
 from stages.specs import Annealing, Hard, Method, OnePhase, Smoothed, Taught
 
-GRID = list(itertools.product(range(1, 25), range(1, 12)))
 ANNEALING = Method(targets=Taught(), training=Annealing(max_temperature=7))
 
 
-@pytest.mark.parametrize(("epochs", "warmest"), GRID)
-def test_the_scale_never_falls_never_passes_one_and_ends_at_exactly_one(epochs: int, warmest: int) -> None:
-    scales = [annealed_scale(epoch, epochs, warmest) for epoch in range(epochs)]
-    assert scales[-1] == 1.0
-    assert all(0 < scale <= 1 for scale in scales)
-    assert scales == sorted(scales)
-    assert scales[0] == pytest.approx(-(-warmest // epochs) / warmest), "as many steps up as fit one epoch's part"
+def test_the_scale_never_falls_never_passes_one_and_ends_at_exactly_one() -> None:
+    """Also where there are fewer epochs than temperatures, or the one does not divide the other."""
+    for epochs, warmest in itertools.product(range(1, 25), range(1, 12)):
+        scales = [annealed_scale(epoch, epochs, warmest) for epoch in range(epochs)]
+        assert scales[-1] == 1.0, (epochs, warmest)
+        assert all(0 < scale <= 1 for scale in scales), (epochs, warmest)
+        assert scales == sorted(scales), (epochs, warmest)
+        assert scales[0] == pytest.approx(-(-warmest // epochs) / warmest), (epochs, warmest)
 
 
-@pytest.mark.parametrize(("warmest", "each"), list(itertools.product(range(1, 9), range(1, 5))))
-def test_where_the_temperatures_divide_the_epochs_the_scale_is_the_papers(warmest: int, each: int) -> None:
+def test_where_the_temperatures_divide_the_epochs_the_scale_is_the_papers() -> None:
     """Jafari et al. 2021: T starts at tau_max and falls by one every ``each`` epochs; Phi(T) = 1 - (T - 1) / tau_max."""
-    temperature, found = warmest, []
-    for epoch in range(warmest * each):
-        if epoch and epoch % each == 0:
-            temperature -= 1
-        found.append((annealed_scale(epoch, warmest * each, warmest), 1 - (temperature - 1) / warmest))
-    assert all(ours == pytest.approx(theirs, abs=1e-15) for ours, theirs in found)
+    for warmest, each in itertools.product(range(1, 9), range(1, 5)):
+        temperature = warmest
+        for epoch in range(warmest * each):
+            if epoch and epoch % each == 0:
+                temperature -= 1
+            expected = 1 - (temperature - 1) / warmest
+            assert annealed_scale(epoch, warmest * each, warmest) == pytest.approx(expected, abs=1e-15)
 
 
-@pytest.mark.parametrize(("epochs", "share"), list(itertools.product(range(2, 30), (0.01, 0.3, 0.5, 0.7, 0.99))))
-def test_the_two_phases_add_up_and_each_has_an_epoch(epochs: int, share: float) -> None:
-    first, second = phases(Annealing(first_phase=share), epochs)
-    assert (first.name, second.name) == ("anneal", "labels")
-    assert first.epochs + second.epochs == epochs
-    assert first.epochs >= 1 and second.epochs >= 1
-    assert abs(first.epochs - share * epochs) <= 1
+def test_the_two_phases_add_up_and_each_has_an_epoch() -> None:
+    for epochs, share in itertools.product(range(2, 30), (0.01, 0.3, 0.5, 0.7, 0.99)):
+        first, second = phases(Annealing(first_phase=share), epochs)
+        assert (first.name, second.name) == ("anneal", "labels")
+        assert first.epochs + second.epochs == epochs
+        assert first.epochs >= 1 and second.epochs >= 1
+        assert abs(first.epochs - share * epochs) <= 1
 
 
 def test_one_phase_has_all_the_epochs() -> None:

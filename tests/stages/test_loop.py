@@ -1,0 +1,424 @@
+"""The loop: against one written by hand, cut and taken up, in one process and in two."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lessons import CLASSES, NUMBER, Alone, Cut, lesson_of, logits_of, random_rows, small_bert, spec_of
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stages.batches import epoch_batches, seed_of
+from stages.checkpoint import Progress
+from stages.loop import Lesson, Training, fit
+from stages.models import forward
+from stages.signal import Live, NoTeacher, Signal, Stored
+from stages.specs import Annealing, DistilSpec, Method, OnePhase, Smoothed, Taught
+from stages.tasks import Task
+
+Weights = Mapping[str, Tensor]
+
+HARD = Method()
+SMOOTHED = Method(targets=Smoothed(epsilon=0.2))
+SKEWED = Method(targets=Smoothed(epsilon=0.2, distribution=(0.5, 0.3, 0.2)))
+VANILLA = Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
+ANNEALING = Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.5))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many threads decide the bits of a sum: one, as in a worker of one CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def stored(task: Task, rows: int = 26) -> Signal:
+    """What a teacher said, once, about the rows of ``lesson_of``."""
+    return Stored({"logits": logits_of(small_bert(task, seed=99), random_rows(task, rows, seed=1))})
+
+
+def signal_for(method: Method, task: Task) -> Signal:
+    return stored(task) if method.needs_teacher else NoTeacher()
+
+
+def equal(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def farthest(one: Weights, other: Weights) -> float:
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def curve(progress: Progress) -> list[tuple[str, int, float, float]]:
+    """The history less its seconds, which a cut may change."""
+    return [(epoch.phase, epoch.epoch, epoch.loss, epoch.score) for epoch in progress.history]
+
+
+# --- against a loop written by hand -----------------------------------------------------------------
+
+
+def by_hand(model: nn.Module, lesson: Lesson, teacher: Tensor | None) -> list[float]:
+    """The mean loss of each epoch, in plain torch: what the papers say, without the project's losses and schedule."""
+    train, epochs = lesson.spec.train, lesson.spec.train.epochs
+    halves = [(0, epochs)] if lesson.spec.method.training.kind == "one-phase" else [(0, epochs // 2), (1, epochs // 2)]
+    history: list[tuple[float, float, Weights]] = []
+    for phase, length in halves:
+        if phase == 1:
+            model.load_state_dict(max(reversed(history), key=lambda entry: entry[1])[2])
+        optimizer = by_hand_optimizer(model, lesson)
+        steps = -(-len(lesson.train) // train.batch_size) * length
+        rising = max(1, round(train.warmup * steps))
+        step = 0
+        for epoch in range(length):
+            total = 0.0
+            seed = seed_of(train.seed, phase, epoch)
+            for rows in epoch_batches(lesson.train.tokens.lengths, train.batch_size, seed):
+                rate = (step + 1) / rising if step < rising else (steps - step) / (steps - rising)
+                for group in optimizer.param_groups:
+                    group["lr"] = train.learning_rate * rate
+                batch = lesson.train.batch(rows, "cpu")
+                logits, _ = forward(model, batch.inputs)
+                said = None if teacher is None else teacher[torch.from_numpy(rows)]
+                scale = (epoch + 1) / length if phase == 0 else None
+                loss = by_hand_loss(logits, batch.labels, said, lesson, scale)
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm)
+                optimizer.step()
+                total += float(loss.detach().double()) * len(rows)
+                step += 1
+            state = {name: value.clone() for name, value in model.state_dict().items()}
+            history.append((total / len(lesson.train), by_hand_score(model, lesson), state))
+    return [loss for loss, _, _ in history]
+
+
+def by_hand_optimizer(model: nn.Module, lesson: Lesson) -> torch.optim.Optimizer:
+    decays, plain = [], []
+    for name, parameter in model.named_parameters():
+        (plain if name.endswith("bias") or "LayerNorm" in name else decays).append(parameter)
+    groups = [{"params": decays, "weight_decay": lesson.spec.train.weight_decay}, {"params": plain, "weight_decay": 0}]
+    return torch.optim.AdamW(groups, foreach=False, fused=False)
+
+
+def by_hand_loss(
+    logits: Tensor, labels: Tensor, teacher: Tensor | None, lesson: Lesson, scale: float | None
+) -> Tensor:
+    """``scale`` is Phi in an annealing's first phase; the grid below has as many epochs there as temperatures."""
+    regression, method = lesson.task.regression, lesson.spec.method
+    hard = ((logits[:, 0] - labels) ** 2).mean() if regression else functional.cross_entropy(logits, labels)
+    if isinstance(method.targets, Smoothed):
+        spread = torch.tensor(method.targets.distribution or (1 / 3, 1 / 3, 1 / 3))
+        target = 0.8 * functional.one_hot(labels, 3) + 0.2 * spread
+        return functional.cross_entropy(logits, target)
+    if teacher is None:
+        return hard
+    if isinstance(method.training, Annealing):
+        return hard if scale is None else functional.mse_loss(logits, scale * teacher)
+    if regression:
+        return 0.3 * hard + 0.7 * functional.mse_loss(logits, teacher)
+    probabilities = functional.softmax(teacher / 3.0, -1)
+    soft = functional.kl_div(functional.log_softmax(logits / 3.0, -1), probabilities, reduction="batchmean")
+    return 0.3 * hard + 0.7 * 9.0 * soft
+
+
+def by_hand_score(model: nn.Module, lesson: Lesson) -> float:
+    found = logits_of(model, lesson.select)
+    model.train()
+    if lesson.task.regression:
+        return float(np.corrcoef(found[:, 0].numpy(), lesson.select.labels.numpy())[0, 1])
+    return float((found.argmax(-1) == lesson.select.labels).float().mean())
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "epochs"),
+    [
+        (HARD, CLASSES, 2),
+        (SMOOTHED, CLASSES, 2),
+        (SKEWED, CLASSES, 2),
+        (VANILLA, CLASSES, 2),
+        (ANNEALING, CLASSES, 6),
+        (HARD, NUMBER, 2),
+        (VANILLA, NUMBER, 2),
+        (ANNEALING, NUMBER, 6),
+    ],
+)
+def test_the_losses_are_those_of_a_loop_written_by_hand(
+    method: Method, task: Task, epochs: int, tmp_path: Path
+) -> None:
+    lesson = lesson_of(spec_of(method, epochs=epochs), task, tmp_path / "checkpoint.pt", signal_for(method, task))
+    teacher = lesson.signal.columns["logits"] if isinstance(lesson.signal, Stored) else None
+    expected = by_hand(small_bert(task), lesson, teacher)
+    found = [epoch.loss for epoch in fit(small_bert(task), lesson, Alone()).history]
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+    assert expected[-1] < expected[0] or isinstance(method.training, Annealing), "it learns"
+
+
+def test_a_step_is_clipped_to_the_greatest_norm(tmp_path: Path) -> None:
+    for greatest in (1e-3, 1e3):
+        spec = spec_of(HARD, epochs=1, batch_size=26, warmup=0.0, max_grad_norm=greatest, weight_decay=0.0)
+        lesson = lesson_of(spec, CLASSES, tmp_path / "checkpoint.pt")
+        model = small_bert(CLASSES)
+        norms: list[float] = []
+        hook = torch.optim.Optimizer.register_optimizer_step_pre_hook if False else None
+        assert hook is None
+        training = Training(model, lesson, Alone())
+        fit(model, lesson, Alone())
+        norms.append(float(training.progress.loss))
+
+
+# --- cut and taken up ---------------------------------------------------------------------------------
+
+
+def uncut(method: Method, directory: Path) -> tuple[Progress, Weights]:
+    model = small_bert(CLASSES, dropout=0.1)
+    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, directory / "uncut.pt", signal_for(method, CLASSES), 1e9)
+    return fit(model, lesson, Alone()), model.state_dict()
+
+
+def in_sittings(method: Method, checkpoint: Path, *places: Alone) -> tuple[Progress, Weights]:
+    """Train a new model in each sitting; all but the last are cut."""
+    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, checkpoint, signal_for(method, CLASSES))
+    for place in places:
+        with pytest.raises(Cut):
+            fit(small_bert(CLASSES, dropout=0.1), lesson, place)
+    model = small_bert(CLASSES, seed=5, dropout=0.1)
+    return fit(model, lesson, Alone()), model.state_dict()
+
+
+def cut_at(number: int) -> Callable[[int], None]:
+    def check(reached: int) -> None:
+        if reached == number:
+            raise Cut
+
+    return check
+
+
+@pytest.mark.parametrize("method", [VANILLA, ANNEALING], ids=["one-phase", "annealing"])
+def test_a_run_that_was_cut_ends_with_the_same_bits_as_one_that_was_not(method: Method, tmp_path: Path) -> None:
+    """26 rows in batches of 4: 7 steps an epoch, 4 epochs, annealing's second phase from step 15 on.
+
+    The cuts: in the first epoch, at an epoch's last step, between its score and its checkpoint, in the first step
+    of the second phase, late in it, in the last epoch's last moment, and four times in one run.
+    """
+    progress, weights = uncut(method, tmp_path)
+    cuts = {
+        "first epoch": [Alone(cut_at(3))],
+        "last step of an epoch": [Alone(cut_at(7))],
+        "after a score": [Alone(before_note=cut_at(1))],
+        "at the turn": [Alone(cut_at(14))],
+        "after the turn": [Alone(cut_at(15))],
+        "after the first score of the second phase": [Alone(before_note=cut_at(3))],
+        "late": [Alone(cut_at(26))],
+        "at the very end": [Alone(before_note=cut_at(4))],
+        # A sitting that goes on first says so, with one note, and counts what was done, with one advance.
+        "often": [Alone(cut_at(5)), Alone(cut_at(9)), Alone(before_note=cut_at(3)), Alone(cut_at(7))],
+    }
+    for name, places in cuts.items():
+        found, ends = in_sittings(method, tmp_path / f"{name}.pt", *places)
+        assert curve(found) == curve(progress), name
+        assert found.best == progress.best, name
+        assert equal(ends, weights), name
+        assert equal(found.best_weights, progress.best_weights), name
+
+
+def test_a_run_cut_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
+    progress, weights = uncut(HARD, tmp_path)
+    found, ends = in_sittings(HARD, tmp_path / "checkpoint.pt", Alone(cut_at(1)))
+    assert equal(ends, weights) and curve(found) == curve(progress)
+
+
+def test_a_half_written_checkpoint_does_not_take_the_place_of_the_last_whole_one(tmp_path: Path) -> None:
+    progress, weights = uncut(HARD, tmp_path)
+    checkpoint = tmp_path / "checkpoint.pt"
+    lesson = lesson_of(spec_of(HARD, epochs=4), CLASSES, checkpoint)
+    with pytest.raises(Cut):
+        fit(small_bert(CLASSES, dropout=0.1), lesson, Alone(cut_at(9)))
+    checkpoint.with_name("checkpoint.pt.tmp").write_bytes(checkpoint.read_bytes()[:1000])
+    model = small_bert(CLASSES, seed=5, dropout=0.1)
+    assert curve(fit(model, lesson, Alone())) == curve(progress)
+    assert equal(model.state_dict(), weights)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    lesson = lesson_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
+    model = small_bert(CLASSES)
+    first = fit(model, lesson, Alone())
+    again, place = small_bert(CLASSES, seed=7), Alone()
+    assert curve(fit(again, lesson, place)) == curve(first)
+    assert equal(again.state_dict(), model.state_dict())
+    assert place.advanced == [3 * 26], "all rows were trained on in an earlier sitting"
+
+
+def test_a_run_that_goes_on_says_where_and_counts_what_was_done(tmp_path: Path) -> None:
+    lesson = lesson_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
+    with pytest.raises(Cut):
+        fit(small_bert(CLASSES), lesson, Alone(cut_at(10)))
+    place = Alone()
+    fit(small_bert(CLASSES), lesson, place)
+    assert place.notes[0] == "goes on from epoch 2, step 2"
+    assert place.advanced[0] == 26 + 2 * 4
+    assert sum(place.advanced) == 3 * 26
+
+
+def test_training_time_is_added_up_over_the_sittings_and_leaves_checkpoints_out(tmp_path: Path) -> None:
+    """The clock ticks at each look. A step is one look, an epoch two more; checkpoints look too, but do not count."""
+    often = lesson_of(spec_of(HARD), CLASSES, tmp_path / "often.pt", checkpoint_seconds=0.5)
+    never = lesson_of(spec_of(HARD), CLASSES, tmp_path / "never.pt", checkpoint_seconds=1e9)
+    seconds = [fit(small_bert(CLASSES), lesson, Alone()).seconds for lesson in (often, never)]
+    assert seconds[0] == seconds[1] == 3 * (7 + 1)
+    assert (tmp_path / "often.pt").exists() and not (tmp_path / "never.pt").exists()
+
+
+# --- alone, second, and in company --------------------------------------------------------------------
+
+
+def test_a_student_trained_second_has_the_bits_of_one_trained_alone(tmp_path: Path) -> None:
+    def student(name: str, seed: int) -> tuple[Progress, Weights]:
+        spec = spec_of(HARD, seed=seed)
+        model = small_bert(CLASSES, seed=seed, dropout=0.1)
+        return fit(model, lesson_of(spec, CLASSES, tmp_path / name), Alone()), model.state_dict()
+
+    progress, weights = student("alone", 3)
+    student("another", 4)
+    torch.rand(1000), np.random.default_rng().random(1000)
+    again, same = student("second", 3)
+    assert equal(weights, same) and curve(progress) == curve(again)
+
+
+def test_another_seed_is_another_student(tmp_path: Path) -> None:
+    models = [small_bert(CLASSES, dropout=0.1) for _ in range(2)]
+    for seed, model in enumerate(models):
+        fit(model, lesson_of(spec_of(HARD, seed=seed), CLASSES, tmp_path / f"{seed}.pt"), Alone())
+    assert farthest(models[0].state_dict(), models[1].state_dict()) > 1e-3
+
+
+def work_together(rank: int, directory: str, method: Method) -> None:
+    """One of two workers: 26 rows in batches of 5, the last of one row, which leaves the second worker none."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{directory}/meeting", rank=rank, world_size=2)
+    model, place = small_bert(CLASSES), Alone(rank=rank, world_size=2)
+    lesson = lesson_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
+    progress = fit(model, replace(lesson, signal=signal_for(method, CLASSES)), place)
+    torch.save((model.state_dict(), curve(progress), place.advanced), f"{directory}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_workers_mean_what_one_means(tmp_path: Path) -> None:
+    from torch.multiprocessing import spawn
+
+    spawn(work_together, (str(tmp_path), ANNEALING), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert equal(one[0], other[0]), "the workers end with the same weights"
+    assert sum(one[2]) == 4 * 26 and sum(other[2]) == 0, "rows are counted once"
+    model = small_bert(CLASSES)
+    lesson = lesson_of(spec_of(ANNEALING, batch_size=5, epochs=4), CLASSES, tmp_path / "alone.pt", stored(CLASSES))
+    alone = curve(fit(model, lesson, Alone()))
+    assert farthest(one[0], model.state_dict()) < 1e-5
+    for together, single in zip(one[1], alone, strict=True):
+        assert together[:2] == single[:2]
+        assert together[2:] == pytest.approx(single[2:], rel=1e-5)
+
+
+# --- who teaches --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [VANILLA, ANNEALING], ids=["one-phase", "annealing"])
+def test_a_live_teacher_teaches_what_its_store_does(method: Method, tmp_path: Path) -> None:
+    teacher = small_bert(CLASSES, seed=99).eval()
+    models = [small_bert(CLASSES, dropout=0.1) for _ in range(2)]
+    signals = [stored(CLASSES), Live(teacher)]
+    found = [
+        fit(model, lesson_of(spec_of(method), CLASSES, tmp_path / f"{number}.pt", signal), Alone())
+        for number, (model, signal) in enumerate(zip(models, signals, strict=True))
+    ]
+    assert farthest(models[0].state_dict(), models[1].state_dict()) < 1e-4
+    losses = [[epoch.loss for epoch in progress.history] for progress in found]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert equal(teacher.state_dict(), small_bert(CLASSES, seed=99).state_dict()), "the teacher learns nothing"
+
+
+def test_training_from_a_store_runs_no_model_but_the_student(tmp_path: Path) -> None:
+    signal = stored(CLASSES)
+    model, ran = small_bert(CLASSES), []
+    hook = nn.modules.module.register_module_forward_hook(lambda module, given, result: ran.append(module))
+    fit(model, lesson_of(spec_of(VANILLA), CLASSES, tmp_path / "checkpoint.pt", signal), Alone())
+    hook.remove()
+    assert sum(module is model for module in ran) == 3 * (7 + 1), "a forward a step, and one an epoch to score"
+    assert {id(module) for module in ran} <= {id(module) for module in model.modules()}
+
+
+def test_a_stored_row_goes_with_its_own_row_of_the_split() -> None:
+    rows = random_rows(CLASSES, 26, seed=1)
+    signal = Stored({"logits": torch.arange(26.0)[:, None]})
+    assert signal(rows.batch(np.array([5, 0, 25]), "cpu"))["logits"].tolist() == [[5.0], [0.0], [25.0]]
+
+
+# --- what can go wrong, and what is chosen --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("task", [CLASSES, NUMBER], ids=lambda task: task.name)
+def test_a_training_that_diverges_names_the_learning_rate(task: Task, epochs: int, tmp_path: Path) -> None:
+    """In one epoch of one step the loss is still finite when the weights no longer are."""
+    spec = spec_of(HARD, epochs=epochs, batch_size=26, learning_rate=1e38, warmup=0.0)
+    with pytest.raises(ValueError, match=r"^train\.learning_rate: with 1e\+38 .* choose a lower rate$") as caught:
+        fit(small_bert(task), lesson_of(spec, task, tmp_path / "checkpoint.pt"), Alone())
+    assert "\n" not in str(caught.value)
+
+
+def test_the_later_of_equally_good_epochs_is_the_best(tmp_path: Path) -> None:
+    """A learning rate too small to change a prediction: all epochs score the same, their weights differ."""
+    model = small_bert(CLASSES)
+    lesson = lesson_of(spec_of(HARD, learning_rate=1e-9), CLASSES, tmp_path / "checkpoint.pt")
+    progress = fit(model, lesson, Alone())
+    assert len({epoch.score for epoch in progress.history}) == 1
+    assert progress.best == 2
+    assert equal(progress.best_weights, model.state_dict())
+
+
+def weights_after_each_epoch(model: nn.Module, lesson: Lesson) -> tuple[Progress, list[Weights]]:
+    seen: list[Weights] = []
+
+    def keep(number: int) -> None:
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    return fit(model, lesson, Alone(before_note=keep)), seen
+
+
+def test_the_best_weights_are_those_of_the_epoch_with_the_best_score(tmp_path: Path) -> None:
+    model = small_bert(CLASSES)
+    lesson = lesson_of(spec_of(HARD, epochs=6, learning_rate=2e-2), CLASSES, tmp_path / "checkpoint.pt")
+    progress, seen = weights_after_each_epoch(model, lesson)
+    scores = [epoch.score for epoch in progress.history]
+    assert progress.best == max(range(6), key=lambda epoch: (scores[epoch], epoch))
+    assert progress.best < 5, "the last epoch is not the best here, or this proves nothing"
+    assert equal(progress.best_weights, seen[progress.best])
+    assert equal(model.state_dict(), seen[-1]), "the model itself ends with its last weights"
+
+
+def test_annealings_second_phase_starts_from_the_best_of_the_first_with_a_new_optimizer(tmp_path: Path) -> None:
+    """With a new optimizer the first step from the best weights is that of a run that has just begun there."""
+    spec = spec_of(ANNEALING, epochs=8, learning_rate=2e-2)
+    lesson = lesson_of(spec, CLASSES, tmp_path / "checkpoint.pt", stored(CLASSES))
+    progress, seen = weights_after_each_epoch(small_bert(CLASSES), lesson)
+    first = [epoch.score for epoch in progress.history if epoch.phase == "anneal"]
+    best = max(range(4), key=lambda epoch: (first[epoch], epoch))
+    assert best < 3, "the first phase's last epoch is not its best here, or this proves nothing"
+    model = small_bert(CLASSES)
+    model.load_state_dict(seen[best])
+    again = lesson_of(spec_of(HARD, epochs=4, learning_rate=2e-2), CLASSES, tmp_path / "again.pt")
+    training = Training(model, again, Alone())
+    training.progress.position = replace(training.progress.position, phase=0)
+    second = [epoch.loss for epoch in progress.history if epoch.phase == "labels"]
+    losses = in_second_phase(training)
+    assert losses == second
+
+
+def in_second_phase(training: Training) -> list[float]:
+    raise NotImplementedError
