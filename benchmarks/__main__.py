@@ -22,8 +22,8 @@ from benchmarks.pairs import hardware, load_warning
 
 NAMES = ("loop_vs_bare", "stored_vs_none", "live_vs_store", "dump_vs_bare", "ray_vs_inline", "plan_time")
 FROZEN = ("bare_loop", "bare_forward")
-FULL = Scale(rows=960, turns=9, threads=1)
-QUICK = Scale(rows=192, turns=3, threads=1)
+FULL = Scale(rows=512, turns=9, threads=1)
+QUICK = Scale(rows=128, turns=3, threads=1)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,7 +64,9 @@ def measured(names: Sequence[str], folder: Path, scale: Scale, console: Console)
     from benchmarks.scene import make  # torch: after the arguments are known to be right
 
     scene = make(folder, scale)
-    console.print(f"rows: {len(scene.train)} of {scene.meta.task.name}, {scene.train.tokens.lengths.mean():.1f} tokens each")
+    console.print(
+        f"rows: {len(scene.train)} of {scene.meta.task.name}, {scene.train.tokens.lengths.mean():.1f} tokens each"
+    )
     findings: list[Finding] = []
     for name in names:
         warning = load_warning()

@@ -61,7 +61,11 @@ def main(directory: str, file: str, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     given = np.load(file)
-    rows, labels, pad = split_rows(given["tokens"], given["offsets"]), torch.from_numpy(given["labels"]), int(given["pad"])
+    rows, labels, pad = (
+        split_rows(given["tokens"], given["offsets"]),
+        torch.from_numpy(given["labels"]),
+        int(given["pad"]),
+    )
     model = AutoModelForSequenceClassification.from_pretrained(directory)
     batches = pooled_batches(np.diff(given["offsets"]))
     epoch(model, rows, labels, batches[:8], pad)

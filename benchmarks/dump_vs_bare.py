@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import bare_forward, bare_loop
 from benchmarks.findings import Finding, Goal
-from benchmarks.pairs import Cost, interleaved, ratios, summary, timed, walls
+from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed, walls
 from benchmarks.scene import BATCH, Scene, Watch
 from cluster.inline import InlineOn, InlineWorker
 from stages.batches import parts, sorted_batches
@@ -81,7 +81,7 @@ def measure(scene: Scene) -> list[Finding]:
             "dump rows/s / bare forward's",
             summary(ratios(turns, "bare", "dump")),
             Goal(least=0.95),
-            note=f"rows/s: {rates['dump']:.0f}, bare {rates['bare']:.0f}",
+            note=f"{cpu_note(turns, 'bare', 'dump')}; rows/s: {rates['dump']:.0f}, bare {rates['bare']:.0f}",
         ),
         Finding(
             f"dump rows/s / bare forward's padded to {WIDTH}",

@@ -8,7 +8,7 @@ import sys
 
 from benchmarks import bare_forward
 from benchmarks.findings import Finding, Goal
-from benchmarks.pairs import Cost, interleaved, ratios, summary, timed
+from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import Learner, Scene
 from stages.models import load
 from stages.signal import Live
@@ -38,10 +38,16 @@ def measure(scene: Scene) -> list[Finding]:
     seen = ratios(turns, "live", "stored")
     allowed = [1 + ratio for ratio in ratios(turns, "teacher", "student")]
     return [
-        Finding("epoch, live teacher / stored", summary(seen)),
-        Finding("allowed by the two models", summary(allowed)),
+        Finding("epoch, live teacher / stored", summary(seen), note=cpu_note(turns, "live", "stored")),
         Finding(
-            "live teacher: seen / allowed", summary([a / b for a, b in zip(seen, allowed, strict=True)]), Goal(0.95, 1.05)
+            "allowed by the two models",
+            summary(allowed),
+            note=f"1 + t / s; t / s by {cpu_note(turns, 'teacher', 'student')}",
+        ),
+        Finding(
+            "live teacher: seen / allowed",
+            summary([a / b for a, b in zip(seen, allowed, strict=True)]),
+            Goal(0.95, 1.05),
         ),
     ]
 

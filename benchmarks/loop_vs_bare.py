@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks.findings import Finding, Goal
-from benchmarks.pairs import cpu_ratio, interleaved, ratios, summary, walls
+from benchmarks.pairs import cpu_note, interleaved, ratios, summary, walls
 from benchmarks.scene import Learner, Scene
 from stages.signal import NoTeacher
 from stages.specs import Method
@@ -15,7 +15,7 @@ def measure(scene: Scene) -> list[Finding]:
     lesson = scene.lesson(Method(), NoTeacher())
     turns = interleaved({"ours": lambda: learner.ours(lesson), "bare": learner.bare}, scene.scale.turns)
     note = (
-        f"cpu {cpu_ratio(turns, 'ours', 'bare'):.3f}; bare {summary(walls(turns, 'bare')).median:.2f} s; "
+        f"{cpu_note(turns, 'ours', 'bare')}; bare {summary(walls(turns, 'bare')).median:.2f} s; "
         f"loss {learner.losses['ours']:.4f}, bare {learner.losses['bare']:.4f}"
     )
     return [Finding("epoch, no KD / bare loop", summary(ratios(turns, "ours", "bare")), Goal(most=1.02), note=note)]

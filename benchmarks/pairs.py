@@ -66,9 +66,10 @@ def ratios(turns: Sequence[Turn], over: str, under: str) -> list[float]:
     return [turn[over].wall / turn[under].wall for turn in turns]
 
 
-def cpu_ratio(turns: Sequence[Turn], over: str, under: str) -> float:
-    """The median of ``over`` / ``under`` by processor time, which others on the machine disturb less."""
-    return statistics.median(turn[over].cpu / turn[under].cpu for turn in turns)
+def cpu_note(turns: Sequence[Turn], over: str, under: str) -> str:
+    """The ratio by processor time, which others on the machine disturb less, in words."""
+    found = summary([turn[over].cpu / turn[under].cpu for turn in turns])
+    return f"cpu {found.median:.3f} ({found.low:.3f} .. {found.high:.3f})"
 
 
 def walls(turns: Sequence[Turn], name: str) -> list[float]:

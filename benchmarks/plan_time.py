@@ -110,7 +110,9 @@ def _measure(arguments: Sequence[str]) -> Callable[[], Cost]:
 
 def called(arguments: Sequence[str]) -> str:
     """Run Python; return what it wrote to standard error. CalledProcessError if it failed."""
-    done = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, *arguments], check=True, capture_output=True, text=True, env=dict(os.environ)
+    )
     return done.stderr
 
 

@@ -108,7 +108,9 @@ class Scene:
 
     def spec(self, method: Method, seed: int = 0) -> DistilSpec:
         """One epoch."""
-        return DistilSpec(start=STUDENT, method=method, train=Train(epochs=1, batch_size=BATCH, select="dev", seed=seed))
+        return DistilSpec(
+            start=STUDENT, method=method, train=Train(epochs=1, batch_size=BATCH, select="dev", seed=seed)
+        )
 
     def batches(self, seed: int = 0) -> list[Rows]:
         """The batches of that epoch, for the bare loop to train on the same."""

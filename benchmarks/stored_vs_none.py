@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks.findings import Finding, Goal
-from benchmarks.pairs import Cost, cpu_ratio, interleaved, ratios, summary, timed
+from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import Learner, Scene
 from stages.signal import NoTeacher, Signal
 from stages.specs import Method, Taught
@@ -16,10 +16,8 @@ def measure(scene: Scene) -> list[Finding]:
     method = Method(targets=Taught())
     read, signal = reading(scene, method)
     stored, none = scene.lesson(method, signal), scene.lesson(Method(), NoTeacher())
-    turns = interleaved(
-        {"stored": lambda: learner.ours(stored), "none": lambda: learner.ours(none)}, scene.scale.turns
-    )
-    note = f"cpu {cpu_ratio(turns, 'stored', 'none'):.3f}; the store's {len(scene.train)} rows read in {read.wall:.3f} s"
+    turns = interleaved({"stored": lambda: learner.ours(stored), "none": lambda: learner.ours(none)}, scene.scale.turns)
+    note = f"{cpu_note(turns, 'stored', 'none')}; the store's {len(scene.train)} rows read in {read.wall:.3f} s"
     value = summary(ratios(turns, "stored", "none"))
     return [Finding("epoch, stored logits / no KD", value, Goal(most=1.03), note=note)]
 

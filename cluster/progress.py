@@ -1,7 +1,7 @@
 """How far workers are, from their processes to a ``Listener`` in the driver.
 
 A worker only adds to a number; a thread beside it sends the running sum to a board, an actor, at most
-five times a second; the driver reads the board. What a worker said in all comes back with its outcome,
+a few times a second; the driver reads the board. What a worker said in all comes back with its outcome,
 and stands for whatever was still under way. What a worker said before it died is taken back.
 """
 
@@ -15,7 +15,7 @@ import ray
 from cluster.outcomes import Part, Said
 from cluster.resources import Listener
 
-SEND_EVERY = 0.2
+SEND_EVERY = 0.4
 """Seconds between two messages of one worker."""
 
 

@@ -29,13 +29,19 @@ Result = TypeVar("Result")
 
 OBJECT_STORE_BYTES = 200_000_000
 """Room for what goes through Ray's object store, which is next to nothing: stages write files."""
+LOCAL_SETTINGS = {
+    "RAY_worker_niceness": "0",  # training is what the machine is asked for
+    "RAY_enable_metrics_collection": "0",  # nobody collects them here, and they cost a percent of a CPU
+    "RAY_task_events_report_interval_ms": "0",  # likewise
+}
+"""What a Ray of our own reads from the environment, unless the user set it."""
 IDLE_SECONDS = 60.0
 """How long seats and groups stay without work."""
 REACH_SECONDS = 5.0
 """How long an address may take to answer."""
 LEAVE_SECONDS = 15.0
 """How long a closing session waits for threads to come out of Ray."""
-PULSE = 0.3
+PULSE = 0.4
 """Seconds between two looks at the workers' progress."""
 
 
@@ -163,7 +169,8 @@ def _start(log: Path) -> None:
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
     if not named and not (Path.home() / ".ray" / "auth_token").exists():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.setdefault("RAY_worker_niceness", "0")  # training is what the machine is asked for
+    for name, value in LOCAL_SETTINGS.items():
+        os.environ.setdefault(name, value)
     with _import_path():
         _connect(log, address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
 

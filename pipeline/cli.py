@@ -6,7 +6,6 @@ else is heavy is imported only by what needs it.
 
 import json
 import os
-import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -17,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import RequestError
+from pipeline.stopping import heed_sigterm
 
 app = typer.Typer(
     name="stillhouse",
     help="Compress fine-tuned language encoders: run the teacher once, distil students from what it said.",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -38,6 +37,9 @@ StageName = Annotated[
     str | None, typer.Option("--stage", metavar="NAME[@task]", help="Build this stage, and what depends on it, anew.")
 ]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the hub again which commits names mean.")]
+
+INTERRUPTED = 130
+"""The exit code that typer makes of a KeyboardInterrupt."""
 
 
 class PlanFormat(StrEnum):
@@ -109,9 +111,10 @@ def show(
     storage: StorageUrl = None,
 ) -> None:
     """Show an artifact: what it is, of what it was made, what is in it."""
+    from pipeline.commands import local_storage, terminal
     from pipeline.show import show_artifact
 
-    show_artifact(target, Path(storage or "runs"), Console())
+    show_artifact(target, local_storage(storage or "runs"), terminal())
 
 
 @app.command()
@@ -158,24 +161,19 @@ def main() -> NoReturn:
     """The program. A wrong request is one line on stderr and exit code 2."""
     # OpenMP threads that spin while they wait make a busy machine ten times slower. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, _interrupt)
+    heed_sigterm()
     try:
-        app()
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except RequestError as error:
         print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except typer.TyperException as error:
+        message = " ".join(error.format_message().split()).rstrip(".")
+        print(f"stillhouse: {message}; see stillhouse --help", file=sys.stderr)
+        sys.exit(2)
+    if code == INTERRUPTED:
         print("stillhouse: stopped; the next run goes on from here", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(0)
-
-
-def _interrupt(_signum: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+    sys.exit(code)
 
 
 if __name__ == "__main__":

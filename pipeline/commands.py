@@ -1,21 +1,27 @@
 """What the commands with a recipe do."""
 
+import io
 import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.compose import compose
 from pipeline.errors import RequestError
 from pipeline.graph import Figure, Graph
 from pipeline.planner import Plan, Step, check_store_limit, plan
 from pipeline.recipe import Recipe, load
-from pipeline.report import as_csv, as_html, as_json, print_places, print_table, report
+from pipeline.report import Row, as_csv, as_html, as_json, print_places, print_table, report
+
+WIDE = 200
+"""Columns of a table that goes to a file or a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +35,16 @@ class Request:
     stage: str | None
 
 
-def planned(request: Request) -> tuple[Recipe, Path, Graph, Plan]:
-    """Recipe, storage, graph and plan of a request. Raises RequestError."""
+def composed(request: Request) -> tuple[Recipe, Path, Graph]:
+    """Recipe, storage and graph of a request. Raises RequestError."""
     recipe = load(request.recipe, request.sets, request.storage)
     storage = local_storage(recipe.storage)
-    graph = compose(recipe, storage, request.refresh)
+    return recipe, storage, compose(recipe, storage, request.refresh)
+
+
+def planned(request: Request) -> tuple[Recipe, Path, Graph, Plan]:
+    """The same, and the plan. Raises RequestError."""
+    recipe, storage, graph = composed(request)
     found = plan(graph, storage, recipe.name, request.stage)
     check_store_limit(found.steps, recipe.limits.store_bytes)
     return recipe, storage, graph, found
@@ -63,9 +74,14 @@ def check_writable(storage: Path) -> None:
         ) from error
 
 
+def terminal() -> Console:
+    """The standard output: as wide as the terminal, and wide enough for any table elsewhere."""
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+
+
 def run_recipe(request: Request, address: str | None, inline: bool) -> int:
     """Run; print the results; return the exit code."""
-    console = Console(highlight=False)
+    console = terminal()
     if address is not None and inline:
         raise RequestError(f"--address: {address}, but --inline runs in this process; give one of them")
     if address is not None and "://" in address:
@@ -96,7 +112,7 @@ def plan_recipe(request: Request, form: str) -> None:
     if form == "json":
         print(json.dumps([_plain(step) for step in found.steps], indent=1))
         return
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console = terminal()
     table = Table(header_style="bold")
     for head, side in (("node", "left"), ("action", "left"), ("rows", "right"), ("bytes", "right"), ("why", "left")):
         table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
@@ -107,7 +123,7 @@ def plan_recipe(request: Request, form: str) -> None:
             step.action,
             figure_text(step.rows),
             figure_text(step.bytes),
-            step.why,
+            Text(step.why),
             style=style[step.action],
         )
     console.print(table)
@@ -139,22 +155,35 @@ def figure_text(figure: Figure) -> str:
 
 def report_recipe(request: Request, form: str, out: Path | None) -> None:
     """Print or write the report."""
-    recipe, storage, graph, _ = planned(request)
+    recipe, storage, graph = composed(request)
     rows = report(graph, storage)
-    if form == "table":
-        stream = out.open("w", encoding="utf-8") if out else None
-        print_table(
-            rows,
-            Console(file=stream, highlight=False, width=None if sys.stdout.isatty() and not out else 200),
-            recipe.name,
-        )
+    if form == "table" and out is None:
+        print_table(rows, terminal(), recipe.name)
         return
-    text = {"json": as_json, "csv": as_csv, "html": lambda rows: as_html(rows, recipe.name)}[form](rows)
+    text = as_text(rows, form, recipe.name)
     if out is None:
         sys.stdout.write(text)
-    else:
+        return
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, "utf-8")
+    except OSError as error:
+        raise RequestError(f"--out: {out} cannot be written ({error.strerror}); give another path") from error
+
+
+def as_text(rows: Sequence[Row], form: str, title: str) -> str:
+    """The report in one of the forms of ``--format``."""
+    match form:
+        case "json":
+            return as_json(rows)
+        case "csv":
+            return as_csv(rows)
+        case "html":
+            return as_html(rows, title)
+        case _:
+            stream = io.StringIO()
+            print_table(rows, Console(file=stream, highlight=False, width=WIDE), title)
+            return stream.getvalue()
 
 
 def run_name(clock: float) -> str:

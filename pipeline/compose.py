@@ -61,26 +61,31 @@ class Composer:
     digests: Digests
     pins: Pins
     tasks: Mapping[str, TaskRecipe]
-    models: dict[str, tuple[Outside, Outside]] = field(default_factory=dict)
+    models: dict[str, Model] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
-    train_rows: dict[str, Figure] = field(default_factory=dict)
+    rows: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
-    def outside_model(self, name: str, where: str) -> tuple[Outside, Outside]:
-        """The model and its tokenizer behind a name."""
+    def outside(self, name: str, where: str) -> Model:
+        """The model from outside behind a name, looked at once."""
         if name not in self.models:
-            directory = model_directory(name)
-            if directory is None:
-                if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
-                    raise RequestError(
-                        f"{where}: {name} holds no config.json; name a model directory, or a model on the hub"
-                    )
-                directory = fetched_model(name, self.pins.commit(name, "model", where), where)
             with refused(where):
-                self.models[name] = (
-                    Outside(model_identity(directory, self.digests), directory, name),
-                    Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
-                )
+                self.models[name] = self._outside(name, where)
         return self.models[name]
+
+    def _outside(self, name: str, where: str) -> Model:
+        directory = model_directory(name)
+        if directory is None:
+            if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
+                raise RequestError(
+                    f"{where}: {name} holds no config.json; name a model directory, or a model on the hub"
+                )
+            directory = fetched_model(name, self.pins.commit(name, "model", where), where)
+        return Model(
+            Outside(model_identity(directory, self.digests), directory, name),
+            Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
+            shape_of(config_of(directory), name),
+            sum(path.stat().st_size for path in weights(directory)),
+        )
 
     def once(self, name: str, make: Callable[[], Node]) -> Node:
         """The node of that name, made on first use."""
@@ -166,7 +171,7 @@ class TaskGraph:
                 sample_seed=data.sample_seed,
                 holdout=data.holdout,
             )
-            rows = self._rows(source, files)
+            rows = self._rows()
             inputs: dict[str, Edge | Outside] = {"tokenizer": tokenizer}
             inputs |= {f"data/{split}": data_file(path, self.composer.digests) for split, path in files.items()}
         total = Figure.exact(sum(rows.values())) if rows else Figure.unknown("it has run")
@@ -190,8 +195,13 @@ class TaskGraph:
         with refused("data"):
             return Files(), task_files(Path(data.source), recipe.task)
 
-    def _rows(self, source: Source, files: Mapping[str, Path]) -> dict[str, int]:
+    def _rows(self) -> Mapping[str, int]:
         """Rows of each split that the corpus will hold, holdout within train; {} where only reading would tell."""
+        if self.task not in self.composer.rows:
+            self.composer.rows[self.task] = self._count(*self._source())
+        return self.composer.rows[self.task]
+
+    def _count(self, source: Source, files: Mapping[str, Path]) -> Mapping[str, int]:
         data, task = self.recipe.data, self.recipe.task
         if isinstance(source, Generated):
             counts: dict[str, int | None] = {
@@ -213,35 +223,22 @@ class TaskGraph:
 
     def _train_rows(self, corpus: Node) -> Figure:
         """At most the rows of train, before any are held out or found to be the same."""
-        if corpus.name not in self.composer.train_rows:
-            source, files = self._source()
-            rows = self._rows(source, files)
-            figure = Figure.at_most(rows[self.recipe.task.train]) if rows else Figure.unknown(corpus.name)
-            self.composer.train_rows[corpus.name] = figure
-        return self.composer.train_rows[corpus.name]
+        rows = self._rows()
+        return Figure.at_most(rows[self.recipe.task.train]) if rows else Figure.unknown(corpus.name)
 
     def _eval_rows(self) -> Figure:
         """Rows of the dev and test splits; a dev split that is cut from train is not counted before it is cut."""
-        if not self.recipe.task.dev:
+        rows = self._rows()
+        if not self.recipe.task.dev or not rows:
             return Figure.unknown(f"corpus@{self.task}")
-        source, files = self._source()
-        rows = self._rows(source, files)
-        train = self.recipe.task.train
-        return Figure.exact(sum(rows.values()) - rows[train]) if rows else Figure.unknown(f"corpus@{self.task}")
+        return Figure.exact(sum(rows.values()) - rows[self.recipe.task.train])
 
     # --- models ---
-
-    def outside(self, name: str, where: str) -> Model:
-        """A model that comes from outside."""
-        model, tokenizer = self.composer.outside_model(name, where)
-        size = sum(path.stat().st_size for path in weights(model.path))
-        with refused(where):
-            return Model(model, tokenizer, shape_of(config_of(model.path), name), size)
 
     def teacher(self) -> Model:
         """The teacher: as it is given, or fine-tuned first."""
         teacher = self.recipe.teacher
-        base = self.outside(teacher.model, "teacher.model")
+        base = self.composer.outside(teacher.model, "teacher.model")
         if teacher.finetune is None:
             assert isinstance(base.source, Outside)
             with refused(f"task {self.task}"):
@@ -301,9 +298,9 @@ class TaskGraph:
         if student.from_teacher is not None:
             return self.teacher()
         if student.config is not None:
-            return self.outside(student.config.model, f"student {student.label}: config.model")
+            return self.composer.outside(student.config.model, f"student {student.label}: config.model")
         assert student.model is not None
-        return self.outside(student.model, f"student {student.label}: model")
+        return self.composer.outside(student.model, f"student {student.label}: model")
 
     def _start(self, student: Student) -> Start:
         if student.from_teacher is not None:

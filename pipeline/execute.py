@@ -16,6 +16,7 @@ from pipeline.graph import Graph, Node
 from pipeline.planner import Plan
 from pipeline.recipe import Recipe
 from pipeline.runner import Outcome, check_resources, remember_names, run
+from pipeline.stopping import heed_sigterm
 from pipeline.view import View
 
 
@@ -26,6 +27,7 @@ def execute(
     logs = storage / ".logs" / run_name(time.time())
     view = View(console, logs, len(plan.builds))
     place = open_place(address, inline, logs)
+    heed_sigterm()
     try:
         capacity = place.capacity()
 

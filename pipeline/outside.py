@@ -6,7 +6,9 @@ that this storage has pinned (``--refresh`` moves the pin).
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -156,14 +158,13 @@ class Pins:
 
 def _ask_hub(repository: str, kind: str, where: str, branch: str) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library
 
     remedy = "name a directory" if kind == "model" else "set data.source to a folder of files"
     try:
         found = HfApi().repo_info(repository, repo_type=kind, revision=branch, timeout=10)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(f"{where}: {repository} cannot be had from the hub ({reason}); {remedy}") from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise RequestError(f"{where}: {repository} cannot be had from the hub ({_reason(error)}); {remedy}") from error
     if not found.sha:
         raise RequestError(f"{where}: the hub names no commit for {repository}; {remedy}")
     return str(found.sha)
@@ -172,13 +173,26 @@ def _ask_hub(repository: str, kind: str, where: str, branch: str) -> str:
 def fetched_model(repository: str, commit: str, where: str) -> Path:
     """A directory with the hub's model at that commit, downloaded unless it is in the hub's own cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HTTPError,  # type: ignore[attr-defined]
+        IncompleteSnapshotError,
+        LocalEntryNotFoundError,
+    )
 
-    wanted = ["*.safetensors", "*.json", "*.txt", "*.model"]
+    fetch = partial(
+        snapshot_download, repository, revision=commit, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"]
+    )
+    with suppress(IncompleteSnapshotError, LocalEntryNotFoundError):
+        # What a commit holds does not change: where it is here, the hub is not asked.
+        return Path(fetch(local_files_only=True))
     try:
-        return Path(snapshot_download(repository, revision=commit, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        return Path(fetch())
+    except (HTTPError, OSError) as error:
         raise RequestError(
-            f"{where}: {repository} at {commit[:12]} cannot be fetched ({reason}); name a directory"
+            f"{where}: {repository} at {commit[:12]} cannot be fetched ({_reason(error)}); name a directory"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

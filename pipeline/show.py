@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.artifact import Record, artifact_path, read_record, record_path
 from pipeline.errors import RequestError
@@ -19,16 +20,18 @@ def show_artifact(target: str, storage: Path, console: Console) -> None:
     """Print the artifact that ``target`` names: a path inside it, or the start of its key in ``storage``."""
     record, root = locate(target, storage)
     directory = artifact_path(root, record)
-    console.print(f"[bold]{record.name}[/bold]  {record.stage} version {record.version}", highlight=False)
-    console.print(f"key        {record.key}", highlight=False, soft_wrap=True)
-    console.print(f"files      {directory}", highlight=False, soft_wrap=True)
-    made = f"{record.committed}, {record.seconds:g} s, {record.workers} workers x {record.threads} threads, code {record.code}"
-    console.print(f"made       {made}", highlight=False, soft_wrap=True)
     hardware = record.hardware
-    console.print(f"on         {hardware.get('processor')}, {hardware.get('cores')} cores", highlight=False)
-    console.print(f"size       {record.bytes:,} bytes in {len(record.files)} files", highlight=False)
-    for name, line in lineage(directory, record):
-        console.print(f"input      {name}: {line}", highlight=False, soft_wrap=True)
+    workers = f"{record.workers} workers x {record.threads} threads"
+    for line in (
+        f"{record.name}  {record.stage} version {record.version}",
+        f"key        {record.key}",
+        f"files      {directory}",
+        f"made       {record.committed}, {record.seconds:g} s, {workers}, code {record.code}",
+        f"on         {hardware.get('processor')}, {hardware.get('cores')} cores",
+        f"size       {record.bytes:,} bytes in {len(record.files)} files",
+        *(f"input      {name}: {source}" for name, source in lineage(directory, record)),
+    ):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print("\n[bold]spec[/bold]")
     console.print_json(json.dumps(record.spec))
     console.print("[bold]facts[/bold]")
@@ -74,7 +77,7 @@ def contents(record: Record, directory: Path, console: Console) -> None:
     """The files, and the first rows of the first table among them."""
     table = Table("file", "bytes", header_style="bold")
     for file in record.files[:20]:
-        table.add_row(file.path, f"{file.size:,}")
+        table.add_row(Text(file.path), f"{file.size:,}")
     console.print(table)
     if len(record.files) > 20:
         console.print(f"and {len(record.files) - 20} more files")
@@ -88,11 +91,12 @@ def show_rows(path: Path, console: Console) -> None:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
-    console.print(f"[bold]{path.name}[/bold]  {file.metadata.num_rows:,} rows", highlight=False)
+    console.print(f"{path.name}  {file.metadata.num_rows:,} rows", highlight=False, markup=False)
     rows = next(file.iter_batches(FIRST_ROWS)).to_pylist() if file.metadata.num_rows else []
     table = Table("column", "type", *(f"row {i}" for i in range(len(rows))), header_style="bold")
     for field in file.schema_arrow:
-        table.add_row(field.name, str(field.type), *(_short(row[field.name]) for row in rows))
+        # Text, because a row may hold what rich would read as its markup.
+        table.add_row(*map(Text, (field.name, str(field.type), *(_short(row[field.name]) for row in rows))))
     console.print(table)
 
 

@@ -72,7 +72,7 @@ class Training:
         self.place = place
         distributed = place.world_size > 1
         # DDP overlaps the reduction of gradients with the backward pass.
-        self.wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False) if distributed else model
+        self.wrapped = nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False) if distributed else model
         self.plan = phases(lesson.spec.method.training, lesson.spec.train.epochs)
         self.progress = Progress()
         self.saved_at = lesson.clock()

@@ -42,7 +42,8 @@ class Teacher:
         for places, found, hidden in self._outputs(np.arange(shard.start, shard.end)):
             logits[places] = found
             for layer, values in hidden.items():
-                states[layer][places] = values
+                with np.errstate(over="ignore"):  # what overflows is refused below
+                    states[layer][places] = values
             self.worker.advance(len(places))
         keys = self.rows.row_keys[shard.start : shard.end]
         finite_or_raise(logits, keys, "the teacher's logits")

@@ -72,19 +72,18 @@ def test_seats_and_groups_make_room_for_each_other(session: Session) -> None:
 def test_two_threads_map_and_train_side_by_side(session: Session) -> None:
     results: dict[str, object] = {}
 
-    def run(name: str, factor: int) -> None:
-        on = session.on(Resources(), Heard())
-        mapped = dict(on.map(open_scaler, factor, range(5)))
-        results[name] = (mapped, on.train(squares, factor))
+    def train() -> None:
+        results["train"] = [session.on(Resources(), Heard()).train(squares, n) for n in (2, 3)]
 
-    threads = [threading.Thread(target=run, args=(f"t{factor}", factor)) for factor in (2, 3)]
+    def map_() -> None:
+        results["map"] = [dict(session.on(Resources(), Heard()).map(open_scaler, n, [1, 2])) for n in (2, 3)]
+
+    threads = [threading.Thread(target=train), threading.Thread(target=map_)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=120)
-    assert results == {
-        f"t{factor}": ({i: i * factor for i in range(5)}, [i * i for i in range(factor)]) for factor in (2, 3)
-    }
+        thread.join(timeout=200)
+    assert results == {"train": [[0, 1], [0, 1, 4]], "map": [{0: 2, 1: 4}, {0: 3, 1: 6}]}
 
 
 def test_idle_seats_and_groups_can_be_released(session: Session) -> None:

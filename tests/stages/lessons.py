@@ -1,4 +1,4 @@
-"""Small things to train with: rows of random tokens in memory, a BERT of a thousand weights, a place that can be cut."""
+"""Small things to train with: rows of random tokens in memory, a BERT of some thousand weights, places that can be cut."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
+from cluster.inline import Inline
+from cluster.resources import On, Resources
 from stages.batches import Ragged
 from stages.data import Rowset
 from stages.loop import Lesson
@@ -117,3 +119,27 @@ def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
     with torch.no_grad():
         found = [forward(model, rows.batch(np.array([row]), "cpu").inputs)[0] for row in range(len(rows))]
     return torch.cat(found)
+
+
+@dataclass
+class Heard:
+    """A ``Listener`` that keeps what it hears. ``before_advance`` may raise, with what is done so far."""
+
+    before_advance: Callable[[float], None] = lambda done: None
+    done: float = 0.0
+    expected: list[float] = field(default_factory=list)
+
+    def expect(self, total: float, unit: str) -> None:
+        self.expected.append(total)
+
+    def advance(self, amount: float) -> None:
+        self.done += amount
+        self.before_advance(self.done)
+
+    def note(self, text: str) -> None: ...
+    def log(self, line: str) -> None: ...
+
+
+def inline(listener: Heard | None = None) -> On:
+    """A place to run a stage in this process, on one thread."""
+    return Inline().on(Resources(), listener or Heard())

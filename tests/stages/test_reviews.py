@@ -10,7 +10,7 @@ import pytest
 from stages import reviews, reviews_words
 from stages.reviews import Row, generate, sentence, split_vocabulary
 
-PINNED = "e7d118fc9239af420769f0b96af3c86399e3e57d0b4f477477192b9dfd48b473"
+PINNED = "a740391d9cb9b621c52f79c4e282c4ac40e62a12d6526434edf8f27268396ac1"
 SENTIMENT = {
     word
     for listed in (reviews_words.ADJECTIVES, reviews_words.THINGS, reviews_words.DEEDS)
@@ -81,7 +81,7 @@ def test_validation_has_sentiment_words_that_train_lacks(splits: dict[str, list[
 
 def test_train_never_uses_a_reserved_word_and_validation_uses_most(splits: dict[str, list[Row]]) -> None:
     reserved = split_vocabulary(random.Random(100)).reserved
-    words = {word for (kind, _), listed in reserved.items() for word in listed if kind != "verdict"} - {"find"}
+    words = {word for (kind, _), listed in reserved.items() for word in listed if kind != "verdict"}
     assert not words & tokens(splits["train"])
     assert len(words & tokens(splits["validation"])) > 0.8 * len(words)
 

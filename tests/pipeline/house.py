@@ -1,0 +1,203 @@
+"""What the tests of the pipeline share: a tiny recipe, models that exist on paper only, the command line."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from pipeline.artifact import Record, describe
+from pipeline.cli import main
+from pipeline.compose import compose
+from pipeline.fingerprint import plain
+from pipeline.graph import Graph, Node
+from pipeline.host import hardware
+from pipeline.recipe import Recipe, parse
+
+ROOT = Path(__file__).parents[2]
+ONE_THREAD = {stage: {"cpus_per_worker": 1} for stage in ("finetune", "teach", "distil", "evaluate")}
+
+Tree = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class House:
+    """A recipe file with its storage beside it."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "recipe.yaml"
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "runs"
+
+    def __call__(self, command: str, *options: str) -> Said:
+        """A command with this recipe and this storage, in this process."""
+        return stillhouse(command, str(self.recipe), "--storage", str(self.storage), *options)
+
+    def plan(self, *options: str) -> dict[str, dict[str, object]]:
+        """Node -> what the plan says of it."""
+        said = self("plan", "--format", "json", *options)
+        assert said.code == 0, said.err
+        return {step["node"]: step for step in json.loads(said.out)}
+
+    def rows(self, *options: str) -> list[dict[str, object]]:
+        said = self("report", "--format", "json", *options)
+        assert said.code == 0, said.err
+        found: list[dict[str, object]] = json.loads(said.out)
+        return found
+
+    def records(self) -> dict[str, Tree]:
+        """Node -> its record."""
+        documents = [json.loads(path.read_text("utf-8")) for path in self.storage.glob("*/*/record.json")]
+        return {document["name"]: document for document in documents}
+
+    def artifact(self, name: str) -> Path:
+        """The directory of a node's artifact."""
+        record = self.records()[name]
+        return self.storage / str(record["stage"]) / str(record["key"]) / str(record["attempt"])
+
+    def left(self) -> list[str]:
+        """What attempts left in the storage."""
+        return sorted(path.name for path in (self.storage / ".work").glob("*"))
+
+
+def settle(folder: Path, ground: Path, /, **changes: object) -> House:
+    """A house in ``folder`` with the tiny recipe, over the models and data of ``ground``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    house = House(folder)
+    house.recipe.write_text(yaml.safe_dump(tiny_recipe(ground, **changes)), "utf-8")
+    return house
+
+
+def tiny_recipe(ground: Path, /, **changes: object) -> Tree:
+    recipe = {
+        "name": "tiny",
+        "data": {"source": str(ground / "data")},
+        "task": {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]},
+        "teacher": {"model": str(ground / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2}},
+        "student": {"label": "two", "from_teacher": [0, 2]},
+        "method": ["no-kd", "vanilla-kd"],
+        "train": {"epochs": 2, "learning_rate": 5.0e-3, "max_length": 16},
+        "resources": ONE_THREAD,
+    }
+    return {**recipe, **changes}
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def stillhouse(*arguments: str) -> Said:
+    """``stillhouse ARGUMENTS`` in this process, as ``python -m pipeline`` would run it."""
+    out, err = io.StringIO(), io.StringIO()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), patch("sys.argv", ["-", *arguments]):
+            main()
+    except SystemExit as exit:
+        return Said(int(exit.code or 0), out.getvalue(), err.getvalue())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def start(*arguments: str, cwd: Path | None = None, **more: str) -> "subprocess.Popen[str]":
+    """``stillhouse ARGUMENTS`` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def said_by(process: "subprocess.Popen[str]", seconds: float = 240) -> Said:
+    out, err = process.communicate(timeout=seconds)
+    return Said(process.returncode, out, err)
+
+
+# --- what exists on paper only --------------------------------------------------------------------
+
+
+def write_paper_ground(folder: Path, tasks: tuple[str, ...] = ("tiny",)) -> Path:
+    """A model and data that a plan can read, and nothing can run."""
+    write_paper_model(folder / "model")
+    for task in tasks:
+        (folder / "data" / task).mkdir(parents=True)
+        for split, rows in (("train", 90), ("validation", 30)):
+            table = pa.table({"sentence": [f"{split} {row}" for row in range(rows)], "label": [0, 1] * (rows // 2)})
+            pq.write_table(table, folder / "data" / task / f"{split}.parquet")
+    return folder
+
+
+def write_paper_model(folder: Path, **config: object) -> Path:
+    folder.mkdir(parents=True)
+    shape: Tree = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "num_hidden_layers": 4}
+    (folder / "config.json").write_text(json.dumps({**shape, **config}), "utf-8")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "tokenizer.json").write_text('{"vocab": {}}', "utf-8")
+    return folder
+
+
+def graph_of(ground: Path, storage: Path, /, **changes: object) -> tuple[Recipe, Graph]:
+    recipe = parse(tiny_recipe(ground, **changes))
+    return recipe, compose(recipe, storage)
+
+
+def pretend_built(storage: Path, node: Node, content: str = "content") -> Record:
+    """An artifact for a node, without the work."""
+    home = storage / node.spec.stage / node.key
+    (home / "0001").mkdir(parents=True)
+    (home / "0001" / "result.txt").write_text(content, "utf-8")
+    record = record_of(node, home / "0001")
+    (home / "record.json").write_text(json.dumps(asdict(record)), "utf-8")
+    return record
+
+
+def record_of(node: Node, out: Path, **facts: object) -> Record:
+    return Record(
+        stage=node.spec.stage,
+        version=node.spec.version,
+        key=node.key,
+        name=node.name,
+        recipe="tiny",
+        spec=plain(node.spec),
+        inputs=node.input_keys,
+        attempt=out.name,
+        files=describe(out),
+        facts={"rows": 10, **facts},
+        code="0",
+        workers=1,
+        threads=1,
+        seconds=1.5,
+        committed="2026-01-01T00:00:00+00:00",
+        hardware=hardware(),
+    )
+
+
+def names(graph: Graph) -> Mapping[str, Node]:
+    return {node.name: node for node in graph.nodes}

@@ -1,0 +1,95 @@
+"""A tiny encoder, two corpora, teachers and a store, made once for the tests of all stages."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from lessons import inline
+from tiny import write_tiny_model, write_tiny_task
+
+from stages.corpus import corpus
+from stages.models import build
+from stages.specs import CorpusSpec, Files, Pretrained, TeachSpec
+from stages.tasks import Task
+from stages.teach import teach
+
+TINY = Task(name="tiny", text=("sentence",), labels=("bad", "good"), test=("test",))
+PAIRS = Task(name="pairs", text=("one", "two"), metrics=("pearson", "spearman"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """As many threads decide the bits of a sum; a stage run inline sets one, too."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of three layers of width 16, without a head."""
+    return write_tiny_model(tmp_path_factory.mktemp("encoder"), layers=3, width=16, initializer_range=0.3)
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """Sentences. Some texts of train are there twice, and one of them is in dev too; test has no labels."""
+    home = tmp_path_factory.mktemp("tiny")
+    folder = write_tiny_task(home, {"train": 60, "validation": 24, "test": 10}) / "tiny"
+    train, dev = (pq.read_table(folder / f"{split}.parquet") for split in ("train", "validation"))
+    pq.write_table(pa.concat_tables([train, train.slice(0, 6)]), folder / "train.parquet")
+    pq.write_table(pa.concat_tables([dev, train.slice(40, 1)]), folder / "validation.parquet")
+    pq.write_table(pq.read_table(folder / "test.parquet").drop_columns("label"), folder / "test.parquet")
+    return write_corpus(TINY, folder, encoder, home / "corpus")
+
+
+@pytest.fixture(scope="session")
+def pairs_corpus(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """Pairs of texts with a number each: a regression with token types."""
+    home = tmp_path_factory.mktemp("pairs")
+    for split, rows in (("train", 40), ("validation", 16)):
+        words = [f"{'good fine great'.split()[row % 3]} {row * 7919 % 101}" for row in range(rows)]
+        others = [f"the {'bad dull'.split()[row % 2]} one of {row}" for row in range(rows)]
+        labels = pa.array([(row % 3) + 0.5 * (row % 2) for row in range(rows)], pa.float64())
+        pq.write_table(pa.table({"one": words, "two": others, "label": labels}), home / f"{split}.parquet")
+    return write_corpus(PAIRS, home, encoder, home / "corpus")
+
+
+def write_corpus(task: Task, folder: Path, tokenizer: Path, out: Path, kind: str = "parquet") -> Path:
+    splits = (task.train, *task.dev, *task.test)
+    inputs = {"tokenizer": tokenizer, **{f"data/{split}": folder / f"{split}.{kind}" for split in splits}}
+    out.mkdir()
+    corpus(CorpusSpec(task=task, source=Files(), max_length=16, holdout=0.2), inputs, out, inline())
+    return out
+
+
+def write_teacher(encoder: Path, task: Task, directory: Path) -> Path:
+    """The encoder with a random head for ``task``."""
+    torch.manual_seed(3)
+    build(Pretrained(), encoder, task).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    return write_teacher(encoder, TINY, tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def pairs_teacher(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    return write_teacher(encoder, PAIRS, tmp_path_factory.mktemp("pairs-teacher"))
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, teacher: Path) -> Path:
+    """What the teacher says about train: logits and the mean-pooled states of all layers."""
+    out = tmp_path_factory.mktemp("store")
+    teach(TeachSpec(), {"corpus": tiny_corpus, "model": teacher}, out, inline())
+    return out
+
+
+@pytest.fixture(scope="session")
+def pairs_store(tmp_path_factory: pytest.TempPathFactory, pairs_corpus: Path, pairs_teacher: Path) -> Path:
+    out = tmp_path_factory.mktemp("pairs-store")
+    teach(TeachSpec(layers=(0,)), {"corpus": pairs_corpus, "model": pairs_teacher}, out, inline())
+    return out

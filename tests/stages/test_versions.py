@@ -1,0 +1,151 @@
+"""Each stage's output on a fixed input, pinned to the stage's version.
+
+A key does not see the code. Whoever changes what a stage makes of the same spec and inputs must raise its version, or
+old artifacts are taken for new ones: a pin that fails here says that this was forgotten.
+"""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import write_corpus
+from lessons import inline
+from tiny import packaged_model
+from transformers import BertConfig, BertForSequenceClassification
+
+from stages.corpus_reader import read_split
+from stages.distil import distil
+from stages.evaluate import evaluate
+from stages.outputs import shard_name
+from stages.specs import (
+    Annealing,
+    CorpusSpec,
+    Cut,
+    DistilSpec,
+    EvaluateSpec,
+    Method,
+    OnePhase,
+    Smoothed,
+    Spec,
+    Taught,
+    TeachSpec,
+    Train,
+)
+from stages.tasks import Task
+from stages.teach import teach
+
+TASK = Task(name="pinned", text=("text",), labels=("no", "yes"), metrics=("accuracy", "matthews"), test=("test",))
+WORDS = "old new red green cold warm slow quick dark light small large".split()
+
+CORPUS = "f"
+LOGITS = [0.0]
+STATES = {"mean": [0.0], "cls": [0.0]}
+LOSSES = {
+    "hard": [0.0],
+    "smoothed": [0.0],
+    "vanilla": [0.0],
+    "annealing": [0.0],
+}
+METRICS = {"accuracy": 0.0, "matthews": 0.0}
+
+
+def check(spec: type[Spec], version: int, found: object, agrees: bool) -> None:
+    assert agrees, f"output of {spec.stage} changed: raise its version in stages/specs.py and update this pin to {found}"
+    assert spec.version == version, f"this pin of {spec.stage} is of version {version}; update it to {found}"
+
+
+def check_numbers(spec: type[Spec], version: int, found: np.ndarray, pinned: list[float]) -> None:
+    """Machines differ in the last bits, and a float16 has little more than three digits."""
+    flat = [float(f"{value:.4g}") for value in found.reshape(-1)]
+    check(spec, version, flat, flat == pytest.approx(pinned, rel=2e-3, abs=1e-4))
+
+
+@pytest.fixture(scope="module")
+def pinned_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("pinned")
+    for split, rows in (("train", 40), ("validation", 12), ("test", 4)):
+        with (home / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            lines = [
+                (f"the {WORDS[row * row % 12]} and {WORDS[(row * 5 + len(split)) % 12]} one {row}", row * row % 3 % 2)
+                for row in range(rows)
+            ]
+            csv.writer(file).writerows([("text", "label"), *lines])
+    return write_corpus(TASK, home, packaged_model(), home / "corpus", "csv")
+
+
+@pytest.fixture(scope="module")
+def pinned_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT whose weights come from NumPy, and without dropout: torch's random numbers differ between machines."""
+    out = tmp_path_factory.mktemp("model")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = BertForSequenceClassification(BertConfig(**sizes, **still, max_position_embeddings=32))
+    generator = np.random.Generator(np.random.PCG64(19))
+    weights = {
+        name: torch.from_numpy(generator.normal(0, 0.8, tuple(value.shape)).astype(np.float32))
+        + float("LayerNorm.weight" in name)
+        for name, value in sorted(model.state_dict().items())
+    }
+    model.load_state_dict(weights)
+    model.save_pretrained(out)
+    return out
+
+
+def test_the_output_of_corpus_is_pinned_to_its_version(pinned_corpus: Path) -> None:
+    digest = hashlib.sha256()
+    for name in ("train", "holdout", "validation", "test"):
+        split = read_split(pinned_corpus, name)
+        for values in (split.row_keys, split.index, split.labels, split.labelled, split.tokens, split.offsets):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    check(CorpusSpec, 1, digest.hexdigest()[:16], digest.hexdigest()[:16] == CORPUS)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_the_output_of_teach_is_pinned_to_its_version(
+    pooling: str, pinned_corpus: Path, pinned_model: Path, tmp_path: Path
+) -> None:
+    spec = TeachSpec.model_validate({"pooling": pooling})
+    teach(spec, {"corpus": pinned_corpus, "model": pinned_model}, tmp_path, inline())
+    table = pq.read_table(tmp_path / shard_name(0)).slice(2, 3)
+    logits = np.array(table["logits"].to_pylist())
+    states = np.array([table[f"hidden_0{layer}"].to_pylist() for layer in range(3)], np.float32)[:, 0, :3]
+    check_numbers(TeachSpec, 1, logits, LOGITS)
+    check_numbers(TeachSpec, 1, states, STATES[pooling])
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("hard", Method()),
+        ("smoothed", Method(targets=Smoothed())),
+        ("vanilla", Method(targets=Taught(), training=OnePhase())),
+        ("annealing", Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.67))),
+    ],
+)
+def test_the_output_of_distil_is_pinned_to_its_version(
+    name: str, method: Method, pinned_corpus: Path, pinned_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    teach(TeachSpec(layers=()), {"corpus": pinned_corpus, "model": pinned_model}, tmp_path / "store", inline())
+    train = Train(epochs=3, batch_size=8, learning_rate=1e-2)
+    spec = DistilSpec(start=Cut(layers=(1,)), method=method, train=train)
+    inputs = {"corpus": pinned_corpus, "start": pinned_model, "outputs": tmp_path / "store"}
+    distil(spec, inputs, tmp_path, inline())
+    history = json.loads((tmp_path / "history.json").read_text("utf-8"))["epochs"]
+    check_numbers(DistilSpec, 1, np.array([epoch["loss"] for epoch in history]), LOSSES[name])
+
+
+def test_the_output_of_evaluate_is_pinned_to_its_version(
+    pinned_corpus: Path, pinned_model: Path, tmp_path: Path
+) -> None:
+    facts = evaluate(EvaluateSpec(), {"corpus": pinned_corpus, "model": pinned_model}, tmp_path, inline())
+    assert isinstance(facts["scores"], dict)
+    found = facts["scores"]["validation"]
+    check(EvaluateSpec, 1, found, found == pytest.approx(METRICS, rel=1e-9))
+    table = pq.read_table(tmp_path / "predictions" / "test.parquet")
+    assert table.column_names == ["index", "row_key", "label", "prediction", "logits"]
