@@ -1,7 +1,7 @@
 """What a benchmark finds, and how it is told."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def print_table(findings: Sequence[Finding], console: Console) -> None:
     console.print(table)
 
 
-def write_json(findings: Sequence[Finding], about: dict[str, object], path: Path) -> None:
+def write_json(findings: Sequence[Finding], about: Mapping[str, object], path: Path) -> None:
     """``{"about": ..., "findings": [...]}``."""
     rows = [{**asdict(finding), "verdict": finding.verdict} for finding in findings]
     path.write_text(json.dumps({"about": about, "findings": rows}, indent=1) + "\n", "utf-8")

@@ -37,18 +37,12 @@ def measure(scene: Scene) -> list[Finding]:
     )
     seen = ratios(turns, "live", "stored")
     allowed = [1 + ratio for ratio in ratios(turns, "teacher", "student")]
+    quotient = summary([one / other for one, other in zip(seen, allowed, strict=True)])
+    models = cpu_note(turns, "teacher", "student")
     return [
         Finding("epoch, live teacher / stored", summary(seen), note=cpu_note(turns, "live", "stored")),
-        Finding(
-            "allowed by the two models",
-            summary(allowed),
-            note=f"1 + t / s; t / s by {cpu_note(turns, 'teacher', 'student')}",
-        ),
-        Finding(
-            "live teacher: seen / allowed",
-            summary([a / b for a, b in zip(seen, allowed, strict=True)]),
-            Goal(0.95, 1.05),
-        ),
+        Finding("1 + t / s, which the models allow", summary(allowed), note=f"t / s: {models}"),
+        Finding("live teacher, seen / allowed", quotient, Goal(0.95, 1.05)),
     ]
 
 

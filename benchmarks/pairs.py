@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds on the wall, and processor seconds of this process: NaN where the work was done elsewhere."""
+    """Seconds on the wall, and processor seconds: NaN where the work was done by other processes."""
 
     wall: float
     cpu: float = math.nan
@@ -43,7 +44,7 @@ def interleaved(measures: Mapping[str, Callable[[], Cost]], count: int) -> list[
     names = list(measures)
     for name in names:
         measures[name]()
-    turns = []
+    turns: list[Turn] = []
     for number in range(count):
         order = names if number % 2 == 0 else names[::-1]
         turns.append({name: _after_collection(measures[name]) for name in order})
@@ -56,9 +57,15 @@ def _after_collection(measure: Callable[[], Cost]) -> Cost:
 
 
 def timed(action: Callable[[], object]) -> Cost:
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     action()
-    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+    return Cost(time.perf_counter() - wall, cpu_seconds() - cpu)
+
+
+def cpu_seconds() -> float:
+    """Of this process and of the children that it waited for, user and system."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def ratios(turns: Sequence[Turn], over: str, under: str) -> list[float]:
@@ -70,6 +77,10 @@ def cpu_note(turns: Sequence[Turn], over: str, under: str) -> str:
     """The ratio by processor time, which others on the machine disturb less, in words."""
     found = summary([turn[over].cpu / turn[under].cpu for turn in turns])
     return f"cpu {found.median:.3f} ({found.low:.3f} .. {found.high:.3f})"
+
+
+def cpu_median(turns: Sequence[Turn], name: str) -> float:
+    return statistics.median(turn[name].cpu for turn in turns)
 
 
 def walls(turns: Sequence[Turn], name: str) -> list[float]:

@@ -5,7 +5,6 @@ storage; ``all built`` has a record and files for each node, as a run would have
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.findings import Finding, Goal
-from benchmarks.pairs import Cost, interleaved, summary, timed, walls
+from benchmarks.pairs import Cost, cpu_median, interleaved, summary, timed, walls
 from benchmarks.scene import Scene
 from pipeline.artifact import File, Record, artifact_path, record_path
 from pipeline.commands import Request, planned
@@ -47,7 +46,7 @@ def measure(scene: Scene) -> list[Finding]:
             summary(walls(turns, name)),
             GOALS.get(case),
             "s",
-            f"imports {', '.join(imported(cases[case])) or 'nothing heavy'}",
+            f"cpu {cpu_median(turns, name):.2f} s; imports {', '.join(imported(cases[case])) or 'nothing heavy'}",
         )
         for name, case in names.items()
     ]
@@ -56,7 +55,8 @@ def measure(scene: Scene) -> list[Finding]:
 def write_recipe(path: Path, seeds: int) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(
-        f"name: plan\ntask: reviews\nteacher: {{model: sentence-transformers/all-MiniLM-L6-v2, finetune: {{epochs: 1}}}}\n"
+        "name: plan\ntask: reviews\n"
+        "teacher: {model: sentence-transformers/all-MiniLM-L6-v2, finetune: {epochs: 1}}\n"
         "student: {label: two, from_teacher: [2, 5]}\nmethod: [no-kd, vanilla-kd, annealing-kd]\n"
         f"train: {{epochs: 2}}\nseeds: {list(range(seeds))}\n",
         "utf-8",
@@ -110,10 +110,7 @@ def _measure(arguments: Sequence[str]) -> Callable[[], Cost]:
 
 def called(arguments: Sequence[str]) -> str:
     """Run Python; return what it wrote to standard error. CalledProcessError if it failed."""
-    done = subprocess.run(
-        [sys.executable, *arguments], check=True, capture_output=True, text=True, env=dict(os.environ)
-    )
-    return done.stderr
+    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stderr
 
 
 def imported(arguments: Sequence[str]) -> list[str]:

@@ -11,9 +11,12 @@ from rich.text import Text
 
 from pipeline.artifact import Record, artifact_path, read_record, record_path
 from pipeline.errors import RequestError
+from stages.specs import TeachSpec
 
 KEY_DIGITS = 64
-FIRST_ROWS = 5
+FIRST_ROWS = 3
+DEAD = 1e-3
+"""Between-row variance, as a share of energy, below which a layer tells rows apart no more."""
 
 
 def show_artifact(target: str, storage: Path, console: Console) -> None:
@@ -81,9 +84,22 @@ def contents(record: Record, directory: Path, console: Console) -> None:
     console.print(table)
     if len(record.files) > 20:
         console.print(f"and {len(record.files) - 20} more files")
+    if record.stage == TeachSpec.stage:
+        show_layers(directory, console)
     first = next((file.path for file in record.files if file.path.endswith(".parquet")), None)
     if first is not None:
         show_rows(directory / first, console)
+
+
+def show_layers(directory: Path, console: Console) -> None:
+    """What each layer of a teacher-output store says about rows."""
+    from stages.outputs import layer_spreads
+
+    table = Table("layer", "mean norm", "between-row variance", header_style="bold")
+    for name, spread in layer_spreads(directory).items():
+        dead = "  (rows look alike: matching it teaches nothing)" if spread.variance < DEAD else ""
+        table.add_row(name, f"{spread.norm:.3g}", f"{spread.variance:.2g}{dead}")
+    console.print(table)
 
 
 def show_rows(path: Path, console: Console) -> None:

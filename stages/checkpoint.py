@@ -31,7 +31,7 @@ class Epoch:
 class Progress:
     """Where a training is. ``best`` holds the weights of the best epoch so far."""
 
-    position: Position = Position()
+    position: Position = field(default_factory=Position)
     loss: float = 0.0
     seconds: float = 0.0
     history: list[Epoch] = field(default_factory=list)

@@ -23,7 +23,8 @@ def label_order(config: Mapping[str, object], task: Task, declared: Sequence[str
     if sorted(map(spelling, names)) != sorted(map(spelling, task.labels)):
         raise ValueError(
             f"teacher.labels: the teacher's outputs are {', '.join(names)}, the labels of {task.name} are "
-            f"{', '.join(task.labels)}; say which output means which, for example teacher.labels: [{', '.join(task.labels)}]"
+            f"{', '.join(task.labels)}; say which output means which, for example "
+            f"teacher.labels: [{', '.join(task.labels)}]"
         )
     places = [spelling(name) for name in names]
     order = tuple(places.index(spelling(label)) for label in task.labels)

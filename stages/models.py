@@ -46,7 +46,8 @@ def fresh(directory: Path, changes: Mapping[str, object], task: Task) -> PreTrai
     config, unknown = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes, **head_of(task))
     if unknown:
         raise ValueError(
-            f"config.{min(unknown)}: the configuration of {config.model_type} has no such field; see {directory / 'config.json'}"
+            f"config.{min(unknown)}: the configuration of {config.model_type} has no such field; "
+            f"see {directory / 'config.json'}"
         )
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
 
@@ -81,7 +82,9 @@ def load(directory: Path, task: Task | None = None) -> PreTrainedModel:
         )
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{directory}: no weights that load ({reason}); save them there with save_pretrained") from error
+        raise ValueError(
+            f"{directory}: no weights that load ({reason}); save them there with save_pretrained"
+        ) from error
     random = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
     encoder = f"{model.base_model_prefix}."
     lacking = [name for name in random if task is None or (name.startswith(encoder) and "pooler" not in name)]

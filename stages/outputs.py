@@ -114,7 +114,38 @@ def _read_shard(path: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def _gather(values: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> Array:
-    array = values.combine_chunks()
-    flat = array.flatten().to_numpy(zero_copy_only=False)
-    gathered: Array = flat.reshape(len(array), -1)[rows]
+    gathered: Array = _whole(values)[rows]
     return gathered
+
+
+def _whole(values: pa.ChunkedArray) -> Array:
+    """A column of fixed-size lists as [rows, width]."""
+    array = values.combine_chunks()
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much a layer's pooled state says about a row. ``variance`` is the variance between rows as a share of
+    the mean squared norm: near 0, all rows look alike, and matching the layer teaches nothing."""
+
+    norm: float
+    variance: float
+
+
+def layer_spreads(directory: Path) -> dict[str, Spread]:
+    """Mean norm and between-row variance of every layer, shard by shard, in float64."""
+    layout = read_layout(directory)
+    return {column(layer): _spread(directory, column(layer), layout) for layer in layout.layers}
+
+
+def _spread(directory: Path, name: str, layout: Layout) -> Spread:
+    total, squares, norms = np.zeros(layout.width), 0.0, 0.0
+    for number in range(layout.shards):
+        values = _whole(_read_shard(directory / shard_name(number), [name])[name]).astype(np.float64)
+        total += values.sum(0)
+        squares += float((values**2).sum())
+        norms += float(np.sqrt((values**2).sum(1)).sum())
+    energy = squares / layout.rows
+    between = energy - float(((total / layout.rows) ** 2).sum())
+    return Spread(norms / layout.rows, max(0.0, between) / energy if energy else 0.0)

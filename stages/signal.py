@@ -14,14 +14,14 @@ from stages.models import forward
 class Signal(Protocol):
     """Named tensors for the rows of a batch: ``logits`` [B, C]. Never part of the student's graph."""
 
-    def __call__(self, batch: Batch) -> Mapping[str, Tensor]: ...
+    def __call__(self, batch: Batch, /) -> Mapping[str, Tensor]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class NoTeacher:
     """Nobody teaches."""
 
-    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+    def __call__(self, _batch: Batch, /) -> Mapping[str, Tensor]:
         return {}
 
 

@@ -59,7 +59,7 @@ Source = Annotated[Files | Hub | Generated, Field(discriminator="kind")]
 
 
 class CorpusSpec(Spec):
-    """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and for files ``data/<split>``, one a file."""
+    """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and of files one ``data/<split>`` each."""
 
     stage: ClassVar[str] = "corpus"
     version: ClassVar[int] = 1

@@ -277,9 +277,9 @@ def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact
 
 
 def test_ctrl_c_lets_go_of_everything_and_the_next_run_goes_on(ground: Path, tmp_path: Path) -> None:
-    house = settle(tmp_path, ground, teacher={"model": str(ground / "model"), "finetune": {"epochs": 200}})
+    house = settle(tmp_path, ground, teacher={"model": str(ground / "model"), "finetune": {"epochs": 60}})
     process = start("run", str(house.recipe), "--storage", str(house.storage), "--inline")
-    wait_for(log_says(house, "finetune@tiny", "epoch 2/200"), process)
+    wait_for(log_says(house, "finetune@tiny", "epoch 2/60"), process)
     process.send_signal(signal.SIGINT)
     said = said_by(process)
     assert (said.code, said.err) == (130, "stillhouse: stopped; the next run goes on from here\n")

@@ -48,8 +48,8 @@ def pairs_corpus(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Pat
     """Pairs of texts with a number each: a regression with token types."""
     home = tmp_path_factory.mktemp("pairs")
     for split, rows in (("train", 40), ("validation", 16)):
-        words = [f"{'good fine great'.split()[row % 3]} {row * 7919 % 101}" for row in range(rows)]
-        others = [f"the {'bad dull'.split()[row % 2]} one of {row}" for row in range(rows)]
+        words = [f"{['good', 'fine', 'great'][row % 3]} {row * 7919 % 101}" for row in range(rows)]
+        others = [f"the {['bad', 'dull'][row % 2]} one of {row}" for row in range(rows)]
         labels = pa.array([(row % 3) + 0.5 * (row % 2) for row in range(rows)], pa.float64())
         pq.write_table(pa.table({"one": words, "two": others, "label": labels}), home / f"{split}.parquet")
     return write_corpus(PAIRS, home, encoder, home / "corpus")

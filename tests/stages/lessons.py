@@ -1,4 +1,4 @@
-"""Small things to train with: rows of random tokens in memory, a BERT of some thousand weights, places that can be cut."""
+"""Small things to train with: rows of random tokens, a BERT of some thousand weights, places that can be cut."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,8 +33,8 @@ class Cut(RuntimeError):
 class Alone:
     """A worker in a world of one. ``before_advance`` and ``before_note`` may raise."""
 
-    before_advance: Callable[[int], None] = lambda number: None
-    before_note: Callable[[int], None] = lambda number: None
+    before_advance: Callable[[int], None] = lambda _: None
+    before_note: Callable[[int], None] = lambda _: None
     rank: int = 0
     world_size: int = 1
     device: str = "cpu"
@@ -125,7 +125,7 @@ def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
 class Heard:
     """A ``Listener`` that keeps what it hears. ``before_advance`` may raise, with what is done so far."""
 
-    before_advance: Callable[[float], None] = lambda done: None
+    before_advance: Callable[[float], None] = lambda _: None
     done: float = 0.0
     expected: list[float] = field(default_factory=list)
 

@@ -40,9 +40,7 @@ def directly(model: Path, corpus: Path, split: str) -> np.ndarray:
     return torch.stack(found).numpy()
 
 
-def test_predictions_are_what_the_plain_model_says_row_by_row(
-    tiny_corpus: Path, teacher: Path, tmp_path: Path
-) -> None:
+def test_predictions_are_what_the_plain_model_says_row_by_row(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
     examined(tiny_corpus, teacher, tmp_path / "out")
     for split in ("validation", "test"):
         logits, rows = directly(teacher, tiny_corpus, split), read_split(tiny_corpus, split)
@@ -111,7 +109,7 @@ def test_a_model_whose_outputs_are_not_finite_is_refused_naming_split_and_row(
     weights["classifier.weight"].fill_(float("nan"))
     save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
     key = read_split(tiny_corpus, "validation").keys[0].hex()
-    with pytest.raises(ValueError, match=f"^the logits on validation: 25 rows are not finite, the first is row_key {key}"):
+    with pytest.raises(ValueError, match=f"^the logits on validation: 25 rows are not finite, the first is .* {key};"):
         examined(tiny_corpus, tmp_path / "model", tmp_path / "out")
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from stages.checkpoint import Progress
 from stages.loop import Lesson, fit
 from stages.models import forward
 from stages.signal import Live, NoTeacher, Signal, Stored
-from stages.specs import Annealing, DistilSpec, Method, OnePhase, Smoothed, Taught
+from stages.specs import Annealing, Method, OnePhase, Smoothed, Taught
 from stages.tasks import Task
 
 Weights = Mapping[str, Tensor]
@@ -99,9 +101,7 @@ def by_hand_optimizer(model: nn.Module, lesson: Lesson) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, foreach=False, fused=False)
 
 
-def by_hand_loss(
-    logits: Tensor, labels: Tensor, teacher: Tensor | None, lesson: Lesson, scale: float | None
-) -> Tensor:
+def by_hand_loss(logits: Tensor, labels: Tensor, teacher: Tensor | None, lesson: Lesson, scale: float | None) -> Tensor:
     """``scale`` is Phi in an annealing's first phase; the grid below has as many epochs there as temperatures."""
     regression, method = lesson.task.regression, lesson.spec.method
     hard = ((logits[:, 0] - labels) ** 2).mean() if regression else functional.cross_entropy(logits, labels)
@@ -305,7 +305,8 @@ def test_another_seed_is_another_student(tmp_path: Path) -> None:
 def work_together(rank: int, directory: str, method: Method) -> None:
     """One of two workers: 26 rows in batches of 5, the last of one row, which leaves the second worker none."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{directory}/meeting", rank=rank, world_size=2)
+    patience = timedelta(seconds=200)
+    torch.distributed.init_process_group("gloo", f"file://{directory}/meeting", patience, rank=rank, world_size=2)
     model, place = small_bert(CLASSES), Alone(rank=rank, world_size=2)
     lesson = lesson_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
     progress = fit(model, replace(lesson, signal=signal_for(method, CLASSES)), place)
@@ -314,9 +315,11 @@ def work_together(rank: int, directory: str, method: Method) -> None:
 
 
 def test_two_workers_mean_what_one_means(tmp_path: Path) -> None:
-    from torch.multiprocessing import spawn
-
-    spawn(work_together, (str(tmp_path), ANNEALING), nprocs=2)
+    other_process = get_context("spawn").Process(target=work_together, args=(1, str(tmp_path), ANNEALING))
+    other_process.start()
+    work_together(0, str(tmp_path), ANNEALING)
+    other_process.join()
+    assert other_process.exitcode == 0
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert equal(one[0], other[0]), "the workers end with the same weights"
     assert sum(one[2]) == 4 * 26 and sum(other[2]) == 0, "rows are counted once"
@@ -350,7 +353,7 @@ def test_a_live_teacher_teaches_what_its_store_does(method: Method, tmp_path: Pa
 def test_training_from_a_store_runs_no_model_but_the_student(tmp_path: Path) -> None:
     signal = stored(CLASSES)
     model, ran = small_bert(CLASSES), []
-    hook = nn.modules.module.register_module_forward_hook(lambda module, given, result: ran.append(module))
+    hook = nn.modules.module.register_module_forward_hook(lambda module, *_: ran.append(module))
     fit(model, lesson_of(spec_of(VANILLA), CLASSES, tmp_path / "checkpoint.pt", signal), Alone())
     hook.remove()
     assert sum(module is model for module in ran) == 3 * (7 + 1), "a forward a step, and one an epoch to score"

@@ -128,7 +128,7 @@ def test_a_layer_that_the_model_lacks_is_refused_in_one_line(saved: Path, wrong:
 
 def test_a_model_whose_layers_share_their_weights_cannot_be_cut() -> None:
     config = AlbertConfig(**SIZES, hidden_size=8, embedding_size=4, num_hidden_layers=4)
-    with pytest.raises(ValueError, match="^albert: found no list of 4 layers to cut; give the student as a model"):
+    with pytest.raises(ValueError, match=r"^albert: found no list of 4 layers to cut; give the student as a model"):
         cut(AutoModelForSequenceClassification.from_config(config), (0, 1))
 
 

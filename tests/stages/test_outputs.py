@@ -8,7 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.outputs import Layout, column, read_columns, read_layout, shard_name, write_layout, write_shard
+from stages.outputs import (
+    Layout,
+    column,
+    layer_spreads,
+    read_columns,
+    read_layout,
+    shard_name,
+    write_layout,
+    write_shard,
+)
 
 GENERATOR = np.random.Generator(np.random.PCG64(9))
 # Keys with zeros at their ends, which a fixed-width string type would lose.
@@ -108,3 +117,21 @@ def test_a_shard_is_written_whole_or_not_at_all(store: Path) -> None:
     with pytest.raises(pa.ArrowInvalid):
         write_shard(path, LAYOUT, KEYS[:10], LOGITS[:9], {layer: values[:10] for layer, values in STATES.items()})
     assert path.read_bytes() == before
+
+
+def test_the_spread_of_a_layer_is_its_between_row_variance_over_its_mean_squared_norm(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    states = {0: np.ones((9, 4), np.float16), 1: generator.normal(size=(9, 4)).astype(np.float16)}
+    layout = Layout((0, 1), 4, 2, "mean", "float16", rows=9, shards=2)
+    logits = np.zeros((9, 2), np.float32)
+    keys = [bytes([row]) * 16 for row in range(9)]
+    for number, rows in enumerate((slice(0, 5), slice(5, 9))):
+        kept = {layer: values[rows] for layer, values in states.items()}
+        write_shard(tmp_path / shard_name(number), layout, keys[rows], logits[rows], kept)
+    write_layout(tmp_path, layout)
+    found = layer_spreads(tmp_path)
+    wide = states[1].astype(np.float64)
+    expected = wide.var(axis=0).sum() / (wide**2).sum(axis=1).mean()
+    assert found["hidden_00"].variance == 0.0
+    assert found["hidden_00"].norm == pytest.approx(2.0)
+    assert found["hidden_01"].variance == pytest.approx(expected)

@@ -21,7 +21,7 @@ def test_the_scale_never_falls_never_passes_one_and_ends_at_exactly_one() -> Non
 
 
 def test_where_the_temperatures_divide_the_epochs_the_scale_is_the_papers() -> None:
-    """Jafari et al. 2021: T starts at tau_max and falls by one every ``each`` epochs; Phi(T) = 1 - (T - 1) / tau_max."""
+    """Jafari et al. 2021: T starts at tau_max and falls by 1 every ``each`` epochs; Phi(T) = 1 - (T - 1) / tau_max."""
     for warmest, each in itertools.product(range(1, 9), range(1, 5)):
         temperature = warmest
         for epoch in range(warmest * each):

@@ -39,8 +39,8 @@ import json, sys
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 answers = []
 for directory, texts in json.load(open(sys.argv[1])):
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
-    model.eval()
+    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
     given = [tokenizer(*text, truncation=True, max_length=16, return_tensors="pt") for text in texts]
     names = [model.config.id2label[place] for place in range(model.config.num_labels)]
     answers.append({"logits": [model(**one).logits[0].tolist() for one in given], "names": names})

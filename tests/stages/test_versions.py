@@ -40,22 +40,26 @@ from stages.tasks import Task
 from stages.teach import teach
 
 TASK = Task(name="pinned", text=("text",), labels=("no", "yes"), metrics=("accuracy", "matthews"), test=("test",))
-WORDS = "old new red green cold warm slow quick dark light small large".split()
+WORDS = ["old", "new", "red", "green", "cold", "warm", "slow", "quick", "dark", "light", "small", "large"]
 
-CORPUS = "f"
-LOGITS = [0.0]
-STATES = {"mean": [0.0], "cls": [0.0]}
-LOSSES = {
-    "hard": [0.0],
-    "smoothed": [0.0],
-    "vanilla": [0.0],
-    "annealing": [0.0],
+CORPUS = "0aa77fa503802e08"
+LOGITS = [2.171, 3.507, 3.278, -0.1453, 3.289, 5.092]
+STATES = {
+    "mean": [-1.906, 2.055, 0.5625, -0.9375, -1.907, -1.704, -0.8213, 0.8018, -0.3943],
+    "cls": [-1.896, 0.5513, 0.896, -0.5908, -2.213, -1.639, -1.007, 0.3992, -0.7397],
 }
-METRICS = {"accuracy": 0.0, "matthews": 0.0}
+LOSSES = {
+    "hard": [0.5843, 0.5809, 0.5648],
+    "smoothed": [0.6355, 0.607, 0.5892],
+    "vanilla": [0.4247, 0.4078, 0.4003],
+    "annealing": [2.793, 3.246, 0.5798],
+}
+METRICS = {"accuracy": 66.66666666666666, "matthews": 15.811388300841896}
 
 
 def check(spec: type[Spec], version: int, found: object, agrees: bool) -> None:
-    assert agrees, f"output of {spec.stage} changed: raise its version in stages/specs.py and update this pin to {found}"
+    changed = f"output of {spec.stage} changed: raise its version in stages/specs.py and update this pin to {found}"
+    assert agrees, changed
     assert spec.version == version, f"this pin of {spec.stage} is of version {version}; update it to {found}"
 
 
