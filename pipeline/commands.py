@@ -16,6 +16,7 @@ from rich.text import Text
 from pipeline.compose import compose
 from pipeline.errors import RequestError
 from pipeline.graph import Figure, Graph
+from pipeline.outside import Digests, Pins
 from pipeline.planner import Plan, Step, check_store_limit, plan
 from pipeline.recipe import Recipe, load
 from pipeline.report import Row, as_csv, as_html, as_json, print_places, print_table, report
@@ -35,19 +36,32 @@ class Request:
     stage: str | None
 
 
-def composed(request: Request) -> tuple[Recipe, Path, Graph]:
-    """Recipe, storage and graph of a request. Raises RequestError."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request comes to."""
+
+    recipe: Recipe
+    storage: Path
+    digests: Digests
+    graph: Graph
+
+
+def composed(request: Request) -> Asked:
+    """Raises RequestError."""
     recipe = load(request.recipe, request.sets, request.storage)
     storage = local_storage(recipe.storage)
-    return recipe, storage, compose(recipe, storage, request.refresh)
+    digests = Digests.load(storage / ".identity" / "digests.json")
+    pins = Pins.load(storage / ".identity" / "pins.json", request.refresh)
+    asked = Asked(recipe, storage, digests, compose(recipe, digests, pins))
+    digests.save()
+    return asked
 
 
-def planned(request: Request) -> tuple[Recipe, Path, Graph, Plan]:
-    """The same, and the plan. Raises RequestError."""
-    recipe, storage, graph = composed(request)
-    found = plan(graph, storage, recipe.name, request.stage)
-    check_store_limit(found.steps, recipe.limits.store_bytes)
-    return recipe, storage, graph, found
+def planned(asked: Asked, stage: str | None) -> Plan:
+    """Raises RequestError."""
+    found = plan(asked.graph, asked.storage, asked.recipe.name, stage)
+    check_store_limit(found.steps, asked.recipe.limits.store_bytes)
+    return found
 
 
 def local_storage(url: str) -> Path:
@@ -86,7 +100,8 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         raise RequestError(f"--address: {address}, but --inline runs in this process; give one of them")
     if address is not None and "://" in address:
         raise RequestError(f"--address: {address}; run takes host:port of a Ray head node, or auto")
-    recipe, storage, graph, found = planned(request)
+    asked = composed(request)
+    recipe, storage, graph, found = asked.recipe, asked.storage, asked.graph, planned(asked, request.stage)
     if not found.builds:
         console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts are there")
         rows = report(graph, storage)
@@ -94,6 +109,7 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         print_places(rows, console)
         return 0
     check_writable(storage)
+    asked.digests.save()
     from pipeline.execute import execute
 
     outcome = execute(recipe, storage, graph, found, address, inline, console)
@@ -108,7 +124,7 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
 
 def plan_recipe(request: Request, form: str) -> None:
     """Print the plan."""
-    _, _, _, found = planned(request)
+    found = planned(composed(request), request.stage)
     if form == "json":
         print(json.dumps([_plain(step) for step in found.steps], indent=1))
         return
@@ -155,12 +171,12 @@ def figure_text(figure: Figure) -> str:
 
 def report_recipe(request: Request, form: str, out: Path | None) -> None:
     """Print or write the report."""
-    recipe, storage, graph = composed(request)
-    rows = report(graph, storage)
+    asked = composed(request)
+    title, rows = asked.recipe.name, report(asked.graph, asked.storage)
     if form == "table" and out is None:
-        print_table(rows, terminal(), recipe.name)
+        print_table(rows, terminal(), title)
         return
-    text = as_text(rows, form, recipe.name)
+    text = as_text(rows, form, title)
     if out is None:
         sys.stdout.write(text)
         return

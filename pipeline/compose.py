@@ -94,15 +94,12 @@ class Composer:
         return self.nodes[name]
 
 
-def compose(recipe: Recipe, storage: Path, refresh: bool = False) -> Graph:
+def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
     """The graph of all tasks, methods, students and seeds of ``recipe``. Raises RequestError."""
-    digests = Digests.load(storage / ".identity" / "digests.json")
-    pins = Pins.load(storage / ".identity" / "pins.json", refresh)
     composer = Composer(digests, pins, {task.task.name: task for task in recipe.tasks})
     wanted: list[Node] = []
     for task in recipe.tasks:
         wanted += TaskGraph(composer, task).wanted()
-    digests.save()
     return Graph.of(wanted)
 
 

@@ -173,8 +173,8 @@ def _ask_hub(repository: str, kind: str, where: str, branch: str) -> str:
 def fetched_model(repository: str, commit: str, where: str) -> Path:
     """A directory with the hub's model at that commit, downloaded unless it is in the hub's own cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HTTPError,  # type: ignore[attr-defined]
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, as above
+        HTTPError,
         IncompleteSnapshotError,
         LocalEntryNotFoundError,
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifact import Record, artifact_path, read_record, record_path
+from pipeline.artifact import Record, artifact_path, missing, read_record, record_path
 from pipeline.errors import RequestError
 from stages.specs import TeachSpec
 
@@ -23,6 +23,9 @@ def show_artifact(target: str, storage: Path, console: Console) -> None:
     """Print the artifact that ``target`` names: a path inside it, or the start of its key in ``storage``."""
     record, root = locate(target, storage)
     directory = artifact_path(root, record)
+    lost = missing(root, record)
+    if lost:
+        raise RequestError(f"{directory / lost} is missing or cut short; run the recipe again, which rebuilds it")
     hardware = record.hardware
     workers = f"{record.workers} workers x {record.threads} threads"
     for line in (
@@ -46,7 +49,8 @@ def locate(target: str, storage: Path) -> tuple[Record, Path]:
     """The record that ``target`` names, and its storage."""
     path = Path(target)
     if path.exists():
-        for folder in (path.absolute(), *path.absolute().parents):
+        inside = path.absolute() if path.is_dir() else path.absolute().parent
+        for folder in (inside, *inside.parents):
             record = read_record(folder / "record.json")
             if record is not None:
                 return record, folder.parent.parent

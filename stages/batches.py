@@ -37,7 +37,7 @@ def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int) ->
 
 
 def sorted_batches(lengths: npt.NDArray[np.int64], tokens: int, rows: int = 512) -> list[Rows]:
-    """All rows once, longest first: at most ``rows`` rows and, but for a single row, ``tokens`` padded tokens a batch."""
+    """All rows once, longest first: at most ``rows`` rows and (but for one row alone) ``tokens`` padded tokens."""
     order = np.argsort(-lengths, kind="stable").astype(np.int64)
     batches = []
     start = 0

@@ -121,7 +121,8 @@ def _gather(values: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> Array:
 def _whole(values: pa.ChunkedArray) -> Array:
     """A column of fixed-size lists as [rows, width]."""
     array = values.combine_chunks()
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    whole: Array = array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    return whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ Source = Annotated[Files | Hub | Generated, Field(discriminator="kind")]
 
 
 class CorpusSpec(Spec):
-    """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and of files one ``data/<split>`` each."""
+    """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and one ``data/<split>`` a file."""
 
     stage: ClassVar[str] = "corpus"
     version: ClassVar[int] = 1

@@ -22,6 +22,7 @@ from pipeline.compose import compose
 from pipeline.fingerprint import plain
 from pipeline.graph import Graph, Node
 from pipeline.host import hardware
+from pipeline.outside import Digests, Pins
 from pipeline.recipe import Recipe, parse
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +166,12 @@ def write_paper_model(folder: Path, **config: object) -> Path:
 
 def graph_of(ground: Path, storage: Path, /, **changes: object) -> tuple[Recipe, Graph]:
     recipe = parse(tiny_recipe(ground, **changes))
-    return recipe, compose(recipe, storage)
+    return recipe, graph_in(storage, recipe)
+
+
+def graph_in(storage: Path, recipe: Recipe) -> Graph:
+    known = storage / ".identity"
+    return compose(recipe, Digests.load(known / "digests.json"), Pins.load(known / "pins.json", refresh=False))
 
 
 def pretend_built(storage: Path, node: Node, content: str = "content") -> Record:

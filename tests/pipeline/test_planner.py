@@ -4,10 +4,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from house import graph_of, names, pretend_built, record_of, tiny_recipe, write_paper_ground, write_paper_model
+from house import (
+    graph_in,
+    graph_of,
+    names,
+    pretend_built,
+    record_of,
+    tiny_recipe,
+    write_paper_ground,
+    write_paper_model,
+)
 
 from pipeline.artifact import artifact_path, record_path
-from pipeline.compose import compose
 from pipeline.errors import RequestError
 from pipeline.graph import Figure, Graph
 from pipeline.planner import Plan, Step, check_store_limit, plan, sized, spec_changes
@@ -333,7 +341,7 @@ def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(groun
 
 def test_a_plan_of_a_thousand_nodes_is_made_and_remade(ground: Path, storage: Path) -> None:
     recipe = parse(tiny_recipe(ground, seeds=list(range(250)), method=BOTH))
-    graph = compose(recipe, storage)
+    graph = graph_in(storage, recipe)
     assert len(graph.nodes) == 1004
     assert len(plan(graph, storage, "tiny").builds) == 1004
     build_all(graph, storage)

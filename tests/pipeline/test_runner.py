@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
-from house import House, graph_of, names, record_of, said_by, settle, start, write_paper_ground
+from house import House, graph_in, graph_of, names, record_of, said_by, settle, start, write_paper_ground
 from moments import log_says, wait_for
 from rich.console import Console
 
@@ -248,10 +248,8 @@ def carried_out(house: House, place: object, only: str | None = None) -> tuple[R
 
 
 def load_graph(house: House) -> tuple[Recipe, Graph]:
-    from pipeline.compose import compose
-
     recipe = load(house.recipe, (), str(house.storage))
-    return recipe, compose(recipe, house.storage)
+    return recipe, graph_in(house.storage, recipe)
 
 
 def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact_is_taken(

@@ -1,0 +1,104 @@
+"""Imports point one way, and a plan is light. Read from the sources, not from what happens to be loaded."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from house import ROOT, House
+
+HEAVY = ("torch", "transformers", "datasets", "sklearn", "scipy", "faiss", "ray", "pandas", "matplotlib", "safetensors")
+
+
+def imported(source: Path) -> Iterator[str]:
+    """The module names that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source}: imports name their package"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def imports_of(package: str) -> set[tuple[str, str]]:
+    """(file, module) for each import in a package."""
+    sources = sorted((ROOT / package).rglob("*.py"))
+    assert sources
+    return {(str(source.relative_to(ROOT)), name) for source in sources for name in imported(source)}
+
+
+def within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def test_stages_import_of_the_others_only_what_resources_are() -> None:
+    assert {(file, name) for file, name in imports_of("stages") if within(name, "pipeline")} == set()
+    wrong = {(file, name) for file, name in imports_of("stages") if within(name, "cluster")}
+    assert {name for _, name in wrong if not within(name, "cluster.resources")} == set()
+
+
+def test_the_cluster_imports_neither() -> None:
+    assert {(file, name) for file, name in imports_of("cluster") if within(name, "pipeline", "stages")} == set()
+
+
+@pytest.mark.parametrize("package", ["pipeline", "stages"])
+def test_only_the_cluster_imports_ray(package: str) -> None:
+    assert {(file, name) for file, name in imports_of(package) if within(name, "ray")} == set()
+
+
+@pytest.mark.parametrize("package", ["pipeline", "cluster"])
+def test_only_stages_import_what_models_and_data_need(package: str) -> None:
+    theirs = ("torch", "transformers", "datasets", "sklearn", "faiss", "safetensors", "scipy")
+    found = {(file, name) for file, name in imports_of(package) if within(name, *theirs)}
+    assert found == set()
+
+
+def test_what_resources_are_needs_nothing_but_the_standard_library() -> None:
+    found = {name.split(".")[0] for name in imported(ROOT / "cluster" / "resources.py")}
+    assert found <= sys.stdlib_module_names
+
+
+# --- what a plan loads ----------------------------------------------------------------------------
+
+DRIVER = """
+import json, sys
+
+ALONE = ("subprocess.", "os.fork", "os.posix_spawn", "os.spawn", "os.exec", "os.system", "socket.")
+
+def watch(event, arguments):
+    if event.startswith(ALONE):
+        print(f"not alone: {event}", file=sys.stderr)
+
+sys.addaudithook(watch)
+from pipeline.cli import main
+try:
+    main()
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run",), ("run", "--inline"), ("report", "--format", "json")])
+def test_where_nothing_is_built_nothing_heavy_is_loaded_and_no_process_is_started_or_reached(
+    first_run: tuple[House, object], command: tuple[str, ...]
+) -> None:
+    house, (name, *options) = first_run[0], command
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, name, str(house.recipe), "--storage", str(house.storage), *options],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = done.stderr.splitlines()
+    loaded = json.loads(line)
+    assert {module for module in loaded if within(module, *HEAVY)} == set()
+    assert "cluster.session" not in loaded
+    if name == "run":
+        assert "nothing to do, all 12 artifacts are there" in done.stdout
