@@ -6,6 +6,7 @@ that this storage has pinned (``--refresh`` moves the pin).
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,10 +117,19 @@ def model_identity(directory: Path, digests: Digests) -> str:
             {
                 "weights": [digests.sha256(path) for path in files],
                 "tokenizer": _tokenizer_digests(directory, digests),
-                "config": {name: value for name, value in config_of(directory).items() if name not in VOLATILE},
+                "config": {name: value for name, value in _config(directory).items() if name not in VOLATILE},
             }
         )
     )
+
+
+def _config(directory: Path) -> Mapping[str, object]:
+    try:
+        return dict(config_of(directory))
+    except ValueError as error:
+        raise RequestError(
+            f"{directory / 'config.json'}: not a configuration ({error}); save the model with save_pretrained"
+        ) from error
 
 
 def tokenizer_identity(directory: Path, digests: Digests) -> str:

@@ -1,6 +1,6 @@
 """Small things to train with: rows of random tokens, a BERT of some thousand weights, places that can be cut."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -13,16 +13,25 @@ from transformers import BertConfig, BertForSequenceClassification
 from cluster.inline import Inline
 from cluster.resources import On, Resources
 from stages.batches import Ragged
+from stages.checkpoint import Progress
 from stages.data import Rowset
 from stages.loop import Lesson
 from stages.models import forward, quieten
-from stages.signal import NoTeacher, Signal
-from stages.specs import DistilSpec, Fresh, Method, Train
+from stages.signal import NoTeacher, Signal, Stored
+from stages.specs import Annealing, DistilSpec, Fresh, Method, OnePhase, Smoothed, Taught, Train
 from stages.tasks import Task
 
 WORDS = 40
 CLASSES = Task(name="classes", text=("text",), labels=("a", "b", "c"))
 NUMBER = Task(name="number", text=("text",), metrics=("pearson",))
+
+HARD = Method()
+SMOOTHED = Method(targets=Smoothed(epsilon=0.2))
+SKEWED = Method(targets=Smoothed(epsilon=0.2, distribution=(0.5, 0.3, 0.2)))
+VANILLA = Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
+ANNEALING = Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.5))
+
+Weights = Mapping[str, Tensor]
 
 
 class Cut(RuntimeError):
@@ -119,6 +128,30 @@ def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
     with torch.no_grad():
         found = [forward(model, rows.batch(np.array([row]), "cpu").inputs)[0] for row in range(len(rows))]
     return torch.cat(found)
+
+
+def stored(task: Task, rows: int = 26) -> Signal:
+    """What a teacher said, once, about the rows of ``lesson_of``."""
+    return Stored({"logits": logits_of(small_bert(task, seed=99), random_rows(task, rows, seed=1))})
+
+
+def signal_for(method: Method, task: Task) -> Signal:
+    return stored(task) if method.needs_teacher else NoTeacher()
+
+
+def equal(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def farthest(one: Weights, other: Weights) -> float:
+    """The greatest difference of two weights. Softmax does not see the bias of a key: its gradient is nothing but
+    rounding, which AdamW makes into full steps, so it is left out."""
+    return max(float((one[name] - other[name]).abs().max()) for name in one if not name.endswith("key.bias"))
+
+
+def curve(progress: Progress) -> list[tuple[str, int, float, float]]:
+    """The history less its seconds, which a cut may change."""
+    return [(epoch.phase, epoch.epoch, epoch.loss, epoch.score) for epoch in progress.history]
 
 
 @dataclass

@@ -55,9 +55,7 @@ def test_distinct_rows_are_one_a_key_the_first_that_has_it(corpus: str, request:
     for split in splits:
         for row, key in enumerate(split.row_keys):
             first.setdefault(key, split.tokens.take(np.array([row])).values.tolist())
-    rows = {
-        key: together.tokens.take(np.array([row])).values.tolist() for row, key in enumerate(together.row_keys)
-    }
+    rows = {key: together.tokens.take(np.array([row])).values.tolist() for row, key in enumerate(together.row_keys)}
     assert rows == first and list(rows) == list(first)
     assert len(together) == len(first) == len(together.labels) == len(together.labelled)
     assert (together.types is None) == (splits[0].types is None)

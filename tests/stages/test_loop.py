@@ -1,15 +1,30 @@
-"""The loop: against one written by hand, cut and taken up, in one process and in two."""
+"""The loop against one written by hand: what it computes, who teaches, and what is chosen."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from lessons import CLASSES, NUMBER, Alone, Cut, lesson_of, logits_of, random_rows, small_bert, spec_of
+from lessons import (
+    ANNEALING,
+    CLASSES,
+    HARD,
+    NUMBER,
+    SKEWED,
+    SMOOTHED,
+    VANILLA,
+    Alone,
+    Weights,
+    equal,
+    farthest,
+    lesson_of,
+    logits_of,
+    random_rows,
+    signal_for,
+    small_bert,
+    spec_of,
+    stored,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -18,42 +33,9 @@ from stages.batches import epoch_batches, seed_of
 from stages.checkpoint import Progress
 from stages.loop import Lesson, fit
 from stages.models import forward
-from stages.signal import Live, NoTeacher, Signal, Stored
-from stages.specs import Annealing, Method, OnePhase, Smoothed, Taught
+from stages.signal import Live, Stored
+from stages.specs import Annealing, Method, Smoothed, Taught
 from stages.tasks import Task
-
-Weights = Mapping[str, Tensor]
-
-HARD = Method()
-SMOOTHED = Method(targets=Smoothed(epsilon=0.2))
-SKEWED = Method(targets=Smoothed(epsilon=0.2, distribution=(0.5, 0.3, 0.2)))
-VANILLA = Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
-ANNEALING = Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.5))
-
-
-def stored(task: Task, rows: int = 26) -> Signal:
-    """What a teacher said, once, about the rows of ``lesson_of``."""
-    return Stored({"logits": logits_of(small_bert(task, seed=99), random_rows(task, rows, seed=1))})
-
-
-def signal_for(method: Method, task: Task) -> Signal:
-    return stored(task) if method.needs_teacher else NoTeacher()
-
-
-def equal(one: Weights, other: Weights) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def farthest(one: Weights, other: Weights) -> float:
-    """The greatest difference of two weights. Softmax does not see the bias of a key: its gradient is nothing but
-    rounding, which AdamW makes into full steps, so it is left out."""
-    return max(float((one[name] - other[name]).abs().max()) for name in one if not name.endswith("key.bias"))
-
-
-def curve(progress: Progress) -> list[tuple[str, int, float, float]]:
-    """The history less its seconds, which a cut may change."""
-    return [(epoch.phase, epoch.epoch, epoch.loss, epoch.score) for epoch in progress.history]
-
 
 # --- against a loop written by hand -----------------------------------------------------------------
 
@@ -169,167 +151,6 @@ def test_a_steps_gradient_is_cut_to_the_greatest_norm(greatest: float, tmp_path:
         assert norms == pytest.approx([greatest] * 7, rel=1e-2)
     else:
         assert all(1e-3 < norm < greatest for norm in norms), "too short to be cut"
-
-
-# --- cut and taken up ---------------------------------------------------------------------------------
-
-
-def uncut(method: Method, directory: Path) -> tuple[Progress, Weights]:
-    model = small_bert(CLASSES, dropout=0.1)
-    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, directory / "uncut.pt", signal_for(method, CLASSES), 1e9)
-    return fit(model, lesson, Alone()), model.state_dict()
-
-
-def in_sittings(method: Method, checkpoint: Path, *places: Alone) -> tuple[Progress, Weights]:
-    """Train a new model in each sitting; all but the last are cut."""
-    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, checkpoint, signal_for(method, CLASSES))
-    for place in places:
-        with pytest.raises(Cut):
-            fit(small_bert(CLASSES, dropout=0.1), lesson, place)
-    model = small_bert(CLASSES, seed=5, dropout=0.1)
-    return fit(model, lesson, Alone()), model.state_dict()
-
-
-def cut_at(number: int) -> Callable[[int], None]:
-    def check(reached: int) -> None:
-        if reached == number:
-            raise Cut
-
-    return check
-
-
-@pytest.mark.parametrize("method", [VANILLA, ANNEALING], ids=["one-phase", "annealing"])
-def test_a_run_that_was_cut_ends_with_the_same_bits_as_one_that_was_not(method: Method, tmp_path: Path) -> None:
-    """26 rows in batches of 4: 7 steps an epoch, 4 epochs, annealing's second phase from step 15 on.
-
-    The cuts: in the first epoch, at an epoch's last step, between its score and its checkpoint, in the first step
-    of the second phase, late in it, in the last epoch's last moment, and four times in one run.
-    """
-    progress, weights = uncut(method, tmp_path)
-    cuts = {
-        "first epoch": [Alone(cut_at(3))],
-        "last step of an epoch": [Alone(cut_at(7))],
-        "after a score": [Alone(before_note=cut_at(1))],
-        "at the turn": [Alone(cut_at(14))],
-        "after the turn": [Alone(cut_at(15))],
-        "after the first score of the second phase": [Alone(before_note=cut_at(3))],
-        "late": [Alone(cut_at(26))],
-        "at the very end": [Alone(before_note=cut_at(4))],
-        # A sitting that goes on first says so, with one note, and counts what was done, with one advance.
-        "often": [Alone(cut_at(5)), Alone(cut_at(9)), Alone(before_note=cut_at(3)), Alone(cut_at(7))],
-    }
-    for name, places in cuts.items():
-        found, ends = in_sittings(method, tmp_path / f"{name}.pt", *places)
-        assert curve(found) == curve(progress), name
-        assert found.best == progress.best, name
-        assert equal(ends, weights), name
-        assert equal(found.best_weights, progress.best_weights), name
-
-
-def test_a_run_cut_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
-    progress, weights = uncut(HARD, tmp_path)
-    lesson = lesson_of(spec_of(HARD, epochs=4), CLASSES, tmp_path / "checkpoint.pt")
-    with pytest.raises(Cut):
-        fit(small_bert(CLASSES, dropout=0.1), lesson, Alone(cut_at(1)))
-    assert not lesson.checkpoint.exists()
-    model = small_bert(CLASSES, dropout=0.1)
-    assert curve(fit(model, lesson, Alone())) == curve(progress)
-    assert equal(model.state_dict(), weights)
-
-
-def test_a_half_written_checkpoint_does_not_take_the_place_of_the_last_whole_one(tmp_path: Path) -> None:
-    progress, weights = uncut(HARD, tmp_path)
-    checkpoint = tmp_path / "checkpoint.pt"
-    lesson = lesson_of(spec_of(HARD, epochs=4), CLASSES, checkpoint)
-    with pytest.raises(Cut):
-        fit(small_bert(CLASSES, dropout=0.1), lesson, Alone(cut_at(9)))
-    checkpoint.with_name("checkpoint.pt.tmp").write_bytes(checkpoint.read_bytes()[:1000])
-    model = small_bert(CLASSES, seed=5, dropout=0.1)
-    assert curve(fit(model, lesson, Alone())) == curve(progress)
-    assert equal(model.state_dict(), weights)
-
-
-def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
-    lesson = lesson_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
-    model = small_bert(CLASSES)
-    first = fit(model, lesson, Alone())
-    again, place = small_bert(CLASSES, seed=7), Alone()
-    assert curve(fit(again, lesson, place)) == curve(first)
-    assert equal(again.state_dict(), model.state_dict())
-    assert place.advanced == [3 * 26], "all rows were trained on in an earlier sitting"
-
-
-def test_a_run_that_goes_on_says_where_and_counts_what_was_done(tmp_path: Path) -> None:
-    lesson = lesson_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
-    with pytest.raises(Cut):
-        fit(small_bert(CLASSES), lesson, Alone(cut_at(10)))
-    place = Alone()
-    fit(small_bert(CLASSES), lesson, place)
-    assert place.notes[0] == "goes on from epoch 2, step 2"
-    assert place.advanced[0] == 26 + 2 * 4
-    assert sum(place.advanced) == 3 * 26
-
-
-def test_training_time_is_added_up_over_the_sittings_and_leaves_checkpoints_out(tmp_path: Path) -> None:
-    """The clock ticks at each look. A step is one look, an epoch two more; checkpoints look too, but do not count."""
-    often = lesson_of(spec_of(HARD), CLASSES, tmp_path / "often.pt", checkpoint_seconds=0.5)
-    never = lesson_of(spec_of(HARD), CLASSES, tmp_path / "never.pt", checkpoint_seconds=1e9)
-    seconds = [fit(small_bert(CLASSES), lesson, Alone()).seconds for lesson in (often, never)]
-    assert seconds[0] == seconds[1] == 3 * (7 + 1)
-    assert (tmp_path / "often.pt").exists() and not (tmp_path / "never.pt").exists()
-
-
-# --- alone, second, and in company --------------------------------------------------------------------
-
-
-def test_a_student_trained_second_has_the_bits_of_one_trained_alone(tmp_path: Path) -> None:
-    def student(name: str, seed: int) -> tuple[Progress, Weights]:
-        spec = spec_of(HARD, seed=seed)
-        model = small_bert(CLASSES, seed=seed, dropout=0.1)
-        return fit(model, lesson_of(spec, CLASSES, tmp_path / name), Alone()), model.state_dict()
-
-    progress, weights = student("alone", 3)
-    student("another", 4)
-    torch.rand(1000)
-    again, same = student("second", 3)
-    assert equal(weights, same) and curve(progress) == curve(again)
-
-
-def test_another_seed_is_another_student(tmp_path: Path) -> None:
-    models = [small_bert(CLASSES, dropout=0.1) for _ in range(2)]
-    for seed, model in enumerate(models):
-        fit(model, lesson_of(spec_of(HARD, seed=seed), CLASSES, tmp_path / f"{seed}.pt"), Alone())
-    assert farthest(models[0].state_dict(), models[1].state_dict()) > 1e-3
-
-
-def work_together(rank: int, directory: str, method: Method) -> None:
-    """One of two workers: 26 rows in batches of 5, the last of one row, which leaves the second worker none."""
-    torch.set_num_threads(1)
-    patience = timedelta(seconds=200)
-    torch.distributed.init_process_group("gloo", f"file://{directory}/meeting", patience, rank=rank, world_size=2)
-    model, place = small_bert(CLASSES), Alone(rank=rank, world_size=2)
-    lesson = lesson_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
-    progress = fit(model, replace(lesson, signal=signal_for(method, CLASSES)), place)
-    torch.save((model.state_dict(), curve(progress), place.advanced), f"{directory}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_workers_mean_what_one_means(tmp_path: Path) -> None:
-    other_process = get_context("spawn").Process(target=work_together, args=(1, str(tmp_path), ANNEALING))
-    other_process.start()
-    work_together(0, str(tmp_path), ANNEALING)
-    other_process.join()
-    assert other_process.exitcode == 0
-    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    assert equal(one[0], other[0]), "the workers end with the same weights"
-    assert sum(one[2]) == 4 * 26 and sum(other[2]) == 0, "rows are counted once"
-    model = small_bert(CLASSES)
-    lesson = lesson_of(spec_of(ANNEALING, batch_size=5, epochs=4), CLASSES, tmp_path / "alone.pt", stored(CLASSES))
-    alone = curve(fit(model, lesson, Alone()))
-    assert farthest(one[0], model.state_dict()) < 1e-5
-    for together, single in zip(one[1], alone, strict=True):
-        assert together[:2] == single[:2]
-        assert together[2:] == pytest.approx(single[2:], rel=1e-5)
 
 
 # --- who teaches --------------------------------------------------------------------------------------
