@@ -7,18 +7,15 @@ storage; ``all built`` has a record and files for each node, as a run would have
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_median, interleaved, summary, timed, walls
 from benchmarks.scene import Scene
 from pipeline.artifact import File, Record, artifact_path, record_path
-from pipeline.compose import compose
-from pipeline.fingerprint import plain
-from pipeline.graph import Node
-from pipeline.recipe import load
 
 SEEDS = {10: 1, 100: 16, 1000: 166}
 """Nodes -> seeds: a corpus, a teacher, its evaluation and its store, and two nodes a student."""
@@ -66,24 +63,25 @@ def write_recipe(path: Path, seeds: int) -> Path:
 
 
 def build(recipe: Path, storage: Path) -> int:
-    """Leave a record and small files for every node; return their number."""
-    graph = compose(load(recipe), storage)
-    for node in graph.nodes:
+    """Leave a record and small files for every node of the plan; return their number."""
+    nodes = json.loads(called((*command("plan", recipe, storage), "--format", "json")).stdout)
+    for node in nodes:
         write_artifact(storage, node)
-    return len(graph.nodes)
+    assert "nothing to do" in called(command("run", recipe, storage)).stdout
+    return len(nodes)
 
 
-def write_artifact(storage: Path, node: Node) -> None:
+def write_artifact(storage: Path, node: Mapping[str, Any]) -> None:
     scores = {split: {"accuracy": 90.0} for split in ("validation", "test")}
     facts = {"rows": 1600, "scores": scores, "last_epoch_scores": scores, "parameters": 1, "train_seconds": 1.0}
     record = Record(
-        stage=node.spec.stage,
-        version=node.spec.version,
-        key=node.key,
-        name=node.name,
+        stage=node["stage"],
+        version=1,
+        key=node["key"],
+        name=node["node"],
         recipe="plan",
-        spec=plain(node.spec),
-        inputs=node.input_keys,
+        spec={},
+        inputs=node["inputs"],
         attempt="1",
         files=tuple(File(name, len(name), "") for name in FILES),
         facts=facts,
@@ -109,15 +107,18 @@ def _measure(arguments: Sequence[str]) -> Callable[[], Cost]:
     return lambda: timed(lambda: called(arguments))
 
 
-def called(arguments: Sequence[str]) -> str:
-    """Run Python; return what it wrote to standard error. CalledProcessError if it failed."""
-    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stderr
+def called(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run Python to its end. RuntimeError with what it complained of if it failed."""
+    ended = subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: exit {ended.returncode}: {ended.stderr.strip()}")
+    return ended
 
 
 def imported(arguments: Sequence[str]) -> list[str]:
     """Which of ``HEAVY`` the command imports."""
     told = called(("-X", "importtime", *arguments))
-    modules = {line.rsplit("|", 1)[-1].strip() for line in told.splitlines() if line.startswith("import time:")}
+    modules = {line.rsplit("|", 1)[-1].strip() for line in told.stderr.splitlines() if line.startswith("import time:")}
     return [name for name in HEAVY if name in modules]
 
 
