@@ -23,6 +23,9 @@ class Cost:
     wall: float
     cpu: float = math.nan
 
+    def times(self, factor: float) -> "Cost":
+        return Cost(self.wall * factor, self.cpu * factor)
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:

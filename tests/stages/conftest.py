@@ -6,12 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lessons import inline
+from lessons import inline, write_corpus
 from tiny import write_tiny_model, write_tiny_task
 
-from stages.corpus import corpus
 from stages.models import build
-from stages.specs import CorpusSpec, Files, Pretrained, TeachSpec
+from stages.specs import Pretrained, TeachSpec
 from stages.tasks import Task
 from stages.teach import teach
 
@@ -53,14 +52,6 @@ def pairs_corpus(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Pat
         labels = pa.array([(row % 3) + 0.5 * (row % 2) for row in range(rows)], pa.float64())
         pq.write_table(pa.table({"one": words, "two": others, "label": labels}), home / f"{split}.parquet")
     return write_corpus(PAIRS, home, encoder, home / "corpus")
-
-
-def write_corpus(task: Task, folder: Path, tokenizer: Path, out: Path, kind: str = "parquet") -> Path:
-    splits = (task.train, *task.dev, *task.test)
-    inputs = {"tokenizer": tokenizer, **{f"data/{split}": folder / f"{split}.{kind}" for split in splits}}
-    out.mkdir()
-    corpus(CorpusSpec(task=task, source=Files(), max_length=16, holdout=0.2), inputs, out, inline())
-    return out
 
 
 def write_teacher(encoder: Path, task: Task, directory: Path) -> Path:

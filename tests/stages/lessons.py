@@ -14,11 +14,12 @@ from cluster.inline import Inline
 from cluster.resources import On, Resources
 from stages.batches import Ragged
 from stages.checkpoint import Progress
+from stages.corpus import corpus
 from stages.data import Rowset
 from stages.loop import Lesson
 from stages.models import forward, quieten
 from stages.signal import NoTeacher, Signal, Stored
-from stages.specs import Annealing, DistilSpec, Fresh, Method, OnePhase, Smoothed, Taught, Train
+from stages.specs import Annealing, CorpusSpec, DistilSpec, Files, Fresh, Method, OnePhase, Smoothed, Taught, Train
 from stages.tasks import Task
 
 WORDS = 40
@@ -176,3 +177,12 @@ class Heard:
 def inline(listener: Heard | None = None) -> On:
     """A place to run a stage in this process, on one thread."""
     return Inline().on(Resources(), listener or Heard())
+
+
+def write_corpus(task: Task, folder: Path, tokenizer: Path, out: Path, kind: str = "parquet") -> Path:
+    """The corpus of the task whose splits lie in ``folder`` as files of this kind."""
+    splits = (task.train, *task.dev, *task.test)
+    inputs = {"tokenizer": tokenizer, **{f"data/{split}": folder / f"{split}.{kind}" for split in splits}}
+    out.mkdir()
+    corpus(CorpusSpec(task=task, source=Files(), max_length=16, holdout=0.2), inputs, out, inline())
+    return out

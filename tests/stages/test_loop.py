@@ -220,27 +220,34 @@ def weights_after_each_epoch(model: nn.Module, lesson: Lesson) -> tuple[Progress
 
 
 def test_the_best_weights_are_those_of_the_epoch_with_the_best_score(tmp_path: Path) -> None:
-    model = small_bert(CLASSES)
-    lesson = lesson_of(spec_of(HARD, epochs=6, learning_rate=2e-2), CLASSES, tmp_path / "checkpoint.pt")
-    progress, seen = weights_after_each_epoch(model, lesson)
-    scores = [epoch.score for epoch in progress.history]
-    assert progress.best == max(range(6), key=lambda epoch: (scores[epoch], epoch))
-    assert progress.best < 5, "the last epoch is not the best here, or this proves nothing"
-    assert equal(progress.best_weights, seen[progress.best])
-    assert equal(model.state_dict(), seen[-1]), "the model itself ends with its last weights"
+    """At so high a rate scores go up and down; of a few seeds one at least has its best epoch before its last."""
+    for seed in range(8):
+        model = small_bert(CLASSES, seed)
+        lesson = lesson_of(spec_of(HARD, epochs=6, learning_rate=2e-2), CLASSES, tmp_path / f"{seed}.pt")
+        progress, seen = weights_after_each_epoch(model, lesson)
+        scores = [epoch.score for epoch in progress.history]
+        assert progress.best == max(range(6), key=lambda epoch: (scores[epoch], epoch))
+        assert equal(progress.best_weights, seen[progress.best])
+        assert equal(model.state_dict(), seen[-1]), "the model itself ends with its last weights"
+        if progress.best < 5:
+            break
+    assert progress.best < 5, "or this proves nothing"
 
 
 def test_annealings_second_phase_starts_from_the_best_of_the_first_with_a_new_optimizer(tmp_path: Path) -> None:
     """One step an epoch. The second phase's only step is AdamW's first, in plain torch, from the best weights."""
     train = {"epochs": 9, "batch_size": 26, "learning_rate": 3e-2, "warmup": 0.0}
     spec = spec_of(Method(targets=Taught(), training=Annealing(first_phase=0.89)), **train)
-    lesson = lesson_of(spec, CLASSES, tmp_path / "checkpoint.pt", stored(CLASSES))
-    trained = small_bert(CLASSES)
-    progress, seen = weights_after_each_epoch(trained, lesson)
-    assert [epoch.phase for epoch in progress.history] == ["anneal"] * 8 + ["labels"]
-    scores = [epoch.score for epoch in progress.history[:8]]
-    best = max(range(8), key=lambda epoch: (scores[epoch], epoch))
-    assert best < 7, "the first phase's last epoch is not its best here, or this proves nothing"
+    for seed in range(8):
+        lesson = lesson_of(spec, CLASSES, tmp_path / f"{seed}.pt", stored(CLASSES))
+        trained = small_bert(CLASSES, seed)
+        progress, seen = weights_after_each_epoch(trained, lesson)
+        assert [epoch.phase for epoch in progress.history] == ["anneal"] * 8 + ["labels"]
+        scores = [epoch.score for epoch in progress.history[:8]]
+        best = max(range(8), key=lambda epoch: (scores[epoch], epoch))
+        if best < 7:
+            break
+    assert best < 7, "the first phase's last epoch is its best with every seed: this proves nothing"
     model = small_bert(CLASSES)
     model.load_state_dict(seen[best])
     optimizer = by_hand_optimizer(model, lesson)

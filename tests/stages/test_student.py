@@ -23,7 +23,9 @@ from stages.corpus_reader import META, read_meta, read_split
 from stages.data import read_rowset
 from stages.distil import Job, distil
 from stages.evaluate import evaluate
+from stages.models import load
 from stages.outputs import shard_name
+from stages.predict import predict
 from stages.signal import NoTeacher, Stored
 from stages.specs import Annealing, Cut, DistilSpec, EvaluateSpec, Fresh, Method, Pretrained, Taught, Train
 from stages.student import selecting_split, signal_of, train
@@ -143,6 +145,30 @@ def test_the_history_tells_each_epoch_and_both_scores(students: dict[str, Path])
     for metric, value in history["scores"]["validation"].items():
         assert value == pytest.approx(exam["scores"]["validation"][metric], abs=1e-4)
     assert history["last_epoch_scores"].keys() == {"validation"}
+
+
+def test_the_model_is_that_of_the_best_epoch_and_the_last_epochs_score_stands_beside_it(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """At so high a rate scores go up and down; of a few seeds one at least has its best epoch before its last."""
+    for seed in range(6):
+        restless = TRAIN.model_copy(update={"epochs": 6, "learning_rate": 5e-2, "seed": seed})
+        spec, out = DistilSpec(start=Cut(layers=(1,)), train=restless), tmp_path / str(seed)
+        out.mkdir()
+        facts = distil(spec, {"corpus": tiny_corpus, "start": teacher}, out, inline())
+        history = json.loads((out / "history.json").read_text("utf-8"))
+        scores = [epoch["score"] for epoch in history["epochs"]]
+        best = max(range(6), key=lambda epoch: (scores[epoch], epoch))
+        if scores[best] > scores[-1] and history["last_epoch_scores"] != history["scores"]:
+            break
+    assert facts["best_epoch"] == best + 1 < 6, "or this proves nothing"
+    found = {}
+    for split in ("holdout", "validation"):
+        rows, model = read_rowset(tiny_corpus, split), load(out / "model").eval()
+        found[split] = 100 * (predict(model, rows, 2, "cpu").argmax(-1) == rows.labels.numpy()).mean()
+    assert found["holdout"] == pytest.approx(scores[best])
+    assert found["validation"] == pytest.approx(history["scores"]["validation"]["accuracy"])
+    assert found["validation"] != pytest.approx(history["last_epoch_scores"]["validation"]["accuracy"])
 
 
 # --- how it is trained -----------------------------------------------------------------------------------------

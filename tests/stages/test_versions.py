@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import write_corpus
-from lessons import inline
+from lessons import inline, write_corpus
 from tiny import packaged_model
 from transformers import BertConfig, BertForSequenceClassification
 
