@@ -97,10 +97,10 @@ def contents(record: Record, directory: Path, console: Console) -> None:
 
 def show_layers(directory: Path, console: Console) -> None:
     """What each layer of a teacher-output store says about rows."""
-    from stages.outputs import layer_spreads
+    from stages.store.spread import spreads
 
     table = Table("layer", "mean norm", "between-row variance", header_style="bold")
-    for name, spread in layer_spreads(directory).items():
+    for name, spread in spreads(directory).items():
         dead = "  (rows look alike: matching it teaches nothing)" if spread.variance < DEAD else ""
         table.add_row(name, f"{spread.norm:.3g}", f"{spread.variance:.2g}{dead}")
     console.print(table)

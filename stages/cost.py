@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-ITEM_BYTES = {"float16": 2, "float32": 4}
+ITEM_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 
 
 def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int) -> tuple[int, ...]:
@@ -15,6 +15,17 @@ def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int) -> tuple
     return layers
 
 
-def row_bytes(layers: int, width: int, outputs: int, precision: str) -> int:
-    """Bytes of one row before compression: key, logits, states."""
-    return 16 + 4 * outputs + layers * width * ITEM_BYTES[precision]
+def row_bytes(layers: int, width: int, outputs: int, precision: str, pooling: str = "mean") -> int:
+    """Bytes of one row of pooled states before compression: key, logits, states."""
+    vectors = layers * (2 if pooling == "both" else 1)
+    return 16 + 4 * outputs + vectors * width * ITEM_BYTES[precision]
+
+
+def tokens_row_bytes(layers: int, width: int, length: int, precision: str) -> int:
+    """Bytes of one row of ``length`` positions before compression: key, length, every position's states."""
+    return 20 + layers * length * width * ITEM_BYTES[precision]
+
+
+def attention_row_bytes(layers: int, heads: int, length: int, precision: str) -> int:
+    """Bytes of one row's attention maps before compression: key, length, [heads, length, length] a layer."""
+    return 20 + layers * heads * length**2 * ITEM_BYTES[precision]

@@ -157,6 +157,12 @@ def forward(model: nn.Module, batch: dict[str, Tensor], hidden: bool = False) ->
     return result.logits, tuple(result.hidden_states) if hidden else ()
 
 
+def attend(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """The attention maps [B, heads, T, T] of each layer, after the softmax. The model must run eager attention."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+    return tuple(model(**inputs, output_attentions=True).attentions)
+
+
 def pool(states_BTH: Tensor, mask_BT: Tensor, pooling: str) -> Tensor:
     """[B, H]: the mean over a row's own tokens, or its first token."""
     if pooling == "cls":

@@ -45,8 +45,9 @@ def predict(
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """bfloat16 autocast where the recipe names it; never otherwise."""
-    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    """bfloat16 or float16 autocast where the recipe names it; never otherwise."""
+    half = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(device.split(":")[0], dtype=half, enabled=precision != "float32")
 
 
 def scores(task: Task, logits: Logits, rows: Rowset) -> dict[str, float]:

@@ -8,31 +8,35 @@ from pathlib import Path
 from stages.specs import Cut, Fresh, Pretrained, Start
 
 WIDTHS = ("hidden_size", "dim", "d_model")
+HEADS = ("num_attention_heads", "n_heads")
 DEPTHS = ("num_hidden_layers", "n_layers", "num_layers")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """``layers`` encoder layers of width ``width``."""
+    """``layers`` encoder layers of width ``width`` with ``heads`` attention heads each; 0 where none are stated."""
 
     layers: int
     width: int
+    heads: int = 0
 
 
 def shape_of(config: Mapping[str, object], where: str) -> Shape:
     """Raises ValueError when the configuration names no depth or width."""
-    return Shape(_first(config, DEPTHS, where), _first(config, WIDTHS, where))
+    heads = [int(config[name]) for name in HEADS if isinstance(config.get(name), int)]  # type: ignore[call-overload]
+    return Shape(_first(config, DEPTHS, where), _first(config, WIDTHS, where), (heads or [0])[0])
 
 
 def started_shape(start: Start, given: Shape) -> Shape:
     """The shape of a model that starts so from one of shape ``given``."""
     match start:
         case Cut(layers=layers):
-            return Shape(len(layers), given.width)
+            return Shape(len(layers), given.width, given.heads)
         case Fresh(changes=changes):
             depths = [int(value) for name, value in changes if name in DEPTHS]
             widths = [int(value) for name, value in changes if name in WIDTHS]
-            return Shape((depths or [given.layers])[-1], (widths or [given.width])[-1])
+            heads = [int(value) for name, value in changes if name in HEADS]
+            return Shape((depths or [given.layers])[-1], (widths or [given.width])[-1], (heads or [given.heads])[-1])
         case Pretrained():
             return given
 

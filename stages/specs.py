@@ -218,17 +218,27 @@ class DistilSpec(Spec):
 class TeachSpec(Spec):
     """A model over a corpus -> the teacher-output store. Inputs: ``corpus``, ``model``.
 
-    ``label_order[i]`` is the model's output that means the task's label i; None where they agree.
+    ``part`` is what is kept: ``pooled`` (logits, and one vector a layer and pooling), ``tokens`` (every position of
+    the layers), ``attention`` (their maps). ``precision`` is the number type on disk, ``compute`` that of the teacher's
+    forward. ``label_order[i]`` is the model's output that means the task's label i; None where they agree.
     """
 
     stage: ClassVar[str] = "teach"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
-    pooling: Literal["mean", "cls"] = "mean"
+    part: Literal["pooled", "tokens", "attention"] = "pooled"
+    pooling: Literal["mean", "cls", "both"] = "mean"
     layers: Literal["all"] | tuple[int, ...] = "all"
-    precision: Literal["float16", "float32"] = "float16"
+    precision: Literal["float16", "float32", "int8"] = "float16"
+    compute: Literal["float32", "bfloat16", "float16"] = "float32"
     splits: tuple[str, ...] = ("train",)
     label_order: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _maps_have_no_dimensions(self) -> "TeachSpec":
+        if self.part == "attention" and self.precision == "int8":
+            raise ValueError("precision: int8 scales dimensions, which attention maps have none of; use float16")
+        return self
 
 
 class EvaluateSpec(Spec):

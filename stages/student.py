@@ -19,10 +19,10 @@ from stages.data import Rowset, read_rowset
 from stages.distil import Facts, Job
 from stages.loop import Lesson, fit
 from stages.models import build, count_parameters
-from stages.outputs import read_columns
 from stages.predict import predict, scores
 from stages.signal import NoTeacher, Signal, Stored
 from stages.specs import DistilSpec
+from stages.store.columns import read_columns
 
 Scores = dict[str, dict[str, float]]
 

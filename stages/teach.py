@@ -1,25 +1,30 @@
 """The stage ``teach``: a model over a corpus -> the teacher-output store.
 
-The teacher runs in eval mode under inference mode, on batches sorted by length up to a token budget.
-Each distinct row is computed once. A shard is written whole or not at all; a run that was cut keeps its
-finished shards.
+The teacher runs in eval mode under inference mode, on batches sorted by length up to a token budget. Each distinct
+row is computed once, and only where nobody has said it before: rows are carried over, bit by bit, from finished
+shards of an attempt that was cut and from stores that are given as ``prior``. A shard is written whole or not at all.
 """
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cluster.resources import On, Worker
-from stages.batches import parts
-from stages.corpus_reader import read_meta, read_split
-from stages.cost import chosen_layers
-from stages.outputs import Layout, shard_name, write_layout
-from stages.shape import config_of, shape_of
+from stages.batches import Rows, parts
+from stages.corpus_reader import Meta, read_meta, read_split
+from stages.cost import attention_row_bytes, chosen_layers, row_bytes, tokens_row_bytes
+from stages.shape import Shape, config_of, shape_of
 from stages.specs import TeachSpec
+from stages.store.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
+from stages.store.shards import Damaged, file_sha256, read_keys, rows_a_shard
 
 Facts = dict[str, object]
 
-SHARD_ROWS = 4096
+PRIOR = "prior/"
+"""Inputs of this name are earlier stores of the same teacher, from which rows may be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +39,152 @@ class Dump:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A shard of an earlier store."""
+
+    directory: Path
+    number: int
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
-    """Distinct rows ``start`` to ``end``, counted through the splits in the spec's order."""
+    """A shard to be written: these of the distinct rows, counted through the splits in the spec's order. They are
+    computed, or carried over from a ``source`` that holds them all."""
 
     number: int
-    start: int
-    end: int
+    rows: Rows
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A shard that was written, and how often the token budget was halved for lack of memory meanwhile."""
+
+    file: ShardFile
+    halvings: int = 0
+    carried: int = 0
 
 
 def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
-    """Inputs: ``corpus``, ``model``. Leaves ``shard-*.parquet`` and ``store.json``."""
+    """Inputs: ``corpus``, ``model``, and any number of ``prior/...``. Leaves ``shard-*.parquet`` and ``store.json``."""
     corpus = inputs["corpus"]
-    rows = len({key for split in spec.splits for key in read_split(corpus, split).keys})
+    meta = read_meta(corpus)
     shape = shape_of(config_of(inputs["model"]), str(inputs["model"]))
+    layout, rule = layout_of(spec, shape, meta), tokenisation(meta)
+    keys = distinct_keys(corpus, spec.splits)
+    there = finished(out, layout)
+    held = {key for _, shard_keys in there for key in shard_keys}
+    left = {key: row for row, key in enumerate(keys) if key not in held}
+    priors = [path for name, path in inputs.items() if name.startswith(PRIOR)]
+    size = rows_a_shard(bytes_of_a_row(layout, meta))
+    shards = list(planned(left, priors, layout, rule, size, {file.number for file, _ in there}))
+    _check_space(out, len(left) * bytes_of_a_row(layout, meta))
+    on.expect(len(left), "rows")
+    written = [result for _, result in on.map(open_teacher, Dump(spec, inputs["model"], corpus, out, layout), shards)]
+    files = [file for file, _ in there] + [result.file for result in written]
+    store = write_store(out, layout, rule, files)
+    return {
+        "rows": store.rows,
+        "computed": len(left) - sum(result.carried for result in written),
+        "carried": sum(result.carried for result in written),
+        "layers": len(layout.layers),
+        "width": layout.width,
+        "shards": len(store.shards),
+        "oom_halvings": sum(result.halvings for result in written),
+    }
+
+
+def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
+    """What the store will hold. ValueError for a layer that the teacher lacks."""
     layers = chosen_layers(spec.layers, shape.layers)
-    shards = [Shard(i, *part) for i, part in enumerate(parts(rows, SHARD_ROWS))]
-    outputs = read_meta(corpus).task.outputs
-    layout = Layout(layers, shape.width, outputs, spec.pooling, spec.precision, rows, len(shards))
-    todo = [shard for shard in shards if not (out / shard_name(shard.number)).exists()]
-    on.expect(sum(shard.end - shard.start for shard in todo), "rows")
-    dump = Dump(spec, inputs["model"], corpus, out, layout)
-    halvings = sum(result for _, result in on.map(open_teacher, dump, todo))
-    write_layout(out, layout)
-    return {"rows": rows, "layers": len(layers), "width": shape.width, "shards": len(shards), "oom_halvings": halvings}
+    if spec.part == "attention":
+        layers = tuple(layer for layer in layers if layer > 0)  # the embeddings attend to nothing
+    pooling = spec.pooling if spec.part == "pooled" else ""
+    return Layout(spec.part, layers, shape.width, shape.heads, meta.task.outputs, pooling, spec.precision)
 
 
-def open_teacher(dump: Dump, worker: Worker) -> Callable[[Shard], int]:
+def tokenisation(meta: Meta) -> str:
+    """By what rule texts became tokens: rows of equal key and rule have equal tokens."""
+    return f"{meta.tokenizer_sha256[:16]}-{meta.max_length}-{len(meta.task.text)}"
+
+
+def bytes_of_a_row(layout: Layout, meta: Meta) -> int:
+    """Before compression. Where positions are kept, of a row of mean length."""
+    layers = len(layout.layers)
+    if layout.part == "pooled":
+        return row_bytes(layers, layout.width, layout.outputs, layout.precision, layout.pooling)
+    splits = meta.splits.values()
+    length = -(-sum(split.tokens for split in splits) // sum(split.rows for split in splits))
+    if layout.part == "tokens":
+        return tokens_row_bytes(layers, layout.width, length, layout.precision)
+    return attention_row_bytes(layers, layout.heads, length, layout.precision)
+
+
+def distinct_keys(corpus: Path, splits: Sequence[str]) -> list[bytes]:
+    """The keys of all rows, each once, in the order in which they first come."""
+    return list(dict.fromkeys(key for split in splits for key in read_split(corpus, split).keys))
+
+
+def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
+    """The shards of an earlier attempt, with their keys. One that cannot be read is removed and made anew."""
+    found = []
+    for number in shard_numbers(out):
+        path, scales = out / shard_name(number), out / scales_name(number)
+        try:
+            keys = _keys(path)
+        except Damaged:
+            path.unlink()
+            continue
+        checksum = file_sha256(scales) if layout.precision == "int8" else ""
+        found.append((ShardFile(number, len(keys), path.stat().st_size, file_sha256(path), checksum), keys))
+    return found
+
+
+def _keys(path: Path) -> list[bytes]:
+    whole = read_keys(path).tobytes()
+    return [whole[start : start + 16] for start in range(0, len(whole), 16)]
+
+
+def planned(
+    left: Mapping[bytes, int], priors: Sequence[Path], layout: Layout, rule: str, size: int, taken: set[int]
+) -> Iterator[Shard]:
+    """The shards to write for the rows that are ``left``, under numbers that are not ``taken``."""
+    left = dict(left)
+    free = (number for number in range(len(taken) + len(left) + 1) if number not in taken)
+    for source in sources(priors, layout, rule):
+        try:
+            keys = _keys(source.directory / shard_name(source.number))
+        except (Damaged, FileNotFoundError):
+            continue  # its rows are computed instead
+        rows = [left.pop(key) for key in keys if key in left]
+        if rows:
+            yield Shard(next(free), np.array(rows, np.int64), source)
+    rest = np.array(list(left.values()), np.int64)
+    for start, end in parts(len(rest), size):
+        yield Shard(next(free), rest[start:end])
+
+
+def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[Source]:
+    """The shards of those earlier stores that were made by the same rule and hold all that is wanted."""
+    for directory in priors:
+        store = read_store(directory)
+        if store.tokenisation == rule and store.layout.serves(layout):
+            for shard in store.shards:
+                yield Source(directory, shard.number, store.layout)
+
+
+def _check_space(out: Path, needed: int) -> None:
+    """Refuse to start what cannot end. ``needed`` is before compression, which saves 8 % of float16."""
+    free = shutil.disk_usage(out).free
+    if free < 0.9 * needed:
+        raise ValueError(
+            f"{out}: {free:,} bytes are free, the rest of the store takes about {needed:,}; free some and run again, "
+            "or choose store.precision: int8 or fewer store.layers"
+        )
+
+
+def open_teacher(dump: Dump, worker: Worker) -> Callable[[Shard], Written]:
     """Load the teacher once a worker. Heavy modules are imported here, where a stage starts."""
     from stages.teacher import Teacher
 

@@ -1,73 +1,108 @@
 """The teacher in a worker: rows in, shards out."""
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cluster.resources import Worker
 from stages.batches import Rows, sorted_batches
-from stages.data import distinct, read_rowset
-from stages.models import forward, load, pool
-from stages.outputs import column, shard_name, write_shard
-from stages.predict import finite_or_raise
-from stages.teach import Dump, Shard
-
-Floats = npt.NDArray[np.float32]
+from stages.collected import Collected, Said
+from stages.corpus_reader import read_meta
+from stages.data import Batch, distinct, read_rowset
+from stages.models import attend, forward, load, pool
+from stages.predict import autocast
+from stages.store.carry import read_carried
+from stages.store.layout import Layout
+from stages.store.shards import Damaged, write_shard
+from stages.teach import Dump, Shard, Written, bytes_of_a_row
 
 TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Padded tokens of a batch to begin with."""
 
 
 class Teacher:
-    """A loaded teacher and its corpus."""
+    """A teacher and its corpus. The model is loaded when the first row has to be computed."""
 
     def __init__(self, dump: Dump, worker: Worker) -> None:
         torch.set_num_threads(worker.threads)
         self.dump = dump
         self.worker = worker
-        model: nn.Module = load(dump.model)
-        self.model = model.to(worker.device).eval()
         self.rows = distinct([read_rowset(dump.corpus, split) for split in dump.spec.splits])
         self.tokens = TOKENS[worker.device.split(":")[0]]
         self.halvings = 0
 
-    def write(self, shard: Shard) -> int:
-        """Compute and write one shard. Returns how often the token budget was halved for lack of memory."""
-        layout = self.dump.layout
-        count, before = shard.end - shard.start, self.halvings
-        logits = np.empty((count, layout.outputs), np.float32)
-        states = {layer: np.empty((count, layout.width), np.dtype(layout.precision)) for layer in layout.layers}
-        for places, found, hidden in self._outputs(np.arange(shard.start, shard.end)):
-            logits[places] = found
-            for layer, values in hidden.items():
-                with np.errstate(over="ignore"):  # what overflows is refused below
-                    states[layer][places] = values
-            self.worker.advance(len(places))
-        keys = self.rows.row_keys[shard.start : shard.end]
-        finite_or_raise(logits, keys, "the teacher's logits")
-        for layer, values in states.items():
-            finite_or_raise(values, keys, f"the teacher's {column(layer)} in {layout.precision} (store.precision)")
-        write_shard(self.dump.out / shard_name(shard.number), layout, keys, logits, states)
-        return self.halvings - before
+    @cached_property
+    def model(self) -> nn.Module:
+        model = load(self.dump.model)
+        if self.dump.spec.part == "attention":
+            model.set_attn_implementation("eager")  # the others never form the maps
+        module: nn.Module = model
+        return module.to(self.worker.device).eval()
 
-    def _outputs(self, rows: Rows) -> Iterator[tuple[Rows, Floats, dict[int, Floats]]]:
-        """(places among ``rows``, logits, pooled states), in batches of like length. When memory runs out the
+    def write(self, shard: Shard) -> Written:
+        """Carry over or compute one shard, and write it."""
+        try:
+            if shard.source is not None:
+                try:
+                    return self._carry(shard)
+                except Damaged as error:
+                    self.worker.note(f"computes the {len(shard.rows)} rows of a damaged shard: {error}")
+            return self._compute(shard)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise self._disk_is_full(shard) from error
+
+    def _disk_is_full(self, shard: Shard) -> OSError:
+        needed = len(shard.rows) * bytes_of_a_row(self.dump.layout, read_meta(self.dump.corpus))
+        return OSError(
+            errno.ENOSPC,
+            f"{self.dump.out}: No space left on device; this shard of {len(shard.rows)} rows takes about {needed:,} "
+            "bytes; free some and run again, finished shards are kept",
+        )
+
+    def _carry(self, shard: Shard) -> Written:
+        """Write rows that an earlier store holds, as they are."""
+        assert shard.source is not None
+        source, layout = shard.source, self.dump.layout
+        keys = [self.rows.row_keys[row] for row in shard.rows]
+        heads, states, scales = read_carried(source.directory, source.number, source.layout, layout, keys)
+        file = write_shard(self.dump.out, shard.number, layout, keys, heads, states, scales)
+        self.worker.advance(len(keys))
+        return Written(file, carried=len(keys))
+
+    def _compute(self, shard: Shard) -> Written:
+        before, collected = self.halvings, Collected(self.dump.layout, len(shard.rows))
+        for places, said in self._said(shard.rows):
+            collected.put(places, said)
+            self.worker.advance(len(places))
+        keys = [self.rows.row_keys[row] for row in shard.rows]
+        heads, states = collected.finished(keys)
+        file = write_shard(self.dump.out, shard.number, self.dump.layout, keys, heads, states)
+        return Written(file, self.halvings - before)
+
+    def _said(self, rows: Rows) -> Iterator[tuple[Rows, Said]]:
+        """(places among ``rows``, what is said about them), in batches of like length. When memory runs out the
         token budget is halved and what is left is cut anew."""
         left = np.arange(len(rows))
         while len(left):
             batches = [left[batch] for batch in sorted_batches(self.rows.tokens.lengths[rows[left]], self.tokens)]
             left = left[:0]
             for number, places in enumerate(batches):
-                found = self._try(rows[places])
-                if found is None:
+                said = self._try(rows[places])
+                if said is None:
                     self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
                     left = np.concatenate(batches[number:])
                     break
-                yield places, *found
+                yield places, said
 
-    def _try(self, rows: Rows) -> tuple[Floats, dict[int, Floats]] | None:
+    def _try(self, rows: Rows) -> Said | None:
         """What the model says about ``rows``; None when memory did not suffice for them."""
         try:
             return self._run(rows)
@@ -76,16 +111,55 @@ class Teacher:
                 raise
             return None
 
-    def _run(self, rows: Rows) -> tuple[Floats, dict[int, Floats]]:
-        batch = self.rows.batch(rows, self.worker.device)
-        spec, layers = self.dump.spec, self.dump.layout.layers
-        with torch.inference_mode():
-            logits, hidden = forward(self.model, batch.inputs, hidden=bool(layers))
-            if spec.label_order is not None:
-                logits = logits[:, list(spec.label_order)]
-            mask = batch.inputs["attention_mask"]
-            pooled = {layer: pool(hidden[layer], mask, spec.pooling).cpu().numpy() for layer in layers}
-        return logits.float().cpu().numpy(), pooled
+    def _run(self, rows: Rows) -> Said:
+        batch, layout = self.rows.batch(rows, self.worker.device), self.dump.layout
+        with torch.inference_mode(), autocast(self.worker.device, self.dump.spec.compute):
+            if layout.part == "attention":
+                return self._lengths(rows), maps(attend(self.model, batch.inputs), batch, layout)
+            logits, hidden = forward(self.model, batch.inputs, hidden=bool(layout.layers))
+            if layout.part == "tokens":
+                return self._lengths(rows), positions(hidden, batch, layout)
+            order = self.dump.spec.label_order
+            ordered = logits if order is None else logits[:, list(order)]
+            return _host(ordered), pooled(hidden, batch, layout)
+
+    def _lengths(self, rows: Rows) -> npt.NDArray[np.int32]:
+        return self.rows.tokens.lengths[rows].astype(np.int32)
+
+
+def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, npt.NDArray[Any]]:
+    """[B, width] for each column. They leave the device together, in the number type in which they are stored."""
+    if not layout.states:
+        return {}
+    mask = batch.inputs["attention_mask"]
+    stacked = torch.stack([pool(hidden[state.layer], mask, state.pooling) for state in layout.states])
+    whole = _host(stacked)
+    return {state.column: whole[place] for place, state in enumerate(layout.states)}
+
+
+def positions(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:
+    """For each column an array [T, width] a row, padding left out."""
+    lengths = batch.inputs["attention_mask"].sum(1).tolist()
+    found = {}
+    for state in layout.states:
+        whole = _host(hidden[state.layer])
+        found[state.column] = [whole[row, :length] for row, length in enumerate(lengths)]
+    return found
+
+
+def maps(attention: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:
+    """For each column a row's maps [heads, T, T] end to end, padding left out: shares after the softmax."""
+    lengths = batch.inputs["attention_mask"].sum(1).tolist()
+    found = {}
+    for state in layout.states:
+        whole = _host(attention[state.layer - 1])
+        found[state.column] = [whole[row, :, :length, :length].reshape(-1) for row, length in enumerate(lengths)]
+    return found
+
+
+def _host(values: Tensor) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = values.float().cpu().numpy()
+    return found
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.cost import chosen_layers, row_bytes
-from stages.outputs import Layout, column, write_shard
+from stages.store.layout import Layout, shard_name
+from stages.store.shards import write_shard
 
 
 def test_all_layers_are_the_embeddings_and_every_encoder_layer() -> None:
@@ -21,20 +22,21 @@ def test_a_layer_that_the_teacher_lacks_is_refused(wrong: int) -> None:
         chosen_layers((0, wrong), 6)
 
 
-@pytest.mark.parametrize("precision", ["float16", "float32"])
+@pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
 def test_a_rows_bytes_are_those_that_its_columns_hold(precision: str, tmp_path: Path) -> None:
     """Noise does not compress: the file is the raw bytes, give or take the encoding of the layout."""
     rows, width, layers = 2000, 24, (0, 2, 3)
-    layout = Layout(layers, width, 3, "mean", precision, rows, 1)
+    layout = Layout("pooled", layers, width, 1, 3, "mean", precision)
     generator = np.random.Generator(np.random.PCG64(0))
-    states = {layer: generator.normal(size=(rows, width)).astype(precision) for layer in layers}
+    kind = "float32" if precision == "int8" else precision
+    states = {s.column: generator.normal(size=(rows, width)).astype(kind) for s in layout.states}
     keys = [generator.bytes(16) for _ in range(rows)]
-    write_shard(tmp_path / "a.parquet", layout, keys, generator.normal(size=(rows, 3)).astype(np.float32), states)
-    table = pq.read_table(tmp_path / "a.parquet")
-    raw = sum(table[column(layer)].combine_chunks().flatten().nbytes for layer in layers)
+    file = write_shard(tmp_path, 0, layout, keys, generator.normal(size=(rows, 3)).astype(np.float32), states)
+    table = pq.read_table(tmp_path / shard_name(0))
+    raw = sum(table[state.column].combine_chunks().flatten().nbytes for state in layout.states)
     raw += table["logits"].combine_chunks().flatten().nbytes + 16 * rows
     assert row_bytes(len(layers), width, 3, precision) * rows == raw
-    assert (tmp_path / "a.parquet").stat().st_size < 1.1 * raw
+    assert file.bytes < 1.1 * raw
 
 
 def test_the_tables_of_a_large_teacher_on_mnli_come_to_what_the_documentation_says() -> None:

@@ -28,7 +28,7 @@ def test_the_shape_is_that_of_the_model_that_transformers_saved(tmp_path: Path) 
     DistilBertConfig(n_layers=5, dim=16, n_heads=2).save_pretrained(tmp_path / "distilbert")
     ElectraConfig(num_hidden_layers=2, hidden_size=8, embedding_size=4).save_pretrained(tmp_path / "electra")
     found = [shape_of(config_of(tmp_path / name), name) for name in ("roberta", "distilbert", "electra")]
-    assert found == [Shape(3, 24), Shape(5, 16), Shape(2, 8)]
+    assert found == [Shape(3, 24, 2), Shape(5, 16, 2), Shape(2, 8, 4)]
 
 
 def test_a_configuration_without_depth_is_refused_naming_the_model() -> None:

@@ -24,10 +24,10 @@ from stages.data import read_rowset
 from stages.distil import Job, distil
 from stages.evaluate import evaluate
 from stages.models import load
-from stages.outputs import shard_name
 from stages.predict import predict
 from stages.signal import NoTeacher, Stored
 from stages.specs import Annealing, Cut, DistilSpec, EvaluateSpec, Fresh, Method, Pretrained, Taught, Train
+from stages.store.layout import shard_name
 from stages.student import selecting_split, signal_of, train
 
 TRAIN = Train(epochs=2, batch_size=16, learning_rate=5e-3, seed=1)

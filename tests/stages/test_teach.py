@@ -1,5 +1,6 @@
 """The teacher over a corpus: what it says is what the plain model says, once for each text."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import nn
 import stages.teach
 from cluster.inline import InlineWorker
 from stages.corpus_reader import read_split
-from stages.outputs import Layout, read_columns, read_layout, shard_name
 from stages.specs import TeachSpec
+from stages.store.columns import read_columns
+from stages.store.layout import Layout, ShardFile, read_store, shard_name, write_store
 from stages.teach import Dump, Shard, teach
 from stages.teacher import Teacher
 
@@ -80,7 +82,7 @@ def test_a_store_may_hold_chosen_layers_of_the_first_token_in_float32(
     table = pq.read_table(tmp_path / "out" / shard_name(0))
     assert table.column_names == ["row_key", "logits", "hidden_03", "hidden_01"]
     assert facts["layers"] == 2
-    layout = read_layout(tmp_path / "out")
+    layout = read_store(tmp_path / "out").layout
     assert (layout.pooling, layout.precision, layout.layers) == ("cls", "float32", (3, 1))
 
 
@@ -122,8 +124,13 @@ def test_each_text_is_asked_about_once_however_often_it_occurs(
 def test_the_facts_say_what_was_made(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
     facts = taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "out")
     rows = len(set(keys(tiny_corpus)))
-    assert facts == {"rows": rows, "layers": 4, "width": 16, "shards": 1, "oom_halvings": 0}
-    assert read_layout(tmp_path / "out") == Layout((0, 1, 2, 3), 16, 2, "mean", "float16", rows, 1)
+    counted = {"rows": rows, "computed": rows, "carried": 0}
+    assert facts == {**counted, "layers": 4, "width": 16, "shards": 1, "oom_halvings": 0}
+    store = read_store(tmp_path / "out")
+    assert store.layout == Layout("pooled", (0, 1, 2, 3), 16, 2, 2, "mean", "float16")
+    path = tmp_path / "out" / shard_name(0)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert store.shards == (ShardFile(0, rows, path.stat().st_size, digest),)
 
 
 def test_a_layer_that_the_teacher_lacks_stops_the_stage(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
@@ -137,7 +144,7 @@ def test_a_layer_that_the_teacher_lacks_stops_the_stage(tiny_corpus: Path, teach
 def test_a_stage_that_was_cut_keeps_its_finished_shards_and_ends_with_the_same_bytes(
     tiny_corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages.teach, "SHARD_ROWS", 10)
+    monkeypatch.setattr(stages.teach, "rows_a_shard", lambda _row_bytes: 10)
 
     def cut(done: float) -> None:
         if done > 25:
@@ -155,7 +162,8 @@ def test_a_stage_that_was_cut_keeps_its_finished_shards_and_ends_with_the_same_b
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     rows = len(set(keys(tiny_corpus)))
     assert listener.done == listener.expected[0] == rows - 20, "only what is left is announced and done"
-    assert facts == taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "whole")
+    whole_facts = taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "whole")
+    assert facts == {**whole_facts, "computed": rows - 20}
     whole, resumed = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "cut")
     )
@@ -226,30 +234,31 @@ class Cramped(nn.Module):
 def cramped_teacher(corpus: Path, model: Path, out: Path, tokens: int) -> tuple[Teacher, Cramped, Shard]:
     out.mkdir()
     rows = len(set(keys(corpus)))
-    dump = Dump(TeachSpec(), model, corpus, out, Layout((0, 1, 2, 3), 16, 2, "mean", "float16", rows, 1))
+    dump = Dump(TeachSpec(), model, corpus, out, Layout("pooled", (0, 1, 2, 3), 16, 2, 2, "mean", "float16"))
     teacher = Teacher(dump, InlineWorker(1, Heard()))
     cramped = Cramped(teacher.model, tokens)
     teacher.model = cramped
-    return teacher, cramped, Shard(0, 0, rows)
+    return teacher, cramped, Shard(0, np.arange(rows))
 
 
 def test_where_memory_runs_out_the_batches_are_halved_and_nothing_is_lost(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     opened, cramped, shard = cramped_teacher(tiny_corpus, teacher, tmp_path / "out", tokens=100)
-    halvings = opened.write(shard)
+    written = opened.write(shard)
+    halvings = written.halvings
     assert halvings > 0 and opened.tokens * 2**halvings <= 4096
     fitting = [size for size in cramped.sizes if size <= 100]
     assert len(cramped.sizes) == len(fitting) + halvings, "no batch that does not fit is tried twice"
     assert max(fitting) > 50, "the budget is not cut further than it must be"
     columns = ["logits", *(f"hidden_0{layer}" for layer in range(4))]
-    shutil.copy(store / "store.json", tmp_path / "out")
+    write_store(tmp_path / "out", opened.dump.layout, "rule", [written.file])
     asked = keys(tiny_corpus)
     found, undisturbed = (read_columns(path, columns, asked) for path in (tmp_path / "out", store))
     for name in columns:
         given = found[name].astype(np.float32), undisturbed[name].astype(np.float32)
         np.testing.assert_allclose(*given, rtol=1e-3, atol=1e-3 if name != "logits" else 1e-5)
-    assert opened.write(shard) == 0, "the next shard starts with the budget that fitted"
+    assert opened.write(shard).halvings == 0, "the next shard starts with the budget that fitted"
 
 
 def test_a_single_row_that_does_not_fit_raises_what_torch_raised(

@@ -1,0 +1,231 @@
+"""One shard: written whole or not at all, read column by column, every page under a checksum.
+
+zstd over plain encoding, without dictionaries or statistics: every value differs. Byte-stream-split would make float16
+8 % smaller, but not every reader of Parquet takes it there; for the integers of the tier int8 all do.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.store.layout import ITEM_TYPES, Layout, ShardFile, scales_name, shard_name, vector
+from stages.store.pages import level_blocks, read_values
+from stages.store.tiers import Scales, dequantise, quantise
+
+Array = npt.NDArray[Any]
+Keys = npt.NDArray[np.uint8]
+"""[rows, 16]."""
+
+SCALED = "int8"
+SHARD_BYTES = 64 << 20
+SHARD_ROWS = 4096
+
+
+def rows_a_shard(row_bytes: int) -> int:
+    """How many rows a shard holds: at most 4,096, and about 64 MiB before compression. A cut run loses no more."""
+    return max(1, min(SHARD_ROWS, SHARD_BYTES // row_bytes))
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def write_shard(
+    directory: Path,
+    number: int,
+    layout: Layout,
+    row_keys: Sequence[bytes],
+    heads: Array,
+    states: Mapping[str, Array],
+    given: Mapping[str, Scales] | None = None,
+) -> ShardFile:
+    """Write a shard. ``heads`` are the logits [rows, outputs], or the rows' lengths [rows] where positions are kept.
+
+    ``states`` holds each column of the layout as [rows, width], or as [all positions, width] (attention: flat).
+    In the tier int8 they are floats and are quantised here, or codes whose scales are ``given``.
+    """
+    scales_sha256 = ""
+    if layout.precision == SCALED:
+        coded = {name: quantise(values) for name, values in states.items()} if given is None else {}
+        scales = {name: found for name, (_, found) in coded.items()} if given is None else dict(given)
+        states = {name: codes for name, (codes, _) in coded.items()} if given is None else states
+        scales_sha256 = _write(directory / scales_name(number), _scales_table(layout, scales), [])[1]
+    columns = [pa.array(row_keys, pa.binary(16)), _heads(heads, layout)]
+    for state in layout.states:
+        columns.append(_states(states[state.column], heads, layout))
+    table = pa.Table.from_arrays(columns, schema=layout.schema)
+    size, sha256 = _write(directory / shard_name(number), table, _codes(layout))
+    return ShardFile(number, len(row_keys), size, sha256, scales_sha256)
+
+
+def _codes(layout: Layout) -> list[str]:
+    """Parquet's paths of the columns that hold codes."""
+    levels = ".list.element" * (2 if layout.part == "tokens" else 1)
+    return [state.column + levels for state in layout.states] if layout.precision == SCALED else []
+
+
+def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
+    """The size and the sha256 of what was written."""
+    draft = path.with_name(path.name + ".tmp")
+    pq.write_table(
+        table,
+        draft,
+        compression="zstd",
+        use_dictionary=False,
+        use_byte_stream_split=codes,
+        write_statistics=False,
+        write_page_checksum=True,
+        data_page_version="1.0",
+        row_group_size=SHARD_ROWS,
+    )
+    found = (draft.stat().st_size, file_sha256(draft))
+    os.replace(draft, path)
+    return found
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _heads(heads: Array, layout: Layout) -> pa.Array:
+    kind = layout.schema.field(1).type
+    return _vectors(heads, kind) if layout.part == "pooled" else pa.array(heads, kind)
+
+
+def _states(values: Array, heads: Array, layout: Layout) -> pa.Array:
+    kind = layout.schema.field(2).type
+    match layout.part:
+        case "pooled":
+            return _vectors(values, kind)
+        case "tokens":
+            return pa.ListArray.from_arrays(_offsets(heads), _vectors(values, kind.value_type), type=kind)
+        case _:
+            sizes = layout.heads * heads.astype(np.int64) ** 2
+            return pa.ListArray.from_arrays(_offsets(sizes), pa.array(values, kind.value_type), type=kind)
+
+
+def _vectors(values: Array, kind: pa.DataType) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind.value_type)
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+
+
+def _offsets(sizes: Array) -> pa.Array:
+    return pa.array(np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes)]).astype(np.int32))
+
+
+def _scales_table(layout: Layout, scales: Mapping[str, Scales]) -> pa.Table:
+    """Two rows: the scale and the offset of each dimension of each column."""
+    fields = [pa.field("what", pa.string(), nullable=False)]
+    fields += [pa.field(state.column, vector(np.float32, layout.width), nullable=False) for state in layout.states]
+    columns = [pa.array(["scale", "offset"])]
+    for state, field in zip(layout.states, fields[1:], strict=True):
+        found = scales[state.column]
+        columns.append(_vectors(np.stack([found.scale, found.offset]), field.type))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_keys(path: Path) -> Keys:
+    """The row keys of a shard, [rows, 16]."""
+    return np.concatenate([values.reshape(-1, 16) for values in _pages(path, "row_key", np.uint8, 16)])
+
+
+def read_logits(path: Path, layout: Layout) -> Array:
+    """[rows, outputs], float32."""
+    return _joined(_pages(path, "logits", np.float32, 1), np.float32).reshape(-1, layout.outputs)
+
+
+def state_pages(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
+    """A column of states as it is stored (int8: codes), [rows, width], a page at a time. Pooled stores alone."""
+    dtype = ITEM_TYPES[layout.precision]
+    width, rest = layout.width, np.empty(0, dtype)
+    for values in _pages(directory / shard_name(number), column, dtype, 1):
+        # A page may end in the middle of a row.
+        values = np.concatenate([rest, values]) if len(rest) else values
+        whole = len(values) // width * width
+        rest = values[whole:]
+        yield values[:whole].reshape(-1, width)
+
+
+def float_pages(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
+    """The same as float16 or float32: codes are turned into the float16 that they stand for."""
+    pages = state_pages(directory, number, layout, column)
+    if layout.precision != SCALED:
+        yield from pages
+        return
+    scales = read_scales(directory, number, [column])[column]
+    for codes in pages:
+        yield dequantise(codes, scales).astype(np.float16)
+
+
+def read_scales(directory: Path, number: int, columns: Sequence[str]) -> dict[str, Scales]:
+    """The scales of these columns in a shard of the tier int8."""
+    path = directory / scales_name(number)
+    with _readable(path):
+        table = pq.read_table(path, columns=list(columns), page_checksum_verification=True)
+    found = {name: np.stack(table[name].to_numpy()) for name in columns}
+    return {name: Scales(values[0], values[1]) for name, values in found.items()}
+
+
+def read_tokens(path: Path, layout: Layout, column: str) -> tuple[Array, Array]:
+    """A column of a store that keeps positions: (values [all positions, width], or flat for attention; the
+    rows' lengths). The tier int8 gives codes."""
+    with _readable(path):
+        table = pq.read_table(path, columns=["length", column], page_checksum_verification=True)
+    lengths = table["length"].to_numpy()
+    values = table[column].combine_chunks().flatten()
+    if layout.part == "tokens":
+        return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, layout.width), lengths
+    return values.to_numpy(zero_copy_only=False), lengths
+
+
+def _pages(path: Path, column: str, dtype: npt.DTypeLike, size: int) -> Iterator[Array]:
+    """The column's values, a flat array a page; ``size`` items of ``dtype`` make up one of Parquet's values."""
+    with _readable(path), path.open("rb") as file:
+        footer = pq.ParquetFile(file)
+        index = _leaf(footer, column)
+        for group in range(footer.metadata.num_row_groups):
+            chunk = footer.metadata.row_group(group).column(index)
+            kind = np.dtype((dtype, (size,))) if size > 1 else np.dtype(dtype)
+            yield from read_values(file, chunk, kind, level_blocks(footer.schema, index))
+
+
+def _leaf(footer: pq.ParquetFile, column: str) -> int:
+    for index in range(len(footer.schema)):
+        if footer.schema.column(index).path.split(".")[0] == column:
+            return index
+    raise ValueError(f"no column {column}")
+
+
+def _joined(pages: Iterator[Array], dtype: npt.DTypeLike) -> Array:
+    return np.concatenate([np.empty(0, dtype), *pages])
+
+
+class _readable:  # noqa: N801
+    """Whatever goes wrong while a shard is read, as one line that names it and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        """Nothing to open."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, pa.ArrowException | OSError | ValueError):
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise Damaged(
+                f"{self.path}: this shard cannot be read ({reason}); stillhouse verify --repair computes it anew"
+            ) from error
+
+
+class Damaged(ValueError):
+    """A shard is not what its writer left."""
