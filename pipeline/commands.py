@@ -16,8 +16,9 @@ from rich.text import Text
 from pipeline.compose import compose
 from pipeline.errors import RequestError
 from pipeline.graph import Figure, Graph
+from pipeline.limits import check_store_limit
 from pipeline.outside import Digests, Pins
-from pipeline.planner import Plan, Step, check_store_limit, plan
+from pipeline.planner import Plan, Step, plan
 from pipeline.recipe import Recipe, load
 from pipeline.report import Row, as_csv, as_html, as_json, print_places, print_table, report
 

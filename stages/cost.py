@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-ITEM_BYTES = {"float16": 2, "float32": 4}
+ITEM_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 
 
 def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int) -> tuple[int, ...]:
@@ -15,6 +15,7 @@ def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int) -> tuple
     return layers
 
 
-def row_bytes(layers: int, width: int, outputs: int, precision: str) -> int:
-    """Bytes of one row before compression: key, logits, states."""
-    return 16 + 4 * outputs + layers * width * ITEM_BYTES[precision]
+def row_bytes(layers: int, width: int, outputs: int, precision: str, pooling: str = "mean") -> int:
+    """Bytes of one row before compression: key, logits, states (two a layer where both poolings are kept)."""
+    states = 2 * layers if pooling == "both" else layers
+    return 16 + 4 * outputs + states * width * ITEM_BYTES[precision]
