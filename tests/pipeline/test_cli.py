@@ -15,6 +15,7 @@ OPTIONS = {
     "plan": ("RECIPE", "--format", "--storage", "--set"),
     "report": ("RECIPE", "--format", "--out", "--storage", "--set"),
     "show": ("PATH|KEY", "--storage"),
+    "gc": ("RECIPE", "--older-than", "--yes", "--storage", "--set"),
     "methods": (),
     "tasks": (),
 }
