@@ -119,9 +119,7 @@ def show(
 
 @app.command()
 def gc(
-    recipes: Annotated[
-        list[Path], typer.Argument(metavar="RECIPE...", help="All recipes whose artifacts are to stay.")
-    ],
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE", help="All recipes whose artifacts are to stay.")],
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="AGE", help="Keep what is younger: 14d, 36h, 30m.")
     ] = None,

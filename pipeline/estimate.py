@@ -136,4 +136,4 @@ def total_text(plan: Plan, seconds: Mapping[str, float]) -> str:
     if not seconds:
         return "time unknown: no record on like hardware"
     rest = f", and {unknown} more with no record on like hardware" if unknown else ""
-    return f"{about(sum(seconds.values()))} one after another{rest}"
+    return f"{about(sum(seconds.values()))} if built one after another{rest}"

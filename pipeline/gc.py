@@ -126,17 +126,17 @@ def _entries(folder: Path) -> list[Path]:
 def in_use(storage: Path, now: float, besides: str = "") -> dict[str, frozenset[str]]:
     """The key of every leased attempt -> the keys of what it is made from."""
     homes = [home for home in _keyed(storage / ".work") if home.name != besides and leased(home, now)]
-    return {home.name: _inputs(home) for home in homes}
+    return {home.name: _sources(home) for home in homes}
 
 
-def _inputs(home: Path) -> frozenset[str]:
+def _sources(home: Path) -> frozenset[str]:
+    """Every key that the lineage of the attempt names."""
     attempt = home / f"{highest(home):04d}"
-    said = _lineage(attempt)
-    if not said:
-        raise RequestError(f"{attempt}: a run has just begun there, and what it needs is not known; try again")
-    inputs = said["inputs"]
-    assert isinstance(inputs, Mapping)
-    return frozenset(str(source["key"]) for source in inputs.values())
+    try:
+        said = (attempt / "lineage.json").read_text("utf-8")
+    except FileNotFoundError as error:
+        raise RequestError(f"{attempt}: a run has just begun there, what it needs is not known; try again") from error
+    return frozenset(KEY.findall(said)) - {home.name}
 
 
 def _lineage(folder: Path) -> Mapping[str, object]:

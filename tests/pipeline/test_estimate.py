@@ -178,9 +178,9 @@ def test_the_sum_says_what_it_leaves_out(ground: Path, storage: Path) -> None:
     assert len(found.builds) == 5
     assert total_text(found, {}) == "time unknown: no record on like hardware"
     assert total_text(found, {"a": 100.0, "b": 50.0}) == (
-        "~2 min one after another, and 3 more with no record on like hardware"
+        "~2 min if built one after another, and 3 more with no record on like hardware"
     )
-    assert total_text(found, dict.fromkeys("abcde", 60.0)) == "~5 min one after another"
+    assert total_text(found, dict.fromkeys("abcde", 60.0)) == "~5 min if built one after another"
 
 
 def test_a_plan_tells_the_time_in_its_table_and_in_json(ground: Path, tmp_path: Path) -> None:
@@ -192,4 +192,4 @@ def test_a_plan_tells_the_time_in_its_table_and_in_json(ground: Path, tmp_path: 
     table = house("plan").out
     assert "~10 s" in table
     assert "4 to build" in table
-    assert table.rstrip().endswith("~42 s one after another")
+    assert table.rstrip().endswith("~42 s if built one after another")
