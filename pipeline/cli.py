@@ -118,6 +118,24 @@ def show(
 
 
 @app.command()
+def gc(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE", help="All recipes whose artifacts are to stay.")],
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="Keep what is younger: 14d, 36h, 30m.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it. Without this, only say what would go.")] = False,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Free what none of these recipes needs. Never what a run is building, or needs for it."""
+    from pipeline.commands import Request
+    from pipeline.freeing import gc_recipes
+
+    requests = [Request(recipe, tuple(set_ or ()), storage, False, None) for recipe in recipes]
+    raise typer.Exit(gc_recipes(requests, older_than, yes))
+
+
+@app.command()
 def methods() -> None:
     """List the methods: paper, what each needs of the teacher, defaults."""
     from pipeline.methods import METHODS

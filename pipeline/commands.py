@@ -15,9 +15,12 @@ from rich.text import Text
 
 from pipeline.compose import compose
 from pipeline.errors import RequestError
+from pipeline.estimate import about, estimate, total_text
 from pipeline.graph import Figure, Graph
+from pipeline.host import hardware
+from pipeline.limits import check_store_limit
 from pipeline.outside import Digests, Pins
-from pipeline.planner import Plan, Step, check_store_limit, plan
+from pipeline.planner import Plan, Step, plan
 from pipeline.recipe import Recipe, load
 from pipeline.report import Row, as_csv, as_html, as_json, print_places, print_table, report
 
@@ -124,14 +127,16 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
 
 def plan_recipe(request: Request, form: str) -> None:
     """Print the plan."""
-    found = planned(composed(request), request.stage)
+    asked = composed(request)
+    found = planned(asked, request.stage)
+    seconds = estimate(found, asked.storage, hardware(), asked.recipe.resources)
     if form == "json":
-        print(json.dumps([_plain(step) for step in found.steps], indent=1))
+        print(json.dumps([_plain(step, seconds.get(step.node.key)) for step in found.steps], indent=1))
         return
     console = terminal()
     table = Table(header_style="bold")
-    for head, side in (("node", "left"), ("action", "left"), ("rows", "right"), ("bytes", "right"), ("why", "left")):
-        table.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
+    for head in ("node", "action", "rows", "bytes", "time", "why"):
+        table.add_column(head, justify="right" if head in ("rows", "bytes", "time") else "left", overflow="fold")
     style = {"build": "yellow", "reuse": "green", "skip": "dim"}
     for step in found.steps:
         table.add_row(
@@ -139,15 +144,18 @@ def plan_recipe(request: Request, form: str) -> None:
             step.action,
             figure_text(step.rows),
             figure_text(step.bytes),
+            about(seconds[step.node.key]) if step.node.key in seconds else "",
             Text(step.why),
             style=style[step.action],
         )
     console.print(table)
     counts = {action: sum(step.action == action for step in found.steps) for action in ("reuse", "build", "skip")}
     console.print(f"{counts['reuse']} to reuse, {counts['build']} to build, {counts['skip']} not needed")
+    if found.builds:
+        console.print(total_text(found, seconds))
 
 
-def _plain(step: Step) -> dict[str, object]:
+def _plain(step: Step, seconds: float | None) -> dict[str, object]:
     node = step.node
     return {
         "node": node.name,
@@ -159,6 +167,7 @@ def _plain(step: Step) -> dict[str, object]:
         "why": step.why,
         "rows": asdict(step.rows),
         "bytes": asdict(step.bytes),
+        "seconds": None if seconds is None else round(seconds, 1),
         "inputs": node.input_keys,
     }
 

@@ -13,7 +13,8 @@ from pipeline.errors import RequestError
 from pipeline.graph import Edge, Figure, Graph, Node, Outside, Subject
 from pipeline.outside import Digests, Pins, data_file
 from pipeline.recipe import TEACHER, MethodUse, Recipe, Student, TaskRecipe
-from stages.cost import chosen_layers, row_bytes
+from pipeline.tiers import Columns, store_bytes
+from stages.cost import chosen_layers
 from stages.heads import label_order
 from stages.shape import config_of, started_shape
 from stages.specs import (
@@ -267,13 +268,13 @@ class TaskGraph:
         spec = TeachSpec(
             pooling=block.pooling, layers=block.layers, precision=block.precision, label_order=model.label_order
         )
-        each = row_bytes(len(layers), model.shape.width, self.recipe.task.outputs, block.precision)
-        rows = self._train_rows(corpus)
-        size = Figure.unknown(corpus.name) if rows.value is None else Figure.at_most(rows.value * each)
+        columns, rows = Columns(len(layers), model.shape.width, self.recipe.task.outputs), self._train_rows(corpus)
+        known = None if rows.value is None else store_bytes(spec, columns, rows.value)
+        size = Figure.unknown(corpus.name) if known is None else Figure.at_most(known)
         name = f"teach@{self.task}" if teacher == TEACHER else f"teach/{teacher}@{self.task}"
         inputs = {"corpus": Edge(corpus), "model": model.source}
         return self.composer.once(
-            name, lambda: Node(name, "teach", self.task, spec, inputs, rows=rows, bytes=size, row_bytes=each)
+            name, lambda: Node(name, "teach", self.task, spec, inputs, rows=rows, bytes=size, columns=columns)
         )
 
     def _evaluation(self, name: str, model: Model, subject: Subject) -> Node:

@@ -18,5 +18,11 @@ def failed(storage: Path, key: str) -> bool:
     return _note(storage, key).exists()
 
 
+def noted(storage: Path) -> list[Path]:
+    """The notes that there are. Each has the key for its name."""
+    folder = storage / ".failed"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
 def _note(storage: Path, key: str) -> Path:
     return storage / ".failed" / key

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.fingerprint import key
+from pipeline.tiers import Columns
 from stages.specs import Spec
 
 
@@ -64,7 +65,8 @@ class Subject:
 
 @dataclass(frozen=True)
 class Node:
-    """One artifact to be. ``role`` is what it is for (``finetune`` and ``distil`` are the same stage)."""
+    """One artifact to be. ``role`` is what it is for (``finetune`` and ``distil`` are the same stage).
+    ``columns`` are those of a teacher-output store."""
 
     name: str
     role: str
@@ -74,7 +76,7 @@ class Node:
     subject: Subject | None = None
     rows: Figure = field(default_factory=lambda: Figure.unknown("it has run"))
     bytes: Figure = field(default_factory=lambda: Figure.unknown("it has run"))
-    row_bytes: int | None = None
+    columns: Columns | None = None
 
     @cached_property
     def key(self) -> str:

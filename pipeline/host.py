@@ -28,12 +28,13 @@ def code_version() -> str:
 
 @cache
 def hardware() -> dict[str, Json]:
-    """Processor, cores and memory of the host that drives the run."""
+    """Processor, cores, GPUs and memory of the host that drives the run."""
     return {
         "host": platform.node(),
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "gpus": _gpus(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }
 
@@ -45,3 +46,11 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor()
+
+
+def _gpus() -> list[Json]:
+    """The models of the GPUs that NVIDIA's driver knows; no process is started to ask."""
+    told = [
+        path.read_text("utf-8", "replace") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    ]
+    return [line.split(":", 1)[1].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]

@@ -150,7 +150,9 @@ class Fenced(RuntimeError):
 
 
 def check(attempt: Attempt) -> None:
-    if highest(attempt.home) != attempt.number:
+    """Raises ``Fenced``. Numbers begin anew where all of a key was freed, so the lease must name us, too."""
+    lease = _read(attempt.out)
+    if highest(attempt.home) != attempt.number or lease is None or lease.owner != attempt.lease.owner:
         raise Fenced(f"{attempt.out}: a later attempt took over, because this one gave no sign of life in time")
 
 
@@ -158,6 +160,12 @@ def release(attempt: Attempt) -> None:
     """Let go, so that the next run goes on from here at once."""
     if attempt.out.is_dir():
         _write(attempt.out, replace(attempt.lease, released=True))
+
+
+def leased(home: Path, now: float) -> bool:
+    """Whether somebody may still be at work below ``.work/<key>``, as far as one look can tell."""
+    last = highest(home)
+    return last > 0 and not _expired(home, last, _read(home / f"{last:04d}"), {}, now)
 
 
 def _expired(home: Path, number: int, lease: Lease | None, watch: Watch, now: float) -> bool:

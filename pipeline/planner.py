@@ -5,7 +5,7 @@ comparing with what stood under the node's name the last time this recipe was ru
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,6 @@ from pipeline.artifact import Record, missing, read_record, record_path
 from pipeline.errors import RequestError, nearest
 from pipeline.fingerprint import Json, plain
 from pipeline.graph import Edge, Figure, Graph, Node
-from stages.specs import TeachSpec
 
 Action = Literal["reuse", "build", "skip"]
 
@@ -147,30 +146,3 @@ def _input_change(name: str, node: Node, before: Mapping[str, str]) -> str:
         return f"input {name} is gone"
     about = given.source.name if isinstance(given, Edge) else given.about
     return f"input {name} {'changed' if name in before else 'is new'} ({about})"
-
-
-# --- limits ---------------------------------------------------------------------------------------
-
-
-def sized(step: Step, records: Mapping[str, Record]) -> Step:
-    """The step with the size of its store as far as artifacts tell by now: its own, or its corpus."""
-    node = step.node
-    if node.key in records:
-        return replace(step, bytes=Figure.exact(records[node.key].bytes))
-    corpus = records.get(node.input_keys.get("corpus", ""))
-    if corpus is None or not isinstance(node.spec, TeachSpec) or node.row_bytes is None:
-        return step
-    rows = sum(corpus.facts["rows"][split] for split in node.spec.splits)
-    return replace(step, bytes=Figure.at_most(rows * node.row_bytes))
-
-
-def check_store_limit(steps: tuple[Step, ...], limit: int | None) -> None:
-    """Refuse a plan whose teacher-output stores exceed ``limits.store_bytes``."""
-    stores = [step for step in steps if step.node.spec.stage == "teach" and step.action != "skip"]
-    known = sum(step.bytes.value or 0 for step in stores)
-    if limit is not None and known > limit:
-        worst = max(stores, key=lambda step: step.bytes.value or 0)
-        raise RequestError(
-            f"limits.store_bytes: {limit:,}, but the teacher outputs come to {known:,} bytes ({worst.node.name}: "
-            f"{worst.bytes.value:,}); keep fewer layers (store.layers) or rows (data.train_rows), or raise the limit"
-        )

@@ -21,7 +21,8 @@ from pipeline.errors import RequestError
 from pipeline.failure import forget_failure, note_failure
 from pipeline.graph import Graph, Node
 from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release
-from pipeline.planner import Plan, Step, check_store_limit, name_path, sized
+from pipeline.limits import check_store_limit, sized
+from pipeline.planner import Plan, Step, name_path
 
 HEARTBEAT = 5.0
 POLL = 0.2

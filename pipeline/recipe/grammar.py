@@ -18,11 +18,11 @@ from pipeline.recipe.learners import (
 )
 from pipeline.recipe.shapes import (
     ONE_OR_MANY,
+    AnyLayers,
     Block,
     Entries,
     Flag,
     Label,
-    Layers,
     Name,
     Number,
     Part,
@@ -120,8 +120,8 @@ class StoreBlock(Block):
     pooling: Literal["mean", "cls"] = key(
         "The state of a layer: the mean over its tokens, or that of the first token.", "cls", "mean"
     )
-    layers: Literal["all"] | Layers = key(
-        "The layers to store; 0 is the embeddings, 1 the first layer.", [0, 3, 6], "all"
+    layers: Literal["all"] | AnyLayers = key(
+        "The layers to store; 0 is the embeddings, 1 the first layer; [] keeps the logits alone.", [0, 3, 6], "all"
     )
     precision: Literal["float16", "float32"] = key("Of these states; logits are always float32.", "float32", "float16")
 

@@ -204,9 +204,12 @@ def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
     return items
 
 
+_LayerNumbers = tuple[Annotated[Whole, Field(ge=0)], ...]
+
 Layers = Annotated[
-    tuple[Annotated[Whole, Field(ge=0)], ...],
-    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(distinct),
+    _LayerNumbers, Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(distinct)
 ]
 """Layers of a model, each once."""
+
+AnyLayers = Annotated[_LayerNumbers, Field(json_schema_extra={"uniqueItems": True}), AfterValidator(distinct)]
+"""Layers of a model, each once; none at all is a choice."""

@@ -15,6 +15,7 @@ OPTIONS = {
     "plan": ("RECIPE", "--format", "--storage", "--set"),
     "report": ("RECIPE", "--format", "--out", "--storage", "--set"),
     "show": ("PATH|KEY", "--storage"),
+    "gc": ("RECIPE", "--older-than", "--yes", "--storage", "--set"),
     "methods": (),
     "tasks": (),
 }
@@ -193,8 +194,8 @@ def test_a_plan_as_a_table_tells_rows_bytes_and_counts(paper: House) -> None:
     lines = paper("plan").out.splitlines()
     (teach,) = [line for line in lines if " teach@tiny " in line]
     cells = [cell.strip() for cell in teach.split("\u2502")[1:-1]]
-    assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "never built"]
-    assert lines[-1] == "0 to reuse, 8 to build, 0 not needed"
+    assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "", "never built"]
+    assert lines[-2:] == ["0 to reuse, 8 to build, 0 not needed", "time unknown: no record on like hardware"]
 
 
 def test_a_plan_tells_a_reason_that_looks_like_markup_as_it_is(built: House) -> None:

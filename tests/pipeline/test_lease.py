@@ -241,3 +241,12 @@ def test_of_another_host_boot_or_namespace_nothing_is_known(field: str) -> None:
     me = this_process()
     stranger = replace(me, started="1", **{field: "another"})
     assert not known_dead(stranger, me)
+
+
+def test_an_attempt_whose_number_another_has_taken_anew_is_fenced(tmp_path: Path) -> None:
+    """All of a key was freed while its owner gave no sign, and the numbers began again."""
+    mine = claimed(tmp_path)
+    theirs = replace(mine, lease=replace(mine.lease, owner=replace(mine.lease.owner, pid=1, started="long ago")))
+    check(mine)
+    with pytest.raises(Fenced):
+        check(theirs)

@@ -9,7 +9,6 @@ from house import (
     graph_of,
     names,
     pretend_built,
-    record_of,
     tiny_recipe,
     write_paper_ground,
     write_paper_model,
@@ -18,7 +17,7 @@ from house import (
 from pipeline.artifact import artifact_path, record_path
 from pipeline.errors import RequestError
 from pipeline.graph import Figure, Graph
-from pipeline.planner import Plan, Step, check_store_limit, plan, sized, spec_changes
+from pipeline.planner import Plan, Step, plan, spec_changes
 from pipeline.recipe import parse
 from pipeline.runner import Outcome, remember_names
 from stages.specs import CorpusSpec, TeachSpec
@@ -298,42 +297,6 @@ def test_a_sample_bounds_the_rows(ground: Path, storage: Path) -> None:
     found = by_name(planned(ground, storage, data=data))
     assert found["corpus@tiny"].rows == Figure.exact(60)
     assert found["teach@tiny"].rows == Figure.at_most(40)
-
-
-def teach_steps(found: Plan) -> tuple[Step, ...]:
-    return tuple(step for step in found.steps if step.node.spec.stage == "teach")
-
-
-def test_a_store_over_the_limit_is_refused_and_the_largest_is_named(ground: Path, storage: Path) -> None:
-    found = planned(ground, storage)
-    check_store_limit(found.steps, None)
-    check_store_limit(found.steps, 90 * 344)
-    with pytest.raises(RequestError) as caught:
-        check_store_limit(found.steps, 90 * 344 - 1)
-    assert str(caught.value) == (
-        "limits.store_bytes: 30,959, but the teacher outputs come to 30,960 bytes (teach@tiny: 30,960); keep fewer "
-        "layers (store.layers) or rows (data.train_rows), or raise the limit"
-    )
-
-
-def test_the_stores_of_a_recipe_count_together(tmp_path: Path, storage: Path) -> None:
-    ground = write_paper_ground(tmp_path / "two", ("tiny", "other"))
-    tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
-    found = planned(ground, storage, task=tasks)
-    with pytest.raises(RequestError, match="come to 61,920 bytes"):
-        check_store_limit(found.steps, 40_000)
-
-
-def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(ground: Path, storage: Path) -> None:
-    found = planned(ground, storage)
-    (teach,) = teach_steps(found)
-    corpus = by_name(found)["corpus@tiny"].node
-    out = storage / "attempt"
-    out.mkdir(parents=True)
-    record = record_of(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})
-    assert sized(teach, {}) == teach
-    assert sized(teach, {corpus.key: record}).bytes == Figure.at_most(70 * 344)
-    assert sized(teach, {teach.node.key: pretend_built(storage, teach.node)}).bytes == Figure.exact(len("content"))
 
 
 # --- size -----------------------------------------------------------------------------------------

@@ -153,6 +153,10 @@ def test_the_order_of_a_teachers_outputs_is_kept() -> None:
     assert task(task="mnli", teacher={"model": "big", "labels": list(order)}).teacher.labels == order
 
 
+def test_a_store_may_hold_no_layers_at_all() -> None:
+    assert task(store={"layers": []}).store.layers == ()
+
+
 def test_the_order_in_which_stored_layers_are_named_does_not_matter() -> None:
     assert task(store={"layers": [6, 0, 3]}).store == task(store={"layers": [0, 3, 6]}).store
 

@@ -42,3 +42,8 @@ def test_a_rows_bytes_are_those_that_its_columns_hold(precision: str, tmp_path: 
 def test_the_tables_of_a_large_teacher_on_mnli_come_to_what_the_documentation_says() -> None:
     """RoBERTa-large, all layers, pooled, 392,702 rows: about 20 GB."""
     assert row_bytes(25, 1024, 3, "float16") * 392_702 == pytest.approx(20e9, rel=0.02)
+
+
+def test_int8_is_a_byte_a_value_and_both_poolings_are_two_states_a_layer() -> None:
+    assert row_bytes(3, 8, 2, "int8") == 16 + 2 * 4 + 3 * 8
+    assert row_bytes(3, 8, 2, "float16", "both") == 16 + 2 * 4 + 2 * 3 * 8 * 2

@@ -1,0 +1,139 @@
+"""How long a plan's steps will take, from what like steps took on like hardware; where there was none, nothing.
+
+Like means: the same stage, processor, cores and GPUs, workers and threads as far as the recipe says; models of one
+shape, by where they start (weights do not change the time); texts cut at the same length. Time grows with rows, and for
+training with rows x epochs; what a run of ``distil`` does besides training is taken as it was.
+"""
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifact import Record, read_record
+from pipeline.errors import RequestError
+from pipeline.fingerprint import Json, canonical, plain
+from pipeline.graph import Node
+from pipeline.planner import Plan
+from pipeline.recipe import ResourceBlock
+from stages.specs import DistilSpec
+
+MACHINE = ("machine", "processor", "cores", "gpus")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What has been or will be made, as far as time depends on it."""
+
+    stage: str
+    spec: Json
+    inputs: Mapping[str, str]
+
+
+def estimate(
+    plan: Plan, storage: Path, machine: Mapping[str, Json], resources: Mapping[str, ResourceBlock]
+) -> dict[str, float]:
+    """Seconds by the key of each step that is to be built, for those that like records tell of. Reads no record
+    where nothing is built."""
+    if not plan.builds:
+        return {}
+    records = list(read_all(storage))
+    made = {record.key: Made(record.stage, record.spec, record.inputs) for record in records}
+    made |= {step.node.key: _planned(step.node) for step in plan.steps}
+    like: dict[str, list[Record]] = {}
+    for record in records:
+        if same_machine(record.hardware, machine):
+            like.setdefault(likeness(made[record.key], made), []).append(record)
+    found = {}
+    for step in plan.builds:
+        block, rows = resources[step.node.role], step.rows.value
+        known = like.get(likeness(made[step.node.key], made), [])
+        times = [_scaled(record, step.node, rows) for record in known if rows and _same_share(record, block)]
+        if times:
+            found[step.node.key] = statistics.median(times)
+    return found
+
+
+def read_all(storage: Path) -> Iterator[Record]:
+    """Every record of a storage that this version reads."""
+    for path in storage.glob("[!.]*/*/record.json"):
+        try:
+            record = read_record(path)
+        except RequestError:
+            # It says nothing of time. A plan that needs it has refused it by now; ``gc`` lists any other.
+            continue
+        if record is not None:
+            yield record
+
+
+def same_machine(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+    return all((one.get(name) or None) == (other.get(name) or None) for name in MACHINE)
+
+
+def _same_share(record: Record, block: ResourceBlock) -> bool:
+    """Whether it had the workers and threads that the recipe asks for, where it does."""
+    return block.workers in (None, record.workers) and block.cpus_per_worker in (None, record.threads)
+
+
+def _planned(node: Node) -> Made:
+    return Made(node.spec.stage, plain(node.spec), node.input_keys)
+
+
+def likeness(what: Made, made: Mapping[str, Made]) -> str:
+    """Equal for what takes equal time a row on equal hardware."""
+    corpus, model = made.get(what.inputs.get("corpus", "")), what.inputs.get("model", "")
+    length = _at(corpus.spec, "max_length") if corpus else None
+    match what.stage:
+        case "corpus":
+            parts: list[Json] = [what.inputs.get("tokenizer"), _at(what.spec, "max_length")]
+        case "distil":
+            train = [_at(what.spec, "train", name) for name in ("batch_size", "precision")]
+            # Whatever else a method does costs the student's steps little.
+            method = [_at(what.spec, "method", axis, "kind") for axis in ("data", "structure")]
+            parts = [_shape(what, made), length, train, method]
+        case _:
+            parts = [_shape(made[model], made) if model in made else model, length]
+    return canonical([what.stage, parts])
+
+
+def _shape(what: Made, made: Mapping[str, Made]) -> Json:
+    """What a model is apart from its weights: the model from outside it began as, and each change to its layers."""
+    start, source = _at(what.spec, "start"), what.inputs.get("start", "")
+    base = _shape(made[source], made) if source in made else source
+    return base if start == {"kind": "pretrained"} else [start, base]
+
+
+def _at(spec: Json, *names: str) -> Json:
+    """What stands at a place of a spec; None where it has no such place."""
+    for name in names:
+        spec = spec.get(name) if isinstance(spec, Mapping) else None
+    return spec
+
+
+def _scaled(record: Record, node: Node, rows: int) -> float:
+    """Seconds for ``rows`` rows at the pace of a like record."""
+    share = rows / max(1, record.rows)
+    if not isinstance(node.spec, DistilSpec):
+        return record.seconds * share
+    training = float(record.facts.get("train_seconds", record.seconds))
+    epochs = _at(record.spec, "train", "epochs")
+    assert isinstance(epochs, int)
+    return record.seconds - training + training * share * node.spec.train.epochs / epochs
+
+
+def about(seconds: float) -> str:
+    """``~12 s``, ``~4 min``, ``~2 h 10 min``."""
+    if seconds < 59.5:
+        return f"~{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    hours = f"{minutes // 60} h " if minutes >= 60 else ""
+    return f"~{hours}{minutes % 60} min"
+
+
+def total_text(plan: Plan, seconds: Mapping[str, float]) -> str:
+    """The sum over what is to be built."""
+    unknown = len(plan.builds) - len(seconds)
+    if not seconds:
+        return "time unknown: no record on like hardware"
+    rest = f", and {unknown} more with no record on like hardware" if unknown else ""
+    return f"{about(sum(seconds.values()))} if built one after another{rest}"
