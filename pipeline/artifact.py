@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,11 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was made, of what, by what, where and when. ``facts`` are the stage's own figures."""
+    """What was made, of what, by what, where and when. ``facts`` are the stage's own figures.
+
+    ``places`` says where each input lay: a path below the storage, or an absolute one. ``priors`` are the keys of
+    earlier stores from which rows may have been carried over. Neither is identity.
+    """
 
     stage: str
     version: int
@@ -56,6 +60,8 @@ class Record:
     seconds: float
     committed: str
     hardware: Mapping[str, Json]
+    places: Mapping[str, str] = field(default_factory=dict)
+    priors: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property
@@ -93,7 +99,8 @@ def read_record(path: Path) -> Record | None:
                 "reads; upgrade Stillhouse"
             )
         document["files"] = tuple(File(**file) for file in document["files"])
-        return Record(**{field.name: document[field.name] for field in fields(Record)})
+        document["priors"] = tuple(document.get("priors", ()))
+        return Record(**{name: document[name] for name in (own.name for own in fields(Record)) if name in document})
     except (KeyError, TypeError) as error:
         raise _damaged(path, error) from error
 

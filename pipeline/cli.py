@@ -118,6 +118,27 @@ def show(
 
 
 @app.command()
+def verify(
+    target: Annotated[
+        str, typer.Argument(metavar="PATH|KEY", help="An artifact's directory, its record, or the start of its key.")
+    ],
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, help="Compute N rows of a store again and compare.")
+    ] = 0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Keep what is sound of a store, compute the rest, commit it anew.")
+    ] = False,
+    storage: StorageUrl = None,
+) -> None:
+    """Check an artifact: checksums; of a teacher-output store also schema, rows and numbers."""
+    from pipeline.commands import local_storage, terminal
+    from pipeline.verify import verify_artifact
+
+    code = verify_artifact(target, local_storage(storage or "runs"), sample, repair, terminal())
+    raise typer.Exit(code)
+
+
+@app.command()
 def gc(
     recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE", help="All recipes whose artifacts are to stay.")],
     older_than: Annotated[

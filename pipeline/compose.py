@@ -4,17 +4,18 @@ to be wrong before work starts is refused.
 Who teaches is an edge: the teacher, or any further model of the recipe.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.composer import Composer, Model, refused
 from pipeline.errors import RequestError
 from pipeline.graph import Edge, Figure, Graph, Node, Outside, Subject
 from pipeline.outside import Digests, Pins, data_file
 from pipeline.recipe import TEACHER, MethodUse, Recipe, Student, TaskRecipe
-from pipeline.tiers import Columns, store_bytes
-from stages.cost import chosen_layers
+from pipeline.tiers import store_bytes
+from stages.cost import Extent, chosen_layers
 from stages.heads import label_order
 from stages.shape import config_of, started_shape
 from stages.specs import (
@@ -58,7 +59,7 @@ class TaskGraph:
     def wanted(self) -> list[Node]:
         """Students and evaluations: what the recipe is run for. The teacher's evaluation comes first."""
         teacher = Subject(TEACHER, self.recipe.teacher.model.rsplit("/", 1)[-1], self._teacher_seed())
-        nodes = [self._evaluation(TEACHER, self.teacher(), teacher)]
+        nodes = [self._evaluation(TEACHER, self.teacher(), teacher), *self._parts()]
         for name in self.recipe.models:
             model, subject = self._model(name), Subject(f"model:{name}", name, self.recipe.models[name].train.seed)
             nodes.append(self._evaluation(name, model, subject))
@@ -260,21 +261,43 @@ class TaskGraph:
     # --- what models say ---
 
     def store(self, teacher: str) -> Node:
-        """The outputs of a model of the recipe over the task's train split."""
+        """The outputs of a model of the recipe over the task's train split: logits and pooled states."""
+        return self._store(teacher, "pooled", self.recipe.store.layers)
+
+    def _parts(self) -> Iterator[Node]:
+        """What the recipe wants stored of the teacher whether or not a method asks for it."""
+        for part, layers in (("tokens", self.recipe.store.tokens), ("attention", self.recipe.store.attention)):
+            if layers is not None:
+                yield self._store(TEACHER, part, layers)
+
+    def _store(self, teacher: str, part: str, wanted: Literal["all"] | tuple[int, ...]) -> Node:
         model, block = self._model(teacher), self.recipe.store
         corpus = self.corpus(model.tokenizer)
+        # Attention maps have no dimensions that int8 could scale.
+        precision = "float16" if part == "attention" and block.precision == "int8" else block.precision
         with refused(f"task {self.task}"):
-            layers = chosen_layers(block.layers, model.shape.layers)
-        spec = TeachSpec(
-            pooling=block.pooling, layers=block.layers, precision=block.precision, label_order=model.label_order
-        )
-        columns, rows = Columns(len(layers), model.shape.width, self.recipe.task.outputs), self._train_rows(corpus)
-        known = None if rows.value is None else store_bytes(spec, columns, rows.value)
+            layers = chosen_layers(wanted, model.shape.layers, part)
+            if part == "attention" and not model.shape.heads:
+                raise ValueError("store.attention: the teacher's config.json names no attention heads; leave it out")
+            spec = TeachSpec.model_validate(
+                {
+                    "part": part,
+                    "pooling": block.pooling if part == "pooled" else "mean",
+                    "layers": wanted,
+                    "precision": precision,
+                    "compute": block.compute,
+                    "label_order": model.label_order if part == "pooled" else None,
+                }
+            )
+        shape, rows = model.shape, self._train_rows(corpus)
+        extent = Extent(len(layers), shape.width, self.recipe.task.outputs, shape.heads, self.recipe.max_length)
+        known = None if rows.value is None else store_bytes(spec, extent, rows.value)
         size = Figure.unknown(corpus.name) if known is None else Figure.at_most(known)
-        name = f"teach@{self.task}" if teacher == TEACHER else f"teach/{teacher}@{self.task}"
+        own = "teach" if part == "pooled" else part
+        name = f"{own}@{self.task}" if teacher == TEACHER else f"{own}/{teacher}@{self.task}"
         inputs = {"corpus": Edge(corpus), "model": model.source}
         return self.composer.once(
-            name, lambda: Node(name, "teach", self.task, spec, inputs, rows=rows, bytes=size, columns=columns)
+            name, lambda: Node(name, "teach", self.task, spec, inputs, rows=rows, bytes=size, extent=extent)
         )
 
     def _evaluation(self, name: str, model: Model, subject: Subject) -> Node:

@@ -42,7 +42,8 @@ def estimate(
     made |= {step.node.key: _planned(step.node) for step in plan.steps}
     like: dict[str, list[Record]] = {}
     for record in records:
-        if same_machine(record.hardware, machine):
+        # Rows that were carried over from an earlier store took no time of the teacher's.
+        if same_machine(record.hardware, machine) and not record.facts.get("carried"):
             like.setdefault(likeness(made[record.key], made), []).append(record)
     found = {}
     for step in plan.builds:
@@ -92,7 +93,8 @@ def likeness(what: Made, made: Mapping[str, Made]) -> str:
             method = [_at(what.spec, "method", axis, "kind") for axis in ("data", "structure")]
             parts = [_shape(what, made), length, train, method]
         case _:
-            parts = [_shape(made[model], made) if model in made else model, length]
+            kept = [_at(what.spec, name) for name in ("part", "compute")]
+            parts = [_shape(made[model], made) if model in made else model, length, kept]
     return canonical([what.stage, parts])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.fingerprint import key
-from pipeline.tiers import Columns
+from stages.cost import Extent
 from stages.specs import Spec
 
 
@@ -66,7 +66,7 @@ class Subject:
 @dataclass(frozen=True)
 class Node:
     """One artifact to be. ``role`` is what it is for (``finetune`` and ``distil`` are the same stage).
-    ``columns`` are those of a teacher-output store."""
+    ``extent`` is of what a teacher-output store holds of a row."""
 
     name: str
     role: str
@@ -76,7 +76,7 @@ class Node:
     subject: Subject | None = None
     rows: Figure = field(default_factory=lambda: Figure.unknown("it has run"))
     bytes: Figure = field(default_factory=lambda: Figure.unknown("it has run"))
-    columns: Columns | None = None
+    extent: Extent | None = None
 
     @cached_property
     def key(self) -> str:

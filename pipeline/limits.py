@@ -18,10 +18,10 @@ def sized(step: Step, records: Mapping[str, Record]) -> Step:
         own = records[node.key]
         return replace(step, rows=Figure.exact(own.rows), bytes=Figure.exact(own.bytes))
     corpus = records.get(node.input_keys.get("corpus", ""))
-    if corpus is None or not isinstance(node.spec, TeachSpec) or node.columns is None:
+    if corpus is None or not isinstance(node.spec, TeachSpec) or node.extent is None:
         return step
     rows = sum(corpus.facts["rows"][split] for split in node.spec.splits)
-    size = store_bytes(node.spec, node.columns, rows)
+    size = store_bytes(node.spec, node.extent, rows)
     return replace(step, rows=Figure.at_most(rows), bytes=Figure.at_most(size))
 
 
@@ -51,7 +51,7 @@ def _what_fits(stores: Sequence[Step], limit: int) -> str:
 def _size_in(step: Step, tier: str) -> int:
     """Bytes of a store in another tier; as it is planned where it has that tier already or its rows are unknown."""
     spec, planned = step.node.spec, step.bytes.value or 0
-    if not isinstance(spec, TeachSpec) or step.node.columns is None or not planned or step.rows.value is None:
+    if not isinstance(spec, TeachSpec) or step.node.extent is None or not planned or step.rows.value is None:
         return planned
-    changed, columns = in_tier(spec, step.node.columns, tier)
-    return planned if changed == spec else store_bytes(changed, columns, step.rows.value)
+    changed, extent = in_tier(spec, step.node.extent, tier)
+    return planned if changed == spec else store_bytes(changed, extent, step.rows.value)

@@ -4,7 +4,7 @@ A node is built when its key has no artifact and something asked for needs it. T
 comparing with what stood under the node's name the last time this recipe was run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,8 @@ from pipeline.artifact import Record, missing, read_record, record_path
 from pipeline.errors import RequestError, nearest
 from pipeline.fingerprint import Json, plain
 from pipeline.graph import Edge, Figure, Graph, Node
+from pipeline.priors import priors, stores
+from stages.specs import TeachSpec
 
 Action = Literal["reuse", "build", "skip"]
 
@@ -53,6 +55,8 @@ def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> 
             else:
                 records[node.key] = record
     needed = _needed(graph, set(records) - forced, forced)
+    builds = [node for node in graph.nodes if node.key in needed - forced]
+    held = stores(storage) if any(isinstance(node.spec, TeachSpec) for node in builds) else ()
     steps = []
     for node in graph.nodes:
         if node.key in forced:
@@ -62,7 +66,8 @@ def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> 
             figure = Figure.exact(record.rows)
             steps.append(Step(node, "reuse", f"built {record.committed}", figure, Figure.exact(record.bytes), record))
         elif node.key in needed:
-            steps.append(_build(node, damage.get(node.key) or reason(node, storage, recipe)))
+            why = damage.get(node.key) or reason(node, storage, recipe)
+            steps.append(_build(node, why + _carried(priors(held, node))))
         else:
             steps.append(Step(node, "skip", "nothing that is built needs it", node.rows, node.bytes))
     return Plan(tuple(steps), frozenset(forced))
@@ -70,6 +75,12 @@ def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> 
 
 def _build(node: Node, why: str) -> Step:
     return Step(node, "build", why, node.rows, node.bytes)
+
+
+def _carried(earlier: Sequence[Record]) -> str:
+    """What the reason for building a store says of rows that need no computing."""
+    names = sorted({record.name for record in earlier})
+    return f"; rows that {', '.join(names)} holds are carried over" if names else ""
 
 
 def selected(graph: Graph, stage: str) -> set[str]:

@@ -23,6 +23,8 @@ from pipeline.graph import Graph, Node
 from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release
 from pipeline.limits import check_store_limit, sized
 from pipeline.planner import Plan, Step, name_path
+from pipeline.priors import priors, stores
+from stages.specs import TeachSpec
 
 HEARTBEAT = 5.0
 POLL = 0.2
@@ -233,10 +235,13 @@ class Work:
         """Build the node under its lease."""
         node, site = step.node, self.site
         try:
-            if node.spec.stage == "teach":
+            if isinstance(node.spec, TeachSpec):
                 records = dict(self.outcome.records)
                 check_store_limit(tuple(sized(other, records) for other in self.plan.steps), site.store_limit)
-            standing = build(node, attempt, wanted, site, self.outcome.records)
+            # Who asks for a stage by name wants it computed.
+            forced = node.key in self.plan.forced or not isinstance(node.spec, TeachSpec)
+            earlier = () if forced else priors(stores(site.storage), node)
+            standing = build(node, attempt, wanted, site, self.outcome.records, earlier)
         except BaseException as error:
             self._let_go(node)
             if isinstance(error, Exception):

@@ -1,14 +1,13 @@
 """How large a teacher-output store will be, and would be in each of the forms that a recipe can choose."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
-from stages.cost import row_bytes
+from stages.cost import Extent, rows_a_shard
 from stages.specs import TeachSpec
 
-SHARD_ROWS = 4096
-SCALE_BYTES = 4
+SCALE_BYTES = 8
 
 TIERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
@@ -23,25 +22,21 @@ TIERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
 """What to type in a recipe -> what that changes in the spec of its stores. Without layers, logits alone are kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What a row of a store says: the states of ``layers`` layers, each ``width`` wide, and ``outputs`` logits."""
-
-    layers: int
-    width: int
-    outputs: int
-
-
-def store_bytes(spec: TeachSpec, columns: Columns, rows: int) -> int:
-    """Bytes of a store before compression: its rows, and for int8 a scale for each dimension of each shard."""
-    each = row_bytes(columns.layers, columns.width, columns.outputs, spec.precision, spec.pooling)
-    if str(spec.precision) != "int8":
+def store_bytes(spec: TeachSpec, extent: Extent, rows: int) -> int:
+    """Bytes of a store before compression: its rows, and for int8 a scale and an offset for each dimension of each
+    shard."""
+    each = extent.row_bytes(spec.part, spec.precision, spec.pooling)
+    if spec.precision != "int8":
         return rows * each
-    values = each - row_bytes(0, columns.width, columns.outputs, spec.precision, spec.pooling)
-    return rows * each + -(-rows // SHARD_ROWS) * values * SCALE_BYTES
+    columns = extent.layers * (2 if spec.part == "pooled" and spec.pooling == "both" else 1)
+    shards = -(-rows // rows_a_shard(each))
+    return rows * each + shards * columns * extent.width * SCALE_BYTES
 
 
-def in_tier(spec: TeachSpec, columns: Columns, tier: str) -> tuple[TeachSpec, Columns]:
-    """The same store in another tier."""
-    changed = spec.model_copy(update=dict(TIERS[tier]))
-    return changed, columns if changed.layers else replace(columns, layers=0)
+def in_tier(spec: TeachSpec, extent: Extent, tier: str) -> tuple[TeachSpec, Extent]:
+    """The same store in another tier; as it is where the tier says nothing of such a store."""
+    change = TIERS[tier]
+    if (spec.part != "pooled" and "precision" not in change) or (spec.part == "attention" and "int8" in tier):
+        return spec, extent
+    changed = spec.model_copy(update=dict(change))
+    return changed, extent if changed.layers else replace(extent, layers=0)

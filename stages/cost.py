@@ -1,17 +1,24 @@
 """What a store will hold and how large it will be, before anything runs. Needs the standard library only."""
 
+from dataclasses import dataclass
 from typing import Literal
 
+SHARD_BYTES = 64 << 20
+SHARD_ROWS = 4096
 ITEM_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 
 
-def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int) -> tuple[int, ...]:
-    """0 (the embeddings) to ``depth``, or those that are named. ValueError for one that the teacher lacks."""
+def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int, part: str = "pooled") -> tuple[int, ...]:
+    """0 (the embeddings, which attend to nothing) to ``depth``, or those that are named. ValueError for one that
+    the teacher lacks."""
+    first = 1 if part == "attention" else 0
     if layers == "all":
-        return tuple(range(depth + 1))
-    wrong = [layer for layer in layers if not 0 <= layer <= depth]
+        return tuple(range(first, depth + 1))
+    wrong = [layer for layer in layers if not first <= layer <= depth]
     if wrong:
-        raise ValueError(f"store.layers: the teacher has no layer {wrong[0]}; it has 0 (embeddings) to {depth}")
+        key = "layers" if part == "pooled" else part
+        lowest = "1" if first else "0 (embeddings)"
+        raise ValueError(f"store.{key}: the teacher has no layer {wrong[0]}; it has {lowest} to {depth}")
     return layers
 
 
@@ -21,11 +28,29 @@ def row_bytes(layers: int, width: int, outputs: int, precision: str, pooling: st
     return 16 + 4 * outputs + vectors * width * ITEM_BYTES[precision]
 
 
-def tokens_row_bytes(layers: int, width: int, length: int, precision: str) -> int:
-    """Bytes of one row of ``length`` positions before compression: key, length, every position's states."""
-    return 20 + layers * length * width * ITEM_BYTES[precision]
+def rows_a_shard(row_bytes: int) -> int:
+    """How many rows a shard holds: at most 4,096, and about 64 MiB before compression. A cut run loses no more."""
+    return max(1, min(SHARD_ROWS, SHARD_BYTES // row_bytes))
 
 
-def attention_row_bytes(layers: int, heads: int, length: int, precision: str) -> int:
-    """Bytes of one row's attention maps before compression: key, length, [heads, length, length] a layer."""
-    return 20 + layers * heads * length**2 * ITEM_BYTES[precision]
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a teacher says of a row: ``layers`` layers, ``width`` wide, of ``heads`` attention heads; ``outputs``
+    logits; ``length`` tokens, as far as they are known."""
+
+    layers: int
+    width: int
+    outputs: int
+    heads: int = 0
+    length: int = 1
+
+    def row_bytes(self, part: str, precision: str, pooling: str) -> int:
+        """Bytes of a row of that part of a store before compression. Positions: key, length, [length, width] a
+        layer; maps: key, length, [heads, length, length] a layer."""
+        match part:
+            case "pooled":
+                return row_bytes(self.layers, self.width, self.outputs, precision, pooling)
+            case "tokens":
+                return 20 + self.layers * self.length * self.width * ITEM_BYTES[precision]
+            case _:
+                return 20 + self.layers * self.heads * self.length**2 * ITEM_BYTES[precision]

@@ -15,11 +15,11 @@ import numpy as np
 from cluster.resources import On, Worker
 from stages.batches import Rows, parts
 from stages.corpus_reader import Meta, read_meta, read_split
-from stages.cost import attention_row_bytes, chosen_layers, row_bytes, tokens_row_bytes
+from stages.cost import Extent, chosen_layers, rows_a_shard
 from stages.shape import Shape, config_of, shape_of
 from stages.specs import TeachSpec
 from stages.store.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
-from stages.store.shards import Damaged, file_sha256, read_keys, rows_a_shard
+from stages.store.shards import Damaged, file_sha256, read_keys
 
 Facts = dict[str, object]
 
@@ -97,9 +97,7 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
 
 def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
     """What the store will hold. ValueError for a layer that the teacher lacks."""
-    layers = chosen_layers(spec.layers, shape.layers)
-    if spec.part == "attention":
-        layers = tuple(layer for layer in layers if layer > 0)  # the embeddings attend to nothing
+    layers = chosen_layers(spec.layers, shape.layers, spec.part)
     pooling = spec.pooling if spec.part == "pooled" else ""
     return Layout(spec.part, layers, shape.width, shape.heads, meta.task.outputs, pooling, spec.precision)
 
@@ -111,14 +109,10 @@ def tokenisation(meta: Meta) -> str:
 
 def bytes_of_a_row(layout: Layout, meta: Meta) -> int:
     """Before compression. Where positions are kept, of a row of mean length."""
-    layers = len(layout.layers)
-    if layout.part == "pooled":
-        return row_bytes(layers, layout.width, layout.outputs, layout.precision, layout.pooling)
     splits = meta.splits.values()
     length = -(-sum(split.tokens for split in splits) // sum(split.rows for split in splits))
-    if layout.part == "tokens":
-        return tokens_row_bytes(layers, layout.width, length, layout.precision)
-    return attention_row_bytes(layers, layout.heads, length, layout.precision)
+    extent = Extent(len(layout.layers), layout.width, layout.outputs, layout.heads, length)
+    return extent.row_bytes(layout.part, layout.precision, layout.pooling)
 
 
 def distinct_keys(corpus: Path, splits: Sequence[str]) -> list[bytes]:

@@ -78,14 +78,18 @@ class Teacher:
         return Written(file, carried=len(keys))
 
     def _compute(self, shard: Shard) -> Written:
-        before, collected = self.halvings, Collected(self.dump.layout, len(shard.rows))
-        for places, said in self._said(shard.rows):
-            collected.put(places, said)
-            self.worker.advance(len(places))
-        keys = [self.rows.row_keys[row] for row in shard.rows]
-        heads, states = collected.finished(keys)
+        before, keys = self.halvings, [self.rows.row_keys[row] for row in shard.rows]
+        heads, states = self.compute(shard.rows).finished(keys)
         file = write_shard(self.dump.out, shard.number, self.dump.layout, keys, heads, states)
         return Written(file, self.halvings - before)
+
+    def compute(self, rows: Rows) -> Collected:
+        """What the model says about these of the distinct rows."""
+        collected = Collected(self.dump.layout, len(rows))
+        for places, said in self._said(rows):
+            collected.put(places, said)
+            self.worker.advance(len(places))
+        return collected
 
     def _said(self, rows: Rows) -> Iterator[tuple[Rows, Said]]:
         """(places among ``rows``, what is said about them), in batches of like length. When memory runs out the

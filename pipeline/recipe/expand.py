@@ -4,9 +4,10 @@ A PlacedError's place is in the merged file, with a number for each item of what
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
+from typing import Literal
 
 from pipeline.recipe.complaints import ABSENT, PlacedError, unknown
 from pipeline.recipe.frozen import FrozenMapping
@@ -71,8 +72,12 @@ def _labels_fit(block: TeacherBlock, labels: tuple[str, ...], task: Task) -> Non
 
 def _store(block: StoreBlock) -> Store:
     """Layers in rising order: a store of the same layers is the same store."""
-    layers = block.layers if block.layers == "all" else tuple(sorted(block.layers))
-    return Store(pooling=block.pooling, layers=layers, precision=block.precision)
+    rising = {name: _rising(getattr(block, name)) for name in ("layers", "tokens", "attention")}
+    return Store.model_validate({**block.model_dump(), **rising})
+
+
+def _rising(layers: Literal["all"] | Sequence[int] | None) -> Literal["all"] | tuple[int, ...] | None:
+    return layers if layers is None or layers == "all" else tuple(sorted(layers))
 
 
 def _train(*blocks: OptimisationBlock | None) -> Train:

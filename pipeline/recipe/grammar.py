@@ -23,6 +23,7 @@ from pipeline.recipe.shapes import (
     Entries,
     Flag,
     Label,
+    Layers,
     Name,
     Number,
     Part,
@@ -117,13 +118,31 @@ class TeacherBlock(Block):
 class StoreBlock(Block):
     """What the store holds of the teacher, beside its logits. Methods do not change it."""
 
-    pooling: Literal["mean", "cls"] = key(
-        "The state of a layer: the mean over its tokens, or that of the first token.", "cls", "mean"
+    pooling: Literal["mean", "cls", "both"] = key(
+        "The state of a layer: the mean over its tokens, that of the first token, or both.", "cls", "mean"
     )
     layers: Literal["all"] | AnyLayers = key(
         "The layers to store; 0 is the embeddings, 1 the first layer; [] keeps the logits alone.", [0, 3, 6], "all"
     )
-    precision: Literal["float16", "float32"] = key("Of these states; logits are always float32.", "float32", "float16")
+    precision: Literal["float16", "float32", "int8"] = key(
+        "Of these states on disk; int8 keeps a scale and an offset for each dimension and shard. Logits are always "
+        "float32.",
+        "int8",
+        "float16",
+    )
+    compute: Literal["float32", "bfloat16", "float16"] = key(
+        "The number type in which the teacher runs: a half type is worth it on a GPU.", "bfloat16", "float32"
+    )
+    tokens: Literal["all"] | Layers | None = key(
+        "Also store every position of these layers, as an artifact of its own. Large: the plan says how large.",
+        [6],
+        None,
+    )
+    attention: Literal["all"] | Layers | None = key(
+        "Also store the attention maps of these layers (1 is the first), as an artifact of its own. Larger still.",
+        [6],
+        None,
+    )
 
 
 class OverrideBlock(Block):

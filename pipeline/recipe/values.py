@@ -42,11 +42,17 @@ class Teacher(Frozen):
 
 
 class Store(Frozen):
-    """What the teacher-output store holds beside the logits. ``layers`` are in rising order; 0 is the embeddings."""
+    """What the teacher-output store holds beside the logits. Layers are in rising order; 0 is the embeddings.
 
-    pooling: Literal["mean", "cls"] = "mean"
+    ``tokens`` and ``attention`` are stores of their own: of every position, and of the attention maps.
+    """
+
+    pooling: Literal["mean", "cls", "both"] = "mean"
     layers: Literal["all"] | tuple[int, ...] = "all"
-    precision: Literal["float16", "float32"] = "float16"
+    precision: Literal["float16", "float32", "int8"] = "float16"
+    compute: Literal["float32", "bfloat16", "float16"] = "float32"
+    tokens: Literal["all"] | tuple[int, ...] | None = None
+    attention: Literal["all"] | tuple[int, ...] | None = None
 
 
 class FreshConfig(Frozen):

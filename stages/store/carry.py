@@ -45,7 +45,7 @@ def _rows(path: Path, keys: Sequence[bytes]) -> npt.NDArray[np.int64]:
     try:
         return np.array([places[key] for key in keys], np.int64)
     except KeyError as error:
-        raise Damaged(f"{path}: this shard has lost a row; stillhouse verify --repair computes it anew") from error
+        raise Damaged(f"{path}: this shard has lost a row; stillhouse verify {path.parent} --repair") from error
 
 
 def _taken(values: Array, sizes: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Array:

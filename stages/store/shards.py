@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.cost import SHARD_ROWS
 from stages.store.layout import ITEM_TYPES, Layout, ShardFile, scales_name, shard_name, vector
 from stages.store.pages import level_blocks, read_values
 from stages.store.tiers import Scales, dequantise, quantise
@@ -24,15 +25,6 @@ Keys = npt.NDArray[np.uint8]
 """[rows, 16]."""
 
 SCALED = "int8"
-SHARD_BYTES = 64 << 20
-SHARD_ROWS = 4096
-
-
-def rows_a_shard(row_bytes: int) -> int:
-    """How many rows a shard holds: at most 4,096, and about 64 MiB before compression. A cut run loses no more."""
-    return max(1, min(SHARD_ROWS, SHARD_BYTES // row_bytes))
-
-
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -223,7 +215,8 @@ class _readable:  # noqa: N801
         if isinstance(error, pa.ArrowException | OSError | ValueError):
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise Damaged(
-                f"{self.path}: this shard cannot be read ({reason}); stillhouse verify --repair computes it anew"
+                f"{self.path}: this shard cannot be read ({reason}); "
+                f"stillhouse verify {self.path.parent} --repair computes it anew"
             ) from error
 
 

@@ -6,7 +6,7 @@ from house import graph_of, names, write_paper_ground, write_paper_model
 
 from pipeline.errors import RequestError
 from pipeline.graph import Edge, Figure, Graph, Node, Outside
-from pipeline.tiers import Columns
+from stages.cost import Extent
 from stages.specs import CorpusSpec, Cut, DistilSpec, EvaluateSpec, Fresh, Hub, Pretrained, TeachSpec
 
 TUNED = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "good", "1": "bad"}}
@@ -120,7 +120,7 @@ def test_the_store_is_what_the_recipe_says_whatever_the_methods_are(ground: Path
     store = {"pooling": "cls", "layers": [4, 0], "precision": "float32"}
     node = names(composed(ground, store=store))["teach@tiny"]
     assert node.spec == TeachSpec(pooling="cls", layers=(0, 4), precision="float32")
-    assert node.columns == Columns(layers=2, width=32, outputs=2)
+    assert node.extent == Extent(layers=2, width=32, outputs=2, heads=0, length=16)
 
 
 def test_the_store_of_a_shallow_assistant_has_its_own_layers(ground: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_store_of_a_shallow_assistant_has_its_own_layers(ground: Path) -> No
             method={"use": "vanilla-kd", "taught_by": "assistant"},
         )
     )
-    assert found["teach/assistant@tiny"].columns == Columns(layers=3, width=32, outputs=2)
+    assert found["teach/assistant@tiny"].extent == Extent(layers=3, width=32, outputs=2, heads=0, length=16)
 
 
 @pytest.mark.parametrize(

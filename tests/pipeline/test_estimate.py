@@ -141,6 +141,13 @@ def test_of_several_like_records_the_median_counts(ground: Path, storage: Path) 
     )
 
 
+def test_a_store_with_rows_of_an_earlier_one_tells_nothing(ground: Path, storage: Path) -> None:
+    record = built(ground, storage)["teach@tiny"]
+    keep(storage, replace(record, facts={"rows": 81, "computed": 1, "carried": 80}))
+    data = {"source": str(ground / "data"), "train_rows": 45}
+    assert "teach@tiny" not in told(ground, storage, data=data)
+
+
 def test_a_damaged_record_of_something_else_tells_nothing_and_stops_nothing(ground: Path, storage: Path) -> None:
     record = built(ground, storage)["evaluate/no-kd/two/0@tiny"]
     path = storage / "distil" / ("0" * 64) / "record.json"

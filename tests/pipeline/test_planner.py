@@ -172,7 +172,7 @@ def test_many_changes_are_told_in_part(ground: Path, done: Path) -> None:
 def test_a_changed_version_of_a_stage_is_told(ground: Path, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TeachSpec, "version", 7)
     found = built(planned(ground, done))
-    assert found["teach@tiny"] == "version of teach: 1 -> 7"
+    assert found["teach@tiny"] == "version of teach: 2 -> 7"
     assert set(found) == {"teach@tiny"} | student("vanilla-kd")
 
 

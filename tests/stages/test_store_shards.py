@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from stores import KEYS, LAYOUT, LOGITS, STATES, kept, write_noise
 
+from stages.cost import rows_a_shard
 from stages.store.columns import read_columns
 from stages.store.layout import Layout, read_store, scales_name, shard_name, write_store
-from stages.store.shards import Damaged, read_scales, read_tokens, rows_a_shard, write_shard
+from stages.store.shards import Damaged, read_scales, read_tokens, write_shard
 from stages.store.spread import spreads
 
 

@@ -1,0 +1,187 @@
+"""Carry-over: what an earlier store of the same teacher says is not asked again; what another teacher, tokenizer,
+layer or number type says is never taken for it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from house import House, Said, settle
+from safetensors.numpy import load_file, save_file
+
+from stages.corpus_reader import read_split
+from stages.store.columns import read_columns
+
+NAMES = ["logits", "hidden_00", "hidden_04"]
+
+
+@pytest.fixture
+def house(ground: Path, first_run: tuple[House, Said], tmp_path: Path) -> House:
+    """A teacher fine-tuned elsewhere, and data of its own, to be changed."""
+    shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", tmp_path / "teacher")
+    shutil.copytree(ground / "data", tmp_path / "data")
+    made = settle(
+        tmp_path / "house",
+        ground,
+        teacher={"model": str(tmp_path / "teacher")},
+        method="vanilla-kd",
+        data={"source": str(tmp_path / "data"), "holdout": 0},
+        train={"epochs": 1, "max_length": 16, "select": "dev"},
+    )
+    assert taught(made)["carried"] == 0
+    return made
+
+
+def taught(house: House, *options: str) -> dict[str, int]:
+    """The facts of the store after a run."""
+    said = house("run", "--inline", *options)
+    assert said.code == 0, said.err
+    newest = max(
+        (json.loads(path.read_text()) for path in house.storage.glob("teach/*/record.json")),
+        key=lambda record: Path(house.storage / "teach" / record["key"] / "record.json").stat().st_mtime_ns,
+    )
+    facts: dict[str, int] = newest["facts"]
+    return facts
+
+
+def train_file(house: House) -> Path:
+    return house.folder.parent / "data" / "tiny" / "train.parquet"
+
+
+def stored(house: House) -> tuple[list[bytes], dict[str, np.ndarray]]:
+    """The keys of train, and what the store that the recipe now means says of them."""
+    plan = house.plan()
+    corpus, store = (
+        next((house.storage / stage / str(plan[name]["key"])).glob("0*"))
+        for stage, name in (("corpus", "corpus@tiny"), ("teach", "teach@tiny"))
+    )
+    keys = read_split(corpus, "train").keys
+    return keys, read_columns(store, NAMES, keys)
+
+
+def test_rows_that_are_new_are_computed_and_the_others_carried_over_bit_by_bit(house: House) -> None:
+    old_keys, old = stored(house)
+    table = pq.read_table(train_file(house))
+    more = pa.table({"sentence": ["a new good film", "another bad one"], "label": [1, 0]}, schema=table.schema)
+    pq.write_table(pa.concat_tables([table.slice(3), more]).take(list(range(len(table) - 1))[::-1]), train_file(house))
+    facts = taught(house)
+    distinct = len(set(old_keys))
+    assert facts["computed"] == 2 and facts["carried"] == facts["rows"] - 2 and facts["carried"] >= distinct - 3
+    keys, found = stored(house)
+    places = {key: row for row, key in enumerate(old_keys)}
+    kept = [(row, places[key]) for row, key in enumerate(keys) if key in places]
+    assert len(kept) == len(keys) - 2
+    for name in NAMES:
+        for now, was in kept:
+            assert np.array_equal(found[name][now], old[name][was]), name
+
+
+def test_the_same_rows_in_another_order_are_not_computed_at_all(house: House) -> None:
+    table = pq.read_table(train_file(house))
+    pq.write_table(table.take(list(range(len(table)))[::-1]), train_file(house))
+    plan = house.plan()["teach@tiny"]
+    assert plan["action"] == "build" and "rows that teach@tiny holds are carried over" in str(plan["why"])
+    facts = taught(house)
+    assert (facts["computed"], facts["carried"]) == (0, facts["rows"])
+
+
+def test_fewer_layers_are_carried_over_and_more_are_not(house: House) -> None:
+    assert taught(house, "--set", "store.layers=[0, 4]")["computed"] == 0
+    for path in (house.storage / "teach").iterdir():
+        record = json.loads((path / "record.json").read_text())
+        if record["spec"]["layers"] == "all":
+            shutil.rmtree(path)
+    facts = taught(house, "--set", "store.layers=[0, 2, 4]")
+    assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
+
+
+@pytest.mark.parametrize(
+    "change", ["store.pooling=cls", "store.precision=float32", "store.precision=int8", "store.compute=bfloat16"]
+)
+def test_another_pooling_or_number_type_is_computed_anew(house: House, change: str) -> None:
+    facts = taught(house, "--set", change)
+    assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
+
+
+def test_one_pooling_is_carried_over_from_a_store_of_both(house: House) -> None:
+    assert taught(house, "--set", "store.pooling=both")["carried"] == 0
+    shutil.rmtree(next(iter(house.storage.glob(f"teach/{house.records()['teach@tiny']['key']}"))), ignore_errors=True)
+    table = pq.read_table(train_file(house))
+    pq.write_table(table.slice(1), train_file(house))
+    assert taught(house)["computed"] == 0
+
+
+def test_codes_of_the_tier_int8_are_carried_over_with_their_scales(house: House) -> None:
+    option = ("--set", "store.precision=int8")
+    taught(house, *option)
+    table = pq.read_table(train_file(house))
+    pq.write_table(table.slice(2), train_file(house))
+    facts = taught(house, *option)
+    assert facts["computed"] == 0 and facts["carried"] == facts["rows"]
+    shards = house.storage.glob("teach/*/0001/shard-00000.parquet")
+    *_, first, second = map(pq.read_table, sorted(shards, key=lambda path: path.stat().st_mtime_ns))
+    was = dict(zip(first["row_key"].to_pylist(), first["hidden_02"].to_pylist(), strict=True))
+    now = dict(zip(second["row_key"].to_pylist(), second["hidden_02"].to_pylist(), strict=True))
+    assert all(was[key] == codes for key, codes in now.items())
+
+
+def test_another_length_of_tokens_takes_no_row(house: House) -> None:
+    facts = taught(house, "--set", "train.max_length=12")
+    assert facts["carried"] == 0
+
+
+def test_other_weights_take_no_row(house: House) -> None:
+    weights = house.folder.parent / "teacher" / "model.safetensors"
+    changed = load_file(weights)
+    changed["classifier.bias"] = changed["classifier.bias"] + 1
+    save_file(changed, weights, {"format": "pt"})
+    facts = taught(house)
+    assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
+
+
+def test_another_tokenizer_takes_no_row(house: House) -> None:
+    path = house.folder.parent / "teacher" / "tokenizer_config.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "do_lower_case": not document.get("do_lower_case", True)}))
+    facts = taught(house)
+    assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
+
+
+def test_a_stage_that_is_asked_for_by_name_computes_every_row(house: House) -> None:
+    table = pq.read_table(train_file(house))
+    pq.write_table(table.slice(1), train_file(house))
+    facts = taught(house, "--stage", "teach")
+    assert facts["carried"] == 0
+
+
+def test_a_damaged_prior_is_computed_instead(house: House) -> None:
+    shard = next(house.storage.glob("teach/*/0001/shard-00000.parquet"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    table = pq.read_table(train_file(house))
+    pq.write_table(table.slice(1), train_file(house))
+    facts = taught(house)
+    assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
+
+
+def test_the_record_says_from_which_stores_rows_may_have_come(house: House) -> None:
+    old = house.records()["teach@tiny"]["key"]
+    table = pq.read_table(train_file(house))
+    pq.write_table(table.slice(1), train_file(house))
+    taught(house)
+    documents = [json.loads(path.read_text()) for path in house.storage.glob("teach/*/record.json")]
+    (new,) = [document for document in documents if document["key"] != old]
+    assert new["priors"] == [old]
+
+
+def test_changed_data_under_a_fine_tuned_teacher_takes_no_row_because_the_teacher_changed(
+    built: House, tmp_path: Path, ground: Path
+) -> None:
+    shutil.copytree(ground / "data", tmp_path / "data")
+    path = tmp_path / "data" / "tiny" / "train.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    assert taught(built, "--set", f"data.source={tmp_path / 'data'}", "--set", "seeds=[0]")["carried"] == 0
