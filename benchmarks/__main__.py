@@ -20,8 +20,19 @@ from rich.console import Console
 from benchmarks.findings import Finding, Scale, print_table, write_json
 from benchmarks.pairs import hardware, load_warning
 
-NAMES = ("loop_vs_bare", "stored_vs_none", "live_vs_store", "dump_vs_bare", "ray_vs_inline", "plan_time")
-FROZEN = ("bare_loop", "bare_forward")
+NAMES = (
+    "loop_vs_bare",
+    "stored_vs_none",
+    "live_vs_store",
+    "dump_vs_bare",
+    "ray_vs_inline",
+    "plan_time",
+    "peers",
+    "break_even",
+    "growth",
+    "twenty_students",
+)
+FROZEN = ("bare_loop", "bare_forward", "original_loop", "textbrewer_loop")
 FULL = Scale(rows=512, turns=9, threads=1)
 QUICK = Scale(rows=128, turns=3, threads=1)
 
