@@ -26,9 +26,10 @@ import torch
 from scipy import stats
 from torch import nn
 
-from benchmarks import original_loop, textbrewer_loop
+from benchmarks import original_loop
 from benchmarks.findings import Scale
 from benchmarks.helped import helped, listed, named
+from benchmarks.peers import check_textbrewer
 from benchmarks.scene import BATCH, STUDENT, Scene, Watch, packaged_model
 from cluster.inline import InlineWorker
 from stages.corpus import corpus
@@ -74,6 +75,8 @@ def ours(given: Class, seed: int) -> nn.Module:
 
 
 def textbrewer(given: Class, seed: int) -> nn.Module:
+    from benchmarks import textbrewer_loop  # an extra that is asked for first
+
     student, loader = given.student(), helped(given.scene.train, named, seed)
     torch.manual_seed(seed)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
@@ -98,6 +101,7 @@ WAYS: dict[str, Callable[[Class, int], nn.Module]] = {
 def main(arguments: Sequence[str]) -> int:
     """Prints a line for each student as it is done, then the differences."""
     asked = parse(arguments)
+    check_textbrewer()
     with tempfile.TemporaryDirectory(prefix="stillhouse-bench-") as folder:
         scene = make(Path(folder), Scale(asked.rows, turns=len(SEEDS), threads=asked.threads))
         given = Class(scene, asked.epochs)

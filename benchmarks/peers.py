@@ -47,8 +47,7 @@ PEERS = {
 
 def measure(scene: Scene) -> list[Finding]:
     """A line for each peer. The ratios are of whole epochs over the same rows: above 1 ours is the faster."""
-    if find_spec("textbrewer") is None:
-        raise ValueError("textbrewer: not installed; install the extra bench")
+    check_textbrewer()
     learner, numbers = Learner(scene), itertools.count()
     measures = {
         "ours": lambda: ours(learner),
@@ -61,6 +60,12 @@ def measure(scene: Scene) -> list[Finding]:
         Finding(f"{name} / ours", summary(ratios(turns, name, "ours")), goal, note=note_of(turns, name))
         for name, goal in PEERS.items()
     ]
+
+
+def check_textbrewer() -> None:
+    """ValueError where TextBrewer is not installed."""
+    if find_spec("textbrewer") is None:
+        raise ValueError("textbrewer: not installed; pip install -c constraints.txt -e '.[bench]'")
 
 
 def ours(learner: Learner) -> Cost:
