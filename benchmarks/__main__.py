@@ -8,6 +8,7 @@ Writes nothing but ``--json``. Figures of a quick run are too few to judge by.
 import argparse
 import hashlib
 import importlib
+import os
 import sys
 import tempfile
 import time
@@ -74,6 +75,7 @@ def measured(names: Sequence[str], folder: Path, scale: Scale, console: Console)
     """The findings of all ``names``; what others do to the machine meanwhile is said as it is noticed."""
     from benchmarks.scene import make  # torch: after the arguments are known to be right
 
+    os.environ["STILLHOUSE_CACHE"] = str(folder / "decoded")  # nothing stays in the user's own
     scene = make(folder, scale)
     console.print(
         f"rows: {len(scene.train)} of {scene.meta.task.name}, {scene.train.tokens.lengths.mean():.1f} tokens each"

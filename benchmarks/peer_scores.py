@@ -103,6 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parse(arguments)
     check_textbrewer()
     with tempfile.TemporaryDirectory(prefix="stillhouse-bench-") as folder:
+        os.environ["STILLHOUSE_CACHE"] = str(Path(folder) / "decoded")  # nothing stays in the user's own
         scene = make(Path(folder), Scale(asked.rows, turns=len(SEEDS), threads=asked.threads))
         given = Class(scene, asked.epochs)
         print(f"teacher: {accuracy(right(load(scene.teacher), scene)):.2f} on {len(scene.dev)} rows of dev", flush=True)
