@@ -8,6 +8,7 @@ Writes nothing but ``--json``. Figures of a quick run are too few to judge by.
 import argparse
 import hashlib
 import importlib
+import os
 import sys
 import tempfile
 import time
@@ -20,8 +21,19 @@ from rich.console import Console
 from benchmarks.findings import Finding, Scale, print_table, write_json
 from benchmarks.pairs import hardware, load_warning
 
-NAMES = ("loop_vs_bare", "stored_vs_none", "live_vs_store", "dump_vs_bare", "ray_vs_inline", "plan_time")
-FROZEN = ("bare_loop", "bare_forward")
+NAMES = (
+    "loop_vs_bare",
+    "stored_vs_none",
+    "live_vs_store",
+    "dump_vs_bare",
+    "ray_vs_inline",
+    "plan_time",
+    "peers",
+    "break_even",
+    "growth",
+    "twenty_students",
+)
+FROZEN = ("bare_loop", "bare_forward", "original_loop", "textbrewer_loop")
 FULL = Scale(rows=512, turns=9, threads=1)
 QUICK = Scale(rows=128, turns=3, threads=1)
 
@@ -63,6 +75,7 @@ def measured(names: Sequence[str], folder: Path, scale: Scale, console: Console)
     """The findings of all ``names``; what others do to the machine meanwhile is said as it is noticed."""
     from benchmarks.scene import make  # torch: after the arguments are known to be right
 
+    os.environ["STILLHOUSE_CACHE"] = str(folder / "decoded")  # nothing stays in the user's own
     scene = make(folder, scale)
     console.print(
         f"rows: {len(scene.train)} of {scene.meta.task.name}, {scene.train.tokens.lengths.mean():.1f} tokens each"

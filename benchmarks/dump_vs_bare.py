@@ -23,7 +23,8 @@ from stages.batches import parts, sorted_batches
 from stages.data import distinct
 from stages.models import load
 from stages.specs import TeachSpec
-from stages.teach import SHARD_ROWS, teach
+from stages.store.shards import SHARD_ROWS
+from stages.teach import teach
 from stages.teacher import TOKENS
 
 Config = TypeVar("Config")

@@ -1,0 +1,126 @@
+"""How cost grows: the dump with its rows, a plan with its nodes, the start of training with the store behind it.
+
+Three tables, each line ten times the size of the one above. Beside the seconds stands what a row or a node of them
+costs: where that does not rise, growth is linear or better. The dump is the whole stage, by a random encoder of one
+layer, over generated rows. The start is from asking for the store's columns to the first batch's tensors: the first
+time over a store that nobody has read yet, written a moment ago, then again over the same.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from benchmarks.findings import Finding
+from benchmarks.pairs import Cost, interleaved, summary, timed, walls
+from benchmarks.plan_time import SEEDS, called, command, write_recipe
+from benchmarks.scene import BATCH, DEV_ROWS, Scene, packaged_model
+from stages.batches import epoch_batches, seed_of
+from stages.corpus import corpus
+from stages.data import Rowset, read_rowset
+from stages.models import head_of
+from stages.specs import CorpusSpec, Generated, Method, Taught, TeachSpec
+from stages.student import signal_of
+from stages.tasks import REVIEWS
+from stages.teach import teach
+
+STEPS = (1, 10, 100)
+"""Rows of the three stores, in twice the rows of the scale: 1,024 to 102,400 in a full run."""
+SMALL = {"hidden_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 512}
+
+
+def measure(scene: Scene) -> list[Finding]:
+    root = scene.root / "growth"
+    root.mkdir()
+    return [*stores(scene, root), *plans(scene, root)]
+
+
+def plans(scene: Scene, root: Path) -> list[Finding]:
+    """A plan of so many nodes with nothing built."""
+
+    def planning(nodes: int) -> Callable[[], Cost]:
+        arguments = command("plan", write_recipe(root / f"{nodes}.yaml", SEEDS[nodes]), root / "empty")
+        return lambda: timed(lambda: called(arguments))
+
+    turns = interleaved({str(nodes): planning(nodes) for nodes in SEEDS}, scene.scale.turns)
+    return [line(f"plan, {nodes:,} nodes", walls(turns, str(nodes)), nodes, "node") for nodes in SEEDS]
+
+
+def line(name: str, seconds: list[float], count: int, unit: str) -> Finding:
+    value = summary(seconds)
+    return Finding(name, value, unit="s", note=f"{1e6 * value.median / count:,.1f} us a {unit}")
+
+
+# --- stores ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Grown:
+    """A corpus of so many rows, and what was measured over it."""
+
+    scene: Scene
+    root: Path
+    rows: Rowset
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"dump": [], "first": [], "again": []})
+
+    def turn(self, number: int) -> None:
+        """Dump, read for the first time and again. No two turns have the same teacher, so nothing is known of it."""
+        teacher, store = write_teacher(self.root / f"teacher-{number}", number), self.root / f"store-{number}"
+        store.mkdir()
+        inputs = {"corpus": self.root / "corpus", "model": teacher}
+        self.seconds["dump"].append(timed(lambda: teach(TeachSpec(), inputs, store, self.scene.on())).wall)
+        self.seconds["first"].append(timed(lambda: self.begin(store)).wall)
+        self.seconds["again"].append(timed(lambda: self.begin(store)).wall)
+        shutil.rmtree(store)
+
+    def begin(self, store: Path) -> None:
+        """All that stands before the first step but the models."""
+        signal = signal_of(self.scene.spec(Method(targets=Taught())), {"outputs": store}, self.rows)
+        first = epoch_batches(self.rows.tokens.lengths, BATCH, seed_of(0, 0, 0))[0]
+        taught = signal(self.rows.batch(first, "cpu"))
+        assert np.isfinite(taught["logits"].numpy()).all()
+
+
+def stores(scene: Scene, root: Path) -> list[Finding]:
+    """Dumps, first and later starts, by rows."""
+    grown = {2 * step * scene.scale.rows: root / f"rows-{step}" for step in STEPS}
+    sizes = {rows: Grown(scene, path, write_corpus(scene, path, rows)) for rows, path in grown.items()}
+    for number in range(1 + scene.scale.turns):
+        for size in list(sizes.values())[:: 1 if number % 2 == 0 else -1]:
+            size.turn(number)
+    titles = {"dump": "dump", "first": "start of training, first time", "again": "start of training, again"}
+    return [
+        line(f"{title}, {rows:,} rows", size.seconds[name][1:], rows, "row")  # the first turn is not counted
+        for name, title in titles.items()
+        for rows, size in sizes.items()
+    ]
+
+
+def write_corpus(scene: Scene, root: Path, rows: int) -> Rowset:
+    (root / "corpus").mkdir(parents=True)
+    source = Generated(train=rows, validation=DEV_ROWS, test=DEV_ROWS)
+    corpus(
+        CorpusSpec(task=REVIEWS, source=source, max_length=32, holdout=0.0),
+        {"tokenizer": packaged_model()},
+        root / "corpus",
+        scene.on(),
+    )
+    return read_rowset(root / "corpus", "train")
+
+
+def write_teacher(directory: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    config = AutoConfig.from_pretrained(packaged_model(), **SMALL, **head_of(REVIEWS))
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(directory)
+    return directory
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["growth", *sys.argv[1:]]))

@@ -1,0 +1,57 @@
+"""Our batches for the loops of others: rows of like length together, padded to the longest of their batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Sampler
+
+from benchmarks import bare_loop
+from benchmarks.scene import BATCH
+from stages.batches import epoch_batches, seed_of
+from stages.data import Rowset
+
+Item = tuple[Tensor, Tensor]
+Batch = TypeVar("Batch")
+
+
+class Buckets(Sampler[list[int]]):
+    """The batches that our loop takes for ``seed``: each pass is the next epoch's."""
+
+    def __init__(self, lengths: npt.NDArray[Any], seed: int) -> None:
+        self.lengths, self.seed, self.epoch = lengths, seed, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = epoch_batches(self.lengths, BATCH, seed_of(self.seed, 0, self.epoch))
+        self.epoch += 1
+        return iter([batch.tolist() for batch in batches])
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // BATCH)
+
+
+def named(items: Sequence[Item], pad: int) -> dict[str, Tensor]:
+    """A batch as TextBrewer hands it to models."""
+    ids = pad_sequence([row for row, _ in items], batch_first=True, padding_value=pad)
+    return {
+        "input_ids": ids,
+        "attention_mask": (ids != pad).long(),
+        "token_type_ids": torch.zeros_like(ids),
+        "labels": torch.stack([label for _, label in items]),
+    }
+
+
+def listed(items: Sequence[Item], pad: int) -> tuple[Tensor, ...]:
+    """The same in the order of the original code's batches."""
+    return tuple(named(items, pad).values())
+
+
+def helped(rows: Rowset, form: Callable[[Sequence[Item], int], Batch], seed: int = 0) -> DataLoader[Item]:
+    """A loader of ``rows`` in our batches."""
+    tensors = bare_loop.split_rows(rows.tokens.values, rows.tokens.offsets)
+    items = list(zip(tensors, rows.labels, strict=True))
+    buckets = Buckets(rows.tokens.lengths, seed)
+    return DataLoader(items, batch_sampler=buckets, collate_fn=lambda chosen: form(chosen, rows.pad))  # type: ignore[arg-type]

@@ -1,0 +1,178 @@
+"""Dev scores of students that ours, TextBrewer and the original code's loop train from one fine-tuned teacher.
+
+    python -m benchmarks.peer_scores [--quick] [--rows N] [--epochs N] [--threads N]
+
+Everyone starts each seed from the same student, takes the same batches in the same order, with the same loss and
+learning rate; dropout differs, and ours warms up a step sooner. Scored are the last weights. Padding does not change
+what is learned, so that all are given ours; nor does the original's graph behind its teacher, which is frozen here.
+"""
+
+import argparse
+import contextlib
+import io
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import stats
+from torch import nn
+
+from benchmarks import original_loop
+from benchmarks.findings import Scale
+from benchmarks.helped import helped, listed, named
+from benchmarks.peers import check_textbrewer
+from benchmarks.scene import BATCH, STUDENT, Scene, Watch, packaged_model
+from cluster.inline import InlineWorker
+from stages.corpus import corpus
+from stages.distil import distil
+from stages.loop import Lesson, fit
+from stages.models import build, load
+from stages.predict import decide, predict
+from stages.specs import CorpusSpec, DistilSpec, Files, Method, Pretrained, Taught, TeachSpec, Train
+from stages.student import signal_of
+from stages.taskfiles import task_files
+from stages.tasks import BUILT_IN
+from stages.teach import teach
+
+SEEDS = (0, 1, 2)
+RATE = 2e-4
+"""Small encoders, the teacher among them, want more than the default."""
+TEACHER = Train(epochs=3, learning_rate=RATE, batch_size=BATCH, select="dev")
+
+Right = npt.NDArray[np.bool_]
+"""Whether each row of dev was answered rightly, (N,)."""
+
+
+@dataclass(frozen=True)
+class Class:
+    """What all learn from."""
+
+    scene: Scene
+    epochs: int
+
+    def student(self) -> nn.Module:
+        torch.manual_seed(0)
+        return build(STUDENT, self.scene.teacher, self.scene.meta.task)
+
+
+def ours(given: Class, seed: int) -> nn.Module:
+    scene, student = given.scene, given.student()
+    settings = Train(epochs=given.epochs, learning_rate=RATE, batch_size=BATCH, select="dev", seed=seed)
+    spec = DistilSpec(start=STUDENT, method=Method(targets=Taught()), train=settings)
+    signal = signal_of(spec, {"outputs": scene.store}, scene.train)
+    lesson = Lesson(spec, scene.meta.task, scene.train, scene.dev, signal, scene.root / "none.pt", math.inf)
+    fit(student, lesson, InlineWorker(scene.scale.threads, Watch()))
+    return student
+
+
+def textbrewer(given: Class, seed: int) -> nn.Module:
+    from benchmarks import textbrewer_loop  # an extra that is asked for first
+
+    student, loader = given.student(), helped(given.scene.train, named, seed)
+    torch.manual_seed(seed)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+        textbrewer_loop.train(student, load(given.scene.teacher), loader, given.epochs, RATE)
+    return student
+
+
+def original(given: Class, seed: int) -> nn.Module:
+    student, loader = given.student(), helped(given.scene.train, listed, seed)
+    torch.manual_seed(seed)
+    original_loop.train(student, load(given.scene.teacher).requires_grad_(False), loader, given.epochs, RATE)
+    return student
+
+
+WAYS: dict[str, Callable[[Class, int], nn.Module]] = {
+    "ours": ours,
+    "TextBrewer": textbrewer,
+    "original code": original,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints a line for each student as it is done, then the differences."""
+    asked = parse(arguments)
+    check_textbrewer()
+    with tempfile.TemporaryDirectory(prefix="stillhouse-bench-") as folder:
+        os.environ["STILLHOUSE_CACHE"] = str(Path(folder) / "decoded")  # nothing stays in the user's own
+        scene = make(Path(folder), Scale(asked.rows, turns=len(SEEDS), threads=asked.threads))
+        given = Class(scene, asked.epochs)
+        print(f"teacher: {accuracy(right(load(scene.teacher), scene)):.2f} on {len(scene.dev)} rows of dev", flush=True)
+        found = {name: [answers(given, name, seed) for seed in SEEDS] for name in WAYS}
+    for name in list(WAYS)[1:]:
+        print(f"ours - {name}: {difference(found['ours'], found[name])}")
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peer_scores", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--quick", action="store_true", help="128 rows and an epoch: does it run?")
+    parser.add_argument("--rows", type=int, help="rows of train (2000)")
+    parser.add_argument("--epochs", type=int, help="epochs of each student (3)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of whatever computes (1)")
+    given = parser.parse_args(arguments)
+    given.rows = given.rows or (128 if given.quick else 2000)
+    given.epochs = given.epochs or (1 if given.quick else 3)
+    return given
+
+
+def make(root: Path, scale: Scale) -> Scene:
+    """The sentences of SST-2, a teacher fine-tuned on them, and its store."""
+    torch.set_num_threads(scale.threads)
+    scene, task = Scene(root, scale), BUILT_IN["sst2_sentences"]
+    for directory in (scene.corpus, root / "finetuned", scene.store):
+        directory.mkdir()
+    data = task_files(Path(os.environ.get("STILLHOUSE_DATA", "../shared/data")), task)
+    inputs = {"tokenizer": packaged_model(), **{f"data/{split}": path for split, path in data.items()}}
+    corpus(CorpusSpec(task=task, source=Files(), holdout=0.0, train_rows=scale.rows), inputs, scene.corpus, scene.on())
+    spec = DistilSpec(start=Pretrained(), train=TEACHER)
+    distil(spec, {"corpus": scene.corpus, "start": packaged_model()}, root / "finetuned", scene.on())
+    (root / "finetuned" / "model").rename(scene.teacher)
+    teach(TeachSpec(), {"corpus": scene.corpus, "model": scene.teacher}, scene.store, scene.on())
+    return scene
+
+
+def answers(given: Class, name: str, seed: int) -> Right:
+    start = time.perf_counter()
+    found = right(WAYS[name](given, seed), given.scene)
+    print(f"{name}, seed {seed}: {accuracy(found):.2f}  {time.perf_counter() - start:.0f} s", flush=True)
+    return found
+
+
+def right(model: nn.Module, scene: Scene) -> Right:
+    task, dev = scene.meta.task, scene.dev
+    found: Right = decide(task, predict(model, dev, task.outputs, "cpu")) == dev.labels.numpy()
+    return found
+
+
+def accuracy(found: Right) -> float:
+    return 100 * float(found.mean())
+
+
+def difference(one: Sequence[Right], other: Sequence[Right]) -> str:
+    """Points of accuracy: between students of equal seed with Student's interval over the seeds, then between
+    answers to equal rows, each the mean over the seeds, with the normal interval over the rows."""
+    seeds = [accuracy(a) - accuracy(b) for a, b in zip(one, other, strict=True)]
+    error = statistics.stdev(seeds) / math.sqrt(len(seeds)) * stats.t.ppf(0.975, len(seeds) - 1)
+    rows = 100 * (np.mean(one, axis=0) - np.mean(other, axis=0))
+    spread = stats.norm.ppf(0.975) * rows.std(ddof=1) / math.sqrt(len(rows))
+    mean = statistics.mean(seeds)
+    return (
+        f"{mean:+.2f} points (seeds: {', '.join(f'{seed:+.2f}' for seed in seeds)}); 95% over seeds "
+        f"{mean - error:+.2f} .. {mean + error:+.2f}, over rows {mean - spread:+.2f} .. {mean + spread:+.2f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
