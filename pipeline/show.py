@@ -89,18 +89,40 @@ def contents(record: Record, directory: Path, console: Console) -> None:
     if len(record.files) > 20:
         console.print(f"and {len(record.files) - 20} more files")
     if record.stage == TeachSpec.stage:
+        show_store(directory, console)
         show_layers(directory, console)
     first = next((file.path for file in record.files if file.path.endswith(".parquet")), None)
     if first is not None:
         show_rows(directory / first, console)
 
 
+def show_store(directory: Path, console: Console) -> None:
+    """What a teacher-output store holds, and how much smaller it is than its numbers."""
+    from stages.store.layout import read_store
+    from stages.store.shards import uncompressed_bytes
+
+    store = read_store(directory)
+    layout, size = store.layout, sum(shard.bytes for shard in store.shards)
+    before, single = uncompressed_bytes(directory, store)
+    pooling = f", pooling {layout.pooling}" if layout.pooling else ""
+    for line in (
+        f"{layout.part}: layers {', '.join(map(str, layout.layers)) or 'none'}{pooling}, {layout.precision}, "
+        f"{store.rows:,} rows in {len(store.shards)} shards",
+        f"{size:,} bytes: {size / max(1, before):.2f} of {before:,} before compression, "
+        f"{size / max(1, single):.2f} of {single:,} in float32",
+    ):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 def show_layers(directory: Path, console: Console) -> None:
-    """What each layer of a teacher-output store says about rows."""
+    """What each layer of a store of pooled states says about rows."""
     from stages.store.spread import spreads
 
+    found = spreads(directory)
+    if not found:
+        return
     table = Table("layer", "mean norm", "between-row variance", header_style="bold")
-    for name, spread in spreads(directory).items():
+    for name, spread in found.items():
         dead = "  (rows look alike: matching it teaches nothing)" if spread.variance < DEAD else ""
         table.add_row(name, f"{spread.norm:.3g}", f"{spread.variance:.2g}{dead}")
     console.print(table)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.cost import SHARD_ROWS
-from stages.store.layout import ITEM_TYPES, Layout, ShardFile, scales_name, shard_name, vector
+from stages.cost import ITEM_BYTES, SHARD_ROWS
+from stages.store.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.store.pages import level_blocks, read_values
 from stages.store.tiers import Scales, dequantise, quantise
 
@@ -178,6 +178,23 @@ def read_tokens(path: Path, layout: Layout, column: str) -> tuple[Array, Array]:
     if layout.part == "tokens":
         return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, layout.width), lengths
     return values.to_numpy(zero_copy_only=False), lengths
+
+
+def uncompressed_bytes(directory: Path, store: Store) -> tuple[int, int]:
+    """Bytes of all columns' numbers as they are stored, before compression; and of the same numbers in float32."""
+    stored = single = 0
+    for shard in store.shards:
+        with _readable(directory / shard.name):
+            footer = pq.read_metadata(directory / shard.name)
+        for group in range(footer.num_row_groups):
+            for index in range(footer.num_columns):
+                chunk = footer.row_group(group).column(index)
+                column = chunk.path_in_schema.split(".")[0]
+                state = column not in ("row_key", "logits", "length")
+                item = ITEM_BYTES[store.layout.precision] if state else {"row_key": 16}.get(column, 4)
+                stored += chunk.num_values * item
+                single += chunk.num_values * (4 if state else item)
+    return stored, single
 
 
 def _pages(path: Path, column: str, dtype: npt.DTypeLike, size: int) -> Iterator[Array]:

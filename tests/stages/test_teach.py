@@ -282,3 +282,85 @@ def test_an_error_that_is_not_about_memory_is_not_taken_for_one(
     with pytest.raises(RuntimeError, match="shapes do not match"):
         opened.write(shard)
     assert opened.halvings == 0
+
+
+# --- parts, poolings, number types --------------------------------------------------------------------------------
+
+
+def test_a_store_of_both_poolings_holds_what_one_of_each_holds(
+    tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+) -> None:
+    taught(TeachSpec(pooling="both"), tiny_corpus, teacher, tmp_path / "both")
+    taught(TeachSpec(pooling="cls"), tiny_corpus, teacher, tmp_path / "cls")
+    asked = keys(tiny_corpus)
+    both = read_columns(tmp_path / "both", ["logits", "hidden_02", "cls_02"], asked)
+    assert np.array_equal(both["hidden_02"], read_columns(store, ["hidden_02"], asked)["hidden_02"])
+    assert np.array_equal(both["cls_02"], read_columns(tmp_path / "cls", ["hidden_02"], asked)["hidden_02"])
+
+
+def test_codes_stand_for_the_states_to_half_a_step(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    taught(TeachSpec(precision="float32"), tiny_corpus, teacher, tmp_path / "single")
+    taught(TeachSpec(precision="int8"), tiny_corpus, teacher, tmp_path / "bytes")
+    asked = keys(tiny_corpus)
+    for column in ("hidden_00", "hidden_03"):
+        single, codes = (read_columns(tmp_path / name, [column], asked)[column] for name in ("single", "bytes"))
+        steps = (single.max(0) - single.min(0)) / 254
+        assert (np.abs(codes.astype(np.float32) - single) <= 0.51 * steps + 1e-3 * np.abs(single)).all()
+    both = (read_columns(tmp_path / name, ["logits"], asked)["logits"] for name in ("single", "bytes"))
+    assert np.array_equal(*both), "logits are float32 in every tier"
+
+
+def positions(directory: Path, column: str) -> dict[bytes, np.ndarray]:
+    table = pq.read_table(directory / shard_name(0))
+    return dict(zip(table["row_key"].to_pylist(), map(np.array, table[column].to_pylist()), strict=True))
+
+
+def test_every_position_of_a_row_is_what_the_plain_model_says_of_it(
+    pairs_corpus: Path, pairs_teacher: Path, tmp_path: Path
+) -> None:
+    spec = TeachSpec(part="tokens", layers=(0, 3), precision="float32")
+    facts = taught(spec, pairs_corpus, pairs_teacher, tmp_path / "out")
+    assert facts["layers"] == 2
+    found = positions(tmp_path / "out", "tokens_03")
+    _, pooled = directly(pairs_teacher, pairs_corpus, "train", "mean")
+    split = read_split(pairs_corpus, "train")
+    for key, length, mean in zip(split.keys, split.lengths, pooled[:, 3], strict=True):
+        assert found[key].shape == (length, 16)
+        np.testing.assert_allclose(found[key].mean(0), mean, atol=1e-5)
+
+
+def test_maps_are_shares_of_attention_of_every_head(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    spec = TeachSpec(part="attention", layers=(2,), precision="float32")
+    taught(spec, tiny_corpus, teacher, tmp_path / "out")
+    found = positions(tmp_path / "out", "attention_02")
+    split = read_split(tiny_corpus, "train")
+    assert len(set(split.lengths.tolist())) > 1, "rows are of several lengths, or padding proves nothing"
+    for key, length in zip(split.keys, split.lengths, strict=True):
+        maps = found[key].reshape(2, length, length)
+        np.testing.assert_allclose(maps.sum(-1), 1.0, atol=1e-5)
+    assert np.std(next(iter(found.values()))) > 0
+
+
+def test_attention_maps_in_bytes_are_refused() -> None:
+    with pytest.raises(ValueError, match="int8 scales dimensions, which attention maps have none of; use float16"):
+        TeachSpec(part="attention", precision="int8")
+
+
+def test_a_teacher_that_runs_in_bfloat16_says_nearly_the_same(
+    tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+) -> None:
+    taught(TeachSpec(compute="bfloat16"), tiny_corpus, teacher, tmp_path / "out")
+    asked = keys(tiny_corpus)
+    half, single = (read_columns(path, ["logits"], asked)["logits"] for path in (tmp_path / "out", store))
+    assert not np.array_equal(half, single)
+    np.testing.assert_allclose(half, single, atol=0.05)
+
+
+def test_a_finished_shard_that_was_damaged_since_is_made_anew(
+    tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / shard_name(0)).write_bytes((store / shard_name(0)).read_bytes()[:-20])
+    facts = taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "out")
+    assert facts["computed"] == facts["rows"]
+    assert (tmp_path / "out" / shard_name(0)).read_bytes() == (store / shard_name(0)).read_bytes()
