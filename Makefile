@@ -26,7 +26,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# TextBrewer asks for packages that it can do without: it comes alone.
 bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt textbrewer
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -26,6 +26,8 @@ NAMES = (
     "stored_vs_none",
     "live_vs_store",
     "dump_vs_bare",
+    "store_bytes",
+    "decode",
     "ray_vs_inline",
     "plan_time",
     "peers",

@@ -41,21 +41,28 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table. ``unit`` is empty for a ratio; without a goal a line only informs."""
+    """One line of the table. ``unit`` is empty for a ratio; without a goal a line only informs. What is ``exact`` does
+    not vary: once is enough."""
 
     name: str
     value: Summary
     goal: Goal | None = None
     unit: str = ""
     note: str = ""
+    exact: bool = False
 
     @property
     def verdict(self) -> str:
         if self.goal is None:
             return ""
-        if self.value.count < ENOUGH:
+        if self.value.count < ENOUGH and not self.exact:
             return "too few turns"
         return "reached" if self.goal.met(self.value.median) else "not reached"
+
+
+def figure(value: float) -> str:
+    """Three digits behind the point, or as many as a small figure needs."""
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
 
 
 def print_table(findings: Sequence[Finding], console: Console) -> None:
@@ -66,8 +73,8 @@ def print_table(findings: Sequence[Finding], console: Console) -> None:
         value, unit = finding.value, f" {finding.unit}" if finding.unit else ""
         table.add_row(
             finding.name,
-            f"{value.median:.3f}{unit}",
-            f"{value.low:.3f} .. {value.high:.3f} ({value.coverage:.0%})",
+            f"{figure(value.median)}{unit}",
+            "exact" if finding.exact else f"{figure(value.low)} .. {figure(value.high)} ({value.coverage:.0%})",
             str(value.count),
             str(finding.goal) if finding.goal else "",
             finding.verdict,

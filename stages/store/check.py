@@ -10,7 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.store.layout import Layout, ShardFile, Store, read_store, scales_name
-from stages.store.shards import SCALED, Damaged, file_sha256, float_pages, read_keys, read_logits, read_tokens
+from stages.store.shards import (
+    SCALED,
+    Damaged,
+    file_sha256,
+    read_keys,
+    read_logits,
+    read_scales,
+    read_tokens,
+    state_pages,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +95,13 @@ def _content_differs(directory: Path, layout: Layout, shard: ShardFile) -> str:
 
 def _values(directory: Path, layout: Layout, shard: ShardFile, column: str) -> Sequence[np.ndarray]:
     if layout.part == "pooled":
-        return list(float_pages(directory, shard.number, layout, column))
+        pages = list(state_pages(directory, shard.number, layout, column))
+        if layout.precision != SCALED:
+            return pages
+        scales = read_scales(directory, shard.number, [column])[column]
+        return [scales.scale, scales.offset]  # codes are finite, whatever they stand for
     values, _ = read_tokens(directory / shard.name, layout, column)
-    return [] if layout.precision == SCALED else [values]  # codes are finite, whatever they stand for
+    return [] if layout.precision == SCALED else [values]
 
 
 def _coverage(seen: Counter[bytes], row_keys: Sequence[bytes]) -> str:

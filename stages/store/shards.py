@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from stages.cost import ITEM_BYTES, SHARD_ROWS
 from stages.store.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.store.pages import level_blocks, read_values
-from stages.store.tiers import Scales, dequantise, quantise
+from stages.store.tiers import Scales, dequantise_half, quantise
 
 Array = npt.NDArray[Any]
 Keys = npt.NDArray[np.uint8]
@@ -156,7 +156,7 @@ def float_pages(directory: Path, number: int, layout: Layout, column: str) -> It
         return
     scales = read_scales(directory, number, [column])[column]
     for codes in pages:
-        yield dequantise(codes, scales).astype(np.float16)
+        yield dequantise_half(codes, scales)
 
 
 def read_scales(directory: Path, number: int, columns: Sequence[str]) -> dict[str, Scales]:

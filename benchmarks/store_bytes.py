@@ -1,0 +1,87 @@
+"""How small the tiers of the store are, and what that costs in noise.
+
+Bytes are those of all files of the store, over those of the same keys, logits and states in raw float32. Noise is the
+mean squared error of a layer against float32, over the variance between rows: what a student could still tell apart.
+The noise of float16 stands beside it.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.findings import Finding, Goal
+from benchmarks.pairs import summary
+from benchmarks.scene import Scene
+from stages.data import distinct
+from stages.specs import TeachSpec
+from stages.store.columns import read_columns
+from stages.store.layout import read_store
+from stages.store.shards import uncompressed_bytes
+from stages.teach import teach
+
+POOLINGS = ("mean", "cls")
+GOALS = {("float16", "mean"): Goal(most=0.46), ("int8", "mean"): Goal(most=0.26)}
+
+
+def measure(scene: Scene) -> list[Finding]:
+    """Once each: nothing here depends on time."""
+    findings = []
+    for pooling in POOLINGS:
+        single = written(scene, pooling, "float32")
+        for precision in ("float16", "int8"):
+            store = written(scene, pooling, precision)
+            ratio = size(store) / uncompressed_bytes(store, read_store(store))[1]
+            noise = noises(scene, single, store)
+            worst = max(noise, key=lambda column: noise[column])
+            dead = sorted(set(state.column for state in read_store(store).layout.states) - set(noise))
+            name = f"store bytes / raw float32: {precision}, {pooling}"
+            note = f"noise / between-row variance at most {noise[worst]:.1e} ({worst})"
+            note += f"; all rows alike in {', '.join(dead)}" if dead else ""
+            findings.append(Finding(name, summary([ratio]), GOALS.get((precision, pooling)), note=note, exact=True))
+            if precision == "int8":
+                goal = Goal(most=1e-3) if pooling == "mean" else None
+                about = ", ".join(f"{value:.1e}" for value in noise.values())
+                line = Finding(
+                    f"noise / between-row variance: int8, {pooling}, worst layer",
+                    summary([noise[worst]]),
+                    goal,
+                    note=f"by layer: {about}",
+                    exact=True,
+                )
+                findings.append(line)
+    return findings
+
+
+def written(scene: Scene, pooling: str, precision: str) -> Path:
+    """A store of the scene's teacher over its rows."""
+    out = scene.root / f"bytes-{pooling}-{precision}"
+    out.mkdir()
+    spec = TeachSpec.model_validate({"pooling": pooling, "precision": precision})
+    teach(spec, {"corpus": scene.corpus, "model": scene.teacher}, out, scene.on())
+    return out
+
+
+def size(store: Path) -> int:
+    return sum(path.stat().st_size for path in store.iterdir())
+
+
+def noises(scene: Scene, single: Path, store: Path) -> dict[str, float]:
+    """Column -> mean squared error over between-row variance; but for columns in which all rows are alike."""
+    columns = [state.column for state in read_store(store).layout.states]
+    keys = distinct([scene.train]).row_keys
+    exact, found = (read_columns(directory, columns, keys) for directory in (single, store))
+    noise = {}
+    for column in columns:
+        values = exact[column].astype(np.float64)
+        error = np.square(found[column] - values).sum(1).mean()
+        between = np.square(values - values.mean(0)).sum(1).mean()
+        if between > 0:
+            noise[column] = float(error / between)
+    return noise
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["store_bytes", *sys.argv[1:]]))
