@@ -34,7 +34,7 @@ def measure(scene: Scene) -> list[Finding]:
             ratio = size(store) / uncompressed_bytes(store, read_store(store))[1]
             noise = noises(scene, single, store)
             worst = max(noise, key=lambda column: noise[column])
-            dead = sorted(set(state.column for state in read_store(store).layout.states) - set(noise))
+            dead = sorted({state.column for state in read_store(store).layout.states} - set(noise))
             name = f"store bytes / raw float32: {precision}, {pooling}"
             note = f"noise / between-row variance at most {noise[worst]:.1e} ({worst})"
             note += f"; all rows alike in {', '.join(dead)}" if dead else ""
