@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -19,10 +18,11 @@ from stages.data import Rowset, read_rowset
 from stages.distil import Facts, Job
 from stages.loop import Lesson, fit
 from stages.models import build, count_parameters
-from stages.outputs import read_columns
+from stages.outputs import read_columns, read_layout
 from stages.predict import predict, scores
-from stages.signal import NoTeacher, Signal, Stored
-from stages.specs import DistilSpec
+from stages.signal import InMemory, NoTeacher, Signal, Stored
+from stages.specs import DistilSpec, Method
+from stages.structure import NoLayers, check_store, state_column, state_name, teacher_layers
 
 Scores = dict[str, dict[str, float]]
 
@@ -42,13 +42,15 @@ def train(job: Job, worker: Worker) -> Facts:
         signal_of(job.spec, job.inputs, rows),
         job.out / "scratch" / "checkpoint.pt",
         job.checkpoint_seconds,
+        teacher_width=read_layout(job.inputs["outputs"]).width if job.spec.method.needs_layers else 0,
     )
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
     progress = fit(model, lesson, worker)
-    last = dev_scores(model, corpus, meta, worker)
-    model.load_state_dict(progress.best_weights)
-    best = dev_scores(model, corpus, meta, worker)
+    last = best = dev_scores(model, corpus, meta, worker)
+    if progress.best + 1 < len(progress.history):
+        model.load_state_dict(progress.best_weights)
+        best = dev_scores(model, corpus, meta, worker)
     if worker.rank == 0:
         save_student(model, job, meta, progress, best, last)
     return {
@@ -74,8 +76,21 @@ def signal_of(spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset) -> Sig
     """The teacher's part, read from its store for the rows of train."""
     if not spec.method.needs_teacher:
         return NoTeacher()
-    columns = read_columns(inputs["outputs"], ["logits"], rows.row_keys)
-    return Stored({name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()})
+    names = columns_of(spec.method, inputs["outputs"])
+    columns = read_columns(inputs["outputs"], list(names.values()), rows.row_keys)
+    return Stored(InMemory(columns), names)
+
+
+def columns_of(method: Method, store: Path) -> dict[str, str]:
+    """What the method asks a teacher for -> the column of the store that holds it, and no other column.
+    ValueError where the store lacks one."""
+    layout, structure = read_layout(store), method.structure
+    check_store(structure, layout.layers, layout.pooling)
+    names = {"logits": "logits"} if method.needs_logits else {}
+    if not isinstance(structure, NoLayers):
+        layers = teacher_layers(structure)
+        names |= {state_name(layer): state_column(structure, layer, layout.pooling) for layer in layers}
+    return names
 
 
 def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker) -> Scores:

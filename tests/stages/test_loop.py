@@ -1,5 +1,6 @@
 """The loop against one written by hand: what it computes, who teaches, and what is chosen."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from stages.batches import epoch_batches, seed_of
 from stages.checkpoint import Progress
 from stages.loop import Lesson, fit
 from stages.models import forward
-from stages.signal import Live, Stored
+from stages.signal import InMemory, Live, Stored
 from stages.specs import Annealing, Method, Smoothed, Taught
 from stages.tasks import Task
 
@@ -127,7 +128,8 @@ def test_the_losses_are_those_of_a_loop_written_by_hand(
     method: Method, task: Task, epochs: int, tmp_path: Path
 ) -> None:
     lesson = lesson_of(spec_of(method, epochs=epochs), task, tmp_path / "checkpoint.pt", signal_for(method, task))
-    teacher = lesson.signal.columns["logits"] if isinstance(lesson.signal, Stored) else None
+    everything = np.arange(len(lesson.train))
+    teacher = lesson.signal.read(everything).get("logits")
     expected = by_hand(small_bert(task), lesson, teacher)
     found = [epoch.loss for epoch in fit(small_bert(task), lesson, Alone()).history]
     np.testing.assert_allclose(found, expected, rtol=2e-6)
@@ -183,8 +185,10 @@ def test_training_from_a_store_runs_no_model_but_the_student(tmp_path: Path) -> 
 
 def test_a_stored_row_goes_with_its_own_row_of_the_split() -> None:
     rows = random_rows(CLASSES, 26, seed=1)
-    signal = Stored({"logits": torch.arange(26.0)[:, None]})
-    assert signal(rows.batch(np.array([5, 0, 25]), "cpu"))["logits"].tolist() == [[5.0], [0.0], [25.0]]
+    signal = Stored(InMemory({"logits": np.arange(26.0, dtype=np.float32)[:, None]}))
+    chosen = np.array([5, 0, 25])
+    batch = replace(rows.batch(chosen, "cpu"), read=signal.read(chosen))
+    assert signal(batch)["logits"].tolist() == [[5.0], [0.0], [25.0]]
 
 
 # --- what can go wrong, and what is chosen --------------------------------------------------------------
