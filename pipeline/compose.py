@@ -27,11 +27,13 @@ from stages.specs import (
     Fresh,
     Generated,
     Hub,
+    Method,
     Pretrained,
     Source,
     Start,
     TeachSpec,
 )
+from stages.structure import check_store, resolved
 from stages.taskfiles import count_rows, task_files
 from stages.tasks import hub_set
 
@@ -182,7 +184,9 @@ class TaskGraph:
             return self.teacher()
         node = self.recipe.models[name]
         base = self._student_base(node.student)
-        spec = DistilSpec(start=self._start(node.student), method=node.method, train=node.train)
+        with refused(f"task {self.task}, models.{name}"):
+            method = self._resolved(node.method, node.student, node.taught_by)
+            spec = DistilSpec(start=self._start(node.student), method=method, train=node.train)
         full = f"distil/{name}@{self.task}"
         return self._made(
             self.composer.once(full, lambda: self._distil(full, "distil", base, spec, node.taught_by)), base
@@ -195,7 +199,8 @@ class TaskGraph:
             return self.composer.nodes[name]
         with refused(f"task {self.task}, method {use.label}"):
             train = use.train.model_copy(update={"seed": seed})
-            spec = DistilSpec(start=self._start(student), method=use.method, train=train)
+            method = self._resolved(use.method, student, use.taught_by)
+            spec = DistilSpec(start=self._start(student), method=method, train=train)
         base = self._student_base(student)
         if student.start is not None:
             base = self._started_from(use, student, seed, base)
@@ -243,6 +248,16 @@ class TaskGraph:
         if student.config is not None:
             return Fresh(changes=student.config.changes)
         return Pretrained()
+
+    def _resolved(self, method: Method, student: Student, taught_by: str | None) -> Method:
+        """The method with every layer named that it matches. ValueError where a layer is not there or not stored."""
+        if not method.needs_layers:
+            return method
+        depth = self._model(taught_by or TEACHER).shape.layers
+        own = started_shape(self._start(student), self._student_base(student).shape).layers
+        structure, store = resolved(method.structure, own, depth), self.recipe.store
+        check_store(structure, chosen_layers(store.layers, depth), store.pooling)
+        return method.model_copy(update={"structure": structure})
 
     def _distil(
         self, name: str, role: str, base: Model, spec: DistilSpec, taught_by: str | None, subject: Subject | None = None

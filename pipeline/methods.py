@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import RequestError, nearest
 from stages.specs import Annealing, Hard, Method, OnePhase, Smoothed, Taught
+from stages.structure import Concatenate, NoLayers, Pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,11 @@ class NamedMethod:
     @property
     def needs(self) -> str:
         """What it asks of the teacher. It follows from the method, so it cannot be stated wrongly."""
-        return "logits" if self.method.needs_teacher else "nothing"
+        structure = self.method.structure
+        asked = ["logits"] if self.method.needs_logits else []
+        if not isinstance(structure, NoLayers):
+            asked.append(f"{structure.pooling}-pooled states of layers")
+        return " and ".join(asked) or "nothing"
 
 
 METHODS: tuple[NamedMethod, ...] = (
@@ -61,6 +66,38 @@ METHODS: tuple[NamedMethod, ...] = (
         "tau_max 7 and 14 of 20 epochs in phase 1 are the authors' for DistilRoBERTa on GLUE "
         "(the README of their code has 14 + 4, the defaults of the code tau_max 10 and 10 + 3).",
         method=Method(targets=Taught(), training=Annealing(max_temperature=7, first_phase=0.7)),
+    ),
+    NamedMethod(
+        name="pkd",
+        title="Patient KD",
+        paper="Sun et al. 2019, Patient Knowledge Distillation for BERT Model Compression, EMNLP",
+        about="Vanilla KD, and student layer j of m follows layer floor(j n / m) of n, the last left out (the paper's "
+        "skip map): weight times the squared error of the states, each scaled to length 1 (eq. 7), mean over layers "
+        "and dimensions as in the authors' code, for which weight 100 (their beta) is chosen; the paper's sum would be "
+        "layers times dimensions as large. tau 10 and w 0.5 are the code's for SST-2. What differs: the code scales "
+        "states to length 1 for RTE only, takes the mean of KL over labels too (so its w is worth less), never "
+        "shuffles, and takes the first token's state where the default here is the mean over tokens (pooling).",
+        method=Method(
+            targets=Taught(),
+            training=OnePhase(temperature=10.0, teacher_weight=0.5),
+            structure=Pick(normalised=True, weight=100.0),
+        ),
+    ),
+    NamedMethod(
+        name="ckd",
+        title="Combinatorial KD",
+        paper="Wu et al. 2020, Why Skip If You Can Combine: A Simple Knowledge Distillation Technique for Intermediate "
+        "Layers, EMNLP",
+        about="Vanilla KD, and student layer j, projected up, follows the j-th of equal runs of the teacher's layers, "
+        "concatenated: weight times the squared error, mean over groups and dimensions. The projections are trained "
+        "with the student and not saved in it. The authors weigh CE 0.1, KD 0.2 and layers 0.7 (translation): w and "
+        "weight are these over the sum of the first two, which is the same but for the scale of the whole, to "
+        "which AdamW is blind. tau 2 is that of vanilla-kd; theirs is not known to us.",
+        method=Method(
+            targets=Taught(),
+            training=OnePhase(temperature=2.0, teacher_weight=0.667),
+            structure=Concatenate(weight=2.333),
+        ),
     ),
 )
 

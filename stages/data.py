@@ -1,7 +1,7 @@
 """A split of the corpus as the loop uses it: ragged rows in memory, padded when a batch is made."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
@@ -16,11 +16,26 @@ from stages.corpus_reader import read_meta, read_split
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded inputs [B, T], labels [B] (int64, or float32 of a regression), and the rows' numbers in the split."""
+    """Padded inputs [B, T], labels [B] (int64, or float32 of a regression), the rows' numbers in the split, and what
+    was read of a teacher's words about them."""
 
     inputs: dict[str, Tensor]
     labels: Tensor
     rows: Rows
+    read: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def pinned(self) -> "Batch":
+        """In memory that a GPU copies from while it computes."""
+        inputs, read = ({name: value.pin_memory() for name, value in part.items()} for part in (self.inputs, self.read))
+        return Batch(inputs, self.labels.pin_memory(), self.rows, read)
+
+    def to(self, device: str) -> "Batch":
+        """On ``device``. From pinned memory the copy is not waited for."""
+        inputs, read = (
+            {name: value.to(device, non_blocking=True) for name, value in part.items()}
+            for part in (self.inputs, self.read)
+        )
+        return Batch(inputs, self.labels.to(device, non_blocking=True), self.rows, read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +57,8 @@ class Rowset:
         inputs = {"input_ids": self.tokens.padded(rows, self.pad), "attention_mask": self.tokens.mask(rows)}
         if self.types is not None:
             inputs["token_type_ids"] = self.types.padded(rows, 0)
-        tensors = {name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in inputs.items()}
-        return Batch(tensors, self.labels[torch.from_numpy(rows)].to(device, non_blocking=True), rows)
+        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+        return Batch(tensors, self.labels[torch.from_numpy(rows)], rows).to(device)
 
 
 def read_rowset(corpus: Path, name: str) -> Rowset:

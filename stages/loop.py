@@ -3,29 +3,36 @@
 batch -> student forward -> signal -> named losses -> weights from the schedule -> step. What a batch
 holds, how it is shuffled and which dropout masks it sees follow from (seed, phase, epoch, step, rank)
 alone, so a run that was cut goes on with the same bits, on a CPU with equal workers and threads.
+
+The next step's batches, and what a store says about them, are made in a thread of their own while the
+present step computes. No step waits for the device: the loss is looked at when an epoch ends.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.batches import Rows, epoch_batches, seed_of, share_of
+from stages.batches import Rows, epoch_batches, parts, seed_of, share_of
 from stages.checkpoint import Epoch, Progress, load, save
 from stages.data import Batch, Rowset
-from stages.models import forward
-from stages.objectives import hard_loss, smoothed_cross_entropy, soft_cross_entropy, squared_error, uniform
+from stages.layers import Lifts, followed, layer_error
+from stages.models import forward, pool, width
 from stages.predict import Logits, autocast, predict, scores
+from stages.prefetch import one_ahead
 from stages.schedule import Phase, Position, Weights, learning_rate, phases, weights
-from stages.signal import Signal
-from stages.specs import DistilSpec, Smoothed
+from stages.signal import NoTeacher, Signal
+from stages.specs import DistilSpec
+from stages.structure import NoLayers
 from stages.tasks import Task
+from stages.terms import loss_of
 
 
 class Place(Protocol):
@@ -43,7 +50,8 @@ class Place(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """All that a training needs: what to learn from, what to be selected on, where to keep checkpoints."""
+    """All that a training needs: what to learn from, what to be selected on, where to keep checkpoints.
+    ``teacher_width`` is that of the teacher's layers, where some are followed."""
 
     spec: DistilSpec
     task: Task
@@ -53,6 +61,16 @@ class Lesson:
     checkpoint: Path
     checkpoint_seconds: float = 30.0
     clock: Callable[[], float] = time.monotonic
+    teacher_width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A worker's part of a step: its rows as batches of at most ``micro_batch``, and what their losses are
+    multiplied with."""
+
+    batches: Sequence[Batch]
+    weight: float
 
 
 def fit(model: nn.Module, lesson: Lesson, place: Place) -> Progress:
@@ -67,12 +85,19 @@ class Training:
     """One student while it is trained."""
 
     def __init__(self, model: nn.Module, lesson: Lesson, place: Place) -> None:
+        settings = lesson.spec.train
         self.model = model.to(place.device).train()
         self.lesson = lesson
         self.place = place
+        self.structure = lesson.spec.method.structure
+        torch.manual_seed(seed_of(settings.seed))
+        self.lifts = Lifts(self.structure, width(model), lesson.teacher_width).to(place.device)
+        self.whole = nn.ModuleDict({"student": model, "lifts": self.lifts})
         distributed = place.world_size > 1
         # DDP overlaps the reduction of gradients with the backward pass.
-        self.wrapped = nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False) if distributed else model
+        self.parallel = nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False) if distributed else None
+        wrapped: nn.Module = self.parallel or model
+        self.wrapped = cast(nn.Module, torch.compile(wrapped, dynamic=True)) if settings.compile else wrapped
         self.plan = phases(lesson.spec.method.training, lesson.spec.train.epochs)
         self.progress = Progress()
         self.saved_at = lesson.clock()
@@ -83,7 +108,7 @@ class Training:
             if number > 0 and self.progress.position == Position(number):
                 # The second phase goes on from the best epoch of the first (Jafari et al. 2021, section 4).
                 self.model.load_state_dict(self.progress.best_weights)
-            optimizer = make_optimizer(self.model, self.lesson)
+            optimizer = make_optimizer(self.whole, self.lesson)
             if optimizer_state:
                 optimizer.load_state_dict(optimizer_state)
                 optimizer_state = {}
@@ -99,7 +124,7 @@ class Training:
         if found is None:
             return {}
         self.progress, weights_kept, optimizer_state = found
-        self.model.load_state_dict(weights_kept)
+        self.whole.load_state_dict(weights_kept)
         self.place.note(f"goes on from epoch {len(self.progress.history) + 1}, step {self.progress.position.step}")
         self.place.advance(self._rows_done() if self.place.rank == 0 else 0)
         return optimizer_state
@@ -117,44 +142,89 @@ class Training:
         batches = epoch_batches(lesson.train.tokens.lengths, settings.batch_size, seed)
         weighing = weights(lesson.spec.method, start, phase.epochs, lesson.task.regression)
         total = torch.tensor(progress.loss, dtype=torch.float64, device=place.device)
+        signal = lesson.signal if weighing.follows else NoTeacher()
         clock = lesson.clock()
-        for step in range(start.step, len(batches)):
-            factor = learning_rate(start.epoch * len(batches) + step, phase.epochs * len(batches), settings.warmup)
-            total += self._step(batches[step], replace(start, step=step), weighing, optimizer, factor)
-            place.advance(len(batches[step]) if place.rank == 0 else 0)
-            now = lesson.clock()
-            progress.seconds += now - clock
-            clock = now
-            if now - self.saved_at > lesson.checkpoint_seconds and step + 1 < len(batches):
-                progress.position, progress.loss = replace(start, step=step + 1), float(total)
-                self._checkpoint(optimizer)
-                # Time spent on a checkpoint is not training time.
-                clock = lesson.clock()
+        with closing(one_ahead(lambda rows: self._work(rows, signal), batches[start.step :])) as works:
+            for step, work in enumerate(works, start.step):
+                factor = learning_rate(start.epoch * len(batches) + step, phase.epochs * len(batches), settings.warmup)
+                total += self._step(work, len(batches[step]), replace(start, step=step), weighing, optimizer, factor)
+                place.advance(len(batches[step]) if place.rank == 0 else 0)
+                now = lesson.clock()
+                progress.seconds += now - clock
+                clock = now
+                if now - self.saved_at > lesson.checkpoint_seconds and step + 1 < len(batches):
+                    progress.position, progress.loss = replace(start, step=step + 1), float(total)
+                    self._checkpoint(optimizer)
+                    # Time spent on a checkpoint is not training time.
+                    clock = lesson.clock()
         progress.position, progress.loss = replace(start, step=0), float(total)
         progress.seconds += lesson.clock() - clock
 
+    def _work(self, rows: Rows, signal: Signal) -> Work:
+        """This worker's part of the global batch ``rows``, in host memory. Runs in the prefetching thread."""
+        share, train = share_of(rows, self.place.rank, self.place.world_size), self.lesson.train
+        most = self.lesson.spec.train.micro_batch or len(share.rows)
+        batches = []
+        for start, end in parts(len(share.rows), most):
+            chosen = share.rows[start:end]
+            batch = replace(train.batch(chosen, "cpu"), read=signal.read(chosen))
+            batches.append(batch.pinned() if self.place.device.startswith("cuda") else batch)
+        return Work(batches, share.weight)
+
     def _step(
-        self, rows: Rows, position: Position, weighing: Weights, optimizer: torch.optim.Optimizer, factor: float
+        self,
+        work: Work,
+        rows: int,
+        position: Position,
+        weighing: Weights,
+        optimizer: torch.optim.Optimizer,
+        factor: float,
     ) -> Tensor:
-        """One optimizer step on the global batch ``rows``. Returns the summed loss of all its rows, on the device."""
+        """One optimizer step on a global batch of ``rows``. Returns the summed loss of all its rows, on the device."""
         settings, place = self.lesson.spec.train, self.place
-        share = share_of(rows, place.rank, place.world_size)
-        batch = self.lesson.train.batch(share.rows, place.device)
         torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, position.step, place.rank))
-        with autocast(place.device, settings.precision):
-            logits, _ = forward(self.wrapped, batch.inputs)
-        loss = loss_of(logits.float(), batch, self.lesson, weighing).sum() * share.weight
-        # DDP averages the workers' gradients; what is meant is their sum over the rows of the global batch.
-        (loss * (place.world_size / len(rows))).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
+        total = torch.zeros((), device=place.device)
+        for number, batch in enumerate(work.batches, 1):
+            with self._gradients_shared(number == len(work.batches)), memory_named(len(batch.rows)):
+                loss = self._loss(batch.to(place.device), weighing).sum() * work.weight
+                # DDP averages the workers' gradients; what is meant is their sum over the rows of the global batch.
+                (loss * (place.world_size / rows)).backward()
+            total += loss.detach()
+        self._average_lifts()
+        nn.utils.clip_grad_norm_(self.whole.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        loss = loss.detach()
         if place.world_size > 1:
-            torch.distributed.all_reduce(loss)
-        return loss
+            torch.distributed.all_reduce(total)
+        return total
+
+    def _loss(self, batch: Batch, weighing: Weights) -> Tensor:
+        """[B], of rows that this worker holds. Hidden states are asked for where layers are in force, only."""
+        lesson = self.lesson
+        with autocast(self.place.device, lesson.spec.train.precision):
+            logits, hidden = forward(self.wrapped, batch.inputs, hidden=bool(weighing.layers))
+        said = lesson.signal(batch) if weighing.follows else {}
+        loss = loss_of(logits.float(), batch.labels, said, lesson.spec.method, weighing, lesson.task.regression)
+        return loss + weighing.layers * self._layer_error(hidden, batch, said) if weighing.layers else loss
+
+    def _layer_error(self, hidden: Sequence[Tensor], batch: Batch, said: Mapping[str, Tensor]) -> Tensor:
+        assert not isinstance(self.structure, NoLayers)
+        mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
+        states = {group.student: pool(hidden[group.student], mask, pooling) for group in self.lifts.groups}
+        return layer_error(self.lifts(states), followed(self.lifts.groups, said), self.structure.normalised)
+
+    def _gradients_shared(self, last: bool) -> AbstractContextManager[None]:
+        """Workers share gradients once a step, in the last of its backward passes."""
+        return nullcontext() if self.parallel is None or last else self.parallel.no_sync()
+
+    def _average_lifts(self) -> None:
+        """What DDP does for the student. A phase without layers leaves the projections without gradients."""
+        for parameter in self.lifts.parameters() if self.parallel is not None else ():
+            if parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.place.world_size
 
     def _finish_epoch(self, phase: Phase) -> None:
         """Check the loss, score the epoch, keep its weights if none before was better (the later of equals wins)."""
@@ -196,33 +266,20 @@ class Training:
             # A new phase starts with a new optimizer.
             fresh = self.progress.position.epoch == self.progress.position.step == 0
             state = {} if fresh else optimizer.state_dict()
-            save(self.lesson.checkpoint, self.progress, self.model.state_dict(), state)
+            save(self.lesson.checkpoint, self.progress, self.whole.state_dict(), state)
         self.saved_at = self.lesson.clock()
 
 
-def loss_of(logits_BC: Tensor, batch: Batch, lesson: Lesson, weighing: Weights) -> Tensor:
-    """[B]: the weighted sum of the terms that are in force."""
-    regression = lesson.task.regression
-    terms = []
-    if weighing.hard:
-        terms.append(weighing.hard * hard_loss(logits_BC, batch.labels, regression))
-    if weighing.smoothed:
-        terms.append(weighing.smoothed * _smoothed(logits_BC, batch.labels, lesson))
-    if weighing.soft or weighing.match:
-        teacher_BC = lesson.signal(batch)["logits"]
-        if weighing.soft:
-            terms.append(weighing.soft * soft_cross_entropy(logits_BC, teacher_BC, weighing.temperature))
-        if weighing.match:
-            terms.append(weighing.match * squared_error(logits_BC, weighing.scale * teacher_BC))
-    return torch.stack(terms).sum(0)
-
-
-def _smoothed(logits_BC: Tensor, labels_B: Tensor, lesson: Lesson) -> Tensor:
-    targets = lesson.spec.method.targets
-    assert isinstance(targets, Smoothed)
-    given = targets.distribution
-    spread = torch.tensor(given) if given else uniform(lesson.task.outputs)
-    return smoothed_cross_entropy(logits_BC, labels_B, targets.epsilon, spread.to(logits_BC.device))
+@contextmanager
+def memory_named(rows: int) -> Iterator[None]:
+    """Where a GPU's memory does not suffice, say which key makes do with less."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"train.micro_batch: the GPU's memory does not hold {rows} rows a forward pass; set train.micro_batch to "
+            f"{max(1, rows // 2)} (the batch stays as it is)"
+        ) from error
 
 
 def make_optimizer(model: nn.Module, lesson: Lesson) -> torch.optim.Optimizer:

@@ -150,6 +150,11 @@ def depth(config: PreTrainedConfig) -> int:
     return int(config.num_hidden_layers)
 
 
+def width(model: nn.Module) -> int:
+    """Width of a layer's state."""
+    return int(cast(PreTrainedModel, model).config.hidden_size)
+
+
 def forward(model: nn.Module, batch: dict[str, Tensor], hidden: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Logits [B, C], and with ``hidden`` the states [B, T, H] of the embeddings and of each layer."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}

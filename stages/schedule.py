@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from stages.specs import Annealing, Method, OnePhase, Smoothed, Taught, Training
+from stages.specs import Annealing, Hard, Method, OnePhase, Smoothed, Taught, Training
+from stages.structure import weight_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,14 @@ class Weights:
     smoothed: float = 0.0
     soft: float = 0.0
     match: float = 0.0
+    layers: float = 0.0
     temperature: float = 1.0
     scale: float = 1.0
+
+    @property
+    def follows(self) -> bool:
+        """Whether a teacher is asked."""
+        return bool(self.soft or self.match or self.layers)
 
 
 def phases(training: Training, epochs: int) -> tuple[Phase, ...]:
@@ -58,22 +65,22 @@ def annealed_scale(epoch: int, epochs: int, max_temperature: int) -> float:
 
 def weights(method: Method, position: Position, epochs: int, regression: bool) -> Weights:
     """The weights in this epoch; ``epochs`` is the length of the position's phase."""
-    training = method.training
+    training, layers = method.training, weight_of(method.structure)
     if isinstance(training, Annealing):
         if position.phase == 1:
             return Weights(hard=1.0)
-        return Weights(match=1.0, scale=annealed_scale(position.epoch, epochs, training.max_temperature))
+        return Weights(match=1.0, layers=layers, scale=annealed_scale(position.epoch, epochs, training.max_temperature))
     match method.targets:
         case Taught():
             share = training.teacher_weight
             # A regression has no softmax: the soft term becomes the squared error to the teacher's output.
             if regression:
-                return Weights(hard=1 - share, match=share)
-            return Weights(hard=1 - share, soft=share, temperature=training.temperature)
+                return Weights(hard=1 - share, match=share, layers=layers)
+            return Weights(hard=1 - share, soft=share, layers=layers, temperature=training.temperature)
         case Smoothed():
-            return Weights(smoothed=1.0)
-        case _:
-            return Weights(hard=1.0)
+            return Weights(smoothed=1.0, layers=layers)
+        case Hard():
+            return Weights(hard=1.0, layers=layers)
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:

@@ -9,15 +9,11 @@ Needs the standard library and pydantic only.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from stages.frozen import Frozen
+from stages.structure import NoLayers, Structure, is_resolved
 from stages.tasks import Task
-
-
-class Frozen(BaseModel):
-    """A value: immutable, and closed to unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Spec(Frozen):
@@ -108,7 +104,8 @@ class OnePhase(Frozen):
 
 
 class Annealing(Frozen):
-    """Phase 1: MSE(z_S, Phi(T) z_T), T from max_temperature to 1 by epoch; phase 2: CE alone."""
+    """Phase 1: MSE(z_S, Phi(T) z_T), T from max_temperature to 1 by epoch, and the layers, if any are matched;
+    phase 2: CE alone."""
 
     kind: Literal["annealing"] = "annealing"
     max_temperature: int = Field(7, ge=1)
@@ -124,23 +121,25 @@ class Original(Frozen):
     kind: Literal["original"] = "original"
 
 
-class NoLayers(Frozen):
-    """No layer is matched."""
-
-    kind: Literal["none"] = "none"
-
-
 class Method(Frozen):
     """A point on the axes targets x training x data x structure."""
 
     targets: Targets = Hard()
     training: Training = OnePhase()
     data: Original = Original()
-    structure: NoLayers = NoLayers()
+    structure: Structure = NoLayers()
+
+    @property
+    def needs_logits(self) -> bool:
+        return isinstance(self.targets, Taught)
+
+    @property
+    def needs_layers(self) -> bool:
+        return not isinstance(self.structure, NoLayers)
 
     @property
     def needs_teacher(self) -> bool:
-        return isinstance(self.targets, Taught)
+        return self.needs_logits or self.needs_layers
 
     @model_validator(mode="after")
     def _annealing_needs_a_teacher(self) -> "Method":
@@ -182,15 +181,18 @@ Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
 
 
 class Train(Frozen):
-    """The optimisation of one student. ``batch_size`` is global: it does not depend on workers."""
+    """The optimisation of one student. ``batch_size`` is global: it does not depend on workers. ``micro_batch`` is
+    the most rows of one forward pass in a worker; gradients add up to those of the batch."""
 
     epochs: int = Field(3, ge=1)
     learning_rate: float = Field(5.0e-5, gt=0.0)
     batch_size: int = Field(32, ge=1)
+    micro_batch: int | None = Field(None, ge=1)
     warmup: float = Field(0.06, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.01, ge=0.0)
     max_grad_norm: float = Field(1.0, gt=0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     select: Literal["holdout", "dev"] = "holdout"
     seed: int = 0
 
@@ -209,6 +211,12 @@ class DistilSpec(Spec):
     def _each_phase_has_an_epoch(self) -> "DistilSpec":
         if isinstance(self.method.training, Annealing) and self.train.epochs < 2:
             raise ValueError("train.epochs: 1, but annealing has two phases; use at least 2")
+        return self
+
+    @model_validator(mode="after")
+    def _each_layer_is_named(self) -> "DistilSpec":
+        if not is_resolved(self.method.structure):
+            raise ValueError("method.structure: even means other layers at other depths; resolve it first")
         return self
 
 

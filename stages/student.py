@@ -1,12 +1,12 @@
 """One student in a worker: load, train, score, save."""
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -21,8 +21,10 @@ from stages.loop import Lesson, fit
 from stages.models import build, count_parameters
 from stages.predict import predict, scores
 from stages.signal import NoTeacher, Signal, Stored
-from stages.specs import DistilSpec
-from stages.store.columns import read_columns
+from stages.specs import DistilSpec, Method
+from stages.store.decoded import cache_directory, decode
+from stages.store.layout import read_store
+from stages.structure import NoLayers, check_store, state_name, teacher_layers
 
 Scores = dict[str, dict[str, float]]
 
@@ -39,16 +41,18 @@ def train(job: Job, worker: Worker) -> Facts:
         meta.task,
         rows,
         select,
-        signal_of(job.spec, job.inputs, rows),
+        signal_of(job.spec, job.inputs, rows, worker.note),
         job.out / "scratch" / "checkpoint.pt",
         job.checkpoint_seconds,
+        teacher_width=read_store(job.inputs["outputs"]).layout.width if job.spec.method.needs_layers else 0,
     )
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
     progress = fit(model, lesson, worker)
-    last = dev_scores(model, corpus, meta, worker)
-    model.load_state_dict(progress.best_weights)
-    best = dev_scores(model, corpus, meta, worker)
+    last = best = dev_scores(model, corpus, meta, worker)
+    if progress.best + 1 < len(progress.history):
+        model.load_state_dict(progress.best_weights)
+        best = dev_scores(model, corpus, meta, worker)
     if worker.rank == 0:
         save_student(model, job, meta, progress, best, last)
     return {
@@ -70,12 +74,27 @@ def selecting_split(spec: DistilSpec, meta: Meta) -> str:
     return "holdout"
 
 
-def signal_of(spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset) -> Signal:
-    """The teacher's part, read from its store for the rows of train."""
+def signal_of(
+    spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, say: Callable[[str], None] = lambda _text: None
+) -> Signal:
+    """The teacher's part, mapped from this node's copy of its store for the rows of train. ``say`` hears of it when
+    that copy has to be made first."""
     if not spec.method.needs_teacher:
         return NoTeacher()
-    columns = read_columns(inputs["outputs"], ["logits"], rows.row_keys)
-    return Stored({name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()})
+    store = inputs["outputs"]
+    names = columns_of(spec.method, store)
+    return Stored(decode(store, list(names.values()), rows.row_keys, cache_directory(os.environ), say), names)
+
+
+def columns_of(method: Method, store: Path) -> dict[str, str]:
+    """What the method asks a teacher for -> the column of the store that holds it, and no other column.
+    ValueError where the store lacks one."""
+    layout, structure = read_store(store).layout, method.structure
+    check_store(structure, layout.layers, layout.pooling)
+    names = {"logits": "logits"} if method.needs_logits else {}
+    if not isinstance(structure, NoLayers):
+        names |= {state_name(layer): layout.column_of(layer, structure.pooling) for layer in teacher_layers(structure)}
+    return names
 
 
 def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker) -> Scores:

@@ -72,7 +72,7 @@ def _circle(name: str, models: Mapping[str, ModelNode]) -> Sequence[str]:
 def _method_fits(place: Place, method: Method, task: Task) -> None:
     if isinstance(method.targets, Smoothed):
         _smoothing_fits(place, method.targets, task)
-    if isinstance(method.training, OnePhase) and not method.needs_teacher and method.training != OnePhase():
+    if isinstance(method.training, OnePhase) and not method.needs_logits and method.training != OnePhase():
         right = "temperature and teacher_weight mean nothing without a teacher; leave them out, or use targets: teacher"
         raise PlacedError((*place, "training"), ABSENT, right)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict
 
 from pipeline.methods import METHODS
-from pipeline.recipe.shapes import Axis, Block, Label, Layers, Loose, Name, Number, Seed, Text, Whole, key
+from pipeline.recipe.shapes import Axis, Block, Flag, Label, Layers, Loose, Name, Number, Seed, Text, Whole, key
 
 
 class OptimisationBlock(Block):
@@ -21,10 +21,23 @@ class OptimisationBlock(Block):
     epochs: Whole = key("Passes over train.", 20, 3, ge=1)
     learning_rate: Number = key("The peak learning rate.", 2.0e-5, 5.0e-5, gt=0.0)
     batch_size: Whole = key("Rows a step, over all workers together.", 16, 32, ge=1)
+    micro_batch: Whole | None = key(
+        "The most rows of one forward pass in a worker. Gradients add up to those of the batch: for a batch that a "
+        "GPU's memory does not hold. The whole batch, where left out.",
+        8,
+        None,
+        ge=1,
+    )
     warmup: Number = key("Share of the steps in which the rate rises from 0.", 0.1, 0.06, ge=0.0, lt=1.0)
     weight_decay: Number = key("Weight decay; biases and layer norms have none.", 0.0, 0.01, ge=0.0)
     max_grad_norm: Number = key("Gradients of a larger norm are scaled down to it.", 5.0, 1.0, gt=0.0)
     precision: Literal["float32", "bfloat16"] = key("`bfloat16` trains under autocast.", "bfloat16", "float32")
+    compile: Flag = key(
+        "Compile the model with `torch.compile`, for shapes that vary. It takes a C++ compiler and, at the start of "
+        "each student, time.",
+        True,
+        False,
+    )
     select: Literal["holdout", "dev"] = key(
         "The split on which the best epoch is selected: the held-out slice of train, or dev (then dev scores are those "
         "of a selected epoch).",
@@ -104,7 +117,9 @@ class PointBlock(Block):
         "How it is trained on that.", {"max_temperature": 10}, None
     )
     data: Annotated[Loose, Axis("data")] | None = key("Rows beside the task's own.", {"kind": "original"}, None)
-    structure: Annotated[Loose, Axis("structure")] | None = key("The layers that are matched.", "none", None)
+    structure: Annotated[Loose, Axis("structure")] | None = key(
+        "The layers that are matched.", {"kind": "pick", "pairs": [[1, 3], [2, 6]]}, None
+    )
 
 
 class MethodBlock(PointBlock):

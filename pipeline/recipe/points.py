@@ -9,7 +9,8 @@ from pipeline.methods import METHODS, NamedMethod
 from pipeline.recipe.complaints import ABSENT, PlacedError, complaint, unknown
 from pipeline.recipe.learners import PointBlock
 from pipeline.recipe.shapes import Loose, kinds
-from stages.specs import Frozen, Method
+from stages.frozen import Frozen
+from stages.specs import Method
 
 
 def point(block: PointBlock) -> Method:

@@ -24,7 +24,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from pipeline.errors import nearest
-from stages.specs import Frozen, Method
+from stages.frozen import Frozen
+from stages.specs import Method
 
 
 def key(about: str, example: Any, default: Any = ..., enum: Iterable[str] = (), **limits: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.recipe.frozen import FrozenMapping
-from stages.specs import Frozen, Generated, Method, Train
+from stages.frozen import Frozen
+from stages.specs import Generated, Method, Train
 from stages.tasks import Task
 
 STAGES = ("corpus", "finetune", "teach", "distil", "evaluate")

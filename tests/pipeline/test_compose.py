@@ -8,6 +8,7 @@ from pipeline.errors import RequestError
 from pipeline.graph import Edge, Figure, Graph, Node, Outside
 from stages.cost import Extent
 from stages.specs import CorpusSpec, Cut, DistilSpec, EvaluateSpec, Fresh, Hub, Pretrained, TeachSpec
+from stages.structure import Concatenate, Pick, Structure
 
 TUNED = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "good", "1": "bad"}}
 COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
@@ -110,6 +111,84 @@ def test_a_head_that_does_not_say_what_its_outputs_mean_is_refused(ground: Path)
     assert refusal(ground, teacher={"model": str(model)}) == (
         "task tiny: teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of tiny are bad, good; say "
         "which output means which, for example teacher.labels: [bad, good]"
+    )
+
+
+# --- layers -----------------------------------------------------------------------------------------
+
+
+def structure(ground: Path, use: object, /, **changes: object) -> Structure:
+    """What the student of ``use`` matches; it has layers 0 and 2 of a teacher of 4."""
+    use = use if isinstance(use, dict) else {"use": use}
+    found = names(composed(ground, method=[{"label": "it", **use}], **changes))
+    assert source(found["distil/it/two/0@tiny"], "outputs") == "teach@tiny"
+    return distil_spec(found["distil/it/two/0@tiny"]).method.structure
+
+
+def test_an_even_map_is_written_out_for_the_depths_at_hand(ground: Path) -> None:
+    pkd, ckd = structure(ground, "pkd"), structure(ground, "ckd")
+    assert isinstance(pkd, Pick) and pkd.pairs == ((1, 2),)
+    assert isinstance(ckd, Concatenate) and ckd.groups == ((1, 2), (3, 4))
+
+
+def test_a_map_that_is_written_out_is_the_same_student_as_the_even_one(ground: Path) -> None:
+    written = {"use": "ckd", "structure": {"groups": [[1, 2], [3, 4]]}}
+    assert structure(ground, written) == structure(ground, "ckd")
+
+
+def test_a_method_of_layers_alone_is_taught_too(ground: Path) -> None:
+    alone = {"use": "no-kd", "structure": {"kind": "pick", "pairs": [[2, 4]]}}
+    assert structure(ground, alone) == Pick(pairs=((2, 4),))
+
+
+@pytest.mark.parametrize(
+    ("use", "changes", "line"),
+    [
+        (
+            {"use": "ckd"},
+            {"store": {"layers": [0, 1, 3]}},
+            "structure: follows layers 2, 4 of the teacher, which store.layers leaves out; add them",
+        ),
+        (
+            {"use": "pkd"},
+            {"store": {"pooling": "cls"}},
+            "structure.pooling: mean, but store.pooling is cls; make them the same",
+        ),
+        (
+            {"use": "pkd", "structure": {"pairs": [[1, 5]]}},
+            {},
+            "structure: the teacher has no layer 5; it has 0 (embeddings) to 4",
+        ),
+        (
+            {"use": "pkd", "structure": {"pairs": [[3, 4]]}},
+            {},
+            "structure: the student has no layer 3; it has 0 (embeddings) to 2",
+        ),
+        (
+            {"use": "ckd", "structure": {"groups": [[1], [2], [3]]}},
+            {},
+            "structure: the student has no layer 3; it has 0 (embeddings) to 2",
+        ),
+        (
+            {"use": "pkd"},
+            {"student": {"label": "two", "from_teacher": [0]}},
+            "structure.pairs: even leaves out a student's last layer, and this one has no other; give pairs",
+        ),
+    ],
+)
+def test_layers_that_cannot_be_matched_are_refused(
+    use: dict[str, object], changes: dict[str, object], line: str, ground: Path
+) -> None:
+    said = refusal(ground, method=[{"label": "it", **use}], **changes)
+    assert said == f"task tiny, method it: {line}"
+
+
+def test_a_student_deeper_than_its_teacher_has_no_even_map(ground: Path) -> None:
+    write_paper_model(ground / "deep", num_hidden_layers=8)
+    said = refusal(ground, method="ckd", student={"label": "two", "model": str(ground / "deep")})
+    assert said == (
+        "task tiny, method ckd: structure.groups: even cannot share 4 layers of the teacher among 8 of the student; "
+        "name them"
     )
 
 

@@ -5,10 +5,12 @@ import pytest
 from pipeline.errors import RequestError
 from pipeline.methods import METHODS, find
 from stages.specs import Annealing, Hard, OnePhase, Smoothed, Taught
+from stages.structure import Concatenate, Pick
 
 
-def test_the_methods_are_these_four_in_this_order() -> None:
-    assert [named.name for named in METHODS] == ["no-kd", "label-smoothing", "vanilla-kd", "annealing-kd"]
+def test_the_methods_are_these_six_in_this_order() -> None:
+    names = ["no-kd", "label-smoothing", "vanilla-kd", "annealing-kd", "pkd", "ckd"]
+    assert [named.name for named in METHODS] == names
 
 
 def test_no_kd_learns_from_labels_alone() -> None:
@@ -30,12 +32,27 @@ def test_annealing_kd_spends_14_of_20_epochs_in_its_first_phase() -> None:
     assert isinstance(training, Annealing) and round(20 * training.first_phase) == 14
 
 
-def test_a_method_needs_logits_if_and_only_if_its_targets_are_the_teachers() -> None:
+def test_patient_kd_picks_normalised_layers_at_the_scale_of_the_code() -> None:
+    method = find("pkd").method
+    assert method.training == OnePhase(temperature=10.0, teacher_weight=0.5)
+    assert method.structure == Pick(pairs="even", normalised=True, weight=100.0)
+
+
+def test_combinatorial_kd_weighs_labels_logits_and_layers_as_1_to_2_to_7() -> None:
+    method = find("ckd").method
+    assert isinstance(method.training, OnePhase) and isinstance(method.structure, Concatenate)
+    hard, soft, layers = 1 - method.training.teacher_weight, method.training.teacher_weight, method.structure.weight
+    assert (soft / hard, layers / hard) == pytest.approx((2, 7), rel=2e-3)
+
+
+def test_what_a_method_needs_of_the_teacher_follows_from_its_axes() -> None:
     assert {named.name: named.needs for named in METHODS} == {
         "no-kd": "nothing",
         "label-smoothing": "nothing",
         "vanilla-kd": "logits",
         "annealing-kd": "logits",
+        "pkd": "logits and mean-pooled states of layers",
+        "ckd": "logits and mean-pooled states of layers",
     }
 
 

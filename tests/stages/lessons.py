@@ -18,7 +18,7 @@ from stages.corpus import corpus
 from stages.data import Rowset
 from stages.loop import Lesson
 from stages.models import forward, quieten
-from stages.signal import NoTeacher, Signal, Stored
+from stages.signal import InMemory, NoTeacher, Signal, Stored
 from stages.specs import Annealing, CorpusSpec, DistilSpec, Files, Fresh, Method, OnePhase, Smoothed, Taught, Train
 from stages.tasks import Task
 
@@ -133,7 +133,8 @@ def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
 
 def stored(task: Task, rows: int = 26) -> Signal:
     """What a teacher said, once, about the rows of ``lesson_of``."""
-    return Stored({"logits": logits_of(small_bert(task, seed=99), random_rows(task, rows, seed=1))})
+    said = logits_of(small_bert(task, seed=99), random_rows(task, rows, seed=1))
+    return Stored(InMemory({"logits": said.numpy()}))
 
 
 def signal_for(method: Method, task: Task) -> Signal:

@@ -35,6 +35,7 @@ from stages.specs import (
     Train,
 )
 from stages.store.layout import shard_name
+from stages.structure import Concatenate, Pick
 from stages.tasks import Task
 from stages.teach import teach
 
@@ -52,6 +53,8 @@ LOSSES = {
     "smoothed": [0.6355, 0.607, 0.5892],
     "vanilla": [0.4247, 0.4078, 0.4003],
     "annealing": [2.793, 3.246, 0.5798],
+    "pick": [0.5922, 0.5632, 0.549],
+    "concatenate": [1.603, 1.193, 1.028],
 }
 METRICS = {"accuracy": 66.66666666666666, "matthews": 15.811388300841896}
 
@@ -128,13 +131,15 @@ def test_the_output_of_teach_is_pinned_to_its_version(
         ("smoothed", Method(targets=Smoothed())),
         ("vanilla", Method(targets=Taught(), training=OnePhase())),
         ("annealing", Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.67))),
+        ("pick", Method(targets=Taught(), structure=Pick(pairs=((1, 2), (0, 1)), normalised=True))),
+        ("concatenate", Method(structure=Concatenate(groups=((2, 1),), weight=0.5))),
     ],
 )
 def test_the_output_of_distil_is_pinned_to_its_version(
     name: str, method: Method, pinned_corpus: Path, pinned_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "store").mkdir()
-    teach(TeachSpec(layers=()), {"corpus": pinned_corpus, "model": pinned_model}, tmp_path / "store", inline())
+    teach(TeachSpec(layers=(1, 2)), {"corpus": pinned_corpus, "model": pinned_model}, tmp_path / "store", inline())
     train = Train(epochs=3, batch_size=8, learning_rate=1e-2)
     spec = DistilSpec(start=Cut(layers=(1,)), method=method, train=train)
     inputs = {"corpus": pinned_corpus, "start": pinned_model, "outputs": tmp_path / "store"}

@@ -1,0 +1,104 @@
+"""Which layers follow which, at which depths."""
+
+import pytest
+
+from stages.specs import DistilSpec, Fresh, Hard, Method
+from stages.structure import (
+    Concatenate,
+    Group,
+    NoLayers,
+    Pick,
+    Structure,
+    check_store,
+    even_groups,
+    groups_of,
+    resolved,
+    state_column,
+    teacher_layers,
+    weight_of,
+)
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(4, 12), (2, 12), (2, 6), (6, 24), (3, 7), (5, 6), (1, 4), (6, 6)])
+def test_even_groups_are_runs_that_cover_all_layers_once_and_differ_by_one_at_most(student: int, teacher: int) -> None:
+    groups = even_groups(student, teacher)
+    assert [layer for group in groups for layer in group] == list(range(1, teacher + 1))
+    assert len(groups) == student
+    assert max(map(len, groups)) - min(map(len, groups)) <= 1
+
+
+def test_the_even_groups_of_12_for_4_are_those_of_the_ckd_code() -> None:
+    assert even_groups(4, 12) == ((1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12))
+
+
+def test_the_even_pairs_of_6_and_12_are_patient_kds_skip_map() -> None:
+    """Its layers 1, 3, 5, 7, 9 counted from 0 are ours 2, 4, 6, 8, 10."""
+    assert resolved(Pick(), 6, 12) == Pick(pairs=((1, 2), (2, 4), (3, 6), (4, 8), (5, 10)))
+
+
+def test_what_is_named_already_stays_as_it_is() -> None:
+    for structure in (NoLayers(), Pick(pairs=((0, 0), (2, 6))), Concatenate(groups=((3, 1), (6,)))):
+        assert resolved(structure, 2, 6) == structure
+        assert resolved(resolved(structure, 2, 6), 2, 6) == structure
+
+
+def test_groups_say_which_student_layer_follows_which_of_the_teacher() -> None:
+    assert groups_of(NoLayers()) == ()
+    assert groups_of(Pick(pairs=((1, 3), (2, 6)))) == (Group(1, (3,)), Group(2, (6,)))
+    assert groups_of(Concatenate(groups=((1, 2), (4, 3)))) == (Group(1, (1, 2)), Group(2, (4, 3)))
+
+
+def test_a_layer_that_two_groups_follow_is_read_once() -> None:
+    assert teacher_layers(Concatenate(groups=((5, 1), (1, 2)))) == (1, 2, 5)
+    assert teacher_layers(NoLayers()) == ()
+
+
+def test_no_layers_weigh_nothing() -> None:
+    assert weight_of(NoLayers()) == 0
+    assert weight_of(Pick(weight=3.0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("structure", "student", "line"),
+    [
+        (Pick(), 1, "structure.pairs: even leaves out a student's last layer, and this one has no other; give pairs"),
+        (Pick(), 7, "structure.pairs: even cannot share 6 layers of the teacher among 7 of the student; name them"),
+        (Concatenate(), 7, "structure.groups: even cannot share 6 layers of the teacher among 7 of the student; name"),
+        (Pick(pairs=((3, 1),)), 2, "structure: the student has no layer 3; it has 0 (embeddings) to 2"),
+        (Concatenate(groups=((1,), (7,))), 2, "structure: the teacher has no layer 7; it has 0 (embeddings) to 6"),
+    ],
+)
+def test_a_map_that_the_depths_do_not_allow_is_refused(structure: Structure, student: int, line: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        resolved(structure, student, 6)
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
+def test_a_store_must_hold_the_layers_and_the_pooling() -> None:
+    structure = Concatenate(groups=((1, 3), (5,)), pooling="cls")
+    for pooling in ("cls", "both"):
+        check_store(structure, (0, 1, 3, 5), pooling)
+    check_store(NoLayers(), (), "mean")
+    with pytest.raises(ValueError, match=r"^structure\.pooling: cls, but store\.pooling is mean; make them the same$"):
+        check_store(structure, (1, 3, 5), "mean")
+    with pytest.raises(ValueError, match=r"^structure: follows layers 3, 5 of the teacher, which store\.layers leaves"):
+        check_store(structure, (0, 1), "cls")
+
+
+def test_first_tokens_have_columns_of_their_own_only_beside_means() -> None:
+    first, mean = Pick(pooling="cls"), Pick(pooling="mean")
+    assert (
+        state_column(first, 3, "cls") == state_column(mean, 3, "mean") == state_column(mean, 3, "both") == "hidden_03"
+    )
+    assert state_column(first, 3, "both") == "cls_03"
+
+
+def test_a_student_is_told_its_layers_by_number() -> None:
+    with pytest.raises(ValueError, match=r"method\.structure: even means other layers at other depths"):
+        DistilSpec(start=Fresh(), method=Method(structure=Pick()))
+
+
+def test_a_method_of_layers_needs_a_teacher_and_no_logits() -> None:
+    method = Method(targets=Hard(), structure=Pick())
+    assert method.needs_teacher and method.needs_layers and not method.needs_logits
+    assert not Method().needs_teacher
