@@ -28,6 +28,7 @@ NAMES = (
     "dump_vs_bare",
     "store_bytes",
     "decode",
+    "memory",
     "ray_vs_inline",
     "plan_time",
     "peers",

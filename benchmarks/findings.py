@@ -41,7 +41,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table. ``unit`` is empty for a ratio; without a goal a line only informs. What is ``exact`` does
+    """One line of the table. ``unit`` is empty for a ratio; without a goal a line only informs. What is measured ``once`` does
     not vary: once is enough."""
 
     name: str
@@ -49,13 +49,13 @@ class Finding:
     goal: Goal | None = None
     unit: str = ""
     note: str = ""
-    exact: bool = False
+    once: bool = False
 
     @property
     def verdict(self) -> str:
         if self.goal is None:
             return ""
-        if self.value.count < ENOUGH and not self.exact:
+        if self.value.count < ENOUGH and not self.once:
             return "too few turns"
         return "reached" if self.goal.met(self.value.median) else "not reached"
 
@@ -74,7 +74,7 @@ def print_table(findings: Sequence[Finding], console: Console) -> None:
         table.add_row(
             finding.name,
             f"{figure(value.median)}{unit}",
-            "exact" if finding.exact else f"{figure(value.low)} .. {figure(value.high)} ({value.coverage:.0%})",
+            "once" if finding.once else f"{figure(value.low)} .. {figure(value.high)} ({value.coverage:.0%})",
             str(value.count),
             str(finding.goal) if finding.goal else "",
             finding.verdict,

@@ -38,7 +38,7 @@ def measure(scene: Scene) -> list[Finding]:
             name = f"store bytes / raw float32: {precision}, {pooling}"
             note = f"noise / between-row variance at most {noise[worst]:.1e} ({worst})"
             note += f"; all rows alike in {', '.join(dead)}" if dead else ""
-            findings.append(Finding(name, summary([ratio]), GOALS.get((precision, pooling)), note=note, exact=True))
+            findings.append(Finding(name, summary([ratio]), GOALS.get((precision, pooling)), note=note, once=True))
             if precision == "int8":
                 goal = Goal(most=1e-3) if pooling == "mean" else None
                 about = ", ".join(f"{value:.1e}" for value in noise.values())
@@ -47,7 +47,7 @@ def measure(scene: Scene) -> list[Finding]:
                     summary([noise[worst]]),
                     goal,
                     note=f"by layer: {about}",
-                    exact=True,
+                    once=True,
                 )
                 findings.append(line)
     return findings

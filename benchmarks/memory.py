@@ -1,0 +1,151 @@
+"""Memory of a worker that trains from a large store, above that of the same training without a teacher.
+
+RssAnon + RssShmem of a process of its own, the largest that a thread saw twenty times a second from the first line to
+the last step. The store holds 24 layers and the embeddings, 384 wide, of random numbers, for generated rows; every
+step gathers all of them. Pages of the decoded files are the kernel's and do not count.
+"""
+
+import multiprocessing
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.findings import Finding, Goal
+from benchmarks.pairs import summary
+from benchmarks.scene import STUDENT, Scene, Watch, packaged_model
+from cluster.inline import InlineWorker
+from stages.corpus import corpus
+from stages.corpus_reader import read_meta, read_split
+from stages.distil import Job
+from stages.specs import CorpusSpec, DistilSpec, Generated, Method, OnePhase, Taught, Train
+from stages.store.layout import Layout, write_store
+from stages.store.shards import write_shard
+from stages.structure import Pick
+from stages.tasks import REVIEWS
+from stages.teach import tokenisation
+
+LAYOUT = Layout("pooled", tuple(range(25)), 384, 12, 2, "mean", "float16")
+ROW_BYTES = 25 * 384 * 2
+STEPS = 30
+LARGE = 5_000_000_000
+"""Bytes of states in a full run; a small one has a hundredth."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a process of its own is told."""
+
+    job: Job
+    threads: int
+
+
+class Enough(Exception):
+    """So many steps will do."""
+
+
+def measure(scene: Scene) -> list[Finding]:
+    size = LARGE if scene.scale.turns >= 7 else LARGE // 100
+    root = scene.root / "memory"
+    store = write_large(scene, root, size // ROW_BYTES)
+    follows = Pick(pairs=tuple((1, layer) for layer in range(25)), weight=1.0)
+    from_store = Method(targets=Taught(), training=OnePhase(), structure=follows)
+    none = peak(scene, root, "none", Method(), {})
+    cold = peak(scene, root, "cold", from_store, {"outputs": store})
+    warm = peak(scene, root, "warm", from_store, {"outputs": store})
+    named = f"a store of {size / 1e9:.2g} GB"
+    return [
+        Finding("memory, no teacher", summary([none / 1e9]), unit="GB", once=True),
+        Finding(
+            f"memory above that, {named}, decoded first", summary([(cold - none) / 1e9]), Goal(most=1), "GB", once=True
+        ),
+        Finding(
+            f"memory above that, {named}, decoded before",
+            summary([(warm - none) / 1e9]),
+            Goal(most=1),
+            "GB",
+            once=True,
+        ),
+    ]
+
+
+def write_large(scene: Scene, root: Path, rows: int) -> Path:
+    """A corpus of so many generated rows, and a store of random states for it."""
+    for name in ("corpus", "store"):
+        (root / name).mkdir(parents=True)
+    spec = CorpusSpec(task=REVIEWS, source=Generated(train=rows, validation=64, test=64), max_length=32)
+    corpus(spec, {"tokenizer": packaged_model()}, root / "corpus", scene.on())
+    keys = list(dict.fromkeys(read_split(root / "corpus", "train").keys))
+    generator = np.random.default_rng(0)
+    noise = generator.standard_normal((4096 + 64, LAYOUT.width), np.float32).astype(np.float16)
+    files = []
+    for number, start in enumerate(range(0, len(keys), 4096)):
+        own = keys[start : start + 4096]
+        # Slices of one block of noise at other offsets: fresh numbers would take longer than writing them.
+        states = {state.column: noise[state.layer : state.layer + len(own)] for state in LAYOUT.states}
+        files.append(write_shard(root / "store", number, LAYOUT, own, np.zeros((len(own), 2), np.float32), states))
+    write_store(root / "store", LAYOUT, tokenisation(read_meta(root / "corpus")), files)
+    return root / "store"
+
+
+def peak(scene: Scene, root: Path, name: str, method: Method, inputs: Mapping[str, Path]) -> int:
+    """The largest memory in bytes of a process that trains some steps."""
+    out = root / name
+    out.mkdir()
+    spec = DistilSpec(start=STUDENT, method=method, train=Train(epochs=1, select="dev"))
+    job = Job(spec, {"corpus": root / "corpus", "start": scene.teacher, **inputs}, out)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:
+        return one.submit(trained, Training(job, scene.scale.threads)).result()
+
+
+def trained(training: Training) -> int:
+    """Train in this process; the largest memory that was seen."""
+    seen, ended = [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.05):
+            seen[0] = max(seen[0], resident())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        from stages.student import train
+
+        train(training.job, InlineWorker(training.threads, Stopping(STEPS)))
+    except Enough:
+        pass
+    finally:
+        ended.set()
+        thread.join()
+    return seen[0]
+
+
+class Stopping(Watch):
+    """Ends the training after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def advance(self, amount: float) -> None:
+        super().advance(amount)
+        self.left -= amount > 0
+        if self.left <= 0:
+            raise Enough
+
+
+def resident() -> int:
+    """RssAnon + RssShmem of this process in bytes."""
+    lines = Path("/proc/self/status").read_text("ascii", "replace").splitlines()
+    found = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem"))}
+    return 1024 * (found["RssAnon"] + found["RssShmem"])
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["memory", *sys.argv[1:]]))
