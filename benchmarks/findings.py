@@ -41,8 +41,8 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table. ``unit`` is empty for a ratio; without a goal a line only informs. What is measured ``once`` does
-    not vary: once is enough."""
+    """One line of the table. ``unit`` is empty for a ratio; without a goal a line only informs. What does not vary
+    is measured ``once``, and judged by that."""
 
     name: str
     value: Summary

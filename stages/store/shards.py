@@ -65,9 +65,19 @@ def _codes(layout: Layout) -> list[str]:
 def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
     """The size and the sha256 of what was written."""
     draft = path.with_name(path.name + ".tmp")
+    try:
+        _write_parquet(table, draft, codes)
+        found = (draft.stat().st_size, file_sha256(draft))
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return found
+
+
+def _write_parquet(table: pa.Table, path: Path, codes: list[str]) -> None:
     pq.write_table(
         table,
-        draft,
+        path,
         compression="zstd",
         use_dictionary=False,
         use_byte_stream_split=codes,
@@ -76,9 +86,6 @@ def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
         data_page_version="1.0",
         row_group_size=SHARD_ROWS,
     )
-    found = (draft.stat().st_size, file_sha256(draft))
-    os.replace(draft, path)
-    return found
 
 
 def file_sha256(path: Path) -> str:

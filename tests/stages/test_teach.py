@@ -2,7 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -364,3 +365,47 @@ def test_a_finished_shard_that_was_damaged_since_is_made_anew(
     facts = taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "out")
     assert facts["computed"] == facts["rows"]
     assert (tmp_path / "out" / shard_name(0)).read_bytes() == (store / shard_name(0)).read_bytes()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a file system needs rights that this user lacks")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_cannot_hold_the_store_is_refused_before_the_teacher_runs(
+    tiny_corpus: Path, teacher: Path, small_disk: Path
+) -> None:
+    (small_disk / "ballast").write_bytes(bytes(60_000))
+    listener = Heard()
+    with pytest.raises(ValueError, match=r"[\d,]+ bytes are free, the rest of the store takes about [\d,]+; free some"):
+        taught(TeachSpec(precision="float32"), tiny_corpus, teacher, small_disk / "out", listener)
+    assert listener.done == 0
+
+
+def test_a_disk_that_fills_up_stops_the_stage_with_the_space_needed_and_the_next_run_goes_on(
+    tiny_corpus: Path, teacher: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages.teach, "rows_a_shard", lambda _row_bytes: 10)
+    out = small_disk / "out"
+
+    def fill(done: float) -> None:
+        if done == 20:
+            free = shutil.disk_usage(small_disk).free
+            (small_disk / "ballast").write_bytes(bytes(free))
+
+    with pytest.raises(
+        OSError, match=r"No space left on device; this shard of \d+ rows takes about [\d,]+ bytes; free"
+    ):
+        taught(TeachSpec(), tiny_corpus, teacher, out, Heard(fill))
+    kept = sorted(path.name for path in out.glob("*.parquet"))
+    assert kept and not list(out.glob("*.tmp")), "finished shards stay, a half-written one does not"
+    (small_disk / "ballast").unlink()
+    facts = taught(TeachSpec(), tiny_corpus, teacher, out)
+    assert facts["computed"] == int(str(facts["rows"])) - 10 * len(kept)
