@@ -1,49 +1,60 @@
-"""An epoch with a live teacher / one from the store, beside what the two models' own times allow.
+"""An epoch with a live teacher / one from the store, beside what the two models' own times allow: for logits, and for
+the states of all layers.
 
-With s the student's forward, backward and step and t the teacher's forward over the same batches, each
-by its frozen script, a live epoch can be no cheaper than (s + t) / s epochs from a store.
+With s the student's epoch and t the teacher's forward over the same batches, a live epoch can be no cheaper than
+(s + t) / s epochs from a store. For logits both are timed by their frozen scripts. No frozen script matches layers, so
+there s is the stored epoch itself.
 """
 
 import sys
+from collections.abc import Sequence
 
 from benchmarks import bare_forward
 from benchmarks.findings import Finding, Goal
-from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed
-from benchmarks.scene import Learner, Scene
+from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary, timed
+from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
 from stages.models import load
 from stages.signal import Live
-from stages.specs import Method, Taught
+from stages.specs import Method
+from stages.structure import teacher_layers
 from stages.student import signal_of
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """Seen, allowed, and seen / allowed, which has the goal."""
-    learner, method, batches = Learner(scene), Method(targets=Taught()), scene.batches()
+    """Seen, allowed, and seen / allowed, which has the goal; for logits, then for all layers."""
+    logits = turns_of(scene, LOGITS)
+    layers = turns_of(scene, ALL_LAYERS)
+    return [*findings(logits, "logits", "student"), *findings(layers, "all layers", "stored")]
+
+
+def turns_of(scene: Scene, method: Method) -> list[Turn]:
+    learner, batches = Learner(scene), scene.batches()
     teacher = load(scene.teacher).eval()
-    live = scene.lesson(method, Live(teacher))
+    live = scene.lesson(method, Live(teacher, teacher_layers(method.structure)))
     stored = scene.lesson(method, signal_of(scene.spec(method), {"outputs": scene.store}, scene.train))
 
     def forward() -> Cost:
-        return timed(lambda: bare_forward.forward(teacher, scene.tensors, batches, scene.train.pad, hidden=False))
+        hidden = method.needs_layers
+        return timed(lambda: bare_forward.forward(teacher, scene.tensors, batches, scene.train.pad, hidden=hidden))
 
-    turns = interleaved(
-        {
-            "live": lambda: learner.ours(live),
-            "stored": lambda: learner.ours(stored),
-            "student": learner.bare,
-            "teacher": forward,
-        },
-        scene.scale.turns,
-    )
+    measures = {"live": lambda: learner.ours(live), "stored": lambda: learner.ours(stored), "teacher": forward}
+    if not method.needs_layers:
+        measures["student"] = learner.bare
+    return interleaved(measures, scene.scale.turns)
+
+
+def findings(turns: Sequence[Turn], what: str, student: str) -> list[Finding]:
     seen = ratios(turns, "live", "stored")
-    allowed = [1 + ratio for ratio in ratios(turns, "teacher", "student")]
+    allowed = [1 + ratio for ratio in ratios(turns, "teacher", student)]
     quotient = summary([one / other for one, other in zip(seen, allowed, strict=True)])
-    models = cpu_note(turns, "teacher", "student")
-    cpu = [turn["live"].cpu / turn["stored"].cpu / (1 + turn["teacher"].cpu / turn["student"].cpu) for turn in turns]
+    models = cpu_note(turns, "teacher", student)
+    cpu = [turn["live"].cpu / turn["stored"].cpu / (1 + turn["teacher"].cpu / turn[student].cpu) for turn in turns]
     return [
-        Finding("epoch, live teacher / stored", summary(seen), note=cpu_note(turns, "live", "stored")),
-        Finding("1 + t / s, which the models allow", summary(allowed), note=f"t / s: {models}"),
-        Finding("live teacher, seen / allowed", quotient, Goal(0.95, 1.05), note=f"cpu {summary(cpu).median:.3f}"),
+        Finding(f"epoch, live teacher / stored: {what}", summary(seen), note=cpu_note(turns, "live", "stored")),
+        Finding(f"1 + t / s, which the models allow: {what}", summary(allowed), note=f"t / s: {models}"),
+        Finding(
+            f"live teacher, seen / allowed: {what}", quotient, Goal(0.95, 1.05), note=f"cpu {summary(cpu).median:.3f}"
+        ),
     ]
 
 

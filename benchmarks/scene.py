@@ -32,13 +32,19 @@ from stages.corpus_reader import Meta, read_meta
 from stages.data import Rowset, read_rowset
 from stages.loop import Lesson, fit
 from stages.models import build, load
+from stages.shape import config_of, shape_of
 from stages.signal import Signal
-from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Generated, Method, Source, TeachSpec, Train
+from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Generated, Method, Source, Taught, TeachSpec, Train
+from stages.structure import Concatenate
 from stages.taskfiles import task_files
 from stages.tasks import BUILT_IN, REVIEWS, Task
 from stages.teach import teach
 
 STUDENT = Cut(layers=(2, 5))
+LOGITS = Method(targets=Taught())
+ALL_LAYERS = Method(targets=Taught(), structure=Concatenate(groups=((1, 2, 3), (4, 5, 6))))
+"""The teacher's six, three for each layer of the student."""
+
 BATCH = 32
 DEV_ROWS = 64
 
@@ -125,7 +131,9 @@ class Scene:
 
     def lesson(self, method: Method, signal: Signal) -> Lesson:
         checkpoint = self.root / "none.pt"
-        return Lesson(self.spec(method), self.meta.task, self.train, self.dev, signal, checkpoint, math.inf)
+        width = shape_of(config_of(self.teacher), "teacher").width
+        task, spec = self.meta.task, self.spec(method)
+        return Lesson(spec, task, self.train, self.dev, signal, checkpoint, math.inf, teacher_width=width)
 
 
 class Learner:

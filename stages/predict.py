@@ -16,7 +16,8 @@ from stages.tasks import Task
 
 Logits = npt.NDArray[np.float32]
 
-TOKENS = 8192
+TOKENS = {"cpu": 1024, "cuda": 65536}
+"""Padded tokens of a forward pass. On a CPU what a layer makes of more does not stay in its caches."""
 
 
 def predict(
@@ -33,7 +34,7 @@ def predict(
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
-        for batch_rows in sorted_batches(rows.tokens.lengths, TOKENS)[rank::world_size]:
+        for batch_rows in sorted_batches(rows.tokens.lengths, TOKENS[device.split(":")[0]])[rank::world_size]:
             logits, _ = forward(model, rows.batch(batch_rows, device).inputs)
             found[batch_rows] = logits.float().cpu().numpy()
     model.train(training)

@@ -18,6 +18,7 @@ from stages.corpus_reader import Meta, read_meta
 from stages.data import Rowset, read_rowset
 from stages.distil import Facts, Job
 from stages.loop import Lesson, fit
+from stages.memory import keep_freed_memory
 from stages.models import build, count_parameters
 from stages.predict import predict, scores
 from stages.signal import NoTeacher, Signal, Stored
@@ -31,6 +32,7 @@ Scores = dict[str, dict[str, float]]
 
 def train(job: Job, worker: Worker) -> Facts:
     """Train the student of ``job``. Every worker runs this; the first one writes."""
+    keep_freed_memory()
     torch.set_num_threads(worker.threads)
     corpus = job.inputs["corpus"]
     meta = read_meta(corpus)
