@@ -155,53 +155,6 @@ def test_a_steps_gradient_is_cut_to_the_greatest_norm(greatest: float, tmp_path:
         assert all(1e-3 < norm < greatest for norm in norms), "too short to be cut"
 
 
-# --- a step in parts ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("micro_batch", [1, 3, 4, 100])
-@pytest.mark.parametrize("task", [CLASSES, NUMBER], ids=lambda task: task.name)
-def test_a_batch_in_parts_means_what_the_whole_one_does(micro_batch: int, task: Task, tmp_path: Path) -> None:
-    """Without dropout, whose masks differ. Batches of 8 of 26 rows: the last has 2."""
-    models, curves = [], []
-    for name, parts in (("whole", None), ("parts", micro_batch)):
-        spec = spec_of(VANILLA, batch_size=8, micro_batch=parts)
-        models.append(small_bert(task))
-        progress = fit(models[-1], lesson_of(spec, task, tmp_path / f"{name}.pt", stored(task)), Alone())
-        curves.append([epoch.loss for epoch in progress.history])
-    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
-    assert farthest(models[0].state_dict(), models[1].state_dict()) < 1e-4
-
-
-def test_no_forward_pass_has_more_rows_than_the_micro_batch_and_steps_are_as_many(tmp_path: Path) -> None:
-    passes: list[int] = []
-    steps: list[object] = []
-    model = small_bert(CLASSES)
-    hooks = [
-        model.register_forward_pre_hook(
-            lambda module, _, given: passes.append(len(given["input_ids"])) if module.training else None,
-            with_kwargs=True,
-        ),
-        register_optimizer_step_pre_hook(lambda optimizer, *_: steps.append(optimizer)),
-    ]
-    spec = spec_of(HARD, epochs=1, batch_size=8, micro_batch=3)
-    fit(model, lesson_of(spec, CLASSES, tmp_path / "checkpoint.pt"), Alone())
-    for hook in hooks:
-        hook.remove()
-    assert sorted(passes) == sorted([3, 3, 2] * 3 + [2])
-    assert len(steps) == 4
-
-
-def test_memory_that_runs_out_names_the_micro_batch(tmp_path: Path) -> None:
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-    model = small_bert(CLASSES)
-    model.register_forward_pre_hook(full)
-    lesson = lesson_of(spec_of(HARD, batch_size=8), CLASSES, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match=r"^train\.micro_batch: .* not hold 8 rows .* set train\.micro_batch to 4"):
-        fit(model, lesson, Alone())
-
-
 # --- who teaches --------------------------------------------------------------------------------------
 
 
