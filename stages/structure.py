@@ -164,8 +164,3 @@ def check_store(structure: Structure, layers: Collection[int], pooling: str) -> 
 def state_name(layer: int) -> str:
     """What a signal calls the pooled state of a layer."""
     return f"hidden_{layer:02d}"
-
-
-def state_column(structure: Matched, layer: int, pooling: str) -> str:
-    """The store's column of that state: a store of both poolings keeps the first token's under a name of its own."""
-    return f"cls_{layer:02d}" if (structure.pooling, pooling) == ("cls", "both") else state_name(layer)

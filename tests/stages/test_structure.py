@@ -13,7 +13,6 @@ from stages.structure import (
     even_groups,
     groups_of,
     resolved,
-    state_column,
     teacher_layers,
     weight_of,
 )
@@ -83,14 +82,6 @@ def test_a_store_must_hold_the_layers_and_the_pooling() -> None:
         check_store(structure, (1, 3, 5), "mean")
     with pytest.raises(ValueError, match=r"^structure: follows layers 3, 5 of the teacher, which store\.layers leaves"):
         check_store(structure, (0, 1), "cls")
-
-
-def test_first_tokens_have_columns_of_their_own_only_beside_means() -> None:
-    first, mean = Pick(pooling="cls"), Pick(pooling="mean")
-    assert (
-        state_column(first, 3, "cls") == state_column(mean, 3, "mean") == state_column(mean, 3, "both") == "hidden_03"
-    )
-    assert state_column(first, 3, "both") == "cls_03"
 
 
 def test_a_student_is_told_its_layers_by_number() -> None:
