@@ -25,7 +25,7 @@ from stages.models import load
 from stages.specs import TeachSpec
 from stages.store.shards import SHARD_ROWS
 from stages.teach import teach
-from stages.teacher import TOKENS
+from stages.teacher import token_budget
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -61,7 +61,7 @@ def measure(scene: Scene) -> list[Finding]:
     like = [
         start + batch
         for start, end in parts(len(rows), SHARD_ROWS)
-        for batch in sorted_batches(lengths[start:end], TOKENS["cpu"])
+        for batch in sorted_batches(lengths[start:end], token_budget(InlineWorker(scene.scale.threads, Watch())))
     ]
     plain = [np.arange(*part) for part in parts(min(PADDED_ROWS, len(rows)), BATCH)]
     share = len(rows) / sum(map(len, plain))

@@ -15,6 +15,7 @@ from stages.batches import Rows, sorted_batches
 from stages.collected import Collected, Said
 from stages.corpus_reader import read_meta
 from stages.data import Batch, distinct, read_rowset
+from stages.memory import keep_freed_memory
 from stages.models import attend, forward, load, pool
 from stages.predict import autocast
 from stages.store.carry import read_carried
@@ -22,19 +23,21 @@ from stages.store.layout import Layout
 from stages.store.shards import Damaged, write_shard
 from stages.teach import Dump, Shard, Written, bytes_of_a_row
 
-TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Padded tokens of a batch to begin with."""
+TOKENS = {"cpu": 1024, "cuda": 65536}
+"""Padded tokens of a batch to begin with, on a CPU for each thread: what a layer makes of more does not stay in the
+caches (measured: 30 % more rows a second than with 4,096 on one thread)."""
 
 
 class Teacher:
     """A teacher and its corpus. The model is loaded when the first row has to be computed."""
 
     def __init__(self, dump: Dump, worker: Worker) -> None:
+        keep_freed_memory()
         torch.set_num_threads(worker.threads)
         self.dump = dump
         self.worker = worker
         self.rows = distinct([read_rowset(dump.corpus, split) for split in dump.spec.splits])
-        self.tokens = TOKENS[worker.device.split(":")[0]]
+        self.tokens = token_budget(worker)
         self.halvings = 0
 
     @cached_property
@@ -129,6 +132,12 @@ class Teacher:
 
     def _lengths(self, rows: Rows) -> npt.NDArray[np.int32]:
         return self.rows.tokens.lengths[rows].astype(np.int32)
+
+
+def token_budget(worker: Worker) -> int:
+    """Padded tokens of a batch, before memory has run out."""
+    kind = worker.device.split(":")[0]
+    return TOKENS[kind] * (worker.threads if kind == "cpu" else 1)
 
 
 def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, npt.NDArray[Any]]:

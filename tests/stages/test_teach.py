@@ -248,7 +248,7 @@ def test_where_memory_runs_out_the_batches_are_halved_and_nothing_is_lost(
     opened, cramped, shard = cramped_teacher(tiny_corpus, teacher, tmp_path / "out", tokens=100)
     written = opened.write(shard)
     halvings = written.halvings
-    assert halvings > 0 and opened.tokens * 2**halvings <= 4096
+    assert halvings > 0 and opened.tokens * 2**halvings <= 1024
     fitting = [size for size in cramped.sizes if size <= 100]
     assert len(cramped.sizes) == len(fitting) + halvings, "no batch that does not fit is tried twice"
     assert max(fitting) > 50, "the budget is not cut further than it must be"
