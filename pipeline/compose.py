@@ -4,9 +4,8 @@ to be wrong before work starts is refused.
 Who teaches is an edge: the teacher, or any further model of the recipe.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pipeline.composer import Composer, Model, refused
@@ -14,6 +13,7 @@ from pipeline.errors import RequestError
 from pipeline.graph import Edge, Figure, Graph, Node, Outside, Subject
 from pipeline.outside import Digests, Pins, data_file
 from pipeline.recipe import TEACHER, MethodUse, Recipe, Student, TaskRecipe
+from pipeline.task_rows import TaskRows
 from pipeline.tiers import store_bytes
 from stages.cost import Extent, chosen_layers
 from stages.heads import label_order
@@ -23,19 +23,13 @@ from stages.specs import (
     Cut,
     DistilSpec,
     EvaluateSpec,
-    Files,
     Fresh,
-    Generated,
-    Hub,
     Method,
     Pretrained,
-    Source,
     Start,
     TeachSpec,
 )
 from stages.structure import check_store, resolved
-from stages.taskfiles import count_rows, task_files
-from stages.tasks import hub_set
 
 
 def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
@@ -57,6 +51,10 @@ class TaskGraph:
     @property
     def task(self) -> str:
         return self.recipe.task.name
+
+    @property
+    def rows(self) -> TaskRows:
+        return TaskRows(self.composer, self.recipe)
 
     def wanted(self) -> list[Node]:
         """Students and evaluations: what the recipe is run for. The teacher's evaluation comes first."""
@@ -90,7 +88,7 @@ class TaskGraph:
 
     def _corpus(self, name: str, tokenizer: Outside) -> Node:
         recipe, data = self.recipe, self.recipe.data
-        source, files = self._source()
+        source, files = self.rows.source()
         with refused(f"task {self.task}"):
             spec = CorpusSpec(
                 task=recipe.task,
@@ -101,67 +99,11 @@ class TaskGraph:
                 sample_seed=data.sample_seed,
                 holdout=data.holdout,
             )
-            rows = self._rows()
+            rows = self.rows.by_split()
             inputs: dict[str, Edge | Outside] = {"tokenizer": tokenizer}
             inputs |= {f"data/{split}": data_file(path, self.composer.digests) for split, path in files.items()}
         total = Figure.exact(sum(rows.values())) if rows else Figure.unknown("it has run")
         return Node(name, "corpus", self.task, spec, inputs, rows=total)
-
-    def _source(self) -> tuple[Source, Mapping[str, Path]]:
-        recipe, data = self.recipe, self.recipe.data
-        if recipe.files is not None:
-            files = {split: Path(path) for split, path in recipe.files.items()}
-            for split, path in files.items():
-                if not path.is_file():
-                    raise RequestError(f"task.files.{split}: {path} is no file; give a path from where you run this")
-            return Files(), files
-        if data.source == "generated":
-            return data.generated, {}
-        if data.source == "hub":
-            with refused("data"):
-                place = hub_set(self.task)
-            commit = self.composer.pins.commit(place.repository, "dataset", "data.source", place.revision)
-            return Hub(repository=place.repository, config=place.config, revision=commit), {}
-        with refused("data"):
-            return Files(), task_files(Path(data.source), recipe.task)
-
-    def _rows(self) -> Mapping[str, int]:
-        """Rows of each split that the corpus will hold, holdout within train; {} where only reading would tell."""
-        if self.task not in self.composer.rows:
-            self.composer.rows[self.task] = self._count(*self._source())
-        return self.composer.rows[self.task]
-
-    def _count(self, source: Source, files: Mapping[str, Path]) -> Mapping[str, int]:
-        data, task = self.recipe.data, self.recipe.task
-        if isinstance(source, Generated):
-            counts: dict[str, int | None] = {
-                "train": source.train,
-                "validation": source.validation,
-                "test": source.test,
-            }
-        else:
-            counts = {split: count_rows(path) for split, path in files.items()}
-        found = {}
-        for split, count in counts.items():
-            if count is None:
-                return {}
-            if count == 0:
-                raise ValueError(f"{files.get(split, split)}: no rows; each split needs at least 1")
-            limit = data.train_rows if split == task.train else data.eval_rows
-            found[split] = count if limit is None else min(count, limit)
-        return found
-
-    def _train_rows(self, corpus: Node) -> Figure:
-        """At most the rows of train, before any are held out or found to be the same."""
-        rows = self._rows()
-        return Figure.at_most(rows[self.recipe.task.train]) if rows else Figure.unknown(corpus.name)
-
-    def _eval_rows(self) -> Figure:
-        """Rows of the dev and test splits; a dev split that is cut from train is not counted before it is cut."""
-        rows = self._rows()
-        if not self.recipe.task.dev or not rows:
-            return Figure.unknown(f"corpus@{self.task}")
-        return Figure.exact(sum(rows.values()) - rows[self.recipe.task.train])
 
     # --- models ---
 
@@ -266,7 +208,7 @@ class TaskGraph:
         inputs: dict[str, Edge | Outside] = {"corpus": Edge(corpus), "start": base.source}
         if taught_by is not None:
             inputs["outputs"] = Edge(self.store(taught_by))
-        rows, size = self._train_rows(corpus), Figure.at_most(base.size + 2_000_000)
+        rows, size = self.rows.train(corpus), Figure.at_most(base.size + 2_000_000)
         return Node(name, role, self.task, spec, inputs, subject, rows, size)
 
     def _made(self, node: Node, base: Model) -> Model:
@@ -304,7 +246,7 @@ class TaskGraph:
                     "label_order": model.label_order if part == "pooled" else None,
                 }
             )
-        shape, rows = model.shape, self._train_rows(corpus)
+        shape, rows = model.shape, self.rows.train(corpus)
         extent = Extent(len(layers), shape.width, self.recipe.task.outputs, shape.heads, self.recipe.max_length)
         known = None if rows.value is None else store_bytes(spec, extent, rows.value)
         size = Figure.unknown(corpus.name) if known is None else Figure.at_most(known)
@@ -320,5 +262,5 @@ class TaskGraph:
         spec = EvaluateSpec(label_order=model.label_order)
         inputs = {"corpus": Edge(corpus), "model": model.source}
         return Node(
-            f"evaluate/{name}@{self.task}", "evaluate", self.task, spec, inputs, subject, rows=self._eval_rows()
+            f"evaluate/{name}@{self.task}", "evaluate", self.task, spec, inputs, subject, rows=self.rows.evaluated()
         )
