@@ -89,7 +89,7 @@ def place_of(path: Path, storage: Path) -> str:
     return (path.relative_to(storage) if path.is_relative_to(storage) else path.absolute()).as_posix()
 
 
-def write_lineage(node: Node, recipe: str, out: Path, priors: Sequence[Record]) -> None:
+def write_lineage(node: Node, recipe: str, out: Path, priors: Sequence[Record] = ()) -> None:
     """``lineage.json``, published with the artifact: what it is, and of what it is made."""
     sources = {
         name: {"name": given.source.name if isinstance(given, Edge) else given.about, "key": node.input_keys[name]}

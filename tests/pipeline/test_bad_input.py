@@ -252,7 +252,10 @@ def test_a_store_that_lost_a_part_of_a_shard_is_built_again_by_a_later_run(built
     assert built.plan(*options)["teach@tiny"]["action"] == "reuse"
 
 
-def test_a_shard_that_is_spoilt_is_named_with_the_remedy_and_the_remedy_works(built: House) -> None:
+def test_a_shard_that_is_spoilt_is_named_with_the_remedy_and_the_remedy_works(
+    built: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "nothing-decoded-yet"))
     shard = built.artifact("teach@tiny") / "shard-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-8] + b"spoilt!!")
     options = ("--set", "method=annealing-kd", "--set", "seeds=[0]")

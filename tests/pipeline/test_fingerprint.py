@@ -167,6 +167,8 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
     TEACH: {
         "pooling": ["cls"],
         "layers": [(0,), (0, 1)],
+        "part": ["tokens", "attention"],
+        "compute": ["bfloat16", "float16"],
         "precision": ["float32"],
         "splits": [("train", "holdout")],
         "label_order": [(1, 0)],
