@@ -9,7 +9,7 @@ time over a store that nobody has read yet, written a moment ago, then again ove
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,7 @@ class Grown:
         """All that stands before the first step but the models."""
         signal = signal_of(self.scene.spec(Method(targets=Taught())), {"outputs": store}, self.rows)
         first = epoch_batches(self.rows.tokens.lengths, BATCH, seed_of(0, 0, 0))[0]
-        taught = signal(self.rows.batch(first, "cpu"))
+        taught = signal(replace(self.rows.batch(first, "cpu"), read=signal.read(first)))
         assert np.isfinite(taught["logits"].numpy()).all()
 
 
