@@ -53,16 +53,6 @@ class NoTeacher:
 
 
 @dataclass(frozen=True, slots=True)
-class InMemory:
-    """Whole columns in memory."""
-
-    columns: Mapping[str, Column]
-
-    def gather(self, name: str, rows: Rows) -> Column:
-        return self.columns[name][rows]
-
-
-@dataclass(frozen=True, slots=True)
 class Stored:
     """What the store of a teacher holds. ``names``: what the loss asks for -> its column."""
 

@@ -12,13 +12,13 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from cluster.inline import Inline
 from cluster.resources import On, Resources
-from stages.batches import Ragged
+from stages.batches import Ragged, Rows
 from stages.checkpoint import Progress
 from stages.corpus import corpus
 from stages.data import Rowset
 from stages.loop import Lesson
 from stages.models import forward, quieten
-from stages.signal import InMemory, NoTeacher, Signal, Stored
+from stages.signal import NoTeacher, Signal, Stored
 from stages.specs import Annealing, CorpusSpec, DistilSpec, Files, Fresh, Method, OnePhase, Smoothed, Taught, Train
 from stages.tasks import Task
 
@@ -37,6 +37,16 @@ Weights = Mapping[str, Tensor]
 
 class Cut(RuntimeError):
     """The run is cut here."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Whole columns of a store in memory."""
+
+    columns: Mapping[str, np.ndarray]
+
+    def gather(self, name: str, rows: Rows) -> np.ndarray:
+        return self.columns[name][rows]
 
 
 @dataclass

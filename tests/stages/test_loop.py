@@ -15,6 +15,7 @@ from lessons import (
     SMOOTHED,
     VANILLA,
     Alone,
+    InMemory,
     Weights,
     equal,
     farthest,
@@ -34,7 +35,7 @@ from stages.batches import epoch_batches, seed_of
 from stages.checkpoint import Progress
 from stages.loop import Lesson, fit
 from stages.models import forward
-from stages.signal import InMemory, Live, Stored
+from stages.signal import Live, Stored
 from stages.specs import Annealing, Method, Smoothed, Taught
 from stages.tasks import Task
 

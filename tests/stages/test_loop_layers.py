@@ -13,6 +13,7 @@ from lessons import (
     NUMBER,
     Alone,
     Cut,
+    InMemory,
     curve,
     equal,
     farthest,
@@ -28,7 +29,7 @@ from stages.batches import epoch_batches, seed_of
 from stages.layers import Lifts
 from stages.loop import Lesson, fit
 from stages.models import forward, pool
-from stages.signal import InMemory, Live, NoTeacher, Stored
+from stages.signal import Live, NoTeacher, Stored
 from stages.specs import Annealing, Method, OnePhase, Taught
 from stages.structure import Concatenate, Pick, Structure, state_name
 from stages.tasks import Task
