@@ -40,8 +40,9 @@ class File:
 class Record:
     """What was made, of what, by what, where and when. ``facts`` are the stage's own figures.
 
-    ``places`` says where each input lay: a path below the storage, or an absolute one. ``priors`` are the keys of
-    earlier stores from which rows may have been carried over. Neither is identity.
+    ``places`` says where each input lay: a path below the storage, or an absolute one. ``contents`` is what lay
+    there: a key says by what rule an input is made, and whoever makes it anew may end with other bits. ``priors``
+    are the keys of earlier stores from which rows may have been carried over. None of these is identity.
     """
 
     stage: str
@@ -61,6 +62,7 @@ class Record:
     committed: str
     hardware: Mapping[str, Json]
     places: Mapping[str, str] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
     priors: tuple[str, ...] = ()
     format: int = FORMAT
 
@@ -127,6 +129,19 @@ def missing(storage: Path, record: Record) -> str:
         except FileNotFoundError:
             return file.path
     return ""
+
+
+def content(storage: Path, path: Path) -> str:
+    """The digest of what lies at a path within an artifact, by its record; '' for a path that is in none."""
+    if not path.is_relative_to(storage) or len(path.relative_to(storage).parts) < 3:
+        return ""
+    stage, key, attempt, *part = path.relative_to(storage).parts
+    record = read_record(record_path(storage, stage, key))
+    if record is None or record.attempt != attempt:
+        return ""
+    below = "".join(f"{name}/" for name in part)
+    told = sorted(f"{file.path} {file.sha256}" for file in record.files if file.path.startswith(below))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def published(out: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.resources import Place, Resources
-from pipeline.artifact import Record, artifact_path, commit, describe
+from pipeline.artifact import Record, artifact_path, commit, content, describe
 from pipeline.fingerprint import plain
 from pipeline.graph import Edge, Node
 from pipeline.host import code_version, hardware
@@ -67,6 +67,7 @@ def build(
         committed=datetime.now(UTC).isoformat(timespec="seconds"),
         hardware=hardware(),
         places={name: place_of(path, site.storage) for name, path in inputs.items()},
+        contents={name: content(site.storage, path) or node.input_keys[name] for name, path in inputs.items()},
         priors=tuple(prior.key for prior in priors),
     )
     check(attempt)

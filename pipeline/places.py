@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.artifact import Record, artifact_path, find
+from pipeline.artifact import Record, artifact_path, content, find
 from pipeline.errors import RequestError
 from pipeline.outside import Digests, model_identity
 
@@ -25,6 +25,10 @@ def live_model(record: Record, storage: Path) -> Path:
     """The teacher, if it is still the one that spoke. RequestError where it is not."""
     path = place(record, "model", storage)
     if not Path(record.places["model"]).is_absolute():
+        if content(storage, path) != record.contents.get("model"):
+            raise RequestError(
+                f"{record.name}: the teacher at {path} was made anew since; run the recipe with --stage teach"
+            )
         return path
     if not path.is_dir():
         raise RequestError(f"{record.name}: the teacher at {path} is gone; put it back, or run the recipe again")

@@ -67,7 +67,7 @@ def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> 
             steps.append(Step(node, "reuse", f"built {record.committed}", figure, Figure.exact(record.bytes), record))
         elif node.key in needed:
             why = damage.get(node.key) or reason(node, storage, recipe)
-            steps.append(_build(node, why + _carried(priors(held, node))))
+            steps.append(_build(node, why + _carried(priors(held, node, storage, records))))
         else:
             steps.append(Step(node, "skip", "nothing that is built needs it", node.rows, node.bytes))
     return Plan(tuple(steps), frozenset(forced))
@@ -80,7 +80,7 @@ def _build(node: Node, why: str) -> Step:
 def _carried(earlier: Sequence[Record]) -> str:
     """What the reason for building a store says of rows that need no computing."""
     names = sorted({record.name for record in earlier})
-    return f"; rows that {', '.join(names)} holds are carried over" if names else ""
+    return f"; rows of {', '.join(names)} may be carried over" if names else ""
 
 
 def selected(graph: Graph, stage: str) -> set[str]:

@@ -5,11 +5,13 @@ say: the same model by content, run in the same number type, pooled and stored a
 That texts became tokens by the same rule is said by the store itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from pipeline.artifact import Record, missing, read_record
-from pipeline.graph import Node
+from pipeline.artifact import Record, artifact_path, content, missing, read_record
+from pipeline.errors import RequestError
+from pipeline.graph import Edge, Node
 from stages.specs import TeachSpec
 
 PRIOR = "prior/"
@@ -20,22 +22,31 @@ ALIKE = ("part", "precision", "compute", "label_order")
 
 def stores(storage: Path) -> tuple[Record, ...]:
     """All whole teacher-output stores, the newest first, so that rows come from as few shards as may be."""
-    records = (read_record(path) for path in storage.glob(f"{TeachSpec.stage}/*/record.json"))
-    found = [record for record in records if record is not None and not missing(storage, record)]
+    found = []
+    for path in storage.glob(f"{TeachSpec.stage}/*/record.json"):
+        with suppress(RequestError):  # a record that cannot be read is somebody else's trouble
+            record = read_record(path)
+            if record is not None and not missing(storage, record):
+                found.append(record)
     return tuple(sorted(found, key=lambda record: (record.committed, record.key), reverse=True))
 
 
-def priors(held: Sequence[Record], node: Node) -> tuple[Record, ...]:
-    """Those of the stores that may hold rows of the node; () for any stage but teach."""
-    spec = node.spec
-    if not isinstance(spec, TeachSpec):
+def priors(held: Sequence[Record], node: Node, storage: Path, records: Mapping[str, Record]) -> tuple[Record, ...]:
+    """Those of the stores that may hold rows of the node. ``records`` are the artifacts that are there. () for any stage
+    but teach, and while its teacher is yet to be made."""
+    spec, model = node.spec, node.inputs.get("model")
+    if not isinstance(spec, TeachSpec) or model is None:
         return ()
-    return tuple(record for record in held if record.key != node.key and _serves(record, node, spec))
+    speaker = node.input_keys["model"]
+    if isinstance(model, Edge):
+        standing = records.get(model.source.key)
+        speaker = content(storage, artifact_path(storage, standing) / model.part) if standing else ""
+    return tuple(record for record in held if record.key != node.key and _serves(record, speaker, spec))
 
 
-def _serves(record: Record, node: Node, spec: TeachSpec) -> bool:
+def _serves(record: Record, speaker: str, spec: TeachSpec) -> bool:
     """Whether the store's rows are what the node would compute. More layers, and both poolings, do no harm."""
-    if record.version != spec.version or record.inputs.get("model") != node.input_keys.get("model"):
+    if not speaker or record.version != spec.version or record.contents.get("model") != speaker:
         return False
     held = TeachSpec.model_validate(record.spec)
     pooled = spec.part != "pooled" or held.pooling in (spec.pooling, "both")

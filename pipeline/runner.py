@@ -240,7 +240,7 @@ class Work:
                 check_store_limit(tuple(sized(other, records) for other in self.plan.steps), site.store_limit)
             # Who asks for a stage by name wants it computed.
             forced = node.key in self.plan.forced or not isinstance(node.spec, TeachSpec)
-            earlier = () if forced else priors(stores(site.storage), node)
+            earlier = () if forced else priors(stores(site.storage), node, site.storage, self.outcome.records)
             standing = build(node, attempt, wanted, site, self.outcome.records, earlier)
         except BaseException as error:
             self._let_go(node)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.artifact import Record, artifact_path, missing, read_record, record_path
+from pipeline.composer import refused
 from pipeline.errors import RequestError
 from stages.specs import TeachSpec
 
@@ -42,7 +43,8 @@ def show_artifact(target: str, storage: Path, console: Console) -> None:
     console.print_json(json.dumps(record.spec))
     console.print("[bold]facts[/bold]")
     console.print_json(json.dumps(record.facts))
-    contents(record, directory, console)
+    with refused(target):
+        contents(record, directory, console)
 
 
 def locate(target: str, storage: Path) -> tuple[Record, Path]:

@@ -12,6 +12,7 @@ from cluster.inline import Inline
 from cluster.resources import On, Resources
 from pipeline.allot import default
 from pipeline.artifact import Record, artifact_path, checksum
+from pipeline.composer import refused
 from pipeline.errors import RequestError
 from pipeline.places import live_model, place
 from pipeline.repair import repair
@@ -32,7 +33,7 @@ def verify_artifact(target: str, storage: Path, sample: int, mend: bool, console
     sound: Sequence[int] = ()
     problems = len(broken)
     if record.stage == TeachSpec.stage:
-        found, sound = check(directory, record, root, console)
+        found, sound = check(directory, record, root, [path for path, _ in broken], console)
         problems += found
     if not problems:
         console.print(f"  {len(record.files)} files as they were committed")
@@ -54,17 +55,25 @@ def broken_files(directory: Path, record: Record) -> list[tuple[str, str]]:
             found.append((file.path, "is gone"))
         elif path.stat().st_size != file.size:
             found.append((file.path, f"has {path.stat().st_size:,} bytes, the record says {file.size:,}"))
-        elif checksum(path) != file.sha256:
-            found.append((file.path, "its checksum is not that of the record"))
+        else:
+            try:
+                if checksum(path) != file.sha256:
+                    found.append((file.path, "its checksum is not that of the record"))
+            except OSError as error:
+                found.append((file.path, f"cannot be read ({error.strerror})"))
     return found
 
 
-def check(directory: Path, record: Record, storage: Path, console: Console) -> tuple[int, Sequence[int]]:
+def check(
+    directory: Path, record: Record, storage: Path, broken: Sequence[str], console: Console
+) -> tuple[int, Sequence[int]]:
     """Print what a store's own check says: how many problems there are, and which shards are sound."""
     from stages.store.check import Checked, check_store
     from stages.teach import distinct_keys
 
     corpus, spec = place(record, "corpus", storage), TeachSpec.model_validate(record.spec)
+    with refused(f"{record.name}: its corpus"):
+        row_keys = distinct_keys(corpus, spec.splits)
 
     def say(checked: Checked) -> None:
         said = checked.problem or f"{checked.shard.rows:,} rows, {checked.shard.bytes:,} bytes: sound"
@@ -72,15 +81,22 @@ def check(directory: Path, record: Record, storage: Path, console: Console) -> t
         console.print(f"  {checked.shard.name}: {said}", style=style, soft_wrap=True, markup=False)
 
     try:
-        found = check_store(directory, distinct_keys(corpus, spec.splits), say)
+        found = check_store(directory, row_keys, say)
     except ValueError as error:
         console.print(f"  {error}", style="red", soft_wrap=True, markup=False)
-        return 1, ()
+        return 1, intact(record, broken)
     if found.problem:
         console.print(f"  {found.problem}", style="red", soft_wrap=True, markup=False)
     else:
         console.print("  every row of the corpus stands once, and no other")
     return len(found.shards) - len(found.sound) + bool(found.problem), found.sound
+
+
+def intact(record: Record, broken: Sequence[str]) -> list[int]:
+    """The shards whose files are what the record says, where there is no store.json to go by."""
+    numbers = {int(Path(file.path).stem[6:]) for file in record.files if file.path.startswith("shard-")}
+    lost = {int(Path(path).stem.partition("-")[2]) for path in broken if path.startswith(("shard-", "scales-"))}
+    return sorted(numbers - lost)
 
 
 def sampled(directory: Path, record: Record, storage: Path, count: int, console: Console) -> int:
@@ -91,7 +107,8 @@ def sampled(directory: Path, record: Record, storage: Path, count: int, console:
 
     spec, layout = TeachSpec.model_validate(record.spec), read_store(directory).layout
     dump = Dump(spec, live_model(record, storage), place(record, "corpus", storage), directory, layout)
-    found = differences(dump, count, inline(), seed=0)
+    with refused(record.name):
+        found = differences(dump, count, inline(), seed=0)
     table = Table("column", "largest difference", "largest value", "row", header_style="bold")
     for each in found:
         style = "" if each.within(dump) else "red"

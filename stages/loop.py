@@ -276,6 +276,8 @@ def memory_named(rows: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
+        if rows == 1:
+            raise
         raise ValueError(
             f"train.micro_batch: the GPU's memory does not hold {rows} rows a forward pass; set train.micro_batch to "
             f"{max(1, rows // 2)} (the batch stays as it is)"

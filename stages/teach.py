@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from cluster.resources import On, Worker
-from stages.batches import Rows, parts
+from stages.batches import Rows
 from stages.corpus_reader import Meta, read_meta, read_split
-from stages.cost import Extent, chosen_layers, rows_a_shard
+from stages.cost import SHARD_BYTES, SHARD_ROWS, Extent, chosen_layers
 from stages.shape import Shape, config_of, shape_of
-from stages.specs import TeachSpec
+from stages.specs import CorpusSpec, TeachSpec
 from stages.store.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
-from stages.store.shards import Damaged, file_sha256, read_keys
+from stages.store.shards import Damaged, check_footer, file_sha256, footer_sha256, read_keys
 
 Facts = dict[str, object]
 
@@ -77,9 +77,9 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     held = {key for _, shard_keys in there for key in shard_keys}
     left = {key: row for row, key in enumerate(keys) if key not in held}
     priors = [path for name, path in inputs.items() if name.startswith(PRIOR)]
-    size = rows_a_shard(bytes_of_a_row(layout, meta))
-    shards = list(planned(left, priors, layout, rule, size, {file.number for file, _ in there}))
-    _check_space(out, len(left) * bytes_of_a_row(layout, meta))
+    sizes = sizes_of_rows(layout, meta, lengths(corpus, spec.splits, left))
+    shards = list(planned(left, priors, layout, rule, sizes, {file.number for file, _ in there}))
+    _check_space(out, int(sizes.sum()))
     on.expect(len(left), "rows")
     written = [result for _, result in on.map(open_teacher, Dump(spec, inputs["model"], corpus, out, layout), shards)]
     files = [file for file, _ in there] + [result.file for result in written]
@@ -104,15 +104,27 @@ def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
 
 def tokenisation(meta: Meta) -> str:
     """By what rule texts became tokens: rows of equal key and rule have equal tokens."""
-    return f"{meta.tokenizer_sha256[:16]}-{meta.max_length}-{len(meta.task.text)}"
+    return f"{meta.tokenizer_sha256[:16]}-{meta.max_length}-{len(meta.task.text)}-{CorpusSpec.version}"
 
 
-def bytes_of_a_row(layout: Layout, meta: Meta) -> int:
-    """Before compression. Where positions are kept, of a row of mean length."""
-    splits = meta.splits.values()
-    length = -(-sum(split.tokens for split in splits) // sum(split.rows for split in splits))
-    extent = Extent(len(layout.layers), layout.width, layout.outputs, layout.heads, length)
-    return extent.row_bytes(layout.part, layout.precision, layout.pooling)
+def sizes_of_rows(layout: Layout, meta: Meta, row_lengths: Rows) -> Rows:
+    """Bytes of each row before compression, by its tokens where positions are kept."""
+
+    def size(length: int) -> int:
+        extent = Extent(len(layout.layers), layout.width, layout.outputs, layout.heads, length)
+        return extent.row_bytes(layout.part, layout.precision, layout.pooling)
+
+    by_length = np.array([size(length) for length in range(meta.max_length + 1)], np.int64)
+    return by_length[row_lengths]
+
+
+def lengths(corpus: Path, splits: Sequence[str], rows: Mapping[bytes, int]) -> Rows:
+    """The tokens of each of these rows, in their order."""
+    found: dict[bytes, int] = {}
+    for name in splits:
+        split = read_split(corpus, name)
+        found |= {key: int(length) for key, length in zip(split.keys, split.lengths, strict=True) if key in rows}
+    return np.array([found[key] for key in rows], np.int64)
 
 
 def distinct_keys(corpus: Path, splits: Sequence[str]) -> list[bytes]:
@@ -131,7 +143,8 @@ def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
             path.unlink()
             continue
         checksum = file_sha256(scales) if layout.precision == "int8" else ""
-        found.append((ShardFile(number, len(keys), path.stat().st_size, file_sha256(path), checksum), keys))
+        size, digest, footer = path.stat().st_size, file_sha256(path), footer_sha256(path)
+        found.append((ShardFile(number, len(keys), size, digest, footer, checksum), keys))
     return found
 
 
@@ -141,31 +154,51 @@ def _keys(path: Path) -> list[bytes]:
 
 
 def planned(
-    left: Mapping[bytes, int], priors: Sequence[Path], layout: Layout, rule: str, size: int, taken: set[int]
+    wanted: Mapping[bytes, int], priors: Sequence[Path], layout: Layout, rule: str, sizes: Rows, taken: set[int]
 ) -> Iterator[Shard]:
-    """The shards to write for the rows that are ``left``, under numbers that are not ``taken``."""
-    left = dict(left)
+    """The shards to write for the rows that are ``wanted``, of these ``sizes`` in bytes, under numbers that are not
+    ``taken``."""
+    left = dict(wanted)
     free = (number for number in range(len(taken) + len(left) + 1) if number not in taken)
-    for source in sources(priors, layout, rule):
-        try:
-            keys = _keys(source.directory / shard_name(source.number))
-        except (Damaged, FileNotFoundError):
-            continue  # its rows are computed instead
+    for source, keys in sources(priors, layout, rule):
         rows = [left.pop(key) for key in keys if key in left]
         if rows:
             yield Shard(next(free), np.array(rows, np.int64), source)
+        if not left:
+            return
+    places = np.array([place for place, key in enumerate(wanted) if key in left], np.int64)
     rest = np.array(list(left.values()), np.int64)
-    for start, end in parts(len(rest), size):
+    for start, end in shard_parts(sizes[places]):
         yield Shard(next(free), rest[start:end])
 
 
-def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[Source]:
-    """The shards of those earlier stores that were made by the same rule and hold all that is wanted."""
+def shard_parts(sizes: Rows) -> Iterator[tuple[int, int]]:
+    """(start, end) of shards: as many rows as may be, one at least."""
+    start = 0
+    while start < len(sizes):
+        sums = np.cumsum(sizes[start : start + SHARD_ROWS])
+        end = start + max(1, int(np.searchsorted(sums, SHARD_BYTES, side="right")))
+        yield start, end
+        start = end
+
+
+def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple[Source, list[bytes]]]:
+    """The shards, and their keys, of those earlier stores that were made by the same rule and hold all columns that are
+    wanted. What cannot be read, or was removed meanwhile, is passed over: its rows are computed instead."""
     for directory in priors:
-        store = read_store(directory)
-        if store.tokenisation == rule and store.layout.serves(layout):
-            for shard in store.shards:
-                yield Source(directory, shard.number, store.layout)
+        try:
+            store = read_store(directory)
+        except (ValueError, OSError):
+            continue
+        if store.tokenisation != rule or not store.layout.serves(layout):
+            continue
+        for shard in store.shards:
+            try:
+                check_footer(directory, shard)
+                keys = _keys(directory / shard.name)
+            except (Damaged, OSError):
+                continue
+            yield Source(directory, shard.number, store.layout), keys
 
 
 def _check_space(out: Path, needed: int) -> None:

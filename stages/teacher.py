@@ -21,7 +21,7 @@ from stages.predict import autocast
 from stages.store.carry import read_carried
 from stages.store.layout import Layout
 from stages.store.shards import Damaged, write_shard
-from stages.teach import Dump, Shard, Written, bytes_of_a_row
+from stages.teach import Dump, Shard, Written, sizes_of_rows
 
 TOKENS = {"cpu": 1024, "cuda": 65536}
 """Padded tokens of a batch to begin with, on a CPU for each thread: what a layer makes of more does not stay in the
@@ -58,12 +58,13 @@ class Teacher:
                     self.worker.note(f"computes the {len(shard.rows)} rows of a damaged shard: {error}")
             return self._compute(shard)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise self._disk_is_full(shard) from error
 
     def _disk_is_full(self, shard: Shard) -> OSError:
-        needed = len(shard.rows) * bytes_of_a_row(self.dump.layout, read_meta(self.dump.corpus))
+        row_lengths = self.rows.tokens.lengths[shard.rows]
+        needed = int(sizes_of_rows(self.dump.layout, read_meta(self.dump.corpus), row_lengths).sum())
         return OSError(
             errno.ENOSPC,
             f"{self.dump.out}: No space left on device; this shard of {len(shard.rows)} rows takes about {needed:,} "

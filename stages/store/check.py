@@ -63,7 +63,10 @@ def check_store(directory: Path, row_keys: Sequence[bytes], done: Callable[[Chec
 
 def _checked(directory: Path, store: Store, shard: ShardFile) -> tuple[Checked, list[bytes]]:
     try:
-        problem = _bytes_differ(directory, shard) or _content_differs(directory, store.layout, shard)
+        problem = _bytes_differ(directory, shard)
+        if problem:
+            return Checked(shard, problem), []  # nothing of it is to be parsed
+        problem = _content_differs(directory, store.layout, shard)
         whole = read_keys(directory / shard.name).tobytes()
     except (Damaged, OSError, pa.ArrowException) as error:
         return Checked(shard, str(error).splitlines()[0]), []

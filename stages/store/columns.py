@@ -7,16 +7,18 @@ import numpy as np
 
 from stages.store.decoded import check_columns, locate
 from stages.store.layout import Store, read_store, shard_name
-from stages.store.shards import Array, float_pages, read_keys, read_logits
+from stages.store.shards import Array, check_footer, float_pages, read_keys, read_logits
 
 
 def read_columns(directory: Path, columns: Sequence[str], row_keys: Sequence[bytes]) -> dict[str, Array]:
-    """These columns for the rows with these keys, in their order: each [rows, width]. Codes come as float16.
+    """These columns for the rows with these keys, in their order: each [rows, width]. Codes come as float32.
 
     Raises ValueError, naming the row, when the store lacks one of the keys or one of the columns.
     """
     store = read_store(directory)
     check_columns(directory, store.layout, columns)
+    for shard in store.shards:
+        check_footer(directory, shard)
     stored = np.concatenate([read_keys(directory / shard_name(shard.number)) for shard in store.shards])
     places = locate(stored, row_keys, directory)
     return {name: _whole(directory, store, name)[places] for name in columns}

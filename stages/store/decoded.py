@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from stages.batches import Rows
 from stages.store.layout import Layout, ShardFile, Store, read_store, shard_name, store_digest
-from stages.store.shards import Array, Keys, float_pages, read_keys, read_logits
+from stages.store.shards import Array, Keys, check_footer, float_pages, read_keys, read_logits
 
 KEYS = "row_keys"
 CACHE_BYTES = 64 << 30
@@ -83,7 +83,8 @@ def decode(
             fcntl.flock(writing, fcntl.LOCK_EX)
             lacking = [name for name in (KEYS, *columns) if _size(folder / name) != _bytes(store, name)]
             if lacking:
-                _make_room(cache, most_bytes)
+                needed = sum(_bytes(store, name) for name in lacking)
+                _make_room(cache, folder, needed, most_bytes)
                 _write(directory, store, lacking, folder, say)
         os.utime(folder)
         mapped = {name: _mapped(folder / name, store, name) for name in (KEYS, *columns)}
@@ -104,14 +105,22 @@ def check_columns(directory: Path, layout: Layout, columns: Sequence[str]) -> No
 def _held(folder: Path) -> BinaryIO:
     """A file that keeps the folder from being removed while it is open."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("ab")
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        # Who waited may have got the lock of a folder that was removed meanwhile.
+        # Anything may be gone again before it is used: another process makes room.
         with suppress(FileNotFoundError):
-            if os.fstat(lock.fileno()).st_ino == (folder / "lock").stat().st_ino:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / "lock").open("ab")
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if _is(lock, folder / "lock"):
                 return lock
-        lock.close()
+            lock.close()
+
+
+def _is(file: BinaryIO, path: Path) -> bool:
+    """Whether the path still means this open file."""
+    try:
+        return os.fstat(file.fileno()).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _boot() -> str:
@@ -124,12 +133,13 @@ def _size(path: Path) -> int:
 
 
 def _kind(store: Store, name: str) -> tuple[np.dtype[Any], int]:
-    """The type and the width that a column is mapped in. Codes are mapped as the float16 that they stand for."""
+    """The type and the width that a column is mapped in. Codes are mapped as the float32 that they stand for:
+    float16 would round a dimension far from zero once more."""
     if name == KEYS:
         return np.dtype(np.uint8), 16
     if name == "logits":
         return np.dtype(np.float32), store.layout.outputs
-    return np.dtype(np.float32 if store.layout.precision == "float32" else np.float16), store.layout.width
+    return np.dtype(np.float16 if store.layout.precision == "float16" else np.float32), store.layout.width
 
 
 def _bytes(store: Store, name: str) -> int:
@@ -160,7 +170,7 @@ def _write(directory: Path, store: Store, names: Sequence[str], folder: Path, sa
                 raise ValueError(f"{directory}: column {name} has not the {store.rows} rows of store.json; verify it")
             os.replace(draft, folder / name)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         free = shutil.disk_usage(folder).free
         raise ValueError(
@@ -176,6 +186,7 @@ def _fill(directory: Path, store: Store, drafts: Mapping[str, Path], say: Callab
     with ExitStack() as stack:
         files = {name: stack.enter_context(draft.open("wb")) for name, draft in drafts.items()}
         for done, shard in enumerate(store.shards):
+            check_footer(directory, shard)
             say(f"decodes the teacher's outputs once for this node: shard {done + 1} of {len(store.shards)}")
             for name, file in files.items():
                 for page in _pages(directory, shard, store.layout, name):
@@ -192,26 +203,44 @@ def _pages(directory: Path, shard: ShardFile, layout: Layout, name: str) -> Iter
         yield from float_pages(directory, shard.number, layout, name)
 
 
-def _make_room(cache: Path, most_bytes: int) -> None:
-    """Remove the least recently used folders that nobody reads, until the rest fits."""
-    folders = [folder for folder in cache.iterdir() if (folder / "lock").exists()]
-    sizes = {folder: sum(path.stat().st_size for path in folder.iterdir()) for folder in folders}
-    for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime):
-        if sum(sizes.values()) <= most_bytes:
+def _make_room(cache: Path, keep: Path, needed: int, most_bytes: int) -> None:
+    """Remove what earlier boots left, then the least recently used folders that nobody reads, until ``needed`` bytes
+    fit the bound and the disk."""
+    folders = sorted((folder for folder in cache.iterdir() if folder != keep), key=_used)
+    for folder in [folder for folder in folders if not folder.name.endswith(f"-{_boot()}")]:
+        _remove(folder)
+    for folder in folders:
+        full = sum(map(_folder_bytes, cache.iterdir())) + needed > most_bytes
+        if not full and shutil.disk_usage(cache).free >= needed:
             return
-        if _removed(folder):
-            del sizes[folder]
+        _remove(folder)
 
 
-def _removed(folder: Path) -> bool:
-    """Remove a folder unless somebody reads from it."""
-    with (folder / "lock").open("ab") as lock:
-        try:
+def _used(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _folder_bytes(folder: Path) -> int:
+    """As far as its files are still there."""
+    total = 0
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+    return total
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder unless somebody reads from it. It loses its name first, so that nobody finds half of it."""
+    with suppress(FileNotFoundError, NotADirectoryError, BlockingIOError):
+        with (folder / "lock").open("r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(folder, ignore_errors=True)
-    return True
+            gone = folder.with_name(f".gone-{os.getpid()}-{folder.name}")
+            folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 # --- joining --------------------------------------------------------------------------------------

@@ -97,12 +97,14 @@ def vector(item: type[Any], width: int) -> pa.DataType:
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """A finished shard. ``scales_sha256`` is of its scales, which the tier int8 alone has."""
+    """A finished shard. ``footer_sha256`` is of its Parquet footer alone, which readers check before they parse it;
+    ``scales_sha256`` of its scales, which the tier int8 alone has."""
 
     number: int
     rows: int
     bytes: int
     sha256: str
+    footer_sha256: str
     scales_sha256: str = ""
 
     @property
@@ -150,14 +152,16 @@ def read_store(directory: Path) -> Store:
     path = directory / STORE
     try:
         document = json.loads(path.read_text("utf-8"))
+        if document["format"] > FORMAT:
+            raise ValueError(f"store format {document['format']} is newer than {FORMAT}; upgrade Stillhouse")
+        layout = document.pop("layout")
+        layout["layers"] = tuple(layout["layers"])
+        shards = tuple(ShardFile(**shard) for shard in document.pop("shards"))
+        return Store(layout=Layout(**layout), shards=shards, **document)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: not there; {directory} holds no finished teacher-output store") from error
-    if document["format"] > FORMAT:
-        raise ValueError(f"{path}: store format {document['format']} is newer than {FORMAT}; upgrade Stillhouse")
-    layout = document.pop("layout")
-    layout["layers"] = tuple(layout["layers"])
-    shards = tuple(ShardFile(**shard) for shard in document.pop("shards"))
-    return Store(layout=Layout(**layout), shards=shards, **document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); stillhouse verify {directory} --repair") from error
 
 
 def store_digest(directory: Path) -> str:

@@ -39,6 +39,8 @@ def read_values(file: BinaryIO, chunk: Any, dtype: npt.DTypeLike, level_blocks: 
     place, left = 0, chunk.num_values
     while left > 0:
         header, start = _page_header(data, place)
+        if header.values < 0 or header.compressed < 0 or header.uncompressed < 0:
+            raise ValueError("a page's header holds a negative size")
         place = start + header.compressed
         yield _page_values(memoryview(data)[start:place], header, np.dtype(dtype), level_blocks)
         left -= header.values
@@ -67,6 +69,8 @@ def _page_values(page: memoryview, header: PageHeader, dtype: np.dtype[Any], blo
     whole = ZSTD.decompress(page, header.uncompressed)
     start = 0
     for _ in range(blocks):
+        if start + 4 > header.uncompressed:
+            raise ValueError("a page ends within its levels")
         start += 4 + int(struct.unpack_from("<I", whole, start)[0])
     kept = 4 if header.encoding == BYTE_STREAM_SPLIT else dtype.itemsize
     if start + header.values * kept != header.uncompressed or (kept > dtype.itemsize and dtype != np.uint8):
@@ -85,7 +89,7 @@ def _page_header(data: bytes, place: int) -> tuple[PageHeader, int]:
         if fields[1] != 0 or fields[5][2] not in (PLAIN, BYTE_STREAM_SPLIT):
             raise ValueError("a page is not a data page of version 1 in an encoding that stores use")
         return PageHeader(fields[2], fields[3], fields[4] & 0xFFFFFFFF, fields[5][1], fields[5][2]), end
-    except (IndexError, KeyError) as error:
+    except (IndexError, KeyError, TypeError) as error:
         raise ValueError("a page's header cannot be read") from error
 
 

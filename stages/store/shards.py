@@ -6,6 +6,7 @@ zstd over plain encoding, without dictionaries or statistics: every value differ
 
 import hashlib
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from stages.cost import ITEM_BYTES, SHARD_ROWS
 from stages.store.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.store.pages import level_blocks, read_values
-from stages.store.tiers import Scales, dequantise_half, quantise
+from stages.store.tiers import Scales, dequantise, quantise
 
 Array = npt.NDArray[Any]
 Keys = npt.NDArray[np.uint8]
@@ -53,7 +54,8 @@ def write_shard(
         columns.append(_states(states[state.column], heads, layout))
     table = pa.Table.from_arrays(columns, schema=layout.schema)
     size, sha256 = _write(directory / shard_name(number), table, _codes(layout))
-    return ShardFile(number, len(row_keys), size, sha256, scales_sha256)
+    footer = footer_sha256(directory / shard_name(number))
+    return ShardFile(number, len(row_keys), size, sha256, footer, scales_sha256)
 
 
 def _codes(layout: Layout) -> list[str]:
@@ -67,6 +69,7 @@ def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
     draft = path.with_name(path.name + ".tmp")
     try:
         _write_parquet(table, draft, codes)
+        _sync(draft)  # a shard that has its name is whole, whatever becomes of the machine
         found = (draft.stat().st_size, file_sha256(draft))
         os.replace(draft, path)
     finally:
@@ -86,6 +89,30 @@ def _write_parquet(table: pa.Table, path: Path, codes: list[str]) -> None:
         data_page_version="1.0",
         row_group_size=SHARD_ROWS,
     )
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def footer_sha256(path: Path) -> str:
+    """Of a Parquet file's footer with its length and magic. Damaged where the file is too short to have one."""
+    with _readable(path), path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - 8))
+        (length,) = struct.unpack("<I4x", stream.read(8).rjust(8, b"\0"))
+        if length + 12 > size:
+            raise ValueError("it has no whole footer")
+        stream.seek(size - 8 - length)
+        return hashlib.sha256(stream.read()).hexdigest()
+
+
+def check_footer(directory: Path, shard: ShardFile) -> None:
+    """Raise Damaged for a shard whose footer is not what its writer left: Arrow ends the process over some of those."""
+    with _readable(directory / shard.name):
+        if footer_sha256(directory / shard.name) != shard.footer_sha256:
+            raise ValueError("its footer is not that of store.json")
 
 
 def file_sha256(path: Path) -> str:
@@ -156,14 +183,14 @@ def state_pages(directory: Path, number: int, layout: Layout, column: str) -> It
 
 
 def float_pages(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
-    """The same as float16 or float32: codes are turned into the float16 that they stand for."""
+    """The same as float16 or float32: codes are turned into the float32 that they stand for."""
     pages = state_pages(directory, number, layout, column)
     if layout.precision != SCALED:
         yield from pages
         return
     scales = read_scales(directory, number, [column])[column]
     for codes in pages:
-        yield dequantise_half(codes, scales)
+        yield dequantise(codes, scales)
 
 
 def read_scales(directory: Path, number: int, columns: Sequence[str]) -> dict[str, Scales]:
@@ -236,7 +263,9 @@ class _readable:  # noqa: N801
         """Nothing to open."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, pa.ArrowException | OSError | ValueError):
+        if isinstance(error, Damaged):
+            return
+        if isinstance(error, pa.ArrowException | OSError | ValueError | TypeError | struct.error):
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise Damaged(
                 f"{self.path}: this shard cannot be read ({reason}); "

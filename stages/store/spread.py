@@ -1,15 +1,12 @@
 """How much each layer of a store says about a row."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from stages.store.layout import Layout, Store, read_store
-from stages.store.shards import SCALED, read_scales, state_pages
-from stages.store.tiers import dequantise
+from stages.store.layout import Store, read_store
+from stages.store.shards import check_footer, float_pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,9 @@ def spreads(directory: Path) -> dict[str, Spread]:
 def _spread(directory: Path, store: Store, column: str) -> Spread:
     total, squares, norms = np.zeros(store.layout.width), 0.0, 0.0
     for shard in store.shards:
-        for values in _pages(directory, shard.number, store.layout, column):
+        check_footer(directory, shard)
+        for page in float_pages(directory, shard.number, store.layout, column):
+            values = page.astype(np.float64)
             total += values.sum(0)
             energies = np.square(values).sum(1)
             squares += float(energies.sum())
@@ -40,10 +39,3 @@ def _spread(directory: Path, store: Store, column: str) -> Spread:
     energy = squares / store.rows
     between = energy - float(np.square(total / store.rows).sum())
     return Spread(norms / store.rows, max(0.0, between) / energy if energy else 0.0)
-
-
-def _pages(directory: Path, number: int, layout: Layout, column: str) -> Iterator[npt.NDArray[np.float64]]:
-    """A column as float64. Unlike training's reader, this one needs no torch: showing a store is to be quick."""
-    scales = read_scales(directory, number, [column])[column] if layout.precision == SCALED else None
-    for page in state_pages(directory, number, layout, column):
-        yield (page if scales is None else dequantise(page, scales)).astype(np.float64)

@@ -134,9 +134,18 @@ def test_a_record_tells_what_where_and_how(tmp_path: Path) -> None:
     pretend_built(tmp_path, NODE)
     document = json.loads(record_path(tmp_path, "teach", NODE.key).read_text("utf-8"))
     told = {"spec", "inputs", "files", "facts", "code", "workers", "threads", "seconds", "committed", "hardware"}
-    assert told | {"format", "stage", "version", "key", "name", "recipe", "attempt", "places", "priors"} == set(
-        document
-    )
+    assert told | {
+        "format",
+        "stage",
+        "version",
+        "key",
+        "name",
+        "recipe",
+        "attempt",
+        "places",
+        "contents",
+        "priors",
+    } == set(document)
     assert document["spec"]["pooling"] == "mean"
 
 

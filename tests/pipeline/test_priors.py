@@ -83,7 +83,7 @@ def test_the_same_rows_in_another_order_are_not_computed_at_all(house: House) ->
     table = pq.read_table(train_file(house))
     pq.write_table(table.take(list(range(len(table)))[::-1]), train_file(house))
     plan = house.plan()["teach@tiny"]
-    assert plan["action"] == "build" and "rows that teach@tiny holds are carried over" in str(plan["why"])
+    assert plan["action"] == "build" and "rows of teach@tiny may be carried over" in str(plan["why"])
     facts = taught(house)
     assert (facts["computed"], facts["carried"]) == (0, facts["rows"])
 
@@ -185,3 +185,31 @@ def test_changed_data_under_a_fine_tuned_teacher_takes_no_row_because_the_teache
     path = tmp_path / "data" / "tiny" / "train.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
     assert taught(built, "--set", f"data.source={tmp_path / 'data'}", "--set", "seeds=[0]")["carried"] == 0
+
+
+def test_a_teacher_that_was_made_anew_takes_no_row_of_the_one_before(
+    first_run: tuple[House, Said], tmp_path: Path
+) -> None:
+    """Its key is the same, for it is made by the same rule; whether its bits are, only its files tell."""
+    house = House(tmp_path / "made")
+    shutil.copytree(first_run[0].folder, house.folder)
+    layers = ("--set", "store.layers=[0, 4]", "--set", "seeds=[0]")
+    plan = house.plan(*layers)["teach@tiny"]
+    assert "rows of teach@tiny may be carried over" in str(plan["why"])
+    record = house.artifact("finetune@tiny").parent / "record.json"
+    document = json.loads(record.read_text())
+    for file in document["files"]:
+        if file["path"] == "model/model.safetensors":
+            file["sha256"] = "0" * 64
+    record.write_text(json.dumps(document))
+    assert "carried over" not in str(house.plan(*layers)["teach@tiny"]["why"])
+    assert taught(house, *layers)["carried"] == 0
+
+
+def test_a_prior_that_cannot_be_read_is_passed_over(house: House) -> None:
+    store = next(house.storage.glob("teach/*/0001/store.json"))
+    store.write_bytes(bytes(store.stat().st_size))
+    table = pq.read_table(train_file(house))
+    pq.write_table(table.slice(1), train_file(house))
+    facts = taught(house)
+    assert facts["carried"] == 0 and facts["computed"] == facts["rows"]

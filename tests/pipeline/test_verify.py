@@ -25,7 +25,7 @@ def first(ground: Path, first_run: tuple[House, Said], tmp_path_factory: pytest.
     shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", folder / "teacher")
     house = settle(folder / "house", ground, teacher={"model": str(folder / "teacher")}, method="vanilla-kd")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages.teach, "rows_a_shard", lambda _row_bytes: 20)
+        patch.setattr(stages.teach, "SHARD_ROWS", 20)
         assert house("run", "--inline").code == 0
     yield house
 
@@ -97,9 +97,22 @@ def test_a_shard_that_is_gone_is_repaired_too(house: House) -> None:
 
 def test_a_store_json_that_is_gone_is_written_anew_from_the_shards(house: House) -> None:
     (house.artifact("teach@tiny") / "store.json").unlink()
+    before = [path.stat().st_ino for path in shards(house)]
     said = verify(house)
     assert said.code == 1 and "store.json" in said.out
     assert verify(house, "--repair").code == 0
+    assert house.records()["teach@tiny"]["facts"]["computed"] == 0  # type: ignore[index]
+    assert [path.stat().st_ino for path in shards(house)] == before
+
+
+def test_a_corpus_that_cannot_be_read_is_named_and_repair_takes_nothing_away(house: House) -> None:
+    part = next((house.artifact("corpus@tiny") / "train").glob("*.parquet"))
+    size = part.stat().st_size
+    part.unlink()
+    part.write_bytes(bytes(size))
+    said = verify(house, "--repair")
+    assert said.code == 2 and "teach@tiny: its corpus: " in said.err and said.err.count("\n") == 1
+    assert "teach@tiny" in house.records() and shards(house)
 
 
 def test_sampled_rows_agree_with_the_live_teacher(house: House) -> None:

@@ -45,7 +45,7 @@ def test_duckdb_joins_the_store_to_the_tasks_rows_by_sql(
         (scale,), (offset,) = duckdb.sql(
             f"SELECT hidden_03 FROM '{store}/scales-*.parquet' ORDER BY what = 'offset'"
         ).fetchall()
-        states = (states * np.array(scale, np.float32) + np.array(offset, np.float32)).astype(np.float16)
+        states = states * np.array(scale, np.float32) + np.array(offset, np.float32)
     assert np.array_equal(states.astype(ours["hidden_03"].dtype), ours["hidden_03"])
 
 

@@ -21,6 +21,7 @@ from stages.corpus_reader import read_split
 from stages.specs import TeachSpec
 from stages.store.columns import read_columns
 from stages.store.layout import Layout, ShardFile, read_store, shard_name, write_store
+from stages.store.shards import footer_sha256
 from stages.teach import Dump, Shard, teach
 from stages.teacher import Teacher
 
@@ -131,7 +132,7 @@ def test_the_facts_say_what_was_made(tiny_corpus: Path, teacher: Path, tmp_path:
     assert store.layout == Layout("pooled", (0, 1, 2, 3), 16, 2, 2, "mean", "float16")
     path = tmp_path / "out" / shard_name(0)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert store.shards == (ShardFile(0, rows, path.stat().st_size, digest),)
+    assert store.shards == (ShardFile(0, rows, path.stat().st_size, digest, footer_sha256(path)),)
 
 
 def test_a_layer_that_the_teacher_lacks_stops_the_stage(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_a_layer_that_the_teacher_lacks_stops_the_stage(tiny_corpus: Path, teach
 def test_a_stage_that_was_cut_keeps_its_finished_shards_and_ends_with_the_same_bytes(
     tiny_corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages.teach, "rows_a_shard", lambda _row_bytes: 10)
+    monkeypatch.setattr(stages.teach, "SHARD_ROWS", 10)
 
     def cut(done: float) -> None:
         if done > 25:
@@ -392,7 +393,7 @@ def test_a_disk_that_cannot_hold_the_store_is_refused_before_the_teacher_runs(
 def test_a_disk_that_fills_up_stops_the_stage_with_the_space_needed_and_the_next_run_goes_on(
     tiny_corpus: Path, teacher: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages.teach, "rows_a_shard", lambda _row_bytes: 10)
+    monkeypatch.setattr(stages.teach, "SHARD_ROWS", 10)
     out = small_disk / "out"
 
     def fill(done: float) -> None:
