@@ -32,8 +32,8 @@ def stores(storage: Path) -> tuple[Record, ...]:
 
 
 def priors(held: Sequence[Record], node: Node, storage: Path, records: Mapping[str, Record]) -> tuple[Record, ...]:
-    """Those of the stores that may hold rows of the node. ``records`` are the artifacts that are there. () for any stage
-    but teach, and while its teacher is yet to be made."""
+    """Those of the stores that may hold rows of the node. ``records`` are the artifacts that are there. () for any
+    stage but teach, and while its teacher is yet to be made."""
     spec, model = node.spec, node.inputs.get("model")
     if not isinstance(spec, TeachSpec) or model is None:
         return ()

@@ -95,7 +95,7 @@ def test_a_shard_of_another_store_is_noticed(store: Path, tmp_path: Path) -> Non
     """Each shard is sound, and yet they are not the store that store.json speaks of."""
     write_noise(tmp_path / "other", LAYOUT, range(5))
     (tmp_path / "other" / shard_name(0)).replace(store / shard_name(2))
-    with pytest.raises(ValueError, match="its footer is not that of store.json"):
+    with pytest.raises(ValueError, match=r"its footer is not that of store\.json"):
         decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
 
 
@@ -159,3 +159,12 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path) -> None:
     assert below == tmp_path / "stillhouse" / "decoded"
     assert cache_directory({"HOME": str(tmp_path)}) == tmp_path / ".cache" / "stillhouse" / "decoded"
     assert "stillhouse" in str(cache_directory({})) and cache_directory({}).is_absolute()
+
+
+def test_what_an_earlier_boot_left_goes(store: Path, tmp_path: Path) -> None:
+    old = tmp_path / "cache" / "0123456789abcdef-earlier"
+    old.mkdir(parents=True)
+    (old / "lock").touch()
+    (old / "logits").write_bytes(bytes(100))
+    decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+    assert not old.exists() and len(list((tmp_path / "cache").iterdir())) == 1

@@ -146,6 +146,25 @@ def test_one_flipped_bit_of_a_state_is_noticed_by_who_reads_it_and_by_nobody_els
         read_columns(store, ["hidden_02"], KEYS)
 
 
+def test_no_flipped_bit_is_read_as_if_nothing_were_wrong(store: Path) -> None:
+    """Nor does one end the process, as some do that reach Arrow's parser of footers."""
+    path = store / shard_name(1)
+    whole = path.read_bytes()
+    undisturbed = read_columns(store, ["logits", "hidden_02"], KEYS)
+    noticed = 0
+    for bit in random.Random(5).sample(range(8 * len(whole)), 300):
+        spoilt = bytearray(whole)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(spoilt)
+        try:
+            found = read_columns(store, ["logits", "hidden_02"], KEYS)
+        except Damaged:
+            noticed += 1
+        else:
+            assert all(np.array_equal(found[name], undisturbed[name]) for name in found), bit
+    assert noticed > 100, "the rest lay in columns that were not read"
+
+
 def test_a_reader_of_one_column_does_not_touch_the_bytes_of_another(store: Path) -> None:
     path = store / shard_name(1)
     chunk = pq.read_metadata(path).row_group(0).column(3)
@@ -213,6 +232,16 @@ def test_the_tier_int8_leaves_scales_beside_each_shard(tmp_path: Path) -> None:
         assert table["what"].to_pylist() == ["scale", "offset"]
         assert table.column_names == ["what", "hidden_00", "hidden_02", "hidden_12"]
         assert len(file.scales_sha256) == 64
+
+
+def test_codes_of_a_dimension_far_from_zero_keep_its_differences(tmp_path: Path) -> None:
+    states = (1000 + 0.05 * np.random.default_rng(2).normal(size=(200, 8))).astype(np.float32)
+    layout = Layout("pooled", (1,), 8, 1, 1, "mean", "int8")
+    keys = [row.to_bytes(16, "little") for row in range(200)]
+    file = write_shard(tmp_path, 0, layout, keys, np.zeros((200, 1), np.float32), {"hidden_01": states})
+    write_store(tmp_path, layout, "rule", [file])
+    found = read_columns(tmp_path, ["hidden_01"], keys)["hidden_01"]
+    assert np.square(found - states).mean() / states.var(0).mean() < 1e-3
 
 
 def test_the_spread_of_a_layer_is_its_between_row_variance_over_its_mean_squared_norm(tmp_path: Path) -> None:

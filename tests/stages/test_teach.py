@@ -410,3 +410,9 @@ def test_a_disk_that_fills_up_stops_the_stage_with_the_space_needed_and_the_next
     (small_disk / "ballast").unlink()
     facts = taught(TeachSpec(), tiny_corpus, teacher, out)
     assert facts["computed"] == int(str(facts["rows"])) - 10 * len(kept)
+
+
+def test_a_shard_of_positions_is_cut_by_what_its_rows_really_take() -> None:
+    sizes = np.array([10, 10, 50 << 20, 20 << 20, 100 << 20, 10])
+    assert list(stages.teach.shard_parts(sizes)) == [(0, 3), (3, 4), (4, 5), (5, 6)]
+    assert list(stages.teach.shard_parts(np.ones(10_000, np.int64))) == [(0, 4096), (4096, 8192), (8192, 10_000)]
