@@ -1,11 +1,13 @@
 """How fast a store is read: inflated on one core, and rows gathered from the memory map.
 
 Decoding is measured in bytes of states that come out, against Arrow's own reader of the same columns on one thread.
+Codes come out as float32. The states are random, in shards of 4,000 rows: 40,000 rows of 7 layers, 384 wide.
 Gathering is of a batch of 32 rows of every layer, at random, from a store that lies in the page cache.
 """
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +17,13 @@ import pyarrow.parquet as pq
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed, walls
 from benchmarks.scene import BATCH, Scene
-from stages.specs import TeachSpec
 from stages.store.decoded import decode
 from stages.store.layout import Layout, read_store, write_store
 from stages.store.shards import float_pages, write_shard
-from stages.teach import teach
 
-TIMES = 20
 WIDE = Layout("pooled", tuple(range(7)), 384, 12, 2, "mean", "float16")
 WIDE_ROWS = 40_000
+COLUMNS = [state.column for state in WIDE.states]
 
 
 def measure(scene: Scene) -> list[Finding]:
@@ -35,31 +35,21 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def inflating(scene: Scene, precision: str) -> list[Finding]:
-    """Bytes of states a second on one core, and the ratio to Arrow's reader."""
+    """Bytes of states a second on one core, and the ratio to Arrow's reader, which leaves codes as they are."""
     store = scene.root / f"decode-{precision}"
-    store.mkdir()
-    teach(
-        TeachSpec.model_validate({"precision": precision}),
-        {"corpus": scene.corpus, "model": scene.teacher},
-        store,
-        scene.on(),
-    )
+    write_wide(store, precision)
     about = read_store(store)
-    columns = [state.column for state in about.layout.states]
-    item = 4 if precision == "float32" else 2
-    size = TIMES * about.rows * len(columns) * about.layout.width * item
+    size = about.rows * len(COLUMNS) * WIDE.width * (2 if precision == "float16" else 4)
 
     def ours() -> None:
-        for _ in range(TIMES):
-            for shard in about.shards:
-                for column in columns:
-                    for _ in float_pages(store, shard.number, about.layout, column):
-                        pass
+        for shard in about.shards:
+            for column in COLUMNS:
+                for _ in float_pages(store, shard.number, about.layout, column):
+                    pass
 
     def arrow() -> None:
-        for _ in range(TIMES):
-            for shard in about.shards:
-                pq.read_table(store / shard.name, columns=columns, use_threads=False)
+        for shard in about.shards:
+            pq.read_table(store / shard.name, columns=COLUMNS, use_threads=False)
 
     turns = interleaved({"ours": lambda: timed(ours), "arrow": lambda: timed(arrow)}, scene.scale.turns)
     rates = [size / seconds / 1e9 for seconds in walls(turns, "ours")]
@@ -76,38 +66,35 @@ def inflating(scene: Scene, precision: str) -> list[Finding]:
 
 def gathering(scene: Scene) -> Finding:
     """Milliseconds a batch."""
-    keys = write_wide(scene.root / "wide")
-    columns = [state.column for state in WIDE.states]
-    found = decode(scene.root / "wide", columns, keys, scene.root / "gather-cache", print_nothing)
+    keys = write_wide(scene.root / "wide", "float16")
+    found = decode(scene.root / "wide", COLUMNS, keys, scene.root / "gather-cache", print_nothing)
     generator = np.random.default_rng(0)
     batches = [generator.integers(0, WIDE_ROWS, BATCH) for _ in range(500)]
 
     def gather() -> Cost:
         start = time.perf_counter()
         for rows in batches:
-            for column in columns:
+            for column in COLUMNS:
                 found.gather(column, rows)
         return Cost((time.perf_counter() - start) / len(batches))
 
     turns = interleaved({"gather": gather}, scene.scale.turns)
     milliseconds = [1e3 * seconds for seconds in walls(turns, "gather")]
-    return Finding(f"gather {BATCH} rows x {len(columns)} layers", summary(milliseconds), Goal(most=0.1), unit="ms")
+    return Finding(f"gather {BATCH} rows x {len(COLUMNS)} layers", summary(milliseconds), Goal(most=0.1), unit="ms")
 
 
-def write_wide(directory: Path) -> list[bytes]:
-    """A store of random states; its keys."""
+def write_wide(directory: Path, precision: str) -> list[bytes]:
+    """A store of random states in shards of nearly full size; its keys."""
     directory.mkdir()
+    layout, kind = replace(WIDE, precision=precision), np.float16 if precision == "float16" else np.float32
     generator = np.random.default_rng(1)
     keys = [row.to_bytes(16, "little") for row in range(WIDE_ROWS)]
     files = []
     for number, start in enumerate(range(0, WIDE_ROWS, 4000)):
         own = keys[start : start + 4000]
-        states = {
-            state.column: generator.standard_normal((len(own), WIDE.width), np.float32).astype(np.float16)
-            for state in WIDE.states
-        }
-        files.append(write_shard(directory, number, WIDE, own, np.zeros((len(own), 2), np.float32), states))
-    write_store(directory, WIDE, "random", files)
+        states = {name: generator.standard_normal((len(own), WIDE.width), np.float32).astype(kind) for name in COLUMNS}
+        files.append(write_shard(directory, number, layout, own, np.zeros((len(own), 2), np.float32), states))
+    write_store(directory, layout, "random", files)
     return keys
 
 

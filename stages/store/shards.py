@@ -8,6 +8,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -234,15 +235,23 @@ def uncompressed_bytes(directory: Path, store: Store) -> tuple[int, int]:
 def _pages(path: Path, column: str, dtype: npt.DTypeLike, size: int) -> Iterator[Array]:
     """The column's values, a flat array a page; ``size`` items of ``dtype`` make up one of Parquet's values."""
     with _readable(path), path.open("rb") as file:
-        footer = pq.ParquetFile(file)
+        about = os.fstat(file.fileno())
+        footer = _footer(path, about.st_ino, about.st_size, about.st_mtime_ns)
         index = _leaf(footer, column)
-        for group in range(footer.metadata.num_row_groups):
-            chunk = footer.metadata.row_group(group).column(index)
-            kind = np.dtype((dtype, (size,))) if size > 1 else np.dtype(dtype)
-            yield from read_values(file, chunk, kind, level_blocks(footer.schema, index))
+        kind = np.dtype((dtype, (size,))) if size > 1 else np.dtype(dtype)
+        for group in range(footer.num_row_groups):
+            yield from read_values(
+                file, footer.row_group(group).column(index), kind, level_blocks(footer.schema, index)
+            )
 
 
-def _leaf(footer: pq.ParquetFile, column: str) -> int:
+@lru_cache(maxsize=4)
+def _footer(path: Path, _inode: int, _size: int, _changed: int) -> Any:
+    """A file's metadata, parsed once for all its columns. What else is given tells files of the same path apart."""
+    return pq.read_metadata(path)
+
+
+def _leaf(footer: Any, column: str) -> int:
     for index in range(len(footer.schema)):
         if footer.schema.column(index).path.split(".")[0] == column:
             return index
