@@ -15,8 +15,8 @@ from pipeline.fingerprint import plain
 from pipeline.graph import Edge, Node
 from pipeline.host import code_version, hardware
 from pipeline.lease import Attempt, check
-from pipeline.priors import PRIOR
 from pipeline.view import View
+from stages.specs import PRIOR
 
 Records = Mapping[str, Record]
 """Artifacts that are there, by key."""

@@ -14,9 +14,6 @@ from pipeline.errors import RequestError
 from pipeline.graph import Edge, Node
 from stages.specs import TeachSpec
 
-PRIOR = "prior/"
-"""What the inputs of a stage are called that are earlier stores."""
-
 ALIKE = ("part", "precision", "compute", "label_order")
 
 

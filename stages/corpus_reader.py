@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.rowkey import KEY_BYTES
+from stages.rowkey import KEY_BYTES, split_keys
 from stages.tasks import Task
 
 Role = Literal["train", "holdout", "dev", "test"]
@@ -77,8 +77,7 @@ class Split:
     @property
     def keys(self) -> list[bytes]:
         """The row keys as ``bytes``, to look up and to join by."""
-        data = self.row_keys.tobytes()
-        return [data[start : start + KEY_BYTES] for start in range(0, len(data), KEY_BYTES)]
+        return split_keys(self.row_keys.tobytes())
 
     def texts(self) -> list[tuple[str, ...]]:
         """The text columns of each row. Read from the files now; nothing is kept."""

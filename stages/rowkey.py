@@ -14,3 +14,8 @@ def row_key(texts: Sequence[str]) -> bytes:
         encoded = text.encode("utf-8")
         parts += (len(encoded).to_bytes(8, "little"), encoded)
     return blake2b(b"".join(parts), digest_size=KEY_BYTES).digest()
+
+
+def split_keys(data: bytes) -> list[bytes]:
+    """Keys that lie end to end, each by itself."""
+    return [data[start : start + KEY_BYTES] for start in range(0, len(data), KEY_BYTES)]

@@ -223,6 +223,10 @@ class DistilSpec(Spec):
 # --- teach, evaluate --------------------------------------------------------------------------------
 
 
+PRIOR = "prior/"
+"""Inputs of ``teach`` whose names begin so are earlier stores of the same teacher, from which rows may be taken."""
+
+
 class TeachSpec(Spec):
     """A model over a corpus -> the teacher-output store. Inputs: ``corpus``, ``model``.
 

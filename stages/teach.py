@@ -16,15 +16,13 @@ from cluster.resources import On, Worker
 from stages.batches import Rows
 from stages.corpus_reader import Meta, read_meta, read_split
 from stages.cost import SHARD_BYTES, SHARD_ROWS, Extent, chosen_layers
+from stages.rowkey import split_keys
 from stages.shape import Shape, config_of, shape_of
-from stages.specs import CorpusSpec, TeachSpec
+from stages.specs import PRIOR, CorpusSpec, TeachSpec
 from stages.store.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
 from stages.store.shards import Damaged, check_footer, file_sha256, footer_sha256, read_keys
 
 Facts = dict[str, object]
-
-PRIOR = "prior/"
-"""Inputs of this name are earlier stores of the same teacher, from which rows may be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +147,7 @@ def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
 
 
 def _keys(path: Path) -> list[bytes]:
-    whole = read_keys(path).tobytes()
-    return [whole[start : start + 16] for start in range(0, len(whole), 16)]
+    return split_keys(read_keys(path).tobytes())
 
 
 def planned(

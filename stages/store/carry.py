@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stages.rowkey import split_keys
 from stages.store.layout import Layout, shard_name
 from stages.store.shards import (
     SCALED,
@@ -40,8 +41,7 @@ def read_carried(directory: Path, number: int, source: Layout, wanted: Layout, k
 
 
 def _rows(path: Path, keys: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    whole = read_keys(path).tobytes()
-    places = {whole[start : start + 16]: start // 16 for start in range(0, len(whole), 16)}
+    places = {key: row for row, key in enumerate(split_keys(read_keys(path).tobytes()))}
     try:
         return np.array([places[key] for key in keys], np.int64)
     except KeyError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.rowkey import split_keys
 from stages.store.layout import Layout, ShardFile, Store, read_store, scales_name
 from stages.store.shards import (
     SCALED,
@@ -67,10 +68,9 @@ def _checked(directory: Path, store: Store, shard: ShardFile) -> tuple[Checked, 
         if problem:
             return Checked(shard, problem), []  # nothing of it is to be parsed
         problem = _content_differs(directory, store.layout, shard)
-        whole = read_keys(directory / shard.name).tobytes()
+        keys = split_keys(read_keys(directory / shard.name).tobytes())
     except (Damaged, OSError, pa.ArrowException) as error:
         return Checked(shard, str(error).splitlines()[0]), []
-    keys = [whole[start : start + 16] for start in range(0, len(whole), 16)]
     if not problem and len(keys) != shard.rows:
         problem = f"holds {len(keys)} rows, store.json says {shard.rows}"
     return Checked(shard, problem), keys if not problem else []
