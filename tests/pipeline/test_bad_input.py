@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from disk import mounted
 from house import House, settle, stillhouse, write_paper_ground
 
 TASK = "{name: stsb, text: [sentence], regression: true, metric: pearson}"
@@ -269,13 +270,8 @@ def test_a_shard_that_is_spoilt_is_named_with_the_remedy_and_the_remedy_works(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a file system needs rights that this user lacks")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 def test_a_full_disk_fails_the_stage_and_the_next_run_goes_on(ground: Path, tmp_path: Path, small_disk: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk import mounted
 from stores import KEYS, LAYOUT, LOGITS, RULE, STATES, write_noise
 
 from stages.store.columns import read_columns
@@ -118,16 +119,10 @@ def test_the_least_recently_used_folder_goes_first_and_never_one_in_use(tmp_path
 
 
 def test_a_disk_that_is_too_full_is_said_with_the_remedy(store: Path, tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(tmp_path / "disk")])
-    if mounted.returncode:
-        pytest.skip("mounting a file system needs rights that this user lacks")
-    try:
+    with mounted(tmp_path / "disk", "4k"):
         with pytest.raises(ValueError, match=r"bytes are free, decoding .* takes 1,920; free some, or set STILLHOUSE"):
             decode(store, list(STATES), KEYS, tmp_path / "disk" / "cache", quiet)
         assert not [path for path in (tmp_path / "disk" / "cache").rglob("*") if path.is_file() and path.stat().st_size]
-    finally:
-        subprocess.run(["umount", str(tmp_path / "disk")], check=True)
 
 
 def test_two_processes_decode_a_store_once(store: Path, tmp_path: Path) -> None:
