@@ -18,9 +18,10 @@ from benchmarks.findings import Finding
 from benchmarks.pairs import Cost, Turn, interleaved, summary, timed, walls
 from benchmarks.scene import STUDENT, Learner, Scene
 from benchmarks.stored_vs_none import reading
+from stages.method import Method, Taught
 from stages.models import build, load
 from stages.signal import Live
-from stages.specs import Cut, Method, Pretrained, Start, Taught, TeachSpec
+from stages.specs import Cut, Pretrained, Start, TeachSpec
 from stages.teach import teach
 
 PAIRS: dict[str, tuple[Start, Start]] = {

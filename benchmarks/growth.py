@@ -20,11 +20,13 @@ from benchmarks.findings import Finding
 from benchmarks.pairs import Cost, interleaved, summary, timed, walls
 from benchmarks.plan_time import SEEDS, called, command, write_recipe
 from benchmarks.scene import BATCH, DEV_ROWS, Scene, packaged_model
-from stages.batches import epoch_batches, seed_of
+from stages.batches import epoch_batches
 from stages.corpus import corpus
 from stages.data import Rowset, read_rowset
+from stages.method import Method, Taught
 from stages.models import head_of
-from stages.specs import CorpusSpec, Generated, Method, Taught, TeachSpec
+from stages.seeds import seed_of
+from stages.specs import CorpusSpec, Generated, TeachSpec
 from stages.student import signal_of
 from stages.tasks import REVIEWS
 from stages.teach import teach

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from benchmarks import bare_loop
 from benchmarks.scene import BATCH
-from stages.batches import epoch_batches, seed_of
+from stages.batches import epoch_batches
 from stages.data import Rowset
+from stages.seeds import seed_of
 
 Item = tuple[Tensor, Tensor]
 Batch = TypeVar("Batch")

@@ -13,10 +13,10 @@ from benchmarks import bare_forward
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
+from stages.groups import teacher_layers
+from stages.method import Method
 from stages.models import load
 from stages.signal import Live
-from stages.specs import Method
-from stages.structure import teacher_layers
 from stages.student import signal_of
 
 

@@ -22,7 +22,8 @@ from cluster.inline import InlineWorker
 from stages.corpus import corpus
 from stages.corpus_reader import read_meta, read_split
 from stages.distil import Job
-from stages.specs import CorpusSpec, DistilSpec, Generated, Method, OnePhase, Taught, Train
+from stages.method import Method, OnePhase, Taught
+from stages.specs import CorpusSpec, DistilSpec, Generated, Train
 from stages.store.layout import Layout, write_store
 from stages.store.shards import write_shard
 from stages.structure import Pick

@@ -35,9 +35,10 @@ from cluster.inline import InlineWorker
 from stages.corpus import corpus
 from stages.distil import distil
 from stages.loop import Lesson, fit
+from stages.method import Method, Taught
 from stages.models import build, load
 from stages.predict import decide, predict
-from stages.specs import CorpusSpec, DistilSpec, Files, Method, Pretrained, Taught, TeachSpec, Train
+from stages.specs import CorpusSpec, DistilSpec, Files, Pretrained, TeachSpec, Train
 from stages.student import signal_of
 from stages.taskfiles import task_files
 from stages.tasks import BUILT_IN

@@ -26,8 +26,9 @@ from benchmarks.helped import helped, listed, named
 from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import BATCH, Learner, Scene
 from benchmarks.stored_vs_none import reading
+from stages.method import Method, Taught
 from stages.models import load
-from stages.specs import Method, Taught, TeachSpec
+from stages.specs import TeachSpec
 from stages.teach import teach
 
 Peer = Callable[[nn.Module, nn.Module, DataLoader[Any]], object]

@@ -13,7 +13,7 @@ from cluster.inline import Inline
 from cluster.resources import Place
 from cluster.session import Session
 from stages.distil import distil
-from stages.specs import Method
+from stages.method import Method
 
 
 def measure(scene: Scene) -> list[Finding]:

@@ -26,15 +26,17 @@ from benchmarks.findings import Scale
 from benchmarks.pairs import Cost, cpu_seconds, timed
 from cluster.inline import Inline, InlineWorker
 from cluster.resources import On, Resources
-from stages.batches import Rows, epoch_batches, seed_of
+from stages.batches import Rows, epoch_batches
 from stages.corpus import corpus
 from stages.corpus_reader import Meta, read_meta
 from stages.data import Rowset, read_rowset
 from stages.loop import Lesson, fit
+from stages.method import Method, Taught
 from stages.models import build, load
+from stages.seeds import seed_of
 from stages.shape import config_of, shape_of
 from stages.signal import Signal
-from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Generated, Method, Source, Taught, TeachSpec, Train
+from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Generated, Source, TeachSpec, Train
 from stages.structure import Concatenate
 from stages.taskfiles import task_files
 from stages.tasks import BUILT_IN, REVIEWS, Task

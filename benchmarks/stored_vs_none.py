@@ -6,8 +6,8 @@ from functools import partial
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
+from stages.method import Method
 from stages.signal import NoTeacher, Signal
-from stages.specs import Method
 from stages.student import signal_of
 
 

@@ -16,20 +16,11 @@ from pipeline.recipe import TEACHER, MethodUse, Recipe, Student, TaskRecipe
 from pipeline.task_rows import TaskRows
 from pipeline.tiers import store_bytes
 from stages.cost import Extent, chosen_layers
+from stages.groups import check_store, resolved
 from stages.heads import label_order
+from stages.method import Method
 from stages.shape import config_of, started_shape
-from stages.specs import (
-    CorpusSpec,
-    Cut,
-    DistilSpec,
-    EvaluateSpec,
-    Fresh,
-    Method,
-    Pretrained,
-    Start,
-    TeachSpec,
-)
-from stages.structure import check_store, resolved
+from stages.specs import CorpusSpec, Cut, DistilSpec, EvaluateSpec, Fresh, Pretrained, Start, TeachSpec
 
 
 def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:

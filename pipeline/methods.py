@@ -8,7 +8,7 @@ which one the defaults follow.
 from dataclasses import dataclass
 
 from pipeline.errors import RequestError, nearest
-from stages.specs import Annealing, Hard, Method, OnePhase, Smoothed, Taught
+from stages.method import Annealing, Hard, Method, OnePhase, Smoothed, Taught
 from stages.structure import Concatenate, NoLayers, Pick
 
 

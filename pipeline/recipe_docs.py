@@ -17,7 +17,7 @@ from pipeline.recipe.complaints import shown
 from pipeline.recipe.shapes import Block, kinds
 from pipeline.recipe_prose import END, EXAMPLE, START
 from stages.frozen import Frozen
-from stages.specs import Method
+from stages.method import Method
 from stages.tasks import BUILT_IN, HUB, Task
 
 SECTIONS: Mapping[str, type[Block]] = {

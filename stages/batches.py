@@ -4,7 +4,6 @@ Batches depend on (seed, phase, epoch) alone, never on the number of workers: ea
 share of the same global batch.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,12 +13,6 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.int64]
 
 BUCKETS_OF = 50
-
-
-def seed_of(*parts: int) -> int:
-    """63 bits from integers, the same everywhere: what seeds the randomness of one step."""
-    text = ",".join(str(part) for part in parts).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int) -> list[Rows]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.groups import Group, groups_of
 from stages.objectives import squared_error
-from stages.structure import Concatenate, Group, NoLayers, Pick, Structure, groups_of, state_name
+from stages.structure import Concatenate, NoLayers, Pick, Structure, state_name
 
 
 class Lifts(nn.Module):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.batches import Rows, epoch_batches, parts, seed_of, share_of
+from stages.batches import Rows, epoch_batches, parts, share_of
 from stages.checkpoint import Epoch, Progress, load, save
 from stages.data import Batch, Rowset
 from stages.layers import Lifts, followed, layer_error
@@ -28,6 +28,7 @@ from stages.models import forward, pool, width
 from stages.predict import Logits, autocast, predict, scores
 from stages.prefetch import one_ahead
 from stages.schedule import Phase, Position, Weights, learning_rate, phases, weights
+from stages.seeds import seed_of
 from stages.signal import NoTeacher, Signal
 from stages.specs import DistilSpec
 from stages.structure import NoLayers

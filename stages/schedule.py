@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.specs import Annealing, Hard, Method, OnePhase, Smoothed, Taught, Training
+from stages.method import Annealing, Hard, Method, OnePhase, Smoothed, Taught, Training
 from stages.structure import weight_of
 
 

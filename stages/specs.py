@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from stages.frozen import Frozen
-from stages.structure import NoLayers, Structure, is_resolved
+from stages.groups import is_resolved
+from stages.method import Method, TwoPhases
 from stages.tasks import Task
 
 
@@ -69,87 +70,6 @@ class CorpusSpec(Spec):
     holdout: float = Field(0.1, ge=0.0, lt=0.5)
 
 
-# --- distil: the axes of a method ----------------------------------------------------------------
-
-
-class Hard(Frozen):
-    """The label alone: no KD."""
-
-    kind: Literal["hard"] = "hard"
-
-
-class Smoothed(Frozen):
-    """Label smoothing: q' = (1 - epsilon) q + epsilon u, with u uniform unless given."""
-
-    kind: Literal["smoothed"] = "smoothed"
-    epsilon: float = Field(0.1, gt=0.0, lt=1.0)
-    distribution: tuple[float, ...] | None = None
-
-
-class Taught(Frozen):
-    """The teacher's logits, read from its store."""
-
-    kind: Literal["teacher"] = "teacher"
-
-
-Targets = Annotated[Hard | Smoothed | Taught, Field(discriminator="kind")]
-
-
-class OnePhase(Frozen):
-    """(1 - teacher_weight) CE + teacher_weight tau^2 KL(T || S); without a teacher, CE alone."""
-
-    kind: Literal["one-phase"] = "one-phase"
-    temperature: float = Field(2.0, gt=0.0)
-    teacher_weight: float = Field(0.5, ge=0.0, le=1.0)
-
-
-class Annealing(Frozen):
-    """Phase 1: MSE(z_S, Phi(T) z_T), T from max_temperature to 1 by epoch, and the layers, if any are matched;
-    phase 2: CE alone."""
-
-    kind: Literal["annealing"] = "annealing"
-    max_temperature: int = Field(7, ge=1)
-    first_phase: float = Field(0.7, gt=0.0, lt=1.0)
-
-
-Training = Annotated[OnePhase | Annealing, Field(discriminator="kind")]
-
-
-class Original(Frozen):
-    """The task's own rows, as they are."""
-
-    kind: Literal["original"] = "original"
-
-
-class Method(Frozen):
-    """A point on the axes targets x training x data x structure."""
-
-    targets: Targets = Hard()
-    training: Training = OnePhase()
-    data: Original = Original()
-    structure: Structure = NoLayers()
-
-    @property
-    def needs_logits(self) -> bool:
-        return isinstance(self.targets, Taught)
-
-    @property
-    def needs_layers(self) -> bool:
-        return not isinstance(self.structure, NoLayers)
-
-    @property
-    def needs_teacher(self) -> bool:
-        return self.needs_logits or self.needs_layers
-
-    @model_validator(mode="after")
-    def _annealing_needs_a_teacher(self) -> "Method":
-        if isinstance(self.training, Annealing) and not isinstance(self.targets, Taught):
-            raise ValueError(
-                f"training: annealing follows a teacher's logits, targets is {self.targets.kind}; use targets: teacher"
-            )
-        return self
-
-
 # --- distil ---------------------------------------------------------------------------------------
 
 
@@ -182,7 +102,8 @@ Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
 
 class Train(Frozen):
     """The optimisation of one student. ``batch_size`` is global: it does not depend on workers. ``micro_batch`` is
-    the most rows of one forward pass in a worker; gradients add up to those of the batch."""
+    the most rows of one forward pass in a worker; gradients add up to those of the batch. ``keep`` says whether the
+    model of every epoch is kept beside the best."""
 
     epochs: int = Field(3, ge=1)
     learning_rate: float = Field(5.0e-5, gt=0.0)
@@ -194,14 +115,16 @@ class Train(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     select: Literal["holdout", "dev"] = "holdout"
+    keep: Literal["best", "epochs"] = "best"
     seed: int = 0
 
 
 class DistilSpec(Spec):
-    """One student. Inputs: ``corpus``, ``start`` (a model), and ``outputs`` if the method has a teacher."""
+    """One student. Inputs: ``corpus``, ``start`` (a model), and, if the method asks for them, a teacher's
+    ``outputs``, or those of several as ``outputs/0``, ``outputs/1`` ..., and ``probes``."""
 
     stage: ClassVar[str] = "distil"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     start: Start
     method: Method = Method()
@@ -209,14 +132,23 @@ class DistilSpec(Spec):
 
     @model_validator(mode="after")
     def _each_phase_has_an_epoch(self) -> "DistilSpec":
-        if isinstance(self.method.training, Annealing) and self.train.epochs < 2:
-            raise ValueError("train.epochs: 1, but annealing has two phases; use at least 2")
+        if isinstance(self.method.training, TwoPhases) and self.train.epochs < 2:
+            raise ValueError(f"train.epochs: 1, but {self.method.training.kind} has two phases; use at least 2")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_of_rows_stay_together(self) -> "DistilSpec":
+        if self.method.needs_whole_batch and self.train.micro_batch is not None:
+            raise ValueError(
+                f"train.micro_batch: {self.train.micro_batch}, but the method compares all rows of a batch; "
+                "leave it out"
+            )
         return self
 
     @model_validator(mode="after")
     def _each_layer_is_named(self) -> "DistilSpec":
         if not is_resolved(self.method.structure):
-            raise ValueError("method.structure: even means other layers at other depths; resolve it first")
+            raise ValueError("method.structure: a rule means other layers at other depths; resolve it first")
         return self
 
 
@@ -261,3 +193,31 @@ class EvaluateSpec(Spec):
     version: ClassVar[int] = 1
 
     label_order: tuple[int, ...] | None = None
+
+
+# --- of several models ------------------------------------------------------------------------------
+
+
+class EnsembleSpec(Spec):
+    """Metrics and predictions of the mean of several models' logits, by ``shares`` where given (one a member, together
+    1). Inputs: ``corpus``, and ``members/0``, ``members/1`` ...: what ``evaluate`` left of each."""
+
+    stage: ClassVar[str] = "ensemble"
+    version: ClassVar[int] = 1
+
+    shares: tuple[float, ...] | None = None
+
+
+class ProbeSpec(Spec):
+    """Classifiers on a teacher's layers -> a store of what they say. Inputs: ``corpus``, ``outputs``.
+
+    A linear classifier (or ridge regression) for each of ``layers`` is fitted on the stored states of the train split;
+    ``penalty`` is the weight of its squared norm.
+    """
+
+    stage: ClassVar[str] = "probe"
+    version: ClassVar[int] = 1
+
+    layers: Annotated[tuple[int, ...], Field(min_length=1)]
+    pooling: Literal["mean", "cls"] = "mean"
+    penalty: float = Field(1.0, gt=0.0)

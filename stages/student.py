@@ -17,15 +17,17 @@ from stages.checkpoint import Progress
 from stages.corpus_reader import Meta, read_meta
 from stages.data import Rowset, read_rowset
 from stages.distil import Facts, Job
+from stages.groups import check_store, teacher_layers
 from stages.loop import Lesson, fit
 from stages.memory import keep_freed_memory
+from stages.method import Method
 from stages.models import build, count_parameters
 from stages.predict import predict, scores
 from stages.signal import NoTeacher, Signal, Stored
-from stages.specs import DistilSpec, Method
+from stages.specs import DistilSpec
 from stages.store.decoded import cache_directory, decode
 from stages.store.layout import read_store
-from stages.structure import NoLayers, check_store, state_name, teacher_layers
+from stages.structure import NoLayers, state_name
 
 Scores = dict[str, dict[str, float]]
 

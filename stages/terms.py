@@ -6,9 +6,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from stages.method import Method, Smoothed
 from stages.objectives import hard_loss, smoothed_cross_entropy, soft_cross_entropy, squared_error, uniform
 from stages.schedule import Weights
-from stages.specs import Method, Smoothed
 
 
 def loss_of(

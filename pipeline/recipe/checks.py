@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.recipe.complaints import ABSENT, Place, PlacedError, unknown
 from pipeline.recipe.values import TEACHER, ModelNode, Student, TaskRecipe
-from stages.specs import Annealing, Method, OnePhase, Smoothed, Train
+from stages.method import Annealing, Method, OnePhase, Smoothed
+from stages.specs import Train
 from stages.tasks import Task
 
 

@@ -17,7 +17,8 @@ from pipeline.recipe.points import point
 from pipeline.recipe.shapes import Block
 from pipeline.recipe.tasks import data_of, task_of
 from pipeline.recipe.values import TEACHER, FreshConfig, MethodUse, ModelNode, Store, Student, TaskRecipe, Teacher
-from stages.specs import Method, Train
+from stages.method import Method
+from stages.specs import Train
 from stages.tasks import Task
 
 STARTS = ("model", "from_teacher", "config")

@@ -10,7 +10,7 @@ from pipeline.recipe.complaints import ABSENT, PlacedError, complaint, unknown
 from pipeline.recipe.learners import PointBlock
 from pipeline.recipe.shapes import Loose, kinds
 from stages.frozen import Frozen
-from stages.specs import Method
+from stages.method import Method
 
 
 def point(block: PointBlock) -> Method:

@@ -25,7 +25,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from pipeline.errors import nearest
 from stages.frozen import Frozen
-from stages.specs import Method
+from stages.method import Method
 
 
 def key(about: str, example: Any, default: Any = ..., enum: Iterable[str] = (), **limits: Any) -> Any:

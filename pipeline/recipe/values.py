@@ -10,7 +10,8 @@ from pydantic import Field
 
 from pipeline.recipe.frozen import FrozenMapping
 from stages.frozen import Frozen
-from stages.specs import Generated, Method, Train
+from stages.method import Method
+from stages.specs import Generated, Train
 from stages.tasks import Task
 
 STAGES = ("corpus", "finetune", "teach", "distil", "evaluate")

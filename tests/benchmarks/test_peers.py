@@ -18,8 +18,9 @@ from benchmarks.scene import Scene, Watch
 from cluster.inline import InlineWorker
 from stages.corpus import corpus
 from stages.loop import Lesson, fit
+from stages.method import Method, Taught
 from stages.models import build
-from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Method, Pretrained, Taught, TeachSpec, Train
+from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Pretrained, TeachSpec, Train
 from stages.student import signal_of
 from stages.tasks import Task
 from stages.teach import teach

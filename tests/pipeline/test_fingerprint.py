@@ -7,22 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.fingerprint import canonical, key, plain
-from stages.specs import (
-    Annealing,
-    CorpusSpec,
-    Cut,
-    DistilSpec,
-    EvaluateSpec,
-    Files,
-    Generated,
-    Hub,
-    Method,
-    Smoothed,
-    Spec,
-    Taught,
-    TeachSpec,
-    Train,
-)
+from stages.method import Annealing, Method, Smoothed, Taught
+from stages.specs import CorpusSpec, Cut, DistilSpec, EvaluateSpec, Files, Generated, Hub, Spec, TeachSpec, Train
 from stages.tasks import GLUE
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import RequestError
 from pipeline.methods import METHODS, find
-from stages.specs import Annealing, Hard, OnePhase, Smoothed, Taught
+from stages.method import Annealing, Hard, OnePhase, Smoothed, Taught
 from stages.structure import Concatenate, Pick
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.methods import find
 from pipeline.recipe import FreshConfig, Limits, Recipe, ResourceBlock, Student, TaskRecipe, load, parse
-from stages.specs import Annealing, Generated, Hard, OnePhase, Smoothed, Train
+from stages.method import Annealing, Hard, OnePhase, Smoothed
+from stages.specs import Generated, Train
 from stages.tasks import BUILT_IN, Task
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))

@@ -14,7 +14,8 @@ from pipeline.methods import METHODS
 from pipeline.recipe import grammar, learners, parse
 from pipeline.recipe.document import Tree, merged, parse_yaml, read
 from pipeline.recipe.shapes import Block
-from stages.specs import Generated, Method, Train
+from stages.method import Method
+from stages.specs import Generated, Train
 from stages.tasks import BUILT_IN
 
 ROOT = Path(__file__).parents[2]

@@ -17,9 +17,10 @@ from stages.checkpoint import Progress
 from stages.corpus import corpus
 from stages.data import Rowset
 from stages.loop import Lesson
+from stages.method import Annealing, Method, OnePhase, Smoothed, Taught
 from stages.models import forward, quieten
 from stages.signal import NoTeacher, Signal, Stored
-from stages.specs import Annealing, CorpusSpec, DistilSpec, Files, Fresh, Method, OnePhase, Smoothed, Taught, Train
+from stages.specs import CorpusSpec, DistilSpec, Files, Fresh, Train
 from stages.tasks import Task
 
 WORDS = 40

@@ -6,7 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from stages.batches import Ragged, Rows, epoch_batches, parts, seed_of, share_of, sorted_batches
+from stages.batches import Ragged, Rows, epoch_batches, parts, share_of, sorted_batches
+from stages.seeds import seed_of
 
 GENERATOR = np.random.Generator(np.random.PCG64(5))
 LISTS = [GENERATOR.integers(1, 99, GENERATOR.integers(1, 9)).tolist() for _ in range(23)]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from stages.groups import Group
 from stages.layers import Lifts, followed, layer_error
-from stages.structure import Concatenate, Group, NoLayers, Pick, Structure, state_name
+from stages.structure import Concatenate, NoLayers, Pick, Structure, state_name
 
 GENERATOR = np.random.Generator(np.random.PCG64(4))
 STUDENT = {layer: GENERATOR.normal(size=(7, 6)).astype(np.float32) for layer in range(3)}

@@ -31,12 +31,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from stages.batches import epoch_batches, seed_of
+from stages.batches import epoch_batches
 from stages.checkpoint import Progress
 from stages.loop import Lesson, fit
+from stages.method import Annealing, Method, Smoothed, Taught
 from stages.models import forward
+from stages.seeds import seed_of
 from stages.signal import Live, Stored
-from stages.specs import Annealing, Method, Smoothed, Taught
 from stages.tasks import Task
 
 # --- against a loop written by hand -----------------------------------------------------------------

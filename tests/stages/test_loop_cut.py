@@ -28,7 +28,7 @@ from lessons import (
 
 from stages.checkpoint import Progress
 from stages.loop import fit
-from stages.specs import Method
+from stages.method import Method
 
 # --- cut and taken up ---------------------------------------------------------------------------------
 

@@ -25,12 +25,13 @@ from lessons import (
 from torch import nn
 from torch.nn import functional
 
-from stages.batches import epoch_batches, seed_of
+from stages.batches import epoch_batches
 from stages.layers import Lifts
 from stages.loop import Lesson, fit
+from stages.method import Annealing, Method, OnePhase, Taught
 from stages.models import forward, pool
+from stages.seeds import seed_of
 from stages.signal import Live, NoTeacher, Stored
-from stages.specs import Annealing, Method, OnePhase, Taught
 from stages.structure import Concatenate, Pick, Structure, state_name
 from stages.tasks import Task
 

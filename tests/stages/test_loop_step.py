@@ -25,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stages.loop import fit
-from stages.specs import Method
+from stages.method import Method
 from stages.tasks import Task
 
 

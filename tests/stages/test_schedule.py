@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
+from stages.method import Annealing, Hard, Method, OnePhase, Smoothed, Taught
 from stages.schedule import Phase, Position, Weights, annealed_scale, learning_rate, phases, weights
-from stages.specs import Annealing, Hard, Method, OnePhase, Smoothed, Taught
 
 ANNEALING = Method(targets=Taught(), training=Annealing(max_temperature=7))
 

@@ -2,20 +2,10 @@
 
 import pytest
 
-from stages.specs import DistilSpec, Fresh, Hard, Method
-from stages.structure import (
-    Concatenate,
-    Group,
-    NoLayers,
-    Pick,
-    Structure,
-    check_store,
-    even_groups,
-    groups_of,
-    resolved,
-    teacher_layers,
-    weight_of,
-)
+from stages.groups import Group, check_store, even_groups, groups_of, resolved, teacher_layers
+from stages.method import Hard, Method
+from stages.specs import DistilSpec, Fresh
+from stages.structure import Concatenate, NoLayers, Pick, Structure, weight_of
 
 
 @pytest.mark.parametrize(("student", "teacher"), [(4, 12), (2, 12), (2, 6), (6, 24), (3, 7), (5, 6), (1, 4), (6, 6)])

@@ -21,10 +21,11 @@ from stages.corpus_reader import META, read_meta, read_split
 from stages.data import read_rowset
 from stages.distil import Job, distil
 from stages.evaluate import evaluate
+from stages.method import Annealing, Method, Taught
 from stages.models import load
 from stages.predict import predict
 from stages.signal import NoTeacher, Stored
-from stages.specs import Annealing, Cut, DistilSpec, EvaluateSpec, Fresh, Method, Pretrained, Taught, Train
+from stages.specs import Cut, DistilSpec, EvaluateSpec, Fresh, Pretrained, Train
 from stages.store.carry import read_carried
 from stages.store.layout import read_store, shard_name, write_store
 from stages.store.shards import read_keys, write_shard

@@ -20,20 +20,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from stages.corpus_reader import read_split
 from stages.distil import distil
 from stages.evaluate import evaluate
-from stages.specs import (
-    Annealing,
-    CorpusSpec,
-    Cut,
-    DistilSpec,
-    EvaluateSpec,
-    Method,
-    OnePhase,
-    Smoothed,
-    Spec,
-    Taught,
-    TeachSpec,
-    Train,
-)
+from stages.method import Annealing, Method, OnePhase, Smoothed, Taught
+from stages.specs import CorpusSpec, Cut, DistilSpec, EvaluateSpec, Spec, TeachSpec, Train
 from stages.store.layout import shard_name
 from stages.structure import Concatenate, Pick
 from stages.tasks import Task
