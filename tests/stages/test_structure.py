@@ -38,8 +38,8 @@ def test_groups_say_which_student_layer_follows_which_of_the_teacher() -> None:
 
 
 def test_a_layer_that_two_groups_follow_is_read_once() -> None:
-    assert teacher_layers(Concatenate(groups=((5, 1), (1, 2)))) == (1, 2, 5)
-    assert teacher_layers(NoLayers()) == ()
+    assert teacher_layers(groups_of(Concatenate(groups=((5, 1), (1, 2))))) == (1, 2, 5)
+    assert teacher_layers(groups_of(NoLayers())) == ()
 
 
 def test_no_layers_weigh_nothing() -> None:
@@ -75,7 +75,7 @@ def test_a_store_must_hold_the_layers_and_the_pooling() -> None:
 
 
 def test_a_student_is_told_its_layers_by_number() -> None:
-    with pytest.raises(ValueError, match=r"method\.structure: even means other layers at other depths"):
+    with pytest.raises(ValueError, match=r"method\.structure: a rule means other layers at other depths"):
         DistilSpec(start=Fresh(), method=Method(structure=Pick()))
 
 

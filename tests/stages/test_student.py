@@ -24,6 +24,7 @@ from stages.evaluate import evaluate
 from stages.method import Annealing, Method, Taught
 from stages.models import load
 from stages.predict import predict
+from stages.schedule import Asked
 from stages.signal import NoTeacher, Stored
 from stages.specs import Cut, DistilSpec, EvaluateSpec, Fresh, Pretrained, Train
 from stages.store.carry import read_carried
@@ -267,7 +268,9 @@ def test_the_teachers_words_stand_beside_the_rows_they_belong_to(tiny_corpus: Pa
     assert isinstance(signal, Stored)
     table = pq.read_table(store / shard_name(0))
     said = dict(zip(table["row_key"].to_pylist(), table["logits"].to_pylist(), strict=True))
-    assert signal.read(np.arange(len(rows)))["logits"].tolist() == [said[key] for key in rows.row_keys]
+    assert signal.read(np.arange(len(rows)), Asked(((0, 1.0),)))["logits"].tolist() == [
+        said[key] for key in rows.row_keys
+    ]
     assert isinstance(signal_of(DistilSpec(start=Fresh()), {}, rows), NoTeacher)
 
 
