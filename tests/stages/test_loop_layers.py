@@ -34,12 +34,15 @@ from stages.models import forward, pool
 from stages.schedule import Asked
 from stages.seeds import seed_of
 from stages.signal import Live, NoTeacher, Stored
-from stages.structure import Concatenate, Pick, Structure, state_name
+from stages.structure import Attend, Concatenate, Pick, Random, Relational, Structure, state_name
 from stages.tasks import Task
 
 PICK = Pick(pairs=((1, 2), (2, 3)), weight=5.0)
 UNIT = Pick(pairs=((1, 2),), normalised=True, pooling="cls", weight=5.0)
 JOIN = Concatenate(groups=((1,), (3, 2)), weight=5.0)
+ATTEND = Attend(groups=((1, 2, 3), (2, 3)), weight=5.0)
+DRAWN = Random(layers=(1, 2, 3), student_layers=(1, 2), width=5)
+RELATED = Relational(pair=(2, 3), distance=5.0)
 
 NAMES = {layer: state_name(layer) for layer in range(4)}
 EVERYTHING = Asked(((0, 1.0),), tuple(NAMES))
@@ -127,7 +130,7 @@ def test_the_loss_of_layers_is_that_of_a_loop_written_by_hand(structure: Structu
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("structure", [UNIT, JOIN], ids=["normalised cls", "concatenate"])
+@pytest.mark.parametrize("structure", [UNIT, JOIN, ATTEND, DRAWN, RELATED], ids=lambda structure: structure.kind)
 def test_a_live_teacher_shows_the_layers_that_its_store_does(structure: Structure, tmp_path: Path) -> None:
     stored = layered(structure, CLASSES, tmp_path / "stored.pt")
     live = layered(structure, CLASSES, tmp_path / "live.pt")
@@ -212,31 +215,44 @@ def test_a_run_with_projections_that_was_cut_ends_with_the_same_bits(tmp_path: P
     assert equal(again.state_dict(), whole.state_dict())
 
 
-def work_together(rank: int, directory: str) -> None:
-    """One of two workers: 26 rows in batches of 5, in parts of 2; the last batch's one row leaves the second none."""
+TOGETHER: Mapping[str, tuple[Structure, int | None]] = {
+    "concatenate": (JOIN, 2),
+    "random": (DRAWN, 2),
+    "relational": (RELATED, None),
+}
+"""Structures, and the most rows of a forward pass: pairs of rows stay together."""
+
+
+def annealed(structure: Structure) -> Method:
+    return Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=structure)
+
+
+def work_together(rank: int, name: str, directory: str) -> None:
+    """One of two workers: 26 rows in batches of 5; the last batch's one row leaves the second none."""
     torch.set_num_threads(1)
     meeting = f"file://{directory}/meeting"
     torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=200), rank=rank, world_size=2)
+    structure, most = TOGETHER[name]
+    checkpoint, train = Path(directory) / f"{rank}.pt", {"batch_size": 5, "epochs": 2, "micro_batch": most}
     model = small_bert(CLASSES)
-    method = Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=JOIN)
-    lesson = layered(JOIN, CLASSES, Path(directory) / f"{rank}.pt", method, batch_size=5, epochs=2, micro_batch=2)
+    lesson = layered(structure, CLASSES, checkpoint, annealed(structure), **train)
     progress = fit(model, lesson, Alone(rank=rank, world_size=2))
     torch.save((model.state_dict(), curve(progress)), f"{directory}/said-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_workers_match_layers_as_one_does_and_share_their_projections(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_workers_match_layers_as_one_does_and_share_their_projections(name: str, tmp_path: Path) -> None:
     """Annealing: in the second phase projections have no gradients to share."""
-    other = get_context("spawn").Process(target=work_together, args=(1, str(tmp_path)))
+    other = get_context("spawn").Process(target=work_together, args=(1, name, str(tmp_path)))
     other.start()
-    work_together(0, str(tmp_path))
+    work_together(0, name, str(tmp_path))
     other.join()
     assert other.exitcode == 0
     one, two = (torch.load(tmp_path / f"said-{rank}.pt") for rank in range(2))
     assert equal(one[0], two[0]), "the workers end with the same weights"
-    method = Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=JOIN)
-    model = small_bert(CLASSES)
-    lesson = layered(JOIN, CLASSES, tmp_path / "alone.pt", method, batch_size=5, epochs=2)
+    structure, model = TOGETHER[name][0], small_bert(CLASSES)
+    lesson = layered(structure, CLASSES, tmp_path / "alone.pt", annealed(structure), batch_size=5, epochs=2)
     alone = curve(fit(model, lesson, Alone()))
     assert farthest(one[0], model.state_dict()) < 1e-4
     for together, single in zip(one[1], alone, strict=True):

@@ -113,6 +113,26 @@ def test_plain_transformers_in_a_process_of_its_own_says_what_was_evaluated(
     assert numbers["names"] == ["score"]
 
 
+def test_the_model_of_every_epoch_is_kept_if_asked_for_and_the_best_is_one_of_them(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    spec = DistilSpec(start=Cut(layers=(0, 2)), train=TRAIN.model_copy(update={"epochs": 3, "keep": "epochs"}))
+    outs = {keep: tmp_path / keep for keep in ("epochs", "best")}
+    for keep, out in outs.items():
+        out.mkdir()
+        train = spec.train.model_copy(update={"keep": keep})
+        inputs = {"corpus": tiny_corpus, "start": teacher}
+        facts = distil(spec.model_copy(update={"train": train}), inputs, out, inline())
+    kept = sorted(path.name for path in (outs["epochs"] / "epochs").iterdir())
+    assert kept == ["01", "02", "03"] and not (outs["best"] / "epochs").exists()
+    models = {name: load(outs["epochs"] / "epochs" / name).state_dict() for name in kept}
+    best = models[f"{facts['best_epoch']:02d}"]
+    for keep in outs.values():
+        assert all(torch.equal(best[name], value) for name, value in load(keep / "model").state_dict().items())
+    assert not all(torch.equal(models["01"][name], value) for name, value in models["03"].items())
+    assert (outs["epochs"] / "epochs" / "02" / "tokenizer.json").exists()
+
+
 def test_the_directory_holds_weights_tokenizer_and_label_names(students: dict[str, Path]) -> None:
     found = {path.name for path in (students["labels"] / "model").iterdir()}
     assert found >= {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
