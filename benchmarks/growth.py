@@ -25,6 +25,7 @@ from stages.corpus import corpus
 from stages.data import Rowset, read_rowset
 from stages.method import Method, Taught
 from stages.models import head_of
+from stages.schedule import Asked
 from stages.seeds import seed_of
 from stages.specs import CorpusSpec, Generated, TeachSpec
 from stages.student import signal_of
@@ -84,7 +85,8 @@ class Grown:
         """All that stands before the first step but the models."""
         signal = signal_of(self.scene.spec(Method(targets=Taught())), {"outputs": store}, self.rows)
         first = epoch_batches(self.rows.tokens.lengths, BATCH, seed_of(0, 0, 0))[0]
-        taught = signal(replace(self.rows.batch(first, "cpu"), read=signal.read(first)))
+        asked = Asked(((0, 1.0),))
+        taught = signal(replace(self.rows.batch(first, "cpu"), read=signal.read(first, asked)), asked)
         assert np.isfinite(taught["logits"].numpy()).all()
 
 

@@ -13,7 +13,6 @@ from benchmarks import bare_forward
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
-from stages.groups import teacher_layers
 from stages.method import Method
 from stages.models import load
 from stages.signal import Live
@@ -30,7 +29,7 @@ def measure(scene: Scene) -> list[Finding]:
 def turns_of(scene: Scene, method: Method) -> list[Turn]:
     learner, batches = Learner(scene), scene.batches()
     teacher = load(scene.teacher).eval()
-    live = scene.lesson(method, Live(teacher, teacher_layers(method.structure)))
+    live = scene.lesson(method, Live(teacher))
     stored = scene.lesson(method, signal_of(scene.spec(method), {"outputs": scene.store}, scene.train))
 
     def forward() -> Cost:

@@ -23,13 +23,15 @@ from torch import Tensor, nn
 from stages.batches import Rows, epoch_batches, parts, share_of
 from stages.checkpoint import Epoch, Progress, load, save
 from stages.data import Batch, Rowset
-from stages.layers import Lifts, followed, layer_error
+from stages.groups import groups_at
+from stages.layers import Matcher
 from stages.models import forward, pool, width
 from stages.predict import Logits, autocast, predict, scores
 from stages.prefetch import one_ahead
-from stages.schedule import Phase, Position, Weights, learning_rate, phases, weights
+from stages.relations import Workers
+from stages.schedule import Asked, Phase, Position, Weights, asked, learning_rate, phases, weights
 from stages.seeds import seed_of
-from stages.signal import NoTeacher, Signal
+from stages.signal import Signal
 from stages.specs import DistilSpec
 from stages.structure import NoLayers
 from stages.tasks import Task
@@ -52,7 +54,8 @@ class Place(Protocol):
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """All that a training needs: what to learn from, what to be selected on, where to keep checkpoints.
-    ``teacher_width`` is that of the teacher's layers, where some are followed."""
+    ``teacher_width`` is that of the teacher's layers, where some are followed. ``keep`` is given the model of each
+    epoch, and the epoch's number, by the first worker."""
 
     spec: DistilSpec
     task: Task
@@ -63,6 +66,7 @@ class Lesson:
     checkpoint_seconds: float = 30.0
     clock: Callable[[], float] = time.monotonic
     teacher_width: int = 0
+    keep: Callable[[nn.Module, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,15 @@ class Work:
 
     batches: Sequence[Batch]
     weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What holds in an epoch: what the losses weigh, what teachers are asked."""
+
+    position: Position
+    weighing: Weights
+    asked: Asked
 
 
 def fit(model: nn.Module, lesson: Lesson, place: Place) -> Progress:
@@ -92,8 +105,9 @@ class Training:
         self.place = place
         self.structure = lesson.spec.method.structure
         torch.manual_seed(seed_of(settings.seed))
-        self.lifts = Lifts(self.structure, width(model), lesson.teacher_width).to(place.device)
-        self.whole = nn.ModuleDict({"student": model, "lifts": self.lifts})
+        matcher = Matcher(self.structure, width(model), lesson.teacher_width, lesson.task.outputs)
+        self.matcher = matcher.to(place.device)
+        self.whole = nn.ModuleDict({"student": model, "matcher": self.matcher})
         distributed = place.world_size > 1
         # DDP overlaps the reduction of gradients with the backward pass.
         self.parallel = nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False) if distributed else None
@@ -141,14 +155,13 @@ class Training:
         settings, start = lesson.spec.train, progress.position
         seed = seed_of(settings.seed, start.phase, start.epoch)
         batches = epoch_batches(lesson.train.tokens.lengths, settings.batch_size, seed)
-        weighing = weights(lesson.spec.method, start, phase.epochs, lesson.task.regression)
+        moment = self._moment(start, phase)
         total = torch.tensor(progress.loss, dtype=torch.float64, device=place.device)
-        signal = lesson.signal if weighing.follows else NoTeacher()
         clock = lesson.clock()
-        with closing(one_ahead(lambda rows: self._work(rows, signal), batches[start.step :])) as works:
+        with closing(one_ahead(lambda rows: self._work(rows, moment.asked), batches[start.step :])) as works:
             for step, work in enumerate(works, start.step):
                 factor = learning_rate(start.epoch * len(batches) + step, phase.epochs * len(batches), settings.warmup)
-                total += self._step(work, len(batches[step]), replace(start, step=step), weighing, optimizer, factor)
+                total += self._step(work, len(batches[step]), step, moment, optimizer, factor)
                 place.advance(len(batches[step]) if place.rank == 0 else 0)
                 now = lesson.clock()
                 progress.seconds += now - clock
@@ -161,14 +174,21 @@ class Training:
         progress.position, progress.loss = replace(start, step=0), float(total)
         progress.seconds += lesson.clock() - clock
 
-    def _work(self, rows: Rows, signal: Signal) -> Work:
+    def _moment(self, position: Position, phase: Phase) -> Moment:
+        spec, signal = self.lesson.spec, self.lesson.signal
+        weighing = weights(spec.method, position, phase.epochs, self.lesson.task.regression)
+        wanted = asked(spec.method, weighing, position, phase.epochs, signal.teachers, spec.train.seed)
+        return Moment(position, weighing, wanted)
+
+    def _work(self, rows: Rows, wanted: Asked) -> Work:
         """This worker's part of the global batch ``rows``, in host memory. Runs in the prefetching thread."""
         share, train = share_of(rows, self.place.rank, self.place.world_size), self.lesson.train
         most = self.lesson.spec.train.micro_batch or len(share.rows)
         batches = []
         for start, end in parts(len(share.rows), most):
             chosen = share.rows[start:end]
-            batch = replace(train.batch(chosen, "cpu"), read=signal.read(chosen))
+            read = self.lesson.signal.read(chosen, wanted) if wanted else {}
+            batch = replace(train.batch(chosen, "cpu"), read=read)
             batches.append(batch.pinned() if self.place.device.startswith("cuda") else batch)
         return Work(batches, share.weight)
 
@@ -176,22 +196,22 @@ class Training:
         self,
         work: Work,
         rows: int,
-        position: Position,
-        weighing: Weights,
+        step: int,
+        moment: Moment,
         optimizer: torch.optim.Optimizer,
         factor: float,
     ) -> Tensor:
         """One optimizer step on a global batch of ``rows``. Returns the summed loss of all its rows, on the device."""
-        settings, place = self.lesson.spec.train, self.place
-        torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, position.step, place.rank))
+        settings, place, position = self.lesson.spec.train, self.place, moment.position
+        torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, step, place.rank))
         total = torch.zeros((), device=place.device)
         for number, batch in enumerate(work.batches, 1):
             with self._gradients_shared(number == len(work.batches)), memory_named(len(batch.rows)):
-                loss = self._loss(batch.to(place.device), weighing).sum() * work.weight
+                loss = self._loss(batch.to(place.device), rows, moment).sum() * work.weight
                 # DDP averages the workers' gradients; what is meant is their sum over the rows of the global batch.
                 (loss * (place.world_size / rows)).backward()
             total += loss.detach()
-        self._average_lifts()
+        self._average_projections()
         nn.utils.clip_grad_norm_(self.whole.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
@@ -201,28 +221,36 @@ class Training:
             torch.distributed.all_reduce(total)
         return total
 
-    def _loss(self, batch: Batch, weighing: Weights) -> Tensor:
-        """[B], of rows that this worker holds. Hidden states are asked for where layers are in force, only."""
-        lesson = self.lesson
+    def _loss(self, batch: Batch, rows: int, moment: Moment) -> Tensor:
+        """[B], of rows that this worker holds of a global batch of ``rows``. Hidden states are asked for where layers
+        are in force, only."""
+        lesson, weighing = self.lesson, moment.weighing
         with autocast(self.place.device, lesson.spec.train.precision):
             logits, hidden = forward(self.wrapped, batch.inputs, hidden=bool(weighing.layers))
-        said = lesson.signal(batch) if weighing.follows else {}
+        said = lesson.signal(batch, moment.asked) if moment.asked else {}
         loss = loss_of(logits.float(), batch.labels, said, lesson.spec.method, weighing, lesson.task.regression)
-        return loss + weighing.layers * self._layer_error(hidden, batch, said) if weighing.layers else loss
+        if not weighing.layers:
+            return loss
+        return loss + weighing.layers * self._layer_error(hidden, batch, said, rows, moment.position)
 
-    def _layer_error(self, hidden: Sequence[Tensor], batch: Batch, said: Mapping[str, Tensor]) -> Tensor:
+    def _layer_error(
+        self, hidden: Sequence[Tensor], batch: Batch, said: Mapping[str, Tensor], rows: int, position: Position
+    ) -> Tensor:
         assert not isinstance(self.structure, NoLayers)
         mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
-        states = {group.student: pool(hidden[group.student], mask, pooling) for group in self.lifts.groups}
-        return layer_error(self.lifts(states), followed(self.lifts.groups, said), self.structure.normalised)
+        states = {layer: pool(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
+        groups = groups_at(self.structure, self.lesson.spec.train.seed, position.phase, position.epoch)
+        workers = Workers(self.place.rank, self.place.world_size, rows)
+        error: Tensor = self.matcher(states, said, groups, workers)
+        return error
 
     def _gradients_shared(self, last: bool) -> AbstractContextManager[None]:
         """Workers share gradients once a step, in the last of its backward passes."""
         return nullcontext() if self.parallel is None or last else self.parallel.no_sync()
 
-    def _average_lifts(self) -> None:
+    def _average_projections(self) -> None:
         """What DDP does for the student. A phase without layers leaves the projections without gradients."""
-        for parameter in self.lifts.parameters() if self.parallel is not None else ():
+        for parameter in self.matcher.parameters() if self.parallel is not None else ():
             if parameter.grad is not None:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.place.world_size
@@ -245,6 +273,8 @@ class Training:
             progress.best_weights = {
                 name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()
             }
+        if lesson.keep is not None and self.place.rank == 0:
+            lesson.keep(self.model, len(progress.history))
         last = position.epoch + 1 == phase.epochs
         progress.position = Position(position.phase + 1) if last else replace(position, epoch=position.epoch + 1)
         progress.loss = 0.0

@@ -48,5 +48,20 @@ def hard_loss(logits_BC: Tensor, labels_B: Tensor, regression: bool) -> Tensor:
     return squared_error(logits_BC, labels_B[:, None]) if regression else cross_entropy(logits_BC, labels_B)
 
 
+def beyond(distance_B: Tensor, margin: float) -> Tensor:
+    """max(0, distance - margin): what of a distance lies outside of the margin (Jafari et al. 2022, Continuation-KD,
+    where the margin is m Phi and the distance is summed over classes; ours is the mean)."""
+    return (distance_B - margin).clamp_min(0)
+
+
+def virtual_logits(labels_B: Tensor, classes: int, correct: float) -> Tensor:
+    """[B, C]: log p_d of the teacher by rule, p_d = ``correct`` for the label and (1 - correct) / (C - 1) for any other
+    class (Yuan et al. 2020). Tempered as logits, these give the paper's softened p_d; its released code tempers
+    the probabilities instead, which makes them all but uniform."""
+    wrong = (1 - correct) / (classes - 1)
+    shares_BC = torch.full((len(labels_B), classes), wrong, device=labels_B.device)
+    return shares_BC.scatter(1, labels_B[:, None], correct).log()
+
+
 def uniform(classes: int) -> Tensor:
     return torch.full((classes,), 1.0 / classes)

@@ -1,8 +1,9 @@
-"""Position in training -> what the losses weigh, and how fast to learn. Pure arithmetic, no torch."""
+"""Position in training -> what the losses weigh, who is asked what, how fast to learn. Pure arithmetic, no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from stages.method import Annealing, Hard, Method, OnePhase, Smoothed, Taught, Training
+from stages.groups import groups_at, teacher_layers
+from stages.method import Annealing, Continuation, Method, OnePhase, Progressive, Smoothed, Taught, Training, Virtual
 from stages.structure import weight_of
 
 
@@ -34,21 +35,30 @@ class Weights:
     layers: float = 0.0
     temperature: float = 1.0
     scale: float = 1.0
+    margin: float = 0.0
 
-    @property
-    def follows(self) -> bool:
-        """Whether a teacher is asked."""
-        return bool(self.soft or self.match or self.layers)
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What teachers are asked in an epoch: the logits of these (number, share), and these layers of ``teacher``."""
+
+    logits: tuple[tuple[int, float], ...] = ()
+    layers: tuple[int, ...] = ()
+    teacher: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.logits or self.layers)
 
 
 def phases(training: Training, epochs: int) -> tuple[Phase, ...]:
-    """The phases of ``epochs`` in all. Annealing gives ``first_phase`` of them to phase 1, at least one to each."""
+    """The phases of ``epochs`` in all. Of two, the first has ``first_phase`` of them, and each at least one."""
     match training:
-        case OnePhase():
+        case OnePhase() | Continuation():
             return (Phase("train", epochs),)
-        case Annealing():
+        case Annealing() | Progressive():
             first = min(max(round(training.first_phase * epochs), 1), epochs - 1)
-            return (Phase("anneal", first), Phase("labels", epochs - first))
+            name = "anneal" if isinstance(training, Annealing) else "follow"
+            return (Phase(name, first), Phase("labels", epochs - first))
 
 
 def annealed_scale(epoch: int, epochs: int, max_temperature: int) -> float:
@@ -63,24 +73,63 @@ def annealed_scale(epoch: int, epochs: int, max_temperature: int) -> float:
     return 1 - (temperature - 1) / max_temperature
 
 
+def label_share(training: Continuation, epoch: int, epochs: int) -> float:
+    """psi(i) of Continuation-KD (Jafari et al. 2022), i counted from 1: it rises in equal steps to ``label_weight`` in
+    the last of the ``together`` epochs, and is 1 from then on. The paper's i / 40 for i <= 20 of 30 is 0.5 and 2/3."""
+    both = max(1, round(training.together * epochs))
+    return training.label_weight * (epoch + 1) / both if epoch < both else 1.0
+
+
+def followed_teacher(epoch: int, epochs: int, teachers: int) -> int:
+    """The teacher of this epoch where they are followed in turn, each for an equal part of the phase. The last epoch
+    has the last one; with fewer epochs than teachers some are passed over."""
+    return -(-(epoch + 1) * teachers // epochs) - 1
+
+
 def weights(method: Method, position: Position, epochs: int, regression: bool) -> Weights:
     """The weights in this epoch; ``epochs`` is the length of the position's phase."""
-    training, layers = method.training, weight_of(method.structure)
-    if isinstance(training, Annealing):
-        if position.phase == 1:
+    layers = weight_of(method.structure)
+    match method.training:
+        case Annealing() | Progressive() if position.phase == 1:
             return Weights(hard=1.0)
-        return Weights(match=1.0, layers=layers, scale=annealed_scale(position.epoch, epochs, training.max_temperature))
+        case Annealing(max_temperature=most):
+            return Weights(match=1.0, layers=layers, scale=annealed_scale(position.epoch, epochs, most))
+        case Progressive():
+            return Weights(match=1.0, layers=layers)
+        case Continuation() as training:
+            share = label_share(training, position.epoch, epochs)
+            scale = annealed_scale(position.epoch, epochs, training.max_temperature)
+            both = Weights(hard=share, match=1 - share, layers=(1 - share) * layers)
+            return replace(both, scale=scale, margin=training.margin * scale)
+        case OnePhase() as training:
+            return _one_phase(method, training, layers, regression)
+
+
+def _one_phase(method: Method, training: OnePhase, layers: float, regression: bool) -> Weights:
+    share = training.teacher_weight
     match method.targets:
-        case Taught():
-            share = training.teacher_weight
+        case Taught() if regression:
             # A regression has no softmax: the soft term becomes the squared error to the teacher's output.
-            if regression:
-                return Weights(hard=1 - share, match=share, layers=layers)
+            return Weights(hard=1 - share, match=share, layers=layers)
+        case Taught() | Virtual():
             return Weights(hard=1 - share, soft=share, layers=layers, temperature=training.temperature)
         case Smoothed():
             return Weights(smoothed=1.0, layers=layers)
-        case Hard():
+        case _:
             return Weights(hard=1.0, layers=layers)
+
+
+def asked(method: Method, weighing: Weights, position: Position, epochs: int, teachers: int, seed: int) -> Asked:
+    """What the teachers are asked in this epoch, of so many; nobody is asked for a term that weighs nothing."""
+    groups = groups_at(method.structure, seed, position.phase, position.epoch) if weighing.layers else ()
+    layers = teacher_layers(groups)
+    if not (isinstance(method.targets, Taught) and (weighing.soft or weighing.match)):
+        return Asked(layers=layers)
+    if isinstance(method.training, Progressive):
+        number = followed_teacher(position.epoch, epochs, teachers)
+        return Asked(((number, 1.0),), layers, number)
+    shares = method.targets.shares or (1 / teachers,) * teachers
+    return Asked(tuple((number, share) for number, share in enumerate(shares) if share), layers)
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:

@@ -1,9 +1,9 @@
-"""What a teacher says about a batch: read from its store, or asked of the model itself.
+"""What teachers say about a batch: read from their stores, or asked of a model itself.
 
 Names: ``logits`` [B, C], and ``hidden_03`` [B, H] for the pooled state of layer 3 (0 the embeddings).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stages.batches import Rows
 from stages.data import Batch
 from stages.models import forward, pool
+from stages.schedule import Asked
 from stages.structure import state_name
 
 Column = npt.NDArray[np.generic]
@@ -23,12 +24,17 @@ Column = npt.NDArray[np.generic]
 class Signal(Protocol):
     """Named tensors for the rows of a batch. Never part of the student's graph."""
 
-    def read(self, rows: Rows, /) -> Mapping[str, Tensor]:
+    @property
+    def teachers(self) -> int:
+        """How many teach."""
+        ...
+
+    def read(self, rows: Rows, asked: Asked, /) -> Mapping[str, Tensor]:
         """What of it lies ready for these rows of the split, in host memory. Called from another thread, before the
         batch is needed; it becomes ``batch.read``."""
         ...
 
-    def __call__(self, batch: Batch, /) -> Mapping[str, Tensor]:
+    def __call__(self, batch: Batch, asked: Asked, /) -> Mapping[str, Tensor]:
         """All of it, in float32 on the batch's device."""
         ...
 
@@ -45,42 +51,61 @@ class Columns(Protocol):
 class NoTeacher:
     """Nobody teaches."""
 
-    def read(self, _rows: Rows, /) -> Mapping[str, Tensor]:
+    teachers: int = 0
+
+    def read(self, _rows: Rows, _asked: Asked, /) -> Mapping[str, Tensor]:
         return {}
 
-    def __call__(self, _batch: Batch, /) -> Mapping[str, Tensor]:
+    def __call__(self, _batch: Batch, _asked: Asked, /) -> Mapping[str, Tensor]:
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the store of a teacher holds. ``names``: what the loss asks for -> its column."""
+    """What the stores of teachers hold: ``logits`` has one for each, ``layers`` those whose layers may be followed.
+    ``names``: layer -> its column."""
 
-    columns: Columns
-    names: Mapping[str, str] = field(default_factory=lambda: {"logits": "logits"})
+    logits: Sequence[Columns] = ()
+    layers: Sequence[Columns] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
 
-    def read(self, rows: Rows) -> Mapping[str, Tensor]:
-        return {name: torch.from_numpy(self.columns.gather(column, rows)) for name, column in self.names.items()}
+    @property
+    def teachers(self) -> int:
+        return max(len(self.logits), len(self.layers))
 
-    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+    def read(self, rows: Rows, asked: Asked) -> Mapping[str, Tensor]:
+        found = {"logits": self._mean(rows, asked)} if asked.logits else {}
+        for layer in asked.layers:
+            found[state_name(layer)] = self.layers[asked.teacher].gather(self.names[layer], rows)
+        return {name: torch.from_numpy(values) for name, values in found.items()}
+
+    def _mean(self, rows: Rows, asked: Asked) -> Column:
+        """[len(rows), C]: the teachers' logits by their shares. One alone is taken as it is."""
+        if len(asked.logits) == 1:
+            return self.logits[asked.logits[0][0]].gather("logits", rows)
+        said = [self.logits[teacher].gather("logits", rows) for teacher, _ in asked.logits]
+        whole: Column = np.average(np.stack(said), axis=0, weights=[share for _, share in asked.logits])
+        return whole.astype(np.float32)
+
+    def __call__(self, batch: Batch, _asked: Asked) -> Mapping[str, Tensor]:
         return {name: values.float() for name, values in batch.read.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The teacher itself, in eval mode, run on every batch. ``layers``: whose pooled states are asked for too."""
+    """The teacher itself, in eval mode, run on every batch. ``pooling`` is that of the layers that are asked for."""
 
     model: nn.Module
-    layers: tuple[int, ...] = ()
     pooling: str = "mean"
+    teachers: int = 1
 
-    def read(self, _rows: Rows) -> Mapping[str, Tensor]:
+    def read(self, _rows: Rows, _asked: Asked) -> Mapping[str, Tensor]:
         return {}
 
-    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+    def __call__(self, batch: Batch, asked: Asked) -> Mapping[str, Tensor]:
         with torch.inference_mode():
-            logits, hidden = forward(self.model, batch.inputs, hidden=bool(self.layers))
+            logits, hidden = forward(self.model, batch.inputs, hidden=bool(asked.layers))
             mask = batch.inputs["attention_mask"]
-            said = {state_name(layer): pool(hidden[layer], mask, self.pooling) for layer in self.layers}
+            said = {state_name(layer): pool(hidden[layer], mask, self.pooling) for layer in asked.layers}
         # Copies made outside of inference mode may take part in a loss.
         return {name: values.float().clone() for name, values in {"logits": logits, **said}.items()}

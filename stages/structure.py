@@ -71,8 +71,8 @@ class Attend(Matching):
 
 class Random(Frozen):
     """Layers of the teacher, one for each of the student's, are drawn anew each epoch and followed in rising order.
-    Both sides are projected to `width` dimensions and scaled to length 1; adds weight x the squared distance, summed over
-    layers, or with `joined` that of all layers end to end, projected as one. `layers` are the teacher's to draw
+    Both sides are projected to `width` dimensions and scaled to length 1; adds weight x the squared distance, summed
+    over layers, or with `joined` that of all layers end to end, projected as one. `layers` are the teacher's to draw
     from, `student_layers` those that follow."""
 
     kind: Literal["random"] = "random"

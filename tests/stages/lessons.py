@@ -145,7 +145,7 @@ def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
 def stored(task: Task, rows: int = 26) -> Signal:
     """What a teacher said, once, about the rows of ``lesson_of``."""
     said = logits_of(small_bert(task, seed=99), random_rows(task, rows, seed=1))
-    return Stored(InMemory({"logits": said.numpy()}))
+    return Stored([InMemory({"logits": said.numpy()})])
 
 
 def signal_for(method: Method, task: Task) -> Signal:

@@ -36,6 +36,7 @@ from stages.checkpoint import Progress
 from stages.loop import Lesson, fit
 from stages.method import Annealing, Method, Smoothed, Taught
 from stages.models import forward
+from stages.schedule import Asked
 from stages.seeds import seed_of
 from stages.signal import Live, Stored
 from stages.tasks import Task
@@ -131,7 +132,7 @@ def test_the_losses_are_those_of_a_loop_written_by_hand(
 ) -> None:
     lesson = lesson_of(spec_of(method, epochs=epochs), task, tmp_path / "checkpoint.pt", signal_for(method, task))
     everything = np.arange(len(lesson.train))
-    teacher = lesson.signal.read(everything).get("logits")
+    teacher = lesson.signal.read(everything, Asked(((0, 1.0),) * lesson.signal.teachers)).get("logits")
     expected = by_hand(small_bert(task), lesson, teacher)
     found = [epoch.loss for epoch in fit(small_bert(task), lesson, Alone()).history]
     np.testing.assert_allclose(found, expected, rtol=2e-6)
@@ -187,10 +188,10 @@ def test_training_from_a_store_runs_no_model_but_the_student(tmp_path: Path) -> 
 
 def test_a_stored_row_goes_with_its_own_row_of_the_split() -> None:
     rows = random_rows(CLASSES, 26, seed=1)
-    signal = Stored(InMemory({"logits": np.arange(26.0, dtype=np.float32)[:, None]}))
-    chosen = np.array([5, 0, 25])
-    batch = replace(rows.batch(chosen, "cpu"), read=signal.read(chosen))
-    assert signal(batch)["logits"].tolist() == [[5.0], [0.0], [25.0]]
+    signal = Stored([InMemory({"logits": np.arange(26.0, dtype=np.float32)[:, None]})])
+    chosen, asked = np.array([5, 0, 25]), Asked(((0, 1.0),))
+    batch = replace(rows.batch(chosen, "cpu"), read=signal.read(chosen, asked))
+    assert signal(batch, asked)["logits"].tolist() == [[5.0], [0.0], [25.0]]
 
 
 # --- what can go wrong, and what is chosen --------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The loop where layers are matched: what it computes, where it reads, what it keeps."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import get_context
@@ -26,18 +27,33 @@ from torch import nn
 from torch.nn import functional
 
 from stages.batches import epoch_batches
-from stages.layers import Lifts
+from stages.layers import Matcher
 from stages.loop import Lesson, fit
 from stages.method import Annealing, Method, OnePhase, Taught
 from stages.models import forward, pool
+from stages.schedule import Asked
 from stages.seeds import seed_of
 from stages.signal import Live, NoTeacher, Stored
-from stages.structure import Concatenate, Pick, Structure, state_name
+from stages.structure import Attend, Concatenate, Pick, Random, Relational, Structure, state_name
 from stages.tasks import Task
 
 PICK = Pick(pairs=((1, 2), (2, 3)), weight=5.0)
 UNIT = Pick(pairs=((1, 2),), normalised=True, pooling="cls", weight=5.0)
 JOIN = Concatenate(groups=((1,), (3, 2)), weight=5.0)
+ATTEND = Attend(groups=((1, 2, 3), (2, 3)), weight=5.0)
+DRAWN = Random(layers=(1, 2, 3), student_layers=(1, 2), width=5)
+RELATED = Relational(pair=(2, 3), distance=5.0)
+
+NAMES = {layer: state_name(layer) for layer in range(4)}
+EVERYTHING = Asked(((0, 1.0),), tuple(NAMES))
+
+
+def columns_of(lesson: Lesson) -> Mapping[str, np.ndarray]:
+    """What the store of a lesson holds."""
+    assert isinstance(lesson.signal, Stored)
+    (source,) = lesson.signal.logits
+    assert isinstance(source, InMemory)
+    return source.columns
 
 
 def method_of(structure: Structure) -> Method:
@@ -60,15 +76,16 @@ def layered(
     """A lesson whose store holds what a teacher of three layers said."""
     plain = lesson_of(spec_of(method or method_of(structure), **train), task, checkpoint)
     said = states_of(small_bert(task, seed=99, layers=3), plain, structure.pooling)
-    return replace(plain, signal=Stored(InMemory(said), {name: name for name in said}), teacher_width=16)
+    source = [InMemory(said)]
+    return replace(plain, signal=Stored(source, source, NAMES), teacher_width=16)
 
 
 def by_hand(model: nn.Module, lesson: Lesson, structure: Structure) -> float:
     """The mean loss of the first epoch, in plain torch, by the formulas of PKD and CKD."""
     train, rows = lesson.spec.train, np.arange(len(lesson.train))
-    said = {name: values.float() for name, values in lesson.signal.read(rows).items()}
+    said = {name: values.float() for name, values in lesson.signal.read(rows, EVERYTHING).items()}
     torch.manual_seed(seed_of(train.seed))
-    lifts = Lifts(structure, 16, 16).each
+    lifts = Matcher(structure, 16, 16, 3).student
     everything = nn.ModuleList([model, lifts])
     matrices = [one for one in everything.parameters() if one.ndim >= 2]
     vectors = [one for one in everything.parameters() if one.ndim < 2]
@@ -113,12 +130,12 @@ def test_the_loss_of_layers_is_that_of_a_loop_written_by_hand(structure: Structu
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("structure", [UNIT, JOIN], ids=["normalised cls", "concatenate"])
+@pytest.mark.parametrize("structure", [UNIT, JOIN, ATTEND, DRAWN, RELATED], ids=lambda structure: structure.kind)
 def test_a_live_teacher_shows_the_layers_that_its_store_does(structure: Structure, tmp_path: Path) -> None:
     stored = layered(structure, CLASSES, tmp_path / "stored.pt")
     live = layered(structure, CLASSES, tmp_path / "live.pt")
     teacher = small_bert(CLASSES, seed=99, layers=3).eval()
-    live = replace(live, signal=Live(teacher, (1, 2, 3), structure.pooling))
+    live = replace(live, signal=Live(teacher, structure.pooling))
     models = [small_bert(CLASSES), small_bert(CLASSES)]
     found = [fit(model, lesson, Alone()) for model, lesson in zip(models, (stored, live), strict=True)]
     np.testing.assert_allclose(*([epoch.loss for epoch in progress.history] for progress in found), rtol=1e-4)
@@ -168,18 +185,18 @@ def test_projections_are_no_part_of_the_student(tmp_path: Path) -> None:
     progress = fit(model, layered(JOIN, CLASSES, tmp_path / "checkpoint.pt"), Alone())
     assert set(model.state_dict()) == set(progress.best_weights) == names
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
-    assert {name for name in kept if name.startswith("lifts.")} == {
-        f"lifts.each.{number}.{part}" for number in range(2) for part in ("weight", "bias")
+    assert {name for name in kept if name.startswith("matcher.")} == {
+        f"matcher.student.{number}.{part}" for number in range(2) for part in ("weight", "bias")
     }
 
 
 def test_projections_learn(tmp_path: Path) -> None:
     lesson = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt")
     torch.manual_seed(seed_of(lesson.spec.train.seed))
-    before = Lifts(JOIN, 16, 16).state_dict()
+    before = Matcher(JOIN, 16, 16, 3).state_dict()
     fit(small_bert(CLASSES), lesson, Alone())
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
-    assert all(not torch.equal(kept[f"lifts.{name}"], value) for name, value in before.items())
+    assert all(not torch.equal(kept[f"matcher.{name}"], value) for name, value in before.items())
 
 
 def test_a_run_with_projections_that_was_cut_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -198,31 +215,44 @@ def test_a_run_with_projections_that_was_cut_ends_with_the_same_bits(tmp_path: P
     assert equal(again.state_dict(), whole.state_dict())
 
 
-def work_together(rank: int, directory: str) -> None:
-    """One of two workers: 26 rows in batches of 5, in parts of 2; the last batch's one row leaves the second none."""
+TOGETHER: Mapping[str, tuple[Structure, int | None]] = {
+    "concatenate": (JOIN, 2),
+    "random": (DRAWN, 2),
+    "relational": (RELATED, None),
+}
+"""Structures, and the most rows of a forward pass: pairs of rows stay together."""
+
+
+def annealed(structure: Structure) -> Method:
+    return Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=structure)
+
+
+def work_together(rank: int, name: str, directory: str) -> None:
+    """One of two workers: 26 rows in batches of 5; the last batch's one row leaves the second none."""
     torch.set_num_threads(1)
     meeting = f"file://{directory}/meeting"
     torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=200), rank=rank, world_size=2)
+    structure, most = TOGETHER[name]
+    checkpoint, train = Path(directory) / f"{rank}.pt", {"batch_size": 5, "epochs": 2, "micro_batch": most}
     model = small_bert(CLASSES)
-    method = Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=JOIN)
-    lesson = layered(JOIN, CLASSES, Path(directory) / f"{rank}.pt", method, batch_size=5, epochs=2, micro_batch=2)
+    lesson = layered(structure, CLASSES, checkpoint, annealed(structure), **train)
     progress = fit(model, lesson, Alone(rank=rank, world_size=2))
     torch.save((model.state_dict(), curve(progress)), f"{directory}/said-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_workers_match_layers_as_one_does_and_share_their_projections(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_workers_match_layers_as_one_does_and_share_their_projections(name: str, tmp_path: Path) -> None:
     """Annealing: in the second phase projections have no gradients to share."""
-    other = get_context("spawn").Process(target=work_together, args=(1, str(tmp_path)))
+    other = get_context("spawn").Process(target=work_together, args=(1, name, str(tmp_path)))
     other.start()
-    work_together(0, str(tmp_path))
+    work_together(0, name, str(tmp_path))
     other.join()
     assert other.exitcode == 0
     one, two = (torch.load(tmp_path / f"said-{rank}.pt") for rank in range(2))
     assert equal(one[0], two[0]), "the workers end with the same weights"
-    method = Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=JOIN)
-    model = small_bert(CLASSES)
-    lesson = layered(JOIN, CLASSES, tmp_path / "alone.pt", method, batch_size=5, epochs=2)
+    structure, model = TOGETHER[name][0], small_bert(CLASSES)
+    lesson = layered(structure, CLASSES, tmp_path / "alone.pt", annealed(structure), batch_size=5, epochs=2)
     alone = curve(fit(model, lesson, Alone()))
     assert farthest(one[0], model.state_dict()) < 1e-4
     for together, single in zip(one[1], alone, strict=True):
@@ -237,11 +267,10 @@ def test_only_the_rows_of_a_batch_are_read_and_each_once_an_epoch(tmp_path: Path
 
     seen: list[tuple[str, tuple[int, ...]]] = []
     lesson = layered(PICK, CLASSES, tmp_path / "checkpoint.pt", epochs=2)
-    assert isinstance(lesson.signal, Stored) and isinstance(lesson.signal.columns, InMemory)
-    names = {name: name for name in ("logits", "hidden_02", "hidden_03")}
-    signal = Stored(Watched(lesson.signal.columns.columns), names)
+    source = Watched(columns_of(lesson))
+    signal = Stored([source], [source], NAMES)
     fit(small_bert(CLASSES), replace(lesson, signal=signal), Alone())
-    assert {name for name, _ in seen} == set(names)
+    assert {name for name, _ in seen} == {"logits", "hidden_02", "hidden_03"}
     rows = [row for name, chosen in seen if name == "hidden_02" for row in chosen]
     assert sorted(rows) == sorted([*range(26)] * 2)
     assert max(len(chosen) for _, chosen in seen) == 4
@@ -250,8 +279,7 @@ def test_only_the_rows_of_a_batch_are_read_and_each_once_an_epoch(tmp_path: Path
 def test_stored_halves_teach_what_their_own_values_do(tmp_path: Path) -> None:
     """A float16 of the store counts as the float32 of the same value."""
     lesson = layered(PICK, CLASSES, tmp_path / "half.pt")
-    assert isinstance(lesson.signal, Stored) and isinstance(lesson.signal.columns, InMemory)
-    columns = lesson.signal.columns.columns
+    columns = columns_of(lesson)
     halves = {name: values.astype(np.float16) for name, values in columns.items()}
     models = []
     for name, held in (
@@ -259,7 +287,7 @@ def test_stored_halves_teach_what_their_own_values_do(tmp_path: Path) -> None:
         ("whole", {name: values.astype(np.float32) for name, values in halves.items()}),
     ):
         models.append(small_bert(CLASSES))
-        signal = Stored(InMemory(held), lesson.signal.names)
+        signal = Stored([InMemory(held)], [InMemory(held)], NAMES)
         fit(models[-1], replace(lesson, signal=signal, checkpoint=tmp_path / f"{name}.pt"), Alone())
     assert equal(models[0].state_dict(), models[1].state_dict())
 

@@ -5,14 +5,19 @@ import pytest
 import torch
 from torch.nn import functional
 
+from stages.method import Method, OnePhase, Taught, Virtual
 from stages.objectives import (
+    beyond,
     cross_entropy,
     hard_loss,
     smoothed_cross_entropy,
     soft_cross_entropy,
     squared_error,
     uniform,
+    virtual_logits,
 )
+from stages.schedule import Weights
+from stages.terms import loss_of
 
 GENERATOR = np.random.Generator(np.random.PCG64(3))
 STUDENT = GENERATOR.normal(0, 2, (7, 4))
@@ -102,6 +107,55 @@ def test_label_smoothing_has_the_gradient_of_kd_from_a_uniform_teacher() -> None
         return 0.7 * cross_entropy(leaf, tensor(LABELS)) + 0.3 * soft_cross_entropy(leaf, undecided, 1.0)
 
     np.testing.assert_allclose(gradient(smoothed, STUDENT), gradient(taught, STUDENT), atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_a_teacher_by_rule_says_what_yuan_et_al_write(temperature: float) -> None:
+    """(1 - w) CE + w tau^2 KL(p_d^tau || p^tau), p_d = 0.99 for the label and the rest shared."""
+    rule = np.full((7, 4), 0.01 / 3)
+    rule[np.arange(7), LABELS] = 0.99
+    softened = rule ** (1 / temperature) / (rule ** (1 / temperature)).sum(-1, keepdims=True)
+    own = softmax(STUDENT / temperature)
+    soft = temperature**2 * (softened * np.log(softened / own)).sum(-1)
+    hard = -np.log(softmax(STUDENT)[np.arange(7), LABELS])
+    method = Method(targets=Virtual(correct=0.99), training=OnePhase(temperature=temperature, teacher_weight=0.3))
+    weighing = Weights(hard=0.7, soft=0.3, temperature=temperature)
+    found = loss_of(tensor(STUDENT), tensor(LABELS), {}, method, weighing, regression=False)
+    np.testing.assert_allclose(found, 0.7 * hard + 0.3 * soft, rtol=1e-5)
+
+
+def test_an_undecided_teacher_by_rule_is_label_smoothings() -> None:
+    logits = virtual_logits(tensor(LABELS), 4, 0.25)
+    np.testing.assert_allclose(softmax(logits.numpy()), np.full((7, 4), 0.25), rtol=1e-6)
+
+
+def test_the_mean_over_classes_is_the_sum_divided_by_their_number() -> None:
+    said, weighing = {"logits": tensor(TEACHER)}, Weights(soft=1.0, temperature=3.0)
+    losses = {
+        reduction: loss_of(
+            tensor(STUDENT),
+            tensor(LABELS),
+            said,
+            Method(targets=Taught(), training=OnePhase(reduction=reduction)),
+            weighing,
+            regression=False,
+        )
+        for reduction in ("sum", "mean")
+    }
+    np.testing.assert_allclose(losses["mean"] * 4, losses["sum"], rtol=1e-12)
+    element_mean = functional.kl_div(
+        functional.log_softmax(tensor(STUDENT) / 3, -1), functional.softmax(tensor(TEACHER) / 3, -1), reduction="none"
+    ).mean()
+    np.testing.assert_allclose(losses["mean"].mean(), 9 * element_mean, rtol=1e-10)
+
+
+def test_within_the_margin_a_distance_costs_nothing_and_beyond_it_the_rest() -> None:
+    distance = tensor(np.array([0.0, 0.5, 2.0]))
+    assert beyond(distance, 0.5).tolist() == [0.0, 0.0, 1.5]
+    method, weighing = Method(targets=Taught()), Weights(match=0.5, scale=0.8, margin=1.0)
+    found = loss_of(tensor(STUDENT), tensor(LABELS), {"logits": tensor(TEACHER)}, method, weighing, regression=False)
+    apart = ((STUDENT - 0.8 * TEACHER) ** 2).mean(-1)
+    np.testing.assert_allclose(found, 0.5 * np.maximum(0, apart - 1.0), rtol=1e-12)
 
 
 def test_at_high_temperature_the_gradient_tends_to_the_distance_of_the_centred_logits() -> None:

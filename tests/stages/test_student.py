@@ -24,6 +24,7 @@ from stages.evaluate import evaluate
 from stages.method import Annealing, Method, Taught
 from stages.models import load
 from stages.predict import predict
+from stages.schedule import Asked
 from stages.signal import NoTeacher, Stored
 from stages.specs import Cut, DistilSpec, EvaluateSpec, Fresh, Pretrained, Train
 from stages.store.carry import read_carried
@@ -110,6 +111,26 @@ def test_plain_transformers_in_a_process_of_its_own_says_what_was_evaluated(
             assert scores["pearson"] == pytest.approx(100 * np.corrcoef(said[:, 0], truth)[0, 1], abs=1e-4)
     assert labels["names"] == ["bad", "good"]
     assert numbers["names"] == ["score"]
+
+
+def test_the_model_of_every_epoch_is_kept_if_asked_for_and_the_best_is_one_of_them(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    spec = DistilSpec(start=Cut(layers=(0, 2)), train=TRAIN.model_copy(update={"epochs": 3, "keep": "epochs"}))
+    outs = {keep: tmp_path / keep for keep in ("epochs", "best")}
+    for keep, out in outs.items():
+        out.mkdir()
+        train = spec.train.model_copy(update={"keep": keep})
+        inputs = {"corpus": tiny_corpus, "start": teacher}
+        facts = distil(spec.model_copy(update={"train": train}), inputs, out, inline())
+    kept = sorted(path.name for path in (outs["epochs"] / "epochs").iterdir())
+    assert kept == ["01", "02", "03"] and not (outs["best"] / "epochs").exists()
+    models = {name: load(outs["epochs"] / "epochs" / name).state_dict() for name in kept}
+    best = models[f"{facts['best_epoch']:02d}"]
+    for keep in outs.values():
+        assert all(torch.equal(best[name], value) for name, value in load(keep / "model").state_dict().items())
+    assert not all(torch.equal(models["01"][name], value) for name, value in models["03"].items())
+    assert (outs["epochs"] / "epochs" / "02" / "tokenizer.json").exists()
 
 
 def test_the_directory_holds_weights_tokenizer_and_label_names(students: dict[str, Path]) -> None:
@@ -267,7 +288,9 @@ def test_the_teachers_words_stand_beside_the_rows_they_belong_to(tiny_corpus: Pa
     assert isinstance(signal, Stored)
     table = pq.read_table(store / shard_name(0))
     said = dict(zip(table["row_key"].to_pylist(), table["logits"].to_pylist(), strict=True))
-    assert signal.read(np.arange(len(rows)))["logits"].tolist() == [said[key] for key in rows.row_keys]
+    assert signal.read(np.arange(len(rows)), Asked(((0, 1.0),)))["logits"].tolist() == [
+        said[key] for key in rows.row_keys
+    ]
     assert isinstance(signal_of(DistilSpec(start=Fresh()), {}, rows), NoTeacher)
 
 
