@@ -12,7 +12,7 @@ Formulas are as implemented:
 - `z_S`, `z_T`: logits of student and teacher; `y` the label; `C` the number of classes; `p_S = softmax(z_S)`.
 - `CE(y, z_S)`: cross-entropy. `KL(p || q)`: from p to q. `tau` is `temperature`, `w` is `teacher_weight`.
 - `h_S[j]`, `h_T[k]`: the pooled states of layer j of m of the student and layer k of n of the teacher. `MSE` is the
-  mean over dimensions, or classes, of the squared difference.
+  mean over dimensions, or classes, of the squared difference; `|h|` is a length.
 - The mean over the rows of the global batch is always taken, whatever the number of workers.
 - For a regression, which has no softmax, `CE` is the squared error to the label, `tau^2 KL` the squared error to the
   teacher's output.

@@ -28,9 +28,10 @@ PKD = NamedMethod(
     "alone.",
     example="method:\n"
     "  - pkd\n"
-    "  - {use: pkd, label: pkd-1, structure: {pairs: [[1, 1]]}}      # PKD-1, -6, -12 of the slides: a student of\n"
-    "  - {use: pkd, label: pkd-6, structure: {pairs: [[1, 6]]}}      # two layers, whose first follows layer 1, 6 or\n"
-    "  - {use: pkd, label: pkd-12, structure: {pairs: [[1, 12]]}}    # 12 of the teacher",
+    "  # PKD-1, -6 and -12 of the slides: the first of the student's two layers follows layer 1, 6 or 12.\n"
+    "  - {use: pkd, label: pkd-1, structure: {pairs: [[1, 1]]}}\n"
+    "  - {use: pkd, label: pkd-6, structure: {pairs: [[1, 6]]}}\n"
+    "  - {use: pkd, label: pkd-12, structure: {pairs: [[1, 12]]}}",
     recipe="layers-12-to-2.yaml",
     teachers="one",
 )

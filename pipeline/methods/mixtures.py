@@ -24,8 +24,9 @@ ALP = NamedMethod(
     "which divides by the number of student layers. The paper's beta, eta and lambda are not known to us.",
     differs="The slides sum over student layers: `structure: {over: sum}`, for which the same loss has the weight 100 "
     "/ m. As in the slides the product is plain; the reimplementation divides it by the square root of the width "
-    "(`scaled: true`). No gradient is stopped in alpha (`detached: true` does). No projection is learned where widths "
-    "are equal; where they differ, one is. Both read first tokens: `pooling: cls`, in the method and in the store.",
+    "(`scaled: true`). No gradient is stopped in alpha (`detached: true` does). A projection is learned "
+    "only where widths differ. The reimplementation reads first tokens: `pooling: cls`, in the method and in the "
+    "store.",
     example="method: [alp, {use: alp, label: alp-scaled, structure: {scaled: true}}]",
     recipe="layers-12-to-4.yaml",
     teachers="one",

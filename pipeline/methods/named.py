@@ -51,7 +51,7 @@ class NamedMethod:
     def who(self) -> str:
         """Who teaches, in words."""
         words = WHO[self.teachers]
-        return words if self.taught_by is None else f"{words}; where left out: {self.taught_by}"
+        return words if self.taught_by is None else f"{words}; by default {self.taught_by}"
 
 
 WHO: Mapping[Teachers, str] = {
