@@ -157,15 +157,16 @@ REFUSALS = {
     "models.a={members: teacher}": 'models.a.members: ["teacher"], needs at least 2 models',
     "models.a={members: [teacher, b]}": "models.a.members.1: b is no model of this recipe; ",
     "models.a={members: [teacher, a]}": "models.a.members: a runs in a circle (a <- a); ",
-    "models.a={model: x, members: [teacher]}": "models.a: needs exactly one of model, from_teacher, config and members; "
-    "model and members are given",
+    "models.a={model: x, members: [teacher]}": (
+        "models.a: needs exactly one of model, from_teacher, config and members; model and members are given"
+    ),
     "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble learns nothing of its own; ",
     "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble learns nothing of its own; ",
     "models.a={members: [teacher, b], train: {}}": "models.a.train: an ensemble learns nothing of its own; ",
     "models.a={model: x, method: no-kd, shares: [1.0]}": "models.a.shares: is of an ensemble's members; ",
     # what makes no sense together
     "method={use: no-kd, targets: virtual}": "method: a virtual teacher cannot be defined for stsb, a regression; ",
-    "method={use: label-smoothing, training: {reduction: mean}}": "method.training: temperature and teacher_weight mean ",
+    "method={use: label-smoothing, training: {reduction: mean}}": "method.training: temperature and teacher_weight ",
     "method={use: vanilla-kd, training: progressive}": "method.training: progressive follows several teachers in turn",
     "method={use: vanilla-kd, targets: {shares: [0.5, 0.5]}}": "method.targets: shares has 2 for 1 teachers; ",
     "method={use: vanilla-kd, targets: {shares: [0.5]}}": "method.targets: shares [0.5] sum to 0.5; let them sum to 1",
@@ -294,7 +295,7 @@ TEACHING = {
     f"method={{{KD}taught_by: [one, two], structure: pick}}": "method.structure: the layers of which of 2 teachers? ",
     f"method={{{KD}taught_by: both, structure: outputs}}": "method.structure: ",
     "method={use: no-kd, structure: pick, taught_by: [one, two]}": "method.taught_by: 2 teachers, but only their ",
-    f"method={{{KD}taught_by: [one, two], targets: {{shares: [1.0]}}}}": "method.targets: shares has 1 for 2 teachers; ",
+    f"method={{{KD}taught_by: [one, two], targets: {{shares: [1.0]}}}}": "method.targets: shares has 1 for 2 teachers",
     f"method={{{KD}training: progressive, taught_by: 'teacher:all', train: {{epochs: 1}}}}": (
         "method: progressive has two phases and needs at least 2 epochs; it has 1"
     ),
