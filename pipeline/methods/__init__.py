@@ -12,7 +12,7 @@ from pipeline.methods.edges import EDGES
 from pipeline.methods.labels import LABELS
 from pipeline.methods.layers import LAYERS
 from pipeline.methods.mixtures import MIXTURES
-from pipeline.methods.named import NamedMethod, check_taught_by
+from pipeline.methods.named import NamedMethod, check_taught_by, default_teacher
 from pipeline.methods.schedules import SCHEDULES
 
 SECTIONS: Mapping[str, tuple[NamedMethod, ...]] = {
@@ -25,7 +25,7 @@ SECTIONS: Mapping[str, tuple[NamedMethod, ...]] = {
 
 METHODS: tuple[NamedMethod, ...] = tuple(named for section in SECTIONS.values() for named in section)
 
-__all__ = ["METHODS", "SECTIONS", "NamedMethod", "check_taught_by", "find"]
+__all__ = ["METHODS", "SECTIONS", "NamedMethod", "check_taught_by", "default_teacher", "find"]
 
 
 def find(name: str) -> NamedMethod:

@@ -66,20 +66,33 @@ WHO: Mapping[Teachers, str] = {
 }
 
 
-def check_taught_by(named: NamedMethod, references: Sequence[str], ensembles: Collection[str] = ()) -> str | None:
-    """What is wrong with these teachers for this method, or None.
+def default_teacher(named: NamedMethod, method: Method) -> str | None:
+    """Who teaches where a recipe does not say. ``method`` is the named one with what the recipe changes on its axes;
+    None: it needs no teacher, or the recipe has to say."""
+    if not method.needs_teacher:
+        return None
+    return "teacher" if named.teachers == "nobody" else named.taught_by
+
+
+def check_taught_by(
+    named: NamedMethod, method: Method, references: Sequence[str], ensembles: Collection[str] = ()
+) -> str | None:
+    """What is wrong with these teachers for this method, or None. ``method`` is as in ``default_teacher``.
 
     References are as in a recipe: ``teacher``, ``NAME``, ``NAME:3`` (an epoch), ``NAME:all``, ``itself``; none where
-    the recipe names nobody and the method has no default. ``ensembles`` are the names in ``models`` that stand for
-    several. The text goes behind ``taught_by: VALUE,``.
+    the recipe names nobody and there is no default. ``ensembles`` are the names in ``models`` that stand for several.
+    The text goes behind ``taught_by: VALUE,``. How many a point on the axes can learn from at all is the matter of
+    ``stages.method.check_teachers``.
     """
-    if named.teachers == "nobody":
+    if not method.needs_teacher:
         return "but this method needs no teacher; leave it out" if references else None
+    # One that needs nobody by itself has been given logits or layers to follow: anybody's.
+    teachers = "any" if named.teachers == "nobody" else named.teachers
     if not references:
-        return f"needs a teacher: {WHO[named.teachers]}; {_SAY[named.teachers]}"
-    if _fit(named.teachers, references, ensembles):
+        return f"needs a teacher: {WHO[teachers]}; {_SAY[teachers]}"
+    if _fit(teachers, references, ensembles):
         return None
-    return f"but {named.name} is taught by {WHO[named.teachers]}; {_SAY[named.teachers]}"
+    return f"but {named.name} is taught by {WHO[teachers]}; {_SAY[teachers]}"
 
 
 def _fit(teachers: Teachers, references: Sequence[str], ensembles: Collection[str]) -> bool:

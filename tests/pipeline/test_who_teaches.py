@@ -2,28 +2,48 @@
 
 import pytest
 
-from pipeline.methods import METHODS, NamedMethod, check_taught_by, find
+from pipeline.methods import METHODS, NamedMethod, check_taught_by, default_teacher, find
+from stages.method import Hard
+from stages.structure import Pick
 
 NAMES = [named.name for named in METHODS]
 
 
 def complaint(name: str, *references: str) -> str | None:
-    return check_taught_by(find(name), references, ensembles=("both",))
+    named = find(name)
+    return check_taught_by(named, named.method, references, ensembles=("both",))
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
 def test_whoever_teaches_by_default_may_teach(named: NamedMethod) -> None:
-    if named.taught_by is not None:
-        assert check_taught_by(named, (named.taught_by,)) is None
+    default = default_teacher(named, named.method)
+    assert default == named.taught_by
+    if default is not None:
+        assert check_taught_by(named, named.method, (default,)) is None
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-def test_a_method_that_needs_a_teacher_and_has_none_by_default_asks_for_one(named: NamedMethod) -> None:
-    said = check_taught_by(named, () if named.taught_by is None else (named.taught_by,))
-    if named.taught_by is None and named.teachers != "nobody":
-        assert said is not None and said.startswith("needs a teacher: ") and "taught_by: " in said
-    else:
-        assert said is None
+def test_a_method_that_has_no_teacher_by_default_asks_for_one_unless_it_needs_none(named: NamedMethod) -> None:
+    if named.taught_by is None:
+        said = check_taught_by(named, named.method, ())
+        asks = said is not None and said.startswith("needs a teacher: ") and "taught_by: " in said
+        assert asks is named.method.needs_teacher
+
+
+def test_a_method_that_is_given_layers_to_follow_has_a_teacher_by_default() -> None:
+    named = find("label-smoothing")
+    method = named.method.model_copy(update={"structure": Pick()})
+    assert default_teacher(named, method) == "teacher"
+    assert check_taught_by(named, method, ("assistant:2",)) is None
+    assert str(check_taught_by(named, method, ())).startswith("needs a teacher: ")
+
+
+def test_a_method_whose_targets_are_taken_away_takes_no_teacher() -> None:
+    named = find("takd")
+    method = named.method.model_copy(update={"targets": Hard()})
+    assert default_teacher(named, method) is None
+    assert check_taught_by(named, method, ()) is None
+    assert "needs no teacher" in str(check_taught_by(named, method, ("assistant",)))
 
 
 def test_a_method_that_needs_no_teacher_takes_none() -> None:
