@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 some stage failed; 2 the request is wrong; 130 after Ctrl-
 else is heavy is imported only by what needs it.
 """
 
-import json
 import os
 import sys
 from enum import StrEnum
@@ -37,6 +36,9 @@ StageName = Annotated[
     str | None, typer.Option("--stage", metavar="NAME[@task]", help="Build this stage, and what depends on it, anew.")
 ]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the hub again which commits names mean.")]
+
+PLAIN = 120
+"""The most columns of running text."""
 
 INTERRUPTED = 130
 """The exit code that typer makes of a KeyboardInterrupt."""
@@ -157,22 +159,17 @@ def gc(
 
 
 @app.command()
-def methods() -> None:
-    """List the methods: paper, what each needs of the teacher, defaults."""
-    from pipeline.methods import METHODS
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
+) -> None:
+    """List the methods: paper, what each needs of the teacher, who teaches, defaults, an example."""
+    from pipeline.methods import find
+    from pipeline.methods_list import listing, whole
 
-    console = Console()
-    for method in METHODS:
-        console.print(f"[bold]{method.name}[/bold]  {method.title}", highlight=False)
-        console.print(f"  paper     {method.paper}", highlight=False, soft_wrap=True, markup=False)
-        console.print(f"  needs     {method.needs}", highlight=False)
-        console.print(
-            f"  defaults  {json.dumps(method.method.model_dump(mode='json'))}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
-        console.print(f"  {method.about}\n", highlight=False, soft_wrap=True, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN, highlight=False)
+    width = min(console.width, PLAIN)
+    for line in (listing(width) if name is None else whole(find(name), width)).split("\n"):
+        console.print(line, style=None if line.startswith(" ") else "bold", markup=False, soft_wrap=True)
 
 
 @app.command()

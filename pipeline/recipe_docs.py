@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from pipeline.methods import METHODS
 from pipeline.recipe import grammar, learners
-from pipeline.recipe.complaints import shown
 from pipeline.recipe.shapes import Block, kinds
 from pipeline.recipe_prose import END, EXAMPLE, START
+from pipeline.written import point, written
 from stages.frozen import Frozen
 from stages.method import Method
 from stages.tasks import BUILT_IN, HUB, Task
@@ -110,22 +109,11 @@ def _row(block: type[Block], name: str, about: Mapping[str, Any]) -> Iterator[st
     else:
         yield "**needed**" if field.default is PydanticUndefined else _default(field.default)
     yield (field.description or "").replace("|", "\\|")
-    yield f"`{name}: {_written((field.examples or [None])[0])}`"
+    yield f"`{name}: {written((field.examples or [None])[0])}`"
 
 
 def _default(value: object) -> str:
-    return "-" if value is None else f"`{_written(value)}`"
-
-
-def _written(value: object) -> str:
-    """A value as one would write it in YAML, on one line."""
-    if isinstance(value, BaseModel):
-        return _written(value.model_dump())
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {_written(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_written(item) for item in value) + "]"
-    return shown(value)
+    return "-" if value is None else f"`{written(value)}`"
 
 
 def _type(about: Mapping[str, Any]) -> str:
@@ -133,7 +121,9 @@ def _type(about: Mapping[str, Any]) -> str:
     if "anyOf" in about:
         return _any([one for one in about["anyOf"] if one.get("type") != "null"])
     if "enum" in about:
-        return " or ".join(f"`{_written(one)}`" for one in about["enum"])
+        if about["enum"] == [named.name for named in METHODS]:
+            return "a [method](#methods)'s name"
+        return " or ".join(f"`{written(one)}`" for one in about["enum"])
     match about.get("type"):
         case "array":
             return f"list of {_type(about['items'])}" if "items" in about else "list"
@@ -179,20 +169,18 @@ def _task(task: Task) -> tuple[str, ...]:
 
 
 def _methods() -> str:
-    rows = [_line(f"`{own.name}`", own.about, own.paper, own.needs, _point(own.method)) for own in METHODS]
-    head = _line("name", "what it does, and where its settings come from", "paper", "needs of the teacher", "its axes")
-    return "\n".join(("### Methods", "", head, _line(*5 * ["---"]), *rows, ""))
+    about = "[methods.md](methods.md) has each one's formula, scale, sources and what differs from the original."
+    rows = [_line(_linked(own.name), own.title, own.needs, own.who, _axes_of(own.method)) for own in METHODS]
+    head = _line("name", "title", "needs of the teacher", "who teaches", "its axes")
+    return "\n".join(("### Methods", "", about, "", head, _line(*5 * ["---"]), *rows, ""))
 
 
-def _point(method: Method) -> str:
-    """What differs from no KD, axis by axis."""
-    plain = Method()
-    moved = {
-        axis: getattr(method, axis) for axis in Method.model_fields if getattr(method, axis) != getattr(plain, axis)
-    }
-    return (
-        " ".join(f"`{axis}: {_written(value.model_dump(exclude_none=True))}`" for axis, value in moved.items()) or "-"
-    )
+def _linked(name: str) -> str:
+    return f"[`{name}`](methods.md#{name})"
+
+
+def _axes_of(method: Method) -> str:
+    return " ".join(f"`{axis}`" for axis in point(method))
 
 
 def _axes() -> str:

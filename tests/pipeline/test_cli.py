@@ -10,13 +10,15 @@ import pytest
 import yaml
 from house import ROOT, House, Said, said_by, settle, start, stillhouse, tiny_recipe, write_paper_ground
 
+from pipeline.methods import METHODS
+
 OPTIONS = {
     "run": ("RECIPE", "--stage", "--address", "--inline", "--refresh", "--storage", "--set"),
     "plan": ("RECIPE", "--format", "--storage", "--set"),
     "report": ("RECIPE", "--format", "--out", "--storage", "--set"),
     "show": ("PATH|KEY", "--storage"),
     "gc": ("RECIPE", "--older-than", "--yes", "--storage", "--set"),
-    "methods": (),
+    "methods": ("NAME",),
     "tasks": (),
 }
 
@@ -194,7 +196,7 @@ def test_a_plan_as_a_table_tells_rows_bytes_and_counts(paper: House) -> None:
     lines = paper("plan").out.splitlines()
     (teach,) = [line for line in lines if " teach@tiny " in line]
     cells = [cell.strip() for cell in teach.split("\u2502")[1:-1]]
-    assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "", "never built"]
+    assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "", "never built; serves 1 student"]
     assert lines[-2:] == ["0 to reuse, 8 to build, 0 not needed", "time unknown: no record on like hardware"]
 
 
@@ -205,11 +207,26 @@ def test_a_plan_tells_a_reason_that_looks_like_markup_as_it_is(built: House) -> 
     assert "task.labels: ['bad', 'good'] -> ['[/b]', '[red]good']" in built("plan").out
 
 
-def test_methods_are_listed_with_paper_needs_and_defaults() -> None:
+def test_methods_are_listed_with_paper_needs_teachers_defaults_and_an_example() -> None:
     said = stillhouse("methods")
     assert said.code == 0
-    for word in ("no-kd", "label-smoothing", "vanilla-kd", "annealing-kd", "paper", "needs", "defaults"):
-        assert word in said.out
+    for named in METHODS:
+        assert f"\n{named.name}: {named.title}\n" in said.out
+    for head in ("paper", "needs", "taught by", "defaults", "example"):
+        assert said.out.count(f"\n  {head} ") == len(METHODS)
+
+
+def test_a_method_is_shown_in_full_by_its_name() -> None:
+    said = stillhouse("methods", "annealing-kd")
+    assert said.code == 0
+    assert said.out.startswith("annealing-kd: Annealing KD\n")
+    for head in ("loss", "scale", "sources", "differs"):
+        assert f"\n  {head} " in said.out
+
+
+def test_a_method_that_is_not_there_is_a_wrong_request() -> None:
+    line = "stillhouse: method: vanila-kd is no method; did you mean vanilla-kd?\n"
+    assert stillhouse("methods", "vanila-kd") == Said(2, "", line)
 
 
 def test_tasks_are_listed_with_columns_labels_and_metrics() -> None:

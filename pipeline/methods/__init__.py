@@ -1,0 +1,36 @@
+"""The named methods: points on the axes that papers have tried, each with the paper's own settings at its own scale.
+
+A name is only a starting point. A recipe takes one with ``use`` and changes what it likes on any axis; the axes
+themselves are in ``stages/method.py`` and ``stages/structure.py``. ``docs/methods.md`` is made from what stands here
+(``pipeline/methods_docs.py``).
+"""
+
+from collections.abc import Mapping
+
+from pipeline.errors import RequestError, nearest
+from pipeline.methods.edges import EDGES
+from pipeline.methods.labels import LABELS
+from pipeline.methods.layers import LAYERS
+from pipeline.methods.mixtures import MIXTURES
+from pipeline.methods.named import NamedMethod, check_taught_by, default_teacher
+from pipeline.methods.schedules import SCHEDULES
+
+SECTIONS: Mapping[str, tuple[NamedMethod, ...]] = {
+    "Labels alone": LABELS,
+    "The vanilla loss, and who teaches": EDGES,
+    "By a schedule": SCHEDULES,
+    "Layers": (*LAYERS, *MIXTURES),
+}
+"""The methods in the order of the page."""
+
+METHODS: tuple[NamedMethod, ...] = tuple(named for section in SECTIONS.values() for named in section)
+
+__all__ = ["METHODS", "SECTIONS", "NamedMethod", "check_taught_by", "default_teacher", "find"]
+
+
+def find(name: str) -> NamedMethod:
+    """The method of that name. RequestError names the nearest."""
+    for named in METHODS:
+        if named.name == name:
+            return named
+    raise RequestError(f"method: {name} is no method; {nearest(name, (named.name for named in METHODS))}")

@@ -1,0 +1,140 @@
+"""Methods in which a student's layers follow layers of the teacher that are picked, drawn, or laid end to end."""
+
+from dataclasses import replace
+
+from pipeline.methods.edges import DIVIDED, FORMULA, SUMMED
+from pipeline.methods.named import NamedMethod
+from stages.method import Method, OnePhase, Taught
+from stages.structure import Concatenate, Pick, Random
+
+PKD = NamedMethod(
+    name="pkd",
+    title="Patient KD, skip map",
+    paper="Sun et al. 2019, Patient Knowledge Distillation for BERT Model Compression, EMNLP",
+    method=Method(
+        targets=Taught(),
+        training=OnePhase(temperature=10.0, teacher_weight=0.5, reduction="mean"),
+        structure=Pick(normalised=True, weight=100.0),
+    ),
+    formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\nk = floor(j n / m), j = 1 .. m - 1",
+    scale=f"{DIVIDED} Layers: mean over dimensions, pairs and rows.",
+    defaults="tau 10, w 0.5 and weight 100 (their beta) are the code's for SST-2 and MNLI. "
+    "It ships MRPC tau 20, w 0.7, weight 1; RTE 10, 0.7, 500; QNLI 20, 0.5, 100; QQP 20, 0.7, "
+    "100, with learning rates of 2e-5 or 5e-5 and 4 epochs.",
+    differs="States are scaled to length 1, as in the paper's eq. 7; the code does so for RTE only. Without it the "
+    "term is larger by about the squared length of a state: `structure: {normalised: false}`. The paper sums over "
+    "layers and dimensions; the code takes the mean, for which its weights were chosen. It never shuffles the rows. "
+    "It reads first tokens; here that is `pooling: cls`, in the method and in the store. On STS-B it has accuracy "
+    "alone.",
+    example="method:\n"
+    "  - pkd\n"
+    "  # PKD-1, -6 and -12 of the slides: the first of the student's two layers follows layer 1, 6 or 12.\n"
+    "  - {use: pkd, label: pkd-1, structure: {pairs: [[1, 1]]}}\n"
+    "  - {use: pkd, label: pkd-6, structure: {pairs: [[1, 6]]}}\n"
+    "  - {use: pkd, label: pkd-12, structure: {pairs: [[1, 12]]}}",
+    recipe="layers-12-to-2.yaml",
+    teachers="one",
+)
+
+PKD_LAST = replace(
+    PKD,
+    name="pkd-last",
+    title="Patient KD, last layers",
+    method=PKD.method.model_copy(update={"structure": Pick(pairs="last", normalised=True, weight=100.0)}),
+    formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\nk = n - m + j, j = 1 .. m - 1",
+    defaults="Those of pkd. 6 from 12: (1, 7), (2, 8), ... (5, 11).",
+    differs="As pkd. That the last map ends one layer before the top, as the skip map does, is from memory, not "
+    "verified.",
+    example="method: [pkd, pkd-last]",
+    recipe="alp-bert.yaml",
+)
+
+RANDOM_MAP = replace(
+    PKD,
+    name="random-map",
+    title="A random map: the control for layer methods",
+    paper="-",
+    method=PKD.method.model_copy(update={"structure": Pick(pairs="random", normalised=True, weight=100.0)}),
+    formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\n"
+    "m layers k drawn once without replacement and put in rising order, j = 1 .. m",
+    defaults="Those of pkd. The map is drawn from the student's seed: each seed has another.",
+    differs="No method of a paper but a control: what a map of layers is worth is what it gains over this. Unlike "
+    "pkd's maps it has the last layer of the student too.",
+    example="method: [rkd, random-map, pkd, alp]",
+    recipe="alp-bert.yaml",
+)
+
+CKD = NamedMethod(
+    name="ckd",
+    title="Combinatorial KD, groups without overlap (CKD-NO)",
+    paper="Wu et al. 2020, Why Skip If You Can Combine: A Simple Knowledge Distillation Technique for Intermediate "
+    "Layers, EMNLP",
+    method=Method(
+        targets=Taught(),
+        training=OnePhase(temperature=2.0, teacher_weight=0.667),
+        structure=Concatenate(weight=2.333),
+    ),
+    formula=f"{FORMULA}\n+ weight mean_j MSE(W_j h_S[j] + b_j, [h_T[k] for k in A(j)])\n"
+    "A(j) the j-th of m equal runs of the teacher's layers, laid end to end",
+    scale=f"{SUMMED} Layers: mean over dimensions, groups and rows.",
+    defaults="The authors' code for translation weighs labels 0.1, logits 0.2 and layers 0.7: w = 0.2 / 0.3 and "
+    "weight = 0.7 / 0.3 are the same but for 0.3 on the whole, to which AdamW is blind and clipping is not. Their "
+    "temperature is not known to us; tau 2 is that of vanilla-kd.",
+    differs="The student's state is projected up to the width of its group, as in the code. W_j and b_j are trained "
+    "with the student and not saved in it. The code has six encoder layers to two only, with its maps written in; the "
+    "rule `even` is its regular combination at any depth. How the tables of ALP-KD trained CKD on GLUE is not known.",
+    example="method: {use: ckd, structure: {groups: [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]}}",
+    recipe="layers-12-to-4.yaml",
+    teachers="one",
+)
+
+CKD_PO = replace(
+    CKD,
+    name="ckd-po",
+    title="Combinatorial KD, groups that overlap (CKD-PO)",
+    method=CKD.method.model_copy(update={"structure": Concatenate(groups="overlapping", weight=2.333)}),
+    formula=f"{FORMULA}\n+ weight mean_j MSE(W_j h_S[j] + b_j, [h_T[k] for k in A(j)])\n"
+    "A(j) the j-th of m equal runs of the teacher's layers, a layer longer on both sides where there is one",
+    differs="As ckd. 6 to 2 gives the code's overlapping map, {1-4} {3-6}. The groups of the tables for 12 to 4 are "
+    "from memory, not verified, and are what the same rule gives.",
+    example="method: [ckd, ckd-po]",
+)
+
+RAIL = NamedMethod(
+    name="rail-kd",
+    title="RAIL-KD, layer by layer",
+    paper="Haidar et al. 2022, RAIL-KD: RAndom Intermediate Layer Mapping for Knowledge Distillation, Findings of "
+    "NAACL",
+    method=Method(
+        targets=Taught(),
+        training=OnePhase(temperature=1.0, teacher_weight=0.5),
+        structure=Random(width=128, weight=0.5),
+    ),
+    formula=f"{FORMULA}\n+ weight sum_j |u_S[j] / |u_S[j]| - u_T[j] / |u_T[j]||^2\n"
+    "u_S[j] = U_j h_S[j] + c_j, u_T[j] = V_j h_T[k_j] + d_j, each of width dimensions\n"
+    "m of the teacher's layers are drawn anew each epoch and put in rising order",
+    scale=f"{SUMMED} Layers: squared distance, summed over dimensions and layers, mean over rows.",
+    defaults="Labels, logits and layers weigh a third each, width 128: from a third-party reimplementation. w 0.5 and "
+    "weight 0.5 give the three terms 0.5 each: the same but for 1.5 on the whole, to which AdamW is blind and "
+    "clipping is not. tau 1 is our choice; the authors' is not known to us.",
+    differs="No code of the authors was found. The reimplementation averages states over padding too; here the mean is "
+    "over a row's own tokens. Projections are trained and not saved in the student.",
+    example="method: [rail-kd, {use: rail-kd, label: rail-upper, structure: {layers: [7, 8, 9, 10, 11, 12]}}]",
+    recipe="alp-bert.yaml",
+    teachers="one",
+)
+
+RAIL_JOINED = replace(
+    RAIL,
+    name="rail-kd-joined",
+    title="RAIL-KD, layers end to end",
+    method=RAIL.method.model_copy(update={"structure": Random(width=128, weight=0.5, joined=True)}),
+    formula=f"{FORMULA}\n+ weight |u_S / |u_S| - u_T / |u_T||^2\n"
+    "u_S = U [h_S[1] .. h_S[m]] + c, u_T = V [h_T[k_1] .. h_T[k_m]] + d, end to end, of width dimensions\n"
+    "m of the teacher's layers are drawn anew each epoch and put in rising order",
+    scale=f"{SUMMED} Layers: squared distance, summed over dimensions, mean over rows.",
+    defaults="Those of rail-kd.",
+    example="method: [rail-kd, rail-kd-joined]",
+)
+
+LAYERS = (PKD, PKD_LAST, RANDOM_MAP, CKD, CKD_PO, RAIL, RAIL_JOINED)
