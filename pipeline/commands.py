@@ -6,21 +6,20 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pipeline.compose import compose
 from pipeline.errors import RequestError
-from pipeline.estimate import about, estimate, total_text
-from pipeline.graph import Figure, Graph
+from pipeline.estimate import estimate
+from pipeline.graph import Graph
 from pipeline.host import hardware
 from pipeline.limits import check_store_limit
+from pipeline.listing import as_items, print_plan
 from pipeline.outside import Digests, Pins
-from pipeline.planner import Plan, Step, plan
+from pipeline.planner import Plan, plan
 from pipeline.recipe import Recipe, load
 from pipeline.report import Row, as_csv, as_html, as_json, print_places, print_table, report
 
@@ -131,51 +130,9 @@ def plan_recipe(request: Request, form: str) -> None:
     found = planned(asked, request.stage)
     seconds = estimate(found, asked.storage, hardware(), asked.recipe.resources)
     if form == "json":
-        print(json.dumps([_plain(step, seconds.get(step.node.key)) for step in found.steps], indent=1))
-        return
-    console = terminal()
-    table = Table(header_style="bold")
-    for head in ("node", "action", "rows", "bytes", "time", "why"):
-        table.add_column(head, justify="right" if head in ("rows", "bytes", "time") else "left", overflow="fold")
-    style = {"build": "yellow", "reuse": "green", "skip": "dim"}
-    for step in found.steps:
-        table.add_row(
-            step.node.name,
-            step.action,
-            figure_text(step.rows),
-            figure_text(step.bytes),
-            about(seconds[step.node.key]) if step.node.key in seconds else "",
-            Text(step.why),
-            style=style[step.action],
-        )
-    console.print(table)
-    counts = {action: sum(step.action == action for step in found.steps) for action in ("reuse", "build", "skip")}
-    console.print(f"{counts['reuse']} to reuse, {counts['build']} to build, {counts['skip']} not needed")
-    if found.builds:
-        console.print(total_text(found, seconds))
-
-
-def _plain(step: Step, seconds: float | None) -> dict[str, object]:
-    node = step.node
-    return {
-        "node": node.name,
-        "role": node.role,
-        "stage": node.spec.stage,
-        "task": node.task,
-        "key": node.key,
-        "action": step.action,
-        "why": step.why,
-        "rows": asdict(step.rows),
-        "bytes": asdict(step.bytes),
-        "seconds": None if seconds is None else round(seconds, 1),
-        "inputs": node.input_keys,
-    }
-
-
-def figure_text(figure: Figure) -> str:
-    if figure.value is None:
-        return f"unknown until {figure.until}"
-    return f"{'<= ' if figure.kind == 'at most' else ''}{figure.value:,}"
+        print(json.dumps(as_items(found, seconds), indent=1))
+    else:
+        print_plan(found, seconds, terminal())
 
 
 def report_recipe(request: Request, form: str, out: Path | None) -> None:

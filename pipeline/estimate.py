@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.artifact import Record, read_record
 from pipeline.errors import RequestError
 from pipeline.fingerprint import Json, canonical, plain
-from pipeline.graph import Node
+from pipeline.graph import Node, artifact_key
 from pipeline.planner import Plan
 from pipeline.recipe import ResourceBlock
 from stages.specs import DistilSpec
@@ -23,7 +23,7 @@ MACHINE = ("machine", "processor", "cores", "gpus")
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What has been or will be made, as far as time depends on it."""
+    """What has been or will be made, as far as time depends on it. ``inputs`` are keys of artifacts."""
 
     stage: str
     spec: Json
@@ -38,7 +38,7 @@ def estimate(
     if not plan.builds:
         return {}
     records = list(read_all(storage))
-    made = {record.key: Made(record.stage, record.spec, record.inputs) for record in records}
+    made = {record.key: _made(record.stage, record.spec, record.inputs) for record in records}
     made |= {step.node.key: _planned(step.node) for step in plan.steps}
     like: dict[str, list[Record]] = {}
     for record in records:
@@ -77,7 +77,11 @@ def _same_share(record: Record, block: ResourceBlock) -> bool:
 
 
 def _planned(node: Node) -> Made:
-    return Made(node.spec.stage, plain(node.spec), node.input_keys)
+    return _made(node.spec.stage, plain(node.spec), node.input_keys)
+
+
+def _made(stage: str, spec: Json, inputs: Mapping[str, str]) -> Made:
+    return Made(stage, spec, {name: artifact_key(known_by) for name, known_by in inputs.items()})
 
 
 def likeness(what: Made, made: Mapping[str, Made]) -> str:
@@ -92,10 +96,20 @@ def likeness(what: Made, made: Mapping[str, Made]) -> str:
             # Whatever else a method does costs the student's steps little.
             method = [_at(what.spec, "method", axis, "kind") for axis in ("data", "structure")]
             parts = [_shape(what, made), length, train, method]
+        case "ensemble":
+            parts = [sum(name.startswith("members/") for name in what.inputs)]
+        case "probe":
+            store = made.get(what.inputs.get("outputs", ""))
+            parts = [_speaker(store.inputs.get("model", ""), made) if store else None, _at(what.spec, "layers")]
         case _:
             kept = [_at(what.spec, name) for name in ("part", "compute")]
-            parts = [_shape(made[model], made) if model in made else model, length, kept]
+            parts = [_speaker(model, made), length, kept]
     return canonical([what.stage, parts])
+
+
+def _speaker(model: str, made: Mapping[str, Made]) -> Json:
+    """What the model of an input is apart from its weights."""
+    return _shape(made[model], made) if model in made else model
 
 
 def _shape(what: Made, made: Mapping[str, Made]) -> Json:

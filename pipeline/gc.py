@@ -17,7 +17,7 @@ from typing import Literal
 from pipeline.artifact import Record, missing, read_record, record_path
 from pipeline.errors import RequestError
 from pipeline.failure import noted
-from pipeline.graph import Graph
+from pipeline.graph import Graph, artifact_key
 from pipeline.lease import highest, leased
 
 KEY = re.compile("[0-9a-f]{64}")
@@ -156,7 +156,7 @@ def _held(storage: Path, lots: Mapping[str, Lot], now: float) -> set[str]:
         key = ahead.pop()
         record = lots[key].record if key in lots else None
         if key not in held and record is not None:
-            ahead.extend(record.inputs.values())
+            ahead.extend(map(artifact_key, record.inputs.values()))
         held.add(key)
     return held
 

@@ -96,8 +96,20 @@ class Node:
         return name in (self.role, self.spec.stage, own) or own.startswith(name + "/")
 
 
+MODEL = "model"
+"""The folder of an artifact that holds its model."""
+
+
 def source_key(given: Edge | Outside) -> str:
-    return given.source.key if isinstance(given, Edge) else given.identity
+    """What an input is known by: for a model of an epoch, its artifact's key and its folder there."""
+    if isinstance(given, Outside):
+        return given.identity
+    return given.source.key if given.part in ("", MODEL) else f"{given.source.key}/{given.part}"
+
+
+def artifact_key(known_by: str) -> str:
+    """The key of the artifact in which an input lies, of what it is known by."""
+    return known_by.partition("/")[0]
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def selected(graph: Graph, stage: str) -> set[str]:
 def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
     """Keys that have to be built: absent results, and whatever absent thing they are made of."""
     sources = {source.key for node in graph.nodes for source in node.sources}
-    final = forced or {node.key for node in graph.nodes if node.key not in sources or node.role == "distil"}
+    asked = ("distil", "evaluate")
+    final = forced or {node.key for node in graph.nodes if node.key not in sources or node.role in asked}
     needed: set[str] = set()
     for node in reversed(graph.nodes):
         if node.key in final and node.key not in there:

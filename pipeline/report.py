@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pipeline.artifact import Record, artifact_path, find
 from pipeline.failure import failed
-from pipeline.graph import Edge, Graph, Node
+from pipeline.graph import MODEL, Edge, Graph, Node, Outside
 from pipeline.recipe import TEACHER
 from stages.specs import CorpusSpec
 from stages.tasks import Task
@@ -64,12 +64,17 @@ def _rows(
     broken: set[str],
 ) -> list[Row]:
     task, record = task_of(node), records[node.key]
-    given = node.inputs["model"]
+    # An ensemble has no model of its own: neither a place nor a time of training.
+    given = node.inputs.get("model")
     made = given.source if isinstance(given, Edge) else None
-    trained = records[made.key] if made else None
+    standing = records[made.key] if made else None
+    # Times and scores of a whole training say nothing of its model after one epoch.
+    trained = standing if isinstance(given, Edge) and given.part == MODEL else None
     status = "done" if record else "failed" if node.key in broken else "missing"
     assert node.subject is not None
-    directory = artifact_path(storage, trained) / "model" if trained else None if made else getattr(given, "path", None)
+    directory = given.path if isinstance(given, Outside) else None
+    if standing and isinstance(given, Edge):
+        directory = artifact_path(storage, standing) / given.part
     return [
         Row(
             task=node.task,

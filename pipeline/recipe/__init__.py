@@ -5,10 +5,11 @@ forms are written out and overrides are merged, or raise a RequestError of one l
 """
 
 from pipeline.recipe.reading import load, parse
+from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.values import (
     STAGES,
-    TEACHER,
     Data,
+    Ensemble,
     FreshConfig,
     Limits,
     MethodUse,
@@ -22,14 +23,17 @@ from pipeline.recipe.values import (
 )
 
 __all__ = [
+    "ITSELF",
     "STAGES",
     "TEACHER",
     "Data",
+    "Ensemble",
     "FreshConfig",
     "Limits",
     "MethodUse",
     "ModelNode",
     "Recipe",
+    "Reference",
     "ResourceBlock",
     "Store",
     "Student",

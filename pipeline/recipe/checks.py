@@ -7,8 +7,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.recipe.complaints import ABSENT, Place, PlacedError, unknown
-from pipeline.recipe.values import TEACHER, ModelNode, Student, TaskRecipe
-from stages.method import Annealing, Method, OnePhase, Smoothed
+from pipeline.recipe.reference import ITSELF, TEACHER
+from pipeline.recipe.teaching import check_teaching
+from pipeline.recipe.values import Ensemble, Student, TaskRecipe
+from stages.method import Hard, Method, OnePhase, Smoothed, TwoPhases, Virtual
 from stages.specs import Train
 from stages.tasks import Task
 
@@ -18,10 +20,11 @@ def check_task(recipe: TaskRecipe) -> None:
     _labels_are_distinct("student", [student.label for student in recipe.students])
     _labels_are_distinct("method", [use.label for use in recipe.methods])
     _nobody_is_called_teacher(recipe)
-    _nobody_teaches_itself(recipe)
+    check_teaching(recipe)
     for place, method, train in _trained(recipe):
         _method_fits(place, method, recipe.task)
         _phases_fit(place, method, train)
+        _batches_fit(place, method, train, recipe)
     _best_epoch_can_be_selected(recipe)
 
 
@@ -29,7 +32,8 @@ def _trained(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Train]]:
     for index, use in enumerate(recipe.methods):
         yield ("method", index), use.method, use.train
     for name, node in recipe.models.items():
-        yield ("models", name), node.method, node.train
+        if not isinstance(node, Ensemble):
+            yield ("models", name), node.method, node.train
 
 
 def _labels_are_distinct(what: str, labels: Sequence[str]) -> None:
@@ -49,39 +53,24 @@ def _nobody_is_called_teacher(recipe: TaskRecipe) -> None:
             )
     if TEACHER in recipe.models:
         raise PlacedError(("models", TEACHER), ABSENT, "is the name of the teacher itself; choose another")
-
-
-def _nobody_teaches_itself(recipe: TaskRecipe) -> None:
-    for name, node in recipe.models.items():
-        circle = _circle(name, recipe.models)
-        if circle:
-            right = f"runs in a circle ({' <- '.join(circle)}); let one of them be taught by {TEACHER}"
-            raise PlacedError(("models", name, "taught_by"), node.taught_by, right)
-
-
-def _circle(name: str, models: Mapping[str, ModelNode]) -> Sequence[str]:
-    """Who teaches ``name``, who teaches that one, and so on until somebody comes again; empty if nobody does."""
-    chain = [name]
-    while (teacher := models[chain[-1]].taught_by) in models:
-        assert teacher is not None
-        if teacher in chain:
-            return (*chain, teacher)
-        chain.append(teacher)
-    return ()
+    if ITSELF in recipe.models:
+        raise PlacedError(("models", ITSELF), ABSENT, "is what taught_by calls the student itself; choose another")
 
 
 def _method_fits(place: Place, method: Method, task: Task) -> None:
+    if isinstance(method.targets, Smoothed | Virtual) and task.labels is None:
+        what = "label smoothing" if isinstance(method.targets, Smoothed) else "a virtual teacher"
+        right = f"{what} cannot be defined for {task.name}, a regression; give {task.name} its own list of methods: "
+        raise PlacedError(place, ABSENT, f"{right}overrides: {{{task.name}: {{method: [...]}}}}")
     if isinstance(method.targets, Smoothed):
         _smoothing_fits(place, method.targets, task)
-    if isinstance(method.training, OnePhase) and not method.needs_logits and method.training != OnePhase():
+    without = isinstance(method.targets, Hard | Smoothed)
+    if isinstance(method.training, OnePhase) and without and method.training != OnePhase():
         right = "temperature and teacher_weight mean nothing without a teacher; leave them out, or use targets: teacher"
         raise PlacedError((*place, "training"), ABSENT, right)
 
 
 def _smoothing_fits(place: Place, targets: Smoothed, task: Task) -> None:
-    if task.labels is None:
-        right = f"label smoothing cannot be defined for {task.name}, a regression; give {task.name} its own list of "
-        raise PlacedError(place, ABSENT, f"{right}methods: overrides: {{{task.name}: {{method: [...]}}}}")
     given = targets.distribution
     if given is None:
         return
@@ -91,8 +80,17 @@ def _smoothing_fits(place: Place, targets: Smoothed, task: Task) -> None:
 
 
 def _phases_fit(place: Place, method: Method, train: Train) -> None:
-    if isinstance(method.training, Annealing) and train.epochs < 2:
-        raise PlacedError(place, ABSENT, f"annealing has two phases and needs at least 2 epochs; it has {train.epochs}")
+    if isinstance(method.training, TwoPhases) and train.epochs < 2:
+        kind = method.training.kind
+        raise PlacedError(place, ABSENT, f"{kind} has two phases and needs at least 2 epochs; it has {train.epochs}")
+
+
+def _batches_fit(place: Place, method: Method, train: Train, recipe: TaskRecipe) -> None:
+    if method.needs_whole_batch and train.micro_batch is not None:
+        who = recipe.methods[place[1]].label if isinstance(place[1], int) else place[1]
+        own = () if train.micro_batch == recipe.train.micro_batch else place
+        right = f"but {who} compares all rows of a batch; leave it out"
+        raise PlacedError((*own, "train", "micro_batch"), train.micro_batch, right)
 
 
 def _best_epoch_can_be_selected(recipe: TaskRecipe) -> None:

@@ -9,14 +9,23 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Literal
 
-from pipeline.recipe.complaints import ABSENT, PlacedError, unknown
+from pipeline.recipe.complaints import ABSENT, PlacedError
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.grammar import RecipeFile, StoreBlock, TeacherBlock
 from pipeline.recipe.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, StudentBlock
 from pipeline.recipe.points import point
-from pipeline.recipe.shapes import Block
+from pipeline.recipe.reference import TEACHER, Reference, reference
 from pipeline.recipe.tasks import data_of, task_of
-from pipeline.recipe.values import TEACHER, FreshConfig, MethodUse, ModelNode, Store, Student, TaskRecipe, Teacher
+from pipeline.recipe.values import (
+    Ensemble,
+    FreshConfig,
+    MethodUse,
+    ModelNode,
+    Store,
+    Student,
+    TaskRecipe,
+    Teacher,
+)
 from stages.method import Method
 from stages.specs import Train
 from stages.tasks import Task
@@ -96,12 +105,16 @@ def _student(block: StudentBlock, index: int) -> Student:
 
 
 def _start(block: StartBlock, label: str, start: str | None) -> Student:
-    given = [name for name in STARTS if getattr(block, name) is not None]
-    if len(given) != 1:
-        found = "none of them is given" if not given else f"{' and '.join(given)} are given"
-        raise PlacedError((), ABSENT, f"needs exactly one of model, from_teacher and config; {found}")
+    _one_is_given(block, STARTS)
     config = None if block.config is None else _fresh(block.config.model, block.config.changes)
     return Student(label=label, model=block.model, from_teacher=block.from_teacher, config=config, start=start)
+
+
+def _one_is_given(block: StartBlock, names: Sequence[str]) -> None:
+    given = [name for name in names if getattr(block, name) is not None]
+    if len(given) != 1:
+        found = "none of them is given" if not given else f"{' and '.join(given)} are given"
+        raise PlacedError((), ABSENT, f"needs exactly one of {', '.join(names[:-1])} and {names[-1]}; {found}")
 
 
 def _fresh(model: str, changes: Mapping[str, int | float | str | bool]) -> FreshConfig:
@@ -124,31 +137,41 @@ def _last_part(model: str) -> str:
 def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
     with within("method", index):
         method = point(block)
-        _teacher_is_known(block.taught_by, method, file.models)
+        taught_by = _taught_by(block.taught_by, method)
         train = _train(file.train, block.train)
-        return MethodUse(
-            label=block.label or block.use, method=method, taught_by=block.taught_by or TEACHER, train=train
-        )
+        return MethodUse(label=block.label or block.use, method=method, taught_by=taught_by, train=train)
 
 
-def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode:
+def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemble:
     with within("models", name):
+        _one_is_given(block, (*STARTS, "members"))
+        if block.members is not None:
+            return _ensemble(name, block, block.members)
+        if block.shares is not None:
+            raise PlacedError(("shares",), ABSENT, "is of an ensemble's members; leave it out, or name members")
+        if block.method is None:
+            raise PlacedError(("method",), ABSENT, "missing, and needed")
         with within("method"):
             method = point(block.method)
-        _teacher_is_known(block.taught_by, method, file.models)
         return ModelNode(
             name=name,
             student=_start(block, name, None),
             method=method,
-            taught_by=(block.taught_by or TEACHER) if method.needs_teacher else None,
+            taught_by=_taught_by(block.taught_by, method),
             train=_train(file.train, block.train),
         )
 
 
-def _teacher_is_known(taught_by: str | None, method: Method, models: Mapping[str, Block]) -> None:
-    if taught_by is None:
-        return
+def _ensemble(name: str, block: ModelBlock, members: Sequence[str]) -> Ensemble:
+    for other in ("method", "taught_by", "train"):
+        if getattr(block, other) is not None:
+            raise PlacedError((other,), ABSENT, "an ensemble learns nothing of its own; leave it out, or members")
+    return Ensemble(name=name, members=tuple(map(reference, members)), shares=block.shares)
+
+
+def _taught_by(given: Sequence[str] | None, method: Method) -> tuple[Reference, ...]:
+    if given is None:
+        return (Reference(name=TEACHER),) if method.needs_teacher else ()
     if not method.needs_teacher:
-        raise PlacedError(("taught_by",), taught_by, "but this method needs no teacher; leave it out")
-    if taught_by != TEACHER and taught_by not in models:
-        raise unknown(("taught_by",), taught_by, "model of this recipe", [TEACHER, *models])
+        raise PlacedError(("taught_by",), ", ".join(given), "but this method needs no teacher; leave it out")
+    return tuple(map(reference, given))

@@ -181,11 +181,15 @@ class ResourcesBlock(Block):
 
     corpus: ResourceFields = key("Reading and tokenising rows.", {"workers": 2}, ResourceFields)
     finetune: ResourceFields = key("Training the teacher.", {"gpus_per_worker": 1}, ResourceFields)
-    teach: ResourceFields = key("Running the teacher over train.", {"workers": 4, "gpus_per_worker": 1}, ResourceFields)
+    teach: ResourceFields = key(
+        "Running teachers over train, and fitting classifiers on their layers.",
+        {"workers": 4, "gpus_per_worker": 1},
+        ResourceFields,
+    )
     distil: ResourceFields = key(
         "Training students and further models.", {"workers": 4, "memory_per_worker": "8GB"}, ResourceFields
     )
-    evaluate: ResourceFields = key("Scoring models.", {"cpus_per_worker": 4}, ResourceFields)
+    evaluate: ResourceFields = key("Scoring models and ensembles.", {"cpus_per_worker": 4}, ResourceFields)
 
 
 class LimitsBlock(Block):

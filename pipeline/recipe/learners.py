@@ -3,10 +3,37 @@
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict, Field
 
 from pipeline.methods import METHODS
-from pipeline.recipe.shapes import Axis, Block, Flag, Label, Layers, Loose, Name, Number, Seed, Text, Whole, key
+from pipeline.recipe.reference import PATTERN, reference
+from pipeline.recipe.shapes import (
+    ONE_OR_MANY,
+    Axis,
+    Block,
+    Flag,
+    Label,
+    Layers,
+    Loose,
+    Name,
+    Number,
+    Seed,
+    Text,
+    Whole,
+    distinct,
+    key,
+)
+
+
+def _referring(text: str) -> str:
+    reference(text)
+    return text
+
+
+Referred = Annotated[Text, AfterValidator(_referring), Field(json_schema_extra={"pattern": PATTERN})]
+"""A model of the recipe, by name."""
+
+Teachers = Annotated[tuple[Referred, ...], Field(min_length=1), AfterValidator(distinct), ONE_OR_MANY]
 
 
 class OptimisationBlock(Block):
@@ -16,6 +43,7 @@ class OptimisationBlock(Block):
         {
             "seed": "students are trained with each of the recipe's seeds: [...]",
             "max_length": "it is one for the whole recipe, under its own train",
+            "keep": "students keep their best epoch; it is for teacher.finetune and models.NAME.train",
         }
     )
     epochs: Whole = key("Passes over train.", 20, 3, ge=1)
@@ -53,9 +81,12 @@ class TrainBlock(OptimisationBlock):
 
 
 class SeededBlock(OptimisationBlock):
-    """The keys of `train` without `max_length`, and a seed."""
+    """The keys of `train` without `max_length`, a seed, and what is kept."""
 
     seed: Seed = key("Seed of the head's weights, of dropout and of the order of rows.", 1, 0)
+    keep: Literal["best", "epochs"] = key(
+        "`epochs` keeps the model of every epoch beside the best, so that `taught_by` may name them.", "epochs", "best"
+    )
 
 
 class ConfigBlock(Block):
@@ -129,17 +160,34 @@ class MethodBlock(PointBlock):
     train: OptimisationBlock | None = key(
         "What differs from the recipe's `train`, for this method alone.", {"learning_rate": 1.0e-4}, None
     )
-    taught_by: Name | None = key(
-        "Who teaches: `teacher`, or a name in `models`. `teacher`, where left out.", "assistant", None
+    taught_by: Teachers | None = key(
+        "Who teaches: `teacher`, a name in `models`, either with `:2` for the model of its second epoch or `:all` for "
+        "those of each epoch in order, or `itself`, the same student trained without a teacher. Of a list the logits "
+        "are averaged (`targets.shares` weighs them); `training: progressive` follows it in turn. `teacher`, where "
+        "left out.",
+        ["teacher", "assistant"],
+        None,
     )
 
 
 class ModelBlock(StartBlock):
-    """A further model of the graph, such as a teaching assistant. It needs exactly one of `model`, `from_teacher`
-    and `config`."""
+    """A further model of the graph, such as a teaching assistant, a generation or an ensemble. It needs exactly one
+    of `model`, `from_teacher`, `config` and `members`."""
 
-    method: PointBlock = key("A method's name, or a block with `use` and axes.", "vanilla-kd")
-    taught_by: Name | None = key("`teacher`, or another name in `models`. `teacher`, where left out.", "teacher", None)
+    members: Teachers | None = key(
+        "An ensemble of these, two at least: named as in `taught_by`. It has no method and no training of its own.",
+        ["teacher", "assistant"],
+        None,
+    )
+    shares: tuple[Annotated[Number, Field(ge=0.0)], ...] | None = key(
+        "What each member weighs in the mean of their logits; together 1. Equal, where left out.", [0.7, 0.3], None
+    )
+    method: PointBlock | None = key(
+        "A method's name, or a block with `use` and axes. Needed but for an ensemble.", "vanilla-kd", None
+    )
+    taught_by: Teachers | None = key(
+        "Who teaches, as for a method, but not `itself`. `teacher`, where left out.", "teacher", None
+    )
     train: SeededBlock | None = key(
         "What differs from the recipe's `train`, and its own seed.", {"epochs": 10, "seed": 1}, None
     )

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.recipe.frozen import FrozenMapping
+from pipeline.recipe.reference import Reference
 from stages.frozen import Frozen
 from stages.method import Method
 from stages.specs import Generated, Train
@@ -16,9 +17,6 @@ from stages.tasks import Task
 
 STAGES = ("corpus", "finetune", "teach", "distil", "evaluate")
 """The stages that ``resources`` may speak of."""
-
-TEACHER = "teacher"
-"""Who teaches unless a method says otherwise; also the teacher's method in a report."""
 
 
 class Data(Frozen):
@@ -79,25 +77,34 @@ class Student(Frozen):
 
 
 class MethodUse(Frozen):
-    """A method as this task uses it. ``taught_by`` is ``teacher`` or a name in the task's ``models``.
+    """A method as this task uses it. ``taught_by`` is () where it needs no teacher.
 
     ``train.seed`` is 0: the seeds are the task's.
     """
 
     label: str
     method: Method
-    taught_by: str = TEACHER
+    taught_by: tuple[Reference, ...] = ()
     train: Train = Train()
 
 
 class ModelNode(Frozen):
-    """A further model of the graph. ``taught_by`` is None where its method needs no teacher."""
+    """A further model of the graph that is trained. ``taught_by`` is () where its method needs no teacher."""
 
     name: str
     student: Student
     method: Method
-    taught_by: str | None = None
+    taught_by: tuple[Reference, ...] = ()
     train: Train = Train()
+
+
+class Ensemble(Frozen):
+    """A further model that is none of its own: the mean of its members' logits, by ``shares`` where given (one for
+    each model that the members come to)."""
+
+    name: str
+    members: tuple[Reference, ...]
+    shares: tuple[float, ...] | None = None
 
 
 class TaskRecipe(Frozen):
@@ -110,7 +117,7 @@ class TaskRecipe(Frozen):
     store: Store = Store()
     students: tuple[Student, ...] = Field(min_length=1)
     methods: tuple[MethodUse, ...] = Field(min_length=1)
-    models: FrozenMapping[ModelNode] = FrozenMapping()
+    models: FrozenMapping[ModelNode | Ensemble] = FrozenMapping()
     train: Train = Train()
     max_length: int = 128
     seeds: tuple[int, ...] = (0,)

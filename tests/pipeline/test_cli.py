@@ -196,7 +196,7 @@ def test_a_plan_as_a_table_tells_rows_bytes_and_counts(paper: House) -> None:
     lines = paper("plan").out.splitlines()
     (teach,) = [line for line in lines if " teach@tiny " in line]
     cells = [cell.strip() for cell in teach.split("\u2502")[1:-1]]
-    assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "", "never built"]
+    assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "", "never built; serves 1 student"]
     assert lines[-2:] == ["0 to reuse, 8 to build, 0 not needed", "time unknown: no record on like hardware"]
 
 

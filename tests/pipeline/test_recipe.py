@@ -9,9 +9,24 @@ from typing import Any
 import pytest
 
 from pipeline.methods import find
-from pipeline.recipe import FreshConfig, Limits, Recipe, ResourceBlock, Student, TaskRecipe, load, parse
-from stages.method import Annealing, Hard, OnePhase, Smoothed
+from pipeline.recipe import (
+    Ensemble,
+    FreshConfig,
+    Limits,
+    MethodUse,
+    ModelNode,
+    Recipe,
+    Reference,
+    ResourceBlock,
+    Student,
+    TaskRecipe,
+    load,
+    parse,
+)
+from pipeline.recipe.teachers import teachers, weighed
+from stages.method import Annealing, Hard, Method, OnePhase, Progressive, Smoothed, Taught
 from stages.specs import Generated, Train
+from stages.structure import Attend, Outputs, Pick, Random, Relational, Structure
 from stages.tasks import BUILT_IN, Task
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -193,6 +208,11 @@ def test_a_fresh_students_changes_do_not_depend_on_their_order() -> None:
 # --- methods and models ---------------------------------------------------------------------------
 
 
+def by(learner: MethodUse | ModelNode) -> list[str]:
+    """Who teaches, as a recipe says it."""
+    return [one.said for one in learner.taught_by]
+
+
 def test_a_method_is_the_named_one() -> None:
     assert task(method="annealing-kd").methods[0].method == find("annealing-kd").method
 
@@ -232,7 +252,7 @@ def test_the_teacher_teaches_unless_another_model_is_named() -> None:
     first, second = task(
         models=models, method=["vanilla-kd", {"use": "vanilla-kd", "label": "takd", "taught_by": "ta"}]
     ).methods
-    assert (first.taught_by, second.taught_by) == ("teacher", "ta")
+    assert (by(first), by(second)) == (["teacher"], ["ta"])
 
 
 def test_models_form_chains_of_teachers() -> None:
@@ -242,14 +262,95 @@ def test_models_form_chains_of_teachers() -> None:
         "plain": {"model": "m", "method": "no-kd"},
     }
     found = task(models=models, train={"batch_size": 8}).models
-    assert {name: node.taught_by for name, node in found.items()} == {
-        "first": "teacher",
-        "second": "first",
-        "plain": None,
-    }
-    assert found["first"].train == Train(epochs=5, seed=3, batch_size=8)
-    assert found["first"].student == Student(label="first", from_teacher=(0, 1))
-    assert found["second"].method.training == OnePhase(temperature=4.0)
+    first, second, plain = (node for node in found.values() if isinstance(node, ModelNode))
+    assert (by(first), by(second), by(plain)) == (["teacher"], ["first"], [])
+    assert first.train == Train(epochs=5, seed=3, batch_size=8)
+    assert first.student == Student(label="first", from_teacher=(0, 1))
+    assert second.method.training == OnePhase(temperature=4.0)
+
+
+KEEPING: dict[str, Any] = {
+    "teacher": {"model": "big", "finetune": {"epochs": 3, "keep": "epochs"}},
+    "models": {
+        "one": {"model": "m", "method": "vanilla-kd", "train": {"epochs": 2, "keep": "epochs"}},
+        "two": {"model": "m", "method": "vanilla-kd", "taught_by": "one"},
+        "both": {"members": ["one", "two"], "shares": [0.7, 0.3]},
+        "snapshots": {"members": "teacher:all"},
+    },
+}
+
+
+def taught(taught_by: object, **changes: object) -> tuple[list[str], Method]:
+    """Who teaches, one model at a time, and the method as it is then."""
+    found = task(**KEEPING, method={"use": "vanilla-kd", "taught_by": taught_by, **changes})
+    (use,) = found.methods
+    return [one.said for one in teachers(found, use.taught_by)], weighed(found, use.method, use.taught_by)
+
+
+@pytest.mark.parametrize(
+    ("taught_by", "models"),
+    [
+        ("teacher", ["teacher"]),
+        (["teacher"], ["teacher"]),
+        ("itself", ["itself"]),
+        ("teacher:2", ["teacher:2"]),
+        ("teacher:all", ["teacher:1", "teacher:2", "teacher:3"]),
+        ("both", ["one", "two"]),
+        ("snapshots", ["teacher:1", "teacher:2", "teacher:3"]),
+        (["one:all", "itself", "teacher"], ["one:1", "one:2", "itself", "teacher"]),
+    ],
+)
+def test_who_teaches_is_written_out_one_model_at_a_time(taught_by: object, models: list[str]) -> None:
+    assert taught(taught_by)[0] == models
+
+
+def test_the_shares_of_an_ensemble_are_those_of_the_mean_that_it_teaches() -> None:
+    assert taught("both")[1].targets == Taught(shares=(0.7, 0.3))
+    assert taught("snapshots")[1].targets == Taught()
+
+
+def test_teachers_that_are_no_ensemble_have_the_shares_of_the_method() -> None:
+    _, method = taught(["one", "two"], targets={"shares": [0.25, 0.75]})
+    assert method.targets == Taught(shares=(0.25, 0.75))
+
+
+def test_a_progressive_method_follows_each_epoch_of_the_teacher() -> None:
+    models, method = taught("teacher:all", training="progressive")
+    assert (models, method.training) == (["teacher:1", "teacher:2", "teacher:3"], Progressive())
+
+
+def test_an_ensemble_is_a_value_that_reads_back() -> None:
+    recipe = read(**KEEPING)
+    members = (Reference(name="one"), Reference(name="two"))
+    assert recipe.tasks[0].models["both"] == Ensemble(name="both", members=members, shares=(0.7, 0.3))
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_epochs_are_kept_where_it_is_asked_and_never_of_students() -> None:
+    found = task(**KEEPING, method="vanilla-kd")
+    finetune, one = found.teacher.finetune, found.models["one"]
+    assert finetune is not None and isinstance(one, ModelNode)
+    assert (finetune.keep, one.train.keep, found.methods[0].train.keep) == ("epochs", "epochs", "best")
+
+
+@pytest.mark.parametrize(
+    ("structure", "expected"),
+    [
+        ({"kind": "pick", "pairs": "random"}, Pick(pairs="random")),
+        ({"kind": "pick", "pairs": "last", "over": "sum"}, Pick(pairs="last", over="sum")),
+        ({"kind": "attend", "groups": "overlapping"}, Attend(groups="overlapping")),
+        ({"kind": "random", "student_layers": [1, 2]}, Random(student_layers=(1, 2))),
+        ({"kind": "relational", "pair": [2, 4]}, Relational(pair=(2, 4))),
+        ("outputs", Outputs()),
+    ],
+)
+def test_every_kind_of_structure_may_be_chosen(structure: object, expected: Structure) -> None:
+    assert task(method={"use": "vanilla-kd", "structure": structure}).methods[0].method.structure == expected
+
+
+def test_the_temperature_of_a_virtual_teacher_means_something() -> None:
+    method = {"use": "no-kd", "targets": "virtual", "training": {"temperature": 20.0, "teacher_weight": 0.9}}
+    assert task(method=method).methods[0].method.training == OnePhase(temperature=20.0, teacher_weight=0.9)
 
 
 def test_methods_may_take_other_steps_where_the_recipe_says_so() -> None:

@@ -54,7 +54,7 @@ REFUSALS = {
     "method={use: pkd, structure: {pairs: []}}": "method.structure.pairs: ",
     "method={use: pkd, structure: {weight: 0}}": "method.structure.weight: 0, must be above 0",
     "method={use: pkd, structure: {groups: even}}": "method.structure.groups: unknown key of pick; ",
-    "method={use: pkd, structure: attend}": "method.structure: attend is no kind of structure; ",
+    "method={use: pkd, structure: alp}": "method.structure: alp is no kind of structure; ",
     "method={use: pkd, targets: hard}": "method.training: temperature and teacher_weight mean nothing without a ",
     "train.precision=half": "train.precision: half, must be float32 or bfloat16",
     "data.holdout=0.5": "data.holdout: 0.5, must be below 0.5",
@@ -130,13 +130,46 @@ REFUSALS = {
     # models
     "models.a={model: x}": "models.a.method: missing, and needed",
     "models.a={model: x, method: vanila-kd}": "models.a.method: vanila-kd is no method; ",
-    "models.a={method: no-kd}": "models.a: needs exactly one of model, from_teacher and config; none of them is given",
+    "models.a={method: no-kd}": "models.a: needs exactly one of model, from_teacher, config and members; none of ",
     "models.a={model: x, method: vanilla-kd, taught_by: a}": "models.a.taught_by: a runs in a circle (a <- a)",
     "models={a: {model: x, method: vanilla-kd, taught_by: b}, b: {model: x, method: vanilla-kd, taught_by: a}}": (
         "models.a.taught_by: b runs in a circle (a <- b <- a)"
     ),
     "models.teacher={model: x, method: no-kd}": "models.teacher: is the name of the teacher itself",
     "models.a={model: x, method: annealing-kd, train: {epochs: 1}}": "models.a: annealing has two phases and needs",
+    # who teaches
+    "train.keep=epochs": "train.keep: unknown key; students keep their best epoch; it is for teacher.finetune and ",
+    "method={use: no-kd, train: {keep: epochs}}": "method.train.keep: unknown key; students keep their best epoch",
+    "teacher.finetune.keep=all": "teacher.finetune.keep: all, must be best or epochs",
+    "method={use: vanilla-kd, taught_by: []}": "method.taught_by: [], needs at least 1",
+    "method={use: vanilla-kd, taught_by: 'teacher:0'}": "method.taught_by: teacher:0, must be teacher, itself or a ",
+    "method={use: vanilla-kd, taught_by: [teacher, x y]}": "method.taught_by.1: x y, must be teacher, itself or a name",
+    "method={use: vanilla-kd, taught_by: [teacher, techer]}": "method.taught_by.1: techer is no model of this recipe; ",
+    "method={use: vanilla-kd, taught_by: [teacher, teacher]}": (
+        'method.taught_by: ["teacher", "teacher"], must be given once each, teacher is repeated'
+    ),
+    "method={use: no-kd, taught_by: itself}": "method.taught_by: itself, but this method needs no teacher; leave it ",
+    "method={use: vanilla-kd, taught_by: 'itself:2'}": "method.taught_by: itself:2, but students keep their best ",
+    "method={use: vanilla-kd, taught_by: 'teacher:2'}": "method.taught_by: teacher:2, needs teacher.finetune.keep: ",
+    "models.a={model: x, method: vanilla-kd, taught_by: itself}": "models.a.taught_by: itself, but only a student's ",
+    "models.a={members: [teacher, itself]}": "models.a.members.1: itself, but only a student's method has a first ",
+    "models.itself={model: x, method: no-kd}": "models.itself: is what taught_by calls the student itself",
+    "models.a={members: teacher}": 'models.a.members: ["teacher"], needs at least 2 models',
+    "models.a={members: [teacher, b]}": "models.a.members.1: b is no model of this recipe; ",
+    "models.a={members: [teacher, a]}": "models.a.members: a runs in a circle (a <- a); ",
+    "models.a={model: x, members: [teacher]}": (
+        "models.a: needs exactly one of model, from_teacher, config and members; model and members are given"
+    ),
+    "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble learns nothing of its own; ",
+    "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble learns nothing of its own; ",
+    "models.a={members: [teacher, b], train: {}}": "models.a.train: an ensemble learns nothing of its own; ",
+    "models.a={model: x, method: no-kd, shares: [1.0]}": "models.a.shares: is of an ensemble's members; ",
+    # what makes no sense together
+    "method={use: no-kd, targets: virtual}": "method: a virtual teacher cannot be defined for stsb, a regression; ",
+    "method={use: label-smoothing, training: {reduction: mean}}": "method.training: temperature and teacher_weight ",
+    "method={use: vanilla-kd, training: progressive}": "method.training: progressive follows several teachers in turn",
+    "method={use: vanilla-kd, targets: {shares: [0.5, 0.5]}}": "method.targets: shares has 2 for 1 teachers; ",
+    "method={use: vanilla-kd, targets: {shares: [0.5]}}": "method.targets: shares [0.5] sum to 0.5; let them sum to 1",
     # overrides
     "overrides.mrpc.train.epochs=3": "overrides.mrpc: mrpc is no task of this recipe; known: sst2, stsb",
     "overrides.stsb.train.epochs=0": "overrides.stsb.train.epochs: 0, must be at least 1",
@@ -224,3 +257,71 @@ def test_a_line_break_in_the_recipe_does_not_break_the_line(sets: list[str]) -> 
     with pytest.raises(RequestError) as caught:
         parse({"name": "x", "task": "sst2"}, sets)
     assert "\n" not in str(caught.value)
+
+
+# --- who teaches ------------------------------------------------------------------------------------
+
+KEEPING: dict[str, Any] = {
+    "name": "keeping",
+    "task": "sst2",
+    "teacher": {"model": "big", "finetune": {"epochs": 3, "keep": "epochs"}},
+    "student": {"label": "six", "model": "little"},
+    "method": "vanilla-kd",
+    "models": {
+        "one": {"model": "m", "method": "vanilla-kd", "train": {"epochs": 2, "keep": "epochs"}},
+        "two": {"model": "m", "method": "vanilla-kd", "taught_by": "one"},
+        "both": {"members": ["one", "two"], "shares": [0.7, 0.3]},
+    },
+}
+
+KD = "use: vanilla-kd, "
+
+TEACHING = {
+    f"method={{{KD}taught_by: 'teacher:4'}}": (
+        "method.taught_by: teacher:4, but teacher.finetune.epochs is 3; name an epoch from 1 to 3"
+    ),
+    f"method={{{KD}taught_by: 'one:3'}}": "method.taught_by: one:3, but models.one.train.epochs is 2; name an epoch ",
+    f"method={{{KD}taught_by: 'two:1'}}": "method.taught_by: two:1, needs models.two.train.keep: epochs, which keeps ",
+    f"method={{{KD}taught_by: 'two:all'}}": "method.taught_by: two:all, needs models.two.train.keep: epochs, which ",
+    f"method={{{KD}taught_by: 'both:1'}}": "method.taught_by: both:1, but both is an ensemble and has no epochs; ",
+    f"method={{{KD}taught_by: ['teacher:all', 'teacher:2']}}": (
+        "method.taught_by: teacher:2 is meant twice; name each model once"
+    ),
+    f"method={{{KD}taught_by: [teacher, both]}}": "method.taught_by.1: both is an ensemble, which teaches alone; ",
+    f"method={{{KD}taught_by: both, targets: {{shares: [0.5, 0.5]}}}}": (
+        "method.targets.shares: [0.5, 0.5], but both is an ensemble, whose shares are its own; give models.both.shares"
+    ),
+    f"method={{{KD}taught_by: both, training: progressive}}": "method.taught_by: both is an ensemble, and progressive ",
+    f"method={{{KD}taught_by: [one, two], structure: pick}}": "method.structure: the layers of which of 2 teachers? ",
+    f"method={{{KD}taught_by: both, structure: outputs}}": "method.structure: ",
+    "method={use: no-kd, structure: pick, taught_by: [one, two]}": "method.taught_by: 2 teachers, but only their ",
+    f"method={{{KD}taught_by: [one, two], targets: {{shares: [1.0]}}}}": "method.targets: shares has 1 for 2 teachers",
+    f"method={{{KD}training: progressive, taught_by: 'teacher:all', train: {{epochs: 1}}}}": (
+        "method: progressive has two phases and needs at least 2 epochs; it has 1"
+    ),
+    f"method={{{KD}structure: relational, train: {{micro_batch: 8}}}}": (
+        "method.train.micro_batch: 8, but vanilla-kd compares all rows of a batch; leave it out"
+    ),
+    "models.both.shares=[0.5, 0.4]": "models.both.shares: [0.5, 0.4], must be 2 shares that sum to 1, one for each of ",
+    "models.both.shares=[1.0]": "models.both.shares: [1.0], must be 2 shares that sum to 1, one for each of one, two",
+    "models.both.shares=[1.5, -0.5]": "models.both.shares.1: -0.5, must be at least 0",
+    "models.more={members: [teacher, both]}": "models.more.members.1: both is an ensemble itself, and shares of ",
+    "models.both={members: ['one:all', 'one:1']}": "models.both.members: one:1 is meant twice; name each model once",
+    "models.one.taught_by=both": "models.one.taught_by: both runs in a circle (one <- both <- one); let one of them ",
+    "teacher.finetune=null": "models.late.taught_by: teacher:1, but the teacher is fine-tuned already, and its epochs ",
+}
+
+
+@pytest.mark.parametrize("change", TEACHING)
+def test_a_teacher_that_makes_no_sense_is_refused_in_one_line(change: str) -> None:
+    late = ["models.late={model: m, method: vanilla-kd, taught_by: 'teacher:1'}"] if "null" in change else []
+    with pytest.raises(RequestError) as caught:
+        parse(KEEPING, [change, *late])
+    assert str(caught.value).startswith(TEACHING[change])
+
+
+def test_a_micro_batch_of_the_whole_recipe_is_refused_where_it_stands() -> None:
+    with pytest.raises(
+        RequestError, match=r"^train\.micro_batch: 4, but rkd compares all rows of a batch; leave it out$"
+    ):
+        parse(KEEPING, ["train.micro_batch=4", "method={use: vanilla-kd, label: rkd, structure: relational}"])
