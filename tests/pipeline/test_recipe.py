@@ -319,6 +319,23 @@ def test_a_progressive_method_follows_each_epoch_of_the_teacher() -> None:
     assert (models, method.training) == (["teacher:1", "teacher:2", "teacher:3"], Progressive())
 
 
+@pytest.mark.parametrize(
+    ("use", "models"),
+    [
+        ("vanilla-kd", ["teacher"]),
+        ("self-kd", ["itself"]),
+        ("pro-kd", ["teacher:1", "teacher:2", "teacher:3"]),
+        ("no-kd", []),
+        ({"use": "no-kd", "structure": "pick"}, ["teacher"]),
+        ({"use": "self-kd", "training": "annealing"}, ["itself"]),
+        ({"use": "alp", "structure": "none", "taught_by": ["teacher", "two"]}, ["teacher", "two"]),
+    ],
+)
+def test_who_teaches_where_a_recipe_does_not_say_is_said_by_the_methods_name(use: object, models: list[str]) -> None:
+    found = task(**KEEPING, method=use)
+    assert [one.said for one in teachers(found, found.methods[0].taught_by)] == models
+
+
 def test_an_ensemble_is_a_value_that_reads_back() -> None:
     recipe = read(**KEEPING)
     members = (Reference(name="one"), Reference(name="two"))

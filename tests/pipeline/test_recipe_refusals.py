@@ -302,6 +302,12 @@ TEACHING = {
     f"method={{{KD}structure: relational, train: {{micro_batch: 8}}}}": (
         "method.train.micro_batch: 8, but vanilla-kd compares all rows of a batch; leave it out"
     ),
+    "method=takd": "method: needs a teacher: one of models, a step between teacher and student; ",
+    "method=[no-kd, {use: takd, taught_by: teacher}]": "method.1.taught_by: teacher, but takd is taught by one of ",
+    "method={use: defective-kd, taught_by: teacher}": "method.taught_by: teacher, but defective-kd is taught by an ",
+    "method={use: self-kd, taught_by: [itself, one]}": "method.taught_by: itself, one, but self-kd is taught by the ",
+    "method={use: pkd, taught_by: both}": "method.taught_by: both, but pkd is taught by one model; let one teach",
+    "models.three={model: m, method: self-kd}": "models.three.taught_by: itself, but only a student's method has a ",
     "models.both.shares=[0.5, 0.4]": "models.both.shares: [0.5, 0.4], must be 2 shares that sum to 1, one for each of ",
     "models.both.shares=[1.0]": "models.both.shares: [1.0], must be 2 shares that sum to 1, one for each of one, two",
     "models.both.shares=[1.5, -0.5]": "models.both.shares.1: -0.5, must be at least 0",
