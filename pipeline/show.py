@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.artifact import Record, artifact_path, missing, read_record, record_path
 from pipeline.composer import refused
 from pipeline.errors import RequestError
-from stages.specs import TeachSpec
+from stages.specs import ProbeSpec, TeachSpec
 
 KEY_DIGITS = 64
 FIRST_ROWS = 3
@@ -88,7 +88,7 @@ def contents(record: Record, directory: Path, console: Console) -> None:
     console.print(table)
     if len(record.files) > 20:
         console.print(f"and {len(record.files) - 20} more files")
-    if record.stage == TeachSpec.stage:
+    if record.stage in (TeachSpec.stage, ProbeSpec.stage):
         show_store(directory, console)
         show_layers(directory, console)
     first = next((file.path for file in record.files if file.path.endswith(".parquet")), None)

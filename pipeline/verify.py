@@ -17,7 +17,7 @@ from pipeline.errors import RequestError
 from pipeline.places import live_model, place
 from pipeline.repair import repair
 from pipeline.show import locate
-from stages.specs import TeachSpec
+from stages.specs import ProbeSpec, TeachSpec
 
 
 def verify_artifact(target: str, storage: Path, sample: int, mend: bool, console: Console) -> int:
@@ -32,7 +32,7 @@ def verify_artifact(target: str, storage: Path, sample: int, mend: bool, console
         console.print(f"  {path}: {problem}", style="red", soft_wrap=True, markup=False)
     sound: Sequence[int] = ()
     problems = len(broken)
-    if record.stage == TeachSpec.stage:
+    if record.stage in (TeachSpec.stage, ProbeSpec.stage):
         found, sound = check(directory, record, root, [path for path, _ in broken], console)
         problems += found
     if not problems:
@@ -69,11 +69,8 @@ def check(
 ) -> tuple[int, Sequence[int]]:
     """Print what a store's own check says: how many problems there are, and which shards are sound."""
     from stages.store.check import Checked, check_store
-    from stages.teach import distinct_keys
 
-    corpus, spec = place(record, "corpus", storage), TeachSpec.model_validate(record.spec)
-    with refused(f"{record.name}: its corpus"):
-        row_keys = distinct_keys(corpus, spec.splits)
+    row_keys = wanted_keys(record, storage)
 
     def say(checked: Checked) -> None:
         said = checked.problem or f"{checked.shard.rows:,} rows, {checked.shard.bytes:,} bytes: sound"
@@ -90,6 +87,22 @@ def check(
     else:
         console.print("  every row of the corpus stands once, and no other")
     return len(found.shards) - len(found.sound) + bool(found.problem), found.sound
+
+
+def wanted_keys(record: Record, storage: Path) -> Sequence[bytes]:
+    """The rows that a store must hold: those of its corpus, or, for probes, of the store that they are fitted on."""
+    if record.stage == ProbeSpec.stage:
+        from stages.probe import stored_keys
+        from stages.store.layout import read_store
+
+        outputs = place(record, "outputs", storage)
+        with refused(f"{record.name}: its teacher's store"):
+            return stored_keys(outputs, read_store(outputs))
+    from stages.teach import distinct_keys
+
+    corpus, spec = place(record, "corpus", storage), TeachSpec.model_validate(record.spec)
+    with refused(f"{record.name}: its corpus"):
+        return distinct_keys(corpus, spec.splits)
 
 
 def intact(record: Record, broken: Sequence[str]) -> list[int]:
