@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Literal
 
+from pipeline.methods import check_taught_by, default_teacher, find
 from pipeline.recipe.complaints import ABSENT, PlacedError
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.grammar import RecipeFile, StoreBlock, TeacherBlock
 from pipeline.recipe.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, StudentBlock
 from pipeline.recipe.points import point
-from pipeline.recipe.reference import TEACHER, Reference, reference
+from pipeline.recipe.reference import Reference, reference
 from pipeline.recipe.tasks import data_of, task_of
 from pipeline.recipe.values import (
     Ensemble,
@@ -137,7 +138,7 @@ def _last_part(model: str) -> str:
 def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
     with within("method", index):
         method = point(block)
-        taught_by = _taught_by(block.taught_by, method)
+        taught_by = _taught_by(block.taught_by, block.use, method, file)
         train = _train(file.train, block.train)
         return MethodUse(label=block.label or block.use, method=method, taught_by=taught_by, train=train)
 
@@ -157,7 +158,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             name=name,
             student=_start(block, name, None),
             method=method,
-            taught_by=_taught_by(block.taught_by, method),
+            taught_by=_taught_by(block.taught_by, block.method.use, method, file),
             train=_train(file.train, block.train),
         )
 
@@ -169,9 +170,13 @@ def _ensemble(name: str, block: ModelBlock, members: Sequence[str]) -> Ensemble:
     return Ensemble(name=name, members=tuple(map(reference, members)), shares=block.shares)
 
 
-def _taught_by(given: Sequence[str] | None, method: Method) -> tuple[Reference, ...]:
-    if given is None:
-        return (Reference(name=TEACHER),) if method.needs_teacher else ()
-    if not method.needs_teacher:
-        raise PlacedError(("taught_by",), ", ".join(given), "but this method needs no teacher; leave it out")
-    return tuple(map(reference, given))
+def _taught_by(given: Sequence[str] | None, name: str, method: Method, file: RecipeFile) -> tuple[Reference, ...]:
+    """Who teaches a named method as this recipe changes it: who is given, or whom the method has by default."""
+    named = find(name)
+    default = default_teacher(named, method)
+    said = given if given is not None else () if default is None else (default,)
+    ensembles = [other for other, model in file.models.items() if model.members is not None]
+    right = check_taught_by(named, method, said, ensembles)
+    if right is not None:
+        raise PlacedError(("taught_by",), ", ".join(said) if said else ABSENT, right)
+    return tuple(map(reference, said))

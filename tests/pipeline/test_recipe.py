@@ -288,6 +288,20 @@ def taught(taught_by: object, **changes: object) -> tuple[list[str], Method]:
 
 
 @pytest.mark.parametrize(
+    ("name", "teachers"),
+    [("vanilla-kd", ["teacher"]), ("self-kd", ["itself"]), ("pro-kd", ["teacher:all"]), ("no-kd", [])],
+)
+def test_who_teaches_by_default_is_up_to_the_method(name: str, teachers: list[str]) -> None:
+    (use,) = task(**KEEPING, method=name).methods
+    assert [one.said for one in use.taught_by] == teachers
+
+
+def test_a_method_without_a_teacher_that_is_given_layers_is_taught_by_the_teacher() -> None:
+    (use,) = task(method={"use": "label-smoothing", "structure": "pick"}).methods
+    assert [one.said for one in use.taught_by] == ["teacher"]
+
+
+@pytest.mark.parametrize(
     ("taught_by", "models"),
     [
         ("teacher", ["teacher"]),
