@@ -37,7 +37,8 @@ from stages.distil import distil
 from stages.loop import Lesson, fit
 from stages.method import Method, Taught
 from stages.models import build, load
-from stages.predict import decide, predict
+from stages.predict import predict
+from stages.predictions import decide
 from stages.specs import CorpusSpec, DistilSpec, Files, Pretrained, TeachSpec, Train
 from stages.student import signal_of
 from stages.taskfiles import task_files

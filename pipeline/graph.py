@@ -114,9 +114,11 @@ def artifact_key(known_by: str) -> str:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in an order in which each comes after its inputs. Nodes with equal keys are one node."""
+    """Nodes in an order in which each comes after its inputs. Nodes with equal keys are one node; ``wanted`` are
+    those that were asked for, by every name: two methods may come to the same training."""
 
     nodes: tuple[Node, ...]
+    wanted: tuple[Node, ...] = ()
 
     @staticmethod
     def of(wanted: list[Node]) -> "Graph":
@@ -132,7 +134,7 @@ class Graph:
 
         for node in wanted:
             visit(node)
-        return Graph(tuple(seen.values()))
+        return Graph(tuple(seen.values()), tuple(wanted))
 
     def dependants(self, keys: set[str]) -> set[str]:
         """``keys`` and the keys of all nodes that depend on them."""

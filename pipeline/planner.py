@@ -86,9 +86,10 @@ def _carried(earlier: Sequence[Record]) -> str:
 def selected(graph: Graph, stage: str) -> set[str]:
     """Keys of the nodes that ``--stage`` names."""
     name, _, task = stage.partition("@")
-    found = {node.key for node in graph.nodes if node.answers_to(name) and (not task or node.task == task)}
+    named = (*graph.nodes, *graph.wanted)
+    found = {node.key for node in named if node.answers_to(name) and (not task or node.task == task)}
     if not found:
-        names = {f"{n.role}@{n.task}" if task else n.role for n in graph.nodes} | {n.name for n in graph.nodes}
+        names = {f"{n.role}@{n.task}" if task else n.role for n in graph.nodes} | {n.name for n in named}
         raise RequestError(f"--stage: {stage} names nothing in this recipe; {nearest(stage, names)}")
     return found
 

@@ -51,7 +51,7 @@ def report(graph: Graph, storage: Path) -> list[Row]:
     else it is missing."""
     records = {node.key: find(storage, node.spec.stage, node.key) for node in graph.nodes}
     broken = graph.dependants({key for key, record in records.items() if record is None and failed(storage, key)})
-    evaluations = [node for node in graph.nodes if node.role == "evaluate" and node.subject is not None]
+    evaluations = [node for node in graph.wanted if node.role == "evaluate" and node.subject is not None]
     teachers = {node.task: records[node.key] for node in evaluations if node.subject and node.subject.method == TEACHER}
     return [row for node in evaluations for row in _rows(node, records, teachers.get(node.task), storage, broken)]
 

@@ -1,13 +1,9 @@
 """A model under examination, in a worker."""
 
-import os
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import nn
 
@@ -16,8 +12,8 @@ from stages.corpus_reader import read_meta
 from stages.data import Rowset, read_rowset
 from stages.evaluate import Exam, Marks
 from stages.models import count_parameters, forward, load
-from stages.predict import Logits, decide, finite_or_raise, predict, scores
-from stages.tasks import Task
+from stages.predict import finite_or_raise, predict, scores
+from stages.predictions import Rows, write_predictions
 
 LATENCY_ROWS = 24
 
@@ -40,7 +36,8 @@ class Examiner:
         if self.exam.spec.label_order is not None:
             logits = logits[:, list(self.exam.spec.label_order)]
         finite_or_raise(logits, rows.row_keys, f"the logits on {split}")
-        write_predictions(self.exam.out / "predictions" / f"{split}.parquet", self.task, rows, logits)
+        known = Rows(rows.index, rows.row_keys, rows.labels.numpy(), rows.labelled)
+        write_predictions(self.exam.out / "predictions" / f"{split}.parquet", self.task, known, logits)
         self.worker.advance(len(rows))
         return Marks(len(rows), scores(self.task, logits, rows), count_parameters(self.model), self._latency(rows))
 
@@ -54,20 +51,3 @@ class Examiner:
                 forward(self.model, batch.inputs)[0].cpu()
                 times.append(time.perf_counter() - began)
         return 1000 * statistics.median(times)
-
-
-def write_predictions(path: Path, task: Task, rows: Rowset, logits: Logits) -> None:
-    """index, row_key, label (null where it is not public), prediction, logits: one row a row of the split."""
-    kind = pa.float32() if task.regression else pa.int64()
-    table = pa.table(
-        {
-            "index": pa.array(rows.index, pa.int64()),
-            "row_key": pa.array(rows.row_keys, pa.binary(16)),
-            "label": pa.array(rows.labels.numpy(), kind, mask=~rows.labelled),
-            "prediction": pa.array(decide(task, logits), kind),
-            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1), pa.float32()), task.outputs),
-        }
-    )
-    draft = path.with_name(path.name + ".tmp")
-    pq.write_table(table, draft, compression="zstd")
-    os.replace(draft, path)

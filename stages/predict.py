@@ -10,11 +10,10 @@ from torch import nn
 
 from stages.batches import sorted_batches
 from stages.data import Rowset
-from stages.metrics import score
 from stages.models import forward
+from stages.predictions import Logits as Logits
+from stages.predictions import scored
 from stages.tasks import Task
-
-Logits = npt.NDArray[np.float32]
 
 TOKENS = {"cpu": 1024, "cuda": 65536}
 """Padded tokens of a forward pass. On a CPU what a layer makes of more does not stay in its caches."""
@@ -53,20 +52,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 def scores(task: Task, logits: Logits, rows: Rowset) -> dict[str, float]:
     """Every metric of the task, x 100, over the labelled rows; {} where none is."""
-    known = rows.labelled
-    if not known.any():
-        return {}
-    labels = rows.labels.numpy()[known]
-    predictions = decide(task, logits)[known]
-    return {metric: score(metric, predictions, labels) for metric in task.metrics}
-
-
-def decide(task: Task, logits: Logits) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
-    """The predicted label of each row, or the value of a regression."""
-    if task.regression:
-        return logits[:, 0]
-    predicted: npt.NDArray[np.int64] = np.argmax(logits, axis=-1)
-    return predicted
+    return scored(task, logits, rows.labels.numpy(), rows.labelled)
 
 
 def finite_or_raise(values: npt.NDArray[np.floating], names: Iterable[bytes], what: str) -> None:

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Literal
 
-from pipeline.methods import check_taught_by, default_teacher, find
-from pipeline.recipe.complaints import ABSENT, PlacedError
+from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
+from pipeline.recipe.complaints import ABSENT, PlacedError, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.grammar import RecipeFile, StoreBlock, TeacherBlock
 from pipeline.recipe.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, StudentBlock
 from pipeline.recipe.points import point
-from pipeline.recipe.reference import Reference, reference
+from pipeline.recipe.reference import ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.tasks import data_of, task_of
 from pipeline.recipe.values import (
     Ensemble,
@@ -138,7 +138,7 @@ def _last_part(model: str) -> str:
 def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
     with within("method", index):
         method = point(block)
-        taught_by = _taught_by(block.taught_by, block.use, method, file)
+        taught_by = _taught_by(block.taught_by, method, find(block.use), file.models, ITSELF)
         train = _train(file.train, block.train)
         return MethodUse(label=block.label or block.use, method=method, taught_by=taught_by, train=train)
 
@@ -147,7 +147,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
     with within("models", name):
         _one_is_given(block, (*STARTS, "members"))
         if block.members is not None:
-            return _ensemble(name, block, block.members)
+            return _ensemble(name, block, block.members, file.models)
         if block.shares is not None:
             raise PlacedError(("shares",), ABSENT, "is of an ensemble's members; leave it out, or name members")
         if block.method is None:
@@ -158,25 +158,45 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             name=name,
             student=_start(block, name, None),
             method=method,
-            taught_by=_taught_by(block.taught_by, block.method.use, method, file),
+            taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
             train=_train(file.train, block.train),
         )
 
 
-def _ensemble(name: str, block: ModelBlock, members: Sequence[str]) -> Ensemble:
+def _ensemble(name: str, block: ModelBlock, members: Sequence[str], models: Mapping[str, ModelBlock]) -> Ensemble:
     for other in ("method", "taught_by", "train"):
         if getattr(block, other) is not None:
             raise PlacedError((other,), ABSENT, "an ensemble learns nothing of its own; leave it out, or members")
-    return Ensemble(name=name, members=tuple(map(reference, members)), shares=block.shares)
+    references = _known("members", members, (TEACHER, *models))
+    return Ensemble(name=name, members=references, shares=block.shares)
 
 
-def _taught_by(given: Sequence[str] | None, name: str, method: Method, file: RecipeFile) -> tuple[Reference, ...]:
-    """Who teaches a named method as this recipe changes it: who is given, or whom the method has by default."""
-    named = find(name)
+def _taught_by(
+    given: Sequence[str] | None, method: Method, named: NamedMethod, models: Mapping[str, ModelBlock], *more: str
+) -> tuple[Reference, ...]:
+    """Who teaches, as far as the method's name says it; () where nobody has to."""
     default = default_teacher(named, method)
-    said = given if given is not None else () if default is None else (default,)
-    ensembles = [other for other, model in file.models.items() if model.members is not None]
-    right = check_taught_by(named, method, said, ensembles)
-    if right is not None:
-        raise PlacedError(("taught_by",), ", ".join(said) if said else ABSENT, right)
-    return tuple(map(reference, said))
+    if given is None and default is not None:
+        return (reference(default),)
+    said = tuple(given or ())
+    references = _known("taught_by", said, (TEACHER, *more, *models)) if method.needs_teacher else ()
+    ensembles = [name for name, model in models.items() if model.members is not None]
+    wrong = check_taught_by(named, method, said, ensembles)
+    # On other axes than its own a method is no longer what its name says, and may have whom it likes.
+    if wrong and (not said or not method.needs_teacher or _same_kinds(method, named.method)):
+        raise PlacedError(("taught_by",), ", ".join(said) if said else ABSENT, wrong)
+    return references
+
+
+def _known(key: str, given: Sequence[str], names: Sequence[str]) -> tuple[Reference, ...]:
+    references = tuple(map(reference, given))
+    for index, one in enumerate(references):
+        # Whoever says itself where it means nothing is told so later.
+        if one.name not in (*names, ITSELF):
+            raise unknown((key, index), one.name, "model of this recipe", names)
+    return references
+
+
+def _same_kinds(one: Method, other: Method) -> bool:
+    """Whether two methods are the same but for their settings."""
+    return all(getattr(one, axis).kind == getattr(other, axis).kind for axis in Method.model_fields)

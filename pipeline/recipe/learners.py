@@ -163,8 +163,8 @@ class MethodBlock(PointBlock):
     taught_by: Teachers | None = key(
         "Who teaches: `teacher`, a name in `models`, either with `:2` for the model of its second epoch or `:all` for "
         "those of each epoch in order, or `itself`, the same student trained without a teacher. Of a list the logits "
-        "are averaged (`targets.shares` weighs them); `training: progressive` follows it in turn. `teacher`, where "
-        "left out.",
+        "are averaged (`targets.shares` weighs them); `training: progressive` follows it in turn. Left out: who the "
+        "method's name says, `teacher` for most.",
         ["teacher", "assistant"],
         None,
     )
@@ -185,9 +185,7 @@ class ModelBlock(StartBlock):
     method: PointBlock | None = key(
         "A method's name, or a block with `use` and axes. Needed but for an ensemble.", "vanilla-kd", None
     )
-    taught_by: Teachers | None = key(
-        "Who teaches, as for a method, but not `itself`. `teacher`, where left out.", "teacher", None
-    )
+    taught_by: Teachers | None = key("Who teaches, as for a method, but never `itself`.", "teacher", None)
     train: SeededBlock | None = key(
         "What differs from the recipe's `train`, and its own seed.", {"epochs": 10, "seed": 1}, None
     )

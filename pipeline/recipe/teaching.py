@@ -5,7 +5,7 @@ A PlacedError's place is in the file as merged for the task, with a number for e
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.recipe.complaints import ABSENT, Place, PlacedError, unknown
+from pipeline.recipe.complaints import ABSENT, Place, PlacedError
 from pipeline.recipe.points import split
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.teachers import ensemble_of, teachers, training_of, weighed
@@ -46,17 +46,13 @@ def _taught(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Sequence[Refere
 
 
 def _is_there(place: Place, reference: Reference, recipe: TaskRecipe) -> None:
-    """Whether there is such a model, after such an epoch."""
-    of_students = place[0] == "method"
+    """Whether the model teaches here, after such an epoch. That there is one of its name is known."""
     if reference.name == ITSELF:
-        if not of_students:
+        if place[0] != "method":
             raise PlacedError(place, ITSELF, "but only a student's method has a first generation; name another model")
         if reference.epoch is not None:
             raise PlacedError(place, reference.said, "but students keep their best epoch alone; say itself")
         return
-    if reference.name != TEACHER and reference.name not in recipe.models:
-        known = [TEACHER, *([ITSELF] if of_students else []), *recipe.models]
-        raise unknown(place, reference.name, "model of this recipe", known)
     if reference.epoch is not None:
         _epoch_is_kept(place, reference, recipe)
 

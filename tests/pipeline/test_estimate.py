@@ -89,6 +89,27 @@ def test_the_teacher_takes_longer_with_the_rows_whatever_its_weights_are(ground:
     assert found["corpus@tiny"] == pytest.approx(10 * 75 / 120)
 
 
+def test_the_store_of_an_epoch_takes_what_that_of_the_teacher_took(ground: Path, storage: Path) -> None:
+    teacher = {"model": str(ground / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2, "keep": "epochs"}}
+    built(ground, storage, teacher=teacher)
+    method = ["no-kd", {"use": "vanilla-kd", "label": "early", "taught_by": "teacher:1"}]
+    found = told(ground, storage, teacher=teacher, method=method)
+    assert found["teach/teacher:1@tiny"] == found["evaluate/teacher:1@tiny"] * LEARNT == pytest.approx(10 * LEARNT)
+
+
+def test_probes_and_ensembles_take_what_like_ones_took(ground: Path, storage: Path) -> None:
+    models = {"one": {"from_teacher": [0], "method": "no-kd"}, "both": {"members": ["teacher", "one"]}}
+    probing = {"use": "vanilla-kd", "label": "probing", "structure": "outputs"}
+    built(ground, storage, models=models, method=probing)
+    again = {"one": {"from_teacher": [1], "method": "no-kd"}, "three": {"members": ["teacher", "one"]}}
+    teacher = {"model": str(ground / "model"), "finetune": {"epochs": 5, "learning_rate": 1.0e-2}}
+    found = told(ground, storage, models=again, method=probing, teacher=teacher)
+    assert found["ensemble/three@tiny"] == pytest.approx(10)
+    assert found["probe@tiny"] == pytest.approx(10 * LEARNT)
+    probing = {**probing, "structure": {"kind": "outputs", "groups": [[1]]}}
+    assert "probe:1@tiny" not in told(ground, storage, models=again, method=probing, teacher=teacher)
+
+
 def test_a_model_of_another_shape_is_another_matter(ground: Path, storage: Path) -> None:
     built(ground, storage)
     found = told(ground, storage, student={"label": "two", "from_teacher": [0, 1, 2]})

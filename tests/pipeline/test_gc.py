@@ -262,6 +262,19 @@ def test_what_a_leased_attempt_is_made_from_stays_with_all_that_went_into_it(
     assert set(waste(storage, one)) == students(1)
 
 
+def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(paper: Path, storage: Path, one: Graph) -> None:
+    teacher = {"model": str(paper / "model"), "finetune": {"epochs": 2, "keep": "epochs"}}
+    method = {"use": "vanilla-kd", "taught_by": "teacher:1"}
+    _, graph = graph_of(paper, storage, name="epochs", teacher=teacher, method=method)
+    nodes = names(graph)
+    for name in ("finetune@tiny", "teach/teacher:1@tiny"):
+        pretend_built(storage, nodes[name])
+    attempt = at_work(storage, nodes["distil/vanilla-kd/two/0@tiny"])
+    assert set(waste(storage, one)) == set()
+    release(attempt)
+    assert {"finetune@tiny", "teach/teacher:1@tiny"} <= set(waste(storage, one))
+
+
 def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Path, one: Graph, two: Graph) -> None:
     found = waste(storage, one)
     at_work(storage, names(two)["evaluate/no-kd/two/1@tiny"])

@@ -125,6 +125,14 @@ def test_a_student_is_wanted_even_where_its_evaluation_is_there(ground: Path, do
     assert built(planned(ground, done)) == {"distil/no-kd/two/0@tiny": "its artifact was removed"}
 
 
+def test_a_members_evaluation_is_wanted_even_where_that_of_the_ensemble_is_there(ground: Path, storage: Path) -> None:
+    one = {"from_teacher": [0], "method": "no-kd"}
+    models = {"one": one, "both": {"members": ["teacher", "one"]}}
+    build_all(graph_of(ground, storage, models=models)[1], storage)
+    remove(storage, "evaluate/one@tiny")
+    assert built(planned(ground, storage, models=models)) == {"evaluate/one@tiny": "its artifact was removed"}
+
+
 def home(storage: Path, name: str) -> Path:
     """The directory of a node's key."""
     key = (storage / ".named" / "tiny" / f"{name}.key").read_text("utf-8")

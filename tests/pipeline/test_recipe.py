@@ -288,20 +288,6 @@ def taught(taught_by: object, **changes: object) -> tuple[list[str], Method]:
 
 
 @pytest.mark.parametrize(
-    ("name", "teachers"),
-    [("vanilla-kd", ["teacher"]), ("self-kd", ["itself"]), ("pro-kd", ["teacher:all"]), ("no-kd", [])],
-)
-def test_who_teaches_by_default_is_up_to_the_method(name: str, teachers: list[str]) -> None:
-    (use,) = task(**KEEPING, method=name).methods
-    assert [one.said for one in use.taught_by] == teachers
-
-
-def test_a_method_without_a_teacher_that_is_given_layers_is_taught_by_the_teacher() -> None:
-    (use,) = task(method={"use": "label-smoothing", "structure": "pick"}).methods
-    assert [one.said for one in use.taught_by] == ["teacher"]
-
-
-@pytest.mark.parametrize(
     ("taught_by", "models"),
     [
         ("teacher", ["teacher"]),
@@ -331,6 +317,23 @@ def test_teachers_that_are_no_ensemble_have_the_shares_of_the_method() -> None:
 def test_a_progressive_method_follows_each_epoch_of_the_teacher() -> None:
     models, method = taught("teacher:all", training="progressive")
     assert (models, method.training) == (["teacher:1", "teacher:2", "teacher:3"], Progressive())
+
+
+@pytest.mark.parametrize(
+    ("use", "models"),
+    [
+        ("vanilla-kd", ["teacher"]),
+        ("self-kd", ["itself"]),
+        ("pro-kd", ["teacher:1", "teacher:2", "teacher:3"]),
+        ("no-kd", []),
+        ({"use": "no-kd", "structure": "pick"}, ["teacher"]),
+        ({"use": "self-kd", "training": "annealing"}, ["itself"]),
+        ({"use": "alp", "structure": "none", "taught_by": ["teacher", "two"]}, ["teacher", "two"]),
+    ],
+)
+def test_who_teaches_where_a_recipe_does_not_say_is_said_by_the_methods_name(use: object, models: list[str]) -> None:
+    found = task(**KEEPING, method=use)
+    assert [one.said for one in teachers(found, found.methods[0].taught_by)] == models
 
 
 def test_an_ensemble_is_a_value_that_reads_back() -> None:

@@ -88,7 +88,7 @@ def test_a_recipe_begins_with_what_it_is_for_and_is_named_like_its_file(path: Pa
 def test_a_recipe_comes_to_a_graph(path: Path, ground: Path) -> None:
     recipe, graph = local(path, ground), composed(path, ground)
     wanted = sum(len(task.methods) * len(task.students) * len(task.seeds) for task in recipe.tasks)
-    assert len([node for node in graph.nodes if is_student(node)]) == wanted
+    assert len([node for node in graph.wanted if is_student(node)]) == wanted
 
 
 def is_student(node: Node) -> bool:

@@ -3,12 +3,14 @@ import html.parser
 import io
 import json
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from house import House, Said
+from house import House, Said, graph_of, names, record_of, write_paper_ground
 
-from pipeline.report import Row, as_csv, as_html, lines, spread
+from pipeline.graph import Node
+from pipeline.report import Row, as_csv, as_html, lines, report, spread
 
 DOCUMENTED = (
     "task",
@@ -105,6 +107,32 @@ def test_a_report_changes_nothing(built: House) -> None:
     for form in ("table", "json", "csv", "html"):
         assert built("report", "--format", form).code == 0
     assert sorted(path for path in built.folder.rglob("*")) == before
+
+
+# --- models that are no students ----------------------------------------------------------------------
+
+
+def test_a_row_of_an_epoch_or_an_ensemble_tells_what_is_known_of_it(tmp_path: Path) -> None:
+    ground, storage = write_paper_ground(tmp_path / "ground"), tmp_path / "runs"
+    teacher = {"model": str(ground / "model"), "finetune": {"epochs": 2, "keep": "epochs"}}
+    models = {"both": {"members": ["teacher", "teacher:1"]}}
+    _, graph = graph_of(ground, storage, teacher=teacher, models=models, method="no-kd")
+    for node, score in (("finetune@tiny", 0), ("evaluate/teacher:1@tiny", 70.0), ("ensemble/both@tiny", 80.0)):
+        keep(storage, names(graph)[node], {"validation": {"accuracy": score}})
+    epoch, both = (one for one in report(graph, storage) if one.method in ("model:teacher:1", "model:both"))
+    assert (epoch.student, epoch.score, epoch.status, epoch.student_parameters) == ("model", 70.0, "done", 5)
+    assert epoch.artifact is not None and epoch.artifact.endswith("/0001/epochs/01")
+    assert (epoch.seconds, epoch.last_epoch_score, epoch.best_epoch) == (None, None, None)
+    assert (both.student, both.score, both.status, both.student_parameters) == ("both", 80.0, "done", 5)
+    assert (both.seconds, both.last_epoch_score, both.artifact) == (None, None, None)
+
+
+def keep(storage: Path, node: Node, scores: dict[str, dict[str, float]]) -> None:
+    """An artifact with these scores, without the work."""
+    out = storage / node.spec.stage / node.key / "0001"
+    out.mkdir(parents=True)
+    facts = {"scores": scores, "last_epoch_scores": scores, "parameters": 5, "train_seconds": 1.0, "best_epoch": 2}
+    (out.parent / "record.json").write_text(json.dumps(asdict(record_of(node, out, **facts))), "utf-8")
 
 
 # --- forms ----------------------------------------------------------------------------------------

@@ -19,9 +19,11 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from stages.corpus_reader import read_split
 from stages.distil import distil
+from stages.ensemble import ensemble
 from stages.evaluate import evaluate
 from stages.method import Annealing, Method, OnePhase, Smoothed, Taught
-from stages.specs import CorpusSpec, Cut, DistilSpec, EvaluateSpec, Spec, TeachSpec, Train
+from stages.probe import probe
+from stages.specs import CorpusSpec, Cut, DistilSpec, EnsembleSpec, EvaluateSpec, ProbeSpec, Spec, TeachSpec, Train
 from stages.store.layout import shard_name
 from stages.structure import Concatenate, Pick
 from stages.tasks import Task
@@ -145,3 +147,33 @@ def test_the_output_of_evaluate_is_pinned_to_its_version(
     check(EvaluateSpec, 1, found, found == pytest.approx(METRICS, rel=1e-9))
     table = pq.read_table(tmp_path / "predictions" / "test.parquet")
     assert table.column_names == ["index", "row_key", "label", "prediction", "logits"]
+
+
+AVERAGED = [2.419, 2.893, 3.75, 4.652, 2.996, 4.113]
+PROBED = [-0.4134, 0.4134, -0.8715, 0.8715, -0.8062, 0.8062, -0.6462, 0.6462, -0.5388, 0.5388, -0.4183, 0.4183]
+
+
+def test_the_output_of_ensemble_is_pinned_to_its_version(
+    pinned_corpus: Path, pinned_model: Path, tmp_path: Path
+) -> None:
+    inputs = {"corpus": pinned_corpus, "members/0": tmp_path / "0", "members/1": tmp_path / "1"}
+    for number, order in enumerate((None, (1, 0))):
+        (tmp_path / str(number)).mkdir()
+        spec = EvaluateSpec(label_order=order)
+        evaluate(spec, {"corpus": pinned_corpus, "model": pinned_model}, tmp_path / str(number), inline())
+    ensemble(EnsembleSpec(shares=(0.75, 0.25)), inputs, tmp_path, inline())
+    table = pq.read_table(tmp_path / "predictions" / "test.parquet")
+    check_numbers(EnsembleSpec, 1, np.array(table["logits"].to_pylist())[:3], AVERAGED)
+    assert table.column_names == ["index", "row_key", "label", "prediction", "logits"]
+
+
+def test_the_output_of_probe_is_pinned_to_its_version(pinned_corpus: Path, pinned_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    teach(TeachSpec(), {"corpus": pinned_corpus, "model": pinned_model}, tmp_path / "store", inline())
+    spec = ProbeSpec(layers=(0, 2), penalty=10.0)
+    probe(spec, {"corpus": pinned_corpus, "outputs": tmp_path / "store"}, tmp_path, inline())
+    table = pq.read_table(tmp_path / shard_name(0)).slice(2, 3)
+    assert table.column_names == ["row_key", "logits", "hidden_00", "hidden_02"]
+    check_numbers(TeachSpec, 2, np.array(table["logits"].to_pylist()), LOGITS)
+    said = np.array([table[f"hidden_0{layer}"].to_pylist() for layer in (0, 2)])
+    check_numbers(ProbeSpec, 1, said, PROBED)

@@ -1,0 +1,132 @@
+"""The stage ``probe``: a linear classifier on each of a teacher's stored layers -> a store of what they say.
+
+Universal-KD (Wu et al. 2021, EMNLP) adds pseudo classifiers on intermediate layers, so that layers are compared by what
+they say about the task. Only its abstract was read; what is fitted, and how, is ours. No model runs: the classifiers
+are fitted on the pooled states that the store holds. What they say about a row is kept as that layer's column, so
+whatever reads a teacher's store reads this one.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cluster.resources import On, Worker
+from stages.corpus_reader import read_meta, read_split
+from stages.cost import row_bytes
+from stages.rowkey import split_keys
+from stages.specs import ProbeSpec
+from stages.store.columns import read_columns
+from stages.store.layout import Layout, Store, read_store, write_store
+from stages.store.shards import Array, check_footer, read_keys, write_shard
+from stages.structure import state_name
+from stages.tasks import TRAIN
+from stages.teach import shard_parts
+
+Facts = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What a worker needs to know to fit classifiers."""
+
+    spec: ProbeSpec
+    corpus: Path
+    outputs: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the classifier of one layer says about the rows of the store, [rows, outputs], and how well it fits:
+    accuracy x 100, or R2 x 100 of a regression, on train, and on the held-out slice where the store holds its rows."""
+
+    said: Array
+    train: float
+    holdout: float | None
+
+
+def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
+    """Inputs: ``corpus``, ``outputs`` (a store of pooled states). Leaves a store: ``shard-*.parquet``, ``store.json``.
+
+    ValueError for a layer or a pooling that the store does not have, and where it lacks a row of train.
+    """
+    task, store = read_meta(inputs["corpus"]).task, read_store(inputs["outputs"])
+    if store.layout.part != "pooled":
+        raise ValueError(f"{inputs['outputs']}: holds {store.layout.part}; classifiers are fitted on pooled states")
+    for layer in spec.layers:
+        store.layout.column_of(layer, spec.pooling)
+    layout = Layout("pooled", spec.layers, task.outputs, 0, task.outputs, spec.pooling, "float32")
+    on.expect(len(spec.layers), "layers")
+    found = dict(on.map(open_probe, Inquiry(spec, inputs["corpus"], inputs["outputs"]), spec.layers))
+    answers = {state_name(layer): found[place] for place, layer in enumerate(spec.layers)}
+    keys = stored_keys(inputs["outputs"], store)
+    logits = read_columns(inputs["outputs"], ["logits"], keys)["logits"]
+    sizes = np.full(len(keys), row_bytes(len(spec.layers), task.outputs, task.outputs, "float32"), np.int64)
+    files = [
+        write_shard(
+            out,
+            number,
+            layout,
+            keys[start:end],
+            logits[start:end],
+            {column: answer.said[start:end] for column, answer in answers.items()},
+        )
+        for number, (start, end) in enumerate(shard_parts(sizes))
+    ]
+    written = write_store(out, layout, store.tokenisation, files)
+    held_out = {column: answer.holdout for column, answer in answers.items() if answer.holdout is not None}
+    return {
+        "rows": written.rows,
+        "layers": len(spec.layers),
+        "shards": len(files),
+        "measure": "r2" if task.regression else "accuracy",
+        "train": {column: round(answer.train, 3) for column, answer in answers.items()},
+        **({"holdout": {column: round(value, 3) for column, value in held_out.items()}} if held_out else {}),
+    }
+
+
+def stored_keys(directory: Path, store: Store) -> list[bytes]:
+    """The keys of all rows, in the store's order."""
+    found: list[bytes] = []
+    for shard in store.shards:
+        check_footer(directory, shard)
+        found += split_keys(read_keys(directory / shard.name).tobytes())
+    return found
+
+
+def open_probe(inquiry: Inquiry, worker: Worker) -> Callable[[int], Answer]:
+    """Read the rows' labels once a worker. Heavy modules are imported here, where a stage starts."""
+    from stages.classifier import Examples, Linear, fit
+
+    corpus, meta, store = inquiry.corpus, read_meta(inquiry.corpus), read_store(inquiry.outputs)
+    keys = stored_keys(inquiry.outputs, store)
+    places = {key: place for place, key in enumerate(keys)}
+
+    def examples(split: str) -> Examples:
+        """The labelled rows of a split, each with its place in the store: one text may stand there twice, with two
+        labels. ValueError, naming the row, where the store lacks one."""
+        rows = read_split(corpus, split)
+        known = [(row, key) for row, key in enumerate(rows.keys) if rows.labelled[row]]
+        lacking = [key for _, key in known if key not in places]
+        if lacking or not known:
+            reason = f"lacks {len(lacking)} rows, the first is {lacking[0].hex()}" if lacking else "no row is labelled"
+            raise ValueError(f"{inquiry.outputs}: split {split}: {reason}; run the teach stage over this corpus")
+        return Examples(np.array([places[key] for _, key in known]), rows.labels[[row for row, _ in known]])
+
+    train, held_out = examples(TRAIN), []
+    for split in meta.of("holdout"):
+        with suppress(ValueError):  # a store is of train alone unless its recipe says otherwise
+            held_out.append(examples(split))
+
+    def answer(layer: int) -> Answer:
+        column = store.layout.column_of(layer, inquiry.spec.pooling)
+        states = read_columns(inquiry.outputs, [column], keys)[column]
+        linear: Linear = fit(states, train, meta.task, inquiry.spec.penalty)
+        said = linear(states)
+        worker.advance(1)
+        scores = [one.score(said, meta.task) for one in (train, *held_out)]
+        return Answer(said, scores[0], scores[1] if held_out else None)
+
+    return answer

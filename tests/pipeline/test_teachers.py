@@ -1,0 +1,89 @@
+"""Chains of teachers, epochs and a student that teaches itself, from the recipe to students that are trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+from house import House, settle, stillhouse
+
+MODELS = {
+    "assistant": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"},
+    "again": {"from_teacher": [0, 1, 2], "method": "vanilla-kd", "taught_by": "assistant", "train": {"seed": 1}},
+}
+METHODS = [
+    {"use": "takd", "taught_by": "assistant"},
+    "self-kd",
+    "no-kd",
+    {"use": "pro-kd", "train": {"epochs": 4}},
+    {"use": "multi-teacher", "taught_by": ["assistant", "again"], "targets": {"shares": [0.7, 0.3]}},
+    {"use": "vanilla-kd", "label": "mean", "taught_by": ["teacher", "itself"]},
+]
+
+
+@pytest.fixture(scope="module")
+def chains(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
+    """All of these, run in this process. Not to be changed."""
+    finetune = {"epochs": 3, "learning_rate": 1.0e-2, "keep": "epochs"}
+    teacher = {"model": str(ground / "model"), "finetune": finetune}
+    folder = tmp_path_factory.mktemp("chains")
+    house = settle(folder, ground, teacher=teacher, models=MODELS, method=METHODS, equal_steps=False)
+    said = house("run", "--inline")
+    assert said.code == 0, said.err
+    return house
+
+
+def test_every_student_is_trained_and_a_second_run_has_nothing_to_do(chains: House) -> None:
+    rows = {str(row["method"]): row["status"] for row in chains.rows()}
+    labels = ["takd", "self-kd", "no-kd", "pro-kd", "multi-teacher", "mean"]
+    epochs = [f"model:teacher:{epoch}" for epoch in (1, 2, 3)]
+    assert rows == dict.fromkeys(["teacher", *epochs, "model:assistant", "model:again", *labels], "done")
+    assert "nothing to do" in chains("run", "--inline").out
+
+
+def test_a_model_after_an_epoch_loads_in_plain_transformers_and_differs_from_the_next(chains: House) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folders = [Path(str(row["artifact"])) for row in chains.rows() if str(row["method"]).startswith("model:teacher:")]
+    assert [folder.name for folder in folders] == ["01", "02", "03"]
+    weights = [AutoModelForSequenceClassification.from_pretrained(folder).classifier.weight for folder in folders]
+    assert not (weights[0] == weights[1]).all()
+    assert not (weights[1] == weights[2]).all()
+
+
+def test_the_store_of_an_epoch_holds_what_that_model_says(chains: House) -> None:
+    from pyarrow import parquet
+
+    def said(name: str) -> list[object]:
+        return [
+            row
+            for path in sorted(chains.artifact(name).glob("shard-*"))
+            for row in parquet.read_table(path).to_pylist()
+        ]
+
+    stores = [said(f"teach/teacher:{epoch}@tiny") for epoch in (1, 2, 3)]
+    assert stores[0] != stores[1] != stores[2]
+    assert len(stores[0]) == len(stores[1]) == len(said("teach@tiny")) > 0
+
+
+def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_what_that_model_says(chains: House) -> None:
+    record = chains.records()["teach/teacher:2@tiny"]
+    inputs, places = record["inputs"], record["places"]
+    assert isinstance(inputs, dict) and isinstance(places, dict)
+    key = chains.records()["finetune@tiny"]["key"]
+    assert inputs["model"] == f"{key}/epochs/02"
+    assert places["model"].endswith("/epochs/02")
+    folder = chains.artifact("teach/teacher:2@tiny")
+    said = stillhouse("verify", str(folder), "--storage", str(chains.storage), "--sample", "8")
+    assert (said.code, said.err) == (0, "")
+    assert "8 rows computed again by the teacher: all within" in said.out
+
+
+def test_who_taught_is_in_the_lineage_of_a_student(chains: House) -> None:
+    def teachers(label: str) -> list[str]:
+        lineage = json.loads((chains.artifact(f"distil/{label}/two/0@tiny") / "lineage.json").read_text("utf-8"))
+        return [of["name"] for name, of in lineage["inputs"].items() if name.startswith("outputs")]
+
+    assert teachers("takd") == ["teach/assistant@tiny"]
+    assert teachers("self-kd") == ["teach/no-kd/two/0@tiny"]
+    assert teachers("pro-kd") == [f"teach/teacher:{epoch}@tiny" for epoch in (1, 2, 3)]
+    assert teachers("mean") == ["teach@tiny", "teach/no-kd/two/0@tiny"]
