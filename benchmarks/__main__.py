@@ -28,6 +28,7 @@ NAMES = (
     "dump_vs_bare",
     "store_bytes",
     "decode",
+    "columns_read",
     "memory",
     "ray_vs_inline",
     "plan_time",

@@ -134,7 +134,7 @@ class Graph:
 
         for node in wanted:
             visit(node)
-        return Graph(tuple(seen.values()), tuple(wanted))
+        return Graph(tuple(seen.values()), tuple({node.name: node for node in wanted}.values()))
 
     def dependants(self, keys: set[str]) -> set[str]:
         """``keys`` and the keys of all nodes that depend on them."""

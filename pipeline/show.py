@@ -16,8 +16,6 @@ from stages.specs import TeachSpec
 
 KEY_DIGITS = 64
 FIRST_ROWS = 3
-DEAD = 1e-3
-"""Between-row variance, as a share of energy, below which a layer tells rows apart no more."""
 
 
 def show_artifact(target: str, storage: Path, console: Console) -> None:
@@ -118,7 +116,7 @@ def show_store(directory: Path, console: Console) -> None:
 
 def show_layers(directory: Path, console: Console) -> None:
     """What each layer of a store of pooled states says about rows."""
-    from stages.store.spread import spreads
+    from stages.store.spread import DEAD, spreads
 
     found = spreads(directory)
     if not found:
