@@ -7,6 +7,7 @@ which the process has loaded by reading a store of some rows first.
 """
 
 import multiprocessing
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -39,13 +40,14 @@ ALL = Pick(pairs=tuple((1, layer) for layer in range(25)))
 @dataclass(frozen=True)
 class Reading:
     """What a process of its own is told: a student's spec, its store, the keys of its rows, and how many of those a
-    small store holds, which is read before."""
+    small store holds, which is read before. Columns are decoded to ``cache``."""
 
     spec: DistilSpec
     store: Path
     keys: list[bytes]
     small: Path
     small_rows: int
+    cache: Path
 
 
 def measure(scene: Scene) -> list[Finding]:
@@ -54,10 +56,10 @@ def measure(scene: Scene) -> list[Finding]:
     keys = write_deep(store, ROWS if scene.scale.turns >= 7 else ROWS // 8)
     write_deep(scene.root / SMALL, SMALL_ROWS)
     whole = sum(shard.bytes for shard in read_store(store).shards)
-    none = read(store, keys, NoLayers())
-    two = read(store, keys, TWO)
-    again = read(store, keys, TWO)
-    every = read(store, keys, ALL)
+    none = read(store, keys, NoLayers(), "none")
+    two = read(store, keys, TWO, "two")
+    again = read(store, keys, TWO, "two")
+    every = read(store, keys, ALL, "all")
     of = f"of {whole:,} bytes of shards"
     return [
         Finding("read / shards: logits alone", summary([none / whole]), note=f"{none:,} {of}", once=True),
@@ -96,17 +98,19 @@ def write_deep(directory: Path, rows: int) -> list[bytes]:
     return keys
 
 
-def read(store: Path, keys: list[bytes], structure: Structure) -> int:
-    """Bytes that training's reader takes for a method of this structure that follows logits, too."""
+def read(store: Path, keys: list[bytes], structure: Structure, cache: str) -> int:
+    """Bytes that training's reader takes for a method of this structure that follows logits, too. What it decodes
+    stays in the folder ``cache``."""
     method = Method(targets=Taught(), structure=structure)
     spec = DistilSpec(start=STUDENT, method=method, train=Train(epochs=1))
-    reading = Reading(spec, store, keys, store.with_name(SMALL), SMALL_ROWS)
+    reading = Reading(spec, store, keys, store.with_name(SMALL), SMALL_ROWS, store.with_name(f"cache-{cache}"))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:
         return one.submit(taken, reading).result()
 
 
 def taken(reading: Reading) -> int:
     """The bytes that this process reads until the signal is there."""
+    os.environ["STILLHOUSE_CACHE"] = str(reading.cache)
     comes_to_its_signal(reading.spec, reading.small, reading.keys[: reading.small_rows])
     before = bytes_read()
     comes_to_its_signal(reading.spec, reading.store, reading.keys)
