@@ -27,7 +27,7 @@ from stages.specs import DistilSpec, Train
 from stages.store.layout import Layout, read_store, write_store
 from stages.store.shards import write_shard
 from stages.structure import NoLayers, Pick, Structure
-from stages.student import signal_of
+from stages.taught import signal_of
 
 LAYOUT = Layout("pooled", tuple(range(25)), 1024, 16, 2, "mean", "float16")
 ROWS = 8_000

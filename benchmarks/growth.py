@@ -28,8 +28,8 @@ from stages.models import head_of
 from stages.schedule import Asked
 from stages.seeds import seed_of
 from stages.specs import CorpusSpec, Generated, TeachSpec
-from stages.student import signal_of
 from stages.tasks import REVIEWS
+from stages.taught import signal_of
 from stages.teach import teach
 
 STEPS = (1, 10, 100)

@@ -16,7 +16,7 @@ from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
 from stages.method import Method
 from stages.models import load
 from stages.signal import Live
-from stages.student import signal_of
+from stages.taught import signal_of
 
 
 def measure(scene: Scene) -> list[Finding]:

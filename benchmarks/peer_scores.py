@@ -40,9 +40,9 @@ from stages.models import build, load
 from stages.predict import predict
 from stages.predictions import decide
 from stages.specs import CorpusSpec, DistilSpec, Files, Pretrained, TeachSpec, Train
-from stages.student import signal_of
 from stages.taskfiles import task_files
 from stages.tasks import BUILT_IN
+from stages.taught import signal_of
 from stages.teach import teach
 
 SEEDS = (0, 1, 2)

@@ -8,7 +8,7 @@ from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
 from stages.method import Method
 from stages.signal import NoTeacher, Signal
-from stages.student import signal_of
+from stages.taught import signal_of
 
 
 def measure(scene: Scene) -> list[Finding]:

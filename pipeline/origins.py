@@ -65,16 +65,18 @@ class Origins:
 
     def teacher(self) -> Model:
         """The teacher: as it is given, or fine-tuned first."""
-        teacher = self.recipe.teacher
+        teacher, finetune = self.recipe.teacher, self.recipe.teacher.finetune
         base = self.composer.outside(teacher.model, "teacher.model")
-        if teacher.finetune is None:
+        if finetune is None:
             assert isinstance(base.source, Outside)
             with refused(f"task {self.task}"):
                 order = label_order(config_of(base.source.path), self.recipe.task, teacher.labels)
             return Model(base.source, base.tokenizer, base.shape, base.size, order)
-        spec = DistilSpec(start=Pretrained(), train=teacher.finetune)
         name = f"finetune@{self.task}"
-        return made(self.composer.once(name, lambda: self.trained(name, "finetune", base, spec)), base)
+        return made(self.composer.once(name, lambda: self._finetuned(name, base, finetune)), base)
+
+    def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
+        return self.trained(name, "finetune", base, DistilSpec(start=Pretrained(), train=finetune))
 
     def base(self, student: Student) -> Model:
         """Whose weights, configuration and tokenizer a student starts with."""

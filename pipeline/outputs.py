@@ -9,7 +9,7 @@ from pipeline.graph import Edge, Figure, Node, Outside, Subject
 from pipeline.origins import Origins
 from pipeline.recipe import TEACHER
 from pipeline.tiers import store_bytes
-from stages.cost import Extent, chosen_layers
+from stages.cost import Extent, chosen_layers, row_bytes
 from stages.groups import groups_of, teacher_layers
 from stages.specs import EnsembleSpec, EvaluateSpec, ProbeSpec, TeachSpec
 from stages.structure import Outputs as Probed
@@ -89,11 +89,8 @@ class Outputs:
         which += ["cls"] if self.origins.recipe.store.pooling == "both" and structure.pooling == "cls" else []
         full = self._named(":".join(("probe", *which)), name)
         outputs, rows = self.origins.recipe.task.outputs, store.rows
-        size = (
-            Figure.unknown(rows.until)
-            if rows.value is None
-            else Figure.at_most(rows.value * (16 + 4 * outputs * (1 + len(layers))))
-        )
+        each = row_bytes(len(layers), outputs, outputs, "float32")
+        size = Figure.unknown(rows.until) if rows.value is None else Figure.at_most(rows.value * each)
         inputs = {"corpus": store.inputs["corpus"], "outputs": Edge(store)}
         return self.origins.composer.once(
             full, lambda: Node(full, "teach", self.origins.task, spec, inputs, rows=rows, bytes=size)

@@ -4,7 +4,9 @@ A test holds that the committed files are what this makes.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from pipeline.written import point, written
 from stages.frozen import Frozen
 from stages.method import Method
 from stages.tasks import BUILT_IN, HUB, Task
+
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 SECTIONS: Mapping[str, type[Block]] = {
     "": grammar.RecipeFile,
@@ -59,7 +63,7 @@ def page() -> str:
             parts.append(_tasks())
         if where == "method":
             parts.extend((_methods(), _axes()))
-    return "\n".join((*parts, END))
+    return "\n".join((*parts, END, _recipes()))
 
 
 def _section(where: str, block: type[Block]) -> str:
@@ -181,6 +185,19 @@ def _linked(name: str) -> str:
 
 def _axes_of(method: Method) -> str:
     return " ".join(f"`{axis}`" for axis in point(method))
+
+
+def _recipes() -> str:
+    rows = [_line(f"[{path.name}](../recipes/{path.name})", purpose(path)) for path in sorted(RECIPES.glob("*.yaml"))]
+    head = _line("file", "what it is for")
+    return "\n".join(("## Ready-made recipes", "", head, _line(*2 * ["---"]), *rows, ""))
+
+
+def purpose(path: Path) -> str:
+    """The first sentence of the comment that a recipe begins with."""
+    comment = takewhile(lambda line: line.startswith("# "), path.read_text("utf-8").split("\n"))
+    words = " ".join(line.removeprefix("# ") for line in comment)
+    return re.split(r"(?<=\w[\w)])\. (?=[A-Z`])", words, maxsplit=1)[0].rstrip(".") + "."
 
 
 def _axes() -> str:

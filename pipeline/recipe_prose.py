@@ -53,6 +53,42 @@ limits: {store_bytes: 50GB}
 """
 
 END = """\
+## Who teaches
+
+`taught_by` names a model, or a list of models:
+
+| written | means |
+| --- | --- |
+| `teacher` | the recipe's teacher |
+| `NAME` | a model in `models`, trained as it says there: an assistant, a generation, a smaller or a poorer model |
+| `teacher:2`, `NAME:2` | that model after the second epoch of its training, where that says `keep: epochs` |
+| `teacher:all`, `NAME:all` | that model after each epoch, in order: as many teachers as there are epochs |
+| `NAME` with `members` | an ensemble: its members, with its shares |
+| `itself` | the same student from the same start, with the same seed and `train`, by `no-kd`; of students alone |
+
+Each has a store of its own, that any number of students read, and a row of its own in reports, such as
+`model:teacher:2`. Of several teachers the logits are averaged, equally unless `targets.shares` says otherwise; with
+`training: progressive` they are followed one after the other. Layers are followed of one teacher, or in turn of
+several that are equally deep. Of `store.layers`, a model that is shallower than the teacher stores those it has.
+
+An ensemble teaches alone, and is no member of another: name its members instead. Its shares are its own, so the method
+that it teaches has none. It is scored from the evaluations of its members.
+
+```yaml
+teacher: {model: roberta-large, finetune: {epochs: 4, keep: epochs}}
+models:
+  assistant: {model: roberta-base, method: vanilla-kd}
+  second: {model: distilroberta-base, method: vanilla-kd, taught_by: assistant, train: {seed: 1}}
+  both: {members: [assistant, second], shares: [0.7, 0.3]}
+method:
+  - {use: takd, taught_by: assistant}
+  - {use: vanilla-kd, label: by-both, taught_by: both}
+  - {use: vanilla-kd, label: by-two, taught_by: [teacher, assistant], targets: {shares: [0.5, 0.5]}}
+  - {use: pro-kd, taught_by: teacher:all}
+  - {use: vanilla-kd, label: early, taught_by: teacher:1}
+  - {use: vanilla-kd, label: again, taught_by: itself}
+```
+
 ## Lists and short forms
 
 `task`, `student`, `method` and `seeds` may be lists: each task x student x method x seed is one training, in one
@@ -61,15 +97,16 @@ plain names. Nothing else is a list of alternatives.
 
 Labels and names become parts of file names and of reports. Labels are letters, digits, `.`, `_` and `-`; names of
 tasks and models have no dots. Labels of students and of methods must differ; two entries that would get the same one
-need a `label`. No method is labelled `teacher`, which is what reports call the teacher itself.
+need a `label`. No method is labelled `teacher`, which is what reports call the teacher itself; no model is named so,
+nor `itself`.
 
 ## How `train` adds up
 
 The defaults; over them the recipe's `train`; over that `overrides.TASK.train`; over that the method's own `train`.
 The teacher's `finetune` starts from the defaults, not from `train`. The defaults are those common for GLUE: 3 epochs
 of batches of 32 at up to 5e-5 (Devlin et al. 2019, appendix A.3), weight decay 0.01 and clipping at 1.0 (the code of
-that paper), warm-up over 6 % of the steps (Liu et al. 2019, table 10). `annealing` needs at least 2 epochs, one for
-each phase.
+that paper), warm-up over 6 % of the steps (Liu et al. 2019, table 10). `annealing` and `progressive` need at
+least 2 epochs, one for each phase.
 
 ## Overrides
 

@@ -95,6 +95,9 @@ class View:
             line = self.lines.pop(node.key)
             self.done += 1
         self._say(f"done   {node.name}  {clock_text(record.seconds)}  {line.note}".rstrip())
+        warnings = record.facts.get("warnings", ())
+        for warning in warnings if isinstance(warnings, list) else ():
+            self.warn(f"       {node.name}  {warning}")
 
     def taken(self, node: Node) -> None:
         """Another run has built it meanwhile."""

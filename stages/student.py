@@ -1,9 +1,8 @@
 """One student in a worker: load, train, score, save."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,19 +14,14 @@ from cluster.resources import Worker
 from stages.card import model_card
 from stages.checkpoint import Progress
 from stages.corpus_reader import Meta, read_meta
-from stages.data import Rowset, read_rowset
+from stages.data import read_rowset
 from stages.distil import Facts, Job
-from stages.groups import check_store, groups_of, teacher_layers
 from stages.loop import Lesson, fit
 from stages.memory import keep_freed_memory
-from stages.method import Method, check_teachers
 from stages.models import build, count_parameters
 from stages.predict import predict, scores
-from stages.signal import Columns, NoTeacher, Signal, Stored
 from stages.specs import DistilSpec
-from stages.store.decoded import cache_directory, decode
-from stages.store.layout import read_store
-from stages.structure import NoLayers
+from stages.taught import signal_of, teacher_width, warnings_of
 
 Scores = dict[str, dict[str, float]]
 
@@ -40,12 +34,13 @@ def train(job: Job, worker: Worker) -> Facts:
     meta = read_meta(corpus)
     rows = read_rowset(corpus, "train")
     select = read_rowset(corpus, selecting_split(job.spec, meta))
+    signal = signal_of(job.spec, job.inputs, rows, worker.note)
     lesson = Lesson(
         job.spec,
         meta.task,
         rows,
         select,
-        signal_of(job.spec, job.inputs, rows, worker.note),
+        signal,
         job.out / "scratch" / "checkpoint.pt",
         job.checkpoint_seconds,
         teacher_width=teacher_width(job.spec.method, job.inputs),
@@ -67,6 +62,7 @@ def train(job: Job, worker: Worker) -> Facts:
         "best_epoch": progress.best + 1,
         "scores": best,
         "last_epoch_scores": last,
+        **warnings_of(signal, len(rows)),
     }
 
 
@@ -77,61 +73,6 @@ def selecting_split(spec: DistilSpec, meta: Meta) -> str:
     if "holdout" not in meta.splits:
         raise ValueError("train.select: holdout, but data.holdout is 0; set data.holdout above 0, or train.select: dev")
     return "holdout"
-
-
-def signal_of(
-    spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, say: Callable[[str], None] = lambda _text: None
-) -> Signal:
-    """What teachers said, mapped from this node's copies of their stores for the rows of train. ``say`` hears of it
-    when a copy has to be made first."""
-    method = spec.method
-    if not method.needs_teacher:
-        return NoTeacher()
-    stores = teachers(inputs)
-    check_teachers(method, len(stores))
-    cache = cache_directory(os.environ)
-
-    def mapped(store: Path, names: Sequence[str]) -> Columns:
-        return decode(store, names, rows.row_keys, cache, say)
-
-    logits = ("logits",) if method.needs_logits else ()
-    if method.needs_probes:
-        names = columns_of(method, inputs["probes"])
-        spoken = [mapped(store, logits) for store in stores] if logits else []
-        return Stored(spoken, [mapped(inputs["probes"], list(names.values()))], names)
-    each = [columns_of(method, store) for store in stores]
-    found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, each, strict=True)]
-    return Stored(found, found, each[0])
-
-
-def teachers(inputs: Mapping[str, Path]) -> Sequence[Path]:
-    """The stores of who teaches: ``outputs``, or ``outputs/0``, ``outputs/1`` ... in their order."""
-    several = {int(name.removeprefix(SEVERAL)): path for name, path in inputs.items() if name.startswith(SEVERAL)}
-    return [several[number] for number in sorted(several)] or [inputs["outputs"]]
-
-
-SEVERAL = "outputs/"
-
-
-def columns_of(method: Method, store: Path) -> dict[int, str]:
-    """The layers that the method follows -> the column of the store that holds each, and no other column.
-    ValueError where the store lacks one."""
-    layout, structure = read_store(store).layout, method.structure
-    check_store(structure, layout.layers, layout.pooling)
-    if isinstance(structure, NoLayers):
-        return {}
-    return {layer: layout.column_of(layer, structure.pooling) for layer in teacher_layers(groups_of(structure))}
-
-
-def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:
-    """That of the teacher's layers, 0 where none is followed. Teachers of other widths in turn would need projections
-    of their own: ValueError."""
-    if not method.needs_layers:
-        return 0
-    widths = {read_store(store).layout.width for store in teachers(inputs)}
-    if len(widths) > 1:
-        raise ValueError(f"structure: the teachers' layers are {sorted(widths)} wide; follow layers of one width")
-    return widths.pop()
 
 
 def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker) -> Scores:

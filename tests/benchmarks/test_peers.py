@@ -21,8 +21,8 @@ from stages.loop import Lesson, fit
 from stages.method import Method, Taught
 from stages.models import build
 from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Pretrained, TeachSpec, Train
-from stages.student import signal_of
 from stages.tasks import Task
+from stages.taught import signal_of
 from stages.teach import teach
 
 TINY = Task(name="tiny", text=("sentence",), labels=("bad", "good"))

@@ -9,6 +9,7 @@ from house import House, settle, stillhouse
 MODELS = {
     "assistant": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"},
     "again": {"from_teacher": [0, 1, 2], "method": "vanilla-kd", "taught_by": "assistant", "train": {"seed": 1}},
+    "both": {"members": ["assistant", "again"], "shares": [0.7, 0.3]},
 }
 METHODS = [
     {"use": "takd", "taught_by": "assistant"},
@@ -17,6 +18,8 @@ METHODS = [
     {"use": "pro-kd", "train": {"epochs": 4}},
     {"use": "multi-teacher", "taught_by": ["assistant", "again"], "targets": {"shares": [0.7, 0.3]}},
     {"use": "vanilla-kd", "label": "mean", "taught_by": ["teacher", "itself"]},
+    {"use": "vanilla-kd", "label": "by-both", "taught_by": "both"},
+    "universal-kd",
 ]
 
 
@@ -34,9 +37,9 @@ def chains(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
 
 def test_every_student_is_trained_and_a_second_run_has_nothing_to_do(chains: House) -> None:
     rows = {str(row["method"]): row["status"] for row in chains.rows()}
-    labels = ["takd", "self-kd", "no-kd", "pro-kd", "multi-teacher", "mean"]
-    epochs = [f"model:teacher:{epoch}" for epoch in (1, 2, 3)]
-    assert rows == dict.fromkeys(["teacher", *epochs, "model:assistant", "model:again", *labels], "done")
+    labels = ["takd", "self-kd", "no-kd", "pro-kd", "multi-teacher", "mean", "by-both", "universal-kd"]
+    models = [f"model:{name}" for name in ("teacher:1", "teacher:2", "teacher:3", "assistant", "again", "both")]
+    assert rows == dict.fromkeys(["teacher", *models, *labels], "done")
     assert "nothing to do" in chains("run", "--inline").out
 
 
@@ -76,6 +79,22 @@ def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_what_that_model_
     said = stillhouse("verify", str(folder), "--storage", str(chains.storage), "--sample", "8")
     assert (said.code, said.err) == (0, "")
     assert "8 rows computed again by the teacher: all within" in said.out
+
+
+def test_an_ensemble_has_the_parameters_of_its_members_and_a_score(chains: House) -> None:
+    rows = {str(row["method"]): row for row in chains.rows()}
+    parts = [rows[f"model:{name}"]["student_parameters"] for name in ("assistant", "again")]
+    assert rows["model:both"]["student_parameters"] == sum(map(int, map(str, parts)))
+    assert rows["model:both"]["score"] is not None
+
+
+def test_a_student_of_an_ensemble_is_the_student_of_its_members(chains: House) -> None:
+    """Shares of the ensemble, and shares of the method, are one training: it was carried out once."""
+    keys = {name: step["key"] for name, step in chains.plan().items()}
+    records = {str(record["key"]) for record in chains.records().values() if record["stage"] == "distil"}
+    assert "distil/multi-teacher/two/0@tiny" in keys
+    assert "distil/by-both/two/0@tiny" not in keys, "it is the same node"
+    assert len(records) == len([name for name in keys if name.startswith(("distil/", "finetune@"))])
 
 
 def test_who_taught_is_in_the_lineage_of_a_student(chains: House) -> None:

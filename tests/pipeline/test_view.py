@@ -48,6 +48,12 @@ def test_a_node_has_a_line_at_its_start_and_one_at_its_end_with_its_last_note(
     ]
 
 
+def test_what_a_stage_warns_of_is_told_when_it_ends(view: View, heard: StringIO, node: Node, tmp_path: Path) -> None:
+    view.started(node)
+    view.finished(node, record_of(node, tmp_path, warnings=["structure: the rows look alike in layers 1"]))
+    assert said(heard)[-1].endswith(f"{node.name}  structure: the rows look alike in layers 1")
+
+
 def test_notes_and_lines_are_kept_in_the_nodes_log(view: View, node: Node, tmp_path: Path) -> None:
     ear = view.listener(node)
     ear.note("epoch 1/2")

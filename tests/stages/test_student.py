@@ -26,11 +26,14 @@ from stages.models import load
 from stages.predict import predict
 from stages.schedule import Asked
 from stages.signal import NoTeacher, Stored
-from stages.specs import Cut, DistilSpec, EvaluateSpec, Fresh, Pretrained, Train
+from stages.specs import Cut, DistilSpec, EvaluateSpec, Fresh, Pretrained, TeachSpec, Train
 from stages.store.carry import read_carried
 from stages.store.layout import read_store, shard_name, write_store
 from stages.store.shards import read_keys, write_shard
-from stages.student import selecting_split, signal_of, train
+from stages.structure import Pick
+from stages.student import selecting_split, train
+from stages.taught import signal_of
+from stages.teach import teach
 
 TRAIN = Train(epochs=2, batch_size=16, learning_rate=5e-3, seed=1)
 VANILLA = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=Taught()), train=TRAIN)
@@ -292,6 +295,23 @@ def test_the_teachers_words_stand_beside_the_rows_they_belong_to(tiny_corpus: Pa
         said[key] for key in rows.row_keys
     ]
     assert isinstance(signal_of(DistilSpec(start=Fresh()), {}, rows), NoTeacher)
+
+
+def test_a_layer_in_which_all_rows_look_alike_is_told_of(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    """The first token's embedding is the same for every row, and its mean over tokens is not."""
+    told = {}
+    for pooling in ("cls", "mean"):
+        store, out = tmp_path / f"store-{pooling}", tmp_path / pooling
+        store.mkdir()
+        out.mkdir()
+        teach(TeachSpec(pooling=pooling), {"corpus": tiny_corpus, "model": teacher}, store, inline())
+        structure = Pick(pairs=((1, 0), (2, 3)), pooling=pooling)
+        spec = DistilSpec(start=Cut(layers=(0, 2)), method=Method(structure=structure), train=TRAIN)
+        inputs = {"corpus": tiny_corpus, "start": teacher, "outputs": store}
+        told[pooling] = distil(spec, inputs, out, inline()).get("warnings")
+    assert told["mean"] is None
+    (line,) = told["cls"]
+    assert line.startswith("structure: the rows look alike in layers 0 of the teacher (variance below 0.001 of")
 
 
 def test_a_store_that_lacks_a_row_of_train_is_refused_naming_it(

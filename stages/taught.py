@@ -1,0 +1,86 @@
+"""What a student is taught from: the stores of its teachers, mapped from this node's copies."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from stages.data import Rowset
+from stages.groups import check_store, groups_of, teacher_layers
+from stages.method import Method, check_teachers
+from stages.signal import Columns, NoTeacher, Signal, Stored
+from stages.specs import DistilSpec
+from stages.store.decoded import cache_directory, decode
+from stages.store.layout import read_store
+from stages.store.spread import DEAD, dead_layers
+from stages.structure import NoLayers
+
+SEVERAL = "outputs/"
+"""Inputs whose names begin so are the stores of several teachers."""
+
+
+def signal_of(
+    spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, say: Callable[[str], None] = lambda _text: None
+) -> Signal:
+    """What teachers said, mapped from this node's copies of their stores for the rows of train. ``say`` hears of it
+    when a copy has to be made first."""
+    method = spec.method
+    if not method.needs_teacher:
+        return NoTeacher()
+    stores = teachers(inputs)
+    check_teachers(method, len(stores))
+    cache = cache_directory(os.environ)
+
+    def mapped(store: Path, names: Sequence[str]) -> Columns:
+        return decode(store, names, rows.row_keys, cache, say)
+
+    logits = ("logits",) if method.needs_logits else ()
+    if method.needs_probes:
+        names = columns_of(method, inputs["probes"])
+        spoken = [mapped(store, logits) for store in stores] if logits else []
+        return Stored(spoken, [mapped(inputs["probes"], list(names.values()))], names)
+    each = [columns_of(method, store) for store in stores]
+    found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, each, strict=True)]
+    return Stored(found, found, each[0])
+
+
+def teachers(inputs: Mapping[str, Path]) -> Sequence[Path]:
+    """The stores of who teaches: ``outputs``, or ``outputs/0``, ``outputs/1`` ... in their order."""
+    several = {int(name.removeprefix(SEVERAL)): path for name, path in inputs.items() if name.startswith(SEVERAL)}
+    return [several[number] for number in sorted(several)] or [inputs["outputs"]]
+
+
+def columns_of(method: Method, store: Path) -> dict[int, str]:
+    """The layers that the method follows -> the column of the store that holds each, and no other column.
+    ValueError where the store lacks one."""
+    layout, structure = read_store(store).layout, method.structure
+    check_store(structure, layout.layers, layout.pooling)
+    if isinstance(structure, NoLayers):
+        return {}
+    return {layer: layout.column_of(layer, structure.pooling) for layer in teacher_layers(groups_of(structure))}
+
+
+def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:
+    """That of the teacher's layers, 0 where none is followed. Teachers of other widths in turn would need projections
+    of their own: ValueError."""
+    if not method.needs_layers:
+        return 0
+    widths = {read_store(store).layout.width for store in teachers(inputs)}
+    if len(widths) > 1:
+        raise ValueError(f"structure: the teachers' layers are {sorted(widths)} wide; follow layers of one width")
+    return widths.pop()
+
+
+def warnings_of(signal: Signal, rows: int) -> dict[str, object]:
+    """What whoever asked for this training should know: that layers are followed in which all rows look alike."""
+    if not isinstance(signal, Stored) or not signal.names:
+        return {}
+    dead = sorted({layer for columns in signal.layers for layer in dead_layers(columns, signal.names, rows)})
+    if not dead:
+        return {}
+    named = ", ".join(map(str, dead))
+    return {
+        "warnings": [
+            f"structure: the rows look alike in layers {named} of the teacher (variance below {DEAD:g} of their "
+            "energy), so that matching them teaches nothing; match others, or choose pooling: mean"
+        ]
+    }
