@@ -13,7 +13,7 @@ from pipeline.origins import Origins
 from pipeline.outside import Digests, Pins
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Recipe, Reference, Student, TaskRecipe
 from pipeline.recipe.teachers import teachers
-from pipeline.taught import Taught, taught
+from pipeline.trainings import Trainings, trainings
 
 
 def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
@@ -21,7 +21,7 @@ def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
     composer = Composer(digests, pins, {task.task.name: task for task in recipe.tasks})
     wanted: list[Node] = []
     for task in recipe.tasks:
-        wanted += TaskGraph(task, taught(Origins(composer, task))).wanted()
+        wanted += TaskGraph(task, trainings(Origins(composer, task))).wanted()
     return Graph.of(wanted)
 
 
@@ -30,17 +30,17 @@ class TaskGraph:
     """What the recipe is run for in one task: students, and evaluations of every model."""
 
     recipe: TaskRecipe
-    taught: Taught
+    trainings: Trainings
 
     def wanted(self) -> list[Node]:
         """The teacher's evaluation comes first, then further models, then students."""
-        nodes = [self._evaluation(Reference(name=TEACHER)), *self.taught.outputs.parts()]
+        nodes = [self._evaluation(Reference(name=TEACHER)), *self.trainings.outputs.parts()]
         for epoch in self._epochs(TEACHER):
             nodes.append(self._evaluation(epoch))
         for name, model in self.recipe.models.items():
             if isinstance(model, Ensemble):
                 members = [self._evaluation(member) for member in teachers(self.recipe, model.members)]
-                nodes += [*members, self.taught.outputs.ensemble(name, members, model.shares)]
+                nodes += [*members, self.trainings.outputs.ensemble(name, members, model.shares)]
             else:
                 nodes += [self._evaluation(Reference(name=name)), *map(self._evaluation, self._epochs(name))]
         for use in self.recipe.methods:
@@ -51,19 +51,19 @@ class TaskGraph:
 
     def _student(self, use: MethodUse, student: Student, seed: int) -> Iterator[Node]:
         """A student and its evaluation; before them that of its first generation, if that is no other student's."""
-        node = self.taught.student(use, student, seed)
+        node = self.trainings.student(use, student, seed)
         assert node.subject is not None
         if Reference(name=ITSELF) in use.taught_by:
-            name, first = self.taught.first_generation(use, student, seed)
+            name, first = self.trainings.first_generation(use, student, seed)
             subject = first.subject or Subject(f"model:{use.label}:{ITSELF}", student.label, seed)
-            yield self.taught.outputs.evaluation(name, self.taught.made(first, student), subject)
+            yield self.trainings.outputs.evaluation(name, self.trainings.made(first, student), subject)
         yield node
         name = f"{use.label}/{student.label}/{seed}"
-        yield self.taught.outputs.evaluation(name, self.taught.made(node, student), node.subject)
+        yield self.trainings.outputs.evaluation(name, self.trainings.made(node, student), node.subject)
 
     def _evaluation(self, reference: Reference) -> Node:
-        model, subject = self.taught.model(reference), self.taught.subject(reference)
-        return self.taught.outputs.evaluation(reference.said, model, subject)
+        model, subject = self.trainings.model(reference), self.trainings.subject(reference)
+        return self.trainings.outputs.evaluation(reference.said, model, subject)
 
     def _epochs(self, name: str) -> Iterator[Reference]:
         """The epochs of a model after which it teaches, or is a member: reports tell how good each is."""

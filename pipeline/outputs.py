@@ -12,13 +12,13 @@ from pipeline.tiers import store_bytes
 from stages.cost import Extent, chosen_layers, row_bytes
 from stages.groups import groups_of, teacher_layers
 from stages.specs import EnsembleSpec, EvaluateSpec, ProbeSpec, TeachSpec
-from stages.structure import Outputs as Probed
+from stages.structure import Outputs
 
 Wanted = Literal["all"] | tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ModelOutputs:
     """Stores, probes and evaluations of one task. A model is told with the name under which its nodes stand."""
 
     origins: Origins
@@ -79,7 +79,7 @@ class Outputs:
 
     # --- probes ---
 
-    def probe(self, name: str, model: Model, structure: Probed) -> Node:
+    def probe(self, name: str, model: Model, structure: Outputs) -> Node:
         """Classifiers on the layers of a model that a resolved structure names, and what they say."""
         store, layers = self.store(name, model), teacher_layers(groups_of(structure))
         spec = ProbeSpec(layers=layers, pooling=structure.pooling)

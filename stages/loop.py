@@ -10,8 +10,8 @@ present step computes. No step waits for the device: the loss is looked at when 
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -26,6 +26,7 @@ from stages.data import Batch, Rowset
 from stages.groups import groups_at
 from stages.layers import Matcher
 from stages.models import forward, pool, width
+from stages.optimizer import make_optimizer, memory_named
 from stages.predict import Logits, autocast, predict, scores
 from stages.prefetch import one_ahead
 from stages.relations import Workers
@@ -123,7 +124,7 @@ class Training:
             if number > 0 and self.progress.position == Position(number):
                 # The second phase goes on from the best epoch of the first (Jafari et al. 2021, section 4).
                 self.model.load_state_dict(self.progress.best_weights)
-            optimizer = make_optimizer(self.whole, self.lesson)
+            optimizer = make_optimizer(self.whole, self.lesson.spec.train)
             if optimizer_state:
                 optimizer.load_state_dict(optimizer_state)
                 optimizer_state = {}
@@ -299,26 +300,3 @@ class Training:
             state = {} if fresh else optimizer.state_dict()
             save(self.lesson.checkpoint, self.progress, self.whole.state_dict(), state)
         self.saved_at = self.lesson.clock()
-
-
-@contextmanager
-def memory_named(rows: int) -> Iterator[None]:
-    """Where a GPU's memory does not suffice, say which key makes do with less."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        if rows == 1:
-            raise
-        raise ValueError(
-            f"train.micro_batch: the GPU's memory does not hold {rows} rows a forward pass; set train.micro_batch to "
-            f"{max(1, rows // 2)} (the batch stays as it is)"
-        ) from error
-
-
-def make_optimizer(model: nn.Module, lesson: Lesson) -> torch.optim.Optimizer:
-    """AdamW, fused; no weight decay on biases and norms (Devlin et al. 2019)."""
-    settings = lesson.spec.train
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)

@@ -7,7 +7,7 @@ from pipeline.composer import Model, refused
 from pipeline.errors import RequestError
 from pipeline.graph import Edge, Node, Subject
 from pipeline.origins import Origins, after_epoch, made
-from pipeline.outputs import Outputs
+from pipeline.outputs import ModelOutputs
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
 from pipeline.recipe.teachers import teachers, training_of, weighed
 from stages.cost import chosen_layers
@@ -15,19 +15,18 @@ from stages.groups import check_store, resolved
 from stages.method import Method
 from stages.shape import started_shape
 from stages.specs import DistilSpec, Pretrained, Train
-from stages.structure import NoLayers
-from stages.structure import Outputs as Probed
+from stages.structure import NoLayers, Outputs
 
 Teacher = tuple[str, Model]
 """A model that teaches, with the name under which its nodes stand."""
 
 
 @dataclass(frozen=True)
-class Taught:
+class Trainings:
     """Trainings of one task."""
 
     origins: Origins
-    outputs: Outputs
+    outputs: ModelOutputs
 
     # --- models by name ---
 
@@ -106,7 +105,7 @@ class Taught:
         if student.start is None:
             return base
         task, composer = self.origins.task, self.origins.composer
-        other = taught(Origins(composer, composer.tasks[student.start]))
+        other = trainings(Origins(composer, composer.tasks[student.start]))
         uses = {found.label: found for found in other.origins.recipe.methods}
         students = {found.label: found for found in other.origins.recipe.students}
         if use.label not in uses or student.label not in students:
@@ -153,11 +152,11 @@ class Taught:
         """What a training reads of its teachers."""
         stores = [Edge(self.outputs.store(name, model)) for name, model in by]
         said = {"outputs": stores[0]} if len(stores) == 1 else {f"outputs/{i}": one for i, one in enumerate(stores)}
-        if isinstance(method.structure, Probed):
+        if isinstance(method.structure, Outputs):
             ((name, model),) = by
             said["probes"] = Edge(self.outputs.probe(name, model, method.structure))
         return said
 
 
-def taught(origins: Origins) -> Taught:
-    return Taught(origins, Outputs(origins))
+def trainings(origins: Origins) -> Trainings:
+    return Trainings(origins, ModelOutputs(origins))
