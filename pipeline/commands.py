@@ -21,7 +21,8 @@ from pipeline.listing import as_items, print_plan
 from pipeline.outside import Digests, Pins
 from pipeline.planner import Plan, plan
 from pipeline.recipe import Recipe, load
-from pipeline.report import Row, as_csv, as_html, as_json, print_places, print_table, report
+from pipeline.report import Row, report
+from pipeline.tables import as_csv, as_html, as_json, print_places, print_table
 
 WIDE = 200
 """Columns of a table that goes to a file or a pipe."""

@@ -10,7 +10,8 @@ import pytest
 from house import House, Said, graph_of, names, record_of, write_paper_ground
 
 from pipeline.graph import Node
-from pipeline.report import Row, as_csv, as_html, lines, report, spread
+from pipeline.report import Row, report
+from pipeline.tables import as_csv, as_html, lines, spread
 
 DOCUMENTED = (
     "task",
@@ -224,8 +225,35 @@ def row(**changes: object) -> Row:
         "best_epoch": 1,
         "latency_ms": 1.0,
         "key": "k",
+        "dev": True,
     }
     return Row(**{**plain, **changes})  # type: ignore[arg-type]
+
+
+def test_the_mean_over_tasks_is_of_headline_dev_scores_and_of_seeds_that_every_task_has() -> None:
+    """Two dev splits of a task count as one; test splits, other metrics and a seed that one task lacks do not."""
+    scores = {
+        ("mnli", 0, "matched"): 80.0,
+        ("mnli", 0, "mismatched"): 84.0,
+        ("cola", 0, "validation"): 40.0,
+        ("mnli", 1, "matched"): 82.0,
+        ("mnli", 1, "mismatched"): 82.0,
+        ("cola", 1, "validation"): 44.0,
+        ("cola", 2, "validation"): 99.0,
+    }
+    rows = [row(task=task, seed=seed, split=split, score=score) for (task, seed, split), score in scores.items()]
+    rows += [
+        row(task="cola", split="test", dev=False, score=1.0),
+        row(task="cola", metric="f1", primary=False, score=1.0),
+    ]
+    (line,) = [line for line in lines(rows) if line.task == "mean of 2 tasks"]
+    assert (line.method, line.measure, line.score) == ("no-kd", "dev headline", "62.0 +- 1.4")
+    assert not [line for line in lines([one for one in rows if one.task == "cola"]) if line.task.startswith("mean")]
+
+
+def test_a_method_that_failed_in_a_task_has_no_mean_over_tasks() -> None:
+    rows = [row(), row(task="cola", score=None, status="failed"), row(method="kd"), row(method="kd", task="cola")]
+    assert [line.method for line in lines(rows) if line.task.startswith("mean")] == ["kd"]
 
 
 def test_a_line_says_how_much_of_the_teacher_is_kept() -> None:
@@ -238,17 +266,6 @@ def test_a_line_says_how_much_of_the_teacher_is_kept() -> None:
 def test_a_line_over_seeds_that_differ_in_status_says_both() -> None:
     (line,) = lines([row(seed=0), row(seed=1, status="failed", score=None)])
     assert (line.status, line.score) == ("done failed", "80.0")
-
-
-def test_only_headlines_are_told_where_that_is_asked() -> None:
-    rows = [row(), row(metric="f1", primary=False)]
-    assert [line.measure for line in lines(rows, primary_only=True)] == ["validation accuracy"]
-    assert len(lines(rows)) == 2
-
-
-@pytest.mark.parametrize(("values", "text"), [([], "-"), ([80.04], "80.0"), ([80.0, 90.0], "85.0 +- 7.1")])
-def test_a_spread_is_mean_and_sample_deviation(values: list[float], text: str) -> None:
-    assert spread(values) == text
 
 
 def test_csv_of_nothing_has_its_head() -> None:
