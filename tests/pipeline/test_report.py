@@ -11,7 +11,7 @@ from house import House, Said, graph_of, names, record_of, write_paper_ground
 
 from pipeline.graph import Node
 from pipeline.report import Row, report
-from pipeline.tables import as_csv, as_html, lines, spread
+from pipeline.tables import as_csv, as_html, lines
 
 DOCUMENTED = (
     "task",
