@@ -6,6 +6,7 @@ processes which have loaded torch serve stage after stage; on larger machines se
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cluster.resources import Capacity, Resources
 from pipeline.graph import Node
@@ -13,10 +14,15 @@ from pipeline.recipe import ResourceBlock
 
 MOST_CPUS = 4
 
+WITHOUT_A_MODEL = ("corpus", "ensemble", "probe")
+"""Stages that run none, whatever their role: they hold no GPU."""
+
 
 def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -> Resources:
     """The resources of ``node``: the recipe's word for its role, and defaults for the rest."""
     usual, block = default(node.role, capacity), blocks[node.role]
+    if node.spec.stage in WITHOUT_A_MODEL:
+        usual, block = replace(usual, gpus_per_worker=0.0), block.model_copy(update={"gpus_per_worker": None})
     return Resources(
         workers=usual.workers if block.workers is None else block.workers,
         cpus_per_worker=usual.cpus_per_worker if block.cpus_per_worker is None else block.cpus_per_worker,

@@ -15,8 +15,8 @@ from stages.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory; ``dev`` says
-    that the split is one of dev."""
+    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory; ``dev``
+    says that the split is one of dev."""
 
     task: str
     method: str

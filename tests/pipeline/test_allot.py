@@ -46,3 +46,18 @@ def test_what_the_recipe_says_comes_first(tmp_path: Path) -> None:
     assert found["distil/no-kd/two/0@tiny"] == Resources(3, 1, 1.0, 2_000_000_000)
     assert found["teach@tiny"] == Resources(8, 1, 0.0)
     assert found["finetune@tiny"] == Resources(1, 1, 1.0)
+
+
+def test_what_runs_no_model_holds_no_gpu_whatever_its_role(tmp_path: Path) -> None:
+    """An ensemble is scored among evaluations, and classifiers on stored layers are fitted among stores."""
+    blocks = {"teach": {"gpus_per_worker": 1, "workers": 2}, "evaluate": {"gpus_per_worker": 0.5}}
+    changes = {
+        "models": {"one": {"from_teacher": [0], "method": "no-kd"}, "both": {"members": ["teacher", "one"]}},
+        "method": "universal-kd",
+        "resources": blocks,
+    }
+    recipe, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs", **changes)
+    found = {name: allot(node, recipe.resources, GPUS) for name, node in names(graph).items()}
+    assert found["probe@tiny"] == Resources(2, 1, 0.0)
+    assert found["ensemble/both@tiny"] == Resources(1, 1, 0.0)
+    assert found["evaluate/one@tiny"] == Resources(1, 1, 0.5)
