@@ -68,7 +68,7 @@ END = """\
 
 Each has a store of its own, that any number of students read, and a row of its own in reports, such as
 `model:teacher:2`. Of several teachers the logits are averaged, equally unless `targets.shares` says otherwise; with
-`training: progressive` they are followed one after the other. Layers are followed of one teacher, or in turn of
+`training: progressive` they are followed one after the other, at least an epoch of the first phase each. Layers are followed of one teacher, or in turn of
 several that are equally deep. Of `store.layers`, a model that is shallower than the teacher stores those it has.
 
 An ensemble teaches alone, and is no member of another: name its members instead. Its shares are its own, so the method
@@ -87,6 +87,7 @@ method:
   - {use: pro-kd, taught_by: teacher:all}
   - {use: vanilla-kd, label: early, taught_by: teacher:1}
   - {use: vanilla-kd, label: again, taught_by: itself}
+train: {epochs: 6}
 ```
 
 ## Lists and short forms

@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.recipe.complaints import ABSENT, Place, PlacedError, unknown
-from pipeline.recipe.reference import ITSELF, TEACHER
+from pipeline.recipe.reference import ITSELF, TEACHER, Reference
+from pipeline.recipe.teachers import teachers
 from pipeline.recipe.teaching import check_teaching
 from pipeline.recipe.values import Ensemble, Student, TaskRecipe
-from stages.method import Hard, Method, OnePhase, Smoothed, TwoPhases, Virtual
+from stages.method import Hard, Method, OnePhase, Progressive, Smoothed, TwoPhases, Virtual
+from stages.schedule import phases
 from stages.specs import Train
 from stages.tasks import Task
 
@@ -21,19 +23,20 @@ def check_task(recipe: TaskRecipe) -> None:
     _labels_are_distinct("method", [use.label for use in recipe.methods])
     _nobody_is_called_teacher(recipe)
     check_teaching(recipe)
-    for place, method, train in _trained(recipe):
+    for place, method, train, by in _trained(recipe):
         _method_fits(place, method, recipe.task)
         _phases_fit(place, method, train)
+        _each_teacher_has_a_turn(place, method, train, len(teachers(recipe, by)))
         _batches_fit(place, method, train, recipe)
     _best_epoch_can_be_selected(recipe)
 
 
-def _trained(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Train]]:
+def _trained(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Train, Sequence[Reference]]]:
     for index, use in enumerate(recipe.methods):
-        yield ("method", index), use.method, use.train
+        yield ("method", index), use.method, use.train, use.taught_by
     for name, node in recipe.models.items():
         if not isinstance(node, Ensemble):
-            yield ("models", name), node.method, node.train
+            yield ("models", name), node.method, node.train, node.taught_by
 
 
 def _labels_are_distinct(what: str, labels: Sequence[str]) -> None:
@@ -85,6 +88,18 @@ def _phases_fit(place: Place, method: Method, train: Train) -> None:
         raise PlacedError(place, ABSENT, f"{kind} has two phases and needs at least 2 epochs; it has {train.epochs}")
 
 
+def _each_teacher_has_a_turn(place: Place, method: Method, train: Train, count: int) -> None:
+    """Teachers that are followed in turn need an epoch each: one that is passed over would be a silent loss."""
+    if not isinstance(method.training, Progressive):
+        return
+    turns = phases(method.training, train.epochs)[0].epochs
+    if turns < count:
+        right = (
+            f"{count} teachers are followed in turn in the {turns} epochs of the first phase; name {turns} at most, "
+        )
+        raise PlacedError((*place, "taught_by"), ABSENT, right + "or train for more epochs")
+
+
 def _batches_fit(place: Place, method: Method, train: Train, recipe: TaskRecipe) -> None:
     if method.needs_whole_batch and train.micro_batch is not None:
         who = recipe.methods[place[1]].label if isinstance(place[1], int) else place[1]
@@ -95,7 +110,7 @@ def _batches_fit(place: Place, method: Method, train: Train, recipe: TaskRecipe)
 
 def _best_epoch_can_be_selected(recipe: TaskRecipe) -> None:
     finetune = recipe.teacher.finetune
-    trained = [train for _, _, train in _trained(recipe)] + ([] if finetune is None else [finetune])
+    trained = [train for _, _, train, _ in _trained(recipe)] + ([] if finetune is None else [finetune])
     if recipe.data.holdout == 0 and any(train.select == "holdout" for train in trained):
         right = "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev"
         raise PlacedError(("data", "holdout"), 0, right)

@@ -270,6 +270,7 @@ def test_models_form_chains_of_teachers() -> None:
 
 
 KEEPING: dict[str, Any] = {
+    "train": {"epochs": 5},
     "teacher": {"model": "big", "finetune": {"epochs": 3, "keep": "epochs"}},
     "models": {
         "one": {"model": "m", "method": "vanilla-kd", "train": {"epochs": 2, "keep": "epochs"}},
