@@ -75,7 +75,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("`temperature` or `teacher_weight` with targets `hard` or `smoothed`", "they mean nothing there; leave them out"),
     ("`annealing` or `progressive` in one epoch", "each phase needs one; train for 2 or more"),
     ("`progressive` with one teacher", "it follows several; taught_by: teacher:all, or a list"),
-    ("`progressive` with more teachers than first-phase epochs", "one would be passed over; name fewer, or more epochs"),
+    ("`progressive` with more teachers than its first phase has epochs", "one would have no turn; name fewer"),
     ("`shares` with `progressive`, not one a teacher, or not together 1", "they are of a mean"),
     ("several teachers and layers, but for `progressive`", "the layers of which? let one teach, or structure: none"),
     ("several teachers and `outputs`", "classifiers are on one teacher's layers; let one teach"),

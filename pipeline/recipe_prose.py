@@ -68,8 +68,9 @@ END = """\
 
 Each has a store of its own, that any number of students read, and a row of its own in reports, such as
 `model:teacher:2`. Of several teachers the logits are averaged, equally unless `targets.shares` says otherwise; with
-`training: progressive` they are followed one after the other, at least an epoch of the first phase each. Layers are followed of one teacher, or in turn of
-several that are equally deep. Of `store.layers`, a model that is shallower than the teacher stores those it has.
+`training: progressive` they are followed one after the other, each for an epoch of the first phase at least. Layers
+are followed of one teacher, or in turn of several that are equally deep. Of `store.layers`, a model that is shallower
+than the teacher stores those it has.
 
 An ensemble teaches alone, and is no member of another: name its members instead. Its shares are its own, so the method
 that it teaches has none. It is scored from the evaluations of its members.
