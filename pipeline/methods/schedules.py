@@ -57,7 +57,8 @@ PRO_KD = NamedMethod(
     differs="No code was released. Phase 2 starts from the best epoch of phase 1. The teachers need not be epochs of "
     "one model: a list follows them in its order.",
     example="teacher: {model: roberta-large, finetune: {epochs: 4, keep: epochs}}\n"
-    "method: {use: pro-kd, taught_by: teacher:all}",
+    "method: {use: pro-kd, taught_by: teacher:all}\n"
+    "train: {epochs: 20}",
     recipe="checkpoints.yaml",
     teachers="many",
     taught_by="teacher:all",
