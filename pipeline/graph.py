@@ -136,6 +136,16 @@ class Graph:
             visit(node)
         return Graph(tuple(seen.values()), tuple({node.name: node for node in wanted}.values()))
 
+    @cached_property
+    def also(self) -> dict[str, list[str]]:
+        """Key -> further names under which that node was wanted."""
+        names = {node.key: node.name for node in self.nodes}
+        found: dict[str, list[str]] = {}
+        for node in self.wanted:
+            if node.name != names[node.key]:
+                found.setdefault(node.key, []).append(node.name)
+        return found
+
     def dependants(self, keys: set[str]) -> set[str]:
         """``keys`` and the keys of all nodes that depend on them."""
         found = set(keys)

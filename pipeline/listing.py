@@ -1,6 +1,6 @@
 """A plan as a user sees it: a table, or items for ``--format json``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from rich.console import Console
@@ -23,13 +23,17 @@ SHARED = ("finetune", "teach", "distil")
 def as_items(plan: Plan, seconds: Mapping[str, float]) -> list[dict[str, object]]:
     """One item a node. ``seconds`` is by key, as far as it is known."""
     serves = served(plan)
-    return [_item(step, seconds.get(step.node.key), serves[step.node.key]) for step in plan.steps]
+    return [
+        _item(step, seconds.get(step.node.key), serves[step.node.key], plan.also.get(step.node.key, ()))
+        for step in plan.steps
+    ]
 
 
-def _item(step: Step, seconds: float | None, serves: int) -> dict[str, object]:
+def _item(step: Step, seconds: float | None, serves: int, also: Sequence[str]) -> dict[str, object]:
     node = step.node
     return {
         "node": node.name,
+        "also": list(also),
         "role": node.role,
         "stage": node.spec.stage,
         "task": node.task,
@@ -58,7 +62,7 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
             figure_text(step.rows),
             figure_text(step.bytes),
             about(seconds[key]) if key in seconds else "",
-            Text("; ".join((step.why, *_more(step.node, serves[key])))),
+            Text("; ".join((step.why, *_more(step.node, serves[key], plan.also.get(key, ()))))),
             style=STYLES[step.action],
         )
     console.print(table)
@@ -68,9 +72,9 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
         console.print(total_text(plan, seconds))
 
 
-def _more(node: Node, serves: int) -> list[str]:
+def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
     """What is worth telling of a node beside why it is built."""
-    said, groups = [], layers_of(node)
+    said, groups = [f"also {name.partition('@')[0]}" for name in also], layers_of(node)
     if node.role in SHARED and node.subject is None and serves:
         said.append(f"serves {serves} student{'' if serves == 1 else 's'}")
     if groups:

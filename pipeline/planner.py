@@ -5,7 +5,7 @@ comparing with what stood under the node's name the last time this recipe was ru
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +33,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """``also``: key -> further names under which a node was wanted."""
+
     steps: tuple[Step, ...]
     forced: frozenset[str]
+    also: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def builds(self) -> tuple[Step, ...]:
@@ -70,7 +73,7 @@ def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> 
             steps.append(_build(node, why + _carried(priors(held, node, storage, records))))
         else:
             steps.append(Step(node, "skip", "nothing that is built needs it", node.rows, node.bytes))
-    return Plan(tuple(steps), frozenset(forced))
+    return Plan(tuple(steps), frozenset(forced), graph.also)
 
 
 def _build(node: Node, why: str) -> Step:

@@ -12,7 +12,7 @@ from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Stu
 from pipeline.recipe.teachers import teachers, training_of, weighed
 from stages.cost import chosen_layers
 from stages.groups import check_store, resolved
-from stages.method import Method
+from stages.method import Method, without_idle_settings
 from stages.shape import started_shape
 from stages.specs import DistilSpec, Pretrained, Train
 from stages.structure import NoLayers, Outputs
@@ -127,6 +127,7 @@ class Trainings:
         """The training, with every layer named that it matches. ValueError where a layer is not there or not stored."""
         start = self.origins.start(student)
         method = weighed(self.origins.recipe, method, references)
+        method = without_idle_settings(method, self.origins.recipe.task.regression)
         if not isinstance(method.structure, NoLayers):
             own = started_shape(start, self.origins.base(student).shape).layers
             method = self._resolved(method, own, by, train.seed)

@@ -141,6 +141,12 @@ def resolved(structure: Structure, student: int, teacher: int, seed: int = 0) ->
             return structure.model_copy(update={"pair": (student, teacher)})
         case Random():
             return _checked(_random(structure, student, teacher), student, teacher)
+        case Pick(pairs=tuple(pairs)):
+            return _checked(structure.model_copy(update={"pairs": tuple(sorted(pairs))}), student, teacher)
+        case Attend(groups=tuple(groups)) | Outputs(groups=tuple(groups)):
+            # What is attended to has no order; what is laid end to end has.
+            rising = tuple(tuple(sorted(group)) for group in groups)
+            return _checked(structure.model_copy(update={"groups": rising}), student, teacher)
         case _:
             return _checked(structure, student, teacher)
 

@@ -152,6 +152,18 @@ class Method(Frozen):
         return self
 
 
+def without_idle_settings(method: Method, regression: bool) -> Method:
+    """The same training with what has no effect at its default, so that it has one key: equal shares, and for a
+    regression, which has no softmax, temperature and reduction."""
+    changes: dict[str, object] = {}
+    targets, training = method.targets, method.training
+    if isinstance(targets, Taught) and targets.shares is not None and len(set(targets.shares)) == 1:
+        changes["targets"] = targets.model_copy(update={"shares": None})
+    if regression and isinstance(training, OnePhase):
+        changes["training"] = OnePhase(teacher_weight=training.teacher_weight)
+    return method.model_copy(update=changes)
+
+
 def check_teachers(method: Method, count: int) -> None:
     """Raise ValueError where a method cannot learn from so many teachers."""
     if isinstance(method.training, Progressive) and count < 2:

@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from stages.structure import Relational
 
+NEAR = 1e-4
+"""Rows that lie nearer to each other count as one. States have lengths of 1 and more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workers:
@@ -81,7 +84,7 @@ def relational_error(student_BH: Tensor, teacher_BD: Tensor, structure: Relation
 def relative_distances(values_RH: Tensor) -> Tensor:
     """[R, R]: |x_i - x_j| over the mean of those above 0."""
     squares = values_RH.square().sum(-1)
-    between = (squares[:, None] + squares[None] - 2 * values_RH @ values_RH.T).clamp_min(1e-12).sqrt()
+    between = (squares[:, None] + squares[None] - 2 * values_RH @ values_RH.T).clamp_min(NEAR**2).sqrt()
     apart = between * (1 - torch.eye(len(values_RH), device=values_RH.device))
     count = (apart > 0).sum().clamp_min(1)
     return apart / (apart.sum() / count).clamp_min(1e-12)
@@ -89,5 +92,10 @@ def relative_distances(values_RH: Tensor) -> Tensor:
 
 def cosines_at(values_RH: Tensor, own: slice) -> Tensor:
     """[B, R, R]: for each row i in ``own``, the cosine of the angle at i between rows j and k."""
-    toward_BRH = functional.normalize(values_RH[None] - values_RH[own, None], dim=-1)
-    return toward_BRH @ toward_BRH.transpose(1, 2)
+    toward_BRH = values_RH[None] - values_RH[own, None]
+    lengths_BR1 = toward_BRH.norm(dim=-1, keepdim=True)
+    # From a row to itself, or to its like, no direction leads; a unit vector would have a boundless gradient there.
+    near_BR1 = lengths_BR1 < NEAR
+    units_BRH = (toward_BRH / lengths_BR1.masked_fill(near_BR1, 1.0)).masked_fill(near_BR1, 0.0)
+    cosines: Tensor = units_BRH @ units_BRH.transpose(1, 2)
+    return cosines

@@ -6,16 +6,27 @@ name a rule (``even``, ``random``); planning, which knows both depths, makes of 
 pydantic only.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.frozen import Frozen
 
+Item = TypeVar("Item")
+
+
+def _once(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """ValueError for what is named twice: it would count twice."""
+    for place, item in enumerate(items):
+        if item in items[:place]:
+            raise ValueError(f"must be named once each, {list(item) if isinstance(item, tuple) else item} is repeated")
+    return items
+
+
 LayerNumber = Annotated[int, Field(ge=0)]
 Pair = tuple[LayerNumber, LayerNumber]
-Many = Annotated[tuple[LayerNumber, ...], Field(min_length=1)]
-Pairs = Annotated[tuple[Pair, ...], Field(min_length=1)]
+Many = Annotated[tuple[LayerNumber, ...], Field(min_length=1), AfterValidator(_once)]
+Pairs = Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_once)]
 Groups = Annotated[tuple[Many, ...], Field(min_length=1)]
 GroupRule = Literal["even", "overlapping", "all"]
 
@@ -94,6 +105,12 @@ class Relational(Frozen):
     angle: float = Field(2.0, ge=0.0)
     pooling: Literal["mean", "cls"] = "mean"
     weight: float = Field(1.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _something_is_compared(self) -> "Relational":
+        if self.distance == self.angle == 0:
+            raise ValueError("distance and angle: both 0, so that nothing is compared; give one of them")
+        return self
 
 
 class Outputs(Frozen):

@@ -10,13 +10,16 @@ from pipeline.recipe.complaints import ABSENT, PlacedError, complaint, unknown
 from pipeline.recipe.learners import PointBlock
 from pipeline.recipe.shapes import Loose, kinds
 from stages.frozen import Frozen
-from stages.method import Method
+from stages.method import Hard, Method, OnePhase, Smoothed
 
 
 def point(block: PointBlock) -> Method:
     """The method that the block means. A PlacedError's place is within the block."""
     start = _named(block.use).method
     axes = {axis: _moved(axis, getattr(block, axis), getattr(start, axis)) for axis in Method.model_fields}
+    if block.training is None and isinstance(axes["targets"], Hard | Smoothed) and isinstance(start.training, OnePhase):
+        # The name's settings are for the teacher that the recipe has taken away.
+        axes["training"] = OnePhase()
     try:
         return Method.model_validate(axes)
     except ValidationError as error:

@@ -337,6 +337,15 @@ def test_who_teaches_where_a_recipe_does_not_say_is_said_by_the_methods_name(use
     assert [one.said for one in teachers(found, found.methods[0].taught_by)] == models
 
 
+@pytest.mark.parametrize("use", ["pkd", "alp", "rail-kd"])
+def test_a_method_of_layers_can_be_matched_beside_labels_alone(use: str) -> None:
+    """Its temperature and weight of logits go with the logits."""
+    (found,) = task(method={"use": use, "targets": "hard"}).methods
+    assert found.method.training == OnePhase() and found.method.needs_layers and not found.method.needs_logits
+    (given,) = task(method={"use": use}).methods
+    assert given.method.structure == found.method.structure
+
+
 def test_an_ensemble_is_a_value_that_reads_back() -> None:
     recipe = read(**KEEPING)
     members = (Reference(name="one"), Reference(name="two"))

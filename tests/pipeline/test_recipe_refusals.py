@@ -55,7 +55,6 @@ REFUSALS = {
     "method={use: pkd, structure: {weight: 0}}": "method.structure.weight: 0, must be above 0",
     "method={use: pkd, structure: {groups: even}}": "method.structure.groups: unknown key of pick; ",
     "method={use: pkd, structure: alp}": "method.structure: alp is no kind of structure; ",
-    "method={use: pkd, targets: hard}": "method.training: temperature and teacher_weight mean nothing without a ",
     "train.precision=half": "train.precision: half, must be float32 or bfloat16",
     "data.holdout=0.5": "data.holdout: 0.5, must be below 0.5",
     "name=2024": "name: 2024, must be a text in quotes",

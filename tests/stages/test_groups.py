@@ -1,6 +1,7 @@
 """Which layers follow which, at which depths."""
 
 import pytest
+from pydantic import ValidationError
 
 from stages.groups import (
     Group,
@@ -82,6 +83,26 @@ def test_random_pairs_rise_follow_the_seed_and_use_no_layer_twice() -> None:
         layers = [teacher for _, teacher in pairs]
         assert layers == sorted(set(layers)) and layers[0] >= 1 and layers[-1] <= 12
     assert {teacher for pairs in maps for _, teacher in pairs} == set(range(1, 13))
+
+
+def test_a_map_is_the_same_however_its_parts_are_ordered() -> None:
+    """But for layers laid end to end, which have an order."""
+    assert resolved(Pick(pairs=((2, 6), (1, 1))), 2, 6) == Pick(pairs=((1, 1), (2, 6)))
+    assert resolved(Attend(groups=((2, 1), (4,))), 2, 6) == Attend(groups=((1, 2), (4,)))
+    assert resolved(Concatenate(groups=((2, 1), (4,))), 2, 6) == Concatenate(groups=((2, 1), (4,)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "line"),
+    [
+        (Pick, {"pairs": ((1, 1), (1, 1))}, "must be named once each, \\[1, 1\\] is repeated"),
+        (Attend, {"groups": ((1, 1, 2),)}, "must be named once each, 1 is repeated"),
+        (Relational, {"distance": 0.0, "angle": 0.0}, "distance and angle: both 0, so that nothing is compared"),
+    ],
+)
+def test_what_would_count_twice_or_nothing_is_refused(kind: type, fields: dict[str, object], line: str) -> None:
+    with pytest.raises(ValidationError, match=line):
+        kind(**fields)
 
 
 def test_what_is_drawn_each_epoch_is_drawn_from_named_layers() -> None:

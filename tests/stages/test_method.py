@@ -17,6 +17,7 @@ from stages.method import (
     Training,
     Virtual,
     check_teachers,
+    without_idle_settings,
 )
 from stages.specs import DistilSpec, Fresh, Train
 from stages.structure import Attend, Outputs, Pick, Relational
@@ -81,6 +82,19 @@ def test_what_a_method_needs_follows_from_its_point() -> None:
     assert needs(Method(structure=PICK)) == (False, True, False, True)
     assert needs(Method(structure=OUTPUTS)) == (False, False, True, True)
     assert needs(Method(targets=Taught(), structure=Relational())) == (True, True, False, True)
+
+
+def test_settings_without_effect_make_no_other_training() -> None:
+    plain = Method(targets=Taught())
+    assert without_idle_settings(Method(targets=Taught(shares=(0.25,) * 4)), regression=False) == plain
+    unequal = Method(targets=Taught(shares=(0.75, 0.25)))
+    assert without_idle_settings(unequal, regression=False) == unequal
+    warm = Method(targets=Taught(), training=OnePhase(temperature=9.0, teacher_weight=0.3, reduction="mean"))
+    assert without_idle_settings(warm, regression=False) == warm
+    cold = Method(targets=Taught(), training=OnePhase(teacher_weight=0.3))
+    assert without_idle_settings(warm, regression=True) == cold
+    annealed = Method(targets=Taught(), training=Annealing(max_temperature=3))
+    assert without_idle_settings(annealed, regression=True) == annealed
 
 
 def test_pairs_of_rows_are_not_cut_into_micro_batches() -> None:

@@ -70,6 +70,19 @@ def test_few_rows_and_equal_rows_have_a_finite_gradient(rows: int) -> None:
     assert bool(torch.isfinite(loss).all()) and bool(torch.isfinite(state.grad).all())
 
 
+def test_rows_that_lie_together_in_the_student_alone_push_no_harder_than_others() -> None:
+    generator = np.random.Generator(np.random.PCG64(8))
+    teacher = torch.from_numpy(generator.normal(size=(3, 9)).astype(np.float32))
+    apart = generator.normal(size=(3, 4)).astype(np.float32)
+    norms = []
+    for together in (0.0, 1e-7, 1e-2):
+        state = torch.from_numpy(np.stack([apart[0], apart[0] + together, apart[1]])).requires_grad_(True)
+        relational_error(state, teacher, Relational(pair=(1, 1)), Workers(rows=3)).sum().backward()
+        assert state.grad is not None
+        norms.append(float(state.grad.norm()))
+    assert max(norms[:2]) <= norms[2]
+
+
 def work(rank: int, directory: str) -> None:
     """One of three workers over 5 rows, then over 2, which leave the third nothing but a stand-in."""
     torch.set_num_threads(1)

@@ -221,16 +221,18 @@ def test_a_student_trained_after_another_has_the_bytes_of_one_trained_alone(
     assert weights_of(replace(job, out=tmp_path / "second")) == alone
 
 
+@pytest.mark.parametrize("keep", ["best", "epochs"])
 def test_a_student_that_was_cut_ends_with_the_bytes_of_one_that_was_not(
-    tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+    keep: str, tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
-    whole = weights_of(Job(VANILLA, given(tiny_corpus, teacher, store), tmp_path / "whole"))
+    spec = VANILLA.model_copy(update={"train": VANILLA.train.model_copy(update={"keep": keep})})
+    whole = weights_of(Job(spec, given(tiny_corpus, teacher, store), tmp_path / "whole"))
 
     def cut(done: float) -> None:
         if done > 75:
             raise CutOff
 
-    job = Job(VANILLA, given(tiny_corpus, teacher, store), tmp_path / "cut", checkpoint_seconds=0.0)
+    job = Job(spec, given(tiny_corpus, teacher, store), tmp_path / "cut", checkpoint_seconds=0.0)
     with pytest.raises(CutOff):
         weights_of(job, InlineWorker(1, Heard(cut)))
     assert not (tmp_path / "cut" / "model").exists()
@@ -240,6 +242,11 @@ def test_a_student_that_was_cut_ends_with_the_bytes_of_one_that_was_not(
         for epoch in history["epochs"]:
             del epoch["seconds"]
     assert histories[0] == histories[1]
+    kept = [
+        {str(path.relative_to(home)): path.read_bytes() for path in (home / "epochs").rglob("*.safetensors")}
+        for home in (tmp_path / "whole", tmp_path / "cut")
+    ]
+    assert kept[0] == kept[1] and len(kept[0]) == (0 if keep == "best" else 2)
 
 
 def test_following_a_store_runs_the_student_and_no_teacher(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:

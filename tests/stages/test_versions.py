@@ -21,11 +21,11 @@ from stages.corpus_reader import read_split
 from stages.distil import distil
 from stages.ensemble import ensemble
 from stages.evaluate import evaluate
-from stages.method import Annealing, Method, OnePhase, Smoothed, Taught
+from stages.method import Annealing, Continuation, Method, OnePhase, Progressive, Smoothed, Taught, Virtual
 from stages.probe import probe
 from stages.specs import CorpusSpec, Cut, DistilSpec, EnsembleSpec, EvaluateSpec, ProbeSpec, Spec, TeachSpec, Train
 from stages.store.layout import shard_name
-from stages.structure import Concatenate, Pick
+from stages.structure import Attend, Concatenate, Outputs, Pick, Random, Relational
 from stages.tasks import Task
 from stages.teach import teach
 
@@ -45,6 +45,15 @@ LOSSES = {
     "annealing": [2.793, 3.246, 0.5798],
     "pick": [0.5922, 0.5632, 0.549],
     "concatenate": [1.603, 1.193, 1.028],
+    "virtual": [0.5481, 0.5202, 0.5037],
+    "divided": [0.1796, 0.1633, 0.1619],
+    "continuation": [2.57, 1.65, 0.679],
+    "attend": [0.6248, 0.6092, 0.5871],
+    "random": [2.632, 1.025, 1.124],
+    "relational": [1.22, 1.202, 1.2],
+    "outputs": [1.208, 0.9511, 0.8496],
+    "in turn": [2.388, 4.632, 0.5654],
+    "by shares": [0.4173, 0.3444, 0.3325],
 }
 METRICS = {"accuracy": 66.66666666666666, "matthews": 15.811388300841896}
 
@@ -114,6 +123,23 @@ def test_the_output_of_teach_is_pinned_to_its_version(
     check_numbers(TeachSpec, 2, states, STATES[pooling])
 
 
+def said_of(name: str, corpus: Path, model: Path, home: Path) -> dict[str, Path]:
+    """What a student reads of its teachers: the second of two is the same model with its outputs exchanged."""
+    stores = {"outputs": None, "other": (1, 0)}
+    for folder, order in stores.items():
+        (home / folder).mkdir()
+        spec = TeachSpec(layers=(1, 2), label_order=order)
+        teach(spec, {"corpus": corpus, "model": model}, home / folder, inline())
+    if name in ("in turn", "by shares"):
+        return {"outputs/0": home / "outputs", "outputs/1": home / "other"}
+    said = {"outputs": home / "outputs"}
+    if name == "outputs":
+        (home / "probes").mkdir()
+        probe(ProbeSpec(layers=(1, 2)), {"corpus": corpus, **said}, home / "probes", inline())
+        said["probes"] = home / "probes"
+    return said
+
+
 @pytest.mark.parametrize(
     ("name", "method"),
     [
@@ -123,16 +149,23 @@ def test_the_output_of_teach_is_pinned_to_its_version(
         ("annealing", Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.67))),
         ("pick", Method(targets=Taught(), structure=Pick(pairs=((1, 2), (0, 1)), normalised=True))),
         ("concatenate", Method(structure=Concatenate(groups=((2, 1),), weight=0.5))),
+        ("virtual", Method(targets=Virtual(correct=0.9), training=OnePhase(temperature=4.0))),
+        ("divided", Method(targets=Taught(), training=OnePhase(reduction="mean", teacher_weight=0.9))),
+        ("continuation", Method(targets=Taught(), training=Continuation(max_temperature=3, margin=0.5))),
+        ("attend", Method(structure=Attend(groups=((1, 2),), scaled=True, normalised=True))),
+        ("random", Method(structure=Random(layers=(1, 2), student_layers=(1,), width=4))),
+        ("relational", Method(structure=Relational(pair=(1, 2)))),
+        ("outputs", Method(structure=Outputs(groups=((1, 2),)))),
+        ("in turn", Method(targets=Taught(), training=Progressive(first_phase=0.67))),
+        ("by shares", Method(targets=Taught(shares=(0.8, 0.2)))),
     ],
 )
 def test_the_output_of_distil_is_pinned_to_its_version(
     name: str, method: Method, pinned_corpus: Path, pinned_model: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "store").mkdir()
-    teach(TeachSpec(layers=(1, 2)), {"corpus": pinned_corpus, "model": pinned_model}, tmp_path / "store", inline())
     train = Train(epochs=3, batch_size=8, learning_rate=1e-2)
     spec = DistilSpec(start=Cut(layers=(1,)), method=method, train=train)
-    inputs = {"corpus": pinned_corpus, "start": pinned_model, "outputs": tmp_path / "store"}
+    inputs = {"corpus": pinned_corpus, "start": pinned_model, **said_of(name, pinned_corpus, pinned_model, tmp_path)}
     distil(spec, inputs, tmp_path, inline())
     history = json.loads((tmp_path / "history.json").read_text("utf-8"))["epochs"]
     check_numbers(DistilSpec, 2, np.array([epoch["loss"] for epoch in history]), LOSSES[name])
