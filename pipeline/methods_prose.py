@@ -79,7 +79,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("`progressive` with one teacher", "it follows several; taught_by: teacher:all, or a list"),
     ("`progressive` with more teachers than its first phase has epochs", "one would have no turn; name fewer"),
     ("`shares` with `progressive`, not one a teacher, or not together 1", "they are of a mean"),
-    ("more than one `structure`", "a method has one; write a second method beside it"),
+    ("more than one `structure`", "a method has one kind; write another method beside it"),
     ("`pairs: random` between equal depths", "there is one map only; use last, or give pairs"),
     ("several teachers and layers, but for `progressive`", "the layers of which? let one teach, or structure: none"),
     ("several teachers and `outputs`", "classifiers are on one teacher's layers; let one teach"),
