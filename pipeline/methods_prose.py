@@ -19,8 +19,10 @@ Formulas are as implemented:
 
 What is known of a paper is said where it is used: from its authors' code, from its text, from the authors' slides of
 2021, from a third-party reimplementation, or from memory and then called not verified. What a term weighs means
-nothing without its reduction: code that divides KL by C has other weights than code that does not. Each method's
-defaults are those of its paper at the paper's own scale, `reduction: mean` where its code divides.
+nothing without its reduction: code that divides KL by C has other weights than code that does not. So
+each method has the reduction that its weights were chosen for, `reduction: mean` where its code divides. Its defaults
+are those of the authors' code or paper where they are known; else those of a third party, or ours. `Defaults` says
+which, `What differs` where the loss is not theirs.
 """
 
 LAYERS = """\
@@ -61,7 +63,7 @@ term. Phi scales logits alone.
 | `progressive` | no | yes | yes, but `outputs` | in turn, with layers |
 
 A structure with targets `hard` or `smoothed` is matched beside them, and needs the teacher's layers alone. So
-annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: 100}}`;
+annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: 25}}`;
 [combinations.yaml](../recipes/combinations.yaml) has more.
 
 What is refused while planning, each in one line:
@@ -77,6 +79,8 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("`progressive` with one teacher", "it follows several; taught_by: teacher:all, or a list"),
     ("`progressive` with more teachers than its first phase has epochs", "one would have no turn; name fewer"),
     ("`shares` with `progressive`, not one a teacher, or not together 1", "they are of a mean"),
+    ("more than one `structure`", "a method has one kind; write another method beside it"),
+    ("`pairs: random` between equal depths", "there is one map only; use last, or give pairs"),
     ("several teachers and layers, but for `progressive`", "the layers of which? let one teach, or structure: none"),
     ("several teachers and `outputs`", "classifiers are on one teacher's layers; let one teach"),
     ("several teachers without targets `teacher`", "only logits can be averaged; let one teach"),

@@ -165,9 +165,14 @@ def _groups(rule: GroupRule, student: int, teacher: int) -> tuple[tuple[int, ...
 
 def _pairs(rule: str, student: int, teacher: int, seed: int) -> tuple[Pair, ...]:
     """``even``: the last layer of each even group but the last group's, Patient KD's skip map (Sun et al. 2019,
-    section 3). ``last``: its other map. ``random``: a control that knows nothing of depth but the order."""
+    section 3). ``last``: its other map. ``random``: a control that knows nothing of depth but the order;
+    it maps the student's last layer too, and needs a deeper teacher."""
     _deep_enough(f"structure.pairs: {rule}", student, teacher)
     if rule == "random":
+        if student == teacher:
+            raise ValueError(
+                f"structure.pairs: random has one map only of {teacher} layers to {student}; use last, or give pairs"
+            )
         return tuple(enumerate(drawn_layers(range(1, teacher + 1), student, seed_of(seed)), 1))
     if student < 2:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The named methods: points on the axes that papers have tried, each with the paper's own settings at its own scale.
+"""The named methods: points on the axes that papers have tried, each with settings whose source it names.
 
 A name is only a starting point. A recipe takes one with ``use`` and changes what it likes on any axis; the axes
 themselves are in ``stages/method.py`` and ``stages/structure.py``. ``docs/methods.md`` is made from what stands here

@@ -50,7 +50,9 @@ VIRTUAL_TEACHER = NamedMethod(
     differs="The code applies the softmax at temperature tau to the probabilities 0.99 and 0.01 themselves, which is "
     "uniform but for a trace (two classes, tau 20: 0.512 and 0.488), leaves the student untempered, and has no "
     "tau^2. Here probabilities become logits first and both sides are tempered, as the paper's equation has it; "
-    "tau^2 keeps the term's gradient from vanishing with tau. It cannot be defined for a regression.",
+    "tau^2 keeps the term's gradient from vanishing with tau. At the same w and tau the gradient of the released "
+    "term is about a hundredth of ours for two classes: with z_S = 0, tau 20 and w 0.1 it is 0.0012, ours 0.1144. "
+    "It cannot be defined for a regression.",
     example="method: {use: virtual-teacher, targets: {correct: 0.9}}",
     recipe="teacher-free.yaml",
     teachers="nobody",

@@ -13,17 +13,18 @@ PKD = NamedMethod(
     paper="Sun et al. 2019, Patient Knowledge Distillation for BERT Model Compression, EMNLP",
     method=Method(
         targets=Taught(),
-        training=OnePhase(temperature=10.0, teacher_weight=0.5, reduction="mean"),
-        structure=Pick(normalised=True, weight=100.0),
+        training=OnePhase(temperature=10.0, teacher_weight=0.7, reduction="mean"),
+        structure=Pick(normalised=True, weight=500.0),
     ),
     formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\nk = floor(j n / m), j = 1 .. m - 1",
     scale=f"{DIVIDED} Layers: mean over dimensions, pairs and rows.",
-    defaults="tau 10, w 0.5 and weight 100 (their beta) are the code's for SST-2 and MNLI. "
-    "It ships MRPC tau 20, w 0.7, weight 1; RTE 10, 0.7, 500; QNLI 20, 0.5, 100; QQP 20, 0.7, "
-    "100, with learning rates of 2e-5 or 5e-5 and 4 epochs.",
+    defaults="tau 10, w 0.7 and weight 500 (their beta) are the code's for RTE, with a learning rate of 1e-5: the one "
+    "run it ships that scales states. Those that do not have tau, w and weight 20, 0.7, 1 for MRPC; 10, 0.5, 100 for "
+    "SST-2 and MNLI; 20, 0.5, 100 for QNLI; 20, 0.7, 100 for QQP, with 2e-5 or 5e-5. All have 4 epochs.",
     differs="States are scaled to length 1, as in the paper's eq. 7; the code does so for RTE only. Without it the "
-    "term is larger by about the squared length of a state: `structure: {normalised: false}`. The paper sums over "
-    "layers and dimensions; the code takes the mean, for which its weights were chosen. It never shuffles the rows. "
+    "term is larger by about the squared length of a state, and the weight is another: `structure: {normalised: "
+    "false, weight: 100}`. The paper sums over layers and dimensions; the code takes the mean, for which its weights "
+    "were chosen. It never shuffles the rows. "
     "It reads first tokens; here that is `pooling: cls`, in the method and in the store. On STS-B it has accuracy "
     "alone.",
     example="method:\n"
@@ -40,7 +41,7 @@ PKD_LAST = replace(
     PKD,
     name="pkd-last",
     title="Patient KD, last layers",
-    method=PKD.method.model_copy(update={"structure": Pick(pairs="last", normalised=True, weight=100.0)}),
+    method=PKD.method.model_copy(update={"structure": Pick(pairs="last", normalised=True, weight=500.0)}),
     formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\nk = n - m + j, j = 1 .. m - 1",
     defaults="Those of pkd. 6 from 12: (1, 7), (2, 8), ... (5, 11).",
     differs="As pkd. That the last map ends one layer before the top, as the skip map does, is from memory, not "
@@ -54,12 +55,13 @@ RANDOM_MAP = replace(
     name="random-map",
     title="A random map: the control for layer methods",
     paper="-",
-    method=PKD.method.model_copy(update={"structure": Pick(pairs="random", normalised=True, weight=100.0)}),
+    method=PKD.method.model_copy(update={"structure": Pick(pairs="random", normalised=True, weight=500.0)}),
     formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\n"
     "m layers k drawn once without replacement and put in rising order, j = 1 .. m",
     defaults="Those of pkd. The map is drawn from the student's seed: each seed has another.",
-    differs="No method of a paper but a control: what a map of layers is worth is what it gains over this. Unlike "
-    "pkd's maps it has the last layer of the student too.",
+    differs="No method of a paper but a control: what a map of layers is worth is what it gains over this. It maps "
+    "every layer of the student, pkd leaves the last one out: so the two differ by how many layers follow one, "
+    "too. The teacher has to be deeper: between equal depths there is one map only.",
     example="method: [rkd, random-map, pkd, alp]",
     recipe="alp-bert.yaml",
 )
@@ -117,7 +119,8 @@ RAIL = NamedMethod(
     defaults="Labels, logits and layers weigh a third each, width 128: from a third-party reimplementation. w 0.5 and "
     "weight 0.5 give the three terms 0.5 each: the same but for 1.5 on the whole, to which AdamW is blind and "
     "clipping is not. tau 1 is our choice; the authors' is not known to us.",
-    differs="No code of the authors was found. The reimplementation averages states over padding too; here the mean is "
+    differs="No code of the authors was found. The reimplementation has the distance itself, not its square; here it is "
+    "squared. Which of the two the paper has was not verified. It averages states over padding too; here the mean is "
     "over a row's own tokens. Projections are trained and not saved in the student.",
     example="method: [rail-kd, {use: rail-kd, label: rail-upper, structure: {layers: [7, 8, 9, 10, 11, 12]}}]",
     recipe="alp-bert.yaml",

@@ -14,16 +14,17 @@ ALP = NamedMethod(
     method=Method(
         targets=Taught(),
         training=OnePhase(temperature=1.0, teacher_weight=0.2),
-        structure=Attend(groups="all", over="mean", weight=100.0),
+        structure=Attend(groups="all", weight=25.0),
     ),
-    formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j], c[j])\n"
+    formula=f"{FORMULA}\n+ weight sum_j MSE(h_S[j], c[j])\n"
     "c[j] = sum_k alpha[k] h_T[k], alpha = softmax over k in A(j) of h_S[j] . h_T[k], row by row\n"
     "A(j) = all layers",
-    scale=f"{SUMMED} Layers: mean over dimensions, over the student's layers, and over rows.",
-    defaults="Labels 0.8, logits 0.2, tau 1 and weight 100 are those of a third-party reimplementation (IKMLab/LAD), "
-    "which divides by the number of student layers. The paper's beta, eta and lambda are not known to us.",
-    differs="The slides sum over student layers: `structure: {over: sum}`, for which the same loss has the weight 100 "
-    "/ m. As in the slides the product is plain; the reimplementation divides it by the square root of the width "
+    scale=f"{SUMMED} Layers: mean over dimensions, summed over the student's layers, mean over rows.",
+    defaults="Labels 0.8, logits 0.2 and tau 1 are those of a third-party reimplementation (IKMLab/LAD). Its weight is "
+    "100 and divides by the number of student layers, m: over a sum the same is 100 / m, 25 for the four layers of "
+    "the slides' first table. For another depth give 100 / m, or `structure: {over: mean, weight: 100}` for any. The "
+    "paper's beta, eta and lambda are not known to us.",
+    differs="As in the slides the term is summed over student layers, and the product is plain; the reimplementation divides it by the square root of the width "
     "(`scaled: true`). No gradient is stopped in alpha (`detached: true` does). A projection is learned "
     "only where widths differ. The reimplementation reads first tokens: `pooling: cls`, in the method and in the "
     "store.",
@@ -36,7 +37,7 @@ ALP_NO = replace(
     ALP,
     name="alp-no",
     title="ALP-KD, groups without overlap (ALP-NO)",
-    method=ALP.method.model_copy(update={"structure": Attend(groups="even", over="mean", weight=100.0)}),
+    method=ALP.method.model_copy(update={"structure": Attend(groups="even", weight=25.0)}),
     formula=ALP.formula.replace("A(j) = all layers", "A(j) the j-th of m equal runs of the teacher's layers"),
     defaults="Those of alp; the groups are those of ckd.",
     differs="As alp.",
@@ -47,7 +48,7 @@ ALP_PO = replace(
     ALP_NO,
     name="alp-po",
     title="ALP-KD, groups that overlap (ALP-PO)",
-    method=ALP.method.model_copy(update={"structure": Attend(groups="overlapping", over="mean", weight=100.0)}),
+    method=ALP.method.model_copy(update={"structure": Attend(groups="overlapping", weight=25.0)}),
     formula=ALP.formula.replace(
         "A(j) = all layers", "A(j) the j-th of m equal runs, a layer longer on both sides where there is one"
     ),

@@ -9,8 +9,9 @@ from stages.structure import NoLayers, Outputs
 
 Teachers = Literal["nobody", "any", "one", "assistant", "smaller", "early", "itself", "many"]
 """Who has to teach: nobody; one model or several (``any``); exactly one; one of the recipe's ``models``, never the
-teacher itself (``assistant``); one that is smaller than the student, which has to be named (``smaller``); an epoch of
-a model (``early``); the student's own kind, trained without a teacher (``itself``); two or more (``many``)."""
+teacher itself (``assistant``); one that is meant to be smaller than the student, which has to be named: sizes are not
+compared (``smaller``); an epoch of a model (``early``); the student's own kind, trained without a teacher (``itself``);
+two or more (``many``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ WHO: Mapping[Teachers, str] = {
     "any": "one model, or several whose logits are averaged",
     "one": "one model",
     "assistant": "one of models, a step between teacher and student",
-    "smaller": "a smaller model than the student",
+    "smaller": "a model that is meant to be smaller than the student",
     "early": "an early epoch of a model",
     "itself": "the student's own kind, trained without a teacher",
     "many": "two models or more",

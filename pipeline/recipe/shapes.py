@@ -146,6 +146,14 @@ class Axis:
 
     name: str
 
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._single, handler(source))
+
+    def _single(self, value: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError(f"must be one, not a list: a method has one kind of {self.name}; write another method beside it")
+        return value
+
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         blocks = [handler(kind.__pydantic_core_schema__) for kind in kinds(self.name).values()]
         return {"anyOf": [{"enum": list(kinds(self.name)), "type": "string"}, *blocks]}

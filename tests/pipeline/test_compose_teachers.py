@@ -10,7 +10,7 @@ from pipeline.graph import Edge, Figure, Graph, Node, Subject
 from pipeline.planner import selected
 from stages.method import Method, Taught
 from stages.specs import DistilSpec, EnsembleSpec, ProbeSpec, TeachSpec
-from stages.structure import Outputs, Pick
+from stages.structure import Attend, Outputs, Pick
 
 KEEPING = {"epochs": 3, "keep": "epochs"}
 GENERATIONS = {
@@ -246,9 +246,8 @@ def test_the_layers_of_the_model_that_teaches_are_followed(ground: Path) -> None
     """The assistant has 3 layers, where the teacher has 4."""
     assert method_of(it(taught(ground, "one", models=GENERATIONS, structure="pick"))).structure == Pick(pairs=((1, 1),))
     assert method_of(it(taught(ground, "teacher", structure="pick"))).structure == Pick(pairs=((1, 2),))
-    assert method_of(it(taught(ground, "itself", structure={"kind": "pick", "pairs": "random"}))).structure == Pick(
-        pairs=((1, 1), (2, 2))
-    )
+    structure = method_of(it(taught(ground, "itself", structure="attend"))).structure
+    assert structure == Attend(groups=((1, 2), (1, 2)))
 
 
 def test_layers_of_one_model_after_each_epoch_may_be_followed_in_turn(ground: Path) -> None:

@@ -97,18 +97,20 @@ def test_pro_kd_follows_all_epochs_of_the_teacher_in_turn() -> None:
 # --- layers ---------------------------------------------------------------------------------------
 
 
-def test_patient_kd_picks_normalised_layers_at_the_scale_of_the_code() -> None:
-    assert one_phase("pkd") == OnePhase(temperature=10.0, teacher_weight=0.5, reduction="mean")
-    assert find("pkd").method.structure == Pick(pairs="even", normalised=True, over="mean", weight=100.0)
+def test_patient_kd_has_the_settings_of_rte_the_one_run_of_its_code_that_normalises() -> None:
+    assert one_phase("pkd") == OnePhase(temperature=10.0, teacher_weight=0.7, reduction="mean")
+    assert find("pkd").method.structure == Pick(pairs="even", normalised=True, over="mean", weight=500.0)
 
 
-def test_patient_kd_and_its_controls_differ_by_the_map_alone() -> None:
+def test_patient_kd_and_its_control_differ_by_the_pairs_alone_of_which_the_control_has_one_more() -> None:
     pkd = find("pkd").method
     for name in ("pkd-last", "random-map"):
         structure = find(name).method.structure
         assert isinstance(structure, Pick)
         same = structure.model_copy(update={"pairs": "even"})
         assert find(name).method.model_copy(update={"structure": same}) == pkd
+    mapped = {name: len(followed(name, 4, 12)) for name in ("pkd", "pkd-last", "random-map")}
+    assert mapped == {"pkd": 3, "pkd-last": 3, "random-map": 4}
 
 
 def test_patient_kd_skips_or_takes_the_last_layers_and_leaves_out_the_students_last() -> None:
@@ -133,10 +135,10 @@ def test_rail_kd_weighs_its_three_terms_alike_in_128_dimensions(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["alp", "alp-no", "alp-po"])
-def test_alp_has_the_weights_of_the_reimplementation_with_its_mean_over_layers(name: str) -> None:
+def test_alp_sums_over_layers_with_the_weights_of_the_reimplementation_for_the_four_of_the_slides(name: str) -> None:
     structure = find(name).method.structure
     assert isinstance(structure, Attend)
-    assert (structure.weight, structure.over, structure.scaled) == (100.0, "mean", False)
+    assert (4 * structure.weight, structure.over, structure.scaled) == (100.0, "sum", False)
     assert one_phase(name) == OnePhase(temperature=1.0, teacher_weight=0.2, reduction="sum")
 
 

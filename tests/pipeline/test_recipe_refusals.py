@@ -114,6 +114,9 @@ REFUSALS = {
     "method={use: no-kd, taught_by: teacher}": "method.taught_by: teacher, but this method needs no teacher",
     "method={use: vanilla-kd, taught_by: assistant}": "method.taught_by: assistant is no model of this recipe; ",
     "method={use: vanilla-kd, structure: alp}": "method.structure: alp is no kind of structure; known: ",
+    "method={use: vanilla-kd, structure: [pick, relational]}": (
+        'method.structure: ["pick", "relational"], must be one, not a list: a method has one kind of structure; write '
+    ),
     "method={use: vanilla-kd, data: {kind: knn}}": "method.data.kind: knn is no kind of data; known: original",
     "method={use: annealing-kd, training: {temperature: 3}}": "method.training.temperature: unknown key of annealing; ",
     "method={use: vanilla-kd, training: {temperature: 0}}": "method.training.temperature: 0, must be above 0",

@@ -9,6 +9,7 @@ import pytest
 from house import ROOT, graph_in, write_paper_model
 
 from pipeline.graph import Graph, Node
+from pipeline.methods import METHODS
 from pipeline.recipe import Recipe, load, parse
 from pipeline.recipe.document import Tree, read
 from stages.groups import groups_of
@@ -111,14 +112,19 @@ def test_a_chain_runs_from_teacher_to_assistant_to_student(ground: Path) -> None
         assert "assistant" in store.name
 
 
-def test_bert_small_is_annealed_from_7_on_four_tasks_and_from_14_on_the_others(ground: Path) -> None:
-    recipe = local(ROOT / "recipes" / "chain-bert.yaml", ground)
+@pytest.mark.parametrize(
+    ("name", "tasks"), [("chain-bert", {"mrpc", "sst2", "qnli", "wnli"}), ("chain-minilm", {"mrpc", "sst2_sentences"})]
+)
+def test_small_students_are_annealed_from_7_on_some_tasks_and_from_14_on_the_others(
+    name: str, tasks: set[str], ground: Path
+) -> None:
+    recipe = local(ROOT / "recipes" / f"{name}.yaml", ground)
     most = {
         task.task.name: {use.label: use for use in task.methods}["annealing-kd"].method.training.model_dump()
         for task in recipe.tasks
     }
     seven = {name for name, training in most.items() if training["max_temperature"] == 7}
-    assert seven == {"mrpc", "sst2", "qnli", "wnli"}
+    assert seven == tasks
     assert {training["max_temperature"] for training in most.values()} == {7, 14}
 
 
@@ -146,11 +152,33 @@ def test_the_layers_of_the_tables_are_those_of_the_slides(ground: Path) -> None:
             assert [group.teacher for group in groups_of(spec.method.structure)] == groups
 
 
-def test_the_slides_in_small_have_every_system_that_the_slides_name() -> None:
-    labels = {"no-kd", "label-smoothing", "rkd", "takd", "born-again", "self-kd", "reverse-kd", "defective-kd"}
-    layers = {"pkd-1", "pkd-3", "pkd-6", "ckd-no", "ckd-po", "alp-no", "alp-po", "alp"}
+def test_the_layers_of_minilm_are_mapped_into_one_and_three_as_twelve_into_two_and_six(ground: Path) -> None:
+    one = composed(ROOT / "recipes" / "layers-minilm-1.yaml", ground)
+    three = composed(ROOT / "recipes" / "layers-minilm-3.yaml", ground)
+    for graph, label, groups in (
+        (one, "pkd-1", [(1,)]),
+        (one, "pkd-6", [(6,)]),
+        (one, "ckd", [(1, 2, 3, 4, 5, 6)]),
+        (one, "alp", [(1, 2, 3, 4, 5, 6)]),
+        (three, "pkd", [(2,), (4,)]),
+        (three, "pkd-last", [(4,), (5,)]),
+        (three, "ckd-no", [(1, 2), (3, 4), (5, 6)]),
+    ):
+        for spec in students(graph, label):
+            assert [group.teacher for group in groups_of(spec.method.structure)] == groups
+
+
+def test_the_slides_in_small_use_every_method_of_the_catalogue() -> None:
+    tree = read(ROOT / "recipes" / "slides-small.yaml")
+    methods = tree["method"]
+    assert isinstance(methods, list)
+    used = {method["use"] if isinstance(method, dict) else method for method in methods}
+    assert used == {named.name for named in METHODS}
+
+
+def test_the_slides_in_small_have_the_maps_that_the_slides_name() -> None:
     (cola, *_) = load(ROOT / "recipes" / "slides-small.yaml").tasks
-    assert labels | layers | {"annealing-kd", "pro-kd"} <= {use.label for use in cola.methods}
+    assert {"pkd-1", "pkd-3", "pkd-6", "ckd-no", "ckd-po"} <= {use.label for use in cola.methods}
 
 
 def test_a_regression_is_left_out_only_where_a_method_needs_classes() -> None:

@@ -165,6 +165,11 @@ def test_no_layers_weigh_nothing() -> None:
             7,
             "structure.pairs: random cannot share 6 layers of the teacher among 7 of the",
         ),
+        (
+            Pick(pairs="random"),
+            6,
+            "structure.pairs: random has one map only of 6 layers to 6; use last, or give pairs",
+        ),
         (Random(), 7, "structure.layers: 6 layers of the teacher, from which 7 are to be drawn, one for each of the"),
         (Random(layers=(7,)), 1, "structure: the teacher has no layer 7; it has 0 (embeddings) to 6"),
         (Relational(pair=(2, 7)), 2, "structure: the teacher has no layer 7; it has 0 (embeddings) to 6"),
