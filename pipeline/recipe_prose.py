@@ -72,6 +72,10 @@ Each has a store of its own, that any number of students read, and a row of its 
 are followed of one teacher, or in turn of several that are equally deep. Of `store.layers`, a model that is shallower
 than the teacher stores those it has.
 
+`keep: epochs` belongs to what a training is: a recipe that adds it later trains that model anew, and whomever it
+teaches (its best epoch has the same weights as before, on a CPU bit for bit). Say it from the start where epochs may
+be asked for.
+
 An ensemble teaches alone, and is no member of another: name its members instead. Its shares are its own, so the method
 that it teaches has none. It is scored from the evaluations of its members.
 
