@@ -100,7 +100,8 @@ def likeness(what: Made, made: Mapping[str, Made]) -> str:
             parts = [sum(name.startswith("members/") for name in what.inputs)]
         case "probe":
             store = made.get(what.inputs.get("outputs", ""))
-            parts = [_speaker(store.inputs.get("model", ""), made) if store else None, _at(what.spec, "layers")]
+            fitted = [_at(what.spec, name) for name in ("layers", "folds")]
+            parts = [_speaker(store.inputs.get("model", ""), made) if store else None, fitted]
         case _:
             kept = [_at(what.spec, name) for name in ("part", "compute")]
             parts = [_speaker(model, made), length, kept]

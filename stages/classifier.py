@@ -26,6 +26,10 @@ class Examples:
     places: npt.NDArray[np.int64]
     labels: Labels
 
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Examples":
+        """Those that are ``chosen`` [N]."""
+        return Examples(self.places[chosen], self.labels[chosen])
+
     def score(self, said: Logits, task: Task) -> float:
         """Accuracy x 100, or R2 x 100 of a regression (0 where a constant is not met exactly)."""
         decided = decide(task, said[self.places])
@@ -64,9 +68,13 @@ def fit(states: Array, examples: Examples, task: Task, penalty: float) -> Linear
     penalty |W|^2 for a regression. W is of states whose dimensions are scaled to mean 0 and variance 1 over the
     examples, and is then turned into weights of the states as they are; the bias is free. Of two labels one weight
     vector is fitted, and each gets half of it. A label that no example has cannot be fitted: it gets 1/(N + labels) of
-    the probability of the others, as by a rule of succession, so its logit is finite. All in float64: 8 bytes x
-    examples x width.
+    the probability of the others, as by a rule of succession, so its logit is finite. By the same rule no label is
+    likelier than another where there is no example; a regression is 0 there. All in float64: 8 bytes x examples x
+    width.
     """
+    if not len(examples.labels):
+        flat = np.zeros((task.outputs, states.shape[1]))
+        return Linear(flat, np.zeros(task.outputs), tuple(range(task.outputs)), task.outputs, 1 / task.outputs)
     given = states[examples.places].astype(np.float64)
     centre, scale = given.mean(0), given.std(0)
     # The mean of equal numbers may be off by rounding, which a tiny deviation would then blow up.

@@ -1,13 +1,14 @@
-"""The stage ``probe``: a linear classifier on each of a teacher's stored layers -> a store of what they say.
+"""The stage ``probe``: linear classifiers on each of a teacher's stored layers -> a store of what they say.
 
 Universal-KD (Wu et al. 2021, EMNLP) adds pseudo classifiers on intermediate layers, so that layers are compared by what
 they say about the task. Only its abstract was read; what is fitted, and how, is ours. No model runs: the classifiers
-are fitted on the pooled states that the store holds. What they say about a row is kept as that layer's column, so
-whatever reads a teacher's store reads this one.
+are fitted on the pooled states that the store holds. A student learns from what is said of train, and a classifier of
+many dimensions knows the labels of the rows that it was fitted on by heart; so of each row of train speaks one that was
+fitted on other rows (``folds``). What is said about a row is kept as that layer's column, so whatever reads a teacher's
+store reads this one.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +40,13 @@ class Inquiry:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the classifier of one layer says about the rows of the store, [rows, outputs], and how well it fits:
-    accuracy x 100, or R2 x 100 of a regression, on train, and on the held-out slice where the store holds its rows."""
+    """What the classifiers of one layer say about the rows of the store, [rows, outputs], and how often they are right,
+    accuracy x 100, or R2 x 100 of a regression: about rows of train that they were not fitted on (how far the task can
+    be read from this layer), and about those that they were (``train``)."""
 
     said: Array
+    out_of_fold: float
     train: float
-    holdout: float | None
 
 
 def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
@@ -76,14 +78,14 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         for number, (start, end) in enumerate(shard_parts(sizes))
     ]
     written = write_store(out, layout, store.tokenisation, files)
-    held_out = {column: answer.holdout for column, answer in answers.items() if answer.holdout is not None}
     return {
         "rows": written.rows,
         "layers": len(spec.layers),
         "shards": len(files),
         "measure": "r2" if task.regression else "accuracy",
+        "folds": spec.folds,
+        "out_of_fold": {column: round(answer.out_of_fold, 3) for column, answer in answers.items()},
         "train": {column: round(answer.train, 3) for column, answer in answers.items()},
-        **({"holdout": {column: round(value, 3) for column, value in held_out.items()}} if held_out else {}),
     }
 
 
@@ -97,36 +99,27 @@ def stored_keys(directory: Path, store: Store) -> list[bytes]:
 
 
 def open_probe(inquiry: Inquiry, worker: Worker) -> Callable[[int], Answer]:
-    """Read the rows' labels once a worker. Heavy modules are imported here, where a stage starts."""
-    from stages.classifier import Examples, Linear, fit
+    """Read the rows' labels once a worker. Heavy modules are imported here, where a stage starts. ValueError, naming
+    the row, where the store lacks one of train."""
+    from stages.classifier import Examples
+    from stages.folds import out_of_fold
 
-    corpus, meta, store = inquiry.corpus, read_meta(inquiry.corpus), read_store(inquiry.outputs)
-    keys = stored_keys(inquiry.outputs, store)
+    spec, task, store = inquiry.spec, read_meta(inquiry.corpus).task, read_store(inquiry.outputs)
+    keys, rows = stored_keys(inquiry.outputs, store), read_split(inquiry.corpus, TRAIN)
     places = {key: place for place, key in enumerate(keys)}
-
-    def examples(split: str) -> Examples:
-        """The labelled rows of a split, each with its place in the store: one text may stand there twice, with two
-        labels. ValueError, naming the row, where the store lacks one."""
-        rows = read_split(corpus, split)
-        known = [(row, key) for row, key in enumerate(rows.keys) if rows.labelled[row]]
-        lacking = [key for _, key in known if key not in places]
-        if lacking or not known:
-            reason = f"lacks {len(lacking)} rows, the first is {lacking[0].hex()}" if lacking else "no row is labelled"
-            raise ValueError(f"{inquiry.outputs}: split {split}: {reason}; run the teach stage over this corpus")
-        return Examples(np.array([places[key] for _, key in known]), rows.labels[[row for row, _ in known]])
-
-    train, held_out = examples(TRAIN), []
-    for split in meta.of("holdout"):
-        with suppress(ValueError):  # a store is of train alone unless its recipe says otherwise
-            held_out.append(examples(split))
+    # One text may stand in train twice, with two labels: two examples of one place in the store.
+    known = [(row, key) for row, key in enumerate(rows.keys) if rows.labelled[row]]
+    lacking = [key for _, key in known if key not in places]
+    if lacking or not known:
+        reason = f"lacks {len(lacking)} rows, the first is {lacking[0].hex()}" if lacking else "no row is labelled"
+        raise ValueError(f"{inquiry.outputs}: split {TRAIN}: {reason}; run the teach stage over this corpus")
+    train = Examples(np.array([places[key] for _, key in known]), rows.labels[[row for row, _ in known]])
 
     def answer(layer: int) -> Answer:
-        column = store.layout.column_of(layer, inquiry.spec.pooling)
+        column = store.layout.column_of(layer, spec.pooling)
         states = read_columns(inquiry.outputs, [column], keys)[column]
-        linear: Linear = fit(states, train, meta.task, inquiry.spec.penalty)
-        said = linear(states)
+        said, fitted = out_of_fold(states, keys, train, task, spec.penalty, spec.folds)
         worker.advance(1)
-        scores = [one.score(said, meta.task) for one in (train, *held_out)]
-        return Answer(said, scores[0], scores[1] if held_out else None)
+        return Answer(said, train.score(said, task), fitted)
 
     return answer

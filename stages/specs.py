@@ -211,13 +211,15 @@ class EnsembleSpec(Spec):
 class ProbeSpec(Spec):
     """Classifiers on a teacher's layers -> a store of what they say. Inputs: ``corpus``, ``outputs``.
 
-    A linear classifier (or ridge regression) for each of ``layers`` is fitted on the stored states of the train split;
-    ``penalty`` is the weight of its squared norm.
+    Linear classifiers (or ridge regressions) of each of ``layers`` are fitted on the stored states of the train split;
+    ``penalty`` is the weight of their squared norm. Rows lie in ``folds`` by their keys. What is said of a row of train
+    comes from the classifier that was fitted on the other folds; of any other row, it is the mean of all.
     """
 
     stage: ClassVar[str] = "probe"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     layers: Annotated[tuple[int, ...], Field(min_length=1)]
     pooling: Literal["mean", "cls"] = "mean"
     penalty: float = Field(1.0, gt=0.0)
+    folds: int = Field(5, ge=2)

@@ -66,11 +66,14 @@ UNIVERSAL = NamedMethod(
     "s[j] what a classifier on h_S[j] says, z[k] what one on h_T[k] says\n"
     "c[j] = sum_k alpha[k] z[k], alpha = softmax over k in A(j) of s[j] . z[k], row by row; A(j) = all layers",
     scale=f"{SUMMED} Layers: KL summed over classes, mean over groups and rows; squared error for a regression.",
-    defaults="Not verified: the abstract was read, the rest is second-hand. weight 1 and t 1 are ours; tau 2 and w "
-    "0.5 are those of vanilla-kd; A(j) = all layers.",
+    defaults="Not verified: the abstract was read, the rest is second-hand. weight 1 and t 1 are ours, and so is what "
+    "fits the teacher's classifiers: penalty 1 on the squared norm, 5 folds; tau 2 and w 0.5 are those of vanilla-kd; "
+    "A(j) = all layers.",
     differs="No code was released. The paper trains in two stages, distillation and then labels; here it is one, and "
-    "`training: annealing` makes two of it. The teacher's classifiers are fitted on its stored states, "
-    "once for all students; the student's are trained with it and not saved. Widths and depths may differ.",
+    "`training: annealing` makes two of it. The teacher's classifiers are linear, fitted on its stored "
+    "states once for all students, and out of fold: of a row speaks one that never saw it, or it would only repeat the "
+    "label. These details are ours. The student's classifiers are trained with it and not saved. Widths and depths may "
+    "differ.",
     example="method: {use: universal-kd, structure: {groups: even}}",
     recipe="alp-bert.yaml",
     teachers="one",

@@ -23,7 +23,13 @@ def probes(house: House) -> str:
 def test_show_tells_how_well_each_layer_says_the_label_and_how_far_rows_differ(house: House) -> None:
     said = stillhouse("show", probes(house), "--storage", str(house.storage))
     assert said.code == 0
-    for told in ('"measure": "accuracy"', '"hidden_01": ', "pooled: layers 1, ", "between-row variance"):
+    for told in (
+        '"measure": "accuracy"',
+        '"out_of_fold": {',
+        '"hidden_01": ',
+        "pooled: layers 1, ",
+        "between-row variance",
+    ):
         assert told in said.out
 
 

@@ -1,6 +1,6 @@
 """Classifiers on stored layers: what they say is what an independent fit of the same rows says, kept as a store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 import stages.teach
 from stages.classifier import Examples, fit
 from stages.corpus_reader import read_split
+from stages.folds import fold_of
 from stages.probe import probe
 from stages.specs import ProbeSpec, TeachSpec
 from stages.store.check import check_store
@@ -44,11 +45,12 @@ def columns(directory: Path, names: Sequence[str], corpus: Path, split: str = "t
     return [found[name] for name in names]
 
 
-def by_hand(states: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarray:
-    """[N, 2]: logits of a logistic regression of two labels, its loss written out and minimised by SciPy."""
+def by_hand(states: np.ndarray, labels: np.ndarray, penalty: float, asked: np.ndarray) -> np.ndarray:
+    """[asked, 2]: logits of a logistic regression of two labels, its loss written out and minimised by SciPy."""
     given = states.astype(np.float64)
-    scale = given.std(0)
-    given = (given - given.mean(0)) / np.where(scale > 1e-12, scale, 1)
+    centre, scale = given.mean(0), given.std(0)
+    scale = np.where(scale > 1e-12, scale, 1)
+    given = (given - centre) / scale
     signs = 2.0 * labels - 1
 
     def loss(weights: np.ndarray) -> float:
@@ -56,15 +58,38 @@ def by_hand(states: np.ndarray, labels: np.ndarray, penalty: float) -> np.ndarra
         return float(np.logaddexp(0, -margins).sum() + penalty / 2 * np.square(weights[1:]).sum())
 
     found = minimize(loss, np.zeros(given.shape[1] + 1), method="BFGS", options={"gtol": 1e-7})
-    decided = given @ found.x[1:] + found.x[0]
+    decided = (asked.astype(np.float64) - centre) / scale @ found.x[1:] + found.x[0]
     return np.stack([-decided, decided], 1) / 2
+
+
+def ridge(states: np.ndarray, labels: np.ndarray, penalty: float, asked: np.ndarray) -> np.ndarray:
+    """[asked, 1]: values of a ridge regression, by its normal equations."""
+    given, wanted = states.astype(np.float64), labels.astype(np.float64)
+    centre, scale = given.mean(0), given.std(0)
+    given = (given - centre) / scale
+    weights = np.linalg.solve(given.T @ given + penalty * np.eye(given.shape[1]), given.T @ (wanted - wanted.mean()))
+    return (((asked - centre) / scale) @ weights + wanted.mean())[:, None]
+
+
+def crossed(by: Callable[..., np.ndarray], corpus: Path, states: np.ndarray, penalty: float) -> np.ndarray:
+    """What a classifier of the other folds says of each row of train."""
+    train = read_split(corpus, "train")
+    folds, said = (
+        np.array([fold_of(key, 5) for key in train.keys]),
+        np.full((len(train), 1 if by is ridge else 2), np.nan),
+    )
+    for fold in range(5):
+        mine = folds == fold
+        assert mine.any()
+        said[mine] = by(states[~mine], train.labels[~mine], penalty, states[mine])
+    return said
 
 
 # --- against others' arithmetic -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("penalty", [1.0, 20.0])
-def test_what_a_layers_classifier_says_is_what_a_fit_by_hand_says(
+def test_what_is_said_of_a_row_is_what_a_fit_by_hand_on_the_other_folds_says(
     penalty: float, tiny_corpus: Path, store: Path, tmp_path: Path
 ) -> None:
     facts = probed(tiny_corpus, store, tmp_path / "out", penalty=penalty)
@@ -72,12 +97,13 @@ def test_what_a_layers_classifier_says_is_what_a_fit_by_hand_says(
     states = columns(store, ["hidden_01", "hidden_03"], tiny_corpus)
     said = columns(tmp_path / "out", ["hidden_01", "hidden_03"], tiny_corpus)
     for layer, given, found in zip(("hidden_01", "hidden_03"), states, said, strict=True):
-        wanted = by_hand(given, labels, penalty)
-        np.testing.assert_allclose(found, wanted, atol=2e-3)
+        wanted = crossed(by_hand, tiny_corpus, given, penalty)
+        np.testing.assert_allclose(found, wanted, atol=5e-3)
         assert np.ptp(wanted) > 0.5, "rows differ, or this proves nothing"
+        assert np.abs(found - by_hand(given, labels, penalty, given)).max() > 0.05, "and one fit of all is another"
         accuracy = 100 * (wanted.argmax(1) == labels).mean()
-        assert isinstance(facts["train"], dict)
-        assert facts["train"][layer] == pytest.approx(accuracy, abs=1e-3) and accuracy > 50
+        assert isinstance(facts["out_of_fold"], dict)
+        assert facts["out_of_fold"][layer] == pytest.approx(accuracy, abs=1e-3)
 
 
 def test_three_labels_are_fitted_with_one_another_and_stated_states_need_no_scaling_by_who_reads_them() -> None:
@@ -96,15 +122,12 @@ def test_a_regression_is_ridge_regression(pairs_corpus: Path, pairs_store: Path,
     facts = probed(pairs_corpus, pairs_store, tmp_path / "out", layers=(0,), penalty=3.0)
     labels = read_split(pairs_corpus, "train").labels.astype(np.float64)
     (states,) = columns(pairs_store, ["hidden_00"], pairs_corpus)
-    given = states.astype(np.float64)
-    given = (given - given.mean(0)) / given.std(0)
-    weights = np.linalg.solve(given.T @ given + 3.0 * np.eye(given.shape[1]), given.T @ (labels - labels.mean()))
-    wanted = given @ weights + labels.mean()
+    wanted = crossed(ridge, pairs_corpus, states, 3.0)
     (said,) = columns(tmp_path / "out", ["hidden_00"], pairs_corpus)
     assert said.shape == (len(labels), 1)
-    np.testing.assert_allclose(said[:, 0], wanted, atol=1e-5)
-    left = 1 - np.square(labels - wanted).sum() / np.square(labels - labels.mean()).sum()
-    assert facts["measure"] == "r2" and facts["train"] == {"hidden_00": pytest.approx(100 * left, abs=1e-3)}
+    np.testing.assert_allclose(said, wanted, atol=1e-4)
+    left = 1 - np.square(labels - wanted[:, 0]).sum() / np.square(labels - labels.mean()).sum()
+    assert facts["measure"] == "r2" and facts["out_of_fold"] == {"hidden_00": pytest.approx(100 * left, abs=1e-2)}
 
 
 def test_a_text_that_stands_twice_with_two_labels_counts_with_both() -> None:
@@ -114,7 +137,7 @@ def test_a_text_that_stands_twice_with_two_labels_counts_with_both() -> None:
     doubled = np.concatenate([labels, 1 - labels[[7, 7, 7, 7]]])
     two = Task(name="two", text=("text",), labels=("a", "b"))
     found = fit(STATES, Examples(places, doubled), two, 1.0)(STATES)
-    wanted = by_hand(STATES[places], doubled, 1.0)[:60]
+    wanted = by_hand(STATES[places], doubled, 1.0, STATES)
     np.testing.assert_allclose(found, wanted, atol=5e-3)
     once = fit(STATES, Examples(np.arange(60), labels), two, 1.0)(STATES)
     assert np.abs(found[7] - once[7]).max() > 0.05
@@ -178,7 +201,7 @@ def test_the_pooling_that_is_asked_for_is_read_from_a_store_of_both(
     probed(tiny_corpus, tmp_path / "both", tmp_path / "out", layers=(2,), pooling="cls")
     (states,) = columns(tmp_path / "both", ["cls_02"], tiny_corpus)
     (said,) = columns(tmp_path / "out", ["hidden_02"], tiny_corpus)
-    np.testing.assert_allclose(said, by_hand(states, read_split(tiny_corpus, "train").labels, 1.0), atol=5e-3)
+    np.testing.assert_allclose(said, crossed(by_hand, tiny_corpus, states, 1.0), atol=5e-3)
     with pytest.raises(ValueError, match="layer 2, pooling cls"):
         probed(tiny_corpus, store, tmp_path / "refused", layers=(2,), pooling="cls")
 
@@ -186,7 +209,7 @@ def test_the_pooling_that_is_asked_for_is_read_from_a_store_of_both(
 # --- which rows ------------------------------------------------------------------------------------------
 
 
-def test_held_out_rows_are_never_fitted_on_and_scored_where_the_store_holds_them(
+def test_rows_outside_train_are_never_fitted_on_and_get_the_mean_logits_of_all_folds(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "more").mkdir()
@@ -194,12 +217,19 @@ def test_held_out_rows_are_never_fitted_on_and_scored_where_the_store_holds_them
     teach(spec, {"corpus": tiny_corpus, "model": teacher}, tmp_path / "more", inline())
     alone = probed(tiny_corpus, store, tmp_path / "alone")
     more = probed(tiny_corpus, tmp_path / "more", tmp_path / "beside")
-    assert "holdout" not in alone and alone["train"] == more["train"]
+    assert alone["out_of_fold"] == more["out_of_fold"] and alone["train"] == more["train"]
     one, other = (columns(tmp_path / name, ["hidden_03"], tiny_corpus)[0] for name in ("alone", "beside"))
     np.testing.assert_allclose(one, other, atol=1e-2)
-    (held,) = columns(tmp_path / "beside", ["hidden_03"], tiny_corpus, "holdout")
-    right = 100 * (held.argmax(1) == read_split(tiny_corpus, "holdout").labels).mean()
-    assert isinstance(more["holdout"], dict) and more["holdout"]["hidden_03"] == pytest.approx(right, abs=1e-3)
+    train = read_split(tiny_corpus, "train")
+    (known,), (asked,), (held,) = (
+        columns(tmp_path / place, ["hidden_03"], tiny_corpus, split)
+        for place, split in (("more", "train"), ("more", "holdout"), ("beside", "holdout"))
+    )
+    apart = [np.array([fold_of(key, 5) != fold for key in train.keys]) for fold in range(5)]
+    wanted = np.mean([by_hand(known[others], train.labels[others], 1.0, asked) for others in apart], 0)
+    strange = np.array([key not in train.keys for key in read_split(tiny_corpus, "holdout").keys])
+    assert strange.any()
+    np.testing.assert_allclose(held[strange], wanted[strange], atol=5e-3)
 
 
 def test_a_store_that_lacks_a_row_of_train_is_refused_naming_it(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
@@ -212,6 +242,13 @@ def test_a_store_that_lacks_a_row_of_train_is_refused_naming_it(tiny_corpus: Pat
     write_store(tmp_path / "less", layout, "rule", [file])
     with pytest.raises(ValueError, match=f"split train: lacks 2 rows, the first is {keys[0].hex()}; run the teach"):
         probed(tiny_corpus, tmp_path / "less", tmp_path / "out", layers=(1,))
+
+
+def test_more_folds_are_other_folds(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
+    few, many = (probed(tiny_corpus, store, tmp_path / str(folds), folds=folds) for folds in (2, 7))
+    assert (few["folds"], many["folds"]) == (2, 7)
+    two, seven = (columns(tmp_path / name, ["hidden_03"], tiny_corpus)[0] for name in ("2", "7"))
+    assert not np.allclose(two, seven, atol=1e-2)
 
 
 # --- what cannot be fitted --------------------------------------------------------------------------------
