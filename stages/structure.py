@@ -116,7 +116,8 @@ class Relational(Frozen):
 class Outputs(Frozen):
     """Layers are compared by what a classifier on each says: that on a student layer is learned with the student and
     follows sum_k alpha_k z_k over a group of the teacher's layers, alpha = softmax_k(z . z_k). Adds weight x tau^2 KL,
-    or squared error for a regression, mean over groups. The teacher's classifiers are fitted on its stored states."""
+    or squared error for a regression, mean over groups. The teacher's classifiers are fitted on its stored states, out
+    of fold."""
 
     kind: Literal["outputs"] = "outputs"
     groups: GroupRule | Groups = "all"
