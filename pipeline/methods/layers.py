@@ -120,8 +120,8 @@ RAIL = NamedMethod(
     "weight 0.5 give the three terms 0.5 each: the same but for 1.5 on the whole, to which AdamW is blind and "
     "clipping is not. tau 1 is our choice; the authors' is not known to us.",
     differs="No code of the authors was found. The reimplementation has the distance itself, not its square; here it "
-    "is squared. Which of the two the paper has was not verified. It averages states over padding too; here the mean is "
-    "over a row's own tokens. Projections are trained and not saved in the student.",
+    "is squared. Which of the two the paper has was not verified. It averages states over padding too; here the "
+    "mean is over a row's own tokens. Projections are trained and not saved in the student.",
     example="method: [rail-kd, {use: rail-kd, label: rail-upper, structure: {layers: [7, 8, 9, 10, 11, 12]}}]",
     recipe="alp-bert.yaml",
     teachers="one",
