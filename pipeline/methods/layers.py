@@ -119,9 +119,9 @@ RAIL = NamedMethod(
     defaults="Labels, logits and layers weigh a third each, width 128: from a third-party reimplementation. w 0.5 and "
     "weight 0.5 give the three terms 0.5 each: the same but for 1.5 on the whole, to which AdamW is blind and "
     "clipping is not. tau 1 is our choice; the authors' is not known to us.",
-    differs="No code of the authors was found. The reimplementation has the distance itself, not its square; here it is "
-    "squared. Which of the two the paper has was not verified. It averages states over padding too; here the mean is "
-    "over a row's own tokens. Projections are trained and not saved in the student.",
+    differs="No code of the authors was found. The reimplementation has the distance itself, not its square; here it "
+    "is squared. Which of the two the paper has was not verified. It averages states over padding too; here the "
+    "mean is over a row's own tokens. Projections are trained and not saved in the student.",
     example="method: [rail-kd, {use: rail-kd, label: rail-upper, structure: {layers: [7, 8, 9, 10, 11, 12]}}]",
     recipe="alp-bert.yaml",
     teachers="one",

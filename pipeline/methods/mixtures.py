@@ -24,7 +24,8 @@ ALP = NamedMethod(
     "100 and divides by the number of student layers, m: over a sum the same is 100 / m, 25 for the four layers of "
     "the slides' first table. For another depth give 100 / m, or `structure: {over: mean, weight: 100}` for any. The "
     "paper's beta, eta and lambda are not known to us.",
-    differs="As in the slides the term is summed over student layers, and the product is plain; the reimplementation divides it by the square root of the width "
+    differs="As in the slides the term is summed over student layers, and the product is plain; the "
+    "reimplementation divides it by the square root of the width "
     "(`scaled: true`). No gradient is stopped in alpha (`detached: true` does). A projection is learned "
     "only where widths differ. The reimplementation reads first tokens: `pooling: cls`, in the method and in the "
     "store.",

@@ -54,7 +54,7 @@ PRO_KD = NamedMethod(
     scale="Squared error, mean over classes and rows.",
     defaults="The paper's settings are not verified: its abstract was read, the rest is memory. 0.7 of the epochs in "
     "phase 1 is that of annealing-kd.",
-    differs="No code was released. The slides' name \"Grow-KD\" has no paper that we know; it is plausibly what became "
+    differs='No code was released. The slides\' name "Grow-KD" has no paper that we know; it is plausibly what became '
     "Pro-KD (not verified). Phase 2 starts from the best epoch of phase 1. The teachers need not be epochs of "
     "one model: a list follows them in its order.",
     example="teacher: {model: roberta-large, finetune: {epochs: 4, keep: epochs}}\n"

@@ -151,7 +151,9 @@ class Axis:
 
     def _single(self, value: Any) -> Any:
         if isinstance(value, list):
-            raise ValueError(f"must be one, not a list: a method has one kind of {self.name}; write another method beside it")
+            raise ValueError(
+                f"must be one, not a list: a method has one kind of {self.name}; write another method beside it"
+            )
         return value
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
