@@ -94,10 +94,8 @@ def _each_teacher_has_a_turn(place: Place, method: Method, train: Train, count: 
         return
     turns = phases(method.training, train.epochs)[0].epochs
     if turns < count:
-        right = (
-            f"{count} teachers are followed in turn in the {turns} epochs of the first phase; name {turns} at most, "
-        )
-        raise PlacedError((*place, "taught_by"), ABSENT, right + "or train for more epochs")
+        right = f"{count} teachers are followed in turn, an epoch each at least, and the first phase has {turns}; "
+        raise PlacedError((*place, "taught_by"), ABSENT, right + "name fewer, or train for more epochs")
 
 
 def _batches_fit(place: Place, method: Method, train: Train, recipe: TaskRecipe) -> None:

@@ -17,6 +17,8 @@ GENERATIONS = {
     "one": {"from_teacher": [0, 1, 2], "method": "vanilla-kd", "train": {"seed": 7, **KEEPING}},
     "two": {"from_teacher": [0, 1, 2], "method": "vanilla-kd", "taught_by": "one"},
 }
+LONG = {"epochs": 5, "learning_rate": 5.0e-3, "max_length": 16}
+"""Every epoch of the teacher has one of the first phase."""
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def ground(tmp_path: Path) -> Path:
 
 def composed(ground: Path, /, **changes: object) -> Graph:
     """The tiny recipe's graph, whose teacher's epochs are kept."""
-    kept = {"teacher": {"model": str(ground / "model"), "finetune": KEEPING}}
+    kept = {"teacher": {"model": str(ground / "model"), "finetune": KEEPING}, "train": LONG}
     return graph_of(ground, ground.parent / "runs", **{**kept, **changes})[1]
 
 

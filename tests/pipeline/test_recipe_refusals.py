@@ -302,7 +302,7 @@ TEACHING = {
         "method: progressive has two phases and needs at least 2 epochs; it has 1"
     ),
     f"method={{{KD}training: progressive, taught_by: 'teacher:all', train: {{epochs: 3}}}}": (
-        "method.taught_by: 3 teachers are followed in turn in the 2 epochs of the first phase; name 2 at most, or train"
+        "method.taught_by: 3 teachers are followed in turn, an epoch each at least, and the first phase has 2; "
     ),
     f"method={{{KD}structure: relational, train: {{micro_batch: 8}}}}": (
         "method.train.micro_batch: 8, but vanilla-kd compares all rows of a batch; leave it out"
