@@ -16,6 +16,7 @@ from pipeline.fingerprint import Json, canonical, plain
 from pipeline.graph import Node, artifact_key
 from pipeline.planner import Plan
 from pipeline.recipe import ResourceBlock
+from stages.numbered import MEMBERS, in_order
 from stages.specs import DistilSpec
 
 MACHINE = ("machine", "processor", "cores", "gpus")
@@ -97,7 +98,7 @@ def likeness(what: Made, made: Mapping[str, Made]) -> str:
             method = [_at(what.spec, "method", axis, "kind") for axis in ("data", "structure")]
             parts = [_shape(what, made), length, train, method]
         case "ensemble":
-            parts = [sum(name.startswith("members/") for name in what.inputs)]
+            parts = [len(in_order(MEMBERS, what.inputs))]
         case "probe":
             store = made.get(what.inputs.get("outputs", ""))
             fitted = [_at(what.spec, name) for name in ("layers", "folds")]

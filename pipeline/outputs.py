@@ -11,6 +11,7 @@ from pipeline.recipe import TEACHER
 from pipeline.tiers import store_bytes
 from stages.cost import Extent, chosen_layers, row_bytes
 from stages.groups import groups_of, teacher_layers
+from stages.numbered import MEMBERS, numbered
 from stages.specs import EnsembleSpec, EvaluateSpec, ProbeSpec, TeachSpec
 from stages.structure import Outputs
 
@@ -111,7 +112,7 @@ class ModelOutputs:
         full = f"ensemble/{name}@{self.origins.task}"
         # The members' corpora may differ in tokens; their rows and labels are the same.
         inputs: dict[str, Edge | Outside] = {"corpus": members[0].inputs["corpus"]}
-        inputs |= {f"members/{index}": Edge(member) for index, member in enumerate(members)}
+        inputs |= numbered(MEMBERS, map(Edge, members))
         spec, subject = EnsembleSpec(shares=shares), Subject(f"model:{name}", name, 0)
         rows = self.origins.rows.evaluated()
         return Node(full, "evaluate", self.origins.task, spec, inputs, subject, rows=rows)

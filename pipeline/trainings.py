@@ -13,6 +13,7 @@ from pipeline.recipe.teachers import teachers, training_of, weighed
 from stages.cost import chosen_layers
 from stages.groups import check_store, resolved
 from stages.method import Method, without_idle_settings
+from stages.numbered import OUTPUTS, numbered
 from stages.shape import started_shape
 from stages.specs import DistilSpec, Pretrained, Train
 from stages.structure import NoLayers, Outputs
@@ -152,7 +153,7 @@ class Trainings:
     def _said(self, method: Method, by: Sequence[Teacher]) -> Mapping[str, Edge]:
         """What a training reads of its teachers."""
         stores = [Edge(self.outputs.store(name, model)) for name, model in by]
-        said = {"outputs": stores[0]} if len(stores) == 1 else {f"outputs/{i}": one for i, one in enumerate(stores)}
+        said = {"outputs": stores[0]} if len(stores) == 1 else numbered(OUTPUTS, stores)
         if isinstance(method.structure, Outputs):
             ((name, model),) = by
             said["probes"] = Edge(self.outputs.probe(name, model, method.structure))

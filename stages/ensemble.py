@@ -12,13 +12,12 @@ import numpy as np
 from cluster.resources import On, Worker
 from stages.corpus_reader import Split, read_meta, read_split
 from stages.evaluate import ROLES
+from stages.numbered import MEMBERS, in_order
 from stages.predictions import Logits, Rows, read_predictions, scored, write_predictions
+from stages.shares import or_equal, together_one
 from stages.specs import EnsembleSpec
 
 Facts = dict[str, object]
-
-MEMBER = "members/"
-"""Inputs whose names begin so are members, numbered from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +63,20 @@ def ensemble(spec: EnsembleSpec, inputs: Mapping[str, Path], out: Path, on: On) 
 
 def members_of(inputs: Mapping[str, Path]) -> list[Path]:
     """The members in the order of their numbers. ValueError where there is none."""
-    found = {int(name.removeprefix(MEMBER)): path for name, path in inputs.items() if name.startswith(MEMBER)}
+    found = in_order(MEMBERS, inputs)
     if not found:
         raise ValueError("ensemble: it has no members; name one at least")
-    return [found[number] for number in sorted(found)]
+    return found
 
 
 def shares_of(spec: EnsembleSpec, members: int) -> tuple[float, ...]:
     """Each member's part in the mean. ValueError where they are not one a member, together 1."""
-    if spec.shares is None:
-        return (1 / members,) * members
-    if len(spec.shares) != members:
-        raise ValueError(f"ensemble: shares has {len(spec.shares)} for {members} members; give one each")
-    if abs(sum(spec.shares) - 1) > 1e-6:
-        raise ValueError(f"ensemble: shares {list(spec.shares)} sum to {sum(spec.shares):g}; let them sum to 1")
-    return spec.shares
+    shares = or_equal(spec.shares, members)
+    if len(shares) != members:
+        raise ValueError(f"ensemble: shares has {len(shares)} for {members} members; give one each")
+    if not together_one(shares):
+        raise ValueError(f"ensemble: shares {list(shares)} sum to {sum(shares):g}; let them sum to 1")
+    return shares
 
 
 def open_panel(panel: Panel, worker: Worker) -> Callable[[str], Marks]:

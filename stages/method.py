@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.frozen import Frozen
+from stages.shares import together_one
 from stages.structure import NoLayers, Outputs, Relational, Structure
 
 # --- targets ------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ class Method(Frozen):
         shares = self.targets.shares if isinstance(self.targets, Taught) else None
         if shares is not None and isinstance(self.training, Progressive):
             raise ValueError("targets: shares are of a mean, and progressive follows one teacher at a time; leave out")
-        if shares is not None and abs(sum(shares) - 1) > 1e-6:
+        if shares is not None and not together_one(shares):
             raise ValueError(f"targets: shares {list(shares)} sum to {sum(shares):g}; let them sum to 1")
         return self
 

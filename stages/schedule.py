@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from stages.groups import groups_at, teacher_layers
 from stages.method import Annealing, Continuation, Method, OnePhase, Progressive, Smoothed, Taught, Training, Virtual
+from stages.shares import or_equal
 from stages.structure import weight_of
 
 
@@ -128,7 +129,7 @@ def asked(method: Method, weighing: Weights, position: Position, epochs: int, te
     if isinstance(method.training, Progressive):
         number = followed_teacher(position.epoch, epochs, teachers)
         return Asked(((number, 1.0),), layers, number)
-    shares = method.targets.shares or (1 / teachers,) * teachers
+    shares = or_equal(method.targets.shares, teachers)
     return Asked(tuple((number, share) for number, share in enumerate(shares) if share), layers)
 
 

@@ -7,15 +7,13 @@ from pathlib import Path
 from stages.data import Rowset
 from stages.groups import check_store, groups_of, teacher_layers
 from stages.method import Method, check_teachers
+from stages.numbered import OUTPUTS, in_order
 from stages.signal import Columns, NoTeacher, Signal, Stored
 from stages.specs import DistilSpec
 from stages.store.decoded import cache_directory, decode
 from stages.store.layout import read_store
 from stages.store.spread import DEAD, dead_layers
 from stages.structure import NoLayers
-
-SEVERAL = "outputs/"
-"""Inputs whose names begin so are the stores of several teachers."""
 
 
 def signal_of(
@@ -45,8 +43,7 @@ def signal_of(
 
 def teachers(inputs: Mapping[str, Path]) -> Sequence[Path]:
     """The stores of who teaches: ``outputs``, or ``outputs/0``, ``outputs/1`` ... in their order."""
-    several = {int(name.removeprefix(SEVERAL)): path for name, path in inputs.items() if name.startswith(SEVERAL)}
-    return [several[number] for number in sorted(several)] or [inputs["outputs"]]
+    return in_order(OUTPUTS, inputs) or [inputs["outputs"]]
 
 
 def columns_of(method: Method, store: Path) -> dict[int, str]:

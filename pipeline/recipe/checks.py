@@ -3,7 +3,6 @@
 A PlacedError's place is in the file as merged for the task, with a number for each item of what may be a list.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.recipe.complaints import ABSENT, Place, PlacedError, unknown
@@ -13,6 +12,7 @@ from pipeline.recipe.teaching import check_teaching
 from pipeline.recipe.values import Ensemble, Student, TaskRecipe
 from stages.method import Hard, Method, OnePhase, Progressive, Smoothed, TwoPhases, Virtual
 from stages.schedule import phases
+from stages.shares import together_one
 from stages.specs import Train
 from stages.tasks import Task
 
@@ -77,7 +77,7 @@ def _smoothing_fits(place: Place, targets: Smoothed, task: Task) -> None:
     given = targets.distribution
     if given is None:
         return
-    if len(given) != task.outputs or min(given) < 0 or not math.isclose(sum(given), 1, abs_tol=1e-6):
+    if len(given) != task.outputs or min(given) < 0 or not together_one(given):
         right = f"must be {task.outputs} shares that sum to 1, one for each label of {task.name}"
         raise PlacedError((*place, "targets", "distribution"), list(given), right)
 

@@ -11,6 +11,7 @@ from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.teachers import ensemble_of, teachers, training_of, weighed
 from pipeline.recipe.values import Ensemble, TaskRecipe
 from stages.method import Method, Progressive, Taught, check_teachers
+from stages.shares import together_one
 
 
 def check_teaching(recipe: TaskRecipe) -> None:
@@ -110,7 +111,7 @@ def _members_fit(name: str, ensemble: Ensemble, recipe: TaskRecipe) -> None:
     if len(members) < 2:
         raise PlacedError((*place, "members"), [member.said for member in members], "needs at least 2 models")
     shares = ensemble.shares
-    if shares is not None and (len(shares) != len(members) or abs(sum(shares) - 1) > 1e-6):
+    if shares is not None and (len(shares) != len(members) or not together_one(shares)):
         said = ", ".join(member.said for member in members)
         right = f"must be {len(members)} shares that sum to 1, one for each of {said}"
         raise PlacedError((*place, "shares"), list(shares), right)
