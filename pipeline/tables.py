@@ -61,10 +61,8 @@ HEADS = (
 def lines(rows: Sequence[Row]) -> list[Line]:
     """Rows grouped over seeds: mean and, for more than one seed, standard deviation. Of several tasks the mean over
     tasks follows."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.task, row.method, row.student, row.split, row.metric), []).append(row)
-    return [*map(_line, groups.values()), *map(_line, over_tasks(rows))]
+    groups = _grouped(rows, lambda row: (row.task, row.method, row.student, row.split, row.metric))
+    return [_line(group) for group in (*groups, *over_tasks(rows))]
 
 
 def over_tasks(rows: Sequence[Row]) -> list[list[Row]]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from stages.batches import Rows, epoch_batches, parts, share_of
 from stages.checkpoint import Epoch, Progress, load, save
 from stages.data import Batch, Rowset
-from stages.groups import groups_at
+from stages.groups import Group, groups_at
 from stages.layers import Matcher
 from stages.models import forward, pool, width
 from stages.optimizer import make_optimizer, memory_named
@@ -81,11 +81,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What holds in an epoch: what the losses weigh, what teachers are asked."""
+    """What holds in an epoch: what the losses weigh, what teachers are asked, which layers follow which."""
 
     position: Position
     weighing: Weights
     asked: Asked
+    groups: Sequence[Group]
 
 
 def fit(model: nn.Module, lesson: Lesson, place: Place) -> Progress:
@@ -179,7 +180,8 @@ class Training:
         spec, signal = self.lesson.spec, self.lesson.signal
         weighing = weights(spec.method, position, phase.epochs, self.lesson.task.regression)
         wanted = asked(spec.method, weighing, position, phase.epochs, signal.teachers, spec.train.seed)
-        return Moment(position, weighing, wanted)
+        groups = groups_at(spec.method.structure, spec.train.seed, position.phase, position.epoch)
+        return Moment(position, weighing, wanted, groups)
 
     def _work(self, rows: Rows, wanted: Asked) -> Work:
         """This worker's part of the global batch ``rows``, in host memory. Runs in the prefetching thread."""
@@ -232,15 +234,14 @@ class Training:
         loss = loss_of(logits.float(), batch.labels, said, lesson.spec.method, weighing, lesson.task.regression)
         if not weighing.layers:
             return loss
-        return loss + weighing.layers * self._layer_error(hidden, batch, said, rows, moment.position)
+        return loss + weighing.layers * self._layer_error(hidden, batch, said, rows, moment.groups)
 
     def _layer_error(
-        self, hidden: Sequence[Tensor], batch: Batch, said: Mapping[str, Tensor], rows: int, position: Position
+        self, hidden: Sequence[Tensor], batch: Batch, said: Mapping[str, Tensor], rows: int, groups: Sequence[Group]
     ) -> Tensor:
         assert not isinstance(self.structure, NoLayers)
         mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
         states = {layer: pool(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
-        groups = groups_at(self.structure, self.lesson.spec.train.seed, position.phase, position.epoch)
         workers = Workers(self.place.rank, self.place.world_size, rows)
         error: Tensor = self.matcher(states, said, groups, workers)
         return error

@@ -17,11 +17,10 @@ import numpy as np
 from cluster.resources import On, Worker
 from stages.corpus_reader import read_meta, read_split
 from stages.cost import row_bytes
-from stages.rowkey import split_keys
 from stages.specs import ProbeSpec
-from stages.store.columns import read_columns
+from stages.store.columns import read_whole
 from stages.store.layout import Layout, Store, read_store, write_store
-from stages.store.shards import Array, check_footer, read_keys, write_shard
+from stages.store.shards import Array, check_footer, read_row_keys, write_shard
 from stages.structure import state_name
 from stages.tasks import TRAIN
 from stages.teach import shard_parts
@@ -64,7 +63,7 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     found = dict(on.map(open_probe, Inquiry(spec, inputs["corpus"], inputs["outputs"]), spec.layers))
     answers = {state_name(layer): found[place] for place, layer in enumerate(spec.layers)}
     keys = stored_keys(inputs["outputs"], store)
-    logits = read_columns(inputs["outputs"], ["logits"], keys)["logits"]
+    logits = read_whole(inputs["outputs"], store, "logits")
     sizes = np.full(len(keys), row_bytes(len(spec.layers), task.outputs, task.outputs, "float32"), np.int64)
     files = [
         write_shard(
@@ -94,7 +93,7 @@ def stored_keys(directory: Path, store: Store) -> list[bytes]:
     found: list[bytes] = []
     for shard in store.shards:
         check_footer(directory, shard)
-        found += split_keys(read_keys(directory / shard.name).tobytes())
+        found += read_row_keys(directory / shard.name)
     return found
 
 
@@ -116,8 +115,7 @@ def open_probe(inquiry: Inquiry, worker: Worker) -> Callable[[int], Answer]:
     train = Examples(np.array([places[key] for _, key in known]), rows.labels[[row for row, _ in known]])
 
     def answer(layer: int) -> Answer:
-        column = store.layout.column_of(layer, spec.pooling)
-        states = read_columns(inquiry.outputs, [column], keys)[column]
+        states = read_whole(inquiry.outputs, store, store.layout.column_of(layer, spec.pooling))
         said, fitted = out_of_fold(states, keys, train, task, spec.penalty, spec.folds)
         worker.advance(1)
         return Answer(said, train.score(said, task), fitted)

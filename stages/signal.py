@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +15,8 @@ from stages.batches import Rows
 from stages.data import Batch
 from stages.models import forward, pool
 from stages.schedule import Asked
+from stages.store.decoded import Column, Columns
 from stages.structure import state_name
-
-Column = npt.NDArray[np.generic]
 
 
 class Signal(Protocol):
@@ -36,14 +34,6 @@ class Signal(Protocol):
 
     def __call__(self, batch: Batch, asked: Asked, /) -> Mapping[str, Tensor]:
         """All of it, in float32 on the batch's device."""
-        ...
-
-
-class Columns(Protocol):
-    """Columns of a store, row i of each belonging to row i of the split."""
-
-    def gather(self, name: str, rows: Rows) -> Column:
-        """[len(rows), width], float16 or float32."""
         ...
 
 

@@ -6,20 +6,17 @@ name a rule (``even``, ``random``); planning, which knows both depths, makes of 
 pydantic only.
 """
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stages.frozen import Frozen
-
-Item = TypeVar("Item")
+from stages.frozen import Frozen, Item, repeated
 
 
 def _once(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """ValueError for what is named twice: it would count twice."""
-    for place, item in enumerate(items):
-        if item in items[:place]:
-            raise ValueError(f"must be named once each, {list(item) if isinstance(item, tuple) else item} is repeated")
+    for item in repeated(items):
+        raise ValueError(f"must be named once each, {list(item) if isinstance(item, tuple) else item} is repeated")
     return items
 
 

@@ -8,9 +8,9 @@ from stages.data import Rowset
 from stages.groups import check_store, groups_of, teacher_layers
 from stages.method import Method, check_teachers
 from stages.numbered import OUTPUTS, in_order
-from stages.signal import Columns, NoTeacher, Signal, Stored
+from stages.signal import NoTeacher, Signal, Stored
 from stages.specs import DistilSpec
-from stages.store.decoded import cache_directory, decode
+from stages.store.decoded import Columns, cache_directory, decode
 from stages.store.layout import read_store
 from stages.store.spread import DEAD, dead_layers
 from stages.structure import NoLayers

@@ -16,11 +16,10 @@ from cluster.resources import On, Worker
 from stages.batches import Rows
 from stages.corpus_reader import Meta, read_meta, read_split
 from stages.cost import SHARD_BYTES, SHARD_ROWS, Extent, chosen_layers
-from stages.rowkey import split_keys
 from stages.shape import Shape, config_of, shape_of
 from stages.specs import PRIOR, CorpusSpec, TeachSpec
 from stages.store.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
-from stages.store.shards import Damaged, check_footer, file_sha256, footer_sha256, read_keys
+from stages.store.shards import Damaged, check_footer, file_sha256, footer_sha256, read_row_keys
 
 Facts = dict[str, object]
 
@@ -136,7 +135,7 @@ def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
     for number in shard_numbers(out):
         path, scales = out / shard_name(number), out / scales_name(number)
         try:
-            keys = _keys(path)
+            keys = read_row_keys(path)
         except Damaged:
             path.unlink()
             continue
@@ -144,10 +143,6 @@ def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
         size, digest, footer = path.stat().st_size, file_sha256(path), footer_sha256(path)
         found.append((ShardFile(number, len(keys), size, digest, footer, checksum), keys))
     return found
-
-
-def _keys(path: Path) -> list[bytes]:
-    return split_keys(read_keys(path).tobytes())
 
 
 def planned(
@@ -192,7 +187,7 @@ def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple
         for shard in store.shards:
             try:
                 check_footer(directory, shard)
-                keys = _keys(directory / shard.name)
+                keys = read_row_keys(directory / shard.name)
             except (Damaged, OSError):
                 continue
             yield Source(directory, shard.number, store.layout), keys

@@ -25,12 +25,13 @@ SECTIONS: Mapping[str, tuple[NamedMethod, ...]] = {
 
 METHODS: tuple[NamedMethod, ...] = tuple(named for section in SECTIONS.values() for named in section)
 
-__all__ = ["METHODS", "SECTIONS", "NamedMethod", "check_taught_by", "default_teacher", "find"]
+BY_NAME: Mapping[str, NamedMethod] = {named.name: named for named in METHODS}
+
+__all__ = ["BY_NAME", "METHODS", "SECTIONS", "NamedMethod", "check_taught_by", "default_teacher", "find"]
 
 
 def find(name: str) -> NamedMethod:
     """The method of that name. RequestError names the nearest."""
-    for named in METHODS:
-        if named.name == name:
-            return named
-    raise RequestError(f"method: {name} is no method; {nearest(name, (named.name for named in METHODS))}")
+    if name not in BY_NAME:
+        raise RequestError(f"method: {name} is no method; {nearest(name, BY_NAME)}")
+    return BY_NAME[name]

@@ -5,7 +5,7 @@ import json
 from pydantic import ValidationError
 
 from pipeline.errors import nearest
-from pipeline.methods import METHODS, NamedMethod
+from pipeline.methods import BY_NAME
 from pipeline.recipe.complaints import ABSENT, PlacedError, complaint, unknown
 from pipeline.recipe.learners import PointBlock
 from pipeline.recipe.shapes import Loose, kinds
@@ -15,7 +15,9 @@ from stages.method import Hard, Method, OnePhase, Smoothed
 
 def point(block: PointBlock) -> Method:
     """The method that the block means. A PlacedError's place is within the block."""
-    start = _named(block.use).method
+    if block.use not in BY_NAME:
+        raise unknown(("use",), block.use, "method", list(BY_NAME))
+    start = BY_NAME[block.use].method
     axes = {axis: _moved(axis, getattr(block, axis), getattr(start, axis)) for axis in Method.model_fields}
     if block.training is None and isinstance(axes["targets"], Hard | Smoothed) and isinstance(start.training, OnePhase):
         # The name's settings are for the teacher that the recipe has taken away.
@@ -31,13 +33,6 @@ def split(message: str) -> tuple[tuple[str, ...], str]:
     """``field: what is wrong`` -> the field's place, and what is wrong."""
     field, colon, right = message.partition(": ")
     return ((field,), right) if colon and field.isidentifier() else ((), message)
-
-
-def _named(name: str) -> NamedMethod:
-    for named in METHODS:
-        if named.name == name:
-            return named
-    raise unknown(("use",), name, "method", [named.name for named in METHODS])
 
 
 def _moved(axis: str, given: Loose | None, start: Frozen) -> Frozen:

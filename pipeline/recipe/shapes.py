@@ -24,7 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from pipeline.errors import nearest
-from stages.frozen import Frozen
+from stages.frozen import Frozen, repeated
 from stages.method import Method
 
 
@@ -209,9 +209,8 @@ Word = Annotated[
 
 
 def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    for place, item in enumerate(items):
-        if item in items[:place]:
-            raise ValueError(f"must be given once each, {item} is repeated")
+    for item in repeated(items):
+        raise ValueError(f"must be given once each, {item} is repeated")
     return items
 
 

@@ -10,6 +10,7 @@ from pipeline.recipe.points import split
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.teachers import ensemble_of, teachers, training_of, weighed
 from pipeline.recipe.values import Ensemble, TaskRecipe
+from stages.frozen import repeated
 from stages.method import Method, Progressive, Taught, check_teachers
 from stages.shares import together_one
 
@@ -118,9 +119,8 @@ def _members_fit(name: str, ensemble: Ensemble, recipe: TaskRecipe) -> None:
 
 
 def _each_once(place: Place, models: Sequence[Reference]) -> None:
-    for index, model in enumerate(models):
-        if model in models[:index]:
-            raise PlacedError(place, ABSENT, f"{model.said} is meant twice; name each model once")
+    for model in repeated(models):
+        raise PlacedError(place, ABSENT, f"{model.said} is meant twice; name each model once")
 
 
 def _teachers_fit(place: Place, method: Method, references: Sequence[Reference], recipe: TaskRecipe) -> None:

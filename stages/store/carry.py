@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages.rowkey import split_keys
 from stages.store.layout import Layout, shard_name
 from stages.store.shards import (
     SCALED,
     Array,
     Damaged,
-    read_keys,
     read_logits,
+    read_row_keys,
     read_scales,
     read_tokens,
     state_pages,
@@ -41,7 +40,7 @@ def read_carried(directory: Path, number: int, source: Layout, wanted: Layout, k
 
 
 def _rows(path: Path, keys: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    places = {key: row for row, key in enumerate(split_keys(read_keys(path).tobytes()))}
+    places = {key: row for row, key in enumerate(read_row_keys(path))}
     try:
         return np.array([places[key] for key in keys], np.int64)
     except KeyError as error:

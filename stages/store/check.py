@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.rowkey import split_keys
 from stages.store.layout import Layout, ShardFile, Store, read_store, scales_name
 from stages.store.shards import (
     SCALED,
     Damaged,
     file_sha256,
-    read_keys,
     read_logits,
+    read_row_keys,
     read_scales,
     read_tokens,
     state_pages,
@@ -68,7 +67,7 @@ def _checked(directory: Path, store: Store, shard: ShardFile) -> tuple[Checked, 
         if problem:
             return Checked(shard, problem), []  # nothing of it is to be parsed
         problem = _content_differs(directory, store.layout, shard)
-        keys = split_keys(read_keys(directory / shard.name).tobytes())
+        keys = read_row_keys(directory / shard.name)
     except (Damaged, OSError, pa.ArrowException) as error:
         return Checked(shard, str(error).splitlines()[0]), []
     if not problem and len(keys) != shard.rows:

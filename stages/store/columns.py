@@ -21,10 +21,11 @@ def read_columns(directory: Path, columns: Sequence[str], row_keys: Sequence[byt
         check_footer(directory, shard)
     stored = np.concatenate([read_keys(directory / shard_name(shard.number)) for shard in store.shards])
     places = locate(stored, row_keys, directory)
-    return {name: _whole(directory, store, name)[places] for name in columns}
+    return {name: read_whole(directory, store, name)[places] for name in columns}
 
 
-def _whole(directory: Path, store: Store, name: str) -> Array:
+def read_whole(directory: Path, store: Store, name: str) -> Array:
+    """One column of all rows, [rows, width], in the store's own order."""
     if name == "logits":
         return np.concatenate([read_logits(directory / shard.name, store.layout) for shard in store.shards])
     pages = (page for shard in store.shards for page in float_pages(directory, shard.number, store.layout, name))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,19 @@ from stages.batches import Rows
 from stages.store.layout import Layout, ShardFile, Store, read_store, shard_name, store_digest
 from stages.store.shards import Array, Keys, check_footer, float_pages, read_keys, read_logits
 
+Column = npt.NDArray[np.generic]
+
 KEYS = "row_keys"
 CACHE_BYTES = 64 << 30
 """What all folders of a cache may come to before the least recently used go."""
+
+
+class Columns(Protocol):
+    """Columns of a store, row i of each belonging to row i of the split."""
+
+    def gather(self, name: str, rows: Rows, /) -> Column:
+        """[len(rows), width], float16 or float32."""
+        ...
 
 
 @dataclass(frozen=True)

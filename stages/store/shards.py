@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.cost import ITEM_BYTES, SHARD_ROWS
+from stages.rowkey import split_keys
 from stages.store.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.store.pages import level_blocks, read_values
 from stages.store.tiers import Scales, dequantise, quantise
@@ -164,6 +165,11 @@ def _scales_table(layout: Layout, scales: Mapping[str, Scales]) -> pa.Table:
 def read_keys(path: Path) -> Keys:
     """The row keys of a shard, [rows, 16]."""
     return np.concatenate([values.reshape(-1, 16) for values in _pages(path, "row_key", np.uint8, 16)])
+
+
+def read_row_keys(path: Path) -> list[bytes]:
+    """The same, each by itself."""
+    return split_keys(read_keys(path).tobytes())
 
 
 def read_logits(path: Path, layout: Layout) -> Array:

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from stages.batches import Rows
+from stages.store.decoded import Columns
 from stages.store.layout import Store, read_store
 from stages.store.shards import check_footer, float_pages
 
@@ -20,14 +18,6 @@ nothing was seen, and nearer to the dead."""
 LOOKED_AT = 1_000
 """Rows from which a mapped column is judged: the share of a living layer is then known to a few hundredths of itself,
 and a dead one lies a factor of ten below the bound."""
-
-
-class Mapped(Protocol):
-    """Columns of a store, row i of each belonging to row i of a split."""
-
-    def gather(self, name: str, rows: Rows) -> npt.NDArray[np.generic]:
-        """[len(rows), width], float16 or float32."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +52,7 @@ def _spread(directory: Path, store: Store, column: str) -> Spread:
     return Spread(norms / store.rows, max(0.0, between) / energy if energy else 0.0)
 
 
-def variance(columns: Mapped, name: str, rows: int) -> float:
+def variance(columns: Columns, name: str, rows: int) -> float:
     """The between-row variance of a column over mean squared norm, from at most ``LOOKED_AT`` of its ``rows``, evenly
     spaced. 0 for a column of zeros."""
     looked = np.unique(np.linspace(0, rows - 1, min(rows, LOOKED_AT)).astype(np.int64))
@@ -71,7 +61,7 @@ def variance(columns: Mapped, name: str, rows: int) -> float:
     return float(np.square(values - values.mean(0)).sum(1).mean()) / energy if energy else 0.0
 
 
-def dead_layers(columns: Mapped, names: Mapping[int, str], rows: int) -> tuple[int, ...]:
+def dead_layers(columns: Columns, names: Mapping[int, str], rows: int) -> tuple[int, ...]:
     """Those of the layers in ``names`` (layer -> its column) in which the ``rows`` look alike: matching them teaches
     nothing. None where there are fewer than two rows to compare."""
     return tuple(layer for layer, name in names.items() if rows > 1 and variance(columns, name, rows) < DEAD)
