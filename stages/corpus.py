@@ -2,6 +2,7 @@
 
     <split>/part-00000.parquet   index, row_key, label, the text columns, input_ids, and token_type_ids of pairs
     tokenizer/                   the tokenizer, for whoever reads the tokens
+    evaluated.parquet            hashes of every text that the task is evaluated on (``stages/guard.py``)
     corpus.json                  the task, the splits, the tokenizer's digest; written last
 
 Splits are ``train``, ``holdout`` (cut from train, to choose an epoch on), the task's dev splits and its test
@@ -10,7 +11,7 @@ splits. ``index`` is the row's number in the split that it was read from. ``stag
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from cluster.resources import On
 from stages.corpus_reader import META, SCRATCH, TOKENIZER, Role, part_path
+from stages.guard import write_guard
 from stages.rows import Columns, SourceRole, generated_columns, read_file, read_hub, read_rows
 from stages.select import cut, dev_rows, duplicates, holdout_rows, sample
 from stages.specs import CorpusSpec, Files, Generated, Hub
@@ -62,8 +64,10 @@ def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> d
     Goes on from the parts that ``out`` holds. Returns, by split: rows, duplicates (rows whose texts an earlier
     row has), truncated rows, tokens. ValueError for rows, splits or a tokenizer that cannot be used.
     """
-    splits = choose(spec, _tables(spec, inputs))
+    tables = _tables(spec, inputs)
+    splits = choose(spec, tables)
     (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    write_guard(out, _evaluated(spec.task, tables, splits))
     tokenizer, parts = _tokenise(spec, inputs["tokenizer"], splits, out, on)
     facts = {name: _summed([parts[name, part] for part in range(split.parts)]) for name, split in splits.items()}
     _write_meta(spec, splits, facts, tokenizer, out)
@@ -134,6 +138,15 @@ def _with_holdout(train: pa.Table, spec: CorpusSpec) -> dict[str, Chosen]:
         return {TRAIN: Chosen("train", train)}
     divided = cut(train, holdout_rows(train.num_rows, spec.holdout), spec.sample_seed, HOLDOUT.encode())
     return {TRAIN: Chosen("train", divided.kept), HOLDOUT: Chosen("holdout", divided.off)}
+
+
+def _evaluated(task: Task, tables: Mapping[str, pa.Table], splits: Mapping[str, Chosen]) -> Iterator[str]:
+    """Every text of dev and test, of rows that were not sampled too, and of what is held out to choose an epoch on."""
+    given = [table for split, table in tables.items() if split != task.train]
+    cut_off = [split.rows for split in splits.values() if split.role in ("holdout", "dev")]
+    for rows in (*given, *cut_off):
+        for name in task.text:
+            yield from rows[name].to_pylist()
 
 
 # --- tokenise and write ---------------------------------------------------------------------------

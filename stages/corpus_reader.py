@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from stages.rowkey import KEY_BYTES, split_keys
 from stages.tasks import Task
 
-Role = Literal["train", "holdout", "dev", "test"]
+Role = Literal["train", "holdout", "dev", "test", "candidates"]
 
 META = "corpus.json"
 TOKENIZER = "tokenizer"

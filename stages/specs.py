@@ -59,7 +59,7 @@ class CorpusSpec(Spec):
     """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and one ``data/<split>`` a file."""
 
     stage: ClassVar[str] = "corpus"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     task: Task
     source: Source

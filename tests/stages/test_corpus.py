@@ -17,6 +17,7 @@ from cluster.inline import Inline, InlineOn, InlineWorker
 from cluster.resources import On, Resources
 from stages.corpus import corpus
 from stages.corpus_reader import read_meta, read_split
+from stages.guard import read_guard
 from stages.rowkey import row_key
 from stages.specs import CorpusSpec, Files, Generated
 from stages.taskfiles import task_files
@@ -141,7 +142,7 @@ def test_the_tokenizer_in_a_corpus_makes_the_same_corpus(inputs: dict[str, Path]
     assert published(tmp_path / "one") == published(tmp_path / "two")
 
 
-def test_version_1_of_the_corpus_is_pinned(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_version_2_of_the_corpus_is_pinned(inputs: dict[str, Path], tmp_path: Path) -> None:
     """What this stage makes of a fixed input. If it changes, raise ``CorpusSpec.version`` and pin it anew."""
     spec = SPEC.model_copy(update={"train_rows": 60, "eval_rows": 20})
     corpus(spec, inputs, tmp_path / "out", inline())
@@ -150,8 +151,9 @@ def test_version_1_of_the_corpus_is_pinned(inputs: dict[str, Path], tmp_path: Pa
         split = read_split(tmp_path / "out", name)
         arrays = (split.row_keys, split.index, split.labels, split.labelled, split.tokens, split.offsets)
         digest.update(b"".join(array.tobytes() for array in arrays))
-    assert CorpusSpec.version == 1
-    assert digest.hexdigest() == "82053b1293a5b11ea8146a838cba0324dbcc252a5dcdcbce5c202c1261eecbeb"
+    digest.update(b"".join(sorted(read_guard(tmp_path / "out").keys)))
+    assert CorpusSpec.version == 2
+    assert digest.hexdigest() == "de362bcee86bb6d5ba8c5ef4274223c242ddb23b7c0e468fa24e4117074cb70e"
 
 
 # --- what is chosen ---------------------------------------------------------------------------------
@@ -297,3 +299,12 @@ def test_every_task_of_the_real_data_becomes_a_corpus(data: Path, tmp_path: Path
     source = pq.read_table(files["train"]).take(train.index)
     assert train.texts() == list(zip(*(source[column].to_pylist() for column in task.text), strict=True))
     assert train.labels.tolist() == source[task.label].to_pylist()
+
+
+def test_evaluation_texts_are_guarded_whether_or_not_they_are_sampled(inputs: dict[str, Path], tmp_path: Path) -> None:
+    corpus(SPEC.model_copy(update={"eval_rows": 3}), inputs, tmp_path / "out", inline())
+    guard = read_guard(tmp_path / "out")
+    held_out = [(text,) for text in texts(tmp_path / "out", "holdout")]
+    for text in [*((text,) for text, _ in numbered(40, "dev")), *held_out]:
+        assert guard.blocks(text), text
+    assert not any(guard.blocks(texts) for texts in read_split(tmp_path / "out", "train").texts())
