@@ -25,11 +25,17 @@ class Epoch:
     loss: float
     score: float
     seconds: float
+    candidates: dict[str, Any] | None = None
+
+    def told(self) -> dict[str, Any]:
+        """For the history: what was done with candidates stands there where there were any."""
+        return {name: value for name, value in asdict(self).items() if name != "candidates" or value is not None}
 
 
 @dataclass
 class Progress:
-    """Where a training is. ``best`` holds the weights of the best epoch so far."""
+    """Where a training is. ``best`` holds the weights of the best epoch so far. ``tally`` counts what became of
+    candidates in this epoch, ``picked`` are those that were last picked for all rows at once."""
 
     position: Position = field(default_factory=Position)
     loss: float = 0.0
@@ -37,6 +43,8 @@ class Progress:
     history: list[Epoch] = field(default_factory=list)
     best: int = -1
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    tally: list[float] = field(default_factory=list)
+    picked: Tensor | None = None
 
 
 def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
@@ -50,6 +58,8 @@ def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: di
         "history": [asdict(epoch) for epoch in progress.history],
         "best": progress.best,
         "best_weights": progress.best_weights,
+        "tally": progress.tally,
+        "picked": progress.picked,
         "model": model,
         "optimizer": optimizer,
     }
@@ -69,5 +79,7 @@ def load(path: Path, device: str) -> tuple[Progress, dict[str, Tensor], dict[str
         [Epoch(**epoch) for epoch in document["history"]],
         document["best"],
         {name: value.cpu() for name, value in document["best_weights"].items()},
+        document["tally"],
+        None if document["picked"] is None else document["picked"].cpu(),
     )
     return progress, document["model"], document["optimizer"]

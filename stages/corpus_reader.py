@@ -18,6 +18,9 @@ from stages.tasks import Task
 Role = Literal["train", "holdout", "dev", "test", "candidates"]
 
 META = "corpus.json"
+CANDIDATES = "candidates"
+"""The one split of candidates in tokens."""
+
 TOKENIZER = "tokenizer"
 SCRATCH = "scratch"
 """The folder of temporaries in a work directory. It is not published."""

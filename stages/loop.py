@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.augment import Augmentation, Prepared
 from stages.batches import Rows, epoch_batches, parts, share_of
 from stages.checkpoint import Epoch, Progress, load, save
 from stages.data import Batch, Rowset
@@ -27,6 +28,7 @@ from stages.groups import Group, groups_at
 from stages.layers import Matcher
 from stages.models import forward, pool, width
 from stages.optimizer import make_optimizer, memory_named
+from stages.pool import SUMS, Pool, counted
 from stages.predict import Logits, autocast, predict, scores
 from stages.prefetch import one_ahead
 from stages.relations import Workers
@@ -55,8 +57,8 @@ class Place(Protocol):
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """All that a training needs: what to learn from, what to be selected on, where to keep checkpoints.
-    ``teacher_width`` is that of the teacher's layers, where some are followed. ``keep`` is given the model of each
-    epoch, and the epoch's number, by the first worker."""
+    ``teacher_width`` is that of the teacher's layers, where some are followed; ``pool`` holds candidates, where the
+    method asks for them. ``keep`` is given the model of each epoch, and the epoch's number, by the first worker."""
 
     spec: DistilSpec
     task: Task
@@ -67,16 +69,21 @@ class Lesson:
     checkpoint_seconds: float = 30.0
     clock: Callable[[], float] = time.monotonic
     teacher_width: int = 0
+    pool: Pool | None = None
     keep: Callable[[nn.Module, int], None] | None = None
+
+
+NOTHING = Prepared()
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A worker's part of a step: its rows as batches of at most ``micro_batch``, and what their losses are
-    multiplied with."""
+    """A worker's part of a step: its rows as batches of at most ``micro_batch``, what their losses are multiplied
+    with, and the candidates beside them."""
 
     batches: Sequence[Batch]
     weight: float
+    beside: Prepared = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +122,17 @@ class Training:
         self.parallel = nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False) if distributed else None
         wrapped: nn.Module = self.parallel or model
         self.wrapped = cast(nn.Module, torch.compile(wrapped, dynamic=True)) if settings.compile else wrapped
+        self.augmentation = self._augmentation()
         self.plan = phases(lesson.spec.method.training, lesson.spec.train.epochs)
         self.progress = Progress()
         self.saved_at = lesson.clock()
+
+    def _augmentation(self) -> Augmentation | None:
+        lesson = self.lesson
+        if lesson.pool is None:
+            return None
+        train = lesson.spec.train
+        return Augmentation(lesson.pool, lesson.spec.method, train.precision, self.place.device, train.micro_batch)
 
     def run(self) -> None:
         optimizer_state = self._resume()
@@ -158,9 +173,10 @@ class Training:
         seed = seed_of(settings.seed, start.phase, start.epoch)
         batches = epoch_batches(lesson.train.tokens.lengths, settings.batch_size, seed)
         moment = self._moment(start, phase)
-        total = torch.tensor(progress.loss, dtype=torch.float64, device=place.device)
         clock = lesson.clock()
-        with closing(one_ahead(lambda rows: self._work(rows, moment.asked), batches[start.step :])) as works:
+        self._look_at_candidates(moment)
+        total = torch.tensor([progress.loss, *progress.tally], dtype=torch.float64, device=place.device)
+        with closing(one_ahead(lambda rows: self._work(rows, moment), batches[start.step :])) as works:
             for step, work in enumerate(works, start.step):
                 factor = learning_rate(start.epoch * len(batches) + step, phase.epochs * len(batches), settings.warmup)
                 total += self._step(work, len(batches[step]), step, moment, optimizer, factor)
@@ -169,12 +185,26 @@ class Training:
                 progress.seconds += now - clock
                 clock = now
                 if now - self.saved_at > lesson.checkpoint_seconds and step + 1 < len(batches):
-                    progress.position, progress.loss = replace(start, step=step + 1), float(total)
+                    progress.position = replace(start, step=step + 1)
+                    progress.loss, progress.tally = float(total[0]), total[1:].tolist()
                     self._checkpoint(optimizer)
                     # Time spent on a checkpoint is not training time.
                     clock = lesson.clock()
-        progress.position, progress.loss = replace(start, step=0), float(total)
+        progress.position = replace(start, step=0)
+        progress.loss, progress.tally = float(total[0]), total[1:].tolist()
         progress.seconds += lesson.clock() - clock
+
+    def _look_at_candidates(self, moment: Moment) -> None:
+        """Make ready to count them, and pick for all rows at once where that is due."""
+        augmentation, progress, place = self.augmentation, self.progress, self.place
+        if augmentation is None:
+            return
+        progress.tally = progress.tally or [0.0] * (augmentation.pool.k + SUMS)
+        due = moment.position.step == 0 and augmentation.scores_all(moment.position)
+        if moment.weighing.candidates and due:
+            progress.picked = augmentation.pick_all(
+                self.model, moment.weighing, moment.asked, place.rank, place.world_size
+            )
 
     def _moment(self, position: Position, phase: Phase) -> Moment:
         spec, signal = self.lesson.spec, self.lesson.signal
@@ -183,8 +213,9 @@ class Training:
         groups = groups_at(spec.method.structure, spec.train.seed, position.phase, position.epoch)
         return Moment(position, weighing, wanted, groups)
 
-    def _work(self, rows: Rows, wanted: Asked) -> Work:
+    def _work(self, rows: Rows, moment: Moment) -> Work:
         """This worker's part of the global batch ``rows``, in host memory. Runs in the prefetching thread."""
+        wanted = moment.asked
         share, train = share_of(rows, self.place.rank, self.place.world_size), self.lesson.train
         most = self.lesson.spec.train.micro_batch or len(share.rows)
         batches = []
@@ -193,7 +224,9 @@ class Training:
             read = self.lesson.signal.read(chosen, wanted) if wanted else {}
             batch = replace(train.batch(chosen, "cpu"), read=read)
             batches.append(batch.pinned() if self.place.device.startswith("cuda") else batch)
-        return Work(batches, share.weight)
+        if self.augmentation is None or not (moment.weighing.candidates and share.weight):
+            return Work(batches, share.weight)
+        return Work(batches, share.weight, self.augmentation.prepare(share.rows, wanted, self.progress.picked))
 
     def _step(
         self,
@@ -204,16 +237,18 @@ class Training:
         optimizer: torch.optim.Optimizer,
         factor: float,
     ) -> Tensor:
-        """One optimizer step on a global batch of ``rows``. Returns the summed loss of all its rows, on the device."""
+        """One optimizer step on a global batch of ``rows``. Returns the summed loss of all its rows, and what is
+        counted of their candidates, on the device."""
         settings, place, position = self.lesson.spec.train, self.place, moment.position
         torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, step, place.rank))
-        total = torch.zeros((), device=place.device)
+        total = torch.zeros(1 + len(self.progress.tally), dtype=torch.float64, device=place.device)
+        total += self._candidates(work.beside, rows, moment)
         for number, batch in enumerate(work.batches, 1):
             with self._gradients_shared(number == len(work.batches)), memory_named(len(batch.rows)):
                 loss = self._loss(batch.to(place.device), rows, moment).sum() * work.weight
                 # DDP averages the workers' gradients; what is meant is their sum over the rows of the global batch.
                 (loss * (place.world_size / rows)).backward()
-            total += loss.detach()
+            total[0] += loss.detach()
         self._average_projections()
         nn.utils.clip_grad_norm_(self.whole.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
@@ -223,6 +258,23 @@ class Training:
         if place.world_size > 1:
             torch.distributed.all_reduce(total)
         return total
+
+    def _candidates(self, ready: Prepared, rows: int, moment: Moment) -> Tensor:
+        """Their part of a step: gradients, and what it adds to the total. It comes before that of the rows, whose last
+        pass shares the gradients of both."""
+        place, augmentation = self.place, self.augmentation
+        found = torch.zeros(1 + len(self.progress.tally), dtype=torch.float64, device=place.device)
+        if augmentation is None or ready is NOTHING:
+            return found
+        ready = augmentation.decide(self.model, ready, moment.weighing, moment.asked)
+        for extra in ready.extras:
+            with self._gradients_shared(last=False), memory_named(len(extra.batch.rows)):
+                loss = augmentation.loss(self.wrapped, extra.to(place.device), moment.weighing, moment.asked).sum()
+                (loss * (place.world_size / rows)).backward()
+            found[0] += loss.detach()
+        assert ready.tally is not None
+        found[1:] += torch.from_numpy(ready.tally).to(place.device)
+        return found
 
     def _loss(self, batch: Batch, rows: int, moment: Moment) -> Tensor:
         """[B], of rows that this worker holds of a global batch of ``rows``. Hidden states are asked for where layers
@@ -269,7 +321,8 @@ class Training:
                 f"{position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower rate"
             )
         score = scores(lesson.task, logits, lesson.select)[lesson.task.primary]
-        progress.history.append(Epoch(phase.name, position.epoch + 1, mean, score, progress.seconds))
+        beside = self._counted()
+        progress.history.append(Epoch(phase.name, position.epoch + 1, mean, score, progress.seconds, beside))
         if progress.best < 0 or score >= progress.history[progress.best].score:
             progress.best = len(progress.history) - 1
             progress.best_weights = {
@@ -279,9 +332,16 @@ class Training:
             lesson.keep(self.model, len(progress.history))
         last = position.epoch + 1 == phase.epochs
         progress.position = Position(position.phase + 1) if last else replace(position, epoch=position.epoch + 1)
-        progress.loss = 0.0
+        progress.loss, progress.tally = 0.0, []
         done = f"epoch {len(progress.history)}/{lesson.spec.train.epochs} {phase.name}"
-        self.place.note(f"{done}  loss {mean:.4f}  {lesson.task.primary} {score:.1f}")
+        more = f"  {beside['used']:,} candidates, mean rank {beside['mean_rank']:.1f}" if beside else ""
+        self.place.note(f"{done}  loss {mean:.4f}  {lesson.task.primary} {score:.1f}{more}")
+
+    def _counted(self) -> dict[str, Any] | None:
+        """What was done with candidates in this epoch; None where nothing was."""
+        if self.augmentation is None or not any(self.progress.tally):
+            return None
+        return counted(self.progress.tally, self.augmentation.pool.k)
 
     def _selecting_logits(self) -> Logits:
         """What the model says on the split that selects."""

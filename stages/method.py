@@ -100,6 +100,41 @@ class Original(Frozen):
     kind: Literal["original"] = "original"
 
 
+class Beside(Frozen):
+    """What the kinds that use candidates have in common. Candidates have no label: they follow the teacher, by the
+    term that the training has for its logits, which weighs `weight` times what it weighs for the row itself; of a row's
+    candidates the mean is taken. The first `warmup_epochs` are without them."""
+
+    k: int = Field(8, ge=1)
+    weight: float = Field(1.0, gt=0.0)
+    warmup_epochs: int = Field(0, ge=0)
+
+
+class Neighbours(Beside):
+    """With each row, all of its `k` candidates."""
+
+    kind: Literal["knn"] = "knn"
+
+
+class Minimax(Beside):
+    """With each row, those `keep` of its `k` candidates of which student and teacher differ most, by the very term that
+    they are then trained with. The student scores them as it is (`every: step`), or all at once when every n-th epoch
+    begins (`every: n`)."""
+
+    kind: Literal["minimax-knn"] = "minimax-knn"
+    keep: int = Field(4, ge=1)
+    every: Literal["step"] | Annotated[int, Field(ge=1)] = "step"
+
+    @model_validator(mode="after")
+    def _some_are_left_out(self) -> "Minimax":
+        if self.keep >= self.k:
+            raise ValueError(f"keep: {self.keep} of k: {self.k} leaves none out; keep fewer, or use kind: knn")
+        return self
+
+
+Data = Annotated[Original | Neighbours | Minimax, Field(discriminator="kind")]
+
+
 # --- the point ----------------------------------------------------------------------------------
 
 
@@ -108,7 +143,7 @@ class Method(Frozen):
 
     targets: Targets = Hard()
     training: Training = OnePhase()
-    data: Original = Original()
+    data: Data = Original()
     structure: Structure = NoLayers()
 
     @property
@@ -130,6 +165,11 @@ class Method(Frozen):
         return self.needs_logits or self.needs_layers or self.needs_probes
 
     @property
+    def needs_candidates(self) -> bool:
+        """Whether texts beside the task's own are used."""
+        return isinstance(self.data, Beside)
+
+    @property
     def needs_whole_batch(self) -> bool:
         """Whether the loss is between rows of a batch."""
         return isinstance(self.structure, Relational)
@@ -139,6 +179,15 @@ class Method(Frozen):
         if not isinstance(self.training, OnePhase) and not isinstance(self.targets, Taught):
             raise ValueError(
                 f"training: {self.training.kind} follows a teacher's logits, targets is {self.targets.kind}; "
+                "use targets: teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_follow_a_teacher(self) -> "Method":
+        if isinstance(self.data, Beside) and not isinstance(self.targets, Taught):
+            raise ValueError(
+                f"data: candidates have no label and follow a teacher's logits, targets is {self.targets.kind}; "
                 "use targets: teacher"
             )
         return self

@@ -8,6 +8,9 @@ Input = TypeVar("Input")
 OUTPUTS = "outputs/"
 """The stores of several teachers."""
 
+CANDIDATE_OUTPUTS = "candidate_outputs/"
+"""The stores of the same teachers over candidates."""
+
 MEMBERS = "members/"
 """What was left of the members of an ensemble."""
 

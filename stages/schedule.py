@@ -3,7 +3,19 @@
 from dataclasses import dataclass, replace
 
 from stages.groups import groups_at, teacher_layers
-from stages.method import Annealing, Continuation, Method, OnePhase, Progressive, Smoothed, Taught, Training, Virtual
+from stages.method import (
+    Annealing,
+    Beside,
+    Continuation,
+    Method,
+    Minimax,
+    OnePhase,
+    Progressive,
+    Smoothed,
+    Taught,
+    Training,
+    Virtual,
+)
 from stages.shares import or_equal
 from stages.structure import weight_of
 
@@ -34,9 +46,15 @@ class Weights:
     soft: float = 0.0
     match: float = 0.0
     layers: float = 0.0
+    candidates: float = 0.0
     temperature: float = 1.0
     scale: float = 1.0
     margin: float = 0.0
+
+    @property
+    def taught(self) -> float:
+        """What the term of the teacher's logits weighs: it is soft or a match, never both."""
+        return self.soft + self.match
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +107,19 @@ def followed_teacher(epoch: int, epochs: int, teachers: int) -> int:
 
 def weights(method: Method, position: Position, epochs: int, regression: bool) -> Weights:
     """The weights in this epoch; ``epochs`` is the length of the position's phase."""
+    own = _of_rows(method, position, epochs, regression)
+    data = method.data
+    if not isinstance(data, Beside) or (position.phase == 0 and position.epoch < data.warmup_epochs):
+        return own
+    return replace(own, candidates=data.weight * own.taught)
+
+
+def scored_anew(data: Minimax, position: Position) -> bool:
+    """Whether all candidates are scored when this epoch begins."""
+    return data.every != "step" and (position.epoch - data.warmup_epochs) % data.every == 0
+
+
+def _of_rows(method: Method, position: Position, epochs: int, regression: bool) -> Weights:
     layers = weight_of(method.structure)
     match method.training:
         case Annealing() | Progressive() if position.phase == 1:

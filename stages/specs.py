@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from stages.frozen import Frozen
 from stages.groups import is_resolved
-from stages.method import Method, TwoPhases
+from stages.method import Beside, Method, TwoPhases
+from stages.schedule import phases
 from stages.tasks import Task
 
 
@@ -121,7 +122,8 @@ class Train(Frozen):
 
 class DistilSpec(Spec):
     """One student. Inputs: ``corpus``, ``start`` (a model), and, if the method asks for them, a teacher's
-    ``outputs``, or those of several as ``outputs/0``, ``outputs/1`` ..., and ``probes``."""
+    ``outputs``, or those of several as ``outputs/0``, ``outputs/1`` ..., and ``probes``; for candidates their table
+    ``candidates``, their texts ``candidate_rows``, and ``candidate_outputs``, numbered as ``outputs`` are."""
 
     stage: ClassVar[str] = "distil"
     version: ClassVar[int] = 2
@@ -134,6 +136,17 @@ class DistilSpec(Spec):
     def _each_phase_has_an_epoch(self) -> "DistilSpec":
         if isinstance(self.method.training, TwoPhases) and self.train.epochs < 2:
             raise ValueError(f"train.epochs: 1, but {self.method.training.kind} has two phases; use at least 2")
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_have_an_epoch(self) -> "DistilSpec":
+        data = self.method.data
+        first = phases(self.method.training, self.train.epochs)[0].epochs
+        if isinstance(data, Beside) and data.warmup_epochs >= first:
+            raise ValueError(
+                f"data.warmup_epochs: {data.warmup_epochs} of the {first} epochs in which the teacher's logits are "
+                "followed leaves none for candidates; warm up for fewer"
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from stages.memory import keep_freed_memory
 from stages.models import build, count_parameters
 from stages.predict import predict, scores
 from stages.specs import DistilSpec
-from stages.taught import signal_of, teacher_width, warnings_of
+from stages.taught import pool_of, signal_of, teacher_width, warnings_of
 
 Scores = dict[str, dict[str, float]]
 
@@ -44,6 +43,7 @@ def train(job: Job, worker: Worker) -> Facts:
         job.out / "scratch" / "checkpoint.pt",
         job.checkpoint_seconds,
         teacher_width=teacher_width(job.spec.method, job.inputs),
+        pool=pool_of(job.spec, job.inputs, rows, worker.note),
         keep=keeper(job) if job.spec.train.keep == "epochs" else None,
     )
     torch.manual_seed(job.spec.train.seed)
@@ -115,7 +115,7 @@ def save_student(model: PreTrainedModel, job: Job, meta: Meta, progress: Progres
     nn.Module.to(model, "cpu")
     save_model(model, job, target)
     history = {
-        "epochs": [asdict(epoch) for epoch in progress.history],
+        "epochs": [epoch.told() for epoch in progress.history],
         "best_epoch": progress.best + 1,
         "scores": best,
         "last_epoch_scores": last,

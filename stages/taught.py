@@ -4,10 +4,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from stages.data import Rowset
+from stages.candidate_table import read_candidates, read_table_meta
+from stages.corpus_reader import CANDIDATES
+from stages.data import Rowset, read_rowset
 from stages.groups import check_store, groups_of, teacher_layers
-from stages.method import Method, check_teachers
-from stages.numbered import OUTPUTS, in_order
+from stages.method import Beside, Method, check_teachers
+from stages.numbered import CANDIDATE_OUTPUTS, OUTPUTS, in_order
+from stages.pool import FOUND, Pool, pool
 from stages.signal import NoTeacher, Signal, Stored
 from stages.specs import DistilSpec
 from stages.store.decoded import Columns, cache_directory, decode
@@ -39,6 +42,25 @@ def signal_of(
     each = [columns_of(method, store) for store in stores]
     found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, each, strict=True)]
     return Stored(found, found, each[0])
+
+
+def pool_of(
+    spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, say: Callable[[str], None] = lambda _text: None
+) -> Pool | None:
+    """The candidates for the rows of train, and what the same teachers said of them; None where the method asks for
+    none.
+    Raises ValueError for a table that holds fewer a row than the method takes."""
+    data = spec.method.data
+    if not isinstance(data, Beside):
+        return None
+    meta = read_table_meta(inputs["candidates"])
+    if meta.k < data.k:
+        raise ValueError(f"data.k: {data.k}, but the candidate table has {meta.k} a row; ask for no more")
+    texts = read_rowset(inputs["candidate_rows"], CANDIDATES)
+    stores = in_order(CANDIDATE_OUTPUTS, inputs) or [inputs[CANDIDATE_OUTPUTS.rstrip("/")]]
+    cache = cache_directory(os.environ)
+    spoken = Stored([decode(store, ["logits"], texts.row_keys, cache, say) for store in stores])
+    return pool(texts, spoken, read_candidates(inputs["candidates"], FOUND), rows.row_keys, data.k)
 
 
 def teachers(inputs: Mapping[str, Path]) -> Sequence[Path]:

@@ -33,22 +33,24 @@ def loss_of(
         terms.append(weighing.hard * hard_loss(logits_BC, labels_B, regression))
     if weighing.smoothed:
         terms.append(weighing.smoothed * _smoothed(logits_BC, labels_B, method))
-    if weighing.soft:
-        terms.append(weighing.soft * _soft(logits_BC, labels_B, said, method, weighing.temperature))
-    if weighing.match:
-        distance_B = squared_error(logits_BC, weighing.scale * said["logits"])
-        terms.append(weighing.match * (beyond(distance_B, weighing.margin) if weighing.margin else distance_B))
+    if weighing.taught:
+        targets, classes = method.targets, logits_BC.shape[1]
+        by_rule = virtual_logits(labels_B, classes, targets.correct) if isinstance(targets, Virtual) else None
+        taught_BC = said["logits"] if by_rule is None else by_rule
+        terms.append(weighing.taught * distance_of(logits_BC, taught_BC, method, weighing))
     return torch.stack(terms).sum(0)
 
 
-def _soft(
-    logits_BC: Tensor, labels_B: Tensor, said: Mapping[str, Tensor], method: Method, temperature: float
-) -> Tensor:
-    targets, training, classes = method.targets, method.training, logits_BC.shape[1]
-    by_rule = virtual_logits(labels_B, classes, targets.correct) if isinstance(targets, Virtual) else None
-    loss_B = soft_cross_entropy(logits_BC, said["logits"] if by_rule is None else by_rule, temperature)
+def distance_of(logits_BC: Tensor, taught_BC: Tensor, method: Method, weighing: Weights) -> Tensor:
+    """[B]: how far the student is from what it is taught, by the term in force, before it is weighed. Candidates are
+    chosen by it, too."""
+    if weighing.match:
+        distance_B = squared_error(logits_BC, weighing.scale * taught_BC)
+        return beyond(distance_B, weighing.margin) if weighing.margin else distance_B
+    training = method.training
+    distance_B = soft_cross_entropy(logits_BC, taught_BC, weighing.temperature)
     mean = isinstance(training, OnePhase) and training.reduction == "mean"
-    return loss_B / classes if mean else loss_B
+    return distance_B / logits_BC.shape[1] if mean else distance_B
 
 
 def _smoothed(logits_BC: Tensor, labels_B: Tensor, method: Method) -> Tensor:
