@@ -9,56 +9,22 @@ Splits are ``train``, ``holdout`` (cut from train, to choose an epoch on), the t
 splits. ``index`` is the row's number in the split that it was read from. ``stages/corpus_reader.py`` reads it.
 """
 
-import json
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
 import pyarrow as pa
 
 from cluster.resources import On
-from stages.corpus_reader import META, SCRATCH, TOKENIZER, Role, part_path
 from stages.guard import write_guard
 from stages.rows import Columns, SourceRole, generated_columns, read_file, read_hub, read_rows
 from stages.select import cut, dev_rows, duplicates, holdout_rows, sample
 from stages.specs import CorpusSpec, Files, Generated, Hub
 from stages.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
-from stages.tokens import (
-    Item,
-    PartFacts,
-    SaveTokenizer,
-    Tokenize,
-    TokenizerFacts,
-    WritePart,
-    finished_part,
-    leave_rows,
-    open_tokenizer,
-)
-
-PART_ROWS = 65_536
+from stages.tokenised import Chosen, Facts, write_splits
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The rows of one split of the corpus."""
-
-    role: Role
-    rows: pa.Table
-
-    @property
-    def parts(self) -> int:
-        return -(-len(self.rows) // PART_ROWS)
-
-    def part_rows(self, number: int) -> int:
-        return min(PART_ROWS, len(self.rows) - number * PART_ROWS)
-
-    def part(self, number: int) -> pa.Table:
-        return self.rows.slice(number * PART_ROWS, PART_ROWS)
-
-
-def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, dict[str, int]]:
+def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
     """Read, check, sample, cut and tokenise. Inputs: ``tokenizer``, and ``data/<split>`` for files.
 
     Goes on from the parts that ``out`` holds. Returns, by split: rows, duplicates (rows whose texts an earlier
@@ -66,17 +32,10 @@ def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> d
     """
     tables = _tables(spec, inputs)
     splits = choose(spec, tables)
-    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     write_guard(out, _evaluated(spec.task, tables, splits))
-    tokenizer, parts = _tokenise(spec, inputs["tokenizer"], splits, out, on)
-    facts = {name: _summed([parts[name, part] for part in range(split.parts)]) for name, split in splits.items()}
-    _write_meta(spec, splits, facts, tokenizer, out)
-    return {
-        "rows": {name: split.rows.num_rows for name, split in splits.items()},
-        "duplicates": {name: duplicates(split.rows) for name, split in splits.items()},
-        "truncated": {name: facts[name].truncated for name in splits},
-        "tokens": {name: facts[name].tokens for name in splits},
-    }
+    _, facts = write_splits(spec.task, spec.max_length, inputs["tokenizer"], splits, out, on)
+    return {**facts, "duplicates": {name: duplicates(split.rows) for name, split in splits.items()}}
 
 
 # --- read and choose ------------------------------------------------------------------------------
@@ -147,67 +106,3 @@ def _evaluated(task: Task, tables: Mapping[str, pa.Table], splits: Mapping[str, 
     for rows in (*given, *cut_off):
         for name in task.text:
             yield from rows[name].to_pylist()
-
-
-# --- tokenise and write ---------------------------------------------------------------------------
-
-PartName = tuple[str, int]
-"""A split and the number of a part of it."""
-
-
-def _tokenise(
-    spec: CorpusSpec, tokenizer: Path, splits: Mapping[str, Chosen], out: Path, on: On
-) -> tuple[TokenizerFacts, dict[PartName, PartFacts]]:
-    """Save the tokenizer and write every part that is not there yet."""
-    names = [(name, part) for name, split in splits.items() for part in range(split.parts)]
-    facts: dict[PartName, PartFacts] = {}
-    for name, part in names:
-        finished = finished_part(part_path(out, name, part), splits[name].part_rows(part))
-        if finished is not None:
-            facts[name, part] = finished
-    missing = [part for part in names if part not in facts]
-    if facts:
-        on.log(f"{len(facts)} of {len(names)} parts were there already")
-    on.expect(sum(splits[name].part_rows(part) for name, part in missing), "rows")
-    parts = [
-        WritePart(part_path(out, name, part), leave_rows(splits[name].part(part), out / SCRATCH))
-        for name, part in missing
-    ]
-    items: list[Item] = [SaveTokenizer(out / TOKENIZER), *parts]
-    config = Tokenize(tokenizer, spec.task.text, spec.max_length, out / SCRATCH)
-    saved: TokenizerFacts | None = None
-    for item, result in on.map(open_tokenizer, config, items):
-        match result:
-            case TokenizerFacts():
-                saved = result
-            case PartFacts():
-                facts[missing[item - 1]] = result
-                parts[item - 1].rows.unlink()
-    assert saved is not None, "the first item saves the tokenizer"
-    return saved, facts
-
-
-def _summed(parts: list[PartFacts]) -> PartFacts:
-    return PartFacts(
-        rows=sum(part.rows for part in parts),
-        tokens=sum(part.tokens for part in parts),
-        truncated=sum(part.truncated for part in parts),
-    )
-
-
-def _write_meta(
-    spec: CorpusSpec, splits: Mapping[str, Chosen], facts: Mapping[str, PartFacts], tokenizer: TokenizerFacts, out: Path
-) -> None:
-    stated = {
-        "task": spec.task.model_dump(mode="json"),
-        "splits": {
-            name: {"role": split.role, "rows": split.rows.num_rows, "parts": split.parts, "tokens": facts[name].tokens}
-            for name, split in splits.items()
-        },
-        "pad_token_id": tokenizer.pad_token_id,
-        "max_length": spec.max_length,
-        "tokenizer_sha256": tokenizer.sha256,
-    }
-    draft = out / SCRATCH / META
-    draft.write_text(json.dumps(stated, indent=1) + "\n", encoding="utf-8")
-    os.replace(draft, out / META)

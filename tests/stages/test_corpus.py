@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-import stages.corpus
+import stages.tokenised
 from cluster.inline import Inline, InlineOn, InlineWorker
 from cluster.resources import On, Resources
 from stages.corpus import corpus
@@ -226,7 +226,7 @@ def test_generated_reviews_become_a_corpus(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages.corpus, "PART_ROWS", 32)
+    monkeypatch.setattr(stages.tokenised, "PART_ROWS", 32)
 
 
 @pytest.mark.usefixtures("small_parts")

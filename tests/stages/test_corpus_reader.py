@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import stages.corpus
+import stages.tokenised
 from cluster.inline import Inline
 from cluster.resources import Resources
 from stages.corpus import corpus
@@ -46,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pq.write_table(pa.Table.from_pylist(rows), inputs[f"data/{split}"])
     spec = CorpusSpec(task=TASK, source=Files(), max_length=16, holdout=0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages.corpus, "PART_ROWS", 8)
+        patch.setattr(stages.tokenised, "PART_ROWS", 8)
         corpus(spec, inputs, folder / "out", Inline().on(Resources(), Quiet()))
     return folder / "out"
 
