@@ -16,12 +16,9 @@ import pyarrow as pa
 from cluster.resources import On
 from stages.augmentation import UnlabelledSpec
 from stages.candidate_table import read_candidates, read_table_meta
-from stages.corpus_reader import TOKENIZER, Meta, read_meta
+from stages.corpus_reader import CANDIDATES, TOKENIZER, Meta, read_meta
 from stages.tasks import Task
 from stages.tokenised import Chosen, Facts, write_splits
-
-CANDIDATES = "candidates"
-"""Name of the one split."""
 
 
 def unlabelled(_: UnlabelledSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:

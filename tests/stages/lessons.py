@@ -17,8 +17,9 @@ from stages.checkpoint import Progress
 from stages.corpus import corpus
 from stages.data import Rowset
 from stages.loop import Lesson
-from stages.method import Annealing, Method, OnePhase, Smoothed, Taught
+from stages.method import Annealing, Method, Minimax, Neighbours, OnePhase, Smoothed, Taught
 from stages.models import forward, quieten
+from stages.pool import Pool
 from stages.signal import NoTeacher, Signal, Stored
 from stages.specs import CorpusSpec, DistilSpec, Files, Fresh, Train
 from stages.tasks import Task
@@ -32,6 +33,9 @@ SMOOTHED = Method(targets=Smoothed(epsilon=0.2))
 SKEWED = Method(targets=Smoothed(epsilon=0.2, distribution=(0.5, 0.3, 0.2)))
 VANILLA = Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
 ANNEALING = Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.5))
+KNN = Method(targets=Taught(), training=VANILLA.training, data=Neighbours(k=4))
+MINIMAX = Method(targets=Taught(), training=VANILLA.training, data=Minimax(k=4, keep=2))
+EVERY_OTHER = Method(targets=Taught(), training=VANILLA.training, data=Minimax(k=4, keep=2, every=2, warmup_epochs=1))
 
 Weights = Mapping[str, Tensor]
 
@@ -131,7 +135,23 @@ def lesson_of(
         checkpoint,
         checkpoint_seconds,
         lambda: float(next(ticks)),
+        pool=random_pool(task, spec.method.data.k) if spec.method.needs_candidates else None,
     )
+
+
+def random_pool(task: Task, k: int, rows: int = 26, texts: int = 30) -> Pool:
+    """Candidates of random tokens and what a teacher said of them. Most rows have ``k``, some fewer, down to none."""
+    generator = np.random.Generator(np.random.PCG64(17))
+    table = np.stack([generator.permutation(texts)[:k] for _ in range(rows)])
+    for row in range(0, rows, 5):
+        table[row, row % (k + 1) :] = -1
+    distances = np.sort(generator.random((rows, k)).astype(np.float32), axis=1)
+    return Pool(random_rows(task, texts, seed=3), said_of(random_rows(task, texts, seed=3), task), table, distances)
+
+
+def said_of(rows: Rowset, task: Task) -> Signal:
+    """What the teacher of ``stored`` says of other rows."""
+    return Stored([InMemory({"logits": logits_of(small_bert(task, seed=99), rows).numpy()})])
 
 
 def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
@@ -144,8 +164,7 @@ def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
 
 def stored(task: Task, rows: int = 26) -> Signal:
     """What a teacher said, once, about the rows of ``lesson_of``."""
-    said = logits_of(small_bert(task, seed=99), random_rows(task, rows, seed=1))
-    return Stored([InMemory({"logits": said.numpy()})])
+    return said_of(random_rows(task, rows, seed=1), task)
 
 
 def signal_for(method: Method, task: Task) -> Signal:

@@ -11,7 +11,10 @@ import torch
 from lessons import (
     ANNEALING,
     CLASSES,
+    EVERY_OTHER,
     HARD,
+    KNN,
+    MINIMAX,
     VANILLA,
     Alone,
     Cut,
@@ -57,7 +60,10 @@ def cut_at(number: int) -> Callable[[int], None]:
     return check
 
 
-@pytest.mark.parametrize("method", [VANILLA, ANNEALING], ids=["one-phase", "annealing"])
+CUT = {"one-phase": VANILLA, "annealing": ANNEALING, "knn": KNN, "minimax": MINIMAX, "every other epoch": EVERY_OTHER}
+
+
+@pytest.mark.parametrize("method", CUT.values(), ids=CUT)
 def test_a_run_that_was_cut_ends_with_the_same_bits_as_one_that_was_not(method: Method, tmp_path: Path) -> None:
     """26 rows in batches of 4: 7 steps an epoch, 4 epochs, annealing's second phase from step 15 on.
 
@@ -80,6 +86,7 @@ def test_a_run_that_was_cut_ends_with_the_same_bits_as_one_that_was_not(method: 
     for name, places in cuts.items():
         found, ends = in_sittings(method, tmp_path / f"{name}.pt", *places)
         assert curve(found) == curve(progress), name
+        assert [epoch.candidates for epoch in found.history] == [epoch.candidates for epoch in progress.history], name
         assert found.best == progress.best, name
         assert equal(ends, weights), name
         assert equal(found.best_weights, progress.best_weights), name
@@ -169,22 +176,31 @@ def work_together(rank: int, directory: str, method: Method) -> None:
     model, place = small_bert(CLASSES), Alone(rank=rank, world_size=2)
     lesson = lesson_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
     progress = fit(model, replace(lesson, signal=signal_for(method, CLASSES)), place)
-    torch.save((model.state_dict(), curve(progress), place.advanced), f"{directory}/{rank}.pt")
+    beside = [epoch.candidates for epoch in progress.history]
+    torch.save((model.state_dict(), curve(progress), place.advanced, beside), f"{directory}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_workers_mean_what_one_means(tmp_path: Path) -> None:
-    other_process = get_context("spawn").Process(target=work_together, args=(1, str(tmp_path), ANNEALING))
+@pytest.mark.parametrize("method", [ANNEALING, MINIMAX, EVERY_OTHER], ids=["annealing", "minimax", "every other"])
+def test_two_workers_mean_what_one_means(method: Method, tmp_path: Path) -> None:
+    other_process = get_context("spawn").Process(target=work_together, args=(1, str(tmp_path), method))
     other_process.start()
-    work_together(0, str(tmp_path), ANNEALING)
+    work_together(0, str(tmp_path), method)
     other_process.join()
     assert other_process.exitcode == 0
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert equal(one[0], other[0]), "the workers end with the same weights"
     assert sum(one[2]) == 4 * 26 and sum(other[2]) == 0, "rows are counted once"
     model = small_bert(CLASSES)
-    lesson = lesson_of(spec_of(ANNEALING, batch_size=5, epochs=4), CLASSES, tmp_path / "alone.pt", stored(CLASSES))
-    alone = curve(fit(model, lesson, Alone()))
+    lesson = lesson_of(spec_of(method, batch_size=5, epochs=4), CLASSES, tmp_path / "alone.pt", stored(CLASSES))
+    progress = fit(model, lesson, Alone())
+    alone = curve(progress)
+    for together, epoch in zip(one[3], progress.history, strict=True):
+        assert (together is None) == (epoch.candidates is None)
+        for name, value in (together or {}).items():
+            assert epoch.candidates is not None
+            other = epoch.candidates[name]
+            assert value == (other if other is None else pytest.approx(other, rel=1e-4)), f"{name}: of all workers"
     assert farthest(one[0], model.state_dict()) < 1e-5
     for together, single in zip(one[1], alone, strict=True):
         assert together[:2] == single[:2]
