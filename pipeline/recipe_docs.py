@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from pipeline.methods import METHODS
-from pipeline.recipe import grammar, learners
+from pipeline.recipe import augmenting, grammar, learners
 from pipeline.recipe.shapes import Block, kinds
 from pipeline.recipe_prose import END, EXAMPLE, START
 from pipeline.written import point, written
@@ -35,6 +35,11 @@ SECTIONS: Mapping[str, type[Block]] = {
     "student.config": learners.ConfigBlock,
     "method": learners.MethodBlock,
     "method.train": learners.OptimisationBlock,
+    "bank": augmenting.BankBlock,
+    "bank.hub": augmenting.HubBlock,
+    "bank.generated": augmenting.GeneratedBankBlock,
+    "bank.index": augmenting.IndexBlock,
+    "candidates.NAME": augmenting.CandidatesBlock,
     "models.NAME": learners.ModelBlock,
     "models.NAME.method": learners.PointBlock,
     "models.NAME.train": learners.SeededBlock,

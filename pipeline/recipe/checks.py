@@ -5,6 +5,7 @@ A PlacedError's place is in the file as merged for the task, with a number for e
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.recipe.augmented import check_k
 from pipeline.recipe.complaints import ABSENT, Place, PlacedError, unknown
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.teachers import teachers
@@ -29,6 +30,7 @@ def check_task(recipe: TaskRecipe) -> None:
         _each_teacher_has_a_turn(place, method, train, len(teachers(recipe, by)))
         _batches_fit(place, method, train, recipe)
     _best_epoch_can_be_selected(recipe)
+    check_k(recipe)
 
 
 def _trained(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Train, Sequence[Reference]]]:

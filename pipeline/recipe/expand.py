@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
+from pipeline.recipe.augmented import bank_of, candidates_of, makers_of
 from pipeline.recipe.complaints import ABSENT, PlacedError, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.grammar import RecipeFile, StoreBlock, TeacherBlock
@@ -39,6 +40,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     block = file.task[index]
     with within("task", index):
         task = task_of(block)
+    bank = bank_of(file.bank)
     return TaskRecipe(
         task=task,
         files=None if block.files is None else FrozenMapping(block.files),
@@ -48,6 +50,8 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
         students=tuple(_student(student, place) for place, student in enumerate(file.student)),
         methods=tuple(_method(method, place, file) for place, method in enumerate(file.method)),
         models=FrozenMapping({name: _model(name, model, file) for name, model in file.models.items()}),
+        bank=bank,
+        makers=makers_of(file.candidates, bank, task),
         train=_train(file.train),
         max_length=file.train.max_length,
         seeds=file.seeds,
@@ -139,8 +143,13 @@ def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
     with within("method", index):
         method = point(block)
         taught_by = _taught_by(block.taught_by, method, find(block.use), file.models, ITSELF)
-        train = _train(file.train, block.train)
-        return MethodUse(label=block.label or block.use, method=method, taught_by=taught_by, train=train)
+        return MethodUse(
+            label=block.label or block.use,
+            method=method,
+            taught_by=taught_by,
+            candidates=candidates_of(block.candidates, method, file.candidates, file.bank is not None),
+            train=_train(file.train, block.train),
+        )
 
 
 def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemble:
@@ -154,11 +163,13 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             raise PlacedError(("method",), ABSENT, "missing, and needed")
         with within("method"):
             method = point(block.method)
+            candidates = candidates_of(block.method.candidates, method, file.candidates, file.bank is not None)
         return ModelNode(
             name=name,
             student=_start(block, name, None),
             method=method,
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
+            candidates=candidates,
             train=_train(file.train, block.train),
         )
 

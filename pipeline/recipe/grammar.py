@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from pipeline.recipe.augmenting import BankBlock, CandidatesBlock
 from pipeline.recipe.learners import (
     MethodBlock,
     ModelBlock,
@@ -163,6 +164,7 @@ class OverrideBlock(Block):
         None,
     )
     models: dict[Name, Any] | None = key("Changes to `models`.", {"assistant": {"model": "bert-base-uncased"}}, None)
+    candidates: dict[Name, Any] | None = key("Changes to `candidates`.", {"neighbours": {"sides": "both"}}, None)
     train: Annotated[dict[str, Any], Part(TrainBlock)] | None = key("Changes to `train`.", {"epochs": 30}, None)
     seeds: Any | None = key("Replaces the seeds.", [0, 1, 2, 3, 4], None)
 
@@ -180,6 +182,10 @@ class ResourcesBlock(Block):
     """By stage. Left out, the runner chooses."""
 
     corpus: ResourceFields = key("Reading and tokenising rows.", {"workers": 2}, ResourceFields)
+    bank: ResourceFields = key("Reading and cleaning the bank.", {"workers": 4}, ResourceFields)
+    embed: ResourceFields = key("Embedding the bank.", {"workers": 8, "gpus_per_worker": 1}, ResourceFields)
+    index: ResourceFields = key("Building its index.", {"cpus_per_worker": 8}, ResourceFields)
+    candidates: ResourceFields = key("Finding or making candidates.", {"workers": 4}, ResourceFields)
     finetune: ResourceFields = key("Training the teacher.", {"gpus_per_worker": 1}, ResourceFields)
     teach: ResourceFields = key(
         "Running teachers over train, and fitting classifiers on their layers.",
@@ -218,6 +224,17 @@ class RecipeFile(Block):
     models: dict[Name, ModelBlock] = key(
         "Further models of the graph, by name, for `taught_by`.",
         {"assistant": {"model": "roberta-base", "method": "vanilla-kd"}},
+        dict,
+    )
+    bank: BankBlock | None = key(
+        "Unlabelled texts, among which neighbours of the rows of train are looked for.",
+        {"files": ["sentences.parquet"], "text": "text"},
+        None,
+    )
+    candidates: dict[Name, CandidatesBlock] = key(
+        "What makes candidates, by name, for methods that use some. `neighbours` is there without a word, if there is "
+        "a bank.",
+        {"rewritten": {"by": "words", "share": 0.3}},
         dict,
     )
     train: TrainBlock = key(

@@ -147,9 +147,16 @@ class PointBlock(Block):
     training: Annotated[Loose, Axis("training")] | None = key(
         "How it is trained on that.", {"max_temperature": 10}, None
     )
-    data: Annotated[Loose, Axis("data")] | None = key("Rows beside the task's own.", {"kind": "original"}, None)
+    data: Annotated[Loose, Axis("data")] | None = key(
+        "Texts beside the task's own rows.", {"kind": "minimax-knn", "k": 8, "keep": 2}, None
+    )
     structure: Annotated[Loose, Axis("structure")] | None = key(
         "The layers that are matched.", {"kind": "pick", "pairs": [[1, 3], [2, 6]]}, None
+    )
+    candidates: Name | None = key(
+        "Who makes the texts that `data` uses: a name in the recipe's `candidates`. `neighbours`, where left out.",
+        "rewritten",
+        None,
     )
 
 

@@ -10,12 +10,22 @@ from pydantic import Field
 
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.reference import Reference
+from stages.augmentation import (
+    BankSpec,
+    EmbedSpec,
+    GeneratedTexts,
+    IndexSpec,
+    Masked,
+    Sides,
+    Translated,
+    Words,
+)
 from stages.frozen import Frozen
 from stages.method import Method
 from stages.specs import Generated, Train
 from stages.tasks import Task
 
-STAGES = ("corpus", "finetune", "teach", "distil", "evaluate")
+STAGES = ("corpus", "bank", "embed", "index", "candidates", "finetune", "teach", "distil", "evaluate")
 """The stages that ``resources`` may speak of."""
 
 
@@ -76,8 +86,53 @@ class Student(Frozen):
     start: str | None = None
 
 
+class HubSplit(Frozen):
+    """Texts of a data set on the hub, by the name that a run pins."""
+
+    repository: str
+    config: str | None = None
+    split: str = "train"
+
+
+class Bank(Frozen):
+    """Unlabelled texts: exactly one of ``files``, ``hub`` and ``generated`` is given. ``encoder`` is None for TF-IDF.
+    The source of ``cleaning`` is not theirs: planning puts it in."""
+
+    files: tuple[str, ...] = ()
+    hub: HubSplit | None = None
+    generated: GeneratedTexts | None = None
+    cleaning: BankSpec = BankSpec()
+    encoder: str | None = None
+    embedding: EmbedSpec = EmbedSpec()
+    index: IndexSpec = IndexSpec()
+
+
+class Maker(Frozen):
+    """What makes candidates. ``how`` is that of rewritten texts, ``given`` their models and files, by the names of the
+    stage's inputs. ``sides`` is None where the task decides; ``k`` and ``found`` where the methods do."""
+
+    by: Literal["neighbours", "transfer", "words", "masked", "translated"] = "neighbours"
+    k: int | None = None
+    found: int | None = None
+    sides: Sides | None = None
+    min_distance: float = 0.0
+    max_distance: float = 1.0
+    rerank: bool = False
+    confidence: tuple[float, float] | None = None
+    balance: float | None = None
+    how: Words | Masked | Translated | None = None
+    given: FrozenMapping[str] = FrozenMapping()
+    seed: int = 0
+
+    @property
+    def sifted(self) -> bool:
+        """Whether the teacher decides on them, too."""
+        return self.rerank or self.confidence is not None or self.balance is not None
+
+
 class MethodUse(Frozen):
-    """A method as this task uses it. ``taught_by`` is () where it needs no teacher.
+    """A method as this task uses it. ``taught_by`` is () where it needs no teacher, ``candidates`` names their maker
+    where it uses some.
 
     ``train.seed`` is 0: the seeds are the task's.
     """
@@ -85,6 +140,7 @@ class MethodUse(Frozen):
     label: str
     method: Method
     taught_by: tuple[Reference, ...] = ()
+    candidates: str | None = None
     train: Train = Train()
 
 
@@ -95,6 +151,7 @@ class ModelNode(Frozen):
     student: Student
     method: Method
     taught_by: tuple[Reference, ...] = ()
+    candidates: str | None = None
     train: Train = Train()
 
 
@@ -118,6 +175,8 @@ class TaskRecipe(Frozen):
     students: tuple[Student, ...] = Field(min_length=1)
     methods: tuple[MethodUse, ...] = Field(min_length=1)
     models: FrozenMapping[ModelNode | Ensemble] = FrozenMapping()
+    bank: Bank | None = None
+    makers: FrozenMapping[Maker] = FrozenMapping()
     train: Train = Train()
     max_length: int = 128
     seeds: tuple[int, ...] = (0,)
