@@ -14,8 +14,12 @@ from pipeline.recipe import ResourceBlock
 
 MOST_CPUS = 4
 
-WITHOUT_A_MODEL = ("corpus", "ensemble", "probe")
+WITHOUT_A_MODEL = ("corpus", "bank", "transfer", "unlabelled", "sift", "ensemble", "probe")
 """Stages that run none, whatever their role: they hold no GPU."""
+
+
+MANY = ("teach", "embed", "candidates")
+"""Roles that run a model over rows: with GPUs, a worker each."""
 
 
 def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -> Resources:
@@ -33,8 +37,8 @@ def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -
 
 def default(role: str, capacity: Capacity) -> Resources:
     """What a role gets on a place of this capacity."""
-    if role == "corpus":
+    if role in ("corpus", "bank"):
         return Resources()
     if capacity.gpus >= 1:
-        return Resources(workers=int(capacity.gpus) if role == "teach" else 1, gpus_per_worker=1.0)
+        return Resources(workers=int(capacity.gpus) if role in MANY else 1, gpus_per_worker=1.0)
     return Resources(cpus_per_worker=max(1, min(int(capacity.most_cpus), MOST_CPUS)))

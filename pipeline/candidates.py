@@ -1,9 +1,9 @@
-"""Texts beside a task's own: the bank, its embeddings and index; candidates for the rows of train; what is said of them.
+"""Texts beside a task's own: the bank, its embeddings and index; candidates for rows of train; what is said of them.
 
 The bank knows no task: its nodes are one for the whole recipe.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,24 +11,25 @@ from pipeline.composer import Composer, Model, refused
 from pipeline.errors import RequestError
 from pipeline.graph import Edge, Figure, Node, Outside
 from pipeline.origins import Origins
+from pipeline.outputs import ModelOutputs
 from pipeline.outside import data_file
-from pipeline.recipe import TEACHER, Bank, Maker, ModelNode
+from pipeline.recipe import TEACHER, Bank, Maker, MethodUse, ModelNode
 from pipeline.tiers import store_bytes
 from stages.augmentation import (
-    EmbedSpec,
     HubTexts,
     ModelEncoder,
     NeighboursSpec,
     RewriteSpec,
-    SiftSpec,
     Sides,
+    SiftSpec,
     TransferSpec,
     UnlabelledSpec,
 )
+from stages.bank_files import spans, text_files
 from stages.cost import Extent
 from stages.method import Beside
 from stages.specs import Files, Spec, TeachSpec
-from stages.taskfiles import bank_files, count_rows
+from stages.taskfiles import count_rows
 
 PAIRS: Sides = "either"
 """What of a pair is varied where a recipe does not say."""
@@ -66,8 +67,10 @@ class BankNodes:
             rows = Figure.at_most(given.generated.rows)
         else:
             with refused("bank.files"):
-                files = bank_files([Path(name) for name in given.files])
+                files = text_files([Path(name) for name in given.files])
                 counts = [count_rows(path) for path in files]
+                for path in files:
+                    spans(path, spec.text)
             spec = spec.model_copy(update={"source": Files()})
             inputs = {f"files/{number}": data_file(path, composer.digests) for number, path in enumerate(files)}
             if spec.sentences is None and None not in counts:
@@ -108,9 +111,10 @@ class CandidateNodes:
 
     origins: Origins
 
-    def inputs(self, name: str, tokenizer: Outside, by: Mapping[str, Model]) -> tuple[Edge, Edge, list[Edge]]:
-        """The candidate table, its texts in the tokens of ``tokenizer``, and what each of the teachers says of them."""
-        stores = [Edge(self.store(name, speaker, model)) for speaker, model in by.items()]
+    def inputs(self, name: str, tokenizer: Outside, by: Sequence[tuple[str, Model]]) -> tuple[Edge, Edge, list[Edge]]:
+        """The candidate table, its texts in the tokens of ``tokenizer``, and what each of the teachers, told with their
+        names, says of them."""
+        stores = [Edge(self.store(name, speaker, model)) for speaker, model in by]
         return Edge(self.table(name)), Edge(self.rows(name, tokenizer)), stores
 
     # --- the table ---
@@ -129,8 +133,9 @@ class CandidateNodes:
             return given
         recipe = self.origins.recipe
         models = [model for model in recipe.models.values() if isinstance(model, ModelNode)]
-        users = [use for use in (*recipe.methods, *models) if use.candidates == name]
-        return max((use.method.data.k for use in users if isinstance(use.method.data, Beside)), default=1)
+        users: list[MethodUse | ModelNode] = [*recipe.methods, *models]
+        taken = (use.method.data for use in users if use.candidates == name)
+        return max((data.k for data in taken if isinstance(data, Beside)), default=1)
 
     def _found(self, name: str) -> int:
         maker, k = self._maker(name), self._k(name)
@@ -165,9 +170,7 @@ class CandidateNodes:
                     spec = TransferSpec(k=k, seed=maker.seed)
                     inputs["bank"] = Edge(self._bank().bank())
                 case _:
-                    spec = RewriteSpec.model_validate(
-                        {"how": maker.how, "k": k, "sides": sides, "seed": maker.seed}
-                    )
+                    spec = RewriteSpec.model_validate({"how": maker.how, "k": k, "sides": sides, "seed": maker.seed})
                     inputs |= self._given(name, maker)
         rows = origins.rows.train(corpus)
         return Node(self._named("candidates", name), "candidates", origins.task, spec, inputs, rows=rows)
@@ -210,17 +213,10 @@ class CandidateNodes:
         )
         inputs: Inputs = {
             "candidates": Edge(made),
-            "outputs": Edge(self._teachers_store()),
+            "outputs": Edge(ModelOutputs(origins).store(TEACHER, teacher)),
             "candidate_outputs": Edge(self.store(name, TEACHER, teacher)),
         }
-        return origins.composer.once(
-            full, lambda: Node(full, "candidates", origins.task, spec, inputs, rows=made.rows)
-        )
-
-    def _teachers_store(self) -> Node:
-        from pipeline.outputs import ModelOutputs
-
-        return ModelOutputs(self.origins).store(TEACHER, self.origins.teacher())
+        return origins.composer.once(full, lambda: Node(full, "candidates", origins.task, spec, inputs, rows=made.rows))
 
     # --- its texts, and what is said of them ---
 
@@ -236,7 +232,11 @@ class CandidateNodes:
         )
 
     def _texts(self, name: str, made: Node) -> Figure:
-        return Figure.unknown(made.name) if made.rows.value is None else Figure.at_most(made.rows.value * self._found(name))
+        return (
+            Figure.unknown(made.name)
+            if made.rows.value is None
+            else Figure.at_most(made.rows.value * self._found(name))
+        )
 
     def store(self, name: str, speaker: str, model: Model) -> Node:
         """What a model says of the texts: logits, and the last layer where that orders them."""
@@ -246,7 +246,7 @@ class CandidateNodes:
         spec = TeachSpec(
             pooling=block.pooling,
             layers=(model.shape.layers,) if last else (),
-            precision=block.precision if last else "float32",
+            precision=block.precision,
             compute=block.compute,
             splits=("candidates",),
             label_order=model.label_order,

@@ -95,8 +95,17 @@ def likeness(what: Made, made: Mapping[str, Made]) -> str:
         case "distil":
             train = [_at(what.spec, "train", name) for name in ("batch_size", "precision")]
             # Whatever else a method does costs the student's steps little.
-            method = [_at(what.spec, "method", axis, "kind") for axis in ("data", "structure")]
+            data = [_at(what.spec, "method", "data", name) for name in ("k", "keep", "every")]
+            method = [data, *(_at(what.spec, "method", axis, "kind") for axis in ("data", "structure"))]
             parts = [_shape(what, made), length, train, method]
+        case "bank" | "index" | "transfer" | "sift" | "unlabelled":
+            # The time of none of them depends much on what it is told.
+            parts = []
+        case "embed" | "rewrite":
+            parts = [what.spec, what.inputs.get("encoder"), what.inputs.get("model")]
+        case "neighbours":
+            index = made.get(what.inputs.get("index", ""))
+            parts = [what.inputs.get("encoder"), index.spec if index else None, _at(what.spec, "sides")]
         case "ensemble":
             parts = [len(in_order(MEMBERS, what.inputs))]
         case "probe":

@@ -13,8 +13,7 @@ from pipeline.artifact import Record, missing, read_record, record_path
 from pipeline.errors import RequestError, nearest
 from pipeline.fingerprint import Json, plain
 from pipeline.graph import Edge, Figure, Graph, Node
-from pipeline.priors import priors, stores
-from stages.specs import TeachSpec
+from pipeline.priors import held, priors
 
 Action = Literal["reuse", "build", "skip"]
 
@@ -59,7 +58,7 @@ def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> 
                 records[node.key] = record
     needed = _needed(graph, set(records) - forced, forced)
     builds = [node for node in graph.nodes if node.key in needed - forced]
-    held = stores(storage) if any(isinstance(node.spec, TeachSpec) for node in builds) else ()
+    there = [record for stage in {node.spec.stage for node in builds} for record in held(storage, stage)]
     steps = []
     for node in graph.nodes:
         if node.key in forced:
@@ -70,7 +69,7 @@ def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> 
             steps.append(Step(node, "reuse", f"built {record.committed}", figure, Figure.exact(record.bytes), record))
         elif node.key in needed:
             why = damage.get(node.key) or reason(node, storage, recipe)
-            steps.append(_build(node, why + _carried(priors(held, node, storage, records))))
+            steps.append(_build(node, why + _carried(priors(there, node, storage, records))))
         else:
             steps.append(Step(node, "skip", "nothing that is built needs it", node.rows, node.bytes))
     return Plan(tuple(steps), frozenset(forced), graph.also)

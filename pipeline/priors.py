@@ -1,4 +1,5 @@
-"""Earlier stores of the same teacher, from which rows may be carried over rather than computed.
+"""Earlier stores of the same teacher, and embeddings by the same encoder, from which rows may be carried over rather
+than computed.
 
 Whether one holds a row is the stage's to find out; whether its rows mean the same is decided here, by what records
 say: the same model by content, run in the same number type, pooled and stored alike, its outputs in the same order.
@@ -11,16 +12,23 @@ from pathlib import Path
 
 from pipeline.artifact import Record, artifact_path, content, missing, read_record
 from pipeline.errors import RequestError
+from pipeline.fingerprint import plain
 from pipeline.graph import Edge, Node
+from stages.augmentation import EmbedSpec
 from stages.specs import TeachSpec
 
 ALIKE = ("part", "precision", "compute", "label_order")
 
 
-def stores(storage: Path) -> tuple[Record, ...]:
-    """All whole teacher-output stores, the newest first, so that rows come from as few shards as may be."""
+STAGES = (TeachSpec.stage, EmbedSpec.stage)
+"""Those whose rows may be carried over."""
+
+
+def held(storage: Path, stage: str) -> tuple[Record, ...]:
+    """All whole artifacts of a stage whose rows may be carried over, the newest first, so that rows come from as few
+    shards as may be; () for any other."""
     found = []
-    for path in storage.glob(f"{TeachSpec.stage}/*/record.json"):
+    for path in storage.glob(f"{stage}/*/record.json") if stage in STAGES else ():
         with suppress(RequestError):  # a record that cannot be read is somebody else's trouble
             record = read_record(path)
             if record is not None and not missing(storage, record):
@@ -29,9 +37,13 @@ def stores(storage: Path) -> tuple[Record, ...]:
 
 
 def priors(held: Sequence[Record], node: Node, storage: Path, records: Mapping[str, Record]) -> tuple[Record, ...]:
-    """Those of the stores that may hold rows of the node. ``records`` are the artifacts that are there. () for any
-    stage but teach, and while its teacher is yet to be made."""
+    """Those of them that may hold rows of the node. ``records`` are the artifacts that are there. () while a node's
+    teacher is yet to be made."""
     spec, model = node.spec, node.inputs.get("model")
+    if isinstance(spec, EmbedSpec):
+        encoder = node.input_keys.get("encoder")
+        same = (record for record in held if record.key != node.key and encoder is not None)
+        return tuple(record for record in same if _embeds(record, spec) and record.inputs.get("encoder") == encoder)
     if not isinstance(spec, TeachSpec) or model is None:
         return ()
     speaker = node.input_keys["model"]
@@ -41,9 +53,18 @@ def priors(held: Sequence[Record], node: Node, storage: Path, records: Mapping[s
     return tuple(record for record in held if record.key != node.key and _serves(record, speaker, spec))
 
 
+def _embeds(record: Record, spec: EmbedSpec) -> bool:
+    return record.stage == spec.stage and record.version == spec.version and record.spec == plain(spec)
+
+
 def _serves(record: Record, speaker: str, spec: TeachSpec) -> bool:
     """Whether the store's rows are what the node would compute. More layers, and both poolings, do no harm."""
-    if not speaker or record.version != spec.version or record.contents.get("model") != speaker:
+    if (
+        not speaker
+        or record.stage != spec.stage
+        or record.version != spec.version
+        or record.contents.get("model") != speaker
+    ):
         return False
     held = TeachSpec.model_validate(record.spec)
     pooled = spec.part != "pooled" or held.pooling in (spec.pooling, "both")

@@ -23,12 +23,12 @@ from pipeline.graph import Graph, Node
 from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release
 from pipeline.limits import check_store_limit, sized
 from pipeline.planner import Plan, Step, name_path
-from pipeline.priors import priors, stores
+from pipeline.priors import held, priors
+from pipeline.recipe import STAGES
 from stages.specs import TeachSpec
 
 HEARTBEAT = 5.0
 POLL = 0.2
-ROLES = ("corpus", "finetune", "teach", "distil", "evaluate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Work:
         self.graph = Graph(tuple(step.node for step in plan.steps))
         self.to_withdraw = set(plan.forced)
         # Stage by stage rather than task by task: workers of one kind are started once and used by all.
-        ordered = sorted(plan.builds, key=lambda step: ROLES.index(step.node.role))
+        ordered = sorted(plan.builds, key=lambda step: STAGES.index(step.node.role))
         self.waiting = {step.node.key: step for step in ordered}
         self.running: dict[Future[Record], tuple[Step, Resources]] = {}
         self.attempts: dict[str, Attempt] = {}
@@ -239,8 +239,9 @@ class Work:
                 records = dict(self.outcome.records)
                 check_store_limit(tuple(sized(other, records) for other in self.plan.steps), site.store_limit)
             # Who asks for a stage by name wants it computed.
-            forced = node.key in self.plan.forced or not isinstance(node.spec, TeachSpec)
-            earlier = () if forced else priors(stores(site.storage), node, site.storage, self.outcome.records)
+            forced = node.key in self.plan.forced
+            there = () if forced else held(site.storage, node.spec.stage)
+            earlier = priors(there, node, site.storage, self.outcome.records)
             standing = build(node, attempt, wanted, site, self.outcome.records, earlier)
         except BaseException as error:
             self._let_go(node)

@@ -1,8 +1,9 @@
 """Who is trained and who teaches: the students and further models of a task, after any epoch of their training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.candidates import CandidateNodes
 from pipeline.composer import Model, refused
 from pipeline.errors import RequestError
 from pipeline.graph import Edge, Node, Subject
@@ -13,7 +14,7 @@ from pipeline.recipe.teachers import teachers, training_of, weighed
 from stages.cost import chosen_layers
 from stages.groups import check_store, resolved
 from stages.method import Method, without_idle_settings
-from stages.numbered import OUTPUTS, numbered
+from stages.numbered import CANDIDATE_OUTPUTS, OUTPUTS, numbered
 from stages.shape import started_shape
 from stages.specs import DistilSpec, Pretrained, Train
 from stages.structure import NoLayers, Outputs
@@ -54,7 +55,7 @@ class Trainings:
             by = [(one.said, self.model(one)) for one in teachers(origins.recipe, node.taught_by)]
             with refused(f"task {origins.task}, models.{name}"):
                 spec = self._spec(node.method, node.taught_by, by, node.student, node.train)
-            said = self._said(spec.method, by)
+            said = self._said(spec.method, by) | self._beside(spec.method, node.candidates, base, by)
             origins.composer.once(full, lambda: origins.trained(full, "distil", base, spec, said))
         return made(origins.composer.nodes[full], base)
 
@@ -71,7 +72,8 @@ class Trainings:
         by = [self._teacher_of(one, use, student, seed) for one in teachers(origins.recipe, use.taught_by)]
         with refused(f"task {origins.task}, method {use.label}"):
             spec = self._spec(use.method, use.taught_by, by, student, train)
-        subject, said = Subject(use.label, student.label, seed), self._said(spec.method, by)
+        subject = Subject(use.label, student.label, seed)
+        said = self._said(spec.method, by) | self._beside(spec.method, use.candidates, base, by)
         return origins.composer.once(full, lambda: origins.trained(full, "distil", base, spec, said, subject))
 
     def made(self, node: Node, student: Student) -> Model:
@@ -150,7 +152,16 @@ class Trainings:
             check_store(structure, stored, self.origins.recipe.store.pooling)
         return method.model_copy(update={"structure": structure})
 
-    def _said(self, method: Method, by: Sequence[Teacher]) -> Mapping[str, Edge]:
+    def _beside(self, method: Method, candidates: str | None, base: Model, by: Sequence[Teacher]) -> dict[str, Edge]:
+        """The candidates that a training reads, and what its teachers say of them."""
+        if candidates is None or not method.needs_candidates:
+            return {}
+        nodes = CandidateNodes(self.origins)
+        table, rows, stores = nodes.inputs(candidates, base.tokenizer, by)
+        said = {CANDIDATE_OUTPUTS.rstrip("/"): stores[0]} if len(stores) == 1 else numbered(CANDIDATE_OUTPUTS, stores)
+        return {"candidates": table, "candidate_rows": rows, **said}
+
+    def _said(self, method: Method, by: Sequence[Teacher]) -> dict[str, Edge]:
         """What a training reads of its teachers."""
         stores = [Edge(self.outputs.store(name, model)) for name, model in by]
         said = {"outputs": stores[0]} if len(stores) == 1 else numbered(OUTPUTS, stores)

@@ -66,6 +66,32 @@ def kind_of(path: Path) -> tuple[str, str]:
     return kind, compression
 
 
+def text_files(given: Sequence[Path]) -> list[Path]:
+    """The files that are meant: of a folder, those of a known kind in it, by name. ValueError for what is neither file
+    nor folder, is of an unknown kind, or holds none."""
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = [one for one in sorted(path.iterdir()) if one.is_file() and _is_known(one)]
+            if not inside:
+                raise ValueError(f"{path}: holds no file of texts; name one of {', '.join(SUFFIXES)}")
+            found += inside
+            continue
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file or folder; give a path from where you run this")
+        kind_of(path)
+        found.append(path)
+    return found
+
+
+def _is_known(path: Path) -> bool:
+    try:
+        kind_of(path)
+    except ValueError:
+        return False
+    return True
+
+
 def spans(path: Path, columns: Sequence[str]) -> list[Span]:
     """What of a file one worker reads at a time, in order. ValueError for a file that has no such columns."""
     kind, _ = kind_of(path)

@@ -142,7 +142,11 @@ def _sides_fit(place: Place, block: CandidatesBlock, bank: Bank | None, task: Ta
     pairs = len(bank.cleaning.text) == 2
     if block.by == "neighbours" and pairs != (sides == "joined") and (sides is not None or not task.pair):
         right = "needs a bank of pairs (bank.text: [ONE, OTHER])" if sides == "joined" else "but the bank is of pairs"
-        raise PlacedError(here, sides or ABSENT, f"{right}; " + ("or name another" if sides == "joined" else "use one of single texts"))
+        raise PlacedError(
+            here,
+            sides or ABSENT,
+            f"{right}; " + ("or name another" if sides == "joined" else "use one of single texts"),
+        )
     if block.by == "transfer" and pairs != task.pair:
         needed = "pairs (bank.text: [ONE, OTHER])" if task.pair else "single texts"
         raise PlacedError(place, ABSENT, f"the rows of {task.name} take a bank of {needed}")
