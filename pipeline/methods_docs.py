@@ -33,12 +33,13 @@ def _index() -> str:
         for section in SECTIONS.values()
         for named in section
     ]
-    return _table(("name", "targets", "training", "structure", "who teaches"), rows)
+    return _table(("name", "targets", "training", "data", "structure", "who teaches"), rows)
 
 
 def _kinds(method: Method) -> Iterator[str]:
     yield method.targets.kind
     yield method.training.kind
+    yield method.data.kind
     yield method.structure.kind
 
 

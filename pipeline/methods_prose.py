@@ -66,6 +66,18 @@ A structure with targets `hard` or `smoothed` is matched beside them, and needs 
 annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: 25}}`;
 [combinations.yaml](../recipes/combinations.yaml) has more.
 
+Texts beside the task's own (`data: knn`, `data: minimax-knn`) go with any training and any structure, and need targets
+`teacher`: they have no labels. They follow the teacher wherever its logits are followed, by the same term: in
+every epoch of `one-phase`, in phase 1 of `annealing` and of `progressive`, in `continuation` with the weight of its
+second term. `weight` is a share of what that term weighs for the row itself. Layers are matched on the task's own
+rows alone. So annealing with ALP and minimax-kNN is
+`{use: annealing-kd, structure: {kind: attend, weight: 25}, data: {kind: minimax-knn, keep: 2}}`.
+
+Where such texts come from is said by `candidates`: neighbours in a bank (by a sentence encoder, or by TF-IDF), texts of
+the bank at random (a plain transfer set), words replaced, words filled in by a masked language model, translations
+there and back. No text that the task is evaluated on is among them: dev, test and the slice on which the epoch is
+selected, compared without case, accents, spacing and punctuation.
+
 What is refused while planning, each in one line:
 """
 
@@ -79,6 +91,10 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("`progressive` with one teacher", "it follows several; taught_by: teacher:all, or a list"),
     ("`progressive` with more teachers than its first phase has epochs", "one would have no turn; name fewer"),
     ("`shares` with `progressive`, not one a teacher, or not together 1", "they are of a mean"),
+    ("`knn` or `minimax-knn` without targets `teacher`", "candidates have no labels; use targets: teacher"),
+    ("`minimax-knn` that keeps all it has", "that is `knn`; keep fewer than k"),
+    ("`warmup_epochs` that leave no epoch for candidates", "warm up for fewer"),
+    ("candidates without a bank or a maker", "bank: {files: [...]}, or candidates: {NAME: ...}"),
     ("more than one `structure`", "a method has one kind; write another method beside it"),
     ("`pairs: random` between equal depths", "there is one map only; use last, or give pairs"),
     ("several teachers and layers, but for `progressive`", "the layers of which? let one teach, or structure: none"),

@@ -26,5 +26,7 @@ def point(method: Method) -> Iterator[str]:
     yield f"targets: {written(method.targets)}"
     if isinstance(method.targets, Taught | Virtual):
         yield f"training: {written(method.training)}"
+    if method.needs_candidates:
+        yield f"data: {written(method.data)}"
     if not isinstance(method.structure, NoLayers):
         yield f"structure: {written(method.structure)}"

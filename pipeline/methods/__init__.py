@@ -8,6 +8,7 @@ themselves are in ``stages/method.py`` and ``stages/structure.py``. ``docs/metho
 from collections.abc import Mapping
 
 from pipeline.errors import RequestError, nearest
+from pipeline.methods.candidates import CANDIDATES
 from pipeline.methods.edges import EDGES
 from pipeline.methods.labels import LABELS
 from pipeline.methods.layers import LAYERS
@@ -20,6 +21,7 @@ SECTIONS: Mapping[str, tuple[NamedMethod, ...]] = {
     "The vanilla loss, and who teaches": EDGES,
     "By a schedule": SCHEDULES,
     "Layers": (*LAYERS, *MIXTURES),
+    "Texts beside the task's own": CANDIDATES,
 }
 """The methods in the order of the page."""
 

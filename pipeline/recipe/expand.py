@@ -163,19 +163,18 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             raise PlacedError(("method",), ABSENT, "missing, and needed")
         with within("method"):
             method = point(block.method)
-            candidates = candidates_of(block.method.candidates, method, file.candidates, file.bank is not None)
         return ModelNode(
             name=name,
             student=_start(block, name, None),
             method=method,
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
-            candidates=candidates,
+            candidates=candidates_of(block.candidates, method, file.candidates, file.bank is not None),
             train=_train(file.train, block.train),
         )
 
 
 def _ensemble(name: str, block: ModelBlock, members: Sequence[str], models: Mapping[str, ModelBlock]) -> Ensemble:
-    for other in ("method", "taught_by", "train"):
+    for other in ("method", "taught_by", "candidates", "train"):
         if getattr(block, other) is not None:
             raise PlacedError((other,), ABSENT, "an ensemble learns nothing of its own; leave it out, or members")
     references = _known("members", members, (TEACHER, *models))

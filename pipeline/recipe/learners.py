@@ -153,11 +153,6 @@ class PointBlock(Block):
     structure: Annotated[Loose, Axis("structure")] | None = key(
         "The layers that are matched.", {"kind": "pick", "pairs": [[1, 3], [2, 6]]}, None
     )
-    candidates: Name | None = key(
-        "Who makes the texts that `data` uses: a name in the recipe's `candidates`. `neighbours`, where left out.",
-        "rewritten",
-        None,
-    )
 
 
 class MethodBlock(PointBlock):
@@ -173,6 +168,11 @@ class MethodBlock(PointBlock):
         "are averaged (`targets.shares` weighs them); `training: progressive` follows it in turn. Left out: who the "
         "method's name says, `teacher` for most.",
         ["teacher", "assistant"],
+        None,
+    )
+    candidates: Name | None = key(
+        "Who makes the texts that `data` uses: a name in the recipe's `candidates`. `neighbours`, where left out.",
+        "rewritten",
         None,
     )
 
@@ -193,6 +193,7 @@ class ModelBlock(StartBlock):
         "A method's name, or a block with `use` and axes. Needed but for an ensemble.", "vanilla-kd", None
     )
     taught_by: Teachers | None = key("Who teaches, as for a method, but never `itself`.", "teacher", None)
+    candidates: Name | None = key("Who makes the texts that its `data` uses, as for a method.", "rewritten", None)
     train: SeededBlock | None = key(
         "What differs from the recipe's `train`, and its own seed.", {"epochs": 10, "seed": 1}, None
     )

@@ -51,4 +51,8 @@ def _moved(axis: str, given: Loose | None, start: Frozen) -> Frozen:
     try:
         return known[kind].model_validate_json(json.dumps(whole), strict=True)
     except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "value_error" and not first["loc"]:
+            place, right = split(str(first["ctx"]["error"]))
+            raise PlacedError((axis, *place), ABSENT, right) from error
         raise complaint(error, whole).below((axis,)) from error

@@ -32,7 +32,8 @@ def test_the_methods_of_the_slides_and_their_relatives_all_have_names() -> None:
     schedules = {"annealing-kd", "continuation-kd", "pro-kd"}
     layers = {"pkd", "pkd-last", "random-map", "ckd", "ckd-po", "rail-kd", "rail-kd-joined"}
     mixtures = {"alp", "alp-no", "alp-po", "universal-kd", "relational-kd"}
-    assert set(NAMES) == labels | edges | schedules | layers | mixtures
+    candidates = {"knn", "minimax-knn"}
+    assert set(NAMES) == labels | edges | schedules | layers | mixtures | candidates
 
 
 # --- labels, logits -------------------------------------------------------------------------------
@@ -193,7 +194,8 @@ def test_a_method_says_all_of_itself(named: NamedMethod) -> None:
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
 def test_a_formula_has_a_term_for_each_axis_of_its_method(named: NamedMethod) -> None:
     structure: Structure = named.method.structure
-    assert ("weight" in named.formula.replace("label_weight", "")) is not isinstance(structure, NoLayers)
+    more = not isinstance(structure, NoLayers) or named.method.needs_candidates
+    assert ("weight" in named.formula.replace("label_weight", "")) is more
     assert ("tau^2 KL" in named.formula) is (
         isinstance(named.method.training, OnePhase) and isinstance(named.method.targets, Taught | Virtual)
     )

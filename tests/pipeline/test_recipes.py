@@ -13,6 +13,7 @@ from pipeline.methods import METHODS
 from pipeline.recipe import Recipe, load, parse
 from pipeline.recipe.document import Tree, read
 from stages.groups import groups_of
+from stages.method import Method
 from stages.specs import DistilSpec
 from stages.tasks import BUILT_IN, Task
 
@@ -40,6 +41,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_paper_model(folder / "models" / name, model_type=kind, **layers)
     for task in BUILT_IN.values():
         write_rows(folder / "data" / task.name, task)
+    pq.write_table(pa.table({"text": [f"sentence number {row}" for row in range(60)]}), folder / "bank.parquet")
     return folder
 
 
@@ -64,8 +66,10 @@ def with_local(tree: Tree, ground: Path) -> Tree:
 
 def local(path: Path, ground: Path, sets: Sequence[str] = ()) -> Recipe:
     """A recipe over what is here."""
-    source = [] if "task: reviews" in path.read_text("utf-8") else [f"data.source={ground / 'data'}"]
-    return parse(with_local(read(path), ground), [*source, *sets])
+    text = path.read_text("utf-8")
+    source = [] if "task: reviews" in text else [f"data.source={ground / 'data'}"]
+    bank = [f"bank.files={ground / 'bank.parquet'}"] if "bank: {files" in text else []
+    return parse(with_local(read(path), ground), [*source, *bank, *sets])
 
 
 def composed(path: Path, ground: Path, sets: Sequence[str] = ()) -> Graph:
@@ -168,12 +172,19 @@ def test_the_layers_of_minilm_are_mapped_into_one_and_three_as_twelve_into_two_a
             assert [group.teacher for group in groups_of(spec.method.structure)] == groups
 
 
-def test_the_slides_in_small_use_every_method_of_the_catalogue() -> None:
+def test_the_slides_in_small_use_every_method_of_the_catalogue_that_needs_no_bank() -> None:
     tree = read(ROOT / "recipes" / "slides-small.yaml")
     methods = tree["method"]
     assert isinstance(methods, list)
     used = {method["use"] if isinstance(method, dict) else method for method in methods}
-    assert used == {named.name for named in METHODS}
+    assert used == {named.name for named in METHODS if not named.method.needs_candidates}
+
+
+def test_minimax_in_small_differs_in_the_texts_beside_the_tasks_own_alone() -> None:
+    for task in load(ROOT / "recipes" / "minimax-small.yaml").tasks:
+        taught = [use.method for use in task.methods if use.method.needs_teacher]
+        assert len({method.model_copy(update={"data": Method().data}) for method in taught}) == 1
+        assert len({method.data for method in taught}) == len(taught)
 
 
 def test_the_slides_in_small_have_the_maps_that_the_slides_name() -> None:

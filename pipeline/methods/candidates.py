@@ -1,0 +1,54 @@
+"""Methods that show the student texts beside the task's own rows."""
+
+from pipeline.methods.edges import FORMULA, SUMMED
+from pipeline.methods.named import NamedMethod
+from stages.method import Method, Minimax, Neighbours, OnePhase, Taught
+
+PAPER = (
+    "Kamalloo et al. 2021, Not Far Away, Not So Close: Sample Efficient Nearest Neighbour Data Augmentation via "
+    "MiniMax, Findings of ACL"
+)
+
+KNN = NamedMethod(
+    name="knn",
+    title="kNN augmentation: all K neighbours of a row",
+    paper="Du et al. 2021, Self-training Improves Pre-training for Natural Language Understanding, NAACL; as the "
+    "baseline of minimax-kNN",
+    method=Method(
+        targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5), data=Neighbours(k=8, weight=1.0)
+    ),
+    formula=f"{FORMULA}\n+ weight w mean_i tau^2 KL(softmax(z_T[i] / tau) || softmax(z_S[i] / tau))\n"
+    "i = 1 ... K the row's candidates",
+    scale=f"{SUMMED} Candidates: mean over those of a row, then over rows.",
+    defaults="K 8 is the slides'. tau 2, w 0.5 and a weight of the candidates equal to w (`weight: 1`) are those of "
+    "the released minimax-kNN code.",
+    differs="The slides' vanilla-8NN. No hard labels are taken from the teacher (Du et al. train on them); the teacher "
+    "labels softly, once. A row has the mean over its candidates, so that more of them do not weigh more, as in the "
+    "code, where each candidate is an item of its own with its row beside it.",
+    example="bank: {files: [sentences.parquet], text: text}\nmethod: [vanilla-kd, knn]",
+    recipe="minimax-small.yaml",
+)
+
+MINIMAX = NamedMethod(
+    name="minimax-knn",
+    title="Minimax-kNN: neighbours of most divergence",
+    paper=PAPER,
+    method=Method(
+        targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5), data=Minimax(k=8, keep=4, weight=1.0)
+    ),
+    formula=f"{KNN.formula.rpartition(chr(10))[0]}\n"
+    "i the keep of the row's K candidates of greatest tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))",
+    scale=KNN.scale,
+    defaults="K 8 and keep 4 (k1) are the slides'; the README of the code keeps 1. tau 2, w 0.5 and the weight are the "
+    "code's. No warm-up epochs; the README's example warms up for 7 of its 6 epochs, and so never augments: that is "
+    "refused here.",
+    differs="The code scores all K candidates again for each one that is kept (32 forwards a row for 4 of 8); here "
+    "each is scored once, 8. It scores with dropout on; here it is off, so that picks do not depend on chance. Picks are by "
+    "the term that is then trained, whatever the training: for `annealing` the squared error. `every: n` scores all "
+    "candidates when each n-th epoch begins (the code's `minimax_update_interval` does nothing). Candidates may come "
+    "from anywhere (`candidates`), also for pairs and regressions.",
+    example="bank: {files: [sentences.parquet], text: text}\nmethod: {use: minimax-knn, data: {k: 8, keep: 2}}",
+    recipe="minimax-small.yaml",
+)
+
+CANDIDATES = (KNN, MINIMAX)
