@@ -104,7 +104,7 @@ def blocks(span: Span, columns: Sequence[str], rows: int = BLOCK_ROWS) -> Iterat
             case _:
                 found = _delimited(lines, span.path, columns, kind)
         while block := list(islice(found, rows)):
-            yield Block(block, raw.tell())
+            yield Block(block, span.size if raw.closed else raw.tell())  # Arrow closes it at its end
 
 
 def check_columns(where: object, there: Sequence[str], columns: Sequence[str]) -> None:
