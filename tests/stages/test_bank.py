@@ -17,7 +17,7 @@ from lessons import Alone, Cut, Heard, inline
 import stages.bank
 import stages.bank_files
 import stages.bank_raw
-from stages.augmentation import BankSpec, GeneratedTexts
+from stages.augmentation import BankSpec, GeneratedTexts, HubTexts
 from stages.bank import bank
 from stages.bank_reader import read_bank_meta, read_bank_part, read_bank_rows
 from stages.rowkey import row_key
@@ -190,6 +190,18 @@ def test_generated_texts_are_not_those_of_a_task_of_the_same_seed(tmp_path: Path
     task = generate(seed=3, train=200, validation=0, test=200)
     own = {str(row["sentence"]) for rows in task.values() for row in rows}
     assert len(own & {text for (text,) in found}) < 20
+
+
+def test_texts_of_the_hub_are_streamed_by_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of data files is to the library what a repository is."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "data").mkdir()
+    write_parquet(tmp_path / "data" / "train.parquet", with_repeats(30), id=list(range(57)))
+    source = HubTexts(repository=str(tmp_path / "data"), revision="main")
+    make_bank(tmp_path / "bank", source=source)
+    assert texts_of(tmp_path / "bank") == distinct(with_repeats(30))
+    with pytest.raises(ValueError, match="data train: no column sentence; it has text, id"):
+        make_bank(tmp_path / "other", source=source, text=("sentence",))
 
 
 def test_a_bank_without_texts_says_what_took_them(tmp_path: Path) -> None:
