@@ -130,7 +130,7 @@ def blocks(span: Span, columns: Sequence[str], rows: int = BLOCK_ROWS) -> Iterat
             case _:
                 found = _delimited(lines, span.path, columns, kind)
         while block := list(islice(found, rows)):
-            yield Block(block, raw.tell())
+            yield Block(block, span.size if raw.closed else raw.tell())  # Arrow closes it at its end
 
 
 def check_columns(where: object, there: Sequence[str], columns: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ def _parquet_blocks(span: Span, columns: Sequence[str], rows: int) -> Iterator[B
             except UnicodeDecodeError as error:
                 raise ValueError(f"{span.path}: a text is not UTF-8 ({error}); write the file again") from error
             read += batch.num_rows
-            yield Block(list(zip(*values, strict=True)), span.size * read / span.rows)
+            yield Block(list(zip(*values, strict=True)), span.size * read / max(1, span.rows))
 
 
 # --- lines ------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from stages.bank_files import BLOCK_ROWS, Block, Row, Span, blocks, check_column
 from stages.bank_reader import COLUMNS
 from stages.bank_text import Texts, kept_texts
 from stages.dedup import text_keys, write_keys
+from stages.seeds import seed_of
 from stages.specs import Files
 
 FACTS = b"stillhouse"
@@ -72,6 +73,11 @@ def open_raw(config: Raw, worker: Worker) -> Callable[[Stream], list[Piece]]:
 
 def raw_path(scratch: Path, name: str) -> Path:
     return scratch / f"raw-{name}.parquet"
+
+
+def read_raw(scratch: Path, name: str) -> pa.Table:
+    with raw_path(scratch, name).open("rb") as file:
+        return pq.ParquetFile(file).read().replace_schema_metadata(None)
 
 
 def finished_piece(scratch: Path, name: str) -> Piece | None:
@@ -134,10 +140,12 @@ def _hub_rows(source: HubTexts, columns: tuple[str, ...]) -> Iterator[Row]:
 
 
 def _generated_rows(source: GeneratedTexts) -> Iterator[Row]:
-    """As those of a test split: they have words that no split to train on has, as unlabelled texts do."""
+    """As those of a test split, which have all the generator's words; under a seed derived from the source's, or a task
+    of the same seed would have the same sentences."""
     from stages.reviews import generate
 
-    for row in generate(seed=source.seed, train=0, validation=0, test=source.rows)["test"]:
+    seed = seed_of(source.seed, int.from_bytes(b"bank"))
+    for row in generate(seed=seed, train=0, validation=0, test=source.rows)["test"]:
         yield (row["sentence"],)
 
 

@@ -71,9 +71,10 @@ def write_part(
     text: Sequence[str],
     found: Sequence[tuple[bytes, Sequence[Candidate]]],
     facts: Mapping[str, float],
+    rows: int | None = None,
 ) -> None:
     """Write the candidates of some training rows, in rank order, whole or not at all. ``facts`` are sums that
-    ``finish`` adds up."""
+    ``finish`` adds up. ``rows`` counts the training rows where ``found`` leaves out some that have none."""
     flat = [(key, rank, one) for key, several in found for rank, one in enumerate(several)]
     columns = [
         pa.array([key for key, _, _ in flat], pa.binary(KEY_BYTES)),
@@ -82,7 +83,7 @@ def write_part(
         pa.array([row_key(one.texts) for _, _, one in flat], pa.binary(KEY_BYTES)),
         *(pa.array([one.texts[place] for _, _, one in flat], pa.string()) for place in range(len(text))),
     ]
-    stated = {"rows": len(found), "facts": dict(facts)}
+    stated = {"rows": len(found) if rows is None else rows, "facts": dict(facts)}
     named = schema(text).with_metadata({FACTS: json.dumps(stated).encode()})
     path = part_path(directory, number)
     draft = path.with_name(path.name + ".tmp")
@@ -93,6 +94,14 @@ def write_part(
 def finished_part(directory: Path, number: int, rows: int) -> bool:
     """Whether an earlier attempt wrote that part, of so many training rows."""
     return _stated(part_path(directory, number)).get("rows") == rows
+
+
+def part_rows(directory: Path, number: int) -> int:
+    """The training rows that a part was written for, those without candidates too."""
+    rows = _stated(part_path(directory, number)).get("rows")
+    if not isinstance(rows, int):
+        raise ValueError(f"{part_path(directory, number)}: this part cannot be read; make the candidates again")
+    return rows
 
 
 def _stated(path: Path) -> Mapping[str, object]:
@@ -142,19 +151,22 @@ def read_candidates(directory: Path, columns: Sequence[str] | None = None) -> pa
 
 
 def _read(directory: Path, parts: int, columns: Sequence[str]) -> pa.Table:
-    tables = []
-    for number in range(parts):
-        path = part_path(directory, number)
-        try:
-            with path.open("rb") as file:
-                tables.append(pq.ParquetFile(file).read(columns=list(columns)).replace_schema_metadata(None))
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path}: this part cannot be read ({reason}); make the candidates again") from error
+    tables = [read_part(directory, number, columns) for number in range(parts)]
     if not tables:
         kinds = schema(())
         return pa.table({name: pa.array([], kinds.field(name).type) for name in columns if name in kinds.names})
     return pa.concat_tables(tables).combine_chunks()
+
+
+def read_part(directory: Path, number: int, columns: Sequence[str]) -> pa.Table:
+    """These columns of one part. ValueError for one that cannot be read."""
+    path = part_path(directory, number)
+    try:
+        with path.open("rb") as file:
+            return pq.ParquetFile(file).read(columns=list(columns)).replace_schema_metadata(None)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: this part cannot be read ({reason}); make the candidates again") from error
 
 
 def summary(meta: TableMeta) -> dict[str, object]:

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from stages.bank_reader import read_bank_meta
 from stages.corpus_reader import SCRATCH
 from stages.embeddings import SHARD_ROWS, keys_path, vectors_path
 from stages.embeddings_writer import Embed, save_array, shard_keys, shard_rows, shard_texts, write_meta
-from stages.prior_vectors import Prior, open_priors
+from stages.prior_vectors import Keys, open_priors
 from stages.rowkey import KEY_BYTES
 from stages.shape import config_of, shape_of
 from stages.specs import PRIOR
@@ -75,7 +76,7 @@ def _embed_model(
     given = [path for name, path in sorted(inputs.items()) if name.startswith(PRIOR)]
     priors = open_priors(given, made_by, out / SCRATCH) if missing else []
     on.expect(left, "rows")
-    config = Embed(encoder, model, inputs["bank"], out, rows, tuple(priors))
+    config = Embed(encoder, model, inputs["bank"], out, rows, width, tuple(priors))
     written = [result for _, result in on.map(open_embedder, config, missing)]
     write_meta(out, {**made_by, "shards": shards})
     carried = sum(result.carried for result in written)
@@ -112,23 +113,23 @@ def _check_space(out: Path, needed: int) -> None:
 
 
 def open_embedder(config: Embed, worker: Worker) -> Callable[[int], Embedded]:
-    """Load the encoder once a worker; return what writes the shard of a number."""
+    """What writes the shard of a number. The encoder is loaded when the first row has to be embedded."""
     from stages.encoder import open_encoder
     from stages.predict import finite_or_raise
 
     assert isinstance(config.encoder, ModelEncoder) and config.model is not None
-    encoder = open_encoder(config.encoder, config.model, worker.device, worker.threads)
+    opened = cache(partial(open_encoder, config.encoder, config.model, worker.device, worker.threads))
 
     def write(number: int) -> Embedded:
         texts = shard_texts(config.bank, number, config.rows)
         keys = shard_keys(texts)
-        vectors, there = _carried(config.priors, keys, encoder.width)
+        vectors, there = _carried(config, keys, worker)
         worker.advance(int(there.sum()))
         left = np.flatnonzero(~there)
         for start in range(0, len(left), ROWS_AT_ONCE):
             rows = left[start : start + ROWS_AT_ONCE]
-            found = encoder.encode([texts[row] for row in rows])
-            finite_or_raise(found, [keys[row].tobytes() for row in rows], f"vectors of shard {number}")
+            found = opened().encode([texts[row] for row in rows])
+            finite_or_raise(found, [keys[row].tobytes() for row in rows], "vectors of the bank")
             vectors[rows] = found
             worker.advance(len(rows))
         save_array(config.out, keys_path(config.out, number), keys)
@@ -138,16 +139,18 @@ def open_embedder(config: Embed, worker: Worker) -> Callable[[int], Embedded]:
     return write
 
 
-def _carried(
-    priors: tuple[Prior, ...], keys: npt.NDArray[np.uint8], width: int
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+def _carried(config: Embed, keys: Keys, worker: Worker) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
     """Vectors [len(keys), width], and which of them earlier embeddings hold: the others are yet to be made."""
-    vectors = np.zeros((len(keys), width), np.float16)
+    vectors = np.zeros((len(keys), config.width), np.float16)
     there = np.zeros(len(keys), np.bool_)
-    for prior in priors:
+    for prior in config.priors:
         left = np.flatnonzero(~there)
-        rows = prior.find(keys[left])
-        places, rows = left[rows >= 0], rows[rows >= 0]
-        vectors[places] = prior.embeddings.gather(rows)  # float16 -> float32 -> float16 keeps every bit
-        there[places] = True
+        try:
+            rows = prior.find(keys[left])
+            found = prior.embeddings.gather(rows[rows >= 0])  # float16 -> float32 -> float16 keeps every bit
+        except (OSError, ValueError) as error:
+            worker.note(f"embeds what earlier embeddings hold, which cannot be read: {error}")
+            continue
+        vectors[left[rows >= 0]] = found
+        there[left[rows >= 0]] = True
     return vectors, there

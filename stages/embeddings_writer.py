@@ -28,6 +28,7 @@ class Embed:
     bank: Path
     out: Path
     rows: int
+    width: int
     priors: tuple[Prior, ...] = ()
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cluster.resources import On, Worker
 from stages.augmentation import TfIdf
+from stages.corpus_reader import SCRATCH
 from stages.embeddings import Embeddings, keys_path, read_embeddings
 from stages.embeddings_writer import Embed, save_array, shard_keys, shard_texts, write_meta
 
@@ -42,15 +43,16 @@ def embed_counts(encoder: TfIdf, bank: Path, out: Path, on: On, shards: list[int
     missing = [number for number, rows in enumerate(shards) if not _finished(out, number, rows)]
     left = sum(shards[number] for number in missing)
     on.expect(left, "rows")
-    for _ in on.map(open_counter, Embed(encoder, None, bank, out, sum(shards)), missing):
-        pass
-    ((_, none),) = on.map(open_summer, Embed(encoder, None, bank, out, sum(shards)), [len(shards)])
     width = encoder.features
+    config = Embed(encoder, None, bank, out, sum(shards), width)
+    for _ in on.map(open_counter, config, missing):
+        pass
+    ((_, idf),) = on.map(open_summer, config, [len(shards)])
     write_meta(
         out, {"kind": encoder.kind, "width": width, "encoder": encoder.model_dump(mode="json"), "shards": shards}
     )
     size = sum(path(out, number).stat().st_size for number in range(len(shards)) for path in (counts_path, keys_path))
-    return {"rows": sum(shards), "embedded": left, "carried": 0, "width": width, "bytes": size + none}
+    return {"rows": sum(shards), "embedded": left, "carried": 0, "width": width, "bytes": size + idf}
 
 
 def _finished(out: Path, number: int, rows: int) -> bool:
@@ -71,7 +73,7 @@ def open_counter(config: Embed, worker: Worker) -> Callable[[int], None]:
     def write(number: int) -> None:
         texts = shard_texts(config.bank, number, config.rows)
         path = counts_path(config.out, number)
-        draft = path.with_name(f"{path.stem}.tmp.npz")
+        draft = config.out / SCRATCH / path.name
         sparse.save_npz(draft, count(texts), compressed=False)
         draft.replace(path)
         save_array(config.out, keys_path(config.out, number), shard_keys(texts))
@@ -86,7 +88,7 @@ def open_summer(config: Embed, worker: Worker) -> Callable[[int], int]:
 
     def write(shards: int) -> int:
         worker.note("weighs words by how many rows have them")
-        having = np.zeros(config.encoder.features, np.int64)  # type: ignore[union-attr]
+        having = np.zeros(config.width, np.int64)
         for number in range(shards):
             counts = sparse.load_npz(counts_path(config.out, number))
             having += np.bincount(counts.indices, minlength=len(having))
