@@ -24,6 +24,7 @@ from benchmarks.pairs import hardware, load_warning
 NAMES = (
     "loop_vs_bare",
     "stored_vs_none",
+    "minimax",
     "live_vs_store",
     "dump_vs_bare",
     "store_bytes",
