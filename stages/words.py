@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['\u2019][^\W\d_]+)*(?!\w)")
-"""Letters, and apostrophes between them; not the letters of 3rd or x86."""
+WORD = re.compile(r"(?<![\w'\u2019])[^\W\d_]+(?:['\u2019][^\W\d_]+)*(?!\w)")
+"""Letters, and apostrophes between them; neither the letters of 3rd and x86, nor what some tokeniser split off
+('s, 're)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
 """The stage that rewrites train: what comes out, of what, and that only seeds and content decide it."""
 
 import hashlib
+import json
 import math
+import pickle
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from lessons import Heard, inline, write_corpus
-from rewriters import texts_by_row, write_filler, write_translator
+from rewriters import VOCABULARY, texts_by_row, write_filler, write_translator
 from tiny import packaged_model, write_tiny_model
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
@@ -24,7 +27,7 @@ from stages.augmentation import Masked, RewriteSpec, Translated, Words
 from stages.candidate_table import read_candidates, read_table_meta
 from stages.corpus_reader import read_split
 from stages.guard import folded, read_guard
-from stages.rewrite import rewrite
+from stages.rewrite import Rewriting, open_rewriter, rewrite
 from stages.rewrite_masked import Filler
 from stages.rewrite_table import Table
 from stages.rewrite_translated import Drawn, Translator
@@ -153,14 +156,14 @@ def test_neither_the_order_of_rows_nor_who_does_them_decides_a_text(
         corpus_of(ONE, tmp_path / name, order, [("x",)] * 2) for name, order in (("a", rows), ("b", rows[::-1]))
     )
     first = made(RewriteSpec(how=how, k=2), {"corpus": one, **given}, tmp_path / "one")
-    monkeypatch.setattr(stages.rewrite, "ROWS_A_PART", 5)
+    monkeypatch.setattr(stages.rewrite, "ROWS_A_PART", 10)
     rewrite(
         RewriteSpec(how=how, k=2),
         {"corpus": other, **given},
         tmp_path / "other",
         Backwards(Resources(workers=3), Heard()),
     )
-    assert read_table_meta(tmp_path / "other").parts == 4
+    assert read_table_meta(tmp_path / "other").parts == 2
     assert texts_by_row(tmp_path / "other", "sentence") == first
     another = made(RewriteSpec(how=how, k=2, seed=1), {"corpus": one, **given}, tmp_path / "another")
     assert another != first
@@ -358,6 +361,21 @@ def test_a_text_is_translated_alike_whatever_is_translated_beside_it(translators
     assert translator(texts, range(12, 24)) != together
 
 
+def test_a_model_that_would_search_by_beams_is_sampled_all_the_same(
+    translators: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(translators["there"], tmp_path / "there")
+    stated = json.loads((folder / "generation_config.json").read_text("utf-8"))
+    beams = {**stated, "num_beams": 4, "early_stopping": True, "max_length": 40, "bad_words_ids": [[3]]}
+    (folder / "generation_config.json").write_text(json.dumps(beams), "utf-8")
+    texts, one = ["the film was great", "the story was poor"] * 8, Translator(folder, "there", 10, 1.0, 12, "cpu")
+    found = one(texts, range(16))
+    assert len(set(found)) > 8
+    plain = Translator(translators["there"], "there", 10, 1.0, 12, "cpu")(texts, range(16))
+    assert any(VOCABULARY[3] in text.split() for text in plain)
+    assert not any(VOCABULARY[3] in text.split() for text in found)
+
+
 def test_both_directions_are_asked(corpus: Path, translators: dict[str, Path], tmp_path: Path) -> None:
     inputs = {"corpus": corpus, "there": translators["there"]}
     with pytest.raises(ValueError, match="translated, but back is not given; give a model directory for it"):
@@ -373,6 +391,12 @@ def test_a_model_that_does_not_translate_is_refused(corpus: Path, encoder: Path,
     inputs = {"corpus": corpus, "there": encoder, "back": encoder}
     with pytest.raises(ValueError, match=r"^there: .* holds no translating model that loads \(.*\)$"):
         rewrite(RewriteSpec(how=Translated()), inputs, tmp_path, inline())
+
+
+def test_what_workers_are_sent_pickles(corpus: Path) -> None:
+    sent = Rewriting(RewriteSpec(how=Masked()), {"corpus": corpus, "model": corpus}, ("sentence",), corpus)
+    assert pickle.loads(pickle.dumps(sent)) == sent
+    assert pickle.loads(pickle.dumps(open_rewriter)) is open_rewriter
 
 
 # --- the pin ----------------------------------------------------------------------------------------------

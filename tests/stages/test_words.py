@@ -7,8 +7,17 @@ from stages.words import cased_like, with_words, words_of
 
 
 def test_words_are_letters_and_apostrophes_between_them() -> None:
-    text = "Don't stop, it\u2019s the 3rd x86 caf\u00e9 (well-made) no_name 12."
-    assert [word.text for word in words_of(text)] == ["Don't", "stop", "it\u2019s", "the", "caf\u00e9", "well", "made"]
+    text = "Don't stop, it\u2019s the 3rd x86 caf\u00e9 (well-made) no_name 12 Ann 's."
+    assert [word.text for word in words_of(text)] == [
+        "Don't",
+        "stop",
+        "it\u2019s",
+        "the",
+        "caf\u00e9",
+        "well",
+        "made",
+        "Ann",
+    ]
 
 
 def test_what_stands_between_words_stays() -> None:
