@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ from rich.text import Text
 from pipeline.artifact import Record, artifact_path, missing, read_record, record_path
 from pipeline.composer import refused
 from pipeline.errors import RequestError
+from stages.augmentation import NeighboursSpec, RewriteSpec, SiftSpec, TransferSpec
 from stages.specs import ProbeSpec, TeachSpec
 
 KEY_DIGITS = 64
 FIRST_ROWS = 3
+
+
+MAKERS = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage, SiftSpec.stage)
+"""Stages that leave a candidate table."""
 
 
 def show_artifact(target: str, storage: Path, console: Console) -> None:
@@ -43,6 +49,21 @@ def show_artifact(target: str, storage: Path, console: Console) -> None:
     console.print_json(json.dumps(record.facts))
     with refused(target):
         contents(record, directory, console)
+        if record.stage in MAKERS:
+            show_candidates(directory, place(record, root, "corpus"), console)
+
+
+def place(record: Record, root: Path, name: str) -> Path | None:
+    """Where an input of that name lies, of the artifact or of what it was made of; None where it is gone."""
+    if name in record.places:
+        path = root / record.places[name]
+        return path if path.exists() else None
+    for given in record.places.values():
+        # An artifact's files lie in <stage>/<key>/<attempt>, beside its record.
+        source = read_record((root / given).parent / "record.json")
+        if source is not None and name in source.places:
+            return place(source, root, name)
+    return None
 
 
 def locate(target: str, storage: Path) -> tuple[Record, Path]:
@@ -126,6 +147,19 @@ def show_layers(directory: Path, console: Console) -> None:
         dead = "  (rows look alike: matching it teaches nothing)" if spread.variance < DEAD else ""
         table.add_row(name, f"{spread.norm:.3g}", f"{spread.variance:.2g}{dead}")
     console.print(table)
+
+
+def show_candidates(directory: Path, corpus: Path | None, console: Console) -> None:
+    """Some rows of train, each with what was found for it."""
+    from stages.candidate_examples import examples
+
+    for example in examples(directory, FIRST_ROWS, corpus):
+        own = " | ".join(example.texts) if example.texts else example.row_key.hex()
+        table = Table("rank", "distance", "candidate", title=Text(own), title_justify="left", header_style="bold")
+        for one in example.candidates:
+            distance = "" if isnan(one.distance) else f"{one.distance:.3f}"
+            table.add_row(str(one.rank), distance, Text(" | ".join(one.texts)))
+        console.print(table)
 
 
 def show_rows(path: Path, console: Console) -> None:

@@ -43,8 +43,8 @@ MINIMAX = NamedMethod(
     "code's. No warm-up epochs; the README's example warms up for 7 of its 6 epochs, and so never augments: that is "
     "refused here.",
     differs="The code scores all K candidates again for each one that is kept (32 forwards a row for 4 of 8); here "
-    "each is scored once, 8. It scores with dropout on; here it is off, so that picks do not depend on chance. They are "
-    "made by the term that is then trained, whatever the training: for `annealing` the squared error. `every: n` "
+    "each is scored once, 8. It scores with dropout on; here it is off, so that picks do not depend on chance. They "
+    "are made by the term that is then trained, whatever the training: for `annealing` the squared error. `every: n` "
     "scores all candidates when each n-th epoch begins (the code's `minimax_update_interval` does nothing). Candidates "
     "may come from anywhere (`candidates`), also for pairs and regressions.",
     example="bank: {files: [sentences.parquet], text: text}\nmethod: {use: minimax-knn, data: {k: 8, keep: 2}}",
