@@ -2,14 +2,14 @@
 
     vectors-00000.npy   float16 [rows, width], scaled to length 1, in the order of the bank
     keys-00000.npy      uint8 [rows, 16], their row keys
-    embeddings.json     kind (``model`` or ``tfidf``), width, rows of each shard; written last
+    embeddings.json     kind (``model`` or ``tfidf``), width, rows of each shard, who made them; written last
 
 (TF-IDF has ``counts-*.npz`` in the place of vectors, and ``idf.npy``: see ``stages/tfidf.py``.)
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -23,12 +23,13 @@ SHARD_ROWS = 16_384
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors of all rows of a bank, in shards. ``shards`` has the rows of each."""
+    """Vectors of all rows of a bank, in shards. ``shards`` has the rows of each, ``facts`` all that is stated."""
 
     directory: Path
     kind: str
     width: int
     shards: tuple[int, ...]
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -83,4 +84,4 @@ def read_embeddings(directory: Path) -> Embeddings:
     if not path.is_file():
         raise ValueError(f"embeddings: {path} is not there; {directory} holds no finished embeddings")
     stated = json.loads(path.read_text("utf-8"))
-    return Embeddings(directory, stated["kind"], stated["width"], tuple(stated["shards"]))
+    return Embeddings(directory, stated["kind"], stated["width"], tuple(stated["shards"]), stated)

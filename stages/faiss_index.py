@@ -125,10 +125,8 @@ def open_filling(build: Build, worker: Worker) -> Callable[[int], int]:
     """Write the codes of one shard of the vectors, list after list."""
     faiss.omp_set_num_threads(worker.threads)
     vectors, plan = read_embeddings(build.embeddings), build.plan
-    index = faiss.read_index(str(build.trained))
+    index: Any = faiss.read_index(str(build.trained))  # owns what is taken out of it here
     lists: Any = faiss.extract_index_ivf(index)
-    chain: Any = getattr(index, "chain", None)
-    turned = None if chain is None else chain.at(0)
     centres = faiss.downcast_index(lists.quantizer)
     if on_gpu(worker):
         centres = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), _gpu(worker), centres)
@@ -138,7 +136,7 @@ def open_filling(build: Build, worker: Worker) -> Callable[[int], int]:
         first, last = plan.span(shard)
         codes, chosen = np.empty((last - first, lists.code_size), np.uint8), np.empty(last - first, np.int64)
         for start, block in vectors.blocks(BLOCK, first, last):
-            points = block if turned is None else turned.apply(block)
+            points = index.chain.at(0).apply(block) if plan.kind == "ivf-opq" else block
             place = slice(start - first, start - first + len(block))
             chosen[place] = centres.search(points, 1)[1][:, 0]
             lists.encode_vectors(

@@ -63,3 +63,8 @@ def finite_or_raise(values: npt.NDArray[np.floating], names: Iterable[bytes], wh
         raise ValueError(
             f"{what}: {int(bad.sum())} rows are not finite, the first is row_key {first}; check the model's weights"
         )
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether this is a lack of memory, on a device or on the host."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -131,21 +131,22 @@ def _values(column: pa.ChunkedArray, name: str, path: Path) -> Sequence[object]:
         return list(column.to_pylist())
     except UnicodeDecodeError as error:
         for row, value in enumerate(column.cast(pa.binary()).to_pylist(), start=1):
-            _decode(value or b"", f"{path}: row {row}, column {name}")
+            decode(value or b"", f"{path}: row {row}, column {name}")
         raise AssertionError("a column that does not decode has a row that does not") from error
 
 
-def _decode(data: bytes, where: str) -> str:
+def decode(data: bytes, where: str, first_line: int = 1) -> str:
+    """UTF-8 with or without a byte-order mark. ``first_line`` is the number of the line that ``data`` begins with."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + first_line
         byte = f"0x{data[error.start]:02x}"
         raise ValueError(f"{where}: line {line}, byte {byte} is not UTF-8; save the file as UTF-8") from error
 
 
 def _read_delimited(path: Path, names: Sequence[str], delimiter: str, quoting: Literal[0, 3]) -> Columns:
-    text = _decode(path.read_bytes(), str(path))
+    text = decode(path.read_bytes(), str(path))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = next(reader, [])
@@ -165,15 +166,16 @@ def _read_delimited(path: Path, names: Sequence[str], delimiter: str, quoting: L
 
 def _read_json_lines(path: Path, names: Sequence[str]) -> Columns:
     objects: list[dict[str, object]] = []
-    for number, line in enumerate(_decode(path.read_bytes(), str(path)).split("\n"), start=1):
+    for number, line in enumerate(decode(path.read_bytes(), str(path)).split("\n"), start=1):
         if line.strip():
-            objects.append(_json_object(line, f"{path}: line {number}"))
+            objects.append(json_object(line, f"{path}: line {number}"))
     there = tuple(dict.fromkeys(name for row in objects for name in row))
     values = {name: [row.get(name) for row in objects] for name in names if name in there}
     return Columns(str(path), len(objects), there, values)
 
 
-def _json_object(line: str, where: str) -> dict[str, object]:
+def json_object(line: str, where: str) -> dict[str, object]:
+    """One line of JSON lines. ValueError for one that is no JSON object."""
     try:
         value = json.loads(line)
     except ValueError as error:

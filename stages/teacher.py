@@ -17,7 +17,7 @@ from stages.corpus_reader import read_meta
 from stages.data import Batch, distinct, read_rowset
 from stages.memory import keep_freed_memory
 from stages.models import attend, forward, load, pool
-from stages.predict import autocast
+from stages.predict import autocast, out_of_memory
 from stages.store.carry import read_carried
 from stages.store.layout import Layout
 from stages.store.shards import Damaged, write_shard
@@ -115,7 +115,7 @@ class Teacher:
         try:
             return self._run(rows)
         except RuntimeError as error:
-            if len(rows) == 1 or not _out_of_memory(error):
+            if len(rows) == 1 or not out_of_memory(error):
                 raise
             return None
 
@@ -174,7 +174,3 @@ def maps(attention: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping
 def _host(values: Tensor) -> npt.NDArray[np.float32]:
     found: npt.NDArray[np.float32] = values.float().cpu().numpy()
     return found
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from banks import brute, mixture, write_embeddings
 from lessons import Cut, Heard, inline
+from vectors import brute, mixture, write_embeddings
 
 from cluster.resources import On
 from stages import index_plan
