@@ -31,6 +31,7 @@ NAMES = (
     "decode",
     "columns_read",
     "memory",
+    "knn",
     "ray_vs_inline",
     "plan_time",
     "peers",

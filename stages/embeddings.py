@@ -44,19 +44,28 @@ class Embeddings:
         mapped: npt.NDArray[np.float16] = np.load(vectors_path(self.directory, number), mmap_mode="r")
         return mapped
 
-    def blocks(self, rows: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """(first row, [at most ``rows``, width]) over all vectors, in order: each block in memory in its turn."""
+    def blocks(
+        self, rows: int, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """(first row, [at most ``rows``, width]) over the vectors from ``first`` to before ``last`` (or all), in order:
+        each block in memory in its turn."""
+        last = self.rows if last is None else last
         for number in range(len(self.shards)):
-            vectors, start = self.shard(number), int(self._starts[number])
-            for place in range(0, len(vectors), rows):
-                yield start + place, np.asarray(vectors[place : place + rows], np.float32)
+            start, end = int(self._starts[number]), int(self._starts[number + 1])
+            if end <= first or start >= last:
+                continue
+            vectors = self.shard(number)
+            for place in range(max(first, start), min(last, end), rows):
+                block = vectors[place - start : min(place + rows, last, end) - start]
+                yield place, np.asarray(block, np.float32)
 
     def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """[len(rows), width] of these rows, in the order given."""
         found = np.empty((len(rows), self.width), np.float32)
-        shards = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(shards).tolist():
-            places = np.flatnonzero(shards == number)
+        order = np.argsort(rows, kind="stable")  # each shard is then read once, front to back
+        bounds = np.searchsorted(rows[order], self._starts)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            places = order[bounds[number] : bounds[number + 1]]
             found[places] = self.shard(number)[rows[places] - self._starts[number]]
         return found
 
