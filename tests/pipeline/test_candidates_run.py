@@ -1,0 +1,327 @@
+"""Recipes with texts beside the task's own, run in this process: what is evaluated on stays out of all that a student
+sees, and what was done with candidates is told."""
+
+import json
+import math
+import random
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from house import House, Said, settle, stillhouse
+from tiny import BAD, GOOD, THINGS, write_tiny_model
+
+K = 4
+THREADS = {
+    stage: {"cpus_per_worker": 1}
+    for stage in ("corpus", "bank", "embed", "index", "candidates", "finetune", "teach", "distil", "evaluate")
+}
+METHODS: list[object] = [
+    "vanilla-kd",
+    {"use": "knn", "data": {"k": K}},
+    {"use": "minimax-knn", "data": {"k": K, "keep": 2}},
+    {"use": "knn", "label": "rewritten", "candidates": "words", "data": {"k": K}},
+    {"use": "minimax-knn", "label": "drawn", "candidates": "drawn", "data": {"k": K, "keep": 1, "every": 1}},
+]
+MAKERS = ("neighbours", "words", "drawn")
+EVAL_ROWS = 8
+"""Of dev and of test; the others are evaluated on by nobody here."""
+
+
+def sentence(thing: str, word: str, number: int) -> str:
+    return f"the {thing} was {word} number {number}"
+
+
+def otherwise(text: str, row: int) -> str:
+    """The same to a reader who looks at neither case, accents, spacing nor punctuation."""
+    return [
+        text.upper(),
+        "  ".join(text.split()) + " !!",
+        text.title().replace(" ", ", "),
+        text.replace("u", "ú").replace(" the ", "\tthe "),
+        f"“{text.replace('number', 'num-ber')}.”",
+    ][row % 5]
+
+
+def same(text: str) -> str:
+    """How texts are compared here: not by the project's own folding."""
+    plain = unicodedata.normalize("NFD", text).lower()
+    return "".join(letter for letter in plain if letter in "abcdefghijklmnopqrstuvwxyz0123456789")
+
+
+def write_rows(folder: Path, bank: Path) -> None:
+    """A task whose rows of dev are rows of train but for one word, and a bank that has every text of it, otherwise
+    written."""
+    generator = random.Random(3)
+    train = [(generator.choice(THINGS), generator.randrange(2), row) for row in range(48)]
+    texts: dict[str, list[tuple[str, int]]] = {"train": [], "validation": [], "test": []}
+    for thing, label, row in train:
+        words = GOOD if label else BAD
+        texts["train"].append((sentence(thing, words[row % 5], row), label))
+        texts["validation" if row % 2 else "test"].append((sentence(thing, words[(row + 1) % 5], row), label))
+    for split, rows in texts.items():
+        columns = {"sentence": [text for text, _ in rows], "label": pa.array([label for _, label in rows], pa.int64())}
+        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
+    planted = [otherwise(text, row) for rows in texts.values() for row, (text, _) in enumerate(rows)]
+    others = [sentence(THINGS[n % 6], (*GOOD, *BAD)[n % 10], 100 + n) for n in range(80)]
+    pq.write_table(pa.table({"text": [*planted, *others]}), bank)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("candidates")
+    write_tiny_model(folder / "model")
+    (folder / "data" / "tiny").mkdir(parents=True)
+    write_rows(folder / "data" / "tiny", folder / "bank.parquet")
+    lines = [
+        f"{word}\t{', '.join(other for other in words if other != word)}" for words in (GOOD, BAD) for word in words
+    ]
+    (folder / "synonyms.tsv").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, Said]:
+    """A house with all makers, and what its run said. Not to be changed."""
+    house = settle(
+        tmp_path_factory.mktemp("house"),
+        rows,
+        data={"source": str(rows / "data"), "eval_rows": EVAL_ROWS, "holdout": 0.2},
+        teacher={"model": str(rows / "model"), "finetune": {"epochs": 2, "learning_rate": 1.0e-2}},
+        bank={"files": [str(rows / "bank.parquet")], "encoder": str(rows / "model")},
+        candidates={
+            "words": {"by": "words", "synonyms": str(rows / "synonyms.tsv"), "share": 0.9},
+            "drawn": {"by": "transfer"},
+        },
+        method=METHODS,
+        resources=THREADS,
+    )
+    return house, house("run", "--inline")
+
+
+def column(folder: Path, name: str) -> list[Any]:
+    """A column of all Parquet files of a folder."""
+    files = sorted(folder.glob("**/*.parquet"))
+    assert files
+    return [value for file in files for value in pq.ParquetFile(file).read(columns=[name])[name].to_pylist()]
+
+
+def evaluated(rows: Path, house: House) -> set[str]:
+    """All texts of dev and test, also those that were not sampled, and those held out of train."""
+    held = column(house.artifact("corpus@tiny") / "holdout", "sentence")
+    sampled = column(house.artifact("corpus@tiny") / "validation", "sentence")
+    every = [
+        text
+        for split in ("validation", "test")
+        for text in pq.read_table(rows / "data" / "tiny" / f"{split}.parquet")["sentence"].to_pylist()
+    ]
+    assert len(held) == 10 and len(sampled) == EVAL_ROWS < len(every)
+    return {same(text) for text in (*held, *every)}
+
+
+# --- what nobody may see --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_no_text_that_is_evaluated_on_is_a_candidate_or_is_tokenised_as_one(
+    rows: Path, ran: tuple[House, Said], maker: str
+) -> None:
+    house, said = ran
+    assert said.code == 0, said.err
+    hidden = evaluated(rows, house)
+    table, tokens = house.artifact(f"candidates/{maker}@tiny"), house.artifact(f"unlabelled/candidates:{maker}@tiny")
+    made = column(table, "sentence")
+    assert len(made) > 100
+    assert not hidden & {same(text) for text in made}
+    assert set(column(tokens / "candidates", "sentence")) == set(made)
+
+
+def test_they_were_all_in_the_bank_and_would_have_been_found(rows: Path, ran: tuple[House, Said]) -> None:
+    """Otherwise the test above would tell nothing."""
+    house, hidden = ran[0], evaluated(rows, ran[0])
+    assert hidden <= {same(text) for text in column(house.artifact("bank"), "text")}
+    for maker in MAKERS:
+        facts = house.records()[f"candidates/{maker}@tiny"]["facts"]
+        assert isinstance(facts, dict)
+        assert facts["guarded"] > 0, maker
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_candidates_of_a_row_are_distinct_and_none_is_the_row_itself(ran: tuple[House, Said], maker: str) -> None:
+    house = ran[0]
+    corpus, table = house.artifact("corpus@tiny") / "train", house.artifact(f"candidates/{maker}@tiny")
+    own = dict(zip(column(corpus, "row_key"), column(corpus, "sentence"), strict=True))
+    found: dict[bytes, list[str]] = {}
+    for key, text in zip(column(table, "row_key"), column(table, "sentence"), strict=True):
+        found.setdefault(key, [same(own[key])]).append(same(text))
+    assert len(found) == len(own)
+    for texts in found.values():
+        assert len(set(texts)) == len(texts) <= K + 1
+
+
+def test_the_teacher_labels_each_distinct_candidate_once(ran: tuple[House, Said]) -> None:
+    house = ran[0]
+    for maker in MAKERS:
+        said = column(house.artifact(f"teach/candidates:{maker}@tiny"), "row_key")
+        assert sorted(said) == sorted(set(column(house.artifact(f"candidates/{maker}@tiny"), "candidate_key")))
+
+
+# --- what is told ---------------------------------------------------------------------------------------
+
+
+def history(house: House, name: str) -> list[dict[str, Any]]:
+    text = (house.artifact(name) / "history.json").read_text("utf-8")
+    epochs: list[dict[str, Any]] = json.loads(text)["epochs"]
+    return epochs
+
+
+@pytest.mark.parametrize(("method", "kept"), [("knn", 4), ("minimax-knn", 2), ("drawn", 1)])
+def test_the_history_of_a_student_tells_which_candidates_it_saw(
+    ran: tuple[House, Said], method: str, kept: int
+) -> None:
+    house = ran[0]
+    train = len(column(house.artifact("corpus@tiny") / "train", "row_key"))
+    for epoch in history(house, f"distil/{method}/two/0@tiny"):
+        told = epoch["candidates"]
+        by_rank = told["by_rank"]
+        assert len(by_rank) == K and max(by_rank) <= train
+        assert sum(by_rank) == told["used"] == kept * train
+        assert told["mean_rank"] == pytest.approx(sum(rank * n for rank, n in enumerate(by_rank)) / told["used"])
+        assert (told["mean_distance"] is None) is (method == "drawn")
+        if method == "minimax-knn":
+            assert told["mean_divergence"] > told["mean_divergence_of_all"] > 0
+            assert min(by_rank) > 0, "not the nearest alone"
+
+
+def test_a_student_without_candidates_tells_of_none(ran: tuple[House, Said]) -> None:
+    assert all("candidates" not in epoch for epoch in history(ran[0], "distil/vanilla-kd/two/0@tiny"))
+
+
+def scored(house: House) -> set[object]:
+    """The methods whose students have a score on dev."""
+    found = [row for row in house.rows() if row["split"] == "validation" and row["primary"]]
+    return {row["method"] for row in found if isinstance(row["score"], float) and math.isfinite(row["score"])}
+
+
+def test_all_are_scored_on_dev(ran: tuple[House, Said]) -> None:
+    assert {"vanilla-kd", "knn", "minimax-knn", "rewritten", "drawn"} <= scored(ran[0])
+
+
+def test_show_prints_a_row_of_train_with_its_candidates(ran: tuple[House, Said]) -> None:
+    house = ran[0]
+    folder = house.artifact("candidates/neighbours@tiny")
+    said = stillhouse("show", str(folder), "--storage", str(house.storage))
+    assert said.code == 0, said.err
+    corpus = house.artifact("corpus@tiny") / "train"
+    own = dict(zip(column(corpus, "row_key"), column(corpus, "sentence"), strict=True))
+    first = column(folder, "row_key")[0]
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert own[first] in lines
+    keys, texts = column(folder, "row_key"), column(folder, "sentence")
+    shown = lines[lines.index(own[first]) :]
+    for rank, text in enumerate(text for key, text in zip(keys, texts, strict=True) if key == first):
+        assert any(f" {rank} " in line.replace("│", " ") and " ".join(text.split()) in line for line in shown), text
+
+
+# --- again ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(ran: tuple[House, Said], tmp_path: Path) -> House:
+    house = House(tmp_path / "copy")
+    shutil.copytree(ran[0].folder, house.folder)
+    return house
+
+
+def test_a_second_run_has_nothing_to_do(copy: House) -> None:
+    said = copy("run", "--inline")
+    assert said.code == 0 and "nothing to do" in said.out
+
+
+def test_one_more_method_with_candidates_builds_its_student_and_its_evaluation_alone(copy: House) -> None:
+    more = {"use": "minimax-knn", "label": "more", "data": {"k": K, "keep": 3}}
+    option = ("--set", f"method={json.dumps([*METHODS, more])}")
+    before = copy.records()
+    planned = {name for name, step in copy.plan(*option).items() if step["action"] == "build"}
+    assert planned == {"distil/more/two/0@tiny", "evaluate/more/two/0@tiny"}
+    said = copy("run", "--inline", *option)
+    assert said.code == 0, said.err
+    after = copy.records()
+    assert after.keys() - before.keys() == planned
+    assert all(after[name] == before[name] for name in before)
+    assert history(copy, "distil/more/two/0@tiny")[0]["candidates"]["used"] > 0
+
+
+# --- pairs ----------------------------------------------------------------------------------------------
+
+
+PAIR_TASK = {"name": "pairs", "text": ["one", "two"], "regression": True, "metric": ["pearson", "spearman"]}
+WHOLE = {
+    "use": "annealing-kd",
+    "label": "whole",
+    "structure": {"kind": "pick"},
+    "data": {"kind": "minimax-knn", "k": K, "keep": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, Said]:
+    """A regression of pairs, with both texts varied, by a method of all axes."""
+    folder = tmp_path_factory.mktemp("pairs")
+    generator = random.Random(5)
+    (folder / "data" / "pairs").mkdir(parents=True)
+    for split, count in (("train", 40), ("validation", 16)):
+        words = [[generator.randrange(10) for _ in range(count)] for _ in range(2)]
+        one, two = (
+            [sentence(generator.choice(THINGS), (*GOOD, *BAD)[word], generator.randrange(1000)) for word in side]
+            for side in words
+        )
+        labels = [5.0 - 0.5 * abs(first - second) for first, second in zip(*words, strict=True)]
+        table = pa.table({"one": one, "two": two, "label": pa.array(labels, pa.float64())})
+        pq.write_table(table, folder / "data" / "pairs" / f"{split}.parquet")
+    house = settle(
+        folder / "house",
+        rows,
+        data={"source": str(folder / "data")},
+        task=PAIR_TASK,
+        teacher={"model": str(rows / "model"), "finetune": {"epochs": 1, "learning_rate": 1.0e-3}},
+        bank={"files": [str(rows / "bank.parquet")], "encoder": "tfidf"},
+        candidates={"neighbours": {"sides": "both"}},
+        method=["no-kd", WHOLE],
+        resources=THREADS,
+        train={"epochs": 4, "learning_rate": 1.0e-3, "max_length": 40},
+    )
+    return house, house("run", "--inline")
+
+
+def test_both_texts_of_a_pair_are_varied(pairs: tuple[House, Said]) -> None:
+    house, said = pairs
+    assert said.code == 0, said.err
+    table, corpus = house.artifact("candidates/neighbours@pairs"), house.artifact("corpus@pairs") / "train"
+    bank = set(column(house.artifact("bank"), "text"))
+    own = {
+        key: texts for key, *texts in zip(*(column(corpus, name) for name in ("row_key", "one", "two")), strict=True)
+    }
+    found = list(zip(*(column(table, name) for name in ("row_key", "one", "two")), strict=True))
+    assert len(found) == K * len(own)
+    for key, one, two in found:
+        assert one in bank and two in bank
+        assert one != own[key][0] and two != own[key][1]
+
+
+def test_annealing_with_layers_and_candidates_at_once_trains_and_is_scored(pairs: tuple[House, Said]) -> None:
+    house, _ = pairs
+    train = len(column(house.artifact("corpus@pairs") / "train", "row_key"))
+    epochs = history(house, "distil/whole/two/0@pairs")
+    phases = [epoch["phase"] for epoch in epochs]
+    assert len(epochs) == 4 and len(set(phases)) == 2
+    for epoch in epochs:
+        first = epoch["phase"] == phases[0]
+        assert ("candidates" in epoch) is first, "in the second phase nobody teaches"
+        assert not first or epoch["candidates"]["used"] == 2 * train
+        assert math.isfinite(epoch["loss"])
+    assert {"no-kd", "whole"} <= scored(house)
