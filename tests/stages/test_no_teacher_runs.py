@@ -1,25 +1,35 @@
-"""No method that reads a store runs the teacher while a student is trained, whatever of it is followed."""
+"""No method that reads a store runs the teacher while a student is trained, whatever of it is followed, and whatever
+texts stand beside the task's own."""
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from banks import sentences, write_parquet
 from conftest import TINY
 from lessons import inline
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import PreTrainedModel
 
+from stages.augmentation import BankSpec, EmbedSpec, IndexSpec, NeighboursSpec, TransferSpec, UnlabelledSpec
+from stages.bank import bank
 from stages.distil import distil
+from stages.embed import embed
 from stages.groups import groups_of, resolved, teacher_layers
+from stages.index import index
 from stages.method import (
     Annealing,
     Continuation,
+    Data,
     Hard,
     Method,
+    Minimax,
+    Neighbours,
     OnePhase,
     Progressive,
     Smoothed,
@@ -28,10 +38,13 @@ from stages.method import (
     check_teachers,
 )
 from stages.models import build
+from stages.neighbours import neighbours
 from stages.probe import probe
 from stages.specs import Cut, DistilSpec, Pretrained, ProbeSpec, TeachSpec, Train
 from stages.structure import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
 from stages.teach import teach
+from stages.transfer import transfer
+from stages.unlabelled import unlabelled
 
 TEACHER, STUDENT = 3, 2
 """Layers of either."""
@@ -51,6 +64,11 @@ STRUCTURES: dict[str, Structure] = {
     "relational": Relational(),
     "outputs": Outputs(),
 }
+DATA: dict[str, Data] = {
+    "knn": Neighbours(k=4),
+    "minimax-knn of each step": Minimax(k=4, keep=2),
+    "minimax-knn of each epoch": Minimax(k=4, keep=2, every=1),
+}
 METHODS = {
     "hard": Method(),
     "smoothed": Method(targets=Smoothed()),
@@ -65,6 +83,14 @@ METHODS = {
     },
     **{f"hard, {name}": Method(targets=Hard(), structure=structure) for name, structure in STRUCTURES.items()},
     "shares": Method(targets=Taught(shares=(0.3, 0.7))),
+    **{name: Method(targets=Taught(), data=data) for name, data in DATA.items()},
+    **{
+        f"{training}, {structure}, {name}": Method(
+            targets=Taught(), training=TRAININGS[training], structure=STRUCTURES[structure], data=data
+        )
+        for training, structure in (("annealing", "pick"), ("continuation", "relational"), ("progressive", "none"))
+        for name, data in DATA.items()
+    },
 }
 
 
@@ -102,9 +128,60 @@ def probes(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, store: P
     return out
 
 
+def embedded(files: Path, encoder: Path, home: Path) -> dict[str, Path]:
+    """What neighbours are looked for in: the bank, its embeddings and its index."""
+    for name in ("bank", "embeddings", "index"):
+        (home / name).mkdir()
+    bank(BankSpec(), {"files/0": files}, home / "bank", inline())
+    given = {"bank": home / "bank", "encoder": encoder}
+    embed(EmbedSpec(), given, home / "embeddings", inline())
+    index(IndexSpec(), {"embeddings": home / "embeddings"}, home / "index", inline())
+    return {**given, "embeddings": home / "embeddings", "index": home / "index"}
+
+
+@pytest.fixture(scope="module")
+def beside(
+    tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, teacher: Path, encoder: Path, other_store: Path
+) -> dict[str, dict[str, Path]]:
+    """By maker: a table of candidates, their tokens, and what two teachers say of them."""
+    home = tmp_path_factory.mktemp("beside")
+    files = write_parquet(home / "bank.parquet", sentences(60))
+    searched = {"corpus": tiny_corpus, **embedded(files, encoder, home)}
+    found = {}
+    for maker in ("neighbours", "transfer"):
+        table, rows = home / maker, home / f"{maker}-rows"
+        table.mkdir()
+        if maker == "neighbours":
+            neighbours(NeighboursSpec(k=4), searched, table, inline())
+        else:
+            transfer(TransferSpec(k=4), searched, table, inline())
+        unlabelled(UnlabelledSpec(), {"candidates": table, "corpus": tiny_corpus}, rows, inline())
+        found[maker] = {"candidates": table, "candidate_rows": rows}
+        for number, speaker in enumerate((teacher, other_store.parent / "model")):
+            said = home / f"{maker}-said-{number}"
+            said.mkdir()
+            spec = TeachSpec(layers=(), splits=("candidates",))
+            teach(spec, {"corpus": rows, "model": speaker}, said, inline())
+            found[maker][f"candidate_outputs/{number}"] = said
+    return found
+
+
+def alone(inputs: Mapping[str, Path]) -> dict[str, Path]:
+    """Where the first teacher is the only one."""
+    kept = {name: path for name, path in inputs.items() if not name.startswith("candidate_outputs")}
+    return {**kept, "candidate_outputs": inputs["candidate_outputs/0"]}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_teacher_lies_beside_its_student_and_is_never_run(
-    name: str, tiny_corpus: Path, teacher: Path, store: Path, other_store: Path, probes: Path, tmp_path: Path
+    name: str,
+    tiny_corpus: Path,
+    teacher: Path,
+    store: Path,
+    other_store: Path,
+    probes: Path,
+    beside: dict[str, dict[str, Path]],
+    tmp_path: Path,
 ) -> None:
     given = METHODS[name]
     method = given.model_copy(update={"structure": resolved(given.structure, STUDENT, TEACHER, seed=0)})
@@ -117,6 +194,9 @@ def test_the_teacher_lies_beside_its_student_and_is_never_run(
     if method.needs_probes:
         inputs |= {"probes": probes}
         assert set(teacher_layers(groups_of(method.structure))) <= {1, 2, 3}
+    if method.needs_candidates:
+        given_beside = beside["transfer" if "continuation" in name else "neighbours"]
+        inputs |= given_beside if "outputs/1" in inputs else alone(given_beside)
     spec = DistilSpec(start=Cut(layers=(0, 2)), method=method, train=Train(epochs=2, batch_size=32))
     with forwards() as ran:
         facts = distil(spec, inputs, tmp_path, inline())
@@ -124,6 +204,9 @@ def test_the_teacher_lies_beside_its_student_and_is_never_run(
     steps = spec.train.epochs * -(-facts["rows"] // spec.train.batch_size)
     assert ran[STUDENT] >= steps, "the student's are counted"
     assert ran.keys() == {STUDENT}
+    if method.needs_candidates:
+        epochs = json.loads((tmp_path / "history.json").read_text("utf-8"))["epochs"]
+        assert epochs[0]["candidates"]["used"] > 0
 
 
 def test_a_teacher_that_runs_is_counted(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
