@@ -1,5 +1,5 @@
 """Carry-over: what an earlier store of the same teacher says is not asked again; what another teacher, tokenizer,
-layer or number type says is never taken for it."""
+layer or number type says is never taken for it. Of a bank that grows, new texts alone are embedded."""
 
 import json
 import shutil
@@ -9,10 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from house import House, Said, settle
+from house import House, Said, graph_of, names, pretend_built, settle, write_paper_ground, write_paper_model
 from safetensors.numpy import load_file, save_file
 
+from pipeline.graph import Node
+from pipeline.priors import held, priors
 from stages.corpus_reader import read_split
+from stages.embeddings import read_embeddings
 from stages.store.columns import read_columns
 
 NAMES = ["logits", "hidden_00", "hidden_04"]
@@ -213,3 +216,154 @@ def test_a_prior_that_cannot_be_read_is_passed_over(house: House) -> None:
     pq.write_table(table.slice(1), train_file(house))
     facts = taught(house)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
+
+
+# --- embeddings of a bank -------------------------------------------------------------------------------
+
+BANK = [f"a sentence of the bank that is number {row}" for row in range(40)]
+MORE = [f"one that is new in it, number {row}" for row in range(10)]
+
+
+def write_bank(house: House, texts: list[str]) -> None:
+    pq.write_table(pa.table({"text": texts}), house.folder.parent / "bank.parquet")
+
+
+def embedded(house: House, *options: str) -> dict[str, object]:
+    """The record of the embeddings that the recipe now means, after a run."""
+    said = house("run", "--inline", *options)
+    assert said.code == 0, said.err
+    key = house.plan()["embed"]["key"]
+    record: dict[str, object] = json.loads((house.storage / "embed" / str(key) / "record.json").read_text("utf-8"))
+    return record
+
+
+def vectors(house: House, record: dict[str, object]) -> np.ndarray:
+    folder = house.storage / "embed" / str(record["key"]) / str(record["attempt"])
+    found = read_embeddings(folder)
+    return found.gather(np.arange(found.rows))
+
+
+def facts_of(record: dict[str, object]) -> tuple[int, int]:
+    """(embedded, carried)."""
+    facts = record["facts"]
+    assert isinstance(facts, dict)
+    return facts["embedded"], facts["carried"]
+
+
+@pytest.fixture(scope="module")
+def with_bank(
+    ground: Path, first_run: tuple[House, Said], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[House, dict[str, object]]:
+    """A house with a bank, and the record of its embeddings. Not to be changed."""
+    folder = tmp_path_factory.mktemp("banks")
+    shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", folder / "teacher")
+    made = settle(
+        folder / "house",
+        ground,
+        teacher={"model": str(folder / "teacher")},
+        bank={"files": [str(folder / "bank.parquet")], "encoder": str(ground / "model")},
+        method={"use": "knn", "data": {"k": 1}},
+        train={"epochs": 1, "max_length": 16},
+    )
+    write_bank(made, BANK)
+    return made, embedded(made)
+
+
+@pytest.fixture
+def growing(with_bank: tuple[House, dict[str, object]], tmp_path: Path) -> House:
+    """A copy of it, whose bank has grown at both ends and lost a text."""
+    house = House(tmp_path / "house")
+    shutil.copytree(with_bank[0].folder, house.folder)
+    written = house.recipe.read_text("utf-8")
+    house.recipe.write_text(written.replace(f"{with_bank[0].folder.parent}/bank", f"{tmp_path}/bank"), "utf-8")
+    write_bank(house, [*MORE[:4], *BANK[1:], *MORE[4:]])
+    return house
+
+
+def test_of_a_bank_that_grew_the_new_texts_alone_are_embedded(
+    growing: House, with_bank: tuple[House, dict[str, object]]
+) -> None:
+    before = with_bank[1]
+    assert facts_of(before) == (len(BANK), 0) and before["priors"] == []
+    plan = growing.plan()
+    assert "rows of embed may be carried over" in str(plan["embed"]["why"])
+    assert "carried over" not in str(plan["bank"]["why"]) + str(plan["index"]["why"])
+    after = embedded(growing)
+    assert facts_of(after) == (len(MORE), len(BANK) - 1)
+    assert after["priors"] == [before["key"]]
+    lineage = growing.storage / "embed" / str(after["key"]) / str(after["attempt"]) / "lineage.json"
+    assert json.loads(lineage.read_text("utf-8"))["inputs"][f"prior/{str(before['key'])[:12]}"]["name"] == "embed"
+    old, new = vectors(*with_bank), vectors(growing, after)
+    assert np.array_equal(new[4 : 4 + len(BANK) - 1], old[1:])
+    assert np.abs(new[:4] - old[:4]).max() > 0
+
+
+def test_embeddings_that_are_asked_for_by_name_are_all_made(growing: House) -> None:
+    after = embedded(growing, "--stage", "embed")
+    assert facts_of(after) == (len(MORE) + len(BANK) - 1, 0)
+    assert after["priors"] == []
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Path:
+    ground = write_paper_ground(tmp_path / "paper")
+    for name, weights in (("encoder", b"weights"), ("other", b"other weights")):
+        write_paper_model(ground / name)
+        (ground / name / "model.safetensors").write_bytes(weights)
+    shutil.copytree(ground / "encoder", ground / "moved")
+    (ground / "bank.txt").write_text("\n".join(BANK), "utf-8")
+    (ground / "grown.txt").write_text("\n".join([*BANK, *MORE]), "utf-8")
+    return ground
+
+
+def embeddings_of(paper: Path, file: str, encoder: str, **settings: object) -> Node:
+    given = encoder if encoder == "tfidf" else str(paper / encoder)
+    bank = {"files": [str(paper / file)], "encoder": given, **settings}
+    return names(graph_of(paper, paper / "runs", method="knn", bank=bank)[1])["embed"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "settings", "serves"),
+    [
+        ("encoder", {}, True),
+        ("moved", {}, True),
+        ("encoder", {"index": {"kind": "exact"}, "min_words": 2}, True),
+        ("other", {}, False),
+        ("encoder", {"pooling": "cls"}, False),
+        ("encoder", {"max_length": 32}, False),
+        ("tfidf", {}, False),
+    ],
+)
+def test_embeddings_serve_those_of_the_same_encoder_with_the_same_settings_and_no_others(
+    paper: Path, encoder: str, settings: dict[str, object], serves: bool
+) -> None:
+    storage = paper / "runs"
+    before = pretend_built(storage, embeddings_of(paper, "bank.txt", "encoder"))
+    node = embeddings_of(paper, "grown.txt", encoder, **settings)
+    found = priors(held(storage, "embed"), node, storage, {})
+    assert [record.key for record in found] == ([before.key] if serves else [])
+
+
+def test_tf_idf_which_weighs_a_word_by_all_texts_carries_nothing_over(paper: Path) -> None:
+    storage = paper / "runs"
+    pretend_built(storage, embeddings_of(paper, "bank.txt", "tfidf"))
+    node = embeddings_of(paper, "grown.txt", "tfidf")
+    assert priors(held(storage, "embed"), node, storage, {}) == ()
+
+
+def test_embeddings_are_no_prior_of_themselves_nor_of_a_store(paper: Path) -> None:
+    storage, node = paper / "runs", embeddings_of(paper, "bank.txt", "encoder")
+    pretend_built(storage, node)
+    assert priors(held(storage, "embed"), node, storage, {}) == ()
+    bank = {"files": [str(paper / "bank.txt")], "encoder": str(paper / "encoder")}
+    store = names(graph_of(paper, storage, method="knn", bank=bank)[1])["teach@tiny"]
+    assert priors(held(storage, "embed"), store, storage, {}) == ()
+
+
+def test_other_settings_of_an_encoder_are_computed_anew(growing: House) -> None:
+    said = growing("run", "--inline", "--set", "bank.pooling=cls")
+    assert said.code == 0, said.err
+    records = [json.loads(path.read_text()) for path in growing.storage.glob("embed/*/record.json")]
+    (new,) = [record for record in records if record["spec"]["encoder"]["pooling"] == "cls"]
+    assert facts_of(new) == (len(MORE) + len(BANK) - 1, 0)
+    assert new["priors"] == []
