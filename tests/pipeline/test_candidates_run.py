@@ -256,15 +256,17 @@ def test_one_more_method_with_candidates_builds_its_student_and_its_evaluation_a
     assert history(copy, "distil/more/two/0@tiny")[0]["candidates"]["used"] > 0
 
 
-def test_of_a_larger_table_the_teacher_labels_what_is_new_alone(copy: House) -> None:
-    """The nearest stay the nearest: all that the smaller table has is in the larger one."""
-    old = set(column(copy.artifact("candidates/neighbours@tiny"), "candidate_key"))
+def test_of_a_larger_table_the_teacher_labels_only_what_it_has_not_labelled_for_any_other(copy: House) -> None:
+    known = {maker: set(column(copy.artifact(f"candidates/{maker}@tiny"), "candidate_key")) for maker in MAKERS}
     said = copy("run", "--inline", "--set", f"method={json.dumps({'use': 'knn', 'data': {'k': K + 2}})}")
     assert said.code == 0, said.err
-    stores = [json.loads(path.read_text("utf-8")) for path in copy.storage.glob("teach/*/record.json")]
-    mine = [record for record in stores if record["name"] == "teach/candidates:neighbours@tiny"]
-    (facts,) = (record["facts"] for record in mine if record["facts"]["rows"] > len(old))
-    assert (facts["carried"], facts["computed"]) == (len(old), facts["rows"] - len(old))
+    made = max(copy.storage.glob("neighbours/*/record.json"), key=lambda path: path.stat().st_mtime_ns)
+    keys = set(column(made.parent / "0001", "candidate_key"))
+    assert known["neighbours"] < keys, "the nearest stay the nearest"
+    store = max(copy.storage.glob("teach/*/record.json"), key=lambda path: path.stat().st_mtime_ns)
+    facts = json.loads(store.read_text("utf-8"))["facts"]
+    carried = keys & set().union(*known.values())
+    assert (facts["rows"], facts["carried"], facts["computed"]) == (len(keys), len(carried), len(keys - carried))
 
 
 # --- pairs ----------------------------------------------------------------------------------------------
