@@ -20,17 +20,18 @@ import pyarrow.parquet as pq
 from cluster.resources import On, Worker
 from stages.augmentation import BankSpec, GeneratedTexts, HubTexts
 from stages.bank_files import spans
-from stages.bank_raw import Piece, Raw, Stream, open_raw, raw_path
+from stages.bank_raw import Piece, Raw, Stream, open_raw, read_raw
 from stages.bank_reader import COLUMNS, META, bank_part
-from stages.bank_text import check_language
+from stages.bank_text import check_language, filter_names
 from stages.corpus_reader import SCRATCH
-from stages.dedup import DUPLICATE, KEPT, NEAR, Bucket, buckets, repeated_rows
+from stages.dedup import BUCKET_ROWS, DUPLICATE, KEPT, NEAR, Bucket, buckets, repeated_rows, save
 from stages.numbered import in_order
 from stages.rowkey import KEY_BYTES, row_key
 from stages.specs import Files
 
 FILES = "files/"
 PART_ROWS = 65_536
+MARKS = "marks.bin"
 
 Marks = npt.NDArray[np.uint8]
 
@@ -44,16 +45,18 @@ def bank(spec: BankSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[
     scratch = out / SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
     streams = streams_of(spec, inputs)
-    on.expect(sum(stream.size for stream in streams) / 1e6, "MB")
+    if any(stream.size for stream in streams):  # what comes from elsewhere has no known size
+        on.expect(sum(stream.size for stream in streams) / 1e6, "MB")
     found = dict(on.map(open_raw, Raw(spec, scratch), streams))
     pieces = [piece for number in range(len(streams)) for piece in found[number]]
-    filters = _summed(pieces)
+    filters = _summed(spec, pieces)
     starts = np.cumsum([0] + [piece.rows for piece in pieces])
     marks = _marked(spec, pieces, starts.tolist(), scratch, on)
-    filters["duplicates"] = int((marks == DUPLICATE).sum())
+    marked = _counted(marks)
+    filters["duplicates"] = marked[DUPLICATE]
     if spec.near_duplicates:
-        filters["near_duplicates"] = int((marks == NEAR).sum())
-    if not (marks == KEPT).any():
+        filters["near_duplicates"] = marked[NEAR]
+    if not marked[KEPT]:
         took = ", ".join(f"{name} {count}" for name, count in filters.items())
         raise ValueError(
             f"bank: no text is left of what was read ({took}); change the bounds, the columns or the files"
@@ -86,12 +89,8 @@ def streams_of(spec: BankSpec, inputs: Mapping[str, Path]) -> list[Stream]:
             assert_never(spec.source)
 
 
-def _summed(pieces: Sequence[Piece]) -> dict[str, int]:
-    filters: dict[str, int] = {}
-    for piece in pieces:
-        for name, count in piece.filters.items():
-            filters[name] = filters.get(name, 0) + count
-    return filters
+def _summed(spec: BankSpec, pieces: Sequence[Piece]) -> dict[str, int]:
+    return {name: sum(piece.filters[name] for piece in pieces) for name in filter_names(spec)}
 
 
 # --- what is there twice ------------------------------------------------------------------------------
@@ -113,7 +112,7 @@ def open_finder(config: Find, worker: Worker) -> Callable[[Bucket], Path]:
         worker.note(f"looks for duplicates: kind {bucket.kind}, {bucket.number + 1} of {bucket.of}")
         rows = repeated_rows(config.scratch, config.pieces, config.starts, bucket)
         path = config.scratch / f"repeated-{bucket.kind}-{bucket.number}.npy"
-        np.save(path, rows)
+        save(path, rows)
         return path
 
     return find
@@ -121,10 +120,10 @@ def open_finder(config: Find, worker: Worker) -> Callable[[Bucket], Path]:
 
 def _marked(spec: BankSpec, pieces: Sequence[Piece], starts: Sequence[int], scratch: Path, on: On) -> Marks:
     """[raw rows] in a mapped file: ``KEPT``, ``DUPLICATE`` or ``NEAR``."""
-    marks: Marks = np.memmap(scratch / "marks.bin", np.uint8, "w+", shape=(max(1, starts[-1]),))
     if not starts[-1]:
-        marks[:] = DUPLICATE
-        return marks[:0]
+        return np.empty(0, np.uint8)
+    (scratch / MARKS).unlink(missing_ok=True)  # an earlier attempt may still have it open
+    marks: Marks = np.memmap(scratch / MARKS, np.uint8, "w+", shape=(starts[-1],))
     items = buckets(starts[-1], spec.near_duplicates)
     config = Find(scratch, tuple(piece.name for piece in pieces), tuple(starts[:-1]))
     for item, path in on.map(open_finder, config, items):
@@ -132,6 +131,15 @@ def _marked(spec: BankSpec, pieces: Sequence[Piece], starts: Sequence[int], scra
         marks[rows] = DUPLICATE if items[item].kind == 0 else np.where(marks[rows] == DUPLICATE, DUPLICATE, NEAR)
         path.unlink()
     return marks
+
+
+def _counted(marks: Marks) -> list[int]:
+    """How many rows are ``KEPT``, ``DUPLICATE`` and ``NEAR``, a block at a time."""
+    counts = np.zeros(3, np.int64)
+    for start in range(0, len(marks), BUCKET_ROWS):
+        counts += np.bincount(marks[start : start + BUCKET_ROWS], minlength=3)
+    found: list[int] = counts.tolist()
+    return found
 
 
 # --- parts ----------------------------------------------------------------------------------------------
@@ -187,7 +195,7 @@ def _parts(marks: Marks) -> Sequence[Part]:
 
 def open_writer(config: WriteParts, worker: Worker) -> Callable[[Part], None]:
     """What writes a part, whole or not at all."""
-    marks = np.memmap(config.out / SCRATCH / "marks.bin", np.uint8, "r")
+    marks = np.memmap(config.out / SCRATCH / MARKS, np.uint8, "r")
 
     def write(part: Part) -> None:
         worker.note(f"writes part {part.number}")
@@ -197,8 +205,7 @@ def open_writer(config: WriteParts, worker: Worker) -> Callable[[Part], None]:
             begin, end = max(part.first, config.starts[piece]), config.starts[piece + 1]
             kept = np.flatnonzero(marks[begin:end] == KEPT)[:left] + begin - config.starts[piece]
             if len(kept):
-                table = pq.read_table(raw_path(config.out / SCRATCH, config.pieces[piece]))
-                tables.append(table.replace_schema_metadata(None).take(pa.array(kept)))
+                tables.append(read_raw(config.out / SCRATCH, config.pieces[piece]).take(pa.array(kept)))
             left -= len(kept)
             piece += 1
         _write(config, part.number, pa.concat_tables(tables).combine_chunks())

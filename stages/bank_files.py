@@ -141,7 +141,7 @@ def _parquet_blocks(span: Span, columns: Sequence[str], rows: int) -> Iterator[B
             except UnicodeDecodeError as error:
                 raise ValueError(f"{span.path}: a text is not UTF-8 ({error}); write the file again") from error
             read += batch.num_rows
-            yield Block(list(zip(*values, strict=True)), span.size * read / span.rows)
+            yield Block(list(zip(*values, strict=True)), span.size * read / max(1, span.rows))
 
 
 # --- lines ------------------------------------------------------------------------------------------

@@ -75,6 +75,11 @@ def raw_path(scratch: Path, name: str) -> Path:
     return scratch / f"raw-{name}.parquet"
 
 
+def read_raw(scratch: Path, name: str) -> pa.Table:
+    with raw_path(scratch, name).open("rb") as file:
+        return pq.ParquetFile(file).read().replace_schema_metadata(None)
+
+
 def finished_piece(scratch: Path, name: str) -> Piece | None:
     """The piece that an earlier attempt wrote; None where there is none, or a broken one."""
     try:

@@ -52,8 +52,8 @@ def text_keys(texts: Sequence[tuple[str, ...]], near: bool) -> npt.NDArray[np.ui
 
 def write_keys(directory: Path, piece: str, keys: npt.NDArray[np.uint64]) -> None:
     order = np.argsort(keys, axis=1, kind="stable")
-    _save(directory / f"order-{piece}.npy", order.astype(np.uint32))
-    _save(directory / f"keys-{piece}.npy", np.take_along_axis(keys, order, 1))
+    save(directory / f"order-{piece}.npy", order.astype(np.uint32))
+    save(directory / f"keys-{piece}.npy", np.take_along_axis(keys, order, 1))
 
 
 def repeated_rows(
@@ -81,7 +81,8 @@ def repeated_rows(
     return np.concatenate(rows)[order[again]]
 
 
-def _save(path: Path, values: npt.NDArray[np.generic]) -> None:
+def save(path: Path, values: npt.NDArray[np.generic]) -> None:
+    """Under another name first: a file that bears its name is whole."""
     draft = path.with_name(path.name + ".tmp")
     with draft.open("wb") as file:
         np.save(file, values)

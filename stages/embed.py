@@ -123,7 +123,7 @@ def open_embedder(config: Embed, worker: Worker) -> Callable[[int], Embedded]:
     def write(number: int) -> Embedded:
         texts = shard_texts(config.bank, number, config.rows)
         keys = shard_keys(texts)
-        vectors, there = _carried(config, keys)
+        vectors, there = _carried(config, keys, worker)
         worker.advance(int(there.sum()))
         left = np.flatnonzero(~there)
         for start in range(0, len(left), ROWS_AT_ONCE):
@@ -139,14 +139,18 @@ def open_embedder(config: Embed, worker: Worker) -> Callable[[int], Embedded]:
     return write
 
 
-def _carried(config: Embed, keys: Keys) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+def _carried(config: Embed, keys: Keys, worker: Worker) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
     """Vectors [len(keys), width], and which of them earlier embeddings hold: the others are yet to be made."""
     vectors = np.zeros((len(keys), config.width), np.float16)
     there = np.zeros(len(keys), np.bool_)
     for prior in config.priors:
         left = np.flatnonzero(~there)
-        rows = prior.find(keys[left])
-        places, rows = left[rows >= 0], rows[rows >= 0]
-        vectors[places] = prior.embeddings.gather(rows)  # float16 -> float32 -> float16 keeps every bit
-        there[places] = True
+        try:
+            rows = prior.find(keys[left])
+            found = prior.embeddings.gather(rows[rows >= 0])  # float16 -> float32 -> float16 keeps every bit
+        except (OSError, ValueError) as error:
+            worker.note(f"embeds what earlier embeddings hold, which cannot be read: {error}")
+            continue
+        vectors[left[rows >= 0]] = found
+        there[left[rows >= 0]] = True
     return vectors, there

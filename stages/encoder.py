@@ -95,7 +95,8 @@ def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int)
     torch.set_num_threads(threads)
     model = _load(directory)
     tokenizer = load_tokenizer(directory)
-    longest = min(getattr(model.config, "max_position_embeddings", spec.max_length), tokenizer.model_max_length)
+    positions = getattr(model.config, "max_position_embeddings", None) or spec.max_length
+    longest = min(positions, tokenizer.model_max_length)  # RoBERTa's first two positions hold no token
     if spec.max_length > longest:
         raise ValueError(
             f"max_length: {spec.max_length}, but the encoder in {directory} takes {longest} tokens at most"

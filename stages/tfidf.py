@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cluster.resources import On, Worker
 from stages.augmentation import TfIdf
+from stages.corpus_reader import SCRATCH
 from stages.embeddings import Embeddings, keys_path, read_embeddings
 from stages.embeddings_writer import Embed, save_array, shard_keys, shard_texts, write_meta
 
@@ -72,7 +73,7 @@ def open_counter(config: Embed, worker: Worker) -> Callable[[int], None]:
     def write(number: int) -> None:
         texts = shard_texts(config.bank, number, config.rows)
         path = counts_path(config.out, number)
-        draft = path.with_name(f"{path.stem}.tmp.npz")
+        draft = config.out / SCRATCH / path.name
         sparse.save_npz(draft, count(texts), compressed=False)
         draft.replace(path)
         save_array(config.out, keys_path(config.out, number), shard_keys(texts))

@@ -17,9 +17,10 @@ from lessons import Alone, Cut, Heard, inline
 import stages.bank
 import stages.bank_files
 import stages.bank_raw
-from stages.augmentation import BankSpec, GeneratedTexts
+from stages.augmentation import BankSpec, GeneratedTexts, HubTexts
 from stages.bank import bank
 from stages.bank_reader import read_bank_meta, read_bank_part, read_bank_rows
+from stages.bank_text import cleaned
 from stages.rowkey import row_key
 
 DATA = Path(os.environ.get("STILLHOUSE_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -192,6 +193,18 @@ def test_generated_texts_are_not_those_of_a_task_of_the_same_seed(tmp_path: Path
     assert len(own & {text for (text,) in found}) < 20
 
 
+def test_texts_of_the_hub_are_streamed_by_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of data files is to the library what a repository is."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "data").mkdir()
+    write_parquet(tmp_path / "data" / "train.parquet", with_repeats(30), id=list(range(57)))
+    source = HubTexts(repository=str(tmp_path / "data"), revision="main")
+    make_bank(tmp_path / "bank", source=source)
+    assert texts_of(tmp_path / "bank") == distinct(with_repeats(30))
+    with pytest.raises(ValueError, match="data train: no column sentence; it has text, id"):
+        make_bank(tmp_path / "other", source=source, text=("sentence",))
+
+
 def test_a_bank_without_texts_says_what_took_them(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", ["a b", "c", None])
     with pytest.raises(ValueError, match=r"no text is left.*read 3, not_text 1, too_short 2"):
@@ -217,11 +230,11 @@ def test_the_output_of_bank_is_pinned_to_its_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_the_real_bank_is_distinct(tmp_path: Path) -> None:
+def test_the_real_bank_is_distinct_already_and_stays_whole(tmp_path: Path) -> None:
     path = DATA / "unlabeled" / "sentences.parquet"
     if not path.is_file():
         pytest.skip(f"no data in {DATA}; set STILLHOUSE_DATA")
     texts = pq.read_table(path, columns=["text"])["text"].to_pylist()
     facts = make_bank(tmp_path / "bank", path)
-    assert texts_of(tmp_path / "bank") == distinct(texts)
-    assert facts["rows"] == 328_035
+    assert facts["rows"] == len(texts) == len({cleaned(text).casefold() for text in texts})
+    assert texts_of(tmp_path / "bank") == [(cleaned(text),) for text in texts]
