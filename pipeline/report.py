@@ -16,8 +16,8 @@ from stages.tasks import Task
 @dataclass(frozen=True, slots=True)
 class Row:
     """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory; ``dev``
-    says that the split is one of dev. ``candidates`` counts the texts beside the task's own that a training used, over all
-    its epochs."""
+    says that the split is one of dev. ``candidates`` counts the texts beside the task's own that a training used, over
+    all its epochs."""
 
     task: str
     method: str

@@ -68,7 +68,7 @@ def train(job: Job, worker: Worker) -> Facts:
 
 
 def used_candidates(progress: Progress) -> Facts:
-    """How many texts beside the task's own were trained with, over all epochs; nothing where the method asks for none."""
+    """How many texts beside the task's own were trained with, over all epochs; nothing where the method has none."""
     told = [epoch.candidates for epoch in progress.history if epoch.candidates is not None]
     return {"candidates": sum(one["used"] for one in told)} if told else {}
 
