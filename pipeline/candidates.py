@@ -186,7 +186,7 @@ class CandidateNodes:
         for role, given in maker.given.items():
             where = f"candidates.{name}.{role}"
             if role != "synonyms":
-                found[role] = self.origins.composer.outside(given, where).source
+                found[role] = self.origins.composer.weights(given, where)
                 continue
             if not Path(given).is_file():
                 raise RequestError(f"{where}: {given} is no file; give a path from where you run this")

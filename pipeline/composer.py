@@ -62,6 +62,21 @@ class Composer:
         return self.models[name]
 
     def _outside(self, name: str, where: str) -> Model:
+        source = self._found(name, where)
+        directory = source.path
+        return Model(
+            source,
+            Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
+            shape_of(config_of(directory), name),
+            sum(path.stat().st_size for path in weights(directory)),
+        )
+
+    def weights(self, name: str, where: str) -> Outside:
+        """A model from outside that is neither taught nor teaches: whatever its shape."""
+        with refused(where):
+            return self._found(name, where)
+
+    def _found(self, name: str, where: str) -> Outside:
         directory = model_directory(name)
         if directory is None:
             if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
@@ -69,12 +84,7 @@ class Composer:
                     f"{where}: {name} holds no config.json; name a model directory, or a model on the hub"
                 )
             directory = fetched_model(name, self.pins.commit(name, "model", where), where)
-        return Model(
-            Outside(model_identity(directory, self.digests), directory, name),
-            Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
-            shape_of(config_of(directory), name),
-            sum(path.stat().st_size for path in weights(directory)),
-        )
+        return Outside(model_identity(directory, self.digests), directory, name)
 
     def once(self, name: str, make: Callable[[], Node]) -> Node:
         """The node of that name, made on first use."""

@@ -31,6 +31,8 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
+    "source.spm",
+    "target.spm",
 )
 VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
@@ -189,9 +191,8 @@ def fetched_model(repository: str, commit: str, where: str) -> Path:
         LocalEntryNotFoundError,
     )
 
-    fetch = partial(
-        snapshot_download, repository, revision=commit, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"]
-    )
+    patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.spm"]
+    fetch = partial(snapshot_download, repository, revision=commit, allow_patterns=patterns)
     with suppress(IncompleteSnapshotError, LocalEntryNotFoundError):
         # What a commit holds does not change: where it is here, the hub is not asked.
         return Path(fetch(local_files_only=True))

@@ -16,7 +16,8 @@ from stages.tasks import Task
 @dataclass(frozen=True, slots=True)
 class Row:
     """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory; ``dev``
-    says that the split is one of dev."""
+    says that the split is one of dev. ``candidates`` counts the texts beside the task's own that a training used, over
+    all its epochs."""
 
     task: str
     method: str
@@ -37,6 +38,7 @@ class Row:
     latency_ms: float | None
     key: str
     dev: bool
+    candidates: int | None = None
 
 
 def report(graph: Graph, storage: Path) -> list[Row]:
@@ -89,6 +91,7 @@ def _rows(
             latency_ms=_fact(record, "latency_ms"),
             key=(made or node).key,
             dev=split in task.dev_splits,
+            candidates=_fact(trained, "candidates"),
         )
         for split in splits_of(task, record)
         for metric in task.metrics

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifact import Record, artifact_path, missing, read_record, record_path
+from pipeline.artifact import Record, artifact_path, find, missing, read_record, record_path
 from pipeline.composer import refused
 from pipeline.errors import RequestError
+from pipeline.places import place
 from stages.augmentation import NeighboursSpec, RewriteSpec, SiftSpec, TransferSpec
 from stages.specs import ProbeSpec, TeachSpec
 
@@ -50,20 +51,19 @@ def show_artifact(target: str, storage: Path, console: Console) -> None:
     with refused(target):
         contents(record, directory, console)
         if record.stage in MAKERS:
-            show_candidates(directory, place(record, root, "corpus"), console)
+            show_candidates(directory, trained_rows(record, root), console)
 
 
-def place(record: Record, root: Path, name: str) -> Path | None:
-    """Where an input of that name lies, of the artifact or of what it was made of; None where it is gone."""
-    if name in record.places:
-        path = root / record.places[name]
-        return path if path.exists() else None
-    for given in record.places.values():
-        # An artifact's files lie in <stage>/<key>/<attempt>, beside its record.
-        source = read_record((root / given).parent / "record.json")
-        if source is not None and name in source.places:
-            return place(source, root, name)
-    return None
+def trained_rows(record: Record, storage: Path) -> Path | None:
+    """The corpus whose rows a candidate table is about; None where it is gone."""
+    if "corpus" in record.places:
+        try:
+            return place(record, "corpus", storage)
+        except RequestError:
+            return None
+    stage, key, *_ = Path(record.places["candidates"]).parts
+    made = find(storage, stage, key)
+    return None if made is None else trained_rows(made, storage)
 
 
 def locate(target: str, storage: Path) -> tuple[Record, Path]:

@@ -110,6 +110,7 @@ def _mean_row(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
         artifact=None,
         best_epoch=None,
         latency_ms=mean("latency_ms"),
+        candidates=None,
     )
 
 

@@ -65,8 +65,8 @@ class Augmentation:
         them."""
         assert isinstance(self.data, Minimax)
         pool, every = self.pool, np.arange(len(self.pool.rows), dtype=np.int64)
-        batches = list(pool.batches(every, only_logits(asked), self.device, self.most))
-        found = self._divergences(model, batches[rank::world_size], len(every), weighing, asked)
+        batches = pool.batches(every, only_logits(asked), self.device, self.most, rank, world_size)
+        found = self._divergences(model, batches, len(every), weighing, asked)
         if world_size > 1:
             whole = torch.from_numpy(found).to(self.device)
             torch.distributed.all_reduce(whole)

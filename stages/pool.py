@@ -59,11 +59,14 @@ class Pool:
         ranks = np.arange(self.k, dtype=np.int16)
         return np.where(self.table[rows] >= 0, ranks, NONE).astype(np.int16)
 
-    def batches(self, chosen: Rows, asked: Asked, device: str, most: int | None) -> Iterator[tuple[Rows, Batch]]:
+    def batches(
+        self, chosen: Rows, asked: Asked, device: str, most: int | None, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[Rows, Batch]]:
         """(places among ``chosen``, the candidates there) in batches of like length, with what is read of their
-        teachers: at most ``most`` rows each, and about as many tokens as a forward pass takes best."""
+        teachers: at most ``most`` rows each, and about as many tokens as a forward pass takes best. Of several workers
+        each has its share of the batches."""
         lengths = self.rows.tokens.lengths[chosen]
-        for places in sorted_batches(lengths, TOKENS[device.split(":")[0]], most or 512):
+        for places in sorted_batches(lengths, TOKENS[device.split(":")[0]], most or 512)[rank::world_size]:
             batch = self.rows.batch(chosen[places], "cpu")
             yield places, replace(batch, read=self.signal.read(chosen[places], asked))
 

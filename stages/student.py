@@ -62,8 +62,15 @@ def train(job: Job, worker: Worker) -> Facts:
         "best_epoch": progress.best + 1,
         "scores": best,
         "last_epoch_scores": last,
+        **used_candidates(progress),
         **warnings_of(signal, len(rows)),
     }
+
+
+def used_candidates(progress: Progress) -> Facts:
+    """How many texts beside the task's own were trained with, over all epochs; nothing where the method has none."""
+    told = [epoch.candidates for epoch in progress.history if epoch.candidates is not None]
+    return {"candidates": sum(one["used"] for one in told)} if told else {}
 
 
 def selecting_split(spec: DistilSpec, meta: Meta) -> str:

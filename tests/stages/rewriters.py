@@ -1,7 +1,9 @@
 """Tiny real models that rewrite, and candidate tables looked into."""
 
+import json
 from pathlib import Path
 
+import sentencepiece
 import torch
 from tiny import BAD, GOOD, THINGS, packaged_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -9,6 +11,9 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    MarianConfig,
+    MarianMTModel,
+    MarianTokenizer,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
@@ -69,3 +74,39 @@ def texts_by_row(table: Path, *text: str) -> dict[bytes, list[tuple[str, ...]]]:
     for row in read_candidates(table).to_pylist():
         found.setdefault(row["row_key"], []).append(tuple(row[name] for name in text))
     return found
+
+
+def write_marian(directory: Path) -> Path:
+    """A random Marian with sentence pieces learnt from a few texts, as those on the hub have."""
+    texts = [f"the {thing} was {word}" for thing in THINGS for word in (*GOOD, *BAD)]
+    (directory / "texts.txt").write_text("\n".join(texts), "utf-8")
+    pieces = str(directory / "pieces")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(directory / "texts.txt"), model_prefix=pieces, vocab_size=60, hard_vocab_limit=False, minloglevel=2
+    )
+    learnt = sentencepiece.SentencePieceProcessor(model_file=f"{pieces}.model")
+    names = [*(learnt.id_to_piece(number) for number in range(learnt.get_piece_size())), "<pad>"]
+    (directory / "vocab.json").write_text(json.dumps({name: number for number, name in enumerate(names)}), "utf-8")
+    tokenizer = MarianTokenizer(
+        vocab=str(directory / "vocab.json"), source_spm=f"{pieces}.model", target_spm=f"{pieces}.model"
+    )
+    pad, end = names.index("<pad>"), names.index("</s>")
+    torch.manual_seed(8)
+    config = MarianConfig(
+        vocab_size=len(names),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=64,
+        pad_token_id=pad,
+        eos_token_id=end,
+        decoder_start_token_id=pad,
+        forced_eos_token_id=end,
+    )
+    MarianMTModel(config).save_pretrained(directory / "marian")
+    tokenizer.save_pretrained(directory / "marian")
+    return directory / "marian"

@@ -439,10 +439,7 @@ def test_the_output_of_neighbours_is_pinned_to_its_version(tiny_corpus: Path, tm
 
 
 TRANSFERRED = ["a fine film here", "a fine scene here", "a dull scene there", "a odd song here"]
-NEAREST = [("a fine film here", 0.4789), ("a fine film there", 0.4789)] + [
-    ("a fine film here", 0.4616),
-    ("a fine film there", 0.4616),
-]
+NEAREST = [(f"a fine film {place}", far) for far in (0.4789, 0.4616) for place in ("here", "there")]
 
 
 @pytest.mark.parametrize("stage", ["neighbours", "transfer"])

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from lessons import Heard, inline, write_corpus
-from rewriters import VOCABULARY, texts_by_row, write_filler, write_translator
+from rewriters import VOCABULARY, texts_by_row, write_filler, write_marian, write_translator
 from tiny import packaged_model, write_tiny_model
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
@@ -374,6 +374,14 @@ def test_a_model_that_would_search_by_beams_is_sampled_all_the_same(
     plain = Translator(translators["there"], "there", 10, 1.0, 12, "cpu")(texts, range(16))
     assert any(VOCABULARY[3] in text.split() for text in plain)
     assert not any(VOCABULARY[3] in text.split() for text in found)
+
+
+def test_a_model_of_the_marian_family_with_its_sentence_pieces_translates(tmp_path: Path) -> None:
+    texts = ["the film was great", "the cast was dull"]
+    translator = Translator(write_marian(tmp_path), "there", 10, 1.0, 12, "cpu")
+    found = translator(texts, range(2))
+    assert len(found) == 2 and found != texts
+    assert found == translator(texts, range(2))
 
 
 def test_both_directions_are_asked(corpus: Path, translators: dict[str, Path], tmp_path: Path) -> None:
