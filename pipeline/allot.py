@@ -18,6 +18,16 @@ WITHOUT_A_MODEL = ("corpus", "bank", "transfer", "unlabelled", "sift", "ensemble
 """Stages that run none, whatever their role: they hold no GPU."""
 
 
+def runs_a_model(node: Node) -> bool:
+    """TF-IDF and a list of synonyms are none."""
+    return node.spec.stage not in WITHOUT_A_MODEL and (
+        node.role not in ("embed", "candidates") or not MODELS.isdisjoint(node.inputs)
+    )
+
+
+MODELS = frozenset({"encoder", "model", "there", "back"})
+"""Inputs of what runs one."""
+
 MANY = ("teach", "embed", "candidates")
 """Roles that run a model over rows: with GPUs, a worker each."""
 
@@ -25,7 +35,7 @@ MANY = ("teach", "embed", "candidates")
 def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -> Resources:
     """The resources of ``node``: the recipe's word for its role, and defaults for the rest."""
     usual, block = default(node.role, capacity), blocks[node.role]
-    if node.spec.stage in WITHOUT_A_MODEL:
+    if not runs_a_model(node):
         usual, block = replace(usual, gpus_per_worker=0.0), block.model_copy(update={"gpus_per_worker": None})
     return Resources(
         workers=usual.workers if block.workers is None else block.workers,

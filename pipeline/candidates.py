@@ -5,6 +5,7 @@ The bank knows no task: its nodes are one for the whole recipe.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.composer import Composer, Model, refused
@@ -28,6 +29,7 @@ from stages.augmentation import (
 from stages.bank_files import spans, text_files
 from stages.cost import Extent
 from stages.method import Beside
+from stages.shape import config_of
 from stages.specs import Files, Spec, TeachSpec
 from stages.taskfiles import count_rows
 
@@ -79,7 +81,16 @@ class BankNodes:
 
     def encoder(self) -> Model | None:
         """The sentence encoder; None for TF-IDF."""
-        return None if self.given.encoder is None else self.composer.outside(self.given.encoder, "bank.encoder")
+        if self.given.encoder is None:
+            return None
+        found, encoder = self.composer.outside(self.given.encoder, "bank.encoder"), self.given.embedding.encoder
+        assert isinstance(found.source, Outside) and isinstance(encoder, ModelEncoder)
+        most = config_of(found.source.path).get("max_position_embeddings")
+        if isinstance(most, int) and encoder.max_length > most:
+            raise RequestError(
+                f"bank.max_length: {encoder.max_length}, but {self.given.encoder} has {most} positions; give no more"
+            )
+        return found
 
     def embeddings(self) -> Node:
         return self.composer.once("embed", self._embeddings)
@@ -98,6 +109,8 @@ class BankNodes:
         """None for TF-IDF, which is searched as it is."""
         if not isinstance(self.given.embedding.encoder, ModelEncoder):
             return None
+        if find_spec("faiss") is None:
+            raise RequestError("bank: neighbours need FAISS; install the extra cpu or gpu, or use encoder: tfidf")
         embeddings = self.embeddings()
         inputs: Inputs = {"embeddings": Edge(embeddings)}
         return self.composer.once(

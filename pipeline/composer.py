@@ -3,7 +3,7 @@ name; rows by task."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import RequestError
@@ -12,6 +12,7 @@ from pipeline.outside import (
     Digests,
     Pins,
     fetched_model,
+    generating_identity,
     model_directory,
     model_identity,
     tokenizer_identity,
@@ -72,9 +73,10 @@ class Composer:
         )
 
     def weights(self, name: str, where: str) -> Outside:
-        """A model from outside that is neither taught nor teaches: whatever its shape."""
+        """A model from outside that is neither taught nor teaches: whatever its shape, and how it generates."""
         with refused(where):
-            return self._found(name, where)
+            found = self._found(name, where)
+            return replace(found, identity=generating_identity(found.identity, found.path))
 
     def _found(self, name: str, where: str) -> Outside:
         directory = model_directory(name)

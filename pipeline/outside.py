@@ -34,6 +34,7 @@ TOKENIZER_FILES = (
     "source.spm",
     "target.spm",
 )
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
@@ -88,7 +89,9 @@ def _keep(file: Path, known: dict[str, str]) -> None:
 
 
 def data_file(path: Path, digests: Digests) -> Outside:
-    return Outside(digests.sha256(path), path.resolve(), path.name)
+    """By content, and by the kind of file that its name says: the same bytes are other rows as another kind."""
+    kind = "".join(path.suffixes[-2:] if path.suffix in COMPRESSED else path.suffixes[-1:])
+    return Outside(sha256(canonical([digests.sha256(path), kind])), path.resolve(), path.name)
 
 
 def model_directory(name: str) -> Path | None:
@@ -123,6 +126,13 @@ def model_identity(directory: Path, digests: Digests) -> str:
             }
         )
     )
+
+
+def generating_identity(identity: str, directory: Path) -> str:
+    """That of a model which writes texts: how it does so by default counts, too."""
+    path = directory / "generation_config.json"
+    given = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return sha256(canonical([identity, {name: value for name, value in given.items() if name not in VOLATILE}]))
 
 
 def _config(directory: Path) -> Mapping[str, object]:

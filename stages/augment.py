@@ -45,7 +45,8 @@ class Prepared:
 
 
 class Augmentation:
-    """Candidates beside the rows of a training."""
+    """Candidates beside the rows of a training. They are trained in passes of no more rows than those of the task's
+    own, so that what fits a device's memory still does."""
 
     def __init__(self, pool: Pool, method: Method, precision: str, device: str, micro_batch: int | None) -> None:
         assert isinstance(method.data, Beside)
@@ -83,7 +84,7 @@ class Augmentation:
             chosen = pool.table[rows][ranks >= 0]
             return Prepared(contest=Contest(rows, ranks, list(pool.batches(chosen, wanted, self.device, self.most))))
         ranks = pool.all_ranks(rows) if picked is None else picked.numpy()[rows]
-        extras = pool.extras(rows, ranks, wanted, self.device, self.most)
+        extras = pool.extras(rows, ranks, wanted, self.device, self.most or len(rows))
         return Prepared(extras, count(pool, rows, ranks, None))
 
     def decide(self, model: nn.Module, ready: Prepared, weighing: Weights, asked: Asked) -> Prepared:
@@ -96,7 +97,8 @@ class Augmentation:
         there = int((contest.ranks >= 0).sum())
         scored[contest.ranks >= 0] = self._divergences(model, contest.batches, there, weighing, asked)
         picked = most_divergent(scored, contest.ranks, self.data.keep)
-        extras = self.pool.extras(contest.rows, picked, only_logits(asked), self.device, self.most)
+        most = self.most or len(contest.rows)
+        extras = self.pool.extras(contest.rows, picked, only_logits(asked), self.device, most)
         return Prepared(extras, count(self.pool, contest.rows, picked, scored))
 
     def loss(self, model: nn.Module, extra: Extra, weighing: Weights, asked: Asked) -> Tensor:

@@ -50,7 +50,7 @@ class BankSpec(Spec):
 
     source: Annotated[Files | HubTexts | GeneratedTexts, Field(discriminator="kind")] = Files()
     text: tuple[str, ...] = Field(("text",), min_length=1, max_length=2)
-    sentences: str | None = None
+    sentences: str | None = Field(None, pattern=r"^[a-z]{2,3}(-[a-z]+)*$")
     min_words: int = Field(3, ge=1)
     max_words: int = Field(64, ge=1)
     near_duplicates: bool = False

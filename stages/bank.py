@@ -123,13 +123,14 @@ def _marked(spec: BankSpec, pieces: Sequence[Piece], starts: Sequence[int], scra
     if not starts[-1]:
         return np.empty(0, np.uint8)
     (scratch / MARKS).unlink(missing_ok=True)  # an earlier attempt may still have it open
-    marks: Marks = np.memmap(scratch / MARKS, np.uint8, "w+", shape=(starts[-1],))
+    marks = np.memmap(scratch / MARKS, np.uint8, "w+", shape=(starts[-1],))
     items = buckets(starts[-1], spec.near_duplicates)
     config = Find(scratch, tuple(piece.name for piece in pieces), tuple(starts[:-1]))
     for item, path in on.map(open_finder, config, items):
         rows = np.load(path)
         marks[rows] = DUPLICATE if items[item].kind == 0 else np.where(marks[rows] == DUPLICATE, DUPLICATE, NEAR)
         path.unlink()
+    marks.flush()  # workers of other nodes read them
     return marks
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cluster.resources import On
 from stages.guard import write_guard
 from stages.rows import Columns, SourceRole, generated_columns, read_file, read_hub, read_rows
-from stages.select import cut, dev_rows, duplicates, holdout_rows, sample
+from stages.select import Cut, cut, dev_rows, duplicates, holdout_rows, sample
 from stages.specs import CorpusSpec, Files, Generated, Hub
 from stages.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
 from stages.tokenised import Chosen, Facts, write_splits
@@ -33,7 +33,7 @@ def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> F
     tables = _tables(spec, inputs)
     splits = choose(spec, tables)
     out.mkdir(parents=True, exist_ok=True)
-    write_guard(out, _evaluated(spec.task, tables, splits))
+    write_guard(out, _evaluated(spec, tables, splits))
     _, facts = write_splits(spec.task, spec.max_length, inputs["tokenizer"], splits, out, on)
     return {**facts, "duplicates": {name: duplicates(split.rows) for name, split in splits.items()}}
 
@@ -81,7 +81,7 @@ def choose(spec: CorpusSpec, tables: Mapping[str, pa.Table]) -> dict[str, Chosen
     task, seed = spec.task, spec.sample_seed
     train, dev = tables[task.train], {split: tables[split] for split in task.dev}
     if not task.dev:
-        divided = cut(train, dev_rows(train.num_rows), seed, CUT_DEV.encode())
+        divided = _without_dev(spec, train)
         train, dev = divided.kept, {CUT_DEV: divided.off}
     chosen = _with_holdout(sample(train, spec.train_rows, seed), spec)
     for split, rows in dev.items():
@@ -92,6 +92,11 @@ def choose(spec: CorpusSpec, tables: Mapping[str, pa.Table]) -> dict[str, Chosen
     return chosen
 
 
+def _without_dev(spec: CorpusSpec, train: pa.Table) -> Cut:
+    """Train and the dev split that is cut from it, where a task has none of its own."""
+    return cut(train, dev_rows(train.num_rows), spec.sample_seed, CUT_DEV.encode())
+
+
 def _with_holdout(train: pa.Table, spec: CorpusSpec) -> dict[str, Chosen]:
     if not spec.holdout:
         return {TRAIN: Chosen("train", train)}
@@ -99,10 +104,12 @@ def _with_holdout(train: pa.Table, spec: CorpusSpec) -> dict[str, Chosen]:
     return {TRAIN: Chosen("train", divided.kept), HOLDOUT: Chosen("holdout", divided.off)}
 
 
-def _evaluated(task: Task, tables: Mapping[str, pa.Table], splits: Mapping[str, Chosen]) -> Iterator[str]:
+def _evaluated(spec: CorpusSpec, tables: Mapping[str, pa.Table], splits: Mapping[str, Chosen]) -> Iterator[str]:
     """Every text of dev and test, of rows that were not sampled too, and of what is held out to choose an epoch on."""
+    task = spec.task
     given = [table for split, table in tables.items() if split != task.train]
-    cut_off = [split.rows for split in splits.values() if split.role in ("holdout", "dev")]
-    for rows in (*given, *cut_off):
+    held_out = [split.rows for split in splits.values() if split.role == "holdout"]
+    dev = [] if task.dev else [_without_dev(spec, tables[task.train]).off]
+    for rows in (*given, *held_out, *dev):
         for name in task.text:
             yield from rows[name].to_pylist()

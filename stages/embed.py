@@ -85,13 +85,12 @@ def _embed_model(
 
 
 def model_sha256(directory: Path) -> str:
-    """Of what decides a vector: configuration, tokenizer and weights. Two directories may hold the same model."""
+    """Of its weights, whatever their files are called. Two directories may hold the same model; what else they hold
+    may differ by who saved it."""
     whole = hashlib.sha256()
-    for path in sorted(directory.iterdir()):
-        if path.name in ("config.json", "tokenizer.json") or path.suffix == ".safetensors":
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            whole.update(f"{path.name} {digest}\n".encode())
+    for path in sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()
 
 

@@ -2,6 +2,7 @@
 punctuation. The corpus stage keeps them as hashes, of all evaluation rows, sampled or not."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+BRACKETS = re.compile("-(?:l|r)(?:r|s|c)b-")
+"""Brackets as treebanks write them."""
+
 EVALUATED = "evaluated.parquet"
 COLUMN = "folded"
 
 
 def folded(text: str) -> str:
     """Its letters and digits in one case, without accents; where it has none, what is not a space."""
-    plain = unicodedata.normalize("NFKD", text).casefold()
+    plain = BRACKETS.sub("", unicodedata.normalize("NFKD", text).casefold())
     kept = "".join(filter(str.isalnum, plain))
     return kept or "".join(plain.split())
 

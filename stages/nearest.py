@@ -24,6 +24,8 @@ BLOCK = 16_384
 QUERY_BYTES = 64 * 2**20
 """Of vectors that are gathered at a time to put them in order."""
 MOST_QUERIES = 4096
+MOST_ON_GPU = 2048
+"""Neighbours of a query that FAISS finds on a GPU; more are found here."""
 
 
 class Finder(Protocol):
@@ -90,7 +92,7 @@ class Everything:
 
     def _knn(self, queries: Vectors, block: Vectors, k: int) -> tuple[Vectors, Rows]:
         metric = faiss.METRIC_INNER_PRODUCT
-        if self.gpu is not None:
+        if self.gpu is not None and k <= MOST_ON_GPU:
             near, rows = faiss.knn_gpu(self.gpu, queries, block, k, metric=metric)
         else:
             near, rows = faiss.knn(queries, block, k, metric=metric)

@@ -70,8 +70,7 @@ class Seeker:
             case "first" | "second" as side:
                 return self._one_side(asked, int(side == "second"), self.spec.k, facts)
             case "either":
-                half = -(-self.spec.k // 2)
-                first, second = (self._one_side(asked, side, half, facts) for side in (0, 1))
+                first, second = (self._one_side(asked, side, self.spec.k, facts) for side in (0, 1))
                 return [alternating(*both)[: self.spec.k] for both in zip(first, second, strict=True)]
             case _:
                 return self._both(asked, facts)

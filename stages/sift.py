@@ -64,7 +64,13 @@ def sift(spec: SiftSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[
         _balance(table, meta, out, spec.balance)
     for _ in on.map(open_cutter, config, left):
         pass
-    facts = summary(finish(out, spec.stage, spec.k, meta.text, meta.parts))
+    sifted = finish(out, spec.stage, spec.k, meta.text, meta.parts)
+    if not sifted.candidates:
+        raise ValueError(
+            f"candidates: none of {meta.candidates:,} is left by confidence {list(spec.confidence)}, balance "
+            f"{spec.balance} and distances from {spec.min_distance} to {spec.max_distance}; widen them"
+        )
+    facts = summary(sifted)
     for path in (out / SCRATCH).glob("*.np[yz]"):
         path.unlink()
     return facts

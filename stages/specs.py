@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from stages.frozen import Frozen
 from stages.groups import is_resolved
 from stages.method import Beside, Method, TwoPhases
-from stages.schedule import phases
+from stages.schedule import Position, phases, weights
 from stages.tasks import Task
 
 
@@ -56,11 +56,15 @@ class Generated(Frozen):
 Source = Annotated[Files | Hub | Generated, Field(discriminator="kind")]
 
 
+TOKENISATION = 1
+"""Raised whenever texts become other tokens: what teachers said before is then not carried over."""
+
+
 class CorpusSpec(Spec):
     """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and one ``data/<split>`` a file."""
 
     stage: ClassVar[str] = "corpus"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     task: Task
     source: Source
@@ -142,10 +146,11 @@ class DistilSpec(Spec):
     def _candidates_have_an_epoch(self) -> "DistilSpec":
         data = self.method.data
         first = phases(self.method.training, self.train.epochs)[0].epochs
-        if isinstance(data, Beside) and data.warmup_epochs >= first:
+        used = (weights(self.method, Position(0, epoch), first, False).candidates for epoch in range(first))
+        if isinstance(data, Beside) and not any(used):
             raise ValueError(
-                f"data.warmup_epochs: {data.warmup_epochs} of the {first} epochs in which the teacher's logits are "
-                "followed leaves none for candidates; warm up for fewer"
+                f"data.warmup_epochs: {data.warmup_epochs} of {first} epochs leaves none in which candidates follow "
+                "the teacher's logits; warm up for fewer, or give those logits a weight"
             )
         return self
 

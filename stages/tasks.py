@@ -23,8 +23,10 @@ HOLDOUT = "holdout"
 CUT_DEV = "validation"
 """Name of the dev split that is cut from train where a task has none of its own."""
 
-RESERVED_COLUMNS = frozenset({"index", "row_key", "label", "input_ids", "token_type_ids"})
-"""Columns of a corpus that are not text."""
+RESERVED_COLUMNS = frozenset(
+    {"index", "row_key", "label", "input_ids", "token_type_ids", "rank", "distance", "candidate_key"}
+)
+"""Columns of a corpus, or of a candidate table, that are not text."""
 
 
 class Task(BaseModel):

@@ -56,6 +56,8 @@ def pool_of(
     meta = read_table_meta(inputs["candidates"])
     if meta.k < data.k:
         raise ValueError(f"data.k: {data.k}, but the candidate table has {meta.k} a row; ask for no more")
+    if not meta.candidates:
+        raise ValueError("candidates: the table holds none; widen the bank, or the distances between which they lie")
     texts = read_rowset(inputs["candidate_rows"], CANDIDATES)
     stores = in_order(CANDIDATE_OUTPUTS, inputs) or [inputs[CANDIDATE_OUTPUTS.rstrip("/")]]
     cache = cache_directory(os.environ)

@@ -17,7 +17,7 @@ from stages.batches import Rows
 from stages.corpus_reader import Meta, read_meta, read_split
 from stages.cost import SHARD_BYTES, SHARD_ROWS, Extent, chosen_layers
 from stages.shape import Shape, config_of, shape_of
-from stages.specs import PRIOR, CorpusSpec, TeachSpec
+from stages.specs import PRIOR, TOKENISATION, TeachSpec
 from stages.store.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
 from stages.store.shards import Damaged, check_footer, file_sha256, footer_sha256, read_row_keys
 
@@ -101,7 +101,7 @@ def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
 
 def tokenisation(meta: Meta) -> str:
     """By what rule texts became tokens: rows of equal key and rule have equal tokens."""
-    return f"{meta.tokenizer_sha256[:16]}-{meta.max_length}-{len(meta.task.text)}-{CorpusSpec.version}"
+    return f"{meta.tokenizer_sha256[:16]}-{meta.max_length}-{len(meta.task.text)}-{TOKENISATION}"
 
 
 def sizes_of_rows(layout: Layout, meta: Meta, row_lengths: Rows) -> Rows:

@@ -124,6 +124,8 @@ def _models_are_given(place: Place, block: CandidatesBlock) -> None:
     given = [name for name in needed if getattr(block, name) is not None]
     if block.by == "words" and len(given) != 1:
         raise PlacedError(place, ABSENT, "words needs exactly one of model and synonyms")
+    if block.synonyms is not None and block.nearest is not None:
+        raise PlacedError((*place, "nearest"), block.nearest, "but a word's synonyms are drawn from all; leave it out")
     for name in needed:
         if block.by != "words" and name not in given:
             raise PlacedError((*place, name), ABSENT, f"missing, and needed by {block.by}")

@@ -1,11 +1,18 @@
 """The blocks of a recipe file about texts beside the task's own: the bank, its index, and what makes candidates."""
 
+import re
 from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from pipeline.recipe.shapes import ONE_OR_MANY, Block, Flag, Number, Seed, Size, Text, Whole, distinct, key
+
+
+def language(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[a-z]+)*", text):
+        raise ValueError("must be a language by its code, such as en")
+    return text
 
 
 class HubBlock(Block):
@@ -59,7 +66,9 @@ class BankBlock(Block):
     text: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2), ONE_OR_MANY] = key(
         "The column of text; two of them make a bank of pairs, for candidates of `sides: joined`.", "body", ("text",)
     )
-    sentences: Text | None = key("Split texts into sentences first: the language they are in.", "en", None)
+    sentences: Annotated[Text, AfterValidator(language)] | None = key(
+        "Split texts into sentences first: the language they are in, by its code.", "en", None
+    )
     min_words: Whole = key("Shorter texts are left out.", 4, 3, ge=1)
     max_words: Whole = key("Longer texts are left out.", 32, 64, ge=1)
     near_duplicates: Flag = key(

@@ -142,7 +142,7 @@ def test_the_tokenizer_in_a_corpus_makes_the_same_corpus(inputs: dict[str, Path]
     assert published(tmp_path / "one") == published(tmp_path / "two")
 
 
-def test_version_2_of_the_corpus_is_pinned(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_version_3_of_the_corpus_is_pinned(inputs: dict[str, Path], tmp_path: Path) -> None:
     """What this stage makes of a fixed input. If it changes, raise ``CorpusSpec.version`` and pin it anew."""
     spec = SPEC.model_copy(update={"train_rows": 60, "eval_rows": 20})
     corpus(spec, inputs, tmp_path / "out", inline())
@@ -152,7 +152,7 @@ def test_version_2_of_the_corpus_is_pinned(inputs: dict[str, Path], tmp_path: Pa
         arrays = (split.row_keys, split.index, split.labels, split.labelled, split.tokens, split.offsets)
         digest.update(b"".join(array.tobytes() for array in arrays))
     digest.update(b"".join(sorted(read_guard(tmp_path / "out").keys)))
-    assert CorpusSpec.version == 2
+    assert CorpusSpec.version == 3
     assert digest.hexdigest() == "de362bcee86bb6d5ba8c5ef4274223c242ddb23b7c0e468fa24e4117074cb70e"
 
 

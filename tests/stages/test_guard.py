@@ -7,7 +7,15 @@ from stages.guard import EVALUATED, folded, read_guard, write_guard
 
 @pytest.mark.parametrize(
     "other",
-    ["It's  GREAT!", "its great", "\tIts-great.", "\u201cIt\u2019s great\u201d", "IT\u00a0S GREAT", "It\u0301s great"],
+    [
+        "It's  GREAT!",
+        "its great",
+        "\tIts-great.",
+        "\u201cIt\u2019s great\u201d",
+        "IT\u00a0S GREAT",
+        "It\u0301s great",
+        "-LRB- it 's great -RRB-",
+    ],
 )
 def test_texts_are_compared_without_case_spacing_accents_and_punctuation(other: str, tmp_path: Path) -> None:
     write_guard(tmp_path, ["It's great."])
