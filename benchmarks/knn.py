@@ -13,11 +13,9 @@ import json
 import multiprocessing
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.findings import Finding, Goal
-from benchmarks.memory import resident
+from benchmarks.memory import watched
 from benchmarks.pairs import Cost, cpu_seconds, summary, timed
 from benchmarks.scene import Scene, Watch
 
@@ -186,24 +184,6 @@ def searched(search: Callable[[Any], Any], queries: Any) -> tuple[Cost, Any]:
 
 def recall(truth: Any, found: Any) -> float:
     return float(np.mean([len({*one} & {*other}) / K for one, other in zip(truth, found[: len(truth)], strict=True)]))
-
-
-@contextmanager
-def watched() -> Iterator[list[int]]:
-    """The largest memory of this process meanwhile."""
-    seen, ended = [0], threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.05):
-            seen[0] = max(seen[0], resident())
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()
 
 
 if __name__ == "__main__":

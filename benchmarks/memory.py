@@ -8,8 +8,9 @@ step gathers all of them. Pages of the decoded files are the kernel's and do not
 import multiprocessing
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,16 @@ def peak(scene: Scene, root: Path, name: str, method: Method, inputs: Mapping[st
 
 def trained(training: Training) -> int:
     """Train in this process; the largest memory that was seen."""
+    from stages.student import train
+
+    with watched() as seen, suppress(Enough):
+        train(training.job, InlineWorker(training.threads, Stopping(STEPS)))
+    return seen[0]
+
+
+@contextmanager
+def watched() -> Iterator[list[int]]:
+    """The largest memory of this process meanwhile."""
     seen, ended = [0], threading.Event()
 
     def look() -> None:
@@ -114,15 +125,10 @@ def trained(training: Training) -> int:
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        from stages.student import train
-
-        train(training.job, InlineWorker(training.threads, Stopping(STEPS)))
-    except Enough:
-        pass
+        yield seen
     finally:
         ended.set()
         thread.join()
-    return seen[0]
 
 
 class Stopping(Watch):

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.resources import On, Worker
-from stages.asked import asked_rows
+from stages.asked import table_of
 from stages.augmentation import ModelEncoder, NeighboursSpec
 from stages.bank_reader import BankMeta, read_bank_meta
-from stages.candidate_table import finish, finished_part, summary
 from stages.corpus_reader import read_meta
 from stages.embed import model_sha256
 from stages.embeddings import Embeddings, read_embeddings
-from stages.guard import read_guard
 from stages.index_reader import read_index_meta
 from stages.tasks import Task
 
@@ -51,16 +49,7 @@ def neighbours(spec: NeighboursSpec, inputs: Mapping[str, Path], out: Path, on: 
         out,
     )
     check_inputs(seeking, embeddings)
-    read_guard(seeking.corpus)  # fails now rather than in a worker
-    asked = asked_rows(seeking.corpus)
-    sizes = [len(asked.part(number)) for number in range(asked.parts)]
-    missing = [number for number, rows in enumerate(sizes) if not finished_part(out, number, rows)]
-    if len(missing) < len(sizes):
-        on.log(f"{len(sizes) - len(missing)} of {len(sizes)} parts were there already")
-    on.expect(sum(sizes[number] for number in missing), "rows")
-    for _ in on.map(open_seeker, seeking, missing):
-        pass
-    return summary(finish(out, "neighbours", spec.k, task.text, len(sizes)))
+    return table_of(seeking.corpus, out, on, open_seeker, seeking, "neighbours", spec.k)
 
 
 def check_sides(spec: NeighboursSpec, task: Task, bank: BankMeta) -> None:

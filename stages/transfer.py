@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.resources import On, Worker
-from stages.asked import asked_rows
+from stages.asked import asked_rows, table_of
 from stages.augmentation import TransferSpec
 from stages.bank_reader import BankMeta, read_bank_meta
-from stages.candidate_table import Candidate, finish, finished_part, summary, write_part
+from stages.candidate_table import Candidate, write_part
 from stages.corpus_reader import read_meta
 from stages.guard import read_guard
 from stages.sieve import Kept, Sieve, read_known
@@ -46,16 +46,7 @@ def transfer(spec: TransferSpec, inputs: Mapping[str, Path], out: Path, on: On) 
     drawing = Drawing(spec, inputs["corpus"], inputs["bank"], out)
     task = read_meta(drawing.corpus).task
     check_bank(task, read_bank_meta(drawing.bank))
-    read_guard(drawing.corpus)  # fails now rather than in a worker
-    asked = asked_rows(drawing.corpus)
-    sizes = [len(asked.part(number)) for number in range(asked.parts)]
-    missing = [number for number, rows in enumerate(sizes) if not finished_part(out, number, rows)]
-    if len(missing) < len(sizes):
-        on.log(f"{len(sizes) - len(missing)} of {len(sizes)} parts were there already")
-    on.expect(sum(sizes[number] for number in missing), "rows")
-    for _ in on.map(open_drawer, drawing, missing):
-        pass
-    return summary(finish(out, "transfer", spec.k, task.text, len(sizes)))
+    return table_of(drawing.corpus, out, on, open_drawer, drawing, "transfer", spec.k)
 
 
 def check_bank(task: Task, bank: BankMeta) -> None:
