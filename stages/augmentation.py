@@ -19,6 +19,10 @@ from stages.specs import Files, Spec
 # --- the bank ---------------------------------------------------------------------------------------
 
 
+LANGUAGE = r"^[a-z]{2,3}(-[a-z]+)*$"
+"""What the code of a language looks like. sentencex has rules of many and says of none that it lacks them."""
+
+
 class HubTexts(Frozen):
     """Texts of one split of a data set on the hub, at a commit."""
 
@@ -50,7 +54,7 @@ class BankSpec(Spec):
 
     source: Annotated[Files | HubTexts | GeneratedTexts, Field(discriminator="kind")] = Files()
     text: tuple[str, ...] = Field(("text",), min_length=1, max_length=2)
-    sentences: str | None = Field(None, pattern=r"^[a-z]{2,3}(-[a-z]+)*$")
+    sentences: str | None = Field(None, pattern=LANGUAGE)
     min_words: int = Field(3, ge=1)
     max_words: int = Field(64, ge=1)
     near_duplicates: bool = False

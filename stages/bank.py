@@ -22,7 +22,7 @@ from stages.augmentation import BankSpec, GeneratedTexts, HubTexts
 from stages.bank_files import spans
 from stages.bank_raw import Piece, Raw, Stream, open_raw, read_raw
 from stages.bank_reader import COLUMNS, META, bank_part
-from stages.bank_text import check_language, filter_names
+from stages.bank_text import filter_names
 from stages.corpus_reader import SCRATCH
 from stages.dedup import BUCKET_ROWS, DUPLICATE, KEPT, NEAR, Bucket, buckets, repeated_rows, save
 from stages.numbered import in_order
@@ -68,8 +68,6 @@ def bank(spec: BankSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[
 
 def streams_of(spec: BankSpec, inputs: Mapping[str, Path]) -> list[Stream]:
     """What is read side by side, in the order of the bank."""
-    if spec.sentences is not None:
-        check_language(spec.sentences)
     match spec.source:
         case Files():
             files = in_order(FILES, inputs)

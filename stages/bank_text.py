@@ -10,8 +10,6 @@ from stages.augmentation import BankSpec
 CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
 """Control characters other than white space, and the byte-order mark."""
 
-LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*")
-
 Texts = tuple[str, ...]
 
 
@@ -72,10 +70,3 @@ def _split(texts: Sequence[str], language: str | None) -> Iterator[Texts]:
     for sentence in sentencex.segment(language, text):
         if sentence.strip():
             yield (sentence,)
-
-
-def check_language(language: str) -> None:
-    """ValueError for what is no code of a language. A language that the splitter has no rules of its own for, or for a
-    relative of it, is split by those for English."""
-    if not LANGUAGE.fullmatch(language):
-        raise ValueError(f"sentences: {language!r} is no language code; use one of two or three letters: en, de, pt-br")

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pipeline.recipe.shapes import ONE_OR_MANY, Block, Flag, Number, Seed, Size, Text, Whole, distinct, key
+from stages.augmentation import LANGUAGE
 
 
 def language(text: str) -> str:
-    if not re.fullmatch(r"[a-z]{2,3}(-[a-z]+)*", text):
+    if not re.match(LANGUAGE, text):
         raise ValueError("must be a language by its code, such as en")
     return text
 

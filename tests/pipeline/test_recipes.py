@@ -41,7 +41,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_paper_model(folder / "models" / name, model_type=kind, **layers)
     for task in BUILT_IN.values():
         write_rows(folder / "data" / task.name, task)
-    pq.write_table(pa.table({"text": [f"sentence number {row}" for row in range(60)]}), folder / "bank.parquet")
+    texts = [f"sentence number {row}" for row in range(60)]
+    bank = {"text": texts, "sentence1": texts, "sentence2": texts[::-1]}
+    pq.write_table(pa.table(bank), folder / "bank.parquet")
     return folder
 
 

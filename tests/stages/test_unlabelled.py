@@ -153,6 +153,6 @@ def test_the_output_is_pinned_to_its_version(tiny_corpus: Path, table: Path, tmp
     digest = hashlib.sha256()
     for values in (split.row_keys, split.index, split.labels, split.labelled, split.tokens, split.offsets):
         digest.update(np.ascontiguousarray(values).tobytes())
-    assert (UnlabelledSpec.version, CorpusSpec.version, digest.hexdigest()[:16]) == (1, 2, "60281a1d19af08d5")
+    assert (UnlabelledSpec.version, CorpusSpec.version, digest.hexdigest()[:16]) == (1, 3, "60281a1d19af08d5")
     names = pq.ParquetFile(tmp_path / "out" / "candidates" / "part-00000.parquet").schema_arrow.names
     assert names == ["index", "row_key", "label", "sentence", "input_ids"]
