@@ -213,7 +213,7 @@ def test_a_bank_without_texts_says_what_took_them(tmp_path: Path) -> None:
 
 def test_what_is_no_language_code_is_refused(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", sentences(3))
-    with pytest.raises(ValueError, match="sentences\n.*should match pattern"):
+    with pytest.raises(ValueError, match=r"sentences\n.*should match pattern"):
         make_bank(tmp_path / "bank", path, sentences="english")
 
 
