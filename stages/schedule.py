@@ -114,6 +114,17 @@ def weights(method: Method, position: Position, epochs: int, regression: bool) -
     return replace(own, candidates=data.weight * own.taught)
 
 
+NO_EPOCH = (
+    "no epoch is left in which candidates follow the teacher's logits; warm up for fewer, or give those logits a weight"
+)
+
+
+def uses_candidates(method: Method, epochs: int) -> bool:
+    """Whether any of so many epochs in all does."""
+    first = phases(method.training, epochs)[0].epochs
+    return any(weights(method, Position(0, epoch), first, regression=False).candidates for epoch in range(first))
+
+
 def scored_anew(data: Minimax, position: Position) -> bool:
     """Whether all candidates are scored when this epoch begins."""
     return data.every != "step" and (position.epoch - data.warmup_epochs) % data.every == 0

@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 
 from stages.frozen import Frozen
 from stages.groups import is_resolved
-from stages.method import Beside, Method, TwoPhases
-from stages.schedule import Position, phases, weights
+from stages.method import Method, TwoPhases
+from stages.schedule import NO_EPOCH, uses_candidates
 from stages.tasks import Task
 
 
@@ -144,14 +144,8 @@ class DistilSpec(Spec):
 
     @model_validator(mode="after")
     def _candidates_have_an_epoch(self) -> "DistilSpec":
-        data = self.method.data
-        first = phases(self.method.training, self.train.epochs)[0].epochs
-        used = (weights(self.method, Position(0, epoch), first, False).candidates for epoch in range(first))
-        if isinstance(data, Beside) and not any(used):
-            raise ValueError(
-                f"data.warmup_epochs: {data.warmup_epochs} of {first} epochs leaves none in which candidates follow "
-                "the teacher's logits; warm up for fewer, or give those logits a weight"
-            )
+        if self.method.needs_candidates and not uses_candidates(self.method, self.train.epochs):
+            raise ValueError(f"data: {NO_EPOCH}")
         return self
 
     @model_validator(mode="after")

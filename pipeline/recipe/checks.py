@@ -11,8 +11,8 @@ from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.teachers import teachers
 from pipeline.recipe.teaching import check_teaching
 from pipeline.recipe.values import Ensemble, Student, TaskRecipe
-from stages.method import Hard, Method, OnePhase, Progressive, Smoothed, TwoPhases, Virtual
-from stages.schedule import phases
+from stages.method import Beside, Hard, Method, OnePhase, Progressive, Smoothed, TwoPhases, Virtual
+from stages.schedule import NO_EPOCH, phases, uses_candidates
 from stages.shares import together_one
 from stages.specs import Train
 from stages.tasks import Task
@@ -27,6 +27,7 @@ def check_task(recipe: TaskRecipe) -> None:
     for place, method, train, by in _trained(recipe):
         _method_fits(place, method, recipe.task)
         _phases_fit(place, method, train)
+        _candidates_have_an_epoch(place, method, train)
         _each_teacher_has_a_turn(place, method, train, len(teachers(recipe, by)))
         _batches_fit(place, method, train, recipe)
     _best_epoch_can_be_selected(recipe)
@@ -88,6 +89,13 @@ def _phases_fit(place: Place, method: Method, train: Train) -> None:
     if isinstance(method.training, TwoPhases) and train.epochs < 2:
         kind = method.training.kind
         raise PlacedError(place, ABSENT, f"{kind} has two phases and needs at least 2 epochs; it has {train.epochs}")
+
+
+def _candidates_have_an_epoch(place: Place, method: Method, train: Train) -> None:
+    if isinstance(method.data, Beside) and not uses_candidates(method, train.epochs):
+        where = (*place, "data", "warmup_epochs") if method.data.warmup_epochs else (*place, "data")
+        given = method.data.warmup_epochs or method.data.kind
+        raise PlacedError(where, given, f"but of {train.epochs} epochs {NO_EPOCH}")
 
 
 def _each_teacher_has_a_turn(place: Place, method: Method, train: Train, count: int) -> None:

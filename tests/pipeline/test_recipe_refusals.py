@@ -354,3 +354,15 @@ def test_a_micro_batch_of_the_whole_recipe_is_refused_where_it_stands() -> None:
         RequestError, match=r"^train\.micro_batch: 4, but rkd compares all rows of a batch; leave it out$"
     ):
         parse(KEEPING, ["train.micro_batch=4", "method={use: vanilla-kd, label: rkd, structure: relational}"])
+
+
+NO_EPOCH = {
+    "method={use: minimax-knn, data: {warmup_epochs: 9}}": "method.data.warmup_epochs: 9, but of 4 epochs no epoch",
+    "method={use: knn, training: {teacher_weight: 0}}": "method.data: knn, but of 4 epochs no epoch is left in which",
+    "method={use: continuation-kd, data: {kind: knn, warmup_epochs: 3}}": "method.data.warmup_epochs: 3, but of 4 ",
+}
+
+
+@pytest.mark.parametrize("change", NO_EPOCH)
+def test_candidates_that_no_epoch_would_use_are_refused(change: str, tmp_path: Path) -> None:
+    assert refusal(tmp_path / "two.yaml", "bank={generated: {}}", change).startswith(NO_EPOCH[change])
