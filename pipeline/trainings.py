@@ -14,7 +14,7 @@ from pipeline.recipe.teachers import teachers, training_of, weighed
 from stages.cost import chosen_layers
 from stages.groups import check_store, resolved
 from stages.method import Method, without_idle_settings
-from stages.numbered import CANDIDATE_OUTPUTS, OUTPUTS, numbered
+from stages.numbered import CANDIDATE_OUTPUTS, OUTPUTS, one_or_numbered
 from stages.shape import started_shape
 from stages.specs import DistilSpec, Pretrained, Train
 from stages.structure import NoLayers, Outputs
@@ -158,13 +158,12 @@ class Trainings:
             return {}
         nodes = CandidateNodes(self.origins)
         table, rows, stores = nodes.inputs(candidates, base.tokenizer, by)
-        said = {CANDIDATE_OUTPUTS.rstrip("/"): stores[0]} if len(stores) == 1 else numbered(CANDIDATE_OUTPUTS, stores)
-        return {"candidates": table, "candidate_rows": rows, **said}
+        return {"candidates": table, "candidate_rows": rows, **one_or_numbered(CANDIDATE_OUTPUTS, stores)}
 
     def _said(self, method: Method, by: Sequence[Teacher]) -> dict[str, Edge]:
         """What a training reads of its teachers."""
         stores = [Edge(self.outputs.store(name, model)) for name, model in by]
-        said = {"outputs": stores[0]} if len(stores) == 1 else numbered(OUTPUTS, stores)
+        said = one_or_numbered(OUTPUTS, stores)
         if isinstance(method.structure, Outputs):
             ((name, model),) = by
             said["probes"] = Edge(self.outputs.probe(name, model, method.structure))

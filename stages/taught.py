@@ -9,7 +9,7 @@ from stages.corpus_reader import CANDIDATES
 from stages.data import Rowset, read_rowset
 from stages.groups import check_store, groups_of, teacher_layers
 from stages.method import Beside, Method, check_teachers
-from stages.numbered import CANDIDATE_OUTPUTS, OUTPUTS, in_order
+from stages.numbered import CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
 from stages.pool import FOUND, Pool, pool
 from stages.signal import NoTeacher, Signal, Stored
 from stages.specs import DistilSpec
@@ -59,7 +59,7 @@ def pool_of(
     if not meta.candidates:
         raise ValueError("candidates: the table holds none; widen the bank, or the distances between which they lie")
     texts = read_rowset(inputs["candidate_rows"], CANDIDATES)
-    stores = in_order(CANDIDATE_OUTPUTS, inputs) or [inputs[CANDIDATE_OUTPUTS.rstrip("/")]]
+    stores = one_or_in_order(CANDIDATE_OUTPUTS, inputs)
     cache = cache_directory(os.environ)
     spoken = Stored([decode(store, ["logits"], texts.row_keys, cache, say) for store in stores])
     return pool(texts, spoken, read_candidates(inputs["candidates"], FOUND), rows.row_keys, data.k)
@@ -67,7 +67,7 @@ def pool_of(
 
 def teachers(inputs: Mapping[str, Path]) -> Sequence[Path]:
     """The stores of who teaches: ``outputs``, or ``outputs/0``, ``outputs/1`` ... in their order."""
-    return in_order(OUTPUTS, inputs) or [inputs["outputs"]]
+    return one_or_in_order(OUTPUTS, inputs)
 
 
 def columns_of(method: Method, store: Path) -> dict[int, str]:
