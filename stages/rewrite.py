@@ -13,14 +13,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.resources import On, Worker
+from stages.asked import asked_rows
 from stages.augmentation import RewriteSpec, Words
 from stages.candidate_table import ROWS_A_PART, finish, finished_part, summary, write_part
-from stages.corpus_reader import SCRATCH, read_meta, read_split
+from stages.corpus_reader import SCRATCH, read_meta
 from stages.guard import read_guard
 from stages.rewriters import needed, open_how
 from stages.rewriting import Found, Row, Tally, rewritten
 from stages.synonyms import read_synonyms
-from stages.tasks import TRAIN, Task
+from stages.tasks import Task
 from stages.tokens import leave_rows
 
 ROWS_AT_ONCE = 256
@@ -67,10 +68,9 @@ def rewrite(spec: RewriteSpec, inputs: Mapping[str, Path], out: Path, on: On) ->
 
 def distinct_rows(corpus: Path, task: Task) -> pa.Table:
     """The rows of train, those of one key once: row_key and the text columns, in the order of train."""
-    split = read_split(corpus, TRAIN)
-    rows = dict(zip(split.keys, split.texts(), strict=True))
-    columns = [pa.array(list(rows), pa.binary(16))]
-    columns += [pa.array([texts[place] for texts in rows.values()], pa.string()) for place in range(len(task.text))]
+    asked = asked_rows(corpus)
+    columns = [pa.array(asked.keys, pa.binary(16))]
+    columns += [pa.array([texts[place] for texts in asked.texts], pa.string()) for place in range(len(task.text))]
     return pa.table(columns, names=["row_key", *task.text])
 
 
