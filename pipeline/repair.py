@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cluster.inline import Inline
 from pipeline.allot import default
-from pipeline.artifact import Record, fetched, record_name, withdraw
+from pipeline.artifact import Record, record_name, withdraw
 from pipeline.building import Site
 from pipeline.errors import RequestError
 from pipeline.graph import Node, Outside
@@ -65,7 +65,7 @@ def keep(record: Record, storage: Storage, sound: Sequence[int]) -> None:
     attempt = claim(storage, record.stage, record.key, {}, time.time)
     if isinstance(attempt, Held):
         raise RequestError(f"{record.name}: another run works on it; try again when it has ended")
-    home = fetched(storage, record)
+    home = storage.inspect(record.folder, record.below())
     numbers = {f"{number:05d}" for number in sound}
     for file in record.files:
         stem = Path(file.path).stem

@@ -11,7 +11,7 @@ from rich.text import Text
 from cluster.inline import Inline
 from cluster.resources import On, Resources
 from pipeline.allot import default
-from pipeline.artifact import Record, artifact_path, checksum
+from pipeline.artifact import Record, checksum
 from pipeline.composer import refused
 from pipeline.errors import RequestError
 from pipeline.places import live_model, place
@@ -26,8 +26,8 @@ def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, cons
     record, root = locate(target, storage)
     if sample and record.stage != TeachSpec.stage:
         raise RequestError(f"--sample: {sample}, but {record.name} is no teacher-output store; leave it out")
-    directory = artifact_path(root, record)
-    console.print(f"{record.name}  {directory}", soft_wrap=True, markup=False)
+    directory = root.inspect(record.folder, record.below())
+    console.print(f"{record.name}  {root.where(record.folder)}", soft_wrap=True, markup=False)
     broken = broken_files(directory, record)
     for path, problem in broken:
         console.print(f"  {path}: {problem}", style="red", soft_wrap=True, markup=False)

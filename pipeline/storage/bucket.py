@@ -9,9 +9,11 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, TypeVar
 
 from cluster.resources import Mirror
@@ -33,6 +35,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     },
     "gs": {},
 }
+INSPECTED = ".inspected"
 AT_ONCE = 8
 """Files that are on their way at the same time."""
 
@@ -120,8 +123,6 @@ class Bucket(Storage):
             return
 
     def drop(self, folder: str) -> None:
-        from shutil import rmtree
-
         names = list(self.walk(folder))
         if names:
             try:
@@ -180,6 +181,19 @@ class Bucket(Storage):
         home = self.cache.fill(folder, files, bring)
         if not before:
             self.cache.evict(bound_of(self.local, os.environ))
+        return home
+
+    def inspect(self, folder: str, files: Files) -> Path:
+        # Beside the cache: what is wrong here must not be read by others, nor hidden by what they have.
+        home = self.local / INSPECTED / folder
+        rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+
+        def bring(path: str) -> None:
+            with suppress(FileNotFoundError):
+                self.download(f"{folder}/{path}", home / path)
+
+        self._each(bring, list(files))
         return home
 
     def let_go(self, user: str) -> None:

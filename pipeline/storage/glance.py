@@ -58,6 +58,9 @@ class Glance(Storage):
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:
         return self.storage.fetch(folder, files, user)
 
+    def inspect(self, folder: str, files: Files) -> Path:
+        return self.storage.inspect(folder, files)
+
     def let_go(self, user: str) -> None:
         self.storage.let_go(user)
 

@@ -103,6 +103,11 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def inspect(self, folder: str, files: Files) -> Path:
+        """A directory of this machine with the files of an artifact as they are in the storage now, sound or not. Those
+        that are gone are not there."""
+
+    @abstractmethod
     def let_go(self, user: str) -> None:
         """What ``user`` has fetched may go."""
 

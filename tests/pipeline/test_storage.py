@@ -1,0 +1,246 @@
+"""What a storage promises, of a directory and of a bucket on a real S3 server."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from buckets import at, make_bucket, s3_server
+
+from pipeline.artifact import checksum
+from pipeline.errors import RequestError
+from pipeline.storage import Storage, open_storage
+from pipeline.storage.bucket import Bucket
+from pipeline.storage.directory import Directory
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server() as url, at(url):
+        yield make_bucket("house")
+
+
+Machine = Callable[[str], Bucket]
+
+
+@pytest.fixture
+def machine(server: str, tmp_path: Path) -> Machine:
+    """The same bucket, as the machine of that name sees it."""
+    return lambda name: Bucket(f"{server}/{tmp_path.name}", tmp_path / name)
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "directory":
+        return Directory(tmp_path / "runs")
+    bucket: Bucket = request.getfixturevalue("machine")("here")
+    return bucket
+
+
+def work(storage: Storage, **files: str) -> Path:
+    """A work directory with these files."""
+    out = storage.local / ".work" / "k" / "0001"
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (out / name).write_text(text, "utf-8")
+    return out
+
+
+def told(out: Path, *names: str) -> dict[str, tuple[int, str]]:
+    return {name: ((out / name).stat().st_size, checksum(out / name)) for name in names}
+
+
+# --- both -----------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_and_what_is_removed_is_gone(storage: Storage) -> None:
+    assert storage.read("a/b") is None
+    storage.write("a/b", "one")
+    storage.write("a/b", "two")
+    assert (storage.read("a/b"), storage.read_many(["a/b", "a/c"])) == ("two", {"a/b": "two"})
+    storage.remove("a/b")
+    storage.remove("a/b")
+    assert storage.read("a/b") is None
+
+
+def test_of_many_who_create_one_does(storage: Storage) -> None:
+    start, made = threading.Barrier(8), []
+
+    def create(number: int) -> None:
+        start.wait()
+        made.append((storage.create("record", str(number)), number))
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [number for did, number in made if did]
+    assert storage.read("record") == str(winner)
+
+
+def test_a_folder_is_listed_walked_and_dropped(storage: Storage) -> None:
+    for name in ("stage/key/one", "stage/key/sub/two", "stage/other/three"):
+        storage.write(name, name)
+    assert storage.entries("stage/key") == ["one", "sub"]
+    assert storage.entries("nowhere") == []
+    walked = storage.walk("stage/key")
+    assert {name: entry.size for name, entry in walked.items()} == {"stage/key/one": 13, "stage/key/sub/two": 17}
+    storage.drop("stage/key")
+    storage.drop("stage/key")
+    assert list(storage.walk()) == ["stage/other/three"]
+
+
+def test_what_is_published_is_fetched(storage: Storage) -> None:
+    out = work(storage, a="one", b="three")
+    storage.publish(out, "stage/key/0001", ["a", "b"])
+    assert storage.lacking("stage/key/0001", [("a", 3), ("b", 5)]) == ""
+    assert storage.lacking("stage/key/0001", [("a", 3), ("b", 4)]) == "b"
+    assert storage.lacking("stage/key/0001", [("a", 3), ("c", 1)]) == "c"
+    found = storage.fetch("stage/key/0001", told(out, "a", "b"))
+    assert {path.name: path.read_text("utf-8") for path in found.iterdir()} == {"a": "one", "b": "three"}
+
+
+def test_a_glance_reads_as_the_storage_did(storage: Storage) -> None:
+    storage.write("stage/key/record.json", "record")
+    storage.write(".named/x.key", "key")
+    seen = storage.glance()
+    assert (seen.read("stage/key/record.json"), seen.read(".named/x.key"), seen.read("no")) == ("record", "key", None)
+    assert (seen.entries("stage"), seen.entries("")) == (["key"], [".named", "stage"])
+
+
+def test_a_storage_that_can_be_written_passes_its_check_and_keeps_nothing_of_it(storage: Storage) -> None:
+    storage.check()
+    assert storage.walk() == {}
+
+
+# --- buckets --------------------------------------------------------------------------------------
+
+
+def test_another_machine_fetches_what_one_has_published(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    out = work(here, a="one")
+    here.publish(out, "stage/key/0001", ["a"])
+    assert (there.fetch("stage/key/0001", told(out, "a")) / "a").read_text("utf-8") == "one"
+
+
+def test_a_file_that_is_not_what_its_record_says_is_not_read(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    out = work(here, a="one")
+    here.publish(out, "stage/key/0001", ["a"])
+    files = told(out, "a")
+    there.write("stage/key/0001/a", "two")
+    with pytest.raises(OSError, match="not what its record says"):
+        there.fetch("stage/key/0001", files)
+    assert (there.inspect("stage/key/0001", files) / "a").read_text("utf-8") == "two"
+    assert (here.inspect("stage/key/0001", files) / "a").read_text("utf-8") == "two"
+
+
+def test_the_least_recently_used_goes_when_the_cache_is_full_and_what_is_in_use_stays(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machine("here"), machine("there")
+    files = {}
+    for number in range(4):
+        out = work(here, a=str(number) * 100)
+        here.publish(out, f"stage/{number}/0001", ["a"])
+        files[number] = told(out, "a")
+    monkeypatch.setenv("STILLHOUSE_CACHE_BYTES", "250")
+    there.fetch("stage/0/0001", files[0], "one stage")
+    for number in (1, 2, 3):
+        os.utime(there.fetch(f"stage/{number}/0001", files[number], "another"), (number, number))
+        there.let_go("another")
+    there.fetch("stage/1/0001", files[1])
+    kept = {path.parent.name for path in there.local.glob("stage/*/0001") if (path / "a").exists()}
+    assert kept == {"0", "1"}
+    there.let_go("one stage")
+    assert there.cache.evict(100) == ["stage/0/0001"]
+
+
+def test_what_another_living_process_uses_stays(machine: Machine) -> None:
+    here = machine("here")
+    out = work(here, a="x" * 100)
+    here.publish(out, "stage/1/0001", ["a"])
+    pid = os.fork()
+    if pid == 0:
+        here.fetch("stage/1/0001", told(out, "a"))
+        (here.local / "said").write_text("in use", "utf-8")
+        threading.Event().wait(60)
+        os._exit(0)
+    while not (here.local / "said").exists():
+        threading.Event().wait(0.05)
+    assert here.cache.evict(0) == []
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    assert here.cache.evict(0) == ["stage/1/0001"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://house/runs", "give a directory, s3://bucket/prefix or gs://bucket/prefix"),
+        ("s3://", "storage: s3:// names no bucket; give s3://bucket/prefix"),
+    ],
+)
+def test_a_url_that_means_nothing_is_refused(url: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        open_storage(url)
+
+
+def test_a_bucket_that_is_not_there_is_refused(server: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="storage: s3://nowhere/runs: there is no such bucket; make it first"):
+        Bucket("s3://nowhere/runs", tmp_path).check()
+
+
+# --- work that is mirrored ------------------------------------------------------------------------
+
+OUT = ".work/k/0001"
+
+
+def test_what_one_machine_writes_the_others_have_after_a_push_and_a_pull(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    one, two = here.mirror(OUT, {}), there.mirror(OUT, {})
+    assert one is not None and two is not None
+    assert one.here != two.here
+    work(here, a="one", b="two")
+    one.push()
+    two.pull()
+    assert (there.local / OUT / "a").read_text("utf-8") == "one"
+    work(there, a="three")
+    (there.local / OUT / "b").unlink()
+    two.push()
+    one.pull()
+    assert [path.name for path in sorted((here.local / OUT).iterdir())] == ["a"]
+    assert (here.local / OUT / "a").read_text("utf-8") == "three"
+
+
+def test_a_pull_does_not_undo_what_was_written_since_the_last_push(machine: Machine) -> None:
+    here = machine("here")
+    mirror = here.mirror(OUT, {})
+    assert mirror is not None
+    work(here, a="one")
+    mirror.push()
+    work(here, a="later", b="new", **{"half.tmp": "half"})
+    mirror.pull()
+    assert {path.name: path.read_text("utf-8") for path in (here.local / OUT).iterdir()} == {
+        "a": "later",
+        "b": "new",
+        "half.tmp": "half",
+    }
+    mirror.push()
+    assert {name: here.read(name) for name in here.walk(OUT)} == {f"{OUT}/a": "later", f"{OUT}/b": "new"}
+
+
+def test_a_pull_brings_the_inputs(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    out = work(here, a="one")
+    here.publish(out, "stage/key/0001", ["a"])
+    mirror = there.mirror(".work/other/0001", {"stage/key/0001": told(out, "a")})
+    assert mirror is not None
+    mirror.pull()
+    assert (there.local / "stage/key/0001/a").read_text("utf-8") == "one"
+
+
+def test_a_mirror_of_a_directory_is_none(tmp_path: Path) -> None:
+    assert Directory(tmp_path).mirror(OUT, {}) is None
