@@ -4,7 +4,8 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,11 @@ from pathlib import Path
 from cluster.resources import Mirror, Place, Resources
 from pipeline.artifact import Record, artifact_path, commit, content, describe
 from pipeline.fingerprint import plain
-from pipeline.graph import Edge, Node
+from pipeline.graph import Edge, Node, Outside
 from pipeline.host import code_version, hardware
 from pipeline.lease import Attempt, check
-from pipeline.storage import Storage
+from pipeline.shipping import place_in, ship, to_ship
+from pipeline.storage import Files, Storage
 from pipeline.view import View
 from stages.specs import PRIOR
 
@@ -45,32 +47,13 @@ def build(
     """
     began = time.monotonic()
     write_lineage(node, site.recipe, attempt.out, priors)
-    used = [records[source.key] for source in node.sources] + list(priors)
-    mirror = site.storage.mirror(attempt.folder, {record.folder: record.below() for record in used})
-    try:
-        if mirror is not None:
-            mirror.pull()
-        return _built(node, attempt, wanted, site, records, priors, mirror, began)
-    finally:
-        if mirror is not None:
-            mirror.close()
-
-
-def _built(
-    node: Node,
-    attempt: Attempt,
-    wanted: Resources,
-    site: Site,
-    records: Records,
-    priors: Sequence[Record],
-    mirror: Mirror | None,
-    began: float,
-) -> Record:
     stage = getattr(importlib.import_module(f"stages.{node.spec.stage}"), node.spec.stage)
-    on = site.place.on(wanted, site.view.listener(node), mirror)
     inputs = input_paths(node, site.storage, records)
-    earlier = {f"{PRIOR}{prior.key[:12]}": artifact_path(site.storage, prior) for prior in priors}
-    facts = stage(node.spec, inputs | earlier, attempt.out, on)
+    seen, folders = everywhere(node, inputs, site, records, priors)
+    mirror = site.storage.mirror(attempt.folder, folders)
+    on = site.place.on(wanted, site.view.listener(node), mirror)
+    with brought(mirror):
+        facts = stage(node.spec, seen, attempt.out, on)
     record = Record(
         stage=node.spec.stage,
         version=node.spec.version,
@@ -94,6 +77,36 @@ def _built(
     )
     check(attempt)
     return commit(site.storage, attempt.out, record)
+
+
+def everywhere(
+    node: Node, inputs: Mapping[str, Path], site: Site, records: Records, priors: Sequence[Record]
+) -> tuple[dict[str, Path], dict[str, Files]]:
+    """Where the stage finds its inputs and priors, and the folders of the storage that hold them: on a place of several
+    machines what only this one has is put into the storage first."""
+    seen = dict(inputs)
+    used = [*(records[source.key] for source in node.sources), *priors]
+    folders = {record.folder: record.below() for record in used}
+    several = site.place.capacity().nodes > 1
+    for name, given in node.inputs.items():
+        if several and isinstance(given, Outside) and to_ship(given, site.storage):
+            folder, files = ship(given, name, site.storage)
+            folders[folder] = files
+            seen[name] = place_in(folder, given, site.storage)
+    seen |= {f"{PRIOR}{prior.key[:12]}": artifact_path(site.storage, prior) for prior in priors}
+    return seen, folders
+
+
+@contextmanager
+def brought(mirror: Mirror | None) -> Iterator[None]:
+    """The inputs here, while it lasts."""
+    if mirror is not None:
+        mirror.pull()
+    try:
+        yield
+    finally:
+        if mirror is not None:
+            mirror.close()
 
 
 def input_paths(node: Node, storage: Storage, records: Records) -> dict[str, Path]:

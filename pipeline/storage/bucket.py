@@ -43,6 +43,8 @@ AT_ONCE = 8
 class Bucket(Storage):
     """The storage under ``url``, kept in part below ``local``."""
 
+    shared = False
+
     def __init__(self, url: str, local: Path) -> None:
         self.url = url
         self.local = local
@@ -164,6 +166,9 @@ class Bucket(Storage):
             os.link(out / path, target)
 
         self._each(put, paths)
+
+    def put(self, source: Path, name: str) -> None:
+        self.asked(self.fs.put_file, str(source), self.path(name))
 
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:
         self.cache.hold(user, folder)

@@ -18,6 +18,8 @@ from pipeline.storage.port import LEASE, Entry, Files, Storage
 class Directory(Storage):
     """The storage ``root``, which may be yet to be made."""
 
+    shared = True
+
     def __init__(self, root: Path) -> None:
         self.local = root
         self.url = str(root)
@@ -100,6 +102,13 @@ class Directory(Storage):
             target.parent.mkdir(parents=True, exist_ok=True)
             _sync(out / path)
             os.link(out / path, target)
+
+    def put(self, source: Path, name: str) -> None:
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(target)
+        shutil.copyfile(source, draft)
+        os.replace(draft, target)
 
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:  # noqa: ARG002  # they are there, and stay
         return self.local / folder

@@ -12,7 +12,7 @@ class Glance(Storage):
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.url, self.local = storage.url, storage.local
+        self.url, self.local, self.shared = storage.url, storage.local, storage.shared
         self._found: dict[str, Entry] = {}
         for folder in storage.entries(""):
             if folder != WORK:
@@ -54,6 +54,9 @@ class Glance(Storage):
 
     def publish(self, out: Path, folder: str, paths: Sequence[str]) -> None:
         self.storage.publish(out, folder, paths)
+
+    def put(self, source: Path, name: str) -> None:
+        self.storage.put(source, name)
 
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:
         return self.storage.fetch(folder, files, user)

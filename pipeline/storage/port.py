@@ -30,11 +30,13 @@ class Storage(ABC):
     """A storage. Its methods may be called from any thread, and raise ``OSError`` where it does not answer.
 
     ``local`` is a directory of this machine that is laid out as the storage is: the storage itself, or a cache of it.
+    ``shared`` says which: whether the machines of a cluster all see the storage there.
     A storage pickles, and means the same on another machine.
     """
 
     url: str
     local: Path
+    shared: bool
 
     def __str__(self) -> str:
         return self.url
@@ -93,6 +95,10 @@ class Storage(ABC):
     @abstractmethod
     def publish(self, out: Path, folder: str, paths: Sequence[str]) -> None:
         """Put these files of the work directory ``out`` below ``folder``, durably. Nothing is there yet."""
+
+    @abstractmethod
+    def put(self, source: Path, name: str) -> None:
+        """Put a copy of a file of this machine under ``name``."""
 
     @abstractmethod
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:
