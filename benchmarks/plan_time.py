@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_median, interleaved, summary, timed, walls
 from benchmarks.scene import Scene
-from pipeline.artifact import File, Record, artifact_path, record_path
+from pipeline.artifact import File, Record, record_name
 
 SEEDS = {10: 1, 100: 16, 1000: 166}
 """Nodes -> seeds: a corpus, a teacher, its evaluation and its store, and two nodes a student."""
@@ -93,10 +93,10 @@ def write_artifact(storage: Path, node: Mapping[str, Any]) -> None:
         hardware={},
     )
     for name in FILES:
-        path = artifact_path(storage, record) / name
+        path = storage / record.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name, "utf-8")
-    record_path(storage, record.stage, record.key).write_text(json.dumps(asdict(record)), "utf-8")
+    (storage / record_name(record.stage, record.key)).write_text(json.dumps(asdict(record)), "utf-8")
 
 
 def command(verb: str, recipe: Path, storage: Path) -> Sequence[str]:

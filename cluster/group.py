@@ -20,6 +20,7 @@ import ray
 from ray.exceptions import RayActorError
 from ray.util.placement_group import get_current_placement_group
 
+from cluster.mirroring import mirrored
 from cluster.outcomes import Died, Done, Ended, Failed, Lost, Outcome, Part, Said, attempt
 from cluster.progress import RemoteWorker
 from cluster.resources import Resources, Worker
@@ -289,10 +290,11 @@ def do_item(config: tuple[bytes, bytes, bytes], worker: Worker) -> Any:
 
 def _outcome(work: bytes, worker: RemoteWorker) -> Done | Failed:
     def run() -> Any:
-        loop, config = pickle.loads(work)
+        loop, config, mirror = pickle.loads(work)
         if loop is not do_item:
             BENCH.clear()  # its models make room
-        return loop(config, worker)
+        with mirrored(mirror):
+            return loop(config, worker)
 
     return attempt(run)
 

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from cluster.resources import Capacity, Listener, On, Resources
+from cluster.mirroring import mirrored
+from cluster.resources import Capacity, Listener, Mirror, On, Resources
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -32,8 +33,9 @@ class InlineWorker:
 class InlineOn:
     """``On`` without processes. ``resources`` is what was asked for; one worker of it runs."""
 
-    def __init__(self, resources: Resources, listener: Listener) -> None:
+    def __init__(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> None:
         self._resources = resources
+        self._mirror = mirror
         self._listener = listener
 
     @property
@@ -51,11 +53,15 @@ class InlineOn:
             return
         do = open_worker(config, self._worker())
         for index, item in enumerate(items):
-            yield index, do(item)
+            result = do(item)
+            if self._mirror is not None:
+                self._mirror.push()
+            yield index, result
 
     def train(self, loop: Callable[[Config, InlineWorker], Result], config: Config) -> Result:
         """Run ``loop`` in a world of one."""
-        return loop(config, self._worker())
+        with mirrored(self._mirror):
+            return loop(config, self._worker())
 
     def expect(self, total: float, unit: str) -> None:
         self._listener.expect(total, unit)
@@ -76,8 +82,8 @@ class Inline:
         cpus = float(os.cpu_count() or 1)
         return Capacity(cpus=cpus, gpus=0.0, nodes=1, most_cpus=cpus, most_gpus=0.0)
 
-    def on(self, resources: Resources, listener: Listener) -> On:
-        return InlineOn(resources, listener)
+    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+        return InlineOn(resources, listener, mirror)
 
     def close(self) -> None:
         """Nothing runs here between calls."""

@@ -98,6 +98,27 @@ class On(Protocol):
         ...
 
 
+class Mirror(Protocol):
+    """Keeps a stage's files alike on the machines that work on it, where they share no file system. It pickles."""
+
+    @property
+    def here(self) -> str:
+        """Which copy of the files this process sees: the same for all processes of a machine."""
+        ...
+
+    def pull(self) -> None:
+        """Bring here what the stage reads, and what other machines have written."""
+        ...
+
+    def push(self) -> None:
+        """Let other machines have what was written here."""
+        ...
+
+    def close(self) -> None:
+        """This process needs the files no longer."""
+        ...
+
+
 class Listener(Protocol):
     """Who hears of a stage's progress. Called from any thread of the driver; must return at once."""
 
@@ -128,8 +149,9 @@ class Place(Protocol):
 
     def capacity(self) -> Capacity: ...
 
-    def on(self, resources: Resources, listener: Listener) -> On:
-        """Places for one stage. The runner never asks for more at once than ``capacity`` holds."""
+    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+        """Places for one stage, which sees its files through ``mirror``, or everywhere by itself. The runner never asks
+        for more at once than ``capacity`` holds."""
         ...
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.ledger import Amount, Ledger
-from cluster.resources import Capacity, Listener, On, Resources, Worker
+from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -95,8 +95,8 @@ class Session:
             most_gpus=max(gpus + [node.get("GPU", 0.0) for _, node in most]),
         )
 
-    def on(self, resources: Resources, listener: Listener) -> On:
-        return SessionOn(self._desk, self._storage, resources, listener)
+    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+        return SessionOn(self._desk, self._storage, resources, listener, mirror)
 
     def release(self) -> None:
         """End the seats and groups that are idle, now and not after their time."""
@@ -131,11 +131,14 @@ class Session:
 class SessionOn:
     """``On`` over a session, for one stage."""
 
-    def __init__(self, desk: Any, storage: str, resources: Resources, listener: Listener) -> None:
+    def __init__(
+        self, desk: Any, storage: str, resources: Resources, listener: Listener, mirror: Mirror | None
+    ) -> None:
         self._desk = desk
         self._storage = storage
         self._resources = resources
         self._listener = listener
+        self._mirror = mirror
 
     @property
     def resources(self) -> Resources:
@@ -149,12 +152,17 @@ class SessionOn:
     ) -> Iterator[tuple[int, Result]]:
         from cluster.shards import map_items
 
-        return map_items(self._desk, open_worker, config, items, self._resources, self._listener)
+        return map_items(self._desk, open_worker, config, items, self._resources, self._listener, self._mirror)
 
     def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
         from cluster.training import train_in_group
 
-        return train_in_group(self._desk, self._storage, loop, config, self._resources, self._listener)
+        if self._mirror is not None:
+            self._mirror.push()  # workers elsewhere read what the stage has written here
+        result = train_in_group(self._desk, self._storage, loop, config, self._resources, self._listener, self._mirror)
+        if self._mirror is not None:
+            self._mirror.pull()
+        return result
 
     def expect(self, total: float, unit: str) -> None:
         self._listener.expect(total, unit)

@@ -22,7 +22,7 @@ from cluster.ledger import Ledger, Tenant, per_worker
 from cluster.outcomes import Died, Ended, Lost, Part, attempt, settle
 from cluster.patience import Gate, Patience
 from cluster.progress import Feed, RemoteWorker
-from cluster.resources import Closed, Listener, Resources, Worker
+from cluster.resources import Closed, Listener, Mirror, Resources, Worker
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -47,19 +47,28 @@ class Bench:
     def __init__(self) -> None:
         self._key = b""
         self._do: Callable[[Any], Any] | None = None
+        self._mirror: Mirror | None = None
 
     def do(self, worker: Worker, key: bytes, opening: bytes, item: bytes) -> Any:
         """Do one item; open first where ``key`` is not what is open."""
         if self._do is None or self._key != key:
             self.clear()  # what was open is freed before the next is loaded
-            open_worker, config = pickle.loads(opening)
+            open_worker, config, self._mirror = pickle.loads(opening)
+            if self._mirror is not None:
+                self._mirror.pull()
             self._do = open_worker(config, worker)
             self._key = key
         assert self._do is not None
-        return self._do(pickle.loads(item))
+        result = self._do(pickle.loads(item))
+        if self._mirror is not None:
+            self._mirror.push()
+        return result
 
     def clear(self) -> None:
         self._do = None
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
 
 
 class Seat:
@@ -149,13 +158,19 @@ def map_items(
     items: Sequence[Item],
     resources: Resources,
     listener: Listener,
+    mirror: Mirror | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """``On.map`` over seats. Where the caller stops early, the seats still at work are ended."""
     if not items:
         return
-    run = _Map(desk, cloudpickle.dumps((open_worker, config)), items, resources, listener)
+    if mirror is not None:
+        mirror.push()  # workers elsewhere read what the stage has written here
+    run = _Map(desk, cloudpickle.dumps((open_worker, config, mirror)), items, resources, listener)
     try:
-        yield from run.results()
+        for ended in run.results():
+            if mirror is not None:
+                mirror.pull()  # what the item's worker wrote
+            yield ended
     finally:
         run.leave()
 

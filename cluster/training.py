@@ -13,7 +13,7 @@ from cluster.group import Group, do_item
 from cluster.ledger import Tenant, per_worker
 from cluster.outcomes import Ended, Lost, settle
 from cluster.patience import Patience
-from cluster.resources import Listener, Resources, Worker
+from cluster.resources import Listener, Mirror, Resources, Worker
 from cluster.shards import MAX_DEATHS, Desk, Post, group_shape
 
 Config = TypeVar("Config")
@@ -42,7 +42,7 @@ class GroupBody:
         return self._job
 
     def submit(self, post: Post, key: bytes, opening: bytes, item: bytes) -> Any:
-        return self.run(post.channel, cloudpickle.dumps((do_item, (key, opening, item))))
+        return self.run(post.channel, cloudpickle.dumps((do_item, (key, opening, item), None)))
 
     def close(self) -> None:
         """Stop the workers; abort them where they are at work or do not listen."""
@@ -63,9 +63,10 @@ def train_in_group(
     config: Config,
     resources: Resources,
     listener: Listener,
+    mirror: Mirror | None = None,
 ) -> Result:
     """``On.train`` over a worker group, an idle one of the same resources if there is one."""
-    work = cloudpickle.dumps((loop, config))
+    work = cloudpickle.dumps((loop, config, mirror))
     ended = _Train(desk, storage, resources, listener).run(work)
     result: Result = settle(ended.outcome, "training")
     return result

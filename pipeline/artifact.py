@@ -1,19 +1,18 @@
 """Artifacts: what a stage made, and the record that says so. No record, no artifact.
 
-Layout of a storage directory::
+Layout of a storage::
 
     <stage>/<key>/record.json            written once, if absent
     <stage>/<key>/<attempt>/...          the files that the record names
     .work/<key>/<attempt>/...            an attempt that is not committed (see ``lease``)
 
-A record is written by a hard link, which fails where one exists: of two committers one wins, and the
-other takes the winner's artifact. Nothing relies on renaming directories.
+A record is written if there is none: of two committers one wins, and the other takes the winner's artifact.
 """
 
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -21,10 +20,13 @@ from typing import Any
 
 from pipeline.errors import RequestError
 from pipeline.fingerprint import Json
+from pipeline.storage import Files, Storage
+from pipeline.storage.port import LEASE, WORK
 
 FORMAT = 1
+KEY = re.compile("[0-9a-f]{64}")
+RECORD = "record.json"
 SCRATCH = "scratch"
-LEASE = ".lease.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,76 +73,99 @@ class Record:
         return sum(file.size for file in self.files)
 
     @property
+    def folder(self) -> str:
+        """Where in its storage its files lie."""
+        return f"{home_of(self.stage, self.key)}/{self.attempt}"
+
+    def below(self, part: str = "") -> Files:
+        """Those of its files that lie below ``part``, with their bytes and checksums."""
+        start = f"{part}/" if part else ""
+        return {file.path: (file.size, file.sha256) for file in self.files if file.path.startswith(start)}
+
+    @property
     def rows(self) -> int:
         """The rows that the record speaks of, over all splits."""
         rows = self.facts.get("rows", 0)
         return sum(rows.values()) if isinstance(rows, Mapping) else int(rows)
 
 
-def record_path(storage: Path, stage: str, key: str) -> Path:
-    return storage / stage / key / "record.json"
+def home_of(stage: str, key: str) -> str:
+    """The folder of a storage that holds all there is of an artifact."""
+    return f"{stage}/{key}"
 
 
-def artifact_path(storage: Path, record: Record) -> Path:
-    """The directory that holds the artifact's files."""
-    return storage / record.stage / record.key / record.attempt
+def record_name(stage: str, key: str) -> str:
+    return f"{home_of(stage, key)}/{RECORD}"
 
 
-def read_record(path: Path) -> Record | None:
-    """The record at ``path``; None if there is none. One from a newer version is refused."""
+def artifact_path(storage: Storage, record: Record) -> Path:
+    """The directory of this machine that holds the artifact's files, or would if they were fetched."""
+    return storage.local / record.folder
+
+
+def fetched(storage: Storage, record: Record, user: str = "") -> Path:
+    """The directory, with all of the artifact's files in it."""
+    return storage.fetch(record.folder, record.below(), user)
+
+
+def read_record(storage: Storage, name: str) -> Record | None:
+    """The record under ``name``; None if there is none. One from a newer version is refused."""
+    text = storage.read(name)
+    return None if text is None else parsed(text, storage.where(name))
+
+
+def parsed(text: str, where: str) -> Record:
+    """The record that ``text`` is. Raises ``RequestError``."""
     try:
-        document = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
+        document = json.loads(text)
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise _damaged(where, error) from error
     try:
         if document["format"] > FORMAT:
             raise RequestError(
-                f"{path}: record format {document['format']} is newer than {FORMAT}, the newest that this version "
+                f"{where}: record format {document['format']} is newer than {FORMAT}, the newest that this version "
                 "reads; upgrade Stillhouse"
             )
         document["files"] = tuple(File(**file) for file in document["files"])
         document["priors"] = tuple(document.get("priors", ()))
         return Record(**{name: document[name] for name in (own.name for own in fields(Record)) if name in document})
     except (KeyError, TypeError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(where, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> RequestError:
-    return RequestError(f"{path}: this record is damaged ({error}); remove the file to build it again")
+def _damaged(where: str, error: Exception) -> RequestError:
+    return RequestError(f"{where}: this record is damaged ({error}); remove the file to build it again")
 
 
-def find(storage: Path, stage: str, key: str) -> Record | None:
+def recorded(storage: Storage, *stages: str) -> dict[str, str]:
+    """The text of every record of these stages, or of all, under its name. Whether it parses is another matter."""
+    known = stages or [stage for stage in storage.entries("") if not stage.startswith(".")]
+    names = [record_name(stage, key) for stage in known for key in storage.entries(stage) if KEY.fullmatch(key)]
+    return dict(storage.read_many(names))
+
+
+def find(storage: Storage, stage: str, key: str) -> Record | None:
     """The committed artifact with this key, if its files are there in the recorded sizes."""
-    record = read_record(record_path(storage, stage, key))
+    record = read_record(storage, record_name(stage, key))
     if record is None or missing(storage, record):
         return None
     return record
 
 
-def missing(storage: Path, record: Record) -> str:
+def missing(storage: Storage, record: Record) -> str:
     """The first of the record's files that is absent or of another size; '' when all is there."""
-    root = os.fspath(artifact_path(storage, record))
-    for file in record.files:
-        try:
-            if os.stat(f"{root}/{file.path}").st_size != file.size:
-                return file.path
-        except FileNotFoundError:
-            return file.path
-    return ""
+    return storage.lacking(record.folder, [(file.path, file.size) for file in record.files])
 
 
-def content(storage: Path, path: Path) -> str:
+def content(storage: Storage, path: Path) -> str:
     """The digest of what lies at a path within an artifact, by its record; '' for a path that is in none."""
-    if not path.is_relative_to(storage) or len(path.relative_to(storage).parts) < 3:
+    if not path.is_relative_to(storage.local) or len(path.relative_to(storage.local).parts) < 3:
         return ""
-    stage, key, attempt, *part = path.relative_to(storage).parts
-    record = read_record(record_path(storage, stage, key))
+    stage, key, attempt, *part = path.relative_to(storage.local).parts
+    record = read_record(storage, record_name(stage, key))
     if record is None or record.attempt != attempt:
         return ""
-    below = "".join(f"{name}/" for name in part)
-    told = sorted(f"{file.path} {file.sha256}" for file in record.files if file.path.startswith(below))
+    told = sorted(f"{name} {digest}" for name, (_, digest) in record.below("/".join(part)).items())
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
@@ -161,53 +186,26 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def commit(storage: Path, out: Path, record: Record) -> Record:
+def commit(storage: Storage, out: Path, record: Record) -> Record:
     """Publish the files of ``out`` and write the record if there is none; return the record that stands."""
-    home = storage / record.stage / record.key
-    for file in record.files:
-        target = home / record.attempt / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sync(out / file.path)
-        os.link(out / file.path, target)
-    path = home / "record.json"
-    if not write_if_absent(path, json.dumps(asdict(record), indent=1) + "\n"):
-        shutil.rmtree(home / record.attempt)
-    standing = read_record(path)
+    storage.publish(out, record.folder, [file.path for file in record.files])
+    name = record_name(record.stage, record.key)
+    if not storage.create(name, json.dumps(asdict(record), indent=1) + "\n"):
+        storage.drop(record.folder)
+    standing = read_record(storage, name)
     assert standing is not None
     return standing
 
 
-def write_if_absent(path: Path, text: str) -> bool:
-    """Write ``text`` to ``path`` unless it exists, whole or not at all. Whether this call wrote it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    draft.write_text(text, "utf-8")
-    _sync(draft)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
-    return True
-
-
-def withdraw(storage: Path, stage: str, key: str) -> None:
+def withdraw(storage: Storage, stage: str, key: str) -> None:
     """Take the record away: the artifact is no more, and will be built again. Its files go with the next commit."""
-    record_path(storage, stage, key).unlink(missing_ok=True)
+    storage.remove(record_name(stage, key))
 
 
-def sweep(storage: Path, record: Record) -> None:
+def sweep(storage: Storage, record: Record) -> None:
     """Remove what attempts at this key left beside the committed one."""
-    home = storage / record.stage / record.key
-    for entry in home.iterdir():
-        if entry.is_dir() and entry.name != record.attempt:
-            shutil.rmtree(entry, ignore_errors=True)
-    shutil.rmtree(storage / ".work" / record.key, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    home = home_of(record.stage, record.key)
+    for entry in storage.entries(home):
+        if entry not in (record.attempt, RECORD):
+            storage.drop(f"{home}/{entry}")
+    storage.drop(f"{WORK}/{record.key}")

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster.resources import Place, Resources
+from cluster.resources import Mirror, Place, Resources
 from pipeline.artifact import Record, artifact_path, commit, content, describe
 from pipeline.fingerprint import plain
 from pipeline.graph import Edge, Node
 from pipeline.host import code_version, hardware
 from pipeline.lease import Attempt, check
+from pipeline.storage import Storage
 from pipeline.view import View
 from stages.specs import PRIOR
 
@@ -27,7 +28,7 @@ class Site:
     """Where a run works: its storage, its recipe's name, its places, what each node gets of them, its view. ``told``
     hears of each artifact that is built."""
 
-    storage: Path
+    storage: Storage
     recipe: str
     place: Place
     resources: Callable[[Node], Resources]
@@ -46,8 +47,29 @@ def build(
     """
     began = time.monotonic()
     write_lineage(node, site.recipe, attempt.out, priors)
+    used = [records[source.key] for source in node.sources] + list(priors)
+    mirror = site.storage.mirror(attempt.folder, {record.folder: record.below() for record in used})
+    try:
+        if mirror is not None:
+            mirror.pull()
+        return _built(node, attempt, wanted, site, records, priors, mirror, began)
+    finally:
+        if mirror is not None:
+            mirror.close()
+
+
+def _built(
+    node: Node,
+    attempt: Attempt,
+    wanted: Resources,
+    site: Site,
+    records: Records,
+    priors: Sequence[Record],
+    mirror: Mirror | None,
+    began: float,
+) -> Record:
     stage = getattr(importlib.import_module(f"stages.{node.spec.stage}"), node.spec.stage)
-    on = site.place.on(wanted, site.view.listener(node))
+    on = site.place.on(wanted, site.view.listener(node), mirror)
     inputs = input_paths(node, site.storage, records)
     earlier = {f"{PRIOR}{prior.key[:12]}": artifact_path(site.storage, prior) for prior in priors}
     facts = stage(node.spec, inputs | earlier, attempt.out, on)
@@ -68,7 +90,7 @@ def build(
         seconds=round(time.monotonic() - began, 3),
         committed=datetime.now(UTC).isoformat(timespec="seconds"),
         hardware=hardware(),
-        places={name: place_of(path, site.storage) for name, path in inputs.items()},
+        places={name: place_of(path, site.storage.local) for name, path in inputs.items()},
         contents={name: content(site.storage, path) or node.input_keys[name] for name, path in inputs.items()},
         priors=tuple(prior.key for prior in priors),
     )
@@ -76,7 +98,7 @@ def build(
     return commit(site.storage, attempt.out, record)
 
 
-def input_paths(node: Node, storage: Path, records: Records) -> dict[str, Path]:
+def input_paths(node: Node, storage: Storage, records: Records) -> dict[str, Path]:
     """Where each input lies."""
     found = {}
     for name, given in node.inputs.items():

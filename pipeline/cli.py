@@ -127,10 +127,11 @@ def show(
     storage: StorageUrl = None,
 ) -> None:
     """Show an artifact: what it is, of what it was made, what is in it."""
-    from pipeline.commands import local_storage, terminal
+    from pipeline.commands import terminal
     from pipeline.show import show_artifact
+    from pipeline.storage import open_storage
 
-    show_artifact(target, local_storage(storage or "runs"), terminal())
+    show_artifact(target, open_storage(storage or "runs"), terminal())
 
 
 @app.command()
@@ -147,10 +148,11 @@ def verify(
     storage: StorageUrl = None,
 ) -> None:
     """Check an artifact: checksums; of a teacher-output store also schema, rows and numbers."""
-    from pipeline.commands import local_storage, terminal
+    from pipeline.commands import terminal
+    from pipeline.storage import open_storage
     from pipeline.verify import verify_artifact
 
-    code = verify_artifact(target, local_storage(storage or "runs"), sample, repair, terminal())
+    code = verify_artifact(target, open_storage(storage or "runs"), sample, repair, terminal())
     raise typer.Exit(code)
 
 

@@ -22,6 +22,7 @@ from pipeline.outside import Digests, Pins
 from pipeline.planner import Plan, plan
 from pipeline.recipe import Recipe, load
 from pipeline.report import Row, report
+from pipeline.storage import Storage, open_storage
 from pipeline.tables import as_csv, as_html, as_json, print_places, print_table
 
 WIDE = 200
@@ -44,7 +45,7 @@ class Asked:
     """What a request comes to."""
 
     recipe: Recipe
-    storage: Path
+    storage: Storage
     digests: Digests
     graph: Graph
 
@@ -52,9 +53,9 @@ class Asked:
 def composed(request: Request) -> Asked:
     """Raises RequestError."""
     recipe = load(request.recipe, request.sets, request.storage)
-    storage = local_storage(recipe.storage)
-    digests = Digests.load(storage / ".identity" / "digests.json")
-    pins = Pins.load(storage / ".identity" / "pins.json", request.refresh)
+    storage = open_storage(recipe.storage)
+    digests = Digests.load(storage.local / ".identity" / "digests.json")
+    pins = Pins.load(storage, request.refresh)
     asked = Asked(recipe, storage, digests, compose(recipe, digests, pins))
     digests.save()
     return asked
@@ -65,30 +66,6 @@ def planned(asked: Asked, stage: str | None) -> Plan:
     found = plan(asked.graph, asked.storage, asked.recipe.name, stage)
     check_store_limit(found.steps, asked.recipe.limits.store_bytes)
     return found
-
-
-def local_storage(url: str) -> Path:
-    """The directory that a storage URL means."""
-    if "://" in url:
-        raise RequestError(f"storage: {url}; this version keeps artifacts in a directory, give its path")
-    path = Path(url).absolute()
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir():
-        raise RequestError(f"storage: {url}, but {there} is a file; give a directory")
-    return path
-
-
-def check_writable(storage: Path) -> None:
-    """Refuse a storage that cannot be written, before any work."""
-    try:
-        storage.mkdir(parents=True, exist_ok=True)
-        probe = storage / f".probe-{os.getpid()}"
-        probe.write_text("", "utf-8")
-        probe.unlink()
-    except OSError as error:
-        raise RequestError(
-            f"storage: {storage} cannot be written ({error.strerror}); give a directory of yours"
-        ) from error
 
 
 def terminal() -> Console:
@@ -111,7 +88,7 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         print_table(rows, console, recipe.name)
         print_places(rows, console)
         return 0
-    check_writable(storage)
+    storage.check()
     asked.digests.save()
     from pipeline.execute import execute
 

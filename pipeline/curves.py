@@ -7,17 +7,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.artifact import artifact_path, find
+from pipeline.artifact import find
 from pipeline.commands import Request, composed, terminal
 from pipeline.errors import RequestError
 from pipeline.graph import MODEL, Edge, Graph, Node
+from pipeline.storage import Storage
+from pipeline.storage.port import WORK
 from stages.specs import DistilSpec
 
 FOLDER = "tensorboard"
 """Of an artifact: what ``stages.events`` writes."""
 
 
-def link_curves(graph: Graph, storage: Path, out: Path) -> Sequence[str]:
+def link_curves(graph: Graph, storage: Storage, out: Path) -> Sequence[str]:
     """Make ``out`` hold a link for each training that has curves, finished or under way, and no other link. Returns
     the links' names. Raises RequestError where something else is in the way."""
     found = {name: curves_of(node, storage) for name, node in named_trainings(graph).items()}
@@ -53,13 +55,13 @@ def name_of(node: Node) -> str:
     return f"{node.task}/{subject.method}/{subject.student}/{subject.seed}"
 
 
-def curves_of(node: Node, storage: Path) -> Path | None:
+def curves_of(node: Node, storage: Storage) -> Path | None:
     """Of the artifact, else of its newest attempt; None where nothing is drawn yet."""
     record = find(storage, node.spec.stage, node.key)
     if record is not None:
-        place = artifact_path(storage, record) / FOLDER
-        return place if place.is_dir() else None
-    attempts = (storage / ".work" / node.key).glob(f"*/{FOLDER}")
+        files = record.below(FOLDER)
+        return storage.fetch(record.folder, files) / FOLDER if files else None
+    attempts = (storage.local / WORK / node.key).glob(f"*/{FOLDER}")
     return max(attempts, default=None, key=os.fspath)
 
 

@@ -7,15 +7,16 @@ training with rows x epochs; what a run of ``distil`` does besides training is t
 
 import statistics
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from pipeline.artifact import Record, read_record
+from pipeline.artifact import Record, parsed, recorded
 from pipeline.errors import RequestError
 from pipeline.fingerprint import Json, canonical, plain
 from pipeline.graph import Node, artifact_key
 from pipeline.planner import Plan
 from pipeline.recipe import ResourceBlock
+from pipeline.storage import Storage
 from stages.numbered import MEMBERS, in_order
 from stages.specs import DistilSpec
 
@@ -32,7 +33,7 @@ class Made:
 
 
 def estimate(
-    plan: Plan, storage: Path, machine: Mapping[str, Json], resources: Mapping[str, ResourceBlock]
+    plan: Plan, storage: Storage, machine: Mapping[str, Json], resources: Mapping[str, ResourceBlock]
 ) -> dict[str, float]:
     """Seconds by the key of each step that is to be built, for those that like records tell of. Reads no record
     where nothing is built."""
@@ -56,16 +57,12 @@ def estimate(
     return found
 
 
-def read_all(storage: Path) -> Iterator[Record]:
+def read_all(storage: Storage) -> Iterator[Record]:
     """Every record of a storage that this version reads."""
-    for path in storage.glob("[!.]*/*/record.json"):
-        try:
-            record = read_record(path)
-        except RequestError:
-            # It says nothing of time. A plan that needs it has refused it by now; ``gc`` lists any other.
-            continue
-        if record is not None:
-            yield record
+    for name, text in recorded(storage).items():
+        # Another says nothing of time. A plan that needs it has refused it by now; ``gc`` lists any other.
+        with suppress(RequestError):
+            yield parsed(text, storage.where(name))
 
 
 def same_machine(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:

@@ -17,16 +17,17 @@ from pipeline.planner import Plan
 from pipeline.recipe import Recipe
 from pipeline.runner import Outcome, check_resources, remember_names, run
 from pipeline.stopping import heed_sigterm
+from pipeline.storage import Storage
 from pipeline.tracking import check_tracking, telling
 from pipeline.view import View
 
 
 def execute(
-    recipe: Recipe, storage: Path, graph: Graph, plan: Plan, address: str | None, inline: bool, console: Console
+    recipe: Recipe, storage: Storage, graph: Graph, plan: Plan, address: str | None, inline: bool, console: Console
 ) -> Outcome:
     """Build what the plan says. Raises RequestError for a place that cannot be reached or cannot serve."""
     check_tracking(recipe.tracking)
-    logs = storage / ".logs" / run_name(time.time())
+    logs = storage.local / ".logs" / run_name(time.time())
     view = View(console, logs, len(plan.builds))
     place = open_place(address, inline, logs)
     heed_sigterm()

@@ -2,26 +2,26 @@
 nobody begins to while it goes."""
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifact import LEASE, read_record, record_path, withdraw
+from pipeline.artifact import home_of, read_record, record_name, withdraw
 from pipeline.commands import Request, composed, terminal
 from pipeline.errors import RequestError
 from pipeline.gc import Waste, find_waste, in_use
-from pipeline.lease import Attempt, Held, claim, release
+from pipeline.lease import Attempt, Held, claim, release, work_of
+from pipeline.storage import Storage
+from pipeline.storage.port import LEASE
 
 _AGE = re.compile(r"([0-9]+)([dhm])")
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60}
 
 
-def free(waste: Waste, storage: Path, clock: Callable[[], float] = time.time) -> str:
+def free(waste: Waste, storage: Storage, clock: Callable[[], float] = time.time) -> str:
     """Remove it: the record first, so that no plan believes in half an artifact. '' or why it was kept."""
     if not waste.removable:
         return waste.why
@@ -39,7 +39,7 @@ def free(waste: Waste, storage: Path, clock: Callable[[], float] = time.time) ->
         return str(error)
 
 
-def _free_claimed(waste: Waste, storage: Path, claimed: Attempt, now: float) -> str:
+def _free_claimed(waste: Waste, storage: Storage, claimed: Attempt, now: float) -> str:
     freed = False
     try:
         kept = _changed(waste, storage, now)
@@ -49,15 +49,15 @@ def _free_claimed(waste: Waste, storage: Path, claimed: Attempt, now: float) -> 
         return kept
     finally:
         # What our own attempt took over from unfinished ones goes with it, unless a run could still use it.
-        if freed and waste.attempts is not None:
-            shutil.rmtree(claimed.home)
+        if freed and waste.attempts:
+            storage.drop(work_of(waste.key))
         else:
             _let_go(claimed)
 
 
-def _changed(waste: Waste, storage: Path, now: float) -> str:
+def _changed(waste: Waste, storage: Storage, now: float) -> str:
     """Why it must stay by now; ''."""
-    record = read_record(record_path(storage, waste.stage, waste.key)) if waste.stage else None
+    record = read_record(storage, record_name(waste.stage, waste.key)) if waste.stage else None
     if (record.attempt if record else "") != waste.attempt:
         return "another run has built it meanwhile"
     if any(waste.key in inputs for inputs in in_use(storage, now, besides=waste.key).values()):
@@ -65,32 +65,28 @@ def _changed(waste: Waste, storage: Path, now: float) -> str:
     return ""
 
 
-def _remove(waste: Waste, storage: Path) -> None:
+def _remove(waste: Waste, storage: Storage) -> None:
     if waste.kind == "artifact":
         withdraw(storage, waste.stage, waste.key)
     for path in waste.paths:
-        if path.suffix == ".key" and path.read_text("utf-8").strip() != waste.key:
+        if path.endswith(".key") and (storage.read(path) or "").strip() != waste.key:
             continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    if waste.stage:
-        _drop_empty(record_path(storage, waste.stage, waste.key).parent)
+        storage.drop(path)
+        storage.remove(path)
+    home = home_of(waste.stage, waste.key)
+    if waste.stage and not storage.entries(home):
+        storage.drop(home)
 
 
 def _let_go(claimed: Attempt) -> None:
     """Leave to the next run what an earlier one had finished, and nothing where there was nothing."""
-    if any(entry.name != LEASE for entry in claimed.out.iterdir()):
+    storage = claimed.storage
+    if [name for name in storage.walk(claimed.folder) if name != f"{claimed.folder}/{LEASE}"]:
         release(claimed)
     else:
-        shutil.rmtree(claimed.out)
-        _drop_empty(claimed.home)
-
-
-def _drop_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        storage.drop(claimed.folder)
+        if not storage.entries(work_of(claimed.key)):
+            storage.drop(work_of(claimed.key))
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -6,21 +6,20 @@ to it. A key at which somebody works is left alone, and so is what that work is 
 """
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
-from pipeline.artifact import Record, missing, read_record, record_path
+from pipeline.artifact import KEY, RECORD, Record, missing, parsed, record_name, recorded
 from pipeline.errors import RequestError
-from pipeline.failure import noted
+from pipeline.failure import FAILED
 from pipeline.graph import Graph, artifact_key
-from pipeline.lease import highest, leased
-
-KEY = re.compile("[0-9a-f]{64}")
+from pipeline.lease import attempt_name, highest, leased, work_of
+from pipeline.planner import NAMED
+from pipeline.storage import Entry, Storage
+from pipeline.storage.port import WORK
 
 Kind = Literal["artifact", "withdrawn", "attempt", "left over", "note", "unreadable"]
 UNNEEDED: Mapping[Kind, str] = {
@@ -42,8 +41,8 @@ class Waste:
     stage: str
     name: str
     why: str
-    paths: tuple[Path, ...] = ()
-    attempts: Path | None = None
+    paths: tuple[str, ...] = ()
+    attempts: str = ""
     attempt: str = ""
     bytes: int = 0
     age: float = 0.0
@@ -61,94 +60,82 @@ class Lot:
     stage: str = ""
     record: Record | None = None
     unreadable: str = ""
-    folders: list[Path] = field(default_factory=list)
-    attempts: Path | None = None
-    notes: list[Path] = field(default_factory=list)
-    pointers: list[Path] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    attempts: str = ""
+    notes: list[str] = field(default_factory=list)
+    pointers: list[str] = field(default_factory=list)
 
 
-def find_waste(storage: Path, graphs: Iterable[Graph], now: float, older_than: float = 0.0) -> list[Waste]:
+Below = Mapping[str, Sequence[Entry]]
+"""Folder, or file -> the files that it comes to."""
+
+
+def find_waste(storage: Storage, graphs: Iterable[Graph], now: float, older_than: float = 0.0) -> list[Waste]:
     """What none of the graphs needs and what is at least ``older_than`` seconds old, the largest first.
 
     Raises RequestError while it cannot be known what a run that is under way needs.
     """
     needed = {node.key for graph in graphs for node in graph.nodes}
-    lots = look(storage)
+    files = storage.walk()
+    lots = look(storage, files)
     kept = _held(storage, lots, now)
+    below = _below(files)
     found = [_judged(storage, lot, lot.key in needed) for lot in lots.values() if lot.key not in kept]
-    waste = [replace(one, age=_age(one, lots[one.key].record, now)) for one in found if one is not None]
-    return sorted(_weighed(storage, [one for one in waste if one.age >= older_than]), key=lambda one: -one.bytes)
+    waste = [replace(one, age=_age(one, below, lots[one.key].record, now)) for one in found if one is not None]
+    return sorted(_weighed(below, [one for one in waste if one.age >= older_than]), key=lambda one: -one.bytes)
 
 
 # --- what is there --------------------------------------------------------------------------------
 
 
-def look(storage: Path) -> dict[str, Lot]:
+def look(storage: Storage, files: Iterable[str]) -> dict[str, Lot]:
     """Key -> all that lies under it."""
     lots: dict[str, Lot] = {}
-    for home in _homes(storage):
-        lot = lots.setdefault(home.name, Lot(home.name))
-        lot.stage = home.parent.name
-        lot.folders = [entry for entry in _entries(home) if entry.name != "record.json"]
+    for name in files:
+        top, _, rest = name.partition("/")
+        key, _, below = rest.partition("/")
+        if top == WORK and KEY.fullmatch(key):
+            lots.setdefault(key, Lot(key)).attempts = work_of(key)
+        elif top == FAILED and KEY.fullmatch(key):
+            lots.setdefault(key, Lot(key)).notes.append(name)
+        elif top == NAMED and name.endswith(".key"):
+            pointed = (storage.read(name) or "").strip()
+            lots.setdefault(pointed, Lot(pointed)).pointers.append(name)
+        elif not top.startswith(".") and KEY.fullmatch(key) and below:  # of every stage, known to this version or not
+            lot, folder = lots.setdefault(key, Lot(key)), f"{top}/{key}/{below.partition('/')[0]}"
+            lot.stage = top
+            if below != RECORD and folder not in lot.folders:
+                lot.folders.append(folder)
+    for name, text in recorded(storage).items():
+        lot = lots.setdefault(name.split("/")[1], Lot(name.split("/")[1], name.split("/")[0]))
         try:
-            lot.record = read_record(home / "record.json")
+            lot.record = parsed(text, storage.where(name))
         except RequestError as error:
             # Listed with what it says, and never removed: whoever wrote it may still read it.
             lot.unreadable = str(error)
-    for attempts in _keyed(storage / ".work"):
-        lots.setdefault(attempts.name, Lot(attempts.name)).attempts = attempts
-    for note in noted(storage):
-        lots.setdefault(note.name, Lot(note.name)).notes.append(note)
-    for pointer in sorted((storage / ".named").rglob("*.key")):
-        key = pointer.read_text("utf-8").strip()
-        lots.setdefault(key, Lot(key)).pointers.append(pointer)
     return lots
-
-
-def _homes(storage: Path) -> Iterator[Path]:
-    """``<stage>/<key>`` of every stage, known to this version or not."""
-    for stage in _entries(storage):
-        if stage.is_dir() and not stage.name.startswith("."):
-            yield from _keyed(stage)
-
-
-def _keyed(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if KEY.fullmatch(entry.name) and entry.is_dir()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 # --- what somebody uses ---------------------------------------------------------------------------
 
 
-def in_use(storage: Path, now: float, besides: str = "") -> dict[str, frozenset[str]]:
+def in_use(storage: Storage, now: float, besides: str = "") -> dict[str, frozenset[str]]:
     """The key of every leased attempt -> the keys of what it is made from."""
-    homes = [home for home in _keyed(storage / ".work") if home.name != besides and leased(home, now)]
-    return {home.name: _sources(home) for home in homes}
+    keys = [key for key in storage.entries(WORK) if KEY.fullmatch(key) and key != besides]
+    return {key: _sources(storage, key) for key in keys if leased(storage, key, now)}
 
 
-def _sources(home: Path) -> frozenset[str]:
+def _sources(storage: Storage, key: str) -> frozenset[str]:
     """Every key that the lineage of the attempt names."""
-    attempt = home / f"{highest(home):04d}"
-    try:
-        said = (attempt / "lineage.json").read_text("utf-8")
-    except FileNotFoundError as error:
-        raise RequestError(f"{attempt}: a run has just begun there, what it needs is not known; try again") from error
-    return frozenset(KEY.findall(said)) - {home.name}
+    attempt = f"{work_of(key)}/{attempt_name(highest(storage, work_of(key)))}"
+    said = storage.read(f"{attempt}/lineage.json")
+    if said is None:
+        where = storage.where(attempt)
+        raise RequestError(f"{where}: a run has just begun there, what it needs is not known; try again")
+    return frozenset(KEY.findall(said)) - {key}
 
 
-def _lineage(folder: Path) -> Mapping[str, object]:
-    """What the folder is, from its ``lineage.json``; {} where it has none."""
-    try:
-        said: Mapping[str, object] = json.loads((folder / "lineage.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    return said
-
-
-def _held(storage: Path, lots: Mapping[str, Lot], now: float) -> set[str]:
+def _held(storage: Storage, lots: Mapping[str, Lot], now: float) -> set[str]:
     """Keys at which somebody works, and of all that went into those."""
     busy = in_use(storage, now)
     held, ahead = set(busy), [key for inputs in busy.values() for key in inputs]
@@ -164,12 +151,12 @@ def _held(storage: Path, lots: Mapping[str, Lot], now: float) -> set[str]:
 # --- what goes ------------------------------------------------------------------------------------
 
 
-def _judged(storage: Path, lot: Lot, needed: bool) -> Waste | None:
+def _judged(storage: Storage, lot: Lot, needed: bool) -> Waste | None:
     """What of a lot goes, without its size and age."""
-    name = _name(lot)
+    name = _name(storage, lot)
     attempt = lot.record.attempt if lot.record else ""
     if lot.unreadable:
-        why = lot.unreadable.removeprefix(f"{record_path(storage, lot.stage, lot.key)}: ")
+        why = lot.unreadable.removeprefix(f"{storage.where(record_name(lot.stage, lot.key))}: ")
         return None if needed else Waste("unreadable", lot.key, lot.stage, name, why)
     if not needed:
         kind: Kind = "artifact" if lot.record else "withdrawn" if lot.folders else "attempt" if lot.attempts else "note"
@@ -180,59 +167,61 @@ def _judged(storage: Path, lot: Lot, needed: bool) -> Waste | None:
         return Waste("withdrawn", lot.key, lot.stage, name, why, tuple(lot.folders)) if lot.folders else None
     if missing(storage, lot.record):
         return None
-    beside = (*(folder for folder in lot.folders if folder.name != attempt), *lot.notes)
-    if not beside and lot.attempts is None:
+    beside = (*(folder for folder in lot.folders if folder != lot.record.folder), *lot.notes)
+    if not beside and not lot.attempts:
         return None
     return Waste("left over", lot.key, lot.stage, name, "left beside the artifact", beside, lot.attempts, attempt)
 
 
-def _name(lot: Lot) -> str:
+def _name(storage: Storage, lot: Lot) -> str:
     """The node's name, from whatever tells it."""
     if lot.record is not None:
         return lot.record.name
-    attempts = [entry for entry in _entries(lot.attempts) if entry.is_dir()] if lot.attempts else []
+    attempts = [f"{lot.attempts}/{entry}" for entry in storage.entries(lot.attempts)] if lot.attempts else []
     for folder in (*lot.folders, *attempts):
-        said = _lineage(folder) if folder.is_dir() else {}
+        said = storage.read(f"{folder}/lineage.json")
         if said:
-            return str(said["name"])
-    # <storage>/.named/<recipe>/<name>.key, where a name has slashes of its own.
-    named = next((pointer.as_posix().split("/.named/", 1)[1] for pointer in lot.pointers), "")
+            return str(json.loads(said)["name"])
+    # .named/<recipe>/<name>.key, where a name has slashes of its own.
+    named = next((pointer.removeprefix(f"{NAMED}/") for pointer in lot.pointers), "")
     return named.partition("/")[2].removesuffix(".key")
 
 
-def _age(waste: Waste, record: Record | None, now: float) -> float:
+def _age(waste: Waste, below: Below, record: Record | None, now: float) -> float:
     """Seconds since it was committed, or since anything of it was last written."""
     if waste.kind == "artifact" and record is not None:
         return max(0.0, now - datetime.fromisoformat(record.committed).timestamp())
-    paths = (*waste.paths, *((waste.attempts,) if waste.attempts else ()))
-    return max(0.0, now - max((entry.stat().st_mtime for path in paths for entry in _all(path)), default=now))
+    return max(0.0, now - max((entry.modified for entry in _entries(waste, below)), default=now))
 
 
-def _all(path: Path) -> Iterator[Path]:
-    yield path
-    if path.is_dir():
-        yield from path.rglob("*")
-
-
-def _weighed(storage: Path, waste: Sequence[Waste]) -> list[Waste]:
+def _weighed(below: Below, waste: Sequence[Waste]) -> list[Waste]:
     """Each with the bytes that its removal gives back. Published files are links to those of their attempt: a file
     counts once, and only where all of its links go."""
-    files = {one.key: [path.lstat() for path in _files(storage, one)] for one in waste}
-    going = Counter((stat.st_dev, stat.st_ino) for stats in files.values() for stat in stats)
+    own = {one.key: _entries(one, below) for one in waste}
+    going = Counter(entry.identity for entries in own.values() for entry in entries)
     weighed, counted = [], set()
     for one in waste:
         size = 0
-        for stat in files[one.key]:
-            identity = (stat.st_dev, stat.st_ino)
-            if identity not in counted and stat.st_nlink <= going[identity]:
-                counted.add(identity)
-                size += stat.st_size
+        for entry in own[one.key]:
+            if entry.identity not in counted and entry.links <= going[entry.identity]:
+                counted.add(entry.identity)
+                size += entry.size
         weighed.append(replace(one, bytes=size))
     return weighed
 
 
-def _files(storage: Path, waste: Waste) -> Iterator[Path]:
+def _entries(waste: Waste, below: Below) -> list[Entry]:
     """The files that go with it."""
-    record = (record_path(storage, waste.stage, waste.key),) if waste.kind == "artifact" else ()
-    for path in (*record, *waste.paths, *((waste.attempts,) if waste.attempts else ())):
-        yield from (entry for entry in _all(path) if entry.is_file())
+    record = (record_name(waste.stage, waste.key),) if waste.kind == "artifact" else ()
+    going = (*record, *waste.paths, *((waste.attempts,) if waste.attempts else ()))
+    return [entry for one in going for entry in below.get(one, ())]
+
+
+def _below(files: Mapping[str, Entry]) -> Below:
+    """Name of a file, or of a folder that is two or three deep -> the files that it comes to."""
+    found: dict[str, list[Entry]] = {}
+    for name, entry in files.items():
+        parts = name.split("/")
+        for folder in {name, "/".join(parts[:2]), "/".join(parts[:3])}:
+            found.setdefault(folder, []).append(entry)
+    return found

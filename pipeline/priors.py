@@ -8,12 +8,12 @@ That texts became tokens by the same rule is said by the store itself.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from pipeline.artifact import Record, artifact_path, content, missing, read_record
+from pipeline.artifact import Record, artifact_path, content, missing, parsed, recorded
 from pipeline.errors import RequestError
 from pipeline.fingerprint import plain
 from pipeline.graph import Edge, Node
+from pipeline.storage import Storage
 from stages.augmentation import EmbedSpec
 from stages.specs import TeachSpec
 
@@ -24,19 +24,19 @@ STAGES = (TeachSpec.stage, EmbedSpec.stage)
 """Those whose rows may be carried over."""
 
 
-def held(storage: Path, stage: str) -> tuple[Record, ...]:
+def held(storage: Storage, stage: str) -> tuple[Record, ...]:
     """All whole artifacts of a stage whose rows may be carried over, the newest first, so that rows come from as few
     shards as may be; () for any other."""
     found = []
-    for path in storage.glob(f"{stage}/*/record.json") if stage in STAGES else ():
+    for name, text in recorded(storage, stage).items() if stage in STAGES else ():
         with suppress(RequestError):  # a record that cannot be read is somebody else's trouble
-            record = read_record(path)
-            if record is not None and not missing(storage, record):
+            record = parsed(text, storage.where(name))
+            if not missing(storage, record):
                 found.append(record)
     return tuple(sorted(found, key=lambda record: (record.committed, record.key), reverse=True))
 
 
-def priors(held: Sequence[Record], node: Node, storage: Path, records: Mapping[str, Record]) -> tuple[Record, ...]:
+def priors(held: Sequence[Record], node: Node, storage: Storage, records: Mapping[str, Record]) -> tuple[Record, ...]:
     """Those of them that may hold rows of the node. ``records`` are the artifacts that are there. () while a node's
     teacher is yet to be made."""
     spec, model = node.spec, node.inputs.get("model")

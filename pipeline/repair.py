@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cluster.inline import Inline
 from pipeline.allot import default
-from pipeline.artifact import Record, artifact_path, record_path, withdraw
+from pipeline.artifact import Record, fetched, record_name, withdraw
 from pipeline.building import Site
 from pipeline.errors import RequestError
 from pipeline.graph import Node, Outside
@@ -18,11 +18,12 @@ from pipeline.lease import Held, claim, release
 from pipeline.places import live_model, place
 from pipeline.planner import Plan, Step
 from pipeline.runner import run
+from pipeline.storage import Storage
 from pipeline.view import View
 from stages.specs import TeachSpec
 
 
-def repair(record: Record, storage: Path, sound: Sequence[int], console: Console) -> Record | None:
+def repair(record: Record, storage: Storage, sound: Sequence[int], console: Console) -> Record | None:
     """The record that stands afterwards; None where the artifact was only withdrawn. Raises RequestError."""
     if record.stage != TeachSpec.stage:
         withdraw(storage, record.stage, record.key)
@@ -32,7 +33,7 @@ def repair(record: Record, storage: Path, sound: Sequence[int], console: Console
     keep(record, storage, sound)
     step = Step(node, "build", "repair", node.rows, node.bytes)
     here = Inline()
-    view = View(console, storage / ".logs" / f"repair-{record.key[:12]}", 1)
+    view = View(console, storage.local / ".logs" / f"repair-{record.key[:12]}", 1)
     site = Site(storage, record.recipe, here, lambda one: default(one.role, here.capacity()), view)
     with view.live():
         # Forced: damaged rows are asked of the teacher, not of whoever may have copied them.
@@ -45,7 +46,7 @@ def repair(record: Record, storage: Path, sound: Sequence[int], console: Console
     return outcome.records[node.key]
 
 
-def rebuilt(record: Record, storage: Path) -> Node:
+def rebuilt(record: Record, storage: Storage) -> Node:
     """The node whose artifact the record is of, its inputs where they lie now."""
     paths = {
         name: live_model(record, storage) if name == "model" else place(record, name, storage) for name in record.inputs
@@ -59,12 +60,12 @@ def rebuilt(record: Record, storage: Path) -> Node:
     return node
 
 
-def keep(record: Record, storage: Path, sound: Sequence[int]) -> None:
+def keep(record: Record, storage: Storage, sound: Sequence[int]) -> None:
     """Lay the sound shards, linked, into an attempt that the build then takes over; withdraw the record."""
     attempt = claim(storage, record.stage, record.key, {}, time.time)
     if isinstance(attempt, Held):
         raise RequestError(f"{record.name}: another run works on it; try again when it has ended")
-    home = artifact_path(storage, record)
+    home = fetched(storage, record)
     numbers = {f"{number:05d}" for number in sound}
     for file in record.files:
         stem = Path(file.path).stem
@@ -73,5 +74,5 @@ def keep(record: Record, storage: Path, sound: Sequence[int]) -> None:
             if not target.exists():
                 os.link(home / file.path, target)
     withdraw(storage, record.stage, record.key)
-    assert not record_path(storage, record.stage, record.key).exists()
+    assert storage.read(record_name(record.stage, record.key)) is None
     release(attempt)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pipeline.artifact import Record, artifact_path, find
+from pipeline.artifact import Record, find
 from pipeline.failure import failed
 from pipeline.graph import MODEL, Edge, Graph, Node, Outside
 from pipeline.recipe import TEACHER
+from pipeline.storage import Storage
 from stages.specs import CorpusSpec
 from stages.tasks import Task
 
@@ -41,9 +41,10 @@ class Row:
     candidates: int | None = None
 
 
-def report(graph: Graph, storage: Path) -> list[Row]:
+def report(graph: Graph, storage: Storage) -> list[Row]:
     """The rows of a graph. What is not there is failed where it, or what it is made of, failed when last tried;
     else it is missing."""
+    storage = storage.glance()
     records = {node.key: find(storage, node.spec.stage, node.key) for node in graph.nodes}
     broken = graph.dependants({key for key, record in records.items() if record is None and failed(storage, key)})
     evaluations = [node for node in graph.wanted if node.role == "evaluate" and node.subject is not None]
@@ -55,7 +56,7 @@ def _rows(
     node: Node,
     records: dict[str, Record | None],
     teacher: Record | None,
-    storage: Path,
+    storage: Storage,
     broken: set[str],
 ) -> list[Row]:
     task, record = task_of(node), records[node.key]
@@ -67,9 +68,9 @@ def _rows(
     trained = standing if isinstance(given, Edge) and given.part == MODEL else None
     status = "done" if record else "failed" if node.key in broken else "missing"
     assert node.subject is not None
-    directory = given.path if isinstance(given, Outside) else None
+    directory = str(given.path) if isinstance(given, Outside) else None
     if standing and isinstance(given, Edge):
-        directory = artifact_path(storage, standing) / given.part
+        directory = storage.where(f"{standing.folder}/{given.part}".rstrip("/"))
     return [
         Row(
             task=node.task,
@@ -86,7 +87,7 @@ def _rows(
             teacher_parameters=_fact(teacher, "parameters"),
             seconds=_fact(trained, "train_seconds"),
             status=status,
-            artifact=str(directory) if directory else None,
+            artifact=directory,
             best_epoch=_fact(trained, "best_epoch"),
             latency_ms=_fact(record, "latency_ms"),
             key=(made or node).key,

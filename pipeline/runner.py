@@ -5,14 +5,12 @@ The runner alone knows of keys, leases and records; a stage gets directories and
 another run is building is waited for, and its artifact taken.
 """
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cluster.resources import Capacity, Resources
 from pipeline.artifact import Record, find, sweep, withdraw
@@ -20,11 +18,12 @@ from pipeline.building import Site, build
 from pipeline.errors import RequestError
 from pipeline.failure import forget_failure, note_failure
 from pipeline.graph import Graph, Node
-from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release
+from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release, work_of
 from pipeline.limits import check_store_limit, sized
-from pipeline.planner import Plan, Step, name_path
+from pipeline.planner import Plan, Step, pointer
 from pipeline.priors import held, priors
 from pipeline.recipe import STAGES
+from pipeline.storage import Storage
 from stages.specs import TeachSpec
 
 HEARTBEAT = 5.0
@@ -84,13 +83,12 @@ def run(plan: Plan, site: Site) -> Outcome:
     return outcome
 
 
-def remember_names(graph: Graph, outcome: Outcome, storage: Path, recipe: str) -> None:
+def remember_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
     """Note which key stands under each node's name, so that the next plan can say what changed."""
     for node in graph.nodes:
-        path = name_path(storage, recipe, node)
-        if node.key in outcome.records and (not path.exists() or path.read_text("utf-8") != node.key):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(node.key, "utf-8")
+        name = pointer(recipe, node)
+        if node.key in outcome.records and storage.read(name) != node.key:
+            storage.write(name, node.key)
 
 
 class Work:
@@ -178,7 +176,7 @@ class Work:
             self.site.view.held(node, claimed.owner)
             return False
         if self._take_if_there(key, step):
-            shutil.rmtree(claimed.home, ignore_errors=True)
+            self.site.storage.drop(work_of(key))
             return True
         # A record that still stands misses files, or it would have been taken: it must not win over the new one.
         withdraw(self.site.storage, node.spec.stage, key)

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifact import Record, artifact_path, find, missing, read_record, record_path
+from pipeline.artifact import RECORD, Record, fetched, find, missing, read_record, record_name
 from pipeline.composer import refused
 from pipeline.errors import RequestError
 from pipeline.places import place
+from pipeline.storage import Storage, open_storage
 from stages.augmentation import NeighboursSpec, RewriteSpec, SiftSpec, TransferSpec
 from stages.specs import ProbeSpec, TeachSpec
 
@@ -25,13 +26,14 @@ MAKERS = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage, SiftSpec.
 """Stages that leave a candidate table."""
 
 
-def show_artifact(target: str, storage: Path, console: Console) -> None:
+def show_artifact(target: str, storage: Storage, console: Console) -> None:
     """Print the artifact that ``target`` names: a path inside it, or the start of its key in ``storage``."""
     record, root = locate(target, storage)
-    directory = artifact_path(root, record)
     lost = missing(root, record)
     if lost:
-        raise RequestError(f"{directory / lost} is missing or cut short; run the recipe again, which rebuilds it")
+        gone = root.where(f"{record.folder}/{lost}")
+        raise RequestError(f"{gone} is missing or cut short; run the recipe again, which rebuilds it")
+    directory = fetched(root, record)
     hardware = record.hardware
     workers = f"{record.workers} workers x {record.threads} threads"
     for line in (
@@ -54,7 +56,7 @@ def show_artifact(target: str, storage: Path, console: Console) -> None:
             show_candidates(directory, trained_rows(record, root), console)
 
 
-def trained_rows(record: Record, storage: Path) -> Path | None:
+def trained_rows(record: Record, storage: Storage) -> Path | None:
     """The corpus whose rows a candidate table is about; None where it is gone."""
     if "corpus" in record.places:
         try:
@@ -66,31 +68,30 @@ def trained_rows(record: Record, storage: Path) -> Path | None:
     return None if made is None else trained_rows(made, storage)
 
 
-def locate(target: str, storage: Path) -> tuple[Record, Path]:
+def locate(target: str, storage: Storage) -> tuple[Record, Storage]:
     """The record that ``target`` names, and its storage."""
     path = Path(target)
     if path.exists():
         inside = path.absolute() if path.is_dir() else path.absolute().parent
         for folder in (inside, *inside.parents):
-            record = read_record(folder / "record.json")
-            if record is not None:
-                return record, folder.parent.parent
+            if (folder / RECORD).exists():
+                there = open_storage(str(folder.parent.parent))
+                record = read_record(there, record_name(folder.parent.name, folder.name))
+                assert record is not None
+                return record, there
         raise RequestError(f"{target}: no record.json here or above; name an artifact's directory or key")
-    found = [entry for stage in _folders(storage) for entry in _folders(stage) if entry.name.startswith(target)]
-    found = [entry for entry in found if (entry / "record.json").exists()]
+    stages = [stage for stage in storage.entries("") if not stage.startswith(".")]
+    keyed = [(stage, key) for stage in stages for key in storage.entries(stage) if key.startswith(target)]
+    found = [one for one in keyed if storage.read(record_name(*one)) is not None]
     if not found:
         raise RequestError(
             f"{target}: neither a path nor the start of a key in {storage}; see stillhouse plan --format json"
         )
     if len(found) > 1:
         raise RequestError(f"{target}: {len(found)} keys in {storage} start so; give more digits")
-    record = read_record(record_path(storage, found[0].parent.name, found[0].name))
+    record = read_record(storage, record_name(*found[0]))
     assert record is not None
     return record, storage
-
-
-def _folders(directory: Path) -> list[Path]:
-    return [entry for entry in sorted(directory.iterdir()) if entry.is_dir()] if directory.is_dir() else []
 
 
 def lineage(directory: Path, record: Record) -> Iterator[tuple[str, str]]:

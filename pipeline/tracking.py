@@ -15,11 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifact import Record, artifact_path
+from pipeline.artifact import Record
 from pipeline.curves import named_trainings
 from pipeline.errors import RequestError
 from pipeline.graph import Graph, Node
 from pipeline.recipe import Tracking
+from pipeline.storage import Storage
 
 LEAVE_SECONDS = 30.0
 """How long the end of a run waits for a tracker."""
@@ -57,7 +58,7 @@ def check_tracking(tracking: Tracking | None) -> None:
 
 @contextmanager
 def telling(
-    tracking: Tracking | None, graph: Graph, storage: Path, folder: Path, warn: Callable[[str], None]
+    tracking: Tracking | None, graph: Graph, storage: Storage, folder: Path, warn: Callable[[str], None]
 ) -> Iterator[Hear]:
     """What is to hear of each artifact that is built; the tracker is told of those that are trainings. ``folder`` is
     for what a library keeps on this machine."""
@@ -88,7 +89,7 @@ class Diary:
     """Tells of trainings as they end. A tracker that fails is warned of once, and told no more."""
 
     def __init__(
-        self, open_teller: Callable[[], Teller], graph: Graph, storage: Path, warn: Callable[[str], None]
+        self, open_teller: Callable[[], Teller], graph: Graph, storage: Storage, warn: Callable[[str], None]
     ) -> None:
         """``open_teller`` is called in the diary's thread, when there is something to tell."""
         self._open = open_teller
@@ -122,10 +123,9 @@ class Diary:
                 return
 
 
-def told_of(name: str, node: Node, record: Record, storage: Path) -> Told:
+def told_of(name: str, node: Node, record: Record, storage: Storage) -> Told:
     """What there is to tell of a training, from its artifact."""
-    home = artifact_path(storage, record)
-    history = json.loads((home / "history.json").read_text("utf-8"))
+    history = json.loads(storage.read(f"{record.folder}/history.json") or "")
     committed = datetime.fromisoformat(record.committed).timestamp()
     return Told(
         name=name,
@@ -138,7 +138,7 @@ def told_of(name: str, node: Node, record: Record, storage: Path) -> Told:
             "task": node.task,
             "stage": node.role,
             "key": record.key,
-            "artifact": str(home),
+            "artifact": storage.where(record.folder),
             "code": record.code,
         },
         began=committed - record.seconds,

@@ -17,10 +17,11 @@ from pipeline.errors import RequestError
 from pipeline.places import live_model, place
 from pipeline.repair import repair
 from pipeline.show import locate
+from pipeline.storage import Storage
 from stages.specs import ProbeSpec, TeachSpec
 
 
-def verify_artifact(target: str, storage: Path, sample: int, mend: bool, console: Console) -> int:
+def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, console: Console) -> int:
     """Check the artifact that ``target`` names and print what is wrong. 0 where nothing is, or is any more; else 1."""
     record, root = locate(target, storage)
     if sample and record.stage != TeachSpec.stage:
@@ -65,7 +66,7 @@ def broken_files(directory: Path, record: Record) -> list[tuple[str, str]]:
 
 
 def check(
-    directory: Path, record: Record, storage: Path, broken: Sequence[str], console: Console
+    directory: Path, record: Record, storage: Storage, broken: Sequence[str], console: Console
 ) -> tuple[int, Sequence[int]]:
     """Print what a store's own check says: how many problems there are, and which shards are sound."""
     from stages.store.check import Checked, check_store
@@ -89,7 +90,7 @@ def check(
     return len(found.shards) - len(found.sound) + bool(found.problem), found.sound
 
 
-def wanted_keys(record: Record, storage: Path) -> Sequence[bytes]:
+def wanted_keys(record: Record, storage: Storage) -> Sequence[bytes]:
     """The rows that a store must hold: those of its corpus, or, for probes, of the store that they are fitted on."""
     if record.stage == ProbeSpec.stage:
         from stages.probe import stored_keys
@@ -112,7 +113,7 @@ def intact(record: Record, broken: Sequence[str]) -> list[int]:
     return sorted(numbers - lost)
 
 
-def sampled(directory: Path, record: Record, storage: Path, count: int, console: Console) -> int:
+def sampled(directory: Path, record: Record, storage: Storage, count: int, console: Console) -> int:
     """Compute some rows with the live teacher; print the largest difference of each column."""
     from stages.sample import differences, tolerance
     from stages.store.layout import read_store

@@ -24,6 +24,8 @@ from pipeline.graph import Graph, Node
 from pipeline.host import hardware
 from pipeline.outside import Digests, Pins
 from pipeline.recipe import Recipe, parse
+from pipeline.storage import Storage
+from pipeline.storage.directory import Directory
 
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = {stage: {"cpus_per_worker": 1} for stage in ("finetune", "teach", "distil", "evaluate")}
@@ -164,19 +166,25 @@ def write_paper_model(folder: Path, **config: object) -> Path:
     return folder
 
 
-def graph_of(ground: Path, storage: Path, /, **changes: object) -> tuple[Recipe, Graph]:
+def graph_of(ground: Path, storage: Path | Storage, /, **changes: object) -> tuple[Recipe, Graph]:
     recipe = parse(tiny_recipe(ground, **changes))
     return recipe, graph_in(storage, recipe)
 
 
-def graph_in(storage: Path, recipe: Recipe) -> Graph:
-    known = storage / ".identity"
-    return compose(recipe, Digests.load(known / "digests.json"), Pins.load(known / "pins.json", refresh=False))
+def graph_in(storage: Path | Storage, recipe: Recipe) -> Graph:
+    there = opened(storage)
+    digests = Digests.load(there.local / ".identity" / "digests.json")
+    return compose(recipe, digests, Pins.load(there, refresh=False))
 
 
-def pretend_built(storage: Path, node: Node, content: str = "content") -> Record:
+def opened(storage: Path | Storage) -> Storage:
+    """A storage, or that in a directory."""
+    return Directory(storage) if isinstance(storage, Path) else storage
+
+
+def pretend_built(storage: Path | Storage, node: Node, content: str = "content") -> Record:
     """An artifact for a node, without the work."""
-    home = storage / node.spec.stage / node.key
+    home = opened(storage).local / node.spec.stage / node.key
     (home / "0001").mkdir(parents=True)
     (home / "0001" / "result.txt").write_text(content, "utf-8")
     record = record_of(node, home / "0001")

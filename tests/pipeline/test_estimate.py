@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from house import graph_in, graph_of, pretend_built, settle, tiny_recipe, write_paper_ground, write_paper_model
 
-from pipeline.artifact import Record, record_path
+from pipeline.artifact import Record, record_name
 from pipeline.estimate import about, estimate, read_all, total_text
 from pipeline.fingerprint import Json
 from pipeline.host import hardware
 from pipeline.planner import Plan, plan
 from pipeline.recipe import Recipe, parse
+from pipeline.storage.directory import Directory
 
 ROWS = {"corpus": 120, "finetune": 81, "teach": 81, "distil": 81, "evaluate": 30}
 """Rows that a record of each role speaks of; a plan speaks of at most 90 training rows."""
@@ -24,11 +25,11 @@ def ground(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
+def storage(tmp_path: Path) -> Directory:
+    return Directory(tmp_path / "runs")
 
 
-def built(ground: Path, storage: Path, /, *, seconds: float = 10.0, **changes: object) -> dict[str, Record]:
+def built(ground: Path, storage: Directory, /, *, seconds: float = 10.0, **changes: object) -> dict[str, Record]:
     """Node -> its record: everything took so many seconds, and 8 of 10 of a student's were training."""
     records = {}
     for node in graph_of(ground, storage, **changes)[1].nodes:
@@ -38,18 +39,18 @@ def built(ground: Path, storage: Path, /, *, seconds: float = 10.0, **changes: o
     return records
 
 
-def keep(storage: Path, record: Record) -> Record:
-    record_path(storage, record.stage, record.key).write_text(json.dumps(asdict(record)), "utf-8")
+def keep(storage: Directory, record: Record) -> Record:
+    (storage.local / record_name(record.stage, record.key)).write_text(json.dumps(asdict(record)), "utf-8")
     return record
 
 
-def planned(ground: Path, storage: Path, /, **changes: object) -> tuple[Recipe, Plan]:
+def planned(ground: Path, storage: Directory, /, **changes: object) -> tuple[Recipe, Plan]:
     recipe, graph = graph_of(ground, storage, **changes)
     return recipe, plan(graph, storage, recipe.name)
 
 
 def told(
-    ground: Path, storage: Path, /, *, machine: Mapping[str, Json] | None = None, **changes: object
+    ground: Path, storage: Directory, /, *, machine: Mapping[str, Json] | None = None, **changes: object
 ) -> dict[str, float]:
     """Node -> the seconds that are expected."""
     recipe, found = planned(ground, storage, **changes)
@@ -57,11 +58,11 @@ def told(
     return {step.node.name: seconds[step.node.key] for step in found.steps if step.node.key in seconds}
 
 
-def test_without_a_record_no_time_is_told(ground: Path, storage: Path) -> None:
+def test_without_a_record_no_time_is_told(ground: Path, storage: Directory) -> None:
     assert told(ground, storage) == {}
 
 
-def test_a_new_seed_takes_what_the_seed_before_took(ground: Path, storage: Path) -> None:
+def test_a_new_seed_takes_what_the_seed_before_took(ground: Path, storage: Directory) -> None:
     """Ten seconds for 81 rows, two of them beside training; the plan has at most 90 rows."""
     built(ground, storage)
     found = told(ground, storage, seeds=[0, 1])
@@ -74,13 +75,13 @@ def test_a_new_seed_takes_what_the_seed_before_took(ground: Path, storage: Path)
     }
 
 
-def test_training_takes_longer_with_its_epochs_and_the_rest_does_not(ground: Path, storage: Path) -> None:
+def test_training_takes_longer_with_its_epochs_and_the_rest_does_not(ground: Path, storage: Directory) -> None:
     built(ground, storage)
     train = {"epochs": 6, "learning_rate": 5.0e-3, "max_length": 16}
     assert told(ground, storage, train=train)["distil/no-kd/two/0@tiny"] == pytest.approx(2 + 8 * LEARNT * 3)
 
 
-def test_the_teacher_takes_longer_with_the_rows_whatever_its_weights_are(ground: Path, storage: Path) -> None:
+def test_the_teacher_takes_longer_with_the_rows_whatever_its_weights_are(ground: Path, storage: Directory) -> None:
     """The sample makes another corpus, so another fine-tuned teacher, of the same shape."""
     built(ground, storage)
     found = told(ground, storage, data={"source": str(ground / "data"), "train_rows": 45})
@@ -89,7 +90,7 @@ def test_the_teacher_takes_longer_with_the_rows_whatever_its_weights_are(ground:
     assert found["corpus@tiny"] == pytest.approx(10 * 75 / 120)
 
 
-def test_the_store_of_an_epoch_takes_what_that_of_the_teacher_took(ground: Path, storage: Path) -> None:
+def test_the_store_of_an_epoch_takes_what_that_of_the_teacher_took(ground: Path, storage: Directory) -> None:
     teacher = {"model": str(ground / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2, "keep": "epochs"}}
     built(ground, storage, teacher=teacher)
     method = ["no-kd", {"use": "vanilla-kd", "label": "early", "taught_by": "teacher:1"}]
@@ -97,7 +98,7 @@ def test_the_store_of_an_epoch_takes_what_that_of_the_teacher_took(ground: Path,
     assert found["teach/teacher:1@tiny"] == found["evaluate/teacher:1@tiny"] * LEARNT == pytest.approx(10 * LEARNT)
 
 
-def test_probes_and_ensembles_take_what_like_ones_took(ground: Path, storage: Path) -> None:
+def test_probes_and_ensembles_take_what_like_ones_took(ground: Path, storage: Directory) -> None:
     models = {"one": {"from_teacher": [0], "method": "no-kd"}, "both": {"members": ["teacher", "one"]}}
     probing = {"use": "vanilla-kd", "label": "probing", "structure": "outputs"}
     built(ground, storage, models=models, method=probing)
@@ -110,13 +111,13 @@ def test_probes_and_ensembles_take_what_like_ones_took(ground: Path, storage: Pa
     assert "probe:1@tiny" not in told(ground, storage, models=again, method=probing, teacher=teacher)
 
 
-def test_a_model_of_another_shape_is_another_matter(ground: Path, storage: Path) -> None:
+def test_a_model_of_another_shape_is_another_matter(ground: Path, storage: Directory) -> None:
     built(ground, storage)
     found = told(ground, storage, student={"label": "two", "from_teacher": [0, 1, 2]})
     assert found == {}
 
 
-def test_a_model_that_began_as_another_is_another_matter(ground: Path, storage: Path) -> None:
+def test_a_model_that_began_as_another_is_another_matter(ground: Path, storage: Directory) -> None:
     built(ground, storage)
     write_paper_model(ground / "wide", hidden_size=64)
     found = told(ground, storage, teacher={"model": str(ground / "wide"), "finetune": {"epochs": 6}})
@@ -126,7 +127,7 @@ def test_a_model_that_began_as_another_is_another_matter(ground: Path, storage: 
 
 @pytest.mark.parametrize("change", [{"max_length": 32}, {"batch_size": 8}, {"precision": "bfloat16"}])
 def test_texts_cut_elsewhere_and_other_steps_are_another_matter(
-    ground: Path, storage: Path, change: dict[str, object]
+    ground: Path, storage: Directory, change: dict[str, object]
 ) -> None:
     built(ground, storage)
     train = {"epochs": 2, "learning_rate": 5.0e-3, "max_length": 16, **change}
@@ -134,18 +135,18 @@ def test_texts_cut_elsewhere_and_other_steps_are_another_matter(
 
 
 @pytest.mark.parametrize("change", [{"processor": "another"}, {"cores": 999}, {"gpus": ["a card"]}])
-def test_another_machine_tells_nothing(ground: Path, storage: Path, change: dict[str, Json]) -> None:
+def test_another_machine_tells_nothing(ground: Path, storage: Directory, change: dict[str, Json]) -> None:
     built(ground, storage)
     assert told(ground, storage, machine={**hardware(), **change}, seeds=[0, 1]) == {}
 
 
-def test_another_memory_or_host_name_is_the_same_machine(ground: Path, storage: Path) -> None:
+def test_another_memory_or_host_name_is_the_same_machine(ground: Path, storage: Directory) -> None:
     built(ground, storage)
     machine = {**hardware(), "host": "another", "memory_bytes": 1}
     assert told(ground, storage, machine=machine, seeds=[0, 1])
 
 
-def test_workers_and_threads_that_the_recipe_asks_for_must_agree(ground: Path, storage: Path) -> None:
+def test_workers_and_threads_that_the_recipe_asks_for_must_agree(ground: Path, storage: Directory) -> None:
     built(ground, storage)
     ask = {"distil": {"workers": 2, "cpus_per_worker": 1}, "evaluate": {"cpus_per_worker": 1}}
     assert set(told(ground, storage, seeds=[0, 1], resources=ask)) == {
@@ -154,7 +155,7 @@ def test_workers_and_threads_that_the_recipe_asks_for_must_agree(ground: Path, s
     }
 
 
-def test_of_several_like_records_the_median_counts(ground: Path, storage: Path) -> None:
+def test_of_several_like_records_the_median_counts(ground: Path, storage: Directory) -> None:
     records = built(ground, storage, seeds=[0, 1], method="no-kd")
     keep(storage, replace(records["evaluate/no-kd/two/1@tiny"], seconds=1000.0))
     assert told(ground, storage, seeds=[2], method="no-kd")["evaluate/no-kd/two/2@tiny"] == pytest.approx(
@@ -162,29 +163,29 @@ def test_of_several_like_records_the_median_counts(ground: Path, storage: Path) 
     )
 
 
-def test_a_store_with_rows_of_an_earlier_one_tells_nothing(ground: Path, storage: Path) -> None:
+def test_a_store_with_rows_of_an_earlier_one_tells_nothing(ground: Path, storage: Directory) -> None:
     record = built(ground, storage)["teach@tiny"]
     keep(storage, replace(record, facts={"rows": 81, "computed": 1, "carried": 80}))
     data = {"source": str(ground / "data"), "train_rows": 45}
     assert "teach@tiny" not in told(ground, storage, data=data)
 
 
-def test_a_damaged_record_of_something_else_tells_nothing_and_stops_nothing(ground: Path, storage: Path) -> None:
+def test_a_damaged_record_of_something_else_tells_nothing_and_stops_nothing(ground: Path, storage: Directory) -> None:
     record = built(ground, storage)["evaluate/no-kd/two/0@tiny"]
-    path = storage / "distil" / ("0" * 64) / "record.json"
+    path = storage.local / "distil" / ("0" * 64) / "record.json"
     path.parent.mkdir()
     path.write_text("{", "utf-8")
     assert record.key in {found.key for found in read_all(storage)}
     assert told(ground, storage, seeds=[0, 1])
 
 
-def test_where_nothing_is_built_no_record_is_looked_for(ground: Path, storage: Path) -> None:
+def test_where_nothing_is_built_no_record_is_looked_for(ground: Path, storage: Directory) -> None:
     built(ground, storage)
     recipe, found = planned(ground, storage)
-    assert estimate(found, storage / "nowhere", hardware(), recipe.resources) == {}
+    assert estimate(found, Directory(storage.local / "nowhere"), hardware(), recipe.resources) == {}
 
 
-def test_a_plan_of_a_thousand_steps_is_timed_whole(ground: Path, storage: Path) -> None:
+def test_a_plan_of_a_thousand_steps_is_timed_whole(ground: Path, storage: Directory) -> None:
     recipe = parse(tiny_recipe(ground, seeds=list(range(250))))
     graph = graph_in(storage, recipe)
     for node in graph.nodes:
@@ -201,7 +202,7 @@ def test_a_time_is_told_in_round_units(seconds: float, text: str) -> None:
     assert about(seconds) == text
 
 
-def test_the_sum_says_what_it_leaves_out(ground: Path, storage: Path) -> None:
+def test_the_sum_says_what_it_leaves_out(ground: Path, storage: Directory) -> None:
     _, found = planned(ground, storage, method="no-kd")
     assert len(found.builds) == 5
     assert total_text(found, {}) == "time unknown: no record on like hardware"
@@ -213,7 +214,7 @@ def test_the_sum_says_what_it_leaves_out(ground: Path, storage: Path) -> None:
 
 def test_a_plan_tells_the_time_in_its_table_and_in_json(ground: Path, tmp_path: Path) -> None:
     house = settle(tmp_path, ground, seeds=[0, 1])
-    built(ground, house.storage, method=["no-kd", "vanilla-kd"])
+    built(ground, Directory(house.storage), method=["no-kd", "vanilla-kd"])
     steps = house.plan()
     assert steps["evaluate/no-kd/two/1@tiny"]["seconds"] == 10.0
     assert steps["evaluate/no-kd/two/0@tiny"]["seconds"] is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from house import graph_of, names, pretend_built, write_paper_ground
 
-from pipeline.artifact import find, record_path, withdraw
+from pipeline.artifact import find, record_name, withdraw
 from pipeline.building import write_lineage
 from pipeline.errors import RequestError
 from pipeline.failure import note_failure
@@ -15,6 +15,7 @@ from pipeline.gc import Waste, find_waste
 from pipeline.graph import Graph, Node
 from pipeline.lease import STALE, Attempt, claim, release
 from pipeline.runner import Outcome, remember_names
+from pipeline.storage.directory import Directory
 
 COMMITTED = 1_767_225_600.0
 """2026-01-01T00:00:00+00:00, when artifacts that are pretended were committed."""
@@ -28,23 +29,23 @@ def paper(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
+def storage(tmp_path: Path) -> Directory:
+    return Directory(tmp_path / "runs")
 
 
 @pytest.fixture
-def one(paper: Path, storage: Path) -> Graph:
+def one(paper: Path, storage: Directory) -> Graph:
     """A recipe with seed 0, built."""
     return built(paper, storage, "one", [0])
 
 
 @pytest.fixture
-def two(paper: Path, storage: Path) -> Graph:
+def two(paper: Path, storage: Directory) -> Graph:
     """A recipe with seed 1 and the same teacher, built."""
     return built(paper, storage, "two", [1])
 
 
-def built(paper: Path, storage: Path, name: str, seeds: list[int]) -> Graph:
+def built(paper: Path, storage: Directory, name: str, seeds: list[int]) -> Graph:
     _, graph = graph_of(paper, storage, name=name, seeds=seeds)
     records = {
         node.key: find(storage, node.spec.stage, node.key) or pretend_built(storage, node) for node in graph.nodes
@@ -53,7 +54,7 @@ def built(paper: Path, storage: Path, name: str, seeds: list[int]) -> Graph:
     return graph
 
 
-def waste(storage: Path, *graphs: Graph, now: float = NOW, older_than: float = 0.0) -> dict[str, Waste]:
+def waste(storage: Directory, *graphs: Graph, now: float = NOW, older_than: float = 0.0) -> dict[str, Waste]:
     """Node -> what of it goes."""
     return {one.name: one for one in find_waste(storage, graphs, now, older_than)}
 
@@ -62,7 +63,7 @@ def students(seed: int) -> set[str]:
     return {f"{role}/{method}/two/{seed}@tiny" for role in ("distil", "evaluate") for method in ("no-kd", "vanilla-kd")}
 
 
-def at_work(storage: Path, node: Node) -> Attempt:
+def at_work(storage: Directory, node: Node) -> Attempt:
     """An attempt that this process holds, as a run begins one."""
     attempt = claim(storage, node.spec.stage, node.key, {}, lambda: NOW)
     assert isinstance(attempt, Attempt)
@@ -70,7 +71,7 @@ def at_work(storage: Path, node: Node) -> Attempt:
     return attempt
 
 
-def free_all(found: dict[str, Waste], storage: Path) -> dict[str, str]:
+def free_all(found: dict[str, Waste], storage: Directory) -> dict[str, str]:
     """Node -> why it was kept."""
     said = {name: free(one, storage, lambda: NOW) for name, one in found.items()}
     return {name: why for name, why in said.items() if why}
@@ -79,31 +80,36 @@ def free_all(found: dict[str, Waste], storage: Path) -> dict[str, str]:
 # --- what goes ------------------------------------------------------------------------------------
 
 
-def test_nothing_goes_that_one_of_the_recipes_needs(storage: Path, one: Graph, two: Graph) -> None:
+def test_nothing_goes_that_one_of_the_recipes_needs(storage: Directory, one: Graph, two: Graph) -> None:
     assert waste(storage, one, two) == {}
 
 
-def test_what_a_second_recipe_alone_had_goes_and_what_both_share_stays(storage: Path, one: Graph, two: Graph) -> None:
+def test_what_a_second_recipe_alone_had_goes_and_what_both_share_stays(
+    storage: Directory, one: Graph, two: Graph
+) -> None:
     found = waste(storage, one)
     assert set(found) == students(1)
     assert free_all(found, storage) == {}
     assert waste(storage, one) == {}
     assert all(find(storage, node.spec.stage, node.key) for node in one.nodes)
     gone = [node for node in two.nodes if node.name in students(1)]
-    assert not [node for node in gone if (storage / node.spec.stage / node.key).exists()]
-    assert {path.stem for path in (storage / ".named" / "two").rglob("*.key")} == {"corpus@tiny", "finetune@tiny"} | {
+    assert not [node for node in gone if (storage.local / node.spec.stage / node.key).exists()]
+    assert {path.stem for path in (storage.local / ".named" / "two").rglob("*.key")} == {
+        "corpus@tiny",
+        "finetune@tiny",
+    } | {
         "teach@tiny",
         "teacher@tiny",
     }
 
 
-def test_finding_changes_nothing(storage: Path, one: Graph, two: Graph) -> None:
-    before = {path: path.stat().st_mtime_ns for path in storage.rglob("*")}
+def test_finding_changes_nothing(storage: Directory, one: Graph, two: Graph) -> None:
+    before = {path: path.stat().st_mtime_ns for path in storage.local.rglob("*")}
     assert waste(storage, one)
-    assert {path: path.stat().st_mtime_ns for path in storage.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in storage.local.rglob("*")} == before
 
 
-def test_what_is_younger_is_kept(storage: Path, one: Graph, two: Graph) -> None:
+def test_what_is_younger_is_kept(storage: Directory, one: Graph, two: Graph) -> None:
     found = waste(storage, one, older_than=seconds_of("10d"))
     assert set(found) == students(1)
     assert {round(one.age) for one in found.values()} == {864_000}
@@ -121,27 +127,27 @@ def test_any_other_age_is_refused(text: str) -> None:
         seconds_of(text)
 
 
-def test_bytes_are_those_of_the_record_its_files_and_its_name(storage: Path, one: Graph, two: Graph) -> None:
+def test_bytes_are_those_of_the_record_its_files_and_its_name(storage: Directory, one: Graph, two: Graph) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
-    record = record_path(storage, "distil", node.key).stat().st_size
+    record = (storage.local / record_name("distil", node.key)).stat().st_size
     assert waste(storage, one)[node.name].bytes == record + SIZE + 64
 
 
 def test_a_file_that_something_else_still_holds_gives_no_bytes_back(
-    tmp_path: Path, storage: Path, one: Graph, two: Graph
+    tmp_path: Path, storage: Directory, one: Graph, two: Graph
 ) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
     before = waste(storage, one)[node.name].bytes
-    os.link(storage / "distil" / node.key / "0001" / "result.txt", tmp_path / "held")
+    os.link(storage.local / "distil" / node.key / "0001" / "result.txt", tmp_path / "held")
     assert waste(storage, one)[node.name].bytes == before - SIZE
 
 
-def test_a_file_that_an_unfinished_attempt_shares_counts_once(storage: Path, one: Graph, two: Graph) -> None:
+def test_a_file_that_an_unfinished_attempt_shares_counts_once(storage: Directory, one: Graph, two: Graph) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
     before = waste(storage, one)[node.name].bytes
-    left = storage / ".work" / node.key / "0001"
+    left = storage.local / ".work" / node.key / "0001"
     left.mkdir(parents=True)
-    os.link(storage / "distil" / node.key / "0001" / "result.txt", left / "result.txt")
+    os.link(storage.local / "distil" / node.key / "0001" / "result.txt", left / "result.txt")
     later = left.stat().st_mtime + STALE + 1
     found = waste(storage, one, now=later)[node.name]
     assert found.bytes == before
@@ -153,7 +159,7 @@ def test_a_file_that_an_unfinished_attempt_shares_counts_once(storage: Path, one
 
 
 def test_an_unfinished_attempt_goes_when_nobody_works_on_it_and_no_recipe_needs_it(
-    paper: Path, storage: Path, one: Graph
+    paper: Path, storage: Directory, one: Graph
 ) -> None:
     node = names(graph_of(paper, storage, seeds=[7])[1])["distil/no-kd/two/7@tiny"]
     attempt = at_work(storage, node)
@@ -163,10 +169,10 @@ def test_an_unfinished_attempt_goes_when_nobody_works_on_it_and_no_recipe_needs_
     found = waste(storage, one, now=NOW + 1e9)
     assert {name: one.kind for name, one in found.items()} == {node.name: "attempt"}
     assert free_all(found, storage) == {}
-    assert list((storage / ".work").iterdir()) == []
+    assert list((storage.local / ".work").iterdir()) == []
 
 
-def test_an_unfinished_attempt_that_a_recipe_needs_stays(paper: Path, storage: Path, one: Graph) -> None:
+def test_an_unfinished_attempt_that_a_recipe_needs_stays(paper: Path, storage: Directory, one: Graph) -> None:
     graph = graph_of(paper, storage, seeds=[7])[1]
     attempt = at_work(storage, names(graph)["distil/no-kd/two/7@tiny"])
     (attempt.out / "shard").write_text("finished")
@@ -174,9 +180,9 @@ def test_an_unfinished_attempt_that_a_recipe_needs_stays(paper: Path, storage: P
     assert waste(storage, one, graph) == {}
 
 
-def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: Path, one: Graph) -> None:
+def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: Directory, one: Graph) -> None:
     node = names(one)["teach@tiny"]
-    beside = storage / "teach" / node.key / "0000"
+    beside = storage.local / "teach" / node.key / "0000"
     beside.mkdir()
     (beside / "shard").write_text("of an earlier attempt")
     note_failure(storage, node.key, "failed before it was built")
@@ -190,17 +196,17 @@ def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: P
 
 @pytest.mark.parametrize("name", ["teach@tiny", "distil/no-kd/two/1@tiny"])
 def test_the_files_of_a_withdrawn_artifact_go_whether_it_is_needed_or_not(
-    storage: Path, one: Graph, two: Graph, name: str
+    storage: Directory, one: Graph, two: Graph, name: str
 ) -> None:
     node = names(two)[name]
     withdraw(storage, node.spec.stage, node.key)
     found = {n.key: n for n in find_waste(storage, [one], NOW)}[node.key]
     assert found.kind == "withdrawn"
     assert free(found, storage, lambda: NOW) == ""
-    assert not (storage / node.spec.stage / node.key).exists()
+    assert not (storage.local / node.spec.stage / node.key).exists()
 
 
-def test_what_a_withdrawn_artifacts_next_attempt_has_finished_is_kept(storage: Path, one: Graph) -> None:
+def test_what_a_withdrawn_artifacts_next_attempt_has_finished_is_kept(storage: Directory, one: Graph) -> None:
     node = names(one)["teach@tiny"]
     withdraw(storage, "teach", node.key)
     attempt = at_work(storage, node)
@@ -212,15 +218,15 @@ def test_what_a_withdrawn_artifacts_next_attempt_has_finished_is_kept(storage: P
     assert (again.out / "shard").read_text() == "finished"
 
 
-def test_a_note_of_a_failure_goes_with_what_it_is_about(storage: Path, one: Graph) -> None:
+def test_a_note_of_a_failure_goes_with_what_it_is_about(storage: Directory, one: Graph) -> None:
     note_failure(storage, "f" * 64, "it failed")
     (found,) = find_waste(storage, [one], NOW)
     assert found.kind == "note"
     assert free(found, storage, lambda: NOW) == ""
-    assert list((storage / ".failed").iterdir()) == []
+    assert list((storage.local / ".failed").iterdir()) == []
 
 
-def test_the_note_of_what_a_recipe_still_needs_stays(paper: Path, storage: Path, one: Graph) -> None:
+def test_the_note_of_what_a_recipe_still_needs_stays(paper: Path, storage: Directory, one: Graph) -> None:
     graph = graph_of(paper, storage, seeds=[7])[1]
     note_failure(storage, names(graph)["distil/no-kd/two/7@tiny"].key, "it failed")
     assert find_waste(storage, [one, graph], NOW) == []
@@ -228,10 +234,10 @@ def test_the_note_of_what_a_recipe_still_needs_stays(paper: Path, storage: Path,
 
 @pytest.mark.parametrize("harm", ["damaged", "newer"])
 def test_an_artifact_whose_record_cannot_be_read_is_listed_and_never_freed(
-    storage: Path, one: Graph, two: Graph, harm: str
+    storage: Directory, one: Graph, two: Graph, harm: str
 ) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
-    path = record_path(storage, "distil", node.key)
+    path = storage.local / record_name("distil", node.key)
     document = json.loads(path.read_text("utf-8"))
     path.write_text("{" if harm == "damaged" else json.dumps({**document, "format": 9}), "utf-8")
     found = waste(storage, one)[node.name]
@@ -242,10 +248,10 @@ def test_an_artifact_whose_record_cannot_be_read_is_listed_and_never_freed(
     assert (path.parent / "0001" / "result.txt").exists()
 
 
-def test_what_is_no_part_of_a_storage_is_left_alone(storage: Path, one: Graph) -> None:
-    (storage / "mine" / "notes").mkdir(parents=True)
-    (storage / "mine" / "notes" / "letter.txt").write_text("mine")
-    (storage / ".logs" / "run").mkdir(parents=True)
+def test_what_is_no_part_of_a_storage_is_left_alone(storage: Directory, one: Graph) -> None:
+    (storage.local / "mine" / "notes").mkdir(parents=True)
+    (storage.local / "mine" / "notes" / "letter.txt").write_text("mine")
+    (storage.local / ".logs" / "run").mkdir(parents=True)
     assert waste(storage, one) == {}
 
 
@@ -253,7 +259,7 @@ def test_what_is_no_part_of_a_storage_is_left_alone(storage: Path, one: Graph) -
 
 
 def test_what_a_leased_attempt_is_made_from_stays_with_all_that_went_into_it(
-    paper: Path, storage: Path, one: Graph, two: Graph
+    paper: Path, storage: Directory, one: Graph, two: Graph
 ) -> None:
     """A run of a recipe that nobody named scores a student of the second recipe."""
     attempt = at_work(storage, names(two)["evaluate/no-kd/two/1@tiny"])
@@ -262,7 +268,9 @@ def test_what_a_leased_attempt_is_made_from_stays_with_all_that_went_into_it(
     assert set(waste(storage, one)) == students(1)
 
 
-def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(paper: Path, storage: Path, one: Graph) -> None:
+def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(
+    paper: Path, storage: Directory, one: Graph
+) -> None:
     teacher = {"model": str(paper / "model"), "finetune": {"epochs": 2, "keep": "epochs"}}
     method = {"use": "vanilla-kd", "taught_by": "teacher:1"}
     _, graph = graph_of(paper, storage, name="epochs", teacher=teacher, method=method)
@@ -275,7 +283,7 @@ def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(paper: Pat
     assert {"finetune@tiny", "teach/teacher:1@tiny"} <= set(waste(storage, one))
 
 
-def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Path, one: Graph, two: Graph) -> None:
+def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Directory, one: Graph, two: Graph) -> None:
     found = waste(storage, one)
     at_work(storage, names(two)["evaluate/no-kd/two/1@tiny"])
     assert free_all(found, storage) == {
@@ -283,19 +291,19 @@ def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Path, one: Gra
         "distil/no-kd/two/1@tiny": "a run that is under way needs it",
     }
     assert find(storage, "distil", names(two)["distil/no-kd/two/1@tiny"].key)
-    assert os.listdir(storage / ".work") == [names(two)["evaluate/no-kd/two/1@tiny"].key]
+    assert os.listdir(storage.local / ".work") == [names(two)["evaluate/no-kd/two/1@tiny"].key]
 
 
-def test_an_artifact_that_was_built_anew_after_the_look_stays(storage: Path, one: Graph, two: Graph) -> None:
+def test_an_artifact_that_was_built_anew_after_the_look_stays(storage: Directory, one: Graph, two: Graph) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
     found = waste(storage, one)[node.name]
-    path = record_path(storage, "distil", node.key)
+    path = storage.local / record_name("distil", node.key)
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "attempt": "0002"}), "utf-8")
     assert free(found, storage, lambda: NOW) == "another run has built it meanwhile"
     assert path.exists()
 
 
-def test_while_a_run_has_not_said_what_it_needs_nothing_is_judged(storage: Path, one: Graph, two: Graph) -> None:
+def test_while_a_run_has_not_said_what_it_needs_nothing_is_judged(storage: Directory, one: Graph, two: Graph) -> None:
     node = names(two)["evaluate/no-kd/two/1@tiny"]
     claim(storage, "evaluate", node.key, {}, lambda: NOW)
     with pytest.raises(RequestError, match=r"0002: a run has just begun there, what it needs is not known; try"):
@@ -303,14 +311,14 @@ def test_while_a_run_has_not_said_what_it_needs_nothing_is_judged(storage: Path,
 
 
 def test_what_could_not_be_removed_whole_is_no_artifact_and_goes_the_next_time(
-    storage: Path, one: Graph, two: Graph
+    storage: Directory, one: Graph, two: Graph
 ) -> None:
     """The record goes first: whatever stops the rest, no plan believes in the files that are left."""
     node = names(two)["distil/no-kd/two/1@tiny"]
     found = waste(storage, one)[node.name]
     kernels = Path("/proc/version")
-    said = free(replace(found, paths=(kernels, *found.paths)), storage, lambda: NOW)
+    said = free(replace(found, paths=(str(kernels), *found.paths)), storage, lambda: NOW)
     assert said.startswith("/proc/version cannot be removed (")
     assert find(storage, "distil", node.key) is None
-    assert (storage / "distil" / node.key / "0001" / "result.txt").exists()
+    assert (storage.local / "distil" / node.key / "0001" / "result.txt").exists()
     assert waste(storage, one)[node.name].kind == "withdrawn"

@@ -25,19 +25,20 @@ from pipeline.lease import (
     release,
     this_process,
 )
+from pipeline.storage.directory import Directory
 
 KEY = "k" * 64
 NOW = 1_000_000.0
 
 
 def claimed(storage: Path, watch: Watch | None = None, now: float = NOW) -> Attempt:
-    found = claim(storage, "teach", KEY, {} if watch is None else watch, lambda: now)
+    found = claim(Directory(storage), "teach", KEY, {} if watch is None else watch, lambda: now)
     assert isinstance(found, Attempt)
     return found
 
 
 def held(storage: Path, watch: Watch | None = None, now: float = NOW) -> Held:
-    found = claim(storage, "teach", KEY, {} if watch is None else watch, lambda: now)
+    found = claim(Directory(storage), "teach", KEY, {} if watch is None else watch, lambda: now)
     assert isinstance(found, Held)
     return found
 
@@ -46,7 +47,8 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from pipeline.lease import claim
-attempt = claim(Path(sys.argv[1]), "teach", sys.argv[2], {}, lambda: float(sys.argv[3]))
+from pipeline.storage.directory import Directory
+attempt = claim(Directory(Path(sys.argv[1])), "teach", sys.argv[2], {}, lambda: float(sys.argv[3]))
 (attempt.out / "shard").write_text("finished")
 print(attempt.name, flush=True)
 time.sleep(600)
@@ -164,7 +166,7 @@ def test_of_many_claimants_at_once_one_gets_it(tmp_path: Path) -> None:
 
     def work() -> None:
         start.wait()
-        found.append(claim(tmp_path, "teach", KEY, {}, lambda: NOW))
+        found.append(claim(Directory(tmp_path), "teach", KEY, {}, lambda: NOW))
 
     threads = [threading.Thread(target=work) for _ in range(16)]
     for thread in threads:
@@ -205,7 +207,7 @@ def test_an_adoption_that_was_cut_loses_nothing(tmp_path: Path) -> None:
     first = claimed(tmp_path)
     for name in ("one", "two"):
         (first.out / name).write_text(name, "utf-8")
-    second = first.home / "0002"
+    second = first.out.parent / "0002"
     second.mkdir()
     os.link(first.out / "one", second / "one")
     lease = json.loads((first.out / ".lease.json").read_text("utf-8"))
@@ -213,7 +215,7 @@ def test_an_adoption_that_was_cut_loses_nothing(tmp_path: Path) -> None:
     third = claimed(tmp_path)
     assert third.number == 3
     assert {name: (third.out / name).read_text("utf-8") for name in ("one", "two")} == {"one": "one", "two": "two"}
-    assert [path.name for path in third.home.iterdir()] == ["0003"]
+    assert [path.name for path in third.out.parent.iterdir()] == ["0003"]
 
 
 def test_to_release_what_has_been_swept_is_no_error(tmp_path: Path) -> None:

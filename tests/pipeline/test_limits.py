@@ -8,6 +8,7 @@ from pipeline.errors import RequestError
 from pipeline.graph import Figure
 from pipeline.limits import check_store_limit, sized
 from pipeline.planner import Plan, Step, plan
+from pipeline.storage.directory import Directory
 
 ROW = 16 + 2 * 4 + 5 * 32 * 2
 """Key, two logits, embeddings and four layers of width 32 in float16."""
@@ -19,11 +20,11 @@ def ground(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
+def storage(tmp_path: Path) -> Directory:
+    return Directory(tmp_path / "runs")
 
 
-def planned(ground: Path, storage: Path, /, **changes: object) -> Plan:
+def planned(ground: Path, storage: Directory, /, **changes: object) -> Plan:
     recipe, graph = graph_of(ground, storage, **changes)
     return plan(graph, storage, recipe.name)
 
@@ -35,13 +36,13 @@ def refusal(found: Plan, limit: int) -> str:
     return str(caught.value)
 
 
-def test_a_store_within_the_limit_or_without_one_is_let_through(ground: Path, storage: Path) -> None:
+def test_a_store_within_the_limit_or_without_one_is_let_through(ground: Path, storage: Directory) -> None:
     found = planned(ground, storage)
     check_store_limit(found.steps, None)
     check_store_limit(found.steps, 90 * ROW)
 
 
-def test_a_store_over_the_limit_is_refused_with_the_tiers_that_would_fit(ground: Path, storage: Path) -> None:
+def test_a_store_over_the_limit_is_refused_with_the_tiers_that_would_fit(ground: Path, storage: Directory) -> None:
     """int8: a byte a value, and in the one shard a scale and an offset, four bytes each, for each dimension."""
     small = 90 * (16 + 2 * 4 + 5 * 32) + 5 * 32 * 8
     assert refusal(planned(ground, storage), 90 * ROW - 1) == (
@@ -51,13 +52,13 @@ def test_a_store_over_the_limit_is_refused_with_the_tiers_that_would_fit(ground:
     )
 
 
-def test_a_tier_that_would_not_fit_is_not_offered(ground: Path, storage: Path) -> None:
+def test_a_tier_that_would_not_fit_is_not_offered(ground: Path, storage: Directory) -> None:
     said = refusal(planned(ground, storage, store={"precision": "float32"}), 20_000)
     assert "int8 (would come to 17,840 bytes)" in said
     assert "float16" not in said
 
 
-def test_what_is_offered_is_what_the_next_plan_comes_to(ground: Path, storage: Path) -> None:
+def test_what_is_offered_is_what_the_next_plan_comes_to(ground: Path, storage: Directory) -> None:
     assert "store.precision: float16 (would come to 30,960 bytes)" in refusal(
         planned(ground, storage, store={"precision": "float32"}), 90 * ROW
     )
@@ -65,13 +66,13 @@ def test_what_is_offered_is_what_the_next_plan_comes_to(ground: Path, storage: P
     check_store_limit(planned(ground, storage, store={"layers": []}).steps, 2_160)
 
 
-def test_where_nothing_fits_the_smallest_is_told(ground: Path, storage: Path) -> None:
+def test_where_nothing_fits_the_smallest_is_told(ground: Path, storage: Directory) -> None:
     assert "; the smallest that they can be is 2,160 bytes, with store.layers: [], keep fewer rows" in refusal(
         planned(ground, storage), 2_159
     )
 
 
-def test_the_stores_of_a_recipe_count_together(tmp_path: Path, storage: Path) -> None:
+def test_the_stores_of_a_recipe_count_together(tmp_path: Path, storage: Directory) -> None:
     ground = write_paper_ground(tmp_path / "two", ("tiny", "other"))
     tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
     said = refusal(planned(ground, storage, task=tasks), 40_000)
@@ -79,7 +80,7 @@ def test_the_stores_of_a_recipe_count_together(tmp_path: Path, storage: Path) ->
     assert "int8 (would come to 35,680 bytes)" in said
 
 
-def test_a_store_of_both_poolings_fits_with_one_of_them(ground: Path, storage: Path) -> None:
+def test_a_store_of_both_poolings_fits_with_one_of_them(ground: Path, storage: Directory) -> None:
     found = planned(ground, storage)
     both = 90 * (16 + 2 * 4 + 2 * 5 * 32 * 2)
     steps = tuple(with_pooling(step, "both", both) for step in found.steps)
@@ -94,10 +95,10 @@ def with_pooling(step: Step, pooling: str, size: int) -> Step:
     return replace(step, node=replace(step.node, spec=spec), bytes=Figure.at_most(size))
 
 
-def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(ground: Path, storage: Path) -> None:
+def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(ground: Path, storage: Directory) -> None:
     steps = {step.node.name: step for step in planned(ground, storage).steps}
     teach, corpus = steps["teach@tiny"], steps["corpus@tiny"].node
-    out = storage / "attempt"
+    out = storage.local / "attempt"
     out.mkdir(parents=True)
     record = record_of(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})
     assert sized(teach, {}) == teach
@@ -106,11 +107,11 @@ def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(groun
 
 
 def test_the_size_that_the_corpus_makes_known_counts_against_the_limit_in_every_tier(
-    ground: Path, storage: Path
+    ground: Path, storage: Directory
 ) -> None:
     found = planned(ground, storage)
     corpus = next(step.node for step in found.steps if step.node.role == "corpus")
-    out = storage / "attempt"
+    out = storage.local / "attempt"
     out.mkdir(parents=True)
     records = {corpus.key: record_of(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})}
     steps = tuple(sized(step, records) for step in found.steps)

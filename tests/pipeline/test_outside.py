@@ -15,6 +15,7 @@ from pipeline.outside import (
     model_identity,
     tokenizer_identity,
 )
+from pipeline.storage.directory import Directory
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -180,31 +181,33 @@ def test_a_name_means_a_directory_then_a_package_then_the_hub(tmp_path: Path, mo
 
 
 def test_a_hub_name_without_network_is_refused_in_one_line(tmp_path: Path, silent: Path) -> None:
-    pins = Pins.load(tmp_path / "pins.json", refresh=False)
+    pins = Pins.load(Directory(tmp_path), refresh=False)
     with pytest.raises(
         RequestError, match=r"^teacher\.model: org/bert cannot be had from the hub \(.*\); name a dir"
     ) as caught:
         pins.commit("org/bert", "model", "teacher.model")
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "pins.json").exists()
+    assert not (tmp_path / ".identity" / "pins.json").exists()
 
 
 def test_a_data_set_without_network_asks_for_files(tmp_path: Path, silent: Path) -> None:
     with pytest.raises(
         RequestError, match=r"^data\.source: nyu-mll/glue cannot .*; set data\.source to a folder of files$"
     ):
-        Pins.load(tmp_path / "pins.json", refresh=False).commit("nyu-mll/glue", "dataset", "data.source")
+        Pins.load(Directory(tmp_path), refresh=False).commit("nyu-mll/glue", "dataset", "data.source")
 
 
 def test_a_pinned_name_needs_no_network(tmp_path: Path, silent: Path) -> None:
-    (tmp_path / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
-    assert Pins.load(tmp_path / "pins.json", refresh=False).commit("org/bert", "model", "teacher.model") == COMMIT
+    (tmp_path / ".identity").mkdir(exist_ok=True)
+    (tmp_path / ".identity" / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
+    assert Pins.load(Directory(tmp_path), refresh=False).commit("org/bert", "model", "teacher.model") == COMMIT
 
 
 def test_a_refresh_asks_the_hub_even_for_a_pinned_name(tmp_path: Path, silent: Path) -> None:
-    (tmp_path / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
+    (tmp_path / ".identity").mkdir(exist_ok=True)
+    (tmp_path / ".identity" / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
     with pytest.raises(RequestError, match="cannot be had from the hub"):
-        Pins.load(tmp_path / "pins.json", refresh=True).commit("org/bert", "model", "teacher.model")
+        Pins.load(Directory(tmp_path), refresh=True).commit("org/bert", "model", "teacher.model")
 
 
 def test_a_pinned_model_in_the_hubs_cache_is_planned_without_network(tmp_path: Path, silent: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.graph import Node
 from pipeline.priors import held, priors
+from pipeline.storage.directory import Directory
 from stages.corpus_reader import read_split
 from stages.embeddings import read_embeddings
 from stages.store.columns import read_columns
@@ -337,7 +338,7 @@ def embeddings_of(paper: Path, file: str, encoder: str, **settings: object) -> N
 def test_embeddings_serve_those_of_the_same_encoder_with_the_same_settings_and_no_others(
     paper: Path, encoder: str, settings: dict[str, object], serves: bool
 ) -> None:
-    storage = paper / "runs"
+    storage = Directory(paper / "runs")
     before = pretend_built(storage, embeddings_of(paper, "bank.txt", "encoder"))
     node = embeddings_of(paper, "grown.txt", encoder, **settings)
     found = priors(held(storage, "embed"), node, storage, {})
@@ -345,14 +346,14 @@ def test_embeddings_serve_those_of_the_same_encoder_with_the_same_settings_and_n
 
 
 def test_tf_idf_which_weighs_a_word_by_all_texts_carries_nothing_over(paper: Path) -> None:
-    storage = paper / "runs"
+    storage = Directory(paper / "runs")
     pretend_built(storage, embeddings_of(paper, "bank.txt", "tfidf"))
     node = embeddings_of(paper, "grown.txt", "tfidf")
     assert priors(held(storage, "embed"), node, storage, {}) == ()
 
 
 def test_embeddings_are_no_prior_of_themselves_nor_of_a_store(paper: Path) -> None:
-    storage, node = paper / "runs", embeddings_of(paper, "bank.txt", "encoder")
+    storage, node = Directory(paper / "runs"), embeddings_of(paper, "bank.txt", "encoder")
     pretend_built(storage, node)
     assert priors(held(storage, "embed"), node, storage, {}) == ()
     bank = {"files": [str(paper / "bank.txt")], "encoder": str(paper / "encoder")}

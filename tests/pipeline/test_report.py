@@ -11,6 +11,7 @@ from house import House, Said, graph_of, names, record_of, write_paper_ground
 
 from pipeline.graph import Node
 from pipeline.report import Row, report
+from pipeline.storage.directory import Directory
 from pipeline.tables import as_csv, as_html, lines
 
 DOCUMENTED = (
@@ -120,7 +121,7 @@ def test_a_row_of_an_epoch_or_an_ensemble_tells_what_is_known_of_it(tmp_path: Pa
     _, graph = graph_of(ground, storage, teacher=teacher, models=models, method="no-kd")
     for node, score in (("finetune@tiny", 0), ("evaluate/teacher:1@tiny", 70.0), ("ensemble/both@tiny", 80.0)):
         keep(storage, names(graph)[node], {"validation": {"accuracy": score}})
-    epoch, both = (one for one in report(graph, storage) if one.method in ("model:teacher:1", "model:both"))
+    epoch, both = (one for one in report(graph, Directory(storage)) if one.method in ("model:teacher:1", "model:both"))
     assert (epoch.student, epoch.score, epoch.status, epoch.student_parameters) == ("model", 70.0, "done", 5)
     assert epoch.artifact is not None and epoch.artifact.endswith("/0001/epochs/01")
     assert (epoch.seconds, epoch.last_epoch_score, epoch.best_epoch) == (None, None, None)

@@ -14,7 +14,7 @@ from moments import log_says, wait_for
 from rich.console import Console
 
 from cluster.inline import Inline
-from cluster.resources import Capacity, Listener, On, Resources
+from cluster.resources import Capacity, Listener, Mirror, On, Resources
 from cluster.session import Session
 from pipeline.allot import allot
 from pipeline.artifact import commit, find
@@ -25,6 +25,7 @@ from pipeline.lease import Attempt, claim, release
 from pipeline.planner import plan
 from pipeline.recipe import Recipe, load
 from pipeline.runner import Outcome, check_resources, run
+from pipeline.storage.directory import Directory
 from pipeline.view import View
 
 TASKS = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("broken", "tiny")]
@@ -216,14 +217,14 @@ class Interloper(Inline):
     def __init__(self, house: House, graph: Graph) -> None:
         self.house, self.node = house, names(graph)["corpus@tiny"]
 
-    def on(self, resources: Resources, listener: Listener) -> On:
-        stage, key, storage = self.node.spec.stage, self.node.key, self.house.storage
+    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+        stage, key, storage = self.node.spec.stage, self.node.key, Directory(self.house.storage)
         if find(storage, stage, key) is None:
             self._take_over(stage, key, storage)
-        return super().on(resources, listener)
+        return super().on(resources, listener, mirror)
 
-    def _take_over(self, stage: str, key: str, storage: Path) -> None:
-        work = storage / ".work" / key / "0001"
+    def _take_over(self, stage: str, key: str, storage: Directory) -> None:
+        work = storage.local / ".work" / key / "0001"
         lease = json.loads((work / ".lease.json").read_text("utf-8"))
         (work / ".lease.json").write_text(json.dumps({**lease, "released": True}), "utf-8")
         theirs = claim(storage, stage, key, {})
@@ -235,7 +236,7 @@ class Interloper(Inline):
 
 def carried_out(house: House, place: object, only: str | None = None) -> tuple[Recipe, Graph, Outcome, str]:
     recipe, graph = load_graph(house)
-    found = plan(graph, house.storage, recipe.name, only)
+    found = plan(graph, Directory(house.storage), recipe.name, only)
     house.storage.mkdir(exist_ok=True)
     heard = StringIO()
     view = View(Console(file=heard, width=200), house.storage / ".logs", len(found.builds))
@@ -243,7 +244,7 @@ def carried_out(house: House, place: object, only: str | None = None) -> tuple[R
     def resources(node: object) -> Resources:
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
 
-    outcome = run(found, Site(house.storage, recipe.name, place, resources, view))  # type: ignore[arg-type]
+    outcome = run(found, Site(Directory(house.storage), recipe.name, place, resources, view))  # type: ignore[arg-type]
     return recipe, graph, outcome, heard.getvalue()
 
 
@@ -258,10 +259,10 @@ def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact
     house = settle(tmp_path, ground, method="no-kd")
     _, graph = load_graph(house)
     only = Graph((names(graph)["corpus@tiny"],))
-    found = plan(only, house.storage, "tiny")
+    found = plan(only, Directory(house.storage), "tiny")
     heard = StringIO()
     view = View(Console(file=heard, width=200), house.storage / ".logs", 1)
-    site = Site(house.storage, "tiny", Interloper(house, graph), lambda _: Resources(), view)
+    site = Site(Directory(house.storage), "tiny", Interloper(house, graph), lambda _: Resources(), view)
     house.storage.mkdir()
     outcome = run(found, site)
     assert not outcome.failures

@@ -8,6 +8,7 @@ from house import House, Said, pretend_built, stillhouse
 
 from pipeline.graph import Node, Outside
 from pipeline.show import locate, show_rows
+from pipeline.storage.directory import Directory
 from stages.specs import TeachSpec
 
 
@@ -126,7 +127,8 @@ def test_an_attempt_that_is_not_committed_is_no_artifact(tmp_path: Path) -> None
 
 def test_a_record_is_located_with_its_storage(tmp_path: Path) -> None:
     record = pretend_built(tmp_path, NODES[0])
-    assert locate(record.key[:8], tmp_path) == (record, tmp_path)
+    storage = Directory(tmp_path)
+    assert locate(record.key[:8], storage) == (record, storage)
     path = tmp_path / "teach" / record.key
-    assert locate(str(path), Path("elsewhere")) == (record, tmp_path)
+    assert locate(str(path), Directory(Path("elsewhere"))) == (record, storage)
     assert json.loads((path / "record.json").read_text("utf-8"))["key"] == record.key

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from house import House, graph_in, settle
+from house import House, graph_in, opened, settle
 
 from pipeline.artifact import find
 from pipeline.curves import named_trainings
@@ -25,9 +25,9 @@ def trainings(house: House) -> dict[str, Told]:
     graph = graph_in(house.storage, load(house.recipe))
     found = {}
     for name, node in named_trainings(graph).items():
-        record = find(house.storage, node.spec.stage, node.key)
+        record = find(opened(house.storage), node.spec.stage, node.key)
         assert record is not None
-        found[name] = told_of(name, node, record, house.storage)
+        found[name] = told_of(name, node, record, opened(house.storage))
     return found
 
 
@@ -49,9 +49,9 @@ def test_what_is_told_is_the_spec_the_history_and_the_scores_by_readable_names(b
 def test_a_tracker_is_told_of_trainings_alone_and_each_once(built: House) -> None:
     graph = graph_in(built.storage, load(built.recipe))
     heard: list[Told] = []
-    diary = Diary(lambda: heard.append, graph, built.storage, pytest.fail)
+    diary = Diary(lambda: heard.append, graph, opened(built.storage), pytest.fail)
     for node in graph.nodes:
-        record = find(built.storage, node.spec.stage, node.key)
+        record = find(opened(built.storage), node.spec.stage, node.key)
         assert record is not None
         diary.hear(node, record)
     diary.close()
@@ -67,9 +67,9 @@ def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: House) 
         raise ConnectionError("no route to host\nand much more")
 
     graph = graph_in(built.storage, load(built.recipe))
-    diary = Diary(lambda: fail, graph, built.storage, warned.append)
+    diary = Diary(lambda: fail, graph, opened(built.storage), warned.append)
     for node in graph.nodes:
-        record = find(built.storage, node.spec.stage, node.key)
+        record = find(opened(built.storage), node.spec.stage, node.key)
         assert record is not None
         diary.hear(node, record)
     diary.close()
@@ -80,14 +80,14 @@ def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: House) 
 def test_a_tracker_that_hangs_holds_the_end_of_a_run_no_longer_than_it_may(built: House) -> None:
     graph = graph_in(built.storage, load(built.recipe))
     node, *_ = named_trainings(graph).values()
-    record = find(built.storage, node.spec.stage, node.key)
+    record = find(opened(built.storage), node.spec.stage, node.key)
     assert record is not None
     freed, warned = threading.Event(), list[str]()
 
     def hang(_: Told) -> None:
         freed.wait(60)
 
-    diary = Diary(lambda: hang, graph, built.storage, warned.append)
+    diary = Diary(lambda: hang, graph, opened(built.storage), warned.append)
     diary.hear(node, record)
     diary.close(0.2)
     freed.set()

@@ -1,0 +1,253 @@
+"""A storage in a bucket of an object store, through fsspec: ``s3://`` by s3fs, ``gs://`` by gcsfs.
+
+Credentials, region and endpoint come from the environment, as those libraries read them. A record is written by a
+conditional put, which fails where one exists. Machines read artifacts through a cache (see ``cache``); what a stage is
+at work on is kept alike on all of them (see ``mirror``).
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cluster.resources import Mirror
+from pipeline.errors import RequestError
+from pipeline.storage.cache import Cache, bound_of, cache_root
+from pipeline.storage.mirror import BucketMirror, Synced
+from pipeline.storage.port import LEASE, WORK, Entry, Files, Storage
+
+Result = TypeVar("Result")
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "s3": {
+        # A store that is busy answers 503: asked again, ever more slowly, for some two minutes.
+        "config_kwargs": {
+            "retries": {"mode": "standard", "max_attempts": 10},
+            "connect_timeout": 10,
+            "read_timeout": 60,
+        },
+    },
+    "gs": {},
+}
+AT_ONCE = 8
+"""Files that are on their way at the same time."""
+
+
+class Bucket(Storage):
+    """The storage under ``url``, kept in part below ``local``."""
+
+    def __init__(self, url: str, local: Path) -> None:
+        self.url = url
+        self.local = local
+        self.cache = Cache(local)
+
+    @staticmethod
+    def at(url: str) -> "Bucket":
+        """With its cache where this machine keeps such."""
+        name = f"{url.partition('://')[2].replace('/', '-')[:40]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+        return Bucket(url, cache_root(os.environ) / "storage" / name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bucket, (self.url, self.local)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bucket) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    @cached_property
+    def fs(self) -> Any:
+        import fsspec
+
+        scheme = self.url.partition("://")[0]
+        return fsspec.filesystem(scheme, use_listings_cache=False, **OPTIONS[scheme])
+
+    def path(self, name: str) -> str:
+        """What fsspec calls ``name``: bucket, prefix and name."""
+        return f"{self.url.partition('://')[2]}/{name}".rstrip("/")
+
+    def asked(self, call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        """The store's answer. Whatever its library raises is an ``OSError``."""
+        try:
+            return call(*arguments, **options)
+        except OSError:
+            raise
+        except Exception as error:  # each library has its own, and all mean that the store did not serve us
+            raise OSError(f"{self.url}: {type(error).__name__}: {error}") from error
+
+    # --- documents ---
+
+    def read(self, name: str) -> str | None:
+        try:
+            return _text(self.asked(self.fs.cat_file, self.path(name)))
+        except FileNotFoundError:
+            return None
+
+    def read_many(self, names: Sequence[str]) -> Mapping[str, str]:
+        if not names:
+            return {}
+        paths = {self.path(name): name for name in names}
+        found = self.asked(self.fs.cat, list(paths), on_error="return")
+        for answer in found.values():
+            if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                raise OSError(f"{self.url}: {answer}") from answer
+        return {
+            paths[path]: text.decode("utf-8", "surrogateescape")
+            for path, text in found.items()
+            if isinstance(text, bytes)
+        }
+
+    def write(self, name: str, text: str) -> None:
+        self.asked(self.fs.pipe_file, self.path(name), text.encode("utf-8"))
+
+    def create(self, name: str, text: str) -> bool:
+        try:
+            self.asked(self.fs.pipe_file, self.path(name), text.encode("utf-8"), mode="create")
+        except FileExistsError:
+            # Asked twice because the first answer was lost, the store refuses what it has just taken from us.
+            return self.read(name) == text
+        return True
+
+    def remove(self, name: str) -> None:
+        try:
+            self.asked(self.fs.rm_file, self.path(name))
+        except FileNotFoundError:
+            return
+
+    def drop(self, folder: str) -> None:
+        from shutil import rmtree
+
+        names = list(self.walk(folder))
+        if names:
+            try:
+                self.asked(self.fs.rm, [self.path(name) for name in names])
+            except FileNotFoundError:  # another process drops it, too
+                for name in names:
+                    self.remove(name)
+        rmtree(self.local / folder, ignore_errors=True)
+
+    def entries(self, folder: str) -> list[str]:
+        try:
+            found = self.asked(self.fs.ls, self.path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        own = self.path(folder)
+        return sorted({path.rstrip("/").rpartition("/")[2] for path in found if path.rstrip("/") != own})
+
+    def walk(self, folder: str = "") -> dict[str, Entry]:
+        found: Mapping[str, Mapping[str, Any]] = self.asked(self.fs.find, self.path(folder), detail=True)
+        start = len(self.path("")) + 1
+        return {path[start:]: _entry(path, told) for path, told in sorted(found.items()) if len(path) >= start}
+
+    def where(self, name: str) -> str:
+        return f"{self.url}/{name}"
+
+    # --- files of artifacts ---
+
+    def publish(self, out: Path, folder: str, paths: Sequence[str]) -> None:
+        work = out.relative_to(self.local).as_posix()
+        synced = Synced.load(self, work)
+
+        def put(path: str) -> None:
+            if synced.current(path):  # the store has it already, elsewhere
+                self.asked(self.fs.cp_file, self.path(f"{work}/{path}"), self.path(f"{folder}/{path}"))
+            else:
+                self.asked(self.fs.put_file, str(out / path), self.path(f"{folder}/{path}"))
+            target = self.local / folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(out / path, target)
+
+        self._each(put, paths)
+
+    def fetch(self, folder: str, files: Files, user: str = "") -> Path:
+        self.cache.hold(user, folder)
+
+        def bring(path: str, draft: Path) -> None:
+            self.download(f"{folder}/{path}", draft)
+            size, digest = files[path]
+            with draft.open("rb") as stream:
+                got = hashlib.file_digest(stream, "sha256").hexdigest()
+            if draft.stat().st_size != size or got != digest:
+                draft.unlink()
+                raise OSError(f"{self.where(folder)}/{path}: not what its record says; verify it with --repair")
+
+        before = (self.local / folder).exists()
+        home = self.cache.fill(folder, files, bring)
+        if not before:
+            self.cache.evict(bound_of(self.local, os.environ))
+        return home
+
+    def let_go(self, user: str) -> None:
+        self.cache.let_go(user)
+
+    def download(self, name: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.asked(self.fs.get_file, self.path(name), str(target))
+
+    # --- work that is not committed ---
+
+    def adopt(self, old: str, new: str) -> None:
+        found = self.walk(old)
+        if f"{old}/{LEASE}" in found:
+            paths = [name[len(old) + 1 :] for name in found if not name.endswith(f"/{LEASE}")]
+            have = {name[len(new) + 1 :] for name in self.walk(new)}
+            todo = [path for path in paths if path not in have]
+            self._each(lambda path: self._copy(f"{old}/{path}", f"{new}/{path}"), todo)
+            Synced.adopt(self, old, new, found)
+        self.remove(f"{old}/{LEASE}")
+        self.drop(old)
+
+    def _copy(self, source: str, target: str) -> None:
+        """Unless a late writer has just removed it."""
+        try:
+            self.asked(self.fs.cp_file, self.path(source), self.path(target))
+        except FileNotFoundError:
+            return
+
+    def mirror(self, out: str, inputs: Mapping[str, Files]) -> Mirror | None:
+        return BucketMirror(self, out, inputs)
+
+    def check(self) -> None:
+        """A store that takes a second put of what must be absent would let two runs commit one key."""
+        name = f"{WORK}/.probe-{os.urandom(8).hex()}"
+        try:
+            first, second = self.create(name, "first"), self.create(name, "second")
+            self.remove(name)
+        except FileNotFoundError as error:
+            raise RequestError(f"storage: {self.url}: there is no such bucket; make it first") from error
+        except OSError as error:
+            raise RequestError(
+                f"storage: {self.url} cannot be written ({_line(error)}); see its credentials in the environment"
+            ) from error
+        if not first or second:
+            raise RequestError(f"storage: {self.url}: this server does not honour conditional puts; use another")
+
+    def glance(self) -> Storage:
+        from pipeline.storage.glance import Glance
+
+        return Glance(self)
+
+    def _each(self, do: Callable[[str], None], paths: Sequence[str]) -> None:
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            list(pool.map(do, paths))
+
+
+def _entry(path: str, told: Mapping[str, Any]) -> Entry:
+    version = next((str(told[name]) for name in ("ETag", "etag", "md5Hash", "generation") if told.get(name)), "")
+    when = next((told[name] for name in ("LastModified", "mtime", "updated") if told.get(name)), None)
+    if isinstance(when, str):
+        when = datetime.fromisoformat(when)
+    return Entry(int(told.get("size") or 0), when.timestamp() if when else 0.0, path, version=version)
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _line(error: OSError) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,152 @@
+"""A storage in a directory: of this machine, or of a file system that all machines share.
+
+Files appear by hard links, which fail where something is: of two that publish under one name, one wins. Nothing relies
+on renaming directories.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cluster.resources import Mirror
+from pipeline.errors import RequestError
+from pipeline.storage.port import LEASE, Entry, Files, Storage
+
+
+class Directory(Storage):
+    """The storage ``root``, which may be yet to be made."""
+
+    def __init__(self, root: Path) -> None:
+        self.local = root
+        self.url = str(root)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Directory) and other.local == self.local
+
+    def __hash__(self) -> int:
+        return hash(self.local)
+
+    def read(self, name: str) -> str | None:
+        try:
+            return (self.local / name).read_text("utf-8", "surrogateescape")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, name: str, text: str) -> None:
+        path = self.local / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(path)
+        draft.write_text(text, "utf-8")
+        os.replace(draft, path)
+
+    def create(self, name: str, text: str) -> bool:
+        path = self.local / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(path)
+        draft.write_text(text, "utf-8")
+        _sync(draft)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink()
+        return True
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            (self.local / name).unlink()
+
+    def drop(self, folder: str) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(self.local / folder)
+
+    def entries(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self.local / folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def walk(self, folder: str = "") -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        for where, folders, files in os.walk(self.local / folder):
+            folders.sort()
+            for file in sorted(files):
+                path = Path(where) / file
+                stat = path.lstat()
+                found[path.relative_to(self.local).as_posix()] = Entry(
+                    stat.st_size, stat.st_mtime, (stat.st_dev, stat.st_ino), stat.st_nlink
+                )
+        return found
+
+    def lacking(self, folder: str, files: Sequence[tuple[str, int]]) -> str:
+        root = f"{self.local}/{folder}"
+        for path, size in files:
+            try:
+                if os.stat(f"{root}/{path}").st_size != size:
+                    return path
+            except FileNotFoundError:
+                return path
+        return ""
+
+    def where(self, name: str) -> str:
+        return str(self.local / name)
+
+    def publish(self, out: Path, folder: str, paths: Sequence[str]) -> None:
+        for path in paths:
+            target = self.local / folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sync(out / path)
+            os.link(out / path, target)
+
+    def fetch(self, folder: str, files: Files, user: str = "") -> Path:  # noqa: ARG002  # they are there, and stay
+        return self.local / folder
+
+    def let_go(self, user: str) -> None:
+        """Nothing was brought here for anybody."""
+
+    def adopt(self, old: str, new: str) -> None:
+        before = self.local / old
+        for folder, _, files in os.walk(before) if (before / LEASE).exists() else ():
+            target = self.local / new / Path(folder).relative_to(before)
+            target.mkdir(parents=True, exist_ok=True)
+            for name in files:
+                if name != LEASE and not name.endswith(".tmp"):
+                    link(Path(folder) / name, target / name)
+        (before / LEASE).unlink(missing_ok=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+    def mirror(self, out: str, inputs: Mapping[str, Files]) -> Mirror | None:  # noqa: ARG002
+        return None
+
+    def check(self) -> None:
+        try:
+            self.local.mkdir(parents=True, exist_ok=True)
+            probe = self.local / f".probe-{os.getpid()}"
+            probe.write_text("", "utf-8")
+            probe.unlink()
+        except OSError as error:
+            raise RequestError(
+                f"storage: {self.url} cannot be written ({error.strerror}); give a directory of yours"
+            ) from error
+
+
+def link(source: Path, target: Path) -> None:
+    """Link a file unless a late writer of the old attempt has just removed it: then it counts as unfinished.
+    What a later attempt has finished stays."""
+    with contextlib.suppress(FileNotFoundError, FileExistsError):
+        os.link(source, target)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

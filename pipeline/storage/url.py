@@ -1,0 +1,34 @@
+"""What a storage URL means."""
+
+from pathlib import Path
+
+from pipeline.errors import RequestError
+from pipeline.storage.directory import Directory
+from pipeline.storage.port import Storage
+
+SCHEMES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs")}
+"""Scheme -> the module that speaks it, and the extra that brings it."""
+
+
+def open_storage(url: str) -> Storage:
+    """The storage under a URL: ``s3://bucket/prefix``, ``gs://bucket/prefix``, or a directory's path. Reads nothing of
+    a bucket. Raises ``RequestError``."""
+    scheme, sep, rest = url.partition("://")
+    if not sep:
+        path = Path(url).absolute()
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        if not there.is_dir():
+            raise RequestError(f"storage: {url}, but {there} is a file; give a directory")
+        return Directory(path)
+    if scheme not in SCHEMES:
+        raise RequestError(f"storage: {url}; give a directory, s3://bucket/prefix or gs://bucket/prefix")
+    if not rest.strip("/"):
+        raise RequestError(f"storage: {url} names no bucket; give {scheme}://bucket/prefix")
+    from importlib.util import find_spec
+
+    module, extra = SCHEMES[scheme]
+    if find_spec(module) is None:
+        raise RequestError(f"storage: {url} needs {module}; install stillhouse[{extra}]")
+    from pipeline.storage.bucket import Bucket
+
+    return Bucket.at(f"{scheme}://{rest.strip('/')}")
