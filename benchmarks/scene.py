@@ -30,6 +30,7 @@ from stages.batches import Rows, epoch_batches
 from stages.corpus import corpus
 from stages.corpus_reader import Meta, read_meta
 from stages.data import Rowset, read_rowset
+from stages.events import drawer
 from stages.loop import Lesson, fit
 from stages.method import Method, Taught
 from stages.models import build, load
@@ -135,7 +136,8 @@ class Scene:
         checkpoint = self.root / "none.pt"
         width = shape_of(config_of(self.teacher), "teacher").width
         task, spec = self.meta.task, self.spec(method)
-        return Lesson(spec, task, self.train, self.dev, signal, checkpoint, math.inf, teacher_width=width)
+        draw = drawer(self.root / "curves", time.time)
+        return Lesson(spec, task, self.train, self.dev, signal, checkpoint, math.inf, teacher_width=width, draw=draw)
 
 
 class Learner:

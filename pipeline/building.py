@@ -27,7 +27,8 @@ Records = Mapping[str, Record]
 
 @dataclass(frozen=True)
 class Site:
-    """Where a run works: its storage, its recipe's name, its places, what each node gets of them, its view."""
+    """Where a run works: its storage, its recipe's name, its places, what each node gets of them, its view. ``told``
+    hears of each artifact that is built."""
 
     storage: Storage
     recipe: str
@@ -36,6 +37,7 @@ class Site:
     view: View
     store_limit: int | None = None
     clock: Callable[[], float] = time.time
+    told: Callable[[Node, Record], None] = lambda *_: None
 
 
 def build(

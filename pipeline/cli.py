@@ -106,6 +106,20 @@ def report(
 
 
 @app.command()
+def curves(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of links.")] = Path("curves"),
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Make a folder that names the curves of each training, for tensorboard --logdir."""
+    from pipeline.commands import Request
+    from pipeline.curves import curves_of_recipe
+
+    raise typer.Exit(curves_of_recipe(Request(recipe, tuple(set_ or ()), storage, False, None), out))
+
+
+@app.command()
 def show(
     target: Annotated[
         str, typer.Argument(metavar="PATH|KEY", help="An artifact's directory, its record, or the start of its key.")

@@ -18,6 +18,7 @@ from pipeline.recipe import Recipe
 from pipeline.runner import Outcome, check_resources, remember_names, run
 from pipeline.stopping import heed_sigterm
 from pipeline.storage import Storage
+from pipeline.tracking import check_tracking, telling
 from pipeline.view import View
 
 
@@ -25,6 +26,7 @@ def execute(
     recipe: Recipe, storage: Storage, graph: Graph, plan: Plan, address: str | None, inline: bool, console: Console
 ) -> Outcome:
     """Build what the plan says. Raises RequestError for a place that cannot be reached or cannot serve."""
+    check_tracking(recipe.tracking)
     logs = storage.local / ".logs" / run_name(time.time())
     view = View(console, logs, len(plan.builds))
     place = open_place(address, inline, logs)
@@ -36,8 +38,8 @@ def execute(
             return allot(node, recipe.resources, capacity)
 
         check_resources(graph, resources, capacity)
-        site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes)
-        with view.live():
+        with telling(recipe.tracking, graph, storage, logs, view.warn) as told, view.live():
+            site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes, told=told)
             outcome = run(plan, site)
         remember_names(graph, outcome, storage, recipe.name)
         return outcome

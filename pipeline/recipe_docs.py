@@ -48,6 +48,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "resources": grammar.ResourcesBlock,
     "resources.STAGE": grammar.ResourceFields,
     "limits": grammar.LimitsBlock,
+    "tracking": grammar.TrackingBlock,
 }
 """Where each block stands in a recipe; the order of the page."""
 

@@ -220,6 +220,7 @@ class Work:
             if error is None:
                 self.outcome.records[step.node.key] = future.result()
                 self.site.view.finished(step.node, future.result())
+                self.site.told(step.node, future.result())
             elif isinstance(error, Fenced):
                 self.waiting[step.node.key] = step
                 self.site.view.lost(step.node)

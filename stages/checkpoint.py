@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stages.schedule import Position
+from stages.terms import TERMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,9 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """Where a training is. ``best`` holds the weights of the best epoch so far. ``tally`` counts what became of
-    candidates in this epoch, ``picked`` are those that were last picked for all rows at once."""
+    """Where a training is. ``best`` holds the weights of the best epoch so far. Of this epoch, ``loss`` and ``terms``
+    are sums, ``tally`` counts what became of candidates, and ``marks`` are these sums as they stood earlier (see
+    ``curves.Sheet``). ``picked`` are the candidates that were last picked for all rows at once."""
 
     position: Position = field(default_factory=Position)
     loss: float = 0.0
@@ -45,6 +47,22 @@ class Progress:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     tally: list[float] = field(default_factory=list)
     picked: Tensor | None = None
+    terms: list[float] = field(default_factory=lambda: [0.0] * len(TERMS))
+    marks: list[list[float]] = field(default_factory=list)
+
+    @property
+    def sums(self) -> list[float]:
+        """The loss, its terms, the tally."""
+        return [self.loss, *self.terms, *self.tally]
+
+    def take(self, sums: Tensor) -> None:
+        """Waits for the device."""
+        self.loss, rest = float(sums[0]), sums[1:].tolist()
+        self.terms, self.tally = rest[: len(TERMS)], rest[len(TERMS) :]
+
+    def new_epoch(self) -> None:
+        """Forget this epoch's sums."""
+        self.loss, self.terms, self.tally, self.marks = 0.0, [0.0] * len(TERMS), [], []
 
 
 def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
@@ -60,6 +78,8 @@ def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: di
         "best_weights": progress.best_weights,
         "tally": progress.tally,
         "picked": progress.picked,
+        "terms": progress.terms,
+        "marks": progress.marks,
         "model": model,
         "optimizer": optimizer,
     }
@@ -81,5 +101,7 @@ def load(path: Path, device: str) -> tuple[Progress, dict[str, Tensor], dict[str
         {name: value.cpu() for name, value in document["best_weights"].items()},
         document["tally"],
         None if document["picked"] is None else document["picked"].cpu(),
+        document.get("terms", [0.0] * len(TERMS)),
+        document.get("marks", []),
     )
     return progress, document["model"], document["optimizer"]

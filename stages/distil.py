@@ -29,7 +29,8 @@ class Job:
 def distil(spec: DistilSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
     """Inputs: ``corpus``, ``start``, and ``outputs`` if a teacher is followed.
 
-    Leaves ``model/`` (the best epoch, with tokenizer, label names and card) and ``history.json``.
+    Leaves ``model/`` (the best epoch, with tokenizer, label names and card), ``history.json``, and curves in
+    ``tensorboard/``.
     """
     on.expect(read_meta(inputs["corpus"]).splits[TRAIN].rows * spec.train.epochs, "rows")
     return on.train(train_student, Job(spec, dict(inputs), out))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from stages.augment import Augmentation, Prepared
 from stages.batches import Rows, epoch_batches, parts, share_of
 from stages.checkpoint import Epoch, Progress, load, save
+from stages.curves import Draw, Point, Sheet, at_the_end, points
 from stages.data import Batch, Rowset
 from stages.groups import Group, groups_at
 from stages.layers import Matcher
@@ -38,7 +39,7 @@ from stages.signal import Signal
 from stages.specs import DistilSpec
 from stages.structure import NoLayers
 from stages.tasks import Task
-from stages.terms import loss_of
+from stages.terms import TERMS, terms_of, weighed
 
 
 class Place(Protocol):
@@ -58,7 +59,8 @@ class Place(Protocol):
 class Lesson:
     """All that a training needs: what to learn from, what to be selected on, where to keep checkpoints.
     ``teacher_width`` is that of the teacher's layers, where some are followed; ``pool`` holds candidates, where the
-    method asks for them. ``keep`` is given the model of each epoch, and the epoch's number, by the first worker."""
+    method asks for them. The first worker gives the model of each epoch, and the epoch's number, to ``keep``, and what
+    there is to draw of it to ``draw``."""
 
     spec: DistilSpec
     task: Task
@@ -71,6 +73,7 @@ class Lesson:
     teacher_width: int = 0
     pool: Pool | None = None
     keep: Callable[[nn.Module, int], None] | None = None
+    draw: Draw | None = None
 
 
 NOTHING = Prepared()
@@ -124,6 +127,7 @@ class Training:
         self.wrapped = cast(nn.Module, torch.compile(wrapped, dynamic=True)) if settings.compile else wrapped
         self.augmentation = self._augmentation()
         self.plan = phases(lesson.spec.method.training, lesson.spec.train.epochs)
+        self.draw = lesson.draw if place.rank == 0 else None
         self.progress = Progress()
         self.saved_at = lesson.clock()
 
@@ -146,8 +150,8 @@ class Training:
                 optimizer_state = {}
             phase = self.plan[number]
             while self.progress.position.phase == number:
-                self._epoch(optimizer, phase)
-                self._finish_epoch(phase)
+                batches = self._epoch(optimizer, phase)
+                self._finish_epoch(phase, batches)
                 self._checkpoint(optimizer)
 
     def _resume(self) -> dict[str, Any]:
@@ -166,8 +170,8 @@ class Training:
         position, settings = self.progress.position, self.lesson.spec.train
         return len(self.progress.history) * len(self.lesson.train) + position.step * settings.batch_size
 
-    def _epoch(self, optimizer: torch.optim.Optimizer, phase: Phase) -> None:
-        """The steps of one epoch from ``progress.position`` on."""
+    def _epoch(self, optimizer: torch.optim.Optimizer, phase: Phase) -> Sequence[Rows]:
+        """The steps of one epoch from ``progress.position`` on. Returns all its batches."""
         lesson, place, progress = self.lesson, self.place, self.progress
         settings, start = lesson.spec.train, progress.position
         seed = seed_of(settings.seed, start.phase, start.epoch)
@@ -175,7 +179,8 @@ class Training:
         moment = self._moment(start, phase)
         clock = lesson.clock()
         self._look_at_candidates(moment)
-        total = torch.tensor([progress.loss, *progress.tally], dtype=torch.float64, device=place.device)
+        total = torch.tensor(progress.sums, dtype=torch.float64, device=place.device)
+        sheet = Sheet(len(batches), progress.marks) if self.draw else None
         with closing(one_ahead(lambda rows: self._work(rows, moment), batches[start.step :])) as works:
             for step, work in enumerate(works, start.step):
                 factor = learning_rate(start.epoch * len(batches) + step, phase.epochs * len(batches), settings.warmup)
@@ -184,15 +189,20 @@ class Training:
                 now = lesson.clock()
                 progress.seconds += now - clock
                 clock = now
+                if sheet is not None:
+                    sheet.look(step + 1, progress.seconds, total)
                 if now - self.saved_at > lesson.checkpoint_seconds and step + 1 < len(batches):
                     progress.position = replace(start, step=step + 1)
-                    progress.loss, progress.tally = float(total[0]), total[1:].tolist()
+                    progress.take(total)
+                    progress.marks = sheet.marks() if sheet else []
                     self._checkpoint(optimizer)
                     # Time spent on a checkpoint is not training time.
                     clock = lesson.clock()
         progress.position = replace(start, step=0)
-        progress.loss, progress.tally = float(total[0]), total[1:].tolist()
+        progress.take(total)
+        progress.marks = sheet.marks() if sheet else []
         progress.seconds += lesson.clock() - clock
+        return batches
 
     def _look_at_candidates(self, moment: Moment) -> None:
         """Make ready to count them, and pick for all rows at once where that is due."""
@@ -237,18 +247,21 @@ class Training:
         optimizer: torch.optim.Optimizer,
         factor: float,
     ) -> Tensor:
-        """One optimizer step on a global batch of ``rows``. Returns the summed loss of all its rows, and what is
-        counted of their candidates, on the device."""
+        """One optimizer step on a global batch of ``rows``. Returns the sums of all its rows, on the device: the loss,
+        its terms, and what is counted of candidates."""
         settings, place, position = self.lesson.spec.train, self.place, moment.position
         torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, step, place.rank))
-        total = torch.zeros(1 + len(self.progress.tally), dtype=torch.float64, device=place.device)
+        total = torch.zeros(len(self.progress.sums), dtype=torch.float64, device=place.device)
         total += self._candidates(work.beside, rows, moment)
         for number, batch in enumerate(work.batches, 1):
             with self._gradients_shared(number == len(work.batches)), memory_named(len(batch.rows)):
-                loss = self._loss(batch.to(place.device), rows, moment).sum() * work.weight
+                loss_B, terms = self._loss(batch.to(place.device), rows, moment)
+                loss = loss_B.sum() * work.weight
                 # DDP averages the workers' gradients; what is meant is their sum over the rows of the global batch.
                 (loss * (place.world_size / rows)).backward()
             total[0] += loss.detach()
+            for name, term_B in terms.items():
+                total[1 + TERMS.index(name)] += term_B.detach().sum() * work.weight
         self._average_projections()
         nn.utils.clip_grad_norm_(self.whole.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
@@ -263,7 +276,7 @@ class Training:
         """Their part of a step: gradients, and what it adds to the total. It comes before that of the rows, whose last
         pass shares the gradients of both."""
         place, augmentation = self.place, self.augmentation
-        found = torch.zeros(1 + len(self.progress.tally), dtype=torch.float64, device=place.device)
+        found = torch.zeros(len(self.progress.sums), dtype=torch.float64, device=place.device)
         if augmentation is None or ready is NOTHING:
             return found
         ready = augmentation.decide(self.model, ready, moment.weighing, moment.asked)
@@ -273,20 +286,23 @@ class Training:
                 (loss * (place.world_size / rows)).backward()
             found[0] += loss.detach()
         assert ready.tally is not None
-        found[1:] += torch.from_numpy(ready.tally).to(place.device)
+        found[1 + TERMS.index("candidates")] = found[0] / moment.weighing.candidates
+        found[1 + len(TERMS) :] += torch.from_numpy(ready.tally).to(place.device)
         return found
 
-    def _loss(self, batch: Batch, rows: int, moment: Moment) -> Tensor:
-        """[B], of rows that this worker holds of a global batch of ``rows``. Hidden states are asked for where layers
-        are in force, only."""
+    def _loss(self, batch: Batch, rows: int, moment: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+        """[B], of rows that this worker holds of a global batch of ``rows``, and what it is the weighted sum of, [B] by
+        name. Hidden states are asked for where layers are in force, only."""
         lesson, weighing = self.lesson, moment.weighing
         with autocast(self.place.device, lesson.spec.train.precision):
             logits, hidden = forward(self.wrapped, batch.inputs, hidden=bool(weighing.layers))
         said = lesson.signal(batch, moment.asked) if moment.asked else {}
-        loss = loss_of(logits.float(), batch.labels, said, lesson.spec.method, weighing, lesson.task.regression)
+        terms = terms_of(logits.float(), batch.labels, said, lesson.spec.method, weighing, lesson.task.regression)
+        loss_B = weighed(terms, weighing)
         if not weighing.layers:
-            return loss
-        return loss + weighing.layers * self._layer_error(hidden, batch, said, rows, moment.groups)
+            return loss_B, terms
+        error_B = self._layer_error(hidden, batch, said, rows, moment.groups)
+        return loss_B + weighing.layers * error_B, terms | {"layers": error_B}
 
     def _layer_error(
         self, hidden: Sequence[Tensor], batch: Batch, said: Mapping[str, Tensor], rows: int, groups: Sequence[Group]
@@ -309,7 +325,7 @@ class Training:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.place.world_size
 
-    def _finish_epoch(self, phase: Phase) -> None:
+    def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:
         """Check the loss, score the epoch, keep its weights if none before was better (the later of equals wins)."""
         lesson, progress, position = self.lesson, self.progress, self.progress.position
         mean = progress.loss / len(lesson.train)
@@ -320,7 +336,8 @@ class Training:
                 f"train.learning_rate: with {lesson.spec.train.learning_rate} training diverges in epoch "
                 f"{position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower rate"
             )
-        score = scores(lesson.task, logits, lesson.select)[lesson.task.primary]
+        scored = scores(lesson.task, logits, lesson.select)
+        score = scored[lesson.task.primary]
         beside = self._counted()
         progress.history.append(Epoch(phase.name, position.epoch + 1, mean, score, progress.seconds, beside))
         if progress.best < 0 or score >= progress.history[progress.best].score:
@@ -330,12 +347,31 @@ class Training:
             }
         if lesson.keep is not None and self.place.rank == 0:
             lesson.keep(self.model, len(progress.history))
+        if self.draw is not None:
+            self.draw(len(progress.history), self._points(phase, batches, scored))
         last = position.epoch + 1 == phase.epochs
         progress.position = Position(position.phase + 1) if last else replace(position, epoch=position.epoch + 1)
-        progress.loss, progress.tally = 0.0, []
+        progress.new_epoch()
         done = f"epoch {len(progress.history)}/{lesson.spec.train.epochs} {phase.name}"
         more = f"  {beside['used']:,} candidates, mean rank {beside['mean_rank']:.1f}" if beside else ""
         self.place.note(f"{done}  loss {mean:.4f}  {lesson.task.primary} {score:.1f}{more}")
+
+    def _points(self, phase: Phase, batches: Sequence[Rows], scored: Mapping[str, float]) -> Sequence[Point]:
+        """What there is to draw of the epoch that has ended."""
+        lesson, progress = self.lesson, self.progress
+        spec, position, steps = lesson.spec, progress.position, len(batches)
+        before = len(progress.history) - 1
+        since = progress.history[-2].seconds if before else 0.0
+        marks = progress.marks
+        along = points(marks, batches, lesson.train.tokens.lengths, before * steps, since)
+        for point, mark in zip(along, marks, strict=True):
+            step = position.epoch * steps + int(mark[0]) - 1
+            factor = learning_rate(step, phase.epochs * steps, spec.train.warmup)
+            point.values["schedule/learning_rate"] = spec.train.learning_rate * factor
+        weighing = weights(spec.method, position, phase.epochs, lesson.task.regression)
+        used = torch.cuda.max_memory_allocated(self.place.device) if self.place.device.startswith("cuda") else None
+        along[-1].values.update(at_the_end(progress.history[-1], weighing, scored, used))
+        return along
 
     def _counted(self) -> dict[str, Any] | None:
         """What was done with candidates in this epoch; None where nothing was."""

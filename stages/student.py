@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from cluster.resources import Worker
 from stages.card import model_card
 from stages.checkpoint import Progress
 from stages.corpus_reader import Meta, read_meta
+from stages.curves import Point
 from stages.data import read_rowset
 from stages.distil import Facts, Job
+from stages.events import FOLDER, drawer, name_of, write
 from stages.loop import Lesson, fit
 from stages.memory import keep_freed_memory
 from stages.models import build, count_parameters
@@ -45,6 +48,7 @@ def train(job: Job, worker: Worker) -> Facts:
         teacher_width=teacher_width(job.spec.method, job.inputs),
         pool=pool_of(job.spec, job.inputs, rows, worker.note),
         keep=keeper(job) if job.spec.train.keep == "epochs" else None,
+        draw=drawer(job.out / FOLDER, time.time),
     )
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
@@ -55,6 +59,7 @@ def train(job: Job, worker: Worker) -> Facts:
         best = dev_scores(model, corpus, meta, worker)
     if worker.rank == 0:
         save_student(model, job, meta, progress, best, last)
+        draw_ends(job, progress, steps_of(len(rows), job.spec), best, last)
     return {
         "rows": len(rows),
         "train_seconds": round(progress.seconds, 3),
@@ -65,6 +70,25 @@ def train(job: Job, worker: Worker) -> Facts:
         **used_candidates(progress),
         **warnings_of(signal, len(rows)),
     }
+
+
+def steps_of(rows: int, spec: DistilSpec) -> int:
+    """Of an epoch."""
+    return -(-rows // spec.train.batch_size)
+
+
+def draw_ends(job: Job, progress: Progress, steps: int, best: Scores, last: Scores) -> None:
+    """The scores on dev, of the best epoch and of the last, in a file after those of the epochs."""
+    ends = {progress.best + 1: best, len(progress.history): last}
+    points = [
+        Point(
+            epoch * steps,
+            progress.history[epoch - 1].seconds,
+            {f"dev/{split}_{metric}": score for split, found in told.items() for metric, score in found.items()},
+        )
+        for epoch, told in sorted(ends.items())
+    ]
+    write(job.out / FOLDER / name_of(len(progress.history) + 1), points, time.time())
 
 
 def used_candidates(progress: Progress) -> Facts:

@@ -18,6 +18,9 @@ from stages.objectives import (
 )
 from stages.schedule import Weights
 
+TERMS = ("hard", "smoothed", "soft", "match", "layers", "candidates")
+"""All that a loss may be made of, by the names of its weights."""
+
 
 def loss_of(
     logits_BC: Tensor,
@@ -28,17 +31,34 @@ def loss_of(
     regression: bool,
 ) -> Tensor:
     """[B]: the weighted sum. ``said`` holds the teacher's logits where a term asks for them."""
-    terms = []
+    return weighed(terms_of(logits_BC, labels_B, said, method, weighing, regression), weighing)
+
+
+def terms_of(
+    logits_BC: Tensor,
+    labels_B: Tensor,
+    said: Mapping[str, Tensor],
+    method: Method,
+    weighing: Weights,
+    regression: bool,
+) -> dict[str, Tensor]:
+    """[B] by name: the terms of the logits that are in force, before they are weighed."""
+    terms = {}
     if weighing.hard:
-        terms.append(weighing.hard * hard_loss(logits_BC, labels_B, regression))
+        terms["hard"] = hard_loss(logits_BC, labels_B, regression)
     if weighing.smoothed:
-        terms.append(weighing.smoothed * _smoothed(logits_BC, labels_B, method))
+        terms["smoothed"] = _smoothed(logits_BC, labels_B, method)
     if weighing.taught:
         targets, classes = method.targets, logits_BC.shape[1]
         by_rule = virtual_logits(labels_B, classes, targets.correct) if isinstance(targets, Virtual) else None
         taught_BC = said["logits"] if by_rule is None else by_rule
-        terms.append(weighing.taught * distance_of(logits_BC, taught_BC, method, weighing))
-    return torch.stack(terms).sum(0)
+        terms["match" if weighing.match else "soft"] = distance_of(logits_BC, taught_BC, method, weighing)
+    return terms
+
+
+def weighed(terms: Mapping[str, Tensor], weighing: Weights) -> Tensor:
+    """[B]: their weighted sum."""
+    return torch.stack([getattr(weighing, name) * term_B for name, term_B in terms.items()]).sum(0)
 
 
 def distance_of(logits_BC: Tensor, taught_BC: Tensor, method: Method, weighing: Weights) -> Tensor:

@@ -22,6 +22,7 @@ from pipeline.recipe.values import (
     Student,
     TaskRecipe,
     Teacher,
+    Tracking,
 )
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Student",
     "TaskRecipe",
     "Teacher",
+    "Tracking",
     "load",
     "parse",
 ]

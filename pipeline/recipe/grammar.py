@@ -204,6 +204,21 @@ class LimitsBlock(Block):
     store_bytes: Size | None = key("Size of the recipe's teacher-output stores together.", "50GB", None)
 
 
+class TrackingBlock(Block):
+    """Who is told of each training when its model is committed, beside the curves that lie with it: MLflow or Weights
+    & Biases, through their own libraries, which are extras of the package. Passwords and keys come from the
+    environment, as those libraries read them. Never part of what an artifact is."""
+
+    kind: Literal["mlflow", "wandb"] = key("`mlflow` or `wandb`.", "mlflow")
+    uri: Text | None = key(
+        "MLflow's tracking server or database, or the W&B server; by default what the library takes from the "
+        "environment.",
+        "http://mlflow.example.com:5000",
+        None,
+    )
+    project: Text | None = key("MLflow's experiment, or the W&B project; the recipe's name by default.", "glue", None)
+
+
 class RecipeFile(Block):
     """The recipe itself."""
 
@@ -254,3 +269,6 @@ class RecipeFile(Block):
     )
     resources: ResourcesBlock = key("What each stage gets of the cluster.", {"distil": {"workers": 4}}, ResourcesBlock)
     limits: LimitsBlock = key("What a run may not exceed.", {"store_bytes": "50GB"}, LimitsBlock)
+    tracking: TrackingBlock | None = key(
+        "MLflow or W&B, to be told of trainings.", {"kind": "mlflow", "uri": "sqlite:////shared/mlflow.db"}, None
+    )

@@ -14,7 +14,7 @@ from pipeline.recipe.expand import task_recipe
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.grammar import RecipeFile
 from pipeline.recipe.overrides import in_file, merged_for
-from pipeline.recipe.values import STAGES, Limits, Recipe, ResourceBlock, TaskRecipe
+from pipeline.recipe.values import STAGES, Limits, Recipe, ResourceBlock, TaskRecipe, Tracking
 
 
 def load(path: Path, sets: Sequence[str] = (), storage: str | None = None) -> Recipe:
@@ -54,7 +54,13 @@ def _recipe(tree: Tree) -> Recipe:
         tasks=tuple(_tasks(file, tree)),
         resources=FrozenMapping({stage: ResourceBlock(**getattr(file.resources, stage).given()) for stage in STAGES}),
         limits=Limits(store_bytes=file.limits.store_bytes),
+        tracking=_tracking(file),
     )
+
+
+def _tracking(file: RecipeFile) -> Tracking | None:
+    given = file.tracking
+    return None if given is None else Tracking(kind=given.kind, uri=given.uri, project=given.project or file.name)
 
 
 def _judged(tree: dict[str, Tree]) -> RecipeFile:

@@ -197,6 +197,14 @@ class Limits(Frozen):
     store_bytes: int | None = None
 
 
+class Tracking(Frozen):
+    """Who is told of trainings. ``uri`` is None where the environment says it."""
+
+    kind: Literal["mlflow", "wandb"]
+    uri: str | None = None
+    project: str
+
+
 class Recipe(Frozen):
     """A batch: tasks in the order of the file. ``resources`` has every stage of ``STAGES``."""
 
@@ -205,4 +213,5 @@ class Recipe(Frozen):
     tasks: tuple[TaskRecipe, ...] = Field(min_length=1)
     resources: FrozenMapping[ResourceBlock]
     limits: Limits = Limits()
+    tracking: Tracking | None = None
     source_path: Path | None = None

@@ -21,6 +21,7 @@ from stages.corpus_reader import META, read_meta, read_split
 from stages.data import read_rowset
 from stages.distil import Job, distil
 from stages.evaluate import evaluate
+from stages.events import name_of
 from stages.method import Annealing, Method, Taught
 from stages.models import load
 from stages.predict import predict
@@ -134,6 +135,14 @@ def test_the_model_of_every_epoch_is_kept_if_asked_for_and_the_best_is_one_of_th
         assert all(torch.equal(best[name], value) for name, value in load(keep / "model").state_dict().items())
     assert not all(torch.equal(models["01"][name], value) for name, value in models["03"].items())
     assert (outs["epochs"] / "epochs" / "02" / "tokenizer.json").exists()
+
+
+def test_beside_the_model_lie_its_curves_an_epoch_a_file_and_the_scores_at_the_end(students: dict[str, Path]) -> None:
+    """Outside of ``model/``: what is read of a student by others has the same bytes whenever it was trained."""
+    drawn = students["labels"] / "tensorboard"
+    assert sorted(path.name for path in drawn.iterdir()) == [name_of(epoch) for epoch in (1, 2, 3)]
+    assert b"loss/soft" in (drawn / name_of(1)).read_bytes()
+    assert b"dev/validation_accuracy" in (drawn / name_of(3)).read_bytes()
 
 
 def test_the_directory_holds_weights_tokenizer_and_label_names(students: dict[str, Path]) -> None:
