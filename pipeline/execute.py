@@ -11,22 +11,29 @@ from cluster.session import Session
 from pipeline.allot import allot
 from pipeline.building import Site
 from pipeline.commands import run_name
+from pipeline.course import About, Room
 from pipeline.errors import RequestError
+from pipeline.estimate import Pace, read_all
 from pipeline.graph import Graph, Node
+from pipeline.host import hardware
+from pipeline.lease import this_process
 from pipeline.planner import Plan
 from pipeline.recipe import Recipe
+from pipeline.report import report
 from pipeline.runner import Outcome, check_resources, remember_names, run
+from pipeline.runs import RUNS
 from pipeline.stopping import heed_sigterm
 from pipeline.storage import Storage
-from pipeline.view import View
+from pipeline.view import Setting, View
 
 
 def execute(
     recipe: Recipe, storage: Storage, graph: Graph, plan: Plan, address: str | None, inline: bool, console: Console
 ) -> Outcome:
     """Build what the plan says. Raises RequestError for a place that cannot be reached or cannot serve."""
-    logs = storage.local / ".logs" / run_name(time.time())
-    view = View(console, logs, len(plan.builds))
+    began = time.time()
+    name = run_name(began)
+    logs = storage.local / ".logs" / name
     place = open_place(address, inline, logs)
     heed_sigterm()
     try:
@@ -35,11 +42,24 @@ def execute(
         def resources(node: Node) -> Resources:
             return allot(node, recipe.resources, capacity)
 
+        def pace() -> Pace:
+            return Pace(plan, hardware(), recipe.resources, read_all(storage))
+
         check_resources(graph, resources, capacity)
+        setting = Setting(
+            About(name, recipe.name, began, this_process(), storage.url, place.dashboard),
+            Room(capacity.cpus, capacity.gpus, place.concurrent),
+            reused=sum(step.action == "reuse" for step in plan.steps),
+            folder=storage.local / RUNS / name,
+            resources=resources,
+            pace=pace,
+        )
+        view = View(console, logs, [step.node for step in plan.builds], setting)
         site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes)
         with view.live():
             outcome = run(plan, site)
-        remember_names(graph, outcome, storage, recipe.name)
+            remember_names(graph, outcome, storage, recipe.name)
+            view.rows = report(graph, storage)
         return outcome
     finally:
         place.close()
