@@ -46,6 +46,7 @@ a { color: var(--run); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: .6rem; margin: 1rem 0; }
 .cards div { background: var(--card); border-radius: .5rem; padding: .5rem .8rem; color: var(--soft);
   font-size: .85rem; }
+.cards .wider { grid-column: span 2; }
 .cards b { display: block; font-size: 1.25rem; color: var(--ink); font-variant-numeric: tabular-nums; }
 .bar { display: flex; height: .6rem; border-radius: .3rem; overflow: hidden; background: var(--line); }
 .bar .done { background: var(--done); }
@@ -75,6 +76,7 @@ td.blocked, td.waiting { color: var(--soft); }
   summary { grid-template-columns: 1fr 4.5rem; }
   summary .bar { grid-column: 1 / -1; grid-row: 2; }
   summary small { grid-column: 1 / -1; }
+  .note { display: none; }
 }
 """
 
@@ -117,12 +119,12 @@ def as_page(summary: Summary, course: Course, link: Link, rows: Sequence[Row] = 
 {_cards(summary)}
 {_bar(summary.counts)}
 {_faults(summary.faults, course, link)}
-{_running(summary.running)}
+{_results(rows)}
 <h2>Tasks</h2>
 {"".join(_task(group, course, summary.now, link) for group in summary.tasks)}
+{_running(summary.running)}
 <h2>Stages</h2>
 {_stages(summary.stages)}
-{_results(rows)}
 <script>{SCRIPT}</script>
 </body></html>
 """
@@ -148,6 +150,7 @@ def _moment(seconds: float) -> str:
 def _cards(summary: Summary) -> str:
     counts = summary.counts
     cards = [
+        (*_left(summary.left), summary.end == "running"),
         (f"{counts.done}/{counts.total}", "done", True),
         (str(counts.running), "running", summary.end == "running"),
         (str(counts.failed), "failed", True),
@@ -157,7 +160,6 @@ def _cards(summary: Summary) -> str:
         (clock_text(summary.elapsed), "since the start", True),
         (amount_text(summary.gpu_hours), "GPU hours", summary.gpu_hours > 0),
         (amount_text(summary.cpu_hours), "CPU hours", True),
-        (*_left(summary.left), summary.end == "running"),
     ]
     return '<div class="cards">' + "".join(_card(figure, what) for figure, what, shown in cards if shown) + "</div>"
 
@@ -165,11 +167,14 @@ def _cards(summary: Summary) -> str:
 def _left(left: Left) -> tuple[str, str]:
     if left.seconds is None:
         return "unknown", "time left"
-    return about(left.seconds), f"left at least, {left.unknown} of unknown length" if left.unknown else "left"
+    if not left.unknown:
+        return about(left.seconds), "left"
+    return f"at least {about(left.seconds)}", f"left; {left.unknown} stages of unknown length"
 
 
 def _card(figure: str, what: str) -> str:
-    return f"<div><b>{html.escape(figure)}</b>{html.escape(what)}</div>"
+    wide = ' class="wider"' if len(figure) > 9 else ""
+    return f"<div{wide}><b>{html.escape(figure)}</b>{html.escape(what)}</div>"
 
 
 def _bar(counts: Counts) -> str:
@@ -204,12 +209,12 @@ def _running(running: Sequence[Running]) -> str:
     lines = "".join(
         f'<tr><td class="name">{html.escape(one.name)}</td>'
         f"<td>{'' if one.share is None else f'{100 * one.share:.0f}%'}</td><td>{clock_text(one.seconds)}</td>"
-        f"<td>{'' if one.left is None else clock_text(one.left)}</td><td>{html.escape(one.note)}</td></tr>"
+        f"<td>{'' if one.left is None else clock_text(one.left)}</td><td class='note'>{html.escape(one.note)}</td></tr>"
         for one in running
     )
     return (
         '<h2>Running</h2><div class="wide"><table><thead><tr>'
-        "<th>stage</th><th></th><th>for</th><th>left</th><th>at</th></tr></thead>"
+        '<th>stage</th><th></th><th>for</th><th>left</th><th class="note">at</th></tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
     )
 
@@ -217,9 +222,8 @@ def _running(running: Sequence[Running]) -> str:
 def _task(group: Group, course: Course, now: float, link: Link) -> str:
     name, counts = group.name or SHARED, group.counts
     lines = "".join(_stint(stint, now, link) for stint in course.stints if stint.task == group.name)
-    opened = " open" if counts.failed else ""
     return (
-        f'<details id="{html.escape(name)}"{opened}><summary><b>{html.escape(name)}</b>{_bar(counts)}'
+        f'<details id="{html.escape(name)}"><summary><b>{html.escape(name)}</b>{_bar(counts)}'
         f"<span>{counts.done}/{counts.total}</span><small>{', '.join(troubles(counts))}</small></summary>"
         f'<div class="wide"><table><tbody>{lines}</tbody></table></div></details>'
     )

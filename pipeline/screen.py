@@ -55,7 +55,7 @@ def _fold(lines: Sequence[Text], room: int, of_what: str) -> list[Text]:
 def _head(summary: Summary) -> Text:
     there = f", {summary.reused} were there" if summary.reused else ""
     name = f"{summary.about.recipe}  " if summary.about.recipe else ""
-    return Text(f"{name}{counts_text(summary.counts)}{there}  {clock_text(summary.elapsed)}", style="bold")
+    return Text(f"{name}{clock_text(summary.elapsed)}  {counts_text(summary.counts)}{there}", style="bold")
 
 
 def _stages(stages: Sequence[Group]) -> Text:

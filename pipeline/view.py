@@ -81,6 +81,7 @@ class View:
         self._early: list[Record] = []
         self._lock = threading.Lock()
         self._published = (-1, 0.0)
+        self._told = clock()
         self._warned = False
 
     @property
@@ -101,8 +102,10 @@ class View:
 
     def table(self) -> Group:
         """The summary, for this terminal."""
-        page = os.path.relpath(self.setting.folder / PAGE) if self.setting.folder else ""
-        return screen(self.summary(), self.console.width, self.console.height, page)
+        page = self.setting.folder / PAGE if self.setting.folder else None
+        if page and page.is_relative_to(Path.cwd()):
+            page = page.relative_to(Path.cwd())
+        return screen(self.summary(), self.console.width, self.console.height, str(page or ""))
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -147,17 +150,19 @@ class View:
 
     def _watch(self, over: threading.Event) -> None:
         """Publish and tell, now and then, until it is over."""
-        told = self.clock()
         self._learn()
         while not over.wait(TICK):
-            now = self.clock()
-            changes, last = self._published
-            due = PUBLISH_EVERY if self._recorder.changes != changes else SIGN_EVERY
-            if now - last >= due:
-                self._publish()
-            if not self.console.is_terminal and now - told >= PLAIN_EVERY:
-                told = now
-                self._say(f"       {plain_line(self.summary())}")
+            self.tick()
+
+    def tick(self) -> None:
+        """Publish, and tell, what is due by the clock."""
+        now = self.clock()
+        changes, last = self._published
+        if now - last >= (PUBLISH_EVERY if self._recorder.changes != changes else SIGN_EVERY):
+            self._publish()
+        if not self.console.is_terminal and now - self._told >= PLAIN_EVERY:
+            self._told = now
+            self._say(f"       {plain_line(self.summary())}")
 
     def _learn(self) -> None:
         """Read what is known of times. The run does not wait for it."""
