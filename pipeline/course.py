@@ -138,8 +138,11 @@ class Recorder:
 
     def ended(self, key: str, state: State, now: float, why: str = "") -> Stint:
         """The node ran, or will not. What it was given until now is counted."""
-        cpu_seconds, gpu_seconds = self.of(key).spent(now)
-        return self._change(key, state=state, ended=now, why=why, cpu_seconds=cpu_seconds, gpu_seconds=gpu_seconds)
+        stint = self.of(key)
+        cpu_seconds, gpu_seconds = stint.spent(now)
+        began = stint.began if stint.state == "running" else now
+        spent = {"cpu_seconds": cpu_seconds, "gpu_seconds": gpu_seconds}
+        return self._change(key, state=state, began=began, ended=now, why=why, **spent)
 
     def held(self, key: str, why: str, now: float) -> bool:
         """Another run builds it. Whether that is news."""

@@ -84,7 +84,7 @@ class Journal:
     ) -> None:
         now = self._clock()
         stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-        line = json.dumps(asdict(Entry(stamp, level, event, node, key, attempt, text, figures)), ensure_ascii=False)
+        line = json.dumps(asdict(Entry(stamp, level, event, node, key, attempt, text, figures)))
         if node:
             self._append(self.path(node, "jsonl"), line)
             if event in IN_WORDS:

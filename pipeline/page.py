@@ -47,7 +47,7 @@ a { color: var(--run); }
 .cards div { background: var(--card); border-radius: .5rem; padding: .5rem .8rem; color: var(--soft);
   font-size: .85rem; }
 .cards .wider { grid-column: span 2; }
-.cards b { display: block; font-size: 1.25rem; color: var(--ink); font-variant-numeric: tabular-nums; }
+.cards b { display: block; font-size: 1.15rem; color: var(--ink); font-variant-numeric: tabular-nums; }
 .bar { display: flex; height: .6rem; border-radius: .3rem; overflow: hidden; background: var(--line); }
 .bar .done { background: var(--done); }
 .bar .running { background: var(--run); }

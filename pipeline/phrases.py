@@ -64,5 +64,6 @@ def plain_line(summary: Summary) -> str:
 
 def failed_text(name: str, message: str, blocks: int) -> str:
     """A failure in one line, and what it costs."""
-    rest = f"; {blocks} that need it {'is' if blocks == 1 else 'are'} not run" if blocks else ""
-    return f"{name}  {message}{rest}"
+    if not blocks:
+        return f"{name}  {message}"
+    return f"{name}  {message}; {blocks} that {'needs it is' if blocks == 1 else 'need it are'} not run"
