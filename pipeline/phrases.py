@@ -46,9 +46,12 @@ def amount_text(hours: float) -> str:
 
 
 def left_text(left: Left) -> str:
-    """``~2 h 10 min left``; ``at least ~2 h 10 min left (14 of unknown length)``; ``time left unknown``."""
+    """``~2 h 10 min left``; ``at least ~2 h 10 min left (14 of unknown length)``; ``time left unknown``;
+    ``nothing left``."""
     if left.seconds is None:
         return "time left unknown"
+    if not left.unknown and not left.seconds:
+        return "nothing left"
     if not left.unknown:
         return f"{about(left.seconds)} left"
     return f"at least {about(left.seconds)} left ({left.unknown} of unknown length)"

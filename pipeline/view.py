@@ -39,6 +39,8 @@ PUBLISH_EVERY = 3.0
 SIGN_EVERY = 10.0
 """Seconds between two pages, at most."""
 TICK = 0.5
+LEAVE_SECONDS = 2.0
+"""How long the end of a run waits for what still reads of times."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,10 @@ class View:
         self.journal.write("begin", text=self.setting.about.recipe, nodes=len(self._recorder.course().stints))
         over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(over,), name="view", daemon=True)
+        # Reading all records may take long, and a sign of life must not wait for it.
+        learn = threading.Thread(target=self._learn, name="pace", daemon=True)
         watch.start()
+        learn.start()
         try:
             with self._redrawn():
                 yield
@@ -130,6 +135,7 @@ class View:
         finally:
             over.set()
             watch.join()
+            learn.join(LEAVE_SECONDS)
             self._publish()
             end = self.summary()
             self.journal.write(
@@ -150,7 +156,6 @@ class View:
 
     def _watch(self, over: threading.Event) -> None:
         """Publish and tell, now and then, until it is over."""
-        self._learn()
         while not over.wait(TICK):
             self.tick()
 
@@ -165,7 +170,7 @@ class View:
             self._say(f"       {plain_line(self.summary())}")
 
     def _learn(self) -> None:
-        """Read what is known of times. The run does not wait for it."""
+        """Read what is known of times."""
         if self.setting.pace is None:
             return
         try:

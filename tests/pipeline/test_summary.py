@@ -70,6 +70,13 @@ def test_time_stands_still_for_a_run_that_has_ended_and_what_it_left_off_waits()
 # --- time left ------------------------------------------------------------------------------------
 
 
+def test_nothing_is_left_of_a_run_that_is_done() -> None:
+    one = recorder([stint("teach@a")])
+    built(one, "teach@a", 9)
+    one.close("done", HOUR)
+    assert left_text(summary(one.course(), HOUR).left) == "nothing left"
+
+
 def test_nothing_known_means_unknown() -> None:
     assert summary(recorder(batch()).course(), START).left == Left(None, 252)
 
