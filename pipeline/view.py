@@ -84,7 +84,7 @@ class View:
         self._lock = threading.Lock()
         self._published = (-1, 0.0)
         self._told = clock()
-        self._warned = False
+        self._warned = self._page_told = False
 
     @property
     def run(self) -> str:
@@ -104,10 +104,15 @@ class View:
 
     def table(self) -> Group:
         """The summary, for this terminal."""
-        page = self.setting.folder / PAGE if self.setting.folder else None
-        if page and page.is_relative_to(Path.cwd()):
-            page = page.relative_to(Path.cwd())
-        return screen(self.summary(), self.console.width, self.console.height, str(page or ""))
+        return screen(self.summary(), self.console.width, self.console.height, self._page_place)
+
+    @property
+    def _page_place(self) -> str:
+        """Where the page lies, as short as it can be said; '' where there is none."""
+        if self.setting.folder is None:
+            return ""
+        page = self.setting.folder / PAGE
+        return str(page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page)
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -168,6 +173,9 @@ class View:
         if not self.console.is_terminal and now - self._told >= PLAIN_EVERY:
             self._told = now
             self._say(f"       {plain_line(self.summary())}")
+            if self._page_place and not self._page_told:
+                self._page_told = True
+                self._say(f"       as a page: {self._page_place}")
 
     def _learn(self) -> None:
         """Read what is known of times."""

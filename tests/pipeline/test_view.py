@@ -231,9 +231,19 @@ def test_a_status_that_cannot_be_written_is_told_once_and_does_not_end_the_run(
         for _ in range(3):
             clock.now += SIGN_EVERY
             published.tick()
-    (told,) = [line for line in said(heard) if "status" in line]
+    (told,) = [line for line in said(heard) if "cannot be written" in line]
     assert told.startswith(f"{tmp_path / '.runs' / 'run-1'}: the run's status cannot be written (")
     assert told.endswith("; the run goes on")
+
+
+def test_where_the_page_lies_is_told_once_in_a_pipe(
+    published: View, heard: StringIO, tmp_path: Path, clock: Clock
+) -> None:
+    for _ in range(3):
+        clock.now += PLAIN_EVERY
+        published.tick()
+    told = [line for line in said(heard) if "as a page" in line]
+    assert told == [f"       as a page: {tmp_path / '.runs' / 'run-1' / 'index.html'}"]
 
 
 def test_a_run_is_marked_with_what_ended_it(published: View, tmp_path: Path, clock: Clock) -> None:
