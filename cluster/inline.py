@@ -77,6 +77,7 @@ class Inline:
     """This process as a ``Place``. It has no GPU, whatever the machine has: a debugger wants the CPU."""
 
     concurrent = False
+    dashboard = ""
 
     def capacity(self) -> Capacity:
         cpus = float(os.cpu_count() or 1)

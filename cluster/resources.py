@@ -147,6 +147,11 @@ class Place(Protocol):
         """Whether stages may run side by side, each in a thread of the driver."""
         ...
 
+    @property
+    def dashboard(self) -> str:
+        """The URL of a page that shows what runs here; '' where there is none."""
+        ...
+
     def capacity(self) -> Capacity: ...
 
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:

@@ -50,7 +50,7 @@ class Session:
 
     concurrent = True
 
-    def __init__(self, started: bool) -> None:
+    def __init__(self, started: bool, dashboard: str) -> None:
         """Use ``Session.open``. Ray is connected; ``started`` says that it is ours to stop."""
         import ray
 
@@ -59,6 +59,7 @@ class Session:
         from cluster.shards import Desk
 
         self._started = started
+        self._dashboard = dashboard
         self._storage = tempfile.mkdtemp(prefix="stillhouse-train-")
         board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         self._desk = Desk(Ledger(_total, time.monotonic), Gate(), Feed(board), board)
@@ -73,11 +74,13 @@ class Session:
         A Ray of our own ends with the thread that opened it, should it forget to close it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
         """
-        if address is None:
-            _start(log)
-        else:
-            _attach(address, log)
-        return cls(started=address is None)
+        dashboard = _start(log) if address is None else _attach(address, log)
+        return cls(started=address is None, dashboard=dashboard)
+
+    @property
+    def dashboard(self) -> str:
+        """Ray's dashboard, where its head says it is. A Ray of our own has none."""
+        return self._dashboard
 
     def capacity(self) -> Capacity:
         """All nodes there are, and what an autoscaler may add where it says so."""
@@ -171,7 +174,7 @@ class SessionOn:
         self._listener.log(line)
 
 
-def _start(log: Path) -> None:
+def _start(log: Path) -> str:
     """A Ray of our own. A token of the user's is used if there is one; else this process makes one up."""
     os.environ.pop("RAY_AUTH_MODE", None)  # unset, a new local Ray turns tokens on by itself
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
@@ -180,14 +183,14 @@ def _start(log: Path) -> None:
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     with _import_path():
-        _connect(log, address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+        return _connect(log, address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
 
 
-def _attach(address: str, log: Path) -> None:
+def _attach(address: str, log: Path) -> str:
     _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "5")  # tries, a second or two each
     try:
-        _connect(log, address=address)
+        return _connect(log, address=address)
     except Exception as error:  # Ray raises many kinds here, and all mean that we are not connected
         raise ConnectionError(f"address: {address} does not take us: {_reason(error)}") from error
 
@@ -199,8 +202,8 @@ def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _connect(log: Path, **options: Any) -> None:
-    """``ray.init`` with Ray's loggers writing to ``log``: warnings, and worse."""
+def _connect(log: Path, **options: Any) -> str:
+    """``ray.init`` with Ray's loggers writing to ``log``: warnings, and worse. Returns the dashboard's URL, or ''."""
     import ray
 
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -208,8 +211,9 @@ def _connect(log: Path, **options: Any) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     _divert("ray._private", handler)  # what speaks while Ray starts, which takes all handlers off "ray"
     with _stderr_in(log):
-        ray.init(configure_logging=False, log_to_driver=False, **options)
+        url = ray.init(configure_logging=False, log_to_driver=False, **options).dashboard_url
     _divert("ray", handler)
+    return f"http://{url}" if url else ""
 
 
 @contextlib.contextmanager

@@ -76,6 +76,7 @@ def build(
         places={name: place_of(path, site.storage.local) for name, path in inputs.items()},
         contents={name: content(site.storage, path) or node.input_keys[name] for name, path in inputs.items()},
         priors=tuple(prior.key for prior in priors),
+        run=site.view.run,
     )
     check(attempt)
     return commit(site.storage, attempt.out, record)

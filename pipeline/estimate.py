@@ -6,7 +6,7 @@ training with rows x epochs; what a run of ``distil`` does besides training is t
 """
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,13 +14,15 @@ from pipeline.artifact import Record, parsed, recorded
 from pipeline.errors import RequestError
 from pipeline.fingerprint import Json, canonical, plain
 from pipeline.graph import Node, artifact_key
-from pipeline.planner import Plan
+from pipeline.planner import Plan, Step
 from pipeline.recipe import ResourceBlock
 from pipeline.storage import Storage
 from stages.numbered import MEMBERS, in_order
 from stages.specs import DistilSpec
 
 MACHINE = ("machine", "processor", "cores", "gpus")
+LATEST = 31
+"""Records of one kind that are asked: enough for a median."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +39,58 @@ def estimate(
 ) -> dict[str, float]:
     """Seconds by the key of each step that is to be built, for those that like records tell of. Reads no record
     where nothing is built."""
-    if not plan.builds:
-        return {}
-    records = list(read_all(storage))
-    made = {record.key: _made(record.stage, record.spec, record.inputs) for record in records}
-    made |= {step.node.key: _planned(step.node) for step in plan.steps}
-    like: dict[str, list[Record]] = {}
-    for record in records:
+    return Pace(plan, machine, resources, read_all(storage)).seconds() if plan.builds else {}
+
+
+class Pace:
+    """What like records say of a plan's steps; it learns from records that come while the plan is carried out."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        machine: Mapping[str, Json],
+        resources: Mapping[str, ResourceBlock],
+        records: Iterable[Record] = (),
+    ) -> None:
+        records = list(records)
+        made = {record.key: _made(record.stage, record.spec, record.inputs) for record in records}
+        made |= {step.node.key: _planned(step.node) for step in plan.steps}
+        self._machine = machine
+        self._resources = resources
+        self._kinds = {key: likeness(what, made) for key, what in made.items()}
+        self._steps: dict[str, list[Step]] = {}
+        for step in plan.builds:
+            self._steps.setdefault(self._kinds[step.node.key], []).append(step)
+        self._known: dict[str, list[Record]] = {}
+        self._found: dict[str, float] = {}
+        self._news: set[str] = set()
+        for record in sorted(records, key=lambda one: one.committed):
+            self.learn(record)
+
+    def learn(self, record: Record) -> None:
+        """Take in a record of the storage, or of a step of the plan."""
         # Rows that were carried over from an earlier store took no time of the teacher's.
-        if same_machine(record.hardware, machine) and not record.facts.get("carried"):
-            like.setdefault(likeness(made[record.key], made), []).append(record)
-    found = {}
-    for step in plan.builds:
-        block, rows = resources[step.node.role], step.rows.value
-        known = like.get(likeness(made[step.node.key], made), [])
-        times = [_scaled(record, step.node, rows) for record in known if rows and _same_share(record, block)]
-        if times:
-            found[step.node.key] = statistics.median(times)
-    return found
+        if same_machine(record.hardware, self._machine) and not record.facts.get("carried"):
+            kind = self._kinds[record.key]
+            self._known.setdefault(kind, []).append(record)
+            self._news.add(kind)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by the key of each step that is to be built, for those that like records tell of: the median of the
+        latest."""
+        for kind in self._news:
+            steps, known = self._steps.get(kind, ()), self._known[kind]
+            blocks = {step.node.role: self._resources[step.node.role] for step in steps}
+            like = {
+                role: [record for record in known if _same_share(record, block)][-LATEST:]
+                for role, block in blocks.items()
+            }
+            for step in steps:
+                times = [_scaled(record, step.node, step.rows.value or 0) for record in like[step.node.role]]
+                if step.rows.value and times:
+                    self._found[step.node.key] = statistics.median(times)
+        self._news.clear()
+        return dict(self._found)
 
 
 def read_all(storage: Storage) -> Iterator[Record]:

@@ -11,15 +11,21 @@ from cluster.session import Session
 from pipeline.allot import allot
 from pipeline.building import Site
 from pipeline.commands import run_name
+from pipeline.course import About, Room
 from pipeline.errors import RequestError
+from pipeline.estimate import Pace, read_all
 from pipeline.graph import Graph, Node
+from pipeline.host import hardware
+from pipeline.lease import this_process
 from pipeline.planner import Plan
 from pipeline.recipe import Recipe
+from pipeline.report import report
 from pipeline.runner import Outcome, check_resources, remember_names, run
+from pipeline.runs import RUNS
 from pipeline.stopping import heed_sigterm
 from pipeline.storage import Storage
 from pipeline.tracking import check_tracking, telling
-from pipeline.view import View
+from pipeline.view import Setting, View
 
 
 def execute(
@@ -27,8 +33,9 @@ def execute(
 ) -> Outcome:
     """Build what the plan says. Raises RequestError for a place that cannot be reached or cannot serve."""
     check_tracking(recipe.tracking)
-    logs = storage.local / ".logs" / run_name(time.time())
-    view = View(console, logs, len(plan.builds))
+    began = time.time()
+    name = run_name(began)
+    logs = storage.local / ".logs" / name
     place = open_place(address, inline, logs)
     heed_sigterm()
     try:
@@ -37,11 +44,24 @@ def execute(
         def resources(node: Node) -> Resources:
             return allot(node, recipe.resources, capacity)
 
+        def pace() -> Pace:
+            return Pace(plan, hardware(), recipe.resources, read_all(storage))
+
         check_resources(graph, resources, capacity)
+        setting = Setting(
+            About(name, recipe.name, began, this_process(), storage.url, place.dashboard),
+            Room(capacity.cpus, capacity.gpus, place.concurrent),
+            reused=sum(step.action == "reuse" for step in plan.steps),
+            folder=storage.local / RUNS / name,
+            resources=resources,
+            pace=pace,
+        )
+        view = View(console, logs, [step.node for step in plan.builds], setting)
         with telling(recipe.tracking, graph, storage, logs, view.warn) as told, view.live():
             site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes, told=told)
             outcome = run(plan, site)
-        remember_names(graph, outcome, storage, recipe.name)
+            remember_names(graph, outcome, storage, recipe.name)
+            view.rows = report(graph, storage)
         return outcome
     finally:
         place.close()

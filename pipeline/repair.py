@@ -33,7 +33,7 @@ def repair(record: Record, storage: Storage, sound: Sequence[int], console: Cons
     keep(record, storage, sound)
     step = Step(node, "build", "repair", node.rows, node.bytes)
     here = Inline()
-    view = View(console, storage.local / ".logs" / f"repair-{record.key[:12]}", 1)
+    view = View(console, storage.local / ".logs" / f"repair-{record.key[:12]}", [node])
     site = Site(storage, record.recipe, here, lambda one: default(one.role, here.capacity()), view)
     with view.live():
         # Forced: damaged rows are asked of the teacher, not of whoever may have copied them.

@@ -183,7 +183,7 @@ class Work:
         del self.waiting[key]
         with self.lock:
             self.attempts[key] = claimed
-        self.site.view.started(node)
+        self.site.view.started(node, wanted, claimed.name)
         if self.site.place.concurrent:
             future = self.pool.submit(self._build, step, claimed, wanted)
         else:

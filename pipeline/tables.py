@@ -178,15 +178,12 @@ def print_places(rows: Sequence[Row], console: Console) -> None:
         console.print(f"and {len(places) - MOST_PLACES} more students: see stillhouse report --format json")
 
 
+ABOUT_SCORES = """Scores are x 100, mean and sample standard deviation over seeds. "Last epoch" stands beside the epoch
+that was selected on held-out rows of train. "Of teacher" is the share of the teacher's score."""
+
+
 def as_html(rows: Sequence[Row], title: str) -> str:
     """One page without scripts or anything from elsewhere."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td>{html.escape(str(getattr(line, field.name)))}</td>" for field in fields(Line))
-        + "</tr>\n"
-        for line in lines(rows)
-    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>
@@ -198,9 +195,19 @@ th:nth-child(-n+4), td:nth-child(-n+4), th:last-child, td:last-child {{ text-ali
 p {{ color: #56606c; }}
 </style></head><body>
 <h1>{html.escape(title)}</h1>
-<p>Scores are x 100, mean and sample standard deviation over seeds. "Last epoch" stands beside the epoch that was
-selected on held-out rows of train. "Of teacher" is the share of the teacher's score.</p>
-<table><thead><tr>{head}</tr></thead><tbody>
-{body}</tbody></table>
+<p>{ABOUT_SCORES}</p>
+{html_table(rows)}
 </body></html>
 """
+
+
+def html_table(rows: Sequence[Row]) -> str:
+    """The results table as a part of a page."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td>{html.escape(str(getattr(line, field.name)))}</td>" for field in fields(Line))
+        + "</tr>\n"
+        for line in lines(rows)
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"

@@ -119,6 +119,10 @@ def test_a_killed_driver_leaves_no_worker_and_no_server(tmp_path: Path) -> None:
     assert not left
 
 
+def test_a_ray_of_our_own_has_no_dashboard(session: Session) -> None:
+    assert session.dashboard == ""
+
+
 def test_a_session_attaches_to_a_running_ray_and_leaves_it_running(session: Session) -> None:
     session.release()
     address = ray.get_runtime_context().gcs_address

@@ -145,6 +145,7 @@ def test_a_record_tells_what_where_and_how(tmp_path: Path) -> None:
         "places",
         "contents",
         "priors",
+        "run",
     } == set(document)
     assert document["spec"]["pooling"] == "mean"
 

@@ -7,7 +7,7 @@ import pytest
 from house import graph_in, graph_of, pretend_built, settle, tiny_recipe, write_paper_ground, write_paper_model
 
 from pipeline.artifact import Record, record_name
-from pipeline.estimate import about, estimate, read_all, total_text
+from pipeline.estimate import Pace, about, estimate, read_all, total_text
 from pipeline.fingerprint import Json
 from pipeline.host import hardware
 from pipeline.planner import Plan, plan
@@ -222,3 +222,16 @@ def test_a_plan_tells_the_time_in_its_table_and_in_json(ground: Path, tmp_path: 
     assert "~10 s" in table
     assert "4 to build" in table
     assert table.rstrip().endswith("~42 s if built one after another")
+
+
+def test_what_a_run_has_built_tells_of_what_it_has_still_to_build(ground: Path, storage: Path) -> None:
+    recipe, found = planned(ground, storage, seeds=[0, 1, 2])
+    pace = Pace(found, hardware(), recipe.resources)
+    assert pace.seconds() == {}
+    node = {step.node.name: step.node for step in found.steps}
+    first = pretend_built(storage, node["distil/no-kd/two/0@tiny"])
+    pace.learn(replace(first, seconds=10.0, facts={"rows": ROWS["distil"], "train_seconds": 8.0}))
+    told = pace.seconds()
+    alike = {node[f"distil/{method}/two/{seed}@tiny"].key for method in ("no-kd", "vanilla-kd") for seed in range(3)}
+    assert set(told) == alike
+    assert told[node["distil/vanilla-kd/two/2@tiny"].key] == pytest.approx(2.0 + 8.0 * LEARNT)

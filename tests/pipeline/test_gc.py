@@ -251,7 +251,8 @@ def test_an_artifact_whose_record_cannot_be_read_is_listed_and_never_freed(
 def test_what_is_no_part_of_a_storage_is_left_alone(storage: Directory, one: Graph) -> None:
     (storage.local / "mine" / "notes").mkdir(parents=True)
     (storage.local / "mine" / "notes" / "letter.txt").write_text("mine")
-    (storage.local / ".logs" / "run").mkdir(parents=True)
+    for kept in (".logs", ".runs"):
+        (storage.local / kept / "run").mkdir(parents=True)
     assert waste(storage, one) == {}
 
 

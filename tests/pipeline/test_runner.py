@@ -25,6 +25,7 @@ from pipeline.lease import Attempt, claim, release
 from pipeline.planner import plan
 from pipeline.recipe import Recipe, load
 from pipeline.runner import Outcome, check_resources, run
+from pipeline.runs import read_runs
 from pipeline.storage.directory import Directory
 from pipeline.view import View
 
@@ -66,9 +67,12 @@ def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_t
     (line,) = said.err.splitlines()
     assert line.startswith("stillhouse: corpus@broken: ")
     assert "train.parquet: row 5, column label: 7" in line
-    not_run = [line.split()[1] for line in said.out.splitlines() if line.endswith("not run: corpus@broken failed")]
-    assert len(not_run) == 7, "teacher, store, two students, three evaluations"
-    assert all(name.endswith("@broken") for name in not_run)
+    (told,) = [line for line in said.out.splitlines() if line.startswith("FAIL")]
+    assert told.endswith("; 7 that need it are not run"), "teacher, store, two students, three evaluations"
+    (status,) = read_runs(two.storage)
+    blocked = [node["name"] for node in status.document["nodes"] if node["state"] == "blocked"]
+    assert len(blocked) == 7
+    assert all(name.endswith("@broken") for name in blocked)
     status = {(row["task"], row["method"]): row["status"] for row in two.rows()}
     assert status == {
         (task, method): "failed" if task == "broken" else "done"
@@ -239,7 +243,7 @@ def carried_out(house: House, place: object, only: str | None = None) -> tuple[R
     found = plan(graph, Directory(house.storage), recipe.name, only)
     house.storage.mkdir(exist_ok=True)
     heard = StringIO()
-    view = View(Console(file=heard, width=200), house.storage / ".logs", len(found.builds))
+    view = View(Console(file=heard, width=200), house.storage / ".logs", [step.node for step in found.builds])
 
     def resources(node: object) -> Resources:
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
@@ -261,7 +265,7 @@ def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact
     only = Graph((names(graph)["corpus@tiny"],))
     found = plan(only, Directory(house.storage), "tiny")
     heard = StringIO()
-    view = View(Console(file=heard, width=200), house.storage / ".logs", 1)
+    view = View(Console(file=heard, width=200), house.storage / ".logs", only.nodes)
     site = Site(Directory(house.storage), "tiny", Interloper(house, graph), lambda _: Resources(), view)
     house.storage.mkdir()
     outcome = run(found, site)

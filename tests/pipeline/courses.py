@@ -1,0 +1,73 @@
+"""Runs that never ran, for what is computed from a course: a batch of tasks x methods x seeds, by its own clock."""
+
+from collections.abc import Sequence
+
+from cluster.resources import Resources
+from pipeline.course import About, Course, Recorder, Room, Stint
+
+START = 1_000_000.0
+"""When these runs began."""
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+METHODS = ("no-kd", "vanilla-kd", "annealing-kd", "alp")
+ONE = Resources(cpus_per_worker=4, gpus_per_worker=1.0)
+CLUSTER = Room(64.0, 8.0, concurrent=True)
+ABOUT = About("20260101-000000-1", "glue", START, storage="/data/runs")
+
+
+def stint(name: str, *needs: str, cpus: float = 4.0, gpus: float = 0.0) -> Stint:
+    """A node whose key is its name: ``role/...@task``."""
+    path, _, task = name.partition("@")
+    return Stint(name, name, path.partition("/")[0], task, needs, cpus, gpus)
+
+
+def batch(tasks: Sequence[str] = GLUE, methods: Sequence[str] = METHODS, seeds: int = 3) -> tuple[Stint, ...]:
+    """What such a recipe comes to: for each task rows, a teacher and its store, then students and their scores."""
+    found = []
+    for task in tasks:
+        rows, teacher, store = (f"{role}@{task}" for role in ("corpus", "finetune", "teach"))
+        found += [
+            stint(rows, cpus=1.0),
+            stint(teacher, rows, gpus=1.0),
+            stint(store, teacher, rows, gpus=1.0),
+            stint(f"evaluate/teacher@{task}", teacher, rows, gpus=1.0),
+        ]
+        for name in (f"{method}/six/{seed}@{task}" for method in methods for seed in range(seeds)):
+            found += [
+                stint(f"distil/{name}", store, rows, gpus=1.0),
+                stint(f"evaluate/{name}", f"distil/{name}", rows, gpus=1.0),
+            ]
+    return tuple(found)
+
+
+def recorder(stints: Sequence[Stint], room: Room = CLUSTER, **expected: float) -> Recorder:
+    return Recorder(Course(ABOUT, tuple(stints), room, expected=expected))
+
+
+def built(one: Recorder, key: str, seconds: float, start: float = START) -> None:
+    """The node ran for so long."""
+    one.started(key, ONE, "0001", start)
+    one.ended(key, "done", start + seconds)
+
+
+def half_done() -> Recorder:
+    """The batch of nine tasks, an hour after its start: one task failed at its teacher, another waits for another run,
+    eight students train."""
+    one, left = recorder(batch()), 8
+    for node in one.course().stints:
+        if node.task == "mnli" and node.role != "corpus":
+            if node.role == "finetune":
+                one.started(node.key, ONE, "0001", START)
+                one.ended(node.key, "failed", START + 600, "out of memory: <b>2 GiB</b>")
+            else:
+                one.ended(node.key, "blocked", START + 600, "not run: finetune@mnli failed")
+        elif node.role in ("corpus", "finetune") or (node.role == "teach" and node.task != "qqp"):
+            built(one, node.key, 300)
+        elif node.role == "teach":
+            one.held(node.key, "process 7 on elsewhere is building it", START + 400)
+        elif node.role == "distil" and node.task == "cola":
+            built(one, node.key, 120)
+        elif node.role == "distil" and node.task != "qqp" and left:
+            left -= 1
+            one.started(node.key, ONE, "0001", START + 3000)
+            one.heard(node.key, 10_000, "rows", 2_500, "epoch 2/4  loss 0.31  accuracy 83.1")
+    return one
