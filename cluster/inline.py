@@ -79,5 +79,9 @@ class Inline:
     def on(self, resources: Resources, listener: Listener) -> On:
         return InlineOn(resources, listener)
 
+    def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:
+        """There is one node."""
+        return []
+
     def close(self) -> None:
         """Nothing runs here between calls."""

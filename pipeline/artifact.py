@@ -42,7 +42,8 @@ class Record:
 
     ``places`` says where each input lay: a path below the storage, or an absolute one. ``contents`` is what lay
     there: a key says by what rule an input is made, and whoever makes it anew may end with other bits. ``priors``
-    are the keys of earlier stores from which rows may have been carried over. None of these is identity.
+    are the keys of earlier stores from which rows may have been carried over. ``snapshot`` is the digest of what was
+    submitted to a cluster, code and recipe; '' for a run that was not. None of these is identity.
     """
 
     stage: str
@@ -64,6 +65,7 @@ class Record:
     places: Mapping[str, str] = field(default_factory=dict)
     contents: Mapping[str, str] = field(default_factory=dict)
     priors: tuple[str, ...] = ()
+    snapshot: str = ""
     format: int = FORMAT
 
     @property

@@ -15,6 +15,7 @@ from pipeline.fingerprint import plain
 from pipeline.graph import Edge, Node
 from pipeline.host import code_version, hardware
 from pipeline.lease import Attempt, check
+from pipeline.submitted import snapshot
 from pipeline.view import View
 from stages.specs import PRIOR
 
@@ -69,6 +70,7 @@ def build(
         places={name: place_of(path, site.storage) for name, path in inputs.items()},
         contents={name: content(site.storage, path) or node.input_keys[name] for name, path in inputs.items()},
         priors=tuple(prior.key for prior in priors),
+        snapshot=snapshot(),
     )
     check(attempt)
     return commit(site.storage, attempt.out, record)

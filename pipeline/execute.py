@@ -16,7 +16,10 @@ from pipeline.graph import Graph, Node
 from pipeline.planner import Plan
 from pipeline.recipe import Recipe
 from pipeline.runner import Outcome, check_resources, remember_names, run
+from pipeline.seen import check_seen
+from pipeline.snapshot import shipped
 from pipeline.stopping import heed_sigterm
+from pipeline.submitted import check_relative, say_begun
 from pipeline.view import View
 
 
@@ -35,6 +38,9 @@ def execute(
             return allot(node, recipe.resources, capacity)
 
         check_resources(graph, resources, capacity)
+        check_relative(capacity.nodes)
+        check_seen(plan, storage, place)
+        say_begun(len(plan.builds), len(graph.nodes), capacity.nodes)
         site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes)
         with view.live():
             outcome = run(plan, site)
@@ -48,6 +54,7 @@ def open_place(address: str | None, inline: bool, logs: Path) -> Place:
     if inline:
         return Inline()
     try:
-        return Session.open(address, logs / "ray.log")
+        with shipped(address) as packages:
+            return Session.open(address, logs / "ray.log", packages)
     except ConnectionError as error:
         raise RequestError(str(error)) from error
