@@ -4,6 +4,7 @@ own, ended by their ids. Tests reach it as users do, from processes of their own
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MARK = "STILLHOUSE_TEST_NODE"
@@ -156,11 +158,14 @@ class Rays:
         gpus: float = 0,
         memory: int | None = None,
         resources: Mapping[str, float] | None = None,
+        within: Sequence[str] = (),
     ) -> list[RayNode]:
-        """Start so many nodes alike, side by side. ``gpus`` is what they say they have; ``memory`` is in bytes."""
-        return self._start(
-            count, False, [f"--address={self.address}"], cpus=cpus, gpus=gpus, memory=memory, resources=resources
-        )
+        """Start so many nodes alike, side by side. ``gpus`` is what they say they have; ``memory`` is in bytes.
+
+        ``within`` is a command that runs what follows it, such as ``without(folder)``.
+        """
+        options = [f"--address={self.address}"]
+        return self._start(count, False, options, within, cpus=cpus, gpus=gpus, memory=memory, resources=resources)
 
     def processes(self, node: RayNode) -> list[psutil.Process]:
         """All processes of a node: Ray's, its workers, and drivers of jobs there."""
@@ -195,6 +200,7 @@ class Rays:
         count: int,
         head: bool,
         options: Sequence[str],
+        within: Sequence[str] = (),
         *,
         cpus: float = 1,
         gpus: float = 0,
@@ -202,7 +208,7 @@ class Rays:
         resources: Mapping[str, float] | None = None,
     ) -> list[RayNode]:
         """``count`` times ``ray start``, side by side."""
-        command = [str(self._python), "-c", START, "start", "--dashboard-agent-listen-port=0", *options]
+        command = [*within, str(self._python), "-c", START, "start", "--dashboard-agent-listen-port=0", *options]
         command += ["--node-ip-address=127.0.0.1", f"--num-cpus={cpus:g}", f"--num-gpus={gpus:g}"]
         command += [f"--resources={json.dumps(dict(resources or {}))}", "--object-store-memory=100000000"]
         command += [] if memory is None else [f"--memory={memory}"]
@@ -241,6 +247,15 @@ def bare_python(folder: Path) -> Path:
     # The folder is read; the ``.pth`` files in it, by which an editable install is found, are not.
     (site / "installed.pth").write_text(f"{sysconfig.get_path('purelib')}\n", "utf-8")
     return folder / "bin" / "python"
+
+
+def without(folder: Path) -> list[str]:
+    """A command that runs what follows it where ``folder`` is empty, though it is not: as on another machine.
+    Skips where the user may not mount."""
+    command = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {shlex.quote(str(folder))} && exec "$@"', "sh"]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("mounting a file system needs rights that this user lacks")
+    return command
 
 
 def free_ports(count: int) -> list[int]:

@@ -205,4 +205,4 @@ _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 def written(tree: Tree) -> str:
     """The tree as YAML that ``parse_yaml`` reads back as the same tree."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10**6)
