@@ -147,21 +147,20 @@ class Jobs:
         if self.job(name).over:
             yield self.log(name)[told:]
             return
-        loop = asyncio.new_event_loop()
         tail: AsyncIterator[str] = self._client.tail_job_logs(name)
-        try:
+        with asyncio.Runner() as runner:
             while True:
                 try:
-                    piece = loop.run_until_complete(asyncio.wait_for(anext(tail), QUIET_SECONDS))
+                    piece = runner.run(_next(tail))
                 except (StopAsyncIteration, RuntimeError, OSError):
                     return
                 known, told = min(told, len(piece)), max(0, told - len(piece))
                 if piece[known:]:
                     yield piece[known:]
-        finally:
-            with contextlib.suppress(Exception):
-                loop.run_until_complete(tail.aclose())  # type: ignore[attr-defined]  # it is a generator
-            loop.close()
+
+
+async def _next(tail: AsyncIterator[str]) -> str:
+    return await asyncio.wait_for(anext(tail), QUIET_SECONDS)
 
 
 def _job(details: Any) -> Job:
@@ -221,7 +220,9 @@ def _refusals(address: str, name: str | None = None) -> Iterator[None]:
             f"address: {address} does not take us: it asks for a token; "
             "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own"
         ) from error
-    except (RuntimeError, ValueError, OSError, RayStateApiException) as error:
+    except OSError as error:
+        raise ConnectionError(f"address: {address} does not answer ({type(error).__name__})") from error
+    except (RuntimeError, ValueError, RayStateApiException) as error:
         reason = " ".join(str(error).split())
         if name is not None and "status code 404" in reason:
             raise UnknownJob(name) from error

@@ -57,21 +57,31 @@ def stop(name: str, address: str | None) -> int:
 
 
 def follow(jobs: Jobs, name: str) -> int:
-    """Print the log of a job until it is over; return its exit code. Ctrl-C leaves the job as it is."""
+    """Print the log of a job until it is over; return its exit code. Ctrl-C leaves the job as it is.
+
+    Raises RequestError, the job's own, where its driver refused.
+    """
     try:
         for piece in jobs.follow(name):
             sys.stdout.write(piece)
             sys.stdout.flush()
-        job = jobs.job(name)
+        job, log = jobs.job(name), jobs.log(name)
     except KeyboardInterrupt:
-        print(f"\nstillhouse: {name} goes on; {how_to('logs', name, jobs.address)}", file=sys.stderr)
-        return INTERRUPTED
+        return left_alone(jobs, name)
     except ConnectionError as error:
         print(f"stillhouse: {name}: not followed to its end, {error}", file=sys.stderr)
         return 1
-    if job.state != "succeeded" and not refusal(jobs.log(name)):
+    if exit_code(job) == 2:
+        raise RequestError(refusal(log) or ending(job))
+    if job.state != "succeeded" and not refusal(log):
         print(f"stillhouse: {name}: {ending(job)}", file=sys.stderr)
     return exit_code(job)
+
+
+def left_alone(jobs: Jobs, name: str) -> int:
+    """After Ctrl-C: who looked at the job goes, the job does not."""
+    print(f"\nstillhouse: {name} goes on; {how_to('logs', name, jobs.address)}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def exit_code(job: Job) -> int:

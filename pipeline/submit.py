@@ -14,7 +14,7 @@ from cluster.jobs import Jobs
 from pipeline.commands import Request
 from pipeline.errors import RequestError
 from pipeline.joblog import begun, refusal, tail
-from pipeline.jobs import LABEL, answering, connected, ending, exit_code, follow, how_to
+from pipeline.jobs import LABEL, answering, connected, ending, exit_code, follow, how_to, left_alone
 from pipeline.recipe import Recipe, load
 from pipeline.recipe.document import Tree, read, with_sets, written
 from pipeline.recipe.paths import Kind, is_relative_path, with_paths
@@ -49,7 +49,10 @@ def submit_recipe(request: Request, address: str | None, following: bool) -> int
         name = job_name(recipe.name, time.time())
         send(jobs, name, snapshot, request, resolved, labels(recipe, tree, snapshot))
         print(f"{name}: sent to {jobs.address}, snapshot {snapshot.sha256[:12]}", flush=True)
-        return follow(jobs, name) if following else await_begin(jobs, name, BEGIN_SECONDS)
+        try:
+            return follow(jobs, name) if following else await_begin(jobs, name, BEGIN_SECONDS)
+        except KeyboardInterrupt:
+            return left_alone(jobs, name)
 
 
 def document(request: Request, recipe: Recipe) -> Tree:

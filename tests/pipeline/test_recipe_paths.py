@@ -38,7 +38,7 @@ RELATIVE: Tree = {
 def test_every_key_that_holds_a_text_is_a_path_or_known_to_be_none() -> None:
     known = {".".join(place) for place in PLACES} | {".".join(place).removesuffix(".any") for place in PLACES}
     known |= {".".join(place).removesuffix(f".{EACH}") for place in PLACES}
-    assert {name for name in texts(RecipeFile)} - known == NO_PATHS
+    assert set(texts(RecipeFile)) - known == NO_PATHS
 
 
 def texts(block: type[BaseModel], at: tuple[str, ...] = ()) -> Iterator[str]:
