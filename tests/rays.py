@@ -25,7 +25,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 MARK = "STILLHOUSE_TEST_NODE"
 """The variable that the processes of a node inherit, and are found by."""
-START_WITHIN = 90.0
+START_WITHIN = 180.0
 """Seconds that ``ray start`` may take."""
 SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all listens on loopback
