@@ -125,7 +125,7 @@ def await_begin(jobs: Jobs, name: str, seconds: float) -> int:
             print(f"{name}: {state}, the driver has not begun yet", flush=True)
         time.sleep(LOOK_EVERY)
     else:
-        print(f"{name}: {state} for {seconds:g} s; it begins when the cluster has started its driver")
+        print(f"{name}: not begun within {seconds:g} s; it may be starting, or reading what the recipe names")
     job = jobs.job(name)
     if not job.over:
         print("\n".join(how_to(verb, name, jobs.address) for verb in ("logs", "status", "stop")))
