@@ -27,6 +27,8 @@ MARK = "STILLHOUSE_TEST_NODE"
 """The variable that the processes of a node inherit, and are found by."""
 START_WITHIN = 180.0
 """Seconds that ``ray start`` may take."""
+TRIES = 3
+"""How often a node is begun."""
 SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all listens on loopback
     "RAY_enable_metrics_collection": "0",  # what offers them listens everywhere
@@ -226,36 +228,47 @@ class Rays:
         resources: Mapping[str, float] | None = None,
     ) -> list[RayNode]:
         """``count`` times ``ray start``, side by side."""
-        command = [*within, str(self._python), "-c", START, "start", "--dashboard-agent-listen-port=0", *options]
-        command += ["--node-ip-address=127.0.0.1", f"--num-cpus={cpus:g}", f"--num-gpus={gpus:g}"]
+        command = [*within, str(self._python), "-c", START, "start", "--dashboard-agent-listen-port=0"]
+        command += [*options, "--include-log-monitor=false", "--node-ip-address=127.0.0.1"]
+        command += [f"--num-cpus={cpus:g}", f"--num-gpus={gpus:g}"]
         command += [f"--resources={json.dumps(dict(resources or {}))}", "--object-store-memory=100000000"]
         command += [] if memory is None else [f"--memory={memory}"]
         path = f"{self._python.parent}{os.pathsep}{os.environ['PATH']}"  # as in an environment that is activated
-        begun = []
-        for _ in range(count):
-            self._begun += 1
-            node = RayNode(f"{self.folder.name}:{self._begun}", self.folder / str(self._begun), head)
-            node.folder.mkdir()
-            self.nodes.append(node)
-            own = {MARK: node.mark, "PATH": path, "RAY_TMPDIR": str(node.folder)}
-            begun.append((node, self._run(command, node, self.environment(self._packages) | own)))
-        for node, process in begun:
-            code = process.wait(START_WITHIN)
-            if code:
-                raise RuntimeError(f"ray start ended with {code}: {(node.folder / 'start.log').read_text('utf-8')}")
-        return [node for node, _ in begun]
+        environment = self.environment(self._packages) | {"PATH": path}
+        begun = [self._begin(command, environment, head) for _ in range(count)]
+        return [self._started(node, process, command, environment) for node, process in begun]
 
-    def _run(self, command: Sequence[str], node: RayNode, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _begin(
+        self, command: Sequence[str], environment: Mapping[str, str], head: bool
+    ) -> tuple[RayNode, "subprocess.Popen[bytes]"]:
+        self._begun += 1
+        node = RayNode(f"{self.folder.name}:{self._begun}", self.folder / str(self._begun), head)
+        node.folder.mkdir()
+        self.nodes.append(node)
         with (node.folder / "start.log").open("wb") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*command, f"--temp-dir={node.folder}"],
                 cwd=node.folder,
-                env=environment,
+                env={**environment, MARK: node.mark, "RAY_TMPDIR": str(node.folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        return node, process
+
+    def _started(
+        self, node: RayNode, process: "subprocess.Popen[bytes]", command: Sequence[str], environment: Mapping[str, str]
+    ) -> RayNode:
+        """The node once it runs. Ray gives it half a minute; a busy machine may need another try."""
+        for _ in range(TRIES - 1):
+            if process.wait(START_WITHIN) == 0:
+                return node
+            self.kill(node)
+            node, process = self._begin(command, environment, node.head)
+        if process.wait(START_WITHIN):
+            raise RuntimeError(f"ray start failed: {(node.folder / 'start.log').read_text('utf-8')}")
+        return node
 
 
 def heir(name: str) -> "subprocess.Popen[bytes]":
