@@ -86,5 +86,9 @@ class Inline:
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
         return InlineOn(resources, listener, mirror)
 
+    def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:
+        """There is one node."""
+        return []
+
     def close(self) -> None:
         """Nothing runs here between calls."""

@@ -159,6 +159,10 @@ class Place(Protocol):
         for more at once than ``capacity`` holds."""
         ...
 
+    def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
+        """(node, path) for each path that a node does not see. Empty where there is one node."""
+        ...
+
     def close(self) -> None:
         """Stop all that runs here and free it. Threads waiting in ``On`` get an exception. Idempotent."""
         ...

@@ -68,13 +68,14 @@ class Session:
         self._pulse.start()
 
     @classmethod
-    def open(cls, address: str | None, log: Path) -> "Session":
+    def open(cls, address: str | None, log: Path, packages: Sequence[Path] = ()) -> "Session":
         """Start a Ray here (address None), or attach to one: ``host:port``, or ``auto`` for this machine's.
 
-        A Ray of our own ends with the thread that opened it, should it forget to close it.
+        ``packages`` are folders that workers of a Ray that runs already are given to import from, as they are now. A
+        Ray of our own ends with the thread that opened it, should it forget to close it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
         """
-        dashboard = _start(log) if address is None else _attach(address, log)
+        dashboard = _start(log) if address is None else _attach(address, log, packages)
         return cls(started=address is None, dashboard=dashboard)
 
     @property
@@ -100,6 +101,13 @@ class Session:
 
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
         return SessionOn(self._desk, self._storage, resources, listener, mirror)
+
+    def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
+        """(node, path) for each path that an alive node does not see. Empty where there is one node."""
+        from cluster.sight import unseen
+
+        with self._desk.gate.passing():
+            return unseen(paths)
 
     def release(self) -> None:
         """End the seats and groups that are idle, now and not after their time."""
@@ -186,11 +194,12 @@ def _start(log: Path) -> str:
         return _connect(log, address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
 
 
-def _attach(address: str, log: Path) -> str:
+def _attach(address: str, log: Path, packages: Sequence[Path]) -> str:
     _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "5")  # tries, a second or two each
+    shipped = {"runtime_env": {"py_modules": [str(folder) for folder in packages]}} if packages else {}
     try:
-        return _connect(log, address=address)
+        return _connect(log, address=address, **shipped)
     except Exception as error:  # Ray raises many kinds here, and all mean that we are not connected
         raise ConnectionError(f"address: {address} does not take us: {_reason(error)}") from error
 

@@ -18,6 +18,7 @@ from pipeline.host import code_version, hardware
 from pipeline.lease import Attempt, check
 from pipeline.shipping import place_in, ship, to_ship
 from pipeline.storage import Files, Storage
+from pipeline.submitted import snapshot
 from pipeline.view import View
 from stages.specs import PRIOR
 
@@ -77,6 +78,7 @@ def build(
         contents={name: content(site.storage, path) or node.input_keys[name] for name, path in inputs.items()},
         priors=tuple(prior.key for prior in priors),
         run=site.view.run,
+        snapshot=snapshot(),
     )
     check(attempt)
     return commit(site.storage, attempt.out, record)

@@ -35,6 +35,13 @@ Sets = Annotated[
 StageName = Annotated[
     str | None, typer.Option("--stage", metavar="NAME[@task]", help="Build this stage, and what depends on it, anew.")
 ]
+Dashboard = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="URL", help="Its dashboard: http://host:8265; RAY_API_SERVER_ADDRESS by default."
+    ),
+]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="As submit named it.")]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the hub again which commits names mean.")]
 
 PLAIN = 120
@@ -74,6 +81,54 @@ def run(
     from pipeline.commands import Request, run_recipe
 
     raise typer.Exit(run_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), address, inline))
+
+
+@app.command()
+def submit(
+    recipe: RecipeFile,
+    address: Dashboard = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Print its log to the end; exit as it does.")] = False,
+    stage: StageName = None,
+    refresh: Refresh = False,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Run the recipe as a job of a Ray cluster, with the code and the recipe as they are now."""
+    from pipeline.commands import Request
+    from pipeline.submit import submit_recipe
+
+    sys.exit(submit_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), address, follow))
+
+
+@app.command()
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="One of them, with its stages.")] = None,
+    address: Dashboard = None,
+) -> None:
+    """List the runs that were submitted to a cluster."""
+    from pipeline.jobs import status
+
+    sys.exit(status(job, address))
+
+
+@app.command()
+def logs(
+    job: JobName,
+    address: Dashboard = None,
+    follow: Annotated[bool, typer.Option("--follow", help="To the end of the job; exit as it does.")] = False,
+) -> None:
+    """Print the log of a run that was submitted."""
+    from pipeline.jobs import logs
+
+    sys.exit(logs(job, address, follow))
+
+
+@app.command()
+def stop(job: JobName, address: Dashboard = None) -> None:
+    """Stop a run that was submitted. What is finished stays, and the next run goes on from there."""
+    from pipeline.jobs import stop
+
+    sys.exit(stop(job, address))
 
 
 @app.command()

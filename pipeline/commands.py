@@ -79,7 +79,10 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
     if address is not None and inline:
         raise RequestError(f"--address: {address}, but --inline runs in this process; give one of them")
     if address is not None and "://" in address:
-        raise RequestError(f"--address: {address}; run takes host:port of a Ray head node, or auto")
+        raise RequestError(
+            f"--address: {address}; run takes host:port of a Ray head node, or auto; "
+            "stillhouse submit takes http://HOST:8265"
+        )
     asked = composed(request)
     recipe, storage, graph, found = asked.recipe, asked.storage, asked.graph, planned(asked, request.stage)
     if not found.builds:

@@ -22,8 +22,11 @@ from pipeline.recipe import Recipe
 from pipeline.report import report
 from pipeline.runner import Outcome, check_resources, remember_names, run
 from pipeline.runs import RUNS
+from pipeline.seen import check_seen
+from pipeline.snapshot import shipped
 from pipeline.stopping import heed_sigterm
 from pipeline.storage import Storage
+from pipeline.submitted import check_relative, say_begun
 from pipeline.tracking import check_tracking, telling
 from pipeline.view import Setting, View
 
@@ -48,6 +51,9 @@ def execute(
             return Pace(plan, hardware(), recipe.resources, read_all(storage))
 
         check_resources(graph, resources, capacity)
+        check_relative(capacity.nodes)
+        check_seen(plan, storage, place)
+        say_begun(len(plan.builds), len(graph.nodes), capacity.nodes)
         setting = Setting(
             About(name, recipe.name, began, this_process(), storage.url, place.dashboard),
             Room(capacity.cpus, capacity.gpus, place.concurrent),
@@ -71,6 +77,7 @@ def open_place(address: str | None, inline: bool, logs: Path) -> Place:
     if inline:
         return Inline()
     try:
-        return Session.open(address, logs / "ray.log")
+        with shipped(address) as packages:
+            return Session.open(address, logs / "ray.log", packages)
     except ConnectionError as error:
         raise RequestError(str(error)) from error

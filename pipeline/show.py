@@ -43,6 +43,7 @@ def show_artifact(target: str, storage: Storage, console: Console) -> None:
         f"made       {record.committed}, {record.seconds:g} s, {workers}, code {record.code}",
         f"on         {hardware.get('processor')}, {hardware.get('cores')} cores",
         f"size       {record.bytes:,} bytes in {len(record.files)} files",
+        *([f"snapshot   {record.snapshot}"] if record.snapshot else []),
         *(f"input      {name}: {source}" for name, source in lineage(directory, record)),
     ):
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -190,3 +190,19 @@ def _with(tree: Tree, path: Sequence[str], value: Tree, entry: str) -> Tree:
         block = tree or {}
         return {**block, first: _with(block.get(first), rest, value, entry)}
     raise RequestError(f"{entry}: {tree} is no block, so it has no {first}; set the whole value in its place")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes exactly what ``_Loader`` would take for something else than a text."""
+
+    def ignore_aliases(self, _: object) -> bool:
+        """What stands twice is written twice."""
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def written(tree: Tree) -> str:
+    """The tree as YAML that ``parse_yaml`` reads back as the same tree."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10**6)

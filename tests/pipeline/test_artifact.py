@@ -136,6 +136,7 @@ def test_a_record_tells_what_where_and_how(tmp_path: Path) -> None:
     told = {"spec", "inputs", "files", "facts", "code", "workers", "threads", "seconds", "committed", "hardware"}
     assert told | {
         "format",
+        "snapshot",
         "stage",
         "version",
         "key",

@@ -86,7 +86,8 @@ def test_ray_and_inline_exclude_each_other(paper: House) -> None:
 
 def test_the_address_of_a_dashboard_is_not_that_of_a_head_node(paper: House) -> None:
     said = paper("run", "--address", "http://127.0.0.1:8265")
-    line = "stillhouse: --address: http://127.0.0.1:8265; run takes host:port of a Ray head node, or auto\n"
+    line = "stillhouse: --address: http://127.0.0.1:8265; run takes host:port of a Ray head node, or auto; "
+    line += "stillhouse submit takes http://HOST:8265\n"
     assert said == Said(2, "", line)
 
 

@@ -1,0 +1,229 @@
+"""Ray's Jobs API: a driver that runs on the cluster's head node, and outlives whoever sent it there.
+
+What is sent is one archive, which Ray unpacks on each node that needs it and puts first on the import path of
+the driver and of all its workers. Nothing here knows what the archive holds, or what the driver does.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+REACH_SECONDS = 5.0
+"""How long an address may take to answer."""
+STOP_SECONDS = 60
+"""How long a job that is told to stop may take; Ray kills it then."""
+POLL = 0.5
+"""Seconds between two looks at a job."""
+QUIET_SECONDS = 60.0
+"""How long a log may be silent until the line to it is taken to be dead, and made anew."""
+MOST_SAID = 300
+"""Characters that are told of what Ray says of an error."""
+PORTS = {"http": 80, "https": 443}
+
+
+class UnknownJob(LookupError):
+    """The cluster knows no job of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the cluster knows it. Times are in seconds since 1970; None where they are not known.
+
+    ``state`` is ``pending``, ``running``, ``succeeded``, ``failed`` or ``stopped``. ``code`` is the exit code of
+    its driver, None where there is none, as for a job that was stopped. ``message`` is Ray's own.
+    """
+
+    name: str
+    state: str
+    labels: Mapping[str, str]
+    began: float | None
+    ended: float | None
+    code: int | None
+    message: str
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("succeeded", "failed", "stopped")
+
+
+class Jobs:
+    """The jobs of a cluster. Any call raises ``ConnectionError``, of one line, where it no longer answers."""
+
+    def __init__(self, address: str, client: Any) -> None:
+        """Use ``Jobs.at``."""
+        self.address = address
+        self._client = client
+
+    @classmethod
+    def at(cls, address: str) -> "Jobs":
+        """The jobs of the cluster whose dashboard has the address ``http://host:port``.
+
+        A token that the user has is shown to the cluster. Raises ``ConnectionError``, one line that names the address.
+        """
+        _reach(address)
+        if "RAY_AUTH_MODE" not in os.environ and _has_token():
+            os.environ["RAY_AUTH_MODE"] = "token"  # read when Ray is imported
+        from ray.job_submission import JobSubmissionClient
+
+        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+            logging.getLogger(name).setLevel(logging.ERROR)  # uploads are no news
+        with _refusals(address), _arguments_hold():
+            return cls(address, JobSubmissionClient(address))
+
+    def nodes(self) -> int:
+        """How many nodes are alive."""
+        from ray.util.state import list_nodes
+
+        with _refusals(self.address), _arguments_hold():
+            return len(list_nodes(address=self.address, filters=[("state", "=", "ALIVE")]))
+
+    def submit(
+        self, name: str, command: str, archive: Path, environment: Mapping[str, str], labels: Mapping[str, str]
+    ) -> None:
+        """Start a job called ``name`` on the head node: ``command``, for a shell, in the folder in which the ``.zip``
+        was unpacked. ``environment`` is set in the driver and in its workers."""
+        stop = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+        with _refusals(self.address):
+            self._client.submit_job(
+                entrypoint=command,
+                submission_id=name,
+                runtime_env={"working_dir": str(archive), "env_vars": {**stop, **environment}},
+                metadata=dict(labels),
+            )
+
+    def all(self) -> list[Job]:
+        """Every job that was submitted, the newest last."""
+        with _refusals(self.address):
+            found = [_job(details) for details in self._client.list_jobs() if details.submission_id]
+        return sorted(found, key=lambda job: (job.began or float("inf"), job.name))
+
+    def job(self, name: str) -> Job:
+        """Raises ``UnknownJob``."""
+        with _refusals(self.address, name):
+            return _job(self._client.get_job_info(name))
+
+    def log(self, name: str) -> str:
+        """What its driver wrote so far. Raises ``UnknownJob``."""
+        with _refusals(self.address, name):
+            return str(self._client.get_job_logs(name))
+
+    def follow(self, name: str) -> Iterator[str]:
+        """What its driver wrote and writes, piece by piece, until the job is over. Raises ``UnknownJob``."""
+        told = 0
+        while True:
+            over = self.job(name).over
+            with contextlib.closing(self._pieces(name, told)) as pieces:
+                for piece in pieces:
+                    told += len(piece)
+                    yield piece
+            if over:
+                return
+            time.sleep(POLL)  # the line broke, or the job has just ended: look again
+
+    def stop(self, name: str) -> bool:
+        """Tell the job to stop, which sends its driver SIGTERM. False if it was over. Raises ``UnknownJob``."""
+        with _refusals(self.address, name):
+            return bool(self._client.stop_job(name))
+
+    def wait(self, name: str, seconds: float) -> Job:
+        """The job once it is over, or as it is after so many seconds. Raises ``UnknownJob``."""
+        ends = time.monotonic() + seconds
+        job = self.job(name)
+        while not job.over and time.monotonic() < ends:
+            time.sleep(POLL)
+            job = self.job(name)
+        return job
+
+    def _pieces(self, name: str, told: int) -> Generator[str, None, None]:
+        """The log but for its first ``told`` characters, as it comes, until the job is over or the line breaks."""
+        if self.job(name).over:
+            yield self.log(name)[told:]
+            return
+        tail: AsyncIterator[str] = self._client.tail_job_logs(name)
+        with asyncio.Runner() as runner:
+            while True:
+                try:
+                    piece = runner.run(_next(tail))
+                except (StopAsyncIteration, RuntimeError, OSError):
+                    return
+                known, told = min(told, len(piece)), max(0, told - len(piece))
+                if piece[known:]:
+                    yield piece[known:]
+
+
+async def _next(tail: AsyncIterator[str]) -> str:
+    return await asyncio.wait_for(anext(tail), QUIET_SECONDS)
+
+
+def _job(details: Any) -> Job:
+    return Job(
+        name=details.submission_id,
+        state=details.status.value.lower(),
+        labels=dict(details.metadata or {}),
+        began=None if not details.start_time else details.start_time / 1000,
+        ended=None if not details.end_time else details.end_time / 1000,
+        code=details.driver_exit_code,
+        message=details.message or "",
+    )
+
+
+def _has_token() -> bool:
+    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    return bool(named) or (Path.home() / ".ray" / "auth_token").exists()
+
+
+def _reach(address: str) -> None:
+    """Fail early where nobody listens: Ray's client waits without end."""
+    parts = urlsplit(address)
+    try:
+        port = parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        port = None
+    if parts.scheme not in PORTS or not parts.hostname or port is None:
+        raise ConnectionError(f"address: {address} is not http://host:port of a Ray dashboard")
+    try:
+        socket.create_connection((parts.hostname, port), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"address: {address} cannot be reached ({error}); does a Ray dashboard listen there?"
+        ) from error
+
+
+@contextlib.contextmanager
+def _arguments_hold() -> Iterator[None]:
+    """Ray's clients prefer the address in the environment to the one they are given."""
+    kept = {name: os.environ.pop(name) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+@contextlib.contextmanager
+def _refusals(address: str, name: str | None = None) -> Iterator[None]:
+    """What Ray's client raises, as ours: ``UnknownJob`` for ``name``, ``ConnectionError`` of one line for the rest."""
+    from ray.exceptions import AuthenticationError
+    from ray.util.state.exception import RayStateApiException
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise ConnectionError(
+            f"address: {address} does not take us: it asks for a token; "
+            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own"
+        ) from error
+    except OSError as error:
+        raise ConnectionError(f"address: {address} does not answer ({type(error).__name__})") from error
+    except (RuntimeError, ValueError, RayStateApiException) as error:
+        reason = " ".join(str(error).split())
+        if name is not None and "status code 404" in reason:
+            raise UnknownJob(name) from error
+        raise ConnectionError(f"address: {address} does not do as told ({reason[:MOST_SAID]})") from error
