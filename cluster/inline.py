@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from cluster.amount import Amount
 from cluster.resources import Capacity, Listener, On, Resources
 
 Config = TypeVar("Config")
@@ -73,8 +74,8 @@ class Inline:
     concurrent = False
 
     def capacity(self) -> Capacity:
-        cpus = float(os.cpu_count() or 1)
-        return Capacity(cpus=cpus, gpus=0.0, nodes=1, most_cpus=cpus, most_gpus=0.0)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return Capacity.fixed(Amount(float(os.cpu_count() or 1), memory=float(memory)))
 
     def on(self, resources: Resources, listener: Listener) -> On:
         return InlineOn(resources, listener)

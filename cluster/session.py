@@ -9,10 +9,8 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -20,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.ledger import Amount, Ledger
+from cluster.amount import Demand, packs
 from cluster.resources import Capacity, Listener, On, Resources, Worker
 
 Config = TypeVar("Config")
@@ -41,6 +39,8 @@ REACH_SECONDS = 5.0
 """How long an address may take to answer."""
 LEAVE_SECONDS = 15.0
 """How long a closing session waits for threads to come out of Ray."""
+LOOK_EVERY = 1.0
+"""Seconds that a look at the cluster's nodes is good for."""
 PULSE = 0.4
 """Seconds between two looks at the workers' progress."""
 
@@ -50,25 +50,31 @@ class Session:
 
     concurrent = True
 
-    def __init__(self, started: bool) -> None:
+    def __init__(self, started: bool, pending: float) -> None:
         """Use ``Session.open``. Ray is connected; ``started`` says that it is ours to stop."""
         import ray
 
+        from cluster.beside import beside_the_driver
+        from cluster.ledger import Ledger
         from cluster.patience import Gate
         from cluster.progress import Board, Feed
         from cluster.shards import Desk
 
         self._started = started
-        self._storage = tempfile.mkdtemp(prefix="stillhouse-train-")
-        board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-        self._desk = Desk(Ledger(_total, time.monotonic), Gate(), Feed(board), board)
+        options = {"num_cpus": 0, "scheduling_strategy": beside_the_driver()}
+        board = ray.remote(Board).options(max_restarts=-1, max_task_retries=-1, **options).remote()
+        self._seen: tuple[float, Capacity] | None = None
+        self._asked_for: list[Demand] = []
+        self._desk = Desk(Ledger(self._capacity, time.monotonic), Gate(), Feed(board), board, pending)
         self._ended = threading.Event()
         self._pulse = threading.Thread(target=self._beat, daemon=True, name="session")
         self._pulse.start()
 
     @classmethod
-    def open(cls, address: str | None, log: Path) -> "Session":
+    def open(cls, address: str | None, log: Path, pending: float = 600.0) -> "Session":
         """Start a Ray here (address None), or attach to one: ``host:port``, or ``auto`` for this machine's.
+
+        ``pending``: seconds that work beyond the nodes that are there waits for more of them.
 
         A Ray of our own ends with the thread that opened it, should it forget to close it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
@@ -77,26 +83,24 @@ class Session:
             _start(log)
         else:
             _attach(address, log)
-        return cls(started=address is None)
+        return cls(address is None, pending)
 
     def capacity(self) -> Capacity:
-        """All nodes there are, and what an autoscaler may add where it says so."""
-        import ray
-
+        """The nodes there are, as of a second ago at most, and how far the cluster may grow, where that is said."""
         with self._desk.gate.passing():
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            most = _autoscaler_nodes()
-        cpus, gpus = ([float(node.get(kind, 0.0)) for node in nodes] for kind in ("CPU", "GPU"))
-        return Capacity(
-            cpus=max(sum(cpus), sum(count * node.get("CPU", 0.0) for count, node in most)),
-            gpus=max(sum(gpus), sum(count * node.get("GPU", 0.0) for count, node in most)),
-            nodes=max(len(nodes), sum(count for count, _ in most)),
-            most_cpus=max(cpus + [node.get("CPU", 0.0) for _, node in most]),
-            most_gpus=max(gpus + [node.get("GPU", 0.0) for _, node in most]),
-        )
+            return self._capacity()
+
+    def _capacity(self) -> Capacity:
+        from cluster.growth import growth, nodes
+
+        now = time.monotonic()
+        if self._seen is None or now - self._seen[0] >= LOOK_EVERY:
+            there = nodes()
+            self._seen = now, Capacity.fixed(*there) if self._started else Capacity(there, growth())
+        return self._seen[1]
 
     def on(self, resources: Resources, listener: Listener) -> On:
-        return SessionOn(self._desk, self._storage, resources, listener)
+        return SessionOn(self._desk, resources, listener)
 
     def release(self) -> None:
         """End the seats and groups that are idle, now and not after their time."""
@@ -114,9 +118,10 @@ class Session:
             if not self._started:  # else they end with Ray
                 body.close()
         self._pulse.join()
+        if self._asked_for:
+            ask_for([])
         self._desk.gate.wait_until_empty(LEAVE_SECONDS)
         ray.shutdown()
-        shutil.rmtree(self._storage, ignore_errors=True)
 
     def _beat(self) -> None:
         """Pass on progress, and end what has been idle too long."""
@@ -126,14 +131,26 @@ class Session:
             with contextlib.suppress(Closed), self._desk.gate.passing():
                 self._desk.feed.poll()
                 self._desk.ledger.expire(IDLE_SECONDS)
+                self._ask_for_nodes()
+
+    def _ask_for_nodes(self) -> None:
+        """Where nobody says how far the cluster may grow, its autoscaler hears of all that is held and waited for:
+        Ray sees of a claim that waits in the ledger nothing."""
+        capacity = self._capacity()
+        if capacity.growth is not None:
+            return
+        demands = self._desk.ledger.wanted()
+        wish = [] if packs(capacity.nodes, demands) else demands
+        if wish != self._asked_for:
+            self._asked_for = wish
+            ask_for(wish)
 
 
 class SessionOn:
     """``On`` over a session, for one stage."""
 
-    def __init__(self, desk: Any, storage: str, resources: Resources, listener: Listener) -> None:
+    def __init__(self, desk: Any, resources: Resources, listener: Listener) -> None:
         self._desk = desk
-        self._storage = storage
         self._resources = resources
         self._listener = listener
 
@@ -154,13 +171,20 @@ class SessionOn:
     def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
         from cluster.training import train_in_group
 
-        return train_in_group(self._desk, self._storage, loop, config, self._resources, self._listener)
+        return train_in_group(self._desk, loop, config, self._resources, self._listener)
 
     def expect(self, total: float, unit: str) -> None:
         self._listener.expect(total, unit)
 
     def log(self, line: str) -> None:
         self._listener.log(line)
+
+
+def ask_for(demands: Sequence[Demand]) -> None:
+    """Ask Ray's autoscaler, if there is one, for nodes that hold all this. It stands until something else is asked."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[demand.each.bundle() for demand in demands for _ in range(demand.count)])
 
 
 def _start(log: Path) -> None:
@@ -250,19 +274,3 @@ def _import_path() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-def _total() -> Amount:
-    import ray
-
-    total = ray.cluster_resources()
-    return Amount(total.get("CPU", 0.0), total.get("GPU", 0.0), total.get("memory", 0.0))
-
-
-def _autoscaler_nodes() -> list[tuple[int, dict[str, float]]]:
-    """(most nodes, resources of one) for each group the cluster's autoscaler may grow, where it says."""
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
-    groups = [] if config is None else config.node_group_configs
-    return [(group.max_count, dict(group.resources)) for group in groups if group.max_count > 0]

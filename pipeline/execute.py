@@ -12,10 +12,11 @@ from pipeline.allot import allot
 from pipeline.building import Site
 from pipeline.commands import run_name
 from pipeline.errors import RequestError
+from pipeline.fitting import check_resources
 from pipeline.graph import Graph, Node
 from pipeline.planner import Plan
 from pipeline.recipe import Recipe
-from pipeline.runner import Outcome, check_resources, remember_names, run
+from pipeline.runner import Outcome, remember_names, run
 from pipeline.stopping import heed_sigterm
 from pipeline.view import View
 
@@ -26,7 +27,7 @@ def execute(
     """Build what the plan says. Raises RequestError for a place that cannot be reached or cannot serve."""
     logs = storage / ".logs" / run_name(time.time())
     view = View(console, logs, len(plan.builds))
-    place = open_place(address, inline, logs)
+    place = open_place(address, inline, logs, recipe.limits.pending)
     heed_sigterm()
     try:
         capacity = place.capacity()
@@ -34,7 +35,9 @@ def execute(
         def resources(node: Node) -> Resources:
             return allot(node, recipe.resources, capacity)
 
-        check_resources(graph, resources, capacity)
+        built = Graph(tuple(step.node for step in plan.builds))
+        for wait in check_resources(built, resources, capacity, recipe.limits.pending):
+            view.warn(wait)
         site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes)
         with view.live():
             outcome = run(plan, site)
@@ -44,10 +47,10 @@ def execute(
         place.close()
 
 
-def open_place(address: str | None, inline: bool, logs: Path) -> Place:
+def open_place(address: str | None, inline: bool, logs: Path, pending: float) -> Place:
     if inline:
         return Inline()
     try:
-        return Session.open(address, logs / "ray.log")
+        return Session.open(address, logs / "ray.log", pending)
     except ConnectionError as error:
         raise RequestError(str(error)) from error

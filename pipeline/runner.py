@@ -17,7 +17,6 @@ from pathlib import Path
 from cluster.resources import Capacity, Resources
 from pipeline.artifact import Record, find, sweep, withdraw
 from pipeline.building import Site, build
-from pipeline.errors import RequestError
 from pipeline.failure import forget_failure, note_failure
 from pipeline.graph import Graph, Node
 from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release
@@ -46,26 +45,6 @@ class Outcome:
 
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
-
-
-def check_resources(graph: Graph, resources: Callable[[Node], Resources], capacity: Capacity) -> None:
-    """Refuse what the place can never give, before any work."""
-    for node in graph.nodes:
-        wanted = resources(node)
-        for amount, there, unit in ((wanted.cpus, capacity.cpus, "CPUs"), (wanted.gpus, capacity.gpus, "GPUs")):
-            if amount > there:
-                raise RequestError(
-                    f"resources.{node.role}: {wanted.workers} workers need {amount:g} {unit}, "
-                    f"the cluster has {there:g}; ask for less"
-                )
-        for name, each, most in (
-            ("cpus_per_worker", wanted.cpus_per_worker, capacity.most_cpus),
-            ("gpus_per_worker", wanted.gpus_per_worker, capacity.most_gpus),
-        ):
-            if each > most:
-                raise RequestError(
-                    f"resources.{node.role}.{name}: {each:g}, the largest node has {most:g}; ask for less"
-                )
 
 
 def run(plan: Plan, site: Site) -> Outcome:
@@ -158,9 +137,8 @@ class Work:
     def _fits(self, wanted: Resources, capacity: Capacity) -> bool:
         if not self.running:
             return True
-        cpus = sum(used.cpus for _, used in self.running.values()) + wanted.cpus
-        gpus = sum(used.gpus for _, used in self.running.values()) + wanted.gpus
-        return self.site.place.concurrent and cpus <= capacity.cpus and gpus <= capacity.gpus
+        demands = [used.demand for _, used in self.running.values()]
+        return self.site.place.concurrent and capacity.packs([*demands, wanted.demand])
 
     def _start(self, key: str, step: Step, wanted: Resources) -> bool:
         """Take the record if there is one by now, else claim and start. False if another run holds it."""
