@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from cluster.amount import Amount
+from cluster.amount import Amount, Demand
 from cluster.resources import Capacity, Listener, On, Resources
 
 Config = TypeVar("Config")
@@ -79,6 +79,9 @@ class Inline:
 
     def on(self, resources: Resources, listener: Listener) -> On:
         return InlineOn(resources, listener)
+
+    def want(self, demands: Sequence[Demand]) -> None:
+        """This process does not grow."""
 
     def close(self) -> None:
         """Nothing runs here between calls."""

@@ -220,6 +220,10 @@ class Place(Protocol):
         """Places for one stage. The runner never asks for more at once than ``capacity`` holds."""
         ...
 
+    def want(self, demands: Sequence[Demand]) -> None:
+        """What more would run at once, were there room: a place that can grow may. It stands until the next call."""
+        ...
+
     def close(self) -> None:
         """Stop all that runs here and free it. Threads waiting in ``On`` get an exception. Idempotent."""
         ...

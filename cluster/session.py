@@ -64,6 +64,7 @@ class Session:
         options = {"num_cpus": 0, "scheduling_strategy": beside_the_driver()}
         board = ray.remote(Board).options(max_restarts=-1, max_task_retries=-1, **options).remote()
         self._seen: tuple[float, Capacity] | None = None
+        self._wanted: list[Demand] = []
         self._asked_for: list[Demand] = []
         self._desk = Desk(Ledger(self._capacity, time.monotonic), Gate(), Feed(board), board, pending)
         self._ended = threading.Event()
@@ -102,6 +103,9 @@ class Session:
     def on(self, resources: Resources, listener: Listener) -> On:
         return SessionOn(self._desk, resources, listener)
 
+    def want(self, demands: Sequence[Demand]) -> None:
+        self._wanted = list(demands)
+
     def release(self) -> None:
         """End the seats and groups that are idle, now and not after their time."""
         with self._desk.gate.passing():
@@ -134,12 +138,12 @@ class Session:
                 self._ask_for_nodes()
 
     def _ask_for_nodes(self) -> None:
-        """Where nobody says how far the cluster may grow, its autoscaler hears of all that is held and waited for:
-        Ray sees of a claim that waits in the ledger nothing."""
+        """Where nobody says how far the cluster may grow, its autoscaler hears of all that is held and waited for: Ray
+        sees nothing of what has not started."""
         capacity = self._capacity()
         if capacity.growth is not None:
             return
-        demands = self._desk.ledger.wanted()
+        demands = self._desk.ledger.wanted() + self._wanted
         wish = [] if packs(capacity.nodes, demands) else demands
         if wish != self._asked_for:
             self._asked_for = wish
