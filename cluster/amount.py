@@ -77,20 +77,26 @@ def _times(have: float, need: float) -> int:
     return max(0, math.floor(have / need + SLACK)) if have < math.inf else sys.maxsize
 
 
-def packs(nodes: Sequence[Amount], demands: Sequence[Demand]) -> bool:
-    """Whether all demands fit on the empty nodes together, the largest first, each worker where the least is left.
+def left_over(nodes: Sequence[Amount], demands: Sequence[Demand]) -> list[Demand]:
+    """What of the demands does not fit on the empty nodes together: the largest go first, each worker where the least
+    is left.
 
     Exact for workers of one kind. For a mixture it may miss a fit, and never sees one that is none.
     """
-    free = [_Free(node) for node in sorted(nodes, key=_size)]
+    free, found = [_Free(node) for node in sorted(nodes, key=_size)], []
     for demand in sorted(demands, key=lambda demand: _size(demand.each), reverse=True):
         left = demand.count
         for node in free:
             while left and node.take(demand.each):
                 left -= 1
         if left:
-            return False
-    return True
+            found.append(Demand(demand.each, left))
+    return found
+
+
+def packs(nodes: Sequence[Amount], demands: Sequence[Demand]) -> bool:
+    """Whether all demands fit on the empty nodes together."""
+    return not left_over(nodes, demands)
 
 
 def _size(amount: Amount) -> tuple[float, float, float]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.amount import Demand, packs
+from cluster.amount import Demand, left_over
 from cluster.resources import Capacity, Listener, On, Resources, Worker
 
 Config = TypeVar("Config")
@@ -59,13 +59,14 @@ class Session:
         from cluster.patience import Gate
         from cluster.progress import Board, Feed
         from cluster.shards import Desk
+        from cluster.wishes import Wishes
 
         self._started = started
         options = {"num_cpus": 0, "scheduling_strategy": beside_the_driver()}
         board = ray.remote(Board).options(max_restarts=-1, max_task_retries=-1, **options).remote()
         self._seen: tuple[float, Capacity] | None = None
         self._wanted: list[Demand] = []
-        self._asked_for: list[Demand] = []
+        self._wishes = Wishes()
         self._desk = Desk(Ledger(self._capacity, time.monotonic), Gate(), Feed(board), board, pending)
         self._ended = threading.Event()
         self._pulse = threading.Thread(target=self._beat, daemon=True, name="session")
@@ -122,8 +123,6 @@ class Session:
             if not self._started:  # else they end with Ray
                 body.close()
         self._pulse.join()
-        if self._asked_for:
-            ask_for([])
         self._desk.gate.wait_until_empty(LEAVE_SECONDS)
         ray.shutdown()
 
@@ -135,19 +134,13 @@ class Session:
             with contextlib.suppress(Closed), self._desk.gate.passing():
                 self._desk.feed.poll()
                 self._desk.ledger.expire(IDLE_SECONDS)
-                self._ask_for_nodes()
+                self._wish()
 
-    def _ask_for_nodes(self) -> None:
-        """Where nobody says how far the cluster may grow, its autoscaler hears of all that is held and waited for: Ray
-        sees nothing of what has not started."""
+    def _wish(self) -> None:
+        """Where nobody says how far the cluster may grow, its autoscaler hears of all that has no room."""
         capacity = self._capacity()
-        if capacity.growth is not None:
-            return
-        demands = self._desk.ledger.wanted() + self._wanted
-        wish = [] if packs(capacity.nodes, demands) else demands
-        if wish != self._asked_for:
-            self._asked_for = wish
-            ask_for(wish)
+        if capacity.growth is None:
+            self._wishes.wish(left_over(capacity.nodes, self._desk.ledger.wanted() + self._wanted))
 
 
 class SessionOn:
@@ -182,13 +175,6 @@ class SessionOn:
 
     def log(self, line: str) -> None:
         self._listener.log(line)
-
-
-def ask_for(demands: Sequence[Demand]) -> None:
-    """Ask Ray's autoscaler, if there is one, for nodes that hold all this. It stands until something else is asked."""
-    from ray.autoscaler.sdk import request_resources
-
-    request_resources(bundles=[demand.each.bundle() for demand in demands for _ in range(demand.count)])
 
 
 def _start(log: Path) -> None:
