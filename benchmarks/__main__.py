@@ -34,6 +34,7 @@ NAMES = (
     "knn",
     "ray_vs_inline",
     "plan_time",
+    "scheduling",
     "peers",
     "break_even",
     "growth",

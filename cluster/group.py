@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import tempfile
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,11 +97,10 @@ class _Job:
 class Group:
     """The actor. Asynchronous, holds no CPU itself."""
 
-    def __init__(self, name: str, resources: Resources, board: Any, storage: str) -> None:
+    def __init__(self, name: str, resources: Resources, board: Any) -> None:
         self._name = name
         self._resources = resources
         self._board = board
-        self._storage = storage
         self._controller: Any = None
         self._job: _Job | None = None
         self._lives: dict[str, _Life] = {}
@@ -113,7 +113,7 @@ class Group:
         os.environ.update(TRAIN_SETTINGS)
         given = Given(self._name, ray.get_runtime_context().current_actor, self._board, self._resources)
         try:
-            await asyncio.to_thread(_fit, given, self._storage)
+            await asyncio.to_thread(_fit, given)
             self._lost = Lost("the group has stopped")
         except Exception as error:  # for the job that waits, and for those to come
             self._lost = Lost(str(error).strip().splitlines()[-1])
@@ -204,27 +204,43 @@ async def _all_alive(life: _Life, but: int) -> bool:
     return not any(isinstance(answer, RayActorError) for answer in ended)
 
 
-def _fit(given: Given, storage: str) -> None:
-    """Start Ray Train and stay until it ends."""
+def _fit(given: Given) -> None:
+    """Start Ray Train and stay until it ends.
+
+    Ray Train wants a storage that all nodes share. Nothing is kept there: results and checkpoints go where the loop
+    writes them. So it gets a folder of this machine, where its controller, which alone looks there, runs too.
+    """
+    with tempfile.TemporaryDirectory(prefix="stillhouse-train-") as storage:
+        _trained(given, storage)
+
+
+def _trained(given: Given, storage: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     resources = given.resources
-    bundle: dict[str, float] = {"CPU": resources.cpus_per_worker}
-    if resources.gpus_per_worker:
-        bundle["GPU"] = resources.gpus_per_worker
-    if resources.memory_per_worker is not None:
-        bundle["memory"] = resources.memory_per_worker
     trainer = _trainer(resources.workers, given.group)(
         serve,
         train_loop_config={"given": given},
         scaling_config=ScalingConfig(
-            num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0, resources_per_worker=bundle
+            num_workers=resources.workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker=resources.each.bundle(),
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex, storage_path=storage, failure_config=FailureConfig(max_failures=-1)
         ),
+        **_backend(resources),
     )
     trainer.fit()
+
+
+def _backend(resources: Resources) -> dict[str, Any]:
+    """Workers that share a GPU talk over gloo: NCCL wants a GPU for each. For others Ray Train's choice is right."""
+    if resources.workers == 1 or not 0 < resources.gpus_per_worker < 1:
+        return {}
+    from ray.train.torch import TorchConfig
+
+    return {"torch_config": TorchConfig(backend="gloo")}
 
 
 def _trainer(workers: int, group: Any) -> Any:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from cluster.amount import Amount, Demand
 from cluster.mirroring import mirrored
 from cluster.resources import Capacity, Listener, Mirror, On, Resources
 
@@ -80,8 +81,8 @@ class Inline:
     dashboard = ""
 
     def capacity(self) -> Capacity:
-        cpus = float(os.cpu_count() or 1)
-        return Capacity(cpus=cpus, gpus=0.0, nodes=1, most_cpus=cpus, most_gpus=0.0)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return Capacity.fixed(Amount(float(os.cpu_count() or 1), memory=float(memory)))
 
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
         return InlineOn(resources, listener, mirror)
@@ -89,6 +90,9 @@ class Inline:
     def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:
         """There is one node."""
         return []
+
+    def want(self, demands: Sequence[Demand]) -> None:
+        """This process does not grow."""
 
     def close(self) -> None:
         """Nothing runs here between calls."""

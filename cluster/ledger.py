@@ -10,32 +10,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cluster.resources import Closed, Resources
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """CPUs, GPUs and bytes."""
-
-    cpus: float = 0.0
-    gpus: float = 0.0
-    memory: float = 0.0
-
-    def __add__(self, other: "Amount") -> "Amount":
-        return Amount(self.cpus + other.cpus, self.gpus + other.gpus, self.memory + other.memory)
-
-    def times(self, count: int) -> "Amount":
-        return Amount(self.cpus * count, self.gpus * count, self.memory * count)
-
-    def within(self, other: "Amount") -> bool:
-        slack = 1e-6  # sums of fractional GPUs
-        return (
-            self.cpus <= other.cpus + slack and self.gpus <= other.gpus + slack and self.memory <= other.memory + slack
-        )
-
-
-def per_worker(resources: Resources) -> Amount:
-    return Amount(float(resources.cpus_per_worker), resources.gpus_per_worker, float(resources.memory_per_worker or 0))
+from cluster.amount import Demand
+from cluster.resources import Capacity, Closed
 
 
 class Body(Protocol):
@@ -48,10 +24,10 @@ class Body(Protocol):
 
 @dataclass(eq=False)
 class Tenant:
-    """A holder of ``amount``. ``body`` is None until whoever claimed it has started something there."""
+    """A holder of what ``demand`` says. ``body`` is None until whoever claimed it has started something there."""
 
     shape: Hashable
-    amount: Amount
+    demand: Demand
     body: Body | None = None
     idle_since: float | None = field(default=None)
 
@@ -59,33 +35,53 @@ class Tenant:
 class Ledger:
     """Claims and tenants. All methods may be called from any thread."""
 
-    def __init__(self, total: Callable[[], Amount], clock: Callable[[], float]) -> None:
-        self._total = total
+    def __init__(self, capacity: Callable[[], Capacity], clock: Callable[[], float]) -> None:
+        self._capacity = capacity
         self._clock = clock
         self._tenants: list[Tenant] = []
+        self._waiting: list[Demand] = []
         self._changed = threading.Condition()
         self._closed = False
 
     def claim(
-        self, shapes: Sequence[Hashable], amount: Amount, count: int, likes: Callable[[Tenant], bool]
+        self,
+        shapes: Sequence[Hashable],
+        demand: Demand,
+        count: int,
+        likes: Callable[[Tenant], bool],
+        waiting: Callable[[], None] = lambda: None,
     ) -> list[Tenant]:
         """``count`` tenants of one of these shapes, idle ones first, among them those that ``likes``.
 
-        New ones are of the first shape. Waits for room. A claim beyond the cluster's total is granted when
-        nobody else holds anything: the cluster may grow.
+        New ones are of the first shape. Waits for room, and calls ``waiting`` each second of it, which may raise. A
+        claim beyond the cluster is granted when nobody else holds anything: the cluster may grow.
         """
-        while True:
-            with self._changed:
-                if self._closed:
-                    raise Closed("the session is closed")
-                victims = self._victims(shapes, amount, count)
-                if victims is None:
-                    return self._take(shapes, amount, count, likes)
-                for victim in victims:
-                    self._tenants.remove(victim)
+        wish = Demand(demand.each, demand.count * count)
+        with self._changed:
+            self._waiting.append(wish)
+        try:
+            while True:
+                with self._changed:
+                    if self._closed:
+                        raise Closed("the session is closed")
+                    victims = self._victims(shapes, wish, count)
+                    if victims is None:
+                        return self._take(shapes, demand, count, likes)
+                    for victim in victims:
+                        self._tenants.remove(victim)
+                    if not victims:
+                        self._changed.wait(timeout=1.0)
+                self._close(victims)
                 if not victims:
-                    self._changed.wait(timeout=1.0)
-            self._close(victims)
+                    waiting()
+        finally:
+            with self._changed:
+                self._waiting.remove(wish)
+
+    def wanted(self) -> list[Demand]:
+        """All that is held, and all that is waited for."""
+        with self._changed:
+            return [tenant.demand for tenant in self._tenants] + self._waiting
 
     def check_in(self, tenant: Tenant) -> None:
         """The tenant's work is done; it may be taken again."""
@@ -108,9 +104,13 @@ class Ledger:
                 self._tenants.remove(tenant)
         self._close(old)
 
-    def could_hold(self, amount: Amount) -> bool:
-        """Whether the cluster as it is could hold so much, were it empty."""
-        return amount.within(self._total())
+    def could_hold(self, demand: Demand) -> bool:
+        """Whether the nodes that are there could hold so much, were they empty."""
+        return self._capacity().room(demand.each) >= demand.count
+
+    def nodes(self) -> str:
+        """The nodes that are there, in words."""
+        return str(self._capacity())
 
     def close(self) -> list[Body]:
         """Let go of all tenants, and return what is to be ended. Claims, waiting and later, raise ``Closed``."""
@@ -123,29 +123,30 @@ class Ledger:
             self._changed.notify_all()
             return bodies
 
-    def _victims(self, shapes: Sequence[Hashable], amount: Amount, count: int) -> list[Tenant] | None:
+    def _victims(self, shapes: Sequence[Hashable], wish: Demand, count: int) -> list[Tenant] | None:
         """Idle tenants to end, oldest first, for the claim to fit; [] to wait; None if it fits as things are."""
         idle = sorted((t for t in self._tenants if t.idle_since is not None), key=lambda t: t.idle_since or 0.0)
         kept = [t for t in idle if t.shape in shapes][-count:]
         if len(kept) == count:
             return None
         others = [t for t in idle if t not in kept]
-        need, total = amount.times(count - len(kept)), self._total()
+        need = Demand(wish.each, wish.count // count * (count - len(kept)))
+        capacity = self._capacity()
         for ended in range(len(others) + 1):
-            stay = [t for t in self._tenants if t not in others[:ended]]
-            if (sum_of(stay) + need).within(total):
+            stay = [t.demand for t in self._tenants if t not in others[:ended]]
+            if capacity.packs([*stay, need]):
                 return others[:ended] or None
         alone = all(t.idle_since is not None for t in self._tenants)
         return (others or None) if alone else []
 
     def _take(
-        self, shapes: Sequence[Hashable], amount: Amount, count: int, likes: Callable[[Tenant], bool]
+        self, shapes: Sequence[Hashable], demand: Demand, count: int, likes: Callable[[Tenant], bool]
     ) -> list[Tenant]:
         idle = [t for t in self._tenants if t.idle_since is not None and t.shape in shapes]
         taken = sorted(idle, key=likes, reverse=True)[:count]
         for tenant in taken:
             tenant.idle_since = None
-        fresh = [Tenant(shapes[0], amount) for _ in range(count - len(taken))]
+        fresh = [Tenant(shapes[0], demand) for _ in range(count - len(taken))]
         self._tenants.extend(fresh)
         return taken + fresh
 
@@ -159,7 +160,3 @@ class Ledger:
             if tenant.body is not None:
                 tenant.body.close()
                 tenant.body = None
-
-
-def sum_of(tenants: list[Tenant]) -> Amount:
-    return sum((t.amount for t in tenants), Amount())

@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cluster.ledger import Amount, Ledger
+from cluster.amount import Demand
+from cluster.ledger import Ledger
 from cluster.resources import Closed, Listener
 
 EVICT_AFTER = 5.0
 """Seconds until idle tenants go, though the totals say there is room: no single node may have it."""
-GIVE_UP_AFTER = 600.0
-"""Seconds that a request beyond the present cluster waits for the cluster to grow."""
+SPEAK_AFTER = 15.0
+"""Seconds until a wait for room that others hold is told of; then at 30, 60 and so on."""
+PENDING = 600.0
+"""Seconds that a request beyond the present cluster waits for the cluster to grow, where nobody says how long."""
 
 
 class Gate:
@@ -54,30 +57,40 @@ class Patience:
         self,
         ledger: Ledger,
         listener: Listener,
-        amount: Amount,
-        count: int,
+        demand: Demand,
+        pending: float = PENDING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``pending``: seconds that a demand beyond the present nodes waits for more of them."""
         self._ledger = ledger
         self._listener = listener
-        self._need = amount.times(count)
-        self._what = f"{count} x {amount.cpus:g} CPUs, {amount.gpus:g} GPUs"
+        self._demand = demand
+        self._pending = pending
         self._clock = clock
         self._start = clock()
         self._evict_at = EVICT_AFTER
-        self._speak_at = 15.0
+        self._speak_at = SPEAK_AFTER
+        self._told = False
 
-    def tick(self) -> None:
-        """Another second has passed without room. Raises ``TimeoutError`` when there will be none."""
+    def tick(self, alone: bool = True) -> None:
+        """Another second has passed without room. Raises ``TimeoutError`` when there will be none, if ``alone``: who
+        has some of it at work goes on with that."""
         waited = self._clock() - self._start
         if waited >= self._evict_at:
             self._evict_at = float("inf")
             self._ledger.expire(0.0)
-        if waited >= self._speak_at:
-            self._speak_at *= 2
-            self._listener.log(f"waiting for {self._what} since {waited:.0f} s: in use, or more than there is")
-        if waited >= GIVE_UP_AFTER and not self._ledger.could_hold(self._need):
+        beyond = not self._ledger.could_hold(self._demand)
+        if beyond and alone and waited >= self._pending:
             raise TimeoutError(
-                f"resources: {self._what} did not come free in {waited:.0f} s and exceed the present cluster; "
-                "ask for less, or add nodes"
+                f"resources: {self._demand} did not come within {waited:.0f} s (limits.pending), the cluster has "
+                f"{self._ledger.nodes()}; ask for less, or add nodes"
             )
+        if beyond and not self._told:
+            self._told = True
+            self._listener.note(
+                f"waiting {self._pending:.0f} s (limits.pending) for {self._demand}: the cluster has "
+                f"{self._ledger.nodes()} now"
+            )
+        elif waited >= self._speak_at:
+            self._speak_at *= 2
+            self._listener.log(f"waiting for {self._demand} since {waited:.0f} s: in use, or more than there is")

@@ -7,9 +7,12 @@ No implementation here may change a result: only where and how fast it comes abo
 This module imports neither Ray nor torch, so stages may import it anywhere.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
+
+from cluster.amount import Amount, Demand, packs, room
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -18,7 +21,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one stage gets: ``workers`` processes, each with so many CPUs, GPUs and bytes.
+    """What one stage gets: ``workers`` processes, each with so many CPUs, GPUs and bytes, and of whatever else the
+    cluster's nodes say that they have (``custom_per_worker``, each name once, in order).
 
     ``cpus_per_worker`` is also the number of threads of a worker, which on a CPU decides the bits
     of a sum: a resumed run is bit-identical for equal workers and equal CPUs per worker.
@@ -28,6 +32,7 @@ class Resources:
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
     memory_per_worker: int | None = None
+    custom_per_worker: tuple[tuple[str, float], ...] = ()
 
     @property
     def cpus(self) -> int:
@@ -36,6 +41,16 @@ class Resources:
     @property
     def gpus(self) -> float:
         return self.workers * self.gpus_per_worker
+
+    @property
+    def each(self) -> Amount:
+        """What one worker takes of its node."""
+        memory = float(self.memory_per_worker or 0)
+        return Amount(float(self.cpus_per_worker), self.gpus_per_worker, memory, self.custom_per_worker)
+
+    @property
+    def demand(self) -> Demand:
+        return Demand(self.each, self.workers)
 
 
 class Worker(Protocol):
@@ -128,15 +143,93 @@ class Listener(Protocol):
     def log(self, line: str) -> None: ...
 
 
+ACCELERATOR = "accelerator_type:"
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How far a cluster may grow: (most nodes, one of them) for each kind of node, those there now among them.
+    ``nodes`` bounds all kinds together."""
+
+    kinds: tuple[tuple[int, Amount], ...]
+    nodes: int | None = None
+
+    def room(self, each: Amount) -> int:
+        """How many workers of ``each`` it holds at most."""
+        # What model a GPU is shows once its node is there.
+        custom = tuple((name, amount) for name, amount in each.custom if not name.startswith(ACCELERATOR))
+        each = replace(each, custom=custom)
+        left, found = self.nodes, 0
+        for count, node in sorted(self.kinds, key=lambda kind: room(kind[1], each), reverse=True):
+            used = count if left is None else min(count, left)
+            left = None if left is None else left - used
+            found += used * room(node, each)
+        return found
+
+    def packs(self, demands: Sequence[Demand]) -> bool:
+        """Whether all of it fits at once, on as many nodes of each kind as there may be."""
+        workers = sum(demand.count for demand in demands)
+        return packs([node for count, node in self.kinds for _ in range(min(count, workers))], demands)
+
+    def __str__(self) -> str:
+        return _listed(self.kinds)
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a place has in all, in use or not. ``most_*`` is the largest single node's share."""
+    """What a place has, in use or not: a node an entry. ``growth`` is None where nobody says how far it may grow.
 
-    cpus: float
-    gpus: float
-    nodes: int
-    most_cpus: float
-    most_gpus: float
+    A place that cannot grow says so: its growth is its nodes.
+    """
+
+    nodes: tuple[Amount, ...]
+    growth: Growth | None
+
+    @staticmethod
+    def fixed(*nodes: Amount) -> "Capacity":
+        return Capacity(nodes, Growth(tuple((1, node) for node in nodes)))
+
+    @property
+    def cpus(self) -> float:
+        """Of all nodes that are there."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
+
+    @property
+    def machines(self) -> int:
+        """How many nodes there are, or may be as far as anybody says."""
+        return max(len(self.nodes), sum(count for count, _ in self.growth.kinds) if self.growth else 0)
+
+    @property
+    def kinds(self) -> tuple[Amount, ...]:
+        """Each kind of node that is there or may be."""
+        return tuple(dict.fromkeys([*self.nodes, *(node for _, node in (self.growth.kinds if self.growth else ()))]))
+
+    def room(self, each: Amount) -> int:
+        """How many workers of ``each`` the nodes that are there hold when empty: node by node, not by sum."""
+        return sum(room(node, each) for node in self.nodes)
+
+    def most(self, each: Amount) -> int:
+        """How many it may ever hold, as far as anybody says."""
+        return max(self.room(each), self.growth.room(each) if self.growth else 0)
+
+    def packs(self, demands: Sequence[Demand]) -> bool:
+        """Whether all of it fits at once, grown as far as anybody says it may."""
+        return packs(self.nodes, demands) or (self.growth is not None and self.growth.packs(demands))
+
+    def __str__(self) -> str:
+        """``2 nodes of 4 CPUs, 1 GPU``."""
+        return _listed([(count, node) for node, count in Counter(self.nodes).items()])
+
+
+def _listed(kinds: Sequence[tuple[int, Amount]]) -> str:
+    counts: Counter[str] = Counter()
+    for count, node in kinds:
+        counts[str(node)] += count
+    return " + ".join(f"{count} node{'' if count == 1 else 's'} of {node}" for node, count in counts.items())
 
 
 class Place(Protocol):
@@ -161,6 +254,10 @@ class Place(Protocol):
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         """(node, path) for each path that a node does not see. Empty where there is one node."""
+        ...
+
+    def want(self, demands: Sequence[Demand]) -> None:
+        """What more would run at once, were there room: a place that can grow may. It stands until the next call."""
         ...
 
     def close(self) -> None:

@@ -9,10 +9,8 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -20,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.ledger import Amount, Ledger
+from cluster.amount import Demand, left_over
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
 
 Config = TypeVar("Config")
@@ -41,6 +39,8 @@ REACH_SECONDS = 5.0
 """How long an address may take to answer."""
 LEAVE_SECONDS = 15.0
 """How long a closing session waits for threads to come out of Ray."""
+LOOK_EVERY = 1.0
+"""Seconds that a look at the cluster's nodes is good for."""
 PULSE = 0.4
 """Seconds between two looks at the workers' progress."""
 
@@ -50,33 +50,40 @@ class Session:
 
     concurrent = True
 
-    def __init__(self, started: bool, dashboard: str) -> None:
+    def __init__(self, started: bool, dashboard: str, pending: float) -> None:
         """Use ``Session.open``. Ray is connected; ``started`` says that it is ours to stop."""
         import ray
 
+        from cluster.beside import beside_the_driver
+        from cluster.ledger import Ledger
         from cluster.patience import Gate
         from cluster.progress import Board, Feed
         from cluster.shards import Desk
+        from cluster.wishes import Wishes
 
         self._started = started
         self._dashboard = dashboard
-        self._storage = tempfile.mkdtemp(prefix="stillhouse-train-")
-        board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-        self._desk = Desk(Ledger(_total, time.monotonic), Gate(), Feed(board), board)
+        options = {"num_cpus": 0, "scheduling_strategy": beside_the_driver()}
+        board = ray.remote(Board).options(max_restarts=-1, max_task_retries=-1, **options).remote()
+        self._seen: tuple[float, Capacity] | None = None
+        self._wanted: list[Demand] = []
+        self._wishes = Wishes()
+        self._desk = Desk(Ledger(self._capacity, time.monotonic), Gate(), Feed(board), board, pending)
         self._ended = threading.Event()
         self._pulse = threading.Thread(target=self._beat, daemon=True, name="session")
         self._pulse.start()
 
     @classmethod
-    def open(cls, address: str | None, log: Path, packages: Sequence[Path] = ()) -> "Session":
+    def open(cls, address: str | None, log: Path, packages: Sequence[Path] = (), pending: float = 600.0) -> "Session":
         """Start a Ray here (address None), or attach to one: ``host:port``, or ``auto`` for this machine's.
 
-        ``packages`` are folders that workers of a Ray that runs already are given to import from, as they are now. A
-        Ray of our own ends with the thread that opened it, should it forget to close it.
+        ``packages`` are folders that workers of a Ray that runs already are given to import from, as they are now.
+        ``pending``: seconds that work beyond the nodes that are there waits for more of them. A Ray of our own ends
+        with the thread that opened it, should it forget to close it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
         """
         dashboard = _start(log) if address is None else _attach(address, log, packages)
-        return cls(started=address is None, dashboard=dashboard)
+        return cls(address is None, dashboard, pending)
 
     @property
     def dashboard(self) -> str:
@@ -84,23 +91,21 @@ class Session:
         return self._dashboard
 
     def capacity(self) -> Capacity:
-        """All nodes there are, and what an autoscaler may add where it says so."""
-        import ray
-
+        """The nodes there are, as of a second ago at most, and how far the cluster may grow, where that is said."""
         with self._desk.gate.passing():
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            most = _autoscaler_nodes()
-        cpus, gpus = ([float(node.get(kind, 0.0)) for node in nodes] for kind in ("CPU", "GPU"))
-        return Capacity(
-            cpus=max(sum(cpus), sum(count * node.get("CPU", 0.0) for count, node in most)),
-            gpus=max(sum(gpus), sum(count * node.get("GPU", 0.0) for count, node in most)),
-            nodes=max(len(nodes), sum(count for count, _ in most)),
-            most_cpus=max(cpus + [node.get("CPU", 0.0) for _, node in most]),
-            most_gpus=max(gpus + [node.get("GPU", 0.0) for _, node in most]),
-        )
+            return self._capacity()
+
+    def _capacity(self) -> Capacity:
+        from cluster.growth import growth, nodes
+
+        now = time.monotonic()
+        if self._seen is None or now - self._seen[0] >= LOOK_EVERY:
+            there = nodes()
+            self._seen = now, Capacity.fixed(*there) if self._started else Capacity(there, growth())
+        return self._seen[1]
 
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
-        return SessionOn(self._desk, self._storage, resources, listener, mirror)
+        return SessionOn(self._desk, resources, listener, mirror)
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         """(node, path) for each path that an alive node does not see. Empty where there is one node."""
@@ -108,6 +113,9 @@ class Session:
 
         with self._desk.gate.passing():
             return unseen(paths)
+
+    def want(self, demands: Sequence[Demand]) -> None:
+        self._wanted = list(demands)
 
     def release(self) -> None:
         """End the seats and groups that are idle, now and not after their time."""
@@ -127,7 +135,6 @@ class Session:
         self._pulse.join()
         self._desk.gate.wait_until_empty(LEAVE_SECONDS)
         ray.shutdown()
-        shutil.rmtree(self._storage, ignore_errors=True)
 
     def _beat(self) -> None:
         """Pass on progress, and end what has been idle too long."""
@@ -137,16 +144,20 @@ class Session:
             with contextlib.suppress(Closed), self._desk.gate.passing():
                 self._desk.feed.poll()
                 self._desk.ledger.expire(IDLE_SECONDS)
+                self._wish()
+
+    def _wish(self) -> None:
+        """Where nobody says how far the cluster may grow, its autoscaler hears of all that has no room."""
+        capacity = self._capacity()
+        if capacity.growth is None:
+            self._wishes.wish(left_over(capacity.nodes, self._desk.ledger.wanted() + self._wanted))
 
 
 class SessionOn:
     """``On`` over a session, for one stage."""
 
-    def __init__(
-        self, desk: Any, storage: str, resources: Resources, listener: Listener, mirror: Mirror | None
-    ) -> None:
+    def __init__(self, desk: Any, resources: Resources, listener: Listener, mirror: Mirror | None) -> None:
         self._desk = desk
-        self._storage = storage
         self._resources = resources
         self._listener = listener
         self._mirror = mirror
@@ -170,7 +181,7 @@ class SessionOn:
 
         if self._mirror is not None:
             self._mirror.push()  # workers elsewhere read what the stage has written here
-        result = train_in_group(self._desk, self._storage, loop, config, self._resources, self._listener, self._mirror)
+        result = train_in_group(self._desk, loop, config, self._resources, self._listener, self._mirror)
         if self._mirror is not None:
             self._mirror.pull()
         return result
@@ -271,19 +282,3 @@ def _import_path() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-def _total() -> Amount:
-    import ray
-
-    total = ray.cluster_resources()
-    return Amount(total.get("CPU", 0.0), total.get("GPU", 0.0), total.get("memory", 0.0))
-
-
-def _autoscaler_nodes() -> list[tuple[int, dict[str, float]]]:
-    """(most nodes, resources of one) for each group the cluster's autoscaler may grow, where it says."""
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
-    groups = [] if config is None else config.node_group_configs
-    return [(group.max_count, dict(group.resources)) for group in groups if group.max_count > 0]

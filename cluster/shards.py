@@ -18,9 +18,10 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from cluster.ledger import Ledger, Tenant, per_worker
+from cluster.amount import Demand
+from cluster.ledger import Ledger, Tenant
 from cluster.outcomes import Died, Ended, Lost, Part, attempt, settle
-from cluster.patience import Gate, Patience
+from cluster.patience import PENDING, Gate, Patience
 from cluster.progress import Feed, RemoteWorker
 from cluster.resources import Closed, Listener, Mirror, Resources, Worker
 
@@ -107,9 +108,12 @@ class SeatBody:
     """A seat as the ledger's tenant."""
 
     def __init__(self, resources: Resources, board: Any) -> None:
-        options: dict[str, Any] = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
-        if resources.memory_per_worker is not None:
-            options["memory"] = resources.memory_per_worker
+        options: dict[str, Any] = {
+            "num_cpus": resources.cpus_per_worker,
+            "num_gpus": resources.gpus_per_worker,
+            "memory": resources.memory_per_worker,
+            "resources": dict(resources.custom_per_worker),
+        }
         device = "cuda:0" if resources.gpus_per_worker else "cpu"
         actor: Any = ray.remote(Seat).options(**options)
         self.key = b""
@@ -141,6 +145,7 @@ class Desk:
     gate: Gate
     feed: Feed
     board: Any
+    pending: float = PENDING
 
 
 def seat_shape(resources: Resources) -> Hashable:
@@ -190,28 +195,32 @@ class _Map:
         self._left = deque(range(len(items)))
         self._deaths: Counter[int] = Counter()
         self._turns: dict[Any, Turn] = {}
+        self._starting: dict[Any, tuple[Tenant, int]] = {}
         seats = min(resources.workers, len(items))
-        self._patience = Patience(desk.ledger, listener, per_worker(resources), seats)
+        self._patience = Patience(desk.ledger, listener, Demand(resources.each, seats), desk.pending)
         shapes = [seat_shape(resources)] + ([group_shape(replace(resources, workers=1))] if seats == 1 else [])
         with desk.gate.passing():
-            self._tenants = desk.ledger.claim(shapes, per_worker(resources), seats, self._has_open)
+            self._tenants = desk.ledger.claim(
+                shapes, Demand(resources.each), seats, self._has_open, self._patience.tick
+            )
 
     def results(self) -> Iterator[tuple[int, Any]]:
         with self._desk.gate.passing():
             for rank, tenant in enumerate(self._tenants):
                 self._start(tenant, rank)
-        while self._turns:
+        while self._turns or (self._starting and self._left):
             with self._desk.gate.passing():
                 ended = self._step()
             if ended is not None:
                 yield ended
 
     def leave(self) -> None:
-        """Give the seats back; end those that are still at work."""
+        """Give the seats back; end those that are still at work, and those that have not come yet."""
         busy = [turn.tenant for turn in self._turns.values()]
         for turn in self._turns.values():
             self._desk.feed.close(turn.channel, {})
         with contextlib.suppress(Closed), self._desk.gate.passing():
+            busy += [tenant for ready, (tenant, _) in self._starting.items() if not ray.wait([ready], timeout=0)[0]]
             for tenant in self._tenants:
                 if tenant in busy or tenant.body is None:
                     self._desk.ledger.discard(tenant)
@@ -222,12 +231,15 @@ class _Map:
         return tenant.body is not None and cast(Doer, tenant.body).key == self._key
 
     def _start(self, tenant: Tenant, rank: int) -> None:
-        """The next item, if there is one, for this seat, which is started where it is not there."""
+        """The next item, if there is one, for this seat. A seat that has to be started gets one when it has come:
+        where others never come, it does the work alone."""
         if not self._left:
             return
         if tenant.body is None:
             tenant.shape = seat_shape(self._resources)
-            tenant.body = SeatBody(self._resources, self._desk.board)
+            tenant.body = body = SeatBody(self._resources, self._desk.board)
+            self._starting[body.ready] = (tenant, rank)
+            return
         doer = cast(Doer, tenant.body)
         doer.key = self._key
         index = self._left.popleft()
@@ -237,9 +249,13 @@ class _Map:
 
     def _step(self) -> tuple[int, Any] | None:
         """Wait up to a second; the result of a turn that ended, the seat already at its next item."""
-        ready, _ = ray.wait(list(self._turns), timeout=1.0)
+        ready, _ = ray.wait([*self._turns, *self._starting], timeout=1.0)
         if not ready:
-            self._look_for_room()
+            if self._starting:
+                self._patience.tick(alone=not self._turns)
+            return None
+        if ready[0] in self._starting:
+            self._seated(ready[0])
             return None
         turn = self._turns.pop(ready[0])
         try:
@@ -248,27 +264,35 @@ class _Map:
             ended = Ended(Lost("its process is gone"), {})
         self._desk.feed.close(turn.channel, ended.said)
         if isinstance(ended.outcome, Lost):
-            self._bury(turn)
+            self._left.appendleft(turn.index)
+            self._bury(turn.tenant, turn.rank)
             return None
-        result = settle(ended.outcome, self._name(turn))
+        result = settle(ended.outcome, self._name(turn.index))
         self._start(turn.tenant, turn.rank)
         return turn.index, result
 
-    def _look_for_room(self) -> None:
-        pending = [cast(Doer, turn.tenant.body).ready for turn in self._turns.values()]
-        if len(ray.wait(pending, num_returns=len(pending), timeout=0)[0]) < len(pending):
-            self._patience.tick()
+    def _seated(self, ready: Any) -> None:
+        """A seat has come, or died on its way."""
+        tenant, rank = self._starting.pop(ready)
+        try:
+            ray.get(ready)
+        except (RayActorError, OutOfMemoryError):
+            self._bury(tenant, rank)
+        else:
+            self._start(tenant, rank)
 
-    def _bury(self, turn: Turn) -> None:
-        """The seat is gone: another takes its place and does the item again."""
-        if turn.tenant.body is not None:
-            turn.tenant.body.close()
-            turn.tenant.body = None
-        self._deaths[turn.index] += 1
-        if self._deaths[turn.index] > MAX_DEATHS:
-            settle(Died(self._deaths[turn.index]), self._name(turn))
-        self._left.appendleft(turn.index)
-        self._start(turn.tenant, turn.rank)
+    def _bury(self, tenant: Tenant, rank: int) -> None:
+        """The seat is gone, and the first item that is left with it: another seat takes its place."""
+        if tenant.body is not None:
+            tenant.body.close()
+            tenant.body = None
+        if not self._left:
+            return
+        index = self._left[0]
+        self._deaths[index] += 1
+        if self._deaths[index] > MAX_DEATHS:
+            settle(Died(self._deaths[index]), self._name(index))
+        self._start(tenant, rank)
 
-    def _name(self, turn: Turn) -> str:
-        return f"item {turn.index} of {len(self._items)}"
+    def _name(self, index: int) -> str:
+        return f"item {index} of {len(self._items)}"

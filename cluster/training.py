@@ -9,8 +9,9 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.util.placement_group import remove_placement_group
 
+from cluster.beside import beside_the_driver
 from cluster.group import Group, do_item
-from cluster.ledger import Tenant, per_worker
+from cluster.ledger import Tenant
 from cluster.outcomes import Ended, Lost, settle
 from cluster.patience import Patience
 from cluster.resources import Listener, Mirror, Resources, Worker
@@ -26,12 +27,12 @@ CLOSE_WITHIN = 10.0
 class GroupBody:
     """A group as the ledger's tenant. It does jobs, and, if it is one worker, the items of a map."""
 
-    def __init__(self, resources: Resources, board: Any, storage: str) -> None:
-        actor: Any = ray.remote(Group).options(num_cpus=0)
+    def __init__(self, resources: Resources, board: Any) -> None:
+        actor: Any = ray.remote(Group).options(num_cpus=0, scheduling_strategy=beside_the_driver())
         self.key = b""
         self._name = uuid.uuid4().hex
         self._board = board
-        self.actor = actor.remote(self._name, resources, board, storage)
+        self.actor = actor.remote(self._name, resources, board)
         self.fit = self.actor.fit.remote()
         self.ready = self.actor.ready.remote()
         self._job: Any = None
@@ -58,7 +59,6 @@ class GroupBody:
 
 def train_in_group(
     desk: Desk,
-    storage: str,
     loop: Callable[[Config, Worker], Result],
     config: Config,
     resources: Resources,
@@ -67,7 +67,7 @@ def train_in_group(
 ) -> Result:
     """``On.train`` over a worker group, an idle one of the same resources if there is one."""
     work = cloudpickle.dumps((loop, config, mirror))
-    ended = _Train(desk, storage, resources, listener).run(work)
+    ended = _Train(desk, resources, listener).run(work)
     result: Result = settle(ended.outcome, "training")
     return result
 
@@ -75,18 +75,17 @@ def train_in_group(
 class _Train:
     """One job, as the driver sees it."""
 
-    def __init__(self, desk: Desk, storage: str, resources: Resources, listener: Listener) -> None:
+    def __init__(self, desk: Desk, resources: Resources, listener: Listener) -> None:
         self._desk = desk
-        self._storage = storage
         self._resources = resources
         self._listener = listener
-        self._patience = Patience(desk.ledger, listener, per_worker(resources), resources.workers)
+        self._patience = Patience(desk.ledger, listener, resources.demand, desk.pending)
 
     def run(self, work: bytes) -> Ended:
         """Run the job; the group is kept for the next one, unless this one was cut off."""
-        amount = per_worker(self._resources).times(self._resources.workers)
+        shapes, demand = [group_shape(self._resources)], self._resources.demand
         with self._desk.gate.passing():
-            tenant = self._desk.ledger.claim([group_shape(self._resources)], amount, 1, lambda _: True)[0]
+            (tenant,) = self._desk.ledger.claim(shapes, demand, 1, lambda _: True, self._patience.tick)
         try:
             ended = self._in_a_group_that_holds(tenant, work)
         except BaseException:
@@ -103,7 +102,7 @@ class _Train:
         for _ in range(MAX_DEATHS + 1):
             if tenant.body is None:
                 with self._desk.gate.passing():
-                    tenant.body = GroupBody(self._resources, self._desk.board, self._storage)
+                    tenant.body = GroupBody(self._resources, self._desk.board)
             assert isinstance(tenant.body, GroupBody)
             ended = self._in(tenant.body, work)
             if not isinstance(ended.outcome, Lost):

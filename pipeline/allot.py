@@ -1,8 +1,9 @@
 """What each node gets of a place, where the recipe does not say. Right on a laptop and on a node of GPUs.
 
-With GPUs, whatever runs a model gets one a worker, and the teacher as many workers as there are GPUs.
-Without, whatever runs a model gets the CPUs of a node, at most four: one shape for all, so that the
-processes which have loaded torch serve stage after stage; on larger machines several run side by side.
+With GPUs, whatever runs a model gets one a worker, with that GPU's share of its node's CPUs, and the teacher as many
+workers as there are GPUs. Without, whatever runs a model gets the CPUs of a node. Of CPUs it is four at most: one shape
+for all, so that the processes which have loaded torch serve stage after stage; on larger machines several run side by
+side. Nodes that an autoscaler says it may add count as if they were there.
 """
 
 from collections.abc import Mapping
@@ -37,18 +38,37 @@ def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -
     usual, block = default(node.role, capacity), blocks[node.role]
     if not runs_a_model(node):
         usual, block = replace(usual, gpus_per_worker=0.0), block.model_copy(update={"gpus_per_worker": None})
-    return Resources(
-        workers=usual.workers if block.workers is None else block.workers,
+    gpus = usual.gpus_per_worker if block.gpus_per_worker is None else block.gpus_per_worker
+    wanted = Resources(
+        workers=1,
         cpus_per_worker=usual.cpus_per_worker if block.cpus_per_worker is None else block.cpus_per_worker,
-        gpus_per_worker=usual.gpus_per_worker if block.gpus_per_worker is None else block.gpus_per_worker,
+        gpus_per_worker=gpus,
         memory_per_worker=block.memory_per_worker,
+        custom_per_worker=tuple(sorted((block.custom or {}).items())),
     )
+    return replace(wanted, workers=block.workers or _workers(usual, wanted, capacity))
+
+
+def _workers(usual: Resources, wanted: Resources, capacity: Capacity) -> int:
+    """As many as is usual, and as fit once the recipe has said what each gets: several share a GPU."""
+    if usual.workers == 1:
+        return 1
+    room = capacity.most(wanted.each)
+    return max(1, room if wanted.gpus_per_worker else min(usual.workers, room))
 
 
 def default(role: str, capacity: Capacity) -> Resources:
     """What a role gets on a place of this capacity."""
     if role in ("corpus", "bank"):
         return Resources()
-    if capacity.gpus >= 1:
-        return Resources(workers=int(capacity.gpus) if role in MANY else 1, gpus_per_worker=1.0)
-    return Resources(cpus_per_worker=max(1, min(int(capacity.most_cpus), MOST_CPUS)))
+    shares = [node.cpus / node.gpus for node in capacity.kinds if node.gpus >= 1]
+    if shares:
+        one = Resources(cpus_per_worker=_cpus(min(shares)), gpus_per_worker=1.0)
+        room = capacity.most(one.each)
+        if room:
+            return replace(one, workers=room) if role in MANY else one
+    return Resources(cpus_per_worker=_cpus(max((node.cpus for node in capacity.kinds), default=1.0)))
+
+
+def _cpus(there: float) -> int:
+    return max(1, min(int(there), MOST_CPUS))

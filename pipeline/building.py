@@ -92,7 +92,7 @@ def everywhere(
     seen = dict(inputs)
     used = [*(records[source.key] for source in node.sources), *priors]
     folders = {record.folder: record.below() for record in used}
-    several = site.place.capacity().nodes > 1
+    several = site.place.capacity().machines > 1
     for name, given in node.inputs.items():
         if several and isinstance(given, Outside) and to_ship(given, site.storage):
             folder, files = ship(given, name, site.storage)

@@ -14,13 +14,14 @@ from pipeline.commands import run_name
 from pipeline.course import About, Room
 from pipeline.errors import RequestError
 from pipeline.estimate import Pace, read_all
+from pipeline.fitting import check_resources
 from pipeline.graph import Graph, Node
 from pipeline.host import hardware
 from pipeline.lease import this_process
 from pipeline.planner import Plan
 from pipeline.recipe import Recipe
 from pipeline.report import report
-from pipeline.runner import Outcome, check_resources, remember_names, run
+from pipeline.runner import Outcome, remember_names, run
 from pipeline.runs import RUNS
 from pipeline.seen import check_seen
 from pipeline.snapshot import shipped
@@ -39,7 +40,7 @@ def execute(
     began = time.time()
     name = run_name(began)
     logs = storage.local / ".logs" / name
-    place = open_place(address, inline, logs)
+    place = open_place(address, inline, logs, recipe.limits.pending)
     heed_sigterm()
     try:
         capacity = place.capacity()
@@ -50,10 +51,11 @@ def execute(
         def pace() -> Pace:
             return Pace(plan, hardware(), recipe.resources, read_all(storage))
 
-        check_resources(graph, resources, capacity)
-        check_relative(capacity.nodes)
+        built = Graph(tuple(step.node for step in plan.builds))
+        waits = check_resources(built, resources, capacity, recipe.limits.pending)
+        check_relative(capacity.machines)
         check_seen(plan, storage, place)
-        say_begun(len(plan.builds), len(graph.nodes), capacity.nodes)
+        say_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
         setting = Setting(
             About(name, recipe.name, began, this_process(), storage.url, place.dashboard),
             Room(capacity.cpus, capacity.gpus, place.concurrent),
@@ -63,6 +65,8 @@ def execute(
             pace=pace,
         )
         view = View(console, logs, [step.node for step in plan.builds], setting)
+        for wait in waits:
+            view.warn(wait)
         with telling(recipe.tracking, graph, storage, logs, view.warn) as told, view.live():
             site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes, told=told)
             outcome = run(plan, site)
@@ -73,11 +77,11 @@ def execute(
         place.close()
 
 
-def open_place(address: str | None, inline: bool, logs: Path) -> Place:
+def open_place(address: str | None, inline: bool, logs: Path, pending: float) -> Place:
     if inline:
         return Inline()
     try:
         with shipped(address) as packages:
-            return Session.open(address, logs / "ray.log", packages)
+            return Session.open(address, logs / "ray.log", packages, pending)
     except ConnectionError as error:
         raise RequestError(str(error)) from error

@@ -15,19 +15,20 @@ from dataclasses import dataclass, field
 from cluster.resources import Capacity, Resources
 from pipeline.artifact import Record, find, sweep, withdraw
 from pipeline.building import Site, build
-from pipeline.errors import RequestError
 from pipeline.failure import forget_failure, note_failure
 from pipeline.graph import Graph, Node
 from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release, work_of
 from pipeline.limits import check_store_limit, sized
 from pipeline.planner import Plan, Step, pointer
 from pipeline.priors import held, priors
-from pipeline.recipe import STAGES
+from pipeline.ready import Ready
 from pipeline.storage import Storage
 from stages.specs import TeachSpec
 
 HEARTBEAT = 5.0
 POLL = 0.2
+LOOK_AHEAD = 64
+"""How many nodes of a shape a place that can grow hears of before there is room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +46,6 @@ class Outcome:
 
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
-
-
-def check_resources(graph: Graph, resources: Callable[[Node], Resources], capacity: Capacity) -> None:
-    """Refuse what the place can never give, before any work."""
-    for node in graph.nodes:
-        wanted = resources(node)
-        for amount, there, unit in ((wanted.cpus, capacity.cpus, "CPUs"), (wanted.gpus, capacity.gpus, "GPUs")):
-            if amount > there:
-                raise RequestError(
-                    f"resources.{node.role}: {wanted.workers} workers need {amount:g} {unit}, "
-                    f"the cluster has {there:g}; ask for less"
-                )
-        for name, each, most in (
-            ("cpus_per_worker", wanted.cpus_per_worker, capacity.most_cpus),
-            ("gpus_per_worker", wanted.gpus_per_worker, capacity.most_gpus),
-        ):
-            if each > most:
-                raise RequestError(
-                    f"resources.{node.role}.{name}: {each:g}, the largest node has {most:g}; ask for less"
-                )
 
 
 def run(plan: Plan, site: Site) -> Outcome:
@@ -100,9 +81,7 @@ class Work:
         self.outcome = outcome
         self.graph = Graph(tuple(step.node for step in plan.steps))
         self.to_withdraw = set(plan.forced)
-        # Stage by stage rather than task by task: workers of one kind are started once and used by all.
-        ordered = sorted(plan.builds, key=lambda step: STAGES.index(step.node.role))
-        self.waiting = {step.node.key: step for step in ordered}
+        self.ready = Ready(plan.builds, outcome.records, site.resources)
         self.running: dict[Future[Record], tuple[Step, Resources]] = {}
         self.attempts: dict[str, Attempt] = {}
         self.watch: Watch = {}
@@ -110,8 +89,7 @@ class Work:
         self.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="stage")
 
     def run(self) -> None:
-        while self.waiting or self.running:
-            self._block()
+        while self.ready or self.running:
             started = self._start_ready()
             self._settle(0.0 if started else POLL)
 
@@ -121,17 +99,14 @@ class Work:
     def join(self) -> None:
         self.pool.shutdown(wait=True)
 
-    def _block(self) -> None:
-        """Give up nodes that need one which failed."""
-        for key, step in list(self.waiting.items()):
-            for source in step.node.sources:
-                failed = self.outcome.failures.get(source.key)
-                if failed and key in self.waiting:
-                    cause = failed.blocked_by or failed.node.name
-                    self._fail(step, Failure(step.node, f"not run: {cause} failed", cause))
-
     def _fail(self, step: Step, failure: Failure) -> None:
-        self.waiting.pop(step.node.key, None)
+        """Note it, and give up the nodes that need this one."""
+        self._failed(step, failure)
+        name = step.node.name
+        for other in self.ready.given_up(step.node.key):
+            self._failed(other, Failure(other.node, f"not run: {name} failed", name))
+
+    def _failed(self, step: Step, failure: Failure) -> None:
         self.outcome.failures[step.node.key] = failure
         self.site.view.failed(step.node, failure.message, bool(failure.blocked_by))
         if not failure.blocked_by:
@@ -144,45 +119,40 @@ class Work:
         """Start every node whose inputs are there, which fits beside what runs, and which nobody else builds."""
         started = False
         capacity = self.site.place.capacity()
-        for key, step in list(self.waiting.items()):
-            if any(source.key not in self.outcome.records for source in step.node.sources):
-                continue
-            wanted = self.site.resources(step.node)
-            if not self._fits(wanted, capacity):
-                continue
-            started = self._start(key, step, wanted) or started
+        for step, wanted in self.ready.offers(lambda wanted: self._fits(wanted, capacity)):
+            started = self._start(step, wanted) or started
+        self.site.place.want(self.ready.demands(LOOK_AHEAD))
         return started
 
     def _fits(self, wanted: Resources, capacity: Capacity) -> bool:
         if not self.running:
             return True
-        cpus = sum(used.cpus for _, used in self.running.values()) + wanted.cpus
-        gpus = sum(used.gpus for _, used in self.running.values()) + wanted.gpus
-        return self.site.place.concurrent and cpus <= capacity.cpus and gpus <= capacity.gpus
+        demands = [used.demand for _, used in self.running.values()]
+        return self.site.place.concurrent and capacity.packs([*demands, wanted.demand])
 
-    def _start(self, key: str, step: Step, wanted: Resources) -> bool:
+    def _start(self, step: Step, wanted: Resources) -> bool:
         """Take the record if there is one by now, else claim and start. False if another run holds it."""
         node = step.node
-        if key in self.to_withdraw:
-            self._withdraw(key)
-        if self._take_if_there(key, step):
+        if node.key in self.to_withdraw:
+            self._withdraw(node.key)
+        if self._take_if_there(step):
             return True
         try:
-            claimed = claim(self.site.storage, node.spec.stage, key, self.watch, self.site.clock)
+            claimed = claim(self.site.storage, node.spec.stage, node.key, self.watch, self.site.clock)
         except OSError as error:
             self._fail(step, Failure(node, f"the storage cannot be written: {_line(error)}"))
             return True
         if isinstance(claimed, Held):
             self.site.view.held(node, claimed.owner)
+            self.ready.aside(step)
             return False
-        if self._take_if_there(key, step):
-            self.site.storage.drop(work_of(key))
+        if self._take_if_there(step):
+            self.site.storage.drop(work_of(node.key))
             return True
         # A record that still stands misses files, or it would have been taken: it must not win over the new one.
-        withdraw(self.site.storage, node.spec.stage, key)
-        del self.waiting[key]
+        withdraw(self.site.storage, node.spec.stage, node.key)
         with self.lock:
-            self.attempts[key] = claimed
+            self.attempts[node.key] = claimed
         self.site.view.started(node, wanted, claimed.name)
         if self.site.place.concurrent:
             future = self.pool.submit(self._build, step, claimed, wanted)
@@ -199,14 +169,17 @@ class Work:
             if node.key in now:
                 withdraw(self.site.storage, node.spec.stage, node.key)
 
-    def _take_if_there(self, key: str, step: Step) -> bool:
-        record = find(self.site.storage, step.node.spec.stage, key)
+    def _take_if_there(self, step: Step) -> bool:
+        record = find(self.site.storage, step.node.spec.stage, step.node.key)
         if record is None:
             return False
-        del self.waiting[key]
-        self.outcome.records[key] = record
+        self._have(step.node, record)
         self.site.view.taken(step.node)
         return True
+
+    def _have(self, node: Node, record: Record) -> None:
+        self.outcome.records[node.key] = record
+        self.ready.came(node.key)
 
     def _settle(self, timeout: float) -> None:
         """Take in what has ended."""
@@ -218,11 +191,11 @@ class Work:
             step, _ = self.running.pop(future)
             error = future.exception()
             if error is None:
-                self.outcome.records[step.node.key] = future.result()
+                self._have(step.node, future.result())
                 self.site.view.finished(step.node, future.result())
                 self.site.told(step.node, future.result())
             elif isinstance(error, Fenced):
-                self.waiting[step.node.key] = step
+                self.ready.again(step)
                 self.site.view.lost(step.node)
             elif isinstance(error, Exception):
                 log = self.site.view.keep_traceback(step.node, error)

@@ -18,7 +18,7 @@ def check_seen(plan: Plan, storage: Storage, place: Place) -> None:
 
     Where there is one node, nothing is asked.
     """
-    if place.capacity().nodes < 2:
+    if len(place.capacity().nodes) < 2:
         return
     wanted = dict(outside(plan, storage))
     probe = storage.local / f".probe-{secrets.token_hex(8)}" if storage.shared else None

@@ -21,8 +21,10 @@ from pipeline.recipe.shapes import (
     ONE_OR_MANY,
     AnyLayers,
     Block,
+    Custom,
     Entries,
     Flag,
+    Gpus,
     Label,
     Layers,
     Name,
@@ -30,6 +32,7 @@ from pipeline.recipe.shapes import (
     Part,
     Seed,
     Size,
+    Span,
     Text,
     Whole,
     Word,
@@ -174,8 +177,14 @@ class ResourceFields(Block):
 
     workers: Whole | None = key("Processes. A global batch is shared among them.", 4, None, ge=1)
     cpus_per_worker: Whole | None = key("CPUs, and threads, of each.", 2, None, ge=1)
-    gpus_per_worker: Number | None = key("GPUs of each; a fraction shares one.", 1, None, ge=0.0)
+    gpus_per_worker: Gpus | None = key("GPUs of each; a fraction shares one.", 1, None)
     memory_per_worker: Size | None = key("Memory that Ray sets aside for each.", "8GB", None)
+    custom: Custom | None = key(
+        "What else each takes of its node: names that the cluster's nodes give their own resources, and Ray's "
+        "`accelerator_type:…`.",
+        {"fast_disk": 1},
+        None,
+    )
 
 
 class ResourcesBlock(Block):
@@ -202,6 +211,12 @@ class LimitsBlock(Block):
     """What a run may not exceed. It is checked while planning, and again when the figures are known."""
 
     store_bytes: Size | None = key("Size of the recipe's teacher-output stores together.", "50GB", None)
+    pending: Span = key(
+        "How long a stage that asks for more than the cluster's present nodes have waits for further ones, before it "
+        "fails: seconds, or a text such as `10m`. What the cluster can never have is refused at once.",
+        "30m",
+        600.0,
+    )
 
 
 class TrackingBlock(Block):

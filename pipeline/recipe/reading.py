@@ -53,7 +53,7 @@ def _recipe(tree: Tree) -> Recipe:
         storage=file.storage,
         tasks=tuple(_tasks(file, tree)),
         resources=FrozenMapping({stage: ResourceBlock(**getattr(file.resources, stage).given()) for stage in STAGES}),
-        limits=Limits(store_bytes=file.limits.store_bytes),
+        limits=Limits(store_bytes=file.limits.store_bytes, pending=file.limits.pending),
         tracking=_tracking(file),
     )
 

@@ -194,6 +194,64 @@ Size = Annotated[
 ]
 
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"^([0-9]+(?:\.[0-9]+)?) ?([smhd])$")
+
+
+def parse_span(value: object) -> float:
+    """Seconds in ``10m``, ``1.5h`` or a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    found = _SPAN.match(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a time, such as 10m; units: s, m, h, d; a number is of seconds")
+    return float(found.group(1)) * _SECONDS[found.group(2)]
+
+
+Span = Annotated[
+    float,
+    PlainValidator(parse_span),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?[smhd]$"},
+            ]
+        }
+    ),
+]
+
+
+def _custom(value: dict[str, float]) -> dict[str, float]:
+    for name, amount in value.items():
+        if name.lower() in _OF_RAY or name.startswith("node:"):
+            raise ValueError(f"must not name {name}; {_OF_RAY.get(name.lower(), 'Ray chooses the node')}")
+        if amount <= 0:
+            raise ValueError(f"must have amounts above 0, {name} has {amount:g}")
+    return value
+
+
+_OF_RAY = {
+    "cpu": "it is cpus_per_worker",
+    "gpu": "it is gpus_per_worker",
+    "memory": "it is memory_per_worker",
+    "object_store_memory": "stages write files, and use next to none of it",
+}
+
+Custom = Annotated[dict[Text, Number], AfterValidator(_custom)]
+"""Resources that a cluster's nodes say that they have: name -> amount."""
+
+
+def _gpus(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("must be a fraction of one GPU or whole GPUs")
+    return value
+
+
+Gpus = Annotated[Number, Field(ge=0.0), AfterValidator(_gpus)]
+"""Ray gives parts of one GPU, or GPUs whole."""
+
+
 def _word(value: object) -> object:
     """YAML 1.1 readers make booleans of no and yes: back to the words. Whole numbers become their digits."""
     if isinstance(value, bool):

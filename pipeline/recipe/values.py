@@ -189,12 +189,15 @@ class ResourceBlock(Frozen):
     cpus_per_worker: int | None = None
     gpus_per_worker: float | None = None
     memory_per_worker: int | None = None
+    custom: FrozenMapping[float] | None = None
 
 
 class Limits(Frozen):
-    """What a run may not exceed. ``store_bytes`` bounds the teacher-output stores of the recipe together."""
+    """What a run may not exceed. ``store_bytes`` bounds the teacher-output stores of the recipe together; ``pending``
+    is for how many seconds a stage waits for nodes that the cluster does not have yet."""
 
     store_bytes: int | None = None
+    pending: float = 600.0
 
 
 class Tracking(Frozen):

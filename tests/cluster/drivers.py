@@ -51,7 +51,7 @@ def attached(address: str) -> None:
     session = Session.open(address, Path("/dev/null"))
     assert dict(session.on(Resources(), Heard()).map(open_scaler, 2, [1, 2])) == {0: 2, 1: 4}
     assert session.on(Resources(), Heard()).train(squares, 3) == [0, 1, 4]
-    print(session.capacity().nodes)
+    print(len(session.capacity().nodes))
     session.close()
 
 

@@ -12,7 +12,7 @@ NOTHING = Said()
 
 
 def group(workers: int) -> Group:
-    return Group("g", Resources(workers=workers), board=None, storage="")
+    return Group("g", Resources(workers=workers), board=None)
 
 
 async def soon(waiting: Coroutine[Any, Any, Any]) -> bool:

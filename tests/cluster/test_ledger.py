@@ -5,10 +5,11 @@ from itertools import count
 
 import pytest
 
-from cluster.ledger import Amount, Ledger, Tenant
-from cluster.resources import Closed
+from cluster.amount import Amount, Demand
+from cluster.ledger import Ledger, Tenant
+from cluster.resources import Capacity, Closed, Growth
 
-CPU = Amount(cpus=1.0)
+CPU = Demand(Amount(cpus=1.0))
 
 
 class Room:
@@ -21,13 +22,18 @@ class Room:
         self.closed = True
 
 
-def ledger(cpus: float) -> Ledger:
+def ledger(*cpus: float) -> Ledger:
+    """Over a node for each number of CPUs."""
+    return over(Capacity.fixed(*(Amount(each) for each in cpus)))
+
+
+def over(capacity: Capacity) -> Ledger:
     clock = count()
-    return Ledger(lambda: Amount(cpus=cpus), lambda: float(next(clock)))
+    return Ledger(lambda: capacity, lambda: float(next(clock)))
 
 
-def claim(book: Ledger, shape: str, amount: Amount = CPU, number: int = 1) -> list[Tenant]:
-    tenants = book.claim([shape], amount, number, lambda _: False)
+def claim(book: Ledger, shape: str, demand: Demand = CPU, number: int = 1) -> list[Tenant]:
+    tenants = book.claim([shape], demand, number, lambda _: False)
     for tenant in tenants:
         tenant.body = tenant.body or Room()
     return tenants
@@ -62,7 +68,7 @@ def test_idle_tenants_end_oldest_first_and_no_more_than_needed() -> None:
     bodies = [tenant.body for tenant in tenants]
     for tenant in tenants:
         book.check_in(tenant)
-    claim(book, "group", CPU.times(2))
+    claim(book, "group", Demand(CPU.each, 2))
     assert [body.closed for body in bodies if isinstance(body, Room)] == [True, True, False]
 
 
@@ -79,7 +85,42 @@ def test_a_claim_waits_for_busy_tenants_and_is_granted_when_they_are_done() -> N
 
 
 def test_a_claim_beyond_the_cluster_is_granted_when_nobody_holds_anything() -> None:
-    assert len(claim(ledger(1), "group", Amount(cpus=64.0))) == 1
+    assert len(claim(ledger(1), "group", Demand(Amount(cpus=64.0)))) == 1
+
+
+def test_a_claim_that_fits_the_sum_and_no_node_waits_until_a_node_is_empty() -> None:
+    book = ledger(2, 2)
+    one, two, three = claim(book, "seat", number=3)
+    waited: list[int] = []
+    whole = Demand(Amount(cpus=2.0))
+
+    def wait() -> None:
+        waited.append(1)
+        for tenant in (one, two):
+            book.check_in(tenant)
+
+    book.claim(["group"], whole, 1, lambda _: False, wait)
+    assert waited
+    assert [tenant.body is None for tenant in (one, two, three)] == [True, False, False]
+
+
+def test_what_waits_for_room_hears_of_each_second_and_may_give_up() -> None:
+    book = ledger(1)
+    claim(book, "seat")
+
+    def give_up() -> None:
+        raise TimeoutError("no room")
+
+    with pytest.raises(TimeoutError, match="no room"):
+        book.claim(["group"], CPU, 1, lambda _: False, give_up)
+    assert book.wanted() == [CPU]
+
+
+def test_claims_go_as_far_as_the_cluster_may_grow() -> None:
+    book = over(Capacity((Amount(1.0),), Growth(((1, Amount(1.0)), (3, Amount(2.0, 1.0))))))
+    for _ in range(3):
+        claim(book, "gpu", Demand(Amount(1.0, 1.0)))
+    assert len(book.wanted()) == 3
 
 
 def test_tenants_idle_for_too_long_end() -> None:

@@ -10,7 +10,7 @@ import pytest
 import ray
 from work import Heard, open_pid, open_scaler, squares, whereabouts
 
-from cluster.resources import Resources
+from cluster.resources import Capacity, Resources
 from cluster.session import Session
 
 HERE = Path(__file__).parent
@@ -47,7 +47,9 @@ def alive(pids: set[int]) -> dict[int, str]:
 
 def test_capacity_is_that_of_this_machine(session: Session) -> None:
     capacity = session.capacity()
-    assert (capacity.nodes, capacity.cpus, capacity.most_cpus) == (1, os.cpu_count(), os.cpu_count())
+    assert [node.cpus for node in capacity.nodes] == [os.cpu_count()]
+    assert capacity.nodes[0].memory > 1e8
+    assert capacity == Capacity.fixed(*capacity.nodes), "a Ray of our own does not grow"
 
 
 def test_our_ray_listens_on_loopback_and_asks_for_a_token(session: Session) -> None:

@@ -299,9 +299,14 @@ def test_a_cluster_that_cannot_be_reached_is_refused(paper: House) -> None:
 def test_what_this_machine_can_never_give_is_refused(paper: House) -> None:
     cores = os.cpu_count()
     said = paper("run", "--inline", "--set", "resources.distil.workers=1000")
-    line = f"stillhouse: resources.distil: 1000 workers need 1000 CPUs, the cluster has {cores}; ask for less\n"
-    assert (said.code, said.out, said.err) == (2, "", line)
+    line = f"stillhouse: resources.distil: 1000 workers of {cores} CPU"
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(line)
+    assert f" each, but the cluster can hold 1 at most (1 node of {cores} CPU" in said.err
+    assert said.err.count("\n") == 1
     said = paper("run", "--inline", "--set", "resources.distil.gpus_per_worker=1")
-    line = "stillhouse: resources.distil: 1 workers need 1 GPUs, the cluster has 0; ask for less\n"
-    assert (said.code, said.out, said.err) == (2, "", line)
+    line = "stillhouse: resources.distil: 1 worker of "
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(line)
+    assert ", 1 GPU, but the cluster can hold 0 at most (" in said.err
     assert paper.records() == {}

@@ -60,8 +60,8 @@ def test_only_stages_import_what_models_and_data_need(package: str) -> None:
 
 
 def test_what_resources_are_needs_nothing_but_the_standard_library() -> None:
-    found = {name.split(".")[0] for name in imported(ROOT / "cluster" / "resources.py")}
-    assert found <= sys.stdlib_module_names
+    found = {name for file in ("resources", "amount") for name in imported(ROOT / "cluster" / f"{file}.py")}
+    assert {name.split(".")[0] for name in found if not within(name, "cluster.amount")} <= sys.stdlib_module_names
 
 
 # --- what a plan loads ----------------------------------------------------------------------------

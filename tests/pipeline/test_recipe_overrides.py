@@ -87,6 +87,19 @@ def test_every_stage_has_resources() -> None:
     assert recipe.resources["teach"] == ResourceBlock()
 
 
+def test_what_else_a_worker_takes_is_named_as_the_nodes_name_it() -> None:
+    block = read(resources={"distil": {"custom": {"fast_disk": 1, "accelerator_type:A100": 0.001}}}).resources["distil"]
+    assert block.custom == {"fast_disk": 1.0, "accelerator_type:A100": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("span", "seconds"), [("10m", 600.0), ("1.5h", 5400.0), ("2 d", 172800.0), (0, 0.0), (7.5, 7.5)]
+)
+def test_the_time_to_wait_for_nodes_has_units(span: object, seconds: float) -> None:
+    assert read(limits={"pending": span}).limits.pending == seconds
+    assert read().limits.pending == 600.0
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [("50GB", 50 * 10**9), ("1 TB", 10**12), ("2kB", 2000), ("7B", 7), (123, 123), ("0.5PB", 5 * 10**14)],

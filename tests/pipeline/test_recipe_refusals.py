@@ -69,6 +69,11 @@ REFUSALS = {
     "seeds=[0, x]": "seeds.1: x, must be a whole number",
     "limits.store_bytes=50GiB": "limits.store_bytes: 50GiB, must be a size above 0, such as 50GB; ",
     "limits.store_bytes=0.5B": "limits.store_bytes: 0.5B, must be a size above 0",
+    "resources.teach.gpus_per_worker=1.5": "resources.teach.gpus_per_worker: 1.5, must be a fraction of one GPU ",
+    "resources.teach.gpus_per_worker=-1": "resources.teach.gpus_per_worker: -1, must be at least 0",
+    "resources.teach.custom={GPU: 1}": 'resources.teach.custom: {"GPU": 1}, must not name GPU; it is gpus_per_worker',
+    "resources.teach.custom={disk: 0}": 'resources.teach.custom: {"disk": 0}, must have amounts above 0, disk has 0',
+    "limits.pending=soon": "limits.pending: soon, must be a time, such as 10m; units: s, m, h, d; ",
     "resources.teach.workers=0": "resources.teach.workers: 0, must be at least 1",
     # tasks and data
     "task=sst3": "task: sst3 is no built-in task; did you mean sst5?",

@@ -9,22 +9,21 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
-from house import House, graph_in, graph_of, names, record_of, said_by, settle, start, write_paper_ground
+from house import House, graph_in, names, record_of, said_by, settle, start
 from moments import log_says, wait_for
 from rich.console import Console
 
 from cluster.inline import Inline
-from cluster.resources import Capacity, Listener, Mirror, On, Resources
+from cluster.resources import Listener, Mirror, On, Resources
 from cluster.session import Session
 from pipeline.allot import allot
 from pipeline.artifact import commit, find
 from pipeline.building import Site
-from pipeline.errors import RequestError
 from pipeline.graph import Graph
 from pipeline.lease import Attempt, claim, release
 from pipeline.planner import plan
 from pipeline.recipe import Recipe, load
-from pipeline.runner import Outcome, check_resources, run
+from pipeline.runner import Outcome, run
 from pipeline.runs import read_runs
 from pipeline.storage.directory import Directory
 from pipeline.view import View
@@ -186,30 +185,6 @@ def test_a_store_whose_size_was_not_known_is_refused_when_it_is(ground: Path, tm
         "stillhouse: teach@tiny: limits.store_bytes: 10,000, but the teacher outputs come to 29,584 "
     )
     assert {"corpus@tiny", "finetune@tiny"} == set(house.records())
-
-
-TWO_NODES = Capacity(cpus=8, gpus=2, nodes=2, most_cpus=4, most_gpus=1)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "line"),
-    [
-        (Resources(9), "resources.distil: 9 workers need 9 CPUs, the cluster has 8; ask for less"),
-        (Resources(3, 1, 1.0), "resources.distil: 3 workers need 3 GPUs, the cluster has 2; ask for less"),
-        (Resources(1, 5), "resources.distil.cpus_per_worker: 5, the largest node has 4; ask for less"),
-        (Resources(1, 1, 2.0), "resources.distil.gpus_per_worker: 2, the largest node has 1; ask for less"),
-    ],
-)
-def test_what_the_cluster_can_never_give_is_refused(tmp_path: Path, wanted: Resources, line: str) -> None:
-    _, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")
-    with pytest.raises(RequestError) as caught:
-        check_resources(graph, lambda node: wanted if node.role == "distil" else Resources(), TWO_NODES)
-    assert str(caught.value) == line
-
-
-def test_what_the_cluster_can_just_give_is_taken(tmp_path: Path) -> None:
-    _, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")
-    check_resources(graph, lambda _: Resources(2, 4, 1.0), TWO_NODES)
 
 
 # --- two runs, one key ----------------------------------------------------------------------------

@@ -181,7 +181,9 @@ def work_together(rank: int, directory: str, method: Method) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("method", [ANNEALING, MINIMAX, EVERY_OTHER], ids=["annealing", "minimax", "every other"])
+@pytest.mark.parametrize(
+    "method", [VANILLA, ANNEALING, MINIMAX, EVERY_OTHER], ids=["vanilla", "annealing", "minimax", "every other"]
+)
 def test_two_workers_mean_what_one_means(method: Method, tmp_path: Path) -> None:
     other_process = get_context("spawn").Process(target=work_together, args=(1, str(tmp_path), method))
     other_process.start()

@@ -1,0 +1,142 @@
+"""What the runner itself costs: graphs of stages that compute nothing, carried out from an empty storage.
+
+A graph is shaped as a batch is: tasks, each with a corpus, a teacher and its store, and students with their
+evaluations. Each run is a process of its own. The first tenth of a run is left out of what a node costs, so that
+starting does not count; the memory is the driver's own, RssAnon + RssShmem.
+"""
+
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+import benchmarks.nothing
+from benchmarks.findings import Finding, Goal
+from benchmarks.memory import resident
+from benchmarks.nothing import NothingSpec
+from benchmarks.pairs import summary
+from benchmarks.scene import Scene
+from cluster.inline import Inline
+from cluster.resources import Place, Resources
+from cluster.session import Session
+from pipeline.artifact import Record
+from pipeline.building import Site
+from pipeline.graph import Edge, Graph, Node
+from pipeline.planner import plan
+from pipeline.runner import run
+from pipeline.view import View
+
+SIZES = (100, 1000)
+TASKS = 9
+"""As GLUE has."""
+GOAL = 20.0
+"""Milliseconds a node."""
+
+
+def measure(scene: Scene) -> list[Finding]:
+    sizes = SIZES if scene.scale.turns >= 7 else SIZES[:1]
+    found = []
+    for kind in ("inline", "a local Ray"):
+        for nodes in sizes:
+            runs = [in_its_own_process(Job(scene.root / f"{kind[:2]}-{nodes}-{n}", nodes, kind)) for n in range(3)]
+            goal = Goal(most=GOAL) if nodes == SIZES[-1] else None
+            each = summary([run.each for run in runs])
+            note = f"cpu of the driver {statistics.median(run.cpu for run in runs):.1f} ms"
+            found.append(Finding(f"{kind}, {nodes:,} nodes: a node", each, goal, "ms", note, once=True))
+            grown = summary([run.grown for run in runs])
+            note = f"of {statistics.median(run.memory for run in runs):.0f} MB, from the first tenth of the run on"
+            named = f"{kind}, {nodes:,} nodes: what the driver's memory grew by"
+            found.append(Finding(named, grown, None, "MB", note))
+    return found
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process of its own is told."""
+
+    root: Path
+    nodes: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """``each``, ``cpu``: milliseconds a node, by the wall and of the driver's processors. ``memory``: megabytes of the
+    driver after a tenth of the run; ``grown``: what it grew by from there on."""
+
+    each: float
+    cpu: float
+    memory: float
+    grown: float
+
+
+def in_its_own_process(job: Job) -> Told:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:
+        return one.submit(carried_out, job).result()
+
+
+def carried_out(job: Job) -> Told:
+    """Build the graph in this process."""
+    # ``building`` finds a stage by its name below ``stages``.
+    sys.modules["stages.nothing"] = benchmarks.nothing
+    storage = job.root / "runs"
+    storage.mkdir(parents=True)
+    place: Place = Inline() if job.kind == "inline" else Session.open(None, job.root / "ray.log")
+    with open(os.devnull, "w") as nowhere:
+        marks = Marks(Console(file=nowhere), job.root / "logs", job.nodes)
+        site = Site(storage, "scheduling", place, lambda _: Resources(), marks)
+        try:
+            outcome = run(plan(graph_of(job.nodes), storage, "scheduling"), site)
+        finally:
+            place.close()
+    assert len(outcome.records) == job.nodes, outcome.failures
+    first, last = marks.seen[len(marks.seen) // 10], marks.seen[-1]
+    built = len(marks.seen) - len(marks.seen) // 10 - 1
+    wall, cpu, memory = (late - early for late, early in zip(last, first, strict=True))
+    return Told(1e3 * wall / built, 1e3 * cpu / built, first[2] / 1e6, memory / 1e6)
+
+
+class Marks(View):
+    """A view that notes the time and the memory as each node ends."""
+
+    def __init__(self, console: Console, logs: Path, total: int) -> None:
+        super().__init__(console, logs, total)
+        self.seen: list[tuple[float, float, int]] = []
+
+    def finished(self, node: Node, record: Record) -> None:
+        super().finished(node, record)
+        self.seen.append((time.perf_counter(), time.process_time(), resident()))
+
+
+def graph_of(nodes: int) -> Graph:
+    """So many nodes, the tasks' own among them."""
+    made: list[Node] = []
+
+    def node(role: str, task: int, *inputs: Node) -> Node:
+        edges = {f"input{number}": Edge(source) for number, source in enumerate(inputs)}
+        made.append(Node(f"{role}/{len(made)}@task{task}", role, f"task{task}", NothingSpec(number=len(made)), edges))
+        return made[-1]
+
+    stores = []
+    for task in range(TASKS):
+        corpus = node("corpus", task)
+        teacher = node("finetune", task, corpus)
+        stores.append((corpus, node("teach", task, corpus, teacher)))
+    while len(made) < nodes:
+        task = len(made) // 2 % TASKS
+        student = node("distil", task, *stores[task])
+        if len(made) < nodes:
+            node("evaluate", task, student, stores[task][0])
+    return Graph(tuple(made))
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["scheduling", *sys.argv[1:]]))

@@ -1,0 +1,140 @@
+"""How much of a cluster: CPUs, GPUs, bytes of memory, and whatever else a cluster's nodes say that they have."""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SLACK = 1e-6
+"""Sums of fractions, such as three thirds of a GPU, are as good as whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Of one worker, of one node, or of many. ``custom`` has each name once, in order."""
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+    memory: float = 0.0
+    custom: tuple[tuple[str, float], ...] = ()
+
+    def __add__(self, other: "Amount") -> "Amount":
+        mine, theirs = dict(self.custom), dict(other.custom)
+        custom = tuple((name, mine.get(name, 0.0) + theirs.get(name, 0.0)) for name in sorted(mine | theirs))
+        return Amount(self.cpus + other.cpus, self.gpus + other.gpus, self.memory + other.memory, custom)
+
+    def times(self, count: int) -> "Amount":
+        custom = tuple((name, amount * count) for name, amount in self.custom)
+        return Amount(self.cpus * count, self.gpus * count, self.memory * count, custom)
+
+    def bundle(self) -> dict[str, float]:
+        """By the names that Ray has for them, without what is none."""
+        amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory, **dict(self.custom)}
+        return {name: amount for name, amount in amounts.items() if amount}
+
+    def __str__(self) -> str:
+        """``2 CPUs, 0.5 GPUs, 8 GB, 1 tpu``."""
+        parts = [_told(self.cpus, "CPU"), _told(self.gpus, "GPU") if self.gpus else ""]
+        parts += [f"{self.memory / 1e9:.3g} GB" if 0 < self.memory < math.inf else ""]
+        parts += [f"{amount:g} {name}" for name, amount in self.custom if amount]
+        return ", ".join(part for part in parts if part)
+
+
+def _told(number: float, unit: str) -> str:
+    return f"{number:g} {unit}{'' if number == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """``count`` workers of ``each``. A worker is on one node, whole."""
+
+    each: Amount
+    count: int = 1
+
+    def __str__(self) -> str:
+        many = self.count != 1
+        return f"{self.count} worker{'s' if many else ''} of {self.each}{' each' if many else ''}"
+
+
+def room(node: Amount, each: Amount) -> int:
+    """How many workers of ``each`` one empty node holds.
+
+    GPUs are things, not a sum: workers of 0.75 go one to a GPU, and what wants two GPUs wants them whole.
+    """
+    there = dict(node.custom)
+    ratios = [(node.cpus, each.cpus), (node.memory, each.memory)]
+    ratios += [(there.get(name, 0.0), amount) for name, amount in each.custom]
+    counts = [_times(have, need) for have, need in ratios if need > 0]
+    if 0 < each.gpus < 1:
+        whole = int(node.gpus + SLACK)
+        counts.append(whole * _times(1.0, each.gpus) + _times(node.gpus - whole, each.gpus))
+    elif each.gpus:
+        counts.append(_times(node.gpus, each.gpus))
+    return min(counts, default=0)
+
+
+def _times(have: float, need: float) -> int:
+    return max(0, math.floor(have / need + SLACK)) if have < math.inf else sys.maxsize
+
+
+def left_over(nodes: Sequence[Amount], demands: Sequence[Demand]) -> list[Demand]:
+    """What of the demands does not fit on the empty nodes together: the largest go first, each worker where the least
+    is left.
+
+    Exact for workers of one kind. For a mixture it may miss a fit, and never sees one that is none.
+    """
+    free, found = [_Free(node) for node in sorted(nodes, key=_size)], []
+    for demand in sorted(demands, key=lambda demand: _size(demand.each), reverse=True):
+        left = demand.count
+        for node in free:
+            while left and node.take(demand.each):
+                left -= 1
+        if left:
+            found.append(Demand(demand.each, left))
+    return found
+
+
+def packs(nodes: Sequence[Amount], demands: Sequence[Demand]) -> bool:
+    """Whether all demands fit on the empty nodes together."""
+    return not left_over(nodes, demands)
+
+
+def _size(amount: Amount) -> tuple[float, float, float]:
+    return amount.gpus, amount.cpus, amount.memory
+
+
+class _Free:
+    """What is left of a node. ``gpus`` has what is left of each."""
+
+    def __init__(self, node: Amount) -> None:
+        whole = int(node.gpus + SLACK)
+        self.rest = {"CPU": node.cpus, "memory": node.memory, **dict(node.custom)}
+        self.gpus = [1.0] * whole + ([node.gpus - whole] if node.gpus - whole > SLACK else [])
+
+    def take(self, each: Amount) -> bool:
+        """Take a worker in, if it fits."""
+        wanted = {"CPU": each.cpus, "memory": each.memory, **dict(each.custom)}
+        if any(amount > self.rest.get(name, 0.0) + SLACK for name, amount in wanted.items()):
+            return False
+        if not self._take_gpus(each.gpus):
+            return False
+        for name, amount in wanted.items():
+            if amount:
+                self.rest[name] -= amount
+        return True
+
+    def _take_gpus(self, wanted: float) -> bool:
+        if not wanted:
+            return True
+        if wanted < 1:
+            fitting = [gpu for gpu in self.gpus if gpu + SLACK >= wanted]
+            if fitting:
+                tightest = min(fitting)
+                self.gpus[self.gpus.index(tightest)] = tightest - wanted
+            return bool(fitting)
+        whole = [gpu for gpu in self.gpus if gpu + SLACK >= 1]
+        if len(whole) + SLACK < wanted:
+            return False
+        for gpu in whole[: math.ceil(wanted - SLACK)]:
+            self.gpus.remove(gpu)
+        return True

@@ -1,0 +1,168 @@
+"""Drivers over several nodes, started by name as processes of their own: ``python nodes_work.py NAME ADDRESS FOLDER``.
+The last line that each prints is what it found, as JSON."""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from work import Heard
+
+from cluster.resources import Resources, Worker
+from cluster.session import Session
+
+HALF = Resources(workers=4, gpus_per_worker=0.5)
+THREE = Resources(workers=2, cpus_per_worker=3)
+"""Two workers that no node of 4 CPUs holds both of."""
+
+
+def place() -> dict[str, Any]:
+    """Where this worker is: ``node`` tells nodes apart, though all have one address here."""
+    import ray
+
+    context = ray.get_runtime_context()
+    return {"node": context.get_node_id(), "gpus": context.get_accelerator_ids()["GPU"], "pid": os.getpid()}
+
+
+def open_place(seconds: float, worker: Worker) -> Callable[[object], dict[str, Any]]:
+    def do(_: object) -> dict[str, Any]:
+        time.sleep(seconds)
+        worker.advance(1)
+        return place()
+
+    return do
+
+
+def open_square(seconds: float, worker: Worker) -> Callable[[int], int]:
+    def do(item: int) -> int:
+        time.sleep(seconds)
+        worker.advance(1)
+        return item * item
+
+    return do
+
+
+def gathered(value: float, worker: Worker) -> list[Any]:
+    """What each rank says: where it is, and the sum over ranks of value + rank."""
+    import torch
+    import torch.distributed as dist
+
+    tensor = torch.tensor([value + worker.rank])
+    dist.all_reduce(tensor)
+    said: list[Any] = [None] * worker.world_size
+    dist.all_gather_object(said, {**place(), "sum": float(tensor), "device": worker.device})
+    return said
+
+
+def counting(folder: Path, worker: Worker) -> tuple[float, int]:
+    """A sum over 30 steps of both workers, with a checkpoint a step, and how many lives it took."""
+    import torch
+    import torch.distributed as dist
+
+    lives, at = folder / "lives", folder / "checkpoint"
+    if worker.rank == 0:
+        lives.write_text(str(int(lives.read_text()) + 1 if lives.exists() else 1))
+    step, total = json.loads(at.read_text()) if at.exists() else (0, 0.0)
+    while step < 30:
+        tensor = torch.tensor([float(step * (worker.rank + 1))])
+        dist.all_reduce(tensor)
+        step, total = step + 1, total + float(tensor)
+        worker.advance(1)
+        if worker.rank == 0:
+            draft = folder / "checkpoint.tmp"
+            draft.write_text(json.dumps((step, total)))
+            draft.replace(at)
+        time.sleep(0.2)
+    return total, int(lives.read_text())
+
+
+# --- drivers --------------------------------------------------------------------------------------
+
+
+def spread(address: str, folder: Path) -> dict[str, Any]:
+    """What there is, where a map runs, how four workers of half a GPU sit, and where two large ones train."""
+    session = Session.open(address, folder / "ray.log")
+    capacity = session.capacity()
+    mapped = session.on(Resources(workers=8), Heard()).map(open_place, 0.3, range(16))
+    nodes = {found["node"] for _, found in mapped}
+    halves = dict(session.on(HALF, Heard()).map(open_place, 1.0, range(4)))
+    disk = Resources(custom_per_worker=(("disk", 1.0),))
+    ((_, on_disk),) = session.on(disk, Heard()).map(open_place, 0.0, [0])
+    trained = session.on(THREE, Heard()).train(gathered, 10.0)
+    shared = session.on(Resources(workers=2, gpus_per_worker=0.5), Heard()).train(gathered, 0.0)
+    session.close()
+    return {
+        "nodes": [(node.cpus, node.gpus) for node in capacity.nodes],
+        "grows": capacity.growth is not None,
+        "mapped": len(nodes),
+        "halves": list(halves.values()),
+        "disk": on_disk["node"],
+        "trained": trained,
+        "shared": shared,
+    }
+
+
+def side_by_side(address: str, folder: Path) -> dict[str, Any]:
+    """Two trainings and two maps at once, each of which wants most of the cluster."""
+    session = Session.open(address, folder / "ray.log")
+    found: dict[str, Any] = {}
+
+    def train(name: str, value: float) -> None:
+        found[name] = session.on(THREE, Heard()).train(gathered, value)[0]["sum"]
+
+    def map_(name: str, count: int) -> None:
+        found[name] = sum(dict(session.on(Resources(workers=6), Heard()).map(open_square, 0.1, range(count))).values())
+
+    works = [(train, "one", 1.0), (train, "two", 2.0), (map_, "three", 12), (map_, "four", 13)]
+    threads = [threading.Thread(target=work, args=(name, value)) for work, name, value in works]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    session.close()
+    return found
+
+
+def accident(address: str, folder: Path) -> dict[str, Any]:
+    """A map and a training while a node is killed: the test kills it once this says that both are under way."""
+    session = Session.open(address, folder / "ray.log")
+    found: dict[str, Any] = {}
+    heard, trains = Heard(), Heard()
+
+    def train() -> None:
+        found["trained"] = session.on(THREE, trains).train(counting, folder)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    while trains.done < 6:
+        time.sleep(0.1)
+    mapped = {}
+    for index, result in session.on(Resources(workers=2), heard).map(open_square, 0.5, range(24)):
+        mapped[index] = result
+        if len(mapped) == 4:
+            print("under way", flush=True)
+    thread.join()
+    session.close()
+    return {**found, "mapped": [mapped[index] for index in range(24)]}
+
+
+def too_much(address: str, folder: Path) -> dict[str, Any]:
+    """What the present nodes do not hold, waited for."""
+    session = Session.open(address, folder / "ray.log", pending=3.0)
+    heard, said = Heard(), ""
+    try:
+        session.on(Resources(workers=2, gpus_per_worker=2.0), heard).train(gathered, 0.0)
+    except TimeoutError as error:
+        said = str(error)
+    after = sorted(dict(session.on(Resources(), Heard()).map(open_square, 0.0, range(3))).values())
+    session.close()
+    return {"said": said, "notes": heard.notes, "after": after}
+
+
+if __name__ == "__main__":
+    names = {"spread": spread, "side_by_side": side_by_side, "accident": accident, "too_much": too_much}
+    print(json.dumps(names[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))))
