@@ -12,6 +12,7 @@ from cluster.resources import Capacity
 from pipeline.errors import RequestError
 from pipeline.planner import Plan, plan
 from pipeline.seen import check_seen
+from pipeline.storage import open_storage
 
 
 class Nodes(Inline):
@@ -35,7 +36,7 @@ class Nodes(Inline):
 def planned(tmp_path: Path) -> Plan:
     (tmp_path / "runs").mkdir()
     _, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")
-    return plan(graph, tmp_path / "runs", "tiny", None)
+    return plan(graph, open_storage(str(tmp_path / "runs")), "tiny", None)
 
 
 @pytest.mark.parametrize(
