@@ -25,6 +25,8 @@ def check_seen(plan: Plan, storage: Storage, place: Place) -> None:
     if probe is not None:
         probe.touch()
         wanted[str(probe)] = f"storage: {storage}"
+    if not wanted:
+        return
     try:
         unseen = place.unseen(list(wanted))
     finally:

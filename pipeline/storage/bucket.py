@@ -24,17 +24,8 @@ from pipeline.storage.port import LEASE, WORK, Entry, Files, Storage
 
 Result = TypeVar("Result")
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "s3": {
-        # A store that is busy answers 503: asked again, ever more slowly, for some two minutes.
-        "config_kwargs": {
-            "retries": {"mode": "standard", "max_attempts": 10},
-            "connect_timeout": 10,
-            "read_timeout": 60,
-        },
-    },
-    "gs": {},
-}
+ATTEMPTS = 10
+"""How often a request is made of a store that is busy: ever more slowly, for some two minutes in all."""
 INSPECTED = ".inspected"
 AT_ONCE = 8
 """Files that are on their way at the same time."""
@@ -67,10 +58,30 @@ class Bucket(Storage):
 
     @cached_property
     def fs(self) -> Any:
+        return self._client(ATTEMPTS)
+
+    def _client(self, attempts: int) -> Any:
         import fsspec
 
         scheme = self.url.partition("://")[0]
-        return fsspec.filesystem(scheme, use_listings_cache=False, **OPTIONS[scheme])
+        retries = {"mode": "standard", "max_attempts": attempts}
+        settings = {"retries": retries, "connect_timeout": 10, "read_timeout": 60}
+        # Named here, though it is read anyway: clients are kept by what they were asked for with.
+        options = {"config_kwargs": settings, "endpoint_url": os.environ.get("AWS_ENDPOINT_URL")}
+        return fsspec.filesystem(scheme, use_listings_cache=False, **(options if scheme == "s3" else {}))
+
+    def reach(self) -> None:
+        """Raises ``RequestError`` where the bucket is not there, or not to be read, without much patience."""
+        bucket = self.url.partition("://")[2].partition("/")[0]
+        try:
+            self.asked(self._client(2).ls, bucket, detail=False)
+        except FileNotFoundError as error:
+            raise RequestError(f"storage: {self.url}: there is no such bucket; make it first") from error
+        except OSError as error:
+            raise RequestError(
+                f"storage: {self.url} cannot be read ({self._line(error)}); "
+                "see its credentials and endpoint in the environment"
+            ) from error
 
     def path(self, name: str) -> str:
         """What fsspec calls ``name``: bucket, prefix and name."""
@@ -241,7 +252,7 @@ class Bucket(Storage):
             raise RequestError(f"storage: {self.url}: there is no such bucket; make it first") from error
         except OSError as error:
             raise RequestError(
-                f"storage: {self.url} cannot be written ({_line(error)}); see its credentials in the environment"
+                f"storage: {self.url} cannot be written ({self._line(error)}); see its credentials in the environment"
             ) from error
         if not first or second:
             raise RequestError(f"storage: {self.url}: this server does not honour conditional puts; use another")
@@ -250,6 +261,9 @@ class Bucket(Storage):
         from pipeline.storage.glance import Glance
 
         return Glance(self)
+
+    def _line(self, error: OSError) -> str:
+        return (str(error).removeprefix(f"{self.url}: ").strip().splitlines() or [type(error).__name__])[0]
 
     def _each(self, do: Callable[[str], None], paths: Sequence[str]) -> None:
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
@@ -266,7 +280,3 @@ def _entry(path: str, told: Mapping[str, Any]) -> Entry:
 
 def _text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
-
-
-def _line(error: OSError) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

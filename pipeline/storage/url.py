@@ -11,8 +11,8 @@ SCHEMES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs")}
 
 
 def open_storage(url: str) -> Storage:
-    """The storage under a URL: ``s3://bucket/prefix``, ``gs://bucket/prefix``, or a directory's path. Reads nothing of
-    a bucket. Raises ``RequestError``."""
+    """The storage under a URL: ``s3://bucket/prefix``, ``gs://bucket/prefix``, or a directory's path. Raises
+    ``RequestError``, also for a bucket that does not answer."""
     scheme, sep, rest = url.partition("://")
     if not sep:
         path = Path(url).absolute()
@@ -31,4 +31,6 @@ def open_storage(url: str) -> Storage:
         raise RequestError(f"storage: {url} needs {module}; install stillhouse[{extra}]")
     from pipeline.storage.bucket import Bucket
 
-    return Bucket.at(f"{scheme}://{rest.strip('/')}")
+    bucket = Bucket.at(f"{scheme}://{rest.strip('/')}")
+    bucket.reach()
+    return bucket

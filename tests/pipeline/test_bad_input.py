@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from buckets import at, s3_server
 from disk import mounted
 from house import House, settle, stillhouse, write_paper_ground
 
@@ -229,9 +230,23 @@ def test_a_storage_that_cannot_be_written_is_refused_before_any_work(paper: Hous
     assert re.fullmatch(r"storage: /proc/stillhouse cannot be written \(.+\); give a directory of yours", line)
 
 
-def test_a_storage_that_is_no_directory_of_ours_is_refused(paper: House) -> None:
-    line = refused(paper, "--storage", "s3://bucket/prefix")
-    assert line == "storage: s3://bucket/prefix; this version keeps artifacts in a directory, give its path"
+def test_a_storage_of_another_kind_is_refused(paper: House) -> None:
+    line = refused(paper, "--storage", "ftp://host/prefix")
+    assert line == "storage: ftp://host/prefix; give a directory, s3://bucket/prefix or gs://bucket/prefix"
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "report"])
+def test_a_bucket_that_cannot_be_reached_is_refused(paper: House, command: str) -> None:
+    with at("http://127.0.0.1:9"):
+        line = refused(paper, "--storage", "s3://bucket/prefix", command=command)
+    assert line.startswith("storage: s3://bucket/prefix cannot be read (")
+    assert line.endswith("; see its credentials and endpoint in the environment")
+
+
+def test_a_bucket_that_is_not_there_or_not_ours_is_refused(paper: House) -> None:
+    with s3_server() as url, at(url):
+        line = refused(paper, "--storage", "s3://bucket/prefix")
+    assert line == "storage: s3://bucket/prefix: there is no such bucket; make it first"
 
 
 def test_a_record_from_a_newer_version_is_refused(built: House) -> None:
@@ -299,10 +314,9 @@ def test_a_cluster_that_cannot_be_reached_is_refused(paper: House) -> None:
 def test_what_this_machine_can_never_give_is_refused(paper: House) -> None:
     cores = os.cpu_count()
     said = paper("run", "--inline", "--set", "resources.distil.workers=1000")
-    line = f"stillhouse: resources.distil: 1000 workers of {cores} CPU"
+    line = f"stillhouse: resources.distil: 1000 workers of 1 CPU each, but the cluster can hold {cores} at most (1 node of {cores} CPU"
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)
-    assert f" each, but the cluster can hold 1 at most (1 node of {cores} CPU" in said.err
     assert said.err.count("\n") == 1
     said = paper("run", "--inline", "--set", "resources.distil.gpus_per_worker=1")
     line = "stillhouse: resources.distil: 1 worker of "

@@ -1,7 +1,6 @@
 """What a run reads is looked for on all nodes, and what one of them lacks is named as the recipe names it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,8 @@ from cluster.resources import Capacity
 from pipeline.errors import RequestError
 from pipeline.planner import Plan, plan
 from pipeline.seen import check_seen
-from pipeline.storage import open_storage
+from pipeline.storage.bucket import Bucket
+from pipeline.storage.directory import Directory
 
 
 class Nodes(Inline):
@@ -24,7 +24,7 @@ class Nodes(Inline):
         self.asked: list[str] = []
 
     def capacity(self) -> Capacity:
-        return replace(super().capacity(), nodes=self.count)
+        return Capacity.fixed(*super().capacity().nodes * self.count)
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         assert all(Path(path).exists() for path in paths)
@@ -36,7 +36,7 @@ class Nodes(Inline):
 def planned(tmp_path: Path) -> Plan:
     (tmp_path / "runs").mkdir()
     _, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")
-    return plan(graph, open_storage(str(tmp_path / "runs")), "tiny", None)
+    return plan(graph, Directory(tmp_path / "runs"), "tiny", None)
 
 
 @pytest.mark.parametrize(
@@ -46,23 +46,29 @@ def planned(tmp_path: Path) -> Plan:
             "ground/data",
             r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet is not seen by node 10.0.0.2; put ",
         ),
-        ("ground/model", r"^(tokenizer of|model) \S*/model: \S*/model is not seen by node 10.0.0.2; "),
         ("runs", r"^storage: \S*/runs is not seen by node 10.0.0.2; put it on a file system that all nodes share"),
     ],
 )
 def test_what_a_node_lacks_is_named(lacking: str, said: str, planned: Plan, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=said):
-        check_seen(planned, tmp_path / "runs", Nodes(2, tmp_path / lacking))
+        check_seen(planned, Directory(tmp_path / "runs"), Nodes(2, tmp_path / lacking))
     assert list((tmp_path / "runs").iterdir()) == [], "the probe is gone"
 
 
 def test_where_there_is_one_node_nothing_is_asked(planned: Plan, tmp_path: Path) -> None:
     place = Nodes(1, tmp_path)
-    check_seen(planned, tmp_path / "runs", place)
+    check_seen(planned, Directory(tmp_path / "runs"), place)
     assert place.asked == []
 
 
-def test_a_storage_that_is_no_directory_is_not_looked_for(planned: Plan, tmp_path: Path) -> None:
-    place = Nodes(2, tmp_path / "runs")
-    check_seen(planned, None, place)
-    assert place.asked and not any(".probe" in path for path in place.asked)
+def test_a_model_is_put_into_the_storage_and_need_not_be_seen(planned: Plan, tmp_path: Path) -> None:
+    place = Nodes(2, tmp_path / "ground" / "model")
+    check_seen(planned, Directory(tmp_path / "runs"), place)
+    assert place.asked and not any(path.endswith("/ground/model") for path in place.asked)
+
+
+def test_of_a_bucket_nothing_is_looked_for(planned: Plan, tmp_path: Path) -> None:
+    """Data, too, is read from there."""
+    place = Nodes(2, tmp_path)
+    check_seen(planned, Bucket("s3://house/runs", tmp_path / "runs"), place)
+    assert place.asked == []
