@@ -5,7 +5,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +64,19 @@ def composed(request: Request) -> Asked:
 
 def planned(asked: Asked, stage: str | None) -> Plan:
     """Raises RequestError."""
-    found = plan(asked.graph, asked.storage, asked.recipe.name, stage)
+    with answering(asked.storage):
+        found = plan(asked.graph, asked.storage, asked.recipe.name, stage)
     check_store_limit(found.steps, asked.recipe.limits.store_bytes)
     return found
+
+
+@contextmanager
+def answering(storage: Storage) -> Iterator[None]:
+    """What reads a great deal of a storage: that it ceases to answer is told in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise RequestError(f"storage: {storage} does not answer ({error}); try again") from error
 
 
 def terminal() -> Console:
@@ -96,7 +107,8 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
     from pipeline.execute import execute
 
     outcome = execute(recipe, storage, graph, found, address, inline, console)
-    rows = report(graph, storage)
+    with answering(storage):
+        rows = report(graph, storage)
     print_table(rows, console, recipe.name)
     for failure in outcome.failures.values():
         if not failure.blocked_by:
@@ -119,7 +131,8 @@ def plan_recipe(request: Request, form: str) -> None:
 def report_recipe(request: Request, form: str, out: Path | None) -> None:
     """Print or write the report."""
     asked = composed(request)
-    title, rows = asked.recipe.name, report(asked.graph, asked.storage)
+    with answering(asked.storage):
+        title, rows = asked.recipe.name, report(asked.graph, asked.storage)
     if form == "table" and out is None:
         print_table(rows, terminal(), title)
         return

@@ -1,6 +1,7 @@
 """Open a place, carry the plan out there, close it. The only module that chooses between Ray and inline."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -22,8 +23,9 @@ from pipeline.planner import Plan
 from pipeline.recipe import Recipe
 from pipeline.report import report
 from pipeline.runner import Outcome, remember_names, run
-from pipeline.runs import RUNS
+from pipeline.runs import LOGS, RUNS
 from pipeline.seen import check_seen
+from pipeline.sent import sent
 from pipeline.snapshot import shipped
 from pipeline.stopping import heed_sigterm
 from pipeline.storage import Storage
@@ -39,7 +41,7 @@ def execute(
     check_tracking(recipe.tracking)
     began = time.time()
     name = run_name(began)
-    logs = storage.local / ".logs" / name
+    logs = storage.local / LOGS / name
     place = open_place(address, inline, logs, recipe.limits.pending)
     heed_sigterm()
     try:
@@ -67,11 +69,16 @@ def execute(
         view = View(console, logs, [step.node for step in plan.builds], setting)
         for wait in waits:
             view.warn(wait)
-        with telling(recipe.tracking, graph, storage, logs, view.warn) as told, view.live():
+        with (
+            sent(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
+            telling(recipe.tracking, graph, storage, logs, view.warn) as told,
+            view.live(),
+        ):
             site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes, told=told)
             outcome = run(plan, site)
             remember_names(graph, outcome, storage, recipe.name)
-            view.rows = report(graph, storage)
+            with suppress(OSError):  # whoever asked for the run tells of it
+                view.rows = report(graph, storage)
         return outcome
     finally:
         place.close()

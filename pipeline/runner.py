@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from cluster.resources import Capacity, Resources
@@ -66,10 +66,12 @@ def run(plan: Plan, site: Site) -> Outcome:
 
 def remember_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
     """Note which key stands under each node's name, so that the next plan can say what changed."""
-    for node in graph.nodes:
-        name = pointer(recipe, node)
-        if node.key in outcome.records and storage.read(name) != node.key:
-            storage.write(name, node.key)
+    names = {pointer(recipe, node): node.key for node in graph.nodes if node.key in outcome.records}
+    with suppress(OSError):  # they only help to say why
+        known = storage.read_many(list(names))
+        for name, key in names.items():
+            if known.get(name) != key:
+                storage.write(name, key)
 
 
 class Work:
@@ -133,24 +135,17 @@ class Work:
     def _start(self, step: Step, wanted: Resources) -> bool:
         """Take the record if there is one by now, else claim and start. False if another run holds it."""
         node = step.node
-        if node.key in self.to_withdraw:
-            self._withdraw(node.key)
-        if self._take_if_there(step):
-            return True
         try:
-            claimed = claim(self.site.storage, node.spec.stage, node.key, self.watch, self.site.clock)
+            claimed = self._claim(step)
         except OSError as error:
             self._fail(step, Failure(node, f"the storage cannot be written: {_line(error)}"))
+            return True
+        if claimed is None:
             return True
         if isinstance(claimed, Held):
             self.site.view.held(node, claimed.owner)
             self.ready.aside(step)
             return False
-        if self._take_if_there(step):
-            self.site.storage.drop(work_of(node.key))
-            return True
-        # A record that still stands misses files, or it would have been taken: it must not win over the new one.
-        withdraw(self.site.storage, node.spec.stage, node.key)
         with self.lock:
             self.attempts[node.key] = claimed
         self.site.view.started(node, wanted, claimed.name)
@@ -160,6 +155,23 @@ class Work:
             future = _done(lambda: self._build(step, claimed, wanted))
         self.running[future] = (step, wanted)
         return True
+
+    def _claim(self, step: Step) -> Attempt | Held | None:
+        """None where there is nothing to do: another run has built it."""
+        node, storage = step.node, self.site.storage
+        if node.key in self.to_withdraw:
+            self._withdraw(node.key)
+        if self._take_if_there(step):
+            return None
+        claimed = claim(storage, node.spec.stage, node.key, self.watch, self.site.clock)
+        if isinstance(claimed, Held):
+            return claimed
+        if self._take_if_there(step):
+            storage.drop(work_of(node.key))
+            return None
+        # A record that still stands misses files, or it would have been taken: it must not win over the new one.
+        withdraw(storage, node.spec.stage, node.key)
+        return claimed
 
     def _withdraw(self, key: str) -> None:
         """Take back the record of a forced node and of what depends on it, now that all its inputs are there."""
@@ -220,11 +232,13 @@ class Work:
             if isinstance(error, Exception):
                 # Another attempt that took over explains whatever went wrong here.
                 check(attempt)
-            release(attempt)
+            with suppress(OSError):  # the lease will expire
+                release(attempt)
             raise
         self._let_go(node)
-        sweep(site.storage, standing)
-        forget_failure(site.storage, node.key)
+        with suppress(OSError):  # the artifact stands; what is left beside it is for gc
+            sweep(site.storage, standing)
+            forget_failure(site.storage, node.key)
         return standing
 
     def _let_go(self, node: Node) -> None:

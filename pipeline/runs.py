@@ -19,6 +19,7 @@ from pipeline.summary import Summary
 
 FORMAT = 1
 RUNS = ".runs"
+LOGS = ".logs"
 STATUS = "status.json"
 PAGE = "index.html"
 GONE_AFTER = 60.0

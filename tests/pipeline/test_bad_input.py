@@ -314,7 +314,9 @@ def test_a_cluster_that_cannot_be_reached_is_refused(paper: House) -> None:
 def test_what_this_machine_can_never_give_is_refused(paper: House) -> None:
     cores = os.cpu_count()
     said = paper("run", "--inline", "--set", "resources.distil.workers=1000")
-    line = f"stillhouse: resources.distil: 1000 workers of 1 CPU each, but the cluster can hold {cores} at most (1 node of {cores} CPU"
+    line = (
+        f"stillhouse: resources.distil: 1000 workers of 1 CPU each, but the cluster can hold {cores} at most (1 node of"
+    )
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(line)
     assert said.err.count("\n") == 1
