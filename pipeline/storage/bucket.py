@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from cluster.resources import Mirror
@@ -26,7 +27,6 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 10
 """How often a request is made of a store that is busy: ever more slowly, for some two minutes in all."""
-INSPECTED = ".inspected"
 AT_ONCE = 8
 """Files that are on their way at the same time."""
 
@@ -40,6 +40,7 @@ class Bucket(Storage):
         self.url = url
         self.local = local
         self.cache = Cache(local)
+        self._inspected: list[TemporaryDirectory[str]] = []  # they go with this process
 
     @staticmethod
     def at(url: str) -> "Bucket":
@@ -201,9 +202,9 @@ class Bucket(Storage):
 
     def inspect(self, folder: str, files: Files) -> Path:
         # Beside the cache: what is wrong here must not be read by others, nor hidden by what they have.
-        home = self.local / INSPECTED / folder
-        rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
+        self.local.mkdir(parents=True, exist_ok=True)
+        self._inspected.append(TemporaryDirectory(prefix=".inspected-", dir=self.local))
+        home = Path(self._inspected[-1].name)
 
         def bring(path: str) -> None:
             with suppress(FileNotFoundError):

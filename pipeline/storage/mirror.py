@@ -5,9 +5,12 @@ here with ``pull``. Which version of a file was last the same in both places is 
 neither undoes the other: a file that changed in the bucket comes, one that changed only here stays until it goes.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.storage.directory import link
-from pipeline.storage.port import LEASE, Entry, Files
+from pipeline.storage.port import LEASE, WORK, Entry, Files
 
 if TYPE_CHECKING:
     from pipeline.storage.bucket import Bucket
+
+OVER_AFTER = 3600.0
+"""Seconds after which a machine asks whether an attempt that it has worked on is over."""
 
 Signature = tuple[int, int, int]
 """Bytes, time of the last change in nanoseconds, inode: another file, or another content, has another."""
@@ -100,6 +106,7 @@ class BucketMirror:
         return file.read_text("utf-8")
 
     def pull(self) -> None:
+        self._tidy(time.time())
         user = f"{self.out} {os.getpid()}"
         for folder, files in self.inputs.items():
             self.bucket.fetch(folder, files, user)
@@ -132,6 +139,15 @@ class BucketMirror:
 
     def close(self) -> None:
         self.bucket.let_go(f"{self.out} {os.getpid()}")
+
+    def _tidy(self, now: float) -> None:
+        """Remove what attempts that are over left here: only the driver's own machine hears of their end."""
+        for home in (self.bucket.local / WORK).glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                old = now - home.stat().st_mtime > OVER_AFTER
+                ours = self.out.startswith(f"{WORK}/{home.name}/")
+                if old and not ours and not self.bucket.entries(f"{WORK}/{home.name}"):
+                    shutil.rmtree(home, ignore_errors=True)
 
     def _bring(self, path: str, entry: Entry, synced: Synced) -> None:
         target = synced.home / path

@@ -10,6 +10,7 @@ from buckets import at, make_bucket, s3_server
 
 from pipeline.artifact import checksum
 from pipeline.errors import RequestError
+from pipeline.lease import Attempt, Fenced, Held, check, claim, release
 from pipeline.storage import Storage, open_storage
 from pipeline.storage.bucket import Bucket
 from pipeline.storage.directory import Directory
@@ -193,6 +194,74 @@ def test_a_bucket_that_is_not_there_is_refused(server: str, tmp_path: Path) -> N
         Bucket("s3://nowhere/runs", tmp_path).check()
 
 
+# --- attempts in a bucket -------------------------------------------------------------------------
+
+KEY = "a" * 64
+
+
+def claimed(storage: Storage) -> Attempt:
+    found = claim(storage, "teach", KEY, {})
+    assert isinstance(found, Attempt)
+    return found
+
+
+def finished(attempt: Attempt, name: str, push: bool = True) -> None:
+    """A file that the attempt has finished, in the bucket or on its way there."""
+    (attempt.out / name).write_text(name, "utf-8")
+    mirror = attempt.storage.mirror(attempt.folder, {})
+    if push and mirror is not None:
+        mirror.push()
+
+
+def test_another_machine_goes_on_from_what_was_sent(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    first = claimed(here)
+    finished(first, "sent")
+    finished(first, "on its way", push=False)
+    assert isinstance(claim(there, "teach", KEY, {}), Held)
+    release(first)
+    second = claimed(there)
+    mirror = there.mirror(second.folder, {})
+    assert mirror is not None
+    mirror.pull()
+    assert second.number == 2
+    assert [path.name for path in second.out.iterdir() if not path.name.startswith(".")] == ["sent"]
+    assert {name.split("/")[2] for name in here.walk(".work")} == {"0002"}
+    with pytest.raises(Fenced):
+        check(first)
+
+
+def test_the_same_machine_goes_on_from_what_was_on_its_way_too(machine: Machine) -> None:
+    here = machine("here")
+    first = claimed(here)
+    finished(first, "sent")
+    finished(first, "on its way", push=False)
+    release(first)
+    second = claimed(here)
+    assert sorted(path.name for path in second.out.iterdir()) == ["on its way", "sent"]
+    fetched: list[str] = []
+    here.download = lambda name, _: fetched.append(name)  # type: ignore[method-assign]
+    mirror = here.mirror(second.folder, {})
+    assert mirror is not None
+    mirror.pull()
+    assert fetched == [], "what is here need not come from the bucket"
+
+
+def test_a_late_push_does_not_reach_the_attempt_that_took_over(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    first = claimed(here)
+    release(first)
+    second = claimed(there)
+    finished(first, "late")
+    mirror = there.mirror(second.folder, {})
+    assert mirror is not None
+    mirror.pull()
+    assert not (second.out / "late").exists()
+    release(second)
+    third = claimed(there)
+    assert not [name for name in there.walk(third.folder) if name.endswith("late")]
+
+
 # --- work that is mirrored ------------------------------------------------------------------------
 
 OUT = ".work/k/0001"
@@ -240,6 +309,20 @@ def test_a_pull_brings_the_inputs(machine: Machine) -> None:
     assert mirror is not None
     mirror.pull()
     assert (there.local / "stage/key/0001/a").read_text("utf-8") == "one"
+
+
+def test_what_an_attempt_that_is_over_left_on_another_machine_goes_in_time(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    for folder in (".work/over/0001", ".work/going/0001"):
+        out = there.local / folder
+        out.mkdir(parents=True)
+        (out / "shard").write_text("shard", "utf-8")
+        os.utime(out.parent, (1, 1))
+    here.write(".work/going/0001/.lease.json", "{}")
+    mirror = there.mirror(OUT, {})
+    assert mirror is not None
+    mirror.pull()
+    assert sorted(path.name for path in (there.local / ".work").iterdir() if path.is_dir()) == ["going", "k"]
 
 
 def test_a_mirror_of_a_directory_is_none(tmp_path: Path) -> None:
