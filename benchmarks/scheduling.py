@@ -10,6 +10,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from pipeline.building import Site
 from pipeline.graph import Edge, Graph, Node
 from pipeline.planner import plan
 from pipeline.runner import run
+from pipeline.storage.directory import Directory
 from pipeline.view import View
 
 SIZES = (100, 1000)
@@ -85,14 +87,14 @@ def carried_out(job: Job) -> Told:
     """Build the graph in this process."""
     # ``building`` finds a stage by its name below ``stages``.
     sys.modules["stages.nothing"] = benchmarks.nothing
-    storage = job.root / "runs"
-    storage.mkdir(parents=True)
+    storage = Directory(job.root / "runs")
+    graph = graph_of(job.nodes)
     place: Place = Inline() if job.kind == "inline" else Session.open(None, job.root / "ray.log")
     with open(os.devnull, "w") as nowhere:
-        marks = Marks(Console(file=nowhere), job.root / "logs", job.nodes)
+        marks = Marks(Console(file=nowhere), job.root / "logs", graph.nodes)
         site = Site(storage, "scheduling", place, lambda _: Resources(), marks)
         try:
-            outcome = run(plan(graph_of(job.nodes), storage, "scheduling"), site)
+            outcome = run(plan(graph, storage, "scheduling"), site)
         finally:
             place.close()
     assert len(outcome.records) == job.nodes, outcome.failures
@@ -105,8 +107,8 @@ def carried_out(job: Job) -> Told:
 class Marks(View):
     """A view that notes the time and the memory as each node ends."""
 
-    def __init__(self, console: Console, logs: Path, total: int) -> None:
-        super().__init__(console, logs, total)
+    def __init__(self, console: Console, logs: Path, nodes: Sequence[Node]) -> None:
+        super().__init__(console, logs, nodes)
         self.seen: list[tuple[float, float, int]] = []
 
     def finished(self, node: Node, record: Record) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pipeline.submitted import BEGUN
 
-STATES = {"start": "running", "done": "done", "taken": "done", "FAIL": "failed", "skip": "skipped", "lost": "lost"}
+STATES = {"start": "running", "done": "done", "taken": "done", "FAIL": "failed", "lost": "lost"}
 """The first word of a line -> what it says of the stage that it names."""
 
 _LINE = re.compile(rf"^({'|'.join(STATES)})\s+(\S+)")

@@ -6,6 +6,7 @@ from pathlib import Path
 from house import graph_of, names, record_of, write_paper_ground
 from rich.console import Console
 
+from cluster.resources import Resources
 from pipeline.joblog import begun, refusal, stages, tail
 from pipeline.view import View
 
@@ -13,18 +14,17 @@ from pipeline.view import View
 def test_the_stages_of_a_run_are_read_back_from_what_its_view_printed(tmp_path: Path) -> None:
     nodes = names(graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")[1])
     stream = io.StringIO()
-    view = View(Console(file=stream, width=40), tmp_path / "logs", 4)
     one, two, three, four = list(nodes.values())[:4]
-    view.started(one)
+    view = View(Console(file=stream, width=40), tmp_path / "logs", [one, two, three, four])
+    view.started(one, Resources(), "0001")
     view.finished(one, record_of(one, tmp_path / "ground" / "model"))
-    view.started(two)
+    view.started(two, Resources(), "0001")
     view.failed(two, "a long story that goes on " * 10, False)
     view.failed(three, "not run", True)
-    view.started(four)
+    view.started(four, Resources(), "0001")
     assert stages("job begins\n" + stream.getvalue()) == {
         one.name: "done",
         two.name: "failed",
-        three.name: "skipped",
         four.name: "running",
     }
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.errors import RequestError
+from pipeline.recipe import STAGES
 from pipeline.recipe.document import Tree, parse_yaml, written
 from pipeline.recipe.grammar import RecipeFile
 from pipeline.recipe.paths import ANY, EACH, PLACES, is_relative_path, with_paths
@@ -18,7 +19,8 @@ NO_PATHS = {
     *("student.each.label", "student.each.start", "method.each.label", "method.each.use", "method.each.taught_by"),
     *("method.each.candidates", "models.any.members", "models.any.method.use", "models.any.taught_by"),
     *("models.any.candidates", "bank.hub.repository", "bank.hub.config", "bank.hub.split", "bank.text"),
-    *("bank.sentences",),
+    *("bank.sentences", "tracking.uri", "tracking.project"),
+    *(f"resources.{stage}.custom" for stage in STAGES),
 }
 """Keys that hold a text and are no path. A new key of text belongs here, or to ``PLACES``."""
 
