@@ -1,6 +1,7 @@
 """Run all benchmarks, or those named, and print one table beside the design's goals.
 
     python -m benchmarks [NAME ...] [--quick] [--threads N] [--turns N] [--json PATH]
+    python -m benchmarks batch_nodes ...        a program of its own, with options of its own (--help)
 
 Writes nothing but ``--json``. Figures of a quick run are too few to judge by.
 """
@@ -40,6 +41,8 @@ NAMES = (
     "growth",
     "twenty_students",
 )
+PROGRAMS = ("batch_nodes",)
+"""What is run alone: it has no turns, and takes long."""
 FROZEN = ("bare_loop", "bare_forward", "original_loop", "textbrewer_loop")
 FULL = Scale(rows=512, turns=9, threads=1)
 QUICK = Scale(rows=128, turns=3, threads=1)
@@ -47,6 +50,9 @@ QUICK = Scale(rows=128, turns=3, threads=1)
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 when all have run, whatever they found."""
+    if arguments and arguments[0] in PROGRAMS:
+        program: int = importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
+        return program
     given = parse(arguments)
     usual = QUICK if given.quick else FULL
     scale = Scale(usual.rows, given.turns or usual.turns, given.threads)

@@ -96,13 +96,27 @@ class Ledger:
             self._drop(tenant)
 
     def expire(self, age: float) -> None:
-        """End the tenants that have been idle for ``age`` seconds."""
+        """End the tenants that have been idle for ``age`` seconds, and, where nodes were lost, as many idle ones as are
+        too many: what was on those nodes is started again, and would wait for room that they hold."""
         with self._changed:
             now = self._clock()
             old = [t for t in self._tenants if t.idle_since is not None and now - t.idle_since >= age]
             for tenant in old:
                 self._tenants.remove(tenant)
+            old += self._too_many()
         self._close(old)
+
+    def _too_many(self) -> list[Tenant]:
+        """Take out idle tenants, oldest first, until the cluster holds all that are left."""
+        idle = sorted((t for t in self._tenants if t.idle_since is not None), key=lambda t: t.idle_since or 0.0)
+        gone: list[Tenant] = []
+        capacity = self._capacity() if idle else None
+        for tenant in idle:
+            if capacity is None or capacity.packs([other.demand for other in self._tenants]):
+                break
+            self._tenants.remove(tenant)
+            gone.append(tenant)
+        return gone
 
     def could_hold(self, demand: Demand) -> bool:
         """Whether the nodes that are there could hold so much, were they empty."""

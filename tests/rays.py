@@ -23,6 +23,7 @@ import psutil
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+LOOPBACK = "127.0.0.1"
 MARK = "STILLHOUSE_TEST_NODE"
 """The variable that the processes of a node inherit, and are found by."""
 START_WITHIN = 180.0
@@ -89,16 +90,18 @@ class Rays:
         dashboard: bool = False,
         packages: bool = True,
         environment: Mapping[str, str] | None = None,
+        ip: str = LOOPBACK,
         **head: object,
     ) -> None:
-        """``head`` goes to ``start_head``: ``gpus``, ``memory``, ``resources``."""
+        """``head`` goes to ``start_head``: ``gpus``, ``memory``, ``resources``, ``within``. ``ip`` is the head's."""
         self.folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # short: names of sockets have a limit
         self.token_path = self.folder / "token"
         self.nodes: list[RayNode] = []
         self.head: RayNode | None = None
         self.port, self._dashboard_port, self._client_port = free_ports(3)
         self._dashboard = dashboard
-        self._head_options = {"cpus": cpus, **head}
+        self._ip = ip
+        self._head_options = {"cpus": cpus, "ip": ip, **head}
         self._environment = dict(environment or {})
         self._packages = packages
         self._python = Path(sys.executable)
@@ -108,7 +111,7 @@ class Rays:
     @property
     def address(self) -> str:
         """What ``--address`` of ``run`` takes."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._ip}:{self.port}"
 
     @property
     def dashboard_url(self) -> str:
@@ -177,13 +180,15 @@ class Rays:
         memory: int | None = None,
         resources: Mapping[str, float] | None = None,
         within: Sequence[str] = (),
+        ip: str = LOOPBACK,
     ) -> list[RayNode]:
         """Start so many nodes alike, side by side. ``gpus`` is what they say they have; ``memory`` is in bytes.
 
         ``within`` is a command that runs what follows it, such as ``without(folder)``.
         """
         options = [f"--address={self.address}"]
-        return self._start(count, False, options, within, cpus=cpus, gpus=gpus, memory=memory, resources=resources)
+        amounts = {"cpus": cpus, "gpus": gpus, "memory": memory, "resources": resources}
+        return self._start(count, False, options, within=within, ip=ip, **amounts)
 
     def processes(self, node: RayNode) -> list[psutil.Process]:
         """All processes of a node: Ray's, its workers, and drivers of jobs there."""
@@ -220,8 +225,9 @@ class Rays:
         count: int,
         head: bool,
         options: Sequence[str],
-        within: Sequence[str] = (),
         *,
+        within: Sequence[str] = (),
+        ip: str = LOOPBACK,
         cpus: float = 1,
         gpus: float = 0,
         memory: int | None = None,
@@ -229,7 +235,7 @@ class Rays:
     ) -> list[RayNode]:
         """``count`` times ``ray start``, side by side."""
         command = [*within, str(self._python), "-c", START, "start", "--dashboard-agent-listen-port=0"]
-        command += [*options, "--include-log-monitor=false", "--node-ip-address=127.0.0.1"]
+        command += [*options, "--include-log-monitor=false", f"--node-ip-address={ip}"]
         command += [f"--num-cpus={cpus:g}", f"--num-gpus={gpus:g}"]
         command += [f"--resources={json.dumps(dict(resources or {}))}", "--object-store-memory=100000000"]
         command += [] if memory is None else [f"--memory={memory}"]

@@ -3,6 +3,8 @@
 What was written here and is not in the bucket yet goes there with ``push``; what another machine put there since comes
 here with ``pull``. Which version of a file was last the same in both places is remembered beside the folder, so that
 neither undoes the other: a file that changed in the bucket comes, one that changed only here stays until it goes.
+
+Who ends an attempt removes it from the bucket and from its own machine. Others find out when they next bring files.
 """
 
 import contextlib
@@ -23,8 +25,8 @@ from pipeline.storage.port import LEASE, WORK, Entry, Files
 if TYPE_CHECKING:
     from pipeline.storage.bucket import Bucket
 
-OVER_AFTER = 3600.0
-"""Seconds after which a machine asks whether an attempt that it has worked on is over."""
+OLD = 3600.0
+"""Seconds without a change after which this machine asks whether anybody is still at an attempt."""
 
 Signature = tuple[int, int, int]
 """Bytes, time of the last change in nanoseconds, inode: another file, or another content, has another."""
@@ -106,7 +108,7 @@ class BucketMirror:
         return file.read_text("utf-8")
 
     def pull(self) -> None:
-        self._tidy(time.time())
+        self._clear_away(time.time())
         user = f"{self.out} {os.getpid()}"
         for folder, files in self.inputs.items():
             self.bucket.fetch(folder, files, user)
@@ -140,14 +142,15 @@ class BucketMirror:
     def close(self) -> None:
         self.bucket.let_go(f"{self.out} {os.getpid()}")
 
-    def _tidy(self, now: float) -> None:
-        """Remove what attempts that are over left here: only the driver's own machine hears of their end."""
-        for home in (self.bucket.local / WORK).glob("*"):
+    def _clear_away(self, now: float) -> None:
+        """Remove what lies here of attempts that are over. Each has a lease in the bucket as long as it is not."""
+        for known in (self.bucket.local / WORK).glob("*/.synced-*.json"):
+            home = known.with_name(known.name.removeprefix(".synced-").removesuffix(".json"))
+            folder = home.relative_to(self.bucket.local).as_posix()
             with contextlib.suppress(FileNotFoundError):
-                old = now - home.stat().st_mtime > OVER_AFTER
-                ours = self.out.startswith(f"{WORK}/{home.name}/")
-                if old and not ours and not self.bucket.entries(f"{WORK}/{home.name}"):
+                if now - known.stat().st_mtime > OLD and self.bucket.read(f"{folder}/{LEASE}") is None:
                     shutil.rmtree(home, ignore_errors=True)
+                    known.unlink()
 
     def _bring(self, path: str, entry: Entry, synced: Synced) -> None:
         target = synced.home / path

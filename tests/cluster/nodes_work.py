@@ -37,9 +37,28 @@ def open_place(seconds: float, worker: Worker) -> Callable[[object], dict[str, A
     return do
 
 
-def open_square(seconds: float, worker: Worker) -> Callable[[int], int]:
+def open_meeting(folder: Path, worker: Worker) -> Callable[[object], str]:
+    """Items that end when they are under way on two nodes."""
+
+    def do(_: object) -> str:
+        node = place()["node"]
+        (folder / f"met-{node}").touch()
+        while len(list(folder.glob("met-*"))) < 2:
+            time.sleep(0.05)
+        worker.advance(1)
+        return str(node)
+
+    return do
+
+
+def open_square(folder: Path | None, worker: Worker) -> Callable[[int], int]:
+    """With a folder: items that say there who does them, and end when it is told that a node was killed."""
+
     def do(item: int) -> int:
-        time.sleep(seconds)
+        if folder is not None:
+            (folder / f"item-{item}-{os.getpid()}").touch()
+            while not (folder / "killed").exists():
+                time.sleep(0.05)
         worker.advance(1)
         return item * item
 
@@ -59,7 +78,8 @@ def gathered(value: float, worker: Worker) -> list[Any]:
 
 
 def counting(folder: Path, worker: Worker) -> tuple[float, int]:
-    """A sum over 30 steps of both workers, with a checkpoint a step, and how many lives it took."""
+    """A sum over 30 steps of both workers, with a checkpoint a step, and how many lives it took. The first one gets
+    no further than the tenth step."""
     import torch
     import torch.distributed as dist
 
@@ -76,7 +96,8 @@ def counting(folder: Path, worker: Worker) -> tuple[float, int]:
             draft = folder / "checkpoint.tmp"
             draft.write_text(json.dumps((step, total)))
             draft.replace(at)
-        time.sleep(0.2)
+        while step == 10 and not (folder / "killed").exists():
+            time.sleep(0.05)
     return total, int(lives.read_text())
 
 
@@ -87,8 +108,7 @@ def spread(address: str, folder: Path) -> dict[str, Any]:
     """What there is, where a map runs, how four workers of half a GPU sit, and where two large ones train."""
     session = Session.open(address, folder / "ray.log")
     capacity = session.capacity()
-    mapped = session.on(Resources(workers=8), Heard()).map(open_place, 0.3, range(16))
-    nodes = {found["node"] for _, found in mapped}
+    nodes = {found for _, found in session.on(Resources(workers=5), Heard()).map(open_meeting, folder, range(10))}
     halves = dict(session.on(HALF, Heard()).map(open_place, 1.0, range(4)))
     disk = Resources(custom_per_worker=(("disk", 1.0),))
     ((_, on_disk),) = session.on(disk, Heard()).map(open_place, 0.0, [0])
@@ -107,7 +127,7 @@ def spread(address: str, folder: Path) -> dict[str, Any]:
 
 
 def side_by_side(address: str, folder: Path) -> dict[str, Any]:
-    """Two trainings and two maps at once, each of which wants most of the cluster."""
+    """Two trainings and a map at once, each of which wants most of the cluster."""
     session = Session.open(address, folder / "ray.log")
     found: dict[str, Any] = {}
 
@@ -115,9 +135,9 @@ def side_by_side(address: str, folder: Path) -> dict[str, Any]:
         found[name] = session.on(THREE, Heard()).train(gathered, value)[0]["sum"]
 
     def map_(name: str, count: int) -> None:
-        found[name] = sum(dict(session.on(Resources(workers=6), Heard()).map(open_square, 0.1, range(count))).values())
+        found[name] = sum(dict(session.on(Resources(workers=6), Heard()).map(open_square, None, range(count))).values())
 
-    works = [(train, "one", 1.0), (train, "two", 2.0), (map_, "three", 12), (map_, "four", 13)]
+    works = [(train, "one", 1.0), (train, "two", 2.0), (map_, "three", 12)]
     threads = [threading.Thread(target=work, args=(name, value)) for work, name, value in works]  # type: ignore[misc]
     for thread in threads:
         thread.start()
@@ -128,10 +148,10 @@ def side_by_side(address: str, folder: Path) -> dict[str, Any]:
 
 
 def accident(address: str, folder: Path) -> dict[str, Any]:
-    """A map and a training while a node is killed: the test kills it once this says that both are under way."""
+    """A map and a training while a node is killed, which takes a worker of each with it."""
     session = Session.open(address, folder / "ray.log")
     found: dict[str, Any] = {}
-    heard, trains = Heard(), Heard()
+    trains = Heard()
 
     def train() -> None:
         found["trained"] = session.on(THREE, trains).train(counting, folder)
@@ -140,14 +160,10 @@ def accident(address: str, folder: Path) -> dict[str, Any]:
     thread.start()
     while trains.done < 6:
         time.sleep(0.1)
-    mapped = {}
-    for index, result in session.on(Resources(workers=2), heard).map(open_square, 0.5, range(24)):
-        mapped[index] = result
-        if len(mapped) == 4:
-            print("under way", flush=True)
+    mapped = dict(session.on(Resources(workers=3), Heard()).map(open_square, folder, range(12)))
     thread.join()
     session.close()
-    return {**found, "mapped": [mapped[index] for index in range(24)]}
+    return {**found, "mapped": [mapped[index] for index in range(12)]}
 
 
 def too_much(address: str, folder: Path) -> dict[str, Any]:
@@ -158,7 +174,7 @@ def too_much(address: str, folder: Path) -> dict[str, Any]:
         session.on(Resources(workers=2, gpus_per_worker=2.0), heard).train(gathered, 0.0)
     except TimeoutError as error:
         said = str(error)
-    after = sorted(dict(session.on(Resources(), Heard()).map(open_square, 0.0, range(3))).values())
+    after = sorted(dict(session.on(Resources(), Heard()).map(open_square, None, range(3))).values())
     session.close()
     return {"said": said, "notes": heard.notes, "after": after}
 

@@ -135,6 +135,21 @@ def test_tenants_idle_for_too_long_end() -> None:
     assert body.closed
 
 
+def test_idle_tenants_make_room_where_a_node_was_lost_and_no_more_than_are_too_many() -> None:
+    nodes = [Amount(1.0)] * 4
+    book = Ledger(lambda: Capacity.fixed(*nodes), lambda: 0.0)
+    busy, *idle = claim(book, "group", number=4)
+    bodies = [tenant.body for tenant in idle]
+    for tenant in idle:
+        book.check_in(tenant)
+    book.expire(60.0)
+    assert not any(body.closed for body in bodies if isinstance(body, Room))
+    del nodes[2:]
+    book.expire(60.0)
+    assert [body.closed for body in bodies if isinstance(body, Room)] == [True, True, False]
+    assert isinstance(busy.body, Room) and not busy.body.closed
+
+
 def test_closing_hands_out_all_bodies_and_refuses_claims() -> None:
     book = ledger(1)
     (busy,) = claim(book, "seat")

@@ -311,18 +311,23 @@ def test_a_pull_brings_the_inputs(machine: Machine) -> None:
     assert (there.local / "stage/key/0001/a").read_text("utf-8") == "one"
 
 
-def test_what_an_attempt_that_is_over_left_on_another_machine_goes_in_time(machine: Machine) -> None:
+def test_a_machine_removes_what_it_has_of_attempts_that_ended_elsewhere(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
-    for folder in (".work/over/0001", ".work/going/0001"):
-        out = there.local / folder
-        out.mkdir(parents=True)
-        (out / "shard").write_text("shard", "utf-8")
-        os.utime(out.parent, (1, 1))
-    here.write(".work/going/0001/.lease.json", "{}")
-    mirror = there.mirror(OUT, {})
-    assert mirror is not None
-    mirror.pull()
-    assert sorted(path.name for path in (there.local / ".work").iterdir() if path.is_dir()) == ["going", "k"]
+    names = (".work/ended/0001", ".work/living/0001", ".work/young/0001")
+    for name in names:
+        here.write(f"{name}/.lease.json", "lease")
+        here.write(f"{name}/checkpoint", "weights")
+        mirror = there.mirror(name, {})
+        assert mirror is not None
+        mirror.pull()
+    here.drop(".work/ended")
+    here.drop(".work/young")
+    for name in names[:2]:
+        os.utime(there.local / name / ".." / ".synced-0001.json", (0, 0))
+    last = there.mirror(OUT, {})
+    assert last is not None
+    last.pull()
+    assert [(there.local / name / "checkpoint").exists() for name in names] == [False, True, True]
 
 
 def test_a_mirror_of_a_directory_is_none(tmp_path: Path) -> None:
