@@ -2,7 +2,8 @@
 
     python -m benchmarks [NAME ...] [--quick] [--threads N] [--turns N] [--json PATH]
 
-Writes nothing but ``--json``. Figures of a quick run are too few to judge by.
+Writes nothing but ``--json``. Figures of a quick run are too few to judge by. ``reliability``, which inflicts faults on
+runs, is named alone: ``python -m benchmarks reliability --help``.
 """
 
 import argparse
@@ -47,6 +48,10 @@ QUICK = Scale(rows=128, turns=3, threads=1)
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 when all have run, whatever they found."""
+    if arguments[:1] == ["reliability"]:  # takes an hour, and options of its own
+        from benchmarks.reliability import main as reliability
+
+        return reliability(arguments[1:])
     given = parse(arguments)
     usual = QUICK if given.quick else FULL
     scale = Scale(usual.rows, given.turns or usual.turns, given.threads)

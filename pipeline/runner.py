@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from cluster.resources import Capacity, Resources
@@ -220,7 +220,8 @@ class Work:
             if isinstance(error, Exception):
                 # Another attempt that took over explains whatever went wrong here.
                 check(attempt)
-            release(attempt)
+            with suppress(OSError):  # it expires by itself, and what went wrong here must be told
+                release(attempt)
             raise
         self._let_go(node)
         sweep(site.storage, standing)
