@@ -23,7 +23,7 @@ HOW = {
     "well": "hands all on",
     "errors": "that share of requests is answered by 500 or 503, and not handed on",
     "slow": "each request waits so many seconds",
-    "lost": "that share of requests is handed on, and the answer cut off",
+    "lost": "that share of requests is handed on, and the answer cut off: all of it, or in its middle",
     "down": "every connection is cut off",
 }
 TOLD = "/-/"
@@ -107,8 +107,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         finally:
             connection.close()
+        torn = not answer and next(self.server.failed) % 2 and self.command == "GET" and len(content) > 1
         if not answer:
             self.close_connection = True
+        if not answer and not torn:
             return
         self.send_response_only(came.status, came.reason)
         for name, value in came.getheaders():
@@ -117,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         length = came.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length or "0")
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content[: len(content) // 2] if torn else content)
         self.wfile.flush()
 
     def _say(self, code: int, kind: str, content: bytes) -> None:

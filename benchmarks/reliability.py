@@ -66,8 +66,9 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.update(ENVIRONMENT)
     root = Path(__file__).resolve().parent.parent
     os.environ["PYTHONPATH"] = str(root)
-    with tempfile.TemporaryDirectory(prefix="sf", dir="/tmp") as name:
-        folder = Path(name)
+    # No TemporaryDirectory: every process that is forked would remove it as it ends.
+    folder = Path(tempfile.mkdtemp(prefix="sf", dir="/tmp"))
+    try:
         for heavy in ("torch", "transformers.models.bert.modeling_bert", "transformers.models.auto.tokenization_auto"):
             importlib.import_module(heavy)
         ground = folder / "recipe.yaml"
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str]) -> int:
             slots.append(forked(partial(work, folder, ground, known, given, mine)))
         for pid in slots:
             os.waitpid(pid, 0)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return summary(read(given.log))
 
 
