@@ -274,6 +274,10 @@ def main() -> NoReturn:
     except RequestError as error:
         print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a disk that is full, a store that does not answer: nothing that is finished is lost
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        print(f"stillhouse: {message}; the next run goes on from here", file=sys.stderr)
+        sys.exit(1)
     except typer.TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")
         print(f"stillhouse: {message}; see stillhouse --help", file=sys.stderr)

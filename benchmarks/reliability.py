@@ -1,0 +1,410 @@
+"""Faults at random moments over a small recipe: is what stands in the end right, and whole?
+
+    python -m benchmarks reliability [--faults 100] [--through-ray 40] [--seed 0] [--at-once 2] [--log FILE]
+
+Each fault has a storage of its own. A run is started, something is done to it (see ``faults``) when it has used a
+random share of the processor seconds that an undisturbed run uses, and then the same command runs again, to the end.
+Right is: it exits with 0; every artifact is what its record says (``stillhouse verify``); the weights of the teacher
+and the student are those of an undisturbed run, bit for bit; no attempt is leased; nothing that was committed was built
+again, and no finished shard was written again. A line of JSON a fault goes to the log; what is in it already is not
+done again.
+"""
+
+import argparse
+import importlib
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.driver import LEARN, Driver, import_all, start
+from benchmarks.faults import BUCKET, DIRECTORY, KINDS, LONGEST, RAY, Case, disk
+from benchmarks.pairs import hardware
+from benchmarks.proxy import proxy
+
+ROWS = 4500
+"""Rows of train: enough for two shards."""
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+BUCKET_NAME = "house"
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    **CREDENTIALS,
+}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a run without a fault gave: node -> its weights' sha256, and the processor seconds of each way to run."""
+
+    weights: Mapping[str, str]
+    nodes: int
+    cpu: Mapping[str, float]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when every fault of the log ended right; else 1."""
+    given = parse(arguments)
+    os.environ.update(ENVIRONMENT)
+    root = Path(__file__).resolve().parent.parent
+    os.environ["PYTHONPATH"] = str(root)
+    # No TemporaryDirectory: every process that is forked would remove it as it ends.
+    folder = Path(tempfile.mkdtemp(prefix="sf", dir="/tmp"))
+    try:
+        for heavy in ("torch", "transformers.models.bert.modeling_bert", "transformers.models.auto.tokenization_auto"):
+            importlib.import_module(heavy)
+        ground = folder / "recipe.yaml"
+        apart(lambda: make_ground(folder))
+        known = undisturbed(folder, ground, bool(given.through_ray))
+        print(f"hardware: {hardware()}\nundisturbed: {known.cpu}", flush=True)
+        todo = drawn(given.faults, given.through_ray, given.seed)
+        done = {one["number"] for one in read(given.log)}
+        left = [number for number in given.order(range(len(todo))) if number not in done]
+        slots = []
+        for slot in range(given.at_once):
+            mine = [(number, todo[number]) for number in left[slot :: given.at_once]]
+            slots.append(forked(partial(work, folder, ground, known, given, mine)))
+        for pid in slots:
+            os.waitpid(pid, 0)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return summary(read(given.log))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks reliability", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--faults", type=int, default=100, help="how many, all in all (100)")
+    parser.add_argument("--through-ray", type=int, default=40, help="how many of them through Ray (40)")
+    parser.add_argument("--seed", type=int, default=0, help="of kinds and moments (0)")
+    parser.add_argument("--at-once", type=int, default=2, help="faults that are at work side by side (2)")
+    parser.add_argument("--ray-first", action="store_true", help="those through Ray before the others")
+    parser.add_argument("--log", type=Path, default=Path("reliability.jsonl"), help="a line a fault; what it has stays")
+    given = parser.parse_args(arguments)
+    given.order = lambda numbers: sorted(numbers, reverse=given.ray_first)
+    return given
+
+
+def drawn(faults: int, through_ray: int, seed: int) -> list[str]:
+    """The kind of each fault: in turn, those through Ray last."""
+    inline = [*DIRECTORY, *BUCKET]
+    chosen = [inline[n % len(inline)] for n in range(faults - through_ray)]
+    random.Random(seed).shuffle(chosen)
+    rays = [list(RAY)[n % len(RAY)] for n in range(through_ray)]
+    random.Random(seed).shuffle(rays)
+    return chosen + rays
+
+
+def read(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
+
+
+def forked(do: Callable[[], object]) -> int:
+    """The id of a process that does it and ends."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            do()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return pid
+
+
+def apart(do: Callable[[], object]) -> None:
+    """Do it in a process that may have threads. RuntimeError when it fails."""
+    if os.waitstatus_to_exitcode(os.waitpid(forked(do), 0)[1]):
+        raise RuntimeError("see above")
+
+
+# --- the scene ------------------------------------------------------------------------------------
+
+
+def make_ground(folder: Path) -> Path:
+    """A recipe over a tiny model and task."""
+    recipe = {
+        "name": "tiny",
+        "data": {"source": str(folder / "data")},
+        "task": {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]},
+        "teacher": {"model": str(folder / "model"), "finetune": {"epochs": 1, "learning_rate": 5.0e-3}},
+        "student": {"label": "two", "from_teacher": [0, 2]},
+        "method": "vanilla-kd",
+        "train": {"epochs": 1, "learning_rate": 5.0e-3, "max_length": 16},
+        "resources": {stage: {"cpus_per_worker": 1} for stage in ("finetune", "teach", "distil", "evaluate")},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    from tests.tiny import write_tiny_model, write_tiny_task
+
+    write_tiny_model(folder / "model")
+    write_tiny_task(folder / "data", {"train": ROWS, "validation": 64})
+    return folder / "recipe.yaml"
+
+
+def undisturbed(folder: Path, recipe: Path, through_ray: bool) -> Undisturbed:
+    """Run once to learn what is imported, then once each way; all must agree."""
+    home = folder / "undisturbed"
+    home.mkdir()
+    listed = home / "modules"
+    lesson = start(
+        ["run", str(recipe), "--inline", "--storage", str(home / "first")],
+        home / "first.log",
+        home,
+        {LEARN: str(listed), "STILLHOUSE_CACHE": str(home / "cache")},
+    )
+    assert lesson.wait(LONGEST) == 0, lesson.said()
+    import_all(listed)
+    weights, nodes = result(str(home / "first"), home)
+    used = {}
+    with ExitStack() as stack:
+        ways = {"directory": (str(home / "d"), ("--inline",), {})}
+        url = stack.enter_context(s3_server())
+        ways["bucket"] = (f"s3://{BUCKET_NAME}/undisturbed", ("--inline",), {"AWS_ENDPOINT_URL": url})
+        if through_ray:
+            ways["ray"] = (str(home / "r"), (), {})
+        for way, (storage, options, own) in ways.items():
+            arguments = ["run", str(recipe), "--storage", storage, *options]
+            own = {**own, "STILLHOUSE_CACHE": str(home / f"cache-{way}")}
+            driver = start(arguments, home / f"{way}.log", home, own)
+            used[way] = watched(driver)
+            assert driver.wait() == 0, driver.said()
+            os.environ.update(own)
+            assert result(storage, home) == (weights, nodes), way
+    return Undisturbed(weights, nodes, used)
+
+
+def watched(driver: Driver) -> float:
+    """The most processor seconds that it was seen to have used."""
+    most = 0.0
+    while driver.poll() is None:
+        most = max(most, driver.cpu())
+        time.sleep(0.05)
+    return most
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """moto's, with one bucket."""
+    from tests.buckets import s3_server as server
+
+    with server() as url:
+        make = "import s3fs, sys; s3fs.S3FileSystem().mkdir(sys.argv[1])"
+        environment = {**os.environ, "AWS_ENDPOINT_URL": url}
+        subprocess.run([sys.executable, "-c", make, BUCKET_NAME], check=True, env=environment)
+        yield url
+
+
+# --- a fault --------------------------------------------------------------------------------------
+
+
+def work(
+    folder: Path,
+    recipe: Path,
+    known: Undisturbed,
+    given: argparse.Namespace,
+    todo: Sequence[tuple[int, str]],
+) -> None:
+    """These faults, one after the other."""
+    with ExitStack() as stack:
+        if any(kind in BUCKET for _, kind in todo):
+            server = stack.enter_context(s3_server())
+            unwell = stack.enter_context(proxy(server, given.seed))
+        else:
+            unwell = ""
+        for number, kind in todo:
+            home = folder / str(number)
+            home.mkdir()
+            began = time.monotonic()
+            with ExitStack() as more:
+                ground = more.enter_context(disk(home / "disk")) if kind == "disk full" else home
+                generator = random.Random(f"{given.seed} {number}")
+                way = "ray" if kind in RAY else "bucket" if kind in BUCKET else "directory"
+                own = {"AWS_ENDPOINT_URL": unwell} if way == "bucket" else {}
+                case = Case(
+                    kind=kind,
+                    random=generator,
+                    folder=home,
+                    recipe=recipe,
+                    url=f"s3://{BUCKET_NAME}/{number}" if way == "bucket" else str(ground / "runs"),
+                    options=() if way == "ray" else ("--inline",),
+                    environment=own,
+                    total=known.cpu[way],
+                    share=generator.random(),
+                    s3=unwell,
+                )
+                told = suffered(case, known)
+            told = {"number": number, "seed": given.seed, "kind": kind, **told}
+            told["seconds"] = round(time.monotonic() - began, 1)
+            with given.log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(told) + "\n")
+            print(json.dumps(told), flush=True)
+            if told["right"]:
+                shutil.rmtree(home, ignore_errors=True)
+            else:
+                shutil.copytree(home, Path(f"{given.log}.wrong") / str(number), dirs_exist_ok=True)
+
+
+def suffered(case: Case, known: Undisturbed) -> dict[str, Any]:
+    """Inflict it, run again, and look."""
+    seen: dict[str, Any] = {}
+
+    def before() -> None:
+        if not case.s3:
+            seen.update(finished(Path(case.url)))
+
+    if "ray" not in case.kind and not case.url.startswith("s3:"):
+        case.before = before
+    wrong: list[str] = []
+    try:
+        KINDS[case.kind](case)
+        if not case.notes.pop("right", True):
+            wrong.append(f"the accident itself: {case.notes}")
+        last = case.start(str(case.notes.get("machine", "a")))
+        if last.wait(LONGEST):
+            wrong.append(f"exit code {last.code}: {last.said()[-1500:]}")
+    except Exception as error:
+        wrong.append(f"{type(error).__name__}: {error}")
+    finally:
+        for driver in case.drivers:
+            driver.end()
+    looked = in_a_child(case, seen)
+    wrong += looked.get("wrong", [])
+    if looked.get("weights") != dict(known.weights):
+        wrong.append(f"weights {looked.get('weights')}")
+    if looked.get("nodes") != known.nodes:
+        wrong.append(f"{looked.get('nodes')} artifacts of {known.nodes}")
+    built = Counter(
+        line.split()[1] for one in case.drivers for line in one.said().splitlines() if line.startswith("done ")
+    )
+    wrong += [f"{name} was built {times} times" for name, times in built.items() if times > 1]
+    wrong += ["a traceback" for one in case.drivers if "Traceback" in one.said()]
+    return {
+        "share": round(case.share, 3),
+        "at": case.hit,
+        "right": not wrong,
+        "wrong": wrong,
+        "corrupt": len(looked.get("corrupt", ())),
+        "artifacts": looked.get("nodes", 0),
+        "kept": looked.get("kept", 0),
+        "left": looked.get("left", 0),
+        "notes": case.notes,
+    }
+
+
+def finished(storage: Path) -> dict[str, Any]:
+    """What a storage in a directory holds that may not be made again: records, whole shards, by what they are."""
+    records = {str(path): path.read_text("utf-8") for path in storage.glob("[a-z]*/*/record.json")}
+    shards = {}
+    for path in storage.glob(".work/*/*/shard-*.parquet"):
+        shards[path.name] = list(path.stat()[1:3])
+    checkpoints = len(list(storage.glob(".work/*/*/scratch/checkpoint*")))
+    return {"records": records, "shards": shards, "checkpoints": checkpoints}
+
+
+def in_a_child(case: Case, seen: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``look`` says, from a process that may have threads."""
+    answer = case.folder / "looked.json"
+
+    def do() -> None:
+        os.environ.update({**case.environment, "STILLHOUSE_CACHE": str(case.folder / "cache-look")})
+        answer.write_text(json.dumps(look(case.url, seen)), "utf-8")
+
+    try:
+        apart(do)
+    except RuntimeError as error:
+        return {"wrong": [f"it cannot be looked at: {error}"]}
+    return dict(json.loads(answer.read_text("utf-8")))
+
+
+def look(url: str, seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Verify every artifact; say what stands, and what is wrong."""
+    from rich.console import Console
+
+    from pipeline.artifact import parsed, recorded
+    from pipeline.lease import leased
+    from pipeline.storage import open_storage
+    from pipeline.verify import verify_artifact
+
+    storage = open_storage(url)
+    records = [parsed(text, name) for name, text in recorded(storage).items()]
+    wrong, corrupt, weights, kept = [], [], {}, 0
+    for record in records:
+        said = io.StringIO()
+        if verify_artifact(record.key, storage, 0, False, Console(file=said, width=200)):
+            corrupt.append(record.name)
+            wrong.append(f"verify: {said.getvalue()[-800:]}")
+        for file in record.files:
+            if file.path.endswith("model.safetensors"):
+                weights[record.name] = file.sha256
+            path = storage.local / record.folder / file.path
+            if file.path in seen.get("shards", {}):
+                if list(path.stat()[1:3]) == seen["shards"][file.path]:
+                    kept += 1
+                else:
+                    wrong.append(f"{file.path} was written again")
+    left = storage.entries(".work")
+    wrong += [f"still leased: {key}" for key in left if leased(storage, key, time.time())]
+    for path, text in seen.get("records", {}).items():
+        if Path(path).read_text("utf-8") != text:
+            wrong.append(f"built again: {path}")
+    return {
+        "nodes": len(records),
+        "weights": weights,
+        "wrong": wrong,
+        "corrupt": corrupt,
+        "kept": kept,
+        "left": len(left),
+    }
+
+
+def result(url: str, folder: Path) -> tuple[dict[str, str], int]:
+    """The weights, and the number of artifacts, of a run that must be right."""
+    case = Case("", random.Random(), folder, folder, url, (), {}, 0.0, 0.0)
+    looked = in_a_child(case, {})
+    assert not looked["wrong"], looked["wrong"]
+    return looked["weights"], looked["nodes"]
+
+
+# --- what it came to ------------------------------------------------------------------------------
+
+
+def summary(told: Sequence[Mapping[str, Any]]) -> int:
+    kinds: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for one in told:
+        kinds[one["kind"]].append(one)
+    for kind in KINDS:
+        if kinds[kind]:
+            right = sum(one["right"] for one in kinds[kind])
+            print(
+                f"{kind:24} {right:3} of {len(kinds[kind]):3} right, {sum(o['corrupt'] for o in kinds[kind])} corrupt"
+            )
+    right, corrupt = sum(one["right"] for one in told), sum(one["corrupt"] for one in told)
+    checked = sum(one["artifacts"] for one in told)
+    print(f"{len(told)} faults: {right} right results; {checked} artifacts verified, {corrupt} corrupt")
+    return int(right < len(told))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,117 @@
+"""Machines over one storage: the command line in processes of their own, each with a cache of its machine's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipeline.artifact import Record, parsed, recorded
+from pipeline.storage import Storage
+
+ROOT = Path(__file__).parents[2]
+STUDENT = "distil/vanilla-kd/two/0@tiny"
+TEACHER = "finetune@tiny"
+LONGEST = 240.0
+"""Seconds that a moment may take to come, on a machine that is busy with much else."""
+
+
+def write_recipe(ground: Path) -> Path:
+    """A teacher, its store, a student of it, and their evaluation: six nodes, over what lies in ``ground``."""
+    recipe = {
+        "name": "tiny",
+        "data": {"source": str(ground / "data")},
+        "task": {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]},
+        "teacher": {"model": str(ground / "model"), "finetune": {"epochs": 2, "learning_rate": 5.0e-3}},
+        "student": {"label": "two", "from_teacher": [0, 2]},
+        "method": "vanilla-kd",
+        "train": {"epochs": 2, "learning_rate": 5.0e-3, "max_length": 16},
+        "resources": {stage: {"cpus_per_worker": 1} for stage in ("finetune", "teach", "distil", "evaluate")},
+    }
+    (ground / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    return ground / "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a run answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def built(self) -> Counter[str]:
+        """The nodes that it built."""
+        return Counter(line.split()[1] for line in self.out.splitlines() if line.startswith("done "))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """``home`` is all that is this machine's own. ``storage`` is a URL that others may use, too."""
+
+    home: Path
+    recipe: Path
+    storage: str
+
+    def start(self) -> "subprocess.Popen[str]":
+        own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "STILLHOUSE_CACHE": str(self.home)}
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "run", str(self.recipe), "--storage", self.storage, "--inline"],
+            env={**os.environ, **own},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self) -> Said:
+        return said_by(self.start())
+
+
+def said_by(process: "subprocess.Popen[str]") -> Said:
+    out, err = process.communicate(timeout=LONGEST)
+    return Said(process.returncode, out, err)
+
+
+def at_moment(process: "subprocess.Popen[str]", moment: Callable[[], bool]) -> None:
+    """Wait for the moment. AssertionError when the process ends first, or in ``LONGEST`` seconds."""
+    ends = time.monotonic() + LONGEST
+    while not moment():
+        if process.poll() is not None or time.monotonic() > ends:
+            process.kill()
+            raise AssertionError(f"the moment did not come; {process.returncode}: {process.communicate()}")
+        time.sleep(0.02)
+
+
+def kill(process: "subprocess.Popen[str]") -> Said:
+    process.send_signal(signal.SIGKILL)
+    return said_by(process)
+
+
+def records(storage: Storage) -> dict[str, Record]:
+    """Node -> its record."""
+    found = [parsed(text, name) for name, text in recorded(storage).items()]
+    return {record.name: record for record in found}
+
+
+def weights(storage: Storage) -> dict[str, str]:
+    """Node -> the checksum of its weights, for the teacher and the student."""
+    return {
+        name: file.sha256
+        for name, record in records(storage).items()
+        for file in record.files
+        if file.path.endswith("model.safetensors")
+    }
+
+
+def leases(storage: Storage) -> dict[str, dict[str, object]]:
+    """Attempt -> its lease, of those that are not committed."""
+    names = [name for name in storage.walk(".work") if name.endswith("/.lease.json")]
+    return {name: json.loads(text) for name, text in storage.read_many(names).items()}
