@@ -156,5 +156,5 @@ def test_a_run_over_machines_that_share_no_files_ends_as_one_on_one_machine(
     assert compared(records) == compared(list(alone.records().values()))
     assert not apart.seen_by_the_second(ground).exists()
     cache = apart.seen_by_the_second(apart.folder / "cache")
-    models = {path.parent.parent.parent.name for path in cache.glob("storage/*/finetune/*/*/model/model.safetensors")}
+    models = {path.parent.parent.parent.name for path in cache.glob("storage/*/distil/*/*/model/model.safetensors")}
     assert models == {str(record["key"]) for record in records if record["name"] == "finetune@tiny"}
