@@ -26,8 +26,8 @@ from pipeline.artifact import recorded
 from pipeline.storage import open_storage
 print(json.dumps([json.loads(text) for text in recorded(open_storage('{BUCKET}')).values()]))
 """
-WHEN = ("history.json", "tensorboard/", "lineage.json")
-"""Files that tell of a run, and not of what it came to."""
+WHEN = ("history.json", "tensorboard/", "lineage.json", "metrics.json")
+"""Files that tell of a run, too, and not only of what it came to. Of scores, the predictions tell."""
 
 
 @dataclass(frozen=True)

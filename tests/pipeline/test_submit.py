@@ -122,12 +122,6 @@ def test_status_tells_of_all_jobs_and_of_the_stages_of_one(sent: Sent) -> None:
     assert "stages     6 done\n" in sent.status.out
 
 
-def test_a_refusal_of_the_driver_is_the_one_line_of_submit(sent: Sent, rays: Rays) -> None:
-    said = Client(rays, sent.house.folder).on_cluster("submit", "recipe.yaml", "--stage", "nothing")
-    assert said.code == 2
-    assert said.err.startswith("stillhouse: --stage: nothing names nothing in this recipe; ")
-
-
 def test_a_storage_that_is_relative_is_refused_where_there_are_several_nodes(sent: Sent, rays: Rays) -> None:
     said = Client(rays, sent.house.folder).on_cluster("submit", "recipe.yaml", "--storage", "here")
     assert said.code == 2
@@ -177,7 +171,7 @@ def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, 
     assert followed.out.endswith("stillhouse: stopped; the next run goes on from here\n")
 
 
-def test_a_storage_that_a_node_does_not_see_is_refused(rays: Rays, ground: Path, tmp_path: Path) -> None:
+def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line(rays: Rays, ground: Path, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     (node,) = rays.add(within=without(shared))
