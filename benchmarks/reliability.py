@@ -35,7 +35,7 @@ import yaml
 from benchmarks.driver import LEARN, Driver, import_all, start
 from benchmarks.faults import BUCKET, DIRECTORY, KINDS, LONGEST, RAY, Case, disk
 from benchmarks.pairs import hardware
-from benchmarks.proxy import proxy
+from benchmarks.proxy import proxy, tell
 
 ROWS = 4500
 """Rows of train: enough for two shards."""
@@ -289,6 +289,8 @@ def suffered(case: Case, known: Undisturbed) -> dict[str, Any]:
     finally:
         for driver in case.drivers:
             driver.end()
+        if case.s3:
+            tell(case.s3, "well")
     looked = in_a_child(case, seen)
     wrong += looked.get("wrong", [])
     if looked.get("weights") != dict(known.weights):

@@ -1,6 +1,5 @@
 """Machines over one storage: the command line in processes of their own, each with a cache of its machine's."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.artifact import Record, parsed, recorded
+from pipeline.lease import leased
 from pipeline.storage import Storage
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +111,6 @@ def weights(storage: Storage) -> dict[str, str]:
     }
 
 
-def leases(storage: Storage) -> dict[str, dict[str, object]]:
-    """Attempt -> its lease, of those that are not committed."""
-    names = [name for name in storage.walk(".work") if name.endswith("/.lease.json")]
-    return {name: json.loads(text) for name, text in storage.read_many(names).items()}
+def at_work(storage: Storage) -> list[str]:
+    """The keys at which somebody may still be at work."""
+    return [key for key in storage.entries(".work") if leased(storage, key, time.time())]

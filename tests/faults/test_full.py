@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from disk import mounted
-from machines import TEACHER, Machine, at_moment, leases, records, said_by, weights
+from machines import TEACHER, Machine, at_moment, at_work, records, said_by, weights
 
 from pipeline.storage import open_storage
 
@@ -36,7 +36,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_the_next_goes_on(
         assert (again.code, again.err) == (0, "")
         assert before.items() <= records(storage).items()
         assert weights(storage) == undisturbed
-        assert leases(storage) == {}
+        assert at_work(storage) == []
 
 
 def test_a_storage_that_does_not_answer_ends_a_run_with_one_line(recipe: Path, tmp_path: Path) -> None:
