@@ -171,7 +171,9 @@ def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, 
     assert followed.out.endswith("stillhouse: stopped; the next run goes on from here\n")
 
 
-def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line(rays: Rays, ground: Path, tmp_path: Path) -> None:
+def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line(
+    rays: Rays, ground: Path, tmp_path: Path
+) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     (node,) = rays.add(within=without(shared))
