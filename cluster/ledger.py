@@ -8,7 +8,7 @@ or not at all, so claims cannot wait for each other. Ray's own scheduler knows n
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from cluster.amount import Demand
 from cluster.resources import Capacity, Closed
@@ -16,6 +16,9 @@ from cluster.resources import Capacity, Closed
 
 class Body(Protocol):
     """What a tenant is made of."""
+
+    ready: Any
+    """Resolves once all of it has been placed and runs."""
 
     def close(self) -> None:
         """Stop it, and return when its resources are free or soon will be."""
@@ -82,6 +85,11 @@ class Ledger:
         """All that is held, and all that is waited for."""
         with self._changed:
             return [tenant.demand for tenant in self._tenants] + self._waiting
+
+    def bodies(self) -> list[Body | None]:
+        """Of every tenant; None for one that is claimed and has started nothing yet."""
+        with self._changed:
+            return [tenant.body for tenant in self._tenants]
 
     def check_in(self, tenant: Tenant) -> None:
         """The tenant's work is done; it may be taken again."""

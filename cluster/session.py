@@ -147,10 +147,19 @@ class Session:
                 self._wish()
 
     def _wish(self) -> None:
-        """Where nobody says how far the cluster may grow, its autoscaler hears of all that has no room."""
+        """Where nobody says how far the cluster may grow, its autoscaler hears of all that has no room.
+
+        Not while something of ours is being placed: Ray knows of that itself, and a wish would take the room from it.
+        """
+        import ray
+
         capacity = self._capacity()
-        if capacity.growth is None:
-            self._wishes.wish(left_over(capacity.nodes, self._desk.ledger.wanted() + self._wanted))
+        if capacity.growth is not None:
+            return
+        bodies = self._desk.ledger.bodies()
+        placed = all(body is not None and ray.wait([body.ready], timeout=0)[0] for body in bodies)
+        wanted = left_over(capacity.nodes, self._desk.ledger.wanted() + self._wanted) if placed else []
+        self._wishes.wish(wanted)
 
 
 class SessionOn:
