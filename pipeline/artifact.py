@@ -45,9 +45,8 @@ class Record:
     ``places`` says where each input lay: a path below the storage, or an absolute one. ``contents`` is what lay
     there: a key says by what rule an input is made, and whoever makes it anew may end with other bits. ``priors``
     are the keys of earlier stores from which rows may have been carried over. ``run`` names the run that committed it,
-    and its logs. None of these is identity.
-    are the keys of earlier stores from which rows may have been carried over. ``snapshot`` is the digest of what was
-    submitted to a cluster, code and recipe; '' for a run that was not. None of these is identity.
+    and its logs. ``snapshot`` is the digest of what was submitted to a cluster, code and recipe; '' for a run that was
+    not. None of these is identity.
     """
 
     stage: str
