@@ -39,9 +39,10 @@ def test_a_full_disk_ends_a_run_with_one_line_and_the_next_goes_on(
         assert at_work(storage) == []
 
 
-def test_a_storage_that_does_not_answer_ends_a_run_with_one_line(recipe: Path, tmp_path: Path) -> None:
+def test_a_storage_that_does_not_answer_a_plan_is_refused_in_one_line(recipe: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "home", recipe, str(tmp_path / "runs"))
     (tmp_path / "runs" / ".named" / "tiny" / "corpus@tiny.key").mkdir(parents=True)  # a read that fails
     said = machine.run()
-    assert (said.code, said.out) == (1, "")
-    assert said.err.startswith("stillhouse: [Errno 21] Is a directory") and said.err.count("\n") == 1
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"stillhouse: storage: {tmp_path / 'runs'} does not answer (")
+    assert said.err.endswith("; try again\n") and said.err.count("\n") == 1
