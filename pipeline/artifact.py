@@ -141,9 +141,14 @@ def _damaged(where: str, error: Exception) -> RequestError:
     return RequestError(f"{where}: this record is damaged ({error}); remove the file to build it again")
 
 
+def stages_of(storage: Storage) -> list[str]:
+    """The stages of which the storage has artifacts, known to this version or not."""
+    return [name for name in storage.entries("") if not name.startswith(".")]
+
+
 def recorded(storage: Storage, *stages: str) -> dict[str, str]:
     """The text of every record of these stages, or of all, under its name. Whether it parses is another matter."""
-    known = stages or [stage for stage in storage.entries("") if not stage.startswith(".")]
+    known = stages or stages_of(storage)
     names = [record_name(stage, key) for stage in known for key in storage.entries(stage) if KEY.fullmatch(key)]
     return dict(storage.read_many(names))
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifact import RECORD, Record, fetched, find, missing, read_record, record_name
+from pipeline.artifact import RECORD, Record, fetched, find, missing, read_record, record_name, stages_of
 from pipeline.composer import refused
 from pipeline.errors import RequestError
 from pipeline.places import place
@@ -81,8 +81,7 @@ def locate(target: str, storage: Storage) -> tuple[Record, Storage]:
                 assert record is not None
                 return record, there
         raise RequestError(f"{target}: no record.json here or above; name an artifact's directory or key")
-    stages = [stage for stage in storage.entries("") if not stage.startswith(".")]
-    keyed = [(stage, key) for stage in stages for key in storage.entries(stage) if key.startswith(target)]
+    keyed = [(stage, key) for stage in stages_of(storage) for key in storage.entries(stage) if key.startswith(target)]
     found = [one for one in keyed if storage.read(record_name(*one)) is not None]
     if not found:
         raise RequestError(

@@ -50,6 +50,10 @@ class Cache:
             self._uses.setdefault(user, set()).add(folder)
             self._say()
 
+    def holds(self, user: str, folder: str) -> bool:
+        with self._lock:
+            return folder in self._uses.get(user, ())
+
     def let_go(self, user: str) -> None:
         with self._lock:
             if self._uses.pop(user, None):

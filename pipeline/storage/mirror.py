@@ -111,7 +111,8 @@ class BucketMirror:
         self._clear_away(time.time())
         user = f"{self.out} {os.getpid()}"
         for folder, files in self.inputs.items():
-            self.bucket.fetch(folder, files, user)
+            if not self.bucket.cache.holds(user, folder):  # else an earlier pull has brought it, and it stays
+                self.bucket.fetch(folder, files, user)
         with self._alone():
             synced = Synced.load(self.bucket, self.out)
             synced.home.mkdir(parents=True, exist_ok=True)
