@@ -138,7 +138,7 @@ def frozen(case: Case) -> None:
 def two(case: Case) -> None:
     """Two drivers on one storage, of which one is killed."""
     both = [case.start(), case.start()]
-    case.come(both[case.random.randrange(2)])
+    case.come(both[case.random.randrange(2)], case.share / 2)  # each does about half
     victim = case.random.randrange(2)
     both[victim].send(signal.SIGKILL)
     case.notes["codes"] = [one.wait(LONGEST) for one in both]
@@ -221,7 +221,7 @@ def s3_moved(case: Case) -> None:
 def s3_two(case: Case) -> None:
     """Two drivers on two machines over one bucket, of which one is killed."""
     both = [case.start("a"), case.start("b")]
-    case.come(both[case.random.randrange(2)])
+    case.come(both[case.random.randrange(2)], case.share / 2)
     victim = case.random.randrange(2)
     both[victim].send(signal.SIGKILL)
     case.notes["codes"] = [one.wait(LONGEST) for one in both]

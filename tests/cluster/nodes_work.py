@@ -28,25 +28,25 @@ def place() -> dict[str, Any]:
     return {"node": context.get_node_id(), "gpus": context.get_accelerator_ids()["GPU"], "pid": os.getpid()}
 
 
-def open_place(seconds: float, worker: Worker) -> Callable[[object], dict[str, Any]]:
+def open_place(config: None, worker: Worker) -> Callable[[object], dict[str, Any]]:
     def do(_: object) -> dict[str, Any]:
-        time.sleep(seconds)
         worker.advance(1)
         return place()
 
     return do
 
 
-def open_meeting(folder: Path, worker: Worker) -> Callable[[object], str]:
-    """Items that end when they are under way on two nodes."""
+def open_meeting(meeting: tuple[Path, str, int], worker: Worker) -> Callable[[object], dict[str, Any]]:
+    """Items that end when they are under way at so many places, by the place's "node" or "pid"."""
+    folder, by, count = meeting
 
-    def do(_: object) -> str:
-        node = place()["node"]
-        (folder / f"met-{node}").touch()
-        while len(list(folder.glob("met-*"))) < 2:
+    def do(_: object) -> dict[str, Any]:
+        here = place()
+        (folder / f"{by}-{here[by]}").touch()
+        while len(list(folder.glob(f"{by}-*"))) < count:
             time.sleep(0.05)
         worker.advance(1)
-        return str(node)
+        return here
 
     return do
 
@@ -108,10 +108,11 @@ def spread(address: str, folder: Path) -> dict[str, Any]:
     """What there is, where a map runs, how four workers of half a GPU sit, and where two large ones train."""
     session = Session.open(address, folder / "ray.log")
     capacity = session.capacity()
-    nodes = {found for _, found in session.on(Resources(workers=5), Heard()).map(open_meeting, folder, range(10))}
-    halves = dict(session.on(HALF, Heard()).map(open_place, 1.0, range(4)))
+    met = session.on(Resources(workers=5), Heard()).map(open_meeting, (folder, "node", 2), range(10))
+    nodes = {found["node"] for _, found in met}
+    halves = dict(session.on(HALF, Heard()).map(open_meeting, (folder, "pid", 4), range(4)))
     disk = Resources(custom_per_worker=(("disk", 1.0),))
-    ((_, on_disk),) = session.on(disk, Heard()).map(open_place, 0.0, [0])
+    ((_, on_disk),) = session.on(disk, Heard()).map(open_place, None, [0])
     trained = session.on(THREE, Heard()).train(gathered, 10.0)
     shared = session.on(Resources(workers=2, gpus_per_worker=0.5), Heard()).train(gathered, 0.0)
     session.close()
@@ -166,6 +167,22 @@ def accident(address: str, folder: Path) -> dict[str, Any]:
     return {**found, "mapped": [mapped[index] for index in range(12)]}
 
 
+def beside(address: str, folder: Path) -> dict[str, Any]:
+    """On how many nodes but the driver's a dozen of its own actors are."""
+    import ray
+
+    from cluster.beside import beside_the_driver
+    from cluster.progress import Board
+
+    session = Session.open(address, folder / "ray.log")
+    actor = ray.remote(Board).options(num_cpus=0, scheduling_strategy=beside_the_driver())
+    boards: list[Any] = [actor.remote() for _ in range(12)]
+    where = ray.get([board.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for board in boards])
+    mine = ray.get_runtime_context().get_node_id()
+    session.close()
+    return {"elsewhere": sum(node != mine for node in where)}
+
+
 def too_much(address: str, folder: Path) -> dict[str, Any]:
     """What the present nodes do not hold, waited for."""
     session = Session.open(address, folder / "ray.log", pending=3.0)
@@ -180,5 +197,6 @@ def too_much(address: str, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    names = {"spread": spread, "side_by_side": side_by_side, "accident": accident, "too_much": too_much}
-    print(json.dumps(names[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))))
+    drivers = [spread, side_by_side, accident, beside, too_much]
+    (driver,) = [one for one in drivers if one.__name__ == sys.argv[1]]
+    print(json.dumps(driver(sys.argv[2], Path(sys.argv[3]))))

@@ -42,7 +42,10 @@ def started(rays: Rays, name: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 def ended(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == 0, err
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
@@ -66,6 +69,10 @@ def test_stages_that_want_most_of_the_cluster_at_once_do_not_wait_for_each_other
 ) -> None:
     found = ended(started(rays, "side_by_side", tmp_path))
     assert found == {"one": 3.0, "two": 5.0, "three": sum(n * n for n in range(12))}
+
+
+def test_actors_that_the_driver_cannot_do_without_are_on_its_own_node(rays: Rays, tmp_path: Path) -> None:
+    assert ended(started(rays, "beside", tmp_path)) == {"elsewhere": 0}
 
 
 def test_what_the_nodes_do_not_hold_is_waited_for_and_then_refused_with_the_numbers(rays: Rays, tmp_path: Path) -> None:
