@@ -18,10 +18,14 @@ import psutil
 from benchmarks.driver import Driver, family, start
 from benchmarks.proxy import tell
 
+AGENTS = 150.0
+"""Seconds within which all of a Ray ends whose head is gone. Its agents try for long to tell the head so."""
 PAUSE = 32.0
 """Seconds that a driver is stopped: more than a lease lives, and than lie between two checkpoints."""
 LONGEST = 900.0
 """Seconds that a run may take, on a machine that is busy with much else."""
+AFTER = "after the end"
+"""Where a fault hit that came too late to be one."""
 
 
 @dataclass
@@ -62,7 +66,7 @@ class Case:
                 self.before()
                 return True
             time.sleep(0.01)
-        self.hit = self.hit or "after the end"
+        self.hit = self.hit or AFTER
         return False
 
 
@@ -231,6 +235,10 @@ def s3_two(case: Case) -> None:
 # --- Ray ------------------------------------------------------------------------------------------
 
 
+ACTORS = tuple(f"ray::{name}" for name in ("Seat", "Group", "Board", "TrainController", "RayTrainWorker"))
+"""Titles of the processes that do the work, and of those that lead it."""
+
+
 def _named(driver: Driver, *wanted: str) -> list[psutil.Process]:
     """Processes below the driver whose command line begins with, or holds, one of these."""
     found = []
@@ -258,16 +266,17 @@ def ray_worker(case: Case) -> None:
     if case.come(driver):
         ends = time.monotonic() + 60
         while driver.poll() is None and time.monotonic() < ends:
-            workers = _named(driver, "ray::Ray", "ray::Seat", "ray::Train", "ray::Worker")
-            workers = workers or [one for one in _named(driver, "ray::") if "IDLE" not in " ".join(one.cmdline())]
+            workers = _named(driver, *ACTORS)
             if workers:
                 victim = case.random.choice(sorted(workers, key=lambda one: one.pid))
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    case.notes["victim"] = " ".join(victim.cmdline())
+                    case.notes["victim"] = " ".join(victim.cmdline()).strip()
                     case.hit = at_work(driver.said())
                     victim.kill()
                 break
             time.sleep(0.02)
+        else:
+            case.hit = AFTER
     code = driver.wait(LONGEST)
     case.notes["stopped"] = code
     case.notes["right"] = code == 0
@@ -302,7 +311,7 @@ def ray_terminate(case: Case) -> None:
 
 def gone(processes: list[psutil.Process]) -> int:
     """Wait for them to end by themselves; end the others, and say how many there were."""
-    _, left = psutil.wait_procs(processes, timeout=60)
+    _, left = psutil.wait_procs(processes, timeout=AGENTS)
     for one in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
