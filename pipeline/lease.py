@@ -170,6 +170,14 @@ def check(attempt: Attempt) -> None:
         raise Fenced(f"{attempt.out}: a later attempt took over, because this one gave no sign of life in time")
 
 
+def forsake(attempt: Attempt) -> None:
+    """Remove what a fenced attempt still wrote when another had built the artifact, and swept all attempts."""
+    if attempt.storage.read(_name(attempt.key, attempt.number)) is None:
+        attempt.storage.drop(attempt.folder)
+        if not attempt.storage.entries(work_of(attempt.key)):
+            attempt.storage.drop(work_of(attempt.key))
+
+
 def release(attempt: Attempt) -> None:
     """Let go, so that the next run goes on from here at once."""
     if attempt.out.is_dir():

@@ -17,12 +17,13 @@ from pipeline.artifact import Record, find, sweep, withdraw
 from pipeline.building import Site, build
 from pipeline.failure import forget_failure, note_failure
 from pipeline.graph import Graph, Node
-from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, release, work_of
+from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, forsake, release, work_of
 from pipeline.limits import check_store_limit, sized
 from pipeline.planner import Plan, Step, pointer
 from pipeline.priors import held, priors
 from pipeline.ready import Ready
 from pipeline.storage import Storage
+from pipeline.storage.port import WORK
 from stages.specs import TeachSpec
 
 HEARTBEAT = 5.0
@@ -52,6 +53,8 @@ def run(plan: Plan, site: Site) -> Outcome:
     """Build what the plan says. Raises KeyboardInterrupt after letting go of every lease."""
     outcome = Outcome({step.node.key: step.record for step in plan.steps if step.record is not None})
     work = Work(plan, site, outcome)
+    with suppress(OSError):  # what is left is for gc
+        clear(plan, site)
     with heartbeat(work):
         try:
             work.run()
@@ -62,6 +65,17 @@ def run(plan: Plan, site: Site) -> Outcome:
         finally:
             work.join()
     return outcome
+
+
+def clear(plan: Plan, site: Site) -> None:
+    """Free the work of runs that were killed between the record of what is reused here, and its sweep."""
+    left = site.storage.entries(WORK)
+    for step in plan.steps:
+        key = step.node.key
+        if step.record is None or key not in left:
+            continue
+        if not isinstance(claim(site.storage, step.node.spec.stage, key, {}, site.clock), Held):
+            site.storage.drop(work_of(key))
 
 
 def remember_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
@@ -230,8 +244,7 @@ class Work:
         except BaseException as error:
             self._let_go(node)
             if isinstance(error, Exception):
-                # Another attempt that took over explains whatever went wrong here.
-                check(attempt)
+                _check(attempt)
             with suppress(OSError):  # the lease will expire
                 release(attempt)
             raise
@@ -244,6 +257,16 @@ class Work:
     def _let_go(self, node: Node) -> None:
         with self.lock:
             self.attempts.pop(node.key, None)
+
+
+def _check(attempt: Attempt) -> None:
+    """Another attempt that took over explains whatever went wrong in this one. Raises ``Fenced``."""
+    try:
+        check(attempt)
+    except Fenced:
+        with suppress(OSError):  # what is left is for gc
+            forsake(attempt)
+        raise
 
 
 def _done(call: Callable[[], Record]) -> "Future[Record]":

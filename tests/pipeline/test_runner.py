@@ -2,6 +2,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -17,10 +19,10 @@ from cluster.inline import Inline
 from cluster.resources import Listener, Mirror, On, Resources
 from cluster.session import Session
 from pipeline.allot import allot
-from pipeline.artifact import commit, find
+from pipeline.artifact import commit, find, sweep
 from pipeline.building import Site
 from pipeline.graph import Graph
-from pipeline.lease import Attempt, claim, release
+from pipeline.lease import Attempt, claim
 from pipeline.planner import plan
 from pipeline.recipe import Recipe, load
 from pipeline.runner import Outcome, run
@@ -128,6 +130,20 @@ def test_an_artifact_that_misses_a_file_is_built_again_and_nothing_else_is(built
     assert "nothing to do" in built("run", "--inline").out
 
 
+def test_work_that_a_killed_run_left_beside_its_record_goes_with_the_next_run(built: House) -> None:
+    key = str(built.records()["corpus@tiny"]["key"])
+    leave = (
+        "import sys, time; from pathlib import Path; from pipeline.lease import claim\n"
+        "from pipeline.storage.directory import Directory\n"
+        "claim(Directory(Path(sys.argv[1])), 'corpus', sys.argv[2], {}, time.time)"
+    )
+    subprocess.run([sys.executable, "-c", leave, str(built.storage), key], check=True)
+    assert built.left() == [key], "its process is gone, and let go of nothing"
+    said = built("run", "--inline", "--stage", "evaluate/teacher@tiny")
+    assert said.code == 0, said.err
+    assert built.left() == []
+
+
 # --- --stage --------------------------------------------------------------------------------------
 
 
@@ -209,8 +225,8 @@ class Interloper(Inline):
         theirs = claim(storage, stage, key, {})
         assert isinstance(theirs, Attempt)
         (theirs.out / "result.txt").write_text("theirs", "utf-8")
-        commit(storage, theirs.out, record_of(self.node, theirs.out))
-        release(theirs)
+        sweep(storage, commit(storage, theirs.out, record_of(self.node, theirs.out)))
+        (work / "written-late").mkdir(parents=True)
 
 
 def carried_out(house: House, place: object, only: str | None = None) -> tuple[Recipe, Graph, Outcome, str]:
@@ -249,6 +265,7 @@ def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact
     assert record.attempt == "0002"
     assert [line.split()[0] for line in heard.getvalue().splitlines()] == ["start", "lost", "taken"]
     assert (house.artifact("corpus@tiny") / "result.txt").read_text("utf-8") == "theirs"
+    assert house.left() == []
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------------------
