@@ -17,7 +17,7 @@ from pipeline.joblog import begun, refusal, tail
 from pipeline.jobs import LABEL, answering, connected, ending, exit_code, follow, how_to, left_alone
 from pipeline.recipe import Recipe, load
 from pipeline.recipe.document import Tree, read, with_sets, written
-from pipeline.recipe.paths import Kind, is_relative_path, with_paths
+from pipeline.recipe.paths import Kind, in_folder, is_relative_path, with_paths
 from pipeline.snapshot import Snapshot, take
 from pipeline.submitted import SHARED, environment, relative
 
@@ -33,6 +33,7 @@ REMEDIES: dict[Kind, str] = {
     "source": f"{SHARED}, or hub",
     "file": SHARED,
     "model": f"{SHARED}, or a name on the hub",
+    "tracker": f"{SHARED}, or a server's URL",
 }
 
 
@@ -75,7 +76,7 @@ def placed(tree: Tree, folder: Path, nodes: int) -> tuple[Tree, dict[str, str]]:
         if nodes > 1:
             raise relative(field, text, REMEDIES[kind], nodes)
         resolved[field] = text
-        return str(folder / text)
+        return in_folder(kind, text, folder)
 
     return with_paths(tree, change), resolved
 

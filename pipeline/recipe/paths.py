@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.recipe.document import Tree
 
-Kind = Literal["storage", "source", "file", "model"]
+Kind = Literal["storage", "source", "file", "model", "tracker"]
 Change = Callable[[str, Kind, str], str]
 
 EACH = "each"
@@ -30,12 +30,17 @@ PLACES: dict[tuple[str, ...], Kind] = {
     ("candidates", ANY, "synonyms"): "file",
     ("candidates", ANY, "there"): "model",
     ("candidates", ANY, "back"): "model",
+    ("tracking", "uri"): "tracker",
 }
 """Where a path may stand, also under ``overrides.<task>``. A ``source`` may be a word, a ``model`` a name on the hub.
 No other key of a recipe means a file."""
 
 WORDS = ("hub", "generated")
 """What ``data.source`` may be but a folder."""
+DATABASE = "sqlite:///"
+"""What a tracker's database begins with, before its path."""
+SERVICE = "databricks"
+"""What a tracker may be but a URL or a path."""
 
 
 def with_paths(tree: Tree, change: Change) -> Tree:
@@ -74,6 +79,8 @@ def _changed(
 def is_relative_path(kind: Kind, text: str, folder: Path) -> bool:
     """Whether the text is a path that depends on where one stands. A model's name is one if it looks like a path,
     or if ``folder`` holds such a folder; else the hub is asked for it."""
+    if kind == "tracker":
+        text = text.removeprefix(DATABASE)
     if Path(text).is_absolute():
         return False
     match kind:
@@ -85,3 +92,11 @@ def is_relative_path(kind: Kind, text: str, folder: Path) -> bool:
             return True
         case "model":
             return text.startswith(".") or text.count("/") > 1 or (folder / text).is_dir()
+        case "tracker":
+            return "://" not in text and text != SERVICE
+
+
+def in_folder(kind: Kind, text: str, folder: Path) -> str:
+    """A relative path as it is seen from ``folder``."""
+    before = DATABASE if kind == "tracker" and text.startswith(DATABASE) else ""
+    return f"{before}{folder / text.removeprefix(before)}"

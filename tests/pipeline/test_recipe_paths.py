@@ -19,7 +19,7 @@ NO_PATHS = {
     *("student.each.label", "student.each.start", "method.each.label", "method.each.use", "method.each.taught_by"),
     *("method.each.candidates", "models.any.members", "models.any.method.use", "models.any.taught_by"),
     *("models.any.candidates", "bank.hub.repository", "bank.hub.config", "bank.hub.split", "bank.text"),
-    *("bank.sentences", "tracking.uri", "tracking.project"),
+    *("bank.sentences", "tracking.project"),
     *(f"resources.{stage}.custom" for stage in STAGES),
 }
 """Keys that hold a text and are no path. A new key of text belongs here, or to ``PLACES``."""
@@ -33,6 +33,7 @@ RELATIVE: Tree = {
     "models": {"assistant": {"config": {"model": "here"}}},
     "bank": {"files": "bank.txt", "encoder": "tfidf"},
     "candidates": {"words": {"by": "words", "synonyms": "words.tsv", "model": "bert-base-uncased"}},
+    "tracking": {"kind": "mlflow", "uri": "sqlite:///mlflow.db"},
     "overrides": {"mine": {"data": {"source": "other"}, "student": [{"model": "org/name"}]}},
 }
 
@@ -87,10 +88,12 @@ def test_relative_paths_start_where_the_recipe_is_submitted(tmp_path: Path) -> N
         "models.assistant.config.model": "here",
         "bank.files": "bank.txt",
         "candidates.words.synonyms": "words.tsv",
+        "tracking.uri": "sqlite:///mlflow.db",
         "overrides.mine.data.source": "other",
     }
     assert isinstance(tree, dict)
     assert tree["storage"] == str(tmp_path / "runs")
+    assert tree["tracking"] == {"kind": "mlflow", "uri": f"sqlite:///{tmp_path}/mlflow.db"}
     assert tree["overrides"] == {
         "mine": {"data": {"source": str(tmp_path / "other")}, "student": [{"model": "org/name"}]}
     }
@@ -108,6 +111,7 @@ def test_nothing_else_of_a_recipe_changes() -> None:
         ({"data": {"source": "data"}}, r"^data\.source: data is a relative path, .* 3 nodes; .*, or hub$"),
         ({"task": {"name": "a", "files": {"train": "x.csv"}}}, r"^task\.files\.train: x\.csv is a relative path"),
         ({"teacher": {"model": "./m"}}, r"^teacher\.model: \./m is a relative path, .*, or a name on the hub$"),
+        ({"tracking": {"uri": "runs"}}, r"^tracking\.uri: runs is a relative path, .*, or a server's URL$"),
         ({"bank": {"files": ["/a", "b"]}}, r"^bank\.files\.1: b is a relative path"),
     ],
 )
@@ -127,6 +131,11 @@ def test_a_relative_path_is_refused_where_several_nodes_would_look_for_it(tree: 
         ("model", "org/name", False),
         ("model", "../m", True),
         ("model", "a/b/c", True),
+        ("tracker", "mlruns", True),
+        ("tracker", "sqlite:///mlflow.db", True),
+        ("tracker", "sqlite:////shared/mlflow.db", False),
+        ("tracker", "http://mlflow:5000", False),
+        ("tracker", "databricks", False),
     ],
 )
 def test_names_and_addresses_are_no_relative_paths(kind: Any, text: str, relative: bool, tmp_path: Path) -> None:
