@@ -23,8 +23,14 @@ MONITORS = ("autoscaler/_private/monitor.py", "autoscaler/v2/monitor.py")
 
 
 def nodes() -> tuple[Amount, ...]:
-    """Those that are alive. A node's memory is what Ray may set aside there."""
-    return tuple(amount_of(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    """Those that are alive. A node's memory is what Ray may set aside there.
+
+    Raises ``ConnectionError`` where this process's own is not among them: nothing more can be placed from here.
+    """
+    alive = {node["NodeID"]: amount_of(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+    if ray.get_runtime_context().get_node_id() not in alive:
+        raise ConnectionError("Ray's node that this run is connected to is gone, its raylet has died")
+    return tuple(alive.values())
 
 
 def growth() -> Growth | None:

@@ -17,6 +17,8 @@ from cluster.resources import Listener
 
 SEND_EVERY = 0.4
 """Seconds between two messages of one worker."""
+ANSWER_WITHIN = 2.0
+"""Seconds that the driver waits for the board, whose process may be starting again, or be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class Feed:
 
     def __init__(self, board: Any) -> None:
         self._board = board
+        self._asked: Any = None
         self._heard: dict[int, _Heard] = {}
         self._last = 0
         self._lock = threading.Lock()
@@ -128,10 +131,14 @@ class Feed:
             return self._last
 
     def poll(self) -> None:
-        """Pass on what has come in. Costs nothing where no channel is open."""
+        """Pass on what has come in. Costs nothing where no channel is open; waits ``ANSWER_WITHIN`` at most."""
         if not self._heard:
             return
-        self.hear(ray.get(self._board.take.remote()))
+        asked, self._asked = self._asked or self._board.take.remote(), None
+        if ray.wait([asked], timeout=ANSWER_WITHIN)[0]:
+            self.hear(ray.get(asked))
+        else:
+            self._asked = asked
 
     def hear(self, news: Sequence[News]) -> None:
         with self._lock:

@@ -91,7 +91,10 @@ class Session:
         return self._dashboard
 
     def capacity(self) -> Capacity:
-        """The nodes there are, as of a second ago at most, and how far the cluster may grow, where that is said."""
+        """The nodes there are, as of a second ago at most, and how far the cluster may grow, where that is said.
+
+        Raises ``ConnectionError`` when this process's own node is gone.
+        """
         with self._desk.gate.passing():
             return self._capacity()
 
@@ -138,10 +141,13 @@ class Session:
 
     def _beat(self) -> None:
         """Pass on progress, and end what has been idle too long."""
+        from ray.exceptions import RayError
+
         from cluster.resources import Closed
 
+        lost = (ConnectionError, RayError)  # who asks for the capacity next is told
         while not self._ended.wait(PULSE):
-            with contextlib.suppress(Closed), self._desk.gate.passing():
+            with contextlib.suppress(Closed, *lost), self._desk.gate.passing():
                 self._desk.feed.poll()
                 self._desk.ledger.expire(IDLE_SECONDS)
                 self._wish()
@@ -210,8 +216,12 @@ def _start(log: Path) -> str:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
-    with _import_path():
-        return _connect(log, address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+    options = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        with _import_path():
+            return _connect(log, **options)
+    except Exception as error:  # Ray raises many kinds here, and all mean that there is none
+        raise ConnectionError(f"Ray cannot be started on this machine: {_reason(error)} (log: {log})") from error
 
 
 def _attach(address: str, log: Path, packages: Sequence[Path]) -> str:
@@ -239,8 +249,11 @@ def _connect(log: Path, **options: Any) -> str:
     handler = logging.FileHandler(log, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     _divert("ray._private", handler)  # what speaks while Ray starts, which takes all handlers off "ray"
-    with _stderr_in(log):
-        url = ray.init(configure_logging=False, log_to_driver=False, **options).dashboard_url
+    try:
+        with _stderr_in(log):
+            url = ray.init(configure_logging=False, log_to_driver=False, **options).dashboard_url
+    except SystemExit as error:
+        raise KeyboardInterrupt from error  # how Ray takes SIGTERM
     _divert("ray", handler)
     return f"http://{url}" if url else ""
 

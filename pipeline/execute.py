@@ -91,4 +91,5 @@ def open_place(address: str | None, inline: bool, logs: Path, pending: float) ->
         with shipped(address) as packages:
             return Session.open(address, logs / "ray.log", packages, pending)
     except ConnectionError as error:
-        raise RequestError(str(error)) from error
+        remedy = "" if address else "; try again, or run with --inline"
+        raise RequestError(f"{error}{remedy}") from error

@@ -55,16 +55,19 @@ class Said:
 
 @dataclass(frozen=True)
 class Machine:
-    """``home`` is all that is this machine's own. ``storage`` is a URL that others may use, too."""
+    """``home`` is all that is this machine's own. ``storage`` is a URL that others may use, too. A run is inline, or
+    over a Ray of its own."""
 
     home: Path
     recipe: Path
     storage: str
+    inline: bool = True
 
     def start(self) -> "subprocess.Popen[str]":
         own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "STILLHOUSE_CACHE": str(self.home)}
+        options = ["--storage", self.storage, *(["--inline"] if self.inline else [])]
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "run", str(self.recipe), "--storage", self.storage, "--inline"],
+            [sys.executable, "-m", "pipeline", "run", str(self.recipe), *options],
             env={**os.environ, **own},
             text=True,
             stdout=subprocess.PIPE,
