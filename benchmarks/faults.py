@@ -299,7 +299,7 @@ def ray_node(case: Case) -> None:
     try:
         case.notes["stopped"] = driver.wait(180)
     except TimeoutError:
-        case.notes["stopped"] = "had to be killed after 180 s"
+        case.notes |= {"stopped": "had to be killed after 180 s", "right": False}
         driver.end()
     case.notes["left"] = gone(mourned)
 
