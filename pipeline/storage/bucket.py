@@ -65,6 +65,8 @@ class Bucket(Storage):
         import fsspec
 
         scheme = self.url.partition("://")[0]
+        # gcsfs asks a second service for the kind of every bucket, and warns at each request where it may not.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         retries = {"mode": "standard", "max_attempts": attempts}
         settings = {"retries": retries, "connect_timeout": 10, "read_timeout": 60}
         # Named here, though it is read anyway: clients are kept by what they were asked for with.
