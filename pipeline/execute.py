@@ -23,7 +23,7 @@ from pipeline.planner import Plan
 from pipeline.recipe import Recipe
 from pipeline.report import report
 from pipeline.runner import Outcome, remember_names, run
-from pipeline.runs import LOGS, RUNS
+from pipeline.runs import LOGS, PAGE, RUNS
 from pipeline.seen import check_seen
 from pipeline.sent import sent
 from pipeline.snapshot import shipped
@@ -63,6 +63,7 @@ def execute(
             Room(capacity.cpus, capacity.gpus, place.concurrent),
             reused=sum(step.action == "reuse" for step in plan.steps),
             folder=storage.local / RUNS / name,
+            page="" if storage.shared else storage.where(f"{RUNS}/{name}/{PAGE}"),
             resources=resources,
             pace=pace,
         )

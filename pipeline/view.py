@@ -45,7 +45,8 @@ LEAVE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a run before it begins. ``folder`` is where its status and page go; None for nowhere.
+    """What is known of a run before it begins. ``folder`` is where its status and page go; None for nowhere. ``page``
+    is the page's URL, for a storage that others read by URLs.
 
     ``pace`` reads what is known of times; it is called in a thread of the view.
     """
@@ -54,6 +55,7 @@ class Setting:
     room: Room = field(default_factory=Room)
     reused: int = 0
     folder: Path | None = None
+    page: str = ""
     resources: Callable[[Node], Resources] = lambda _node: Resources()
     pace: Callable[[], Pace] | None = None
 
@@ -109,8 +111,8 @@ class View:
     @property
     def _page_place(self) -> str:
         """Where the page lies, as short as it can be said; '' where there is none."""
-        if self.setting.folder is None:
-            return ""
+        if self.setting.page or self.setting.folder is None:
+            return self.setting.page
         page = self.setting.folder / PAGE
         return str(page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page)
 

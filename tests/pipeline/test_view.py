@@ -246,6 +246,14 @@ def test_where_the_page_lies_is_told_once_in_a_pipe(
     assert told == [f"       as a page: {tmp_path / '.runs' / 'run-1' / 'index.html'}"]
 
 
+def test_a_page_in_a_bucket_is_told_by_its_url(published: View, heard: StringIO, clock: Clock) -> None:
+    url = "s3://bucket/runs/.runs/run-1/index.html"
+    published.setting = replace(published.setting, page=url)
+    clock.now += PLAIN_EVERY
+    published.tick()
+    assert f"       as a page: {url}" in said(heard)
+
+
 def test_a_run_is_marked_with_what_ended_it(published: View, tmp_path: Path, clock: Clock) -> None:
     with pytest.raises(KeyboardInterrupt), published.live():
         raise KeyboardInterrupt
