@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from cluster.amount import Amount, Demand
-from cluster.mirroring import mirrored
+from cluster.mirroring import pushed
 from cluster.resources import Capacity, Listener, Mirror, On, Resources
 
 Config = TypeVar("Config")
@@ -61,7 +61,7 @@ class InlineOn:
 
     def train(self, loop: Callable[[Config, InlineWorker], Result], config: Config) -> Result:
         """Run ``loop`` in a world of one."""
-        with mirrored(self._mirror):
+        with pushed(self._mirror):  # the whole stage has its inputs here
             return loop(config, self._worker())
 
     def expect(self, total: float, unit: str) -> None:

@@ -12,12 +12,25 @@ PUSH_EVERY = 10.0
 
 @contextlib.contextmanager
 def mirrored(mirror: Mirror | None, every: float = PUSH_EVERY) -> Iterator[None]:
-    """Have what others wrote before; let others have what is written here, now and then and at the end, also where it
-    fails. Raises what the last push raises, unless the work itself has failed."""
+    """Have what others wrote before, and ``pushed`` what is written here."""
     if mirror is None:
         yield
         return
     mirror.pull()
+    try:
+        with pushed(mirror, every):
+            yield
+    finally:
+        mirror.close()
+
+
+@contextlib.contextmanager
+def pushed(mirror: Mirror | None, every: float = PUSH_EVERY) -> Iterator[None]:
+    """Let others have what is written here, now and then and at the end, also where it fails. Raises what the last push
+    raises, unless the work itself has failed."""
+    if mirror is None:
+        yield
+        return
     ended = threading.Event()
 
     def keep() -> None:
@@ -39,5 +52,3 @@ def mirrored(mirror: Mirror | None, every: float = PUSH_EVERY) -> Iterator[None]
         ended.set()
         thread.join()
         mirror.push()
-    finally:
-        mirror.close()
