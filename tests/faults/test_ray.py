@@ -4,10 +4,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from buckets import at, make_bucket, s3_server
 from machines import LONGEST, STUDENT, TEACHER, Machine, at_moment, at_work, records, said_by, weights
 from rays import Rays, wait_until
 
 from pipeline.storage import open_storage
+from pipeline.storage.bucket import Bucket
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -16,30 +18,35 @@ NOTICE = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_thresho
 GONE = "Ray's node that this run is connected to is gone, its raylet has died; the next run goes on from here\n"
 
 
-def test_a_job_whose_head_was_lost_goes_on_when_it_is_submitted_to_the_next(
-    recipe: Path, undisturbed: dict[str, str], tmp_path: Path
+def test_a_job_whose_head_was_lost_goes_on_from_its_bucket_when_it_is_submitted_to_the_next(
+    recipe: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = open_storage(str(tmp_path / "runs"))
-    with Rays(cpus=2, dashboard=True, packages=False) as rays:
+    """The second head finds nothing of what the first had on its disk."""
+    with s3_server() as server, at(server):
+        make_bucket("house")
+        storage = Bucket("s3://house/runs", tmp_path / "seen")
+        monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "first"))
+        with Rays(cpus=2, dashboard=True, packages=False) as rays:
 
-        def stillhouse(*arguments: str) -> str:
-            options = ("--address", rays.dashboard_url)
-            said = rays.python("-m", "pipeline", *arguments, *options, cwd=tmp_path, timeout=LONGEST)
-            assert said.returncode == 0, said.stdout + said.stderr
-            return said.stdout
+            def stillhouse(*arguments: str) -> str:
+                options = ("--address", rays.dashboard_url)
+                said = rays.python("-m", "pipeline", *arguments, *options, cwd=tmp_path, timeout=LONGEST)
+                assert said.returncode == 0, said.stdout + said.stderr
+                return said.stdout
 
-        stillhouse("submit", str(recipe), "--storage", storage.url)
-        wait_until("the teacher stands", lambda: TEACHER in records(storage), within=LONGEST)
-        rays.restart_head()
-        before = records(storage)
-        assert STUDENT not in before
-        job = stillhouse("submit", str(recipe), "--storage", storage.url).split(":")[0]
-        followed = stillhouse("logs", job, "--follow")
-    assert f"done   {TEACHER}" not in followed
-    assert f"done   {STUDENT}" in followed
-    assert before.items() <= records(storage).items(), "what was committed stands"
-    assert weights(storage) == undisturbed
-    assert at_work(storage) == []
+            stillhouse("submit", str(recipe), "--storage", storage.url)
+            wait_until("the teacher stands", lambda: TEACHER in records(storage), within=LONGEST)
+            monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "second"))
+            rays.restart_head()
+            before = records(storage)
+            assert STUDENT not in before
+            job = stillhouse("submit", str(recipe), "--storage", storage.url).split(":")[0]
+            followed = stillhouse("logs", job, "--follow")
+        assert f"done   {TEACHER}" not in followed
+        assert f"done   {STUDENT}" in followed
+        assert before.items() <= records(storage).items(), "what was committed stands"
+        assert weights(storage) == undisturbed
+        assert at_work(storage) == []
 
 
 def test_a_node_that_loses_its_object_store_loses_nothing_that_was_made(
