@@ -30,8 +30,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.driver import LEARN, Driver, import_all, start
 from benchmarks.faults import AFTER, BUCKET, DIRECTORY, KINDS, LONGEST, RAY, Case, disk
 from benchmarks.pairs import hardware
@@ -145,24 +143,14 @@ def apart(do: Callable[[], object]) -> None:
 # --- the scene ------------------------------------------------------------------------------------
 
 
-def make_ground(folder: Path) -> Path:
+def make_ground(folder: Path) -> None:
     """A recipe over a tiny model and task."""
-    recipe = {
-        "name": "tiny",
-        "data": {"source": str(folder / "data")},
-        "task": {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]},
-        "teacher": {"model": str(folder / "model"), "finetune": {"epochs": 1, "learning_rate": 5.0e-3}},
-        "student": {"label": "two", "from_teacher": [0, 2]},
-        "method": "vanilla-kd",
-        "train": {"epochs": 1, "learning_rate": 5.0e-3, "max_length": 16},
-        "resources": {stage: {"cpus_per_worker": 1} for stage in ("finetune", "teach", "distil", "evaluate")},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    from tests.faults.machines import write_recipe
     from tests.tiny import write_tiny_model, write_tiny_task
 
     write_tiny_model(folder / "model")
     write_tiny_task(folder / "data", {"train": ROWS, "validation": 64})
-    return folder / "recipe.yaml"
+    write_recipe(folder, epochs=1)
 
 
 def undisturbed(folder: Path, recipe: Path, through_ray: bool) -> Undisturbed:

@@ -23,16 +23,16 @@ LONGEST = 240.0
 """Seconds that a moment may take to come, on a machine that is busy with much else."""
 
 
-def write_recipe(ground: Path) -> Path:
+def write_recipe(ground: Path, epochs: int = 2) -> Path:
     """A teacher, its store, a student of it, and their evaluation: six nodes, over what lies in ``ground``."""
     recipe = {
         "name": "tiny",
         "data": {"source": str(ground / "data")},
         "task": {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]},
-        "teacher": {"model": str(ground / "model"), "finetune": {"epochs": 2, "learning_rate": 5.0e-3}},
+        "teacher": {"model": str(ground / "model"), "finetune": {"epochs": epochs, "learning_rate": 5.0e-3}},
         "student": {"label": "two", "from_teacher": [0, 2]},
         "method": "vanilla-kd",
-        "train": {"epochs": 2, "learning_rate": 5.0e-3, "max_length": 16},
+        "train": {"epochs": epochs, "learning_rate": 5.0e-3, "max_length": 16},
         "resources": {stage: {"cpus_per_worker": 1} for stage in ("finetune", "teach", "distil", "evaluate")},
     }
     (ground / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
