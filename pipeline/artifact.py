@@ -197,7 +197,7 @@ def checksum(path: Path) -> str:
 
 def commit(storage: Storage, out: Path, record: Record) -> Record:
     """Publish the files of ``out`` and write the record if there is none; return the record that stands."""
-    storage.publish(out, record.folder, [file.path for file in record.files])
+    storage.publish(out, record.folder, record.below())
     name = record_name(record.stage, record.key)
     if not storage.create(name, json.dumps(asdict(record), indent=1) + "\n"):
         storage.drop(record.folder)

@@ -20,13 +20,13 @@ FOLDER = "tensorboard"
 
 
 def link_curves(graph: Graph, storage: Storage, out: Path) -> Sequence[str]:
-    """Make ``out`` hold a link for each training that has curves, finished or under way, and no other link. Returns
-    the links' names. Raises RequestError where something else is in the way."""
+    """Make ``out`` hold a link for each training that has curves, finished or under way, and no other link of
+    ours. Returns the links' names. Raises RequestError where something else is in the way."""
     found = {name: curves_of(node, storage) for name, node in named_trainings(graph).items()}
     names = {name: place for name, place in found.items() if place is not None}
     try:
         for entry in sorted(out.rglob("*")):
-            if entry.is_symlink():
+            if entry.is_symlink() and ours(entry, storage):
                 entry.unlink()
         for name, place in names.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +34,12 @@ def link_curves(graph: Graph, storage: Storage, out: Path) -> Sequence[str]:
     except OSError as error:
         raise RequestError(f"--out: {out} cannot be written ({error.strerror}); give another folder") from error
     return sorted(names)
+
+
+def ours(link: Path, storage: Storage) -> bool:
+    """Whether a link points to curves in this storage."""
+    place = Path(os.readlink(link))
+    return place.name == FOLDER and place.is_relative_to(storage.local.absolute())
 
 
 def named_trainings(graph: Graph) -> dict[str, Node]:

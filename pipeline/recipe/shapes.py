@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
@@ -24,6 +23,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from pipeline.errors import nearest
+from pipeline.sizes import parse_size
 from stages.frozen import Frozen, repeated
 from stages.method import Method
 
@@ -163,22 +163,6 @@ class Axis:
 
 Loose = str | dict[str, Any]
 """A name or a block that is judged once it has been merged over what it changes."""
-
-_UNITS = {"B": 0, "KB": 3, "MB": 6, "GB": 9, "TB": 12, "PB": 15}
-_SIZE = re.compile(r"^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)$")
-
-
-def parse_size(value: object) -> int:
-    """Bytes in ``50GB``, ``1.5 TB`` or a whole number; units are decimal (1 GB = 10^9 bytes)."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    found = _SIZE.match(value) if isinstance(value, str) else None
-    unit = found.group(2).upper() if found else ""
-    size = Decimal(found.group(1)).scaleb(_UNITS[unit]) if found and unit in _UNITS else Decimal(0)
-    if size < 1 or size != int(size):
-        raise ValueError("must be a size above 0, such as 50GB; units: B, kB, MB, GB, TB, PB (1 GB = 10^9 bytes)")
-    return int(size)
-
 
 Size = Annotated[
     int,

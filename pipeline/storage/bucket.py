@@ -7,13 +7,13 @@ at work on is kept alike on all of them (see ``mirror``).
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
@@ -31,6 +31,11 @@ AT_ONCE = 8
 """Files that are on their way at the same time."""
 
 
+CONFLICT, PRECONDITION_FAILED = 409, 412
+"""What S3 answers to a conditional put: that somebody writes or removes the name at this moment; that it is taken."""
+CONFLICT_SECONDS = 0.5
+
+
 class Bucket(Storage):
     """The storage under ``url``, kept in part below ``local``."""
 
@@ -44,7 +49,8 @@ class Bucket(Storage):
 
     @staticmethod
     def at(url: str) -> "Bucket":
-        """With its cache where this machine keeps such."""
+        """With its cache where this machine keeps such. Raises ``RequestError`` for a bound that is none."""
+        bound_of(cache_root(os.environ), os.environ)
         name = f"{url.partition('://')[2].replace('/', '-')[:40]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
         return Bucket(url, cache_root(os.environ) / "storage" / name)
 
@@ -75,16 +81,23 @@ class Bucket(Storage):
 
     def reach(self) -> None:
         """Raises ``RequestError`` where the bucket is not there, or not to be read, without much patience."""
-        bucket = self.url.partition("://")[2].partition("/")[0]
+        client, bucket = self._client(2), self.url.partition("://")[2].partition("/")[0]
         try:
-            self.asked(self._client(2).ls, bucket, detail=False)
+            try:
+                self.asked(client.ls, self.path(""), detail=False)
+            except FileNotFoundError:  # nothing is there yet
+                with suppress(PermissionError):  # of who may see what is below the prefix alone
+                    self.asked(client.ls, bucket, detail=False)
         except FileNotFoundError as error:
-            raise RequestError(f"storage: {self.url}: there is no such bucket; make it first") from error
+            raise self._no_bucket() from error
         except OSError as error:
             raise RequestError(
                 f"storage: {self.url} cannot be read ({self._line(error)}); "
                 "see its credentials and endpoint in the environment"
             ) from error
+
+    def _no_bucket(self) -> RequestError:
+        return RequestError(f"storage: {self.url}: there is no such bucket; make it first")
 
     def path(self, name: str) -> str:
         """What fsspec calls ``name``: bucket, prefix and name."""
@@ -125,12 +138,19 @@ class Bucket(Storage):
         self.asked(self.fs.pipe_file, self.path(name), text.encode("utf-8"))
 
     def create(self, name: str, text: str) -> bool:
-        try:
-            self.asked(self.fs.pipe_file, self.path(name), text.encode("utf-8"), mode="create")
-        except FileExistsError:
-            # Asked twice because the first answer was lost, the store refuses what it has just taken from us.
-            return self.read(name) == text
-        return True
+        for _ in range(ATTEMPTS):
+            try:
+                self.asked(self.fs.pipe_file, self.path(name), text.encode("utf-8"), mode="create")
+            except OSError as error:
+                if status_of(error) == CONFLICT:
+                    time.sleep(CONFLICT_SECONDS)
+                    continue
+                if not isinstance(error, FileExistsError) and status_of(error) != PRECONDITION_FAILED:
+                    raise
+                # Asked twice because the first answer was lost, the store refuses what it has just taken from us.
+                return self.read(name) == text
+            return True
+        raise OSError(f"{self.where(name)}: others write and remove it all the time")
 
     def remove(self, name: str) -> None:
         try:
@@ -146,7 +166,7 @@ class Bucket(Storage):
             except FileNotFoundError:  # another process drops it, too
                 for name in names:
                     self.remove(name)
-        rmtree(self.local / folder, ignore_errors=True)
+        self.cache.drop(folder)
 
     def entries(self, folder: str) -> list[str]:
         try:
@@ -166,7 +186,7 @@ class Bucket(Storage):
 
     # --- files of artifacts ---
 
-    def publish(self, out: Path, folder: str, paths: Sequence[str]) -> None:
+    def publish(self, out: Path, folder: str, files: Files) -> None:
         work = out.relative_to(self.local).as_posix()
         synced = Synced.load(self, work)
 
@@ -175,11 +195,10 @@ class Bucket(Storage):
                 self.asked(self.fs.cp_file, self.path(f"{work}/{path}"), self.path(f"{folder}/{path}"))
             else:
                 self.asked(self.fs.put_file, str(out / path), self.path(f"{folder}/{path}"))
-            target = self.local / folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(out / path, target)
 
-        self._each(put, paths)
+        self._each(put, list(files))
+        self.cache.take(folder, files, out)
+        self._evict()
 
     def put(self, source: Path, name: str) -> None:
         self.asked(self.fs.put_file, str(source), self.path(name))
@@ -196,11 +215,12 @@ class Bucket(Storage):
                 draft.unlink()
                 raise OSError(f"{self.where(folder)}/{path}: not what its record says; verify it with --repair")
 
-        before = (self.local / folder).exists()
-        home = self.cache.fill(folder, files, bring)
-        if not before:
-            self.cache.evict(bound_of(self.local, os.environ))
-        return home
+        if self.cache.fill(folder, files, bring):
+            self._evict()
+        return self.local / folder
+
+    def _evict(self) -> None:
+        self.cache.evict(bound_of(self.local, os.environ))
 
     def inspect(self, folder: str, files: Files) -> Path:
         # Beside the cache: what is wrong here must not be read by others, nor hidden by what they have.
@@ -252,7 +272,7 @@ class Bucket(Storage):
             first, second = self.create(name, "first"), self.create(name, "second")
             self.remove(name)
         except FileNotFoundError as error:
-            raise RequestError(f"storage: {self.url}: there is no such bucket; make it first") from error
+            raise self._no_bucket() from error
         except OSError as error:
             raise RequestError(
                 f"storage: {self.url} cannot be written ({self._line(error)}); see its credentials in the environment"
@@ -279,6 +299,13 @@ def _entry(path: str, told: Mapping[str, Any]) -> Entry:
     if isinstance(when, str):
         when = datetime.fromisoformat(when)
     return Entry(int(told.get("size") or 0), when.timestamp() if when else 0.0, path, version=version)
+
+
+def status_of(error: OSError) -> int | None:
+    """The HTTP status of S3's answer, which s3fs keeps as the cause of its error."""
+    answer = getattr(error.__cause__, "response", None)
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, Mapping) else None
+    return int(status) if status else None
 
 
 def _text(content: bytes) -> str:

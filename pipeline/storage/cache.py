@@ -1,5 +1,8 @@
 """What a machine keeps of a bucket: whole artifacts, up to a size, the least recently used going first.
 
+A file counts as there if it came with the checksum that is asked for: a key whose artifact was freed and built anew
+elsewhere has the same folder, and files of the same sizes, but may have other bits.
+
 Processes share a cache. Each says in a file of its own, which it keeps locked, what it uses; what a living process
 uses stays, even beyond the bound. The lock of a process that died is free, and what it used may go.
 """
@@ -14,10 +17,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from pipeline.errors import RequestError
+from pipeline.sizes import parse_size
 from pipeline.storage.port import Files
 
 USERS = ".users"
 LOCKS = ".locks"
+BYTES = "STILLHOUSE_CACHE_BYTES"
 
 
 def cache_root(environment: Mapping[str, str]) -> Path:
@@ -29,9 +35,16 @@ def cache_root(environment: Mapping[str, str]) -> Path:
 
 
 def bound_of(root: Path, environment: Mapping[str, str]) -> int:
-    """Bytes that a cache may hold: ``STILLHOUSE_CACHE_BYTES``, else half of the disk that it lies on."""
-    given = environment.get("STILLHOUSE_CACHE_BYTES", "")
-    return int(given) if given.isdigit() else shutil.disk_usage(root).total // 2
+    """Bytes that a cache may hold: ``STILLHOUSE_CACHE_BYTES``, else half of the disk that it lies on. Raises
+    ``RequestError``."""
+    given = environment.get(BYTES, "").strip()
+    if given:
+        try:
+            return parse_size(int(given) if given.isdecimal() else given)
+        except ValueError as error:
+            raise RequestError(f"{BYTES}: {given}, {error}") from error
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    return shutil.disk_usage(there).total // 2
 
 
 class Cache:
@@ -41,6 +54,7 @@ class Cache:
         self.root = root
         self._uses: dict[str, set[str]] = {}
         self._said: int | None = None
+        self._file = root
         self._pid = 0
         self._lock = threading.Lock()
 
@@ -58,7 +72,10 @@ class Cache:
         with self._lock:
             if self._uses.pop(user, None):
                 with self.locked("uses"):
-                    self._say()
+                    if self._uses:
+                        self._say()
+                    else:
+                        self._hush()
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -72,43 +89,77 @@ class Cache:
         finally:
             os.close(handle)
 
-    def fill(self, folder: str, files: Files, bring: Callable[[str, Path], None]) -> Path:
+    def fill(self, folder: str, files: Files, bring: Callable[[str, Path], None]) -> bool:
         """Have all of ``files`` (path -> bytes, sha256) below ``folder``; ``bring(path, target)`` gets one. The folder
-        is held by somebody already."""
-        home = self.root / folder
+        is held by somebody already. Whether anything had to be brought."""
+        home, brought = self.root / folder, False
         if self._lacking(home, files):
-            with self.locked(folder.replace("/", "-")):
+            with self._filling(folder):
                 for path in self._lacking(home, files):
                     target = home / path
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    draft = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+                    draft = _draft(target)
                     bring(path, draft)
-                    os.replace(draft, target)
+                    _place(draft, target)
+                    brought = True
+                self._came(home, files)
         home.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.utime(home)
-        return home
+        return brought
+
+    def take(self, folder: str, files: Files, out: Path) -> None:
+        """Have ``files`` below ``folder`` as links to those below ``out``, whatever was there before."""
+        home = self.root / folder
+        with self._filling(folder):
+            for path in files:
+                target = home / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                draft = _draft(target)
+                os.link(out / path, draft)
+                _place(draft, target)
+            self._came(home, files)
+
+    def _filling(self, folder: str) -> contextlib.AbstractContextManager[None]:
+        return self.locked(folder.replace("/", "-"))
 
     def evict(self, bound: int) -> list[str]:
         """Remove what nobody uses, the least recently used first, until ``bound`` bytes are left; say what went."""
         gone: list[str] = []
         with self._lock, self.locked("uses"):
             used = {folder for uses in self._uses.values() for folder in uses} | self._used_elsewhere()
-            found = sorted((home.stat().st_mtime, _size(home), home) for home in self._homes())
+            found = sorted(told for home in self._homes() if (told := _told(home)) is not None)
             total = sum(size for _, size, _ in found)
             for _, size, home in found:
                 folder = home.relative_to(self.root).as_posix()
                 if total > bound and folder not in used:
-                    shutil.rmtree(home, ignore_errors=True)
+                    self.drop(folder)
                     total -= size
                     gone.append(folder)
         return gone
+
+    def drop(self, folder: str) -> None:
+        """Have nothing of it."""
+        _checksums(self.root / folder).unlink(missing_ok=True)
+        shutil.rmtree(self.root / folder, ignore_errors=True)
 
     def _homes(self) -> Iterator[Path]:
         return (path for path in self.root.glob("[!.]*/*/*") if path.is_dir())
 
     def _lacking(self, home: Path, files: Files) -> list[str]:
-        return [path for path, (size, _) in files.items() if not _has(home / path, size)]
+        """Those that are not there, or came as something else."""
+        came = _read(_checksums(home))
+        return [
+            path for path, (size, digest) in files.items() if came.get(path) != digest or not _has(home / path, size)
+        ]
+
+    def _came(self, home: Path, files: Files) -> None:
+        """Note as what they have come, once they are on the disk. Their lock is held."""
+        file = _checksums(home)
+        came = _read(file) | {path: digest for path, (_, digest) in files.items()}
+        draft = _draft(file)
+        draft.write_text(json.dumps(came), "utf-8")
+        _place(draft, file)
 
     def _say(self) -> None:
         """Write what this process uses, into a file that is locked while it lives."""
@@ -116,11 +167,19 @@ class Cache:
             folder = self.root / USERS
             folder.mkdir(parents=True, exist_ok=True)
             self._pid = os.getpid()
-            self._said = os.open(folder / f"{self._pid}-{time.time_ns()}.json", os.O_CREAT | os.O_RDWR, 0o644)
+            self._file = folder / f"{self._pid}-{time.time_ns()}.json"
+            self._said = os.open(self._file, os.O_CREAT | os.O_RDWR, 0o644)
             fcntl.flock(self._said, fcntl.LOCK_EX)
         text = json.dumps(sorted({folder for uses in self._uses.values() for folder in uses})).encode()
         os.ftruncate(self._said, 0)
         os.pwrite(self._said, text, 0)
+
+    def _hush(self) -> None:
+        """It uses nothing any more."""
+        if self._said is not None and self._pid == os.getpid():
+            self._file.unlink(missing_ok=True)
+            os.close(self._said)
+        self._said = None
 
     def _used_elsewhere(self) -> set[str]:
         used: set[str] = set()
@@ -152,5 +211,34 @@ def _has(path: Path, size: int) -> bool:
         return False
 
 
-def _size(home: Path) -> int:
-    return sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
+def _checksums(home: Path) -> Path:
+    """The file that says as what each file below ``home`` came: path -> sha256."""
+    return home.with_name(f".{home.name}.came.json")
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found
+
+
+def _draft(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+
+
+def _place(draft: Path, target: Path) -> None:
+    """The whole of it, even where the power fails."""
+    with draft.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(draft, target)
+
+
+def _told(home: Path) -> tuple[float, int, Path] | None:
+    """When it was last used, and its bytes. None where it is going, or changing."""
+    try:
+        size = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
+        return home.stat().st_mtime, size, home
+    except FileNotFoundError:
+        return None

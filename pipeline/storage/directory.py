@@ -96,8 +96,8 @@ class Directory(Storage):
     def where(self, name: str) -> str:
         return str(self.local / name)
 
-    def publish(self, out: Path, folder: str, paths: Sequence[str]) -> None:
-        for path in paths:
+    def publish(self, out: Path, folder: str, files: Files) -> None:
+        for path in files:
             target = self.local / folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             _sync(out / path)

@@ -1,6 +1,6 @@
 """A bucket at one moment: listed once, its records read at once, for what reads a great many of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.resources import Mirror
@@ -52,8 +52,8 @@ class Glance(Storage):
     def where(self, name: str) -> str:
         return self.storage.where(name)
 
-    def publish(self, out: Path, folder: str, paths: Sequence[str]) -> None:
-        self.storage.publish(out, folder, paths)
+    def publish(self, out: Path, folder: str, files: Files) -> None:
+        self.storage.publish(out, folder, files)
 
     def put(self, source: Path, name: str) -> None:
         self.storage.put(source, name)

@@ -93,7 +93,7 @@ class Storage(ABC):
     # --- files of artifacts ---
 
     @abstractmethod
-    def publish(self, out: Path, folder: str, paths: Sequence[str]) -> None:
+    def publish(self, out: Path, folder: str, files: Files) -> None:
         """Put these files of the work directory ``out`` below ``folder``, durably. Nothing is there yet."""
 
     @abstractmethod

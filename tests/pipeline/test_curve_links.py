@@ -25,11 +25,13 @@ def test_each_training_has_a_link_by_task_method_student_and_seed(built: House, 
 
 def test_links_are_made_anew_and_nothing_else_is_touched(built: House, out: Path) -> None:
     (out / "tiny").mkdir(parents=True)
-    (out / "tiny" / "gone").symlink_to("/nowhere")
+    (out / "tiny" / "gone").symlink_to(built.storage / "distil" / "gone" / "0001" / "tensorboard")
+    (out / "tiny" / "theirs").symlink_to("/nowhere")
     (out / "notes.txt").write_text("mine", "utf-8")
     for _ in range(2):
         assert built("curves", "--out", str(out)).code == 0
     assert not (out / "tiny" / "gone").is_symlink()
+    assert (out / "tiny" / "theirs").is_symlink()
     assert (out / "notes.txt").read_text("utf-8") == "mine"
 
 

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from buckets import at, make_bucket, s3_server
+from s3fs.errors import translate_boto_error
 
 from pipeline.artifact import checksum
 from pipeline.errors import RequestError
 from pipeline.lease import Attempt, Fenced, Held, check, claim, release
 from pipeline.storage import Storage, open_storage
-from pipeline.storage.bucket import Bucket
+from pipeline.storage.bucket import Bucket, status_of
+from pipeline.storage.cache import bound_of
 from pipeline.storage.directory import Directory
 
 
@@ -95,7 +98,7 @@ def test_a_folder_is_listed_walked_and_dropped(storage: Storage) -> None:
 
 def test_what_is_published_is_fetched(storage: Storage) -> None:
     out = work(storage, a="one", b="three")
-    storage.publish(out, "stage/key/0001", ["a", "b"])
+    storage.publish(out, "stage/key/0001", told(out, "a", "b"))
     assert storage.lacking("stage/key/0001", [("a", 3), ("b", 5)]) == ""
     assert storage.lacking("stage/key/0001", [("a", 3), ("b", 4)]) == "b"
     assert storage.lacking("stage/key/0001", [("a", 3), ("c", 1)]) == "c"
@@ -122,20 +125,82 @@ def test_a_storage_that_can_be_written_passes_its_check_and_keeps_nothing_of_it(
 def test_another_machine_fetches_what_one_has_published(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one")
-    here.publish(out, "stage/key/0001", ["a"])
+    here.publish(out, "stage/key/0001", told(out, "a"))
     assert (there.fetch("stage/key/0001", told(out, "a")) / "a").read_text("utf-8") == "one"
+
+
+def test_a_server_may_refuse_a_conditional_put_without_naming_the_condition() -> None:
+    """As some do that are not Amazon's; s3fs then raises an error of no particular kind."""
+    answer = {"Error": {"Code": "PreconditionFailed", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 412}}
+    error = translate_boto_error(ClientError(answer, "PutObject"))  # type: ignore[arg-type]
+    assert not isinstance(error, FileExistsError)
+    assert status_of(error) == 412
 
 
 def test_a_file_that_is_not_what_its_record_says_is_not_read(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one")
-    here.publish(out, "stage/key/0001", ["a"])
+    here.publish(out, "stage/key/0001", told(out, "a"))
     files = told(out, "a")
     there.write("stage/key/0001/a", "two")
     with pytest.raises(OSError, match="not what its record says"):
         there.fetch("stage/key/0001", files)
     assert (there.inspect("stage/key/0001", files) / "a").read_text("utf-8") == "two"
     assert (here.inspect("stage/key/0001", files) / "a").read_text("utf-8") == "two"
+
+
+def test_an_artifact_that_was_built_anew_elsewhere_is_not_read_as_it_was(machine: Machine) -> None:
+    """Its key was freed, so that its attempt has the same number; its file has the same size."""
+    here, there = machine("here"), machine("there")
+    first, second = work(here, a="one"), work(there, a="two")
+    here.publish(first, "stage/key/0001", told(first, "a"))
+    there.drop("stage/key")
+    there.publish(second, "stage/key/0001", told(second, "a"))
+    assert (here.fetch("stage/key/0001", told(second, "a")) / "a").read_text("utf-8") == "two"
+
+
+def test_an_artifact_may_be_published_where_this_machine_still_has_an_earlier_one(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    first = work(here, a="one")
+    here.publish(first, "stage/key/0001", told(first, "a"))
+    there.drop("stage/key")
+    (first / "a").unlink()
+    second = work(here, a="two")
+    here.publish(second, "stage/key/0001", told(second, "a"))
+    assert (here.fetch("stage/key/0001", told(second, "a")) / "a").read_text("utf-8") == "two"
+
+
+def test_the_bound_holds_for_what_is_built_here_too(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLHOUSE_CACHE_BYTES", "250B")
+    here = machine("here")
+    for number in range(4):
+        out = work(here, a=str(number) * 100)
+        here.publish(out, f"stage/{number}/0001", told(out, "a"))
+        os.utime(here.local / f"stage/{number}/0001", (number, number))
+    assert sorted(path.parent.name for path in here.local.glob("stage/*/0001")) == ["2", "3"]
+
+
+@pytest.mark.parametrize(("given", "found"), [("50GB", 50 * 10**9), ("1000", 1000), ("1.5 kB", 1500)])
+def test_the_bound_is_a_size(given: str, found: int, tmp_path: Path) -> None:
+    assert bound_of(tmp_path, {"STILLHOUSE_CACHE_BYTES": given}) == found
+
+
+def test_a_bound_that_is_no_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"^STILLHOUSE_CACHE_BYTES: lots, must be a size above 0, such as 50GB"):
+        bound_of(tmp_path, {"STILLHOUSE_CACHE_BYTES": "lots"})
+
+
+def test_who_uses_nothing_any_more_keeps_no_file_open(machine: Machine) -> None:
+    here = machine("here")
+    out = work(here, a="one")
+    here.publish(out, "stage/key/0001", told(out, "a"))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        another = Bucket(here.url, here.local)
+        another.fetch("stage/key/0001", told(out, "a"), "user")
+        another.let_go("user")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert list((here.local / ".users").iterdir()) == []
 
 
 def test_the_least_recently_used_goes_when_the_cache_is_full_and_what_is_in_use_stays(
@@ -145,7 +210,7 @@ def test_the_least_recently_used_goes_when_the_cache_is_full_and_what_is_in_use_
     files = {}
     for number in range(4):
         out = work(here, a=str(number) * 100)
-        here.publish(out, f"stage/{number}/0001", ["a"])
+        here.publish(out, f"stage/{number}/0001", told(out, "a"))
         files[number] = told(out, "a")
     monkeypatch.setenv("STILLHOUSE_CACHE_BYTES", "250")
     there.fetch("stage/0/0001", files[0], "one stage")
@@ -162,7 +227,7 @@ def test_the_least_recently_used_goes_when_the_cache_is_full_and_what_is_in_use_
 def test_what_another_living_process_uses_stays(machine: Machine) -> None:
     here = machine("here")
     out = work(here, a="x" * 100)
-    here.publish(out, "stage/1/0001", ["a"])
+    here.publish(out, "stage/1/0001", told(out, "a"))
     pid = os.fork()
     if pid == 0:
         here.fetch("stage/1/0001", told(out, "a"))
@@ -304,7 +369,7 @@ def test_a_pull_does_not_undo_what_was_written_since_the_last_push(machine: Mach
 def test_a_pull_brings_the_inputs(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one")
-    here.publish(out, "stage/key/0001", ["a"])
+    here.publish(out, "stage/key/0001", told(out, "a"))
     mirror = there.mirror(".work/other/0001", {"stage/key/0001": told(out, "a")})
     assert mirror is not None
     mirror.pull()
