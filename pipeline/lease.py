@@ -118,9 +118,18 @@ def attempt_name(number: int) -> str:
 
 
 def claim(
-    storage: Storage, stage: str, key: str, watch: Watch, clock: Callable[[], float] = time.time
+    storage: Storage,
+    stage: str,
+    key: str,
+    watch: Watch,
+    clock: Callable[[], float] = time.time,
+    begun: Callable[["Attempt"], None] = lambda _: None,
 ) -> Attempt | Held:
-    """Take the key's next attempt if nobody holds the last one. ``watch`` remembers what was seen of held leases."""
+    """Take the key's next attempt if nobody holds the last one. ``watch`` remembers what was seen of held leases.
+
+    ``begun`` is told once the lease is ours: to take over what the last one had finished may take longer than a lease
+    lives without a sign.
+    """
     last = highest(storage, work_of(key))
     if last:
         lease = _read(storage, key, last)
@@ -133,6 +142,7 @@ def claim(
             return Held(None)  # another run was quicker
     except FileNotFoundError:
         return Held(None)  # another run has just committed, and swept all attempts
+    begun(attempt)
     attempt.out.mkdir(parents=True, exist_ok=True)
     # More than one where an adoption was cut: what it had not taken yet lies in the attempt before.
     for old in sorted((n for n in numbers(storage, work_of(key)) if n < number), reverse=True):

@@ -5,11 +5,10 @@ The runner alone knows of keys, leases and records; a stage gets directories and
 another run is building is waited for, and its artifact taken.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cluster.resources import Capacity, Resources
@@ -17,7 +16,8 @@ from pipeline.artifact import Record, find, sweep, withdraw
 from pipeline.building import Site, build
 from pipeline.failure import forget_failure, note_failure
 from pipeline.graph import Graph, Node
-from pipeline.lease import Attempt, Fenced, Held, Watch, beat, check, claim, forsake, release, work_of
+from pipeline.heartbeat import Heartbeat
+from pipeline.lease import Attempt, Fenced, Held, Watch, check, claim, forsake, release, work_of
 from pipeline.limits import check_store_limit, sized
 from pipeline.planner import Plan, Step, pointer
 from pipeline.priors import held, priors
@@ -26,7 +26,6 @@ from pipeline.storage import Storage
 from pipeline.storage.port import WORK
 from stages.specs import TeachSpec
 
-HEARTBEAT = 5.0
 POLL = 0.2
 LOOK_AHEAD = 64
 """How many nodes of a shape a place that can grow hears of before there is room."""
@@ -52,10 +51,10 @@ class Outcome:
 def run(plan: Plan, site: Site) -> Outcome:
     """Build what the plan says. Raises KeyboardInterrupt after letting go of every lease."""
     outcome = Outcome({step.node.key: step.record for step in plan.steps if step.record is not None})
-    work = Work(plan, site, outcome)
     with suppress(OSError):  # what is left is for gc
         clear(plan, site)
-    with heartbeat(work):
+    with Heartbeat(site.clock, site.view.warn) as heartbeat:
+        work = Work(plan, site, outcome, heartbeat)
         try:
             work.run()
         except BaseException:
@@ -91,17 +90,16 @@ def remember_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str
 class Work:
     """A plan while it is carried out."""
 
-    def __init__(self, plan: Plan, site: Site, outcome: Outcome) -> None:
+    def __init__(self, plan: Plan, site: Site, outcome: Outcome, heartbeat: Heartbeat) -> None:
         self.plan = plan
         self.site = site
         self.outcome = outcome
+        self.heartbeat = heartbeat
         self.graph = Graph(tuple(step.node for step in plan.steps))
         self.to_withdraw = set(plan.forced)
         self.ready = Ready(plan.builds, outcome.records, site.resources)
         self.running: dict[Future[Record], tuple[Step, Resources]] = {}
-        self.attempts: dict[str, Attempt] = {}
         self.watch: Watch = {}
-        self.lock = threading.Lock()
         self.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="stage")
 
     def run(self) -> None:
@@ -152,6 +150,7 @@ class Work:
         try:
             claimed = self._claim(step)
         except OSError as error:
+            self.heartbeat.let_go(node.key)
             self._fail(step, Failure(node, f"the storage cannot be written: {_line(error)}"))
             return True
         if claimed is None:
@@ -160,8 +159,6 @@ class Work:
             self.site.view.held(node, claimed.owner)
             self.ready.aside(step)
             return False
-        with self.lock:
-            self.attempts[node.key] = claimed
         self.site.view.started(node, wanted, claimed.name)
         if self.site.place.concurrent:
             future = self.pool.submit(self._build, step, claimed, wanted)
@@ -177,10 +174,11 @@ class Work:
             self._withdraw(node.key)
         if self._take_if_there(step):
             return None
-        claimed = claim(storage, node.spec.stage, node.key, self.watch, self.site.clock)
+        claimed = claim(storage, node.spec.stage, node.key, self.watch, self.site.clock, self.heartbeat.hold)
         if isinstance(claimed, Held):
             return claimed
         if self._take_if_there(step):
+            self.heartbeat.let_go(node.key)
             storage.drop(work_of(node.key))
             return None
         # A record that still stands misses files, or it would have been taken: it must not win over the new one.
@@ -242,21 +240,17 @@ class Work:
             earlier = priors(there, node, site.storage, self.outcome.records)
             standing = build(node, attempt, wanted, site, self.outcome.records, earlier)
         except BaseException as error:
-            self._let_go(node)
+            self.heartbeat.let_go(node.key)
             if isinstance(error, Exception):
                 _check(attempt)
             with suppress(OSError):  # the lease will expire
                 release(attempt)
             raise
-        self._let_go(node)
+        self.heartbeat.let_go(node.key)
         with suppress(OSError):  # the artifact stands; what is left beside it is for gc
             sweep(site.storage, standing)
             forget_failure(site.storage, node.key)
         return standing
-
-    def _let_go(self, node: Node) -> None:
-        with self.lock:
-            self.attempts.pop(node.key, None)
 
 
 def _check(attempt: Attempt) -> None:
@@ -283,27 +277,3 @@ def _line(error: BaseException) -> str:
     """An error in one line."""
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
-
-
-@contextmanager
-def heartbeat(work: Work) -> Iterator[None]:
-    """Give a sign of life for every attempt in hand, from a thread of its own."""
-    ended = threading.Event()
-
-    def keep() -> None:
-        while not ended.wait(HEARTBEAT):
-            with work.lock:
-                for key, attempt in list(work.attempts.items()):
-                    try:
-                        work.attempts[key] = beat(attempt, work.site.clock)
-                    except (Fenced, OSError) as error:
-                        # The commit checks the fence itself; a disk that is full or gone may come back before that.
-                        work.site.view.warn(f"{attempt.out}: no sign of life given ({_line(error)})")
-
-    thread = threading.Thread(target=keep, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 10
 """How often a request is made of a store that is busy: ever more slowly, for some two minutes in all."""
+FILE_SECONDS, DOCUMENT_SECONDS = 60.0, 5.0
+"""Without an answer for so long, a request is made again."""
 AT_ONCE = 8
 """Files that are on their way at the same time."""
 
@@ -65,16 +67,22 @@ class Bucket(Storage):
 
     @cached_property
     def fs(self) -> Any:
+        """For files, of any size."""
         return self._client(ATTEMPTS)
 
-    def _client(self, attempts: int) -> Any:
+    @cached_property
+    def quick(self) -> Any:
+        """For documents: one that hangs is asked for again before a lease expires."""
+        return self._client(ATTEMPTS, patience=DOCUMENT_SECONDS)
+
+    def _client(self, attempts: int, patience: float = FILE_SECONDS) -> Any:
         import fsspec
 
         scheme = self.url.partition("://")[0]
         # gcsfs asks a second service for the kind of every bucket, and warns at each request where it may not.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         retries = {"mode": "standard", "max_attempts": attempts}
-        settings = {"retries": retries, "connect_timeout": 10, "read_timeout": 60}
+        settings = {"retries": retries, "connect_timeout": min(10.0, patience), "read_timeout": patience}
         # Named here, though it is read anyway: clients are kept by what they were asked for with.
         options = {"config_kwargs": settings, "endpoint_url": os.environ.get("AWS_ENDPOINT_URL")}
         return fsspec.filesystem(scheme, use_listings_cache=False, **(options if scheme == "s3" else {}))
@@ -116,7 +124,7 @@ class Bucket(Storage):
 
     def read(self, name: str) -> str | None:
         try:
-            return _text(self.asked(self.fs.cat_file, self.path(name)))
+            return _text(self.asked(self.quick.cat_file, self.path(name)))
         except FileNotFoundError:
             return None
 
@@ -124,7 +132,7 @@ class Bucket(Storage):
         if not names:
             return {}
         paths = {self.path(name): name for name in names}
-        found = self.asked(self.fs.cat, list(paths), on_error="return")
+        found = self.asked(self.quick.cat, list(paths), on_error="return")
         for answer in found.values():
             if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
                 raise OSError(f"{self.url}: {answer}") from answer
@@ -135,12 +143,12 @@ class Bucket(Storage):
         }
 
     def write(self, name: str, text: str) -> None:
-        self.asked(self.fs.pipe_file, self.path(name), text.encode("utf-8"))
+        self.asked(self.quick.pipe_file, self.path(name), text.encode("utf-8"))
 
     def create(self, name: str, text: str) -> bool:
         for _ in range(ATTEMPTS):
             try:
-                self.asked(self.fs.pipe_file, self.path(name), text.encode("utf-8"), mode="create")
+                self.asked(self.quick.pipe_file, self.path(name), text.encode("utf-8"), mode="create")
             except OSError as error:
                 if status_of(error) == CONFLICT:
                     time.sleep(CONFLICT_SECONDS)
@@ -154,7 +162,7 @@ class Bucket(Storage):
 
     def remove(self, name: str) -> None:
         try:
-            self.asked(self.fs.rm_file, self.path(name))
+            self.asked(self.quick.rm_file, self.path(name))
         except FileNotFoundError:
             return
 
@@ -170,7 +178,7 @@ class Bucket(Storage):
 
     def entries(self, folder: str) -> list[str]:
         try:
-            found = self.asked(self.fs.ls, self.path(folder), detail=False)
+            found = self.asked(self.quick.ls, self.path(folder), detail=False)
         except FileNotFoundError:
             return []
         own = self.path(folder)
