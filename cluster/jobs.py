@@ -182,16 +182,16 @@ def _has_token() -> bool:
 
 def _reach(address: str) -> None:
     """Fail early where nobody listens: Ray's client waits without end."""
-    parts = urlsplit(address)
     try:
-        port = parts.port or PORTS.get(parts.scheme)
-    except ValueError:
-        port = None
-    if parts.scheme not in PORTS or not parts.hostname or port is None:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or PORTS[parts.scheme]
+    except (KeyError, ValueError):
+        host, port = None, 0
+    if not host:
         raise ConnectionError(f"address: {address} is not http://host:port of a Ray dashboard")
     try:
-        socket.create_connection((parts.hostname, port), timeout=REACH_SECONDS).close()
-    except OSError as error:
+        socket.create_connection((host, port), timeout=REACH_SECONDS).close()
+    except (OSError, UnicodeError) as error:
         raise ConnectionError(
             f"address: {address} cannot be reached ({error}); does a Ray dashboard listen there?"
         ) from error

@@ -16,8 +16,8 @@ def mirrored(mirror: Mirror | None, every: float = PUSH_EVERY) -> Iterator[None]
     if mirror is None:
         yield
         return
-    mirror.pull()
     try:
+        mirror.pull()
         with pushed(mirror, every):
             yield
     finally:

@@ -288,7 +288,7 @@ def _reach(address: str) -> None:
         raise ConnectionError(f"address: {address} is not host:port of a Ray head node, or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ConnectionError(f"address: {address} cannot be reached ({error}); does a Ray head run there?") from error
 
 

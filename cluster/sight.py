@@ -16,7 +16,10 @@ ANSWER_SECONDS = 60.0
 
 
 def unseen(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """(node, path) for each path that an alive node does not see. Nothing is asked where there is one node."""
+    """(node, path) for each path that an alive node does not see. Nothing is asked where there is one node.
+
+    Raises ``ConnectionError`` where a node cannot run anything of ours.
+    """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2 or not paths:
         return []
@@ -28,7 +31,7 @@ def unseen(paths: Sequence[str]) -> list[tuple[str, str]]:
         for node in nodes
     }
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
-    return [(asked[ref], path) for ref in answered for path in _answer(ref)]
+    return [(asked[ref], path) for ref in answered for path in _answer(ref, asked[ref])]
 
 
 def missing(paths: Sequence[str], seconds: float) -> list[str]:
@@ -44,10 +47,11 @@ def missing(paths: Sequence[str], seconds: float) -> list[str]:
     return []
 
 
-def _answer(ref: Any) -> list[str]:
+def _answer(ref: Any, node: str) -> list[str]:
     try:
         return list(ray.get(ref))
-    except RuntimeEnvSetupError:
-        raise
+    except RuntimeEnvSetupError as error:
+        why = (str(error).strip().splitlines() or ["no reason is given"])[-1]
+        raise ConnectionError(f"address: node {node} cannot set up what the run brings: {why}") from error
     except RayError:
         return []  # the node went meanwhile

@@ -29,7 +29,8 @@ Records = Mapping[str, Record]
 @dataclass(frozen=True)
 class Site:
     """Where a run works: its storage, its recipe's name, its places, what each node gets of them, its view. ``told``
-    hears of each artifact that is built."""
+    hears of each artifact that is built. ``waited``: machines that are not there yet are waited for; ``joined`` looks
+    whether those that have come will do, and raises ``RequestError``."""
 
     storage: Storage
     recipe: str
@@ -39,6 +40,8 @@ class Site:
     store_limit: int | None = None
     clock: Callable[[], float] = time.time
     told: Callable[[Node, Record], None] = lambda *_: None
+    waited: bool = False
+    joined: Callable[[], None] = lambda: None
 
 
 def build(
@@ -92,7 +95,7 @@ def everywhere(
     seen = dict(inputs)
     used = [*(records[source.key] for source in node.sources), *priors]
     folders = {record.folder: record.below() for record in used}
-    several = site.place.capacity().machines > 1
+    several = site.waited or site.place.capacity().machines > 1
     for name, given in node.inputs.items():
         if several and isinstance(given, Outside) and to_ship(given, site.storage):
             folder, files = ship(given, name, site.storage)
@@ -105,9 +108,9 @@ def everywhere(
 @contextmanager
 def brought(mirror: Mirror | None) -> Iterator[None]:
     """The inputs here, while it lasts."""
-    if mirror is not None:
-        mirror.pull()
     try:
+        if mirror is not None:
+            mirror.pull()
         yield
     finally:
         if mirror is not None:

@@ -55,7 +55,7 @@ def execute(
 
         built = Graph(tuple(step.node for step in plan.builds))
         waits = check_resources(built, resources, capacity, recipe.limits.pending)
-        check_relative(capacity.machines)
+        check_relative(max(capacity.machines, 2 if waits else 1))
         check_seen(plan, storage, place)
         say_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
         setting = Setting(
@@ -75,7 +75,17 @@ def execute(
             telling(recipe.tracking, graph, storage, logs, view.warn) as told,
             view.live(),
         ):
-            site = Site(storage, recipe.name, place, resources, view, recipe.limits.store_bytes, told=told)
+            site = Site(
+                storage,
+                recipe.name,
+                place,
+                resources,
+                view,
+                recipe.limits.store_bytes,
+                told=told,
+                waited=bool(waits),
+                joined=lambda: check_seen(plan, storage, place),
+            )
             outcome = run(plan, site)
             remember_names(graph, outcome, storage, recipe.name)
             with suppress(OSError):  # whoever asked for the run tells of it

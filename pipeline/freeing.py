@@ -34,7 +34,7 @@ def free(waste: Waste, storage: Storage, clock: Callable[[], float] = time.time)
             return "another run works on it"
         return _free_claimed(waste, storage, claimed, clock())
     except OSError as error:
-        return f"{error.filename} cannot be removed ({error.strerror})"
+        return f"{error.filename} cannot be removed ({error.strerror})" if error.filename else str(error)
     except RequestError as error:
         return str(error)
 

@@ -134,12 +134,20 @@ def dashboard(address: str | None) -> str:
         if value is None or (name == "RAY_ADDRESS" and "://" not in value):
             continue
         if not value.startswith(HTTP):
-            host = urlsplit(value if "://" in value else f"//{value}").hostname or "HOST"
+            host = host_of(value) or "HOST"
             raise RequestError(
                 f"{name}: {value} is no address of the Jobs API; give the dashboard's, such as http://{host}:8265"
             )
         return value.rstrip("/")
     raise RequestError("--address: none is given; give that of the cluster's dashboard, such as http://HOST:8265")
+
+
+def host_of(address: str) -> str | None:
+    """The host in what is no URL of ours; None where there is none to be seen."""
+    try:
+        return urlsplit(address if "://" in address else f"//{address}").hostname
+    except ValueError:
+        return None
 
 
 # --- what is printed ------------------------------------------------------------------------------

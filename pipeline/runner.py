@@ -100,6 +100,7 @@ class Work:
         self.ready = Ready(plan.builds, outcome.records, site.resources)
         self.running: dict[Future[Record], tuple[Step, Resources]] = {}
         self.watch: Watch = {}
+        self.machines = 0
         self.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="stage")
 
     def run(self) -> None:
@@ -132,11 +133,19 @@ class Work:
     def _start_ready(self) -> bool:
         """Start every node whose inputs are there, which fits beside what runs, and which nobody else builds."""
         started = False
-        capacity = self.site.place.capacity()
+        capacity = self._capacity()
         for step, wanted in self.ready.offers(lambda wanted: self._fits(wanted, capacity)):
             started = self._start(step, wanted) or started
         self.site.place.want(self.ready.demands(LOOK_AHEAD))
         return started
+
+    def _capacity(self) -> Capacity:
+        """What there is. A machine that has joined is looked at before anything can run there."""
+        capacity = self.site.place.capacity()
+        before, self.machines = self.machines, len(capacity.nodes)
+        if before and self.machines > before:
+            self.site.joined()
+        return capacity
 
     def _fits(self, wanted: Resources, capacity: Capacity) -> bool:
         if not self.running:

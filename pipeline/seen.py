@@ -29,6 +29,8 @@ def check_seen(plan: Plan, storage: Storage, place: Place) -> None:
         return
     try:
         unseen = place.unseen(list(wanted))
+    except ConnectionError as error:
+        raise RequestError(str(error)) from error
     finally:
         if probe is not None:
             probe.unlink(missing_ok=True)

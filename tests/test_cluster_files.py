@@ -93,6 +93,7 @@ def test_rays_command_line_takes_how_nodes_are_started_with_tokens_on(kind: str)
     options = ray_start.make_context("start", started(lines)).params
     assert options["head"] is (kind == "head")
     assert "RAY_AUTH_MODE=token" in lines[-1]
+    assert "export PATH=~/venv/bin:$PATH;" in lines[-1], "the driver of a job is the first python there"
     if kind == "head":
         assert options["dashboard_host"] == "127.0.0.1"
         assert options["autoscaling_config"] == "~/ray_bootstrap_config.yaml"

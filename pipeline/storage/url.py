@@ -16,7 +16,12 @@ def open_storage(url: str) -> Storage:
     scheme, sep, rest = url.partition("://")
     if not sep:
         path = Path(url).absolute()
-        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        try:
+            there = next(folder for folder in (path, *path.parents) if folder.exists())
+        except OSError as error:
+            raise RequestError(
+                f"storage: {url} cannot be looked at ({error.strerror}); give another directory"
+            ) from error
         if not there.is_dir():
             raise RequestError(f"storage: {url}, but {there} is a file; give a directory")
         return Directory(path)

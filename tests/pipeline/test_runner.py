@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from moments import log_says, wait_for
 from rich.console import Console
 
 from cluster.inline import Inline
-from cluster.resources import Listener, Mirror, On, Resources
+from cluster.resources import Capacity, Listener, Mirror, On, Resources
 from cluster.session import Session
 from pipeline.allot import allot
 from pipeline.artifact import commit, find, sweep
 from pipeline.building import Site
+from pipeline.errors import RequestError
 from pipeline.graph import Graph
 from pipeline.lease import Attempt, claim
 from pipeline.planner import plan
@@ -203,6 +205,34 @@ def test_a_store_whose_size_was_not_known_is_refused_when_it_is(ground: Path, tm
     assert {"corpus@tiny", "finetune@tiny"} == set(house.records())
 
 
+# --- a place that grows ---------------------------------------------------------------------------
+
+
+class Growing(Inline):
+    """A place that a second machine joins while the first stage is at work."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def capacity(self) -> Capacity:
+        return Capacity.fixed(*super().capacity().nodes * (2 if self.asked else 1))
+
+    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+        self.asked = True
+        return super().on(resources, listener, mirror)
+
+
+def test_a_machine_that_joins_is_looked_at_before_the_next_stage_begins(ground: Path, tmp_path: Path) -> None:
+    house = settle(tmp_path, ground, method="no-kd")
+
+    def refuse() -> None:
+        raise RequestError("storage: not seen by the one that came")
+
+    with pytest.raises(RequestError, match="the one that came"):
+        carried_out(house, Growing(), joined=refuse)
+    assert set(house.records()) == {"corpus@tiny"}
+
+
 # --- two runs, one key ----------------------------------------------------------------------------
 
 
@@ -229,7 +259,9 @@ class Interloper(Inline):
         (work / "written-late").mkdir(parents=True)
 
 
-def carried_out(house: House, place: object, only: str | None = None) -> tuple[Recipe, Graph, Outcome, str]:
+def carried_out(
+    house: House, place: object, only: str | None = None, joined: Callable[[], None] = lambda: None
+) -> tuple[Recipe, Graph, Outcome, str]:
     recipe, graph = load_graph(house)
     found = plan(graph, Directory(house.storage), recipe.name, only)
     house.storage.mkdir(exist_ok=True)
@@ -239,7 +271,8 @@ def carried_out(house: House, place: object, only: str | None = None) -> tuple[R
     def resources(node: object) -> Resources:
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
 
-    outcome = run(found, Site(Directory(house.storage), recipe.name, place, resources, view))  # type: ignore[arg-type]
+    site = Site(Directory(house.storage), recipe.name, place, resources, view, joined=joined)  # type: ignore[arg-type]
+    outcome = run(found, site)
     return recipe, graph, outcome, heard.getvalue()
 
 

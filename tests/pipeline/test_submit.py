@@ -218,6 +218,9 @@ def test_a_job_that_is_not_known_is_one_line(command: tuple[str, ...], rays: Ray
         ("ray://head:10001", "--address: ray://head:10001 is no address of the Jobs API; .* http://head:8265"),
         ("head:6379", "--address: head:6379 is no address of the Jobs API; .* http://head:8265"),
         ("auto", "--address: auto is no address of the Jobs API; "),
+        ("http://[::1", r"--address: http://\[::1 is not http://host:port of a Ray dashboard"),
+        ("[::1:8265", r"--address: \[::1:8265 is no address of the Jobs API; .* http://HOST:8265"),
+        ("http://head..local:8265", "--address: http://head..local:8265 cannot be reached"),
     ],
 )
 @pytest.mark.parametrize("command", [("submit", "RECIPE"), ("status",), ("logs", "x"), ("stop", "x")])
