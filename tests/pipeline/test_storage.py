@@ -120,7 +120,7 @@ def test_a_storage_that_can_be_written_passes_its_check_and_keeps_nothing_of_it(
 
 
 def test_a_directory_that_cannot_be_looked_at_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"^storage: x+ cannot be looked at \(.*\); give a directory of yours$"):
+    with pytest.raises(RequestError, match=r"^storage: x+ cannot be looked at \(.*\); give another directory$"):
         open_storage("x" * 300)
 
 
