@@ -64,7 +64,7 @@ def test_a_node_that_loses_its_object_store_loses_nothing_that_was_made(
     first = said_by(process)
     before = records(storage)
     assert first.code == 0 or first.err.endswith(GONE), first.out
-    second = machine.run()
+    second = Machine(tmp_path / "home", recipe, storage.url).run()
     assert (second.code, second.err) == (0, "")
     assert before.items() <= records(storage).items(), "what was committed stands"
     assert set((first.built + second.built).values()) == {1}
