@@ -128,13 +128,15 @@ class Session:
     def close(self) -> None:
         """End all actors; stop Ray if it is ours, leave it if it is not."""
         import ray
+        from ray.exceptions import RayError
 
         if not self._desk.gate.close():
             return
         self._ended.set()
         for body in self._desk.ledger.close():
             if not self._started:  # else they end with Ray
-                body.close()
+                with contextlib.suppress(RayError):  # the node that they are on may be gone
+                    body.close()
         self._pulse.join()
         self._desk.gate.wait_until_empty(LEAVE_SECONDS)
         ray.shutdown()
@@ -238,7 +240,7 @@ def _reason(error: Exception) -> str:
     """One line of Ray's many."""
     if "AuthenticationError" in "".join(traceback.format_exception(error)):
         return "it asks for a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own"
-    return str(error).strip().splitlines()[-1]
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _connect(log: Path, **options: Any) -> str:

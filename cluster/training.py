@@ -53,8 +53,10 @@ class GroupBody:
         if not idle or not ray.wait([self.fit], timeout=CLOSE_WITHIN)[0]:
             ray.wait([self.actor.abort.remote()], timeout=CLOSE_WITHIN)
         ray.kill(self.actor)
-        for placement in ray.get(self._board.placements.remote(self._name)):
-            remove_placement_group(placement)  # of no effect, unless the controller was killed
+        placements = self._board.placements.remote(self._name)
+        if ray.wait([placements], timeout=CLOSE_WITHIN)[0]:
+            for placement in ray.get(placements):
+                remove_placement_group(placement)  # of no effect, unless the controller was killed
 
 
 def train_in_group(

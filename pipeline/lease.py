@@ -124,11 +124,12 @@ def claim(
     watch: Watch,
     clock: Callable[[], float] = time.time,
     begun: Callable[["Attempt"], None] = lambda _: None,
+    adopt: bool = True,
 ) -> Attempt | Held:
     """Take the key's next attempt if nobody holds the last one. ``watch`` remembers what was seen of held leases.
 
     ``begun`` is told once the lease is ours: to take over what the last one had finished may take longer than a lease
-    lives without a sign.
+    lives without a sign. Without ``adopt`` that is left where it is, by who only means to remove it.
     """
     last = highest(storage, work_of(key))
     if last:
@@ -145,7 +146,7 @@ def claim(
     begun(attempt)
     attempt.out.mkdir(parents=True, exist_ok=True)
     # More than one where an adoption was cut: what it had not taken yet lies in the attempt before.
-    for old in sorted((n for n in numbers(storage, work_of(key)) if n < number), reverse=True):
+    for old in sorted((n for n in numbers(storage, work_of(key)) if adopt and n < number), reverse=True):
         storage.adopt(f"{work_of(key)}/{attempt_name(old)}", attempt.folder)
     return attempt
 

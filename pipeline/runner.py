@@ -73,7 +73,7 @@ def clear(plan: Plan, site: Site) -> None:
         key = step.node.key
         if step.record is None or key not in left:
             continue
-        if not isinstance(claim(site.storage, step.node.spec.stage, key, {}, site.clock), Held):
+        if not isinstance(claim(site.storage, step.node.spec.stage, key, {}, site.clock, adopt=False), Held):
             site.storage.drop(work_of(key))
 
 
@@ -140,7 +140,7 @@ class Work:
         return started
 
     def _capacity(self) -> Capacity:
-        """What there is. A machine that has joined is looked at before anything can run there."""
+        """What there is. A machine that has joined is looked at before the next stage begins."""
         capacity = self.site.place.capacity()
         before, self.machines = self.machines, len(capacity.nodes)
         if before and self.machines > before:

@@ -23,7 +23,11 @@ def check_seen(plan: Plan, storage: Storage, place: Place) -> None:
     wanted = dict(outside(plan, storage))
     probe = storage.local / f".probe-{secrets.token_hex(8)}" if storage.shared else None
     if probe is not None:
-        probe.touch()
+        try:
+            probe.touch()
+        except OSError as error:
+            why = f"cannot be written ({error.strerror}); make room, or give another"
+            raise RequestError(f"storage: {storage} {why}") from error
         wanted[str(probe)] = f"storage: {storage}"
     if not wanted:
         return

@@ -37,9 +37,9 @@ No other key of a recipe means a file."""
 
 WORDS = ("hub", "generated")
 """What ``data.source`` may be but a folder."""
-DATABASE = "sqlite:///"
-"""What a tracker's database begins with, before its path."""
-SERVICE = "databricks"
+TRACKERS = ("sqlite:///", "file:")
+"""What may stand before the path of a tracker's database or folder."""
+NO_PATHS = ("databricks", ":memory:")
 """What a tracker may be but a URL or a path."""
 
 
@@ -79,8 +79,7 @@ def _changed(
 def is_relative_path(kind: Kind, text: str, folder: Path) -> bool:
     """Whether the text is a path that depends on where one stands. A model's name is one if it looks like a path,
     or if ``folder`` holds such a folder; else the hub is asked for it."""
-    if kind == "tracker":
-        text = text.removeprefix(DATABASE)
+    text = text.removeprefix(_before(kind, text))
     if Path(text).is_absolute():
         return False
     match kind:
@@ -93,10 +92,16 @@ def is_relative_path(kind: Kind, text: str, folder: Path) -> bool:
         case "model":
             return text.startswith(".") or text.count("/") > 1 or (folder / text).is_dir()
         case "tracker":
-            return "://" not in text and text != SERVICE
+            return "://" not in text and text not in NO_PATHS
 
 
 def in_folder(kind: Kind, text: str, folder: Path) -> str:
     """A relative path as it is seen from ``folder``."""
-    before = DATABASE if kind == "tracker" and text.startswith(DATABASE) else ""
+    before = _before(kind, text)
     return f"{before}{folder / text.removeprefix(before)}"
+
+
+def _before(kind: Kind, text: str) -> str:
+    """What stands before the path in a text that is one."""
+    found = (prefix for prefix in TRACKERS if kind == "tracker" and text.startswith(prefix))
+    return next(found, "")

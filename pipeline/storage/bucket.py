@@ -89,7 +89,8 @@ class Bucket(Storage):
 
     def reach(self) -> None:
         """Raises ``RequestError`` where the bucket is not there, or not to be read, without much patience."""
-        client, bucket = self._client(2), self.url.partition("://")[2].partition("/")[0]
+        client, bucket = self._client(2, DOCUMENT_SECONDS), self.url.partition("://")[2].partition("/")[0]
+        client.retries = 1  # of fsspec's own, around those of the libraries below it
         try:
             try:
                 self.asked(client.ls, self.path(""), detail=False)
@@ -205,7 +206,12 @@ class Bucket(Storage):
                 self.asked(self.fs.put_file, str(out / path), self.path(f"{folder}/{path}"))
 
         self._each(put, list(files))
-        self.cache.take(folder, files, out)
+        user = f"publish {folder}"
+        self.cache.hold(user, folder)
+        try:
+            self.cache.take(folder, files, out)
+        finally:
+            self.cache.let_go(user)
         self._evict()
 
     def put(self, source: Path, name: str) -> None:

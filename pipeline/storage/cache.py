@@ -101,8 +101,8 @@ class Cache:
                     draft = _draft(target)
                     bring(path, draft)
                     _place(draft, target)
+                    self._came(home, {path: files[path]})  # each by itself: who is cut goes on from there
                     brought = True
-                self._came(home, files)
         home.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.utime(home)

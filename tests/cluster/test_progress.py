@@ -1,7 +1,13 @@
+import asyncio
+
+import pytest
+import ray
 from work import Heard
 
+from cluster import progress
 from cluster.outcomes import Part, Said
-from cluster.progress import Feed, News
+from cluster.progress import Board, Feed, News
+from cluster.session import Session
 
 
 def test_what_arrived_late_and_what_arrived_in_time_count_once() -> None:
@@ -31,3 +37,29 @@ def test_what_a_dead_worker_said_is_taken_back() -> None:
     assert heard.done == 1.0
     feed.close(channel, {})
     assert heard.done == 0.0
+
+
+class Slow(Board):
+    """A board whose process is starting again."""
+
+    async def take(self) -> list[News]:
+        news = await super().take()
+        await asyncio.sleep(1.0)
+        return news
+
+
+def test_a_board_that_is_slow_holds_nobody_up_and_what_it_had_is_heard_later(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert session.dashboard == "", "a Ray runs"
+    monkeypatch.setattr(progress, "ANSWER_WITHIN", 0.1)
+    board = ray.remote(Slow).options(num_cpus=0).remote()
+    heard, feed = Heard(), Feed(board)
+    channel = feed.open(heard)
+    ray.get(board.post.remote(News(channel, Part(1, 0), Said(2.0))))
+    feed.poll()
+    assert heard.done == 0.0
+    while heard.done == 0.0:
+        feed.poll()
+    assert heard.done == 2.0
+    ray.kill(board)

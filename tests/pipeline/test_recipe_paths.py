@@ -136,6 +136,10 @@ def test_a_relative_path_is_refused_where_several_nodes_would_look_for_it(tree: 
         ("tracker", "sqlite:////shared/mlflow.db", False),
         ("tracker", "http://mlflow:5000", False),
         ("tracker", "databricks", False),
+        ("tracker", "file:/shared/mlruns", False),
+        ("tracker", "file:///shared/mlruns", False),
+        ("tracker", "file:mlruns", True),
+        ("tracker", "sqlite:///:memory:", False),
     ],
 )
 def test_names_and_addresses_are_no_relative_paths(kind: Any, text: str, relative: bool, tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ from botocore.exceptions import ClientError
 from buckets import at, make_bucket, s3_server
 from s3fs.errors import translate_boto_error
 
+from cluster.inline import Inline
+from cluster.resources import Resources
 from pipeline.artifact import checksum
+from pipeline.building import brought
 from pipeline.errors import RequestError
 from pipeline.lease import Attempt, Fenced, Held, check, claim, release
 from pipeline.storage import Storage, open_storage
-from pipeline.storage.bucket import Bucket, status_of
+from pipeline.storage.bucket import Bucket
 from pipeline.storage.cache import bound_of
 from pipeline.storage.directory import Directory
 
@@ -134,12 +137,53 @@ def test_another_machine_fetches_what_one_has_published(machine: Machine) -> Non
     assert (there.fetch("stage/key/0001", told(out, "a")) / "a").read_text("utf-8") == "one"
 
 
-def test_a_server_may_refuse_a_conditional_put_without_naming_the_condition() -> None:
-    """As some do that are not Amazon's; s3fs then raises an error of no particular kind."""
-    answer = {"Error": {"Code": "PreconditionFailed", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 412}}
+def put_error(code: str, status: int) -> OSError:
+    """What s3fs makes of such an answer to a conditional put."""
+    answer = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error = translate_boto_error(ClientError(answer, "PutObject"))  # type: ignore[arg-type]
+    assert isinstance(error, OSError)
+    return error
+
+
+def refusing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, *errors: OSError) -> None:
+    """Let the server answer so to the next puts."""
+    left, put = list(errors), bucket.quick.pipe_file
+
+    def pipe_file(*arguments: object, **options: object) -> object:
+        if left:
+            raise left.pop(0)
+        return put(*arguments, **options)
+
+    monkeypatch.setattr(bucket.quick, "pipe_file", pipe_file)
+
+
+def test_a_server_may_refuse_a_conditional_put_without_naming_the_condition(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some do that are not Amazon's; s3fs then raises an error of no particular kind."""
+    here = machine("here")
+    here.write("a/b", "theirs")
+    error = put_error("PreconditionFailed", 412)
     assert not isinstance(error, FileExistsError)
-    assert status_of(error) == 412
+    refusing(here, monkeypatch, error, error)
+    assert not here.create("a/b", "ours")
+    assert here.create("a/b", "theirs"), "the answer to our own put was lost"
+
+
+def test_a_put_that_meets_another_at_the_same_moment_is_tried_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = machine("here")
+    refusing(here, monkeypatch, put_error("ConditionalRequestConflict", 409))
+    assert here.create("a/b", "ours")
+    assert here.read("a/b") == "ours"
+
+
+def test_a_put_that_may_not_be_made_is_no_refusal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = machine("here")
+    refusing(here, monkeypatch, put_error("AccessDenied", 403))
+    with pytest.raises(PermissionError):
+        here.create("a/b", "ours")
 
 
 def test_a_file_that_is_not_what_its_record_says_is_not_read(machine: Machine) -> None:
@@ -183,6 +227,48 @@ def test_the_bound_holds_for_what_is_built_here_too(machine: Machine, monkeypatc
         here.publish(out, f"stage/{number}/0001", told(out, "a"))
         os.utime(here.local / f"stage/{number}/0001", (number, number))
     assert sorted(path.parent.name for path in here.local.glob("stage/*/0001")) == ["2", "3"]
+
+
+def test_an_eviction_beside_it_takes_nothing_of_what_is_being_published(machine: Machine) -> None:
+    here = machine("here")
+    ended = threading.Event()
+
+    def evict() -> None:
+        while not ended.is_set():
+            here.cache.evict(0)
+
+    out = work(here, **{f"file{number}": str(number) for number in range(20)})
+    evicting = threading.Thread(target=evict)
+    evicting.start()
+    try:
+        for number in range(5):
+            here.publish(out, f"stage/{number}/0001", told(out, *(path.name for path in out.iterdir())))
+    finally:
+        ended.set()
+        evicting.join()
+    assert len(here.walk("stage")) == 100
+
+
+def test_a_fetch_that_was_cut_goes_on_with_the_files_that_are_left(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machine("here"), machine("there")
+    out = work(here, a="one", b="two", c="three")
+    files = told(out, "a", "b", "c")
+    here.publish(out, "stage/key/0001", files)
+    download, asked = there.download, list[str]()
+
+    def cut(name: str, target: Path) -> None:
+        asked.append(name.rpartition("/")[2])
+        if len(asked) == 3:
+            raise OSError("the line is cut")
+        download(name, target)
+
+    monkeypatch.setattr(there, "download", cut)
+    with pytest.raises(OSError, match="the line is cut"):
+        there.fetch("stage/key/0001", files)
+    there.fetch("stage/key/0001", files)
+    assert asked == ["a", "b", "c", "c"]
 
 
 @pytest.mark.parametrize(("given", "found"), [("50GB", 50 * 10**9), ("1000", 1000), ("1.5 kB", 1500)])
@@ -379,6 +465,26 @@ def test_a_pull_brings_the_inputs(machine: Machine) -> None:
     assert mirror is not None
     mirror.pull()
     assert (there.local / "stage/key/0001/a").read_text("utf-8") == "one"
+
+
+class Deaf:
+    """A listener to whom it is all the same."""
+
+    def expect(self, total: float, unit: str) -> None: ...
+    def advance(self, amount: float) -> None: ...
+    def note(self, text: str) -> None: ...
+    def log(self, line: str) -> None: ...
+
+
+def test_a_training_in_this_process_leaves_the_inputs_to_its_stage(machine: Machine) -> None:
+    here, there = machine("here"), machine("there")
+    out = work(here, a="one")
+    here.publish(out, "stage/key/0001", told(out, "a"))
+    mirror = there.mirror(".work/other/0001", {"stage/key/0001": told(out, "a")})
+    with brought(mirror):
+        Inline().on(Resources(), Deaf(), mirror).train(lambda *_: None, None)
+        assert there.cache.evict(0) == []
+    assert there.cache.evict(0) == ["stage/key/0001"]
 
 
 def test_a_machine_removes_what_it_has_of_attempts_that_ended_elsewhere(machine: Machine) -> None:
