@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.errors import RequestError
+from pipeline.errors import RequestError, first_line
 from pipeline.stopping import heed_sigterm
 
 app = typer.Typer(
@@ -275,8 +275,7 @@ def main() -> NoReturn:
         print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # a disk that is full, a store that does not answer: nothing that is finished is lost
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        print(f"stillhouse: {message}; the next run goes on from here", file=sys.stderr)
+        print(f"stillhouse: {first_line(error)}; the next run goes on from here", file=sys.stderr)
         sys.exit(1)
     except typer.TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")

@@ -8,6 +8,11 @@ class RequestError(ValueError):
     """The request is wrong. The message is one line: the field, its value, and what would be right."""
 
 
+def first_line(error: BaseException) -> str:
+    """An error in one line: its first, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean x?' where something known is near, else the list of what is known."""
     names = sorted(set(known))

@@ -13,7 +13,7 @@ from pipeline.artifact import home_of, read_record, record_name, withdraw
 from pipeline.commands import Request, composed, terminal
 from pipeline.errors import RequestError
 from pipeline.gc import Waste, find_waste, in_use
-from pipeline.lease import Attempt, Held, claim, release, work_of
+from pipeline.lease import Attempt, Held, claim, discard, release, work_of
 from pipeline.storage import Storage
 from pipeline.storage.port import LEASE
 
@@ -84,9 +84,7 @@ def _let_go(claimed: Attempt) -> None:
     if [name for name in storage.walk(claimed.folder) if name != f"{claimed.folder}/{LEASE}"]:
         release(claimed)
     else:
-        storage.drop(claimed.folder)
-        if not storage.entries(work_of(claimed.key)):
-            storage.drop(work_of(claimed.key))
+        discard(claimed)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from pipeline.errors import first_line
 from pipeline.lease import Attempt, Fenced, beat
 
 EVERY = 5.0
@@ -70,5 +71,4 @@ class Heartbeat:
                 held.attempt = beat(held.attempt, self._clock)
             except (Fenced, OSError) as error:
                 # The commit checks the fence itself; a disk that is full or gone may come back before that.
-                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                self._warn(f"{held.attempt.out}: no sign of life given ({line})")
+                self._warn(f"{held.attempt.out}: no sign of life given ({first_line(error)})")

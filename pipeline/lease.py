@@ -184,9 +184,14 @@ def check(attempt: Attempt) -> None:
 def forsake(attempt: Attempt) -> None:
     """Remove what a fenced attempt still wrote when another had built the artifact, and swept all attempts."""
     if attempt.storage.read(_name(attempt.key, attempt.number)) is None:
-        attempt.storage.drop(attempt.folder)
-        if not attempt.storage.entries(work_of(attempt.key)):
-            attempt.storage.drop(work_of(attempt.key))
+        discard(attempt)
+
+
+def discard(attempt: Attempt) -> None:
+    """Remove all of it, and the key's folder if nothing else is there."""
+    attempt.storage.drop(attempt.folder)
+    if not attempt.storage.entries(work_of(attempt.key)):
+        attempt.storage.drop(work_of(attempt.key))
 
 
 def release(attempt: Attempt) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from cluster.resources import Capacity, Resources
 from pipeline.artifact import Record, find, sweep, withdraw
 from pipeline.building import Site, build
+from pipeline.errors import first_line
 from pipeline.failure import forget_failure, note_failure
 from pipeline.graph import Graph, Node
 from pipeline.heartbeat import Heartbeat
@@ -128,7 +129,9 @@ class Work:
             try:
                 note_failure(self.site.storage, step.node.key, failure.message)
             except OSError as error:
-                self.site.view.warn(f"{self.site.storage}: cannot note that {step.node.name} failed ({_line(error)})")
+                self.site.view.warn(
+                    f"{self.site.storage}: cannot note that {step.node.name} failed ({first_line(error)})"
+                )
 
     def _start_ready(self) -> bool:
         """Start every node whose inputs are there, which fits beside what runs, and which nobody else builds."""
@@ -160,7 +163,7 @@ class Work:
             claimed = self._claim(step)
         except OSError as error:
             self.heartbeat.let_go(node.key)
-            self._fail(step, Failure(node, f"the storage cannot be written: {_line(error)}"))
+            self._fail(step, Failure(node, f"the storage cannot be written: {first_line(error)}"))
             return True
         if claimed is None:
             return True
@@ -232,7 +235,7 @@ class Work:
                 self.site.view.lost(step.node)
             elif isinstance(error, Exception):
                 log = self.site.view.keep_traceback(step.node, error)
-                self._fail(step, Failure(step.node, f"{_line(error)} (log: {log})"))
+                self._fail(step, Failure(step.node, f"{first_line(error)} (log: {log})"))
             else:
                 raise error
 
@@ -280,9 +283,3 @@ def _done(call: Callable[[], Record]) -> "Future[Record]":
     except Exception as error:
         future.set_exception(error)
     return future
-
-
-def _line(error: BaseException) -> str:
-    """An error in one line."""
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

@@ -19,6 +19,7 @@ from rich.text import Text
 from cluster.resources import Resources
 from pipeline.artifact import Record
 from pipeline.course import About, Course, Recorder, Room, Stint, dependants, stints_of
+from pipeline.errors import first_line
 from pipeline.estimate import Pace
 from pipeline.graph import Node
 from pipeline.journal import Event, Journal, Level
@@ -186,7 +187,7 @@ class View:
         try:
             pace = self.setting.pace()
         except Exception as error:
-            self.warn(f"{self.setting.about.storage}: no time left can be told ({_line(error)})")
+            self.warn(f"{self.setting.about.storage}: no time left can be told ({first_line(error)})")
             return
         with self._lock:
             for record in self._early:
@@ -206,7 +207,7 @@ class View:
         except Exception as error:
             if not self._warned:
                 self._warned = True
-                self.warn(f"{folder}: the run's status cannot be written ({_line(error)}); the run goes on")
+                self.warn(f"{folder}: the run's status cannot be written ({first_line(error)}); the run goes on")
 
     def _page(self, now: Summary, course: Course) -> str:
         """The page, with a link for each node to its log in words, or where it said nothing to its entries."""
@@ -332,8 +333,3 @@ class Ear:
 
     def log(self, line: str) -> None:
         self.view.logged(self.node, line)
-
-
-def _line(error: BaseException) -> str:
-    """An error in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -52,9 +52,10 @@ class Bucket(Storage):
     @staticmethod
     def at(url: str) -> "Bucket":
         """With its cache where this machine keeps such. Raises ``RequestError`` for a bound that is none."""
-        bound_of(cache_root(os.environ), os.environ)
+        root = cache_root(os.environ)
+        bound_of(root, os.environ)
         name = f"{url.partition('://')[2].replace('/', '-')[:40]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-        return Bucket(url, cache_root(os.environ) / "storage" / name)
+        return Bucket(url, root / "storage" / name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Bucket, (self.url, self.local)

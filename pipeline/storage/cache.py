@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipeline.errors import RequestError
 from pipeline.sizes import parse_size
+from pipeline.storage.drafts import draft_of, sync
 from pipeline.storage.port import Files
 
 USERS = ".users"
@@ -98,7 +99,7 @@ class Cache:
                 for path in self._lacking(home, files):
                     target = home / path
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    draft = _draft(target)
+                    draft = draft_of(target)
                     bring(path, draft)
                     _place(draft, target)
                     self._came(home, {path: files[path]})  # each by itself: who is cut goes on from there
@@ -115,7 +116,7 @@ class Cache:
             for path in files:
                 target = home / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                draft = _draft(target)
+                draft = draft_of(target)
                 os.link(out / path, draft)
                 _place(draft, target)
             self._came(home, files)
@@ -157,7 +158,7 @@ class Cache:
         """Note as what they have come, once they are on the disk. Their lock is held."""
         file = _checksums(home)
         came = _read(file) | {path: digest for path, (_, digest) in files.items()}
-        draft = _draft(file)
+        draft = draft_of(file)
         draft.write_text(json.dumps(came), "utf-8")
         _place(draft, file)
 
@@ -224,14 +225,9 @@ def _read(file: Path) -> dict[str, str]:
     return found
 
 
-def _draft(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-
-
 def _place(draft: Path, target: Path) -> None:
     """The whole of it, even where the power fails."""
-    with draft.open("rb") as stream:
-        os.fsync(stream.fileno())
+    sync(draft)
     os.replace(draft, target)
 
 

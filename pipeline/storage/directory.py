@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cluster.resources import Mirror
 from pipeline.errors import RequestError
+from pipeline.storage.drafts import draft_of, sync
 from pipeline.storage.port import LEASE, Entry, Files, Storage
 
 
@@ -39,16 +40,16 @@ class Directory(Storage):
     def write(self, name: str, text: str) -> None:
         path = self.local / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = _draft(path)
+        draft = draft_of(path)
         draft.write_text(text, "utf-8")
         os.replace(draft, path)
 
     def create(self, name: str, text: str) -> bool:
         path = self.local / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = _draft(path)
+        draft = draft_of(path)
         draft.write_text(text, "utf-8")
-        _sync(draft)
+        sync(draft)
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -100,13 +101,13 @@ class Directory(Storage):
         for path in files:
             target = self.local / folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            _sync(out / path)
+            sync(out / path)
             os.link(out / path, target)
 
     def put(self, source: Path, name: str) -> None:
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = _draft(target)
+        draft = draft_of(target)
         shutil.copyfile(source, draft)
         os.replace(draft, target)
 
@@ -150,15 +151,3 @@ def link(source: Path, target: Path) -> None:
     What a later attempt has finished stays."""
     with contextlib.suppress(FileNotFoundError, FileExistsError):
         os.link(source, target)
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
