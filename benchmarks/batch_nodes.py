@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.pairs import hardware
-from pipeline.runs import read_runs
+from pipeline.monitor.status import read_runs
 from tests.rays import REPOSITORY, RayNode, Rays
 
 RECIPE = REPOSITORY / "recipes" / "glue-batch-small.yaml"

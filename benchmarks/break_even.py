@@ -18,11 +18,12 @@ from benchmarks.findings import Finding
 from benchmarks.pairs import Cost, Turn, interleaved, summary, timed, walls
 from benchmarks.scene import STUDENT, Learner, Scene
 from benchmarks.stored_vs_none import reading
-from stages.method import Method, Taught
-from stages.models import build, load
-from stages.signal import Live
-from stages.specs import Cut, Pretrained, Start, TeachSpec
-from stages.teach import teach
+from stages.models.loading import build, load
+from stages.specs.method import Method, Taught
+from stages.specs.student import Cut, Pretrained, Start
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
+from stages.training.signal import Live
 
 PAIRS: dict[str, tuple[Start, Start]] = {
     "6 layers teach 2": (Pretrained(), STUDENT),

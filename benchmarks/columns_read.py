@@ -19,15 +19,15 @@ import torch
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import summary
 from benchmarks.scene import STUDENT, Scene
-from stages.batches import Ragged
-from stages.cost import rows_a_shard
-from stages.data import Rowset
-from stages.method import Method, Taught
-from stages.specs import DistilSpec, Train
-from stages.store.layout import Layout, read_store, write_store
-from stages.store.shards import write_shard
-from stages.structure import NoLayers, Pick, Structure
-from stages.taught import signal_of
+from stages.corpus.batches import Ragged
+from stages.corpus.rowset import Rowset
+from stages.outputs.layout import Layout, read_store, write_store
+from stages.outputs.parquet import write_shard
+from stages.outputs.sizes import rows_a_shard
+from stages.specs.layers import NoLayers, Pick, Structure
+from stages.specs.method import Method, Taught
+from stages.specs.student import DistilSpec, Train
+from stages.training.teachers import signal_of
 
 LAYOUT = Layout("pooled", tuple(range(25)), 1024, 16, 2, "mean", "float16")
 ROWS = 8_000

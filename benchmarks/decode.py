@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed, walls
 from benchmarks.scene import BATCH, Scene
-from stages.store.decoded import decode
-from stages.store.layout import Layout, read_store, write_store
-from stages.store.shards import float_pages, write_shard
+from stages.outputs.layout import Layout, read_store, write_store
+from stages.outputs.node_cache import decode
+from stages.outputs.parquet import float_pages, write_shard
 
 WIDE = Layout("pooled", tuple(range(7)), 384, 12, 2, "mean", "float16")
 WIDE_ROWS = 40_000

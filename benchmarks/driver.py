@@ -109,7 +109,7 @@ def start(arguments: Sequence[str], log: Path, cwd: Path, environment: Mapping[s
 def _in_the_child(arguments: Sequence[str], log: Path, cwd: Path, environment: Mapping[str, str]) -> int:
     import traceback
 
-    from pipeline.cli import main
+    from pipeline.cli.main import main
 
     os.setsid()
     os.chdir(cwd)

@@ -19,13 +19,13 @@ from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed, walls
 from benchmarks.scene import BATCH, Scene, Watch
 from cluster.inline import InlineOn, InlineWorker
-from stages.batches import parts, sorted_batches
-from stages.data import distinct
-from stages.models import load
-from stages.specs import TeachSpec
-from stages.store.shards import SHARD_ROWS
-from stages.teach import teach
-from stages.teacher import token_budget
+from stages.corpus.batches import parts, sorted_batches
+from stages.corpus.rowset import distinct
+from stages.models.loading import load
+from stages.outputs.parquet import SHARD_ROWS
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
+from stages.teaching.worker import token_budget
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")

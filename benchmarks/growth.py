@@ -20,17 +20,18 @@ from benchmarks.findings import Finding
 from benchmarks.pairs import Cost, interleaved, summary, timed, walls
 from benchmarks.plan_time import SEEDS, called, command, write_recipe
 from benchmarks.scene import BATCH, DEV_ROWS, Scene, packaged_model
-from stages.batches import epoch_batches
-from stages.corpus import corpus
-from stages.data import Rowset, read_rowset
-from stages.method import Method, Taught
-from stages.models import head_of
-from stages.schedule import Asked
-from stages.seeds import seed_of
-from stages.specs import CorpusSpec, Generated, TeachSpec
-from stages.tasks import REVIEWS
-from stages.taught import signal_of
-from stages.teach import teach
+from stages.corpus.batches import epoch_batches
+from stages.corpus.corpus import corpus
+from stages.corpus.rowset import Rowset, read_rowset
+from stages.models.loading import head_of
+from stages.specs.corpus import CorpusSpec, Generated
+from stages.specs.method import Method, Taught
+from stages.specs.schedule import Asked
+from stages.specs.seeds import seed_of
+from stages.specs.tasks import REVIEWS
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
+from stages.training.teachers import signal_of
 
 STEPS = (1, 10, 100)
 """Rows of the three stores, in twice the rows of the scale: 1,024 to 102,400 in a full run."""

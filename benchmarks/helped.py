@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from benchmarks import bare_loop
 from benchmarks.scene import BATCH
-from stages.batches import epoch_batches
-from stages.data import Rowset
-from stages.seeds import seed_of
+from stages.corpus.batches import epoch_batches
+from stages.corpus.rowset import Rowset
+from stages.specs.seeds import seed_of
 
 Item = tuple[Tensor, Tensor]
 Batch = TypeVar("Batch")

@@ -122,10 +122,10 @@ def drawn(count: int, seed: int) -> npt.NDArray[np.float32]:
 def ours_measured(root: Path) -> Built:
     from cluster.inline import Inline
     from cluster.resources import Resources
-    from stages.augmentation import IndexSpec
-    from stages.embeddings import read_embeddings
-    from stages.index import index
-    from stages.nearest import open_search
+    from stages.retrieval.embeddings import read_embeddings
+    from stages.retrieval.index import index
+    from stages.retrieval.search import open_search
+    from stages.specs.retrieval import IndexSpec
 
     out = root / "index"
     out.mkdir()
@@ -148,7 +148,7 @@ def raw_measured(root: Path) -> Built:
     faiss.omp_set_num_threads(THREADS)
     meta = json.loads((root / "index" / "index.json").read_text())
     shards = sorted((root / "embeddings").glob("vectors-*.npy"))
-    from stages.index_plan import POINTS
+    from stages.retrieval.index_plan import POINTS
 
     with watched() as peak:
         vectors = np.empty((meta["rows"], WIDTH), np.float32)

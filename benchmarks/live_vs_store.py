@@ -13,10 +13,10 @@ from benchmarks import bare_forward
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
-from stages.method import Method
-from stages.models import load
-from stages.signal import Live
-from stages.taught import signal_of
+from stages.models.loading import load
+from stages.specs.method import Method
+from stages.training.signal import Live
+from stages.training.teachers import signal_of
 
 
 def measure(scene: Scene) -> list[Finding]:

@@ -5,8 +5,8 @@ import sys
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import cpu_note, interleaved, ratios, summary, walls
 from benchmarks.scene import Learner, Scene
-from stages.method import Method
-from stages.signal import NoTeacher
+from stages.specs.method import Method
+from stages.training.signal import NoTeacher
 
 
 def measure(scene: Scene) -> list[Finding]:

@@ -20,16 +20,17 @@ from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import summary
 from benchmarks.scene import STUDENT, Scene, Watch, packaged_model
 from cluster.inline import InlineWorker
-from stages.corpus import corpus
-from stages.corpus_reader import read_meta, read_split
-from stages.distil import Job
-from stages.method import Method, OnePhase, Taught
-from stages.specs import CorpusSpec, DistilSpec, Generated, Train
-from stages.store.layout import Layout, write_store
-from stages.store.shards import write_shard
-from stages.structure import Pick
-from stages.tasks import REVIEWS
-from stages.teach import tokenisation
+from stages.corpus.corpus import corpus
+from stages.corpus.reader import read_meta, read_split
+from stages.outputs.layout import Layout, write_store
+from stages.outputs.parquet import write_shard
+from stages.specs.corpus import CorpusSpec, Generated
+from stages.specs.layers import Pick
+from stages.specs.method import Method, OnePhase, Taught
+from stages.specs.student import DistilSpec, Train
+from stages.specs.tasks import REVIEWS
+from stages.teaching.teach import tokenisation
+from stages.training.job import Job
 
 LAYOUT = Layout("pooled", tuple(range(25)), 384, 12, 2, "mean", "float16")
 ROW_BYTES = 25 * 384 * 2
@@ -106,7 +107,7 @@ def peak(scene: Scene, root: Path, name: str, method: Method, inputs: Mapping[st
 
 def trained(training: Training) -> int:
     """Train in this process; the largest memory that was seen."""
-    from stages.student import train
+    from stages.training.worker import train
 
     with watched() as seen, suppress(Enough):
         train(training.job, InlineWorker(training.threads, Stopping(STEPS)))

@@ -14,10 +14,10 @@ import numpy as np
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import cpu_note, interleaved, ratios, summary
 from benchmarks.scene import LOGITS, Learner, Scene
-from stages.loop import Lesson
-from stages.method import Data, Method, Minimax, Neighbours
-from stages.pool import Pool
-from stages.taught import signal_of
+from stages.specs.method import Data, Method, Minimax, Neighbours
+from stages.training.candidates import Pool
+from stages.training.loop import Lesson
+from stages.training.teachers import signal_of
 
 K = 8
 ALL = "all"

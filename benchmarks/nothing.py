@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from cluster.resources import On, Worker
-from stages.specs import Spec
+from stages.specs.base import Spec
 
 
 class NothingSpec(Spec):

@@ -32,18 +32,20 @@ from benchmarks.helped import helped, listed, named
 from benchmarks.peers import check_textbrewer
 from benchmarks.scene import BATCH, STUDENT, Scene, Watch, packaged_model
 from cluster.inline import InlineWorker
-from stages.corpus import corpus
-from stages.distil import distil
-from stages.loop import Lesson, fit
-from stages.method import Method, Taught
-from stages.models import build, load
-from stages.predict import predict
-from stages.predictions import decide
-from stages.specs import CorpusSpec, DistilSpec, Files, Pretrained, TeachSpec, Train
-from stages.taskfiles import task_files
-from stages.tasks import BUILT_IN
-from stages.taught import signal_of
-from stages.teach import teach
+from stages.corpus.corpus import corpus
+from stages.corpus.task_files import task_files
+from stages.evaluation.predictions import decide
+from stages.models.loading import build, load
+from stages.models.predict import predict
+from stages.specs.corpus import CorpusSpec, Files
+from stages.specs.method import Method, Taught
+from stages.specs.student import DistilSpec, Pretrained, Train
+from stages.specs.tasks import BUILT_IN
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
+from stages.training.distil import distil
+from stages.training.loop import Lesson, fit
+from stages.training.teachers import signal_of
 
 SEEDS = (0, 1, 2)
 RATE = 2e-4

@@ -26,10 +26,10 @@ from benchmarks.helped import helped, listed, named
 from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import BATCH, Learner, Scene
 from benchmarks.stored_vs_none import reading
-from stages.method import Method, Taught
-from stages.models import load
-from stages.specs import TeachSpec
-from stages.teach import teach
+from stages.models.loading import load
+from stages.specs.method import Method, Taught
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
 
 Peer = Callable[[nn.Module, nn.Module, DataLoader[Any]], object]
 """Trains a student, with a teacher, on a loader's batches."""

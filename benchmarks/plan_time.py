@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_median, interleaved, summary, timed, walls
 from benchmarks.scene import Scene
-from pipeline.artifact import File, Record, record_name
+from pipeline.artifacts.record import File, Record, record_name
 
 SEEDS = {10: 1, 100: 16, 1000: 166}
 """Nodes -> seeds: a corpus, a teacher, its evaluation and its store, and two nodes a student."""

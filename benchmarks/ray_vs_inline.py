@@ -12,8 +12,8 @@ from benchmarks.scene import Scene, Watch
 from cluster.inline import Inline
 from cluster.resources import Place
 from cluster.session import Session
-from stages.distil import distil
-from stages.method import Method
+from stages.specs.method import Method
+from stages.training.distil import distil
 
 
 def measure(scene: Scene) -> list[Finding]:

@@ -343,10 +343,10 @@ def look(url: str, seen: Mapping[str, Any]) -> dict[str, Any]:
     """Verify every artifact; say what stands, and what is wrong."""
     from rich.console import Console
 
-    from pipeline.artifact import parsed, recorded
-    from pipeline.lease import leased
+    from pipeline.artifacts.attempts import leased
+    from pipeline.artifacts.record import parsed, recorded
+    from pipeline.cli.verify import verify_artifact
     from pipeline.storage import open_storage
-    from pipeline.verify import verify_artifact
 
     storage = open_storage(url)
     records = [parsed(text, name) for name, text in recorded(storage).items()]

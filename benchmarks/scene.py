@@ -26,22 +26,24 @@ from benchmarks.findings import Scale
 from benchmarks.pairs import Cost, cpu_seconds, timed
 from cluster.inline import Inline, InlineWorker
 from cluster.resources import On, Resources
-from stages.batches import Rows, epoch_batches
-from stages.corpus import corpus
-from stages.corpus_reader import Meta, read_meta
-from stages.data import Rowset, read_rowset
-from stages.events import drawer
-from stages.loop import Lesson, fit
-from stages.method import Method, Taught
-from stages.models import build, load
-from stages.seeds import seed_of
-from stages.shape import config_of, shape_of
-from stages.signal import Signal
-from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Generated, Source, TeachSpec, Train
-from stages.structure import Concatenate
-from stages.taskfiles import task_files
-from stages.tasks import BUILT_IN, REVIEWS, Task
-from stages.teach import teach
+from stages.corpus.batches import Rows, epoch_batches
+from stages.corpus.corpus import corpus
+from stages.corpus.reader import Meta, read_meta
+from stages.corpus.rowset import Rowset, read_rowset
+from stages.corpus.task_files import task_files
+from stages.models.loading import build, load
+from stages.models.shape import config_of, shape_of
+from stages.specs.corpus import CorpusSpec, Files, Generated, Source
+from stages.specs.layers import Concatenate
+from stages.specs.method import Method, Taught
+from stages.specs.seeds import seed_of
+from stages.specs.student import Cut, DistilSpec, Train
+from stages.specs.tasks import BUILT_IN, REVIEWS, Task
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
+from stages.training.loop import Lesson, fit
+from stages.training.signal import Signal
+from stages.training.tensorboard import drawer
 
 STUDENT = Cut(layers=(2, 5))
 LOGITS = Method(targets=Taught())

@@ -17,22 +17,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-import benchmarks.nothing
 from benchmarks.findings import Finding, Goal
 from benchmarks.memory import resident
-from benchmarks.nothing import NothingSpec
+from benchmarks.nothing import NothingSpec, nothing
 from benchmarks.pairs import summary
 from benchmarks.scene import Scene
 from cluster.inline import Inline
 from cluster.resources import Place, Resources
 from cluster.session import Session
-from pipeline.artifact import Record
-from pipeline.building import Site
-from pipeline.graph import Edge, Graph, Node
-from pipeline.planner import plan
-from pipeline.runner import run
+from pipeline.artifacts.record import Record
+from pipeline.execution.build_node import Site
+from pipeline.execution.runner import run
+from pipeline.graph.nodes import Edge, Graph, Node
+from pipeline.monitor.run_view import View
+from pipeline.plan.planner import plan
 from pipeline.storage.directory import Directory
-from pipeline.view import View
 
 SIZES = (100, 1000)
 TASKS = 9
@@ -85,14 +84,12 @@ def in_its_own_process(job: Job) -> Told:
 
 def carried_out(job: Job) -> Told:
     """Build the graph in this process."""
-    # ``building`` finds a stage by its name below ``stages``.
-    sys.modules["stages.nothing"] = benchmarks.nothing
     storage = Directory(job.root / "runs")
     graph = graph_of(job.nodes)
     place: Place = Inline() if job.kind == "inline" else Session.open(None, job.root / "ray.log")
     with open(os.devnull, "w") as nowhere:
         marks = Marks(Console(file=nowhere), job.root / "logs", graph.nodes)
-        site = Site(storage, "scheduling", place, lambda _: Resources(), marks)
+        site = Site(storage, "scheduling", place, lambda _: Resources(), marks, stages={NothingSpec: nothing})
         try:
             outcome = run(plan(graph, storage, "scheduling"), site)
         finally:

@@ -13,12 +13,12 @@ import numpy as np
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import summary
 from benchmarks.scene import Scene
-from stages.data import distinct
-from stages.specs import TeachSpec
-from stages.store.columns import read_columns
-from stages.store.layout import read_store
-from stages.store.shards import uncompressed_bytes
-from stages.teach import teach
+from stages.corpus.rowset import distinct
+from stages.outputs.layout import read_store
+from stages.outputs.parquet import uncompressed_bytes
+from stages.outputs.reader import read_columns
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
 
 POOLINGS = ("mean", "cls")
 GOALS = {("float16", "mean"): Goal(most=0.46), ("int8", "mean"): Goal(most=0.26)}

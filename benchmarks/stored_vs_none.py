@@ -6,9 +6,9 @@ from functools import partial
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
-from stages.method import Method
-from stages.signal import NoTeacher, Signal
-from stages.taught import signal_of
+from stages.specs.method import Method
+from stages.training.signal import NoTeacher, Signal
+from stages.training.teachers import signal_of
 
 
 def measure(scene: Scene) -> list[Finding]:

@@ -1,7 +1,8 @@
 """The one error a user is meant to read: a wrong request, found before work starts."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class RequestError(ValueError):
@@ -18,3 +19,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+
+
+@contextmanager
+def refused(where: str) -> Iterator[None]:
+    """A ValueError of a stage's own checks, as the request error that it is."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except (ValueError, OSError) as error:
+        raise RequestError(f"{where}: {error}") from error

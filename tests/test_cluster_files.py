@@ -15,7 +15,7 @@ from ray.scripts.scripts import start as ray_start
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from pipeline.cli import app
+from pipeline.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "~/.ray/auth_token"

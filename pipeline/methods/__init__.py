@@ -1,8 +1,8 @@
 """The named methods: points on the axes that papers have tried, each with settings whose source it names.
 
 A name is only a starting point. A recipe takes one with ``use`` and changes what it likes on any axis; the axes
-themselves are in ``stages/method.py`` and ``stages/structure.py``. ``docs/methods.md`` is made from what stands here
-(``pipeline/methods_docs.py``).
+themselves are in ``stages/specs/method.py`` and ``stages/specs/layers.py``. ``docs/methods.md`` is generated from this
+catalogue by ``docs/generate/methods.py``.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
-from stages.method import Method, Minimax, Neighbours, OnePhase, Taught
+from stages.specs.method import Method, Minimax, Neighbours, OnePhase, Taught
 
 PAPER = (
     "Kamalloo et al. 2021, Not Far Away, Not So Close: Sample Efficient Nearest Neighbour Data Augmentation via "

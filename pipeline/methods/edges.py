@@ -1,7 +1,7 @@
 """Methods of one loss, the vanilla one: what tells them apart is who teaches, which is an edge of the graph."""
 
 from pipeline.methods.named import NamedMethod
-from stages.method import Method, OnePhase, Taught
+from stages.specs.method import Method, OnePhase, Taught
 
 FORMULA = "(1 - w) CE(y, z_S) + w tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))"
 """The vanilla loss."""

@@ -1,7 +1,7 @@
 """Methods that need no teacher: labels, as they are, smoothed, or told by a rule."""
 
 from pipeline.methods.named import NamedMethod
-from stages.method import Hard, Method, OnePhase, Smoothed, Virtual
+from stages.specs.method import Hard, Method, OnePhase, Smoothed, Virtual
 
 NO_KD = NamedMethod(
     name="no-kd",

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from pipeline.methods.edges import DIVIDED, FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
-from stages.method import Method, OnePhase, Taught
-from stages.structure import Concatenate, Pick, Random
+from stages.specs.layers import Concatenate, Pick, Random
+from stages.specs.method import Method, OnePhase, Taught
 
 PKD = NamedMethod(
     name="pkd",

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
-from stages.method import Hard, Method, OnePhase, Taught
-from stages.structure import Attend, Outputs, Relational
+from stages.specs.layers import Attend, Outputs, Relational
+from stages.specs.method import Hard, Method, OnePhase, Taught
 
 ALP = NamedMethod(
     name="alp",

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stages.method import Method
-from stages.structure import NoLayers, Outputs
+from stages.specs.layers import NoLayers, Outputs
+from stages.specs.method import Method
 
 Teachers = Literal["nobody", "any", "one", "assistant", "smaller", "early", "itself", "many"]
 """Who has to teach: nobody; one model or several (``any``); exactly one; one of the recipe's ``models``, never the
@@ -83,7 +83,7 @@ def check_taught_by(
     References are as in a recipe: ``teacher``, ``NAME``, ``NAME:3`` (an epoch), ``NAME:all``, ``itself``; none where
     the recipe names nobody and there is no default. ``ensembles`` are the names in ``models`` that stand for several.
     The text goes behind ``taught_by: VALUE,``. How many a point on the axes can learn from at all is the matter of
-    ``stages.method.check_teachers``.
+    ``stages.specs.method.check_teachers``.
     """
     if not method.needs_teacher:
         return "but this method needs no teacher; leave it out" if references else None

@@ -1,7 +1,7 @@
 """Methods that follow the teacher's logits by a schedule over the epochs."""
 
 from pipeline.methods.named import NamedMethod
-from stages.method import Annealing, Continuation, Method, Progressive, Taught
+from stages.specs.method import Annealing, Continuation, Method, Progressive, Taught
 
 ANNEALING = NamedMethod(
     name="annealing-kd",

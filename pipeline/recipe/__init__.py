@@ -4,9 +4,7 @@
 forms are written out and overrides are merged, or raise a RequestError of one line.
 """
 
-from pipeline.recipe.reading import load, parse
-from pipeline.recipe.reference import ITSELF, TEACHER, Reference
-from pipeline.recipe.values import (
+from pipeline.recipe.model import (
     STAGES,
     Bank,
     Data,
@@ -24,6 +22,8 @@ from pipeline.recipe.values import (
     Teacher,
     Tracking,
 )
+from pipeline.recipe.reading import load, parse
+from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 
 __all__ = [
     "ITSELF",

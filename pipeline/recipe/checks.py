@@ -5,17 +5,16 @@ A PlacedError's place is in the file as merged for the task, with a number for e
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.recipe.augmented import check_k
-from pipeline.recipe.complaints import ABSENT, Place, PlacedError, unknown
+from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
+from pipeline.recipe.model import Ensemble, Student, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
-from pipeline.recipe.teachers import teachers
-from pipeline.recipe.teaching import check_teaching
-from pipeline.recipe.values import Ensemble, Student, TaskRecipe
-from stages.method import Beside, Hard, Method, OnePhase, Progressive, Smoothed, TwoPhases, Virtual
-from stages.schedule import NO_EPOCH, phases, uses_candidates
-from stages.shares import together_one
-from stages.specs import Train
-from stages.tasks import Task
+from pipeline.recipe.references import teachers
+from pipeline.recipe.resolve.candidates import check_k
+from pipeline.recipe.teacher_checks import check_teaching
+from stages.specs.method import Beside, Hard, Method, OnePhase, Progressive, Smoothed, TwoPhases, Virtual, together_one
+from stages.specs.schedule import NO_EPOCH, phases, uses_candidates
+from stages.specs.student import Train
+from stages.specs.tasks import Task
 
 
 def check_task(recipe: TaskRecipe) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pipeline.recipe.document import Tree
+from pipeline.recipe.yaml import Tree
 
 Kind = Literal["storage", "source", "file", "model", "tracker"]
 Change = Callable[[str, Kind, str], str]

@@ -7,14 +7,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.errors import RequestError
-from pipeline.recipe import checks
-from pipeline.recipe.complaints import PlacedError, complaint, unknown
-from pipeline.recipe.document import Tree, plain, read, with_sets, without_nulls
-from pipeline.recipe.expand import task_recipe
+from pipeline.recipe.checks import check_equal_steps, check_starts, check_task
+from pipeline.recipe.errors import PlacedError, complaint, unknown
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.recipe.grammar import RecipeFile
-from pipeline.recipe.overrides import in_file, merged_for
-from pipeline.recipe.values import STAGES, Limits, Recipe, ResourceBlock, TaskRecipe, Tracking
+from pipeline.recipe.model import STAGES, Limits, Recipe, ResourceBlock, TaskRecipe, Tracking
+from pipeline.recipe.resolve.overrides import in_file, merged_for
+from pipeline.recipe.resolve.tasks import task_recipe
+from pipeline.recipe.schema.file import RecipeFile
+from pipeline.recipe.yaml import Tree, plain, read, with_sets, without_nulls
 
 
 def load(path: Path, sets: Sequence[str] = (), storage: str | None = None) -> Recipe:
@@ -84,10 +84,10 @@ def _tasks(file: RecipeFile, tree: dict[str, Tree]) -> Sequence[TaskRecipe]:
     known = dict(zip(names, recipes, strict=True))
     for name, recipe in known.items():
         with _places_in_file(tree, name):
-            checks.check_task(recipe)
-            checks.check_starts(recipe, known)
+            check_task(recipe)
+            check_starts(recipe, known)
             if file.equal_steps:
-                checks.check_equal_steps(recipe)
+                check_equal_steps(recipe)
     return recipes
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from stages.frozen import Frozen
+from stages.specs.base import Frozen
 
 TEACHER = "teacher"
 """Who teaches unless a method says otherwise; also the teacher's method in a report."""

@@ -296,7 +296,7 @@ class Bucket(Storage):
             raise RequestError(f"storage: {self.url}: this server does not honour conditional puts; use another")
 
     def glance(self) -> Storage:
-        from pipeline.storage.glance import Glance
+        from pipeline.storage.snapshot_view import Glance
 
         return Glance(self)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.errors import RequestError
 from pipeline.sizes import parse_size
-from pipeline.storage.drafts import draft_of, sync
+from pipeline.storage.atomic import draft_of, sync
 from pipeline.storage.port import Files
 
 USERS = ".users"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.resources import Mirror
 from pipeline.errors import RequestError
-from pipeline.storage.drafts import draft_of, sync
+from pipeline.storage.atomic import draft_of, sync
 from pipeline.storage.port import LEASE, Entry, Files, Storage
 
 

@@ -15,15 +15,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from pipeline.storage.cache import Cache
 from pipeline.storage.directory import link
 from pipeline.storage.port import LEASE, WORK, Entry, Files
-
-if TYPE_CHECKING:
-    from pipeline.storage.bucket import Bucket
 
 OLD = 3600.0
 """Seconds without a change after which this machine asks whether anybody is still at an attempt."""
@@ -32,16 +31,32 @@ Signature = tuple[int, int, int]
 """Bytes, time of the last change in nanoseconds, inode: another file, or another content, has another."""
 
 
+class MirroredStore(Protocol):
+    """What a mirror needs of the storage whose work folder it keeps; ``Bucket`` has it."""
+
+    @property
+    def local(self) -> Path: ...
+    @property
+    def cache(self) -> Cache: ...
+    def read(self, name: str) -> str | None: ...
+    def remove(self, name: str) -> None: ...
+    def walk(self, folder: str = "") -> dict[str, Entry]: ...
+    def put(self, source: Path, name: str) -> None: ...
+    def download(self, name: str, target: Path) -> None: ...
+    def fetch(self, folder: str, files: Files, user: str = "") -> Path: ...
+    def let_go(self, user: str) -> None: ...
+
+
 @dataclass
 class Synced:
     """path -> (signature of the file here, version in the bucket) when both were last the same."""
 
-    bucket: "Bucket"
+    bucket: MirroredStore
     folder: str
     known: dict[str, tuple[Signature, str]] = field(default_factory=dict)
 
     @staticmethod
-    def load(bucket: "Bucket", folder: str) -> "Synced":
+    def load(bucket: MirroredStore, folder: str) -> "Synced":
         found = Synced(bucket, folder)
         try:
             document = json.loads(found.file.read_text("utf-8"))
@@ -70,7 +85,7 @@ class Synced:
         return path in self.known and self.known[path][0] == signature(self.home / path)
 
     @staticmethod
-    def adopt(bucket: "Bucket", old: str, new: str, found: Mapping[str, Entry]) -> None:
+    def adopt(bucket: MirroredStore, old: str, new: str, found: Mapping[str, Entry]) -> None:
         """What this machine has of the attempt in ``old`` need not come from the bucket: it is linked into ``new``."""
         before, after = Synced.load(bucket, old), Synced(bucket, new)
         copies = bucket.walk(new)
@@ -93,7 +108,7 @@ class Synced:
 class BucketMirror:
     """The cluster's ``Mirror`` of one attempt. ``inputs``: folder of an artifact -> its files."""
 
-    bucket: "Bucket"
+    bucket: MirroredStore
     out: str
     inputs: Mapping[str, Files]
 
@@ -171,7 +186,7 @@ class BucketMirror:
             return
         bucket, name = self.bucket, f"{self.out}/{path}"
         try:
-            bucket.asked(bucket.fs.put_file, str(synced.home / path), bucket.path(name))
+            bucket.put(synced.home / path, name)
         except FileNotFoundError:
             if (synced.home / path).exists():
                 raise
@@ -180,14 +195,8 @@ class BucketMirror:
         if entry is not None:
             synced.known[path] = (sign, entry.version)
 
-    def _alone(self) -> "_Lock":
+    def _alone(self) -> AbstractContextManager[None]:
         return self.bucket.cache.locked(self.out.replace("/", "-"))
-
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager as _Manager
-
-    _Lock = _Manager[None]
 
 
 def local_files(home: Path) -> Iterator[str]:

@@ -16,14 +16,16 @@ from benchmarks.pairs import Cost
 from benchmarks.peers import note_of
 from benchmarks.scene import Scene, Watch
 from cluster.inline import InlineWorker
-from stages.corpus import corpus
-from stages.loop import Lesson, fit
-from stages.method import Method, Taught
-from stages.models import build
-from stages.specs import CorpusSpec, Cut, DistilSpec, Files, Pretrained, TeachSpec, Train
-from stages.tasks import Task
-from stages.taught import signal_of
-from stages.teach import teach
+from stages.corpus.corpus import corpus
+from stages.models.loading import build
+from stages.specs.corpus import CorpusSpec, Files
+from stages.specs.method import Method, Taught
+from stages.specs.student import Cut, DistilSpec, Pretrained, Train
+from stages.specs.tasks import Task
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
+from stages.training.loop import Lesson, fit
+from stages.training.teachers import signal_of
 
 TINY = Task(name="tiny", text=("sentence",), labels=("bad", "good"))
 RATE = 1e-3

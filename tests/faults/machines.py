@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.artifact import Record, parsed, recorded
-from pipeline.lease import leased
+from pipeline.artifacts.attempts import leased
+from pipeline.artifacts.record import Record, parsed, recorded
 from pipeline.storage import Storage
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cluster.resources import Resources
-from pipeline.course import About, Course, Recorder, Room, Stint
+from pipeline.monitor.run_state import About, Course, Recorder, Room, Stint
 
 START = 1_000_000.0
 """When these runs began."""

@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from pipeline.artifact import Record, describe
-from pipeline.cli import main
-from pipeline.compose import compose
-from pipeline.fingerprint import plain
-from pipeline.graph import Graph, Node
-from pipeline.host import hardware
-from pipeline.outside import Digests, Pins
+from pipeline.artifacts.provenance import hardware
+from pipeline.artifacts.record import Record, describe
+from pipeline.cli.main import main
+from pipeline.graph.build import compose
+from pipeline.graph.external_inputs import Digests
+from pipeline.graph.fingerprint import plain
+from pipeline.graph.hub import Pins
+from pipeline.graph.nodes import Graph, Node
 from pipeline.recipe import Recipe, parse
 from pipeline.storage import Storage
 from pipeline.storage.directory import Directory

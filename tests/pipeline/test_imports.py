@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,69 @@ def test_what_resources_are_needs_nothing_but_the_standard_library() -> None:
     assert {name.split(".")[0] for name in found if not within(name, "cluster.amount")} <= sys.stdlib_module_names
 
 
+# --- no circles, no crowds ------------------------------------------------------------------------
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Module name -> file, for each module of a package. A folder's ``__init__.py`` has the folder's name."""
+    found = {}
+    for source in (ROOT / package).rglob("*.py"):
+        name = ".".join(source.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = source
+    return found
+
+
+def dependencies(package: str) -> dict[str, set[str]]:
+    """Module -> the modules of the same package that it imports, anywhere in it."""
+    known = modules(package)
+    return {name: {other for other in imported(source) if other in known} - {name} for name, source in known.items()}
+
+
+def circle(edges: Mapping[str, set[str]]) -> list[str]:
+    """The members of one circle; [] where there is none."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("package", ["pipeline", "stages", "cluster"])
+def test_modules_form_no_circle(package: str) -> None:
+    assert circle(dependencies(package)) == []
+
+
+def folders(package: str) -> list[str]:
+    return sorted({str(source.parent.relative_to(ROOT)) for source in modules(package).values()})
+
+
+@pytest.mark.parametrize("folder", [*folders("pipeline"), *folders("stages"), *folders("cluster")])
+def test_the_rooms_and_modules_of_a_folder_form_no_circle(folder: str) -> None:
+    """Each folder in the folder counts as one: what any module below it imports, it imports."""
+    start = folder.replace("/", ".") + "."
+    edges: dict[str, set[str]] = defaultdict(set)
+    for name, others in dependencies(folder.split("/")[0]).items():
+        if name.startswith(start):
+            own = name.removeprefix(start).split(".")[0]
+            edges[own] |= {other.removeprefix(start).split(".")[0] for other in others if other.startswith(start)}
+            edges[own].discard(own)
+    assert circle(edges) == []
+
+
+def test_every_spec_has_its_stage_in_the_table() -> None:
+    code = (
+        "import importlib, json, sys\n"
+        "from stages.table import STAGES\n"
+        "from stages.specs.base import Spec\n"
+        "print(json.dumps([sorted(k.__name__ for k in STAGES), sorted(k.__name__ for k in Spec.__subclasses__()),"
+        " sorted(sys.modules)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    entered, specs, loaded = json.loads(done.stdout)
+    assert entered == specs
+    assert {module for module in loaded if within(module, *HEAVY)} == set()
+
+
 # --- what a plan loads ----------------------------------------------------------------------------
 
 DRIVER = """
@@ -76,7 +141,7 @@ def watch(event, arguments):
         print(f"not alone: {event}", file=sys.stderr)
 
 sys.addaudithook(watch)
-from pipeline.cli import main
+from pipeline.cli.main import main
 try:
     main()
 finally:

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lessons import Heard, inline
 
-from stages.augmentation import BankSpec
-from stages.bank import bank
-from stages.bank_reader import read_bank_meta, read_bank_part
+from stages.bank.bank import bank
+from stages.bank.reader import read_bank_meta, read_bank_part
+from stages.specs.bank import BankSpec
 
 NOUNS = ("river", "lamp", "garden", "engine", "letter", "window", "market", "bridge")
 VERBS = ("carries", "hides", "follows", "mends", "crosses", "paints")

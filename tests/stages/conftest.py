@@ -8,14 +8,10 @@ import pytest
 import torch
 from lessons import inline, write_corpus
 from tiny import write_tiny_model, write_tiny_task
+from tiny_tasks import PAIRS, TINY, write_teacher
 
-from stages.models import build
-from stages.specs import Pretrained, TeachSpec
-from stages.tasks import Task
-from stages.teach import teach
-
-TINY = Task(name="tiny", text=("sentence",), labels=("bad", "good"), test=("test",))
-PAIRS = Task(name="pairs", text=("one", "two"), metrics=("pearson", "spearman"))
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,13 +48,6 @@ def pairs_corpus(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Pat
         labels = pa.array([(row % 3) + 0.5 * (row % 2) for row in range(rows)], pa.float64())
         pq.write_table(pa.table({"one": words, "two": others, "label": labels}), home / f"{split}.parquet")
     return write_corpus(PAIRS, home, encoder, home / "corpus")
-
-
-def write_teacher(encoder: Path, task: Task, directory: Path) -> Path:
-    """The encoder with a random head for ``task``."""
-    torch.manual_seed(3)
-    build(Pretrained(), encoder, task).save_pretrained(directory)
-    return directory
 
 
 @pytest.fixture(scope="session")

@@ -12,17 +12,19 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from cluster.inline import Inline
 from cluster.resources import On, Resources
-from stages.batches import Ragged, Rows
-from stages.checkpoint import Progress
-from stages.corpus import corpus
-from stages.data import Rowset
-from stages.loop import Lesson
-from stages.method import Annealing, Method, Minimax, Neighbours, OnePhase, Smoothed, Taught
-from stages.models import forward, quieten
-from stages.pool import Pool
-from stages.signal import NoTeacher, Signal, Stored
-from stages.specs import CorpusSpec, DistilSpec, Files, Fresh, Train
-from stages.tasks import Task
+from stages.corpus.batches import Ragged, Rows
+from stages.corpus.corpus import corpus
+from stages.corpus.rowset import Rowset
+from stages.models.forward import forward
+from stages.models.loading import quieten
+from stages.specs.corpus import CorpusSpec, Files
+from stages.specs.method import Annealing, Method, Minimax, Neighbours, OnePhase, Smoothed, Taught
+from stages.specs.student import DistilSpec, Fresh, Train
+from stages.specs.tasks import Task
+from stages.training.candidates import Pool
+from stages.training.checkpoint import Progress
+from stages.training.loop import Lesson
+from stages.training.signal import NoTeacher, Signal, Stored
 
 WORDS = 40
 CLASSES = Task(name="classes", text=("text",), labels=("a", "b", "c"))

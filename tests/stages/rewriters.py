@@ -19,7 +19,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from stages.candidate_table import read_candidates
+from stages.candidates.table import read_candidates
 
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 VOCABULARY = [*SPECIAL, *GOOD, *BAD, *THINGS, "the", "was", "number"]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.store.layout import Layout, ShardFile, write_store
-from stages.store.shards import write_shard
+from stages.outputs.layout import Layout, ShardFile, write_store
+from stages.outputs.parquet import write_shard
 
 GENERATOR = np.random.Generator(np.random.PCG64(9))
 # Keys with zeros at their ends, which a fixed-width string type would lose.

@@ -17,17 +17,21 @@ from lessons import inline, write_corpus
 from tiny import packaged_model
 from transformers import BertConfig, BertForSequenceClassification
 
-from stages.corpus_reader import read_split
-from stages.distil import distil
-from stages.ensemble import ensemble
-from stages.evaluate import evaluate
-from stages.method import Annealing, Continuation, Method, OnePhase, Progressive, Smoothed, Taught, Virtual
-from stages.probe import probe
-from stages.specs import CorpusSpec, Cut, DistilSpec, EnsembleSpec, EvaluateSpec, ProbeSpec, Spec, TeachSpec, Train
-from stages.store.layout import shard_name
-from stages.structure import Attend, Concatenate, Outputs, Pick, Random, Relational
-from stages.tasks import Task
-from stages.teach import teach
+from stages.corpus.reader import read_split
+from stages.evaluation.ensemble import ensemble
+from stages.evaluation.evaluate import evaluate
+from stages.outputs.layout import shard_name
+from stages.specs.base import Spec
+from stages.specs.corpus import CorpusSpec
+from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
+from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational
+from stages.specs.method import Annealing, Continuation, Method, OnePhase, Progressive, Smoothed, Taught, Virtual
+from stages.specs.student import Cut, DistilSpec, Train
+from stages.specs.tasks import Task
+from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.teaching.probe import probe
+from stages.teaching.teach import teach
+from stages.training.distil import distil
 
 TASK = Task(name="pinned", text=("text",), labels=("no", "yes"), metrics=("accuracy", "matthews"), test=("test",))
 WORDS = ["old", "new", "red", "green", "cold", "warm", "slow", "quick", "dark", "light", "small", "large"]
@@ -59,7 +63,9 @@ METRICS = {"accuracy": 66.66666666666666, "matthews": 15.811388300841896}
 
 
 def check(spec: type[Spec], version: int, found: object, agrees: bool) -> None:
-    changed = f"output of {spec.stage} changed: raise its version in stages/specs.py and update this pin to {found}"
+    changed = (
+        f"output of {spec.stage} changed: raise its version in stages/specs/base.py and update this pin to {found}"
+    )
     assert agrees, changed
     assert spec.version == version, f"this pin of {spec.stage} is of version {version}; update it to {found}"
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from lessons import CLASSES, MINIMAX, VANILLA, Alone, curve, equal, farthest, lesson_of, signal_for, small_bert, spec_of
 
-from stages.checkpoint import Progress
-from stages.loop import fit
-from stages.method import Method
+from stages.specs.method import Method
+from stages.training.checkpoint import Progress
+from stages.training.loop import fit
 
 EPOCHS = 2
 TOLERANCE = 1e-5

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages import bank_reader, embeddings
-from stages.embeddings import keys_path, vectors_path
-from stages.rowkey import row_key
+from stages.bank import reader as bank_reader
+from stages.corpus.row_key import row_key
+from stages.retrieval import embeddings
+from stages.retrieval.embeddings import keys_path, vectors_path
 
 
 def mixture(rows: int, width: int, seed: int = 0, groups: int = 40) -> np.ndarray:

@@ -1,0 +1,85 @@
+"""docs/methods.md, made from the catalogue. ``python -m docs.generate.methods``.
+
+A test holds that the committed page is what this makes.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from docs.generate.methods_prose import COMBINED, END, LAYERS, REFUSED, START
+from pipeline.methods import SECTIONS, NamedMethod
+from pipeline.recipe.as_yaml import point
+from stages.specs.layer_map import even_groups, overlapping_groups
+from stages.specs.method import Method
+
+
+def page() -> str:
+    """The page for people."""
+    parts = [START, _index(), LAYERS, _groups(), COMBINED, _table(("what", "why, and what to do"), REFUSED), END]
+    for title, section in SECTIONS.items():
+        parts.append(f"## {title}\n")
+        parts.extend(_method(named) for named in section)
+    return "\n".join(parts)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines) + "\n"
+
+
+def _index() -> str:
+    rows = [
+        (f"[`{named.name}`](#{named.name})", *_kinds(named.method), _short(named))
+        for section in SECTIONS.values()
+        for named in section
+    ]
+    return _table(("name", "targets", "training", "data", "structure", "who teaches"), rows)
+
+
+def _kinds(method: Method) -> Iterator[str]:
+    yield method.targets.kind
+    yield method.training.kind
+    yield method.data.kind
+    yield method.structure.kind
+
+
+def _short(named: NamedMethod) -> str:
+    return f"`{named.taught_by}`" if named.taught_by else named.who
+
+
+def _groups() -> str:
+    shapes = [(4, 12), (2, 12), (6, 12), (2, 6)]
+    rows = [
+        (f"{teacher} to {student}", _runs(even_groups(student, teacher)), _runs(overlapping_groups(student, teacher)))
+        for student, teacher in shapes
+    ]
+    return _table(("layers", "`even` (NO)", "`overlapping` (PO)"), rows)
+
+
+def _runs(groups: Sequence[Sequence[int]]) -> str:
+    return " ".join(f"{{{group[0]}-{group[-1]}}}" for group in groups)
+
+
+def _method(named: NamedMethod) -> str:
+    facts = {
+        "Needs of the teacher": named.needs,
+        "Who teaches": named.who,
+        "Reduction and scale": named.scale,
+        "Defaults": named.defaults,
+        "What differs": named.differs,
+    }
+    axes = "".join(f"{axis}\n" for axis in point(named.method))
+    lines = [f"### {named.name}\n", f"{named.title}. {named.paper}.\n" if named.paper != "-" else f"{named.title}.\n"]
+    lines += [f"```\n{named.formula}\n```\n", f"```yaml\n{axes}```\n"]
+    lines += [f"- **{what}**: {said}" for what, said in facts.items() if said != "-"]
+    lines += [f"\nFor example, from a recipe such as [{named.recipe}](../recipes/{named.recipe}):\n"]
+    lines += [f"```yaml\n{named.example}\n```\n"]
+    return "\n".join(lines)
+
+
+def write(folder: Path) -> None:
+    (folder / "methods.md").write_text(page(), "utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent.parent)

@@ -1,0 +1,1 @@
+"""Artifacts: records, attempts, leases, heartbeats, and what no recipe needs."""

@@ -1,0 +1,56 @@
+"""What this code and this machine are, for records. Never part of a key."""
+
+import hashlib
+import os
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.graph.fingerprint import Json
+
+
+@cache
+def code_version() -> str:
+    """Version of the package, and 12 digits over its sources: an edit in place shows."""
+    root = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for folder in ("cluster", "pipeline", "stages"):
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    try:
+        number = version("stillhouse")
+    except PackageNotFoundError:
+        number = "0"
+    return f"{number}+{digest.hexdigest()[:12]}"
+
+
+@cache
+def hardware() -> dict[str, Json]:
+    """Processor, cores, GPUs and memory of the host that drives the run."""
+    return {
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpus": _gpus(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _gpus() -> list[Json]:
+    """The models of the GPUs that NVIDIA's driver knows; no process is started to ask."""
+    told = [
+        path.read_text("utf-8", "replace") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    ]
+    return [line.split(":", 1)[1].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]

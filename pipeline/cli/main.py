@@ -1,0 +1,293 @@
+"""The command line: what a user types, and what comes back.
+
+Exit codes: 0 done; 1 some stage failed; 2 the request is wrong; 130 after Ctrl-C. Ray, torch and whatever
+else is heavy is imported only by what needs it.
+"""
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import RequestError, first_line
+from pipeline.execution.signals import heed_sigterm
+
+app = typer.Typer(
+    name="stillhouse",
+    help="Compress fine-tuned language encoders: run the teacher once, distil students from what it said.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+StorageUrl = Annotated[
+    str | None, typer.Option("--storage", metavar="URL", help="Where artifacts lie; the recipe's word by default.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of the recipe. Repeatable.")
+]
+StageName = Annotated[
+    str | None, typer.Option("--stage", metavar="NAME[@task]", help="Build this stage, and what depends on it, anew.")
+]
+Dashboard = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="URL", help="Its dashboard: http://host:8265; RAY_API_SERVER_ADDRESS by default."
+    ),
+]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="As submit named it.")]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the hub again which commits names mean.")]
+
+PLAIN = 120
+"""The most columns of running text."""
+
+INTERRUPTED = 130
+"""The exit code that typer makes of a KeyboardInterrupt."""
+
+
+class PlanFormat(StrEnum):
+    table = "table"
+    json = "json"
+
+
+class ReportFormat(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+    html = "html"
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    stage: StageName = None,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="RAY", help="A running Ray: host:port, or auto.")
+    ] = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Run in this process, one stage at a time, without Ray.")
+    ] = False,
+    refresh: Refresh = False,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Build what the recipe asks for and is not there yet, then print the results."""
+    from pipeline.cli.request import Request
+    from pipeline.cli.run import run_recipe
+
+    raise typer.Exit(run_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), address, inline))
+
+
+@app.command()
+def submit(
+    recipe: RecipeFile,
+    address: Dashboard = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Print its log to the end; exit as it does.")] = False,
+    stage: StageName = None,
+    refresh: Refresh = False,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Run the recipe as a job of a Ray cluster, with the code and the recipe as they are now."""
+    from pipeline.cli.request import Request
+    from pipeline.cli.submit import submit_recipe
+
+    sys.exit(submit_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), address, follow))
+
+
+@app.command()
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="One of them, with its stages.")] = None,
+    address: Dashboard = None,
+) -> None:
+    """List the runs that were submitted to a cluster."""
+    from pipeline.cli.jobs import status
+
+    sys.exit(status(job, address))
+
+
+@app.command()
+def logs(
+    job: JobName,
+    address: Dashboard = None,
+    follow: Annotated[bool, typer.Option("--follow", help="To the end of the job; exit as it does.")] = False,
+) -> None:
+    """Print the log of a run that was submitted."""
+    from pipeline.cli.jobs import logs
+
+    sys.exit(logs(job, address, follow))
+
+
+@app.command()
+def stop(job: JobName, address: Dashboard = None) -> None:
+    """Stop a run that was submitted. What is finished stays, and the next run goes on from there."""
+    from pipeline.cli.jobs import stop
+
+    sys.exit(stop(job, address))
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    format: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.table,
+    stage: StageName = None,
+    refresh: Refresh = False,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Say what would be reused and what would be built, why, and how large it is. Runs nothing."""
+    from pipeline.cli.plan import plan_recipe
+    from pipeline.cli.request import Request
+
+    plan_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), format.value)
+
+
+@app.command()
+def report(
+    recipe: RecipeFile,
+    format: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = ReportFormat.table,
+    out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Write to a file instead.")] = None,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Print the scores of what has been built."""
+    from pipeline.cli.report import report_recipe
+    from pipeline.cli.request import Request
+
+    report_recipe(Request(recipe, tuple(set_ or ()), storage, False, None), format.value, out)
+
+
+@app.command()
+def curves(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of links.")] = Path("curves"),
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Make a folder that names the curves of each training, for tensorboard --logdir."""
+    from pipeline.cli.curves import curves_of_recipe
+    from pipeline.cli.request import Request
+
+    raise typer.Exit(curves_of_recipe(Request(recipe, tuple(set_ or ()), storage, False, None), out))
+
+
+@app.command()
+def show(
+    target: Annotated[
+        str, typer.Argument(metavar="PATH|KEY", help="An artifact's directory, its record, or the start of its key.")
+    ],
+    storage: StorageUrl = None,
+) -> None:
+    """Show an artifact: what it is, of what it was made, what is in it."""
+    from pipeline.cli.request import terminal
+    from pipeline.cli.show import show_artifact
+    from pipeline.storage import open_storage
+
+    show_artifact(target, open_storage(storage or "runs"), terminal())
+
+
+@app.command()
+def verify(
+    target: Annotated[
+        str, typer.Argument(metavar="PATH|KEY", help="An artifact's directory, its record, or the start of its key.")
+    ],
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, help="Compute N rows of a store again and compare.")
+    ] = 0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Keep what is sound of a store, compute the rest, commit it anew.")
+    ] = False,
+    storage: StorageUrl = None,
+) -> None:
+    """Check an artifact: checksums; of a teacher-output store also schema, rows and numbers."""
+    from pipeline.cli.request import terminal
+    from pipeline.cli.verify import verify_artifact
+    from pipeline.storage import open_storage
+
+    code = verify_artifact(target, open_storage(storage or "runs"), sample, repair, terminal())
+    raise typer.Exit(code)
+
+
+@app.command()
+def gc(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE", help="All recipes whose artifacts are to stay.")],
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="Keep what is younger: 14d, 36h, 30m.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it. Without this, only say what would go.")] = False,
+    storage: StorageUrl = None,
+    set_: Sets = None,
+) -> None:
+    """Free what none of these recipes needs. Never what a run is building, or needs for it."""
+    from pipeline.cli.gc import gc_recipes
+    from pipeline.cli.request import Request
+
+    requests = [Request(recipe, tuple(set_ or ()), storage, False, None) for recipe in recipes]
+    raise typer.Exit(gc_recipes(requests, older_than, yes))
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
+) -> None:
+    """List the methods: paper, what each needs of the teacher, who teaches, defaults, an example."""
+    from pipeline.cli.methods import listing, whole
+    from pipeline.methods import find
+
+    console = Console(width=None if sys.stdout.isatty() else PLAIN, highlight=False)
+    width = min(console.width, PLAIN)
+    for line in (listing(width) if name is None else whole(find(name), width)).split("\n"):
+        console.print(line, style=None if line.startswith(" ") else "bold", markup=False, soft_wrap=True)
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks: columns, labels, metrics, splits."""
+    from stages.specs.tasks import BUILT_IN
+
+    table = Table(header_style="bold")
+    for head in ("task", "text", "labels", "metrics (headline first)", "dev", "test"):
+        table.add_column(head)
+    for task in BUILT_IN.values():
+        labels = ", ".join(task.labels) if task.labels else "a number"
+        table.add_row(
+            task.name,
+            ", ".join(task.text),
+            labels,
+            ", ".join(task.metrics),
+            ", ".join(task.dev_splits),
+            ", ".join(task.test),
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def main() -> NoReturn:
+    """The program. A wrong request is one line on stderr and exit code 2."""
+    # OpenMP threads that spin while they wait make a busy machine ten times slower. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    heed_sigterm()
+    try:
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+    except RequestError as error:
+        print(f"stillhouse: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a disk that is full, a store that does not answer: nothing that is finished is lost
+        print(f"stillhouse: {first_line(error)}; the next run goes on from here", file=sys.stderr)
+        sys.exit(1)
+    except typer.TyperException as error:
+        message = " ".join(error.format_message().split()).rstrip(".")
+        print(f"stillhouse: {message}; see stillhouse --help", file=sys.stderr)
+        sys.exit(2)
+    if code == INTERRUPTED:
+        print("stillhouse: stopped; the next run goes on from here", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Open a place, carry the plan out there, close it. The only module that chooses between Ray and inline."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from cluster.inline import Inline
+from cluster.resources import Place, Resources
+from cluster.session import Session
+from pipeline.artifacts.attempts import this_process
+from pipeline.artifacts.provenance import hardware
+from pipeline.cli.request import run_name
+from pipeline.errors import RequestError
+from pipeline.execution.build_node import Site
+from pipeline.execution.code_snapshot import shipped
+from pipeline.execution.job_env import check_relative, say_begun
+from pipeline.execution.runner import Outcome, remember_names, run
+from pipeline.execution.signals import heed_sigterm
+from pipeline.execution.visibility import check_seen
+from pipeline.graph.nodes import Graph, Node
+from pipeline.integrations.tracking import check_tracking, telling
+from pipeline.monitor.run_state import About, Room
+from pipeline.monitor.run_view import Setting, View
+from pipeline.monitor.status import LOGS, PAGE, RUNS
+from pipeline.monitor.upload import sent
+from pipeline.plan.estimate import Pace, read_all
+from pipeline.plan.fitting import check_resources
+from pipeline.plan.planner import Plan
+from pipeline.plan.resources import allot
+from pipeline.recipe import Recipe
+from pipeline.report.rows import report
+from pipeline.storage import Storage
+
+
+def execute(
+    recipe: Recipe, storage: Storage, graph: Graph, plan: Plan, address: str | None, inline: bool, console: Console
+) -> Outcome:
+    """Build what the plan says. Raises RequestError for a place that cannot be reached or cannot serve."""
+    check_tracking(recipe.tracking)
+    began = time.time()
+    name = run_name(began)
+    logs = storage.local / LOGS / name
+    place = open_place(address, inline, logs, recipe.limits.pending)
+    heed_sigterm()
+    try:
+        capacity = place.capacity()
+
+        def resources(node: Node) -> Resources:
+            return allot(node, recipe.resources, capacity)
+
+        def pace() -> Pace:
+            return Pace(plan, hardware(), recipe.resources, read_all(storage))
+
+        built = Graph(tuple(step.node for step in plan.builds))
+        waits = check_resources(built, resources, capacity, recipe.limits.pending)
+        check_relative(max(capacity.machines, 2 if waits else 1))
+        check_seen(plan, storage, place)
+        say_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
+        setting = Setting(
+            About(name, recipe.name, began, this_process(), storage.url, place.dashboard),
+            Room(capacity.cpus, capacity.gpus, place.concurrent),
+            reused=sum(step.action == "reuse" for step in plan.steps),
+            folder=storage.local / RUNS / name,
+            page="" if storage.shared else storage.where(f"{RUNS}/{name}/{PAGE}"),
+            resources=resources,
+            pace=pace,
+        )
+        view = View(console, logs, [step.node for step in plan.builds], setting)
+        for wait in waits:
+            view.warn(wait)
+        with (
+            sent(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
+            telling(recipe.tracking, graph, storage, logs, view.warn) as told,
+            view.live(),
+        ):
+            site = Site(
+                storage,
+                recipe.name,
+                place,
+                resources,
+                view,
+                recipe.limits.store_bytes,
+                told=told,
+                waited=bool(waits),
+                joined=lambda: check_seen(plan, storage, place),
+            )
+            outcome = run(plan, site)
+            remember_names(graph, outcome, storage, recipe.name)
+            with suppress(OSError):  # whoever asked for the run tells of it
+                view.rows = report(graph, storage)
+        return outcome
+    finally:
+        place.close()
+
+
+def open_place(address: str | None, inline: bool, logs: Path, pending: float) -> Place:
+    if inline:
+        return Inline()
+    try:
+        with shipped(address) as packages:
+            return Session.open(address, logs / "ray.log", packages, pending)
+    except ConnectionError as error:
+        remedy = "" if address else "; try again, or run with --inline"
+        raise RequestError(f"{error}{remedy}") from error

@@ -1,0 +1,186 @@
+"""``stillhouse show``: an artifact as a person would want to see it."""
+
+import json
+from collections.abc import Iterator
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.artifacts.locate_inputs import place
+from pipeline.artifacts.record import RECORD, Record, fetched, find, missing, read_record, record_name, stages_of
+from pipeline.errors import RequestError, refused
+from pipeline.storage import Storage, open_storage
+from stages.specs.candidates import NeighboursSpec, RewriteSpec, SiftSpec, TransferSpec
+from stages.specs.teacher import ProbeSpec, TeachSpec
+
+KEY_DIGITS = 64
+FIRST_ROWS = 3
+
+
+MAKERS = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage, SiftSpec.stage)
+"""Stages that leave a candidate table."""
+
+
+def show_artifact(target: str, storage: Storage, console: Console) -> None:
+    """Print the artifact that ``target`` names: a path inside it, or the start of its key in ``storage``."""
+    record, root = locate(target, storage)
+    lost = missing(root, record)
+    if lost:
+        gone = root.where(f"{record.folder}/{lost}")
+        raise RequestError(f"{gone} is missing or cut short; run the recipe again, which rebuilds it")
+    directory = fetched(root, record)
+    hardware = record.hardware
+    workers = f"{record.workers} workers x {record.threads} threads"
+    for line in (
+        f"{record.name}  {record.stage} version {record.version}",
+        f"key        {record.key}",
+        f"files      {directory}",
+        f"made       {record.committed}, {record.seconds:g} s, {workers}, code {record.code}",
+        f"on         {hardware.get('processor')}, {hardware.get('cores')} cores",
+        f"size       {record.bytes:,} bytes in {len(record.files)} files",
+        *([f"snapshot   {record.snapshot}"] if record.snapshot else []),
+        *(f"input      {name}: {source}" for name, source in lineage(directory, record)),
+    ):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print("\n[bold]spec[/bold]")
+    console.print_json(json.dumps(record.spec))
+    console.print("[bold]facts[/bold]")
+    console.print_json(json.dumps(record.facts))
+    with refused(target):
+        contents(record, directory, console)
+        if record.stage in MAKERS:
+            show_candidates(directory, trained_rows(record, root), console)
+
+
+def trained_rows(record: Record, storage: Storage) -> Path | None:
+    """The corpus whose rows a candidate table is about; None where it is gone."""
+    if "corpus" in record.places:
+        try:
+            return place(record, "corpus", storage)
+        except RequestError:
+            return None
+    stage, key, *_ = Path(record.places["candidates"]).parts
+    made = find(storage, stage, key)
+    return None if made is None else trained_rows(made, storage)
+
+
+def locate(target: str, storage: Storage) -> tuple[Record, Storage]:
+    """The record that ``target`` names, and its storage."""
+    path = Path(target)
+    if path.exists():
+        inside = path.absolute() if path.is_dir() else path.absolute().parent
+        for folder in (inside, *inside.parents):
+            if (folder / RECORD).exists():
+                there = open_storage(str(folder.parent.parent))
+                record = read_record(there, record_name(folder.parent.name, folder.name))
+                assert record is not None
+                return record, there
+        raise RequestError(f"{target}: no record.json here or above; name an artifact's directory or key")
+    keyed = [(stage, key) for stage in stages_of(storage) for key in storage.entries(stage) if key.startswith(target)]
+    found = [one for one in keyed if storage.read(record_name(*one)) is not None]
+    if not found:
+        raise RequestError(
+            f"{target}: neither a path nor the start of a key in {storage}; see stillhouse plan --format json"
+        )
+    if len(found) > 1:
+        raise RequestError(f"{target}: {len(found)} keys in {storage} start so; give more digits")
+    record = read_record(storage, record_name(*found[0]))
+    assert record is not None
+    return record, storage
+
+
+def lineage(directory: Path, record: Record) -> Iterator[tuple[str, str]]:
+    """(input, where it comes from) of an artifact."""
+    path = directory / "lineage.json"
+    known: dict[str, Any] = json.loads(path.read_text("utf-8"))["inputs"] if path.exists() else {}
+    for name, key in record.inputs.items():
+        yield name, f"{known.get(name, {}).get('name', '')} {key[:12]}".strip()
+
+
+def contents(record: Record, directory: Path, console: Console) -> None:
+    """The files, and the first rows of the first table among them."""
+    table = Table("file", "bytes", header_style="bold")
+    for file in record.files[:20]:
+        table.add_row(Text(file.path), f"{file.size:,}")
+    console.print(table)
+    if len(record.files) > 20:
+        console.print(f"and {len(record.files) - 20} more files")
+    if record.stage in (TeachSpec.stage, ProbeSpec.stage):
+        show_store(directory, console)
+        show_layers(directory, console)
+    first = next((file.path for file in record.files if file.path.endswith(".parquet")), None)
+    if first is not None:
+        show_rows(directory / first, console)
+
+
+def show_store(directory: Path, console: Console) -> None:
+    """What a teacher-output store holds, and how much smaller it is than its numbers."""
+    from stages.outputs.layout import read_store
+    from stages.outputs.parquet import uncompressed_bytes
+
+    store = read_store(directory)
+    layout, size = store.layout, sum(shard.bytes for shard in store.shards)
+    before, single = uncompressed_bytes(directory, store)
+    pooling = f", pooling {layout.pooling}" if layout.pooling else ""
+    for line in (
+        f"{layout.part}: layers {', '.join(map(str, layout.layers)) or 'none'}{pooling}, {layout.precision}, "
+        f"{store.rows:,} rows in {len(store.shards)} shards",
+        f"{size:,} bytes: {size / max(1, before):.2f} of {before:,} before compression, "
+        f"{size / max(1, single):.2f} of {single:,} in float32",
+    ):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def show_layers(directory: Path, console: Console) -> None:
+    """What each layer of a store of pooled states says about rows."""
+    from stages.outputs.layer_variance import DEAD, spreads
+
+    found = spreads(directory)
+    if not found:
+        return
+    table = Table("layer", "mean norm", "between-row variance", header_style="bold")
+    for name, spread in found.items():
+        dead = "  (rows look alike: matching it teaches nothing)" if spread.variance < DEAD else ""
+        table.add_row(name, f"{spread.norm:.3g}", f"{spread.variance:.2g}{dead}")
+    console.print(table)
+
+
+def show_candidates(directory: Path, corpus: Path | None, console: Console) -> None:
+    """Some rows of train, each with what was found for it."""
+    from stages.candidates.examples import examples
+
+    for example in examples(directory, FIRST_ROWS, corpus):
+        own = " | ".join(example.texts) if example.texts else example.row_key.hex()
+        table = Table("rank", "distance", "candidate", title=Text(own), title_justify="left", header_style="bold")
+        for one in example.candidates:
+            distance = "" if isnan(one.distance) else f"{one.distance:.3f}"
+            table.add_row(str(one.rank), distance, Text(" | ".join(one.texts)))
+        console.print(table)
+
+
+def show_rows(path: Path, console: Console) -> None:
+    """Schema and first rows of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    console.print(f"{path.name}  {file.metadata.num_rows:,} rows", highlight=False, markup=False)
+    rows = next(file.iter_batches(FIRST_ROWS)).to_pylist() if file.metadata.num_rows else []
+    table = Table("column", "type", *(f"row {i}" for i in range(len(rows))), header_style="bold")
+    for field in file.schema_arrow:
+        # Text, because a row may hold what rich would read as its markup.
+        table.add_row(*map(Text, (field.name, str(field.type), *(_short(row[field.name]) for row in rows))))
+    console.print(table)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()[:12]
+    if isinstance(value, list):
+        head = ", ".join(f"{item:.3g}" if isinstance(item, float) else str(item) for item in value[:3])
+        return f"[{head}{', ...' if len(value) > 3 else ''}]"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

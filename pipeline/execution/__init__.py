@@ -1,0 +1,1 @@
+"""Carry out a plan: scheduling, building one node, checks of what nodes see, code snapshots."""

@@ -1,0 +1,78 @@
+"""``stillhouse verify --repair``: a new attempt that keeps what is sound of a store, computes the rest, and commits a
+new record. Whatever else is damaged is withdrawn, so that the next run builds it."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from cluster.inline import Inline
+from pipeline.artifacts.attempts import Held, claim, release
+from pipeline.artifacts.locate_inputs import live_model, place
+from pipeline.artifacts.record import Record, record_name, withdraw
+from pipeline.errors import RequestError
+from pipeline.execution.build_node import Site
+from pipeline.execution.runner import run
+from pipeline.graph.nodes import Node, Outside
+from pipeline.monitor.run_view import View
+from pipeline.plan.planner import Plan, Step
+from pipeline.plan.resources import default
+from pipeline.storage import Storage
+from stages.specs.teacher import TeachSpec
+
+
+def repair(record: Record, storage: Storage, sound: Sequence[int], console: Console) -> Record | None:
+    """The record that stands afterwards; None where the artifact was only withdrawn. Raises RequestError."""
+    if record.stage != TeachSpec.stage:
+        withdraw(storage, record.stage, record.key)
+        console.print(f"{record.name}: withdrawn; the next run of its recipe builds it again", markup=False)
+        return None
+    node = rebuilt(record, storage)
+    keep(record, storage, sound)
+    step = Step(node, "build", "repair", node.rows, node.bytes)
+    here = Inline()
+    view = View(console, storage.local / ".logs" / f"repair-{record.key[:12]}", [node])
+    site = Site(storage, record.recipe, here, lambda one: default(one.role, here.capacity()), view)
+    with view.live():
+        # Forced: damaged rows are asked of the teacher, not of whoever may have copied them.
+        outcome = run(Plan((step,), frozenset({node.key})), site)
+    failed = outcome.failures.get(node.key)
+    if failed is not None:
+        raise RequestError(
+            f"{record.name}: not repaired ({failed.message}); its sound shards are kept for the next try"
+        )
+    return outcome.records[node.key]
+
+
+def rebuilt(record: Record, storage: Storage) -> Node:
+    """The node whose artifact the record is of, its inputs where they lie now."""
+    paths = {
+        name: live_model(record, storage) if name == "model" else place(record, name, storage) for name in record.inputs
+    }
+    inputs = {name: Outside(record.inputs[name], path, str(path)) for name, path in paths.items()}
+    spec = TeachSpec.model_validate(record.spec)
+    task = record.name.partition("@")[2]
+    node = Node(record.name, "teach", task, spec, inputs)
+    if node.key != record.key:
+        raise RequestError(f"{record.name}: was made by version {record.version} of its stage; run its recipe again")
+    return node
+
+
+def keep(record: Record, storage: Storage, sound: Sequence[int]) -> None:
+    """Lay the sound shards, linked, into an attempt that the build then takes over; withdraw the record."""
+    attempt = claim(storage, record.stage, record.key, {}, time.time)
+    if isinstance(attempt, Held):
+        raise RequestError(f"{record.name}: another run works on it; try again when it has ended")
+    home = storage.inspect(record.folder, record.below())
+    numbers = {f"{number:05d}" for number in sound}
+    for file in record.files:
+        stem = Path(file.path).stem
+        if stem.startswith(("shard-", "scales-")) and stem.partition("-")[2] in numbers:
+            target = attempt.out / file.path
+            if not target.exists():
+                os.link(home / file.path, target)
+    withdraw(storage, record.stage, record.key)
+    assert storage.read(record_name(record.stage, record.key)) is None
+    release(attempt)

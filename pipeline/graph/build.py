@@ -1,0 +1,78 @@
+"""A recipe -> its graph. Everything outside is resolved to content here, and everything that can be known
+to be wrong before work starts is refused.
+
+Who teaches is an edge: the teacher, any further model of the recipe, either after any epoch, or the student itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.graph.context import Composer
+from pipeline.graph.external_inputs import Digests
+from pipeline.graph.hub import Pins
+from pipeline.graph.nodes import Graph, Node, Subject
+from pipeline.graph.starting_points import Origins
+from pipeline.graph.students import Trainings, trainings
+from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Recipe, Reference, Student, TaskRecipe
+from pipeline.recipe.references import teachers
+
+
+def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
+    """The graph of all tasks, methods, students and seeds of ``recipe``. Raises RequestError."""
+    composer = Composer(digests, pins, {task.task.name: task for task in recipe.tasks})
+    wanted: list[Node] = []
+    for task in recipe.tasks:
+        wanted += TaskGraph(task, trainings(Origins(composer, task))).wanted()
+    return Graph.of(wanted)
+
+
+@dataclass(frozen=True)
+class TaskGraph:
+    """What the recipe is run for in one task: students, and evaluations of every model."""
+
+    recipe: TaskRecipe
+    trainings: Trainings
+
+    def wanted(self) -> list[Node]:
+        """The teacher's evaluation comes first, then further models, then students."""
+        nodes = [self._evaluation(Reference(name=TEACHER)), *self.trainings.outputs.parts()]
+        for epoch in self._epochs(TEACHER):
+            nodes.append(self._evaluation(epoch))
+        for name, model in self.recipe.models.items():
+            if isinstance(model, Ensemble):
+                members = [self._evaluation(member) for member in teachers(self.recipe, model.members)]
+                nodes += [*members, self.trainings.outputs.ensemble(name, members, model.shares)]
+            else:
+                nodes += [self._evaluation(Reference(name=name)), *map(self._evaluation, self._epochs(name))]
+        for use in self.recipe.methods:
+            for student in self.recipe.students:
+                for seed in self.recipe.seeds:
+                    nodes += self._student(use, student, seed)
+        return nodes
+
+    def _student(self, use: MethodUse, student: Student, seed: int) -> Iterator[Node]:
+        """A student and its evaluation; before them that of its first generation, if that is no other student's."""
+        node = self.trainings.student(use, student, seed)
+        assert node.subject is not None
+        if Reference(name=ITSELF) in use.taught_by:
+            name, first = self.trainings.first_generation(use, student, seed)
+            subject = first.subject or Subject(f"model:{use.label}:{ITSELF}", student.label, seed)
+            yield self.trainings.outputs.evaluation(name, self.trainings.made(first, student), subject)
+        yield node
+        name = f"{use.label}/{student.label}/{seed}"
+        yield self.trainings.outputs.evaluation(name, self.trainings.made(node, student), node.subject)
+
+    def _evaluation(self, reference: Reference) -> Node:
+        model, subject = self.trainings.model(reference), self.trainings.subject(reference)
+        return self.trainings.outputs.evaluation(reference.said, model, subject)
+
+    def _epochs(self, name: str) -> Iterator[Reference]:
+        """The epochs of a model after which it teaches, or is a member: reports tell how good each is."""
+        found: dict[Reference, None] = {}
+        for use in self.recipe.methods:
+            found |= dict.fromkeys(teachers(self.recipe, use.taught_by))
+        for model in self.recipe.models.values():
+            given = model.members if isinstance(model, Ensemble) else model.taught_by
+            found |= dict.fromkeys(teachers(self.recipe, given))
+        epochs = [one for one in found if one.name == name and isinstance(one.epoch, int)]
+        yield from sorted(epochs, key=lambda one: one.epoch or 0)

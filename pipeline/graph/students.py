@@ -1,0 +1,174 @@
+"""Who is trained and who teaches: the students and further models of a task, after any epoch of their training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import RequestError, refused
+from pipeline.graph.candidates import CandidateNodes
+from pipeline.graph.context import Model
+from pipeline.graph.nodes import Edge, Node, Subject
+from pipeline.graph.starting_points import Origins, after_epoch, made
+from pipeline.graph.teacher_outputs import ModelOutputs
+from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
+from pipeline.recipe.references import teachers, training_of, weighed
+from stages.models.shape import started_shape
+from stages.outputs.sizes import chosen_layers
+from stages.specs.input_names import CANDIDATE_OUTPUTS, OUTPUTS, one_or_numbered
+from stages.specs.layer_map import check_store, resolved
+from stages.specs.layers import NoLayers, Outputs
+from stages.specs.method import Method, without_idle_settings
+from stages.specs.student import DistilSpec, Pretrained, Train
+
+Teacher = tuple[str, Model]
+"""A model that teaches, with the name under which its nodes stand."""
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """Trainings of one task."""
+
+    origins: Origins
+    outputs: ModelOutputs
+
+    # --- models by name ---
+
+    def model(self, reference: Reference) -> Model:
+        """The teacher or a further model that is trained, as it ends or after an epoch."""
+        model = self.origins.teacher() if reference.name == TEACHER else self._further(reference.name)
+        assert reference.epoch != "all", "teachers() writes it out"
+        return model if reference.epoch is None else after_epoch(model, reference.epoch)
+
+    def subject(self, reference: Reference) -> Subject:
+        """What reports call such a model."""
+        train = training_of(self.origins.recipe, reference.name)
+        student = reference.name
+        if reference.name == TEACHER:
+            student = self.origins.recipe.teacher.model.rsplit("/", 1)[-1]
+        alone = reference == Reference(name=TEACHER)
+        return Subject(TEACHER if alone else f"model:{reference.said}", student, train.seed if train else 0)
+
+    def _further(self, name: str) -> Model:
+        node, origins = self.origins.recipe.models[name], self.origins
+        assert not isinstance(node, Ensemble), "it teaches as its members"
+        base, full = origins.base(node.student), f"distil/{name}@{origins.task}"
+        if full not in origins.composer.nodes:
+            by = [(one.said, self.model(one)) for one in teachers(origins.recipe, node.taught_by)]
+            with refused(f"task {origins.task}, models.{name}"):
+                spec = self._spec(node.method, node.taught_by, by, node.student, node.train)
+            said = self._said(spec.method, by) | self._beside(spec.method, node.candidates, base, by)
+            origins.composer.once(full, lambda: origins.trained(full, "distil", base, spec, said))
+        return made(origins.composer.nodes[full], base)
+
+    # --- students ---
+
+    def student(self, use: MethodUse, student: Student, seed: int) -> Node:
+        """A student by one method with one seed."""
+        origins = self.origins
+        full = f"distil/{use.label}/{student.label}/{seed}@{origins.task}"
+        if full in origins.composer.nodes:
+            return origins.composer.nodes[full]
+        train = use.train.model_copy(update={"seed": seed})
+        base = self._base(use, student, seed)
+        by = [self._teacher_of(one, use, student, seed) for one in teachers(origins.recipe, use.taught_by)]
+        with refused(f"task {origins.task}, method {use.label}"):
+            spec = self._spec(use.method, use.taught_by, by, student, train)
+        subject = Subject(use.label, student.label, seed)
+        said = self._said(spec.method, by) | self._beside(spec.method, use.candidates, base, by)
+        return origins.composer.once(full, lambda: origins.trained(full, "distil", base, spec, said, subject))
+
+    def made(self, node: Node, student: Student) -> Model:
+        """What the training of a student ends with."""
+        return made(node, self.origins.base(student))
+
+    def _teacher_of(self, reference: Reference, use: MethodUse, student: Student, seed: int) -> Teacher:
+        if reference.name != ITSELF:
+            return reference.said, self.model(reference)
+        name, node = self.first_generation(use, student, seed)
+        return name, self.made(node, student)
+
+    def first_generation(self, use: MethodUse, student: Student, seed: int) -> tuple[str, Node]:
+        """A student as it teaches itself: trained alike, without a teacher. Where a method of the recipe does just
+        that, it is that method's."""
+        origins, plain = self.origins, Method()
+        for other in origins.recipe.methods:
+            if student.start is None and other.method == plain and other.train == use.train:
+                return f"{other.label}/{student.label}/{seed}", self.student(other, student, seed)
+        name = f"{use.label}:{ITSELF}/{student.label}/{seed}"
+        full = f"distil/{name}@{origins.task}"
+        if full not in origins.composer.nodes:
+            train, base = use.train.model_copy(update={"seed": seed}), self._base(use, student, seed)
+            with refused(f"task {origins.task}, method {use.label}"):
+                spec = self._spec(plain, (), (), student, train)
+            origins.composer.once(full, lambda: origins.trained(full, "distil", base, spec))
+        return name, origins.composer.nodes[full]
+
+    def _base(self, use: MethodUse, student: Student, seed: int) -> Model:
+        """What a student starts from: its own base, or the student of another task."""
+        base = self.origins.base(student)
+        if student.start is None:
+            return base
+        task, composer = self.origins.task, self.origins.composer
+        other = trainings(Origins(composer, composer.tasks[student.start]))
+        uses = {found.label: found for found in other.origins.recipe.methods}
+        students = {found.label: found for found in other.origins.recipe.students}
+        if use.label not in uses or student.label not in students:
+            raise RequestError(
+                f"overrides.{task}.student.start: {student.start} has no student {student.label} by {use.label}; "
+                "give that task the same methods and students"
+            )
+        if seed not in other.origins.recipe.seeds:
+            raise RequestError(
+                f"overrides.{task}.student.start: {student.start} has no seed {seed}; use the same seeds"
+            )
+        return made(other.student(uses[use.label], students[student.label], seed), base)
+
+    # --- what is learned from whom ---
+
+    def _spec(
+        self, method: Method, references: Sequence[Reference], by: Sequence[Teacher], student: Student, train: Train
+    ) -> DistilSpec:
+        """The training, with every layer named that it matches. ValueError where a layer is not there or not stored."""
+        start = self.origins.start(student)
+        method = weighed(self.origins.recipe, method, references)
+        method = without_idle_settings(method, self.origins.recipe.task.regression)
+        if not isinstance(method.structure, NoLayers):
+            own = started_shape(start, self.origins.base(student).shape).layers
+            method = self._resolved(method, own, by, train.seed)
+        return DistilSpec(start=Pretrained() if student.start is not None else start, method=method, train=train)
+
+    def _resolved(self, method: Method, own: int, by: Sequence[Teacher], seed: int) -> Method:
+        """``own`` is the student's depth."""
+        depths = {name: model.shape.layers for name, model in by}
+        if len(set(depths.values())) > 1:
+            said = ", ".join(f"{name} {depth}" for name, depth in depths.items())
+            raise ValueError(
+                f"structure: the same layers of each teacher are followed, and they differ in depth ({said}); "
+                "name teachers of one depth, or structure: none"
+            )
+        (depth,) = set(depths.values())
+        structure = resolved(method.structure, own, depth, seed)
+        for name, model in by:
+            stored = chosen_layers(self.outputs.layers(name, model), depth)
+            check_store(structure, stored, self.origins.recipe.store.pooling)
+        return method.model_copy(update={"structure": structure})
+
+    def _beside(self, method: Method, candidates: str | None, base: Model, by: Sequence[Teacher]) -> dict[str, Edge]:
+        """The candidates that a training reads, and what its teachers say of them."""
+        if candidates is None or not method.needs_candidates:
+            return {}
+        nodes = CandidateNodes(self.origins)
+        table, rows, stores = nodes.inputs(candidates, base.tokenizer, by)
+        return {"candidates": table, "candidate_rows": rows, **one_or_numbered(CANDIDATE_OUTPUTS, stores)}
+
+    def _said(self, method: Method, by: Sequence[Teacher]) -> dict[str, Edge]:
+        """What a training reads of its teachers."""
+        stores = [Edge(self.outputs.store(name, model)) for name, model in by]
+        said = one_or_numbered(OUTPUTS, stores)
+        if isinstance(method.structure, Outputs):
+            ((name, model),) = by
+            said["probes"] = Edge(self.outputs.probe(name, model, method.structure))
+        return said
+
+
+def trainings(origins: Origins) -> Trainings:
+    return Trainings(origins, ModelOutputs(origins))

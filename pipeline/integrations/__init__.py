@@ -1,0 +1,1 @@
+"""Other tools that show trainings: TensorBoard, MLflow, W&B."""

@@ -1,0 +1,43 @@
+"""A training as a run of MLflow."""
+
+import logging
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from pipeline.integrations.training_report import Told
+
+LONGEST = 6000
+"""Characters of a parameter that MLflow takes."""
+AT_ONCE = 1000
+"""Metrics that MLflow takes in one call; of parameters and tags it takes ``FEW``."""
+FEW = 100
+
+
+class MlflowTeller:
+    """``uri`` None is what MLFLOW_TRACKING_URI says."""
+
+    def __init__(self, uri: str | None, experiment: str) -> None:
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # the terminal is the run's own
+        self._uri = uri
+        self._experiment = experiment
+
+    def __call__(self, told: Told) -> None:
+        client = MlflowClient(tracking_uri=self._uri)
+        found = client.get_experiment_by_name(self._experiment)
+        experiment = found.experiment_id if found else client.create_experiment(self._experiment)
+        began, ended = int(told.began * 1000), int((told.began + told.seconds) * 1000)
+        run = client.create_run(experiment, run_name=told.name, start_time=began).info.run_id
+        metrics = [
+            Metric(name, value, ended, epoch)
+            for epoch, values in enumerate(told.epochs, 1)
+            for name, value in values.items()
+        ] + [Metric(name, value, ended, 0) for name, value in told.ends.items()]
+        parameters = [Param(name, str(value)[:LONGEST]) for name, value in told.parameters.items()]
+        tags = [RunTag(f"stillhouse.{name}", value) for name, value in told.tags.items()]
+        for start in range(0, len(metrics), AT_ONCE):
+            client.log_batch(run, metrics=metrics[start : start + AT_ONCE])
+        for start in range(0, max(len(parameters), len(tags)), FEW):
+            client.log_batch(run, params=parameters[start : start + FEW], tags=tags[start : start + FEW])
+        client.set_terminated(run, end_time=ended)

@@ -1,0 +1,1 @@
+"""The state of a run, shown as terminal, HTML page, status file and event log."""

@@ -1,0 +1,1 @@
+"""Graph and storage -> what is reused, what is built and why, with rows, bytes, time and resources."""

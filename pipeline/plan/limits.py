@@ -1,0 +1,57 @@
+"""The limit on teacher-output stores: checked when a plan is made, and again once the rows are known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pipeline.artifacts.record import Record
+from pipeline.errors import RequestError
+from pipeline.graph.nodes import Figure
+from pipeline.graph.store_size import TIERS, in_tier, store_bytes
+from pipeline.plan.planner import Step
+from stages.specs.teacher import TeachSpec
+
+
+def sized(step: Step, records: Mapping[str, Record]) -> Step:
+    """The step with the size of its store as far as artifacts tell by now: its own, or its corpus."""
+    node = step.node
+    if node.key in records:
+        own = records[node.key]
+        return replace(step, rows=Figure.exact(own.rows), bytes=Figure.exact(own.bytes))
+    corpus = records.get(node.input_keys.get("corpus", ""))
+    if corpus is None or not isinstance(node.spec, TeachSpec) or node.extent is None:
+        return step
+    rows = sum(corpus.facts["rows"][split] for split in node.spec.splits)
+    size = store_bytes(node.spec, node.extent, rows)
+    return replace(step, rows=Figure.at_most(rows), bytes=Figure.at_most(size))
+
+
+def check_store_limit(steps: Sequence[Step], limit: int | None) -> None:
+    """Refuse a plan whose teacher-output stores exceed ``limits.store_bytes``, and say in which tiers they fit."""
+    stores = [step for step in steps if step.node.spec.stage == TeachSpec.stage and step.action != "skip"]
+    known = sum(step.bytes.value or 0 for step in stores)
+    if limit is None or known <= limit:
+        return
+    worst = max(stores, key=lambda step: step.bytes.value or 0)
+    raise RequestError(
+        f"limits.store_bytes: {limit:,}, but the teacher outputs come to {known:,} bytes ({worst.node.name}: "
+        f"{worst.bytes.value:,}); {_what_fits(stores, limit)}, keep fewer rows (data.train_rows), or raise the limit"
+    )
+
+
+def _what_fits(stores: Sequence[Step], limit: int) -> str:
+    """What to type so that the stores fit; where nothing does, what would come nearest."""
+    sizes = {tier: sum(_size_in(step, tier) for step in stores) for tier in TIERS}
+    fitting = [f"{tier} (would come to {size:,} bytes)" for tier, size in sizes.items() if size <= limit]
+    if fitting:
+        return f"use {' or '.join(fitting)}"
+    smallest = min(sizes, key=lambda tier: sizes[tier])
+    return f"the smallest that they can be is {sizes[smallest]:,} bytes, with {smallest}"
+
+
+def _size_in(step: Step, tier: str) -> int:
+    """Bytes of a store in another tier; as it is planned where it has that tier already or its rows are unknown."""
+    spec, planned = step.node.spec, step.bytes.value or 0
+    if not isinstance(spec, TeachSpec) or step.node.extent is None or not planned or step.rows.value is None:
+        return planned
+    changed, extent = in_tier(spec, step.node.extent, tier)
+    return planned if changed == spec else store_bytes(changed, extent, step.rows.value)

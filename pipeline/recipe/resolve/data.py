@@ -1,0 +1,77 @@
+"""A task in the file -> the task, and where its rows come from."""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from pipeline.recipe.errors import ABSENT, PlacedError, unknown
+from pipeline.recipe.model import Data
+from pipeline.recipe.resolve.methods import split
+from pipeline.recipe.schema.file import DataBlock, TaskBlock
+from stages.specs.corpus import Generated
+from stages.specs.tasks import BUILT_IN, REVIEWS, TRAIN, Metric, Task, hub_set
+
+
+def task_of(block: TaskBlock) -> Task:
+    """The built-in task of that name where nothing but files is given, else one's own. Places are within the block."""
+    splits = {} if block.files is None else _splits(block.files)
+    own = set(block.given()) - {"name", "files"}
+    if not own and block.name in BUILT_IN:
+        return BUILT_IN[block.name].model_copy(update=splits)
+    if not own and block.files is None:
+        raise unknown(("name",), block.name, "built-in task", list(BUILT_IN))
+    return _own(block, splits or {"test": ("test",)})
+
+
+def _splits(files: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The dev and test splits that there are files for."""
+    if TRAIN not in files:
+        raise PlacedError(("files", TRAIN), ABSENT, "missing, and needed")
+    splits: dict[str, tuple[str, ...]] = {"dev": (), "test": ()}
+    for name in files:
+        kind = {"validation": "dev", "test": "test"}.get(name.partition("_")[0])
+        if kind is not None:
+            splits[kind] = (*splits[kind], name)
+        elif name != TRAIN:
+            right = "is no split; name it train, validation or test, or let it begin with validation_ or test_"
+            raise PlacedError(("files", name), ABSENT, right)
+    return splits
+
+
+def _own(block: TaskBlock, splits: Mapping[str, tuple[str, ...]]) -> Task:
+    if block.text is None:
+        raise PlacedError(("text",), ABSENT, "missing, and needed: the column of text, or the two columns of a pair")
+    if (block.labels is None) != block.regression:
+        raise PlacedError((), ABSENT, f"{block.name} needs exactly one of labels and regression: true")
+    metrics: tuple[Metric, ...] = block.metric or (("pearson",) if block.regression else ("accuracy",))
+    given = {"name": block.name, "text": block.text, "label": block.label, "labels": block.labels, "metrics": metrics}
+    try:
+        return Task.model_validate({**given, **splits})
+    except ValidationError as error:
+        (field, *_), right = split(str(error.errors()[0]["ctx"]["error"]))
+        raise PlacedError(("metric" if field == "metrics" else field,), ABSENT, right) from error
+
+
+def data_of(block: DataBlock, task_block: TaskBlock, task: Task) -> Data:
+    """Where the task's rows come from. Refuses a source that cannot have them."""
+    given = {**block.given(), "generated": Generated.model_validate(block.generated.given())}
+    if task_block.files is not None:
+        return Data.model_validate(given)
+    if task == REVIEWS and "source" not in given:
+        given["source"] = "generated"
+    data = Data.model_validate(given)
+    _source_has(data.source, task)
+    return data
+
+
+def _source_has(source: str, task: Task) -> None:
+    place = ("data", "source")
+    if source == "generated" and task != REVIEWS:
+        raise PlacedError(place, source, f"makes the task {REVIEWS.name} only; {task.name} needs hub or a folder")
+    if source == "hub" and BUILT_IN.get(task.name) != task:
+        raise PlacedError(place, source, f"has no {task.name}, a task of your own; give it files, or name a folder")
+    if source == "hub":
+        try:
+            hub_set(task.name)
+        except ValueError as error:
+            raise PlacedError(place, source, split(str(error))[1].removeprefix("hub ")) from error

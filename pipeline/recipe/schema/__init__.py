@@ -1,0 +1,1 @@
+"""What a recipe file may hold: one model a block."""

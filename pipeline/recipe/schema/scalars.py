@@ -1,0 +1,267 @@
+"""The kinds of value that a recipe's keys take, each with what an editor is told of it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from pipeline.errors import nearest
+from pipeline.sizes import parse_size
+from stages.specs.base import Frozen, repeated
+from stages.specs.method import Method
+
+
+def key(about: str, example: Any, default: Any = ..., enum: Iterable[str] = (), **limits: Any) -> Any:
+    """A key of a block: what it means, and an example. A default that is a class is made when needed.
+
+    ``enum`` is for editors: the names that an error message would offer.
+    """
+    extra = {"enum": list(enum)} if enum else None
+    about_it = {"description": about, "examples": [example], "json_schema_extra": extra, **limits}
+    return Field(default_factory=default, **about_it) if isinstance(default, type) else Field(default, **about_it)
+
+
+Text = Annotated[str, Strict(), Field(min_length=1)]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Flag = Annotated[bool, Strict()]
+Label = Annotated[Text, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=80)]
+"""Part of file names and reports."""
+
+Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=80)]
+"""A label without dots, because ``--set`` reaches into blocks of this name."""
+
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+
+
+class Block(BaseModel):
+    """A block of the file. An unknown key is refused, and the nearest known one named.
+
+    Where ``short`` names a key, a plain text stands for a block of that key alone. ``elsewhere`` says
+    where else in a recipe a key belongs that one may look for here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    short: ClassVar[str | None] = None
+    elsewhere: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, block: Any) -> Any:
+        if isinstance(block, str) and cls.short:
+            return {cls.short: block}
+        if not isinstance(block, dict | cls):
+            raise PydanticCustomError("block_type", f"must be {'a name or ' if cls.short else ''}a block of keys")
+        if isinstance(block, dict) and cls.model_config["extra"] == "forbid":
+            for name in block:
+                if name not in cls.model_fields:
+                    raise unknown_key(name, cls.elsewhere.get(name) or nearest(name, cls.model_fields))
+        return block
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        whole = handler(schema)
+        if cls.short is None:
+            return whole
+        name = handler.resolve_ref_schema(whole)["properties"][cls.short]
+        return {"anyOf": [{"type": "string", **{key: name[key] for key in ("enum",) if key in name}}, whole]}
+
+    def given(self) -> dict[str, Any]:
+        """The keys that stand in the file, with their values."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+def unknown_key(name: str, right: str) -> PydanticCustomError:
+    return PydanticCustomError("unknown_key", "{right}", {"key": name, "right": right})
+
+
+@dataclass(frozen=True)
+class _OneOrMany:
+    """A single value stands for a list of one."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_listed, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        many = handler(schema)
+        return {"anyOf": [many["items"], many]}
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+ONE_OR_MANY = _OneOrMany()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block of ``model`` in which any key may be left out: it is merged over another, then judged."""
+
+    model: type[BaseModel]
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        whole = handler.resolve_ref_schema(handler(self.model.__pydantic_core_schema__))
+        return {key: value for key, value in whole.items() if key != "required"}
+
+
+@dataclass(frozen=True)
+class Entries:
+    """A name, a block of ``model``, or a list of these, judged once they are in their place."""
+
+    model: type[BaseModel]
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        one = [{"type": "string"}, handler(self.model.__pydantic_core_schema__)]
+        return {"anyOf": [*one, {"type": "array", "items": {"anyOf": one}, "minItems": 1}]}
+
+
+def kinds(axis: str) -> dict[str, type[Frozen]]:
+    """The kinds that an axis of a method may have: the tag -> its model."""
+    annotation: Any = Method.model_fields[axis].annotation
+    members = getattr(annotation, "__args__", (annotation,))
+    return {member.model_fields["kind"].default: member for member in members}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A point on an axis: the name of a kind, or a block with changes to what the method has there."""
+
+    name: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._single, handler(source))
+
+    def _single(self, value: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError(
+                f"must be one, not a list: a method has one kind of {self.name}; write another method beside it"
+            )
+        return value
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        blocks = [handler(kind.__pydantic_core_schema__) for kind in kinds(self.name).values()]
+        return {"anyOf": [{"enum": list(kinds(self.name)), "type": "string"}, *blocks]}
+
+
+Loose = str | dict[str, Any]
+"""A name or a block that is judged once it has been merged over what it changes."""
+
+Size = Annotated[
+    int,
+    PlainValidator(parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?[A-Za-z]+$"},
+            ]
+        }
+    ),
+]
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"^([0-9]+(?:\.[0-9]+)?) ?([smhd])$")
+
+
+def parse_span(value: object) -> float:
+    """Seconds in ``10m``, ``1.5h`` or a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    found = _SPAN.match(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a time, such as 10m; units: s, m, h, d; a number is of seconds")
+    return float(found.group(1)) * _SECONDS[found.group(2)]
+
+
+Span = Annotated[
+    float,
+    PlainValidator(parse_span),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?[smhd]$"},
+            ]
+        }
+    ),
+]
+
+
+def _custom(value: dict[str, float]) -> dict[str, float]:
+    for name, amount in value.items():
+        if name.lower() in _OF_RAY or name.startswith("node:"):
+            raise ValueError(f"must not name {name}; {_OF_RAY.get(name.lower(), 'Ray chooses the node')}")
+        if amount <= 0:
+            raise ValueError(f"must have amounts above 0, {name} has {amount:g}")
+    return value
+
+
+_OF_RAY = {
+    "cpu": "it is cpus_per_worker",
+    "gpu": "it is gpus_per_worker",
+    "memory": "it is memory_per_worker",
+    "object_store_memory": "stages write files, and use next to none of it",
+}
+
+Custom = Annotated[dict[Text, Number], AfterValidator(_custom)]
+"""Resources that a cluster's nodes say that they have: name -> amount."""
+
+
+def _gpus(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("must be a fraction of one GPU or whole GPUs")
+    return value
+
+
+Gpus = Annotated[Number, Field(ge=0.0), AfterValidator(_gpus)]
+"""Ray gives parts of one GPU, or GPUs whole."""
+
+
+def _word(value: object) -> object:
+    """YAML 1.1 readers make booleans of no and yes: back to the words. Whole numbers become their digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, int) else value
+
+
+Word = Annotated[
+    Text,
+    BeforeValidator(_word),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]}),
+]
+
+
+def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    for item in repeated(items):
+        raise ValueError(f"must be given once each, {item} is repeated")
+    return items
+
+
+_LayerNumbers = tuple[Annotated[Whole, Field(ge=0)], ...]
+
+Layers = Annotated[
+    _LayerNumbers, Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(distinct)
+]
+"""Layers of a model, each once."""
+
+AnyLayers = Annotated[_LayerNumbers, Field(json_schema_extra={"uniqueItems": True}), AfterValidator(distinct)]
+"""Layers of a model, each once; none at all is a choice."""

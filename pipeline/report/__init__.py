@@ -1,0 +1,1 @@
+"""Results as rows, and rows as a table, JSON, CSV or HTML."""

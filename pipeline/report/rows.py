@@ -1,0 +1,125 @@
+"""What a recipe's artifacts say, as rows: one for each (task, method, student, seed, split, metric)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.artifacts.failure import failed
+from pipeline.artifacts.record import Record, find
+from pipeline.graph.nodes import MODEL, Edge, Graph, Node, Outside
+from pipeline.recipe import TEACHER
+from pipeline.storage import Storage
+from stages.specs.corpus import CorpusSpec
+from stages.specs.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory; ``dev``
+    says that the split is one of dev. ``candidates`` counts the texts beside the task's own that a training used, over
+    all its epochs."""
+
+    task: str
+    method: str
+    student: str
+    seed: int
+    split: str
+    metric: str
+    primary: bool
+    score: float | None
+    last_epoch_score: float | None
+    teacher_score: float | None
+    student_parameters: int | None
+    teacher_parameters: int | None
+    seconds: float | None
+    status: str
+    artifact: str | None
+    best_epoch: int | None
+    latency_ms: float | None
+    key: str
+    dev: bool
+    candidates: int | None = None
+
+
+def report(graph: Graph, storage: Storage) -> list[Row]:
+    """The rows of a graph. What is not there is failed where it, or what it is made of, failed when last tried;
+    else it is missing."""
+    storage = storage.glance()
+    records = {node.key: find(storage, node.spec.stage, node.key) for node in graph.nodes}
+    broken = graph.dependants({key for key, record in records.items() if record is None and failed(storage, key)})
+    evaluations = [node for node in graph.wanted if node.role == "evaluate" and node.subject is not None]
+    teachers = {node.task: records[node.key] for node in evaluations if node.subject and node.subject.method == TEACHER}
+    return [row for node in evaluations for row in _rows(node, records, teachers.get(node.task), storage, broken)]
+
+
+def _rows(
+    node: Node,
+    records: dict[str, Record | None],
+    teacher: Record | None,
+    storage: Storage,
+    broken: set[str],
+) -> list[Row]:
+    task, record = task_of(node), records[node.key]
+    # An ensemble has no model of its own: neither a place nor a time of training.
+    given = node.inputs.get("model")
+    made = given.source if isinstance(given, Edge) else None
+    standing = records[made.key] if made else None
+    # Times and scores of a whole training say nothing of its model after one epoch.
+    trained = standing if isinstance(given, Edge) and given.part == MODEL else None
+    status = "done" if record else "failed" if node.key in broken else "missing"
+    assert node.subject is not None
+    directory = str(given.path) if isinstance(given, Outside) else None
+    if standing and isinstance(given, Edge):
+        directory = storage.where(f"{standing.folder}/{given.part}".rstrip("/"))
+    return [
+        Row(
+            task=node.task,
+            method=node.subject.method,
+            student=node.subject.student,
+            seed=node.subject.seed,
+            split=split,
+            metric=metric,
+            primary=metric == task.primary,
+            score=_score(record, "scores", split, metric),
+            last_epoch_score=_score(trained, "last_epoch_scores", split, metric),
+            teacher_score=_score(teacher, "scores", split, metric),
+            student_parameters=_fact(record, "parameters"),
+            teacher_parameters=_fact(teacher, "parameters"),
+            seconds=_fact(trained, "train_seconds"),
+            status=status,
+            artifact=directory,
+            best_epoch=_fact(trained, "best_epoch"),
+            latency_ms=_fact(record, "latency_ms"),
+            key=(made or node).key,
+            dev=split in task.dev_splits,
+            candidates=_fact(trained, "candidates"),
+        )
+        for split in splits_of(task, record)
+        for metric in task.metrics
+    ]
+
+
+def task_of(node: Node) -> Task:
+    """The task that a node is about, from its corpus."""
+    given = node.inputs["corpus"]
+    assert isinstance(given, Edge) and isinstance(given.source.spec, CorpusSpec)
+    return given.source.spec.task
+
+
+def splits_of(task: Task, record: Record | None) -> Sequence[str]:
+    """The splits that were scored: the dev splits, and test splits whose labels are public."""
+    if record is None:
+        return task.dev_splits
+    scores = record.facts["scores"]
+    assert isinstance(scores, dict)
+    return list(scores)
+
+
+def _score(record: Record | None, name: str, split: str, metric: str) -> float | None:
+    found = _fact(record, name) or {}
+    value = found.get(split, {}).get(metric)
+    return None if value is None else float(value)
+
+
+def _fact(record: Record | None, name: str) -> Any:
+    return None if record is None else record.facts.get(name)

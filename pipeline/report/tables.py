@@ -1,0 +1,213 @@
+"""A report as a user sees it: a table over seeds, and the rows as JSON, CSV or a page."""
+
+import csv
+import html
+import io
+import json
+import statistics
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.recipe import TEACHER
+from pipeline.report.rows import Row
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    return json.dumps([asdict(row) for row in rows], indent=1) + "\n"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [field.name for field in fields(Row)])
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return stream.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the results table: one student over its seeds, on one split and metric."""
+
+    task: str
+    method: str
+    student: str
+    measure: str
+    score: str
+    last: str
+    kept: str
+    parameters: str
+    seconds: str
+    status: str
+
+
+HEADS = (
+    "task",
+    "method",
+    "student",
+    "measured",
+    "score",
+    "last epoch",
+    "of teacher",
+    "parameters",
+    "train time",
+    "status",
+)
+
+
+def lines(rows: Sequence[Row]) -> list[Line]:
+    """Rows grouped over seeds: mean and, for more than one seed, standard deviation. Of several tasks the mean over
+    tasks follows."""
+    groups = _grouped(rows, lambda row: (row.task, row.method, row.student, row.split, row.metric))
+    return [_line(group) for group in (*groups, *over_tasks(rows))]
+
+
+def over_tasks(rows: Sequence[Row]) -> list[list[Row]]:
+    """For each method and student that is done in several tasks, a row a seed: the mean over tasks of their headline
+    metrics on dev, in which several dev splits of a task count as one. Only seeds that every task has are there; a
+    teacher, which is the same for all seeds, has one."""
+    found = []
+    for group in _grouped([row for row in rows if row.primary and row.dev], lambda row: (row.method, row.student)):
+        tasks = list(dict.fromkeys(row.task for row in group))
+        seeds = [seed for seed in dict.fromkeys(row.seed for row in group) if _complete(group, tasks, seed)]
+        if len(tasks) > 1 and seeds:
+            found.append([_mean_row([row for row in group if row.seed == seed], tasks) for seed in seeds])
+    return found
+
+
+def _grouped(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[list[Row]]:
+    groups: dict[Hashable, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.values())
+
+
+def _complete(rows: Sequence[Row], tasks: Sequence[str], seed: int) -> bool:
+    here = [row for row in rows if row.seed == seed]
+    return {row.task for row in here} == set(tasks) and all(row.status == "done" for row in here)
+
+
+def _mean_row(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
+    """The mean of one seed's rows over tasks."""
+
+    def mean(field: str) -> float | None:
+        each = [[getattr(row, field) for row in rows if row.task == task] for task in tasks]
+        known = [statistics.fmean(values) for values in each if None not in values]
+        return statistics.fmean(known) if len(known) == len(tasks) else None
+
+    return replace(
+        rows[0],
+        task=f"mean of {len(tasks)} tasks",
+        split="dev",
+        metric="headline",
+        score=mean("score"),
+        last_epoch_score=mean("last_epoch_score"),
+        teacher_score=mean("teacher_score"),
+        seconds=mean("seconds"),
+        artifact=None,
+        best_epoch=None,
+        latency_ms=mean("latency_ms"),
+        candidates=None,
+    )
+
+
+def _line(group: list[Row]) -> Line:
+    first = group[0]
+    scores = [row.score for row in group if row.score is not None]
+    kept = [100 * row.score / row.teacher_score for row in group if row.score is not None and row.teacher_score]
+    seconds = [row.seconds for row in group if row.seconds is not None]
+    status = sorted({row.status for row in group})
+    return Line(
+        first.task,
+        first.method,
+        first.student,
+        f"{first.split} {first.metric}",
+        spread(scores),
+        spread([row.last_epoch_score for row in group if row.last_epoch_score is not None]),
+        f"{statistics.fmean(kept):.1f}%" if kept and first.method != TEACHER else "",
+        f"{first.student_parameters / 1e6:.1f}M" if first.student_parameters else "",
+        f"{statistics.fmean(seconds):.1f}s" if seconds else "",
+        " ".join(status),
+    )
+
+
+def spread(values: Sequence[float]) -> str:
+    """``85.4`` or ``85.4 +- 0.6``: mean and sample standard deviation."""
+    if not values:
+        return "-"
+    mean = f"{statistics.fmean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} +- {statistics.stdev(values):.1f}"
+
+
+WIDE = 120
+NARROW_LEAVES_OUT = ("last epoch", "parameters", "train time")
+NUMBERS = ("score", "last epoch", "of teacher", "parameters", "train time")
+
+
+def print_table(rows: Sequence[Row], console: Console, title: str) -> None:
+    """The results table in a terminal. A narrow one leaves out what ``report --format csv`` still tells."""
+    left_out = set() if console.width >= WIDE else set(NARROW_LEAVES_OUT)
+    if all(row.status == "done" for row in rows):
+        left_out.add("status")
+    shown = [head for head in HEADS if head not in left_out]
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in shown:
+        table.add_column(head, justify="right" if head in NUMBERS else "left", overflow="fold")
+    for line in lines(rows):
+        values = dict(zip(HEADS, astuple(line), strict=True))
+        table.add_row(*(values[head] for head in shown), style="red" if "failed" in line.status else "")
+    console.print(table)
+
+
+MOST_PLACES = 12
+
+
+def print_places(rows: Sequence[Row], console: Console) -> None:
+    """Where the students lie, for as many as a screen holds."""
+    places = {
+        f"{row.method} {row.student} {row.seed} {row.task}": row.artifact
+        for row in rows
+        if row.status == "done" and row.artifact and row.method != TEACHER
+    }
+    for name, place in list(places.items())[:MOST_PLACES]:
+        console.print(f"{name}: {place}", soft_wrap=True, highlight=False, markup=False)
+    if len(places) > MOST_PLACES:
+        console.print(f"and {len(places) - MOST_PLACES} more students: see stillhouse report --format json")
+
+
+ABOUT_SCORES = """Scores are x 100, mean and sample standard deviation over seeds. "Last epoch" stands beside the epoch
+that was selected on held-out rows of train. "Of teacher" is the share of the teacher's score."""
+
+
+def as_html(rows: Sequence[Row], title: str) -> str:
+    """One page without scripts or anything from elsewhere."""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1d232b; }}
+table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #d5dae0; text-align: right; white-space: nowrap; }}
+th {{ background: #f2f4f7; }}
+th:nth-child(-n+4), td:nth-child(-n+4), th:last-child, td:last-child {{ text-align: left; }}
+p {{ color: #56606c; }}
+</style></head><body>
+<h1>{html.escape(title)}</h1>
+<p>{ABOUT_SCORES}</p>
+{html_table(rows)}
+</body></html>
+"""
+
+
+def html_table(rows: Sequence[Row]) -> str:
+    """The results table as a part of a page."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td>{html.escape(str(getattr(line, field.name)))}</td>" for field in fields(Line))
+        + "</tr>\n"
+        for line in lines(rows)
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"

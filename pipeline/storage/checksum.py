@@ -1,0 +1,9 @@
+"""The checksum of a file."""
+
+import hashlib
+from pathlib import Path
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

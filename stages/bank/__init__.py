@@ -1,0 +1,1 @@
+"""Unlabelled texts: read, cleaned and deduplicated."""

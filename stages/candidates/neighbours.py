@@ -1,0 +1,76 @@
+"""The stage ``neighbours``: for each row of train, the texts of a bank that are nearest to it.
+
+More are searched for than wanted; what is evaluated on, the row's own text and what folds like another is left out, and
+where fewer than ``k`` remain the search goes deeper. What of a pair is searched, ``sides`` says: one text of it, the
+other kept; either by turns; each for itself, the i-th of both together; or the pair as one, in a bank of pairs.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cluster.resources import On, Worker
+from stages.bank.reader import BankMeta, read_bank_meta
+from stages.candidates.job import Seeking
+from stages.candidates.train_rows import table_of
+from stages.corpus.reader import read_meta
+from stages.retrieval.embed import model_sha256
+from stages.retrieval.embeddings import Embeddings, read_embeddings
+from stages.retrieval.index_reader import read_index_meta
+from stages.specs.candidates import NeighboursSpec
+from stages.specs.tasks import Task
+
+
+def neighbours(spec: NeighboursSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
+    """Inputs: ``corpus``, ``bank``, ``embeddings``; for a model's also ``index`` and ``encoder``. Leaves a candidate
+    table. ValueError for inputs that do not go together."""
+    task = read_meta(inputs["corpus"]).task
+    check_sides(spec, task, read_bank_meta(inputs["bank"]))
+    embeddings = read_embeddings(inputs["embeddings"])
+    seeking = Seeking(
+        spec,
+        inputs["corpus"],
+        inputs["bank"],
+        inputs["embeddings"],
+        inputs["index"] if embeddings.kind == "model" else None,
+        inputs["encoder"] if embeddings.kind == "model" else None,
+        out,
+    )
+    check_inputs(seeking, embeddings)
+    return table_of(seeking.corpus, out, on, open_seeker, seeking, "neighbours", spec.k)
+
+
+def check_sides(spec: NeighboursSpec, task: Task, bank: BankMeta) -> None:
+    """ValueError where a side, the task's texts and the bank's do not go together."""
+    if len(task.text) == 1 and spec.sides != "first":
+        raise ValueError(f"sides: {spec.sides}, but {task.name} has one text a row; choose first")
+    if spec.sides == "joined" and not bank.pair:
+        raise ValueError(
+            "sides: joined, but the bank has single texts; give a bank of pairs, or choose first, second, either, both"
+        )
+    if spec.sides != "joined" and bank.pair:
+        remedy = "give one of single texts" + (", or choose sides: joined" if len(task.text) == 2 else "")
+        raise ValueError(f"bank: its rows are pairs, but sides: {spec.sides} searches single texts; {remedy}")
+
+
+def check_inputs(seeking: Seeking, embeddings: Embeddings) -> None:
+    """ValueError where embeddings are not of this bank, or index or encoder not those of the embeddings."""
+    rows = read_bank_meta(seeking.bank).rows
+    if embeddings.rows != rows:
+        raise ValueError(f"embeddings: {embeddings.rows:,} rows, but the bank has {rows:,}; embed this bank")
+    if seeking.index is None or seeking.encoder is None:
+        return
+    indexed = read_index_meta(seeking.index)
+    if (indexed.rows, indexed.width) != (embeddings.rows, embeddings.width):
+        raise ValueError(
+            f"index: {indexed.rows:,} vectors of width {indexed.width}, but the embeddings are {embeddings.rows:,} of "
+            f"width {embeddings.width}; index these"
+        )
+    if embeddings.facts["model_sha256"] != model_sha256(seeking.encoder):
+        raise ValueError(f"encoder: {seeking.encoder} is not the model that made the embeddings; give that one")
+
+
+def open_seeker(seeking: Seeking, worker: Worker) -> Callable[[int], int]:
+    """Open encoder and index once a worker. Heavy modules are imported here, where a stage starts."""
+    from stages.candidates.neighbour_search import Seeker
+
+    return Seeker(seeking, worker).write

@@ -1,0 +1,139 @@
+"""Parts of a candidate table scored and cut, in a worker: numpy over stores that are mapped."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cluster.resources import Worker
+from stages.candidates.rerank_rules import Mask, Numbers, Scores, angles, first, highest, within
+from stages.candidates.table import Candidate, part_rows, read_part, write_part
+from stages.corpus.reader import SCRATCH
+from stages.outputs.node_cache import KEYS, Decoded, cache_directory, decode, locate
+from stages.specs.candidates import SiftSpec
+
+EVERYTHING = (0.0, 1.0)
+"""Bounds that bound nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sifting:
+    """What a worker needs to open. ``column`` is that of the last states, where they are asked for."""
+
+    spec: SiftSpec
+    inputs: Mapping[str, Path]
+    column: str | None
+    text: tuple[str, ...]
+    out: Path
+
+    @property
+    def labelled(self) -> bool:
+        """Whether logits are asked for."""
+        return self.spec.confidence != EVERYTHING or self.spec.balance is not None
+
+
+def scores_path(out: Path, number: int) -> Path:
+    return out / SCRATCH / f"scores-{number:05d}.npz"
+
+
+def kept_path(out: Path, number: int) -> Path:
+    return out / SCRATCH / f"kept-{number:05d}.npy"
+
+
+def read_scores(out: Path, number: int) -> tuple[Scores, dict[str, int]]:
+    """Those of a part, and how many entries each rule took of it."""
+    with np.load(scores_path(out, number)) as saved:
+        taken = {name: int(saved[name]) for name in saved.files if name.startswith("by_")}
+        return Scores(saved["kept"], saved["label"], saved["distance"]), taken
+
+
+def save(path: Path, write: Callable[[Path], None]) -> None:
+    """Whole or not at all."""
+    draft = path.with_name(f"draft-{os.getpid()}-{path.name}")
+    write(draft)
+    os.replace(draft, path)
+
+
+def ranks_of(part: pa.Table) -> Numbers:
+    ranks: Numbers = part["rank"].to_numpy().astype(np.int64)
+    return ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Columns of a store, mapped."""
+
+    directory: Path
+    decoded: Decoded
+
+    def of(self, column: str, keys: Sequence[bytes]) -> npt.NDArray[np.generic]:
+        """[len(keys), width]. ValueError where the store lacks one."""
+        places = locate(self.decoded.columns[KEYS], keys, self.directory)
+        found: npt.NDArray[np.generic] = self.decoded.columns[column][places]
+        return found
+
+
+def _said(directory: Path, columns: Sequence[str], worker: Worker) -> Said:
+    return Said(directory, decode(directory, columns, (), cache_directory(os.environ), worker.note))
+
+
+def open_scorer(config: Sifting, worker: Worker) -> Callable[[int], None]:
+    """Map the stores; return what scores one part of the table."""
+    spec, states = config.spec, [config.column] if config.column else []
+    columns = ["logits"] * config.labelled + states
+    candidates = _said(config.inputs["candidate_outputs"], columns, worker) if columns else None
+    train = _said(config.inputs["outputs"], states, worker) if states else None
+
+    def score(number: int) -> None:
+        part = read_part(config.inputs["candidates"], number, ("row_key", "distance", "candidate_key"))
+        rows, keys = part["row_key"].to_pylist(), part["candidate_key"].to_pylist()
+        kept, label = np.ones(len(rows), np.bool_), np.zeros(len(rows), np.int64)
+        distance, taken = part["distance"].to_numpy().astype(np.float64), {}
+        if config.labelled and candidates is not None:
+            logits = candidates.of("logits", keys)
+            probability, label = highest(logits), logits.argmax(1)
+            kept = (probability >= spec.confidence[0]) & (probability <= spec.confidence[1])
+            taken["by_confidence"] = int((~kept).sum())
+        if config.column and candidates is not None and train is not None:
+            distance = angles(train.of(config.column, rows), candidates.of(config.column, keys))
+            kept, more = within(distance, spec.min_distance, spec.max_distance, kept)
+            taken.update(more)
+        arrays: dict[str, Any] = {"kept": kept, "label": label, "distance": distance, **taken}
+        save(scores_path(config.out, number), lambda path: np.savez(path, **arrays))
+        worker.advance(len(rows))
+
+    return score
+
+
+def open_cutter(config: Sifting, worker: Worker) -> Callable[[int], None]:
+    """Return what writes one part: what stays of it, and the first ``k`` of each row."""
+    spec, table, out = config.spec, config.inputs["candidates"], config.out
+
+    def cut(number: int) -> None:
+        part = read_part(table, number, ("row_key", "rank", "candidate_key", *config.text))
+        scores, taken = read_scores(out, number)
+        kept: Mask = scores.kept if spec.balance is None else np.load(kept_path(out, number))
+        row = part["row_key"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        chosen = first(row, ranks_of(part), scores.distance if spec.rerank else None, kept, spec.k)
+        if spec.balance is not None:
+            taken["by_balance"] = int(scores.kept.sum() - kept.sum())
+        taken["by_k"] = int(kept.sum()) - len(chosen)
+        found = _found(part.take(pa.array(chosen)), scores.distance[chosen].tolist(), config.text)
+        write_part(out, number, config.text, found, taken, part_rows(table, number))
+        worker.advance(part.num_rows)
+
+    return cut
+
+
+def _found(part: pa.Table, distances: Sequence[float], text: Sequence[str]) -> list[tuple[bytes, list[Candidate]]]:
+    """The candidates of each row, in the order in which they are."""
+    found: dict[bytes, list[Candidate]] = {}
+    texts = zip(*(part[name].to_pylist() for name in text), strict=True)
+    for key, distance, several in zip(part["row_key"].to_pylist(), distances, texts, strict=True):
+        found.setdefault(key, []).append(Candidate(several, distance))
+    return list(found.items())

@@ -1,0 +1,115 @@
+"""A task's rows -> tokenised shards, by split, each row under the key of its texts.
+
+    <split>/part-00000.parquet   index, row_key, label, the text columns, input_ids, and token_type_ids of pairs
+    tokenizer/                   the tokenizer, for whoever reads the tokens
+    evaluated.parquet            hashes of every text that the task is evaluated on (``stages/corpus/leakage.py``)
+    corpus.json                  the task, the splits, the tokenizer's digest; written last
+
+Splits are ``train``, ``holdout`` (cut from train, to choose an epoch on), the task's dev splits and its test
+splits. ``index`` is the row's number in the split that it was read from. ``stages/corpus/reader.py`` reads it.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import assert_never
+
+import pyarrow as pa
+
+from cluster.resources import On
+from stages.corpus.leakage import write_guard
+from stages.corpus.sources import Columns, SourceRole, generated_columns, read_file, read_hub, read_rows
+from stages.corpus.splits import Cut, cut, dev_rows, duplicates, holdout_rows, sample
+from stages.corpus.token_shards import Chosen, Facts, write_splits
+from stages.specs.corpus import CorpusSpec, Files, Generated, Hub
+from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
+
+
+def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
+    """Read, check, sample, cut and tokenise. Inputs: ``tokenizer``, and ``data/<split>`` for files.
+
+    Goes on from the parts that ``out`` holds. Returns, by split: rows, duplicates (rows whose texts an earlier
+    row has), truncated rows, tokens. ValueError for rows, splits or a tokenizer that cannot be used.
+    """
+    tables = _tables(spec, inputs)
+    splits = choose(spec, tables)
+    out.mkdir(parents=True, exist_ok=True)
+    write_guard(out, _evaluated(spec, tables, splits))
+    _, facts = write_splits(spec.task, spec.max_length, inputs["tokenizer"], splits, out, on)
+    return {**facts, "duplicates": {name: duplicates(split.rows) for name, split in splits.items()}}
+
+
+# --- read and choose ------------------------------------------------------------------------------
+
+
+def _tables(spec: CorpusSpec, inputs: Mapping[str, Path]) -> dict[str, pa.Table]:
+    """Each split that the source has, read and checked, under the task's own name for it."""
+    found = _read(spec, inputs)
+    return {split: read_rows(columns, spec.task, _role(spec.task, split)) for split, columns in found.items()}
+
+
+def _role(task: Task, split: str) -> SourceRole:
+    return "train" if split == task.train else "dev" if split in task.dev else "test"
+
+
+def _read(spec: CorpusSpec, inputs: Mapping[str, Path]) -> Mapping[str, Columns]:
+    match spec.source:
+        case Files():
+            return _read_files(spec.task, inputs)
+        case Hub():
+            return read_hub(spec.source, spec.task)
+        case Generated(seed=seed, train=train, validation=validation, test=test):
+            from stages.corpus.demo.reviews import generate
+
+            splits = generate(seed=seed, train=train, validation=validation, test=test)
+            return {name: generated_columns(rows, name, spec.task) for name, rows in splits.items()}
+        case _:
+            assert_never(spec.source)
+
+
+def _read_files(task: Task, inputs: Mapping[str, Path]) -> dict[str, Columns]:
+    for split in (task.train, *task.dev):
+        if f"data/{split}" not in inputs:
+            needed = ", ".join((task.train, *task.dev))
+            raise ValueError(f"data/{split}: no file; {task.name} needs the splits {needed}")
+    there = [split for split in (task.train, *task.dev, *task.test) if f"data/{split}" in inputs]
+    return {split: read_file(inputs[f"data/{split}"], (*task.text, task.label)) for split in there}
+
+
+def choose(spec: CorpusSpec, tables: Mapping[str, pa.Table]) -> dict[str, Chosen]:
+    """The splits of the corpus. A missing dev split is cut from the whole of train first, so that it does not
+    depend on ``train_rows``; then train is sampled; then the holdout is cut from the sample."""
+    task, seed = spec.task, spec.sample_seed
+    train, dev = tables[task.train], {split: tables[split] for split in task.dev}
+    if not task.dev:
+        divided = _without_dev(spec, train)
+        train, dev = divided.kept, {CUT_DEV: divided.off}
+    chosen = _with_holdout(sample(train, spec.train_rows, seed), spec)
+    for split, rows in dev.items():
+        chosen[split] = Chosen("dev", sample(rows, spec.eval_rows, seed))
+    for split in task.test:
+        if split in tables:
+            chosen[split] = Chosen("test", sample(tables[split], spec.eval_rows, seed))
+    return chosen
+
+
+def _without_dev(spec: CorpusSpec, train: pa.Table) -> Cut:
+    """Train and the dev split that is cut from it, where a task has none of its own."""
+    return cut(train, dev_rows(train.num_rows), spec.sample_seed, CUT_DEV.encode())
+
+
+def _with_holdout(train: pa.Table, spec: CorpusSpec) -> dict[str, Chosen]:
+    if not spec.holdout:
+        return {TRAIN: Chosen("train", train)}
+    divided = cut(train, holdout_rows(train.num_rows, spec.holdout), spec.sample_seed, HOLDOUT.encode())
+    return {TRAIN: Chosen("train", divided.kept), HOLDOUT: Chosen("holdout", divided.off)}
+
+
+def _evaluated(spec: CorpusSpec, tables: Mapping[str, pa.Table], splits: Mapping[str, Chosen]) -> Iterator[str]:
+    """Every text of dev and test, of rows that were not sampled too, and of what is held out to choose an epoch on."""
+    task = spec.task
+    given = [table for split, table in tables.items() if split != task.train]
+    held_out = [split.rows for split in splits.values() if split.role == "holdout"]
+    dev = [] if task.dev else [_without_dev(spec, tables[task.train]).off]
+    for rows in (*given, *held_out, *dev):
+        for name in task.text:
+            yield from rows[name].to_pylist()

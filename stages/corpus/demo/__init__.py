@@ -1,0 +1,1 @@
+"""The generated task ``reviews``, on which the quickstart runs."""

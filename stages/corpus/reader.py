@@ -1,0 +1,155 @@
+"""Reads what the corpus stage wrote. numpy, pyarrow and the task's model; no torch, no transformers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.corpus.row_key import KEY_BYTES, split_keys
+from stages.specs.tasks import Task
+
+Role = Literal["train", "holdout", "dev", "test", "candidates"]
+
+META = "corpus.json"
+CANDIDATES = "candidates"
+"""The one split of candidates in tokens."""
+
+TOKENIZER = "tokenizer"
+SCRATCH = "scratch"
+"""The folder of temporaries in a work directory. It is not published."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitMeta:
+    """``tokens`` counts special tokens, and no padding."""
+
+    role: Role
+    rows: int
+    parts: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a corpus holds. ``splits`` are in the order train, holdout, dev, test."""
+
+    task: Task
+    splits: Mapping[str, SplitMeta]
+    pad_token_id: int
+    max_length: int
+    tokenizer_sha256: str
+
+    def of(self, role: Role) -> tuple[str, ...]:
+        """The names of the splits of a role."""
+        return tuple(name for name, split in self.splits.items() if split.role == role)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The rows of one split, N in all, ragged: row i has ``tokens[offsets[i]:offsets[i + 1]]``.
+
+    ``labels`` is 0 where ``labelled`` is False: the label is not public. ``row_keys`` are bytes, not numpy's
+    ``S16``, which would drop the zeros at a key's end.
+    """
+
+    row_keys: npt.NDArray[np.uint8]  # (N, 16)
+    index: npt.NDArray[np.int64]  # (N,)
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32]  # (N,)
+    labelled: npt.NDArray[np.bool_]  # (N,)
+    tokens: npt.NDArray[np.int32]  # (offsets[N],)
+    offsets: npt.NDArray[np.int64]  # (N + 1,)
+    type_ids: npt.NDArray[np.int8] | None  # (offsets[N],)
+    parts: tuple[Path, ...]
+    columns: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row, (N,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The row keys as ``bytes``, to look up and to join by."""
+        return split_keys(self.row_keys.tobytes())
+
+    def texts(self) -> list[tuple[str, ...]]:
+        """The text columns of each row. Read from the files now; nothing is kept."""
+        table = _read(self.parts, self.columns)
+        return list(zip(*(table[name].to_pylist() for name in self.columns), strict=True))
+
+
+def read_meta(directory: Path) -> Meta:
+    """What the corpus in ``directory`` holds. ValueError where there is none that is complete."""
+    path = directory / META
+    if not path.is_file():
+        raise ValueError(f"corpus: {path} is not there; {directory} holds no finished corpus")
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    splits = {name: SplitMeta(**split) for name, split in stated.pop("splits").items()}
+    return Meta(task=Task.model_validate(stated.pop("task")), splits=MappingProxyType(splits), **stated)
+
+
+def read_split(directory: Path, name: str) -> Split:
+    """One split in memory. ValueError for a split that the corpus does not have, and for a part that is broken
+    or lacks rows."""
+    meta = read_meta(directory)
+    if name not in meta.splits:
+        raise ValueError(f"split: {name} is not in {directory}; it has {', '.join(meta.splits)}")
+    stated = meta.splits[name]
+    parts = tuple(part_path(directory, name, part) for part in range(stated.parts))
+    table = _read(parts, ("index", "row_key", "label", "input_ids", "token_type_ids"))
+    if table.num_rows != stated.rows:
+        raise ValueError(f"{directory / name}: {table.num_rows} rows; {META} says {stated.rows}; build it again")
+    return _split(table, parts, meta.task.text)
+
+
+def part_path(directory: Path, split: str, part: int) -> Path:
+    return directory / split / f"part-{part:05d}.parquet"
+
+
+def _read(parts: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
+    """Those of the columns that the parts have."""
+    tables = []
+    for path in parts:
+        try:
+            with path.open("rb") as file:
+                tables.append(pq.ParquetFile(file).read(columns=list(columns)))
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path}: this part cannot be read ({reason}); build the corpus again") from error
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _split(table: pa.Table, parts: tuple[Path, ...], text: tuple[str, ...]) -> Split:
+    label, ids = _whole(table["label"]), _whole(table["input_ids"])
+    return Split(
+        row_keys=_key_bytes(_whole(table["row_key"])),
+        index=np.array(_whole(table["index"])),
+        labels=np.array(label.fill_null(0)),
+        labelled=label.is_valid().to_numpy(zero_copy_only=False),
+        tokens=ids.values.to_numpy(),
+        offsets=ids.offsets.to_numpy().astype(np.int64),
+        type_ids=_whole(table["token_type_ids"]).values.to_numpy() if "token_type_ids" in table.column_names else None,
+        parts=parts,
+        columns=text,
+    )
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return combined if isinstance(combined, pa.Array) else combined.chunk(0)
+
+
+def _key_bytes(keys: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint8]:
+    start = keys.offset * KEY_BYTES
+    data = np.frombuffer(keys.buffers()[1], np.uint8)[start : start + len(keys) * KEY_BYTES]
+    return data.reshape(-1, KEY_BYTES)

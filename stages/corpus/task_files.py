@@ -1,0 +1,68 @@
+"""The files of a task in a folder: ``<source>/<task>/<split>.{parquet,csv,tsv,jsonl}``.
+
+Only names and Parquet footers are read here, so that planning can do it. ``stages/corpus/sources.py`` reads the rows.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.specs.tasks import Task
+
+FORMATS = ("parquet", "csv", "tsv", "jsonl")
+
+
+def task_files(source: Path, task: Task) -> Mapping[str, Path]:
+    """Split -> file, under the task's own names for its splits. Test splits may be missing.
+
+    ``source`` holds the task's folder, or holds one folder that does. ValueError where a train or dev
+    split is missing, and where two folders or two files would do.
+    """
+    folder = task_folder(source, task)
+    found = {split: _split_file(folder, split) for split in (task.train, *task.dev, *task.test)}
+    for split in (task.train, *task.dev):
+        if found[split] is None:
+            raise ValueError(f"source: {folder} has no {split}.{{{','.join(FORMATS)}}}; {task.name} needs that split")
+    return {split: path for split, path in found.items() if path is not None}
+
+
+def task_folder(source: Path, task: Task) -> Path:
+    """``<source>/<task>``, or the one ``<source>/*/<task>``. ValueError where there is none, or several."""
+    if not source.is_dir():
+        raise ValueError(f"source: {source} is not a folder; use one that holds {task.name}/{task.train}.parquet")
+    if (source / task.name).is_dir():
+        return source / task.name
+    nested = sorted(child / task.name for child in source.iterdir() if (child / task.name).is_dir())
+    if not nested:
+        raise ValueError(f"source: neither {source / task.name} nor {source / '*' / task.name} is a folder")
+    if len(nested) > 1:
+        places = ", ".join(str(place) for place in nested)
+        raise ValueError(f"source: {source} holds {task.name} more than once: {places}; name the folder above one")
+    return nested[0]
+
+
+def _split_file(folder: Path, split: str) -> Path | None:
+    found = [path for path in (folder / f"{split}.{suffix}" for suffix in FORMATS) if path.is_file()]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"source: {folder} holds {split} more than once: {names}; keep one of them")
+    return found[0] if found else None
+
+
+def count_rows(path: Path) -> int | None:
+    """The exact number of rows of a Parquet file, from its footer; None for what must be read to count."""
+    if path.suffix != ".parquet":
+        return None
+    with path.open("rb") as file:
+        try:
+            return int(pq.read_metadata(file).num_rows)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(not_parquet(path, error)) from error
+
+
+def not_parquet(path: Path, error: Exception) -> str:
+    """One line about a Parquet file that cannot be read."""
+    reason = str(error).splitlines()[0]
+    return f"{path}: not a whole Parquet file ({reason}); copy or write it again"

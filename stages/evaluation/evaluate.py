@@ -1,0 +1,37 @@
+"""The stage ``evaluate``: metrics and predictions of a model on a corpus, its size and its latency."""
+
+import json
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cluster.resources import On, Worker
+from stages.corpus.reader import read_meta
+from stages.evaluation.job import Exam, Facts, Marks
+from stages.specs.evaluation import EvaluateSpec
+
+ROLES = ("dev", "test")
+
+
+def evaluate(spec: EvaluateSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
+    """Inputs: ``corpus``, ``model``. Leaves ``metrics.json`` and ``predictions/<split>.parquet``."""
+    splits = {name: about for name, about in read_meta(inputs["corpus"]).splits.items() if about.role in ROLES}
+    on.expect(sum(about.rows for about in splits.values()), "rows")
+    (out / "predictions").mkdir(exist_ok=True)
+    exam = Exam(spec, inputs["model"], inputs["corpus"], out)
+    names = list(splits)
+    marks = {names[i]: found for i, found in on.map(open_exam, exam, names)}
+    metrics = {
+        "scores": {name: marks[name].scores for name in names if marks[name].scores},
+        "parameters": marks[names[0]].parameters,
+        "latency_ms": round(statistics.median(found.latency_ms for found in marks.values()), 3),
+    }
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+    return {"rows": sum(found.rows for found in marks.values()), **metrics}
+
+
+def open_exam(exam: Exam, worker: Worker) -> Callable[[str], Marks]:
+    """Load the model once a worker. Heavy modules are imported here, where a stage starts."""
+    from stages.evaluation.worker import Examiner
+
+    return Examiner(exam, worker).mark

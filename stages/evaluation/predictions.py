@@ -1,0 +1,72 @@
+"""What a model says about a split, as a table, and the scores made of it. No torch here."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.evaluation.metrics import score
+from stages.specs.tasks import Task
+
+Logits = npt.NDArray[np.float32]
+Labels = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is known of the N rows of a split: ``labels`` (N,) are meaningless where ``labelled`` (N,) is False."""
+
+    index: npt.NDArray[np.int64]
+    row_keys: Sequence[bytes]
+    labels: Labels
+    labelled: npt.NDArray[np.bool_]
+
+
+def decide(task: Task, logits: Logits) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
+    """The predicted label of each row, or the value of a regression."""
+    if task.regression:
+        return logits[:, 0]
+    predicted: npt.NDArray[np.int64] = np.argmax(logits, axis=-1)
+    return predicted
+
+
+def scored(task: Task, logits: Logits, labels: Labels, labelled: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Every metric of the task, x 100, over the labelled rows; {} where none is."""
+    if not labelled.any():
+        return {}
+    predictions = decide(task, logits)[labelled]
+    return {metric: score(metric, predictions, labels[labelled]) for metric in task.metrics}
+
+
+def write_predictions(path: Path, task: Task, rows: Rows, logits: Logits) -> None:
+    """index, row_key, label (null where it is not public), prediction, logits: one row a row of the split."""
+    kind = pa.float32() if task.regression else pa.int64()
+    table = pa.table(
+        {
+            "index": pa.array(rows.index, pa.int64()),
+            "row_key": pa.array(rows.row_keys, pa.binary(16)),
+            "label": pa.array(rows.labels, kind, mask=~rows.labelled),
+            "prediction": pa.array(decide(task, logits), kind),
+            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1), pa.float32()), task.outputs),
+        }
+    )
+    draft = path.with_name(path.name + ".tmp")
+    pq.write_table(table, draft, compression="zstd")
+    os.replace(draft, path)
+
+
+def read_predictions(path: Path) -> tuple[list[tuple[int, bytes]], Logits]:
+    """(index, row_key) of each row, and its logits [rows, outputs]. ValueError for a file that cannot be read."""
+    try:
+        table = pq.read_table(path, columns=["index", "row_key", "logits"]).combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run the recipe again") from error
+    width = table.schema.field("logits").type.list_size
+    logits = np.concatenate([np.empty(0, np.float32), *(part.flatten() for part in table["logits"].chunks)])
+    return list(zip(table["index"].to_pylist(), table["row_key"].to_pylist(), strict=True)), logits.reshape(-1, width)

@@ -1,0 +1,55 @@
+"""A model under examination, in a worker."""
+
+import statistics
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from cluster.resources import Worker
+from stages.corpus.reader import read_meta
+from stages.corpus.rowset import Rowset, read_rowset
+from stages.evaluation.job import Exam, Marks
+from stages.evaluation.predictions import Rows, write_predictions
+from stages.evaluation.scoring import scores
+from stages.models.forward import count_parameters, forward
+from stages.models.loading import load
+from stages.models.predict import finite_or_raise, predict
+
+LATENCY_ROWS = 24
+
+
+class Examiner:
+    """A loaded model and the corpus that it is scored on."""
+
+    def __init__(self, exam: Exam, worker: Worker) -> None:
+        torch.set_num_threads(worker.threads)
+        self.exam = exam
+        self.worker = worker
+        self.task = read_meta(exam.corpus).task
+        model: nn.Module = load(exam.model)
+        self.model = model.to(worker.device).eval()
+
+    def mark(self, split: str) -> Marks:
+        """Score one split and write its predictions."""
+        rows = read_rowset(self.exam.corpus, split)
+        logits = predict(self.model, rows, self.task.outputs, self.worker.device)
+        if self.exam.spec.label_order is not None:
+            logits = logits[:, list(self.exam.spec.label_order)]
+        finite_or_raise(logits, rows.row_keys, f"the logits on {split}")
+        known = Rows(rows.index, rows.row_keys, rows.labels.numpy(), rows.labelled)
+        write_predictions(self.exam.out / "predictions" / f"{split}.parquet", self.task, known, logits)
+        self.worker.advance(len(rows))
+        return Marks(len(rows), scores(self.task, logits, rows), count_parameters(self.model), self._latency(rows))
+
+    def _latency(self, rows: Rowset) -> float:
+        """Median milliseconds of a forward pass over one row, over the split's first rows."""
+        times = []
+        with torch.inference_mode():
+            for row in range(min(LATENCY_ROWS, len(rows))):
+                batch = rows.batch(np.array([row]), self.worker.device)
+                began = time.perf_counter()
+                forward(self.model, batch.inputs)[0].cpu()
+                times.append(time.perf_counter() - began)
+        return 1000 * statistics.median(times)

@@ -1,0 +1,1 @@
+"""Load, cut and initialise models; one call gives logits and hidden states."""

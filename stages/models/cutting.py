@@ -1,0 +1,62 @@
+"""Cut layers out of a model, and put the outputs of its head into another order."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+
+
+def encoder_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
+    """The module that holds the encoder's layers, and the name of that list in it."""
+    count = depth(model.config)
+    for module in model.base_model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == count:
+                return module, name
+    raise ValueError(
+        f"{model.config.model_type}: found no list of {count} layers to cut; give the student as a model of its own"
+    )
+
+
+def cut(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+    """``model`` with these of its encoder layers alone, in this order. Embeddings and head stay."""
+    count = depth(model.config)
+    wrong = [layer for layer in layers if not 0 <= layer < count]
+    if wrong:
+        raise ValueError(f"layers: the model has no layer {wrong[0]}; it has {count}, numbered 0 to {count - 1}")
+    holder, name = encoder_layers(model)
+    full = cast(nn.ModuleList, getattr(holder, name))
+    setattr(holder, name, nn.ModuleList(full[layer] for layer in layers))
+    kinds = getattr(model.config, "layer_types", None)
+    if kinds is not None:
+        model.config.layer_types = [kinds[layer] for layer in layers]
+    model.config.num_hidden_layers = len(layers)
+    _check_cut(model, layers)
+    return model
+
+
+def _check_cut(model: PreTrainedModel, layers: Sequence[int]) -> None:
+    """Some models build a layer by its place (ModernBERT's first has no norm). Moved, it would not load again."""
+    with torch.device("meta"):
+        plain = AutoModelForSequenceClassification.from_config(model.config)
+    if plain.state_dict().keys() != model.state_dict().keys():
+        raise ValueError(
+            f"layers: {list(layers)}, but in {model.config.model_type} a layer depends on its place; keep layer 0 first"
+        )
+
+
+def reordered(model: PreTrainedModel, order: Sequence[int] | None) -> PreTrainedModel:
+    """``model`` with output i moved to where ``order`` says: its new output i is the old ``order[i]``."""
+    if order is not None:
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        with torch.no_grad():
+            last.weight.copy_(last.weight[list(order)])
+            last.bias.copy_(last.bias[list(order)])
+    return model
+
+
+def depth(config: PreTrainedConfig) -> int:
+    """Number of encoder layers."""
+    return int(config.num_hidden_layers)

@@ -1,0 +1,59 @@
+"""Which output of a fine-tuned model means which label of the task, from the model's ``config.json``.
+
+Label order is the commonest silent error with MNLI: BERT and RoBERTa checkpoints differ. An order that
+cannot be known is refused, never assumed.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from stages.specs.tasks import Task
+
+
+def label_order(config: Mapping[str, object], task: Task, declared: Sequence[str] | None) -> tuple[int, ...] | None:
+    """``order[i]`` is the output that means the task's label i; None where outputs and labels agree.
+
+    ``declared`` names the outputs in their order, and overrides what the model says. Raises ValueError when
+    the model has no fitting head, or does not say what its outputs mean.
+    """
+    _check_head(config, task)
+    if task.labels is None:
+        return None
+    names = list(declared) if declared is not None else _own_names(config)
+    spelling = _plain if len(set(map(_plain, task.labels))) == len(task.labels) else str
+    if sorted(map(spelling, names)) != sorted(map(spelling, task.labels)):
+        raise ValueError(
+            f"teacher.labels: the teacher's outputs are {', '.join(names)}, the labels of {task.name} are "
+            f"{', '.join(task.labels)}; say which output means which, for example "
+            f"teacher.labels: [{', '.join(task.labels)}]"
+        )
+    places = [spelling(name) for name in names]
+    order = tuple(places.index(spelling(label)) for label in task.labels)
+    return None if order == tuple(range(len(order))) else order
+
+
+def _check_head(config: Mapping[str, object], task: Task) -> None:
+    architectures = config.get("architectures")
+    known = ", ".join(architectures) if isinstance(architectures, list) else "none named"
+    if "ForSequenceClassification" not in known:
+        raise ValueError(f"teacher.model: it has no classification head ({known}); add teacher.finetune")
+    outputs = len(_own_names(config))
+    if outputs != task.outputs:
+        raise ValueError(
+            f"teacher.model: it has {outputs} outputs, {task.name} needs {task.outputs}; add teacher.finetune"
+        )
+
+
+def _own_names(config: Mapping[str, object]) -> list[str]:
+    """The names that the configuration gives its outputs; without them transformers counts, two by default."""
+    given = config.get("id2label")
+    if isinstance(given, Mapping):
+        return [str(given[place]) for place in sorted(given, key=int)]
+    count = config.get("num_labels", 2)
+    assert isinstance(count, int)
+    return [f"LABEL_{place}" for place in range(count)]
+
+
+def _plain(name: str) -> str:
+    """Spelling without case, blanks, dashes and underscores. Labels that differ in nothing else ("-1" and "1")
+    are compared as they are."""
+    return "".join(character for character in name.casefold() if character.isalnum())

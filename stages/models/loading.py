@@ -1,0 +1,96 @@
+"""Load, cut and initialise models; one call gives logits and hidden states.
+
+Any ``AutoModelForSequenceClassification`` will do. Weights load from safetensors only, and no code from a
+model's repository ever runs.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from stages.models.cutting import cut, reordered
+from stages.specs.student import Cut, Fresh, Pretrained, Start
+from stages.specs.tasks import Task
+
+
+def quieten() -> None:
+    """Keep transformers' progress bars and notices off the terminal: what matters is checked here instead."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def build(start: Start, directory: Path, task: Task) -> PreTrainedModel:
+    """The student before its first step, with a head for ``task``. Seed torch before the call: a new head,
+    and all of a fresh model, take their weights from its generator."""
+    quieten()
+    match start:
+        case Pretrained():
+            return load(directory, task)
+        case Cut(layers=layers, label_order=order):
+            return cut(reordered(load(directory, task), order), layers)
+        case Fresh(changes=changes):
+            return fresh(directory, dict(changes), task)
+
+
+def fresh(directory: Path, changes: Mapping[str, object], task: Task) -> PreTrainedModel:
+    """Random float32 weights, whatever number type the configuration in ``directory`` was saved with.
+
+    Raises ValueError for a change of a field that the configuration does not have.
+    """
+    config, unknown = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes, **head_of(task))
+    if unknown:
+        raise ValueError(
+            f"config.{min(unknown)}: the configuration of {config.model_type} has no such field; "
+            f"see {directory / 'config.json'}"
+        )
+    return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
+
+
+def head_of(task: Task) -> dict[str, object]:
+    """The configuration of a head for ``task``."""
+    names = task.labels or ("score",)
+    return {
+        "num_labels": task.outputs,
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": "regression" if task.regression else "single_label_classification",
+    }
+
+
+def load(directory: Path, task: Task | None = None) -> PreTrainedModel:
+    """The model in ``directory`` in float32; with ``task``, its head renamed, or made anew where it has another size.
+
+    Raises ValueError when the weights cannot be read, or lack a part that then would be random: any part
+    of a finished model; of a start, which may yet get a head and a pooler, any other part of its encoder.
+    """
+    quieten()
+    config = AutoConfig.from_pretrained(directory, **(head_of(task) if task else {}))
+    try:
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            directory,
+            config=config,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{directory}: no weights that load ({reason}); save them there with save_pretrained"
+        ) from error
+    random = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
+    encoder = f"{model.base_model_prefix}."
+    lacking = [name for name in random if task is None or (name.startswith(encoder) and "pooler" not in name)]
+    if lacking:
+        raise ValueError(
+            f"{directory}: the weights lack {lacking[0]} in the shape that config.json gives it, and "
+            f"{len(lacking) - 1} more; give the model's own weights"
+        )
+    return cast(PreTrainedModel, model)

@@ -1,0 +1,55 @@
+"""How deep and how wide a model is, from its ``config.json``: planning reads this without transformers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.specs.student import Cut, Fresh, Pretrained, Start
+
+WIDTHS = ("hidden_size", "dim", "d_model")
+HEADS = ("num_attention_heads", "n_heads")
+DEPTHS = ("num_hidden_layers", "n_layers", "num_layers")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """``layers`` encoder layers of width ``width`` with ``heads`` attention heads each; 0 where none are stated."""
+
+    layers: int
+    width: int
+    heads: int = 0
+
+
+def shape_of(config: Mapping[str, object], where: str) -> Shape:
+    """Raises ValueError when the configuration names no depth or width."""
+    heads = [int(config[name]) for name in HEADS if isinstance(config.get(name), int)]  # type: ignore[call-overload]
+    return Shape(_first(config, DEPTHS, where), _first(config, WIDTHS, where), (heads or [0])[0])
+
+
+def started_shape(start: Start, given: Shape) -> Shape:
+    """The shape of a model that starts so from one of shape ``given``."""
+    match start:
+        case Cut(layers=layers):
+            return Shape(len(layers), given.width, given.heads)
+        case Fresh(changes=changes):
+            depths = [int(value) for name, value in changes if name in DEPTHS]
+            widths = [int(value) for name, value in changes if name in WIDTHS]
+            heads = [int(value) for name, value in changes if name in HEADS]
+            return Shape((depths or [given.layers])[-1], (widths or [given.width])[-1], (heads or [given.heads])[-1])
+        case Pretrained():
+            return given
+
+
+def _first(config: Mapping[str, object], names: tuple[str, ...], where: str) -> int:
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int):
+            return value
+    raise ValueError(f"{where}: config.json names none of {', '.join(names)}; give an encoder's own configuration")
+
+
+def config_of(directory: Path) -> Mapping[str, object]:
+    """The model's ``config.json``."""
+    document: Mapping[str, object] = json.loads((directory / "config.json").read_text("utf-8"))
+    return document

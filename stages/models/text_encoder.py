@@ -1,0 +1,137 @@
+"""A sentence encoder in a worker: texts in, vectors of length 1 out. The same for a bank and for what is sought in it.
+
+Weights load from safetensors only, and no code of the model's is run.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+
+from stages.corpus.batches import Ragged, Rows, sorted_batches
+from stages.corpus.tokenizer import Tokenizer, load_tokenizer
+from stages.models.forward import pool
+from stages.models.loading import quieten
+from stages.models.malloc import keep_freed_memory
+from stages.models.predict import TOKENS, out_of_memory
+from stages.specs.retrieval import ModelEncoder
+
+Vectors = npt.NDArray[np.float32]
+
+
+class TextEncoder:
+    """Padded tokens of a batch are bounded by ``tokens``, which is halved when memory runs out."""
+
+    def __init__(self, spec: ModelEncoder, model: nn.Module, tokenizer: Tokenizer, device: str, tokens: int) -> None:
+        self.spec = spec
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device = device
+        self.tokens = tokens
+        self.halvings = 0
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def encode(self, texts: Sequence[Sequence[str]]) -> Vectors:
+        """[len(texts), width] of (text,) or (text, text2), a pair as one sequence."""
+        found = np.zeros((len(texts), self.width), np.float32)
+        if texts:
+            ids, types = self._tokenised(texts)
+            for rows, vectors in self._batches(ids, types):
+                found[rows] = vectors
+        return found
+
+    def _tokenised(self, texts: Sequence[Sequence[str]]) -> tuple[Ragged, Ragged | None]:
+        """Longer ones are cut, a pair at its longer text."""
+        columns = [list(column) for column in zip(*texts, strict=True)]
+        encoded = self.tokenizer(*columns, truncation="longest_first", max_length=self.spec.max_length, padding=False)
+        ids, types = encoded["input_ids"], encoded.get("token_type_ids") if len(columns) == 2 else None
+        return _ragged(ids), None if types is None else _ragged(types)
+
+    def _batches(self, ids: Ragged, types: Ragged | None) -> Iterator[tuple[Rows, Vectors]]:
+        """(rows, their vectors), in batches of like length, those that did not fit cut anew into halves."""
+        left = np.arange(len(ids.lengths))
+        while len(left):
+            batches = [left[batch] for batch in sorted_batches(ids.lengths[left], self.tokens)]
+            left = left[:0]
+            for number, rows in enumerate(batches):
+                vectors = self._try(ids, types, rows)
+                if vectors is None:
+                    self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
+                    left = np.concatenate(batches[number:])
+                    break
+                yield rows, vectors
+
+    def _try(self, ids: Ragged, types: Ragged | None, rows: Rows) -> Vectors | None:
+        """None when memory did not suffice for these rows."""
+        try:
+            return self._run(ids, types, rows)
+        except RuntimeError as error:
+            if len(rows) == 1 or not out_of_memory(error):
+                raise
+            return None
+
+    def _run(self, ids: Ragged, types: Ragged | None, rows: Rows) -> Vectors:
+        arrays = {"input_ids": ids.padded(rows, int(self.tokenizer.pad_token_id)), "attention_mask": ids.mask(rows)}
+        if types is not None:
+            arrays["token_type_ids"] = types.padded(rows, 0)
+        inputs: dict[str, Tensor] = {name: torch.from_numpy(one).to(self.device) for name, one in arrays.items()}
+        with torch.inference_mode():
+            states = self.model(**inputs).last_hidden_state
+            pooled = pool(states, inputs["attention_mask"], self.spec.pooling)
+            vectors: Vectors = nn.functional.normalize(pooled, dim=1).cpu().numpy()
+        return vectors
+
+
+def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int) -> TextEncoder:
+    """Load the encoder once a worker. ValueError for what does not load, or does not take ``max_length`` tokens."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    model = _load(directory)
+    tokenizer = load_tokenizer(directory)
+    positions = getattr(model.config, "max_position_embeddings", None) or spec.max_length
+    longest = min(positions, tokenizer.model_max_length)  # RoBERTa's first two positions hold no token
+    if spec.max_length > longest:
+        raise ValueError(
+            f"max_length: {spec.max_length}, but the encoder in {directory} takes {longest} tokens at most"
+        )
+    kind = device.split(":")[0]
+    tokens = TOKENS[kind] * (threads if kind == "cpu" else 1)
+    module: nn.Module = model
+    return TextEncoder(spec, module.to(device).eval(), tokenizer, device, tokens)
+
+
+def _load(directory: Path) -> PreTrainedModel:
+    quieten()
+    try:
+        model, found = AutoModel.from_pretrained(
+            directory,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"encoder: {directory} holds no model that loads ({reason}); save one there") from error
+    lacking = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if lacking:
+        raise ValueError(
+            f"encoder: the weights in {directory} lack {lacking[0]}, and {len(lacking) - 1} more; give the model's own"
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:
+    lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+    values = np.fromiter((value for row in rows for value in row), np.int32, int(lengths.sum()))
+    return Ragged(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))

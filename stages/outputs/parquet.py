@@ -1,0 +1,292 @@
+"""One shard: written whole or not at all, read column by column, every page under a checksum.
+
+zstd over plain encoding, without dictionaries or statistics: every value differs. Byte-stream-split would make float16
+8 % smaller, but not every reader of Parquet takes it there; for the integers of the tier int8 all do.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.corpus.row_key import split_keys
+from stages.outputs.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
+from stages.outputs.pages import level_blocks, read_values
+from stages.outputs.quantization import Scales, dequantise, quantise
+from stages.outputs.sizes import ITEM_BYTES, SHARD_ROWS
+
+Array = npt.NDArray[Any]
+Keys = npt.NDArray[np.uint8]
+"""[rows, 16]."""
+
+SCALED = "int8"
+# --- writing --------------------------------------------------------------------------------------
+
+
+def write_shard(
+    directory: Path,
+    number: int,
+    layout: Layout,
+    row_keys: Sequence[bytes],
+    heads: Array,
+    states: Mapping[str, Array],
+    given: Mapping[str, Scales] | None = None,
+) -> ShardFile:
+    """Write a shard. ``heads`` are the logits [rows, outputs], or the rows' lengths [rows] where positions are kept.
+
+    ``states`` holds each column of the layout as [rows, width], or as [all positions, width] (attention: flat).
+    In the tier int8 they are floats and are quantised here, or codes whose scales are ``given``.
+    """
+    scales_sha256 = ""
+    if layout.precision == SCALED:
+        coded = {name: quantise(values) for name, values in states.items()} if given is None else {}
+        scales = {name: found for name, (_, found) in coded.items()} if given is None else dict(given)
+        states = {name: codes for name, (codes, _) in coded.items()} if given is None else states
+        scales_sha256 = _write(directory / scales_name(number), _scales_table(layout, scales), [])[1]
+    columns = [pa.array(row_keys, pa.binary(16)), _heads(heads, layout)]
+    for state in layout.states:
+        columns.append(_states(states[state.column], heads, layout))
+    table = pa.Table.from_arrays(columns, schema=layout.schema)
+    size, sha256 = _write(directory / shard_name(number), table, _codes(layout))
+    footer = footer_sha256(directory / shard_name(number))
+    return ShardFile(number, len(row_keys), size, sha256, footer, scales_sha256)
+
+
+def _codes(layout: Layout) -> list[str]:
+    """Parquet's paths of the columns that hold codes."""
+    levels = ".list.element" * (2 if layout.part == "tokens" else 1)
+    return [state.column + levels for state in layout.states] if layout.precision == SCALED else []
+
+
+def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
+    """The size and the sha256 of what was written."""
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        _write_parquet(table, draft, codes)
+        _sync(draft)  # a shard that has its name is whole, whatever becomes of the machine
+        found = (draft.stat().st_size, file_sha256(draft))
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return found
+
+
+def _write_parquet(table: pa.Table, path: Path, codes: list[str]) -> None:
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        use_dictionary=False,
+        use_byte_stream_split=codes,
+        write_statistics=False,
+        write_page_checksum=True,
+        data_page_version="1.0",
+        row_group_size=SHARD_ROWS,
+    )
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def footer_sha256(path: Path) -> str:
+    """Of a Parquet file's footer with its length and magic. Damaged where the file is too short to have one."""
+    with _readable(path), path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - 8))
+        (length,) = struct.unpack("<I4x", stream.read(8).rjust(8, b"\0"))
+        if length + 12 > size:
+            raise ValueError("it has no whole footer")
+        stream.seek(size - 8 - length)
+        return hashlib.sha256(stream.read()).hexdigest()
+
+
+def check_footer(directory: Path, shard: ShardFile) -> None:
+    """Raise Damaged for a shard whose footer is not what its writer left: Arrow ends the process over some of those."""
+    with _readable(directory / shard.name):
+        if footer_sha256(directory / shard.name) != shard.footer_sha256:
+            raise ValueError("its footer is not that of store.json")
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _heads(heads: Array, layout: Layout) -> pa.Array:
+    kind = layout.schema.field(1).type
+    return _vectors(heads, kind) if layout.part == "pooled" else pa.array(heads, kind)
+
+
+def _states(values: Array, heads: Array, layout: Layout) -> pa.Array:
+    kind = layout.schema.field(2).type
+    match layout.part:
+        case "pooled":
+            return _vectors(values, kind)
+        case "tokens":
+            return pa.ListArray.from_arrays(_offsets(heads), _vectors(values, kind.value_type), type=kind)
+        case _:
+            sizes = layout.heads * heads.astype(np.int64) ** 2
+            return pa.ListArray.from_arrays(_offsets(sizes), pa.array(values, kind.value_type), type=kind)
+
+
+def _vectors(values: Array, kind: pa.DataType) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind.value_type)
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+
+
+def _offsets(sizes: Array) -> pa.Array:
+    return pa.array(np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes)]).astype(np.int32))
+
+
+def _scales_table(layout: Layout, scales: Mapping[str, Scales]) -> pa.Table:
+    """Two rows: the scale and the offset of each dimension of each column."""
+    fields = [pa.field("what", pa.string(), nullable=False)]
+    fields += [pa.field(state.column, vector(np.float32, layout.width), nullable=False) for state in layout.states]
+    columns = [pa.array(["scale", "offset"])]
+    for state, field in zip(layout.states, fields[1:], strict=True):
+        found = scales[state.column]
+        columns.append(_vectors(np.stack([found.scale, found.offset]), field.type))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_keys(path: Path) -> Keys:
+    """The row keys of a shard, [rows, 16]."""
+    return np.concatenate([values.reshape(-1, 16) for values in _pages(path, "row_key", np.uint8, 16)])
+
+
+def read_row_keys(path: Path) -> list[bytes]:
+    """The same, each by itself."""
+    return split_keys(read_keys(path).tobytes())
+
+
+def read_logits(path: Path, layout: Layout) -> Array:
+    """[rows, outputs], float32."""
+    return _joined(_pages(path, "logits", np.float32, 1), np.float32).reshape(-1, layout.outputs)
+
+
+def state_pages(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
+    """A column of states as it is stored (int8: codes), [rows, width], a page at a time. Pooled stores alone."""
+    dtype = ITEM_TYPES[layout.precision]
+    width, rest = layout.width, np.empty(0, dtype)
+    for values in _pages(directory / shard_name(number), column, dtype, 1):
+        # A page may end in the middle of a row.
+        values = np.concatenate([rest, values]) if len(rest) else values
+        whole = len(values) // width * width
+        rest = values[whole:]
+        yield values[:whole].reshape(-1, width)
+
+
+def float_pages(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
+    """The same as float16 or float32: codes are turned into the float32 that they stand for."""
+    pages = state_pages(directory, number, layout, column)
+    if layout.precision != SCALED:
+        yield from pages
+        return
+    scales = read_scales(directory, number, [column])[column]
+    for codes in pages:
+        yield dequantise(codes, scales)
+
+
+def read_scales(directory: Path, number: int, columns: Sequence[str]) -> dict[str, Scales]:
+    """The scales of these columns in a shard of the tier int8."""
+    path = directory / scales_name(number)
+    with _readable(path):
+        table = pq.read_table(path, columns=list(columns), page_checksum_verification=True)
+    found = {name: np.stack(table[name].to_numpy()) for name in columns}
+    return {name: Scales(values[0], values[1]) for name, values in found.items()}
+
+
+def read_tokens(path: Path, layout: Layout, column: str) -> tuple[Array, Array]:
+    """A column of a store that keeps positions: (values [all positions, width], or flat for attention; the
+    rows' lengths). The tier int8 gives codes."""
+    with _readable(path):
+        table = pq.read_table(path, columns=["length", column], page_checksum_verification=True)
+    lengths = table["length"].to_numpy()
+    values = table[column].combine_chunks().flatten()
+    if layout.part == "tokens":
+        return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, layout.width), lengths
+    return values.to_numpy(zero_copy_only=False), lengths
+
+
+def uncompressed_bytes(directory: Path, store: Store) -> tuple[int, int]:
+    """Bytes of all columns' numbers as they are stored, before compression; and of the same numbers in float32."""
+    stored = single = 0
+    for shard in store.shards:
+        with _readable(directory / shard.name):
+            footer = pq.read_metadata(directory / shard.name)
+        for group in range(footer.num_row_groups):
+            for index in range(footer.num_columns):
+                chunk = footer.row_group(group).column(index)
+                column = chunk.path_in_schema.split(".")[0]
+                state = column not in ("row_key", "logits", "length")
+                item = ITEM_BYTES[store.layout.precision] if state else {"row_key": 16}.get(column, 4)
+                stored += chunk.num_values * item
+                single += chunk.num_values * (4 if state else item)
+    return stored, single
+
+
+def _pages(path: Path, column: str, dtype: npt.DTypeLike, size: int) -> Iterator[Array]:
+    """The column's values, a flat array a page; ``size`` items of ``dtype`` make up one of Parquet's values."""
+    with _readable(path), path.open("rb") as file:
+        about = os.fstat(file.fileno())
+        footer = _footer(path, about.st_ino, about.st_size, about.st_mtime_ns)
+        index = _leaf(footer, column)
+        kind = np.dtype((dtype, (size,))) if size > 1 else np.dtype(dtype)
+        for group in range(footer.num_row_groups):
+            yield from read_values(
+                file, footer.row_group(group).column(index), kind, level_blocks(footer.schema, index)
+            )
+
+
+@lru_cache(maxsize=4)
+def _footer(path: Path, _inode: int, _size: int, _changed: int) -> Any:
+    """A file's metadata, parsed once for all its columns. What else is given tells files of the same path apart."""
+    return pq.read_metadata(path)
+
+
+def _leaf(footer: Any, column: str) -> int:
+    for index in range(len(footer.schema)):
+        if footer.schema.column(index).path.split(".")[0] == column:
+            return index
+    raise ValueError(f"no column {column}")
+
+
+def _joined(pages: Iterator[Array], dtype: npt.DTypeLike) -> Array:
+    return np.concatenate([np.empty(0, dtype), *pages])
+
+
+class _readable:  # noqa: N801
+    """Whatever goes wrong while a shard is read, as one line that names it and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        """Nothing to open."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Damaged):
+            return
+        if isinstance(error, pa.ArrowException | OSError | ValueError | TypeError | struct.error):
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise Damaged(
+                f"{self.path}: this shard cannot be read ({reason}); "
+                f"stillhouse verify {self.path.parent} --repair computes it anew"
+            ) from error
+
+
+class Damaged(ValueError):
+    """A shard is not what its writer left."""

@@ -1,0 +1,53 @@
+"""Rows of an earlier store, as they are: codes keep their scales, so nothing is rounded twice."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.outputs.layout import Layout, shard_name
+from stages.outputs.parquet import (
+    SCALED,
+    Array,
+    Damaged,
+    read_logits,
+    read_row_keys,
+    read_scales,
+    read_tokens,
+    state_pages,
+)
+from stages.outputs.quantization import Scales
+
+Carried = tuple[Array, Mapping[str, Array], Mapping[str, Scales] | None]
+"""Logits or lengths, states by column, scales in the tier int8: what ``write_shard`` takes."""
+
+
+def read_carried(directory: Path, number: int, source: Layout, wanted: Layout, keys: Sequence[bytes]) -> Carried:
+    """What shard ``number`` of a store of layout ``source`` holds of the columns of ``wanted`` for these keys."""
+    path = directory / shard_name(number)
+    rows = _rows(path, keys)
+    columns = [state.column for state in wanted.states]
+    scales = read_scales(directory, number, columns) if wanted.precision == SCALED else None
+    if wanted.part == "pooled":
+        logits = read_logits(path, source)[rows]
+        states = {name: np.concatenate(list(state_pages(directory, number, source, name)))[rows] for name in columns}
+        return logits, states, scales
+    ragged = {name: read_tokens(path, source, name) for name in columns}
+    lengths = next(iter(ragged.values()))[1]
+    sizes = lengths.astype(np.int64) if wanted.part == "tokens" else source.heads * lengths.astype(np.int64) ** 2
+    return lengths[rows], {name: _taken(values, sizes, rows) for name, (values, _) in ragged.items()}, scales
+
+
+def _rows(path: Path, keys: Sequence[bytes]) -> npt.NDArray[np.int64]:
+    places = {key: row for row, key in enumerate(read_row_keys(path))}
+    try:
+        return np.array([places[key] for key in keys], np.int64)
+    except KeyError as error:
+        raise Damaged(f"{path}: this shard has lost a row; stillhouse verify {path.parent} --repair") from error
+
+
+def _taken(values: Array, sizes: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Array:
+    """These rows of ragged values, in this order."""
+    ends = np.cumsum(sizes)
+    return np.concatenate([values[ends[row] - sizes[row] : ends[row]] for row in rows])

@@ -1,0 +1,116 @@
+"""Is a store what its ``store.json`` says, and what its corpus needs? Reads every byte."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.outputs.layout import Layout, ShardFile, Store, read_store, scales_name
+from stages.outputs.parquet import (
+    SCALED,
+    Damaged,
+    file_sha256,
+    read_logits,
+    read_row_keys,
+    read_scales,
+    read_tokens,
+    state_pages,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A shard and what is wrong with it; '' where nothing is."""
+
+    shard: ShardFile
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """All shards, and what is wrong with the whole: rows that no sound shard holds, or that two do."""
+
+    shards: tuple[Checked, ...]
+    problem: str = ""
+
+    @property
+    def sound(self) -> tuple[int, ...]:
+        """The numbers of the shards that nothing is wrong with."""
+        return tuple(checked.shard.number for checked in self.shards if not checked.problem)
+
+    @property
+    def passed(self) -> bool:
+        return not self.problem and len(self.sound) == len(self.shards)
+
+
+def check_store(directory: Path, row_keys: Sequence[bytes], done: Callable[[Checked], None]) -> Check:
+    """Checksums, schema, rows and finiteness of each shard; all shards together against the corpus's keys.
+
+    ``done`` hears of each shard when it has been checked. Raises ValueError where there is no store at all.
+    """
+    store, found, seen = read_store(directory), [], Counter[bytes]()
+    for shard in store.shards:
+        checked, keys = _checked(directory, store, shard)
+        found.append(checked)
+        seen.update(keys)
+        done(checked)
+    return Check(tuple(found), _coverage(seen, row_keys))
+
+
+def _checked(directory: Path, store: Store, shard: ShardFile) -> tuple[Checked, list[bytes]]:
+    try:
+        problem = _bytes_differ(directory, shard)
+        if problem:
+            return Checked(shard, problem), []  # nothing of it is to be parsed
+        problem = _content_differs(directory, store.layout, shard)
+        keys = read_row_keys(directory / shard.name)
+    except (Damaged, OSError, pa.ArrowException) as error:
+        return Checked(shard, str(error).splitlines()[0]), []
+    if not problem and len(keys) != shard.rows:
+        problem = f"holds {len(keys)} rows, store.json says {shard.rows}"
+    return Checked(shard, problem), keys if not problem else []
+
+
+def _bytes_differ(directory: Path, shard: ShardFile) -> str:
+    if file_sha256(directory / shard.name) != shard.sha256:
+        return f"the checksum of {shard.name} is not that of store.json"
+    if shard.scales_sha256 and file_sha256(directory / scales_name(shard.number)) != shard.scales_sha256:
+        return f"the checksum of {scales_name(shard.number)} is not that of store.json"
+    return ""
+
+
+def _content_differs(directory: Path, layout: Layout, shard: ShardFile) -> str:
+    path = directory / shard.name
+    if not pq.read_schema(path).equals(layout.schema):
+        return f"the columns of {shard.name} are not those of store.json"
+    if layout.part == "pooled" and not np.isfinite(read_logits(path, layout)).all():
+        return f"logits of {shard.name} are not finite"
+    for state in layout.states:
+        if not all(np.isfinite(values).all() for values in _values(directory, layout, shard, state.column)):
+            return f"{state.column} of {shard.name} is not finite"
+    return ""
+
+
+def _values(directory: Path, layout: Layout, shard: ShardFile, column: str) -> Sequence[np.ndarray]:
+    if layout.part == "pooled":
+        pages = list(state_pages(directory, shard.number, layout, column))
+        if layout.precision != SCALED:
+            return pages
+        scales = read_scales(directory, shard.number, [column])[column]
+        return [scales.scale, scales.offset]  # codes are finite, whatever they stand for
+    values, _ = read_tokens(directory / shard.name, layout, column)
+    return [] if layout.precision == SCALED else [values]
+
+
+def _coverage(seen: Counter[bytes], row_keys: Sequence[bytes]) -> str:
+    wanted = set(row_keys)
+    lacking, strange = [key for key in wanted if key not in seen], [key for key in seen if key not in wanted]
+    twice = [key for key, count in seen.items() if count > 1]
+    for keys, what in ((lacking, "no sound shard holds"), (strange, "are not in its corpus"), (twice, "stand twice")):
+        if keys:
+            return f"{len(keys)} rows {what}, among them {min(keys).hex()}"
+    return ""

@@ -1,0 +1,1 @@
+"""Embeddings of a bank, the index over them, and search in it."""

@@ -1,0 +1,155 @@
+"""A bank -> a vector a row, in shards. ``embeddings`` has the format, ``tfidf`` that of TF-IDF.
+
+A shard is written whole or not at all; a run that is cut goes on from those that are there. Rows that an earlier
+bank's embeddings by the same encoder hold are copied, bit by bit: only new ones are embedded.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.resources import On, Worker
+from stages.bank.reader import read_bank_meta
+from stages.corpus.reader import SCRATCH
+from stages.corpus.row_key import KEY_BYTES
+from stages.models.shape import config_of, shape_of
+from stages.retrieval.embeddings import SHARD_ROWS, keys_path, vectors_path
+from stages.retrieval.embeddings_writer import Embed, save_array, shard_keys, shard_rows, shard_texts, write_meta
+from stages.retrieval.reuse import Keys, open_priors
+from stages.specs.retrieval import EmbedSpec, ModelEncoder, TfIdf
+from stages.specs.teacher import PRIOR
+
+ROWS_AT_ONCE = 2048
+"""Rows between two signs of progress. Batches are of like length among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A shard that was written, ``carried`` of its rows from earlier embeddings."""
+
+    rows: int
+    carried: int = 0
+
+
+def embed(spec: EmbedSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, int]:
+    """Inputs: ``bank``, ``encoder`` for a model's vectors, any ``prior/...``.
+
+    Returns ``rows``, how many of them were ``embedded`` and ``carried`` in this call, ``width`` and ``bytes``.
+    """
+    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    rows = read_bank_meta(inputs["bank"]).rows
+    shards = [shard_rows(rows, number) for number in range(-(-rows // SHARD_ROWS))]
+    match spec.encoder:
+        case ModelEncoder():
+            return _embed_model(spec.encoder, inputs, out, on, shards)
+        case TfIdf():
+            from stages.retrieval.tfidf import embed_counts
+
+            return embed_counts(spec.encoder, inputs["bank"], out, on, shards)
+
+
+# --- vectors of a model -------------------------------------------------------------------------------
+
+
+def _embed_model(
+    encoder: ModelEncoder, inputs: Mapping[str, Path], out: Path, on: On, shards: list[int]
+) -> dict[str, int]:
+    model, rows = inputs["encoder"], sum(shards)
+    width = shape_of(config_of(model), str(model)).width
+    made_by: dict[str, object] = {
+        "kind": encoder.kind,
+        "width": width,
+        "encoder": encoder.model_dump(mode="json"),
+        "model_sha256": model_sha256(model),
+    }
+    missing = [number for number, count in enumerate(shards) if not finished(out, number, count, width)]
+    if len(missing) < len(shards):
+        on.log(f"{len(shards) - len(missing)} of {len(shards)} shards were there already")
+    left = sum(shards[number] for number in missing)
+    _check_space(out, left * (2 * width + KEY_BYTES))
+    given = [path for name, path in sorted(inputs.items()) if name.startswith(PRIOR)]
+    priors = open_priors(given, made_by, out / SCRATCH) if missing else []
+    on.expect(left, "rows")
+    config = Embed(encoder, model, inputs["bank"], out, rows, width, tuple(priors))
+    written = [result for _, result in on.map(open_embedder, config, missing)]
+    write_meta(out, {**made_by, "shards": shards})
+    carried = sum(result.carried for result in written)
+    size = sum(path(out, number).stat().st_size for number in range(len(shards)) for path in (vectors_path, keys_path))
+    return {"rows": rows, "embedded": left - carried, "carried": carried, "width": width, "bytes": size}
+
+
+def model_sha256(directory: Path) -> str:
+    """Of its weights, whatever their files are called. Two directories may hold the same model; what else they hold
+    may differ by who saved it."""
+    whole = hashlib.sha256()
+    for path in sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
+def finished(out: Path, number: int, rows: int, width: int) -> bool:
+    """Whether an earlier attempt wrote that shard. Its vectors come last."""
+    try:
+        vectors = np.load(vectors_path(out, number), mmap_mode="r")
+        keys = np.load(keys_path(out, number), mmap_mode="r")
+    except (ValueError, OSError, EOFError):
+        return False
+    return bool(vectors.shape == (rows, width) and keys.shape == (rows, KEY_BYTES))
+
+
+def _check_space(out: Path, needed: int) -> None:
+    """Refuse to start what cannot end."""
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise ValueError(f"{out}: {free:,} bytes are free, the rest of the embeddings takes {needed:,}; free some")
+
+
+def open_embedder(config: Embed, worker: Worker) -> Callable[[int], Embedded]:
+    """What writes the shard of a number. The encoder is loaded when the first row has to be embedded."""
+    from stages.models.predict import finite_or_raise
+    from stages.models.text_encoder import open_encoder
+
+    assert isinstance(config.encoder, ModelEncoder) and config.model is not None
+    opened = cache(partial(open_encoder, config.encoder, config.model, worker.device, worker.threads))
+
+    def write(number: int) -> Embedded:
+        texts = shard_texts(config.bank, number, config.rows)
+        keys = shard_keys(texts)
+        vectors, there = _carried(config, keys, worker)
+        worker.advance(int(there.sum()))
+        left = np.flatnonzero(~there)
+        for start in range(0, len(left), ROWS_AT_ONCE):
+            rows = left[start : start + ROWS_AT_ONCE]
+            found = opened().encode([texts[row] for row in rows])
+            finite_or_raise(found, [keys[row].tobytes() for row in rows], "vectors of the bank")
+            vectors[rows] = found
+            worker.advance(len(rows))
+        save_array(config.out, keys_path(config.out, number), keys)
+        save_array(config.out, vectors_path(config.out, number), vectors)
+        return Embedded(len(texts), int(there.sum()))
+
+    return write
+
+
+def _carried(config: Embed, keys: Keys, worker: Worker) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+    """Vectors [len(keys), width], and which of them earlier embeddings hold: the others are yet to be made."""
+    vectors = np.zeros((len(keys), config.width), np.float16)
+    there = np.zeros(len(keys), np.bool_)
+    for prior in config.priors:
+        left = np.flatnonzero(~there)
+        try:
+            rows = prior.find(keys[left])
+            found = prior.embeddings.gather(rows[rows >= 0])  # float16 -> float32 -> float16 keeps every bit
+        except (OSError, ValueError) as error:
+            worker.note(f"embeds what earlier embeddings hold, which cannot be read: {error}")
+            continue
+        vectors[left[rows >= 0]] = found
+        there[left[rows >= 0]] = True
+    return vectors, there

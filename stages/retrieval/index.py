@@ -1,0 +1,139 @@
+"""The stage ``index``: a bank's embeddings -> what they are searched by.
+
+Lists are learnt from a sample, filled a shard at a time by any number of workers, and merged into one file that is
+mapped when it is read. Then recall is measured against exact search, and how many lists are visited is set by it. A
+finished shard is kept when a run is cut. See ``stages/retrieval/index_reader.py`` for what lies there in the end.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from cluster.resources import On, Worker
+from stages.corpus.reader import SCRATCH
+from stages.retrieval.embeddings import read_embeddings
+from stages.retrieval.index_plan import Build, Plan, planned
+from stages.retrieval.index_reader import FAISS, IndexMeta, graph_path, write_index_meta
+from stages.specs.retrieval import IndexSpec
+
+Facts = dict[str, object]
+
+
+def index(spec: IndexSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
+    """Inputs: ``embeddings``. Leaves ``index.json`` and what it names. ValueError for embeddings that need no index."""
+    embeddings = read_embeddings(inputs["embeddings"])
+    if embeddings.kind != "model":
+        raise ValueError(f"embeddings: {embeddings.kind} vectors are searched without an index; leave the index out")
+    plan = planned(spec, embeddings.rows, embeddings.width)
+    if plan.kind != spec.kind:
+        on.log(f"kind: {spec.kind} comes to {plan.kind}, of {plan.rows:,} vectors of width {plan.width}")
+    if plan.lists and spec.lists not in (None, plan.lists):
+        on.log(f"lists: {spec.lists} cannot be learnt from {plan.rows:,} vectors; there will be {plan.lists}")
+    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    clock: dict[str, float] = {}
+    build = Build(plan, spec.seed, embeddings.directory, out)
+    _build(build, on, clock)
+    size = sum(path.stat().st_size for path in files(plan, out))
+    meta = IndexMeta(plan.kind, plan.rows, plan.width, plan.lists, 0, 1, 1.0, 0, size, clock)
+    if plan.kind != "exact":
+        with _timed("recall", clock):
+            meta = next(on.map(open_measuring, build, [(meta, spec.recall)]))[1]
+        if meta.recall < spec.recall:
+            on.log(f"recall: {meta.recall:.4f}, not {spec.recall}, whatever is visited; {plan.kind} loses that much")
+    meta = replace(meta, seconds=clock)
+    write_index_meta(out, meta)
+    return asdict(meta)
+
+
+def files(plan: Plan, out: Path) -> list[Path]:
+    """What a finished index has beside ``index.json``."""
+    match plan.kind:
+        case "exact":
+            return []
+        case "hnsw":
+            return [graph_path(out, shard) for shard in range(plan.shards)]
+        case _:
+            return [out / FAISS]
+
+
+def _build(build: Build, on: On, clock: dict[str, float]) -> None:
+    """Make what is not there yet of the index's files."""
+    plan, out = build.plan, build.out
+    if plan.kind == "exact":
+        return
+    if plan.kind == "hnsw":
+        missing = _missing(plan, files(plan, out), on)
+        together = on.resources.cpus_per_worker
+        groups = [missing[start : start + together] for start in range(0, len(missing), together)]
+        with _timed("add", clock):
+            _all(on.map(open_graphs, build, groups))
+    elif not (out / FAISS).is_file():
+        missing = _missing(plan, [build.rows(shard) for shard in range(plan.shards)], on)
+        if not build.trained.is_file():
+            with _timed("train", clock):
+                _all(on.map(open_training, build, [None]))
+        with _timed("add", clock):
+            _all(on.map(open_filling, build, missing))
+        with _timed("merge", clock):
+            _all(on.map(open_merging, build, [None]))
+    for shard in range(plan.shards):  # all of it is in the index now
+        for path in (build.rows(shard), build.codes(shard), build.sizes(shard)):
+            path.unlink(missing_ok=True)
+
+
+def _missing(plan: Plan, paths: Sequence[Path], on: On) -> list[int]:
+    """The shards that no earlier attempt has finished."""
+    missing = [shard for shard, path in enumerate(paths) if not path.is_file()]
+    if len(missing) < len(paths):
+        on.log(f"{len(paths) - len(missing)} of {len(paths)} shards were there already")
+    spans = [plan.span(shard) for shard in missing]
+    on.expect(sum(last - first for first, last in spans), "vectors")
+    return missing
+
+
+def _all(results: Iterable[object]) -> None:
+    for _ in results:
+        pass
+
+
+@contextmanager
+def _timed(step: str, clock: dict[str, float]) -> Iterator[None]:
+    """Seconds of a step, by the wall, in this attempt."""
+    start = time.perf_counter()
+    yield
+    clock[step] = round(time.perf_counter() - start, 3)
+
+
+# --- in a worker: heavy modules are imported here, where a step starts ---------------------------------
+
+
+def open_training(build: Build, worker: Worker) -> Callable[[None], int]:
+    from stages.retrieval import build as faiss_index
+
+    return faiss_index.open_training(build, worker)
+
+
+def open_filling(build: Build, worker: Worker) -> Callable[[int], int]:
+    from stages.retrieval import build as faiss_index
+
+    return faiss_index.open_filling(build, worker)
+
+
+def open_merging(build: Build, worker: Worker) -> Callable[[None], None]:
+    from stages.retrieval import build as faiss_index
+
+    return faiss_index.open_merging(build, worker)
+
+
+def open_graphs(build: Build, worker: Worker) -> Callable[[Sequence[int]], int]:
+    from stages.retrieval import build as faiss_index
+
+    return faiss_index.open_graphs(build, worker)
+
+
+def open_measuring(build: Build, worker: Worker) -> Callable[[tuple[IndexMeta, float]], IndexMeta]:
+    from stages.retrieval import recall
+
+    return recall.open_measuring(build, worker)

@@ -1,0 +1,176 @@
+"""Searches the vectors of a bank: all of them, or those that an index leads to, put in order by exact cosines.
+
+Cosines are products of a query and the float16 vectors as they are stored, one pair at a time, so they depend on
+nothing else that is asked. Equal ones go to the lower row (up to ``TIES`` beyond what is asked).
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from stages.retrieval.embeddings import Embeddings
+from stages.retrieval.index_reader import FAISS, IndexMeta, graph_path, read_index_meta
+
+Rows = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+
+TIES = 8
+"""So many more are found than asked for, as equal cosines come in any order there."""
+BLOCK = 16_384
+"""Vectors in memory at a time when all are read."""
+QUERY_BYTES = 64 * 2**20
+"""Of vectors that are gathered at a time to put them in order."""
+MOST_QUERIES = 4096
+MOST_ON_GPU = 2048
+"""Neighbours of a query that FAISS finds on a GPU; more are found here."""
+
+
+class Finder(Protocol):
+    """Finds rows that are near, about the nearest first."""
+
+    def find(self, queries: Vectors, wide: int, k: int) -> Rows:
+        """[n, wide], -1 where there are fewer. ``k`` of them are wanted in the end."""
+        ...
+
+
+class Search:
+    """The nearest of a bank's vectors to queries of length 1."""
+
+    def __init__(self, embeddings: Embeddings, finder: Finder, widen: int = 1) -> None:
+        self.embeddings = embeddings
+        self.finder = finder
+        self.widen = widen
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Rows]:
+        """(cosines, rows), each [n, k], the nearest first; NaN and -1 where there are fewer."""
+        cosines = np.full((len(queries), k), np.nan, np.float32)
+        rows = np.full((len(queries), k), -1, np.int64)
+        wide = min(self.embeddings.rows, max(k * self.widen, k + TIES))
+        if not wide:
+            return cosines, rows
+        for start in range(0, len(queries), MOST_QUERIES):
+            some = slice(start, start + MOST_QUERIES)
+            found = self.finder.find(queries[some], wide, k)
+            ordered = in_order(self.embeddings, queries[some], found)
+            count = min(k, wide)
+            cosines[some, :count], rows[some, :count] = (values[:, :count] for values in ordered)
+        return cosines, rows
+
+
+def in_order(embeddings: Embeddings, queries: Vectors, rows: Rows) -> tuple[Vectors, Rows]:
+    """The same rows [n, k] by their exact cosines, which come with them."""
+    cosines = np.empty(rows.shape, np.float32)
+    step = max(1, QUERY_BYTES // (4 * embeddings.width * rows.shape[1]))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        vectors = embeddings.gather(np.maximum(some, 0).reshape(-1)).reshape(*some.shape, embeddings.width)
+        cosines[start : start + step] = np.vecdot(vectors, queries[start : start + step, None])
+    missing = rows < 0
+    order = np.lexsort((rows, np.where(missing, np.inf, -cosines)), axis=-1)
+    cosines[missing] = np.nan
+    return np.take_along_axis(cosines, order, 1), np.take_along_axis(rows, order, 1)
+
+
+class Everything:
+    """Reads all vectors, a block at a time, on a GPU where FAISS has one."""
+
+    def __init__(self, embeddings: Embeddings, device: str = "cpu") -> None:
+        self.embeddings = embeddings
+        self.gpu = faiss.StandardGpuResources() if device.startswith("cuda") and faiss.get_num_gpus() else None
+
+    def find(self, queries: Vectors, wide: int, k: int) -> Rows:  # noqa: ARG002
+        best = faiss.ResultHeap(len(queries), wide, keep_max=True)
+        for first, block in self.embeddings.blocks(BLOCK):
+            near, rows = self._knn(queries, block, min(wide, len(block)))
+            best.add_result(near, rows + first)
+        best.finalize()
+        found: Rows = best.I
+        return found
+
+    def _knn(self, queries: Vectors, block: Vectors, k: int) -> tuple[Vectors, Rows]:
+        metric = faiss.METRIC_INNER_PRODUCT
+        if self.gpu is not None and k <= MOST_ON_GPU:
+            near, rows = faiss.knn_gpu(self.gpu, queries, block, k, metric=metric)
+        else:
+            near, rows = faiss.knn(queries, block, k, metric=metric)
+        return near, rows
+
+
+class Lists:
+    """Visits ``probe`` inverted lists; more where those do not hold enough."""
+
+    def __init__(self, directory: Path, probe: int) -> None:
+        self.index: Any = faiss.read_index(str(directory / FAISS), faiss.IO_FLAG_MMAP)
+        self.lists: Any = faiss.extract_index_ivf(self.index)
+        _read_as_needed(self.lists.invlists)
+        self.probe = probe
+
+    def find(self, queries: Vectors, wide: int, k: int) -> Rows:
+        count = int(self.lists.nlist)
+        probe = min(count, max(self.probe, -(-4 * k * count // max(1, self.index.ntotal))))
+        found = self._visit(queries, wide, probe)
+        while probe < count and (short := np.flatnonzero(found[:, -1] < 0)).size:
+            probe = min(count, 2 * probe)
+            found[short] = self._visit(queries[short], wide, probe)
+        return found
+
+    def _visit(self, queries: Vectors, wide: int, probe: int) -> Rows:
+        self.lists.nprobe = probe
+        found: Rows = self.index.search(queries, wide)[1]
+        return found
+
+
+def _read_as_needed(lists: Any) -> None:
+    """Threads that read ahead cost 40 % of a search whose lists lie in the page cache (measured)."""
+    faiss.downcast_InvertedLists(lists).prefetch_nthread = 0  # type: ignore[attr-defined]
+
+
+class Graphs:
+    """Walks every graph, keeping ``probe`` or more vectors in sight, and merges what they find."""
+
+    def __init__(self, directory: Path, meta: IndexMeta, probe: int) -> None:
+        self.graphs: list[Any] = []
+        while (path := graph_path(directory, len(self.graphs))).is_file():
+            self.graphs.append(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
+        if sum(graph.ntotal for graph in self.graphs) != meta.rows:
+            raise ValueError(f"{directory}: its graphs do not hold {meta.rows:,} vectors; build the index again")
+        self.probe = probe
+
+    def find(self, queries: Vectors, wide: int, k: int) -> Rows:  # noqa: ARG002
+        best = faiss.ResultHeap(len(queries), wide, keep_max=True)
+        seen = faiss.SearchParametersHNSW(efSearch=max(self.probe, wide))  # type: ignore[attr-defined]
+        first = 0
+        for graph in self.graphs:
+            near, rows = graph.search(queries, min(wide, graph.ntotal), params=seen)
+            best.add_result(np.where(rows < 0, -np.inf, near), np.where(rows < 0, -1, rows + first))
+            first += graph.ntotal
+        best.finalize()
+        found: Rows = best.I
+        return found
+
+
+def open_finder(directory: Path, meta: IndexMeta, embeddings: Embeddings, device: str) -> Finder:
+    match meta.kind:
+        case "exact":
+            return Everything(embeddings, device)
+        case "hnsw":
+            return Graphs(directory, meta, meta.probe)
+        case _:
+            return Lists(directory, meta.probe)
+
+
+def open_search(index_dir: Path | None, embeddings: Embeddings, threads: int, device: str = "cpu") -> Search:
+    """A search through an index, or through all vectors where there is none. ValueError for an index of others."""
+    faiss.omp_set_num_threads(threads)
+    if index_dir is None:
+        return Search(embeddings, Everything(embeddings, device))
+    meta = read_index_meta(index_dir)
+    if (meta.rows, meta.width) != (embeddings.rows, embeddings.width):
+        raise ValueError(
+            f"index: {meta.rows:,} vectors of width {meta.width}, but the embeddings are {embeddings.rows:,} of width "
+            f"{embeddings.width}; index these"
+        )
+    return Search(embeddings, open_finder(index_dir, meta, embeddings, device), meta.widen)

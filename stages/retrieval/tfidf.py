@@ -1,0 +1,184 @@
+"""TF-IDF: a bank's texts as hashed words and neighbouring words, searched exactly. No model.
+
+    counts-00000.npz   scipy.sparse CSR [rows, features]: how often each hashed word stands in a row of the bank
+    keys-00000.npy     uint8 [rows, 16], their row keys
+    idf.npy            float32 [features]: ln((1 + n) / (1 + rows that have it)) + 1, as scikit-learn's smooth one
+    embeddings.json    kind ``tfidf``, width (the features), rows of each shard, settings; written last
+
+A row's weights are (1 + ln count) x idf, scaled to length 1: made when a shard is read, so that a shard does not depend
+on the others. Words of the two texts of a pair lie in one row; no pair of neighbours crosses from one to the other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.resources import On, Worker
+from stages.corpus.reader import SCRATCH
+from stages.retrieval.embeddings import Embeddings, keys_path, read_embeddings
+from stages.retrieval.embeddings_writer import Embed, save_array, shard_keys, shard_texts, write_meta
+from stages.specs.retrieval import TfIdf
+
+Sparse = Any
+"""A CSR matrix of scipy, whose class cannot be named here without importing it."""
+
+IDF = "idf.npy"
+QUERIES_AT_ONCE = 256
+"""Their scores against a shard are dense: 16 MiB."""
+
+
+def counts_path(directory: Path, number: int) -> Path:
+    return directory / f"counts-{number:05d}.npz"
+
+
+# --- made -----------------------------------------------------------------------------------------------
+
+
+def embed_counts(encoder: TfIdf, bank: Path, out: Path, on: On, shards: list[int]) -> dict[str, int]:
+    """The stage ``embed`` for TF-IDF. Counts are cheap: none are carried over."""
+    missing = [number for number, rows in enumerate(shards) if not _finished(out, number, rows)]
+    left = sum(shards[number] for number in missing)
+    on.expect(left, "rows")
+    width = encoder.features
+    config = Embed(encoder, None, bank, out, sum(shards), width)
+    for _ in on.map(open_counter, config, missing):
+        pass
+    ((_, idf),) = on.map(open_summer, config, [len(shards)])
+    write_meta(
+        out, {"kind": encoder.kind, "width": width, "encoder": encoder.model_dump(mode="json"), "shards": shards}
+    )
+    size = sum(path(out, number).stat().st_size for number in range(len(shards)) for path in (counts_path, keys_path))
+    return {"rows": sum(shards), "embedded": left, "carried": 0, "width": width, "bytes": size + idf}
+
+
+def _finished(out: Path, number: int, rows: int) -> bool:
+    """Whether an earlier attempt wrote that shard. Its keys come last."""
+    try:
+        return len(np.load(keys_path(out, number), mmap_mode="r")) == rows and counts_path(out, number).is_file()
+    except (ValueError, OSError, EOFError):
+        return False
+
+
+def open_counter(config: Embed, worker: Worker) -> Callable[[int], None]:
+    """What writes the counts of a shard."""
+    from scipy import sparse
+
+    assert isinstance(config.encoder, TfIdf)
+    count = counter(config.encoder)
+
+    def write(number: int) -> None:
+        texts = shard_texts(config.bank, number, config.rows)
+        path = counts_path(config.out, number)
+        draft = config.out / SCRATCH / path.name
+        sparse.save_npz(draft, count(texts), compressed=False)
+        draft.replace(path)
+        save_array(config.out, keys_path(config.out, number), shard_keys(texts))
+        worker.advance(len(texts))
+
+    return write
+
+
+def open_summer(config: Embed, worker: Worker) -> Callable[[int], int]:
+    """What writes ``idf.npy`` over so many shards; returns its bytes."""
+    from scipy import sparse
+
+    def write(shards: int) -> int:
+        worker.note("weighs words by how many rows have them")
+        having = np.zeros(config.width, np.int64)
+        for number in range(shards):
+            counts = sparse.load_npz(counts_path(config.out, number))
+            having += np.bincount(counts.indices, minlength=len(having))
+        idf = np.log((1 + config.rows) / (1 + having)) + 1
+        save_array(config.out, config.out / IDF, idf.astype(np.float32))
+        return (config.out / IDF).stat().st_size
+
+    return write
+
+
+def counter(encoder: TfIdf) -> Callable[[Sequence[Sequence[str]]], Sparse]:
+    """What counts hashed words, of two characters at least, and runs of up to ``words`` of them: CSR float32."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    hasher = HashingVectorizer(
+        n_features=encoder.features,
+        ngram_range=(1, encoder.words),
+        alternate_sign=False,
+        norm=None,
+        dtype=np.float32,
+    )
+
+    def count(texts: Sequence[Sequence[str]]) -> Sparse:
+        columns = zip(*texts, strict=True)
+        total = sum(hasher.transform(column) for column in columns)
+        total.sum_duplicates()
+        return total
+
+    return count
+
+
+# --- searched -------------------------------------------------------------------------------------------
+
+
+def open_tfidf(directory: Path) -> "TfIdfSearch":
+    """ValueError where there are no finished embeddings of this kind."""
+    embeddings = read_embeddings(directory)
+    if embeddings.kind != "tfidf":
+        raise ValueError(f"embeddings: {directory} holds those of a {embeddings.kind}, not tfidf; search their index")
+    encoder = TfIdf.model_validate(embeddings.facts["encoder"])
+    return TfIdfSearch(embeddings, encoder, np.load(directory / IDF))
+
+
+@dataclass(frozen=True, slots=True)
+class TfIdfSearch:
+    """Exact search by cosine, over one shard at a time."""
+
+    embeddings: Embeddings
+    encoder: TfIdf
+    idf: npt.NDArray[np.float32]
+
+    def encode(self, texts: Sequence[Sequence[str]]) -> Sparse:
+        """CSR float32 [len(texts), features], scaled to length 1; all 0 for a text without words."""
+        return self._weighed(counter(self.encoder)(texts))
+
+    def search(self, queries: Sparse, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """(cosines, rows of the bank), each [queries, k], the highest first and of equal ones the first in the bank.
+        Rows that share no word with a query are not found: where fewer than ``k`` are left, row -1 and cosine 0."""
+        from scipy import sparse
+
+        scores = np.zeros((queries.shape[0], k), np.float32)
+        rows = np.full((queries.shape[0], k), -1, np.int64)
+        start = 0
+        for number, count in enumerate(self.embeddings.shards):
+            shard = self._weighed(sparse.load_npz(counts_path(self.embeddings.directory, number))).T.tocsr()
+            for first in range(0, queries.shape[0], QUERIES_AT_ONCE):
+                block = slice(first, first + QUERIES_AT_ONCE)
+                found = (queries[block] @ shard).toarray()
+                for place, cosines in enumerate(found, start=first):
+                    scores[place], rows[place] = _best(scores[place], rows[place], cosines, start, k)
+            start += count
+        return np.minimum(scores, 1, dtype=np.float32), rows
+
+    def _weighed(self, counts: Sparse) -> Sparse:
+        weights = counts.astype(np.float32)
+        weights.data = (1 + np.log(weights.data)) * self.idf[weights.indices]
+        lengths = np.sqrt(np.asarray(weights.multiply(weights).sum(1)).ravel())
+        weights.data /= np.repeat(lengths, np.diff(weights.indptr)).astype(np.float32)
+        return weights
+
+
+def _best(
+    scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], cosines: npt.NDArray[np.float32], start: int, k: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The best ``k`` of those that were found before, in order, and of the rows of a shard that begins at ``start``."""
+    worth = np.flatnonzero(cosines > scores[-1])
+    if len(worth) > k:
+        least = np.partition(cosines[worth], -k)[-k]
+        worth = worth[cosines[worth] >= least]
+    together = np.concatenate([scores, cosines[worth]])
+    numbers = np.concatenate([rows, start + worth])
+    order = np.argsort(-together, kind="stable")[:k]
+    return together[order], numbers[order]

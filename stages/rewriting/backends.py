@@ -1,0 +1,80 @@
+"""What a spec rewrites by, opened in a worker. Models are imported and loaded here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import assert_never
+
+from cluster.resources import Worker
+from stages.rewriting.draws import Rewriter
+from stages.rewriting.substitution import Others, replace_words
+from stages.specs.candidates import Masked, Translated, Words
+
+How = Words | Masked | Translated
+
+
+def needed(how: How, inputs: Mapping[str, Path]) -> None:
+    """ValueError for an input that is missing."""
+    match how:
+        case Words():
+            if not {"synonyms", "model"} & inputs.keys():
+                raise ValueError("rewrite: words, but neither synonyms nor model is given; give one of them")
+        case Masked():
+            _have(("model",), "masked", inputs)
+        case Translated():
+            _have(("there", "back"), "translated", inputs)
+        case _:
+            assert_never(how)
+
+
+def _have(names: Sequence[str], kind: str, inputs: Mapping[str, Path]) -> None:
+    for name in names:
+        if name not in inputs:
+            raise ValueError(f"rewrite: {kind}, but {name} is not given; give a model directory for it")
+
+
+def open_how(how: How, inputs: Mapping[str, Path], worker: Worker) -> Rewriter:
+    """Load what the rewriting needs; return what rewrites texts."""
+    match how:
+        case Words():
+            return _words(how.share, _others(how, inputs, worker))
+        case Masked():
+            _threads(worker)
+            from stages.rewriting.masked_lm import Filler
+
+            return Filler(inputs["model"], how.share, how.nearest, worker.device)
+        case Translated():
+            _threads(worker)
+            from stages.rewriting.back_translation import ThereAndBack, Translator
+
+            there, back = (
+                Translator(inputs[name], name, how.nearest, how.temperature, how.max_length, worker.device)
+                for name in ("there", "back")
+            )
+            return ThereAndBack(there, back)
+        case _:
+            assert_never(how)
+
+
+def _words(share: float, others: Others) -> Rewriter:
+    def rewrite(texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        return [replace_words(text, share, others, seed) for text, seed in zip(texts, seeds, strict=True)]
+
+    return rewrite
+
+
+def _others(how: Words, inputs: Mapping[str, Path], worker: Worker) -> Callable[[str], Sequence[str]]:
+    if "synonyms" in inputs:
+        from stages.rewriting.synonyms import read_synonyms
+
+        synonyms = read_synonyms(inputs["synonyms"])
+        return lambda word: synonyms.get(word.casefold(), ())
+    _threads(worker)
+    from stages.rewriting.embedding_neighbours import Table
+
+    return Table(inputs["model"], how.nearest, worker.device).others
+
+
+def _threads(worker: Worker) -> None:
+    import torch
+
+    torch.set_num_threads(worker.threads)

@@ -1,0 +1,57 @@
+"""The spec of the stage ``corpus``, and where rows come from."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from stages.specs.base import Frozen, Spec
+from stages.specs.tasks import Task
+
+# --- corpus -------------------------------------------------------------------------------------
+
+
+class Files(Frozen):
+    """Rows come from files; their content is the identity of the input ``data``."""
+
+    kind: Literal["files"] = "files"
+
+
+class Hub(Frozen):
+    """Rows come from a data set on the hub, at a commit."""
+
+    kind: Literal["hub"] = "hub"
+    repository: str
+    config: str | None = None
+    revision: str
+
+
+class Generated(Frozen):
+    """Rows come from the project's own seeded generator of reviews (``stages/corpus/demo/reviews.py``)."""
+
+    kind: Literal["generated"] = "generated"
+    seed: int = 0
+    train: int = 1600
+    validation: int = 1000
+    test: int = 1000
+
+
+Source = Annotated[Files | Hub | Generated, Field(discriminator="kind")]
+
+
+TOKENISATION = 1
+"""Raised whenever texts become other tokens: what teachers said before is then not carried over."""
+
+
+class CorpusSpec(Spec):
+    """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and one ``data/<split>`` a file."""
+
+    stage: ClassVar[str] = "corpus"
+    version: ClassVar[int] = 3
+
+    task: Task
+    source: Source
+    max_length: int = Field(128, ge=4)
+    train_rows: int | None = Field(None, ge=1)
+    eval_rows: int | None = Field(None, ge=1)
+    sample_seed: int = 0
+    holdout: float = Field(0.1, ge=0.0, lt=0.5)

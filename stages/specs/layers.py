@@ -1,0 +1,139 @@
+"""The axis ``structure``: which layers of the teacher a student's layers follow, and how.
+
+Layers are numbered as the store numbers them: 0 the embeddings, 1 the first encoder layer. A recipe may
+name a rule (``even``, ``random``); planning, which knows both depths, makes of it the layers that are meant
+(``groups.resolved``), so that what is the same map is the same student. Needs the standard library and
+pydantic only.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from stages.specs.base import Frozen, Item, repeated
+
+
+def _once(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """ValueError for what is named twice: it would count twice."""
+    for item in repeated(items):
+        raise ValueError(f"must be named once each, {list(item) if isinstance(item, tuple) else item} is repeated")
+    return items
+
+
+LayerNumber = Annotated[int, Field(ge=0)]
+Pair = tuple[LayerNumber, LayerNumber]
+Many = Annotated[tuple[LayerNumber, ...], Field(min_length=1), AfterValidator(_once)]
+Pairs = Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_once)]
+Groups = Annotated[tuple[Many, ...], Field(min_length=1)]
+GroupRule = Literal["even", "overlapping", "all"]
+
+
+class NoLayers(Frozen):
+    """No layer is matched."""
+
+    kind: Literal["none"] = "none"
+
+
+class Matching(Frozen):
+    """What the kinds that match states have in common. ``normalised`` scales either side to length 1 first; ``over``
+    is the reduction over student layers (over dimensions it is the mean)."""
+
+    pooling: Literal["mean", "cls"] = "mean"
+    normalised: bool = False
+    over: Literal["mean", "sum"] = "mean"
+    weight: float = Field(1.0, gt=0.0)
+
+
+class Pick(Matching):
+    """Each student layer follows one layer of the teacher. Adds weight x the squared error of the pooled states, mean
+    over dimensions and, unless `over` is sum, over pairs. `pairs` lists [student layer, teacher layer]; `even` pairs
+    layer j of m, but for the last, with layer floor(j n / m) of n; `last` with layer n - m + j; `random` draws the
+    teacher's layers, in rising order, from the student's seed. Where widths differ, a projection is learned."""
+
+    kind: Literal["pick"] = "pick"
+    pairs: Literal["even", "last", "random"] | Pairs = "even"
+
+
+class Concatenate(Matching):
+    """Each student layer, projected up, follows a group of the teacher's layers end to end. Adds weight x the squared
+    error, mean over dimensions and, unless `over` is sum, over groups. `groups` holds one list of teacher layers for
+    each student layer from the first on; `even` cuts layers 1 to n into m equal runs, or all but equal ones where m
+    does not divide n; `overlapping` extends each run by a layer on both sides; `all` gives every layer to each."""
+
+    kind: Literal["concatenate"] = "concatenate"
+    groups: GroupRule | Groups = "even"
+
+
+class Attend(Matching):
+    """Each student layer h follows sum_k alpha_k h_k over a group of the teacher's layers, alpha = softmax_k(h . h_k),
+    row by row. Adds weight x the squared error, mean over dimensions and, unless `over` is mean, sum over groups.
+    `groups` is as in concatenate. `scaled` divides h . h_k by the square root of the width; `detached` lets no gradient
+    through alpha. Where widths differ, a projection of the student's state is learned."""
+
+    kind: Literal["attend"] = "attend"
+    groups: GroupRule | Groups = "all"
+    over: Literal["mean", "sum"] = "sum"
+    scaled: bool = False
+    detached: bool = False
+
+
+class Random(Frozen):
+    """Layers of the teacher, one for each of the student's, are drawn anew each epoch and followed in rising order.
+    Both sides are projected to `width` dimensions and scaled to length 1; adds weight x the squared distance, summed
+    over layers, or with `joined` that of all layers end to end, projected as one. `layers` are the teacher's to draw
+    from, `student_layers` those that follow."""
+
+    kind: Literal["random"] = "random"
+    layers: Literal["all"] | Many = "all"
+    student_layers: Literal["all"] | Many = "all"
+    joined: bool = False
+    width: int = Field(128, ge=1)
+    pooling: Literal["mean", "cls"] = "mean"
+    weight: float = Field(1.0, gt=0.0)
+
+
+class Relational(Frozen):
+    """How the rows of a batch lie to each other in a layer: adds distance x smooth L1 of distances over their mean, and
+    angle x smooth L1 of the cosines of angles. `pair` is [student layer, teacher layer]; `last` the last of each."""
+
+    kind: Literal["relational"] = "relational"
+    pair: Literal["last"] | Pair = "last"
+    distance: float = Field(1.0, ge=0.0)
+    angle: float = Field(2.0, ge=0.0)
+    pooling: Literal["mean", "cls"] = "mean"
+    weight: float = Field(1.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _something_is_compared(self) -> "Relational":
+        if self.distance == self.angle == 0:
+            raise ValueError("distance and angle: both 0, so that nothing is compared; give one of them")
+        return self
+
+
+class Outputs(Frozen):
+    """Layers are compared by what a classifier on each says: that on a student layer is learned with the student and
+    follows sum_k alpha_k z_k over a group of the teacher's layers, alpha = softmax_k(z . z_k). Adds weight x tau^2 KL,
+    or squared error for a regression, mean over groups. The teacher's classifiers are fitted on its stored states, out
+    of fold."""
+
+    kind: Literal["outputs"] = "outputs"
+    groups: GroupRule | Groups = "all"
+    temperature: float = Field(1.0, gt=0.0)
+    pooling: Literal["mean", "cls"] = "mean"
+    weight: float = Field(1.0, gt=0.0)
+
+
+Matched = Pick | Concatenate | Attend | Random | Relational | Outputs
+Structure = Annotated[
+    NoLayers | Pick | Concatenate | Attend | Random | Relational | Outputs, Field(discriminator="kind")
+]
+
+
+def weight_of(structure: Structure) -> float:
+    """What the layers' term weighs beside the others."""
+    return 0.0 if isinstance(structure, NoLayers) else structure.weight
+
+
+def state_name(layer: int) -> str:
+    """What a signal calls the pooled state of a layer, or what a classifier on it says."""
+    return f"hidden_{layer:02d}"

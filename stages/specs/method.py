@@ -1,0 +1,243 @@
+"""The axes of a method: targets x training x data x structure. A method is a point on them.
+
+Who teaches is no axis but an edge of the graph: one model, or several whose logits are averaged or followed in turn.
+Needs the standard library and pydantic only.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.specs.base import Frozen
+from stages.specs.layers import NoLayers, Outputs, Relational, Structure
+
+# --- targets ------------------------------------------------------------------------------------
+
+
+class Hard(Frozen):
+    """The label alone: no KD."""
+
+    kind: Literal["hard"] = "hard"
+
+
+class Smoothed(Frozen):
+    """Label smoothing: q' = (1 - epsilon) q + epsilon u, with u uniform unless given."""
+
+    kind: Literal["smoothed"] = "smoothed"
+    epsilon: float = Field(0.1, gt=0.0, lt=1.0)
+    distribution: tuple[float, ...] | None = None
+
+
+class Virtual(Frozen):
+    """A teacher by rule: it gives the label probability `correct` and shares the rest among the other classes."""
+
+    kind: Literal["virtual"] = "virtual"
+    correct: float = Field(0.99, gt=0.0, lt=1.0)
+
+
+class Taught(Frozen):
+    """Teachers' logits, read from their stores. Of several the mean is taken, by `shares` where given (one a teacher,
+    together 1)."""
+
+    kind: Literal["teacher"] = "teacher"
+    shares: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
+
+
+Targets = Annotated[Hard | Smoothed | Virtual | Taught, Field(discriminator="kind")]
+
+# --- training -----------------------------------------------------------------------------------
+
+
+class OnePhase(Frozen):
+    """(1 - teacher_weight) CE + teacher_weight tau^2 KL(T || S); without a teacher, CE alone. `reduction` is over
+    classes: `mean` is the scale of the papers whose code divides KL by their number."""
+
+    kind: Literal["one-phase"] = "one-phase"
+    temperature: float = Field(2.0, gt=0.0)
+    teacher_weight: float = Field(0.5, ge=0.0, le=1.0)
+    reduction: Literal["sum", "mean"] = "sum"
+
+
+class Annealing(Frozen):
+    """Phase 1: MSE(z_S, Phi(T) z_T), T from max_temperature to 1 by epoch, and the layers, if any are matched;
+    phase 2: CE alone."""
+
+    kind: Literal["annealing"] = "annealing"
+    max_temperature: int = Field(7, ge=1)
+    first_phase: float = Field(0.7, gt=0.0, lt=1.0)
+
+
+class Continuation(Frozen):
+    """psi CE + (1 - psi) max(0, MSE(z_S, Phi(T) z_T) - margin Phi(T)), T from max_temperature to 1 over all epochs.
+    psi rises to `label_weight` over the share `together` of the epochs, and is 1 after it: the layers, if any are
+    matched, follow the second term's weight."""
+
+    kind: Literal["continuation"] = "continuation"
+    max_temperature: int = Field(10, ge=1)
+    margin: float = Field(0.0, ge=0.0)
+    together: float = Field(0.667, gt=0.0, le=1.0)
+    label_weight: float = Field(0.5, ge=0.0, le=1.0)
+
+
+class Progressive(Frozen):
+    """Phase 1: MSE(z_S, z_T) to several teachers one after the other, in equal parts of the phase, and the layers of
+    the same teacher, if any are matched; phase 2: CE alone."""
+
+    kind: Literal["progressive"] = "progressive"
+    first_phase: float = Field(0.7, gt=0.0, lt=1.0)
+
+
+TwoPhases = Annealing | Progressive
+Training = Annotated[OnePhase | Annealing | Continuation | Progressive, Field(discriminator="kind")]
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+class Original(Frozen):
+    """The task's own rows, as they are."""
+
+    kind: Literal["original"] = "original"
+
+
+class Beside(Frozen):
+    """What the kinds that use candidates have in common. Candidates have no label: they follow the teacher, by the
+    term that the training has for its logits, which weighs `weight` times what it weighs for the row itself; of a row's
+    candidates the mean is taken. The first `warmup_epochs` are without them."""
+
+    k: int = Field(8, ge=1)
+    weight: float = Field(1.0, gt=0.0)
+    warmup_epochs: int = Field(0, ge=0)
+
+
+class Neighbours(Beside):
+    """With each row, all of its `k` candidates."""
+
+    kind: Literal["knn"] = "knn"
+
+
+class Minimax(Beside):
+    """With each row, those `keep` of its `k` candidates of which student and teacher differ most, by the very term that
+    they are then trained with. The student scores them as it is (`every: step`), or all at once when every n-th epoch
+    begins (`every: n`)."""
+
+    kind: Literal["minimax-knn"] = "minimax-knn"
+    keep: int = Field(4, ge=1)
+    every: Literal["step"] | Annotated[int, Field(ge=1)] = "step"
+
+    @model_validator(mode="after")
+    def _some_are_left_out(self) -> "Minimax":
+        if self.keep >= self.k:
+            raise ValueError(f"keep: {self.keep} of k: {self.k} leaves none out; keep fewer, or use kind: knn")
+        return self
+
+
+Data = Annotated[Original | Neighbours | Minimax, Field(discriminator="kind")]
+
+
+# --- the point ----------------------------------------------------------------------------------
+
+
+class Method(Frozen):
+    """A point on the axes targets x training x data x structure."""
+
+    targets: Targets = Hard()
+    training: Training = OnePhase()
+    data: Data = Original()
+    structure: Structure = NoLayers()
+
+    @property
+    def needs_logits(self) -> bool:
+        return isinstance(self.targets, Taught)
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether pooled states of a teacher's layers are followed."""
+        return not isinstance(self.structure, NoLayers | Outputs)
+
+    @property
+    def needs_probes(self) -> bool:
+        """Whether what classifiers on a teacher's layers say is followed."""
+        return isinstance(self.structure, Outputs)
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.needs_logits or self.needs_layers or self.needs_probes
+
+    @property
+    def needs_candidates(self) -> bool:
+        """Whether texts beside the task's own are used."""
+        return isinstance(self.data, Beside)
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether the loss is between rows of a batch."""
+        return isinstance(self.structure, Relational)
+
+    @model_validator(mode="after")
+    def _schedules_of_logits_need_a_teacher(self) -> "Method":
+        if not isinstance(self.training, OnePhase) and not isinstance(self.targets, Taught):
+            raise ValueError(
+                f"training: {self.training.kind} follows a teacher's logits, targets is {self.targets.kind}; "
+                "use targets: teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_follow_a_teacher(self) -> "Method":
+        if isinstance(self.data, Beside) and not isinstance(self.targets, Taught):
+            raise ValueError(
+                f"data: candidates have no label and follow a teacher's logits, targets is {self.targets.kind}; "
+                "use targets: teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_of_a_mean(self) -> "Method":
+        shares = self.targets.shares if isinstance(self.targets, Taught) else None
+        if shares is not None and isinstance(self.training, Progressive):
+            raise ValueError("targets: shares are of a mean, and progressive follows one teacher at a time; leave out")
+        if shares is not None and not together_one(shares):
+            raise ValueError(f"targets: shares {list(shares)} sum to {sum(shares):g}; let them sum to 1")
+        return self
+
+
+def without_idle_settings(method: Method, regression: bool) -> Method:
+    """The same training with what has no effect at its default, so that it has one key: equal shares, and for a
+    regression, which has no softmax, temperature and reduction."""
+    changes: dict[str, object] = {}
+    targets, training = method.targets, method.training
+    if isinstance(targets, Taught) and targets.shares is not None and len(set(targets.shares)) == 1:
+        changes["targets"] = targets.model_copy(update={"shares": None})
+    if regression and isinstance(training, OnePhase):
+        changes["training"] = OnePhase(teacher_weight=training.teacher_weight)
+    return method.model_copy(update=changes)
+
+
+def check_teachers(method: Method, count: int) -> None:
+    """Raise ValueError where a method cannot learn from so many teachers."""
+    if isinstance(method.training, Progressive) and count < 2:
+        raise ValueError(
+            "training: progressive follows several teachers in turn, and there is one; name more, such as the "
+            "teacher's epochs (taught_by: teacher:all)"
+        )
+    shares = method.targets.shares if isinstance(method.targets, Taught) else None
+    if shares is not None and len(shares) != count:
+        raise ValueError(f"targets: shares has {len(shares)} for {count} teachers; give one each")
+    if count > 1 and not method.needs_logits:
+        raise ValueError(f"taught_by: {count} teachers, but only their logits can be averaged; let one teach")
+    if count > 1 and method.needs_layers and not isinstance(method.training, Progressive):
+        raise ValueError(f"structure: the layers of which of {count} teachers? Let one teach, or structure: none")
+    if count > 1 and method.needs_probes:
+        raise ValueError(f"structure: outputs follows the layers of one teacher, not of {count}; let one teach")
+
+
+def together_one(shares: Sequence[float]) -> bool:
+    """Whether they sum to 1, as far as decimal digits in a recipe can say it."""
+    return math.isclose(sum(shares), 1, rel_tol=0.0, abs_tol=1e-6)
+
+
+def or_equal(shares: tuple[float, ...] | None, count: int) -> tuple[float, ...]:
+    """The shares as given, or equal ones of ``count``."""
+    return (1 / count,) * count if shares is None else shares

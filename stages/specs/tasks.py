@@ -1,0 +1,207 @@
+"""The tasks: columns, label names and their order, splits and metrics. No data is read here.
+
+GLUE is as in the official benchmark and as in the ``glue`` set of the hub: label number i means
+``labels[i]``. SST-5, SST-2 (whole sentences), CR, IMP and TREC are those of the minimax-kNN experiments.
+
+Needs the standard library and pydantic only, so that planning can read it.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"]
+
+TRAIN = "train"
+"""Name of the train split in a corpus, whatever it is called in the data."""
+
+HOLDOUT = "holdout"
+"""Name of the slice of train on which the best epoch is chosen."""
+
+CUT_DEV = "validation"
+"""Name of the dev split that is cut from train where a task has none of its own."""
+
+RESERVED_COLUMNS = frozenset(
+    {"index", "row_key", "label", "input_ids", "token_type_ids", "rank", "distance", "candidate_key"}
+)
+"""Columns of a corpus, or of a candidate table, that are not text."""
+
+
+class Task(BaseModel):
+    """What is asked of a row.
+
+    ``labels`` is None for a regression (one float a row). ``dev`` may be empty: the corpus then cuts a
+    seeded tenth of train as the split ``validation``. The first metric is the headline.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    text: tuple[str, ...] = Field(min_length=1, max_length=2)
+    label: str = "label"
+    labels: tuple[str, ...] | None = None
+    metrics: tuple[Metric, ...] = Field(default=("accuracy",), min_length=1)
+    train: str = TRAIN
+    dev: tuple[str, ...] = ("validation",)
+    test: tuple[str, ...] = ()
+
+    @property
+    def regression(self) -> bool:
+        return self.labels is None
+
+    @property
+    def outputs(self) -> int:
+        """Width of the logits: the number of labels, or 1."""
+        return 1 if self.labels is None else len(self.labels)
+
+    @property
+    def pair(self) -> bool:
+        return len(self.text) == 2
+
+    @property
+    def primary(self) -> Metric:
+        """The headline metric: the first one."""
+        return self.metrics[0]
+
+    @property
+    def dev_splits(self) -> tuple[str, ...]:
+        """The dev splits that a corpus of this task has: its own, or the one cut from train."""
+        return self.dev or (CUT_DEV,)
+
+    @model_validator(mode="after")
+    def _metrics_fit(self) -> "Task":
+        continuous = {"pearson", "spearman"}
+        for metric in self.metrics:
+            if (metric in continuous) != self.regression:
+                kind = "a regression" if self.regression else "a classification"
+                raise ValueError(f"metrics: {metric} does not fit {kind}")
+            if metric == "f1" and self.outputs != 2:
+                raise ValueError(f"metrics: f1 needs 2 labels, the task has {self.outputs}; use macro_f1")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_distinct(self) -> "Task":
+        names = (*self.text, self.label)
+        if len(set(names)) != len(names):
+            raise ValueError(f"text: {', '.join(self.text)} and label: {self.label} must be different columns")
+        taken = RESERVED_COLUMNS & set(self.text)
+        if taken:
+            raise ValueError(
+                f"text: {', '.join(sorted(taken))} is a name that a corpus needs itself; rename the column"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> "Task":
+        if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
+            raise ValueError(f"labels: {list(self.labels)} must be at least 2 different names")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_are_distinct(self) -> "Task":
+        names = (TRAIN, HOLDOUT, *self.dev_splits, *self.test)
+        if len(set(names)) != len(names):
+            evaluated = ", ".join((*self.dev_splits, *self.test))
+            raise ValueError(f"dev and test: {evaluated} must be different, and none of them {TRAIN} or {HOLDOUT}")
+        return self
+
+
+class HubSet(BaseModel):
+    """Where a built-in task lies on the hub, and its columns there where they are called otherwise.
+
+    ``revision`` is the name to follow; a run pins it to a commit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: str
+    config: str | None = None
+    revision: str = "main"
+    text: tuple[str, ...] | None = None
+    label: str | None = None
+
+
+SENTENCE = ("sentence",)
+SENTENCES = ("sentence1", "sentence2")
+QUESTIONS = ("question1", "question2")
+POLARITY = ("negative", "positive")
+
+
+def _named(*tasks: Task) -> Mapping[str, Task]:
+    return MappingProxyType({task.name: task for task in tasks})
+
+
+# Metrics are those of the GLUE leaderboard. Headlines follow the slides' dev tables: F1 for MRPC, Pearson for
+# STS-B, Matthews for CoLA, accuracy for all other tasks (QQP among them).
+GLUE = _named(
+    Task(name="cola", text=SENTENCE, labels=("unacceptable", "acceptable"), metrics=("matthews",), test=("test",)),
+    Task(name="sst2", text=SENTENCE, labels=POLARITY, test=("test",)),
+    Task(
+        name="mrpc",
+        text=SENTENCES,
+        labels=("not_equivalent", "equivalent"),
+        metrics=("f1", "accuracy"),
+        test=("test",),
+    ),
+    Task(name="stsb", text=SENTENCES, metrics=("pearson", "spearman"), test=("test",)),
+    Task(
+        name="qqp",
+        text=QUESTIONS,
+        labels=("not_duplicate", "duplicate"),
+        metrics=("accuracy", "f1"),
+        test=("test",),
+    ),
+    Task(
+        name="mnli",
+        text=("premise", "hypothesis"),
+        labels=("entailment", "neutral", "contradiction"),
+        dev=("validation_matched", "validation_mismatched"),
+        test=("test_matched", "test_mismatched"),
+    ),
+    Task(name="qnli", text=("question", "sentence"), labels=("entailment", "not_entailment"), test=("test",)),
+    Task(name="rte", text=SENTENCES, labels=("entailment", "not_entailment"), test=("test",)),
+    Task(name="wnli", text=SENTENCES, labels=("not_entailment", "entailment"), test=("test",)),
+)
+
+# CR, IMP and TREC have no dev split of their own.
+MINIMAX = _named(
+    Task(
+        name="sst5",
+        text=SENTENCE,
+        labels=("very negative", "negative", "neutral", "positive", "very positive"),
+        test=("test",),
+    ),
+    Task(name="sst2_sentences", text=SENTENCE, labels=POLARITY, test=("test",)),
+    Task(name="cr", text=SENTENCE, labels=POLARITY, dev=(), test=("test",)),
+    Task(name="imp", text=SENTENCE, labels=("neutral", "insult"), dev=(), test=("test",)),
+    Task(name="trec", text=SENTENCE, labels=("ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM"), dev=(), test=("test",)),
+)
+
+REVIEWS = Task(name="reviews", text=SENTENCE, labels=POLARITY, test=("test",))
+"""The project's own generated task (``stages/corpus/demo/reviews.py``)."""
+
+BUILT_IN: Mapping[str, Task] = MappingProxyType({**GLUE, **MINIMAX, REVIEWS.name: REVIEWS})
+
+# TREC's main branch holds a loading script, which we never run; its Parquet branch holds the same rows.
+HUB: Mapping[str, HubSet] = MappingProxyType(
+    {
+        **{name: HubSet(repository="nyu-mll/glue", config=name) for name in GLUE},
+        "sst5": HubSet(repository="SetFit/sst5", text=("text",)),
+        "sst2_sentences": HubSet(repository="SetFit/sst2", text=("text",)),
+        "cr": HubSet(repository="SetFit/SentEval-CR", text=("text",)),
+        "trec": HubSet(
+            repository="CogComp/trec", revision="refs/convert/parquet", text=("text",), label="coarse_label"
+        ),
+    }
+)
+
+
+def hub_set(name: str) -> HubSet:
+    """Where the task lies on the hub. ValueError for a task that is not there."""
+    if name in HUB:
+        return HUB[name]
+    if name == REVIEWS.name:
+        raise ValueError(f"source: hub has no {name}, which is generated; use source: generated")
+    raise ValueError(f"source: hub has no {name} that we know; give a folder that holds {name}/{TRAIN}.parquet")

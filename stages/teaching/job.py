@@ -1,0 +1,62 @@
+"""What the stage ``teach`` sends to its workers, and what they return."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages.corpus.batches import Rows
+from stages.corpus.reader import Meta
+from stages.outputs.layout import Layout, ShardFile
+from stages.outputs.sizes import Extent
+from stages.specs.teacher import TeachSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """What a worker needs to know to write shards."""
+
+    spec: TeachSpec
+    model: Path
+    corpus: Path
+    out: Path
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A shard of an earlier store."""
+
+    directory: Path
+    number: int
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard to be written: these of the distinct rows, counted through the splits in the spec's order. They are
+    computed, or carried over from a ``source`` that holds them all."""
+
+    number: int
+    rows: Rows
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A shard that was written, and how often the token budget was halved for lack of memory meanwhile."""
+
+    file: ShardFile
+    halvings: int = 0
+    carried: int = 0
+
+
+def sizes_of_rows(layout: Layout, meta: Meta, row_lengths: Rows) -> Rows:
+    """Bytes of each row before compression, by its tokens where positions are kept."""
+
+    def size(length: int) -> int:
+        extent = Extent(len(layout.layers), layout.width, layout.outputs, layout.heads, length)
+        return extent.row_bytes(layout.part, layout.precision, layout.pooling)
+
+    by_length = np.array([size(length) for length in range(meta.max_length + 1)], np.int64)
+    return by_length[row_lengths]

@@ -1,0 +1,108 @@
+"""Is a store what its teacher says? Some rows, computed anew and compared."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cluster.resources import On, Worker
+from stages.outputs.layout import read_store
+from stages.outputs.parquet import read_keys
+from stages.outputs.quantization import dequantise
+from stages.outputs.reuse import read_carried
+from stages.teaching.job import Dump
+
+TIER = {"float32": 0.0, "float16": 1e-3, "int8": 5e-3}
+COMPUTE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}
+"""How far a number may be off for its type on disk, and for the type that the teacher runs in on another machine:
+shares of the column's largest value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The largest difference of a column over the sampled rows, and the largest value there."""
+
+    column: str
+    largest: float
+    value: float
+    row_key: bytes
+
+    def within(self, dump: Dump) -> bool:
+        """Whether rounding explains it."""
+        return self.largest <= tolerance(dump) * max(self.value, 1e-6)
+
+
+def tolerance(dump: Dump) -> float:
+    """The share of a column's largest value by which a number may be off."""
+    return TIER[dump.spec.precision] + COMPUTE[dump.spec.compute]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Rows of one shard."""
+
+    shard: int
+    row_keys: tuple[bytes, ...]
+
+
+def differences(dump: Dump, count: int, on: On, seed: int = 0) -> list[Difference]:
+    """Compute ``count`` rows (all, if there are fewer) of the store in ``dump.out`` anew. One difference a column."""
+    samples = sampled(dump.out, count, seed)
+    on.expect(sum(len(sample.row_keys) for sample in samples), "rows")
+    largest: dict[str, Difference] = {}
+    for _, found in on.map(open_sampler, dump, samples):
+        for difference in found:
+            other = largest.get(difference.column, difference)
+            worst = max(other, difference, key=lambda each: each.largest)
+            value = max(other.value, difference.value)
+            largest[difference.column] = Difference(worst.column, worst.largest, value, worst.row_key)
+    return list(largest.values())
+
+
+def sampled(directory: Path, count: int, seed: int) -> list[Sampled]:
+    """``count`` rows drawn from all shards."""
+    store = read_store(directory)
+    rows = sorted(random.Random(seed).sample(range(store.rows), min(count, store.rows)))
+    found, start = [], 0
+    for shard in store.shards:
+        keys = read_keys(directory / shard.name)
+        own = tuple(keys[row - start].tobytes() for row in rows if start <= row < start + len(keys))
+        if own:
+            found.append(Sampled(shard.number, own))
+        start += len(keys)
+    return found
+
+
+def open_sampler(dump: Dump, worker: Worker) -> Callable[[Sampled], list[Difference]]:
+    """Load the teacher once a worker."""
+    from stages.teaching.worker import Teacher
+
+    teacher = Teacher(dump, worker)
+    places = {key: row for row, key in enumerate(teacher.rows.row_keys)}
+
+    def compare(sample: Sampled) -> list[Difference]:
+        rows = np.array([places[key] for key in sample.row_keys], np.int64)
+        heads, states = teacher.compute(rows).finished(sample.row_keys)
+        stored = read_carried(dump.out, sample.shard, dump.layout, dump.layout, sample.row_keys)
+        scales, values = stored[2] or {}, dict(stored[1])
+        found = {name: dequantise(codes, scales[name]) if scales else codes for name, codes in values.items()}
+        if dump.layout.part == "pooled":
+            states, found = {"logits": heads, **states}, {"logits": stored[0], **found}
+        return _compared(states, found, sample.row_keys)
+
+    return compare
+
+
+def _compared(
+    computed: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray], row_keys: tuple[bytes, ...]
+) -> list[Difference]:
+    found = []
+    for column, values in computed.items():
+        gaps = np.abs(values.astype(np.float32) - stored[column].astype(np.float32)).reshape(len(values), -1).max(1)
+        worst = int(gaps.argmax())
+        # Positions are more than rows: which row one is of is not worth the telling.
+        key = row_keys[worst] if len(values) == len(row_keys) else b""
+        found.append(Difference(column, float(gaps[worst]), float(np.abs(values).max()), key))
+    return found

@@ -1,0 +1,161 @@
+"""The stage ``teach``: a model over a corpus -> the teacher-output store.
+
+The teacher runs in eval mode under inference mode, on batches sorted by length up to a token budget. Each distinct
+row is computed once, and only where nobody has said it before: rows are carried over, bit by bit, from finished
+shards of an attempt that was cut and from stores that are given as ``prior``. A shard is written whole or not at all.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cluster.resources import On, Worker
+from stages.corpus.batches import Rows
+from stages.corpus.reader import Meta, read_meta, read_split
+from stages.models.shape import Shape, config_of, shape_of
+from stages.outputs.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
+from stages.outputs.parquet import Damaged, check_footer, file_sha256, footer_sha256, read_row_keys
+from stages.outputs.sizes import SHARD_BYTES, SHARD_ROWS, chosen_layers
+from stages.specs.corpus import TOKENISATION
+from stages.specs.teacher import PRIOR, TeachSpec
+from stages.teaching.job import Dump, Shard, Source, Written, sizes_of_rows
+
+Facts = dict[str, object]
+
+
+def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
+    """Inputs: ``corpus``, ``model``, and any number of ``prior/...``. Leaves ``shard-*.parquet`` and ``store.json``."""
+    corpus = inputs["corpus"]
+    meta = read_meta(corpus)
+    shape = shape_of(config_of(inputs["model"]), str(inputs["model"]))
+    layout, rule = layout_of(spec, shape, meta), tokenisation(meta)
+    keys = distinct_keys(corpus, spec.splits)
+    there = finished(out, layout)
+    held = {key for _, shard_keys in there for key in shard_keys}
+    left = {key: row for row, key in enumerate(keys) if key not in held}
+    priors = [path for name, path in inputs.items() if name.startswith(PRIOR)]
+    sizes = sizes_of_rows(layout, meta, lengths(corpus, spec.splits, left))
+    shards = list(planned(left, priors, layout, rule, sizes, {file.number for file, _ in there}))
+    _check_space(out, int(sizes.sum()))
+    on.expect(len(left), "rows")
+    written = [result for _, result in on.map(open_teacher, Dump(spec, inputs["model"], corpus, out, layout), shards)]
+    files = [file for file, _ in there] + [result.file for result in written]
+    store = write_store(out, layout, rule, files)
+    return {
+        "rows": store.rows,
+        "computed": len(left) - sum(result.carried for result in written),
+        "carried": sum(result.carried for result in written),
+        "layers": len(layout.layers),
+        "width": layout.width,
+        "shards": len(store.shards),
+        "oom_halvings": sum(result.halvings for result in written),
+    }
+
+
+def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
+    """What the store will hold. ValueError for a layer that the teacher lacks."""
+    layers = chosen_layers(spec.layers, shape.layers, spec.part)
+    pooling = spec.pooling if spec.part == "pooled" else ""
+    return Layout(spec.part, layers, shape.width, shape.heads, meta.task.outputs, pooling, spec.precision)
+
+
+def tokenisation(meta: Meta) -> str:
+    """By what rule texts became tokens: rows of equal key and rule have equal tokens."""
+    return f"{meta.tokenizer_sha256[:16]}-{meta.max_length}-{len(meta.task.text)}-{TOKENISATION}"
+
+
+def lengths(corpus: Path, splits: Sequence[str], rows: Mapping[bytes, int]) -> Rows:
+    """The tokens of each of these rows, in their order."""
+    found: dict[bytes, int] = {}
+    for name in splits:
+        split = read_split(corpus, name)
+        found |= {key: int(length) for key, length in zip(split.keys, split.lengths, strict=True) if key in rows}
+    return np.array([found[key] for key in rows], np.int64)
+
+
+def distinct_keys(corpus: Path, splits: Sequence[str]) -> list[bytes]:
+    """The keys of all rows, each once, in the order in which they first come."""
+    return list(dict.fromkeys(key for split in splits for key in read_split(corpus, split).keys))
+
+
+def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
+    """The shards of an earlier attempt, with their keys. One that cannot be read is removed and made anew."""
+    found = []
+    for number in shard_numbers(out):
+        path, scales = out / shard_name(number), out / scales_name(number)
+        try:
+            keys = read_row_keys(path)
+        except Damaged:
+            path.unlink()
+            continue
+        checksum = file_sha256(scales) if layout.precision == "int8" else ""
+        size, digest, footer = path.stat().st_size, file_sha256(path), footer_sha256(path)
+        found.append((ShardFile(number, len(keys), size, digest, footer, checksum), keys))
+    return found
+
+
+def planned(
+    wanted: Mapping[bytes, int], priors: Sequence[Path], layout: Layout, rule: str, sizes: Rows, taken: set[int]
+) -> Iterator[Shard]:
+    """The shards to write for the rows that are ``wanted``, of these ``sizes`` in bytes, under numbers that are not
+    ``taken``."""
+    left = dict(wanted)
+    free = (number for number in range(len(taken) + len(left) + 1) if number not in taken)
+    for source, keys in sources(priors, layout, rule):
+        rows = [left.pop(key) for key in keys if key in left]
+        if rows:
+            yield Shard(next(free), np.array(rows, np.int64), source)
+        if not left:
+            return
+    places = np.array([place for place, key in enumerate(wanted) if key in left], np.int64)
+    rest = np.array(list(left.values()), np.int64)
+    for start, end in shard_parts(sizes[places]):
+        yield Shard(next(free), rest[start:end])
+
+
+def shard_parts(sizes: Rows) -> Iterator[tuple[int, int]]:
+    """(start, end) of shards: as many rows as may be, one at least."""
+    start = 0
+    while start < len(sizes):
+        sums = np.cumsum(sizes[start : start + SHARD_ROWS])
+        end = start + max(1, int(np.searchsorted(sums, SHARD_BYTES, side="right")))
+        yield start, end
+        start = end
+
+
+def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple[Source, list[bytes]]]:
+    """The shards, and their keys, of those earlier stores that were made by the same rule and hold all columns that are
+    wanted. What cannot be read, or was removed meanwhile, is passed over: its rows are computed instead."""
+    for directory in priors:
+        try:
+            store = read_store(directory)
+        except (ValueError, OSError):
+            continue
+        if store.tokenisation != rule or not store.layout.serves(layout):
+            continue
+        for shard in store.shards:
+            try:
+                check_footer(directory, shard)
+                keys = read_row_keys(directory / shard.name)
+            except (Damaged, OSError):
+                continue
+            yield Source(directory, shard.number, store.layout), keys
+
+
+def _check_space(out: Path, needed: int) -> None:
+    """Refuse to start what cannot end. ``needed`` is before compression, which saves 8 % of float16."""
+    free = shutil.disk_usage(out).free
+    if free < 0.9 * needed:
+        raise ValueError(
+            f"{out}: {free:,} bytes are free, the rest of the store takes about {needed:,}; free some and run again, "
+            "or choose store.precision: int8 or fewer store.layers"
+        )
+
+
+def open_teacher(dump: Dump, worker: Worker) -> Callable[[Shard], Written]:
+    """Load the teacher once a worker. Heavy modules are imported here, where a stage starts."""
+    from stages.teaching.worker import Teacher
+
+    return Teacher(dump, worker).write

@@ -1,0 +1,177 @@
+"""The teacher in a worker: rows in, shards out."""
+
+import errno
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cluster.resources import Worker
+from stages.corpus.batches import Rows, sorted_batches
+from stages.corpus.reader import read_meta
+from stages.corpus.rowset import Batch, distinct, read_rowset
+from stages.models.forward import attend, forward, pool
+from stages.models.loading import load
+from stages.models.malloc import keep_freed_memory
+from stages.models.predict import autocast, out_of_memory
+from stages.outputs.layout import Layout
+from stages.outputs.parquet import Damaged, write_shard
+from stages.outputs.reuse import read_carried
+from stages.teaching.collector import Collected, Said
+from stages.teaching.job import Dump, Shard, Written, sizes_of_rows
+
+TOKENS = {"cpu": 1024, "cuda": 65536}
+"""Padded tokens of a batch to begin with, on a CPU for each thread: what a layer makes of more does not stay in the
+caches (measured: 30 % more rows a second than with 4,096 on one thread)."""
+
+
+class Teacher:
+    """A teacher and its corpus. The model is loaded when the first row has to be computed."""
+
+    def __init__(self, dump: Dump, worker: Worker) -> None:
+        keep_freed_memory()
+        torch.set_num_threads(worker.threads)
+        self.dump = dump
+        self.worker = worker
+        self.rows = distinct([read_rowset(dump.corpus, split) for split in dump.spec.splits])
+        self.tokens = token_budget(worker)
+        self.halvings = 0
+
+    @cached_property
+    def model(self) -> nn.Module:
+        model = load(self.dump.model)
+        if self.dump.spec.part == "attention":
+            model.set_attn_implementation("eager")  # the others never form the maps
+        module: nn.Module = model
+        return module.to(self.worker.device).eval()
+
+    def write(self, shard: Shard) -> Written:
+        """Carry over or compute one shard, and write it."""
+        try:
+            if shard.source is not None:
+                try:
+                    return self._carry(shard)
+                except Damaged as error:
+                    self.worker.note(f"computes the {len(shard.rows)} rows of a damaged shard: {error}")
+            return self._compute(shard)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise self._disk_is_full(shard) from error
+
+    def _disk_is_full(self, shard: Shard) -> OSError:
+        row_lengths = self.rows.tokens.lengths[shard.rows]
+        needed = int(sizes_of_rows(self.dump.layout, read_meta(self.dump.corpus), row_lengths).sum())
+        return OSError(
+            errno.ENOSPC,
+            f"{self.dump.out}: No space left on device; this shard of {len(shard.rows)} rows takes about {needed:,} "
+            "bytes; free some and run again, finished shards are kept",
+        )
+
+    def _carry(self, shard: Shard) -> Written:
+        """Write rows that an earlier store holds, as they are."""
+        assert shard.source is not None
+        source, layout = shard.source, self.dump.layout
+        keys = [self.rows.row_keys[row] for row in shard.rows]
+        heads, states, scales = read_carried(source.directory, source.number, source.layout, layout, keys)
+        file = write_shard(self.dump.out, shard.number, layout, keys, heads, states, scales)
+        self.worker.advance(len(keys))
+        return Written(file, carried=len(keys))
+
+    def _compute(self, shard: Shard) -> Written:
+        before, keys = self.halvings, [self.rows.row_keys[row] for row in shard.rows]
+        heads, states = self.compute(shard.rows).finished(keys)
+        file = write_shard(self.dump.out, shard.number, self.dump.layout, keys, heads, states)
+        return Written(file, self.halvings - before)
+
+    def compute(self, rows: Rows) -> Collected:
+        """What the model says about these of the distinct rows."""
+        collected = Collected(self.dump.layout, len(rows))
+        for places, said in self._said(rows):
+            collected.put(places, said)
+            self.worker.advance(len(places))
+        return collected
+
+    def _said(self, rows: Rows) -> Iterator[tuple[Rows, Said]]:
+        """(places among ``rows``, what is said about them), in batches of like length. When memory runs out the
+        token budget is halved and what is left is cut anew."""
+        left = np.arange(len(rows))
+        while len(left):
+            batches = [left[batch] for batch in sorted_batches(self.rows.tokens.lengths[rows[left]], self.tokens)]
+            left = left[:0]
+            for number, places in enumerate(batches):
+                said = self._try(rows[places])
+                if said is None:
+                    self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
+                    left = np.concatenate(batches[number:])
+                    break
+                yield places, said
+
+    def _try(self, rows: Rows) -> Said | None:
+        """What the model says about ``rows``; None when memory did not suffice for them."""
+        try:
+            return self._run(rows)
+        except RuntimeError as error:
+            if len(rows) == 1 or not out_of_memory(error):
+                raise
+            return None
+
+    def _run(self, rows: Rows) -> Said:
+        batch, layout = self.rows.batch(rows, self.worker.device), self.dump.layout
+        with torch.inference_mode(), autocast(self.worker.device, self.dump.spec.compute):
+            if layout.part == "attention":
+                return self._lengths(rows), maps(attend(self.model, batch.inputs), batch, layout)
+            logits, hidden = forward(self.model, batch.inputs, hidden=bool(layout.layers))
+            if layout.part == "tokens":
+                return self._lengths(rows), positions(hidden, batch, layout)
+            order = self.dump.spec.label_order
+            ordered = logits if order is None else logits[:, list(order)]
+            return _host(ordered), pooled(hidden, batch, layout)
+
+    def _lengths(self, rows: Rows) -> npt.NDArray[np.int32]:
+        return self.rows.tokens.lengths[rows].astype(np.int32)
+
+
+def token_budget(worker: Worker) -> int:
+    """Padded tokens of a batch, before memory has run out."""
+    kind = worker.device.split(":")[0]
+    return TOKENS[kind] * (worker.threads if kind == "cpu" else 1)
+
+
+def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, npt.NDArray[Any]]:
+    """[B, width] for each column. They leave the device together, in the number type in which they are stored."""
+    if not layout.states:
+        return {}
+    mask = batch.inputs["attention_mask"]
+    stacked = torch.stack([pool(hidden[state.layer], mask, state.pooling) for state in layout.states])
+    whole = _host(stacked)
+    return {state.column: whole[place] for place, state in enumerate(layout.states)}
+
+
+def positions(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:
+    """For each column an array [T, width] a row, padding left out."""
+    lengths = batch.inputs["attention_mask"].sum(1).tolist()
+    found = {}
+    for state in layout.states:
+        whole = _host(hidden[state.layer])
+        found[state.column] = [whole[row, :length] for row, length in enumerate(lengths)]
+    return found
+
+
+def maps(attention: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:
+    """For each column a row's maps [heads, T, T] end to end, padding left out: shares after the softmax."""
+    lengths = batch.inputs["attention_mask"].sum(1).tolist()
+    found = {}
+    for state in layout.states:
+        whole = _host(attention[state.layer - 1])
+        found[state.column] = [whole[row, :, :length, :length].reshape(-1) for row, length in enumerate(lengths)]
+    return found
+
+
+def _host(values: Tensor) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = values.float().cpu().numpy()
+    return found

@@ -1,0 +1,1 @@
+"""Train one student: the loop, its losses, its checkpoints and its curves."""

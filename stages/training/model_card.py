@@ -1,0 +1,54 @@
+"""The model card of a student: what it is, how it scored, where it comes from."""
+
+import json
+from collections.abc import Mapping
+
+from stages.specs.student import DistilSpec
+from stages.specs.tasks import Task
+
+
+def model_card(
+    spec: DistilSpec,
+    task: Task,
+    parameters: int,
+    scores: Mapping[str, Mapping[str, float]],
+    lineage: Mapping[str, object],
+) -> str:
+    """Markdown with the front matter that model hubs read. ``lineage`` is what the runner left in ``lineage.json``."""
+    table = [
+        f"| {split} | {metric} | {value:.2f} |" for split, values in scores.items() for metric, value in values.items()
+    ]
+    labels = ", ".join(f"{i} {name}" for i, name in enumerate(task.labels)) if task.labels else "a number (regression)"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        "tags: [knowledge-distillation, stillhouse]",
+        "---",
+        f"# {lineage.get('name', task.name)}",
+        "",
+        f"A student of {parameters:,} parameters for the task {task.name}, made by Stillhouse.",
+        f"Input: {', '.join(task.text)}. Output: {labels}.",
+        "",
+        "## Scores",
+        "",
+        "| split | metric | score |",
+        "| --- | --- | ---: |",
+        *table,
+        "",
+        "The epoch was selected on the held-out slice of train unless the recipe says otherwise.",
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(spec.model_dump(mode="json"), indent=1),
+        "```",
+        "",
+        "## Lineage",
+        "",
+        "```json",
+        json.dumps(lineage, indent=1),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,103 @@
+"""docs/methods.md, the list of methods, and the examples in both say what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.generate import methods as methods_docs
+from pipeline.cli.methods import listing, whole
+from pipeline.methods import METHODS, SECTIONS, NamedMethod, find
+from pipeline.recipe import parse
+from pipeline.recipe.as_yaml import point
+from pipeline.recipe.yaml import Tree, merged, parse_yaml, read
+from stages.specs.method import Method
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "methods.md").read_text("utf-8")
+NAMES = [named.name for named in METHODS]
+
+SMALLEST: dict[str, Tree] = {
+    "name": "small",
+    "task": "sst2",
+    "teacher": {"model": "big", "finetune": {"epochs": 4, "keep": "epochs"}},
+    "student": {"model": "little"},
+}
+
+
+def test_the_committed_page_is_the_generated_one() -> None:
+    assert methods_docs.page() == PAGE, "run `python -m docs.generate.methods` and commit docs/"
+
+
+def test_every_link_of_the_page_leads_somewhere() -> None:
+    anchors = {title.strip().lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)]+)\)", PAGE):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        else:
+            assert (ROOT / "docs" / target).resolve().is_file(), target
+
+
+@pytest.mark.parametrize("named", METHODS, ids=NAMES)
+def test_the_page_has_all_that_is_known_of_a_method(named: NamedMethod) -> None:
+    for said in (named.formula, named.scale, named.defaults, named.differs, named.example, named.needs, named.who):
+        assert said in PAGE
+
+
+def uses(tree: Tree) -> set[str]:
+    """The names of the methods that a tree of a recipe uses."""
+    if isinstance(tree, dict):
+        own = {tree["use"]} if "use" in tree else set()
+        named = {tree["method"]} if isinstance(tree.get("method"), str) else set()
+        return {str(name) for name in own | named} | {name for child in tree.values() for name in uses(child)}
+    if isinstance(tree, list):
+        return {one for one in tree if isinstance(one, str) and one in NAMES} | {n for c in tree for n in uses(c)}
+    return set()
+
+
+@pytest.mark.parametrize("named", METHODS, ids=NAMES)
+def test_the_example_of_a_method_is_part_of_a_recipe_and_uses_it(named: NamedMethod) -> None:
+    tree = merged(SMALLEST, parse_yaml(named.example, "example"))
+    assert named.name in uses(tree)
+    assert parse(tree).tasks[0].methods
+
+
+@pytest.mark.parametrize("named", METHODS, ids=NAMES)
+def test_the_recipe_named_for_a_method_uses_it(named: NamedMethod) -> None:
+    assert named.name in uses(read(ROOT / "recipes" / named.recipe))
+
+
+@pytest.mark.parametrize("named", METHODS, ids=NAMES)
+def test_the_defaults_as_written_are_the_method(named: NamedMethod) -> None:
+    axes = parse_yaml("\n".join(point(named.method)), "defaults")
+    assert Method.model_validate(axes) == named.method
+
+
+# --- the list -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_list_keeps_to_its_width_but_for_examples(width: int) -> None:
+    examples = {line for named in METHODS for line in named.example.split("\n")}
+    wide = [line for line in listing(width).split("\n") if len(line) > width]
+    assert [line for line in wide if not any(example in line for example in examples)] == []
+
+
+def test_the_list_has_of_each_method_paper_needs_teachers_defaults_and_an_example() -> None:
+    blocks = re.split(r"\n\n", listing(100))
+    for named in METHODS:
+        (block,) = [block for block in blocks if block.startswith(f"{named.name}: ")]
+        heads = re.findall(r"^  (\S(?:.*?\S)?)(?:  +| (?=one|two|the|an|a |nobody))", block, re.MULTILINE)
+        assert [head.split("  ")[0] for head in heads][:3] == ["paper", "needs", "taught by"]
+        assert "\n  defaults " in block and "\n  example " in block and f"(recipes/{named.recipe})" in block
+
+
+def test_the_list_has_every_section() -> None:
+    assert all(title.upper() in listing(100).split("\n") for title in SECTIONS)
+
+
+def test_one_method_in_full_has_its_loss_and_what_differs() -> None:
+    text = whole(find("alp"), 100)
+    assert "c[j] = sum_k alpha[k] h_T[k]" in text
+    assert "\n  differs " in text
+    assert max(len(line) for line in text.split("\n")) <= 100

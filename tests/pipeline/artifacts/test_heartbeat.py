@@ -1,0 +1,100 @@
+import json
+import threading
+import time
+from pathlib import Path
+
+from pipeline.artifacts.attempts import Attempt, claim, release
+from pipeline.artifacts.heartbeat import Heartbeat
+from pipeline.storage.directory import Directory
+
+FAST = 0.02
+
+
+class Stalling(Directory):
+    """A directory in which nothing can be written below ``.work/stalled`` until it is let."""
+
+    def __init__(self, local: Path) -> None:
+        super().__init__(local)
+        self.let = threading.Event()
+        self.asked = threading.Event()
+
+    def write(self, name: str, text: str) -> None:
+        if name.startswith(".work/stalled/"):
+            self.asked.set()
+            self.let.wait(30)
+        super().write(name, text)
+
+
+def claimed(storage: Directory, key: str) -> Attempt:
+    found = claim(storage, "stage", key, {})
+    assert isinstance(found, Attempt)
+    return found
+
+
+def beats(attempt: Attempt) -> int:
+    """How many signs its lease has had."""
+    found: int = json.loads(attempt.storage.read(f"{attempt.folder}/.lease.json") or "")["beats"]
+    return found
+
+
+def wait_for_signs(attempt: Attempt, count: int) -> None:
+    ends = time.monotonic() + 30
+    while beats(attempt) < count:
+        assert time.monotonic() < ends
+        time.sleep(FAST)
+
+
+def test_what_is_held_gets_signs_until_it_is_let_go_of(tmp_path: Path) -> None:
+    attempt = claimed(Directory(tmp_path), "key")
+    warned: list[str] = []
+    with Heartbeat(time.time, warned.append, every=FAST) as heartbeat:
+        heartbeat.hold(attempt)
+        wait_for_signs(attempt, 3)
+        heartbeat.let_go("key")
+        last = beats(attempt)
+        time.sleep(5 * FAST)
+        assert beats(attempt) == last
+    assert warned == []
+
+
+def test_a_sign_that_is_held_up_holds_up_no_other(tmp_path: Path) -> None:
+    storage = Stalling(tmp_path)
+    stalled, other = claimed(storage, "stalled"), claimed(storage, "other")
+    with Heartbeat(time.time, lambda _: None, every=FAST) as heartbeat:
+        heartbeat.hold(stalled)
+        heartbeat.hold(other)
+        assert storage.asked.wait(30)
+        wait_for_signs(other, beats(other) + 3)
+        assert beats(stalled) == 0
+        storage.let.set()
+        wait_for_signs(stalled, 1)
+
+
+def test_a_sign_that_cannot_be_given_is_told(tmp_path: Path) -> None:
+    storage = Directory(tmp_path)
+    attempt = claimed(storage, "key")
+    warned = threading.Event()
+    told: list[str] = []
+
+    def warn(line: str) -> None:
+        told.append(line)
+        warned.set()
+
+    storage.drop(".work/key")
+    with Heartbeat(time.time, warn, every=FAST) as heartbeat:
+        heartbeat.hold(attempt)
+        assert warned.wait(30)
+    assert told[0].startswith(f"{attempt.out}: no sign of life given (")
+
+
+def test_who_takes_over_says_so_before_what_was_finished_is_taken(tmp_path: Path) -> None:
+    """Which may take longer than a lease lives without a sign."""
+    storage = Directory(tmp_path)
+    first = claimed(storage, "key")
+    (first.out / "shard").write_text("finished", "utf-8")
+    release(first)
+    seen: list[bool] = []
+    second = claim(storage, "stage", "key", {}, begun=lambda attempt: seen.append((attempt.out / "shard").exists()))
+    assert isinstance(second, Attempt)
+    assert seen == [False]
+    assert (second.out / "shard").read_text("utf-8") == "finished"

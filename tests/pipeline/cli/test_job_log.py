@@ -1,0 +1,44 @@
+"""What is read out of a run's log is what its view wrote there."""
+
+import io
+from pathlib import Path
+
+from house import graph_of, names, record_of, write_paper_ground
+from rich.console import Console
+
+from cluster.resources import Resources
+from pipeline.cli.job_log import begun, refusal, stages, tail
+from pipeline.monitor.run_view import View
+
+
+def test_the_stages_of_a_run_are_read_back_from_what_its_view_printed(tmp_path: Path) -> None:
+    nodes = names(graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")[1])
+    stream = io.StringIO()
+    one, two, three, four = list(nodes.values())[:4]
+    view = View(Console(file=stream, width=40), tmp_path / "logs", [one, two, three, four])
+    view.started(one, Resources(), "0001")
+    view.finished(one, record_of(one, tmp_path / "ground" / "model"))
+    view.started(two, Resources(), "0001")
+    view.failed(two, "a long story that goes on " * 10, False)
+    view.failed(three, "not run", True)
+    view.started(four, Resources(), "0001")
+    assert stages("job begins\n" + stream.getvalue()) == {
+        one.name: "done",
+        two.name: "failed",
+        four.name: "running",
+    }
+
+
+def test_a_refusal_is_the_programs_last_word() -> None:
+    log = "Running entrypoint\nstillhouse: first\nsomething\nstillhouse: data.source: x; give y\n"
+    assert refusal(log) == "data.source: x; give y"
+    assert refusal("Traceback\n") == ""
+
+
+def test_a_driver_has_begun_once_it_says_so() -> None:
+    assert begun("a\nbegun: 3 of 4 artifacts to build, 1 node\nb\n") == "begun: 3 of 4 artifacts to build, 1 node"
+    assert begun("not begun: yet\n") == ""
+
+
+def test_the_tail_of_a_log_is_its_last_lines() -> None:
+    assert tail("a\nb\nc\n", 2) == "b\nc"

@@ -1,0 +1,251 @@
+"""Runs as jobs of a real cluster of two nodes on loopback, which have none of the project's packages.
+
+The client runs in processes of its own, from a copy of the packages that is damaged once it has submitted.
+"""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from house import ROOT, House, Said, settle, stillhouse
+
+from pipeline.execution.code_snapshot import PACKAGES, take
+from tests.rays import Rays, wait_until, without
+
+pytestmark = pytest.mark.timeout(600)
+
+DAMAGE = "raise RuntimeError('an edit that came later')\n"
+
+
+@dataclass(frozen=True)
+class Client:
+    """The command line over a cluster, run in a folder."""
+
+    rays: Rays
+    folder: Path
+    code: Path = ROOT
+
+    def start(self, command: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", command, *arguments],
+            cwd=self.folder,
+            env={**self.rays.environment(), "PYTHONPATH": str(self.code), **environment},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def __call__(self, command: str, *arguments: str, **environment: str) -> Said:
+        process = self.start(command, *arguments, **environment)
+        out, err = process.communicate(timeout=240)
+        return Said(process.returncode, out, err)
+
+    def on_cluster(self, command: str, *arguments: str, **environment: str) -> Said:
+        return self(command, *arguments, "--address", self.rays.dashboard_url, **environment)
+
+
+@pytest.fixture(scope="module")
+def rays() -> Iterator[Rays]:
+    with Rays(cpus=1, dashboard=True, packages=False) as started:
+        started.add(cpus=1)
+        yield started
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A run that was submitted, and what commands said of it."""
+
+    house: House
+    job: str
+    snapshot: str
+    submitted: Said
+    followed: Said
+    status: Said
+    listed: Said
+
+
+@pytest.fixture(scope="module")
+def sent(rays: Rays, ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Sent:
+    """The tiny recipe, submitted from a copy of the packages. The copy is damaged while the driver works."""
+    folder = tmp_path_factory.mktemp("sent")
+    code = folder / "code"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, code / package)
+    house = settle(folder / "house", ground, method="vanilla-kd", storage=str(folder / "house" / "runs"))
+    client = Client(rays, house.folder, code)
+    submitted = client.on_cluster("submit", "recipe.yaml", "--set", "train.epochs=1")
+    assert submitted.code == 0, submitted.err
+    for source in code.rglob("*.py"):
+        source.write_text(DAMAGE, "utf-8")
+    job, client = submitted.out.split(":")[0], Client(rays, house.folder)
+    followed = client.on_cluster("logs", job, "--follow")
+    snapshot = str(next(iter(house.records().values()))["snapshot"])
+    status, listed = client.on_cluster("status", job), client.on_cluster("status")
+    return Sent(house, job, snapshot, submitted, followed, status, listed)
+
+
+def test_submit_says_the_job_and_how_to_follow_it_once_its_driver_has_begun(sent: Sent, rays: Rays) -> None:
+    assert f"{sent.job}: begun: 6 of 6 artifacts to build, 2 nodes\n" in sent.submitted.out
+    assert f"stillhouse logs {sent.job} --address {rays.dashboard_url} --follow\n" in sent.submitted.out
+    assert sent.job.startswith("tiny-")
+    assert sent.submitted.err == ""
+
+
+def test_a_run_that_was_submitted_ends_with_what_was_sent_whatever_becomes_of_the_tree(sent: Sent) -> None:
+    assert sent.followed.code == 0, sent.followed.out
+    assert DAMAGE not in sent.followed.out
+    assert len(sent.house.records()) == 6
+    assert "6 to reuse, 0 to build" in sent.house("plan", "--set", "train.epochs=1").out
+
+
+def test_every_record_names_the_snapshot_that_was_sent(sent: Sent) -> None:
+    assert {record["snapshot"] for record in sent.house.records().values()} == {sent.snapshot}
+    assert sent.snapshot[:12] in sent.submitted.out
+    recipe = yaml.safe_dump(yaml.safe_load(sent.house.recipe.read_text("utf-8")))
+    assert sent.snapshot != take({"recipe.yaml": recipe.encode()}).sha256, "the recipe as it was loaded, with --set"
+    shown = stillhouse("show", str(sent.house.artifact("corpus@tiny")))
+    assert f"snapshot   {sent.snapshot}\n" in shown.out
+
+
+def test_status_tells_of_all_jobs_and_of_the_stages_of_one(sent: Sent) -> None:
+    (line,) = [line for line in sent.listed.out.splitlines() if line.startswith(sent.job)]
+    assert line.split()[1:3] == ["tiny", "succeeded"]
+    assert sent.status.out.startswith(f"{sent.job}  succeeded\nrecipe     tiny\nsnapshot   {sent.snapshot}\n")
+    assert "stages     6 done\n" in sent.status.out
+
+
+def test_a_storage_that_is_relative_is_refused_where_there_are_several_nodes(sent: Sent, rays: Rays) -> None:
+    said = Client(rays, sent.house.folder).on_cluster("submit", "recipe.yaml", "--storage", "here")
+    assert said.code == 2
+    assert said.err == (
+        "stillhouse: storage: here is a relative path, and the cluster may have 2 nodes; "
+        "give an absolute path on a file system that all nodes share, or s3://bucket/prefix\n"
+    )
+
+
+def test_a_run_at_a_ray_of_others_brings_its_packages(sent: Sent, rays: Rays) -> None:
+    options = ("--set", "train.epochs=1", "--stage", "evaluate", "--address", rays.address)
+    said = Client(rays, sent.house.folder)("run", "recipe.yaml", *options)
+    assert said.code == 0, said.err
+    assert "done   evaluate/teacher@tiny" in said.out
+    snapshots = {name: record["snapshot"] for name, record in sent.house.records().items()}
+    assert snapshots["evaluate/teacher@tiny"] == "", "it was not submitted"
+    assert snapshots["corpus@tiny"] == sent.snapshot
+
+
+def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, ground: Path, tmp_path: Path) -> None:
+    train = {"epochs": 2000, "learning_rate": 5.0e-3, "max_length": 16}
+    house = settle(tmp_path / "house", ground, train=train, method="no-kd", storage=str(tmp_path / "house" / "runs"))
+    client = Client(rays, house.folder)
+    process = client.start("submit", "recipe.yaml", "--follow", "--address", rays.dashboard_url)
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    job = told.split(":")[0]
+    while "start  distil" not in told:
+        told = process.stdout.readline()
+        assert told, process.communicate()[1]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == f"stillhouse: {job} goes on; stillhouse logs {job} --address {rays.dashboard_url} --follow"
+
+    running = client.on_cluster("status", job)
+    assert running.out.startswith(f"{job}  running\n")
+    assert "running    distil/no-kd/two/0@tiny\n" in running.out
+    wait_until("the student is at work", lambda: any((house.storage / ".work").glob("*/*/.lease.json")))
+
+    stopped = client.on_cluster("stop", job)
+    assert (stopped.code, stopped.out) == (0, f"{job}: stopped; the next run goes on from there\n")
+    leases = [json.loads(path.read_text("utf-8")) for path in (house.storage / ".work").glob("*/*/.lease.json")]
+    assert leases and all(lease["released"] for lease in leases)
+    followed = client.on_cluster("logs", job, "--follow")
+    assert followed.code == 130
+    assert followed.out.endswith("stillhouse: stopped; the next run goes on from here\n")
+
+
+def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line(
+    rays: Rays, ground: Path, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (node,) = rays.add(within=without(shared))
+    try:
+        house = settle(tmp_path / "house", ground)
+        said = Client(rays, house.folder).on_cluster("submit", "recipe.yaml", "--storage", str(shared))
+    finally:
+        rays.kill(node)
+    assert said.code == 2
+    assert said.err.startswith(f"stillhouse: storage: {shared} is not seen by node 127.0.0.1 (")
+    assert said.err.endswith("; put it on a file system that all nodes share, at the same path\n")
+    assert list(shared.glob(".probe*")) == []
+
+
+# --- requests that are wrong ----------------------------------------------------------------------
+
+
+def test_a_wrong_token_is_one_line_that_says_how_to_give_the_right_one(rays: Rays, tmp_path: Path) -> None:
+    wrong = tmp_path / "token"
+    wrong.write_text("0" * 64, "utf-8")
+    said = Client(rays, tmp_path).on_cluster("status", RAY_AUTH_TOKEN_PATH=str(wrong))
+    assert said.code == 2
+    assert said.err == (
+        f"stillhouse: --address: {rays.dashboard_url} does not take us: it asks for a token; "
+        "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own\n"
+    )
+
+
+@pytest.mark.parametrize("command", [("status",), ("logs", "--follow"), ("stop",)])
+def test_a_job_that_is_not_known_is_one_line(command: tuple[str, ...], rays: Rays, tmp_path: Path) -> None:
+    verb, *options = command
+    said = Client(rays, tmp_path).on_cluster(verb, "nobody-1", *options)
+    url = rays.dashboard_url
+    assert (said.code, said.out) == (2, "")
+    assert said.err == f"stillhouse: JOB: nobody-1 is not known at {url}; see stillhouse status --address {url}\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://127.0.0.1:1", "--address: http://127.0.0.1:1 cannot be reached"),
+        ("ray://head:10001", "--address: ray://head:10001 is no address of the Jobs API; .* http://head:8265"),
+        ("head:6379", "--address: head:6379 is no address of the Jobs API; .* http://head:8265"),
+        ("auto", "--address: auto is no address of the Jobs API; "),
+        ("http://[::1", r"--address: http://\[::1 is not http://host:port of a Ray dashboard"),
+        ("[::1:8265", r"--address: \[::1:8265 is no address of the Jobs API; .* http://HOST:8265"),
+        ("http://head..local:8265", "--address: http://head..local:8265 cannot be reached"),
+    ],
+)
+@pytest.mark.parametrize("command", [("submit", "RECIPE"), ("status",), ("logs", "x"), ("stop", "x")])
+def test_an_address_that_cannot_be_used_is_one_line(
+    command: tuple[str, ...], address: str, said: str, ground: Path, tmp_path: Path
+) -> None:
+    house = settle(tmp_path, ground)
+    answer = stillhouse(*(str(house.recipe) if word == "RECIPE" else word for word in command), "--address", address)
+    assert answer.code == 2
+    assert re.match(f"stillhouse: {said}[^\n]*\n$", answer.err), answer.err
+
+
+def test_no_address_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    said = stillhouse("status")
+    assert said.code == 2
+    assert said.err.startswith("stillhouse: --address: none is given; ")
+
+
+def test_run_points_those_with_another_kind_of_address_to_submit(ground: Path, tmp_path: Path) -> None:
+    for address in ("ray://head:10001", "http://head:8265"):
+        said = settle(tmp_path, ground)("run", "--address", address)
+        assert said.code == 2
+        assert said.err == (
+            f"stillhouse: --address: {address}; run takes host:port of a Ray head node, or auto; "
+            "stillhouse submit takes http://HOST:8265\n"
+        )

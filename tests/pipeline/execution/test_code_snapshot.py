@@ -1,0 +1,62 @@
+"""What a cluster is sent: the packages, as they are now, and nothing else."""
+
+import io
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from house import ROOT
+
+from pipeline.execution.code_snapshot import PACKAGES, Snapshot, shipped, take
+from pipeline.execution.job_env import SNAPSHOT
+
+
+def test_a_snapshot_holds_the_packages_sources_and_what_goes_with_them() -> None:
+    found = take({"recipe.yaml": b"name: x\n"}).files
+    sources = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert set(found) == sources | {"recipe.yaml"}
+    assert found["pipeline/cli/main.py"] == (ROOT / "pipeline" / "cli.py").read_bytes()
+
+
+def test_equal_files_give_equal_digests_and_archives() -> None:
+    one, other = Snapshot({"a.py": b"1", "b.py": b"2"}), Snapshot({"b.py": b"2", "a.py": b"1"})
+    assert one.sha256 == other.sha256
+    assert one.archive() == other.archive()
+
+
+@pytest.mark.parametrize("files", [{"a.py": b"12"}, {"a.py1": b"2"}, {"a.py": b"1", "": b"2"}, {}])
+def test_any_other_name_or_byte_gives_another_digest(files: dict[str, bytes]) -> None:
+    assert Snapshot(files).sha256 != Snapshot({"a.py": b"1"}).sha256
+
+
+def test_an_archive_holds_the_files() -> None:
+    with zipfile.ZipFile(io.BytesIO(Snapshot({"a/b.py": b"1", "c": b"2"}).archive())) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {"a/b.py": b"1", "c": b"2"}
+
+
+def test_the_digest_follows_the_tree_that_runs(tmp_path: Path) -> None:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package)
+    tell = [sys.executable, "-c", "from pipeline.execution.code_snapshot import take; print(take().sha256)"]
+    digests = []
+    for edit in ("", "# a note\n"):
+        (tmp_path / "stages" / "evaluate.py").open("a").write(edit)
+        told = subprocess.run(tell, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+        digests.append(told.stdout.strip())
+    assert digests[0] == take().sha256
+    assert digests[1] not in ("", digests[0])
+
+
+def test_packages_are_shipped_to_a_ray_of_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with shipped("host:6379") as folders:
+        assert [folder.name for folder in folders] == list(PACKAGES)
+        assert (folders[1] / "cli.py").read_bytes() == (ROOT / "pipeline" / "cli.py").read_bytes()
+    assert not folders[0].exists()
+    with shipped(None) as folders:
+        assert folders == ()
+    monkeypatch.setenv(SNAPSHOT, "ab" * 32)
+    with shipped("auto") as folders:
+        assert folders == (), "a run that was submitted has its snapshot"

@@ -1,0 +1,337 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import pytest
+from house import House, graph_in, names, record_of, said_by, settle, start
+from moments import log_says, wait_for
+from rich.console import Console
+
+from cluster.inline import Inline
+from cluster.resources import Capacity, Listener, Mirror, On, Resources
+from cluster.session import Session
+from pipeline.artifacts.attempts import Attempt, claim
+from pipeline.artifacts.record import commit, find, sweep
+from pipeline.errors import RequestError
+from pipeline.execution.build_node import Site
+from pipeline.execution.runner import Outcome, run
+from pipeline.graph.nodes import Graph
+from pipeline.monitor.run_view import View
+from pipeline.monitor.status import read_runs
+from pipeline.plan.planner import plan
+from pipeline.plan.resources import allot
+from pipeline.recipe import Recipe, load
+from pipeline.storage.directory import Directory
+
+TASKS = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("broken", "tiny")]
+
+
+@pytest.fixture
+def two(ground: Path, tmp_path: Path) -> House:
+    """The task ``tiny``, after a task ``broken`` whose fifth row has a label that the task does not have."""
+    both = tmp_path / "ground"
+    shutil.copytree(ground, both)
+    shutil.copytree(both / "data" / "tiny", both / "data" / "broken")
+    labels = [0, 1, 0, 1, 7] + [0, 1] * 10
+    table = pa.table({"sentence": [f"a {row}" for row in range(len(labels))], "label": labels})
+    pq.write_table(table, both / "data" / "broken" / "train.parquet")
+    return settle(tmp_path / "house", both, task=TASKS)
+
+
+def mend(house: House) -> None:
+    data = house.folder.parent / "ground" / "data"
+    shutil.copy(data / "tiny" / "train.parquet", data / "broken" / "train.parquet")
+
+
+def identities(house: House) -> dict[str, tuple[str, float]]:
+    """Node -> its attempt, and when that was committed."""
+    return {
+        str(record["name"]): (str(record["attempt"]), path.stat().st_mtime)
+        for path in house.storage.glob("[a-z]*/*/record.json")
+        for record in [json.loads(path.read_text("utf-8"))]
+    }
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_there(two: House) -> None:
+    said = two("run", "--inline")
+    assert said.code == 1
+    (line,) = said.err.splitlines()
+    assert line.startswith("stillhouse: corpus@broken: ")
+    assert "train.parquet: row 5, column label: 7" in line
+    (told,) = [line for line in said.out.splitlines() if line.startswith("FAIL")]
+    assert told.endswith("; 7 that need it are not run"), "teacher, store, two students, three evaluations"
+    (status,) = read_runs(two.storage)
+    blocked = [node["name"] for node in status.document["nodes"] if node["state"] == "blocked"]
+    assert len(blocked) == 7
+    assert all(name.endswith("@broken") for name in blocked)
+    status = {(row["task"], row["method"]): row["status"] for row in two.rows()}
+    assert status == {
+        (task, method): "failed" if task == "broken" else "done"
+        for task in ("broken", "tiny")
+        for method in ("teacher", "no-kd", "vanilla-kd")
+    }
+    assert [line.split()[-1] for line in said.out.splitlines() if line.startswith(" broken")] == ["failed"] * 3
+    assert two.left() == [two.plan()["corpus@broken"]["key"]], "what the failed stage has finished is kept"
+
+    before = identities(two)
+    mend(two)
+    assert {row["status"] for row in two.rows() if row["task"] == "broken"} == {"missing"}
+    again = two("run", "--inline")
+    assert (again.code, again.err) == (0, "")
+    assert {row["status"] for row in two.rows()} == {"done"}
+    after = identities(two)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 16
+
+
+def test_the_log_of_a_failed_stage_holds_the_whole_error(two: House) -> None:
+    said = two("run", "--inline", "--stage", "corpus@broken")
+    log = Path(said.err.rstrip().rpartition("(log: ")[2].removesuffix(")"))
+    assert log.is_relative_to(two.storage)
+    assert "Traceback (most recent call last)" in log.read_text("utf-8")
+
+
+def test_a_failure_that_was_overcome_is_forgotten(two: House) -> None:
+    two("run", "--inline", "--stage", "corpus@broken")
+    assert [path.name for path in (two.storage / ".failed").iterdir()] == [two.plan()["corpus@broken"]["key"]]
+    assert {row["status"] for row in two.rows() if row["task"] == "broken"} == {"failed"}
+    train = two.folder.parent / "ground" / "data" / "broken" / "train.parquet"
+    digests = two.storage / ".identity" / "digests.json"
+    known = json.loads(digests.read_text("utf-8"))
+    mend(two)
+    # The mended file under the old file's name: what the key is made of stays, and the next try succeeds.
+    stat = train.stat()
+    old = next(digest for name, digest in known.items() if name.startswith(f"{train}|"))
+    known[f"{train}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"] = old
+    digests.write_text(json.dumps(known), "utf-8")
+    assert two("run", "--inline", "--stage", "corpus@broken").code == 0
+    assert list((two.storage / ".failed").iterdir()) == []
+
+
+def test_an_artifact_that_misses_a_file_is_built_again_and_nothing_else_is(built: House) -> None:
+    before = identities(built)
+    name = "distil/no-kd/two/0@tiny"
+    (built.artifact(name) / "model" / "model.safetensors").unlink()
+    said = built("run", "--inline")
+    assert said.code == 0, said.err
+    assert (built.artifact(name) / "model" / "model.safetensors").exists()
+    after = identities(built)
+    assert {found for found in after if after[found] != before[found]} == {name}
+    assert "nothing to do" in built("run", "--inline").out
+
+
+def test_work_that_a_killed_run_left_beside_its_record_goes_with_the_next_run(built: House) -> None:
+    key = str(built.records()["corpus@tiny"]["key"])
+    leave = (
+        "import sys, time; from pathlib import Path; from pipeline.artifacts.attempts import claim\n"
+        "from pipeline.storage.directory import Directory\n"
+        "claim(Directory(Path(sys.argv[1])), 'corpus', sys.argv[2], {}, time.time)"
+    )
+    subprocess.run([sys.executable, "-c", leave, str(built.storage), key], check=True)
+    assert built.left() == [key], "its process is gone, and let go of nothing"
+    said = built("run", "--inline", "--stage", "evaluate/teacher@tiny")
+    assert said.code == 0, said.err
+    assert built.left() == []
+
+
+# --- --stage --------------------------------------------------------------------------------------
+
+
+def test_a_stage_that_is_asked_for_is_rebuilt_with_what_depends_on_it_alone(built: House) -> None:
+    before = identities(built)
+    said = built("run", "--inline", "--stage", "teach@tiny")
+    assert said.code == 0, said.err
+    after = identities(built)
+    students = {f"{stage}/vanilla-kd/two/{seed}@tiny" for stage in ("distil", "evaluate") for seed in (0, 1)}
+    assert {name for name in after if after[name] != before[name]} == {"teach@tiny", *students}
+    assert built.left() == []
+
+
+def test_nothing_is_withdrawn_where_an_input_cannot_be_built(built: House, ground: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data" / "tiny"
+    shutil.copytree(ground / "data" / "tiny", data)
+    options = ("--set", f"data.source={data.parent}")
+    built.plan(*options)  # its digests are known from here on
+    shutil.rmtree(built.artifact("corpus@tiny").parent)
+    train = data / "train.parquet"
+    stat = train.stat()
+    with train.open("r+b") as stream:
+        stream.seek(100)
+        stream.write(b"\0" * 600)
+    os.utime(train, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    before = identities(built)
+    said = built("run", "--inline", "--stage", "teach@tiny", *options)
+    assert said.code == 1
+    assert said.err.startswith("stillhouse: corpus@tiny: ")
+    assert identities(built) == before
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def test_a_store_over_its_limit_is_refused_before_any_work(ground: Path, tmp_path: Path) -> None:
+    house = settle(tmp_path, ground, limits={"store_bytes": "10kB"})
+    said = house("run", "--inline")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("stillhouse: limits.store_bytes: 10,000, but the teacher outputs come to 33,024 bytes ")
+    assert not house.storage.exists()
+
+
+def test_a_store_whose_size_was_not_known_is_refused_when_it_is(ground: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data" / "tiny"
+    data.mkdir(parents=True)
+    for split in ("train", "validation"):
+        pc.write_csv(pq.read_table(ground / "data" / "tiny" / f"{split}.parquet"), data / f"{split}.csv")
+    house = settle(tmp_path, ground, data={"source": str(data.parent)}, limits={"store_bytes": "10kB"})
+    assert house.plan()["teach@tiny"]["bytes"] == {"value": None, "kind": "unknown", "until": "corpus@tiny"}
+    said = house("run", "--inline", "--stage", "teach")
+    assert said.code == 1
+    (line,) = said.err.splitlines()
+    assert line.startswith(
+        "stillhouse: teach@tiny: limits.store_bytes: 10,000, but the teacher outputs come to 29,584 "
+    )
+    assert {"corpus@tiny", "finetune@tiny"} == set(house.records())
+
+
+# --- a place that grows ---------------------------------------------------------------------------
+
+
+class Growing(Inline):
+    """A place that a second machine joins while the first stage is at work."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def capacity(self) -> Capacity:
+        return Capacity.fixed(*super().capacity().nodes * (2 if self.asked else 1))
+
+    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+        self.asked = True
+        return super().on(resources, listener, mirror)
+
+
+def test_a_machine_that_joins_is_looked_at_before_the_next_stage_begins(ground: Path, tmp_path: Path) -> None:
+    house = settle(tmp_path, ground, method="no-kd")
+
+    def refuse() -> None:
+        raise RequestError("storage: not seen by the one that came")
+
+    with pytest.raises(RequestError, match="the one that came"):
+        carried_out(house, Growing(), joined=refuse)
+    assert set(house.records()) == {"corpus@tiny"}
+
+
+# --- two runs, one key ----------------------------------------------------------------------------
+
+
+class Interloper(Inline):
+    """A place in which another run takes the corpus over while this one works at it, and is done first."""
+
+    def __init__(self, house: House, graph: Graph) -> None:
+        self.house, self.node = house, names(graph)["corpus@tiny"]
+
+    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+        stage, key, storage = self.node.spec.stage, self.node.key, Directory(self.house.storage)
+        if find(storage, stage, key) is None:
+            self._take_over(stage, key, storage)
+        return super().on(resources, listener, mirror)
+
+    def _take_over(self, stage: str, key: str, storage: Directory) -> None:
+        work = storage.local / ".work" / key / "0001"
+        lease = json.loads((work / ".lease.json").read_text("utf-8"))
+        (work / ".lease.json").write_text(json.dumps({**lease, "released": True}), "utf-8")
+        theirs = claim(storage, stage, key, {})
+        assert isinstance(theirs, Attempt)
+        (theirs.out / "result.txt").write_text("theirs", "utf-8")
+        sweep(storage, commit(storage, theirs.out, record_of(self.node, theirs.out)))
+        (work / "written-late").mkdir(parents=True)
+
+
+def carried_out(
+    house: House, place: object, only: str | None = None, joined: Callable[[], None] = lambda: None
+) -> tuple[Recipe, Graph, Outcome, str]:
+    recipe, graph = load_graph(house)
+    found = plan(graph, Directory(house.storage), recipe.name, only)
+    house.storage.mkdir(exist_ok=True)
+    heard = StringIO()
+    view = View(Console(file=heard, width=200), house.storage / ".logs", [step.node for step in found.builds])
+
+    def resources(node: object) -> Resources:
+        return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
+
+    site = Site(Directory(house.storage), recipe.name, place, resources, view, joined=joined)  # type: ignore[arg-type]
+    outcome = run(found, site)
+    return recipe, graph, outcome, heard.getvalue()
+
+
+def load_graph(house: House) -> tuple[Recipe, Graph]:
+    recipe = load(house.recipe, (), str(house.storage))
+    return recipe, graph_in(house.storage, recipe)
+
+
+def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact_is_taken(
+    ground: Path, tmp_path: Path
+) -> None:
+    house = settle(tmp_path, ground, method="no-kd")
+    _, graph = load_graph(house)
+    only = Graph((names(graph)["corpus@tiny"],))
+    found = plan(only, Directory(house.storage), "tiny")
+    heard = StringIO()
+    view = View(Console(file=heard, width=200), house.storage / ".logs", only.nodes)
+    site = Site(Directory(house.storage), "tiny", Interloper(house, graph), lambda _: Resources(), view)
+    house.storage.mkdir()
+    outcome = run(found, site)
+    assert not outcome.failures
+    (record,) = outcome.records.values()
+    assert record.attempt == "0002"
+    assert [line.split()[0] for line in heard.getvalue().splitlines()] == ["start", "lost", "taken"]
+    assert (house.artifact("corpus@tiny") / "result.txt").read_text("utf-8") == "theirs"
+    assert house.left() == []
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_lets_go_of_everything_and_the_next_run_goes_on(ground: Path, tmp_path: Path) -> None:
+    house = settle(tmp_path, ground, teacher={"model": str(ground / "model"), "finetune": {"epochs": 60}})
+    process = start("run", str(house.recipe), "--storage", str(house.storage), "--inline")
+    wait_for(log_says(house, "finetune@tiny", "epoch 2/60"), process)
+    process.send_signal(signal.SIGINT)
+    said = said_by(process)
+    assert (said.code, said.err) == (130, "stillhouse: stopped; the next run goes on from here\n")
+    key = str(house.plan()["finetune@tiny"]["key"])
+    lease = json.loads((house.storage / ".work" / key / "0001" / ".lease.json").read_text("utf-8"))
+    assert lease["released"] is True
+    before = identities(house)
+    assert set(before) == {"corpus@tiny"}
+    again = house("run", "--inline", "--stage", "finetune", "--set", "method=no-kd")
+    assert again.code == 0, again.err
+    assert identities(house)["corpus@tiny"] == before["corpus@tiny"]
+    assert house.left() == []
+
+
+# --- Ray ------------------------------------------------------------------------------------------
+
+
+def test_over_ray_a_failure_is_kept_to_itself_and_students_have_the_bits_of_inline(
+    two: House, session: Session, first_run: tuple[House, object]
+) -> None:
+    _, _, outcome, _ = carried_out(two, session)
+    assert {failure.node.task for failure in outcome.failures.values()} == {"broken"}
+    assert {record.name.split("@")[1] for record in outcome.records.values()} == {"tiny"}
+    inline = first_run[0]
+    for name in ("finetune@tiny", "distil/no-kd/two/0@tiny", "distil/vanilla-kd/two/0@tiny"):
+        weights = [house.artifact(name) / "model" / "model.safetensors" for house in (two, inline)]
+        assert weights[0].read_bytes() == weights[1].read_bytes(), name

@@ -1,0 +1,74 @@
+"""What a run reads is looked for on all nodes, and what one of them lacks is named as the recipe names it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from house import graph_of, write_paper_ground
+
+from cluster.inline import Inline
+from cluster.resources import Capacity
+from pipeline.errors import RequestError
+from pipeline.execution.visibility import check_seen
+from pipeline.plan.planner import Plan, plan
+from pipeline.storage.bucket import Bucket
+from pipeline.storage.directory import Directory
+
+
+class Nodes(Inline):
+    """So many nodes, of which the last lacks what lies below a folder."""
+
+    def __init__(self, count: int, lacking: Path) -> None:
+        self.count = count
+        self.lacking = lacking
+        self.asked: list[str] = []
+
+    def capacity(self) -> Capacity:
+        return Capacity.fixed(*super().capacity().nodes * self.count)
+
+    def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
+        assert all(Path(path).exists() for path in paths)
+        self.asked += paths
+        return [("10.0.0.2", path) for path in paths if Path(path).is_relative_to(self.lacking)]
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Plan:
+    (tmp_path / "runs").mkdir()
+    _, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")
+    return plan(graph, Directory(tmp_path / "runs"), "tiny", None)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        (
+            "ground/data",
+            r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet is not seen by node 10.0.0.2; put ",
+        ),
+        ("runs", r"^storage: \S*/runs is not seen by node 10.0.0.2; put it on a file system that all nodes share"),
+    ],
+)
+def test_what_a_node_lacks_is_named(lacking: str, said: str, planned: Plan, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=said):
+        check_seen(planned, Directory(tmp_path / "runs"), Nodes(2, tmp_path / lacking))
+    assert list((tmp_path / "runs").iterdir()) == [], "the probe is gone"
+
+
+def test_where_there_is_one_node_nothing_is_asked(planned: Plan, tmp_path: Path) -> None:
+    place = Nodes(1, tmp_path)
+    check_seen(planned, Directory(tmp_path / "runs"), place)
+    assert place.asked == []
+
+
+def test_a_model_is_put_into_the_storage_and_need_not_be_seen(planned: Plan, tmp_path: Path) -> None:
+    place = Nodes(2, tmp_path / "ground" / "model")
+    check_seen(planned, Directory(tmp_path / "runs"), place)
+    assert place.asked and not any(path.endswith("/ground/model") for path in place.asked)
+
+
+def test_of_a_bucket_nothing_is_looked_for(planned: Plan, tmp_path: Path) -> None:
+    """Data, too, is read from there."""
+    place = Nodes(2, tmp_path)
+    check_seen(planned, Bucket("s3://house/runs", tmp_path / "runs"), place)
+    assert place.asked == []

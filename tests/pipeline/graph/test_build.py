@@ -1,0 +1,297 @@
+import json
+from pathlib import Path
+
+import pytest
+from house import graph_of, names, write_paper_ground, write_paper_model
+
+from pipeline.errors import RequestError
+from pipeline.graph.nodes import Edge, Figure, Graph, Node, Outside
+from stages.outputs.sizes import Extent
+from stages.specs.corpus import CorpusSpec, Hub
+from stages.specs.evaluation import EvaluateSpec
+from stages.specs.layers import Concatenate, Pick, Structure
+from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained
+from stages.specs.teacher import TeachSpec
+
+TUNED = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "good", "1": "bad"}}
+COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Path:
+    return write_paper_ground(tmp_path / "ground")
+
+
+def composed(ground: Path, /, **changes: object) -> Graph:
+    return graph_of(ground, ground.parent / "runs", **changes)[1]
+
+
+def refusal(ground: Path, /, **changes: object) -> str:
+    with pytest.raises(RequestError) as caught:
+        composed(ground, **changes)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def source(node: Node, name: str) -> str:
+    """The name of what feeds this input."""
+    given = node.inputs[name]
+    return given.source.name if isinstance(given, Edge) else given.about
+
+
+def distil_spec(node: Node) -> DistilSpec:
+    assert isinstance(node.spec, DistilSpec)
+    return node.spec
+
+
+# --- how students start ---------------------------------------------------------------------------
+
+
+def test_a_student_of_the_teachers_layers_starts_from_the_fine_tuned_teacher(ground: Path) -> None:
+    node = names(composed(ground))["distil/no-kd/two/0@tiny"]
+    assert source(node, "start") == "finetune@tiny"
+    given = node.inputs["start"]
+    assert isinstance(given, Edge)
+    assert given.part == "model"
+    assert distil_spec(node).start == Cut(layers=(0, 2))
+
+
+def test_a_student_may_start_from_a_model_of_its_own_or_from_random_weights(ground: Path) -> None:
+    write_paper_model(ground / "small", num_hidden_layers=2)
+    students = [
+        {"label": "own", "model": str(ground / "small")},
+        {"label": "fresh", "config": {"model": str(ground / "small"), "num_hidden_layers": 1, "hidden_size": 16}},
+    ]
+    found = names(composed(ground, student=students))
+    own, fresh = found["distil/no-kd/own/0@tiny"], found["distil/no-kd/fresh/0@tiny"]
+    assert source(own, "start") == source(fresh, "start") == str(ground / "small")
+    assert distil_spec(own).start == Pretrained()
+    assert distil_spec(fresh).start == Fresh(changes=(("hidden_size", 16), ("num_hidden_layers", 1)))
+
+
+def test_a_student_may_start_from_that_of_another_task(tmp_path: Path) -> None:
+    ground = write_paper_ground(tmp_path / "two", ("tiny", "other"))
+    tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
+    found = names(composed(ground, task=tasks, overrides={"other": {"student": {"start": "tiny"}}}))
+    node = found["distil/vanilla-kd/two/0@other"]
+    assert source(node, "start") == "distil/vanilla-kd/two/0@tiny"
+    assert distil_spec(node).start == Pretrained()
+    assert source(node, "outputs") == "teach@other"
+
+
+def test_each_seed_is_its_students_seed(ground: Path) -> None:
+    found = names(composed(ground, seeds=[0, 5]))
+    assert [distil_spec(found[f"distil/no-kd/two/{seed}@tiny"]).train.seed for seed in (0, 5)] == [0, 5]
+
+
+# --- a teacher that is fine-tuned already ---------------------------------------------------------
+
+
+def test_the_outputs_of_a_tuned_teacher_are_put_into_the_tasks_order(ground: Path) -> None:
+    model = write_paper_model(ground / "tuned", **TUNED)
+    found = names(composed(ground, teacher={"model": str(model)}))
+    assert "finetune@tiny" not in found
+    teach, evaluate = found["teach@tiny"].spec, found["evaluate/teacher@tiny"].spec
+    assert isinstance(teach, TeachSpec)
+    assert isinstance(evaluate, EvaluateSpec)
+    assert teach.label_order == evaluate.label_order == (1, 0)
+    assert distil_spec(found["distil/no-kd/two/0@tiny"]).start == Cut(layers=(0, 2), label_order=(1, 0))
+    student = found["evaluate/no-kd/two/0@tiny"].spec
+    assert isinstance(student, EvaluateSpec)
+    assert student.label_order is None
+
+
+def test_labels_that_the_recipe_declares_override_what_the_model_says(ground: Path) -> None:
+    model = write_paper_model(ground / "tuned", **TUNED)
+    spec = names(composed(ground, teacher={"model": str(model), "labels": ["bad", "good"]}))["teach@tiny"].spec
+    assert isinstance(spec, TeachSpec)
+    assert spec.label_order is None
+
+
+def test_a_head_that_does_not_say_what_its_outputs_mean_is_refused(ground: Path) -> None:
+    model = write_paper_model(ground / "tuned", architectures=TUNED["architectures"])
+    assert refusal(ground, teacher={"model": str(model)}) == (
+        "task tiny: teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of tiny are bad, good; say "
+        "which output means which, for example teacher.labels: [bad, good]"
+    )
+
+
+# --- layers -----------------------------------------------------------------------------------------
+
+
+def structure(ground: Path, use: object, /, **changes: object) -> Structure:
+    """What the student of ``use`` matches; it has layers 0 and 2 of a teacher of 4."""
+    use = use if isinstance(use, dict) else {"use": use}
+    found = names(composed(ground, method=[{"label": "it", **use}], **changes))
+    assert source(found["distil/it/two/0@tiny"], "outputs") == "teach@tiny"
+    return distil_spec(found["distil/it/two/0@tiny"]).method.structure
+
+
+def test_an_even_map_is_written_out_for_the_depths_at_hand(ground: Path) -> None:
+    pkd, ckd = structure(ground, "pkd"), structure(ground, "ckd")
+    assert isinstance(pkd, Pick) and pkd.pairs == ((1, 2),)
+    assert isinstance(ckd, Concatenate) and ckd.groups == ((1, 2), (3, 4))
+
+
+def test_a_map_that_is_written_out_is_the_same_student_as_the_even_one(ground: Path) -> None:
+    written = {"use": "ckd", "structure": {"groups": [[1, 2], [3, 4]]}}
+    assert structure(ground, written) == structure(ground, "ckd")
+
+
+def test_a_method_of_layers_alone_is_taught_too(ground: Path) -> None:
+    alone = {"use": "no-kd", "structure": {"kind": "pick", "pairs": [[2, 4]]}}
+    assert structure(ground, alone) == Pick(pairs=((2, 4),))
+
+
+@pytest.mark.parametrize(
+    ("use", "changes", "line"),
+    [
+        (
+            {"use": "ckd"},
+            {"store": {"layers": [0, 1, 3]}},
+            "structure: follows layers 2, 4 of the teacher, which store.layers leaves out; add them",
+        ),
+        (
+            {"use": "pkd"},
+            {"store": {"pooling": "cls"}},
+            "structure.pooling: mean, but store.pooling is cls; make them the same",
+        ),
+        (
+            {"use": "pkd", "structure": {"pairs": [[1, 5]]}},
+            {},
+            "structure: the teacher has no layer 5; it has 0 (embeddings) to 4",
+        ),
+        (
+            {"use": "pkd", "structure": {"pairs": [[3, 4]]}},
+            {},
+            "structure: the student has no layer 3; it has 0 (embeddings) to 2",
+        ),
+        (
+            {"use": "ckd", "structure": {"groups": [[1], [2], [3]]}},
+            {},
+            "structure: the student has no layer 3; it has 0 (embeddings) to 2",
+        ),
+        (
+            {"use": "pkd"},
+            {"student": {"label": "two", "from_teacher": [0]}},
+            "structure.pairs: even leaves out a student's last layer, and this one has no other; give pairs",
+        ),
+    ],
+)
+def test_layers_that_cannot_be_matched_are_refused(
+    use: dict[str, object], changes: dict[str, object], line: str, ground: Path
+) -> None:
+    said = refusal(ground, method=[{"label": "it", **use}], **changes)
+    assert said == f"task tiny, method it: {line}"
+
+
+def test_a_student_deeper_than_its_teacher_has_no_even_map(ground: Path) -> None:
+    write_paper_model(ground / "deep", num_hidden_layers=8)
+    said = refusal(ground, method="ckd", student={"label": "two", "model": str(ground / "deep")})
+    assert said == (
+        "task tiny, method ckd: structure.groups: even cannot share 4 layers of the teacher among 8 of the student; "
+        "name them"
+    )
+
+
+# --- stores ---------------------------------------------------------------------------------------
+
+
+def test_the_store_is_what_the_recipe_says_whatever_the_methods_are(ground: Path) -> None:
+    store = {"pooling": "cls", "layers": [4, 0], "precision": "float32"}
+    node = names(composed(ground, store=store))["teach@tiny"]
+    assert node.spec == TeachSpec(pooling="cls", layers=(0, 4), precision="float32")
+    assert node.extent == Extent(layers=2, width=32, outputs=2, heads=0, length=16)
+
+
+def test_the_store_of_a_shallow_assistant_has_its_own_layers(ground: Path) -> None:
+    found = names(
+        composed(
+            ground,
+            models={"assistant": {"from_teacher": [0, 1], "method": "vanilla-kd"}},
+            method={"use": "vanilla-kd", "taught_by": "assistant"},
+        )
+    )
+    assert found["teach/assistant@tiny"].extent == Extent(layers=3, width=32, outputs=2, heads=0, length=16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"student": {"from_teacher": [0, 4]}},
+            "student.from_teacher: [0, 4], the teacher has no layer 4; it has 0 to 3",
+        ),
+        (
+            {"store": {"layers": [0, 5]}},
+            "task tiny: store.layers: the teacher has no layer 5; it has 0 (embeddings) to 4",
+        ),
+    ],
+)
+def test_a_layer_that_the_teacher_lacks_is_refused(ground: Path, changes: dict[str, object], line: str) -> None:
+    assert refusal(ground, **changes) == line
+
+
+# --- models from outside --------------------------------------------------------------------------
+
+
+def test_one_model_under_many_names_is_looked_at_once_and_is_the_same(ground: Path) -> None:
+    found = names(composed(ground, student={"label": "own", "model": str(ground / "model")}))
+    starts = [found[name].inputs["start"] for name in ("finetune@tiny", "distil/no-kd/own/0@tiny")]
+    assert starts[0] is starts[1]
+    assert isinstance(starts[0], Outside)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c"])
+def test_a_path_without_a_model_is_refused_and_not_asked_of_the_hub(ground: Path, name: str) -> None:
+    line = refusal(ground, teacher={"model": name, "finetune": {}})
+    assert line == f"teacher.model: {name} holds no config.json; name a model directory, or a model on the hub"
+
+
+@pytest.mark.parametrize("text", ["", "{", '["bert"]', '"bert"', "\udcff"])
+def test_a_configuration_that_is_none_is_refused(ground: Path, text: str) -> None:
+    path = ground / "model" / "config.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    line = refusal(ground)
+    assert line.startswith(f"{path}: not a configuration (")
+    assert line.endswith("); save the model with save_pretrained")
+
+
+def test_a_configuration_without_a_depth_is_refused(ground: Path) -> None:
+    (ground / "model" / "config.json").write_text('{"hidden_size": 8}', "utf-8")
+    assert refusal(ground) == (
+        f"teacher.model: {ground / 'model'}: config.json names none of num_hidden_layers, n_layers, num_layers; "
+        "give an encoder's own configuration"
+    )
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def test_a_hub_task_is_at_the_commit_that_the_storage_has_pinned(ground: Path) -> None:
+    known = ground.parent / "runs" / ".identity"
+    known.mkdir(parents=True)
+    (known / "pins.json").write_text(json.dumps({"dataset:nyu-mll/glue@main": COMMIT}), "utf-8")
+    node = names(composed(ground, task="rte", data={"source": "hub"}))["corpus@rte"]
+    assert isinstance(node.spec, CorpusSpec)
+    assert node.spec.source == Hub(repository="nyu-mll/glue", config="rte", revision=COMMIT)
+    assert node.rows == Figure.unknown("it has run")
+    assert set(node.inputs) == {"tokenizer"}
+
+
+def test_generated_rows_need_no_files(ground: Path) -> None:
+    node = names(composed(ground, task="reviews", data={"source": "generated", "generated": {"train": 50}}))[
+        "corpus@reviews"
+    ]
+    assert node.rows == Figure.exact(50 + 1000 + 1000)
+    assert set(node.inputs) == {"tokenizer"}
+
+
+def test_a_dev_split_that_is_cut_from_train_is_not_counted_before(ground: Path) -> None:
+    (ground / "data" / "tiny" / "validation.parquet").rename(ground / "test.parquet")
+    files = {"train": str(ground / "data" / "tiny" / "train.parquet"), "test": str(ground / "test.parquet")}
+    task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"], "files": files}
+    found = names(composed(ground, task=task))
+    assert found["corpus@tiny"].rows == Figure.exact(120)
+    assert found["evaluate/teacher@tiny"].rows == Figure.unknown("corpus@tiny")

@@ -1,0 +1,462 @@
+"""Texts beside a task's own, as nodes of the graph: what is shared, what names them, what leaves their keys alone."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from house import graph_of, names, write_paper_ground, write_paper_model
+
+from pipeline.errors import RequestError
+from pipeline.graph.nodes import Edge, Figure, Graph, Node
+from pipeline.plan.planner import selected
+from stages.specs.candidates import NeighboursSpec, RewriteSpec, SiftSpec, TransferSpec
+from stages.specs.teacher import TeachSpec
+
+BANK = ("bank", "embed", "index")
+TABLE, TOKENS = "candidates/neighbours@tiny", "unlabelled/candidates:neighbours@tiny"
+STORE = "teach/candidates:neighbours@tiny"
+BESIDE = (*BANK, TABLE, TOKENS, STORE)
+"""All that is there for candidates of one task."""
+
+TWO = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
+PAIR = {"name": "tiny", "text": ["sentence", "second"], "labels": ["bad", "good"]}
+DRAWN = {"use": "knn", "label": "drawn", "candidates": "drawn"}
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Path:
+    ground = write_paper_ground(tmp_path / "ground", ("tiny", "other"))
+    write_paper_model(ground / "encoder", hidden_size=24)
+    (ground / "bank.txt").write_text("".join(f"a sentence of the bank, number {row}\n" for row in range(50)), "utf-8")
+    pairs = {name: [f"{name} text of the bank, number {row}" for row in range(50)] for name in ("one", "two")}
+    pq.write_table(pa.table(pairs), ground / "pairs.parquet")
+    return ground
+
+
+def graph(ground: Path, method: object = "knn", /, **changes: object) -> Graph:
+    """The tiny recipe's with a bank. ``bank`` changes that block, rather than taking its place."""
+    more = changes.pop("bank", {})
+    assert isinstance(more, dict)
+    bank = {"files": [str(ground / "bank.txt")], "encoder": str(ground / "encoder"), **more}
+    return graph_of(ground, ground.parent / "runs", **{"method": method, "bank": bank, **changes})[1]
+
+
+def composed(ground: Path, method: object = "knn", /, **changes: object) -> dict[str, Node]:
+    return dict(names(graph(ground, method, **changes)))
+
+
+def changed(before: dict[str, Node], after: dict[str, Node]) -> set[str]:
+    """The names that both have, with another key."""
+    return {name for name in before.keys() & after.keys() if before[name].key != after[name].key}
+
+
+def student(method: str = "knn", task: str = "tiny") -> set[str]:
+    return {f"distil/{method}/two/0@{task}", f"evaluate/{method}/two/0@{task}"}
+
+
+def sources(node: Node, prefix: str = "") -> dict[str, str]:
+    """Input -> the node that makes it, for the inputs whose names begin so."""
+    given = {name: edge for name, edge in node.inputs.items() if name.startswith(prefix) and isinstance(edge, Edge)}
+    return {name: edge.source.name for name, edge in given.items()}
+
+
+def k_of(node: Node) -> int:
+    assert isinstance(node.spec, NeighboursSpec | TransferSpec | RewriteSpec | SiftSpec)
+    return node.spec.k
+
+
+def refusal(ground: Path, method: object = "knn", /, **changes: object) -> str:
+    with pytest.raises(RequestError) as caught:
+        composed(ground, method, **changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def taking(k: int, label: str = "knn") -> dict[str, object]:
+    return {"use": "knn", "label": label, "data": {"k": k}}
+
+
+# --- what is shared -----------------------------------------------------------------------------------
+
+
+def test_what_is_made_of_the_bank_is_one_node_each_for_all_tasks(ground: Path) -> None:
+    alone, both = composed(ground), composed(ground, task=TWO)
+    for name in BANK:
+        (node,) = [node for node in both.values() if node.role == name]
+        assert (node.name, node.task) == (name, "")
+    assert not changed(alone, both)
+    for task in ("tiny", "other"):
+        made = sources(both[f"candidates/neighbours@{task}"])
+        assert made == {"corpus": f"corpus@{task}", "bank": "bank", "embeddings": "embed", "index": "index"}
+    assert both["candidates/neighbours@other"].key != both[TABLE].key
+
+
+def test_what_a_student_with_candidates_reads(ground: Path) -> None:
+    found = composed(ground)
+    assert sources(found["distil/knn/two/0@tiny"]) == {
+        "corpus": "corpus@tiny",
+        "start": "finetune@tiny",
+        "outputs": "teach@tiny",
+        "candidates": TABLE,
+        "candidate_rows": TOKENS,
+        "candidate_outputs": STORE,
+    }
+    assert sources(found[TOKENS]) == {"candidates": TABLE, "corpus": "corpus@tiny"}
+    assert sources(found[STORE]) == {"corpus": TOKENS, "model": "finetune@tiny"}
+    assert found[STORE].spec == TeachSpec(layers=(), splits=("candidates",))
+
+
+def test_another_maker_of_candidates_changes_no_key(ground: Path) -> None:
+    makers = {"drawn": {"by": "transfer"}}
+    alone, unused = composed(ground), composed(ground, candidates=makers)
+    beside = composed(ground, ["knn", DRAWN], candidates=makers)
+    assert unused.keys() == alone.keys()
+    assert not changed(alone, unused) and not changed(alone, beside)
+    assert beside.keys() - alone.keys() == student("drawn") | {
+        "candidates/drawn@tiny",
+        "unlabelled/candidates:drawn@tiny",
+        "teach/candidates:drawn@tiny",
+    }
+    assert sources(beside["candidates/drawn@tiny"]) == {"corpus": "corpus@tiny", "bank": "bank"}
+
+
+@pytest.mark.parametrize("method", ["no-kd", "vanilla-kd"])
+def test_a_method_without_candidates_changes_no_key_and_adds_its_student_alone(ground: Path, method: str) -> None:
+    alone, beside = composed(ground), composed(ground, [method, "knn"])
+    assert not changed(alone, beside)
+    assert beside.keys() - alone.keys() == student(method)
+    assert not sources(beside[f"distil/{method}/two/0@tiny"], "candidate")
+
+
+def test_a_bank_that_no_method_uses_is_no_node(ground: Path) -> None:
+    found = composed(ground, ["no-kd", "vanilla-kd"], candidates={"drawn": {"by": "transfer"}})
+    assert {node.role for node in found.values()} == {"corpus", "finetune", "teach", "distil", "evaluate"}
+
+
+def test_a_bank_beside_a_recipe_without_candidates_changes_no_key(ground: Path) -> None:
+    plain = graph_of(ground, ground.parent / "runs", method="vanilla-kd")[1]
+    assert not changed(dict(names(plain)), composed(ground, ["vanilla-kd", "knn"]))
+
+
+# --- how many -----------------------------------------------------------------------------------------
+
+
+def test_the_table_has_as_many_as_the_method_that_takes_most(ground: Path) -> None:
+    assert k_of(composed(ground, [taking(3), taking(5, "five")])[TABLE]) == 5
+    minimax = {"use": "minimax-knn", "data": {"k": 6, "keep": 2}}
+    assert k_of(composed(ground, [taking(3), minimax])[TABLE]) == 6
+    models = {"one": {"from_teacher": [0], "method": {"use": "knn", "data": {"k": 7}}}}
+    found = composed(ground, [taking(3), {"use": "vanilla-kd", "taught_by": "one"}], models=models)
+    assert k_of(found[TABLE]) == 7
+
+
+def test_methods_that_take_from_another_maker_do_not_count(ground: Path) -> None:
+    found = composed(ground, [taking(3), {**DRAWN, "data": {"k": 9}}], candidates={"drawn": {"by": "transfer"}})
+    assert (k_of(found[TABLE]), k_of(found["candidates/drawn@tiny"])) == (3, 9)
+
+
+def test_a_method_that_takes_more_makes_another_table_of_the_same_embeddings(ground: Path) -> None:
+    before, after = composed(ground, taking(3)), composed(ground, [taking(3), taking(5, "five")])
+    assert changed(before, after) == {TABLE, TOKENS, STORE, *student()}
+
+
+def test_a_maker_that_says_how_many_makes_so_many_and_a_method_that_takes_more_of_them_changes_nothing(
+    ground: Path,
+) -> None:
+    makers = {"neighbours": {"k": 16}}
+    before = composed(ground, taking(3), candidates=makers)
+    after = composed(ground, [taking(3), taking(5, "five")], candidates=makers)
+    assert k_of(before[TABLE]) == 16
+    assert not changed(before, after)
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [
+        ("knn", {"weight": 0.5}),
+        ("knn", {"warmup_epochs": 1}),
+        ("minimax-knn", {"keep": 2}),
+        ("minimax-knn", {"every": 1}),
+        ("minimax-knn", {"weight": 0.5}),
+    ],
+)
+def test_how_candidates_are_used_is_the_students_alone(ground: Path, method: str, setting: dict[str, object]) -> None:
+    before = composed(ground, {"use": method, "data": {"k": 4, **({"keep": 3} if method == "minimax-knn" else {})}})
+    settings = {"k": 4, **({"keep": 3} if method == "minimax-knn" else {}), **setting}
+    after = composed(ground, {"use": method, "data": settings})
+    assert changed(before, after) == student(method)
+
+
+def test_all_methods_of_one_k_read_one_table(ground: Path) -> None:
+    found = composed(ground, ["knn", "minimax-knn", {"use": "annealing-kd", "data": "knn"}])
+    reading = [sources(node, "candidate") for node in found.values() if node.role == "distil"]
+    assert len(reading) == 3
+    assert all(one == reading[0] for one in reading)
+
+
+def test_rows_and_bytes_of_what_candidates_need_are_stated_before_anything_runs(ground: Path) -> None:
+    texts = pa.table({"text": [f"a sentence of the bank, number {row}" for row in range(50)]})
+    pq.write_table(texts, ground / "bank.parquet")
+    found = composed(ground, taking(4), bank={"files": [str(ground / "bank.parquet")]})
+    assert found["bank"].rows == Figure.at_most(50)
+    # 24 numbers of 2 bytes and a key of 16 bytes a row.
+    assert (found["embed"].rows, found["embed"].bytes) == (Figure.at_most(50), Figure.at_most(50 * (24 * 2 + 16)))
+    assert found[TABLE].rows == Figure.at_most(90)
+    assert found[TOKENS].rows == found[STORE].rows == Figure.at_most(4 * 90)
+    # 16 bytes of key and 2 logits of 4 bytes.
+    assert found[STORE].bytes == Figure.at_most(4 * 90 * (16 + 2 * 4))
+    assert composed(ground)["embed"].rows == Figure.unknown("bank"), "a plain text file tells no number of rows"
+
+
+# --- the bank -----------------------------------------------------------------------------------------
+
+
+def test_tf_idf_needs_neither_an_encoder_nor_an_index(ground: Path) -> None:
+    found = composed(ground, bank={"encoder": "tfidf"})
+    assert "index" not in found
+    assert found["embed"].inputs.keys() == {"bank"}
+    assert found[TABLE].inputs.keys() == {"corpus", "bank", "embeddings"}
+
+
+def test_neighbours_by_a_model_need_the_encoder_that_embedded_the_bank(ground: Path) -> None:
+    found = composed(ground)
+    assert found[TABLE].input_keys["encoder"] == found["embed"].input_keys["encoder"]
+
+
+def test_a_bank_is_its_content_not_the_name_of_its_file(ground: Path) -> None:
+    before = composed(ground)
+    shutil.copy(ground / "bank.txt", ground / "moved.txt")
+    same = composed(ground, bank={"files": [str(ground / "moved.txt")]})
+    assert not changed(before, same)
+    (ground / "bank.txt").write_text("quite another sentence\n" * 50, "utf-8")
+    assert changed(before, composed(ground)) == {*BESIDE, *student()}
+
+
+def test_the_files_of_a_bank_are_numbered_in_their_order(ground: Path) -> None:
+    (ground / "more.txt").write_text("one more sentence of it\n", "utf-8")
+    files = [str(ground / name) for name in ("more.txt", "bank.txt")]
+    found = composed(ground, bank={"files": files})["bank"]
+    assert list(found.inputs) == ["files/0", "files/1"]
+    first = composed(ground)["bank"].input_keys["files/0"]
+    assert found.input_keys["files/1"] == first != found.input_keys["files/0"]
+
+
+def test_cleaning_changes_all_that_is_made_of_the_bank_and_the_index_neither_bank_nor_embeddings(ground: Path) -> None:
+    before = composed(ground)
+    assert changed(before, composed(ground, bank={"max_words": 9})) == {*BESIDE, *student()}
+    indexed = changed(before, composed(ground, bank={"index": {"kind": "exact"}}))
+    assert indexed == {"index", TABLE, TOKENS, STORE, *student()}
+
+
+# --- what the teacher thinks of them --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [{"rerank": True}, {"confidence": [0.6, 1.0]}, {"balance": 1.5}])
+def test_candidates_that_the_teacher_decides_on_are_looked_for_in_greater_number_and_sifted(
+    ground: Path, block: dict[str, object]
+) -> None:
+    found = composed(ground, taking(3), candidates={"neighbours": block})
+    sifted = found["sift/neighbours@tiny"]
+    assert (k_of(found[TABLE]), k_of(sifted)) == (4 * 3, 3)
+    assert sources(sifted) == {"candidates": TABLE, "outputs": "teach@tiny", "candidate_outputs": STORE}
+    read = sources(found["distil/knn/two/0@tiny"], "candidate")
+    assert read == {
+        "candidates": "sift/neighbours@tiny",
+        "candidate_rows": TOKENS,
+        "candidate_outputs": STORE,
+    }
+    store = found[STORE].spec
+    assert isinstance(store, TeachSpec)
+    assert store.layers == ((4,) if "rerank" in block else ())
+    assert found[TOKENS].rows == Figure.at_most(90 * 12)
+
+
+def test_so_many_are_looked_for_as_the_maker_says_and_never_fewer_than_are_kept(ground: Path) -> None:
+    makers = {"neighbours": {"balance": 1.5, "found": 7}}
+    assert k_of(composed(ground, taking(3), candidates=makers)[TABLE]) == 7
+    line = refusal(ground, taking(8), candidates=makers)
+    assert line == "candidates.neighbours.found: 7, but 8 a row are kept; look for no fewer"
+
+
+def test_without_the_teachers_word_there_is_nothing_to_sift(ground: Path) -> None:
+    assert "sift/neighbours@tiny" not in composed(ground, candidates={"neighbours": {"max_distance": 0.3}})
+
+
+def test_distances_bound_the_search_unless_the_teachers_layer_orders_candidates(ground: Path) -> None:
+    bounds = {"min_distance": 0.1, "max_distance": 0.4}
+    plain = composed(ground, candidates={"neighbours": bounds})[TABLE].spec
+    assert isinstance(plain, NeighboursSpec)
+    assert (plain.min_distance, plain.max_distance) == (0.1, 0.4)
+    found = composed(ground, candidates={"neighbours": {**bounds, "rerank": True}})
+    table, sift = found[TABLE].spec, found["sift/neighbours@tiny"].spec
+    assert isinstance(table, NeighboursSpec) and isinstance(sift, SiftSpec)
+    assert (table.min_distance, table.max_distance) == (0.0, 1.0)
+    assert (sift.min_distance, sift.max_distance) == (0.1, 0.4)
+
+
+def test_sifting_otherwise_makes_neither_another_table_nor_another_store(ground: Path) -> None:
+    """The teacher need not run again to be believed less."""
+    before, after = (composed(ground, candidates={"neighbours": {"confidence": [least, 1.0]}}) for least in (0.6, 0.7))
+    assert changed(before, after) == {"sift/neighbours@tiny", *student()}
+
+
+def test_reranking_without_the_teachers_last_layer_in_store_is_refused(ground: Path) -> None:
+    line = refusal(ground, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 2]})
+    assert line == (
+        "candidates.neighbours.rerank: goes by the teacher's last layer, 4, but store.layers is [0, 2]; store that too"
+    )
+    found = composed(ground, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 4]})
+    assert "sift/neighbours@tiny" in found
+
+
+# --- who teaches, and whose tokens ------------------------------------------------------------------------
+
+
+MODELS = {
+    "one": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"},
+    "two": {"from_teacher": [0, 1], "method": "vanilla-kd"},
+}
+
+
+def test_several_teachers_all_speak_of_the_candidates_in_the_order_in_which_they_speak_of_rows(ground: Path) -> None:
+    method = {"use": "knn", "taught_by": ["two", "teacher", "one"]}
+    read = sources(composed(ground, method, models=MODELS)["distil/knn/two/0@tiny"])
+    assert {name: read[name] for name in read if "outputs" in name} == {
+        "outputs/0": "teach/two@tiny",
+        "outputs/1": "teach@tiny",
+        "outputs/2": "teach/one@tiny",
+        "candidate_outputs/0": "teach/two/candidates:neighbours@tiny",
+        "candidate_outputs/1": STORE,
+        "candidate_outputs/2": "teach/one/candidates:neighbours@tiny",
+    }
+
+
+def test_another_teacher_speaks_of_the_same_candidates(ground: Path) -> None:
+    found = composed(ground, ["knn", {"use": "knn", "label": "other", "taught_by": "one"}], models=MODELS)
+    assert not changed(composed(ground), found)
+    read = sources(found["distil/other/two/0@tiny"], "candidate")
+    assert read == {
+        "candidates": TABLE,
+        "candidate_rows": TOKENS,
+        "candidate_outputs": "teach/one/candidates:neighbours@tiny",
+    }
+
+
+def test_of_a_further_models_last_layer_nothing_is_stored_for_candidates_are_ordered_by_the_teachers(
+    ground: Path,
+) -> None:
+    method = {"use": "knn", "taught_by": "one"}
+    found = composed(ground, method, models=MODELS, candidates={"neighbours": {"rerank": True}})
+    own, teachers = found["teach/one/candidates:neighbours@tiny"].spec, found[STORE].spec
+    assert isinstance(own, TeachSpec) and isinstance(teachers, TeachSpec)
+    assert (own.layers, teachers.layers) == ((), (4,))
+
+
+def test_a_student_that_teaches_itself_speaks_of_the_candidates_as_well(ground: Path) -> None:
+    found = composed(ground, ["no-kd", {"use": "knn", "taught_by": "itself"}])
+    read = sources(found["distil/knn/two/0@tiny"], "candidate_outputs")
+    assert read == {"candidate_outputs": "teach/no-kd/two/0/candidates:neighbours@tiny"}
+    speaker = found["teach/no-kd/two/0/candidates:neighbours@tiny"]
+    assert sources(speaker) == {"corpus": TOKENS, "model": "distil/no-kd/two/0@tiny"}
+
+
+def test_a_student_with_other_tokens_has_its_own_of_the_same_texts(ground: Path) -> None:
+    other = write_paper_model(ground / "student")
+    (other / "tokenizer.json").write_text('{"vocab": {"a": 1}}', "utf-8")
+    found = composed(ground, student={"label": "two", "model": str(other)})
+    read = sources(found["distil/knn/two/0@tiny"])
+    assert read["candidates"] == TABLE and read["candidate_outputs"] == STORE
+    own = found[read["candidate_rows"]]
+    assert own.name.startswith("unlabelled/") and own.name.endswith("/candidates:neighbours@tiny")
+    assert own.name != TOKENS
+    assert sources(own) == {"candidates": TABLE, "corpus": read["corpus"]}
+    teachers = sources(found[STORE])["corpus"]
+    assert teachers == TOKENS
+    assert sources(found[TOKENS])["corpus"] == sources(found[TABLE])["corpus"] == sources(found["teach@tiny"])["corpus"]
+    assert sources(found[TOKENS])["corpus"] != read["corpus"]
+    alone = composed(ground)
+    assert found[TABLE].key == alone[TABLE].key and found[STORE].key == alone[STORE].key
+
+
+# --- pairs ------------------------------------------------------------------------------------------------
+
+
+def sides_of(node: Node) -> str:
+    assert isinstance(node.spec, NeighboursSpec | RewriteSpec)
+    return node.spec.sides
+
+
+def test_of_a_pair_either_text_is_varied_where_nothing_is_said_and_a_single_text_is_the_first(ground: Path) -> None:
+    (ground / "words.tsv").write_text("good\tfine, great\n", "utf-8")
+    makers = {"words": {"by": "words", "synonyms": str(ground / "words.tsv")}}
+    methods = ["knn", {"use": "knn", "label": "words", "candidates": "words"}]
+    found = composed(ground, methods, task=[PAIR, TWO[1]], candidates=makers)
+    for maker in ("neighbours", "words"):
+        said = [sides_of(found[f"candidates/{maker}@{task}"]) for task in ("tiny", "other")]
+        assert said == ["either", "first"]
+
+
+def test_a_task_of_pairs_may_have_other_sides_than_the_rest(ground: Path) -> None:
+    tasks = [PAIR, {**PAIR, "name": "other"}]
+    overrides = {"other": {"candidates": {"neighbours": {"sides": "both"}}}}
+    before, found = composed(ground, task=tasks), composed(ground, task=tasks, overrides=overrides)
+    assert [sides_of(found[f"candidates/neighbours@{task}"]) for task in ("tiny", "other")] == ["either", "both"]
+    touched = {TABLE, TOKENS, STORE, *student()}
+    assert changed(before, found) == {name.replace("@tiny", "@other") for name in touched}
+
+
+def test_a_task_of_single_texts_has_no_second_side(ground: Path) -> None:
+    line = refusal(ground, candidates={"neighbours": {"sides": "both"}})
+    assert line == "candidates.neighbours.sides: both, but tiny has one text; leave it out"
+
+
+def test_a_bank_of_pairs_is_searched_for_the_pair_as_a_whole(ground: Path) -> None:
+    bank = {"files": [str(ground / "pairs.parquet")], "text": ["one", "two"]}
+    for candidates in ({}, {"neighbours": {"sides": "joined"}}):
+        found = composed(ground, task=PAIR, bank=bank, candidates=candidates)
+        assert sides_of(found[TABLE]) == "joined"
+    line = refusal(ground, task=PAIR, candidates={"neighbours": {"sides": "joined"}})
+    assert line.startswith("candidates.neighbours.sides: joined, needs a bank of pairs (bank.text: [ONE, OTHER])")
+
+
+# --- --stage ------------------------------------------------------------------------------------------------
+
+
+def meant(found: Graph, stage: str) -> set[str]:
+    """The nodes that are named, and those that are built anew with them."""
+    keys = found.dependants(selected(found, stage))
+    return {node.name for node in found.nodes if node.key in keys}
+
+
+def test_a_stage_of_the_bank_or_of_candidates_is_asked_for_with_what_depends_on_it(ground: Path) -> None:
+    found = graph(ground, ["vanilla-kd", "knn"], candidates={"neighbours": {"balance": 2.0}})
+    made = {TABLE, TOKENS, STORE, "sift/neighbours@tiny", *student()}
+    assert meant(found, "bank") == {*BANK, *made}
+    assert meant(found, "embed") == {"embed", "index", *made}
+    assert meant(found, "index") == {"index", *made}
+    for stage in ("candidates", "candidates/neighbours", "neighbours", "candidates@tiny"):
+        assert meant(found, stage) == made, stage
+    assert meant(found, "unlabelled") == made - {TABLE}
+    assert meant(found, "sift") == {"sift/neighbours@tiny", *student()}
+    assert {STORE, "teach@tiny"} <= meant(found, "teach")
+
+
+def test_roles_say_what_a_node_is_for(ground: Path) -> None:
+    found = composed(ground, candidates={"neighbours": {"balance": 2.0}})
+    roles = {name: node.role for name, node in found.items() if name in (*BESIDE, "sift/neighbours@tiny")}
+    assert roles == {
+        "bank": "bank",
+        "embed": "embed",
+        "index": "index",
+        TABLE: "candidates",
+        TOKENS: "candidates",
+        "sift/neighbours@tiny": "candidates",
+        STORE: "teach",
+    }
+
+
+def test_candidates_of_one_task_are_asked_for_alone(ground: Path) -> None:
+    found = graph(ground, task=TWO)
+    assert {name.partition("@")[2] for name in meant(found, "candidates@other")} == {"other"}

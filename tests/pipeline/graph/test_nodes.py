@@ -1,0 +1,149 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from house import ONE_THREAD, graph_of, names, write_paper_ground, write_paper_model
+
+from pipeline.graph.nodes import Edge, Figure, Graph, Node, Outside
+from stages.specs.base import Spec
+from stages.specs.evaluation import EvaluateSpec
+from stages.specs.student import DistilSpec, Pretrained, Train
+from stages.specs.teacher import TeachSpec
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Path:
+    return write_paper_ground(tmp_path / "ground")
+
+
+def node(name: str, spec: Spec, inputs: Mapping[str, Edge | Outside], role: str = "") -> Node:
+    return Node(name, role or spec.stage, "tiny", spec, inputs)
+
+
+MODEL = Outside("identity of the model", Path("model"), "a model")
+TEACHER = node("finetune@tiny", DistilSpec(start=Pretrained()), {"start": MODEL}, "finetune")
+STORE = node("teach@tiny", TeachSpec(), {"model": Edge(TEACHER, "model")})
+STUDENT = node(
+    "distil/kd/two/0@tiny", DistilSpec(start=Pretrained(), train=Train(seed=1)), {"outputs": Edge(STORE)}, "distil"
+)
+LONER = node("evaluate/teacher@tiny", EvaluateSpec(), {"model": Edge(TEACHER, "model")})
+
+
+def test_a_graph_holds_all_that_feeds_what_is_wanted_in_order() -> None:
+    assert Graph.of([STUDENT]).nodes == (TEACHER, STORE, STUDENT)
+
+
+def test_nodes_with_equal_keys_are_one_node() -> None:
+    again = node("another name", STORE.spec, STORE.inputs)
+    assert again.key == STORE.key
+    assert Graph.of([STUDENT, again, LONER]).nodes == (TEACHER, STORE, STUDENT, LONER)
+
+
+def test_dependants_are_all_that_comes_after() -> None:
+    graph = Graph.of([STUDENT, LONER])
+    assert graph.dependants({STORE.key}) == {STORE.key, STUDENT.key}
+    assert graph.dependants({TEACHER.key}) == {n.key for n in graph.nodes}
+    assert graph.dependants({LONER.key}) == {LONER.key}
+
+
+def test_what_feeds_a_node_changes_its_key() -> None:
+    other = node("teach@tiny", TeachSpec(pooling="cls"), STORE.inputs)
+    assert node("x", STUDENT.spec, {"outputs": Edge(other)}).key != STUDENT.key
+
+
+def test_a_path_is_no_part_of_a_key() -> None:
+    moved = Outside(MODEL.identity, Path("elsewhere"), "another word for it")
+    assert node("x", TEACHER.spec, {"start": moved}).key == TEACHER.key
+
+
+def test_a_stage_is_asked_for_by_role_by_stage_by_name_or_by_the_start_of_a_name() -> None:
+    asked = {name: STUDENT.answers_to(name) for name in ("distil", "distil/kd", "distil/kd/two/0", "distil/k", "teach")}
+    assert asked == {
+        "distil": True,
+        "distil/kd": True,
+        "distil/kd/two/0": True,
+        "distil/k": False,
+        "teach": False,
+    }
+    assert TEACHER.answers_to("finetune")
+    assert TEACHER.answers_to("distil"), "a teacher is fine-tuned by the stage distil"
+
+
+def test_figures_say_how_sure_they_are() -> None:
+    assert (Figure.exact(3).kind, Figure.at_most(3).kind, Figure.unknown("corpus@x").until) == (
+        "exact",
+        "at most",
+        "corpus@x",
+    )
+
+
+# --- recipes --------------------------------------------------------------------------------------
+
+
+def keys_of(ground: Path, **changes: object) -> dict[str, str]:
+    _, graph = graph_of(ground, ground / "runs", **changes)
+    return {name: found.key for name, found in names(graph).items()}
+
+
+def test_resources_limits_name_and_storage_never_change_a_key(ground: Path) -> None:
+    more = {stage: {"workers": 7, "gpus_per_worker": 1, "memory_per_worker": "8GB"} for stage in ONE_THREAD}
+    changed = keys_of(ground, resources=more, limits={"store_bytes": "1TB"}, name="other", storage="elsewhere")
+    assert changed == keys_of(ground)
+
+
+def test_labels_are_names_and_no_part_of_a_key(ground: Path) -> None:
+    changed = keys_of(ground, student={"label": "renamed", "from_teacher": [0, 2]})
+    assert set(changed.values()) == set(keys_of(ground).values())
+
+
+def test_where_the_models_and_the_data_lie_is_no_part_of_a_key(ground: Path, tmp_path: Path) -> None:
+    assert keys_of(write_paper_ground(tmp_path / "moved")) == keys_of(ground)
+
+
+def test_what_two_methods_share_is_one_node(ground: Path) -> None:
+    _, graph = graph_of(ground, ground / "runs", method=["vanilla-kd", "annealing-kd", "no-kd"], seeds=[0, 1])
+    roles = [found.role for found in graph.nodes]
+    assert {role: roles.count(role) for role in roles} == {
+        "corpus": 1,
+        "finetune": 1,
+        "teach": 1,
+        "distil": 6,
+        "evaluate": 7,
+    }
+
+
+def test_a_method_without_a_teacher_needs_no_store(ground: Path) -> None:
+    _, graph = graph_of(ground, ground / "runs", method="no-kd")
+    assert not any(found.role == "teach" for found in graph.nodes)
+
+
+def test_who_teaches_is_an_edge(ground: Path) -> None:
+    _, graph = graph_of(
+        ground,
+        ground / "runs",
+        models={"assistant": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"}},
+        method=["vanilla-kd", {"use": "vanilla-kd", "label": "takd", "taught_by": "assistant"}],
+    )
+    found = names(graph)
+
+    def teacher_of(name: str) -> str:
+        outputs = found[name].inputs["outputs"]
+        assert isinstance(outputs, Edge)
+        return outputs.source.name
+
+    assert teacher_of("distil/vanilla-kd/two/0@tiny") == "teach@tiny"
+    assert teacher_of("distil/takd/two/0@tiny") == "teach/assistant@tiny"
+    assert teacher_of("distil/assistant@tiny") == "teach@tiny"
+    assert found["distil/takd/two/0@tiny"].spec == found["distil/vanilla-kd/two/0@tiny"].spec
+
+
+def test_students_with_a_tokenizer_of_their_own_get_a_corpus_of_their_own(ground: Path) -> None:
+    other = write_paper_model(ground / "other", num_hidden_layers=2)
+    (other / "tokenizer.json").write_text('{"vocab": {"a": 1}}', "utf-8")
+    _, graph = graph_of(ground, ground / "runs", student={"label": "other", "model": str(other)})
+    student = names(graph)["distil/vanilla-kd/other/0@tiny"]
+    corpora = {found.key: found.name for found in graph.nodes if found.role == "corpus"}
+    assert len(corpora) == 2
+    assert corpora[student.input_keys["corpus"]] != "corpus@tiny"
+    store = names(graph)["teach@tiny"]
+    assert corpora[store.input_keys["corpus"]] == "corpus@tiny"

@@ -1,0 +1,184 @@
+"""Trainings told to a tracker: real MLflow and W&B where they are installed; what happens where one is not, or fails.
+
+To run all of it: ``pip install -c constraints.txt '.[mlflow,wandb]'``.
+"""
+
+import json
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from house import House, graph_in, opened, settle
+
+from pipeline.artifacts.record import find
+from pipeline.errors import RequestError
+from pipeline.integrations.tensorboard_links import named_trainings
+from pipeline.integrations.tracking import Diary, check_tracking, told_of
+from pipeline.integrations.training_report import Told
+from pipeline.recipe import Tracking, load
+
+KINDS = ("mlflow", "wandb")
+
+
+def trainings(house: House) -> dict[str, Told]:
+    """What there is to tell of what the house has built."""
+    graph = graph_in(house.storage, load(house.recipe))
+    found = {}
+    for name, node in named_trainings(graph).items():
+        record = find(opened(house.storage), node.spec.stage, node.key)
+        assert record is not None
+        found[name] = told_of(name, node, record, opened(house.storage))
+    return found
+
+
+def test_what_is_told_is_the_spec_the_history_and_the_scores_by_readable_names(built: House) -> None:
+    told = trainings(built)
+    students = {f"tiny/{method}/two/{seed}" for method in ("no-kd", "vanilla-kd") for seed in (0, 1)}
+    assert set(told) == students | {"tiny/teacher/model/0"}
+    one = told["tiny/vanilla-kd/two/1"]
+    history = json.loads((Path(one.tags["artifact"]) / "history.json").read_text("utf-8"))
+    assert [epoch["loss"] for epoch in one.epochs] == [epoch["loss"] for epoch in history["epochs"]]
+    assert one.ends["validation_accuracy"] == history["scores"]["validation"]["accuracy"]
+    assert one.ends["last_epoch_validation_accuracy"] == history["last_epoch_scores"]["validation"]["accuracy"]
+    assert one.parameters["train.seed"] == 1
+    assert one.parameters["method.targets.kind"] == "teacher"
+    assert one.tags["stage"] == "distil" and one.tags["recipe"] == "tiny"
+    assert one.began > 1e9
+
+
+def test_a_tracker_is_told_of_trainings_alone_and_each_once(built: House) -> None:
+    graph = graph_in(built.storage, load(built.recipe))
+    heard: list[Told] = []
+    diary = Diary(lambda: heard.append, graph, opened(built.storage), pytest.fail)
+    for node in graph.nodes:
+        record = find(opened(built.storage), node.spec.stage, node.key)
+        assert record is not None
+        diary.hear(node, record)
+    diary.close()
+    assert len(heard) == len(trainings(built)) == 5
+
+
+def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: House) -> None:
+    asked: list[str] = []
+    warned: list[str] = []
+
+    def fail(told: Told) -> None:
+        asked.append(told.name)
+        raise ConnectionError("no route to host\nand much more")
+
+    graph = graph_in(built.storage, load(built.recipe))
+    diary = Diary(lambda: fail, graph, opened(built.storage), warned.append)
+    for node in graph.nodes:
+        record = find(opened(built.storage), node.spec.stage, node.key)
+        assert record is not None
+        diary.hear(node, record)
+    diary.close()
+    assert len(asked) == 1
+    assert warned == ["tracking: ConnectionError: no route to host; no more is told in this run"]
+
+
+def test_a_tracker_that_hangs_holds_the_end_of_a_run_no_longer_than_it_may(built: House) -> None:
+    graph = graph_in(built.storage, load(built.recipe))
+    node, *_ = named_trainings(graph).values()
+    record = find(opened(built.storage), node.spec.stage, node.key)
+    assert record is not None
+    freed, warned = threading.Event(), list[str]()
+
+    def hang(_: Told) -> None:
+        freed.wait(60)
+
+    diary = Diary(lambda: hang, graph, opened(built.storage), warned.append)
+    diary.hear(node, record)
+    diary.close(0.2)
+    freed.set()
+    assert warned == ["tracking: not all was told within 0.2 s"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_library_that_is_not_there_is_one_line_before_any_work(kind: str, ground: Path, tmp_path: Path) -> None:
+    if find_spec(kind):
+        pytest.skip(f"{kind} is installed")
+    with pytest.raises(RequestError, match=rf"^tracking\.kind: {kind}, which is not installed here; pip install"):
+        check_tracking(Tracking.model_validate({"kind": kind, "project": "p"}))
+    house = settle(tmp_path, ground, tracking={"kind": kind})
+    said = house("run", "--inline")
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
+    assert not list(house.storage.glob("*/*/record.json"))
+
+
+def test_who_is_told_is_not_identity(ground: Path, tmp_path: Path) -> None:
+    keys = []
+    for name, tracking in (("none", None), ("some", {"kind": "mlflow", "uri": "sqlite:////nowhere/at/all.db"})):
+        house = settle(tmp_path / name, ground, tracking=tracking)
+        keys.append([node.key for node in graph_in(tmp_path, load(house.recipe)).nodes])
+    assert keys[0] == keys[1]
+
+
+def test_a_project_is_the_recipe_s_name_unless_it_says_another(ground: Path, tmp_path: Path) -> None:
+    def project(**more: str) -> str:
+        house = settle(tmp_path, ground, tracking={"kind": "wandb", **more})
+        tracking = load(house.recipe).tracking
+        assert tracking is not None
+        return tracking.project
+
+    assert (project(), project(project="glue")) == ("tiny", "glue")
+
+
+def test_a_kind_that_is_neither_is_refused(ground: Path, tmp_path: Path) -> None:
+    house = settle(tmp_path, ground, tracking={"kind": "comet"})
+    with pytest.raises(RequestError, match=r"tracking\.kind: comet"):
+        load(house.recipe)
+
+
+# --- the libraries themselves -----------------------------------------------------------------------
+
+
+def test_a_run_is_told_to_mlflow(ground: Path, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    house = settle(tmp_path / "house", ground, tracking={"kind": "mlflow", "uri": uri, "project": "p"})
+    said = house("run", "--inline")
+    assert (said.code, said.err) == (0, "")
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("p").experiment_id])
+    told = trainings(house)
+    assert {run.info.run_name for run in runs} == set(told)
+    for run in runs:
+        one = told[run.info.run_name]
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {name: str(value) for name, value in one.parameters.items()}
+        assert run.data.metrics["validation_accuracy"] == one.ends["validation_accuracy"]
+        assert run.data.tags["stillhouse.key"] == one.tags["key"]
+        losses = client.get_metric_history(run.info.run_id, "loss")
+        assert [(loss.step, loss.value) for loss in losses] == [
+            (number, epoch["loss"]) for number, epoch in enumerate(one.epochs, 1)
+        ]
+
+
+def test_an_mlflow_that_cannot_be_reached_fails_no_training(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = "http://127.0.0.1:9"  # where nobody listens
+    house = settle(tmp_path / "house", ground, tracking={"kind": "mlflow", "uri": uri}, method="no-kd")
+    said = house("run", "--inline")
+    assert said.code == 0
+    assert "no more is told in this run" in " ".join((said.out + said.err).split())
+
+
+def test_a_run_is_told_to_wandb(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    house = settle(tmp_path, ground, tracking={"kind": "wandb", "project": "p"}, method="no-kd")
+    said = house("run", "--inline")
+    assert (said.code, said.err) == (0, "")
+    kept = sorted(house.storage.glob(".logs/*/wandb/offline-run-*/run-*.wandb"))
+    told = trainings(house)
+    assert len(kept) == len(told) == 2
+    written = b"".join(path.read_bytes() for path in kept)
+    for one in told.values():
+        assert one.name.encode() in written
+        assert one.tags["key"].encode() in written
+    assert b"validation_accuracy" in written

@@ -1,0 +1,118 @@
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from courses import ABOUT, GLUE, START, half_done, recorder, stint
+
+from pipeline.monitor.html import as_page
+from pipeline.monitor.run_state import End, Recorder, Stint
+from pipeline.monitor.summary import summary
+from pipeline.report.rows import Row
+
+HOUR = START + 3600
+ROW = Row(
+    task="cola",
+    method="alp<i>",
+    student="six",
+    seed=0,
+    split="validation",
+    metric="matthews",
+    primary=True,
+    score=51.25,
+    last_epoch_score=50.0,
+    teacher_score=60.0,
+    student_parameters=1_000_000,
+    teacher_parameters=2_000_000,
+    seconds=12.0,
+    status="done",
+    artifact="/data/runs/distil/x",
+    best_epoch=1,
+    latency_ms=None,
+    key="x",
+    dev=True,
+)
+
+
+class Elements(HTMLParser):
+    """The elements of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def log_of(node: Stint) -> str:
+    return f"../../.logs/run/{node.name.replace('/', '.')}.log" if node.attempt else ""
+
+
+def page_of(one: Recorder, rows: tuple[Row, ...] = ()) -> str:
+    return as_page(summary(one.course(), HOUR), one.course(), log_of, rows)
+
+
+def test_a_page_asks_nothing_of_anyone_else() -> None:
+    page = Elements(page_of(half_done()))
+    assert not page.open, "every element is closed"
+    places = [value for _, found in page.found for name, value in found.items() if name in ("src", "href", "action")]
+    assert places
+    assert all(str(place).startswith("../../.logs/") for place in places)
+    assert {tag for tag, _ in page.found}.isdisjoint({"link", "img", "iframe", "object"})
+
+
+def test_what_stages_say_is_text_and_no_markup() -> None:
+    page = Elements(page_of(half_done(), (ROW,)))
+    assert "out of memory: <b>2 GiB</b>" in page.words
+    assert "alp<i>" in page.words
+
+
+def test_each_task_has_its_nodes_and_a_node_that_began_links_to_its_log() -> None:
+    page = Elements(page_of(half_done()))
+    assert [found["id"] for tag, found in page.found if tag == "details"] == list(GLUE)
+    links = {str(found["href"]) for tag, found in page.found if tag == "a"}
+    assert len(links) == 36 + 8 + 1
+    assert "../../.logs/run/finetune@mnli.log" in links
+    assert "../../.logs/run/teach@mnli.log" not in links
+    assert "teach@mnli" in page.words
+
+
+def test_nodes_of_no_task_stand_under_a_name_of_their_own() -> None:
+    page = Elements(page_of(recorder([stint("bank"), stint("corpus@a")])))
+    assert [found["id"] for tag, found in page.found if tag == "details"] == ["shared", "a"]
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "stopped"])
+def test_only_the_page_of_a_run_under_way_asks_for_itself_again(end: End) -> None:
+    one = half_done()
+    assert [found for tag, found in Elements(page_of(one)).found if found.get("http-equiv") == "refresh"]
+    assert 'data-state="running"' in page_of(one)
+    one.close(end, HOUR)
+    assert not [found for tag, found in Elements(page_of(one)).found if found.get("http-equiv") == "refresh"]
+    assert f'data-state="{end}"' in page_of(one)
+    assert "left" not in Elements(page_of(one)).words
+
+
+def test_the_results_stand_on_the_page_once_there_are_any() -> None:
+    assert "Results" not in Elements(page_of(half_done())).words
+    words = Elements(page_of(half_done(), (ROW,))).words
+    assert "Results" in words and "51.2" in words
+
+
+def test_a_dashboard_is_linked_where_there_is_one() -> None:
+    one = half_done()
+    for url, linked in (("http://127.0.0.1:8265", True), ("", False), ("javascript:alert(1)", False)):
+        course = replace(one.course(), about=replace(ABOUT, dashboard=url))
+        page = Elements(as_page(summary(course, HOUR), course, log_of))
+        assert ("Ray dashboard" in page.words) is linked

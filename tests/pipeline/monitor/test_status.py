@@ -1,0 +1,110 @@
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from courses import ABOUT, START, half_done
+from disk import mounted
+from house import settle, start
+from moments import log_says, wait_for
+
+from pipeline.artifacts.attempts import this_process
+from pipeline.monitor.run_state import Course
+from pipeline.monitor.status import GONE_AFTER, as_document, publish, read_runs
+from pipeline.monitor.summary import summary
+
+HOUR = START + 3600
+
+
+def keep(storage: Path, course: Course, now: float = HOUR) -> Path:
+    folder = storage / ".runs" / course.about.run
+    publish(folder, as_document(summary(course, now), course, "../../.logs/run"), "<p>page</p>")
+    return folder
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = keep(tmp_path, half_done().course())
+    (status,) = read_runs(tmp_path, HOUR + 5)
+    assert (status.run, status.recipe, status.end) == ("20260101-000000-1", "glue", "running")
+    assert (status.started, status.updated, status.folder) == (START, HOUR, folder)
+    document = status.document
+    assert document["counts"] == {
+        "total": 252,
+        "done": 36,
+        "running": 8,
+        "failed": 1,
+        "blocked": 26,
+        "held": 1,
+        "waiting": 180,
+    }
+    assert document["tasks"]["mnli"]["failed"] == 1
+    assert document["failures"][0]["name"] == "finetune@mnli"
+    assert len(document["nodes"]) == 252
+    assert document["gpu_hours"] > 0
+    assert document["left"]["text"].startswith("at least")
+
+
+def test_runs_are_listed_the_latest_first(tmp_path: Path) -> None:
+    for number in (2, 3, 1):
+        about = replace(ABOUT, run=f"run-{number}", started=START + number)
+        keep(tmp_path, replace(half_done().course(), about=about))
+    assert [status.run for status in read_runs(tmp_path, HOUR)] == ["run-3", "run-2", "run-1"]
+    assert read_runs(tmp_path / "nowhere", HOUR) == []
+
+
+def test_a_run_without_a_sign_for_long_is_gone_and_one_that_ended_is_not(tmp_path: Path) -> None:
+    one = half_done()
+    keep(tmp_path, one.course())
+    assert read_runs(tmp_path, HOUR + GONE_AFTER - 1)[0].end == "running"
+    assert read_runs(tmp_path, HOUR + GONE_AFTER + 1)[0].end == "gone"
+    one.close("stopped", HOUR)
+    keep(tmp_path, one.course())
+    assert read_runs(tmp_path, HOUR + 1e6)[0].end == "stopped"
+
+
+def test_a_run_whose_process_is_dead_is_gone_at_once(tmp_path: Path) -> None:
+    if not this_process().boot:
+        pytest.skip("no process can be asked after here")
+    for started, end in ((this_process().started, "running"), ("1", "gone")):
+        owner = replace(this_process(), started=started)
+        keep(tmp_path, replace(half_done().course(), about=replace(ABOUT, owner=owner)))
+        assert read_runs(tmp_path, HOUR)[0].end == end
+
+
+def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    folder = keep(tmp_path, half_done().course())
+    whole = json.loads((folder / "status.json").read_text("utf-8"))
+    for text in ("", "{", "[]", "{}", json.dumps({**whole, "format": 99}), json.dumps({**whole, "state": "asleep"})):
+        (folder / "status.json").write_text(text, "utf-8")
+        assert read_runs(tmp_path, HOUR) == []
+
+
+def test_a_disk_that_is_full_leaves_the_status_before_it_whole(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "64k") as disk:
+        folder = keep(disk, replace(half_done().course(), stints=()))
+        before = (folder / "status.json").read_bytes()
+        with pytest.raises(OSError, match="No space left"):
+            publish(folder, {"text": "x" * 100_000}, "<p>page</p>")
+        assert (folder / "status.json").read_bytes() == before
+        assert sorted(path.name for path in folder.iterdir()) == ["index.html", "status.json"]
+
+
+@pytest.mark.parametrize(
+    ("sign", "end"), [(signal.SIGINT, "stopped"), (signal.SIGTERM, "stopped"), (signal.SIGKILL, "gone")]
+)
+def test_how_a_run_ended_is_told_whatever_ended_it(sign: int, end: str, ground: Path, tmp_path: Path) -> None:
+    house = settle(tmp_path, ground, teacher={"model": str(ground / "model"), "finetune": {"epochs": 600}})
+    process = start("run", str(house.recipe), "--storage", str(house.storage), "--inline")
+    wait_for(log_says(house, "finetune@tiny", "epoch 2/600"), process)
+    wait_for(lambda: bool(read_runs(house.storage)), process)
+    (status,) = read_runs(house.storage)
+    assert (status.end, status.document["owner"]["pid"]) == ("running", process.pid)
+    os.kill(process.pid, sign)
+    process.communicate()
+    (status,) = read_runs(house.storage)
+    assert status.end == end
+    if end == "stopped":
+        assert status.document["counts"]["running"] == 0
+        assert status.document["counts"]["done"] == 1

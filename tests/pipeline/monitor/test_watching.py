@@ -1,0 +1,154 @@
+"""What a real run leaves for those who watch it: three tasks, of which one fails."""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from disk import mounted
+from house import House, Said, Tree, settle
+
+from pipeline.monitor.status import Status, read_runs
+
+TASKS = ("one", "broken", "two")
+ONE_TASK = ("--set", "task={name: one, text: sentence, labels: [bad, good]}", "--set", "overrides={}")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A batch that was run once, what it said, and the status that it left. Not to be changed."""
+
+    house: House
+    said: Said
+    status: Status
+
+    @property
+    def logs(self) -> Path:
+        return self.house.storage / ".logs" / self.status.run
+
+    def entries(self, name: str) -> list[dict[str, object]]:
+        return [json.loads(line) for line in (self.logs / f"{name}.jsonl").read_text("utf-8").splitlines()]
+
+
+def write_batch(ground: Path, folder: Path) -> House:
+    """The tiny task three times; a training of ``broken`` comes to numbers that are not finite."""
+    for name in TASKS:
+        shutil.copytree(ground / "data" / "tiny", folder / "data" / name)
+    tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in TASKS]
+    wild = {"broken": {"train": {"learning_rate": 1e30}}}
+    return settle(folder / "house", ground, data={"source": str(folder / "data")}, task=tasks, overrides=wild)
+
+
+@pytest.fixture(scope="module")
+def watched(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    house = write_batch(ground, tmp_path_factory.mktemp("watched"))
+    said = house("run", "--inline")
+    (status,) = read_runs(house.storage)
+    return Watched(house, said, status)
+
+
+def states(status: Status) -> dict[str, str]:
+    nodes: list[dict[str, str]] = status.document["nodes"]
+    return {node["name"]: node["state"] for node in nodes}
+
+
+def test_a_failure_is_kept_to_its_task_and_told_by_status_exit_code_and_table(watched: Watched) -> None:
+    assert watched.said.code == 1
+    assert watched.status.end == "failed"
+    found = states(watched.status)
+    assert {name.rpartition("@")[2] for name, state in found.items() if state != "done"} == {"broken"}
+    assert sorted(found[name] for name in found if name.startswith("distil/")) == ["done"] * 4 + ["failed"] * 2
+    assert found["teach@broken"] == found["evaluate/teacher@broken"] == "done"
+    assert found["evaluate/no-kd/two/0@broken"] == "blocked"
+    rows = [line for line in watched.said.out.splitlines() if line.startswith(" broken")]
+    assert [line.split()[-1] for line in rows] == ["done", "failed", "failed"]
+
+
+def test_a_failure_says_why_in_one_line_and_which_log_has_the_whole(watched: Watched) -> None:
+    fault = next(one for one in watched.status.document["failures"] if one["name"] == "distil/no-kd/two/0@broken")
+    assert re.fullmatch(
+        "train.learning_rate: with 1e.30 training diverges in epoch 1 .*; choose a lower rate", fault["why"]
+    )
+    assert fault["blocks"] == 1
+    line = next(
+        line for line in watched.said.err.splitlines() if line.startswith("stillhouse: distil/no-kd/two/0@broken")
+    )
+    log = Path(line.rpartition("(log: ")[2].removesuffix(")"))
+    assert log == watched.logs / "distil.no-kd.two.0@broken.log"
+    assert "Traceback (most recent call last)" in log.read_text("utf-8")
+
+
+def test_the_page_has_the_results_and_a_log_for_whatever_began(watched: Watched) -> None:
+    page = (watched.status.folder / "index.html").read_text("utf-8")
+    assert ">failed</span>" in page
+    assert "<h2>Results</h2>" in page and "mean of 3 tasks" in page
+    links = re.findall('href="([^"]+)"', page)
+    assert {Path(link).name for link in links} >= {
+        "corpus@one.jsonl",
+        "finetune@one.log",
+        "distil.no-kd.two.0@broken.log",
+    }
+    for link in links:
+        assert (watched.status.folder / link).resolve().is_file(), link
+
+
+def test_every_node_has_a_journal_from_its_start_to_its_end(watched: Watched) -> None:
+    for name, state in states(watched.status).items():
+        events = [entry["event"] for entry in watched.entries(name.replace("/", "."))]
+        if state == "blocked":
+            assert events == ["blocked"]
+        else:
+            assert (events[0], events[-1]) == ("start", state)
+    notes = [entry["text"] for entry in watched.entries("finetune@one") if entry["event"] == "note"]
+    assert any("epoch 6/6" in str(note) for note in notes)
+    keys = {entry["key"] for entry in watched.entries("finetune@one")}
+    assert keys == {watched.house.records()["finetune@one"]["key"]}
+
+
+def test_the_events_of_the_run_begin_and_end_with_it(watched: Watched) -> None:
+    events = watched.entries("events")
+    assert (events[0]["event"], events[-1]["event"], events[-1]["text"]) == ("begin", "end", "failed")
+    count = {kind: sum(entry["event"] == kind for entry in events) for kind in ("start", "done", "failed", "blocked")}
+    assert count == {"start": 22, "done": 20, "failed": 2, "blocked": 2}
+    assert [entry["time"] for entry in events] == sorted(str(entry["time"]) for entry in events)
+
+
+def test_a_record_names_the_run_that_committed_it(watched: Watched) -> None:
+    assert {record["run"] for record in watched.house.records().values()} == {watched.status.run}
+
+
+def test_hours_are_those_of_the_cpus_that_were_given(watched: Watched) -> None:
+    spent = sum(node["cpus"] * node["seconds"] for node in watched.status.document["nodes"])
+    assert watched.status.document["cpu_hours"] * 3600 == pytest.approx(spent, abs=2.0)
+    assert watched.status.document["gpu_hours"] == 0
+
+
+def test_what_was_there_is_counted_apart_and_times_are_known_from_it(watched: Watched, tmp_path: Path) -> None:
+    house = House(tmp_path / "again")
+    shutil.copytree(watched.house.folder, house.folder)
+    assert house("run", "--inline", "--set", "seeds=[0, 1]").code == 1
+    latest = read_runs(house.storage)[0]
+    assert latest.run != watched.status.run
+    document: Tree = dict(latest.document)
+    assert document["reused"] == 20
+    assert document["counts"]["done"] == 8  # type: ignore[index]
+
+
+def test_a_disk_without_room_for_pages_and_logs_stops_no_run(watched: Watched, tmp_path: Path) -> None:
+    """What a run says of itself goes to disks of their own here; its artifacts have room."""
+    house = House(tmp_path / "full")
+    shutil.copytree(watched.house.folder, house.folder)
+    for name in (".runs", ".logs"):
+        shutil.rmtree(house.storage / name)
+    with mounted(house.storage / ".runs", "8k"), mounted(house.storage / ".logs", "8k"):
+        for name in (".runs", ".logs"):
+            filler = house.storage / name / "filler"
+            with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
+                while True:
+                    stream.write(b"x" * 4096)
+        said = house("run", "--inline", *ONE_TASK, "--set", "seeds=[3]")
+    assert said.code == 0, said.err
+    told = [line for line in said.out.splitlines() if "cannot be written" in line]
+    assert len(told) == 2, "one of the logs, one of the status"

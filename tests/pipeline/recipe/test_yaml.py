@@ -1,0 +1,111 @@
+"""How the text of a recipe is read."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import RequestError
+from pipeline.recipe.yaml import merged, parse_yaml, read, with_sets, without_nulls
+
+
+def value(text: str) -> object:
+    tree = parse_yaml(f"key: {text}", "f")
+    assert isinstance(tree, dict)
+    return tree["key"]
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "yes", "on", "off", "NO", "y", "010", "1:30", "2024-01-01", "0x1F", "1_000", "=", "<<"]
+)
+def test_what_yaml_1_1_would_take_for_something_else_is_a_word(text: str) -> None:
+    assert value(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1e-5", 1e-5), ("2.0e-5", 2e-5), ("1E5", 1e5), (".5", 0.5), ("5.", 5.0), ("-3", -3), ("+3", 3), ("0", 0)],
+)
+def test_numbers_are_numbers(text: str, expected: float) -> None:
+    found = value(text)
+    assert found == expected and type(found) is type(expected)
+
+
+def test_only_true_and_false_are_booleans_and_only_null_is_null() -> None:
+    assert [value(text) for text in ("true", "False", "null", "~", "'true'", "'null'")] == [
+        True,
+        False,
+        None,
+        None,
+        "true",
+        "null",
+    ]
+
+
+def test_anchors_and_aliases_work() -> None:
+    assert parse_yaml("a: &x {b: 1}\nc: *x", "f") == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb:\n  c: 1\n  c: 2", "f:4: c: this key stands twice in its block; keep one of them"),
+        ("a: 1\ntrain:\nb: 2", "f:2: train: has no value; write {} for a block of defaults, or take the key out"),
+        ("a: 1\nb: [", "f:2: not YAML: "),
+        ("a: b: c", "f:1: not YAML: mapping values are not allowed here"),
+        ("a: 1\n\tb: 2", "f:2: not YAML: "),
+        ("a: 1\n---\nb: 2", "f:2: not YAML: expected a single document"),
+        ("a: 1\nb: \x07", "f:2: not YAML: special characters are not allowed"),
+        ("a: *b", "f:1: not YAML: found undefined alias 'b'"),
+        ("a: !!python/name:os.system ''", "f:1: "),
+        ("a: .nan", "f:1: .nan (float) cannot be read"),
+        ("a: 1e999", "f:1: 1e999 (float) cannot be read"),
+        ("a: !!int x", "f:1: x (int) cannot be read"),
+        ("a: " + "9" * 5000, "f:1: 9999"),
+        ("? [1]\n: 2", "f:1: a key must be a word"),
+        ("a: &x [*x]", "f: blocks lie too deep, or an alias holds itself"),
+        ("[" * 5000, "f: blocks lie too deep"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_yaml(text, "f")
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_an_empty_file_is_nothing() -> None:
+    assert parse_yaml("# only a comment\n", "f") is None
+
+
+def test_a_missing_file_a_folder_and_another_encoding_are_refused_by_path(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
+    for name, reason in (("none.yaml", "No such file"), ("", "Is a directory"), ("latin.yaml", "byte 9 is not UTF-8")):
+        with pytest.raises(RequestError) as caught:
+            read(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}: {reason}")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "marked.yaml").write_bytes(b"\xef\xbb\xbfname: x")
+    assert read(tmp_path / "marked.yaml") == {"name": "x"}
+
+
+def test_blocks_merge_and_all_else_is_replaced() -> None:
+    assert merged({"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}, "d": {"e": 1}}) == {
+        "a": {"b": 1, "c": [3]},
+        "d": {"e": 1},
+    }
+
+
+def test_nothing_that_is_merged_or_set_changes_what_it_came_from() -> None:
+    tree = {"a": {"b": [1, {"c": 2}]}}
+    assert with_sets(tree, ["a.b.1.c=3", "a.d=4"]) == {"a": {"b": [1, {"c": 3}], "d": 4}}
+    merged(tree, {"a": {"b": 5}})
+    assert tree == {"a": {"b": [1, {"c": 2}]}}
+
+
+def test_nulls_are_taken_out_of_blocks_at_any_depth() -> None:
+    assert without_nulls({"a": None, "b": [{"c": None, "d": 1}]}) == {"b": [{"d": 1}]}
+
+
+def test_sets_are_carried_out_in_order() -> None:
+    assert with_sets({}, ["a=[1, 2]", "a.0=3", "b.c='x: y'"]) == {"a": [3, 2], "b": {"c": "x: y"}}

@@ -1,0 +1,165 @@
+"""The decode cache: one file a column on a node, whoever reads it, whatever happens meanwhile."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from disk import mounted
+from stores import KEYS, LAYOUT, LOGITS, RULE, STATES, write_noise
+
+from stages.outputs.layout import shard_name, write_store
+from stages.outputs.node_cache import cache_directory, decode
+from stages.outputs.reader import read_columns
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    write_noise(tmp_path / "store")
+    return tmp_path / "store"
+
+
+def quiet(_text: str) -> None:
+    """Nobody listens."""
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
+def test_rows_are_gathered_by_content_whatever_their_order(precision: str, tmp_path: Path) -> None:
+    write_noise(tmp_path / "store", replace(LAYOUT, precision=precision))
+    order = np.random.default_rng(3).permutation(30)
+    asked = [KEYS[row] for row in order]
+    found = decode(tmp_path / "store", ["logits", "hidden_02"], asked, tmp_path / "cache", quiet)
+    rows = np.array([5, 0, 0, 29])
+    expected = read_columns(tmp_path / "store", ["logits", "hidden_02"], asked)
+    assert np.array_equal(found.gather("logits", rows), LOGITS[order][rows])
+    assert np.array_equal(found.gather("hidden_02", rows), expected["hidden_02"][rows])
+    assert np.allclose(found.gather("hidden_02", rows), STATES["hidden_02"][order][rows], atol=0.02)
+
+
+def test_a_second_reader_decodes_nothing(store: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    decode(store, ["hidden_00"], KEYS, tmp_path / "cache", said.append)
+    assert len(said) == 3 and said[-1].endswith("shard 3 of 3")
+    said.clear()
+    decode(store, ["hidden_00"], KEYS, tmp_path / "cache", said.append)
+    assert said == []
+    decode(store, ["hidden_00", "hidden_12"], KEYS, tmp_path / "cache", said.append)
+    assert len(said) == 3, "a column that nobody has read yet is decoded, and it alone"
+    (store / shard_name(0)).unlink()
+    again = decode(store, ["hidden_00", "hidden_12"], KEYS, tmp_path / "cache", said.append)
+    assert len(said) == 3 and len(again.gather("hidden_12", np.arange(30))) == 30
+
+
+def test_only_the_columns_that_are_asked_for_are_decoded(store: Path, tmp_path: Path) -> None:
+    decode(store, ["hidden_02"], KEYS, tmp_path / "cache", quiet)
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["hidden_02", "lock", "row_keys", "writing"]
+    assert (folder / "hidden_02").stat().st_size == 30 * 8 * 2
+
+
+def test_a_store_of_other_content_is_another_folder(store: Path, tmp_path: Path) -> None:
+    decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+    files = write_noise(store, LAYOUT, range(1, 30))
+    write_store(store, LAYOUT, RULE, files)
+    found = decode(store, ["logits"], KEYS[1:], tmp_path / "cache", quiet)
+    assert np.array_equal(found.gather("logits", np.array([0])), LOGITS[1:2])
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_file_that_is_cut_short_is_decoded_again(store: Path, tmp_path: Path) -> None:
+    decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+    (folder,) = (tmp_path / "cache").iterdir()
+    os.truncate(folder / "logits", 100)
+    found = decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+    assert np.array_equal(found.gather("logits", np.arange(30)), LOGITS)
+
+
+def test_a_store_that_lacks_a_row_is_refused(store: Path, tmp_path: Path) -> None:
+    stranger = bytes(range(16))
+    with pytest.raises(ValueError, match=f"lacks 1 of 2 rows, the first is row 1 .{stranger.hex()}.; run the teach"):
+        decode(store, ["logits"], [KEYS[0], stranger], tmp_path / "cache", quiet)
+
+
+def test_a_damaged_shard_leaves_no_half_decoded_file(store: Path, tmp_path: Path) -> None:
+    (store / shard_name(2)).write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"shard-00002\.parquet: this shard cannot be read"):
+        decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert not (folder / "logits").exists()
+
+
+def test_a_shard_of_another_store_is_noticed(store: Path, tmp_path: Path) -> None:
+    """Each shard is sound, and yet they are not the store that store.json speaks of."""
+    write_noise(tmp_path / "other", LAYOUT, range(5))
+    (tmp_path / "other" / shard_name(0)).replace(store / shard_name(2))
+    with pytest.raises(ValueError, match=r"its footer is not that of store\.json"):
+        decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+
+
+def test_the_least_recently_used_folder_goes_first_and_never_one_in_use(tmp_path: Path) -> None:
+    cache, stores = tmp_path / "cache", []
+    for number in range(4):
+        write_noise(tmp_path / str(number), LAYOUT, range(number, 30))
+        stores.append(tmp_path / str(number))
+    held = decode(stores[0], ["logits"], KEYS, cache, quiet)
+    decode(stores[1], ["logits"], KEYS[1:], cache, quiet).lock.close()
+    first, second = sorted(cache.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+    os.utime(first, (1, 1))
+    os.utime(second, (2, 2))
+    decode(stores[2], ["logits"], KEYS[2:], cache, quiet, most_bytes=900)
+    assert first.exists() and not second.exists(), "the older one is still read from"
+    assert np.array_equal(held.gather("logits", np.arange(30)), LOGITS)
+    held.lock.close()
+    decode(stores[3], ["logits"], KEYS[3:], cache, quiet, most_bytes=900)
+    assert not first.exists()
+
+
+def test_a_disk_that_is_too_full_is_said_with_the_remedy(store: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "4k"):
+        with pytest.raises(ValueError, match=r"bytes are free, decoding .* takes 1,920; free some, or set STILLHOUSE"):
+            decode(store, list(STATES), KEYS, tmp_path / "disk" / "cache", quiet)
+        assert not [path for path in (tmp_path / "disk" / "cache").rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_two_processes_decode_a_store_once(store: Path, tmp_path: Path) -> None:
+    """The second waits for the first, and then finds all that it needs."""
+    (tmp_path / "cache").mkdir()
+    program = (
+        "import sys; from pathlib import Path; from stores import KEYS; from stages.outputs.node_cache import decode\n"
+        "decode(Path(sys.argv[1]), ['hidden_00'], KEYS, Path(sys.argv[2]), lambda text: print(text, flush=True))"
+    )
+    places = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[3])])
+    environment = {**os.environ, "PYTHONPATH": places}
+    arguments = [sys.executable, "-c", program, str(store), str(tmp_path / "cache")]
+    both = [subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(text.count("shard") for text in said) == [0, 3]
+
+
+def test_the_lock_is_shared_among_readers(store: Path, tmp_path: Path) -> None:
+    one, other = (decode(store, ["logits"], KEYS, tmp_path / "cache", quiet) for _ in range(2))
+    assert one.lock.fileno() != other.lock.fileno()
+    with Path(other.lock.name).open("ab") as third, pytest.raises(BlockingIOError):
+        fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path: Path) -> None:
+    assert cache_directory({"STILLHOUSE_CACHE": "/somewhere", "HOME": "/root"}) == Path("/somewhere")
+    below = cache_directory({"XDG_CACHE_HOME": str(tmp_path)})
+    assert below == tmp_path / "stillhouse" / "decoded"
+    assert cache_directory({"HOME": str(tmp_path)}) == tmp_path / ".cache" / "stillhouse" / "decoded"
+    assert "stillhouse" in str(cache_directory({})) and cache_directory({}).is_absolute()
+
+
+def test_what_an_earlier_boot_left_goes(store: Path, tmp_path: Path) -> None:
+    old = tmp_path / "cache" / "0123456789abcdef-earlier"
+    old.mkdir(parents=True)
+    (old / "lock").touch()
+    (old / "logits").write_bytes(bytes(100))
+    decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+    assert not old.exists() and len(list((tmp_path / "cache").iterdir())) == 1

@@ -1,0 +1,195 @@
+"""Which layers follow which, at which depths."""
+
+import pytest
+from pydantic import ValidationError
+
+from stages.specs.layer_map import (
+    Group,
+    check_store,
+    described,
+    even_groups,
+    groups_at,
+    groups_of,
+    overlapping_groups,
+    resolved,
+    teacher_layers,
+)
+from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure, weight_of
+from stages.specs.method import Hard, Method
+from stages.specs.student import DistilSpec, Fresh
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(4, 12), (2, 12), (2, 6), (6, 24), (3, 7), (5, 6), (1, 4), (6, 6)])
+def test_even_groups_are_runs_that_cover_all_layers_once_and_differ_by_one_at_most(student: int, teacher: int) -> None:
+    groups = even_groups(student, teacher)
+    assert [layer for group in groups for layer in group] == list(range(1, teacher + 1))
+    assert len(groups) == student
+    assert max(map(len, groups)) - min(map(len, groups)) <= 1
+
+
+def test_the_even_groups_of_12_for_4_are_those_of_the_ckd_code() -> None:
+    assert even_groups(4, 12) == ((1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12))
+
+
+def test_the_even_pairs_of_6_and_12_are_patient_kds_skip_map() -> None:
+    """Its layers 1, 3, 5, 7, 9 counted from 0 are ours 2, 4, 6, 8, 10."""
+    assert resolved(Pick(), 6, 12) == Pick(pairs=((1, 2), (2, 4), (3, 6), (4, 8), (5, 10)))
+
+
+def test_the_last_pairs_of_6_and_12_are_patient_kds_other_map() -> None:
+    """Its layers 6 to 10 counted from 0 are ours 7 to 11."""
+    assert resolved(Pick(pairs="last"), 6, 12) == Pick(pairs=((1, 7), (2, 8), (3, 9), (4, 10), (5, 11)))
+
+
+def test_overlapping_groups_are_those_of_the_alp_tables_and_of_the_ckd_code() -> None:
+    assert overlapping_groups(4, 12) == ((1, 2, 3, 4), (3, 4, 5, 6, 7), (6, 7, 8, 9, 10), (9, 10, 11, 12))
+    assert overlapping_groups(2, 6) == ((1, 2, 3, 4), (3, 4, 5, 6))
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(4, 12), (2, 12), (2, 6), (6, 24), (3, 7), (6, 6), (1, 4)])
+def test_overlapping_groups_hold_the_even_ones_and_a_neighbour_on_each_side(student: int, teacher: int) -> None:
+    pairs = zip(overlapping_groups(student, teacher), even_groups(student, teacher), strict=True)
+    for wide, run in pairs:
+        assert set(wide) - set(run) == {run[0] - 1, run[-1] + 1} & set(range(1, teacher + 1))
+
+
+@pytest.mark.parametrize("kind", [Concatenate, Attend, Outputs])
+def test_rules_name_the_layers_of_every_kind_of_group(kind: type[Concatenate | Attend | Outputs]) -> None:
+    assert resolved(kind(groups="all"), 2, 3).groups == ((1, 2, 3), (1, 2, 3))
+    assert resolved(kind(groups="even"), 2, 4).groups == ((1, 2), (3, 4))
+    assert resolved(kind(groups="overlapping"), 2, 4).groups == ((1, 2, 3), (2, 3, 4))
+
+
+def test_all_layers_can_be_followed_by_a_student_that_is_deeper_than_its_teacher() -> None:
+    assert resolved(Attend(), 3, 2).groups == ((1, 2),) * 3
+
+
+def test_random_pairs_rise_follow_the_seed_and_use_no_layer_twice() -> None:
+    maps = [resolved(Pick(pairs="random"), 3, 12, seed).pairs for seed in range(40)]
+    assert maps == [resolved(Pick(pairs="random"), 3, 12, seed).pairs for seed in range(40)]
+    assert len(set(maps)) > 20
+    for pairs in maps:
+        assert [student for student, _ in pairs] == [1, 2, 3]
+        layers = [teacher for _, teacher in pairs]
+        assert layers == sorted(set(layers)) and layers[0] >= 1 and layers[-1] <= 12
+    assert {teacher for pairs in maps for _, teacher in pairs} == set(range(1, 13))
+
+
+def test_a_map_is_the_same_however_its_parts_are_ordered() -> None:
+    """But for layers laid end to end, which have an order."""
+    assert resolved(Pick(pairs=((2, 6), (1, 1))), 2, 6) == Pick(pairs=((1, 1), (2, 6)))
+    assert resolved(Attend(groups=((2, 1), (4,))), 2, 6) == Attend(groups=((1, 2), (4,)))
+    assert resolved(Concatenate(groups=((2, 1), (4,))), 2, 6) == Concatenate(groups=((2, 1), (4,)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "line"),
+    [
+        (Pick, {"pairs": ((1, 1), (1, 1))}, "must be named once each, \\[1, 1\\] is repeated"),
+        (Attend, {"groups": ((1, 1, 2),)}, "must be named once each, 1 is repeated"),
+        (Relational, {"distance": 0.0, "angle": 0.0}, "distance and angle: both 0, so that nothing is compared"),
+    ],
+)
+def test_what_would_count_twice_or_nothing_is_refused(kind: type, fields: dict[str, object], line: str) -> None:
+    with pytest.raises(ValidationError, match=line):
+        kind(**fields)
+
+
+def test_what_is_drawn_each_epoch_is_drawn_from_named_layers() -> None:
+    assert resolved(Random(), 2, 4) == Random(layers=(1, 2, 3, 4), student_layers=(1, 2))
+    structure = resolved(Random(layers=(6, 2, 4), student_layers=(2,)), 2, 6)
+    assert structure == Random(layers=(2, 4, 6), student_layers=(2,))
+    drawn = {groups_at(structure, 0, 0, epoch) for epoch in range(30)}
+    assert drawn == {(Group(2, (2,)),), (Group(2, (4,)),), (Group(2, (6,)),)}
+    fixed = Pick(pairs=((1, 3),))
+    assert groups_at(fixed, 0, 0, 1) == groups_at(fixed, 9, 1, 7) == groups_of(fixed)
+
+
+def test_rows_are_related_in_the_last_layers_unless_others_are_named() -> None:
+    assert resolved(Relational(), 2, 6) == Relational(pair=(2, 6))
+    assert resolved(Relational(pair=(1, 3)), 2, 6) == Relational(pair=(1, 3))
+
+
+def test_groups_are_told_as_runs() -> None:
+    groups = groups_of(Concatenate(groups=((1, 2, 3), (5,), (2, 3, 7))))
+    assert described(groups) == "1 <- 1-3, 2 <- 5, 3 <- 2-3+7"
+
+
+def test_what_is_named_already_stays_as_it_is() -> None:
+    for structure in (NoLayers(), Pick(pairs=((0, 0), (2, 6))), Concatenate(groups=((3, 1), (6,)))):
+        assert resolved(structure, 2, 6) == structure
+        assert resolved(resolved(structure, 2, 6), 2, 6) == structure
+
+
+def test_groups_say_which_student_layer_follows_which_of_the_teacher() -> None:
+    assert groups_of(NoLayers()) == ()
+    assert groups_of(Pick(pairs=((1, 3), (2, 6)))) == (Group(1, (3,)), Group(2, (6,)))
+    assert groups_of(Concatenate(groups=((1, 2), (4, 3)))) == (Group(1, (1, 2)), Group(2, (4, 3)))
+
+
+def test_a_layer_that_two_groups_follow_is_read_once() -> None:
+    assert teacher_layers(groups_of(Concatenate(groups=((5, 1), (1, 2))))) == (1, 2, 5)
+    assert teacher_layers(groups_of(NoLayers())) == ()
+
+
+def test_no_layers_weigh_nothing() -> None:
+    assert weight_of(NoLayers()) == 0
+    assert weight_of(Pick(weight=3.0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("structure", "student", "line"),
+    [
+        (Pick(), 1, "structure.pairs: even leaves out a student's last layer, and this one has no other; give pairs"),
+        (Pick(), 7, "structure.pairs: even cannot share 6 layers of the teacher among 7 of the student; name them"),
+        (Concatenate(), 7, "structure.groups: even cannot share 6 layers of the teacher among 7 of the student; name"),
+        (
+            Attend(groups="even"),
+            7,
+            "structure.groups: even cannot share 6 layers of the teacher among 7 of the student",
+        ),
+        (Outputs(groups="overlapping"), 7, "structure.groups: overlapping cannot share 6 layers of the teacher among"),
+        (Pick(pairs="last"), 1, "structure.pairs: last leaves out a student's last layer, and this one has no other"),
+        (
+            Pick(pairs="random"),
+            7,
+            "structure.pairs: random cannot share 6 layers of the teacher among 7 of the",
+        ),
+        (
+            Pick(pairs="random"),
+            6,
+            "structure.pairs: random has one map only of 6 layers to 6; use last, or give pairs",
+        ),
+        (Random(), 7, "structure.layers: 6 layers of the teacher, from which 7 are to be drawn, one for each of the"),
+        (Random(layers=(7,)), 1, "structure: the teacher has no layer 7; it has 0 (embeddings) to 6"),
+        (Relational(pair=(2, 7)), 2, "structure: the teacher has no layer 7; it has 0 (embeddings) to 6"),
+        (Pick(pairs=((3, 1),)), 2, "structure: the student has no layer 3; it has 0 (embeddings) to 2"),
+        (Concatenate(groups=((1,), (7,))), 2, "structure: the teacher has no layer 7; it has 0 (embeddings) to 6"),
+    ],
+)
+def test_a_map_that_the_depths_do_not_allow_is_refused(structure: Structure, student: int, line: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        resolved(structure, student, 6)
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
+def test_a_store_must_hold_the_layers_and_the_pooling() -> None:
+    structure = Concatenate(groups=((1, 3), (5,)), pooling="cls")
+    for pooling in ("cls", "both"):
+        check_store(structure, (0, 1, 3, 5), pooling)
+    check_store(NoLayers(), (), "mean")
+    with pytest.raises(ValueError, match=r"^structure\.pooling: cls, but store\.pooling is mean; make them the same$"):
+        check_store(structure, (1, 3, 5), "mean")
+    with pytest.raises(ValueError, match=r"^structure: follows layers 3, 5 of the teacher, which store\.layers leaves"):
+        check_store(structure, (0, 1), "cls")
+
+
+def test_a_student_is_told_its_layers_by_number() -> None:
+    with pytest.raises(ValueError, match=r"method\.structure: a rule means other layers at other depths"):
+        DistilSpec(start=Fresh(), method=Method(structure=Pick()))
+
+
+def test_a_method_of_layers_needs_a_teacher_and_no_logits() -> None:
+    method = Method(targets=Hard(), structure=Pick())
+    assert method.needs_teacher and method.needs_layers and not method.needs_logits
+    assert not Method().needs_teacher

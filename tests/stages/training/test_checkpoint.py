@@ -1,0 +1,73 @@
+"""A student in the middle of its training, on disk and back."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.specs.schedule import Position
+from stages.training.checkpoint import Epoch, Progress, load, save
+
+HISTORY = [Epoch("anneal", 1, 0.1 + 0.2, 83.5, 12.25), Epoch("labels", 1, 1e-17, 84.0, 30.0)]
+
+
+def progress() -> Progress:
+    return Progress(Position(1, 2, 3), 1 / 3, 45.5, list(HISTORY), 1, {"w": torch.tensor([1 / 3, -0.0])})
+
+
+def optimizer_after_two_steps(weight: torch.Tensor) -> torch.optim.Optimizer:
+    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
+    for _ in range(2):
+        weight.square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return optimizer
+
+
+def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    weight = torch.nn.Parameter(torch.tensor([0.1, 0.2]))
+    optimizer = optimizer_after_two_steps(weight)
+    path = tmp_path / "scratch" / "checkpoint.pt"
+    save(path, progress(), {"w": weight.detach()}, optimizer.state_dict())
+    found = load(path, "cpu")
+    assert found is not None
+    back, model, state = found
+    assert (back.position, back.loss, back.seconds, back.history, back.best) == (
+        Position(1, 2, 3),
+        1 / 3,
+        45.5,
+        HISTORY,
+        1,
+    )
+    assert torch.equal(back.best_weights["w"], progress().best_weights["w"])
+    assert torch.equal(model["w"], weight)
+    again = torch.nn.Parameter(model["w"].clone())
+    resumed = torch.optim.AdamW([again], lr=0.1, fused=True)
+    resumed.load_state_dict(state)
+    for parameter, its in ((weight, optimizer), (again, resumed)):
+        parameter.square().sum().backward()
+        its.step()
+    assert torch.equal(weight, again), "the optimizer goes on where it was"
+
+
+def test_there_is_none_before_the_first_is_saved(tmp_path: Path) -> None:
+    assert load(tmp_path / "checkpoint.pt", "cpu") is None
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save(path, progress(), {}, {})
+    before = path.read_bytes()
+    (tmp_path / "checkpoint.pt.tmp").mkdir()  # in the way of the draft
+    with pytest.raises((OSError, RuntimeError)):
+        save(path, Progress(), {}, {})
+    assert path.read_bytes() == before
+
+
+def test_a_later_checkpoint_takes_the_place_of_an_earlier_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for best in (0, 1):
+        save(path, Progress(best=best), {}, {})
+    found = load(path, "cpu")
+    assert found is not None and found[0].best == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]

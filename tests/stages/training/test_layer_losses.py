@@ -1,0 +1,234 @@
+"""The loss between layers, against NumPy and by what must hold."""
+
+import numpy as np
+import pytest
+import torch
+
+from stages.specs.layer_map import Group, groups_of
+from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Structure, state_name
+from stages.training.layer_losses import Matcher, attention, followed, stacked
+from stages.training.relations import Workers
+
+GENERATOR = np.random.Generator(np.random.PCG64(4))
+STUDENT = {layer: GENERATOR.normal(size=(7, 6)).astype(np.float32) for layer in range(3)}
+TEACHER = {layer: GENERATOR.normal(size=(7, 6)).astype(np.float32) for layer in range(5)}
+WIDER = {layer: GENERATOR.normal(size=(7, 9)).astype(np.float32) for layer in range(5)}
+SPOKEN = {layer: GENERATOR.normal(size=(7, 3)).astype(np.float32) for layer in range(5)}
+PAIRS = Pick(pairs=((1, 2), (2, 4)))
+GROUPS = Concatenate(groups=((1, 2, 3), (4, 0)))
+ATTEND = Attend(groups=((1, 2, 3), (4, 0)))
+
+
+def said_of(teacher: dict[int, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {state_name(layer): torch.from_numpy(values) for layer, values in teacher.items()}
+
+
+SAID = said_of(TEACHER)
+
+
+def matcher(structure: Structure, teacher_width: int = 6, outputs: int = 3) -> Matcher:
+    torch.manual_seed(5)
+    return Matcher(structure, 6, teacher_width, outputs)
+
+
+def loss(
+    structure: Structure,
+    given: Matcher | None = None,
+    scale: float = 1.0,
+    said: dict[str, torch.Tensor] = SAID,
+    groups: tuple[Group, ...] | None = None,
+) -> np.ndarray:
+    states = {layer: torch.from_numpy(scale * values).float() for layer, values in STUDENT.items()}
+    with torch.no_grad():
+        found = (given or matcher(structure))(states, said, groups or groups_of(structure), Workers(rows=7))
+    return found.numpy()
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def projected(layer: torch.nn.Module, values: np.ndarray) -> np.ndarray:
+    assert isinstance(layer, torch.nn.Linear)
+    return values @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    powers = np.exp(values - values.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def same(structure: Structure, **changes: object) -> Structure:
+    return structure.model_copy(update=changes)
+
+
+# --- pick and concatenate ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("over", ["mean", "sum"])
+def test_picked_layers_cost_the_squared_error_mean_over_dimensions(normalised: bool, over: str) -> None:
+    scaled = unit if normalised else (lambda values: values)
+    errors = [((scaled(STUDENT[a]) - scaled(TEACHER[b])) ** 2).mean(1) for a, b in ((1, 2), (2, 4))]
+    expected = sum(errors) if over == "sum" else sum(errors) / 2
+    np.testing.assert_allclose(loss(same(PAIRS, normalised=normalised, over=over)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_concatenation_costs_the_distance_of_the_projected_layer_to_its_group_end_to_end(normalised: bool) -> None:
+    structure = same(GROUPS, normalised=normalised)
+    given, scaled = matcher(structure), unit if normalised else (lambda values: values)
+    expected = np.zeros(7)
+    for student, group, lift in zip((1, 2), ((1, 2, 3), (4, 0)), given.student, strict=True):
+        target = np.concatenate([TEACHER[layer] for layer in group], axis=1)
+        expected += ((scaled(projected(lift, STUDENT[student])) - scaled(target)) ** 2).mean(1) / 2
+    np.testing.assert_allclose(loss(structure, given), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_concatenation_of_one_layer_each_is_the_pick_where_the_projection_is_the_identity(normalised: bool) -> None:
+    single, pairs = Concatenate(groups=((2,), (4,)), normalised=normalised), same(PAIRS, normalised=normalised)
+    given = matcher(single)
+    with torch.no_grad():
+        for lift in given.student:
+            assert isinstance(lift, torch.nn.Linear)
+            lift.weight.copy_(torch.eye(6))
+            lift.bias.zero_()
+    np.testing.assert_allclose(loss(single, given), loss(pairs), rtol=1e-6)
+
+
+def test_normalised_states_cost_the_same_at_any_scale() -> None:
+    normalised = same(PAIRS, normalised=True)
+    np.testing.assert_allclose(loss(normalised), loss(normalised, scale=37.0), rtol=1e-5)
+    assert not np.allclose(loss(PAIRS), loss(PAIRS, scale=37.0))
+
+
+@pytest.mark.parametrize("structure", [Pick(pairs=((1, 2),)), Attend(groups=((2,),)), Attend(groups=((2, 3),))])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_equal_layers_cost_nothing(structure: Structure, normalised: bool) -> None:
+    said = {state_name(layer): torch.from_numpy(STUDENT[1]) for layer in (2, 3)}
+    np.testing.assert_allclose(loss(same(structure, normalised=normalised), said=said), np.zeros(7), atol=1e-12)
+
+
+def test_averaged_over_rows_it_is_torchs_mse_loss_of_all_pairs_side_by_side() -> None:
+    own = torch.stack([torch.from_numpy(STUDENT[layer]) for layer in (1, 2)], 1)
+    whole = torch.nn.functional.mse_loss(own, torch.stack([SAID["hidden_02"], SAID["hidden_04"]], 1))
+    assert loss(PAIRS).mean() == pytest.approx(float(whole), rel=1e-6)
+
+
+# --- attend -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("width", [6, 9])
+def test_attended_layers_cost_the_distance_to_their_weighted_sum(scaled: bool, width: int) -> None:
+    """alpha_jk = softmax_k(h_j . h_k), c_j = sum_k alpha_jk h_k, sum over j: the slides' formula."""
+    structure, teacher = same(ATTEND, scaled=scaled), {6: TEACHER, 9: WIDER}[width]
+    given, expected = matcher(structure, width), np.zeros(7)
+    for place, (student, group) in enumerate(((1, (1, 2, 3)), (2, (4, 0)))):
+        own = STUDENT[student] if width == 6 else projected(given.student[place], STUDENT[student])
+        for row in range(7):
+            products = np.array([own[row] @ teacher[layer][row] for layer in group])
+            alpha = softmax(products / np.sqrt(width) if scaled else products)
+            target = sum(share * teacher[layer][row] for share, layer in zip(alpha, group, strict=True))
+            expected[row] += ((own[row] - target) ** 2).mean()
+    np.testing.assert_allclose(loss(structure, given, said=said_of(teacher)), expected, rtol=1e-4)
+
+
+def test_shares_of_attention_sum_to_one_over_a_group() -> None:
+    for group in groups_of(ATTEND):
+        alpha = attention(torch.from_numpy(STUDENT[group.student]), stacked(group, SAID))
+        assert alpha.shape == (7, len(group.teacher))
+        np.testing.assert_allclose(alpha.sum(-1), np.ones(7), rtol=1e-6)
+        assert bool((alpha > 0).all())
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_attending_to_groups_of_one_layer_is_to_pick_it(normalised: bool) -> None:
+    single, pairs = Attend(groups=((2,), (4,)), normalised=normalised), same(PAIRS, normalised=normalised, over="sum")
+    np.testing.assert_allclose(loss(single), loss(pairs), rtol=1e-6)
+
+
+def test_what_is_attended_to_is_detached_only_if_asked_for() -> None:
+    gradients = {}
+    for detached in (False, True):
+        state = torch.from_numpy(STUDENT[1]).clone().requires_grad_(True)
+        structure = Attend(groups=((1, 2, 3),), detached=detached)
+        matcher(structure)({1: state}, SAID, groups_of(structure), Workers(rows=7)).sum().backward()
+        assert state.grad is not None
+        gradients[detached] = state.grad.numpy()
+        alpha = softmax(np.einsum("bd,bkd->bk", STUDENT[1], stacked(Group(1, (1, 2, 3)), SAID).numpy()))
+        target = sum(alpha[:, place, None] * TEACHER[layer] for place, layer in enumerate((1, 2, 3)))
+        plain = 2 * (STUDENT[1] - target) / 6
+        assert np.allclose(gradients[detached], plain, rtol=1e-4, atol=1e-5) == detached
+
+
+# --- drawn each epoch -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [6, 9])
+def test_drawn_layers_cost_the_squared_distance_of_unit_projections(width: int) -> None:
+    structure, teacher = Random(layers=(1, 2, 3, 4), student_layers=(1, 2), width=5), {6: TEACHER, 9: WIDER}[width]
+    given = matcher(structure, width)
+    expected = np.zeros(7)
+    for place, (student, layer) in enumerate(((1, 2), (2, 3))):
+        own = unit(projected(given.student[place], STUDENT[student]))
+        expected += ((own - unit(projected(given.teacher[place], teacher[layer]))) ** 2).sum(1)
+    drawn = (Group(1, (2,)), Group(2, (3,)))
+    np.testing.assert_allclose(loss(structure, given, said=said_of(teacher), groups=drawn), expected, rtol=1e-4)
+
+
+def test_joined_layers_are_projected_end_to_end() -> None:
+    structure = Random(layers=(1, 2, 3, 4), student_layers=(1, 2), width=5, joined=True)
+    given = matcher(structure)
+    own = unit(projected(given.student[0], np.concatenate([STUDENT[1], STUDENT[2]], 1)))
+    other = unit(projected(given.teacher[0], np.concatenate([TEACHER[1], TEACHER[4]], 1)))
+    drawn = (Group(1, (1,)), Group(2, (4,)))
+    np.testing.assert_allclose(loss(structure, given, groups=drawn), ((own - other) ** 2).sum(1), rtol=1e-4)
+
+
+# --- outputs ----------------------------------------------------------------------------------------
+
+
+def test_outputs_cost_the_divergence_of_what_classifiers_on_layers_say() -> None:
+    structure = Outputs(groups=((1, 2, 3), (4,)), temperature=2.0)
+    given, expected = matcher(structure), np.zeros(7)
+    for place, (student, group) in enumerate(((1, (1, 2, 3)), (2, (4,)))):
+        own = projected(given.student[place], STUDENT[student])
+        heard = np.stack([SPOKEN[layer] for layer in group], 1)
+        alpha = softmax(np.einsum("bc,bkc->bk", own, heard))
+        target, mine = softmax(np.einsum("bk,bkc->bc", alpha, heard) / 2), softmax(own / 2)
+        expected += 4 * (target * np.log(target / mine)).sum(1) / 2
+    np.testing.assert_allclose(loss(structure, given, said=said_of(SPOKEN)), expected, rtol=1e-4)
+
+
+def test_outputs_of_a_regression_cost_their_squared_distance() -> None:
+    structure = Outputs(groups=((1,), (4,)))
+    given = matcher(structure, outputs=1)
+    numbers = {layer: values[:, :1] for layer, values in SPOKEN.items()}
+    errors = [(projected(given.student[j - 1], STUDENT[j]) - numbers[k])[:, 0] ** 2 for j, k in ((1, 1), (2, 4))]
+    np.testing.assert_allclose(loss(structure, given, said=said_of(numbers)), sum(errors) / 2, rtol=1e-4)
+
+
+# --- projections ------------------------------------------------------------------------------------
+
+
+def shapes(structure: Structure, teacher_width: int) -> list[tuple[int, ...]]:
+    """Of all matrices, the student's first."""
+    given = Matcher(structure, 6, teacher_width, 3)
+    return [tuple(value.shape) for value in given.parameters() if value.ndim == 2]
+
+
+def test_a_layer_is_projected_where_its_widths_differ_and_where_the_method_says_so() -> None:
+    assert shapes(PAIRS, 6) == shapes(ATTEND, 6) == shapes(NoLayers(), 0) == []
+    assert shapes(PAIRS, 9) == shapes(ATTEND, 9) == [(9, 6), (9, 6)]
+    assert shapes(GROUPS, 6) == [(18, 6), (12, 6)]
+    assert shapes(Outputs(groups=((1,), (2,))), 0) == [(3, 6), (3, 6)]
+    drawn = Random(layers=(1, 2), student_layers=(1, 2), width=4)
+    assert shapes(drawn, 9) == [(4, 6), (4, 6), (4, 9), (4, 9)]
+    assert shapes(same(drawn, joined=True), 9) == [(4, 12), (4, 18)]
+
+
+def test_a_group_is_followed_in_the_order_it_is_given_in() -> None:
+    (found,) = followed((Group(1, (4, 0)),), SAID)
+    np.testing.assert_array_equal(found.numpy(), np.concatenate([TEACHER[4], TEACHER[0]], axis=1))

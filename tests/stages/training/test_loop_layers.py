@@ -1,0 +1,300 @@
+"""The loop where layers are matched: what it computes, where it reads, what it keeps."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lessons import (
+    CLASSES,
+    NUMBER,
+    Alone,
+    Cut,
+    InMemory,
+    curve,
+    equal,
+    farthest,
+    lesson_of,
+    random_rows,
+    small_bert,
+    spec_of,
+)
+from torch import nn
+from torch.nn import functional
+
+from stages.corpus.batches import epoch_batches
+from stages.models.forward import forward, pool
+from stages.specs.layers import Attend, Concatenate, Pick, Random, Relational, Structure, state_name
+from stages.specs.method import Annealing, Method, OnePhase, Taught
+from stages.specs.schedule import Asked
+from stages.specs.seeds import seed_of
+from stages.specs.tasks import Task
+from stages.training.layer_losses import Matcher
+from stages.training.loop import Lesson, fit
+from stages.training.signal import Live, NoTeacher, Stored
+
+PICK = Pick(pairs=((1, 2), (2, 3)), weight=5.0)
+UNIT = Pick(pairs=((1, 2),), normalised=True, pooling="cls", weight=5.0)
+JOIN = Concatenate(groups=((1,), (3, 2)), weight=5.0)
+ATTEND = Attend(groups=((1, 2, 3), (2, 3)), weight=5.0)
+DRAWN = Random(layers=(1, 2, 3), student_layers=(1, 2), width=5)
+RELATED = Relational(pair=(2, 3), distance=5.0)
+
+NAMES = {layer: state_name(layer) for layer in range(4)}
+EVERYTHING = Asked(((0, 1.0),), tuple(NAMES))
+
+
+def columns_of(lesson: Lesson) -> Mapping[str, np.ndarray]:
+    """What the store of a lesson holds."""
+    assert isinstance(lesson.signal, Stored)
+    (source,) = lesson.signal.logits
+    assert isinstance(source, InMemory)
+    return source.columns
+
+
+def method_of(structure: Structure) -> Method:
+    return Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7), structure=structure)
+
+
+def states_of(model: nn.Module, lesson: Lesson, pooling: str) -> dict[str, np.ndarray]:
+    """Logits and the pooled states of all layers of a teacher, for all rows of train, asked for at once."""
+    model.eval()
+    batch = lesson.train.batch(np.arange(len(lesson.train)), "cpu")
+    with torch.no_grad():
+        logits, hidden = forward(model, batch.inputs, hidden=True)
+        pooled = [pool(states, batch.inputs["attention_mask"], pooling).numpy() for states in hidden]
+    return {"logits": logits.numpy(), **{state_name(layer): values for layer, values in enumerate(pooled)}}
+
+
+def layered(
+    structure: Structure, task: Task, checkpoint: Path, method: Method | None = None, **train: object
+) -> Lesson:
+    """A lesson whose store holds what a teacher of three layers said."""
+    plain = lesson_of(spec_of(method or method_of(structure), **train), task, checkpoint)
+    said = states_of(small_bert(task, seed=99, layers=3), plain, structure.pooling)
+    source = [InMemory(said)]
+    return replace(plain, signal=Stored(source, source, NAMES), teacher_width=16)
+
+
+def by_hand(model: nn.Module, lesson: Lesson, structure: Structure) -> float:
+    """The mean loss of the first epoch, in plain torch, by the formulas of PKD and CKD."""
+    train, rows = lesson.spec.train, np.arange(len(lesson.train))
+    said = {name: values.float() for name, values in lesson.signal.read(rows, EVERYTHING).items()}
+    torch.manual_seed(seed_of(train.seed))
+    lifts = Matcher(structure, 16, 16, 3).student
+    everything = nn.ModuleList([model, lifts])
+    matrices = [one for one in everything.parameters() if one.ndim >= 2]
+    vectors = [one for one in everything.parameters() if one.ndim < 2]
+    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], foreach=False)
+    batches = epoch_batches(lesson.train.tokens.lengths, train.batch_size, seed_of(train.seed, 0, 0))
+    steps, total = len(batches), 0.0
+    for step, chosen in enumerate(batches):
+        batch = lesson.train.batch(chosen, "cpu")
+        logits, hidden = forward(model, batch.inputs, hidden=True)
+        here = {name: values[torch.from_numpy(chosen)] for name, values in said.items()}
+        hard = functional.cross_entropy(logits, batch.labels)
+        soft = functional.kl_div(
+            functional.log_softmax(logits / 3, -1), functional.softmax(here["logits"] / 3, -1), reduction="batchmean"
+        )
+        follows = structure.pairs if isinstance(structure, Pick) else tuple(enumerate(structure.groups, 1))
+        errors = []
+        for lift, (layer, group) in zip(lifts, follows, strict=True):
+            mask = batch.inputs["attention_mask"].float()[:, :, None]
+            mean = (hidden[layer] * mask).sum(1) / mask.sum(1)
+            own = lift(hidden[layer][:, 0] if structure.pooling == "cls" else mean)
+            layers = group if isinstance(group, tuple) else (group,)
+            target = torch.cat([here[state_name(one)] for one in layers], -1)
+            if structure.normalised:
+                own, target = own / own.norm(dim=-1, keepdim=True), target / target.norm(dim=-1, keepdim=True)
+            errors.append(functional.mse_loss(own, target))
+        loss = 0.3 * hard + 0.7 * 9 * soft + structure.weight * sum(errors) / len(errors)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(everything.parameters(), train.max_grad_norm)
+        for group_of in optimizer.param_groups:
+            group_of["lr"] = train.learning_rate * (steps - step) / steps
+        optimizer.step()
+        total += float(loss.detach()) * len(chosen)
+    return total / len(lesson.train)
+
+
+@pytest.mark.parametrize("structure", [PICK, UNIT, JOIN], ids=["pick", "normalised cls", "concatenate"])
+def test_the_loss_of_layers_is_that_of_a_loop_written_by_hand(structure: Structure, tmp_path: Path) -> None:
+    lesson = layered(structure, CLASSES, tmp_path / "checkpoint.pt", epochs=1, warmup=0.0)
+    expected = by_hand(small_bert(CLASSES), lesson, structure)
+    found = fit(small_bert(CLASSES), lesson, Alone()).history[0].loss
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("structure", [UNIT, JOIN, ATTEND, DRAWN, RELATED], ids=lambda structure: structure.kind)
+def test_a_live_teacher_shows_the_layers_that_its_store_does(structure: Structure, tmp_path: Path) -> None:
+    stored = layered(structure, CLASSES, tmp_path / "stored.pt")
+    live = layered(structure, CLASSES, tmp_path / "live.pt")
+    teacher = small_bert(CLASSES, seed=99, layers=3).eval()
+    live = replace(live, signal=Live(teacher, structure.pooling))
+    models = [small_bert(CLASSES), small_bert(CLASSES)]
+    found = [fit(model, lesson, Alone()) for model, lesson in zip(models, (stored, live), strict=True)]
+    np.testing.assert_allclose(*([epoch.loss for epoch in progress.history] for progress in found), rtol=1e-4)
+    assert farthest(models[0].state_dict(), models[1].state_dict()) < 1e-4
+
+
+def test_layers_are_matched_for_a_number_and_without_logits_too(tmp_path: Path) -> None:
+    alone = Method(structure=JOIN)
+    lesson = layered(JOIN, NUMBER, tmp_path / "checkpoint.pt", alone)
+    losses = [epoch.loss for epoch in fit(small_bert(NUMBER), lesson, Alone()).history]
+    assert losses[-1] < losses[0]
+    plain = replace(lesson, spec=spec_of(Method()), signal=NoTeacher(), checkpoint=tmp_path / "plain.pt")
+    assert fit(small_bert(NUMBER), plain, Alone()).history[0].loss < losses[0]
+
+
+def test_annealing_matches_layers_in_its_first_phase_alone(tmp_path: Path) -> None:
+    """In the second phase nobody is asked, and the student's own states are not either."""
+    asked: list[tuple[str, bool]] = []
+    method = Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=JOIN)
+    lesson = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt", method, epochs=2)
+    model, place = small_bert(CLASSES), Alone()
+
+    def see(module: nn.Module, _args: object, given: dict[str, object]) -> None:
+        if module is model and module.training:
+            asked.append(("anneal" if not place.notes else "labels", bool(given["output_hidden_states"])))
+
+    hook = model.register_forward_pre_hook(see, with_kwargs=True)
+    fit(model, lesson, place)
+    hook.remove()
+    assert asked == [("anneal", True)] * 7 + [("labels", False)] * 7
+
+
+def test_without_layers_the_student_is_not_asked_for_its_states(tmp_path: Path) -> None:
+    asked: list[object] = []
+    model = small_bert(CLASSES)
+    hook = model.register_forward_pre_hook(
+        lambda _, __, given: asked.append(given["output_hidden_states"]), with_kwargs=True
+    )
+    fit(model, lesson_of(spec_of(Method()), CLASSES, tmp_path / "checkpoint.pt"), Alone())
+    hook.remove()
+    assert not any(asked)
+
+
+def test_projections_are_no_part_of_the_student(tmp_path: Path) -> None:
+    model = small_bert(CLASSES)
+    names = set(model.state_dict())
+    progress = fit(model, layered(JOIN, CLASSES, tmp_path / "checkpoint.pt"), Alone())
+    assert set(model.state_dict()) == set(progress.best_weights) == names
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+    assert {name for name in kept if name.startswith("matcher.")} == {
+        f"matcher.student.{number}.{part}" for number in range(2) for part in ("weight", "bias")
+    }
+
+
+def test_projections_learn(tmp_path: Path) -> None:
+    lesson = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt")
+    torch.manual_seed(seed_of(lesson.spec.train.seed))
+    before = Matcher(JOIN, 16, 16, 3).state_dict()
+    fit(small_bert(CLASSES), lesson, Alone())
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+    assert all(not torch.equal(kept[f"matcher.{name}"], value) for name, value in before.items())
+
+
+def test_a_run_with_projections_that_was_cut_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = small_bert(CLASSES, dropout=0.1)
+    progress = fit(whole, layered(JOIN, CLASSES, tmp_path / "whole.pt"), Alone())
+
+    def cut(reached: int) -> None:
+        if reached == 11:
+            raise Cut
+
+    lesson = layered(JOIN, CLASSES, tmp_path / "cut.pt")
+    with pytest.raises(Cut):
+        fit(small_bert(CLASSES, dropout=0.1), lesson, Alone(cut))
+    again = small_bert(CLASSES, seed=5, dropout=0.1)
+    assert curve(fit(again, lesson, Alone())) == curve(progress)
+    assert equal(again.state_dict(), whole.state_dict())
+
+
+TOGETHER: Mapping[str, tuple[Structure, int | None]] = {
+    "concatenate": (JOIN, 2),
+    "random": (DRAWN, 2),
+    "relational": (RELATED, None),
+}
+"""Structures, and the most rows of a forward pass: pairs of rows stay together."""
+
+
+def annealed(structure: Structure) -> Method:
+    return Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=structure)
+
+
+def work_together(rank: int, name: str, directory: str) -> None:
+    """One of two workers: 26 rows in batches of 5; the last batch's one row leaves the second none."""
+    torch.set_num_threads(1)
+    meeting = f"file://{directory}/meeting"
+    torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=200), rank=rank, world_size=2)
+    structure, most = TOGETHER[name]
+    checkpoint, train = Path(directory) / f"{rank}.pt", {"batch_size": 5, "epochs": 2, "micro_batch": most}
+    model = small_bert(CLASSES)
+    lesson = layered(structure, CLASSES, checkpoint, annealed(structure), **train)
+    progress = fit(model, lesson, Alone(rank=rank, world_size=2))
+    torch.save((model.state_dict(), curve(progress)), f"{directory}/said-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_workers_match_layers_as_one_does_and_share_their_projections(name: str, tmp_path: Path) -> None:
+    """Annealing: in the second phase projections have no gradients to share."""
+    other = get_context("spawn").Process(target=work_together, args=(1, name, str(tmp_path)))
+    other.start()
+    work_together(0, name, str(tmp_path))
+    other.join()
+    assert other.exitcode == 0
+    one, two = (torch.load(tmp_path / f"said-{rank}.pt") for rank in range(2))
+    assert equal(one[0], two[0]), "the workers end with the same weights"
+    structure, model = TOGETHER[name][0], small_bert(CLASSES)
+    lesson = layered(structure, CLASSES, tmp_path / "alone.pt", annealed(structure), batch_size=5, epochs=2)
+    alone = curve(fit(model, lesson, Alone()))
+    assert farthest(one[0], model.state_dict()) < 1e-4
+    for together, single in zip(one[1], alone, strict=True):
+        assert together[2:] == pytest.approx(single[2:], rel=1e-4)
+
+
+def test_only_the_rows_of_a_batch_are_read_and_each_once_an_epoch(tmp_path: Path) -> None:
+    class Watched(InMemory):
+        def gather(self, name: str, rows: np.ndarray) -> np.ndarray:
+            seen.append((name, tuple(rows)))
+            return super().gather(name, rows)
+
+    seen: list[tuple[str, tuple[int, ...]]] = []
+    lesson = layered(PICK, CLASSES, tmp_path / "checkpoint.pt", epochs=2)
+    source = Watched(columns_of(lesson))
+    signal = Stored([source], [source], NAMES)
+    fit(small_bert(CLASSES), replace(lesson, signal=signal), Alone())
+    assert {name for name, _ in seen} == {"logits", "hidden_02", "hidden_03"}
+    rows = [row for name, chosen in seen if name == "hidden_02" for row in chosen]
+    assert sorted(rows) == sorted([*range(26)] * 2)
+    assert max(len(chosen) for _, chosen in seen) == 4
+
+
+def test_stored_halves_teach_what_their_own_values_do(tmp_path: Path) -> None:
+    """A float16 of the store counts as the float32 of the same value."""
+    lesson = layered(PICK, CLASSES, tmp_path / "half.pt")
+    columns = columns_of(lesson)
+    halves = {name: values.astype(np.float16) for name, values in columns.items()}
+    models = []
+    for name, held in (
+        ("half", halves),
+        ("whole", {name: values.astype(np.float32) for name, values in halves.items()}),
+    ):
+        models.append(small_bert(CLASSES))
+        signal = Stored([InMemory(held)], [InMemory(held)], NAMES)
+        fit(models[-1], replace(lesson, signal=signal, checkpoint=tmp_path / f"{name}.pt"), Alone())
+    assert equal(models[0].state_dict(), models[1].state_dict())
+
+
+def test_a_batch_can_be_moved_with_what_was_read_for_it() -> None:
+    rows = np.array([3, 1])
+    batch = replace(random_rows(CLASSES, 5).batch(rows, "cpu"), read={"logits": torch.ones(2, 3)})
+    moved = batch.to("meta")
+    assert {value.device.type for value in (*moved.inputs.values(), moved.labels, *moved.read.values())} == {"meta"}
+    assert moved.rows is rows

@@ -1,0 +1,91 @@
+"""Several teachers of one student: averaged, or followed in turn."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lessons import CLASSES, NUMBER, Alone, InMemory, equal, lesson_of, logits_of, random_rows, small_bert, spec_of
+
+from stages.corpus.batches import Rows
+from stages.specs.layers import Pick, state_name
+from stages.specs.method import Continuation, Method, OnePhase, Progressive, Taught
+from stages.specs.tasks import Task
+from stages.training.loop import Lesson, fit
+from stages.training.signal import Stored
+
+MEAN = Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
+LAYERS = Pick(pairs=((1, 2),))
+
+
+def said_by(task: Task, seed: int) -> np.ndarray:
+    return logits_of(small_bert(task, seed=seed), random_rows(task, 26, seed=1)).numpy()
+
+
+def taught_by(said: list[np.ndarray], method: Method, task: Task, folder: Path, **train: object) -> Lesson:
+    sources = [InMemory({"logits": values}) for values in said]
+    return lesson_of(spec_of(method, **train), task, folder / f"{len(said)}.pt", Stored(sources))
+
+
+def weights_after(lesson: Lesson, task: Task) -> dict[str, torch.Tensor]:
+    model = small_bert(task)
+    fit(model, lesson, Alone())
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("task", [CLASSES, NUMBER], ids=lambda task: task.name)
+def test_an_ensemble_of_equal_teachers_teaches_what_that_teacher_does(task: Task, tmp_path: Path) -> None:
+    said = said_by(task, 99)
+    alone = weights_after(taught_by([said], MEAN, task, tmp_path), task)
+    assert equal(weights_after(taught_by([said, said], MEAN, task, tmp_path), task), alone)
+    assert equal(weights_after(taught_by([said] * 4, MEAN, task, tmp_path), task), alone)
+
+
+def test_several_teachers_teach_the_mean_of_their_logits(tmp_path: Path) -> None:
+    one, two = said_by(CLASSES, 99), said_by(CLASSES, 98)
+    for shares in (None, (0.25, 0.75)):
+        method = Method(targets=Taught(shares=shares), training=MEAN.training)
+        mean = np.average([one, two], axis=0, weights=shares).astype(np.float32)
+        found = weights_after(taught_by([one, two], method, CLASSES, tmp_path), CLASSES)
+        expected = weights_after(taught_by([mean], MEAN, CLASSES, tmp_path), CLASSES)
+        assert equal(found, expected)
+        (tmp_path / "1.pt").unlink(), (tmp_path / "2.pt").unlink()
+
+
+class Watched(InMemory):
+    """Says of which teacher a column was asked."""
+
+    seen: list[tuple[int, str]]
+    number: int
+
+    def gather(self, name: str, rows: Rows) -> np.ndarray:
+        self.seen.append((self.number, name))
+        return super().gather(name, rows)
+
+
+def test_teachers_in_turn_are_read_in_their_turn_layers_too(tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
+    sources = []
+    for number in range(3):
+        source = Watched({"logits": said_by(CLASSES, number), "hidden_02": np.zeros((26, 16), np.float16)})
+        object.__setattr__(source, "seen", seen)
+        object.__setattr__(source, "number", number)
+        sources.append(source)
+    method = Method(targets=Taught(), training=Progressive(first_phase=0.6), structure=LAYERS)
+    signal = Stored(sources, sources, {2: state_name(2)})
+    lesson = lesson_of(spec_of(method, epochs=5), CLASSES, tmp_path / "checkpoint.pt", signal)
+    progress = fit(small_bert(CLASSES), replace(lesson, teacher_width=16), Alone())
+    assert [epoch.phase for epoch in progress.history] == ["follow"] * 3 + ["labels"] * 2
+    assert seen == [(number, name) for number in range(3) for _ in range(7) for name in ("logits", "hidden_02")]
+
+
+def test_continuation_reads_a_teacher_until_labels_weigh_all(tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
+    source = Watched({"logits": said_by(CLASSES, 99)})
+    object.__setattr__(source, "seen", seen)
+    object.__setattr__(source, "number", 0)
+    method = Method(targets=Taught(), training=Continuation(max_temperature=4, together=0.5, margin=0.1))
+    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, tmp_path / "checkpoint.pt", Stored([source]))
+    losses = [epoch.loss for epoch in fit(small_bert(CLASSES), lesson, Alone()).history]
+    assert len(seen) == 2 * 7 and all(np.isfinite(losses))

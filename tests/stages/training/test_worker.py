@@ -1,0 +1,381 @@
+"""One student, from its start to a directory that plain transformers loads."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from lessons import Cut as CutOff
+from lessons import Heard, inline
+from torch import nn
+from transformers import PreTrainedModel
+
+from cluster.inline import InlineWorker
+from stages.corpus.reader import META, read_meta, read_split
+from stages.corpus.rowset import read_rowset
+from stages.evaluation.evaluate import evaluate
+from stages.models.loading import load
+from stages.models.predict import predict
+from stages.outputs.layout import read_store, shard_name, write_store
+from stages.outputs.parquet import read_keys, write_shard
+from stages.outputs.reuse import read_carried
+from stages.specs.evaluation import EvaluateSpec
+from stages.specs.layers import Pick
+from stages.specs.method import Annealing, Method, Taught
+from stages.specs.schedule import Asked
+from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained, Train
+from stages.specs.teacher import TeachSpec
+from stages.teaching.teach import teach
+from stages.training.distil import distil
+from stages.training.job import Job
+from stages.training.signal import NoTeacher, Stored
+from stages.training.teachers import signal_of
+from stages.training.tensorboard import name_of
+from stages.training.worker import selecting_split, train
+
+TRAIN = Train(epochs=2, batch_size=16, learning_rate=5e-3, seed=1)
+VANILLA = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=Taught()), train=TRAIN)
+REGRESSION = DistilSpec(
+    start=Pretrained(), method=Method(targets=Taught(), training=Annealing(max_temperature=2)), train=TRAIN
+)
+
+LOADED = """
+import json, sys
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+answers = []
+for directory, texts in json.load(open(sys.argv[1])):
+    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    given = [tokenizer(*text, truncation=True, max_length=16, return_tensors="pt") for text in texts]
+    names = [model.config.id2label[place] for place in range(model.config.num_labels)]
+    answers.append({"logits": [model(**one).logits[0].tolist() for one in given], "names": names})
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def students(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_corpus: Path,
+    teacher: Path,
+    store: Path,
+    pairs_corpus: Path,
+    pairs_teacher: Path,
+    pairs_store: Path,
+) -> dict[str, Path]:
+    """Two finished students and their evaluations: of labels by vanilla KD, of numbers by annealing."""
+    home = tmp_path_factory.mktemp("students")
+    lineage = {"name": "distil/vanilla@tiny", "key": "ab" * 32}
+    for name, spec, corpus, start, outputs in (
+        ("labels", VANILLA, tiny_corpus, teacher, store),
+        ("numbers", REGRESSION, pairs_corpus, pairs_teacher, pairs_store),
+    ):
+        (home / name / "exam").mkdir(parents=True)
+        (home / name / "lineage.json").write_text(json.dumps(lineage), "utf-8")
+        distil(spec, {"corpus": corpus, "start": start, "outputs": outputs}, home / name, inline())
+        given = {"corpus": corpus, "model": home / name / "model"}
+        evaluate(EvaluateSpec(), given, home / name / "exam", inline())
+    return {"labels": home / "labels", "numbers": home / "numbers"}
+
+
+# --- what is left -------------------------------------------------------------------------------------------
+
+
+def test_plain_transformers_in_a_process_of_its_own_says_what_was_evaluated(
+    students: dict[str, Path], tiny_corpus: Path, pairs_corpus: Path, tmp_path: Path
+) -> None:
+    """From the directory and the texts alone, and without a network."""
+    corpora = {"labels": tiny_corpus, "numbers": pairs_corpus}
+    asked = [
+        (str(students[name] / "model"), read_split(corpus, "validation").texts()) for name, corpus in corpora.items()
+    ]
+    (tmp_path / "asked.json").write_text(json.dumps(asked), "utf-8")
+    run = subprocess.run(
+        [sys.executable, "-c", LOADED, str(tmp_path / "asked.json")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "none"), "OMP_NUM_THREADS": "1"},
+    )
+    labels, numbers = json.loads(run.stdout)
+    for name, answers in (("labels", labels), ("numbers", numbers)):
+        evaluated = pq.read_table(students[name] / "exam" / "predictions" / "validation.parquet")
+        np.testing.assert_allclose(answers["logits"], np.array(evaluated["logits"].to_pylist()), atol=1e-5)
+        scores = json.loads((students[name] / "exam" / "metrics.json").read_text("utf-8"))["scores"]["validation"]
+        said = np.array(answers["logits"])
+        truth = np.array(evaluated["label"].to_pylist())
+        if name == "labels":
+            assert said.argmax(-1).tolist() == evaluated["prediction"].to_pylist()
+            assert scores["accuracy"] == pytest.approx(100 * (said.argmax(-1) == truth).mean())
+        else:
+            assert scores["pearson"] == pytest.approx(100 * np.corrcoef(said[:, 0], truth)[0, 1], abs=1e-4)
+    assert labels["names"] == ["bad", "good"]
+    assert numbers["names"] == ["score"]
+
+
+def test_the_model_of_every_epoch_is_kept_if_asked_for_and_the_best_is_one_of_them(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    spec = DistilSpec(start=Cut(layers=(0, 2)), train=TRAIN.model_copy(update={"epochs": 3, "keep": "epochs"}))
+    outs = {keep: tmp_path / keep for keep in ("epochs", "best")}
+    for keep, out in outs.items():
+        out.mkdir()
+        train = spec.train.model_copy(update={"keep": keep})
+        inputs = {"corpus": tiny_corpus, "start": teacher}
+        facts = distil(spec.model_copy(update={"train": train}), inputs, out, inline())
+    kept = sorted(path.name for path in (outs["epochs"] / "epochs").iterdir())
+    assert kept == ["01", "02", "03"] and not (outs["best"] / "epochs").exists()
+    models = {name: load(outs["epochs"] / "epochs" / name).state_dict() for name in kept}
+    best = models[f"{facts['best_epoch']:02d}"]
+    for keep in outs.values():
+        assert all(torch.equal(best[name], value) for name, value in load(keep / "model").state_dict().items())
+    assert not all(torch.equal(models["01"][name], value) for name, value in models["03"].items())
+    assert (outs["epochs"] / "epochs" / "02" / "tokenizer.json").exists()
+
+
+def test_beside_the_model_lie_its_curves_an_epoch_a_file_and_the_scores_at_the_end(students: dict[str, Path]) -> None:
+    """Outside of ``model/``: what is read of a student by others has the same bytes whenever it was trained."""
+    drawn = students["labels"] / "tensorboard"
+    assert sorted(path.name for path in drawn.iterdir()) == [name_of(epoch) for epoch in (1, 2, 3)]
+    assert b"loss/soft" in (drawn / name_of(1)).read_bytes()
+    assert b"dev/validation_accuracy" in (drawn / name_of(3)).read_bytes()
+
+
+def test_the_directory_holds_weights_tokenizer_and_label_names(students: dict[str, Path]) -> None:
+    found = {path.name for path in (students["labels"] / "model").iterdir()}
+    assert found >= {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    config = json.loads((students["labels"] / "model" / "config.json").read_text("utf-8"))
+    assert config["id2label"] == {"0": "bad", "1": "good"} and config["label2id"] == {"bad": 0, "good": 1}
+    assert config["num_hidden_layers"] == 2
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    for name in ("config.json", "tokenizer_config.json"):
+        assert str(students["labels"].parent) not in (students["labels"] / "model" / name).read_text("utf-8")
+
+
+def test_the_card_states_scores_recipe_and_lineage_behind_the_front_matter(students: dict[str, Path]) -> None:
+    card = (students["labels"] / "model" / "README.md").read_text("utf-8")
+    history = json.loads((students["labels"] / "history.json").read_text("utf-8"))
+    _, front, body = card.split("---\n", 2)
+    assert "library_name: transformers\n" in front and "pipeline_tag: text-classification\n" in front
+    assert body.startswith("# distil/vanilla@tiny\n")
+    assert f"| validation | accuracy | {history['scores']['validation']['accuracy']:.2f} |" in body
+    blocks = [json.loads(block.split("```")[0]) for block in body.split("```json\n")[1:]]
+    assert blocks == [VANILLA.model_dump(mode="json"), {"name": "distil/vanilla@tiny", "key": "ab" * 32}]
+    assert "0 bad, 1 good" in body
+    assert "a number (regression)" in (students["numbers"] / "model" / "README.md").read_text("utf-8")
+
+
+def test_the_history_tells_each_epoch_and_both_scores(students: dict[str, Path]) -> None:
+    history = json.loads((students["numbers"] / "history.json").read_text("utf-8"))
+    assert [(epoch["phase"], epoch["epoch"]) for epoch in history["epochs"]] == [("anneal", 1), ("labels", 1)]
+    assert all(np.isfinite(epoch["loss"]) and epoch["seconds"] > 0 for epoch in history["epochs"])
+    best = max(enumerate(history["epochs"]), key=lambda entry: (entry[1]["score"], entry[0]))[0]
+    assert history["best_epoch"] == best + 1
+    exam = json.loads((students["numbers"] / "exam" / "metrics.json").read_text("utf-8"))
+    for metric, value in history["scores"]["validation"].items():
+        assert value == pytest.approx(exam["scores"]["validation"][metric], abs=1e-4)
+    assert history["last_epoch_scores"].keys() == {"validation"}
+
+
+def test_the_model_is_that_of_the_best_epoch_and_the_last_epochs_score_stands_beside_it(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """At so high a rate scores go up and down; of a few seeds one at least has its best epoch before its last."""
+    for seed in range(6):
+        restless = TRAIN.model_copy(update={"epochs": 6, "learning_rate": 5e-2, "seed": seed})
+        spec, out = DistilSpec(start=Cut(layers=(1,)), train=restless), tmp_path / str(seed)
+        out.mkdir()
+        facts = distil(spec, {"corpus": tiny_corpus, "start": teacher}, out, inline())
+        history = json.loads((out / "history.json").read_text("utf-8"))
+        scores = [epoch["score"] for epoch in history["epochs"]]
+        best = max(range(6), key=lambda epoch: (scores[epoch], epoch))
+        if scores[best] > scores[-1] and history["last_epoch_scores"] != history["scores"]:
+            break
+    assert facts["best_epoch"] == best + 1 < 6, "or this proves nothing"
+    found = {}
+    for split in ("holdout", "validation"):
+        rows, model = read_rowset(tiny_corpus, split), load(out / "model").eval()
+        found[split] = 100 * (predict(model, rows, 2, "cpu").argmax(-1) == rows.labels.numpy()).mean()
+    assert found["holdout"] == pytest.approx(scores[best])
+    assert found["validation"] == pytest.approx(history["scores"]["validation"]["accuracy"])
+    assert found["validation"] != pytest.approx(history["last_epoch_scores"]["validation"]["accuracy"])
+
+
+# --- how it is trained -----------------------------------------------------------------------------------------
+
+
+def given(tiny_corpus: Path, start: Path, store: Path) -> dict[str, Path]:
+    return {"corpus": tiny_corpus, "start": start, "outputs": store}
+
+
+def weights_of(job: Job, worker: InlineWorker | None = None) -> bytes:
+    job.out.mkdir(exist_ok=True)
+    train(job, worker or InlineWorker(1, Heard()))
+    return (job.out / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_student_trained_after_another_has_the_bytes_of_one_trained_alone(
+    tiny_corpus: Path, encoder: Path, store: Path, tmp_path: Path
+) -> None:
+    """Its head is random, too: all of its randomness comes from its own seed."""
+    spec = DistilSpec(start=Pretrained(), method=Method(targets=Taught()), train=TRAIN)
+    job = Job(spec, given(tiny_corpus, encoder, store), tmp_path / "alone")
+    other = spec.model_copy(update={"train": TRAIN.model_copy(update={"seed": 2})})
+    alone = weights_of(job)
+    assert weights_of(replace(job, spec=other, out=tmp_path / "other")) != alone
+    assert weights_of(replace(job, out=tmp_path / "second")) == alone
+
+
+@pytest.mark.parametrize("keep", ["best", "epochs"])
+def test_a_student_that_was_cut_ends_with_the_bytes_of_one_that_was_not(
+    keep: str, tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+) -> None:
+    spec = VANILLA.model_copy(update={"train": VANILLA.train.model_copy(update={"keep": keep})})
+    whole = weights_of(Job(spec, given(tiny_corpus, teacher, store), tmp_path / "whole"))
+
+    def cut(done: float) -> None:
+        if done > 75:
+            raise CutOff
+
+    job = Job(spec, given(tiny_corpus, teacher, store), tmp_path / "cut", checkpoint_seconds=0.0)
+    with pytest.raises(CutOff):
+        weights_of(job, InlineWorker(1, Heard(cut)))
+    assert not (tmp_path / "cut" / "model").exists()
+    assert weights_of(job) == whole
+    histories = [json.loads((tmp_path / name / "history.json").read_text("utf-8")) for name in ("whole", "cut")]
+    for history in histories:
+        for epoch in history["epochs"]:
+            del epoch["seconds"]
+    assert histories[0] == histories[1]
+    kept = [
+        {str(path.relative_to(home)): path.read_bytes() for path in (home / "epochs").rglob("*.safetensors")}
+        for home in (tmp_path / "whole", tmp_path / "cut")
+    ]
+    assert kept[0] == kept[1] and len(kept[0]) == (0 if keep == "best" else 2)
+
+
+def test_following_a_store_runs_the_student_and_no_teacher(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
+    """The start is a configuration without weights: there is no other model that could run."""
+    (tmp_path / "start").mkdir()
+    config = {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    (tmp_path / "start" / "config.json").write_text(json.dumps(config), "utf-8")
+    ran: list[nn.Module] = []
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, *_: ran.append(module) if isinstance(module, PreTrainedModel) else None
+    )
+    spec = DistilSpec(start=Fresh(), method=Method(targets=Taught()), train=TRAIN)
+    job = Job(spec, given(tiny_corpus, tmp_path / "start", store), tmp_path / "out")
+    weights_of(job)
+    hook.remove()
+    classifiers = [module for module in ran if module.base_model is not module]
+    assert len({id(module) for module in classifiers}) == 1
+    steps = -(-len(read_split(tiny_corpus, "train")) // 16)
+    best = json.loads((job.out / "history.json").read_text("utf-8"))["best_epoch"]
+    scored = 1 if best == 2 else 2
+    assert len(classifiers) == 2 * (steps + 1) + scored, (
+        "each epoch its steps and a score; at last dev, the last and best"
+    )
+
+
+def test_the_stage_says_how_much_there_is_to_do(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    listener, rows = Heard(), len(read_split(tiny_corpus, "train"))
+    spec = DistilSpec(start=Cut(layers=(1,)), train=TRAIN)
+    facts = distil(spec, {"corpus": tiny_corpus, "start": teacher}, tmp_path, inline(listener))
+    assert listener.expected == [2 * rows] and listener.done == 2 * rows
+    assert facts["rows"] == rows
+    assert facts["scores"] == json.loads((tmp_path / "history.json").read_text("utf-8"))["scores"]
+    assert facts.keys() == {"rows", "train_seconds", "parameters", "best_epoch", "scores", "last_epoch_scores"}
+
+
+# --- what it learns from -----------------------------------------------------------------------------------------
+
+
+def test_the_teachers_words_stand_beside_the_rows_they_belong_to(tiny_corpus: Path, store: Path) -> None:
+    rows = read_rowset(tiny_corpus, "train")
+    signal = signal_of(VANILLA, {"outputs": store}, rows)
+    assert isinstance(signal, Stored)
+    table = pq.read_table(store / shard_name(0))
+    said = dict(zip(table["row_key"].to_pylist(), table["logits"].to_pylist(), strict=True))
+    assert signal.read(np.arange(len(rows)), Asked(((0, 1.0),)))["logits"].tolist() == [
+        said[key] for key in rows.row_keys
+    ]
+    assert isinstance(signal_of(DistilSpec(start=Fresh()), {}, rows), NoTeacher)
+
+
+def test_a_layer_in_which_all_rows_look_alike_is_told_of(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    """The first token's embedding is the same for every row, and its mean over tokens is not."""
+    told = {}
+    for pooling in ("cls", "mean"):
+        store, out = tmp_path / f"store-{pooling}", tmp_path / pooling
+        store.mkdir()
+        out.mkdir()
+        teach(TeachSpec(pooling=pooling), {"corpus": tiny_corpus, "model": teacher}, store, inline())
+        structure = Pick(pairs=((1, 0), (2, 3)), pooling=pooling)
+        spec = DistilSpec(start=Cut(layers=(0, 2)), method=Method(structure=structure), train=TRAIN)
+        inputs = {"corpus": tiny_corpus, "start": teacher, "outputs": store}
+        told[pooling] = distil(spec, inputs, out, inline()).get("warnings")
+    assert told["mean"] is None
+    (line,) = told["cls"]
+    assert line.startswith("structure: the rows look alike in layers 0 of the teacher (variance below 0.001 of")
+
+
+def test_a_store_that_lacks_a_row_of_train_is_refused_naming_it(
+    tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+) -> None:
+    whole = read_store(store)
+    keys = [key.tobytes() for key in read_keys(store / shard_name(0))]
+    kept = keys[:7] + keys[8:]
+    logits, states, _ = read_carried(store, 0, whole.layout, whole.layout, kept)
+    (tmp_path / "store").mkdir()
+    file = write_shard(tmp_path / "store", 0, whole.layout, kept, logits, states)
+    write_store(tmp_path / "store", whole.layout, whole.tokenisation, [file])
+    lost = keys[7].hex()
+    with pytest.raises(ValueError, match=rf"the store lacks 1 of \d+ rows, the first is row 7 \({lost}\)"):
+        weights_of(Job(VANILLA, given(tiny_corpus, teacher, tmp_path / "store"), tmp_path / "out"))
+
+
+def test_the_best_epoch_is_chosen_on_the_holdout_or_on_dev_as_the_recipe_says(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    meta = read_meta(tiny_corpus)
+    on_dev = VANILLA.model_copy(update={"train": TRAIN.model_copy(update={"select": "dev"})})
+    assert selecting_split(VANILLA, meta) == "holdout"
+    assert selecting_split(on_dev, meta) == "validation"
+    document = json.loads((tiny_corpus / META).read_text("utf-8"))
+    del document["splits"]["holdout"]
+    (tmp_path / META).write_text(json.dumps(document), "utf-8")
+    without = read_meta(tmp_path)
+    assert selecting_split(on_dev, without) == "validation"
+    with pytest.raises(ValueError, match=r"^train\.select: holdout, but data\.holdout is 0; set data\.holdout above 0"):
+        selecting_split(VANILLA, without)
+
+
+def test_a_student_in_bfloat16_learns_much_the_same(
+    tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        spec = VANILLA.model_copy(update={"train": TRAIN.model_copy(update={"precision": precision})})
+        weights_of(Job(spec, given(tiny_corpus, teacher, store), tmp_path / precision))
+        history = json.loads((tmp_path / precision / "history.json").read_text("utf-8"))
+        losses.append([epoch["loss"] for epoch in history["epochs"]])
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+    from safetensors.torch import load_file
+
+    saved = load_file(tmp_path / "bfloat16" / "model" / "model.safetensors")
+    assert {value.dtype for value in saved.values()} == {torch.float32}
