@@ -19,11 +19,11 @@ from benchmarks.pairs import Cost, Turn, interleaved, summary, timed, walls
 from benchmarks.scene import STUDENT, Learner, Scene
 from benchmarks.stored_vs_none import reading
 from stages.models.loading import build, load
-from stages.specs.method import Method, Taught
+from stages.specs.method import Method, TeacherTargets
 from stages.specs.student import Cut, Pretrained, Start
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
-from stages.training.signal import Live
+from stages.training.signal import LiveSignal
 
 PAIRS: dict[str, tuple[Start, Start]] = {
     "6 layers teach 2": (Pretrained(), STUDENT),
@@ -66,9 +66,9 @@ def dumped(pair: Scene, out: Path) -> Cost:
 
 
 def turns_of(pair: Scene) -> list[Turn]:
-    learner, method, numbers = Learner(pair), Method(targets=Taught()), itertools.count()
+    learner, method, numbers = Learner(pair), Method(targets=TeacherTargets()), itertools.count()
     _, signal = reading(pair, method)
-    live, stored = (pair.lesson(method, taught) for taught in (Live(load(pair.teacher).eval()), signal))
+    live, stored = (pair.setup(method, taught) for taught in (LiveSignal(load(pair.teacher).eval()), signal))
 
     def once() -> Cost:
         out = pair.root / f"dump-{next(numbers)}"

@@ -25,7 +25,7 @@ from stages.outputs.layout import Layout, read_store, write_store
 from stages.outputs.parquet import write_shard
 from stages.outputs.sizes import rows_a_shard
 from stages.specs.layers import NoLayers, Pick, Structure
-from stages.specs.method import Method, Taught
+from stages.specs.method import Method, TeacherTargets
 from stages.specs.student import DistilSpec, Train
 from stages.training.teachers import signal_of
 
@@ -101,7 +101,7 @@ def write_deep(directory: Path, rows: int) -> list[bytes]:
 def read(store: Path, keys: list[bytes], structure: Structure, cache: str) -> int:
     """Bytes that training's reader takes for a method of this structure that follows logits, too. What it decodes
     stays in the folder ``cache``."""
-    method = Method(targets=Taught(), structure=structure)
+    method = Method(targets=TeacherTargets(), structure=structure)
     spec = DistilSpec(start=STUDENT, method=method, train=Train(epochs=1))
     reading = Reading(spec, store, keys, store.with_name(SMALL), SMALL_ROWS, store.with_name(f"cache-{cache}"))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:

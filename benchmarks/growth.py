@@ -25,8 +25,8 @@ from stages.corpus.corpus import corpus
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.models.loading import head_of
 from stages.specs.corpus import CorpusSpec, Generated
-from stages.specs.method import Method, Taught
-from stages.specs.schedule import Asked
+from stages.specs.method import Method, TeacherTargets
+from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import REVIEWS
 from stages.specs.teacher import TeachSpec
@@ -84,10 +84,10 @@ class Grown:
 
     def begin(self, store: Path) -> None:
         """All that stands before the first step but the models."""
-        signal = signal_of(self.scene.spec(Method(targets=Taught())), {"outputs": store}, self.rows)
+        signal = signal_of(self.scene.spec(Method(targets=TeacherTargets())), {"outputs": store}, self.rows)
         first = epoch_batches(self.rows.tokens.lengths, BATCH, seed_of(0, 0, 0))[0]
-        asked = Asked(((0, 1.0),))
-        taught = signal(replace(self.rows.batch(first, "cpu"), read=signal.read(first, asked)), asked)
+        request = OutputRequest(((0, 1.0),))
+        taught = signal(replace(self.rows.batch(first, "cpu"), read=signal.read(first, request)), request)
         assert np.isfinite(taught["logits"].numpy()).all()
 
 

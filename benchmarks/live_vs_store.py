@@ -15,7 +15,7 @@ from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary,
 from benchmarks.scene import ALL_LAYERS, LOGITS, Learner, Scene
 from stages.models.loading import load
 from stages.specs.method import Method
-from stages.training.signal import Live
+from stages.training.signal import LiveSignal
 from stages.training.teachers import signal_of
 
 
@@ -29,8 +29,8 @@ def measure(scene: Scene) -> list[Finding]:
 def turns_of(scene: Scene, method: Method) -> list[Turn]:
     learner, batches = Learner(scene), scene.batches()
     teacher = load(scene.teacher).eval()
-    live = scene.lesson(method, Live(teacher))
-    stored = scene.lesson(method, signal_of(scene.spec(method), {"outputs": scene.store}, scene.train))
+    live = scene.setup(method, LiveSignal(teacher))
+    stored = scene.setup(method, signal_of(scene.spec(method), {"outputs": scene.store}, scene.train))
 
     def forward() -> Cost:
         hidden = method.needs_layers

@@ -12,8 +12,8 @@ from stages.training.signal import NoTeacher
 def measure(scene: Scene) -> list[Finding]:
     """Beside the ratio stand both mean losses: the same work gives nearly the same."""
     learner = Learner(scene)
-    lesson = scene.lesson(Method(), NoTeacher())
-    turns = interleaved({"ours": lambda: learner.ours(lesson), "bare": learner.bare}, scene.scale.turns)
+    setup = scene.setup(Method(), NoTeacher())
+    turns = interleaved({"ours": lambda: learner.ours(setup), "bare": learner.bare}, scene.scale.turns)
     note = (
         f"{cpu_note(turns, 'ours', 'bare')}; bare {summary(walls(turns, 'bare')).median:.2f} s; "
         f"loss {learner.losses['ours']:.4f}, bare {learner.losses['bare']:.4f}"

@@ -26,11 +26,11 @@ from stages.outputs.layout import Layout, write_store
 from stages.outputs.parquet import write_shard
 from stages.specs.corpus import CorpusSpec, Generated
 from stages.specs.layers import Pick
-from stages.specs.method import Method, OnePhase, Taught
+from stages.specs.method import Method, OnePhase, TeacherTargets
 from stages.specs.student import DistilSpec, Train
 from stages.specs.tasks import REVIEWS
 from stages.teaching.teach import tokenisation
-from stages.training.job import Job
+from stages.training.job import StudentJob
 
 LAYOUT = Layout("pooled", tuple(range(25)), 384, 12, 2, "mean", "float16")
 ROW_BYTES = 25 * 384 * 2
@@ -43,7 +43,7 @@ LARGE = 5_000_000_000
 class Training:
     """What a process of its own is told."""
 
-    job: Job
+    job: StudentJob
     threads: int
 
 
@@ -56,7 +56,7 @@ def measure(scene: Scene) -> list[Finding]:
     root = scene.root / "memory"
     store = write_large(scene, root, size // ROW_BYTES)
     follows = Pick(pairs=tuple((1, layer) for layer in range(25)), weight=1.0)
-    from_store = Method(targets=Taught(), training=OnePhase(), structure=follows)
+    from_store = Method(targets=TeacherTargets(), training=OnePhase(), structure=follows)
     none = peak(scene, root, "none", Method(), {})
     cold = peak(scene, root, "cold", from_store, {"outputs": store})
     warm = peak(scene, root, "warm", from_store, {"outputs": store})
@@ -100,7 +100,7 @@ def peak(scene: Scene, root: Path, name: str, method: Method, inputs: Mapping[st
     out = root / name
     out.mkdir()
     spec = DistilSpec(start=STUDENT, method=method, train=Train(epochs=1, select="dev"))
-    job = Job(spec, {"corpus": root / "corpus", "start": scene.teacher, **inputs}, out)
+    job = StudentJob(spec, {"corpus": root / "corpus", "start": scene.teacher, **inputs}, out)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:
         return one.submit(trained, Training(job, scene.scale.threads)).result()
 

@@ -16,7 +16,7 @@ from benchmarks.pairs import cpu_note, interleaved, ratios, summary
 from benchmarks.scene import LOGITS, Learner, Scene
 from stages.specs.method import Data, Method, Minimax, Neighbours
 from stages.training.candidates import Pool
-from stages.training.loop import Lesson
+from stages.training.setup import TrainingSetup
 from stages.training.teachers import signal_of
 
 K = 8
@@ -34,9 +34,9 @@ def measure(scene: Scene) -> list[Finding]:
     """Goals are for keeping 2 and scoring each step, and for keeping 4 at a cadence that is named. What it takes
     without candidates stands beside."""
     learner = Learner(scene)
-    lessons = {name: lesson(scene, data) for name, (data, _) in PICKED.items()}
-    lessons[ALL] = lesson(scene, Neighbours(k=K))
-    lessons["none"] = lesson(scene, Method().data)
+    lessons = {name: setup(scene, data) for name, (data, _) in PICKED.items()}
+    lessons[ALL] = setup(scene, Neighbours(k=K))
+    lessons["none"] = setup(scene, Method().data)
     turns = interleaved({name: partial(learner.ours, one) for name, one in lessons.items()}, scene.scale.turns)
     found = []
     for name, (_, most) in PICKED.items():
@@ -47,11 +47,11 @@ def measure(scene: Scene) -> list[Finding]:
     return found
 
 
-def lesson(scene: Scene, data: Data) -> Lesson:
+def setup(scene: Scene, data: Data) -> TrainingSetup:
     """Two epochs, so that what is scored every other one is scored in one of them."""
     method = LOGITS.model_copy(update={"data": data})
     read = signal_of(scene.spec(LOGITS), {"outputs": scene.store}, scene.train)
-    plain = scene.lesson(method, read)
+    plain = scene.setup(method, read)
     train = plain.spec.train.model_copy(update={"epochs": 2})
     whole = replace(plain, spec=plain.spec.model_copy(update={"train": train}))
     if not method.needs_candidates:

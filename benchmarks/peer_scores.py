@@ -38,13 +38,14 @@ from stages.evaluation.predictions import decide
 from stages.models.loading import build, load
 from stages.models.predict import predict
 from stages.specs.corpus import CorpusSpec, Files
-from stages.specs.method import Method, Taught
+from stages.specs.method import Method, TeacherTargets
 from stages.specs.student import DistilSpec, Pretrained, Train
 from stages.specs.tasks import BUILT_IN
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
 from stages.training.distil import distil
-from stages.training.loop import Lesson, fit
+from stages.training.loop import fit
+from stages.training.setup import TrainingSetup
 from stages.training.teachers import signal_of
 
 SEEDS = (0, 1, 2)
@@ -71,10 +72,10 @@ class Class:
 def ours(given: Class, seed: int) -> nn.Module:
     scene, student = given.scene, given.student()
     settings = Train(epochs=given.epochs, learning_rate=RATE, batch_size=BATCH, select="dev", seed=seed)
-    spec = DistilSpec(start=STUDENT, method=Method(targets=Taught()), train=settings)
+    spec = DistilSpec(start=STUDENT, method=Method(targets=TeacherTargets()), train=settings)
     signal = signal_of(spec, {"outputs": scene.store}, scene.train)
-    lesson = Lesson(spec, scene.meta.task, scene.train, scene.dev, signal, scene.root / "none.pt", math.inf)
-    fit(student, lesson, InlineWorker(scene.scale.threads, Watch()))
+    setup = TrainingSetup(spec, scene.meta.task, scene.train, scene.dev, signal, scene.root / "none.pt", math.inf)
+    fit(student, setup, InlineWorker(scene.scale.threads, Watch()))
     return student
 
 
@@ -104,12 +105,12 @@ WAYS: dict[str, Callable[[Class, int], nn.Module]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Prints a line for each student as it is done, then the differences."""
-    asked = parse(arguments)
+    request = parse(arguments)
     check_textbrewer()
     with tempfile.TemporaryDirectory(prefix="stillhouse-bench-") as folder:
         os.environ["STILLHOUSE_CACHE"] = str(Path(folder) / "decoded")  # nothing stays in the user's own
-        scene = make(Path(folder), Scale(asked.rows, turns=len(SEEDS), threads=asked.threads))
-        given = Class(scene, asked.epochs)
+        scene = make(Path(folder), Scale(request.rows, turns=len(SEEDS), threads=request.threads))
+        given = Class(scene, request.epochs)
         print(f"teacher: {accuracy(right(load(scene.teacher), scene)):.2f} on {len(scene.dev)} rows of dev", flush=True)
         found = {name: [answers(given, name, seed) for seed in SEEDS] for name in WAYS}
     for name in list(WAYS)[1:]:

@@ -27,7 +27,7 @@ from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary,
 from benchmarks.scene import BATCH, Learner, Scene
 from benchmarks.stored_vs_none import reading
 from stages.models.loading import load
-from stages.specs.method import Method, Taught
+from stages.specs.method import Method, TeacherTargets
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
 
@@ -71,9 +71,9 @@ def check_textbrewer() -> None:
 
 def ours(learner: Learner) -> Cost:
     """The store's reading and an epoch from it."""
-    method = Method(targets=Taught())
+    method = Method(targets=TeacherTargets())
     read, signal = reading(learner.scene, method)
-    epoch = learner.ours(learner.scene.lesson(method, signal))
+    epoch = learner.ours(learner.scene.setup(method, signal))
     return Cost(read.wall + epoch.wall, read.cpu + epoch.cpu)
 
 

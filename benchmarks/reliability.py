@@ -158,13 +158,13 @@ def undisturbed(folder: Path, recipe: Path, through_ray: bool) -> Undisturbed:
     home = folder / "undisturbed"
     home.mkdir()
     listed = home / "modules"
-    lesson = start(
+    setup = start(
         ["run", str(recipe), "--inline", "--storage", str(home / "first")],
         home / "first.log",
         home,
         {LEARN: str(listed), "STILLHOUSE_CACHE": str(home / "cache")},
     )
-    assert lesson.wait(LONGEST) == 0, lesson.said()
+    assert setup.wait(LONGEST) == 0, setup.said()
     import_all(listed)
     weights, nodes = result(str(home / "first"), home)
     used = {}

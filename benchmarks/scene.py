@@ -35,19 +35,20 @@ from stages.models.loading import build, load
 from stages.models.shape import config_of, shape_of
 from stages.specs.corpus import CorpusSpec, Files, Generated, Source
 from stages.specs.layers import Concatenate
-from stages.specs.method import Method, Taught
+from stages.specs.method import Method, TeacherTargets
 from stages.specs.seeds import seed_of
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.tasks import BUILT_IN, REVIEWS, Task
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
-from stages.training.loop import Lesson, fit
+from stages.training.loop import fit
+from stages.training.setup import TrainingSetup
 from stages.training.signal import Signal
 from stages.training.tensorboard import drawer
 
 STUDENT = Cut(layers=(2, 5))
-LOGITS = Method(targets=Taught())
-ALL_LAYERS = Method(targets=Taught(), structure=Concatenate(groups=((1, 2, 3), (4, 5, 6))))
+LOGITS = Method(targets=TeacherTargets())
+ALL_LAYERS = Method(targets=TeacherTargets(), structure=Concatenate(groups=((1, 2, 3), (4, 5, 6))))
 """The teacher's six, three for each layer of the student."""
 
 BATCH = 32
@@ -134,12 +135,14 @@ class Scene:
         """The batches of that epoch, for the bare loop to train on the same."""
         return epoch_batches(self.train.tokens.lengths, BATCH, seed_of(0, 0, 0))
 
-    def lesson(self, method: Method, signal: Signal) -> Lesson:
+    def setup(self, method: Method, signal: Signal) -> TrainingSetup:
         checkpoint = self.root / "none.pt"
         width = shape_of(config_of(self.teacher), "teacher").width
         task, spec = self.meta.task, self.spec(method)
         draw = drawer(self.root / "curves", time.time)
-        return Lesson(spec, task, self.train, self.dev, signal, checkpoint, math.inf, teacher_width=width, draw=draw)
+        return TrainingSetup(
+            spec, task, self.train, self.dev, signal, checkpoint, math.inf, teacher_width=width, draw=draw
+        )
 
 
 class Learner:
@@ -155,12 +158,12 @@ class Learner:
         self.model.load_state_dict(self.start)
         self.model.zero_grad(set_to_none=True)
 
-    def ours(self, lesson: Lesson) -> Cost:
+    def ours(self, setup: TrainingSetup) -> Cost:
         """An epoch by the project's loop, to the end of its last step."""
         self.again()
         watch = Watch()
         wall, cpu = time.perf_counter(), cpu_seconds()
-        progress = fit(self.model, lesson, InlineWorker(self.scene.scale.threads, watch))
+        progress = fit(self.model, setup, InlineWorker(self.scene.scale.threads, watch))
         self.losses["ours"] = progress.history[0].loss
         return Cost(watch.wall - wall, watch.cpu - cpu)
 

@@ -26,7 +26,7 @@ from cluster.inline import Inline
 from cluster.resources import Place, Resources
 from cluster.session import Session
 from pipeline.artifacts.record import Record
-from pipeline.execution.build_node import Site
+from pipeline.execution.build_node import RunContext
 from pipeline.execution.runner import run
 from pipeline.graph.nodes import Edge, Graph, Node
 from pipeline.monitor.run_view import View
@@ -89,9 +89,9 @@ def carried_out(job: Job) -> Told:
     place: Place = Inline() if job.kind == "inline" else Session.open(None, job.root / "ray.log")
     with open(os.devnull, "w") as nowhere:
         marks = Marks(Console(file=nowhere), job.root / "logs", graph.nodes)
-        site = Site(storage, "scheduling", place, lambda _: Resources(), marks, stages={NothingSpec: nothing})
+        context = RunContext(storage, "scheduling", place, lambda _: Resources(), marks, stages={NothingSpec: nothing})
         try:
-            outcome = run(plan(graph, storage, "scheduling"), site)
+            outcome = run(plan(graph, storage, "scheduling"), context)
         finally:
             place.close()
     assert len(outcome.records) == job.nodes, outcome.failures

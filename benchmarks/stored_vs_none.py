@@ -16,11 +16,11 @@ def measure(scene: Scene) -> list[Finding]:
     learner = Learner(scene)
     (logits_read, logits), (layers_read, layers) = (reading(scene, method) for method in (LOGITS, ALL_LAYERS))
     lessons = {
-        "logits": scene.lesson(LOGITS, logits),
-        "layers": scene.lesson(ALL_LAYERS, layers),
-        "none": scene.lesson(Method(), NoTeacher()),
+        "logits": scene.setup(LOGITS, logits),
+        "layers": scene.setup(ALL_LAYERS, layers),
+        "none": scene.setup(Method(), NoTeacher()),
     }
-    turns = interleaved({name: partial(learner.ours, lesson) for name, lesson in lessons.items()}, scene.scale.turns)
+    turns = interleaved({name: partial(learner.ours, setup) for name, setup in lessons.items()}, scene.scale.turns)
     found = []
     for name, read, what, most in (
         ("logits", logits_read, "stored logits", 1.03),

@@ -1,6 +1,6 @@
 """The cluster's side of training: an actor that holds a worker group of Ray Train, and what its workers run.
 
-``TorchTrainer.fit()`` runs in a thread of the actor ``Group``. Ray Train starts the workers, and starts
+``TorchTrainer.fit()`` runs in a thread of the actor ``WorkerGroup``. Ray Train starts the workers, and starts
 them again when one dies. What they run is ``serve``: draw a job, run its loop, report, draw the next. Ray
 Train's own modules, threads and lines of log stay in these processes.
 
@@ -22,7 +22,7 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import get_current_placement_group
 
 from cluster.mirroring import mirrored
-from cluster.outcomes import Died, Done, Ended, Failed, Lost, Outcome, Part, Said, attempt
+from cluster.outcomes import Died, Done, Ended, Failed, Lost, Outcome, WorkerId, WorkerReport, attempt
 from cluster.progress import RemoteWorker
 from cluster.resources import Resources, Worker
 from cluster.shards import MAX_DEATHS, Bench
@@ -85,16 +85,16 @@ class _Job:
     work: bytes
     lives: int = 0
     life: _Life | None = None
-    reports: dict[int, tuple[Done | Failed, Said]] = field(default_factory=dict)
+    reports: dict[int, tuple[Done | Failed, WorkerReport]] = field(default_factory=dict)
     ended: "asyncio.Future[Ended]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def end(self, outcome: Outcome, life: int) -> None:
         if not self.ended.done():
-            said = {Part(life, rank): said for rank, (_, said) in self.reports.items()}
+            said = {WorkerId(life, rank): said for rank, (_, said) in self.reports.items()}
             self.ended.set_result(Ended(outcome, said))
 
 
-class Group:
+class WorkerGroup:
     """The actor. Asynchronous, holds no CPU itself."""
 
     def __init__(self, name: str, resources: Resources, board: Any) -> None:
@@ -163,7 +163,7 @@ class Group:
             await self._changed.wait_for(lambda: self._closing or self._given(state, number))
             return state.draws[number][1] if number in state.draws else None
 
-    async def report(self, life: str, number: int, rank: int, outcome: Done | Failed, said: Said) -> None:
+    async def report(self, life: str, number: int, rank: int, outcome: Done | Failed, said: WorkerReport) -> None:
         """What a rank made of its job."""
         state = self._lives[life]
         job, given = state.draws[number]
@@ -287,7 +287,7 @@ def serve(config: dict[str, Any]) -> None:
         life = broadcast_from_rank_zero(life)
     number = 0
     while (job := ray.get(group.draw.remote(life, number, rank, me))) is not None:
-        worker.begin(job.channel, Part(job.life, rank), world_size)
+        worker.begin(job.channel, WorkerId(job.life, rank), world_size)
         outcome = _outcome(job.work, worker)
         ray.get(group.report.remote(life, number, rank, outcome, worker.end()))
         if isinstance(outcome, Failed) and world_size > 1:

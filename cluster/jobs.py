@@ -34,7 +34,7 @@ class UnknownJob(LookupError):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ClusterJob:
     """A job as the cluster knows it. Times are in seconds since 1970; None where they are not known.
 
     ``state`` is ``pending``, ``running``, ``succeeded``, ``failed`` or ``stopped``. ``code`` is the exit code of
@@ -99,13 +99,13 @@ class Jobs:
                 metadata=dict(labels),
             )
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[ClusterJob]:
         """Every job that was submitted, the newest last."""
         with _refusals(self.address):
             found = [_job(details) for details in self._client.list_jobs() if details.submission_id]
         return sorted(found, key=lambda job: (job.began or float("inf"), job.name))
 
-    def job(self, name: str) -> Job:
+    def job(self, name: str) -> ClusterJob:
         """Raises ``UnknownJob``."""
         with _refusals(self.address, name):
             return _job(self._client.get_job_info(name))
@@ -133,7 +133,7 @@ class Jobs:
         with _refusals(self.address, name):
             return bool(self._client.stop_job(name))
 
-    def wait(self, name: str, seconds: float) -> Job:
+    def wait(self, name: str, seconds: float) -> ClusterJob:
         """The job once it is over, or as it is after so many seconds. Raises ``UnknownJob``."""
         ends = time.monotonic() + seconds
         job = self.job(name)
@@ -163,8 +163,8 @@ async def _next(tail: AsyncIterator[str]) -> str:
     return await asyncio.wait_for(anext(tail), QUIET_SECONDS)
 
 
-def _job(details: Any) -> Job:
-    return Job(
+def _job(details: Any) -> ClusterJob:
+    return ClusterJob(
         name=details.submission_id,
         state=details.status.value.lower(),
         labels=dict(details.metadata or {}),

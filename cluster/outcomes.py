@@ -51,7 +51,7 @@ class Lost:
 Outcome = Done | Failed | Died | Lost
 
 
-class Part(NamedTuple):
+class WorkerId(NamedTuple):
     """Which process of a job speaks: ``life`` counts the job's starts, ``rank`` is the worker's."""
 
     life: int
@@ -59,7 +59,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class WorkerReport:
     """All that a worker said of one job up to now: the sum of its advances, and its notes from ``first`` on."""
 
     total: float = 0.0
@@ -72,7 +72,7 @@ class Ended:
     """What became of a job, and what its workers said of it in the life that ended it."""
 
     outcome: Outcome
-    said: Mapping[Part, Said]
+    said: Mapping[WorkerId, WorkerReport]
 
 
 def attempt(call: Callable[[], Any]) -> Done | Failed:

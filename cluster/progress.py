@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from cluster.outcomes import Part, Said
+from cluster.outcomes import WorkerId, WorkerReport
 from cluster.resources import Listener
 
 SEND_EVERY = 0.4
@@ -24,8 +24,8 @@ ANSWER_WITHIN = 2.0
 @dataclass(frozen=True, slots=True)
 class News:
     channel: int
-    part: Part
-    said: Said
+    part: WorkerId
+    said: WorkerReport
 
 
 class Board:
@@ -50,17 +50,17 @@ class Board:
         return self._placements.pop(group, [])
 
 
-class Tally:
+class ProgressCount:
     """What a worker says of one job. ``advance`` costs well under a microsecond."""
 
-    def __init__(self, channel: int, part: Part) -> None:
+    def __init__(self, channel: int, part: WorkerId) -> None:
         self.channel = channel
         self.part = part
         self.total = 0.0
         self.notes: list[str] = []
 
-    def said(self, first: int = 0) -> Said:
-        return Said(self.total, first, tuple(self.notes[first:]))
+    def said(self, first: int = 0) -> WorkerReport:
+        return WorkerReport(self.total, first, tuple(self.notes[first:]))
 
 
 class RemoteWorker:
@@ -71,7 +71,7 @@ class RemoteWorker:
         self.world_size = 1
         self.threads = threads
         self.device = device
-        self._tally = Tally(-1, Part(0, 0))
+        self._tally = ProgressCount(-1, WorkerId(0, 0))
         self._active = threading.Event()
         threading.Thread(target=self._send, args=(board,), daemon=True, name="progress").start()
 
@@ -81,25 +81,25 @@ class RemoteWorker:
     def note(self, text: str) -> None:
         self._tally.notes.append(text)
 
-    def begin(self, channel: int, part: Part, world_size: int) -> None:
+    def begin(self, channel: int, part: WorkerId, world_size: int) -> None:
         self.rank, self.world_size = part.rank, world_size
-        self._tally = Tally(channel, part)
+        self._tally = ProgressCount(channel, part)
         self._active.set()
 
-    def end(self) -> Said:
+    def end(self) -> WorkerReport:
         """All that was said since ``begin``."""
         self._active.clear()
         return self._tally.said()
 
     def _send(self, board: Any) -> None:
         """Post what is new of the current job, and only that."""
-        sent, said = self._tally, Said()
+        sent, said = self._tally, WorkerReport()
         pause = threading.Event()
         while self._active.wait():
             pause.wait(SEND_EVERY)
             tally = self._tally
             if tally is not sent:
-                sent, said = tally, Said()
+                sent, said = tally, WorkerReport()
             now = tally.said(said.first + len(said.notes))
             if now.total != said.total or now.notes:
                 board.post.remote(News(tally.channel, tally.part, now))
@@ -111,7 +111,7 @@ class _Heard:
     """What the listener has been told of one channel."""
 
     listener: Listener
-    parts: dict[Part, Said] = field(default_factory=dict)
+    parts: dict[WorkerId, WorkerReport] = field(default_factory=dict)
 
 
 class Feed:
@@ -147,7 +147,7 @@ class Feed:
                 if heard is not None:
                     self._hear(heard, item.part, item.said)
 
-    def close(self, channel: int, finals: Mapping[Part, Said]) -> None:
+    def close(self, channel: int, finals: Mapping[WorkerId, WorkerReport]) -> None:
         """Tell what is left of ``finals``, take back what other parts had said, and hear no more."""
         with self._lock:
             heard = self._heard.pop(channel)
@@ -155,17 +155,17 @@ class Feed:
                 self._hear(heard, part, said)
             self._retract(heard, [part for part in heard.parts if part not in finals])
 
-    def _hear(self, heard: _Heard, part: Part, said: Said) -> None:
+    def _hear(self, heard: _Heard, part: WorkerId, said: WorkerReport) -> None:
         self._retract(heard, [known for known in heard.parts if known.life < part.life])
-        before = heard.parts.get(part, Said())
+        before = heard.parts.get(part, WorkerReport())
         if said.total != before.total:
             heard.listener.advance(said.total - before.total)
         for note in said.notes[max(0, before.first - said.first) :]:
             heard.listener.note(note)
         end = max(before.first, said.first + len(said.notes))
-        heard.parts[part] = Said(said.total, end)
+        heard.parts[part] = WorkerReport(said.total, end)
 
-    def _retract(self, heard: _Heard, parts: list[Part]) -> None:
+    def _retract(self, heard: _Heard, parts: list[WorkerId]) -> None:
         for part in parts:
             gone = heard.parts.pop(part)
             if gone.total:

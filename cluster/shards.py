@@ -20,7 +20,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from cluster.amount import Demand
 from cluster.ledger import Ledger, Tenant
-from cluster.outcomes import Died, Ended, Lost, Part, attempt, settle
+from cluster.outcomes import Died, Ended, Lost, WorkerId, attempt, settle
 from cluster.patience import PENDING, Gate, Patience
 from cluster.progress import Feed, RemoteWorker
 from cluster.resources import Closed, Listener, Mirror, Resources, Worker
@@ -83,7 +83,7 @@ class Seat:
         """Answers once the process runs."""
 
     def do(self, post: Post, key: bytes, opening: bytes, item: bytes) -> Ended:
-        part = Part(0, post.rank)
+        part = WorkerId(0, post.rank)
         self._worker.begin(post.channel, part, post.seats)
         outcome = attempt(lambda: self._bench.do(self._worker, key, opening, item))
         return Ended(outcome, {part: self._worker.end()})

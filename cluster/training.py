@@ -10,7 +10,7 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import remove_placement_group
 
 from cluster.beside import beside_the_driver
-from cluster.group import Group, do_item
+from cluster.group import WorkerGroup, do_item
 from cluster.ledger import Tenant
 from cluster.outcomes import Ended, Lost, settle
 from cluster.patience import Patience
@@ -28,7 +28,7 @@ class GroupBody:
     """A group as the ledger's tenant. It does jobs, and, if it is one worker, the items of a map."""
 
     def __init__(self, resources: Resources, board: Any) -> None:
-        actor: Any = ray.remote(Group).options(num_cpus=0, scheduling_strategy=beside_the_driver())
+        actor: Any = ray.remote(WorkerGroup).options(num_cpus=0, scheduling_strategy=beside_the_driver())
         self.key = b""
         self._name = uuid.uuid4().hex
         self._board = board

@@ -12,7 +12,7 @@ from typing import Any
 from cluster.resources import On
 from stages.bank.bank import bank
 from stages.candidates.neighbours import neighbours
-from stages.candidates.rerank import sift
+from stages.candidates.rerank import rerank
 from stages.candidates.transfer import transfer
 from stages.candidates.unlabelled import unlabelled
 from stages.corpus.corpus import corpus
@@ -23,7 +23,7 @@ from stages.retrieval.index import index
 from stages.rewriting.rewrite import rewrite
 from stages.specs.bank import BankSpec
 from stages.specs.base import Spec
-from stages.specs.candidates import NeighboursSpec, RewriteSpec, SiftSpec, TransferSpec, UnlabelledSpec
+from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec
@@ -46,7 +46,7 @@ STAGES: Mapping[type[Spec], Stage] = MappingProxyType(
         TransferSpec: transfer,
         RewriteSpec: rewrite,
         UnlabelledSpec: unlabelled,
-        SiftSpec: sift,
+        RerankSpec: rerank,
         TeachSpec: teach,
         ProbeSpec: probe,
         DistilSpec: distil,

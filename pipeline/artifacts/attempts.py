@@ -99,7 +99,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class AttemptHeld:
     """Somebody else works on it."""
 
     owner: Owner | None
@@ -125,7 +125,7 @@ def claim(
     clock: Callable[[], float] = time.time,
     begun: Callable[["Attempt"], None] = lambda _: None,
     adopt: bool = True,
-) -> Attempt | Held:
+) -> Attempt | AttemptHeld:
     """Take the key's next attempt if nobody holds the last one. ``watch`` remembers what was seen of held leases.
 
     ``begun`` is told once the lease is ours: to take over what the last one had finished may take longer than a lease
@@ -135,14 +135,14 @@ def claim(
     if last:
         lease = _read(storage, key, last)
         if not _expired(storage, key, last, lease, watch, clock()):
-            return Held(lease.owner if lease else None)
+            return AttemptHeld(lease.owner if lease else None)
     number = 1 + max(last, highest(storage, home_of(stage, key)))
     attempt = Attempt(storage, key, number, Lease(this_process(), clock()))
     try:
         if not storage.create(_name(key, number), _text(attempt.lease)):
-            return Held(None)  # another run was quicker
+            return AttemptHeld(None)  # another run was quicker
     except FileNotFoundError:
-        return Held(None)  # another run has just committed, and swept all attempts
+        return AttemptHeld(None)  # another run has just committed, and swept all attempts
     begun(attempt)
     attempt.out.mkdir(parents=True, exist_ok=True)
     # More than one where an adoption was cut: what it had not taken yet lies in the attempt before.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.graph.fingerprint import canonical, sha256
-from pipeline.graph.nodes import Outside
+from pipeline.graph.nodes import ExternalInput
 from pipeline.storage import Files, Storage
 from pipeline.storage.checksum import checksum
 
@@ -21,14 +21,14 @@ UNREAD = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth")
 """Endings of what may lie beside a model's safetensors and is never loaded."""
 
 
-def to_ship(given: Outside, storage: Storage) -> bool:
+def to_ship(given: ExternalInput, storage: Storage) -> bool:
     """Whether other machines may lack it: of a storage that all of them see, data files lie on the same file system."""
     if storage.shared and (given.path.is_file() or given.path.is_relative_to(storage.local)):
         return False
     return given.path.exists()
 
 
-def ship(given: Outside, name: str, storage: Storage) -> tuple[str, Files]:
+def ship(given: ExternalInput, name: str, storage: Storage) -> tuple[str, Files]:
     """The folder of the storage that holds the files of input ``name``, and what they are. Puts there what is not there
     yet."""
     folder = f"{OUTSIDE}/{sha256(canonical([name == TOKENIZER, given.identity]))}"
@@ -43,7 +43,7 @@ def ship(given: Outside, name: str, storage: Storage) -> tuple[str, Files]:
     return folder, {path: (size, digest) for path, (size, digest) in json.loads(text).items()}
 
 
-def place_in(folder: str, given: Outside, storage: Storage) -> Path:
+def place_in(folder: str, given: ExternalInput, storage: Storage) -> Path:
     """Where on any machine the input lies once it is fetched."""
     home = storage.local / folder
     return home if given.path.is_dir() else home / given.path.name

@@ -16,7 +16,7 @@ AT_ONCE = 16
 
 
 @dataclass
-class Held:
+class HeldAttempt:
     """An attempt in hand, or one that was let go of."""
 
     attempt: Attempt
@@ -32,7 +32,7 @@ class Heartbeat:
         self._clock = clock
         self._warn = warn
         self._every = every
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldAttempt] = {}
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sign")
         self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
@@ -48,7 +48,7 @@ class Heartbeat:
 
     def hold(self, attempt: Attempt) -> None:
         """Give signs for it from now on."""
-        self._held[attempt.key] = Held(attempt)
+        self._held[attempt.key] = HeldAttempt(attempt)
 
     def let_go(self, key: str) -> None:
         """Give no more: none is under way when this returns."""
@@ -63,7 +63,7 @@ class Heartbeat:
                 if not held.lock.locked():
                     self._pool.submit(self._sign, held)
 
-    def _sign(self, held: Held) -> None:
+    def _sign(self, held: HeldAttempt) -> None:
         with held.lock:
             if held.over:
                 return

@@ -30,7 +30,7 @@ UNNEEDED: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Waste:
+class UnusedArtifact:
     """What goes together. ``attempt`` is the one that the record names, '' without a record. ``paths`` go after the
     record, ``attempts`` (a key's folder of unfinished ones) last. ``bytes`` are those that no remaining link holds;
     ``age`` is in seconds."""
@@ -52,7 +52,7 @@ class Waste:
 
 
 @dataclass
-class Lot:
+class KeyContents:
     """All that a storage holds under one key."""
 
     key: str
@@ -69,7 +69,7 @@ Below = Mapping[str, Sequence[Entry]]
 """Folder, or file -> the files that it comes to."""
 
 
-def find_waste(storage: Storage, graphs: Iterable[Graph], now: float, older_than: float = 0.0) -> list[Waste]:
+def find_unused(storage: Storage, graphs: Iterable[Graph], now: float, older_than: float = 0.0) -> list[UnusedArtifact]:
     """What none of the graphs needs and what is at least ``older_than`` seconds old, the largest first.
 
     Raises RequestError while it cannot be known what a run that is under way needs.
@@ -79,39 +79,41 @@ def find_waste(storage: Storage, graphs: Iterable[Graph], now: float, older_than
     lots = look(storage, files)
     kept = _held(storage, lots, now)
     below = _below(files)
-    found = [_judged(storage, lot, lot.key in needed) for lot in lots.values() if lot.key not in kept]
-    waste = [replace(one, age=_age(one, below, lots[one.key].record, now)) for one in found if one is not None]
-    return sorted(_weighed(below, [one for one in waste if one.age >= older_than]), key=lambda one: -one.bytes)
+    found = [
+        _judged(storage, contents, contents.key in needed) for contents in lots.values() if contents.key not in kept
+    ]
+    unused = [replace(one, age=_age(one, below, lots[one.key].record, now)) for one in found if one is not None]
+    return sorted(_weighed(below, [one for one in unused if one.age >= older_than]), key=lambda one: -one.bytes)
 
 
 # --- what is there --------------------------------------------------------------------------------
 
 
-def look(storage: Storage, files: Iterable[str]) -> dict[str, Lot]:
+def look(storage: Storage, files: Iterable[str]) -> dict[str, KeyContents]:
     """Key -> all that lies under it."""
-    lots: dict[str, Lot] = {}
+    lots: dict[str, KeyContents] = {}
     for name in files:
         top, _, rest = name.partition("/")
         key, _, below = rest.partition("/")
         if top == WORK and KEY.fullmatch(key):
-            lots.setdefault(key, Lot(key)).attempts = work_of(key)
+            lots.setdefault(key, KeyContents(key)).attempts = work_of(key)
         elif top == FAILED and KEY.fullmatch(key):
-            lots.setdefault(key, Lot(key)).notes.append(name)
+            lots.setdefault(key, KeyContents(key)).notes.append(name)
         elif top == NAMED and name.endswith(".key"):
             pointed = (storage.read(name) or "").strip()
-            lots.setdefault(pointed, Lot(pointed)).pointers.append(name)
+            lots.setdefault(pointed, KeyContents(pointed)).pointers.append(name)
         elif not top.startswith(".") and KEY.fullmatch(key) and below:  # of every stage, known to this version or not
-            lot, folder = lots.setdefault(key, Lot(key)), f"{top}/{key}/{below.partition('/')[0]}"
-            lot.stage = top
-            if below != RECORD and folder not in lot.folders:
-                lot.folders.append(folder)
+            contents, folder = lots.setdefault(key, KeyContents(key)), f"{top}/{key}/{below.partition('/')[0]}"
+            contents.stage = top
+            if below != RECORD and folder not in contents.folders:
+                contents.folders.append(folder)
     for name, text in recorded(storage).items():
-        lot = lots.setdefault(name.split("/")[1], Lot(name.split("/")[1], name.split("/")[0]))
+        contents = lots.setdefault(name.split("/")[1], KeyContents(name.split("/")[1], name.split("/")[0]))
         try:
-            lot.record = parsed(text, storage.where(name))
+            contents.record = parsed(text, storage.where(name))
         except RequestError as error:
             # Listed with what it says, and never removed: whoever wrote it may still read it.
-            lot.unreadable = str(error)
+            contents.unreadable = str(error)
     return lots
 
 
@@ -134,7 +136,7 @@ def _sources(storage: Storage, key: str) -> frozenset[str]:
     return frozenset(KEY.findall(said)) - {key}
 
 
-def _held(storage: Storage, lots: Mapping[str, Lot], now: float) -> set[str]:
+def _held(storage: Storage, lots: Mapping[str, KeyContents], now: float) -> set[str]:
     """Keys at which somebody works, and of all that went into those."""
     busy = in_use(storage, now)
     held, ahead = set(busy), [key for inputs in busy.values() for key in inputs]
@@ -150,56 +152,74 @@ def _held(storage: Storage, lots: Mapping[str, Lot], now: float) -> set[str]:
 # --- what goes ------------------------------------------------------------------------------------
 
 
-def _judged(storage: Storage, lot: Lot, needed: bool) -> Waste | None:
+def _judged(storage: Storage, contents: KeyContents, needed: bool) -> UnusedArtifact | None:
     """What of a lot goes, without its size and age."""
-    name = _name(storage, lot)
-    attempt = lot.record.attempt if lot.record else ""
-    if lot.unreadable:
-        why = lot.unreadable.removeprefix(f"{storage.where(record_name(lot.stage, lot.key))}: ")
-        return None if needed else Waste("unreadable", lot.key, lot.stage, name, why)
+    name = _name(storage, contents)
+    attempt = contents.record.attempt if contents.record else ""
+    if contents.unreadable:
+        why = contents.unreadable.removeprefix(f"{storage.where(record_name(contents.stage, contents.key))}: ")
+        return None if needed else UnusedArtifact("unreadable", contents.key, contents.stage, name, why)
     if not needed:
-        kind: Kind = "artifact" if lot.record else "withdrawn" if lot.folders else "attempt" if lot.attempts else "note"
-        paths = (*lot.folders, *lot.notes, *lot.pointers)
-        return Waste(kind, lot.key, lot.stage, name, UNNEEDED[kind], paths, lot.attempts, attempt)
-    if lot.record is None:
+        kind: Kind = (
+            "artifact"
+            if contents.record
+            else "withdrawn"
+            if contents.folders
+            else "attempt"
+            if contents.attempts
+            else "note"
+        )
+        paths = (*contents.folders, *contents.notes, *contents.pointers)
+        return UnusedArtifact(
+            kind, contents.key, contents.stage, name, UNNEEDED[kind], paths, contents.attempts, attempt
+        )
+    if contents.record is None:
         why = "its record was withdrawn: it would be built anew"
-        return Waste("withdrawn", lot.key, lot.stage, name, why, tuple(lot.folders)) if lot.folders else None
-    if missing(storage, lot.record):
+        return (
+            UnusedArtifact("withdrawn", contents.key, contents.stage, name, why, tuple(contents.folders))
+            if contents.folders
+            else None
+        )
+    if missing(storage, contents.record):
         return None
-    beside = (*(folder for folder in lot.folders if folder != lot.record.folder), *lot.notes)
-    if not beside and not lot.attempts:
+    beside = (*(folder for folder in contents.folders if folder != contents.record.folder), *contents.notes)
+    if not beside and not contents.attempts:
         return None
-    return Waste("left over", lot.key, lot.stage, name, "left beside the artifact", beside, lot.attempts, attempt)
+    return UnusedArtifact(
+        "left over", contents.key, contents.stage, name, "left beside the artifact", beside, contents.attempts, attempt
+    )
 
 
-def _name(storage: Storage, lot: Lot) -> str:
+def _name(storage: Storage, contents: KeyContents) -> str:
     """The node's name, from whatever tells it."""
-    if lot.record is not None:
-        return lot.record.name
-    attempts = [f"{lot.attempts}/{entry}" for entry in storage.entries(lot.attempts)] if lot.attempts else []
-    for folder in (*lot.folders, *attempts):
+    if contents.record is not None:
+        return contents.record.name
+    attempts = (
+        [f"{contents.attempts}/{entry}" for entry in storage.entries(contents.attempts)] if contents.attempts else []
+    )
+    for folder in (*contents.folders, *attempts):
         said = storage.read(f"{folder}/lineage.json")
         if said:
             return str(json.loads(said)["name"])
     # .named/<recipe>/<name>.key, where a name has slashes of its own.
-    named = next((pointer.removeprefix(f"{NAMED}/") for pointer in lot.pointers), "")
+    named = next((pointer.removeprefix(f"{NAMED}/") for pointer in contents.pointers), "")
     return named.partition("/")[2].removesuffix(".key")
 
 
-def _age(waste: Waste, below: Below, record: Record | None, now: float) -> float:
+def _age(unused: UnusedArtifact, below: Below, record: Record | None, now: float) -> float:
     """Seconds since it was committed, or since anything of it was last written."""
-    if waste.kind == "artifact" and record is not None:
+    if unused.kind == "artifact" and record is not None:
         return max(0.0, now - datetime.fromisoformat(record.committed).timestamp())
-    return max(0.0, now - max((entry.modified for entry in _entries(waste, below)), default=now))
+    return max(0.0, now - max((entry.modified for entry in _entries(unused, below)), default=now))
 
 
-def _weighed(below: Below, waste: Sequence[Waste]) -> list[Waste]:
+def _weighed(below: Below, unused: Sequence[UnusedArtifact]) -> list[UnusedArtifact]:
     """Each with the bytes that its removal gives back. Published files are links to those of their attempt: a file
     counts once, and only where all of its links go."""
-    own = {one.key: _entries(one, below) for one in waste}
+    own = {one.key: _entries(one, below) for one in unused}
     going = Counter(entry.identity for entries in own.values() for entry in entries)
     weighed, counted = [], set()
-    for one in waste:
+    for one in unused:
         size = 0
         for entry in own[one.key]:
             if entry.identity not in counted and entry.links <= going[entry.identity]:
@@ -209,10 +229,10 @@ def _weighed(below: Below, waste: Sequence[Waste]) -> list[Waste]:
     return weighed
 
 
-def _entries(waste: Waste, below: Below) -> list[Entry]:
+def _entries(unused: UnusedArtifact, below: Below) -> list[Entry]:
     """The files that go with it."""
-    record = (record_name(waste.stage, waste.key),) if waste.kind == "artifact" else ()
-    going = (*record, *waste.paths, *((waste.attempts,) if waste.attempts else ()))
+    record = (record_name(unused.stage, unused.key),) if unused.kind == "artifact" else ()
+    going = (*record, *unused.paths, *((unused.attempts,) if unused.attempts else ()))
     return [entry for one in going for entry in below.get(one, ())]
 
 

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts.attempts import Attempt, Held, claim, discard, release, work_of
+from pipeline.artifacts.attempts import Attempt, AttemptHeld, claim, discard, release, work_of
 from pipeline.artifacts.record import home_of, read_record, record_name, withdraw
-from pipeline.artifacts.retention import Waste, find_waste, in_use
-from pipeline.cli.request import Request, composed, terminal
+from pipeline.artifacts.retention import UnusedArtifact, find_unused, in_use
+from pipeline.cli.request import Request, resolve, terminal
 from pipeline.errors import RequestError
 from pipeline.storage import Storage
 from pipeline.storage.port import LEASE
@@ -21,60 +21,60 @@ _AGE = re.compile(r"([0-9]+)([dhm])")
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60}
 
 
-def free(waste: Waste, storage: Storage, clock: Callable[[], float] = time.time) -> str:
+def free(unused: UnusedArtifact, storage: Storage, clock: Callable[[], float] = time.time) -> str:
     """Remove it: the record first, so that no plan believes in half an artifact. '' or why it was kept."""
-    if not waste.removable:
-        return waste.why
+    if not unused.removable:
+        return unused.why
     try:
-        if waste.kind == "note":
-            _remove(waste, storage)
+        if unused.kind == "note":
+            _remove(unused, storage)
             return ""
-        claimed = claim(storage, waste.stage, waste.key, {}, clock)
-        if isinstance(claimed, Held):
+        claimed = claim(storage, unused.stage, unused.key, {}, clock)
+        if isinstance(claimed, AttemptHeld):
             return "another run works on it"
-        return _free_claimed(waste, storage, claimed, clock())
+        return _free_claimed(unused, storage, claimed, clock())
     except OSError as error:
         return f"{error.filename} cannot be removed ({error.strerror})" if error.filename else str(error)
     except RequestError as error:
         return str(error)
 
 
-def _free_claimed(waste: Waste, storage: Storage, claimed: Attempt, now: float) -> str:
+def _free_claimed(unused: UnusedArtifact, storage: Storage, claimed: Attempt, now: float) -> str:
     freed = False
     try:
-        kept = _changed(waste, storage, now)
+        kept = _changed(unused, storage, now)
         if not kept:
-            _remove(waste, storage)
+            _remove(unused, storage)
             freed = True
         return kept
     finally:
         # What our own attempt took over from unfinished ones goes with it, unless a run could still use it.
-        if freed and waste.attempts:
-            storage.drop(work_of(waste.key))
+        if freed and unused.attempts:
+            storage.drop(work_of(unused.key))
         else:
             _let_go(claimed)
 
 
-def _changed(waste: Waste, storage: Storage, now: float) -> str:
+def _changed(unused: UnusedArtifact, storage: Storage, now: float) -> str:
     """Why it must stay by now; ''."""
-    record = read_record(storage, record_name(waste.stage, waste.key)) if waste.stage else None
-    if (record.attempt if record else "") != waste.attempt:
+    record = read_record(storage, record_name(unused.stage, unused.key)) if unused.stage else None
+    if (record.attempt if record else "") != unused.attempt:
         return "another run has built it meanwhile"
-    if any(waste.key in inputs for inputs in in_use(storage, now, besides=waste.key).values()):
+    if any(unused.key in inputs for inputs in in_use(storage, now, besides=unused.key).values()):
         return "a run that is under way needs it"
     return ""
 
 
-def _remove(waste: Waste, storage: Storage) -> None:
-    if waste.kind == "artifact":
-        withdraw(storage, waste.stage, waste.key)
-    for path in waste.paths:
-        if path.endswith(".key") and (storage.read(path) or "").strip() != waste.key:
+def _remove(unused: UnusedArtifact, storage: Storage) -> None:
+    if unused.kind == "artifact":
+        withdraw(storage, unused.stage, unused.key)
+    for path in unused.paths:
+        if path.endswith(".key") and (storage.read(path) or "").strip() != unused.key:
             continue
         storage.drop(path)
         storage.remove(path)
-    home = home_of(waste.stage, waste.key)
-    if waste.stage and not storage.entries(home):
+    home = home_of(unused.stage, unused.key)
+    if unused.stage and not storage.entries(home):
         storage.drop(home)
 
 
@@ -93,20 +93,20 @@ def _let_go(claimed: Attempt) -> None:
 def gc_recipes(requests: Sequence[Request], older_than: str | None, yes: bool) -> int:
     """List what none of the recipes needs, and free it if ``yes``. 1 if something could not be freed."""
     least = seconds_of(older_than) if older_than else 0.0
-    asked = [composed(request) for request in requests]
-    storage = asked[0].storage
-    for request, other in zip(requests, asked, strict=True):
+    resolved = [resolve(request) for request in requests]
+    storage = resolved[0].storage
+    for request, other in zip(requests, resolved, strict=True):
         if other.storage != storage:
             raise RequestError(
                 f"storage: {storage} in {requests[0].recipe}, {other.storage} in {request.recipe}; give --storage"
             )
     try:
-        waste = find_waste(storage, [one.graph for one in asked], time.time(), least)
+        unused = find_unused(storage, [one.graph for one in resolved], time.time(), least)
     except FileNotFoundError as error:
         raise RequestError(f"{error.filename}: it went while it was looked at; try again") from error
     console = terminal()
-    print_waste(waste, console)
-    going = [one for one in waste if one.removable]
+    print_unused(unused, console)
+    going = [one for one in unused if one.removable]
     size = sum(one.bytes for one in going)
     if not going or not yes:
         advice = "; nothing is removed without --yes" if going else ""
@@ -131,8 +131,8 @@ def seconds_of(age: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def print_waste(waste: Sequence[Waste], console: Console) -> None:
-    if not waste:
+def print_unused(unused: Sequence[UnusedArtifact], console: Console) -> None:
+    if not unused:
         return
     table = Table(header_style="bold")
     for head in ("node", "key", "what"):
@@ -140,7 +140,7 @@ def print_waste(waste: Sequence[Waste], console: Console) -> None:
     table.add_column("bytes", justify="right")
     table.add_column("age", justify="right")
     table.add_column("why", overflow="fold")
-    for one in waste:
+    for one in unused:
         row = (one.name, one.key[:12], one.kind, f"{one.bytes:,}", age_text(one.age), one.why)
         table.add_row(*map(Text, row), style="" if one.removable else "red")
     console.print(table)

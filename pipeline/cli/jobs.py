@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from rich.table import Table
 
-from cluster.jobs import STOP_SECONDS, Job, Jobs, UnknownJob
+from cluster.jobs import STOP_SECONDS, ClusterJob, Jobs, UnknownJob
 from pipeline.cli.job_log import begun, refusal, stages
 from pipeline.cli.request import terminal
 from pipeline.errors import RequestError
@@ -84,7 +84,7 @@ def left_alone(jobs: Jobs, name: str) -> int:
     return INTERRUPTED
 
 
-def exit_code(job: Job) -> int:
+def exit_code(job: ClusterJob) -> int:
     """That of the run: 0, 1, 2 or 130."""
     if job.state == "stopped":
         return INTERRUPTED
@@ -93,7 +93,7 @@ def exit_code(job: Job) -> int:
     return job.code if job.code in (1, 2, INTERRUPTED) else 1
 
 
-def ending(job: Job) -> str:
+def ending(job: ClusterJob) -> str:
     """How a job ended, in a line."""
     message = " ".join(job.message.split())
     return f"{job.state}, {message[:200]}" if message and job.code is None else job.state
@@ -153,7 +153,7 @@ def host_of(address: str) -> str | None:
 # --- what is printed ------------------------------------------------------------------------------
 
 
-def print_jobs(found: list[Job]) -> None:
+def print_jobs(found: list[ClusterJob]) -> None:
     """One line a job."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for head in ("job", "recipe", "state", "began", "took"):
@@ -163,7 +163,7 @@ def print_jobs(found: list[Job]) -> None:
     terminal().print(table)
 
 
-def print_job(job: Job, log: str) -> None:
+def print_job(job: ClusterJob, log: str) -> None:
     """A job and its stages."""
     console, found = terminal(), stages(log)
     for line in (
@@ -186,9 +186,9 @@ def counts(found: Mapping[str, str]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
-def began_at(job: Job) -> str:
+def began_at(job: ClusterJob) -> str:
     return "" if job.began is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.began))
 
 
-def took(job: Job, now: float) -> str:
+def took(job: ClusterJob, now: float) -> str:
     return "" if job.began is None else clock_text((job.ended or now) - job.began)

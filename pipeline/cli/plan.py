@@ -4,15 +4,15 @@ import json
 
 from pipeline.artifacts.provenance import hardware
 from pipeline.cli.plan_table import as_items, print_plan
-from pipeline.cli.request import Request, composed, planned, terminal
+from pipeline.cli.request import Request, make_plan, resolve, terminal
 from pipeline.plan.estimate import estimate
 
 
 def plan_recipe(request: Request, form: str) -> None:
     """Print the plan."""
-    asked = composed(request)
-    found = planned(asked, request.stage)
-    seconds = estimate(found, asked.storage, hardware(), asked.recipe.resources)
+    resolved = resolve(request)
+    found = make_plan(resolved, request.stage)
+    seconds = estimate(found, resolved.storage, hardware(), resolved.recipe.resources)
     if form == "json":
         print(json.dumps(as_items(found, seconds), indent=1))
     else:

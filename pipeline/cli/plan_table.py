@@ -10,7 +10,7 @@ from rich.text import Text
 from pipeline.graph.nodes import Figure, Node
 from pipeline.plan.estimate import about, total_text
 from pipeline.plan.planner import Plan, Step
-from stages.specs.layer_map import Group, described, groups_of
+from stages.specs.layer_map import LayerGroup, described, groups_of
 from stages.specs.layers import Random
 from stages.specs.student import DistilSpec
 
@@ -85,7 +85,7 @@ def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
     return said
 
 
-def layers_of(node: Node) -> tuple[Group, ...]:
+def layers_of(node: Node) -> tuple[LayerGroup, ...]:
     """Which of its teacher's layers each layer of a student follows."""
     return groups_of(node.spec.method.structure) if isinstance(node.spec, DistilSpec) else ()
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.cli.request import WIDE, Request, answering, composed, terminal
+from pipeline.cli.request import WIDE, Request, answering, resolve, terminal
 from pipeline.errors import RequestError
-from pipeline.report.rows import Row, report
+from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import as_csv, as_html, as_json, print_table
 
 
 def report_recipe(request: Request, form: str, out: Path | None) -> None:
     """Print or write the report."""
-    asked = composed(request)
-    with answering(asked.storage):
-        title, rows = asked.recipe.name, report(asked.graph, asked.storage)
+    resolved = resolve(request)
+    with answering(resolved.storage):
+        title, rows = resolved.recipe.name, report(resolved.graph, resolved.storage)
     if form == "table" and out is None:
         print_table(rows, terminal(), title)
         return
@@ -32,7 +32,7 @@ def report_recipe(request: Request, form: str, out: Path | None) -> None:
         raise RequestError(f"--out: {out} cannot be written ({error.strerror}); give another path") from error
 
 
-def as_text(rows: Sequence[Row], form: str, title: str) -> str:
+def as_text(rows: Sequence[ReportRow], form: str, title: str) -> str:
     """The report in one of the forms of ``--format``."""
     match form:
         case "json":

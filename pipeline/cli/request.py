@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.errors import RequestError
-from pipeline.graph.build import compose
+from pipeline.graph.build import build_graph
 from pipeline.graph.external_inputs import Digests
 from pipeline.graph.hub import Pins
 from pipeline.graph.nodes import Graph
@@ -36,7 +36,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ResolvedRequest:
     """What a request comes to."""
 
     recipe: Recipe
@@ -45,22 +45,22 @@ class Asked:
     graph: Graph
 
 
-def composed(request: Request) -> Asked:
+def resolve(request: Request) -> ResolvedRequest:
     """Raises RequestError."""
     recipe = load(request.recipe, request.sets, request.storage)
     storage = open_storage(recipe.storage)
     digests = Digests.load(storage.local / ".identity" / "digests.json")
     pins = Pins.load(storage, request.refresh)
-    asked = Asked(recipe, storage, digests, compose(recipe, digests, pins))
+    resolved = ResolvedRequest(recipe, storage, digests, build_graph(recipe, digests, pins))
     digests.save()
-    return asked
+    return resolved
 
 
-def planned(asked: Asked, stage: str | None) -> Plan:
+def make_plan(resolved: ResolvedRequest, stage: str | None) -> Plan:
     """Raises RequestError."""
-    with answering(asked.storage):
-        found = plan(asked.graph, asked.storage, asked.recipe.name, stage)
-    check_store_limit(found.steps, asked.recipe.limits.store_bytes)
+    with answering(resolved.storage):
+        found = plan(resolved.graph, resolved.storage, resolved.recipe.name, stage)
+    check_store_limit(found.steps, resolved.recipe.limits.store_bytes)
     return found
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.cli.request import Request, answering, composed, planned, terminal
+from pipeline.cli.request import Request, answering, make_plan, resolve, terminal
 from pipeline.errors import RequestError
 from pipeline.report.rows import report
 from pipeline.report.tables import print_places, print_table
@@ -18,8 +18,13 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
             f"--address: {address}; run takes host:port of a Ray head node, or auto; "
             "stillhouse submit takes http://HOST:8265"
         )
-    asked = composed(request)
-    recipe, storage, graph, found = asked.recipe, asked.storage, asked.graph, planned(asked, request.stage)
+    resolved = resolve(request)
+    recipe, storage, graph, found = (
+        resolved.recipe,
+        resolved.storage,
+        resolved.graph,
+        make_plan(resolved, request.stage),
+    )
     if not found.builds:
         console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts are there")
         rows = report(graph, storage)
@@ -27,7 +32,7 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         print_places(rows, console)
         return 0
     storage.check()
-    asked.digests.save()
+    resolved.digests.save()
     from pipeline.cli.run_plan import execute
 
     outcome = execute(recipe, storage, graph, found, address, inline, console)

@@ -13,18 +13,18 @@ from pipeline.artifacts.attempts import this_process
 from pipeline.artifacts.provenance import hardware
 from pipeline.cli.request import run_name
 from pipeline.errors import RequestError
-from pipeline.execution.build_node import Site
+from pipeline.execution.build_node import RunContext
 from pipeline.execution.code_snapshot import shipped
-from pipeline.execution.job_env import check_relative, say_begun
+from pipeline.execution.job_env import check_relative, report_begun
 from pipeline.execution.runner import Outcome, remember_names, run
 from pipeline.execution.signals import heed_sigterm
-from pipeline.execution.visibility import check_seen
+from pipeline.execution.visibility import check_visible
 from pipeline.graph.nodes import Graph, Node
-from pipeline.integrations.tracking import check_tracking, telling
+from pipeline.integrations.tracking import check_tracking, tracked
 from pipeline.monitor.run_state import About, Room
-from pipeline.monitor.run_view import Setting, View
+from pipeline.monitor.run_view import RunSettings, View
 from pipeline.monitor.status import LOGS, PAGE, RUNS
-from pipeline.monitor.upload import sent
+from pipeline.monitor.upload import uploaded
 from pipeline.plan.estimate import Pace, read_all
 from pipeline.plan.fitting import check_resources
 from pipeline.plan.planner import Plan
@@ -56,9 +56,9 @@ def execute(
         built = Graph(tuple(step.node for step in plan.builds))
         waits = check_resources(built, resources, capacity, recipe.limits.pending)
         check_relative(max(capacity.machines, 2 if waits else 1))
-        check_seen(plan, storage, place)
-        say_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
-        setting = Setting(
+        check_visible(plan, storage, place)
+        report_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
+        settings = RunSettings(
             About(name, recipe.name, began, this_process(), storage.url, place.dashboard),
             Room(capacity.cpus, capacity.gpus, place.concurrent),
             reused=sum(step.action == "reuse" for step in plan.steps),
@@ -67,15 +67,15 @@ def execute(
             resources=resources,
             pace=pace,
         )
-        view = View(console, logs, [step.node for step in plan.builds], setting)
+        view = View(console, logs, [step.node for step in plan.builds], settings)
         for wait in waits:
             view.warn(wait)
         with (
-            sent(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
-            telling(recipe.tracking, graph, storage, logs, view.warn) as told,
+            uploaded(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
+            tracked(recipe.tracking, graph, storage, logs, view.warn) as told,
             view.live(),
         ):
-            site = Site(
+            context = RunContext(
                 storage,
                 recipe.name,
                 place,
@@ -84,9 +84,9 @@ def execute(
                 recipe.limits.store_bytes,
                 told=told,
                 waited=bool(waits),
-                joined=lambda: check_seen(plan, storage, place),
+                joined=lambda: check_visible(plan, storage, place),
             )
-            outcome = run(plan, site)
+            outcome = run(plan, context)
             remember_names(graph, outcome, storage, recipe.name)
             with suppress(OSError):  # whoever asked for the run tells of it
                 view.rows = report(graph, storage)

@@ -14,14 +14,14 @@ from pipeline.artifacts.locate_inputs import place
 from pipeline.artifacts.record import RECORD, Record, fetched, find, missing, read_record, record_name, stages_of
 from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage, open_storage
-from stages.specs.candidates import NeighboursSpec, RewriteSpec, SiftSpec, TransferSpec
+from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
 from stages.specs.teacher import ProbeSpec, TeachSpec
 
 KEY_DIGITS = 64
 FIRST_ROWS = 3
 
 
-MAKERS = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage, SiftSpec.stage)
+MAKERS = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage, RerankSpec.stage)
 """Stages that leave a candidate table."""
 
 
@@ -137,9 +137,9 @@ def show_store(directory: Path, console: Console) -> None:
 
 def show_layers(directory: Path, console: Console) -> None:
     """What each layer of a store of pooled states says about rows."""
-    from stages.outputs.layer_variance import DEAD, spreads
+    from stages.outputs.layer_variance import DEAD, layer_variances
 
-    found = spreads(directory)
+    found = layer_variances(directory)
     if not found:
         return
     table = Table("layer", "mean norm", "between-row variance", header_style="bold")

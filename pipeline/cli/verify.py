@@ -69,11 +69,11 @@ def check(
     directory: Path, record: Record, storage: Storage, broken: Sequence[str], console: Console
 ) -> tuple[int, Sequence[int]]:
     """Print what a store's own check says: how many problems there are, and which shards are sound."""
-    from stages.outputs.verify import Checked, check_store
+    from stages.outputs.verify import CheckedShard, check_store
 
     row_keys = wanted_keys(record, storage)
 
-    def say(checked: Checked) -> None:
+    def say(checked: CheckedShard) -> None:
         said = checked.problem or f"{checked.shard.rows:,} rows, {checked.shard.bytes:,} bytes: sound"
         style = "red" if checked.problem else ""
         console.print(f"  {checked.shard.name}: {said}", style=style, soft_wrap=True, markup=False)
@@ -116,11 +116,11 @@ def intact(record: Record, broken: Sequence[str]) -> list[int]:
 def sampled(directory: Path, record: Record, storage: Storage, count: int, console: Console) -> int:
     """Compute some rows with the live teacher; print the largest difference of each column."""
     from stages.outputs.layout import read_store
-    from stages.teaching.job import Dump
+    from stages.teaching.job import TeachJob
     from stages.teaching.recheck import differences, tolerance
 
     spec, layout = TeachSpec.model_validate(record.spec), read_store(directory).layout
-    dump = Dump(spec, live_model(record, storage), place(record, "corpus", storage), directory, layout)
+    dump = TeachJob(spec, live_model(record, storage), place(record, "corpus", storage), directory, layout)
     with refused(record.name):
         found = differences(dump, count, inline(), seed=0)
     table = Table("column", "largest difference", "largest value", "row", header_style="bold")

@@ -16,7 +16,7 @@ from pipeline.artifacts.provenance import code_version, hardware
 from pipeline.artifacts.record import Record, artifact_path, commit, content, describe
 from pipeline.execution.job_env import snapshot
 from pipeline.graph.fingerprint import plain
-from pipeline.graph.nodes import Edge, Node, Outside
+from pipeline.graph.nodes import Edge, ExternalInput, Node
 from pipeline.monitor.run_view import View
 from pipeline.storage import Files, Storage
 from stages.specs.base import Spec
@@ -28,7 +28,7 @@ Records = Mapping[str, Record]
 
 
 @dataclass(frozen=True)
-class Site:
+class RunContext:
     """Where a run works: its storage, its recipe's name, its places, what each node gets of them, its view. ``told``
     hears of each artifact that is built. ``waited``: machines that are not there yet are waited for; ``joined`` looks
     whether those that have come will do, and raises ``RequestError``. ``stages`` says which function carries out which
@@ -48,19 +48,24 @@ class Site:
 
 
 def build(
-    node: Node, attempt: Attempt, wanted: Resources, site: Site, records: Records, priors: Sequence[Record] = ()
+    node: Node,
+    attempt: Attempt,
+    wanted: Resources,
+    context: RunContext,
+    records: Records,
+    priors: Sequence[Record] = (),
 ) -> Record:
     """Run the stage and commit. Raises what the stage raises, and ``Fenced`` when another attempt took over.
 
     ``priors`` are earlier stores from which a teacher's rows may be carried over.
     """
     began = time.monotonic()
-    write_lineage(node, site.recipe, attempt.out, priors)
-    stage = site.stages[type(node.spec)]
-    inputs = input_paths(node, site.storage, records)
-    seen, folders = everywhere(node, inputs, site, records, priors)
-    mirror = site.storage.mirror(attempt.folder, folders)
-    on = site.place.on(wanted, site.view.listener(node), mirror)
+    write_lineage(node, context.recipe, attempt.out, priors)
+    stage = context.stages[type(node.spec)]
+    inputs = input_paths(node, context.storage, records)
+    seen, folders = everywhere(node, inputs, context, records, priors)
+    mirror = context.storage.mirror(attempt.folder, folders)
+    on = context.place.on(wanted, context.view.listener(node), mirror)
     with brought(mirror):
         facts = stage(node.spec, seen, attempt.out, on)
     record = Record(
@@ -68,7 +73,7 @@ def build(
         version=node.spec.version,
         key=node.key,
         name=node.name,
-        recipe=site.recipe,
+        recipe=context.recipe,
         spec=plain(node.spec),
         inputs=node.input_keys,
         attempt=attempt.name,
@@ -80,31 +85,31 @@ def build(
         seconds=round(time.monotonic() - began, 3),
         committed=datetime.now(UTC).isoformat(timespec="seconds"),
         hardware=hardware(),
-        places={name: place_of(path, site.storage.local) for name, path in inputs.items()},
-        contents={name: content(site.storage, path) or node.input_keys[name] for name, path in inputs.items()},
+        places={name: place_of(path, context.storage.local) for name, path in inputs.items()},
+        contents={name: content(context.storage, path) or node.input_keys[name] for name, path in inputs.items()},
         priors=tuple(prior.key for prior in priors),
-        run=site.view.run,
+        run=context.view.run,
         snapshot=snapshot(),
     )
     check(attempt)
-    return commit(site.storage, attempt.out, record)
+    return commit(context.storage, attempt.out, record)
 
 
 def everywhere(
-    node: Node, inputs: Mapping[str, Path], site: Site, records: Records, priors: Sequence[Record]
+    node: Node, inputs: Mapping[str, Path], context: RunContext, records: Records, priors: Sequence[Record]
 ) -> tuple[dict[str, Path], dict[str, Files]]:
     """Where the stage finds its inputs and priors, and the folders of the storage that hold them: on a place of several
     machines what only this one has is put into the storage first."""
     seen = dict(inputs)
     used = [*(records[source.key] for source in node.sources), *priors]
     folders = {record.folder: record.below() for record in used}
-    several = site.waited or site.place.capacity().machines > 1
+    several = context.waited or context.place.capacity().machines > 1
     for name, given in node.inputs.items():
-        if several and isinstance(given, Outside) and to_ship(given, site.storage):
-            folder, files = ship(given, name, site.storage)
+        if several and isinstance(given, ExternalInput) and to_ship(given, context.storage):
+            folder, files = ship(given, name, context.storage)
             folders[folder] = files
-            seen[name] = place_in(folder, given, site.storage)
-    seen |= {f"{PRIOR}{prior.key[:12]}": artifact_path(site.storage, prior) for prior in priors}
+            seen[name] = place_in(folder, given, context.storage)
+    seen |= {f"{PRIOR}{prior.key[:12]}": artifact_path(context.storage, prior) for prior in priors}
     return seen, folders
 
 

@@ -37,7 +37,7 @@ def relative(field: str, text: str, remedy: str, nodes: int) -> RequestError:
     return RequestError(f"{field}: {text} is a relative path, and the cluster may have {nodes} nodes; {remedy}")
 
 
-def say_begun(builds: int, artifacts: int, nodes: int) -> None:
+def report_begun(builds: int, artifacts: int, nodes: int) -> None:
     """Tell who waits for it that work begins; nothing where this process was not submitted."""
     if snapshot():
         where = f"{nodes} {'node' if nodes == 1 else 'nodes'}"

@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from cluster.inline import Inline
-from pipeline.artifacts.attempts import Held, claim, release
+from pipeline.artifacts.attempts import AttemptHeld, claim, release
 from pipeline.artifacts.locate_inputs import live_model, place
 from pipeline.artifacts.record import Record, record_name, withdraw
 from pipeline.errors import RequestError
-from pipeline.execution.build_node import Site
+from pipeline.execution.build_node import RunContext
 from pipeline.execution.runner import run
-from pipeline.graph.nodes import Node, Outside
+from pipeline.graph.nodes import ExternalInput, Node
 from pipeline.monitor.run_view import View
 from pipeline.plan.planner import Plan, Step
 from pipeline.plan.resources import default
@@ -34,10 +34,10 @@ def repair(record: Record, storage: Storage, sound: Sequence[int], console: Cons
     step = Step(node, "build", "repair", node.rows, node.bytes)
     here = Inline()
     view = View(console, storage.local / ".logs" / f"repair-{record.key[:12]}", [node])
-    site = Site(storage, record.recipe, here, lambda one: default(one.role, here.capacity()), view)
+    context = RunContext(storage, record.recipe, here, lambda one: default(one.role, here.capacity()), view)
     with view.live():
         # Forced: damaged rows are asked of the teacher, not of whoever may have copied them.
-        outcome = run(Plan((step,), frozenset({node.key})), site)
+        outcome = run(Plan((step,), frozenset({node.key})), context)
     failed = outcome.failures.get(node.key)
     if failed is not None:
         raise RequestError(
@@ -51,7 +51,7 @@ def rebuilt(record: Record, storage: Storage) -> Node:
     paths = {
         name: live_model(record, storage) if name == "model" else place(record, name, storage) for name in record.inputs
     }
-    inputs = {name: Outside(record.inputs[name], path, str(path)) for name, path in paths.items()}
+    inputs = {name: ExternalInput(record.inputs[name], path, str(path)) for name, path in paths.items()}
     spec = TeachSpec.model_validate(record.spec)
     task = record.name.partition("@")[2]
     node = Node(record.name, "teach", task, spec, inputs)
@@ -63,7 +63,7 @@ def rebuilt(record: Record, storage: Storage) -> Node:
 def keep(record: Record, storage: Storage, sound: Sequence[int]) -> None:
     """Lay the sound shards, linked, into an attempt that the build then takes over; withdraw the record."""
     attempt = claim(storage, record.stage, record.key, {}, time.time)
-    if isinstance(attempt, Held):
+    if isinstance(attempt, AttemptHeld):
         raise RequestError(f"{record.name}: another run works on it; try again when it has ended")
     home = storage.inspect(record.folder, record.below())
     numbers = {f"{number:05d}" for number in sound}

@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cluster.resources import Capacity, Resources
-from pipeline.artifacts.attempts import Attempt, Fenced, Held, Watch, check, claim, forsake, release, work_of
+from pipeline.artifacts.attempts import Attempt, AttemptHeld, Fenced, Watch, check, claim, forsake, release, work_of
 from pipeline.artifacts.failure import forget_failure, note_failure
 from pipeline.artifacts.heartbeat import Heartbeat
 from pipeline.artifacts.record import Record, find, sweep, withdraw
 from pipeline.errors import first_line
-from pipeline.execution.build_node import Site, build
-from pipeline.execution.scheduler import Ready
+from pipeline.execution.build_node import RunContext, build
+from pipeline.execution.scheduler import Scheduler
 from pipeline.graph.nodes import Graph, Node
 from pipeline.plan.limits import check_store_limit, sized
 from pipeline.plan.planner import Plan, Step, pointer
@@ -49,13 +49,13 @@ class Outcome:
     failures: dict[str, Failure] = field(default_factory=dict)
 
 
-def run(plan: Plan, site: Site) -> Outcome:
+def run(plan: Plan, context: RunContext) -> Outcome:
     """Build what the plan says. Raises KeyboardInterrupt after letting go of every lease."""
     outcome = Outcome({step.node.key: step.record for step in plan.steps if step.record is not None})
     with suppress(OSError):  # what is left is for gc
-        clear(plan, site)
-    with Heartbeat(site.clock, site.view.warn) as heartbeat:
-        work = Work(plan, site, outcome, heartbeat)
+        clear(plan, context)
+    with Heartbeat(context.clock, context.view.warn) as heartbeat:
+        work = RunInProgress(plan, context, outcome, heartbeat)
         try:
             work.run()
         except BaseException:
@@ -67,15 +67,17 @@ def run(plan: Plan, site: Site) -> Outcome:
     return outcome
 
 
-def clear(plan: Plan, site: Site) -> None:
+def clear(plan: Plan, context: RunContext) -> None:
     """Free the work of runs that were killed between the record of what is reused here, and its sweep."""
-    left = site.storage.entries(WORK)
+    left = context.storage.entries(WORK)
     for step in plan.steps:
         key = step.node.key
         if step.record is None or key not in left:
             continue
-        if not isinstance(claim(site.storage, step.node.spec.stage, key, {}, site.clock, adopt=False), Held):
-            site.storage.drop(work_of(key))
+        if not isinstance(
+            claim(context.storage, step.node.spec.stage, key, {}, context.clock, adopt=False), AttemptHeld
+        ):
+            context.storage.drop(work_of(key))
 
 
 def remember_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
@@ -88,17 +90,17 @@ def remember_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str
                 storage.write(name, key)
 
 
-class Work:
+class RunInProgress:
     """A plan while it is carried out."""
 
-    def __init__(self, plan: Plan, site: Site, outcome: Outcome, heartbeat: Heartbeat) -> None:
+    def __init__(self, plan: Plan, context: RunContext, outcome: Outcome, heartbeat: Heartbeat) -> None:
         self.plan = plan
-        self.site = site
+        self.context = context
         self.outcome = outcome
         self.heartbeat = heartbeat
         self.graph = Graph(tuple(step.node for step in plan.steps))
         self.to_withdraw = set(plan.forced)
-        self.ready = Ready(plan.builds, outcome.records, site.resources)
+        self.ready = Scheduler(plan.builds, outcome.records, context.resources)
         self.running: dict[Future[Record], tuple[Step, Resources]] = {}
         self.watch: Watch = {}
         self.machines = 0
@@ -110,7 +112,7 @@ class Work:
             self._settle(0.0 if started else POLL)
 
     def stop(self) -> None:
-        self.site.place.close()
+        self.context.place.close()
 
     def join(self) -> None:
         self.pool.shutdown(wait=True)
@@ -124,13 +126,13 @@ class Work:
 
     def _failed(self, step: Step, failure: Failure) -> None:
         self.outcome.failures[step.node.key] = failure
-        self.site.view.failed(step.node, failure.message, bool(failure.blocked_by))
+        self.context.view.failed(step.node, failure.message, bool(failure.blocked_by))
         if not failure.blocked_by:
             try:
-                note_failure(self.site.storage, step.node.key, failure.message)
+                note_failure(self.context.storage, step.node.key, failure.message)
             except OSError as error:
-                self.site.view.warn(
-                    f"{self.site.storage}: cannot note that {step.node.name} failed ({first_line(error)})"
+                self.context.view.warn(
+                    f"{self.context.storage}: cannot note that {step.node.name} failed ({first_line(error)})"
                 )
 
     def _start_ready(self) -> bool:
@@ -139,22 +141,22 @@ class Work:
         capacity = self._capacity()
         for step, wanted in self.ready.offers(lambda wanted: self._fits(wanted, capacity)):
             started = self._start(step, wanted) or started
-        self.site.place.want(self.ready.demands(LOOK_AHEAD))
+        self.context.place.want(self.ready.demands(LOOK_AHEAD))
         return started
 
     def _capacity(self) -> Capacity:
         """What there is. A machine that has joined is looked at before the next stage begins."""
-        capacity = self.site.place.capacity()
+        capacity = self.context.place.capacity()
         before, self.machines = self.machines, len(capacity.nodes)
         if before and self.machines > before:
-            self.site.joined()
+            self.context.joined()
         return capacity
 
     def _fits(self, wanted: Resources, capacity: Capacity) -> bool:
         if not self.running:
             return True
         demands = [used.demand for _, used in self.running.values()]
-        return self.site.place.concurrent and capacity.packs([*demands, wanted.demand])
+        return self.context.place.concurrent and capacity.packs([*demands, wanted.demand])
 
     def _start(self, step: Step, wanted: Resources) -> bool:
         """Take the record if there is one by now, else claim and start. False if another run holds it."""
@@ -167,27 +169,27 @@ class Work:
             return True
         if claimed is None:
             return True
-        if isinstance(claimed, Held):
-            self.site.view.held(node, claimed.owner)
+        if isinstance(claimed, AttemptHeld):
+            self.context.view.held(node, claimed.owner)
             self.ready.aside(step)
             return False
-        self.site.view.started(node, wanted, claimed.name)
-        if self.site.place.concurrent:
+        self.context.view.started(node, wanted, claimed.name)
+        if self.context.place.concurrent:
             future = self.pool.submit(self._build, step, claimed, wanted)
         else:
             future = _done(lambda: self._build(step, claimed, wanted))
         self.running[future] = (step, wanted)
         return True
 
-    def _claim(self, step: Step) -> Attempt | Held | None:
+    def _claim(self, step: Step) -> Attempt | AttemptHeld | None:
         """None where there is nothing to do: another run has built it."""
-        node, storage = step.node, self.site.storage
+        node, storage = step.node, self.context.storage
         if node.key in self.to_withdraw:
             self._withdraw(node.key)
         if self._take_if_there(step):
             return None
-        claimed = claim(storage, node.spec.stage, node.key, self.watch, self.site.clock, self.heartbeat.hold)
-        if isinstance(claimed, Held):
+        claimed = claim(storage, node.spec.stage, node.key, self.watch, self.context.clock, self.heartbeat.hold)
+        if isinstance(claimed, AttemptHeld):
             return claimed
         if self._take_if_there(step):
             self.heartbeat.let_go(node.key)
@@ -203,14 +205,14 @@ class Work:
         self.to_withdraw -= now
         for node in self.graph.nodes:
             if node.key in now:
-                withdraw(self.site.storage, node.spec.stage, node.key)
+                withdraw(self.context.storage, node.spec.stage, node.key)
 
     def _take_if_there(self, step: Step) -> bool:
-        record = find(self.site.storage, step.node.spec.stage, step.node.key)
+        record = find(self.context.storage, step.node.spec.stage, step.node.key)
         if record is None:
             return False
         self._have(step.node, record)
-        self.site.view.taken(step.node)
+        self.context.view.taken(step.node)
         return True
 
     def _have(self, node: Node, record: Record) -> None:
@@ -228,29 +230,29 @@ class Work:
             error = future.exception()
             if error is None:
                 self._have(step.node, future.result())
-                self.site.view.finished(step.node, future.result())
-                self.site.told(step.node, future.result())
+                self.context.view.finished(step.node, future.result())
+                self.context.told(step.node, future.result())
             elif isinstance(error, Fenced):
                 self.ready.again(step)
-                self.site.view.lost(step.node)
+                self.context.view.lost(step.node)
             elif isinstance(error, Exception):
-                log = self.site.view.keep_traceback(step.node, error)
+                log = self.context.view.keep_traceback(step.node, error)
                 self._fail(step, Failure(step.node, f"{first_line(error)} (log: {log})"))
             else:
                 raise error
 
     def _build(self, step: Step, attempt: Attempt, wanted: Resources) -> Record:
         """Build the node under its lease."""
-        node, site = step.node, self.site
+        node, context = step.node, self.context
         try:
             if isinstance(node.spec, TeachSpec):
                 records = dict(self.outcome.records)
-                check_store_limit(tuple(sized(other, records) for other in self.plan.steps), site.store_limit)
+                check_store_limit(tuple(sized(other, records) for other in self.plan.steps), context.store_limit)
             # Who asks for a stage by name wants it computed.
             forced = node.key in self.plan.forced
-            there = () if forced else held(site.storage, node.spec.stage)
-            earlier = priors(there, node, site.storage, self.outcome.records)
-            standing = build(node, attempt, wanted, site, self.outcome.records, earlier)
+            there = () if forced else held(context.storage, node.spec.stage)
+            earlier = priors(there, node, context.storage, self.outcome.records)
+            standing = build(node, attempt, wanted, context, self.outcome.records, earlier)
         except BaseException as error:
             self.heartbeat.let_go(node.key)
             if isinstance(error, Exception):
@@ -260,8 +262,8 @@ class Work:
             raise
         self.heartbeat.let_go(node.key)
         with suppress(OSError):  # the artifact stands; what is left beside it is for gc
-            sweep(site.storage, standing)
-            forget_failure(site.storage, node.key)
+            sweep(context.storage, standing)
+            forget_failure(context.storage, node.key)
         return standing
 
 

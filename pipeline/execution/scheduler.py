@@ -14,7 +14,7 @@ from pipeline.plan.planner import Step
 from pipeline.recipe import STAGES
 
 
-class Ready:
+class Scheduler:
     """The steps that wait. Falsy when there are none left."""
 
     def __init__(self, steps: Iterable[Step], there: Container[str], resources: Callable[[Node], Resources]) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from cluster.resources import Place
 from pipeline.artifacts.external_upload import to_ship
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Node, Outside
+from pipeline.graph.nodes import ExternalInput, Node
 from pipeline.plan.planner import Plan
 from pipeline.storage import Storage
 
 REMEDY = "put it on a file system that all nodes share, at the same path"
 
 
-def check_seen(plan: Plan, storage: Storage, place: Place) -> None:
+def check_visible(plan: Plan, storage: Storage, place: Place) -> None:
     """Raises RequestError for the first path that a node lacks. What is put into the storage need not be seen.
 
     Where there is one node, nothing is asked.
@@ -49,11 +49,11 @@ def outside(plan: Plan, storage: Storage) -> Iterator[tuple[str, str]]:
     """(path, field and value) of all that the stages to be built read where it lies."""
     for step in plan.builds:
         for name, given in step.node.inputs.items():
-            if isinstance(given, Outside) and not to_ship(given, storage):
+            if isinstance(given, ExternalInput) and not to_ship(given, storage):
                 yield str(given.path), f"{field(step.node, name, given)}: {given.path}"
 
 
-def field(node: Node, name: str, given: Outside) -> str:
+def field(node: Node, name: str, given: ExternalInput) -> str:
     """Where in a recipe an input stands, as near as its node knows."""
     if name.startswith("data/"):
         return f"data.source (task {node.task})"

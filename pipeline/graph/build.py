@@ -7,22 +7,22 @@ Who teaches is an edge: the teacher, any further model of the recipe, either aft
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.graph.context import Composer
+from pipeline.graph.context import GraphContext
 from pipeline.graph.external_inputs import Digests
 from pipeline.graph.hub import Pins
 from pipeline.graph.nodes import Graph, Node, Subject
-from pipeline.graph.starting_points import Origins
-from pipeline.graph.students import Trainings, trainings
+from pipeline.graph.starting_points import StartingPoints
+from pipeline.graph.students import StudentNodes, student_nodes
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Recipe, Reference, Student, TaskRecipe
 from pipeline.recipe.references import teachers
 
 
-def compose(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
+def build_graph(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
     """The graph of all tasks, methods, students and seeds of ``recipe``. Raises RequestError."""
-    composer = Composer(digests, pins, {task.task.name: task for task in recipe.tasks})
+    context = GraphContext(digests, pins, {task.task.name: task for task in recipe.tasks})
     wanted: list[Node] = []
     for task in recipe.tasks:
-        wanted += TaskGraph(task, trainings(Origins(composer, task))).wanted()
+        wanted += TaskGraph(task, student_nodes(StartingPoints(context, task))).wanted()
     return Graph.of(wanted)
 
 
@@ -31,17 +31,17 @@ class TaskGraph:
     """What the recipe is run for in one task: students, and evaluations of every model."""
 
     recipe: TaskRecipe
-    trainings: Trainings
+    student_nodes: StudentNodes
 
     def wanted(self) -> list[Node]:
         """The teacher's evaluation comes first, then further models, then students."""
-        nodes = [self._evaluation(Reference(name=TEACHER)), *self.trainings.outputs.parts()]
+        nodes = [self._evaluation(Reference(name=TEACHER)), *self.student_nodes.outputs.parts()]
         for epoch in self._epochs(TEACHER):
             nodes.append(self._evaluation(epoch))
         for name, model in self.recipe.models.items():
             if isinstance(model, Ensemble):
                 members = [self._evaluation(member) for member in teachers(self.recipe, model.members)]
-                nodes += [*members, self.trainings.outputs.ensemble(name, members, model.shares)]
+                nodes += [*members, self.student_nodes.outputs.ensemble(name, members, model.shares)]
             else:
                 nodes += [self._evaluation(Reference(name=name)), *map(self._evaluation, self._epochs(name))]
         for use in self.recipe.methods:
@@ -52,19 +52,19 @@ class TaskGraph:
 
     def _student(self, use: MethodUse, student: Student, seed: int) -> Iterator[Node]:
         """A student and its evaluation; before them that of its first generation, if that is no other student's."""
-        node = self.trainings.student(use, student, seed)
+        node = self.student_nodes.student(use, student, seed)
         assert node.subject is not None
         if Reference(name=ITSELF) in use.taught_by:
-            name, first = self.trainings.first_generation(use, student, seed)
+            name, first = self.student_nodes.first_generation(use, student, seed)
             subject = first.subject or Subject(f"model:{use.label}:{ITSELF}", student.label, seed)
-            yield self.trainings.outputs.evaluation(name, self.trainings.made(first, student), subject)
+            yield self.student_nodes.outputs.evaluation(name, self.student_nodes.made(first, student), subject)
         yield node
         name = f"{use.label}/{student.label}/{seed}"
-        yield self.trainings.outputs.evaluation(name, self.trainings.made(node, student), node.subject)
+        yield self.student_nodes.outputs.evaluation(name, self.student_nodes.made(node, student), node.subject)
 
     def _evaluation(self, reference: Reference) -> Node:
-        model, subject = self.trainings.model(reference), self.trainings.subject(reference)
-        return self.trainings.outputs.evaluation(reference.said, model, subject)
+        model, subject = self.student_nodes.model(reference), self.student_nodes.subject(reference)
+        return self.student_nodes.outputs.evaluation(reference.said, model, subject)
 
     def _epochs(self, name: str) -> Iterator[Reference]:
         """The epochs of a model after which it teaches, or is a member: reports tell how good each is."""

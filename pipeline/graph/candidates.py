@@ -9,22 +9,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.context import Composer, Model
+from pipeline.graph.context import GraphContext, Model
 from pipeline.graph.external_inputs import data_file
-from pipeline.graph.nodes import Edge, Figure, Node, Outside
-from pipeline.graph.starting_points import Origins
+from pipeline.graph.nodes import Edge, ExternalInput, Figure, Node
+from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.store_size import store_bytes
 from pipeline.graph.teacher_outputs import ModelOutputs
-from pipeline.recipe import TEACHER, Bank, Maker, MethodUse, ModelNode
+from pipeline.recipe import TEACHER, Bank, CandidateMaker, MethodUse, ModelNode
 from stages.bank.sources import spans, text_files
 from stages.corpus.task_files import count_rows
 from stages.models.shape import config_of
 from stages.outputs.sizes import Extent
 from stages.specs.bank import HubTexts
 from stages.specs.base import Spec
-from stages.specs.candidates import NeighboursSpec, RewriteSpec, Sides, SiftSpec, TransferSpec, UnlabelledSpec
+from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, Sides, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import Files
-from stages.specs.method import Beside
+from stages.specs.method import WithCandidates
 from stages.specs.retrieval import ModelEncoder
 from stages.specs.teacher import TeachSpec
 
@@ -38,25 +38,25 @@ KEY_BYTES = 16
 ON_DISK = 2
 """Bytes of a number of a vector."""
 
-Inputs = dict[str, Edge | Outside]
+Inputs = dict[str, Edge | ExternalInput]
 
 
 @dataclass(frozen=True)
 class BankNodes:
     """The bank of a recipe and what is made of it alone."""
 
-    composer: Composer
+    context: GraphContext
     given: Bank
 
     def bank(self) -> Node:
-        return self.composer.once("bank", self._bank)
+        return self.context.once("bank", self._bank)
 
     def _bank(self) -> Node:
-        given, composer = self.given, self.composer
+        given, context = self.given, self.context
         spec, inputs = given.cleaning, Inputs()
         rows = Figure.unknown("bank")
         if given.hub is not None:
-            commit = composer.pins.commit(given.hub.repository, "dataset", "bank.hub")
+            commit = context.pins.commit(given.hub.repository, "dataset", "bank.hub")
             source = HubTexts(revision=commit, **given.hub.model_dump())
             spec = spec.model_copy(update={"source": source})
         elif given.generated is not None:
@@ -69,7 +69,7 @@ class BankNodes:
                 for path in files:
                     spans(path, spec.text)
             spec = spec.model_copy(update={"source": Files()})
-            inputs = {f"files/{number}": data_file(path, composer.digests) for number, path in enumerate(files)}
+            inputs = {f"files/{number}": data_file(path, context.digests) for number, path in enumerate(files)}
             if spec.sentences is None and None not in counts:
                 rows = Figure.at_most(sum(count for count in counts if count is not None))
         return Node("bank", "bank", "", spec, inputs, rows=rows)
@@ -78,8 +78,8 @@ class BankNodes:
         """The sentence encoder; None for TF-IDF."""
         if self.given.encoder is None:
             return None
-        found, encoder = self.composer.outside(self.given.encoder, "bank.encoder"), self.given.embedding.encoder
-        assert isinstance(found.source, Outside) and isinstance(encoder, ModelEncoder)
+        found, encoder = self.context.outside(self.given.encoder, "bank.encoder"), self.given.embedding.encoder
+        assert isinstance(found.source, ExternalInput) and isinstance(encoder, ModelEncoder)
         most = config_of(found.source.path).get("max_position_embeddings")
         if isinstance(most, int) and encoder.max_length > most:
             raise RequestError(
@@ -88,7 +88,7 @@ class BankNodes:
         return found
 
     def embeddings(self) -> Node:
-        return self.composer.once("embed", self._embeddings)
+        return self.context.once("embed", self._embeddings)
 
     def _embeddings(self) -> Node:
         bank, encoder = self.bank(), self.encoder()
@@ -108,7 +108,7 @@ class BankNodes:
             raise RequestError("bank: neighbours need FAISS; install the extra cpu or gpu, or use encoder: tfidf")
         embeddings = self.embeddings()
         inputs: Inputs = {"embeddings": Edge(embeddings)}
-        return self.composer.once(
+        return self.context.once(
             "index", lambda: Node("index", "index", "", self.given.index, inputs, rows=embeddings.rows)
         )
 
@@ -117,9 +117,11 @@ class BankNodes:
 class CandidateNodes:
     """The candidates of one task, by the name of their maker."""
 
-    origins: Origins
+    starting_points: StartingPoints
 
-    def inputs(self, name: str, tokenizer: Outside, by: Sequence[tuple[str, Model]]) -> tuple[Edge, Edge, list[Edge]]:
+    def inputs(
+        self, name: str, tokenizer: ExternalInput, by: Sequence[tuple[str, Model]]
+    ) -> tuple[Edge, Edge, list[Edge]]:
         """The candidate table, its texts in the tokens of ``tokenizer``, and what each of the teachers, told with their
         names, says of them."""
         stores = [Edge(self.store(name, speaker, model)) for speaker, model in by]
@@ -129,37 +131,37 @@ class CandidateNodes:
 
     def table(self, name: str) -> Node:
         """What students read: as it was made, or sifted."""
-        return self._sifted(name) if self._maker(name).sifted else self._made(name)
+        return self._reranked(name) if self._maker(name).reranked else self._made(name)
 
-    def _maker(self, name: str) -> Maker:
-        return self.origins.recipe.makers[name]
+    def _maker(self, name: str) -> CandidateMaker:
+        return self.starting_points.recipe.makers[name]
 
     def _k(self, name: str) -> int:
         """The most that a method takes."""
         given = self._maker(name).k
         if given is not None:
             return given
-        recipe = self.origins.recipe
+        recipe = self.starting_points.recipe
         models = [model for model in recipe.models.values() if isinstance(model, ModelNode)]
         users: list[MethodUse | ModelNode] = [*recipe.methods, *models]
         taken = (use.method.data for use in users if use.candidates == name)
-        return max((data.k for data in taken if isinstance(data, Beside)), default=1)
+        return max((data.k for data in taken if isinstance(data, WithCandidates)), default=1)
 
     def _found(self, name: str) -> int:
         maker, k = self._maker(name), self._k(name)
         if maker.found is not None and maker.found < k:
             raise RequestError(f"candidates.{name}.found: {maker.found}, but {k} a row are kept; look for no fewer")
-        return (maker.found or MORE * k) if maker.sifted else k
+        return (maker.found or MORE * k) if maker.reranked else k
 
     def _made(self, name: str) -> Node:
-        return self.origins.composer.once(self._named("candidates", name), lambda: self._made_anew(name))
+        return self.starting_points.context.once(self._named("candidates", name), lambda: self._made_anew(name))
 
     def _made_anew(self, name: str) -> Node:
-        origins, maker, task = self.origins, self._maker(name), self.origins.recipe.task
-        corpus = origins.corpus(origins.teacher().tokenizer)
+        starting_points, maker, task = self.starting_points, self._maker(name), self.starting_points.recipe.task
+        corpus = starting_points.corpus(starting_points.teacher().tokenizer)
         inputs: Inputs = {"corpus": Edge(corpus)}
         k, sides = self._found(name), maker.sides or (PAIRS if task.pair else "first")
-        with refused(f"task {origins.task}, candidates.{name}"):
+        with refused(f"task {starting_points.task}, candidates.{name}"):
             match maker.by:
                 case "neighbours":
                     bank = self._bank()
@@ -180,37 +182,37 @@ class CandidateNodes:
                 case _:
                     spec = RewriteSpec.model_validate({"how": maker.how, "k": k, "sides": sides, "seed": maker.seed})
                     inputs |= self._given(name, maker)
-        rows = origins.rows.train(corpus)
-        return Node(self._named("candidates", name), "candidates", origins.task, spec, inputs, rows=rows)
+        rows = starting_points.rows.train(corpus)
+        return Node(self._named("candidates", name), "candidates", starting_points.task, spec, inputs, rows=rows)
 
     def _bank(self) -> BankNodes:
-        bank = self.origins.recipe.bank
+        bank = self.starting_points.recipe.bank
         assert bank is not None, "a recipe without one is refused while it is read"
-        return BankNodes(self.origins.composer, bank)
+        return BankNodes(self.starting_points.context, bank)
 
-    def _given(self, name: str, maker: Maker) -> Inputs:
+    def _given(self, name: str, maker: CandidateMaker) -> Inputs:
         """The models and files that rewrite."""
         found: Inputs = {}
         for role, given in maker.given.items():
             where = f"candidates.{name}.{role}"
             if role != "synonyms":
-                found[role] = self.origins.composer.weights(given, where)
+                found[role] = self.starting_points.context.weights(given, where)
                 continue
             if not Path(given).is_file():
                 raise RequestError(f"{where}: {given} is no file; give a path from where you run this")
-            found[role] = data_file(Path(given), self.origins.composer.digests)
+            found[role] = data_file(Path(given), self.starting_points.context.digests)
         return found
 
-    def _sifted(self, name: str) -> Node:
-        origins, maker = self.origins, self._maker(name)
-        full, made, teacher = self._named("sift", name), self._made(name), origins.teacher()
-        stored = origins.recipe.store
+    def _reranked(self, name: str) -> Node:
+        starting_points, maker = self.starting_points, self._maker(name)
+        full, made, teacher = self._named("sift", name), self._made(name), starting_points.teacher()
+        stored = starting_points.recipe.store
         if maker.rerank and stored.layers != "all" and teacher.shape.layers not in stored.layers:
             raise RequestError(
                 f"candidates.{name}.rerank: goes by the teacher's last layer, {teacher.shape.layers}, but store.layers "
                 f"is {list(stored.layers)}; store that too"
             )
-        spec = SiftSpec(
+        spec = RerankSpec(
             k=self._k(name),
             rerank=maker.rerank,
             pooling="cls" if stored.pooling == "cls" else "mean",
@@ -221,22 +223,24 @@ class CandidateNodes:
         )
         inputs: Inputs = {
             "candidates": Edge(made),
-            "outputs": Edge(ModelOutputs(origins).store(TEACHER, teacher)),
+            "outputs": Edge(ModelOutputs(starting_points).store(TEACHER, teacher)),
             "candidate_outputs": Edge(self.store(name, TEACHER, teacher)),
         }
-        return origins.composer.once(full, lambda: Node(full, "candidates", origins.task, spec, inputs, rows=made.rows))
+        return starting_points.context.once(
+            full, lambda: Node(full, "candidates", starting_points.task, spec, inputs, rows=made.rows)
+        )
 
     # --- its texts, and what is said of them ---
 
-    def rows(self, name: str, tokenizer: Outside) -> Node:
+    def rows(self, name: str, tokenizer: ExternalInput) -> Node:
         """The texts of the table, before it is sifted, in tokens."""
-        origins, made, corpus = self.origins, self._made(name), self.origins.corpus(tokenizer)
+        starting_points, made, corpus = self.starting_points, self._made(name), self.starting_points.corpus(tokenizer)
         other = made.inputs["corpus"] != Edge(corpus)
         full = self._named(f"unlabelled/{tokenizer.identity[:8]}" if other else "unlabelled", name)
         inputs: Inputs = {"candidates": Edge(made), "corpus": Edge(corpus)}
         rows = self._texts(name, made)
-        return origins.composer.once(
-            full, lambda: Node(full, "candidates", origins.task, UnlabelledSpec(), inputs, rows=rows)
+        return starting_points.context.once(
+            full, lambda: Node(full, "candidates", starting_points.task, UnlabelledSpec(), inputs, rows=rows)
         )
 
     def _texts(self, name: str, made: Node) -> Figure:
@@ -248,7 +252,7 @@ class CandidateNodes:
 
     def store(self, name: str, speaker: str, model: Model) -> Node:
         """What a model says of the texts: logits, and the last layer where that orders them."""
-        origins, block = self.origins, self.origins.recipe.store
+        starting_points, block = self.starting_points, self.starting_points.recipe.store
         rows = self.rows(name, model.tokenizer)
         last = self._maker(name).rerank and speaker == TEACHER
         spec = TeachSpec(
@@ -259,15 +263,16 @@ class CandidateNodes:
             splits=("candidates",),
             label_order=model.label_order,
         )
-        extent = Extent(len(spec.layers), model.shape.width, origins.recipe.task.outputs, model.shape.heads)
+        extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
         known = rows.rows.value
         size = Figure.unknown(rows.name) if known is None else Figure.at_most(store_bytes(spec, extent, known))
         full = self._named("teach" if speaker == TEACHER else f"teach/{speaker}", name)
         inputs: Inputs = {"corpus": Edge(rows), "model": model.source}
-        return origins.composer.once(
-            full, lambda: Node(full, "teach", origins.task, spec, inputs, rows=rows.rows, bytes=size, extent=extent)
+        return starting_points.context.once(
+            full,
+            lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows.rows, bytes=size, extent=extent),
         )
 
     def _named(self, what: str, name: str) -> str:
         said = name if what in ("candidates", "sift") else f"candidates:{name}"
-        return f"{what}/{said}@{self.origins.task}"
+        return f"{what}/{said}@{self.starting_points.task}"

@@ -15,7 +15,7 @@ from pipeline.graph.external_inputs import (
     weights,
 )
 from pipeline.graph.hub import Pins, fetched_model
-from pipeline.graph.nodes import Edge, Node, Outside
+from pipeline.graph.nodes import Edge, ExternalInput, Node
 from pipeline.recipe import TaskRecipe
 from stages.models.shape import Shape, config_of, shape_of
 
@@ -24,15 +24,15 @@ from stages.models.shape import Shape, config_of, shape_of
 class Model:
     """A model that is, or will be: where it comes from, whose tokenizer it uses, how deep and wide it is."""
 
-    source: Edge | Outside
-    tokenizer: Outside
+    source: Edge | ExternalInput
+    tokenizer: ExternalInput
     shape: Shape
     size: int
     label_order: tuple[int, ...] | None = None
 
 
 @dataclass
-class Composer:
+class GraphContext:
     """What composing a recipe shares between tasks. ``digests`` and ``pins`` are the storage's."""
 
     digests: Digests
@@ -54,18 +54,18 @@ class Composer:
         directory = source.path
         return Model(
             source,
-            Outside(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
+            ExternalInput(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
             shape_of(config_of(directory), name),
             sum(path.stat().st_size for path in weights(directory)),
         )
 
-    def weights(self, name: str, where: str) -> Outside:
+    def weights(self, name: str, where: str) -> ExternalInput:
         """A model from outside that is neither taught nor teaches: whatever its shape, and how it generates."""
         with refused(where):
             found = self._found(name, where)
             return replace(found, identity=generating_identity(found.identity, found.path))
 
-    def _found(self, name: str, where: str) -> Outside:
+    def _found(self, name: str, where: str) -> ExternalInput:
         directory = model_directory(name)
         if directory is None:
             if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
@@ -73,7 +73,7 @@ class Composer:
                     f"{where}: {name} holds no config.json; name a model directory, or a model on the hub"
                 )
             directory = fetched_model(name, self.pins.commit(name, "model", where), where)
-        return Outside(model_identity(directory, self.digests), directory, name)
+        return ExternalInput(model_identity(directory, self.digests), directory, name)
 
     def once(self, name: str, make: Callable[[], Node]) -> Node:
         """The node of that name, made on first use."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import RequestError
 from pipeline.graph.fingerprint import canonical, sha256
-from pipeline.graph.nodes import Outside
+from pipeline.graph.nodes import ExternalInput
 from pipeline.storage.checksum import checksum
 from stages.models.shape import config_of
 
@@ -98,10 +98,10 @@ def _refused(where: str, what: str) -> Iterator[None]:
         ) from error
 
 
-def data_file(path: Path, digests: Digests) -> Outside:
+def data_file(path: Path, digests: Digests) -> ExternalInput:
     """By content, and by the kind of file that its name says: the same bytes are other rows as another kind."""
     kind = "".join(path.suffixes[-2:] if path.suffix in COMPRESSED else path.suffixes[-1:])
-    return Outside(sha256(canonical([digests.sha256(path), kind])), path.resolve(), path.name)
+    return ExternalInput(sha256(canonical([digests.sha256(path), kind])), path.resolve(), path.name)
 
 
 def model_directory(name: str) -> Path | None:

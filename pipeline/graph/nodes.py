@@ -38,7 +38,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class ExternalInput:
     """An input that no stage made: a data file or a model directory, by content."""
 
     identity: str
@@ -72,7 +72,7 @@ class Node:
     role: str
     task: str
     spec: Spec
-    inputs: Mapping[str, Edge | Outside]
+    inputs: Mapping[str, Edge | ExternalInput]
     subject: Subject | None = None
     rows: Figure = field(default_factory=lambda: Figure.unknown("it has run"))
     bytes: Figure = field(default_factory=lambda: Figure.unknown("it has run"))
@@ -100,9 +100,9 @@ MODEL = "model"
 """The folder of an artifact that holds its model."""
 
 
-def source_key(given: Edge | Outside) -> str:
+def source_key(given: Edge | ExternalInput) -> str:
     """What an input is known by: for a model of an epoch, its artifact's key and its folder there."""
-    if isinstance(given, Outside):
+    if isinstance(given, ExternalInput):
         return given.identity
     return given.source.key if given.part in ("", MODEL) else f"{given.source.key}/{given.part}"
 

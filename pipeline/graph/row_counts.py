@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.context import Composer
+from pipeline.graph.context import GraphContext
 from pipeline.graph.nodes import Figure, Node
 from pipeline.recipe import TaskRecipe
 from stages.corpus.task_files import count_rows, task_files
@@ -17,7 +17,7 @@ from stages.specs.tasks import hub_set
 class TaskRows:
     """The rows of one task."""
 
-    composer: Composer
+    context: GraphContext
     recipe: TaskRecipe
 
     def source(self) -> tuple[Source, Mapping[str, Path]]:
@@ -33,16 +33,16 @@ class TaskRows:
         if data.source == "hub":
             with refused("data"):
                 place = hub_set(self.recipe.task.name)
-            commit = self.composer.pins.commit(place.repository, "dataset", "data.source", place.revision)
+            commit = self.context.pins.commit(place.repository, "dataset", "data.source", place.revision)
             return Hub(repository=place.repository, config=place.config, revision=commit), {}
         with refused("data"):
             return Files(), task_files(Path(data.source), recipe.task)
 
     def by_split(self) -> Mapping[str, int]:
         """Rows of each split that the corpus will hold, holdout within train; {} where only reading would tell."""
-        if self.recipe.task.name not in self.composer.rows:
-            self.composer.rows[self.recipe.task.name] = self._count(*self.source())
-        return self.composer.rows[self.recipe.task.name]
+        if self.recipe.task.name not in self.context.rows:
+            self.context.rows[self.recipe.task.name] = self._count(*self.source())
+        return self.context.rows[self.recipe.task.name]
 
     def _count(self, source: Source, files: Mapping[str, Path]) -> Mapping[str, int]:
         data, task = self.recipe.data, self.recipe.task

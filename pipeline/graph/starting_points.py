@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.context import Composer, Model
+from pipeline.graph.context import GraphContext, Model
 from pipeline.graph.external_inputs import data_file
-from pipeline.graph.nodes import MODEL, Edge, Figure, Node, Outside, Subject
+from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Figure, Node, Subject
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
 from stages.models.label_order import label_order
@@ -19,10 +19,10 @@ BESIDE_WEIGHTS = 2_000_000
 
 
 @dataclass(frozen=True)
-class Origins:
+class StartingPoints:
     """Corpora and starts of one task."""
 
-    composer: Composer
+    context: GraphContext
     recipe: TaskRecipe
 
     @property
@@ -31,19 +31,19 @@ class Origins:
 
     @property
     def rows(self) -> TaskRows:
-        return TaskRows(self.composer, self.recipe)
+        return TaskRows(self.context, self.recipe)
 
     # --- the corpus ---
 
-    def corpus(self, tokenizer: Outside) -> Node:
+    def corpus(self, tokenizer: ExternalInput) -> Node:
         """The task's rows in the tokens of ``tokenizer``."""
         known = f"corpus@{self.task}"
-        first = self.composer.nodes.get(known)
+        first = self.context.nodes.get(known)
         other = first is not None and first.inputs["tokenizer"] != tokenizer
         name = f"corpus/{tokenizer.identity[:8]}@{self.task}" if other else known
-        return self.composer.once(name, lambda: self._corpus(name, tokenizer))
+        return self.context.once(name, lambda: self._corpus(name, tokenizer))
 
-    def _corpus(self, name: str, tokenizer: Outside) -> Node:
+    def _corpus(self, name: str, tokenizer: ExternalInput) -> Node:
         recipe, data = self.recipe, self.recipe.data
         source, files = self.rows.source()
         with refused(f"task {self.task}"):
@@ -57,8 +57,8 @@ class Origins:
                 holdout=data.holdout,
             )
             rows = self.rows.by_split()
-            inputs: dict[str, Edge | Outside] = {"tokenizer": tokenizer}
-            inputs |= {f"data/{split}": data_file(path, self.composer.digests) for split, path in files.items()}
+            inputs: dict[str, Edge | ExternalInput] = {"tokenizer": tokenizer}
+            inputs |= {f"data/{split}": data_file(path, self.context.digests) for split, path in files.items()}
         total = Figure.exact(sum(rows.values())) if rows else Figure.unknown("it has run")
         return Node(name, "corpus", self.task, spec, inputs, rows=total)
 
@@ -67,14 +67,14 @@ class Origins:
     def teacher(self) -> Model:
         """The teacher: as it is given, or fine-tuned first."""
         teacher, finetune = self.recipe.teacher, self.recipe.teacher.finetune
-        base = self.composer.outside(teacher.model, "teacher.model")
+        base = self.context.outside(teacher.model, "teacher.model")
         if finetune is None:
-            assert isinstance(base.source, Outside)
+            assert isinstance(base.source, ExternalInput)
             with refused(f"task {self.task}"):
                 order = label_order(config_of(base.source.path), self.recipe.task, teacher.labels)
             return Model(base.source, base.tokenizer, base.shape, base.size, order)
         name = f"finetune@{self.task}"
-        return made(self.composer.once(name, lambda: self._finetuned(name, base, finetune)), base)
+        return made(self.context.once(name, lambda: self._finetuned(name, base, finetune)), base)
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
         return self.trained(name, "finetune", base, DistilSpec(start=Pretrained(), train=finetune))
@@ -84,9 +84,9 @@ class Origins:
         if student.from_teacher is not None:
             return self.teacher()
         if student.config is not None:
-            return self.composer.outside(student.config.model, f"student {student.label}: config.model")
+            return self.context.outside(student.config.model, f"student {student.label}: config.model")
         assert student.model is not None
-        return self.composer.outside(student.model, f"student {student.label}: model")
+        return self.context.outside(student.model, f"student {student.label}: model")
 
     def start(self, student: Student) -> Start:
         """What a student takes of its base. RequestError for a layer that the teacher lacks."""
@@ -114,7 +114,7 @@ class Origins:
     ) -> Node:
         """A training from ``base``. ``said`` is what it reads of teachers."""
         corpus = self.corpus(base.tokenizer)
-        inputs: dict[str, Edge | Outside] = {"corpus": Edge(corpus), "start": base.source, **(said or {})}
+        inputs: dict[str, Edge | ExternalInput] = {"corpus": Edge(corpus), "start": base.source, **(said or {})}
         size = Figure.at_most((base.size + BESIDE_WEIGHTS) * (1 + epochs_kept(spec.train)))
         return Node(name, role, self.task, spec, inputs, subject, self.rows.train(corpus), size)
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pipeline.errors import refused
 from pipeline.graph.context import Model
-from pipeline.graph.nodes import Edge, Figure, Node, Outside, Subject
-from pipeline.graph.starting_points import Origins
+from pipeline.graph.nodes import Edge, ExternalInput, Figure, Node, Subject
+from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.store_size import store_bytes
 from pipeline.recipe import TEACHER
 from stages.outputs.sizes import Extent, chosen_layers, row_bytes
@@ -24,7 +24,7 @@ Wanted = Literal["all"] | tuple[int, ...]
 class ModelOutputs:
     """Stores, probes and evaluations of one task. A model is told with the name under which its nodes stand."""
 
-    origins: Origins
+    starting_points: StartingPoints
 
     # --- stores ---
 
@@ -34,27 +34,27 @@ class ModelOutputs:
 
     def layers(self, name: str, model: Model) -> Wanted:
         """What a model's store holds of ``store.layers``: of one that is no teacher of the recipe's, those it has."""
-        wanted = self.origins.recipe.store.layers
+        wanted = self.starting_points.recipe.store.layers
         if wanted == "all" or name.partition(":")[0] == TEACHER:
             return wanted
         return tuple(layer for layer in wanted if layer <= model.shape.layers)
 
     def parts(self) -> Iterator[Node]:
         """What the recipe wants stored of the teacher whether or not a method asks for it."""
-        block = self.origins.recipe.store
+        block = self.starting_points.recipe.store
         for part, layers in (("tokens", block.tokens), ("attention", block.attention)):
             if layers is not None:
-                yield self._store(TEACHER, self.origins.teacher(), part, layers)
+                yield self._store(TEACHER, self.starting_points.teacher(), part, layers)
 
     def _store(self, name: str, model: Model, part: str, wanted: Wanted) -> Node:
-        origins, block = self.origins, self.origins.recipe.store
+        starting_points, block = self.starting_points, self.starting_points.recipe.store
         full = self._named("teach" if part == "pooled" else part, name)
-        if full in origins.composer.nodes:
-            return origins.composer.nodes[full]
-        corpus = origins.corpus(model.tokenizer)
+        if full in starting_points.context.nodes:
+            return starting_points.context.nodes[full]
+        corpus = starting_points.corpus(model.tokenizer)
         # Attention maps have no dimensions that int8 could scale.
         precision = "float16" if part == "attention" and block.precision == "int8" else block.precision
-        with refused(f"task {origins.task}"):
+        with refused(f"task {starting_points.task}"):
             layers = chosen_layers(wanted, model.shape.layers, part)
             if part == "attention" and not model.shape.heads:
                 raise ValueError("store.attention: the teacher's config.json names no attention heads; leave it out")
@@ -68,17 +68,25 @@ class ModelOutputs:
                     "label_order": model.label_order if part == "pooled" else None,
                 }
             )
-        shape, rows = model.shape, origins.rows.train(corpus)
-        extent = Extent(len(layers), shape.width, origins.recipe.task.outputs, shape.heads, origins.recipe.max_length)
+        shape, rows = model.shape, starting_points.rows.train(corpus)
+        extent = Extent(
+            len(layers),
+            shape.width,
+            starting_points.recipe.task.outputs,
+            shape.heads,
+            starting_points.recipe.max_length,
+        )
         known = None if rows.value is None else store_bytes(spec, extent, rows.value)
         size = Figure.unknown(corpus.name) if known is None else Figure.at_most(known)
         inputs = {"corpus": Edge(corpus), "model": model.source}
-        return origins.composer.once(
-            full, lambda: Node(full, "teach", origins.task, spec, inputs, rows=rows, bytes=size, extent=extent)
+        return starting_points.context.once(
+            full, lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows, bytes=size, extent=extent)
         )
 
     def _named(self, stage: str, name: str) -> str:
-        return f"{stage}@{self.origins.task}" if name == TEACHER else f"{stage}/{name}@{self.origins.task}"
+        return (
+            f"{stage}@{self.starting_points.task}" if name == TEACHER else f"{stage}/{name}@{self.starting_points.task}"
+        )
 
     # --- probes ---
 
@@ -89,32 +97,32 @@ class ModelOutputs:
         # Methods that name other layers, or the other pooling, have a probe of their own.
         usual = layers == tuple(range(1, model.shape.layers + 1))
         which = [] if usual else ["+".join(map(str, layers))]
-        which += ["cls"] if self.origins.recipe.store.pooling == "both" and structure.pooling == "cls" else []
+        which += ["cls"] if self.starting_points.recipe.store.pooling == "both" and structure.pooling == "cls" else []
         full = self._named(":".join(("probe", *which)), name)
-        outputs, rows = self.origins.recipe.task.outputs, store.rows
+        outputs, rows = self.starting_points.recipe.task.outputs, store.rows
         each = row_bytes(len(layers), outputs, outputs, "float32")
         size = Figure.unknown(rows.until) if rows.value is None else Figure.at_most(rows.value * each)
         inputs = {"corpus": store.inputs["corpus"], "outputs": Edge(store)}
-        return self.origins.composer.once(
-            full, lambda: Node(full, "teach", self.origins.task, spec, inputs, rows=rows, bytes=size)
+        return self.starting_points.context.once(
+            full, lambda: Node(full, "teach", self.starting_points.task, spec, inputs, rows=rows, bytes=size)
         )
 
     # --- evaluations ---
 
     def evaluation(self, name: str, model: Model, subject: Subject) -> Node:
-        full = f"evaluate/{name}@{self.origins.task}"
-        inputs = {"corpus": Edge(self.origins.corpus(model.tokenizer)), "model": model.source}
-        spec, rows = EvaluateSpec(label_order=model.label_order), self.origins.rows.evaluated()
-        return self.origins.composer.once(
-            full, lambda: Node(full, "evaluate", self.origins.task, spec, inputs, subject, rows=rows)
+        full = f"evaluate/{name}@{self.starting_points.task}"
+        inputs = {"corpus": Edge(self.starting_points.corpus(model.tokenizer)), "model": model.source}
+        spec, rows = EvaluateSpec(label_order=model.label_order), self.starting_points.rows.evaluated()
+        return self.starting_points.context.once(
+            full, lambda: Node(full, "evaluate", self.starting_points.task, spec, inputs, subject, rows=rows)
         )
 
     def ensemble(self, name: str, members: Sequence[Node], shares: tuple[float, ...] | None) -> Node:
         """The evaluation of what several models say together, of the evaluations of each."""
-        full = f"ensemble/{name}@{self.origins.task}"
+        full = f"ensemble/{name}@{self.starting_points.task}"
         # The members' corpora may differ in tokens; their rows and labels are the same.
-        inputs: dict[str, Edge | Outside] = {"corpus": members[0].inputs["corpus"]}
+        inputs: dict[str, Edge | ExternalInput] = {"corpus": members[0].inputs["corpus"]}
         inputs |= numbered(MEMBERS, map(Edge, members))
         spec, subject = EnsembleSpec(shares=shares), Subject(f"model:{name}", name, 0)
-        rows = self.origins.rows.evaluated()
-        return Node(full, "evaluate", self.origins.task, spec, inputs, subject, rows=rows)
+        rows = self.starting_points.rows.evaluated()
+        return Node(full, "evaluate", self.starting_points.task, spec, inputs, subject, rows=rows)

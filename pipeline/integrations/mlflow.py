@@ -5,7 +5,7 @@ import logging
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from pipeline.integrations.training_report import Told
+from pipeline.integrations.training_report import TrainingReport
 
 LONGEST = 6000
 """Characters of a parameter that MLflow takes."""
@@ -14,7 +14,7 @@ AT_ONCE = 1000
 FEW = 100
 
 
-class MlflowTeller:
+class MlflowTracker:
     """``uri`` None is what MLFLOW_TRACKING_URI says."""
 
     def __init__(self, uri: str | None, experiment: str) -> None:
@@ -23,7 +23,7 @@ class MlflowTeller:
         self._uri = uri
         self._experiment = experiment
 
-    def __call__(self, told: Told) -> None:
+    def __call__(self, told: TrainingReport) -> None:
         client = MlflowClient(tracking_uri=self._uri)
         found = client.get_experiment_by_name(self._experiment)
         experiment = found.experiment_id if found else client.create_experiment(self._experiment)

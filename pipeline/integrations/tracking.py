@@ -18,13 +18,13 @@ from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Graph, Node
 from pipeline.integrations.tensorboard_links import named_trainings
-from pipeline.integrations.training_report import Leaf, Teller, Told
+from pipeline.integrations.training_report import Leaf, Tracker, TrainingReport
 from pipeline.recipe import Tracking
 from pipeline.storage import Storage
 
 LEAVE_SECONDS = 30.0
 """How long the end of a run waits for a tracker."""
-Hear = Callable[[Node, Record], None]
+OnCommit = Callable[[Node, Record], None]
 
 
 def check_tracking(tracking: Tracking | None) -> None:
@@ -37,42 +37,42 @@ def check_tracking(tracking: Tracking | None) -> None:
 
 
 @contextmanager
-def telling(
+def tracked(
     tracking: Tracking | None, graph: Graph, storage: Storage, folder: Path, warn: Callable[[str], None]
-) -> Iterator[Hear]:
+) -> Iterator[OnCommit]:
     """What is to hear of each artifact that is built; the tracker is told of those that are trainings. ``folder`` is
     for what a library keeps on this machine."""
     if tracking is None:
         yield lambda *_: None
         return
-    diary = Diary(lambda: teller(tracking, folder), graph, storage, warn)
+    thread = TrackingThread(lambda: open_tracker(tracking, folder), graph, storage, warn)
     try:
-        yield diary.hear
+        yield thread.committed
     except BaseException:
-        diary.close(0.0)
+        thread.close(0.0)
         raise
-    diary.close()
+    thread.close()
 
 
-def teller(tracking: Tracking, folder: Path) -> Teller:
+def open_tracker(tracking: Tracking, folder: Path) -> Tracker:
     """Imports the library, which takes seconds."""
     if tracking.kind == "mlflow":
-        from pipeline.integrations.mlflow import MlflowTeller
+        from pipeline.integrations.mlflow import MlflowTracker
 
-        return MlflowTeller(tracking.uri, tracking.project)
-    from pipeline.integrations.wandb import WandbTeller
+        return MlflowTracker(tracking.uri, tracking.project)
+    from pipeline.integrations.wandb import WandbTracker
 
-    return WandbTeller(tracking.uri, tracking.project, folder)
+    return WandbTracker(tracking.uri, tracking.project, folder)
 
 
-class Diary:
+class TrackingThread:
     """Tells of trainings as they end. A tracker that fails is warned of once, and told no more."""
 
     def __init__(
-        self, open_teller: Callable[[], Teller], graph: Graph, storage: Storage, warn: Callable[[str], None]
+        self, open_tracker: Callable[[], Tracker], graph: Graph, storage: Storage, warn: Callable[[str], None]
     ) -> None:
-        """``open_teller`` is called in the diary's thread, when there is something to tell."""
-        self._open = open_teller
+        """``open_tracker`` is called in the diary's thread, when there is something to tell."""
+        self._open = open_tracker
         self._names = {node.key: name for name, node in named_trainings(graph).items()}
         self._storage = storage
         self._warn = warn
@@ -80,7 +80,7 @@ class Diary:
         self._thread = threading.Thread(target=self._keep, name="tracking", daemon=True)
         self._thread.start()
 
-    def hear(self, node: Node, record: Record) -> None:
+    def committed(self, node: Node, record: Record) -> None:
         """Returns at once."""
         if node.key in self._names:
             self._ended.put((node, record))
@@ -93,21 +93,21 @@ class Diary:
             self._warn(f"tracking: not all was told within {timeout:g} s")
 
     def _keep(self) -> None:
-        tell: Teller | None = None
+        report: Tracker | None = None
         while (ended := self._ended.get()) is not None:
             try:
-                tell = tell or self._open()
-                tell(told_of(self._names[ended[0].key], *ended, self._storage))
+                report = report or self._open()
+                report(report_of(self._names[ended[0].key], *ended, self._storage))
             except Exception as error:  # a tracker is no reason for a run to fail
                 self._warn(f"tracking: {type(error).__name__}: {_line(error)}; no more is told in this run")
                 return
 
 
-def told_of(name: str, node: Node, record: Record, storage: Storage) -> Told:
+def report_of(name: str, node: Node, record: Record, storage: Storage) -> TrainingReport:
     """What there is to tell of a training, from its artifact."""
     history = json.loads(storage.read(f"{record.folder}/history.json") or "")
     committed = datetime.fromisoformat(record.committed).timestamp()
-    return Told(
+    return TrainingReport(
         name=name,
         parameters=dict(_flat(record.spec)),
         epochs=[_epoch(epoch) for epoch in history["epochs"]],

@@ -7,7 +7,7 @@ Leaf = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TrainingReport:
     """A training as a tracker hears of it. ``epochs[i]`` are the metrics after epoch i + 1; ``ends`` those of the
     model. ``began`` is in seconds since 1970."""
 
@@ -20,5 +20,5 @@ class Told:
     seconds: float
 
 
-Teller = Callable[[Told], None]
+Tracker = Callable[[TrainingReport], None]
 """Tells one tracker of a training. May raise anything."""

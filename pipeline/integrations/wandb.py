@@ -4,10 +4,10 @@ from pathlib import Path
 
 import wandb
 
-from pipeline.integrations.training_report import Told
+from pipeline.integrations.training_report import TrainingReport
 
 
-class WandbTeller:
+class WandbTracker:
     """``uri`` None is what the environment says, where WANDB_MODE=offline and WANDB_API_KEY are read too. ``folder``
     keeps what is not sent yet."""
 
@@ -16,7 +16,7 @@ class WandbTeller:
         self._project = project
         self._folder = folder
 
-    def __call__(self, told: Told) -> None:
+    def __call__(self, told: TrainingReport) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         # Nobody is there to be asked for a key.
         quiet = {"silent": True, "console": "off", "disable_git": True, "disable_code": True, "login_timeout": 5}

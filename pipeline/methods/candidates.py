@@ -2,7 +2,7 @@
 
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
-from stages.specs.method import Method, Minimax, Neighbours, OnePhase, Taught
+from stages.specs.method import Method, Minimax, Neighbours, OnePhase, TeacherTargets
 
 PAPER = (
     "Kamalloo et al. 2021, Not Far Away, Not So Close: Sample Efficient Nearest Neighbour Data Augmentation via "
@@ -15,7 +15,9 @@ KNN = NamedMethod(
     paper="Du et al. 2021, Self-training Improves Pre-training for Natural Language Understanding, NAACL; as the "
     "baseline of minimax-kNN",
     method=Method(
-        targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5), data=Neighbours(k=8, weight=1.0)
+        targets=TeacherTargets(),
+        training=OnePhase(temperature=2.0, teacher_weight=0.5),
+        data=Neighbours(k=8, weight=1.0),
     ),
     formula=f"{FORMULA}\n+ weight w mean_i tau^2 KL(softmax(z_T[i] / tau) || softmax(z_S[i] / tau))\n"
     "i = 1 ... K the row's candidates",
@@ -34,7 +36,9 @@ MINIMAX = NamedMethod(
     title="Minimax-kNN: neighbours of most divergence",
     paper=PAPER,
     method=Method(
-        targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5), data=Minimax(k=8, keep=4, weight=1.0)
+        targets=TeacherTargets(),
+        training=OnePhase(temperature=2.0, teacher_weight=0.5),
+        data=Minimax(k=8, keep=4, weight=1.0),
     ),
     formula=f"{KNN.formula.rpartition(chr(10))[0]}\n"
     "i the keep of the row's K candidates of greatest tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))",

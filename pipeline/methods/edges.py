@@ -1,7 +1,7 @@
 """Methods of one loss, the vanilla one: what tells them apart is who teaches, which is an edge of the graph."""
 
 from pipeline.methods.named import NamedMethod
-from stages.specs.method import Method, OnePhase, Taught
+from stages.specs.method import Method, OnePhase, TeacherTargets
 
 FORMULA = "(1 - w) CE(y, z_S) + w tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))"
 """The vanilla loss."""
@@ -16,7 +16,7 @@ VANILLA = NamedMethod(
     name="vanilla-kd",
     title="Vanilla KD",
     paper="Hinton et al. 2015, Distilling the Knowledge in a Neural Network, arXiv:1503.02531",
-    method=Method(targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5)),
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5)),
     formula=FORMULA,
     scale=SUMMED,
     defaults="tau 2 and w 0.5 are those of the released minimax-kNN code (its README says tau 5). Glitter, of the same "
@@ -31,7 +31,7 @@ RKD = NamedMethod(
     title="Regular KD: RKD in the tables of ALP-KD",
     paper="Passban et al. 2021, ALP-KD: Attention-Based Layer Projection for Knowledge Distillation, AAAI, tables 1 "
     "and 3",
-    method=Method(targets=Taught(), training=OnePhase(temperature=1.0, teacher_weight=0.2)),
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=1.0, teacher_weight=0.2)),
     formula=FORMULA,
     scale=SUMMED,
     defaults="Labels 0.8, logits 0.2 and tau 1 are the defaults of a third-party reimplementation (IKMLab/LAD); those "
@@ -46,7 +46,7 @@ TAKD = NamedMethod(
     name="takd",
     title="Teacher-assistant KD",
     paper="Mirzadeh et al. 2020, Improved Knowledge Distillation via Teacher Assistant, AAAI",
-    method=Method(targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5, reduction="mean")),
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5, reduction="mean")),
     formula=FORMULA,
     scale=DIVIDED,
     defaults="The paper has none: for every pair of models the code searches tau in 1, 2, 5, 10, 15, 20 and w in 0.05 "
@@ -66,7 +66,7 @@ BORN_AGAIN = NamedMethod(
     name="born-again",
     title="Born-again networks",
     paper="Furlanello et al. 2018, Born Again Neural Networks, ICML",
-    method=Method(targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5)),
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5)),
     formula=FORMULA,
     scale=SUMMED,
     defaults="tau 2 and w 0.5 are those of vanilla-kd. The paper's weighting was not verified; what we remember is the "
@@ -87,7 +87,7 @@ MULTI_TEACHER = NamedMethod(
     title="Several teachers at once",
     paper="Bucila et al. 2006, Model Compression, KDD; Hinton et al. 2015, Distilling the Knowledge in a Neural "
     "Network",
-    method=Method(targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5)),
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5)),
     formula=f"{FORMULA}\nz_T = sum_i s_i z_i over teachers i, s_i = 1 / their number unless shares gives others",
     scale=SUMMED,
     defaults="tau 2 and w 0.5 are those of vanilla-kd; equal shares.",
@@ -105,7 +105,7 @@ SELF_KD = NamedMethod(
     name="self-kd",
     title="Teacher-free KD by self-training (Tf-KD self)",
     paper="Yuan et al. 2020, Revisiting Knowledge Distillation via Label Smoothing Regularization, CVPR, section 5",
-    method=Method(targets=Taught(), training=OnePhase(temperature=6.0, teacher_weight=0.95, reduction="mean")),
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=6.0, teacher_weight=0.95, reduction="mean")),
     formula=FORMULA,
     scale=DIVIDED,
     defaults="tau 6 and w 0.95 are the authors' code's for ResNet18 and ResNet50 on CIFAR-100.",
@@ -121,7 +121,7 @@ REVERSE_KD = NamedMethod(
     name="reverse-kd",
     title="Reversed KD: the small teaches the large",
     paper="Yuan et al. 2020, Revisiting Knowledge Distillation via Label Smoothing Regularization, CVPR, section 2",
-    method=Method(targets=Taught(), training=OnePhase(temperature=20.0, teacher_weight=0.6, reduction="mean")),
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=20.0, teacher_weight=0.6, reduction="mean")),
     formula=FORMULA,
     scale=DIVIDED,
     defaults="tau 20 and w 0.6 are the authors' code's for ResNet18 taught by MobileNetV2 on CIFAR-100.",
@@ -137,7 +137,7 @@ DEFECTIVE_KD = NamedMethod(
     name="defective-kd",
     title="Defective KD: a poorly trained teacher",
     paper="Yuan et al. 2020, Revisiting Knowledge Distillation via Label Smoothing Regularization, CVPR, section 2",
-    method=Method(targets=Taught(), training=OnePhase(temperature=20.0, teacher_weight=0.95, reduction="mean")),
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=20.0, teacher_weight=0.95, reduction="mean")),
     formula=FORMULA,
     scale=DIVIDED,
     defaults="tau 20 and w 0.95 are the authors' code's for MobileNetV2 taught by a ResNet18 after its first epoch.",

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pipeline.methods.edges import DIVIDED, FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
 from stages.specs.layers import Concatenate, Pick, Random
-from stages.specs.method import Method, OnePhase, Taught
+from stages.specs.method import Method, OnePhase, TeacherTargets
 
 PKD = NamedMethod(
     name="pkd",
     title="Patient KD, skip map",
     paper="Sun et al. 2019, Patient Knowledge Distillation for BERT Model Compression, EMNLP",
     method=Method(
-        targets=Taught(),
+        targets=TeacherTargets(),
         training=OnePhase(temperature=10.0, teacher_weight=0.7, reduction="mean"),
         structure=Pick(normalised=True, weight=500.0),
     ),
@@ -72,7 +72,7 @@ CKD = NamedMethod(
     paper="Wu et al. 2020, Why Skip If You Can Combine: A Simple Knowledge Distillation Technique for Intermediate "
     "Layers, EMNLP",
     method=Method(
-        targets=Taught(),
+        targets=TeacherTargets(),
         training=OnePhase(temperature=2.0, teacher_weight=0.667),
         structure=Concatenate(weight=2.333),
     ),
@@ -108,7 +108,7 @@ RAIL = NamedMethod(
     paper="Haidar et al. 2022, RAIL-KD: RAndom Intermediate Layer Mapping for Knowledge Distillation, Findings of "
     "NAACL",
     method=Method(
-        targets=Taught(),
+        targets=TeacherTargets(),
         training=OnePhase(temperature=1.0, teacher_weight=0.5),
         structure=Random(width=128, weight=0.5),
     ),

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
 from stages.specs.layers import Attend, Outputs, Relational
-from stages.specs.method import Hard, Method, OnePhase, Taught
+from stages.specs.method import Hard, Method, OnePhase, TeacherTargets
 
 ALP = NamedMethod(
     name="alp",
     title="ALP-KD: every layer attends to all of the teacher's",
     paper="Passban et al. 2021, ALP-KD: Attention-Based Layer Projection for Knowledge Distillation, AAAI",
     method=Method(
-        targets=Taught(),
+        targets=TeacherTargets(),
         training=OnePhase(temperature=1.0, teacher_weight=0.2),
         structure=Attend(groups="all", weight=25.0),
     ),
@@ -62,7 +62,9 @@ UNIVERSAL = NamedMethod(
     title="Universal-KD: layers compared by what they would say",
     paper="Wu et al. 2021, Universal-KD: Attention-based Output-Grounded Intermediate Layer Knowledge Distillation, "
     "EMNLP",
-    method=Method(targets=Taught(), training=OnePhase(temperature=2.0, teacher_weight=0.5), structure=Outputs()),
+    method=Method(
+        targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5), structure=Outputs()
+    ),
     formula=f"{FORMULA}\n+ weight mean_j t^2 KL(softmax(c[j] / t) || softmax(s[j] / t))\n"
     "s[j] what a classifier on h_S[j] says, z[k] what one on h_T[k] says\n"
     "c[j] = sum_k alpha[k] z[k], alpha = softmax over k in A(j) of s[j] . z[k], row by row; A(j) = all layers",

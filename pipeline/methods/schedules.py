@@ -1,13 +1,13 @@
 """Methods that follow the teacher's logits by a schedule over the epochs."""
 
 from pipeline.methods.named import NamedMethod
-from stages.specs.method import Annealing, Continuation, Method, Progressive, Taught
+from stages.specs.method import Annealing, Continuation, Method, Progressive, TeacherTargets
 
 ANNEALING = NamedMethod(
     name="annealing-kd",
     title="Annealing KD",
     paper="Jafari et al. 2021, Annealing Knowledge Distillation, EACL",
-    method=Method(targets=Taught(), training=Annealing(max_temperature=7, first_phase=0.7)),
+    method=Method(targets=TeacherTargets(), training=Annealing(max_temperature=7, first_phase=0.7)),
     formula="phase 1: MSE(z_S, Phi(T) z_T)\nphase 2: CE(y, z_S)\nPhi(T) = 1 - (T - 1) / tau_max, T from tau_max to 1",
     scale="Squared error, mean over classes and rows. T falls in equal parts of phase 1, by epoch; its last epoch "
     "always has Phi = 1. No label in phase 1; the student's logits are not scaled.",
@@ -28,7 +28,7 @@ CONTINUATION = NamedMethod(
     title="Continuation KD",
     paper="Jafari et al. 2022, Continuation KD: Improved Knowledge Distillation through the Lens of Continuation "
     "Optimization, Findings of EMNLP",
-    method=Method(targets=Taught(), training=Continuation(max_temperature=10, margin=0.0, together=0.667)),
+    method=Method(targets=TeacherTargets(), training=Continuation(max_temperature=10, margin=0.0, together=0.667)),
     formula="psi CE(y, z_S) + (1 - psi) max(0, MSE(z_S, Phi(T) z_T) - margin Phi(T))\n"
     "Phi(T) = 1 - (T - 1) / tau_max, T from tau_max to 1\n"
     "psi from 0 to label_weight over the share together of the epochs, 1 after it",
@@ -48,7 +48,7 @@ PRO_KD = NamedMethod(
     title="Pro-KD: the footsteps of the teacher",
     paper="Rezagholizadeh et al. 2022, Pro-KD: Progressive Distillation by Following the Footsteps of the Teacher, "
     "COLING",
-    method=Method(targets=Taught(), training=Progressive(first_phase=0.7)),
+    method=Method(targets=TeacherTargets(), training=Progressive(first_phase=0.7)),
     formula="phase 1: MSE(z_S, z_i), i = 1, 2, ... the teachers in turn, in equal parts of the phase\nphase 2: CE(y, "
     "z_S)",
     scale="Squared error, mean over classes and rows.",

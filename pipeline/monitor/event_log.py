@@ -45,7 +45,7 @@ IN_WORDS = ("note", "log", "warning")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One line. ``time`` is UTC, ISO 8601; ``node``, ``key`` and ``attempt`` are '' where the run itself is meant.
     ``figures`` are numbers by name: ``seconds``, ``amount``, ``cpus`` and so on."""
 
@@ -59,7 +59,7 @@ class Entry:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-class Journal:
+class EventLog:
     """The writer of a folder of logs. Its methods may be called from any thread.
 
     ``warn`` hears, once, that something could not be written.
@@ -84,7 +84,7 @@ class Journal:
     ) -> None:
         now = self._clock()
         stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-        line = json.dumps(asdict(Entry(stamp, level, event, node, key, attempt, text, figures)))
+        line = json.dumps(asdict(LogEntry(stamp, level, event, node, key, attempt, text, figures)))
         if node:
             self._append(self.path(node, "jsonl"), line)
             if event in IN_WORDS:

@@ -1,6 +1,6 @@
 """What a summary says in words, the same in the terminal, in the log and on the page."""
 
-from pipeline.monitor.eta import Left
+from pipeline.monitor.eta import TimeLeft
 from pipeline.monitor.summary import Counts, Summary
 from pipeline.plan.estimate import about
 
@@ -45,7 +45,7 @@ def amount_text(hours: float) -> str:
     return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:,.0f}"
 
 
-def left_text(left: Left) -> str:
+def left_text(left: TimeLeft) -> str:
     """``~2 h 10 min left``; ``at least ~2 h 10 min left (14 of unknown length)``; ``time left unknown``;
     ``nothing left``."""
     if left.seconds is None:

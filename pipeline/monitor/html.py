@@ -8,19 +8,19 @@ import html
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from pipeline.monitor.eta import Left
+from pipeline.monitor.eta import TimeLeft
 from pipeline.monitor.format import SHARED, amount_text, clock_text, troubles
-from pipeline.monitor.run_state import Course, Stint
+from pipeline.monitor.run_state import NodeRun, RunState
 from pipeline.monitor.status import GONE_AFTER
-from pipeline.monitor.summary import Counts, Fault, Group, Running, Summary
+from pipeline.monitor.summary import Counts, Fault, NodeGroup, Running, Summary
 from pipeline.plan.estimate import about
-from pipeline.report.rows import Row
+from pipeline.report.rows import ReportRow
 from pipeline.report.tables import ABOUT_SCORES, html_table
 
 REFRESH = 5
 """Seconds after which the page of a run under way asks for itself again."""
 
-Link = Callable[[Stint], str]
+Link = Callable[[NodeRun], str]
 """Where the log of a node lies, as the page's links have it; '' for a node without one."""
 
 STYLE = """
@@ -103,7 +103,7 @@ if (body.state === 'running') {
 """
 
 
-def as_page(summary: Summary, course: Course, link: Link, rows: Sequence[Row] = ()) -> str:
+def html_page(summary: Summary, run_state: RunState, link: Link, rows: Sequence[ReportRow] = ()) -> str:
     """The page of a run. ``rows`` are its results, once there are any."""
     run, name = summary.about.run, html.escape(summary.about.recipe or summary.about.run)
     again = f'<meta http-equiv="refresh" content="{REFRESH}">' if summary.end == "running" else ""
@@ -118,10 +118,10 @@ def as_page(summary: Summary, course: Course, link: Link, rows: Sequence[Row] = 
 <p>{_origin(summary)}</p>
 {_cards(summary)}
 {_bar(summary.counts)}
-{_faults(summary.faults, course, link)}
+{_faults(summary.faults, run_state, link)}
 {_results(rows)}
 <h2>Tasks</h2>
-{"".join(_task(group, course, summary.now, link) for group in summary.tasks)}
+{"".join(_task(group, run_state, summary.now, link) for group in summary.tasks)}
 {_running(summary.running)}
 <h2>Stages</h2>
 {_stages(summary.stages)}
@@ -164,7 +164,7 @@ def _cards(summary: Summary) -> str:
     return '<div class="cards">' + "".join(_card(figure, what) for figure, what, shown in cards if shown) + "</div>"
 
 
-def _left(left: Left) -> tuple[str, str]:
+def _left(left: TimeLeft) -> tuple[str, str]:
     if left.seconds is None:
         return "unknown", "time left"
     if not left.unknown:
@@ -183,13 +183,13 @@ def _bar(counts: Counts) -> str:
     return '<span class="bar">' + "".join(f'<i class="{n}" style="width:{s:.2f}%"></i>' for n, s in shares) + "</span>"
 
 
-def _faults(faults: Sequence[Fault], course: Course, link: Link) -> str:
+def _faults(faults: Sequence[Fault], run_state: RunState, link: Link) -> str:
     if not faults:
         return ""
-    stints = {stint.key: stint for stint in course.stints}
+    node_runs = {node_run.key: node_run for node_run in run_state.node_runs}
     lines = "".join(
         f"<tr><td>{html.escape(fault.task or SHARED)}</td>"
-        f'<td class="name">{_linked(fault.name, link(stints[fault.key]))}</td>'
+        f'<td class="name">{_linked(fault.name, link(node_runs[fault.key]))}</td>'
         f'<td class="why fault">{html.escape(fault.why)}</td><td>{fault.blocks or ""}</td></tr>'
         for fault in faults
     )
@@ -219,9 +219,9 @@ def _running(running: Sequence[Running]) -> str:
     )
 
 
-def _task(group: Group, course: Course, now: float, link: Link) -> str:
+def _task(group: NodeGroup, run_state: RunState, now: float, link: Link) -> str:
     name, counts = group.name or SHARED, group.counts
-    lines = "".join(_stint(stint, now, link) for stint in course.stints if stint.task == group.name)
+    lines = "".join(_node_run(node_run, now, link) for node_run in run_state.node_runs if node_run.task == group.name)
     return (
         f'<details id="{html.escape(name)}"><summary><b>{html.escape(name)}</b>{_bar(counts)}'
         f"<span>{counts.done}/{counts.total}</span><small>{', '.join(troubles(counts))}</small></summary>"
@@ -229,16 +229,16 @@ def _task(group: Group, course: Course, now: float, link: Link) -> str:
     )
 
 
-def _stint(stint: Stint, now: float, link: Link) -> str:
-    told = stint.why or stint.note
+def _node_run(one: NodeRun, now: float, link: Link) -> str:
+    told = one.why or one.note
     return (
-        f'<tr><td class="name">{_linked(stint.name, link(stint))}</td><td class="{stint.state}">{stint.state}</td>'
-        f"<td>{clock_text(stint.seconds(now)) if stint.attempt else ''}</td>"
+        f'<tr><td class="name">{_linked(one.name, link(one))}</td><td class="{one.state}">{one.state}</td>'
+        f"<td>{clock_text(one.seconds(now)) if one.attempt else ''}</td>"
         f'<td class="why">{html.escape(told)}</td></tr>'
     )
 
 
-def _stages(stages: Sequence[Group]) -> str:
+def _stages(stages: Sequence[NodeGroup]) -> str:
     lines = "".join(
         f'<tr><td>{html.escape(group.name)}</td><td class="bar-cell">{_bar(group.counts)}</td>'
         f"<td>{group.counts.done}/{group.counts.total}</td><td>{', '.join(troubles(group.counts))}</td></tr>"
@@ -247,7 +247,7 @@ def _stages(stages: Sequence[Group]) -> str:
     return f"<table><tbody>{lines}</tbody></table>"
 
 
-def _results(rows: Sequence[Row]) -> str:
+def _results(rows: Sequence[ReportRow]) -> str:
     if not rows:
         return ""
     return f'<h2>Results</h2><p>{ABOUT_SCORES}</p><div class="wide results">{html_table(rows)}</div>'

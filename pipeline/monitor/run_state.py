@@ -37,7 +37,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Stint:
+class NodeRun:
     """One node in a run. Times are in seconds by the run's clock.
 
     ``needs`` are keys of nodes that the same run builds. ``cpus`` and ``gpus`` are what it is given while it runs.
@@ -87,12 +87,12 @@ class Stint:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class RunState:
     """A run at one moment. ``expected`` are seconds by key, as far as like records tell. ``reused`` counts artifacts
     that were there before."""
 
     about: About
-    stints: tuple[Stint, ...]
+    node_runs: tuple[NodeRun, ...]
     room: Room = Room()
     reused: int = 0
     expected: Mapping[str, float] = field(default_factory=dict)
@@ -101,46 +101,46 @@ class Course:
 
 
 class Recorder:
-    """Takes in what happens, from any thread; ``course`` gives it as a value."""
+    """Takes in what happens, from any thread; ``run_state`` gives it as a value."""
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
-        self._stints = {stint.key: stint for stint in course.stints}
+    def __init__(self, run_state: RunState) -> None:
+        self._run_state = run_state
+        self._node_runs = {node_run.key: node_run for node_run in run_state.node_runs}
         self._lock = threading.Lock()
         self.changes = 0
 
-    def course(self) -> Course:
+    def run_state(self) -> RunState:
         with self._lock:
-            return replace(self._course, stints=tuple(self._stints.values()))
+            return replace(self._run_state, node_runs=tuple(self._node_runs.values()))
 
-    def of(self, key: str) -> Stint:
+    def of(self, key: str) -> NodeRun:
         with self._lock:
-            return self._stints[key]
+            return self._node_runs[key]
 
     def started(self, key: str, wanted: Resources, attempt: str, now: float) -> None:
         given = {"cpus": float(wanted.cpus), "gpus": float(wanted.gpus), "attempt": attempt}
         self._change(key, state="running", began=now, ended=0.0, total=0.0, unit="", amount=0.0, note="", **given)
 
-    def heard(self, key: str, total: float | None, unit: str, amount: float, note: str) -> Stint | None:
+    def heard(self, key: str, total: float | None, unit: str, amount: float, note: str) -> NodeRun | None:
         """What a running node says of itself, taken in; None for one that has ended."""
         with self._lock:
-            stint = self._stints[key]
-            if stint.state != "running":
+            node_run = self._node_runs[key]
+            if node_run.state != "running":
                 return None
-            self._stints[key] = stint = replace(
-                stint,
-                total=stint.total if total is None else total,
-                unit=unit or stint.unit,
-                amount=stint.amount + amount,
-                note=note or stint.note,
+            self._node_runs[key] = node_run = replace(
+                node_run,
+                total=node_run.total if total is None else total,
+                unit=unit or node_run.unit,
+                amount=node_run.amount + amount,
+                note=note or node_run.note,
             )
-            return stint
+            return node_run
 
-    def ended(self, key: str, state: State, now: float, why: str = "") -> Stint:
+    def ended(self, key: str, state: State, now: float, why: str = "") -> NodeRun:
         """The node ran, or will not. What it was given until now is counted."""
-        stint = self.of(key)
-        cpu_seconds, gpu_seconds = stint.spent(now)
-        began = stint.began if stint.state == "running" else now
+        node_run = self.of(key)
+        cpu_seconds, gpu_seconds = node_run.spent(now)
+        began = node_run.began if node_run.state == "running" else now
         spent = {"cpu_seconds": cpu_seconds, "gpu_seconds": gpu_seconds}
         return self._change(key, state=state, began=began, ended=now, why=why, **spent)
 
@@ -153,25 +153,25 @@ class Recorder:
 
     def close(self, end: End, now: float) -> None:
         """The run is over. What still runs is not done: the next run goes on with it."""
-        for stint in self.course().stints:
-            if stint.state == "running":
-                self.ended(stint.key, "waiting", now)
+        for node_run in self.run_state().node_runs:
+            if node_run.state == "running":
+                self.ended(node_run.key, "waiting", now)
         with self._lock:
-            self._course = replace(self._course, end=end, ended=now)
+            self._run_state = replace(self._run_state, end=end, ended=now)
             self.changes += 1
 
-    def _change(self, key: str, **fields: Any) -> Stint:
+    def _change(self, key: str, **fields: Any) -> NodeRun:
         with self._lock:
-            self._stints[key] = stint = replace(self._stints[key], **fields)
+            self._node_runs[key] = node_run = replace(self._node_runs[key], **fields)
             self.changes += 1
-            return stint
+            return node_run
 
 
-def stints_of(nodes: Sequence[Node], resources: Callable[[Node], Resources]) -> tuple[Stint, ...]:
+def node_runs_of(nodes: Sequence[Node], resources: Callable[[Node], Resources]) -> tuple[NodeRun, ...]:
     """The nodes before any of them has begun. Needs outside ``nodes`` are there already."""
     built = {node.key for node in nodes}
     return tuple(
-        Stint(
+        NodeRun(
             key=node.key,
             name=node.name,
             role=node.role,
@@ -185,10 +185,10 @@ def stints_of(nodes: Sequence[Node], resources: Callable[[Node], Resources]) -> 
     )
 
 
-def dependants(stints: Iterable[Stint], key: str) -> set[str]:
+def dependants(node_runs: Iterable[NodeRun], key: str) -> set[str]:
     """The keys of all that cannot be built without ``key``. Stints come after what they need."""
     found = {key}
-    for stint in stints:
-        if not found.isdisjoint(stint.needs):
-            found.add(stint.key)
+    for node_run in node_runs:
+        if not found.isdisjoint(node_run.needs):
+            found.add(node_run.key)
     return found - {key}

@@ -21,16 +21,16 @@ from pipeline.artifacts.attempts import Owner
 from pipeline.artifacts.record import Record
 from pipeline.errors import first_line
 from pipeline.graph.nodes import Node
-from pipeline.monitor.event_log import Event, Journal, Level
+from pipeline.monitor.event_log import Event, EventLog, Level
 from pipeline.monitor.format import clock_text, failed_text
-from pipeline.monitor.html import as_page
+from pipeline.monitor.html import html_page
 from pipeline.monitor.progress_line import plain_line
-from pipeline.monitor.run_state import About, Course, Recorder, Room, Stint, dependants, stints_of
+from pipeline.monitor.run_state import About, NodeRun, Recorder, Room, RunState, dependants, node_runs_of
 from pipeline.monitor.status import PAGE, as_document, publish
 from pipeline.monitor.summary import Summary, summary
-from pipeline.monitor.terminal import screen
+from pipeline.monitor.terminal import terminal_view
 from pipeline.plan.estimate import Pace
-from pipeline.report.rows import Row
+from pipeline.report.rows import ReportRow
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines of the summary, where there is no terminal."""
@@ -46,7 +46,7 @@ LEAVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunSettings:
     """What is known of a run before it begins. ``folder`` is where its status and page go; None for nowhere. ``page``
     is the page's URL, for a storage that others read by URLs.
 
@@ -70,18 +70,18 @@ class View:
         console: Console,
         logs: Path,
         nodes: Sequence[Node],
-        setting: Setting | None = None,
+        settings: RunSettings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``nodes`` are those that the run builds, each after what it needs."""
-        setting = setting or Setting(About(logs.name, started=clock()))
+        settings = settings or RunSettings(About(logs.name, started=clock()))
         self.console = console
-        self.setting = setting
+        self.settings = settings
         self.clock = clock
-        self.journal = Journal(logs, self.warn, clock)
-        self.rows: Sequence[Row] = ()
-        course = Course(setting.about, stints_of(nodes, setting.resources), setting.room, setting.reused)
-        self._recorder = Recorder(course)
+        self.event_log = EventLog(logs, self.warn, clock)
+        self.rows: Sequence[ReportRow] = ()
+        run_state = RunState(settings.about, node_runs_of(nodes, settings.resources), settings.room, settings.reused)
+        self._recorder = Recorder(run_state)
         self._noted: dict[str, float] = {}
         self._pace: Pace | None = None
         self._early: list[Record] = []
@@ -93,35 +93,35 @@ class View:
     @property
     def run(self) -> str:
         """The run's name."""
-        return self.setting.about.run
+        return self.settings.about.run
 
     # --- the faces --------------------------------------------------------------------------------
 
-    def course(self) -> Course:
+    def run_state(self) -> RunState:
         """The run at this moment, with what like records tell of times."""
         with self._lock:
             expected = self._pace.seconds() if self._pace else {}
-        return replace(self._recorder.course(), expected=expected)
+        return replace(self._recorder.run_state(), expected=expected)
 
     def summary(self) -> Summary:
-        return summary(self.course(), self.clock())
+        return summary(self.run_state(), self.clock())
 
     def table(self) -> Group:
         """The summary, for this terminal."""
-        return screen(self.summary(), self.console.width, self.console.height, self._page_place)
+        return terminal_view(self.summary(), self.console.width, self.console.height, self._page_place)
 
     @property
     def _page_place(self) -> str:
         """Where the page lies, as short as it can be said; '' where there is none."""
-        if self.setting.page or self.setting.folder is None:
-            return self.setting.page
-        page = self.setting.folder / PAGE
+        if self.settings.page or self.settings.folder is None:
+            return self.settings.page
+        page = self.settings.folder / PAGE
         return str(page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page)
 
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show the run while it lasts, and how it ended."""
-        self.journal.write("begin", text=self.setting.about.recipe, nodes=len(self._recorder.course().stints))
+        self.event_log.write("begin", text=self.settings.about.recipe, nodes=len(self._recorder.run_state().node_runs))
         over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(over,), name="view", daemon=True)
         # Reading all records may take long, and a sign of life must not wait for it.
@@ -138,8 +138,8 @@ class View:
             self._recorder.close("failed", self.clock())
             raise
         else:
-            course = self._recorder.course()
-            failed = any(stint.state == "failed" for stint in course.stints)
+            run_state = self._recorder.run_state()
+            failed = any(node_run.state == "failed" for node_run in run_state.node_runs)
             self._recorder.close("failed" if failed else "done", self.clock())
         finally:
             over.set()
@@ -147,7 +147,7 @@ class View:
             learn.join(LEAVE_SECONDS)
             self._publish()
             end = self.summary()
-            self.journal.write(
+            self.event_log.write(
                 "end",
                 text=end.end,
                 seconds=round(end.elapsed, 3),
@@ -183,12 +183,12 @@ class View:
 
     def _learn(self) -> None:
         """Read what is known of times."""
-        if self.setting.pace is None:
+        if self.settings.pace is None:
             return
         try:
-            pace = self.setting.pace()
+            pace = self.settings.pace()
         except Exception as error:
-            self.warn(f"{self.setting.about.storage}: no time left can be told ({first_line(error)})")
+            self.warn(f"{self.settings.about.storage}: no time left can be told ({first_line(error)})")
             return
         with self._lock:
             for record in self._early:
@@ -197,38 +197,40 @@ class View:
 
     def _publish(self) -> None:
         """Write the status and the page. What cannot be written is told once."""
-        folder = self.setting.folder
+        folder = self.settings.folder
         if folder is None:
             return
         self._published = (self._recorder.changes, self.clock())
         try:
-            course = self.course()
-            now = summary(course, self.clock())
-            publish(folder, as_document(now, course, self._from_folder(self.journal.logs)), self._page(now, course))
+            run_state = self.run_state()
+            now = summary(run_state, self.clock())
+            publish(
+                folder, as_document(now, run_state, self._from_folder(self.event_log.logs)), self._page(now, run_state)
+            )
         except Exception as error:
             if not self._warned:
                 self._warned = True
                 self.warn(f"{folder}: the run's status cannot be written ({first_line(error)}); the run goes on")
 
-    def _page(self, now: Summary, course: Course) -> str:
+    def _page(self, now: Summary, run_state: RunState) -> str:
         """The page, with a link for each node to its log in words, or where it said nothing to its entries."""
-        there = {path.name for path in self.journal.logs.glob("*.*")}
+        there = {path.name for path in self.event_log.logs.glob("*.*")}
 
-        def link(stint: Stint) -> str:
-            logs = (self.journal.path(stint.name, "log"), self.journal.path(stint.name, "jsonl"))
+        def link(node_run: NodeRun) -> str:
+            logs = (self.event_log.path(node_run.name, "log"), self.event_log.path(node_run.name, "jsonl"))
             return next((self._from_folder(log) for log in logs if log.name in there), "")
 
-        return as_page(now, course, link, self.rows)
+        return html_page(now, run_state, link, self.rows)
 
     def _from_folder(self, path: Path) -> str:
         """A path as links of the page have it."""
-        assert self.setting.folder is not None
-        return Path(os.path.relpath(path, self.setting.folder)).as_posix()
+        assert self.settings.folder is not None
+        return Path(os.path.relpath(path, self.settings.folder)).as_posix()
 
     # --- what happens -----------------------------------------------------------------------------
 
-    def listener(self, node: Node) -> "Ear":
-        return Ear(self, node)
+    def listener(self, node: Node) -> "NodeListener":
+        return NodeListener(self, node)
 
     def started(self, node: Node, wanted: Resources, attempt: str) -> None:
         self._recorder.started(node.key, wanted, attempt, self.clock())
@@ -237,7 +239,7 @@ class View:
             self._say(f"start  {node.name}")
 
     def finished(self, node: Node, record: Record) -> None:
-        stint = self._recorder.ended(node.key, "done", self.clock())
+        node_run = self._recorder.ended(node.key, "done", self.clock())
         with self._lock:
             if self._pace is None:
                 self._early.append(record)
@@ -246,8 +248,8 @@ class View:
         warnings = record.facts.get("warnings", ())
         for warning in warnings if isinstance(warnings, list) else ():
             self._enter("warning", node, str(warning), "warning")
-        self._enter("done", node, stint.note, seconds=record.seconds, rows=record.rows, bytes=record.bytes)
-        self._say(f"done   {node.name}  {clock_text(record.seconds)}  {stint.note}".rstrip())
+        self._enter("done", node, node_run.note, seconds=record.seconds, rows=record.rows, bytes=record.bytes)
+        self._say(f"done   {node.name}  {clock_text(record.seconds)}  {node_run.note}".rstrip())
         for warning in warnings if isinstance(warnings, list) else ():
             self._say(f"       {node.name}  {warning}", "yellow")
 
@@ -271,31 +273,31 @@ class View:
 
     def failed(self, node: Node, message: str, blocked: bool) -> None:
         """It failed; or it is not run, because what it needs did: what failed says how many those are."""
-        why = message.removesuffix(f" (log: {self.journal.path(node.name, 'log')})")
+        why = message.removesuffix(f" (log: {self.event_log.path(node.name, 'log')})")
         self._recorder.ended(node.key, "blocked" if blocked else "failed", self.clock(), why)
         if blocked:
             self._enter("blocked", node, why, "warning")
             return
-        stints = self._recorder.course().stints
-        needing = dependants(stints, node.key)
-        blocks = sum(stint.state in ("waiting", "held") for stint in stints if stint.key in needing)
+        node_runs = self._recorder.run_state().node_runs
+        needing = dependants(node_runs, node.key)
+        blocks = sum(node_run.state in ("waiting", "held") for node_run in node_runs if node_run.key in needing)
         self._enter("failed", node, why, "error", blocks=blocks)
         self._say(f"FAIL   {failed_text(node.name, message, blocks)}", "red")
 
     def warn(self, message: str) -> None:
-        self.journal.write("warning", text=message, level="warning")
+        self.event_log.write("warning", text=message, level="warning")
         self._say(message, "yellow")
 
     def keep_traceback(self, node: Node, error: BaseException) -> Path:
         """Write the whole error to the node's logs; return the text log's path."""
         whole = "".join(traceback.format_exception(error)).rstrip("\n")
-        self.journal.words(node.name, whole)
+        self.event_log.words(node.name, whole)
         self._enter("error", node, whole, "error")
-        return self.journal.path(node.name, "log")
+        return self.event_log.path(node.name, "log")
 
     def _enter(self, event: Event, node: Node, text: str = "", level: Level = "info", **figures: float) -> None:
         attempt = self._recorder.of(node.key).attempt
-        self.journal.write(event, node.name, text, level, node.key, attempt, **figures)
+        self.event_log.write(event, node.name, text, level, node.key, attempt, **figures)
 
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style), soft_wrap=True)
@@ -304,20 +306,22 @@ class View:
         self, node: Node, total: float | None = None, unit: str = "", amount: float = 0.0, note: str = ""
     ) -> None:
         """What a stage says of itself while it works."""
-        stint = self._recorder.heard(node.key, total, unit, amount, note)
+        node_run = self._recorder.heard(node.key, total, unit, amount, note)
         if note:
             self._enter("note", node, note)
         now = self.clock()
-        if stint and stint.total and now - self._noted.get(node.key, stint.began) >= PROGRESS_EVERY:
+        if node_run and node_run.total and now - self._noted.get(node.key, node_run.began) >= PROGRESS_EVERY:
             self._noted[node.key] = now
-            self._enter("progress", node, stint.unit, amount=stint.amount, total=stint.total, rate=stint.rate(now))
+            self._enter(
+                "progress", node, node_run.unit, amount=node_run.amount, total=node_run.total, rate=node_run.rate(now)
+            )
 
     def logged(self, node: Node, line: str) -> None:
         self._enter("log", node, line)
 
 
 @dataclass(frozen=True)
-class Ear:
+class NodeListener:
     """Hears one node, for the view and for the node's logs."""
 
     view: View

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from pipeline.artifacts.attempts import Owner, known_dead, this_process
 from pipeline.monitor.format import left_text
-from pipeline.monitor.run_state import Course, End
+from pipeline.monitor.run_state import End, RunState
 from pipeline.monitor.summary import Summary
 
 FORMAT = 1
@@ -39,7 +39,7 @@ class Status:
     document: Mapping[str, Any]
 
 
-def as_document(summary: Summary, course: Course, logs: str) -> dict[str, Any]:
+def as_document(summary: Summary, run_state: RunState, logs: str) -> dict[str, Any]:
     """What ``status.json`` holds. Times are in seconds since 1970, ``logs`` is where the logs lie."""
     about = summary.about
     return {
@@ -65,18 +65,18 @@ def as_document(summary: Summary, course: Course, logs: str) -> dict[str, Any]:
         "failures": [asdict(fault) for fault in summary.faults],
         "nodes": [
             {
-                "name": stint.name,
-                "key": stint.key,
-                "task": stint.task,
-                "role": stint.role,
-                "state": stint.state,
-                "attempt": stint.attempt,
-                "seconds": round(stint.seconds(summary.now), 1),
-                "cpus": stint.cpus,
-                "gpus": stint.gpus,
-                "why": stint.why,
+                "name": node_run.name,
+                "key": node_run.key,
+                "task": node_run.task,
+                "role": node_run.role,
+                "state": node_run.state,
+                "attempt": node_run.attempt,
+                "seconds": round(node_run.seconds(summary.now), 1),
+                "cpus": node_run.cpus,
+                "gpus": node_run.gpus,
+                "why": node_run.why,
             }
-            for stint in course.stints
+            for node_run in run_state.node_runs
         ],
     }
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.monitor.eta import Left, time_left
-from pipeline.monitor.run_state import About, Course, End, Stint, dependants
+from pipeline.monitor.eta import TimeLeft, time_left
+from pipeline.monitor.run_state import About, End, NodeRun, RunState, dependants
 from pipeline.recipe import STAGES
 
 
@@ -23,7 +23,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class NodeGroup:
     """The nodes of a task, or of a stage. A task named '' is what no task has for itself, such as a bank."""
 
     name: str
@@ -72,68 +72,76 @@ class Summary:
     now: float
     elapsed: float
     counts: Counts
-    tasks: tuple[Group, ...]
-    stages: tuple[Group, ...]
+    tasks: tuple[NodeGroup, ...]
+    stages: tuple[NodeGroup, ...]
     running: tuple[Running, ...]
     faults: tuple[Fault, ...]
     held: tuple[tuple[str, str], ...]
     cpu_hours: float
     gpu_hours: float
-    left: Left
+    left: TimeLeft
     reused: int
 
 
-def summary(course: Course, now: float) -> Summary:
+def summary(run_state: RunState, now: float) -> Summary:
     """The summary of a run at ``now``, in seconds by the run's clock."""
-    if course.end != "running":
-        now = course.ended
-    stints = course.stints
-    tasks = dict.fromkeys(stint.task for stint in stints)
-    stages = sorted(dict.fromkeys(stint.role for stint in stints), key=_order)
-    running = sorted((stint for stint in stints if stint.state == "running"), key=lambda stint: stint.began)
+    if run_state.end != "running":
+        now = run_state.ended
+    node_runs = run_state.node_runs
+    tasks = dict.fromkeys(node_run.task for node_run in node_runs)
+    stages = sorted(dict.fromkeys(node_run.role for node_run in node_runs), key=_order)
+    running = sorted(
+        (node_run for node_run in node_runs if node_run.state == "running"), key=lambda node_run: node_run.began
+    )
     return Summary(
-        about=course.about,
-        end=course.end,
+        about=run_state.about,
+        end=run_state.end,
         now=now,
-        elapsed=max(0.0, now - course.about.started),
-        counts=counts(stints),
-        tasks=tuple(Group(task, counts([stint for stint in stints if stint.task == task])) for task in tasks),
-        stages=tuple(Group(role, counts([stint for stint in stints if stint.role == role])) for role in stages),
-        running=tuple(_running(stint, now) for stint in running),
-        faults=tuple(_fault(stint, stints) for stint in stints if stint.state == "failed"),
-        held=tuple((stint.name, stint.why) for stint in stints if stint.state == "held"),
-        cpu_hours=sum(stint.spent(now)[0] for stint in stints) / 3600,
-        gpu_hours=sum(stint.spent(now)[1] for stint in stints) / 3600,
-        left=time_left(course, now),
-        reused=course.reused,
+        elapsed=max(0.0, now - run_state.about.started),
+        counts=counts(node_runs),
+        tasks=tuple(
+            NodeGroup(task, counts([node_run for node_run in node_runs if node_run.task == task])) for task in tasks
+        ),
+        stages=tuple(
+            NodeGroup(role, counts([node_run for node_run in node_runs if node_run.role == role])) for role in stages
+        ),
+        running=tuple(_running(node_run, now) for node_run in running),
+        faults=tuple(_fault(node_run, node_runs) for node_run in node_runs if node_run.state == "failed"),
+        held=tuple((node_run.name, node_run.why) for node_run in node_runs if node_run.state == "held"),
+        cpu_hours=sum(node_run.spent(now)[0] for node_run in node_runs) / 3600,
+        gpu_hours=sum(node_run.spent(now)[1] for node_run in node_runs) / 3600,
+        left=time_left(run_state, now),
+        reused=run_state.reused,
     )
 
 
-def counts(stints: Sequence[Stint]) -> Counts:
-    return Counts(total=len(stints), **Counter(str(stint.state) for stint in stints))
+def counts(node_runs: Sequence[NodeRun]) -> Counts:
+    return Counts(total=len(node_runs), **Counter(str(node_run.state) for node_run in node_runs))
 
 
 def _order(role: str) -> int:
     return STAGES.index(role) if role in STAGES else len(STAGES)
 
 
-def _running(stint: Stint, now: float) -> Running:
+def _running(node_run: NodeRun, now: float) -> Running:
     return Running(
-        key=stint.key,
-        name=stint.name,
-        task=stint.task,
-        role=stint.role,
-        seconds=stint.seconds(now),
-        amount=stint.amount,
-        total=stint.total,
-        unit=stint.unit,
-        rate=stint.rate(now),
-        share=min(1.0, stint.amount / stint.total) if stint.total else None,
-        left=stint.left(now),
-        note=stint.note,
+        key=node_run.key,
+        name=node_run.name,
+        task=node_run.task,
+        role=node_run.role,
+        seconds=node_run.seconds(now),
+        amount=node_run.amount,
+        total=node_run.total,
+        unit=node_run.unit,
+        rate=node_run.rate(now),
+        share=min(1.0, node_run.amount / node_run.total) if node_run.total else None,
+        left=node_run.left(now),
+        note=node_run.note,
     )
 
 
-def _fault(stint: Stint, stints: Sequence[Stint]) -> Fault:
-    blocked = {other.key for other in stints if other.state == "blocked"}
-    return Fault(stint.key, stint.name, stint.task, stint.why, len(blocked & dependants(stints, stint.key)))
+def _fault(node_run: NodeRun, node_runs: Sequence[NodeRun]) -> Fault:
+    blocked = {other.key for other in node_runs if other.state == "blocked"}
+    return Fault(
+        node_run.key, node_run.name, node_run.task, node_run.why, len(blocked & dependants(node_runs, node_run.key))
+    )

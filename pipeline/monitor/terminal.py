@@ -9,7 +9,7 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from pipeline.monitor.format import SHARED, clock_text, counts_text, hours_text, left_text, troubles
-from pipeline.monitor.summary import Counts, Fault, Group, Running, Summary
+from pipeline.monitor.summary import Counts, Fault, NodeGroup, Running, Summary
 
 BAR = 20
 """Columns of a task's bar."""
@@ -21,7 +21,7 @@ FAULTS = 3
 """Failures that are shown before what runs; the others were told in passing, and are on the page."""
 
 
-def screen(summary: Summary, width: int, height: int, page: str = "") -> Lines:
+def terminal_view(summary: Summary, width: int, height: int, page: str = "") -> Lines:
     """The lines for a terminal of this size. ``page`` is where the summary lies as a page, '' for nowhere."""
     head = [_head(summary), Text(f"{hours_text(summary)} used; {left_text(summary.left)}")]
     room = max(LEAST, height - SPARE) - len(head)
@@ -58,7 +58,7 @@ def _head(summary: Summary) -> Text:
     return Text(f"{name}{clock_text(summary.elapsed)}  {counts_text(summary.counts)}{there}", style="bold")
 
 
-def _stages(stages: Sequence[Group]) -> Text:
+def _stages(stages: Sequence[NodeGroup]) -> Text:
     return Text("  ".join(f"{group.name} {group.counts.done}/{group.counts.total}" for group in stages), style="dim")
 
 
@@ -67,13 +67,13 @@ def _moves(counts: Counts) -> bool:
     return counts.done < counts.total and counts.waiting < counts.total
 
 
-def _tasks(tasks: Sequence[Group]) -> list[Text]:
+def _tasks(tasks: Sequence[NodeGroup]) -> list[Text]:
     longest = max((len(group.name or SHARED) for group in tasks), default=0)
     digits = max((len(str(group.counts.total)) for group in tasks), default=1)
     return [_task(group, min(longest, 20), digits) for group in tasks]
 
 
-def _task(group: Group, longest: int, digits: int) -> Text:
+def _task(group: NodeGroup, longest: int, digits: int) -> Text:
     counts = group.counts
     line = Text(f"{(group.name or SHARED)[:longest]:{longest}} ")
     for part, style in (

@@ -12,17 +12,17 @@ EVERY = 15.0
 
 
 @contextlib.contextmanager
-def sent(storage: Storage, *folders: str) -> Iterator[None]:
+def uploaded(storage: Storage, *folders: str) -> Iterator[None]:
     """Send what lies below ``folders``, now and then and at the end. A storage that does not answer stops no run."""
     with contextlib.ExitStack() as stack:
         for folder in folders:
             mirror = storage.mirror(folder, {})
             if mirror is not None:
-                stack.enter_context(mirrored(Patient(mirror), EVERY))
+                stack.enter_context(mirrored(BestEffortMirror(mirror), EVERY))
         yield
 
 
-class Patient:
+class BestEffortMirror:
     """A mirror whose errors are nobody's trouble."""
 
     def __init__(self, mirror: Mirror) -> None:

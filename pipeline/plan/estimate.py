@@ -26,7 +26,7 @@ LATEST = 31
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StageInstance:
     """What has been or will be made, as far as time depends on it. ``inputs`` are keys of artifacts."""
 
     stage: str
@@ -110,15 +110,15 @@ def _same_share(record: Record, block: ResourceBlock) -> bool:
     return block.workers in (None, record.workers) and block.cpus_per_worker in (None, record.threads)
 
 
-def _planned(node: Node) -> Made:
+def _planned(node: Node) -> StageInstance:
     return _made(node.spec.stage, plain(node.spec), node.input_keys)
 
 
-def _made(stage: str, spec: Json, inputs: Mapping[str, str]) -> Made:
-    return Made(stage, spec, {name: artifact_key(known_by) for name, known_by in inputs.items()})
+def _made(stage: str, spec: Json, inputs: Mapping[str, str]) -> StageInstance:
+    return StageInstance(stage, spec, {name: artifact_key(known_by) for name, known_by in inputs.items()})
 
 
-def likeness(what: Made, made: Mapping[str, Made]) -> str:
+def likeness(what: StageInstance, made: Mapping[str, StageInstance]) -> str:
     """Equal for what takes equal time a row on equal hardware."""
     corpus, model = made.get(what.inputs.get("corpus", "")), what.inputs.get("model", "")
     length = _at(corpus.spec, "max_length") if corpus else None
@@ -151,12 +151,12 @@ def likeness(what: Made, made: Mapping[str, Made]) -> str:
     return canonical([what.stage, parts])
 
 
-def _speaker(model: str, made: Mapping[str, Made]) -> Json:
+def _speaker(model: str, made: Mapping[str, StageInstance]) -> Json:
     """What the model of an input is apart from its weights."""
     return _shape(made[model], made) if model in made else model
 
 
-def _shape(what: Made, made: Mapping[str, Made]) -> Json:
+def _shape(what: StageInstance, made: Mapping[str, StageInstance]) -> Json:
     """What a model is apart from its weights: the model from outside it began as, and each change to its layers."""
     start, source = _at(what.spec, "start"), what.inputs.get("start", "")
     base = _shape(made[source], made) if source in made else source

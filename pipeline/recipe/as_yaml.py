@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from pipeline.recipe.errors import shown
 from stages.specs.layers import NoLayers
-from stages.specs.method import Method, Taught, Virtual
+from stages.specs.method import Method, TeacherTargets, Virtual
 
 
 def written(value: object) -> str:
@@ -24,7 +24,7 @@ def written(value: object) -> str:
 def point(method: Method) -> Iterator[str]:
     """``axis: value`` for each axis that says something: without anybody's logits, one phase has no settings."""
     yield f"targets: {written(method.targets)}"
-    if isinstance(method.targets, Taught | Virtual):
+    if isinstance(method.targets, TeacherTargets | Virtual):
         yield f"training: {written(method.training)}"
     if method.needs_candidates:
         yield f"data: {written(method.data)}"

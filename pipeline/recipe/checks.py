@@ -11,7 +11,17 @@ from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.teacher_checks import check_teaching
-from stages.specs.method import Beside, Hard, Method, OnePhase, Progressive, Smoothed, TwoPhases, Virtual, together_one
+from stages.specs.method import (
+    Hard,
+    Method,
+    OnePhase,
+    Progressive,
+    Smoothed,
+    TwoPhases,
+    Virtual,
+    WithCandidates,
+    together_one,
+)
 from stages.specs.schedule import NO_EPOCH, phases, uses_candidates
 from stages.specs.student import Train
 from stages.specs.tasks import Task
@@ -91,7 +101,7 @@ def _phases_fit(place: Place, method: Method, train: Train) -> None:
 
 
 def _candidates_have_an_epoch(place: Place, method: Method, train: Train) -> None:
-    if isinstance(method.data, Beside) and not uses_candidates(method, train.epochs):
+    if isinstance(method.data, WithCandidates) and not uses_candidates(method, train.epochs):
         where = (*place, "data", "warmup_epochs") if method.data.warmup_epochs else (*place, "data")
         given = method.data.warmup_epochs or method.data.kind
         raise PlacedError(where, given, f"but of {train.epochs} epochs {NO_EPOCH}")

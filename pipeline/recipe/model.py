@@ -34,7 +34,7 @@ class Data(Frozen):
     generated: Generated = Generated()
 
 
-class Teacher(Frozen):
+class TeacherSettings(Frozen):
     """``finetune`` is None for a teacher that is fine-tuned already; only then may ``labels`` be given.
 
     ``labels[i]`` is the task's label that output i of such a teacher means.
@@ -45,7 +45,7 @@ class Teacher(Frozen):
     labels: tuple[str, ...] | None = None
 
 
-class Store(Frozen):
+class StoreSettings(Frozen):
     """What the teacher-output store holds beside the logits. Layers are in rising order; 0 is the embeddings.
 
     ``tokens`` and ``attention`` are stores of their own: of every position, and of the attention maps.
@@ -101,7 +101,7 @@ class Bank(Frozen):
     index: IndexSpec = IndexSpec()
 
 
-class Maker(Frozen):
+class CandidateMaker(Frozen):
     """What makes candidates. ``how`` is that of rewritten texts, ``given`` their models and files, by the names of the
     stage's inputs. ``sides`` is None where the task decides; ``k`` and ``found`` where the methods do."""
 
@@ -119,7 +119,7 @@ class Maker(Frozen):
     seed: int = 0
 
     @property
-    def sifted(self) -> bool:
+    def reranked(self) -> bool:
         """Whether the teacher decides on them, too."""
         return self.rerank or self.confidence is not None or self.balance is not None
 
@@ -164,13 +164,13 @@ class TaskRecipe(Frozen):
     task: Task
     files: FrozenMapping[str] | None = None
     data: Data = Data()
-    teacher: Teacher
-    store: Store = Store()
+    teacher: TeacherSettings
+    store: StoreSettings = StoreSettings()
     students: tuple[Student, ...] = Field(min_length=1)
     methods: tuple[MethodUse, ...] = Field(min_length=1)
     models: FrozenMapping[ModelNode | Ensemble] = FrozenMapping()
     bank: Bank | None = None
-    makers: FrozenMapping[Maker] = FrozenMapping()
+    makers: FrozenMapping[CandidateMaker] = FrozenMapping()
     train: Train = Train()
     max_length: int = 128
     seeds: tuple[int, ...] = (0,)

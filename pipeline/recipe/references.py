@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.recipe.model import Ensemble, TaskRecipe
 from pipeline.recipe.reference import ALL, TEACHER, Reference
-from stages.specs.method import Method, Taught
+from stages.specs.method import Method, TeacherTargets
 from stages.specs.student import Train
 
 
@@ -41,6 +41,6 @@ def _written_out(recipe: TaskRecipe, reference: Reference) -> Iterator[Reference
 def weighed(recipe: TaskRecipe, method: Method, references: Sequence[Reference]) -> Method:
     """The method with the shares of the ensemble that teaches it."""
     ensemble = ensemble_of(recipe, references)
-    if ensemble is None or ensemble.shares is None or not isinstance(method.targets, Taught):
+    if ensemble is None or ensemble.shares is None or not isinstance(method.targets, TeacherTargets):
         return method
     return method.model_copy(update={"targets": method.targets.model_copy(update={"shares": ensemble.shares})})

@@ -11,7 +11,7 @@ from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.references import ensemble_of, teachers, training_of, weighed
 from pipeline.recipe.resolve.methods import split
 from stages.specs.base import repeated
-from stages.specs.method import Method, Progressive, Taught, check_teachers, together_one
+from stages.specs.method import Method, Progressive, TeacherTargets, check_teachers, together_one
 
 
 def check_teaching(recipe: TaskRecipe) -> None:
@@ -144,6 +144,6 @@ def _ensemble_fits(place: Place, method: Method, ensemble: Ensemble) -> None:
     if isinstance(method.training, Progressive):
         right = "is an ensemble, and progressive follows one model at a time; name its members in its place"
         raise PlacedError((*place, "taught_by"), ensemble.name, right)
-    if isinstance(method.targets, Taught) and method.targets.shares is not None:
+    if isinstance(method.targets, TeacherTargets) and method.targets.shares is not None:
         right = f"but {ensemble.name} is an ensemble, whose shares are its own; give models.{ensemble.name}.shares"
         raise PlacedError((*place, "targets", "shares"), list(method.targets.shares), right)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.artifacts.failure import failed
 from pipeline.artifacts.record import Record, find
-from pipeline.graph.nodes import MODEL, Edge, Graph, Node, Outside
+from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
 from stages.specs.corpus import CorpusSpec
@@ -14,7 +14,7 @@ from stages.specs.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReportRow:
     """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory; ``dev``
     says that the split is one of dev. ``candidates`` counts the texts beside the task's own that a training used, over
     all its epochs."""
@@ -41,7 +41,7 @@ class Row:
     candidates: int | None = None
 
 
-def report(graph: Graph, storage: Storage) -> list[Row]:
+def report(graph: Graph, storage: Storage) -> list[ReportRow]:
     """The rows of a graph. What is not there is failed where it, or what it is made of, failed when last tried;
     else it is missing."""
     storage = storage.glance()
@@ -58,7 +58,7 @@ def _rows(
     teacher: Record | None,
     storage: Storage,
     broken: set[str],
-) -> list[Row]:
+) -> list[ReportRow]:
     task, record = task_of(node), records[node.key]
     # An ensemble has no model of its own: neither a place nor a time of training.
     given = node.inputs.get("model")
@@ -68,11 +68,11 @@ def _rows(
     trained = standing if isinstance(given, Edge) and given.part == MODEL else None
     status = "done" if record else "failed" if node.key in broken else "missing"
     assert node.subject is not None
-    directory = str(given.path) if isinstance(given, Outside) else None
+    directory = str(given.path) if isinstance(given, ExternalInput) else None
     if standing and isinstance(given, Edge):
         directory = storage.where(f"{standing.folder}/{given.part}".rstrip("/"))
     return [
-        Row(
+        ReportRow(
             task=node.task,
             method=node.subject.method,
             student=node.subject.student,

@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.recipe import TEACHER
-from pipeline.report.rows import Row
+from pipeline.report.rows import ReportRow
 
 
-def as_json(rows: Sequence[Row]) -> str:
+def as_json(rows: Sequence[ReportRow]) -> str:
     return json.dumps([asdict(row) for row in rows], indent=1) + "\n"
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[ReportRow]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [field.name for field in fields(Row)])
+    writer = csv.DictWriter(stream, [field.name for field in fields(ReportRow)])
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return stream.getvalue()
@@ -58,14 +58,14 @@ HEADS = (
 )
 
 
-def lines(rows: Sequence[Row]) -> list[Line]:
+def lines(rows: Sequence[ReportRow]) -> list[Line]:
     """Rows grouped over seeds: mean and, for more than one seed, standard deviation. Of several tasks the mean over
     tasks follows."""
     groups = _grouped(rows, lambda row: (row.task, row.method, row.student, row.split, row.metric))
     return [_line(group) for group in (*groups, *over_tasks(rows))]
 
 
-def over_tasks(rows: Sequence[Row]) -> list[list[Row]]:
+def over_tasks(rows: Sequence[ReportRow]) -> list[list[ReportRow]]:
     """For each method and student that is done in several tasks, a row a seed: the mean over tasks of their headline
     metrics on dev, in which several dev splits of a task count as one. Only seeds that every task has are there; a
     teacher, which is the same for all seeds, has one."""
@@ -78,19 +78,19 @@ def over_tasks(rows: Sequence[Row]) -> list[list[Row]]:
     return found
 
 
-def _grouped(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[list[Row]]:
-    groups: dict[Hashable, list[Row]] = {}
+def _grouped(rows: Sequence[ReportRow], key: Callable[[ReportRow], Hashable]) -> list[list[ReportRow]]:
+    groups: dict[Hashable, list[ReportRow]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return list(groups.values())
 
 
-def _complete(rows: Sequence[Row], tasks: Sequence[str], seed: int) -> bool:
+def _complete(rows: Sequence[ReportRow], tasks: Sequence[str], seed: int) -> bool:
     here = [row for row in rows if row.seed == seed]
     return {row.task for row in here} == set(tasks) and all(row.status == "done" for row in here)
 
 
-def _mean_row(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
+def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
     """The mean of one seed's rows over tasks."""
 
     def mean(field: str) -> float | None:
@@ -114,7 +114,7 @@ def _mean_row(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
     )
 
 
-def _line(group: list[Row]) -> Line:
+def _line(group: list[ReportRow]) -> Line:
     first = group[0]
     scores = [row.score for row in group if row.score is not None]
     kept = [100 * row.score / row.teacher_score for row in group if row.score is not None and row.teacher_score]
@@ -147,7 +147,7 @@ NARROW_LEAVES_OUT = ("last epoch", "parameters", "train time")
 NUMBERS = ("score", "last epoch", "of teacher", "parameters", "train time")
 
 
-def print_table(rows: Sequence[Row], console: Console, title: str) -> None:
+def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None:
     """The results table in a terminal. A narrow one leaves out what ``report --format csv`` still tells."""
     left_out = set() if console.width >= WIDE else set(NARROW_LEAVES_OUT)
     if all(row.status == "done" for row in rows):
@@ -165,7 +165,7 @@ def print_table(rows: Sequence[Row], console: Console, title: str) -> None:
 MOST_PLACES = 12
 
 
-def print_places(rows: Sequence[Row], console: Console) -> None:
+def print_places(rows: Sequence[ReportRow], console: Console) -> None:
     """Where the students lie, for as many as a screen holds."""
     places = {
         f"{row.method} {row.student} {row.seed} {row.task}": row.artifact
@@ -182,7 +182,7 @@ ABOUT_SCORES = """Scores are x 100, mean and sample standard deviation over seed
 that was selected on held-out rows of train. "Of teacher" is the share of the teacher's score."""
 
 
-def as_html(rows: Sequence[Row], title: str) -> str:
+def as_html(rows: Sequence[ReportRow], title: str) -> str:
     """One page without scripts or anything from elsewhere."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
@@ -201,7 +201,7 @@ p {{ color: #56606c; }}
 """
 
 
-def html_table(rows: Sequence[Row]) -> str:
+def html_table(rows: Sequence[ReportRow]) -> str:
     """The results table as a part of a page."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
     body = "".join(

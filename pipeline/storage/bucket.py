@@ -94,10 +94,10 @@ class Bucket(Storage):
         client.retries = 1  # of fsspec's own, around those of the libraries below it
         try:
             try:
-                self.asked(client.ls, self.path(""), detail=False)
+                self.request(client.ls, self.path(""), detail=False)
             except FileNotFoundError:  # nothing is there yet
                 with suppress(PermissionError):  # of who may see what is below the prefix alone
-                    self.asked(client.ls, bucket, detail=False)
+                    self.request(client.ls, bucket, detail=False)
         except FileNotFoundError as error:
             raise self._no_bucket() from error
         except OSError as error:
@@ -113,7 +113,7 @@ class Bucket(Storage):
         """What fsspec calls ``name``: bucket, prefix and name."""
         return f"{self.url.partition('://')[2]}/{name}".rstrip("/")
 
-    def asked(self, call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    def request(self, call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """The store's answer. Whatever its library raises is an ``OSError``."""
         try:
             return call(*arguments, **options)
@@ -126,7 +126,7 @@ class Bucket(Storage):
 
     def read(self, name: str) -> str | None:
         try:
-            return _text(self.asked(self.quick.cat_file, self.path(name)))
+            return _text(self.request(self.quick.cat_file, self.path(name)))
         except FileNotFoundError:
             return None
 
@@ -134,7 +134,7 @@ class Bucket(Storage):
         if not names:
             return {}
         paths = {self.path(name): name for name in names}
-        found = self.asked(self.quick.cat, list(paths), on_error="return")
+        found = self.request(self.quick.cat, list(paths), on_error="return")
         for answer in found.values():
             if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
                 raise OSError(f"{self.url}: {answer}") from answer
@@ -145,12 +145,12 @@ class Bucket(Storage):
         }
 
     def write(self, name: str, text: str) -> None:
-        self.asked(self.quick.pipe_file, self.path(name), text.encode("utf-8"))
+        self.request(self.quick.pipe_file, self.path(name), text.encode("utf-8"))
 
     def create(self, name: str, text: str) -> bool:
         for _ in range(ATTEMPTS):
             try:
-                self.asked(self.quick.pipe_file, self.path(name), text.encode("utf-8"), mode="create")
+                self.request(self.quick.pipe_file, self.path(name), text.encode("utf-8"), mode="create")
             except OSError as error:
                 if status_of(error) == CONFLICT:
                     time.sleep(CONFLICT_SECONDS)
@@ -164,7 +164,7 @@ class Bucket(Storage):
 
     def remove(self, name: str) -> None:
         try:
-            self.asked(self.quick.rm_file, self.path(name))
+            self.request(self.quick.rm_file, self.path(name))
         except FileNotFoundError:
             return
 
@@ -172,7 +172,7 @@ class Bucket(Storage):
         names = list(self.walk(folder))
         if names:
             try:
-                self.asked(self.fs.rm, [self.path(name) for name in names])
+                self.request(self.fs.rm, [self.path(name) for name in names])
             except FileNotFoundError:  # another process drops it, too
                 for name in names:
                     self.remove(name)
@@ -180,14 +180,14 @@ class Bucket(Storage):
 
     def entries(self, folder: str) -> list[str]:
         try:
-            found = self.asked(self.quick.ls, self.path(folder), detail=False)
+            found = self.request(self.quick.ls, self.path(folder), detail=False)
         except FileNotFoundError:
             return []
         own = self.path(folder)
         return sorted({path.rstrip("/").rpartition("/")[2] for path in found if path.rstrip("/") != own})
 
     def walk(self, folder: str = "") -> dict[str, Entry]:
-        found: Mapping[str, Mapping[str, Any]] = self.asked(self.fs.find, self.path(folder), detail=True)
+        found: Mapping[str, Mapping[str, Any]] = self.request(self.fs.find, self.path(folder), detail=True)
         start = len(self.path("")) + 1
         return {path[start:]: _entry(path, told) for path, told in sorted(found.items()) if len(path) >= start}
 
@@ -202,9 +202,9 @@ class Bucket(Storage):
 
         def put(path: str) -> None:
             if synced.current(path):  # the store has it already, elsewhere
-                self.asked(self.fs.cp_file, self.path(f"{work}/{path}"), self.path(f"{folder}/{path}"))
+                self.request(self.fs.cp_file, self.path(f"{work}/{path}"), self.path(f"{folder}/{path}"))
             else:
-                self.asked(self.fs.put_file, str(out / path), self.path(f"{folder}/{path}"))
+                self.request(self.fs.put_file, str(out / path), self.path(f"{folder}/{path}"))
 
         self._each(put, list(files))
         user = f"publish {folder}"
@@ -216,7 +216,7 @@ class Bucket(Storage):
         self._evict()
 
     def put(self, source: Path, name: str) -> None:
-        self.asked(self.fs.put_file, str(source), self.path(name))
+        self.request(self.fs.put_file, str(source), self.path(name))
 
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:
         self.cache.hold(user, folder)
@@ -255,7 +255,7 @@ class Bucket(Storage):
 
     def download(self, name: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.asked(self.fs.get_file, self.path(name), str(target))
+        self.request(self.fs.get_file, self.path(name), str(target))
 
     # --- work that is not committed ---
 
@@ -273,7 +273,7 @@ class Bucket(Storage):
     def _copy(self, source: str, target: str) -> None:
         """Unless a late writer has just removed it."""
         try:
-            self.asked(self.fs.cp_file, self.path(source), self.path(target))
+            self.request(self.fs.cp_file, self.path(source), self.path(target))
         except FileNotFoundError:
             return
 
@@ -296,9 +296,9 @@ class Bucket(Storage):
             raise RequestError(f"storage: {self.url}: this server does not honour conditional puts; use another")
 
     def glance(self) -> Storage:
-        from pipeline.storage.snapshot_view import Glance
+        from pipeline.storage.snapshot_view import StorageSnapshot
 
-        return Glance(self)
+        return StorageSnapshot(self)
 
     def _line(self, error: OSError) -> str:
         return (str(error).removeprefix(f"{self.url}: ").strip().splitlines() or [type(error).__name__])[0]

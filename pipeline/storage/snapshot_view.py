@@ -7,7 +7,7 @@ from cluster.resources import Mirror
 from pipeline.storage.port import WORK, Entry, Files, Storage
 
 
-class Glance(Storage):
+class StorageSnapshot(Storage):
     """Reads as ``storage`` did when it was listed; writes go through."""
 
     def __init__(self, storage: Storage) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cluster.resources import On, Worker
 from stages.bank.cleaning import filter_names
-from stages.bank.dedup import BUCKET_ROWS, DUPLICATE, KEPT, NEAR, Bucket, buckets, repeated_rows, save
+from stages.bank.dedup import BUCKET_ROWS, DUPLICATE, KEPT, NEAR, KeyRange, buckets, repeated_rows, save
 from stages.bank.ingest import Piece, Raw, Stream, open_raw, read_raw
 from stages.bank.reader import COLUMNS, META, bank_part
 from stages.bank.sources import spans
@@ -103,10 +103,10 @@ class Find:
     starts: tuple[int, ...]
 
 
-def open_finder(config: Find, worker: Worker) -> Callable[[Bucket], Path]:
+def open_finder(config: Find, worker: Worker) -> Callable[[KeyRange], Path]:
     """What leaves the repeated rows of a bucket in a file."""
 
-    def find(bucket: Bucket) -> Path:
+    def find(bucket: KeyRange) -> Path:
         worker.note(f"looks for duplicates: kind {bucket.kind}, {bucket.number + 1} of {bucket.of}")
         rows = repeated_rows(config.scratch, config.pieces, config.starts, bucket)
         path = config.scratch / f"repeated-{bucket.kind}-{bucket.number}.npy"
@@ -155,7 +155,7 @@ class WriteParts:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BankPart:
     """The part ``number``: so many kept rows, from the raw row ``first`` on."""
 
     number: int
@@ -176,27 +176,27 @@ def _write_parts(
     return [part.rows for part in items]
 
 
-def _parts(marks: Marks) -> Sequence[Part]:
+def _parts(marks: Marks) -> Sequence[BankPart]:
     """``PART_ROWS`` kept rows each, the last what is left. Looks at the marks a block at a time."""
-    found: list[Part] = []
+    found: list[BankPart] = []
     first, held = 0, 0
     for start in range(0, len(marks), PART_ROWS):
         kept = start + np.flatnonzero(marks[start : start + PART_ROWS] == KEPT)
         while held + len(kept) >= PART_ROWS:
             taken = PART_ROWS - held
-            found.append(Part(len(found), first, PART_ROWS))
+            found.append(BankPart(len(found), first, PART_ROWS))
             first, held, kept = int(kept[taken - 1]) + 1, 0, kept[taken:]
         held += len(kept)
     if held:
-        found.append(Part(len(found), first, held))
+        found.append(BankPart(len(found), first, held))
     return found
 
 
-def open_writer(config: WriteParts, worker: Worker) -> Callable[[Part], None]:
+def open_writer(config: WriteParts, worker: Worker) -> Callable[[BankPart], None]:
     """What writes a part, whole or not at all."""
     marks = np.memmap(config.out / SCRATCH / MARKS, np.uint8, "r")
 
-    def write(part: Part) -> None:
+    def write(part: BankPart) -> None:
         worker.note(f"writes part {part.number}")
         tables, left = [], part.rows
         piece = int(np.searchsorted(config.starts, part.first, side="right")) - 1

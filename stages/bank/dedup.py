@@ -25,7 +25,7 @@ KEPT, DUPLICATE, NEAR = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class KeyRange:
     """The ``number``-th of ``of`` equal ranges of the keys of one kind."""
 
     kind: int
@@ -37,9 +37,9 @@ def kinds(near: bool) -> int:
     return 1 + BANDS * near
 
 
-def buckets(rows: int, near: bool) -> list[Bucket]:
+def buckets(rows: int, near: bool) -> list[KeyRange]:
     count = max(1, -(-rows // BUCKET_ROWS))
-    return [Bucket(kind, number, count) for kind in range(kinds(near)) for number in range(count)]
+    return [KeyRange(kind, number, count) for kind in range(kinds(near)) for number in range(count)]
 
 
 def text_keys(texts: Sequence[tuple[str, ...]], near: bool) -> npt.NDArray[np.uint64]:
@@ -57,7 +57,7 @@ def write_keys(directory: Path, piece: str, keys: npt.NDArray[np.uint64]) -> Non
 
 
 def repeated_rows(
-    directory: Path, pieces: Sequence[str], starts: Sequence[int], bucket: Bucket
+    directory: Path, pieces: Sequence[str], starts: Sequence[int], bucket: KeyRange
 ) -> npt.NDArray[np.int64]:
     """The rows, counted through all pieces, that have a key of an earlier row in this bucket. ``starts`` has the number
     of each piece's first row."""

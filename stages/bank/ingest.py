@@ -19,7 +19,7 @@ from cluster.resources import Worker
 from stages.bank.cleaning import Texts, kept_texts
 from stages.bank.dedup import text_keys, write_keys
 from stages.bank.reader import COLUMNS
-from stages.bank.sources import BLOCK_ROWS, Block, Row, Span, blocks, check_columns
+from stages.bank.sources import BLOCK_ROWS, Row, Span, TextBlock, blocks, check_columns
 from stages.specs.bank import BankSpec, GeneratedTexts, HubTexts
 from stages.specs.corpus import Files
 from stages.specs.seeds import seed_of
@@ -89,7 +89,7 @@ def finished_piece(scratch: Path, name: str) -> Piece | None:
     return Piece(name, metadata.num_rows, json.loads(metadata.metadata[FACTS]))
 
 
-def _write(config: Raw, name: str, block: Block) -> Piece:
+def _write(config: Raw, name: str, block: TextBlock) -> Piece:
     texts, filters = kept_texts(block.rows, config.spec)
     write_keys(config.scratch, name, text_keys(texts, config.spec.near_duplicates))
     path = raw_path(config.scratch, name)
@@ -108,7 +108,7 @@ def _table(texts: list[Texts], spec: BankSpec, filters: dict[str, int]) -> pa.Ta
 # --- where the rows come from -------------------------------------------------------------------------
 
 
-def blocks_of(spec: BankSpec, stream: Stream) -> Iterator[Block]:
+def blocks_of(spec: BankSpec, stream: Stream) -> Iterator[TextBlock]:
     match spec.source:
         case Files():
             assert stream.span is not None, "a stream of files has its span"
@@ -121,9 +121,9 @@ def blocks_of(spec: BankSpec, stream: Stream) -> Iterator[Block]:
             assert_never(spec.source)
 
 
-def _blocks(rows: Iterator[Row]) -> Iterator[Block]:
+def _blocks(rows: Iterator[Row]) -> Iterator[TextBlock]:
     while block := list(islice(rows, BLOCK_ROWS)):
-        yield Block(block, 0.0)
+        yield TextBlock(block, 0.0)
 
 
 def _hub_rows(source: HubTexts, columns: tuple[str, ...]) -> Iterator[Row]:

@@ -46,7 +46,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TextBlock:
     """Rows of a span; with them, ``done`` of its bytes are read."""
 
     rows: list[Row]
@@ -115,7 +115,7 @@ def spans(path: Path, columns: Sequence[str]) -> list[Span]:
     return found
 
 
-def blocks(span: Span, columns: Sequence[str], rows: int = BLOCK_ROWS) -> Iterator[Block]:
+def blocks(span: Span, columns: Sequence[str], rows: int = BLOCK_ROWS) -> Iterator[TextBlock]:
     """The columns of text, at most so many rows at a time."""
     kind, _ = kind_of(span.path)
     if kind == "parquet":
@@ -130,7 +130,7 @@ def blocks(span: Span, columns: Sequence[str], rows: int = BLOCK_ROWS) -> Iterat
             case _:
                 found = _delimited(lines, span.path, columns, kind)
         while block := list(islice(found, rows)):
-            yield Block(block, span.size if raw.closed else raw.tell())  # Arrow closes it at its end
+            yield TextBlock(block, span.size if raw.closed else raw.tell())  # Arrow closes it at its end
 
 
 def check_columns(where: object, there: Sequence[str], columns: Sequence[str]) -> None:
@@ -157,7 +157,7 @@ def _check_type(path: Path, field: pa.Field) -> None:
         raise ValueError(f"{path}: column {field.name} is {field.type}; a text must be a string")
 
 
-def _parquet_blocks(span: Span, columns: Sequence[str], rows: int) -> Iterator[Block]:
+def _parquet_blocks(span: Span, columns: Sequence[str], rows: int) -> Iterator[TextBlock]:
     read = 0
     with _parquet(span.path) as file:
         groups = list(range(span.first, span.last))
@@ -167,7 +167,7 @@ def _parquet_blocks(span: Span, columns: Sequence[str], rows: int) -> Iterator[B
             except UnicodeDecodeError as error:
                 raise ValueError(f"{span.path}: a text is not UTF-8 ({error}); write the file again") from error
             read += batch.num_rows
-            yield Block(list(zip(*values, strict=True)), span.size * read / max(1, span.rows))
+            yield TextBlock(list(zip(*values, strict=True)), span.size * read / max(1, span.rows))
 
 
 # --- lines ------------------------------------------------------------------------------------------

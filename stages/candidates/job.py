@@ -9,7 +9,7 @@ from stages.specs.retrieval import ModelEncoder
 
 
 @dataclass(frozen=True, slots=True)
-class Seeking:
+class NeighbourJob:
     """What a worker needs to know. ``index`` and ``encoder`` are None for TF-IDF."""
 
     spec: NeighboursSpec

@@ -44,7 +44,7 @@ def folds(texts: Texts) -> Texts:
 
 
 @dataclass
-class Sieve:
+class NeighbourFilter:
     """Lets through at most ``k`` texts of a row, and counts the others by why they are left out."""
 
     k: int

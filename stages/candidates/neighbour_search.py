@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from cluster.resources import Worker
 from stages.bank.reader import read_bank_meta
-from stages.candidates.job import Seeking, encoder_of
-from stages.candidates.neighbour_filter import Kept, Sieve, Texts, read_known
+from stages.candidates.job import NeighbourJob, encoder_of
+from stages.candidates.neighbour_filter import Kept, NeighbourFilter, Texts, read_known
 from stages.candidates.table import Candidate, write_part
-from stages.candidates.train_rows import Asked, asked_rows
+from stages.candidates.train_rows import TrainRows, distinct_train_rows
 from stages.corpus.leakage import read_guard
 from stages.corpus.reader import read_meta
 from stages.retrieval.embeddings import read_embeddings
@@ -32,69 +32,69 @@ FACTS = ("searched", "searched_again", "own", "guarded", "out_of_bounds", "alike
 that stays is evaluated on."""
 
 
-class Finding(Protocol):
+class TextSearch(Protocol):
     """Turns texts into queries, any array of a row each, and finds what is near them."""
 
     def encode(self, texts: Sequence[Texts]) -> Any: ...
     def search(self, queries: Any, k: int) -> tuple[Cosines, Rows]: ...
 
 
-class Seeker:
+class NeighbourSearchWorker:
     """A worker's encoder, index and training rows."""
 
-    def __init__(self, seeking: Seeking, worker: Worker) -> None:
-        self.seeking = seeking
-        self.spec = seeking.spec
+    def __init__(self, job: NeighbourJob, worker: Worker) -> None:
+        self.job = job
+        self.spec = job.spec
         self.worker = worker
-        self.finding = open_finding(seeking, worker)
-        self.guard = read_guard(seeking.corpus)
-        self.asked = asked_rows(seeking.corpus)
-        self.text = read_meta(seeking.corpus).task.text
-        self.deepest = min(DEEPEST, read_bank_meta(seeking.bank).rows)
+        self.finding = open_text_search(job, worker)
+        self.guard = read_guard(job.corpus)
+        self.train_rows = distinct_train_rows(job.corpus)
+        self.text = read_meta(job.corpus).task.text
+        self.deepest = min(DEEPEST, read_bank_meta(job.bank).rows)
 
     def write(self, number: int) -> int:
         """Write one part; say how many rows it is of."""
-        asked = self.asked.part(number)
+        train_rows = self.train_rows.part(number)
         facts = dict.fromkeys(FACTS, 0)
-        candidates = self._candidates(asked, facts)
-        write_part(self.seeking.out, number, self.text, list(zip(asked.keys, candidates, strict=True)), facts)
-        self.worker.advance(len(asked))
-        return len(asked)
+        candidates = self._candidates(train_rows, facts)
+        write_part(self.job.out, number, self.text, list(zip(train_rows.keys, candidates, strict=True)), facts)
+        self.worker.advance(len(train_rows))
+        return len(train_rows)
 
-    def _candidates(self, asked: Asked, facts: dict[str, int]) -> list[list[Candidate]]:
+    def _candidates(self, train_rows: TrainRows, facts: dict[str, int]) -> list[list[Candidate]]:
         """Those of each row, in rank order."""
         if len(self.text) == 1 or self.spec.sides == "joined":
-            near = self._near(asked.texts, self.spec.k, facts)
-            return [[Candidate(one.texts, one.distance) for one in near[texts]] for texts in asked.texts]
+            near = self._near(train_rows.texts, self.spec.k, facts)
+            return [[Candidate(one.texts, one.distance) for one in near[texts]] for texts in train_rows.texts]
         match self.spec.sides:
             case "first" | "second" as side:
-                return self._one_side(asked, int(side == "second"), self.spec.k, facts)
+                return self._one_side(train_rows, int(side == "second"), self.spec.k, facts)
             case "either":
-                first, second = (self._one_side(asked, side, self.spec.k, facts) for side in (0, 1))
+                first, second = (self._one_side(train_rows, side, self.spec.k, facts) for side in (0, 1))
                 return [alternating(*both)[: self.spec.k] for both in zip(first, second, strict=True)]
             case _:
-                return self._both(asked, facts)
+                return self._both(train_rows, facts)
 
-    def _one_side(self, asked: Asked, side: int, k: int, facts: dict[str, int]) -> list[list[Candidate]]:
+    def _one_side(self, train_rows: TrainRows, side: int, k: int, facts: dict[str, int]) -> list[list[Candidate]]:
         """Neighbours of one text of each row, the other kept. A row whose other text is evaluated on has none."""
-        kept = [self.guard.blocks((texts[1 - side],)) for texts in asked.texts]
+        kept = [self.guard.blocks((texts[1 - side],)) for texts in train_rows.texts]
         facts["kept_guarded"] += sum(kept)
-        near = self._near([(row[side],) for row, bad in zip(asked.texts, kept, strict=True) if not bad], k, facts)
+        near = self._near([(row[side],) for row, bad in zip(train_rows.texts, kept, strict=True) if not bad], k, facts)
         found = []
-        for texts, bad in zip(asked.texts, kept, strict=True):
+        for texts, bad in zip(train_rows.texts, kept, strict=True):
             mine = [] if bad else near[(texts[side],)]
             found.append([Candidate(replaced(texts, side, one.texts[0]), one.distance) for one in mine])
         return found
 
-    def _both(self, asked: Asked, facts: dict[str, int]) -> list[list[Candidate]]:
+    def _both(self, train_rows: TrainRows, facts: dict[str, int]) -> list[list[Candidate]]:
         """The i-th neighbours of both texts together, as long as both have one."""
-        near = self._near([(text,) for texts in asked.texts for text in texts], self.spec.k, facts)
+        near = self._near([(text,) for texts in train_rows.texts for text in texts], self.spec.k, facts)
         return [
             [
                 Candidate((one.texts[0], other.texts[0]), (one.distance + other.distance) / 2)
                 for one, other in zip(near[(first,)], near[(second,)], strict=False)
             ]
-            for first, second in asked.texts
+            for first, second in train_rows.texts
         ]
 
     def _near(self, texts: Sequence[Texts], k: int, facts: dict[str, int]) -> dict[Texts, list[Kept]]:
@@ -126,19 +126,19 @@ class Seeker:
         facts: dict[str, int],
     ) -> list[int]:
         """Put what remains into ``near``; the places of queries that are to be searched for more."""
-        known = read_known(self.seeking.bank, rows, self.guard)
+        known = read_known(self.job.bank, rows, self.guard)
         distances, short = angles(cosines), []
         low, high = self.spec.min_distance, self.spec.max_distance
         for place, there, far in zip(places.tolist(), rows, distances, strict=True):
-            sieve = Sieve(k, lambda distance: low <= distance <= high)
+            neighbour_filter = NeighbourFilter(k, lambda distance: low <= distance <= high)
             found = [(row, distance) for row, distance in zip(there.tolist(), far.tolist(), strict=True) if row >= 0]
-            kept = sieve.kept(distinct[place], found, known)
+            kept = neighbour_filter.kept(distinct[place], found, known)
             more = len(found) == len(there) < self.deepest and found[-1][1] <= high
             if len(kept) < k and more:
                 short.append(place)
                 continue
             near[distinct[place]] = kept
-            for reason, count in sieve.left_out.items():
+            for reason, count in neighbour_filter.left_out.items():
                 facts[reason] += count
         return short
 
@@ -158,18 +158,18 @@ def angles(cosines: Cosines) -> Cosines:
     return found
 
 
-def open_finding(seeking: Seeking, worker: Worker) -> Finding:
-    embeddings = read_embeddings(seeking.embeddings)
+def open_text_search(job: NeighbourJob, worker: Worker) -> TextSearch:
+    embeddings = read_embeddings(job.embeddings)
     if embeddings.kind == "tfidf":
         from stages.retrieval.tfidf import open_tfidf
 
-        return open_tfidf(seeking.embeddings)
-    assert seeking.encoder is not None
+        return open_tfidf(job.embeddings)
+    assert job.encoder is not None
     from stages.models.text_encoder import open_encoder
     from stages.retrieval.search import open_search
 
-    search = open_search(seeking.index, embeddings, worker.threads, worker.device)
-    encoder = open_encoder(encoder_of(embeddings), seeking.encoder, worker.device, worker.threads)
+    search = open_search(job.index, embeddings, worker.threads, worker.device)
+    encoder = open_encoder(encoder_of(embeddings), job.encoder, worker.device, worker.threads)
     return Encoded(encoder.encode, search.search)
 
 

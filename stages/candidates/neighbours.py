@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cluster.resources import On, Worker
 from stages.bank.reader import BankMeta, read_bank_meta
-from stages.candidates.job import Seeking
+from stages.candidates.job import NeighbourJob
 from stages.candidates.train_rows import table_of
 from stages.corpus.reader import read_meta
 from stages.retrieval.embed import model_sha256
@@ -26,7 +26,7 @@ def neighbours(spec: NeighboursSpec, inputs: Mapping[str, Path], out: Path, on: 
     task = read_meta(inputs["corpus"]).task
     check_sides(spec, task, read_bank_meta(inputs["bank"]))
     embeddings = read_embeddings(inputs["embeddings"])
-    seeking = Seeking(
+    job = NeighbourJob(
         spec,
         inputs["corpus"],
         inputs["bank"],
@@ -35,8 +35,8 @@ def neighbours(spec: NeighboursSpec, inputs: Mapping[str, Path], out: Path, on: 
         inputs["encoder"] if embeddings.kind == "model" else None,
         out,
     )
-    check_inputs(seeking, embeddings)
-    return table_of(seeking.corpus, out, on, open_seeker, seeking, "neighbours", spec.k)
+    check_inputs(job, embeddings)
+    return table_of(job.corpus, out, on, open_search_worker, job, "neighbours", spec.k)
 
 
 def check_sides(spec: NeighboursSpec, task: Task, bank: BankMeta) -> None:
@@ -52,25 +52,25 @@ def check_sides(spec: NeighboursSpec, task: Task, bank: BankMeta) -> None:
         raise ValueError(f"bank: its rows are pairs, but sides: {spec.sides} searches single texts; {remedy}")
 
 
-def check_inputs(seeking: Seeking, embeddings: Embeddings) -> None:
+def check_inputs(job: NeighbourJob, embeddings: Embeddings) -> None:
     """ValueError where embeddings are not of this bank, or index or encoder not those of the embeddings."""
-    rows = read_bank_meta(seeking.bank).rows
+    rows = read_bank_meta(job.bank).rows
     if embeddings.rows != rows:
         raise ValueError(f"embeddings: {embeddings.rows:,} rows, but the bank has {rows:,}; embed this bank")
-    if seeking.index is None or seeking.encoder is None:
+    if job.index is None or job.encoder is None:
         return
-    indexed = read_index_meta(seeking.index)
+    indexed = read_index_meta(job.index)
     if (indexed.rows, indexed.width) != (embeddings.rows, embeddings.width):
         raise ValueError(
             f"index: {indexed.rows:,} vectors of width {indexed.width}, but the embeddings are {embeddings.rows:,} of "
             f"width {embeddings.width}; index these"
         )
-    if embeddings.facts["model_sha256"] != model_sha256(seeking.encoder):
-        raise ValueError(f"encoder: {seeking.encoder} is not the model that made the embeddings; give that one")
+    if embeddings.facts["model_sha256"] != model_sha256(job.encoder):
+        raise ValueError(f"encoder: {job.encoder} is not the model that made the embeddings; give that one")
 
 
-def open_seeker(seeking: Seeking, worker: Worker) -> Callable[[int], int]:
+def open_search_worker(job: NeighbourJob, worker: Worker) -> Callable[[int], int]:
     """Open encoder and index once a worker. Heavy modules are imported here, where a stage starts."""
-    from stages.candidates.neighbour_search import Seeker
+    from stages.candidates.neighbour_search import NeighbourSearchWorker
 
-    return Seeker(seeking, worker).write
+    return NeighbourSearchWorker(job, worker).write

@@ -1,4 +1,4 @@
-"""The stage ``sift``: a candidate table, judged by what the teacher said of its texts.
+"""The stage ``rerank``: a candidate table, judged by what the teacher said of its texts.
 
 In this order: bounds of confidence; the angle between the teacher's last states of a row and of its candidate, as the
 order and as what is bounded; the balance of classes, over the whole table; the first ``k`` of a row. Ranks are given
@@ -19,7 +19,7 @@ from cluster.resources import On
 from stages.candidates.rerank_rules import Scores, balanced
 from stages.candidates.rerank_worker import (
     EVERYTHING,
-    Sifting,
+    RerankJob,
     kept_path,
     open_cutter,
     open_scorer,
@@ -40,15 +40,15 @@ from stages.candidates.table import (
 )
 from stages.corpus.reader import SCRATCH
 from stages.outputs.layout import Layout, read_store
-from stages.specs.candidates import SiftSpec
+from stages.specs.candidates import RerankSpec
 
 
-def sift(spec: SiftSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
+def rerank(spec: RerankSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
     """Inputs: ``candidates``, ``outputs``, ``candidate_outputs``. Goes on from the parts that ``out`` holds. Returns
     the table's summary, with how many candidates each rule took (``by_k`` those beyond the first k)."""
     table = inputs["candidates"]
     meta = read_table_meta(table)
-    config = Sifting(spec, dict(inputs), _checked(spec, inputs), meta.text, out)
+    config = RerankJob(spec, dict(inputs), _checked(spec, inputs), meta.text, out)
     (out / SCRATCH).mkdir(parents=True, exist_ok=True)
     numbers = range(meta.parts)
     left = [number for number in numbers if not finished_part(out, number, part_rows(table, number))]
@@ -64,19 +64,19 @@ def sift(spec: SiftSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[
         _balance(table, meta, out, spec.balance)
     for _ in on.map(open_cutter, config, left):
         pass
-    sifted = finish(out, spec.stage, spec.k, meta.text, meta.parts)
-    if not sifted.candidates:
+    reranked = finish(out, spec.stage, spec.k, meta.text, meta.parts)
+    if not reranked.candidates:
         raise ValueError(
             f"candidates: none of {meta.candidates:,} is left by confidence {list(spec.confidence)}, balance "
             f"{spec.balance} and distances from {spec.min_distance} to {spec.max_distance}; widen them"
         )
-    facts = summary(sifted)
+    facts = summary(reranked)
     for path in (out / SCRATCH).glob("*.np[yz]"):
         path.unlink()
     return facts
 
 
-def _checked(spec: SiftSpec, inputs: Mapping[str, Path]) -> str | None:
+def _checked(spec: RerankSpec, inputs: Mapping[str, Path]) -> str | None:
     """The column of the last states, if they are asked for. ValueError for what the stores cannot answer."""
     least, most = spec.confidence
     if not 0 <= least < most <= 1:
@@ -96,7 +96,7 @@ def _checked(spec: SiftSpec, inputs: Mapping[str, Path]) -> str | None:
     return _last_column(spec, layouts) if spec.rerank else None
 
 
-def _last_column(spec: SiftSpec, layouts: Sequence[Layout]) -> str:
+def _last_column(spec: RerankSpec, layouts: Sequence[Layout]) -> str:
     """That of the deepest layer of either store, which both must have."""
     layers = [layer for layout in layouts for layer in layout.layers]
     if not layers:

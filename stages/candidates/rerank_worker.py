@@ -15,17 +15,17 @@ from stages.candidates.rerank_rules import Mask, Numbers, Scores, angles, first,
 from stages.candidates.table import Candidate, part_rows, read_part, write_part
 from stages.corpus.reader import SCRATCH
 from stages.outputs.node_cache import KEYS, Decoded, cache_directory, decode, locate
-from stages.specs.candidates import SiftSpec
+from stages.specs.candidates import RerankSpec
 
 EVERYTHING = (0.0, 1.0)
 """Bounds that bound nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sifting:
+class RerankJob:
     """What a worker needs to open. ``column`` is that of the last states, where they are asked for."""
 
-    spec: SiftSpec
+    spec: RerankSpec
     inputs: Mapping[str, Path]
     column: str | None
     text: tuple[str, ...]
@@ -65,7 +65,7 @@ def ranks_of(part: pa.Table) -> Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class StoredOutputs:
     """Columns of a store, mapped."""
 
     directory: Path
@@ -78,11 +78,11 @@ class Said:
         return found
 
 
-def _said(directory: Path, columns: Sequence[str], worker: Worker) -> Said:
-    return Said(directory, decode(directory, columns, (), cache_directory(os.environ), worker.note))
+def _said(directory: Path, columns: Sequence[str], worker: Worker) -> StoredOutputs:
+    return StoredOutputs(directory, decode(directory, columns, (), cache_directory(os.environ), worker.note))
 
 
-def open_scorer(config: Sifting, worker: Worker) -> Callable[[int], None]:
+def open_scorer(config: RerankJob, worker: Worker) -> Callable[[int], None]:
     """Map the stores; return what scores one part of the table."""
     spec, states = config.spec, [config.column] if config.column else []
     columns = ["logits"] * config.labelled + states
@@ -110,7 +110,7 @@ def open_scorer(config: Sifting, worker: Worker) -> Callable[[int], None]:
     return score
 
 
-def open_cutter(config: Sifting, worker: Worker) -> Callable[[int], None]:
+def open_cutter(config: RerankJob, worker: Worker) -> Callable[[int], None]:
     """Return what writes one part: what stays of it, and the first ``k`` of each row."""
     spec, table, out = config.spec, config.inputs["candidates"], config.out
 

@@ -16,7 +16,7 @@ Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TrainRows:
     """Distinct rows of train in the order in which they first come: their keys, and their texts."""
 
     keys: Sequence[bytes]
@@ -29,16 +29,16 @@ class Asked:
     def parts(self) -> int:
         return -(-len(self.keys) // ROWS_A_PART)
 
-    def part(self, number: int) -> "Asked":
+    def part(self, number: int) -> "TrainRows":
         span = slice(number * ROWS_A_PART, (number + 1) * ROWS_A_PART)
-        return Asked(self.keys[span], self.texts[span])
+        return TrainRows(self.keys[span], self.texts[span])
 
 
-def asked_rows(corpus: Path) -> Asked:
+def distinct_train_rows(corpus: Path) -> TrainRows:
     split = read_split(corpus, TRAIN)
     distinct: Mapping[bytes, Texts] = dict(zip(reversed(split.keys), reversed(split.texts()), strict=True))
     keys = list(dict.fromkeys(split.keys))
-    return Asked(keys, [distinct[key] for key in keys])
+    return TrainRows(keys, [distinct[key] for key in keys])
 
 
 def table_of(
@@ -52,8 +52,8 @@ def table_of(
 ) -> dict[str, object]:
     """Have every part of a candidate table written that is not there yet; what a record says of the whole."""
     read_guard(corpus)  # fails now rather than in a worker
-    asked = asked_rows(corpus)
-    sizes = [len(asked.part(number)) for number in range(asked.parts)]
+    train_rows = distinct_train_rows(corpus)
+    sizes = [len(train_rows.part(number)) for number in range(train_rows.parts)]
     missing = [number for number, rows in enumerate(sizes) if not finished_part(out, number, rows)]
     if len(missing) < len(sizes):
         on.log(f"{len(sizes) - len(missing)} of {len(sizes)} parts were there already")

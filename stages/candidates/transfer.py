@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from cluster.resources import On, Worker
 from stages.bank.reader import BankMeta, read_bank_meta
-from stages.candidates.neighbour_filter import Kept, Sieve, read_known
+from stages.candidates.neighbour_filter import Kept, NeighbourFilter, read_known
 from stages.candidates.table import Candidate, write_part
-from stages.candidates.train_rows import asked_rows, table_of
+from stages.candidates.train_rows import distinct_train_rows, table_of
 from stages.corpus.leakage import read_guard
 from stages.corpus.reader import read_meta
 from stages.specs.candidates import TransferSpec
@@ -31,7 +31,7 @@ AT_ONCE = 2**17
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class TransferJob:
     """What a worker needs to know."""
 
     spec: TransferSpec
@@ -43,10 +43,10 @@ class Drawing:
 def transfer(spec: TransferSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
     """Inputs: ``corpus``, ``bank``. Leaves a candidate table without distances. ValueError for a bank of pairs for a
     task of single texts, or the reverse."""
-    drawing = Drawing(spec, inputs["corpus"], inputs["bank"], out)
+    drawing = TransferJob(spec, inputs["corpus"], inputs["bank"], out)
     task = read_meta(drawing.corpus).task
     check_bank(task, read_bank_meta(drawing.bank))
-    return table_of(drawing.corpus, out, on, open_drawer, drawing, "transfer", spec.k)
+    return table_of(drawing.corpus, out, on, open_transfer, drawing, "transfer", spec.k)
 
 
 def check_bank(task: Task, bank: BankMeta) -> None:
@@ -68,13 +68,13 @@ def drawn(seed: int, row_key: bytes, draws: range, rows: int) -> list[int]:
     return [one(draw) for draw in draws]
 
 
-def open_drawer(drawing: Drawing, worker: Worker) -> Callable[[int], int]:
+def open_transfer(drawing: TransferJob, worker: Worker) -> Callable[[int], int]:
     """What writes the part of a number."""
-    asked, guard = asked_rows(drawing.corpus), read_guard(drawing.corpus)
+    train_rows, guard = distinct_train_rows(drawing.corpus), read_guard(drawing.corpus)
     rows, spec = read_bank_meta(drawing.bank).rows, drawing.spec
 
     def draw(number: int) -> int:
-        part = asked.part(number)
+        part = train_rows.part(number)
         found: list[list[Kept]] = [[] for _ in part.keys]
         facts = dict.fromkeys(("own", "guarded", "alike"), 0)
         left, draws = list(range(len(part))), spec.k + MORE
@@ -85,13 +85,13 @@ def open_drawer(drawing: Drawing, worker: Worker) -> Callable[[int], int]:
                 numbers = [drawn(spec.seed, part.keys[place], range(draws), rows) for place in places]
                 known = read_known(drawing.bank, _whole(numbers), guard)
                 for place, mine in zip(places, numbers, strict=True):
-                    sieve = Sieve(spec.k)
+                    neighbour_filter = NeighbourFilter(spec.k)
                     once = [(row, float("nan")) for row in dict.fromkeys(mine)]
-                    found[place] = sieve.kept(part.texts[place], once, known)
+                    found[place] = neighbour_filter.kept(part.texts[place], once, known)
                     if len(found[place]) < spec.k and draws < MOST_DRAWS:
                         short.append(place)
                         continue
-                    for reason, count in sieve.left_out.items():
+                    for reason, count in neighbour_filter.left_out.items():
                         facts[reason] += count
             left, draws = short, min(MOST_DRAWS, 2 * draws)
         candidates = [[Candidate(kept.texts) for kept in mine] for mine in found]

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from cluster.resources import On
 from stages.corpus.leakage import write_guard
-from stages.corpus.sources import Columns, SourceRole, generated_columns, read_file, read_hub, read_rows
-from stages.corpus.splits import Cut, cut, dev_rows, duplicates, holdout_rows, sample
+from stages.corpus.sources import SourceColumns, SourceRole, generated_columns, read_file, read_hub, read_rows
+from stages.corpus.splits import SampleSplit, cut, dev_rows, duplicates, holdout_rows, sample
 from stages.corpus.token_shards import Chosen, Facts, write_splits
 from stages.specs.corpus import CorpusSpec, Files, Generated, Hub
 from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
@@ -51,7 +51,7 @@ def _role(task: Task, split: str) -> SourceRole:
     return "train" if split == task.train else "dev" if split in task.dev else "test"
 
 
-def _read(spec: CorpusSpec, inputs: Mapping[str, Path]) -> Mapping[str, Columns]:
+def _read(spec: CorpusSpec, inputs: Mapping[str, Path]) -> Mapping[str, SourceColumns]:
     match spec.source:
         case Files():
             return _read_files(spec.task, inputs)
@@ -66,7 +66,7 @@ def _read(spec: CorpusSpec, inputs: Mapping[str, Path]) -> Mapping[str, Columns]
             assert_never(spec.source)
 
 
-def _read_files(task: Task, inputs: Mapping[str, Path]) -> dict[str, Columns]:
+def _read_files(task: Task, inputs: Mapping[str, Path]) -> dict[str, SourceColumns]:
     for split in (task.train, *task.dev):
         if f"data/{split}" not in inputs:
             needed = ", ".join((task.train, *task.dev))
@@ -92,7 +92,7 @@ def choose(spec: CorpusSpec, tables: Mapping[str, pa.Table]) -> dict[str, Chosen
     return chosen
 
 
-def _without_dev(spec: CorpusSpec, train: pa.Table) -> Cut:
+def _without_dev(spec: CorpusSpec, train: pa.Table) -> SampleSplit:
     """Train and the dev split that is cut from it, where a task has none of its own."""
     return cut(train, dev_rows(train.num_rows), spec.sample_seed, CUT_DEV.encode())
 

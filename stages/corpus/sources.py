@@ -26,7 +26,7 @@ SourceRole = Literal["train", "dev", "test"]
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class SourceColumns:
     """Columns as they were found: ``values[name][row]``. ``origin`` opens each error message; ``names`` are
     all the columns that there are, read or not."""
 
@@ -36,7 +36,7 @@ class Columns:
     values: Mapping[str, Sequence[object]]
 
 
-def read_rows(columns: Columns, task: Task, role: SourceRole) -> pa.Table:
+def read_rows(columns: SourceColumns, task: Task, role: SourceRole) -> pa.Table:
     """The table of one split, labels null where not public. ``columns`` go by the task's own names.
 
     A train split needs every label, a dev split at least one; a test split may lack the column.
@@ -59,7 +59,7 @@ def read_rows(columns: Columns, task: Task, role: SourceRole) -> pa.Table:
     )
 
 
-def _texts(columns: Columns, name: str) -> Sequence[str]:
+def _texts(columns: SourceColumns, name: str) -> Sequence[str]:
     checked: list[str] = []
     for row, value in enumerate(columns.values[name], start=1):
         if not isinstance(value, str):
@@ -80,7 +80,7 @@ def _check_encodes(text: str, where: str) -> None:
         raise ValueError(f"{where}: {half!r} is half a surrogate pair; write the whole character") from error
 
 
-def _labels(columns: Columns, task: Task, role: SourceRole) -> list[int | float | None]:
+def _labels(columns: SourceColumns, task: Task, role: SourceRole) -> list[int | float | None]:
     if task.label not in columns.values:
         return [None] * columns.rows
     labels = parse_labels(columns.values[task.label], task, columns.origin)
@@ -96,7 +96,7 @@ def _labels(columns: Columns, task: Task, role: SourceRole) -> list[int | float 
 # --- files --------------------------------------------------------------------------------------
 
 
-def read_file(path: Path, names: Sequence[str]) -> Columns:
+def read_file(path: Path, names: Sequence[str]) -> SourceColumns:
     """These columns of a Parquet, CSV, TSV or JSON-lines file, in UTF-8; columns it lacks are left out.
 
     CSV is that of RFC 4180. TSV has no quoting, as in GLUE's own files: a tab or a line end ends a field.
@@ -114,7 +114,7 @@ def read_file(path: Path, names: Sequence[str]) -> Columns:
             raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use one of {', '.join(FORMATS)}")
 
 
-def _read_parquet(path: Path, names: Sequence[str]) -> Columns:
+def _read_parquet(path: Path, names: Sequence[str]) -> SourceColumns:
     with path.open("rb") as file:
         try:
             parquet = pq.ParquetFile(file)
@@ -123,7 +123,7 @@ def _read_parquet(path: Path, names: Sequence[str]) -> Columns:
         except (pa.ArrowException, OSError) as error:
             raise ValueError(not_parquet(path, error)) from error
     values = {name: _values(table.column(name), name, path) for name in table.column_names}
-    return Columns(str(path), table.num_rows, there, values)
+    return SourceColumns(str(path), table.num_rows, there, values)
 
 
 def _values(column: pa.ChunkedArray, name: str, path: Path) -> Sequence[object]:
@@ -145,7 +145,7 @@ def decode(data: bytes, where: str, first_line: int = 1) -> str:
         raise ValueError(f"{where}: line {line}, byte {byte} is not UTF-8; save the file as UTF-8") from error
 
 
-def _read_delimited(path: Path, names: Sequence[str], delimiter: str, quoting: Literal[0, 3]) -> Columns:
+def _read_delimited(path: Path, names: Sequence[str], delimiter: str, quoting: Literal[0, 3]) -> SourceColumns:
     text = decode(path.read_bytes(), str(path))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
@@ -161,17 +161,17 @@ def _read_delimited(path: Path, names: Sequence[str], delimiter: str, quoting: L
             raise ValueError(f"{path}: {header.count(name)} columns are called {name}; a name must be there once")
     places = {name: header.index(name) for name in names if name in header}
     values = {name: [record[place] for record in records] for name, place in places.items()}
-    return Columns(str(path), len(records), tuple(header), values)
+    return SourceColumns(str(path), len(records), tuple(header), values)
 
 
-def _read_json_lines(path: Path, names: Sequence[str]) -> Columns:
+def _read_json_lines(path: Path, names: Sequence[str]) -> SourceColumns:
     objects: list[dict[str, object]] = []
     for number, line in enumerate(decode(path.read_bytes(), str(path)).split("\n"), start=1):
         if line.strip():
             objects.append(json_object(line, f"{path}: line {number}"))
     there = tuple(dict.fromkeys(name for row in objects for name in row))
     values = {name: [row.get(name) for row in objects] for name in names if name in there}
-    return Columns(str(path), len(objects), there, values)
+    return SourceColumns(str(path), len(objects), there, values)
 
 
 def json_object(line: str, where: str) -> dict[str, object]:
@@ -188,7 +188,7 @@ def json_object(line: str, where: str) -> dict[str, object]:
 # --- the hub, and generated rows ------------------------------------------------------------------
 
 
-def read_hub(source: Hub, task: Task) -> dict[str, Columns]:
+def read_hub(source: Hub, task: Task) -> dict[str, SourceColumns]:
     """The task's splits in a data set of the hub, at its commit; test splits may be missing there.
 
     Columns of a built-in task get the task's names for them. No code of the data set's is run.
@@ -196,7 +196,7 @@ def read_hub(source: Hub, task: Task) -> dict[str, Columns]:
     import datasets
 
     loaded = datasets.load_dataset(source.repository, source.config, revision=source.revision)
-    found: dict[str, Columns] = {}
+    found: dict[str, SourceColumns] = {}
     for split in (task.train, *task.dev, *task.test):
         if split in loaded:
             found[split] = _hub_columns(loaded[split], f"{source.repository} {split}", task, source.repository)
@@ -206,7 +206,7 @@ def read_hub(source: Hub, task: Task) -> dict[str, Columns]:
     return found
 
 
-def _hub_columns(dataset: Any, origin: str, task: Task, repository: str) -> Columns:
+def _hub_columns(dataset: Any, origin: str, task: Task, repository: str) -> SourceColumns:
     renamed = _hub_names(task, repository)
     there = [theirs for theirs in renamed.values() if theirs in dataset.column_names]
     table = dataset.select_columns(there).to_dict()
@@ -214,7 +214,7 @@ def _hub_columns(dataset: Any, origin: str, task: Task, repository: str) -> Colu
     names = getattr(dataset.features.get(renamed[task.label]), "names", None)
     if names is not None and task.labels is not None and sorted(names) == sorted(task.labels):
         values[task.label] = [names[label] if label >= 0 else None for label in values[task.label]]
-    return Columns(origin, len(dataset), tuple(dataset.column_names), values)
+    return SourceColumns(origin, len(dataset), tuple(dataset.column_names), values)
 
 
 def _hub_names(task: Task, repository: str) -> dict[str, str]:
@@ -226,7 +226,7 @@ def _hub_names(task: Task, repository: str) -> dict[str, str]:
     return dict(zip((*task.text, task.label), (*texts, label), strict=True))
 
 
-def generated_columns(rows: Sequence[Mapping[str, object]], split: str, task: Task) -> Columns:
+def generated_columns(rows: Sequence[Mapping[str, object]], split: str, task: Task) -> SourceColumns:
     """Rows of the project's own generator as columns."""
     names = (*task.text, task.label)
-    return Columns(f"generated {split}", len(rows), names, {name: [row[name] for row in rows] for name in names})
+    return SourceColumns(f"generated {split}", len(rows), names, {name: [row[name] for row in rows] for name in names})

@@ -20,7 +20,7 @@ DEV_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class SampleSplit:
     """Two disjoint parts of the same rows, each in the order they had."""
 
     kept: pa.Table
@@ -37,7 +37,7 @@ def sample(rows: pa.Table, count: int | None, seed: int) -> pa.Table:
     return take(rows, order[:count])
 
 
-def cut(rows: pa.Table, count: int, seed: int, purpose: bytes) -> Cut:
+def cut(rows: pa.Table, count: int, seed: int, purpose: bytes) -> SampleSplit:
     """Cut ``count`` rows off. Rows of one key fall on the same side, so it may be fewer, but never none.
 
     ValueError where all rows have one key.
@@ -54,7 +54,7 @@ def cut(rows: pa.Table, count: int, seed: int, purpose: bytes) -> Cut:
             chosen += groups[key]
     chosen = chosen or groups[min(ranked, key=lambda key: len(groups[key]))]
     off = set(chosen)
-    return Cut(take(rows, (row for row in range(rows.num_rows) if row not in off)), take(rows, off))
+    return SampleSplit(take(rows, (row for row in range(rows.num_rows) if row not in off)), take(rows, off))
 
 
 def holdout_rows(rows: int, share: float) -> int:

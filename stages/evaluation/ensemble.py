@@ -21,7 +21,7 @@ Facts = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class EnsembleJob:
     """What a worker needs to know to score splits: the members' artifacts and their shares, which sum to 1."""
 
     members: Sequence[Path]
@@ -31,7 +31,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class EnsembleScores:
     """What came out for one split."""
 
     rows: int
@@ -46,11 +46,11 @@ def ensemble(spec: EnsembleSpec, inputs: Mapping[str, Path], out: Path, on: On) 
     """
     splits = {name: about for name, about in read_meta(inputs["corpus"]).splits.items() if about.role in ROLES}
     members = members_of(inputs)
-    panel = Panel(members, shares_of(spec, len(members)), inputs["corpus"], out)
+    job = EnsembleJob(members, shares_of(spec, len(members)), inputs["corpus"], out)
     on.expect(sum(about.rows for about in splits.values()), "rows")
     (out / "predictions").mkdir(exist_ok=True)
     names = list(splits)
-    marks = {names[i]: found for i, found in on.map(open_panel, panel, names)}
+    marks = {names[i]: found for i, found in on.map(open_ensemble, job, names)}
     costs = [json.loads((member / "metrics.json").read_text("utf-8")) for member in members]
     metrics = {
         "scores": {name: marks[name].scores for name in names if marks[name].scores},
@@ -79,29 +79,29 @@ def shares_of(spec: EnsembleSpec, members: int) -> tuple[float, ...]:
     return shares
 
 
-def open_panel(panel: Panel, worker: Worker) -> Callable[[str], Marks]:
+def open_ensemble(job: EnsembleJob, worker: Worker) -> Callable[[str], EnsembleScores]:
     """Nothing is loaded but what members said; what scores are made with is imported when one is."""
-    task = read_meta(panel.corpus).task
+    task = read_meta(job.corpus).task
 
-    def mark(name: str) -> Marks:
-        split = read_split(panel.corpus, name)
-        said = [said_by(member, name, split) for member in panel.members]
-        for member, logits in zip(panel.members, said, strict=True):
+    def mark(name: str) -> EnsembleScores:
+        split = read_split(job.corpus, name)
+        said = [predictions_of(member, name, split) for member in job.members]
+        for member, logits in zip(job.members, said, strict=True):
             if logits.shape[1] != task.outputs:
                 raise ValueError(
                     f"{member}: {logits.shape[1]} logits a row, {task.name} has {task.outputs}; "
                     "let members be of one task"
                 )
-        logits = mean(said, panel.shares)
+        logits = mean(said, job.shares)
         rows = Rows(split.index, split.keys, split.labels, split.labelled)
-        write_predictions(panel.out / "predictions" / f"{name}.parquet", task, rows, logits)
+        write_predictions(job.out / "predictions" / f"{name}.parquet", task, rows, logits)
         worker.advance(len(split))
-        return Marks(len(split), scored(task, logits, split.labels, split.labelled))
+        return EnsembleScores(len(split), scored(task, logits, split.labels, split.labelled))
 
     return mark
 
 
-def said_by(member: Path, name: str, split: Split) -> Logits:
+def predictions_of(member: Path, name: str, split: Split) -> Logits:
     """[N, outputs]: a member's logits for the rows of the split, in their order. Rows are joined by (index, row key).
     ValueError, naming a row, where the member's are others."""
     path = member / "predictions" / f"{name}.parquet"

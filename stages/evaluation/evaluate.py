@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.resources import On, Worker
 from stages.corpus.reader import read_meta
-from stages.evaluation.job import Exam, Facts, Marks
+from stages.evaluation.job import EvaluationJob, Facts, SplitScores
 from stages.specs.evaluation import EvaluateSpec
 
 ROLES = ("dev", "test")
@@ -18,9 +18,9 @@ def evaluate(spec: EvaluateSpec, inputs: Mapping[str, Path], out: Path, on: On) 
     splits = {name: about for name, about in read_meta(inputs["corpus"]).splits.items() if about.role in ROLES}
     on.expect(sum(about.rows for about in splits.values()), "rows")
     (out / "predictions").mkdir(exist_ok=True)
-    exam = Exam(spec, inputs["model"], inputs["corpus"], out)
+    job = EvaluationJob(spec, inputs["model"], inputs["corpus"], out)
     names = list(splits)
-    marks = {names[i]: found for i, found in on.map(open_exam, exam, names)}
+    marks = {names[i]: found for i, found in on.map(open_evaluation, job, names)}
     metrics = {
         "scores": {name: marks[name].scores for name in names if marks[name].scores},
         "parameters": marks[names[0]].parameters,
@@ -30,8 +30,8 @@ def evaluate(spec: EvaluateSpec, inputs: Mapping[str, Path], out: Path, on: On) 
     return {"rows": sum(found.rows for found in marks.values()), **metrics}
 
 
-def open_exam(exam: Exam, worker: Worker) -> Callable[[str], Marks]:
+def open_evaluation(job: EvaluationJob, worker: Worker) -> Callable[[str], SplitScores]:
     """Load the model once a worker. Heavy modules are imported here, where a stage starts."""
-    from stages.evaluation.worker import Examiner
+    from stages.evaluation.worker import EvaluationWorker
 
-    return Examiner(exam, worker).mark
+    return EvaluationWorker(job, worker).mark

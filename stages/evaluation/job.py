@@ -9,7 +9,7 @@ Facts = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
+class EvaluationJob:
     """What a worker needs to know to score splits."""
 
     spec: EvaluateSpec
@@ -19,7 +19,7 @@ class Exam:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class SplitScores:
     """What came out for one split. ``latency_ms`` is the median time of one row at a time, on the worker's threads."""
 
     rows: int

@@ -10,7 +10,7 @@ from torch import nn
 from cluster.resources import Worker
 from stages.corpus.reader import read_meta
 from stages.corpus.rowset import Rowset, read_rowset
-from stages.evaluation.job import Exam, Marks
+from stages.evaluation.job import EvaluationJob, SplitScores
 from stages.evaluation.predictions import Rows, write_predictions
 from stages.evaluation.scoring import scores
 from stages.models.forward import count_parameters, forward
@@ -20,28 +20,30 @@ from stages.models.predict import finite_or_raise, predict
 LATENCY_ROWS = 24
 
 
-class Examiner:
+class EvaluationWorker:
     """A loaded model and the corpus that it is scored on."""
 
-    def __init__(self, exam: Exam, worker: Worker) -> None:
+    def __init__(self, job: EvaluationJob, worker: Worker) -> None:
         torch.set_num_threads(worker.threads)
-        self.exam = exam
+        self.job = job
         self.worker = worker
-        self.task = read_meta(exam.corpus).task
-        model: nn.Module = load(exam.model)
+        self.task = read_meta(job.corpus).task
+        model: nn.Module = load(job.model)
         self.model = model.to(worker.device).eval()
 
-    def mark(self, split: str) -> Marks:
+    def mark(self, split: str) -> SplitScores:
         """Score one split and write its predictions."""
-        rows = read_rowset(self.exam.corpus, split)
+        rows = read_rowset(self.job.corpus, split)
         logits = predict(self.model, rows, self.task.outputs, self.worker.device)
-        if self.exam.spec.label_order is not None:
-            logits = logits[:, list(self.exam.spec.label_order)]
+        if self.job.spec.label_order is not None:
+            logits = logits[:, list(self.job.spec.label_order)]
         finite_or_raise(logits, rows.row_keys, f"the logits on {split}")
         known = Rows(rows.index, rows.row_keys, rows.labels.numpy(), rows.labelled)
-        write_predictions(self.exam.out / "predictions" / f"{split}.parquet", self.task, known, logits)
+        write_predictions(self.job.out / "predictions" / f"{split}.parquet", self.task, known, logits)
         self.worker.advance(len(rows))
-        return Marks(len(rows), scores(self.task, logits, rows), count_parameters(self.model), self._latency(rows))
+        return SplitScores(
+            len(rows), scores(self.task, logits, rows), count_parameters(self.model), self._latency(rows)
+        )
 
     def _latency(self, rows: Rowset) -> float:
         """Median milliseconds of a forward pass over one row, over the split's first rows."""

@@ -21,7 +21,7 @@ and a dead one lies a factor of ten below the bound."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class LayerVariance:
     """``variance`` is the variance between rows as a share of the mean squared norm: near 0, all rows look alike,
     and matching the layer teaches nothing."""
 
@@ -29,7 +29,7 @@ class Spread:
     variance: float
 
 
-def spreads(directory: Path) -> dict[str, Spread]:
+def layer_variances(directory: Path) -> dict[str, LayerVariance]:
     """Mean norm and between-row variance of every column of pooled states, page by page, in float64."""
     store = read_store(directory)
     if store.layout.part != "pooled":
@@ -37,7 +37,7 @@ def spreads(directory: Path) -> dict[str, Spread]:
     return {state.column: _spread(directory, store, state.column) for state in store.layout.states}
 
 
-def _spread(directory: Path, store: Store, column: str) -> Spread:
+def _spread(directory: Path, store: Store, column: str) -> LayerVariance:
     total, squares, norms = np.zeros(store.layout.width), 0.0, 0.0
     for shard in store.shards:
         check_footer(directory, shard)
@@ -49,7 +49,7 @@ def _spread(directory: Path, store: Store, column: str) -> Spread:
             norms += float(np.sqrt(energies).sum())
     energy = squares / store.rows
     between = energy - float(np.square(total / store.rows).sum())
-    return Spread(norms / store.rows, max(0.0, between) / energy if energy else 0.0)
+    return LayerVariance(norms / store.rows, max(0.0, between) / energy if energy else 0.0)
 
 
 def variance(columns: Columns, name: str, rows: int) -> float:

@@ -23,7 +23,7 @@ from stages.outputs.parquet import (
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedShard:
     """A shard and what is wrong with it; '' where nothing is."""
 
     shard: ShardFile
@@ -31,10 +31,10 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class StoreCheck:
     """All shards, and what is wrong with the whole: rows that no sound shard holds, or that two do."""
 
-    shards: tuple[Checked, ...]
+    shards: tuple[CheckedShard, ...]
     problem: str = ""
 
     @property
@@ -47,7 +47,7 @@ class Check:
         return not self.problem and len(self.sound) == len(self.shards)
 
 
-def check_store(directory: Path, row_keys: Sequence[bytes], done: Callable[[Checked], None]) -> Check:
+def check_store(directory: Path, row_keys: Sequence[bytes], done: Callable[[CheckedShard], None]) -> StoreCheck:
     """Checksums, schema, rows and finiteness of each shard; all shards together against the corpus's keys.
 
     ``done`` hears of each shard when it has been checked. Raises ValueError where there is no store at all.
@@ -58,21 +58,21 @@ def check_store(directory: Path, row_keys: Sequence[bytes], done: Callable[[Chec
         found.append(checked)
         seen.update(keys)
         done(checked)
-    return Check(tuple(found), _coverage(seen, row_keys))
+    return StoreCheck(tuple(found), _coverage(seen, row_keys))
 
 
-def _checked(directory: Path, store: Store, shard: ShardFile) -> tuple[Checked, list[bytes]]:
+def _checked(directory: Path, store: Store, shard: ShardFile) -> tuple[CheckedShard, list[bytes]]:
     try:
         problem = _bytes_differ(directory, shard)
         if problem:
-            return Checked(shard, problem), []  # nothing of it is to be parsed
+            return CheckedShard(shard, problem), []  # nothing of it is to be parsed
         problem = _content_differs(directory, store.layout, shard)
         keys = read_row_keys(directory / shard.name)
     except (Damaged, OSError, pa.ArrowException) as error:
-        return Checked(shard, str(error).splitlines()[0]), []
+        return CheckedShard(shard, str(error).splitlines()[0]), []
     if not problem and len(keys) != shard.rows:
         problem = f"holds {len(keys)} rows, store.json says {shard.rows}"
-    return Checked(shard, problem), keys if not problem else []
+    return CheckedShard(shard, problem), keys if not problem else []
 
 
 def _bytes_differ(directory: Path, shard: ShardFile) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cluster.resources import Worker
 from stages.retrieval.embeddings import read_embeddings
-from stages.retrieval.index_plan import LINKS, POINTS, Build, Plan, parts_of_code
+from stages.retrieval.index_plan import LINKS, POINTS, IndexBuild, IndexPlan, parts_of_code
 from stages.retrieval.index_reader import graph_path
 from stages.retrieval.list_files import merge_codes, write_codes
 from stages.specs.seeds import seed_of
@@ -34,7 +34,7 @@ LISTS_SEED = 1
 # --- learn ------------------------------------------------------------------------------------------
 
 
-def open_training(build: Build, worker: Worker) -> Callable[[None], int]:
+def open_training(build: IndexBuild, worker: Worker) -> Callable[[None], int]:
     """Learn the lists and the quantiser; leave an empty index in ``build.trained``."""
     faiss.omp_set_num_threads(worker.threads)
     vectors, plan = read_embeddings(build.embeddings), build.plan
@@ -54,7 +54,7 @@ def sample(rows: int, count: int, seed: int, purpose: int = LISTS_SEED) -> npt.N
     return np.sort(generator.choice(rows, min(rows, count), replace=False, shuffle=False)).astype(np.int64)
 
 
-def trained(plan: Plan, points: npt.NDArray[np.float32], seed: int, worker: Worker) -> Any:
+def trained(plan: IndexPlan, points: npt.NDArray[np.float32], seed: int, worker: Worker) -> Any:
     """An empty index that has learnt from ``points`` [n, width]."""
     turned = None
     if plan.kind == "ivf-opq":
@@ -94,7 +94,7 @@ def _centroids(points: npt.NDArray[np.float32], count: int, seed: int, worker: W
     return found
 
 
-def _lists(plan: Plan, centres: Any, points: int) -> Any:
+def _lists(plan: IndexPlan, centres: Any, points: int) -> Any:
     """Untrained lists of codes. Those of a scalar quantiser are of the vector, not of its distance to the centre: a
     float16 is then kept as it is, and one range serves all lists."""
     found: Any
@@ -121,7 +121,7 @@ def _bits(points: int) -> int:
 # --- fill -------------------------------------------------------------------------------------------
 
 
-def open_filling(build: Build, worker: Worker) -> Callable[[int], int]:
+def open_filling(build: IndexBuild, worker: Worker) -> Callable[[int], int]:
     """Write the codes of one shard of the vectors, list after list."""
     faiss.omp_set_num_threads(worker.threads)
     vectors, plan = read_embeddings(build.embeddings), build.plan
@@ -160,7 +160,7 @@ def _gpu(worker: Worker) -> int:
 # --- merge ------------------------------------------------------------------------------------------
 
 
-def open_merging(build: Build, worker: Worker) -> Callable[[None], None]:
+def open_merging(build: IndexBuild, worker: Worker) -> Callable[[None], None]:
     """Merge all shards' codes into one file of FAISS's, which maps it when it is read."""
 
     def merge(_: None) -> None:
@@ -178,7 +178,7 @@ def _write(index: Any, path: Path) -> None:
     os.replace(draft, path)
 
 
-def open_graphs(build: Build, worker: Worker) -> Callable[[Sequence[int]], int]:
+def open_graphs(build: IndexBuild, worker: Worker) -> Callable[[Sequence[int]], int]:
     """Write some graphs at once, each in one thread: in several its links would depend on which was quicker."""
     vectors, plan = read_embeddings(build.embeddings), build.plan
 

@@ -20,7 +20,7 @@ from stages.corpus.reader import SCRATCH
 from stages.corpus.row_key import KEY_BYTES
 from stages.models.shape import config_of, shape_of
 from stages.retrieval.embeddings import SHARD_ROWS, keys_path, vectors_path
-from stages.retrieval.embeddings_writer import Embed, save_array, shard_keys, shard_rows, shard_texts, write_meta
+from stages.retrieval.embeddings_writer import EmbedJob, save_array, shard_keys, shard_rows, shard_texts, write_meta
 from stages.retrieval.reuse import Keys, open_priors
 from stages.specs.retrieval import EmbedSpec, ModelEncoder, TfIdf
 from stages.specs.teacher import PRIOR
@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedShard:
     """A shard that was written, ``carried`` of its rows from earlier embeddings."""
 
     rows: int
@@ -76,7 +76,7 @@ def _embed_model(
     given = [path for name, path in sorted(inputs.items()) if name.startswith(PRIOR)]
     priors = open_priors(given, made_by, out / SCRATCH) if missing else []
     on.expect(left, "rows")
-    config = Embed(encoder, model, inputs["bank"], out, rows, width, tuple(priors))
+    config = EmbedJob(encoder, model, inputs["bank"], out, rows, width, tuple(priors))
     written = [result for _, result in on.map(open_embedder, config, missing)]
     write_meta(out, {**made_by, "shards": shards})
     carried = sum(result.carried for result in written)
@@ -111,7 +111,7 @@ def _check_space(out: Path, needed: int) -> None:
         raise ValueError(f"{out}: {free:,} bytes are free, the rest of the embeddings takes {needed:,}; free some")
 
 
-def open_embedder(config: Embed, worker: Worker) -> Callable[[int], Embedded]:
+def open_embedder(config: EmbedJob, worker: Worker) -> Callable[[int], EmbeddedShard]:
     """What writes the shard of a number. The encoder is loaded when the first row has to be embedded."""
     from stages.models.predict import finite_or_raise
     from stages.models.text_encoder import open_encoder
@@ -119,7 +119,7 @@ def open_embedder(config: Embed, worker: Worker) -> Callable[[int], Embedded]:
     assert isinstance(config.encoder, ModelEncoder) and config.model is not None
     opened = cache(partial(open_encoder, config.encoder, config.model, worker.device, worker.threads))
 
-    def write(number: int) -> Embedded:
+    def write(number: int) -> EmbeddedShard:
         texts = shard_texts(config.bank, number, config.rows)
         keys = shard_keys(texts)
         vectors, there = _carried(config, keys, worker)
@@ -133,12 +133,12 @@ def open_embedder(config: Embed, worker: Worker) -> Callable[[int], Embedded]:
             worker.advance(len(rows))
         save_array(config.out, keys_path(config.out, number), keys)
         save_array(config.out, vectors_path(config.out, number), vectors)
-        return Embedded(len(texts), int(there.sum()))
+        return EmbeddedShard(len(texts), int(there.sum()))
 
     return write
 
 
-def _carried(config: Embed, keys: Keys, worker: Worker) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+def _carried(config: EmbedJob, keys: Keys, worker: Worker) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
     """Vectors [len(keys), width], and which of them earlier embeddings hold: the others are yet to be made."""
     vectors = np.zeros((len(keys), config.width), np.float16)
     there = np.zeros(len(keys), np.bool_)

@@ -20,7 +20,7 @@ Texts = list[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Embed:
+class EmbedJob:
     """What a worker needs to open."""
 
     encoder: ModelEncoder | TfIdf

@@ -14,7 +14,7 @@ from pathlib import Path
 from cluster.resources import On, Worker
 from stages.corpus.reader import SCRATCH
 from stages.retrieval.embeddings import read_embeddings
-from stages.retrieval.index_plan import Build, Plan, planned
+from stages.retrieval.index_plan import IndexBuild, IndexPlan, planned
 from stages.retrieval.index_reader import FAISS, IndexMeta, graph_path, write_index_meta
 from stages.specs.retrieval import IndexSpec
 
@@ -33,7 +33,7 @@ def index(spec: IndexSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         on.log(f"lists: {spec.lists} cannot be learnt from {plan.rows:,} vectors; there will be {plan.lists}")
     (out / SCRATCH).mkdir(parents=True, exist_ok=True)
     clock: dict[str, float] = {}
-    build = Build(plan, spec.seed, embeddings.directory, out)
+    build = IndexBuild(plan, spec.seed, embeddings.directory, out)
     _build(build, on, clock)
     size = sum(path.stat().st_size for path in files(plan, out))
     meta = IndexMeta(plan.kind, plan.rows, plan.width, plan.lists, 0, 1, 1.0, 0, size, clock)
@@ -47,7 +47,7 @@ def index(spec: IndexSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     return asdict(meta)
 
 
-def files(plan: Plan, out: Path) -> list[Path]:
+def files(plan: IndexPlan, out: Path) -> list[Path]:
     """What a finished index has beside ``index.json``."""
     match plan.kind:
         case "exact":
@@ -58,7 +58,7 @@ def files(plan: Plan, out: Path) -> list[Path]:
             return [out / FAISS]
 
 
-def _build(build: Build, on: On, clock: dict[str, float]) -> None:
+def _build(build: IndexBuild, on: On, clock: dict[str, float]) -> None:
     """Make what is not there yet of the index's files."""
     plan, out = build.plan, build.out
     if plan.kind == "exact":
@@ -83,7 +83,7 @@ def _build(build: Build, on: On, clock: dict[str, float]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _missing(plan: Plan, paths: Sequence[Path], on: On) -> list[int]:
+def _missing(plan: IndexPlan, paths: Sequence[Path], on: On) -> list[int]:
     """The shards that no earlier attempt has finished."""
     missing = [shard for shard, path in enumerate(paths) if not path.is_file()]
     if len(missing) < len(paths):
@@ -109,31 +109,31 @@ def _timed(step: str, clock: dict[str, float]) -> Iterator[None]:
 # --- in a worker: heavy modules are imported here, where a step starts ---------------------------------
 
 
-def open_training(build: Build, worker: Worker) -> Callable[[None], int]:
+def open_training(build: IndexBuild, worker: Worker) -> Callable[[None], int]:
     from stages.retrieval import build as faiss_index
 
     return faiss_index.open_training(build, worker)
 
 
-def open_filling(build: Build, worker: Worker) -> Callable[[int], int]:
+def open_filling(build: IndexBuild, worker: Worker) -> Callable[[int], int]:
     from stages.retrieval import build as faiss_index
 
     return faiss_index.open_filling(build, worker)
 
 
-def open_merging(build: Build, worker: Worker) -> Callable[[None], None]:
+def open_merging(build: IndexBuild, worker: Worker) -> Callable[[None], None]:
     from stages.retrieval import build as faiss_index
 
     return faiss_index.open_merging(build, worker)
 
 
-def open_graphs(build: Build, worker: Worker) -> Callable[[Sequence[int]], int]:
+def open_graphs(build: IndexBuild, worker: Worker) -> Callable[[Sequence[int]], int]:
     from stages.retrieval import build as faiss_index
 
     return faiss_index.open_graphs(build, worker)
 
 
-def open_measuring(build: Build, worker: Worker) -> Callable[[tuple[IndexMeta, float]], IndexMeta]:
+def open_measuring(build: IndexBuild, worker: Worker) -> Callable[[tuple[IndexMeta, float]], IndexMeta]:
     from stages.retrieval import recall
 
     return recall.open_measuring(build, worker)

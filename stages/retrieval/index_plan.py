@@ -34,7 +34,7 @@ ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class IndexPlan:
     """What will be built: ``lists`` are learnt from ``train_rows`` vectors; both are 0 for a kind without lists."""
 
     kind: str
@@ -57,10 +57,10 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
+class IndexBuild:
     """What a worker needs to know to build an index. All that a run leaves lies below ``out``."""
 
-    plan: Plan
+    plan: IndexPlan
     seed: int
     embeddings: Path
     out: Path
@@ -80,10 +80,10 @@ class Build:
         return self.out / SCRATCH / f"rows-{shard:05d}.npy"
 
 
-def planned(spec: IndexSpec, rows: int, width: int) -> Plan:
+def planned(spec: IndexSpec, rows: int, width: int) -> IndexPlan:
     """ValueError where nothing fits into ``most_bytes``."""
     if rows < FEWEST_ROWS:
-        return Plan("exact", rows, width, 0, 0)
+        return IndexPlan("exact", rows, width, 0, 0)
     kind: str = spec.kind
     if kind == "auto":
         kind = _chosen(spec, rows, width)
@@ -93,9 +93,9 @@ def planned(spec: IndexSpec, rows: int, width: int) -> Plan:
             "give that much, or kind: auto"
         )
     if kind in ("exact", "hnsw"):
-        return Plan(kind, rows, width, 0, 0)
+        return IndexPlan(kind, rows, width, 0, 0)
     lists = lists_for(spec, rows)
-    return Plan(kind, rows, width, lists, min(rows, POINTS * lists, max(lists, SAMPLE_BYTES // (4 * width))))
+    return IndexPlan(kind, rows, width, lists, min(rows, POINTS * lists, max(lists, SAMPLE_BYTES // (4 * width))))
 
 
 def _chosen(spec: IndexSpec, rows: int, width: int) -> str:

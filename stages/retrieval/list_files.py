@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.resources import Worker
-from stages.retrieval.index_plan import Build
+from stages.retrieval.index_plan import IndexBuild
 from stages.retrieval.index_reader import FAISS
 
 PART_BYTES = 128 * 2**20
@@ -29,7 +29,7 @@ EMPTY = b"ilar"
 EMPTY_BYTES = 32
 
 
-def write_codes(build: Build, shard: int, codes: npt.NDArray[np.uint8], chosen: npt.NDArray[np.int64]) -> None:
+def write_codes(build: IndexBuild, shard: int, codes: npt.NDArray[np.uint8], chosen: npt.NDArray[np.int64]) -> None:
     """Keep the codes [n, bytes] of a shard whose vectors chose these lists [n]."""
     order = np.argsort(chosen, kind="stable")
     values: dict[Path, npt.NDArray[Any]] = {
@@ -53,7 +53,7 @@ class Coded:
     starts: npt.NDArray[np.int64]
 
 
-def merge_codes(build: Build, empty: bytes, worker: Worker) -> None:
+def merge_codes(build: IndexBuild, empty: bytes, worker: Worker) -> None:
     """Write the index's file. ``empty`` is that of an index with nothing in its lists, but with its count of rows."""
     shards = [_coded(build, shard) for shard in range(build.plan.shards)]
     sizes = np.stack([np.diff(shard.starts) for shard in shards]).sum(0)
@@ -70,7 +70,7 @@ def merge_codes(build: Build, empty: bytes, worker: Worker) -> None:
     os.replace(draft, build.out / FAISS)
 
 
-def _coded(build: Build, shard: int) -> Coded:
+def _coded(build: IndexBuild, shard: int) -> Coded:
     sizes = np.load(build.sizes(shard))
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     codes, rows = (np.load(path, mmap_mode="r") for path in (build.codes(shard), build.rows(shard)))

@@ -11,9 +11,9 @@ from functools import cache
 from cluster.resources import Worker
 from stages.retrieval.build import sample
 from stages.retrieval.embeddings import read_embeddings
-from stages.retrieval.index_plan import Build
+from stages.retrieval.index_plan import IndexBuild
 from stages.retrieval.index_reader import IndexMeta
-from stages.retrieval.search import Finder, Graphs, Lists, Rows, Search, open_search
+from stages.retrieval.search import GraphSearch, ListSearch, RowFinder, Rows, Search, open_search
 
 NEIGHBOURS = 8
 QUERIES = 512
@@ -24,7 +24,7 @@ MOST_SEEN = 4096
 RECALL_SEED = 2
 
 
-def open_measuring(build: Build, worker: Worker) -> Callable[[tuple[IndexMeta, float]], IndexMeta]:
+def open_measuring(build: IndexBuild, worker: Worker) -> Callable[[tuple[IndexMeta, float]], IndexMeta]:
     """(what is known of an index, the recall wanted) -> the same with how it is to be searched, and the recall so."""
     embeddings = read_embeddings(build.embeddings)
     rows = sample(embeddings.rows, QUERIES, build.seed, RECALL_SEED)
@@ -35,7 +35,7 @@ def open_measuring(build: Build, worker: Worker) -> Callable[[tuple[IndexMeta, f
         whole = open_search(None, embeddings, worker.threads, worker.device)
         worker.note(f"measures recall: {len(rows)} exact searches of {embeddings.rows:,} vectors")
         truth = others(whole.search(queries, NEIGHBOURS + 1)[1], rows)
-        finder = Graphs(build.out, meta, 1) if meta.kind == "hnsw" else Lists(build.out, 1)
+        finder = GraphSearch(build.out, meta, 1) if meta.kind == "hnsw" else ListSearch(build.out, 1)
         ordered = [1] if meta.kind not in WIDENED else [*WIDENED[meta.kind]]
 
         @cache
@@ -53,8 +53,8 @@ def open_measuring(build: Build, worker: Worker) -> Callable[[tuple[IndexMeta, f
     return measure
 
 
-def _most(finder: Finder) -> int:
-    return int(finder.lists.nlist) if isinstance(finder, Lists) else MOST_SEEN
+def _most(finder: RowFinder) -> int:
+    return int(finder.lists.nlist) if isinstance(finder, ListSearch) else MOST_SEEN
 
 
 def smallest(enough: Callable[[int], bool], most: int) -> int:

@@ -28,7 +28,7 @@ MOST_ON_GPU = 2048
 """Neighbours of a query that FAISS finds on a GPU; more are found here."""
 
 
-class Finder(Protocol):
+class RowFinder(Protocol):
     """Finds rows that are near, about the nearest first."""
 
     def find(self, queries: Vectors, wide: int, k: int) -> Rows:
@@ -39,7 +39,7 @@ class Finder(Protocol):
 class Search:
     """The nearest of a bank's vectors to queries of length 1."""
 
-    def __init__(self, embeddings: Embeddings, finder: Finder, widen: int = 1) -> None:
+    def __init__(self, embeddings: Embeddings, finder: RowFinder, widen: int = 1) -> None:
         self.embeddings = embeddings
         self.finder = finder
         self.widen = widen
@@ -74,7 +74,7 @@ def in_order(embeddings: Embeddings, queries: Vectors, rows: Rows) -> tuple[Vect
     return np.take_along_axis(cosines, order, 1), np.take_along_axis(rows, order, 1)
 
 
-class Everything:
+class ExactSearch:
     """Reads all vectors, a block at a time, on a GPU where FAISS has one."""
 
     def __init__(self, embeddings: Embeddings, device: str = "cpu") -> None:
@@ -99,7 +99,7 @@ class Everything:
         return near, rows
 
 
-class Lists:
+class ListSearch:
     """Visits ``probe`` inverted lists; more where those do not hold enough."""
 
     def __init__(self, directory: Path, probe: int) -> None:
@@ -128,7 +128,7 @@ def _read_as_needed(lists: Any) -> None:
     faiss.downcast_InvertedLists(lists).prefetch_nthread = 0  # type: ignore[attr-defined]
 
 
-class Graphs:
+class GraphSearch:
     """Walks every graph, keeping ``probe`` or more vectors in sight, and merges what they find."""
 
     def __init__(self, directory: Path, meta: IndexMeta, probe: int) -> None:
@@ -152,21 +152,21 @@ class Graphs:
         return found
 
 
-def open_finder(directory: Path, meta: IndexMeta, embeddings: Embeddings, device: str) -> Finder:
+def open_finder(directory: Path, meta: IndexMeta, embeddings: Embeddings, device: str) -> RowFinder:
     match meta.kind:
         case "exact":
-            return Everything(embeddings, device)
+            return ExactSearch(embeddings, device)
         case "hnsw":
-            return Graphs(directory, meta, meta.probe)
+            return GraphSearch(directory, meta, meta.probe)
         case _:
-            return Lists(directory, meta.probe)
+            return ListSearch(directory, meta.probe)
 
 
 def open_search(index_dir: Path | None, embeddings: Embeddings, threads: int, device: str = "cpu") -> Search:
     """A search through an index, or through all vectors where there is none. ValueError for an index of others."""
     faiss.omp_set_num_threads(threads)
     if index_dir is None:
-        return Search(embeddings, Everything(embeddings, device))
+        return Search(embeddings, ExactSearch(embeddings, device))
     meta = read_index_meta(index_dir)
     if (meta.rows, meta.width) != (embeddings.rows, embeddings.width):
         raise ValueError(

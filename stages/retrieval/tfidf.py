@@ -20,7 +20,7 @@ import numpy.typing as npt
 from cluster.resources import On, Worker
 from stages.corpus.reader import SCRATCH
 from stages.retrieval.embeddings import Embeddings, keys_path, read_embeddings
-from stages.retrieval.embeddings_writer import Embed, save_array, shard_keys, shard_texts, write_meta
+from stages.retrieval.embeddings_writer import EmbedJob, save_array, shard_keys, shard_texts, write_meta
 from stages.specs.retrieval import TfIdf
 
 Sparse = Any
@@ -44,7 +44,7 @@ def embed_counts(encoder: TfIdf, bank: Path, out: Path, on: On, shards: list[int
     left = sum(shards[number] for number in missing)
     on.expect(left, "rows")
     width = encoder.features
-    config = Embed(encoder, None, bank, out, sum(shards), width)
+    config = EmbedJob(encoder, None, bank, out, sum(shards), width)
     for _ in on.map(open_counter, config, missing):
         pass
     ((_, idf),) = on.map(open_summer, config, [len(shards)])
@@ -63,7 +63,7 @@ def _finished(out: Path, number: int, rows: int) -> bool:
         return False
 
 
-def open_counter(config: Embed, worker: Worker) -> Callable[[int], None]:
+def open_counter(config: EmbedJob, worker: Worker) -> Callable[[int], None]:
     """What writes the counts of a shard."""
     from scipy import sparse
 
@@ -82,7 +82,7 @@ def open_counter(config: Embed, worker: Worker) -> Callable[[int], None]:
     return write
 
 
-def open_summer(config: Embed, worker: Worker) -> Callable[[int], int]:
+def open_summer(config: EmbedJob, worker: Worker) -> Callable[[int], int]:
     """What writes ``idf.npy`` over so many shards; returns its bytes."""
     from scipy import sparse
 

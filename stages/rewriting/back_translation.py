@@ -26,7 +26,7 @@ TEXTS = 32
 """Texts that are translated at once."""
 
 
-class Drawn(LogitsProcessor):
+class SampledTokens(LogitsProcessor):
     """Scores whose argmax is a token sampled among the ``nearest`` likeliest; a text's noise comes from its seed."""
 
     def __init__(self, seeds: Sequence[int], nearest: int, temperature: float) -> None:
@@ -71,13 +71,13 @@ class Translator:
             max_new_tokens=self.length - 1,
             num_beams=1,
             do_sample=False,
-            logits_processor=LogitsProcessorList([Drawn(seeds, self.nearest, self.temperature)]),
+            logits_processor=LogitsProcessorList([SampledTokens(seeds, self.nearest, self.temperature)]),
         )
         decoded: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return decoded
 
 
-class ThereAndBack:
+class BackTranslator:
     """A rewriter by two translators."""
 
     def __init__(self, there: Translator, back: Translator) -> None:

@@ -39,18 +39,18 @@ def open_how(how: How, inputs: Mapping[str, Path], worker: Worker) -> Rewriter:
             return _words(how.share, _others(how, inputs, worker))
         case Masked():
             _threads(worker)
-            from stages.rewriting.masked_lm import Filler
+            from stages.rewriting.masked_lm import MaskFiller
 
-            return Filler(inputs["model"], how.share, how.nearest, worker.device)
+            return MaskFiller(inputs["model"], how.share, how.nearest, worker.device)
         case Translated():
             _threads(worker)
-            from stages.rewriting.back_translation import ThereAndBack, Translator
+            from stages.rewriting.back_translation import BackTranslator, Translator
 
             there, back = (
                 Translator(inputs[name], name, how.nearest, how.temperature, how.max_length, worker.device)
                 for name in ("there", "back")
             )
-            return ThereAndBack(there, back)
+            return BackTranslator(there, back)
         case _:
             assert_never(how)
 
@@ -69,9 +69,9 @@ def _others(how: Words, inputs: Mapping[str, Path], worker: Worker) -> Callable[
         synonyms = read_synonyms(inputs["synonyms"])
         return lambda word: synonyms.get(word.casefold(), ())
     _threads(worker)
-    from stages.rewriting.embedding_neighbours import Table
+    from stages.rewriting.embedding_neighbours import NearestWords
 
-    return Table(inputs["model"], how.nearest, worker.device).others
+    return NearestWords(inputs["model"], how.nearest, worker.device).others
 
 
 def _threads(worker: Worker) -> None:

@@ -24,7 +24,7 @@ class Rewriter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RewriteRow:
     """A training row."""
 
     key: bytes
@@ -32,17 +32,17 @@ class Row:
 
 
 @dataclass(slots=True)
-class Found:
+class RewriteState:
     """What a row has so far, and what its texts may no more be. The texts at ``guarded`` may not be kept."""
 
-    row: Row
+    row: RewriteRow
     guarded: set[int]
     candidates: list[Candidate] = field(default_factory=list)
     taken: set[tuple[str, ...]] = field(default_factory=set)
 
 
 @dataclass(slots=True)
-class Tally:
+class RewriteCounts:
     """Texts that were drawn, and those of them that were left out: evaluated on, or there already."""
 
     drawn: int = 0
@@ -51,8 +51,8 @@ class Tally:
 
 
 def rewritten(
-    rows: Sequence[Row], k: int, sides: Sides, seed: int, guard: Guard, rewrite: Rewriter, tally: Tally
-) -> Iterator[list[Found]]:
+    rows: Sequence[RewriteRow], k: int, sides: Sides, seed: int, guard: Guard, rewrite: Rewriter, tally: RewriteCounts
+) -> Iterator[list[RewriteState]]:
     """At most ``k`` candidates a row. Yields after each draw what there is of all rows, the last time all."""
     found = [_begun(row, guard) for row in rows]
     for draw in range(TRIES * k):
@@ -62,9 +62,9 @@ def rewritten(
         yield found
 
 
-def _begun(row: Row, guard: Guard) -> Found:
+def _begun(row: RewriteRow, guard: Guard) -> RewriteState:
     guarded = {place for place, text in enumerate(row.texts) if guard.blocks((text,))}
-    return Found(row, guarded, taken={_folded(row.texts)})
+    return RewriteState(row, guarded, taken={_folded(row.texts)})
 
 
 def places(sides: Sides, draw: int) -> tuple[int, ...]:
@@ -72,7 +72,7 @@ def places(sides: Sides, draw: int) -> tuple[int, ...]:
     return {"first": (0,), "second": (1,), "either": (draw % 2,), "both": (0, 1)}[sides]
 
 
-def _drawn(rows: Sequence[Row], sides: Sides, seed: int, draw: int, rewrite: Rewriter) -> list[tuple[str, ...]]:
+def _drawn(rows: Sequence[RewriteRow], sides: Sides, seed: int, draw: int, rewrite: Rewriter) -> list[tuple[str, ...]]:
     """The texts of each row after this draw."""
     wanted = [(number, place) for number in range(len(rows)) for place in places(sides, draw)]
     seeds = [seed_of(seed, int.from_bytes(rows[number].key, "little"), draw, place) for number, place in wanted]
@@ -83,7 +83,7 @@ def _drawn(rows: Sequence[Row], sides: Sides, seed: int, draw: int, rewrite: Rew
     return [tuple(several) for several in texts]
 
 
-def _take(found: Found, texts: tuple[str, ...], guard: Guard, tally: Tally) -> None:
+def _take(found: RewriteState, texts: tuple[str, ...], guard: Guard, tally: RewriteCounts) -> None:
     tally.drawn += 1
     plain = _folded(texts)
     if plain in found.taken or not all(plain):

@@ -14,7 +14,7 @@ BLOCK = 256
 """Words whose neighbours are sought at once, always the same ones, so that rounding does not depend on the texts."""
 
 
-class Table:
+class NearestWords:
     """The nearest words of each word, by the cosine of their embeddings: whole words, spelled otherwise."""
 
     def __init__(self, directory: Path, nearest: int, device: str) -> None:

@@ -27,7 +27,7 @@ TEXTS = 32
 """Texts of a forward."""
 
 
-class Filler:
+class MaskFiller:
     """A masked language model that rewrites texts."""
 
     def __init__(self, directory: Path, share: float, nearest: int, device: str) -> None:

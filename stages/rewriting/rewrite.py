@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from cluster.resources import On, Worker
 from stages.candidates.table import ROWS_A_PART, finish, finished_part, summary, write_part
-from stages.candidates.train_rows import asked_rows
+from stages.candidates.train_rows import distinct_train_rows
 from stages.corpus.leakage import read_guard
 from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.tokenizer import leave_rows
 from stages.rewriting.backends import needed, open_how
-from stages.rewriting.draws import Found, Row, Tally, rewritten
+from stages.rewriting.draws import RewriteCounts, RewriteRow, RewriteState, rewritten
 from stages.rewriting.synonyms import read_synonyms
 from stages.specs.candidates import RewriteSpec, Words
 from stages.specs.tasks import Task
@@ -29,7 +29,7 @@ ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Rewriting:
+class RewriteJob:
     """What a worker needs to open."""
 
     spec: RewriteSpec
@@ -39,7 +39,7 @@ class Rewriting:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RewritePart:
     """A part of the table, for the rows in the file ``rows``."""
 
     number: int
@@ -60,17 +60,17 @@ def rewrite(spec: RewriteSpec, inputs: Mapping[str, Path], out: Path, on: On) ->
     if len(left) < len(parts):
         on.log(f"{len(parts) - len(left)} of {len(parts)} parts were there already")
     on.expect(spec.k * sum(part.num_rows for part in left.values()), "texts")
-    items = [Part(number, leave_rows(part, out / SCRATCH)) for number, part in left.items()]
-    for place, _ in on.map(open_rewriter, Rewriting(spec, dict(inputs), task.text, out), items):
+    items = [RewritePart(number, leave_rows(part, out / SCRATCH)) for number, part in left.items()]
+    for place, _ in on.map(open_rewriter, RewriteJob(spec, dict(inputs), task.text, out), items):
         items[place].rows.unlink()
     return summary(finish(out, spec.stage, spec.k, task.text, len(parts)))
 
 
 def distinct_rows(corpus: Path, task: Task) -> pa.Table:
     """The rows of train, those of one key once: row_key and the text columns, in the order of train."""
-    asked = asked_rows(corpus)
-    columns = [pa.array(asked.keys, pa.binary(16))]
-    columns += [pa.array([texts[place] for texts in asked.texts], pa.string()) for place in range(len(task.text))]
+    train_rows = distinct_train_rows(corpus)
+    columns = [pa.array(train_rows.keys, pa.binary(16))]
+    columns += [pa.array([texts[place] for texts in train_rows.texts], pa.string()) for place in range(len(task.text))]
     return pa.table(columns, names=["row_key", *task.text])
 
 
@@ -86,18 +86,18 @@ def _check(spec: RewriteSpec, inputs: Mapping[str, Path], task: Task) -> None:
 # --- in a worker ------------------------------------------------------------------------------------------
 
 
-def open_rewriter(config: Rewriting, worker: Worker) -> Callable[[Part], int]:
+def open_rewriter(config: RewriteJob, worker: Worker) -> Callable[[RewritePart], int]:
     """Load what rewrites; return what writes one part and says how many candidates it holds."""
     guard, how = read_guard(config.inputs["corpus"]), open_how(config.spec.how, config.inputs, worker)
     spec = config.spec
 
-    def write(part: Part) -> int:
-        rows, tally = _rows(part.rows, config.text), Tally()
-        found: list[Found] = []
+    def write(part: RewritePart) -> int:
+        rows, tally = _rows(part.rows, config.text), RewriteCounts()
+        found: list[RewriteState] = []
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[start : start + ROWS_AT_ONCE]
-            told = Told(worker, spec.k * len(some))
-            latest: list[Found] = []
+            told = RewriteProgress(worker, spec.k * len(some))
+            latest: list[RewriteState] = []
             for latest in rewritten(some, spec.k, spec.sides, spec.seed, guard, how, tally):
                 told.so_far(latest)
             told.all()
@@ -110,14 +110,14 @@ def open_rewriter(config: Rewriting, worker: Worker) -> Callable[[Part], int]:
 
 
 @dataclass(slots=True)
-class Told:
+class RewriteProgress:
     """Tells how far some rows are: texts that they have, and in the end those that they will not get."""
 
     worker: Worker
     wanted: int
     done: int = field(default=0)
 
-    def so_far(self, found: Sequence[Found]) -> None:
+    def so_far(self, found: Sequence[RewriteState]) -> None:
         have = sum(len(one.candidates) for one in found)
         self.worker.advance(have - self.done)
         self.done = have
@@ -126,8 +126,8 @@ class Told:
         self.worker.advance(self.wanted - self.done)
 
 
-def _rows(path: Path, text: Sequence[str]) -> list[Row]:
+def _rows(path: Path, text: Sequence[str]) -> list[RewriteRow]:
     with pa.OSFile(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
     texts = zip(*(table[name].to_pylist() for name in text), strict=True)
-    return [Row(key, several) for key, several in zip(table["row_key"].to_pylist(), texts, strict=True)]
+    return [RewriteRow(key, several) for key, several in zip(table["row_key"].to_pylist(), texts, strict=True)]

@@ -114,7 +114,7 @@ class UnlabelledSpec(Spec):
     version: ClassVar[int] = 1
 
 
-class SiftSpec(Spec):
+class RerankSpec(Spec):
     """A candidate table, less what the teacher thinks little of, and in its order: at most ``k`` a row. Inputs:
     ``candidates``, ``outputs`` (the teacher on train), ``candidate_outputs`` (the teacher on the candidates).
 

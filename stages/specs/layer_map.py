@@ -23,7 +23,7 @@ from stages.specs.seeds import seed_of
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LayerGroup:
     """A(j): student layer ``student`` follows these layers of the teacher."""
 
     student: int
@@ -33,35 +33,35 @@ class Group:
 # --- of a resolved structure --------------------------------------------------------------------
 
 
-def groups_of(structure: Structure) -> tuple[Group, ...]:
+def groups_of(structure: Structure) -> tuple[LayerGroup, ...]:
     """The groups of a resolved structure, in its own order. Where layers are drawn each epoch, any may come to any."""
     match structure:
         case NoLayers():
             return ()
         case Pick(pairs=pairs):
             assert not isinstance(pairs, str), "planning resolves it"
-            return tuple(Group(student, (teacher,)) for student, teacher in pairs)
+            return tuple(LayerGroup(student, (teacher,)) for student, teacher in pairs)
         case Concatenate(groups=groups) | Attend(groups=groups) | Outputs(groups=groups):
             assert not isinstance(groups, str), "planning resolves it"
-            return tuple(Group(student, teacher) for student, teacher in enumerate(groups, 1))
+            return tuple(LayerGroup(student, teacher) for student, teacher in enumerate(groups, 1))
         case Random(layers=layers, student_layers=own):
             assert layers != "all" and own != "all", "planning resolves it"
-            return tuple(Group(layer, layers) for layer in own)
+            return tuple(LayerGroup(layer, layers) for layer in own)
         case Relational(pair=pair):
             assert pair != "last", "planning resolves it"
-            return (Group(pair[0], (pair[1],)),)
+            return (LayerGroup(pair[0], (pair[1],)),)
         case _:
             assert_never(structure)
 
 
-def groups_at(structure: Structure, seed: int, phase: int, epoch: int) -> tuple[Group, ...]:
+def groups_at(structure: Structure, seed: int, phase: int, epoch: int) -> tuple[LayerGroup, ...]:
     """The groups that are in force in an epoch: for ``random`` as many teacher layers as groups, drawn without
     replacement by (seed, phase, epoch) and put in rising order; else those of every epoch."""
     groups = groups_of(structure)
     if not isinstance(structure, Random):
         return groups
     drawn = drawn_layers(groups[0].teacher, len(groups), seed_of(seed, phase, epoch))
-    return tuple(Group(group.student, (layer,)) for group, layer in zip(groups, drawn, strict=True))
+    return tuple(LayerGroup(group.student, (layer,)) for group, layer in zip(groups, drawn, strict=True))
 
 
 def drawn_layers(layers: Sequence[int], count: int, seed: int) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ def drawn_layers(layers: Sequence[int], count: int, seed: int) -> tuple[int, ...
     return tuple(sorted(sorted(layers, key=lambda layer: seed_of(seed, layer))[:count]))
 
 
-def teacher_layers(groups: Collection[Group]) -> tuple[int, ...]:
+def teacher_layers(groups: Collection[LayerGroup]) -> tuple[int, ...]:
     """The teacher's layers in these groups, in rising order."""
     return tuple(sorted({layer for group in groups for layer in group.teacher}))
 
@@ -88,7 +88,7 @@ def is_resolved(structure: Structure) -> bool:
             assert_never(structure)
 
 
-def described(groups: Sequence[Group]) -> str:
+def described(groups: Sequence[LayerGroup]) -> str:
     """``1 <- 1-3, 2 <- 4-6``: student layer <- what it follows."""
     return ", ".join(f"{group.student} <- {_runs(group.teacher)}" for group in groups)
 

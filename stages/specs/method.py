@@ -37,7 +37,7 @@ class Virtual(Frozen):
     correct: float = Field(0.99, gt=0.0, lt=1.0)
 
 
-class Taught(Frozen):
+class TeacherTargets(Frozen):
     """Teachers' logits, read from their stores. Of several the mean is taken, by `shares` where given (one a teacher,
     together 1)."""
 
@@ -45,7 +45,7 @@ class Taught(Frozen):
     shares: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
 
 
-Targets = Annotated[Hard | Smoothed | Virtual | Taught, Field(discriminator="kind")]
+Targets = Annotated[Hard | Smoothed | Virtual | TeacherTargets, Field(discriminator="kind")]
 
 # --- training -----------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class Original(Frozen):
     kind: Literal["original"] = "original"
 
 
-class Beside(Frozen):
+class WithCandidates(Frozen):
     """What the kinds that use candidates have in common. Candidates have no label: they follow the teacher, by the
     term that the training has for its logits, which weighs `weight` times what it weighs for the row itself; of a row's
     candidates the mean is taken. The first `warmup_epochs` are without them."""
@@ -111,13 +111,13 @@ class Beside(Frozen):
     warmup_epochs: int = Field(0, ge=0)
 
 
-class Neighbours(Beside):
+class Neighbours(WithCandidates):
     """With each row, all of its `k` candidates."""
 
     kind: Literal["knn"] = "knn"
 
 
-class Minimax(Beside):
+class Minimax(WithCandidates):
     """With each row, those `keep` of its `k` candidates of which student and teacher differ most, by the very term that
     they are then trained with. The student scores them as it is (`every: step`), or all at once when every n-th epoch
     begins (`every: n`)."""
@@ -149,7 +149,7 @@ class Method(Frozen):
 
     @property
     def needs_logits(self) -> bool:
-        return isinstance(self.targets, Taught)
+        return isinstance(self.targets, TeacherTargets)
 
     @property
     def needs_layers(self) -> bool:
@@ -168,7 +168,7 @@ class Method(Frozen):
     @property
     def needs_candidates(self) -> bool:
         """Whether texts beside the task's own are used."""
-        return isinstance(self.data, Beside)
+        return isinstance(self.data, WithCandidates)
 
     @property
     def needs_whole_batch(self) -> bool:
@@ -177,7 +177,7 @@ class Method(Frozen):
 
     @model_validator(mode="after")
     def _schedules_of_logits_need_a_teacher(self) -> "Method":
-        if not isinstance(self.training, OnePhase) and not isinstance(self.targets, Taught):
+        if not isinstance(self.training, OnePhase) and not isinstance(self.targets, TeacherTargets):
             raise ValueError(
                 f"training: {self.training.kind} follows a teacher's logits, targets is {self.targets.kind}; "
                 "use targets: teacher"
@@ -186,7 +186,7 @@ class Method(Frozen):
 
     @model_validator(mode="after")
     def _candidates_follow_a_teacher(self) -> "Method":
-        if isinstance(self.data, Beside) and not isinstance(self.targets, Taught):
+        if isinstance(self.data, WithCandidates) and not isinstance(self.targets, TeacherTargets):
             raise ValueError(
                 f"data: candidates have no label and follow a teacher's logits, targets is {self.targets.kind}; "
                 "use targets: teacher"
@@ -195,7 +195,7 @@ class Method(Frozen):
 
     @model_validator(mode="after")
     def _shares_are_of_a_mean(self) -> "Method":
-        shares = self.targets.shares if isinstance(self.targets, Taught) else None
+        shares = self.targets.shares if isinstance(self.targets, TeacherTargets) else None
         if shares is not None and isinstance(self.training, Progressive):
             raise ValueError("targets: shares are of a mean, and progressive follows one teacher at a time; leave out")
         if shares is not None and not together_one(shares):
@@ -208,7 +208,7 @@ def without_idle_settings(method: Method, regression: bool) -> Method:
     regression, which has no softmax, temperature and reduction."""
     changes: dict[str, object] = {}
     targets, training = method.targets, method.training
-    if isinstance(targets, Taught) and targets.shares is not None and len(set(targets.shares)) == 1:
+    if isinstance(targets, TeacherTargets) and targets.shares is not None and len(set(targets.shares)) == 1:
         changes["targets"] = targets.model_copy(update={"shares": None})
     if regression and isinstance(training, OnePhase):
         changes["training"] = OnePhase(teacher_weight=training.teacher_weight)
@@ -222,7 +222,7 @@ def check_teachers(method: Method, count: int) -> None:
             "training: progressive follows several teachers in turn, and there is one; name more, such as the "
             "teacher's epochs (taught_by: teacher:all)"
         )
-    shares = method.targets.shares if isinstance(method.targets, Taught) else None
+    shares = method.targets.shares if isinstance(method.targets, TeacherTargets) else None
     if shares is not None and len(shares) != count:
         raise ValueError(f"targets: shares has {len(shares)} for {count} teachers; give one each")
     if count > 1 and not method.needs_logits:

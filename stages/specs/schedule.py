@@ -6,16 +6,16 @@ from stages.specs.layer_map import groups_at, teacher_layers
 from stages.specs.layers import weight_of
 from stages.specs.method import (
     Annealing,
-    Beside,
     Continuation,
     Method,
     Minimax,
     OnePhase,
     Progressive,
     Smoothed,
-    Taught,
+    TeacherTargets,
     Training,
     Virtual,
+    WithCandidates,
     or_equal,
 )
 
@@ -38,7 +38,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class LossWeights:
     """What the terms of the loss weigh in an epoch. A weight of 0 means that the term is not computed."""
 
     hard: float = 0.0
@@ -58,7 +58,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OutputRequest:
     """What teachers are asked in an epoch: the logits of these (number, share), and these layers of ``teacher``."""
 
     logits: tuple[tuple[int, float], ...] = ()
@@ -105,11 +105,11 @@ def followed_teacher(epoch: int, epochs: int, teachers: int) -> int:
     return -(-(epoch + 1) * teachers // epochs) - 1
 
 
-def weights(method: Method, position: Position, epochs: int, regression: bool) -> Weights:
+def weights_at(method: Method, position: Position, epochs: int, regression: bool) -> LossWeights:
     """The weights in this epoch; ``epochs`` is the length of the position's phase."""
     own = _of_rows(method, position, epochs, regression)
     data = method.data
-    if not isinstance(data, Beside) or (position.phase == 0 and position.epoch < data.warmup_epochs):
+    if not isinstance(data, WithCandidates) or (position.phase == 0 and position.epoch < data.warmup_epochs):
         return own
     return replace(own, candidates=data.weight * own.taught)
 
@@ -122,7 +122,7 @@ NO_EPOCH = (
 def uses_candidates(method: Method, epochs: int) -> bool:
     """Whether any of so many epochs in all does."""
     first = phases(method.training, epochs)[0].epochs
-    return any(weights(method, Position(0, epoch), first, regression=False).candidates for epoch in range(first))
+    return any(weights_at(method, Position(0, epoch), first, regression=False).candidates for epoch in range(first))
 
 
 def scored_anew(data: Minimax, position: Position) -> bool:
@@ -130,49 +130,51 @@ def scored_anew(data: Minimax, position: Position) -> bool:
     return data.every != "step" and (position.epoch - data.warmup_epochs) % data.every == 0
 
 
-def _of_rows(method: Method, position: Position, epochs: int, regression: bool) -> Weights:
+def _of_rows(method: Method, position: Position, epochs: int, regression: bool) -> LossWeights:
     layers = weight_of(method.structure)
     match method.training:
         case Annealing() | Progressive() if position.phase == 1:
-            return Weights(hard=1.0)
+            return LossWeights(hard=1.0)
         case Annealing(max_temperature=most):
-            return Weights(match=1.0, layers=layers, scale=annealed_scale(position.epoch, epochs, most))
+            return LossWeights(match=1.0, layers=layers, scale=annealed_scale(position.epoch, epochs, most))
         case Progressive():
-            return Weights(match=1.0, layers=layers)
+            return LossWeights(match=1.0, layers=layers)
         case Continuation() as training:
             share = label_share(training, position.epoch, epochs)
             scale = annealed_scale(position.epoch, epochs, training.max_temperature)
-            both = Weights(hard=share, match=1 - share, layers=(1 - share) * layers)
+            both = LossWeights(hard=share, match=1 - share, layers=(1 - share) * layers)
             return replace(both, scale=scale, margin=training.margin * scale)
         case OnePhase() as training:
             return _one_phase(method, training, layers, regression)
 
 
-def _one_phase(method: Method, training: OnePhase, layers: float, regression: bool) -> Weights:
+def _one_phase(method: Method, training: OnePhase, layers: float, regression: bool) -> LossWeights:
     share = training.teacher_weight
     match method.targets:
-        case Taught() if regression:
+        case TeacherTargets() if regression:
             # A regression has no softmax: the soft term becomes the squared error to the teacher's output.
-            return Weights(hard=1 - share, match=share, layers=layers)
-        case Taught() | Virtual():
-            return Weights(hard=1 - share, soft=share, layers=layers, temperature=training.temperature)
+            return LossWeights(hard=1 - share, match=share, layers=layers)
+        case TeacherTargets() | Virtual():
+            return LossWeights(hard=1 - share, soft=share, layers=layers, temperature=training.temperature)
         case Smoothed():
-            return Weights(smoothed=1.0, layers=layers)
+            return LossWeights(smoothed=1.0, layers=layers)
         case _:
-            return Weights(hard=1.0, layers=layers)
+            return LossWeights(hard=1.0, layers=layers)
 
 
-def asked(method: Method, weighing: Weights, position: Position, epochs: int, teachers: int, seed: int) -> Asked:
+def output_request(
+    method: Method, weights: LossWeights, position: Position, epochs: int, teachers: int, seed: int
+) -> OutputRequest:
     """What the teachers are asked in this epoch, of so many; nobody is asked for a term that weighs nothing."""
-    groups = groups_at(method.structure, seed, position.phase, position.epoch) if weighing.layers else ()
+    groups = groups_at(method.structure, seed, position.phase, position.epoch) if weights.layers else ()
     layers = teacher_layers(groups)
-    if not (isinstance(method.targets, Taught) and (weighing.soft or weighing.match)):
-        return Asked(layers=layers)
+    if not (isinstance(method.targets, TeacherTargets) and (weights.soft or weights.match)):
+        return OutputRequest(layers=layers)
     if isinstance(method.training, Progressive):
         number = followed_teacher(position.epoch, epochs, teachers)
-        return Asked(((number, 1.0),), layers, number)
+        return OutputRequest(((number, 1.0),), layers, number)
     shares = or_equal(method.targets.shares, teachers)
-    return Asked(tuple((number, share) for number, share in enumerate(shares) if share), layers)
+    return OutputRequest(tuple((number, share) for number, share in enumerate(shares) if share), layers)
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:

@@ -12,11 +12,11 @@ from stages.outputs.layout import ITEM_TYPES, Layout
 from stages.outputs.parquet import SCALED
 
 Array = npt.NDArray[Any]
-Said = tuple[Array, Mapping[str, Sequence[Array] | Array]]
+Outputs = tuple[Array, Mapping[str, Sequence[Array] | Array]]
 """Of a batch: the logits [B, C], or the rows' lengths [B]; and each column of states, an array a row."""
 
 
-class Collected:
+class OutputCollector:
     """``rows`` rows of ``layout``. States are kept in the type that is stored, or float32 if they will be quantised."""
 
     def __init__(self, layout: Layout, rows: int) -> None:
@@ -26,7 +26,7 @@ class Collected:
         self.heads: Array = np.empty((rows, layout.outputs), np.float32) if pooled else np.empty(rows, np.int32)
         self.states: dict[str, list[Array]] = {state.column: [np.empty(0)] * rows for state in layout.states}
 
-    def put(self, places: Rows, said: Said) -> None:
+    def put(self, places: Rows, said: Outputs) -> None:
         """Take in what was said about the rows at ``places``."""
         heads, states = said
         self.heads[places] = heads

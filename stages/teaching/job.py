@@ -13,7 +13,7 @@ from stages.specs.teacher import TeachSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Dump:
+class TeachJob:
     """What a worker needs to know to write shards."""
 
     spec: TeachSpec
@@ -24,7 +24,7 @@ class Dump:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PriorShard:
     """A shard of an earlier store."""
 
     directory: Path
@@ -39,11 +39,11 @@ class Shard:
 
     number: int
     rows: Rows
-    source: Source | None = None
+    source: PriorShard | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenShard:
     """A shard that was written, and how often the token budget was halved for lack of memory meanwhile."""
 
     file: ShardFile

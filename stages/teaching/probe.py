@@ -29,7 +29,7 @@ Facts = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class ProbeJob:
     """What a worker needs to know to fit classifiers."""
 
     spec: ProbeSpec
@@ -38,7 +38,7 @@ class Inquiry:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeOutputs:
     """What the classifiers of one layer say about the rows of the store, [rows, outputs], and how often they are right,
     accuracy x 100, or R2 x 100 of a regression: about rows of train that they were not fitted on (how far the task can
     be read from this layer), and about those that they were (``train``)."""
@@ -60,7 +60,7 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         store.layout.column_of(layer, spec.pooling)
     layout = Layout("pooled", spec.layers, task.outputs, 0, task.outputs, spec.pooling, "float32")
     on.expect(len(spec.layers), "layers")
-    found = dict(on.map(open_probe, Inquiry(spec, inputs["corpus"], inputs["outputs"]), spec.layers))
+    found = dict(on.map(open_probe, ProbeJob(spec, inputs["corpus"], inputs["outputs"]), spec.layers))
     answers = {state_name(layer): found[place] for place, layer in enumerate(spec.layers)}
     keys = stored_keys(inputs["outputs"], store)
     logits = read_whole(inputs["outputs"], store, "logits")
@@ -72,7 +72,7 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
             layout,
             keys[start:end],
             logits[start:end],
-            {column: answer.said[start:end] for column, answer in answers.items()},
+            {column: outputs.said[start:end] for column, outputs in answers.items()},
         )
         for number, (start, end) in enumerate(shard_parts(sizes))
     ]
@@ -83,8 +83,8 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         "shards": len(files),
         "measure": "r2" if task.regression else "accuracy",
         "folds": spec.folds,
-        "out_of_fold": {column: round(answer.out_of_fold, 3) for column, answer in answers.items()},
-        "train": {column: round(answer.train, 3) for column, answer in answers.items()},
+        "out_of_fold": {column: round(outputs.out_of_fold, 3) for column, outputs in answers.items()},
+        "train": {column: round(outputs.train, 3) for column, outputs in answers.items()},
     }
 
 
@@ -97,27 +97,27 @@ def stored_keys(directory: Path, store: Store) -> list[bytes]:
     return found
 
 
-def open_probe(inquiry: Inquiry, worker: Worker) -> Callable[[int], Answer]:
+def open_probe(job: ProbeJob, worker: Worker) -> Callable[[int], ProbeOutputs]:
     """Read the rows' labels once a worker. Heavy modules are imported here, where a stage starts. ValueError, naming
     the row, where the store lacks one of train."""
     from stages.teaching.folds import out_of_fold
     from stages.teaching.linear_probe import Examples
 
-    spec, task, store = inquiry.spec, read_meta(inquiry.corpus).task, read_store(inquiry.outputs)
-    keys, rows = stored_keys(inquiry.outputs, store), read_split(inquiry.corpus, TRAIN)
+    spec, task, store = job.spec, read_meta(job.corpus).task, read_store(job.outputs)
+    keys, rows = stored_keys(job.outputs, store), read_split(job.corpus, TRAIN)
     places = {key: place for place, key in enumerate(keys)}
     # One text may stand in train twice, with two labels: two examples of one place in the store.
     known = [(row, key) for row, key in enumerate(rows.keys) if rows.labelled[row]]
     lacking = [key for _, key in known if key not in places]
     if lacking or not known:
         reason = f"lacks {len(lacking)} rows, the first is {lacking[0].hex()}" if lacking else "no row is labelled"
-        raise ValueError(f"{inquiry.outputs}: split {TRAIN}: {reason}; run the teach stage over this corpus")
+        raise ValueError(f"{job.outputs}: split {TRAIN}: {reason}; run the teach stage over this corpus")
     train = Examples(np.array([places[key] for _, key in known]), rows.labels[[row for row, _ in known]])
 
-    def answer(layer: int) -> Answer:
-        states = read_whole(inquiry.outputs, store, store.layout.column_of(layer, spec.pooling))
+    def outputs(layer: int) -> ProbeOutputs:
+        states = read_whole(job.outputs, store, store.layout.column_of(layer, spec.pooling))
         said, fitted = out_of_fold(states, keys, train, task, spec.penalty, spec.folds)
         worker.advance(1)
-        return Answer(said, train.score(said, task), fitted)
+        return ProbeOutputs(said, train.score(said, task), fitted)
 
-    return answer
+    return outputs

@@ -12,7 +12,7 @@ from stages.outputs.layout import read_store
 from stages.outputs.parquet import read_keys
 from stages.outputs.quantization import dequantise
 from stages.outputs.reuse import read_carried
-from stages.teaching.job import Dump
+from stages.teaching.job import TeachJob
 
 TIER = {"float32": 0.0, "float16": 1e-3, "int8": 5e-3}
 COMPUTE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}
@@ -29,14 +29,14 @@ class Difference:
     value: float
     row_key: bytes
 
-    def within(self, dump: Dump) -> bool:
+    def within(self, job: TeachJob) -> bool:
         """Whether rounding explains it."""
-        return self.largest <= tolerance(dump) * max(self.value, 1e-6)
+        return self.largest <= tolerance(job) * max(self.value, 1e-6)
 
 
-def tolerance(dump: Dump) -> float:
+def tolerance(job: TeachJob) -> float:
     """The share of a column's largest value by which a number may be off."""
-    return TIER[dump.spec.precision] + COMPUTE[dump.spec.compute]
+    return TIER[job.spec.precision] + COMPUTE[job.spec.compute]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Sampled:
     row_keys: tuple[bytes, ...]
 
 
-def differences(dump: Dump, count: int, on: On, seed: int = 0) -> list[Difference]:
+def differences(job: TeachJob, count: int, on: On, seed: int = 0) -> list[Difference]:
     """Compute ``count`` rows (all, if there are fewer) of the store in ``dump.out`` anew. One difference a column."""
-    samples = sampled(dump.out, count, seed)
+    samples = sampled(job.out, count, seed)
     on.expect(sum(len(sample.row_keys) for sample in samples), "rows")
     largest: dict[str, Difference] = {}
-    for _, found in on.map(open_sampler, dump, samples):
+    for _, found in on.map(open_sampler, job, samples):
         for difference in found:
             other = largest.get(difference.column, difference)
             worst = max(other, difference, key=lambda each: each.largest)
@@ -75,20 +75,20 @@ def sampled(directory: Path, count: int, seed: int) -> list[Sampled]:
     return found
 
 
-def open_sampler(dump: Dump, worker: Worker) -> Callable[[Sampled], list[Difference]]:
+def open_sampler(job: TeachJob, worker: Worker) -> Callable[[Sampled], list[Difference]]:
     """Load the teacher once a worker."""
-    from stages.teaching.worker import Teacher
+    from stages.teaching.worker import TeacherWorker
 
-    teacher = Teacher(dump, worker)
+    teacher = TeacherWorker(job, worker)
     places = {key: row for row, key in enumerate(teacher.rows.row_keys)}
 
     def compare(sample: Sampled) -> list[Difference]:
         rows = np.array([places[key] for key in sample.row_keys], np.int64)
         heads, states = teacher.compute(rows).finished(sample.row_keys)
-        stored = read_carried(dump.out, sample.shard, dump.layout, dump.layout, sample.row_keys)
+        stored = read_carried(job.out, sample.shard, job.layout, job.layout, sample.row_keys)
         scales, values = stored[2] or {}, dict(stored[1])
         found = {name: dequantise(codes, scales[name]) if scales else codes for name, codes in values.items()}
-        if dump.layout.part == "pooled":
+        if job.layout.part == "pooled":
             states, found = {"logits": heads, **states}, {"logits": stored[0], **found}
         return _compared(states, found, sample.row_keys)
 

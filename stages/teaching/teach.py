@@ -20,7 +20,7 @@ from stages.outputs.parquet import Damaged, check_footer, file_sha256, footer_sh
 from stages.outputs.sizes import SHARD_BYTES, SHARD_ROWS, chosen_layers
 from stages.specs.corpus import TOKENISATION
 from stages.specs.teacher import PRIOR, TeachSpec
-from stages.teaching.job import Dump, Shard, Source, Written, sizes_of_rows
+from stages.teaching.job import PriorShard, Shard, TeachJob, WrittenShard, sizes_of_rows
 
 Facts = dict[str, object]
 
@@ -40,7 +40,9 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     shards = list(planned(left, priors, layout, rule, sizes, {file.number for file, _ in there}))
     _check_space(out, int(sizes.sum()))
     on.expect(len(left), "rows")
-    written = [result for _, result in on.map(open_teacher, Dump(spec, inputs["model"], corpus, out, layout), shards)]
+    written = [
+        result for _, result in on.map(open_teacher, TeachJob(spec, inputs["model"], corpus, out, layout), shards)
+    ]
     files = [file for file, _ in there] + [result.file for result in written]
     store = write_store(out, layout, rule, files)
     return {
@@ -125,7 +127,7 @@ def shard_parts(sizes: Rows) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple[Source, list[bytes]]]:
+def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple[PriorShard, list[bytes]]]:
     """The shards, and their keys, of those earlier stores that were made by the same rule and hold all columns that are
     wanted. What cannot be read, or was removed meanwhile, is passed over: its rows are computed instead."""
     for directory in priors:
@@ -141,7 +143,7 @@ def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple
                 keys = read_row_keys(directory / shard.name)
             except (Damaged, OSError):
                 continue
-            yield Source(directory, shard.number, store.layout), keys
+            yield PriorShard(directory, shard.number, store.layout), keys
 
 
 def _check_space(out: Path, needed: int) -> None:
@@ -154,8 +156,8 @@ def _check_space(out: Path, needed: int) -> None:
         )
 
 
-def open_teacher(dump: Dump, worker: Worker) -> Callable[[Shard], Written]:
+def open_teacher(job: TeachJob, worker: Worker) -> Callable[[Shard], WrittenShard]:
     """Load the teacher once a worker. Heavy modules are imported here, where a stage starts."""
-    from stages.teaching.worker import Teacher
+    from stages.teaching.worker import TeacherWorker
 
-    return Teacher(dump, worker).write
+    return TeacherWorker(job, worker).write

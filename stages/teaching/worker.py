@@ -21,35 +21,35 @@ from stages.models.predict import autocast, out_of_memory
 from stages.outputs.layout import Layout
 from stages.outputs.parquet import Damaged, write_shard
 from stages.outputs.reuse import read_carried
-from stages.teaching.collector import Collected, Said
-from stages.teaching.job import Dump, Shard, Written, sizes_of_rows
+from stages.teaching.collector import OutputCollector, Outputs
+from stages.teaching.job import Shard, TeachJob, WrittenShard, sizes_of_rows
 
 TOKENS = {"cpu": 1024, "cuda": 65536}
 """Padded tokens of a batch to begin with, on a CPU for each thread: what a layer makes of more does not stay in the
 caches (measured: 30 % more rows a second than with 4,096 on one thread)."""
 
 
-class Teacher:
+class TeacherWorker:
     """A teacher and its corpus. The model is loaded when the first row has to be computed."""
 
-    def __init__(self, dump: Dump, worker: Worker) -> None:
+    def __init__(self, job: TeachJob, worker: Worker) -> None:
         keep_freed_memory()
         torch.set_num_threads(worker.threads)
-        self.dump = dump
+        self.job = job
         self.worker = worker
-        self.rows = distinct([read_rowset(dump.corpus, split) for split in dump.spec.splits])
+        self.rows = distinct([read_rowset(job.corpus, split) for split in job.spec.splits])
         self.tokens = token_budget(worker)
         self.halvings = 0
 
     @cached_property
     def model(self) -> nn.Module:
-        model = load(self.dump.model)
-        if self.dump.spec.part == "attention":
+        model = load(self.job.model)
+        if self.job.spec.part == "attention":
             model.set_attn_implementation("eager")  # the others never form the maps
         module: nn.Module = model
         return module.to(self.worker.device).eval()
 
-    def write(self, shard: Shard) -> Written:
+    def write(self, shard: Shard) -> WrittenShard:
         """Carry over or compute one shard, and write it."""
         try:
             if shard.source is not None:
@@ -65,38 +65,38 @@ class Teacher:
 
     def _disk_is_full(self, shard: Shard) -> OSError:
         row_lengths = self.rows.tokens.lengths[shard.rows]
-        needed = int(sizes_of_rows(self.dump.layout, read_meta(self.dump.corpus), row_lengths).sum())
+        needed = int(sizes_of_rows(self.job.layout, read_meta(self.job.corpus), row_lengths).sum())
         return OSError(
             errno.ENOSPC,
-            f"{self.dump.out}: No space left on device; this shard of {len(shard.rows)} rows takes about {needed:,} "
+            f"{self.job.out}: No space left on device; this shard of {len(shard.rows)} rows takes about {needed:,} "
             "bytes; free some and run again, finished shards are kept",
         )
 
-    def _carry(self, shard: Shard) -> Written:
+    def _carry(self, shard: Shard) -> WrittenShard:
         """Write rows that an earlier store holds, as they are."""
         assert shard.source is not None
-        source, layout = shard.source, self.dump.layout
+        source, layout = shard.source, self.job.layout
         keys = [self.rows.row_keys[row] for row in shard.rows]
         heads, states, scales = read_carried(source.directory, source.number, source.layout, layout, keys)
-        file = write_shard(self.dump.out, shard.number, layout, keys, heads, states, scales)
+        file = write_shard(self.job.out, shard.number, layout, keys, heads, states, scales)
         self.worker.advance(len(keys))
-        return Written(file, carried=len(keys))
+        return WrittenShard(file, carried=len(keys))
 
-    def _compute(self, shard: Shard) -> Written:
+    def _compute(self, shard: Shard) -> WrittenShard:
         before, keys = self.halvings, [self.rows.row_keys[row] for row in shard.rows]
         heads, states = self.compute(shard.rows).finished(keys)
-        file = write_shard(self.dump.out, shard.number, self.dump.layout, keys, heads, states)
-        return Written(file, self.halvings - before)
+        file = write_shard(self.job.out, shard.number, self.job.layout, keys, heads, states)
+        return WrittenShard(file, self.halvings - before)
 
-    def compute(self, rows: Rows) -> Collected:
+    def compute(self, rows: Rows) -> OutputCollector:
         """What the model says about these of the distinct rows."""
-        collected = Collected(self.dump.layout, len(rows))
+        collected = OutputCollector(self.job.layout, len(rows))
         for places, said in self._said(rows):
             collected.put(places, said)
             self.worker.advance(len(places))
         return collected
 
-    def _said(self, rows: Rows) -> Iterator[tuple[Rows, Said]]:
+    def _said(self, rows: Rows) -> Iterator[tuple[Rows, Outputs]]:
         """(places among ``rows``, what is said about them), in batches of like length. When memory runs out the
         token budget is halved and what is left is cut anew."""
         left = np.arange(len(rows))
@@ -111,7 +111,7 @@ class Teacher:
                     break
                 yield places, said
 
-    def _try(self, rows: Rows) -> Said | None:
+    def _try(self, rows: Rows) -> Outputs | None:
         """What the model says about ``rows``; None when memory did not suffice for them."""
         try:
             return self._run(rows)
@@ -120,15 +120,15 @@ class Teacher:
                 raise
             return None
 
-    def _run(self, rows: Rows) -> Said:
-        batch, layout = self.rows.batch(rows, self.worker.device), self.dump.layout
-        with torch.inference_mode(), autocast(self.worker.device, self.dump.spec.compute):
+    def _run(self, rows: Rows) -> Outputs:
+        batch, layout = self.rows.batch(rows, self.worker.device), self.job.layout
+        with torch.inference_mode(), autocast(self.worker.device, self.job.spec.compute):
             if layout.part == "attention":
                 return self._lengths(rows), maps(attend(self.model, batch.inputs), batch, layout)
             logits, hidden = forward(self.model, batch.inputs, hidden=bool(layout.layers))
             if layout.part == "tokens":
                 return self._lengths(rows), positions(hidden, batch, layout)
-            order = self.dump.spec.label_order
+            order = self.job.spec.label_order
             ordered = logits if order is None else logits[:, list(order)]
             return _host(ordered), pooled(hidden, batch, layout)
 

@@ -19,7 +19,7 @@ from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.row_key import KEY_BYTES
 from stages.corpus.rowset import Batch, Rowset
 from stages.models.predict import TOKENS
-from stages.specs.schedule import Asked
+from stages.specs.schedule import OutputRequest
 from stages.training.signal import Signal
 
 Ranks = npt.NDArray[np.int16]
@@ -60,7 +60,7 @@ class Pool:
         return np.where(self.table[rows] >= 0, ranks, NONE).astype(np.int16)
 
     def batches(
-        self, chosen: Rows, asked: Asked, device: str, most: int | None, rank: int = 0, world_size: int = 1
+        self, chosen: Rows, request: OutputRequest, device: str, most: int | None, rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[Rows, Batch]]:
         """(places among ``chosen``, the candidates there) in batches of like length, with what is read of their
         teachers: at most ``most`` rows each, and about as many tokens as a forward pass takes best. Of several workers
@@ -68,15 +68,18 @@ class Pool:
         lengths = self.rows.tokens.lengths[chosen]
         for places in sorted_batches(lengths, TOKENS[device.split(":")[0]], most or 512)[rank::world_size]:
             batch = self.rows.batch(chosen[places], "cpu")
-            yield places, replace(batch, read=self.signal.read(chosen[places], asked))
+            yield places, replace(batch, read=self.signal.read(chosen[places], request))
 
-    def extras(self, rows: Rows, picked: Ranks, asked: Asked, device: str, most: int | None) -> Sequence[Extra]:
+    def extras(
+        self, rows: Rows, picked: Ranks, request: OutputRequest, device: str, most: int | None
+    ) -> Sequence[Extra]:
         """What is picked for these rows of train, in host memory. A row's candidates share alike."""
         row, place = np.nonzero(picked != NONE)
         chosen = self.table[rows[row], picked[row, place]]
         each = (1.0 / np.maximum(1, (picked != NONE).sum(1))).astype(np.float32)[row]
         found = [
-            Extra(batch, torch.from_numpy(each[places])) for places, batch in self.batches(chosen, asked, device, most)
+            Extra(batch, torch.from_numpy(each[places]))
+            for places, batch in self.batches(chosen, request, device, most)
         ]
         return [extra.pinned() for extra in found] if device.startswith("cuda") else found
 

@@ -11,7 +11,7 @@ from cluster.resources import On, Worker
 from stages.corpus.reader import read_meta
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import TRAIN
-from stages.training.job import Facts, Job
+from stages.training.job import Facts, StudentJob
 
 
 def distil(spec: DistilSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
@@ -21,10 +21,10 @@ def distil(spec: DistilSpec, inputs: Mapping[str, Path], out: Path, on: On) -> F
     ``tensorboard/``.
     """
     on.expect(read_meta(inputs["corpus"]).splits[TRAIN].rows * spec.train.epochs, "rows")
-    return on.train(train_student, Job(spec, dict(inputs), out))
+    return on.train(train_student, StudentJob(spec, dict(inputs), out))
 
 
-def train_student(job: Job, worker: Worker) -> Facts:
+def train_student(job: StudentJob, worker: Worker) -> Facts:
     """What each worker does. Heavy modules are imported here, where a stage starts."""
     from stages.training.worker import train
 

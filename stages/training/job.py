@@ -10,7 +10,7 @@ Facts = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class StudentJob:
     """A student as it is sent to its workers. ``checkpoint_seconds`` is the least time between checkpoints."""
 
     spec: DistilSpec

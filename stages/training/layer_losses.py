@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.specs.layer_map import Group, groups_of
+from stages.specs.layer_map import LayerGroup, groups_of
 from stages.specs.layers import (
     Attend,
     Concatenate,
@@ -48,37 +48,39 @@ class Matcher(nn.Module):
         own, other = _projections(structure, groups, student_width, teacher_width, outputs)
         self.student, self.teacher = nn.ModuleList(own), nn.ModuleList(other)
 
-    def forward(self, states: States, said: Said, groups: Sequence[Group], workers: Workers) -> Tensor:
+    def forward(self, states: States, outputs: Said, groups: Sequence[LayerGroup], workers: Workers) -> Tensor:
         """[B], from the student's pooled states [B, H] by layer, what the teacher said, and the groups in force."""
         structure = self.structure
         match structure:
             case Pick() | Concatenate():
-                lifted, target = self._lifted(states, groups), followed(groups, said)
+                lifted, target = self._lifted(states, groups), followed(groups, outputs)
                 return layer_error(lifted, target, structure)
             case Attend():
                 lifted = self._lifted(states, groups)
-                target = [attended(h, stacked(group, said), structure) for h, group in zip(lifted, groups, strict=True)]
+                target = [
+                    attended(h, stacked(group, outputs), structure) for h, group in zip(lifted, groups, strict=True)
+                ]
                 return layer_error(lifted, target, structure)
             case Random():
-                return self._drawn(states, said, groups, structure)
+                return self._drawn(states, outputs, groups, structure)
             case Outputs():
-                spoken, heard = self._lifted(states, groups), [stacked(group, said) for group in groups]
+                spoken, heard = self._lifted(states, groups), [stacked(group, outputs) for group in groups]
                 return outputs_error(spoken, heard, structure.temperature)
             case Relational():
                 (group,) = groups
                 (layer,) = group.teacher
-                return relational_error(states[group.student], said[state_name(layer)], structure, workers)
+                return relational_error(states[group.student], outputs[state_name(layer)], structure, workers)
             case NoLayers():
                 raise AssertionError("no layer is matched")
             case _:
                 assert_never(structure)
 
-    def _lifted(self, states: States, groups: Sequence[Group]) -> list[Tensor]:
+    def _lifted(self, states: States, groups: Sequence[LayerGroup]) -> list[Tensor]:
         """Group by group the student's state, projected."""
         return [lift(states[group.student]) for lift, group in zip(self.student, groups, strict=True)]
 
-    def _drawn(self, states: States, said: Said, groups: Sequence[Group], structure: Random) -> Tensor:
-        own, other = [states[group.student] for group in groups], followed(groups, said)
+    def _drawn(self, states: States, outputs: Said, groups: Sequence[LayerGroup], structure: Random) -> Tensor:
+        own, other = [states[group.student] for group in groups], followed(groups, outputs)
         if structure.joined:
             own, other = [torch.cat(own, dim=-1)], [torch.cat(other, dim=-1)]
         lifted = [lift(state) for lift, state in zip(self.student, own, strict=True)]
@@ -87,7 +89,7 @@ class Matcher(nn.Module):
 
 
 def _projections(
-    structure: Structure, groups: Sequence[Group], student: int, teacher: int, outputs: int
+    structure: Structure, groups: Sequence[LayerGroup], student: int, teacher: int, outputs: int
 ) -> tuple[list[nn.Module], list[nn.Module]]:
     """The student's, and the teacher's."""
     match structure:
@@ -110,14 +112,14 @@ def _projections(
             assert_never(structure)
 
 
-def followed(groups: Sequence[Group], said: Said) -> list[Tensor]:
+def followed(groups: Sequence[LayerGroup], outputs: Said) -> list[Tensor]:
     """What each group's student layer follows, [B, K D]: the states of the group's teacher layers, end to end."""
-    return [torch.cat([said[state_name(layer)] for layer in group.teacher], dim=-1) for group in groups]
+    return [torch.cat([outputs[state_name(layer)] for layer in group.teacher], dim=-1) for group in groups]
 
 
-def stacked(group: Group, said: Said) -> Tensor:
+def stacked(group: LayerGroup, outputs: Said) -> Tensor:
     """[B, K, D]: the states of the group's teacher layers side by side."""
-    return torch.stack([said[state_name(layer)] for layer in group.teacher], dim=1)
+    return torch.stack([outputs[state_name(layer)] for layer in group.teacher], dim=1)
 
 
 def attention(state_BD: Tensor, teacher_BKD: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.specs.method import Method, OnePhase, Smoothed, Virtual
-from stages.specs.schedule import Weights
+from stages.specs.schedule import LossWeights
 
 
 def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
@@ -75,50 +75,50 @@ TERMS = ("hard", "smoothed", "soft", "match", "layers", "candidates")
 def loss_of(
     logits_BC: Tensor,
     labels_B: Tensor,
-    said: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
     method: Method,
-    weighing: Weights,
+    weights: LossWeights,
     regression: bool,
 ) -> Tensor:
-    """[B]: the weighted sum. ``said`` holds the teacher's logits where a term asks for them."""
-    return weighed(terms_of(logits_BC, labels_B, said, method, weighing, regression), weighing)
+    """[B]: the weighted sum. ``outputs`` holds the teacher's logits where a term asks for them."""
+    return weighed(terms_of(logits_BC, labels_B, outputs, method, weights, regression), weights)
 
 
 def terms_of(
     logits_BC: Tensor,
     labels_B: Tensor,
-    said: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
     method: Method,
-    weighing: Weights,
+    weights: LossWeights,
     regression: bool,
 ) -> dict[str, Tensor]:
     """[B] by name: the terms of the logits that are in force, before they are weighed."""
     terms = {}
-    if weighing.hard:
+    if weights.hard:
         terms["hard"] = hard_loss(logits_BC, labels_B, regression)
-    if weighing.smoothed:
+    if weights.smoothed:
         terms["smoothed"] = _smoothed(logits_BC, labels_B, method)
-    if weighing.taught:
+    if weights.taught:
         targets, classes = method.targets, logits_BC.shape[1]
         by_rule = virtual_logits(labels_B, classes, targets.correct) if isinstance(targets, Virtual) else None
-        taught_BC = said["logits"] if by_rule is None else by_rule
-        terms["match" if weighing.match else "soft"] = distance_of(logits_BC, taught_BC, method, weighing)
+        teacher_BC = outputs["logits"] if by_rule is None else by_rule
+        terms["match" if weights.match else "soft"] = distance_of(logits_BC, teacher_BC, method, weights)
     return terms
 
 
-def weighed(terms: Mapping[str, Tensor], weighing: Weights) -> Tensor:
+def weighed(terms: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
     """[B]: their weighted sum."""
-    return torch.stack([getattr(weighing, name) * term_B for name, term_B in terms.items()]).sum(0)
+    return torch.stack([getattr(weights, name) * term_B for name, term_B in terms.items()]).sum(0)
 
 
-def distance_of(logits_BC: Tensor, taught_BC: Tensor, method: Method, weighing: Weights) -> Tensor:
+def distance_of(logits_BC: Tensor, teacher_BC: Tensor, method: Method, weights: LossWeights) -> Tensor:
     """[B]: how far the student is from what it is taught, by the term in force, before it is weighed. Candidates are
     chosen by it, too."""
-    if weighing.match:
-        distance_B = squared_error(logits_BC, weighing.scale * taught_BC)
-        return beyond(distance_B, weighing.margin) if weighing.margin else distance_B
+    if weights.match:
+        distance_B = squared_error(logits_BC, weights.scale * teacher_BC)
+        return beyond(distance_B, weights.margin) if weights.margin else distance_B
     training = method.training
-    distance_B = soft_cross_entropy(logits_BC, taught_BC, weighing.temperature)
+    distance_B = soft_cross_entropy(logits_BC, teacher_BC, weights.temperature)
     mean = isinstance(training, OnePhase) and training.reduction == "mean"
     return distance_B / logits_BC.shape[1] if mean else distance_B
 

@@ -17,8 +17,8 @@ from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
 from stages.models.forward import forward
 from stages.models.predict import autocast
-from stages.specs.method import Beside, Method, Minimax
-from stages.specs.schedule import Asked, Position, Weights, scored_anew
+from stages.specs.method import Method, Minimax, WithCandidates
+from stages.specs.schedule import LossWeights, OutputRequest, Position, scored_anew
 from stages.training.candidates import Extra, Pool, Ranks, count, most_divergent
 from stages.training.losses import distance_of
 
@@ -26,7 +26,7 @@ Divergences = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class CandidateScoring:
     """The candidates of these rows of train before some are picked: as batches, each with its places among those of
     ``ranks`` that are there."""
 
@@ -41,7 +41,7 @@ class Prepared:
 
     extras: Sequence[Extra] = ()
     tally: npt.NDArray[np.float64] | None = None
-    contest: Contest | None = None
+    scoring: CandidateScoring | None = None
 
 
 class Augmentation:
@@ -49,7 +49,7 @@ class Augmentation:
     own, so that what fits a device's memory still does."""
 
     def __init__(self, pool: Pool, method: Method, precision: str, device: str, micro_batch: int | None) -> None:
-        assert isinstance(method.data, Beside)
+        assert isinstance(method.data, WithCandidates)
         self.pool = pool
         self.method = method
         self.data = method.data
@@ -61,13 +61,15 @@ class Augmentation:
         """Whether this epoch begins with a look at all candidates."""
         return isinstance(self.data, Minimax) and scored_anew(self.data, position)
 
-    def pick_all(self, model: nn.Module, weighing: Weights, asked: Asked, rank: int, world_size: int) -> Tensor:
+    def pick_all(
+        self, model: nn.Module, weights: LossWeights, request: OutputRequest, rank: int, world_size: int
+    ) -> Tensor:
         """[N, keep] ranks for all rows of train: each distinct candidate goes through the student once. Workers share
         them."""
         assert isinstance(self.data, Minimax)
         pool, every = self.pool, np.arange(len(self.pool.rows), dtype=np.int64)
-        batches = pool.batches(every, only_logits(asked), self.device, self.most, rank, world_size)
-        found = self._divergences(model, batches, len(every), weighing, asked)
+        batches = pool.batches(every, only_logits(request), self.device, self.most, rank, world_size)
+        found = self._divergences(model, batches, len(every), weights, request)
         if world_size > 1:
             whole = torch.from_numpy(found).to(self.device)
             torch.distributed.all_reduce(whole)
@@ -75,47 +77,49 @@ class Augmentation:
         rows = np.arange(len(pool.table), dtype=np.int64)
         return torch.from_numpy(most_divergent(found[pool.table], pool.all_ranks(rows), self.data.keep))
 
-    def prepare(self, rows: Rows, asked: Asked, picked: Tensor | None) -> Prepared:
+    def prepare(self, rows: Rows, request: OutputRequest, picked: Tensor | None) -> Prepared:
         """For these rows of train. ``picked`` is of all rows, where they were picked at once. Runs in the prefetching
         thread."""
-        pool, wanted = self.pool, only_logits(asked)
+        pool, wanted = self.pool, only_logits(request)
         if isinstance(self.data, Minimax) and self.data.every == "step":
             ranks = pool.all_ranks(rows)
             chosen = pool.table[rows][ranks >= 0]
-            return Prepared(contest=Contest(rows, ranks, list(pool.batches(chosen, wanted, self.device, self.most))))
+            return Prepared(
+                scoring=CandidateScoring(rows, ranks, list(pool.batches(chosen, wanted, self.device, self.most)))
+            )
         ranks = pool.all_ranks(rows) if picked is None else picked.numpy()[rows]
         extras = pool.extras(rows, ranks, wanted, self.device, self.most or len(rows))
         return Prepared(extras, count(pool, rows, ranks, None))
 
-    def decide(self, model: nn.Module, ready: Prepared, weighing: Weights, asked: Asked) -> Prepared:
+    def decide(self, model: nn.Module, ready: Prepared, weights: LossWeights, request: OutputRequest) -> Prepared:
         """What a contest ends with. What was known before stays as it is."""
-        contest = ready.contest
-        if contest is None:
+        scoring = ready.scoring
+        if scoring is None:
             return ready
         assert isinstance(self.data, Minimax)
-        scored = np.zeros(contest.ranks.shape, np.float32)
-        there = int((contest.ranks >= 0).sum())
-        scored[contest.ranks >= 0] = self._divergences(model, contest.batches, there, weighing, asked)
-        picked = most_divergent(scored, contest.ranks, self.data.keep)
-        most = self.most or len(contest.rows)
-        extras = self.pool.extras(contest.rows, picked, only_logits(asked), self.device, most)
-        return Prepared(extras, count(self.pool, contest.rows, picked, scored))
+        scored = np.zeros(scoring.ranks.shape, np.float32)
+        there = int((scoring.ranks >= 0).sum())
+        scored[scoring.ranks >= 0] = self._divergences(model, scoring.batches, there, weights, request)
+        picked = most_divergent(scored, scoring.ranks, self.data.keep)
+        most = self.most or len(scoring.rows)
+        extras = self.pool.extras(scoring.rows, picked, only_logits(request), self.device, most)
+        return Prepared(extras, count(self.pool, scoring.rows, picked, scored))
 
-    def loss(self, model: nn.Module, extra: Extra, weighing: Weights, asked: Asked) -> Tensor:
+    def loss(self, model: nn.Module, extra: Extra, weights: LossWeights, request: OutputRequest) -> Tensor:
         """[B]: what the student owes for these candidates."""
         with autocast(self.device, self.precision):
             logits, _ = forward(model, extra.batch.inputs)
-        said = self.pool.signal(extra.batch, only_logits(asked))
-        distance = distance_of(logits.float(), said["logits"], self.method, weighing)
-        return weighing.candidates * extra.share * distance
+        outputs = self.pool.signal(extra.batch, only_logits(request))
+        distance = distance_of(logits.float(), outputs["logits"], self.method, weights)
+        return weights.candidates * extra.share * distance
 
     def _divergences(
         self,
         model: nn.Module,
         batches: Iterable[tuple[Rows, Batch]],
         number: int,
-        weighing: Weights,
-        asked: Asked,
+        weights: LossWeights,
+        request: OutputRequest,
     ) -> Divergences:
         """[number]: how far the student is from its teachers at each place; 0 where no batch has it."""
         found = np.zeros(number, np.float32)
@@ -125,12 +129,12 @@ class Augmentation:
             for places, batch in batches:
                 there = batch.to(self.device)
                 logits, _ = forward(model, there.inputs)
-                said = self.pool.signal(there, only_logits(asked))
-                found[places] = distance_of(logits.float(), said["logits"], self.method, weighing).cpu().numpy()
+                outputs = self.pool.signal(there, only_logits(request))
+                found[places] = distance_of(logits.float(), outputs["logits"], self.method, weights).cpu().numpy()
         model.train(training)
         return found
 
 
-def only_logits(asked: Asked) -> Asked:
+def only_logits(request: OutputRequest) -> OutputRequest:
     """Layers are matched on the task's own rows alone."""
-    return replace(asked, layers=())
+    return replace(request, layers=())

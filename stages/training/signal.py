@@ -16,7 +16,7 @@ from stages.corpus.rowset import Batch
 from stages.models.forward import forward, pool
 from stages.outputs.node_cache import Column, Columns
 from stages.specs.layers import state_name
-from stages.specs.schedule import Asked
+from stages.specs.schedule import OutputRequest
 
 
 class Signal(Protocol):
@@ -27,12 +27,12 @@ class Signal(Protocol):
         """How many teach."""
         ...
 
-    def read(self, rows: Rows, asked: Asked, /) -> Mapping[str, Tensor]:
+    def read(self, rows: Rows, request: OutputRequest, /) -> Mapping[str, Tensor]:
         """What of it lies ready for these rows of the split, in host memory. Called from another thread, before the
         batch is needed; it becomes ``batch.read``."""
         ...
 
-    def __call__(self, batch: Batch, asked: Asked, /) -> Mapping[str, Tensor]:
+    def __call__(self, batch: Batch, request: OutputRequest, /) -> Mapping[str, Tensor]:
         """All of it, in float32 on the batch's device."""
         ...
 
@@ -43,15 +43,15 @@ class NoTeacher:
 
     teachers: int = 0
 
-    def read(self, _rows: Rows, _asked: Asked, /) -> Mapping[str, Tensor]:
+    def read(self, _rows: Rows, _request: OutputRequest, /) -> Mapping[str, Tensor]:
         return {}
 
-    def __call__(self, _batch: Batch, _asked: Asked, /) -> Mapping[str, Tensor]:
+    def __call__(self, _batch: Batch, _request: OutputRequest, /) -> Mapping[str, Tensor]:
         return {}
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredSignal:
     """What the stores of teachers hold: ``logits`` has one for each, ``layers`` those whose layers may be followed.
     ``names``: layer -> its column."""
 
@@ -63,39 +63,39 @@ class Stored:
     def teachers(self) -> int:
         return max(len(self.logits), len(self.layers))
 
-    def read(self, rows: Rows, asked: Asked) -> Mapping[str, Tensor]:
-        found = {"logits": self._mean(rows, asked)} if asked.logits else {}
-        for layer in asked.layers:
-            found[state_name(layer)] = self.layers[asked.teacher].gather(self.names[layer], rows)
+    def read(self, rows: Rows, request: OutputRequest) -> Mapping[str, Tensor]:
+        found = {"logits": self._mean(rows, request)} if request.logits else {}
+        for layer in request.layers:
+            found[state_name(layer)] = self.layers[request.teacher].gather(self.names[layer], rows)
         return {name: torch.from_numpy(values) for name, values in found.items()}
 
-    def _mean(self, rows: Rows, asked: Asked) -> Column:
+    def _mean(self, rows: Rows, request: OutputRequest) -> Column:
         """[len(rows), C]: the teachers' logits by their shares. One alone is taken as it is."""
-        if len(asked.logits) == 1:
-            return self.logits[asked.logits[0][0]].gather("logits", rows)
-        said = [self.logits[teacher].gather("logits", rows) for teacher, _ in asked.logits]
-        whole: Column = np.average(np.stack(said), axis=0, weights=[share for _, share in asked.logits])
+        if len(request.logits) == 1:
+            return self.logits[request.logits[0][0]].gather("logits", rows)
+        outputs = [self.logits[teacher].gather("logits", rows) for teacher, _ in request.logits]
+        whole: Column = np.average(np.stack(outputs), axis=0, weights=[share for _, share in request.logits])
         return whole.astype(np.float32)
 
-    def __call__(self, batch: Batch, _asked: Asked) -> Mapping[str, Tensor]:
+    def __call__(self, batch: Batch, _request: OutputRequest) -> Mapping[str, Tensor]:
         return {name: values.float() for name, values in batch.read.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveSignal:
     """The teacher itself, in eval mode, run on every batch. ``pooling`` is that of the layers that are asked for."""
 
     model: nn.Module
     pooling: str = "mean"
     teachers: int = 1
 
-    def read(self, _rows: Rows, _asked: Asked) -> Mapping[str, Tensor]:
+    def read(self, _rows: Rows, _request: OutputRequest) -> Mapping[str, Tensor]:
         return {}
 
-    def __call__(self, batch: Batch, asked: Asked) -> Mapping[str, Tensor]:
+    def __call__(self, batch: Batch, request: OutputRequest) -> Mapping[str, Tensor]:
         with torch.inference_mode():
-            logits, hidden = forward(self.model, batch.inputs, hidden=bool(asked.layers))
+            logits, hidden = forward(self.model, batch.inputs, hidden=bool(request.layers))
             mask = batch.inputs["attention_mask"]
-            said = {state_name(layer): pool(hidden[layer], mask, self.pooling) for layer in asked.layers}
+            outputs = {state_name(layer): pool(hidden[layer], mask, self.pooling) for layer in request.layers}
         # Copies made outside of inference mode may take part in a loss.
-        return {name: values.float().clone() for name, values in {"logits": logits, **said}.items()}
+        return {name: values.float().clone() for name, values in {"logits": logits, **outputs}.items()}

@@ -13,10 +13,10 @@ from stages.outputs.node_cache import Columns, cache_directory, decode
 from stages.specs.input_names import CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
 from stages.specs.layer_map import check_store, groups_of, teacher_layers
 from stages.specs.layers import NoLayers
-from stages.specs.method import Beside, Method, check_teachers
+from stages.specs.method import Method, WithCandidates, check_teachers
 from stages.specs.student import DistilSpec
 from stages.training.candidates import FOUND, Pool, pool
-from stages.training.signal import NoTeacher, Signal, Stored
+from stages.training.signal import NoTeacher, Signal, StoredSignal
 
 
 def signal_of(
@@ -38,10 +38,10 @@ def signal_of(
     if method.needs_probes:
         names = columns_of(method, inputs["probes"])
         spoken = [mapped(store, logits) for store in stores] if logits else []
-        return Stored(spoken, [mapped(inputs["probes"], list(names.values()))], names)
+        return StoredSignal(spoken, [mapped(inputs["probes"], list(names.values()))], names)
     each = [columns_of(method, store) for store in stores]
     found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, each, strict=True)]
-    return Stored(found, found, each[0])
+    return StoredSignal(found, found, each[0])
 
 
 def pool_of(
@@ -51,7 +51,7 @@ def pool_of(
     none.
     Raises ValueError for a table that holds fewer a row than the method takes."""
     data = spec.method.data
-    if not isinstance(data, Beside):
+    if not isinstance(data, WithCandidates):
         return None
     meta = read_table_meta(inputs["candidates"])
     if meta.k < data.k:
@@ -61,7 +61,7 @@ def pool_of(
     texts = read_rowset(inputs["candidate_rows"], CANDIDATES)
     stores = one_or_in_order(CANDIDATE_OUTPUTS, inputs)
     cache = cache_directory(os.environ)
-    spoken = Stored([decode(store, ["logits"], texts.row_keys, cache, say) for store in stores])
+    spoken = StoredSignal([decode(store, ["logits"], texts.row_keys, cache, say) for store in stores])
     return pool(texts, spoken, read_candidates(inputs["candidates"], FOUND), rows.row_keys, data.k)
 
 
@@ -93,7 +93,7 @@ def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:
 
 def warnings_of(signal: Signal, rows: int) -> dict[str, object]:
     """What whoever asked for this training should know: that layers are followed in which all rows look alike."""
-    if not isinstance(signal, Stored) or not signal.names:
+    if not isinstance(signal, StoredSignal) or not signal.names:
         return {}
     dead = sorted({layer for columns in signal.layers for layer in dead_layers(columns, signal.names, rows)})
     if not dead:

@@ -13,7 +13,7 @@ from tensorboardX.record_writer import RecordWriter
 from torch import Tensor
 
 from stages.corpus.batches import Rows
-from stages.specs.schedule import Weights
+from stages.specs.schedule import LossWeights
 from stages.training.checkpoint import Epoch
 from stages.training.losses import TERMS
 
@@ -34,7 +34,7 @@ Draw = Callable[[int, Sequence[Point]], None]
 """Is given an epoch's number, from 1, and its points."""
 
 
-class Sheet:
+class CurveSampler:
     """The sums of an epoch at some of its steps. A mark is (steps done, seconds of training, loss, its terms ...)."""
 
     def __init__(self, steps: int, marks: Sequence[Sequence[float]]) -> None:
@@ -82,13 +82,13 @@ def points(
     return found
 
 
-def at_the_end(epoch: Epoch, weighing: Weights, scored: Mapping[str, float], memory: int | None) -> dict[str, float]:
+def at_the_end(epoch: Epoch, weights: LossWeights, scored: Mapping[str, float], memory: int | None) -> dict[str, float]:
     """What is known of a whole epoch. ``memory`` is the most bytes that a GPU had in use."""
-    values = {f"weight/{name}": float(getattr(weighing, name)) for name in TERMS if getattr(weighing, name)}
-    if weighing.soft:
-        values["schedule/temperature"] = weighing.temperature
-    if weighing.match:
-        values["schedule/scale"] = weighing.scale
+    values = {f"weight/{name}": float(getattr(weights, name)) for name in TERMS if getattr(weights, name)}
+    if weights.soft:
+        values["schedule/temperature"] = weights.temperature
+    if weights.match:
+        values["schedule/scale"] = weights.scale
     values |= {f"selection/{metric}": score for metric, score in scored.items()}
     values["epoch/loss"] = epoch.loss
     if epoch.candidates is not None:

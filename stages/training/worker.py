@@ -20,16 +20,17 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
 from stages.specs.student import DistilSpec
 from stages.training.checkpoint import Progress
-from stages.training.job import Facts, Job
-from stages.training.loop import Lesson, fit
+from stages.training.job import Facts, StudentJob
+from stages.training.loop import fit
 from stages.training.model_card import model_card
+from stages.training.setup import TrainingSetup
 from stages.training.teachers import pool_of, signal_of, teacher_width, warnings_of
 from stages.training.tensorboard import FOLDER, Point, drawer, name_of, write
 
 Scores = dict[str, dict[str, float]]
 
 
-def train(job: Job, worker: Worker) -> Facts:
+def train(job: StudentJob, worker: Worker) -> Facts:
     """Train the student of ``job``. Every worker runs this; the first one writes."""
     keep_freed_memory()
     torch.set_num_threads(worker.threads)
@@ -38,7 +39,7 @@ def train(job: Job, worker: Worker) -> Facts:
     rows = read_rowset(corpus, "train")
     select = read_rowset(corpus, selecting_split(job.spec, meta))
     signal = signal_of(job.spec, job.inputs, rows, worker.note)
-    lesson = Lesson(
+    setup = TrainingSetup(
         job.spec,
         meta.task,
         rows,
@@ -53,7 +54,7 @@ def train(job: Job, worker: Worker) -> Facts:
     )
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
-    progress = fit(model, lesson, worker)
+    progress = fit(model, setup, worker)
     last = best = dev_scores(model, corpus, meta, worker)
     if progress.best + 1 < len(progress.history):
         model.load_state_dict(progress.best_weights)
@@ -78,7 +79,7 @@ def steps_of(rows: int, spec: DistilSpec) -> int:
     return -(-rows // spec.train.batch_size)
 
 
-def draw_ends(job: Job, progress: Progress, steps: int, best: Scores, last: Scores) -> None:
+def draw_ends(job: StudentJob, progress: Progress, steps: int, best: Scores, last: Scores) -> None:
     """The scores on dev, of the best epoch and of the last, in a file after those of the epochs."""
     ends = {progress.best + 1: best, len(progress.history): last}
     points = [
@@ -118,7 +119,7 @@ def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker)
     return found
 
 
-def keeper(job: Job) -> Callable[[nn.Module, int], None]:
+def keeper(job: StudentJob) -> Callable[[nn.Module, int], None]:
     """Keeps the model of an epoch in ``epochs/01``, ``epochs/02`` ..., whole or not at all."""
 
     def keep(model: nn.Module, epoch: int) -> None:
@@ -134,13 +135,15 @@ def keeper(job: Job) -> Callable[[nn.Module, int], None]:
     return keep
 
 
-def save_model(model: PreTrainedModel, job: Job, target: Path) -> None:
+def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
     """Model and tokenizer, as transformers loads them."""
     model.save_pretrained(target)
     shutil.copytree(job.inputs["corpus"] / "tokenizer", target, dirs_exist_ok=True)
 
 
-def save_student(model: PreTrainedModel, job: Job, meta: Meta, progress: Progress, best: Scores, last: Scores) -> None:
+def save_student(
+    model: PreTrainedModel, job: StudentJob, meta: Meta, progress: Progress, best: Scores, last: Scores
+) -> None:
     """``model/`` as transformers loads it, and ``history.json``."""
     target = job.out / "model"
     shutil.rmtree(target, ignore_errors=True)

@@ -19,12 +19,13 @@ from cluster.inline import InlineWorker
 from stages.corpus.corpus import corpus
 from stages.models.loading import build
 from stages.specs.corpus import CorpusSpec, Files
-from stages.specs.method import Method, Taught
+from stages.specs.method import Method, TeacherTargets
 from stages.specs.student import Cut, DistilSpec, Pretrained, Train
 from stages.specs.tasks import Task
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
-from stages.training.loop import Lesson, fit
+from stages.training.loop import fit
+from stages.training.setup import TrainingSetup
 from stages.training.teachers import signal_of
 
 TINY = Task(name="tiny", text=("sentence",), labels=("bad", "good"))
@@ -65,10 +66,10 @@ def teacher(scene: Scene) -> nn.Module:
 def ours(scene: Scene) -> dict[str, Tensor]:
     """What our loop learns from the store. Without warm-up, of which others make none of three steps."""
     settings = Train(epochs=1, learning_rate=RATE, batch_size=32, warmup=0.0, select="dev")
-    spec = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=Taught()), train=settings)
+    spec = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=TeacherTargets()), train=settings)
     signal = signal_of(spec, {"outputs": scene.store}, scene.train)
     model = student(scene)
-    fit(model, Lesson(spec, TINY, scene.train, scene.dev, signal, scene.root / "none.pt", math.inf), alone())
+    fit(model, TrainingSetup(spec, TINY, scene.train, scene.dev, signal, scene.root / "none.pt", math.inf), alone())
     return model.state_dict()
 
 

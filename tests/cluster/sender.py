@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cluster.jobs import Job, Jobs, UnknownJob
+from cluster.jobs import ClusterJob, Jobs, UnknownJob
 
 AT_WORK = """
 import os, ray, sys
@@ -30,7 +30,7 @@ time.sleep(600)
 """
 
 
-def seen(job: Job) -> dict[str, object]:
+def seen(job: ClusterJob) -> dict[str, object]:
     return {"state": job.state, "code": job.code, "labels": job.labels, "over": job.over}
 
 

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from cluster.group import Assignment, Group
-from cluster.outcomes import Died, Done, Ended, Failed, Part, Said, attempt, settle
+from cluster.group import Assignment, WorkerGroup
+from cluster.outcomes import Died, Done, Ended, Failed, WorkerId, WorkerReport, attempt, settle
 from cluster.resources import Resources
 
-NOTHING = Said()
+NOTHING = WorkerReport()
 
 
-def group(workers: int) -> Group:
-    return Group("g", Resources(workers=workers), board=None)
+def group(workers: int) -> WorkerGroup:
+    return WorkerGroup("g", Resources(workers=workers), board=None)
 
 
 async def soon(waiting: Coroutine[Any, Any, Any]) -> bool:
@@ -36,7 +36,7 @@ def test_all_ranks_of_a_life_draw_the_same_job() -> None:
     first, second, ended = asyncio.run(told())
     assert first == second == Assignment(channel=7, life=1, work=b"work")
     assert settle(ended.outcome, "job") == "zero"
-    assert set(ended.said) == {Part(1, 0), Part(1, 1)}
+    assert set(ended.said) == {WorkerId(1, 0), WorkerId(1, 1)}
 
 
 def test_a_rank_that_is_done_waits_while_others_are_at_the_job() -> None:

@@ -5,7 +5,7 @@ import ray
 from work import Heard
 
 from cluster import progress
-from cluster.outcomes import Part, Said
+from cluster.outcomes import WorkerId, WorkerReport
 from cluster.progress import Board, Feed, News
 from cluster.session import Session
 
@@ -13,27 +13,32 @@ from cluster.session import Session
 def test_what_arrived_late_and_what_arrived_in_time_count_once() -> None:
     heard, feed = Heard(), Feed(None)
     channel = feed.open(heard)
-    feed.hear([News(channel, Part(1, 0), Said(2.0, 0, ("a",))), News(channel, Part(1, 0), Said(5.0, 1, ("b",)))])
+    feed.hear(
+        [
+            News(channel, WorkerId(1, 0), WorkerReport(2.0, 0, ("a",))),
+            News(channel, WorkerId(1, 0), WorkerReport(5.0, 1, ("b",))),
+        ]
+    )
     assert (heard.done, heard.notes) == (5.0, ["a", "b"])
-    feed.close(channel, {Part(1, 0): Said(7.0, 0, ("a", "b", "c"))})
+    feed.close(channel, {WorkerId(1, 0): WorkerReport(7.0, 0, ("a", "b", "c"))})
     assert (heard.done, heard.notes) == (7.0, ["a", "b", "c"])
-    feed.hear([News(channel, Part(1, 0), Said(6.0, 2, ()))])
+    feed.hear([News(channel, WorkerId(1, 0), WorkerReport(6.0, 2, ()))])
     assert heard.done == 7.0
 
 
 def test_ranks_add_up() -> None:
     heard, feed = Heard(), Feed(None)
     channel = feed.open(heard)
-    feed.hear([News(channel, Part(1, 0), Said(2.0))])
-    feed.close(channel, {Part(1, 0): Said(3.0), Part(1, 1): Said(4.0)})
+    feed.hear([News(channel, WorkerId(1, 0), WorkerReport(2.0))])
+    feed.close(channel, {WorkerId(1, 0): WorkerReport(3.0), WorkerId(1, 1): WorkerReport(4.0)})
     assert heard.done == 7.0
 
 
 def test_what_a_dead_worker_said_is_taken_back() -> None:
     heard, feed = Heard(), Feed(None)
     channel = feed.open(heard)
-    feed.hear([News(channel, Part(1, 0), Said(2.0)), News(channel, Part(1, 1), Said(2.0))])
-    feed.hear([News(channel, Part(2, 0), Said(1.0))])
+    feed.hear([News(channel, WorkerId(1, 0), WorkerReport(2.0)), News(channel, WorkerId(1, 1), WorkerReport(2.0))])
+    feed.hear([News(channel, WorkerId(2, 0), WorkerReport(1.0))])
     assert heard.done == 1.0
     feed.close(channel, {})
     assert heard.done == 0.0
@@ -56,7 +61,7 @@ def test_a_board_that_is_slow_holds_nobody_up_and_what_it_had_is_heard_later(
     board = ray.remote(Slow).options(num_cpus=0).remote()
     heard, feed = Heard(), Feed(board)
     channel = feed.open(heard)
-    ray.get(board.post.remote(News(channel, Part(1, 0), Said(2.0))))
+    ray.get(board.post.remote(News(channel, WorkerId(1, 0), WorkerReport(2.0))))
     feed.poll()
     assert heard.done == 0.0
     while heard.done == 0.0:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cluster.resources import Resources
-from pipeline.monitor.run_state import About, Course, Recorder, Room, Stint
+from pipeline.monitor.run_state import About, NodeRun, Recorder, Room, RunState
 
 START = 1_000_000.0
 """When these runs began."""
@@ -14,33 +14,33 @@ CLUSTER = Room(64.0, 8.0, concurrent=True)
 ABOUT = About("20260101-000000-1", "glue", START, storage="/data/runs")
 
 
-def stint(name: str, *needs: str, cpus: float = 4.0, gpus: float = 0.0) -> Stint:
+def node_run(name: str, *needs: str, cpus: float = 4.0, gpus: float = 0.0) -> NodeRun:
     """A node whose key is its name: ``role/...@task``."""
     path, _, task = name.partition("@")
-    return Stint(name, name, path.partition("/")[0], task, needs, cpus, gpus)
+    return NodeRun(name, name, path.partition("/")[0], task, needs, cpus, gpus)
 
 
-def batch(tasks: Sequence[str] = GLUE, methods: Sequence[str] = METHODS, seeds: int = 3) -> tuple[Stint, ...]:
+def batch(tasks: Sequence[str] = GLUE, methods: Sequence[str] = METHODS, seeds: int = 3) -> tuple[NodeRun, ...]:
     """What such a recipe comes to: for each task rows, a teacher and its store, then students and their scores."""
     found = []
     for task in tasks:
         rows, teacher, store = (f"{role}@{task}" for role in ("corpus", "finetune", "teach"))
         found += [
-            stint(rows, cpus=1.0),
-            stint(teacher, rows, gpus=1.0),
-            stint(store, teacher, rows, gpus=1.0),
-            stint(f"evaluate/teacher@{task}", teacher, rows, gpus=1.0),
+            node_run(rows, cpus=1.0),
+            node_run(teacher, rows, gpus=1.0),
+            node_run(store, teacher, rows, gpus=1.0),
+            node_run(f"evaluate/teacher@{task}", teacher, rows, gpus=1.0),
         ]
         for name in (f"{method}/six/{seed}@{task}" for method in methods for seed in range(seeds)):
             found += [
-                stint(f"distil/{name}", store, rows, gpus=1.0),
-                stint(f"evaluate/{name}", f"distil/{name}", rows, gpus=1.0),
+                node_run(f"distil/{name}", store, rows, gpus=1.0),
+                node_run(f"evaluate/{name}", f"distil/{name}", rows, gpus=1.0),
             ]
     return tuple(found)
 
 
-def recorder(stints: Sequence[Stint], room: Room = CLUSTER, **expected: float) -> Recorder:
-    return Recorder(Course(ABOUT, tuple(stints), room, expected=expected))
+def recorder(node_runs: Sequence[NodeRun], room: Room = CLUSTER, **expected: float) -> Recorder:
+    return Recorder(RunState(ABOUT, tuple(node_runs), room, expected=expected))
 
 
 def built(one: Recorder, key: str, seconds: float, start: float = START) -> None:
@@ -53,7 +53,7 @@ def half_done() -> Recorder:
     """The batch of nine tasks, an hour after its start: one task failed at its teacher, another waits for another run,
     eight students train."""
     one, left = recorder(batch()), 8
-    for node in one.course().stints:
+    for node in one.run_state().node_runs:
         if node.task == "mnli" and node.role != "corpus":
             if node.role == "finetune":
                 one.started(node.key, ONE, "0001", START)

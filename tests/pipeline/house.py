@@ -19,7 +19,7 @@ import yaml
 from pipeline.artifacts.provenance import hardware
 from pipeline.artifacts.record import Record, describe
 from pipeline.cli.main import main
-from pipeline.graph.build import compose
+from pipeline.graph.build import build_graph
 from pipeline.graph.external_inputs import Digests
 from pipeline.graph.fingerprint import plain
 from pipeline.graph.hub import Pins
@@ -175,7 +175,7 @@ def graph_of(ground: Path, storage: Path | Storage, /, **changes: object) -> tup
 def graph_in(storage: Path | Storage, recipe: Recipe) -> Graph:
     there = opened(storage)
     digests = Digests.load(there.local / ".identity" / "digests.json")
-    return compose(recipe, digests, Pins.load(there, refresh=False))
+    return build_graph(recipe, digests, Pins.load(there, refresh=False))
 
 
 def opened(storage: Path | Storage) -> Storage:

@@ -115,6 +115,24 @@ def test_the_rooms_and_modules_of_a_folder_form_no_circle(folder: str) -> None:
     assert circle(edges) == []
 
 
+@pytest.mark.parametrize("folder", [*folders("pipeline"), *folders("stages")])
+def test_a_folder_has_at_most_16_modules_and_a_module_at_most_400_lines(folder: str) -> None:
+    sources = [source for source in (ROOT / folder).glob("*.py") if source.name != "__init__.py"]
+    assert len(sources) <= 16
+    for source in sources:
+        assert len(source.read_text("utf-8").splitlines()) <= 400, source
+
+
+def test_a_class_name_stands_once_in_the_repository() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for package in ("pipeline", "stages", "cluster"):
+        for name, source in modules(package).items():
+            for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    places[node.name].append(name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
 def test_every_spec_has_its_stage_in_the_table() -> None:
     code = (
         "import importlib, json, sys\n"

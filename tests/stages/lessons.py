@@ -18,13 +18,13 @@ from stages.corpus.rowset import Rowset
 from stages.models.forward import forward
 from stages.models.loading import quieten
 from stages.specs.corpus import CorpusSpec, Files
-from stages.specs.method import Annealing, Method, Minimax, Neighbours, OnePhase, Smoothed, Taught
+from stages.specs.method import Annealing, Method, Minimax, Neighbours, OnePhase, Smoothed, TeacherTargets
 from stages.specs.student import DistilSpec, Fresh, Train
 from stages.specs.tasks import Task
 from stages.training.candidates import Pool
 from stages.training.checkpoint import Progress
-from stages.training.loop import Lesson
-from stages.training.signal import NoTeacher, Signal, Stored
+from stages.training.setup import TrainingSetup
+from stages.training.signal import NoTeacher, Signal, StoredSignal
 
 WORDS = 40
 CLASSES = Task(name="classes", text=("text",), labels=("a", "b", "c"))
@@ -33,11 +33,13 @@ NUMBER = Task(name="number", text=("text",), metrics=("pearson",))
 HARD = Method()
 SMOOTHED = Method(targets=Smoothed(epsilon=0.2))
 SKEWED = Method(targets=Smoothed(epsilon=0.2, distribution=(0.5, 0.3, 0.2)))
-VANILLA = Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
-ANNEALING = Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.5))
-KNN = Method(targets=Taught(), training=VANILLA.training, data=Neighbours(k=4))
-MINIMAX = Method(targets=Taught(), training=VANILLA.training, data=Minimax(k=4, keep=2))
-EVERY_OTHER = Method(targets=Taught(), training=VANILLA.training, data=Minimax(k=4, keep=2, every=2, warmup_epochs=1))
+VANILLA = Method(targets=TeacherTargets(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
+ANNEALING = Method(targets=TeacherTargets(), training=Annealing(max_temperature=3, first_phase=0.5))
+KNN = Method(targets=TeacherTargets(), training=VANILLA.training, data=Neighbours(k=4))
+MINIMAX = Method(targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=2))
+EVERY_OTHER = Method(
+    targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=2, every=2, warmup_epochs=1)
+)
 
 Weights = Mapping[str, Tensor]
 
@@ -123,12 +125,12 @@ def spec_of(method: Method, **train: object) -> DistilSpec:
     )
 
 
-def lesson_of(
+def setup_of(
     spec: DistilSpec, task: Task, checkpoint: Path, signal: Signal | None = None, checkpoint_seconds: float = 0.5
-) -> Lesson:
+) -> TrainingSetup:
     """26 rows to train on and 12 to select on, with a clock that ticks a second at each look."""
     ticks = count()
-    return Lesson(
+    return TrainingSetup(
         spec,
         task,
         random_rows(task, 26, seed=1),
@@ -153,7 +155,7 @@ def random_pool(task: Task, k: int, rows: int = 26, texts: int = 30) -> Pool:
 
 def said_of(rows: Rowset, task: Task) -> Signal:
     """What the teacher of ``stored`` says of other rows."""
-    return Stored([InMemory({"logits": logits_of(small_bert(task, seed=99), rows).numpy()})])
+    return StoredSignal([InMemory({"logits": logits_of(small_bert(task, seed=99), rows).numpy()})])
 
 
 def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
@@ -165,7 +167,7 @@ def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
 
 
 def stored(task: Task, rows: int = 26) -> Signal:
-    """What a teacher said, once, about the rows of ``lesson_of``."""
+    """What a teacher said, once, about the rows of ``setup_of``."""
     return said_of(random_rows(task, rows, seed=1), task)
 
 

@@ -25,7 +25,16 @@ from stages.specs.base import Spec
 from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational
-from stages.specs.method import Annealing, Continuation, Method, OnePhase, Progressive, Smoothed, Taught, Virtual
+from stages.specs.method import (
+    Annealing,
+    Continuation,
+    Method,
+    OnePhase,
+    Progressive,
+    Smoothed,
+    TeacherTargets,
+    Virtual,
+)
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.tasks import Task
 from stages.specs.teacher import ProbeSpec, TeachSpec
@@ -151,19 +160,19 @@ def said_of(name: str, corpus: Path, model: Path, home: Path) -> dict[str, Path]
     [
         ("hard", Method()),
         ("smoothed", Method(targets=Smoothed())),
-        ("vanilla", Method(targets=Taught(), training=OnePhase())),
-        ("annealing", Method(targets=Taught(), training=Annealing(max_temperature=3, first_phase=0.67))),
-        ("pick", Method(targets=Taught(), structure=Pick(pairs=((1, 2), (0, 1)), normalised=True))),
+        ("vanilla", Method(targets=TeacherTargets(), training=OnePhase())),
+        ("annealing", Method(targets=TeacherTargets(), training=Annealing(max_temperature=3, first_phase=0.67))),
+        ("pick", Method(targets=TeacherTargets(), structure=Pick(pairs=((1, 2), (0, 1)), normalised=True))),
         ("concatenate", Method(structure=Concatenate(groups=((2, 1),), weight=0.5))),
         ("virtual", Method(targets=Virtual(correct=0.9), training=OnePhase(temperature=4.0))),
-        ("divided", Method(targets=Taught(), training=OnePhase(reduction="mean", teacher_weight=0.9))),
-        ("continuation", Method(targets=Taught(), training=Continuation(max_temperature=3, margin=0.5))),
+        ("divided", Method(targets=TeacherTargets(), training=OnePhase(reduction="mean", teacher_weight=0.9))),
+        ("continuation", Method(targets=TeacherTargets(), training=Continuation(max_temperature=3, margin=0.5))),
         ("attend", Method(structure=Attend(groups=((1, 2),), scaled=True, normalised=True))),
         ("random", Method(structure=Random(layers=(1, 2), student_layers=(1,), width=4))),
         ("relational", Method(structure=Relational(pair=(1, 2)))),
         ("outputs", Method(structure=Outputs(groups=((1, 2),)))),
-        ("in turn", Method(targets=Taught(), training=Progressive(first_phase=0.67))),
-        ("by shares", Method(targets=Taught(shares=(0.8, 0.2)))),
+        ("in turn", Method(targets=TeacherTargets(), training=Progressive(first_phase=0.67))),
+        ("by shares", Method(targets=TeacherTargets(shares=(0.8, 0.2)))),
     ],
 )
 def test_the_output_of_distil_is_pinned_to_its_version(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lessons import CLASSES, MINIMAX, VANILLA, Alone, curve, equal, farthest, lesson_of, signal_for, small_bert, spec_of
+from lessons import CLASSES, MINIMAX, VANILLA, Alone, curve, equal, farthest, setup_of, signal_for, small_bert, spec_of
 
 from stages.specs.method import Method
 from stages.training.checkpoint import Progress
@@ -23,8 +23,8 @@ TOLERANCE = 1e-5
 def trained(method: Method, checkpoint: Path, place: Alone) -> tuple[torch.nn.Module, Progress]:
     """26 rows in batches of 5, with a checkpoint each step."""
     model = small_bert(CLASSES)
-    lesson = lesson_of(spec_of(method, batch_size=5, epochs=EPOCHS), CLASSES, checkpoint, signal_for(method, CLASSES))
-    return model, fit(model, lesson, place)
+    setup = setup_of(spec_of(method, batch_size=5, epochs=EPOCHS), CLASSES, checkpoint, signal_for(method, CLASSES))
+    return model, fit(model, setup, place)
 
 
 def work(rank: int, folder: str, life: str, method: Method, deadly: int) -> None:

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.recipe.model import Bank, HubSplit, Maker, ModelNode, TaskRecipe
+from pipeline.recipe.model import Bank, CandidateMaker, HubSplit, ModelNode, TaskRecipe
 from pipeline.recipe.resolve.methods import split
 from pipeline.recipe.schema.candidates import BankBlock, CandidatesBlock
 from stages.specs.bank import BankSpec, GeneratedTexts
 from stages.specs.base import Frozen
 from stages.specs.candidates import Masked, NeighboursSpec, Translated, Words
-from stages.specs.method import Beside, Method
+from stages.specs.method import Method, WithCandidates
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder, TfIdf
 from stages.specs.tasks import Task
 
@@ -67,13 +67,13 @@ def bank_of(block: BankBlock | None) -> Bank | None:
     )
 
 
-def makers_of(blocks: Mapping[str, CandidatesBlock], bank: Bank | None, task: Task) -> FrozenMapping[Maker]:
+def makers_of(blocks: Mapping[str, CandidatesBlock], bank: Bank | None, task: Task) -> FrozenMapping[CandidateMaker]:
     """All by name, and ``neighbours`` where there is a bank."""
     there = {**({NEIGHBOURS: CandidatesBlock()} if bank is not None else {}), **blocks}
     return FrozenMapping({name: _maker(("candidates", name), block, bank, task) for name, block in there.items()})
 
 
-def _maker(place: Place, block: CandidatesBlock, bank: Bank | None, task: Task) -> Maker:
+def _maker(place: Place, block: CandidatesBlock, bank: Bank | None, task: Task) -> CandidateMaker:
     by, given = block.by, block.given()
     # What the teacher's last layer orders has distances, whatever made it.
     more = ("min_distance", "max_distance", "found") if block.rerank else ()
@@ -90,7 +90,7 @@ def _maker(place: Place, block: CandidatesBlock, bank: Bank | None, task: Task) 
         if task.regression and given.get(name) is not None:
             right = f"{task.name} is a regression, whose teacher has no classes; leave it out: "
             raise PlacedError((*place, name), ABSENT, f"{right}overrides: {{{task.name}: {{candidates: ...}}}}")
-    maker = Maker(
+    maker = CandidateMaker(
         by=by,
         k=block.k,
         found=block.found,
@@ -104,7 +104,7 @@ def _maker(place: Place, block: CandidatesBlock, bank: Bank | None, task: Task) 
         given=FrozenMapping({name: given[name] for name in ("model", "synonyms", "there", "back") if name in given}),
         seed=block.seed,
     )
-    if block.found is not None and not maker.sifted:
+    if block.found is not None and not maker.reranked:
         raise PlacedError((*place, "found"), block.found, "needs rerank, confidence or balance, which leave some out")
     _made(place, NeighboursSpec, {"min_distance": maker.min_distance, "max_distance": maker.max_distance})
     return maker
@@ -166,7 +166,7 @@ def _made(place: Place, kind: type[Value], given: Mapping[str, Any]) -> Value:
 
 def candidates_of(given: str | None, method: Method, makers: Mapping[str, object], bank: bool) -> str | None:
     """The maker that a method's data axis draws on; None where it draws on none."""
-    if not isinstance(method.data, Beside):
+    if not isinstance(method.data, WithCandidates):
         if given is not None:
             raise PlacedError(("candidates",), given, "but data: original uses none; leave it out, or use data: knn")
         return None
@@ -189,7 +189,7 @@ def check_k(recipe: TaskRecipe) -> None:
 
 
 def _enough(place: Place, method: Method, name: str | None, recipe: TaskRecipe) -> None:
-    if name is None or not isinstance(method.data, Beside):
+    if name is None or not isinstance(method.data, WithCandidates):
         return
     made = recipe.makers[name].k
     if made is not None and made < method.data.k:

@@ -12,7 +12,16 @@ from typing import Literal
 from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
 from pipeline.recipe.errors import ABSENT, PlacedError, unknown
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.recipe.model import Ensemble, FreshConfig, MethodUse, ModelNode, Store, Student, TaskRecipe, Teacher
+from pipeline.recipe.model import (
+    Ensemble,
+    FreshConfig,
+    MethodUse,
+    ModelNode,
+    StoreSettings,
+    Student,
+    TaskRecipe,
+    TeacherSettings,
+)
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import bank_of, candidates_of, makers_of
 from pipeline.recipe.resolve.data import data_of, task_of
@@ -58,11 +67,11 @@ def within(*place: str | int) -> Iterator[None]:
         raise inner.below(place) from inner.__cause__
 
 
-def _teacher(block: TeacherBlock, task: Task) -> Teacher:
+def _teacher(block: TeacherBlock, task: Task) -> TeacherSettings:
     if block.labels is not None:
         _labels_fit(block, block.labels, task)
     finetune = None if block.finetune is None else _train(block.finetune)
-    return Teacher(model=block.model, finetune=finetune, labels=block.labels)
+    return TeacherSettings(model=block.model, finetune=finetune, labels=block.labels)
 
 
 def _labels_fit(block: TeacherBlock, labels: tuple[str, ...], task: Task) -> None:
@@ -76,10 +85,10 @@ def _labels_fit(block: TeacherBlock, labels: tuple[str, ...], task: Task) -> Non
         raise PlacedError(place, list(labels), right)
 
 
-def _store(block: StoreBlock) -> Store:
+def _store(block: StoreBlock) -> StoreSettings:
     """Layers in rising order: a store of the same layers is the same store."""
     rising = {name: _rising(getattr(block, name)) for name in ("layers", "tokens", "attention")}
-    return Store.model_validate({**block.model_dump(), **rising})
+    return StoreSettings.model_validate({**block.model_dump(), **rising})
 
 
 def _rising(layers: Literal["all"] | Sequence[int] | None) -> Literal["all"] | tuple[int, ...] | None:

@@ -23,7 +23,7 @@ from pipeline.recipe.schema.scalars import (
     Layers,
     Name,
     Number,
-    Part,
+    PartialBlock,
     Seed,
     Size,
     Span,
@@ -146,12 +146,16 @@ class StoreBlock(Block):
 class OverrideBlock(Block):
     """What is different for one task. Blocks merge key by key; lists and single values replace."""
 
-    data: Annotated[dict[str, Any], Part(DataBlock)] | None = key("Changes to `data`.", {"train_rows": 1000}, None)
-    teacher: Annotated[dict[str, Any], Part(TeacherBlock)] | None = key(
+    data: Annotated[dict[str, Any], PartialBlock(DataBlock)] | None = key(
+        "Changes to `data`.", {"train_rows": 1000}, None
+    )
+    teacher: Annotated[dict[str, Any], PartialBlock(TeacherBlock)] | None = key(
         "Changes to `teacher`.", {"model": "roberta-large-mnli", "finetune": None}, None
     )
-    store: Annotated[dict[str, Any], Part(StoreBlock)] | None = key("Changes to `store`.", {"pooling": "cls"}, None)
-    student: Annotated[dict[str, Any] | list[Any], Part(StudentBlock)] | None = key(
+    store: Annotated[dict[str, Any], PartialBlock(StoreBlock)] | None = key(
+        "Changes to `store`.", {"pooling": "cls"}, None
+    )
+    student: Annotated[dict[str, Any] | list[Any], PartialBlock(StudentBlock)] | None = key(
         "A block is merged into every student; a list replaces them all.", {"start": "mnli"}, None
     )
     method: Annotated[Any, Entries(MethodBlock)] | None = key(
@@ -162,7 +166,7 @@ class OverrideBlock(Block):
     )
     models: dict[Name, Any] | None = key("Changes to `models`.", {"assistant": {"model": "bert-base-uncased"}}, None)
     candidates: dict[Name, Any] | None = key("Changes to `candidates`.", {"neighbours": {"sides": "both"}}, None)
-    train: Annotated[dict[str, Any], Part(TrainBlock)] | None = key("Changes to `train`.", {"epochs": 30}, None)
+    train: Annotated[dict[str, Any], PartialBlock(TrainBlock)] | None = key("Changes to `train`.", {"epochs": 30}, None)
     seeds: Any | None = key("Replaces the seeds.", [0, 1, 2, 3, 4], None)
 
 

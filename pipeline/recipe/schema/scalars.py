@@ -112,7 +112,7 @@ ONE_OR_MANY = _OneOrMany()
 
 
 @dataclass(frozen=True)
-class Part:
+class PartialBlock:
     """A block of ``model`` in which any key may be left out: it is merged over another, then judged."""
 
     model: type[BaseModel]

@@ -60,7 +60,7 @@ _SENTIMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class ReviewWords:
     """Words by (kind, label): those that any split may use, and those reserved for validation and test."""
 
     known: dict[tuple[str, int], tuple[str, ...]]
@@ -79,7 +79,7 @@ def generate(seed: int, train: int, validation: int, test: int) -> dict[str, lis
     return splits
 
 
-def split_vocabulary(rng: random.Random) -> Vocabulary:
+def split_vocabulary(rng: random.Random) -> ReviewWords:
     """Reserves, anew for each seed, a share of every list's words behind its common ones."""
     known, reserved = {}, {}
     for kind, by_label in _LEXICON.items():
@@ -87,10 +87,10 @@ def split_vocabulary(rng: random.Random) -> Vocabulary:
             common, rarer = listed[: COMMON[kind]], _shuffled(rng, listed[COMMON[kind] :])
             cut = round(len(rarer) * (1 - RESERVED))
             known[kind, label], reserved[kind, label] = common + rarer[:cut], rarer[cut:]
-    return Vocabulary(known, reserved)
+    return ReviewWords(known, reserved)
 
 
-def sentence(rng: random.Random, vocabulary: Vocabulary, rare: float, family: str, label: int) -> str:
+def sentence(rng: random.Random, vocabulary: ReviewWords, rare: float, family: str, label: int) -> str:
     """A sentence of the family with the polarity of ``label``; each word is reserved with chance ``rare``."""
     products, aspects = _pick(rng, words.DOMAINS)
     nouns = {"product": _shuffled(rng, products), "aspect": _shuffled(rng, aspects)}
@@ -110,7 +110,7 @@ def sentence(rng: random.Random, vocabulary: Vocabulary, rare: float, family: st
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _new_row(rng: random.Random, vocabulary: Vocabulary, rare: float, seen: set[str]) -> Row:
+def _new_row(rng: random.Random, vocabulary: ReviewWords, rare: float, seen: set[str]) -> Row:
     """A row whose sentence is not in ``seen``, to which it is added."""
     while True:
         label = int(rng.random() < 0.5)
@@ -136,7 +136,7 @@ def _family(rng: random.Random) -> str:
     return name  # the rounding of the sum left a trace over
 
 
-def _word(rng: random.Random, vocabulary: Vocabulary, rare: float, key: tuple[str, int], used: set[str]) -> str:
+def _word(rng: random.Random, vocabulary: ReviewWords, rare: float, key: tuple[str, int], used: set[str]) -> str:
     """A word not yet in the sentence, to whose words it is added."""
     while True:
         listed = vocabulary.reserved[key] if rng.random() < rare else vocabulary.known[key]

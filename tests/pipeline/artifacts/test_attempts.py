@@ -15,8 +15,8 @@ from pipeline.artifacts.attempts import (
     STALE,
     TTL,
     Attempt,
+    AttemptHeld,
     Fenced,
-    Held,
     Watch,
     beat,
     check,
@@ -37,9 +37,9 @@ def claimed(storage: Path, watch: Watch | None = None, now: float = NOW) -> Atte
     return found
 
 
-def held(storage: Path, watch: Watch | None = None, now: float = NOW) -> Held:
+def held(storage: Path, watch: Watch | None = None, now: float = NOW) -> AttemptHeld:
     found = claim(Directory(storage), "teach", KEY, {} if watch is None else watch, lambda: now)
-    assert isinstance(found, Held)
+    assert isinstance(found, AttemptHeld)
     return found
 
 

@@ -16,11 +16,11 @@ class Stalling(Directory):
     def __init__(self, local: Path) -> None:
         super().__init__(local)
         self.let = threading.Event()
-        self.asked = threading.Event()
+        self.request = threading.Event()
 
     def write(self, name: str, text: str) -> None:
         if name.startswith(".work/stalled/"):
-            self.asked.set()
+            self.request.set()
             self.let.wait(30)
         super().write(name, text)
 
@@ -63,7 +63,7 @@ def test_a_sign_that_is_held_up_holds_up_no_other(tmp_path: Path) -> None:
     with Heartbeat(time.time, lambda _: None, every=FAST) as heartbeat:
         heartbeat.hold(stalled)
         heartbeat.hold(other)
-        assert storage.asked.wait(30)
+        assert storage.request.wait(30)
         wait_for_signs(other, beats(other) + 3)
         assert beats(stalled) == 0
         storage.let.set()

@@ -20,11 +20,11 @@ from pipeline.artifacts.record import (
     withdraw,
 )
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Node, Outside
+from pipeline.graph.nodes import ExternalInput, Node
 from pipeline.storage.directory import Directory
 from stages.specs.teacher import TeachSpec
 
-NODE = Node("teach@tiny", "teach", "tiny", TeachSpec(), {"model": Outside("m", Path("m"), "a model")})
+NODE = Node("teach@tiny", "teach", "tiny", TeachSpec(), {"model": ExternalInput("m", Path("m"), "a model")})
 
 
 def attempt(storage: Path, name: str = "0001", **files: str) -> Path:

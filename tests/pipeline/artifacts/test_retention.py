@@ -9,7 +9,7 @@ from house import graph_of, names, pretend_built, write_paper_ground
 from pipeline.artifacts.attempts import STALE, Attempt, claim, release
 from pipeline.artifacts.failure import note_failure
 from pipeline.artifacts.record import find, record_name, withdraw
-from pipeline.artifacts.retention import Waste, find_waste
+from pipeline.artifacts.retention import UnusedArtifact, find_unused
 from pipeline.cli.gc import free, seconds_of
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import write_lineage
@@ -54,9 +54,9 @@ def built(paper: Path, storage: Directory, name: str, seeds: list[int]) -> Graph
     return graph
 
 
-def waste(storage: Directory, *graphs: Graph, now: float = NOW, older_than: float = 0.0) -> dict[str, Waste]:
+def unused(storage: Directory, *graphs: Graph, now: float = NOW, older_than: float = 0.0) -> dict[str, UnusedArtifact]:
     """Node -> what of it goes."""
-    return {one.name: one for one in find_waste(storage, graphs, now, older_than)}
+    return {one.name: one for one in find_unused(storage, graphs, now, older_than)}
 
 
 def students(seed: int) -> set[str]:
@@ -71,7 +71,7 @@ def at_work(storage: Directory, node: Node) -> Attempt:
     return attempt
 
 
-def free_all(found: dict[str, Waste], storage: Directory) -> dict[str, str]:
+def free_all(found: dict[str, UnusedArtifact], storage: Directory) -> dict[str, str]:
     """Node -> why it was kept."""
     said = {name: free(one, storage, lambda: NOW) for name, one in found.items()}
     return {name: why for name, why in said.items() if why}
@@ -81,16 +81,16 @@ def free_all(found: dict[str, Waste], storage: Directory) -> dict[str, str]:
 
 
 def test_nothing_goes_that_one_of_the_recipes_needs(storage: Directory, one: Graph, two: Graph) -> None:
-    assert waste(storage, one, two) == {}
+    assert unused(storage, one, two) == {}
 
 
 def test_what_a_second_recipe_alone_had_goes_and_what_both_share_stays(
     storage: Directory, one: Graph, two: Graph
 ) -> None:
-    found = waste(storage, one)
+    found = unused(storage, one)
     assert set(found) == students(1)
     assert free_all(found, storage) == {}
-    assert waste(storage, one) == {}
+    assert unused(storage, one) == {}
     assert all(find(storage, node.spec.stage, node.key) for node in one.nodes)
     gone = [node for node in two.nodes if node.name in students(1)]
     assert not [node for node in gone if (storage.local / node.spec.stage / node.key).exists()]
@@ -105,15 +105,15 @@ def test_what_a_second_recipe_alone_had_goes_and_what_both_share_stays(
 
 def test_finding_changes_nothing(storage: Directory, one: Graph, two: Graph) -> None:
     before = {path: path.stat().st_mtime_ns for path in storage.local.rglob("*")}
-    assert waste(storage, one)
+    assert unused(storage, one)
     assert {path: path.stat().st_mtime_ns for path in storage.local.rglob("*")} == before
 
 
 def test_what_is_younger_is_kept(storage: Directory, one: Graph, two: Graph) -> None:
-    found = waste(storage, one, older_than=seconds_of("10d"))
+    found = unused(storage, one, older_than=seconds_of("10d"))
     assert set(found) == students(1)
     assert {round(one.age) for one in found.values()} == {864_000}
-    assert waste(storage, one, older_than=seconds_of("10d") + 1) == {}
+    assert unused(storage, one, older_than=seconds_of("10d") + 1) == {}
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("14d", 1_209_600), ("36h", 129_600), ("30m", 1_800), ("0m", 0)])
@@ -130,26 +130,26 @@ def test_any_other_age_is_refused(text: str) -> None:
 def test_bytes_are_those_of_the_record_its_files_and_its_name(storage: Directory, one: Graph, two: Graph) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
     record = (storage.local / record_name("distil", node.key)).stat().st_size
-    assert waste(storage, one)[node.name].bytes == record + SIZE + 64
+    assert unused(storage, one)[node.name].bytes == record + SIZE + 64
 
 
 def test_a_file_that_something_else_still_holds_gives_no_bytes_back(
     tmp_path: Path, storage: Directory, one: Graph, two: Graph
 ) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
-    before = waste(storage, one)[node.name].bytes
+    before = unused(storage, one)[node.name].bytes
     os.link(storage.local / "distil" / node.key / "0001" / "result.txt", tmp_path / "held")
-    assert waste(storage, one)[node.name].bytes == before - SIZE
+    assert unused(storage, one)[node.name].bytes == before - SIZE
 
 
 def test_a_file_that_an_unfinished_attempt_shares_counts_once(storage: Directory, one: Graph, two: Graph) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
-    before = waste(storage, one)[node.name].bytes
+    before = unused(storage, one)[node.name].bytes
     left = storage.local / ".work" / node.key / "0001"
     left.mkdir(parents=True)
     os.link(storage.local / "distil" / node.key / "0001" / "result.txt", left / "result.txt")
     later = left.stat().st_mtime + STALE + 1
-    found = waste(storage, one, now=later)[node.name]
+    found = unused(storage, one, now=later)[node.name]
     assert found.bytes == before
     assert free(found, storage, lambda: later) == ""
     assert not left.parent.exists()
@@ -164,9 +164,9 @@ def test_an_unfinished_attempt_goes_when_nobody_works_on_it_and_no_recipe_needs_
     node = names(graph_of(paper, storage, seeds=[7])[1])["distil/no-kd/two/7@tiny"]
     attempt = at_work(storage, node)
     (attempt.out / "shard").write_text("finished")
-    assert waste(storage, one) == {}
+    assert unused(storage, one) == {}
     release(attempt)
-    found = waste(storage, one, now=NOW + 1e9)
+    found = unused(storage, one, now=NOW + 1e9)
     assert {name: one.kind for name, one in found.items()} == {node.name: "attempt"}
     assert free_all(found, storage) == {}
     assert list((storage.local / ".work").iterdir()) == []
@@ -177,7 +177,7 @@ def test_an_unfinished_attempt_that_a_recipe_needs_stays(paper: Path, storage: D
     attempt = at_work(storage, names(graph)["distil/no-kd/two/7@tiny"])
     (attempt.out / "shard").write_text("finished")
     release(attempt)
-    assert waste(storage, one, graph) == {}
+    assert unused(storage, one, graph) == {}
 
 
 def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: Directory, one: Graph) -> None:
@@ -186,12 +186,12 @@ def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: D
     beside.mkdir()
     (beside / "shard").write_text("of an earlier attempt")
     note_failure(storage, node.key, "failed before it was built")
-    found = waste(storage, one)
+    found = unused(storage, one)
     assert {name: one.kind for name, one in found.items()} == {node.name: "left over"}
     assert free_all(found, storage) == {}
     assert find(storage, "teach", node.key)
     assert not beside.exists()
-    assert waste(storage, one) == {}
+    assert unused(storage, one) == {}
 
 
 @pytest.mark.parametrize("name", ["teach@tiny", "distil/no-kd/two/1@tiny"])
@@ -200,7 +200,7 @@ def test_the_files_of_a_withdrawn_artifact_go_whether_it_is_needed_or_not(
 ) -> None:
     node = names(two)[name]
     withdraw(storage, node.spec.stage, node.key)
-    found = {n.key: n for n in find_waste(storage, [one], NOW)}[node.key]
+    found = {n.key: n for n in find_unused(storage, [one], NOW)}[node.key]
     assert found.kind == "withdrawn"
     assert free(found, storage, lambda: NOW) == ""
     assert not (storage.local / node.spec.stage / node.key).exists()
@@ -212,7 +212,7 @@ def test_what_a_withdrawn_artifacts_next_attempt_has_finished_is_kept(storage: D
     attempt = at_work(storage, node)
     (attempt.out / "shard").write_text("finished")
     release(attempt)
-    (found,) = find_waste(storage, [one], NOW)
+    (found,) = find_unused(storage, [one], NOW)
     assert free(found, storage, lambda: NOW) == ""
     again = at_work(storage, node)
     assert (again.out / "shard").read_text() == "finished"
@@ -220,7 +220,7 @@ def test_what_a_withdrawn_artifacts_next_attempt_has_finished_is_kept(storage: D
 
 def test_a_note_of_a_failure_goes_with_what_it_is_about(storage: Directory, one: Graph) -> None:
     note_failure(storage, "f" * 64, "it failed")
-    (found,) = find_waste(storage, [one], NOW)
+    (found,) = find_unused(storage, [one], NOW)
     assert found.kind == "note"
     assert free(found, storage, lambda: NOW) == ""
     assert list((storage.local / ".failed").iterdir()) == []
@@ -229,7 +229,7 @@ def test_a_note_of_a_failure_goes_with_what_it_is_about(storage: Directory, one:
 def test_the_note_of_what_a_recipe_still_needs_stays(paper: Path, storage: Directory, one: Graph) -> None:
     graph = graph_of(paper, storage, seeds=[7])[1]
     note_failure(storage, names(graph)["distil/no-kd/two/7@tiny"].key, "it failed")
-    assert find_waste(storage, [one, graph], NOW) == []
+    assert find_unused(storage, [one, graph], NOW) == []
 
 
 @pytest.mark.parametrize("harm", ["damaged", "newer"])
@@ -240,7 +240,7 @@ def test_an_artifact_whose_record_cannot_be_read_is_listed_and_never_freed(
     path = storage.local / record_name("distil", node.key)
     document = json.loads(path.read_text("utf-8"))
     path.write_text("{" if harm == "damaged" else json.dumps({**document, "format": 9}), "utf-8")
-    found = waste(storage, one)[node.name]
+    found = unused(storage, one)[node.name]
     assert (found.kind, found.bytes) == ("unreadable", 0)
     assert ("this record is damaged" if harm == "damaged" else "format 9 is newer") in found.why
     assert free(found, storage, lambda: NOW) == found.why
@@ -253,7 +253,7 @@ def test_what_is_no_part_of_a_storage_is_left_alone(storage: Directory, one: Gra
     (storage.local / "mine" / "notes" / "letter.txt").write_text("mine")
     for kept in (".logs", ".runs"):
         (storage.local / kept / "run").mkdir(parents=True)
-    assert waste(storage, one) == {}
+    assert unused(storage, one) == {}
 
 
 # --- what somebody uses ---------------------------------------------------------------------------
@@ -264,9 +264,9 @@ def test_what_a_leased_attempt_is_made_from_stays_with_all_that_went_into_it(
 ) -> None:
     """A run of a recipe that nobody named scores a student of the second recipe."""
     attempt = at_work(storage, names(two)["evaluate/no-kd/two/1@tiny"])
-    assert set(waste(storage, one)) == students(1) - {"evaluate/no-kd/two/1@tiny", "distil/no-kd/two/1@tiny"}
+    assert set(unused(storage, one)) == students(1) - {"evaluate/no-kd/two/1@tiny", "distil/no-kd/two/1@tiny"}
     release(attempt)
-    assert set(waste(storage, one)) == students(1)
+    assert set(unused(storage, one)) == students(1)
 
 
 def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(
@@ -279,13 +279,13 @@ def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(
     for name in ("finetune@tiny", "teach/teacher:1@tiny"):
         pretend_built(storage, nodes[name])
     attempt = at_work(storage, nodes["distil/vanilla-kd/two/0@tiny"])
-    assert set(waste(storage, one)) == set()
+    assert set(unused(storage, one)) == set()
     release(attempt)
-    assert {"finetune@tiny", "teach/teacher:1@tiny"} <= set(waste(storage, one))
+    assert {"finetune@tiny", "teach/teacher:1@tiny"} <= set(unused(storage, one))
 
 
 def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Directory, one: Graph, two: Graph) -> None:
-    found = waste(storage, one)
+    found = unused(storage, one)
     at_work(storage, names(two)["evaluate/no-kd/two/1@tiny"])
     assert free_all(found, storage) == {
         "evaluate/no-kd/two/1@tiny": "another run works on it",
@@ -297,7 +297,7 @@ def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Directory, one
 
 def test_an_artifact_that_was_built_anew_after_the_look_stays(storage: Directory, one: Graph, two: Graph) -> None:
     node = names(two)["distil/no-kd/two/1@tiny"]
-    found = waste(storage, one)[node.name]
+    found = unused(storage, one)[node.name]
     path = storage.local / record_name("distil", node.key)
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "attempt": "0002"}), "utf-8")
     assert free(found, storage, lambda: NOW) == "another run has built it meanwhile"
@@ -308,7 +308,7 @@ def test_while_a_run_has_not_said_what_it_needs_nothing_is_judged(storage: Direc
     node = names(two)["evaluate/no-kd/two/1@tiny"]
     claim(storage, "evaluate", node.key, {}, lambda: NOW)
     with pytest.raises(RequestError, match=r"0002: a run has just begun there, what it needs is not known; try"):
-        waste(storage, one)
+        unused(storage, one)
 
 
 def test_what_could_not_be_removed_whole_is_no_artifact_and_goes_the_next_time(
@@ -316,10 +316,10 @@ def test_what_could_not_be_removed_whole_is_no_artifact_and_goes_the_next_time(
 ) -> None:
     """The record goes first: whatever stops the rest, no plan believes in the files that are left."""
     node = names(two)["distil/no-kd/two/1@tiny"]
-    found = waste(storage, one)[node.name]
+    found = unused(storage, one)[node.name]
     kernels = Path("/proc/version")
     said = free(replace(found, paths=(str(kernels), *found.paths)), storage, lambda: NOW)
     assert said.startswith("/proc/version cannot be removed (")
     assert find(storage, "distil", node.key) is None
     assert (storage.local / "distil" / node.key / "0001" / "result.txt").exists()
-    assert waste(storage, one)[node.name].kind == "withdrawn"
+    assert unused(storage, one)[node.name].kind == "withdrawn"

@@ -7,7 +7,7 @@ import pytest
 from house import House, Said, pretend_built, stillhouse
 
 from pipeline.cli.show import locate, show_rows
-from pipeline.graph.nodes import Node, Outside
+from pipeline.graph.nodes import ExternalInput, Node
 from pipeline.storage.directory import Directory
 from stages.specs.teacher import TeachSpec
 
@@ -77,7 +77,8 @@ def test_a_storage_whose_name_looks_like_markup_is_told_as_it_is(built: House, t
 
 
 NODES = [
-    Node(f"teach@{name}", "teach", name, TeachSpec(), {"model": Outside(name, Path("m"), "a model")}) for name in "ab"
+    Node(f"teach@{name}", "teach", name, TeachSpec(), {"model": ExternalInput(name, Path("m"), "a model")})
+    for name in "ab"
 ]
 
 

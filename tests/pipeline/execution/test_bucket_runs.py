@@ -8,7 +8,7 @@ from buckets import at, make_bucket, s3_server
 from house import House, Said, settle, stillhouse
 
 from pipeline.artifacts.record import Record, find, parsed, recorded
-from pipeline.artifacts.retention import find_waste
+from pipeline.artifacts.retention import find_unused
 from pipeline.storage import open_storage
 from pipeline.storage.bucket import Bucket
 
@@ -107,7 +107,7 @@ def test_gc_frees_what_a_recipe_does_not_need(server: str, ground: Path, elsewhe
     assert isinstance(there, Bucket)
     assert not there.walk(".work")
     assert find(there, "finetune", left["finetune@tiny"].key) or left["finetune@tiny"].stage != "finetune"
-    assert find_waste(there, [], 4e9)
+    assert find_unused(there, [], 4e9)
 
 
 def test_a_damaged_store_is_mended_from_what_is_sound(server: str, ground: Path, elsewhere: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import RequestError
-from pipeline.execution.job_env import check_relative, environment, say_begun, snapshot
+from pipeline.execution.job_env import check_relative, environment, report_begun, snapshot
 
 
 @pytest.fixture
@@ -20,12 +20,12 @@ def test_paths_that_were_relative_are_refused_where_nodes_may_be_added(told: Non
 
 def test_a_run_that_was_not_submitted_has_no_such_paths_and_no_snapshot(capsys: pytest.CaptureFixture[str]) -> None:
     check_relative(8)
-    say_begun(3, 4, 8)
+    report_begun(3, 4, 8)
     assert snapshot() == ""
     assert capsys.readouterr().out == ""
 
 
 def test_a_driver_says_what_it_is_about_to_do(told: None, capsys: pytest.CaptureFixture[str]) -> None:
-    say_begun(3, 4, 1)
+    report_begun(3, 4, 1)
     assert snapshot() == "ab" * 32
     assert capsys.readouterr().out == "begun: 3 of 4 artifacts to build, 1 node\n"

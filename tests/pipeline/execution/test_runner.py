@@ -22,7 +22,7 @@ from cluster.session import Session
 from pipeline.artifacts.attempts import Attempt, claim
 from pipeline.artifacts.record import commit, find, sweep
 from pipeline.errors import RequestError
-from pipeline.execution.build_node import Site
+from pipeline.execution.build_node import RunContext
 from pipeline.execution.runner import Outcome, run
 from pipeline.graph.nodes import Graph
 from pipeline.monitor.run_view import View
@@ -212,13 +212,13 @@ class Growing(Inline):
     """A place that a second machine joins while the first stage is at work."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.request = False
 
     def capacity(self) -> Capacity:
-        return Capacity.fixed(*super().capacity().nodes * (2 if self.asked else 1))
+        return Capacity.fixed(*super().capacity().nodes * (2 if self.request else 1))
 
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
-        self.asked = True
+        self.request = True
         return super().on(resources, listener, mirror)
 
 
@@ -271,8 +271,8 @@ def carried_out(
     def resources(node: object) -> Resources:
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
 
-    site = Site(Directory(house.storage), recipe.name, place, resources, view, joined=joined)  # type: ignore[arg-type]
-    outcome = run(found, site)
+    context = RunContext(Directory(house.storage), recipe.name, place, resources, view, joined=joined)  # type: ignore[arg-type]
+    outcome = run(found, context)
     return recipe, graph, outcome, heard.getvalue()
 
 
@@ -290,9 +290,9 @@ def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact
     found = plan(only, Directory(house.storage), "tiny")
     heard = StringIO()
     view = View(Console(file=heard, width=200), house.storage / ".logs", only.nodes)
-    site = Site(Directory(house.storage), "tiny", Interloper(house, graph), lambda _: Resources(), view)
+    context = RunContext(Directory(house.storage), "tiny", Interloper(house, graph), lambda _: Resources(), view)
     house.storage.mkdir()
-    outcome = run(found, site)
+    outcome = run(found, context)
     assert not outcome.failures
     (record,) = outcome.records.values()
     assert record.attempt == "0002"

@@ -9,7 +9,7 @@ from house import graph_of, write_paper_ground
 from cluster.inline import Inline
 from cluster.resources import Capacity
 from pipeline.errors import RequestError
-from pipeline.execution.visibility import check_seen
+from pipeline.execution.visibility import check_visible
 from pipeline.plan.planner import Plan, plan
 from pipeline.storage.bucket import Bucket
 from pipeline.storage.directory import Directory
@@ -21,14 +21,14 @@ class Nodes(Inline):
     def __init__(self, count: int, lacking: Path) -> None:
         self.count = count
         self.lacking = lacking
-        self.asked: list[str] = []
+        self.request: list[str] = []
 
     def capacity(self) -> Capacity:
         return Capacity.fixed(*super().capacity().nodes * self.count)
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         assert all(Path(path).exists() for path in paths)
-        self.asked += paths
+        self.request += paths
         return [("10.0.0.2", path) for path in paths if Path(path).is_relative_to(self.lacking)]
 
 
@@ -51,24 +51,24 @@ def planned(tmp_path: Path) -> Plan:
 )
 def test_what_a_node_lacks_is_named(lacking: str, said: str, planned: Plan, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=said):
-        check_seen(planned, Directory(tmp_path / "runs"), Nodes(2, tmp_path / lacking))
+        check_visible(planned, Directory(tmp_path / "runs"), Nodes(2, tmp_path / lacking))
     assert list((tmp_path / "runs").iterdir()) == [], "the probe is gone"
 
 
 def test_where_there_is_one_node_nothing_is_asked(planned: Plan, tmp_path: Path) -> None:
     place = Nodes(1, tmp_path)
-    check_seen(planned, Directory(tmp_path / "runs"), place)
-    assert place.asked == []
+    check_visible(planned, Directory(tmp_path / "runs"), place)
+    assert place.request == []
 
 
 def test_a_model_is_put_into_the_storage_and_need_not_be_seen(planned: Plan, tmp_path: Path) -> None:
     place = Nodes(2, tmp_path / "ground" / "model")
-    check_seen(planned, Directory(tmp_path / "runs"), place)
-    assert place.asked and not any(path.endswith("/ground/model") for path in place.asked)
+    check_visible(planned, Directory(tmp_path / "runs"), place)
+    assert place.request and not any(path.endswith("/ground/model") for path in place.request)
 
 
 def test_of_a_bucket_nothing_is_looked_for(planned: Plan, tmp_path: Path) -> None:
     """Data, too, is read from there."""
     place = Nodes(2, tmp_path)
-    check_seen(planned, Bucket("s3://house/runs", tmp_path / "runs"), place)
-    assert place.asked == []
+    check_visible(planned, Bucket("s3://house/runs", tmp_path / "runs"), place)
+    assert place.request == []

@@ -5,7 +5,7 @@ import pytest
 from house import graph_of, names, write_paper_ground, write_paper_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Edge, Figure, Graph, Node, Outside
+from pipeline.graph.nodes import Edge, ExternalInput, Figure, Graph, Node
 from stages.outputs.sizes import Extent
 from stages.specs.corpus import CorpusSpec, Hub
 from stages.specs.evaluation import EvaluateSpec
@@ -240,7 +240,7 @@ def test_one_model_under_many_names_is_looked_at_once_and_is_the_same(ground: Pa
     found = names(composed(ground, student={"label": "own", "model": str(ground / "model")}))
     starts = [found[name].inputs["start"] for name in ("finetune@tiny", "distil/no-kd/own/0@tiny")]
     assert starts[0] is starts[1]
-    assert isinstance(starts[0], Outside)
+    assert isinstance(starts[0], ExternalInput)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c"])

@@ -11,7 +11,7 @@ from house import graph_of, names, write_paper_ground, write_paper_model
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Edge, Figure, Graph, Node
 from pipeline.plan.planner import selected
-from stages.specs.candidates import NeighboursSpec, RewriteSpec, SiftSpec, TransferSpec
+from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
 from stages.specs.teacher import TeachSpec
 
 BANK = ("bank", "embed", "index")
@@ -63,7 +63,7 @@ def sources(node: Node, prefix: str = "") -> dict[str, str]:
 
 
 def k_of(node: Node) -> int:
-    assert isinstance(node.spec, NeighboursSpec | TransferSpec | RewriteSpec | SiftSpec)
+    assert isinstance(node.spec, NeighboursSpec | TransferSpec | RewriteSpec | RerankSpec)
     return node.spec.k
 
 
@@ -291,7 +291,7 @@ def test_distances_bound_the_search_unless_the_teachers_layer_orders_candidates(
     assert (plain.min_distance, plain.max_distance) == (0.1, 0.4)
     found = composed(ground, candidates={"neighbours": {**bounds, "rerank": True}})
     table, sift = found[TABLE].spec, found["sift/neighbours@tiny"].spec
-    assert isinstance(table, NeighboursSpec) and isinstance(sift, SiftSpec)
+    assert isinstance(table, NeighboursSpec) and isinstance(sift, RerankSpec)
     assert (table.min_distance, table.max_distance) == (0.0, 1.0)
     assert (sift.min_distance, sift.max_distance) == (0.1, 0.4)
 

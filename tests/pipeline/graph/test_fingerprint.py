@@ -10,7 +10,7 @@ from pipeline.graph.fingerprint import canonical, key, plain
 from stages.specs.base import Spec
 from stages.specs.corpus import CorpusSpec, Files, Generated, Hub
 from stages.specs.evaluation import EvaluateSpec
-from stages.specs.method import Annealing, Method, Smoothed, Taught
+from stages.specs.method import Annealing, Method, Smoothed, TeacherTargets
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.tasks import GLUE
 from stages.specs.teacher import TeachSpec
@@ -51,7 +51,7 @@ def test_numbers_that_differ_have_texts_that_differ() -> None:
 
 
 def test_a_model_is_its_fields_defaults_too() -> None:
-    assert canonical(Taught()) == canonical({"kind": "teacher", "shares": None})
+    assert canonical(TeacherTargets()) == canonical({"kind": "teacher", "shares": None})
     assert canonical(TeachSpec()) == canonical(TeachSpec(pooling="mean", layers="all"))
 
 
@@ -89,7 +89,7 @@ def test_a_refusal_names_the_place() -> None:
 
 
 def test_plain_is_what_json_reads_back() -> None:
-    spec = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=Taught()))
+    spec = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=TeacherTargets()))
     assert plain(spec) == spec.model_dump(mode="json")
 
 
@@ -134,13 +134,13 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
     DISTIL: {
         "start": [Cut(layers=(2, 0)), Cut(layers=(0, 2), label_order=(1, 0))],
         "method": [
-            Method(targets=Taught()),
+            Method(targets=TeacherTargets()),
             Method(targets=Smoothed()),
             Method(targets=Smoothed(epsilon=0.2)),
             Method(targets=Smoothed(distribution=(0.5, 0.5))),
-            Method(targets=Taught(), training=Annealing()),
-            Method(targets=Taught(), training=Annealing(max_temperature=3)),
-            Method(targets=Taught(), training=Annealing(first_phase=0.5)),
+            Method(targets=TeacherTargets(), training=Annealing()),
+            Method(targets=TeacherTargets(), training=Annealing(max_temperature=3)),
+            Method(targets=TeacherTargets(), training=Annealing(first_phase=0.5)),
         ],
         "train": [
             Train(epochs=4),

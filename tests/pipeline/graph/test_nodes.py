@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from house import ONE_THREAD, graph_of, names, write_paper_ground, write_paper_model
 
-from pipeline.graph.nodes import Edge, Figure, Graph, Node, Outside
+from pipeline.graph.nodes import Edge, ExternalInput, Figure, Graph, Node
 from stages.specs.base import Spec
 from stages.specs.evaluation import EvaluateSpec
 from stages.specs.student import DistilSpec, Pretrained, Train
@@ -16,11 +16,11 @@ def ground(tmp_path: Path) -> Path:
     return write_paper_ground(tmp_path / "ground")
 
 
-def node(name: str, spec: Spec, inputs: Mapping[str, Edge | Outside], role: str = "") -> Node:
+def node(name: str, spec: Spec, inputs: Mapping[str, Edge | ExternalInput], role: str = "") -> Node:
     return Node(name, role or spec.stage, "tiny", spec, inputs)
 
 
-MODEL = Outside("identity of the model", Path("model"), "a model")
+MODEL = ExternalInput("identity of the model", Path("model"), "a model")
 TEACHER = node("finetune@tiny", DistilSpec(start=Pretrained()), {"start": MODEL}, "finetune")
 STORE = node("teach@tiny", TeachSpec(), {"model": Edge(TEACHER, "model")})
 STUDENT = node(
@@ -52,13 +52,15 @@ def test_what_feeds_a_node_changes_its_key() -> None:
 
 
 def test_a_path_is_no_part_of_a_key() -> None:
-    moved = Outside(MODEL.identity, Path("elsewhere"), "another word for it")
+    moved = ExternalInput(MODEL.identity, Path("elsewhere"), "another word for it")
     assert node("x", TEACHER.spec, {"start": moved}).key == TEACHER.key
 
 
 def test_a_stage_is_asked_for_by_role_by_stage_by_name_or_by_the_start_of_a_name() -> None:
-    asked = {name: STUDENT.answers_to(name) for name in ("distil", "distil/kd", "distil/kd/two/0", "distil/k", "teach")}
-    assert asked == {
+    request = {
+        name: STUDENT.answers_to(name) for name in ("distil", "distil/kd", "distil/kd/two/0", "distil/k", "teach")
+    }
+    assert request == {
         "distil": True,
         "distil/kd": True,
         "distil/kd/two/0": True,

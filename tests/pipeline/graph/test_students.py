@@ -10,7 +10,7 @@ from pipeline.graph.nodes import Edge, Figure, Graph, Node, Subject
 from pipeline.plan.planner import selected
 from stages.specs.evaluation import EnsembleSpec
 from stages.specs.layers import Attend, Outputs, Pick
-from stages.specs.method import Method, Taught
+from stages.specs.method import Method, TeacherTargets
 from stages.specs.student import DistilSpec
 from stages.specs.teacher import ProbeSpec, TeachSpec
 
@@ -166,7 +166,7 @@ BOTH = {**GENERATIONS, "both": {"members": ["one", "two"], "shares": [0.75, 0.25
 def test_an_ensemble_teaches_as_its_members_with_their_shares(ground: Path) -> None:
     ensemble = it(taught(ground, "both", models=BOTH))
     assert edges(ensemble, "outputs") == {"outputs/0": "teach/one@tiny", "outputs/1": "teach/two@tiny"}
-    assert method_of(ensemble).targets == Taught(shares=(0.75, 0.25))
+    assert method_of(ensemble).targets == TeacherTargets(shares=(0.75, 0.25))
     written = it(taught(ground, ["one", "two"], models=GENERATIONS, targets={"shares": [0.75, 0.25]}))
     assert ensemble.key == written.key
 

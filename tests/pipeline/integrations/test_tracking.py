@@ -14,26 +14,26 @@ from house import House, graph_in, opened, settle
 from pipeline.artifacts.record import find
 from pipeline.errors import RequestError
 from pipeline.integrations.tensorboard_links import named_trainings
-from pipeline.integrations.tracking import Diary, check_tracking, told_of
-from pipeline.integrations.training_report import Told
+from pipeline.integrations.tracking import TrackingThread, check_tracking, report_of
+from pipeline.integrations.training_report import TrainingReport
 from pipeline.recipe import Tracking, load
 
 KINDS = ("mlflow", "wandb")
 
 
-def trainings(house: House) -> dict[str, Told]:
+def student_nodes(house: House) -> dict[str, TrainingReport]:
     """What there is to tell of what the house has built."""
     graph = graph_in(house.storage, load(house.recipe))
     found = {}
     for name, node in named_trainings(graph).items():
         record = find(opened(house.storage), node.spec.stage, node.key)
         assert record is not None
-        found[name] = told_of(name, node, record, opened(house.storage))
+        found[name] = report_of(name, node, record, opened(house.storage))
     return found
 
 
 def test_what_is_told_is_the_spec_the_history_and_the_scores_by_readable_names(built: House) -> None:
-    told = trainings(built)
+    told = student_nodes(built)
     students = {f"tiny/{method}/two/{seed}" for method in ("no-kd", "vanilla-kd") for seed in (0, 1)}
     assert set(told) == students | {"tiny/teacher/model/0"}
     one = told["tiny/vanilla-kd/two/1"]
@@ -49,32 +49,32 @@ def test_what_is_told_is_the_spec_the_history_and_the_scores_by_readable_names(b
 
 def test_a_tracker_is_told_of_trainings_alone_and_each_once(built: House) -> None:
     graph = graph_in(built.storage, load(built.recipe))
-    heard: list[Told] = []
-    diary = Diary(lambda: heard.append, graph, opened(built.storage), pytest.fail)
+    heard: list[TrainingReport] = []
+    thread = TrackingThread(lambda: heard.append, graph, opened(built.storage), pytest.fail)
     for node in graph.nodes:
         record = find(opened(built.storage), node.spec.stage, node.key)
         assert record is not None
-        diary.hear(node, record)
-    diary.close()
-    assert len(heard) == len(trainings(built)) == 5
+        thread.committed(node, record)
+    thread.close()
+    assert len(heard) == len(student_nodes(built)) == 5
 
 
 def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: House) -> None:
-    asked: list[str] = []
+    request: list[str] = []
     warned: list[str] = []
 
-    def fail(told: Told) -> None:
-        asked.append(told.name)
+    def fail(told: TrainingReport) -> None:
+        request.append(told.name)
         raise ConnectionError("no route to host\nand much more")
 
     graph = graph_in(built.storage, load(built.recipe))
-    diary = Diary(lambda: fail, graph, opened(built.storage), warned.append)
+    thread = TrackingThread(lambda: fail, graph, opened(built.storage), warned.append)
     for node in graph.nodes:
         record = find(opened(built.storage), node.spec.stage, node.key)
         assert record is not None
-        diary.hear(node, record)
-    diary.close()
-    assert len(asked) == 1
+        thread.committed(node, record)
+    thread.close()
+    assert len(request) == 1
     assert warned == ["tracking: ConnectionError: no route to host; no more is told in this run"]
 
 
@@ -85,12 +85,12 @@ def test_a_tracker_that_hangs_holds_the_end_of_a_run_no_longer_than_it_may(built
     assert record is not None
     freed, warned = threading.Event(), list[str]()
 
-    def hang(_: Told) -> None:
+    def hang(_: TrainingReport) -> None:
         freed.wait(60)
 
-    diary = Diary(lambda: hang, graph, opened(built.storage), warned.append)
-    diary.hear(node, record)
-    diary.close(0.2)
+    thread = TrackingThread(lambda: hang, graph, opened(built.storage), warned.append)
+    thread.committed(node, record)
+    thread.close(0.2)
     freed.set()
     assert warned == ["tracking: not all was told within 0.2 s"]
 
@@ -142,7 +142,7 @@ def test_a_run_is_told_to_mlflow(ground: Path, tmp_path: Path) -> None:
     assert (said.code, said.err) == (0, "")
     client = mlflow.MlflowClient(tracking_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name("p").experiment_id])
-    told = trainings(house)
+    told = student_nodes(house)
     assert {run.info.run_name for run in runs} == set(told)
     for run in runs:
         one = told[run.info.run_name]
@@ -175,7 +175,7 @@ def test_a_run_is_told_to_wandb(ground: Path, tmp_path: Path, monkeypatch: pytes
     said = house("run", "--inline")
     assert (said.code, said.err) == (0, "")
     kept = sorted(house.storage.glob(".logs/*/wandb/offline-run-*/run-*.wandb"))
-    told = trainings(house)
+    told = student_nodes(house)
     assert len(kept) == len(told) == 2
     written = b"".join(path.read_bytes() for path in kept)
     for one in told.values():

@@ -6,7 +6,7 @@ from pipeline.errors import RequestError
 from pipeline.methods import METHODS, NamedMethod, find
 from stages.specs.layer_map import groups_of, resolved
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
-from stages.specs.method import Annealing, Continuation, Hard, OnePhase, Progressive, Smoothed, Taught, Virtual
+from stages.specs.method import Annealing, Continuation, Hard, OnePhase, Progressive, Smoothed, TeacherTargets, Virtual
 
 NAMES = [named.name for named in METHODS]
 
@@ -54,7 +54,7 @@ def test_a_virtual_teacher_is_the_sum_over_classes_that_the_code_makes_of_its_me
 
 
 def test_vanilla_kd_has_the_settings_of_the_minimax_code() -> None:
-    assert find("vanilla-kd").method.targets == Taught()
+    assert find("vanilla-kd").method.targets == TeacherTargets()
     assert one_phase("vanilla-kd") == OnePhase(temperature=2.0, teacher_weight=0.5, reduction="sum")
 
 
@@ -197,7 +197,7 @@ def test_a_formula_has_a_term_for_each_axis_of_its_method(named: NamedMethod) ->
     more = not isinstance(structure, NoLayers) or named.method.needs_candidates
     assert ("weight" in named.formula.replace("label_weight", "")) is more
     assert ("tau^2 KL" in named.formula) is (
-        isinstance(named.method.training, OnePhase) and isinstance(named.method.targets, Taught | Virtual)
+        isinstance(named.method.training, OnePhase) and isinstance(named.method.targets, TeacherTargets | Virtual)
     )
 
 

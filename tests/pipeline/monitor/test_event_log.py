@@ -2,7 +2,7 @@ import json
 import threading
 from pathlib import Path
 
-from pipeline.monitor.event_log import Journal
+from pipeline.monitor.event_log import EventLog
 
 NOON = 1_767_268_800.25
 
@@ -12,8 +12,8 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 
 def test_an_entry_says_when_what_of_which_node_in_words_and_figures(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "logs", print, lambda: NOON)
-    journal.write("done", "distil/x@a", "epoch 2/2", key="k", attempt="0002", seconds=1.5, rows=10)
+    event_log = EventLog(tmp_path / "logs", print, lambda: NOON)
+    event_log.write("done", "distil/x@a", "epoch 2/2", key="k", attempt="0002", seconds=1.5, rows=10)
     (entry,) = lines(tmp_path / "logs" / "distil.x@a.jsonl")
     assert entry == {
         "time": "2026-01-01T12:00:00.250+00:00",
@@ -28,13 +28,13 @@ def test_an_entry_says_when_what_of_which_node_in_words_and_figures(tmp_path: Pa
 
 
 def test_events_of_all_nodes_stand_in_one_file_without_what_a_stage_says_while_it_works(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, print)
-    journal.write("begin")
-    journal.write("start", "a")
+    event_log = EventLog(tmp_path, print)
+    event_log.write("begin")
+    event_log.write("start", "a")
     for event in ("note", "log", "progress", "error"):
-        journal.write(event, "a", "words")  # type: ignore[arg-type]
-    journal.write("failed", "a", "out of luck", "error")
-    journal.write("end")
+        event_log.write(event, "a", "words")  # type: ignore[arg-type]
+    event_log.write("failed", "a", "out of luck", "error")
+    event_log.write("end")
     assert [entry["event"] for entry in lines(tmp_path / "events.jsonl")] == ["begin", "start", "failed", "end"]
     assert [entry["event"] for entry in lines(tmp_path / "a.jsonl")] == [
         "start",
@@ -48,17 +48,17 @@ def test_events_of_all_nodes_stand_in_one_file_without_what_a_stage_says_while_i
 
 
 def test_an_entry_is_one_line_whatever_its_text(tmp_path: Path) -> None:
-    Journal(tmp_path, print).write("error", "a", 'two\nlines, "quoted", é and \u2028')
+    EventLog(tmp_path, print).write("error", "a", 'two\nlines, "quoted", é and \u2028')
     (entry,) = lines(tmp_path / "a.jsonl")
     assert entry["text"] == 'two\nlines, "quoted", é and \u2028'
 
 
 def test_entries_of_many_threads_are_whole(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, print)
+    event_log = EventLog(tmp_path, print)
 
     def speak(name: str) -> None:
         for number in range(100):
-            journal.write("start", name, "x" * 500, number=number)
+            event_log.write("start", name, "x" * 500, number=number)
 
     threads = [threading.Thread(target=speak, args=(f"node-{number}",)) for number in range(8)]
     for thread in threads:
@@ -72,11 +72,11 @@ def test_entries_of_many_threads_are_whole(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_told_once_and_written_again_when_it_can(tmp_path: Path) -> None:
     heard: list[str] = []
     (tmp_path / "logs").write_text("a file where the folder should be", "utf-8")
-    journal = Journal(tmp_path / "logs", heard.append)
+    event_log = EventLog(tmp_path / "logs", heard.append)
     for _ in range(3):
-        journal.write("start", "a")
+        event_log.write("start", "a")
     (told,) = heard
     assert told.startswith(f"{tmp_path / 'logs' / 'a.jsonl'}: cannot be written (")
     (tmp_path / "logs").unlink()
-    journal.write("start", "a")
+    event_log.write("start", "a")
     assert len(lines(tmp_path / "logs" / "a.jsonl")) == 1

@@ -2,15 +2,15 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from courses import ABOUT, GLUE, START, half_done, recorder, stint
+from courses import ABOUT, GLUE, START, half_done, node_run, recorder
 
-from pipeline.monitor.html import as_page
-from pipeline.monitor.run_state import End, Recorder, Stint
+from pipeline.monitor.html import html_page
+from pipeline.monitor.run_state import End, NodeRun, Recorder
 from pipeline.monitor.summary import summary
-from pipeline.report.rows import Row
+from pipeline.report.rows import ReportRow
 
 HOUR = START + 3600
-ROW = Row(
+ROW = ReportRow(
     task="cola",
     method="alp<i>",
     student="six",
@@ -55,12 +55,12 @@ class Elements(HTMLParser):
         self.words.append(data)
 
 
-def log_of(node: Stint) -> str:
+def log_of(node: NodeRun) -> str:
     return f"../../.logs/run/{node.name.replace('/', '.')}.log" if node.attempt else ""
 
 
-def page_of(one: Recorder, rows: tuple[Row, ...] = ()) -> str:
-    return as_page(summary(one.course(), HOUR), one.course(), log_of, rows)
+def page_of(one: Recorder, rows: tuple[ReportRow, ...] = ()) -> str:
+    return html_page(summary(one.run_state(), HOUR), one.run_state(), log_of, rows)
 
 
 def test_a_page_asks_nothing_of_anyone_else() -> None:
@@ -89,7 +89,7 @@ def test_each_task_has_its_nodes_and_a_node_that_began_links_to_its_log() -> Non
 
 
 def test_nodes_of_no_task_stand_under_a_name_of_their_own() -> None:
-    page = Elements(page_of(recorder([stint("bank"), stint("corpus@a")])))
+    page = Elements(page_of(recorder([node_run("bank"), node_run("corpus@a")])))
     assert [found["id"] for tag, found in page.found if tag == "details"] == ["shared", "a"]
 
 
@@ -113,6 +113,6 @@ def test_the_results_stand_on_the_page_once_there_are_any() -> None:
 def test_a_dashboard_is_linked_where_there_is_one() -> None:
     one = half_done()
     for url, linked in (("http://127.0.0.1:8265", True), ("", False), ("javascript:alert(1)", False)):
-        course = replace(one.course(), about=replace(ABOUT, dashboard=url))
-        page = Elements(as_page(summary(course, HOUR), course, log_of))
+        run_state = replace(one.run_state(), about=replace(ABOUT, dashboard=url))
+        page = Elements(html_page(summary(run_state, HOUR), run_state, log_of))
         assert ("Ray dashboard" in page.words) is linked

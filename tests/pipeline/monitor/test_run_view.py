@@ -13,7 +13,7 @@ from cluster.resources import Resources
 from pipeline.artifacts.attempts import this_process
 from pipeline.graph.nodes import Graph, Node
 from pipeline.monitor.run_state import About, Room
-from pipeline.monitor.run_view import PLAIN_EVERY, PROGRESS_EVERY, SIGN_EVERY, Setting, View
+from pipeline.monitor.run_view import PLAIN_EVERY, PROGRESS_EVERY, SIGN_EVERY, RunSettings, View
 from pipeline.monitor.status import read_runs
 from pipeline.plan.estimate import Pace
 
@@ -193,7 +193,7 @@ def test_how_far_a_node_is_stands_in_its_journal_now_and_then(view: View, node: 
     for _ in range(30):
         ear.advance(10)
         clock.now += PROGRESS_EVERY / 10
-    entries = [json.loads(line) for line in view.journal.path(node.name, "jsonl").read_text("utf-8").splitlines()]
+    entries = [json.loads(line) for line in view.event_log.path(node.name, "jsonl").read_text("utf-8").splitlines()]
     amounts = [entry["figures"]["amount"] for entry in entries if entry["event"] == "progress"]
     assert amounts == [110, 210]
     assert {entry["attempt"] for entry in entries} == {"0001"}
@@ -205,8 +205,8 @@ def test_how_far_a_node_is_stands_in_its_journal_now_and_then(view: View, node: 
 @pytest.fixture
 def published(heard: StringIO, tmp_path: Path, graph: Graph, clock: Clock) -> View:
     about = About("run-1", "tiny", clock(), storage=str(tmp_path))
-    setting = Setting(about, Room(4.0), folder=tmp_path / ".runs" / "run-1")
-    return View(Console(file=heard, width=200), tmp_path / ".logs" / "run-1", graph.nodes, setting, clock)
+    settings = RunSettings(about, Room(4.0), folder=tmp_path / ".runs" / "run-1")
+    return View(Console(file=heard, width=200), tmp_path / ".logs" / "run-1", graph.nodes, settings, clock)
 
 
 def test_a_status_is_written_at_a_change_and_as_a_sign_of_life(
@@ -248,7 +248,7 @@ def test_where_the_page_lies_is_told_once_in_a_pipe(
 
 def test_a_page_in_a_bucket_is_told_by_its_url(published: View, heard: StringIO, clock: Clock) -> None:
     url = "s3://bucket/runs/.runs/run-1/index.html"
-    published.setting = replace(published.setting, page=url)
+    published.settings = replace(published.settings, page=url)
     clock.now += PLAIN_EVERY
     published.tick()
     assert f"       as a page: {url}" in said(heard)
@@ -271,7 +271,7 @@ def test_the_page_links_to_the_logs_that_there_are(published: View, tmp_path: Pa
     page = (folder / "index.html").read_text("utf-8")
     (link,) = re.findall('href="([^"]+)"', page)
     assert "epoch 1/2" in (folder / link).resolve().read_text("utf-8")
-    assert (folder / read_runs(tmp_path)[0].document["logs"]).resolve() == published.journal.logs
+    assert (folder / read_runs(tmp_path)[0].document["logs"]).resolve() == published.event_log.logs
 
 
 def test_times_that_cannot_be_read_leave_the_time_left_unknown(
@@ -280,7 +280,7 @@ def test_times_that_cannot_be_read_leave_the_time_left_unknown(
     def broken() -> Pace:
         raise OSError("the storage is gone")
 
-    published.setting = replace(published.setting, pace=broken)
+    published.settings = replace(published.settings, pace=broken)
     with published.live():
         pass
     assert said(heard) == [f"{tmp_path}: no time left can be told (the storage is gone)"]

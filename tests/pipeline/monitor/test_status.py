@@ -11,21 +11,21 @@ from house import settle, start
 from moments import log_says, wait_for
 
 from pipeline.artifacts.attempts import this_process
-from pipeline.monitor.run_state import Course
+from pipeline.monitor.run_state import RunState
 from pipeline.monitor.status import GONE_AFTER, as_document, publish, read_runs
 from pipeline.monitor.summary import summary
 
 HOUR = START + 3600
 
 
-def keep(storage: Path, course: Course, now: float = HOUR) -> Path:
-    folder = storage / ".runs" / course.about.run
-    publish(folder, as_document(summary(course, now), course, "../../.logs/run"), "<p>page</p>")
+def keep(storage: Path, run_state: RunState, now: float = HOUR) -> Path:
+    folder = storage / ".runs" / run_state.about.run
+    publish(folder, as_document(summary(run_state, now), run_state, "../../.logs/run"), "<p>page</p>")
     return folder
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
-    folder = keep(tmp_path, half_done().course())
+    folder = keep(tmp_path, half_done().run_state())
     (status,) = read_runs(tmp_path, HOUR + 5)
     assert (status.run, status.recipe, status.end) == ("20260101-000000-1", "glue", "running")
     assert (status.started, status.updated, status.folder) == (START, HOUR, folder)
@@ -49,18 +49,18 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_runs_are_listed_the_latest_first(tmp_path: Path) -> None:
     for number in (2, 3, 1):
         about = replace(ABOUT, run=f"run-{number}", started=START + number)
-        keep(tmp_path, replace(half_done().course(), about=about))
+        keep(tmp_path, replace(half_done().run_state(), about=about))
     assert [status.run for status in read_runs(tmp_path, HOUR)] == ["run-3", "run-2", "run-1"]
     assert read_runs(tmp_path / "nowhere", HOUR) == []
 
 
 def test_a_run_without_a_sign_for_long_is_gone_and_one_that_ended_is_not(tmp_path: Path) -> None:
     one = half_done()
-    keep(tmp_path, one.course())
+    keep(tmp_path, one.run_state())
     assert read_runs(tmp_path, HOUR + GONE_AFTER - 1)[0].end == "running"
     assert read_runs(tmp_path, HOUR + GONE_AFTER + 1)[0].end == "gone"
     one.close("stopped", HOUR)
-    keep(tmp_path, one.course())
+    keep(tmp_path, one.run_state())
     assert read_runs(tmp_path, HOUR + 1e6)[0].end == "stopped"
 
 
@@ -69,12 +69,12 @@ def test_a_run_whose_process_is_dead_is_gone_at_once(tmp_path: Path) -> None:
         pytest.skip("no process can be asked after here")
     for started, end in ((this_process().started, "running"), ("1", "gone")):
         owner = replace(this_process(), started=started)
-        keep(tmp_path, replace(half_done().course(), about=replace(ABOUT, owner=owner)))
+        keep(tmp_path, replace(half_done().run_state(), about=replace(ABOUT, owner=owner)))
         assert read_runs(tmp_path, HOUR)[0].end == end
 
 
 def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
-    folder = keep(tmp_path, half_done().course())
+    folder = keep(tmp_path, half_done().run_state())
     whole = json.loads((folder / "status.json").read_text("utf-8"))
     for text in ("", "{", "[]", "{}", json.dumps({**whole, "format": 99}), json.dumps({**whole, "state": "asleep"})):
         (folder / "status.json").write_text(text, "utf-8")
@@ -83,7 +83,7 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_leaves_the_status_before_it_whole(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "64k") as disk:
-        folder = keep(disk, replace(half_done().course(), stints=()))
+        folder = keep(disk, replace(half_done().run_state(), node_runs=()))
         before = (folder / "status.json").read_bytes()
         with pytest.raises(OSError, match="No space left"):
             publish(folder, {"text": "x" * 100_000}, "<p>page</p>")

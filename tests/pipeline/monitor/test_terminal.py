@@ -6,7 +6,7 @@ from rich.console import Console
 
 from pipeline.monitor.run_state import Recorder
 from pipeline.monitor.summary import summary
-from pipeline.monitor.terminal import SPARE, screen
+from pipeline.monitor.terminal import SPARE, terminal_view
 
 HOUR = START + 3600
 PAGE = "runs/.runs/20260101-000000-1/index.html"
@@ -14,7 +14,9 @@ PAGE = "runs/.runs/20260101-000000-1/index.html"
 
 def shown(one: Recorder, width: int = 80, height: int = 24, page: str = PAGE) -> list[str]:
     out = StringIO()
-    Console(file=out, width=width, height=height).print(screen(summary(one.course(), HOUR), width, height, page))
+    Console(file=out, width=width, height=height).print(
+        terminal_view(summary(one.run_state(), HOUR), width, height, page)
+    )
     return out.getvalue().splitlines()
 
 

@@ -26,7 +26,7 @@ from pipeline.recipe import (
 from pipeline.recipe.references import teachers, weighed
 from stages.specs.corpus import Generated
 from stages.specs.layers import Attend, Outputs, Pick, Random, Relational, Structure
-from stages.specs.method import Annealing, Hard, Method, OnePhase, Progressive, Smoothed, Taught
+from stages.specs.method import Annealing, Hard, Method, OnePhase, Progressive, Smoothed, TeacherTargets
 from stages.specs.student import Train
 from stages.specs.tasks import BUILT_IN, Task
 
@@ -307,13 +307,13 @@ def test_who_teaches_is_written_out_one_model_at_a_time(taught_by: object, model
 
 
 def test_the_shares_of_an_ensemble_are_those_of_the_mean_that_it_teaches() -> None:
-    assert taught("both")[1].targets == Taught(shares=(0.7, 0.3))
-    assert taught("snapshots")[1].targets == Taught()
+    assert taught("both")[1].targets == TeacherTargets(shares=(0.7, 0.3))
+    assert taught("snapshots")[1].targets == TeacherTargets()
 
 
 def test_teachers_that_are_no_ensemble_have_the_shares_of_the_method() -> None:
     _, method = taught(["one", "two"], targets={"shares": [0.25, 0.75]})
-    assert method.targets == Taught(shares=(0.25, 0.75))
+    assert method.targets == TeacherTargets(shares=(0.25, 0.75))
 
 
 def test_a_progressive_method_follows_each_epoch_of_the_teacher() -> None:

@@ -10,7 +10,7 @@ import pytest
 from house import House, Said, graph_of, names, record_of, write_paper_ground
 
 from pipeline.graph.nodes import Node
-from pipeline.report.rows import Row, report
+from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import as_csv, as_html, lines
 from pipeline.storage.directory import Directory
 
@@ -206,7 +206,7 @@ def test_out_writes_what_would_be_printed(built: House, tmp_path: Path, form: st
     assert path.read_text("utf-8").split() == built("report", "--format", form).out.split()
 
 
-def row(**changes: object) -> Row:
+def row(**changes: object) -> ReportRow:
     plain: dict[str, object] = {
         "task": "tiny",
         "method": "no-kd",
@@ -228,7 +228,7 @@ def row(**changes: object) -> Row:
         "key": "k",
         "dev": True,
     }
-    return Row(**{**plain, **changes})  # type: ignore[arg-type]
+    return ReportRow(**{**plain, **changes})  # type: ignore[arg-type]
 
 
 def test_the_mean_over_tasks_is_of_headline_dev_scores_and_of_seeds_that_every_task_has() -> None:

@@ -12,7 +12,7 @@ from s3fs.errors import translate_boto_error
 
 from cluster.inline import Inline
 from cluster.resources import Resources
-from pipeline.artifacts.attempts import Attempt, Fenced, Held, check, claim, release
+from pipeline.artifacts.attempts import Attempt, AttemptHeld, Fenced, check, claim, release
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import brought
 from pipeline.storage import Storage, open_storage
@@ -256,11 +256,11 @@ def test_a_fetch_that_was_cut_goes_on_with_the_files_that_are_left(
     out = work(here, a="one", b="two", c="three")
     files = told(out, "a", "b", "c")
     here.publish(out, "stage/key/0001", files)
-    download, asked = there.download, list[str]()
+    download, request = there.download, list[str]()
 
     def cut(name: str, target: Path) -> None:
-        asked.append(name.rpartition("/")[2])
-        if len(asked) == 3:
+        request.append(name.rpartition("/")[2])
+        if len(request) == 3:
             raise OSError("the line is cut")
         download(name, target)
 
@@ -268,7 +268,7 @@ def test_a_fetch_that_was_cut_goes_on_with_the_files_that_are_left(
     with pytest.raises(OSError, match="the line is cut"):
         there.fetch("stage/key/0001", files)
     there.fetch("stage/key/0001", files)
-    assert asked == ["a", "b", "c", "c"]
+    assert request == ["a", "b", "c", "c"]
 
 
 @pytest.mark.parametrize(("given", "found"), [("50GB", 50 * 10**9), ("1000", 1000), ("1.5 kB", 1500)])
@@ -374,7 +374,7 @@ def test_another_machine_goes_on_from_what_was_sent(machine: Machine) -> None:
     first = claimed(here)
     finished(first, "sent")
     finished(first, "on its way", push=False)
-    assert isinstance(claim(there, "teach", KEY, {}), Held)
+    assert isinstance(claim(there, "teach", KEY, {}), AttemptHeld)
     release(first)
     second = claimed(there)
     mirror = there.mirror(second.folder, {})

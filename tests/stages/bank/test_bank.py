@@ -35,7 +35,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.bank.dedup.BUCKET_ROWS", 50)
 
 
-def _in_blocks_of_16(span: stages.bank.sources.Span, columns: Sequence[str]) -> Iterator[stages.bank.sources.Block]:
+def _in_blocks_of_16(span: stages.bank.sources.Span, columns: Sequence[str]) -> Iterator[stages.bank.sources.TextBlock]:
     return stages.bank.sources.blocks(span, columns, 16)
 
 

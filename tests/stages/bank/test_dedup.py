@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.bank.dedup import Bucket, repeated_rows, text_keys, write_keys
+from stages.bank.dedup import KeyRange, repeated_rows, text_keys, write_keys
 from stages.bank.minhash import BANDS, ROWS, bands
 
 
@@ -20,7 +20,7 @@ def test_rows_with_an_earlier_rows_key_are_found_whatever_the_buckets(tmp_path: 
         flat = np.concatenate([piece[kind] for piece in keys]).tolist()
         expected = [row for row, key in enumerate(flat) if key in flat[:row]]
         found = [
-            repeated_rows(tmp_path, ["0", "1", "2", "3"], [0, 25, 50, 75], Bucket(kind, number, of))
+            repeated_rows(tmp_path, ["0", "1", "2", "3"], [0, 25, 50, 75], KeyRange(kind, number, of))
             for number in range(of)
         ]
         assert sorted(np.concatenate(found).tolist()) == expected

@@ -12,8 +12,7 @@ from lessons import Cut, Heard, inline
 from vectors import write_bank
 
 from cluster.resources import On
-from stages.candidates import neighbour_search as seeker
-from stages.candidates import train_rows as asked
+from stages.candidates import neighbour_search, train_rows
 from stages.candidates.neighbours import neighbours
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.candidates.transfer import transfer
@@ -299,7 +298,7 @@ class Backwards:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked, "ROWS_A_PART", 20)
+    monkeypatch.setattr(train_rows, "ROWS_A_PART", 20)
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -333,7 +332,7 @@ def test_texts_that_are_looked_at_a_few_at_a_time_change_nothing(
     bank: Bank, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(bank, tiny_corpus, tmp_path / "whole", k=4)
-    monkeypatch.setattr(seeker, "AT_ONCE", 50)
+    monkeypatch.setattr(neighbour_search, "AT_ONCE", 50)
     assert run(bank, tiny_corpus, tmp_path / "few", k=4) == whole
 
 

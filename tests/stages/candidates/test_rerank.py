@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from cluster.inline import InlineOn, InlineWorker
 from cluster.resources import Resources
-from stages.candidates.rerank import sift
+from stages.candidates.rerank import rerank
 from stages.candidates.rerank_rules import Scores, angles, balanced, first, highest
 from stages.candidates.table import Candidate, finish, read_candidates, read_table_meta, write_part
 from stages.candidates.unlabelled import unlabelled
@@ -23,7 +23,7 @@ from stages.corpus.row_key import row_key
 from stages.outputs.layout import Layout, write_store
 from stages.outputs.parquet import write_shard
 from stages.outputs.reader import read_columns
-from stages.specs.candidates import SiftSpec
+from stages.specs.candidates import RerankSpec
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
 
@@ -104,9 +104,9 @@ def entries(table: Path) -> list[Entry]:
     return list(zip(*(columns[name].to_pylist() for name in names), strict=True))
 
 
-def sifted(spec: SiftSpec, scene: Scene, out: Path) -> tuple[list[Entry], dict[str, object]]:
+def reranked(spec: RerankSpec, scene: Scene, out: Path) -> tuple[list[Entry], dict[str, object]]:
     out.mkdir(exist_ok=True)
-    facts = sift(spec, scene.inputs, out, inline())
+    facts = rerank(spec, scene.inputs, out, inline())
     return entries(out), facts
 
 
@@ -115,7 +115,7 @@ def angle(one: np.ndarray, other: np.ndarray) -> float:
     return 0.0 if cosine > 1 - 1e-9 else math.acos(cosine) / math.pi
 
 
-def expected(spec: SiftSpec, scene: Scene) -> list[tuple[bytes, int, float, str]]:
+def expected(spec: RerankSpec, scene: Scene) -> list[tuple[bytes, int, float, str]]:
     """The rules, one after another, in plain Python."""
     left = entries(scene.inputs["candidates"])
     low, high = spec.confidence
@@ -200,7 +200,7 @@ def test_the_first_of_a_row_go_by_distance_and_then_by_rank() -> None:
 def test_without_options_the_first_k_of_each_row_are_left_as_they_were(known: bool, tmp_path: Path) -> None:
     scene = scene_of(tmp_path / "scene", known=known)
     before = entries(scene.inputs["candidates"])
-    found, facts = sifted(SiftSpec(k=3), scene, tmp_path / "out")
+    found, facts = reranked(RerankSpec(k=3), scene, tmp_path / "out")
     assert repr(found) == repr([entry for entry in before if entry[1] < 3])
     assert facts["by_k"] == len(before) - len(found) == 2
     assert (facts["rows"], facts["rows_with_fewer"]) == (ROWS, ROWS - 5)
@@ -221,8 +221,8 @@ def test_without_options_the_first_k_of_each_row_are_left_as_they_were(known: bo
     ],
 )
 def test_the_rules_take_in_their_order_what_they_say(options: dict[str, Any], scene: Scene, tmp_path: Path) -> None:
-    spec = SiftSpec.model_validate(options)
-    found, facts = sifted(spec, scene, tmp_path)
+    spec = RerankSpec.model_validate(options)
+    found, facts = reranked(spec, scene, tmp_path)
     reference = expected(spec, scene)
     assert [(key, rank, text) for key, rank, _, _, text in found] == [
         (key, rank, text) for key, rank, _, text in reference
@@ -236,23 +236,23 @@ def test_the_rules_take_in_their_order_what_they_say(options: dict[str, Any], sc
 
 
 def test_a_candidate_where_the_row_is_goes_when_the_teacher_orders(scene: Scene, tmp_path: Path) -> None:
-    found, facts = sifted(SiftSpec(rerank=True), scene, tmp_path)
+    found, facts = reranked(RerankSpec(rerank=True), scene, tmp_path)
     assert facts["by_rerank"] == 1
     assert (row_key(("row 9",)), row_key(("text 28",))) not in [(entry[0], entry[3]) for entry in found]
 
 
 def test_who_does_which_part_and_a_cut_decide_nothing(scene: Scene, tmp_path: Path) -> None:
-    spec = SiftSpec(k=2, rerank=True, balance=1.5)
+    spec = RerankSpec(k=2, rerank=True, balance=1.5)
     one, other = tmp_path / "one", tmp_path / "other"
-    found, facts = sifted(spec, scene, one)
+    found, facts = reranked(spec, scene, one)
     whole = [part.read_bytes() for part in sorted(one.glob("candidates-*"))]
     other.mkdir()
-    assert sift(spec, scene.inputs, other, Backwards(Resources(workers=3), Heard())) == facts
+    assert rerank(spec, scene.inputs, other, Backwards(Resources(workers=3), Heard())) == facts
     assert [part.read_bytes() for part in sorted(other.glob("candidates-*"))] == whole
     (other / "candidates-00001.parquet").unlink()
     (other / "candidates.json").unlink()
     heard = Heard()
-    assert sift(spec, scene.inputs, other, inline(heard)) == facts
+    assert rerank(spec, scene.inputs, other, inline(heard)) == facts
     assert [part.read_bytes() for part in sorted(other.glob("candidates-*"))] == whole
     assert heard.expected == [heard.done]
     assert not list((other / "scratch").iterdir())
@@ -277,7 +277,7 @@ def test_it_sifts_what_a_teacher_said_of_the_unlabelled_texts_of_a_table(
     unlabelled(UnlabelledSpec(), {"candidates": table, "corpus": tiny_corpus}, texts, inline())
     teach(TeachSpec(splits=("candidates",)), {"corpus": texts, "model": teacher, "prior/0": store}, said, inline())
     inputs = {"candidates": table, "outputs": store, "candidate_outputs": said}
-    found, facts = sifted(SiftSpec(k=2, rerank=True), Scene(inputs, {}, {}), out)
+    found, facts = reranked(RerankSpec(k=2, rerank=True), Scene(inputs, {}, {}), out)
     assert facts["by_rerank"] == facts["by_k"] == len(own)
     keys = [entry[3] for entry in found]
     rows, others = (
@@ -304,7 +304,7 @@ def test_it_sifts_what_a_teacher_said_of_the_unlabelled_texts_of_a_table(
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], wrong: str, scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=wrong):
-        sift(SiftSpec.model_validate(options), scene.inputs, tmp_path, inline())
+        rerank(RerankSpec.model_validate(options), scene.inputs, tmp_path, inline())
 
 
 @pytest.mark.parametrize("options", [{"confidence": (0.5, 1.0)}, {"balance": 2.0}])
@@ -314,8 +314,8 @@ def test_a_regression_has_neither_probabilities_nor_classes(options: dict[str, A
     with pytest.raises(
         ValueError, match=rf"^{name}: a regression has neither probabilities nor classes; leave it out$"
     ):
-        sift(SiftSpec.model_validate(options), scene.inputs, tmp_path, inline())
-    found, _ = sifted(SiftSpec(rerank=True), scene, tmp_path / "out")
+        rerank(RerankSpec.model_validate(options), scene.inputs, tmp_path, inline())
+    found, _ = reranked(RerankSpec(rerank=True), scene, tmp_path / "out")
     assert found
 
 
@@ -324,18 +324,18 @@ def test_the_last_layer_must_be_in_both_stores(scene: Scene, tmp_path: Path) -> 
     logits, states = np.zeros((ROWS, 3), np.float32), np.ones((ROWS, WIDTH), np.float16)
     inputs = {**scene.inputs, "outputs": write_said(tmp_path / "said", keys, logits, states, layer=1)}
     with pytest.raises(ValueError, match=r"holds layers \[0, 1\], pooling mean, but layer 2"):
-        sift(SiftSpec(rerank=True), inputs, tmp_path, inline())
+        rerank(RerankSpec(rerank=True), inputs, tmp_path, inline())
 
 
 def test_a_store_of_other_texts_is_refused(scene: Scene, tmp_path: Path) -> None:
     inputs = {**scene.inputs, "candidate_outputs": scene.inputs["outputs"]}
     with pytest.raises(ValueError, match="the store lacks"):
-        sift(SiftSpec(rerank=True), inputs, tmp_path, inline())
+        rerank(RerankSpec(rerank=True), inputs, tmp_path, inline())
 
 
 def test_the_output_is_pinned_to_its_version(scene: Scene, tmp_path: Path) -> None:
-    spec = SiftSpec(k=3, confidence=(0.4, 0.99), rerank=True, balance=2.0)
-    found, _ = sifted(spec, scene, tmp_path)
+    spec = RerankSpec(k=3, confidence=(0.4, 0.99), rerank=True, balance=2.0)
+    found, _ = reranked(spec, scene, tmp_path)
     told = repr([(key, rank, own, text) for key, rank, _, own, text in found])
-    assert (SiftSpec.version, hashlib.sha256(told.encode()).hexdigest()[:16]) == (1, "025ec7aa93663a1b")
+    assert (RerankSpec.version, hashlib.sha256(told.encode()).hexdigest()[:16]) == (1, "025ec7aa93663a1b")
     assert [entry[2] for entry in found[:3]] == pytest.approx([0.40771, 0.28148, 0.48129], abs=1e-4)

@@ -8,7 +8,7 @@ import pytest
 from lessons import InMemory
 
 from stages.corpus.reader import read_split
-from stages.outputs.layer_variance import DEAD, LOOKED_AT, dead_layers, spreads, variance
+from stages.outputs.layer_variance import DEAD, LOOKED_AT, dead_layers, layer_variances, variance
 from stages.outputs.layout import read_store
 from stages.outputs.node_cache import decode
 
@@ -44,7 +44,7 @@ def test_mapped_columns_give_what_the_whole_store_gives(tiny_corpus: Path, store
     names = {state.layer: state.column for state in read_store(store).layout.states}
     keys = list(dict.fromkeys(read_split(tiny_corpus, "train").keys))
     mapped = decode(store, list(names.values()), keys, tmp_path, lambda _: None)
-    whole = spreads(store)
+    whole = layer_variances(store)
     for name in names.values():
         assert variance(mapped, name, len(keys)) == pytest.approx(whole[name].variance, rel=1e-6)
     alive = [layer for layer, name in names.items() if whole[name].variance >= DEAD]

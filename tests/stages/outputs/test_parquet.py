@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from stores import KEYS, LAYOUT, LOGITS, STATES, kept, write_noise
 
-from stages.outputs.layer_variance import spreads
+from stages.outputs.layer_variance import layer_variances
 from stages.outputs.layout import Layout, read_store, scales_name, shard_name, write_store
 from stages.outputs.parquet import Damaged, read_scales, read_tokens, write_shard
 from stages.outputs.reader import read_columns
@@ -254,7 +254,7 @@ def test_the_spread_of_a_layer_is_its_between_row_variance_over_its_mean_squared
         own = {name: values[rows] for name, values in states.items()}
         files.append(write_shard(tmp_path, number, layout, keys[rows], np.zeros((9, 2), np.float32)[rows], own))
     write_store(tmp_path, layout, "rule", files)
-    found = spreads(tmp_path)
+    found = layer_variances(tmp_path)
     wide = states["hidden_01"].astype(np.float64)
     expected = wide.var(axis=0).sum() / (wide**2).sum(axis=1).mean()
     assert found["hidden_00"].variance == 0.0

@@ -4,7 +4,15 @@ from itertools import pairwise
 
 import pytest
 
-from stages.retrieval.index_plan import EXACT_ROWS, FEWEST_ROWS, Plan, index_bytes, lists_for, parts_of_code, planned
+from stages.retrieval.index_plan import (
+    EXACT_ROWS,
+    FEWEST_ROWS,
+    IndexPlan,
+    index_bytes,
+    lists_for,
+    parts_of_code,
+    planned,
+)
 from stages.specs.retrieval import IndexSpec
 
 MILLION = 10**6
@@ -52,7 +60,7 @@ def test_the_sample_that_lists_are_learnt_from_is_bounded() -> None:
 
 
 def test_shards_cover_all_rows_once() -> None:
-    plan = Plan("ivf-flat", 300_001, 8, 100, 4000)
+    plan = IndexPlan("ivf-flat", 300_001, 8, 100, 4000)
     spans = [plan.span(shard) for shard in range(plan.shards)]
     assert spans[0][0] == 0
     assert spans[-1][1] == 300_001

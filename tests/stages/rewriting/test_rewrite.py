@@ -26,10 +26,10 @@ from cluster.resources import Resources
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.corpus.leakage import folded, read_guard
 from stages.corpus.reader import read_split
-from stages.rewriting.back_translation import Drawn, Translator
-from stages.rewriting.embedding_neighbours import Table
-from stages.rewriting.masked_lm import Filler
-from stages.rewriting.rewrite import Rewriting, open_rewriter, rewrite
+from stages.rewriting.back_translation import SampledTokens, Translator
+from stages.rewriting.embedding_neighbours import NearestWords
+from stages.rewriting.masked_lm import MaskFiller
+from stages.rewriting.rewrite import RewriteJob, open_rewriter, rewrite
 from stages.rewriting.substitution import replace_words
 from stages.rewriting.words import words_of
 from stages.specs.candidates import Masked, RewriteSpec, Translated, Words
@@ -266,7 +266,7 @@ def test_the_nearest_words_are_those_of_the_embedding_table(tmp_path: Path) -> N
     names = sorted(whole)
     vectors = weights[[whole[word] for word in names]]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    table = Table(directory, 15, "cpu")
+    table = NearestWords(directory, 15, "cpu")
     for word in ("film", "great", "the", "zone"):
         order = np.argsort(-(vectors @ vectors[names.index(word)]))
         nearest = [names[place] for place in order if names[place] != word][:15]
@@ -276,7 +276,7 @@ def test_the_nearest_words_are_those_of_the_embedding_table(tmp_path: Path) -> N
 
 def test_a_model_replaces_words_by_their_neighbours_and_leaves_words_of_several_tokens(tmp_path: Path) -> None:
     directory = write_tiny_model(tmp_path, layers=1, width=16)
-    table = Table(directory, 15, "cpu")
+    table = NearestWords(directory, 15, "cpu")
     text = "The storyline overstays unwatchably"
     several = [len(AutoTokenizer.from_pretrained(directory).tokenize(word.text)) > 1 for word in words_of(text)]
     assert True in several and False in several
@@ -299,7 +299,7 @@ def test_words_need_a_table(corpus: Path, tmp_path: Path) -> None:
 
 def test_masked_words_become_one_of_the_likeliest_others_at_their_mask(filler: Path) -> None:
     """Against one forward a text, without padding, and the vocabulary's own spelling."""
-    rewriter, tokenizer = Filler(filler, 0.4, 5, "cpu"), AutoTokenizer.from_pretrained(filler)
+    rewriter, tokenizer = MaskFiller(filler, 0.4, 5, "cpu"), AutoTokenizer.from_pretrained(filler)
     model = AutoModelForMaskedLM.from_pretrained(filler).eval()
     words = {token: word for word, token in tokenizer.get_vocab().items() if word.isalpha()}
     texts = ["the film was great and the unwatchably long story dull", "A cast", "we loved it, all of us, in 1999!"] * 8
@@ -323,7 +323,7 @@ def test_masked_words_become_one_of_the_likeliest_others_at_their_mask(filler: P
 
 
 def test_what_the_model_cannot_see_and_a_text_with_a_mask_in_it_stay(filler: Path) -> None:
-    rewriter = Filler(filler, 1.0, 5, "cpu")
+    rewriter = MaskFiller(filler, 1.0, 5, "cpu")
     long = "film " * 60
     new, same = rewriter([long, "the [MASK] film"], [1, 2])
     replaced = [word.text != "film" for word in words_of(new)]
@@ -344,7 +344,7 @@ def test_an_encoder_without_a_head_cannot_fill_masks(corpus: Path, encoder: Path
 
 def test_a_token_is_drawn_as_often_as_its_softmax_among_the_likeliest_says() -> None:
     scores = torch.tensor([[0.5, -torch.inf, 2.0, 1.0, -1.0, 1.5]])
-    drawn = Drawn([7], 3, 2.0)
+    drawn = SampledTokens([7], 3, 2.0)
     counts = Counter(int(drawn(torch.zeros(1, 1), scores).argmax()) for _ in range(6000))
     weights = {token: math.exp(float(scores[0, token]) / 2.0) for token in (2, 5, 3)}
     assert set(counts) == set(weights)
@@ -402,7 +402,7 @@ def test_a_model_that_does_not_translate_is_refused(corpus: Path, encoder: Path,
 
 
 def test_what_workers_are_sent_pickles(corpus: Path) -> None:
-    sent = Rewriting(RewriteSpec(how=Masked()), {"corpus": corpus, "model": corpus}, ("sentence",), corpus)
+    sent = RewriteJob(RewriteSpec(how=Masked()), {"corpus": corpus, "model": corpus}, ("sentence",), corpus)
     assert pickle.loads(pickle.dumps(sent)) == sent
     assert pickle.loads(pickle.dumps(open_rewriter)) is open_rewriter
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from stages.specs.layer_map import (
-    Group,
+    LayerGroup,
     check_store,
     described,
     even_groups,
@@ -100,7 +100,7 @@ def test_what_is_drawn_each_epoch_is_drawn_from_named_layers() -> None:
     structure = resolved(Random(layers=(6, 2, 4), student_layers=(2,)), 2, 6)
     assert structure == Random(layers=(2, 4, 6), student_layers=(2,))
     drawn = {groups_at(structure, 0, 0, epoch) for epoch in range(30)}
-    assert drawn == {(Group(2, (2,)),), (Group(2, (4,)),), (Group(2, (6,)),)}
+    assert drawn == {(LayerGroup(2, (2,)),), (LayerGroup(2, (4,)),), (LayerGroup(2, (6,)),)}
     fixed = Pick(pairs=((1, 3),))
     assert groups_at(fixed, 0, 0, 1) == groups_at(fixed, 9, 1, 7) == groups_of(fixed)
 
@@ -123,8 +123,8 @@ def test_what_is_named_already_stays_as_it_is() -> None:
 
 def test_groups_say_which_student_layer_follows_which_of_the_teacher() -> None:
     assert groups_of(NoLayers()) == ()
-    assert groups_of(Pick(pairs=((1, 3), (2, 6)))) == (Group(1, (3,)), Group(2, (6,)))
-    assert groups_of(Concatenate(groups=((1, 2), (4, 3)))) == (Group(1, (1, 2)), Group(2, (4, 3)))
+    assert groups_of(Pick(pairs=((1, 3), (2, 6)))) == (LayerGroup(1, (3,)), LayerGroup(2, (6,)))
+    assert groups_of(Concatenate(groups=((1, 2), (4, 3)))) == (LayerGroup(1, (1, 2)), LayerGroup(2, (4, 3)))
 
 
 def test_a_layer_that_two_groups_follow_is_read_once() -> None:

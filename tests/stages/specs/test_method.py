@@ -14,7 +14,7 @@ from stages.specs.method import (
     OnePhase,
     Progressive,
     Smoothed,
-    Taught,
+    TeacherTargets,
     Training,
     Virtual,
     check_teachers,
@@ -38,19 +38,31 @@ def test_a_schedule_of_logits_needs_a_teacher_who_has_them(
 
 def test_shares_sum_to_one_and_are_not_of_teachers_in_turn() -> None:
     with pytest.raises(ValidationError, match=r"shares \[0\.5, 0\.6\] sum to 1\.1; let them sum to 1"):
-        Method(targets=Taught(shares=(0.5, 0.6)))
+        Method(targets=TeacherTargets(shares=(0.5, 0.6)))
     with pytest.raises(ValidationError, match="progressive follows one teacher at a time"):
-        Method(targets=Taught(shares=(0.5, 0.5)), training=Progressive())
+        Method(targets=TeacherTargets(shares=(0.5, 0.5)), training=Progressive())
 
 
 @pytest.mark.parametrize(
     ("method", "count", "line"),
     [
-        (Method(targets=Taught(), training=Progressive()), 1, "training: progressive follows several teachers in turn"),
-        (Method(targets=Taught(shares=(0.5, 0.5))), 3, "targets: shares has 2 for 3 teachers; give one each"),
+        (
+            Method(targets=TeacherTargets(), training=Progressive()),
+            1,
+            "training: progressive follows several teachers in turn",
+        ),
+        (Method(targets=TeacherTargets(shares=(0.5, 0.5))), 3, "targets: shares has 2 for 3 teachers; give one each"),
         (Method(structure=PICK), 2, "taught_by: 2 teachers, but only their logits can be averaged; let one teach"),
-        (Method(targets=Taught(), structure=PICK), 2, "structure: the layers of which of 2 teachers? Let one teach"),
-        (Method(targets=Taught(), structure=OUTPUTS), 2, "structure: outputs follows the layers of one teacher, not"),
+        (
+            Method(targets=TeacherTargets(), structure=PICK),
+            2,
+            "structure: the layers of which of 2 teachers? Let one teach",
+        ),
+        (
+            Method(targets=TeacherTargets(), structure=OUTPUTS),
+            2,
+            "structure: outputs follows the layers of one teacher, not",
+        ),
     ],
 )
 def test_so_many_teachers_cannot_teach_that_and_a_line_says_why(method: Method, count: int, line: str) -> None:
@@ -61,11 +73,11 @@ def test_so_many_teachers_cannot_teach_that_and_a_line_says_why(method: Method, 
 @pytest.mark.parametrize(
     ("method", "count"),
     [
-        (Method(targets=Taught()), 1),
-        (Method(targets=Taught()), 5),
-        (Method(targets=Taught(), training=Annealing(), structure=Attend(groups=((1, 2),))), 1),
-        (Method(targets=Taught(), training=Annealing()), 2),
-        (Method(targets=Taught(), training=Progressive(), structure=PICK), 4),
+        (Method(targets=TeacherTargets()), 1),
+        (Method(targets=TeacherTargets()), 5),
+        (Method(targets=TeacherTargets(), training=Annealing(), structure=Attend(groups=((1, 2),))), 1),
+        (Method(targets=TeacherTargets(), training=Annealing()), 2),
+        (Method(targets=TeacherTargets(), training=Progressive(), structure=PICK), 4),
         (Method(targets=Hard(), structure=Relational(pair=(2, 6))), 1),
     ],
 )
@@ -78,22 +90,22 @@ def test_what_a_method_needs_follows_from_its_point() -> None:
         return method.needs_logits, method.needs_layers, method.needs_probes, method.needs_teacher
 
     assert needs(Method()) == needs(Method(targets=Virtual())) == (False, False, False, False)
-    assert needs(Method(targets=Taught())) == (True, False, False, True)
+    assert needs(Method(targets=TeacherTargets())) == (True, False, False, True)
     assert needs(Method(structure=PICK)) == (False, True, False, True)
     assert needs(Method(structure=OUTPUTS)) == (False, False, True, True)
-    assert needs(Method(targets=Taught(), structure=Relational())) == (True, True, False, True)
+    assert needs(Method(targets=TeacherTargets(), structure=Relational())) == (True, True, False, True)
 
 
 def test_settings_without_effect_make_no_other_training() -> None:
-    plain = Method(targets=Taught())
-    assert without_idle_settings(Method(targets=Taught(shares=(0.25,) * 4)), regression=False) == plain
-    unequal = Method(targets=Taught(shares=(0.75, 0.25)))
+    plain = Method(targets=TeacherTargets())
+    assert without_idle_settings(Method(targets=TeacherTargets(shares=(0.25,) * 4)), regression=False) == plain
+    unequal = Method(targets=TeacherTargets(shares=(0.75, 0.25)))
     assert without_idle_settings(unequal, regression=False) == unequal
-    warm = Method(targets=Taught(), training=OnePhase(temperature=9.0, teacher_weight=0.3, reduction="mean"))
+    warm = Method(targets=TeacherTargets(), training=OnePhase(temperature=9.0, teacher_weight=0.3, reduction="mean"))
     assert without_idle_settings(warm, regression=False) == warm
-    cold = Method(targets=Taught(), training=OnePhase(teacher_weight=0.3))
+    cold = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.3))
     assert without_idle_settings(warm, regression=True) == cold
-    annealed = Method(targets=Taught(), training=Annealing(max_temperature=3))
+    annealed = Method(targets=TeacherTargets(), training=Annealing(max_temperature=3))
     assert without_idle_settings(annealed, regression=True) == annealed
 
 
@@ -105,7 +117,7 @@ def test_pairs_of_rows_are_not_cut_into_micro_batches() -> None:
 
 @pytest.mark.parametrize("training", [Annealing(), Progressive()])
 def test_two_phases_need_two_epochs(training: Annealing | Progressive) -> None:
-    method = Method(targets=Taught(), training=training)
+    method = Method(targets=TeacherTargets(), training=training)
     with pytest.raises(ValidationError, match=f"{training.kind} has two phases; use at least 2"):
         DistilSpec(start=Fresh(), method=method, train=Train(epochs=1))
-    DistilSpec(start=Fresh(), method=Method(targets=Taught(), training=OnePhase()), train=Train(epochs=1))
+    DistilSpec(start=Fresh(), method=Method(targets=TeacherTargets(), training=OnePhase()), train=Train(epochs=1))

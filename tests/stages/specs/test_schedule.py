@@ -5,22 +5,32 @@ import itertools
 import pytest
 
 from stages.specs.layers import Attend, Pick, Random
-from stages.specs.method import Annealing, Continuation, Hard, Method, OnePhase, Progressive, Smoothed, Taught, Virtual
+from stages.specs.method import (
+    Annealing,
+    Continuation,
+    Hard,
+    Method,
+    OnePhase,
+    Progressive,
+    Smoothed,
+    TeacherTargets,
+    Virtual,
+)
 from stages.specs.schedule import (
-    Asked,
+    LossWeights,
+    OutputRequest,
     Phase,
     Position,
-    Weights,
     annealed_scale,
-    asked,
     followed_teacher,
     label_share,
     learning_rate,
+    output_request,
     phases,
-    weights,
+    weights_at,
 )
 
-ANNEALING = Method(targets=Taught(), training=Annealing(max_temperature=7))
+ANNEALING = Method(targets=TeacherTargets(), training=Annealing(max_temperature=7))
 
 
 def test_the_scale_never_falls_never_passes_one_and_ends_at_exactly_one() -> None:
@@ -58,27 +68,27 @@ def test_one_phase_has_all_the_epochs() -> None:
 
 
 def test_annealing_matches_the_teacher_first_and_the_labels_alone_then() -> None:
-    assert weights(ANNEALING, Position(0, 0), 7, False) == Weights(match=1.0, scale=pytest.approx(1 / 7))
-    assert weights(ANNEALING, Position(0, 6), 7, False) == Weights(match=1.0, scale=1.0)
-    assert weights(ANNEALING, Position(1, 0), 3, False) == Weights(hard=1.0)
-    assert weights(ANNEALING, Position(0, 6), 7, True) == Weights(match=1.0, scale=1.0)
+    assert weights_at(ANNEALING, Position(0, 0), 7, False) == LossWeights(match=1.0, scale=pytest.approx(1 / 7))
+    assert weights_at(ANNEALING, Position(0, 6), 7, False) == LossWeights(match=1.0, scale=1.0)
+    assert weights_at(ANNEALING, Position(1, 0), 3, False) == LossWeights(hard=1.0)
+    assert weights_at(ANNEALING, Position(0, 6), 7, True) == LossWeights(match=1.0, scale=1.0)
 
 
 def test_vanilla_kd_divides_the_weight_between_label_and_teacher() -> None:
-    method = Method(targets=Taught(), training=OnePhase(temperature=4.0, teacher_weight=0.75))
-    assert weights(method, Position(), 3, False) == Weights(hard=0.25, soft=0.75, temperature=4.0)
-    assert weights(method, Position(), 3, True) == Weights(hard=0.25, match=0.75)
+    method = Method(targets=TeacherTargets(), training=OnePhase(temperature=4.0, teacher_weight=0.75))
+    assert weights_at(method, Position(), 3, False) == LossWeights(hard=0.25, soft=0.75, temperature=4.0)
+    assert weights_at(method, Position(), 3, True) == LossWeights(hard=0.25, match=0.75)
 
 
 def test_without_a_teacher_one_term_has_all_the_weight() -> None:
-    assert weights(Method(targets=Hard()), Position(), 3, False) == Weights(hard=1.0)
-    assert weights(Method(targets=Smoothed()), Position(), 3, False) == Weights(smoothed=1.0)
+    assert weights_at(Method(targets=Hard()), Position(), 3, False) == LossWeights(hard=1.0)
+    assert weights_at(Method(targets=Smoothed()), Position(), 3, False) == LossWeights(smoothed=1.0)
 
 
 def test_a_teacher_by_rule_weighs_what_a_teacher_does() -> None:
     method = Method(targets=Virtual(), training=OnePhase(temperature=20.0, teacher_weight=0.1))
-    assert weights(method, Position(), 3, False) == Weights(hard=0.9, soft=0.1, temperature=20.0)
-    assert not asked(method, weights(method, Position(), 3, False), Position(), 3, 0, 0)
+    assert weights_at(method, Position(), 3, False) == LossWeights(hard=0.9, soft=0.1, temperature=20.0)
+    assert not output_request(method, weights_at(method, Position(), 3, False), Position(), 3, 0, 0)
 
 
 # --- continuation -----------------------------------------------------------------------------------
@@ -91,22 +101,24 @@ def test_the_labels_of_continuation_weigh_as_in_the_paper() -> None:
 
 
 def test_continuation_weighs_labels_against_the_annealed_teacher_and_its_margin() -> None:
-    method = Method(targets=Taught(), training=Continuation(max_temperature=10, margin=0.4, together=2 / 3))
-    middle = weights(method, Position(0, 9), 30, False)
+    method = Method(targets=TeacherTargets(), training=Continuation(max_temperature=10, margin=0.4, together=2 / 3))
+    middle = weights_at(method, Position(0, 9), 30, False)
     scale = pytest.approx(0.4)
-    assert middle == Weights(hard=0.25, match=0.75, scale=scale, margin=pytest.approx(0.16))
-    last = weights(method, Position(0, 29), 30, False)
+    assert middle == LossWeights(hard=0.25, match=0.75, scale=scale, margin=pytest.approx(0.16))
+    last = weights_at(method, Position(0, 29), 30, False)
     assert (last.hard, last.match, last.scale) == (1.0, 0.0, 1.0)
     assert phases(method.training, 30) == (Phase("train", 30),)
 
 
 def test_with_a_step_for_psi_and_no_margin_continuation_is_annealing_whose_phases_run_on() -> None:
     """The paper's own remark, as far as one phase can be two: equal weights for the terms in every epoch."""
-    continued = Method(targets=Taught(), training=Continuation(max_temperature=7, together=1.0, label_weight=0.0))
-    annealed = Method(targets=Taught(), training=Annealing(max_temperature=7))
+    continued = Method(
+        targets=TeacherTargets(), training=Continuation(max_temperature=7, together=1.0, label_weight=0.0)
+    )
+    annealed = Method(targets=TeacherTargets(), training=Annealing(max_temperature=7))
     for epoch in range(14):
         position = Position(0, epoch)
-        assert weights(continued, position, 14, False) == weights(annealed, position, 14, False)
+        assert weights_at(continued, position, 14, False) == weights_at(annealed, position, 14, False)
 
 
 # --- who is asked what --------------------------------------------------------------------------------
@@ -121,41 +133,47 @@ def test_teachers_in_turn_have_equal_parts_and_the_last_epoch_has_the_last() -> 
 
 
 def test_progressive_asks_one_teacher_at_a_time_for_logits_and_layers_and_nobody_in_the_end() -> None:
-    method = Method(targets=Taught(), training=Progressive(), structure=Pick(pairs=((1, 2), (2, 4)), weight=3.0))
+    method = Method(
+        targets=TeacherTargets(), training=Progressive(), structure=Pick(pairs=((1, 2), (2, 4)), weight=3.0)
+    )
     followed = []
     for epoch in range(6):
         position = Position(0, epoch)
-        weighing = weights(method, position, 6, False)
-        assert weighing == Weights(match=1.0, layers=3.0)
-        found = asked(method, weighing, position, 6, 3, 0)
+        weights = weights_at(method, position, 6, False)
+        assert weights == LossWeights(match=1.0, layers=3.0)
+        found = output_request(method, weights, position, 6, 3, 0)
         assert found.logits == ((found.teacher, 1.0),) and found.layers == (2, 4)
         followed.append(found.teacher)
     assert followed == [0, 0, 1, 1, 2, 2]
-    labels = weights(method, Position(1, 0), 3, False)
-    assert labels == Weights(hard=1.0) and not asked(method, labels, Position(1, 0), 3, 3, 0)
+    labels = weights_at(method, Position(1, 0), 3, False)
+    assert labels == LossWeights(hard=1.0) and not output_request(method, labels, Position(1, 0), 3, 3, 0)
     assert [phase.name for phase in phases(method.training, 9)] == ["follow", "labels"]
 
 
 def test_of_several_teachers_the_mean_is_asked_by_their_shares() -> None:
-    plain = Method(targets=Taught())
-    weighing = weights(plain, Position(), 3, False)
-    assert asked(plain, weighing, Position(), 3, 2, 0) == Asked(((0, 0.5), (1, 0.5)))
-    shared = Method(targets=Taught(shares=(0.75, 0.0, 0.25)))
-    assert asked(shared, weighing, Position(), 3, 3, 0) == Asked(((0, 0.75), (2, 0.25))), "nothing of one without share"
+    plain = Method(targets=TeacherTargets())
+    weights = weights_at(plain, Position(), 3, False)
+    assert output_request(plain, weights, Position(), 3, 2, 0) == OutputRequest(((0, 0.5), (1, 0.5)))
+    shared = Method(targets=TeacherTargets(shares=(0.75, 0.0, 0.25)))
+    assert output_request(shared, weights, Position(), 3, 3, 0) == OutputRequest(((0, 0.75), (2, 0.25))), (
+        "nothing of one without share"
+    )
 
 
 def test_only_layers_are_asked_of_a_teacher_whose_logits_no_term_weighs() -> None:
     method = Method(targets=Hard(), structure=Attend(groups=((1, 3), (2,))))
-    assert asked(method, weights(method, Position(), 3, False), Position(), 3, 1, 0) == Asked((), (1, 2, 3))
+    assert output_request(method, weights_at(method, Position(), 3, False), Position(), 3, 1, 0) == OutputRequest(
+        (), (1, 2, 3)
+    )
 
 
 def test_drawn_layers_are_others_in_other_epochs_and_the_same_for_the_same_seed() -> None:
     structure = Random(layers=tuple(range(1, 13)), student_layers=(1, 2, 3))
-    method = Method(targets=Taught(), structure=structure)
+    method = Method(targets=TeacherTargets(), structure=structure)
 
     def drawn(seed: int) -> list[tuple[int, ...]]:
-        weighing = weights(method, Position(), 20, False)
-        return [asked(method, weighing, Position(0, epoch), 20, 1, seed).layers for epoch in range(20)]
+        weights = weights_at(method, Position(), 20, False)
+        return [output_request(method, weights, Position(0, epoch), 20, 1, seed).layers for epoch in range(20)]
 
     assert drawn(3) == drawn(3) != drawn(4)
     assert len(set(drawn(3))) > 10 and all(len(set(layers)) == 3 for layers in drawn(3))

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 import stages.teaching.teach
 from stages.corpus.reader import read_split
-from stages.outputs.layer_variance import spreads
+from stages.outputs.layer_variance import layer_variances
 from stages.outputs.layout import Layout, read_store, write_store
 from stages.outputs.node_cache import decode
 from stages.outputs.parquet import write_shard
@@ -169,7 +169,7 @@ def test_training_maps_what_classifiers_say_as_it_maps_states(tiny_corpus: Path,
     rows = np.array([5, 0, 17])
     (wanted,) = columns(tmp_path / "out", ["hidden_03"], tiny_corpus)
     assert np.array_equal(mapped.gather("hidden_03", rows), wanted[rows])
-    assert spreads(tmp_path / "out").keys() == {"hidden_01", "hidden_03"}
+    assert layer_variances(tmp_path / "out").keys() == {"hidden_01", "hidden_03"}
 
 
 def test_shards_are_cut_as_a_teachers_are_and_say_the_same(

@@ -22,9 +22,9 @@ from stages.outputs.layout import Layout, ShardFile, read_store, shard_name, wri
 from stages.outputs.parquet import footer_sha256
 from stages.outputs.reader import read_columns
 from stages.specs.teacher import TeachSpec
-from stages.teaching.job import Dump, Shard
+from stages.teaching.job import Shard, TeachJob
 from stages.teaching.teach import teach
-from stages.teaching.worker import Teacher
+from stages.teaching.worker import TeacherWorker
 
 
 def directly(model: Path, corpus: Path, split: str, pooling: str) -> tuple[np.ndarray, np.ndarray]:
@@ -234,11 +234,11 @@ class Cramped(nn.Module):
         return self.model(input_ids=input_ids, **others)
 
 
-def cramped_teacher(corpus: Path, model: Path, out: Path, tokens: int) -> tuple[Teacher, Cramped, Shard]:
+def cramped_teacher(corpus: Path, model: Path, out: Path, tokens: int) -> tuple[TeacherWorker, Cramped, Shard]:
     out.mkdir()
     rows = len(set(keys(corpus)))
-    dump = Dump(TeachSpec(), model, corpus, out, Layout("pooled", (0, 1, 2, 3), 16, 2, 2, "mean", "float16"))
-    teacher = Teacher(dump, InlineWorker(1, Heard()))
+    dump = TeachJob(TeachSpec(), model, corpus, out, Layout("pooled", (0, 1, 2, 3), 16, 2, 2, "mean", "float16"))
+    teacher = TeacherWorker(dump, InlineWorker(1, Heard()))
     cramped = Cramped(teacher.model, tokens)
     teacher.model = cramped
     return teacher, cramped, Shard(0, np.arange(rows))
@@ -255,7 +255,7 @@ def test_where_memory_runs_out_the_batches_are_halved_and_nothing_is_lost(
     assert len(cramped.sizes) == len(fitting) + halvings, "no batch that does not fit is tried twice"
     assert max(fitting) > 50, "the budget is not cut further than it must be"
     columns = ["logits", *(f"hidden_0{layer}" for layer in range(4))]
-    write_store(tmp_path / "out", opened.dump.layout, "rule", [written.file])
+    write_store(tmp_path / "out", opened.job.layout, "rule", [written.file])
     asked = keys(tiny_corpus)
     found, undisturbed = (read_columns(path, columns, asked) for path in (tmp_path / "out", store))
     for name in columns:

@@ -16,8 +16,8 @@ from stages.corpus.reader import read_split
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.outputs.reader import read_columns
 from stages.specs.candidates import UnlabelledSpec
-from stages.specs.method import Annealing, Hard, Method, Minimax, Neighbours, Taught
-from stages.specs.schedule import Asked
+from stages.specs.method import Annealing, Hard, Method, Minimax, Neighbours, TeacherTargets
+from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
@@ -63,7 +63,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, teacher:
 
 
 def spec_with(k: int = K, **train: object) -> DistilSpec:
-    method = Method(targets=Taught(), data=Neighbours(k=k))
+    method = Method(targets=TeacherTargets(), data=Neighbours(k=k))
     return DistilSpec(start=Cut(layers=(0, 2)), method=method, train=TRAIN.model_copy(update=train))
 
 
@@ -139,8 +139,8 @@ def test_what_is_said_of_a_candidate_is_what_the_store_says_of_its_text(
 ) -> None:
     found = opened(inputs, read_rowset(tiny_corpus, "train"))
     keys = list(found.rows.row_keys)
-    said = found.signal.read(np.arange(len(keys)), Asked(((0, 1.0),)))
-    (logits,) = said.values()
+    outputs = found.signal.read(np.arange(len(keys)), OutputRequest(((0, 1.0),)))
+    (logits,) = outputs.values()
     assert np.array_equal(logits.numpy(), read_columns(inputs["candidate_outputs"], ["logits"], keys)["logits"])
 
 
@@ -196,11 +196,11 @@ def test_a_table_that_is_not_finished_is_refused(tiny_corpus: Path, inputs: dict
 
 
 METHODS = {
-    "all": Method(targets=Taught(), data=Neighbours(k=K)),
-    "some": Method(targets=Taught(), data=Minimax(k=K, keep=1)),
-    "some of an epoch": Method(targets=Taught(), data=Minimax(k=K, keep=2, every=1)),
+    "all": Method(targets=TeacherTargets(), data=Neighbours(k=K)),
+    "some": Method(targets=TeacherTargets(), data=Minimax(k=K, keep=1)),
+    "some of an epoch": Method(targets=TeacherTargets(), data=Minimax(k=K, keep=2, every=1)),
     "in the first phase": Method(
-        targets=Taught(), training=Annealing(max_temperature=1, first_phase=0.5), data=Neighbours(k=K)
+        targets=TeacherTargets(), training=Annealing(max_temperature=1, first_phase=0.5), data=Neighbours(k=K)
     ),
 }
 
@@ -231,15 +231,15 @@ def test_a_training_whose_rows_have_no_candidates_is_one_without_any(
     found = []
     for name, spec, more in (
         ("with", spec_with(), none),
-        ("without", spec_with().model_copy(update={"method": Method(targets=Taught())}), {}),
+        ("without", spec_with().model_copy(update={"method": Method(targets=TeacherTargets())}), {}),
         ("some", spec_with(), inputs),
     ):
         (tmp_path / f"out-{name}").mkdir()
         distil(spec, {**given, **more}, tmp_path / f"out-{name}", inline())
         found.append(load_file(tmp_path / f"out-{name}" / "model" / "model.safetensors"))
-    one, other, beside = found
+    one, other, candidates = found
     assert all(np.array_equal(one[name], other[name]) for name in one)
-    assert any(not np.array_equal(one[name], beside[name]) for name in one)
+    assert any(not np.array_equal(one[name], candidates[name]) for name in one)
 
 
 def test_train_in_another_order_of_its_file_reads_the_same_table(

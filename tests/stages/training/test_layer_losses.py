@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.specs.layer_map import Group, groups_of
+from stages.specs.layer_map import LayerGroup, groups_of
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Structure, state_name
 from stages.training.layer_losses import Matcher, attention, followed, stacked
 from stages.training.relations import Workers
@@ -35,12 +35,12 @@ def loss(
     structure: Structure,
     given: Matcher | None = None,
     scale: float = 1.0,
-    said: dict[str, torch.Tensor] = SAID,
-    groups: tuple[Group, ...] | None = None,
+    outputs: dict[str, torch.Tensor] = SAID,
+    groups: tuple[LayerGroup, ...] | None = None,
 ) -> np.ndarray:
     states = {layer: torch.from_numpy(scale * values).float() for layer, values in STUDENT.items()}
     with torch.no_grad():
-        found = (given or matcher(structure))(states, said, groups or groups_of(structure), Workers(rows=7))
+        found = (given or matcher(structure))(states, outputs, groups or groups_of(structure), Workers(rows=7))
     return found.numpy()
 
 
@@ -106,8 +106,8 @@ def test_normalised_states_cost_the_same_at_any_scale() -> None:
 @pytest.mark.parametrize("structure", [Pick(pairs=((1, 2),)), Attend(groups=((2,),)), Attend(groups=((2, 3),))])
 @pytest.mark.parametrize("normalised", [False, True])
 def test_equal_layers_cost_nothing(structure: Structure, normalised: bool) -> None:
-    said = {state_name(layer): torch.from_numpy(STUDENT[1]) for layer in (2, 3)}
-    np.testing.assert_allclose(loss(same(structure, normalised=normalised), said=said), np.zeros(7), atol=1e-12)
+    outputs = {state_name(layer): torch.from_numpy(STUDENT[1]) for layer in (2, 3)}
+    np.testing.assert_allclose(loss(same(structure, normalised=normalised), outputs=outputs), np.zeros(7), atol=1e-12)
 
 
 def test_averaged_over_rows_it_is_torchs_mse_loss_of_all_pairs_side_by_side() -> None:
@@ -132,7 +132,7 @@ def test_attended_layers_cost_the_distance_to_their_weighted_sum(scaled: bool, w
             alpha = softmax(products / np.sqrt(width) if scaled else products)
             target = sum(share * teacher[layer][row] for share, layer in zip(alpha, group, strict=True))
             expected[row] += ((own[row] - target) ** 2).mean()
-    np.testing.assert_allclose(loss(structure, given, said=said_of(teacher)), expected, rtol=1e-4)
+    np.testing.assert_allclose(loss(structure, given, outputs=said_of(teacher)), expected, rtol=1e-4)
 
 
 def test_shares_of_attention_sum_to_one_over_a_group() -> None:
@@ -157,7 +157,7 @@ def test_what_is_attended_to_is_detached_only_if_asked_for() -> None:
         matcher(structure)({1: state}, SAID, groups_of(structure), Workers(rows=7)).sum().backward()
         assert state.grad is not None
         gradients[detached] = state.grad.numpy()
-        alpha = softmax(np.einsum("bd,bkd->bk", STUDENT[1], stacked(Group(1, (1, 2, 3)), SAID).numpy()))
+        alpha = softmax(np.einsum("bd,bkd->bk", STUDENT[1], stacked(LayerGroup(1, (1, 2, 3)), SAID).numpy()))
         target = sum(alpha[:, place, None] * TEACHER[layer] for place, layer in enumerate((1, 2, 3)))
         plain = 2 * (STUDENT[1] - target) / 6
         assert np.allclose(gradients[detached], plain, rtol=1e-4, atol=1e-5) == detached
@@ -174,8 +174,8 @@ def test_drawn_layers_cost_the_squared_distance_of_unit_projections(width: int) 
     for place, (student, layer) in enumerate(((1, 2), (2, 3))):
         own = unit(projected(given.student[place], STUDENT[student]))
         expected += ((own - unit(projected(given.teacher[place], teacher[layer]))) ** 2).sum(1)
-    drawn = (Group(1, (2,)), Group(2, (3,)))
-    np.testing.assert_allclose(loss(structure, given, said=said_of(teacher), groups=drawn), expected, rtol=1e-4)
+    drawn = (LayerGroup(1, (2,)), LayerGroup(2, (3,)))
+    np.testing.assert_allclose(loss(structure, given, outputs=said_of(teacher), groups=drawn), expected, rtol=1e-4)
 
 
 def test_joined_layers_are_projected_end_to_end() -> None:
@@ -183,7 +183,7 @@ def test_joined_layers_are_projected_end_to_end() -> None:
     given = matcher(structure)
     own = unit(projected(given.student[0], np.concatenate([STUDENT[1], STUDENT[2]], 1)))
     other = unit(projected(given.teacher[0], np.concatenate([TEACHER[1], TEACHER[4]], 1)))
-    drawn = (Group(1, (1,)), Group(2, (4,)))
+    drawn = (LayerGroup(1, (1,)), LayerGroup(2, (4,)))
     np.testing.assert_allclose(loss(structure, given, groups=drawn), ((own - other) ** 2).sum(1), rtol=1e-4)
 
 
@@ -199,7 +199,7 @@ def test_outputs_cost_the_divergence_of_what_classifiers_on_layers_say() -> None
         alpha = softmax(np.einsum("bc,bkc->bk", own, heard))
         target, mine = softmax(np.einsum("bk,bkc->bc", alpha, heard) / 2), softmax(own / 2)
         expected += 4 * (target * np.log(target / mine)).sum(1) / 2
-    np.testing.assert_allclose(loss(structure, given, said=said_of(SPOKEN)), expected, rtol=1e-4)
+    np.testing.assert_allclose(loss(structure, given, outputs=said_of(SPOKEN)), expected, rtol=1e-4)
 
 
 def test_outputs_of_a_regression_cost_their_squared_distance() -> None:
@@ -207,7 +207,7 @@ def test_outputs_of_a_regression_cost_their_squared_distance() -> None:
     given = matcher(structure, outputs=1)
     numbers = {layer: values[:, :1] for layer, values in SPOKEN.items()}
     errors = [(projected(given.student[j - 1], STUDENT[j]) - numbers[k])[:, 0] ** 2 for j, k in ((1, 1), (2, 4))]
-    np.testing.assert_allclose(loss(structure, given, said=said_of(numbers)), sum(errors) / 2, rtol=1e-4)
+    np.testing.assert_allclose(loss(structure, given, outputs=said_of(numbers)), sum(errors) / 2, rtol=1e-4)
 
 
 # --- projections ------------------------------------------------------------------------------------
@@ -230,5 +230,5 @@ def test_a_layer_is_projected_where_its_widths_differ_and_where_the_method_says_
 
 
 def test_a_group_is_followed_in_the_order_it_is_given_in() -> None:
-    (found,) = followed((Group(1, (4, 0)),), SAID)
+    (found,) = followed((LayerGroup(1, (4, 0)),), SAID)
     np.testing.assert_array_equal(found.numpy(), np.concatenate([TEACHER[4], TEACHER[0]], axis=1))

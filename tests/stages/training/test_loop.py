@@ -19,9 +19,9 @@ from lessons import (
     Weights,
     equal,
     farthest,
-    lesson_of,
     logits_of,
     random_rows,
+    setup_of,
     signal_for,
     small_bert,
     spec_of,
@@ -33,41 +33,41 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from stages.corpus.batches import epoch_batches
 from stages.models.forward import forward
-from stages.specs.method import Annealing, Method, Smoothed, Taught
-from stages.specs.schedule import Asked
+from stages.specs.method import Annealing, Method, Smoothed, TeacherTargets
+from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import Task
 from stages.training.checkpoint import Progress
-from stages.training.loop import Lesson, fit
-from stages.training.signal import Live, Stored
+from stages.training.loop import TrainingSetup, fit
+from stages.training.signal import LiveSignal, StoredSignal
 
 # --- against a loop written by hand -----------------------------------------------------------------
 
 
-def by_hand(model: nn.Module, lesson: Lesson, teacher: Tensor | None) -> list[float]:
+def by_hand(model: nn.Module, setup: TrainingSetup, teacher: Tensor | None) -> list[float]:
     """The mean loss of each epoch, in plain torch: what the papers say, without the project's losses and schedule."""
-    train, epochs = lesson.spec.train, lesson.spec.train.epochs
-    halves = [(0, epochs)] if lesson.spec.method.training.kind == "one-phase" else [(0, epochs // 2), (1, epochs // 2)]
+    train, epochs = setup.spec.train, setup.spec.train.epochs
+    halves = [(0, epochs)] if setup.spec.method.training.kind == "one-phase" else [(0, epochs // 2), (1, epochs // 2)]
     history: list[tuple[float, float, Weights]] = []
     for phase, length in halves:
         if phase == 1:
             model.load_state_dict(max(reversed(history), key=lambda entry: entry[1])[2])
-        optimizer = by_hand_optimizer(model, lesson)
-        steps = -(-len(lesson.train) // train.batch_size) * length
+        optimizer = by_hand_optimizer(model, setup)
+        steps = -(-len(setup.train) // train.batch_size) * length
         rising = max(1, round(train.warmup * steps))
         step = 0
         for epoch in range(length):
             total = 0.0
             seed = seed_of(train.seed, phase, epoch)
-            for rows in epoch_batches(lesson.train.tokens.lengths, train.batch_size, seed):
+            for rows in epoch_batches(setup.train.tokens.lengths, train.batch_size, seed):
                 rate = (step + 1) / rising if step < rising else (steps - step) / (steps - rising)
                 for group in optimizer.param_groups:
                     group["lr"] = train.learning_rate * rate
-                batch = lesson.train.batch(rows, "cpu")
+                batch = setup.train.batch(rows, "cpu")
                 logits, _ = forward(model, batch.inputs)
-                said = None if teacher is None else teacher[torch.from_numpy(rows)]
+                outputs = None if teacher is None else teacher[torch.from_numpy(rows)]
                 scale = (epoch + 1) / length if phase == 0 else None
-                loss = by_hand_loss(logits, batch.labels, said, lesson, scale)
+                loss = by_hand_loss(logits, batch.labels, outputs, setup, scale)
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm)
@@ -75,21 +75,23 @@ def by_hand(model: nn.Module, lesson: Lesson, teacher: Tensor | None) -> list[fl
                 total += float(loss.detach().double()) * len(rows)
                 step += 1
             state = {name: value.clone() for name, value in model.state_dict().items()}
-            history.append((total / len(lesson.train), by_hand_score(model, lesson), state))
+            history.append((total / len(setup.train), by_hand_score(model, setup), state))
     return [loss for loss, _, _ in history]
 
 
-def by_hand_optimizer(model: nn.Module, lesson: Lesson) -> torch.optim.Optimizer:
+def by_hand_optimizer(model: nn.Module, setup: TrainingSetup) -> torch.optim.Optimizer:
     decays, plain = [], []
     for name, parameter in model.named_parameters():
         (plain if name.endswith("bias") or "LayerNorm" in name else decays).append(parameter)
-    groups = [{"params": decays, "weight_decay": lesson.spec.train.weight_decay}, {"params": plain, "weight_decay": 0}]
+    groups = [{"params": decays, "weight_decay": setup.spec.train.weight_decay}, {"params": plain, "weight_decay": 0}]
     return torch.optim.AdamW(groups, foreach=False, fused=False)
 
 
-def by_hand_loss(logits: Tensor, labels: Tensor, teacher: Tensor | None, lesson: Lesson, scale: float | None) -> Tensor:
+def by_hand_loss(
+    logits: Tensor, labels: Tensor, teacher: Tensor | None, setup: TrainingSetup, scale: float | None
+) -> Tensor:
     """``scale`` is Phi in an annealing's first phase; the grid below has as many epochs there as temperatures."""
-    regression, method = lesson.task.regression, lesson.spec.method
+    regression, method = setup.task.regression, setup.spec.method
     hard = ((logits[:, 0] - labels) ** 2).mean() if regression else functional.cross_entropy(logits, labels)
     if isinstance(method.targets, Smoothed):
         spread = torch.tensor(method.targets.distribution or (1 / 3, 1 / 3, 1 / 3))
@@ -106,12 +108,12 @@ def by_hand_loss(logits: Tensor, labels: Tensor, teacher: Tensor | None, lesson:
     return 0.3 * hard + 0.7 * 9.0 * soft
 
 
-def by_hand_score(model: nn.Module, lesson: Lesson) -> float:
-    found = logits_of(model, lesson.select)
+def by_hand_score(model: nn.Module, setup: TrainingSetup) -> float:
+    found = logits_of(model, setup.select)
     model.train()
-    if lesson.task.regression:
-        return float(np.corrcoef(found[:, 0].numpy(), lesson.select.labels.numpy())[0, 1])
-    return float((found.argmax(-1) == lesson.select.labels).float().mean())
+    if setup.task.regression:
+        return float(np.corrcoef(found[:, 0].numpy(), setup.select.labels.numpy())[0, 1])
+    return float((found.argmax(-1) == setup.select.labels).float().mean())
 
 
 @pytest.mark.parametrize(
@@ -130,11 +132,11 @@ def by_hand_score(model: nn.Module, lesson: Lesson) -> float:
 def test_the_losses_are_those_of_a_loop_written_by_hand(
     method: Method, task: Task, epochs: int, tmp_path: Path
 ) -> None:
-    lesson = lesson_of(spec_of(method, epochs=epochs), task, tmp_path / "checkpoint.pt", signal_for(method, task))
-    everything = np.arange(len(lesson.train))
-    teacher = lesson.signal.read(everything, Asked(((0, 1.0),) * lesson.signal.teachers)).get("logits")
-    expected = by_hand(small_bert(task), lesson, teacher)
-    found = [epoch.loss for epoch in fit(small_bert(task), lesson, Alone()).history]
+    setup = setup_of(spec_of(method, epochs=epochs), task, tmp_path / "checkpoint.pt", signal_for(method, task))
+    everything = np.arange(len(setup.train))
+    teacher = setup.signal.read(everything, OutputRequest(((0, 1.0),) * setup.signal.teachers)).get("logits")
+    expected = by_hand(small_bert(task), setup, teacher)
+    found = [epoch.loss for epoch in fit(small_bert(task), setup, Alone()).history]
     np.testing.assert_allclose(found, expected, rtol=2e-6)
     assert expected[-1] < expected[0] or isinstance(method.training, Annealing), "it learns"
 
@@ -147,9 +149,9 @@ def test_a_steps_gradient_is_cut_to_the_greatest_norm(greatest: float, tmp_path:
         gradients = [parameter.grad for group in optimizer.param_groups for parameter in group["params"]]
         norms.append(float(torch.cat([gradient.flatten() for gradient in gradients]).norm()))
 
-    lesson = lesson_of(spec_of(HARD, epochs=1, max_grad_norm=greatest), CLASSES, tmp_path / "checkpoint.pt")
+    setup = setup_of(spec_of(HARD, epochs=1, max_grad_norm=greatest), CLASSES, tmp_path / "checkpoint.pt")
     hook = register_optimizer_step_pre_hook(see)
-    fit(small_bert(CLASSES), lesson, Alone())
+    fit(small_bert(CLASSES), setup, Alone())
     hook.remove()
     assert len(norms) == 7
     if greatest < 1:
@@ -165,9 +167,9 @@ def test_a_steps_gradient_is_cut_to_the_greatest_norm(greatest: float, tmp_path:
 def test_a_live_teacher_teaches_what_its_store_does(method: Method, tmp_path: Path) -> None:
     teacher = small_bert(CLASSES, seed=99).eval()
     models = [small_bert(CLASSES, dropout=0.1) for _ in range(2)]
-    signals = [stored(CLASSES), Live(teacher)]
+    signals = [stored(CLASSES), LiveSignal(teacher)]
     found = [
-        fit(model, lesson_of(spec_of(method), CLASSES, tmp_path / f"{number}.pt", signal), Alone())
+        fit(model, setup_of(spec_of(method), CLASSES, tmp_path / f"{number}.pt", signal), Alone())
         for number, (model, signal) in enumerate(zip(models, signals, strict=True))
     ]
     assert farthest(models[0].state_dict(), models[1].state_dict()) < 1e-4
@@ -180,7 +182,7 @@ def test_training_from_a_store_runs_no_model_but_the_student(tmp_path: Path) -> 
     signal = stored(CLASSES)
     model, ran = small_bert(CLASSES), []
     hook = nn.modules.module.register_module_forward_hook(lambda module, *_: ran.append(module))
-    fit(model, lesson_of(spec_of(VANILLA), CLASSES, tmp_path / "checkpoint.pt", signal), Alone())
+    fit(model, setup_of(spec_of(VANILLA), CLASSES, tmp_path / "checkpoint.pt", signal), Alone())
     hook.remove()
     assert sum(module is model for module in ran) == 3 * (7 + 1), "a forward a step, and one an epoch to score"
     assert {id(module) for module in ran} <= {id(module) for module in model.modules()}
@@ -188,10 +190,10 @@ def test_training_from_a_store_runs_no_model_but_the_student(tmp_path: Path) -> 
 
 def test_a_stored_row_goes_with_its_own_row_of_the_split() -> None:
     rows = random_rows(CLASSES, 26, seed=1)
-    signal = Stored([InMemory({"logits": np.arange(26.0, dtype=np.float32)[:, None]})])
-    chosen, asked = np.array([5, 0, 25]), Asked(((0, 1.0),))
-    batch = replace(rows.batch(chosen, "cpu"), read=signal.read(chosen, asked))
-    assert signal(batch, asked)["logits"].tolist() == [[5.0], [0.0], [25.0]]
+    signal = StoredSignal([InMemory({"logits": np.arange(26.0, dtype=np.float32)[:, None]})])
+    chosen, request = np.array([5, 0, 25]), OutputRequest(((0, 1.0),))
+    batch = replace(rows.batch(chosen, "cpu"), read=signal.read(chosen, request))
+    assert signal(batch, request)["logits"].tolist() == [[5.0], [0.0], [25.0]]
 
 
 # --- what can go wrong, and what is chosen --------------------------------------------------------------
@@ -203,35 +205,35 @@ def test_a_training_that_diverges_names_the_learning_rate(task: Task, epochs: in
     """In one epoch of one step the loss is still finite when the weights no longer are."""
     spec = spec_of(HARD, epochs=epochs, batch_size=26, learning_rate=1e38, warmup=0.0)
     with pytest.raises(ValueError, match=r"^train\.learning_rate: with 1e\+38 .* choose a lower rate$") as caught:
-        fit(small_bert(task), lesson_of(spec, task, tmp_path / "checkpoint.pt"), Alone())
+        fit(small_bert(task), setup_of(spec, task, tmp_path / "checkpoint.pt"), Alone())
     assert "\n" not in str(caught.value)
 
 
 def test_the_later_of_equally_good_epochs_is_the_best(tmp_path: Path) -> None:
     """A learning rate too small to change a prediction: all epochs score the same, their weights differ."""
     model = small_bert(CLASSES)
-    lesson = lesson_of(spec_of(HARD, learning_rate=1e-9), CLASSES, tmp_path / "checkpoint.pt")
-    progress = fit(model, lesson, Alone())
+    setup = setup_of(spec_of(HARD, learning_rate=1e-9), CLASSES, tmp_path / "checkpoint.pt")
+    progress = fit(model, setup, Alone())
     assert len({epoch.score for epoch in progress.history}) == 1
     assert progress.best == 2
     assert equal(progress.best_weights, model.state_dict())
 
 
-def weights_after_each_epoch(model: nn.Module, lesson: Lesson) -> tuple[Progress, list[Weights]]:
+def weights_after_each_epoch(model: nn.Module, setup: TrainingSetup) -> tuple[Progress, list[Weights]]:
     seen: list[Weights] = []
 
     def keep(number: int) -> None:
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
 
-    return fit(model, lesson, Alone(before_note=keep)), seen
+    return fit(model, setup, Alone(before_note=keep)), seen
 
 
 def test_the_best_weights_are_those_of_the_epoch_with_the_best_score(tmp_path: Path) -> None:
     """At so high a rate scores go up and down; of a few seeds one at least has its best epoch before its last."""
     for seed in range(8):
         model = small_bert(CLASSES, seed)
-        lesson = lesson_of(spec_of(HARD, epochs=6, learning_rate=2e-2), CLASSES, tmp_path / f"{seed}.pt")
-        progress, seen = weights_after_each_epoch(model, lesson)
+        setup = setup_of(spec_of(HARD, epochs=6, learning_rate=2e-2), CLASSES, tmp_path / f"{seed}.pt")
+        progress, seen = weights_after_each_epoch(model, setup)
         scores = [epoch.score for epoch in progress.history]
         assert progress.best == max(range(6), key=lambda epoch: (scores[epoch], epoch))
         assert equal(progress.best_weights, seen[progress.best])
@@ -244,11 +246,11 @@ def test_the_best_weights_are_those_of_the_epoch_with_the_best_score(tmp_path: P
 def test_annealings_second_phase_starts_from_the_best_of_the_first_with_a_new_optimizer(tmp_path: Path) -> None:
     """One step an epoch. The second phase's only step is AdamW's first, in plain torch, from the best weights."""
     train = {"epochs": 9, "batch_size": 26, "learning_rate": 3e-2, "warmup": 0.0}
-    spec = spec_of(Method(targets=Taught(), training=Annealing(first_phase=0.89)), **train)
+    spec = spec_of(Method(targets=TeacherTargets(), training=Annealing(first_phase=0.89)), **train)
     for seed in range(8):
-        lesson = lesson_of(spec, CLASSES, tmp_path / f"{seed}.pt", stored(CLASSES))
+        setup = setup_of(spec, CLASSES, tmp_path / f"{seed}.pt", stored(CLASSES))
         trained = small_bert(CLASSES, seed)
-        progress, seen = weights_after_each_epoch(trained, lesson)
+        progress, seen = weights_after_each_epoch(trained, setup)
         assert [epoch.phase for epoch in progress.history] == ["anneal"] * 8 + ["labels"]
         scores = [epoch.score for epoch in progress.history[:8]]
         best = max(range(8), key=lambda epoch: (scores[epoch], epoch))
@@ -257,8 +259,8 @@ def test_annealings_second_phase_starts_from_the_best_of_the_first_with_a_new_op
     assert best < 7, "the first phase's last epoch is its best with every seed: this proves nothing"
     model = small_bert(CLASSES)
     model.load_state_dict(seen[best])
-    optimizer = by_hand_optimizer(model, lesson)
-    batch = lesson.train.batch(np.arange(26), "cpu")
+    optimizer = by_hand_optimizer(model, setup)
+    batch = setup.train.batch(np.arange(26), "cpu")
     functional.cross_entropy(forward(model, batch.inputs)[0], batch.labels).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for group in optimizer.param_groups:

@@ -18,29 +18,32 @@ from lessons import (
     Weights,
     equal,
     farthest,
-    lesson_of,
     logits_of,
     random_pool,
     random_rows,
+    setup_of,
     signal_for,
     small_bert,
     spec_of,
     stored,
 )
 
-from stages.specs.method import Annealing, Continuation, Method, Minimax, Neighbours, OnePhase, Taught
+from stages.specs.method import Annealing, Continuation, Method, Minimax, Neighbours, OnePhase, TeacherTargets
 from stages.specs.tasks import Task
 from stages.training.candidates import Pool, count, counted, most_divergent
 from stages.training.checkpoint import Progress
-from stages.training.loop import Lesson, fit
+from stages.training.loop import fit
+from stages.training.setup import TrainingSetup
 
 
-def lesson(method: Method, folder: Path, pool: Pool | None = None, task: Task = CLASSES, **train: object) -> Lesson:
-    made = lesson_of(spec_of(method, **train), task, folder / "checkpoint.pt", signal_for(method, task), 1e9)
+def setup(
+    method: Method, folder: Path, pool: Pool | None = None, task: Task = CLASSES, **train: object
+) -> TrainingSetup:
+    made = setup_of(spec_of(method, **train), task, folder / "checkpoint.pt", signal_for(method, task), 1e9)
     return made if pool is None else replace(made, pool=pool)
 
 
-def trained(given: Lesson, dropout: float = 0.0) -> tuple[Progress, Weights]:
+def trained(given: TrainingSetup, dropout: float = 0.0) -> tuple[Progress, Weights]:
     model = small_bert(given.task, dropout=dropout)
     return fit(model, given, Alone()), model.state_dict()
 
@@ -64,14 +67,14 @@ def test_copies_of_a_row_weigh_what_the_teachers_term_gains(
 ) -> None:
     """(1 - w) CE + w KL + g w KL is, but for its size, which Adam does not see, the loss with another w."""
     w = 0.4
-    whole = Method(targets=Taught(), training=OnePhase(teacher_weight=w), data=Neighbours(k=3, weight=weight))
-    same = Method(targets=Taught(), training=OnePhase(teacher_weight=w * (1 + weight) / (1 + w * weight)))
+    whole = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=w), data=Neighbours(k=3, weight=weight))
+    same = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=w * (1 + weight) / (1 + w * weight)))
     settings = {"epochs": 2, "max_grad_norm": 1e9}
     (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
-    found = trained(lesson(whole, tmp_path / "one", copies(task, 3, fewer), task, **settings))[1]
-    expected = trained(lesson(same, tmp_path / "two", task=task, **settings))[1]
+    found = trained(setup(whole, tmp_path / "one", copies(task, 3, fewer), task, **settings))[1]
+    expected = trained(setup(same, tmp_path / "two", task=task, **settings))[1]
     plain = trained(
-        lesson(Method(targets=Taught(), training=OnePhase(teacher_weight=w)), tmp_path, task=task, **settings)
+        setup(Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=w)), tmp_path, task=task, **settings)
     )
     assert farthest(found, expected) < 2e-4 < 1e-3 < farthest(found, plain[1])
 
@@ -88,8 +91,8 @@ def test_copies_of_a_row_weigh_what_the_teachers_term_gains(
 def test_candidates_are_used_wherever_the_teachers_logits_are(
     training: OnePhase | Annealing | Continuation, phase: str, epoch: int, tmp_path: Path
 ) -> None:
-    method = Method(targets=Taught(), training=training, data=Neighbours(k=4))
-    history = trained(lesson(method, tmp_path, epochs=4))[0].history
+    method = Method(targets=TeacherTargets(), training=training, data=Neighbours(k=4))
+    history = trained(setup(method, tmp_path, epochs=4))[0].history
     used = [one.candidates is not None for one in history]
     expected = {"train": [True] * 4, "anneal": [True, True, False, False]}[phase]
     if isinstance(training, Continuation):
@@ -98,10 +101,10 @@ def test_candidates_are_used_wherever_the_teachers_logits_are(
 
 
 def test_the_epochs_of_a_warm_up_are_those_of_a_training_without_candidates(tmp_path: Path) -> None:
-    late = Method(targets=Taught(), training=VANILLA.training, data=Neighbours(k=4, warmup_epochs=2))
+    late = Method(targets=TeacherTargets(), training=VANILLA.training, data=Neighbours(k=4, warmup_epochs=2))
     (tmp_path / "late").mkdir()
-    found = trained(lesson(late, tmp_path / "late", epochs=3), dropout=0.1)[0].history
-    plain = trained(lesson(VANILLA, tmp_path, epochs=3), dropout=0.1)[0].history
+    found = trained(setup(late, tmp_path / "late", epochs=3), dropout=0.1)[0].history
+    plain = trained(setup(VANILLA, tmp_path, epochs=3), dropout=0.1)[0].history
     assert [one.candidates is None for one in found] == [True, True, False]
     assert [(one.loss, one.score) for one in found[:2]] == [(one.loss, one.score) for one in plain[:2]]
     assert found[2].loss != plain[2].loss
@@ -129,7 +132,7 @@ def test_the_student_as_it_is_and_the_teacher_decide(tmp_path: Path) -> None:
         best = sorted(there, key=lambda rank: -divergence[row[rank]])[:2]
         expected.update(best)
         total += sum(divergence[row[rank]] for rank in best)
-    (epoch,) = trained(lesson(MINIMAX, tmp_path, epochs=1, batch_size=26), dropout=0.3)[0].history
+    (epoch,) = trained(setup(MINIMAX, tmp_path, epochs=1, batch_size=26), dropout=0.3)[0].history
     assert epoch.candidates is not None
     assert epoch.candidates["by_rank"] == [expected[rank] for rank in range(4)]
     assert epoch.candidates["used"] == sum(expected.values())
@@ -143,7 +146,7 @@ def test_scoring_every_epoch_picks_at_its_start_what_scoring_each_step_picks_in_
     told = []
     for name, method in (("step", MINIMAX), ("epoch", at_once)):
         (tmp_path / name).mkdir()
-        progress, weights = trained(lesson(method, tmp_path / name, epochs=1, batch_size=26))
+        progress, weights = trained(setup(method, tmp_path / name, epochs=1, batch_size=26))
         told.append((progress.history[0].candidates, progress.history[0].loss, weights))
     assert told[0][0]["by_rank"] == told[1][0]["by_rank"]
     assert told[0][1] == pytest.approx(told[1][1], rel=1e-6)
@@ -155,8 +158,8 @@ def test_all_but_one_of_equal_candidates_change_nothing(tmp_path: Path) -> None:
     found = []
     for name, data in (("all", Neighbours(k=3)), ("two", Minimax(k=3, keep=2)), ("one", Minimax(k=3, keep=1, every=1))):
         (tmp_path / name).mkdir()
-        method = Method(targets=Taught(), training=VANILLA.training, data=data)
-        found.append(trained(lesson(method, tmp_path / name, copies(CLASSES, 3)))[1])
+        method = Method(targets=TeacherTargets(), training=VANILLA.training, data=data)
+        found.append(trained(setup(method, tmp_path / name, copies(CLASSES, 3)))[1])
     assert farthest(found[0], found[1]) < 1e-4
     assert farthest(found[0], found[2]) < 1e-4
 
@@ -164,7 +167,7 @@ def test_all_but_one_of_equal_candidates_change_nothing(tmp_path: Path) -> None:
 # --- what it costs --------------------------------------------------------------------------------------
 
 
-def forwards(given: Lesson) -> dict[str, int]:
+def forwards(given: TrainingSetup) -> dict[str, int]:
     """Rows that go through the student, with gradients and without, less those on which epochs are selected."""
     rows = Counter[str]()
     model = small_bert(given.task)
@@ -180,8 +183,8 @@ def forwards(given: Lesson) -> dict[str, int]:
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_picking_takes_k_forwards_a_row_however_many_are_kept(keep: int, tmp_path: Path) -> None:
-    method = Method(targets=Taught(), training=VANILLA.training, data=Minimax(k=4, keep=keep))
-    given = lesson(method, tmp_path, epochs=2)
+    method = Method(targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=keep))
+    given = setup(method, tmp_path, epochs=2)
     assert given.pool is not None
     there = given.pool.table >= 0
     kept = int(np.minimum(there.sum(1), keep).sum())
@@ -189,7 +192,7 @@ def test_picking_takes_k_forwards_a_row_however_many_are_kept(keep: int, tmp_pat
 
 
 def test_scoring_every_n_epochs_takes_one_forward_a_distinct_text(tmp_path: Path) -> None:
-    given = lesson(EVERY_OTHER, tmp_path, epochs=4)
+    given = setup(EVERY_OTHER, tmp_path, epochs=4)
     assert given.pool is not None
     kept = int(np.minimum((given.pool.table >= 0).sum(1), 2).sum())
     # Epochs 1 and 3 begin with a look at all texts; epoch 0 is a warm-up, epoch 2 keeps what epoch 1 picked.
@@ -197,7 +200,7 @@ def test_scoring_every_n_epochs_takes_one_forward_a_distinct_text(tmp_path: Path
 
 
 def test_all_neighbours_take_no_forward_to_pick(tmp_path: Path) -> None:
-    given = lesson(KNN, tmp_path, epochs=1)
+    given = setup(KNN, tmp_path, epochs=1)
     assert given.pool is not None
     assert forwards(given) == {"learnt": 26 + int((given.pool.table >= 0).sum()), "looked at": 0}
 
@@ -209,7 +212,7 @@ def test_no_forward_pass_is_larger_than_the_micro_batch(tmp_path: Path) -> None:
         lambda _module, _arguments, named: sizes.add(len(named["input_ids"])) if model.training else None,
         with_kwargs=True,
     )
-    fit(model, lesson(KNN, tmp_path, epochs=1, batch_size=8, micro_batch=3), Alone())
+    fit(model, setup(KNN, tmp_path, epochs=1, batch_size=8, micro_batch=3), Alone())
     assert max(sizes) == 3
 
 
@@ -217,7 +220,7 @@ def test_a_step_in_parts_is_the_step_in_one(tmp_path: Path) -> None:
     found = []
     for name, most in (("whole", None), ("parts", 3)):
         (tmp_path / name).mkdir()
-        found.append(trained(lesson(MINIMAX, tmp_path / name, batch_size=8, micro_batch=most))[1])
+        found.append(trained(setup(MINIMAX, tmp_path / name, batch_size=8, micro_batch=most))[1])
     assert farthest(found[0], found[1]) < 1e-5
 
 
@@ -226,8 +229,8 @@ def test_a_look_at_candidates_draws_no_random_number_and_drops_nothing(tmp_path:
     found = []
     for name, every in (("step", "step"), ("epoch", 1)):
         (tmp_path / name).mkdir()
-        method = Method(targets=Taught(), training=VANILLA.training, data=Minimax(k=3, keep=2, every=every))
-        found.append(trained(lesson(method, tmp_path / name, copies(CLASSES, 3)), dropout=0.2)[1])
+        method = Method(targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=3, keep=2, every=every))
+        found.append(trained(setup(method, tmp_path / name, copies(CLASSES, 3)), dropout=0.2)[1])
     assert equal(found[0], found[1])
 
 
@@ -235,7 +238,7 @@ def test_a_look_at_candidates_draws_no_random_number_and_drops_nothing(tmp_path:
 
 
 def test_an_epoch_tells_the_ranks_and_distances_of_what_was_used(tmp_path: Path) -> None:
-    given = lesson(KNN, tmp_path, epochs=2)
+    given = setup(KNN, tmp_path, epochs=2)
     pool = given.pool
     assert pool is not None
     there = pool.table >= 0
@@ -258,5 +261,5 @@ def test_unknown_distances_are_left_out_of_the_mean() -> None:
 
 def test_the_note_of_an_epoch_tells_of_candidates(tmp_path: Path) -> None:
     place = Alone()
-    fit(small_bert(CLASSES), lesson(KNN, tmp_path, epochs=1), place)
+    fit(small_bert(CLASSES), setup(KNN, tmp_path, epochs=1), place)
     assert "candidates, mean rank" in place.notes[-1]

@@ -22,7 +22,7 @@ from lessons import (
     curve,
     equal,
     farthest,
-    lesson_of,
+    setup_of,
     signal_for,
     small_bert,
     spec_of,
@@ -38,18 +38,18 @@ from stages.training.loop import fit
 
 def uncut(method: Method, directory: Path) -> tuple[Progress, Weights]:
     model = small_bert(CLASSES, dropout=0.1)
-    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, directory / "uncut.pt", signal_for(method, CLASSES), 1e9)
-    return fit(model, lesson, Alone()), model.state_dict()
+    setup = setup_of(spec_of(method, epochs=4), CLASSES, directory / "uncut.pt", signal_for(method, CLASSES), 1e9)
+    return fit(model, setup, Alone()), model.state_dict()
 
 
 def in_sittings(method: Method, checkpoint: Path, *places: Alone) -> tuple[Progress, Weights]:
     """Train a new model in each sitting; all but the last are cut."""
-    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, checkpoint, signal_for(method, CLASSES))
+    setup = setup_of(spec_of(method, epochs=4), CLASSES, checkpoint, signal_for(method, CLASSES))
     for place in places:
         with pytest.raises(Cut):
-            fit(small_bert(CLASSES, dropout=0.1), lesson, place)
+            fit(small_bert(CLASSES, dropout=0.1), setup, place)
     model = small_bert(CLASSES, seed=5, dropout=0.1)
-    return fit(model, lesson, Alone()), model.state_dict()
+    return fit(model, setup, Alone()), model.state_dict()
 
 
 def cut_at(number: int) -> Callable[[int], None]:
@@ -94,43 +94,43 @@ def test_a_run_that_was_cut_ends_with_the_same_bits_as_one_that_was_not(method: 
 
 def test_a_run_cut_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
     progress, weights = uncut(HARD, tmp_path)
-    lesson = lesson_of(spec_of(HARD, epochs=4), CLASSES, tmp_path / "checkpoint.pt")
+    setup = setup_of(spec_of(HARD, epochs=4), CLASSES, tmp_path / "checkpoint.pt")
     with pytest.raises(Cut):
-        fit(small_bert(CLASSES, dropout=0.1), lesson, Alone(cut_at(1)))
-    assert not lesson.checkpoint.exists()
+        fit(small_bert(CLASSES, dropout=0.1), setup, Alone(cut_at(1)))
+    assert not setup.checkpoint.exists()
     model = small_bert(CLASSES, dropout=0.1)
-    assert curve(fit(model, lesson, Alone())) == curve(progress)
+    assert curve(fit(model, setup, Alone())) == curve(progress)
     assert equal(model.state_dict(), weights)
 
 
 def test_a_half_written_checkpoint_does_not_take_the_place_of_the_last_whole_one(tmp_path: Path) -> None:
     progress, weights = uncut(HARD, tmp_path)
     checkpoint = tmp_path / "checkpoint.pt"
-    lesson = lesson_of(spec_of(HARD, epochs=4), CLASSES, checkpoint)
+    setup = setup_of(spec_of(HARD, epochs=4), CLASSES, checkpoint)
     with pytest.raises(Cut):
-        fit(small_bert(CLASSES, dropout=0.1), lesson, Alone(cut_at(9)))
+        fit(small_bert(CLASSES, dropout=0.1), setup, Alone(cut_at(9)))
     checkpoint.with_name("checkpoint.pt.tmp").write_bytes(checkpoint.read_bytes()[:1000])
     model = small_bert(CLASSES, seed=5, dropout=0.1)
-    assert curve(fit(model, lesson, Alone())) == curve(progress)
+    assert curve(fit(model, setup, Alone())) == curve(progress)
     assert equal(model.state_dict(), weights)
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
-    lesson = lesson_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
+    setup = setup_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
     model = small_bert(CLASSES)
-    first = fit(model, lesson, Alone())
+    first = fit(model, setup, Alone())
     again, place = small_bert(CLASSES, seed=7), Alone()
-    assert curve(fit(again, lesson, place)) == curve(first)
+    assert curve(fit(again, setup, place)) == curve(first)
     assert equal(again.state_dict(), model.state_dict())
     assert place.advanced == [3 * 26], "all rows were trained on in an earlier sitting"
 
 
 def test_a_run_that_goes_on_says_where_and_counts_what_was_done(tmp_path: Path) -> None:
-    lesson = lesson_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
+    setup = setup_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
     with pytest.raises(Cut):
-        fit(small_bert(CLASSES), lesson, Alone(cut_at(10)))
+        fit(small_bert(CLASSES), setup, Alone(cut_at(10)))
     place = Alone()
-    fit(small_bert(CLASSES), lesson, place)
+    fit(small_bert(CLASSES), setup, place)
     assert place.notes[0] == "goes on from epoch 2, step 2"
     assert place.advanced[0] == 26 + 2 * 4
     assert sum(place.advanced) == 3 * 26
@@ -138,9 +138,9 @@ def test_a_run_that_goes_on_says_where_and_counts_what_was_done(tmp_path: Path) 
 
 def test_training_time_is_added_up_over_the_sittings_and_leaves_checkpoints_out(tmp_path: Path) -> None:
     """The clock ticks at each look. A step is one look, an epoch two more; checkpoints look too, but do not count."""
-    often = lesson_of(spec_of(HARD), CLASSES, tmp_path / "often.pt", checkpoint_seconds=0.5)
-    never = lesson_of(spec_of(HARD), CLASSES, tmp_path / "never.pt", checkpoint_seconds=1e9)
-    seconds = [fit(small_bert(CLASSES), lesson, Alone()).seconds for lesson in (often, never)]
+    often = setup_of(spec_of(HARD), CLASSES, tmp_path / "often.pt", checkpoint_seconds=0.5)
+    never = setup_of(spec_of(HARD), CLASSES, tmp_path / "never.pt", checkpoint_seconds=1e9)
+    seconds = [fit(small_bert(CLASSES), setup, Alone()).seconds for setup in (often, never)]
     assert seconds[0] == seconds[1] == 3 * (7 + 1)
     assert (tmp_path / "often.pt").exists() and not (tmp_path / "never.pt").exists()
 
@@ -153,7 +153,7 @@ def test_a_student_trained_second_has_the_bits_of_one_trained_alone(tmp_path: Pa
         spec = spec_of(HARD, seed=seed)
         model = small_bert(CLASSES, seed=seed, dropout=0.1)
         torch.seed()  # what came before left torch's generator anywhere
-        return fit(model, lesson_of(spec, CLASSES, tmp_path / name), Alone()), model.state_dict()
+        return fit(model, setup_of(spec, CLASSES, tmp_path / name), Alone()), model.state_dict()
 
     progress, weights = student("alone", 3)
     student("another", 4)
@@ -164,7 +164,7 @@ def test_a_student_trained_second_has_the_bits_of_one_trained_alone(tmp_path: Pa
 def test_another_seed_is_another_student(tmp_path: Path) -> None:
     models = [small_bert(CLASSES, dropout=0.1) for _ in range(2)]
     for seed, model in enumerate(models):
-        fit(model, lesson_of(spec_of(HARD, seed=seed), CLASSES, tmp_path / f"{seed}.pt"), Alone())
+        fit(model, setup_of(spec_of(HARD, seed=seed), CLASSES, tmp_path / f"{seed}.pt"), Alone())
     assert farthest(models[0].state_dict(), models[1].state_dict()) > 1e-3
 
 
@@ -174,10 +174,10 @@ def work_together(rank: int, directory: str, method: Method) -> None:
     patience = timedelta(seconds=200)
     torch.distributed.init_process_group("gloo", f"file://{directory}/meeting", patience, rank=rank, world_size=2)
     model, place = small_bert(CLASSES), Alone(rank=rank, world_size=2)
-    lesson = lesson_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
-    progress = fit(model, replace(lesson, signal=signal_for(method, CLASSES)), place)
-    beside = [epoch.candidates for epoch in progress.history]
-    torch.save((model.state_dict(), curve(progress), place.advanced, beside), f"{directory}/{rank}.pt")
+    setup = setup_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
+    progress = fit(model, replace(setup, signal=signal_for(method, CLASSES)), place)
+    candidates = [epoch.candidates for epoch in progress.history]
+    torch.save((model.state_dict(), curve(progress), place.advanced, candidates), f"{directory}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -194,8 +194,8 @@ def test_two_workers_mean_what_one_means(method: Method, tmp_path: Path) -> None
     assert equal(one[0], other[0]), "the workers end with the same weights"
     assert sum(one[2]) == 4 * 26 and sum(other[2]) == 0, "rows are counted once"
     model = small_bert(CLASSES)
-    lesson = lesson_of(spec_of(method, batch_size=5, epochs=4), CLASSES, tmp_path / "alone.pt", stored(CLASSES))
-    progress = fit(model, lesson, Alone())
+    setup = setup_of(spec_of(method, batch_size=5, epochs=4), CLASSES, tmp_path / "alone.pt", stored(CLASSES))
+    progress = fit(model, setup, Alone())
     alone = curve(progress)
     for together, epoch in zip(one[3], progress.history, strict=True):
         assert (together is None) == (epoch.candidates is None)

@@ -18,8 +18,8 @@ from lessons import (
     curve,
     equal,
     farthest,
-    lesson_of,
     random_rows,
+    setup_of,
     small_bert,
     spec_of,
 )
@@ -29,13 +29,14 @@ from torch.nn import functional
 from stages.corpus.batches import epoch_batches
 from stages.models.forward import forward, pool
 from stages.specs.layers import Attend, Concatenate, Pick, Random, Relational, Structure, state_name
-from stages.specs.method import Annealing, Method, OnePhase, Taught
-from stages.specs.schedule import Asked
+from stages.specs.method import Annealing, Method, OnePhase, TeacherTargets
+from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import Task
 from stages.training.layer_losses import Matcher
-from stages.training.loop import Lesson, fit
-from stages.training.signal import Live, NoTeacher, Stored
+from stages.training.loop import fit
+from stages.training.setup import TrainingSetup
+from stages.training.signal import LiveSignal, NoTeacher, StoredSignal
 
 PICK = Pick(pairs=((1, 2), (2, 3)), weight=5.0)
 UNIT = Pick(pairs=((1, 2),), normalised=True, pooling="cls", weight=5.0)
@@ -45,25 +46,25 @@ DRAWN = Random(layers=(1, 2, 3), student_layers=(1, 2), width=5)
 RELATED = Relational(pair=(2, 3), distance=5.0)
 
 NAMES = {layer: state_name(layer) for layer in range(4)}
-EVERYTHING = Asked(((0, 1.0),), tuple(NAMES))
+EVERYTHING = OutputRequest(((0, 1.0),), tuple(NAMES))
 
 
-def columns_of(lesson: Lesson) -> Mapping[str, np.ndarray]:
+def columns_of(setup: TrainingSetup) -> Mapping[str, np.ndarray]:
     """What the store of a lesson holds."""
-    assert isinstance(lesson.signal, Stored)
-    (source,) = lesson.signal.logits
+    assert isinstance(setup.signal, StoredSignal)
+    (source,) = setup.signal.logits
     assert isinstance(source, InMemory)
     return source.columns
 
 
 def method_of(structure: Structure) -> Method:
-    return Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7), structure=structure)
+    return Method(targets=TeacherTargets(), training=OnePhase(temperature=3.0, teacher_weight=0.7), structure=structure)
 
 
-def states_of(model: nn.Module, lesson: Lesson, pooling: str) -> dict[str, np.ndarray]:
+def states_of(model: nn.Module, setup: TrainingSetup, pooling: str) -> dict[str, np.ndarray]:
     """Logits and the pooled states of all layers of a teacher, for all rows of train, asked for at once."""
     model.eval()
-    batch = lesson.train.batch(np.arange(len(lesson.train)), "cpu")
+    batch = setup.train.batch(np.arange(len(setup.train)), "cpu")
     with torch.no_grad():
         logits, hidden = forward(model, batch.inputs, hidden=True)
         pooled = [pool(states, batch.inputs["attention_mask"], pooling).numpy() for states in hidden]
@@ -72,30 +73,30 @@ def states_of(model: nn.Module, lesson: Lesson, pooling: str) -> dict[str, np.nd
 
 def layered(
     structure: Structure, task: Task, checkpoint: Path, method: Method | None = None, **train: object
-) -> Lesson:
+) -> TrainingSetup:
     """A lesson whose store holds what a teacher of three layers said."""
-    plain = lesson_of(spec_of(method or method_of(structure), **train), task, checkpoint)
-    said = states_of(small_bert(task, seed=99, layers=3), plain, structure.pooling)
-    source = [InMemory(said)]
-    return replace(plain, signal=Stored(source, source, NAMES), teacher_width=16)
+    plain = setup_of(spec_of(method or method_of(structure), **train), task, checkpoint)
+    outputs = states_of(small_bert(task, seed=99, layers=3), plain, structure.pooling)
+    source = [InMemory(outputs)]
+    return replace(plain, signal=StoredSignal(source, source, NAMES), teacher_width=16)
 
 
-def by_hand(model: nn.Module, lesson: Lesson, structure: Structure) -> float:
+def by_hand(model: nn.Module, setup: TrainingSetup, structure: Structure) -> float:
     """The mean loss of the first epoch, in plain torch, by the formulas of PKD and CKD."""
-    train, rows = lesson.spec.train, np.arange(len(lesson.train))
-    said = {name: values.float() for name, values in lesson.signal.read(rows, EVERYTHING).items()}
+    train, rows = setup.spec.train, np.arange(len(setup.train))
+    outputs = {name: values.float() for name, values in setup.signal.read(rows, EVERYTHING).items()}
     torch.manual_seed(seed_of(train.seed))
     lifts = Matcher(structure, 16, 16, 3).student
     everything = nn.ModuleList([model, lifts])
     matrices = [one for one in everything.parameters() if one.ndim >= 2]
     vectors = [one for one in everything.parameters() if one.ndim < 2]
     optimizer = torch.optim.AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], foreach=False)
-    batches = epoch_batches(lesson.train.tokens.lengths, train.batch_size, seed_of(train.seed, 0, 0))
+    batches = epoch_batches(setup.train.tokens.lengths, train.batch_size, seed_of(train.seed, 0, 0))
     steps, total = len(batches), 0.0
     for step, chosen in enumerate(batches):
-        batch = lesson.train.batch(chosen, "cpu")
+        batch = setup.train.batch(chosen, "cpu")
         logits, hidden = forward(model, batch.inputs, hidden=True)
-        here = {name: values[torch.from_numpy(chosen)] for name, values in said.items()}
+        here = {name: values[torch.from_numpy(chosen)] for name, values in outputs.items()}
         hard = functional.cross_entropy(logits, batch.labels)
         soft = functional.kl_div(
             functional.log_softmax(logits / 3, -1), functional.softmax(here["logits"] / 3, -1), reduction="batchmean"
@@ -119,14 +120,14 @@ def by_hand(model: nn.Module, lesson: Lesson, structure: Structure) -> float:
             group_of["lr"] = train.learning_rate * (steps - step) / steps
         optimizer.step()
         total += float(loss.detach()) * len(chosen)
-    return total / len(lesson.train)
+    return total / len(setup.train)
 
 
 @pytest.mark.parametrize("structure", [PICK, UNIT, JOIN], ids=["pick", "normalised cls", "concatenate"])
 def test_the_loss_of_layers_is_that_of_a_loop_written_by_hand(structure: Structure, tmp_path: Path) -> None:
-    lesson = layered(structure, CLASSES, tmp_path / "checkpoint.pt", epochs=1, warmup=0.0)
-    expected = by_hand(small_bert(CLASSES), lesson, structure)
-    found = fit(small_bert(CLASSES), lesson, Alone()).history[0].loss
+    setup = layered(structure, CLASSES, tmp_path / "checkpoint.pt", epochs=1, warmup=0.0)
+    expected = by_hand(small_bert(CLASSES), setup, structure)
+    found = fit(small_bert(CLASSES), setup, Alone()).history[0].loss
     assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -135,48 +136,48 @@ def test_a_live_teacher_shows_the_layers_that_its_store_does(structure: Structur
     stored = layered(structure, CLASSES, tmp_path / "stored.pt")
     live = layered(structure, CLASSES, tmp_path / "live.pt")
     teacher = small_bert(CLASSES, seed=99, layers=3).eval()
-    live = replace(live, signal=Live(teacher, structure.pooling))
+    live = replace(live, signal=LiveSignal(teacher, structure.pooling))
     models = [small_bert(CLASSES), small_bert(CLASSES)]
-    found = [fit(model, lesson, Alone()) for model, lesson in zip(models, (stored, live), strict=True)]
+    found = [fit(model, setup, Alone()) for model, setup in zip(models, (stored, live), strict=True)]
     np.testing.assert_allclose(*([epoch.loss for epoch in progress.history] for progress in found), rtol=1e-4)
     assert farthest(models[0].state_dict(), models[1].state_dict()) < 1e-4
 
 
 def test_layers_are_matched_for_a_number_and_without_logits_too(tmp_path: Path) -> None:
     alone = Method(structure=JOIN)
-    lesson = layered(JOIN, NUMBER, tmp_path / "checkpoint.pt", alone)
-    losses = [epoch.loss for epoch in fit(small_bert(NUMBER), lesson, Alone()).history]
+    setup = layered(JOIN, NUMBER, tmp_path / "checkpoint.pt", alone)
+    losses = [epoch.loss for epoch in fit(small_bert(NUMBER), setup, Alone()).history]
     assert losses[-1] < losses[0]
-    plain = replace(lesson, spec=spec_of(Method()), signal=NoTeacher(), checkpoint=tmp_path / "plain.pt")
+    plain = replace(setup, spec=spec_of(Method()), signal=NoTeacher(), checkpoint=tmp_path / "plain.pt")
     assert fit(small_bert(NUMBER), plain, Alone()).history[0].loss < losses[0]
 
 
 def test_annealing_matches_layers_in_its_first_phase_alone(tmp_path: Path) -> None:
     """In the second phase nobody is asked, and the student's own states are not either."""
-    asked: list[tuple[str, bool]] = []
-    method = Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=JOIN)
-    lesson = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt", method, epochs=2)
+    request: list[tuple[str, bool]] = []
+    method = Method(targets=TeacherTargets(), training=Annealing(max_temperature=2, first_phase=0.5), structure=JOIN)
+    setup = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt", method, epochs=2)
     model, place = small_bert(CLASSES), Alone()
 
     def see(module: nn.Module, _args: object, given: dict[str, object]) -> None:
         if module is model and module.training:
-            asked.append(("anneal" if not place.notes else "labels", bool(given["output_hidden_states"])))
+            request.append(("anneal" if not place.notes else "labels", bool(given["output_hidden_states"])))
 
     hook = model.register_forward_pre_hook(see, with_kwargs=True)
-    fit(model, lesson, place)
+    fit(model, setup, place)
     hook.remove()
-    assert asked == [("anneal", True)] * 7 + [("labels", False)] * 7
+    assert request == [("anneal", True)] * 7 + [("labels", False)] * 7
 
 
 def test_without_layers_the_student_is_not_asked_for_its_states(tmp_path: Path) -> None:
-    asked: list[object] = []
+    request: list[object] = []
     model = small_bert(CLASSES)
     hook = model.register_forward_pre_hook(
-        lambda _, __, given: asked.append(given["output_hidden_states"]), with_kwargs=True
+        lambda _, __, given: request.append(given["output_hidden_states"]), with_kwargs=True
     )
-    fit(model, lesson_of(spec_of(Method()), CLASSES, tmp_path / "checkpoint.pt"), Alone())
+    fit(model, setup_of(spec_of(Method()), CLASSES, tmp_path / "checkpoint.pt"), Alone())
     hook.remove()
-    assert not any(asked)
+    assert not any(request)
 
 
 def test_projections_are_no_part_of_the_student(tmp_path: Path) -> None:
@@ -191,10 +192,10 @@ def test_projections_are_no_part_of_the_student(tmp_path: Path) -> None:
 
 
 def test_projections_learn(tmp_path: Path) -> None:
-    lesson = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt")
-    torch.manual_seed(seed_of(lesson.spec.train.seed))
+    setup = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt")
+    torch.manual_seed(seed_of(setup.spec.train.seed))
     before = Matcher(JOIN, 16, 16, 3).state_dict()
-    fit(small_bert(CLASSES), lesson, Alone())
+    fit(small_bert(CLASSES), setup, Alone())
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
     assert all(not torch.equal(kept[f"matcher.{name}"], value) for name, value in before.items())
 
@@ -207,11 +208,11 @@ def test_a_run_with_projections_that_was_cut_ends_with_the_same_bits(tmp_path: P
         if reached == 11:
             raise Cut
 
-    lesson = layered(JOIN, CLASSES, tmp_path / "cut.pt")
+    setup = layered(JOIN, CLASSES, tmp_path / "cut.pt")
     with pytest.raises(Cut):
-        fit(small_bert(CLASSES, dropout=0.1), lesson, Alone(cut))
+        fit(small_bert(CLASSES, dropout=0.1), setup, Alone(cut))
     again = small_bert(CLASSES, seed=5, dropout=0.1)
-    assert curve(fit(again, lesson, Alone())) == curve(progress)
+    assert curve(fit(again, setup, Alone())) == curve(progress)
     assert equal(again.state_dict(), whole.state_dict())
 
 
@@ -224,7 +225,7 @@ TOGETHER: Mapping[str, tuple[Structure, int | None]] = {
 
 
 def annealed(structure: Structure) -> Method:
-    return Method(targets=Taught(), training=Annealing(max_temperature=2, first_phase=0.5), structure=structure)
+    return Method(targets=TeacherTargets(), training=Annealing(max_temperature=2, first_phase=0.5), structure=structure)
 
 
 def work_together(rank: int, name: str, directory: str) -> None:
@@ -235,8 +236,8 @@ def work_together(rank: int, name: str, directory: str) -> None:
     structure, most = TOGETHER[name]
     checkpoint, train = Path(directory) / f"{rank}.pt", {"batch_size": 5, "epochs": 2, "micro_batch": most}
     model = small_bert(CLASSES)
-    lesson = layered(structure, CLASSES, checkpoint, annealed(structure), **train)
-    progress = fit(model, lesson, Alone(rank=rank, world_size=2))
+    setup = layered(structure, CLASSES, checkpoint, annealed(structure), **train)
+    progress = fit(model, setup, Alone(rank=rank, world_size=2))
     torch.save((model.state_dict(), curve(progress)), f"{directory}/said-{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -252,8 +253,8 @@ def test_two_workers_match_layers_as_one_does_and_share_their_projections(name: 
     one, two = (torch.load(tmp_path / f"said-{rank}.pt") for rank in range(2))
     assert equal(one[0], two[0]), "the workers end with the same weights"
     structure, model = TOGETHER[name][0], small_bert(CLASSES)
-    lesson = layered(structure, CLASSES, tmp_path / "alone.pt", annealed(structure), batch_size=5, epochs=2)
-    alone = curve(fit(model, lesson, Alone()))
+    setup = layered(structure, CLASSES, tmp_path / "alone.pt", annealed(structure), batch_size=5, epochs=2)
+    alone = curve(fit(model, setup, Alone()))
     assert farthest(one[0], model.state_dict()) < 1e-4
     for together, single in zip(one[1], alone, strict=True):
         assert together[2:] == pytest.approx(single[2:], rel=1e-4)
@@ -266,10 +267,10 @@ def test_only_the_rows_of_a_batch_are_read_and_each_once_an_epoch(tmp_path: Path
             return super().gather(name, rows)
 
     seen: list[tuple[str, tuple[int, ...]]] = []
-    lesson = layered(PICK, CLASSES, tmp_path / "checkpoint.pt", epochs=2)
-    source = Watched(columns_of(lesson))
-    signal = Stored([source], [source], NAMES)
-    fit(small_bert(CLASSES), replace(lesson, signal=signal), Alone())
+    setup = layered(PICK, CLASSES, tmp_path / "checkpoint.pt", epochs=2)
+    source = Watched(columns_of(setup))
+    signal = StoredSignal([source], [source], NAMES)
+    fit(small_bert(CLASSES), replace(setup, signal=signal), Alone())
     assert {name for name, _ in seen} == {"logits", "hidden_02", "hidden_03"}
     rows = [row for name, chosen in seen if name == "hidden_02" for row in chosen]
     assert sorted(rows) == sorted([*range(26)] * 2)
@@ -278,8 +279,8 @@ def test_only_the_rows_of_a_batch_are_read_and_each_once_an_epoch(tmp_path: Path
 
 def test_stored_halves_teach_what_their_own_values_do(tmp_path: Path) -> None:
     """A float16 of the store counts as the float32 of the same value."""
-    lesson = layered(PICK, CLASSES, tmp_path / "half.pt")
-    columns = columns_of(lesson)
+    setup = layered(PICK, CLASSES, tmp_path / "half.pt")
+    columns = columns_of(setup)
     halves = {name: values.astype(np.float16) for name, values in columns.items()}
     models = []
     for name, held in (
@@ -287,8 +288,8 @@ def test_stored_halves_teach_what_their_own_values_do(tmp_path: Path) -> None:
         ("whole", {name: values.astype(np.float32) for name, values in halves.items()}),
     ):
         models.append(small_bert(CLASSES))
-        signal = Stored([InMemory(held)], [InMemory(held)], NAMES)
-        fit(models[-1], replace(lesson, signal=signal, checkpoint=tmp_path / f"{name}.pt"), Alone())
+        signal = StoredSignal([InMemory(held)], [InMemory(held)], NAMES)
+        fit(models[-1], replace(setup, signal=signal, checkpoint=tmp_path / f"{name}.pt"), Alone())
     assert equal(models[0].state_dict(), models[1].state_dict())
 
 

@@ -16,7 +16,7 @@ from lessons import (
     Alone,
     equal,
     farthest,
-    lesson_of,
+    setup_of,
     signal_for,
     small_bert,
     spec_of,
@@ -38,7 +38,7 @@ def test_a_batch_in_parts_means_what_the_whole_one_does(micro_batch: int, task: 
     for name, parts in (("whole", None), ("parts", micro_batch)):
         spec = spec_of(VANILLA, batch_size=8, micro_batch=parts)
         models.append(small_bert(task))
-        progress = fit(models[-1], lesson_of(spec, task, tmp_path / f"{name}.pt", stored(task)), Alone())
+        progress = fit(models[-1], setup_of(spec, task, tmp_path / f"{name}.pt", stored(task)), Alone())
         curves.append([epoch.loss for epoch in progress.history])
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
     assert farthest(models[0].state_dict(), models[1].state_dict()) < 1e-4
@@ -56,7 +56,7 @@ def test_no_forward_pass_has_more_rows_than_the_micro_batch_and_steps_are_as_man
         register_optimizer_step_pre_hook(lambda optimizer, *_: steps.append(optimizer)),
     ]
     spec = spec_of(HARD, epochs=1, batch_size=8, micro_batch=3)
-    fit(model, lesson_of(spec, CLASSES, tmp_path / "checkpoint.pt"), Alone())
+    fit(model, setup_of(spec, CLASSES, tmp_path / "checkpoint.pt"), Alone())
     for hook in hooks:
         hook.remove()
     assert sorted(passes) == sorted([3, 3, 2] * 3 + [2])
@@ -69,9 +69,9 @@ def test_memory_that_runs_out_names_the_micro_batch(tmp_path: Path) -> None:
 
     model = small_bert(CLASSES)
     model.register_forward_pre_hook(full)
-    lesson = lesson_of(spec_of(HARD, batch_size=8), CLASSES, tmp_path / "checkpoint.pt")
+    setup = setup_of(spec_of(HARD, batch_size=8), CLASSES, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"^train\.micro_batch: .* not hold 8 rows .* set train\.micro_batch to 4"):
-        fit(model, lesson, Alone())
+        fit(model, setup, Alone())
 
 
 # --- what a step waits for, and how it is run -------------------------------------------------------------
@@ -98,9 +98,9 @@ def test_no_step_asks_for_a_value_on_the_device_but_the_model_itself(method: Met
     place = Alone(before_note=lambda _: by_epoch.append(looks.count - sum(within)))
     for batch_size in (26, 2):
         spec = spec_of(method, epochs=1, batch_size=batch_size)
-        lesson = lesson_of(spec, CLASSES, tmp_path / f"{batch_size}.pt", signal_for(method, CLASSES), 1e9)
+        setup = setup_of(spec, CLASSES, tmp_path / f"{batch_size}.pt", signal_for(method, CLASSES), 1e9)
         with looks:
-            fit(model, replace(lesson, draw=lambda *_: None), place)
+            fit(model, replace(setup, draw=lambda *_: None), place)
     assert by_epoch == [1, 2], "once an epoch, of 1 step as of 13"
 
 
@@ -109,9 +109,9 @@ def test_a_compiled_student_is_the_same_student(tmp_path: Path) -> None:
     found = []
     for name, compiled in (("plain", False), ("compiled", True)):
         model = small_bert(CLASSES, dropout=0.1)
-        lesson = lesson_of(spec_of(VANILLA, compile=compiled), CLASSES, tmp_path / f"{name}.pt", stored(CLASSES))
+        setup = setup_of(spec_of(VANILLA, compile=compiled), CLASSES, tmp_path / f"{name}.pt", stored(CLASSES))
         with torch.compiler.set_stance("force_eager"):
-            progress = fit(model, lesson, Alone())
+            progress = fit(model, setup, Alone())
         found.append((model.state_dict(), progress))
     assert equal(found[0][0], found[1][0])
     assert equal(found[0][1].best_weights, found[1][1].best_weights)

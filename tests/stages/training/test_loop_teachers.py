@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lessons import CLASSES, NUMBER, Alone, InMemory, equal, lesson_of, logits_of, random_rows, small_bert, spec_of
+from lessons import CLASSES, NUMBER, Alone, InMemory, equal, logits_of, random_rows, setup_of, small_bert, spec_of
 
 from stages.corpus.batches import Rows
 from stages.specs.layers import Pick, state_name
-from stages.specs.method import Continuation, Method, OnePhase, Progressive, Taught
+from stages.specs.method import Continuation, Method, OnePhase, Progressive, TeacherTargets
 from stages.specs.tasks import Task
-from stages.training.loop import Lesson, fit
-from stages.training.signal import Stored
+from stages.training.loop import fit
+from stages.training.setup import TrainingSetup
+from stages.training.signal import StoredSignal
 
-MEAN = Method(targets=Taught(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
+MEAN = Method(targets=TeacherTargets(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
 LAYERS = Pick(pairs=((1, 2),))
 
 
@@ -23,29 +24,29 @@ def said_by(task: Task, seed: int) -> np.ndarray:
     return logits_of(small_bert(task, seed=seed), random_rows(task, 26, seed=1)).numpy()
 
 
-def taught_by(said: list[np.ndarray], method: Method, task: Task, folder: Path, **train: object) -> Lesson:
-    sources = [InMemory({"logits": values}) for values in said]
-    return lesson_of(spec_of(method, **train), task, folder / f"{len(said)}.pt", Stored(sources))
+def taught_by(outputs: list[np.ndarray], method: Method, task: Task, folder: Path, **train: object) -> TrainingSetup:
+    sources = [InMemory({"logits": values}) for values in outputs]
+    return setup_of(spec_of(method, **train), task, folder / f"{len(outputs)}.pt", StoredSignal(sources))
 
 
-def weights_after(lesson: Lesson, task: Task) -> dict[str, torch.Tensor]:
+def weights_after(setup: TrainingSetup, task: Task) -> dict[str, torch.Tensor]:
     model = small_bert(task)
-    fit(model, lesson, Alone())
+    fit(model, setup, Alone())
     return model.state_dict()
 
 
 @pytest.mark.parametrize("task", [CLASSES, NUMBER], ids=lambda task: task.name)
 def test_an_ensemble_of_equal_teachers_teaches_what_that_teacher_does(task: Task, tmp_path: Path) -> None:
-    said = said_by(task, 99)
-    alone = weights_after(taught_by([said], MEAN, task, tmp_path), task)
-    assert equal(weights_after(taught_by([said, said], MEAN, task, tmp_path), task), alone)
-    assert equal(weights_after(taught_by([said] * 4, MEAN, task, tmp_path), task), alone)
+    outputs = said_by(task, 99)
+    alone = weights_after(taught_by([outputs], MEAN, task, tmp_path), task)
+    assert equal(weights_after(taught_by([outputs, outputs], MEAN, task, tmp_path), task), alone)
+    assert equal(weights_after(taught_by([outputs] * 4, MEAN, task, tmp_path), task), alone)
 
 
 def test_several_teachers_teach_the_mean_of_their_logits(tmp_path: Path) -> None:
     one, two = said_by(CLASSES, 99), said_by(CLASSES, 98)
     for shares in (None, (0.25, 0.75)):
-        method = Method(targets=Taught(shares=shares), training=MEAN.training)
+        method = Method(targets=TeacherTargets(shares=shares), training=MEAN.training)
         mean = np.average([one, two], axis=0, weights=shares).astype(np.float32)
         found = weights_after(taught_by([one, two], method, CLASSES, tmp_path), CLASSES)
         expected = weights_after(taught_by([mean], MEAN, CLASSES, tmp_path), CLASSES)
@@ -72,10 +73,10 @@ def test_teachers_in_turn_are_read_in_their_turn_layers_too(tmp_path: Path) -> N
         object.__setattr__(source, "seen", seen)
         object.__setattr__(source, "number", number)
         sources.append(source)
-    method = Method(targets=Taught(), training=Progressive(first_phase=0.6), structure=LAYERS)
-    signal = Stored(sources, sources, {2: state_name(2)})
-    lesson = lesson_of(spec_of(method, epochs=5), CLASSES, tmp_path / "checkpoint.pt", signal)
-    progress = fit(small_bert(CLASSES), replace(lesson, teacher_width=16), Alone())
+    method = Method(targets=TeacherTargets(), training=Progressive(first_phase=0.6), structure=LAYERS)
+    signal = StoredSignal(sources, sources, {2: state_name(2)})
+    setup = setup_of(spec_of(method, epochs=5), CLASSES, tmp_path / "checkpoint.pt", signal)
+    progress = fit(small_bert(CLASSES), replace(setup, teacher_width=16), Alone())
     assert [epoch.phase for epoch in progress.history] == ["follow"] * 3 + ["labels"] * 2
     assert seen == [(number, name) for number in range(3) for _ in range(7) for name in ("logits", "hidden_02")]
 
@@ -85,7 +86,7 @@ def test_continuation_reads_a_teacher_until_labels_weigh_all(tmp_path: Path) -> 
     source = Watched({"logits": said_by(CLASSES, 99)})
     object.__setattr__(source, "seen", seen)
     object.__setattr__(source, "number", 0)
-    method = Method(targets=Taught(), training=Continuation(max_temperature=4, together=0.5, margin=0.1))
-    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, tmp_path / "checkpoint.pt", Stored([source]))
-    losses = [epoch.loss for epoch in fit(small_bert(CLASSES), lesson, Alone()).history]
+    method = Method(targets=TeacherTargets(), training=Continuation(max_temperature=4, together=0.5, margin=0.1))
+    setup = setup_of(spec_of(method, epochs=4), CLASSES, tmp_path / "checkpoint.pt", StoredSignal([source]))
+    losses = [epoch.loss for epoch in fit(small_bert(CLASSES), setup, Alone()).history]
     assert len(seen) == 2 * 7 and all(np.isfinite(losses))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stages.specs.method import Method, OnePhase, Taught, Virtual
-from stages.specs.schedule import Weights
+from stages.specs.method import Method, OnePhase, TeacherTargets, Virtual
+from stages.specs.schedule import LossWeights
 from stages.training.losses import (
     beyond,
     cross_entropy,
@@ -119,8 +119,8 @@ def test_a_teacher_by_rule_says_what_yuan_et_al_write(temperature: float) -> Non
     soft = temperature**2 * (softened * np.log(softened / own)).sum(-1)
     hard = -np.log(softmax(STUDENT)[np.arange(7), LABELS])
     method = Method(targets=Virtual(correct=0.99), training=OnePhase(temperature=temperature, teacher_weight=0.3))
-    weighing = Weights(hard=0.7, soft=0.3, temperature=temperature)
-    found = loss_of(tensor(STUDENT), tensor(LABELS), {}, method, weighing, regression=False)
+    weights = LossWeights(hard=0.7, soft=0.3, temperature=temperature)
+    found = loss_of(tensor(STUDENT), tensor(LABELS), {}, method, weights, regression=False)
     np.testing.assert_allclose(found, 0.7 * hard + 0.3 * soft, rtol=1e-5)
 
 
@@ -130,14 +130,14 @@ def test_an_undecided_teacher_by_rule_is_label_smoothings() -> None:
 
 
 def test_the_mean_over_classes_is_the_sum_divided_by_their_number() -> None:
-    said, weighing = {"logits": tensor(TEACHER)}, Weights(soft=1.0, temperature=3.0)
+    outputs, weights = {"logits": tensor(TEACHER)}, LossWeights(soft=1.0, temperature=3.0)
     losses = {
         reduction: loss_of(
             tensor(STUDENT),
             tensor(LABELS),
-            said,
-            Method(targets=Taught(), training=OnePhase(reduction=reduction)),
-            weighing,
+            outputs,
+            Method(targets=TeacherTargets(), training=OnePhase(reduction=reduction)),
+            weights,
             regression=False,
         )
         for reduction in ("sum", "mean")
@@ -152,8 +152,8 @@ def test_the_mean_over_classes_is_the_sum_divided_by_their_number() -> None:
 def test_within_the_margin_a_distance_costs_nothing_and_beyond_it_the_rest() -> None:
     distance = tensor(np.array([0.0, 0.5, 2.0]))
     assert beyond(distance, 0.5).tolist() == [0.0, 0.0, 1.5]
-    method, weighing = Method(targets=Taught()), Weights(match=0.5, scale=0.8, margin=1.0)
-    found = loss_of(tensor(STUDENT), tensor(LABELS), {"logits": tensor(TEACHER)}, method, weighing, regression=False)
+    method, weights = Method(targets=TeacherTargets()), LossWeights(match=0.5, scale=0.8, margin=1.0)
+    found = loss_of(tensor(STUDENT), tensor(LABELS), {"logits": tensor(TEACHER)}, method, weights, regression=False)
     apart = ((STUDENT - 0.8 * TEACHER) ** 2).mean(-1)
     np.testing.assert_allclose(found, 0.5 * np.maximum(0, apart - 1.0), rtol=1e-12)
 

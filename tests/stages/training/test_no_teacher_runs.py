@@ -38,7 +38,7 @@ from stages.specs.method import (
     OnePhase,
     Progressive,
     Smoothed,
-    Taught,
+    TeacherTargets,
     Virtual,
     check_teachers,
 )
@@ -78,18 +78,18 @@ METHODS = {
     "virtual": Method(targets=Virtual()),
     **{
         f"{training}, {structure}": Method(
-            targets=Taught(), training=TRAININGS[training], structure=STRUCTURES[structure]
+            targets=TeacherTargets(), training=TRAININGS[training], structure=STRUCTURES[structure]
         )
         for training in TRAININGS
         for structure in STRUCTURES
         if (training, structure) != ("progressive", "outputs")  # the probes are of one teacher
     },
     **{f"hard, {name}": Method(targets=Hard(), structure=structure) for name, structure in STRUCTURES.items()},
-    "shares": Method(targets=Taught(shares=(0.3, 0.7))),
-    **{name: Method(targets=Taught(), data=data) for name, data in DATA.items()},
+    "shares": Method(targets=TeacherTargets(shares=(0.3, 0.7))),
+    **{name: Method(targets=TeacherTargets(), data=data) for name, data in DATA.items()},
     **{
         f"{training}, {structure}, {name}": Method(
-            targets=Taught(), training=TRAININGS[training], structure=STRUCTURES[structure], data=data
+            targets=TeacherTargets(), training=TRAININGS[training], structure=STRUCTURES[structure], data=data
         )
         for training, structure in (("annealing", "pick"), ("continuation", "relational"), ("progressive", "none"))
         for name, data in DATA.items()
@@ -143,7 +143,7 @@ def embedded(files: Path, encoder: Path, home: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def beside(
+def candidates(
     tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, teacher: Path, encoder: Path, other_store: Path
 ) -> dict[str, dict[str, Path]]:
     """By maker: a table of candidates, their tokens, and what two teachers say of them."""
@@ -161,11 +161,11 @@ def beside(
         unlabelled(UnlabelledSpec(), {"candidates": table, "corpus": tiny_corpus}, rows, inline())
         found[maker] = {"candidates": table, "candidate_rows": rows}
         for number, speaker in enumerate((teacher, other_store.parent / "model")):
-            said = home / f"{maker}-said-{number}"
-            said.mkdir()
+            outputs = home / f"{maker}-said-{number}"
+            outputs.mkdir()
             spec = TeachSpec(layers=(), splits=("candidates",))
-            teach(spec, {"corpus": rows, "model": speaker}, said, inline())
-            found[maker][f"candidate_outputs/{number}"] = said
+            teach(spec, {"corpus": rows, "model": speaker}, outputs, inline())
+            found[maker][f"candidate_outputs/{number}"] = outputs
     return found
 
 
@@ -183,7 +183,7 @@ def test_the_teacher_lies_beside_its_student_and_is_never_run(
     store: Path,
     other_store: Path,
     probes: Path,
-    beside: dict[str, dict[str, Path]],
+    candidates: dict[str, dict[str, Path]],
     tmp_path: Path,
 ) -> None:
     given = METHODS[name]
@@ -198,7 +198,7 @@ def test_the_teacher_lies_beside_its_student_and_is_never_run(
         inputs |= {"probes": probes}
         assert set(teacher_layers(groups_of(method.structure))) <= {1, 2, 3}
     if method.needs_candidates:
-        given_beside = beside["transfer" if "continuation" in name else "neighbours"]
+        given_beside = candidates["transfer" if "continuation" in name else "neighbours"]
         inputs |= given_beside if "outputs/1" in inputs else alone(given_beside)
     spec = DistilSpec(start=Cut(layers=(0, 2)), method=method, train=Train(epochs=2, batch_size=32))
     with forwards() as ran:

@@ -88,15 +88,15 @@ def work(rank: int, directory: str) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{directory}/meeting"
     torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=200), rank=rank, world_size=3)
-    said = []
+    outputs = []
     for rows in (5, 2):
         own = list(range(rows))[rank::3] or [0]
         state = torch.from_numpy(STUDENT[own]).clone().requires_grad_(True)
         loss = relational_error(state, torch.from_numpy(TEACHER[own]), Relational(pair=(1, 1)), Workers(rank, 3, rows))
         weight = 1.0 if rank < rows else 0.0
         (weight * loss).sum().backward()
-        said.append((weight * loss.detach(), state.grad))
-    torch.save(said, f"{directory}/said-{rank}.pt")
+        outputs.append((weight * loss.detach(), state.grad))
+    torch.save(outputs, f"{directory}/said-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -108,7 +108,7 @@ def test_workers_that_share_a_batch_see_all_its_rows_and_end_with_the_gradient_o
     for other in others:
         other.join()
         assert other.exitcode == 0
-    said = [torch.load(tmp_path / f"said-{rank}.pt") for rank in range(3)]
+    outputs = [torch.load(tmp_path / f"said-{rank}.pt") for rank in range(3)]
     for place, rows in enumerate((5, 2)):
         state = torch.from_numpy(STUDENT[:rows]).clone().requires_grad_(True)
         loss = relational_error(state, torch.from_numpy(TEACHER[:rows]), Relational(pair=(1, 1)), Workers(rows=rows))
@@ -116,6 +116,6 @@ def test_workers_that_share_a_batch_see_all_its_rows_and_end_with_the_gradient_o
         assert state.grad is not None
         for rank in range(min(3, rows)):
             own = range(rows)[rank::3]
-            torch.testing.assert_close(said[rank][place][0], loss.detach()[list(own)], rtol=1e-5, atol=1e-6)
-            torch.testing.assert_close(said[rank][place][1], state.grad[list(own)], rtol=1e-4, atol=1e-6)
-    assert float(said[2][1][1].abs().sum()) == 0, "a stand-in row moves nothing"
+            torch.testing.assert_close(outputs[rank][place][0], loss.detach()[list(own)], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(outputs[rank][place][1], state.grad[list(own)], rtol=1e-4, atol=1e-6)
+    assert float(outputs[2][1][1].abs().sum()) == 0, "a stand-in row moves nothing"

@@ -18,7 +18,7 @@ from lessons import (
     Alone,
     Cut,
     equal,
-    lesson_of,
+    setup_of,
     signal_for,
     small_bert,
     spec_of,
@@ -28,7 +28,7 @@ from stages.specs.method import Method
 from stages.training.checkpoint import Progress
 from stages.training.loop import fit
 from stages.training.losses import TERMS
-from stages.training.tensorboard import POINTS, Point, Sheet
+from stages.training.tensorboard import POINTS, CurveSampler, Point
 
 METHODS = {"hard": HARD, "smoothed": SMOOTHED, "vanilla": VANILLA, "annealing": ANNEALING, "minimax": MINIMAX}
 
@@ -50,12 +50,12 @@ class Drawn:
 def trained(method: Method, folder: Path, *cuts: Alone) -> tuple[Progress, Drawn]:
     """26 rows in batches of 4: 7 steps an epoch, 4 epochs; cut at the places, and gone on from there."""
     drawn = Drawn()
-    lesson = lesson_of(spec_of(method, epochs=4), CLASSES, folder / "checkpoint.pt", signal_for(method, CLASSES))
-    lesson = replace(lesson, draw=drawn)
+    setup = setup_of(spec_of(method, epochs=4), CLASSES, folder / "checkpoint.pt", signal_for(method, CLASSES))
+    setup = replace(setup, draw=drawn)
     for place in cuts:
         with pytest.raises(Cut):
-            fit(small_bert(CLASSES, dropout=0.1), lesson, place)
-    return fit(small_bert(CLASSES, dropout=0.1), lesson, Alone()), drawn
+            fit(small_bert(CLASSES, dropout=0.1), setup, place)
+    return fit(small_bert(CLASSES, dropout=0.1), setup, Alone()), drawn
 
 
 def cut_at(number: int) -> Alone:
@@ -71,8 +71,8 @@ def test_drawing_changes_no_bit_of_the_training(method: Method, tmp_path: Path) 
     models = []
     for draw in (None, Drawn()):
         model = small_bert(CLASSES, dropout=0.1)
-        lesson = lesson_of(spec_of(method), CLASSES, tmp_path / "none.pt", signal_for(method, CLASSES), 1e9)
-        progress = fit(model, replace(lesson, draw=draw), Alone())
+        setup = setup_of(spec_of(method), CLASSES, tmp_path / "none.pt", signal_for(method, CLASSES), 1e9)
+        progress = fit(model, replace(setup, draw=draw), Alone())
         models.append((model.state_dict(), progress.history))
     assert equal(models[0][0], models[1][0])
     assert models[0][1] == models[1][1]
@@ -143,7 +143,7 @@ def test_candidates_are_drawn(tmp_path: Path) -> None:
 
 
 def test_an_epoch_has_no_more_points_than_are_looked_at() -> None:
-    sheet = Sheet(1001, [])
+    sheet = CurveSampler(1001, [])
     for step in range(1, 1002):
         sheet.look(step, float(step), torch.full((1 + len(TERMS) + 3,), float(step)))
     marks = sheet.marks()
@@ -160,8 +160,8 @@ def in_two(rank: int, folder: Path) -> None:
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
     )
     drawn = Drawn()
-    lesson = lesson_of(spec_of(VANILLA), CLASSES, folder / "none.pt", signal_for(VANILLA, CLASSES), 1e9)
-    fit(small_bert(CLASSES), replace(lesson, draw=drawn), Alone(rank=rank, world_size=2))
+    setup = setup_of(spec_of(VANILLA), CLASSES, folder / "none.pt", signal_for(VANILLA, CLASSES), 1e9)
+    fit(small_bert(CLASSES), replace(setup, draw=drawn), Alone(rank=rank, world_size=2))
     torch.save([point.values["loss/soft"] for point in drawn.points], folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -175,8 +175,8 @@ def test_of_two_workers_the_first_draws_the_losses_of_both(tmp_path: Path) -> No
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0]
     drawn = Drawn()
-    lesson = lesson_of(spec_of(VANILLA), CLASSES, tmp_path / "none.pt", signal_for(VANILLA, CLASSES), 1e9)
-    fit(small_bert(CLASSES), replace(lesson, draw=drawn), Alone())
+    setup = setup_of(spec_of(VANILLA), CLASSES, tmp_path / "none.pt", signal_for(VANILLA, CLASSES), 1e9)
+    fit(small_bert(CLASSES), replace(setup, draw=drawn), Alone())
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert second == []
     assert first == pytest.approx([point.values["loss/soft"] for point in drawn.points], rel=1e-4)

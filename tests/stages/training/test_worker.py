@@ -27,22 +27,22 @@ from stages.outputs.parquet import read_keys, write_shard
 from stages.outputs.reuse import read_carried
 from stages.specs.evaluation import EvaluateSpec
 from stages.specs.layers import Pick
-from stages.specs.method import Annealing, Method, Taught
-from stages.specs.schedule import Asked
+from stages.specs.method import Annealing, Method, TeacherTargets
+from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained, Train
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
 from stages.training.distil import distil
-from stages.training.job import Job
-from stages.training.signal import NoTeacher, Stored
+from stages.training.job import StudentJob
+from stages.training.signal import NoTeacher, StoredSignal
 from stages.training.teachers import signal_of
 from stages.training.tensorboard import name_of
 from stages.training.worker import selecting_split, train
 
 TRAIN = Train(epochs=2, batch_size=16, learning_rate=5e-3, seed=1)
-VANILLA = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=Taught()), train=TRAIN)
+VANILLA = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=TeacherTargets()), train=TRAIN)
 REGRESSION = DistilSpec(
-    start=Pretrained(), method=Method(targets=Taught(), training=Annealing(max_temperature=2)), train=TRAIN
+    start=Pretrained(), method=Method(targets=TeacherTargets(), training=Annealing(max_temperature=2)), train=TRAIN
 )
 
 LOADED = """
@@ -92,10 +92,10 @@ def test_plain_transformers_in_a_process_of_its_own_says_what_was_evaluated(
 ) -> None:
     """From the directory and the texts alone, and without a network."""
     corpora = {"labels": tiny_corpus, "numbers": pairs_corpus}
-    asked = [
+    request = [
         (str(students[name] / "model"), read_split(corpus, "validation").texts()) for name, corpus in corpora.items()
     ]
-    (tmp_path / "asked.json").write_text(json.dumps(asked), "utf-8")
+    (tmp_path / "asked.json").write_text(json.dumps(request), "utf-8")
     run = subprocess.run(
         [sys.executable, "-c", LOADED, str(tmp_path / "asked.json")],
         capture_output=True,
@@ -109,13 +109,13 @@ def test_plain_transformers_in_a_process_of_its_own_says_what_was_evaluated(
         evaluated = pq.read_table(students[name] / "exam" / "predictions" / "validation.parquet")
         np.testing.assert_allclose(answers["logits"], np.array(evaluated["logits"].to_pylist()), atol=1e-5)
         scores = json.loads((students[name] / "exam" / "metrics.json").read_text("utf-8"))["scores"]["validation"]
-        said = np.array(answers["logits"])
+        outputs = np.array(answers["logits"])
         truth = np.array(evaluated["label"].to_pylist())
         if name == "labels":
-            assert said.argmax(-1).tolist() == evaluated["prediction"].to_pylist()
-            assert scores["accuracy"] == pytest.approx(100 * (said.argmax(-1) == truth).mean())
+            assert outputs.argmax(-1).tolist() == evaluated["prediction"].to_pylist()
+            assert scores["accuracy"] == pytest.approx(100 * (outputs.argmax(-1) == truth).mean())
         else:
-            assert scores["pearson"] == pytest.approx(100 * np.corrcoef(said[:, 0], truth)[0, 1], abs=1e-4)
+            assert scores["pearson"] == pytest.approx(100 * np.corrcoef(outputs[:, 0], truth)[0, 1], abs=1e-4)
     assert labels["names"] == ["bad", "good"]
     assert numbers["names"] == ["score"]
 
@@ -215,7 +215,7 @@ def given(tiny_corpus: Path, start: Path, store: Path) -> dict[str, Path]:
     return {"corpus": tiny_corpus, "start": start, "outputs": store}
 
 
-def weights_of(job: Job, worker: InlineWorker | None = None) -> bytes:
+def weights_of(job: StudentJob, worker: InlineWorker | None = None) -> bytes:
     job.out.mkdir(exist_ok=True)
     train(job, worker or InlineWorker(1, Heard()))
     return (job.out / "model" / "model.safetensors").read_bytes()
@@ -225,8 +225,8 @@ def test_a_student_trained_after_another_has_the_bytes_of_one_trained_alone(
     tiny_corpus: Path, encoder: Path, store: Path, tmp_path: Path
 ) -> None:
     """Its head is random, too: all of its randomness comes from its own seed."""
-    spec = DistilSpec(start=Pretrained(), method=Method(targets=Taught()), train=TRAIN)
-    job = Job(spec, given(tiny_corpus, encoder, store), tmp_path / "alone")
+    spec = DistilSpec(start=Pretrained(), method=Method(targets=TeacherTargets()), train=TRAIN)
+    job = StudentJob(spec, given(tiny_corpus, encoder, store), tmp_path / "alone")
     other = spec.model_copy(update={"train": TRAIN.model_copy(update={"seed": 2})})
     alone = weights_of(job)
     assert weights_of(replace(job, spec=other, out=tmp_path / "other")) != alone
@@ -238,13 +238,13 @@ def test_a_student_that_was_cut_ends_with_the_bytes_of_one_that_was_not(
     keep: str, tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     spec = VANILLA.model_copy(update={"train": VANILLA.train.model_copy(update={"keep": keep})})
-    whole = weights_of(Job(spec, given(tiny_corpus, teacher, store), tmp_path / "whole"))
+    whole = weights_of(StudentJob(spec, given(tiny_corpus, teacher, store), tmp_path / "whole"))
 
     def cut(done: float) -> None:
         if done > 75:
             raise CutOff
 
-    job = Job(spec, given(tiny_corpus, teacher, store), tmp_path / "cut", checkpoint_seconds=0.0)
+    job = StudentJob(spec, given(tiny_corpus, teacher, store), tmp_path / "cut", checkpoint_seconds=0.0)
     with pytest.raises(CutOff):
         weights_of(job, InlineWorker(1, Heard(cut)))
     assert not (tmp_path / "cut" / "model").exists()
@@ -277,8 +277,8 @@ def test_following_a_store_runs_the_student_and_no_teacher(tiny_corpus: Path, st
     hook = nn.modules.module.register_module_forward_hook(
         lambda module, *_: ran.append(module) if isinstance(module, PreTrainedModel) else None
     )
-    spec = DistilSpec(start=Fresh(), method=Method(targets=Taught()), train=TRAIN)
-    job = Job(spec, given(tiny_corpus, tmp_path / "start", store), tmp_path / "out")
+    spec = DistilSpec(start=Fresh(), method=Method(targets=TeacherTargets()), train=TRAIN)
+    job = StudentJob(spec, given(tiny_corpus, tmp_path / "start", store), tmp_path / "out")
     weights_of(job)
     hook.remove()
     classifiers = [module for module in ran if module.base_model is not module]
@@ -307,11 +307,11 @@ def test_the_stage_says_how_much_there_is_to_do(tiny_corpus: Path, teacher: Path
 def test_the_teachers_words_stand_beside_the_rows_they_belong_to(tiny_corpus: Path, store: Path) -> None:
     rows = read_rowset(tiny_corpus, "train")
     signal = signal_of(VANILLA, {"outputs": store}, rows)
-    assert isinstance(signal, Stored)
+    assert isinstance(signal, StoredSignal)
     table = pq.read_table(store / shard_name(0))
-    said = dict(zip(table["row_key"].to_pylist(), table["logits"].to_pylist(), strict=True))
-    assert signal.read(np.arange(len(rows)), Asked(((0, 1.0),)))["logits"].tolist() == [
-        said[key] for key in rows.row_keys
+    outputs = dict(zip(table["row_key"].to_pylist(), table["logits"].to_pylist(), strict=True))
+    assert signal.read(np.arange(len(rows)), OutputRequest(((0, 1.0),)))["logits"].tolist() == [
+        outputs[key] for key in rows.row_keys
     ]
     assert isinstance(signal_of(DistilSpec(start=Fresh()), {}, rows), NoTeacher)
 
@@ -345,7 +345,7 @@ def test_a_store_that_lacks_a_row_of_train_is_refused_naming_it(
     write_store(tmp_path / "store", whole.layout, whole.tokenisation, [file])
     lost = keys[7].hex()
     with pytest.raises(ValueError, match=rf"the store lacks 1 of \d+ rows, the first is row 7 \({lost}\)"):
-        weights_of(Job(VANILLA, given(tiny_corpus, teacher, tmp_path / "store"), tmp_path / "out"))
+        weights_of(StudentJob(VANILLA, given(tiny_corpus, teacher, tmp_path / "store"), tmp_path / "out"))
 
 
 def test_the_best_epoch_is_chosen_on_the_holdout_or_on_dev_as_the_recipe_says(
@@ -370,7 +370,7 @@ def test_a_student_in_bfloat16_learns_much_the_same(
     losses = []
     for precision in ("float32", "bfloat16"):
         spec = VANILLA.model_copy(update={"train": TRAIN.model_copy(update={"precision": precision})})
-        weights_of(Job(spec, given(tiny_corpus, teacher, store), tmp_path / precision))
+        weights_of(StudentJob(spec, given(tiny_corpus, teacher, store), tmp_path / precision))
         history = json.loads((tmp_path / precision / "history.json").read_text("utf-8"))
         losses.append([epoch["loss"] for epoch in history["epochs"]])
     assert losses[0] != losses[1]
