@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RequestError
-from pipeline.graph.fingerprint import Json
+from pipeline.graph.fingerprint import Json, differences
+from pipeline.graph.nodes import Node
 from pipeline.storage import Files, Storage
 from pipeline.storage.checksum import checksum
 from pipeline.storage.port import LEASE, WORK
@@ -160,6 +161,12 @@ def find(storage: Storage, stage: str, key: str) -> Record | None:
     if record is None or missing(storage, record):
         return None
     return record
+
+
+def find_for(storage: Storage, node: Node) -> Record | None:
+    """The committed artifact of a node: under its key, with all its files, and of a spec that serves the node's."""
+    record = find(storage, node.spec.stage, node.key)
+    return None if record is None or differences(record.spec, node.spec) else record
 
 
 def missing(storage: Storage, record: Record) -> str:

@@ -15,7 +15,7 @@ from cluster.resources import Capacity, Resources
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, Fenced, Watch, check, claim, forsake, release, work_of
 from pipeline.artifacts.failure import forget_failure, note_failure
 from pipeline.artifacts.heartbeat import Heartbeat
-from pipeline.artifacts.record import Record, find, sweep, withdraw
+from pipeline.artifacts.record import Record, find_for, sweep, withdraw
 from pipeline.errors import first_line
 from pipeline.execution.build_node import RunContext, build
 from pipeline.execution.scheduler import Scheduler
@@ -99,7 +99,7 @@ class RunInProgress:
         self.outcome = outcome
         self.heartbeat = heartbeat
         self.graph = Graph(tuple(step.node for step in plan.steps))
-        self.to_withdraw = set(plan.forced)
+        self.to_withdraw = set(plan.forced | plan.stale)
         self.ready = Scheduler(plan.builds, outcome.records, context.resources)
         self.running: dict[Future[Record], tuple[Step, Resources]] = {}
         self.watch: Watch = {}
@@ -195,12 +195,12 @@ class RunInProgress:
             self.heartbeat.let_go(node.key)
             storage.drop(work_of(node.key))
             return None
-        # A record that still stands misses files, or it would have been taken: it must not win over the new one.
+        # A record that still stands misses files or is of another spec, or it would have been taken: it must not win.
         withdraw(storage, node.spec.stage, node.key)
         return claimed
 
     def _withdraw(self, key: str) -> None:
-        """Take back the record of a forced node and of what depends on it, now that all its inputs are there."""
+        """Remove the record of a node that is built anew, and those of all that depends on it. Its inputs are there."""
         now = self.graph.dependants({key}) & self.to_withdraw
         self.to_withdraw -= now
         for node in self.graph.nodes:
@@ -208,7 +208,7 @@ class RunInProgress:
                 withdraw(self.context.storage, node.spec.stage, node.key)
 
     def _take_if_there(self, step: Step) -> bool:
-        record = find(self.context.storage, step.node.spec.stage, step.node.key)
+        record = find_for(self.context.storage, step.node)
         if record is None:
             return False
         self._have(step.node, record)

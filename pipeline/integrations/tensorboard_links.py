@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.artifacts.record import find
+from pipeline.artifacts.record import find_for
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import MODEL, Edge, Graph, Node
 from pipeline.storage import Storage
@@ -62,7 +62,7 @@ def name_of(node: Node) -> str:
 
 def curves_of(node: Node, storage: Storage) -> Path | None:
     """Of the artifact, else of its newest attempt; None where nothing is drawn yet."""
-    record = find(storage, node.spec.stage, node.key)
+    record = find_for(storage, node)
     if record is not None:
         files = record.below(FOLDER)
         return storage.fetch(record.folder, files) / FOLDER if files else None

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pipeline.artifacts.record import NAMED, Record, missing, read_record, record_name
 from pipeline.errors import RequestError, nearest
-from pipeline.graph.fingerprint import Json, plain
+from pipeline.graph.fingerprint import Json, differences, plain
 from pipeline.graph.nodes import Edge, Figure, Graph, Node
 from pipeline.plan.reuse import held, priors
 from pipeline.storage import Storage
@@ -32,10 +32,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``also``: key -> further names under which a node was wanted."""
+    """What happens to each node of a graph.
+
+    ``forced`` are the keys that ``--stage`` builds anew. ``stale`` are keys whose record was made by another spec than
+    the one requested under the same key, and all that depends on them: their records are withdrawn before anything is
+    built in their place. ``also`` maps a key to further names under which its node was wanted.
+    """
 
     steps: tuple[Step, ...]
     forced: frozenset[str]
+    stale: frozenset[str] = frozenset()
     also: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -47,16 +53,12 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
     """``stage`` is ``NAME`` or ``NAME@task``: that stage and what depends on it is built anew."""
     storage = storage.glance()
     forced = graph.dependants(selected(graph, stage)) if stage else set()
-    records: dict[str, Record] = {}
-    damage: dict[str, str] = {}
+    records, unfit, other_spec = _standing(graph, storage)
+    stale = graph.dependants(other_spec)
     for node in graph.nodes:
-        record = read_record(storage, record_name(node.spec.stage, node.key))
-        if record is not None:
-            lost = missing(storage, record)
-            if lost:
-                damage[node.key] = f"{lost} is missing or cut short"
-            else:
-                records[node.key] = record
+        if node.key in stale and node.key in records:
+            del records[node.key]
+            unfit[node.key] = "an input of it is built again"
     needed = _needed(graph, set(records) - forced, forced)
     builds = [node for node in graph.nodes if node.key in needed - forced]
     there = [record for stage in {node.spec.stage for node in builds} for record in held(storage, stage)]
@@ -69,11 +71,33 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
             figure = Figure.exact(record.rows)
             steps.append(Step(node, "reuse", f"built {record.committed}", figure, Figure.exact(record.bytes), record))
         elif node.key in needed:
-            why = damage.get(node.key) or reason(node, storage, recipe)
+            why = unfit.get(node.key) or reason(node, storage, recipe)
             steps.append(_build(node, why + _carried(priors(there, node, storage, records))))
         else:
             steps.append(Step(node, "skip", "nothing that is built needs it", node.rows, node.bytes))
-    return Plan(tuple(steps), frozenset(forced), graph.also)
+    return Plan(tuple(steps), frozenset(forced), frozenset(stale), graph.also)
+
+
+def _standing(graph: Graph, storage: Storage) -> tuple[dict[str, Record], dict[str, str], set[str]]:
+    """The records of a graph that can be reused, by key; why others cannot, by key; and the keys of those whose spec is
+    another than the one requested, although the key is the same."""
+    records: dict[str, Record] = {}
+    unfit: dict[str, str] = {}
+    other_spec: set[str] = set()
+    for node in graph.nodes:
+        record = read_record(storage, record_name(node.spec.stage, node.key))
+        if record is None:
+            continue
+        lost, found = missing(storage, record), differences(record.spec, node.spec)
+        if lost:
+            unfit[node.key] = f"{lost} is missing or cut short"
+        elif found:
+            unfit[node.key] = "; ".join(map(str, found[:3]))
+            if not all(difference.further_files for difference in found):
+                other_spec.add(node.key)
+        else:
+            records[node.key] = record
+    return records, unfit, other_spec
 
 
 def _build(node: Node, why: str) -> Step:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts.failure import failed
-from pipeline.artifacts.record import Record, find
+from pipeline.artifacts.record import Record, find_for
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
@@ -45,7 +45,7 @@ def report(graph: Graph, storage: Storage) -> list[ReportRow]:
     """The rows of a graph. What is not there is failed where it, or what it is made of, failed when last tried;
     else it is missing."""
     storage = storage.glance()
-    records = {node.key: find(storage, node.spec.stage, node.key) for node in graph.nodes}
+    records = {node.key: find_for(storage, node) for node in graph.nodes}
     broken = graph.dependants({key for key, record in records.items() if record is None and failed(storage, key)})
     evaluations = [node for node in graph.wanted if node.role == "evaluate" and node.subject is not None]
     teachers = {node.task: records[node.key] for node in evaluations if node.subject and node.subject.method == TEACHER}

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from stages.specs.base import Frozen, Spec
+from stages.specs.base import Frozen, FurtherFiles, Spec
 from stages.specs.layer_map import is_resolved
 from stages.specs.method import Method, TwoPhases
 from stages.specs.schedule import NO_EPOCH, uses_candidates
@@ -42,7 +42,7 @@ Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
 class Train(Frozen):
     """The optimisation of one student. ``batch_size`` is global: it does not depend on workers. ``micro_batch`` is
     the most rows of one forward pass in a worker; gradients add up to those of the batch. ``keep`` says whether the
-    model of every epoch is kept beside the best."""
+    model of every epoch is kept beside the best; it changes no other file, and is no part of the key."""
 
     epochs: int = Field(3, ge=1)
     learning_rate: float = Field(5.0e-5, gt=0.0)
@@ -54,7 +54,7 @@ class Train(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     select: Literal["holdout", "dev"] = "holdout"
-    keep: Literal["best", "epochs"] = "best"
+    keep: Annotated[Literal["best", "epochs"], FurtherFiles({"best": ("best",), "epochs": ("best", "epochs")})] = "best"
     seed: int = 0
 
 

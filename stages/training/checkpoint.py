@@ -1,10 +1,14 @@
-"""A student in the middle of its training, on disk: one file, replaced whole.
+"""The checkpoint of a training: one file, replaced as a whole, with a format number and named parts.
 
-Randomness needs no state: every step seeds itself from (seed, phase, epoch, step, rank). What must be
-kept is the model, the optimizer, the position, the best epoch so far and the history.
+Randomness needs no state: every step seeds itself from (seed, phase, epoch, step, rank). What a checkpoint holds is the
+position, the sums of the epoch so far, the history, the best epoch's weights, and the states of all parts that train:
+the student, the projections of layer losses, the optimizer. A checkpoint of another format, or with other parts or loss
+terms than the training has, is refused (``OtherFormat``), never misread.
 """
 
 import os
+import pickle
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,21 @@ from torch import Tensor
 from stages.specs.schedule import Position
 from stages.training.losses import TERMS
 
+FORMAT = 2
+"""Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number."""
+
+State = Mapping[str, Any]
+"""What ``state_dict`` returns."""
+
+
+class OtherFormat(ValueError):
+    """The file is a checkpoint of another format, or none at all. The message says in one line what it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch as the history tells it. ``score`` is the primary metric on the split that selects; ``seconds``
-    the training time so far, in all sittings."""
+    """One epoch of the history. ``score`` is the primary metric on the split that selects the best epoch; ``seconds``
+    the training time up to its end, over all interruptions; ``candidates`` the counts of candidates, if any."""
 
     phase: str
     epoch: int
@@ -28,16 +42,20 @@ class Epoch:
     seconds: float
     candidates: dict[str, Any] | None = None
 
-    def told(self) -> dict[str, Any]:
-        """For the history: what was done with candidates stands there where there were any."""
+    def as_json(self) -> dict[str, Any]:
+        """The epoch in ``history.json``; without the key ``candidates`` where the method uses none."""
         return {name: value for name, value in asdict(self).items() if name != "candidates" or value is not None}
 
 
 @dataclass
 class Progress:
-    """Where a training is. ``best`` holds the weights of the best epoch so far. Of this epoch, ``loss`` and ``terms``
-    are sums, ``tally`` counts what became of candidates, and ``marks`` are these sums as they stood earlier (see
-    ``curves.Sheet``). ``picked`` are the candidates that were last picked for all rows at once."""
+    """How far a training is.
+
+    ``best`` is the place of the best epoch in ``history``, -1 before the first has ended, and ``best_weights`` its
+    weights. Of the epoch under way, ``loss`` and ``terms`` (in the order of ``TERMS``) are sums over rows, ``tally``
+    counts candidates, and ``marks`` are these sums at earlier steps (see ``tensorboard.CurveSampler``). ``picked`` are
+    the candidates that were last picked for all rows at once.
+    """
 
     position: Position = field(default_factory=Position)
     loss: float = 0.0
@@ -52,56 +70,77 @@ class Progress:
 
     @property
     def sums(self) -> list[float]:
-        """The loss, its terms, the tally."""
+        """The sums of the epoch under way as one list: the loss, its terms, the tally."""
         return [self.loss, *self.terms, *self.tally]
 
-    def take(self, sums: Tensor) -> None:
-        """Waits for the device."""
+    def set_sums(self, sums: Tensor) -> None:
+        """Set them from a tensor in the order of ``sums``. Waits for the device."""
         self.loss, rest = float(sums[0]), sums[1:].tolist()
         self.terms, self.tally = rest[: len(TERMS)], rest[len(TERMS) :]
 
     def new_epoch(self) -> None:
-        """Forget this epoch's sums."""
+        """Set the sums of the epoch under way to zero."""
         self.loss, self.terms, self.tally, self.marks = 0.0, [0.0] * len(TERMS), [], []
 
 
-def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
-    """Write the checkpoint, or leave the one before in place."""
+def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
+    """Write the checkpoint. Where that fails, the one before stays in place.
+
+    ``parts`` are states by the name of the part, such as ``student`` and ``optimizer``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
     document = {
-        "position": asdict(progress.position),
-        "loss": progress.loss,
-        "seconds": progress.seconds,
-        "history": [asdict(epoch) for epoch in progress.history],
-        "best": progress.best,
-        "best_weights": progress.best_weights,
-        "tally": progress.tally,
-        "picked": progress.picked,
-        "terms": progress.terms,
-        "marks": progress.marks,
-        "model": model,
-        "optimizer": optimizer,
+        "format": FORMAT,
+        "terms": list(TERMS),
+        "progress": {
+            "position": asdict(progress.position),
+            "loss": progress.loss,
+            "seconds": progress.seconds,
+            "history": [asdict(epoch) for epoch in progress.history],
+            "best": progress.best,
+            "best_weights": progress.best_weights,
+            "tally": progress.tally,
+            "picked": progress.picked,
+            "terms": progress.terms,
+            "marks": progress.marks,
+        },
+        "parts": dict(parts),
     }
+    draft = path.with_name(path.name + ".tmp")
     torch.save(document, draft)
     os.replace(draft, path)
 
 
-def load(path: Path, device: str) -> tuple[Progress, dict[str, Tensor], dict[str, Any]] | None:
-    """What ``save`` wrote: progress, model and optimizer; None where there is no checkpoint."""
+def load(path: Path, device: str, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]] | None:
+    """The progress, and the states of the parts by name; None where there is no checkpoint.
+
+    ``names`` are the parts that the training has. Raises ``OtherFormat`` for a file that is no checkpoint of this
+    format with these parts and these loss terms.
+    """
     if not path.exists():
         return None
-    document = torch.load(path, map_location=device, weights_only=True)
+    try:
+        document = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise OtherFormat(f"no checkpoint that can be read ({str(error).splitlines()[0]})") from error
+    found = document.get("format", 1) if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise OtherFormat(f"a checkpoint of format {found}, this version has {FORMAT}")
+    if document["terms"] != list(TERMS):
+        raise OtherFormat(f"a checkpoint with the loss terms {document['terms']}, this version has {list(TERMS)}")
+    if sorted(document["parts"]) != sorted(names):
+        raise OtherFormat(f"a checkpoint with the parts {sorted(document['parts'])}, the training has {sorted(names)}")
+    kept = document["progress"]
     progress = Progress(
-        Position(**document["position"]),
-        document["loss"],
-        document["seconds"],
-        [Epoch(**epoch) for epoch in document["history"]],
-        document["best"],
-        {name: value.cpu() for name, value in document["best_weights"].items()},
-        document["tally"],
-        None if document["picked"] is None else document["picked"].cpu(),
-        document.get("terms", [0.0] * len(TERMS)),
-        document.get("marks", []),
+        position=Position(**kept["position"]),
+        loss=kept["loss"],
+        seconds=kept["seconds"],
+        history=[Epoch(**epoch) for epoch in kept["history"]],
+        best=kept["best"],
+        best_weights={name: value.cpu() for name, value in kept["best_weights"].items()},
+        tally=kept["tally"],
+        picked=None if kept["picked"] is None else kept["picked"].cpu(),
+        terms=kept["terms"],
+        marks=kept["marks"],
     )
-    return progress, document["model"], document["optimizer"]
+    return progress, document["parts"]

@@ -37,7 +37,7 @@ from stages.specs.schedule import (
 )
 from stages.specs.seeds import seed_of
 from stages.training.candidates import SUMS, counted
-from stages.training.checkpoint import Epoch, Progress, load, save
+from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, save
 from stages.training.layer_losses import Matcher
 from stages.training.losses import TERMS, terms_of, weighed
 from stages.training.minimax import Augmentation, Prepared
@@ -45,6 +45,9 @@ from stages.training.optimizer import make_optimizer, memory_named
 from stages.training.relations import Workers
 from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup
 from stages.training.tensorboard import CurveSampler, Point, at_the_end, points
+
+PARTS = ("student", "projections", "optimizer")
+"""The parts of a training whose states a checkpoint holds."""
 
 
 def fit(model: nn.Module, setup: TrainingSetup, place: LoopWorker) -> Progress:
@@ -94,7 +97,7 @@ class Training:
                 self.model.load_state_dict(self.progress.best_weights)
             optimizer = make_optimizer(self.whole, self.setup.spec.train)
             if optimizer_state:
-                optimizer.load_state_dict(optimizer_state)
+                optimizer.load_state_dict(dict(optimizer_state))
                 optimizer_state = {}
             phase = self.plan[number]
             while self.progress.position.phase == number:
@@ -102,16 +105,25 @@ class Training:
                 self._finish_epoch(phase, batches)
                 self._checkpoint(optimizer)
 
-    def _resume(self) -> dict[str, Any]:
-        """Take up the last checkpoint, if there is one; return the optimizer's state."""
-        found = load(self.setup.checkpoint, self.place.device)
+    def _resume(self) -> State:
+        """Load the last checkpoint, if there is one that serves; return the optimizer's state, {} without one."""
+        try:
+            found = load(self.setup.checkpoint, self.place.device, PARTS)
+        except OtherFormat as error:
+            self.place.note(f"starts over: {self.setup.checkpoint.name} is {error}")
+            return {}
         if found is None:
             return {}
-        self.progress, weights_kept, optimizer_state = found
-        self.whole.load_state_dict(weights_kept)
+        progress, parts = found
+        if not self.setup.resumable(progress):
+            self.place.note("starts over: the models of the epochs before the checkpoint were not kept")
+            return {}
+        self.progress = progress
+        self.model.load_state_dict(parts["student"])
+        self.matcher.load_state_dict(parts["projections"])
         self.place.note(f"goes on from epoch {len(self.progress.history) + 1}, step {self.progress.position.step}")
         self.place.advance(self._rows_done() if self.place.rank == 0 else 0)
-        return optimizer_state
+        return parts["optimizer"]
 
     def _rows_done(self) -> int:
         """Rows that earlier sittings trained on, for the live view."""
@@ -141,13 +153,13 @@ class Training:
                     sheet.look(step + 1, progress.seconds, total)
                 if now - self.saved_at > setup.checkpoint_seconds and step + 1 < len(batches):
                     progress.position = replace(start, step=step + 1)
-                    progress.take(total)
+                    progress.set_sums(total)
                     progress.marks = sheet.marks() if sheet else []
                     self._checkpoint(optimizer)
                     # Time spent on a checkpoint is not training time.
                     clock = setup.clock()
         progress.position = replace(start, step=0)
-        progress.take(total)
+        progress.set_sums(total)
         progress.marks = sheet.marks() if sheet else []
         progress.seconds += setup.clock() - clock
         return batches
@@ -350,5 +362,10 @@ class Training:
             # A new phase starts with a new optimizer.
             fresh = self.progress.position.epoch == self.progress.position.step == 0
             state = {} if fresh else optimizer.state_dict()
-            save(self.setup.checkpoint, self.progress, self.whole.state_dict(), state)
+            parts = {
+                "student": self.model.state_dict(),
+                "projections": self.matcher.state_dict(),
+                "optimizer": state,
+            }
+            save(self.setup.checkpoint, self.progress, parts)
         self.saved_at = self.setup.clock()

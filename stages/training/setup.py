@@ -18,6 +18,7 @@ from stages.specs.schedule import (
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import Task
 from stages.training.candidates import Pool
+from stages.training.checkpoint import Progress
 from stages.training.minimax import Prepared
 from stages.training.signal import Signal
 from stages.training.tensorboard import Draw
@@ -41,7 +42,7 @@ class TrainingSetup:
     """All that a training needs: what to learn from, what to be selected on, where to keep checkpoints.
     ``teacher_width`` is that of the teacher's layers, where some are followed; ``pool`` holds candidates, where the
     method asks for them. The first worker gives the model of each epoch, and the epoch's number, to ``keep``, and what
-    there is to draw of it to ``draw``."""
+    there is to draw of it to ``draw``. ``resumable`` says whether a checkpoint's training may be continued."""
 
     spec: DistilSpec
     task: Task
@@ -55,6 +56,7 @@ class TrainingSetup:
     pool: Pool | None = None
     keep: Callable[[nn.Module, int], None] | None = None
     draw: Draw | None = None
+    resumable: Callable[[Progress], bool] = lambda _: True
 
 
 NO_CANDIDATES = Prepared()

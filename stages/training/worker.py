@@ -51,6 +51,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         pool=pool_of(job.spec, job.inputs, rows, worker.note),
         keep=keeper(job) if job.spec.train.keep == "epochs" else None,
         draw=drawer(job.out / FOLDER, time.time),
+        resumable=lambda progress: every_epoch_is_kept(job, progress),
     )
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
@@ -135,6 +136,16 @@ def keeper(job: StudentJob) -> Callable[[nn.Module, int], None]:
     return keep
 
 
+def every_epoch_is_kept(job: StudentJob, progress: Progress) -> bool:
+    """Whether the models of all epochs that have ended are there, where they are to be kept.
+
+    An attempt that kept the best epoch alone may be continued by one that keeps every epoch: it has to start over.
+    """
+    if job.spec.train.keep != "epochs":
+        return True
+    return all((job.out / "epochs" / f"{epoch:02d}").is_dir() for epoch in range(1, len(progress.history) + 1))
+
+
 def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
     """Model and tokenizer, as transformers loads them."""
     model.save_pretrained(target)
@@ -150,7 +161,7 @@ def save_student(
     nn.Module.to(model, "cpu")
     save_model(model, job, target)
     history = {
-        "epochs": [epoch.told() for epoch in progress.history],
+        "epochs": [epoch.as_json() for epoch in progress.history],
         "best_epoch": progress.best + 1,
         "scores": best,
         "last_epoch_scores": last,

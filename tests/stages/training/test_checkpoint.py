@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages.specs.schedule import Position
-from stages.training.checkpoint import Epoch, Progress, load, save
+from stages.training.checkpoint import FORMAT, Epoch, OtherFormat, Progress, load, save
 
 HISTORY = [Epoch("anneal", 1, 0.1 + 0.2, 83.5, 12.25), Epoch("labels", 1, 1e-17, 84.0, 30.0)]
 
@@ -28,10 +28,11 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.tensor([0.1, 0.2]))
     optimizer = optimizer_after_two_steps(weight)
     path = tmp_path / "scratch" / "checkpoint.pt"
-    save(path, progress(), {"w": weight.detach()}, optimizer.state_dict())
-    found = load(path, "cpu")
+    save(path, progress(), {"student": {"w": weight.detach()}, "optimizer": optimizer.state_dict()})
+    found = load(path, "cpu", ("student", "optimizer"))
     assert found is not None
-    back, model, state = found
+    back, parts = found
+    model, state = parts["student"], parts["optimizer"]
     assert (back.position, back.loss, back.seconds, back.history, back.best) == (
         Position(1, 2, 3),
         1 / 3,
@@ -51,23 +52,44 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_there_is_none_before_the_first_is_saved(tmp_path: Path) -> None:
-    assert load(tmp_path / "checkpoint.pt", "cpu") is None
+    assert load(tmp_path / "checkpoint.pt", "cpu", ()) is None
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save(path, progress(), {}, {})
+    save(path, progress(), {})
     before = path.read_bytes()
     (tmp_path / "checkpoint.pt.tmp").mkdir()  # in the way of the draft
     with pytest.raises((OSError, RuntimeError)):
-        save(path, Progress(), {}, {})
+        save(path, Progress(), {})
     assert path.read_bytes() == before
 
 
 def test_a_later_checkpoint_takes_the_place_of_an_earlier_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for best in (0, 1):
-        save(path, Progress(best=best), {}, {})
-    found = load(path, "cpu")
+        save(path, Progress(best=best), {})
+    found = load(path, "cpu", ())
     assert found is not None and found[0].best == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_checkpoint_of_another_format_is_refused_with_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"position": {"phase": 0}, "model": {}, "optimizer": {}}, path)  # format 1 had no number
+    with pytest.raises(OtherFormat, match=rf"^a checkpoint of format 1, this version has {FORMAT}$"):
+        load(path, "cpu", ("student",))
+
+
+def test_a_checkpoint_with_other_parts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save(path, progress(), {"student": {}, "adversary": {}})
+    with pytest.raises(OtherFormat, match=r"the parts \['adversary', 'student'\], the training has \['student'\]"):
+        load(path, "cpu", ("student",))
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(OtherFormat, match="no checkpoint that can be read"):
+        load(path, "cpu", ("student",))

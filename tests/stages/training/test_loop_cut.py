@@ -136,6 +136,29 @@ def test_a_run_that_goes_on_says_where_and_counts_what_was_done(tmp_path: Path) 
     assert sum(place.advanced) == 3 * 26
 
 
+def test_a_checkpoint_of_another_format_is_started_over_with_a_line_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"position": {"phase": 0, "epoch": 1, "step": 2}, "model": {}, "optimizer": {}}, path)
+    setup = setup_of(spec_of(HARD), CLASSES, path)
+    place, model = Alone(), small_bert(CLASSES)
+    progress = fit(model, setup, place)
+    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 2"
+    again = small_bert(CLASSES)
+    assert curve(fit(again, setup_of(spec_of(HARD), CLASSES, tmp_path / "none.pt"), Alone())) == curve(progress)
+    assert equal(again.state_dict(), model.state_dict())
+
+
+def test_a_checkpoint_whose_training_may_not_be_continued_is_started_over(tmp_path: Path) -> None:
+    setup = setup_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
+    with pytest.raises(Cut):
+        fit(small_bert(CLASSES), setup, Alone(cut_at(10)))
+    place, ended = Alone(), list[int]()
+    refusing = replace(setup, resumable=lambda progress: bool(ended.append(len(progress.history))))
+    fit(small_bert(CLASSES), refusing, place)
+    assert ended == [1] and place.notes[0].startswith("starts over: ")
+    assert sum(place.advanced) == 3 * 26, "every row is trained on again"
+
+
 def test_training_time_is_added_up_over_the_sittings_and_leaves_checkpoints_out(tmp_path: Path) -> None:
     """The clock ticks at each look. A step is one look, an epoch two more; checkpoints look too, but do not count."""
     often = setup_of(spec_of(HARD), CLASSES, tmp_path / "often.pt", checkpoint_seconds=0.5)

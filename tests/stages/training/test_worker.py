@@ -32,12 +32,13 @@ from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained, Train
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
+from stages.training.checkpoint import Epoch, Progress
 from stages.training.distil import distil
 from stages.training.job import StudentJob
 from stages.training.signal import NoTeacher, StoredSignal
 from stages.training.teachers import signal_of
 from stages.training.tensorboard import name_of
-from stages.training.worker import selecting_split, train
+from stages.training.worker import every_epoch_is_kept, selecting_split, train
 
 TRAIN = Train(epochs=2, batch_size=16, learning_rate=5e-3, seed=1)
 VANILLA = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=TeacherTargets()), train=TRAIN)
@@ -379,3 +380,12 @@ def test_a_student_in_bfloat16_learns_much_the_same(
 
     saved = load_file(tmp_path / "bfloat16" / "model" / "model.safetensors")
     assert {value.dtype for value in saved.values()} == {torch.float32}
+
+
+def test_a_checkpoint_serves_only_where_the_epochs_before_it_were_kept_as_the_spec_asks(tmp_path: Path) -> None:
+    progress = Progress(history=[Epoch("train", 1, 0.5, 50.0, 1.0)])
+    every = StudentJob(DistilSpec(start=Pretrained(), train=Train(keep="epochs")), {}, tmp_path)
+    assert every_epoch_is_kept(replace(every, spec=DistilSpec(start=Pretrained())), progress)
+    assert not every_epoch_is_kept(every, progress)
+    (tmp_path / "epochs" / "01").mkdir(parents=True)
+    assert every_epoch_is_kept(every, progress)
