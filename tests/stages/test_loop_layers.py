@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from lessons import (
+    BESIDE,
     CLASSES,
     NUMBER,
     Alone,
@@ -244,7 +244,7 @@ def work_together(rank: int, name: str, directory: str) -> None:
 @pytest.mark.parametrize("name", TOGETHER)
 def test_two_workers_match_layers_as_one_does_and_share_their_projections(name: str, tmp_path: Path) -> None:
     """Annealing: in the second phase projections have no gradients to share."""
-    other = get_context("spawn").Process(target=work_together, args=(1, name, str(tmp_path)))
+    other = BESIDE.Process(target=work_together, args=(1, name, str(tmp_path)))
     other.start()
     work_together(0, name, str(tmp_path))
     other.join()

@@ -3,13 +3,25 @@
 import os
 import signal
 from datetime import timedelta
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
-from lessons import CLASSES, MINIMAX, VANILLA, Alone, curve, equal, farthest, lesson_of, signal_for, small_bert, spec_of
+from lessons import (
+    BESIDE,
+    CLASSES,
+    MINIMAX,
+    VANILLA,
+    Alone,
+    curve,
+    equal,
+    farthest,
+    lesson_of,
+    signal_for,
+    small_bert,
+    spec_of,
+)
 
 from stages.checkpoint import Progress
 from stages.loop import fit
@@ -44,7 +56,7 @@ def work(rank: int, folder: str, life: str, method: Method, deadly: int) -> None
 
 
 def worker(rank: int, folder: Path, life: str, method: Method, deadly: int = 0) -> BaseProcess:
-    started = get_context("spawn").Process(target=work, args=(rank, str(folder), life, method, deadly))
+    started = BESIDE.Process(target=work, args=(rank, str(folder), life, method, deadly))
     started.start()
     return started
 
