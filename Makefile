@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # One stamp a set of pins: a change of either file installs again.
 STAMP := $(VENV)/.installed-$(EXTRA)
 
-.PHONY: demo test check bench install clean
+.PHONY: demo test test-slow check bench install clean
 
 install: $(STAMP)
 
@@ -18,8 +18,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/stillhouse run recipes/quickstart.yaml
 
+# Two processes share the tests; tests/conftest.py says which stay together.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=20
+
+# Faults, killed nodes and clusters of several nodes: one after another, since they hold the cores themselves.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow --durations=20
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ own, ended by their ids. Tests reach it as users do, from processes of their own
 import contextlib
 import json
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -302,12 +303,18 @@ def without(folder: Path) -> list[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has at the moment, each a different one."""
+    """Ports of loopback that nobody has at the moment, each a different one. They lie between those that Ray gives its
+    workers and those that the system gives out by itself, or another process might have them before they are used."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        for port in random.SystemRandom().sample(range(20000, 32000), 100 + count):
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind((LOOPBACK, port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError("no free ports between 20000 and 32000")
 
 
 def wait_until(what: str, holds: Callable[[], bool], within: float = 60.0, every: float = 0.2) -> None:

@@ -29,6 +29,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = yaml.safe_load((ROOT / "recipes" / "quickstart.yaml").read_text("utf-8"))
     recipe["teacher"] = {"model": str(write_tiny_model(folder / "tiny", layers=6)), "finetune": {"epochs": 1}}
     recipe["data"] = {"source": "generated", "generated": {"train": 80, "validation": 40, "test": 40}}
+    recipe["bank"] = {"generated": {"rows": 200}}
     recipe["train"]["epochs"] = 2
     (folder / "recipes").mkdir()
     (folder / "recipes" / "quickstart.yaml").write_text(yaml.safe_dump(recipe), "utf-8")

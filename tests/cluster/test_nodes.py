@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from rays import Rays, wait_until
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 DRIVERS = HERE / "nodes_work.py"
 PATIENT = {"RAY_health_check_failure_threshold": "12"}

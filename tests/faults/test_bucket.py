@@ -12,7 +12,7 @@ from machines import STUDENT, TEACHER, Machine, Said, at_moment, at_work, kill, 
 from benchmarks.proxy import proxy, tell
 from pipeline.storage.bucket import Bucket
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

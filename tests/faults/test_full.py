@@ -9,7 +9,7 @@ from machines import TEACHER, Machine, at_moment, at_work, records, said_by, wei
 
 from pipeline.storage import open_storage
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_full_disk_ends_a_run_with_one_line_and_the_next_goes_on(

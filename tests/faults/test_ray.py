@@ -13,7 +13,7 @@ from rays import Rays, wait_until
 from pipeline.storage import open_storage
 from pipeline.storage.bucket import Bucket
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 GONE = "Ray's node that this run is connected to is gone, its raylet has died; the next run goes on from here\n"
 

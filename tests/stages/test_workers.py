@@ -3,13 +3,25 @@
 import os
 import signal
 from datetime import timedelta
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
-from lessons import CLASSES, MINIMAX, VANILLA, Alone, curve, equal, farthest, setup_of, signal_for, small_bert, spec_of
+from lessons import (
+    CLASSES,
+    FORKSERVER,
+    MINIMAX,
+    VANILLA,
+    Alone,
+    curve,
+    equal,
+    farthest,
+    setup_of,
+    signal_for,
+    small_bert,
+    spec_of,
+)
 
 from stages.specs.method import Method
 from stages.training.checkpoint import Progress
@@ -44,7 +56,7 @@ def work(rank: int, folder: str, life: str, method: Method, deadly: int) -> None
 
 
 def worker(rank: int, folder: Path, life: str, method: Method, deadly: int = 0) -> BaseProcess:
-    started = get_context("spawn").Process(target=work, args=(rank, str(folder), life, method, deadly))
+    started = FORKSERVER.Process(target=work, args=(rank, str(folder), life, method, deadly))
     started.start()
     return started
 

@@ -16,7 +16,7 @@ from house import settle
 
 from tests.rays import RayNode, Rays, wait_until, without
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BUCKET = "s3://house/runs"
 MAKE = "import s3fs; s3fs.S3FileSystem().mkdir('house')"

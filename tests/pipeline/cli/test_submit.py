@@ -141,6 +141,7 @@ def test_a_run_at_a_ray_of_others_brings_its_packages(sent: Sent, rays: Rays) ->
     assert snapshots["corpus@tiny"] == sent.snapshot
 
 
+@pytest.mark.slow
 def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, ground: Path, tmp_path: Path) -> None:
     train = {"epochs": 2000, "learning_rate": 5.0e-3, "max_length": 16}
     house = settle(tmp_path / "house", ground, train=train, method="no-kd", storage=str(tmp_path / "house" / "runs"))
@@ -171,6 +172,7 @@ def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, 
     assert followed.out.endswith("stillhouse: stopped; the next run goes on from here\n")
 
 
+@pytest.mark.slow
 def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line(
     rays: Rays, ground: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from tiny import write_tiny_task
 STUDENT = "distil/vanilla-kd/two/0@tiny"
 LONG = {"epochs": 15, "learning_rate": 5.0e-3}
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def long_house(folder: Path, ground: Path) -> House:

@@ -17,7 +17,7 @@ from stages.specs.teacher import TeachSpec
 BANK = ("bank", "embed", "index")
 TABLE, TOKENS = "candidates/neighbours@tiny", "unlabelled/candidates:neighbours@tiny"
 STORE = "teach/candidates:neighbours@tiny"
-BESIDE = (*BANK, TABLE, TOKENS, STORE)
+FORKSERVER = (*BANK, TABLE, TOKENS, STORE)
 """All that is there for candidates of one task."""
 
 TWO = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
@@ -231,7 +231,7 @@ def test_a_bank_is_its_content_not_the_name_of_its_file(ground: Path) -> None:
     same = composed(ground, bank={"files": [str(ground / "moved.txt")]})
     assert not changed(before, same)
     (ground / "bank.txt").write_text("quite another sentence\n" * 50, "utf-8")
-    assert changed(before, composed(ground)) == {*BESIDE, *student()}
+    assert changed(before, composed(ground)) == {*FORKSERVER, *student()}
 
 
 def test_the_files_of_a_bank_are_numbered_in_their_order(ground: Path) -> None:
@@ -245,7 +245,7 @@ def test_the_files_of_a_bank_are_numbered_in_their_order(ground: Path) -> None:
 
 def test_cleaning_changes_all_that_is_made_of_the_bank_and_the_index_neither_bank_nor_embeddings(ground: Path) -> None:
     before = composed(ground)
-    assert changed(before, composed(ground, bank={"max_words": 9})) == {*BESIDE, *student()}
+    assert changed(before, composed(ground, bank={"max_words": 9})) == {*FORKSERVER, *student()}
     indexed = changed(before, composed(ground, bank={"index": {"kind": "exact"}}))
     assert indexed == {"index", TABLE, TOKENS, STORE, *student()}
 
@@ -445,7 +445,7 @@ def test_a_stage_of_the_bank_or_of_candidates_is_asked_for_with_what_depends_on_
 
 def test_roles_say_what_a_node_is_for(ground: Path) -> None:
     found = composed(ground, candidates={"neighbours": {"balance": 2.0}})
-    roles = {name: node.role for name, node in found.items() if name in (*BESIDE, "sift/neighbours@tiny")}
+    roles = {name: node.role for name, node in found.items() if name in (*FORKSERVER, "sift/neighbours@tiny")}
     assert roles == {
         "bank": "bank",
         "embed": "embed",

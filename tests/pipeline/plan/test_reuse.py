@@ -22,20 +22,34 @@ from stages.retrieval.embeddings import read_embeddings
 NAMES = ["logits", "hidden_00", "hidden_04"]
 
 
-@pytest.fixture
-def house(ground: Path, first_run: tuple[House, Said], tmp_path: Path) -> House:
-    """A teacher fine-tuned elsewhere, and data of its own, to be changed."""
-    shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", tmp_path / "teacher")
-    shutil.copytree(ground / "data", tmp_path / "data")
-    made = settle(
-        tmp_path / "house",
+def settled(folder: Path, ground: Path) -> House:
+    """A teacher fine-tuned elsewhere, and data of its own, both in ``folder``."""
+    return settle(
+        folder / "house",
         ground,
-        teacher={"model": str(tmp_path / "teacher")},
+        teacher={"model": str(folder / "teacher")},
         method="vanilla-kd",
-        data={"source": str(tmp_path / "data"), "holdout": 0},
+        data={"source": str(folder / "data"), "holdout": 0},
         train={"epochs": 1, "max_length": 16, "select": "dev"},
     )
-    assert taught(made)["carried"] == 0
+
+
+@pytest.fixture(scope="module")
+def once(ground: Path, first_run: tuple[House, Said], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of such a house in which all has been built. Not to be changed."""
+    folder = tmp_path_factory.mktemp("once")
+    shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", folder / "teacher")
+    shutil.copytree(ground / "data", folder / "data")
+    assert taught(settled(folder, ground))["carried"] == 0
+    return folder
+
+
+@pytest.fixture
+def house(once: Path, ground: Path, tmp_path: Path) -> House:
+    """A copy of it, to be changed, in which nothing is left to build."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    made = settled(tmp_path, ground)
+    assert {step["action"] for step in made.plan().values()} == {"reuse"}
     return made
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from lessons import (
     ANNEALING,
     CLASSES,
     EVERY_OTHER,
+    FORKSERVER,
     HARD,
     KNN,
     MINIMAX,
@@ -208,7 +208,7 @@ def work_together(rank: int, directory: str, method: Method) -> None:
     "method", [VANILLA, ANNEALING, MINIMAX, EVERY_OTHER], ids=["vanilla", "annealing", "minimax", "every other"]
 )
 def test_two_workers_mean_what_one_means(method: Method, tmp_path: Path) -> None:
-    other_process = get_context("spawn").Process(target=work_together, args=(1, str(tmp_path), method))
+    other_process = FORKSERVER.Process(target=work_together, args=(1, str(tmp_path), method))
     other_process.start()
     work_together(0, str(tmp_path), method)
     other_process.join()

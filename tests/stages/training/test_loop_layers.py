@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from lessons import (
     CLASSES,
+    FORKSERVER,
     NUMBER,
     Alone,
     Cut,
@@ -245,7 +245,7 @@ def work_together(rank: int, name: str, directory: str) -> None:
 @pytest.mark.parametrize("name", TOGETHER)
 def test_two_workers_match_layers_as_one_does_and_share_their_projections(name: str, tmp_path: Path) -> None:
     """Annealing: in the second phase projections have no gradients to share."""
-    other = get_context("spawn").Process(target=work_together, args=(1, name, str(tmp_path)))
+    other = FORKSERVER.Process(target=work_together, args=(1, name, str(tmp_path)))
     other.start()
     work_together(0, name, str(tmp_path))
     other.join()

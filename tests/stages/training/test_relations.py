@@ -1,12 +1,12 @@
 """Relations between rows, against NumPy written pair by pair, and shared between workers."""
 
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lessons import FORKSERVER
 
 from stages.specs.layers import Relational
 from stages.training.relations import Workers, relational_error
@@ -101,7 +101,7 @@ def work(rank: int, directory: str) -> None:
 
 
 def test_workers_that_share_a_batch_see_all_its_rows_and_end_with_the_gradient_of_one(tmp_path: Path) -> None:
-    others = [get_context("spawn").Process(target=work, args=(rank, str(tmp_path))) for rank in (1, 2)]
+    others = [FORKSERVER.Process(target=work, args=(rank, str(tmp_path))) for rank in (1, 2)]
     for other in others:
         other.start()
     work(0, str(tmp_path))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from lessons import (
     ANNEALING,
     CLASSES,
+    FORKSERVER,
     HARD,
     MINIMAX,
     SMOOTHED,
@@ -167,8 +167,7 @@ def in_two(rank: int, folder: Path) -> None:
 
 
 def test_of_two_workers_the_first_draws_the_losses_of_both(tmp_path: Path) -> None:
-    context = get_context("spawn")
-    workers = [context.Process(target=in_two, args=(rank, tmp_path)) for rank in range(2)]
+    workers = [FORKSERVER.Process(target=in_two, args=(rank, tmp_path)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
