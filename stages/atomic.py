@@ -28,7 +28,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def draft_of(path: Path) -> Path:
-    """A name beside ``path`` that no other draft has: hidden, and ending in ``.tmp``, which readers of a folder skip."""
+    """A name beside ``path`` that no other draft has: hidden, and ending in ``.tmp``, which folder readers skip."""
     return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
