@@ -4,7 +4,6 @@ Inner product of vectors of length 1 (Johnson et al. 2021, "Billion-scale simila
 quantisation: Jégou et al. 2011; OPQ: Ge et al. 2013; HNSW: Malkov and Yashunin 2018).
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.resources import Worker
+from stages.atomic import replacing
 from stages.retrieval.embeddings import read_embeddings
 from stages.retrieval.index_plan import LINKS, POINTS, IndexBuild, IndexPlan, parts_of_code
 from stages.retrieval.index_reader import graph_path
-from stages.retrieval.list_files import merge_codes, write_codes
+from stages.retrieval.inverted_lists import merge_lists, write_lists
 from stages.specs.seeds import seed_of
 
 BLOCK = 16_384
@@ -134,16 +134,14 @@ def open_filling(build: IndexBuild, worker: Worker) -> Callable[[int], int]:
     def fill(shard: int) -> int:
         worker.note(f"adds shard {shard + 1} of {plan.shards}")
         first, last = plan.span(shard)
-        codes, chosen = np.empty((last - first, lists.code_size), np.uint8), np.empty(last - first, np.int64)
+        lists.reset()
         for start, block in vectors.blocks(BLOCK, first, last):
             points = index.chain.at(0).apply(block) if plan.kind == "ivf-opq" else block
-            place = slice(start - first, start - first + len(block))
-            chosen[place] = centres.search(points, 1)[1][:, 0]
-            lists.encode_vectors(
-                len(points), *(faiss.swig_ptr(values) for values in (points, chosen[place], codes[place]))
-            )
+            chosen = np.ascontiguousarray(centres.search(points, 1)[1][:, 0])
+            rows = np.arange(start, start + len(block), dtype=np.int64)
+            lists.add_core(len(block), *(faiss.swig_ptr(values) for values in (points, rows, chosen)))
             worker.advance(len(block))
-        write_codes(build, shard, codes, chosen)
+        write_lists(lists.invlists, build.shard_lists(shard))
         return last - first
 
     return fill
@@ -161,21 +159,19 @@ def _gpu(worker: Worker) -> int:
 
 
 def open_merging(build: IndexBuild, worker: Worker) -> Callable[[None], None]:
-    """Merge all shards' codes into one file of FAISS's, which maps it when it is read."""
+    """Merge the lists of all shards into the files of the index."""
 
     def merge(_: None) -> None:
-        index = faiss.read_index(str(build.trained))
-        inside = faiss.extract_index_ivf(index)
-        index.ntotal = inside.ntotal = build.plan.rows
-        merge_codes(build, faiss.serialize_index(index).tobytes(), worker)
+        worker.note(f"merges {build.plan.shards} shards")
+        shards = [build.shard_lists(shard) for shard in range(build.plan.shards)]
+        merge_lists(faiss.read_index(str(build.trained)), shards, build.out)
 
     return merge
 
 
 def _write(index: Any, path: Path) -> None:
-    draft = path.with_name(path.name + ".tmp")
-    faiss.write_index(index, str(draft))
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        faiss.write_index(index, str(draft))
 
 
 def open_graphs(build: IndexBuild, worker: Worker) -> Callable[[Sequence[int]], int]:

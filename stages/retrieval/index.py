@@ -15,7 +15,7 @@ from cluster.resources import On, Worker
 from stages.corpus.reader import SCRATCH
 from stages.retrieval.embeddings import read_embeddings
 from stages.retrieval.index_plan import IndexBuild, IndexPlan, planned
-from stages.retrieval.index_reader import FAISS, IndexMeta, graph_path, write_index_meta
+from stages.retrieval.index_reader import FAISS, LISTS, IndexMeta, graph_path, sizes_path, write_index_meta
 from stages.specs.retrieval import IndexSpec
 
 Facts = dict[str, object]
@@ -55,7 +55,7 @@ def files(plan: IndexPlan, out: Path) -> list[Path]:
         case "hnsw":
             return [graph_path(out, shard) for shard in range(plan.shards)]
         case _:
-            return [out / FAISS]
+            return [out / FAISS, out / LISTS, sizes_path(out / LISTS)]
 
 
 def _build(build: IndexBuild, on: On, clock: dict[str, float]) -> None:
@@ -70,7 +70,7 @@ def _build(build: IndexBuild, on: On, clock: dict[str, float]) -> None:
         with _timed("add", clock):
             _all(on.map(open_graphs, build, groups))
     elif not (out / FAISS).is_file():
-        missing = _missing(plan, [build.rows(shard) for shard in range(plan.shards)], on)
+        missing = _missing(plan, [sizes_path(build.shard_lists(shard)) for shard in range(plan.shards)], on)
         if not build.trained.is_file():
             with _timed("train", clock):
                 _all(on.map(open_training, build, [None]))
@@ -78,8 +78,9 @@ def _build(build: IndexBuild, on: On, clock: dict[str, float]) -> None:
             _all(on.map(open_filling, build, missing))
         with _timed("merge", clock):
             _all(on.map(open_merging, build, [None]))
-    for shard in range(plan.shards):  # all of it is in the index now
-        for path in (build.rows(shard), build.codes(shard), build.sizes(shard)):
+    for shard in range(plan.shards):  # all of them are in the index now
+        lists = build.shard_lists(shard)
+        for path in (sizes_path(lists), lists):
             path.unlink(missing_ok=True)
 
 

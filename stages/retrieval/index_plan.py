@@ -70,14 +70,9 @@ class IndexBuild:
         """The index with nothing in it."""
         return self.out / SCRATCH / "trained.faiss"
 
-    def codes(self, shard: int) -> Path:
-        return self.out / SCRATCH / f"codes-{shard:05d}.npy"
-
-    def sizes(self, shard: int) -> Path:
-        return self.out / SCRATCH / f"sizes-{shard:05d}.npy"
-
-    def rows(self, shard: int) -> Path:
-        return self.out / SCRATCH / f"rows-{shard:05d}.npy"
+    def shard_lists(self, shard: int) -> Path:
+        """The inverted lists of one shard."""
+        return self.out / SCRATCH / f"lists-{shard:05d}.ivfdata"
 
 
 def planned(spec: IndexSpec, rows: int, width: int) -> IndexPlan:

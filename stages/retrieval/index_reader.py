@@ -1,25 +1,30 @@
-"""What the index stage leaves, and how its ``index.json`` is read. Needs no FAISS.
+"""The files of a finished index, and the reader of its ``index.json``. Needs no FAISS.
 
-index.json            what it is, how it is searched and how well; written last
-index.faiss           centres, quantiser and inverted lists, mapped when they are read (kinds with lists)
+index.json            kind, size, search settings and measured recall; written last
+index.faiss           centres and quantiser (kinds with inverted lists)
+index.ivfdata         the inverted lists, mapped when the index is read
+index.sizes.npy       uint64 [lists], rows in each inverted list
 graph-00000.faiss     a graph for each shard of the vectors (hnsw)
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from stages.atomic import replacing
+
 META = "index.json"
 FAISS = "index.faiss"
+LISTS = "index.ivfdata"
 
 
 @dataclass(frozen=True, slots=True)
 class IndexMeta:
-    """``probe`` are lists that a search visits, or a graph's efSearch. ``widen``: so many times the neighbours that are
-    asked for are found by their codes, then put in order by the vectors. ``recall`` is that of 8 neighbours against
-    exact search, over ``queries`` rows of the bank, none of which counts as its own neighbour."""
+    """``probe``: number of inverted lists that a search visits, or the efSearch of graphs. ``widen``: a search for k
+    neighbours finds ``widen`` * k by their codes, then orders them by the exact vectors. ``recall``: recall@8 against
+    exact search over ``queries`` rows of the bank, none of which counts as its own neighbour. ``bytes``: size of the
+    index's files without ``index.json``. ``seconds``: wall time of each step of the build."""
 
     kind: str
     rows: int
@@ -33,14 +38,18 @@ class IndexMeta:
     seconds: Mapping[str, float]
 
 
+def sizes_path(lists: Path) -> Path:
+    """The file beside a file of inverted lists that has the rows in each list."""
+    return lists.with_suffix(".sizes.npy")
+
+
 def graph_path(directory: Path, number: int) -> Path:
     return directory / f"graph-{number:05d}.faiss"
 
 
 def write_index_meta(directory: Path, meta: IndexMeta) -> None:
-    draft = directory / f"{META}.tmp"
-    draft.write_text(json.dumps(asdict(meta), indent=1) + "\n", "utf-8")
-    os.replace(draft, directory / META)
+    with replacing(directory / META) as draft:
+        draft.write_text(json.dumps(asdict(meta), indent=1) + "\n", "utf-8")
 
 
 def read_index_meta(directory: Path) -> IndexMeta:

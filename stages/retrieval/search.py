@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.retrieval.embeddings import Embeddings
-from stages.retrieval.index_reader import FAISS, IndexMeta, graph_path, read_index_meta
+from stages.retrieval.index_reader import IndexMeta, graph_path, read_index_meta
+from stages.retrieval.inverted_lists import read_index
 
 Rows = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -103,9 +104,8 @@ class ListSearch:
     """Visits ``probe`` inverted lists; more where those do not hold enough."""
 
     def __init__(self, directory: Path, probe: int) -> None:
-        self.index: Any = faiss.read_index(str(directory / FAISS), faiss.IO_FLAG_MMAP)
+        self.index = read_index(directory)
         self.lists: Any = faiss.extract_index_ivf(self.index)
-        _read_as_needed(self.lists.invlists)
         self.probe = probe
 
     def find(self, queries: Vectors, wide: int, k: int) -> Rows:
@@ -121,11 +121,6 @@ class ListSearch:
         self.lists.nprobe = probe
         found: Rows = self.index.search(queries, wide)[1]
         return found
-
-
-def _read_as_needed(lists: Any) -> None:
-    """Threads that read ahead cost 40 % of a search whose lists lie in the page cache (measured)."""
-    faiss.downcast_InvertedLists(lists).prefetch_nthread = 0  # type: ignore[attr-defined]
 
 
 class GraphSearch:

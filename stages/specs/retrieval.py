@@ -47,7 +47,7 @@ class IndexSpec(Spec):
     """
 
     stage: ClassVar[str] = "index"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     kind: Literal["auto", "exact", "hnsw", "ivf-flat", "ivf-sq8", "ivf-pq", "ivf-opq"] = "auto"
     most_bytes: int = Field(8 * 10**9, ge=1)

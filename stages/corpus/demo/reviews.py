@@ -1,17 +1,16 @@
-"""The demo's task: a seeded generator of short reviews, labelled 0 (negative) or 1 (positive).
+"""A seeded generator of short reviews, labelled 0 (negative) or 1 (positive): the task of the demo.
 
-It makes ``make demo`` work without a download, in minutes, and that is all it is for: a
-demonstration, never cited as evidence. What it is built to show is that a teacher is better than a
-small student and that its soft targets help the student, so it has, by design,
+With it ``make demo`` needs no download. It is a demonstration and no benchmark: never cite its scores as evidence. It
+is built to show that a teacher is better than a small student and that the teacher's soft targets help the student:
 
-- more sentiment words than a small training set covers: part of the rarer ones are reserved for
-  validation and test, where only what pretraining knows of them helps;
-- sentences where single words mislead: negation, contrast, comparison, mixed aspects, expectations;
-- noisy labels in ``train`` alone: ``NOISE`` of them are flipped, as careless annotators would.
-  Whoever cuts a holdout slice from ``train`` gets its noise. Validation and test are clean.
+- It has more sentiment words than a small training set covers. Some of the rarer words are reserved for validation and
+  test, where only a pretrained model knows them.
+- In many sentences a single word misleads: negation, contrast, comparison, mixed aspects, expectations.
+- Labels of ``train`` alone are noisy: a share ``NOISE`` is flipped, as a careless annotator would. A holdout cut from
+  ``train`` has the same noise; validation and test are clean.
 
-Only ``random.Random(seed).random()`` is drawn from, the one method whose sequence Python promises
-to keep, so a seed means the same rows everywhere.
+The generator draws from ``random.Random(seed).random()`` only, the one method whose sequence Python guarantees, so that
+a seed gives the same rows on every machine and version.
 """
 
 import random
@@ -20,34 +19,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stages.corpus.demo import words as words
+from stages.corpus.demo.lexicon import read_lexicon
 
 NOISE = 0.10
 """The share of labels in ``train`` that are flipped."""
 
 RESERVED = 0.5
-"""The share of the rarer words, those behind the first ``COMMON``, that ``train`` never uses."""
+"""The share of each list's rarer words (all but the first ``COMMON``) that ``train`` never uses."""
 
 RARE = 0.5
-"""The chance that a word of validation or test is drawn from the reserved ones."""
+"""The probability that a sentiment word of validation or test is drawn from the reserved words."""
 
 COMMON = {"adjective": 30, "thing": 10, "deed": 10, "verdict": 8}
-"""So many words at the head of each list are never reserved."""
+"""Number of words at the head of each list that are never reserved."""
 
 SKEW = 1.5
-"""A word's position is n r^SKEW for uniform r: the higher, the more the head of a list prevails."""
+"""A word's position in a list of n is n * r**SKEW for uniform r: a higher value draws common words more often."""
 
 Row = dict[str, str | int]
 Item = TypeVar("Item")
-_LEXICON: dict[str, dict[int, tuple[str, ...]]] = {
-    "adjective": {label: tuple(text.split()) for label, text in words.ADJECTIVES.items()},
-    "thing": {label: tuple(text.split()) for label, text in words.THINGS.items()},
-    "deed": {label: tuple(text.split()) for label, text in words.DEEDS.items()},
-    "verdict": words.VERDICTS,
-}
 _FIELD = re.compile(r"\{([a-z_]+?)(\d?)\}")
 _ARTICLE = re.compile(r"\b(a) (?=([a-z-]+))", re.IGNORECASE)
-_CHOICES = {"frame": words.FRAMES, "degree": words.DEGREES, "critic": words.CRITICS}
 _SENTIMENT = {
     "same": ("adjective", True),
     "thing": ("thing", True),
@@ -61,28 +53,30 @@ _SENTIMENT = {
 
 @dataclass(frozen=True, slots=True)
 class ReviewWords:
-    """Words by (kind, label): those that any split may use, and those reserved for validation and test."""
+    """Words by (kind, label): ``known`` may occur in every split, ``reserved`` in validation and test only."""
 
     known: dict[tuple[str, int], tuple[str, ...]]
     reserved: dict[tuple[str, int], tuple[str, ...]]
 
 
 def generate(seed: int, train: int, validation: int, test: int) -> dict[str, list[Row]]:
-    """Rows ``{"sentence": str, "label": 0 | 1}`` of each split; no sentence occurs twice in all of them."""
+    """Split name -> rows ``{"sentence": str, "label": 0 | 1}``. No sentence occurs twice, within or across splits."""
     rng = random.Random(seed)
     vocabulary = split_vocabulary(rng)
-    seen: set[str] = set()
+    used_sentences: set[str] = set()
     rare = {"train": 0.0, "validation": RARE, "test": RARE}
     counts = {"train": train, "validation": validation, "test": test}
-    splits = {name: [_new_row(rng, vocabulary, rare[name], seen) for _ in range(n)] for name, n in counts.items()}
+    splits = {
+        name: [_new_row(rng, vocabulary, rare[name], used_sentences) for _ in range(n)] for name, n in counts.items()
+    }
     splits["train"] = [_annotate(rng, row) for row in splits["train"]]
     return splits
 
 
 def split_vocabulary(rng: random.Random) -> ReviewWords:
-    """Reserves, anew for each seed, a share of every list's words behind its common ones."""
+    """Divide each list into words for all splits and reserved words. The division differs from seed to seed."""
     known, reserved = {}, {}
-    for kind, by_label in _LEXICON.items():
+    for kind, by_label in read_lexicon().words.items():
         for label, listed in by_label.items():
             common, rarer = listed[: COMMON[kind]], _shuffled(rng, listed[COMMON[kind] :])
             cut = round(len(rarer) * (1 - RESERVED))
@@ -91,53 +85,56 @@ def split_vocabulary(rng: random.Random) -> ReviewWords:
 
 
 def sentence(rng: random.Random, vocabulary: ReviewWords, rare: float, family: str, label: int) -> str:
-    """A sentence of the family with the polarity of ``label``; each word is reserved with chance ``rare``."""
-    products, aspects = _pick(rng, words.DOMAINS)
-    nouns = {"product": _shuffled(rng, products), "aspect": _shuffled(rng, aspects)}
+    """A sentence of the family with the polarity of ``label``. Each sentiment word is drawn from the reserved ones with
+    probability ``rare``."""
+    lexicon = read_lexicon()
+    domain = _pick(rng, lexicon.domains)
+    nouns = {"product": _shuffled(rng, domain.products), "aspect": _shuffled(rng, domain.aspects)}
     used: set[str] = set()
 
     def fill(field: re.Match[str]) -> str:
         name, place = field[1], int(field[2] or 1) - 1
         if name in nouns:
             return nouns[name][place]
-        if name in _CHOICES:
-            return _pick(rng, _CHOICES[name])
+        if name in lexicon.choices:
+            return _pick(rng, lexicon.choices[name])
         kind, same = _SENTIMENT[name]
         return _word(rng, vocabulary, rare, (kind, label if same else 1 - label), used)
 
-    text = _FIELD.sub(fill, _pick(rng, words.FAMILIES[family][1]))
+    text = _FIELD.sub(fill, _pick(rng, lexicon.families[family].patterns))
     text = _ARTICLE.sub(_article, text)
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _new_row(rng: random.Random, vocabulary: ReviewWords, rare: float, seen: set[str]) -> Row:
-    """A row whose sentence is not in ``seen``, to which it is added."""
+def _new_row(rng: random.Random, vocabulary: ReviewWords, rare: float, used_sentences: set[str]) -> Row:
+    """A row whose sentence is not in ``used_sentences``; its sentence is added there."""
     while True:
         label = int(rng.random() < 0.5)
         text = sentence(rng, vocabulary, rare, _family(rng), label)
-        if text not in seen:
-            seen.add(text)
+        if text not in used_sentences:
+            used_sentences.add(text)
             return {"sentence": text, "label": label}
 
 
 def _annotate(rng: random.Random, row: Row) -> Row:
-    """The row as a careless annotator labels it: flipped with chance ``NOISE``."""
+    """The row with its label flipped with probability ``NOISE``."""
     flip = rng.random() < NOISE
     return {"sentence": row["sentence"], "label": 1 - int(row["label"]) if flip else row["label"]}
 
 
 def _family(rng: random.Random) -> str:
-    """A family, drawn by its weight in the mix."""
-    left = rng.random() * sum(weight for weight, _ in words.FAMILIES.values())
-    for name, (weight, _) in words.FAMILIES.items():
-        if left < weight:
+    """The name of a family of sentences, drawn with its weight."""
+    families = read_lexicon().families
+    left = rng.random() * sum(family.weight for family in families.values())
+    for name, family in families.items():
+        if left < family.weight:
             return name
-        left -= weight
-    return name  # the rounding of the sum left a trace over
+        left -= family.weight
+    return name  # only reached when the subtractions round to a little more than the sum
 
 
 def _word(rng: random.Random, vocabulary: ReviewWords, rare: float, key: tuple[str, int], used: set[str]) -> str:
-    """A word not yet in the sentence, to whose words it is added."""
+    """A word of the kind and label ``key`` that is not in ``used`` yet; it is added there."""
     while True:
         listed = vocabulary.reserved[key] if rng.random() < rare else vocabulary.known[key]
         word = listed[int(len(listed) * rng.random() ** SKEW)]
@@ -147,7 +144,7 @@ def _word(rng: random.Random, vocabulary: ReviewWords, rare: float, key: tuple[s
 
 
 def _article(found: re.Match[str]) -> str:
-    """``a`` or ``an``, by the sound of the word behind it."""
+    """``a`` or ``an`` with a space, by the first sound of the next word."""
     article, word = found[1], found[2]
     vowel = word == "honest" or (word[0] in "aeiou" and word != "one-note")
     return f"{article}n " if vowel else f"{article} "

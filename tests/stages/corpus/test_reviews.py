@@ -8,16 +8,13 @@ import re
 import pytest
 
 from stages.corpus.demo import reviews
-from stages.corpus.demo import words as reviews_words
+from stages.corpus.demo.lexicon import read_lexicon
 from stages.corpus.demo.reviews import Row, generate, sentence, split_vocabulary
 
 PINNED = "a740391d9cb9b621c52f79c4e282c4ac40e62a12d6526434edf8f27268396ac1"
-SENTIMENT = {
-    word
-    for listed in (reviews_words.ADJECTIVES, reviews_words.THINGS, reviews_words.DEEDS)
-    for text in listed.values()
-    for word in text.split()
-}
+LEXICON = read_lexicon()
+SINGLE_WORDS = [LEXICON.words[kind] for kind in ("adjective", "thing", "deed")]
+SENTIMENT = {word for by_label in SINGLE_WORDS for words in by_label.values() for word in words}
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +85,12 @@ def test_train_never_uses_a_reserved_word_and_validation_uses_most(splits: dict[
 
 
 def test_no_word_is_both_positive_and_negative() -> None:
-    for listed in (reviews_words.ADJECTIVES, reviews_words.THINGS, reviews_words.DEEDS):
-        positive, negative = listed[1].split(), listed[0].split()
+    for by_label in SINGLE_WORDS:
+        positive, negative = by_label[1], by_label[0]
         assert len(set(positive) | set(negative)) == len(positive) + len(negative)
 
 
-@pytest.mark.parametrize("family", list(reviews_words.FAMILIES))
+@pytest.mark.parametrize("family", list(LEXICON.families))
 def test_every_family_has_sentences_of_both_labels(family: str) -> None:
     rng = random.Random(5)
     vocabulary = split_vocabulary(rng)
@@ -102,9 +99,9 @@ def test_every_family_has_sentences_of_both_labels(family: str) -> None:
     assert not by_label[0] & by_label[1]
 
 
-@pytest.mark.parametrize("family", list(reviews_words.FAMILIES))
+@pytest.mark.parametrize("family", list(LEXICON.families))
 def test_every_pattern_has_a_word_or_phrase_with_polarity(family: str) -> None:
-    for pattern in reviews_words.FAMILIES[family][1]:
+    for pattern in LEXICON.families[family].patterns:
         assert re.search(r"\{(same|opposite|thing|deed|verdict)", pattern)
 
 

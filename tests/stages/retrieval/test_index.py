@@ -143,7 +143,7 @@ def test_the_smallest_that_is_enough_is_found(most: int) -> None:
     assert smallest(lambda _: False, most) == most
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf-sq8", "ivf-opq"])
+@pytest.mark.parametrize("kind", APPROXIMATE)
 def test_an_index_that_is_moved_and_read_only_finds_the_same(kind: str, embedded: Path, tmp_path: Path) -> None:
     out, queries = build(kind, embedded, tmp_path / kind), mixture(30, WIDTH)
     before = open_search(out, read_embeddings(embedded), threads=1).search(queries, 8)
@@ -164,12 +164,24 @@ def test_an_index_is_the_same_bytes_whatever_is_done_first(kind: str, embedded: 
     assert one == contents(build(kind, embedded, tmp_path / "other", Backwards(inline())))
 
 
-def test_merging_in_small_parts_gives_the_same_file(
-    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = contents(build("ivf-sq8", embedded, tmp_path / "whole"))
-    monkeypatch.setattr("stages.retrieval.list_files.PART_BYTES", 5000)
-    assert contents(build("ivf-sq8", embedded, tmp_path / "parts")) == whole
+def test_a_merged_list_has_the_rows_of_all_shards_in_order(embedded: Path, tmp_path: Path) -> None:
+    """And every row of the bank is in one list."""
+    import faiss
+
+    from stages.retrieval.inverted_lists import read_index
+
+    index = read_index(build("ivf-sq8", embedded, tmp_path / "i"))
+    lists = faiss.extract_index_ivf(index).invlists
+    rows = [faiss.rev_swig_ptr(lists.get_ids(one), lists.list_size(one)).copy() for one in range(lists.nlist)]
+    assert all((np.diff(several) > 0).all() for several in rows)
+    assert sorted(np.concatenate(rows)) == list(range(ROWS))
+
+
+def test_lists_that_were_cut_short_are_refused(embedded: Path, tmp_path: Path) -> None:
+    out = build("ivf-sq8", embedded, tmp_path / "i")
+    os.truncate(out / "index.ivfdata", 5000)
+    with pytest.raises(ValueError, match=r"index.ivfdata: 5,000 bytes, but its lists take 120,000; build the index"):
+        open_search(out, read_embeddings(embedded), threads=1)
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf-sq8"])
@@ -286,7 +298,7 @@ def test_the_output_of_index_is_pinned_to_its_version(embedded: Path, tmp_path: 
     build("ivf-flat", embedded, tmp_path / "i")
     meta = read_index_meta(tmp_path / "i")
     found = open_search(tmp_path / "i", read_embeddings(embedded), threads=1).search(mixture(3, WIDTH, seed=4), 3)
-    assert IndexSpec.version == 1
+    assert IndexSpec.version == 2
     assert (meta.kind, meta.rows, meta.lists, meta.widen) == ("ivf-flat", ROWS, 75, 1)
     assert [int(row) for row in found[1][:, 0]] == PINNED
 
