@@ -1,7 +1,7 @@
 """Run all benchmarks, or those named, and print one table beside the design's goals.
 
     python -m benchmarks [NAME ...] [--quick] [--threads N] [--turns N] [--json PATH]
-    python -m benchmarks batch_nodes|reliability ...    programs of their own, with options of their own (--help)
+    python -m benchmarks batch_nodes|gpu|reliability ...    programs of their own, with options of their own (--help)
 
 Writes nothing but ``--json``. Figures of a quick run are too few to judge by.
 """
@@ -41,9 +41,9 @@ NAMES = (
     "growth",
     "twenty_students",
 )
-PROGRAMS = ("batch_nodes", "reliability")
+PROGRAMS = ("batch_nodes", "gpu", "reliability")
 """What is run alone: it has no turns, and takes long."""
-FROZEN = ("bare_loop", "bare_forward", "original_loop", "textbrewer_loop")
+FROZEN = ("bare_loop", "bare_forward", "bare_gpu", "original_loop", "textbrewer_loop")
 FULL = Scale(rows=512, turns=9, threads=1)
 QUICK = Scale(rows=128, turns=3, threads=1)
 

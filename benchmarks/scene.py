@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -18,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from benchmarks import bare_loop
 from benchmarks.findings import Scale
@@ -28,8 +30,10 @@ from cluster.inline import Inline, InlineWorker
 from cluster.resources import On, Resources
 from stages.corpus.batches import Rows, epoch_batches
 from stages.corpus.corpus import corpus
+from stages.corpus.demo.reviews import generate
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
+from stages.corpus.sources import read_file
 from stages.corpus.task_files import task_files
 from stages.models.loading import build, load
 from stages.models.shape import config_of, shape_of
@@ -53,6 +57,7 @@ ALL_LAYERS = Method(targets=TeacherTargets(), structure=Concatenate(groups=((1, 
 
 BATCH = 32
 DEV_ROWS = 64
+VOCABULARY, VOCABULARY_ROWS = 30_522, 20_000
 
 
 class Watch:
@@ -199,14 +204,29 @@ def make(root: Path, scale: Scale) -> Scene:
     return scene
 
 
-def rows_source(rows: int) -> tuple[Task, Source, dict[str, Path]]:
-    """The task, where its rows come from, and the corpus stage's inputs for them."""
+def rows_source(rows: int, task: Task = BUILT_IN["sst2_sentences"]) -> tuple[Task, Source, dict[str, Path]]:
+    """(task, source, data files as the corpus stage's inputs): ``task`` where the data folder has it, else the
+    generated reviews, for which no files are needed."""
     folder = Path(os.environ.get("STILLHOUSE_DATA", "../shared/data"))
-    task = BUILT_IN["sst2_sentences"]
     name = f"{task.name}/{task.train}.*"
     if not [*folder.glob(name), *folder.glob(f"*/{name}")]:
         return REVIEWS, Generated(train=rows, validation=DEV_ROWS, test=DEV_ROWS), {}
     return task, Files(), {f"data/{split}": path for split, path in task_files(folder, task).items()}
+
+
+def learn_tokenizer(task: Task, files: Mapping[str, Path], directory: Path) -> None:
+    """Save a WordPiece tokenizer of at most ``VOCABULARY`` entries, lower case as BERT's. It is learned from the task's
+    first train texts, or from generated reviews where there are no files; so no model has to be installed."""
+    if files:
+        columns = read_file(files[f"data/{task.train}"], task.text)
+        texts = [str(text) for name in task.text for text in columns.values[name][:VOCABULARY_ROWS]]
+    else:
+        texts = [str(row["sentence"]) for row in generate(0, VOCABULARY_ROWS // 10, 0, 0)["train"]]
+    learned = BertWordPieceTokenizer(lowercase=True)
+    learned.train_from_iterator(texts, vocab_size=VOCABULARY, show_progress=False)
+    special = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+    names = {f"{name}_token": token for name, token in special.items()}
+    PreTrainedTokenizerFast(tokenizer_object=learned._tokenizer, **names).save_pretrained(directory)
 
 
 def packaged_model() -> Path:

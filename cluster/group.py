@@ -24,25 +24,12 @@ from ray.util.placement_group import get_current_placement_group
 from cluster.mirroring import mirrored
 from cluster.outcomes import Died, Done, Ended, Failed, Lost, Outcome, WorkerId, WorkerReport, attempt
 from cluster.progress import RemoteWorker
+from cluster.ray_internals import TRAIN_SETTINGS, abort_controller, ready, trainer_class
 from cluster.resources import Resources, Worker
 from cluster.shards import MAX_DEATHS, Bench
 
 ANSWER_WITHIN = 30.0
 """Seconds after which a worker that says nothing is taken to be alive and busy."""
-
-TRAIN_SETTINGS = {
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor a group, of use to loops that read its signal
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every worker
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",  # it hangs where a rank hangs in a collective
-}
-"""Ray Train reads these from the environment, of the process that calls ``fit`` or of its controller."""
-
-UNUSED = frozenset({"PlacementGroupCleanerCallback", "DatasetsCallback"})
-"""Callbacks that would start an actor each. We pass no datasets. The cleaner asks the dashboard, once a
-second and in vain where there is none, whether the controller lives; ours is never killed, only stopped or
-aborted, and then it clears up itself."""
 
 
 class Restart(RuntimeError):
@@ -152,7 +139,7 @@ class WorkerGroup:
         async with self._changed:
             await self._changed.wait_for(lambda: self._controller is not None)
         with contextlib.suppress(RayActorError):  # that it died is its answer
-            await self._controller.abort.remote()
+            await abort_controller(self._controller)
 
     async def draw(self, life: str, number: int, rank: int, worker: Any) -> Assignment | None:
         """The ``number``-th job of this life; None to stop. Waits for one."""
@@ -198,7 +185,7 @@ class WorkerGroup:
 
 async def _all_alive(life: _Life, but: int) -> bool:
     """Whether every other worker of this life is alive. A dead one is known within seconds."""
-    others = [worker.__ray_ready__.remote() for rank, worker in life.workers.items() if rank != but]
+    others = [ready(worker) for rank, worker in life.workers.items() if rank != but]
     answers = [asyncio.wait_for(asyncio.wrap_future(ref.future()), ANSWER_WITHIN) for ref in others]
     ended = await asyncio.gather(*answers, return_exceptions=True)
     return not any(isinstance(answer, RayActorError) for answer in ended)
@@ -217,8 +204,13 @@ def _fit(given: Given) -> None:
 def _trained(given: Given, storage: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    resources = given.resources
-    trainer = _trainer(resources.workers, given.group)(
+    resources, group = given.resources, given.group
+
+    def introduce() -> None:
+        os.environ.update(TRAIN_SETTINGS)  # in the controller's process
+        group.meet.remote(ray.get_runtime_context().current_actor)
+
+    trainer = trainer_class(resources.workers, introduce)(
         serve,
         train_loop_config={"given": given},
         scaling_config=ScalingConfig(
@@ -241,33 +233,6 @@ def _backend(resources: Resources) -> dict[str, Any]:
     from ray.train.torch import TorchConfig
 
     return {"torch_config": TorchConfig(backend="gloo")}
-
-
-def _trainer(workers: int, group: Any) -> Any:
-    """Ray Train's trainer, less the callbacks we have no use for, and with an introduction to ``group``.
-
-    A world of one needs no process group, so its trainer does without torch in the controller.
-    """
-    from ray.train.v2._internal.execution.callback import ControllerCallback
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
-    base: Any = DataParallelTrainer
-    if workers > 1:
-        from ray.train.torch import TorchTrainer
-
-        base = TorchTrainer
-
-    class Introduction(ControllerCallback):
-        def after_controller_start(self, train_run_context: Any) -> None:  # noqa: ARG002
-            os.environ.update(TRAIN_SETTINGS)  # in the controller's process
-            group.meet.remote(ray.get_runtime_context().current_actor)
-
-    class Trainer(base):
-        def _create_default_callbacks(self) -> list[Any]:
-            callbacks = super()._create_default_callbacks()
-            return [*(one for one in callbacks if type(one).__name__ not in UNUSED), Introduction()]
-
-    return Trainer
 
 
 def serve(config: dict[str, Any]) -> None:

@@ -16,10 +16,10 @@ import ray
 import yaml
 
 from cluster.amount import Amount
+from cluster.ray_internals import MONITOR_ADDRESS, MONITOR_CONFIG, MONITORS, scalable_node_groups
 from cluster.resources import Growth
 
 OF_RAY = ("CPU", "GPU", "memory", "object_store_memory")
-MONITORS = ("autoscaler/_private/monitor.py", "autoscaler/v2/monitor.py")
 
 
 def nodes() -> tuple[Amount, ...]:
@@ -35,11 +35,8 @@ def nodes() -> tuple[Amount, ...]:
 
 def growth() -> Growth | None:
     """None where nobody says."""
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
-    if config is not None and config.node_group_configs:
-        kinds = [(group.max_count, dict(group.resources)) for group in config.node_group_configs]
+    kinds = scalable_node_groups()
+    if kinds:
         return grown([(sys.maxsize if count < 0 else count, resources) for count, resources in kinds])
     for path in autoscalers(Path("/proc"), ray.get_runtime_context().gcs_address):
         with contextlib.suppress(OSError, yaml.YAMLError):
@@ -84,9 +81,9 @@ def autoscalers(processes: Path, address: str) -> Iterator[Path]:
     for entry in processes.glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = entry.read_bytes().decode("utf-8", "replace").split("\0")
-            if not any(word.endswith(MONITORS) for word in words) or f"--gcs-address={address}" not in words:
+            if not any(word.endswith(MONITORS) for word in words) or f"{MONITOR_ADDRESS}={address}" not in words:
                 continue
             for word in words:
                 name, _, path = word.partition("=")
-                if name == "--autoscaling-config":
+                if name == MONITOR_CONFIG:
                     yield Path(path).expanduser()

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cluster.ray_internals import CLIENT_LOGGERS
+
 REACH_SECONDS = 5.0
 """How long an address may take to answer."""
 STOP_SECONDS = 60
@@ -73,8 +75,8 @@ class Jobs:
             os.environ["RAY_AUTH_MODE"] = "token"  # read when Ray is imported
         from ray.job_submission import JobSubmissionClient
 
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # uploads are no news
+        for name in CLIENT_LOGGERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
         with _refusals(address), _arguments_hold():
             return cls(address, JobSubmissionClient(address))
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.amount import Demand, left_over
+from cluster.ray_internals import ATTACH_SETTINGS, LOCAL_SETTINGS, STARTUP_LOGGER
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
 
 Config = TypeVar("Config")
@@ -27,12 +28,6 @@ Result = TypeVar("Result")
 
 OBJECT_STORE_BYTES = 200_000_000
 """Room for what goes through Ray's object store, which is next to nothing: stages write files."""
-LOCAL_SETTINGS = {
-    "RAY_worker_niceness": "0",  # training is what the machine is asked for
-    "RAY_enable_metrics_collection": "0",  # nobody collects them here, and they cost a percent of a CPU
-    "RAY_task_events_report_interval_ms": "0",  # likewise
-}
-"""What a Ray of our own reads from the environment, unless the user set it."""
 IDLE_SECONDS = 60.0
 """How long seats and groups stay without work."""
 REACH_SECONDS = 5.0
@@ -228,7 +223,8 @@ def _start(log: Path) -> str:
 
 def _attach(address: str, log: Path, packages: Sequence[Path]) -> str:
     _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "5")  # tries, a second or two each
+    for name, value in ATTACH_SETTINGS.items():
+        os.environ.setdefault(name, value)
     shipped = {"runtime_env": {"py_modules": [str(folder) for folder in packages]}} if packages else {}
     try:
         return _connect(log, address=address, **shipped)
@@ -250,7 +246,7 @@ def _connect(log: Path, **options: Any) -> str:
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    _divert("ray._private", handler)  # what speaks while Ray starts, which takes all handlers off "ray"
+    _divert(STARTUP_LOGGER, handler)
     try:
         with _stderr_in(log):
             url = ray.init(configure_logging=False, log_to_driver=False, **options).dashboard_url
