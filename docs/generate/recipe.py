@@ -27,30 +27,30 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 SECTIONS: Mapping[str, type[Block]] = {
     "": grammar.RecipeFile,
-    "data": grammar.DataBlock,
+    "data": grammar.Data,
     "data.generated": grammar.GeneratedBlock,
     "task": grammar.TaskBlock,
-    "teacher": grammar.TeacherBlock,
+    "teacher": grammar.TeacherSettings,
     "teacher.finetune": learners.SeededBlock,
-    "store": grammar.StoreBlock,
-    "student": learners.StudentBlock,
-    "student.config": learners.ConfigBlock,
+    "store": grammar.StoreSettings,
+    "student": learners.Student,
+    "student.config": learners.FreshConfig,
     "method": learners.MethodBlock,
     "method.train": learners.OptimisationBlock,
-    "bank": augmenting.BankBlock,
-    "bank.hub": augmenting.HubBlock,
+    "bank": augmenting.Bank,
+    "bank.hub": augmenting.HubSplit,
     "bank.generated": augmenting.GeneratedBankBlock,
     "bank.index": augmenting.IndexBlock,
-    "candidates.NAME": augmenting.CandidatesBlock,
+    "candidates.NAME": augmenting.CandidateMaker,
     "models.NAME": learners.ModelBlock,
     "models.NAME.method": learners.PointBlock,
     "models.NAME.train": learners.SeededBlock,
     "train": learners.TrainBlock,
     "overrides.TASK": grammar.OverrideBlock,
     "resources": grammar.ResourcesBlock,
-    "resources.STAGE": grammar.ResourceFields,
-    "limits": grammar.LimitsBlock,
-    "tracking": grammar.TrackingBlock,
+    "resources.STAGE": grammar.ResourceBlock,
+    "limits": grammar.Limits,
+    "tracking": grammar.Tracking,
 }
 """Where each block stands in a recipe; the order of the page."""
 
@@ -117,7 +117,7 @@ def _row(block: type[Block], name: str, about: Mapping[str, Any]) -> Iterator[st
     field = block.model_fields[name]
     yield _type(about)
     if field.default_factory is not None:
-        yield "`{}`"
+        yield "`{}`" if isinstance(field.default_factory, type) else "-"
     else:
         yield "**needed**" if field.default is PydanticUndefined else _default(field.default)
     yield (field.description or "").replace("|", "\\|")
@@ -125,7 +125,7 @@ def _row(block: type[Block], name: str, about: Mapping[str, Any]) -> Iterator[st
 
 
 def _default(value: object) -> str:
-    return "-" if value is None else f"`{written(value)}`"
+    return "-" if value in (None, "") else f"`{written(value)}`"
 
 
 def _type(about: Mapping[str, Any]) -> str:

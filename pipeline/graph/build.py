@@ -64,7 +64,7 @@ class TaskGraph:
 
     def _evaluation(self, reference: Reference) -> Node:
         model, subject = self.student_nodes.model(reference), self.student_nodes.subject(reference)
-        return self.student_nodes.outputs.evaluation(reference.said, model, subject)
+        return self.student_nodes.outputs.evaluation(str(reference), model, subject)
 
     def _epochs(self, name: str) -> Iterator[Reference]:
         """The epochs of a model after which it teaches, or is a member: reports tell how good each is."""

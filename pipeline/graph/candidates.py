@@ -64,7 +64,7 @@ class BankNodes:
             rows = Figure.at_most(given.generated.rows)
         else:
             with refused("bank.files"):
-                files = text_files([Path(name) for name in given.files])
+                files = text_files([Path(name) for name in given.files or ()])
                 counts = [count_rows(path) for path in files]
                 for path in files:
                     spans(path, spec.text)
@@ -76,15 +76,14 @@ class BankNodes:
 
     def encoder(self) -> Model | None:
         """The sentence encoder; None for TF-IDF."""
-        if self.given.encoder is None:
+        name = self.given.encoder_model
+        if name is None:
             return None
-        found, encoder = self.context.outside(self.given.encoder, "bank.encoder"), self.given.embedding.encoder
+        found, encoder = self.context.outside(name, "bank.encoder"), self.given.embedding.encoder
         assert isinstance(found.source, ExternalInput) and isinstance(encoder, ModelEncoder)
         most = config_of(found.source.path).get("max_position_embeddings")
         if isinstance(most, int) and encoder.max_length > most:
-            raise RequestError(
-                f"bank.max_length: {encoder.max_length}, but {self.given.encoder} has {most} positions; give no more"
-            )
+            raise RequestError(f"bank.max_length: {encoder.max_length}, but {name} has {most} positions; give no more")
         return found
 
     def embeddings(self) -> Node:
@@ -193,7 +192,7 @@ class CandidateNodes:
     def _given(self, name: str, maker: CandidateMaker) -> Inputs:
         """The models and files that rewrite."""
         found: Inputs = {}
-        for role, given in maker.given.items():
+        for role, given in maker.inputs.items():
             where = f"candidates.{name}.{role}"
             if role != "synonyms":
                 found[role] = self.starting_points.context.weights(given, where)

@@ -45,14 +45,14 @@ class StudentNodes:
         if reference.name == TEACHER:
             student = self.starting_points.recipe.teacher.model.rsplit("/", 1)[-1]
         alone = reference == Reference(name=TEACHER)
-        return Subject(TEACHER if alone else f"model:{reference.said}", student, train.seed if train else 0)
+        return Subject(TEACHER if alone else f"model:{reference}", student, train.seed if train else 0)
 
     def _further(self, name: str) -> Model:
         node, starting_points = self.starting_points.recipe.models[name], self.starting_points
         assert not isinstance(node, Ensemble), "it teaches as its members"
         base, full = starting_points.base(node.student), f"distil/{name}@{starting_points.task}"
         if full not in starting_points.context.nodes:
-            by = [(one.said, self.model(one)) for one in teachers(starting_points.recipe, node.taught_by)]
+            by = [(str(one), self.model(one)) for one in teachers(starting_points.recipe, node.taught_by)]
             with refused(f"task {starting_points.task}, models.{name}"):
                 spec = self._spec(node.method, node.taught_by, by, node.student, node.train)
             said = self._said(spec.method, by) | self._beside(spec.method, node.candidates, base, by)
@@ -84,7 +84,7 @@ class StudentNodes:
 
     def _teacher_of(self, reference: Reference, use: MethodUse, student: Student, seed: int) -> Teacher:
         if reference.name != ITSELF:
-            return reference.said, self.model(reference)
+            return str(reference), self.model(reference)
         name, node = self.first_generation(use, student, seed)
         return name, self.made(node, student)
 

@@ -4,26 +4,12 @@
 forms are written out and overrides are merged, or raise a RequestError of one line.
 """
 
-from pipeline.recipe.model import (
-    STAGES,
-    Bank,
-    CandidateMaker,
-    Data,
-    Ensemble,
-    FreshConfig,
-    Limits,
-    MethodUse,
-    ModelNode,
-    Recipe,
-    ResourceBlock,
-    StoreSettings,
-    Student,
-    TaskRecipe,
-    TeacherSettings,
-    Tracking,
-)
+from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, Recipe, TaskRecipe
 from pipeline.recipe.reading import load, parse
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
+from pipeline.recipe.schema.candidates import Bank, CandidateMaker
+from pipeline.recipe.schema.file import STAGES, Data, Limits, ResourceBlock, StoreSettings, TeacherSettings, Tracking
+from pipeline.recipe.schema.learners import FreshConfig, Student
 
 __all__ = [
     "ITSELF",

@@ -6,10 +6,11 @@ A PlacedError's place is in the file as merged for the task, with a number for e
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
-from pipeline.recipe.model import Ensemble, Student, TaskRecipe
+from pipeline.recipe.model import Ensemble, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
+from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.teacher_checks import check_teaching
 from stages.specs.method import (
     Hard,

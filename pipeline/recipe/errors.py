@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -130,6 +131,29 @@ _RIGHT: Mapping[str, str] = {
 
 _OTHER_KIND = {kind for kind in _RIGHT if kind.endswith("_type")} | {"literal_error", "int_from_float"}
 """Errors that say no more than that a value is of another kind."""
+
+
+def split_field(message: str) -> tuple[tuple[str, ...], str]:
+    """``field: what is wrong``, as the specs' own validators write it -> the field's place, and what is wrong."""
+    field, colon, right = message.partition(": ")
+    return ((field,), right) if colon and field.isidentifier() else ((), message)
+
+
+def failed_check(error: ValidationError) -> PlacedError:
+    """The failure of a spec's own validator, at the field that its message names."""
+    place, right = split_field(str(error.errors()[0]["ctx"]["error"]))
+    return PlacedError(place, ABSENT, right)
+
+
+@contextmanager
+def placed(*place: str | int) -> Iterator[None]:
+    """PlacedErrors raised inside get their place below ``place``; the failure of a spec's own validator becomes one."""
+    try:
+        yield
+    except PlacedError as error:
+        raise error.below(place) from error.__cause__
+    except ValidationError as error:
+        raise failed_check(error).below(place) from error
 
 
 def unknown(place: Sequence[str | int], name: str, what: str, known: Sequence[str]) -> PlacedError:

@@ -45,7 +45,8 @@ class FrozenMapping(Mapping[str, Value]):
         return core_schema.no_info_after_validator_function(
             cls,
             core_schema.no_info_before_validator_function(
-                dict, core_schema.dict_schema(core_schema.str_schema(), value)
+                lambda items: dict(items) if isinstance(items, Mapping) else items,
+                core_schema.dict_schema(core_schema.str_schema(strict=True, min_length=1), value),
             ),
             serialization=core_schema.plain_serializer_function_ser_schema(dict),
         )

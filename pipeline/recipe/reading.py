@@ -10,7 +10,7 @@ from pipeline.errors import RequestError
 from pipeline.recipe.checks import check_equal_steps, check_starts, check_task
 from pipeline.recipe.errors import PlacedError, complaint, unknown
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.recipe.model import STAGES, Limits, Recipe, ResourceBlock, TaskRecipe, Tracking
+from pipeline.recipe.model import Recipe, TaskRecipe
 from pipeline.recipe.resolve.overrides import in_file, merged_for
 from pipeline.recipe.resolve.tasks import task_recipe
 from pipeline.recipe.schema.file import RecipeFile
@@ -48,19 +48,17 @@ def _recipe(tree: Tree) -> Recipe:
     if not isinstance(tree, dict):
         raise PlacedError((), tree, "must be a block of keys: name, task, teacher, student, method and more")
     file = _judged(tree)
+    tracking = file.tracking
+    if tracking is not None and not tracking.project:
+        tracking = tracking.model_copy(update={"project": file.name})
     return Recipe(
         name=file.name,
         storage=file.storage,
         tasks=tuple(_tasks(file, tree)),
-        resources=FrozenMapping({stage: ResourceBlock(**getattr(file.resources, stage).given()) for stage in STAGES}),
-        limits=Limits(store_bytes=file.limits.store_bytes, pending=file.limits.pending),
-        tracking=_tracking(file),
+        resources=FrozenMapping(dict(file.resources)),
+        limits=file.limits,
+        tracking=tracking,
     )
-
-
-def _tracking(file: RecipeFile) -> Tracking | None:
-    given = file.tracking
-    return None if given is None else Tracking(kind=given.kind, uri=given.uri, project=given.project or file.name)
 
 
 def _judged(tree: dict[str, Tree]) -> RecipeFile:
@@ -80,7 +78,7 @@ def _tasks(file: RecipeFile, tree: dict[str, Tree]) -> Sequence[TaskRecipe]:
     for name in file.overrides:
         if name not in names:
             raise unknown(("overrides", name), name, "task of this recipe", names)
-    recipes = [_task(index, name, tree) for index, name in enumerate(names)]
+    recipes = [_task(file, index, name, tree) for index, name in enumerate(names)]
     known = dict(zip(names, recipes, strict=True))
     for name, recipe in known.items():
         with _places_in_file(tree, name):
@@ -91,11 +89,12 @@ def _tasks(file: RecipeFile, tree: dict[str, Tree]) -> Sequence[TaskRecipe]:
     return recipes
 
 
-def _task(index: int, name: str, tree: dict[str, Tree]) -> TaskRecipe:
+def _task(file: RecipeFile, index: int, name: str, tree: dict[str, Tree]) -> TaskRecipe:
     overrides = tree.get("overrides")
     changes = overrides.get(name) if isinstance(overrides, dict) else None
     with _places_in_file(tree, name):
-        file = _judged(merged_for(tree, changes if isinstance(changes, dict) else {}))
+        if isinstance(changes, dict):
+            file = _judged(merged_for(tree, changes))
         return task_recipe(file, index)
 
 

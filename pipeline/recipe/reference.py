@@ -23,9 +23,8 @@ class Reference(Frozen):
     name: str
     epoch: int | Literal["all"] | None = None
 
-    @property
-    def said(self) -> str:
-        """As a recipe says it."""
+    def __str__(self) -> str:
+        """As a recipe writes it, such as ``teacher:2``."""
         return self.name if self.epoch is None else f"{self.name}:{self.epoch}"
 
 

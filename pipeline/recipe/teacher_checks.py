@@ -5,11 +5,10 @@ A PlacedError's place is in the file as merged for the task, with a number for e
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.recipe.errors import ABSENT, Place, PlacedError
+from pipeline.recipe.errors import ABSENT, Place, PlacedError, split_field
 from pipeline.recipe.model import Ensemble, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.references import ensemble_of, teachers, training_of, weighed
-from pipeline.recipe.resolve.methods import split
 from stages.specs.base import repeated
 from stages.specs.method import Method, Progressive, TeacherTargets, check_teachers, together_one
 
@@ -52,7 +51,7 @@ def _is_there(place: Place, reference: Reference, recipe: TaskRecipe) -> None:
         if place[0] != "method":
             raise PlacedError(place, ITSELF, "but only a student's method has a first generation; name another model")
         if reference.epoch is not None:
-            raise PlacedError(place, reference.said, "but students keep their best epoch alone; say itself")
+            raise PlacedError(place, str(reference), "but students keep their best epoch alone; say itself")
         return
     if reference.epoch is not None:
         _epoch_is_kept(place, reference, recipe)
@@ -62,15 +61,15 @@ def _epoch_is_kept(place: Place, reference: Reference, recipe: TaskRecipe) -> No
     name, train = reference.name, training_of(recipe, reference.name)
     if train is None and name == TEACHER:
         right = "but the teacher is fine-tuned already, and its epochs are gone; say teacher, or give teacher.finetune"
-        raise PlacedError(place, reference.said, right)
+        raise PlacedError(place, str(reference), right)
     if train is None:
-        raise PlacedError(place, reference.said, f"but {name} is an ensemble and has no epochs; say {name}")
+        raise PlacedError(place, str(reference), f"but {name} is an ensemble and has no epochs; say {name}")
     where = "teacher.finetune" if name == TEACHER else f"models.{name}.train"
     if train.keep != "epochs":
-        raise PlacedError(place, reference.said, f"needs {where}.keep: epochs, which keeps the model of each epoch")
+        raise PlacedError(place, str(reference), f"needs {where}.keep: epochs, which keeps the model of each epoch")
     if isinstance(reference.epoch, int) and reference.epoch > train.epochs:
         right = f"but {where}.epochs is {train.epochs}; name an epoch from 1 to {train.epochs}"
-        raise PlacedError(place, reference.said, right)
+        raise PlacedError(place, str(reference), right)
 
 
 def _nobody_teaches_itself(recipe: TaskRecipe) -> None:
@@ -105,21 +104,21 @@ def _members_fit(name: str, ensemble: Ensemble, recipe: TaskRecipe) -> None:
     for index, member in enumerate(ensemble.members):
         if isinstance(recipe.models.get(member.name), Ensemble):
             right = "is an ensemble itself, and shares of shares are not kept; name its members in its place"
-            raise PlacedError((*place, "members", index), member.said, right)
+            raise PlacedError((*place, "members", index), str(member), right)
     members = teachers(recipe, ensemble.members)
     _each_once((*place, "members"), members)
     if len(members) < 2:
-        raise PlacedError((*place, "members"), [member.said for member in members], "needs at least 2 models")
+        raise PlacedError((*place, "members"), [str(member) for member in members], "needs at least 2 models")
     shares = ensemble.shares
     if shares is not None and (len(shares) != len(members) or not together_one(shares)):
-        said = ", ".join(member.said for member in members)
+        said = ", ".join(str(member) for member in members)
         right = f"must be {len(members)} shares that sum to 1, one for each of {said}"
         raise PlacedError((*place, "shares"), list(shares), right)
 
 
 def _each_once(place: Place, models: Sequence[Reference]) -> None:
     for model in repeated(models):
-        raise PlacedError(place, ABSENT, f"{model.said} is meant twice; name each model once")
+        raise PlacedError(place, ABSENT, f"{model} is meant twice; name each model once")
 
 
 def _teachers_fit(place: Place, method: Method, references: Sequence[Reference], recipe: TaskRecipe) -> None:
@@ -128,7 +127,7 @@ def _teachers_fit(place: Place, method: Method, references: Sequence[Reference],
     for index, reference in enumerate(references):
         if len(references) > 1 and isinstance(recipe.models.get(reference.name), Ensemble):
             right = "is an ensemble, which teaches alone; name its members in its place"
-            raise PlacedError((*place, "taught_by", index), reference.said, right)
+            raise PlacedError((*place, "taught_by", index), str(reference), right)
     ensemble, models = ensemble_of(recipe, references), teachers(recipe, references)
     _each_once((*place, "taught_by"), models)
     if ensemble is not None:
@@ -136,7 +135,7 @@ def _teachers_fit(place: Place, method: Method, references: Sequence[Reference],
     try:
         check_teachers(weighed(recipe, method, references), len(models))
     except ValueError as error:
-        key, right = split(str(error))
+        key, right = split_field(str(error))
         raise PlacedError((*place, *key), ABSENT, right) from error
 
 

@@ -125,7 +125,7 @@ def child(tree: object, part: str | int) -> tuple[Tree, bool]:
     """What lies in the tree at a key or a place in a list, and whether there is such."""
     if isinstance(tree, Mapping) and part in tree:
         return tree[part], True
-    if isinstance(tree, list) and isinstance(part, int) and 0 <= part < len(tree):
+    if isinstance(tree, list | tuple) and isinstance(part, int) and 0 <= part < len(tree):
         return tree[part], True
     return None, False
 

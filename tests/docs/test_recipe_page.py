@@ -12,14 +12,18 @@ from pydantic import BaseModel
 from docs.generate import recipe as recipe_docs
 from pipeline.methods import METHODS
 from pipeline.recipe import parse
+from pipeline.recipe.schema import candidates, learners
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import learners
-from pipeline.recipe.schema.scalars import Block
+from pipeline.recipe.schema.scalars import Block, ReadAs
 from pipeline.recipe.yaml import Tree, merged, parse_yaml, read
-from stages.specs.corpus import Generated
+from stages.specs.bank import BankSpec
+from stages.specs.candidates import Masked, NeighboursSpec, RerankSpec, Translated, Words
+from stages.specs.corpus import CorpusSpec, Generated
 from stages.specs.method import Method
+from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
 from stages.specs.student import Train
 from stages.specs.tasks import BUILT_IN
+from stages.specs.teacher import TeachSpec
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "recipe.md"
@@ -47,10 +51,10 @@ def test_the_committed_schema_is_the_generated_one() -> None:
 def blocks_of(model: type[BaseModel], seen: set[type[Block]]) -> set[type[Block]]:
     """All blocks that a block may hold, at any depth."""
     for field in model.model_fields.values():
-        waiting: list[Any] = [field.annotation]
+        waiting: list[Any] = [field.annotation, *field.metadata]
         while waiting:
             one = waiting.pop()
-            waiting.extend(get_args(one))
+            waiting.extend((one.form,) if isinstance(one, ReadAs) else get_args(one))
             if isinstance(one, type) and not get_args(one) and issubclass(one, Block) and one not in seen:
                 seen.add(one)
                 blocks_of(one, seen)
@@ -120,7 +124,8 @@ def test_editors_refuse_what_the_reader_refuses(wrong: dict[str, Tree]) -> None:
 def limits(model: type[BaseModel]) -> dict[str, Any]:
     """The type, limits and default of each key, without words."""
     words = {"description", "examples", "title"}
-    properties = model.model_json_schema()["properties"]
+    whole = model.model_json_schema()
+    properties = (whole if "properties" in whole else whole["anyOf"][1])["properties"]
     return {name: {key: of[key] for key in of if key not in words} for name, of in properties.items()}
 
 
@@ -131,8 +136,33 @@ def test_train_takes_what_the_spec_takes_with_the_same_defaults() -> None:
     assert learners.SeededBlock().model_dump() == Train().model_dump()
 
 
-def test_the_generated_tasks_sizes_have_the_specs_defaults() -> None:
-    assert Generated.model_validate(grammar.GeneratedBlock().model_dump()) == Generated()
+CHOICES = [
+    (grammar.StoreSettings, TeachSpec, {"pooling", "precision", "compute"}),
+    (candidates.IndexBlock, IndexSpec, {"kind", "recall", "lists"}),
+    (candidates.Bank, ModelEncoder, {"pooling", "max_length"}),
+    (candidates.Bank, BankSpec, {"min_words", "max_words", "near_duplicates"}),
+    (candidates.CandidateMaker, NeighboursSpec, {"min_distance", "max_distance"}),
+    (candidates.CandidateMaker, RerankSpec, {"rerank", "balance"}),
+    (grammar.Data, CorpusSpec, {"train_rows", "eval_rows", "holdout"}),
+    (learners.TrainBlock, CorpusSpec, {"max_length"}),
+]
+
+
+@pytest.mark.parametrize(("block", "spec", "names"), CHOICES, ids=lambda one: getattr(one, "__name__", ""))
+def test_a_key_that_sets_a_field_of_a_spec_takes_what_the_field_takes(
+    block: type[Block], spec: type[BaseModel], names: set[str]
+) -> None:
+    ours, theirs = limits(block), limits(spec)
+    assert {name: ours[name] for name in names} == {name: theirs[name] for name in names}
+
+
+def test_a_block_without_keys_is_the_spec_with_its_defaults() -> None:
+    assert grammar.GeneratedBlock().spec() == Generated()
+    assert candidates.IndexBlock().spec() == IndexSpec()
+    bank = candidates.Bank(files=("a",))
+    assert (bank.cleaning, bank.embedding) == (BankSpec(), EmbedSpec())
+    made = [candidates.CandidateMaker(by=by).how for by in ("words", "masked", "translated")]
+    assert made == [Words(), Masked(), Translated()]
 
 
 def test_a_method_in_a_recipe_has_the_axes_of_the_spec() -> None:

@@ -4,18 +4,15 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from pipeline.recipe.errors import ABSENT, PlacedError, unknown
-from pipeline.recipe.model import Data
-from pipeline.recipe.resolve.methods import split
-from pipeline.recipe.schema.file import DataBlock, TaskBlock
-from stages.specs.corpus import Generated
+from pipeline.recipe.errors import ABSENT, PlacedError, failed_check, split_field, unknown
+from pipeline.recipe.schema.file import Data, TaskBlock
 from stages.specs.tasks import BUILT_IN, REVIEWS, TRAIN, Metric, Task, hub_set
 
 
 def task_of(block: TaskBlock) -> Task:
     """The built-in task of that name where nothing but files is given, else one's own. Places are within the block."""
     splits = {} if block.files is None else _splits(block.files)
-    own = set(block.given()) - {"name", "files"}
+    own = set(block.explicit()) - {"name", "files"}
     if not own and block.name in BUILT_IN:
         return BUILT_IN[block.name].model_copy(update=splits)
     if not own and block.files is None:
@@ -48,23 +45,22 @@ def _own(block: TaskBlock, splits: Mapping[str, tuple[str, ...]]) -> Task:
     try:
         return Task.model_validate({**given, **splits})
     except ValidationError as error:
-        (field, *_), right = split(str(error.errors()[0]["ctx"]["error"]))
-        raise PlacedError(("metric" if field == "metrics" else field,), ABSENT, right) from error
+        found = failed_check(error)
+        place = ("metric",) if found.place == ("metrics",) else found.place
+        raise PlacedError(place, ABSENT, found.right) from error
 
 
-def data_of(block: DataBlock, task_block: TaskBlock, task: Task) -> Data:
-    """Where the task's rows come from. Refuses a source that cannot have them."""
-    given = {**block.given(), "generated": Generated.model_validate(block.generated.given())}
-    if task_block.files is not None:
-        return Data.model_validate(given)
-    if task == REVIEWS and "source" not in given:
-        given["source"] = "generated"
-    data = Data.model_validate(given)
-    _source_has(data.source, task)
+def data_of(data: Data, block: TaskBlock, task: Task) -> Data:
+    """The data settings of one task, with the source that is its default. PlacedError where the source lacks it."""
+    if block.files is not None:
+        return data
+    if task == REVIEWS and "source" not in data.explicit():
+        data = data.model_copy(update={"source": "generated"})
+    _check_source(data.source, task)
     return data
 
 
-def _source_has(source: str, task: Task) -> None:
+def _check_source(source: str, task: Task) -> None:
     place = ("data", "source")
     if source == "generated" and task != REVIEWS:
         raise PlacedError(place, source, f"makes the task {REVIEWS.name} only; {task.name} needs hub or a folder")
@@ -74,4 +70,4 @@ def _source_has(source: str, task: Task) -> None:
         try:
             hub_set(task.name)
         except ValueError as error:
-            raise PlacedError(place, source, split(str(error))[1].removeprefix("hub ")) from error
+            raise PlacedError(place, source, split_field(str(error))[1].removeprefix("hub ")) from error

@@ -1,12 +1,12 @@
 """A method in the file -> a point on the axes: the named method's, with what the file changes on each axis."""
 
-import json
+from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline.errors import nearest
 from pipeline.methods import BY_NAME
-from pipeline.recipe.errors import ABSENT, PlacedError, complaint, unknown
+from pipeline.recipe.errors import ABSENT, PlacedError, complaint, failed_check, placed, unknown
 from pipeline.recipe.schema.learners import PointBlock
 from pipeline.recipe.schema.scalars import Loose, kinds
 from stages.specs.base import Frozen
@@ -22,17 +22,8 @@ def point(block: PointBlock) -> Method:
     if block.training is None and isinstance(axes["targets"], Hard | Smoothed) and isinstance(start.training, OnePhase):
         # The name's settings are for the teacher that the recipe has taken away.
         axes["training"] = OnePhase()
-    try:
+    with placed():
         return Method.model_validate(axes)
-    except ValidationError as error:
-        place, right = split(str(error.errors()[0]["ctx"]["error"]))
-        raise PlacedError(place, ABSENT, right) from error
-
-
-def split(message: str) -> tuple[tuple[str, ...], str]:
-    """``field: what is wrong`` -> the field's place, and what is wrong."""
-    field, colon, right = message.partition(": ")
-    return ((field,), right) if colon and field.isidentifier() else ((), message)
 
 
 def _moved(axis: str, given: Loose | None, start: Frozen) -> Frozen:
@@ -42,17 +33,23 @@ def _moved(axis: str, given: Loose | None, start: Frozen) -> Frozen:
     block = {"kind": given} if isinstance(given, str) else given
     was = start.model_dump()
     kind, known = block.get("kind", was["kind"]), kinds(axis)
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise PlacedError((axis, "kind"), kind, f"is no kind of {axis}; {nearest(str(kind), known)}")
     for name in block:
         if name not in known[kind].model_fields:
             raise PlacedError((axis, name), ABSENT, f"unknown key of {kind}; {nearest(name, known[kind].model_fields)}")
-    whole = {**(was if kind == was["kind"] else {}), **block}
+    whole = {**(was if kind == was["kind"] else {}), **_with_tuples(block)}
     try:
-        return known[kind].model_validate_json(json.dumps(whole), strict=True)
+        return known[kind].model_validate(whole, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "value_error" and not first["loc"]:
-            place, right = split(str(first["ctx"]["error"]))
-            raise PlacedError((axis, *place), ABSENT, right) from error
+            raise failed_check(error).below((axis,)) from error
         raise complaint(error, whole).below((axis,)) from error
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists of a file as tuples, which strict validation wants."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -1,10 +1,10 @@
-"""The kinds of value that a recipe's keys take, each with what an editor is told of it."""
+"""The kinds of value that a recipe's keys take, each with the JSON schema by which an editor checks it."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -19,23 +19,43 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from pipeline.errors import nearest
+from pipeline.recipe.frozen import FrozenMapping
 from pipeline.sizes import parse_size
 from stages.specs.base import Frozen, repeated
 from stages.specs.method import Method
 
+SpecValue = TypeVar("SpecValue", bound=Frozen)
 
-def key(about: str, example: Any, default: Any = ..., enum: Iterable[str] = (), **limits: Any) -> Any:
-    """A key of a block: what it means, and an example. A default that is a class is made when needed.
 
-    ``enum`` is for editors: the names that an error message would offer.
+def key(
+    about: str,
+    example: Any,
+    default: Any = ...,
+    of: FieldInfo | None = None,
+    enum: Iterable[str] = (),
+    **limits: Any,
+) -> Any:
+    """A key of a block: its meaning, an example, its default and its limits.
+
+    ``of`` is the field of a spec that the key sets: the key has that field's limits, and its default unless another
+    is given. A default that is a class or a function is called for each block. ``enum`` is for editors alone: the names
+    that an error message would offer.
     """
-    extra = {"enum": list(enum)} if enum else None
-    about_it = {"description": about, "examples": [example], "json_schema_extra": extra, **limits}
-    return Field(default_factory=default, **about_it) if isinstance(default, type) else Field(default, **about_it)
+    if of is not None:
+        default = of.default if default is ... else default
+        limits |= {name: value for limit in of.metadata for name, value in asdict(limit).items()}
+    about_it = {
+        "description": about,
+        "examples": [example],
+        "json_schema_extra": {"enum": list(enum)} if enum else None,
+        **limits,
+    }
+    return Field(default_factory=default, **about_it) if callable(default) else Field(default, **about_it)
 
 
 Text = Annotated[str, Strict(), Field(min_length=1)]
@@ -54,8 +74,8 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 class Block(BaseModel):
     """A block of the file. An unknown key is refused, and the nearest known one named.
 
-    Where ``short`` names a key, a plain text stands for a block of that key alone. ``elsewhere`` says
-    where else in a recipe a key belongs that one may look for here.
+    Where ``short`` names a key, a plain text stands for a block of that key alone. ``elsewhere`` maps keys that are
+    often written here by mistake to where they belong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,9 +103,15 @@ class Block(BaseModel):
         name = handler.resolve_ref_schema(whole)["properties"][cls.short]
         return {"anyOf": [{"type": "string", **{key: name[key] for key in ("enum",) if key in name}}, whole]}
 
-    def given(self) -> dict[str, Any]:
+    def explicit(self) -> dict[str, Any]:
         """The keys that stand in the file, with their values."""
         return {name: getattr(self, name) for name in self.model_fields_set}
+
+    def as_spec(self, spec: type[SpecValue], **more: object) -> SpecValue:
+        """The spec whose fields are the keys of the same names, and ``more``. ValidationError where they do not fit
+        each other."""
+        own = {name: getattr(self, name) for name in spec.model_fields if name in type(self).model_fields}
+        return spec.model_validate({**own, **more})
 
 
 def unknown_key(name: str, right: str) -> PydanticCustomError:
@@ -109,6 +135,27 @@ def _listed(value: Any) -> Any:
 
 
 ONE_OR_MANY = _OneOrMany()
+
+
+@dataclass(frozen=True)
+class ReadAs:
+    """A key is written in a file as ``form``, and ``value`` converts that to what the field holds.
+
+    Only recipe files are read by this form. JSON, to which a whole Recipe may be dumped, holds the field's own value.
+    """
+
+    form: Any
+    value: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        form = core_schema.no_info_after_validator_function(self.value, handler.generate_schema(self.form))
+        converted = core_schema.no_info_wrap_validator_function(
+            lambda value, read: value if isinstance(value, source) else read(value), form
+        )
+        return core_schema.json_or_python_schema(json_schema=handler(source), python_schema=converted)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(schema["python_schema"])
 
 
 @dataclass(frozen=True)
@@ -206,7 +253,7 @@ Span = Annotated[
 ]
 
 
-def _custom(value: dict[str, float]) -> dict[str, float]:
+def _custom(value: FrozenMapping[float]) -> FrozenMapping[float]:
     for name, amount in value.items():
         if name.lower() in _OF_RAY or name.startswith("node:"):
             raise ValueError(f"must not name {name}; {_OF_RAY.get(name.lower(), 'Ray chooses the node')}")
@@ -222,7 +269,7 @@ _OF_RAY = {
     "object_store_memory": "stages write files, and use next to none of it",
 }
 
-Custom = Annotated[dict[Text, Number], AfterValidator(_custom)]
+Custom = Annotated[FrozenMapping[Number], AfterValidator(_custom)]
 """Resources that a cluster's nodes say that they have: name -> amount."""
 
 

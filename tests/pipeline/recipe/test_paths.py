@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -10,8 +10,10 @@ from pydantic import BaseModel
 from pipeline.cli.submit import placed
 from pipeline.errors import RequestError
 from pipeline.recipe import STAGES
+from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.paths import ANY, EACH, PLACES, is_relative_path, with_paths
 from pipeline.recipe.schema.file import RecipeFile
+from pipeline.recipe.schema.scalars import ReadAs
 from pipeline.recipe.yaml import Tree, parse_yaml, written
 
 NO_PATHS = {
@@ -49,7 +51,7 @@ def texts(block: type[BaseModel], at: tuple[str, ...] = ()) -> Iterator[str]:
     for name, field in block.model_fields.items():
         if at == () and name == "overrides":
             continue  # the same keys
-        place, annotation = (*at, name), field.annotation
+        place, annotation = (*at, name), as_written(field.annotation, *field.metadata)
         if "Axis" in f"{annotation}{field.metadata}":
             continue  # the axes of a method, which read no file
         inner = blocks(annotation)
@@ -62,10 +64,22 @@ def texts(block: type[BaseModel], at: tuple[str, ...] = ()) -> Iterator[str]:
             yield ".".join(place)
 
 
+def as_written(annotation: Any, *metadata: Any) -> Any:
+    """The annotation, or that of the form in which a file has it."""
+    return next((one.form for one in metadata if isinstance(one, ReadAs)), annotation)
+
+
+def parts(annotation: Any) -> tuple[Any, ...]:
+    """What an annotation is made of. The names of a mapping are texts."""
+    if get_origin(annotation) is Annotated:
+        return (as_written(*get_args(annotation)),)
+    return (str, *get_args(annotation)) if get_origin(annotation) is FrozenMapping else get_args(annotation)
+
+
 def blocks(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for part in get_args(annotation) for found in blocks(part)]
+    return [found for part in parts(annotation) for found in blocks(part)]
 
 
 def holds_text(annotation: Any) -> bool:
@@ -73,7 +87,7 @@ def holds_text(annotation: Any) -> bool:
         return True
     if "Literal" in str(type(annotation)) or str(annotation).startswith("typing.Literal"):
         return False
-    return any(holds_text(part) for part in get_args(annotation))
+    return any(holds_text(part) for part in parts(annotation))
 
 
 def test_relative_paths_start_where_the_recipe_is_submitted(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ REFUSALS = {
         'method.structure: ["pick", "relational"], must be one, not a list: a method has one kind of structure; write '
     ),
     "method={use: vanilla-kd, data: {kind: nn}}": "method.data.kind: nn is no kind of data; ",
+    "method={use: vanilla-kd, data: {kind: [knn]}}": 'method.data.kind: ["knn"] is no kind of data; ',
     "method=knn": "method: knn needs candidates; give bank: {files: [...]}",
     "method={use: no-kd, data: knn}": "method.data: candidates have no label and follow a teacher's logits",
     "method={use: minimax-knn, data: {keep: 8}}": "method.data.keep: 8 of k: 8 leaves none out; keep fewer",
