@@ -2,7 +2,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from courses import ABOUT, GLUE, START, half_done, node_run, recorder
+from run_states import ABOUT, GLUE, START, half_done, node_run, recorder
 
 from pipeline.monitor.html import html_page
 from pipeline.monitor.run_state import End, NodeRun, Recorder

@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from house import graph_of, names, record_of, write_paper_ground
+from project import graph_of, nodes_by_name, record_for, write_plannable_assets
 from rich.console import Console
 
 from cluster.resources import Resources
@@ -35,12 +35,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Graph:
-    return graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")[1]
+    return graph_of(write_plannable_assets(tmp_path / "assets"), tmp_path / "runs")[1]
 
 
 @pytest.fixture
 def node(graph: Graph) -> Node:
-    return names(graph)["distil/no-kd/two/0@tiny"]
+    return nodes_by_name(graph)["distil/no-kd/two/0@tiny"]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def begin(view: View, node: Node) -> None:
     view.started(node, Resources(), "0001")
 
 
-def said(heard: StringIO) -> list[str]:
+def result(heard: StringIO) -> list[str]:
     return heard.getvalue().splitlines()
 
 
@@ -70,8 +70,8 @@ def test_a_node_has_a_line_at_its_start_and_one_at_its_end_with_its_last_note(
     ear.note("epoch 2/2  accuracy 90.0")
     out = tmp_path / "0001"
     out.mkdir()
-    view.finished(node, replace(record_of(node, out), seconds=75.0))
-    assert said(heard) == [
+    view.finished(node, replace(record_for(node, out), seconds=75.0))
+    assert result(heard) == [
         "start  distil/no-kd/two/0@tiny",
         "done   distil/no-kd/two/0@tiny  1m15s  epoch 2/2  accuracy 90.0",
     ]
@@ -79,8 +79,8 @@ def test_a_node_has_a_line_at_its_start_and_one_at_its_end_with_its_last_note(
 
 def test_what_a_stage_warns_of_is_told_when_it_ends(view: View, heard: StringIO, node: Node, tmp_path: Path) -> None:
     begin(view, node)
-    view.finished(node, record_of(node, tmp_path, warnings=["structure: the rows look alike in layers 1"]))
-    assert said(heard)[-1].endswith(f"{node.name}  structure: the rows look alike in layers 1")
+    view.finished(node, record_for(node, tmp_path, warnings=["structure: the rows look alike in layers 1"]))
+    assert result(heard)[-1].endswith(f"{node.name}  structure: the rows look alike in layers 1")
 
 
 def test_notes_and_lines_are_kept_in_the_nodes_log(view: View, node: Node, tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ def test_the_summary_is_told_in_a_pipe_now_and_then(view: View, heard: StringIO,
     ear.advance(250)
     clock.now += PLAIN_EVERY - 1
     view.tick()
-    assert said(heard) == ["start  distil/no-kd/two/0@tiny"], "not at once"
+    assert result(heard) == ["start  distil/no-kd/two/0@tiny"], "not at once"
     clock.now += 1
     for _ in range(3):
         view.tick()
-    (told,) = said(heard)[1:]
+    (told,) = result(heard)[1:]
     assert told == (
         "       0/8 done, 1 running; 0.01 CPU h; at least ~2 min left (7 of unknown length); "
         "distil/no-kd/two/0@tiny 25%"
@@ -145,15 +145,15 @@ def test_progress_of_a_node_that_has_ended_is_passed_over(view: View, heard: Str
     view.failed(node, "out of luck", blocked=False)
     view.listener(node).advance(10)
     assert view.summary().running == ()
-    assert said(heard)[1:] == ["FAIL   distil/no-kd/two/0@tiny  out of luck; 1 that needs it is not run"]
+    assert result(heard)[1:] == ["FAIL   distil/no-kd/two/0@tiny  out of luck; 1 that needs it is not run"]
 
 
 def test_a_failure_says_once_how_many_it_blocks(view: View, heard: StringIO, graph: Graph) -> None:
-    node = names(graph)
+    node = nodes_by_name(graph)
     view.failed(node["teach@tiny"], "out of luck", blocked=False)
     for name in ("distil/vanilla-kd/two/0@tiny", "evaluate/vanilla-kd/two/0@tiny"):
         view.failed(node[name], "not run: teach@tiny failed", blocked=True)
-    assert said(heard) == ["FAIL   teach@tiny  out of luck; 2 that need it are not run"]
+    assert result(heard) == ["FAIL   teach@tiny  out of luck; 2 that need it are not run"]
     assert (view.summary().counts.failed, view.summary().counts.blocked) == (1, 2)
 
 
@@ -162,7 +162,7 @@ def test_who_holds_a_node_is_told_once(view: View, heard: StringIO, node: Node) 
     for _ in range(3):
         view.held(node, owner)
     who = f"process {owner.pid} on {owner.host}"
-    assert said(heard) == [f"wait   distil/no-kd/two/0@tiny  ({who} is building it)"]
+    assert result(heard) == [f"wait   distil/no-kd/two/0@tiny  ({who} is building it)"]
 
 
 def test_what_another_run_built_counts_as_done(view: View, node: Node) -> None:
@@ -172,7 +172,7 @@ def test_what_another_run_built_counts_as_done(view: View, node: Node) -> None:
 
 def test_text_that_looks_like_markup_is_told_as_it_is(view: View, heard: StringIO, node: Node) -> None:
     view.failed(node, "row 3: [/b] is no label", blocked=False)
-    assert said(heard) == ["FAIL   distil/no-kd/two/0@tiny  row 3: [/b] is no label; 1 that needs it is not run"]
+    assert result(heard) == ["FAIL   distil/no-kd/two/0@tiny  row 3: [/b] is no label; 1 that needs it is not run"]
 
 
 def test_many_threads_may_speak_at_once(view: View, node: Node) -> None:
@@ -231,7 +231,7 @@ def test_a_status_that_cannot_be_written_is_told_once_and_does_not_end_the_run(
         for _ in range(3):
             clock.now += SIGN_EVERY
             published.tick()
-    (told,) = [line for line in said(heard) if "cannot be written" in line]
+    (told,) = [line for line in result(heard) if "cannot be written" in line]
     assert told.startswith(f"{tmp_path / '.runs' / 'run-1'}: the run's status cannot be written (")
     assert told.endswith("; the run goes on")
 
@@ -242,7 +242,7 @@ def test_where_the_page_lies_is_told_once_in_a_pipe(
     for _ in range(3):
         clock.now += PLAIN_EVERY
         published.tick()
-    told = [line for line in said(heard) if "as a page" in line]
+    told = [line for line in result(heard) if "as a page" in line]
     assert told == [f"       as a page: {tmp_path / '.runs' / 'run-1' / 'index.html'}"]
 
 
@@ -251,7 +251,7 @@ def test_a_page_in_a_bucket_is_told_by_its_url(published: View, heard: StringIO,
     published.settings = replace(published.settings, page=url)
     clock.now += PLAIN_EVERY
     published.tick()
-    assert f"       as a page: {url}" in said(heard)
+    assert f"       as a page: {url}" in result(heard)
 
 
 def test_a_run_is_marked_with_what_ended_it(published: View, tmp_path: Path, clock: Clock) -> None:
@@ -283,5 +283,5 @@ def test_times_that_cannot_be_read_leave_the_time_left_unknown(
     published.settings = replace(published.settings, pace=broken)
     with published.live():
         pass
-    assert said(heard) == [f"{tmp_path}: no time left can be told (the storage is gone)"]
+    assert result(heard) == [f"{tmp_path}: no time left can be told (the storage is gone)"]
     assert published.summary().left.seconds is None

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from courses import ABOUT, START, half_done
 from disk import mounted
-from house import settle, start
-from moments import log_says, wait_for
+from project import start, write_project
+from run_states import ABOUT, START, half_done
+from waiting import log_contains, wait_for
 
 from pipeline.artifacts.attempts import this_process
 from pipeline.monitor.run_state import RunState
@@ -94,16 +94,16 @@ def test_a_disk_that_is_full_leaves_the_status_before_it_whole(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("sign", "end"), [(signal.SIGINT, "stopped"), (signal.SIGTERM, "stopped"), (signal.SIGKILL, "gone")]
 )
-def test_how_a_run_ended_is_told_whatever_ended_it(sign: int, end: str, ground: Path, tmp_path: Path) -> None:
-    house = settle(tmp_path, ground, teacher={"model": str(ground / "model"), "finetune": {"epochs": 600}})
-    process = start("run", str(house.recipe), "--storage", str(house.storage), "--inline")
-    wait_for(log_says(house, "finetune@tiny", "epoch 2/600"), process)
-    wait_for(lambda: bool(read_runs(house.storage)), process)
-    (status,) = read_runs(house.storage)
+def test_how_a_run_ended_is_told_whatever_ended_it(sign: int, end: str, assets: Path, tmp_path: Path) -> None:
+    project = write_project(tmp_path, assets, teacher={"model": str(assets / "model"), "finetune": {"epochs": 600}})
+    process = start("run", str(project.recipe), "--storage", str(project.storage), "--inline")
+    wait_for(log_contains(project, "finetune@tiny", "epoch 2/600"), process)
+    wait_for(lambda: bool(read_runs(project.storage)), process)
+    (status,) = read_runs(project.storage)
     assert (status.end, status.document["owner"]["pid"]) == ("running", process.pid)
     os.kill(process.pid, sign)
     process.communicate()
-    (status,) = read_runs(house.storage)
+    (status,) = read_runs(project.storage)
     assert status.end == end
     if end == "stopped":
         assert status.document["counts"]["running"] == 0

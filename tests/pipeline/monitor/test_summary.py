@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from courses import METHODS, ONE, START, batch, built, half_done, node_run, recorder
+from run_states import METHODS, ONE, START, batch, finish, half_done, node_run, recorder
 
 from cluster.resources import Resources
 from pipeline.monitor.eta import TimeLeft
@@ -42,7 +42,7 @@ def test_only_what_is_made_of_a_node_depends_on_it() -> None:
 
 def test_hours_are_what_nodes_were_given_times_how_long_they_ran() -> None:
     one = recorder([node_run("teach@a"), node_run("distil/x@a"), node_run("distil/y@a")])
-    built(one, "teach@a", 900)
+    finish(one, "teach@a", 900)
     one.started("distil/x@a", Resources(workers=2, cpus_per_worker=8, gpus_per_worker=0.5), "0001", START)
     told = summary(one.run_state(), HOUR)
     assert told.cpu_hours == pytest.approx(4 * 0.25 + 16 * 1.0)
@@ -73,7 +73,7 @@ def test_time_stands_still_for_a_run_that_has_ended_and_what_it_left_off_waits()
 
 def test_nothing_is_left_of_a_run_that_is_done() -> None:
     one = recorder([node_run("teach@a")])
-    built(one, "teach@a", 9)
+    finish(one, "teach@a", 9)
     one.close("done", HOUR)
     assert left_text(summary(one.run_state(), HOUR).left) == "nothing left"
 

@@ -1,8 +1,8 @@
 from io import StringIO
 
 import pytest
-from courses import GLUE, START, batch, half_done, recorder
 from rich.console import Console
+from run_states import GLUE, START, batch, half_done, recorder
 
 from pipeline.monitor.run_state import Recorder
 from pipeline.monitor.summary import summary

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from disk import mounted
-from house import House, Said, Tree, settle
+from project import CommandResult, Project, Tree, write_project
 
 from pipeline.monitor.status import Status, read_runs
 
@@ -20,33 +20,33 @@ ONE_TASK = ("--set", "task={name: one, text: sentence, labels: [bad, good]}", "-
 class Watched:
     """A batch that was run once, what it said, and the status that it left. Not to be changed."""
 
-    house: House
-    said: Said
+    project: Project
+    result: CommandResult
     status: Status
 
     @property
     def logs(self) -> Path:
-        return self.house.storage / ".logs" / self.status.run
+        return self.project.storage / ".logs" / self.status.run
 
     def entries(self, name: str) -> list[dict[str, object]]:
         return [json.loads(line) for line in (self.logs / f"{name}.jsonl").read_text("utf-8").splitlines()]
 
 
-def write_batch(ground: Path, folder: Path) -> House:
+def write_batch(assets: Path, folder: Path) -> Project:
     """The tiny task three times; a training of ``broken`` comes to numbers that are not finite."""
     for name in TASKS:
-        shutil.copytree(ground / "data" / "tiny", folder / "data" / name)
+        shutil.copytree(assets / "data" / "tiny", folder / "data" / name)
     tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in TASKS]
     wild = {"broken": {"train": {"learning_rate": 1e30}}}
-    return settle(folder / "house", ground, data={"source": str(folder / "data")}, task=tasks, overrides=wild)
+    return write_project(folder / "project", assets, data={"source": str(folder / "data")}, task=tasks, overrides=wild)
 
 
 @pytest.fixture(scope="module")
-def watched(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    house = write_batch(ground, tmp_path_factory.mktemp("watched"))
-    said = house("run", "--inline")
-    (status,) = read_runs(house.storage)
-    return Watched(house, said, status)
+def watched(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    project = write_batch(assets, tmp_path_factory.mktemp("watched"))
+    result = project("run", "--inline")
+    (status,) = read_runs(project.storage)
+    return Watched(project, result, status)
 
 
 def states(status: Status) -> dict[str, str]:
@@ -55,14 +55,14 @@ def states(status: Status) -> dict[str, str]:
 
 
 def test_a_failure_is_kept_to_its_task_and_told_by_status_exit_code_and_table(watched: Watched) -> None:
-    assert watched.said.code == 1
+    assert watched.result.code == 1
     assert watched.status.end == "failed"
     found = states(watched.status)
     assert {name.rpartition("@")[2] for name, state in found.items() if state != "done"} == {"broken"}
     assert sorted(found[name] for name in found if name.startswith("distil/")) == ["done"] * 4 + ["failed"] * 2
     assert found["teach@broken"] == found["evaluate/teacher@broken"] == "done"
     assert found["evaluate/no-kd/two/0@broken"] == "blocked"
-    rows = [line for line in watched.said.out.splitlines() if line.startswith(" broken")]
+    rows = [line for line in watched.result.out.splitlines() if line.startswith(" broken")]
     assert [line.split()[-1] for line in rows] == ["done", "failed", "failed"]
 
 
@@ -73,7 +73,7 @@ def test_a_failure_says_why_in_one_line_and_which_log_has_the_whole(watched: Wat
     )
     assert fault["blocks"] == 1
     line = next(
-        line for line in watched.said.err.splitlines() if line.startswith("stillhouse: distil/no-kd/two/0@broken")
+        line for line in watched.result.err.splitlines() if line.startswith("stillhouse: distil/no-kd/two/0@broken")
     )
     log = Path(line.rpartition("(log: ")[2].removesuffix(")"))
     assert log == watched.logs / "distil.no-kd.two.0@broken.log"
@@ -104,7 +104,7 @@ def test_every_node_has_a_journal_from_its_start_to_its_end(watched: Watched) ->
     notes = [entry["text"] for entry in watched.entries("finetune@one") if entry["event"] == "note"]
     assert any("epoch 6/6" in str(note) for note in notes)
     keys = {entry["key"] for entry in watched.entries("finetune@one")}
-    assert keys == {watched.house.records()["finetune@one"]["key"]}
+    assert keys == {watched.project.records()["finetune@one"]["key"]}
 
 
 def test_the_events_of_the_run_begin_and_end_with_it(watched: Watched) -> None:
@@ -116,7 +116,7 @@ def test_the_events_of_the_run_begin_and_end_with_it(watched: Watched) -> None:
 
 
 def test_a_record_names_the_run_that_committed_it(watched: Watched) -> None:
-    assert {record["run"] for record in watched.house.records().values()} == {watched.status.run}
+    assert {record["run"] for record in watched.project.records().values()} == {watched.status.run}
 
 
 def test_hours_are_those_of_the_cpus_that_were_given(watched: Watched) -> None:
@@ -126,10 +126,10 @@ def test_hours_are_those_of_the_cpus_that_were_given(watched: Watched) -> None:
 
 
 def test_what_was_there_is_counted_apart_and_times_are_known_from_it(watched: Watched, tmp_path: Path) -> None:
-    house = House(tmp_path / "again")
-    shutil.copytree(watched.house.folder, house.folder)
-    assert house("run", "--inline", "--set", "seeds=[0, 1]").code == 1
-    latest = read_runs(house.storage)[0]
+    project = Project(tmp_path / "again")
+    shutil.copytree(watched.project.folder, project.folder)
+    assert project("run", "--inline", "--set", "seeds=[0, 1]").code == 1
+    latest = read_runs(project.storage)[0]
     assert latest.run != watched.status.run
     document: Tree = dict(latest.document)
     assert document["reused"] == 20
@@ -138,17 +138,17 @@ def test_what_was_there_is_counted_apart_and_times_are_known_from_it(watched: Wa
 
 def test_a_disk_without_room_for_pages_and_logs_stops_no_run(watched: Watched, tmp_path: Path) -> None:
     """What a run says of itself goes to disks of their own here; its artifacts have room."""
-    house = House(tmp_path / "full")
-    shutil.copytree(watched.house.folder, house.folder)
+    project = Project(tmp_path / "full")
+    shutil.copytree(watched.project.folder, project.folder)
     for name in (".runs", ".logs"):
-        shutil.rmtree(house.storage / name)
-    with mounted(house.storage / ".runs", "8k"), mounted(house.storage / ".logs", "8k"):
+        shutil.rmtree(project.storage / name)
+    with mounted(project.storage / ".runs", "8k"), mounted(project.storage / ".logs", "8k"):
         for name in (".runs", ".logs"):
-            filler = house.storage / name / "filler"
+            filler = project.storage / name / "filler"
             with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
                 while True:
                     stream.write(b"x" * 4096)
-        said = house("run", "--inline", *ONE_TASK, "--set", "seeds=[3]")
-    assert said.code == 0, said.err
-    told = [line for line in said.out.splitlines() if "cannot be written" in line]
+        result = project("run", "--inline", *ONE_TASK, "--set", "seeds=[3]")
+    assert result.code == 0, result.err
+    told = [line for line in result.out.splitlines() if "cannot be written" in line]
     assert len(told) == 2, "one of the logs, one of the status"

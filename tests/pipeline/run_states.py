@@ -1,4 +1,4 @@
-"""Runs that never ran, for what is computed from a course: a batch of tasks x methods x seeds, by its own clock."""
+"""Run states made by hand, to test what is computed from them: a batch of tasks x methods x seeds, own clock."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from cluster.resources import Resources
 from pipeline.monitor.run_state import About, NodeRun, Recorder, Room, RunState
 
 START = 1_000_000.0
-"""When these runs began."""
+"""When these runs began, in seconds."""
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 METHODS = ("no-kd", "vanilla-kd", "annealing-kd", "alp")
 ONE = Resources(cpus_per_worker=4, gpus_per_worker=1.0)
@@ -21,7 +21,7 @@ def node_run(name: str, *needs: str, cpus: float = 4.0, gpus: float = 0.0) -> No
 
 
 def batch(tasks: Sequence[str] = GLUE, methods: Sequence[str] = METHODS, seeds: int = 3) -> tuple[NodeRun, ...]:
-    """What such a recipe comes to: for each task rows, a teacher and its store, then students and their scores."""
+    """The nodes of such a recipe: for each task a corpus, a teacher and its store, then students and evaluations."""
     found = []
     for task in tasks:
         rows, teacher, store = (f"{role}@{task}" for role in ("corpus", "finetune", "teach"))
@@ -43,8 +43,8 @@ def recorder(node_runs: Sequence[NodeRun], room: Room = CLUSTER, **expected: flo
     return Recorder(RunState(ABOUT, tuple(node_runs), room, expected=expected))
 
 
-def built(one: Recorder, key: str, seconds: float, start: float = START) -> None:
-    """The node ran for so long."""
+def finish(one: Recorder, key: str, seconds: float, start: float = START) -> None:
+    """Record that the node ran for ``seconds`` and is done."""
     one.started(key, ONE, "0001", start)
     one.ended(key, "done", start + seconds)
 
@@ -61,11 +61,11 @@ def half_done() -> Recorder:
             else:
                 one.ended(node.key, "blocked", START + 600, "not run: finetune@mnli failed")
         elif node.role in ("corpus", "finetune") or (node.role == "teach" and node.task != "qqp"):
-            built(one, node.key, 300)
+            finish(one, node.key, 300)
         elif node.role == "teach":
             one.held(node.key, "process 7 on elsewhere is building it", START + 400)
         elif node.role == "distil" and node.task == "cola":
-            built(one, node.key, 120)
+            finish(one, node.key, 120)
         elif node.role == "distil" and node.task != "qqp" and left:
             left -= 1
             one.started(node.key, ONE, "0001", START + 3000)
