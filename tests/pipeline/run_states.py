@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from cluster.resources import Resources
-from pipeline.monitor.run_state import About, NodeRun, Recorder, Room, RunState
+from pipeline.monitor.run_state import NodeRun, Recorder, RunCapacity, RunInfo, RunState
 
 START = 1_000_000.0
 """When these runs began, in seconds."""
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 METHODS = ("no-kd", "vanilla-kd", "annealing-kd", "alp")
 ONE = Resources(cpus_per_worker=4, gpus_per_worker=1.0)
-CLUSTER = Room(64.0, 8.0, concurrent=True)
-ABOUT = About("20260101-000000-1", "glue", START, storage="/data/runs")
+CLUSTER = RunCapacity(64.0, 8.0, concurrent=True)
+ABOUT = RunInfo("20260101-000000-1", "glue", START, storage="/data/runs")
 
 
 def node_run(name: str, *needs: str, cpus: float = 4.0, gpus: float = 0.0) -> NodeRun:
@@ -39,8 +39,8 @@ def batch(tasks: Sequence[str] = GLUE, methods: Sequence[str] = METHODS, seeds: 
     return tuple(found)
 
 
-def recorder(node_runs: Sequence[NodeRun], room: Room = CLUSTER, **expected: float) -> Recorder:
-    return Recorder(RunState(ABOUT, tuple(node_runs), room, expected=expected))
+def recorder(node_runs: Sequence[NodeRun], capacity: RunCapacity = CLUSTER, **expected: float) -> Recorder:
+    return Recorder(RunState(ABOUT, tuple(node_runs), capacity, expected=expected))
 
 
 def finish(one: Recorder, key: str, seconds: float, start: float = START) -> None:
@@ -69,5 +69,5 @@ def half_done() -> Recorder:
         elif node.role == "distil" and node.task != "qqp" and left:
             left -= 1
             one.started(node.key, ONE, "0001", START + 3000)
-            one.heard(node.key, 10_000, "rows", 2_500, "epoch 2/4  loss 0.31  accuracy 83.1")
+            one.report_progress(node.key, 10_000, "rows", 2_500, "epoch 2/4  loss 0.31  accuracy 83.1")
     return one

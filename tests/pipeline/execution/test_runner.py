@@ -25,7 +25,7 @@ from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
 from pipeline.execution.runner import Outcome, run
 from pipeline.graph.nodes import Graph
-from pipeline.monitor.run_view import View
+from pipeline.monitor.run_view import RunView
 from pipeline.monitor.status import read_runs
 from pipeline.plan.planner import plan
 from pipeline.plan.resources import allot
@@ -268,7 +268,7 @@ def carried_out(
     found = plan(graph, Directory(project.storage), recipe.name, only)
     project.storage.mkdir(exist_ok=True)
     heard = StringIO()
-    view = View(Console(file=heard, width=200), project.storage / ".logs", [step.node for step in found.builds])
+    view = RunView(Console(file=heard, width=200), project.storage / ".logs", [step.node for step in found.builds])
 
     def resources(node: object) -> Resources:
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
@@ -291,7 +291,7 @@ def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact
     only = Graph((nodes_by_name(graph)["corpus@tiny"],))
     found = plan(only, Directory(project.storage), "tiny")
     heard = StringIO()
-    view = View(Console(file=heard, width=200), project.storage / ".logs", only.nodes)
+    view = RunView(Console(file=heard, width=200), project.storage / ".logs", only.nodes)
     context = RunContext(Directory(project.storage), "tiny", Interloper(project, graph), lambda _: Resources(), view)
     project.storage.mkdir()
     outcome = run(found, context)

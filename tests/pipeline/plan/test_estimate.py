@@ -17,7 +17,7 @@ from project import (
 from pipeline.artifacts.provenance import hardware
 from pipeline.artifacts.record import Record, record_name
 from pipeline.graph.fingerprint import Json
-from pipeline.plan.estimate import Pace, about, estimate, read_all, total_text
+from pipeline.plan.estimate import DurationEstimator, approximate_time, estimate, read_all, total_text
 from pipeline.plan.planner import Plan, plan
 from pipeline.recipe import Recipe, parse
 from pipeline.storage.directory import Directory
@@ -207,7 +207,7 @@ def test_a_plan_of_a_thousand_steps_is_timed_whole(assets: Path, storage: Direct
     [(0.2, "~1 s"), (12.4, "~12 s"), (59.6, "~1 min"), (250, "~4 min"), (3599, "~1 h 0 min"), (7800, "~2 h 10 min")],
 )
 def test_a_time_is_told_in_round_units(seconds: float, text: str) -> None:
-    assert about(seconds) == text
+    assert approximate_time(seconds) == text
 
 
 def test_the_sum_says_what_it_leaves_out(assets: Path, storage: Directory) -> None:
@@ -234,12 +234,12 @@ def test_a_plan_tells_the_time_in_its_table_and_in_json(assets: Path, tmp_path: 
 
 def test_what_a_run_has_built_tells_of_what_it_has_still_to_build(assets: Path, storage: Path) -> None:
     recipe, found = planned(assets, storage, seeds=[0, 1, 2])
-    pace = Pace(found, hardware(), recipe.resources)
-    assert pace.seconds() == {}
+    estimator = DurationEstimator(found, hardware(), recipe.resources)
+    assert estimator.seconds() == {}
     node = {step.node.name: step.node for step in found.steps}
     first = write_artifact(storage, node["distil/no-kd/two/0@tiny"])
-    pace.learn(replace(first, seconds=10.0, facts={"rows": ROWS["distil"], "train_seconds": 8.0}))
-    told = pace.seconds()
+    estimator.add(replace(first, seconds=10.0, facts={"rows": ROWS["distil"], "train_seconds": 8.0}))
+    told = estimator.seconds()
     alike = {node[f"distil/{method}/two/{seed}@tiny"].key for method in ("no-kd", "vanilla-kd") for seed in range(3)}
     assert set(told) == alike
     assert told[node["distil/vanilla-kd/two/2@tiny"].key] == pytest.approx(2.0 + 8.0 * LEARNT)
