@@ -29,7 +29,7 @@ from pipeline.artifacts.record import Record
 from pipeline.execution.build_node import RunContext
 from pipeline.execution.runner import run
 from pipeline.graph.nodes import Edge, Graph, Node
-from pipeline.monitor.run_view import View
+from pipeline.monitor.run_view import RunView
 from pipeline.plan.planner import plan
 from pipeline.storage.directory import Directory
 
@@ -101,7 +101,7 @@ def carried_out(job: Job) -> Told:
     return Told(1e3 * wall / built, 1e3 * cpu / built, first[2] / 1e6, memory / 1e6)
 
 
-class Marks(View):
+class Marks(RunView):
     """A view that notes the time and the memory as each node ends."""
 
     def __init__(self, console: Console, logs: Path, nodes: Sequence[Node]) -> None:

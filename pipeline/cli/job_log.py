@@ -1,4 +1,4 @@
-"""What the log of a run says of it: the lines that ``View`` prints outside a terminal, read back."""
+"""What the log of a run says of it: the lines that ``RunView`` prints outside a terminal, read back."""
 
 import re
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ from cluster.jobs import STOP_SECONDS, ClusterJob, Jobs, UnknownJob
 from pipeline.cli.job_log import begun, refusal, stages
 from pipeline.cli.request import terminal
 from pipeline.errors import RequestError
-from pipeline.monitor.format import clock_text
+from pipeline.monitor.format import duration_text
 
 ENVIRONMENT = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Where an address may stand that is not given, the first before the second."""
@@ -191,4 +191,4 @@ def began_at(job: ClusterJob) -> str:
 
 
 def took(job: ClusterJob, now: float) -> str:
-    return "" if job.began is None else clock_text((job.ended or now) - job.began)
+    return "" if job.began is None else duration_text((job.ended or now) - job.began)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.graph.nodes import Figure, Node
-from pipeline.plan.estimate import about, total_text
+from pipeline.plan.estimate import approximate_time, total_text
 from pipeline.plan.planner import Plan, Step
 from stages.specs.layer_map import LayerGroup, described, groups_of
 from stages.specs.layers import Random
@@ -61,7 +61,7 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
             step.action,
             figure_text(step.rows),
             figure_text(step.bytes),
-            about(seconds[key]) if key in seconds else "",
+            approximate_time(seconds[key]) if key in seconds else "",
             Text("; ".join((step.why, *_more(step.node, serves[key], plan.also.get(key, ()))))),
             style=STYLES[step.action],
         )

@@ -21,11 +21,11 @@ from pipeline.execution.signals import heed_sigterm
 from pipeline.execution.visibility import check_visible
 from pipeline.graph.nodes import Graph, Node
 from pipeline.integrations.tracking import check_tracking, tracked
-from pipeline.monitor.run_state import About, Room
-from pipeline.monitor.run_view import RunSettings, View
+from pipeline.monitor.run_state import RunCapacity, RunInfo
+from pipeline.monitor.run_view import RunSettings, RunView
 from pipeline.monitor.status import LOGS, PAGE, RUNS
-from pipeline.monitor.upload import uploaded
-from pipeline.plan.estimate import Pace, read_all
+from pipeline.monitor.upload import uploading
+from pipeline.plan.estimate import DurationEstimator, read_all
 from pipeline.plan.fitting import check_resources
 from pipeline.plan.planner import Plan
 from pipeline.plan.resources import allot
@@ -50,8 +50,8 @@ def execute(
         def resources(node: Node) -> Resources:
             return allot(node, recipe.resources, capacity)
 
-        def pace() -> Pace:
-            return Pace(plan, hardware(), recipe.resources, read_all(storage))
+        def read_durations() -> DurationEstimator:
+            return DurationEstimator(plan, hardware(), recipe.resources, read_all(storage))
 
         built = Graph(tuple(step.node for step in plan.builds))
         waits = check_resources(built, resources, capacity, recipe.limits.pending)
@@ -59,19 +59,19 @@ def execute(
         check_visible(plan, storage, place)
         report_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
         settings = RunSettings(
-            About(name, recipe.name, began, this_process(), storage.url, place.dashboard),
-            Room(capacity.cpus, capacity.gpus, place.concurrent),
+            RunInfo(name, recipe.name, began, this_process(), storage.url, place.dashboard),
+            RunCapacity(capacity.cpus, capacity.gpus, place.concurrent),
             reused=sum(step.action == "reuse" for step in plan.steps),
             folder=storage.local / RUNS / name,
             page="" if storage.shared else storage.where(f"{RUNS}/{name}/{PAGE}"),
             resources=resources,
-            pace=pace,
+            read_durations=read_durations,
         )
-        view = View(console, logs, [step.node for step in plan.builds], settings)
+        view = RunView(console, logs, [step.node for step in plan.builds], settings)
         for wait in waits:
             view.warn(wait)
         with (
-            uploaded(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
+            uploading(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
             tracked(recipe.tracking, graph, storage, logs, view.warn) as told,
             view.live(),
         ):

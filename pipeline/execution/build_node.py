@@ -17,7 +17,7 @@ from pipeline.artifacts.record import Record, artifact_path, commit, content, de
 from pipeline.execution.job_env import snapshot
 from pipeline.graph.fingerprint import plain
 from pipeline.graph.nodes import Edge, ExternalInput, Node
-from pipeline.monitor.run_view import View
+from pipeline.monitor.run_view import RunView
 from pipeline.storage import Files, Storage
 from stages.specs.base import Spec
 from stages.specs.teacher import PRIOR
@@ -38,7 +38,7 @@ class RunContext:
     recipe: str
     place: Place
     resources: Callable[[Node], Resources]
-    view: View
+    view: RunView
     store_limit: int | None = None
     clock: Callable[[], float] = time.time
     told: Callable[[Node, Record], None] = lambda *_: None

@@ -16,7 +16,7 @@ from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
 from pipeline.execution.runner import run
 from pipeline.graph.nodes import ExternalInput, Node
-from pipeline.monitor.run_view import View
+from pipeline.monitor.run_view import RunView
 from pipeline.plan.planner import Plan, Step
 from pipeline.plan.resources import default
 from pipeline.storage import Storage
@@ -33,7 +33,7 @@ def repair(record: Record, storage: Storage, sound: Sequence[int], console: Cons
     keep(record, storage, sound)
     step = Step(node, "build", "repair", node.rows, node.bytes)
     here = Inline()
-    view = View(console, storage.local / ".logs" / f"repair-{record.key[:12]}", [node])
+    view = RunView(console, storage.local / ".logs" / f"repair-{record.key[:12]}", [node])
     context = RunContext(storage, record.recipe, here, lambda one: default(one.role, here.capacity()), view)
     with view.live():
         # Forced: damaged rows are asked of the teacher, not of whoever may have copied them.

@@ -236,7 +236,7 @@ class RunInProgress:
                 self.ready.again(step)
                 self.context.view.lost(step.node)
             elif isinstance(error, Exception):
-                log = self.context.view.keep_traceback(step.node, error)
+                log = self.context.view.write_traceback(step.node, error)
                 self._fail(step, Failure(step.node, f"{first_line(error)} (log: {log})"))
             else:
                 raise error

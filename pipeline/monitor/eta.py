@@ -1,4 +1,4 @@
-"""How long a run still takes: its nodes are laid side by side as the runner would start them, as far as they fit."""
+"""How long a run still takes: a simulation starts its nodes in the runner's order, as many at once as fit."""
 
 import heapq
 from collections import deque
@@ -11,68 +11,75 @@ from pipeline.recipe import STAGES
 
 @dataclass(frozen=True, slots=True)
 class TimeLeft:
-    """``seconds`` is None where nothing is known. ``unknown`` counts nodes of which nothing tells how long they take:
-    with any, ``seconds`` is the least it can be."""
+    """``seconds`` until the run ends, None where nothing is known. ``unknown`` counts the nodes whose duration is
+    unknown: they are taken as 0 s, so if there are any, ``seconds`` is a lower bound."""
 
     seconds: float | None
     unknown: int
 
 
 def time_left(run_state: RunState, now: float) -> TimeLeft:
-    """Seconds until the last node ends: a running one at its rate, or its expected time less what it has had; one that
-    has not begun in its expected time, after what it needs and when it fits. What another run builds takes no room."""
+    """Seconds until the last node ends.
+
+    A running node ends at its present rate, or else after its expected time. A waiting node takes its expected time,
+    and starts when its inputs are built and the resources it needs are free. Nodes that another run builds use none.
+    """
     open_node_runs = [node_run for node_run in run_state.node_runs if node_run.state in ("waiting", "held", "running")]
-    seconds = {node_run.key: remaining(node_run, run_state, now) for node_run in open_node_runs}
+    seconds = {node_run.key: seconds_left(node_run, run_state, now) for node_run in open_node_runs}
     unknown = sum(value is None for value in seconds.values())
     if open_node_runs and unknown == len(open_node_runs):
         return TimeLeft(None, unknown)
-    return TimeLeft(laid_out(open_node_runs, {key: value or 0.0 for key, value in seconds.items()}, run_state), unknown)
+    known = {key: value or 0.0 for key, value in seconds.items()}
+    return TimeLeft(simulated_end(open_node_runs, known, run_state), unknown)
 
 
-def remaining(node_run: NodeRun, run_state: RunState, now: float) -> float | None:
-    """Seconds that a node still runs; None where nothing tells, or it has had more than was expected."""
+def seconds_left(node_run: NodeRun, run_state: RunState, now: float) -> float | None:
+    """Seconds until a node ends; None where unknown: no rate and no expected time, or it runs for longer than that."""
     expected = run_state.expected.get(node_run.key)
     if node_run.state == "waiting":
         return expected
-    at_its_rate = node_run.left(now)
+    at_its_rate = node_run.seconds_left(now)
     if at_its_rate is not None:
         return at_its_rate
     if expected is None:
         return None
-    over = now - node_run.began - expected
-    return -over if over < 0 else None
+    left = node_run.began + expected - now
+    return left if left > 0 else None
 
 
-def laid_out(node_runs: Sequence[NodeRun], seconds: dict[str, float], run_state: RunState) -> float:
-    """When the last of ``node_runs`` ends, from now, if each takes its ``seconds``."""
+def simulated_end(node_runs: Sequence[NodeRun], seconds: dict[str, float], run_state: RunState) -> float:
+    """Seconds from now until the last of ``node_runs`` ends, if each takes its ``seconds`` (by key)."""
     missing = {node_run.key: sum(need in seconds for need in node_run.needs) for node_run in node_runs}
     feeds: dict[str, list[NodeRun]] = {}
     for node_run in node_runs:
         for need in node_run.needs:
             feeds.setdefault(need, []).append(node_run)
-    floor = _Floor(run_state)
+    simulation = _Simulation(run_state)
     for node_run in node_runs:
         if node_run.state != "waiting":
-            floor.start(node_run, seconds[node_run.key], 0.0)
+            simulation.start(node_run, seconds[node_run.key], 0.0)
         elif not missing[node_run.key]:
-            floor.wait(node_run)
+            simulation.wait(node_run)
     clock = 0.0
-    floor.fill(seconds, clock)
-    while floor.ends:
-        clock, ended = floor.next()
+    simulation.fill(seconds, clock)
+    while simulation.ends:
+        clock, ended = simulation.next()
         for node_run in feeds.get(ended.key, ()):
             missing[node_run.key] -= 1
             if not missing[node_run.key] and node_run.state == "waiting":
-                floor.wait(node_run)
-        floor.fill(seconds, clock)
+                simulation.wait(node_run)
+        simulation.fill(seconds, clock)
     return clock
 
 
-class _Floor:
-    """What runs, and what waits for room: by shape, as nodes of one shape fit or do not fit together."""
+class _Simulation:
+    """The nodes that run at the simulated time, and queues of nodes that wait for resources.
+
+    There is one queue for each combination of stage, CPUs and GPUs: if its first node does not fit, none of it does.
+    """
 
     def __init__(self, run_state: RunState) -> None:
-        self.room = run_state.room
+        self.capacity = run_state.capacity
         self.cpus = self.gpus = 0.0
         self.running = 0
         self.ends: list[tuple[float, int, NodeRun]] = []
@@ -100,7 +107,7 @@ class _Floor:
         return clock, node_run
 
     def fill(self, seconds: dict[str, float], clock: float) -> None:
-        """Start all that fits, stage by stage."""
+        """Start every waiting node that fits, earlier stages first."""
         for shape in sorted(self.waiting):
             queue = self.waiting[shape]
             while queue and self._fits(queue[0]):
@@ -111,7 +118,7 @@ class _Floor:
         if not self.running:
             return True
         return (
-            self.room.concurrent
-            and self.cpus + node_run.cpus <= self.room.cpus
-            and self.gpus + node_run.gpus <= self.room.gpus
+            self.capacity.concurrent
+            and self.cpus + node_run.cpus <= self.capacity.cpus
+            and self.gpus + node_run.gpus <= self.capacity.gpus
         )

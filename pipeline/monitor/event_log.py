@@ -1,12 +1,12 @@
-"""What a run writes down: for each node a text log and JSON lines, and the events of all nodes in one file.
+"""The logs of a run: for each node a text log and JSON lines, and one file with the events of all nodes.
 
 Layout of a folder of logs::
 
-    <node>.log       what the stage said, and the whole of an error, for people
-    <node>.jsonl     the same and more, an entry a line, for programs
-    events.jsonl     the entries of all nodes and of the run, without what a stage says while it works
+    <node>.log       notes, log lines and warnings of the stage, and tracebacks: plain text
+    <node>.jsonl     every event of the node, one JSON object a line
+    events.jsonl     the events of the run and of all nodes, without notes, log lines, progress and tracebacks
 
-A journal never fails the run: what cannot be written is told once and left out.
+A log that cannot be written (a full disk, say) never fails the run: there is one warning, and entries are lost.
 """
 
 import json
@@ -34,20 +34,20 @@ Event = Literal[
     "blocked",
     "end",
 ]
-"""``begin`` and ``end`` are the run's, and ``warning`` may be; all others are of a node. ``error`` is the whole of what
-``failed`` says in one line."""
+"""``begin`` and ``end`` are events of the run, ``warning`` is of the run or of a node, all others are of a node.
+``error`` has the whole traceback, ``failed`` one line of it."""
 Level = Literal["debug", "info", "warning", "error"]
 
-WHILE_IT_WORKS = ("note", "log", "progress", "error")
-"""What stands in the node's own file alone."""
-IN_WORDS = ("note", "log", "warning")
-"""What the text log has, beside the whole of an error."""
+NODE_ONLY_EVENTS = ("note", "log", "progress", "error")
+"""Events that are written to the node's own file only, not to events.jsonl."""
+TEXT_LOG_EVENTS = ("note", "log", "warning")
+"""Events that are also written to the text log."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One line. ``time`` is UTC, ISO 8601; ``node``, ``key`` and ``attempt`` are '' where the run itself is meant.
-    ``figures`` are numbers by name: ``seconds``, ``amount``, ``cpus`` and so on."""
+    """One line of a ``.jsonl`` file. ``time`` is UTC, ISO 8601; ``node``, ``key`` and ``attempt`` are '' for events of
+    the run itself. ``figures`` are numbers by name: ``seconds``, ``amount``, ``cpus`` and so on."""
 
     time: str
     level: Level
@@ -60,9 +60,9 @@ class LogEntry:
 
 
 class EventLog:
-    """The writer of a folder of logs. Its methods may be called from any thread.
+    """Writes the logs of a run into a folder. Its methods may be called from any thread.
 
-    ``warn`` hears, once, that something could not be written.
+    ``warn`` is called once, with a message, when something cannot be written.
     """
 
     def __init__(self, logs: Path, warn: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
@@ -70,7 +70,7 @@ class EventLog:
         self._warn = warn
         self._clock = clock
         self._lock = threading.Lock()
-        self._told = False
+        self._warned = False
 
     def write(
         self,
@@ -82,22 +82,23 @@ class EventLog:
         attempt: str = "",
         **figures: float,
     ) -> None:
+        """Append one event. ``node`` '' is the run itself; ``figures`` are the entry's numbers."""
         now = self._clock()
         stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
         line = json.dumps(asdict(LogEntry(stamp, level, event, node, key, attempt, text, figures)))
         if node:
             self._append(self.path(node, "jsonl"), line)
-            if event in IN_WORDS:
-                self.words(node, f"{time.strftime('%H:%M:%S', time.localtime(now))} {text}")
-        if event not in WHILE_IT_WORKS:
+            if event in TEXT_LOG_EVENTS:
+                self.write_text_log(node, f"{time.strftime('%H:%M:%S', time.localtime(now))} {text}")
+        if event not in NODE_ONLY_EVENTS:
             self._append(self.logs / "events.jsonl", line)
 
-    def words(self, node: str, text: str) -> None:
-        """Something for the text log alone."""
+    def write_text_log(self, node: str, text: str) -> None:
+        """Append a line to the node's text log only."""
         self._append(self.path(node, "log"), text)
 
     def path(self, node: str, form: Literal["log", "jsonl"]) -> Path:
-        """Where what is written of a node lies."""
+        """The node's text log (``log``) or JSON lines (``jsonl``)."""
         return self.logs / f"{node.replace('/', '.')}.{form}"
 
     def _append(self, path: Path, line: str) -> None:
@@ -108,7 +109,7 @@ class EventLog:
                     stream.write(f"{line}\n")
                 return
             except OSError as error:
-                told, why = self._told, error.strerror or error
-                self._told = True
-        if not told:
-            self._warn(f"{path}: cannot be written ({why}); the run goes on, what its logs miss is lost")
+                warned, why = self._warned, error.strerror or error
+                self._warned = True
+        if not warned:
+            self._warn(f"{path}: cannot be written ({why}); the run goes on without these log entries")

@@ -1,15 +1,15 @@
-"""What a summary says in words, the same in the terminal, in the log and on the page."""
+"""Numbers of a summary as text, the same in the terminal, in plain lines and on the HTML page."""
 
 from pipeline.monitor.eta import TimeLeft
 from pipeline.monitor.summary import Counts, Summary
-from pipeline.plan.estimate import about
+from pipeline.plan.estimate import approximate_time
 
-SHARED = "shared"
-"""How the nodes are called that belong to no task."""
+NO_TASK = "shared"
+"""The name under which nodes that belong to no task are shown."""
 
 
-def clock_text(seconds: float) -> str:
-    """12.3s, 4m05s, 2h03m."""
+def duration_text(seconds: float) -> str:
+    """A duration: 12.3s, 4m05s, 2h03m."""
     if seconds < 60:
         return f"{seconds:.1f}s"
     minutes = int(seconds) // 60
@@ -19,12 +19,12 @@ def clock_text(seconds: float) -> str:
 
 
 def counts_text(counts: Counts) -> str:
-    """``12/171 done, 8 running, 1 failed, 3 blocked, 2 with another run``: what is none is left out."""
-    return ", ".join([f"{counts.done}/{counts.total} done", *troubles(counts)])
+    """``12/171 done, 8 running, 1 failed, 3 blocked, 2 with another run``; counts of 0 but the first are left out."""
+    return ", ".join([f"{counts.done}/{counts.total} done", *other_counts(counts)])
 
 
-def troubles(counts: Counts) -> list[str]:
-    """What stands in another way than done or waiting."""
+def other_counts(counts: Counts) -> list[str]:
+    """The counts of nodes that are neither done nor waiting, such as ``1 failed``; those of 0 are left out."""
     amounts = (
         (counts.running, "running"),
         (counts.failed, "failed"),
@@ -36,16 +36,16 @@ def troubles(counts: Counts) -> list[str]:
 
 def hours_text(summary: Summary) -> str:
     """``3.2 GPU h, 12 CPU h``; without GPUs ``12 CPU h``."""
-    gpus = f"{amount_text(summary.gpu_hours)} GPU h, " if summary.gpu_hours else ""
-    return f"{gpus}{amount_text(summary.cpu_hours)} CPU h"
+    gpus = f"{hours_number(summary.gpu_hours)} GPU h, " if summary.gpu_hours else ""
+    return f"{gpus}{hours_number(summary.cpu_hours)} CPU h"
 
 
-def amount_text(hours: float) -> str:
-    """Two digits or more: 0.04, 3.2, 120."""
+def hours_number(hours: float) -> str:
+    """Hours with two digits or more: 0.04, 3.2, 120."""
     return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:,.0f}"
 
 
-def left_text(left: TimeLeft) -> str:
+def time_left_text(left: TimeLeft) -> str:
     """``~2 h 10 min left``; ``at least ~2 h 10 min left (14 of unknown length)``; ``time left unknown``;
     ``nothing left``."""
     if left.seconds is None:
@@ -53,12 +53,13 @@ def left_text(left: TimeLeft) -> str:
     if not left.unknown and not left.seconds:
         return "nothing left"
     if not left.unknown:
-        return f"{about(left.seconds)} left"
-    return f"at least {about(left.seconds)} left ({left.unknown} of unknown length)"
+        return f"{approximate_time(left.seconds)} left"
+    return f"at least {approximate_time(left.seconds)} left ({left.unknown} of unknown length)"
 
 
 def failed_text(name: str, message: str, blocks: int) -> str:
-    """A failure in one line, and what it costs."""
+    """A failure in one line: the node, the message, and how many nodes it blocks."""
     if not blocks:
         return f"{name}  {message}"
-    return f"{name}  {message}; {blocks} that {'needs it is' if blocks == 1 else 'need it are'} not run"
+    needing = "1 stage that needs it is" if blocks == 1 else f"{blocks} stages that need it are"
+    return f"{name}  {message}; {needing} not run"

@@ -1,12 +1,12 @@
-"""The progress of a run as one line of text."""
+"""The progress of a run as one line of text, where the output is no terminal."""
 
-from pipeline.monitor.format import counts_text, hours_text, left_text
+from pipeline.monitor.format import counts_text, hours_text, time_left_text
 from pipeline.monitor.summary import Summary
 
 
-def plain_line(summary: Summary) -> str:
-    """The summary in one line, for a log."""
-    parts = [counts_text(summary.counts), hours_text(summary), left_text(summary.left)]
-    slowest = [one for one in summary.running if one.share is not None][:2]
-    far = ", ".join(f"{one.name} {100 * (one.share or 0):.0f}%" for one in slowest)
-    return "; ".join([*parts, far] if far else parts)
+def progress_line(summary: Summary) -> str:
+    """Counts, cost, time left, and the progress of the two nodes that have run longest."""
+    parts = [counts_text(summary.counts), hours_text(summary), time_left_text(summary.left)]
+    longest = [one for one in summary.running if one.share is not None][:2]
+    progress = ", ".join(f"{one.name} {100 * (one.share or 0):.0f}%" for one in longest)
+    return "; ".join([*parts, progress] if progress else parts)

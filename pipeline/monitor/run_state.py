@@ -1,4 +1,4 @@
-"""The course of a run: what is known of each of its nodes at one moment, and the one place where that changes."""
+"""The state of a run at one moment, node by node, and the recorder that changes it."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,14 +9,15 @@ from cluster.resources import Resources
 from pipeline.artifacts.attempts import Owner
 from pipeline.graph.nodes import Node
 
-State = Literal["waiting", "held", "running", "done", "failed", "blocked"]
-"""``held``: another run builds it. ``blocked``: not run, because what it needs failed."""
-End = Literal["running", "done", "failed", "stopped", "gone"]
-"""How a run stands. ``failed``: some node did, and the rest is done. ``gone``: it gave no sign for long."""
+NodeState = Literal["waiting", "held", "running", "done", "failed", "blocked"]
+"""``held``: another run builds it. ``blocked``: not run, because a node that it needs failed."""
+RunStatus = Literal["running", "done", "failed", "stopped", "gone"]
+"""``failed``: at least one node failed, the others are done or blocked. ``stopped``: interrupted. ``gone``: its process
+died, or has written no status for long."""
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class RunInfo:
     """Which run this is. ``started`` is in seconds since 1970; ``dashboard`` is a URL, or '' where there is none."""
 
     run: str
@@ -28,8 +29,8 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What a place holds at once. One that is not ``concurrent`` holds one node at a time, whatever it asks for."""
+class RunCapacity:
+    """The CPUs and GPUs that nodes may use at once; without ``concurrent``, one node runs at a time."""
 
     cpus: float = 0.0
     gpus: float = 0.0
@@ -40,9 +41,9 @@ class Room:
 class NodeRun:
     """One node in a run. Times are in seconds by the run's clock.
 
-    ``needs`` are keys of nodes that the same run builds. ``cpus`` and ``gpus`` are what it is given while it runs.
-    ``amount`` of ``total`` ``unit`` is done. ``why`` says in one line why it failed, or who holds it. ``cpu_seconds``
-    and ``gpu_seconds`` are of what has ended: an attempt that was lost counts too.
+    ``needs`` are the keys of its input nodes that the same run builds. ``cpus`` and ``gpus`` are allotted to it while
+    it runs. ``amount`` of ``total`` ``unit`` (rows, say) are done. ``why`` is one line: why it failed, or which process
+    holds it. ``cpu_seconds`` and ``gpu_seconds`` are those of attempts that have ended, lost ones included.
     """
 
     key: str
@@ -52,7 +53,7 @@ class NodeRun:
     needs: tuple[str, ...] = ()
     cpus: float = 0.0
     gpus: float = 0.0
-    state: State = "waiting"
+    state: NodeState = "waiting"
     attempt: str = ""
     began: float = 0.0
     ended: float = 0.0
@@ -65,22 +66,22 @@ class NodeRun:
     gpu_seconds: float = 0.0
 
     def seconds(self, now: float) -> float:
-        """How long it runs, or ran."""
+        """Seconds that it has run so far, or ran."""
         if self.state == "running":
             return max(0.0, now - self.began)
         return max(0.0, self.ended - self.began) if self.ended else 0.0
 
-    def spent(self, now: float) -> tuple[float, float]:
-        """CPU seconds and GPU seconds that it was given until now."""
+    def resource_seconds(self, now: float) -> tuple[float, float]:
+        """CPU seconds and GPU seconds until now: CPUs and GPUs allotted, times seconds run, over all attempts."""
         more = self.seconds(now) if self.state == "running" else 0.0
         return self.cpu_seconds + self.cpus * more, self.gpu_seconds + self.gpus * more
 
     def rate(self, now: float) -> float:
-        """Units a second so far."""
+        """``unit`` per second, on average so far."""
         return self.amount / max(self.seconds(now), 1e-9)
 
-    def left(self, now: float) -> float | None:
-        """Seconds left at the rate so far; None where nothing tells."""
+    def seconds_left(self, now: float) -> float | None:
+        """Seconds left at the average rate so far; None where it has reported no progress, or no total."""
         if self.state != "running" or not 0 < self.amount < self.total:
             return None
         return (self.total - self.amount) / self.rate(now)
@@ -88,20 +89,20 @@ class NodeRun:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A run at one moment. ``expected`` are seconds by key, as far as like records tell. ``reused`` counts artifacts
-    that were there before."""
+    """A run at one moment. ``expected`` maps a node's key to its estimated seconds, where comparable records exist.
+    ``reused`` counts artifacts that existed before the run."""
 
-    about: About
+    info: RunInfo
     node_runs: tuple[NodeRun, ...]
-    room: Room = Room()
+    capacity: RunCapacity = RunCapacity()
     reused: int = 0
     expected: Mapping[str, float] = field(default_factory=dict)
-    end: End = "running"
+    status: RunStatus = "running"
     ended: float = 0.0
 
 
 class Recorder:
-    """Takes in what happens, from any thread; ``run_state`` gives it as a value."""
+    """Keeps the state of a run. Its methods may be called from any thread; ``run_state`` returns an immutable copy."""
 
     def __init__(self, run_state: RunState) -> None:
         self._run_state = run_state
@@ -113,7 +114,7 @@ class Recorder:
         with self._lock:
             return replace(self._run_state, node_runs=tuple(self._node_runs.values()))
 
-    def of(self, key: str) -> NodeRun:
+    def node_run(self, key: str) -> NodeRun:
         with self._lock:
             return self._node_runs[key]
 
@@ -121,8 +122,8 @@ class Recorder:
         given = {"cpus": float(wanted.cpus), "gpus": float(wanted.gpus), "attempt": attempt}
         self._change(key, state="running", began=now, ended=0.0, total=0.0, unit="", amount=0.0, note="", **given)
 
-    def heard(self, key: str, total: float | None, unit: str, amount: float, note: str) -> NodeRun | None:
-        """What a running node says of itself, taken in; None for one that has ended."""
+    def report_progress(self, key: str, total: float | None, unit: str, amount: float, note: str) -> NodeRun | None:
+        """Add ``amount`` to a running node's progress and set what else is given; None for a node that has ended."""
         with self._lock:
             node_run = self._node_runs[key]
             if node_run.state != "running":
@@ -136,28 +137,28 @@ class Recorder:
             )
             return node_run
 
-    def ended(self, key: str, state: State, now: float, why: str = "") -> NodeRun:
-        """The node ran, or will not. What it was given until now is counted."""
-        node_run = self.of(key)
-        cpu_seconds, gpu_seconds = node_run.spent(now)
+    def ended(self, key: str, state: NodeState, now: float, why: str = "") -> NodeRun:
+        """The node has ended, or will not run: set its ``state`` and add up the CPU and GPU seconds it used."""
+        node_run = self.node_run(key)
+        cpu_seconds, gpu_seconds = node_run.resource_seconds(now)
         began = node_run.began if node_run.state == "running" else now
-        spent = {"cpu_seconds": cpu_seconds, "gpu_seconds": gpu_seconds}
-        return self._change(key, state=state, began=began, ended=now, why=why, **spent)
+        resource_seconds = {"cpu_seconds": cpu_seconds, "gpu_seconds": gpu_seconds}
+        return self._change(key, state=state, began=began, ended=now, why=why, **resource_seconds)
 
     def held(self, key: str, why: str, now: float) -> bool:
-        """Another run builds it. Whether that is news."""
-        if self.of(key).state == "held":
+        """Another run builds the node. Returns False if that was known already."""
+        if self.node_run(key).state == "held":
             return False
         self._change(key, state="held", began=now, why=why)
         return True
 
-    def close(self, end: End, now: float) -> None:
-        """The run is over. What still runs is not done: the next run goes on with it."""
+    def close(self, status: RunStatus, now: float) -> None:
+        """The run is over. Nodes that still run go back to ``waiting``: the next run resumes them."""
         for node_run in self.run_state().node_runs:
             if node_run.state == "running":
                 self.ended(node_run.key, "waiting", now)
         with self._lock:
-            self._run_state = replace(self._run_state, end=end, ended=now)
+            self._run_state = replace(self._run_state, status=status, ended=now)
             self.changes += 1
 
     def _change(self, key: str, **fields: Any) -> NodeRun:
@@ -168,7 +169,7 @@ class Recorder:
 
 
 def node_runs_of(nodes: Sequence[Node], resources: Callable[[Node], Resources]) -> tuple[NodeRun, ...]:
-    """The nodes before any of them has begun. Needs outside ``nodes`` are there already."""
+    """The nodes before any has begun. Inputs that are not among ``nodes`` are not listed as needs: they exist."""
     built = {node.key for node in nodes}
     return tuple(
         NodeRun(
@@ -186,7 +187,7 @@ def node_runs_of(nodes: Sequence[Node], resources: Callable[[Node], Resources]) 
 
 
 def dependants(node_runs: Iterable[NodeRun], key: str) -> set[str]:
-    """The keys of all that cannot be built without ``key``. Stints come after what they need."""
+    """The keys of all nodes that need ``key``, directly or not. ``node_runs`` are sorted: inputs come first."""
     found = {key}
     for node_run in node_runs:
         if not found.isdisjoint(node_run.needs):

@@ -1,11 +1,10 @@
-"""Runs as they are told to others: ``status.json`` and the page of each, below ``.runs`` in the storage.
+"""``status.json`` and the HTML page of each run, below ``.runs`` in the storage: written by the run, read by others.
 
-A run writes its own; anyone who sees the storage may read all. A run that died wrote nothing at its end: it is told
-from one that lives by its process, or by how long it gave no sign.
+A run that was killed leaves the status ``running``. It is recognised by its process, if that was on this host, or by
+the time since its last update.
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pipeline.artifacts.attempts import Owner, known_dead, this_process
-from pipeline.monitor.format import left_text
-from pipeline.monitor.run_state import End, RunState
+from pipeline.monitor.format import time_left_text
+from pipeline.monitor.run_state import RunState, RunStatus
 from pipeline.monitor.summary import Summary
+from stages.atomic import replacing
 
 FORMAT = 1
 RUNS = ".runs"
@@ -23,46 +23,46 @@ LOGS = ".logs"
 STATUS = "status.json"
 PAGE = "index.html"
 GONE_AFTER = 60.0
-"""Seconds without a sign after which a run is held for gone. It writes at least every ten."""
+"""Seconds without an update after which a run counts as gone. A live run updates its status every 10 s at least."""
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """What is told of a run. ``end`` is how it stands by the reader's clock; ``document`` is all that it wrote."""
+class PublishedRun:
+    """A run's ``status.json``, read back. ``status`` is by the reader's clock; ``document`` is the whole file."""
 
     run: str
     recipe: str
-    end: End
+    status: RunStatus
     started: float
     updated: float
     folder: Path
     document: Mapping[str, Any]
 
 
-def as_document(summary: Summary, run_state: RunState, logs: str) -> dict[str, Any]:
-    """What ``status.json`` holds. Times are in seconds since 1970, ``logs`` is where the logs lie."""
-    about = summary.about
+def status_document(summary: Summary, run_state: RunState, logs: str) -> dict[str, Any]:
+    """The content of ``status.json``. Times are in seconds since 1970; ``logs`` is the path of the folder of logs."""
+    info = summary.info
     return {
         "format": FORMAT,
-        "run": about.run,
-        "recipe": about.recipe,
-        "state": summary.end,
-        "started": about.started,
+        "run": info.run,
+        "recipe": info.recipe,
+        "state": summary.status,
+        "started": info.started,
         "updated": summary.now,
         "elapsed": round(summary.elapsed, 1),
-        "owner": None if about.owner is None else asdict(about.owner),
-        "storage": about.storage,
-        "dashboard": about.dashboard,
+        "owner": None if info.owner is None else asdict(info.owner),
+        "storage": info.storage,
+        "dashboard": info.dashboard,
         "logs": logs,
         "counts": asdict(summary.counts),
         "reused": summary.reused,
         "cpu_hours": round(summary.cpu_hours, 4),
         "gpu_hours": round(summary.gpu_hours, 4),
-        "left": {**asdict(summary.left), "text": left_text(summary.left)},
+        "left": {**asdict(summary.left), "text": time_left_text(summary.left)},
         "tasks": {group.name: asdict(group.counts) for group in summary.tasks},
         "stages": {group.name: asdict(group.counts) for group in summary.stages},
         "running": [asdict(one) for one in summary.running],
-        "failures": [asdict(fault) for fault in summary.faults],
+        "failures": [asdict(failure) for failure in summary.failures],
         "nodes": [
             {
                 "name": node_run.name,
@@ -82,35 +82,30 @@ def as_document(summary: Summary, run_state: RunState, logs: str) -> dict[str, A
 
 
 def publish(folder: Path, document: Mapping[str, Any], page: str) -> None:
-    """Write both, each whole or not at all. Raises OSError."""
+    """Write ``status.json`` and the page, each whole or not at all. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in ((STATUS, json.dumps(document) + "\n"), (PAGE, page)):
-        draft = folder / f".{name}.tmp"
-        try:
+        with replacing(folder / name) as draft:
             draft.write_text(text, "utf-8")
-            os.replace(draft, folder / name)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
 
 
-def read_runs(storage: Path, now: float | None = None) -> list[Status]:
-    """The runs of a storage, the latest first. What cannot be read is passed over."""
+def read_runs(storage: Path, now: float | None = None) -> list[PublishedRun]:
+    """The runs of a storage, the latest first. A status that cannot be read is left out."""
     now = time.time() if now is None else now
-    found = [read_run(path.parent, now) for path in (storage / RUNS).glob(f"*/{STATUS}")]
-    return sorted((status for status in found if status), key=lambda status: status.started, reverse=True)
+    runs = [read_run(path.parent, now) for path in (storage / RUNS).glob(f"*/{STATUS}")]
+    return sorted((run for run in runs if run), key=lambda run: run.started, reverse=True)
 
 
-def read_run(folder: Path, now: float) -> Status | None:
-    """One run; None where its status is absent, damaged, or of a newer version."""
+def read_run(folder: Path, now: float) -> PublishedRun | None:
+    """The run whose status lies in ``folder``; None where that is missing, damaged, or of a newer format."""
     try:
         document = json.loads((folder / STATUS).read_text("utf-8"))
         if document["format"] > FORMAT:
             return None
-        return Status(
+        return PublishedRun(
             run=document["run"],
             recipe=document["recipe"],
-            end=_end(document, now),
+            status=_status(document, now),
             started=float(document["started"]),
             updated=float(document["updated"]),
             folder=folder,
@@ -120,12 +115,12 @@ def read_run(folder: Path, now: float) -> Status | None:
         return None
 
 
-def _end(document: Mapping[str, Any], now: float) -> End:
-    end = document["state"]
-    if end not in get_args(End):
-        raise ValueError(end)
-    if end != "running":
-        return end  # type: ignore[no-any-return]
+def _status(document: Mapping[str, Any], now: float) -> RunStatus:
+    status = document["state"]
+    if status not in get_args(RunStatus):
+        raise ValueError(status)
+    if status != "running":
+        return status  # type: ignore[no-any-return]
     owner = Owner(**document["owner"]) if document["owner"] else None
     if owner is not None and known_dead(owner, this_process()):
         return "gone"

@@ -1,17 +1,17 @@
-"""A run's summary: one value, computed from the run's course and a clock. Terminal, log and page show it alike."""
+"""A run's summary: counts, cost and time left, computed from its state. Terminal, plain lines and page show it."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.monitor.eta import TimeLeft, time_left
-from pipeline.monitor.run_state import About, End, NodeRun, RunState, dependants
+from pipeline.monitor.run_state import NodeRun, RunInfo, RunState, RunStatus, dependants
 from pipeline.recipe import STAGES
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Nodes by how they stand. ``held`` wait for another run that builds them, ``blocked`` need one that failed."""
+    """Numbers of nodes by state. ``held``: another run builds them. ``blocked``: a node that they need failed."""
 
     total: int = 0
     done: int = 0
@@ -24,15 +24,16 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class NodeGroup:
-    """The nodes of a task, or of a stage. A task named '' is what no task has for itself, such as a bank."""
+    """The nodes of a task, or of a stage. The task '' has the nodes that tasks share, such as a bank."""
 
     name: str
     counts: Counts
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A node that runs. ``share`` is 0 to 1; it and ``left`` (seconds) are None where nothing tells."""
+class RunningNode:
+    """A node that runs: ``amount`` of ``total`` ``unit`` in ``seconds``. ``share`` (0 to 1) and ``left`` (seconds) are
+    None where unknown. ``note`` is the last message of the stage."""
 
     key: str
     name: str
@@ -49,8 +50,8 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """A node that failed: why, in one line, and how many nodes are not run because they need it."""
+class FailedNode:
+    """A node that failed: ``why`` in one line, and the number of nodes that are not run because they need it."""
 
     key: str
     name: str
@@ -61,21 +62,21 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run stands at ``now``. Counts are of what this run builds; ``reused`` artifacts were there before.
+    """A run at ``now``. The counts are of nodes that this run builds; ``reused`` counts artifacts that existed before.
 
-    ``cpu_hours`` and ``gpu_hours`` are what nodes were given, times how long they ran: what a bill would count, not
-    how busy the processors were.
+    ``cpu_hours`` and ``gpu_hours`` are CPUs and GPUs allotted, times hours run, as a cloud bills them: allocation, not
+    utilisation. ``held`` are pairs of node name and which process builds it.
     """
 
-    about: About
-    end: End
+    info: RunInfo
+    status: RunStatus
     now: float
     elapsed: float
     counts: Counts
     tasks: tuple[NodeGroup, ...]
     stages: tuple[NodeGroup, ...]
-    running: tuple[Running, ...]
-    faults: tuple[Fault, ...]
+    running: tuple[RunningNode, ...]
+    failures: tuple[FailedNode, ...]
     held: tuple[tuple[str, str], ...]
     cpu_hours: float
     gpu_hours: float
@@ -83,48 +84,50 @@ class Summary:
     reused: int
 
 
-def summary(run_state: RunState, now: float) -> Summary:
+def summarize(run_state: RunState, now: float) -> Summary:
     """The summary of a run at ``now``, in seconds by the run's clock."""
-    if run_state.end != "running":
+    if run_state.status != "running":
         now = run_state.ended
     node_runs = run_state.node_runs
     tasks = dict.fromkeys(node_run.task for node_run in node_runs)
-    stages = sorted(dict.fromkeys(node_run.role for node_run in node_runs), key=_order)
+    stages = sorted(dict.fromkeys(node_run.role for node_run in node_runs), key=_stage_rank)
     running = sorted(
         (node_run for node_run in node_runs if node_run.state == "running"), key=lambda node_run: node_run.began
     )
     return Summary(
-        about=run_state.about,
-        end=run_state.end,
+        info=run_state.info,
+        status=run_state.status,
         now=now,
-        elapsed=max(0.0, now - run_state.about.started),
-        counts=counts(node_runs),
+        elapsed=max(0.0, now - run_state.info.started),
+        counts=count_nodes(node_runs),
         tasks=tuple(
-            NodeGroup(task, counts([node_run for node_run in node_runs if node_run.task == task])) for task in tasks
+            NodeGroup(task, count_nodes([node_run for node_run in node_runs if node_run.task == task]))
+            for task in tasks
         ),
         stages=tuple(
-            NodeGroup(role, counts([node_run for node_run in node_runs if node_run.role == role])) for role in stages
+            NodeGroup(role, count_nodes([node_run for node_run in node_runs if node_run.role == role]))
+            for role in stages
         ),
         running=tuple(_running(node_run, now) for node_run in running),
-        faults=tuple(_fault(node_run, node_runs) for node_run in node_runs if node_run.state == "failed"),
+        failures=tuple(_failed_node(node_run, node_runs) for node_run in node_runs if node_run.state == "failed"),
         held=tuple((node_run.name, node_run.why) for node_run in node_runs if node_run.state == "held"),
-        cpu_hours=sum(node_run.spent(now)[0] for node_run in node_runs) / 3600,
-        gpu_hours=sum(node_run.spent(now)[1] for node_run in node_runs) / 3600,
+        cpu_hours=sum(node_run.resource_seconds(now)[0] for node_run in node_runs) / 3600,
+        gpu_hours=sum(node_run.resource_seconds(now)[1] for node_run in node_runs) / 3600,
         left=time_left(run_state, now),
         reused=run_state.reused,
     )
 
 
-def counts(node_runs: Sequence[NodeRun]) -> Counts:
+def count_nodes(node_runs: Sequence[NodeRun]) -> Counts:
     return Counts(total=len(node_runs), **Counter(str(node_run.state) for node_run in node_runs))
 
 
-def _order(role: str) -> int:
+def _stage_rank(role: str) -> int:
     return STAGES.index(role) if role in STAGES else len(STAGES)
 
 
-def _running(node_run: NodeRun, now: float) -> Running:
-    return Running(
+def _running(node_run: NodeRun, now: float) -> RunningNode:
+    return RunningNode(
         key=node_run.key,
         name=node_run.name,
         task=node_run.task,
@@ -135,13 +138,13 @@ def _running(node_run: NodeRun, now: float) -> Running:
         unit=node_run.unit,
         rate=node_run.rate(now),
         share=min(1.0, node_run.amount / node_run.total) if node_run.total else None,
-        left=node_run.left(now),
+        left=node_run.seconds_left(now),
         note=node_run.note,
     )
 
 
-def _fault(node_run: NodeRun, node_runs: Sequence[NodeRun]) -> Fault:
+def _failed_node(node_run: NodeRun, node_runs: Sequence[NodeRun]) -> FailedNode:
     blocked = {other.key for other in node_runs if other.state == "blocked"}
-    return Fault(
+    return FailedNode(
         node_run.key, node_run.name, node_run.task, node_run.why, len(blocked & dependants(node_runs, node_run.key))
     )

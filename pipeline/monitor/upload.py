@@ -1,4 +1,4 @@
-"""What a run says of itself, sent to a storage that is not on this machine: its page, its status, its logs."""
+"""Upload of a run's HTML page, status and logs to a storage that is not on this machine."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,23 +7,24 @@ from cluster.mirroring import mirrored
 from cluster.resources import Mirror
 from pipeline.storage import Storage
 
-EVERY = 15.0
-"""Seconds between two looks for what is new."""
+UPLOAD_EVERY = 15.0
+"""Seconds between two uploads of what is new."""
 
 
 @contextlib.contextmanager
-def uploaded(storage: Storage, *folders: str) -> Iterator[None]:
-    """Send what lies below ``folders``, now and then and at the end. A storage that does not answer stops no run."""
+def uploading(storage: Storage, *folders: str) -> Iterator[None]:
+    """Upload the files below ``folders`` every ``UPLOAD_EVERY`` seconds and at the end. Errors are ignored: a storage
+    that does not answer must not stop the run."""
     with contextlib.ExitStack() as stack:
         for folder in folders:
             mirror = storage.mirror(folder, {})
             if mirror is not None:
-                stack.enter_context(mirrored(BestEffortMirror(mirror), EVERY))
+                stack.enter_context(mirrored(BestEffortMirror(mirror), UPLOAD_EVERY))
         yield
 
 
 class BestEffortMirror:
-    """A mirror whose errors are nobody's trouble."""
+    """A mirror that ignores errors of uploads."""
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
@@ -33,7 +34,7 @@ class BestEffortMirror:
         return self._mirror.here
 
     def pull(self) -> None:
-        """Nobody else writes there."""
+        """Nothing to download: only this run writes to these folders."""
 
     def push(self) -> None:
         with contextlib.suppress(OSError):

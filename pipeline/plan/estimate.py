@@ -39,10 +39,10 @@ def estimate(
 ) -> dict[str, float]:
     """Seconds by the key of each step that is to be built, for those that like records tell of. Reads no record
     where nothing is built."""
-    return Pace(plan, machine, resources, read_all(storage)).seconds() if plan.builds else {}
+    return DurationEstimator(plan, machine, resources, read_all(storage)).seconds() if plan.builds else {}
 
 
-class Pace:
+class DurationEstimator:
     """What like records say of a plan's steps; it learns from records that come while the plan is carried out."""
 
     def __init__(
@@ -65,9 +65,9 @@ class Pace:
         self._found: dict[str, float] = {}
         self._news: set[str] = set()
         for record in sorted(records, key=lambda one: one.committed):
-            self.learn(record)
+            self.add(record)
 
-    def learn(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         """Take in a record of the storage, or of a step of the plan."""
         # Rows that were carried over from an earlier store took no time of the teacher's.
         if same_machine(record.hardware, self._machine) and not record.facts.get("carried"):
@@ -181,7 +181,7 @@ def _scaled(record: Record, node: Node, rows: int) -> float:
     return record.seconds - training + training * share * node.spec.train.epochs / epochs
 
 
-def about(seconds: float) -> str:
+def approximate_time(seconds: float) -> str:
     """``~12 s``, ``~4 min``, ``~2 h 10 min``."""
     if seconds < 59.5:
         return f"~{max(1, round(seconds))} s"
@@ -196,4 +196,4 @@ def total_text(plan: Plan, seconds: Mapping[str, float]) -> str:
     if not seconds:
         return "time unknown: no record on like hardware"
     rest = f", and {unknown} more with no record on like hardware" if unknown else ""
-    return f"{about(sum(seconds.values()))} if built one after another{rest}"
+    return f"{approximate_time(sum(seconds.values()))} if built one after another{rest}"

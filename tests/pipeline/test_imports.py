@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from house import ROOT, House
+from project import ROOT, Project
 
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "scipy", "faiss", "ray", "pandas", "matplotlib", "safetensors")
 
@@ -169,11 +169,11 @@ finally:
 
 @pytest.mark.parametrize("command", [("plan",), ("run",), ("run", "--inline"), ("report", "--format", "json")])
 def test_where_nothing_is_built_nothing_heavy_is_loaded_and_no_process_is_started_or_reached(
-    first_run: tuple[House, object], command: tuple[str, ...]
+    first_run: tuple[Project, object], command: tuple[str, ...]
 ) -> None:
-    house, (name, *options) = first_run[0], command
+    project, (name, *options) = first_run[0], command
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, name, str(house.recipe), "--storage", str(house.storage), *options],
+        [sys.executable, "-c", DRIVER, name, str(project.recipe), "--storage", str(project.storage), *options],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

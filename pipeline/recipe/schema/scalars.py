@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pipeline.errors import nearest
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.sizes import parse_size
-from stages.specs.base import Frozen, repeated
+from stages.specs.base import Frozen, FurtherFiles, repeated
 from stages.specs.method import Method
 
 SpecValue = TypeVar("SpecValue", bound=Frozen)
@@ -48,7 +48,8 @@ def key(
     """
     if of is not None:
         default = of.default if default is ... else default
-        limits |= {name: value for limit in of.metadata for name, value in asdict(limit).items()}
+        marks = (mark for mark in of.metadata if not isinstance(mark, FurtherFiles))
+        limits |= {name: value for mark in marks for name, value in asdict(mark).items()}
     about_it = {
         "description": about,
         "examples": [example],

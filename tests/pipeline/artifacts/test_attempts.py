@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from house import ROOT
+from project import ROOT
 
 from pipeline.artifacts.attempts import (
     STALE,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from buckets import CREDENTIALS
-from house import settle
+from project import write_project
 
 from tests.rays import RayNode, Rays, wait_until, without
 
@@ -143,18 +143,18 @@ def pinned(**stages: str) -> dict[str, dict[str, object]]:
 
 
 def test_a_run_over_machines_that_share_no_files_ends_as_one_on_one_machine(
-    apart: Apart, ground: Path, tmp_path: Path
+    apart: Apart, assets: Path, tmp_path: Path
 ) -> None:
-    alone = settle(tmp_path / "alone", ground, method="vanilla-kd")
-    said = alone("run", "--inline")
-    assert said.code == 0, said.err
+    alone = write_project(tmp_path / "alone", assets, method="vanilla-kd")
+    result = alone("run", "--inline")
+    assert result.code == 0, result.err
     where = pinned(finetune="first", teach="second", distil="second", evaluate="first")
-    house = settle(tmp_path / "apart", ground, method="vanilla-kd", storage=BUCKET, resources=where)
-    out = apart.python("-m", "pipeline", "run", str(house.recipe), "--address", apart.rays.address)
+    project = write_project(tmp_path / "apart", assets, method="vanilla-kd", storage=BUCKET, resources=where)
+    out = apart.python("-m", "pipeline", "run", str(project.recipe), "--address", apart.rays.address)
     assert "done   evaluate/vanilla-kd/two/0@tiny" in out
     records: list[dict[str, object]] = json.loads(apart.python("-c", READ))
     assert compared(records) == compared(list(alone.records().values()))
-    assert not apart.seen_by_the_second(ground).exists()
+    assert not apart.seen_by_the_second(assets).exists()
     cache = apart.seen_by_the_second(apart.folder / "cache")
     models = {path.parent.parent.parent.name for path in cache.glob("storage/*/distil/*/*/model/model.safetensors")}
     assert models == {str(record["key"]) for record in records if record["name"] == "finetune@tiny"}

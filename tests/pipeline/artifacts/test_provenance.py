@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from house import ROOT
+from project import ROOT
 
 from pipeline.artifacts.provenance import code_version, hardware
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import pretend_built, record_of
+from project import record_for, write_artifact
 
 from pipeline.artifacts.record import (
     Record,
@@ -40,7 +40,7 @@ def test_what_is_committed_is_found_with_its_files(tmp_path: Path) -> None:
     out = attempt(tmp_path, a="one", b="three")
     (out / "model").mkdir()
     (out / "model" / "weights").write_text("w", "utf-8")
-    record = commit(Directory(tmp_path), out, record_of(NODE, out))
+    record = commit(Directory(tmp_path), out, record_for(NODE, out))
     assert find(Directory(tmp_path), "teach", NODE.key) == record
     assert [(file.path, file.size) for file in record.files] == [("a", 3), ("b", 5), ("model/weights", 1)]
     assert (artifact_path(Directory(tmp_path), record) / "model" / "weights").read_text("utf-8") == "w"
@@ -48,7 +48,7 @@ def test_what_is_committed_is_found_with_its_files(tmp_path: Path) -> None:
 
 
 def test_without_a_record_there_is_no_artifact(tmp_path: Path) -> None:
-    record = pretend_built(Directory(tmp_path), NODE)
+    record = write_artifact(Directory(tmp_path), NODE)
     withdraw(Directory(tmp_path), "teach", NODE.key)
     assert (artifact_path(Directory(tmp_path), record) / "result.txt").exists()
     assert find(Directory(tmp_path), "teach", NODE.key) is None
@@ -56,7 +56,7 @@ def test_without_a_record_there_is_no_artifact(tmp_path: Path) -> None:
 
 def test_of_two_committers_the_first_wins_and_the_second_gets_its_record(tmp_path: Path) -> None:
     first, second = attempt(tmp_path, "0001", a="first"), attempt(tmp_path, "0002", a="second")
-    drafts = [record_of(NODE, out) for out in (first, second)]
+    drafts = [record_for(NODE, out) for out in (first, second)]
     standing = [commit(Directory(tmp_path), out, draft) for out, draft in zip((first, second), drafts, strict=True)]
     assert standing == [drafts[0], drafts[0]]
     assert (artifact_path(Directory(tmp_path), standing[1]) / "a").read_text("utf-8") == "first"
@@ -68,7 +68,7 @@ def test_of_many_committers_at_once_one_wins(tmp_path: Path) -> None:
     start, standing = threading.Barrier(len(outs)), []
 
     def work(out: Path) -> None:
-        record = record_of(NODE, out)
+        record = record_for(NODE, out)
         start.wait()
         standing.append(commit(Directory(tmp_path), out, record))
 
@@ -99,13 +99,13 @@ def test_scratch_leases_and_temporaries_are_not_published(tmp_path: Path) -> Non
 
 
 def test_a_checksum_is_of_the_content(tmp_path: Path) -> None:
-    record = pretend_built(Directory(tmp_path), NODE, "abc")
+    record = write_artifact(Directory(tmp_path), NODE, "abc")
     assert record.files[0].sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "grown"])
 def test_an_artifact_whose_file_is_missing_or_of_another_size_is_none(tmp_path: Path, harm: str) -> None:
-    record = pretend_built(Directory(tmp_path), NODE)
+    record = write_artifact(Directory(tmp_path), NODE)
     file = artifact_path(Directory(tmp_path), record) / "result.txt"
     file.unlink()
     if harm != "removed":
@@ -115,7 +115,7 @@ def test_an_artifact_whose_file_is_missing_or_of_another_size_is_none(tmp_path: 
 
 
 def test_a_sweep_leaves_the_committed_attempt_alone(tmp_path: Path) -> None:
-    record = pretend_built(Directory(tmp_path), NODE)
+    record = write_artifact(Directory(tmp_path), NODE)
     attempt(tmp_path, "0002")
     (tmp_path / "teach" / NODE.key / "0000").mkdir()
     sweep(Directory(tmp_path), record)
@@ -126,12 +126,12 @@ def test_a_sweep_leaves_the_committed_attempt_alone(tmp_path: Path) -> None:
 
 def test_rows_are_summed_over_splits(tmp_path: Path) -> None:
     out = attempt(tmp_path)
-    assert record_of(NODE, out, rows={"train": 3, "validation": 2}).rows == 5
-    assert record_of(NODE, out, rows=7).rows == 7
+    assert record_for(NODE, out, rows={"train": 3, "validation": 2}).rows == 5
+    assert record_for(NODE, out, rows=7).rows == 7
 
 
 def test_a_record_tells_what_where_and_how(tmp_path: Path) -> None:
-    pretend_built(Directory(tmp_path), NODE)
+    write_artifact(Directory(tmp_path), NODE)
     document = json.loads((tmp_path / record_name("teach", NODE.key)).read_text("utf-8"))
     told = {"spec", "inputs", "files", "facts", "code", "workers", "threads", "seconds", "committed", "hardware"}
     assert told | {
@@ -155,7 +155,7 @@ def test_a_record_tells_what_where_and_how(tmp_path: Path) -> None:
 
 
 def rewritten(tmp_path: Path, **changes: Any) -> Path:
-    pretend_built(Directory(tmp_path), NODE)
+    write_artifact(Directory(tmp_path), NODE)
     path = tmp_path / record_name("teach", NODE.key)
     document = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({**document, **changes}), "utf-8")
@@ -191,12 +191,12 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path, text: str) -> N
 def test_files_are_published_without_a_copy(tmp_path: Path) -> None:
     """A store of many gigabytes is committed at once."""
     out = attempt(tmp_path)
-    record = commit(Directory(tmp_path), out, record_of(NODE, out))
+    record = commit(Directory(tmp_path), out, record_for(NODE, out))
     assert (out / "result.txt").samefile(artifact_path(Directory(tmp_path), record) / "result.txt")
 
 
 def test_a_record_of_another_attempt_is_of_its_own_files(tmp_path: Path) -> None:
     out = attempt(tmp_path)
-    record = replace(record_of(NODE, out), attempt="0009")
+    record = replace(record_for(NODE, out), attempt="0009")
     commit(Directory(tmp_path), out, record)
     assert (tmp_path / "teach" / NODE.key / "0009" / "result.txt").exists()

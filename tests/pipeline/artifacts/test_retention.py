@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from house import graph_of, names, pretend_built, write_paper_ground
+from project import graph_of, nodes_by_name, write_artifact, write_plannable_assets
 
 from pipeline.artifacts.attempts import STALE, Attempt, claim, release
 from pipeline.artifacts.failure import note_failure
@@ -25,7 +25,7 @@ SIZE = len("content")
 
 @pytest.fixture
 def paper(tmp_path: Path) -> Path:
-    return write_paper_ground(tmp_path / "ground")
+    return write_plannable_assets(tmp_path / "assets")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def two(paper: Path, storage: Directory) -> Graph:
 def built(paper: Path, storage: Directory, name: str, seeds: list[int]) -> Graph:
     _, graph = graph_of(paper, storage, name=name, seeds=seeds)
     records = {
-        node.key: find(storage, node.spec.stage, node.key) or pretend_built(storage, node) for node in graph.nodes
+        node.key: find(storage, node.spec.stage, node.key) or write_artifact(storage, node) for node in graph.nodes
     }
     remember_names(graph, Outcome(records), storage, name)
     return graph
@@ -73,8 +73,8 @@ def at_work(storage: Directory, node: Node) -> Attempt:
 
 def free_all(found: dict[str, UnusedArtifact], storage: Directory) -> dict[str, str]:
     """Node -> why it was kept."""
-    said = {name: free(one, storage, lambda: NOW) for name, one in found.items()}
-    return {name: why for name, why in said.items() if why}
+    result = {name: free(one, storage, lambda: NOW) for name, one in found.items()}
+    return {name: why for name, why in result.items() if why}
 
 
 # --- what goes ------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_any_other_age_is_refused(text: str) -> None:
 
 
 def test_bytes_are_those_of_the_record_its_files_and_its_name(storage: Directory, one: Graph, two: Graph) -> None:
-    node = names(two)["distil/no-kd/two/1@tiny"]
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     record = (storage.local / record_name("distil", node.key)).stat().st_size
     assert unused(storage, one)[node.name].bytes == record + SIZE + 64
 
@@ -136,14 +136,14 @@ def test_bytes_are_those_of_the_record_its_files_and_its_name(storage: Directory
 def test_a_file_that_something_else_still_holds_gives_no_bytes_back(
     tmp_path: Path, storage: Directory, one: Graph, two: Graph
 ) -> None:
-    node = names(two)["distil/no-kd/two/1@tiny"]
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     before = unused(storage, one)[node.name].bytes
     os.link(storage.local / "distil" / node.key / "0001" / "result.txt", tmp_path / "held")
     assert unused(storage, one)[node.name].bytes == before - SIZE
 
 
 def test_a_file_that_an_unfinished_attempt_shares_counts_once(storage: Directory, one: Graph, two: Graph) -> None:
-    node = names(two)["distil/no-kd/two/1@tiny"]
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     before = unused(storage, one)[node.name].bytes
     left = storage.local / ".work" / node.key / "0001"
     left.mkdir(parents=True)
@@ -161,7 +161,7 @@ def test_a_file_that_an_unfinished_attempt_shares_counts_once(storage: Directory
 def test_an_unfinished_attempt_goes_when_nobody_works_on_it_and_no_recipe_needs_it(
     paper: Path, storage: Directory, one: Graph
 ) -> None:
-    node = names(graph_of(paper, storage, seeds=[7])[1])["distil/no-kd/two/7@tiny"]
+    node = nodes_by_name(graph_of(paper, storage, seeds=[7])[1])["distil/no-kd/two/7@tiny"]
     attempt = at_work(storage, node)
     (attempt.out / "shard").write_text("finished")
     assert unused(storage, one) == {}
@@ -174,14 +174,14 @@ def test_an_unfinished_attempt_goes_when_nobody_works_on_it_and_no_recipe_needs_
 
 def test_an_unfinished_attempt_that_a_recipe_needs_stays(paper: Path, storage: Directory, one: Graph) -> None:
     graph = graph_of(paper, storage, seeds=[7])[1]
-    attempt = at_work(storage, names(graph)["distil/no-kd/two/7@tiny"])
+    attempt = at_work(storage, nodes_by_name(graph)["distil/no-kd/two/7@tiny"])
     (attempt.out / "shard").write_text("finished")
     release(attempt)
     assert unused(storage, one, graph) == {}
 
 
 def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: Directory, one: Graph) -> None:
-    node = names(one)["teach@tiny"]
+    node = nodes_by_name(one)["teach@tiny"]
     beside = storage.local / "teach" / node.key / "0000"
     beside.mkdir()
     (beside / "shard").write_text("of an earlier attempt")
@@ -198,7 +198,7 @@ def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: D
 def test_the_files_of_a_withdrawn_artifact_go_whether_it_is_needed_or_not(
     storage: Directory, one: Graph, two: Graph, name: str
 ) -> None:
-    node = names(two)[name]
+    node = nodes_by_name(two)[name]
     withdraw(storage, node.spec.stage, node.key)
     found = {n.key: n for n in find_unused(storage, [one], NOW)}[node.key]
     assert found.kind == "withdrawn"
@@ -207,7 +207,7 @@ def test_the_files_of_a_withdrawn_artifact_go_whether_it_is_needed_or_not(
 
 
 def test_what_a_withdrawn_artifacts_next_attempt_has_finished_is_kept(storage: Directory, one: Graph) -> None:
-    node = names(one)["teach@tiny"]
+    node = nodes_by_name(one)["teach@tiny"]
     withdraw(storage, "teach", node.key)
     attempt = at_work(storage, node)
     (attempt.out / "shard").write_text("finished")
@@ -228,7 +228,7 @@ def test_a_note_of_a_failure_goes_with_what_it_is_about(storage: Directory, one:
 
 def test_the_note_of_what_a_recipe_still_needs_stays(paper: Path, storage: Directory, one: Graph) -> None:
     graph = graph_of(paper, storage, seeds=[7])[1]
-    note_failure(storage, names(graph)["distil/no-kd/two/7@tiny"].key, "it failed")
+    note_failure(storage, nodes_by_name(graph)["distil/no-kd/two/7@tiny"].key, "it failed")
     assert find_unused(storage, [one, graph], NOW) == []
 
 
@@ -236,7 +236,7 @@ def test_the_note_of_what_a_recipe_still_needs_stays(paper: Path, storage: Direc
 def test_an_artifact_whose_record_cannot_be_read_is_listed_and_never_freed(
     storage: Directory, one: Graph, two: Graph, harm: str
 ) -> None:
-    node = names(two)["distil/no-kd/two/1@tiny"]
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     path = storage.local / record_name("distil", node.key)
     document = json.loads(path.read_text("utf-8"))
     path.write_text("{" if harm == "damaged" else json.dumps({**document, "format": 9}), "utf-8")
@@ -263,7 +263,7 @@ def test_what_a_leased_attempt_is_made_from_stays_with_all_that_went_into_it(
     paper: Path, storage: Directory, one: Graph, two: Graph
 ) -> None:
     """A run of a recipe that nobody named scores a student of the second recipe."""
-    attempt = at_work(storage, names(two)["evaluate/no-kd/two/1@tiny"])
+    attempt = at_work(storage, nodes_by_name(two)["evaluate/no-kd/two/1@tiny"])
     assert set(unused(storage, one)) == students(1) - {"evaluate/no-kd/two/1@tiny", "distil/no-kd/two/1@tiny"}
     release(attempt)
     assert set(unused(storage, one)) == students(1)
@@ -275,9 +275,9 @@ def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(
     teacher = {"model": str(paper / "model"), "finetune": {"epochs": 2, "keep": "epochs"}}
     method = {"use": "vanilla-kd", "taught_by": "teacher:1"}
     _, graph = graph_of(paper, storage, name="epochs", teacher=teacher, method=method)
-    nodes = names(graph)
+    nodes = nodes_by_name(graph)
     for name in ("finetune@tiny", "teach/teacher:1@tiny"):
-        pretend_built(storage, nodes[name])
+        write_artifact(storage, nodes[name])
     attempt = at_work(storage, nodes["distil/vanilla-kd/two/0@tiny"])
     assert set(unused(storage, one)) == set()
     release(attempt)
@@ -286,17 +286,17 @@ def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(
 
 def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Directory, one: Graph, two: Graph) -> None:
     found = unused(storage, one)
-    at_work(storage, names(two)["evaluate/no-kd/two/1@tiny"])
+    at_work(storage, nodes_by_name(two)["evaluate/no-kd/two/1@tiny"])
     assert free_all(found, storage) == {
         "evaluate/no-kd/two/1@tiny": "another run works on it",
         "distil/no-kd/two/1@tiny": "a run that is under way needs it",
     }
-    assert find(storage, "distil", names(two)["distil/no-kd/two/1@tiny"].key)
-    assert os.listdir(storage.local / ".work") == [names(two)["evaluate/no-kd/two/1@tiny"].key]
+    assert find(storage, "distil", nodes_by_name(two)["distil/no-kd/two/1@tiny"].key)
+    assert os.listdir(storage.local / ".work") == [nodes_by_name(two)["evaluate/no-kd/two/1@tiny"].key]
 
 
 def test_an_artifact_that_was_built_anew_after_the_look_stays(storage: Directory, one: Graph, two: Graph) -> None:
-    node = names(two)["distil/no-kd/two/1@tiny"]
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     found = unused(storage, one)[node.name]
     path = storage.local / record_name("distil", node.key)
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "attempt": "0002"}), "utf-8")
@@ -305,7 +305,7 @@ def test_an_artifact_that_was_built_anew_after_the_look_stays(storage: Directory
 
 
 def test_while_a_run_has_not_said_what_it_needs_nothing_is_judged(storage: Directory, one: Graph, two: Graph) -> None:
-    node = names(two)["evaluate/no-kd/two/1@tiny"]
+    node = nodes_by_name(two)["evaluate/no-kd/two/1@tiny"]
     claim(storage, "evaluate", node.key, {}, lambda: NOW)
     with pytest.raises(RequestError, match=r"0002: a run has just begun there, what it needs is not known; try"):
         unused(storage, one)
@@ -315,11 +315,11 @@ def test_what_could_not_be_removed_whole_is_no_artifact_and_goes_the_next_time(
     storage: Directory, one: Graph, two: Graph
 ) -> None:
     """The record goes first: whatever stops the rest, no plan believes in the files that are left."""
-    node = names(two)["distil/no-kd/two/1@tiny"]
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     found = unused(storage, one)[node.name]
     kernels = Path("/proc/version")
-    said = free(replace(found, paths=(str(kernels), *found.paths)), storage, lambda: NOW)
-    assert said.startswith("/proc/version cannot be removed (")
+    result = free(replace(found, paths=(str(kernels), *found.paths)), storage, lambda: NOW)
+    assert result.startswith("/proc/version cannot be removed (")
     assert find(storage, "distil", node.key) is None
     assert (storage.local / "distil" / node.key / "0001" / "result.txt").exists()
     assert unused(storage, one)[node.name].kind == "withdrawn"

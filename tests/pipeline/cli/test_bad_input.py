@@ -13,43 +13,43 @@ import pyarrow.parquet as pq
 import pytest
 from buckets import at, s3_server
 from disk import mounted
-from house import House, settle, stillhouse, write_paper_ground
+from project import Project, stillhouse, write_plannable_assets, write_project
 
 TASK = "{name: stsb, text: [sentence], regression: true, metric: pearson}"
 
 
 @pytest.fixture
-def ground_of_paper(tmp_path: Path) -> Path:
-    return write_paper_ground(tmp_path / "ground")
+def plannable_assets(tmp_path: Path) -> Path:
+    return write_plannable_assets(tmp_path / "assets")
 
 
 @pytest.fixture
-def paper(tmp_path: Path, ground_of_paper: Path) -> House:
-    return settle(tmp_path / "house", ground_of_paper)
+def paper(tmp_path: Path, plannable_assets: Path) -> Project:
+    return write_project(tmp_path / "project", plannable_assets)
 
 
-def refused(house: House, *options: str, command: str = "plan") -> str:
+def refused(project: Project, *options: str, command: str = "plan") -> str:
     """The one line with which a command is refused: code 2, nothing on stdout, nothing in the storage."""
-    before = contents(house)
-    said = house(command, *options)
-    assert (said.code, said.out) == (2, ""), said
-    assert said.err.startswith("stillhouse: ")
-    assert said.err.endswith("\n")
-    assert said.err.count("\n") == 1
-    assert contents(house) == before
-    return said.err.removeprefix("stillhouse: ").rstrip("\n")
+    before = contents(project)
+    result = project(command, *options)
+    assert (result.code, result.out) == (2, ""), result
+    assert result.err.startswith("stillhouse: ")
+    assert result.err.endswith("\n")
+    assert result.err.count("\n") == 1
+    assert contents(project) == before
+    return result.err.removeprefix("stillhouse: ").rstrip("\n")
 
 
-def contents(house: House) -> list[Path]:
+def contents(project: Project) -> list[Path]:
     """All that lies there, but for the digests of outside files."""
-    return sorted(path for path in house.folder.rglob("*") if ".identity" not in path.parts)
+    return sorted(path for path in project.folder.rglob("*") if ".identity" not in path.parts)
 
 
-def failed(house: House, *options: str) -> str:
+def failed(project: Project, *options: str) -> str:
     """The one line with which a stage fails: code 1."""
-    said = house("run", "--inline", *options)
-    assert said.code == 1, said
-    (line,) = said.err.splitlines()
+    result = project("run", "--inline", *options)
+    assert result.code == 1, result
+    (line,) = result.err.splitlines()
     return line.removeprefix("stillhouse: ").rpartition(" (log: ")[0]
 
 
@@ -73,10 +73,10 @@ def failed(house: House, *options: str) -> str:
         (["task.labels=[good]"], 'task.labels: ["good"], needs at least 2'),
     ],
 )
-def test_a_recipe_that_cannot_be_meant_is_refused_with_the_place(paper: House, sets: list[str], line: str) -> None:
-    said = refused(paper, *(word for one in sets for word in ("--set", one)))
-    assert said.startswith(f"{paper.recipe}: ")
-    assert said.removeprefix(f"{paper.recipe}: ").replace("method.0", "method") == line.replace("method.0", "method")
+def test_a_recipe_that_cannot_be_meant_is_refused_with_the_place(paper: Project, sets: list[str], line: str) -> None:
+    result = refused(paper, *(word for one in sets for word in ("--set", one)))
+    assert result.startswith(f"{paper.recipe}: ")
+    assert result.removeprefix(f"{paper.recipe}: ").replace("method.0", "method") == line.replace("method.0", "method")
 
 
 @pytest.mark.parametrize(
@@ -86,28 +86,28 @@ def test_a_recipe_that_cannot_be_meant_is_refused_with_the_place(paper: House, s
         ("store.layers=[7]", "task tiny: store.layers: the teacher has no layer 7; it has 0 (embeddings) to 4"),
     ],
 )
-def test_a_layer_that_the_teacher_lacks_is_refused(paper: House, change: str, line: str) -> None:
+def test_a_layer_that_the_teacher_lacks_is_refused(paper: Project, change: str, line: str) -> None:
     assert refused(paper, "--set", change) == line
 
 
 # --- models ---------------------------------------------------------------------------------------
 
 
-def test_a_teacher_that_is_not_fine_tuned_needs_finetune(paper: House) -> None:
+def test_a_teacher_that_is_not_fine_tuned_needs_finetune(paper: Project) -> None:
     assert refused(paper, "--set", "teacher.finetune=null") == (
         "task tiny: teacher.model: it has no classification head (BertModel); add teacher.finetune"
     )
 
 
-def test_a_model_without_safetensors_is_refused(paper: House, ground_of_paper: Path) -> None:
-    model = ground_of_paper / "model"
+def test_a_model_without_safetensors_is_refused(paper: Project, plannable_assets: Path) -> None:
+    model = plannable_assets / "model"
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     assert refused(paper) == (
         f"{model}: no *.safetensors here; models load from safetensors only, convert it with save_pretrained"
     )
 
 
-def test_a_hub_name_without_network_is_refused(paper: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_without_network_is_refused(paper: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert re.fullmatch(
         r"teacher\.model: roberta-large cannot be had from the hub \(.*\); name a directory",
@@ -119,95 +119,95 @@ def test_a_hub_name_without_network_is_refused(paper: House, monkeypatch: pytest
     )
 
 
-def test_a_teacher_whose_outputs_are_not_finite_stops_and_the_row_is_named(ground: Path, tmp_path: Path) -> None:
+def test_a_teacher_whose_outputs_are_not_finite_stops_and_the_row_is_named(assets: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoConfig, BertForSequenceClassification
 
     tuned = tmp_path / "tuned"
-    shutil.copytree(ground / "model", tuned)
+    shutil.copytree(assets / "model", tuned)
     config = AutoConfig.from_pretrained(tuned, id2label={0: "bad", 1: "good"})
     model = BertForSequenceClassification(config)
     with torch.no_grad():
         model.classifier.bias.fill_(float("nan"))
     model.save_pretrained(tuned)
-    house = settle(tmp_path / "house", ground, teacher={"model": str(tuned)})
-    line = failed(house, "--stage", "teach")
+    project = write_project(tmp_path / "project", assets, teacher={"model": str(tuned)})
+    line = failed(project, "--stage", "teach")
     assert re.match(r"teach@tiny: .* rows are not finite, the first is row_key [0-9a-f]{32}; ", line), line
-    assert set(house.records()) == {"corpus@tiny"}
+    assert set(project.records()) == {"corpus@tiny"}
 
 
 # --- data -----------------------------------------------------------------------------------------
 
 
-def train_file(ground: Path) -> Path:
-    return ground / "data" / "tiny" / "train.parquet"
+def train_file(assets: Path) -> Path:
+    return assets / "data" / "tiny" / "train.parquet"
 
 
-def as_csv(ground: Path, content: bytes) -> Path:
+def as_csv(assets: Path, content: bytes) -> Path:
     """The train split as a CSV file with this content."""
-    train_file(ground).unlink()
-    path = train_file(ground).with_suffix(".csv")
+    train_file(assets).unlink()
+    path = train_file(assets).with_suffix(".csv")
     path.write_bytes(content)
     return path
 
 
-def test_a_truncated_parquet_file_is_refused_by_the_plan(paper: House, ground_of_paper: Path) -> None:
-    path = train_file(ground_of_paper)
+def test_a_truncated_parquet_file_is_refused_by_the_plan(paper: Project, plannable_assets: Path) -> None:
+    path = train_file(plannable_assets)
     path.write_bytes(path.read_bytes()[:-20])
     line = refused(paper)
     assert line.startswith(f"task tiny: {path}: not a whole Parquet file (")
     assert line.endswith("); copy or write it again")
 
 
-def test_an_empty_parquet_split_is_refused_by_the_plan(paper: House, ground_of_paper: Path) -> None:
-    path = train_file(ground_of_paper)
+def test_an_empty_parquet_split_is_refused_by_the_plan(paper: Project, plannable_assets: Path) -> None:
+    path = train_file(plannable_assets)
     pq.write_table(pq.read_table(path).slice(0, 0), path)
     assert refused(paper) == f"task tiny: {path}: no rows; each split needs at least 1"
 
 
-def test_a_folder_without_the_task_is_refused_by_the_plan(paper: House, ground_of_paper: Path) -> None:
-    data = ground_of_paper / "data"
+def test_a_folder_without_the_task_is_refused_by_the_plan(paper: Project, plannable_assets: Path) -> None:
+    data = plannable_assets / "data"
     (data / "tiny").rename(data / "tinny")
     assert refused(paper) == f"data: source: neither {data / 'tiny'} nor {data / '*' / 'tiny'} is a folder"
 
 
-def test_a_split_without_a_file_is_refused_by_the_plan(paper: House, ground_of_paper: Path) -> None:
-    train_file(ground_of_paper).unlink()
+def test_a_split_without_a_file_is_refused_by_the_plan(paper: Project, plannable_assets: Path) -> None:
+    train_file(plannable_assets).unlink()
     line = refused(paper)
-    assert line.startswith(f"data: source: {ground_of_paper / 'data' / 'tiny'} has no train.")
+    assert line.startswith(f"data: source: {plannable_assets / 'data' / 'tiny'} has no train.")
 
 
-def bad_label(ground: Path) -> str:
+def bad_label(assets: Path) -> str:
     table = pa.table({"sentence": ["a", "b", "c"], "label": [0, 1, 2]})
-    pq.write_table(table, train_file(ground))
-    return f"{train_file(ground)}: row 3, column label: 2"
+    pq.write_table(table, train_file(assets))
+    return f"{train_file(assets)}: row 3, column label: 2"
 
 
-def empty_csv(ground: Path) -> str:
-    path = as_csv(ground, b"sentence,label\n")
+def empty_csv(assets: Path) -> str:
+    path = as_csv(assets, b"sentence,label\n")
     return f"{path}: no rows; a train split needs at least 1"
 
 
-def latin_csv(ground: Path) -> str:
-    path = as_csv(ground, b"sentence,label\nfine,1\ncaf\xe9,0\n")
+def latin_csv(assets: Path) -> str:
+    path = as_csv(assets, b"sentence,label\nfine,1\ncaf\xe9,0\n")
     return f"{path}: line 3, byte 0xe9 is not UTF-8; save the file as UTF-8"
 
 
-def ragged_csv(ground: Path) -> str:
-    path = as_csv(ground, b"sentence,label\nfine,1\nfine,1,2\n")
+def ragged_csv(assets: Path) -> str:
+    path = as_csv(assets, b"sentence,label\nfine,1\nfine,1,2\n")
     return f"{path}: row 2: 3 fields; the header has 2"
 
 
-def other_column(ground: Path) -> str:
-    pq.write_table(pa.table({"text": ["a"], "label": [0]}), train_file(ground))
-    return f"{train_file(ground)}: no column sentence; it has text, label"
+def other_column(assets: Path) -> str:
+    pq.write_table(pa.table({"text": ["a"], "label": [0]}), train_file(assets))
+    return f"{train_file(assets)}: no column sentence; it has text, label"
 
 
 @pytest.mark.parametrize("harm", [bad_label, empty_csv, latin_csv, ragged_csv, other_column])
 def test_rows_that_cannot_be_used_fail_the_corpus_before_any_other_work(
-    paper: House, ground_of_paper: Path, harm: Callable[[Path], str]
+    paper: Project, plannable_assets: Path, harm: Callable[[Path], str]
 ) -> None:
-    expected = harm(ground_of_paper)
+    expected = harm(plannable_assets)
     assert failed(paper).startswith(f"corpus@tiny: {expected}")
     assert paper.records() == {}
 
@@ -215,7 +215,7 @@ def test_rows_that_cannot_be_used_fail_the_corpus_before_any_other_work(
 # --- the storage ----------------------------------------------------------------------------------
 
 
-def test_a_storage_that_is_a_file_is_refused(paper: House, tmp_path: Path) -> None:
+def test_a_storage_that_is_a_file_is_refused(paper: Project, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("", "utf-8")
     for command in ("plan", "run", "report"):
@@ -225,31 +225,31 @@ def test_a_storage_that_is_a_file_is_refused(paper: House, tmp_path: Path) -> No
         assert line == f"storage: {file / 'runs'}, but {file} is a file; give a directory"
 
 
-def test_a_storage_that_cannot_be_written_is_refused_before_any_work(paper: House) -> None:
+def test_a_storage_that_cannot_be_written_is_refused_before_any_work(paper: Project) -> None:
     line = refused(paper, "--storage", "/proc/stillhouse", "--inline", command="run")
     assert re.fullmatch(r"storage: /proc/stillhouse cannot be written \(.+\); give a directory of yours", line)
 
 
-def test_a_storage_of_another_kind_is_refused(paper: House) -> None:
+def test_a_storage_of_another_kind_is_refused(paper: Project) -> None:
     line = refused(paper, "--storage", "ftp://host/prefix")
     assert line == "storage: ftp://host/prefix; give a directory, s3://bucket/prefix or gs://bucket/prefix"
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "report"])
-def test_a_bucket_that_cannot_be_reached_is_refused(paper: House, command: str) -> None:
+def test_a_bucket_that_cannot_be_reached_is_refused(paper: Project, command: str) -> None:
     with at("http://127.0.0.1:9"):
         line = refused(paper, "--storage", "s3://bucket/prefix", command=command)
     assert line.startswith("storage: s3://bucket/prefix cannot be read (")
     assert line.endswith("; see its credentials and endpoint in the environment")
 
 
-def test_a_bucket_that_is_not_there_or_not_ours_is_refused(paper: House) -> None:
+def test_a_bucket_that_is_not_there_or_not_ours_is_refused(paper: Project) -> None:
     with s3_server() as url, at(url):
         line = refused(paper, "--storage", "s3://bucket/prefix")
     assert line == "storage: s3://bucket/prefix: there is no such bucket; make it first"
 
 
-def test_a_record_from_a_newer_version_is_refused(built: House) -> None:
+def test_a_record_from_a_newer_version_is_refused(built: Project) -> None:
     path = built.artifact("teach@tiny").parent / "record.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "format": 7}), "utf-8")
     for command in ("plan", "run", "report"):
@@ -258,7 +258,7 @@ def test_a_record_from_a_newer_version_is_refused(built: House) -> None:
         )
 
 
-def test_a_store_that_lost_a_part_of_a_shard_is_built_again_by_a_later_run(built: House) -> None:
+def test_a_store_that_lost_a_part_of_a_shard_is_built_again_by_a_later_run(built: Project) -> None:
     shard = built.artifact("teach@tiny") / "shard-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-100])
     options = ("--set", "method=[no-kd, vanilla-kd, annealing-kd]", "--set", "seeds=[0]")
@@ -269,7 +269,7 @@ def test_a_store_that_lost_a_part_of_a_shard_is_built_again_by_a_later_run(built
 
 
 def test_a_shard_that_is_spoilt_is_named_with_the_remedy_and_the_remedy_works(
-    built: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "nothing-decoded-yet"))
     shard = built.artifact("teach@tiny") / "shard-00000.parquet"
@@ -289,13 +289,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_a_full_disk_fails_the_stage_and_the_next_run_goes_on(ground: Path, tmp_path: Path, small_disk: Path) -> None:
-    house = settle(tmp_path / "house", ground, method="no-kd")
+def test_a_full_disk_fails_the_stage_and_the_next_run_goes_on(assets: Path, tmp_path: Path, small_disk: Path) -> None:
+    project = write_project(tmp_path / "project", assets, method="no-kd")
     storage = ("--storage", str(small_disk / "runs"))
-    line = failed(house, *storage)
+    line = failed(project, *storage)
     assert re.match("finetune@tiny: .*No space left on device", line), line
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    again = house("run", "--inline", *storage)
+    again = project("run", "--inline", *storage)
     assert again.code == 0, again.err
     assert "corpus@tiny" not in again.out, "what was there before the disk was full is still there"
 
@@ -303,26 +303,26 @@ def test_a_full_disk_fails_the_stage_and_the_next_run_goes_on(ground: Path, tmp_
 # --- the cluster ----------------------------------------------------------------------------------
 
 
-def test_a_cluster_that_cannot_be_reached_is_refused(paper: House) -> None:
-    said = paper("run", "--address", "127.0.0.1:1")
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("stillhouse: address: 127.0.0.1:1 cannot be reached")
-    assert said.err.count("\n") == 1
+def test_a_cluster_that_cannot_be_reached_is_refused(paper: Project) -> None:
+    result = paper("run", "--address", "127.0.0.1:1")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("stillhouse: address: 127.0.0.1:1 cannot be reached")
+    assert result.err.count("\n") == 1
     assert paper.records() == {}
 
 
-def test_what_this_machine_can_never_give_is_refused(paper: House) -> None:
+def test_what_this_machine_can_never_give_is_refused(paper: Project) -> None:
     cores = os.cpu_count()
-    said = paper("run", "--inline", "--set", "resources.distil.workers=1000")
+    result = paper("run", "--inline", "--set", "resources.distil.workers=1000")
     line = (
         f"stillhouse: resources.distil: 1000 workers of 1 CPU each, but the cluster can hold {cores} at most (1 node of"
     )
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith(line)
-    assert said.err.count("\n") == 1
-    said = paper("run", "--inline", "--set", "resources.distil.gpus_per_worker=1")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(line)
+    assert result.err.count("\n") == 1
+    result = paper("run", "--inline", "--set", "resources.distil.gpus_per_worker=1")
     line = "stillhouse: resources.distil: 1 worker of "
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith(line)
-    assert ", 1 GPU, but the cluster can hold 0 at most (" in said.err
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(line)
+    assert ", 1 GPU, but the cluster can hold 0 at most (" in result.err
     assert paper.records() == {}

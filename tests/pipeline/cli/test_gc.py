@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import House, said_by, settle, start, stillhouse
+from project import Project, result_of, start, stillhouse, write_project
 
 STUDENTS_OF_SEED_1 = {
     f"{role}/{method}/two/1@tiny" for role in ("distil", "evaluate") for method in ("no-kd", "vanilla-kd")
 }
 
 
-def gc(house: House, *more: str) -> tuple[int, str, str]:
-    said = stillhouse("gc", str(house.recipe), "--storage", str(house.storage), *more)
-    return said.code, said.out, said.err
+def gc(project: Project, *more: str) -> tuple[int, str, str]:
+    result = stillhouse("gc", str(project.recipe), "--storage", str(project.storage), *more)
+    return result.code, result.out, result.err
 
 
-def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built: House, ground: Path) -> None:
+def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built: Project, assets: Path) -> None:
     """What was built has two seeds; the recipe that is named has one."""
-    keeper = settle(built.folder / "keeper", ground, seeds=[0])
+    keeper = write_project(built.folder / "keeper", assets, seeds=[0])
     recipe, storage = str(keeper.recipe), ("--storage", str(built.storage))
     before = sorted(built.storage.rglob("*"))
     dry = stillhouse("gc", recipe, *storage)
@@ -39,37 +39,39 @@ def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built
     assert "0 to free, 0 bytes\n" in stillhouse("gc", recipe, *storage).out
 
 
-def test_all_recipes_must_compose_or_nothing_is_freed(built: House, ground: Path) -> None:
-    wrong = settle(built.folder / "wrong", ground, student={"label": "two", "from_teacher": [0, 9]})
-    keeper = settle(built.folder / "keeper", ground, seeds=[0])
+def test_all_recipes_must_compose_or_nothing_is_freed(built: Project, assets: Path) -> None:
+    wrong = write_project(built.folder / "wrong", assets, student={"label": "two", "from_teacher": [0, 9]})
+    keeper = write_project(built.folder / "keeper", assets, seeds=[0])
     code, out, err = gc(keeper, str(wrong.recipe), "--yes", "--storage", str(built.storage))
     assert (code, out) == (2, "")
     assert "student.from_teacher" in err
     assert len(built.records()) == 12
 
 
-def test_recipes_of_different_storages_are_refused_unless_one_is_given(tmp_path: Path, ground: Path) -> None:
-    here, there = (settle(tmp_path / name, ground, storage=str(tmp_path / name / "runs")) for name in ("a", "b"))
-    said = stillhouse("gc", str(here.recipe), str(there.recipe))
-    assert said.code == 2
-    assert said.err == (
+def test_recipes_of_different_storages_are_refused_unless_one_is_given(tmp_path: Path, assets: Path) -> None:
+    here, there = (write_project(tmp_path / name, assets, storage=str(tmp_path / name / "runs")) for name in ("a", "b"))
+    result = stillhouse("gc", str(here.recipe), str(there.recipe))
+    assert result.code == 2
+    assert result.err == (
         f"stillhouse: storage: {here.storage} in {here.recipe}, {there.storage} in {there.recipe}; give --storage\n"
     )
     assert stillhouse("gc", str(here.recipe), str(there.recipe), "--storage", str(tmp_path / "none")).code == 0
 
 
 @pytest.fixture
-def run_of_another_recipe(built: House, ground: Path) -> "Iterator[subprocess.Popen[str]]":
+def run_of_another_recipe(built: Project, assets: Path) -> "Iterator[subprocess.Popen[str]]":
     """A run that trains long enough to be looked at."""
-    other = settle(built.folder / "other", ground, method="no-kd", seeds=[5], train={"epochs": 4000, "max_length": 16})
+    other = write_project(
+        built.folder / "other", assets, method="no-kd", seeds=[5], train={"epochs": 4000, "max_length": 16}
+    )
     process = start("run", str(other.recipe), "--inline", "--storage", str(built.storage))
     yield process
     process.kill()
-    said_by(process)
+    result_of(process)
 
 
 def test_a_run_of_a_recipe_that_was_not_named_goes_on(
-    built: House, ground: Path, run_of_another_recipe: "subprocess.Popen[str]"
+    built: Project, assets: Path, run_of_another_recipe: "subprocess.Popen[str]"
 ) -> None:
     """It trains a student that starts from the teacher of all; even where nothing else needs them, both stay."""
     other_task = {"name": "tiny", "text": "sentence", "labels": ["good", "bad"]}
@@ -80,7 +82,7 @@ def test_a_run_of_a_recipe_that_was_not_named_goes_on(
     while not (work / "0001" / "lineage.json").exists():
         assert run_of_another_recipe.poll() is None
         time.sleep(0.05)
-    keeper = settle(built.folder / "keeper", ground, task=other_task)
+    keeper = write_project(built.folder / "keeper", assets, task=other_task)
     code, _, err = gc(keeper, "--yes", "--storage", str(built.storage))
     assert (code, err) == (0, "")
     assert set(built.records()) == {"corpus@tiny", "finetune@tiny"}

@@ -3,21 +3,21 @@
 import io
 from pathlib import Path
 
-from house import graph_of, names, record_of, write_paper_ground
+from project import graph_of, nodes_by_name, record_for, write_plannable_assets
 from rich.console import Console
 
 from cluster.resources import Resources
 from pipeline.cli.job_log import begun, refusal, stages, tail
-from pipeline.monitor.run_view import View
+from pipeline.monitor.run_view import RunView
 
 
 def test_the_stages_of_a_run_are_read_back_from_what_its_view_printed(tmp_path: Path) -> None:
-    nodes = names(graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")[1])
+    nodes = nodes_by_name(graph_of(write_plannable_assets(tmp_path / "assets"), tmp_path / "runs")[1])
     stream = io.StringIO()
     one, two, three, four = list(nodes.values())[:4]
-    view = View(Console(file=stream, width=40), tmp_path / "logs", [one, two, three, four])
+    view = RunView(Console(file=stream, width=40), tmp_path / "logs", [one, two, three, four])
     view.started(one, Resources(), "0001")
-    view.finished(one, record_of(one, tmp_path / "ground" / "model"))
+    view.finished(one, record_for(one, tmp_path / "assets" / "model"))
     view.started(two, Resources(), "0001")
     view.failed(two, "a long story that goes on " * 10, False)
     view.failed(three, "not run", True)

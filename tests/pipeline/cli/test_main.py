@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from house import ROOT, House, Said, said_by, settle, start, stillhouse, tiny_recipe, write_paper_ground
+from project import (
+    ROOT,
+    CommandResult,
+    Project,
+    result_of,
+    start,
+    stillhouse,
+    tiny_recipe,
+    write_plannable_assets,
+    write_project,
+)
 
 from pipeline.methods import METHODS
 
@@ -24,9 +34,9 @@ OPTIONS = {
 
 
 @pytest.fixture
-def paper(tmp_path: Path) -> House:
+def paper(tmp_path: Path) -> Project:
     """A recipe that can be planned, and not run."""
-    return settle(tmp_path / "house", write_paper_ground(tmp_path / "ground"))
+    return write_project(tmp_path / "project", write_plannable_assets(tmp_path / "assets"))
 
 
 # --- help -----------------------------------------------------------------------------------------
@@ -34,18 +44,18 @@ def paper(tmp_path: Path) -> House:
 
 @pytest.mark.parametrize("command", list(OPTIONS))
 def test_help_names_every_option(command: str) -> None:
-    said = stillhouse(command, "--help")
-    assert said.code == 0
+    result = stillhouse(command, "--help")
+    assert result.code == 0
     for option in OPTIONS[command]:
-        assert option in said.out
-    assert stillhouse(command, "-h").out == said.out
+        assert option in result.out
+    assert stillhouse(command, "-h").out == result.out
 
 
 def test_help_names_every_command() -> None:
-    said = stillhouse("--help")
-    assert said.code == 0
+    result = stillhouse("--help")
+    assert result.code == 0
     for command in OPTIONS:
-        assert re.search(rf"\b{command}\b", said.out)
+        assert re.search(rf"\b{command}\b", result.out)
 
 
 def test_without_a_command_there_is_help() -> None:
@@ -69,38 +79,38 @@ def test_a_wrong_request_is_one_line_on_stderr_and_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], line: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert stillhouse(*arguments) == Said(2, "", f"stillhouse: {line}\n")
+    assert stillhouse(*arguments) == CommandResult(2, "", f"stillhouse: {line}\n")
 
 
-def test_a_format_that_is_not_there_names_those_that_are(paper: House) -> None:
-    said = paper("report", "--format", "xml")
-    assert said.code == 2
-    assert re.fullmatch(r"stillhouse: .*--format.*'xml'.*'table', 'json', 'csv', 'html'.*\n", said.err)
+def test_a_format_that_is_not_there_names_those_that_are(paper: Project) -> None:
+    result = paper("report", "--format", "xml")
+    assert result.code == 2
+    assert re.fullmatch(r"stillhouse: .*--format.*'xml'.*'table', 'json', 'csv', 'html'.*\n", result.err)
 
 
-def test_ray_and_inline_exclude_each_other(paper: House) -> None:
-    said = paper("run", "--address", "auto", "--inline")
+def test_ray_and_inline_exclude_each_other(paper: Project) -> None:
+    result = paper("run", "--address", "auto", "--inline")
     line = "stillhouse: --address: auto, but --inline runs in this process; give one of them\n"
-    assert said == Said(2, "", line)
+    assert result == CommandResult(2, "", line)
 
 
-def test_the_address_of_a_dashboard_is_not_that_of_a_head_node(paper: House) -> None:
-    said = paper("run", "--address", "http://127.0.0.1:8265")
+def test_the_address_of_a_dashboard_is_not_that_of_a_head_node(paper: Project) -> None:
+    result = paper("run", "--address", "http://127.0.0.1:8265")
     line = "stillhouse: --address: http://127.0.0.1:8265; run takes host:port of a Ray head node, or auto; "
     line += "stillhouse submit takes http://HOST:8265\n"
-    assert said == Said(2, "", line)
+    assert result == CommandResult(2, "", line)
 
 
 # --- what changes a recipe ------------------------------------------------------------------------
 
 
-def test_set_changes_a_key_and_may_be_repeated(paper: House) -> None:
+def test_set_changes_a_key_and_may_be_repeated(paper: Project) -> None:
     steps = paper.plan("--set", "method=no-kd", "--set", "student.label=renamed", "--set", "seeds=[3]")
     assert "distil/no-kd/renamed/3@tiny" in steps
     assert "teach@tiny" not in steps
 
 
-def test_storage_is_the_options_then_the_recipes(paper: House, built: House, tmp_path: Path) -> None:
+def test_storage_is_the_options_then_the_recipes(paper: Project, built: Project, tmp_path: Path) -> None:
     recipe = tmp_path / "other.yaml"
     recipe.write_text(yaml.safe_dump({**yaml.safe_load(built.recipe.read_text()), "storage": str(built.storage)}))
     actions = [
@@ -112,14 +122,14 @@ def test_storage_is_the_options_then_the_recipes(paper: House, built: House, tmp
 
 def test_relative_paths_start_at_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the recipe's: what is typed means the same in the recipe and on the command line."""
-    write_paper_ground(tmp_path)
+    write_plannable_assets(tmp_path)
     recipe = tiny_recipe(tmp_path, data={"source": "data"}, teacher={"model": "model", "finetune": {}}, storage="here")
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "r.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
     monkeypatch.chdir(tmp_path)
     assert stillhouse("plan", "recipes/r.yaml").code == 0
     out = stillhouse("report", "recipes/r.yaml", "--out", "sub/report.csv", "--format", "csv")
-    assert out == Said(0, "", "")
+    assert out == CommandResult(0, "", "")
     assert (tmp_path / "sub" / "report.csv").exists()
     monkeypatch.chdir(tmp_path / "recipes")
     assert stillhouse("plan", "r.yaml").code == 2
@@ -128,49 +138,51 @@ def test_relative_paths_start_at_the_current_directory(tmp_path: Path, monkeypat
 def test_the_file_of_a_task_starts_at_the_current_directory_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_paper_ground(tmp_path)
+    write_plannable_assets(tmp_path)
     monkeypatch.chdir(tmp_path)
     files = {split: f"data/tiny/{split}.parquet" for split in ("train", "validation")}
     task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"], "files": files}
-    house = settle(tmp_path / "house", tmp_path, task=task)
-    assert house.plan()["corpus@tiny"]["rows"] == {"value": 120, "kind": "exact", "until": ""}
+    project = write_project(tmp_path / "project", tmp_path, task=task)
+    assert project.plan()["corpus@tiny"]["rows"] == {"value": 120, "kind": "exact", "until": ""}
 
 
 # --- output ---------------------------------------------------------------------------------------
 
 
-def test_a_run_with_nothing_to_do_says_so_and_prints_the_results(first_run: tuple[House, Said]) -> None:
-    house, first = first_run
-    said = house("run")
-    assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("tiny: nothing to do, all 12 artifacts are there\n")
+def test_a_run_with_nothing_to_do_says_so_and_prints_the_results(first_run: tuple[Project, CommandResult]) -> None:
+    project, first = first_run
+    result = project("run")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("tiny: nothing to do, all 12 artifacts are there\n")
     table = first.out[first.out.index("\ntiny ") + 1 :]
-    assert said.out.endswith(table)
+    assert result.out.endswith(table)
 
 
-def test_a_run_prints_a_line_for_each_start_and_each_end_then_the_table(first_run: tuple[House, Said]) -> None:
-    house, said = first_run
-    lines = said.out.splitlines()
+def test_a_run_prints_a_line_for_each_start_and_each_end_then_the_table(
+    first_run: tuple[Project, CommandResult],
+) -> None:
+    project, result = first_run
+    lines = result.out.splitlines()
     words = [line.split()[0] for line in lines[:24]]
     assert words == ["start", "done"] * 12
-    assert {line.split()[1] for line in lines[:24]} == set(house.plan())
+    assert {line.split()[1] for line in lines[:24]} == set(project.plan())
     assert lines[24].strip() == "tiny"
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "report"])
-def test_output_to_a_pipe_is_plain_lines(first_run: tuple[House, Said], command: str) -> None:
-    house, first = first_run
-    for out in (house(command).out, first.out):
+def test_output_to_a_pipe_is_plain_lines(first_run: tuple[Project, CommandResult], command: str) -> None:
+    project, first = first_run
+    for out in (project(command).out, first.out):
         assert not any(ord(character) < 32 and character != "\n" for character in out)
 
 
-def test_a_table_in_a_pipe_is_not_folded(paper: House) -> None:
+def test_a_table_in_a_pipe_is_not_folded(paper: Project) -> None:
     lines = paper("plan", "--set", "student.label=" + "l" * 60).out.splitlines()
     name = f"distil/vanilla-kd/{'l' * 60}/0@tiny"
     assert [line for line in lines if name in line]
 
 
-def test_a_plan_as_json_tells_each_node(paper: House) -> None:
+def test_a_plan_as_json_tells_each_node(paper: Project) -> None:
     steps = paper.plan()
     assert list(steps) == [
         "corpus@tiny",
@@ -193,7 +205,7 @@ def test_a_plan_as_json_tells_each_node(paper: House) -> None:
     assert teach["inputs"] == {"corpus": steps["corpus@tiny"]["key"], "model": steps["finetune@tiny"]["key"]}
 
 
-def test_a_plan_as_a_table_tells_rows_bytes_and_counts(paper: House) -> None:
+def test_a_plan_as_a_table_tells_rows_bytes_and_counts(paper: Project) -> None:
     lines = paper("plan").out.splitlines()
     (teach,) = [line for line in lines if " teach@tiny " in line]
     cells = [cell.strip() for cell in teach.split("\u2502")[1:-1]]
@@ -201,7 +213,7 @@ def test_a_plan_as_a_table_tells_rows_bytes_and_counts(paper: House) -> None:
     assert lines[-2:] == ["0 to reuse, 8 to build, 0 not needed", "time unknown: no record on like hardware"]
 
 
-def test_a_plan_tells_a_reason_that_looks_like_markup_as_it_is(built: House) -> None:
+def test_a_plan_tells_a_reason_that_looks_like_markup_as_it_is(built: Project) -> None:
     recipe = yaml.safe_load(built.recipe.read_text("utf-8"))
     task = {**recipe["task"], "labels": ["[/b]", "[red]good"]}
     built.recipe.write_text(yaml.safe_dump({**recipe, "task": task}), "utf-8")
@@ -209,31 +221,31 @@ def test_a_plan_tells_a_reason_that_looks_like_markup_as_it_is(built: House) -> 
 
 
 def test_methods_are_listed_with_paper_needs_teachers_defaults_and_an_example() -> None:
-    said = stillhouse("methods")
-    assert said.code == 0
+    result = stillhouse("methods")
+    assert result.code == 0
     for named in METHODS:
-        assert f"\n{named.name}: {named.title}\n" in said.out
+        assert f"\n{named.name}: {named.title}\n" in result.out
     for head in ("paper", "needs", "taught by", "defaults", "example"):
-        assert said.out.count(f"\n  {head} ") == len(METHODS)
+        assert result.out.count(f"\n  {head} ") == len(METHODS)
 
 
 def test_a_method_is_shown_in_full_by_its_name() -> None:
-    said = stillhouse("methods", "annealing-kd")
-    assert said.code == 0
-    assert said.out.startswith("annealing-kd: Annealing KD\n")
+    result = stillhouse("methods", "annealing-kd")
+    assert result.code == 0
+    assert result.out.startswith("annealing-kd: Annealing KD\n")
     for head in ("loss", "scale", "sources", "differs"):
-        assert f"\n  {head} " in said.out
+        assert f"\n  {head} " in result.out
 
 
 def test_a_method_that_is_not_there_is_a_wrong_request() -> None:
     line = "stillhouse: method: vanila-kd is no method; did you mean vanilla-kd?\n"
-    assert stillhouse("methods", "vanila-kd") == Said(2, "", line)
+    assert stillhouse("methods", "vanila-kd") == CommandResult(2, "", line)
 
 
 def test_tasks_are_listed_with_columns_labels_and_metrics() -> None:
-    said = stillhouse("tasks")
-    assert said.code == 0
-    (line,) = [line for line in said.out.splitlines() if " mnli " in line]
+    result = stillhouse("tasks")
+    assert result.code == 0
+    (line,) = [line for line in result.out.splitlines() if " mnli " in line]
     for word in ("premise, hypothesis", "entailment, neutral, contradiction", "accuracy", "validation_matched"):
         assert word in line
 
@@ -241,20 +253,20 @@ def test_tasks_are_listed_with_columns_labels_and_metrics() -> None:
 # --- as a process ---------------------------------------------------------------------------------
 
 
-def test_python_m_pipeline_is_stillhouse(paper: House) -> None:
+def test_python_m_pipeline_is_stillhouse(paper: Project) -> None:
     arguments = ("plan", str(paper.recipe), "--storage", str(paper.storage))
     script = Path(sys.executable).with_name("stillhouse")
     done = subprocess.run([str(script), *arguments], capture_output=True, text=True, check=True)
-    assert Said(0, done.stdout, done.stderr) == said_by(start(*arguments)) == stillhouse(*arguments)
+    assert CommandResult(0, done.stdout, done.stderr) == result_of(start(*arguments)) == stillhouse(*arguments)
 
 
-def test_a_wrong_request_as_a_process_leaves_no_traceback(paper: House) -> None:
-    said = said_by(start("plan", str(paper.recipe), "--set", "train.epoch=3"))
+def test_a_wrong_request_as_a_process_leaves_no_traceback(paper: Project) -> None:
+    result = result_of(start("plan", str(paper.recipe), "--set", "train.epoch=3"))
     line = f"stillhouse: {paper.recipe}: train.epoch: unknown key; did you mean epochs?\n"
-    assert said == Said(2, "", line)
+    assert result == CommandResult(2, "", line)
 
 
-def test_a_reader_that_goes_away_is_no_error(paper: House) -> None:
+def test_a_reader_that_goes_away_is_no_error(paper: Project) -> None:
     process = start("plan", str(paper.recipe), "--set", f"seeds={list(range(300))}")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -264,7 +276,7 @@ def test_a_reader_that_goes_away_is_no_error(paper: House) -> None:
     assert process.wait() == 1
 
 
-def test_in_a_terminal_tables_are_as_wide_as_it(paper: House) -> None:
+def test_in_a_terminal_tables_are_as_wide_as_it(paper: Project) -> None:
     leader, follower = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "TERM": "xterm"}
     arguments = [sys.executable, "-m", "pipeline", "plan", str(paper.recipe)]

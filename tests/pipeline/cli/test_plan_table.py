@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from house import House, settle, write_paper_ground
+from project import Project, write_plannable_assets, write_project
 
 METHODS = [
     "no-kd",
@@ -14,38 +14,38 @@ METHODS = [
 
 
 @pytest.fixture
-def paper(tmp_path: Path) -> House:
+def paper(tmp_path: Path) -> Project:
     """A recipe that can be planned, and not run: four methods, two seeds, an assistant."""
     changes: dict[str, object] = {
         "models": {"one": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"}},
         "method": METHODS,
         "seeds": [0, 1],
     }
-    return settle(tmp_path / "house", write_paper_ground(tmp_path / "ground"), **changes)
+    return write_project(tmp_path / "project", write_plannable_assets(tmp_path / "assets"), **changes)
 
 
-def why(said: str, name: str) -> str:
+def why(result: str, name: str) -> str:
     """The last cell of a node's line."""
-    (line,) = [line for line in said.splitlines() if f" {name} " in line]
+    (line,) = [line for line in result.splitlines() if f" {name} " in line]
     return line.split("\u2502")[-2].strip()
 
 
-def test_a_plan_tells_how_many_students_share_what_is_built(paper: House) -> None:
+def test_a_plan_tells_how_many_students_share_what_is_built(paper: Project) -> None:
     served = {name: step["serves"] for name, step in paper.plan().items() if step["role"] != "evaluate"}
     students = {f"distil/{label}/two/{seed}@tiny": 0 for label in ("no-kd", "ckd", "rail", "takd") for seed in (0, 1)}
     shared = {"corpus@tiny": 8, "finetune@tiny": 8, "teach@tiny": 6, "distil/one@tiny": 2, "teach/one@tiny": 2}
     assert served == {**shared, **students}
-    said = paper("plan").out
-    assert why(said, "finetune@tiny") == "never built; serves 8 students"
-    assert why(said, "teach/one@tiny") == "never built; serves 2 students"
-    assert why(said, "corpus@tiny") == why(said, "distil/no-kd/two/0@tiny") == "never built"
+    result = paper("plan").out
+    assert why(result, "finetune@tiny") == "never built; serves 8 students"
+    assert why(result, "teach/one@tiny") == "never built; serves 2 students"
+    assert why(result, "corpus@tiny") == why(result, "distil/no-kd/two/0@tiny") == "never built"
 
 
-def test_a_plan_tells_which_layers_a_student_follows(paper: House) -> None:
-    steps, said = paper.plan(), paper("plan").out
+def test_a_plan_tells_which_layers_a_student_follows(paper: Project) -> None:
+    steps, result = paper.plan(), paper("plan").out
     layers = {name: step["layers"] for name, step in steps.items()}
     assert layers["distil/ckd/two/0@tiny"] == [{"student": 1, "teacher": [1, 2]}, {"student": 2, "teacher": [3, 4]}]
     assert layers["distil/rail/two/1@tiny"] == [{"student": j, "teacher": [1, 2, 3, 4]} for j in (1, 2)]
     assert layers["distil/no-kd/two/0@tiny"] == layers["teach@tiny"] == []
-    assert why(said, "distil/ckd/two/0@tiny") == "never built; layers 1<-1-2, 2<-3-4"
-    assert why(said, "distil/rail/two/0@tiny") == "never built; layers drawn each epoch 1<-1-4, 2<-1-4"
+    assert why(result, "distil/ckd/two/0@tiny") == "never built; layers 1<-1-2, 2<-3-4"
+    assert why(result, "distil/rail/two/0@tiny") == "never built; layers drawn each epoch 1<-1-4, 2<-1-4"

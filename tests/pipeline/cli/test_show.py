@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from house import House, Said, pretend_built, stillhouse
+from project import CommandResult, Project, stillhouse, write_artifact
 
 from pipeline.cli.show import locate, show_rows
 from pipeline.graph.nodes import ExternalInput, Node
@@ -12,26 +12,26 @@ from pipeline.storage.directory import Directory
 from stages.specs.teacher import TeachSpec
 
 
-def show(house: House, target: str | Path) -> Said:
-    return stillhouse("show", str(target), "--storage", str(house.storage))
+def show(project: Project, target: str | Path) -> CommandResult:
+    return stillhouse("show", str(target), "--storage", str(project.storage))
 
 
-def test_an_artifact_is_found_by_its_directory_its_record_any_file_and_the_start_of_its_key(built: House) -> None:
+def test_an_artifact_is_found_by_its_directory_its_record_any_file_and_the_start_of_its_key(built: Project) -> None:
     record = built.records()["teach@tiny"]
     home = built.artifact("teach@tiny").parent
-    said = show(built, home)
-    assert said.code == 0, said.err
+    result = show(built, home)
+    assert result.code == 0, result.err
     for target in (home / "record.json", built.artifact("teach@tiny") / "store.json", str(record["key"])[:12]):
-        assert show(built, target) == said
+        assert show(built, target) == result
 
 
-def test_a_path_needs_no_storage(built: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_needs_no_storage(built: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(built.storage)
     target = built.artifact("corpus@tiny").relative_to(built.storage)
     assert stillhouse("show", str(target)).code == 0
 
 
-def test_what_it_is_of_what_it_is_made_and_what_is_in_it_is_told(built: House) -> None:
+def test_what_it_is_of_what_it_is_made_and_what_is_in_it_is_told(built: Project) -> None:
     record = built.records()["teach@tiny"]
     lines = show(built, str(record["key"])).out.splitlines()
     assert lines[0] == f"teach@tiny  teach version {record['version']}"
@@ -49,7 +49,7 @@ def test_what_it_is_of_what_it_is_made_and_what_is_in_it_is_told(built: House) -
         assert column in text
 
 
-def test_output_to_a_pipe_is_plain_text(built: House) -> None:
+def test_output_to_a_pipe_is_plain_text(built: Project) -> None:
     out = show(built, built.artifact("teach@tiny")).out
     assert not any(ord(character) < 32 and character != "\n" for character in out)
 
@@ -66,12 +66,12 @@ def test_rows_are_told_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "[b].parquet  1 rows" in out
 
 
-def test_a_storage_whose_name_looks_like_markup_is_told_as_it_is(built: House, tmp_path: Path) -> None:
+def test_a_storage_whose_name_looks_like_markup_is_told_as_it_is(built: Project, tmp_path: Path) -> None:
     moved = tmp_path / "a[/b]"
     moved.parent.mkdir()
     built.storage.rename(moved)
-    said = stillhouse("show", str(moved / "corpus"), "--storage", str(moved))
-    assert said.code == 2
+    result = stillhouse("show", str(moved / "corpus"), "--storage", str(moved))
+    assert result.code == 2
     key = next((moved / "corpus").iterdir()).name
     assert f"files      {moved}/corpus/{key}/0001" in stillhouse("show", key, "--storage", str(moved)).out
 
@@ -92,31 +92,31 @@ NODES = [
     ],
 )
 def test_what_is_no_artifact_is_refused_in_one_line(
-    built: House, monkeypatch: pytest.MonkeyPatch, target: str, right: str
+    built: Project, monkeypatch: pytest.MonkeyPatch, target: str, right: str
 ) -> None:
     monkeypatch.chdir(built.folder)
-    said = show(built, target)
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith(f"stillhouse: {target}")
-    assert right in said.err
-    assert said.err.count("\n") == 1
+    result = show(built, target)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"stillhouse: {target}")
+    assert right in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_a_start_that_several_keys_have_is_refused(tmp_path: Path) -> None:
-    keys = [pretend_built(tmp_path, node).key for node in NODES]
+    keys = [write_artifact(tmp_path, node).key for node in NODES]
     if keys[0][0] != keys[1][0]:
         (tmp_path / "teach" / keys[1]).rename(tmp_path / "teach" / (keys[0][0] + keys[1][1:]))
-    said = stillhouse("show", keys[0][0], "--storage", str(tmp_path))
-    assert said.code == 2
-    assert said.err == f"stillhouse: {keys[0][0]}: 2 keys in {tmp_path} start so; give more digits\n"
+    result = stillhouse("show", keys[0][0], "--storage", str(tmp_path))
+    assert result.code == 2
+    assert result.err == f"stillhouse: {keys[0][0]}: 2 keys in {tmp_path} start so; give more digits\n"
 
 
-def test_an_artifact_that_misses_a_file_is_refused_and_the_file_is_named(built: House) -> None:
+def test_an_artifact_that_misses_a_file_is_refused_and_the_file_is_named(built: Project) -> None:
     shard = built.artifact("teach@tiny") / "shard-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-10])
-    said = show(built, shard.parent)
-    assert (said.code, said.out) == (2, "")
-    assert said.err == f"stillhouse: {shard} is missing or cut short; run the recipe again, which rebuilds it\n"
+    result = show(built, shard.parent)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"stillhouse: {shard} is missing or cut short; run the recipe again, which rebuilds it\n"
 
 
 def test_an_attempt_that_is_not_committed_is_no_artifact(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_an_attempt_that_is_not_committed_is_no_artifact(tmp_path: Path) -> None
 
 
 def test_a_record_is_located_with_its_storage(tmp_path: Path) -> None:
-    record = pretend_built(tmp_path, NODES[0])
+    record = write_artifact(tmp_path, NODES[0])
     storage = Directory(tmp_path)
     assert locate(record.key[:8], storage) == (record, storage)
     path = tmp_path / "teach" / record.key

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from house import ROOT, House, Said, settle, stillhouse
+from project import ROOT, CommandResult, Project, stillhouse, write_project
 
 from pipeline.execution.code_snapshot import PACKAGES, take
 from tests.rays import Rays, wait_until, without
@@ -43,12 +43,12 @@ class Client:
             stderr=subprocess.PIPE,
         )
 
-    def __call__(self, command: str, *arguments: str, **environment: str) -> Said:
+    def __call__(self, command: str, *arguments: str, **environment: str) -> CommandResult:
         process = self.start(command, *arguments, **environment)
         out, err = process.communicate(timeout=240)
-        return Said(process.returncode, out, err)
+        return CommandResult(process.returncode, out, err)
 
-    def on_cluster(self, command: str, *arguments: str, **environment: str) -> Said:
+    def on_cluster(self, command: str, *arguments: str, **environment: str) -> CommandResult:
         return self(command, *arguments, "--address", self.rays.dashboard_url, **environment)
 
 
@@ -63,33 +63,33 @@ def rays() -> Iterator[Rays]:
 class Sent:
     """A run that was submitted, and what commands said of it."""
 
-    house: House
+    project: Project
     job: str
     snapshot: str
-    submitted: Said
-    followed: Said
-    status: Said
-    listed: Said
+    submitted: CommandResult
+    followed: CommandResult
+    status: CommandResult
+    listed: CommandResult
 
 
 @pytest.fixture(scope="module")
-def sent(rays: Rays, ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Sent:
+def sent(rays: Rays, assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     """The tiny recipe, submitted from a copy of the packages. The copy is damaged while the driver works."""
     folder = tmp_path_factory.mktemp("sent")
     code = folder / "code"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, code / package)
-    house = settle(folder / "house", ground, method="vanilla-kd", storage=str(folder / "house" / "runs"))
-    client = Client(rays, house.folder, code)
+    project = write_project(folder / "project", assets, method="vanilla-kd", storage=str(folder / "project" / "runs"))
+    client = Client(rays, project.folder, code)
     submitted = client.on_cluster("submit", "recipe.yaml", "--set", "train.epochs=1")
     assert submitted.code == 0, submitted.err
     for source in code.rglob("*.py"):
         source.write_text(DAMAGE, "utf-8")
-    job, client = submitted.out.split(":")[0], Client(rays, house.folder)
+    job, client = submitted.out.split(":")[0], Client(rays, project.folder)
     followed = client.on_cluster("logs", job, "--follow")
-    snapshot = str(next(iter(house.records().values()))["snapshot"])
+    snapshot = str(next(iter(project.records().values()))["snapshot"])
     status, listed = client.on_cluster("status", job), client.on_cluster("status")
-    return Sent(house, job, snapshot, submitted, followed, status, listed)
+    return Sent(project, job, snapshot, submitted, followed, status, listed)
 
 
 def test_submit_says_the_job_and_how_to_follow_it_once_its_driver_has_begun(sent: Sent, rays: Rays) -> None:
@@ -102,16 +102,16 @@ def test_submit_says_the_job_and_how_to_follow_it_once_its_driver_has_begun(sent
 def test_a_run_that_was_submitted_ends_with_what_was_sent_whatever_becomes_of_the_tree(sent: Sent) -> None:
     assert sent.followed.code == 0, sent.followed.out
     assert DAMAGE not in sent.followed.out
-    assert len(sent.house.records()) == 6
-    assert "6 to reuse, 0 to build" in sent.house("plan", "--set", "train.epochs=1").out
+    assert len(sent.project.records()) == 6
+    assert "6 to reuse, 0 to build" in sent.project("plan", "--set", "train.epochs=1").out
 
 
 def test_every_record_names_the_snapshot_that_was_sent(sent: Sent) -> None:
-    assert {record["snapshot"] for record in sent.house.records().values()} == {sent.snapshot}
+    assert {record["snapshot"] for record in sent.project.records().values()} == {sent.snapshot}
     assert sent.snapshot[:12] in sent.submitted.out
-    recipe = yaml.safe_dump(yaml.safe_load(sent.house.recipe.read_text("utf-8")))
+    recipe = yaml.safe_dump(yaml.safe_load(sent.project.recipe.read_text("utf-8")))
     assert sent.snapshot != take({"recipe.yaml": recipe.encode()}).sha256, "the recipe as it was loaded, with --set"
-    shown = stillhouse("show", str(sent.house.artifact("corpus@tiny")))
+    shown = stillhouse("show", str(sent.project.artifact("corpus@tiny")))
     assert f"snapshot   {sent.snapshot}\n" in shown.out
 
 
@@ -123,9 +123,9 @@ def test_status_tells_of_all_jobs_and_of_the_stages_of_one(sent: Sent) -> None:
 
 
 def test_a_storage_that_is_relative_is_refused_where_there_are_several_nodes(sent: Sent, rays: Rays) -> None:
-    said = Client(rays, sent.house.folder).on_cluster("submit", "recipe.yaml", "--storage", "here")
-    assert said.code == 2
-    assert said.err == (
+    result = Client(rays, sent.project.folder).on_cluster("submit", "recipe.yaml", "--storage", "here")
+    assert result.code == 2
+    assert result.err == (
         "stillhouse: storage: here is a relative path, and the cluster may have 2 nodes; "
         "give an absolute path on a file system that all nodes share, or s3://bucket/prefix\n"
     )
@@ -133,19 +133,21 @@ def test_a_storage_that_is_relative_is_refused_where_there_are_several_nodes(sen
 
 def test_a_run_at_a_ray_of_others_brings_its_packages(sent: Sent, rays: Rays) -> None:
     options = ("--set", "train.epochs=1", "--stage", "evaluate", "--address", rays.address)
-    said = Client(rays, sent.house.folder)("run", "recipe.yaml", *options)
-    assert said.code == 0, said.err
-    assert "done   evaluate/teacher@tiny" in said.out
-    snapshots = {name: record["snapshot"] for name, record in sent.house.records().items()}
+    result = Client(rays, sent.project.folder)("run", "recipe.yaml", *options)
+    assert result.code == 0, result.err
+    assert "done   evaluate/teacher@tiny" in result.out
+    snapshots = {name: record["snapshot"] for name, record in sent.project.records().items()}
     assert snapshots["evaluate/teacher@tiny"] == "", "it was not submitted"
     assert snapshots["corpus@tiny"] == sent.snapshot
 
 
 @pytest.mark.slow
-def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, ground: Path, tmp_path: Path) -> None:
+def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, assets: Path, tmp_path: Path) -> None:
     train = {"epochs": 2000, "learning_rate": 5.0e-3, "max_length": 16}
-    house = settle(tmp_path / "house", ground, train=train, method="no-kd", storage=str(tmp_path / "house" / "runs"))
-    client = Client(rays, house.folder)
+    project = write_project(
+        tmp_path / "project", assets, train=train, method="no-kd", storage=str(tmp_path / "project" / "runs")
+    )
+    client = Client(rays, project.folder)
     process = client.start("submit", "recipe.yaml", "--follow", "--address", rays.dashboard_url)
     assert process.stdout is not None
     told = process.stdout.readline()
@@ -161,11 +163,11 @@ def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, 
     running = client.on_cluster("status", job)
     assert running.out.startswith(f"{job}  running\n")
     assert "running    distil/no-kd/two/0@tiny\n" in running.out
-    wait_until("the student is at work", lambda: any((house.storage / ".work").glob("*/*/.lease.json")))
+    wait_until("the student is at work", lambda: any((project.storage / ".work").glob("*/*/.lease.json")))
 
     stopped = client.on_cluster("stop", job)
     assert (stopped.code, stopped.out) == (0, f"{job}: stopped; the next run goes on from there\n")
-    leases = [json.loads(path.read_text("utf-8")) for path in (house.storage / ".work").glob("*/*/.lease.json")]
+    leases = [json.loads(path.read_text("utf-8")) for path in (project.storage / ".work").glob("*/*/.lease.json")]
     assert leases and all(lease["released"] for lease in leases)
     followed = client.on_cluster("logs", job, "--follow")
     assert followed.code == 130
@@ -174,19 +176,19 @@ def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, 
 
 @pytest.mark.slow
 def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line(
-    rays: Rays, ground: Path, tmp_path: Path
+    rays: Rays, assets: Path, tmp_path: Path
 ) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     (node,) = rays.add(within=without(shared))
     try:
-        house = settle(tmp_path / "house", ground)
-        said = Client(rays, house.folder).on_cluster("submit", "recipe.yaml", "--storage", str(shared))
+        project = write_project(tmp_path / "project", assets)
+        result = Client(rays, project.folder).on_cluster("submit", "recipe.yaml", "--storage", str(shared))
     finally:
         rays.kill(node)
-    assert said.code == 2
-    assert said.err.startswith(f"stillhouse: storage: {shared} is not seen by node 127.0.0.1 (")
-    assert said.err.endswith("; put it on a file system that all nodes share, at the same path\n")
+    assert result.code == 2
+    assert result.err.startswith(f"stillhouse: storage: {shared} is not seen by node 127.0.0.1 (")
+    assert result.err.endswith("; put it on a file system that all nodes share, at the same path\n")
     assert list(shared.glob(".probe*")) == []
 
 
@@ -196,9 +198,9 @@ def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line
 def test_a_wrong_token_is_one_line_that_says_how_to_give_the_right_one(rays: Rays, tmp_path: Path) -> None:
     wrong = tmp_path / "token"
     wrong.write_text("0" * 64, "utf-8")
-    said = Client(rays, tmp_path).on_cluster("status", RAY_AUTH_TOKEN_PATH=str(wrong))
-    assert said.code == 2
-    assert said.err == (
+    result = Client(rays, tmp_path).on_cluster("status", RAY_AUTH_TOKEN_PATH=str(wrong))
+    assert result.code == 2
+    assert result.err == (
         f"stillhouse: --address: {rays.dashboard_url} does not take us: it asks for a token; "
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own\n"
     )
@@ -207,14 +209,14 @@ def test_a_wrong_token_is_one_line_that_says_how_to_give_the_right_one(rays: Ray
 @pytest.mark.parametrize("command", [("status",), ("logs", "--follow"), ("stop",)])
 def test_a_job_that_is_not_known_is_one_line(command: tuple[str, ...], rays: Rays, tmp_path: Path) -> None:
     verb, *options = command
-    said = Client(rays, tmp_path).on_cluster(verb, "nobody-1", *options)
+    result = Client(rays, tmp_path).on_cluster(verb, "nobody-1", *options)
     url = rays.dashboard_url
-    assert (said.code, said.out) == (2, "")
-    assert said.err == f"stillhouse: JOB: nobody-1 is not known at {url}; see stillhouse status --address {url}\n"
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"stillhouse: JOB: nobody-1 is not known at {url}; see stillhouse status --address {url}\n"
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "result"),
     [
         ("http://127.0.0.1:1", "--address: http://127.0.0.1:1 cannot be reached"),
         ("ray://head:10001", "--address: ray://head:10001 is no address of the Jobs API; .* http://head:8265"),
@@ -227,27 +229,27 @@ def test_a_job_that_is_not_known_is_one_line(command: tuple[str, ...], rays: Ray
 )
 @pytest.mark.parametrize("command", [("submit", "RECIPE"), ("status",), ("logs", "x"), ("stop", "x")])
 def test_an_address_that_cannot_be_used_is_one_line(
-    command: tuple[str, ...], address: str, said: str, ground: Path, tmp_path: Path
+    command: tuple[str, ...], address: str, result: str, assets: Path, tmp_path: Path
 ) -> None:
-    house = settle(tmp_path, ground)
-    answer = stillhouse(*(str(house.recipe) if word == "RECIPE" else word for word in command), "--address", address)
+    project = write_project(tmp_path, assets)
+    answer = stillhouse(*(str(project.recipe) if word == "RECIPE" else word for word in command), "--address", address)
     assert answer.code == 2
-    assert re.match(f"stillhouse: {said}[^\n]*\n$", answer.err), answer.err
+    assert re.match(f"stillhouse: {result}[^\n]*\n$", answer.err), answer.err
 
 
 def test_no_address_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    said = stillhouse("status")
-    assert said.code == 2
-    assert said.err.startswith("stillhouse: --address: none is given; ")
+    result = stillhouse("status")
+    assert result.code == 2
+    assert result.err.startswith("stillhouse: --address: none is given; ")
 
 
-def test_run_points_those_with_another_kind_of_address_to_submit(ground: Path, tmp_path: Path) -> None:
+def test_run_points_those_with_another_kind_of_address_to_submit(assets: Path, tmp_path: Path) -> None:
     for address in ("ray://head:10001", "http://head:8265"):
-        said = settle(tmp_path, ground)("run", "--address", address)
-        assert said.code == 2
-        assert said.err == (
+        result = write_project(tmp_path, assets)("run", "--address", address)
+        assert result.code == 2
+        assert result.err == (
             f"stillhouse: --address: {address}; run takes host:port of a Ray head node, or auto; "
             "stillhouse submit takes http://HOST:8265\n"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from house import House, Said, settle, stillhouse
+from project import CommandResult, Project, stillhouse, write_project
 from tiny import BAD, GOOD, THINGS, write_tiny_model
 
 K = 4
@@ -85,10 +85,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ran(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, Said]:
+def ran(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, CommandResult]:
     """A house with all makers, and what its run said. Not to be changed."""
-    house = settle(
-        tmp_path_factory.mktemp("house"),
+    project = write_project(
+        tmp_path_factory.mktemp("project"),
         rows,
         data={"source": str(rows / "data"), "eval_rows": EVAL_ROWS, "holdout": 0.2},
         teacher={"model": str(rows / "model"), "finetune": {"epochs": 2, "learning_rate": 1.0e-2}},
@@ -100,7 +100,7 @@ def ran(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, Sa
         method=METHODS,
         resources=THREADS,
     )
-    return house, house("run", "--inline")
+    return project, project("run", "--inline")
 
 
 def column(folder: Path, name: str) -> list[Any]:
@@ -110,10 +110,10 @@ def column(folder: Path, name: str) -> list[Any]:
     return [value for file in files for value in pq.ParquetFile(file).read(columns=[name])[name].to_pylist()]
 
 
-def evaluated(rows: Path, house: House) -> set[str]:
+def evaluated(rows: Path, project: Project) -> set[str]:
     """All texts of dev and test, also those that were not sampled, and those held out of train."""
-    held = column(house.artifact("corpus@tiny") / "holdout", "sentence")
-    sampled = column(house.artifact("corpus@tiny") / "validation", "sentence")
+    held = column(project.artifact("corpus@tiny") / "holdout", "sentence")
+    sampled = column(project.artifact("corpus@tiny") / "validation", "sentence")
     every = [
         text
         for split in ("validation", "test")
@@ -128,32 +128,37 @@ def evaluated(rows: Path, house: House) -> set[str]:
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_no_text_that_is_evaluated_on_is_a_candidate_or_is_tokenised_as_one(
-    rows: Path, ran: tuple[House, Said], maker: str
+    rows: Path, ran: tuple[Project, CommandResult], maker: str
 ) -> None:
-    house, said = ran
-    assert said.code == 0, said.err
-    hidden = evaluated(rows, house)
-    table, tokens = house.artifact(f"candidates/{maker}@tiny"), house.artifact(f"unlabelled/candidates:{maker}@tiny")
+    project, result = ran
+    assert result.code == 0, result.err
+    hidden = evaluated(rows, project)
+    table, tokens = (
+        project.artifact(f"candidates/{maker}@tiny"),
+        project.artifact(f"unlabelled/candidates:{maker}@tiny"),
+    )
     made = column(table, "sentence")
     assert len(made) > 100
     assert not hidden & {same(text) for text in made}
     assert set(column(tokens / "candidates", "sentence")) == set(made)
 
 
-def test_they_were_all_in_the_bank_and_would_have_been_found(rows: Path, ran: tuple[House, Said]) -> None:
+def test_they_were_all_in_the_bank_and_would_have_been_found(rows: Path, ran: tuple[Project, CommandResult]) -> None:
     """Otherwise the test above would tell nothing."""
-    house, hidden = ran[0], evaluated(rows, ran[0])
-    assert hidden <= {same(text) for text in column(house.artifact("bank"), "text")}
+    project, hidden = ran[0], evaluated(rows, ran[0])
+    assert hidden <= {same(text) for text in column(project.artifact("bank"), "text")}
     for maker in MAKERS:
-        facts = house.records()[f"candidates/{maker}@tiny"]["facts"]
+        facts = project.records()[f"candidates/{maker}@tiny"]["facts"]
         assert isinstance(facts, dict)
         assert facts["guarded"] > 0, maker
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_candidates_of_a_row_are_distinct_and_none_is_the_row_itself(ran: tuple[House, Said], maker: str) -> None:
-    house = ran[0]
-    corpus, table = house.artifact("corpus@tiny") / "train", house.artifact(f"candidates/{maker}@tiny")
+def test_candidates_of_a_row_are_distinct_and_none_is_the_row_itself(
+    ran: tuple[Project, CommandResult], maker: str
+) -> None:
+    project = ran[0]
+    corpus, table = project.artifact("corpus@tiny") / "train", project.artifact(f"candidates/{maker}@tiny")
     own = dict(zip(column(corpus, "row_key"), column(corpus, "sentence"), strict=True))
     found: dict[bytes, list[str]] = {}
     for key, text in zip(column(table, "row_key"), column(table, "sentence"), strict=True):
@@ -163,29 +168,29 @@ def test_candidates_of_a_row_are_distinct_and_none_is_the_row_itself(ran: tuple[
         assert len(set(texts)) == len(texts) <= K + 1
 
 
-def test_the_teacher_labels_each_distinct_candidate_once(ran: tuple[House, Said]) -> None:
-    house = ran[0]
+def test_the_teacher_labels_each_distinct_candidate_once(ran: tuple[Project, CommandResult]) -> None:
+    project = ran[0]
     for maker in MAKERS:
-        said = column(house.artifact(f"teach/candidates:{maker}@tiny"), "row_key")
-        assert sorted(said) == sorted(set(column(house.artifact(f"candidates/{maker}@tiny"), "candidate_key")))
+        result = column(project.artifact(f"teach/candidates:{maker}@tiny"), "row_key")
+        assert sorted(result) == sorted(set(column(project.artifact(f"candidates/{maker}@tiny"), "candidate_key")))
 
 
 # --- what is told ---------------------------------------------------------------------------------------
 
 
-def history(house: House, name: str) -> list[dict[str, Any]]:
-    text = (house.artifact(name) / "history.json").read_text("utf-8")
+def history(project: Project, name: str) -> list[dict[str, Any]]:
+    text = (project.artifact(name) / "history.json").read_text("utf-8")
     epochs: list[dict[str, Any]] = json.loads(text)["epochs"]
     return epochs
 
 
 @pytest.mark.parametrize(("method", "kept"), [("knn", 4), ("minimax-knn", 2), ("drawn", 1)])
 def test_the_history_of_a_student_tells_which_candidates_it_saw(
-    ran: tuple[House, Said], method: str, kept: int
+    ran: tuple[Project, CommandResult], method: str, kept: int
 ) -> None:
-    house = ran[0]
-    train = len(column(house.artifact("corpus@tiny") / "train", "row_key"))
-    for epoch in history(house, f"distil/{method}/two/0@tiny"):
+    project = ran[0]
+    train = len(column(project.artifact("corpus@tiny") / "train", "row_key"))
+    for epoch in history(project, f"distil/{method}/two/0@tiny"):
         told = epoch["candidates"]
         by_rank = told["by_rank"]
         assert len(by_rank) == K and max(by_rank) <= train
@@ -197,29 +202,29 @@ def test_the_history_of_a_student_tells_which_candidates_it_saw(
             assert min(by_rank) > 0, "not the nearest alone"
 
 
-def test_a_student_without_candidates_tells_of_none(ran: tuple[House, Said]) -> None:
+def test_a_student_without_candidates_tells_of_none(ran: tuple[Project, CommandResult]) -> None:
     assert all("candidates" not in epoch for epoch in history(ran[0], "distil/vanilla-kd/two/0@tiny"))
 
 
-def scored(house: House) -> set[object]:
+def scored(project: Project) -> set[object]:
     """The methods whose students have a score on dev."""
-    found = [row for row in house.rows() if row["split"] == "validation" and row["primary"]]
+    found = [row for row in project.rows() if row["split"] == "validation" and row["primary"]]
     return {row["method"] for row in found if isinstance(row["score"], float) and math.isfinite(row["score"])}
 
 
-def test_all_are_scored_on_dev(ran: tuple[House, Said]) -> None:
+def test_all_are_scored_on_dev(ran: tuple[Project, CommandResult]) -> None:
     assert {"vanilla-kd", "knn", "minimax-knn", "rewritten", "drawn"} <= scored(ran[0])
 
 
-def test_show_prints_a_row_of_train_with_its_candidates(ran: tuple[House, Said]) -> None:
-    house = ran[0]
-    folder = house.artifact("candidates/neighbours@tiny")
-    said = stillhouse("show", str(folder), "--storage", str(house.storage))
-    assert said.code == 0, said.err
-    corpus = house.artifact("corpus@tiny") / "train"
+def test_show_prints_a_row_of_train_with_its_candidates(ran: tuple[Project, CommandResult]) -> None:
+    project = ran[0]
+    folder = project.artifact("candidates/neighbours@tiny")
+    result = stillhouse("show", str(folder), "--storage", str(project.storage))
+    assert result.code == 0, result.err
+    corpus = project.artifact("corpus@tiny") / "train"
     own = dict(zip(column(corpus, "row_key"), column(corpus, "sentence"), strict=True))
     first = column(folder, "row_key")[0]
-    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    lines = [" ".join(line.split()) for line in result.out.splitlines()]
     assert own[first] in lines
     keys, texts = column(folder, "row_key"), column(folder, "sentence")
     shown = lines[lines.index(own[first]) :]
@@ -231,35 +236,35 @@ def test_show_prints_a_row_of_train_with_its_candidates(ran: tuple[House, Said])
 
 
 @pytest.fixture
-def copy(ran: tuple[House, Said], tmp_path: Path) -> House:
-    house = House(tmp_path / "copy")
-    shutil.copytree(ran[0].folder, house.folder)
-    return house
+def copy(ran: tuple[Project, CommandResult], tmp_path: Path) -> Project:
+    project = Project(tmp_path / "copy")
+    shutil.copytree(ran[0].folder, project.folder)
+    return project
 
 
-def test_a_second_run_has_nothing_to_do(copy: House) -> None:
-    said = copy("run", "--inline")
-    assert said.code == 0 and "nothing to do" in said.out
+def test_a_second_run_has_nothing_to_do(copy: Project) -> None:
+    result = copy("run", "--inline")
+    assert result.code == 0 and "nothing to do" in result.out
 
 
-def test_one_more_method_with_candidates_builds_its_student_and_its_evaluation_alone(copy: House) -> None:
+def test_one_more_method_with_candidates_builds_its_student_and_its_evaluation_alone(copy: Project) -> None:
     more = {"use": "minimax-knn", "label": "more", "data": {"k": K, "keep": 3}}
     option = ("--set", f"method={json.dumps([*METHODS, more])}")
     before = copy.records()
     planned = {name for name, step in copy.plan(*option).items() if step["action"] == "build"}
     assert planned == {"distil/more/two/0@tiny", "evaluate/more/two/0@tiny"}
-    said = copy("run", "--inline", *option)
-    assert said.code == 0, said.err
+    result = copy("run", "--inline", *option)
+    assert result.code == 0, result.err
     after = copy.records()
     assert after.keys() - before.keys() == planned
     assert all(after[name] == before[name] for name in before)
     assert history(copy, "distil/more/two/0@tiny")[0]["candidates"]["used"] > 0
 
 
-def test_of_a_larger_table_the_teacher_labels_only_what_it_has_not_labelled_for_any_other(copy: House) -> None:
+def test_of_a_larger_table_the_teacher_labels_only_what_it_has_not_labelled_for_any_other(copy: Project) -> None:
     known = {maker: set(column(copy.artifact(f"candidates/{maker}@tiny"), "candidate_key")) for maker in MAKERS}
-    said = copy("run", "--inline", "--set", f"method={json.dumps({'use': 'knn', 'data': {'k': K + 2}})}")
-    assert said.code == 0, said.err
+    result = copy("run", "--inline", "--set", f"method={json.dumps({'use': 'knn', 'data': {'k': K + 2}})}")
+    assert result.code == 0, result.err
     made = max(copy.storage.glob("neighbours/*/record.json"), key=lambda path: path.stat().st_mtime_ns)
     keys = set(column(made.parent / "0001", "candidate_key"))
     assert known["neighbours"] < keys, "the nearest stay the nearest"
@@ -282,7 +287,7 @@ WHOLE = {
 
 
 @pytest.fixture(scope="module")
-def pairs(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, Said]:
+def pairs(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, CommandResult]:
     """A regression of pairs, with both texts varied, by a method of all axes."""
     folder = tmp_path_factory.mktemp("pairs")
     generator = random.Random(5)
@@ -296,8 +301,8 @@ def pairs(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, 
         labels = [5.0 - 0.5 * abs(first - second) for first, second in zip(*words, strict=True)]
         table = pa.table({"one": one, "two": two, "label": pa.array(labels, pa.float64())})
         pq.write_table(table, folder / "data" / "pairs" / f"{split}.parquet")
-    house = settle(
-        folder / "house",
+    project = write_project(
+        folder / "project",
         rows,
         data={"source": str(folder / "data")},
         task=PAIR_TASK,
@@ -308,14 +313,14 @@ def pairs(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[House, 
         resources=THREADS,
         train={"epochs": 4, "learning_rate": 1.0e-3, "max_length": 40},
     )
-    return house, house("run", "--inline")
+    return project, project("run", "--inline")
 
 
-def test_both_texts_of_a_pair_are_varied(pairs: tuple[House, Said]) -> None:
-    house, said = pairs
-    assert said.code == 0, said.err
-    table, corpus = house.artifact("candidates/neighbours@pairs"), house.artifact("corpus@pairs") / "train"
-    bank = set(column(house.artifact("bank"), "text"))
+def test_both_texts_of_a_pair_are_varied(pairs: tuple[Project, CommandResult]) -> None:
+    project, result = pairs
+    assert result.code == 0, result.err
+    table, corpus = project.artifact("candidates/neighbours@pairs"), project.artifact("corpus@pairs") / "train"
+    bank = set(column(project.artifact("bank"), "text"))
     own = {
         key: texts for key, *texts in zip(*(column(corpus, name) for name in ("row_key", "one", "two")), strict=True)
     }
@@ -326,10 +331,12 @@ def test_both_texts_of_a_pair_are_varied(pairs: tuple[House, Said]) -> None:
         assert one != own[key][0] and two != own[key][1]
 
 
-def test_annealing_with_layers_and_candidates_at_once_trains_and_is_scored(pairs: tuple[House, Said]) -> None:
-    house, _ = pairs
-    train = len(column(house.artifact("corpus@pairs") / "train", "row_key"))
-    epochs = history(house, "distil/whole/two/0@pairs")
+def test_annealing_with_layers_and_candidates_at_once_trains_and_is_scored(
+    pairs: tuple[Project, CommandResult],
+) -> None:
+    project, _ = pairs
+    train = len(column(project.artifact("corpus@pairs") / "train", "row_key"))
+    epochs = history(project, "distil/whole/two/0@pairs")
     phases = [epoch["phase"] for epoch in epochs]
     assert len(epochs) == 4 and len(set(phases)) == 2
     for epoch in epochs:
@@ -337,4 +344,4 @@ def test_annealing_with_layers_and_candidates_at_once_trains_and_is_scored(pairs
         assert ("candidates" in epoch) is first, "in the second phase nobody teaches"
         assert not first or epoch["candidates"]["used"] == 2 * train
         assert math.isfinite(epoch["loss"])
-    assert {"no-kd", "whole"} <= scored(house)
+    assert {"no-kd", "whole"} <= scored(project)

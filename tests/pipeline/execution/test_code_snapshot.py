@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from house import ROOT
+from project import ROOT
 
 from pipeline.execution.code_snapshot import PACKAGES, Snapshot, shipped, take
 from pipeline.execution.job_env import SNAPSHOT

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from house import House, Said, said_by, settle, start
-from moments import log_says, wait_for, work_holds
+from project import CommandResult, Project, result_of, start, write_project
 from tiny import write_tiny_task
+from waiting import attempt_contains, log_contains, wait_for
 
 STUDENT = "distil/vanilla-kd/two/0@tiny"
 LONG = {"epochs": 15, "learning_rate": 5.0e-3}
@@ -23,85 +23,85 @@ LONG = {"epochs": 15, "learning_rate": 5.0e-3}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def long_house(folder: Path, ground: Path) -> House:
+def long_project(folder: Path, assets: Path) -> Project:
     """Trainings of seconds, so that they can be stopped half-way."""
     train = {**LONG, "max_length": 16}
-    teacher = {"model": str(ground / "model"), "finetune": LONG}
-    return settle(folder, ground, method="vanilla-kd", teacher=teacher, train=train)
+    teacher = {"model": str(assets / "model"), "finetune": LONG}
+    return write_project(folder, assets, method="vanilla-kd", teacher=teacher, train=train)
 
 
 @pytest.fixture(scope="module")
-def long_ground(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_assets(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("long")
-    shutil.copytree(ground / "model", folder / "model")
+    shutil.copytree(assets / "model", folder / "model")
     return write_tiny_task(folder / "data", {"train": 600, "validation": 32}).parent
 
 
 @pytest.fixture(scope="module")
-def undisturbed(long_ground: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
+def undisturbed(long_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The same recipe in another storage, run without an accident."""
-    house = long_house(tmp_path_factory.mktemp("undisturbed"), long_ground)
-    said = house("run", "--inline")
-    assert said.code == 0, said.err
-    return house
+    project = long_project(tmp_path_factory.mktemp("undisturbed"), long_assets)
+    result = project("run", "--inline")
+    assert result.code == 0, result.err
+    return project
 
 
-def weights(house: House, name: str) -> bytes:
-    return (house.artifact(name) / "model" / "model.safetensors").read_bytes()
+def weights(project: Project, name: str) -> bytes:
+    return (project.artifact(name) / "model" / "model.safetensors").read_bytes()
 
 
-def committed(house: House) -> dict[str, int]:
+def committed(project: Project) -> dict[str, int]:
     """Node -> when its record was written, in nanoseconds."""
-    paths = house.storage.glob("[a-z]*/*/record.json")
+    paths = project.storage.glob("[a-z]*/*/record.json")
     return {json.loads(path.read_text("utf-8"))["name"]: path.stat().st_mtime_ns for path in paths}
 
 
-def run_process(house: House, *options: str) -> "subprocess.Popen[str]":
-    return start("run", str(house.recipe), "--storage", str(house.storage), *options)
+def run_process(project: Project, *options: str) -> "subprocess.Popen[str]":
+    return start("run", str(project.recipe), "--storage", str(project.storage), *options)
 
 
 # --- inline ---------------------------------------------------------------------------------------
 
 
-def kill_while(house: House, node: str, moment: Callable[[], bool]) -> dict[str, int]:
+def kill_while(project: Project, node: str, moment: Callable[[], bool]) -> dict[str, int]:
     """Kill a run at that moment, in the middle of that node; return what it had committed.
 
     A node of milliseconds may be through before it is hit: then it is taken away, and hit again.
     """
     for _ in range(5):
-        process = run_process(house, "--inline")
+        process = run_process(project, "--inline")
         wait_for(moment, process)
         process.kill()
         process.communicate()
-        found = committed(house)
+        found = committed(project)
         if node not in found:
             return found
-        shutil.rmtree(house.artifact(node).parent)
+        shutil.rmtree(project.artifact(node).parent)
     raise AssertionError(f"{node} was never hit")
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_bits_of_one_that_was_not(
-    long_ground: Path, undisturbed: House, tmp_path: Path
+    long_assets: Path, undisturbed: Project, tmp_path: Path
 ) -> None:
-    house = long_house(tmp_path, long_ground)
-    teach = str(house.plan()["teach@tiny"]["key"])
-    moments = {
-        "corpus@tiny": work_holds(house, "scratch"),
-        "finetune@tiny": log_says(house, "finetune@tiny", "epoch 3/15"),
-        "teach@tiny": (house.storage / ".work" / teach).exists,
-        STUDENT: log_says(house, STUDENT, "epoch 3/15"),
+    project = long_project(tmp_path, long_assets)
+    teach = str(project.plan()["teach@tiny"]["key"])
+    waiting = {
+        "corpus@tiny": attempt_contains(project, "scratch"),
+        "finetune@tiny": log_contains(project, "finetune@tiny", "epoch 3/15"),
+        "teach@tiny": (project.storage / ".work" / teach).exists,
+        STUDENT: log_contains(project, STUDENT, "epoch 3/15"),
     }
     found: dict[str, int] = {}
-    for node, moment in moments.items():
-        before, found = found, kill_while(house, node, moment)
+    for node, moment in waiting.items():
+        before, found = found, kill_while(project, node, moment)
         assert before.items() <= found.items(), "nothing that was committed is built again"
     assert list(found) != []
-    said = house("run", "--inline")
-    assert said.code == 0, said.err
-    assert found.items() <= committed(house).items()
-    assert weights(house, STUDENT) == weights(undisturbed, STUDENT)
-    assert weights(house, "finetune@tiny") == weights(undisturbed, "finetune@tiny")
-    assert house.left() == []
+    result = project("run", "--inline")
+    assert result.code == 0, result.err
+    assert found.items() <= committed(project).items()
+    assert weights(project, STUDENT) == weights(undisturbed, STUDENT)
+    assert weights(project, "finetune@tiny") == weights(undisturbed, "finetune@tiny")
+    assert project.unfinished() == []
 
 
 # --- over Ray -------------------------------------------------------------------------------------
@@ -131,8 +131,8 @@ def training_workers(pid: int) -> list[int]:
 class Accidents:
     """A run over Ray that met with Ctrl-C, then with a killed worker, then with a killed driver."""
 
-    house: House
-    interrupted: Said
+    project: Project
+    interrupted: CommandResult
     after_interrupt: dict[str, int]
     lease: dict[str, object]
     after_worker: str
@@ -140,27 +140,27 @@ class Accidents:
 
 
 @pytest.fixture(scope="module")
-def accidents(long_ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Accidents:
-    house = long_house(tmp_path_factory.mktemp("accidents"), long_ground)
-    training, studying = (log_says(house, name, "epoch 3/15") for name in ("finetune@tiny", STUDENT))
+def accidents(long_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Accidents:
+    project = long_project(tmp_path_factory.mktemp("accidents"), long_assets)
+    training, studying = (log_contains(project, name, "epoch 3/15") for name in ("finetune@tiny", STUDENT))
 
-    first = run_process(house)
+    first = run_process(project)
     wait_for(training, first)
     first.send_signal(signal.SIGINT)
-    interrupted, after_interrupt = said_by(first), committed(house)
-    work = house.storage / ".work" / str(house.plan()["finetune@tiny"]["key"])
+    interrupted, after_interrupt = result_of(first), committed(project)
+    work = project.storage / ".work" / str(project.plan()["finetune@tiny"]["key"])
     lease = json.loads((work / "0001" / ".lease.json").read_text("utf-8"))
-    shutil.rmtree(house.storage / ".logs")
+    shutil.rmtree(project.storage / ".logs")
 
-    second = run_process(house)
+    second = run_process(project)
     wait_for(training, second)
     (worker,) = training_workers(second.pid)
     os.kill(worker, signal.SIGKILL)
     wait_for(studying, second)
-    log = next((house.storage / ".logs").glob("*/finetune@tiny.log")).read_text("utf-8")
+    log = next((project.storage / ".logs").glob("*/finetune@tiny.log")).read_text("utf-8")
     second.kill()
     second.communicate()
-    return Accidents(house, interrupted, after_interrupt, lease, log, committed(house))
+    return Accidents(project, interrupted, after_interrupt, lease, log, committed(project))
 
 
 def test_ctrl_c_over_ray_ends_with_130_and_one_line(accidents: Accidents) -> None:
@@ -177,13 +177,13 @@ def test_a_killed_training_worker_is_replaced_and_the_run_goes_on(accidents: Acc
 
 
 def test_after_all_accidents_the_next_run_ends_with_the_bits_of_one_that_had_none(
-    accidents: Accidents, undisturbed: House
+    accidents: Accidents, undisturbed: Project
 ) -> None:
     assert accidents.after_interrupt.items() <= accidents.found.items()
     assert STUDENT not in accidents.found
-    said = accidents.house("run", "--inline")
-    assert said.code == 0, said.err
-    assert accidents.found.items() <= committed(accidents.house).items()
+    result = accidents.project("run", "--inline")
+    assert result.code == 0, result.err
+    assert accidents.found.items() <= committed(accidents.project).items()
     for name in ("finetune@tiny", STUDENT):
-        assert weights(accidents.house, name) == weights(undisturbed, name)
-    assert accidents.house.left() == []
+        assert weights(accidents.project, name) == weights(undisturbed, name)
+    assert accidents.project.unfinished() == []

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
-from house import House, graph_in, names, record_of, said_by, settle, start
-from moments import log_says, wait_for
+from project import Project, graph_in, nodes_by_name, record_for, result_of, start, write_project
 from rich.console import Console
+from waiting import log_contains, wait_for
 
 from cluster.inline import Inline
 from cluster.resources import Capacity, Listener, Mirror, On, Resources
@@ -25,7 +25,7 @@ from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
 from pipeline.execution.runner import Outcome, run
 from pipeline.graph.nodes import Graph
-from pipeline.monitor.run_view import View
+from pipeline.monitor.run_view import RunView
 from pipeline.monitor.status import read_runs
 from pipeline.plan.planner import plan
 from pipeline.plan.resources import allot
@@ -36,27 +36,27 @@ TASKS = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name 
 
 
 @pytest.fixture
-def two(ground: Path, tmp_path: Path) -> House:
+def two(assets: Path, tmp_path: Path) -> Project:
     """The task ``tiny``, after a task ``broken`` whose fifth row has a label that the task does not have."""
-    both = tmp_path / "ground"
-    shutil.copytree(ground, both)
+    both = tmp_path / "assets"
+    shutil.copytree(assets, both)
     shutil.copytree(both / "data" / "tiny", both / "data" / "broken")
     labels = [0, 1, 0, 1, 7] + [0, 1] * 10
     table = pa.table({"sentence": [f"a {row}" for row in range(len(labels))], "label": labels})
     pq.write_table(table, both / "data" / "broken" / "train.parquet")
-    return settle(tmp_path / "house", both, task=TASKS)
+    return write_project(tmp_path / "project", both, task=TASKS)
 
 
-def mend(house: House) -> None:
-    data = house.folder.parent / "ground" / "data"
+def mend(project: Project) -> None:
+    data = project.folder.parent / "assets" / "data"
     shutil.copy(data / "tiny" / "train.parquet", data / "broken" / "train.parquet")
 
 
-def identities(house: House) -> dict[str, tuple[str, float]]:
+def identities(project: Project) -> dict[str, tuple[str, float]]:
     """Node -> its attempt, and when that was committed."""
     return {
         str(record["name"]): (str(record["attempt"]), path.stat().st_mtime)
-        for path in house.storage.glob("[a-z]*/*/record.json")
+        for path in project.storage.glob("[a-z]*/*/record.json")
         for record in [json.loads(path.read_text("utf-8"))]
     }
 
@@ -64,13 +64,13 @@ def identities(house: House) -> dict[str, tuple[str, float]]:
 # --- failures -------------------------------------------------------------------------------------
 
 
-def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_there(two: House) -> None:
-    said = two("run", "--inline")
-    assert said.code == 1
-    (line,) = said.err.splitlines()
+def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_there(two: Project) -> None:
+    result = two("run", "--inline")
+    assert result.code == 1
+    (line,) = result.err.splitlines()
     assert line.startswith("stillhouse: corpus@broken: ")
     assert "train.parquet: row 5, column label: 7" in line
-    (told,) = [line for line in said.out.splitlines() if line.startswith("FAIL")]
+    (told,) = [line for line in result.out.splitlines() if line.startswith("FAIL")]
     assert told.endswith("; 7 that need it are not run"), "teacher, store, two students, three evaluations"
     (status,) = read_runs(two.storage)
     blocked = [node["name"] for node in status.document["nodes"] if node["state"] == "blocked"]
@@ -82,8 +82,8 @@ def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_t
         for task in ("broken", "tiny")
         for method in ("teacher", "no-kd", "vanilla-kd")
     }
-    assert [line.split()[-1] for line in said.out.splitlines() if line.startswith(" broken")] == ["failed"] * 3
-    assert two.left() == [two.plan()["corpus@broken"]["key"]], "what the failed stage has finished is kept"
+    assert [line.split()[-1] for line in result.out.splitlines() if line.startswith(" broken")] == ["failed"] * 3
+    assert two.unfinished() == [two.plan()["corpus@broken"]["key"]], "what the failed stage has finished is kept"
 
     before = identities(two)
     mend(two)
@@ -96,18 +96,18 @@ def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_t
     assert len(after) == 16
 
 
-def test_the_log_of_a_failed_stage_holds_the_whole_error(two: House) -> None:
-    said = two("run", "--inline", "--stage", "corpus@broken")
-    log = Path(said.err.rstrip().rpartition("(log: ")[2].removesuffix(")"))
+def test_the_log_of_a_failed_stage_holds_the_whole_error(two: Project) -> None:
+    result = two("run", "--inline", "--stage", "corpus@broken")
+    log = Path(result.err.rstrip().rpartition("(log: ")[2].removesuffix(")"))
     assert log.is_relative_to(two.storage)
     assert "Traceback (most recent call last)" in log.read_text("utf-8")
 
 
-def test_a_failure_that_was_overcome_is_forgotten(two: House) -> None:
+def test_a_failure_that_was_overcome_is_forgotten(two: Project) -> None:
     two("run", "--inline", "--stage", "corpus@broken")
     assert [path.name for path in (two.storage / ".failed").iterdir()] == [two.plan()["corpus@broken"]["key"]]
     assert {row["status"] for row in two.rows() if row["task"] == "broken"} == {"failed"}
-    train = two.folder.parent / "ground" / "data" / "broken" / "train.parquet"
+    train = two.folder.parent / "assets" / "data" / "broken" / "train.parquet"
     digests = two.storage / ".identity" / "digests.json"
     known = json.loads(digests.read_text("utf-8"))
     mend(two)
@@ -120,19 +120,19 @@ def test_a_failure_that_was_overcome_is_forgotten(two: House) -> None:
     assert list((two.storage / ".failed").iterdir()) == []
 
 
-def test_an_artifact_that_misses_a_file_is_built_again_and_nothing_else_is(built: House) -> None:
+def test_an_artifact_that_misses_a_file_is_built_again_and_nothing_else_is(built: Project) -> None:
     before = identities(built)
     name = "distil/no-kd/two/0@tiny"
     (built.artifact(name) / "model" / "model.safetensors").unlink()
-    said = built("run", "--inline")
-    assert said.code == 0, said.err
+    result = built("run", "--inline")
+    assert result.code == 0, result.err
     assert (built.artifact(name) / "model" / "model.safetensors").exists()
     after = identities(built)
     assert {found for found in after if after[found] != before[found]} == {name}
     assert "nothing to do" in built("run", "--inline").out
 
 
-def test_work_that_a_killed_run_left_beside_its_record_goes_with_the_next_run(built: House) -> None:
+def test_work_that_a_killed_run_left_beside_its_record_goes_with_the_next_run(built: Project) -> None:
     key = str(built.records()["corpus@tiny"]["key"])
     leave = (
         "import sys, time; from pathlib import Path; from pipeline.artifacts.attempts import claim\n"
@@ -140,28 +140,28 @@ def test_work_that_a_killed_run_left_beside_its_record_goes_with_the_next_run(bu
         "claim(Directory(Path(sys.argv[1])), 'corpus', sys.argv[2], {}, time.time)"
     )
     subprocess.run([sys.executable, "-c", leave, str(built.storage), key], check=True)
-    assert built.left() == [key], "its process is gone, and let go of nothing"
-    said = built("run", "--inline", "--stage", "evaluate/teacher@tiny")
-    assert said.code == 0, said.err
-    assert built.left() == []
+    assert built.unfinished() == [key], "its process is gone, and let go of nothing"
+    result = built("run", "--inline", "--stage", "evaluate/teacher@tiny")
+    assert result.code == 0, result.err
+    assert built.unfinished() == []
 
 
 # --- --stage --------------------------------------------------------------------------------------
 
 
-def test_a_stage_that_is_asked_for_is_rebuilt_with_what_depends_on_it_alone(built: House) -> None:
+def test_a_stage_that_is_asked_for_is_rebuilt_with_what_depends_on_it_alone(built: Project) -> None:
     before = identities(built)
-    said = built("run", "--inline", "--stage", "teach@tiny")
-    assert said.code == 0, said.err
+    result = built("run", "--inline", "--stage", "teach@tiny")
+    assert result.code == 0, result.err
     after = identities(built)
     students = {f"{stage}/vanilla-kd/two/{seed}@tiny" for stage in ("distil", "evaluate") for seed in (0, 1)}
     assert {name for name in after if after[name] != before[name]} == {"teach@tiny", *students}
-    assert built.left() == []
+    assert built.unfinished() == []
 
 
-def test_nothing_is_withdrawn_where_an_input_cannot_be_built(built: House, ground: Path, tmp_path: Path) -> None:
+def test_nothing_is_withdrawn_where_an_input_cannot_be_built(built: Project, assets: Path, tmp_path: Path) -> None:
     data = tmp_path / "data" / "tiny"
-    shutil.copytree(ground / "data" / "tiny", data)
+    shutil.copytree(assets / "data" / "tiny", data)
     options = ("--set", f"data.source={data.parent}")
     built.plan(*options)  # its digests are known from here on
     shutil.rmtree(built.artifact("corpus@tiny").parent)
@@ -172,37 +172,39 @@ def test_nothing_is_withdrawn_where_an_input_cannot_be_built(built: House, groun
         stream.write(b"\0" * 600)
     os.utime(train, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     before = identities(built)
-    said = built("run", "--inline", "--stage", "teach@tiny", *options)
-    assert said.code == 1
-    assert said.err.startswith("stillhouse: corpus@tiny: ")
+    result = built("run", "--inline", "--stage", "teach@tiny", *options)
+    assert result.code == 1
+    assert result.err.startswith("stillhouse: corpus@tiny: ")
     assert identities(built) == before
 
 
 # --- limits ---------------------------------------------------------------------------------------
 
 
-def test_a_store_over_its_limit_is_refused_before_any_work(ground: Path, tmp_path: Path) -> None:
-    house = settle(tmp_path, ground, limits={"store_bytes": "10kB"})
-    said = house("run", "--inline")
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("stillhouse: limits.store_bytes: 10,000, but the teacher outputs come to 33,024 bytes ")
-    assert not house.storage.exists()
+def test_a_store_over_its_limit_is_refused_before_any_work(assets: Path, tmp_path: Path) -> None:
+    project = write_project(tmp_path, assets, limits={"store_bytes": "10kB"})
+    result = project("run", "--inline")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(
+        "stillhouse: limits.store_bytes: 10,000, but the teacher outputs come to 33,024 bytes "
+    )
+    assert not project.storage.exists()
 
 
-def test_a_store_whose_size_was_not_known_is_refused_when_it_is(ground: Path, tmp_path: Path) -> None:
+def test_a_store_whose_size_was_not_known_is_refused_when_it_is(assets: Path, tmp_path: Path) -> None:
     data = tmp_path / "data" / "tiny"
     data.mkdir(parents=True)
     for split in ("train", "validation"):
-        pc.write_csv(pq.read_table(ground / "data" / "tiny" / f"{split}.parquet"), data / f"{split}.csv")
-    house = settle(tmp_path, ground, data={"source": str(data.parent)}, limits={"store_bytes": "10kB"})
-    assert house.plan()["teach@tiny"]["bytes"] == {"value": None, "kind": "unknown", "until": "corpus@tiny"}
-    said = house("run", "--inline", "--stage", "teach")
-    assert said.code == 1
-    (line,) = said.err.splitlines()
+        pc.write_csv(pq.read_table(assets / "data" / "tiny" / f"{split}.parquet"), data / f"{split}.csv")
+    project = write_project(tmp_path, assets, data={"source": str(data.parent)}, limits={"store_bytes": "10kB"})
+    assert project.plan()["teach@tiny"]["bytes"] == {"value": None, "kind": "unknown", "until": "corpus@tiny"}
+    result = project("run", "--inline", "--stage", "teach")
+    assert result.code == 1
+    (line,) = result.err.splitlines()
     assert line.startswith(
         "stillhouse: teach@tiny: limits.store_bytes: 10,000, but the teacher outputs come to 29,584 "
     )
-    assert {"corpus@tiny", "finetune@tiny"} == set(house.records())
+    assert {"corpus@tiny", "finetune@tiny"} == set(project.records())
 
 
 # --- a place that grows ---------------------------------------------------------------------------
@@ -222,15 +224,15 @@ class Growing(Inline):
         return super().on(resources, listener, mirror)
 
 
-def test_a_machine_that_joins_is_looked_at_before_the_next_stage_begins(ground: Path, tmp_path: Path) -> None:
-    house = settle(tmp_path, ground, method="no-kd")
+def test_a_machine_that_joins_is_looked_at_before_the_next_stage_begins(assets: Path, tmp_path: Path) -> None:
+    project = write_project(tmp_path, assets, method="no-kd")
 
     def refuse() -> None:
         raise RequestError("storage: not seen by the one that came")
 
     with pytest.raises(RequestError, match="the one that came"):
-        carried_out(house, Growing(), joined=refuse)
-    assert set(house.records()) == {"corpus@tiny"}
+        carried_out(project, Growing(), joined=refuse)
+    assert set(project.records()) == {"corpus@tiny"}
 
 
 # --- two runs, one key ----------------------------------------------------------------------------
@@ -239,11 +241,11 @@ def test_a_machine_that_joins_is_looked_at_before_the_next_stage_begins(ground: 
 class Interloper(Inline):
     """A place in which another run takes the corpus over while this one works at it, and is done first."""
 
-    def __init__(self, house: House, graph: Graph) -> None:
-        self.house, self.node = house, names(graph)["corpus@tiny"]
+    def __init__(self, project: Project, graph: Graph) -> None:
+        self.project, self.node = project, nodes_by_name(graph)["corpus@tiny"]
 
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
-        stage, key, storage = self.node.spec.stage, self.node.key, Directory(self.house.storage)
+        stage, key, storage = self.node.spec.stage, self.node.key, Directory(self.project.storage)
         if find(storage, stage, key) is None:
             self._take_over(stage, key, storage)
         return super().on(resources, listener, mirror)
@@ -255,83 +257,83 @@ class Interloper(Inline):
         theirs = claim(storage, stage, key, {})
         assert isinstance(theirs, Attempt)
         (theirs.out / "result.txt").write_text("theirs", "utf-8")
-        sweep(storage, commit(storage, theirs.out, record_of(self.node, theirs.out)))
+        sweep(storage, commit(storage, theirs.out, record_for(self.node, theirs.out)))
         (work / "written-late").mkdir(parents=True)
 
 
 def carried_out(
-    house: House, place: object, only: str | None = None, joined: Callable[[], None] = lambda: None
+    project: Project, place: object, only: str | None = None, joined: Callable[[], None] = lambda: None
 ) -> tuple[Recipe, Graph, Outcome, str]:
-    recipe, graph = load_graph(house)
-    found = plan(graph, Directory(house.storage), recipe.name, only)
-    house.storage.mkdir(exist_ok=True)
+    recipe, graph = load_graph(project)
+    found = plan(graph, Directory(project.storage), recipe.name, only)
+    project.storage.mkdir(exist_ok=True)
     heard = StringIO()
-    view = View(Console(file=heard, width=200), house.storage / ".logs", [step.node for step in found.builds])
+    view = RunView(Console(file=heard, width=200), project.storage / ".logs", [step.node for step in found.builds])
 
     def resources(node: object) -> Resources:
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
 
-    context = RunContext(Directory(house.storage), recipe.name, place, resources, view, joined=joined)  # type: ignore[arg-type]
+    context = RunContext(Directory(project.storage), recipe.name, place, resources, view, joined=joined)  # type: ignore[arg-type]
     outcome = run(found, context)
     return recipe, graph, outcome, heard.getvalue()
 
 
-def load_graph(house: House) -> tuple[Recipe, Graph]:
-    recipe = load(house.recipe, (), str(house.storage))
-    return recipe, graph_in(house.storage, recipe)
+def load_graph(project: Project) -> tuple[Recipe, Graph]:
+    recipe = load(project.recipe, (), str(project.storage))
+    return recipe, graph_in(project.storage, recipe)
 
 
 def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact_is_taken(
-    ground: Path, tmp_path: Path
+    assets: Path, tmp_path: Path
 ) -> None:
-    house = settle(tmp_path, ground, method="no-kd")
-    _, graph = load_graph(house)
-    only = Graph((names(graph)["corpus@tiny"],))
-    found = plan(only, Directory(house.storage), "tiny")
+    project = write_project(tmp_path, assets, method="no-kd")
+    _, graph = load_graph(project)
+    only = Graph((nodes_by_name(graph)["corpus@tiny"],))
+    found = plan(only, Directory(project.storage), "tiny")
     heard = StringIO()
-    view = View(Console(file=heard, width=200), house.storage / ".logs", only.nodes)
-    context = RunContext(Directory(house.storage), "tiny", Interloper(house, graph), lambda _: Resources(), view)
-    house.storage.mkdir()
+    view = RunView(Console(file=heard, width=200), project.storage / ".logs", only.nodes)
+    context = RunContext(Directory(project.storage), "tiny", Interloper(project, graph), lambda _: Resources(), view)
+    project.storage.mkdir()
     outcome = run(found, context)
     assert not outcome.failures
     (record,) = outcome.records.values()
     assert record.attempt == "0002"
     assert [line.split()[0] for line in heard.getvalue().splitlines()] == ["start", "lost", "taken"]
-    assert (house.artifact("corpus@tiny") / "result.txt").read_text("utf-8") == "theirs"
-    assert house.left() == []
+    assert (project.artifact("corpus@tiny") / "result.txt").read_text("utf-8") == "theirs"
+    assert project.unfinished() == []
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_lets_go_of_everything_and_the_next_run_goes_on(ground: Path, tmp_path: Path) -> None:
-    house = settle(tmp_path, ground, teacher={"model": str(ground / "model"), "finetune": {"epochs": 60}})
-    process = start("run", str(house.recipe), "--storage", str(house.storage), "--inline")
-    wait_for(log_says(house, "finetune@tiny", "epoch 2/60"), process)
+def test_ctrl_c_lets_go_of_everything_and_the_next_run_goes_on(assets: Path, tmp_path: Path) -> None:
+    project = write_project(tmp_path, assets, teacher={"model": str(assets / "model"), "finetune": {"epochs": 60}})
+    process = start("run", str(project.recipe), "--storage", str(project.storage), "--inline")
+    wait_for(log_contains(project, "finetune@tiny", "epoch 2/60"), process)
     process.send_signal(signal.SIGINT)
-    said = said_by(process)
-    assert (said.code, said.err) == (130, "stillhouse: stopped; the next run goes on from here\n")
-    key = str(house.plan()["finetune@tiny"]["key"])
-    lease = json.loads((house.storage / ".work" / key / "0001" / ".lease.json").read_text("utf-8"))
+    result = result_of(process)
+    assert (result.code, result.err) == (130, "stillhouse: stopped; the next run goes on from here\n")
+    key = str(project.plan()["finetune@tiny"]["key"])
+    lease = json.loads((project.storage / ".work" / key / "0001" / ".lease.json").read_text("utf-8"))
     assert lease["released"] is True
-    before = identities(house)
+    before = identities(project)
     assert set(before) == {"corpus@tiny"}
-    again = house("run", "--inline", "--stage", "finetune", "--set", "method=no-kd")
+    again = project("run", "--inline", "--stage", "finetune", "--set", "method=no-kd")
     assert again.code == 0, again.err
-    assert identities(house)["corpus@tiny"] == before["corpus@tiny"]
-    assert house.left() == []
+    assert identities(project)["corpus@tiny"] == before["corpus@tiny"]
+    assert project.unfinished() == []
 
 
 # --- Ray ------------------------------------------------------------------------------------------
 
 
 def test_over_ray_a_failure_is_kept_to_itself_and_students_have_the_bits_of_inline(
-    two: House, session: Session, first_run: tuple[House, object]
+    two: Project, session: Session, first_run: tuple[Project, object]
 ) -> None:
     _, _, outcome, _ = carried_out(two, session)
     assert {failure.node.task for failure in outcome.failures.values()} == {"broken"}
     assert {record.name.split("@")[1] for record in outcome.records.values()} == {"tiny"}
     inline = first_run[0]
     for name in ("finetune@tiny", "distil/no-kd/two/0@tiny", "distil/vanilla-kd/two/0@tiny"):
-        weights = [house.artifact(name) / "model" / "model.safetensors" for house in (two, inline)]
+        weights = [project.artifact(name) / "model" / "model.safetensors" for project in (two, inline)]
         assert weights[0].read_bytes() == weights[1].read_bytes(), name

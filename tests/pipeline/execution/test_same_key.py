@@ -5,65 +5,73 @@ import json
 from pathlib import Path
 
 import pytest
-from house import House, settle
+from project import Project, write_project
 
-KEEPING = {"epochs": 2, "learning_rate": 1.0e-2, "keep": "epochs"}
-BEST = {"epochs": 2, "learning_rate": 1.0e-2}
+KEEPING: dict[str, object] = {"epochs": 2, "learning_rate": 1.0e-2, "keep": "epochs"}
+BEST: dict[str, object] = {"epochs": 2, "learning_rate": 1.0e-2}
 
 
-def weights(house: House, name: str) -> str:
-    return hashlib.sha256((house.artifact(name) / "model" / "model.safetensors").read_bytes()).hexdigest()
+def teacher(assets: Path, finetune: dict[str, object]) -> dict[str, object]:
+    return {"model": str(assets / "model"), "finetune": finetune}
+
+
+def weights(project: Project, name: str) -> str:
+    return hashlib.sha256((project.artifact(name) / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, ground: Path) -> House:
+def project(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Project:
     """A run whose teacher keeps its best epoch alone."""
     folder = tmp_path_factory.mktemp("kept")
-    house = settle(folder, ground, teacher={"model": str(ground / "model"), "finetune": BEST}, method="vanilla-kd")
-    assert house("run", "--inline").code == 0
-    return house
+    project = write_project(folder, assets, teacher=teacher(assets, BEST), method="vanilla-kd")
+    assert project("run", "--inline").code == 0
+    return project
 
 
-def test_keeping_every_epoch_later_moves_no_key_and_retrains_the_teacher_alone(house: House, ground: Path) -> None:
-    before, model = house.records(), weights(house, "finetune@tiny")
-    settle(
-        house.folder,
-        ground,
-        teacher={"model": str(ground / "model"), "finetune": KEEPING},
+def test_keeping_every_epoch_later_moves_no_key_and_retrains_the_teacher_alone(project: Project, assets: Path) -> None:
+    before, model = project.records(), weights(project, "finetune@tiny")
+    write_project(
+        project.folder,
+        assets,
+        teacher=teacher(assets, KEEPING),
         method=["vanilla-kd", {"use": "vanilla-kd", "label": "early", "taught_by": "teacher:1"}],
     )
-    plan = house.plan()
+    plan = project.plan()
     assert plan["finetune@tiny"]["why"] == "train.keep: recorded best, requested epochs"
     reused = {name for name, step in plan.items() if step["action"] == "reuse"}
     assert {"corpus@tiny", "teach@tiny", "distil/vanilla-kd/two/0@tiny"} <= reused
-    done = house("run", "--inline")
+    done = project("run", "--inline")
     assert done.code == 0, done.err
-    after = house.records()
+    after = project.records()
     assert {name: after[name]["key"] for name in before} == {name: before[name]["key"] for name in before}
-    assert weights(house, "finetune@tiny") == model
-    assert sorted(path.name for path in (house.artifact("finetune@tiny") / "epochs").iterdir()) == ["01", "02"]
+    assert weights(project, "finetune@tiny") == model
+    assert sorted(path.name for path in (project.artifact("finetune@tiny") / "epochs").iterdir()) == ["01", "02"]
     assert after["distil/vanilla-kd/two/0@tiny"] == before["distil/vanilla-kd/two/0@tiny"], "it was not trained again"
 
 
-def test_an_artifact_that_keeps_every_epoch_serves_a_recipe_that_asks_for_the_best(house: House, ground: Path) -> None:
-    settle(house.folder, ground, teacher={"model": str(ground / "model"), "finetune": BEST}, method="vanilla-kd")
-    assert {step["action"] for step in house.plan().values()} == {"reuse"}
+def test_an_artifact_that_keeps_every_epoch_serves_a_recipe_that_asks_for_the_best(
+    project: Project, assets: Path
+) -> None:
+    write_project(project.folder, assets, teacher=teacher(assets, BEST), method="vanilla-kd")
+    assert {step["action"] for step in project.plan().values()} == {"reuse"}
 
 
-def test_a_record_with_another_default_is_no_hit_and_nothing_that_was_made_of_it_is(house: House, ground: Path) -> None:
+def test_a_record_with_another_default_is_no_hit_and_nothing_that_was_made_of_it_is(
+    project: Project, assets: Path
+) -> None:
     """As if an earlier version had held out another share of train by default, under the same key."""
-    settle(house.folder, ground, teacher={"model": str(ground / "model"), "finetune": BEST}, method="vanilla-kd")
-    path = house.artifact("corpus@tiny").parent / "record.json"
+    write_project(project.folder, assets, teacher=teacher(assets, BEST), method="vanilla-kd")
+    path = project.artifact("corpus@tiny").parent / "record.json"
     text = path.read_text("utf-8")
     record = json.loads(text)
     path.write_text(json.dumps({**record, "spec": {**record["spec"], "holdout": 0.3}}), "utf-8")
-    plan = house.plan()
+    plan = project.plan()
     assert plan["corpus@tiny"]["why"] == "holdout: recorded 0.3, requested 0.1"
     assert {step["action"] for step in plan.values()} == {"build"}
     assert plan["distil/vanilla-kd/two/0@tiny"]["why"] == "an input of it is built again"
-    before = house.records()["distil/vanilla-kd/two/0@tiny"]["run"]
-    done = house("run", "--inline")
+    before = project.records()["distil/vanilla-kd/two/0@tiny"]["run"]
+    done = project("run", "--inline")
     assert done.code == 0, done.err
     assert json.loads(path.read_text("utf-8"))["spec"]["holdout"] == 0.1
-    assert house.records()["distil/vanilla-kd/two/0@tiny"]["run"] != before, "it was trained again"
-    assert {step["action"] for step in house.plan().values()} == {"reuse"}
+    assert project.records()["distil/vanilla-kd/two/0@tiny"]["run"] != before, "it was trained again"
+    assert {step["action"] for step in project.plan().values()} == {"reuse"}

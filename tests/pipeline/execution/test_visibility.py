@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from house import graph_of, write_paper_ground
+from project import graph_of, write_plannable_assets
 
 from cluster.inline import Inline
 from cluster.resources import Capacity
@@ -35,22 +35,22 @@ class Nodes(Inline):
 @pytest.fixture
 def planned(tmp_path: Path) -> Plan:
     (tmp_path / "runs").mkdir()
-    _, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")
+    _, graph = graph_of(write_plannable_assets(tmp_path / "assets"), tmp_path / "runs")
     return plan(graph, Directory(tmp_path / "runs"), "tiny", None)
 
 
 @pytest.mark.parametrize(
-    ("lacking", "said"),
+    ("lacking", "result"),
     [
         (
-            "ground/data",
+            "assets/data",
             r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet is not seen by node 10.0.0.2; put ",
         ),
         ("runs", r"^storage: \S*/runs is not seen by node 10.0.0.2; put it on a file system that all nodes share"),
     ],
 )
-def test_what_a_node_lacks_is_named(lacking: str, said: str, planned: Plan, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=said):
+def test_what_a_node_lacks_is_named(lacking: str, result: str, planned: Plan, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=result):
         check_visible(planned, Directory(tmp_path / "runs"), Nodes(2, tmp_path / lacking))
     assert list((tmp_path / "runs").iterdir()) == [], "the probe is gone"
 
@@ -62,9 +62,9 @@ def test_where_there_is_one_node_nothing_is_asked(planned: Plan, tmp_path: Path)
 
 
 def test_a_model_is_put_into_the_storage_and_need_not_be_seen(planned: Plan, tmp_path: Path) -> None:
-    place = Nodes(2, tmp_path / "ground" / "model")
+    place = Nodes(2, tmp_path / "assets" / "model")
     check_visible(planned, Directory(tmp_path / "runs"), place)
-    assert place.request and not any(path.endswith("/ground/model") for path in place.request)
+    assert place.request and not any(path.endswith("/assets/model") for path in place.request)
 
 
 def test_of_a_bucket_nothing_is_looked_for(planned: Plan, tmp_path: Path) -> None:

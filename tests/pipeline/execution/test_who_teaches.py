@@ -25,8 +25,8 @@ def test_whoever_teaches_by_default_may_teach(named: NamedMethod) -> None:
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
 def test_a_method_that_has_no_teacher_by_default_asks_for_one_unless_it_needs_none(named: NamedMethod) -> None:
     if named.taught_by is None:
-        said = check_taught_by(named, named.method, ())
-        asks = said is not None and said.startswith("needs a teacher: ") and "taught_by: " in said
+        result = check_taught_by(named, named.method, ())
+        asks = result is not None and result.startswith("needs a teacher: ") and "taught_by: " in result
         assert asks is named.method.needs_teacher
 
 
@@ -102,8 +102,8 @@ def test_these_may_teach(name: str, references: tuple[str, ...]) -> None:
 def test_these_may_not_teach_and_it_is_said_in_one_line_what_to_do(
     name: str, references: tuple[str, ...], remedy: str
 ) -> None:
-    said = complaint(name, *references)
-    assert said is not None
-    assert said.startswith(f"but {name} is taught by ")
-    assert remedy in said
-    assert "\n" not in said
+    result = complaint(name, *references)
+    assert result is not None
+    assert result.startswith(f"but {name} is taught by ")
+    assert remedy in result
+    assert "\n" not in result

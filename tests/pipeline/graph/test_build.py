@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from house import graph_of, names, write_paper_ground, write_paper_model
+from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Edge, ExternalInput, Figure, Graph, Node
@@ -18,17 +18,17 @@ COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Path:
-    return write_paper_ground(tmp_path / "ground")
+def assets(tmp_path: Path) -> Path:
+    return write_plannable_assets(tmp_path / "assets")
 
 
-def composed(ground: Path, /, **changes: object) -> Graph:
-    return graph_of(ground, ground.parent / "runs", **changes)[1]
+def composed(assets: Path, /, **changes: object) -> Graph:
+    return graph_of(assets, assets.parent / "runs", **changes)[1]
 
 
-def refusal(ground: Path, /, **changes: object) -> str:
+def refusal(assets: Path, /, **changes: object) -> str:
     with pytest.raises(RequestError) as caught:
-        composed(ground, **changes)
+        composed(assets, **changes)
     line = str(caught.value)
     assert "\n" not in line
     return line
@@ -48,8 +48,8 @@ def distil_spec(node: Node) -> DistilSpec:
 # --- how students start ---------------------------------------------------------------------------
 
 
-def test_a_student_of_the_teachers_layers_starts_from_the_fine_tuned_teacher(ground: Path) -> None:
-    node = names(composed(ground))["distil/no-kd/two/0@tiny"]
+def test_a_student_of_the_teachers_layers_starts_from_the_fine_tuned_teacher(assets: Path) -> None:
+    node = nodes_by_name(composed(assets))["distil/no-kd/two/0@tiny"]
     assert source(node, "start") == "finetune@tiny"
     given = node.inputs["start"]
     assert isinstance(given, Edge)
@@ -57,40 +57,40 @@ def test_a_student_of_the_teachers_layers_starts_from_the_fine_tuned_teacher(gro
     assert distil_spec(node).start == Cut(layers=(0, 2))
 
 
-def test_a_student_may_start_from_a_model_of_its_own_or_from_random_weights(ground: Path) -> None:
-    write_paper_model(ground / "small", num_hidden_layers=2)
+def test_a_student_may_start_from_a_model_of_its_own_or_from_random_weights(assets: Path) -> None:
+    write_plannable_model(assets / "small", num_hidden_layers=2)
     students = [
-        {"label": "own", "model": str(ground / "small")},
-        {"label": "fresh", "config": {"model": str(ground / "small"), "num_hidden_layers": 1, "hidden_size": 16}},
+        {"label": "own", "model": str(assets / "small")},
+        {"label": "fresh", "config": {"model": str(assets / "small"), "num_hidden_layers": 1, "hidden_size": 16}},
     ]
-    found = names(composed(ground, student=students))
+    found = nodes_by_name(composed(assets, student=students))
     own, fresh = found["distil/no-kd/own/0@tiny"], found["distil/no-kd/fresh/0@tiny"]
-    assert source(own, "start") == source(fresh, "start") == str(ground / "small")
+    assert source(own, "start") == source(fresh, "start") == str(assets / "small")
     assert distil_spec(own).start == Pretrained()
     assert distil_spec(fresh).start == Fresh(changes=(("hidden_size", 16), ("num_hidden_layers", 1)))
 
 
 def test_a_student_may_start_from_that_of_another_task(tmp_path: Path) -> None:
-    ground = write_paper_ground(tmp_path / "two", ("tiny", "other"))
+    assets = write_plannable_assets(tmp_path / "two", ("tiny", "other"))
     tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
-    found = names(composed(ground, task=tasks, overrides={"other": {"student": {"start": "tiny"}}}))
+    found = nodes_by_name(composed(assets, task=tasks, overrides={"other": {"student": {"start": "tiny"}}}))
     node = found["distil/vanilla-kd/two/0@other"]
     assert source(node, "start") == "distil/vanilla-kd/two/0@tiny"
     assert distil_spec(node).start == Pretrained()
     assert source(node, "outputs") == "teach@other"
 
 
-def test_each_seed_is_its_students_seed(ground: Path) -> None:
-    found = names(composed(ground, seeds=[0, 5]))
+def test_each_seed_is_its_students_seed(assets: Path) -> None:
+    found = nodes_by_name(composed(assets, seeds=[0, 5]))
     assert [distil_spec(found[f"distil/no-kd/two/{seed}@tiny"]).train.seed for seed in (0, 5)] == [0, 5]
 
 
 # --- a teacher that is fine-tuned already ---------------------------------------------------------
 
 
-def test_the_outputs_of_a_tuned_teacher_are_put_into_the_tasks_order(ground: Path) -> None:
-    model = write_paper_model(ground / "tuned", **TUNED)
-    found = names(composed(ground, teacher={"model": str(model)}))
+def test_the_outputs_of_a_tuned_teacher_are_put_into_the_tasks_order(assets: Path) -> None:
+    model = write_plannable_model(assets / "tuned", **TUNED)
+    found = nodes_by_name(composed(assets, teacher={"model": str(model)}))
     assert "finetune@tiny" not in found
     teach, evaluate = found["teach@tiny"].spec, found["evaluate/teacher@tiny"].spec
     assert isinstance(teach, TeachSpec)
@@ -102,16 +102,16 @@ def test_the_outputs_of_a_tuned_teacher_are_put_into_the_tasks_order(ground: Pat
     assert student.label_order is None
 
 
-def test_labels_that_the_recipe_declares_override_what_the_model_says(ground: Path) -> None:
-    model = write_paper_model(ground / "tuned", **TUNED)
-    spec = names(composed(ground, teacher={"model": str(model), "labels": ["bad", "good"]}))["teach@tiny"].spec
+def test_labels_that_the_recipe_declares_override_what_the_model_says(assets: Path) -> None:
+    model = write_plannable_model(assets / "tuned", **TUNED)
+    spec = nodes_by_name(composed(assets, teacher={"model": str(model), "labels": ["bad", "good"]}))["teach@tiny"].spec
     assert isinstance(spec, TeachSpec)
     assert spec.label_order is None
 
 
-def test_a_head_that_does_not_say_what_its_outputs_mean_is_refused(ground: Path) -> None:
-    model = write_paper_model(ground / "tuned", architectures=TUNED["architectures"])
-    assert refusal(ground, teacher={"model": str(model)}) == (
+def test_a_head_that_does_not_say_what_its_outputs_mean_is_refused(assets: Path) -> None:
+    model = write_plannable_model(assets / "tuned", architectures=TUNED["architectures"])
+    assert refusal(assets, teacher={"model": str(model)}) == (
         "task tiny: teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of tiny are bad, good; say "
         "which output means which, for example teacher.labels: [bad, good]"
     )
@@ -120,28 +120,28 @@ def test_a_head_that_does_not_say_what_its_outputs_mean_is_refused(ground: Path)
 # --- layers -----------------------------------------------------------------------------------------
 
 
-def structure(ground: Path, use: object, /, **changes: object) -> Structure:
+def structure(assets: Path, use: object, /, **changes: object) -> Structure:
     """What the student of ``use`` matches; it has layers 0 and 2 of a teacher of 4."""
     use = use if isinstance(use, dict) else {"use": use}
-    found = names(composed(ground, method=[{"label": "it", **use}], **changes))
+    found = nodes_by_name(composed(assets, method=[{"label": "it", **use}], **changes))
     assert source(found["distil/it/two/0@tiny"], "outputs") == "teach@tiny"
     return distil_spec(found["distil/it/two/0@tiny"]).method.structure
 
 
-def test_an_even_map_is_written_out_for_the_depths_at_hand(ground: Path) -> None:
-    pkd, ckd = structure(ground, "pkd"), structure(ground, "ckd")
+def test_an_even_map_is_written_out_for_the_depths_at_hand(assets: Path) -> None:
+    pkd, ckd = structure(assets, "pkd"), structure(assets, "ckd")
     assert isinstance(pkd, Pick) and pkd.pairs == ((1, 2),)
     assert isinstance(ckd, Concatenate) and ckd.groups == ((1, 2), (3, 4))
 
 
-def test_a_map_that_is_written_out_is_the_same_student_as_the_even_one(ground: Path) -> None:
+def test_a_map_that_is_written_out_is_the_same_student_as_the_even_one(assets: Path) -> None:
     written = {"use": "ckd", "structure": {"groups": [[1, 2], [3, 4]]}}
-    assert structure(ground, written) == structure(ground, "ckd")
+    assert structure(assets, written) == structure(assets, "ckd")
 
 
-def test_a_method_of_layers_alone_is_taught_too(ground: Path) -> None:
+def test_a_method_of_layers_alone_is_taught_too(assets: Path) -> None:
     alone = {"use": "no-kd", "structure": {"kind": "pick", "pairs": [[2, 4]]}}
-    assert structure(ground, alone) == Pick(pairs=((2, 4),))
+    assert structure(assets, alone) == Pick(pairs=((2, 4),))
 
 
 @pytest.mark.parametrize(
@@ -180,16 +180,16 @@ def test_a_method_of_layers_alone_is_taught_too(ground: Path) -> None:
     ],
 )
 def test_layers_that_cannot_be_matched_are_refused(
-    use: dict[str, object], changes: dict[str, object], line: str, ground: Path
+    use: dict[str, object], changes: dict[str, object], line: str, assets: Path
 ) -> None:
-    said = refusal(ground, method=[{"label": "it", **use}], **changes)
-    assert said == f"task tiny, method it: {line}"
+    result = refusal(assets, method=[{"label": "it", **use}], **changes)
+    assert result == f"task tiny, method it: {line}"
 
 
-def test_a_student_deeper_than_its_teacher_has_no_even_map(ground: Path) -> None:
-    write_paper_model(ground / "deep", num_hidden_layers=8)
-    said = refusal(ground, method="ckd", student={"label": "two", "model": str(ground / "deep")})
-    assert said == (
+def test_a_student_deeper_than_its_teacher_has_no_even_map(assets: Path) -> None:
+    write_plannable_model(assets / "deep", num_hidden_layers=8)
+    result = refusal(assets, method="ckd", student={"label": "two", "model": str(assets / "deep")})
+    assert result == (
         "task tiny, method ckd: structure.groups: even cannot share 4 layers of the teacher among 8 of the student; "
         "name them"
     )
@@ -198,17 +198,17 @@ def test_a_student_deeper_than_its_teacher_has_no_even_map(ground: Path) -> None
 # --- stores ---------------------------------------------------------------------------------------
 
 
-def test_the_store_is_what_the_recipe_says_whatever_the_methods_are(ground: Path) -> None:
+def test_the_store_is_what_the_recipe_says_whatever_the_methods_are(assets: Path) -> None:
     store = {"pooling": "cls", "layers": [4, 0], "precision": "float32"}
-    node = names(composed(ground, store=store))["teach@tiny"]
+    node = nodes_by_name(composed(assets, store=store))["teach@tiny"]
     assert node.spec == TeachSpec(pooling="cls", layers=(0, 4), precision="float32")
     assert node.extent == Extent(layers=2, width=32, outputs=2, heads=0, length=16)
 
 
-def test_the_store_of_a_shallow_assistant_has_its_own_layers(ground: Path) -> None:
-    found = names(
+def test_the_store_of_a_shallow_assistant_has_its_own_layers(assets: Path) -> None:
+    found = nodes_by_name(
         composed(
-            ground,
+            assets,
             models={"assistant": {"from_teacher": [0, 1], "method": "vanilla-kd"}},
             method={"use": "vanilla-kd", "taught_by": "assistant"},
         )
@@ -229,39 +229,39 @@ def test_the_store_of_a_shallow_assistant_has_its_own_layers(ground: Path) -> No
         ),
     ],
 )
-def test_a_layer_that_the_teacher_lacks_is_refused(ground: Path, changes: dict[str, object], line: str) -> None:
-    assert refusal(ground, **changes) == line
+def test_a_layer_that_the_teacher_lacks_is_refused(assets: Path, changes: dict[str, object], line: str) -> None:
+    assert refusal(assets, **changes) == line
 
 
 # --- models from outside --------------------------------------------------------------------------
 
 
-def test_one_model_under_many_names_is_looked_at_once_and_is_the_same(ground: Path) -> None:
-    found = names(composed(ground, student={"label": "own", "model": str(ground / "model")}))
+def test_one_model_under_many_names_is_looked_at_once_and_is_the_same(assets: Path) -> None:
+    found = nodes_by_name(composed(assets, student={"label": "own", "model": str(assets / "model")}))
     starts = [found[name].inputs["start"] for name in ("finetune@tiny", "distil/no-kd/own/0@tiny")]
     assert starts[0] is starts[1]
     assert isinstance(starts[0], ExternalInput)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c"])
-def test_a_path_without_a_model_is_refused_and_not_asked_of_the_hub(ground: Path, name: str) -> None:
-    line = refusal(ground, teacher={"model": name, "finetune": {}})
+def test_a_path_without_a_model_is_refused_and_not_asked_of_the_hub(assets: Path, name: str) -> None:
+    line = refusal(assets, teacher={"model": name, "finetune": {}})
     assert line == f"teacher.model: {name} holds no config.json; name a model directory, or a model on the hub"
 
 
 @pytest.mark.parametrize("text", ["", "{", '["bert"]', '"bert"', "\udcff"])
-def test_a_configuration_that_is_none_is_refused(ground: Path, text: str) -> None:
-    path = ground / "model" / "config.json"
+def test_a_configuration_that_is_none_is_refused(assets: Path, text: str) -> None:
+    path = assets / "model" / "config.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    line = refusal(ground)
+    line = refusal(assets)
     assert line.startswith(f"{path}: not a configuration (")
     assert line.endswith("); save the model with save_pretrained")
 
 
-def test_a_configuration_without_a_depth_is_refused(ground: Path) -> None:
-    (ground / "model" / "config.json").write_text('{"hidden_size": 8}', "utf-8")
-    assert refusal(ground) == (
-        f"teacher.model: {ground / 'model'}: config.json names none of num_hidden_layers, n_layers, num_layers; "
+def test_a_configuration_without_a_depth_is_refused(assets: Path) -> None:
+    (assets / "model" / "config.json").write_text('{"hidden_size": 8}', "utf-8")
+    assert refusal(assets) == (
+        f"teacher.model: {assets / 'model'}: config.json names none of num_hidden_layers, n_layers, num_layers; "
         "give an encoder's own configuration"
     )
 
@@ -269,29 +269,29 @@ def test_a_configuration_without_a_depth_is_refused(ground: Path) -> None:
 # --- data -----------------------------------------------------------------------------------------
 
 
-def test_a_hub_task_is_at_the_commit_that_the_storage_has_pinned(ground: Path) -> None:
-    known = ground.parent / "runs" / ".identity"
+def test_a_hub_task_is_at_the_commit_that_the_storage_has_pinned(assets: Path) -> None:
+    known = assets.parent / "runs" / ".identity"
     known.mkdir(parents=True)
     (known / "pins.json").write_text(json.dumps({"dataset:nyu-mll/glue@main": COMMIT}), "utf-8")
-    node = names(composed(ground, task="rte", data={"source": "hub"}))["corpus@rte"]
+    node = nodes_by_name(composed(assets, task="rte", data={"source": "hub"}))["corpus@rte"]
     assert isinstance(node.spec, CorpusSpec)
     assert node.spec.source == Hub(repository="nyu-mll/glue", config="rte", revision=COMMIT)
     assert node.rows == Figure.unknown("it has run")
     assert set(node.inputs) == {"tokenizer"}
 
 
-def test_generated_rows_need_no_files(ground: Path) -> None:
-    node = names(composed(ground, task="reviews", data={"source": "generated", "generated": {"train": 50}}))[
+def test_generated_rows_need_no_files(assets: Path) -> None:
+    node = nodes_by_name(composed(assets, task="reviews", data={"source": "generated", "generated": {"train": 50}}))[
         "corpus@reviews"
     ]
     assert node.rows == Figure.exact(50 + 1000 + 1000)
     assert set(node.inputs) == {"tokenizer"}
 
 
-def test_a_dev_split_that_is_cut_from_train_is_not_counted_before(ground: Path) -> None:
-    (ground / "data" / "tiny" / "validation.parquet").rename(ground / "test.parquet")
-    files = {"train": str(ground / "data" / "tiny" / "train.parquet"), "test": str(ground / "test.parquet")}
+def test_a_dev_split_that_is_cut_from_train_is_not_counted_before(assets: Path) -> None:
+    (assets / "data" / "tiny" / "validation.parquet").rename(assets / "test.parquet")
+    files = {"train": str(assets / "data" / "tiny" / "train.parquet"), "test": str(assets / "test.parquet")}
     task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"], "files": files}
-    found = names(composed(ground, task=task))
+    found = nodes_by_name(composed(assets, task=task))
     assert found["corpus@tiny"].rows == Figure.exact(120)
     assert found["evaluate/teacher@tiny"].rows == Figure.unknown("corpus@tiny")

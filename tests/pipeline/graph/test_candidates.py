@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from house import graph_of, names, write_paper_ground, write_paper_model
+from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Edge, Figure, Graph, Node
@@ -17,7 +17,7 @@ from stages.specs.teacher import TeachSpec
 BANK = ("bank", "embed", "index")
 TABLE, TOKENS = "candidates/neighbours@tiny", "unlabelled/candidates:neighbours@tiny"
 STORE = "teach/candidates:neighbours@tiny"
-FORKSERVER = (*BANK, TABLE, TOKENS, STORE)
+BESIDE = (*BANK, TABLE, TOKENS, STORE)
 """All that is there for candidates of one task."""
 
 TWO = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
@@ -26,25 +26,25 @@ DRAWN = {"use": "knn", "label": "drawn", "candidates": "drawn"}
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Path:
-    ground = write_paper_ground(tmp_path / "ground", ("tiny", "other"))
-    write_paper_model(ground / "encoder", hidden_size=24)
-    (ground / "bank.txt").write_text("".join(f"a sentence of the bank, number {row}\n" for row in range(50)), "utf-8")
+def assets(tmp_path: Path) -> Path:
+    assets = write_plannable_assets(tmp_path / "assets", ("tiny", "other"))
+    write_plannable_model(assets / "encoder", hidden_size=24)
+    (assets / "bank.txt").write_text("".join(f"a sentence of the bank, number {row}\n" for row in range(50)), "utf-8")
     pairs = {name: [f"{name} text of the bank, number {row}" for row in range(50)] for name in ("one", "two")}
-    pq.write_table(pa.table(pairs), ground / "pairs.parquet")
-    return ground
+    pq.write_table(pa.table(pairs), assets / "pairs.parquet")
+    return assets
 
 
-def graph(ground: Path, method: object = "knn", /, **changes: object) -> Graph:
+def graph(assets: Path, method: object = "knn", /, **changes: object) -> Graph:
     """The tiny recipe's with a bank. ``bank`` changes that block, rather than taking its place."""
     more = changes.pop("bank", {})
     assert isinstance(more, dict)
-    bank = {"files": [str(ground / "bank.txt")], "encoder": str(ground / "encoder"), **more}
-    return graph_of(ground, ground.parent / "runs", **{"method": method, "bank": bank, **changes})[1]
+    bank = {"files": [str(assets / "bank.txt")], "encoder": str(assets / "encoder"), **more}
+    return graph_of(assets, assets.parent / "runs", **{"method": method, "bank": bank, **changes})[1]
 
 
-def composed(ground: Path, method: object = "knn", /, **changes: object) -> dict[str, Node]:
-    return dict(names(graph(ground, method, **changes)))
+def composed(assets: Path, method: object = "knn", /, **changes: object) -> dict[str, Node]:
+    return dict(nodes_by_name(graph(assets, method, **changes)))
 
 
 def changed(before: dict[str, Node], after: dict[str, Node]) -> set[str]:
@@ -67,9 +67,9 @@ def k_of(node: Node) -> int:
     return node.spec.k
 
 
-def refusal(ground: Path, method: object = "knn", /, **changes: object) -> str:
+def refusal(assets: Path, method: object = "knn", /, **changes: object) -> str:
     with pytest.raises(RequestError) as caught:
-        composed(ground, method, **changes)
+        composed(assets, method, **changes)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -81,8 +81,8 @@ def taking(k: int, label: str = "knn") -> dict[str, object]:
 # --- what is shared -----------------------------------------------------------------------------------
 
 
-def test_what_is_made_of_the_bank_is_one_node_each_for_all_tasks(ground: Path) -> None:
-    alone, both = composed(ground), composed(ground, task=TWO)
+def test_what_is_made_of_the_bank_is_one_node_each_for_all_tasks(assets: Path) -> None:
+    alone, both = composed(assets), composed(assets, task=TWO)
     for name in BANK:
         (node,) = [node for node in both.values() if node.role == name]
         assert (node.name, node.task) == (name, "")
@@ -93,8 +93,8 @@ def test_what_is_made_of_the_bank_is_one_node_each_for_all_tasks(ground: Path) -
     assert both["candidates/neighbours@other"].key != both[TABLE].key
 
 
-def test_what_a_student_with_candidates_reads(ground: Path) -> None:
-    found = composed(ground)
+def test_what_a_student_with_candidates_reads(assets: Path) -> None:
+    found = composed(assets)
     assert sources(found["distil/knn/two/0@tiny"]) == {
         "corpus": "corpus@tiny",
         "start": "finetune@tiny",
@@ -108,10 +108,10 @@ def test_what_a_student_with_candidates_reads(ground: Path) -> None:
     assert found[STORE].spec == TeachSpec(layers=(), splits=("candidates",))
 
 
-def test_another_maker_of_candidates_changes_no_key(ground: Path) -> None:
+def test_another_maker_of_candidates_changes_no_key(assets: Path) -> None:
     makers = {"drawn": {"by": "transfer"}}
-    alone, unused = composed(ground), composed(ground, candidates=makers)
-    beside = composed(ground, ["knn", DRAWN], candidates=makers)
+    alone, unused = composed(assets), composed(assets, candidates=makers)
+    beside = composed(assets, ["knn", DRAWN], candidates=makers)
     assert unused.keys() == alone.keys()
     assert not changed(alone, unused) and not changed(alone, beside)
     assert beside.keys() - alone.keys() == student("drawn") | {
@@ -123,51 +123,51 @@ def test_another_maker_of_candidates_changes_no_key(ground: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["no-kd", "vanilla-kd"])
-def test_a_method_without_candidates_changes_no_key_and_adds_its_student_alone(ground: Path, method: str) -> None:
-    alone, beside = composed(ground), composed(ground, [method, "knn"])
+def test_a_method_without_candidates_changes_no_key_and_adds_its_student_alone(assets: Path, method: str) -> None:
+    alone, beside = composed(assets), composed(assets, [method, "knn"])
     assert not changed(alone, beside)
     assert beside.keys() - alone.keys() == student(method)
     assert not sources(beside[f"distil/{method}/two/0@tiny"], "candidate")
 
 
-def test_a_bank_that_no_method_uses_is_no_node(ground: Path) -> None:
-    found = composed(ground, ["no-kd", "vanilla-kd"], candidates={"drawn": {"by": "transfer"}})
+def test_a_bank_that_no_method_uses_is_no_node(assets: Path) -> None:
+    found = composed(assets, ["no-kd", "vanilla-kd"], candidates={"drawn": {"by": "transfer"}})
     assert {node.role for node in found.values()} == {"corpus", "finetune", "teach", "distil", "evaluate"}
 
 
-def test_a_bank_beside_a_recipe_without_candidates_changes_no_key(ground: Path) -> None:
-    plain = graph_of(ground, ground.parent / "runs", method="vanilla-kd")[1]
-    assert not changed(dict(names(plain)), composed(ground, ["vanilla-kd", "knn"]))
+def test_a_bank_beside_a_recipe_without_candidates_changes_no_key(assets: Path) -> None:
+    plain = graph_of(assets, assets.parent / "runs", method="vanilla-kd")[1]
+    assert not changed(dict(nodes_by_name(plain)), composed(assets, ["vanilla-kd", "knn"]))
 
 
 # --- how many -----------------------------------------------------------------------------------------
 
 
-def test_the_table_has_as_many_as_the_method_that_takes_most(ground: Path) -> None:
-    assert k_of(composed(ground, [taking(3), taking(5, "five")])[TABLE]) == 5
+def test_the_table_has_as_many_as_the_method_that_takes_most(assets: Path) -> None:
+    assert k_of(composed(assets, [taking(3), taking(5, "five")])[TABLE]) == 5
     minimax = {"use": "minimax-knn", "data": {"k": 6, "keep": 2}}
-    assert k_of(composed(ground, [taking(3), minimax])[TABLE]) == 6
+    assert k_of(composed(assets, [taking(3), minimax])[TABLE]) == 6
     models = {"one": {"from_teacher": [0], "method": {"use": "knn", "data": {"k": 7}}}}
-    found = composed(ground, [taking(3), {"use": "vanilla-kd", "taught_by": "one"}], models=models)
+    found = composed(assets, [taking(3), {"use": "vanilla-kd", "taught_by": "one"}], models=models)
     assert k_of(found[TABLE]) == 7
 
 
-def test_methods_that_take_from_another_maker_do_not_count(ground: Path) -> None:
-    found = composed(ground, [taking(3), {**DRAWN, "data": {"k": 9}}], candidates={"drawn": {"by": "transfer"}})
+def test_methods_that_take_from_another_maker_do_not_count(assets: Path) -> None:
+    found = composed(assets, [taking(3), {**DRAWN, "data": {"k": 9}}], candidates={"drawn": {"by": "transfer"}})
     assert (k_of(found[TABLE]), k_of(found["candidates/drawn@tiny"])) == (3, 9)
 
 
-def test_a_method_that_takes_more_makes_another_table_of_the_same_embeddings(ground: Path) -> None:
-    before, after = composed(ground, taking(3)), composed(ground, [taking(3), taking(5, "five")])
+def test_a_method_that_takes_more_makes_another_table_of_the_same_embeddings(assets: Path) -> None:
+    before, after = composed(assets, taking(3)), composed(assets, [taking(3), taking(5, "five")])
     assert changed(before, after) == {TABLE, TOKENS, STORE, *student()}
 
 
 def test_a_maker_that_says_how_many_makes_so_many_and_a_method_that_takes_more_of_them_changes_nothing(
-    ground: Path,
+    assets: Path,
 ) -> None:
     makers = {"neighbours": {"k": 16}}
-    before = composed(ground, taking(3), candidates=makers)
-    after = composed(ground, [taking(3), taking(5, "five")], candidates=makers)
+    before = composed(assets, taking(3), candidates=makers)
+    after = composed(assets, [taking(3), taking(5, "five")], candidates=makers)
     assert k_of(before[TABLE]) == 16
     assert not changed(before, after)
 
@@ -182,24 +182,24 @@ def test_a_maker_that_says_how_many_makes_so_many_and_a_method_that_takes_more_o
         ("minimax-knn", {"weight": 0.5}),
     ],
 )
-def test_how_candidates_are_used_is_the_students_alone(ground: Path, method: str, setting: dict[str, object]) -> None:
-    before = composed(ground, {"use": method, "data": {"k": 4, **({"keep": 3} if method == "minimax-knn" else {})}})
+def test_how_candidates_are_used_is_the_students_alone(assets: Path, method: str, setting: dict[str, object]) -> None:
+    before = composed(assets, {"use": method, "data": {"k": 4, **({"keep": 3} if method == "minimax-knn" else {})}})
     settings = {"k": 4, **({"keep": 3} if method == "minimax-knn" else {}), **setting}
-    after = composed(ground, {"use": method, "data": settings})
+    after = composed(assets, {"use": method, "data": settings})
     assert changed(before, after) == student(method)
 
 
-def test_all_methods_of_one_k_read_one_table(ground: Path) -> None:
-    found = composed(ground, ["knn", "minimax-knn", {"use": "annealing-kd", "data": "knn"}])
+def test_all_methods_of_one_k_read_one_table(assets: Path) -> None:
+    found = composed(assets, ["knn", "minimax-knn", {"use": "annealing-kd", "data": "knn"}])
     reading = [sources(node, "candidate") for node in found.values() if node.role == "distil"]
     assert len(reading) == 3
     assert all(one == reading[0] for one in reading)
 
 
-def test_rows_and_bytes_of_what_candidates_need_are_stated_before_anything_runs(ground: Path) -> None:
+def test_rows_and_bytes_of_what_candidates_need_are_stated_before_anything_runs(assets: Path) -> None:
     texts = pa.table({"text": [f"a sentence of the bank, number {row}" for row in range(50)]})
-    pq.write_table(texts, ground / "bank.parquet")
-    found = composed(ground, taking(4), bank={"files": [str(ground / "bank.parquet")]})
+    pq.write_table(texts, assets / "bank.parquet")
+    found = composed(assets, taking(4), bank={"files": [str(assets / "bank.parquet")]})
     assert found["bank"].rows == Figure.at_most(50)
     # 24 numbers of 2 bytes and a key of 16 bytes a row.
     assert (found["embed"].rows, found["embed"].bytes) == (Figure.at_most(50), Figure.at_most(50 * (24 * 2 + 16)))
@@ -207,46 +207,46 @@ def test_rows_and_bytes_of_what_candidates_need_are_stated_before_anything_runs(
     assert found[TOKENS].rows == found[STORE].rows == Figure.at_most(4 * 90)
     # 16 bytes of key and 2 logits of 4 bytes.
     assert found[STORE].bytes == Figure.at_most(4 * 90 * (16 + 2 * 4))
-    assert composed(ground)["embed"].rows == Figure.unknown("bank"), "a plain text file tells no number of rows"
+    assert composed(assets)["embed"].rows == Figure.unknown("bank"), "a plain text file tells no number of rows"
 
 
 # --- the bank -----------------------------------------------------------------------------------------
 
 
-def test_tf_idf_needs_neither_an_encoder_nor_an_index(ground: Path) -> None:
-    found = composed(ground, bank={"encoder": "tfidf"})
+def test_tf_idf_needs_neither_an_encoder_nor_an_index(assets: Path) -> None:
+    found = composed(assets, bank={"encoder": "tfidf"})
     assert "index" not in found
     assert found["embed"].inputs.keys() == {"bank"}
     assert found[TABLE].inputs.keys() == {"corpus", "bank", "embeddings"}
 
 
-def test_neighbours_by_a_model_need_the_encoder_that_embedded_the_bank(ground: Path) -> None:
-    found = composed(ground)
+def test_neighbours_by_a_model_need_the_encoder_that_embedded_the_bank(assets: Path) -> None:
+    found = composed(assets)
     assert found[TABLE].input_keys["encoder"] == found["embed"].input_keys["encoder"]
 
 
-def test_a_bank_is_its_content_not_the_name_of_its_file(ground: Path) -> None:
-    before = composed(ground)
-    shutil.copy(ground / "bank.txt", ground / "moved.txt")
-    same = composed(ground, bank={"files": [str(ground / "moved.txt")]})
+def test_a_bank_is_its_content_not_the_name_of_its_file(assets: Path) -> None:
+    before = composed(assets)
+    shutil.copy(assets / "bank.txt", assets / "moved.txt")
+    same = composed(assets, bank={"files": [str(assets / "moved.txt")]})
     assert not changed(before, same)
-    (ground / "bank.txt").write_text("quite another sentence\n" * 50, "utf-8")
-    assert changed(before, composed(ground)) == {*FORKSERVER, *student()}
+    (assets / "bank.txt").write_text("quite another sentence\n" * 50, "utf-8")
+    assert changed(before, composed(assets)) == {*BESIDE, *student()}
 
 
-def test_the_files_of_a_bank_are_numbered_in_their_order(ground: Path) -> None:
-    (ground / "more.txt").write_text("one more sentence of it\n", "utf-8")
-    files = [str(ground / name) for name in ("more.txt", "bank.txt")]
-    found = composed(ground, bank={"files": files})["bank"]
+def test_the_files_of_a_bank_are_numbered_in_their_order(assets: Path) -> None:
+    (assets / "more.txt").write_text("one more sentence of it\n", "utf-8")
+    files = [str(assets / name) for name in ("more.txt", "bank.txt")]
+    found = composed(assets, bank={"files": files})["bank"]
     assert list(found.inputs) == ["files/0", "files/1"]
-    first = composed(ground)["bank"].input_keys["files/0"]
+    first = composed(assets)["bank"].input_keys["files/0"]
     assert found.input_keys["files/1"] == first != found.input_keys["files/0"]
 
 
-def test_cleaning_changes_all_that_is_made_of_the_bank_and_the_index_neither_bank_nor_embeddings(ground: Path) -> None:
-    before = composed(ground)
-    assert changed(before, composed(ground, bank={"max_words": 9})) == {*FORKSERVER, *student()}
-    indexed = changed(before, composed(ground, bank={"index": {"kind": "exact"}}))
+def test_cleaning_changes_all_that_is_made_of_the_bank_and_the_index_neither_bank_nor_embeddings(assets: Path) -> None:
+    before = composed(assets)
+    assert changed(before, composed(assets, bank={"max_words": 9})) == {*BESIDE, *student()}
+    indexed = changed(before, composed(assets, bank={"index": {"kind": "exact"}}))
     assert indexed == {"index", TABLE, TOKENS, STORE, *student()}
 
 
@@ -255,9 +255,9 @@ def test_cleaning_changes_all_that_is_made_of_the_bank_and_the_index_neither_ban
 
 @pytest.mark.parametrize("block", [{"rerank": True}, {"confidence": [0.6, 1.0]}, {"balance": 1.5}])
 def test_candidates_that_the_teacher_decides_on_are_looked_for_in_greater_number_and_sifted(
-    ground: Path, block: dict[str, object]
+    assets: Path, block: dict[str, object]
 ) -> None:
-    found = composed(ground, taking(3), candidates={"neighbours": block})
+    found = composed(assets, taking(3), candidates={"neighbours": block})
     sifted = found["sift/neighbours@tiny"]
     assert (k_of(found[TABLE]), k_of(sifted)) == (4 * 3, 3)
     assert sources(sifted) == {"candidates": TABLE, "outputs": "teach@tiny", "candidate_outputs": STORE}
@@ -273,41 +273,41 @@ def test_candidates_that_the_teacher_decides_on_are_looked_for_in_greater_number
     assert found[TOKENS].rows == Figure.at_most(90 * 12)
 
 
-def test_so_many_are_looked_for_as_the_maker_says_and_never_fewer_than_are_kept(ground: Path) -> None:
+def test_so_many_are_looked_for_as_the_maker_says_and_never_fewer_than_are_kept(assets: Path) -> None:
     makers = {"neighbours": {"balance": 1.5, "found": 7}}
-    assert k_of(composed(ground, taking(3), candidates=makers)[TABLE]) == 7
-    line = refusal(ground, taking(8), candidates=makers)
+    assert k_of(composed(assets, taking(3), candidates=makers)[TABLE]) == 7
+    line = refusal(assets, taking(8), candidates=makers)
     assert line == "candidates.neighbours.found: 7, but 8 a row are kept; look for no fewer"
 
 
-def test_without_the_teachers_word_there_is_nothing_to_sift(ground: Path) -> None:
-    assert "sift/neighbours@tiny" not in composed(ground, candidates={"neighbours": {"max_distance": 0.3}})
+def test_without_the_teachers_word_there_is_nothing_to_sift(assets: Path) -> None:
+    assert "sift/neighbours@tiny" not in composed(assets, candidates={"neighbours": {"max_distance": 0.3}})
 
 
-def test_distances_bound_the_search_unless_the_teachers_layer_orders_candidates(ground: Path) -> None:
+def test_distances_bound_the_search_unless_the_teachers_layer_orders_candidates(assets: Path) -> None:
     bounds = {"min_distance": 0.1, "max_distance": 0.4}
-    plain = composed(ground, candidates={"neighbours": bounds})[TABLE].spec
+    plain = composed(assets, candidates={"neighbours": bounds})[TABLE].spec
     assert isinstance(plain, NeighboursSpec)
     assert (plain.min_distance, plain.max_distance) == (0.1, 0.4)
-    found = composed(ground, candidates={"neighbours": {**bounds, "rerank": True}})
+    found = composed(assets, candidates={"neighbours": {**bounds, "rerank": True}})
     table, sift = found[TABLE].spec, found["sift/neighbours@tiny"].spec
     assert isinstance(table, NeighboursSpec) and isinstance(sift, RerankSpec)
     assert (table.min_distance, table.max_distance) == (0.0, 1.0)
     assert (sift.min_distance, sift.max_distance) == (0.1, 0.4)
 
 
-def test_sifting_otherwise_makes_neither_another_table_nor_another_store(ground: Path) -> None:
+def test_sifting_otherwise_makes_neither_another_table_nor_another_store(assets: Path) -> None:
     """The teacher need not run again to be believed less."""
-    before, after = (composed(ground, candidates={"neighbours": {"confidence": [least, 1.0]}}) for least in (0.6, 0.7))
+    before, after = (composed(assets, candidates={"neighbours": {"confidence": [least, 1.0]}}) for least in (0.6, 0.7))
     assert changed(before, after) == {"sift/neighbours@tiny", *student()}
 
 
-def test_reranking_without_the_teachers_last_layer_in_store_is_refused(ground: Path) -> None:
-    line = refusal(ground, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 2]})
+def test_reranking_without_the_teachers_last_layer_in_store_is_refused(assets: Path) -> None:
+    line = refusal(assets, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 2]})
     assert line == (
         "candidates.neighbours.rerank: goes by the teacher's last layer, 4, but store.layers is [0, 2]; store that too"
     )
-    found = composed(ground, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 4]})
+    found = composed(assets, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 4]})
     assert "sift/neighbours@tiny" in found
 
 
@@ -320,9 +320,9 @@ MODELS = {
 }
 
 
-def test_several_teachers_all_speak_of_the_candidates_in_the_order_in_which_they_speak_of_rows(ground: Path) -> None:
+def test_several_teachers_all_speak_of_the_candidates_in_the_order_in_which_they_speak_of_rows(assets: Path) -> None:
     method = {"use": "knn", "taught_by": ["two", "teacher", "one"]}
-    read = sources(composed(ground, method, models=MODELS)["distil/knn/two/0@tiny"])
+    read = sources(composed(assets, method, models=MODELS)["distil/knn/two/0@tiny"])
     assert {name: read[name] for name in read if "outputs" in name} == {
         "outputs/0": "teach/two@tiny",
         "outputs/1": "teach@tiny",
@@ -333,9 +333,9 @@ def test_several_teachers_all_speak_of_the_candidates_in_the_order_in_which_they
     }
 
 
-def test_another_teacher_speaks_of_the_same_candidates(ground: Path) -> None:
-    found = composed(ground, ["knn", {"use": "knn", "label": "other", "taught_by": "one"}], models=MODELS)
-    assert not changed(composed(ground), found)
+def test_another_teacher_speaks_of_the_same_candidates(assets: Path) -> None:
+    found = composed(assets, ["knn", {"use": "knn", "label": "other", "taught_by": "one"}], models=MODELS)
+    assert not changed(composed(assets), found)
     read = sources(found["distil/other/two/0@tiny"], "candidate")
     assert read == {
         "candidates": TABLE,
@@ -345,27 +345,27 @@ def test_another_teacher_speaks_of_the_same_candidates(ground: Path) -> None:
 
 
 def test_of_a_further_models_last_layer_nothing_is_stored_for_candidates_are_ordered_by_the_teachers(
-    ground: Path,
+    assets: Path,
 ) -> None:
     method = {"use": "knn", "taught_by": "one"}
-    found = composed(ground, method, models=MODELS, candidates={"neighbours": {"rerank": True}})
+    found = composed(assets, method, models=MODELS, candidates={"neighbours": {"rerank": True}})
     own, teachers = found["teach/one/candidates:neighbours@tiny"].spec, found[STORE].spec
     assert isinstance(own, TeachSpec) and isinstance(teachers, TeachSpec)
     assert (own.layers, teachers.layers) == ((), (4,))
 
 
-def test_a_student_that_teaches_itself_speaks_of_the_candidates_as_well(ground: Path) -> None:
-    found = composed(ground, ["no-kd", {"use": "knn", "taught_by": "itself"}])
+def test_a_student_that_teaches_itself_speaks_of_the_candidates_as_well(assets: Path) -> None:
+    found = composed(assets, ["no-kd", {"use": "knn", "taught_by": "itself"}])
     read = sources(found["distil/knn/two/0@tiny"], "candidate_outputs")
     assert read == {"candidate_outputs": "teach/no-kd/two/0/candidates:neighbours@tiny"}
     speaker = found["teach/no-kd/two/0/candidates:neighbours@tiny"]
     assert sources(speaker) == {"corpus": TOKENS, "model": "distil/no-kd/two/0@tiny"}
 
 
-def test_a_student_with_other_tokens_has_its_own_of_the_same_texts(ground: Path) -> None:
-    other = write_paper_model(ground / "student")
+def test_a_student_with_other_tokens_has_its_own_of_the_same_texts(assets: Path) -> None:
+    other = write_plannable_model(assets / "student")
     (other / "tokenizer.json").write_text('{"vocab": {"a": 1}}', "utf-8")
-    found = composed(ground, student={"label": "two", "model": str(other)})
+    found = composed(assets, student={"label": "two", "model": str(other)})
     read = sources(found["distil/knn/two/0@tiny"])
     assert read["candidates"] == TABLE and read["candidate_outputs"] == STORE
     own = found[read["candidate_rows"]]
@@ -376,7 +376,7 @@ def test_a_student_with_other_tokens_has_its_own_of_the_same_texts(ground: Path)
     assert teachers == TOKENS
     assert sources(found[TOKENS])["corpus"] == sources(found[TABLE])["corpus"] == sources(found["teach@tiny"])["corpus"]
     assert sources(found[TOKENS])["corpus"] != read["corpus"]
-    alone = composed(ground)
+    alone = composed(assets)
     assert found[TABLE].key == alone[TABLE].key and found[STORE].key == alone[STORE].key
 
 
@@ -388,36 +388,36 @@ def sides_of(node: Node) -> str:
     return node.spec.sides
 
 
-def test_of_a_pair_either_text_is_varied_where_nothing_is_said_and_a_single_text_is_the_first(ground: Path) -> None:
-    (ground / "words.tsv").write_text("good\tfine, great\n", "utf-8")
-    makers = {"words": {"by": "words", "synonyms": str(ground / "words.tsv")}}
+def test_of_a_pair_either_text_is_varied_where_nothing_is_said_and_a_single_text_is_the_first(assets: Path) -> None:
+    (assets / "words.tsv").write_text("good\tfine, great\n", "utf-8")
+    makers = {"words": {"by": "words", "synonyms": str(assets / "words.tsv")}}
     methods = ["knn", {"use": "knn", "label": "words", "candidates": "words"}]
-    found = composed(ground, methods, task=[PAIR, TWO[1]], candidates=makers)
+    found = composed(assets, methods, task=[PAIR, TWO[1]], candidates=makers)
     for maker in ("neighbours", "words"):
-        said = [sides_of(found[f"candidates/{maker}@{task}"]) for task in ("tiny", "other")]
-        assert said == ["either", "first"]
+        result = [sides_of(found[f"candidates/{maker}@{task}"]) for task in ("tiny", "other")]
+        assert result == ["either", "first"]
 
 
-def test_a_task_of_pairs_may_have_other_sides_than_the_rest(ground: Path) -> None:
+def test_a_task_of_pairs_may_have_other_sides_than_the_rest(assets: Path) -> None:
     tasks = [PAIR, {**PAIR, "name": "other"}]
     overrides = {"other": {"candidates": {"neighbours": {"sides": "both"}}}}
-    before, found = composed(ground, task=tasks), composed(ground, task=tasks, overrides=overrides)
+    before, found = composed(assets, task=tasks), composed(assets, task=tasks, overrides=overrides)
     assert [sides_of(found[f"candidates/neighbours@{task}"]) for task in ("tiny", "other")] == ["either", "both"]
     touched = {TABLE, TOKENS, STORE, *student()}
     assert changed(before, found) == {name.replace("@tiny", "@other") for name in touched}
 
 
-def test_a_task_of_single_texts_has_no_second_side(ground: Path) -> None:
-    line = refusal(ground, candidates={"neighbours": {"sides": "both"}})
+def test_a_task_of_single_texts_has_no_second_side(assets: Path) -> None:
+    line = refusal(assets, candidates={"neighbours": {"sides": "both"}})
     assert line == "candidates.neighbours.sides: both, but tiny has one text; leave it out"
 
 
-def test_a_bank_of_pairs_is_searched_for_the_pair_as_a_whole(ground: Path) -> None:
-    bank = {"files": [str(ground / "pairs.parquet")], "text": ["one", "two"]}
+def test_a_bank_of_pairs_is_searched_for_the_pair_as_a_whole(assets: Path) -> None:
+    bank = {"files": [str(assets / "pairs.parquet")], "text": ["one", "two"]}
     for candidates in ({}, {"neighbours": {"sides": "joined"}}):
-        found = composed(ground, task=PAIR, bank=bank, candidates=candidates)
+        found = composed(assets, task=PAIR, bank=bank, candidates=candidates)
         assert sides_of(found[TABLE]) == "joined"
-    line = refusal(ground, task=PAIR, candidates={"neighbours": {"sides": "joined"}})
+    line = refusal(assets, task=PAIR, candidates={"neighbours": {"sides": "joined"}})
     assert line.startswith("candidates.neighbours.sides: joined, needs a bank of pairs (bank.text: [ONE, OTHER])")
 
 
@@ -430,8 +430,8 @@ def meant(found: Graph, stage: str) -> set[str]:
     return {node.name for node in found.nodes if node.key in keys}
 
 
-def test_a_stage_of_the_bank_or_of_candidates_is_asked_for_with_what_depends_on_it(ground: Path) -> None:
-    found = graph(ground, ["vanilla-kd", "knn"], candidates={"neighbours": {"balance": 2.0}})
+def test_a_stage_of_the_bank_or_of_candidates_is_asked_for_with_what_depends_on_it(assets: Path) -> None:
+    found = graph(assets, ["vanilla-kd", "knn"], candidates={"neighbours": {"balance": 2.0}})
     made = {TABLE, TOKENS, STORE, "sift/neighbours@tiny", *student()}
     assert meant(found, "bank") == {*BANK, *made}
     assert meant(found, "embed") == {"embed", "index", *made}
@@ -443,9 +443,9 @@ def test_a_stage_of_the_bank_or_of_candidates_is_asked_for_with_what_depends_on_
     assert {STORE, "teach@tiny"} <= meant(found, "teach")
 
 
-def test_roles_say_what_a_node_is_for(ground: Path) -> None:
-    found = composed(ground, candidates={"neighbours": {"balance": 2.0}})
-    roles = {name: node.role for name, node in found.items() if name in (*FORKSERVER, "sift/neighbours@tiny")}
+def test_roles_say_what_a_node_is_for(assets: Path) -> None:
+    found = composed(assets, candidates={"neighbours": {"balance": 2.0}})
+    roles = {name: node.role for name, node in found.items() if name in (*BESIDE, "sift/neighbours@tiny")}
     assert roles == {
         "bank": "bank",
         "embed": "embed",
@@ -457,6 +457,6 @@ def test_roles_say_what_a_node_is_for(ground: Path) -> None:
     }
 
 
-def test_candidates_of_one_task_are_asked_for_alone(ground: Path) -> None:
-    found = graph(ground, task=TWO)
+def test_candidates_of_one_task_are_asked_for_alone(assets: Path) -> None:
+    found = graph(assets, task=TWO)
     assert {name.partition("@")[2] for name in meant(found, "candidates@other")} == {"other"}

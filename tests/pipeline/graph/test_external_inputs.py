@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from house import graph_of, names, write_paper_ground, write_paper_model
+from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
 from pipeline.graph.external_inputs import Digests, data_file, model_directory, model_identity, tokenizer_identity
@@ -112,7 +112,7 @@ def test_a_data_file_is_known_by_its_content(tmp_path: Path, digests: Digests) -
 
 
 def test_a_model_is_known_by_weights_tokenizer_and_configuration(tmp_path: Path, digests: Digests) -> None:
-    model = write_paper_model(tmp_path / "model")
+    model = write_plannable_model(tmp_path / "model")
     seen = [model_identity(model, digests)]
     for name, text in (
         ("model.safetensors", "other weights"),
@@ -126,8 +126,8 @@ def test_a_model_is_known_by_weights_tokenizer_and_configuration(tmp_path: Path,
 
 
 def test_the_name_of_the_weights_and_volatile_settings_do_not_count(tmp_path: Path, digests: Digests) -> None:
-    model = write_paper_model(tmp_path / "model")
-    other = write_paper_model(
+    model = write_plannable_model(tmp_path / "model")
+    other = write_plannable_model(
         tmp_path / "other", transformers_version="9.9", _name_or_path="/elsewhere", torch_dtype="float32", dtype="x"
     )
     (other / "model.safetensors").rename(other / "weights-00001-of-00001.safetensors")
@@ -136,14 +136,14 @@ def test_the_name_of_the_weights_and_volatile_settings_do_not_count(tmp_path: Pa
 
 
 def test_the_order_of_a_configuration_does_not_count(tmp_path: Path, digests: Digests) -> None:
-    model, other = write_paper_model(tmp_path / "model"), write_paper_model(tmp_path / "other")
+    model, other = write_plannable_model(tmp_path / "model"), write_plannable_model(tmp_path / "other")
     settings = json.loads((model / "config.json").read_text("utf-8"))
     (other / "config.json").write_text(json.dumps(dict(reversed(settings.items()))), "utf-8")
     assert model_identity(other, digests) == model_identity(model, digests)
 
 
 def test_models_load_from_safetensors_only(tmp_path: Path, digests: Digests) -> None:
-    model = write_paper_model(tmp_path / "model")
+    model = write_plannable_model(tmp_path / "model")
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     with pytest.raises(RequestError) as caught:
         model_identity(model, digests)
@@ -153,7 +153,7 @@ def test_models_load_from_safetensors_only(tmp_path: Path, digests: Digests) -> 
 
 
 def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, digests: Digests) -> None:
-    model = write_paper_model(tmp_path / "model")
+    model = write_plannable_model(tmp_path / "model")
     (model / "tokenizer.json").unlink()
     with pytest.raises(RequestError, match="no tokenizer here; save one with tokenizer"):
         tokenizer_identity(model, digests)
@@ -166,7 +166,7 @@ def test_a_name_means_a_directory_then_a_package_then_the_hub(tmp_path: Path, mo
     assert packaged is not None
     assert (packaged / "model.safetensors").exists()
     assert model_directory("bert-base-uncased") is None
-    write_paper_model(tmp_path / "sentence-transformers" / "all-MiniLM-L6-v2")
+    write_plannable_model(tmp_path / "sentence-transformers" / "all-MiniLM-L6-v2")
     assert model_directory(name) == tmp_path / name
 
 
@@ -204,16 +204,16 @@ def test_a_refresh_asks_the_hub_even_for_a_pinned_name(tmp_path: Path, silent: P
 
 
 def test_a_pinned_model_in_the_hubs_cache_is_planned_without_network(tmp_path: Path, silent: Path) -> None:
-    ground = write_paper_ground(tmp_path / "ground")
-    write_paper_model(silent / "models--org--bert" / "snapshots" / COMMIT)
+    assets = write_plannable_assets(tmp_path / "assets")
+    write_plannable_model(silent / "models--org--bert" / "snapshots" / COMMIT)
     storage = tmp_path / "runs"
     (storage / ".identity").mkdir(parents=True)
     (storage / ".identity" / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
     graphs = [
-        graph_of(ground, storage, teacher={"model": model, "finetune": {}})[1]
-        for model in ("org/bert", str(ground / "model"))
+        graph_of(assets, storage, teacher={"model": model, "finetune": {}})[1]
+        for model in ("org/bert", str(assets / "model"))
     ]
-    keys = {names(graph)["finetune@tiny"].key for graph in graphs}
+    keys = {nodes_by_name(graph)["finetune@tiny"].key for graph in graphs}
     assert len(keys) == 1, "the same files are the same model, wherever they came from"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import ROOT, graph_in, write_paper_model
+from project import ROOT, graph_in, write_plannable_model
 from pydantic import BaseModel, create_model
 
 from pipeline.graph.fingerprint import TAG, differences, further_files, identity, key, plain, sha256
@@ -240,7 +240,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recipes")
     for name, (kind, depth) in MODELS.items():
         layers = {"dim": 32, "n_layers": depth} if kind == "distilbert" else {"num_hidden_layers": depth}
-        write_paper_model(folder / "models" / name, model_type=kind, **layers)
+        write_plannable_model(folder / "models" / name, model_type=kind, **layers)
     for task in BUILT_IN.values():
         write_rows(folder / "data" / task.name, task)
     lines = "".join(

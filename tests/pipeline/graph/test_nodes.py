@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from house import ONE_THREAD, graph_of, names, write_paper_ground, write_paper_model
+from project import ONE_THREAD, graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.graph.nodes import Edge, ExternalInput, Figure, Graph, Node
 from stages.specs.base import Spec
@@ -12,8 +12,8 @@ from stages.specs.teacher import TeachSpec
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Path:
-    return write_paper_ground(tmp_path / "ground")
+def assets(tmp_path: Path) -> Path:
+    return write_plannable_assets(tmp_path / "assets")
 
 
 def node(name: str, spec: Spec, inputs: Mapping[str, Edge | ExternalInput], role: str = "") -> Node:
@@ -82,28 +82,28 @@ def test_figures_say_how_sure_they_are() -> None:
 # --- recipes --------------------------------------------------------------------------------------
 
 
-def keys_of(ground: Path, **changes: object) -> dict[str, str]:
-    _, graph = graph_of(ground, ground / "runs", **changes)
-    return {name: found.key for name, found in names(graph).items()}
+def keys_of(assets: Path, **changes: object) -> dict[str, str]:
+    _, graph = graph_of(assets, assets / "runs", **changes)
+    return {name: found.key for name, found in nodes_by_name(graph).items()}
 
 
-def test_resources_limits_name_and_storage_never_change_a_key(ground: Path) -> None:
+def test_resources_limits_name_and_storage_never_change_a_key(assets: Path) -> None:
     more = {stage: {"workers": 7, "gpus_per_worker": 1, "memory_per_worker": "8GB"} for stage in ONE_THREAD}
-    changed = keys_of(ground, resources=more, limits={"store_bytes": "1TB"}, name="other", storage="elsewhere")
-    assert changed == keys_of(ground)
+    changed = keys_of(assets, resources=more, limits={"store_bytes": "1TB"}, name="other", storage="elsewhere")
+    assert changed == keys_of(assets)
 
 
-def test_labels_are_names_and_no_part_of_a_key(ground: Path) -> None:
-    changed = keys_of(ground, student={"label": "renamed", "from_teacher": [0, 2]})
-    assert set(changed.values()) == set(keys_of(ground).values())
+def test_labels_are_names_and_no_part_of_a_key(assets: Path) -> None:
+    changed = keys_of(assets, student={"label": "renamed", "from_teacher": [0, 2]})
+    assert set(changed.values()) == set(keys_of(assets).values())
 
 
-def test_where_the_models_and_the_data_lie_is_no_part_of_a_key(ground: Path, tmp_path: Path) -> None:
-    assert keys_of(write_paper_ground(tmp_path / "moved")) == keys_of(ground)
+def test_where_the_models_and_the_data_lie_is_no_part_of_a_key(assets: Path, tmp_path: Path) -> None:
+    assert keys_of(write_plannable_assets(tmp_path / "moved")) == keys_of(assets)
 
 
-def test_what_two_methods_share_is_one_node(ground: Path) -> None:
-    _, graph = graph_of(ground, ground / "runs", method=["vanilla-kd", "annealing-kd", "no-kd"], seeds=[0, 1])
+def test_what_two_methods_share_is_one_node(assets: Path) -> None:
+    _, graph = graph_of(assets, assets / "runs", method=["vanilla-kd", "annealing-kd", "no-kd"], seeds=[0, 1])
     roles = [found.role for found in graph.nodes]
     assert {role: roles.count(role) for role in roles} == {
         "corpus": 1,
@@ -114,19 +114,19 @@ def test_what_two_methods_share_is_one_node(ground: Path) -> None:
     }
 
 
-def test_a_method_without_a_teacher_needs_no_store(ground: Path) -> None:
-    _, graph = graph_of(ground, ground / "runs", method="no-kd")
+def test_a_method_without_a_teacher_needs_no_store(assets: Path) -> None:
+    _, graph = graph_of(assets, assets / "runs", method="no-kd")
     assert not any(found.role == "teach" for found in graph.nodes)
 
 
-def test_who_teaches_is_an_edge(ground: Path) -> None:
+def test_who_teaches_is_an_edge(assets: Path) -> None:
     _, graph = graph_of(
-        ground,
-        ground / "runs",
+        assets,
+        assets / "runs",
         models={"assistant": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"}},
         method=["vanilla-kd", {"use": "vanilla-kd", "label": "takd", "taught_by": "assistant"}],
     )
-    found = names(graph)
+    found = nodes_by_name(graph)
 
     def teacher_of(name: str) -> str:
         outputs = found[name].inputs["outputs"]
@@ -139,13 +139,13 @@ def test_who_teaches_is_an_edge(ground: Path) -> None:
     assert found["distil/takd/two/0@tiny"].spec == found["distil/vanilla-kd/two/0@tiny"].spec
 
 
-def test_students_with_a_tokenizer_of_their_own_get_a_corpus_of_their_own(ground: Path) -> None:
-    other = write_paper_model(ground / "other", num_hidden_layers=2)
+def test_students_with_a_tokenizer_of_their_own_get_a_corpus_of_their_own(assets: Path) -> None:
+    other = write_plannable_model(assets / "other", num_hidden_layers=2)
     (other / "tokenizer.json").write_text('{"vocab": {"a": 1}}', "utf-8")
-    _, graph = graph_of(ground, ground / "runs", student={"label": "other", "model": str(other)})
-    student = names(graph)["distil/vanilla-kd/other/0@tiny"]
+    _, graph = graph_of(assets, assets / "runs", student={"label": "other", "model": str(other)})
+    student = nodes_by_name(graph)["distil/vanilla-kd/other/0@tiny"]
     corpora = {found.key: found.name for found in graph.nodes if found.role == "corpus"}
     assert len(corpora) == 2
     assert corpora[student.input_keys["corpus"]] != "corpus@tiny"
-    store = names(graph)["teach@tiny"]
+    store = nodes_by_name(graph)["teach@tiny"]
     assert corpora[store.input_keys["corpus"]] == "corpus@tiny"

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from house import House, graph_in, opened, settle
+from project import Project, as_storage, graph_in, write_project
 
 from pipeline.artifacts.record import find
 from pipeline.errors import RequestError
@@ -21,18 +21,18 @@ from pipeline.recipe import Tracking, load
 KINDS = ("mlflow", "wandb")
 
 
-def student_nodes(house: House) -> dict[str, TrainingReport]:
+def student_nodes(project: Project) -> dict[str, TrainingReport]:
     """What there is to tell of what the house has built."""
-    graph = graph_in(house.storage, load(house.recipe))
+    graph = graph_in(project.storage, load(project.recipe))
     found = {}
     for name, node in named_trainings(graph).items():
-        record = find(opened(house.storage), node.spec.stage, node.key)
+        record = find(as_storage(project.storage), node.spec.stage, node.key)
         assert record is not None
-        found[name] = report_of(name, node, record, opened(house.storage))
+        found[name] = report_of(name, node, record, as_storage(project.storage))
     return found
 
 
-def test_what_is_told_is_the_spec_the_history_and_the_scores_by_readable_names(built: House) -> None:
+def test_what_is_told_is_the_spec_the_history_and_the_scores_by_readable_names(built: Project) -> None:
     told = student_nodes(built)
     students = {f"tiny/{method}/two/{seed}" for method in ("no-kd", "vanilla-kd") for seed in (0, 1)}
     assert set(told) == students | {"tiny/teacher/model/0"}
@@ -47,19 +47,19 @@ def test_what_is_told_is_the_spec_the_history_and_the_scores_by_readable_names(b
     assert one.began > 1e9
 
 
-def test_a_tracker_is_told_of_trainings_alone_and_each_once(built: House) -> None:
+def test_a_tracker_is_told_of_trainings_alone_and_each_once(built: Project) -> None:
     graph = graph_in(built.storage, load(built.recipe))
     heard: list[TrainingReport] = []
-    thread = TrackingThread(lambda: heard.append, graph, opened(built.storage), pytest.fail)
+    thread = TrackingThread(lambda: heard.append, graph, as_storage(built.storage), pytest.fail)
     for node in graph.nodes:
-        record = find(opened(built.storage), node.spec.stage, node.key)
+        record = find(as_storage(built.storage), node.spec.stage, node.key)
         assert record is not None
         thread.committed(node, record)
     thread.close()
     assert len(heard) == len(student_nodes(built)) == 5
 
 
-def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: House) -> None:
+def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: Project) -> None:
     request: list[str] = []
     warned: list[str] = []
 
@@ -68,9 +68,9 @@ def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: House) 
         raise ConnectionError("no route to host\nand much more")
 
     graph = graph_in(built.storage, load(built.recipe))
-    thread = TrackingThread(lambda: fail, graph, opened(built.storage), warned.append)
+    thread = TrackingThread(lambda: fail, graph, as_storage(built.storage), warned.append)
     for node in graph.nodes:
-        record = find(opened(built.storage), node.spec.stage, node.key)
+        record = find(as_storage(built.storage), node.spec.stage, node.key)
         assert record is not None
         thread.committed(node, record)
     thread.close()
@@ -78,17 +78,17 @@ def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: House) 
     assert warned == ["tracking: ConnectionError: no route to host; no more is told in this run"]
 
 
-def test_a_tracker_that_hangs_holds_the_end_of_a_run_no_longer_than_it_may(built: House) -> None:
+def test_a_tracker_that_hangs_holds_the_end_of_a_run_no_longer_than_it_may(built: Project) -> None:
     graph = graph_in(built.storage, load(built.recipe))
     node, *_ = named_trainings(graph).values()
-    record = find(opened(built.storage), node.spec.stage, node.key)
+    record = find(as_storage(built.storage), node.spec.stage, node.key)
     assert record is not None
     freed, warned = threading.Event(), list[str]()
 
     def hang(_: TrainingReport) -> None:
         freed.wait(60)
 
-    thread = TrackingThread(lambda: hang, graph, opened(built.storage), warned.append)
+    thread = TrackingThread(lambda: hang, graph, as_storage(built.storage), warned.append)
     thread.committed(node, record)
     thread.close(0.2)
     freed.set()
@@ -96,53 +96,53 @@ def test_a_tracker_that_hangs_holds_the_end_of_a_run_no_longer_than_it_may(built
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_library_that_is_not_there_is_one_line_before_any_work(kind: str, ground: Path, tmp_path: Path) -> None:
+def test_a_library_that_is_not_there_is_one_line_before_any_work(kind: str, assets: Path, tmp_path: Path) -> None:
     if find_spec(kind):
         pytest.skip(f"{kind} is installed")
     with pytest.raises(RequestError, match=rf"^tracking\.kind: {kind}, which is not installed here; pip install"):
         check_tracking(Tracking.model_validate({"kind": kind, "project": "p"}))
-    house = settle(tmp_path, ground, tracking={"kind": kind})
-    said = house("run", "--inline")
-    assert (said.code, len(said.err.splitlines())) == (2, 1)
-    assert not list(house.storage.glob("*/*/record.json"))
+    project = write_project(tmp_path, assets, tracking={"kind": kind})
+    result = project("run", "--inline")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert not list(project.storage.glob("*/*/record.json"))
 
 
-def test_who_is_told_is_not_identity(ground: Path, tmp_path: Path) -> None:
+def test_who_is_told_is_not_identity(assets: Path, tmp_path: Path) -> None:
     keys = []
     for name, tracking in (("none", None), ("some", {"kind": "mlflow", "uri": "sqlite:////nowhere/at/all.db"})):
-        house = settle(tmp_path / name, ground, tracking=tracking)
-        keys.append([node.key for node in graph_in(tmp_path, load(house.recipe)).nodes])
+        project = write_project(tmp_path / name, assets, tracking=tracking)
+        keys.append([node.key for node in graph_in(tmp_path, load(project.recipe)).nodes])
     assert keys[0] == keys[1]
 
 
-def test_a_project_is_the_recipe_s_name_unless_it_says_another(ground: Path, tmp_path: Path) -> None:
-    def project(**more: str) -> str:
-        house = settle(tmp_path, ground, tracking={"kind": "wandb", **more})
-        tracking = load(house.recipe).tracking
+def test_a_project_is_the_recipe_s_name_unless_it_says_another(assets: Path, tmp_path: Path) -> None:
+    def project_of(**more: str) -> str:
+        project = write_project(tmp_path, assets, tracking={"kind": "wandb", **more})
+        tracking = load(project.recipe).tracking
         assert tracking is not None
         return tracking.project
 
-    assert (project(), project(project="glue")) == ("tiny", "glue")
+    assert (project_of(), project_of(project="glue")) == ("tiny", "glue")
 
 
-def test_a_kind_that_is_neither_is_refused(ground: Path, tmp_path: Path) -> None:
-    house = settle(tmp_path, ground, tracking={"kind": "comet"})
+def test_a_kind_that_is_neither_is_refused(assets: Path, tmp_path: Path) -> None:
+    project = write_project(tmp_path, assets, tracking={"kind": "comet"})
     with pytest.raises(RequestError, match=r"tracking\.kind: comet"):
-        load(house.recipe)
+        load(project.recipe)
 
 
 # --- the libraries themselves -----------------------------------------------------------------------
 
 
-def test_a_run_is_told_to_mlflow(ground: Path, tmp_path: Path) -> None:
+def test_a_run_is_told_to_mlflow(assets: Path, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    house = settle(tmp_path / "house", ground, tracking={"kind": "mlflow", "uri": uri, "project": "p"})
-    said = house("run", "--inline")
-    assert (said.code, said.err) == (0, "")
+    project = write_project(tmp_path / "project", assets, tracking={"kind": "mlflow", "uri": uri, "project": "p"})
+    result = project("run", "--inline")
+    assert (result.code, result.err) == (0, "")
     client = mlflow.MlflowClient(tracking_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name("p").experiment_id])
-    told = student_nodes(house)
+    told = student_nodes(project)
     assert {run.info.run_name for run in runs} == set(told)
     for run in runs:
         one = told[run.info.run_name]
@@ -157,25 +157,25 @@ def test_a_run_is_told_to_mlflow(ground: Path, tmp_path: Path) -> None:
 
 
 def test_an_mlflow_that_cannot_be_reached_fails_no_training(
-    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = "http://127.0.0.1:9"  # where nobody listens
-    house = settle(tmp_path / "house", ground, tracking={"kind": "mlflow", "uri": uri}, method="no-kd")
-    said = house("run", "--inline")
-    assert said.code == 0
-    assert "no more is told in this run" in " ".join((said.out + said.err).split())
+    project = write_project(tmp_path / "project", assets, tracking={"kind": "mlflow", "uri": uri}, method="no-kd")
+    result = project("run", "--inline")
+    assert result.code == 0
+    assert "no more is told in this run" in " ".join((result.out + result.err).split())
 
 
-def test_a_run_is_told_to_wandb(ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_told_to_wandb(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    house = settle(tmp_path, ground, tracking={"kind": "wandb", "project": "p"}, method="no-kd")
-    said = house("run", "--inline")
-    assert (said.code, said.err) == (0, "")
-    kept = sorted(house.storage.glob(".logs/*/wandb/offline-run-*/run-*.wandb"))
-    told = student_nodes(house)
+    project = write_project(tmp_path, assets, tracking={"kind": "wandb", "project": "p"}, method="no-kd")
+    result = project("run", "--inline")
+    assert (result.code, result.err) == (0, "")
+    kept = sorted(project.storage.glob(".logs/*/wandb/offline-run-*/run-*.wandb"))
+    told = student_nodes(project)
     assert len(kept) == len(told) == 2
     written = b"".join(path.read_bytes() for path in kept)
     for one in told.values():

@@ -11,7 +11,7 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_an_entry_says_when_what_of_which_node_in_words_and_figures(tmp_path: Path) -> None:
+def test_an_entry_has_time_event_node_text_and_figures(tmp_path: Path) -> None:
     event_log = EventLog(tmp_path / "logs", print, lambda: NOON)
     event_log.write("done", "distil/x@a", "epoch 2/2", key="k", attempt="0002", seconds=1.5, rows=10)
     (entry,) = lines(tmp_path / "logs" / "distil.x@a.jsonl")
@@ -27,7 +27,7 @@ def test_an_entry_says_when_what_of_which_node_in_words_and_figures(tmp_path: Pa
     }
 
 
-def test_events_of_all_nodes_stand_in_one_file_without_what_a_stage_says_while_it_works(tmp_path: Path) -> None:
+def test_one_file_has_the_events_of_all_nodes_without_notes_log_lines_progress_and_tracebacks(tmp_path: Path) -> None:
     event_log = EventLog(tmp_path, print)
     event_log.write("begin")
     event_log.write("start", "a")
@@ -53,14 +53,14 @@ def test_an_entry_is_one_line_whatever_its_text(tmp_path: Path) -> None:
     assert entry["text"] == 'two\nlines, "quoted", é and \u2028'
 
 
-def test_entries_of_many_threads_are_whole(tmp_path: Path) -> None:
+def test_entries_written_by_many_threads_are_whole_lines(tmp_path: Path) -> None:
     event_log = EventLog(tmp_path, print)
 
-    def speak(name: str) -> None:
+    def write_entries(name: str) -> None:
         for number in range(100):
             event_log.write("start", name, "x" * 500, number=number)
 
-    threads = [threading.Thread(target=speak, args=(f"node-{number}",)) for number in range(8)]
+    threads = [threading.Thread(target=write_entries, args=(f"node-{number}",)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -69,14 +69,14 @@ def test_entries_of_many_threads_are_whole(tmp_path: Path) -> None:
     assert len(entries) == 800
 
 
-def test_what_cannot_be_written_is_told_once_and_written_again_when_it_can(tmp_path: Path) -> None:
-    heard: list[str] = []
+def test_a_log_that_cannot_be_written_is_one_warning_and_later_entries_are_written(tmp_path: Path) -> None:
+    warnings: list[str] = []
     (tmp_path / "logs").write_text("a file where the folder should be", "utf-8")
-    event_log = EventLog(tmp_path / "logs", heard.append)
+    event_log = EventLog(tmp_path / "logs", warnings.append)
     for _ in range(3):
         event_log.write("start", "a")
-    (told,) = heard
-    assert told.startswith(f"{tmp_path / 'logs' / 'a.jsonl'}: cannot be written (")
+    (warning,) = warnings
+    assert warning.startswith(f"{tmp_path / 'logs' / 'a.jsonl'}: cannot be written (")
     (tmp_path / "logs").unlink()
     event_log.write("start", "a")
     assert len(lines(tmp_path / "logs" / "a.jsonl")) == 1

@@ -2,11 +2,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from courses import ABOUT, GLUE, START, half_done, node_run, recorder
+from run_states import ABOUT, GLUE, START, half_done, node_run, recorder
 
 from pipeline.monitor.html import html_page
-from pipeline.monitor.run_state import End, NodeRun, Recorder
-from pipeline.monitor.summary import summary
+from pipeline.monitor.run_state import NodeRun, Recorder, RunStatus
+from pipeline.monitor.summary import summarize
 from pipeline.report.rows import ReportRow
 
 HOUR = START + 3600
@@ -60,10 +60,10 @@ def log_of(node: NodeRun) -> str:
 
 
 def page_of(one: Recorder, rows: tuple[ReportRow, ...] = ()) -> str:
-    return html_page(summary(one.run_state(), HOUR), one.run_state(), log_of, rows)
+    return html_page(summarize(one.run_state(), HOUR), one.run_state(), log_of, rows)
 
 
-def test_a_page_asks_nothing_of_anyone_else() -> None:
+def test_a_page_loads_nothing_and_links_to_logs_only() -> None:
     page = Elements(page_of(half_done()))
     assert not page.open, "every element is closed"
     places = [value for _, found in page.found for name, value in found.items() if name in ("src", "href", "action")]
@@ -72,7 +72,7 @@ def test_a_page_asks_nothing_of_anyone_else() -> None:
     assert {tag for tag, _ in page.found}.isdisjoint({"link", "img", "iframe", "object"})
 
 
-def test_what_stages_say_is_text_and_no_markup() -> None:
+def test_messages_of_stages_are_escaped() -> None:
     page = Elements(page_of(half_done(), (ROW,)))
     assert "out of memory: <b>2 GiB</b>" in page.words
     assert "alp<i>" in page.words
@@ -88,23 +88,23 @@ def test_each_task_has_its_nodes_and_a_node_that_began_links_to_its_log() -> Non
     assert "teach@mnli" in page.words
 
 
-def test_nodes_of_no_task_stand_under_a_name_of_their_own() -> None:
+def test_nodes_that_belong_to_no_task_are_shown_as_shared() -> None:
     page = Elements(page_of(recorder([node_run("bank"), node_run("corpus@a")])))
     assert [found["id"] for tag, found in page.found if tag == "details"] == ["shared", "a"]
 
 
-@pytest.mark.parametrize("end", ["done", "failed", "stopped"])
-def test_only_the_page_of_a_run_under_way_asks_for_itself_again(end: End) -> None:
+@pytest.mark.parametrize("status", ["done", "failed", "stopped"])
+def test_only_the_page_of_a_running_run_reloads_itself(status: RunStatus) -> None:
     one = half_done()
     assert [found for tag, found in Elements(page_of(one)).found if found.get("http-equiv") == "refresh"]
     assert 'data-state="running"' in page_of(one)
-    one.close(end, HOUR)
+    one.close(status, HOUR)
     assert not [found for tag, found in Elements(page_of(one)).found if found.get("http-equiv") == "refresh"]
-    assert f'data-state="{end}"' in page_of(one)
+    assert f'data-state="{status}"' in page_of(one)
     assert "left" not in Elements(page_of(one)).words
 
 
-def test_the_results_stand_on_the_page_once_there_are_any() -> None:
+def test_the_page_has_results_once_there_are_any() -> None:
     assert "Results" not in Elements(page_of(half_done())).words
     words = Elements(page_of(half_done(), (ROW,))).words
     assert "Results" in words and "51.2" in words
@@ -113,6 +113,6 @@ def test_the_results_stand_on_the_page_once_there_are_any() -> None:
 def test_a_dashboard_is_linked_where_there_is_one() -> None:
     one = half_done()
     for url, linked in (("http://127.0.0.1:8265", True), ("", False), ("javascript:alert(1)", False)):
-        run_state = replace(one.run_state(), about=replace(ABOUT, dashboard=url))
-        page = Elements(html_page(summary(run_state, HOUR), run_state, log_of))
+        run_state = replace(one.run_state(), info=replace(ABOUT, dashboard=url))
+        page = Elements(html_page(summarize(run_state, HOUR), run_state, log_of))
         assert ("Ray dashboard" in page.words) is linked

@@ -1,12 +1,12 @@
 from io import StringIO
 
 import pytest
-from courses import GLUE, START, batch, half_done, recorder
 from rich.console import Console
+from run_states import GLUE, START, batch, half_done, recorder
 
 from pipeline.monitor.run_state import Recorder
-from pipeline.monitor.summary import summary
-from pipeline.monitor.terminal import SPARE, terminal_view
+from pipeline.monitor.summary import summarize
+from pipeline.monitor.terminal import RESERVED_LINES, terminal_view
 
 HOUR = START + 3600
 PAGE = "runs/.runs/20260101-000000-1/index.html"
@@ -15,19 +15,19 @@ PAGE = "runs/.runs/20260101-000000-1/index.html"
 def shown(one: Recorder, width: int = 80, height: int = 24, page: str = PAGE) -> list[str]:
     out = StringIO()
     Console(file=out, width=width, height=height).print(
-        terminal_view(summary(one.run_state(), HOUR), width, height, page)
+        terminal_view(summarize(one.run_state(), HOUR), width, height, page)
     )
     return out.getvalue().splitlines()
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50), (60, 15), (40, 12), (200, 100)])
-def test_a_batch_fits_the_terminal_and_leaves_room_for_what_is_told_in_passing(width: int, height: int) -> None:
+def test_a_batch_fits_the_terminal_and_leaves_lines_free_for_messages(width: int, height: int) -> None:
     lines = shown(half_done(), width, height)
-    assert len(lines) <= height - SPARE
+    assert len(lines) <= height - RESERVED_LINES
     assert max(map(len, lines)) < width
 
 
-def test_24_lines_of_80_hold_counts_costs_stages_all_tasks_the_failure_and_some_of_what_runs() -> None:
+def test_80_columns_by_24_lines_show_counts_cost_stages_all_tasks_the_failure_and_some_running_nodes() -> None:
     lines = shown(half_done())
     assert lines[0].startswith("glue  1h00m  36/252 done, 8 running, 1 failed, 26 blocked")
     assert lines[1] == "3.9 GPU h, 15.6 CPU h used; at least ~30 min left (181 of unknown length)"
@@ -40,24 +40,24 @@ def test_24_lines_of_80_hold_counts_costs_stages_all_tasks_the_failure_and_some_
     assert lines[-1] == PAGE
 
 
-def test_a_tall_terminal_holds_all_that_runs() -> None:
+def test_a_tall_terminal_shows_all_running_nodes() -> None:
     lines = shown(half_done(), 160, 50)
     assert sum(line.startswith("distil/") for line in lines) == 8
     assert not [line for line in lines if line.startswith("and ")]
     assert any(line.endswith("epoch 2/4  loss 0.31  accuracy 83.1") for line in lines)
 
 
-def test_a_low_terminal_shows_tasks_that_move_before_those_that_do_not() -> None:
+def test_a_low_terminal_still_shows_the_failure_and_a_running_node() -> None:
     lines = shown(half_done(), 80, 16)
     assert any(line.startswith("FAIL") for line in lines)
     assert any(line.startswith("distil/") for line in lines)
 
 
-def test_one_task_has_no_line_of_its_own() -> None:
+def test_a_run_of_one_task_has_no_line_for_the_task() -> None:
     lines = shown(recorder(batch(tasks=("cola",))), page="")
     assert len(lines) == 3
     assert lines[2].startswith("corpus 0/1")
 
 
-def test_text_that_looks_like_markup_is_shown_as_it_is() -> None:
+def test_text_that_looks_like_markup_is_shown_unchanged() -> None:
     assert any("<b>2 GiB</b>" in line for line in shown(half_done()))

@@ -4,12 +4,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from house import graph_in, graph_of, pretend_built, settle, tiny_recipe, write_paper_ground, write_paper_model
+from project import (
+    graph_in,
+    graph_of,
+    tiny_recipe,
+    write_artifact,
+    write_plannable_assets,
+    write_plannable_model,
+    write_project,
+)
 
 from pipeline.artifacts.provenance import hardware
 from pipeline.artifacts.record import Record, record_name
 from pipeline.graph.fingerprint import Json
-from pipeline.plan.estimate import Pace, about, estimate, read_all, total_text
+from pipeline.plan.estimate import DurationEstimator, approximate_time, estimate, read_all, total_text
 from pipeline.plan.planner import Plan, plan
 from pipeline.recipe import Recipe, parse
 from pipeline.storage.directory import Directory
@@ -20,8 +28,8 @@ LEARNT = 90 / 81
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Path:
-    return write_paper_ground(tmp_path / "ground")
+def assets(tmp_path: Path) -> Path:
+    return write_plannable_assets(tmp_path / "assets")
 
 
 @pytest.fixture
@@ -29,11 +37,11 @@ def storage(tmp_path: Path) -> Directory:
     return Directory(tmp_path / "runs")
 
 
-def built(ground: Path, storage: Directory, /, *, seconds: float = 10.0, **changes: object) -> dict[str, Record]:
+def built(assets: Path, storage: Directory, /, *, seconds: float = 10.0, **changes: object) -> dict[str, Record]:
     """Node -> its record: everything took so many seconds, and 8 of 10 of a student's were training."""
     records = {}
-    for node in graph_of(ground, storage, **changes)[1].nodes:
-        record = pretend_built(storage, node)
+    for node in graph_of(assets, storage, **changes)[1].nodes:
+        record = write_artifact(storage, node)
         facts = {"rows": ROWS[node.role], **({"train_seconds": 0.8 * seconds} if node.spec.stage == "distil" else {})}
         records[node.name] = keep(storage, replace(record, seconds=seconds, facts=facts))
     return records
@@ -44,28 +52,28 @@ def keep(storage: Directory, record: Record) -> Record:
     return record
 
 
-def planned(ground: Path, storage: Directory, /, **changes: object) -> tuple[Recipe, Plan]:
-    recipe, graph = graph_of(ground, storage, **changes)
+def planned(assets: Path, storage: Directory, /, **changes: object) -> tuple[Recipe, Plan]:
+    recipe, graph = graph_of(assets, storage, **changes)
     return recipe, plan(graph, storage, recipe.name)
 
 
 def told(
-    ground: Path, storage: Directory, /, *, machine: Mapping[str, Json] | None = None, **changes: object
+    assets: Path, storage: Directory, /, *, machine: Mapping[str, Json] | None = None, **changes: object
 ) -> dict[str, float]:
     """Node -> the seconds that are expected."""
-    recipe, found = planned(ground, storage, **changes)
+    recipe, found = planned(assets, storage, **changes)
     seconds = estimate(found, storage, machine or hardware(), recipe.resources)
     return {step.node.name: seconds[step.node.key] for step in found.steps if step.node.key in seconds}
 
 
-def test_without_a_record_no_time_is_told(ground: Path, storage: Directory) -> None:
-    assert told(ground, storage) == {}
+def test_without_a_record_no_time_is_told(assets: Path, storage: Directory) -> None:
+    assert told(assets, storage) == {}
 
 
-def test_a_new_seed_takes_what_the_seed_before_took(ground: Path, storage: Directory) -> None:
+def test_a_new_seed_takes_what_the_seed_before_took(assets: Path, storage: Directory) -> None:
     """Ten seconds for 81 rows, two of them beside training; the plan has at most 90 rows."""
-    built(ground, storage)
-    found = told(ground, storage, seeds=[0, 1])
+    built(assets, storage)
+    found = told(assets, storage, seeds=[0, 1])
     student = pytest.approx(2 + 8 * LEARNT)
     assert found == {
         "distil/no-kd/two/1@tiny": student,
@@ -75,121 +83,121 @@ def test_a_new_seed_takes_what_the_seed_before_took(ground: Path, storage: Direc
     }
 
 
-def test_training_takes_longer_with_its_epochs_and_the_rest_does_not(ground: Path, storage: Directory) -> None:
-    built(ground, storage)
+def test_training_takes_longer_with_its_epochs_and_the_rest_does_not(assets: Path, storage: Directory) -> None:
+    built(assets, storage)
     train = {"epochs": 6, "learning_rate": 5.0e-3, "max_length": 16}
-    assert told(ground, storage, train=train)["distil/no-kd/two/0@tiny"] == pytest.approx(2 + 8 * LEARNT * 3)
+    assert told(assets, storage, train=train)["distil/no-kd/two/0@tiny"] == pytest.approx(2 + 8 * LEARNT * 3)
 
 
-def test_the_teacher_takes_longer_with_the_rows_whatever_its_weights_are(ground: Path, storage: Directory) -> None:
+def test_the_teacher_takes_longer_with_the_rows_whatever_its_weights_are(assets: Path, storage: Directory) -> None:
     """The sample makes another corpus, so another fine-tuned teacher, of the same shape."""
-    built(ground, storage)
-    found = told(ground, storage, data={"source": str(ground / "data"), "train_rows": 45})
+    built(assets, storage)
+    found = told(assets, storage, data={"source": str(assets / "data"), "train_rows": 45})
     assert found["teach@tiny"] == pytest.approx(10 * 45 / 81)
     assert found["finetune@tiny"] == pytest.approx(2 + 8 * 45 / 81)
     assert found["corpus@tiny"] == pytest.approx(10 * 75 / 120)
 
 
-def test_the_store_of_an_epoch_takes_what_that_of_the_teacher_took(ground: Path, storage: Directory) -> None:
-    teacher = {"model": str(ground / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2, "keep": "epochs"}}
-    built(ground, storage, teacher=teacher)
+def test_the_store_of_an_epoch_takes_what_that_of_the_teacher_took(assets: Path, storage: Directory) -> None:
+    teacher = {"model": str(assets / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2, "keep": "epochs"}}
+    built(assets, storage, teacher=teacher)
     method = ["no-kd", {"use": "vanilla-kd", "label": "early", "taught_by": "teacher:1"}]
-    found = told(ground, storage, teacher=teacher, method=method)
+    found = told(assets, storage, teacher=teacher, method=method)
     assert found["teach/teacher:1@tiny"] == found["evaluate/teacher:1@tiny"] * LEARNT == pytest.approx(10 * LEARNT)
 
 
-def test_probes_and_ensembles_take_what_like_ones_took(ground: Path, storage: Directory) -> None:
+def test_probes_and_ensembles_take_what_like_ones_took(assets: Path, storage: Directory) -> None:
     models = {"one": {"from_teacher": [0], "method": "no-kd"}, "both": {"members": ["teacher", "one"]}}
     probing = {"use": "vanilla-kd", "label": "probing", "structure": "outputs"}
-    built(ground, storage, models=models, method=probing)
+    built(assets, storage, models=models, method=probing)
     again = {"one": {"from_teacher": [1], "method": "no-kd"}, "three": {"members": ["teacher", "one"]}}
-    teacher = {"model": str(ground / "model"), "finetune": {"epochs": 5, "learning_rate": 1.0e-2}}
-    found = told(ground, storage, models=again, method=probing, teacher=teacher)
+    teacher = {"model": str(assets / "model"), "finetune": {"epochs": 5, "learning_rate": 1.0e-2}}
+    found = told(assets, storage, models=again, method=probing, teacher=teacher)
     assert found["ensemble/three@tiny"] == pytest.approx(10)
     assert found["probe@tiny"] == pytest.approx(10 * LEARNT)
     probing = {**probing, "structure": {"kind": "outputs", "groups": [[1]]}}
-    assert "probe:1@tiny" not in told(ground, storage, models=again, method=probing, teacher=teacher)
+    assert "probe:1@tiny" not in told(assets, storage, models=again, method=probing, teacher=teacher)
 
 
-def test_a_model_of_another_shape_is_another_matter(ground: Path, storage: Directory) -> None:
-    built(ground, storage)
-    found = told(ground, storage, student={"label": "two", "from_teacher": [0, 1, 2]})
+def test_a_model_of_another_shape_is_another_matter(assets: Path, storage: Directory) -> None:
+    built(assets, storage)
+    found = told(assets, storage, student={"label": "two", "from_teacher": [0, 1, 2]})
     assert found == {}
 
 
-def test_a_model_that_began_as_another_is_another_matter(ground: Path, storage: Directory) -> None:
-    built(ground, storage)
-    write_paper_model(ground / "wide", hidden_size=64)
-    found = told(ground, storage, teacher={"model": str(ground / "wide"), "finetune": {"epochs": 6}})
+def test_a_model_that_began_as_another_is_another_matter(assets: Path, storage: Directory) -> None:
+    built(assets, storage)
+    write_plannable_model(assets / "wide", hidden_size=64)
+    found = told(assets, storage, teacher={"model": str(assets / "wide"), "finetune": {"epochs": 6}})
     assert "teach@tiny" not in found
     assert "finetune@tiny" not in found
 
 
 @pytest.mark.parametrize("change", [{"max_length": 32}, {"batch_size": 8}, {"precision": "bfloat16"}])
 def test_texts_cut_elsewhere_and_other_steps_are_another_matter(
-    ground: Path, storage: Directory, change: dict[str, object]
+    assets: Path, storage: Directory, change: dict[str, object]
 ) -> None:
-    built(ground, storage)
+    built(assets, storage)
     train = {"epochs": 2, "learning_rate": 5.0e-3, "max_length": 16, **change}
-    assert "distil/no-kd/two/0@tiny" not in told(ground, storage, train=train)
+    assert "distil/no-kd/two/0@tiny" not in told(assets, storage, train=train)
 
 
 @pytest.mark.parametrize("change", [{"processor": "another"}, {"cores": 999}, {"gpus": ["a card"]}])
-def test_another_machine_tells_nothing(ground: Path, storage: Directory, change: dict[str, Json]) -> None:
-    built(ground, storage)
-    assert told(ground, storage, machine={**hardware(), **change}, seeds=[0, 1]) == {}
+def test_another_machine_tells_nothing(assets: Path, storage: Directory, change: dict[str, Json]) -> None:
+    built(assets, storage)
+    assert told(assets, storage, machine={**hardware(), **change}, seeds=[0, 1]) == {}
 
 
-def test_another_memory_or_host_name_is_the_same_machine(ground: Path, storage: Directory) -> None:
-    built(ground, storage)
+def test_another_memory_or_host_name_is_the_same_machine(assets: Path, storage: Directory) -> None:
+    built(assets, storage)
     machine = {**hardware(), "host": "another", "memory_bytes": 1}
-    assert told(ground, storage, machine=machine, seeds=[0, 1])
+    assert told(assets, storage, machine=machine, seeds=[0, 1])
 
 
-def test_workers_and_threads_that_the_recipe_asks_for_must_agree(ground: Path, storage: Directory) -> None:
-    built(ground, storage)
+def test_workers_and_threads_that_the_recipe_asks_for_must_agree(assets: Path, storage: Directory) -> None:
+    built(assets, storage)
     ask = {"distil": {"workers": 2, "cpus_per_worker": 1}, "evaluate": {"cpus_per_worker": 1}}
-    assert set(told(ground, storage, seeds=[0, 1], resources=ask)) == {
+    assert set(told(assets, storage, seeds=[0, 1], resources=ask)) == {
         "evaluate/no-kd/two/1@tiny",
         "evaluate/vanilla-kd/two/1@tiny",
     }
 
 
-def test_of_several_like_records_the_median_counts(ground: Path, storage: Directory) -> None:
-    records = built(ground, storage, seeds=[0, 1], method="no-kd")
+def test_of_several_like_records_the_median_counts(assets: Path, storage: Directory) -> None:
+    records = built(assets, storage, seeds=[0, 1], method="no-kd")
     keep(storage, replace(records["evaluate/no-kd/two/1@tiny"], seconds=1000.0))
-    assert told(ground, storage, seeds=[2], method="no-kd")["evaluate/no-kd/two/2@tiny"] == pytest.approx(
+    assert told(assets, storage, seeds=[2], method="no-kd")["evaluate/no-kd/two/2@tiny"] == pytest.approx(
         (10 + 1000) / 2
     )
 
 
-def test_a_store_with_rows_of_an_earlier_one_tells_nothing(ground: Path, storage: Directory) -> None:
-    record = built(ground, storage)["teach@tiny"]
+def test_a_store_with_rows_of_an_earlier_one_tells_nothing(assets: Path, storage: Directory) -> None:
+    record = built(assets, storage)["teach@tiny"]
     keep(storage, replace(record, facts={"rows": 81, "computed": 1, "carried": 80}))
-    data = {"source": str(ground / "data"), "train_rows": 45}
-    assert "teach@tiny" not in told(ground, storage, data=data)
+    data = {"source": str(assets / "data"), "train_rows": 45}
+    assert "teach@tiny" not in told(assets, storage, data=data)
 
 
-def test_a_damaged_record_of_something_else_tells_nothing_and_stops_nothing(ground: Path, storage: Directory) -> None:
-    record = built(ground, storage)["evaluate/no-kd/two/0@tiny"]
+def test_a_damaged_record_of_something_else_tells_nothing_and_stops_nothing(assets: Path, storage: Directory) -> None:
+    record = built(assets, storage)["evaluate/no-kd/two/0@tiny"]
     path = storage.local / "distil" / ("0" * 64) / "record.json"
     path.parent.mkdir()
     path.write_text("{", "utf-8")
     assert record.key in {found.key for found in read_all(storage)}
-    assert told(ground, storage, seeds=[0, 1])
+    assert told(assets, storage, seeds=[0, 1])
 
 
-def test_where_nothing_is_built_no_record_is_looked_for(ground: Path, storage: Directory) -> None:
-    built(ground, storage)
-    recipe, found = planned(ground, storage)
+def test_where_nothing_is_built_no_record_is_looked_for(assets: Path, storage: Directory) -> None:
+    built(assets, storage)
+    recipe, found = planned(assets, storage)
     assert estimate(found, Directory(storage.local / "nowhere"), hardware(), recipe.resources) == {}
 
 
-def test_a_plan_of_a_thousand_steps_is_timed_whole(ground: Path, storage: Directory) -> None:
-    recipe = parse(tiny_recipe(ground, seeds=list(range(250))))
+def test_a_plan_of_a_thousand_steps_is_timed_whole(assets: Path, storage: Directory) -> None:
+    recipe = parse(tiny_recipe(assets, seeds=list(range(250))))
     graph = graph_in(storage, recipe)
     for node in graph.nodes:
-        pretend_built(storage, node)
+        write_artifact(storage, node)
     found = plan(graph, storage, recipe.name, "evaluate")
     assert len(estimate(found, storage, hardware(), recipe.resources)) == 501
 
@@ -199,11 +207,11 @@ def test_a_plan_of_a_thousand_steps_is_timed_whole(ground: Path, storage: Direct
     [(0.2, "~1 s"), (12.4, "~12 s"), (59.6, "~1 min"), (250, "~4 min"), (3599, "~1 h 0 min"), (7800, "~2 h 10 min")],
 )
 def test_a_time_is_told_in_round_units(seconds: float, text: str) -> None:
-    assert about(seconds) == text
+    assert approximate_time(seconds) == text
 
 
-def test_the_sum_says_what_it_leaves_out(ground: Path, storage: Directory) -> None:
-    _, found = planned(ground, storage, method="no-kd")
+def test_the_sum_says_what_it_leaves_out(assets: Path, storage: Directory) -> None:
+    _, found = planned(assets, storage, method="no-kd")
     assert len(found.builds) == 5
     assert total_text(found, {}) == "time unknown: no record on like hardware"
     assert total_text(found, {"a": 100.0, "b": 50.0}) == (
@@ -212,26 +220,26 @@ def test_the_sum_says_what_it_leaves_out(ground: Path, storage: Directory) -> No
     assert total_text(found, dict.fromkeys("abcde", 60.0)) == "~5 min if built one after another"
 
 
-def test_a_plan_tells_the_time_in_its_table_and_in_json(ground: Path, tmp_path: Path) -> None:
-    house = settle(tmp_path, ground, seeds=[0, 1])
-    built(ground, Directory(house.storage), method=["no-kd", "vanilla-kd"])
-    steps = house.plan()
+def test_a_plan_tells_the_time_in_its_table_and_in_json(assets: Path, tmp_path: Path) -> None:
+    project = write_project(tmp_path, assets, seeds=[0, 1])
+    built(assets, Directory(project.storage), method=["no-kd", "vanilla-kd"])
+    steps = project.plan()
     assert steps["evaluate/no-kd/two/1@tiny"]["seconds"] == 10.0
     assert steps["evaluate/no-kd/two/0@tiny"]["seconds"] is None
-    table = house("plan").out
+    table = project("plan").out
     assert "~10 s" in table
     assert "4 to build" in table
     assert table.rstrip().endswith("~42 s if built one after another")
 
 
-def test_what_a_run_has_built_tells_of_what_it_has_still_to_build(ground: Path, storage: Path) -> None:
-    recipe, found = planned(ground, storage, seeds=[0, 1, 2])
-    pace = Pace(found, hardware(), recipe.resources)
-    assert pace.seconds() == {}
+def test_what_a_run_has_built_tells_of_what_it_has_still_to_build(assets: Path, storage: Path) -> None:
+    recipe, found = planned(assets, storage, seeds=[0, 1, 2])
+    estimator = DurationEstimator(found, hardware(), recipe.resources)
+    assert estimator.seconds() == {}
     node = {step.node.name: step.node for step in found.steps}
-    first = pretend_built(storage, node["distil/no-kd/two/0@tiny"])
-    pace.learn(replace(first, seconds=10.0, facts={"rows": ROWS["distil"], "train_seconds": 8.0}))
-    told = pace.seconds()
+    first = write_artifact(storage, node["distil/no-kd/two/0@tiny"])
+    estimator.add(replace(first, seconds=10.0, facts={"rows": ROWS["distil"], "train_seconds": 8.0}))
+    told = estimator.seconds()
     alike = {node[f"distil/{method}/two/{seed}@tiny"].key for method in ("no-kd", "vanilla-kd") for seed in range(3)}
     assert set(told) == alike
     assert told[node["distil/vanilla-kd/two/2@tiny"].key] == pytest.approx(2.0 + 8.0 * LEARNT)

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from house import graph_of, write_paper_ground
+from project import graph_of, write_plannable_assets
 
 from cluster.amount import Amount
 from cluster.resources import Capacity, Growth, Resources
@@ -17,7 +17,7 @@ GROWS = Capacity((Amount(4),), Growth(((1, Amount(4)), (3, Amount(8, 2))), 3))
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Graph:
-    return graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs")[1]
+    return graph_of(write_plannable_assets(tmp_path / "assets"), tmp_path / "runs")[1]
 
 
 def checked(graph: Graph, wanted: Resources, capacity: Capacity, pending: float = 600.0) -> list[str]:

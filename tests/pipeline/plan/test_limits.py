@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from house import graph_of, pretend_built, record_of, write_paper_ground
+from project import graph_of, record_for, write_artifact, write_plannable_assets
 
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Figure
@@ -15,8 +15,8 @@ ROW = 16 + 2 * 4 + 5 * 32 * 2
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Path:
-    return write_paper_ground(tmp_path / "ground")
+def assets(tmp_path: Path) -> Path:
+    return write_plannable_assets(tmp_path / "assets")
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def storage(tmp_path: Path) -> Directory:
     return Directory(tmp_path / "runs")
 
 
-def planned(ground: Path, storage: Directory, /, **changes: object) -> Plan:
-    recipe, graph = graph_of(ground, storage, **changes)
+def planned(assets: Path, storage: Directory, /, **changes: object) -> Plan:
+    recipe, graph = graph_of(assets, storage, **changes)
     return plan(graph, storage, recipe.name)
 
 
@@ -36,56 +36,58 @@ def refusal(found: Plan, limit: int) -> str:
     return str(caught.value)
 
 
-def test_a_store_within_the_limit_or_without_one_is_let_through(ground: Path, storage: Directory) -> None:
-    found = planned(ground, storage)
+def test_a_store_within_the_limit_or_without_one_is_let_through(assets: Path, storage: Directory) -> None:
+    found = planned(assets, storage)
     check_store_limit(found.steps, None)
     check_store_limit(found.steps, 90 * ROW)
 
 
-def test_a_store_over_the_limit_is_refused_with_the_tiers_that_would_fit(ground: Path, storage: Directory) -> None:
+def test_a_store_over_the_limit_is_refused_with_the_tiers_that_would_fit(assets: Path, storage: Directory) -> None:
     """int8: a byte a value, and in the one shard a scale and an offset, four bytes each, for each dimension."""
     small = 90 * (16 + 2 * 4 + 5 * 32) + 5 * 32 * 8
-    assert refusal(planned(ground, storage), 90 * ROW - 1) == (
+    assert refusal(planned(assets, storage), 90 * ROW - 1) == (
         "limits.store_bytes: 30,959, but the teacher outputs come to 30,960 bytes (teach@tiny: 30,960); use "
         f"store.precision: int8 (would come to {small:,} bytes) or store.layers: [] (would come to 2,160 bytes), keep "
         "fewer rows (data.train_rows), or raise the limit"
     )
 
 
-def test_a_tier_that_would_not_fit_is_not_offered(ground: Path, storage: Directory) -> None:
-    said = refusal(planned(ground, storage, store={"precision": "float32"}), 20_000)
-    assert "int8 (would come to 17,840 bytes)" in said
-    assert "float16" not in said
+def test_a_tier_that_would_not_fit_is_not_offered(assets: Path, storage: Directory) -> None:
+    result = refusal(planned(assets, storage, store={"precision": "float32"}), 20_000)
+    assert "int8 (would come to 17,840 bytes)" in result
+    assert "float16" not in result
 
 
-def test_what_is_offered_is_what_the_next_plan_comes_to(ground: Path, storage: Directory) -> None:
+def test_what_is_offered_is_what_the_next_plan_comes_to(assets: Path, storage: Directory) -> None:
     assert "store.precision: float16 (would come to 30,960 bytes)" in refusal(
-        planned(ground, storage, store={"precision": "float32"}), 90 * ROW
+        planned(assets, storage, store={"precision": "float32"}), 90 * ROW
     )
-    check_store_limit(planned(ground, storage, store={"precision": "float16"}).steps, 90 * ROW)
-    check_store_limit(planned(ground, storage, store={"layers": []}).steps, 2_160)
+    check_store_limit(planned(assets, storage, store={"precision": "float16"}).steps, 90 * ROW)
+    check_store_limit(planned(assets, storage, store={"layers": []}).steps, 2_160)
 
 
-def test_where_nothing_fits_the_smallest_is_told(ground: Path, storage: Directory) -> None:
+def test_where_nothing_fits_the_smallest_is_told(assets: Path, storage: Directory) -> None:
     assert "; the smallest that they can be is 2,160 bytes, with store.layers: [], keep fewer rows" in refusal(
-        planned(ground, storage), 2_159
+        planned(assets, storage), 2_159
     )
 
 
 def test_the_stores_of_a_recipe_count_together(tmp_path: Path, storage: Directory) -> None:
-    ground = write_paper_ground(tmp_path / "two", ("tiny", "other"))
+    assets = write_plannable_assets(tmp_path / "two", ("tiny", "other"))
     tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
-    said = refusal(planned(ground, storage, task=tasks), 40_000)
-    assert "come to 61,920 bytes" in said
-    assert "int8 (would come to 35,680 bytes)" in said
+    result = refusal(planned(assets, storage, task=tasks), 40_000)
+    assert "come to 61,920 bytes" in result
+    assert "int8 (would come to 35,680 bytes)" in result
 
 
-def test_a_store_of_both_poolings_fits_with_one_of_them(ground: Path, storage: Directory) -> None:
-    found = planned(ground, storage)
+def test_a_store_of_both_poolings_fits_with_one_of_them(assets: Path, storage: Directory) -> None:
+    found = planned(assets, storage)
     both = 90 * (16 + 2 * 4 + 2 * 5 * 32 * 2)
     steps = tuple(with_pooling(step, "both", both) for step in found.steps)
-    said = refusal(Plan(steps, frozenset()), both - 1)
-    assert "store.pooling: mean (would come to 30,960 bytes) or store.pooling: cls (would come to 30,960 bytes)" in said
+    result = refusal(Plan(steps, frozenset()), both - 1)
+    assert (
+        "store.pooling: mean (would come to 30,960 bytes) or store.pooling: cls (would come to 30,960 bytes)" in result
+    )
 
 
 def with_pooling(step: Step, pooling: str, size: int) -> Step:
@@ -95,24 +97,24 @@ def with_pooling(step: Step, pooling: str, size: int) -> Step:
     return replace(step, node=replace(step.node, spec=spec), bytes=Figure.at_most(size))
 
 
-def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(ground: Path, storage: Directory) -> None:
-    steps = {step.node.name: step for step in planned(ground, storage).steps}
+def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(assets: Path, storage: Directory) -> None:
+    steps = {step.node.name: step for step in planned(assets, storage).steps}
     teach, corpus = steps["teach@tiny"], steps["corpus@tiny"].node
     out = storage.local / "attempt"
     out.mkdir(parents=True)
-    record = record_of(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})
+    record = record_for(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})
     assert sized(teach, {}) == teach
     assert sized(teach, {corpus.key: record}).bytes == Figure.at_most(70 * ROW)
-    assert sized(teach, {teach.node.key: pretend_built(storage, teach.node)}).bytes == Figure.exact(len("content"))
+    assert sized(teach, {teach.node.key: write_artifact(storage, teach.node)}).bytes == Figure.exact(len("content"))
 
 
 def test_the_size_that_the_corpus_makes_known_counts_against_the_limit_in_every_tier(
-    ground: Path, storage: Directory
+    assets: Path, storage: Directory
 ) -> None:
-    found = planned(ground, storage)
+    found = planned(assets, storage)
     corpus = next(step.node for step in found.steps if step.node.role == "corpus")
     out = storage.local / "attempt"
     out.mkdir(parents=True)
-    records = {corpus.key: record_of(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})}
+    records = {corpus.key: record_for(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})}
     steps = tuple(sized(step, records) for step in found.steps)
     assert "store.layers: [] (would come to 1,680 bytes)" in refusal(Plan(steps, frozenset()), 70 * ROW - 1)

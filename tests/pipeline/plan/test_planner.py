@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from house import (
+from project import (
     graph_in,
     graph_of,
-    names,
-    pretend_built,
+    nodes_by_name,
     tiny_recipe,
-    write_paper_ground,
-    write_paper_model,
+    write_artifact,
+    write_plannable_assets,
+    write_plannable_model,
 )
 
 from pipeline.artifacts.record import artifact_path, record_name
@@ -28,8 +28,8 @@ BOTH = ["no-kd", "vanilla-kd"]
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Path:
-    return write_paper_ground(tmp_path / "ground")
+def assets(tmp_path: Path) -> Path:
+    return write_plannable_assets(tmp_path / "assets")
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def storage(tmp_path: Path) -> Directory:
 
 def build_all(graph: Graph, storage: Directory) -> None:
     """As a run would leave it."""
-    records = {node.key: pretend_built(storage, node) for node in graph.nodes}
+    records = {node.key: write_artifact(storage, node) for node in graph.nodes}
     remember_names(graph, Outcome(records), storage, "tiny")
 
 
-def planned(ground: Path, storage: Directory, stage: str | None = None, /, **changes: object) -> Plan:
-    recipe, graph = graph_of(ground, storage, **changes)
+def planned(assets: Path, storage: Directory, stage: str | None = None, /, **changes: object) -> Plan:
+    recipe, graph = graph_of(assets, storage, **changes)
     return plan(graph, storage, recipe.name, stage)
 
 
@@ -63,78 +63,78 @@ def student(method: str, seed: int = 0) -> set[str]:
 
 
 @pytest.fixture
-def done(ground: Path, storage: Directory) -> Directory:
+def done(assets: Path, storage: Directory) -> Directory:
     """Everything that the tiny recipe asks for."""
-    build_all(graph_of(ground, storage)[1], storage)
+    build_all(graph_of(assets, storage)[1], storage)
     return storage
 
 
 # --- reuse, build, skip ---------------------------------------------------------------------------
 
 
-def test_at_first_everything_is_built(ground: Path, storage: Directory) -> None:
-    found = planned(ground, storage)
+def test_at_first_everything_is_built(assets: Path, storage: Directory) -> None:
+    found = planned(assets, storage)
     assert {step.action for step in found.steps} == {"build"}
     assert set(built(found).values()) == {"never built"}
 
 
-def test_what_is_there_is_reused_and_says_since_when(ground: Path, done: Directory) -> None:
-    found = planned(ground, done)
+def test_what_is_there_is_reused_and_says_since_when(assets: Path, done: Directory) -> None:
+    found = planned(assets, done)
     assert not found.builds
     assert {step.why for step in found.steps} == {"built 2026-01-01T00:00:00+00:00"}
 
 
-def test_a_plan_leaves_no_trace(ground: Path, storage: Directory) -> None:
-    planned(ground, storage)
+def test_a_plan_leaves_no_trace(assets: Path, storage: Directory) -> None:
+    planned(assets, storage)
     assert not storage.local.exists()
 
 
-def test_a_students_setting_rebuilds_that_student_and_its_evaluation_alone(ground: Path, done: Directory) -> None:
+def test_a_students_setting_rebuilds_that_student_and_its_evaluation_alone(assets: Path, done: Directory) -> None:
     changed = ["no-kd", {"use": "vanilla-kd", "training": {"temperature": 4.0}}]
-    assert set(built(planned(ground, done, method=changed))) == student("vanilla-kd")
+    assert set(built(planned(assets, done, method=changed))) == student("vanilla-kd")
 
 
-def test_a_new_method_with_a_teacher_rebuilds_neither_teacher_nor_store(ground: Path, done: Directory) -> None:
-    found = planned(ground, done, method=[*BOTH, "annealing-kd"])
+def test_a_new_method_with_a_teacher_rebuilds_neither_teacher_nor_store(assets: Path, done: Directory) -> None:
+    found = planned(assets, done, method=[*BOTH, "annealing-kd"])
     assert set(built(found)) == student("annealing-kd")
 
 
-def test_a_new_seed_builds_its_students_alone(ground: Path, done: Directory) -> None:
-    assert set(built(planned(ground, done, seeds=[0, 1]))) == student("no-kd", 1) | student("vanilla-kd", 1)
+def test_a_new_seed_builds_its_students_alone(assets: Path, done: Directory) -> None:
+    assert set(built(planned(assets, done, seeds=[0, 1]))) == student("no-kd", 1) | student("vanilla-kd", 1)
 
 
-def test_a_new_method_that_first_needs_a_store_builds_it(ground: Path, storage: Directory) -> None:
-    build_all(graph_of(ground, storage, method="no-kd")[1], storage)
-    assert set(built(planned(ground, storage, method=BOTH))) == {"teach@tiny"} | student("vanilla-kd")
+def test_a_new_method_that_first_needs_a_store_builds_it(assets: Path, storage: Directory) -> None:
+    build_all(graph_of(assets, storage, method="no-kd")[1], storage)
+    assert set(built(planned(assets, storage, method=BOTH))) == {"teach@tiny"} | student("vanilla-kd")
 
 
-def test_what_nothing_that_is_built_needs_is_skipped(ground: Path, done: Directory) -> None:
+def test_what_nothing_that_is_built_needs_is_skipped(assets: Path, done: Directory) -> None:
     """The store is gone, and every student is there: who would read it?"""
     remove(done, "teach@tiny")
-    step = by_name(planned(ground, done))["teach@tiny"]
+    step = by_name(planned(assets, done))["teach@tiny"]
     assert (step.action, step.why) == ("skip", "nothing that is built needs it")
 
 
-def test_a_lost_store_is_built_again_for_a_new_student(ground: Path, done: Directory) -> None:
+def test_a_lost_store_is_built_again_for_a_new_student(assets: Path, done: Directory) -> None:
     remove(done, "teach@tiny")
-    found = built(planned(ground, done, seeds=[0, 1]))
+    found = built(planned(assets, done, seeds=[0, 1]))
     assert set(found) == {"teach@tiny"} | student("no-kd", 1) | student("vanilla-kd", 1)
     assert found["teach@tiny"] == "its artifact was removed"
 
 
-def test_a_student_is_wanted_even_where_its_evaluation_is_there(ground: Path, done: Directory) -> None:
+def test_a_student_is_wanted_even_where_its_evaluation_is_there(assets: Path, done: Directory) -> None:
     remove(done, "distil/no-kd/two/0@tiny")
-    assert built(planned(ground, done)) == {"distil/no-kd/two/0@tiny": "its artifact was removed"}
+    assert built(planned(assets, done)) == {"distil/no-kd/two/0@tiny": "its artifact was removed"}
 
 
 def test_a_members_evaluation_is_wanted_even_where_that_of_the_ensemble_is_there(
-    ground: Path, storage: Directory
+    assets: Path, storage: Directory
 ) -> None:
     one = {"from_teacher": [0], "method": "no-kd"}
     models = {"one": one, "both": {"members": ["teacher", "one"]}}
-    build_all(graph_of(ground, storage, models=models)[1], storage)
+    build_all(graph_of(assets, storage, models=models)[1], storage)
     remove(storage, "evaluate/one@tiny")
-    assert built(planned(ground, storage, models=models)) == {"evaluate/one@tiny": "its artifact was removed"}
+    assert built(planned(assets, storage, models=models)) == {"evaluate/one@tiny": "its artifact was removed"}
 
 
 def home(storage: Directory, name: str) -> Path:
@@ -150,9 +150,9 @@ def remove(storage: Directory, name: str) -> None:
 # --- why ------------------------------------------------------------------------------------------
 
 
-def test_a_changed_field_is_told_with_its_old_and_its_new_value(ground: Path, done: Directory) -> None:
+def test_a_changed_field_is_told_with_its_old_and_its_new_value(assets: Path, done: Directory) -> None:
     changed = {"epochs": 5, "learning_rate": 5.0e-3, "max_length": 16}
-    assert built(planned(ground, done, train=changed)) == {
+    assert built(planned(assets, done, train=changed)) == {
         "distil/no-kd/two/0@tiny": "train.epochs: 2 -> 5",
         "evaluate/no-kd/two/0@tiny": "input model changed (distil/no-kd/two/0@tiny)",
         "distil/vanilla-kd/two/0@tiny": "train.epochs: 2 -> 5",
@@ -160,57 +160,57 @@ def test_a_changed_field_is_told_with_its_old_and_its_new_value(ground: Path, do
     }
 
 
-def test_a_changed_file_is_named(ground: Path, done: Directory) -> None:
-    data = ground / "data" / "tiny"
+def test_a_changed_file_is_named(assets: Path, done: Directory) -> None:
+    data = assets / "data" / "tiny"
     shutil.copy(data / "validation.parquet", data / "train.parquet")
-    found = built(planned(ground, done))
+    found = built(planned(assets, done))
     assert found["corpus@tiny"] == "input data/train changed (train.parquet)"
     assert found["teach@tiny"] == "input corpus changed (corpus@tiny); input model changed (finetune@tiny)"
 
 
-def test_a_changed_model_is_named(ground: Path, done: Directory) -> None:
-    (ground / "model" / "model.safetensors").write_bytes(b"other weights")
-    found = built(planned(ground, done))
-    assert found["finetune@tiny"] == f"input start changed ({ground / 'model'})"
+def test_a_changed_model_is_named(assets: Path, done: Directory) -> None:
+    (assets / "model" / "model.safetensors").write_bytes(b"other weights")
+    found = built(planned(assets, done))
+    assert found["finetune@tiny"] == f"input start changed ({assets / 'model'})"
     assert "corpus@tiny" not in found
 
 
-def test_many_changes_are_told_in_part(ground: Path, done: Directory) -> None:
+def test_many_changes_are_told_in_part(assets: Path, done: Directory) -> None:
     changed = {"epochs": 5, "learning_rate": 1.0e-4, "batch_size": 8, "warmup": 0.5, "max_length": 16}
-    why = built(planned(ground, done, train=changed))["distil/no-kd/two/0@tiny"]
+    why = built(planned(assets, done, train=changed))["distil/no-kd/two/0@tiny"]
     assert why == "train.epochs: 2 -> 5; train.learning_rate: 0.005 -> 0.0001; train.batch_size: 32 -> 8 and 1 more"
 
 
-def test_a_changed_version_of_a_stage_is_told(ground: Path, done: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_version_of_a_stage_is_told(assets: Path, done: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TeachSpec, "version", 7)
-    found = built(planned(ground, done))
+    found = built(planned(assets, done))
     assert found["teach@tiny"] == "version of teach: 2 -> 7"
     assert set(found) == {"teach@tiny"} | student("vanilla-kd")
 
 
-def test_another_recipe_has_its_own_names(ground: Path, done: Directory) -> None:
+def test_another_recipe_has_its_own_names(assets: Path, done: Directory) -> None:
     """What stood under a name in one recipe says nothing of another."""
-    why = built(planned(ground, done, name="other", train={"epochs": 3}))["distil/no-kd/two/0@tiny"]
+    why = built(planned(assets, done, name="other", train={"epochs": 3}))["distil/no-kd/two/0@tiny"]
     assert why == "never built"
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut"])
 def test_a_record_whose_file_is_gone_is_not_reused_and_the_plan_says_which(
-    ground: Path, done: Directory, harm: str
+    assets: Path, done: Directory, harm: str
 ) -> None:
     file = home(done, "distil/no-kd/two/0@tiny") / "0001" / "result.txt"
     file.unlink()
     if harm == "cut":
         file.write_text("cont", "utf-8")
-    found = built(planned(ground, done))
+    found = built(planned(assets, done))
     assert found == {"distil/no-kd/two/0@tiny": "result.txt is missing or cut short"}
 
 
-def test_a_record_from_a_newer_version_is_refused(ground: Path, done: Directory) -> None:
+def test_a_record_from_a_newer_version_is_refused(assets: Path, done: Directory) -> None:
     path = home(done, "teach@tiny") / "record.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "format": 9}), "utf-8")
     with pytest.raises(RequestError, match=r"record format 9 is newer than 1, .*; upgrade Stillhouse$"):
-        planned(ground, done)
+        planned(assets, done)
 
 
 def test_changes_of_a_spec_are_told_leaf_by_leaf() -> None:
@@ -227,17 +227,17 @@ def test_changes_of_a_spec_are_told_leaf_by_leaf() -> None:
 # --- --stage --------------------------------------------------------------------------------------
 
 
-def test_a_stage_that_is_asked_for_is_built_with_what_depends_on_it(ground: Path, done: Directory) -> None:
-    found = planned(ground, done, "teach@tiny")
+def test_a_stage_that_is_asked_for_is_built_with_what_depends_on_it(assets: Path, done: Directory) -> None:
+    found = planned(assets, done, "teach@tiny")
     assert set(built(found)) == {"teach@tiny"} | student("vanilla-kd")
     assert set(built(found).values()) == {"asked for by --stage teach@tiny"}
     assert by_name(found)["corpus@tiny"].action == "reuse"
 
 
 def test_a_stage_that_is_asked_for_gets_what_its_inputs_lack_and_nothing_else_is_built(
-    ground: Path, storage: Directory
+    assets: Path, storage: Directory
 ) -> None:
-    found = planned(ground, storage, "teach")
+    found = planned(assets, storage, "teach")
     assert set(built(found)) == {"corpus@tiny", "finetune@tiny", "teach@tiny"} | student("vanilla-kd")
     assert by_name(found)["distil/no-kd/two/0@tiny"].action == "skip"
 
@@ -255,16 +255,16 @@ def test_a_stage_that_is_asked_for_gets_what_its_inputs_lack_and_nothing_else_is
     ],
 )
 def test_a_stage_is_named_by_role_or_by_the_start_of_a_name(
-    ground: Path, done: Directory, stage: str, expected: set[str]
+    assets: Path, done: Directory, stage: str, expected: set[str]
 ) -> None:
-    assert set(built(planned(ground, done, stage))) == expected
+    assert set(built(planned(assets, done, stage))) == expected
 
 
 def test_a_stage_of_one_task_leaves_the_other_alone(tmp_path: Path, storage: Directory) -> None:
-    ground = write_paper_ground(tmp_path / "two", ("tiny", "other"))
+    assets = write_plannable_assets(tmp_path / "two", ("tiny", "other"))
     tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
-    build_all(graph_of(ground, storage, task=tasks)[1], storage)
-    found = planned(ground, storage, "teach@other", task=tasks)
+    build_all(graph_of(assets, storage, task=tasks)[1], storage)
+    found = planned(assets, storage, "teach@other", task=tasks)
     assert {step.node.task for step in found.builds} == {"other"}
 
 
@@ -276,39 +276,39 @@ def test_a_stage_of_one_task_leaves_the_other_alone(tmp_path: Path, storage: Dir
         ("zzz", "known: corpus, corpus@tiny, "),
     ],
 )
-def test_an_unknown_stage_names_the_nearest(ground: Path, done: Directory, stage: str, right: str) -> None:
+def test_an_unknown_stage_names_the_nearest(assets: Path, done: Directory, stage: str, right: str) -> None:
     with pytest.raises(RequestError) as caught:
-        planned(ground, done, stage)
+        planned(assets, done, stage)
     assert str(caught.value).startswith(f"--stage: {stage} names nothing in this recipe; {right}")
 
 
 # --- figures --------------------------------------------------------------------------------------
 
 
-def test_rows_and_bytes_are_exact_or_bounds_and_become_exact_when_built(ground: Path, storage: Directory) -> None:
-    before = by_name(planned(ground, storage))
+def test_rows_and_bytes_are_exact_or_bounds_and_become_exact_when_built(assets: Path, storage: Directory) -> None:
+    before = by_name(planned(assets, storage))
     assert before["corpus@tiny"].rows == Figure.exact(120)
     assert before["teach@tiny"].rows == Figure.at_most(90)
     # 16 bytes of key, 2 logits of 4, embeddings and 4 layers of width 32 in 2 bytes each.
     assert before["teach@tiny"].bytes == Figure.at_most(90 * (16 + 2 * 4 + 5 * 32 * 2))
     assert before["evaluate/teacher@tiny"].rows == Figure.exact(30)
-    build_all(graph_of(ground, storage)[1], storage)
-    after = by_name(planned(ground, storage))["teach@tiny"]
+    build_all(graph_of(assets, storage)[1], storage)
+    after = by_name(planned(assets, storage))["teach@tiny"]
     assert (after.rows, after.bytes) == (Figure.exact(10), Figure.exact(len("content")))
 
 
-def test_rows_that_only_reading_would_tell_are_unknown_until_the_corpus(ground: Path, storage: Directory) -> None:
-    data = ground / "data" / "tiny"
+def test_rows_that_only_reading_would_tell_are_unknown_until_the_corpus(assets: Path, storage: Directory) -> None:
+    data = assets / "data" / "tiny"
     (data / "train.parquet").unlink()
     (data / "train.csv").write_text("sentence,label\na,0\n", "utf-8")
-    found = by_name(planned(ground, storage))
+    found = by_name(planned(assets, storage))
     assert found["teach@tiny"].rows == Figure.unknown("corpus@tiny")
     assert found["teach@tiny"].bytes == Figure.unknown("corpus@tiny")
 
 
-def test_a_sample_bounds_the_rows(ground: Path, storage: Directory) -> None:
-    data = {"source": str(ground / "data"), "train_rows": 40, "eval_rows": 20}
-    found = by_name(planned(ground, storage, data=data))
+def test_a_sample_bounds_the_rows(assets: Path, storage: Directory) -> None:
+    data = {"source": str(assets / "data"), "train_rows": 40, "eval_rows": 20}
+    found = by_name(planned(assets, storage, data=data))
     assert found["corpus@tiny"].rows == Figure.exact(60)
     assert found["teach@tiny"].rows == Figure.at_most(40)
 
@@ -316,8 +316,8 @@ def test_a_sample_bounds_the_rows(ground: Path, storage: Directory) -> None:
 # --- size -----------------------------------------------------------------------------------------
 
 
-def test_a_plan_of_a_thousand_nodes_is_made_and_remade(ground: Path, storage: Directory) -> None:
-    recipe = parse(tiny_recipe(ground, seeds=list(range(250)), method=BOTH))
+def test_a_plan_of_a_thousand_nodes_is_made_and_remade(assets: Path, storage: Directory) -> None:
+    recipe = parse(tiny_recipe(assets, seeds=list(range(250)), method=BOTH))
     graph = graph_in(storage, recipe)
     assert len(graph.nodes) == 1004
     assert len(plan(graph, storage, "tiny").builds) == 1004
@@ -326,9 +326,9 @@ def test_a_plan_of_a_thousand_nodes_is_made_and_remade(ground: Path, storage: Di
     assert len(plan(graph, storage, "tiny", "teach").builds) == 501
 
 
-def test_two_methods_that_are_the_same_are_built_once(ground: Path, storage: Directory) -> None:
+def test_two_methods_that_are_the_same_are_built_once(assets: Path, storage: Directory) -> None:
     same = [{"use": "vanilla-kd", "label": label} for label in ("one", "another")]
-    found = planned(ground, storage, method=same)
+    found = planned(assets, storage, method=same)
     assert roles(found.steps).count("distil") == 1
 
 
@@ -336,23 +336,23 @@ def roles(steps: Iterable[Step]) -> list[str]:
     return [step.node.role for step in steps]
 
 
-def test_only_a_corpus_reads_data(ground: Path, storage: Directory) -> None:
-    _, graph = graph_of(ground, storage)
+def test_only_a_corpus_reads_data(assets: Path, storage: Directory) -> None:
+    _, graph = graph_of(assets, storage)
     readers = [node.name for node in graph.nodes if any(name.startswith("data/") for name in node.inputs)]
     assert readers == ["corpus@tiny"]
-    assert isinstance(names(graph)["corpus@tiny"].spec, CorpusSpec)
+    assert isinstance(nodes_by_name(graph)["corpus@tiny"].spec, CorpusSpec)
 
 
-def test_a_path_in_a_record_says_where_the_files_are(ground: Path, done: Directory) -> None:
-    step = by_name(planned(ground, done))["teach@tiny"]
+def test_a_path_in_a_record_says_where_the_files_are(assets: Path, done: Directory) -> None:
+    step = by_name(planned(assets, done))["teach@tiny"]
     assert step.record is not None
     assert (artifact_path(done, step.record) / "result.txt").exists()
     assert (done.local / record_name("teach", step.node.key)).exists()
 
 
-def test_a_model_that_is_fine_tuned_already_needs_no_finetuning(ground: Path, storage: Directory) -> None:
+def test_a_model_that_is_fine_tuned_already_needs_no_finetuning(assets: Path, storage: Directory) -> None:
     head = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "bad", "1": "good"}}
-    model = write_paper_model(ground / "tuned", **head)
-    found = planned(ground, storage, teacher={"model": str(model)})
+    model = write_plannable_model(assets / "tuned", **head)
+    found = planned(assets, storage, teacher={"model": str(model)})
     assert "finetune" not in roles(found.steps)
     assert by_name(found)["teach@tiny"].node.inputs["model"].identity  # type: ignore[union-attr]

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from house import graph_of, names, write_paper_ground
+from project import graph_of, nodes_by_name, write_plannable_assets
 
 from cluster.amount import Amount
 from cluster.resources import Capacity, Growth, Resources
@@ -64,8 +64,8 @@ def test_what_the_recipe_says_comes_first(tmp_path: Path) -> None:
         "teach": {"gpus_per_worker": 0},
         "evaluate": {"cpus_per_worker": 8},
     }
-    recipe, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs", resources=blocks)
-    found = {name: allot(node, recipe.resources, GPUS) for name, node in names(graph).items()}
+    recipe, graph = graph_of(write_plannable_assets(tmp_path / "assets"), tmp_path / "runs", resources=blocks)
+    found = {name: allot(node, recipe.resources, GPUS) for name, node in nodes_by_name(graph).items()}
     assert found["distil/no-kd/two/0@tiny"] == Resources(3, 4, 1.0, 2_000_000_000, (("disk", 0.5), ("tpu", 1.0)))
     assert found["teach@tiny"] == Resources(8, 4, 0.0)
     assert found["finetune@tiny"] == Resources(1, 4, 1.0)
@@ -84,9 +84,9 @@ def test_what_the_recipe_says_comes_first(tmp_path: Path) -> None:
 def test_the_teacher_has_as_many_workers_as_fit_once_the_recipe_has_said_what_each_gets(
     tmp_path: Path, block: dict[str, object], wanted: Resources
 ) -> None:
-    ground = write_paper_ground(tmp_path / "ground")
-    recipe, graph = graph_of(ground, tmp_path / "runs", resources={"teach": block})
-    assert allot(names(graph)["teach@tiny"], recipe.resources, GPUS) == wanted
+    assets = write_plannable_assets(tmp_path / "assets")
+    recipe, graph = graph_of(assets, tmp_path / "runs", resources={"teach": block})
+    assert allot(nodes_by_name(graph)["teach@tiny"], recipe.resources, GPUS) == wanted
 
 
 def test_what_runs_no_model_holds_no_gpu_whatever_its_role(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_what_runs_no_model_holds_no_gpu_whatever_its_role(tmp_path: Path) -> No
         "method": "universal-kd",
         "resources": blocks,
     }
-    recipe, graph = graph_of(write_paper_ground(tmp_path / "ground"), tmp_path / "runs", **changes)
-    found = {name: allot(node, recipe.resources, GPUS) for name, node in names(graph).items()}
+    recipe, graph = graph_of(write_plannable_assets(tmp_path / "assets"), tmp_path / "runs", **changes)
+    found = {name: allot(node, recipe.resources, GPUS) for name, node in nodes_by_name(graph).items()}
     assert found["probe@tiny"] == Resources(2, 4, 0.0)
     assert found["ensemble/both@tiny"] == Resources(1, 4, 0.0)
     assert found["evaluate/one@tiny"] == Resources(1, 4, 0.5)

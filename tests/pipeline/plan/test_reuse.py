@@ -9,7 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from house import House, Said, graph_of, names, pretend_built, settle, write_paper_ground, write_paper_model
+from project import (
+    CommandResult,
+    Project,
+    graph_of,
+    nodes_by_name,
+    write_artifact,
+    write_plannable_assets,
+    write_plannable_model,
+    write_project,
+)
 from safetensors.numpy import load_file, save_file
 
 from pipeline.graph.nodes import Node
@@ -22,11 +31,11 @@ from stages.retrieval.embeddings import read_embeddings
 NAMES = ["logits", "hidden_00", "hidden_04"]
 
 
-def settled(folder: Path, ground: Path) -> House:
-    """A teacher fine-tuned elsewhere, and data of its own, both in ``folder``."""
-    return settle(
-        folder / "house",
-        ground,
+def project_in(folder: Path, assets: Path) -> Project:
+    """A project whose teacher was fine-tuned elsewhere, with data of its own; both lie in ``folder``."""
+    return write_project(
+        folder / "project",
+        assets,
         teacher={"model": str(folder / "teacher")},
         method="vanilla-kd",
         data={"source": str(folder / "data"), "holdout": 0},
@@ -35,60 +44,64 @@ def settled(folder: Path, ground: Path) -> House:
 
 
 @pytest.fixture(scope="module")
-def once(ground: Path, first_run: tuple[House, Said], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of such a house in which all has been built. Not to be changed."""
-    folder = tmp_path_factory.mktemp("once")
+def built_once(
+    assets: Path, first_run: tuple[Project, CommandResult], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of such a project in which everything has been built. Tests copy it and leave it as it is."""
+    folder = tmp_path_factory.mktemp("built-once")
     shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", folder / "teacher")
-    shutil.copytree(ground / "data", folder / "data")
-    assert taught(settled(folder, ground))["carried"] == 0
+    shutil.copytree(assets / "data", folder / "data")
+    assert taught(project_in(folder, assets))["carried"] == 0
     return folder
 
 
 @pytest.fixture
-def house(once: Path, ground: Path, tmp_path: Path) -> House:
-    """A copy of it, to be changed, in which nothing is left to build."""
-    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
-    made = settled(tmp_path, ground)
+def project(built_once: Path, assets: Path, tmp_path: Path) -> Project:
+    """A copy of that project, to be changed, in which nothing is left to build."""
+    shutil.copytree(built_once, tmp_path, dirs_exist_ok=True)
+    made = project_in(tmp_path, assets)
     assert {step["action"] for step in made.plan().values()} == {"reuse"}
     return made
 
 
-def taught(house: House, *options: str) -> dict[str, int]:
+def taught(project: Project, *options: str) -> dict[str, int]:
     """The facts of the store after a run."""
-    said = house("run", "--inline", *options)
-    assert said.code == 0, said.err
+    result = project("run", "--inline", *options)
+    assert result.code == 0, result.err
     newest = max(
-        (json.loads(path.read_text()) for path in house.storage.glob("teach/*/record.json")),
-        key=lambda record: Path(house.storage / "teach" / record["key"] / "record.json").stat().st_mtime_ns,
+        (json.loads(path.read_text()) for path in project.storage.glob("teach/*/record.json")),
+        key=lambda record: Path(project.storage / "teach" / record["key"] / "record.json").stat().st_mtime_ns,
     )
     facts: dict[str, int] = newest["facts"]
     return facts
 
 
-def train_file(house: House) -> Path:
-    return house.folder.parent / "data" / "tiny" / "train.parquet"
+def train_file(project: Project) -> Path:
+    return project.folder.parent / "data" / "tiny" / "train.parquet"
 
 
-def stored(house: House) -> tuple[list[bytes], dict[str, np.ndarray]]:
+def stored(project: Project) -> tuple[list[bytes], dict[str, np.ndarray]]:
     """The keys of train, and what the store that the recipe now means says of them."""
-    plan = house.plan()
+    plan = project.plan()
     corpus, store = (
-        next((house.storage / stage / str(plan[name]["key"])).glob("0*"))
+        next((project.storage / stage / str(plan[name]["key"])).glob("0*"))
         for stage, name in (("corpus", "corpus@tiny"), ("teach", "teach@tiny"))
     )
     keys = read_split(corpus, "train").keys
     return keys, read_columns(store, NAMES, keys)
 
 
-def test_rows_that_are_new_are_computed_and_the_others_carried_over_bit_by_bit(house: House) -> None:
-    old_keys, old = stored(house)
-    table = pq.read_table(train_file(house))
+def test_rows_that_are_new_are_computed_and_the_others_carried_over_bit_by_bit(project: Project) -> None:
+    old_keys, old = stored(project)
+    table = pq.read_table(train_file(project))
     more = pa.table({"sentence": ["a new good film", "another bad one"], "label": [1, 0]}, schema=table.schema)
-    pq.write_table(pa.concat_tables([table.slice(3), more]).take(list(range(len(table) - 1))[::-1]), train_file(house))
-    facts = taught(house)
+    pq.write_table(
+        pa.concat_tables([table.slice(3), more]).take(list(range(len(table) - 1))[::-1]), train_file(project)
+    )
+    facts = taught(project)
     distinct = len(set(old_keys))
     assert facts["computed"] == 2 and facts["carried"] == facts["rows"] - 2 and facts["carried"] >= distinct - 3
-    keys, found = stored(house)
+    keys, found = stored(project)
     places = {key: row for row, key in enumerate(old_keys)}
     kept = [(row, places[key]) for row, key in enumerate(keys) if key in places]
     assert len(kept) == len(keys) - 2
@@ -97,139 +110,141 @@ def test_rows_that_are_new_are_computed_and_the_others_carried_over_bit_by_bit(h
             assert np.array_equal(found[name][now], old[name][was]), name
 
 
-def test_the_same_rows_in_another_order_are_not_computed_at_all(house: House) -> None:
-    table = pq.read_table(train_file(house))
-    pq.write_table(table.take(list(range(len(table)))[::-1]), train_file(house))
-    plan = house.plan()["teach@tiny"]
+def test_the_same_rows_in_another_order_are_not_computed_at_all(project: Project) -> None:
+    table = pq.read_table(train_file(project))
+    pq.write_table(table.take(list(range(len(table)))[::-1]), train_file(project))
+    plan = project.plan()["teach@tiny"]
     assert plan["action"] == "build" and "rows of teach@tiny may be carried over" in str(plan["why"])
-    facts = taught(house)
+    facts = taught(project)
     assert (facts["computed"], facts["carried"]) == (0, facts["rows"])
 
 
-def test_fewer_layers_are_carried_over_and_more_are_not(house: House) -> None:
-    assert taught(house, "--set", "store.layers=[0, 4]")["computed"] == 0
-    for path in (house.storage / "teach").iterdir():
+def test_fewer_layers_are_carried_over_and_more_are_not(project: Project) -> None:
+    assert taught(project, "--set", "store.layers=[0, 4]")["computed"] == 0
+    for path in (project.storage / "teach").iterdir():
         record = json.loads((path / "record.json").read_text())
         if record["spec"]["layers"] == "all":
             shutil.rmtree(path)
-    facts = taught(house, "--set", "store.layers=[0, 2, 4]")
+    facts = taught(project, "--set", "store.layers=[0, 2, 4]")
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
 @pytest.mark.parametrize(
     "change", ["store.pooling=cls", "store.precision=float32", "store.precision=int8", "store.compute=bfloat16"]
 )
-def test_another_pooling_or_number_type_is_computed_anew(house: House, change: str) -> None:
-    facts = taught(house, "--set", change)
+def test_another_pooling_or_number_type_is_computed_anew(project: Project, change: str) -> None:
+    facts = taught(project, "--set", change)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
-def test_one_pooling_is_carried_over_from_a_store_of_both(house: House) -> None:
-    assert taught(house, "--set", "store.pooling=both")["carried"] == 0
-    shutil.rmtree(next(iter(house.storage.glob(f"teach/{house.records()['teach@tiny']['key']}"))), ignore_errors=True)
-    table = pq.read_table(train_file(house))
-    pq.write_table(table.slice(1), train_file(house))
-    assert taught(house)["computed"] == 0
+def test_one_pooling_is_carried_over_from_a_store_of_both(project: Project) -> None:
+    assert taught(project, "--set", "store.pooling=both")["carried"] == 0
+    shutil.rmtree(
+        next(iter(project.storage.glob(f"teach/{project.records()['teach@tiny']['key']}"))), ignore_errors=True
+    )
+    table = pq.read_table(train_file(project))
+    pq.write_table(table.slice(1), train_file(project))
+    assert taught(project)["computed"] == 0
 
 
-def test_codes_of_the_tier_int8_are_carried_over_with_their_scales(house: House) -> None:
+def test_codes_of_the_tier_int8_are_carried_over_with_their_scales(project: Project) -> None:
     option = ("--set", "store.precision=int8")
-    taught(house, *option)
-    table = pq.read_table(train_file(house))
-    pq.write_table(table.slice(2), train_file(house))
-    facts = taught(house, *option)
+    taught(project, *option)
+    table = pq.read_table(train_file(project))
+    pq.write_table(table.slice(2), train_file(project))
+    facts = taught(project, *option)
     assert facts["computed"] == 0 and facts["carried"] == facts["rows"]
-    shards = house.storage.glob("teach/*/0001/shard-00000.parquet")
+    shards = project.storage.glob("teach/*/0001/shard-00000.parquet")
     *_, first, second = map(pq.read_table, sorted(shards, key=lambda path: path.stat().st_mtime_ns))
     was = dict(zip(first["row_key"].to_pylist(), first["hidden_02"].to_pylist(), strict=True))
     now = dict(zip(second["row_key"].to_pylist(), second["hidden_02"].to_pylist(), strict=True))
     assert all(was[key] == codes for key, codes in now.items())
 
 
-def test_another_length_of_tokens_takes_no_row(house: House) -> None:
-    facts = taught(house, "--set", "train.max_length=12")
+def test_another_length_of_tokens_takes_no_row(project: Project) -> None:
+    facts = taught(project, "--set", "train.max_length=12")
     assert facts["carried"] == 0
 
 
-def test_other_weights_take_no_row(house: House) -> None:
-    weights = house.folder.parent / "teacher" / "model.safetensors"
+def test_other_weights_take_no_row(project: Project) -> None:
+    weights = project.folder.parent / "teacher" / "model.safetensors"
     changed = load_file(weights)
     changed["classifier.bias"] = changed["classifier.bias"] + 1
     save_file(changed, weights, {"format": "pt"})
-    facts = taught(house)
+    facts = taught(project)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
-def test_another_tokenizer_takes_no_row(house: House) -> None:
-    path = house.folder.parent / "teacher" / "tokenizer_config.json"
+def test_another_tokenizer_takes_no_row(project: Project) -> None:
+    path = project.folder.parent / "teacher" / "tokenizer_config.json"
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "do_lower_case": not document.get("do_lower_case", True)}))
-    facts = taught(house)
+    facts = taught(project)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
-def test_a_stage_that_is_asked_for_by_name_computes_every_row(house: House) -> None:
-    table = pq.read_table(train_file(house))
-    pq.write_table(table.slice(1), train_file(house))
-    facts = taught(house, "--stage", "teach")
+def test_a_stage_that_is_asked_for_by_name_computes_every_row(project: Project) -> None:
+    table = pq.read_table(train_file(project))
+    pq.write_table(table.slice(1), train_file(project))
+    facts = taught(project, "--stage", "teach")
     assert facts["carried"] == 0
 
 
-def test_a_damaged_prior_is_computed_instead(house: House) -> None:
-    shard = next(house.storage.glob("teach/*/0001/shard-00000.parquet"))
+def test_a_damaged_prior_is_computed_instead(project: Project) -> None:
+    shard = next(project.storage.glob("teach/*/0001/shard-00000.parquet"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    table = pq.read_table(train_file(house))
-    pq.write_table(table.slice(1), train_file(house))
-    facts = taught(house)
+    table = pq.read_table(train_file(project))
+    pq.write_table(table.slice(1), train_file(project))
+    facts = taught(project)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
-def test_the_record_says_from_which_stores_rows_may_have_come(house: House) -> None:
-    old = house.records()["teach@tiny"]["key"]
-    table = pq.read_table(train_file(house))
-    pq.write_table(table.slice(1), train_file(house))
-    taught(house)
-    documents = [json.loads(path.read_text()) for path in house.storage.glob("teach/*/record.json")]
+def test_the_record_says_from_which_stores_rows_may_have_come(project: Project) -> None:
+    old = project.records()["teach@tiny"]["key"]
+    table = pq.read_table(train_file(project))
+    pq.write_table(table.slice(1), train_file(project))
+    taught(project)
+    documents = [json.loads(path.read_text()) for path in project.storage.glob("teach/*/record.json")]
     (new,) = [document for document in documents if document["key"] != old]
     assert new["priors"] == [old]
 
 
 def test_changed_data_under_a_fine_tuned_teacher_takes_no_row_because_the_teacher_changed(
-    built: House, tmp_path: Path, ground: Path
+    built: Project, tmp_path: Path, assets: Path
 ) -> None:
-    shutil.copytree(ground / "data", tmp_path / "data")
+    shutil.copytree(assets / "data", tmp_path / "data")
     path = tmp_path / "data" / "tiny" / "train.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
     assert taught(built, "--set", f"data.source={tmp_path / 'data'}", "--set", "seeds=[0]")["carried"] == 0
 
 
 def test_a_teacher_that_was_made_anew_takes_no_row_of_the_one_before(
-    first_run: tuple[House, Said], tmp_path: Path
+    first_run: tuple[Project, CommandResult], tmp_path: Path
 ) -> None:
     """Its key is the same, for it is made by the same rule; whether its bits are, only its files tell."""
-    house = House(tmp_path / "made")
-    shutil.copytree(first_run[0].folder, house.folder)
+    project = Project(tmp_path / "made")
+    shutil.copytree(first_run[0].folder, project.folder)
     layers = ("--set", "store.layers=[0, 4]", "--set", "seeds=[0]")
-    plan = house.plan(*layers)["teach@tiny"]
+    plan = project.plan(*layers)["teach@tiny"]
     assert "rows of teach@tiny may be carried over" in str(plan["why"])
-    record = house.artifact("finetune@tiny").parent / "record.json"
+    record = project.artifact("finetune@tiny").parent / "record.json"
     document = json.loads(record.read_text())
     for file in document["files"]:
         if file["path"] == "model/model.safetensors":
             file["sha256"] = "0" * 64
     record.write_text(json.dumps(document))
-    assert "carried over" not in str(house.plan(*layers)["teach@tiny"]["why"])
-    assert taught(house, *layers)["carried"] == 0
+    assert "carried over" not in str(project.plan(*layers)["teach@tiny"]["why"])
+    assert taught(project, *layers)["carried"] == 0
 
 
-def test_a_prior_that_cannot_be_read_is_passed_over(house: House) -> None:
-    store = next(house.storage.glob("teach/*/0001/store.json"))
+def test_a_prior_that_cannot_be_read_is_passed_over(project: Project) -> None:
+    store = next(project.storage.glob("teach/*/0001/store.json"))
     store.write_bytes(bytes(store.stat().st_size))
-    table = pq.read_table(train_file(house))
-    pq.write_table(table.slice(1), train_file(house))
-    facts = taught(house)
+    table = pq.read_table(train_file(project))
+    pq.write_table(table.slice(1), train_file(project))
+    facts = taught(project)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
@@ -239,21 +254,21 @@ BANK = [f"a sentence of the bank that is number {row}" for row in range(40)]
 MORE = [f"one that is new in it, number {row}" for row in range(10)]
 
 
-def write_bank(house: House, texts: list[str]) -> None:
-    pq.write_table(pa.table({"text": texts}), house.folder.parent / "bank.parquet")
+def write_bank(project: Project, texts: list[str]) -> None:
+    pq.write_table(pa.table({"text": texts}), project.folder.parent / "bank.parquet")
 
 
-def embedded(house: House, *options: str) -> dict[str, object]:
+def embedded(project: Project, *options: str) -> dict[str, object]:
     """The record of the embeddings that the recipe now means, after a run."""
-    said = house("run", "--inline", *options)
-    assert said.code == 0, said.err
-    key = house.plan()["embed"]["key"]
-    record: dict[str, object] = json.loads((house.storage / "embed" / str(key) / "record.json").read_text("utf-8"))
+    result = project("run", "--inline", *options)
+    assert result.code == 0, result.err
+    key = project.plan()["embed"]["key"]
+    record: dict[str, object] = json.loads((project.storage / "embed" / str(key) / "record.json").read_text("utf-8"))
     return record
 
 
-def vectors(house: House, record: dict[str, object]) -> np.ndarray:
-    folder = house.storage / "embed" / str(record["key"]) / str(record["attempt"])
+def vectors(project: Project, record: dict[str, object]) -> np.ndarray:
+    folder = project.storage / "embed" / str(record["key"]) / str(record["attempt"])
     found = read_embeddings(folder)
     return found.gather(np.arange(found.rows))
 
@@ -267,16 +282,16 @@ def facts_of(record: dict[str, object]) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def with_bank(
-    ground: Path, first_run: tuple[House, Said], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[House, dict[str, object]]:
+    assets: Path, first_run: tuple[Project, CommandResult], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Project, dict[str, object]]:
     """A house with a bank, and the record of its embeddings. Not to be changed."""
     folder = tmp_path_factory.mktemp("banks")
     shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", folder / "teacher")
-    made = settle(
-        folder / "house",
-        ground,
+    made = write_project(
+        folder / "project",
+        assets,
         teacher={"model": str(folder / "teacher")},
-        bank={"files": [str(folder / "bank.parquet")], "encoder": str(ground / "model")},
+        bank={"files": [str(folder / "bank.parquet")], "encoder": str(assets / "model")},
         method={"use": "knn", "data": {"k": 1}},
         train={"epochs": 1, "max_length": 16},
     )
@@ -285,18 +300,18 @@ def with_bank(
 
 
 @pytest.fixture
-def growing(with_bank: tuple[House, dict[str, object]], tmp_path: Path) -> House:
+def growing(with_bank: tuple[Project, dict[str, object]], tmp_path: Path) -> Project:
     """A copy of it, whose bank has grown at both ends and lost a text."""
-    house = House(tmp_path / "house")
-    shutil.copytree(with_bank[0].folder, house.folder)
-    written = house.recipe.read_text("utf-8")
-    house.recipe.write_text(written.replace(f"{with_bank[0].folder.parent}/bank", f"{tmp_path}/bank"), "utf-8")
-    write_bank(house, [*MORE[:4], *BANK[1:], *MORE[4:]])
-    return house
+    project = Project(tmp_path / "project")
+    shutil.copytree(with_bank[0].folder, project.folder)
+    written = project.recipe.read_text("utf-8")
+    project.recipe.write_text(written.replace(f"{with_bank[0].folder.parent}/bank", f"{tmp_path}/bank"), "utf-8")
+    write_bank(project, [*MORE[:4], *BANK[1:], *MORE[4:]])
+    return project
 
 
 def test_of_a_bank_that_grew_the_new_texts_alone_are_embedded(
-    growing: House, with_bank: tuple[House, dict[str, object]]
+    growing: Project, with_bank: tuple[Project, dict[str, object]]
 ) -> None:
     before = with_bank[1]
     assert facts_of(before) == (len(BANK), 0) and before["priors"] == []
@@ -313,7 +328,7 @@ def test_of_a_bank_that_grew_the_new_texts_alone_are_embedded(
     assert np.abs(new[:4] - old[:4]).max() > 0
 
 
-def test_embeddings_that_are_asked_for_by_name_are_all_made(growing: House) -> None:
+def test_embeddings_that_are_asked_for_by_name_are_all_made(growing: Project) -> None:
     after = embedded(growing, "--stage", "embed")
     assert facts_of(after) == (len(MORE) + len(BANK) - 1, 0)
     assert after["priors"] == []
@@ -321,20 +336,20 @@ def test_embeddings_that_are_asked_for_by_name_are_all_made(growing: House) -> N
 
 @pytest.fixture
 def paper(tmp_path: Path) -> Path:
-    ground = write_paper_ground(tmp_path / "paper")
+    assets = write_plannable_assets(tmp_path / "paper")
     for name, weights in (("encoder", b"weights"), ("other", b"other weights")):
-        write_paper_model(ground / name)
-        (ground / name / "model.safetensors").write_bytes(weights)
-    shutil.copytree(ground / "encoder", ground / "moved")
-    (ground / "bank.txt").write_text("\n".join(BANK), "utf-8")
-    (ground / "grown.txt").write_text("\n".join([*BANK, *MORE]), "utf-8")
-    return ground
+        write_plannable_model(assets / name)
+        (assets / name / "model.safetensors").write_bytes(weights)
+    shutil.copytree(assets / "encoder", assets / "moved")
+    (assets / "bank.txt").write_text("\n".join(BANK), "utf-8")
+    (assets / "grown.txt").write_text("\n".join([*BANK, *MORE]), "utf-8")
+    return assets
 
 
 def embeddings_of(paper: Path, file: str, encoder: str, **settings: object) -> Node:
     given = encoder if encoder == "tfidf" else str(paper / encoder)
     bank = {"files": [str(paper / file)], "encoder": given, **settings}
-    return names(graph_of(paper, paper / "runs", method="knn", bank=bank)[1])["embed"]
+    return nodes_by_name(graph_of(paper, paper / "runs", method="knn", bank=bank)[1])["embed"]
 
 
 @pytest.mark.parametrize(
@@ -353,7 +368,7 @@ def test_embeddings_serve_those_of_the_same_encoder_with_the_same_settings_and_n
     paper: Path, encoder: str, settings: dict[str, object], serves: bool
 ) -> None:
     storage = Directory(paper / "runs")
-    before = pretend_built(storage, embeddings_of(paper, "bank.txt", "encoder"))
+    before = write_artifact(storage, embeddings_of(paper, "bank.txt", "encoder"))
     node = embeddings_of(paper, "grown.txt", encoder, **settings)
     found = priors(held(storage, "embed"), node, storage, {})
     assert [record.key for record in found] == ([before.key] if serves else [])
@@ -361,23 +376,23 @@ def test_embeddings_serve_those_of_the_same_encoder_with_the_same_settings_and_n
 
 def test_tf_idf_which_weighs_a_word_by_all_texts_carries_nothing_over(paper: Path) -> None:
     storage = Directory(paper / "runs")
-    pretend_built(storage, embeddings_of(paper, "bank.txt", "tfidf"))
+    write_artifact(storage, embeddings_of(paper, "bank.txt", "tfidf"))
     node = embeddings_of(paper, "grown.txt", "tfidf")
     assert priors(held(storage, "embed"), node, storage, {}) == ()
 
 
 def test_embeddings_are_no_prior_of_themselves_nor_of_a_store(paper: Path) -> None:
     storage, node = Directory(paper / "runs"), embeddings_of(paper, "bank.txt", "encoder")
-    pretend_built(storage, node)
+    write_artifact(storage, node)
     assert priors(held(storage, "embed"), node, storage, {}) == ()
     bank = {"files": [str(paper / "bank.txt")], "encoder": str(paper / "encoder")}
-    store = names(graph_of(paper, storage, method="knn", bank=bank)[1])["teach@tiny"]
+    store = nodes_by_name(graph_of(paper, storage, method="knn", bank=bank)[1])["teach@tiny"]
     assert priors(held(storage, "embed"), store, storage, {}) == ()
 
 
-def test_other_settings_of_an_encoder_are_computed_anew(growing: House) -> None:
-    said = growing("run", "--inline", "--set", "bank.pooling=cls")
-    assert said.code == 0, said.err
+def test_other_settings_of_an_encoder_are_computed_anew(growing: Project) -> None:
+    result = growing("run", "--inline", "--set", "bank.pooling=cls")
+    assert result.code == 0, result.err
     records = [json.loads(path.read_text()) for path in growing.storage.glob("embed/*/record.json")]
     (new,) = [record for record in records if record["spec"]["encoder"]["pooling"] == "cls"]
     assert facts_of(new) == (len(MORE) + len(BANK) - 1, 0)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from house import House, settle, stillhouse
+from project import Project, stillhouse, write_project
 
 MODELS = {
     "assistant": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"},
@@ -24,18 +24,18 @@ METHODS = [
 
 
 @pytest.fixture(scope="module")
-def chains(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
+def chains(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """All of these, run in this process. Not to be changed."""
     finetune = {"epochs": 3, "learning_rate": 1.0e-2, "keep": "epochs"}
-    teacher = {"model": str(ground / "model"), "finetune": finetune}
+    teacher = {"model": str(assets / "model"), "finetune": finetune}
     folder = tmp_path_factory.mktemp("chains")
-    house = settle(folder, ground, teacher=teacher, models=MODELS, method=METHODS, equal_steps=False)
+    house = write_project(folder, assets, teacher=teacher, models=MODELS, method=METHODS, equal_steps=False)
     said = house("run", "--inline")
     assert said.code == 0, said.err
     return house
 
 
-def test_every_student_is_trained_and_a_second_run_has_nothing_to_do(chains: House) -> None:
+def test_every_student_is_trained_and_a_second_run_has_nothing_to_do(chains: Project) -> None:
     rows = {str(row["method"]): row["status"] for row in chains.rows()}
     labels = ["takd", "self-kd", "no-kd", "pro-kd", "multi-teacher", "mean", "by-both", "universal-kd"]
     models = [f"model:{name}" for name in ("teacher:1", "teacher:2", "teacher:3", "assistant", "again", "both")]
@@ -43,7 +43,7 @@ def test_every_student_is_trained_and_a_second_run_has_nothing_to_do(chains: Hou
     assert "nothing to do" in chains("run", "--inline").out
 
 
-def test_a_model_after_an_epoch_loads_in_plain_transformers_and_differs_from_the_next(chains: House) -> None:
+def test_a_model_after_an_epoch_loads_in_plain_transformers_and_differs_from_the_next(chains: Project) -> None:
     from transformers import AutoModelForSequenceClassification
 
     folders = [Path(str(row["artifact"])) for row in chains.rows() if str(row["method"]).startswith("model:teacher:")]
@@ -53,7 +53,7 @@ def test_a_model_after_an_epoch_loads_in_plain_transformers_and_differs_from_the
     assert not (weights[1] == weights[2]).all()
 
 
-def test_the_store_of_an_epoch_holds_what_that_model_says(chains: House) -> None:
+def test_the_store_of_an_epoch_holds_what_that_model_says(chains: Project) -> None:
     from pyarrow import parquet
 
     def said(name: str) -> list[object]:
@@ -68,7 +68,7 @@ def test_the_store_of_an_epoch_holds_what_that_model_says(chains: House) -> None
     assert len(stores[0]) == len(stores[1]) == len(said("teach@tiny")) > 0
 
 
-def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_what_that_model_says(chains: House) -> None:
+def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_what_that_model_says(chains: Project) -> None:
     record = chains.records()["teach/teacher:2@tiny"]
     inputs, places = record["inputs"], record["places"]
     assert isinstance(inputs, dict) and isinstance(places, dict)
@@ -81,14 +81,14 @@ def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_what_that_model_
     assert "8 rows computed again by the teacher: all within" in said.out
 
 
-def test_an_ensemble_has_the_parameters_of_its_members_and_a_score(chains: House) -> None:
+def test_an_ensemble_has_the_parameters_of_its_members_and_a_score(chains: Project) -> None:
     rows = {str(row["method"]): row for row in chains.rows()}
     parts = [rows[f"model:{name}"]["student_parameters"] for name in ("assistant", "again")]
     assert rows["model:both"]["student_parameters"] == sum(map(int, map(str, parts)))
     assert rows["model:both"]["score"] is not None
 
 
-def test_a_student_of_an_ensemble_is_the_student_of_its_members(chains: House) -> None:
+def test_a_student_of_an_ensemble_is_the_student_of_its_members(chains: Project) -> None:
     """Shares of the ensemble, and shares of the method, are one training: it was carried out once."""
     keys = {name: step["key"] for name, step in chains.plan().items()}
     records = {str(record["key"]) for record in chains.records().values() if record["stage"] == "distil"}
@@ -97,7 +97,7 @@ def test_a_student_of_an_ensemble_is_the_student_of_its_members(chains: House) -
     assert len(records) == len([name for name in keys if name.startswith(("distil/", "finetune@"))])
 
 
-def test_who_taught_is_in_the_lineage_of_a_student(chains: House) -> None:
+def test_who_taught_is_in_the_lineage_of_a_student(chains: Project) -> None:
     def teachers(label: str) -> list[str]:
         lineage = json.loads((chains.artifact(f"distil/{label}/two/0@tiny") / "lineage.json").read_text("utf-8"))
         return [of["name"] for name, of in lineage["inputs"].items() if name.startswith("outputs")]

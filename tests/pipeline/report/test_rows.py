@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from house import House, Said, graph_of, names, record_of, write_paper_ground
+from project import CommandResult, Project, graph_of, nodes_by_name, record_for, write_plannable_assets
 
 from pipeline.graph.nodes import Node
 from pipeline.report.rows import ReportRow, report
@@ -37,7 +37,7 @@ def by_student(rows: list[dict[str, object]]) -> dict[tuple[object, object], dic
     return {(row["method"], row["seed"]): row for row in rows}
 
 
-def test_there_is_a_row_for_each_task_method_student_seed_split_and_metric(built: House) -> None:
+def test_there_is_a_row_for_each_task_method_student_seed_split_and_metric(built: Project) -> None:
     rows = built.rows("--set", "task.metric=[f1, accuracy]") + built.rows()
     told = [tuple(row[name] for name in ("method", "student", "seed", "split", "metric", "status")) for row in rows]
     students = [("no-kd", "two", 0), ("no-kd", "two", 1), ("vanilla-kd", "two", 0), ("vanilla-kd", "two", 1)]
@@ -46,12 +46,12 @@ def test_there_is_a_row_for_each_task_method_student_seed_split_and_metric(built
     assert told == missing + [(*model, "validation", "accuracy", "done") for model in models]
 
 
-def test_a_row_has_the_documented_fields_first(built: House) -> None:
+def test_a_row_has_the_documented_fields_first(built: Project) -> None:
     for row in built.rows():
         assert tuple(row)[: len(DOCUMENTED)] == DOCUMENTED
 
 
-def test_scores_are_percent_and_those_that_were_recorded(built: House) -> None:
+def test_scores_are_percent_and_those_that_were_recorded(built: Project) -> None:
     rows, records = by_student(built.rows()), built.records()
     teacher = records["evaluate/teacher@tiny"]["facts"]["scores"]["validation"]["accuracy"]  # type: ignore[index]
     for (method, seed), row in rows.items():
@@ -65,12 +65,12 @@ def test_scores_are_percent_and_those_that_were_recorded(built: House) -> None:
     assert rows["teacher", 0]["score"] == 100.0, "the tiny task is learnt, and scores are x 100"
 
 
-def test_the_first_metric_is_the_headline(built: House) -> None:
+def test_the_first_metric_is_the_headline(built: Project) -> None:
     rows = built.rows("--set", "task.metric=[f1, accuracy]")
     assert {row["metric"]: row["primary"] for row in rows} == {"f1": True, "accuracy": False}
 
 
-def test_an_artifact_loads_in_plain_transformers(built: House) -> None:
+def test_an_artifact_loads_in_plain_transformers(built: Project) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -88,7 +88,7 @@ def test_an_artifact_loads_in_plain_transformers(built: House) -> None:
             assert model.config.id2label[int(logits.argmax())] == "good"
 
 
-def test_what_is_not_there_is_missing_with_a_null_score(built: House) -> None:
+def test_what_is_not_there_is_missing_with_a_null_score(built: Project) -> None:
     rows = [row for row in built.rows("--set", "method=[no-kd, annealing-kd]") if row["method"] == "annealing-kd"]
     assert len(rows) == 2
     for row in rows:
@@ -98,13 +98,13 @@ def test_what_is_not_there_is_missing_with_a_null_score(built: House) -> None:
         assert row["teacher_score"] is not None
 
 
-def test_before_the_first_run_every_row_is_missing(built: House) -> None:
+def test_before_the_first_run_every_row_is_missing(built: Project) -> None:
     rows = built.rows("--set", "task.name=tiny", "--set", "teacher.finetune.seed=9")
     assert {row["status"] for row in rows} == {"missing"}
     assert {row["teacher_score"] for row in rows} == {None}
 
 
-def test_a_report_changes_nothing(built: House) -> None:
+def test_a_report_changes_nothing(built: Project) -> None:
     before = sorted(path for path in built.folder.rglob("*"))
     for form in ("table", "json", "csv", "html"):
         assert built("report", "--format", form).code == 0
@@ -115,12 +115,12 @@ def test_a_report_changes_nothing(built: House) -> None:
 
 
 def test_a_row_of_an_epoch_or_an_ensemble_tells_what_is_known_of_it(tmp_path: Path) -> None:
-    ground, storage = write_paper_ground(tmp_path / "ground"), tmp_path / "runs"
-    teacher = {"model": str(ground / "model"), "finetune": {"epochs": 2, "keep": "epochs"}}
+    assets, storage = write_plannable_assets(tmp_path / "assets"), tmp_path / "runs"
+    teacher = {"model": str(assets / "model"), "finetune": {"epochs": 2, "keep": "epochs"}}
     models = {"both": {"members": ["teacher", "teacher:1"]}}
-    _, graph = graph_of(ground, storage, teacher=teacher, models=models, method="no-kd")
+    _, graph = graph_of(assets, storage, teacher=teacher, models=models, method="no-kd")
     for node, score in (("finetune@tiny", 0), ("evaluate/teacher:1@tiny", 70.0), ("ensemble/both@tiny", 80.0)):
-        keep(storage, names(graph)[node], {"validation": {"accuracy": score}})
+        keep(storage, nodes_by_name(graph)[node], {"validation": {"accuracy": score}})
     epoch, both = (one for one in report(graph, Directory(storage)) if one.method in ("model:teacher:1", "model:both"))
     assert (epoch.student, epoch.score, epoch.status, epoch.student_parameters) == ("model", 70.0, "done", 5)
     assert epoch.artifact is not None and epoch.artifact.endswith("/0001/epochs/01")
@@ -134,13 +134,13 @@ def keep(storage: Path, node: Node, scores: dict[str, dict[str, float]]) -> None
     out = storage / node.spec.stage / node.key / "0001"
     out.mkdir(parents=True)
     facts = {"scores": scores, "last_epoch_scores": scores, "parameters": 5, "train_seconds": 1.0, "best_epoch": 2}
-    (out.parent / "record.json").write_text(json.dumps(asdict(record_of(node, out, **facts))), "utf-8")
+    (out.parent / "record.json").write_text(json.dumps(asdict(record_for(node, out, **facts))), "utf-8")
 
 
 # --- forms ----------------------------------------------------------------------------------------
 
 
-def test_csv_has_the_rows_of_json(built: House) -> None:
+def test_csv_has_the_rows_of_json(built: Project) -> None:
     rows = list(csv.DictReader(io.StringIO(built("report", "--format", "csv").out)))
     expected = [{name: "" if value is None else str(value) for name, value in row.items()} for row in built.rows()]
     assert rows == expected
@@ -169,7 +169,7 @@ class Page(html.parser.HTMLParser):
             self.cells.append(data)
 
 
-def test_html_is_one_whole_page_that_fetches_nothing(built: House) -> None:
+def test_html_is_one_whole_page_that_fetches_nothing(built: Project) -> None:
     page = Page()
     page.feed(built("report", "--format", "html").out)
     assert page.open == []
@@ -188,7 +188,7 @@ def test_html_quotes_what_it_is_given() -> None:
     assert "<title>a &lt; b</title>" in text
 
 
-def test_the_table_tells_each_method_over_its_seeds(built: House) -> None:
+def test_the_table_tells_each_method_over_its_seeds(built: Project) -> None:
     scores = [row["score"] for row in built.rows() if row["method"] == "no-kd"]
     assert all(isinstance(score, float) for score in scores)
     mean, deviation = statistics.fmean(scores), statistics.stdev(scores)  # type: ignore[type-var]
@@ -199,10 +199,10 @@ def test_the_table_tells_each_method_over_its_seeds(built: House) -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "html"])
-def test_out_writes_what_would_be_printed(built: House, tmp_path: Path, form: str) -> None:
+def test_out_writes_what_would_be_printed(built: Project, tmp_path: Path, form: str) -> None:
     path = tmp_path / "new" / "report"
-    said = built("report", "--format", form, "--out", str(path))
-    assert said == Said(0, "", "")
+    result = built("report", "--format", form, "--out", str(path))
+    assert result == CommandResult(0, "", "")
     assert path.read_text("utf-8").split() == built("report", "--format", form).out.split()
 
 
@@ -273,5 +273,5 @@ def test_csv_of_nothing_has_its_head() -> None:
     assert as_csv([]).strip().split(",")[: len(DOCUMENTED)] == list(DOCUMENTED)
 
 
-def test_json_is_a_list(built: House) -> None:
+def test_json_is_a_list(built: Project) -> None:
     assert isinstance(json.loads(built("report", "--format", "json").out), list)

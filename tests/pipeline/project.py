@@ -1,4 +1,5 @@
-"""What the tests of the pipeline share: a tiny recipe, models that exist on paper only, the command line."""
+"""A project to test with: a tiny recipe with its storage, the command line on it, and inputs that can be planned over
+but not run."""
 
 import contextlib
 import io
@@ -35,8 +36,8 @@ Tree = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command answered."""
+class CommandResult:
+    """A command's exit code and what it wrote."""
 
     code: int
     out: str
@@ -44,7 +45,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class House:
+class Project:
     """A recipe file with its storage beside it."""
 
     folder: Path
@@ -57,24 +58,24 @@ class House:
     def storage(self) -> Path:
         return self.folder / "runs"
 
-    def __call__(self, command: str, *options: str) -> Said:
-        """A command with this recipe and this storage, in this process."""
+    def __call__(self, command: str, *options: str) -> CommandResult:
+        """Run a command on this recipe and this storage, in this process."""
         return stillhouse(command, str(self.recipe), "--storage", str(self.storage), *options)
 
     def plan(self, *options: str) -> dict[str, dict[str, object]]:
-        """Node -> what the plan says of it."""
-        said = self("plan", "--format", "json", *options)
-        assert said.code == 0, said.err
-        return {step["node"]: step for step in json.loads(said.out)}
+        """Node name -> its step of ``plan --format json``."""
+        result = self("plan", "--format", "json", *options)
+        assert result.code == 0, result.err
+        return {step["node"]: step for step in json.loads(result.out)}
 
     def rows(self, *options: str) -> list[dict[str, object]]:
-        said = self("report", "--format", "json", *options)
-        assert said.code == 0, said.err
-        found: list[dict[str, object]] = json.loads(said.out)
-        return found
+        result = self("report", "--format", "json", *options)
+        assert result.code == 0, result.err
+        rows: list[dict[str, object]] = json.loads(result.out)
+        return rows
 
     def records(self) -> dict[str, Tree]:
-        """Node -> its record."""
+        """Node name -> its record, as JSON."""
         documents = [json.loads(path.read_text("utf-8")) for path in self.storage.glob("*/*/record.json")]
         return {document["name"]: document for document in documents}
 
@@ -83,25 +84,25 @@ class House:
         record = self.records()[name]
         return self.storage / str(record["stage"]) / str(record["key"]) / str(record["attempt"])
 
-    def left(self) -> list[str]:
-        """What attempts left in the storage."""
+    def unfinished(self) -> list[str]:
+        """The keys of attempts that are neither committed nor removed."""
         return sorted(path.name for path in (self.storage / ".work").glob("*"))
 
 
-def settle(folder: Path, ground: Path, /, **changes: object) -> House:
-    """A house in ``folder`` with the tiny recipe, over the models and data of ``ground``."""
+def write_project(folder: Path, assets: Path, /, **changes: object) -> Project:
+    """Write the tiny recipe, with ``changes``, into ``folder``; its model and data are those of ``assets``."""
     folder.mkdir(parents=True, exist_ok=True)
-    house = House(folder)
-    house.recipe.write_text(yaml.safe_dump(tiny_recipe(ground, **changes)), "utf-8")
-    return house
+    project = Project(folder)
+    project.recipe.write_text(yaml.safe_dump(tiny_recipe(assets, **changes)), "utf-8")
+    return project
 
 
-def tiny_recipe(ground: Path, /, **changes: object) -> Tree:
+def tiny_recipe(assets: Path, /, **changes: object) -> Tree:
     recipe = {
         "name": "tiny",
-        "data": {"source": str(ground / "data")},
+        "data": {"source": str(assets / "data")},
         "task": {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]},
-        "teacher": {"model": str(ground / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2}},
+        "teacher": {"model": str(assets / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2}},
         "student": {"label": "two", "from_teacher": [0, 2]},
         "method": ["no-kd", "vanilla-kd"],
         "train": {"epochs": 2, "learning_rate": 5.0e-3, "max_length": 16},
@@ -113,7 +114,7 @@ def tiny_recipe(ground: Path, /, **changes: object) -> Tree:
 # --- the command line -----------------------------------------------------------------------------
 
 
-def stillhouse(*arguments: str) -> Said:
+def stillhouse(*arguments: str) -> CommandResult:
     """``stillhouse ARGUMENTS`` in this process, as ``python -m pipeline`` would run it."""
     out, err = io.StringIO(), io.StringIO()
     before = signal.getsignal(signal.SIGTERM)
@@ -121,7 +122,7 @@ def stillhouse(*arguments: str) -> Said:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), patch("sys.argv", ["-", *arguments]):
             main()
     except SystemExit as exit:
-        return Said(int(exit.code or 0), out.getvalue(), err.getvalue())
+        return CommandResult(int(exit.code or 0), out.getvalue(), err.getvalue())
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -139,17 +140,17 @@ def start(*arguments: str, cwd: Path | None = None, **more: str) -> "subprocess.
     )
 
 
-def said_by(process: "subprocess.Popen[str]", seconds: float = 240) -> Said:
+def result_of(process: "subprocess.Popen[str]", seconds: float = 240) -> CommandResult:
     out, err = process.communicate(timeout=seconds)
-    return Said(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
-# --- what exists on paper only --------------------------------------------------------------------
+# --- inputs and artifacts without any work --------------------------------------------------------
 
 
-def write_paper_ground(folder: Path, tasks: tuple[str, ...] = ("tiny",)) -> Path:
-    """A model and data that a plan can read, and nothing can run."""
-    write_paper_model(folder / "model")
+def write_plannable_assets(folder: Path, tasks: tuple[str, ...] = ("tiny",)) -> Path:
+    """A model and data that are enough to plan over: the weights are no weights, so no stage can load them."""
+    write_plannable_model(folder / "model")
     for task in tasks:
         (folder / "data" / task).mkdir(parents=True)
         for split, rows in (("train", 90), ("validation", 30)):
@@ -158,7 +159,7 @@ def write_paper_ground(folder: Path, tasks: tuple[str, ...] = ("tiny",)) -> Path
     return folder
 
 
-def write_paper_model(folder: Path, **config: object) -> Path:
+def write_plannable_model(folder: Path, **config: object) -> Path:
     folder.mkdir(parents=True)
     shape: Tree = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "num_hidden_layers": 4}
     (folder / "config.json").write_text(json.dumps({**shape, **config}), "utf-8")
@@ -167,33 +168,33 @@ def write_paper_model(folder: Path, **config: object) -> Path:
     return folder
 
 
-def graph_of(ground: Path, storage: Path | Storage, /, **changes: object) -> tuple[Recipe, Graph]:
-    recipe = parse(tiny_recipe(ground, **changes))
+def graph_of(assets: Path, storage: Path | Storage, /, **changes: object) -> tuple[Recipe, Graph]:
+    recipe = parse(tiny_recipe(assets, **changes))
     return recipe, graph_in(storage, recipe)
 
 
 def graph_in(storage: Path | Storage, recipe: Recipe) -> Graph:
-    there = opened(storage)
+    there = as_storage(storage)
     digests = Digests.load(there.local / ".identity" / "digests.json")
     return build_graph(recipe, digests, Pins.load(there, refresh=False))
 
 
-def opened(storage: Path | Storage) -> Storage:
-    """A storage, or that in a directory."""
+def as_storage(storage: Path | Storage) -> Storage:
+    """A storage as it is; a path as the storage in that directory."""
     return Directory(storage) if isinstance(storage, Path) else storage
 
 
-def pretend_built(storage: Path | Storage, node: Node, content: str = "content") -> Record:
-    """An artifact for a node, without the work."""
-    home = opened(storage).local / node.spec.stage / node.key
+def write_artifact(storage: Path | Storage, node: Node, content: str = "content") -> Record:
+    """Commit an artifact for a node, one text file, without running its stage."""
+    home = as_storage(storage).local / node.spec.stage / node.key
     (home / "0001").mkdir(parents=True)
     (home / "0001" / "result.txt").write_text(content, "utf-8")
-    record = record_of(node, home / "0001")
+    record = record_for(node, home / "0001")
     (home / "record.json").write_text(json.dumps(asdict(record)), "utf-8")
     return record
 
 
-def record_of(node: Node, out: Path, **facts: object) -> Record:
+def record_for(node: Node, out: Path, **facts: object) -> Record:
     return Record(
         stage=node.spec.stage,
         version=node.spec.version,
@@ -214,5 +215,5 @@ def record_of(node: Node, out: Path, **facts: object) -> Record:
     )
 
 
-def names(graph: Graph) -> Mapping[str, Node]:
+def nodes_by_name(graph: Graph) -> Mapping[str, Node]:
     return {node.name: node for node in graph.nodes}

@@ -1,17 +1,17 @@
-"""Runs that never ran, for what is computed from a course: a batch of tasks x methods x seeds, by its own clock."""
+"""Run states made by hand, to test what is computed from them: a batch of tasks x methods x seeds, own clock."""
 
 from collections.abc import Sequence
 
 from cluster.resources import Resources
-from pipeline.monitor.run_state import About, NodeRun, Recorder, Room, RunState
+from pipeline.monitor.run_state import NodeRun, Recorder, RunCapacity, RunInfo, RunState
 
 START = 1_000_000.0
-"""When these runs began."""
+"""When these runs began, in seconds."""
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 METHODS = ("no-kd", "vanilla-kd", "annealing-kd", "alp")
 ONE = Resources(cpus_per_worker=4, gpus_per_worker=1.0)
-CLUSTER = Room(64.0, 8.0, concurrent=True)
-ABOUT = About("20260101-000000-1", "glue", START, storage="/data/runs")
+CLUSTER = RunCapacity(64.0, 8.0, concurrent=True)
+ABOUT = RunInfo("20260101-000000-1", "glue", START, storage="/data/runs")
 
 
 def node_run(name: str, *needs: str, cpus: float = 4.0, gpus: float = 0.0) -> NodeRun:
@@ -21,7 +21,7 @@ def node_run(name: str, *needs: str, cpus: float = 4.0, gpus: float = 0.0) -> No
 
 
 def batch(tasks: Sequence[str] = GLUE, methods: Sequence[str] = METHODS, seeds: int = 3) -> tuple[NodeRun, ...]:
-    """What such a recipe comes to: for each task rows, a teacher and its store, then students and their scores."""
+    """The nodes of such a recipe: for each task a corpus, a teacher and its store, then students and evaluations."""
     found = []
     for task in tasks:
         rows, teacher, store = (f"{role}@{task}" for role in ("corpus", "finetune", "teach"))
@@ -39,12 +39,12 @@ def batch(tasks: Sequence[str] = GLUE, methods: Sequence[str] = METHODS, seeds: 
     return tuple(found)
 
 
-def recorder(node_runs: Sequence[NodeRun], room: Room = CLUSTER, **expected: float) -> Recorder:
-    return Recorder(RunState(ABOUT, tuple(node_runs), room, expected=expected))
+def recorder(node_runs: Sequence[NodeRun], capacity: RunCapacity = CLUSTER, **expected: float) -> Recorder:
+    return Recorder(RunState(ABOUT, tuple(node_runs), capacity, expected=expected))
 
 
-def built(one: Recorder, key: str, seconds: float, start: float = START) -> None:
-    """The node ran for so long."""
+def finish(one: Recorder, key: str, seconds: float, start: float = START) -> None:
+    """Record that the node ran for ``seconds`` and is done."""
     one.started(key, ONE, "0001", start)
     one.ended(key, "done", start + seconds)
 
@@ -61,13 +61,13 @@ def half_done() -> Recorder:
             else:
                 one.ended(node.key, "blocked", START + 600, "not run: finetune@mnli failed")
         elif node.role in ("corpus", "finetune") or (node.role == "teach" and node.task != "qqp"):
-            built(one, node.key, 300)
+            finish(one, node.key, 300)
         elif node.role == "teach":
             one.held(node.key, "process 7 on elsewhere is building it", START + 400)
         elif node.role == "distil" and node.task == "cola":
-            built(one, node.key, 120)
+            finish(one, node.key, 120)
         elif node.role == "distil" and node.task != "qqp" and left:
             left -= 1
             one.started(node.key, ONE, "0001", START + 3000)
-            one.heard(node.key, 10_000, "rows", 2_500, "epoch 2/4  loss 0.31  accuracy 83.1")
+            one.report_progress(node.key, 10_000, "rows", 2_500, "epoch 2/4  loss 0.31  accuracy 83.1")
     return one
