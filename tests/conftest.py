@@ -52,9 +52,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that lie highest come first: they try whole commands, and one that is left to the end is waited for."""
-    items.sort(key=lambda item: len(item.path.parts))
+WHOLE_COMMANDS = ("test_readme.py", "pipeline/cli", "pipeline/execution", "cluster")
+"""Where the tests that run whole commands or start a Ray lie, below ``tests``."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that take long come first: one that is left to the end keeps one process busy while the other has none."""
+    tests = config.rootpath / "tests"
+    items.sort(key=lambda item: not item.path.relative_to(tests).as_posix().startswith(WHOLE_COMMANDS))
 
 
 @pytest.fixture(scope="session")
