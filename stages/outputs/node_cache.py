@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from stages.corpus.batches import Rows
 from stages.outputs.layout import Layout, ShardFile, Store, read_store, shard_name, store_digest
-from stages.outputs.parquet import Array, Keys, check_footer, float_pages, read_keys, read_logits
+from stages.outputs.parquet import Array, Keys, check_footer, float_batches, read_keys, read_logits
 
 Column = npt.NDArray[np.generic]
 
@@ -199,18 +199,18 @@ def _fill(directory: Path, store: Store, drafts: Mapping[str, Path], say: Callab
             check_footer(directory, shard)
             say(f"decodes the teacher's outputs once for this node: shard {done + 1} of {len(store.shards)}")
             for name, file in files.items():
-                for page in _pages(directory, shard, store.layout, name):
-                    file.write(np.ascontiguousarray(page).data)
+                for values in _shard_values(directory, shard, store.layout, name):
+                    file.write(np.ascontiguousarray(values).data)
 
 
-def _pages(directory: Path, shard: ShardFile, layout: Layout, name: str) -> Iterator[Array]:
+def _shard_values(directory: Path, shard: ShardFile, layout: Layout, name: str) -> Iterator[Array]:
     path = directory / shard_name(shard.number)
     if name == KEYS:
         yield read_keys(path)
     elif name == "logits":
         yield read_logits(path, layout)
     else:
-        yield from float_pages(directory, shard.number, layout, name)
+        yield from float_batches(directory, shard.number, layout, name)
 
 
 def _make_room(cache: Path, keep: Path, needed: int, most_bytes: int) -> None:
