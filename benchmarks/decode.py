@@ -16,6 +16,7 @@ import pyarrow as pa
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, interleaved, summary, timed, walls
 from benchmarks.scene import BATCH, Scene
+from stages.cache_folder import CacheFolder
 from stages.outputs.layout import Layout, read_store, write_store
 from stages.outputs.node_cache import decode
 from stages.outputs.parquet import float_batches, write_shard
@@ -55,7 +56,7 @@ def decoding(scene: Scene, precision: str) -> Finding:
 def gathering(scene: Scene) -> Finding:
     """Milliseconds a batch."""
     keys = write_wide(scene.root / "wide", "float16")
-    found = decode(scene.root / "wide", COLUMNS, keys, scene.root / "gather-cache", print_nothing)
+    found = decode(scene.root / "wide", COLUMNS, keys, CacheFolder(scene.root / "gather-cache"), print_nothing)
     generator = np.random.default_rng(0)
     batches = [generator.integers(0, WIDE_ROWS, BATCH) for _ in range(500)]
 

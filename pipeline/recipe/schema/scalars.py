@@ -23,7 +23,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from pipeline.errors import nearest
-from pipeline.sizes import parse_size
+from stages.byte_size import parse_size
 from stages.specs.base import Frozen, repeated
 from stages.specs.method import Method
 
