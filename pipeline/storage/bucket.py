@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 from cluster.resources import Mirror
 from pipeline.errors import RequestError
-from pipeline.storage.cache import Cache, bound_of, cache_root
+from pipeline.storage.cache import ArtifactCache
 from pipeline.storage.mirror import BucketMirror, Synced
 from pipeline.storage.port import LEASE, WORK, Entry, Files, Storage
+from stages.cache_folder import CacheFolder, cache_bound
 
 Result = TypeVar("Result")
 
@@ -39,26 +40,20 @@ CONFLICT_SECONDS = 0.5
 
 
 class Bucket(Storage):
-    """The storage under ``url``, kept in part below ``local``."""
+    """The storage under ``url``; what this machine reads or writes of it is kept in ``cache_folder``."""
 
     shared = False
 
-    def __init__(self, url: str, local: Path) -> None:
+    def __init__(self, url: str, cache_folder: CacheFolder) -> None:
+        name = f"{url.partition('://')[2].replace('/', '-')[:40]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
         self.url = url
-        self.local = local
-        self.cache = Cache(local)
+        self.cache_folder = cache_folder
+        self.local = cache_folder.bucket(name)
+        self.cache = ArtifactCache(cache_folder, self.local)
         self._inspected: list[TemporaryDirectory[str]] = []  # they go with this process
 
-    @staticmethod
-    def at(url: str) -> "Bucket":
-        """With its cache where this machine keeps such. Raises ``RequestError`` for a bound that is none."""
-        root = cache_root(os.environ)
-        bound_of(root, os.environ)
-        name = f"{url.partition('://')[2].replace('/', '-')[:40]}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-        return Bucket(url, root / "storage" / name)
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return Bucket, (self.url, self.local)
+        return _reopened, (self.url, self.cache_folder.root)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bucket) and other.url == self.url
@@ -213,7 +208,7 @@ class Bucket(Storage):
             self.cache.take(folder, files, out)
         finally:
             self.cache.let_go(user)
-        self._evict()
+        self.cache_folder.make_room()
 
     def put(self, source: Path, name: str) -> None:
         self.request(self.fs.put_file, str(source), self.path(name))
@@ -227,15 +222,11 @@ class Bucket(Storage):
             with draft.open("rb") as stream:
                 got = hashlib.file_digest(stream, "sha256").hexdigest()
             if draft.stat().st_size != size or got != digest:
-                draft.unlink()
                 raise OSError(f"{self.where(folder)}/{path}: not what its record says; verify it with --repair")
 
         if self.cache.fill(folder, files, bring):
-            self._evict()
+            self.cache_folder.make_room()
         return self.local / folder
-
-    def _evict(self) -> None:
-        self.cache.evict(bound_of(self.local, os.environ))
 
     def inspect(self, folder: str, files: Files) -> Path:
         # Beside the cache: what is wrong here must not be read by others, nor hidden by what they have.
@@ -306,6 +297,11 @@ class Bucket(Storage):
     def _each(self, do: Callable[[str], None], paths: Sequence[str]) -> None:
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
             list(pool.map(do, paths))
+
+
+def _reopened(url: str, root: Path) -> Bucket:
+    """A bucket that was pickled elsewhere. The bound of the cache is that of this machine's environment."""
+    return Bucket(url, CacheFolder(root, cache_bound(os.environ)))
 
 
 def _entry(path: str, told: Mapping[str, Any]) -> Entry:

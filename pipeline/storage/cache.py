@@ -1,10 +1,9 @@
-"""What a machine keeps of a bucket: whole artifacts, up to a size, the least recently used going first.
+"""What a machine keeps of a bucket: whole artifacts, as entries of the machine's cache folder.
 
-A file counts as there if it came with the checksum that is asked for: a key whose artifact was freed and built anew
+A file counts as present if it came with the checksum that is wanted: a key whose artifact was freed and built anew
 elsewhere has the same folder, and files of the same sizes, but may have other bits.
 
-Processes share a cache. Each says in a file of its own, which it keeps locked, what it uses; what a living process
-uses stays, even beyond the bound. The lock of a process that died is free, and what it used may go.
+Processes share a cache. What a living process holds stays, even beyond the bound (``stages/cache_folder.py``).
 """
 
 import contextlib
@@ -13,74 +12,48 @@ import json
 import os
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from pipeline.errors import RequestError
-from pipeline.sizes import parse_size
-from pipeline.storage.atomic import draft_of, sync
 from pipeline.storage.port import Files
+from stages.atomic import replacing
+from stages.cache_folder import CacheFolder
 
-USERS = ".users"
 LOCKS = ".locks"
-BYTES = "STILLHOUSE_CACHE_BYTES"
 
 
-def cache_root(environment: Mapping[str, str]) -> Path:
-    """``STILLHOUSE_CACHE``, else ``stillhouse`` below the user's cache directory (``XDG_CACHE_HOME`` is heeded)."""
-    given = environment.get("STILLHOUSE_CACHE")
-    if given:
-        return Path(given).absolute()
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "stillhouse"
+class ArtifactCache:
+    """The artifacts of a bucket below ``root``, each in a folder ``<stage>/<key>/<attempt>`` that is an entry of
+    ``cache_folder``."""
 
-
-def bound_of(root: Path, environment: Mapping[str, str]) -> int:
-    """Bytes that a cache may hold: ``STILLHOUSE_CACHE_BYTES``, else half of the disk that it lies on. Raises
-    ``RequestError``."""
-    given = environment.get(BYTES, "").strip()
-    if given:
-        try:
-            return parse_size(int(given) if given.isdecimal() else given)
-        except ValueError as error:
-            raise RequestError(f"{BYTES}: {given}, {error}") from error
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
-    return shutil.disk_usage(there).total // 2
-
-
-class Cache:
-    """The artifacts below ``root``, each in a folder ``<stage>/<key>/<attempt>``."""
-
-    def __init__(self, root: Path) -> None:
+    def __init__(self, cache_folder: CacheFolder, root: Path) -> None:
+        self.cache_folder = cache_folder
         self.root = root
-        self._uses: dict[str, set[str]] = {}
-        self._said: int | None = None
-        self._file = root
-        self._pid = 0
+        self._held: dict[str, dict[str, BinaryIO]] = {}
         self._lock = threading.Lock()
 
     def hold(self, user: str, folder: str) -> None:
-        """``folder`` stays until ``user``, a part of this process, lets go."""
-        with self._lock, self.locked("uses"):
-            self._uses.setdefault(user, set()).add(folder)
-            self._say()
+        """Keep ``folder`` from being removed until ``user``, a part of this process, releases it."""
+        with self._lock:
+            held = self._held.setdefault(user, {})
+            former, held[folder] = held.get(folder), self.cache_folder.hold(self.root / folder)
+            if former is not None:  # an artifact that was dropped since has lost the lock that it had
+                former.close()
 
     def holds(self, user: str, folder: str) -> bool:
         with self._lock:
-            return folder in self._uses.get(user, ())
+            return folder in self._held.get(user, ())
 
     def let_go(self, user: str) -> None:
+        """Release all that ``user`` holds."""
         with self._lock:
-            if self._uses.pop(user, None):
-                with self.locked("uses"):
-                    if self._uses:
-                        self._say()
-                    else:
-                        self._hush()
+            for lock in self._held.pop(user, {}).values():
+                lock.close()
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Alone on this machine, as far as ``name`` goes."""
+        """Exclude all other blocks of the same ``name`` on this machine."""
         path = self.root / LOCKS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_CREAT | os.O_RDWR)
@@ -90,24 +63,22 @@ class Cache:
         finally:
             os.close(handle)
 
-    def fill(self, folder: str, files: Files, bring: Callable[[str, Path], None]) -> bool:
-        """Have all of ``files`` (path -> bytes, sha256) below ``folder``; ``bring(path, target)`` gets one. The folder
-        is held by somebody already. Whether anything had to be brought."""
-        home, brought = self.root / folder, False
-        if self._lacking(home, files):
+    def fill(self, folder: str, files: Files, fetch: Callable[[str, Path], None]) -> bool:
+        """Have all of ``files`` (path -> bytes, sha256) below ``folder``, which the caller holds. What is missing is
+        written by ``fetch(path, draft)``. Returns whether anything was."""
+        home, fetched = self.root / folder, False
+        if self._missing(home, files):
             with self._filling(folder):
-                for path in self._lacking(home, files):
+                for path in self._missing(home, files):
                     target = home / path
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    draft = draft_of(target)
-                    bring(path, draft)
-                    _place(draft, target)
-                    self._came(home, {path: files[path]})  # each by itself: who is cut goes on from there
-                    brought = True
+                    with replacing(target, durable=True) as draft:
+                        fetch(path, draft)
+                    # After each file, so that a fetch that is cut goes on with the files that are left.
+                    self._note(home, {path: files[path]})
+                    fetched = True
         home.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(home)
-        return brought
+        return fetched
 
     def take(self, folder: str, files: Files, out: Path) -> None:
         """Have ``files`` below ``folder`` as links to those below ``out``, whatever was there before."""
@@ -116,93 +87,31 @@ class Cache:
             for path in files:
                 target = home / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                draft = draft_of(target)
-                os.link(out / path, draft)
-                _place(draft, target)
-            self._came(home, files)
+                with replacing(target, durable=True) as draft:
+                    os.link(out / path, draft)
+            self._note(home, files)
 
     def _filling(self, folder: str) -> contextlib.AbstractContextManager[None]:
         return self.locked(folder.replace("/", "-"))
 
-    def evict(self, bound: int) -> list[str]:
-        """Remove what nobody uses, the least recently used first, until ``bound`` bytes are left; say what went."""
-        gone: list[str] = []
-        with self._lock, self.locked("uses"):
-            used = {folder for uses in self._uses.values() for folder in uses} | self._used_elsewhere()
-            found = sorted(told for home in self._homes() if (told := _told(home)) is not None)
-            total = sum(size for _, size, _ in found)
-            for _, size, home in found:
-                folder = home.relative_to(self.root).as_posix()
-                if total > bound and folder not in used:
-                    self.drop(folder)
-                    total -= size
-                    gone.append(folder)
-        return gone
-
     def drop(self, folder: str) -> None:
-        """Have nothing of it."""
+        """Remove all below ``folder``, held or not."""
         _checksums(self.root / folder).unlink(missing_ok=True)
         shutil.rmtree(self.root / folder, ignore_errors=True)
 
-    def _homes(self) -> Iterator[Path]:
-        return (path for path in self.root.glob("[!.]*/*/*") if path.is_dir())
-
-    def _lacking(self, home: Path, files: Files) -> list[str]:
-        """Those that are not there, or came as something else."""
-        came = _read(_checksums(home))
+    def _missing(self, home: Path, files: Files) -> list[str]:
+        """The files that are not there, or came with another checksum."""
+        known = _read(_checksums(home))
         return [
-            path for path, (size, digest) in files.items() if came.get(path) != digest or not _has(home / path, size)
+            path for path, (size, digest) in files.items() if known.get(path) != digest or not _has(home / path, size)
         ]
 
-    def _came(self, home: Path, files: Files) -> None:
-        """Note as what they have come, once they are on the disk. Their lock is held."""
+    def _note(self, home: Path, files: Files) -> None:
+        """Record the checksums of files that are on the disk. The caller is in a block of ``_filling``."""
         file = _checksums(home)
-        came = _read(file) | {path: digest for path, (_, digest) in files.items()}
-        draft = draft_of(file)
-        draft.write_text(json.dumps(came), "utf-8")
-        _place(draft, file)
-
-    def _say(self) -> None:
-        """Write what this process uses, into a file that is locked while it lives."""
-        if self._said is None or self._pid != os.getpid():
-            folder = self.root / USERS
-            folder.mkdir(parents=True, exist_ok=True)
-            self._pid = os.getpid()
-            self._file = folder / f"{self._pid}-{time.time_ns()}.json"
-            self._said = os.open(self._file, os.O_CREAT | os.O_RDWR, 0o644)
-            fcntl.flock(self._said, fcntl.LOCK_EX)
-        text = json.dumps(sorted({folder for uses in self._uses.values() for folder in uses})).encode()
-        os.ftruncate(self._said, 0)
-        os.pwrite(self._said, text, 0)
-
-    def _hush(self) -> None:
-        """It uses nothing any more."""
-        if self._said is not None and self._pid == os.getpid():
-            self._file.unlink(missing_ok=True)
-            os.close(self._said)
-        self._said = None
-
-    def _used_elsewhere(self) -> set[str]:
-        used: set[str] = set()
-        for path in sorted((self.root / USERS).glob("*.json")):
-            if path.name.startswith(f"{os.getpid()}-"):
-                continue
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except OSError:
-                    used.update(_listed(stream.read()))
-                else:
-                    path.unlink()  # whoever it was is gone
-        return used
-
-
-def _listed(text: bytes) -> Iterable[str]:
-    try:
-        found: list[str] = json.loads(text)
-    except ValueError:
-        return ()
-    return found
+        known = _read(file) | {path: digest for path, (_, digest) in files.items()}
+        with replacing(file, durable=True) as draft:
+            draft.write_text(json.dumps(known), "utf-8")
 
 
 def _has(path: Path, size: int) -> bool:
@@ -213,7 +122,7 @@ def _has(path: Path, size: int) -> bool:
 
 
 def _checksums(home: Path) -> Path:
-    """The file that says as what each file below ``home`` came: path -> sha256."""
+    """The file with the checksum that each file below ``home`` came with: path -> sha256."""
     return home.with_name(f".{home.name}.came.json")
 
 
@@ -223,18 +132,3 @@ def _read(file: Path) -> dict[str, str]:
     except (FileNotFoundError, ValueError):
         return {}
     return found
-
-
-def _place(draft: Path, target: Path) -> None:
-    """The whole of it, even where the power fails."""
-    sync(draft)
-    os.replace(draft, target)
-
-
-def _told(home: Path) -> tuple[float, int, Path] | None:
-    """When it was last used, and its bytes. None where it is going, or changing."""
-    try:
-        size = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
-        return home.stat().st_mtime, size, home
-    except FileNotFoundError:
-        return None

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cluster.resources import Mirror
 from pipeline.errors import RequestError
-from pipeline.storage.atomic import draft_of, sync
 from pipeline.storage.port import LEASE, Entry, Files, Storage
+from stages.atomic import draft_of, replacing, sync
 
 
 class Directory(Storage):
@@ -40,9 +40,8 @@ class Directory(Storage):
     def write(self, name: str, text: str) -> None:
         path = self.local / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = draft_of(path)
-        draft.write_text(text, "utf-8")
-        os.replace(draft, path)
+        with replacing(path) as draft:
+            draft.write_text(text, "utf-8")
 
     def create(self, name: str, text: str) -> bool:
         path = self.local / name
@@ -107,9 +106,8 @@ class Directory(Storage):
     def put(self, source: Path, name: str) -> None:
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = draft_of(target)
-        shutil.copyfile(source, draft)
-        os.replace(draft, target)
+        with replacing(target) as draft:
+            shutil.copyfile(source, draft)
 
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:  # noqa: ARG002  # they are there, and stay
         return self.local / folder

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.storage.cache import Cache
+from pipeline.storage.cache import ArtifactCache
 from pipeline.storage.directory import link
 from pipeline.storage.port import LEASE, WORK, Entry, Files
+from stages.atomic import replacing
 
 OLD = 3600.0
 """Seconds without a change after which this machine asks whether anybody is still at an attempt."""
@@ -37,7 +37,7 @@ class MirroredStore(Protocol):
     @property
     def local(self) -> Path: ...
     @property
-    def cache(self) -> Cache: ...
+    def cache(self) -> ArtifactCache: ...
     def read(self, name: str) -> str | None: ...
     def remove(self, name: str) -> None: ...
     def walk(self, folder: str = "") -> dict[str, Entry]: ...
@@ -67,9 +67,8 @@ class Synced:
 
     def save(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.file.with_name(f"{self.file.name}.{os.getpid()}.tmp")
-        draft.write_text(json.dumps(self.known), "utf-8")
-        os.replace(draft, self.file)
+        with replacing(self.file) as draft:
+            draft.write_text(json.dumps(self.known), "utf-8")
 
     @property
     def file(self) -> Path:
@@ -170,12 +169,12 @@ class BucketMirror:
 
     def _bring(self, path: str, entry: Entry, synced: Synced) -> None:
         target = synced.home / path
-        draft = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self.bucket.download(f"{self.out}/{path}", draft)
-        except FileNotFoundError:  # it went since
+            with replacing(target) as draft:
+                self.bucket.download(f"{self.out}/{path}", draft)
+        except FileNotFoundError:  # it was removed since the bucket was listed
             return
-        os.replace(draft, target)
         sign = signature(target)
         if sign is not None:
             synced.known[path] = (sign, entry.version)

@@ -1,27 +1,31 @@
-"""What a storage URL means."""
+"""From a URL to the storage that it names."""
 
+import os
 from pathlib import Path
 
 from pipeline.errors import RequestError
 from pipeline.storage.directory import Directory
 from pipeline.storage.port import Storage
+from stages.cache_folder import CacheFolder
 
 SCHEMES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs")}
-"""Scheme -> the module that speaks it, and the extra that brings it."""
+"""Scheme -> the module that implements it, and the extra that installs that module."""
 
 
 def open_storage(url: str) -> Storage:
     """The storage under a URL: ``s3://bucket/prefix``, ``gs://bucket/prefix``, or a directory's path. Raises
-    ``RequestError``, also for a bucket that does not answer."""
+    ``RequestError``, also for a bucket that does not answer, and for a bound of the cache that is not a size."""
+    try:
+        cache_folder = CacheFolder.of(os.environ)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
     scheme, sep, rest = url.partition("://")
     if not sep:
         path = Path(url).absolute()
         try:
             there = next(folder for folder in (path, *path.parents) if folder.exists())
         except OSError as error:
-            raise RequestError(
-                f"storage: {url} cannot be looked at ({error.strerror}); give another directory"
-            ) from error
+            raise RequestError(f"storage: {url} cannot be read ({error.strerror}); give another directory") from error
         if not there.is_dir():
             raise RequestError(f"storage: {url}, but {there} is a file; give a directory")
         return Directory(path)
@@ -36,6 +40,6 @@ def open_storage(url: str) -> Storage:
         raise RequestError(f"storage: {url} needs {module}; install stillhouse[{extra}]")
     from pipeline.storage.bucket import Bucket
 
-    bucket = Bucket.at(f"{scheme}://{rest.strip('/')}")
+    bucket = Bucket(f"{scheme}://{rest.strip('/')}", cache_folder)
     bucket.reach()
     return bucket

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.resources import Worker
+from stages.cache_folder import CacheFolder
 from stages.candidates.rerank_rules import Mask, Numbers, Scores, angles, first, highest, within
 from stages.candidates.table import Candidate, part_rows, read_part, write_part
 from stages.corpus.reader import SCRATCH
-from stages.outputs.node_cache import KEYS, Decoded, cache_directory, decode, locate
+from stages.outputs.node_cache import KEYS, Decoded, decode, locate
 from stages.specs.candidates import RerankSpec
 
 EVERYTHING = (0.0, 1.0)
@@ -79,7 +80,7 @@ class StoredOutputs:
 
 
 def _said(directory: Path, columns: Sequence[str], worker: Worker) -> StoredOutputs:
-    return StoredOutputs(directory, decode(directory, columns, (), cache_directory(os.environ), worker.note))
+    return StoredOutputs(directory, decode(directory, columns, (), CacheFolder.of(os.environ), worker.note))
 
 
 def open_scorer(config: RerankJob, worker: Worker) -> Callable[[int], None]:

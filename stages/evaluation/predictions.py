@@ -1,6 +1,5 @@
 """What a model says about a split, as a table, and the scores made of it. No torch here."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.atomic import replacing
 from stages.evaluation.metrics import score
 from stages.specs.tasks import Task
 
@@ -56,9 +56,8 @@ def write_predictions(path: Path, task: Task, rows: Rows, logits: Logits) -> Non
             "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1), pa.float32()), task.outputs),
         }
     )
-    draft = path.with_name(path.name + ".tmp")
-    pq.write_table(table, draft, compression="zstd")
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        pq.write_table(table, draft, compression="zstd")
 
 
 def read_predictions(path: Path) -> tuple[list[tuple[int, bytes]], Logits]:

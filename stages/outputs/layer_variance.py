@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.outputs.layout import Store, read_store
 from stages.outputs.node_cache import Columns
-from stages.outputs.parquet import check_footer, float_pages
+from stages.outputs.parquet import check_footer, float_batches
 
 DEAD = 1e-3
 """Between-row variance, as a share of energy, below which a layer tells rows apart no more. The first token's states of
@@ -30,7 +30,7 @@ class LayerVariance:
 
 
 def layer_variances(directory: Path) -> dict[str, LayerVariance]:
-    """Mean norm and between-row variance of every column of pooled states, page by page, in float64."""
+    """Mean norm and between-row variance of every column of pooled states, batch by batch, in float64."""
     store = read_store(directory)
     if store.layout.part != "pooled":
         return {}
@@ -41,8 +41,8 @@ def _spread(directory: Path, store: Store, column: str) -> LayerVariance:
     total, squares, norms = np.zeros(store.layout.width), 0.0, 0.0
     for shard in store.shards:
         check_footer(directory, shard)
-        for page in float_pages(directory, shard.number, store.layout, column):
-            values = page.astype(np.float64)
+        for batch in float_batches(directory, shard.number, store.layout, column):
+            values = batch.astype(np.float64)
             total += values.sum(0)
             energies = np.square(values).sum(1)
             squares += float(energies.sum())

@@ -6,7 +6,6 @@ A store is one of three parts, each an artifact of its own: ``pooled`` (logits a
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from stages.atomic import replacing
 
 FORMAT = 1
 STORE = "store.json"
@@ -141,9 +142,8 @@ def write_store(directory: Path, layout: Layout, tokenisation: str, shards: Sequ
     """Write ``store.json``, whole or not at all."""
     ordered = tuple(sorted(shards, key=lambda shard: shard.number))
     store = Store(layout, tokenisation, sum(shard.rows for shard in ordered), ordered)
-    draft = directory / (STORE + ".tmp")
-    draft.write_text(json.dumps(asdict(store), indent=1) + "\n", "utf-8")
-    os.replace(draft, directory / STORE)
+    with replacing(directory / STORE) as draft:
+        draft.write_text(json.dumps(asdict(store), indent=1) + "\n", "utf-8")
     return store
 
 

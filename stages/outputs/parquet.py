@@ -1,4 +1,4 @@
-"""One shard: written whole or not at all, read column by column, every page under a checksum.
+"""One shard: written whole or not at all, read column by column, every page checked against its checksum.
 
 zstd over plain encoding, without dictionaries or statistics: every value differs. Byte-stream-split would make float16
 8 % smaller, but not every reader of Parquet takes it there; for the integers of the tier int8 all do.
@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.atomic import replacing
 from stages.corpus.row_key import split_keys
 from stages.outputs.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
-from stages.outputs.pages import level_blocks, read_values
 from stages.outputs.quantization import Scales, dequantise, quantise
 from stages.outputs.sizes import ITEM_BYTES, SHARD_ROWS
 
@@ -28,6 +28,9 @@ Keys = npt.NDArray[np.uint8]
 """[rows, 16]."""
 
 SCALED = "int8"
+BATCH_ROWS = 512
+"""Rows that are decoded at a time: fast (a processor keeps them in its cache), and little memory."""
+
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -67,16 +70,10 @@ def _codes(layout: Layout) -> list[str]:
 
 
 def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
-    """The size and the sha256 of what was written."""
-    draft = path.with_name(path.name + ".tmp")
-    try:
+    """Write a Parquet file. Returns its size in bytes and its sha256."""
+    with replacing(path, durable=True) as draft:
         _write_parquet(table, draft, codes)
-        _sync(draft)  # a shard that has its name is whole, whatever becomes of the machine
-        found = (draft.stat().st_size, file_sha256(draft))
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return found
+        return draft.stat().st_size, file_sha256(draft)
 
 
 def _write_parquet(table: pa.Table, path: Path, codes: list[str]) -> None:
@@ -91,11 +88,6 @@ def _write_parquet(table: pa.Table, path: Path, codes: list[str]) -> None:
         data_page_version="1.0",
         row_group_size=SHARD_ROWS,
     )
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def footer_sha256(path: Path) -> str:
@@ -164,39 +156,38 @@ def _scales_table(layout: Layout, scales: Mapping[str, Scales]) -> pa.Table:
 
 def read_keys(path: Path) -> Keys:
     """The row keys of a shard, [rows, 16]."""
-    return np.concatenate([values.reshape(-1, 16) for values in _pages(path, "row_key", np.uint8, 16)])
+    with _readable(path):
+        return np.concatenate([np.empty((0, 16), np.uint8), *_batches(path, "row_key", pa.binary(16))])
 
 
 def read_row_keys(path: Path) -> list[bytes]:
-    """The same, each by itself."""
+    """The row keys of a shard as bytes, one object a row."""
     return split_keys(read_keys(path).tobytes())
 
 
 def read_logits(path: Path, layout: Layout) -> Array:
     """[rows, outputs], float32."""
-    return _joined(_pages(path, "logits", np.float32, 1), np.float32).reshape(-1, layout.outputs)
+    with _readable(path):
+        batches = _batches(path, "logits", vector(np.float32, layout.outputs))
+        return np.concatenate([np.empty((0, layout.outputs), np.float32), *batches])
 
 
-def state_pages(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
-    """A column of states as it is stored (int8: codes), [rows, width], a page at a time. Pooled stores alone."""
-    dtype = ITEM_TYPES[layout.precision]
-    width, rest = layout.width, np.empty(0, dtype)
-    for values in _pages(directory / shard_name(number), column, dtype, 1):
-        # A page may end in the middle of a row.
-        values = np.concatenate([rest, values]) if len(rest) else values
-        whole = len(values) // width * width
-        rest = values[whole:]
-        yield values[:whole].reshape(-1, width)
+def state_batches(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
+    """A column of states of a shard as it is stored (int8: codes): arrays [at most BATCH_ROWS, width] that come one
+    after the other, so that memory does not grow with the shard. Pooled stores alone. Raises Damaged."""
+    path = directory / shard_name(number)
+    with _readable(path):
+        yield from _batches(path, column, vector(ITEM_TYPES[layout.precision], layout.width))
 
 
-def float_pages(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
+def float_batches(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
     """The same as float16 or float32: codes are turned into the float32 that they stand for."""
-    pages = state_pages(directory, number, layout, column)
+    batches = state_batches(directory, number, layout, column)
     if layout.precision != SCALED:
-        yield from pages
+        yield from batches
         return
     scales = read_scales(directory, number, [column])[column]
-    for codes in pages:
+    for codes in batches:
         yield dequantise(codes, scales)
 
 
@@ -238,34 +229,46 @@ def uncompressed_bytes(directory: Path, store: Store) -> tuple[int, int]:
     return stored, single
 
 
-def _pages(path: Path, column: str, dtype: npt.DTypeLike, size: int) -> Iterator[Array]:
-    """The column's values, a flat array a page; ``size`` items of ``dtype`` make up one of Parquet's values."""
-    with _readable(path), path.open("rb") as file:
-        about = os.fstat(file.fileno())
-        footer = _footer(path, about.st_ino, about.st_size, about.st_mtime_ns)
-        index = _leaf(footer, column)
-        kind = np.dtype((dtype, (size,))) if size > 1 else np.dtype(dtype)
-        for group in range(footer.num_row_groups):
-            yield from read_values(
-                file, footer.row_group(group).column(index), kind, level_blocks(footer.schema, index)
-            )
+def _batches(path: Path, column: str, kind: pa.DataType) -> Iterator[Array]:
+    """The values of a column without nulls and of type ``kind``, a row key or a vector a row: arrays [rows, width].
+
+    Only the bytes of this column are read, a row group at a time, and each page is checked against its CRC. Raises what
+    Arrow raises, and ValueError for a column of another type, with nulls, or with fewer or more rows than the footer
+    counts.
+    """
+    rows = 0
+    with pq.ParquetFile(path, metadata=_footer(path), pre_buffer=False, page_checksum_verification=True) as file:
+        expected = pa.field(column, kind, nullable=False)
+        found = [field for field in file.schema_arrow if field.name == column]
+        if not found or not found[0].equals(expected):
+            raise ValueError(f"it holds {found[0] if found else f'no column {column}'}, not {expected}")
+        for batch in file.iter_batches(BATCH_ROWS, columns=[column], use_threads=False):
+            rows += batch.num_rows
+            yield _matrix(batch.column(0))
+        if rows != file.metadata.num_rows:
+            raise ValueError(f"column {column} has {rows} rows, the footer counts {file.metadata.num_rows}")
+
+
+def _matrix(values: pa.Array) -> Array:
+    """Row keys, or vectors, as a matrix [rows, width] over Arrow's own memory."""
+    if pa.types.is_fixed_size_list(values.type):
+        flat: Array = values.flatten().to_numpy(zero_copy_only=True)
+        return flat.reshape(len(values), values.type.list_size)
+    width = values.type.byte_width
+    flat = np.frombuffer(values.buffers()[1], np.uint8, len(values) * width, values.offset * width)
+    return flat.reshape(len(values), width)
+
+
+def _footer(path: Path) -> pq.FileMetaData:
+    """A shard's metadata, parsed once for all its columns."""
+    about = path.stat()
+    return _parsed_footer(path, about.st_ino, about.st_size, about.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _footer(path: Path, _inode: int, _size: int, _changed: int) -> Any:
-    """A file's metadata, parsed once for all its columns. What else is given tells files of the same path apart."""
+def _parsed_footer(path: Path, _inode: int, _size: int, _changed: int) -> pq.FileMetaData:
+    """The further arguments distinguish files that were at the same path one after the other."""
     return pq.read_metadata(path)
-
-
-def _leaf(footer: Any, column: str) -> int:
-    for index in range(len(footer.schema)):
-        if footer.schema.column(index).path.split(".")[0] == column:
-            return index
-    raise ValueError(f"no column {column}")
-
-
-def _joined(pages: Iterator[Array], dtype: npt.DTypeLike) -> Array:
-    return np.concatenate([np.empty(0, dtype), *pages])
 
 
 class _readable:  # noqa: N801
@@ -282,6 +285,8 @@ class _readable:  # noqa: N801
             return
         if isinstance(error, pa.ArrowException | OSError | ValueError | TypeError | struct.error):
             reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if "CRC checksum verification failed" in reason:
+                reason = "a page's checksum does not match its content"
             raise Damaged(
                 f"{self.path}: this shard cannot be read ({reason}); "
                 f"stillhouse verify {self.path.parent} --repair computes it anew"

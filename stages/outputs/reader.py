@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.outputs.layout import Store, read_store, shard_name
 from stages.outputs.node_cache import check_columns, locate
-from stages.outputs.parquet import Array, check_footer, float_pages, read_keys, read_logits
+from stages.outputs.parquet import Array, check_footer, float_batches, read_keys, read_logits
 
 
 def read_columns(directory: Path, columns: Sequence[str], row_keys: Sequence[bytes]) -> dict[str, Array]:
@@ -28,5 +28,6 @@ def read_whole(directory: Path, store: Store, name: str) -> Array:
     """One column of all rows, [rows, width], in the store's own order."""
     if name == "logits":
         return np.concatenate([read_logits(directory / shard.name, store.layout) for shard in store.shards])
-    pages = (page for shard in store.shards for page in float_pages(directory, shard.number, store.layout, name))
-    return np.concatenate(list(pages))
+    return np.concatenate(
+        [batch for shard in store.shards for batch in float_batches(directory, shard.number, store.layout, name)]
+    )

@@ -15,7 +15,7 @@ from stages.outputs.parquet import (
     read_row_keys,
     read_scales,
     read_tokens,
-    state_pages,
+    state_batches,
 )
 from stages.outputs.quantization import Scales
 
@@ -31,7 +31,7 @@ def read_carried(directory: Path, number: int, source: Layout, wanted: Layout, k
     scales = read_scales(directory, number, columns) if wanted.precision == SCALED else None
     if wanted.part == "pooled":
         logits = read_logits(path, source)[rows]
-        states = {name: np.concatenate(list(state_pages(directory, number, source, name)))[rows] for name in columns}
+        states = {name: np.concatenate(list(state_batches(directory, number, source, name)))[rows] for name in columns}
         return logits, states, scales
     ragged = {name: read_tokens(path, source, name) for name in columns}
     lengths = next(iter(ragged.values()))[1]

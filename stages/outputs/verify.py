@@ -18,7 +18,7 @@ from stages.outputs.parquet import (
     read_row_keys,
     read_scales,
     read_tokens,
-    state_pages,
+    state_batches,
 )
 
 
@@ -97,9 +97,9 @@ def _content_differs(directory: Path, layout: Layout, shard: ShardFile) -> str:
 
 def _values(directory: Path, layout: Layout, shard: ShardFile, column: str) -> Sequence[np.ndarray]:
     if layout.part == "pooled":
-        pages = list(state_pages(directory, shard.number, layout, column))
+        batches = list(state_batches(directory, shard.number, layout, column))
         if layout.precision != SCALED:
-            return pages
+            return batches
         scales = read_scales(directory, shard.number, [column])[column]
         return [scales.scale, scales.offset]  # codes are finite, whatever they stand for
     values, _ = read_tokens(directory / shard.name, layout, column)

@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from stages.cache_folder import CacheFolder
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.corpus.reader import CANDIDATES
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.outputs.layer_variance import DEAD, dead_layers
 from stages.outputs.layout import read_store
-from stages.outputs.node_cache import Columns, cache_directory, decode
+from stages.outputs.node_cache import Columns, decode
 from stages.specs.input_names import CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
 from stages.specs.layer_map import check_store, groups_of, teacher_layers
 from stages.specs.layers import NoLayers
@@ -29,7 +30,7 @@ def signal_of(
         return NoTeacher()
     stores = teachers(inputs)
     check_teachers(method, len(stores))
-    cache = cache_directory(os.environ)
+    cache = CacheFolder.of(os.environ)
 
     def mapped(store: Path, names: Sequence[str]) -> Columns:
         return decode(store, names, rows.row_keys, cache, say)
@@ -60,7 +61,7 @@ def pool_of(
         raise ValueError("candidates: the table holds none; widen the bank, or the distances between which they lie")
     texts = read_rowset(inputs["candidate_rows"], CANDIDATES)
     stores = one_or_in_order(CANDIDATE_OUTPUTS, inputs)
-    cache = cache_directory(os.environ)
+    cache = CacheFolder.of(os.environ)
     spoken = StoredSignal([decode(store, ["logits"], texts.row_keys, cache, say) for store in stores])
     return pool(texts, spoken, read_candidates(inputs["candidates"], FOUND), rows.row_keys, data.k)
 

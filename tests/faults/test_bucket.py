@@ -11,6 +11,7 @@ from machines import STUDENT, TEACHER, Machine, Said, at_moment, at_work, kill, 
 
 from benchmarks.proxy import proxy, tell
 from pipeline.storage.bucket import Bucket
+from stages.cache_folder import CacheFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -26,7 +27,7 @@ def unwell() -> Iterator[str]:
 @pytest.fixture
 def bucket(unwell: str, tmp_path: Path) -> Iterator[Bucket]:
     """A storage, as one sees it who runs nothing."""
-    yield Bucket(f"s3://house/{tmp_path.name}", tmp_path / "seen")
+    yield Bucket(f"s3://house/{tmp_path.name}", CacheFolder(tmp_path / "seen"))
     tell(unwell, "well")
 
 

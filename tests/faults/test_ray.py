@@ -12,6 +12,7 @@ from rays import Rays, wait_until
 
 from pipeline.storage import open_storage
 from pipeline.storage.bucket import Bucket
+from stages.cache_folder import CacheFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -24,7 +25,7 @@ def test_a_job_whose_head_was_lost_goes_on_from_its_bucket_when_it_is_submitted_
     """The second head finds nothing of what the first had on its disk."""
     with s3_server() as server, at(server):
         make_bucket("house")
-        storage = Bucket("s3://house/runs", tmp_path / "seen")
+        storage = Bucket("s3://house/runs", CacheFolder(tmp_path / "seen"))
         monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "first"))
         with Rays(cpus=2, dashboard=True, packages=False) as rays:
 

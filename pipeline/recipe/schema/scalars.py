@@ -25,7 +25,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from pipeline.errors import nearest
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.sizes import parse_size
+from stages.byte_size import parse_size
 from stages.specs.base import Frozen, FurtherFiles, repeated
 from stages.specs.method import Method
 

@@ -13,6 +13,7 @@ from pipeline.execution.visibility import check_visible
 from pipeline.plan.planner import Plan, plan
 from pipeline.storage.bucket import Bucket
 from pipeline.storage.directory import Directory
+from stages.cache_folder import CacheFolder
 
 
 class Nodes(Inline):
@@ -70,5 +71,5 @@ def test_a_model_is_put_into_the_storage_and_need_not_be_seen(planned: Plan, tmp
 def test_of_a_bucket_nothing_is_looked_for(planned: Plan, tmp_path: Path) -> None:
     """Data, too, is read from there."""
     place = Nodes(2, tmp_path)
-    check_visible(planned, Bucket("s3://house/runs", tmp_path / "runs"), place)
+    check_visible(planned, Bucket("s3://house/runs", CacheFolder(tmp_path / "runs")), place)
     assert place.request == []

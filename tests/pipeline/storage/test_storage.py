@@ -1,6 +1,7 @@
 """What a storage promises, of a directory and of a bucket on a real S3 server."""
 
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ from pipeline.errors import RequestError
 from pipeline.execution.build_node import brought
 from pipeline.storage import Storage, open_storage
 from pipeline.storage.bucket import Bucket
-from pipeline.storage.cache import bound_of
 from pipeline.storage.checksum import checksum
 from pipeline.storage.directory import Directory
+from stages.cache_folder import CacheFolder
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +29,19 @@ def server() -> Iterator[str]:
         yield make_bucket("house")
 
 
-Machine = Callable[[str], Bucket]
+Machine = Callable[..., Bucket]
 
 
 @pytest.fixture
 def machine(server: str, tmp_path: Path) -> Machine:
-    """The same bucket, as the machine of that name sees it."""
-    return lambda name: Bucket(f"{server}/{tmp_path.name}", tmp_path / name)
+    """The same bucket, from the machine of that name, whose cache may have a bound."""
+    return lambda name, most_bytes=None: Bucket(f"{server}/{tmp_path.name}", CacheFolder(tmp_path / name, most_bytes))
+
+
+def evict(bucket: Bucket, most_bytes: int = 0) -> list[str]:
+    """Remove what the bound of this many bytes leaves no room for."""
+    removed = CacheFolder(bucket.cache_folder.root, most_bytes).make_room()
+    return [entry.relative_to(bucket.local).as_posix() for entry in removed]
 
 
 @pytest.fixture(params=["directory", "bucket"])
@@ -123,7 +130,7 @@ def test_a_storage_that_can_be_written_passes_its_check_and_keeps_nothing_of_it(
 
 
 def test_a_directory_that_cannot_be_looked_at_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"^storage: x+ cannot be looked at \(.*\); give another directory$"):
+    with pytest.raises(RequestError, match=r"^storage: x+ cannot be read \(.*\); give another directory$"):
         open_storage("x" * 300)
 
 
@@ -219,9 +226,8 @@ def test_an_artifact_may_be_published_where_this_machine_still_has_an_earlier_on
     assert (here.fetch("stage/key/0001", told(second, "a")) / "a").read_text("utf-8") == "two"
 
 
-def test_the_bound_holds_for_what_is_built_here_too(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STILLHOUSE_CACHE_BYTES", "250B")
-    here = machine("here")
+def test_the_bound_holds_for_what_is_built_here_too(machine: Machine) -> None:
+    here = machine("here", 250)
     for number in range(4):
         out = work(here, a=str(number) * 100)
         here.publish(out, f"stage/{number}/0001", told(out, "a"))
@@ -233,12 +239,12 @@ def test_an_eviction_beside_it_takes_nothing_of_what_is_being_published(machine:
     here = machine("here")
     ended = threading.Event()
 
-    def evict() -> None:
+    def keep_evicting() -> None:
         while not ended.is_set():
-            here.cache.evict(0)
+            evict(here)
 
     out = work(here, **{f"file{number}": str(number) for number in range(20)})
-    evicting = threading.Thread(target=evict)
+    evicting = threading.Thread(target=keep_evicting)
     evicting.start()
     try:
         for number in range(5):
@@ -271,14 +277,20 @@ def test_a_fetch_that_was_cut_goes_on_with_the_files_that_are_left(
     assert request == ["a", "b", "c", "c"]
 
 
-@pytest.mark.parametrize(("given", "found"), [("50GB", 50 * 10**9), ("1000", 1000), ("1.5 kB", 1500)])
-def test_the_bound_is_a_size(given: str, found: int, tmp_path: Path) -> None:
-    assert bound_of(tmp_path, {"STILLHOUSE_CACHE_BYTES": given}) == found
-
-
-def test_a_bound_that_is_no_size_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["runs", "s3://house/runs"])
+def test_a_bound_of_the_cache_that_is_no_size_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLHOUSE_CACHE_BYTES", "lots")
     with pytest.raises(RequestError, match=r"^STILLHOUSE_CACHE_BYTES: lots, must be a size above 0, such as 50GB"):
-        bound_of(tmp_path, {"STILLHOUSE_CACHE_BYTES": "lots"})
+        open_storage(url)
+
+
+def test_a_bucket_that_is_pickled_has_the_bound_of_the_machine_where_it_is_opened(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = machine("here")
+    monkeypatch.setenv("STILLHOUSE_CACHE_BYTES", "250")
+    again = pickle.loads(pickle.dumps(here))
+    assert (again, again.local, again.cache_folder.bound) == (here, here.local, 250)
 
 
 def test_who_uses_nothing_any_more_keeps_no_file_open(machine: Machine) -> None:
@@ -287,23 +299,21 @@ def test_who_uses_nothing_any_more_keeps_no_file_open(machine: Machine) -> None:
     here.publish(out, "stage/key/0001", told(out, "a"))
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        another = Bucket(here.url, here.local)
+        another = Bucket(here.url, here.cache_folder)
         another.fetch("stage/key/0001", told(out, "a"), "user")
         another.let_go("user")
     assert len(os.listdir("/proc/self/fd")) == before
-    assert list((here.local / ".users").iterdir()) == []
 
 
 def test_the_least_recently_used_goes_when_the_cache_is_full_and_what_is_in_use_stays(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine,
 ) -> None:
-    here, there = machine("here"), machine("there")
+    here, there = machine("here"), machine("there", 250)
     files = {}
     for number in range(4):
         out = work(here, a=str(number) * 100)
         here.publish(out, f"stage/{number}/0001", told(out, "a"))
         files[number] = told(out, "a")
-    monkeypatch.setenv("STILLHOUSE_CACHE_BYTES", "250")
     there.fetch("stage/0/0001", files[0], "one stage")
     for number in (1, 2, 3):
         os.utime(there.fetch(f"stage/{number}/0001", files[number], "another"), (number, number))
@@ -312,7 +322,7 @@ def test_the_least_recently_used_goes_when_the_cache_is_full_and_what_is_in_use_
     kept = {path.parent.name for path in there.local.glob("stage/*/0001") if (path / "a").exists()}
     assert kept == {"0", "1"}
     there.let_go("one stage")
-    assert there.cache.evict(100) == ["stage/0/0001"]
+    assert evict(there, 100) == ["stage/0/0001"]
 
 
 def test_what_another_living_process_uses_stays(machine: Machine) -> None:
@@ -327,10 +337,10 @@ def test_what_another_living_process_uses_stays(machine: Machine) -> None:
         os._exit(0)
     while not (here.local / "said").exists():
         threading.Event().wait(0.05)
-    assert here.cache.evict(0) == []
+    assert evict(here) == []
     os.kill(pid, 9)
     os.waitpid(pid, 0)
-    assert here.cache.evict(0) == ["stage/1/0001"]
+    assert evict(here) == ["stage/1/0001"]
 
 
 @pytest.mark.parametrize(
@@ -347,7 +357,7 @@ def test_a_url_that_means_nothing_is_refused(url: str, said: str) -> None:
 
 def test_a_bucket_that_is_not_there_is_refused(server: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="storage: s3://nowhere/runs: there is no such bucket; make it first"):
-        Bucket("s3://nowhere/runs", tmp_path).check()
+        Bucket("s3://nowhere/runs", CacheFolder(tmp_path)).check()
 
 
 # --- attempts in a bucket -------------------------------------------------------------------------
@@ -483,8 +493,8 @@ def test_a_training_in_this_process_leaves_the_inputs_to_its_stage(machine: Mach
     mirror = there.mirror(".work/other/0001", {"stage/key/0001": told(out, "a")})
     with brought(mirror):
         Inline().on(Resources(), Deaf(), mirror).train(lambda *_: None, None)
-        assert there.cache.evict(0) == []
-    assert there.cache.evict(0) == ["stage/key/0001"]
+        assert evict(there) == []
+    assert evict(there) == ["stage/key/0001"]
 
 
 def test_a_machine_removes_what_it_has_of_attempts_that_ended_elsewhere(machine: Machine) -> None:

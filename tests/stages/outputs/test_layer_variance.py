@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from lessons import InMemory
 
+from stages.cache_folder import CacheFolder
 from stages.corpus.reader import read_split
 from stages.outputs.layer_variance import DEAD, LOOKED_AT, dead_layers, layer_variances, variance
 from stages.outputs.layout import read_store
@@ -43,7 +44,7 @@ def test_the_share_is_that_of_variance_between_rows_in_energy(share: float) -> N
 def test_mapped_columns_give_what_the_whole_store_gives(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
     names = {state.layer: state.column for state in read_store(store).layout.states}
     keys = list(dict.fromkeys(read_split(tiny_corpus, "train").keys))
-    mapped = decode(store, list(names.values()), keys, tmp_path, lambda _: None)
+    mapped = decode(store, list(names.values()), keys, CacheFolder(tmp_path), lambda _: None)
     whole = layer_variances(store)
     for name in names.values():
         assert variance(mapped, name, len(keys)) == pytest.approx(whole[name].variance, rel=1e-6)

@@ -12,8 +12,9 @@ import pytest
 from disk import mounted
 from stores import KEYS, LAYOUT, LOGITS, RULE, STATES, write_noise
 
+from stages.cache_folder import CacheFolder
 from stages.outputs.layout import shard_name, write_store
-from stages.outputs.node_cache import cache_directory, decode
+from stages.outputs.node_cache import decode
 from stages.outputs.reader import read_columns
 
 
@@ -24,7 +25,12 @@ def store(tmp_path: Path) -> Path:
 
 
 def quiet(_text: str) -> None:
-    """Nobody listens."""
+    """Discards the progress."""
+
+
+def entries(root: Path) -> list[Path]:
+    """The decoded stores in a cache folder."""
+    return [path for path in (root / "decoded").iterdir() if path.is_dir()]
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
@@ -32,7 +38,7 @@ def test_rows_are_gathered_by_content_whatever_their_order(precision: str, tmp_p
     write_noise(tmp_path / "store", replace(LAYOUT, precision=precision))
     order = np.random.default_rng(3).permutation(30)
     asked = [KEYS[row] for row in order]
-    found = decode(tmp_path / "store", ["logits", "hidden_02"], asked, tmp_path / "cache", quiet)
+    found = decode(tmp_path / "store", ["logits", "hidden_02"], asked, CacheFolder(tmp_path / "cache"), quiet)
     rows = np.array([5, 0, 0, 29])
     expected = read_columns(tmp_path / "store", ["logits", "hidden_02"], asked)
     assert np.array_equal(found.gather("logits", rows), LOGITS[order][rows])
@@ -42,53 +48,53 @@ def test_rows_are_gathered_by_content_whatever_their_order(precision: str, tmp_p
 
 def test_a_second_reader_decodes_nothing(store: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    decode(store, ["hidden_00"], KEYS, tmp_path / "cache", said.append)
+    decode(store, ["hidden_00"], KEYS, CacheFolder(tmp_path / "cache"), said.append)
     assert len(said) == 3 and said[-1].endswith("shard 3 of 3")
     said.clear()
-    decode(store, ["hidden_00"], KEYS, tmp_path / "cache", said.append)
+    decode(store, ["hidden_00"], KEYS, CacheFolder(tmp_path / "cache"), said.append)
     assert said == []
-    decode(store, ["hidden_00", "hidden_12"], KEYS, tmp_path / "cache", said.append)
+    decode(store, ["hidden_00", "hidden_12"], KEYS, CacheFolder(tmp_path / "cache"), said.append)
     assert len(said) == 3, "a column that nobody has read yet is decoded, and it alone"
     (store / shard_name(0)).unlink()
-    again = decode(store, ["hidden_00", "hidden_12"], KEYS, tmp_path / "cache", said.append)
+    again = decode(store, ["hidden_00", "hidden_12"], KEYS, CacheFolder(tmp_path / "cache"), said.append)
     assert len(said) == 3 and len(again.gather("hidden_12", np.arange(30))) == 30
 
 
 def test_only_the_columns_that_are_asked_for_are_decoded(store: Path, tmp_path: Path) -> None:
-    decode(store, ["hidden_02"], KEYS, tmp_path / "cache", quiet)
-    (folder,) = (tmp_path / "cache").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["hidden_02", "lock", "row_keys", "writing"]
+    decode(store, ["hidden_02"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
+    (folder,) = entries(tmp_path / "cache")
+    assert sorted(path.name for path in folder.iterdir()) == ["hidden_02", "row_keys", "writing"]
     assert (folder / "hidden_02").stat().st_size == 30 * 8 * 2
 
 
 def test_a_store_of_other_content_is_another_folder(store: Path, tmp_path: Path) -> None:
-    decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+    decode(store, ["logits"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
     files = write_noise(store, LAYOUT, range(1, 30))
     write_store(store, LAYOUT, RULE, files)
-    found = decode(store, ["logits"], KEYS[1:], tmp_path / "cache", quiet)
+    found = decode(store, ["logits"], KEYS[1:], CacheFolder(tmp_path / "cache"), quiet)
     assert np.array_equal(found.gather("logits", np.array([0])), LOGITS[1:2])
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert len(entries(tmp_path / "cache")) == 2
 
 
 def test_a_file_that_is_cut_short_is_decoded_again(store: Path, tmp_path: Path) -> None:
-    decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
-    (folder,) = (tmp_path / "cache").iterdir()
+    decode(store, ["logits"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
+    (folder,) = entries(tmp_path / "cache")
     os.truncate(folder / "logits", 100)
-    found = decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+    found = decode(store, ["logits"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
     assert np.array_equal(found.gather("logits", np.arange(30)), LOGITS)
 
 
 def test_a_store_that_lacks_a_row_is_refused(store: Path, tmp_path: Path) -> None:
     stranger = bytes(range(16))
     with pytest.raises(ValueError, match=f"lacks 1 of 2 rows, the first is row 1 .{stranger.hex()}.; run the teach"):
-        decode(store, ["logits"], [KEYS[0], stranger], tmp_path / "cache", quiet)
+        decode(store, ["logits"], [KEYS[0], stranger], CacheFolder(tmp_path / "cache"), quiet)
 
 
 def test_a_damaged_shard_leaves_no_half_decoded_file(store: Path, tmp_path: Path) -> None:
     (store / shard_name(2)).write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"shard-00002\.parquet: this shard cannot be read"):
-        decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
-    (folder,) = (tmp_path / "cache").iterdir()
+        decode(store, ["logits"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
+    (folder,) = entries(tmp_path / "cache")
     assert not (folder / "logits").exists()
 
 
@@ -97,31 +103,47 @@ def test_a_shard_of_another_store_is_noticed(store: Path, tmp_path: Path) -> Non
     write_noise(tmp_path / "other", LAYOUT, range(5))
     (tmp_path / "other" / shard_name(0)).replace(store / shard_name(2))
     with pytest.raises(ValueError, match=r"its footer is not that of store\.json"):
-        decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
+        decode(store, ["logits"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
 
 
-def test_the_least_recently_used_folder_goes_first_and_never_one_in_use(tmp_path: Path) -> None:
-    cache, stores = tmp_path / "cache", []
+def test_the_least_recently_used_entry_is_removed_first_and_never_one_in_use(tmp_path: Path) -> None:
+    root, stores = tmp_path / "cache", []
     for number in range(4):
         write_noise(tmp_path / str(number), LAYOUT, range(number, 30))
         stores.append(tmp_path / str(number))
-    held = decode(stores[0], ["logits"], KEYS, cache, quiet)
-    decode(stores[1], ["logits"], KEYS[1:], cache, quiet).lock.close()
-    first, second = sorted(cache.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+    held = decode(stores[0], ["logits"], KEYS, CacheFolder(root), quiet)
+    decode(stores[1], ["logits"], KEYS[1:], CacheFolder(root), quiet).lock.close()
+    first, second = sorted(entries(root), key=lambda folder: folder.stat().st_mtime_ns)
     os.utime(first, (1, 1))
     os.utime(second, (2, 2))
-    decode(stores[2], ["logits"], KEYS[2:], cache, quiet, most_bytes=900)
+    decode(stores[2], ["logits"], KEYS[2:], CacheFolder(root, 900), quiet)
     assert first.exists() and not second.exists(), "the older one is still read from"
     assert np.array_equal(held.gather("logits", np.arange(30)), LOGITS)
     held.lock.close()
-    decode(stores[3], ["logits"], KEYS[3:], cache, quiet, most_bytes=900)
+    decode(stores[3], ["logits"], KEYS[3:], CacheFolder(root, 900), quiet)
     assert not first.exists()
+
+
+def test_a_decode_that_needs_room_does_not_remove_the_folder_of_the_artifacts(store: Path, tmp_path: Path) -> None:
+    """Of two artifacts of a bucket, one is held. The other may be removed: it is an entry as any."""
+    cache = CacheFolder(tmp_path / "cache", 1500)
+    bucket = cache.bucket("house")
+    for name in ("stage/one/0001", "stage/other/0001"):
+        (bucket / name).mkdir(parents=True)
+        (bucket / name / "weights").write_bytes(bytes(1000))
+    (bucket / ".work").mkdir()
+    (bucket / ".work" / "checkpoint").write_bytes(bytes(1000))
+    with cache.hold(bucket / "stage/one/0001"):
+        decode(store, ["logits"], KEYS, cache, quiet)
+    assert (bucket / "stage/one/0001/weights").exists(), "it is in use"
+    assert not (bucket / "stage/other/0001").exists(), "room was needed"
+    assert (bucket / ".work" / "checkpoint").exists(), "work under way is no entry"
 
 
 def test_a_disk_that_is_too_full_is_said_with_the_remedy(store: Path, tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "4k"):
         with pytest.raises(ValueError, match=r"bytes are free, decoding .* takes 1,920; free some, or set STILLHOUSE"):
-            decode(store, list(STATES), KEYS, tmp_path / "disk" / "cache", quiet)
+            decode(store, list(STATES), KEYS, CacheFolder(tmp_path / "disk" / "cache"), quiet)
         assert not [path for path in (tmp_path / "disk" / "cache").rglob("*") if path.is_file() and path.stat().st_size]
 
 
@@ -130,7 +152,9 @@ def test_two_processes_decode_a_store_once(store: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     program = (
         "import sys; from pathlib import Path; from stores import KEYS; from stages.outputs.node_cache import decode\n"
-        "decode(Path(sys.argv[1]), ['hidden_00'], KEYS, Path(sys.argv[2]), lambda text: print(text, flush=True))"
+        "from stages.cache_folder import CacheFolder\n"
+        "cache = CacheFolder(Path(sys.argv[2]))\n"
+        "decode(Path(sys.argv[1]), ['hidden_00'], KEYS, cache, lambda text: print(text, flush=True))"
     )
     places = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[3])])
     environment = {**os.environ, "PYTHONPATH": places}
@@ -142,24 +166,24 @@ def test_two_processes_decode_a_store_once(store: Path, tmp_path: Path) -> None:
 
 
 def test_the_lock_is_shared_among_readers(store: Path, tmp_path: Path) -> None:
-    one, other = (decode(store, ["logits"], KEYS, tmp_path / "cache", quiet) for _ in range(2))
+    one, other = (decode(store, ["logits"], KEYS, CacheFolder(tmp_path / "cache"), quiet) for _ in range(2))
     assert one.lock.fileno() != other.lock.fileno()
     with Path(other.lock.name).open("ab") as third, pytest.raises(BlockingIOError):
         fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path) -> None:
-    assert cache_directory({"STILLHOUSE_CACHE": "/somewhere", "HOME": "/root"}) == Path("/somewhere")
-    below = cache_directory({"XDG_CACHE_HOME": str(tmp_path)})
-    assert below == tmp_path / "stillhouse" / "decoded"
-    assert cache_directory({"HOME": str(tmp_path)}) == tmp_path / ".cache" / "stillhouse" / "decoded"
-    assert "stillhouse" in str(cache_directory({})) and cache_directory({}).is_absolute()
-
-
 def test_what_an_earlier_boot_left_goes(store: Path, tmp_path: Path) -> None:
-    old = tmp_path / "cache" / "0123456789abcdef-earlier"
+    old = tmp_path / "cache" / "decoded" / "0123456789abcdef-earlier"
     old.mkdir(parents=True)
-    (old / "lock").touch()
     (old / "logits").write_bytes(bytes(100))
-    decode(store, ["logits"], KEYS, tmp_path / "cache", quiet)
-    assert not old.exists() and len(list((tmp_path / "cache").iterdir())) == 1
+    decode(store, ["logits"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
+    assert not old.exists() and len(entries(tmp_path / "cache")) == 1
+
+
+def test_drafts_of_a_process_that_was_killed_are_removed(store: Path, tmp_path: Path) -> None:
+    cache = CacheFolder(tmp_path / "cache")
+    decode(store, ["logits"], KEYS, cache, quiet)
+    (folder,) = entries(cache.root)
+    (folder / ".hidden_00.123.abcd.tmp").write_bytes(bytes(100))
+    decode(store, ["hidden_00"], KEYS, cache, quiet)
+    assert sorted(path.name for path in folder.iterdir()) == ["hidden_00", "logits", "row_keys", "writing"]

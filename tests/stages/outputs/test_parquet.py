@@ -12,7 +12,16 @@ from stores import KEYS, LAYOUT, LOGITS, STATES, kept, write_noise
 
 from stages.outputs.layer_variance import layer_variances
 from stages.outputs.layout import Layout, read_store, scales_name, shard_name, write_store
-from stages.outputs.parquet import Damaged, read_scales, read_tokens, write_shard
+from stages.outputs.parquet import (
+    BATCH_ROWS,
+    Damaged,
+    footer_sha256,
+    read_row_keys,
+    read_scales,
+    read_tokens,
+    state_batches,
+    write_shard,
+)
 from stages.outputs.reader import read_columns
 from stages.outputs.sizes import rows_a_shard
 
@@ -35,7 +44,7 @@ def test_columns_come_back_by_key_in_the_order_asked_for(store: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
-def test_what_arrow_reads_of_a_shard_is_what_our_own_reader_reads(precision: str, tmp_path: Path) -> None:
+def test_a_whole_table_that_arrow_reads_has_the_same_values(precision: str, tmp_path: Path) -> None:
     layout = replace(LAYOUT, precision=precision)
     write_noise(tmp_path, layout)
     found = read_columns(tmp_path, ["logits", "hidden_12"], KEYS)
@@ -175,6 +184,50 @@ def test_a_reader_of_one_column_does_not_touch_the_bytes_of_another(store: Path)
     assert np.array_equal(read_columns(store, ["logits"], KEYS)["logits"], LOGITS)
     with pytest.raises(Damaged, match=r"shard-00001\.parquet: this shard cannot be read"):
         read_columns(store, ["hidden_02"], KEYS)
+
+
+def rewritten(store: Path, number: int, table: pa.Table) -> None:
+    """Replace a shard, and its footer's checksum in store.json, by a sound Parquet file of another content."""
+    path, found = store / shard_name(number), read_store(store)
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, write_page_checksum=True)
+    files = [
+        replace(shard, footer_sha256=footer_sha256(path)) if shard.number == number else shard for shard in found.shards
+    ]
+    write_store(store, found.layout, found.tokenisation, files)
+
+
+def test_a_column_of_another_number_type_or_width_or_with_nulls_is_damage(store: Path) -> None:
+    """Arrow would read each of them, as other values, other rows, or both."""
+    table = pq.read_table(store / shard_name(1))
+    place = table.column_names.index("hidden_02")
+    states = np.stack(table["hidden_02"].to_numpy())
+    item = pa.field("item", pa.float16(), nullable=False)
+    wide = pa.FixedSizeListArray.from_arrays(pa.array(states.astype(np.float32).reshape(-1)), 8)
+    narrow = pa.FixedSizeListArray.from_arrays(pa.array(states[:, :4].reshape(-1)), type=pa.list_(item, 4))
+    holes = pa.array([None, *states[1:].tolist()], pa.list_(pa.float16(), 8))
+    for column in (wide, narrow, holes):
+        rewritten(store, 1, table.set_column(place, pa.field("hidden_02", column.type), column))
+        assert np.array_equal(read_columns(store, ["logits"], KEYS)["logits"], LOGITS)
+        with pytest.raises(Damaged, match=r"shard-00001\.parquet: this shard cannot be read \(it holds .*hidden_02"):
+            read_columns(store, ["hidden_02"], KEYS)
+
+
+def test_a_column_that_a_shard_lacks_is_damage(store: Path) -> None:
+    rewritten(store, 1, pq.read_table(store / shard_name(1)).drop_columns(["hidden_02"]))
+    with pytest.raises(Damaged, match=r"cannot be read \(it holds no column hidden_02"):
+        read_columns(store, ["hidden_02"], KEYS)
+
+
+def test_a_column_comes_in_batches_of_a_bounded_number_of_rows(tmp_path: Path) -> None:
+    rows = 2 * BATCH_ROWS + 7
+    states = np.arange(rows * 8).reshape(rows, 8).astype(np.float32)
+    layout = Layout("pooled", (1,), 8, 1, 1, "mean", "float32")
+    keys = [row.to_bytes(16, "little") for row in range(rows)]
+    write_shard(tmp_path, 0, layout, keys, np.zeros((rows, 1), np.float32), {"hidden_01": states})
+    batches = list(state_batches(tmp_path, 0, layout, "hidden_01"))
+    assert [len(batch) for batch in batches] == [BATCH_ROWS, BATCH_ROWS, 7]
+    assert np.array_equal(np.concatenate(batches), states)
+    assert read_row_keys(tmp_path / shard_name(0)) == keys
 
 
 def test_a_shard_is_written_whole_or_not_at_all(store: Path) -> None:

@@ -12,6 +12,7 @@ from lessons import Heard, inline
 from scipy.optimize import minimize
 
 import stages.teaching.teach
+from stages.cache_folder import CacheFolder
 from stages.corpus.reader import read_split
 from stages.outputs.layer_variance import layer_variances
 from stages.outputs.layout import Layout, read_store, write_store
@@ -165,7 +166,7 @@ def test_the_store_has_the_rows_and_the_logits_of_the_teachers_and_passes_its_ch
 def test_training_maps_what_classifiers_say_as_it_maps_states(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
     probed(tiny_corpus, store, tmp_path / "out")
     keys = read_split(tiny_corpus, "train").keys
-    mapped = decode(tmp_path / "out", ["logits", "hidden_03"], keys, tmp_path / "cache", lambda _: None)
+    mapped = decode(tmp_path / "out", ["logits", "hidden_03"], keys, CacheFolder(tmp_path / "cache"), lambda _: None)
     rows = np.array([5, 0, 17])
     (wanted,) = columns(tmp_path / "out", ["hidden_03"], tiny_corpus)
     assert np.array_equal(mapped.gather("hidden_03", rows), wanted[rows])
