@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.resources import Worker
-from stages.candidates.rerank_rules import Mask, Numbers, Scores, angles, first, highest, within
+from stages.candidates.rerank_rules import Mask, Numbers, Scores, first, highest, within
 from stages.candidates.table import Candidate, part_rows, read_part, write_part
 from stages.corpus.reader import SCRATCH
 from stages.outputs.node_cache import KEYS, Decoded, cache_directory, decode, locate
+from stages.retrieval.angles import angles
 from stages.specs.candidates import RerankSpec
 
 EVERYTHING = (0.0, 1.0)
