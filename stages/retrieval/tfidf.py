@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.resources import On, Worker
-from stages.corpus.reader import SCRATCH
+from stages.atomic import replacing
 from stages.retrieval.angles import share_of_pi
 from stages.retrieval.embeddings import Embeddings, keys_path, read_embeddings
 from stages.retrieval.embeddings_writer import EmbedJob, save_array, shard_keys, shard_texts, write_meta
@@ -73,11 +73,9 @@ def open_counter(config: EmbedJob, worker: Worker) -> Callable[[int], None]:
 
     def write(number: int) -> None:
         texts = shard_texts(config.bank, number, config.rows)
-        path = counts_path(config.out, number)
-        draft = config.out / SCRATCH / path.name
-        sparse.save_npz(draft, count(texts), compressed=False)
-        draft.replace(path)
-        save_array(config.out, keys_path(config.out, number), shard_keys(texts))
+        with replacing(counts_path(config.out, number)) as draft, draft.open("wb") as file:
+            sparse.save_npz(file, count(texts), compressed=False)
+        save_array(keys_path(config.out, number), shard_keys(texts))
         worker.advance(len(texts))
 
     return write
@@ -94,7 +92,7 @@ def open_summer(config: EmbedJob, worker: Worker) -> Callable[[int], int]:
             counts = sparse.load_npz(counts_path(config.out, number))
             having += np.bincount(counts.indices, minlength=len(having))
         idf = np.log((1 + config.rows) / (1 + having)) + 1
-        save_array(config.out, config.out / IDF, idf.astype(np.float32))
+        save_array(config.out / IDF, idf.astype(np.float32))
         return (config.out / IDF).stat().st_size
 
     return write
