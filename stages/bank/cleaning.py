@@ -1,4 +1,4 @@
-"""A text as a bank has it: cleaned, split into sentences, of a length within bounds."""
+"""Cleans the texts of a bank, splits them into sentences and filters them by length."""
 
 import re
 import unicodedata
@@ -14,16 +14,16 @@ Texts = tuple[str, ...]
 
 
 def cleaned(text: str) -> str:
-    """In Unicode's composed form (NFC), without control characters, one space for any white space between words."""
+    """The text in NFC, without control characters, with one space for each run of white space and none at its ends."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     return " ".join(CONTROL.sub("", text).split())
 
 
-def kept_texts(rows: Iterable[Sequence[object]], spec: BankSpec) -> tuple[list[Texts], dict[str, int]]:
-    """What of these rows passes the filters that look at one row alone, and how many rows came to each of them:
-    ``read``, ``not_text``, then ``sentences`` (how many were made) where texts are split, ``too_short``, ``too_long``.
-    A pair is as short as its shorter text and as long as its longer."""
+def clean_rows(rows: Iterable[Sequence[object]], spec: BankSpec) -> tuple[list[Texts], dict[str, int]]:
+    """The cleaned rows that pass the filters of single rows, and counts: rows ``read``, rows that are ``not_text``,
+    then ``sentences`` that texts were split into, if they are split, and rows ``too_short`` or ``too_long``. A pair is
+    too short if either text is, and too long if either text is."""
     counts: Counter[str] = Counter()
     kept: list[Texts] = []
     for row in rows:
@@ -45,12 +45,13 @@ def kept_texts(rows: Iterable[Sequence[object]], spec: BankSpec) -> tuple[list[T
 
 
 def filter_names(spec: BankSpec) -> tuple[str, ...]:
+    """The names of the counts of ``clean_rows``, in order."""
     split = ("sentences",) if spec.sentences is not None else ()
     return ("read", "not_text", *split, "too_short", "too_long")
 
 
 def is_text(value: object) -> bool:
-    """A string that UTF-8 can hold: JSON can spell half a surrogate pair, which it cannot."""
+    """Whether this is a string that UTF-8 can encode. JSON can escape half a surrogate pair, which UTF-8 cannot."""
     if not isinstance(value, str):
         return False
     try:

@@ -1,11 +1,10 @@
-"""The first pass of a bank: texts in, pieces of clean ones out, each with the keys by which it is known.
+"""The first pass of a bank: reads texts, cleans them and writes them as raw parts, with a key for each row.
 
-raw-<stream>-<piece>.parquet   the columns of text; what the filters took, in its schema's metadata; written last
-keys-..., order-...            of ``stages/bank/dedup.py``
+raw-<stream>-<number>.parquet   the text columns; the filters' counts are in the schema metadata; written last
+keys-..., order-...             the keys of its rows, see ``stages/bank/dedup.py``
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.resources import Worker
-from stages.bank.cleaning import Texts, kept_texts
+from stages.atomic import replacing
+from stages.bank.cleaning import Texts, clean_rows
 from stages.bank.dedup import text_keys, write_keys
 from stages.bank.reader import COLUMNS
 from stages.bank.sources import BLOCK_ROWS, Row, Span, TextBlock, blocks, check_columns
@@ -28,16 +28,17 @@ FACTS = b"stillhouse"
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """What a worker needs to open."""
+class IngestJob:
+    """What a worker needs to ingest streams. Raw parts are written to ``scratch``."""
 
     spec: BankSpec
     scratch: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """What one worker reads from its beginning to its end, of ``size`` bytes: a span of a file, or the whole source."""
+class TextStream:
+    """What one worker reads from beginning to end, ``size`` bytes: a span of a file or, without one, the whole
+    source."""
 
     number: int
     size: int
@@ -45,26 +46,26 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """``rows`` texts that passed, of those that the ``filters`` saw."""
+class RawPart:
+    """A file of cleaned texts, not deduplicated yet: its ``rows``, and the counts of ``clean_rows``."""
 
     name: str
     rows: int
     filters: dict[str, int]
 
 
-def open_raw(config: Raw, worker: Worker) -> Callable[[Stream], list[Piece]]:
-    """What reads one stream."""
+def open_ingest(config: IngestJob, worker: Worker) -> Callable[[TextStream], list[RawPart]]:
+    """Return a function that reads one stream and writes its raw parts, but for those that are finished."""
 
-    def read(stream: Stream) -> list[Piece]:
-        found, done, seen = [], 0.0, 0
+    def read(stream: TextStream) -> list[RawPart]:
+        found, done, rows = [], 0.0, 0
         for number, block in enumerate(blocks_of(config.spec, stream)):
             name = f"{stream.number:05d}-{number:05d}"
-            piece = finished_piece(config.scratch, name) or _write(config, name, block)
-            found.append(piece)
-            seen += len(block.rows)
+            raw_part = finished_raw_part(config.scratch, name) or _write(config, name, block)
+            found.append(raw_part)
+            rows += len(block.rows)
             worker.advance((block.done - done) / 1e6)
-            worker.note(f"read {seen:,} rows of {_origin(config.spec, stream)}")
+            worker.note(f"read {rows:,} rows of {_origin(config.spec, stream)}")
             done = block.done
         return found
 
@@ -75,28 +76,26 @@ def raw_path(scratch: Path, name: str) -> Path:
     return scratch / f"raw-{name}.parquet"
 
 
-def read_raw(scratch: Path, name: str) -> pa.Table:
+def read_raw_part(scratch: Path, name: str) -> pa.Table:
     with raw_path(scratch, name).open("rb") as file:
         return pq.ParquetFile(file).read().replace_schema_metadata(None)
 
 
-def finished_piece(scratch: Path, name: str) -> Piece | None:
-    """The piece that an earlier attempt wrote; None where there is none, or a broken one."""
+def finished_raw_part(scratch: Path, name: str) -> RawPart | None:
+    """The raw part that an earlier attempt wrote; None where there is none, or where it is broken."""
     try:
         metadata = pq.read_metadata(raw_path(scratch, name))
     except (pa.ArrowException, OSError):
         return None
-    return Piece(name, metadata.num_rows, json.loads(metadata.metadata[FACTS]))
+    return RawPart(name, metadata.num_rows, json.loads(metadata.metadata[FACTS]))
 
 
-def _write(config: Raw, name: str, block: TextBlock) -> Piece:
-    texts, filters = kept_texts(block.rows, config.spec)
+def _write(config: IngestJob, name: str, block: TextBlock) -> RawPart:
+    texts, filters = clean_rows(block.rows, config.spec)
     write_keys(config.scratch, name, text_keys(texts, config.spec.near_duplicates))
-    path = raw_path(config.scratch, name)
-    draft = path.with_name(path.name + ".tmp")
-    pq.write_table(_table(texts, config.spec, filters), draft, compression="zstd", use_dictionary=False)
-    os.replace(draft, path)
-    return Piece(name, len(texts), filters)
+    with replacing(raw_path(config.scratch, name)) as draft:
+        pq.write_table(_table(texts, config.spec, filters), draft, compression="zstd", use_dictionary=False)
+    return RawPart(name, len(texts), filters)
 
 
 def _table(texts: list[Texts], spec: BankSpec, filters: dict[str, int]) -> pa.Table:
@@ -108,7 +107,8 @@ def _table(texts: list[Texts], spec: BankSpec, filters: dict[str, int]) -> pa.Ta
 # --- where the rows come from -------------------------------------------------------------------------
 
 
-def blocks_of(spec: BankSpec, stream: Stream) -> Iterator[TextBlock]:
+def blocks_of(spec: BankSpec, stream: TextStream) -> Iterator[TextBlock]:
+    """The rows of a stream, in blocks."""
     match spec.source:
         case Files():
             assert stream.span is not None, "a stream of files has its span"
@@ -127,7 +127,7 @@ def _blocks(rows: Iterator[Row]) -> Iterator[TextBlock]:
 
 
 def _hub_rows(source: HubTexts, columns: tuple[str, ...]) -> Iterator[Row]:
-    """As they come over the net, none of them kept. No code of the data set's is run."""
+    """Rows streamed from the hub without storing them. Code in the data set's repository is not run."""
     import datasets
 
     rows = datasets.load_dataset(
@@ -140,8 +140,8 @@ def _hub_rows(source: HubTexts, columns: tuple[str, ...]) -> Iterator[Row]:
 
 
 def _generated_rows(source: GeneratedTexts) -> Iterator[Row]:
-    """As those of a test split, which have all the generator's words; under a seed derived from the source's, or a task
-    of the same seed would have the same sentences."""
+    """Rows of a generated test split, since these use all words of the generator. Its seed is derived from the
+    source's, so that a generated task with the same seed has other sentences."""
     from stages.corpus.demo.reviews import generate
 
     seed = seed_of(source.seed, int.from_bytes(b"bank"))
@@ -149,7 +149,7 @@ def _generated_rows(source: GeneratedTexts) -> Iterator[Row]:
         yield (row["sentence"],)
 
 
-def _origin(spec: BankSpec, stream: Stream) -> str:
+def _origin(spec: BankSpec, stream: TextStream) -> str:
     if stream.span is not None:
         return stream.span.path.name
     return spec.source.repository if isinstance(spec.source, HubTexts) else "the generator"

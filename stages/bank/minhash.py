@@ -1,8 +1,8 @@
-"""MinHash of word triples: texts that share most of them share a band (Broder 1997; banding as in Leskovec, Rajaraman
+"""MinHash of word triples: texts that share most triples share a band (Broder 1997; banding as in Leskovec, Rajaraman
 and Ullman, Mining of Massive Datasets, section 3.4). numpy alone.
 
-Of each text ``BANDS`` x ``ROWS`` minima are taken; two texts whose sets of triples have Jaccard similarity s agree in
-each with probability s, so in at least one whole band with probability 1 - (1 - s^8)^8:
+A text has ``BANDS`` x ``ROWS`` minima. Two texts whose sets of triples have Jaccard similarity s agree in each minimum
+with probability s, so in at least one whole band with probability p = 1 - (1 - s^8)^8:
 
     s      0.3     0.5    0.6    0.7    0.8    0.9    0.95
     p      0.0005  0.03   0.13   0.38   0.77   0.99   1.00
@@ -26,7 +26,7 @@ WORD = re.compile(r"\w+")
 
 
 def bands(texts: Sequence[str]) -> Hashes:
-    """[``BANDS``, len(texts)]: a text's band is equal to another's if all its minima are."""
+    """A hash of the minima of each band of each text, [``BANDS``, len(texts)]: equal where all minima of a band are."""
     found = np.empty((BANDS, len(texts)), np.uint64)
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         shingles, starts = _triples(texts[start : start + TEXTS_AT_ONCE])
@@ -40,8 +40,9 @@ def bands(texts: Sequence[str]) -> Hashes:
 
 
 def _triples(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
-    """Hashes of the word triples of the texts end to end, and where each text's begin: one at least. A text of fewer
-    words is as if it had the last of them again; one without words is one word itself."""
+    """Hashes of the word triples of all texts, one text after the other, and the position of each text's first triple.
+    A text has at least one: a text of one or two words repeats its last word, and a text without words counts as one
+    word."""
     known: dict[str, int] = {}
     words: list[int] = []
     counts = np.empty(len(texts), np.int64)

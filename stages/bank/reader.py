@@ -1,7 +1,7 @@
-"""Reads what the bank stage wrote. pyarrow alone.
+"""The format of a bank, and its reader. pyarrow alone.
 
-part-00000.parquet   row_key, and the columns of text: ``text``, or ``text`` and ``text2`` of pairs
-bank.json            rows of each part, and how many rows each filter took; written last
+part-00000.parquet   row_key, and the text columns: ``text``, and for pairs ``text2``
+bank.json            rows of each part, and how many rows each filter removed; written last
 """
 
 import json
@@ -20,8 +20,8 @@ COLUMNS = ("text", "text2")
 
 @dataclass(frozen=True, slots=True)
 class BankMeta:
-    """``parts`` has the rows of each part. ``filters`` says, in their order, how many rows each took; its first entry,
-    ``read``, how many there were."""
+    """``parts`` has the rows of each part. ``filters`` maps each filter, in the order of application, to the rows that
+    it removed; its first entry, ``read``, is the number of rows before all filters."""
 
     columns: tuple[str, ...]
     parts: tuple[int, ...]
@@ -50,7 +50,7 @@ def bank_part(directory: Path, number: int) -> Path:
 
 
 def read_bank_part(directory: Path, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part, or these columns of it. ValueError for one that cannot be read."""
+    """A part, or only ``columns`` of it. ValueError where it cannot be read."""
     path = bank_part(directory, number)
     try:
         with path.open("rb") as file:
@@ -61,8 +61,8 @@ def read_bank_part(directory: Path, number: int, columns: Sequence[str] | None =
 
 
 def read_bank_rows(directory: Path, rows: npt.NDArray[np.int64]) -> list[tuple[str, ...]]:
-    """The texts of these rows of the bank, counted through its parts, in the order given. Reads the parts that they
-    lie in, one at a time."""
+    """The texts of ``rows``, numbered across all parts, in the order given. Reads the parts that hold them, one at a
+    time."""
     meta = read_bank_meta(directory)
     ends = np.cumsum(np.array(meta.parts, np.int64))
     found: list[tuple[str, ...]] = [()] * len(rows)

@@ -2,7 +2,7 @@
 
     .parquet    .txt (a text a line)    .jsonl    .csv    .tsv          the last four also .gz .zst .bz2 .xz
 
-Memory is bounded by a row group's columns of text, or by ``BLOCK_ROWS`` lines.
+At most the text columns of one row group, or ``BLOCK_ROWS`` lines, are in memory.
 """
 
 import bz2
@@ -35,8 +35,8 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Row groups ``first`` to ``last`` (without it), of so many rows, of a Parquet file, or all of another file.
-    ``size`` in bytes."""
+    """Row groups ``first`` up to ``last`` (exclusive) of a Parquet file, ``rows`` rows; or the whole of any other file.
+    ``size`` is in bytes."""
 
     path: Path
     size: int
@@ -47,14 +47,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """Rows of a span; with them, ``done`` of its bytes are read."""
+    """Some rows of a span. ``done``: bytes of the span that are read once these rows are."""
 
     rows: list[Row]
     done: float
 
 
 def kind_of(path: Path) -> tuple[str, str]:
-    """(kind, compression or ""), by the name. ValueError for what is unknown."""
+    """(kind, compression or '') of a file, by its name. ValueError for an unknown kind."""
     names = path.name.split(".")
     compression = names.pop() if len(names) > 2 and names[-1] in COMPRESSED else ""
     kind = names[-1] if len(names) > 1 else ""
@@ -67,8 +67,8 @@ def kind_of(path: Path) -> tuple[str, str]:
 
 
 def text_files(given: Sequence[Path]) -> list[Path]:
-    """The files that are meant: of a folder, those of a known kind in it, by name. ValueError for what is neither file
-    nor folder, is of an unknown kind, or holds none."""
+    """The given files, and for each given folder the files of a known kind in it, sorted by name. ValueError for a path
+    that does not exist, a file of an unknown kind, and a folder without files of a known kind."""
     found: list[Path] = []
     for path in given:
         if path.is_dir():
@@ -93,7 +93,7 @@ def _is_known(path: Path) -> bool:
 
 
 def spans(path: Path, columns: Sequence[str]) -> list[Span]:
-    """What of a file one worker reads at a time, in order. ValueError for a file that has no such columns."""
+    """The spans of a file, in order, each for one worker. ValueError for a file that lacks one of the columns."""
     kind, _ = kind_of(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; name the files of the bank's texts")
@@ -116,7 +116,7 @@ def spans(path: Path, columns: Sequence[str]) -> list[Span]:
 
 
 def blocks(span: Span, columns: Sequence[str], rows: int = BLOCK_ROWS) -> Iterator[TextBlock]:
-    """The columns of text, at most so many rows at a time."""
+    """The text columns of a span, at most ``rows`` rows at a time."""
     kind, _ = kind_of(span.path)
     if kind == "parquet":
         yield from _parquet_blocks(span, columns, rows)
@@ -134,6 +134,7 @@ def blocks(span: Span, columns: Sequence[str], rows: int = BLOCK_ROWS) -> Iterat
 
 
 def check_columns(where: object, there: Sequence[str], columns: Sequence[str]) -> None:
+    """ValueError for one of ``columns`` that is not ``there``; the message begins with ``where``."""
     for name in columns:
         if name not in there:
             raise ValueError(f"{where}: no column {name}; it has {', '.join(there)}; name the columns in text")
@@ -175,7 +176,8 @@ def _parquet_blocks(span: Span, columns: Sequence[str], rows: int) -> Iterator[T
 
 @contextmanager
 def _lines(path: Path, raw: IO[bytes]) -> Iterator[Iterator[str]]:
-    """The decoded lines of a file, each with its end. ValueError for one that is cut short or no UTF-8."""
+    """The decoded lines of a file, each with its line end. ValueError for a truncated file and one that is not
+    UTF-8."""
     try:
         yield (decode(line, str(path), number) for number, line in enumerate(_unpacked(path, raw), start=1))
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
@@ -202,12 +204,14 @@ def _unpacked(path: Path, raw: IO[bytes]) -> Iterable[bytes]:
 
 def _plain(lines: Iterator[str], path: Path, columns: Sequence[str]) -> Iterator[Row]:
     if len(columns) != 1:
-        raise ValueError(f"{path}: a text a line, but text names {len(columns)} columns; name one, or use a table")
+        raise ValueError(
+            f"{path}: it has one text per line, but text names {len(columns)} columns; name one, or use a table"
+        )
     return ((line,) for line in lines)
 
 
 def _json(lines: Iterator[str], path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """A column may be missing where it is empty, but not from the first line."""
+    """An object may lack a column, whose value is then None; the first object must have all of them."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             row = json_object(line, f"{path}: line {number}")
@@ -217,7 +221,7 @@ def _json(lines: Iterator[str], path: Path, columns: Sequence[str]) -> Iterator[
 
 
 def _delimited(lines: Iterator[str], path: Path, columns: Sequence[str], kind: str) -> Iterator[Row]:
-    """CSV is that of RFC 4180; TSV has no quoting, as in ``stages/corpus/sources.py``."""
+    """CSV follows RFC 4180; TSV has no quoting, as in ``stages/corpus/sources.py``."""
     csv.field_size_limit(LONGEST_FIELD)
     if kind == "csv":
         reader = csv.reader(lines, strict=True)

@@ -1,8 +1,10 @@
 """The stage ``neighbours``: for each row of train, the texts of a bank that are nearest to it.
 
-More are searched for than wanted; what is evaluated on, the row's own text and what folds like another is left out, and
-where fewer than ``k`` remain the search goes deeper. What of a pair is searched, ``sides`` says: one text of it, the
-other kept; either by turns; each for itself, the i-th of both together; or the pair as one, in a bank of pairs.
+Each search asks for more neighbours than ``k``, since some are left out: texts that the task is evaluated on, the row's
+own text, and texts equal to an earlier neighbour without case, accents, spacing and punctuation. Where fewer than ``k``
+remain, the search is repeated for more. Of a pair, ``sides`` decides what is searched: one text, beside which the other
+stays; each in turn; each for itself, with the i-th neighbours of both as candidate i; or the pair as a whole, in a bank
+of pairs.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +13,7 @@ from pathlib import Path
 from cluster.resources import On, Worker
 from stages.bank.reader import BankMeta, read_bank_meta
 from stages.candidates.job import NeighbourJob
-from stages.candidates.train_rows import table_of
+from stages.candidates.train_rows import make_table
 from stages.corpus.reader import read_meta
 from stages.retrieval.embed import model_sha256
 from stages.retrieval.embeddings import Embeddings, read_embeddings
@@ -21,8 +23,8 @@ from stages.specs.tasks import Task
 
 
 def neighbours(spec: NeighboursSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
-    """Inputs: ``corpus``, ``bank``, ``embeddings``; for a model's also ``index`` and ``encoder``. Leaves a candidate
-    table. ValueError for inputs that do not go together."""
+    """Write a candidate table to ``out``; return its summary. Inputs: ``corpus``, ``bank``, ``embeddings``; for
+    embeddings of a model also ``index`` and ``encoder``. ValueError for inputs that do not belong together."""
     task = read_meta(inputs["corpus"]).task
     check_sides(spec, task, read_bank_meta(inputs["bank"]))
     embeddings = read_embeddings(inputs["embeddings"])
@@ -36,11 +38,11 @@ def neighbours(spec: NeighboursSpec, inputs: Mapping[str, Path], out: Path, on: 
         out,
     )
     check_inputs(job, embeddings)
-    return table_of(job.corpus, out, on, open_search_worker, job, "neighbours", spec.k)
+    return make_table(job.corpus, out, on, open_search_worker, job, "neighbours", spec.k)
 
 
 def check_sides(spec: NeighboursSpec, task: Task, bank: BankMeta) -> None:
-    """ValueError where a side, the task's texts and the bank's do not go together."""
+    """ValueError where ``sides`` does not fit the task's number of texts or the bank's."""
     if len(task.text) == 1 and spec.sides != "first":
         raise ValueError(f"sides: {spec.sides}, but {task.name} has one text a row; choose first")
     if spec.sides == "joined" and not bank.pair:
@@ -53,7 +55,7 @@ def check_sides(spec: NeighboursSpec, task: Task, bank: BankMeta) -> None:
 
 
 def check_inputs(job: NeighbourJob, embeddings: Embeddings) -> None:
-    """ValueError where embeddings are not of this bank, or index or encoder not those of the embeddings."""
+    """ValueError where the embeddings are of another bank, or the index or the encoder belongs to other embeddings."""
     rows = read_bank_meta(job.bank).rows
     if embeddings.rows != rows:
         raise ValueError(f"embeddings: {embeddings.rows:,} rows, but the bank has {rows:,}; embed this bank")
@@ -70,7 +72,8 @@ def check_inputs(job: NeighbourJob, embeddings: Embeddings) -> None:
 
 
 def open_search_worker(job: NeighbourJob, worker: Worker) -> Callable[[int], int]:
-    """Open encoder and index once a worker. Heavy modules are imported here, where a stage starts."""
+    """Open encoder and index, once per worker; return a function that writes one part of the candidate table. Heavy
+    modules are imported here, where the stage starts."""
     from stages.candidates.neighbour_search import NeighbourSearchWorker
 
     return NeighbourSearchWorker(job, worker).write

@@ -7,7 +7,6 @@ table, as stores are mapped. In the driver the balance alone takes some bytes a 
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.resources import On
+from stages.atomic import replacing
 from stages.candidates.rerank_rules import Scores, balanced
 from stages.candidates.rerank_worker import (
     EVERYTHING,
@@ -25,7 +25,6 @@ from stages.candidates.rerank_worker import (
     open_scorer,
     ranks_of,
     read_scores,
-    save,
     scores_path,
 )
 from stages.candidates.table import (
@@ -124,7 +123,8 @@ def _balance(table: Path, meta: TableMeta, out: Path, times: float) -> None:
     kept, start = balanced(whole, rank, tie, times), 0
     for number, scores in enumerate(several):
         end = start + len(scores.kept)
-        save(kept_path(out, number), partial(np.save, arr=kept[start:end]))
+        with replacing(kept_path(out, number)) as draft, draft.open("wb") as file:
+            np.save(file, kept[start:end])
         start = end
 
 

@@ -28,21 +28,6 @@ def highest(logits_NC: npt.NDArray[np.generic]) -> Floats:
     return highest_N
 
 
-def angles(one_NH: npt.NDArray[np.generic], other_NH: npt.NDArray[np.generic]) -> Floats:
-    """arccos(cos) / pi of each two rows, [N]. By Kahan's formula, as arccos loses half the digits of small angles:
-    equal rows are at 0 exactly."""
-    one, other = (
-        states / np.linalg.norm(states, axis=1, keepdims=True) for states in map(_doubles, (one_NH, other_NH))
-    )
-    apart, together = np.linalg.norm(one - other, axis=1), np.linalg.norm(one + other, axis=1)
-    found: Floats = 2 * np.arctan2(apart, together) / np.pi
-    return found
-
-
-def _doubles(states: npt.NDArray[np.generic]) -> Floats:
-    return states.astype(np.float64)
-
-
 def within(distance: Floats, least: float, most: float, kept: Mask) -> tuple[Mask, Mapping[str, int]]:
     """The entries that are still in, without those that are where the row itself is, nearer than ``least`` or farther
     than ``most``; and how many each rule took."""

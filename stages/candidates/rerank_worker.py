@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.resources import Worker
+from stages.atomic import replacing
 from stages.cache_folder import CacheFolder
 from stages.candidates.rerank_rules import Mask, Numbers, Scores, angles, first, highest, within
 from stages.candidates.table import Candidate, part_rows, read_part, write_part
 from stages.corpus.reader import SCRATCH
 from stages.outputs.node_cache import KEYS, Decoded, decode, locate
+from stages.retrieval.angles import angles
 from stages.specs.candidates import RerankSpec
 
 EVERYTHING = (0.0, 1.0)
@@ -51,13 +53,6 @@ def read_scores(out: Path, number: int) -> tuple[Scores, dict[str, int]]:
     with np.load(scores_path(out, number)) as saved:
         taken = {name: int(saved[name]) for name in saved.files if name.startswith("by_")}
         return Scores(saved["kept"], saved["label"], saved["distance"]), taken
-
-
-def save(path: Path, write: Callable[[Path], None]) -> None:
-    """Whole or not at all."""
-    draft = path.with_name(f"draft-{os.getpid()}-{path.name}")
-    write(draft)
-    os.replace(draft, path)
 
 
 def ranks_of(part: pa.Table) -> Numbers:
@@ -105,7 +100,8 @@ def open_scorer(config: RerankJob, worker: Worker) -> Callable[[int], None]:
             kept, more = within(distance, spec.min_distance, spec.max_distance, kept)
             taken.update(more)
         arrays: dict[str, Any] = {"kept": kept, "label": label, "distance": distance, **taken}
-        save(scores_path(config.out, number), lambda path: np.savez(path, **arrays))
+        with replacing(scores_path(config.out, number)) as draft, draft.open("wb") as file:
+            np.savez(file, **arrays)
         worker.advance(len(rows))
 
     return score

@@ -9,7 +9,6 @@ of pi (arccos(cos) / pi, from 0 to 1), or NaN where the maker knows of none. Nee
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stages.atomic import replacing
 from stages.corpus.row_key import KEY_BYTES, row_key
 
 META = "candidates.json"
@@ -85,10 +85,8 @@ def write_part(
     ]
     stated = {"rows": len(found) if rows is None else rows, "facts": dict(facts)}
     named = schema(text).with_metadata({FACTS: json.dumps(stated).encode()})
-    path = part_path(directory, number)
-    draft = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.Table.from_arrays(columns, schema=named), draft, compression="zstd")
-    os.replace(draft, path)
+    with replacing(part_path(directory, number)) as draft:
+        pq.write_table(pa.Table.from_arrays(columns, schema=named), draft, compression="zstd")
 
 
 def finished_part(directory: Path, number: int, rows: int) -> bool:
@@ -129,9 +127,8 @@ def finish(directory: Path, maker: str, k: int, text: Sequence[str], parts: int)
     full = int(pc.sum(pc.greater_equal(counts, k)).as_py() or 0) if len(counts) else 0
     distinct = int(pc.count_distinct(table["candidate_key"]).as_py())
     meta = TableMeta(maker, k, tuple(text), parts, rows, table.num_rows, distinct, rows - full, facts)
-    draft = directory / f"{META}.tmp"
-    draft.write_text(json.dumps(asdict(meta), indent=1) + "\n", "utf-8")
-    os.replace(draft, directory / META)
+    with replacing(directory / META) as draft:
+        draft.write_text(json.dumps(asdict(meta), indent=1) + "\n", "utf-8")
     return meta
 
 

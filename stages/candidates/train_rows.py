@@ -1,4 +1,4 @@
-"""The training rows that candidates are made for: each distinct one once, in parts."""
+"""The distinct training rows for which candidates are made, and the loop over parts that stages making them share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True, slots=True)
 class TrainRows:
-    """Distinct rows of train in the order in which they first come: their keys, and their texts."""
+    """Keys and texts of distinct rows of train, in the order of their first occurrence."""
 
     keys: Sequence[bytes]
     texts: Sequence[Texts]
@@ -27,21 +27,24 @@ class TrainRows:
 
     @property
     def parts(self) -> int:
+        """Parts of a candidate table for these rows."""
         return -(-len(self.keys) // ROWS_A_PART)
 
     def part(self, number: int) -> "TrainRows":
+        """The rows of one part, at most ``ROWS_A_PART``."""
         span = slice(number * ROWS_A_PART, (number + 1) * ROWS_A_PART)
         return TrainRows(self.keys[span], self.texts[span])
 
 
 def distinct_train_rows(corpus: Path) -> TrainRows:
+    """The training rows of a corpus; of rows with equal keys the first."""
     split = read_split(corpus, TRAIN)
     distinct: Mapping[bytes, Texts] = dict(zip(reversed(split.keys), reversed(split.texts()), strict=True))
     keys = list(dict.fromkeys(split.keys))
     return TrainRows(keys, [distinct[key] for key in keys])
 
 
-def table_of(
+def make_table(
     corpus: Path,
     out: Path,
     on: On,
@@ -50,8 +53,9 @@ def table_of(
     maker: str,
     k: int,
 ) -> dict[str, object]:
-    """Have every part of a candidate table written that is not there yet; what a record says of the whole."""
-    read_guard(corpus)  # fails now rather than in a worker
+    """Write the parts of a candidate table that ``out`` does not hold yet, on workers, then its ``candidates.json``;
+    return the table's summary. ``open_worker`` returns a function that writes the part of a number."""
+    read_guard(corpus)  # a missing guard fails here, before any worker starts
     train_rows = distinct_train_rows(corpus)
     sizes = [len(train_rows.part(number)) for number in range(train_rows.parts)]
     missing = [number for number, rows in enumerate(sizes) if not finished_part(out, number, rows)]

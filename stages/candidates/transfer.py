@@ -1,7 +1,8 @@
-"""The stage ``transfer``: texts of a bank for each row of train at random, as a transfer set without neighbours.
+"""The stage ``transfer``: random texts of a bank for each row of train, as a transfer set without neighbours.
 
-Draws follow from (seed, row key, number of the draw) alone. What is evaluated on, the row's own text and what folds
-like an earlier draw is drawn again.
+A draw depends on (seed, row key, number of the draw) alone. Left out, and replaced by further draws, are texts that the
+task is evaluated on, the row's own text, and texts equal to an earlier draw without case, accents, spacing and
+punctuation.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,29 +11,28 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from cluster.resources import On, Worker
 from stages.bank.reader import BankMeta, read_bank_meta
-from stages.candidates.neighbour_filter import Kept, NeighbourFilter, read_known
+from stages.candidates.neighbour_filter import KeptText, NeighbourFilter, read_bank_texts
 from stages.candidates.table import Candidate, write_part
-from stages.candidates.train_rows import distinct_train_rows, table_of
+from stages.candidates.train_rows import distinct_train_rows, make_table
 from stages.corpus.leakage import read_guard
 from stages.corpus.reader import read_meta
 from stages.specs.candidates import TransferSpec
 from stages.specs.tasks import Task
 
-MORE = 4
-"""So many more than ``k`` are drawn at first."""
+EXTRA_DRAWS = 4
+"""At first a row draws this many more than ``k``, as some will be filtered out."""
 MOST_DRAWS = 4096
-"""A row that has too few by then stays short: hardly anything in the bank may be its candidate."""
-AT_ONCE = 2**17
-"""Draws of all rows whose texts are in memory at a time."""
+"""A row that has fewer than ``k`` candidates after so many draws keeps those, as hardly any text of the bank fits."""
+DRAWS_AT_ONCE = 2**17
+"""Draws, over all rows, whose texts are in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferJob:
-    """What a worker needs to know."""
+    """What a worker needs to draw texts for training rows."""
 
     spec: TransferSpec
     corpus: Path
@@ -43,13 +43,13 @@ class TransferJob:
 def transfer(spec: TransferSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
     """Inputs: ``corpus``, ``bank``. Leaves a candidate table without distances. ValueError for a bank of pairs for a
     task of single texts, or the reverse."""
-    drawing = TransferJob(spec, inputs["corpus"], inputs["bank"], out)
-    task = read_meta(drawing.corpus).task
-    check_bank(task, read_bank_meta(drawing.bank))
-    return table_of(drawing.corpus, out, on, open_transfer, drawing, "transfer", spec.k)
+    job = TransferJob(spec, inputs["corpus"], inputs["bank"], out)
+    check_bank(read_meta(job.corpus).task, read_bank_meta(job.bank))
+    return make_table(job.corpus, out, on, open_transfer, job, "transfer", spec.k)
 
 
 def check_bank(task: Task, bank: BankMeta) -> None:
+    """ValueError where one has pairs and the other single texts."""
     if task.pair != bank.pair:
         kinds = ("single texts", "pairs")
         raise ValueError(
@@ -58,7 +58,7 @@ def check_bank(task: Task, bank: BankMeta) -> None:
 
 
 def drawn(seed: int, row_key: bytes, draws: range, rows: int) -> list[int]:
-    """The rows of a bank of so many that a training row draws."""
+    """What a training row draws from a bank of ``rows`` rows: one row of the bank for each number in ``draws``."""
 
     def one(draw: int) -> int:
         place = draw.to_bytes(8, "little")
@@ -68,40 +68,36 @@ def drawn(seed: int, row_key: bytes, draws: range, rows: int) -> list[int]:
     return [one(draw) for draw in draws]
 
 
-def open_transfer(drawing: TransferJob, worker: Worker) -> Callable[[int], int]:
-    """What writes the part of a number."""
-    train_rows, guard = distinct_train_rows(drawing.corpus), read_guard(drawing.corpus)
-    rows, spec = read_bank_meta(drawing.bank).rows, drawing.spec
+def open_transfer(job: TransferJob, worker: Worker) -> Callable[[int], int]:
+    """Return a function that writes one part of the candidate table and returns how many training rows it covers."""
+    train_rows, guard = distinct_train_rows(job.corpus), read_guard(job.corpus)
+    bank_rows, spec = read_bank_meta(job.bank).rows, job.spec
+    text = read_meta(job.corpus).task.text
 
-    def draw(number: int) -> int:
+    def write(number: int) -> int:
         part = train_rows.part(number)
-        found: list[list[Kept]] = [[] for _ in part.keys]
-        facts = dict.fromkeys(("own", "guarded", "alike"), 0)
-        left, draws = list(range(len(part))), spec.k + MORE
-        while left:
-            short = []
-            for start in range(0, len(left), step := max(1, AT_ONCE // draws)):
-                places = left[start : start + step]
-                numbers = [drawn(spec.seed, part.keys[place], range(draws), rows) for place in places]
-                known = read_known(drawing.bank, _whole(numbers), guard)
-                for place, mine in zip(places, numbers, strict=True):
+        found: list[list[KeptText]] = [[] for _ in part.keys]
+        counts = dict.fromkeys(("own", "guarded", "alike"), 0)
+        open_places, draws = list(range(len(part))), spec.k + EXTRA_DRAWS
+        while open_places:
+            too_few = []
+            for start in range(0, len(open_places), step := max(1, DRAWS_AT_ONCE // draws)):
+                places = open_places[start : start + step]
+                drawn_rows = [drawn(spec.seed, part.keys[place], range(draws), bank_rows) for place in places]
+                bank_texts = read_bank_texts(job.bank, np.array(drawn_rows, np.int64).reshape(-1), guard)
+                for place, rows in zip(places, drawn_rows, strict=True):
                     neighbour_filter = NeighbourFilter(spec.k)
-                    once = [(row, float("nan")) for row in dict.fromkeys(mine)]
-                    found[place] = neighbour_filter.kept(part.texts[place], once, known)
+                    distinct = [(row, float("nan")) for row in dict.fromkeys(rows)]
+                    found[place] = neighbour_filter.apply(part.texts[place], distinct, bank_texts)
                     if len(found[place]) < spec.k and draws < MOST_DRAWS:
-                        short.append(place)
+                        too_few.append(place)
                         continue
                     for reason, count in neighbour_filter.left_out.items():
-                        facts[reason] += count
-            left, draws = short, min(MOST_DRAWS, 2 * draws)
-        candidates = [[Candidate(kept.texts) for kept in mine] for mine in found]
-        text = read_meta(drawing.corpus).task.text
-        write_part(drawing.out, number, text, list(zip(part.keys, candidates, strict=True)), facts)
+                        counts[reason] += count
+            open_places, draws = too_few, min(MOST_DRAWS, 2 * draws)
+        candidates = [[Candidate(kept.texts) for kept in several] for several in found]
+        write_part(job.out, number, text, list(zip(part.keys, candidates, strict=True)), counts)
         worker.advance(len(part))
         return len(part)
 
-    return draw
-
-
-def _whole(numbers: list[list[int]]) -> npt.NDArray[np.int64]:
-    return np.array(numbers, np.int64).reshape(-1)
+    return write

@@ -1,7 +1,9 @@
-"""Texts that no candidate may be: those that a task is evaluated on, compared without case, accents, spacing and
-punctuation. The corpus stage keeps them as hashes, of all evaluation rows, sampled or not."""
+"""The leakage guard: which texts a task is evaluated on, so that no candidate repeats them.
 
-import os
+Texts are compared without case, accents, spacing and punctuation. The corpus stage stores hashes of the texts of all
+evaluation rows, sampled or not.
+"""
+
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -12,47 +14,55 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BRACKETS = re.compile("-(?:l|r)(?:r|s|c)b-")
-"""Brackets as treebanks write them."""
+from stages.atomic import replacing
+
+TREEBANK_BRACKETS = re.compile("-(?:l|r)(?:r|s|c)b-")
+"""Brackets as treebanks write them: -LRB- for (, -RCB- for } ..., matched in lower case."""
 
 EVALUATED = "evaluated.parquet"
 COLUMN = "folded"
 
 
-def folded(text: str) -> str:
-    """Its letters and digits in one case, without accents; where it has none, what is not a space."""
-    plain = BRACKETS.sub("", unicodedata.normalize("NFKD", text).casefold())
-    kept = "".join(filter(str.isalnum, plain))
-    return kept or "".join(plain.split())
+def normalized(text: str) -> str:
+    """The text's letters and digits, case-folded and without accents. For a text that has neither letters nor digits,
+    its characters without white space."""
+    plain = TREEBANK_BRACKETS.sub("", unicodedata.normalize("NFKD", text).casefold())
+    letters_and_digits = "".join(filter(str.isalnum, plain))
+    return letters_and_digits or "".join(plain.split())
 
 
-def fold_key(text: str) -> bytes:
-    """Sixteen bytes that two texts share if they fold to the same."""
-    return blake2b(folded(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def all_normalized(texts: Sequence[str]) -> tuple[str, ...]:
+    """Each text of a row ``normalized``."""
+    return tuple(normalized(text) for text in texts)
+
+
+def guard_key(text: str) -> bytes:
+    """A hash of 16 bytes, equal for texts that are equal when ``normalized``."""
+    return blake2b(normalized(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The fold keys of all texts that a task is evaluated on: dev, test and what is held out to select an epoch."""
+    """The ``guard_key`` of every text that a task is evaluated on: dev, test and the holdout that selects an epoch."""
 
     keys: frozenset[bytes]
 
     def blocks(self, texts: Sequence[str]) -> bool:
-        """Whether one of the texts of a row is among them."""
-        return any(fold_key(text) in self.keys for text in texts)
+        """Whether the task is evaluated on any of these texts."""
+        return any(guard_key(text) in self.keys for text in texts)
 
 
 def write_guard(directory: Path, texts: Iterable[str]) -> int:
-    """Keep the fold keys of these texts, each once; say how many there are."""
-    keys = sorted({fold_key(text) for text in texts})
-    draft = directory / f"{EVALUATED}.tmp"
-    pq.write_table(pa.table({COLUMN: pa.array(keys, pa.binary(16))}), draft, use_dictionary=False)
-    os.replace(draft, directory / EVALUATED)
+    """Write ``evaluated.parquet`` with the distinct keys of ``texts``; return how many there are."""
+    keys = sorted({guard_key(text) for text in texts})
+    with replacing(directory / EVALUATED) as draft:
+        pq.write_table(pa.table({COLUMN: pa.array(keys, pa.binary(16))}), draft, use_dictionary=False)
     return len(keys)
 
 
 def read_guard(corpus: Path) -> Guard:
-    """That of the corpus in ``corpus``. ValueError where it cannot be read: without it, evaluation texts could leak."""
+    """The guard of the corpus in this directory. ValueError where it cannot be read, as without it evaluation texts
+    could leak into training."""
     path = corpus / EVALUATED
     try:
         with path.open("rb") as file:

@@ -5,7 +5,6 @@ what either left.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.resources import On
+from stages.atomic import replacing
 from stages.corpus.reader import META, SCRATCH, TOKENIZER, Role, part_path
 from stages.corpus.tokenizer import (
     Item,
@@ -117,7 +117,7 @@ def _write_meta(
     tokenizer: TokenizerFacts,
     out: Path,
 ) -> None:
-    stated = {
+    content = {
         "task": task.model_dump(mode="json"),
         "splits": {
             name: {"role": split.role, "rows": split.rows.num_rows, "parts": split.parts, "tokens": facts[name].tokens}
@@ -127,6 +127,5 @@ def _write_meta(
         "max_length": max_length,
         "tokenizer_sha256": tokenizer.sha256,
     }
-    draft = out / SCRATCH / META
-    draft.write_text(json.dumps(stated, indent=1) + "\n", encoding="utf-8")
-    os.replace(draft, out / META)
+    with replacing(out / META) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.resources import Worker
+from stages.atomic import replacing
 
 Tokenizer = Any
 """A fast tokenizer of transformers, whose class cannot be named here without importing it."""
@@ -155,7 +156,7 @@ def _write(tokenizer: Tokenizer, config: Tokenize, part: WritePart, worker: Work
         worker.advance(rows.num_rows)
     whole = pa.concat_tables(tables).combine_chunks()
     facts = PartFacts(whole.num_rows, len(whole["input_ids"].combine_chunks().values), truncated)
-    _replace(part.path, config.scratch, whole, facts)
+    _write_part(part.path, whole, facts)
     return facts
 
 
@@ -172,14 +173,13 @@ def _tokenised(tokenizer: Tokenizer, config: Tokenize, rows: pa.Table) -> tuple[
     return table, truncated
 
 
-def _replace(path: Path, scratch: Path, table: pa.Table, facts: PartFacts) -> None:
-    """Write under another name first: a part that bears its name is whole."""
-    stated = {"tokens": facts.tokens, "truncated": facts.truncated}
-    draft = scratch / f"{path.parent.name}-{path.stem}-{uuid.uuid4().hex}.parquet"
-    named = table.replace_schema_metadata({FACTS: json.dumps(stated).encode()})
-    pq.write_table(named, draft, compression="zstd", use_dictionary=False)
+def _write_part(path: Path, table: pa.Table, facts: PartFacts) -> None:
+    """Write a part with its facts in the schema metadata."""
+    content = {"tokens": facts.tokens, "truncated": facts.truncated}
+    described = table.replace_schema_metadata({FACTS: json.dumps(content).encode()})
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        pq.write_table(described, draft, compression="zstd", use_dictionary=False)
 
 
 def finished_part(path: Path, rows: int) -> PartFacts | None:

@@ -131,8 +131,8 @@ def open_embedder(config: EmbedJob, worker: Worker) -> Callable[[int], EmbeddedS
             finite_or_raise(found, [keys[row].tobytes() for row in rows], "vectors of the bank")
             vectors[rows] = found
             worker.advance(len(rows))
-        save_array(config.out, keys_path(config.out, number), keys)
-        save_array(config.out, vectors_path(config.out, number), vectors)
+        save_array(keys_path(config.out, number), keys)
+        save_array(vectors_path(config.out, number), vectors)
         return EmbeddedShard(len(texts), int(there.sum()))
 
     return write

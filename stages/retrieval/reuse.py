@@ -1,6 +1,5 @@
 """Vectors of earlier banks that are copied bit by bit: which rows have one, found by their keys. numpy alone."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stages.atomic import replacing
 from stages.corpus.row_key import KEY_BYTES
 from stages.retrieval.embeddings import Embeddings, keys_path, read_embeddings
 
@@ -72,8 +72,6 @@ def _indexed(embeddings: Embeddings, path: Path) -> Path:
         index["head"][start : start + rows] = heads(np.load(keys_path(embeddings.directory, number), mmap_mode="r"))
         start += rows
     index["row"] = np.arange(len(index))
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.save(file, index[np.argsort(index["head"], kind="stable")])
-    os.replace(draft, path)
     return path

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from stages.candidates.table import Candidate
-from stages.corpus.leakage import Guard, folded
+from stages.corpus.leakage import Guard, all_normalized
 from stages.specs.seeds import seed_of
 
 Sides = Literal["first", "second", "either", "both"]
@@ -64,7 +64,7 @@ def rewritten(
 
 def _begun(row: RewriteRow, guard: Guard) -> RewriteState:
     guarded = {place for place, text in enumerate(row.texts) if guard.blocks((text,))}
-    return RewriteState(row, guarded, taken={_folded(row.texts)})
+    return RewriteState(row, guarded, taken={all_normalized(row.texts)})
 
 
 def places(sides: Sides, draw: int) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ def _drawn(rows: Sequence[RewriteRow], sides: Sides, seed: int, draw: int, rewri
 
 def _take(found: RewriteState, texts: tuple[str, ...], guard: Guard, tally: RewriteCounts) -> None:
     tally.drawn += 1
-    plain = _folded(texts)
+    plain = all_normalized(texts)
     if plain in found.taken or not all(plain):
         tally.repeated += 1
         return
@@ -94,7 +94,3 @@ def _take(found: RewriteState, texts: tuple[str, ...], guard: Guard, tally: Rewr
         tally.guarded += 1
         return
     found.candidates.append(Candidate(texts))
-
-
-def _folded(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(folded(text) for text in texts)

@@ -31,7 +31,7 @@ class NeighboursSpec(Spec):
     """
 
     stage: ClassVar[str] = "neighbours"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     k: int = Field(8, ge=1)
     sides: Sides = "first"

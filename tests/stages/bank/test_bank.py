@@ -157,7 +157,9 @@ def test_the_bank_is_the_same_bits_whatever_the_workers(tmp_path: Path, small_pi
     assert files_of(tmp_path / "one") == files_of(tmp_path / "three")
 
 
-def test_a_cut_run_goes_on_from_its_pieces(tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_from_its_raw_parts(
+    tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_lines(tmp_path / "a.jsonl", with_repeats(150))
     make_bank(tmp_path / "whole", path)
     blocks = 0
@@ -173,9 +175,9 @@ def test_a_cut_run_goes_on_from_its_pieces(tmp_path: Path, small_pieces: None, m
     pieces = sorted((tmp_path / "bank" / "scratch").glob("raw-*.parquet"))
     assert len(pieces) == 9
     cleaned: list[int] = []
-    kept_texts = stages.bank.ingest.kept_texts
+    clean_rows = stages.bank.ingest.clean_rows
     monkeypatch.setattr(
-        stages.bank.ingest, "kept_texts", lambda rows, spec: cleaned.append(len(rows)) or kept_texts(rows, spec)
+        stages.bank.ingest, "clean_rows", lambda rows, spec: cleaned.append(len(rows)) or clean_rows(rows, spec)
     )
     make_bank(tmp_path / "bank", path)
     assert sum(cleaned) == len(with_repeats(150)) - 9 * 16

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.bank.cleaning import cleaned, is_text, kept_texts
+from stages.bank.cleaning import clean_rows, cleaned, is_text
 from stages.specs.bank import BankSpec
 
 
@@ -30,6 +30,6 @@ def test_what_utf8_cannot_hold_as_a_string_is_no_text(value: object) -> None:
 def test_bounds_are_of_each_text_of_a_pair() -> None:
     spec = BankSpec(text=("a", "b"), min_words=2, max_words=3)
     rows = [("one two", "one two three"), ("one", "one two"), ("one two", "one two three four")]
-    texts, counts = kept_texts(rows, spec)
+    texts, counts = clean_rows(rows, spec)
     assert texts == [("one two", "one two three")]
     assert counts == {"read": 3, "not_text": 0, "too_short": 1, "too_long": 1}

@@ -127,7 +127,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_plain_text_has_no_pairs(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
-    with pytest.raises(ValueError, match="a text a line, but text names 2 columns"):
+    with pytest.raises(ValueError, match="it has one text per line, but text names 2 columns"):
         spans(tmp_path / "a.txt", ("one", "two"))
 
 

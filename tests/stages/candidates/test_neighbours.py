@@ -16,7 +16,7 @@ from stages.candidates import neighbour_search, train_rows
 from stages.candidates.neighbours import neighbours
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.candidates.transfer import transfer
-from stages.corpus.leakage import folded, read_guard
+from stages.corpus.leakage import normalized, read_guard
 from stages.corpus.reader import read_meta, read_split
 from stages.corpus.row_key import row_key
 from stages.models.text_encoder import open_encoder
@@ -109,18 +109,20 @@ def by_row(out: Path) -> dict[bytes, list[dict]]:
 
 
 def brute(bank: Bank, corpus: Path, encoder: Path) -> Callable[..., list[tuple[Texts, float]]]:
-    """All of the bank in the order of its stored vectors; then what may be a candidate, one by one."""
+    """The whole bank, ordered by the cosines of its stored vectors, then filtered one by one."""
     guard = read_guard(corpus)
     vectors = np.concatenate([block for _, block in read_embeddings(bank.inputs["embeddings"]).blocks(100)])
     encode = open_encoder(ModelEncoder(max_length=16), encoder, "cpu", 1).encode
 
     def nearest(query: Texts, k: int, low: float = 0, high: float = 1) -> list[tuple[Texts, float]]:
-        cosines = np.vecdot(vectors, encode([query])[0])
-        seen, found = {tuple(map(folded, query))}, []
+        own = encode([query])[0]
+        cosines, exact = np.vecdot(vectors, own), vectors.astype(np.float64) @ own.astype(np.float64)
+        exact /= np.linalg.norm(vectors.astype(np.float64), axis=1) * np.linalg.norm(own.astype(np.float64))
+        seen, found = {tuple(map(normalized, query))}, []
         for row in np.lexsort((np.arange(len(vectors)), -cosines)).tolist():
             texts = bank.rows[row]
-            key = tuple(map(folded, texts))
-            far = float(np.arccos(min(1.0, cosines[row])) / np.pi)
+            key = tuple(map(normalized, texts))
+            far = float(np.arccos(min(1.0, exact[row])) / np.pi)
             if key not in seen and not guard.blocks(texts) and len(found) < k and low <= far <= high:
                 seen.add(key)
                 found.append((texts, far))
@@ -152,15 +154,15 @@ def test_neighbours_are_those_of_brute_force_over_the_filtered_bank(
 def test_texts_that_are_evaluated_on_are_never_candidates_and_k_clean_ones_are_found(
     bank: Bank, tiny_corpus: Path, tmp_path: Path
 ) -> None:
-    table, barred = run(bank, tiny_corpus, tmp_path, k=4), {folded(text) for text in evaluated(tiny_corpus)}
+    table, barred = run(bank, tiny_corpus, tmp_path, k=4), {normalized(text) for text in evaluated(tiny_corpus)}
     facts = read_table_meta(tmp_path).facts
     assert facts["searched_again"] > 0  # or the bank is no test of it
     assert facts["guarded"] > 0 < facts["own"]
     for key, rows in table.items():
-        folds = [folded(row["sentence"]) for row in rows]
-        assert len({*folds}) == 4
-        assert not barred & {*folds}
-        assert folded(training(tiny_corpus)[key][0]) not in folds
+        texts_found = [normalized(row["sentence"]) for row in rows]
+        assert len({*texts_found}) == 4
+        assert not barred & {*texts_found}
+        assert normalized(training(tiny_corpus)[key][0]) not in texts_found
         assert [row["rank"] for row in rows] == [0, 1, 2, 3]
         assert all(row["candidate_key"] == row_key((row["sentence"],)) for row in rows)
 
@@ -196,14 +198,14 @@ def test_distances_stay_within_their_bounds(bank: Bank, tiny_corpus: Path, encod
 def test_tf_idf_finds_texts_that_share_words(tiny_corpus: Path, bank: Bank, tmp_path: Path) -> None:
     counted = made(tmp_path / "tfidf", bank.rows, None)
     out = tmp_path / "out"
-    table, barred = run(counted, tiny_corpus, out, k=3), {folded(text) for text in evaluated(tiny_corpus)}
+    table, barred = run(counted, tiny_corpus, out, k=3), {normalized(text) for text in evaluated(tiny_corpus)}
     assert sum(map(len, table.values())) > len(table)
     for key, rows in table.items():
         words = {*training(tiny_corpus)[key][0].split()}
         for row in rows:
             assert words & {*row["sentence"].lower().replace("-", " ").split()}
             assert row["distance"] < 0.5
-            assert folded(row["sentence"]) not in barred
+            assert normalized(row["sentence"]) not in barred
 
 
 # --- pairs ------------------------------------------------------------------------------------------------
@@ -332,7 +334,7 @@ def test_texts_that_are_looked_at_a_few_at_a_time_change_nothing(
     bank: Bank, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(bank, tiny_corpus, tmp_path / "whole", k=4)
-    monkeypatch.setattr(neighbour_search, "AT_ONCE", 50)
+    monkeypatch.setattr(neighbour_search, "NEIGHBOURS_AT_ONCE", 50)
     assert run(bank, tiny_corpus, tmp_path / "few", k=4) == whole
 
 
@@ -373,15 +375,15 @@ def test_a_transfer_set_is_clean_and_distinct_and_drawn_from_all_of_the_bank(
     bank: Bank, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     facts = transfer(TransferSpec(k=6), bank.of(tiny_corpus), tmp_path, inline())
-    barred, clean = {folded(text) for text in evaluated(tiny_corpus)}, {folded(text) for (text,) in CLEAN}
+    barred, clean = {normalized(text) for text in evaluated(tiny_corpus)}, {normalized(text) for (text,) in CLEAN}
     drawn = set()
     for key, rows in by_row(tmp_path).items():
-        folds = {folded(row["sentence"]) for row in rows}
-        assert len(rows) == len(folds) == 6
-        assert not folds & barred
-        assert folded(training(tiny_corpus)[key][0]) not in folds
+        texts_found = {normalized(row["sentence"]) for row in rows}
+        assert len(rows) == len(texts_found) == 6
+        assert not texts_found & barred
+        assert normalized(training(tiny_corpus)[key][0]) not in texts_found
         assert all(np.isnan(row["distance"]) for row in rows)
-        drawn |= folds
+        drawn |= texts_found
     assert len(clean & drawn) > 0.7 * len(clean)
     assert facts["rows_with_fewer"] == 0
 
@@ -434,7 +436,7 @@ def test_the_output_of_neighbours_is_pinned_to_its_version(tiny_corpus: Path, tm
     counted = made(tmp_path / "tfidf", CLEAN, None)
     table = run(counted, tiny_corpus, tmp_path / "out", k=2)
     found = [(row["sentence"], round(row["distance"], 4)) for rows in [*table.values()][:2] for row in rows]
-    assert NeighboursSpec.version == 1
+    assert NeighboursSpec.version == 2
     assert [text for text, _ in found] == [text for text, _ in NEAREST]
     assert [far for _, far in found] == pytest.approx([far for _, far in NEAREST], abs=2e-4)
 

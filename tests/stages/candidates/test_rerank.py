@@ -16,7 +16,7 @@ from scipy.special import softmax
 from cluster.inline import InlineOn, InlineWorker
 from cluster.resources import Resources
 from stages.candidates.rerank import rerank
-from stages.candidates.rerank_rules import Scores, angles, balanced, first, highest
+from stages.candidates.rerank_rules import Scores, balanced, first, highest
 from stages.candidates.table import Candidate, finish, read_candidates, read_table_meta, write_part
 from stages.candidates.unlabelled import unlabelled
 from stages.corpus.row_key import row_key
@@ -146,17 +146,6 @@ def expected(spec: RerankSpec, scene: Scene) -> list[tuple[bytes, int, float, st
 def test_the_highest_probability_is_that_of_the_softmax() -> None:
     logits = np.random.Generator(np.random.PCG64(0)).normal(0, 30, (50, 4)).astype(np.float32)
     assert highest(logits) == pytest.approx(softmax(logits.astype(np.float64), axis=1).max(1), rel=1e-12)
-
-
-def test_angles_are_shares_of_pi_exact_at_the_ends_and_blind_to_length() -> None:
-    generator = np.random.Generator(np.random.PCG64(0))
-    one, other = generator.normal(size=(2, 40, 8))
-    cosine = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
-    assert angles(one, other) == pytest.approx(np.arccos(cosine) / np.pi, rel=1e-12)
-    assert angles(one, 3 * other) == pytest.approx(angles(one, other), rel=1e-12)
-    assert (angles(one, one.copy()) == 0).all()
-    assert angles(one, -one) == pytest.approx(1)
-    assert angles(np.array([[1.0, 0.0]]), np.array([[0.0, 5.0]])) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("times", [1.0, 1.5, 3.0, 100.0])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.corpus.leakage import EVALUATED, folded, read_guard, write_guard
+from stages.corpus.leakage import EVALUATED, normalized, read_guard, write_guard
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_one_text_of_a_pair_is_enough(tmp_path: Path) -> None:
 
 
 def test_texts_without_letters_are_told_apart() -> None:
-    assert folded("?! ") != folded("...")
-    assert folded("caf\u00e9 \ufb01x") == "cafefix"
+    assert normalized("?! ") != normalized("...")
+    assert normalized("caf\u00e9 \ufb01x") == "cafefix"
 
 
 def test_each_text_is_kept_once(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import stages.rewriting.rewrite
 from cluster.inline import InlineOn, InlineWorker
 from cluster.resources import Resources
 from stages.candidates.table import read_candidates, read_table_meta
-from stages.corpus.leakage import folded, read_guard
+from stages.corpus.leakage import normalized, read_guard
 from stages.corpus.reader import read_split
 from stages.rewriting.back_translation import SampledTokens, Translator
 from stages.rewriting.embedding_neighbours import NearestWords
@@ -121,7 +121,7 @@ def test_candidates_are_distinct_and_none_is_the_rows_own_text_or_an_evaluated_o
     guard = read_guard(corpus)
     assert len(found) >= 0.6 * len(own)
     for key, several in found.items():
-        plain = [folded(text) for (text,) in [*several, own[key]]]
+        plain = [normalized(text) for (text,) in [*several, own[key]]]
         assert len(set(plain)) == len(plain) <= 4
         assert not any(guard.blocks(texts) for texts in several)
     table = read_candidates(tmp_path)
