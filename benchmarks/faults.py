@@ -235,7 +235,7 @@ def s3_two(case: Case) -> None:
 # --- Ray ------------------------------------------------------------------------------------------
 
 
-ACTORS = tuple(f"ray::{name}" for name in ("Seat", "Group", "Board", "TrainController", "RayTrainWorker"))
+ACTORS = ("ray::MapWorker", "ray::WorkerGroup", "ray::ProgressBoard", "ray::TrainController", "ray::RayTrainWorker")
 """Titles of the processes that do the work, and of those that lead it."""
 
 
