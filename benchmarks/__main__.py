@@ -42,14 +42,14 @@ NAMES = (
     "twenty_students",
 )
 PROGRAMS = ("batch_nodes", "gpu", "reliability")
-"""What is run alone: it has no turns, and takes long."""
+"""Programs that run alone: they have no turns, and take long."""
 FROZEN = ("bare_loop", "bare_forward", "bare_gpu", "original_loop", "textbrewer_loop")
 FULL = Scale(rows=512, turns=9, threads=1)
 QUICK = Scale(rows=128, turns=3, threads=1)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 when all have run, whatever they found."""
+    """Run what the arguments name. Returns the exit code: 0 when all have run, whatever they measured."""
     if arguments and arguments[0] in PROGRAMS:
         program: int = importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
         return program
@@ -74,7 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; all, if none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns: does it run?")
-    parser.add_argument("--threads", type=int, default=1, help="threads of whatever computes (1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the computation (1)")
     parser.add_argument("--turns", type=int, help=f"turns of each comparison ({FULL.turns})")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the findings there too")
     given = parser.parse_args(arguments)
@@ -85,10 +85,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def measured(names: Sequence[str], folder: Path, scale: Scale, console: Console) -> list[Finding]:
-    """The findings of all ``names``; what others do to the machine meanwhile is said as it is noticed."""
+    """The findings of the benchmarks ``names``. Prints a warning before one that starts on a busy machine."""
     from benchmarks.scene import make  # torch: after the arguments are known to be right
 
-    os.environ["STILLHOUSE_CACHE"] = str(folder / "decoded")  # nothing stays in the user's own
+    os.environ["STILLHOUSE_CACHE"] = str(folder / "decoded")  # nothing is left in the user's own cache
     scene = make(folder, scale)
     console.print(
         f"rows: {len(scene.train)} of {scene.meta.task.name}, {scene.train.tokens.lengths.mean():.1f} tokens each"
@@ -109,7 +109,7 @@ def versions() -> str:
 
 
 def frozen() -> str:
-    """The frozen scripts by content: figures compare between versions where these agree."""
+    """The frozen scripts and their sha256: figures of two versions can be compared where these are equal."""
     folder = Path(__file__).parent
     digests = {name: hashlib.sha256((folder / f"{name}.py").read_bytes()).hexdigest() for name in FROZEN}
     return ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items())

@@ -1,8 +1,8 @@
-"""When one dump has paid for itself: seconds of the dump and the store's reading / what an epoch from the store saves.
+"""When a dump begins to save time: seconds of the dump and of reading the store / seconds that an epoch from it saves.
 
-The value is a number of epochs, of one student or of many together, at which both ways have cost the same: from there
-on the store is the cheaper. The dump is the whole stage, with the teacher's loading; a live teacher's loading is left
-out, as each student would load it again.
+The value is the number of epochs, of one student or of several together, after which both ways have cost the same; with
+more epochs the store is cheaper. The dump is the whole stage, and includes loading the teacher. Loading a live teacher
+is not counted, although each student would do it.
 """
 
 import itertools
@@ -30,12 +30,12 @@ PAIRS: dict[str, tuple[Start, Start]] = {
     "6 layers teach 6": (Pretrained(), Pretrained()),
     "1 layer teaches 2": (Cut(layers=(0,)), STUDENT),
 }
-"""Teacher and student, both made of the packaged MiniLM: what weights say changes no time."""
+"""Teacher and student, both made from the packaged MiniLM, since the values of weights change no time."""
 EPOCHS = (1, 3, 10)
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """A line for each pair. Where an epoch from the store saves nothing the value is infinite."""
+    """One finding for each pair. It is infinite where an epoch from the store saves nothing."""
     return [finding(scene, number, name) for number, name in enumerate(PAIRS)]
 
 
@@ -47,7 +47,7 @@ def finding(scene: Scene, number: int, name: str) -> Finding:
 
 
 def make_pair(scene: Scene, root: Path, teacher: Start, student: Start) -> Scene:
-    """A scene of its own with the same corpus."""
+    """Another scene with the same corpus, for this teacher and student."""
     pair = Scene(root, scene.scale)
     root.mkdir()
     pair.corpus.symlink_to(scene.corpus, target_is_directory=True)
@@ -59,7 +59,7 @@ def make_pair(scene: Scene, root: Path, teacher: Start, student: Start) -> Scene
 
 
 def dumped(pair: Scene, out: Path) -> Cost:
-    """The whole stage ``teach`` into ``out``."""
+    """The cost of the whole stage ``teach``, into ``out``."""
     out.mkdir()
     inputs = {"corpus": pair.corpus, "model": pair.teacher}
     return timed(lambda: teach(TeachSpec(), inputs, out, pair.on()))
@@ -70,15 +70,15 @@ def turns_of(pair: Scene) -> list[Turn]:
     _, signal = reading(pair, method)
     live, stored = (pair.setup(method, taught) for taught in (LiveSignal(load(pair.teacher).eval()), signal))
 
-    def once() -> Cost:
+    def dump() -> Cost:
         out = pair.root / f"dump-{next(numbers)}"
-        dump = dumped(pair, out)
+        cost = dumped(pair, out)
         shutil.rmtree(out)
-        return dump
+        return cost
 
     return interleaved(
         {
-            "dump": once,
+            "dump": dump,
             "read": lambda: reading(pair, method)[0],
             "live": lambda: learner.ours(live),
             "stored": lambda: learner.ours(stored),
@@ -94,15 +94,15 @@ def break_even(turn: Turn) -> float:
 
 
 def note_of(turns: Sequence[Turn]) -> str:
-    """The seconds behind the value, and who wins after ``EPOCHS``."""
+    """The seconds behind the value, and what the store saves or loses after each of ``EPOCHS``."""
     costs = {name: summary(walls(turns, name)).median for name in ("dump", "read", "live", "stored")}
-    told = [outcome(costs["dump"] + costs["read"] + n * costs["stored"], n * costs["live"], n) for n in EPOCHS]
+    outcomes = [outcome(costs["dump"] + costs["read"] + n * costs["stored"], n * costs["live"], n) for n in EPOCHS]
     seconds = f"dump {costs['dump']:.2f} s, read {costs['read']:.3f} s"
-    return f"{seconds}; an epoch live {costs['live']:.2f} s, stored {costs['stored']:.2f} s; {', '.join(told)}"
+    return f"{seconds}; an epoch live {costs['live']:.2f} s, stored {costs['stored']:.2f} s; {', '.join(outcomes)}"
 
 
 def outcome(stored: float, live: float, epochs: int) -> str:
-    """In words: seconds with the store and with a live teacher."""
+    """What the store saves or loses, as text, from the seconds with it and with a live teacher."""
     what = "saves" if stored < live else "LOSES"
     return f"{epochs} epoch{'s' if epochs > 1 else ''}: the store {what} {abs(live - stored) / live:.0%}"
 

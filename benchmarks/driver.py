@@ -1,6 +1,7 @@
-"""Runs of the command line as processes of their own, which start at once: forked from one that has imported torch.
+"""Runs of the command line in processes that start at once, since they are forked from one that has imported torch.
 
-What follows the fork is ``python -m pipeline``'s own ``main``. A process that forks such drivers must not have threads.
+After the fork they call the ``main`` of ``python -m pipeline``. A process that forks such drivers must not have
+threads.
 """
 
 import atexit
@@ -18,11 +19,11 @@ from pathlib import Path
 import psutil
 
 LEARN = "STILLHOUSE_BENCHMARK_MODULES"
-"""The variable that names a file to which a driver writes what it had imported when it ended."""
+"""The variable that names a file into which a driver writes the modules that it had imported when it ended."""
 
 
 def import_all(listed: Path) -> None:
-    """Import what an earlier driver has listed there, as far as it can be."""
+    """Import the modules that an earlier driver listed in this file, except those that cannot be imported."""
     for name in listed.read_text("utf-8").split():
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -30,7 +31,7 @@ def import_all(listed: Path) -> None:
 
 @dataclass
 class Driver:
-    """A run that was started: its process, and the file that has its output, errors included."""
+    """A run that was started: its process, and the file that gets its output and errors."""
 
     pid: int
     log: Path
@@ -45,11 +46,11 @@ class Driver:
         return self.code
 
     def wait(self, seconds: float = 600.0) -> int:
-        """TimeoutError after so many."""
+        """Wait for its end; the exit code. Raises TimeoutError after so many seconds."""
         ends = time.monotonic() + seconds
         while self.poll() is None:
             if time.monotonic() > ends:
-                raise TimeoutError(f"it runs on after {seconds:g} s: {self.said()[-2000:]}")
+                raise TimeoutError(f"it is still running after {seconds:g} s: {self.output()[-2000:]}")
             time.sleep(0.02)
         assert self.code is not None
         return self.code
@@ -59,7 +60,7 @@ class Driver:
             os.kill(self.pid, number)
 
     def end(self) -> None:
-        """Kill it, and all below it."""
+        """Kill it and all its descendants."""
         below = family(self.pid)[1:] if self.poll() is None else []
         self.send(signal.SIGKILL)
         for one in below:
@@ -70,7 +71,7 @@ class Driver:
         self.wait()
 
     def cpu(self) -> float:
-        """Seconds of processors that it used so far, with all processes below it."""
+        """Processor seconds that it and its descendants have used so far."""
         used = 0.0
         for process in family(self.pid):
             try:
@@ -80,12 +81,13 @@ class Driver:
             used += times.user + times.system
         return used
 
-    def said(self) -> str:
+    def output(self) -> str:
+        """What it has printed so far."""
         return self.log.read_text("utf-8", "replace")
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """The process and all below it; [] when it is gone."""
+    """The process and all its descendants; [] when it has ended."""
     try:
         one = psutil.Process(pid)
         return [one, *one.children(recursive=True)]
@@ -94,7 +96,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def start(arguments: Sequence[str], log: Path, cwd: Path, environment: Mapping[str, str]) -> Driver:
-    """``stillhouse ARGUMENTS`` in ``cwd``, its environment beside that of this process."""
+    """Start ``stillhouse ARGUMENTS`` in ``cwd``, with ``environment`` added to that of this process."""
     assert threading.active_count() == 1
     pid = os.fork()
     if pid:

@@ -1,7 +1,7 @@
-"""Rows a second of the teach stage, writing and all / those of the bare forward.
+"""Rows a second of the teach stage, writing included / rows a second of the bare forward.
 
-Once on the stage's own batches of like length, once against the forward as it is commonly run: in the rows'
-order, 32 at a time, padded to 128.
+It is compared with the forward on the same batches of similar length, and with the forward as it is commonly run: rows
+in their order, 32 at a time, padded to 128.
 """
 
 import itertools
@@ -33,11 +33,11 @@ Result = TypeVar("Result")
 
 WIDTH = 128
 PADDED_ROWS = 128
-"""Rows that are padded to ``WIDTH``: each costs the same, so that few will do."""
+"""Rows that are padded to ``WIDTH``. All cost the same, so a few are enough."""
 
 
 class OpenedOn(InlineOn):
-    """Does items in this process, and keeps what they cost from when their worker was open."""
+    """Runs items in this process. ``cost`` is theirs, from when their worker has opened."""
 
     cost = Cost(math.nan)
 
@@ -54,11 +54,12 @@ class OpenedOn(InlineOn):
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """Both ratios are of rows a second: above 1 the stage is the faster. Loading the model is part of neither."""
+    """Both ratios are of rows a second, so above 1 the stage is faster. The stage loads its model within its first
+    item, the bare forward before it is timed."""
     rows, pad = distinct([scene.train]), scene.train.pad
     tensors = bare_loop.split_rows(rows.tokens.values, rows.tokens.offsets)
     lengths = rows.tokens.lengths
-    like = [
+    same = [
         start + batch
         for start, end in parts(len(rows), SHARD_ROWS)
         for batch in sorted_batches(lengths[start:end], token_budget(InlineWorker(scene.scale.threads, Watch())))
@@ -74,7 +75,7 @@ def measure(scene: Scene) -> list[Finding]:
     turns = interleaved(
         {
             "dump": dump,
-            "bare": lambda: timed(lambda: bare_forward.forward(model, tensors, like, pad)),
+            "bare": lambda: timed(lambda: bare_forward.forward(model, tensors, same, pad)),
             "padded": lambda: timed(lambda: bare_forward.forward(model, tensors, plain, pad, width=WIDTH)).times(share),
         },
         scene.scale.turns,
@@ -97,7 +98,7 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def dumped(scene: Scene, out: Path) -> Cost:
-    """One run of the stage into ``out``, which is removed again."""
+    """The cost of one run of the stage into ``out``, which is removed afterwards."""
     out.mkdir()
     on = OpenedOn(scene.resources, Watch())
     teach(TeachSpec(), {"corpus": scene.corpus, "model": scene.teacher}, out, on)

@@ -1,6 +1,6 @@
-"""The kinds of fault that ``reliability`` inflicts, each from outside: signals, a full disk, a proxy before the store.
+"""The kinds of fault that ``reliability`` causes, each from outside: signals, a full disk, a proxy before the store.
 
-A kind is a function of a ``Case``. It returns when the accident is over; the case then runs the same command again.
+A kind is a function of a ``Case``. It returns when the fault is over; the same command is then run again.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from benchmarks.driver import Driver, family, start
 from benchmarks.proxy import tell
 
 AGENTS = 150.0
-"""Seconds within which all of a Ray ends whose head is gone. Its agents try for long to tell the head so."""
+"""Seconds within which all processes of a Ray end whose head is gone. Its agents try for long to reach the head."""
 PAUSE = 32.0
-"""Seconds that a driver is stopped: more than a lease lives, and than lie between two checkpoints."""
+"""Seconds for which a driver is stopped: longer than a lease is valid, and than the time between two checkpoints."""
 LONGEST = 900.0
-"""Seconds that a run may take, on a machine that is busy with much else."""
+"""Seconds that a run may take on a busy machine."""
 AFTER = "after the end"
-"""Where a fault hit that came too late to be one."""
+"""The recorded place of a fault that came after the run's end, and does not count."""
 
 
 @dataclass
 class Case:
-    """One fault: where, when, and what has run. ``total`` is the seconds of processors that an undisturbed run takes,
-    ``share`` the part of them after which the fault comes. ``url`` is the storage's; ``s3`` that of the proxy."""
+    """One fault, and the runs that belong to it. ``total`` is the processor seconds of an undisturbed run, ``share``
+    the part of them after which the fault comes. ``url`` is that of the storage, ``s3`` that of the proxy before it."""
 
     kind: str
     random: random.Random
@@ -49,20 +49,20 @@ class Case:
     before: Callable[[], None] = lambda: None
 
     def start(self, machine: str = "a") -> Driver:
-        """The command, on the machine of that name."""
+        """Start the command as on the machine of that name, which has a cache of its own."""
         log = self.folder / f"{len(self.drivers)}.log"
         own = {"STILLHOUSE_CACHE": str(self.folder / f"cache-{machine}")}
         arguments = ["run", str(self.recipe), "--storage", self.url, *self.options]
         self.drivers.append(start(arguments, log, self.folder, {**self.environment, **own}))
         return self.drivers[-1]
 
-    def come(self, driver: Driver, share: float | None = None) -> bool:
-        """Wait for the moment. Whether it came before the run's end."""
+    def wait_for_moment(self, driver: Driver, share: float | None = None) -> bool:
+        """Wait until the run has used its share of processor seconds. Returns whether that was before its end."""
         wanted = self.total * (self.share if share is None else share)
         ends = time.monotonic() + LONGEST
         while driver.poll() is None and time.monotonic() < ends:
             if driver.cpu() >= wanted:
-                self.hit = self.hit or at_work(driver.said())
+                self.hit = self.hit or running_stages(driver.output())
                 self.before()
                 return True
             time.sleep(0.01)
@@ -70,9 +70,9 @@ class Case:
         return False
 
 
-def at_work(said: str) -> str:
-    """The stages that a run was at, by what it said."""
-    lines = [line.split() for line in said.splitlines()]
+def running_stages(output: str) -> str:
+    """The nodes that a run had started and not ended, from its output."""
+    lines = [line.split() for line in output.splitlines()]
     begun = [line[1] for line in lines if len(line) > 1 and line[0] == "start"]
     ended = {line[1] for line in lines if len(line) > 1 and line[0] in ("done", "failed")}
     return ", ".join(name for name in begun if name not in ended) or ("between stages" if begun else "before any stage")
@@ -84,7 +84,7 @@ def at_work(said: str) -> str:
 def kill(case: Case) -> None:
     """SIGKILL of the driver."""
     driver = case.start()
-    case.come(driver)
+    case.wait_for_moment(driver)
     driver.send(signal.SIGKILL)
     driver.wait()
 
@@ -93,26 +93,26 @@ def kill_twice(case: Case) -> None:
     """SIGKILL of the driver, and of the next one."""
     for share in sorted((case.share, case.random.random())):
         driver = case.start()
-        case.come(driver, share / 2)
+        case.wait_for_moment(driver, share / 2)
         driver.send(signal.SIGKILL)
         driver.wait()
 
 
 def terminate(case: Case) -> None:
-    """SIGTERM: the run stops cleanly."""
+    """SIGTERM to the driver, which has to stop cleanly."""
     driver = case.start()
-    came = case.come(driver)
+    came = case.wait_for_moment(driver)
     driver.send(signal.SIGTERM)
     code = driver.wait(LONGEST)
     case.notes["stopped"] = code
-    # Before it has set its handler, a process ends by the signal.
+    # Until it has set its handler, a process is ended by the signal itself.
     case.notes["right"] = code in (130, -signal.SIGTERM) or not came or (code == 0 and case.share > 0.9)
 
 
 def fenced(case: Case) -> None:
-    """SIGSTOP of a driver, long enough that a second takes over; then SIGCONT."""
+    """SIGSTOP of a driver for so long that a second takes over; then SIGCONT."""
     first = case.start()
-    case.come(first)
+    case.wait_for_moment(first)
     first.send(signal.SIGSTOP)
     try:
         time.sleep(0.2)
@@ -127,22 +127,22 @@ def fenced(case: Case) -> None:
 
 
 def frozen(case: Case) -> None:
-    """SIGSTOP for so long that a checkpoint is due; SIGCONT, and SIGKILL soon after."""
+    """SIGSTOP of a driver for so long that a checkpoint is due; then SIGCONT, and SIGKILL soon after."""
     driver = case.start()
-    if case.come(driver):
+    if case.wait_for_moment(driver):
         driver.send(signal.SIGSTOP)
         time.sleep(PAUSE)
         driver.send(signal.SIGCONT)
-        case.come(driver, driver.cpu() / case.total + 0.05 * case.random.random())
+        case.wait_for_moment(driver, driver.cpu() / case.total + 0.05 * case.random.random())
     case.before()
     driver.send(signal.SIGKILL)
     driver.wait()
 
 
 def two(case: Case) -> None:
-    """Two drivers on one storage, of which one is killed."""
+    """SIGKILL of one of two drivers on one storage."""
     both = [case.start(), case.start()]
-    case.come(both[case.random.randrange(2)], case.share / 2)  # each does about half
+    case.wait_for_moment(both[case.random.randrange(2)], case.share / 2)  # each does about half
     victim = case.random.randrange(2)
     both[victim].send(signal.SIGKILL)
     case.notes["codes"] = [one.wait(LONGEST) for one in both]
@@ -150,9 +150,9 @@ def two(case: Case) -> None:
 
 
 def full(case: Case) -> None:
-    """The disk of the storage is filled up, and freed when the run has ended."""
+    """Fill the disk of the storage, and free it when the run has ended."""
     driver = case.start()
-    came = case.come(driver)
+    came = case.wait_for_moment(driver)
     ballast = Path(case.url).parent / "ballast"
     if came:
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
@@ -161,7 +161,7 @@ def full(case: Case) -> None:
     code = driver.wait(LONGEST)
     ballast.unlink(missing_ok=True)
     case.notes["stopped"] = code
-    case.notes["right"] = code in (0, 1, 2) and "Traceback" not in driver.said()
+    case.notes["right"] = code in (0, 1, 2) and "Traceback" not in driver.output()
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def disk(folder: Path, size: str = "40m") -> Iterator[Path]:
 
 def _unwell(case: Case, how: str, amount: float, seconds: float) -> None:
     driver = case.start()
-    if case.come(driver):
+    if case.wait_for_moment(driver):
         tell(case.s3, how, amount)
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and driver.poll() is None:
@@ -216,7 +216,7 @@ def s3_down(case: Case) -> None:
 def s3_moved(case: Case) -> None:
     """SIGKILL of the driver; the run goes on on a machine that has none of its files."""
     driver = case.start()
-    case.come(driver)
+    case.wait_for_moment(driver)
     driver.send(signal.SIGKILL)
     driver.wait()
     case.notes["machine"] = "b"
@@ -225,7 +225,7 @@ def s3_moved(case: Case) -> None:
 def s3_two(case: Case) -> None:
     """Two drivers on two machines over one bucket, of which one is killed."""
     both = [case.start("a"), case.start("b")]
-    case.come(both[case.random.randrange(2)], case.share / 2)
+    case.wait_for_moment(both[case.random.randrange(2)], case.share / 2)
     victim = case.random.randrange(2)
     both[victim].send(signal.SIGKILL)
     case.notes["codes"] = [one.wait(LONGEST) for one in both]
@@ -235,12 +235,12 @@ def s3_two(case: Case) -> None:
 # --- Ray ------------------------------------------------------------------------------------------
 
 
-ACTORS = tuple(f"ray::{name}" for name in ("Seat", "Group", "Board", "TrainController", "RayTrainWorker"))
-"""Titles of the processes that do the work, and of those that lead it."""
+ACTORS = ("ray::MapWorker", "ray::WorkerGroup", "ray::ProgressBoard", "ray::TrainController", "ray::RayTrainWorker")
+"""Titles of Ray's processes that do the work or direct it."""
 
 
 def _named(driver: Driver, *wanted: str) -> list[psutil.Process]:
-    """Processes below the driver whose command line begins with, or holds, one of these."""
+    """Descendants of the driver whose command line contains one of these."""
     found = []
     for process in family(driver.pid)[1:]:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -251,19 +251,19 @@ def _named(driver: Driver, *wanted: str) -> list[psutil.Process]:
 
 
 def ray_kill(case: Case) -> None:
-    """SIGKILL of the driver of a Ray of its own."""
+    """SIGKILL of a driver that has started a Ray of its own."""
     driver = case.start()
-    case.come(driver)
-    mourned = family(driver.pid)[1:] if driver.poll() is None else []
+    case.wait_for_moment(driver)
+    descendants = family(driver.pid)[1:] if driver.poll() is None else []
     driver.send(signal.SIGKILL)
     driver.wait()
-    case.notes["left"] = gone(mourned)
+    case.notes["left"] = gone(descendants)
 
 
 def ray_worker(case: Case) -> None:
     """SIGKILL of a worker process."""
     driver = case.start()
-    if case.come(driver):
+    if case.wait_for_moment(driver):
         ends = time.monotonic() + 60
         while driver.poll() is None and time.monotonic() < ends:
             workers = _named(driver, *ACTORS)
@@ -271,7 +271,7 @@ def ray_worker(case: Case) -> None:
                 victim = case.random.choice(sorted(workers, key=lambda one: one.pid))
                 with contextlib.suppress(psutil.NoSuchProcess):
                     case.notes["victim"] = " ".join(victim.cmdline()).strip()
-                    case.hit = at_work(driver.said())
+                    case.hit = running_stages(driver.output())
                     victim.kill()
                 break
             time.sleep(0.02)
@@ -285,14 +285,14 @@ def ray_worker(case: Case) -> None:
 def ray_node(case: Case) -> None:
     """SIGKILL of the raylet, which is the node."""
     driver = case.start()
-    mourned: list[psutil.Process] = []
-    if case.come(driver):
+    descendants: list[psutil.Process] = []
+    if case.wait_for_moment(driver):
         ends = time.monotonic() + 60
         while driver.poll() is None and time.monotonic() < ends:
             found = [one for one in _named(driver, "raylet/raylet") if Path(one.exe()).name == "raylet"]
             if found:
-                mourned = family(driver.pid)[1:]
-                case.hit = at_work(driver.said())
+                descendants = family(driver.pid)[1:]
+                case.hit = running_stages(driver.output())
                 found[0].kill()
                 break
             time.sleep(0.02)
@@ -301,7 +301,7 @@ def ray_node(case: Case) -> None:
     except TimeoutError:
         case.notes |= {"stopped": "had to be killed after 180 s", "right": False}
         driver.end()
-    case.notes["left"] = gone(mourned)
+    case.notes["left"] = gone(descendants)
 
 
 def ray_terminate(case: Case) -> None:

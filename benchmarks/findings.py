@@ -1,4 +1,4 @@
-"""What a benchmark finds, and how it is told."""
+"""The results of benchmarks, and their output."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from rich.table import Table
 from benchmarks.pairs import Summary
 
 ENOUGH = 7
-"""Turns below which nothing is judged."""
+"""The least turns from which a goal counts as reached or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured: rows of an epoch, turns of each comparison, threads of whatever computes."""
+    """How much is measured: rows of an epoch, turns of each comparison, threads of the computation."""
 
     rows: int
     turns: int
@@ -25,7 +25,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The design's own figure: the median reaches it when it lies from ``least`` to ``most``."""
+    """A figure of the design. It is reached when the median is between ``least`` and ``most``."""
 
     least: float | None = None
     most: float | None = None
@@ -41,8 +41,8 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table. ``unit`` is empty for a ratio; without a goal a line only informs. What does not vary
-    is measured ``once``, and judged by that."""
+    """One line of the table. ``unit`` is empty for a ratio, and ``goal`` None where there is none. A value that does
+    not vary is measured ``once``, and compared with its goal after that."""
 
     name: str
     value: Summary
@@ -61,7 +61,7 @@ class Finding:
 
 
 def figure(value: float) -> str:
-    """Three digits behind the point, or as many as a small figure needs."""
+    """With three decimal places, or two significant digits where it is below 0.01."""
     return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
 
 

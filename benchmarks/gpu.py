@@ -157,7 +157,7 @@ class DumpOn(InlineOn):
         return iter(enumerate(results))
 
 
-class Bench:
+class GpuScene:
     """The corpus, and what both sides do with it on one device."""
 
     def __init__(self, root: Path, plan: Plan, device: str) -> None:
@@ -339,13 +339,13 @@ def main(arguments: Sequence[str]) -> int:
     plan = TINY if given.tiny else FULL
     plan = replace(plan, rows=given.rows or plan.rows, turns=given.turns or plan.turns)
     with tempfile.TemporaryDirectory(prefix="stillhouse-gpu-") as folder:
-        bench = Bench(Path(folder), plan, given.device)
-        about = described(bench)
+        scene = GpuScene(Path(folder), plan, given.device)
+        about = described(scene)
         for name, value in about.items():
             console.print(f"{name}: {value}", soft_wrap=True)
-        agree, about["losses"] = losses_agree(bench)
+        agree, about["losses"] = losses_agree(scene)
         console.print(f"losses: {about['losses']}", soft_wrap=True)
-        found = measured(bench, console, begun + given.seconds)
+        found = measured(scene, console, begun + given.seconds)
     print_table(found, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all")
     if given.json:
@@ -364,34 +364,34 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def described(bench: Bench) -> dict[str, str]:
+def described(scene: GpuScene) -> dict[str, str]:
     """What the figures were measured on."""
-    train, device = bench.train, bench.device
+    train, device = scene.train, scene.device
     card = "a CPU" if device == "cpu" else torch.cuda.get_device_name(device)
     return {
-        "device": f"{device}, {card}; bfloat16 matrix products: {bench.peak / 1e12:.3g} TFLOP/s",
+        "device": f"{device}, {card}; bfloat16 matrix products: {scene.peak / 1e12:.3g} TFLOP/s",
         "host": hardware(),
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
-        "rows": f"{len(train):,} of {bench.task.name}, {train.tokens.lengths.mean():.1f} tokens each",
+        "rows": f"{len(train):,} of {scene.task.name}, {train.tokens.lengths.mean():.1f} tokens each",
     }
 
 
-def losses_agree(bench: Bench) -> tuple[bool, str]:
+def losses_agree(scene: GpuScene) -> tuple[bool, str]:
     """Whether the first steps' losses on the device are the CPU's within ``TOLERANCE``, and a sentence about it."""
-    here, cpu = bench.losses(bench.device), bench.losses("cpu")
+    here, cpu = scene.losses(scene.device), scene.losses("cpu")
     worst = max(abs(one - other) / other for one, other in zip(here, cpu, strict=True))
     agree = worst <= TOLERANCE
     return agree, (
-        f"{'equal to' if agree else 'DIFFERENT from'} the CPU's: over {len(cpu)} steps of {bench.plan.checked} in "
+        f"{'equal to' if agree else 'DIFFERENT from'} the CPU's: over {len(cpu)} steps of {scene.plan.checked} in "
         f"float32 without dropout they differ by at most {worst:.2g} of their value; allowed are {TOLERANCE:g}"
     )
 
 
-def measured(bench: Bench, console: Console, ends: float) -> list[Finding]:
+def measured(scene: GpuScene, console: Console, ends: float) -> list[Finding]:
     """Every comparison of the plan that could start before ``ends``, the dump first."""
-    plan = bench.plan
-    comparisons = [partial(bench.dump, plan.teacher)]
-    comparisons += [partial(bench.training, *training) for training in plan.trainings]
+    plan = scene.plan
+    comparisons = [partial(scene.dump, plan.teacher)]
+    comparisons += [partial(scene.training, *training) for training in plan.trainings]
     found = [compare() for compare in comparisons if time.perf_counter() < ends]
     if len(found) < len(comparisons):
         console.print(f"--seconds is over: {len(comparisons) - len(found)} comparisons were not made")

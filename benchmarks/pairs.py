@@ -1,5 +1,5 @@
-"""Ratios that hold on a busy machine: what is compared takes turns, and what is told is the median of the
-turns' own ratios with an interval that assumes no distribution.
+"""Ratios that are valid on a busy machine: the compared programs run in turns, and the result is the median of the
+ratios of each turn, with an interval that assumes no distribution.
 """
 
 import gc
@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds on the wall, and processor seconds: NaN where the work was done by other processes."""
+    """Seconds by the wall clock, and processor seconds, which are NaN where other processes did the work."""
 
     wall: float
     cpu: float = math.nan
@@ -42,8 +42,8 @@ Turn = Mapping[str, Cost]
 
 
 def interleaved(measures: Mapping[str, Callable[[], Cost]], count: int) -> list[Turn]:
-    """``count`` turns of every measure, after one of each that is not counted. Every other turn goes backwards,
-    so that what slows down or speeds up with time falls on all alike."""
+    """``count`` turns of every measure, after one of each that is not counted. Every other turn runs in reverse order,
+    so that a machine that becomes slower or faster affects all measures alike."""
     names = list(measures)
     for name in names:
         measures[name]()
@@ -55,7 +55,7 @@ def interleaved(measures: Mapping[str, Callable[[], Cost]], count: int) -> list[
 
 
 def _after_collection(measure: Callable[[], Cost]) -> Cost:
-    gc.collect()  # nobody pays for the garbage of the one before
+    gc.collect()  # so that the garbage of the measure before is not part of this one
     return measure()
 
 
@@ -66,18 +66,18 @@ def timed(action: Callable[[], object]) -> Cost:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of the children that it waited for, user and system."""
+    """User and system seconds of this process and of the children that it has waited for."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def ratios(turns: Sequence[Turn], over: str, under: str) -> list[float]:
-    """``over`` / ``under`` of each turn, by the wall."""
+    """``over`` / ``under`` of each turn, by the wall clock."""
     return [turn[over].wall / turn[under].wall for turn in turns]
 
 
 def cpu_note(turns: Sequence[Turn], over: str, under: str) -> str:
-    """The ratio by processor time, which others on the machine disturb less, in words."""
+    """The ratio by processor time, which other programs on the machine disturb less, as text."""
     found = summary([turn[over].cpu / turn[under].cpu for turn in turns])
     return f"cpu {found.median:.3f} ({found.low:.3f} .. {found.high:.3f})"
 
@@ -110,8 +110,8 @@ def hardware() -> str:
 
 
 def load_warning() -> str:
-    """A line where more wants to run than the machine has cores for; empty otherwise."""
+    """A line where the load average is above the number of cores; '' otherwise."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load <= cores:
         return ""
-    return f"load average {load:.1f} on {cores} cores: others are at work, so intervals widen and seconds mean little"
+    return f"load average {load:.1f} on {cores} cores: other programs run, so intervals widen and seconds mean little"

@@ -97,7 +97,7 @@ def theirs(learner: Learner) -> dict[str, Callable[[], Cost]]:
     teacher, frozen = load(scene.teacher), load(scene.teacher).requires_grad_(False)
 
     def epoch(peer: Peer, taught_by: nn.Module, loader: Callable[[], DataLoader[Any]]) -> Cost:
-        learner.again()
+        learner.reset()
         torch.manual_seed(0)
         given = loader()
         return timed(lambda: peer(student, taught_by, given))

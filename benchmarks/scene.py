@@ -1,10 +1,10 @@
-"""What benchmarks measure on: a corpus, a teacher, a student cut from it, and the teacher's store.
+"""The data that benchmarks use: a corpus, a teacher, a student cut from it, and the teacher's store.
 
-The rows are those of SST-2 in whole sentences where the data folder has them (``STILLHOUSE_DATA``, or
-``../shared/data``), else the project's own generated reviews. The teacher is the packaged MiniLM with a fresh
-head: what weights say changes no time.
+The rows are the sentences of SST-2 where the data folder has them (``STILLHOUSE_DATA``, or ``../shared/data``), else
+the project's own generated reviews. The teacher is the packaged MiniLM with an untrained head, since the values of
+weights change no time.
 
-    python -m benchmarks.scene FOLDER        leave all that there, for the frozen scripts to be run by themselves
+    python -m benchmarks.scene FOLDER        write all of it there, to run the frozen scripts by hand
 """
 
 import math
@@ -53,7 +53,7 @@ from stages.training.tensorboard import drawer
 STUDENT = Cut(layers=(2, 5))
 LOGITS = Method(targets=TeacherTargets())
 ALL_LAYERS = Method(targets=TeacherTargets(), structure=Concatenate(groups=((1, 2, 3), (4, 5, 6))))
-"""The teacher's six, three for each layer of the student."""
+"""The teacher's six layers, three for each layer of the student."""
 
 BATCH = 32
 DEV_ROWS = 64
@@ -61,28 +61,28 @@ VOCABULARY, VOCABULARY_ROWS = 30_522, 20_000
 
 
 class Watch:
-    """A listener that keeps when the last step ended: what follows an epoch's steps, its score and the copy of
-    the best weights, the bare loop has no like of."""
+    """A listener that remembers when the last step ended. The bare loop has neither the scoring nor the copy of the
+    best weights that follow an epoch's steps, so they are not counted."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = math.nan
 
     def expect(self, total: float, unit: str) -> None:
-        """Nobody looks."""
+        """Not used."""
 
     def advance(self, amount: float) -> None:  # noqa: ARG002
         self.wall, self.cpu = time.perf_counter(), cpu_seconds()
 
     def note(self, text: str) -> None:
-        """Nobody looks."""
+        """Not used."""
 
     def log(self, line: str) -> None:
-        """Nobody looks."""
+        """Not used."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Directories made by ``make``, and what benchmarks read from them."""
+    """The directories that ``make`` writes, and what benchmarks read from them."""
 
     root: Path
     scale: Scale
@@ -105,7 +105,7 @@ class Scene:
 
     @property
     def rows(self) -> Path:
-        """The rows of train, as the frozen scripts read them."""
+        """The file of the rows of train that the frozen scripts read."""
         return self.root / "rows.npz"
 
     @cached_property
@@ -122,7 +122,7 @@ class Scene:
 
     @cached_property
     def tensors(self) -> list[Tensor]:
-        """The same, as their functions take them."""
+        """The rows of train as the functions of the frozen scripts take them."""
         return bare_loop.split_rows(self.train.tokens.values, self.train.tokens.offsets)
 
     @property
@@ -133,11 +133,11 @@ class Scene:
         return Inline().on(self.resources, Watch())
 
     def spec(self, method: Method) -> DistilSpec:
-        """One epoch."""
+        """A student of ``method``, trained for one epoch."""
         return DistilSpec(start=STUDENT, method=method, train=Train(epochs=1, batch_size=BATCH, select="dev"))
 
     def batches(self) -> list[Rows]:
-        """The batches of that epoch, for the bare loop to train on the same."""
+        """The batches of that epoch, so that the bare loop trains on the same ones."""
         return epoch_batches(self.train.tokens.lengths, BATCH, seed_of(0, 0, 0))
 
     def setup(self, method: Method, signal: Signal) -> TrainingSetup:
@@ -159,13 +159,14 @@ class Learner:
         self.start = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.losses: dict[str, float] = {}
 
-    def again(self) -> None:
+    def reset(self) -> None:
+        """Set the model to the weights from which each epoch starts."""
         self.model.load_state_dict(self.start)
         self.model.zero_grad(set_to_none=True)
 
     def ours(self, setup: TrainingSetup) -> Cost:
-        """An epoch by the project's loop, to the end of its last step."""
-        self.again()
+        """The cost of an epoch of the project's loop, up to the end of its last step."""
+        self.reset()
         watch = Watch()
         wall, cpu = time.perf_counter(), cpu_seconds()
         progress = fit(self.model, setup, InlineWorker(self.scene.scale.threads, watch))
@@ -173,8 +174,8 @@ class Learner:
         return Cost(watch.wall - wall, watch.cpu - cpu)
 
     def bare(self) -> Cost:
-        """The same epoch by the bare loop."""
-        self.again()
+        """The cost of the same epoch of the bare loop."""
+        self.reset()
         torch.manual_seed(0)
         scene, batches = self.scene, self.scene.batches()
 
@@ -186,7 +187,7 @@ class Learner:
 
 
 def make(root: Path, scale: Scale) -> Scene:
-    """Write all that a scene reads below ``root``, with the project's own stages."""
+    """Write the files of a scene below ``root``, with the project's own stages."""
     torch.set_num_threads(scale.threads)
     scene = Scene(root, scale)
     for directory in (scene.corpus, scene.teacher, scene.student, scene.store):

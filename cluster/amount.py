@@ -1,4 +1,4 @@
-"""How much of a cluster: CPUs, GPUs, bytes of memory, and whatever else a cluster's nodes say that they have."""
+"""An amount of a cluster: CPUs, GPUs, bytes of memory, and the custom resources that nodes declare."""
 
 import math
 import sys
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SLACK = 1e-6
-"""Sums of fractions, such as three thirds of a GPU, are as good as whole."""
+"""Rounding allowed in sums of fractions, so that three thirds of a GPU are a whole one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Of one worker, of one node, or of many. ``custom`` has each name once, in order."""
+    """The resources of one worker, one node, or several together. ``custom`` has each name once, sorted."""
 
     cpus: float = 0.0
     gpus: float = 0.0
@@ -28,25 +28,25 @@ class Amount:
         return Amount(self.cpus * count, self.gpus * count, self.memory * count, custom)
 
     def bundle(self) -> dict[str, float]:
-        """By the names that Ray has for them, without what is none."""
+        """Ray's name -> amount, for each that is not 0."""
         amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory, **dict(self.custom)}
         return {name: amount for name, amount in amounts.items() if amount}
 
     def __str__(self) -> str:
         """``2 CPUs, 0.5 GPUs, 8 GB, 1 tpu``."""
-        parts = [_told(self.cpus, "CPU"), _told(self.gpus, "GPU") if self.gpus else ""]
+        parts = [_counted(self.cpus, "CPU"), _counted(self.gpus, "GPU") if self.gpus else ""]
         parts += [f"{self.memory / 1e9:.3g} GB" if 0 < self.memory < math.inf else ""]
         parts += [f"{amount:g} {name}" for name, amount in self.custom if amount]
         return ", ".join(part for part in parts if part)
 
 
-def _told(number: float, unit: str) -> str:
+def _counted(number: float, unit: str) -> str:
     return f"{number:g} {unit}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """``count`` workers of ``each``. A worker is on one node, whole."""
+    """``count`` workers of ``each``. All of a worker is on one node."""
 
     each: Amount
     count: int = 1
@@ -59,11 +59,11 @@ class Demand:
 def room(node: Amount, each: Amount) -> int:
     """How many workers of ``each`` one empty node holds.
 
-    GPUs are things, not a sum: workers of 0.75 go one to a GPU, and what wants two GPUs wants them whole.
+    A fraction of a GPU is taken from a single GPU, and 1 or more are whole GPUs: a GPU holds one worker of 0.75.
     """
-    there = dict(node.custom)
+    offered = dict(node.custom)
     ratios = [(node.cpus, each.cpus), (node.memory, each.memory)]
-    ratios += [(there.get(name, 0.0), amount) for name, amount in each.custom]
+    ratios += [(offered.get(name, 0.0), amount) for name, amount in each.custom]
     counts = [_times(have, need) for have, need in ratios if need > 0]
     if 0 < each.gpus < 1:
         whole = int(node.gpus + SLACK)
@@ -78,10 +78,10 @@ def _times(have: float, need: float) -> int:
 
 
 def left_over(nodes: Sequence[Amount], demands: Sequence[Demand]) -> list[Demand]:
-    """What of the demands does not fit on the empty nodes together: the largest go first, each worker where the least
-    is left.
+    """The workers of these demands that do not fit on the empty nodes together.
 
-    Exact for workers of one kind. For a mixture it may miss a fit, and never sees one that is none.
+    The largest demands are placed first, each worker on the node that has the least left (best fit, decreasing). This
+    is exact for workers of one kind. For a mixture it may miss a fit that exists, but never reports one that does not.
     """
     free, found = [_Free(node) for node in sorted(nodes, key=_size)], []
     for demand in sorted(demands, key=lambda demand: _size(demand.each), reverse=True):
@@ -104,7 +104,7 @@ def _size(amount: Amount) -> tuple[float, float, float]:
 
 
 class _Free:
-    """What is left of a node. ``gpus`` has what is left of each."""
+    """What is left of a node. ``gpus`` holds the free fraction of each GPU."""
 
     def __init__(self, node: Amount) -> None:
         whole = int(node.gpus + SLACK)
@@ -112,7 +112,7 @@ class _Free:
         self.gpus = [1.0] * whole + ([node.gpus - whole] if node.gpus - whole > SLACK else [])
 
     def take(self, each: Amount) -> bool:
-        """Take a worker in, if it fits."""
+        """Place a worker here if it fits. Returns whether it did."""
         wanted = {"CPU": each.cpus, "memory": each.memory, **dict(each.custom)}
         if any(amount > self.rest.get(name, 0.0) + SLACK for name, amount in wanted.items()):
             return False

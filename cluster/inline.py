@@ -1,4 +1,4 @@
-"""Stages in this process, one after another: for a debugger, and where no Ray is installed."""
+"""Stages run in this process, one after another: for debugging, and where Ray is not installed."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ class InlineWorker:
 
 
 class InlineOn:
-    """``On`` without processes. ``resources`` is what was asked for; one worker of it runs."""
+    """``On`` without further processes. ``resources`` is what was requested; one worker of it runs."""
 
     def __init__(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> None:
         self._resources = resources
@@ -49,7 +49,7 @@ class InlineOn:
         config: Config,
         items: Sequence[Item],
     ) -> Iterator[tuple[int, Result]]:
-        """Do the items in their order. ``open_worker`` runs once, and not at all where there are no items."""
+        """Do the items in order. ``open_worker`` runs once, or not at all where there are no items."""
         if not items:
             return
         do = open_worker(config, self._worker())
@@ -61,7 +61,7 @@ class InlineOn:
 
     def train(self, loop: Callable[[Config, InlineWorker], Result], config: Config) -> Result:
         """Run ``loop`` in a world of one."""
-        with pushed(self._mirror):  # the whole stage has its inputs here
+        with pushed(self._mirror):  # the stage's inputs are on this machine already
             return loop(config, self._worker())
 
     def expect(self, total: float, unit: str) -> None:
@@ -75,7 +75,7 @@ class InlineOn:
 
 
 class Inline:
-    """This process as a ``Place``. It has no GPU, whatever the machine has: a debugger wants the CPU."""
+    """This process as a ``Place``. It uses no GPU, whatever the machine has: a debugger needs the CPU."""
 
     concurrent = False
     dashboard = ""
@@ -88,11 +88,11 @@ class Inline:
         return InlineOn(resources, listener, mirror)
 
     def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:
-        """There is one node."""
+        """[]: there is only one node."""
         return []
 
     def want(self, demands: Sequence[Demand]) -> None:
-        """This process does not grow."""
+        """Does nothing: this process cannot grow."""
 
     def close(self) -> None:
-        """Nothing runs here between calls."""
+        """Does nothing: nothing runs between calls."""

@@ -1,8 +1,7 @@
-"""Ray's Jobs API: a driver that runs on the cluster's head node, and outlives whoever sent it there.
+"""Ray's Jobs API: drivers that run on the cluster's head node, and go on when the client that submitted them is gone.
 
-What is sent is one archive, which Ray unpacks on each node that needs it and puts first on the import path of
-the driver and of all its workers. Nothing here knows what the archive holds, or what the driver does.
-"""
+One archive is uploaded, which Ray unpacks on each node that needs it and puts first on the import path of the driver
+and of all its workers. This module does not depend on what the archive contains or what the driver does."""
 
 import asyncio
 import contextlib
@@ -21,18 +20,18 @@ from cluster.ray_internals import CLIENT_LOGGERS
 REACH_SECONDS = 5.0
 """How long an address may take to answer."""
 STOP_SECONDS = 60
-"""How long a job that is told to stop may take; Ray kills it then."""
+"""How long a job may take to stop before Ray kills it."""
 POLL = 0.5
-"""Seconds between two looks at a job."""
-QUIET_SECONDS = 60.0
-"""How long a log may be silent until the line to it is taken to be dead, and made anew."""
-MOST_SAID = 300
-"""Characters that are told of what Ray says of an error."""
+"""Seconds between two requests for a job's state."""
+SILENT_SECONDS = 60.0
+"""How long a log may be silent before its connection is taken to be lost, and made again."""
+MOST_CHARACTERS = 300
+"""The most characters of Ray's own error message that are shown."""
 PORTS = {"http": 80, "https": 443}
 
 
 class UnknownJob(LookupError):
-    """The cluster knows no job of this name."""
+    """The cluster has no job of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class ClusterJob:
 
 
 class Jobs:
-    """The jobs of a cluster. Any call raises ``ConnectionError``, of one line, where it no longer answers."""
+    """The jobs of a cluster. Any call raises ``ConnectionError``, of one line, where the cluster no longer answers."""
 
     def __init__(self, address: str, client: Any) -> None:
         """Use ``Jobs.at``."""
@@ -68,8 +67,8 @@ class Jobs:
     def at(cls, address: str) -> "Jobs":
         """The jobs of the cluster whose dashboard has the address ``http://host:port``.
 
-        A token that the user has is shown to the cluster. Raises ``ConnectionError``, one line that names the address.
-        """
+        The user's token, if there is one, is sent to the cluster. Raises ``ConnectionError``, one line that names the
+        address."""
         _reach(address)
         if "RAY_AUTH_MODE" not in os.environ and _has_token():
             os.environ["RAY_AUTH_MODE"] = "token"  # read when Ray is imported
@@ -77,14 +76,14 @@ class Jobs:
 
         for name in CLIENT_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
-        with _refusals(address), _arguments_hold():
+        with _ray_errors(address), _without_address_variables():
             return cls(address, JobSubmissionClient(address))
 
     def nodes(self) -> int:
         """How many nodes are alive."""
         from ray.util.state import list_nodes
 
-        with _refusals(self.address), _arguments_hold():
+        with _ray_errors(self.address), _without_address_variables():
             return len(list_nodes(address=self.address, filters=[("state", "=", "ALIVE")]))
 
     def submit(
@@ -93,7 +92,7 @@ class Jobs:
         """Start a job called ``name`` on the head node: ``command``, for a shell, in the folder in which the ``.zip``
         was unpacked. ``environment`` is set in the driver and in its workers."""
         stop = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
-        with _refusals(self.address):
+        with _ray_errors(self.address):
             self._client.submit_job(
                 entrypoint=command,
                 submission_id=name,
@@ -103,36 +102,36 @@ class Jobs:
 
     def all(self) -> list[ClusterJob]:
         """Every job that was submitted, the newest last."""
-        with _refusals(self.address):
+        with _ray_errors(self.address):
             found = [_job(details) for details in self._client.list_jobs() if details.submission_id]
         return sorted(found, key=lambda job: (job.began or float("inf"), job.name))
 
     def job(self, name: str) -> ClusterJob:
         """Raises ``UnknownJob``."""
-        with _refusals(self.address, name):
+        with _ray_errors(self.address, name):
             return _job(self._client.get_job_info(name))
 
     def log(self, name: str) -> str:
-        """What its driver wrote so far. Raises ``UnknownJob``."""
-        with _refusals(self.address, name):
+        """The driver's output so far. Raises ``UnknownJob``."""
+        with _ray_errors(self.address, name):
             return str(self._client.get_job_logs(name))
 
     def follow(self, name: str) -> Iterator[str]:
-        """What its driver wrote and writes, piece by piece, until the job is over. Raises ``UnknownJob``."""
-        told = 0
+        """The driver's output, piece by piece as it comes, until the job is over. Raises ``UnknownJob``."""
+        received = 0
         while True:
             over = self.job(name).over
-            with contextlib.closing(self._pieces(name, told)) as pieces:
+            with contextlib.closing(self._pieces(name, received)) as pieces:
                 for piece in pieces:
-                    told += len(piece)
+                    received += len(piece)
                     yield piece
             if over:
                 return
-            time.sleep(POLL)  # the line broke, or the job has just ended: look again
+            time.sleep(POLL)  # the connection broke, or the job has just ended
 
     def stop(self, name: str) -> bool:
-        """Tell the job to stop, which sends its driver SIGTERM. False if it was over. Raises ``UnknownJob``."""
-        with _refusals(self.address, name):
+        """Stop the job: its driver gets SIGTERM. Returns False if it was over already. Raises ``UnknownJob``."""
+        with _ray_errors(self.address, name):
             return bool(self._client.stop_job(name))
 
     def wait(self, name: str, seconds: float) -> ClusterJob:
@@ -144,10 +143,11 @@ class Jobs:
             job = self.job(name)
         return job
 
-    def _pieces(self, name: str, told: int) -> Generator[str, None, None]:
-        """The log but for its first ``told`` characters, as it comes, until the job is over or the line breaks."""
+    def _pieces(self, name: str, skip: int) -> Generator[str, None, None]:
+        """The log without its first ``skip`` characters, as it comes, until the job is over or the connection
+        breaks."""
         if self.job(name).over:
-            yield self.log(name)[told:]
+            yield self.log(name)[skip:]
             return
         tail: AsyncIterator[str] = self._client.tail_job_logs(name)
         with asyncio.Runner() as runner:
@@ -156,13 +156,13 @@ class Jobs:
                     piece = runner.run(_next(tail))
                 except (StopAsyncIteration, RuntimeError, OSError):
                     return
-                known, told = min(told, len(piece)), max(0, told - len(piece))
+                known, skip = min(skip, len(piece)), max(0, skip - len(piece))
                 if piece[known:]:
                     yield piece[known:]
 
 
 async def _next(tail: AsyncIterator[str]) -> str:
-    return await asyncio.wait_for(anext(tail), QUIET_SECONDS)
+    return await asyncio.wait_for(anext(tail), SILENT_SECONDS)
 
 
 def _job(details: Any) -> ClusterJob:
@@ -183,7 +183,7 @@ def _has_token() -> bool:
 
 
 def _reach(address: str) -> None:
-    """Fail early where nobody listens: Ray's client waits without end."""
+    """Raise ``ConnectionError`` at once where nothing listens: Ray's client would wait for ever."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or PORTS[parts.scheme]
@@ -200,8 +200,8 @@ def _reach(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _arguments_hold() -> Iterator[None]:
-    """Ray's clients prefer the address in the environment to the one they are given."""
+def _without_address_variables() -> Iterator[None]:
+    """Remove the variables whose address Ray's clients would prefer to the one they are given."""
     kept = {name: os.environ.pop(name) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if name in os.environ}
     try:
         yield
@@ -210,8 +210,8 @@ def _arguments_hold() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _refusals(address: str, name: str | None = None) -> Iterator[None]:
-    """What Ray's client raises, as ours: ``UnknownJob`` for ``name``, ``ConnectionError`` of one line for the rest."""
+def _ray_errors(address: str, name: str | None = None) -> Iterator[None]:
+    """Turn the errors of Ray's client into ``UnknownJob`` for ``name``, and ``ConnectionError`` of one line."""
     from ray.exceptions import AuthenticationError
     from ray.util.state.exception import RayStateApiException
 
@@ -219,7 +219,7 @@ def _refusals(address: str, name: str | None = None) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise ConnectionError(
-            f"address: {address} does not take us: it asks for a token; "
+            f"address: {address} refuses the connection: it requires a token; "
             "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own"
         ) from error
     except OSError as error:
@@ -228,4 +228,4 @@ def _refusals(address: str, name: str | None = None) -> Iterator[None]:
         reason = " ".join(str(error).split())
         if name is not None and "status code 404" in reason:
             raise UnknownJob(name) from error
-        raise ConnectionError(f"address: {address} does not do as told ({reason[:MOST_SAID]})") from error
+        raise ConnectionError(f"address: {address} refuses the request ({reason[:MOST_CHARACTERS]})") from error

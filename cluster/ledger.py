@@ -1,8 +1,8 @@
-"""Who holds what of the cluster: one lock, and idle tenants that make room for others.
+"""Which processes hold which part of the cluster, so that idle ones can be used again or make room.
 
-A tenant is a seat or a training group. It stays after its work, idle, to be taken again by work of
-the same shape, until other work needs its room or it has been idle too long. A claim is granted whole
-or not at all, so claims cannot wait for each other. Ray's own scheduler knows nothing of this.
+A tenant is a map worker or a training group. After its work it stays, idle, until a claim of the same shape takes it
+again, other work needs its room, or it has been idle too long. A claim is granted as a whole or not at all, so claims
+cannot block each other. All of this is the driver's own: Ray's scheduler only places what has been claimed.
 """
 
 import threading
@@ -14,29 +14,30 @@ from cluster.amount import Demand
 from cluster.resources import Capacity, Closed
 
 
-class Body(Protocol):
-    """What a tenant is made of."""
+class Handle(Protocol):
+    """The running processes of a tenant."""
 
     ready: Any
-    """Resolves once all of it has been placed and runs."""
+    """A reference that resolves when all processes have been placed and run."""
 
     def close(self) -> None:
-        """Stop it, and return when its resources are free or soon will be."""
+        """Stop the processes; their resources are free on return, or soon after."""
         ...
 
 
 @dataclass(eq=False)
 class Tenant:
-    """A holder of what ``demand`` says. ``body`` is None until whoever claimed it has started something there."""
+    """Holds the resources ``demand``. ``handle`` is None until the claimant has started processes. ``idle_since`` is
+    None while it is in use."""
 
     shape: Hashable
     demand: Demand
-    body: Body | None = None
+    handle: Handle | None = None
     idle_since: float | None = field(default=None)
 
 
 class Ledger:
-    """Claims and tenants. All methods may be called from any thread."""
+    """The tenants of a cluster. All methods may be called from any thread."""
 
     def __init__(self, capacity: Callable[[], Capacity], clock: Callable[[], float]) -> None:
         self._capacity = capacity
@@ -51,25 +52,26 @@ class Ledger:
         shapes: Sequence[Hashable],
         demand: Demand,
         count: int,
-        likes: Callable[[Tenant], bool],
+        preferred: Callable[[Tenant], bool],
         waiting: Callable[[], None] = lambda: None,
     ) -> list[Tenant]:
-        """``count`` tenants of one of these shapes, idle ones first, among them those that ``likes``.
+        """``count`` tenants of any of these shapes: idle ones first, the ``preferred`` before others; the rest are new,
+        of the first shape.
 
-        New ones are of the first shape. Waits for room, and calls ``waiting`` each second of it, which may raise. A
-        claim beyond the cluster is granted when nobody else holds anything: the cluster may grow.
+        Waits for room, and meanwhile calls ``waiting`` each second, which may raise. A claim that the cluster cannot
+        hold is granted when no other tenant is in use, since the cluster may grow. Raises ``Closed``.
         """
-        wish = Demand(demand.each, demand.count * count)
+        whole = Demand(demand.each, demand.count * count)
         with self._changed:
-            self._waiting.append(wish)
+            self._waiting.append(whole)
         try:
             while True:
                 with self._changed:
                     if self._closed:
                         raise Closed("the session is closed")
-                    victims = self._victims(shapes, wish, count)
+                    victims = self._victims(shapes, whole, count)
                     if victims is None:
-                        return self._take(shapes, demand, count, likes)
+                        return self._take(shapes, demand, count, preferred)
                     for victim in victims:
                         self._tenants.remove(victim)
                     if not victims:
@@ -79,43 +81,43 @@ class Ledger:
                     waiting()
         finally:
             with self._changed:
-                self._waiting.remove(wish)
+                self._waiting.remove(whole)
 
     def wanted(self) -> list[Demand]:
-        """All that is held, and all that is waited for."""
+        """The demands of all tenants, and of all claims that wait."""
         with self._changed:
             return [tenant.demand for tenant in self._tenants] + self._waiting
 
-    def bodies(self) -> list[Body | None]:
-        """Of every tenant; None for one that is claimed and has started nothing yet."""
+    def handles(self) -> list[Handle | None]:
+        """Of every tenant; None for one that was claimed and has started nothing yet."""
         with self._changed:
-            return [tenant.body for tenant in self._tenants]
+            return [tenant.handle for tenant in self._tenants]
 
     def check_in(self, tenant: Tenant) -> None:
-        """The tenant's work is done; it may be taken again."""
+        """Mark the tenant as idle: its work is done, and it may be taken again."""
         with self._changed:
             tenant.idle_since = self._clock()
             self._changed.notify_all()
 
     def discard(self, tenant: Tenant) -> None:
-        """End the tenant and free what it holds."""
+        """End the tenant and free its resources."""
         self._close([tenant])
         with self._changed:
             self._drop(tenant)
 
     def expire(self, age: float) -> None:
-        """End the tenants that have been idle for ``age`` seconds, and, where nodes were lost, as many idle ones as are
-        too many: what was on those nodes is started again, and would wait for room that they hold."""
+        """End the tenants that have been idle for ``age`` seconds. Where nodes were lost, end further idle ones until
+        the rest fit: what ran on the lost nodes is started again, and needs their room."""
         with self._changed:
             now = self._clock()
             old = [t for t in self._tenants if t.idle_since is not None and now - t.idle_since >= age]
             for tenant in old:
                 self._tenants.remove(tenant)
-            old += self._too_many()
+            old += self._take_surplus()
         self._close(old)
 
-    def _too_many(self) -> list[Tenant]:
-        """Take out idle tenants, oldest first, until the cluster holds all that are left."""
+    def _take_surplus(self) -> list[Tenant]:
+        """Remove idle tenants, oldest first, until the cluster holds the rest. Returns the removed."""
         idle = sorted((t for t in self._tenants if t.idle_since is not None), key=lambda t: t.idle_since or 0.0)
         gone: list[Tenant] = []
         capacity = self._capacity() if idle else None
@@ -127,32 +129,33 @@ class Ledger:
         return gone
 
     def could_hold(self, demand: Demand) -> bool:
-        """Whether the nodes that are there could hold so much, were they empty."""
+        """Whether the present nodes could hold the demand if they were empty."""
         return self._capacity().room(demand.each) >= demand.count
 
     def nodes(self) -> str:
-        """The nodes that are there, in words."""
+        """The present nodes as text: ``2 nodes of 4 CPUs``."""
         return str(self._capacity())
 
-    def close(self) -> list[Body]:
-        """Let go of all tenants, and return what is to be ended. Claims, waiting and later, raise ``Closed``."""
+    def close(self) -> list[Handle]:
+        """Forget all tenants, and return the handles that are to be closed. Waiting and later claims raise
+        ``Closed``."""
         with self._changed:
             self._closed = True
-            bodies = [tenant.body for tenant in self._tenants if tenant.body is not None]
+            handles = [tenant.handle for tenant in self._tenants if tenant.handle is not None]
             for tenant in self._tenants:
-                tenant.body = None
+                tenant.handle = None
             self._tenants = []
             self._changed.notify_all()
-            return bodies
+            return handles
 
-    def _victims(self, shapes: Sequence[Hashable], wish: Demand, count: int) -> list[Tenant] | None:
-        """Idle tenants to end, oldest first, for the claim to fit; [] to wait; None if it fits as things are."""
+    def _victims(self, shapes: Sequence[Hashable], whole: Demand, count: int) -> list[Tenant] | None:
+        """The idle tenants to end, oldest first, for a claim to fit; [] if it must wait; None if it fits as it is."""
         idle = sorted((t for t in self._tenants if t.idle_since is not None), key=lambda t: t.idle_since or 0.0)
         kept = [t for t in idle if t.shape in shapes][-count:]
         if len(kept) == count:
             return None
         others = [t for t in idle if t not in kept]
-        need = Demand(wish.each, wish.count // count * (count - len(kept)))
+        need = Demand(whole.each, whole.count // count * (count - len(kept)))
         capacity = self._capacity()
         for ended in range(len(others) + 1):
             stay = [t.demand for t in self._tenants if t not in others[:ended]]
@@ -162,10 +165,10 @@ class Ledger:
         return (others or None) if alone else []
 
     def _take(
-        self, shapes: Sequence[Hashable], demand: Demand, count: int, likes: Callable[[Tenant], bool]
+        self, shapes: Sequence[Hashable], demand: Demand, count: int, preferred: Callable[[Tenant], bool]
     ) -> list[Tenant]:
         idle = [t for t in self._tenants if t.idle_since is not None and t.shape in shapes]
-        taken = sorted(idle, key=likes, reverse=True)[:count]
+        taken = sorted(idle, key=preferred, reverse=True)[:count]
         for tenant in taken:
             tenant.idle_since = None
         fresh = [Tenant(shapes[0], demand) for _ in range(count - len(taken))]
@@ -179,6 +182,6 @@ class Ledger:
 
     def _close(self, tenants: list[Tenant]) -> None:
         for tenant in tenants:
-            if tenant.body is not None:
-                tenant.body.close()
-                tenant.body = None
+            if tenant.handle is not None:
+                tenant.handle.close()
+                tenant.handle = None

@@ -1,4 +1,4 @@
-"""The files of a stage, brought to where it works and taken from there, around its own code."""
+"""Copying a stage's files to and from the machine where it runs, around the stage's own code."""
 
 import contextlib
 import threading
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from cluster.resources import Mirror
 
 PUSH_EVERY = 10.0
-"""Seconds between two pushes while a loop runs: what a machine that is lost takes with it of checkpoints."""
+"""Seconds between two pushes while a loop runs: the most of its checkpoints that a lost machine takes with it."""
 
 
 @contextlib.contextmanager
 def mirrored(mirror: Mirror | None, every: float = PUSH_EVERY) -> Iterator[None]:
-    """Have what others wrote before, and ``pushed`` what is written here."""
+    """Pull what other machines wrote, then run the body within ``pushed``. The mirror is closed at the end."""
     if mirror is None:
         yield
         return
@@ -26,19 +26,19 @@ def mirrored(mirror: Mirror | None, every: float = PUSH_EVERY) -> Iterator[None]
 
 @contextlib.contextmanager
 def pushed(mirror: Mirror | None, every: float = PUSH_EVERY) -> Iterator[None]:
-    """Let others have what is written here, now and then and at the end, also where it fails. Raises what the last push
-    raises, unless the work itself has failed."""
+    """Push what the body writes every ``every`` seconds and at the end, also where the body fails. Raises what the last
+    push raises, unless the body itself has failed."""
     if mirror is None:
         yield
         return
     ended = threading.Event()
 
-    def keep() -> None:
+    def push_regularly() -> None:
         while not ended.wait(every):
-            with contextlib.suppress(OSError):  # the next one, or the last, may do
+            with contextlib.suppress(OSError):  # a later push may succeed
                 mirror.push()
 
-    thread = threading.Thread(target=keep, daemon=True, name="mirror")
+    thread = threading.Thread(target=push_regularly, daemon=True, name="mirror")
     thread.start()
     try:
         yield

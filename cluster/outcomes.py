@@ -1,4 +1,4 @@
-"""What became of a call in another process: its value, or its exception as it was raised there."""
+"""The outcome of a call in another process: its value, or the exception that it raised."""
 
 import pickle
 import traceback
@@ -12,7 +12,7 @@ from cluster.resources import WorkerDied
 
 
 class RemoteTraceback(Exception):
-    """Where an exception came from, as text: the cause of an exception that crossed processes."""
+    """The traceback in the worker, as text. It is the cause of an exception that is raised again in the driver."""
 
     def __str__(self) -> str:
         return f"in a worker:\n{self.args[0]}"
@@ -20,14 +20,14 @@ class RemoteTraceback(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The value, pickled: the driver gets an object of its own, never a read-only view of shared memory."""
+    """The value, pickled, so that the driver gets its own object and no read-only view of shared memory."""
 
     value: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The exception, pickled; ``error`` is None where it does not pickle. ``trace`` is for people."""
+    """The exception, pickled; ``error`` is None where it cannot be. ``trace`` is the formatted traceback."""
 
     error: bytes | None
     summary: str
@@ -36,14 +36,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process ended without a word, ``deaths`` times."""
+    """The process ended without an outcome, ``deaths`` times."""
 
     deaths: int
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Whoever should have done it can do nothing any more."""
+    """The worker or group that had the work is gone, and cannot be started again."""
 
     reason: str
 
@@ -52,15 +52,16 @@ Outcome = Done | Failed | Died | Lost
 
 
 class WorkerId(NamedTuple):
-    """Which process of a job speaks: ``life`` counts the job's starts, ``rank`` is the worker's."""
+    """A process of a job. ``generation`` counts the job's starts from 1, and is 0 in a map."""
 
-    life: int
+    generation: int
     rank: int
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """All that a worker said of one job up to now: the sum of its advances, and its notes from ``first`` on."""
+    """A worker's progress in one job so far: the sum of its ``advance`` calls, and its notes from index ``first``
+    on."""
 
     total: float = 0.0
     first: int = 0
@@ -68,15 +69,15 @@ class WorkerReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What became of a job, and what its workers said of it in the life that ended it."""
+class JobResult:
+    """The outcome of a job, and the reports of the workers of the generation that ended it."""
 
     outcome: Outcome
-    said: Mapping[WorkerId, WorkerReport]
+    reports: Mapping[WorkerId, WorkerReport]
 
 
-def attempt(call: Callable[[], Any]) -> Done | Failed:
-    """Call, and keep what comes of it."""
+def outcome_of(call: Callable[[], Any]) -> Done | Failed:
+    """Call it, and return its value or its exception, pickled."""
     try:
         return Done(cloudpickle.dumps(call()))
     except Exception as error:
@@ -85,23 +86,24 @@ def attempt(call: Callable[[], Any]) -> Done | Failed:
 
 
 def _pickled(error: Exception) -> bytes | None:
-    """None for an exception that cannot make the journey, there and back."""
+    """None for an exception that cannot be pickled, or does not come back as the same type."""
     try:
         data: bytes = cloudpickle.dumps(error)
         return data if type(pickle.loads(data)) is type(error) else None
-    except Exception:  # whatever an exception's own pickling raises; the summary then stands for it
+    except Exception:  # an exception's own pickling may raise anything; its summary is used instead
         return None
 
 
-def settle(outcome: Outcome, what: str) -> Any:
-    """The value; or raise the exception, its traceback in the worker as its cause. ``what`` names the work."""
+def value_or_raise(outcome: Outcome, what: str) -> Any:
+    """Return the value, or raise the exception with the worker's traceback as its cause. ``what`` names the work in
+    messages. Raises ``WorkerDied`` and ``RuntimeError`` for work that has no outcome of its own."""
     match outcome:
         case Done(value):
             return pickle.loads(value)
         case Failed(trace=trace):
             raise _restored(outcome) from RemoteTraceback(trace)
         case Died(deaths):
-            raise WorkerDied(f"{what}: its worker died {deaths} times, of want of memory or in native code")
+            raise WorkerDied(f"{what}: its worker died {deaths} times, for lack of memory or in native code")
         case Lost(reason):
             raise RuntimeError(f"{what}: its workers cannot be started: {reason}")
         case _:
@@ -111,6 +113,6 @@ def settle(outcome: Outcome, what: str) -> Any:
 def _restored(outcome: Failed) -> Exception:
     try:
         error = pickle.loads(outcome.error or b"")
-    except Exception:  # it does not pickle, or its class is importable there and not here
+    except Exception:  # it was not pickled, or its class cannot be imported in this process
         return RuntimeError(outcome.summary)
     return error if isinstance(error, Exception) else RuntimeError(outcome.summary)

@@ -1,8 +1,8 @@
-"""How far workers are, from their processes to a ``Listener`` in the driver.
+"""Progress of workers, from their processes to a ``Listener`` in the driver.
 
-A worker only adds to a number; a thread beside it sends the running sum to a board, an actor, at most
-a few times a second; the driver reads the board. What a worker said in all comes back with its outcome,
-and stands for whatever was still under way. What a worker said before it died is taken back.
+A worker only adds to a number. A thread of its process sends the running sum to the ``ProgressBoard``, an actor, every
+``SEND_EVERY`` seconds, and the driver polls that. A worker's final report comes with its outcome and replaces messages
+that are still on their way. The progress of a worker that died is subtracted again.
 """
 
 import threading
@@ -18,32 +18,34 @@ from cluster.resources import Listener
 SEND_EVERY = 0.4
 """Seconds between two messages of one worker."""
 ANSWER_WITHIN = 2.0
-"""Seconds that the driver waits for the board, whose process may be starting again, or be lost."""
+"""Seconds that the driver waits for the board, whose process may be restarting or lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class ProgressMessage:
+    """New progress of one worker in the job that reports to ``channel``: its running sum, and its new notes."""
+
     channel: int
-    part: WorkerId
-    said: WorkerReport
+    worker: WorkerId
+    report: WorkerReport
 
 
-class Board:
-    """The actor between workers and driver. Asynchronous, holds no CPU."""
+class ProgressBoard:
+    """The actor that collects messages of workers until the driver takes them. It is asynchronous and holds no CPU."""
 
     def __init__(self) -> None:
-        self._news: list[News] = []
+        self._messages: list[ProgressMessage] = []
         self._placements: dict[str, list[Any]] = {}
 
-    async def post(self, news: News) -> None:
-        self._news.append(news)
+    async def post(self, message: ProgressMessage) -> None:
+        self._messages.append(message)
 
-    async def take(self) -> list[News]:
-        news, self._news = self._news, []
-        return news
+    async def take(self) -> list[ProgressMessage]:
+        messages, self._messages = self._messages, []
+        return messages
 
     async def note_placement(self, group: str, placement: Any) -> None:
-        """A training group holds this placement group of Ray's, which outlives processes that are killed."""
+        """Remember the placement group of a training group, since it outlives processes that are killed."""
         self._placements.setdefault(group, []).append(placement)
 
     async def placements(self, group: str) -> list[Any]:
@@ -51,122 +53,127 @@ class Board:
 
 
 class ProgressCount:
-    """What a worker says of one job. ``advance`` costs well under a microsecond."""
+    """A worker's progress in one job. Adding to it costs well under a microsecond."""
 
-    def __init__(self, channel: int, part: WorkerId) -> None:
+    def __init__(self, channel: int, worker: WorkerId) -> None:
         self.channel = channel
-        self.part = part
+        self.worker = worker
         self.total = 0.0
         self.notes: list[str] = []
 
-    def said(self, first: int = 0) -> WorkerReport:
+    def report(self, first: int = 0) -> WorkerReport:
+        """The sum, and the notes from index ``first`` on."""
         return WorkerReport(self.total, first, tuple(self.notes[first:]))
 
 
 class RemoteWorker:
-    """``Worker`` in a process of its own. It outlives a job: ``begin`` turns it to the next one."""
+    """A ``Worker`` in a process of its own. It serves one job after another, each between ``begin`` and ``end``."""
 
     def __init__(self, threads: int, device: str, board: Any) -> None:
         self.rank = 0
         self.world_size = 1
         self.threads = threads
         self.device = device
-        self._tally = ProgressCount(-1, WorkerId(0, 0))
+        self._count = ProgressCount(-1, WorkerId(0, 0))
         self._active = threading.Event()
         threading.Thread(target=self._send, args=(board,), daemon=True, name="progress").start()
 
     def advance(self, amount: float) -> None:
-        self._tally.total += amount
+        self._count.total += amount
 
     def note(self, text: str) -> None:
-        self._tally.notes.append(text)
+        self._count.notes.append(text)
 
-    def begin(self, channel: int, part: WorkerId, world_size: int) -> None:
-        self.rank, self.world_size = part.rank, world_size
-        self._tally = ProgressCount(channel, part)
+    def begin(self, channel: int, worker: WorkerId, world_size: int) -> None:
+        """Start to count for a job."""
+        self.rank, self.world_size = worker.rank, world_size
+        self._count = ProgressCount(channel, worker)
         self._active.set()
 
     def end(self) -> WorkerReport:
-        """All that was said since ``begin``."""
+        """The whole progress since ``begin``."""
         self._active.clear()
-        return self._tally.said()
+        return self._count.report()
 
     def _send(self, board: Any) -> None:
-        """Post what is new of the current job, and only that."""
-        sent, said = self._tally, WorkerReport()
+        """Post the new progress of the current job every ``SEND_EVERY`` seconds."""
+        sent_count, sent = self._count, WorkerReport()
         pause = threading.Event()
         while self._active.wait():
             pause.wait(SEND_EVERY)
-            tally = self._tally
-            if tally is not sent:
-                sent, said = tally, WorkerReport()
-            now = tally.said(said.first + len(said.notes))
-            if now.total != said.total or now.notes:
-                board.post.remote(News(tally.channel, tally.part, now))
-                said = now
+            count = self._count
+            if count is not sent_count:
+                sent_count, sent = count, WorkerReport()
+            now = count.report(sent.first + len(sent.notes))
+            if now.total != sent.total or now.notes:
+                board.post.remote(ProgressMessage(count.channel, count.worker, now))
+                sent = now
 
 
 @dataclass
-class _Heard:
-    """What the listener has been told of one channel."""
+class _ChannelProgress:
+    """What the listener of one channel has received: a report for each worker, its notes left out."""
 
     listener: Listener
-    parts: dict[WorkerId, WorkerReport] = field(default_factory=dict)
+    reports: dict[WorkerId, WorkerReport] = field(default_factory=dict)
 
 
-class Feed:
-    """The driver's end: reads the board, and tells each channel's listener what is new."""
+class ProgressFeed:
+    """The driver's end: polls the board and passes new progress to the listener of each channel."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
-        self._asked: Any = None
-        self._heard: dict[int, _Heard] = {}
+        self._pending: Any = None
+        self._channels: dict[int, _ChannelProgress] = {}
         self._last = 0
         self._lock = threading.Lock()
 
     def open(self, listener: Listener) -> int:
+        """A new channel for one job; its number."""
         with self._lock:
             self._last += 1
-            self._heard[self._last] = _Heard(listener)
+            self._channels[self._last] = _ChannelProgress(listener)
             return self._last
 
     def poll(self) -> None:
-        """Pass on what has come in. Costs nothing where no channel is open; waits ``ANSWER_WITHIN`` at most."""
-        if not self._heard:
+        """Pass on what has arrived. Costs nothing where no channel is open; waits ``ANSWER_WITHIN`` at most."""
+        if not self._channels:
             return
-        asked, self._asked = self._asked or self._board.take.remote(), None
-        if ray.wait([asked], timeout=ANSWER_WITHIN)[0]:
-            self.hear(ray.get(asked))
+        pending, self._pending = self._pending or self._board.take.remote(), None
+        if ray.wait([pending], timeout=ANSWER_WITHIN)[0]:
+            self.receive(ray.get(pending))
         else:
-            self._asked = asked
+            self._pending = pending
 
-    def hear(self, news: Sequence[News]) -> None:
+    def receive(self, messages: Sequence[ProgressMessage]) -> None:
+        """Pass messages on. Those of a closed channel are ignored."""
         with self._lock:
-            for item in news:
-                heard = self._heard.get(item.channel)
-                if heard is not None:
-                    self._hear(heard, item.part, item.said)
+            for message in messages:
+                channel = self._channels.get(message.channel)
+                if channel is not None:
+                    self._update(channel, message.worker, message.report)
 
     def close(self, channel: int, finals: Mapping[WorkerId, WorkerReport]) -> None:
-        """Tell what is left of ``finals``, take back what other parts had said, and hear no more."""
+        """Pass on what is new in ``finals``, subtract the progress of all other workers, and close the channel."""
         with self._lock:
-            heard = self._heard.pop(channel)
-            for part, said in finals.items():
-                self._hear(heard, part, said)
-            self._retract(heard, [part for part in heard.parts if part not in finals])
+            closing = self._channels.pop(channel)
+            for worker, report in finals.items():
+                self._update(closing, worker, report)
+            self._retract(closing, [worker for worker in closing.reports if worker not in finals])
 
-    def _hear(self, heard: _Heard, part: WorkerId, said: WorkerReport) -> None:
-        self._retract(heard, [known for known in heard.parts if known.life < part.life])
-        before = heard.parts.get(part, WorkerReport())
-        if said.total != before.total:
-            heard.listener.advance(said.total - before.total)
-        for note in said.notes[max(0, before.first - said.first) :]:
-            heard.listener.note(note)
-        end = max(before.first, said.first + len(said.notes))
-        heard.parts[part] = WorkerReport(said.total, end)
+    def _update(self, channel: _ChannelProgress, worker: WorkerId, report: WorkerReport) -> None:
+        """Replace the worker's report. Reports of earlier generations are subtracted."""
+        self._retract(channel, [known for known in channel.reports if known.generation < worker.generation])
+        before = channel.reports.get(worker, WorkerReport())
+        if report.total != before.total:
+            channel.listener.advance(report.total - before.total)
+        for note in report.notes[max(0, before.first - report.first) :]:
+            channel.listener.note(note)
+        end = max(before.first, report.first + len(report.notes))
+        channel.reports[worker] = WorkerReport(report.total, end)
 
-    def _retract(self, heard: _Heard, parts: list[WorkerId]) -> None:
-        for part in parts:
-            gone = heard.parts.pop(part)
+    def _retract(self, channel: _ChannelProgress, workers: list[WorkerId]) -> None:
+        for worker in workers:
+            gone = channel.reports.pop(worker)
             if gone.total:
-                heard.listener.advance(-gone.total)
+                channel.listener.advance(-gone.total)

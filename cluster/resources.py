@@ -1,8 +1,8 @@
-"""What a stage may ask of the place it runs in, and nothing about which place that is.
+"""The interface between a stage and the place where it runs, which may be Ray or this process.
 
-``Resources`` is a value. ``On`` is what a stage gets: it maps work over items, trains in
-data-parallel workers, and says how far it is. ``Worker`` is what the code inside a worker gets.
-No implementation here may change a result: only where and how fast it comes about.
+``Resources`` is a value. ``On`` is what a stage gets: it maps work over items, trains in data-parallel workers, and
+reports progress. ``Worker`` is what the code inside a worker gets. An implementation decides where and how fast work
+runs, and never changes a result.
 
 This module imports neither Ray nor torch, so stages may import it anywhere.
 """
@@ -21,8 +21,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one stage gets: ``workers`` processes, each with so many CPUs, GPUs and bytes, and of whatever else the
-    cluster's nodes say that they have (``custom_per_worker``, each name once, in order).
+    """The resources of one stage: ``workers`` processes, each with so many CPUs, GPUs and bytes of memory, and with
+    amounts of custom resources that nodes declare (``custom_per_worker``, each name once, sorted).
 
     ``cpus_per_worker`` is also the number of threads of a worker, which on a CPU decides the bits
     of a sum: a resumed run is bit-identical for equal workers and equal CPUs per worker.
@@ -44,7 +44,7 @@ class Resources:
 
     @property
     def each(self) -> Amount:
-        """What one worker takes of its node."""
+        """The resources that one worker takes from its node."""
         memory = float(self.memory_per_worker or 0)
         return Amount(float(self.cpus_per_worker), self.gpus_per_worker, memory, self.custom_per_worker)
 
@@ -54,7 +54,7 @@ class Resources:
 
 
 class Worker(Protocol):
-    """The place of one worker process, as the code inside it sees it."""
+    """One worker process, as the code that runs in it sees it."""
 
     @property
     def rank(self) -> int: ...
@@ -68,11 +68,11 @@ class Worker(Protocol):
         ...
 
     def advance(self, amount: float) -> None:
-        """So much more of what ``On.expect`` announced is done."""
+        """Report that so much more of the total of ``On.expect`` is done."""
         ...
 
     def note(self, text: str) -> None:
-        """What this stage is at, in a few words. It is shown live and kept in the stage's log."""
+        """Describe what the stage is doing, in a few words, which are shown live and kept in the stage's log."""
         ...
 
 
@@ -81,7 +81,7 @@ Loop = Callable[[Config, Worker], Result]
 
 
 class On(Protocol):
-    """Places to run, handed to a stage."""
+    """Runs a stage's work, in workers with the stage's resources."""
 
     @property
     def resources(self) -> Resources: ...
@@ -89,13 +89,11 @@ class On(Protocol):
     def map(
         self, open_worker: Callable[[Config, Worker], Callable[[Item], Result]], config: Config, items: Sequence[Item]
     ) -> Iterator[tuple[int, Result]]:
-        """Do every item on one of ``resources.workers`` workers; yield (index, result) as each ends.
+        """Run every item on one of ``resources.workers`` workers; yield (index, result) as each ends.
 
-        ``open_worker(config, worker)`` runs once in a worker (a model is loaded there) and returns the
-        function that does one item. Both it and ``config`` must pickle, by reference where they can.
-        An exception in an item is raised here. A worker that dies is replaced and its item done again,
-        at most three times.
-        """
+        ``open_worker(config, worker)`` runs once in each worker, for instance to load a model, and returns the function
+        that is called with each item. Both it and ``config`` must pickle, by reference where they can. An exception in
+        an item is raised here. A worker that dies is replaced and its item run again, at most three times."""
         ...
 
     def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
@@ -105,37 +103,38 @@ class On(Protocol):
         ...
 
     def expect(self, total: float, unit: str) -> None:
-        """Announce the stage's size, for the live view: ``total`` of ``unit`` (rows, tokens, steps)."""
+        """Announce the stage's total amount of work, for the live view, in ``unit`` (rows, tokens, steps)."""
         ...
 
     def log(self, line: str) -> None:
-        """A line for the stage's log."""
+        """Write a line to the stage's log."""
         ...
 
 
 class Mirror(Protocol):
-    """Keeps a stage's files alike on the machines that work on it, where they share no file system. It pickles."""
+    """Copies a stage's files between the machines that work on it, where they share no file system. It can be
+    pickled."""
 
     @property
     def here(self) -> str:
-        """Which copy of the files this process sees: the same for all processes of a machine."""
+        """Names the copy of the files that this process sees, the same for all processes of a machine."""
         ...
 
     def pull(self) -> None:
-        """Bring here what the stage reads, and what other machines have written."""
+        """Fetch what the stage reads, and what other machines have pushed."""
         ...
 
     def push(self) -> None:
-        """Let other machines have what was written here."""
+        """Make what was written on this machine available to the others."""
         ...
 
     def close(self) -> None:
-        """This process needs the files no longer."""
+        """Release the files: this process needs them no longer."""
         ...
 
 
 class Listener(Protocol):
-    """Who hears of a stage's progress. Called from any thread of the driver; must return at once."""
+    """Receives a stage's progress. Its methods are called from any thread of the driver and must return at once."""
 
     def expect(self, total: float, unit: str) -> None: ...
     def advance(self, amount: float) -> None: ...
@@ -148,15 +147,15 @@ ACCELERATOR = "accelerator_type:"
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How far a cluster may grow: (most nodes, one of them) for each kind of node, those there now among them.
-    ``nodes`` bounds all kinds together."""
+    """How far a cluster may grow: (largest count, resources of one node) for each kind of node, present nodes included.
+    ``nodes`` limits all kinds together."""
 
     kinds: tuple[tuple[int, Amount], ...]
     nodes: int | None = None
 
     def room(self, each: Amount) -> int:
-        """How many workers of ``each`` it holds at most."""
-        # What model a GPU is shows once its node is there.
+        """How many workers of ``each`` a fully grown cluster holds."""
+        # The model of a GPU is known only once its node has started.
         custom = tuple((name, amount) for name, amount in each.custom if not name.startswith(ACCELERATOR))
         each = replace(each, custom=custom)
         left, found = self.nodes, 0
@@ -167,7 +166,7 @@ class Growth:
         return found
 
     def packs(self, demands: Sequence[Demand]) -> bool:
-        """Whether all of it fits at once, on as many nodes of each kind as there may be."""
+        """Whether all demands fit at once on a fully grown cluster."""
         workers = sum(demand.count for demand in demands)
         return packs([node for count, node in self.kinds for _ in range(min(count, workers))], demands)
 
@@ -177,10 +176,8 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a place has, in use or not: a node an entry. ``growth`` is None where nobody says how far it may grow.
-
-    A place that cannot grow says so: its growth is its nodes.
-    """
+    """The resources of a place, in use or not, one entry for each node. ``growth`` is None where it is unknown how far
+    it may grow; for a place that cannot grow, it holds exactly the present nodes."""
 
     nodes: tuple[Amount, ...]
     growth: Growth | None
@@ -191,7 +188,7 @@ class Capacity:
 
     @property
     def cpus(self) -> float:
-        """Of all nodes that are there."""
+        """The CPUs of all present nodes together."""
         return sum(node.cpus for node in self.nodes)
 
     @property
@@ -200,24 +197,24 @@ class Capacity:
 
     @property
     def machines(self) -> int:
-        """How many nodes there are, or may be as far as anybody says."""
+        """How many nodes there are, or may be where the growth is known."""
         return max(len(self.nodes), sum(count for count, _ in self.growth.kinds) if self.growth else 0)
 
     @property
     def kinds(self) -> tuple[Amount, ...]:
-        """Each kind of node that is there or may be."""
+        """Each kind of node that is present or may be added."""
         return tuple(dict.fromkeys([*self.nodes, *(node for _, node in (self.growth.kinds if self.growth else ()))]))
 
     def room(self, each: Amount) -> int:
-        """How many workers of ``each`` the nodes that are there hold when empty: node by node, not by sum."""
+        """How many workers of ``each`` the present nodes hold when empty, each worker being on one node."""
         return sum(room(node, each) for node in self.nodes)
 
     def most(self, each: Amount) -> int:
-        """How many it may ever hold, as far as anybody says."""
+        """How many workers of ``each`` it may ever hold, where the growth is known."""
         return max(self.room(each), self.growth.room(each) if self.growth else 0)
 
     def packs(self, demands: Sequence[Demand]) -> bool:
-        """Whether all of it fits at once, grown as far as anybody says it may."""
+        """Whether all demands fit at once on the present nodes, or on the grown cluster where the growth is known."""
         return packs(self.nodes, demands) or (self.growth is not None and self.growth.packs(demands))
 
     def __str__(self) -> str:
@@ -233,7 +230,7 @@ def _listed(kinds: Sequence[tuple[int, Amount]]) -> str:
 
 
 class Place(Protocol):
-    """Somewhere stages run: a Ray session, or this process."""
+    """Where stages run: a Ray session, or this process."""
 
     @property
     def concurrent(self) -> bool:
@@ -248,26 +245,28 @@ class Place(Protocol):
     def capacity(self) -> Capacity: ...
 
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
-        """Places for one stage, which sees its files through ``mirror``, or everywhere by itself. The runner never asks
-        for more at once than ``capacity`` holds."""
+        """An ``On`` for one stage. ``mirror`` copies its files between machines; None where all see the same files. The
+        runner never requests more at one time than ``capacity`` holds."""
         ...
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
-        """(node, path) for each path that a node does not see. Empty where there is one node."""
+        """(node, path) for each path that a node does not see; [] where there is only one node."""
         ...
 
     def want(self, demands: Sequence[Demand]) -> None:
-        """What more would run at once, were there room: a place that can grow may. It stands until the next call."""
+        """State what more would run now if there were room, so that a place that can grow may do so. The next call
+        replaces it."""
         ...
 
     def close(self) -> None:
-        """Stop all that runs here and free it. Threads waiting in ``On`` get an exception. Idempotent."""
+        """Stop all work and free its resources. Threads that wait in ``On`` get ``Closed``. A second call does
+        nothing."""
         ...
 
 
 class Closed(RuntimeError):
-    """The place was closed while, or before, something was asked of it."""
+    """The place was closed before or during the call."""
 
 
 class WorkerDied(RuntimeError):
-    """A worker process ended without a word more often than it is started again."""
+    """A worker process ended without an outcome more often than it is restarted."""

@@ -1,8 +1,8 @@
-"""Ray as a place for stages: one we start on this machine for ourselves, or one that runs already.
+"""Ray as a place to run stages: one that is started on this machine for the run, or one that is running already.
 
-A Ray of our own listens on loopback, with token authentication on. Nothing of Ray comes to the
-terminal: what its driver side has to say goes to the log given, the rest into Ray's session directory.
-Ray is imported when a session opens, so that planning does without it.
+A Ray that is started for the run listens on loopback, with token authentication on. Ray writes nothing to the terminal:
+its driver's warnings go to the given log, everything else to Ray's session directory. Ray is imported when a session
+opens, so that planning needs no Ray.
 """
 
 import contextlib
@@ -27,54 +27,56 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 OBJECT_STORE_BYTES = 200_000_000
-"""Room for what goes through Ray's object store, which is next to nothing: stages write files."""
+"""Size of Ray's object store, which holds next to nothing, since stages write files."""
 IDLE_SECONDS = 60.0
-"""How long seats and groups stay without work."""
+"""How long map workers and groups are kept without work."""
 REACH_SECONDS = 5.0
 """How long an address may take to answer."""
 LEAVE_SECONDS = 15.0
-"""How long a closing session waits for threads to come out of Ray."""
-LOOK_EVERY = 1.0
-"""Seconds that a look at the cluster's nodes is good for."""
-PULSE = 0.4
-"""Seconds between two looks at the workers' progress."""
+"""How long a closing session waits for calls to Ray that are running."""
+NODES_VALID_SECONDS = 1.0
+"""How long the known nodes of the cluster are used before Ray is asked again."""
+POLL_SECONDS = 0.4
+"""Seconds between two polls of the workers' progress."""
 
 
 class Session:
-    """A ``Place`` over Ray. One a process at a time, as Ray has it."""
+    """A ``Place`` over Ray. A process has one at a time, as Ray allows no more."""
 
     concurrent = True
 
     def __init__(self, started: bool, dashboard: str, pending: float) -> None:
-        """Use ``Session.open``. Ray is connected; ``started`` says that it is ours to stop."""
+        """Use ``Session.open``. Ray is connected; ``started`` says that the session has to stop it."""
         import ray
 
-        from cluster.beside import beside_the_driver
+        from cluster.autoscaler_requests import AutoscalerRequests
+        from cluster.item_map import SessionParts
         from cluster.ledger import Ledger
-        from cluster.patience import Gate
-        from cluster.progress import Board, Feed
-        from cluster.shards import Desk
-        from cluster.wishes import Wishes
+        from cluster.placement import on_driver_node
+        from cluster.progress import ProgressBoard, ProgressFeed
+        from cluster.waiting import RayCalls
 
         self._started = started
         self._dashboard = dashboard
-        options = {"num_cpus": 0, "scheduling_strategy": beside_the_driver()}
-        board = ray.remote(Board).options(max_restarts=-1, max_task_retries=-1, **options).remote()
-        self._seen: tuple[float, Capacity] | None = None
+        options = {"num_cpus": 0, "scheduling_strategy": on_driver_node()}
+        board = ray.remote(ProgressBoard).options(max_restarts=-1, max_task_retries=-1, **options).remote()
+        self._known_capacity: tuple[float, Capacity] | None = None
         self._wanted: list[Demand] = []
-        self._wishes = Wishes()
-        self._desk = Desk(Ledger(self._capacity, time.monotonic), Gate(), Feed(board), board, pending)
+        self._autoscaler_requests = AutoscalerRequests()
+        self._parts = SessionParts(
+            Ledger(self._capacity, time.monotonic), RayCalls(), ProgressFeed(board), board, pending
+        )
         self._ended = threading.Event()
-        self._pulse = threading.Thread(target=self._beat, daemon=True, name="session")
-        self._pulse.start()
+        self._poll_thread = threading.Thread(target=self._poll, daemon=True, name="session")
+        self._poll_thread.start()
 
     @classmethod
     def open(cls, address: str | None, log: Path, packages: Sequence[Path] = (), pending: float = 600.0) -> "Session":
         """Start a Ray here (address None), or attach to one: ``host:port``, or ``auto`` for this machine's.
 
-        ``packages`` are folders that workers of a Ray that runs already are given to import from, as they are now.
-        ``pending``: seconds that work beyond the nodes that are there waits for more of them. A Ray of our own ends
-        with the thread that opened it, should it forget to close it.
+        ``packages`` are folders of which workers of a running Ray import a copy, as the folders are now. ``pending`` is
+        how many seconds work that the present nodes cannot hold waits for more nodes. A Ray that was started here ends
+        with the thread that opened the session, even if that never closes it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
         """
         dashboard = _start(log) if address is None else _attach(address, log, packages)
@@ -82,94 +84,95 @@ class Session:
 
     @property
     def dashboard(self) -> str:
-        """Ray's dashboard, where its head says it is. A Ray of our own has none."""
+        """The URL of Ray's dashboard; '' where there is none, as in a Ray that was started here."""
         return self._dashboard
 
     def capacity(self) -> Capacity:
-        """The nodes there are, as of a second ago at most, and how far the cluster may grow, where that is said.
+        """The present nodes, as of a second ago at most, and how far the cluster may grow, where that is known.
 
-        Raises ``ConnectionError`` when this process's own node is gone.
+        Raises ``ConnectionError`` when this process's own node is lost.
         """
-        with self._desk.gate.passing():
+        with self._parts.ray_calls.running():
             return self._capacity()
 
     def _capacity(self) -> Capacity:
         from cluster.growth import growth, nodes
 
         now = time.monotonic()
-        if self._seen is None or now - self._seen[0] >= LOOK_EVERY:
+        if self._known_capacity is None or now - self._known_capacity[0] >= NODES_VALID_SECONDS:
             there = nodes()
-            self._seen = now, Capacity.fixed(*there) if self._started else Capacity(there, growth())
-        return self._seen[1]
+            self._known_capacity = now, Capacity.fixed(*there) if self._started else Capacity(there, growth())
+        return self._known_capacity[1]
 
     def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
-        return SessionOn(self._desk, resources, listener, mirror)
+        return SessionOn(self._parts, resources, listener, mirror)
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         """(node, path) for each path that an alive node does not see. Empty where there is one node."""
-        from cluster.sight import unseen
+        from cluster.visibility import unseen
 
-        with self._desk.gate.passing():
+        with self._parts.ray_calls.running():
             return unseen(paths)
 
     def want(self, demands: Sequence[Demand]) -> None:
         self._wanted = list(demands)
 
     def release(self) -> None:
-        """End the seats and groups that are idle, now and not after their time."""
-        with self._desk.gate.passing():
-            self._desk.ledger.expire(0.0)
+        """End all idle map workers and groups now, without waiting for ``IDLE_SECONDS``."""
+        with self._parts.ray_calls.running():
+            self._parts.ledger.expire(0.0)
 
     def close(self) -> None:
-        """End all actors; stop Ray if it is ours, leave it if it is not."""
+        """End all actors of the session, and Ray too if it was started here."""
         import ray
         from ray.exceptions import RayError
 
-        if not self._desk.gate.close():
+        if not self._parts.ray_calls.close():
             return
         self._ended.set()
-        for body in self._desk.ledger.close():
-            if not self._started:  # else they end with Ray
-                with contextlib.suppress(RayError):  # the node that they are on may be gone
-                    body.close()
-        self._pulse.join()
-        self._desk.gate.wait_until_empty(LEAVE_SECONDS)
+        for handle in self._parts.ledger.close():
+            if not self._started:  # otherwise they end with Ray
+                with contextlib.suppress(RayError):  # their node may be lost
+                    handle.close()
+        self._poll_thread.join()
+        self._parts.ray_calls.wait_until_none(LEAVE_SECONDS)
         ray.shutdown()
 
-    def _beat(self) -> None:
-        """Pass on progress, and end what has been idle too long."""
+    def _poll(self) -> None:
+        """Until the session closes: pass on progress, end what has been idle too long, update the autoscaler's
+        requests."""
         from ray.exceptions import RayError
 
         from cluster.resources import Closed
 
-        lost = (ConnectionError, RayError)  # who asks for the capacity next is told
-        while not self._ended.wait(PULSE):
-            with contextlib.suppress(Closed, *lost), self._desk.gate.passing():
-                self._desk.feed.poll()
-                self._desk.ledger.expire(IDLE_SECONDS)
-                self._wish()
+        lost = (ConnectionError, RayError)  # raised again when the capacity is read next
+        while not self._ended.wait(POLL_SECONDS):
+            with contextlib.suppress(Closed, *lost), self._parts.ray_calls.running():
+                self._parts.feed.poll()
+                self._parts.ledger.expire(IDLE_SECONDS)
+                self._update_requests()
 
-    def _wish(self) -> None:
-        """Where nobody says how far the cluster may grow, its autoscaler hears of all that has no room.
+    def _update_requests(self) -> None:
+        """Where it is unknown how far the cluster may grow, request nodes for all work that has no room.
 
-        Not while something of ours is being placed: Ray knows of that itself, and a wish would take the room from it.
-        """
+        Nothing is requested while a tenant is being placed: Ray's autoscaler knows of that by itself, and a request
+        would compete with it for the same room."""
         import ray
 
         capacity = self._capacity()
         if capacity.growth is not None:
             return
-        bodies = self._desk.ledger.bodies()
-        placed = all(body is not None and ray.wait([body.ready], timeout=0)[0] for body in bodies)
-        wanted = left_over(capacity.nodes, self._desk.ledger.wanted() + self._wanted) if placed else []
-        self._wishes.wish(wanted)
+        handles = self._parts.ledger.handles()
+        placed = all(handle is not None and ray.wait([handle.ready], timeout=0)[0] for handle in handles)
+        wanted = left_over(capacity.nodes, self._parts.ledger.wanted() + self._wanted) if placed else []
+        self._autoscaler_requests.update(wanted)
 
 
 class SessionOn:
     """``On`` over a session, for one stage."""
 
-    def __init__(self, desk: Any, resources: Resources, listener: Listener, mirror: Mirror | None) -> None:
-        self._desk = desk
+    def __init__(self, parts: Any, resources: Resources, listener: Listener, mirror: Mirror | None) -> None:
+        self._parts = parts
         self._resources = resources
         self._listener = listener
         self._mirror = mirror
@@ -184,16 +187,16 @@ class SessionOn:
         config: Config,
         items: Sequence[Item],
     ) -> Iterator[tuple[int, Result]]:
-        from cluster.shards import map_items
+        from cluster.item_map import map_items
 
-        return map_items(self._desk, open_worker, config, items, self._resources, self._listener, self._mirror)
+        return map_items(self._parts, open_worker, config, items, self._resources, self._listener, self._mirror)
 
     def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
-        from cluster.training import train_in_group
+        from cluster.train_driver import train_in_group
 
         if self._mirror is not None:
-            self._mirror.push()  # workers elsewhere read what the stage has written here
-        result = train_in_group(self._desk, loop, config, self._resources, self._listener, self._mirror)
+            self._mirror.push()  # workers on other machines read what the stage has written on this one
+        result = train_in_group(self._parts, loop, config, self._resources, self._listener, self._mirror)
         if self._mirror is not None:
             self._mirror.pull()
         return result
@@ -206,8 +209,8 @@ class SessionOn:
 
 
 def _start(log: Path) -> str:
-    """A Ray of our own. A token of the user's is used if there is one; else this process makes one up."""
-    os.environ.pop("RAY_AUTH_MODE", None)  # unset, a new local Ray turns tokens on by itself
+    """Start a Ray on this machine; '' as its dashboard. It uses the user's token if there is one, else a random one."""
+    os.environ.pop("RAY_AUTH_MODE", None)  # while it is unset, a new local Ray turns tokens on by itself
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
     if not named and not (Path.home() / ".ray" / "auth_token").exists():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -217,25 +220,26 @@ def _start(log: Path) -> str:
     try:
         with _import_path():
             return _connect(log, **options)
-    except Exception as error:  # Ray raises many kinds here, and all mean that there is none
+    except Exception as error:  # Ray raises many types here, all of which mean that it did not start
         raise ConnectionError(f"Ray cannot be started on this machine: {_reason(error)} (log: {log})") from error
 
 
 def _attach(address: str, log: Path, packages: Sequence[Path]) -> str:
+    """Connect to a running Ray; the URL of its dashboard."""
     _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     for name, value in ATTACH_SETTINGS.items():
         os.environ.setdefault(name, value)
-    shipped = {"runtime_env": {"py_modules": [str(folder) for folder in packages]}} if packages else {}
+    environment = {"runtime_env": {"py_modules": [str(folder) for folder in packages]}} if packages else {}
     try:
-        return _connect(log, address=address, **shipped)
-    except Exception as error:  # Ray raises many kinds here, and all mean that we are not connected
-        raise ConnectionError(f"address: {address} does not take us: {_reason(error)}") from error
+        return _connect(log, address=address, **environment)
+    except Exception as error:  # Ray raises many types here, all of which mean that it is not connected
+        raise ConnectionError(f"address: {address} refuses the connection: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """One line of Ray's many."""
+    """One line about an error that Ray explains in many."""
     if "AuthenticationError" in "".join(traceback.format_exception(error)):
-        return "it asks for a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own"
+        return "it requires a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own"
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
@@ -251,14 +255,14 @@ def _connect(log: Path, **options: Any) -> str:
         with _stderr_in(log):
             url = ray.init(configure_logging=False, log_to_driver=False, **options).dashboard_url
     except SystemExit as error:
-        raise KeyboardInterrupt from error  # how Ray takes SIGTERM
+        raise KeyboardInterrupt from error  # Ray turns SIGTERM into SystemExit
     _divert("ray", handler)
     return f"http://{url}" if url else ""
 
 
 @contextlib.contextmanager
 def _stderr_in(log: Path) -> Iterator[None]:
-    """Ray's native code writes to file descriptor 2."""
+    """Send file descriptor 2 to ``log``, since Ray's native code writes to it."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with log.open("ab") as file:
@@ -271,6 +275,7 @@ def _stderr_in(log: Path) -> Iterator[None]:
 
 
 def _divert(name: str, handler: logging.Handler) -> None:
+    """Send the logger's warnings to ``handler`` alone."""
     logger = logging.getLogger(name)
     logger.handlers = [handler]
     logger.propagate = False
@@ -278,7 +283,7 @@ def _divert(name: str, handler: logging.Handler) -> None:
 
 
 def _reach(address: str) -> None:
-    """Fail early, and without Ray's own retries, where nobody listens."""
+    """Raise ``ConnectionError`` at once where nothing listens: Ray itself would retry for a long time."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -292,7 +297,7 @@ def _reach(address: str) -> None:
 
 @contextlib.contextmanager
 def _import_path() -> Iterator[None]:
-    """Workers started within import from where this process does."""
+    """Workers that are started in this context import from the folders that this process imports from."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     try:

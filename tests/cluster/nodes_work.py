@@ -171,11 +171,11 @@ def beside(address: str, folder: Path) -> dict[str, Any]:
     """On how many nodes but the driver's a dozen of its own actors are."""
     import ray
 
-    from cluster.beside import beside_the_driver
-    from cluster.progress import Board
+    from cluster.placement import on_driver_node
+    from cluster.progress import ProgressBoard
 
     session = Session.open(address, folder / "ray.log")
-    actor = ray.remote(Board).options(num_cpus=0, scheduling_strategy=beside_the_driver())
+    actor = ray.remote(ProgressBoard).options(num_cpus=0, scheduling_strategy=on_driver_node())
     boards: list[Any] = [actor.remote() for _ in range(12)]
     where = ray.get([board.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for board in boards])
     mine = ray.get_runtime_context().get_node_id()

@@ -1,4 +1,4 @@
-"""What is made of an autoscaler's own words."""
+"""How far a cluster may grow, from its autoscaler's configuration."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.amount import Amount
-from cluster.growth import amount_of, autoscalers, grown, growth_of
+from cluster.growth import amount_of, autoscalers, growth_from, growth_of
 
 CONFIG = {
     "max_workers": 6,
@@ -34,7 +34,7 @@ def test_what_a_node_has_is_unknown_where_the_file_leaves_it_to_the_cloud() -> N
     assert growth_of({"max_workers": 2, "available_node_types": types}) is None
     assert growth_of({}) is None
     assert growth_of(None) is None
-    assert grown([]) is None
+    assert growth_from([]) is None
 
 
 def test_the_model_of_a_gpu_that_is_yet_to_come_is_not_held_against_a_request() -> None:

@@ -13,7 +13,7 @@ CPU = Demand(Amount(cpus=1.0))
 
 
 class Room:
-    """A tenant's body that remembers that it was closed."""
+    """A tenant's handle that remembers that it was closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -35,7 +35,7 @@ def over(capacity: Capacity) -> Ledger:
 def claim(book: Ledger, shape: str, demand: Demand = CPU, number: int = 1) -> list[Tenant]:
     tenants = book.claim([shape], demand, number, lambda _: False)
     for tenant in tenants:
-        tenant.body = tenant.body or Room()
+        tenant.handle = tenant.handle or Room()
     return tenants
 
 
@@ -65,11 +65,11 @@ def test_a_claim_takes_any_of_its_shapes_and_starts_the_first() -> None:
 def test_idle_tenants_end_oldest_first_and_no_more_than_needed() -> None:
     book = ledger(3)
     tenants = claim(book, "seat", number=3)
-    bodies = [tenant.body for tenant in tenants]
+    handles = [tenant.handle for tenant in tenants]
     for tenant in tenants:
         book.check_in(tenant)
     claim(book, "group", Demand(CPU.each, 2))
-    assert [body.closed for body in bodies if isinstance(body, Room)] == [True, True, False]
+    assert [handle.closed for handle in handles if isinstance(handle, Room)] == [True, True, False]
 
 
 def test_a_claim_waits_for_busy_tenants_and_is_granted_when_they_are_done() -> None:
@@ -101,7 +101,7 @@ def test_a_claim_that_fits_the_sum_and_no_node_waits_until_a_node_is_empty() -> 
 
     book.claim(["group"], whole, 1, lambda _: False, wait)
     assert waited
-    assert [tenant.body is None for tenant in (one, two, three)] == [True, False, False]
+    assert [tenant.handle is None for tenant in (one, two, three)] == [True, False, False]
 
 
 def test_what_waits_for_room_hears_of_each_second_and_may_give_up() -> None:
@@ -126,34 +126,34 @@ def test_claims_go_as_far_as_the_cluster_may_grow() -> None:
 def test_tenants_idle_for_too_long_end() -> None:
     book = ledger(2)  # its clock goes one second a reading
     (tenant,) = claim(book, "seat")
-    body = tenant.body
+    handle = tenant.handle
     book.check_in(tenant)
     book.expire(100.0)
-    assert isinstance(body, Room)
-    assert not body.closed
+    assert isinstance(handle, Room)
+    assert not handle.closed
     book.expire(2.0)
-    assert body.closed
+    assert handle.closed
 
 
 def test_idle_tenants_make_room_where_a_node_was_lost_and_no_more_than_are_too_many() -> None:
     nodes = [Amount(1.0)] * 4
     book = Ledger(lambda: Capacity.fixed(*nodes), lambda: 0.0)
     busy, *idle = claim(book, "group", number=4)
-    bodies = [tenant.body for tenant in idle]
+    handles = [tenant.handle for tenant in idle]
     for tenant in idle:
         book.check_in(tenant)
     book.expire(60.0)
-    assert not any(body.closed for body in bodies if isinstance(body, Room))
+    assert not any(handle.closed for handle in handles if isinstance(handle, Room))
     del nodes[2:]
     book.expire(60.0)
-    assert [body.closed for body in bodies if isinstance(body, Room)] == [True, True, False]
-    assert isinstance(busy.body, Room) and not busy.body.closed
+    assert [handle.closed for handle in handles if isinstance(handle, Room)] == [True, True, False]
+    assert isinstance(busy.handle, Room) and not busy.handle.closed
 
 
-def test_closing_hands_out_all_bodies_and_refuses_claims() -> None:
+def test_closing_hands_out_all_handles_and_refuses_claims() -> None:
     book = ledger(1)
     (busy,) = claim(book, "seat")
-    body = busy.body
+    handle = busy.handle
     refused: list[Exception] = []
 
     def wait() -> None:
@@ -165,7 +165,7 @@ def test_closing_hands_out_all_bodies_and_refuses_claims() -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     time.sleep(0.05)
-    assert book.close() == [body]
+    assert book.close() == [handle]
     thread.join(5)
     assert len(refused) == 1
     with pytest.raises(Closed):

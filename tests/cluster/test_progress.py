@@ -6,48 +6,53 @@ from work import Heard
 
 from cluster import progress
 from cluster.outcomes import WorkerId, WorkerReport
-from cluster.progress import Board, Feed, News
+from cluster.progress import ProgressBoard, ProgressFeed, ProgressMessage
 from cluster.session import Session
 
 
 def test_what_arrived_late_and_what_arrived_in_time_count_once() -> None:
-    heard, feed = Heard(), Feed(None)
+    heard, feed = Heard(), ProgressFeed(None)
     channel = feed.open(heard)
-    feed.hear(
+    feed.receive(
         [
-            News(channel, WorkerId(1, 0), WorkerReport(2.0, 0, ("a",))),
-            News(channel, WorkerId(1, 0), WorkerReport(5.0, 1, ("b",))),
+            ProgressMessage(channel, WorkerId(1, 0), WorkerReport(2.0, 0, ("a",))),
+            ProgressMessage(channel, WorkerId(1, 0), WorkerReport(5.0, 1, ("b",))),
         ]
     )
     assert (heard.done, heard.notes) == (5.0, ["a", "b"])
     feed.close(channel, {WorkerId(1, 0): WorkerReport(7.0, 0, ("a", "b", "c"))})
     assert (heard.done, heard.notes) == (7.0, ["a", "b", "c"])
-    feed.hear([News(channel, WorkerId(1, 0), WorkerReport(6.0, 2, ()))])
+    feed.receive([ProgressMessage(channel, WorkerId(1, 0), WorkerReport(6.0, 2, ()))])
     assert heard.done == 7.0
 
 
 def test_ranks_add_up() -> None:
-    heard, feed = Heard(), Feed(None)
+    heard, feed = Heard(), ProgressFeed(None)
     channel = feed.open(heard)
-    feed.hear([News(channel, WorkerId(1, 0), WorkerReport(2.0))])
+    feed.receive([ProgressMessage(channel, WorkerId(1, 0), WorkerReport(2.0))])
     feed.close(channel, {WorkerId(1, 0): WorkerReport(3.0), WorkerId(1, 1): WorkerReport(4.0)})
     assert heard.done == 7.0
 
 
 def test_what_a_dead_worker_said_is_taken_back() -> None:
-    heard, feed = Heard(), Feed(None)
+    heard, feed = Heard(), ProgressFeed(None)
     channel = feed.open(heard)
-    feed.hear([News(channel, WorkerId(1, 0), WorkerReport(2.0)), News(channel, WorkerId(1, 1), WorkerReport(2.0))])
-    feed.hear([News(channel, WorkerId(2, 0), WorkerReport(1.0))])
+    feed.receive(
+        [
+            ProgressMessage(channel, WorkerId(1, 0), WorkerReport(2.0)),
+            ProgressMessage(channel, WorkerId(1, 1), WorkerReport(2.0)),
+        ]
+    )
+    feed.receive([ProgressMessage(channel, WorkerId(2, 0), WorkerReport(1.0))])
     assert heard.done == 1.0
     feed.close(channel, {})
     assert heard.done == 0.0
 
 
-class Slow(Board):
+class Slow(ProgressBoard):
     """A board whose process is starting again."""
 
-    async def take(self) -> list[News]:
+    async def take(self) -> list[ProgressMessage]:
         news = await super().take()
         await asyncio.sleep(1.0)
         return news
@@ -59,9 +64,9 @@ def test_a_board_that_is_slow_holds_nobody_up_and_what_it_had_is_heard_later(
     assert session.dashboard == "", "a Ray runs"
     monkeypatch.setattr(progress, "ANSWER_WITHIN", 0.1)
     board = ray.remote(Slow).options(num_cpus=0).remote()
-    heard, feed = Heard(), Feed(board)
+    heard, feed = Heard(), ProgressFeed(board)
     channel = feed.open(heard)
-    ray.get(board.post.remote(News(channel, WorkerId(1, 0), WorkerReport(2.0))))
+    ray.get(board.post.remote(ProgressMessage(channel, WorkerId(1, 0), WorkerReport(2.0))))
     feed.poll()
     assert heard.done == 0.0
     while heard.done == 0.0:

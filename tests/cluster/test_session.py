@@ -138,7 +138,9 @@ def test_a_wrong_token_is_refused_in_one_line(session: Session) -> None:
     address = ray.get_runtime_context().gcs_address
     process = driver("attached", address, RAY_AUTH_TOKEN="0" * 64)
     _, err = process.communicate(timeout=60)
-    assert err.splitlines()[-1].startswith(f"ConnectionError: address: {address} does not take us: it asks for a token")
+    assert err.splitlines()[-1].startswith(
+        f"ConnectionError: address: {address} refuses the connection: it requires a token"
+    )
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "http://127.0.0.1:8265", "6379"])

@@ -3,8 +3,8 @@ from work import Heard
 
 from cluster.amount import Amount, Demand
 from cluster.ledger import Ledger
-from cluster.patience import Patience
 from cluster.resources import Capacity
+from cluster.waiting import RoomWait
 
 
 class Watch:
@@ -16,9 +16,9 @@ class Watch:
         return self.now
 
 
-def waiting(demand: Demand, capacity: Capacity) -> tuple[Patience, Heard, Watch]:
+def waiting(demand: Demand, capacity: Capacity) -> tuple[RoomWait, Heard, Watch]:
     heard, watch = Heard(), Watch()
-    return Patience(Ledger(lambda: capacity, watch), heard, demand, 60.0, watch), heard, watch
+    return RoomWait(Ledger(lambda: capacity, watch), heard, demand, 60.0, watch), heard, watch
 
 
 FOUR = Demand(Amount(1, 1), 4)
@@ -26,16 +26,16 @@ TWO_GPUS = Capacity((Amount(8, 2),), None)
 
 
 def test_a_wait_for_more_nodes_is_told_of_as_it_begins_and_ends_with_the_numbers() -> None:
-    patience, heard, watch = waiting(FOUR, TWO_GPUS)
-    patience.tick()
+    room_wait, heard, watch = waiting(FOUR, TWO_GPUS)
+    room_wait.tick()
     assert heard.notes == [
         "waiting 60 s (limits.pending) for 4 workers of 1 CPU, 1 GPU each: the cluster has 1 node of 8 CPUs, 2 GPUs now"
     ]
     watch.now = 59.0
-    patience.tick()
+    room_wait.tick()
     watch.now = 60.0
     with pytest.raises(TimeoutError) as caught:
-        patience.tick()
+        room_wait.tick()
     assert str(caught.value) == (
         "resources: 4 workers of 1 CPU, 1 GPU each did not come within 60 s (limits.pending), the cluster has 1 node "
         "of 8 CPUs, 2 GPUs; ask for less, or add nodes"
@@ -43,10 +43,10 @@ def test_a_wait_for_more_nodes_is_told_of_as_it_begins_and_ends_with_the_numbers
 
 
 def test_a_wait_for_what_others_hold_is_told_of_now_and_then_and_does_not_end() -> None:
-    patience, heard, watch = waiting(Demand(Amount(1, 1), 2), TWO_GPUS)
+    room_wait, heard, watch = waiting(Demand(Amount(1, 1), 2), TWO_GPUS)
     for second in range(1000):
         watch.now = float(second)
-        patience.tick()
+        room_wait.tick()
     assert heard.notes == []
     assert [line.split("since ")[1].split(" s:")[0] for line in heard.lines] == [
         "15",
@@ -60,6 +60,6 @@ def test_a_wait_for_what_others_hold_is_told_of_now_and_then_and_does_not_end() 
 
 
 def test_who_has_some_of_it_at_work_goes_on_with_that() -> None:
-    patience, _, watch = waiting(FOUR, TWO_GPUS)
+    room_wait, _, watch = waiting(FOUR, TWO_GPUS)
     watch.now = 1e6
-    patience.tick(alone=False)
+    room_wait.tick(alone=False)

@@ -1,4 +1,4 @@
-"""Calls that a closing session must wait for, and waiting for room in a busy cluster."""
+"""Two kinds of waiting: of a closing session for calls to Ray, and of work for room in a busy cluster."""
 
 import threading
 import time
@@ -10,48 +10,49 @@ from cluster.ledger import Ledger
 from cluster.resources import Closed, Listener
 
 EVICT_AFTER = 5.0
-"""Seconds until idle tenants go, though the totals say there is room: no single node may have it."""
-SPEAK_AFTER = 15.0
-"""Seconds until a wait for room that others hold is told of; then at 30, 60 and so on."""
+"""Seconds until idle tenants are ended although the totals leave room: perhaps no single node has it."""
+LOG_AFTER = 15.0
+"""Seconds until a wait for room that other work holds is logged for the first time; then after 30, 60 and so on."""
 PENDING = 600.0
-"""Seconds that a request beyond the present cluster waits for the cluster to grow, where nobody says how long."""
+"""Seconds that a request beyond the present cluster waits for the cluster to grow, unless the recipe names a limit."""
 
 
-class Gate:
-    """Counts threads that are inside Ray. Ray must not be shut down under them."""
+class RayCalls:
+    """Counts the threads that are in a call to Ray, since Ray must not be shut down meanwhile."""
 
     def __init__(self) -> None:
-        self._inside = 0
+        self._running = 0
         self._open = True
         self._changed = threading.Condition()
 
     @contextmanager
-    def passing(self) -> Iterator[None]:
-        """Around each short stretch of calls to Ray; raises ``Closed`` once the session closes."""
+    def running(self) -> Iterator[None]:
+        """The context of each short sequence of calls to Ray. Raises ``Closed`` once the session is being closed."""
         with self._changed:
             if not self._open:
                 raise Closed("the session is closed")
-            self._inside += 1
+            self._running += 1
         try:
             yield
         finally:
             with self._changed:
-                self._inside -= 1
+                self._running -= 1
                 self._changed.notify_all()
 
     def close(self) -> bool:
-        """Let nobody in any more. False if it was closed already."""
+        """Refuse further calls. Returns False if that was so before."""
         with self._changed:
             was_open, self._open = self._open, False
             return was_open
 
-    def wait_until_empty(self, seconds: float) -> bool:
+    def wait_until_none(self, seconds: float) -> bool:
+        """Wait, at most so many seconds, until no call is running. Returns whether that is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._inside == 0, timeout=seconds)
+            return self._changed.wait_for(lambda: self._running == 0, timeout=seconds)
 
 
-class Patience:
-    """Waiting for processes to get their room: makes room, says so, and gives up where there is none."""
+class RoomWait:
+    """One wait for processes to be placed: it ends idle tenants, logs the wait, and fails where there is no room."""
 
     def __init__(
         self,
@@ -69,12 +70,12 @@ class Patience:
         self._clock = clock
         self._start = clock()
         self._evict_at = EVICT_AFTER
-        self._speak_at = SPEAK_AFTER
-        self._told = False
+        self._log_at = LOG_AFTER
+        self._noted = False
 
     def tick(self, alone: bool = True) -> None:
-        """Another second has passed without room. Raises ``TimeoutError`` when there will be none, if ``alone``: who
-        has some of it at work goes on with that."""
+        """Called about once a second while the room is missing. Raises ``TimeoutError`` when the cluster did not grow
+        in time, if ``alone``: a map some of whose workers run goes on with those."""
         waited = self._clock() - self._start
         if waited >= self._evict_at:
             self._evict_at = float("inf")
@@ -85,12 +86,12 @@ class Patience:
                 f"resources: {self._demand} did not come within {waited:.0f} s (limits.pending), the cluster has "
                 f"{self._ledger.nodes()}; ask for less, or add nodes"
             )
-        if beyond and not self._told:
-            self._told = True
+        if beyond and not self._noted:
+            self._noted = True
             self._listener.note(
                 f"waiting {self._pending:.0f} s (limits.pending) for {self._demand}: the cluster has "
                 f"{self._ledger.nodes()} now"
             )
-        elif waited >= self._speak_at:
-            self._speak_at *= 2
+        elif waited >= self._log_at:
+            self._log_at *= 2
             self._listener.log(f"waiting for {self._demand} since {waited:.0f} s: in use, or more than there is")

@@ -1,0 +1,137 @@
+"""``On.train`` over Ray Train, the driver's side: worker groups that are kept, and run one job after another."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayActorError
+from ray.util.placement_group import remove_placement_group
+
+from cluster.item_map import MAX_DEATHS, ItemContext, SessionParts, group_shape
+from cluster.ledger import Tenant
+from cluster.outcomes import JobResult, Lost, value_or_raise
+from cluster.placement import on_driver_node
+from cluster.resources import Listener, Mirror, Resources, Worker
+from cluster.train_group import WorkerGroup, run_item
+from cluster.waiting import RoomWait
+
+Config = TypeVar("Config")
+Result = TypeVar("Result")
+
+CLOSE_WITHIN = 10.0
+"""Seconds that a group gets to end by itself before it is killed."""
+
+
+class GroupHandle:
+    """The handle of a worker group, as a tenant of the ledger. A group of one worker also runs items of a map."""
+
+    def __init__(self, resources: Resources, board: Any) -> None:
+        actor: Any = ray.remote(WorkerGroup).options(num_cpus=0, scheduling_strategy=on_driver_node())
+        self.key = b""
+        self._name = uuid.uuid4().hex
+        self._board = board
+        self.actor = actor.remote(self._name, resources, board)
+        self.fit = self.actor.fit.remote()
+        self.ready = self.actor.ready.remote()
+        self._job: Any = None
+
+    def run(self, channel: int, work: bytes) -> Any:
+        """Start a job; a reference to its ``JobResult``."""
+        self._job = self.actor.run.remote(channel, work)
+        return self._job
+
+    def submit(self, context: ItemContext, key: bytes, opening: bytes, item: bytes) -> Any:
+        return self.run(context.channel, cloudpickle.dumps((run_item, (key, opening, item), None)))
+
+    def close(self) -> None:
+        """Stop the workers. Those that are running a job, or do not stop in time, are aborted."""
+        idle = self._job is None or bool(ray.wait([self._job], timeout=0)[0])
+        if idle:
+            self.actor.stop.remote()
+        if not idle or not ray.wait([self.fit], timeout=CLOSE_WITHIN)[0]:
+            ray.wait([self.actor.abort.remote()], timeout=CLOSE_WITHIN)
+        ray.kill(self.actor)
+        placements = self._board.placements.remote(self._name)
+        if ray.wait([placements], timeout=CLOSE_WITHIN)[0]:
+            for placement in ray.get(placements):
+                remove_placement_group(placement)  # has an effect only where the controller was killed
+
+
+def train_in_group(
+    parts: SessionParts,
+    loop: Callable[[Config, Worker], Result],
+    config: Config,
+    resources: Resources,
+    listener: Listener,
+    mirror: Mirror | None = None,
+) -> Result:
+    """``On.train`` in a worker group: an idle one with the same resources if there is one, else a new one."""
+    work = cloudpickle.dumps((loop, config, mirror))
+    ended = _Train(parts, resources, listener).run(work)
+    result: Result = value_or_raise(ended.outcome, "training")
+    return result
+
+
+class _Train:
+    """One call of ``train_in_group``."""
+
+    def __init__(self, parts: SessionParts, resources: Resources, listener: Listener) -> None:
+        self._parts = parts
+        self._resources = resources
+        self._listener = listener
+        self._room_wait = RoomWait(parts.ledger, listener, resources.demand, parts.pending)
+
+    def run(self, work: bytes) -> JobResult:
+        """Run the job. The group is kept for the next one, unless this one was interrupted."""
+        shapes, demand = [group_shape(self._resources)], self._resources.demand
+        with self._parts.ray_calls.running():
+            (tenant,) = self._parts.ledger.claim(shapes, demand, 1, lambda _: True, self._room_wait.tick)
+        try:
+            ended = self._run_until_not_lost(tenant, work)
+        except BaseException:
+            self._parts.ledger.discard(tenant)
+            raise
+        if tenant.handle is None:
+            self._parts.ledger.discard(tenant)
+        else:
+            self._parts.ledger.check_in(tenant)
+        return ended
+
+    def _run_until_not_lost(self, tenant: Tenant, work: bytes) -> JobResult:
+        """Run the job, in another group whenever the whole group is lost. Lost workers are the group's own business."""
+        for _ in range(MAX_DEATHS + 1):
+            if tenant.handle is None:
+                with self._parts.ray_calls.running():
+                    tenant.handle = GroupHandle(self._resources, self._parts.board)
+            assert isinstance(tenant.handle, GroupHandle)
+            ended = self._run_in(tenant.handle, work)
+            if not isinstance(ended.outcome, Lost):
+                break
+            with self._parts.ray_calls.running():
+                tenant.handle.close()
+                tenant.handle = None
+        return ended
+
+    def _run_in(self, handle: GroupHandle, work: bytes) -> JobResult:
+        channel = self._parts.feed.open(self._listener)
+        ended = JobResult(Lost("its own process is gone"), {})
+        try:
+            ended = self._wait(handle, channel, work)
+        except RayActorError:
+            return ended
+        finally:
+            self._parts.feed.close(channel, ended.reports)
+        return ended
+
+    def _wait(self, handle: GroupHandle, channel: int, work: bytes) -> JobResult:
+        with self._parts.ray_calls.running():
+            job = handle.run(channel, work)
+        while True:
+            with self._parts.ray_calls.running():
+                if ray.wait([job], timeout=1.0)[0]:
+                    ended: JobResult = ray.get(job)
+                    return ended
+                if not ray.wait([handle.ready], timeout=0)[0]:
+                    self._room_wait.tick()

@@ -1,0 +1,291 @@
+"""The cluster's side of training: an actor that holds a worker group of Ray Train, and what its workers run.
+
+``TorchTrainer.fit()`` runs in a thread of the actor ``WorkerGroup``. Ray Train starts the workers, and starts them
+again when one dies. Each worker runs ``run_jobs``: take a job, run its loop, report the outcome, take the next. Ray
+Train's own modules, threads and log lines stay in these processes.
+
+One start of all workers is called a generation. Within a generation, jobs are numbered, and the first rank that asks
+for a number decides for all ranks which job that is. A job that a generation did not finish is given to the next one.
+"""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import tempfile
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util.placement_group import get_current_placement_group
+
+from cluster.item_map import MAX_DEATHS, ItemRunner
+from cluster.mirroring import mirrored
+from cluster.outcomes import Died, Done, Failed, JobResult, Lost, Outcome, WorkerId, WorkerReport, outcome_of
+from cluster.progress import RemoteWorker
+from cluster.ray_internals import TRAIN_SETTINGS, abort_controller, ready, trainer_class
+from cluster.resources import Resources, Worker
+
+ANSWER_WITHIN = 30.0
+"""Seconds after which a worker that does not answer is taken to be alive and busy."""
+
+
+class Restart(RuntimeError):
+    """Raised out of ``run_jobs``, so that Ray Train starts all workers again: other ranks may hang in a collective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A job as each rank gets it: ``work`` is the pickled (loop, config, mirror), ``channel`` where its progress
+    goes."""
+
+    channel: int
+    generation: int
+    work: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GroupContext:
+    """What each worker of a group is given: the group's name and actor, the progress board, its resources."""
+
+    name: str
+    group: Any
+    board: Any
+    resources: Resources
+
+
+@dataclass
+class _Generation:
+    """One start of the workers. ``assigned`` holds only the newest number; ``broken`` means that a rank has failed."""
+
+    workers: dict[int, Any] = field(default_factory=dict)
+    assigned: dict[int, tuple["_Job", Assignment]] = field(default_factory=dict)
+    broken: bool = False
+
+
+@dataclass
+class _Job:
+    """A job in its group, ``generation`` being the last that got it, ``generations`` how many have."""
+
+    channel: int
+    work: bytes
+    generations: int = 0
+    generation: _Generation | None = None
+    reports: dict[int, tuple[Done | Failed, WorkerReport]] = field(default_factory=dict)
+    ended: "asyncio.Future[JobResult]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def end(self, outcome: Outcome, generation: int) -> None:
+        if not self.ended.done():
+            reports = {WorkerId(generation, rank): report for rank, (_, report) in self.reports.items()}
+            self.ended.set_result(JobResult(outcome, reports))
+
+
+class WorkerGroup:
+    """The actor that leads a group. It is asynchronous and holds no CPU."""
+
+    def __init__(self, name: str, resources: Resources, board: Any) -> None:
+        self._name = name
+        self._resources = resources
+        self._board = board
+        self._controller: Any = None
+        self._job: _Job | None = None
+        self._generations: dict[str, _Generation] = {}
+        self._closing = False
+        self._lost: Lost | None = None
+        self._changed = asyncio.Condition()
+
+    async def fit(self) -> None:
+        """Run the workers until ``stop`` is called or Ray Train gives up."""
+        os.environ.update(TRAIN_SETTINGS)
+        context = GroupContext(self._name, ray.get_runtime_context().current_actor, self._board, self._resources)
+        try:
+            await asyncio.to_thread(_fit, context)
+            self._lost = Lost("the group has stopped")
+        except Exception as error:  # raised in the driver, for the present job and for later ones
+            self._lost = Lost(str(error).strip().splitlines()[-1])
+        if self._job is not None:
+            self._job.end(self._lost, self._job.generations)
+
+    async def run(self, channel: int, work: bytes) -> JobResult:
+        """Run one job, in as many generations as it takes. Returns its outcome and the workers' reports."""
+        if self._lost is not None:
+            return JobResult(self._lost, {})
+        async with self._changed:
+            assert self._job is None or self._job.ended.done(), "a group runs one job at a time"
+            self._job = job = _Job(channel, work)
+            self._changed.notify_all()
+        return await job.ended
+
+    async def ready(self) -> None:
+        """Return when the workers run."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self._generations))
+
+    async def stop(self) -> None:
+        """Make ``run_jobs`` return in all workers."""
+        async with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    async def set_controller(self, controller: Any) -> None:
+        """Keep the handle of Ray Train's controller, which calls this when it starts."""
+        async with self._changed:
+            self._controller = controller
+            self._changed.notify_all()
+
+    async def abort(self) -> None:
+        """End the controller and the workers, whatever they are doing."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._controller is not None)
+        with contextlib.suppress(RayActorError):  # it ends before it can answer
+            await abort_controller(self._controller)
+
+    async def next_job(self, generation: str, number: int, rank: int, worker: Any) -> Assignment | None:
+        """Wait for the ``number``-th job of this generation and return it; None when the worker is to stop."""
+        async with self._changed:
+            state = self._generations.setdefault(generation, _Generation())
+            state.workers[rank] = worker
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: self._closing or self._assign(state, number))
+            return state.assigned[number][1] if number in state.assigned else None
+
+    async def report(
+        self, generation: str, number: int, rank: int, outcome: Done | Failed, report: WorkerReport
+    ) -> None:
+        """Take in a rank's outcome and its report. The job ends with the first failure, or when all ranks are done."""
+        state = self._generations[generation]
+        job, assignment = state.assigned[number]
+        if job.generation is not state:
+            return  # the job was given to a later generation
+        if isinstance(outcome, Failed) and self._resources.workers > 1:
+            state.broken = True
+            if not await _all_alive(state, but=rank):
+                return  # another rank's death caused the exception; the next generation gets the job
+        job.reports[rank] = (outcome, report)
+        if isinstance(outcome, Failed):
+            job.end(outcome, assignment.generation)
+        elif len(job.reports) == self._resources.workers:
+            job.end(job.reports[0][0], assignment.generation)
+
+    def _assign(self, state: _Generation, number: int) -> bool:
+        """Whether this number has a job. A job that waits is assigned to it, unless a rank of the generation failed."""
+        if number in state.assigned:
+            return True
+        job = self._job
+        if job is None or job.ended.done() or job.generation is state or state.broken:
+            return False
+        job.generation = state
+        job.generations += 1
+        job.reports.clear()
+        if job.generations > MAX_DEATHS + 1:
+            job.end(Died(job.generations - 1), job.generations)
+            return False
+        state.assigned = {number: (job, Assignment(job.channel, job.generations, job.work))}
+        return True
+
+
+async def _all_alive(generation: _Generation, but: int) -> bool:
+    """Whether every worker of the generation but this rank is alive. Ray knows of a death within seconds."""
+    others = [ready(worker) for rank, worker in generation.workers.items() if rank != but]
+    answers = [asyncio.wait_for(asyncio.wrap_future(ref.future()), ANSWER_WITHIN) for ref in others]
+    ended = await asyncio.gather(*answers, return_exceptions=True)
+    return not any(isinstance(answer, RayActorError) for answer in ended)
+
+
+def _fit(context: GroupContext) -> None:
+    """Start Ray Train and return when it ends.
+
+    Ray Train requires a storage that all nodes share. Nothing is kept in it: results and checkpoints go where the loop
+    writes them. So it gets a temporary folder of this machine, since its controller, which alone reads it, runs here.
+    """
+    with tempfile.TemporaryDirectory(prefix="stillhouse-train-") as storage:
+        _run_trainer(context, storage)
+
+
+def _run_trainer(context: GroupContext, storage: str) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    resources, group = context.resources, context.group
+
+    def announce_controller() -> None:
+        os.environ.update(TRAIN_SETTINGS)  # in the controller's process
+        group.set_controller.remote(ray.get_runtime_context().current_actor)
+
+    trainer = trainer_class(resources.workers, announce_controller)(
+        run_jobs,
+        train_loop_config={"context": context},
+        scaling_config=ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker=resources.each.bundle(),
+        ),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex, storage_path=storage, failure_config=FailureConfig(max_failures=-1)
+        ),
+        **_backend(resources),
+    )
+    trainer.fit()
+
+
+def _backend(resources: Resources) -> dict[str, Any]:
+    """Options of the trainer: gloo for workers that share a GPU, as NCCL needs a GPU for each; else the default."""
+    if resources.workers == 1 or not 0 < resources.gpus_per_worker < 1:
+        return {}
+    from ray.train.torch import TorchConfig
+
+    return {"torch_config": TorchConfig(backend="gloo")}
+
+
+def run_jobs(config: dict[str, Any]) -> None:
+    """The loop of each worker: run job after job, until the group is stopped."""
+    from ray import train
+    from ray.train.collective import broadcast_from_rank_zero
+
+    context: GroupContext = config["context"]
+    group, resources = context.group, context.resources
+    rank, world_size = train.get_context().get_world_rank(), resources.workers
+    worker = RemoteWorker(resources.cpus_per_worker, _device(resources), context.board)
+    actor = ray.get_runtime_context().current_actor
+    if rank == 0:
+        ray.get(context.board.note_placement.remote(context.name, get_current_placement_group()))
+    generation = uuid.uuid4().hex
+    if world_size > 1:
+        generation = broadcast_from_rank_zero(generation)
+    number = 0
+    while (job := ray.get(group.next_job.remote(generation, number, rank, actor))) is not None:
+        worker.begin(job.channel, WorkerId(job.generation, rank), world_size)
+        outcome = _outcome(job.work, worker)
+        ray.get(group.report.remote(generation, number, rank, outcome, worker.end()))
+        if isinstance(outcome, Failed) and world_size > 1:
+            raise Restart(outcome.summary)
+        number += 1
+
+
+ITEM_RUNNER = ItemRunner()
+"""The item function that this worker process has open, if a map uses the group."""
+
+
+def run_item(config: tuple[bytes, bytes, bytes], worker: Worker) -> Any:
+    """The loop of a job that is one item of a map. ``config`` is (key, opening, item) of ``ItemRunner.run``."""
+    return ITEM_RUNNER.run(worker, *config)
+
+
+def _outcome(work: bytes, worker: RemoteWorker) -> Done | Failed:
+    def run() -> Any:
+        loop, config, mirror = pickle.loads(work)
+        if loop is not run_item:
+            ITEM_RUNNER.clear()  # frees the memory of its models
+        with mirrored(mirror):
+            return loop(config, worker)
+
+    return outcome_of(run)
+
+
+def _device(resources: Resources) -> str:
+    if not resources.gpus_per_worker:
+        return "cpu"
+    from ray.train.torch import get_device
+
+    return str(get_device())
