@@ -48,9 +48,9 @@ def test_what_is_held_gets_signs_until_it_is_let_go_of(tmp_path: Path) -> None:
     attempt = claimed(Directory(tmp_path), "key")
     warned: list[str] = []
     with Heartbeat(time.time, warned.append, every=FAST) as heartbeat:
-        heartbeat.hold(attempt)
+        heartbeat.keep_alive(attempt)
         wait_for_signs(attempt, 3)
-        heartbeat.let_go("key")
+        heartbeat.stop("key")
         last = beats(attempt)
         time.sleep(5 * FAST)
         assert beats(attempt) == last
@@ -61,8 +61,8 @@ def test_a_sign_that_is_held_up_holds_up_no_other(tmp_path: Path) -> None:
     storage = Stalling(tmp_path)
     stalled, other = claimed(storage, "stalled"), claimed(storage, "other")
     with Heartbeat(time.time, lambda _: None, every=FAST) as heartbeat:
-        heartbeat.hold(stalled)
-        heartbeat.hold(other)
+        heartbeat.keep_alive(stalled)
+        heartbeat.keep_alive(other)
         assert storage.request.wait(30)
         wait_for_signs(other, beats(other) + 3)
         assert beats(stalled) == 0
@@ -82,9 +82,9 @@ def test_a_sign_that_cannot_be_given_is_told(tmp_path: Path) -> None:
 
     storage.drop(".work/key")
     with Heartbeat(time.time, warn, every=FAST) as heartbeat:
-        heartbeat.hold(attempt)
+        heartbeat.keep_alive(attempt)
         assert warned.wait(30)
-    assert told[0].startswith(f"{attempt.out}: no sign of life given (")
+    assert told[0].startswith(f"{attempt.out}: no heartbeat written (")
 
 
 def test_who_takes_over_says_so_before_what_was_finished_is_taken(tmp_path: Path) -> None:
@@ -94,7 +94,9 @@ def test_who_takes_over_says_so_before_what_was_finished_is_taken(tmp_path: Path
     (first.out / "shard").write_text("finished", "utf-8")
     release(first)
     seen: list[bool] = []
-    second = claim(storage, "stage", "key", {}, begun=lambda attempt: seen.append((attempt.out / "shard").exists()))
+    second = claim(
+        storage, "stage", "key", {}, on_claimed=lambda attempt: seen.append((attempt.out / "shard").exists())
+    )
     assert isinstance(second, Attempt)
     assert seen == [False]
     assert (second.out / "shard").read_text("utf-8") == "finished"

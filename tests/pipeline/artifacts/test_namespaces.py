@@ -22,9 +22,9 @@ BUCKET = "s3://house/runs"
 MAKE = "import s3fs; s3fs.S3FileSystem().mkdir('house')"
 READ = f"""
 import json
-from pipeline.artifacts.record import recorded
+from pipeline.artifacts.record import record_texts
 from pipeline.storage import open_storage
-print(json.dumps([json.loads(text) for text in recorded(open_storage('{BUCKET}')).values()]))
+print(json.dumps([json.loads(text) for text in record_texts(open_storage('{BUCKET}')).values()]))
 """
 WHEN = ("history.json", "tensorboard/", "lineage.json", "metrics.json")
 """Files that tell of a run, too, and not only of what it came to. Of scores, the predictions tell."""

@@ -13,7 +13,7 @@ from pipeline.artifacts.retention import UnusedArtifact, find_unused
 from pipeline.cli.gc import free, seconds_of
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import write_lineage
-from pipeline.execution.runner import Outcome, remember_names
+from pipeline.execution.runner import Outcome, record_names
 from pipeline.graph.nodes import Graph, Node
 from pipeline.storage.directory import Directory
 
@@ -50,7 +50,7 @@ def built(paper: Path, storage: Directory, name: str, seeds: list[int]) -> Graph
     records = {
         node.key: find(storage, node.spec.stage, node.key) or write_artifact(storage, node) for node in graph.nodes
     }
-    remember_names(graph, Outcome(records), storage, name)
+    record_names(graph, Outcome(records), storage, name)
     return graph
 
 
@@ -288,8 +288,8 @@ def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Directory, one
     found = unused(storage, one)
     at_work(storage, nodes_by_name(two)["evaluate/no-kd/two/1@tiny"])
     assert free_all(found, storage) == {
-        "evaluate/no-kd/two/1@tiny": "another run works on it",
-        "distil/no-kd/two/1@tiny": "a run that is under way needs it",
+        "evaluate/no-kd/two/1@tiny": "another run is working on it",
+        "distil/no-kd/two/1@tiny": "a run that is in progress needs it",
     }
     assert find(storage, "distil", nodes_by_name(two)["distil/no-kd/two/1@tiny"].key)
     assert os.listdir(storage.local / ".work") == [nodes_by_name(two)["evaluate/no-kd/two/1@tiny"].key]
@@ -307,7 +307,9 @@ def test_an_artifact_that_was_built_anew_after_the_look_stays(storage: Directory
 def test_while_a_run_has_not_said_what_it_needs_nothing_is_judged(storage: Directory, one: Graph, two: Graph) -> None:
     node = nodes_by_name(two)["evaluate/no-kd/two/1@tiny"]
     claim(storage, "evaluate", node.key, {}, lambda: NOW)
-    with pytest.raises(RequestError, match=r"0002: a run has just begun there, what it needs is not known; try"):
+    with pytest.raises(
+        RequestError, match=r"0002: a run has just begun there, and it is not known yet what it needs; try"
+    ):
         unused(storage, one)
 
 

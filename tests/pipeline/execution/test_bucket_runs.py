@@ -68,7 +68,7 @@ def test_a_run_into_a_bucket_trains_what_a_run_into_a_directory_does(
 def test_another_machine_finds_nothing_to_do(url: str, assets: Path, elsewhere: Path) -> None:
     result = on(write_project(elsewhere / "project", assets, seeds=[0, 1]), url, "run", "--inline")
     assert result.code == 0, result.err
-    assert "nothing to do, all 12 artifacts are there" in result.out
+    assert "nothing to do, all 12 artifacts exist" in result.out
     assert not list((elsewhere / "cache").glob("storage/*/*/*/*/model")), "and fetches no model"
 
 

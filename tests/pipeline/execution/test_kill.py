@@ -165,7 +165,7 @@ def accidents(long_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Ac
 
 def test_ctrl_c_over_ray_ends_with_130_and_one_line(accidents: Accidents) -> None:
     assert accidents.interrupted.code == 130
-    assert accidents.interrupted.err == "stillhouse: stopped; the next run goes on from here\n"
+    assert accidents.interrupted.err == "stillhouse: stopped; the next run resumes from here\n"
     assert accidents.lease["released"] is True
     assert set(accidents.after_interrupt) == {"corpus@tiny"}
 

@@ -37,7 +37,7 @@ def test_verify_checks_every_row_and_finds_a_damaged_shard(project: Project) -> 
     target = probes(project)
     result = stillhouse("verify", target, "--storage", str(project.storage))
     assert (result.code, result.err) == (0, "")
-    assert "every row of the corpus stands once, and no other" in result.out
+    assert "holds every row of the corpus once, and no other row" in result.out
     shard = Path(target) / "shard-00000.parquet"
     data = bytearray(shard.read_bytes())
     data[len(data) // 3] ^= 1

@@ -71,7 +71,7 @@ def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_t
     assert line.startswith("stillhouse: corpus@broken: ")
     assert "train.parquet: row 5, column label: 7" in line
     (told,) = [line for line in result.out.splitlines() if line.startswith("FAIL")]
-    assert told.endswith("; 7 that need it are not run"), "teacher, store, two students, three evaluations"
+    assert told.endswith("; 7 stages that need it are not run"), "teacher, store, two students, three evaluations"
     (status,) = read_runs(two.storage)
     blocked = [node["name"] for node in status.document["nodes"] if node["state"] == "blocked"]
     assert len(blocked) == 7
@@ -231,7 +231,7 @@ def test_a_machine_that_joins_is_looked_at_before_the_next_stage_begins(assets: 
         raise RequestError("storage: not seen by the one that came")
 
     with pytest.raises(RequestError, match="the one that came"):
-        carried_out(project, Growing(), joined=refuse)
+        carried_out(project, Growing(), check_new_machines=refuse)
     assert set(project.records()) == {"corpus@tiny"}
 
 
@@ -262,7 +262,7 @@ class Interloper(Inline):
 
 
 def carried_out(
-    project: Project, place: object, only: str | None = None, joined: Callable[[], None] = lambda: None
+    project: Project, place: object, only: str | None = None, check_new_machines: Callable[[], None] = lambda: None
 ) -> tuple[Recipe, Graph, Outcome, str]:
     recipe, graph = load_graph(project)
     found = plan(graph, Directory(project.storage), recipe.name, only)
@@ -273,7 +273,9 @@ def carried_out(
     def resources(node: object) -> Resources:
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
 
-    context = RunContext(Directory(project.storage), recipe.name, place, resources, view, joined=joined)  # type: ignore[arg-type]
+    context = RunContext(
+        Directory(project.storage), recipe.name, place, resources, view, check_new_machines=check_new_machines
+    )  # type: ignore[arg-type]
     outcome = run(found, context)
     return recipe, graph, outcome, heard.getvalue()
 
@@ -312,7 +314,7 @@ def test_ctrl_c_lets_go_of_everything_and_the_next_run_goes_on(assets: Path, tmp
     wait_for(log_contains(project, "finetune@tiny", "epoch 2/60"), process)
     process.send_signal(signal.SIGINT)
     result = result_of(process)
-    assert (result.code, result.err) == (130, "stillhouse: stopped; the next run goes on from here\n")
+    assert (result.code, result.err) == (130, "stillhouse: stopped; the next run resumes from here\n")
     key = str(project.plan()["finetune@tiny"]["key"])
     lease = json.loads((project.storage / ".work" / key / "0001" / ".lease.json").read_text("utf-8"))
     assert lease["released"] is True

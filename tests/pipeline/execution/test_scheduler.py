@@ -48,11 +48,11 @@ def ready() -> Scheduler:
 def test_a_node_is_offered_once_all_its_inputs_are_there(ready: Scheduler) -> None:
     assert offered(ready) == ["corpus"]
     assert offered(ready) == []
-    ready.came(CORPUS.node.key)
+    ready.add_artifact(CORPUS.node.key)
     assert offered(ready) == ["store"]
-    ready.came(STORE.node.key)
+    ready.add_artifact(STORE.node.key)
     assert offered(ready) == ["one", "two"]
-    ready.came(ONE.node.key)
+    ready.add_artifact(ONE.node.key)
     assert offered(ready) == ["score"]
     assert not ready
 
@@ -65,7 +65,7 @@ def test_what_comes_while_nodes_are_offered_is_offered_too(ready: Scheduler) -> 
     names = []
     for found, _ in ready.offers(everything):
         names.append(found.node.name)
-        ready.came(found.node.key)
+        ready.add_artifact(found.node.key)
     assert names == ["corpus", "store", "one", "two", "score"]
 
 
@@ -89,20 +89,20 @@ def test_what_somebody_else_is_at_is_offered_again_the_next_time_alone(ready: Sc
     names = []
     for found, _ in ready.offers(everything):
         names.append(found.node.name)
-        ready.aside(found)
+        ready.postpone(found)
     assert names == ["corpus"]
     assert offered(ready) == ["corpus"]
 
 
 def test_what_was_taken_away_is_offered_once_more(ready: Scheduler) -> None:
     ((corpus, _),) = ready.offers(everything)
-    ready.again(corpus)
+    ready.retry(corpus)
     assert offered(ready) == ["corpus"]
 
 
 def test_all_that_needs_what_will_not_come_is_given_up_and_nothing_else(ready: Scheduler) -> None:
     offered(ready)
-    ready.came(CORPUS.node.key)
+    ready.add_artifact(CORPUS.node.key)
     offered(ready)
-    assert [found.node.name for found in ready.given_up(STORE.node.key)] == ["one", "two", "score"]
+    assert [found.node.name for found in ready.drop_dependants(STORE.node.key)] == ["one", "two", "score"]
     assert not ready

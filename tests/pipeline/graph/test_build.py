@@ -246,7 +246,9 @@ def test_one_model_under_many_names_is_looked_at_once_and_is_the_same(assets: Pa
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c"])
 def test_a_path_without_a_model_is_refused_and_not_asked_of_the_hub(assets: Path, name: str) -> None:
     line = refusal(assets, teacher={"model": name, "finetune": {}})
-    assert line == f"teacher.model: {name} holds no config.json; name a model directory, or a model on the hub"
+    assert (
+        line == f"teacher.model: {name} has no config.json; give a model directory, or the name of a model on the hub"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", '["bert"]', '"bert"', "\udcff"])

@@ -277,7 +277,7 @@ def test_so_many_are_looked_for_as_the_maker_says_and_never_fewer_than_are_kept(
     makers = {"neighbours": {"balance": 1.5, "found": 7}}
     assert k_of(composed(assets, taking(3), candidates=makers)[TABLE]) == 7
     line = refusal(assets, taking(8), candidates=makers)
-    assert line == "candidates.neighbours.found: 7, but 8 a row are kept; look for no fewer"
+    assert line == "candidates.neighbours.found: 7, but 8 are kept for each row; give 8 or more"
 
 
 def test_without_the_teachers_word_there_is_nothing_to_sift(assets: Path) -> None:
@@ -305,7 +305,7 @@ def test_sifting_otherwise_makes_neither_another_table_nor_another_store(assets:
 def test_reranking_without_the_teachers_last_layer_in_store_is_refused(assets: Path) -> None:
     line = refusal(assets, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 2]})
     assert line == (
-        "candidates.neighbours.rerank: goes by the teacher's last layer, 4, but store.layers is [0, 2]; store that too"
+        "candidates.neighbours.rerank: needs the teacher's last layer, 4, but store.layers is [0, 2]; add it there"
     )
     found = composed(assets, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 4]})
     assert "sift/neighbours@tiny" in found

@@ -6,8 +6,9 @@ import pytest
 from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.external_inputs import Digests, data_file, model_directory, model_identity, tokenizer_identity
-from pipeline.graph.hub import Pins, fetched_model
+from pipeline.graph.digests import Digests
+from pipeline.graph.external_inputs import data_file, model_directory, model_identity, tokenizer_identity
+from pipeline.graph.hub import Pins, download_model
 from pipeline.storage.directory import Directory
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -96,7 +97,9 @@ def test_a_storage_that_is_not_there_is_not_made_for_digests(tmp_path: Path) -> 
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     path = tmp_path / "digests.json"
     path.write_text("{", "utf-8")
-    with pytest.raises(RequestError, match=r"digests\.json: this file is damaged .*; remove it, and it is made anew"):
+    with pytest.raises(
+        RequestError, match=r"digests\.json: this file is damaged .*; remove it, and it is written anew"
+    ):
         Digests.load(path)
 
 
@@ -176,7 +179,7 @@ def test_a_name_means_a_directory_then_a_package_then_the_hub(tmp_path: Path, mo
 def test_a_hub_name_without_network_is_refused_in_one_line(tmp_path: Path, silent: Path) -> None:
     pins = Pins.load(Directory(tmp_path), refresh=False)
     with pytest.raises(
-        RequestError, match=r"^teacher\.model: org/bert cannot be had from the hub \(.*\); name a dir"
+        RequestError, match=r"^teacher\.model: org/bert cannot be found on the hub \(.*\); name a dir"
     ) as caught:
         pins.commit("org/bert", "model", "teacher.model")
     assert "\n" not in str(caught.value)
@@ -199,7 +202,7 @@ def test_a_pinned_name_needs_no_network(tmp_path: Path, silent: Path) -> None:
 def test_a_refresh_asks_the_hub_even_for_a_pinned_name(tmp_path: Path, silent: Path) -> None:
     (tmp_path / ".identity").mkdir(exist_ok=True)
     (tmp_path / ".identity" / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
-    with pytest.raises(RequestError, match="cannot be had from the hub"):
+    with pytest.raises(RequestError, match="cannot be found on the hub"):
         Pins.load(Directory(tmp_path), refresh=True).commit("org/bert", "model", "teacher.model")
 
 
@@ -221,4 +224,4 @@ def test_a_pinned_model_that_cannot_be_fetched_is_refused_in_one_line(tmp_path: 
     with pytest.raises(
         RequestError, match=rf"^teacher\.model: org/bert at {COMMIT[:12]} cannot be fetched \(.*\); name a d"
     ):
-        fetched_model("org/bert", COMMIT, "teacher.model")
+        download_model("org/bert", COMMIT, "teacher.model")

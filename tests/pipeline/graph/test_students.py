@@ -264,8 +264,8 @@ def test_layers_of_one_model_after_each_epoch_may_be_followed_in_turn(assets: Pa
 def test_layers_of_models_that_differ_in_depth_are_refused(assets: Path) -> None:
     line = refusal(assets, ["one", "teacher"], models=GENERATIONS, training="progressive", structure="pick")
     assert line == (
-        "task tiny, method it: structure: the same layers of each teacher are followed, and they differ in depth (one "
-        "3, teacher 4); name teachers of one depth, or structure: none"
+        "task tiny, method it: structure: the same layers of each teacher are matched, but the teachers differ in "
+        "depth (one 3, teacher 4); name teachers of one depth, or structure: none"
     )
 
 

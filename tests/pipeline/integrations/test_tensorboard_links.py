@@ -47,7 +47,7 @@ def test_a_training_under_way_has_a_link_to_its_attempt(built: Project, out: Pat
 
 def test_a_recipe_that_has_not_run_says_so(built: Project, out: Path, tmp_path: Path) -> None:
     result = stillhouse("curves", str(built.recipe), "--storage", str(tmp_path / "none"), "--out", str(out))
-    assert (result.code, result.out) == (0, "tiny: nothing is drawn yet\n")
+    assert (result.code, result.out) == (0, "tiny: no training has curves yet\n")
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(built: Project, tmp_path: Path) -> None:

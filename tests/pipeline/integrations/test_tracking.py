@@ -39,8 +39,8 @@ def test_what_is_told_is_the_spec_the_history_and_the_scores_by_readable_names(b
     one = told["tiny/vanilla-kd/two/1"]
     history = json.loads((Path(one.tags["artifact"]) / "history.json").read_text("utf-8"))
     assert [epoch["loss"] for epoch in one.epochs] == [epoch["loss"] for epoch in history["epochs"]]
-    assert one.ends["validation_accuracy"] == history["scores"]["validation"]["accuracy"]
-    assert one.ends["last_epoch_validation_accuracy"] == history["last_epoch_scores"]["validation"]["accuracy"]
+    assert one.final["validation_accuracy"] == history["scores"]["validation"]["accuracy"]
+    assert one.final["last_epoch_validation_accuracy"] == history["last_epoch_scores"]["validation"]["accuracy"]
     assert one.parameters["train.seed"] == 1
     assert one.parameters["method.targets.kind"] == "teacher"
     assert one.tags["stage"] == "distil" and one.tags["recipe"] == "tiny"
@@ -75,7 +75,7 @@ def test_a_tracker_that_fails_is_warned_of_once_and_asked_no_more(built: Project
         thread.committed(node, record)
     thread.close()
     assert len(request) == 1
-    assert warned == ["tracking: ConnectionError: no route to host; no more is told in this run"]
+    assert warned == ["tracking: ConnectionError: no route to host; nothing more is sent in this run"]
 
 
 def test_a_tracker_that_hangs_holds_the_end_of_a_run_no_longer_than_it_may(built: Project) -> None:
@@ -92,7 +92,7 @@ def test_a_tracker_that_hangs_holds_the_end_of_a_run_no_longer_than_it_may(built
     thread.committed(node, record)
     thread.close(0.2)
     freed.set()
-    assert warned == ["tracking: not all was told within 0.2 s"]
+    assert warned == ["tracking: not all trainings were sent within 0.2 s"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,7 +148,7 @@ def test_a_run_is_told_to_mlflow(assets: Path, tmp_path: Path) -> None:
         one = told[run.info.run_name]
         assert run.info.status == "FINISHED"
         assert run.data.params == {name: str(value) for name, value in one.parameters.items()}
-        assert run.data.metrics["validation_accuracy"] == one.ends["validation_accuracy"]
+        assert run.data.metrics["validation_accuracy"] == one.final["validation_accuracy"]
         assert run.data.tags["stillhouse.key"] == one.tags["key"]
         losses = client.get_metric_history(run.info.run_id, "loss")
         assert [(loss.step, loss.value) for loss in losses] == [
@@ -165,7 +165,7 @@ def test_an_mlflow_that_cannot_be_reached_fails_no_training(
     project = write_project(tmp_path / "project", assets, tracking={"kind": "mlflow", "uri": uri}, method="no-kd")
     result = project("run", "--inline")
     assert result.code == 0
-    assert "no more is told in this run" in " ".join((result.out + result.err).split())
+    assert "nothing more is sent in this run" in " ".join((result.out + result.err).split())
 
 
 def test_a_run_is_told_to_wandb(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

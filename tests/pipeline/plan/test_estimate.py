@@ -213,9 +213,9 @@ def test_a_time_is_told_in_round_units(seconds: float, text: str) -> None:
 def test_the_sum_says_what_it_leaves_out(assets: Path, storage: Directory) -> None:
     _, found = planned(assets, storage, method="no-kd")
     assert len(found.builds) == 5
-    assert total_text(found, {}) == "time unknown: no record on like hardware"
+    assert total_text(found, {}) == "time unknown: no comparable record on such hardware"
     assert total_text(found, {"a": 100.0, "b": 50.0}) == (
-        "~2 min if built one after another, and 3 more with no record on like hardware"
+        "~2 min if built one after another, and 3 more with no comparable record on such hardware"
     )
     assert total_text(found, dict.fromkeys("abcde", 60.0)) == "~5 min if built one after another"
 

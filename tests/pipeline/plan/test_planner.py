@@ -16,7 +16,7 @@ from project import (
 
 from pipeline.artifacts.record import artifact_path, record_name
 from pipeline.errors import RequestError
-from pipeline.execution.runner import Outcome, remember_names
+from pipeline.execution.runner import Outcome, record_names
 from pipeline.graph.nodes import Figure, Graph
 from pipeline.plan.planner import Plan, Step, plan, spec_changes
 from pipeline.recipe import parse
@@ -40,7 +40,7 @@ def storage(tmp_path: Path) -> Directory:
 def build_all(graph: Graph, storage: Directory) -> None:
     """As a run would leave it."""
     records = {node.key: write_artifact(storage, node) for node in graph.nodes}
-    remember_names(graph, Outcome(records), storage, "tiny")
+    record_names(graph, Outcome(records), storage, "tiny")
 
 
 def planned(assets: Path, storage: Directory, stage: str | None = None, /, **changes: object) -> Plan:

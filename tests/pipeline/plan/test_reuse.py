@@ -22,7 +22,7 @@ from project import (
 from safetensors.numpy import load_file, save_file
 
 from pipeline.graph.nodes import Node
-from pipeline.plan.reuse import held, priors
+from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage.directory import Directory
 from stages.corpus.reader import read_split
 from stages.outputs.reader import read_columns
@@ -354,7 +354,7 @@ def test_embeddings_serve_those_of_the_same_encoder_with_the_same_settings_and_n
     storage = Directory(paper / "runs")
     before = write_artifact(storage, embeddings_of(paper, "bank.txt", "encoder"))
     node = embeddings_of(paper, "grown.txt", encoder, **settings)
-    found = priors(held(storage, "embed"), node, storage, {})
+    found = priors(reusable_records(storage, "embed"), node, storage, {})
     assert [record.key for record in found] == ([before.key] if serves else [])
 
 
@@ -362,16 +362,16 @@ def test_tf_idf_which_weighs_a_word_by_all_texts_carries_nothing_over(paper: Pat
     storage = Directory(paper / "runs")
     write_artifact(storage, embeddings_of(paper, "bank.txt", "tfidf"))
     node = embeddings_of(paper, "grown.txt", "tfidf")
-    assert priors(held(storage, "embed"), node, storage, {}) == ()
+    assert priors(reusable_records(storage, "embed"), node, storage, {}) == ()
 
 
 def test_embeddings_are_no_prior_of_themselves_nor_of_a_store(paper: Path) -> None:
     storage, node = Directory(paper / "runs"), embeddings_of(paper, "bank.txt", "encoder")
     write_artifact(storage, node)
-    assert priors(held(storage, "embed"), node, storage, {}) == ()
+    assert priors(reusable_records(storage, "embed"), node, storage, {}) == ()
     bank = {"files": [str(paper / "bank.txt")], "encoder": str(paper / "encoder")}
     store = nodes_by_name(graph_of(paper, storage, method="knn", bank=bank)[1])["teach@tiny"]
-    assert priors(held(storage, "embed"), store, storage, {}) == ()
+    assert priors(reusable_records(storage, "embed"), store, storage, {}) == ()
 
 
 def test_other_settings_of_an_encoder_are_computed_anew(growing: Project) -> None:
