@@ -7,7 +7,7 @@ import pytest
 from buckets import at, make_bucket, s3_server
 from project import CommandResult, Project, stillhouse, write_project
 
-from pipeline.artifacts.record import Record, find, parsed, recorded
+from pipeline.artifacts.record import Record, find, parse_record, record_texts
 from pipeline.artifacts.retention import find_unused
 from pipeline.storage import open_storage
 from pipeline.storage.bucket import Bucket
@@ -43,7 +43,7 @@ def on(project: Project, storage: str, command: str, *options: str) -> CommandRe
 
 def records(storage: str) -> dict[str, Record]:
     there = open_storage(storage)
-    found = [parsed(text, there.where(name)) for name, text in recorded(there).items()]
+    found = [parse_record(text, there.where(name)) for name, text in record_texts(there).items()]
     return {record.name: record for record in found}
 
 
@@ -123,4 +123,4 @@ def test_a_damaged_store_is_mended_from_what_is_sound(server: str, assets: Path,
     assert result.code == 0, result.out + result.err
     after = records(storage)["teach@tiny"]
     assert after.attempt != before.attempt
-    assert after.below("shard-00000.parquet") == before.below("shard-00000.parquet")
+    assert after.files_below("shard-00000.parquet") == before.below("shard-00000.parquet")

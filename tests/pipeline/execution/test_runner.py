@@ -274,8 +274,13 @@ def carried_out(
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
 
     context = RunContext(
-        Directory(project.storage), recipe.name, place, resources, view, check_new_machines=check_new_machines
-    )  # type: ignore[arg-type]
+        Directory(project.storage),
+        recipe.name,
+        place,  # type: ignore[arg-type]
+        resources,
+        view,
+        check_new_machines=check_new_machines,
+    )
     outcome = run(found, context)
     return recipe, graph, outcome, heard.getvalue()
 
