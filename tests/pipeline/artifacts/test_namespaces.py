@@ -142,7 +142,7 @@ def pinned(**stages: str) -> dict[str, dict[str, object]]:
     return {stage: {"cpus_per_worker": 1, "custom": {name: 0.5}} for stage, name in stages.items()}
 
 
-def test_a_run_over_machines_that_share_no_files_ends_as_one_on_one_machine(
+def test_a_run_on_machines_without_shared_files_gives_the_result_of_one_machine(
     apart: Apart, assets: Path, tmp_path: Path
 ) -> None:
     alone = write_project(tmp_path / "alone", assets, method="vanilla-kd")

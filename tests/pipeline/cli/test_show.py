@@ -54,7 +54,7 @@ def test_output_to_a_pipe_is_plain_text(built: Project) -> None:
     assert not any(ord(character) < 32 and character != "\n" for character in out)
 
 
-@pytest.mark.parametrize("text", ["a [/b] closes what nobody opened", "[red]not red[/red]", "[link=x]", ":smile:"])
+@pytest.mark.parametrize("text", ["a [/b] closes what was never opened", "[red]not red[/red]", "[link=x]", ":smile:"])
 def test_rows_that_look_like_markup_are_printed_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:

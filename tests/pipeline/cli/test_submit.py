@@ -211,10 +211,10 @@ def test_a_wrong_token_is_one_line_that_says_how_to_give_the_right_one(rays: Ray
 @pytest.mark.parametrize("command", [("status",), ("logs", "--follow"), ("stop",)])
 def test_an_unknown_job_is_one_line(command: tuple[str, ...], rays: Rays, tmp_path: Path) -> None:
     verb, *options = command
-    result = Client(rays, tmp_path).on_cluster(verb, "nobody-1", *options)
+    result = Client(rays, tmp_path).on_cluster(verb, "unknown-1", *options)
     url = rays.dashboard_url
     assert (result.code, result.out) == (2, "")
-    assert result.err == f"stillhouse: JOB: nobody-1 is not known at {url}; see stillhouse status --address {url}\n"
+    assert result.err == f"stillhouse: JOB: unknown-1 is not known at {url}; see stillhouse status --address {url}\n"
 
 
 @pytest.mark.parametrize(

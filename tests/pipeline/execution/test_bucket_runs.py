@@ -88,7 +88,7 @@ def test_a_report_names_models_by_url(url: str, assets: Path, elsewhere: Path) -
     assert f'"{url}/distil/{key}/0001/model"' in result.out
 
 
-def test_nothing_but_artifacts_and_what_tells_of_them_is_left(url: str) -> None:
+def test_only_artifacts_and_their_records_are_left(url: str) -> None:
     storage = open_storage(url)
     tops = {name.split("/")[0] for name in storage.walk()}
     assert {top for top in tops if top.startswith(".")} == {".named", ".runs", ".logs"}
@@ -112,7 +112,7 @@ def test_gc_frees_what_a_recipe_does_not_need(server: str, assets: Path, elsewhe
     assert find_unused(there, [], 4e9)
 
 
-def test_a_damaged_store_is_mended_from_what_is_sound(server: str, assets: Path, elsewhere: Path) -> None:
+def test_a_damaged_store_is_repaired_from_its_sound_shards(server: str, assets: Path, elsewhere: Path) -> None:
     storage = f"{server}/damaged"
     project = write_project(elsewhere / "project", assets, method="vanilla-kd")
     assert on(project, storage, "run", "--inline").code == 0
@@ -123,4 +123,4 @@ def test_a_damaged_store_is_mended_from_what_is_sound(server: str, assets: Path,
     assert result.code == 0, result.out + result.err
     after = records(storage)["teach@tiny"]
     assert after.attempt != before.attempt
-    assert after.files_below("shard-00000.parquet") == before.below("shard-00000.parquet")
+    assert after.files_below("shard-00000.parquet") == before.files_below("shard-00000.parquet")

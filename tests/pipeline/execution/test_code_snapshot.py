@@ -14,7 +14,7 @@ from pipeline.execution.code_snapshot import PACKAGES, Snapshot, packages_for_wo
 from pipeline.execution.job_env import SNAPSHOT
 
 
-def test_a_snapshot_holds_the_packages_sources_and_what_goes_with_them() -> None:
+def test_a_snapshot_holds_the_packages_sources_and_the_given_files() -> None:
     found = take_snapshot({"recipe.yaml": b"name: x\n"}).files
     sources = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert set(found) == sources | {"recipe.yaml"}
@@ -37,7 +37,7 @@ def test_an_archive_holds_the_files() -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == {"a/b.py": b"1", "c": b"2"}
 
 
-def test_the_digest_follows_the_tree_that_runs(tmp_path: Path) -> None:
+def test_the_digest_is_of_the_imported_sources(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package)
     tell = [
@@ -48,13 +48,13 @@ def test_the_digest_follows_the_tree_that_runs(tmp_path: Path) -> None:
     digests = []
     for edit in ("", "# a note\n"):
         (tmp_path / "stages" / "evaluation" / "evaluate.py").open("a").write(edit)
-        told = subprocess.run(tell, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
-        digests.append(told.stdout.strip())
+        printed = subprocess.run(tell, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+        digests.append(printed.stdout.strip())
     assert digests[0] == take_snapshot().sha256
     assert digests[1] not in ("", digests[0])
 
 
-def test_packages_are_shipped_to_a_ray_of_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_copied_for_an_existing_ray_only(monkeypatch: pytest.MonkeyPatch) -> None:
     with packages_for_workers("host:6379") as folders:
         assert [folder.name for folder in folders] == list(PACKAGES)
         assert (folders[1] / "cli" / "main.py").read_bytes() == (ROOT / "pipeline" / "cli" / "main.py").read_bytes()

@@ -30,9 +30,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "hub"
 
 
-@pytest.fixture(params=["offline mode", "nobody answers"])
+@pytest.fixture(params=["offline mode", "no answer"])
 def silent(request: pytest.FixtureRequest, offline: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No network, told or not."""
+    """No network: by setting, or without any answer."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", request.param == "offline mode")
     return offline
 
@@ -86,7 +86,7 @@ def test_digests_are_kept_for_the_next_run(tmp_path: Path, digests: Digests) -> 
     assert Digests.load(digests.file).sha256(path) == first
 
 
-def test_a_storage_that_is_not_there_is_not_made_for_digests(tmp_path: Path) -> None:
+def test_a_missing_storage_is_not_created_for_digests(tmp_path: Path) -> None:
     """A plan runs nothing and leaves nothing behind."""
     digests = Digests.load(tmp_path / "runs" / ".identity" / "digests.json")
     digests.sha256(Path(__file__))
@@ -103,7 +103,7 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
         Digests.load(path)
 
 
-def test_a_data_file_is_known_by_its_content(tmp_path: Path, digests: Digests) -> None:
+def test_a_data_file_is_identified_by_its_content(tmp_path: Path, digests: Digests) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("x\n1\n", "utf-8")
     a, b = (data_file(tmp_path / name, digests) for name in ("a.csv", "b.csv"))
@@ -114,7 +114,7 @@ def test_a_data_file_is_known_by_its_content(tmp_path: Path, digests: Digests) -
 # --- models ---------------------------------------------------------------------------------------
 
 
-def test_a_model_is_known_by_weights_tokenizer_and_configuration(tmp_path: Path, digests: Digests) -> None:
+def test_a_model_is_identified_by_weights_tokenizer_and_configuration(tmp_path: Path, digests: Digests) -> None:
     model = write_plannable_model(tmp_path / "model")
     seen = [model_identity(model, digests)]
     for name, text in (
@@ -128,7 +128,9 @@ def test_a_model_is_known_by_weights_tokenizer_and_configuration(tmp_path: Path,
     assert len(set(seen)) == len(seen)
 
 
-def test_the_name_of_the_weights_and_volatile_settings_do_not_count(tmp_path: Path, digests: Digests) -> None:
+def test_file_names_of_weights_and_volatile_settings_do_not_change_the_identity(
+    tmp_path: Path, digests: Digests
+) -> None:
     model = write_plannable_model(tmp_path / "model")
     other = write_plannable_model(
         tmp_path / "other", transformers_version="9.9", _name_or_path="/elsewhere", torch_dtype="float32", dtype="x"
@@ -138,7 +140,7 @@ def test_the_name_of_the_weights_and_volatile_settings_do_not_count(tmp_path: Pa
     assert model_identity(other, digests) == model_identity(model, digests)
 
 
-def test_the_order_of_a_configuration_does_not_count(tmp_path: Path, digests: Digests) -> None:
+def test_the_order_of_a_configuration_does_not_change_the_identity(tmp_path: Path, digests: Digests) -> None:
     model, other = write_plannable_model(tmp_path / "model"), write_plannable_model(tmp_path / "other")
     settings = json.loads((model / "config.json").read_text("utf-8"))
     (other / "config.json").write_text(json.dumps(dict(reversed(settings.items()))), "utf-8")
@@ -186,7 +188,7 @@ def test_a_hub_name_without_network_is_refused_in_one_line(tmp_path: Path, silen
     assert not (tmp_path / ".identity" / "pins.json").exists()
 
 
-def test_a_data_set_without_network_asks_for_files(tmp_path: Path, silent: Path) -> None:
+def test_without_network_a_data_set_on_the_hub_is_refused_with_a_remedy(tmp_path: Path, silent: Path) -> None:
     with pytest.raises(
         RequestError, match=r"^data\.source: nyu-mll/glue cannot .*; set data\.source to a folder of files$"
     ):
@@ -199,7 +201,7 @@ def test_a_pinned_name_needs_no_network(tmp_path: Path, silent: Path) -> None:
     assert Pins.load(Directory(tmp_path), refresh=False).commit("org/bert", "model", "teacher.model") == COMMIT
 
 
-def test_a_refresh_asks_the_hub_even_for_a_pinned_name(tmp_path: Path, silent: Path) -> None:
+def test_refresh_looks_up_a_pinned_name_again(tmp_path: Path, silent: Path) -> None:
     (tmp_path / ".identity").mkdir(exist_ok=True)
     (tmp_path / ".identity" / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
     with pytest.raises(RequestError, match="cannot be found on the hub"):
