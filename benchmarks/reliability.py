@@ -350,12 +350,12 @@ def check(url: str, before_end: Mapping[str, Any]) -> dict[str, Any]:
     from rich.console import Console
 
     from pipeline.artifacts.attempts import leased
-    from pipeline.artifacts.record import parsed, recorded
+    from pipeline.artifacts.record import parse_record, record_texts
     from pipeline.cli.verify import verify_artifact
     from pipeline.storage import open_storage
 
     storage = open_storage(url)
-    records = [parsed(text, name) for name, text in recorded(storage).items()]
+    records = [parse_record(text, name) for name, text in record_texts(storage).items()]
     wrong, corrupt, weights, kept = [], [], {}, 0
     for record in records:
         output = io.StringIO()

@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Sizes with units, such as 50GB."""
 
 import re
 from decimal import Decimal
@@ -8,7 +8,7 @@ _SIZE = re.compile(r"^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)$")
 
 
 def parse_size(value: object) -> int:
-    """Bytes in ``50GB``, ``1.5 TB`` or a whole number; units are decimal (1 GB = 10^9 bytes)."""
+    """Bytes in ``50GB``, ``1.5 TB`` or a whole number; units are decimal (1 GB = 10^9 bytes). Raises ValueError."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     found = _SIZE.match(value) if isinstance(value, str) else None

@@ -1,1 +1,1 @@
-"""Artifacts: records, attempts, leases, heartbeats, and what no recipe needs."""
+"""Artifacts: their records, attempts at building them, leases and heartbeats, and which of them no recipe needs."""

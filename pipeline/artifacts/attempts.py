@@ -1,13 +1,13 @@
-"""Attempts at a key, and the lease that guards each.
+"""Attempts at building the artifact of a key, each guarded by a lease.
 
-``.work/<key>/<attempt>/`` is one attempt. Its number, one above any seen before, is the fencing number:
-the lease is created there if absent, and only the highest attempt may commit. It says who works there
-and when it last gave a sign. An attempt is expired when its owner let go of it, when its
-owner's process is known to be dead, when its last sign is older than ``STALE`` by the clock, or when it
-gave no sign while somebody watched it for ``TTL`` by a clock of their own (hosts' clocks differ).
+``.work/<key>/<attempt>/`` is one attempt. Its number is one above all earlier ones and serves as fencing number: only
+the attempt with the highest number may commit. Its lease, a file that is created if absent, names the process that
+owns it and the time of its last heartbeat. An attempt is expired when its owner has released it, when the owner's
+process is known to be dead, when its last heartbeat is older than ``STALE`` seconds, or when another process has seen
+no heartbeat for ``TTL`` seconds of its own clock (the clocks of hosts differ).
 
-Who takes over an expired attempt gets a new one that holds links to, or copies of, the finished files of
-the old: a late write into the old folder cannot reach the new one.
+A process that takes over an expired attempt gets a new one with links to, or copies of, the finished files of the old
+one: a late write into the old folder cannot reach the new one.
 """
 
 import json
@@ -18,17 +18,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pipeline.artifacts.record import home_of
+from pipeline.artifacts.record import key_folder
 from pipeline.storage import Storage
 from pipeline.storage.port import LEASE, WORK
 
 TTL = 20.0
+"""Seconds without a heartbeat, as observed by another process, after which an attempt is expired."""
 STALE = 600.0
+"""Age of the last heartbeat in seconds, by the time in the lease, after which an attempt is expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process: on which host and boot, in which process namespace, started when."""
+    """A process. ``boot`` and ``pids`` identify the host's boot and the process namespace, '' where unknown;
+    ``started`` is the process's start in clock ticks since boot, which tells it from a later one of the same number."""
 
     host: str
     boot: str
@@ -38,6 +41,7 @@ class Owner:
 
 
 def this_process() -> Owner:
+    """The process that calls."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     pids = Path("/proc/self/ns/pid")
     return Owner(
@@ -50,8 +54,8 @@ def this_process() -> Owner:
 
 
 def _start_time(pid: int) -> str:
-    """When the process started, in clock ticks since boot; '' where there is no such process, or a dead one
-    that its parent has not asked after yet."""
+    """When the process started, in clock ticks since boot; '' if there is none, or only a zombie (a dead process whose
+    parent has not collected its exit status)."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -60,7 +64,8 @@ def _start_time(pid: int) -> str:
 
 
 def known_dead(owner: Owner, me: Owner) -> bool:
-    """Whether the owner surely lives no more: only a process of this host and namespace can be asked."""
+    """Whether the owner's process is surely dead. False for a process of another host, boot or namespace than ``me``,
+    of which nothing is known."""
     if not me.boot or (owner.host, owner.boot, owner.pids) != (me.host, me.boot, me.pids):
         return False
     return _start_time(owner.pid) != owner.started
@@ -68,6 +73,8 @@ def known_dead(owner: Owner, me: Owner) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
+    """The lease of an attempt: its owner, the time of the last heartbeat (seconds since 1970) and their number."""
+
     owner: Owner
     beat: float
     beats: int = 0
@@ -76,7 +83,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claimed attempt: where the stage works, and the name under which it would be committed."""
+    """An attempt that this process owns. Its number, as ``name``, is that of the artifact's folder once committed."""
 
     storage: Storage
     key: str
@@ -100,15 +107,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptHeld:
-    """Somebody else works on it."""
+    """Another process is building the artifact; ``owner`` is None if it is not known which."""
 
     owner: Owner | None
 
 
 Watch = dict[tuple[str, int], tuple[object, float]]
+"""(key, attempt number) -> the lease as last seen, and when it was first seen like that, by the own clock."""
 
 
-def work_of(key: str) -> str:
+def attempts_folder(key: str) -> str:
     """The folder of all attempts at a key that are not committed."""
     return f"{WORK}/{key}"
 
@@ -123,95 +131,103 @@ def claim(
     key: str,
     watch: Watch,
     clock: Callable[[], float] = time.time,
-    begun: Callable[["Attempt"], None] = lambda _: None,
+    on_claimed: Callable[["Attempt"], None] = lambda _: None,
     adopt: bool = True,
 ) -> Attempt | AttemptHeld:
-    """Take the key's next attempt if nobody holds the last one. ``watch`` remembers what was seen of held leases.
+    """Claim the next attempt at a key, unless another process holds the last one.
 
-    ``begun`` is told once the lease is ours: to take over what the last one had finished may take longer than a lease
-    lives without a sign. Without ``adopt`` that is left where it is, by who only means to remove it.
+    ``watch`` keeps, between calls, what was seen of leases that others hold. ``on_claimed`` is called as soon as the
+    lease is created, to start its heartbeat: adopting the finished files of earlier attempts may take longer than
+    ``TTL``. Without ``adopt``, those files stay where they are; for callers that only remove them.
     """
-    last = highest(storage, work_of(key))
+    last = highest_attempt(storage, attempts_folder(key))
     if last:
-        lease = _read(storage, key, last)
+        lease = _read_lease(storage, key, last)
         if not _expired(storage, key, last, lease, watch, clock()):
             return AttemptHeld(lease.owner if lease else None)
-    number = 1 + max(last, highest(storage, home_of(stage, key)))
+    number = 1 + max(last, highest_attempt(storage, key_folder(stage, key)))
     attempt = Attempt(storage, key, number, Lease(this_process(), clock()))
     try:
-        if not storage.create(_name(key, number), _text(attempt.lease)):
+        if not storage.create(_lease_name(key, number), _lease_text(attempt.lease)):
             return AttemptHeld(None)  # another run was quicker
     except FileNotFoundError:
-        return AttemptHeld(None)  # another run has just committed, and swept all attempts
-    begun(attempt)
+        return AttemptHeld(None)  # another run has just committed, and removed all attempts
+    on_claimed(attempt)
     attempt.out.mkdir(parents=True, exist_ok=True)
-    # More than one where an adoption was cut: what it had not taken yet lies in the attempt before.
-    for old in sorted((n for n in numbers(storage, work_of(key)) if adopt and n < number), reverse=True):
-        storage.adopt(f"{work_of(key)}/{attempt_name(old)}", attempt.folder)
+    # More than one if an adoption was interrupted: the files that it had not adopted yet are in the attempt before.
+    for old in sorted(
+        (n for n in attempt_numbers(storage, attempts_folder(key)) if adopt and n < number), reverse=True
+    ):
+        storage.adopt(f"{attempts_folder(key)}/{attempt_name(old)}", attempt.folder)
     return attempt
 
 
-def highest(storage: Storage, folder: str) -> int:
-    """The highest attempt number in a folder; 0 if none."""
-    return max(numbers(storage, folder), default=0)
+def highest_attempt(storage: Storage, folder: str) -> int:
+    """The highest attempt number in a folder; 0 if there is none."""
+    return max(attempt_numbers(storage, folder), default=0)
 
 
-def numbers(storage: Storage, folder: str) -> list[int]:
-    """The attempts in a folder, which another run may be removing."""
+def attempt_numbers(storage: Storage, folder: str) -> list[int]:
+    """The numbers of the attempts in a folder; [] if another run has removed it."""
     return [int(name) for name in storage.entries(folder) if name.isdigit()]
 
 
 def beat(attempt: Attempt, clock: Callable[[], float] = time.time) -> Attempt:
-    """Give a sign of life. Raises ``Fenced`` when the attempt is no longer ours."""
+    """Write a heartbeat into the lease; returns the attempt with the new lease. Raises ``Fenced`` when another attempt
+    took over."""
     check(attempt)
     lease = replace(attempt.lease, beat=clock(), beats=attempt.lease.beats + 1)
-    attempt.storage.write(_name(attempt.key, attempt.number), _text(lease))
+    attempt.storage.write(_lease_name(attempt.key, attempt.number), _lease_text(lease))
     return replace(attempt, lease=lease)
 
 
 class Fenced(RuntimeError):
-    """Another attempt took over: nothing of this one may be committed."""
+    """Another attempt took over: this one must not be committed."""
 
 
 def check(attempt: Attempt) -> None:
-    """Raises ``Fenced``. Numbers begin anew where all of a key was freed, so the lease must name us, too."""
-    lease = _read(attempt.storage, attempt.key, attempt.number)
-    last = highest(attempt.storage, work_of(attempt.key))
+    """Raises ``Fenced`` unless the attempt is the highest and this process owns its lease. The number alone would not
+    do: after ``gc`` has removed everything of a key, numbers start at 1 again."""
+    lease = _read_lease(attempt.storage, attempt.key, attempt.number)
+    last = highest_attempt(attempt.storage, attempts_folder(attempt.key))
     if last != attempt.number or lease is None or lease.owner != attempt.lease.owner:
-        raise Fenced(f"{attempt.out}: a later attempt took over, because this one gave no sign of life in time")
+        raise Fenced(f"{attempt.out}: a later attempt took over, because this one's heartbeat came too late")
 
 
-def forsake(attempt: Attempt) -> None:
-    """Remove what a fenced attempt still wrote when another had built the artifact, and swept all attempts."""
-    if attempt.storage.read(_name(attempt.key, attempt.number)) is None:
+def remove_if_swept(attempt: Attempt) -> None:
+    """Remove what a fenced attempt wrote after another process had built the artifact and removed all attempts, this
+    one's lease among them."""
+    if attempt.storage.read(_lease_name(attempt.key, attempt.number)) is None:
         discard(attempt)
 
 
 def discard(attempt: Attempt) -> None:
-    """Remove all of it, and the key's folder if nothing else is there."""
+    """Remove the attempt, and the folder of attempts if it is the last one."""
     attempt.storage.drop(attempt.folder)
-    if not attempt.storage.entries(work_of(attempt.key)):
-        attempt.storage.drop(work_of(attempt.key))
+    if not attempt.storage.entries(attempts_folder(attempt.key)):
+        attempt.storage.drop(attempts_folder(attempt.key))
 
 
 def release(attempt: Attempt) -> None:
-    """Let go, so that the next run goes on from here at once."""
+    """Mark the lease as released, so that the next run can continue from this attempt at once."""
     if attempt.out.is_dir():
-        attempt.storage.write(_name(attempt.key, attempt.number), _text(replace(attempt.lease, released=True)))
+        attempt.storage.write(
+            _lease_name(attempt.key, attempt.number), _lease_text(replace(attempt.lease, released=True))
+        )
 
 
 def leased(storage: Storage, key: str, now: float) -> bool:
-    """Whether somebody may still be at work at a key, as far as one look can tell."""
-    last = highest(storage, work_of(key))
-    return last > 0 and not _expired(storage, key, last, _read(storage, key, last), {}, now)
+    """Whether another process may be working on a key, as far as can be told without watching its lease."""
+    last = highest_attempt(storage, attempts_folder(key))
+    return last > 0 and not _expired(storage, key, last, _read_lease(storage, key, last), {}, now)
 
 
 def _expired(storage: Storage, key: str, number: int, lease: Lease | None, watch: Watch, now: float) -> bool:
     if lease is not None and (lease.released or known_dead(lease.owner, this_process())):
         return True
-    # An attempt without a lease is being made, or was cut just then.
-    signs = [lease.beat] if lease else [entry.modified for entry in storage.walk(_folder(key, number)).values()]
-    if signs and now - max(signs) > STALE:
+    # An attempt without a lease is just being created, or its process was killed while it did.
+    beats = [lease.beat] if lease else [entry.modified for entry in storage.walk(_folder(key, number)).values()]
+    if beats and now - max(beats) > STALE:
         return True
     seen, since = watch.setdefault((key, number), (lease, now))
     if seen != lease:
@@ -221,19 +237,19 @@ def _expired(storage: Storage, key: str, number: int, lease: Lease | None, watch
 
 
 def _folder(key: str, number: int) -> str:
-    return f"{work_of(key)}/{attempt_name(number)}"
+    return f"{attempts_folder(key)}/{attempt_name(number)}"
 
 
-def _name(key: str, number: int) -> str:
+def _lease_name(key: str, number: int) -> str:
     return f"{_folder(key, number)}/{LEASE}"
 
 
-def _text(lease: Lease) -> str:
+def _lease_text(lease: Lease) -> str:
     return json.dumps(asdict(lease))
 
 
-def _read(storage: Storage, key: str, number: int) -> Lease | None:
-    text = storage.read(_name(key, number))
+def _read_lease(storage: Storage, key: str, number: int) -> Lease | None:
+    text = storage.read(_lease_name(key, number))
     if text is None:
         return None
     document = json.loads(text)

@@ -1,7 +1,7 @@
-"""What comes from outside, for machines that do not have it: put into the storage once, under its identity.
+"""Upload of external inputs to the storage, once under their identity, for machines that do not have them.
 
-A model of the hub lies in the cache of the machine that fetched it, a packaged one where packages lie there. On a place
-of several machines both are read from the storage instead.
+A model of the hub is in the cache of the machine that downloaded it, a packaged one among that machine's packages. On
+several machines, stages read both from the storage instead.
 """
 
 import json
@@ -14,43 +14,44 @@ from pipeline.graph.nodes import ExternalInput
 from pipeline.storage import Files, Storage
 from pipeline.storage.checksum import checksum
 
-OUTSIDE = ".outside"
+UPLOADS = ".outside"
 TOKENIZER = "tokenizer"
 MANIFEST = "manifest.json"
-UNREAD = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth")
-"""Endings of what may lie beside a model's safetensors and is never loaded."""
+UNUSED_SUFFIXES = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth")
+"""Suffixes of files that may lie beside a model's safetensors and are never loaded."""
 
 
-def to_ship(given: ExternalInput, storage: Storage) -> bool:
-    """Whether other machines may lack it: of a storage that all of them see, data files lie on the same file system."""
+def needs_upload(given: ExternalInput, storage: Storage) -> bool:
+    """Whether an input must be uploaded for other machines. Not so, if the storage is a directory that they share, for
+    files and for what is inside it: data files are expected on the shared file system too."""
     if storage.shared and (given.path.is_file() or given.path.is_relative_to(storage.local)):
         return False
     return given.path.exists()
 
 
-def ship(given: ExternalInput, name: str, storage: Storage) -> tuple[str, Files]:
-    """The folder of the storage that holds the files of input ``name``, and what they are. Puts there what is not there
-    yet."""
-    folder = f"{OUTSIDE}/{sha256(canonical([name == TOKENIZER, given.identity]))}"
+def upload_input(given: ExternalInput, name: str, storage: Storage) -> tuple[str, Files]:
+    """Upload the files of input ``name`` to the storage unless they are there. Returns their folder in the storage, and
+    the files with their sizes and checksums."""
+    folder = f"{UPLOADS}/{sha256(canonical([name == TOKENIZER, given.identity]))}"
     text = storage.read(f"{folder}/{MANIFEST}")
     if text is None:
-        found = dict(_files(given.path, (*UNREAD, ".safetensors") if name == TOKENIZER else UNREAD))
-        for path, source in found.items():
+        files = dict(_files(given.path, (*UNUSED_SUFFIXES, ".safetensors") if name == TOKENIZER else UNUSED_SUFFIXES))
+        for path, source in files.items():
             storage.put(source, f"{folder}/{path}")
-        told = {path: (source.stat().st_size, checksum(source)) for path, source in found.items()}
-        text = json.dumps(told, indent=1, sort_keys=True)
+        manifest = {path: (source.stat().st_size, checksum(source)) for path, source in files.items()}
+        text = json.dumps(manifest, indent=1, sort_keys=True)
         storage.create(f"{folder}/{MANIFEST}", text)
     return folder, {path: (size, digest) for path, (size, digest) in json.loads(text).items()}
 
 
-def place_in(folder: str, given: ExternalInput, storage: Storage) -> Path:
-    """Where on any machine the input lies once it is fetched."""
+def uploaded_path(folder: str, given: ExternalInput, storage: Storage) -> Path:
+    """The path of an uploaded input on any machine that has downloaded ``folder``."""
     home = storage.local / folder
     return home if given.path.is_dir() else home / given.path.name
 
 
 def _files(path: Path, unread: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """Path below the input -> file. Links are followed: a hub's cache is made of them."""
+    """(path relative to the input, file) for each of its files. Links are followed: the hub's cache is made of them."""
     if not path.is_dir():
         yield path.name, path
         return

@@ -1,5 +1,5 @@
-"""What failed when it was last tried, noted beside the artifacts, so that a later report can tell it from what
-was never tried. An artifact that is there outweighs its note."""
+"""Notes of nodes that failed when they were last run, so that a later report can tell them from nodes that never ran.
+If the artifact exists, a note is ignored."""
 
 from pipeline.storage import Storage
 
@@ -7,16 +7,20 @@ FAILED = ".failed"
 
 
 def note_failure(storage: Storage, key: str, message: str) -> None:
-    storage.write(note_of(key), message + "\n")
+    """Write a note, with the error's message, that the node of ``key`` failed."""
+    storage.write(note_name(key), message + "\n")
 
 
 def forget_failure(storage: Storage, key: str) -> None:
-    storage.remove(note_of(key))
+    """Remove the note, if there is one."""
+    storage.remove(note_name(key))
 
 
-def failed(storage: Storage, key: str) -> bool:
-    return storage.read(note_of(key)) is not None
+def has_failed(storage: Storage, key: str) -> bool:
+    """Whether there is a note that the node failed."""
+    return storage.read(note_name(key)) is not None
 
 
-def note_of(key: str) -> str:
+def note_name(key: str) -> str:
+    """The name of a key's note in the storage."""
     return f"{FAILED}/{key}"

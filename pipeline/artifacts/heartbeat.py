@@ -1,4 +1,4 @@
-"""Signs of life for the attempts in hand, so that nobody takes them over."""
+"""Heartbeats for the attempts that this process owns, so that no other process takes them over."""
 
 import threading
 from collections.abc import Callable
@@ -10,14 +10,15 @@ from typing import Self
 from pipeline.artifacts.attempts import Attempt, Fenced, beat
 from pipeline.errors import first_line
 
-EVERY = 5.0
-"""Seconds between two signs."""
-AT_ONCE = 16
+BEAT_SECONDS = 5.0
+"""Seconds between two heartbeats of an attempt."""
+THREADS = 16
+"""Heartbeats that are written at once."""
 
 
 @dataclass
-class HeldAttempt:
-    """An attempt in hand, or one that was let go of."""
+class BeatingAttempt:
+    """An attempt with its present lease. ``over``: it gets no more heartbeats. ``lock`` is held during one."""
 
     attempt: Attempt
     over: bool = False
@@ -25,17 +26,17 @@ class HeldAttempt:
 
 
 class Heartbeat:
-    """A context manager: signs are given within. A store that is slow to take one sign holds up no other."""
+    """A context manager that writes heartbeats in threads while its block runs. One that takes long delays no other."""
 
-    def __init__(self, clock: Callable[[], float], warn: Callable[[str], None], every: float = EVERY) -> None:
-        """``warn`` is told of signs that could not be given."""
+    def __init__(self, clock: Callable[[], float], warn: Callable[[str], None], every: float = BEAT_SECONDS) -> None:
+        """``warn`` is called with a message for each heartbeat that cannot be written; ``every`` is in seconds."""
         self._clock = clock
         self._warn = warn
         self._every = every
-        self._held: dict[str, HeldAttempt] = {}
+        self._held: dict[str, BeatingAttempt] = {}
         self._ended = threading.Event()
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sign")
-        self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="sign")
+        self._thread = threading.Thread(target=self._beat_all, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -46,29 +47,29 @@ class Heartbeat:
         self._thread.join()
         self._pool.shutdown()
 
-    def hold(self, attempt: Attempt) -> None:
-        """Give signs for it from now on."""
-        self._held[attempt.key] = HeldAttempt(attempt)
+    def keep_alive(self, attempt: Attempt) -> None:
+        """Write heartbeats for the attempt from now on."""
+        self._held[attempt.key] = BeatingAttempt(attempt)
 
-    def let_go(self, key: str) -> None:
-        """Give no more: none is under way when this returns."""
+    def stop(self, key: str) -> None:
+        """Write no more heartbeats for a key. Returns once none is being written."""
         held = self._held.pop(key, None)
         if held is not None:
             with held.lock:
                 held.over = True
 
-    def _keep(self) -> None:
+    def _beat_all(self) -> None:
         while not self._ended.wait(self._every):
             for held in list(self._held.values()):
                 if not held.lock.locked():
-                    self._pool.submit(self._sign, held)
+                    self._pool.submit(self._beat, held)
 
-    def _sign(self, held: HeldAttempt) -> None:
+    def _beat(self, held: BeatingAttempt) -> None:
         with held.lock:
             if held.over:
                 return
             try:
                 held.attempt = beat(held.attempt, self._clock)
             except (Fenced, OSError) as error:
-                # The commit checks the fence itself; a disk that is full or gone may come back before that.
-                self._warn(f"{held.attempt.out}: no sign of life given ({first_line(error)})")
+                # Not fatal here: the commit checks the fence itself, and a full disk may have room again by then.
+                self._warn(f"{held.attempt.out}: no heartbeat written ({first_line(error)})")

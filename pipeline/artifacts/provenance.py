@@ -1,4 +1,4 @@
-"""What this code and this machine are, for records. Never part of a key."""
+"""The version of this code and the hardware of this machine, for records. Never part of a key."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from pipeline.graph.fingerprint import Json
 
 @cache
 def code_version() -> str:
-    """Version of the package, and 12 digits over its sources: an edit in place shows."""
+    """The package's version, and 12 hex digits of a digest over its sources, so that edits show: 1.2.0+0123456789ab."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for folder in ("cluster", "pipeline", "stages"):
@@ -28,7 +28,7 @@ def code_version() -> str:
 
 @cache
 def hardware() -> dict[str, Json]:
-    """Processor, cores, GPUs and memory of the host that drives the run."""
+    """Host name, processor, cores, GPUs and memory of this machine, which drives the run."""
     return {
         "host": platform.node(),
         "machine": platform.machine(),
@@ -49,8 +49,8 @@ def _processor() -> str:
 
 
 def _gpus() -> list[Json]:
-    """The models of the GPUs that NVIDIA's driver knows; no process is started to ask."""
-    told = [
+    """The model names of the GPUs that NVIDIA's driver lists in /proc, read without starting a process."""
+    texts = [
         path.read_text("utf-8", "replace") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     ]
-    return [line.split(":", 1)[1].strip() for text in told for line in text.splitlines() if line.startswith("Model:")]
+    return [line.split(":", 1)[1].strip() for text in texts for line in text.splitlines() if line.startswith("Model:")]

@@ -1,12 +1,14 @@
-"""Artifacts: what a stage made, and the record that says so. No record, no artifact.
+"""Artifacts: the files that a stage wrote, and the record that describes them. Without a record there is no artifact.
 
 Layout of a storage::
 
     <stage>/<key>/record.json            written once, if absent
     <stage>/<key>/<attempt>/...          the files that the record names
-    .work/<key>/<attempt>/...            an attempt that is not committed (see ``lease``)
+    .work/<key>/<attempt>/...            an attempt that is not committed (see ``attempts``)
+    .named/<recipe>/<node>.key           the key that a node of a recipe had in its last run
 
-A record is written if there is none: of two committers one wins, and the other takes the winner's artifact.
+A record is written only if there is none: of two processes that commit the same key one wins, and the other uses the
+winner's artifact.
 """
 
 import hashlib
@@ -28,12 +30,14 @@ from pipeline.storage.port import LEASE, WORK
 FORMAT = 1
 KEY = re.compile("[0-9a-f]{64}")
 RECORD = "record.json"
+NAMED = ".named"
 SCRATCH = "scratch"
+"""The folder of an attempt whose files are not published."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of an artifact: path below the attempt, bytes, sha256."""
+    """A file of an artifact: path relative to the artifact's folder, size in bytes, sha256."""
 
     path: str
     size: int
@@ -42,13 +46,13 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was made, of what, by what, where and when. ``facts`` are the stage's own figures.
+    """An artifact: its spec and inputs, its files, and how it was built. ``facts`` are figures that the stage returned.
 
-    ``places`` says where each input lay: a path below the storage, or an absolute one. ``contents`` is what lay
-    there: a key says by what rule an input is made, and whoever makes it anew may end with other bits. ``priors``
-    are the keys of earlier stores from which rows may have been carried over. ``run`` names the run that committed it,
-    and its logs. ``snapshot`` is the digest of what was submitted to a cluster, code and recipe; '' for a run that was
-    not. None of these is identity.
+    ``places`` maps each input to its path, relative to the storage where it is inside it, else absolute. ``contents``
+    maps it to a digest of its files: an input that is rebuilt keeps its key, but may come out with other bits.
+    ``priors`` are the keys of earlier artifacts from which rows may have been copied. ``run`` is the run that committed
+    the artifact; its logs have that name. ``snapshot`` is the digest of the submitted code and recipe, '' for a run
+    that was not submitted. ``seconds`` is the duration of the build. None of these is part of the key.
     """
 
     stage: str
@@ -80,48 +84,51 @@ class Record:
 
     @property
     def folder(self) -> str:
-        """Where in its storage its files lie."""
-        return f"{home_of(self.stage, self.key)}/{self.attempt}"
+        """The folder in the storage that holds its files."""
+        return f"{key_folder(self.stage, self.key)}/{self.attempt}"
 
-    def below(self, part: str = "") -> Files:
-        """Those of its files that lie below ``part``, with their bytes and checksums."""
+    def files_below(self, part: str = "") -> Files:
+        """Path -> (bytes, sha256) of its files in folder ``part``; of all files if that is ''."""
         start = f"{part}/" if part else ""
         return {file.path: (file.size, file.sha256) for file in self.files if file.path.startswith(start)}
 
     @property
     def rows(self) -> int:
-        """The rows that the record speaks of, over all splits."""
+        """The number of rows that the artifact holds or was computed from, over all splits."""
         rows = self.facts.get("rows", 0)
         return sum(rows.values()) if isinstance(rows, Mapping) else int(rows)
 
 
-def home_of(stage: str, key: str) -> str:
-    """The folder of a storage that holds all there is of an artifact."""
+def key_folder(stage: str, key: str) -> str:
+    """The folder of a storage that holds a key's record and committed files."""
     return f"{stage}/{key}"
 
 
 def record_name(stage: str, key: str) -> str:
-    return f"{home_of(stage, key)}/{RECORD}"
+    """The name of a key's record in a storage."""
+    return f"{key_folder(stage, key)}/{RECORD}"
 
 
 def artifact_path(storage: Storage, record: Record) -> Path:
-    """The directory of this machine that holds the artifact's files, or would if they were fetched."""
+    """The directory on this machine for the artifact's files, whether or not they have been fetch_artifact."""
     return storage.local / record.folder
 
 
-def fetched(storage: Storage, record: Record, user: str = "") -> Path:
-    """The directory, with all of the artifact's files in it."""
-    return storage.fetch(record.folder, record.below(), user)
+def fetch_artifact(storage: Storage, record: Record, user: str = "") -> Path:
+    """The directory on this machine with all of the artifact's files, downloaded if the storage is remote. ``user``
+    keeps them in the cache until it lets go of them."""
+    return storage.fetch(record.folder, record.files_below(), user)
 
 
 def read_record(storage: Storage, name: str) -> Record | None:
-    """The record under ``name``; None if there is none. One from a newer version is refused."""
+    """The record under ``name``; None if there is none. Raises RequestError if it is damaged or of a newer format."""
     text = storage.read(name)
-    return None if text is None else parsed(text, storage.where(name))
+    return None if text is None else parse_record(text, storage.where(name))
 
 
-def parsed(text: str, where: str) -> Record:
-    """The record that ``text`` is. Raises ``RequestError``."""
+def parse_record(text: str, where: str) -> Record:
+    """The record in JSON ``text``; ``where`` names it in errors. Raises RequestError if it is damaged or of a newer
+    format."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -144,19 +151,19 @@ def _damaged(where: str, error: Exception) -> RequestError:
 
 
 def stages_of(storage: Storage) -> list[str]:
-    """The stages of which the storage has artifacts, known to this version or not."""
+    """The stages of which a storage has artifacts, including stages that this version does not know."""
     return [name for name in storage.entries("") if not name.startswith(".")]
 
 
-def recorded(storage: Storage, *stages: str) -> dict[str, str]:
-    """The text of every record of these stages, or of all, under its name. Whether it parses is another matter."""
+def record_texts(storage: Storage, *stages: str) -> dict[str, str]:
+    """Name -> text of every record of these stages, or of all stages. The texts may be damaged."""
     known = stages or stages_of(storage)
     names = [record_name(stage, key) for stage in known for key in storage.entries(stage) if KEY.fullmatch(key)]
     return dict(storage.read_many(names))
 
 
 def find(storage: Storage, stage: str, key: str) -> Record | None:
-    """The committed artifact with this key, if its files are there in the recorded sizes."""
+    """The record of a key's artifact if all its files exist with the recorded sizes, else None. Raises RequestError."""
     record = read_record(storage, record_name(stage, key))
     if record is None or missing(storage, record):
         return None
@@ -170,60 +177,55 @@ def find_for(storage: Storage, node: Node) -> Record | None:
 
 
 def missing(storage: Storage, record: Record) -> str:
-    """The first of the record's files that is absent or of another size; '' when all is there."""
+    """The path of the first of the record's files that is missing or has another size; '' if there is none."""
     return storage.lacking(record.folder, [(file.path, file.size) for file in record.files])
 
 
-def content(storage: Storage, path: Path) -> str:
-    """The digest of what lies at a path within an artifact, by its record; '' for a path that is in none."""
+def content_digest(storage: Storage, path: Path) -> str:
+    """A digest over the files at a path inside an artifact, from its record; '' for a path that is in no artifact."""
     if not path.is_relative_to(storage.local) or len(path.relative_to(storage.local).parts) < 3:
         return ""
     stage, key, attempt, *part = path.relative_to(storage.local).parts
     record = read_record(storage, record_name(stage, key))
     if record is None or record.attempt != attempt:
         return ""
-    told = sorted(f"{name} {digest}" for name, (_, digest) in record.below("/".join(part)).items())
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+    lines = sorted(f"{name} {digest}" for name, (_, digest) in record.files_below("/".join(part)).items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def published(out: Path) -> Iterator[Path]:
-    """The files of a work directory that become the artifact: all but scratch, leases and temporaries."""
+    """The files of an attempt's directory that become the artifact: all but scratch, the lease and drafts."""
     for folder, names, files in os.walk(out):
         names[:] = sorted(name for name in names if not (Path(folder) == out and name == SCRATCH))
         yield from (Path(folder) / name for name in sorted(files) if name != LEASE and not name.endswith(".tmp"))
 
 
 def describe(out: Path) -> tuple[File, ...]:
-    """Size and checksum of every file that is to be published."""
+    """Path, size and checksum of every file of an attempt that is to be published."""
     return tuple(File(path.relative_to(out).as_posix(), path.stat().st_size, checksum(path)) for path in published(out))
 
 
 def commit(storage: Storage, out: Path, record: Record) -> Record:
-    """Publish the files of ``out`` and write the record if there is none; return the record that stands."""
-    storage.publish(out, record.folder, record.below())
+    """Publish the files of ``out`` and write the record if there is none. Returns the record in the storage, which is
+    another's if another process was first; then the own files are removed."""
+    storage.publish(out, record.folder, record.files_below())
     name = record_name(record.stage, record.key)
     if not storage.create(name, json.dumps(asdict(record), indent=1) + "\n"):
         storage.drop(record.folder)
-    standing = read_record(storage, name)
-    assert standing is not None
-    return standing
+    written = read_record(storage, name)
+    assert written is not None
+    return written
 
 
 def withdraw(storage: Storage, stage: str, key: str) -> None:
-    """Take the record away: the artifact is no more, and will be built again. Its files go with the next commit."""
+    """Remove the record, so that the artifact is built again. Its files are removed after the next commit."""
     storage.remove(record_name(stage, key))
 
 
 def sweep(storage: Storage, record: Record) -> None:
-    """Remove what attempts at this key left beside the committed one."""
-    home = home_of(record.stage, record.key)
+    """Remove all other attempts at this key, finished or not."""
+    home = key_folder(record.stage, record.key)
     for entry in storage.entries(home):
         if entry not in (record.attempt, RECORD):
             storage.drop(f"{home}/{entry}")
     storage.drop(f"{WORK}/{record.key}")
-
-
-# --- why ------------------------------------------------------------------------------------------
-
-
-NAMED = ".named"

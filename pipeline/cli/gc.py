@@ -1,5 +1,8 @@
-"""Remove what ``gc`` found. A key is claimed first, as a run that builds it would: whoever works there keeps it, and
-nobody begins to while it goes."""
+"""``stillhouse gc``: list the artifacts that no given recipe needs, and remove them.
+
+A key is claimed before it is removed, as a run that builds it would claim it: so nothing is removed that another
+process works on, and no process starts to build it meanwhile.
+"""
 
 import re
 import time
@@ -9,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts.attempts import Attempt, AttemptHeld, claim, discard, release, work_of
-from pipeline.artifacts.record import home_of, read_record, record_name, withdraw
+from pipeline.artifacts.attempts import Attempt, AttemptHeld, attempts_folder, claim, discard, release
+from pipeline.artifacts.record import key_folder, read_record, record_name, withdraw
 from pipeline.artifacts.retention import UnusedArtifact, find_unused, in_use
 from pipeline.cli.request import Request, resolve, terminal
 from pipeline.errors import RequestError
@@ -22,7 +25,8 @@ _UNITS = {"d": 86_400, "h": 3_600, "m": 60}
 
 
 def free(unused: UnusedArtifact, storage: Storage, clock: Callable[[], float] = time.time) -> str:
-    """Remove it: the record first, so that no plan believes in half an artifact. '' or why it was kept."""
+    """Remove an unused artifact, its record first, so that no plan reuses half of it. '' if removed, else the reason
+    why it was kept."""
     if not unused.removable:
         return unused.why
     try:
@@ -31,7 +35,7 @@ def free(unused: UnusedArtifact, storage: Storage, clock: Callable[[], float] = 
             return ""
         claimed = claim(storage, unused.stage, unused.key, {}, clock)
         if isinstance(claimed, AttemptHeld):
-            return "another run works on it"
+            return "another run is working on it"
         return _free_claimed(unused, storage, claimed, clock())
     except OSError as error:
         return f"{error.filename} cannot be removed ({error.strerror})" if error.filename else str(error)
@@ -42,26 +46,26 @@ def free(unused: UnusedArtifact, storage: Storage, clock: Callable[[], float] = 
 def _free_claimed(unused: UnusedArtifact, storage: Storage, claimed: Attempt, now: float) -> str:
     freed = False
     try:
-        kept = _changed(unused, storage, now)
+        kept = _reason_to_keep(unused, storage, now)
         if not kept:
             _remove(unused, storage)
             freed = True
         return kept
     finally:
-        # What our own attempt took over from unfinished ones goes with it, unless a run could still use it.
+        # The claim may have taken over files of unfinished attempts: removed too, unless a run could still use them.
         if freed and unused.attempts:
-            storage.drop(work_of(unused.key))
+            storage.drop(attempts_folder(unused.key))
         else:
-            _let_go(claimed)
+            _release_claim(claimed)
 
 
-def _changed(unused: UnusedArtifact, storage: Storage, now: float) -> str:
-    """Why it must stay by now; ''."""
+def _reason_to_keep(unused: UnusedArtifact, storage: Storage, now: float) -> str:
+    """Why the artifact may no longer be removed: it changed since it was listed, or a run needs it. '' if neither."""
     record = read_record(storage, record_name(unused.stage, unused.key)) if unused.stage else None
     if (record.attempt if record else "") != unused.attempt:
         return "another run has built it meanwhile"
     if any(unused.key in inputs for inputs in in_use(storage, now, besides=unused.key).values()):
-        return "a run that is under way needs it"
+        return "a run that is in progress needs it"
     return ""
 
 
@@ -73,13 +77,13 @@ def _remove(unused: UnusedArtifact, storage: Storage) -> None:
             continue
         storage.drop(path)
         storage.remove(path)
-    home = home_of(unused.stage, unused.key)
+    home = key_folder(unused.stage, unused.key)
     if unused.stage and not storage.entries(home):
         storage.drop(home)
 
 
-def _let_go(claimed: Attempt) -> None:
-    """Leave to the next run what an earlier one had finished, and nothing where there was nothing."""
+def _release_claim(claimed: Attempt) -> None:
+    """Give the claimed attempt up: keep its files for the next run, or remove it if it has none."""
     storage = claimed.storage
     if [name for name in storage.walk(claimed.folder) if name != f"{claimed.folder}/{LEASE}"]:
         release(claimed)
@@ -91,7 +95,8 @@ def _let_go(claimed: Attempt) -> None:
 
 
 def gc_recipes(requests: Sequence[Request], older_than: str | None, yes: bool) -> int:
-    """List what none of the recipes needs, and free it if ``yes``. 1 if something could not be freed."""
+    """List what none of the recipes needs and, if ``yes``, remove it. Returns the exit code: 1 if something could not
+    be removed. Raises RequestError."""
     least = seconds_of(older_than) if older_than else 0.0
     resolved = [resolve(request) for request in requests]
     storage = resolved[0].storage
@@ -103,28 +108,28 @@ def gc_recipes(requests: Sequence[Request], older_than: str | None, yes: bool) -
     try:
         unused = find_unused(storage, [one.graph for one in resolved], time.time(), least)
     except FileNotFoundError as error:
-        raise RequestError(f"{error.filename}: it went while it was looked at; try again") from error
+        raise RequestError(f"{error.filename}: was removed while the storage was being read; try again") from error
     console = terminal()
     print_unused(unused, console)
-    going = [one for one in unused if one.removable]
-    size = sum(one.bytes for one in going)
-    if not going or not yes:
-        advice = "; nothing is removed without --yes" if going else ""
-        console.print(f"{storage}: {len(going)} to free, {size:,} bytes{advice}", soft_wrap=True)
+    removable = [one for one in unused if one.removable]
+    size = sum(one.bytes for one in removable)
+    if not removable or not yes:
+        advice = "; nothing is removed without --yes" if removable else ""
+        console.print(f"{storage}: {len(removable)} to free, {size:,} bytes{advice}", soft_wrap=True)
         return 0
-    kept = {one.key: why for one in going if (why := free(one, storage))}
-    for one in going:
+    kept = {one.key: why for one in removable if (why := free(one, storage))}
+    for one in removable:
         if one.key in kept:
             console.print(Text(f"kept {one.name or one.key[:12]}: {kept[one.key]}", style="yellow"), soft_wrap=True)
-    freed = [one for one in going if one.key not in kept]
+    freed = [one for one in removable if one.key not in kept]
     console.print(
-        f"{storage}: freed {len(freed)} of {len(going)}, {sum(o.bytes for o in freed):,} bytes", soft_wrap=True
+        f"{storage}: freed {len(freed)} of {len(removable)}, {sum(o.bytes for o in freed):,} bytes", soft_wrap=True
     )
     return 1 if kept else 0
 
 
 def seconds_of(age: str) -> float:
-    """``14d``, ``36h`` or ``30m`` in seconds."""
+    """``14d``, ``36h`` or ``30m`` in seconds. Raises RequestError."""
     found = _AGE.fullmatch(age)
     if found is None:
         raise RequestError(f"--older-than: {age}; give a whole number of days, hours or minutes, such as 14d, 36h, 30m")
@@ -132,6 +137,7 @@ def seconds_of(age: str) -> float:
 
 
 def print_unused(unused: Sequence[UnusedArtifact], console: Console) -> None:
+    """Print a table of what could be removed; red lines are kept in any case."""
     if not unused:
         return
     table = Table(header_style="bold")
@@ -147,7 +153,7 @@ def print_unused(unused: Sequence[UnusedArtifact], console: Console) -> None:
 
 
 def age_text(seconds: float) -> str:
-    """The age in its largest unit."""
+    """An age in its largest unit, rounded down: 14d, 36h, 30m, 5s."""
     for unit, length in _UNITS.items():
         if seconds >= length:
             return f"{int(seconds // length)}{unit}"

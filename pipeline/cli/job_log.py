@@ -1,4 +1,4 @@
-"""What the log of a run says of it: the lines that ``RunView`` prints outside a terminal, read back."""
+"""The state of a submitted run, read from its log: from the lines that ``RunView`` prints outside a terminal."""
 
 import re
 from collections.abc import Mapping
@@ -6,33 +6,33 @@ from collections.abc import Mapping
 from pipeline.execution.job_env import BEGUN
 
 STATES = {"start": "running", "done": "done", "taken": "done", "FAIL": "failed", "lost": "lost"}
-"""The first word of a line -> what it says of the stage that it names."""
+"""The first word of a line -> the state of the stage that the line names."""
 
 _LINE = re.compile(rf"^({'|'.join(STATES)})\s+(\S+)")
-_REFUSED = "stillhouse: "
+_ERROR = "stillhouse: "
 
 
 def stages(log: str) -> Mapping[str, str]:
-    """Stage -> its state, in the order in which they were first told of."""
-    found: dict[str, str] = {}
+    """Stage -> its last state, in the order in which the stages started."""
+    states: dict[str, str] = {}
     for line in log.splitlines():
-        told = _LINE.match(line)
-        if told:
-            found[told[2]] = STATES[told[1]]
-    return found
+        match = _LINE.match(line)
+        if match:
+            states[match[2]] = STATES[match[1]]
+    return states
 
 
 def begun(log: str) -> str:
-    """What the driver said when it began its work; '' where it has not."""
+    """The line that the driver prints when it begins to work; '' if it has not begun."""
     return next((line for line in log.splitlines() if line.startswith(BEGUN)), "")
 
 
-def refusal(log: str) -> str:
-    """The last word of a run that ended: why it did not do what was asked, or what failed."""
-    told = [line.removeprefix(_REFUSED) for line in log.splitlines() if line.startswith(_REFUSED)]
-    return told[-1] if told else ""
+def last_error(log: str) -> str:
+    """The last error message of a run: why its request was refused, or which stage failed. '' if there is none."""
+    messages = [line.removeprefix(_ERROR) for line in log.splitlines() if line.startswith(_ERROR)]
+    return messages[-1] if messages else ""
 
 
 def tail(log: str, lines: int) -> str:
-    """The last lines."""
+    """The last ``lines`` lines of a log."""
     return "\n".join(log.splitlines()[-lines:])

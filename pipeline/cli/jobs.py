@@ -1,4 +1,4 @@
-"""``stillhouse status``, ``logs`` and ``stop``: runs that were submitted to a cluster, seen from outside it."""
+"""``stillhouse status``, ``logs`` and ``stop``: runs that were submitted to a cluster as jobs."""
 
 import os
 import sys
@@ -10,23 +10,24 @@ from urllib.parse import urlsplit
 from rich.table import Table
 
 from cluster.jobs import STOP_SECONDS, ClusterJob, Jobs, UnknownJob
-from pipeline.cli.job_log import begun, refusal, stages
+from pipeline.cli.job_log import begun, last_error, stages
 from pipeline.cli.request import terminal
 from pipeline.errors import RequestError
 from pipeline.monitor.format import duration_text
 
 ENVIRONMENT = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-"""Where an address may stand that is not given, the first before the second."""
+"""Environment variables that hold the address if none is given, in this order."""
 HTTP = ("http://", "https://")
 LABEL = "stillhouse"
-"""The label of our jobs among others."""
+"""The label by which this program's jobs are told from other jobs of the cluster."""
 INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 def status(name: str | None, address: str | None) -> int:
-    """Print our jobs, or one of them with its stages. Raises RequestError."""
-    jobs = connected(address)
-    with answering(jobs.address, name):
+    """Print this program's jobs, or the job ``name`` with its stages. Returns the exit code. Raises RequestError."""
+    jobs = connect(address)
+    with cluster_errors(jobs.address, name):
         if name is None:
             print_jobs([job for job in jobs.all() if LABEL in job.labels])
         else:
@@ -35,9 +36,10 @@ def status(name: str | None, address: str | None) -> int:
 
 
 def logs(name: str, address: str | None, following: bool) -> int:
-    """Print a job's log; of one that is followed, until it is over, then its exit code. Raises RequestError."""
-    jobs = connected(address)
-    with answering(jobs.address, name):
+    """Print a job's log. With ``following``, print until the job has ended and return its exit code, else 0. Raises
+    RequestError."""
+    jobs = connect(address)
+    with cluster_errors(jobs.address, name):
         if following:
             return follow(jobs, jobs.job(name).name)
         sys.stdout.write(jobs.log(name))
@@ -45,21 +47,21 @@ def logs(name: str, address: str | None, following: bool) -> int:
 
 
 def stop(name: str, address: str | None) -> int:
-    """Stop a job, and wait until it has let go of everything. Raises RequestError."""
-    jobs = connected(address)
-    with answering(jobs.address, name):
+    """Stop a job and wait until its driver has ended. Returns the exit code. Raises RequestError."""
+    jobs = connect(address)
+    with cluster_errors(jobs.address, name):
         if not jobs.stop(name):
-            print(f"{name}: {jobs.job(name).state} already")
+            print(f"{name}: has {jobs.job(name).state} already")
             return 0
         job = jobs.wait(name, STOP_SECONDS + 10.0)
-    print(f"{name}: {job.state}; the next run goes on from there" if job.over else f"{name}: it is stopping")
+    print(f"{name}: {job.state}; the next run resumes from there" if job.over else f"{name}: is still stopping")
     return 0
 
 
 def follow(jobs: Jobs, name: str) -> int:
-    """Print the log of a job until it is over; return its exit code. Ctrl-C leaves the job as it is.
+    """Print the log of a job until the job has ended; return its exit code. Ctrl-C does not stop the job.
 
-    Raises RequestError, the job's own, where its driver refused.
+    Raises RequestError, with the job's own message, if its driver refused the request.
     """
     try:
         for piece in jobs.follow(name):
@@ -67,25 +69,25 @@ def follow(jobs: Jobs, name: str) -> int:
             sys.stdout.flush()
         job, log = jobs.job(name), jobs.log(name)
     except KeyboardInterrupt:
-        return left_alone(jobs, name)
+        return stop_following(jobs, name)
     except ConnectionError as error:
         print(f"stillhouse: {name}: not followed to its end, {error}", file=sys.stderr)
         return 1
     if exit_code(job) == 2:
-        raise RequestError(refusal(log) or ending(job))
-    if job.state != "succeeded" and not refusal(log):
-        print(f"stillhouse: {name}: {ending(job)}", file=sys.stderr)
+        raise RequestError(last_error(log) or outcome_text(job))
+    if job.state != "succeeded" and not last_error(log):
+        print(f"stillhouse: {name}: {outcome_text(job)}", file=sys.stderr)
     return exit_code(job)
 
 
-def left_alone(jobs: Jobs, name: str) -> int:
-    """After Ctrl-C: who looked at the job goes, the job does not."""
-    print(f"\nstillhouse: {name} goes on; {how_to('logs', name, jobs.address)}", file=sys.stderr)
+def stop_following(jobs: Jobs, name: str) -> int:
+    """After Ctrl-C while following a job: print that it keeps running, and return the exit code."""
+    print(f"\nstillhouse: {name} keeps running; {command_line('logs', name, jobs.address)}", file=sys.stderr)
     return INTERRUPTED
 
 
 def exit_code(job: ClusterJob) -> int:
-    """That of the run: 0, 1, 2 or 130."""
+    """The exit code of a job's run: 0, 1, 2 or 130."""
     if job.state == "stopped":
         return INTERRUPTED
     if job.state == "succeeded":
@@ -93,30 +95,30 @@ def exit_code(job: ClusterJob) -> int:
     return job.code if job.code in (1, 2, INTERRUPTED) else 1
 
 
-def ending(job: ClusterJob) -> str:
-    """How a job ended, in a line."""
+def outcome_text(job: ClusterJob) -> str:
+    """How a job ended, in one line: its state, and Ray's message where the driver left no exit code."""
     message = " ".join(job.message.split())
     return f"{job.state}, {message[:200]}" if message and job.code is None else job.state
 
 
-def how_to(verb: str, name: str, address: str) -> str:
-    """A command, to be copied."""
+def command_line(verb: str, name: str, address: str) -> str:
+    """A command of this program about a job, for the user to copy."""
     return f"stillhouse {verb} {name} --address {address}{' --follow' if verb == 'logs' else ''}"
 
 
 # --- the address ----------------------------------------------------------------------------------
 
 
-def connected(address: str | None) -> Jobs:
-    """The jobs of the cluster at ``address``, or at the environment's. Raises RequestError."""
-    found = dashboard(address)
-    with answering(found):
-        return Jobs.at(found)
+def connect(address: str | None) -> Jobs:
+    """The jobs of the cluster at ``address``, or at the address in the environment. Raises RequestError."""
+    url = dashboard(address)
+    with cluster_errors(url):
+        return Jobs.at(url)
 
 
 @contextmanager
-def answering(address: str, name: str | None = None) -> Iterator[None]:
-    """A cluster that does not answer, or does not know the job, as a RequestError."""
+def cluster_errors(address: str, name: str | None = None) -> Iterator[None]:
+    """Re-raise as RequestError that the cluster does not answer, or does not know the job ``name``."""
     try:
         yield
     except ConnectionError as error:
@@ -128,22 +130,22 @@ def answering(address: str, name: str | None = None) -> Iterator[None]:
 
 
 def dashboard(address: str | None) -> str:
-    """``http://host:port``: what is given, else what the environment says. Raises RequestError."""
+    """``http://host:port``: ``given`` address, else the one in the environment. Raises RequestError."""
     for name, value in (("--address", address), *((name, os.environ.get(name)) for name in ENVIRONMENT)):
-        # Of RAY_ADDRESS, host:port is meant for run.
+        # A RAY_ADDRESS of the form host:port is meant for ``stillhouse run``.
         if value is None or (name == "RAY_ADDRESS" and "://" not in value):
             continue
         if not value.startswith(HTTP):
             host = host_of(value) or "HOST"
             raise RequestError(
-                f"{name}: {value} is no address of the Jobs API; give the dashboard's, such as http://{host}:8265"
+                f"{name}: {value} is not the address of Ray's dashboard; give one such as http://{host}:8265"
             )
         return value.rstrip("/")
-    raise RequestError("--address: none is given; give that of the cluster's dashboard, such as http://HOST:8265")
+    raise RequestError("--address: is missing; give that of the cluster's dashboard, such as http://HOST:8265")
 
 
 def host_of(address: str) -> str | None:
-    """The host in what is no URL of ours; None where there is none to be seen."""
+    """The host in an address of another form, such as host:port or ray://host:port; None if there is none."""
     try:
         return urlsplit(address if "://" in address else f"//{address}").hostname
     except ValueError:
@@ -153,19 +155,19 @@ def host_of(address: str) -> str | None:
 # --- what is printed ------------------------------------------------------------------------------
 
 
-def print_jobs(found: list[ClusterJob]) -> None:
-    """One line a job."""
+def print_jobs(jobs: list[ClusterJob]) -> None:
+    """Print one line for each job."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for head in ("job", "recipe", "state", "began", "took"):
         table.add_column(head, no_wrap=True)
-    for job in found:
+    for job in jobs:
         table.add_row(job.name, job.labels.get("recipe", ""), job.state, began_at(job), took(job, time.time()))
     terminal().print(table)
 
 
 def print_job(job: ClusterJob, log: str) -> None:
-    """A job and its stages."""
-    console, found = terminal(), stages(log)
+    """Print a job, and its stages that are not done."""
+    console, states = terminal(), stages(log)
     for line in (
         f"{job.name}  {job.state}",
         f"recipe     {job.labels.get('recipe', '')}",
@@ -173,16 +175,16 @@ def print_job(job: ClusterJob, log: str) -> None:
         f"storage    {job.labels.get('storage', '')}",
         f"began      {began_at(job)}, {took(job, time.time())}",
         *([begun(log)] if begun(log) else []),
-        *([f"stages     {counts(found)}"] if found else []),
-        *(f"{state:<10} {stage}" for stage, state in found.items() if state != "done"),
-        *([refusal(log) or ending(job)] if job.state == "failed" else []),
+        *([f"stages     {counts_text(states)}"] if states else []),
+        *(f"{state:<10} {stage}" for stage, state in states.items() if state != "done"),
+        *([last_error(log) or outcome_text(job)] if job.state == "failed" else []),
     ):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def counts(found: Mapping[str, str]) -> str:
-    """How many stages are in each state."""
-    states = list(found.values())
+def counts_text(stages: Mapping[str, str]) -> str:
+    """The number of stages in each state: ``3 done, 1 running``."""
+    states = list(stages.values())
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 

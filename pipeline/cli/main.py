@@ -1,7 +1,7 @@
-"""The command line: what a user types, and what comes back.
+"""The command line: the commands, their options and help, and the exit codes.
 
-Exit codes: 0 done; 1 some stage failed; 2 the request is wrong; 130 after Ctrl-C. Ray, torch and whatever
-else is heavy is imported only by what needs it.
+Exit codes: 0 done; 1 some stage failed; 2 the request is wrong; 130 after Ctrl-C. Ray, torch and other libraries that
+take long to load are imported only by the commands that need them.
 """
 
 import os
@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import RequestError, first_line
-from pipeline.execution.signals import heed_sigterm
+from pipeline.execution.signals import interrupt_on_sigterm
 
 app = typer.Typer(
     name="stillhouse",
-    help="Compress fine-tuned language encoders: run the teacher once, distil students from what it said.",
+    help="Compress fine-tuned language encoders: run the teacher once, distil students from its stored outputs.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,28 +27,33 @@ app = typer.Typer(
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 StorageUrl = Annotated[
-    str | None, typer.Option("--storage", metavar="URL", help="Where artifacts lie; the recipe's word by default.")
+    str | None,
+    typer.Option("--storage", metavar="URL", help="Where artifacts are kept; by default what the recipe says."),
 ]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of the recipe. Repeatable.")
 ]
 StageName = Annotated[
-    str | None, typer.Option("--stage", metavar="NAME[@task]", help="Build this stage, and what depends on it, anew.")
+    str | None, typer.Option("--stage", metavar="NAME[@task]", help="Rebuild this stage and what depends on it.")
 ]
 Dashboard = Annotated[
     str | None,
     typer.Option(
-        "--address", metavar="URL", help="Its dashboard: http://host:8265; RAY_API_SERVER_ADDRESS by default."
+        "--address",
+        metavar="URL",
+        help="The cluster's dashboard, http://host:8265; by default $RAY_API_SERVER_ADDRESS.",
     ),
 ]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="As submit named it.")]
-Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the hub again which commits names mean.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's name, as printed by submit.")]
+Refresh = Annotated[
+    bool, typer.Option("--refresh", help="Look up the latest commits of models and data sets on the hub.")
+]
 
 PLAIN = 120
-"""The most columns of running text."""
+"""The largest width of running text, in columns."""
 
 INTERRUPTED = 130
-"""The exit code that typer makes of a KeyboardInterrupt."""
+"""The exit code that typer returns after a KeyboardInterrupt."""
 
 
 class PlanFormat(StrEnum):
@@ -77,7 +82,7 @@ def run(
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Build what the recipe asks for and is not there yet, then print the results."""
+    """Build what the recipe needs and is not built yet, then print the results."""
     from pipeline.cli.request import Request
     from pipeline.cli.run import run_recipe
 
@@ -88,13 +93,15 @@ def run(
 def submit(
     recipe: RecipeFile,
     address: Dashboard = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Print its log to the end; exit as it does.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print the job's log until it ends; exit with its code.")
+    ] = False,
     stage: StageName = None,
     refresh: Refresh = False,
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Run the recipe as a job of a Ray cluster, with the code and the recipe as they are now."""
+    """Run the recipe as a job of a Ray cluster, with a snapshot of the code and the recipe."""
     from pipeline.cli.request import Request
     from pipeline.cli.submit import submit_recipe
 
@@ -103,10 +110,10 @@ def submit(
 
 @app.command()
 def status(
-    job: Annotated[str | None, typer.Argument(metavar="JOB", help="One of them, with its stages.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Show this job and its stages.")] = None,
     address: Dashboard = None,
 ) -> None:
-    """List the runs that were submitted to a cluster."""
+    """List the runs that were submitted to a cluster, or show one of them."""
     from pipeline.cli.jobs import status
 
     sys.exit(status(job, address))
@@ -116,7 +123,7 @@ def status(
 def logs(
     job: JobName,
     address: Dashboard = None,
-    follow: Annotated[bool, typer.Option("--follow", help="To the end of the job; exit as it does.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print until the job ends; exit with its code.")] = False,
 ) -> None:
     """Print the log of a run that was submitted."""
     from pipeline.cli.jobs import logs
@@ -126,7 +133,7 @@ def logs(
 
 @app.command()
 def stop(job: JobName, address: Dashboard = None) -> None:
-    """Stop a run that was submitted. What is finished stays, and the next run goes on from there."""
+    """Stop a run that was submitted. Finished work is kept, and the next run resumes from there."""
     from pipeline.cli.jobs import stop
 
     sys.exit(stop(job, address))
@@ -141,7 +148,7 @@ def plan(
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Say what would be reused and what would be built, why, and how large it is. Runs nothing."""
+    """Print what would be reused and what would be built, why, and how large it is. Builds nothing."""
     from pipeline.cli.plan import plan_recipe
     from pipeline.cli.request import Request
 
@@ -156,7 +163,7 @@ def report(
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Print the scores of what has been built."""
+    """Print the scores of the models that have been built."""
     from pipeline.cli.report import report_recipe
     from pipeline.cli.request import Request
 
@@ -170,7 +177,7 @@ def curves(
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Make a folder that names the curves of each training, for tensorboard --logdir."""
+    """Make a folder with links to the curves of each training, for tensorboard --logdir."""
     from pipeline.cli.curves import curves_of_recipe
     from pipeline.cli.request import Request
 
@@ -184,7 +191,7 @@ def show(
     ],
     storage: StorageUrl = None,
 ) -> None:
-    """Show an artifact: what it is, of what it was made, what is in it."""
+    """Show an artifact: its record, its inputs, its files and first rows."""
     from pipeline.cli.request import terminal
     from pipeline.cli.show import show_artifact
     from pipeline.storage import open_storage
@@ -198,14 +205,17 @@ def verify(
         str, typer.Argument(metavar="PATH|KEY", help="An artifact's directory, its record, or the start of its key.")
     ],
     sample: Annotated[
-        int, typer.Option("--sample", metavar="N", min=0, help="Compute N rows of a store again and compare.")
+        int,
+        typer.Option(
+            "--sample", metavar="N", min=0, help="Compute N rows of a store again with its teacher, and compare."
+        ),
     ] = 0,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Keep what is sound of a store, compute the rest, commit it anew.")
+        bool, typer.Option("--repair", help="Keep the sound shards of a store and compute the others again.")
     ] = False,
     storage: StorageUrl = None,
 ) -> None:
-    """Check an artifact: checksums; of a teacher-output store also schema, rows and numbers."""
+    """Check an artifact: checksums; for a teacher-output store also schema, rows and values."""
     from pipeline.cli.request import terminal
     from pipeline.cli.verify import verify_artifact
     from pipeline.storage import open_storage
@@ -216,15 +226,20 @@ def verify(
 
 @app.command()
 def gc(
-    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE", help="All recipes whose artifacts are to stay.")],
+    recipes: Annotated[
+        list[Path], typer.Argument(metavar="RECIPE", help="All recipes whose artifacts are to be kept.")
+    ],
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="AGE", help="Keep what is younger: 14d, 36h, 30m.")
+        str | None,
+        typer.Option("--older-than", metavar="AGE", help="Keep what is younger than, for example, 14d, 36h or 30m."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Free it. Without this, only say what would go.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove it. Without this, only list what would be removed.")
+    ] = False,
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Free what none of these recipes needs. Never what a run is building, or needs for it."""
+    """Remove artifacts that none of these recipes needs, except what a run is building or using."""
     from pipeline.cli.gc import gc_recipes
     from pipeline.cli.request import Request
 
@@ -234,15 +249,15 @@ def gc(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this method in full.")] = None,
 ) -> None:
-    """List the methods: paper, what each needs of the teacher, who teaches, defaults, an example."""
-    from pipeline.cli.methods import listing, whole
+    """List the methods: paper, what each needs of its teacher, which teacher, defaults, an example."""
+    from pipeline.cli.methods import full_description, listing
     from pipeline.methods import find
 
     console = Console(width=None if sys.stdout.isatty() else PLAIN, highlight=False)
     width = min(console.width, PLAIN)
-    for line in (listing(width) if name is None else whole(find(name), width)).split("\n"):
+    for line in (listing(width) if name is None else full_description(find(name), width)).split("\n"):
         console.print(line, style=None if line.startswith(" ") else "bold", markup=False, soft_wrap=True)
 
 
@@ -268,24 +283,24 @@ def tasks() -> None:
 
 
 def main() -> NoReturn:
-    """The program. A wrong request is one line on stderr and exit code 2."""
-    # OpenMP threads that spin while they wait make a busy machine ten times slower. Read when torch loads.
+    """Run the program and exit. A wrong request is one line on stderr and exit code 2."""
+    # OpenMP threads that wait by spinning make a busy machine ten times slower. torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    heed_sigterm()
+    interrupt_on_sigterm()
     try:
         code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except RequestError as error:
         print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:  # a disk that is full, a store that does not answer: nothing that is finished is lost
-        print(f"stillhouse: {first_line(error)}; the next run goes on from here", file=sys.stderr)
+    except OSError as error:  # a full disk, say, or a storage that does not answer: finished work is kept
+        print(f"stillhouse: {first_line(error)}; the next run resumes from here", file=sys.stderr)
         sys.exit(1)
     except typer.TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")
         print(f"stillhouse: {message}; see stillhouse --help", file=sys.stderr)
         sys.exit(2)
     if code == INTERRUPTED:
-        print("stillhouse: stopped; the next run goes on from here", file=sys.stderr)
+        print("stillhouse: stopped; the next run resumes from here", file=sys.stderr)
     sys.exit(code)
 
 

@@ -1,5 +1,4 @@
-"""The named methods as text for a terminal: all of them in short, or one in full. What is a heading stands at the
-margin, all else is indented."""
+"""The named methods as text for a terminal: all of them in short, or one in full. Headings are not indented."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,11 +7,11 @@ from pipeline.methods import SECTIONS, NamedMethod
 from pipeline.recipe.as_yaml import point
 
 MARGIN = 13
-"""Columns before what is said of a method: two, and the width of the longest heading."""
+"""Columns before the text about a method: an indent of two, and the width of the longest label."""
 
 
 def listing(width: int) -> str:
-    """All methods in short, section by section, no line wider than ``width`` but for examples."""
+    """All methods in short, section by section. Lines are wrapped at ``width``, except those of examples."""
     lines: list[str] = []
     for title, section in SECTIONS.items():
         lines += [title.upper(), ""]
@@ -22,8 +21,8 @@ def listing(width: int) -> str:
     return "\n".join(lines)
 
 
-def whole(named: NamedMethod, width: int) -> str:
-    """One method in full."""
+def full_description(named: NamedMethod, width: int) -> str:
+    """One method in full, wrapped at ``width``."""
     about = {**_short(named), "loss": named.formula.split("\n"), "scale": [named.scale], "sources": [named.defaults]}
     return "\n".join(_lines(f"{named.name}: {named.title}", {**about, "differs": [named.differs]}, width))
 
@@ -40,11 +39,11 @@ def _short(named: NamedMethod) -> dict[str, Sequence[str]]:
 
 def _lines(title: str, about: Mapping[str, Sequence[str]], width: int) -> Iterator[str]:
     yield title
-    for what, said in about.items():
-        head = f"  {what}".ljust(MARGIN)
-        for line in said:
-            # YAML stays as it can be copied.
-            wrapped = [line] if what == "example" else textwrap.wrap(line, width - MARGIN, break_on_hyphens=False)
+    for label, paragraphs in about.items():
+        head = f"  {label}".ljust(MARGIN)
+        for line in paragraphs:
+            # YAML is not wrapped, so that it can be copied.
+            wrapped = [line] if label == "example" else textwrap.wrap(line, width - MARGIN, break_on_hyphens=False)
             for part in wrapped:
                 yield f"{head}{part}"
                 head = " " * MARGIN

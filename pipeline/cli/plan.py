@@ -9,7 +9,7 @@ from pipeline.plan.estimate import estimate
 
 
 def plan_recipe(request: Request, form: str) -> None:
-    """Print the plan."""
+    """Print the plan as ``form``: table or json. Raises RequestError."""
     resolved = resolve(request)
     found = make_plan(resolved, request.stage)
     seconds = estimate(found, resolved.storage, hardware(), resolved.recipe.resources)

@@ -1,4 +1,4 @@
-"""A plan as a user sees it: a table, or items for ``--format json``."""
+"""A plan as a table, and as items for ``--format json``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,12 +16,12 @@ from stages.specs.student import DistilSpec
 
 NUMBERS = ("rows", "bytes", "time")
 STYLES = {"build": "yellow", "reuse": "green", "skip": "dim"}
-SHARED = ("finetune", "teach", "distil")
-"""Roles of which the table says how many students they serve, if they are no students themselves."""
+SHARED_ROLES = ("finetune", "teach", "distil")
+"""Roles whose nodes may serve several students; the table says how many."""
 
 
 def as_items(plan: Plan, seconds: Mapping[str, float]) -> list[dict[str, object]]:
-    """One item a node. ``seconds`` is by key, as far as it is known."""
+    """One JSON object for each node. ``seconds`` maps keys to estimated seconds, where there is an estimate."""
     serves = served(plan)
     return [
         _item(step, seconds.get(step.node.key), serves[step.node.key], plan.also.get(step.node.key, ()))
@@ -50,7 +50,7 @@ def _item(step: Step, seconds: float | None, serves: int, also: Sequence[str]) -
 
 
 def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> None:
-    """``seconds`` is by key, as far as it is known."""
+    """Print the plan and its totals. ``seconds`` maps keys to estimated seconds, where there is an estimate."""
     table, serves = Table(header_style="bold"), served(plan)
     for head in ("node", "action", *NUMBERS, "why"):
         table.add_column(head, justify="right" if head in NUMBERS else "left", overflow="fold")
@@ -73,25 +73,25 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
 
 
 def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
-    """What is worth telling of a node beside why it is built."""
-    said, groups = [f"also {name.partition('@')[0]}" for name in also], layers_of(node)
-    if node.role in SHARED and node.subject is None and serves:
-        said.append(f"serves {serves} student{'' if serves == 1 else 's'}")
+    """Remarks after the reason: the node's other names, the students it serves, the teacher layers it follows."""
+    remarks, groups = [f"also {name.partition('@')[0]}" for name in also], layers_of(node)
+    if node.role in SHARED_ROLES and node.subject is None and serves:
+        remarks.append(f"serves {serves} student{'' if serves == 1 else 's'}")
     if groups:
         assert isinstance(node.spec, DistilSpec)
         drawn = "layers drawn each epoch" if isinstance(node.spec.method.structure, Random) else "layers"
-        # Without spaces, so that a line breaks between groups alone.
-        said.append(f"{drawn} {described(groups).replace(' <- ', '<-')}")
-    return said
+        # No spaces within a group, so that lines are broken between groups only.
+        remarks.append(f"{drawn} {described(groups).replace(' <- ', '<-')}")
+    return remarks
 
 
 def layers_of(node: Node) -> tuple[LayerGroup, ...]:
-    """Which of its teacher's layers each layer of a student follows."""
+    """The layers of its teacher that each layer of a student follows; () for a node that is no student."""
     return groups_of(node.spec.method.structure) if isinstance(node.spec, DistilSpec) else ()
 
 
 def served(plan: Plan) -> dict[str, int]:
-    """Key of each node -> how many students (further models are none) depend on it."""
+    """Key of each node -> the number of reported students that depend on it; models that only teach do not count."""
     nodes = [step.node for step in plan.steps]
     students: dict[str, set[str]] = {node.key: set() for node in nodes}
     for node in reversed(nodes):
@@ -102,6 +102,7 @@ def served(plan: Plan) -> dict[str, int]:
 
 
 def figure_text(figure: Figure) -> str:
+    """``1,000``, ``<= 1,000`` for a bound, or ``unknown until NODE`` is built."""
     if figure.value is None:
         return f"unknown until {figure.until}"
     return f"{'<= ' if figure.kind == 'at most' else ''}{figure.value:,}"

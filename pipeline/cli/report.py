@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.cli.request import WIDE, Request, answering, resolve, terminal
+from pipeline.cli.request import WIDE, Request, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import as_csv, as_html, as_json, print_table
 
 
 def report_recipe(request: Request, form: str, out: Path | None) -> None:
-    """Print or write the report."""
+    """Print the report as ``form`` (table, json, csv, html), or write it to ``out``. Raises RequestError."""
     resolved = resolve(request)
-    with answering(resolved.storage):
+    with storage_errors(resolved.storage):
         title, rows = resolved.recipe.name, report(resolved.graph, resolved.storage)
     if form == "table" and out is None:
         print_table(rows, terminal(), title)
@@ -33,7 +33,7 @@ def report_recipe(request: Request, form: str, out: Path | None) -> None:
 
 
 def as_text(rows: Sequence[ReportRow], form: str, title: str) -> str:
-    """The report in one of the forms of ``--format``."""
+    """The report in a format of ``--format``."""
     match form:
         case "json":
             return as_json(rows)

@@ -1,4 +1,4 @@
-"""A recipe as it is requested on the command line, and what it resolves to: storage, graph, plan."""
+"""A recipe and options from the command line, and what they resolve to: storage, graph, plan."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipeline.errors import RequestError
 from pipeline.graph.build import build_graph
-from pipeline.graph.external_inputs import Digests
+from pipeline.graph.digests import Digests
 from pipeline.graph.hub import Pins
 from pipeline.graph.nodes import Graph
 from pipeline.plan.limits import check_store_limit
@@ -21,12 +21,12 @@ from pipeline.recipe import Recipe, load
 from pipeline.storage import Storage, open_storage
 
 WIDE = 200
-"""Columns of a table that goes to a file or a pipe."""
+"""Columns of a table that is written to a file or a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A recipe as it was asked for on the command line."""
+    """A recipe file, with the command line's ``--set``, ``--storage``, ``--refresh`` and ``--stage``."""
 
     recipe: Path
     sets: tuple[str, ...]
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
-    """What a request comes to."""
+    """The recipe after overrides, its storage, the digests of the files that it names, and its graph."""
 
     recipe: Recipe
     storage: Storage
@@ -46,7 +46,7 @@ class ResolvedRequest:
 
 
 def resolve(request: Request) -> ResolvedRequest:
-    """Raises RequestError."""
+    """Load the recipe and build its graph. Raises RequestError."""
     recipe = load(request.recipe, request.sets, request.storage)
     storage = open_storage(recipe.storage)
     digests = Digests.load(storage.local / ".identity" / "digests.json")
@@ -57,16 +57,16 @@ def resolve(request: Request) -> ResolvedRequest:
 
 
 def make_plan(resolved: ResolvedRequest, stage: str | None) -> Plan:
-    """Raises RequestError."""
-    with answering(resolved.storage):
+    """The plan for the request, or for ``stage`` and what depends on it anew. Raises RequestError."""
+    with storage_errors(resolved.storage):
         found = plan(resolved.graph, resolved.storage, resolved.recipe.name, stage)
     check_store_limit(found.steps, resolved.recipe.limits.store_bytes)
     return found
 
 
 @contextmanager
-def answering(storage: Storage) -> Iterator[None]:
-    """What reads a great deal of a storage: that it ceases to answer is told in one line."""
+def storage_errors(storage: Storage) -> Iterator[None]:
+    """Re-raise an OSError of a block that reads the storage as RequestError: the storage does not answer."""
     try:
         yield
     except OSError as error:
@@ -74,10 +74,10 @@ def answering(storage: Storage) -> Iterator[None]:
 
 
 def terminal() -> Console:
-    """The standard output: as wide as the terminal, and wide enough for any table elsewhere."""
+    """A console on the standard output: as wide as the terminal, ``WIDE`` columns where it is no terminal."""
     return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
 
 
 def run_name(clock: float) -> str:
-    """A name for this run's logs."""
+    """The name of a run, from its start time (seconds since 1970) and this process: 20260101-120000-1234."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(clock))}-{os.getpid()}"

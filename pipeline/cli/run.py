@@ -2,14 +2,14 @@
 
 import sys
 
-from pipeline.cli.request import Request, answering, make_plan, resolve, terminal
+from pipeline.cli.request import Request, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.report.rows import report
-from pipeline.report.tables import print_places, print_table
+from pipeline.report.tables import print_paths, print_table
 
 
 def run_recipe(request: Request, address: str | None, inline: bool) -> int:
-    """Run; print the results; return the exit code."""
+    """Build what is missing, print the results and failures. Returns the exit code. Raises RequestError."""
     console = terminal()
     if address is not None and inline:
         raise RequestError(f"--address: {address}, but --inline runs in this process; give one of them")
@@ -26,21 +26,21 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         make_plan(resolved, request.stage),
     )
     if not found.builds:
-        console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts are there")
+        console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
         rows = report(graph, storage)
         print_table(rows, console, recipe.name)
-        print_places(rows, console)
+        print_paths(rows, console)
         return 0
     storage.check()
     resolved.digests.save()
     from pipeline.cli.run_plan import execute
 
     outcome = execute(recipe, storage, graph, found, address, inline, console)
-    with answering(storage):
+    with storage_errors(storage):
         rows = report(graph, storage)
     print_table(rows, console, recipe.name)
     for failure in outcome.failures.values():
         if not failure.blocked_by:
             print(f"stillhouse: {failure.node.name}: {failure.message}", file=sys.stderr)
-    print_places(rows, console)
+    print_paths(rows, console)
     return 1 if outcome.failures else 0

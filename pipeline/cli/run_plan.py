@@ -1,4 +1,4 @@
-"""Open a place, carry the plan out there, close it. The only module that chooses between Ray and inline."""
+"""Run a plan on Ray or in this process: the only module that chooses between the two."""
 
 import time
 from contextlib import suppress
@@ -14,10 +14,10 @@ from pipeline.artifacts.provenance import hardware
 from pipeline.cli.request import run_name
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
-from pipeline.execution.code_snapshot import shipped
+from pipeline.execution.code_snapshot import packages_for_workers
 from pipeline.execution.job_env import check_relative, report_begun
-from pipeline.execution.runner import Outcome, remember_names, run
-from pipeline.execution.signals import heed_sigterm
+from pipeline.execution.runner import Outcome, record_names, run
+from pipeline.execution.signals import interrupt_on_sigterm
 from pipeline.execution.visibility import check_visible
 from pipeline.graph.nodes import Graph, Node
 from pipeline.integrations.tracking import check_tracking, tracked
@@ -37,13 +37,14 @@ from pipeline.storage import Storage
 def execute(
     recipe: Recipe, storage: Storage, graph: Graph, plan: Plan, address: str | None, inline: bool, console: Console
 ) -> Outcome:
-    """Build what the plan says. Raises RequestError for a place that cannot be reached or cannot serve."""
+    """Build what the plan says, with progress on ``console``. Raises RequestError, before any work, if the cluster
+    cannot be reached, lacks resources, or its nodes lack files."""
     check_tracking(recipe.tracking)
     began = time.time()
     name = run_name(began)
     logs = storage.local / LOGS / name
     place = open_place(address, inline, logs, recipe.limits.pending)
-    heed_sigterm()
+    interrupt_on_sigterm()
     try:
         capacity = place.capacity()
 
@@ -72,7 +73,7 @@ def execute(
             view.warn(wait)
         with (
             uploading(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
-            tracked(recipe.tracking, graph, storage, logs, view.warn) as told,
+            tracked(recipe.tracking, graph, storage, logs, view.warn) as on_commit,
             view.live(),
         ):
             context = RunContext(
@@ -82,13 +83,13 @@ def execute(
                 resources,
                 view,
                 recipe.limits.store_bytes,
-                told=told,
-                waited=bool(waits),
-                joined=lambda: check_visible(plan, storage, place),
+                on_commit=on_commit,
+                machines_may_join=bool(waits),
+                check_new_machines=lambda: check_visible(plan, storage, place),
             )
             outcome = run(plan, context)
-            remember_names(graph, outcome, storage, recipe.name)
-            with suppress(OSError):  # whoever asked for the run tells of it
+            record_names(graph, outcome, storage, recipe.name)
+            with suppress(OSError):  # the caller reads the report again, and prints this error
                 view.rows = report(graph, storage)
         return outcome
     finally:
@@ -96,10 +97,12 @@ def execute(
 
 
 def open_place(address: str | None, inline: bool, logs: Path, pending: float) -> Place:
+    """This process, the Ray at ``address``, or a Ray of its own on this machine. ``pending``: seconds that a stage
+    waits for nodes. Raises RequestError."""
     if inline:
         return Inline()
     try:
-        with shipped(address) as packages:
+        with packages_for_workers(address) as packages:
             return Session.open(address, logs / "ray.log", packages, pending)
     except ConnectionError as error:
         remedy = "" if address else "; try again, or run with --inline"

@@ -1,4 +1,4 @@
-"""``stillhouse show``: an artifact as a person would want to see it."""
+"""``stillhouse show``: print an artifact's record, inputs, files and first rows."""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts.locate_inputs import place
-from pipeline.artifacts.record import RECORD, Record, fetched, find, missing, read_record, record_name, stages_of
+from pipeline.artifacts.locate_inputs import input_path
+from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find, missing, read_record, record_name, stages_of
 from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage, open_storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
@@ -21,18 +21,19 @@ KEY_DIGITS = 64
 FIRST_ROWS = 3
 
 
-MAKERS = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage, RerankSpec.stage)
-"""Stages that leave a candidate table."""
+CANDIDATE_STAGES = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage, RerankSpec.stage)
+"""Stages whose artifact is a candidate table."""
 
 
 def show_artifact(target: str, storage: Storage, console: Console) -> None:
-    """Print the artifact that ``target`` names: a path inside it, or the start of its key in ``storage``."""
+    """Print the artifact that ``target`` names: a path inside it, or the first digits of its key in ``storage``. Raises
+    RequestError."""
     record, root = locate(target, storage)
     lost = missing(root, record)
     if lost:
         gone = root.where(f"{record.folder}/{lost}")
         raise RequestError(f"{gone} is missing or cut short; run the recipe again, which rebuilds it")
-    directory = fetched(root, record)
+    directory = fetch_artifact(root, record)
     hardware = record.hardware
     workers = f"{record.workers} workers x {record.threads} threads"
     for line in (
@@ -51,25 +52,25 @@ def show_artifact(target: str, storage: Storage, console: Console) -> None:
     console.print("[bold]facts[/bold]")
     console.print_json(json.dumps(record.facts))
     with refused(target):
-        contents(record, directory, console)
-        if record.stage in MAKERS:
-            show_candidates(directory, trained_rows(record, root), console)
+        show_contents(record, directory, console)
+        if record.stage in CANDIDATE_STAGES:
+            show_candidates(directory, corpus_of(record, root), console)
 
 
-def trained_rows(record: Record, storage: Storage) -> Path | None:
-    """The corpus whose rows a candidate table is about; None where it is gone."""
+def corpus_of(record: Record, storage: Storage) -> Path | None:
+    """The corpus whose rows a candidate table has candidates for; None if it no longer exists."""
     if "corpus" in record.places:
         try:
-            return place(record, "corpus", storage)
+            return input_path(record, "corpus", storage)
         except RequestError:
             return None
     stage, key, *_ = Path(record.places["candidates"]).parts
     made = find(storage, stage, key)
-    return None if made is None else trained_rows(made, storage)
+    return None if made is None else corpus_of(made, storage)
 
 
 def locate(target: str, storage: Storage) -> tuple[Record, Storage]:
-    """The record that ``target`` names, and its storage."""
+    """The record that ``target`` names (a path, or the first digits of a key), and its storage. Raises RequestError."""
     path = Path(target)
     if path.exists():
         inside = path.absolute() if path.is_dir() else path.absolute().parent
@@ -79,30 +80,30 @@ def locate(target: str, storage: Storage) -> tuple[Record, Storage]:
                 record = read_record(there, record_name(folder.parent.name, folder.name))
                 assert record is not None
                 return record, there
-        raise RequestError(f"{target}: no record.json here or above; name an artifact's directory or key")
+        raise RequestError(f"{target}: no record.json here or in a folder above; give an artifact's directory or key")
     keyed = [(stage, key) for stage in stages_of(storage) for key in storage.entries(stage) if key.startswith(target)]
     found = [one for one in keyed if storage.read(record_name(*one)) is not None]
     if not found:
         raise RequestError(
-            f"{target}: neither a path nor the start of a key in {storage}; see stillhouse plan --format json"
+            f"{target}: is neither a path nor the start of a key in {storage}; stillhouse plan --format json lists keys"
         )
     if len(found) > 1:
-        raise RequestError(f"{target}: {len(found)} keys in {storage} start so; give more digits")
+        raise RequestError(f"{target}: {len(found)} keys in {storage} start with it; give more digits")
     record = read_record(storage, record_name(*found[0]))
     assert record is not None
     return record, storage
 
 
 def lineage(directory: Path, record: Record) -> Iterator[tuple[str, str]]:
-    """(input, where it comes from) of an artifact."""
+    """(input name, name and key of the node or external input that it comes from), for each input of an artifact."""
     path = directory / "lineage.json"
     known: dict[str, Any] = json.loads(path.read_text("utf-8"))["inputs"] if path.exists() else {}
     for name, key in record.inputs.items():
         yield name, f"{known.get(name, {}).get('name', '')} {key[:12]}".strip()
 
 
-def contents(record: Record, directory: Path, console: Console) -> None:
-    """The files, and the first rows of the first table among them."""
+def show_contents(record: Record, directory: Path, console: Console) -> None:
+    """Print the files, a summary of a store, and the first rows of the first Parquet file."""
     table = Table("file", "bytes", header_style="bold")
     for file in record.files[:20]:
         table.add_row(Text(file.path), f"{file.size:,}")
@@ -118,7 +119,7 @@ def contents(record: Record, directory: Path, console: Console) -> None:
 
 
 def show_store(directory: Path, console: Console) -> None:
-    """What a teacher-output store holds, and how much smaller it is than its numbers."""
+    """Print what a teacher-output store holds, and its size relative to uncompressed and to float32 data."""
     from stages.outputs.layout import read_store
     from stages.outputs.parquet import uncompressed_bytes
 
@@ -136,7 +137,7 @@ def show_store(directory: Path, console: Console) -> None:
 
 
 def show_layers(directory: Path, console: Console) -> None:
-    """What each layer of a store of pooled states says about rows."""
+    """Print the mean norm and the between-row variance of each layer of a store of pooled states."""
     from stages.outputs.layer_variance import DEAD, layer_variances
 
     found = layer_variances(directory)
@@ -150,7 +151,7 @@ def show_layers(directory: Path, console: Console) -> None:
 
 
 def show_candidates(directory: Path, corpus: Path | None, console: Console) -> None:
-    """Some rows of train, each with what was found for it."""
+    """Print some rows of train with their candidates."""
     from stages.candidates.examples import examples
 
     for example in examples(directory, FIRST_ROWS, corpus):
@@ -163,7 +164,7 @@ def show_candidates(directory: Path, corpus: Path | None, console: Console) -> N
 
 
 def show_rows(path: Path, console: Console) -> None:
-    """Schema and first rows of a Parquet file."""
+    """Print the schema and the first rows of a Parquet file."""
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
@@ -171,7 +172,7 @@ def show_rows(path: Path, console: Console) -> None:
     rows = next(file.iter_batches(FIRST_ROWS)).to_pylist() if file.metadata.num_rows else []
     table = Table("column", "type", *(f"row {i}" for i in range(len(rows))), header_style="bold")
     for field in file.schema_arrow:
-        # Text, because a row may hold what rich would read as its markup.
+        # Text objects, as rich would take square brackets in a string for markup.
         table.add_row(*map(Text, (field.name, str(field.type), *(_short(row[field.name]) for row in rows))))
     console.print(table)
 

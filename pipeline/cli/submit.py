@@ -1,7 +1,7 @@
-"""``stillhouse submit``: the same run, as a job of a cluster. What is wrong with it is found here as far as it can be.
+"""``stillhouse submit``: a run as a job of a Ray cluster. A wrong request is refused here where that is possible.
 
-The driver there is ``python -m pipeline run`` in the folder of the snapshot, on the head node. ``python`` is the one
-on the ``PATH`` that Ray was started with there; what this project depends on must be installed for it.
+The job's driver is ``python -m pipeline run`` in the folder of the snapshot, on the head node. ``python`` is the one
+on the ``PATH`` with which Ray was started there; it must have this project's dependencies installed.
 """
 
 import secrets
@@ -11,12 +11,21 @@ import time
 from pathlib import Path
 
 from cluster.jobs import Jobs
-from pipeline.cli.job_log import begun, refusal, tail
-from pipeline.cli.jobs import LABEL, answering, connected, ending, exit_code, follow, how_to, left_alone
+from pipeline.cli.job_log import begun, last_error, tail
+from pipeline.cli.jobs import (
+    LABEL,
+    cluster_errors,
+    command_line,
+    connect,
+    exit_code,
+    follow,
+    outcome_text,
+    stop_following,
+)
 from pipeline.cli.request import Request
 from pipeline.errors import RequestError
-from pipeline.execution.code_snapshot import Snapshot, take
-from pipeline.execution.job_env import SHARED, environment, relative
+from pipeline.execution.code_snapshot import Snapshot, take_snapshot
+from pipeline.execution.job_env import SHARED_PATH, environment, relative_path_error
 from pipeline.recipe import Recipe, load
 from pipeline.recipe.paths import Kind, in_folder, is_relative_path, with_paths
 from pipeline.recipe.yaml import Tree, read, with_sets, written
@@ -25,48 +34,48 @@ RECIPE = "recipe.yaml"
 """The recipe's name within a snapshot."""
 BEGIN_SECONDS = 60.0
 """How long ``submit`` waits for the driver to begin its work."""
-LOOK_EVERY = 0.5
+POLL_SECONDS = 0.5
 LAST_LINES = 20
-"""So many lines of the log are told where a driver ended without a word of ours."""
+"""Lines of the log that are printed if the driver ended without an error message of this program."""
 REMEDIES: dict[Kind, str] = {
-    "storage": f"{SHARED}, or s3://bucket/prefix",
-    "source": f"{SHARED}, or hub",
-    "file": SHARED,
-    "model": f"{SHARED}, or a name on the hub",
-    "tracker": f"{SHARED}, or a server's URL",
+    "storage": f"{SHARED_PATH}, or s3://bucket/prefix",
+    "source": f"{SHARED_PATH}, or hub",
+    "file": SHARED_PATH,
+    "model": f"{SHARED_PATH}, or a name on the hub",
+    "tracker": f"{SHARED_PATH}, or a server's URL",
 }
 
 
 def submit_recipe(request: Request, address: str | None, following: bool) -> int:
-    """Submit; wait until the driver has begun or refused, or follow it to its end. Returns the exit code.
+    """Submit; wait until the driver has begun, or with ``following`` until it has ended. Returns the exit code.
 
     Raises RequestError.
     """
     recipe = load(request.recipe, request.sets, request.storage)
-    jobs = connected(address)
-    with answering(jobs.address):
-        tree, resolved = placed(document(request, recipe), Path.cwd(), jobs.nodes())
-        snapshot = take({RECIPE: written(tree).encode("utf-8")})
+    jobs = connect(address)
+    with cluster_errors(jobs.address):
+        tree, resolved = with_absolute_paths(document(request, recipe), Path.cwd(), jobs.nodes())
+        snapshot = take_snapshot({RECIPE: written(tree).encode("utf-8")})
         name = job_name(recipe.name, time.time())
         send(jobs, name, snapshot, request, resolved, labels(recipe, tree, snapshot))
-        print(f"{name}: sent to {jobs.address}, snapshot {snapshot.sha256[:12]}", flush=True)
+        print(f"{name}: submitted to {jobs.address}, snapshot {snapshot.sha256[:12]}", flush=True)
         try:
             return follow(jobs, name) if following else await_begin(jobs, name, BEGIN_SECONDS)
         except KeyboardInterrupt:
-            return left_alone(jobs, name)
+            return stop_following(jobs, name)
 
 
 def document(request: Request, recipe: Recipe) -> Tree:
-    """The recipe's file with what the command line changes. The storage always stands in it."""
+    """The recipe's file with the command line's changes, and always with its storage."""
     tree = with_sets(read(request.recipe), request.sets)
     assert isinstance(tree, dict)
     return {**tree, "storage": recipe.storage}
 
 
-def placed(tree: Tree, folder: Path, nodes: int) -> tuple[Tree, dict[str, str]]:
-    """The tree with relative paths as ``folder`` has them, and those: field -> as it was given.
+def with_absolute_paths(tree: Tree, folder: Path, nodes: int) -> tuple[Tree, dict[str, str]]:
+    """The recipe with paths relative to ``folder`` made absolute, and those paths as they were: field -> path.
 
-    RequestError where the cluster has several nodes: what one of them sees there, others may not.
+    Raises RequestError for a relative path if the cluster has several nodes, which may have different files there.
     """
     resolved: dict[str, str] = {}
 
@@ -74,7 +83,7 @@ def placed(tree: Tree, folder: Path, nodes: int) -> tuple[Tree, dict[str, str]]:
         if not is_relative_path(kind, text, folder):
             return text
         if nodes > 1:
-            raise relative(field, text, REMEDIES[kind], nodes)
+            raise relative_path_error(field, text, REMEDIES[kind], nodes)
         resolved[field] = text
         return in_folder(kind, text, folder)
 
@@ -82,20 +91,20 @@ def placed(tree: Tree, folder: Path, nodes: int) -> tuple[Tree, dict[str, str]]:
 
 
 def labels(recipe: Recipe, tree: Tree, snapshot: Snapshot) -> dict[str, str]:
-    """What ``status`` tells of a job."""
+    """The labels of a job, which ``stillhouse status`` prints."""
     assert isinstance(tree, dict)
     return {LABEL: "run", "recipe": recipe.name, "snapshot": snapshot.sha256, "storage": str(tree["storage"])}
 
 
 def job_name(recipe: str, clock: float) -> str:
-    """Readable, and no other job's."""
+    """A readable, unique name: recipe, time (``clock``, seconds since 1970) and four random digits."""
     return f"{recipe}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(clock))}-{secrets.token_hex(2)}"
 
 
 def send(
     jobs: Jobs, name: str, snapshot: Snapshot, request: Request, resolved: dict[str, str], labels: dict[str, str]
 ) -> None:
-    """Hand it over. What is sent is what was read above, whatever happens to the files."""
+    """Submit the job. ``snapshot`` was read into memory before, so that later changes of files have no effect."""
     with tempfile.TemporaryDirectory(prefix="stillhouse-submit-") as folder:
         archive = Path(folder) / "snapshot.zip"
         archive.write_bytes(snapshot.archive())
@@ -103,31 +112,34 @@ def send(
 
 
 def command(request: Request) -> str:
-    """The driver, for a shell. It takes the shell's place, so that signals and exit codes are its own."""
+    """The driver's shell command. ``exec``: signals go to the driver, and its exit code is that of the job."""
     options = ["--refresh"] if request.refresh else []
     options += ["--stage", request.stage] if request.stage else []
     return "exec " + shlex.join(["python", "-m", "pipeline", "run", RECIPE, "--address", "auto", *options])
 
 
 def await_begin(jobs: Jobs, name: str, seconds: float) -> int:
-    """Wait until the driver begins, ends, or the time is over; say which. RequestError where the driver refuses."""
+    """Wait ``seconds`` at most until the driver begins or ends, and print which; return the exit code so far.
+
+    Raises RequestError if the driver refuses the request.
+    """
     ends, state = time.monotonic() + seconds, ""
     while time.monotonic() < ends:
         job, log = jobs.job(name), jobs.log(name)
         if job.over and exit_code(job) == 2:
-            raise RequestError(refusal(log) or f"{name}: refused; {how_to('logs', name, jobs.address)}")
+            raise RequestError(last_error(log) or f"{name}: refused; {command_line('logs', name, jobs.address)}")
         if job.over or begun(log):
-            print(f"{name}: {ending(job) if job.over else begun(log)}")
+            print(f"{name}: {outcome_text(job) if job.over else begun(log)}")
             if job.over:
-                print(refusal(log) or tail(log, LAST_LINES))
+                print(last_error(log) or tail(log, LAST_LINES))
             break
         if job.state != state:
             state = job.state
-            print(f"{name}: {state}, the driver has not begun yet", flush=True)
-        time.sleep(LOOK_EVERY)
+            print(f"{name}: {state}, its driver has not begun yet", flush=True)
+        time.sleep(POLL_SECONDS)
     else:
-        print(f"{name}: not begun within {seconds:g} s; it may be starting, or reading what the recipe names")
+        print(f"{name}: has not begun within {seconds:g} s; it may be starting, or reading the recipe's files")
     job = jobs.job(name)
     if not job.over:
-        print("\n".join(how_to(verb, name, jobs.address) for verb in ("logs", "status", "stop")))
+        print("\n".join(command_line(verb, name, jobs.address) for verb in ("logs", "status", "stop")))
     return exit_code(job) if job.over else 0

@@ -1,4 +1,4 @@
-"""``stillhouse verify``: is an artifact still what was committed, and is a store what its teacher says?"""
+"""``stillhouse verify``: compare an artifact with its record, and a store with its corpus and its teacher."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cluster.inline import Inline
 from cluster.resources import On, Resources
-from pipeline.artifacts.locate_inputs import live_model, place
+from pipeline.artifacts.locate_inputs import input_path, teacher_model
 from pipeline.artifacts.record import Record
 from pipeline.cli.show import locate
 from pipeline.errors import RequestError, refused
@@ -22,11 +22,15 @@ from stages.specs.teacher import ProbeSpec, TeachSpec
 
 
 def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, console: Console) -> int:
-    """Check the artifact that ``target`` names and print what is wrong. 0 where nothing is, or is any more; else 1."""
+    """Check the artifact that ``target`` names, and print problems.
+
+    ``sample``: rows of a store that are computed again with its teacher. ``mend``: repair what is damaged. Returns the
+    exit code: 0 if there is no problem or all were repaired, else 1. Raises RequestError.
+    """
     record, root = locate(target, storage)
     if sample and record.stage != TeachSpec.stage:
-        raise RequestError(f"--sample: {sample}, but {record.name} is no teacher-output store; leave it out")
-    directory = root.inspect(record.folder, record.below())
+        raise RequestError(f"--sample: {sample}, but {record.name} is not a teacher-output store; leave it out")
+    directory = root.inspect(record.folder, record.files_below())
     console.print(f"{record.name}  {root.where(record.folder)}", soft_wrap=True, markup=False)
     broken = broken_files(directory, record)
     for path, problem in broken:
@@ -34,13 +38,13 @@ def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, cons
     sound: Sequence[int] = ()
     problems = len(broken)
     if record.stage in (TeachSpec.stage, ProbeSpec.stage):
-        found, sound = check(directory, record, root, [path for path, _ in broken], console)
+        found, sound = check_outputs(directory, record, root, [path for path, _ in broken], console)
         problems += found
     if not problems:
-        console.print(f"  {len(record.files)} files as they were committed")
-        return sampled(directory, record, root, sample, console) if sample else 0
+        console.print(f"  {len(record.files)} files are as they were committed")
+        return recheck_sample(directory, record, root, sample, console) if sample else 0
     if not mend:
-        remedy = f"stillhouse verify {target} --repair mends what can be mended"
+        remedy = f"stillhouse verify {target} --repair repairs what can be repaired"
         console.print(f"{problems} problems; {remedy}", soft_wrap=True, markup=False)
         return 1
     again = repair(record, root, sound, console)
@@ -48,79 +52,82 @@ def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, cons
 
 
 def broken_files(directory: Path, record: Record) -> list[tuple[str, str]]:
-    """The files that are not what the record says, each with what is wrong."""
+    """(path, problem) for each file of the artifact that differs from its record."""
     found = []
     for file in record.files:
         path = directory / file.path
         if not path.is_file():
-            found.append((file.path, "is gone"))
+            found.append((file.path, "is missing"))
         elif path.stat().st_size != file.size:
             found.append((file.path, f"has {path.stat().st_size:,} bytes, the record says {file.size:,}"))
         else:
             try:
                 if checksum(path) != file.sha256:
-                    found.append((file.path, "its checksum is not that of the record"))
+                    found.append((file.path, "its checksum differs from the record"))
             except OSError as error:
                 found.append((file.path, f"cannot be read ({error.strerror})"))
     return found
 
 
-def check(
+def check_outputs(
     directory: Path, record: Record, storage: Storage, broken: Sequence[str], console: Console
 ) -> tuple[int, Sequence[int]]:
-    """Print what a store's own check says: how many problems there are, and which shards are sound."""
+    """Check every shard of a store and the rows it holds; print the findings. Returns the number of problems, and the
+    numbers of the sound shards. ``broken``: files that differ from the record."""
     from stages.outputs.verify import CheckedShard, check_store
 
     row_keys = wanted_keys(record, storage)
 
-    def say(checked: CheckedShard) -> None:
-        said = checked.problem or f"{checked.shard.rows:,} rows, {checked.shard.bytes:,} bytes: sound"
+    def print_shard(checked: CheckedShard) -> None:
+        text = checked.problem or f"{checked.shard.rows:,} rows, {checked.shard.bytes:,} bytes: sound"
         style = "red" if checked.problem else ""
-        console.print(f"  {checked.shard.name}: {said}", style=style, soft_wrap=True, markup=False)
+        console.print(f"  {checked.shard.name}: {text}", style=style, soft_wrap=True, markup=False)
 
     try:
-        found = check_store(directory, row_keys, say)
+        found = check_store(directory, row_keys, print_shard)
     except ValueError as error:
         console.print(f"  {error}", style="red", soft_wrap=True, markup=False)
         return 1, intact(record, broken)
     if found.problem:
         console.print(f"  {found.problem}", style="red", soft_wrap=True, markup=False)
     else:
-        console.print("  every row of the corpus stands once, and no other")
+        console.print("  holds every row of the corpus once, and no other row")
     return len(found.shards) - len(found.sound) + bool(found.problem), found.sound
 
 
 def wanted_keys(record: Record, storage: Storage) -> Sequence[bytes]:
-    """The rows that a store must hold: those of its corpus, or, for probes, of the store that they are fitted on."""
+    """The keys of the rows that a store must hold: those of its corpus or, for probes, of the store that they are
+    fitted on. Raises RequestError."""
     if record.stage == ProbeSpec.stage:
         from stages.outputs.layout import read_store
         from stages.teaching.probe import stored_keys
 
-        outputs = place(record, "outputs", storage)
+        outputs = input_path(record, "outputs", storage)
         with refused(f"{record.name}: its teacher's store"):
             return stored_keys(outputs, read_store(outputs))
     from stages.teaching.teach import distinct_keys
 
-    corpus, spec = place(record, "corpus", storage), TeachSpec.model_validate(record.spec)
+    corpus, spec = input_path(record, "corpus", storage), TeachSpec.model_validate(record.spec)
     with refused(f"{record.name}: its corpus"):
         return distinct_keys(corpus, spec.splits)
 
 
 def intact(record: Record, broken: Sequence[str]) -> list[int]:
-    """The shards whose files are what the record says, where there is no store.json to go by."""
+    """The numbers of the shards whose files agree with the record; used if store.json cannot be read."""
     numbers = {int(Path(file.path).stem[6:]) for file in record.files if file.path.startswith("shard-")}
     lost = {int(Path(path).stem.partition("-")[2]) for path in broken if path.startswith(("shard-", "scales-"))}
     return sorted(numbers - lost)
 
 
-def sampled(directory: Path, record: Record, storage: Storage, count: int, console: Console) -> int:
-    """Compute some rows with the live teacher; print the largest difference of each column."""
+def recheck_sample(directory: Path, record: Record, storage: Storage, count: int, console: Console) -> int:
+    """Compute ``count`` rows again with the teacher and print the largest difference of each column. Returns the exit
+    code: 1 if a difference is larger than the stored precision explains."""
     from stages.outputs.layout import read_store
     from stages.teaching.job import TeachJob
     from stages.teaching.recheck import differences, tolerance
 
     spec, layout = TeachSpec.model_validate(record.spec), read_store(directory).layout
-    dump = TeachJob(spec, live_model(record, storage), place(record, "corpus", storage), directory, layout)
+    dump = TeachJob(spec, teacher_model(record, storage), input_path(record, "corpus", storage), directory, layout)
     with refused(record.name):
         found = differences(dump, count, inline(), seed=0)
     table = Table("column", "largest difference", "largest value", "row", header_style="bold")
@@ -133,30 +140,30 @@ def sampled(directory: Path, record: Record, storage: Storage, count: int, conso
     wrong = [each.column for each in found if not each.within(dump)]
     bound = f"{tolerance(dump):.1%} of the largest value, which {spec.precision} and {spec.compute} explain"
     if wrong:
-        console.print(f"{', '.join(wrong)}: further off than {bound}: not what this teacher says", style="red")
+        console.print(f"{', '.join(wrong)}: differ by more than {bound}: not the outputs of this teacher", style="red")
         return 1
     console.print(f"{count} rows computed again by the teacher: all within {bound}")
     return 0
 
 
 def inline() -> On:
-    """Places for one worker in this process."""
+    """Resources for one worker in this process, without Ray."""
     here = Inline()
     wanted: Resources = replace(default("teach", here.capacity()), workers=1)
-    return here.on(wanted, Quiet())
+    return here.on(wanted, SilentListener())
 
 
-class Quiet:
-    """A listener who keeps it to itself."""
+class SilentListener:
+    """A stage's listener that ignores all progress."""
 
     def expect(self, total: float, unit: str) -> None:
-        """Nobody asks."""
+        """Ignored."""
 
     def advance(self, amount: float) -> None:
-        """Nobody asks."""
+        """Ignored."""
 
     def note(self, text: str) -> None:
-        """Nobody asks."""
+        """Ignored."""
 
     def log(self, line: str) -> None:
-        """Nobody asks."""
+        """Ignored."""

@@ -1,7 +1,6 @@
-"""One node built: its stage run in its work directory, and what it left committed. Knows nothing of other nodes."""
+"""Build one node: run its stage in the directory of an attempt, and commit the files it wrote as an artifact."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,28 +10,32 @@ from pathlib import Path
 
 from cluster.resources import Mirror, Place, Resources
 from pipeline.artifacts.attempts import Attempt, check
-from pipeline.artifacts.external_upload import place_in, ship, to_ship
+from pipeline.artifacts.external_upload import needs_upload, upload_input, uploaded_path
 from pipeline.artifacts.provenance import code_version, hardware
-from pipeline.artifacts.record import Record, artifact_path, commit, content, describe
+from pipeline.artifacts.record import Record, artifact_path, commit, content_digest, describe
 from pipeline.execution.job_env import snapshot
 from pipeline.graph.fingerprint import plain
 from pipeline.graph.nodes import Edge, ExternalInput, Node
 from pipeline.monitor.run_view import RunView
 from pipeline.storage import Files, Storage
+from stages.atomic import replacing
 from stages.specs.base import Spec
 from stages.specs.teacher import PRIOR
 from stages.table import STAGES, Stage
 
 Records = Mapping[str, Record]
-"""Artifacts that are there, by key."""
+"""The records of existing artifacts, by key."""
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run works: its storage, its recipe's name, its places, what each node gets of them, its view. ``told``
-    hears of each artifact that is built. ``waited``: machines that are not there yet are waited for; ``joined`` looks
-    whether those that have come will do, and raises ``RequestError``. ``stages`` says which function carries out which
-    spec."""
+    """What the nodes of a run have in common.
+
+    ``recipe`` is its name; ``resources`` maps a node to what it is allotted of ``place``. ``on_commit`` is called with
+    each artifact that is built. ``machines_may_join``: some stage waits for machines that the cluster does not have
+    yet. ``check_new_machines`` is called when machines have joined; it raises ``RequestError`` if one lacks files.
+    ``stages`` maps the class of a spec to the function that runs it.
+    """
 
     storage: Storage
     recipe: str
@@ -41,9 +44,9 @@ class RunContext:
     view: RunView
     store_limit: int | None = None
     clock: Callable[[], float] = time.time
-    told: Callable[[Node, Record], None] = lambda *_: None
-    waited: bool = False
-    joined: Callable[[], None] = lambda: None
+    on_commit: Callable[[Node, Record], None] = lambda *_: None
+    machines_may_join: bool = False
+    check_new_machines: Callable[[], None] = lambda: None
     stages: Mapping[type[Spec], Stage] = field(default_factory=lambda: STAGES)
 
 
@@ -55,19 +58,20 @@ def build(
     records: Records,
     priors: Sequence[Record] = (),
 ) -> Record:
-    """Run the stage and commit. Raises what the stage raises, and ``Fenced`` when another attempt took over.
+    """Run the node's stage and commit its files; returns the record of the artifact.
 
-    ``priors`` are earlier stores from which a teacher's rows may be carried over.
+    ``priors`` are earlier artifacts from which rows may be copied rather than computed. Raises what the stage raises,
+    and ``Fenced`` when another attempt took over.
     """
     began = time.monotonic()
     write_lineage(node, context.recipe, attempt.out, priors)
     stage = context.stages[type(node.spec)]
     inputs = input_paths(node, context.storage, records)
-    seen, folders = everywhere(node, inputs, context, records, priors)
+    paths, folders = stage_inputs(node, inputs, context, records, priors)
     mirror = context.storage.mirror(attempt.folder, folders)
     on = context.place.on(wanted, context.view.listener(node), mirror)
-    with brought(mirror):
-        facts = stage(node.spec, seen, attempt.out, on)
+    with downloaded(mirror):
+        facts = stage(node.spec, paths, attempt.out, on)
     record = Record(
         stage=node.spec.stage,
         version=node.spec.version,
@@ -85,8 +89,10 @@ def build(
         seconds=round(time.monotonic() - began, 3),
         committed=datetime.now(UTC).isoformat(timespec="seconds"),
         hardware=hardware(),
-        places={name: place_of(path, context.storage.local) for name, path in inputs.items()},
-        contents={name: content(context.storage, path) or node.input_keys[name] for name, path in inputs.items()},
+        places={name: recorded_location(path, context.storage.local) for name, path in inputs.items()},
+        contents={
+            name: content_digest(context.storage, path) or node.input_keys[name] for name, path in inputs.items()
+        },
         priors=tuple(prior.key for prior in priors),
         run=context.view.run,
         snapshot=snapshot(),
@@ -95,27 +101,27 @@ def build(
     return commit(context.storage, attempt.out, record)
 
 
-def everywhere(
+def stage_inputs(
     node: Node, inputs: Mapping[str, Path], context: RunContext, records: Records, priors: Sequence[Record]
 ) -> tuple[dict[str, Path], dict[str, Files]]:
-    """Where the stage finds its inputs and priors, and the folders of the storage that hold them: on a place of several
-    machines what only this one has is put into the storage first."""
-    seen = dict(inputs)
+    """Two mappings: input or prior -> the path at which the stage reads it, and the folders of the storage that hold
+    those -> their files. On several machines, inputs that only this one has are uploaded to the storage first."""
+    paths = dict(inputs)
     used = [*(records[source.key] for source in node.sources), *priors]
-    folders = {record.folder: record.below() for record in used}
-    several = context.waited or context.place.capacity().machines > 1
+    folders = {record.folder: record.files_below() for record in used}
+    several = context.machines_may_join or context.place.capacity().machines > 1
     for name, given in node.inputs.items():
-        if several and isinstance(given, ExternalInput) and to_ship(given, context.storage):
-            folder, files = ship(given, name, context.storage)
+        if several and isinstance(given, ExternalInput) and needs_upload(given, context.storage):
+            folder, files = upload_input(given, name, context.storage)
             folders[folder] = files
-            seen[name] = place_in(folder, given, context.storage)
-    seen |= {f"{PRIOR}{prior.key[:12]}": artifact_path(context.storage, prior) for prior in priors}
-    return seen, folders
+            paths[name] = uploaded_path(folder, given, context.storage)
+    paths |= {f"{PRIOR}{prior.key[:12]}": artifact_path(context.storage, prior) for prior in priors}
+    return paths, folders
 
 
 @contextmanager
-def brought(mirror: Mirror | None) -> Iterator[None]:
-    """The inputs here, while it lasts."""
+def downloaded(mirror: Mirror | None) -> Iterator[None]:
+    """Download the inputs through ``mirror``, if the storage is not on this machine, for as long as the block runs."""
     try:
         if mirror is not None:
             mirror.pull()
@@ -126,29 +132,31 @@ def brought(mirror: Mirror | None) -> Iterator[None]:
 
 
 def input_paths(node: Node, storage: Storage, records: Records) -> dict[str, Path]:
-    """Where each input lies."""
-    found = {}
+    """Input -> its path on this machine."""
+    paths = {}
     for name, given in node.inputs.items():
         if isinstance(given, Edge):
-            found[name] = artifact_path(storage, records[given.source.key]) / given.part
+            paths[name] = artifact_path(storage, records[given.source.key]) / given.part
         else:
-            found[name] = given.path
-    return found
+            paths[name] = given.path
+    return paths
 
 
-def place_of(path: Path, storage: Path) -> str:
-    """A path below the storage as it is told there; any other as it is."""
+def recorded_location(path: Path, storage: Path) -> str:
+    """A path as a record keeps it: relative to the storage where it is below it, else absolute."""
     return (path.relative_to(storage) if path.is_relative_to(storage) else path.absolute()).as_posix()
 
 
 def write_lineage(node: Node, recipe: str, out: Path, priors: Sequence[Record] = ()) -> None:
-    """``lineage.json``, published with the artifact: what it is, and of what it is made."""
+    """Write ``lineage.json``, which is published with the artifact: its name, key and recipe, and those of its inputs.
+
+    Written before the stage runs, so that ``gc`` knows which artifacts an unfinished attempt uses.
+    """
     sources = {
         name: {"name": given.source.name if isinstance(given, Edge) else given.about, "key": node.input_keys[name]}
         for name, given in node.inputs.items()
     }
     sources |= {f"{PRIOR}{prior.key[:12]}": {"name": prior.name, "key": prior.key} for prior in priors}
     document = {"name": node.name, "stage": node.spec.stage, "key": node.key, "recipe": recipe, "inputs": sources}
-    draft = out / "lineage.json.tmp"
-    draft.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-    os.replace(draft, out / "lineage.json")
+    with replacing(out / "lineage.json") as draft:
+        draft.write_text(json.dumps(document, indent=1) + "\n", "utf-8")

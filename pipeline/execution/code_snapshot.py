@@ -1,4 +1,4 @@
-"""A snapshot: the program's own packages, and what goes with them, as they are now. It is what a cluster gets."""
+"""Snapshots of this program's packages, and files that go with them: what is sent to a cluster."""
 
 import hashlib
 import io
@@ -15,18 +15,18 @@ from pipeline.execution.job_env import snapshot
 
 PACKAGES = ("cluster", "pipeline", "stages")
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The time of every file in an archive: the earliest that the format knows."""
+"""The time of every file in an archive, so that equal files give equal archives: the earliest that zip can hold."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Files by name, such as ``pipeline/cli/main.py``."""
+    """Files by name, such as ``pipeline/cli/main.py``, in memory."""
 
     files: Mapping[str, bytes]
 
     @cached_property
     def sha256(self) -> str:
-        """Over names and bytes, so that equal files have equal digests, wherever and whenever they are packed."""
+        """Digest over names and contents: equal for equal files, whenever and wherever the snapshot is taken."""
         digest = hashlib.sha256()
         for name, content in sorted(self.files.items()):
             for part in (name.encode(), content):
@@ -43,7 +43,7 @@ class Snapshot:
                 archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
         return stream.getvalue()
 
-    def lay(self, folder: Path) -> None:
+    def write_to(self, folder: Path) -> None:
         """Write the files below ``folder``."""
         for name, content in self.files.items():
             path = folder / name
@@ -51,21 +51,21 @@ class Snapshot:
             path.write_bytes(content)
 
 
-def take(more: Mapping[str, bytes] | None = None) -> Snapshot:
-    """The packages that run here, and ``more``. What was compiled or is hidden stays behind."""
+def take_snapshot(more: Mapping[str, bytes] | None = None) -> Snapshot:
+    """The files of the packages as they are imported here, without compiled and hidden ones, and ``more``."""
     files = {name: path.read_bytes() for package in PACKAGES for name, path in _sources(package)}
     return Snapshot({**files, **(more or {})})
 
 
 @contextmanager
-def shipped(address: str | None) -> Iterator[tuple[Path, ...]]:
-    """Copies of the packages, for workers of a Ray that others started. None for a Ray of our own, whose workers
-    import what we do, nor for a run that was submitted, whose workers have its snapshot."""
+def packages_for_workers(address: str | None) -> Iterator[tuple[Path, ...]]:
+    """Folders with copies of the packages, for the workers of an existing Ray at ``address``. None if this process
+    starts its own Ray, whose workers import from here, or is a submitted job, whose workers have its snapshot."""
     if address is None or snapshot():
         yield ()
         return
     with tempfile.TemporaryDirectory(prefix="stillhouse-packages-") as folder:
-        take().lay(Path(folder))
+        take_snapshot().write_to(Path(folder))
         yield tuple(Path(folder) / package for package in PACKAGES)
 
 
@@ -75,6 +75,6 @@ def _sources(package: str) -> Iterator[tuple[str, Path]]:
     root = Path(spec.origin).parent
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root.parent)
-        left = path.suffix == ".pyc" or any(part.startswith(".") for part in name.parts)
-        if path.is_file() and not left:
+        skipped = path.suffix == ".pyc" or any(part.startswith(".") for part in name.parts)
+        if path.is_file() and not skipped:
             yield name.as_posix(), path

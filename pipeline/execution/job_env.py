@@ -1,4 +1,4 @@
-"""The driver's side of a submission: what it was told by who sent it, and what it tells them."""
+"""What ``stillhouse submit`` passes to the driver of a job in its environment, and the driver's answer in its log."""
 
 import json
 import os
@@ -7,38 +7,40 @@ from collections.abc import Mapping
 from pipeline.errors import RequestError
 
 SNAPSHOT = "STILLHOUSE_SNAPSHOT"
-"""The variable that holds the digest of the snapshot that this process is of."""
+"""Environment variable: the digest of the snapshot from which this process runs."""
 RESOLVED = "STILLHOUSE_RESOLVED"
-"""The variable that holds the paths that were relative where the run was submitted: JSON, field -> as it was given."""
+"""Environment variable: the paths of the recipe that were relative where the run was submitted, as JSON: field -> path
+as it was given."""
 BEGUN = "begun: "
-"""How the line begins in which a driver says that its request is accepted."""
-SHARED = "give an absolute path on a file system that all nodes share"
+"""Start of the line that a driver prints when it has accepted the request and begins to work."""
+SHARED_PATH = "give an absolute path on a file system that all nodes share"
 
 
 def snapshot() -> str:
-    """The digest of the snapshot of which this process is; '' where it is of none."""
+    """The digest of the snapshot from which this process runs; '' if it was not submitted."""
     return os.environ.get(SNAPSHOT, "")
 
 
 def environment(digest: str, resolved: Mapping[str, str]) -> dict[str, str]:
-    """What a driver, and its workers, are told."""
+    """The environment variables of a driver and its workers."""
     return {SNAPSHOT: digest, RESOLVED: json.dumps(dict(resolved))}
 
 
 def check_relative(nodes: int) -> None:
-    """Refuse paths that were relative to where the run was submitted, where the cluster may have several nodes."""
+    """Raise RequestError if the cluster may have several nodes and a path was relative where the run was submitted."""
     resolved: dict[str, str] = json.loads(os.environ.get(RESOLVED, "{}"))
     for field, text in resolved.items():
         if nodes > 1:
-            raise relative(field, text, SHARED, nodes)
+            raise relative_path_error(field, text, SHARED_PATH, nodes)
 
 
-def relative(field: str, text: str, remedy: str, nodes: int) -> RequestError:
+def relative_path_error(field: str, text: str, remedy: str, nodes: int) -> RequestError:
+    """The error for a relative path in a recipe that is to run on several nodes."""
     return RequestError(f"{field}: {text} is a relative path, and the cluster may have {nodes} nodes; {remedy}")
 
 
 def report_begun(builds: int, artifacts: int, nodes: int) -> None:
-    """Tell who waits for it that work begins; nothing where this process was not submitted."""
+    """Print the line for which ``submit`` waits; nothing if this process was not submitted."""
     if snapshot():
         where = f"{nodes} {'node' if nodes == 1 else 'nodes'}"
         print(f"{BEGUN}{builds} of {artifacts} artifacts to build, {where}", flush=True)

@@ -1,5 +1,5 @@
-"""``stillhouse verify --repair``: a new attempt that keeps what is sound of a store, computes the rest, and commits a
-new record. Whatever else is damaged is withdrawn, so that the next run builds it."""
+"""``stillhouse verify --repair``: an attempt that keeps the sound shards of a store, computes the others, and commits a
+new record. Any other damaged artifact is withdrawn, so that the next run builds it again."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cluster.inline import Inline
 from pipeline.artifacts.attempts import AttemptHeld, claim, release
-from pipeline.artifacts.locate_inputs import live_model, place
+from pipeline.artifacts.locate_inputs import input_path, teacher_model
 from pipeline.artifacts.record import Record, record_name, withdraw
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
@@ -24,19 +24,20 @@ from stages.specs.teacher import TeachSpec
 
 
 def repair(record: Record, storage: Storage, sound: Sequence[int], console: Console) -> Record | None:
-    """The record that stands afterwards; None where the artifact was only withdrawn. Raises RequestError."""
+    """The record of the repaired store; None for an artifact that was withdrawn. ``sound``: numbers of the shards to
+    keep. Raises RequestError."""
     if record.stage != TeachSpec.stage:
         withdraw(storage, record.stage, record.key)
         console.print(f"{record.name}: withdrawn; the next run of its recipe builds it again", markup=False)
         return None
-    node = rebuilt(record, storage)
-    keep(record, storage, sound)
+    node = node_of(record, storage)
+    keep_sound_shards(record, storage, sound)
     step = Step(node, "build", "repair", node.rows, node.bytes)
     here = Inline()
     view = RunView(console, storage.local / ".logs" / f"repair-{record.key[:12]}", [node])
     context = RunContext(storage, record.recipe, here, lambda one: default(one.role, here.capacity()), view)
     with view.live():
-        # Forced: damaged rows are asked of the teacher, not of whoever may have copied them.
+        # Forced, so that damaged rows are computed by the teacher, not copied from another store.
         outcome = run(Plan((step,), frozenset({node.key})), context)
     failed = outcome.failures.get(node.key)
     if failed is not None:
@@ -46,26 +47,28 @@ def repair(record: Record, storage: Storage, sound: Sequence[int], console: Cons
     return outcome.records[node.key]
 
 
-def rebuilt(record: Record, storage: Storage) -> Node:
-    """The node whose artifact the record is of, its inputs where they lie now."""
+def node_of(record: Record, storage: Storage) -> Node:
+    """The node of a recorded store, with its inputs at their present paths. Raises RequestError."""
     paths = {
-        name: live_model(record, storage) if name == "model" else place(record, name, storage) for name in record.inputs
+        name: teacher_model(record, storage) if name == "model" else input_path(record, name, storage)
+        for name in record.inputs
     }
     inputs = {name: ExternalInput(record.inputs[name], path, str(path)) for name, path in paths.items()}
     spec = TeachSpec.model_validate(record.spec)
     task = record.name.partition("@")[2]
     node = Node(record.name, "teach", task, spec, inputs)
     if node.key != record.key:
-        raise RequestError(f"{record.name}: was made by version {record.version} of its stage; run its recipe again")
+        raise RequestError(f"{record.name}: was built by version {record.version} of its stage; run its recipe again")
     return node
 
 
-def keep(record: Record, storage: Storage, sound: Sequence[int]) -> None:
-    """Lay the sound shards, linked, into an attempt that the build then takes over; withdraw the record."""
+def keep_sound_shards(record: Record, storage: Storage, sound: Sequence[int]) -> None:
+    """Link the sound shards into a new attempt, which the build then continues, and withdraw the record. Raises
+    RequestError."""
     attempt = claim(storage, record.stage, record.key, {}, time.time)
     if isinstance(attempt, AttemptHeld):
-        raise RequestError(f"{record.name}: another run works on it; try again when it has ended")
-    home = storage.inspect(record.folder, record.below())
+        raise RequestError(f"{record.name}: another run is working on it; try again when it has ended")
+    home = storage.inspect(record.folder, record.files_below())
     numbers = {f"{number:05d}" for number in sound}
     for file in record.files:
         stem = Path(file.path).stem

@@ -1,8 +1,7 @@
-"""Carry a plan out: independent nodes side by side within what the place holds, failures kept to what
-depends on them.
+"""Run a plan: build independent nodes at once as far as resources allow; a failure blocks only what depends on it.
 
-The runner alone knows of keys, leases and records; a stage gets directories and ``on``. A node that
-another run is building is waited for, and its artifact taken.
+Keys, leases and records are the runner's business; a stage gets directories and ``on``. If another run is building a
+node, this one waits and uses its artifact.
 """
 
 import time
@@ -12,7 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cluster.resources import Capacity, Resources
-from pipeline.artifacts.attempts import Attempt, AttemptHeld, Fenced, Watch, check, claim, forsake, release, work_of
+from pipeline.artifacts.attempts import (
+    Attempt,
+    AttemptHeld,
+    Fenced,
+    Watch,
+    attempts_folder,
+    check,
+    claim,
+    release,
+    remove_if_swept,
+)
 from pipeline.artifacts.failure import forget_failure, note_failure
 from pipeline.artifacts.heartbeat import Heartbeat
 from pipeline.artifacts.record import Record, find_for, sweep, withdraw
@@ -22,19 +31,20 @@ from pipeline.execution.scheduler import Scheduler
 from pipeline.graph.nodes import Graph, Node
 from pipeline.plan.limits import check_store_limit, sized
 from pipeline.plan.planner import Plan, Step, pointer
-from pipeline.plan.reuse import held, priors
+from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage
 from pipeline.storage.port import WORK
 from stages.specs.teacher import TeachSpec
 
 POLL = 0.2
+"""Seconds between two looks at running stages."""
 LOOK_AHEAD = 64
-"""How many nodes of a shape a place that can grow hears of before there is room."""
+"""Waiting nodes of each combination of resources that are reported to a cluster that can grow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a node has no artifact. ``blocked_by`` names the failed node that it needs."""
+    """Why a node has no artifact. ``blocked_by`` names the failed node that it needs, '' if it failed itself."""
 
     node: Node
     message: str
@@ -43,32 +53,32 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What a run came to: records by key, failures by key."""
+    """The result of a run: records of built and reused artifacts by key, failures by key."""
 
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
 
 
 def run(plan: Plan, context: RunContext) -> Outcome:
-    """Build what the plan says. Raises KeyboardInterrupt after letting go of every lease."""
+    """Build what the plan says. After Ctrl-C, raises KeyboardInterrupt once every lease is released."""
     outcome = Outcome({step.node.key: step.record for step in plan.steps if step.record is not None})
-    with suppress(OSError):  # what is left is for gc
-        clear(plan, context)
+    with suppress(OSError):  # gc removes what is left
+        remove_leftovers(plan, context)
     with Heartbeat(context.clock, context.view.warn) as heartbeat:
         work = RunInProgress(plan, context, outcome, heartbeat)
         try:
             work.run()
         except BaseException:
-            # Ends the stages that are still running: their threads get an exception and let go of their leases.
+            # Stages that are still running get an exception in their threads, which then release their leases.
             work.stop()
             raise
         finally:
-            work.join()
+            work.wait_for_stages()
     return outcome
 
 
-def clear(plan: Plan, context: RunContext) -> None:
-    """Free the work of runs that were killed between the record of what is reused here, and its sweep."""
+def remove_leftovers(plan: Plan, context: RunContext) -> None:
+    """Remove attempts at reused artifacts: left by runs that were killed after the commit and before the sweep."""
     left = context.storage.entries(WORK)
     for step in plan.steps:
         key = step.node.key
@@ -77,13 +87,13 @@ def clear(plan: Plan, context: RunContext) -> None:
         if not isinstance(
             claim(context.storage, step.node.spec.stage, key, {}, context.clock, adopt=False), AttemptHeld
         ):
-            context.storage.drop(work_of(key))
+            context.storage.drop(attempts_folder(key))
 
 
-def remember_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
-    """Note which key stands under each node's name, so that the next plan can say what changed."""
+def record_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
+    """Record the key of each built node under its name, so that the next plan can say what changed."""
     names = {pointer(recipe, node): node.key for node in graph.nodes if node.key in outcome.records}
-    with suppress(OSError):  # they only help to say why
+    with suppress(OSError):  # they only serve to explain plans
         known = storage.read_many(list(names))
         for name, key in names.items():
             if known.get(name) != key:
@@ -91,7 +101,7 @@ def remember_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str
 
 
 class RunInProgress:
-    """A plan while it is carried out."""
+    """A plan while it runs."""
 
     def __init__(self, plan: Plan, context: RunContext, outcome: Outcome, heartbeat: Heartbeat) -> None:
         self.plan = plan
@@ -100,31 +110,32 @@ class RunInProgress:
         self.heartbeat = heartbeat
         self.graph = Graph(tuple(step.node for step in plan.steps))
         self.to_withdraw = set(plan.forced | plan.stale)
-        self.ready = Scheduler(plan.builds, outcome.records, context.resources)
+        self.scheduler = Scheduler(plan.builds, outcome.records, context.resources)
         self.running: dict[Future[Record], tuple[Step, Resources]] = {}
         self.watch: Watch = {}
         self.machines = 0
         self.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="stage")
 
     def run(self) -> None:
-        while self.ready or self.running:
+        """Start nodes and collect finished ones until none is left."""
+        while self.scheduler or self.running:
             started = self._start_ready()
-            self._settle(0.0 if started else POLL)
+            self._collect_finished(0.0 if started else POLL)
 
     def stop(self) -> None:
         self.context.place.close()
 
-    def join(self) -> None:
+    def wait_for_stages(self) -> None:
         self.pool.shutdown(wait=True)
 
     def _fail(self, step: Step, failure: Failure) -> None:
-        """Note it, and give up the nodes that need this one."""
-        self._failed(step, failure)
+        """Record the failure, and that the nodes which need this one are not run."""
+        self._add_failure(step, failure)
         name = step.node.name
-        for other in self.ready.given_up(step.node.key):
-            self._failed(other, Failure(other.node, f"not run: {name} failed", name))
+        for other in self.scheduler.drop_dependants(step.node.key):
+            self._add_failure(other, Failure(other.node, f"not run: {name} failed", name))
 
-    def _failed(self, step: Step, failure: Failure) -> None:
+    def _add_failure(self, step: Step, failure: Failure) -> None:
         self.outcome.failures[step.node.key] = failure
         self.context.view.failed(step.node, failure.message, bool(failure.blocked_by))
         if not failure.blocked_by:
@@ -136,20 +147,21 @@ class RunInProgress:
                 )
 
     def _start_ready(self) -> bool:
-        """Start every node whose inputs are there, which fits beside what runs, and which nobody else builds."""
+        """Start every node whose inputs are built, whose resources are free, and which no other run is building.
+        Returns whether any was started, or needed no start."""
         started = False
         capacity = self._capacity()
-        for step, wanted in self.ready.offers(lambda wanted: self._fits(wanted, capacity)):
+        for step, wanted in self.scheduler.offers(lambda wanted: self._fits(wanted, capacity)):
             started = self._start(step, wanted) or started
-        self.context.place.want(self.ready.demands(LOOK_AHEAD))
+        self.context.place.want(self.scheduler.demands(LOOK_AHEAD))
         return started
 
     def _capacity(self) -> Capacity:
-        """What there is. A machine that has joined is looked at before the next stage begins."""
+        """The resources of the place. If machines have joined, they are checked before the next stage starts."""
         capacity = self.context.place.capacity()
         before, self.machines = self.machines, len(capacity.nodes)
         if before and self.machines > before:
-            self.context.joined()
+            self.context.check_new_machines()
         return capacity
 
     def _fits(self, wanted: Resources, capacity: Capacity) -> bool:
@@ -159,68 +171,68 @@ class RunInProgress:
         return self.context.place.concurrent and capacity.packs([*demands, wanted.demand])
 
     def _start(self, step: Step, wanted: Resources) -> bool:
-        """Take the record if there is one by now, else claim and start. False if another run holds it."""
+        """Use the artifact if it exists by now, else claim its key and start. False if another run holds it."""
         node = step.node
         try:
             claimed = self._claim(step)
         except OSError as error:
-            self.heartbeat.let_go(node.key)
+            self.heartbeat.stop(node.key)
             self._fail(step, Failure(node, f"the storage cannot be written: {first_line(error)}"))
             return True
         if claimed is None:
             return True
         if isinstance(claimed, AttemptHeld):
             self.context.view.held(node, claimed.owner)
-            self.ready.aside(step)
+            self.scheduler.postpone(step)
             return False
         self.context.view.started(node, wanted, claimed.name)
         if self.context.place.concurrent:
             future = self.pool.submit(self._build, step, claimed, wanted)
         else:
-            future = _done(lambda: self._build(step, claimed, wanted))
+            future = _completed_future(lambda: self._build(step, claimed, wanted))
         self.running[future] = (step, wanted)
         return True
 
     def _claim(self, step: Step) -> Attempt | AttemptHeld | None:
-        """None where there is nothing to do: another run has built it."""
+        """A new attempt at the step's key; AttemptHeld if another run is building it; None if one has built it."""
         node, storage = step.node, self.context.storage
         if node.key in self.to_withdraw:
             self._withdraw(node.key)
-        if self._take_if_there(step):
+        if self._use_existing(step):
             return None
-        claimed = claim(storage, node.spec.stage, node.key, self.watch, self.context.clock, self.heartbeat.hold)
+        claimed = claim(storage, node.spec.stage, node.key, self.watch, self.context.clock, self.heartbeat.keep_alive)
         if isinstance(claimed, AttemptHeld):
             return claimed
-        if self._take_if_there(step):
-            self.heartbeat.let_go(node.key)
-            storage.drop(work_of(node.key))
+        if self._use_existing(step):
+            self.heartbeat.stop(node.key)
+            storage.drop(attempts_folder(node.key))
             return None
-        # A record that still stands misses files or is of another spec, or it would have been taken: it must not win.
+        # A record that still exists lacks files, or is of another spec. It goes, because the first record at a key wins.
         withdraw(storage, node.spec.stage, node.key)
         return claimed
 
     def _withdraw(self, key: str) -> None:
-        """Remove the record of a node that is built anew, and those of all that depends on it. Its inputs are there."""
+        """Withdraw the records of a node that is built anew and of what depends on it, once all its inputs are built."""
         now = self.graph.dependants({key}) & self.to_withdraw
         self.to_withdraw -= now
         for node in self.graph.nodes:
             if node.key in now:
                 withdraw(self.context.storage, node.spec.stage, node.key)
 
-    def _take_if_there(self, step: Step) -> bool:
+    def _use_existing(self, step: Step) -> bool:
         record = find_for(self.context.storage, step.node)
         if record is None:
             return False
-        self._have(step.node, record)
+        self._add_record(step.node, record)
         self.context.view.taken(step.node)
         return True
 
-    def _have(self, node: Node, record: Record) -> None:
+    def _add_record(self, node: Node, record: Record) -> None:
         self.outcome.records[node.key] = record
-        self.ready.came(node.key)
+        self.scheduler.add_artifact(node.key)
 
-    def _settle(self, timeout: float) -> None:
-        """Take in what has ended."""
+    def _collect_finished(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for running stages, and record those that have ended."""
         if not self.running:
             time.sleep(timeout)
             return
@@ -229,11 +241,11 @@ class RunInProgress:
             step, _ = self.running.pop(future)
             error = future.exception()
             if error is None:
-                self._have(step.node, future.result())
+                self._add_record(step.node, future.result())
                 self.context.view.finished(step.node, future.result())
-                self.context.told(step.node, future.result())
+                self.context.on_commit(step.node, future.result())
             elif isinstance(error, Fenced):
-                self.ready.again(step)
+                self.scheduler.retry(step)
                 self.context.view.lost(step.node)
             elif isinstance(error, Exception):
                 log = self.context.view.write_traceback(step.node, error)
@@ -242,43 +254,43 @@ class RunInProgress:
                 raise error
 
     def _build(self, step: Step, attempt: Attempt, wanted: Resources) -> Record:
-        """Build the node under its lease."""
+        """Build the node under its lease, which is released if the build fails."""
         node, context = step.node, self.context
         try:
             if isinstance(node.spec, TeachSpec):
                 records = dict(self.outcome.records)
                 check_store_limit(tuple(sized(other, records) for other in self.plan.steps), context.store_limit)
-            # Who asks for a stage by name wants it computed.
+            # A stage that was named with --stage is computed, not copied from an earlier artifact.
             forced = node.key in self.plan.forced
-            there = () if forced else held(context.storage, node.spec.stage)
-            earlier = priors(there, node, context.storage, self.outcome.records)
-            standing = build(node, attempt, wanted, context, self.outcome.records, earlier)
+            earlier = () if forced else reusable_records(context.storage, node.spec.stage)
+            usable = priors(earlier, node, context.storage, self.outcome.records)
+            record = build(node, attempt, wanted, context, self.outcome.records, usable)
         except BaseException as error:
-            self.heartbeat.let_go(node.key)
+            self.heartbeat.stop(node.key)
             if isinstance(error, Exception):
-                _check(attempt)
+                _raise_if_fenced(attempt)
             with suppress(OSError):  # the lease will expire
                 release(attempt)
             raise
-        self.heartbeat.let_go(node.key)
-        with suppress(OSError):  # the artifact stands; what is left beside it is for gc
-            sweep(context.storage, standing)
+        self.heartbeat.stop(node.key)
+        with suppress(OSError):  # the artifact is committed; gc removes what is left beside it
+            sweep(context.storage, record)
             forget_failure(context.storage, node.key)
-        return standing
+        return record
 
 
-def _check(attempt: Attempt) -> None:
-    """Another attempt that took over explains whatever went wrong in this one. Raises ``Fenced``."""
+def _raise_if_fenced(attempt: Attempt) -> None:
+    """Raises ``Fenced`` if another attempt took over, which then is the cause of the error in this one."""
     try:
         check(attempt)
     except Fenced:
-        with suppress(OSError):  # what is left is for gc
-            forsake(attempt)
+        with suppress(OSError):  # gc removes what is left
+            remove_if_swept(attempt)
         raise
 
 
-def _done(call: Callable[[], Record]) -> "Future[Record]":
-    """What ``call`` gives, as a future, run here and now. KeyboardInterrupt passes through."""
+def _completed_future(call: Callable[[], Record]) -> "Future[Record]":
+    """Run ``call`` now; return its result or exception as a future. KeyboardInterrupt is raised."""
     future: Future[Record] = Future()
     try:
         future.set_result(call())

@@ -1,7 +1,8 @@
-"""Which nodes of a plan may start: an index of who waits for whom, and a queue for each shape of resources.
+"""Which nodes of a plan may start: a count of missing inputs for each, and a queue for each combination of resources.
 
-Nothing is looked at twice for nothing: a node is touched when an input of it comes, when it is offered, and when it is
-given up. Offers go stage by stage rather than task by task: workers of one kind are started once and used by all.
+The cost per event does not grow with the plan: a node is touched only when one of its inputs is built, when it is
+offered, and when it is dropped. Earlier stages are offered first, over all tasks, so that workers of one kind are
+started once and shared.
 """
 
 import heapq
@@ -15,25 +16,25 @@ from pipeline.recipe import STAGES
 
 
 class Scheduler:
-    """The steps that wait. Falsy when there are none left."""
+    """The steps that have not started. Falsy when there are none left."""
 
-    def __init__(self, steps: Iterable[Step], there: Container[str], resources: Callable[[Node], Resources]) -> None:
-        """``there``: keys of the artifacts that are there. ``resources``: what a node is to have."""
+    def __init__(self, steps: Iterable[Step], existing: Container[str], resources: Callable[[Node], Resources]) -> None:
+        """``existing``: keys of artifacts that are built. ``resources``: the resources of a node."""
         self._resources = resources
         self._steps: dict[str, Step] = {}
         self._ranks: dict[str, tuple[int, int]] = {}
-        self._lacks: dict[str, int] = {}
-        self._needed_by: dict[str, list[str]] = {}
+        self._missing: dict[str, int] = {}
+        self._waiting_for: dict[str, list[str]] = {}
         self._queues: dict[Resources, list[tuple[tuple[int, int], str]]] = {}
-        self._aside: list[str] = []
+        self._postponed: list[str] = []
         for number, step in enumerate(steps):
             key = step.node.key
             self._steps[key] = step
             self._ranks[key] = (STAGES.index(step.node.role), number)
-            lacking = {source.key for source in step.node.sources if source.key not in there}
-            self._lacks[key] = len(lacking)
+            lacking = {source.key for source in step.node.sources if source.key not in existing}
+            self._missing[key] = len(lacking)
             for source in lacking:
-                self._needed_by.setdefault(source, []).append(key)
+                self._waiting_for.setdefault(source, []).append(key)
             if not lacking:
                 self._queue(key)
 
@@ -41,8 +42,11 @@ class Scheduler:
         return len(self._steps)
 
     def offers(self, fits: Callable[[Resources], bool]) -> Iterator[tuple[Step, Resources]]:
-        """Each step whose inputs are there and which fits; it is taken out. ``fits`` is asked anew for each offer, and
-        not again for a shape that did not fit. Steps that are put ``aside`` meanwhile are offered the next time."""
+        """Take out and yield each step whose inputs are built and whose resources fit.
+
+        ``fits`` is called before each step, as those before it have taken resources, but not again for a shape
+        (combination of resources) that did not fit. Steps that are postponed meanwhile are offered in the next call.
+        """
         closed: set[Resources] = set()
         while fronts := [(queue[0], shape) for shape, queue in self._queues.items() if queue and shape not in closed]:
             (_, key), shape = min(fronts, key=lambda front: front[0])
@@ -53,39 +57,39 @@ class Scheduler:
                 yield self._steps.pop(key), shape
             else:
                 closed.add(shape)
-        for key in self._aside:
+        for key in self._postponed:
             self._queue(key)
-        self._aside = []
+        self._postponed = []
 
-    def aside(self, step: Step) -> None:
-        """It cannot start now, though it fits: somebody else is at it."""
+    def postpone(self, step: Step) -> None:
+        """Put a step back that cannot start now because another run is building it."""
         self._steps[step.node.key] = step
-        self._aside.append(step.node.key)
+        self._postponed.append(step.node.key)
 
-    def again(self, step: Step) -> None:
-        """It was started, and has to be once more."""
+    def retry(self, step: Step) -> None:
+        """Put a step back that was started and must be started once more."""
         self._steps[step.node.key] = step
         self._queue(step.node.key)
 
-    def came(self, key: str) -> None:
-        """An artifact is there."""
-        for waiting in self._needed_by.pop(key, ()):
-            self._lacks[waiting] -= 1
-            if not self._lacks[waiting] and waiting in self._steps:
+    def add_artifact(self, key: str) -> None:
+        """An artifact is built: queue the steps for which it was the last missing input."""
+        for waiting in self._waiting_for.pop(key, ()):
+            self._missing[waiting] -= 1
+            if not self._missing[waiting] and waiting in self._steps:
                 self._queue(waiting)
 
-    def given_up(self, key: str) -> list[Step]:
-        """The steps that wait for an artifact which will not come, and for them in turn. They are taken out."""
+    def drop_dependants(self, key: str) -> list[Step]:
+        """Take out and return the steps that need an artifact which cannot be built, directly or not, in plan order."""
         found, lost = [], [key]
         while lost:
-            for waiting in self._needed_by.pop(lost.pop(), ()):
+            for waiting in self._waiting_for.pop(lost.pop(), ()):
                 if waiting in self._steps:
                     found.append(self._steps.pop(waiting))
                     lost.append(waiting)
         return sorted(found, key=lambda step: self._ranks[step.node.key])
 
     def demands(self, most: int) -> list[Demand]:
-        """What the steps whose inputs are there would take, were there room: ``most`` steps of each shape."""
+        """The resources that queued steps would use if there were enough: of ``most`` steps of each shape at most."""
         return [
             Demand(shape.each, shape.workers * min(len(queue), most)) for shape, queue in self._queues.items() if queue
         ]

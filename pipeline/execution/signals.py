@@ -1,13 +1,13 @@
-"""SIGTERM stops a run as Ctrl-C does: cleanly, with everything kept that is finished."""
+"""SIGTERM stops a run as Ctrl-C does: leases are released, and finished work is kept."""
 
 import signal
 import threading
 
 
-def heed_sigterm() -> None:
-    """Let SIGTERM raise KeyboardInterrupt. Ray puts a handler of its own in place when it starts: call this after, too.
+def interrupt_on_sigterm() -> None:
+    """Make SIGTERM raise KeyboardInterrupt. To be called again after Ray has started, as Ray sets its own handler.
 
-    Only the main thread may set handlers; elsewhere whoever runs us decides.
+    Does nothing outside the main thread, which alone may set handlers.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)

@@ -1,10 +1,10 @@
-"""Before any work: do all nodes of a cluster see the storage, and what the run reads from outside?"""
+"""Check before any work that every node of a cluster can read the storage and the files outside it."""
 
 import secrets
 from collections.abc import Iterator
 
 from cluster.resources import Place
-from pipeline.artifacts.external_upload import to_ship
+from pipeline.artifacts.external_upload import needs_upload
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import ExternalInput, Node
 from pipeline.plan.planner import Plan
@@ -14,13 +14,11 @@ REMEDY = "put it on a file system that all nodes share, at the same path"
 
 
 def check_visible(plan: Plan, storage: Storage, place: Place) -> None:
-    """Raises RequestError for the first path that a node lacks. What is put into the storage need not be seen.
-
-    Where there is one node, nothing is asked.
-    """
+    """Raises RequestError for the first path that a node does not have. Inputs that are uploaded to the storage are not
+    checked, nor is anything on a cluster of one node."""
     if len(place.capacity().nodes) < 2:
         return
-    wanted = dict(outside(plan, storage))
+    wanted = dict(external_paths(plan, storage))
     probe = storage.local / f".probe-{secrets.token_hex(8)}" if storage.shared else None
     if probe is not None:
         try:
@@ -38,23 +36,23 @@ def check_visible(plan: Plan, storage: Storage, place: Place) -> None:
     finally:
         if probe is not None:
             probe.unlink(missing_ok=True)
-    for path, told in wanted.items():
+    for path, what in wanted.items():
         nodes = [node for node, lacking in unseen if lacking == path]
         if nodes:
             more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-            raise RequestError(f"{told} is not seen by node {nodes[0]}{more}; {REMEDY}")
+            raise RequestError(f"{what} does not exist on node {nodes[0]}{more}; {REMEDY}")
 
 
-def outside(plan: Plan, storage: Storage) -> Iterator[tuple[str, str]]:
-    """(path, field and value) of all that the stages to be built read where it lies."""
+def external_paths(plan: Plan, storage: Storage) -> Iterator[tuple[str, str]]:
+    """(path, field and value in the recipe) of each input that stages read from outside the storage."""
     for step in plan.builds:
         for name, given in step.node.inputs.items():
-            if isinstance(given, ExternalInput) and not to_ship(given, storage):
+            if isinstance(given, ExternalInput) and not needs_upload(given, storage):
                 yield str(given.path), f"{field(step.node, name, given)}: {given.path}"
 
 
 def field(node: Node, name: str, given: ExternalInput) -> str:
-    """Where in a recipe an input stands, as near as its node knows."""
+    """The field of the recipe that names an input of ``node``."""
     if name.startswith("data/"):
         return f"data.source (task {node.task})"
     if name.startswith("files/"):

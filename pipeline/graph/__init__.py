@@ -1,1 +1,1 @@
-"""Recipe -> nodes and edges, their keys, and the identities of inputs from outside."""
+"""Recipe -> nodes and edges, their keys, and the identities of external inputs."""

@@ -1,14 +1,15 @@
-"""A recipe -> its graph. Everything outside is resolved to content here, and everything that can be known
-to be wrong before work starts is refused.
+"""A recipe -> its graph. External inputs are resolved to the digests of their contents, and whatever can be found wrong
+before work starts is refused.
 
-Who teaches is an edge: the teacher, any further model of the recipe, either after any epoch, or the student itself.
+A student's teachers are edges: the recipe's teacher, further models, either of them after an epoch, or the student
+itself in an earlier generation.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.graph.context import GraphContext
-from pipeline.graph.external_inputs import Digests
+from pipeline.graph.digests import Digests
 from pipeline.graph.hub import Pins
 from pipeline.graph.nodes import Graph, Node, Subject
 from pipeline.graph.starting_points import StartingPoints
@@ -28,14 +29,14 @@ def build_graph(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
 
 @dataclass(frozen=True)
 class TaskGraph:
-    """What the recipe is run for in one task: students, and evaluations of every model."""
+    """The wanted nodes of one task: the students, and the evaluations of all models."""
 
     recipe: TaskRecipe
     student_nodes: StudentNodes
 
     def wanted(self) -> list[Node]:
-        """The teacher's evaluation comes first, then further models, then students."""
-        nodes = [self._evaluation(Reference(name=TEACHER)), *self.student_nodes.outputs.parts()]
+        """The teacher's evaluation and stores that the recipe wants in any case, then further models, then students."""
+        nodes = [self._evaluation(Reference(name=TEACHER)), *self.student_nodes.outputs.extra_stores()]
         for epoch in self._epochs(TEACHER):
             nodes.append(self._evaluation(epoch))
         for name, model in self.recipe.models.items():
@@ -51,23 +52,28 @@ class TaskGraph:
         return nodes
 
     def _student(self, use: MethodUse, student: Student, seed: int) -> Iterator[Node]:
-        """A student and its evaluation; before them that of its first generation, if that is no other student's."""
+        """A student and its evaluation; before them, for one that teaches itself, the evaluation of its first
+        generation."""
         node = self.student_nodes.student(use, student, seed)
         assert node.subject is not None
         if Reference(name=ITSELF) in use.taught_by:
             name, first = self.student_nodes.first_generation(use, student, seed)
             subject = first.subject or Subject(f"model:{use.label}:{ITSELF}", student.label, seed)
-            yield self.student_nodes.outputs.evaluation(name, self.student_nodes.made(first, student), subject)
+            yield self.student_nodes.outputs.evaluation(
+                name, self.student_nodes.trained_student(first, student), subject
+            )
         yield node
         name = f"{use.label}/{student.label}/{seed}"
-        yield self.student_nodes.outputs.evaluation(name, self.student_nodes.made(node, student), node.subject)
+        yield self.student_nodes.outputs.evaluation(
+            name, self.student_nodes.trained_student(node, student), node.subject
+        )
 
     def _evaluation(self, reference: Reference) -> Node:
         model, subject = self.student_nodes.model(reference), self.student_nodes.subject(reference)
         return self.student_nodes.outputs.evaluation(str(reference), model, subject)
 
     def _epochs(self, name: str) -> Iterator[Reference]:
-        """The epochs of a model after which it teaches, or is a member: reports tell how good each is."""
+        """The epochs after which a model is a teacher or a member of an ensemble. Each is evaluated, for the report."""
         found: dict[Reference, None] = {}
         for use in self.recipe.methods:
             found |= dict.fromkeys(teachers(self.recipe, use.taught_by))

@@ -1,6 +1,6 @@
-"""Texts beside a task's own: the bank, its embeddings and index; candidates for rows of train; what is said of them.
+"""Nodes for texts beside a task's own: the bank, its embeddings and index; candidate tables; teachers' outputs on them.
 
-The bank knows no task: its nodes are one for the whole recipe.
+The bank depends on no task, so its nodes are shared by all tasks of a recipe.
 """
 
 from collections.abc import Sequence
@@ -29,27 +29,28 @@ from stages.specs.retrieval import ModelEncoder
 from stages.specs.teacher import TeachSpec
 
 PAIRS: Sides = "either"
-"""What of a pair is varied where a recipe does not say."""
+"""Which text of a pair is replaced unless the recipe says so."""
 
-MORE = 4
-"""So many times as many candidates are looked for as are kept, where the teacher leaves some out."""
+RERANK_FACTOR = 4
+"""Candidates that are looked for, for each that is kept, where filtering or re-ranking removes some."""
 
 KEY_BYTES = 16
-ON_DISK = 2
-"""Bytes of a number of a vector."""
+VALUE_BYTES = 2
+"""Bytes of a number of a stored vector (float16)."""
 
 Inputs = dict[str, Edge | ExternalInput]
 
 
 @dataclass(frozen=True)
 class BankNodes:
-    """The bank of a recipe and what is made of it alone."""
+    """The bank of a recipe, its embeddings and its index."""
 
     context: GraphContext
     given: Bank
 
     def bank(self) -> Node:
-        return self.context.once("bank", self._bank)
+        """The node of the cleaned texts. Raises RequestError."""
+        return self.context.get_or_create("bank", self._bank)
 
     def _bank(self) -> Node:
         given, context = self.given, self.context
@@ -75,11 +76,11 @@ class BankNodes:
         return Node("bank", "bank", "", spec, inputs, rows=rows)
 
     def encoder(self) -> Model | None:
-        """The sentence encoder; None for TF-IDF."""
+        """The sentence encoder; None for TF-IDF. Raises RequestError."""
         name = self.given.encoder_model
         if name is None:
             return None
-        found, encoder = self.context.outside(name, "bank.encoder"), self.given.embedding.encoder
+        found, encoder = self.context.external_model(name, "bank.encoder"), self.given.embedding.encoder
         assert isinstance(found.source, ExternalInput) and isinstance(encoder, ModelEncoder)
         most = config_of(found.source.path).get("max_position_embeddings")
         if isinstance(most, int) and encoder.max_length > most:
@@ -87,7 +88,8 @@ class BankNodes:
         return found
 
     def embeddings(self) -> Node:
-        return self.context.once("embed", self._embeddings)
+        """The node of the texts' vectors."""
+        return self.context.get_or_create("embed", self._embeddings)
 
     def _embeddings(self) -> Node:
         bank, encoder = self.bank(), self.encoder()
@@ -96,47 +98,47 @@ class BankNodes:
         if encoder is not None:
             inputs["encoder"] = encoder.source
             if bank.rows.value is not None:
-                size = Figure.at_most(bank.rows.value * (ON_DISK * encoder.shape.width + KEY_BYTES))
+                size = Figure.at_most(bank.rows.value * (VALUE_BYTES * encoder.shape.width + KEY_BYTES))
         return Node("embed", "embed", "", self.given.embedding, inputs, rows=bank.rows, bytes=size)
 
     def index(self) -> Node | None:
-        """None for TF-IDF, which is searched as it is."""
+        """The node of the FAISS index; None for TF-IDF, which is searched without one. Raises RequestError."""
         if not isinstance(self.given.embedding.encoder, ModelEncoder):
             return None
         if find_spec("faiss") is None:
             raise RequestError("bank: neighbours need FAISS; install the extra cpu or gpu, or use encoder: tfidf")
         embeddings = self.embeddings()
         inputs: Inputs = {"embeddings": Edge(embeddings)}
-        return self.context.once(
+        return self.context.get_or_create(
             "index", lambda: Node("index", "index", "", self.given.index, inputs, rows=embeddings.rows)
         )
 
 
 @dataclass(frozen=True)
 class CandidateNodes:
-    """The candidates of one task, by the name of their maker."""
+    """The candidate nodes of one task. Methods take the name of an entry of the recipe's ``candidates``."""
 
     starting_points: StartingPoints
 
     def inputs(
         self, name: str, tokenizer: ExternalInput, by: Sequence[tuple[str, Model]]
     ) -> tuple[Edge, Edge, list[Edge]]:
-        """The candidate table, its texts in the tokens of ``tokenizer``, and what each of the teachers, told with their
-        names, says of them."""
-        stores = [Edge(self.store(name, speaker, model)) for speaker, model in by]
+        """A student's inputs: the candidate table, its texts tokenised by ``tokenizer``, and for each of its teachers
+        (name, model) the store of its outputs on them."""
+        stores = [Edge(self.store(name, teacher, model)) for teacher, model in by]
         return Edge(self.table(name)), Edge(self.rows(name, tokenizer)), stores
 
     # --- the table ---
 
     def table(self, name: str) -> Node:
-        """What students read: as it was made, or sifted."""
-        return self._reranked(name) if self._maker(name).reranked else self._made(name)
+        """The table that students read: filtered or re-ranked if the recipe wants that, else the raw one."""
+        return self._reranked(name) if self._maker(name).reranked else self._raw_table(name)
 
     def _maker(self, name: str) -> CandidateMaker:
         return self.starting_points.recipe.makers[name]
 
-    def _k(self, name: str) -> int:
-        """The most that a method takes."""
+    def _num_kept(self, name: str) -> int:
+        """Candidates kept for a row: ``k`` of the recipe, or else the largest that a method uses."""
         given = self._maker(name).k
         if given is not None:
             return given
@@ -146,20 +148,25 @@ class CandidateNodes:
         taken = (use.method.data for use in users if use.candidates == name)
         return max((data.k for data in taken if isinstance(data, WithCandidates)), default=1)
 
-    def _found(self, name: str) -> int:
-        maker, k = self._maker(name), self._k(name)
+    def _num_found(self, name: str) -> int:
+        """Candidates looked for, for a row. Raises RequestError if they are fewer than are kept."""
+        maker, k = self._maker(name), self._num_kept(name)
         if maker.found is not None and maker.found < k:
-            raise RequestError(f"candidates.{name}.found: {maker.found}, but {k} a row are kept; look for no fewer")
-        return (maker.found or MORE * k) if maker.reranked else k
+            raise RequestError(
+                f"candidates.{name}.found: {maker.found}, but {k} are kept for each row; give {k} or more"
+            )
+        return (maker.found or RERANK_FACTOR * k) if maker.reranked else k
 
-    def _made(self, name: str) -> Node:
-        return self.starting_points.context.once(self._named("candidates", name), lambda: self._made_anew(name))
+    def _raw_table(self, name: str) -> Node:
+        return self.starting_points.context.get_or_create(
+            self._node_name("candidates", name), lambda: self._new_raw_table(name)
+        )
 
-    def _made_anew(self, name: str) -> Node:
+    def _new_raw_table(self, name: str) -> Node:
         starting_points, maker, task = self.starting_points, self._maker(name), self.starting_points.recipe.task
         corpus = starting_points.corpus(starting_points.teacher().tokenizer)
         inputs: Inputs = {"corpus": Edge(corpus)}
-        k, sides = self._found(name), maker.sides or (PAIRS if task.pair else "first")
+        k, sides = self._num_found(name), maker.sides or (PAIRS if task.pair else "first")
         with refused(f"task {starting_points.task}, candidates.{name}"):
             match maker.by:
                 case "neighbours":
@@ -180,39 +187,41 @@ class CandidateNodes:
                     inputs["bank"] = Edge(self._bank().bank())
                 case _:
                     spec = RewriteSpec.model_validate({"how": maker.how, "k": k, "sides": sides, "seed": maker.seed})
-                    inputs |= self._given(name, maker)
+                    inputs |= self._rewriter_inputs(name, maker)
         rows = starting_points.rows.train(corpus)
-        return Node(self._named("candidates", name), "candidates", starting_points.task, spec, inputs, rows=rows)
+        return Node(self._node_name("candidates", name), "candidates", starting_points.task, spec, inputs, rows=rows)
 
     def _bank(self) -> BankNodes:
         bank = self.starting_points.recipe.bank
-        assert bank is not None, "a recipe without one is refused while it is read"
+        assert bank is not None, "a recipe without one is refused when it is read"
         return BankNodes(self.starting_points.context, bank)
 
-    def _given(self, name: str, maker: CandidateMaker) -> Inputs:
-        """The models and files that rewrite."""
+    def _rewriter_inputs(self, name: str, maker: CandidateMaker) -> Inputs:
+        """The models and files of a rewriting method. Raises RequestError."""
         found: Inputs = {}
         for role, given in maker.inputs.items():
             where = f"candidates.{name}.{role}"
             if role != "synonyms":
-                found[role] = self.starting_points.context.weights(given, where)
+                found[role] = self.starting_points.context.rewriting_model(given, where)
                 continue
             if not Path(given).is_file():
-                raise RequestError(f"{where}: {given} is no file; give a path from where you run this")
+                raise RequestError(
+                    f"{where}: {given} is not a file; give a path, absolute or relative to the current folder"
+                )
             found[role] = data_file(Path(given), self.starting_points.context.digests)
         return found
 
     def _reranked(self, name: str) -> Node:
         starting_points, maker = self.starting_points, self._maker(name)
-        full, made, teacher = self._named("sift", name), self._made(name), starting_points.teacher()
+        full, raw, teacher = self._node_name("sift", name), self._raw_table(name), starting_points.teacher()
         stored = starting_points.recipe.store
         if maker.rerank and stored.layers != "all" and teacher.shape.layers not in stored.layers:
             raise RequestError(
-                f"candidates.{name}.rerank: goes by the teacher's last layer, {teacher.shape.layers}, but store.layers "
-                f"is {list(stored.layers)}; store that too"
+                f"candidates.{name}.rerank: needs the teacher's last layer, {teacher.shape.layers}, but store.layers "
+                f"is {list(stored.layers)}; add it there"
             )
         spec = RerankSpec(
-            k=self._k(name),
+            k=self._num_kept(name),
             rerank=maker.rerank,
             pooling="cls" if stored.pooling == "cls" else "mean",
             min_distance=maker.min_distance if maker.rerank else 0.0,
@@ -221,39 +230,43 @@ class CandidateNodes:
             balance=maker.balance,
         )
         inputs: Inputs = {
-            "candidates": Edge(made),
+            "candidates": Edge(raw),
             "outputs": Edge(ModelOutputs(starting_points).store(TEACHER, teacher)),
             "candidate_outputs": Edge(self.store(name, TEACHER, teacher)),
         }
-        return starting_points.context.once(
-            full, lambda: Node(full, "candidates", starting_points.task, spec, inputs, rows=made.rows)
+        return starting_points.context.get_or_create(
+            full, lambda: Node(full, "candidates", starting_points.task, spec, inputs, rows=raw.rows)
         )
 
-    # --- its texts, and what is said of them ---
+    # --- the table's texts, and teachers' outputs on them ---
 
     def rows(self, name: str, tokenizer: ExternalInput) -> Node:
-        """The texts of the table, before it is sifted, in tokens."""
-        starting_points, made, corpus = self.starting_points, self._made(name), self.starting_points.corpus(tokenizer)
-        other = made.inputs["corpus"] != Edge(corpus)
-        full = self._named(f"unlabelled/{tokenizer.identity[:8]}" if other else "unlabelled", name)
-        inputs: Inputs = {"candidates": Edge(made), "corpus": Edge(corpus)}
-        rows = self._texts(name, made)
-        return starting_points.context.once(
+        """The texts of the raw table, tokenised."""
+        starting_points, raw, corpus = (
+            self.starting_points,
+            self._raw_table(name),
+            self.starting_points.corpus(tokenizer),
+        )
+        other = raw.inputs["corpus"] != Edge(corpus)
+        full = self._node_name(f"unlabelled/{tokenizer.identity[:8]}" if other else "unlabelled", name)
+        inputs: Inputs = {"candidates": Edge(raw), "corpus": Edge(corpus)}
+        rows = self._texts(name, raw)
+        return starting_points.context.get_or_create(
             full, lambda: Node(full, "candidates", starting_points.task, UnlabelledSpec(), inputs, rows=rows)
         )
 
-    def _texts(self, name: str, made: Node) -> Figure:
+    def _texts(self, name: str, raw: Node) -> Figure:
         return (
-            Figure.unknown(made.name)
-            if made.rows.value is None
-            else Figure.at_most(made.rows.value * self._found(name))
+            Figure.unknown(raw.name)
+            if raw.rows.value is None
+            else Figure.at_most(raw.rows.value * self._num_found(name))
         )
 
-    def store(self, name: str, speaker: str, model: Model) -> Node:
-        """What a model says of the texts: logits, and the last layer where that orders them."""
+    def store(self, name: str, teacher: str, model: Model) -> Node:
+        """The outputs of a model on the texts: logits, and the teacher's last layer if re-ranking needs it."""
         starting_points, block = self.starting_points, self.starting_points.recipe.store
         rows = self.rows(name, model.tokenizer)
-        last = self._maker(name).rerank and speaker == TEACHER
+        last = self._maker(name).rerank and teacher == TEACHER
         spec = TeachSpec(
             pooling=block.pooling,
             layers=(model.shape.layers,) if last else (),
@@ -265,13 +278,13 @@ class CandidateNodes:
         extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
         known = rows.rows.value
         size = Figure.unknown(rows.name) if known is None else Figure.at_most(store_bytes(spec, extent, known))
-        full = self._named("teach" if speaker == TEACHER else f"teach/{speaker}", name)
+        full = self._node_name("teach" if teacher == TEACHER else f"teach/{teacher}", name)
         inputs: Inputs = {"corpus": Edge(rows), "model": model.source}
-        return starting_points.context.once(
+        return starting_points.context.get_or_create(
             full,
             lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows.rows, bytes=size, extent=extent),
         )
 
-    def _named(self, what: str, name: str) -> str:
-        said = name if what in ("candidates", "sift") else f"candidates:{name}"
-        return f"{what}/{said}@{self.starting_points.task}"
+    def _node_name(self, what: str, name: str) -> str:
+        target = name if what in ("candidates", "sift") else f"candidates:{name}"
+        return f"{what}/{target}@{self.starting_points.task}"

@@ -1,20 +1,19 @@
-"""What the tasks of a recipe share while they are composed: models from outside, each looked at once; nodes by
-name; rows by task."""
+"""What the tasks of a recipe share while its graph is built: external models, nodes by name, row counts by task."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
+from pipeline.graph.digests import Digests
 from pipeline.graph.external_inputs import (
-    Digests,
     generating_identity,
     model_directory,
     model_identity,
     tokenizer_identity,
-    weights,
+    weight_files,
 )
-from pipeline.graph.hub import Pins, fetched_model
+from pipeline.graph.hub import Pins, download_model
 from pipeline.graph.nodes import Edge, ExternalInput, Node
 from pipeline.recipe import TaskRecipe
 from stages.models.shape import Shape, config_of, shape_of
@@ -22,7 +21,8 @@ from stages.models.shape import Shape, config_of, shape_of
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that is, or will be: where it comes from, whose tokenizer it uses, how deep and wide it is."""
+    """A model, external or to be trained: its source, tokenizer and shape. ``size`` is the bytes of its weights;
+    ``label_order`` maps the task's labels to its outputs, None if they agree."""
 
     source: Edge | ExternalInput
     tokenizer: ExternalInput
@@ -33,7 +33,8 @@ class Model:
 
 @dataclass
 class GraphContext:
-    """What composing a recipe shares between tasks. ``digests`` and ``pins`` are the storage's."""
+    """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
+    each task by name; ``models``, ``nodes`` and ``rows`` hold what has been built so far."""
 
     digests: Digests
     pins: Pins
@@ -42,41 +43,42 @@ class GraphContext:
     nodes: dict[str, Node] = field(default_factory=dict)
     rows: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
-    def outside(self, name: str, where: str) -> Model:
-        """The model from outside behind a name, looked at once."""
+    def external_model(self, name: str, where: str) -> Model:
+        """The external model that a recipe names in field ``where``; read once. Raises RequestError."""
         if name not in self.models:
             with refused(where):
-                self.models[name] = self._outside(name, where)
+                self.models[name] = self._load_model(name, where)
         return self.models[name]
 
-    def _outside(self, name: str, where: str) -> Model:
-        source = self._found(name, where)
+    def _load_model(self, name: str, where: str) -> Model:
+        source = self._external_input(name, where)
         directory = source.path
         return Model(
             source,
             ExternalInput(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
             shape_of(config_of(directory), name),
-            sum(path.stat().st_size for path in weights(directory)),
+            sum(path.stat().st_size for path in weight_files(directory)),
         )
 
-    def weights(self, name: str, where: str) -> ExternalInput:
-        """A model from outside that is neither taught nor teaches: whatever its shape, and how it generates."""
+    def rewriting_model(self, name: str, where: str) -> ExternalInput:
+        """An external model that rewrites texts: of any shape, identified with its settings for generation. Raises
+        RequestError."""
         with refused(where):
-            found = self._found(name, where)
+            found = self._external_input(name, where)
             return replace(found, identity=generating_identity(found.identity, found.path))
 
-    def _found(self, name: str, where: str) -> ExternalInput:
+    def _external_input(self, name: str, where: str) -> ExternalInput:
         directory = model_directory(name)
         if directory is None:
             if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
                 raise RequestError(
-                    f"{where}: {name} holds no config.json; name a model directory, or a model on the hub"
+                    f"{where}: {name} has no config.json; give a model directory, or the name of a model on the hub"
                 )
-            directory = fetched_model(name, self.pins.commit(name, "model", where), where)
+            directory = download_model(name, self.pins.commit(name, "model", where), where)
         return ExternalInput(model_identity(directory, self.digests), directory, name)
 
-    def once(self, name: str, make: Callable[[], Node]) -> Node:
-        """The node of that name, made on first use."""
+    def get_or_create(self, name: str, make: Callable[[], Node]) -> Node:
+        """The node called ``name``, made by ``make`` on first use."""
         if name not in self.nodes:
             self.nodes[name] = make()
         return self.nodes[name]

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import RequestError
-from pipeline.graph.external_inputs import _parsed, _refused
+from pipeline.graph.digests import cache_errors, parse_cache
 from pipeline.storage import Storage
 
 PINS = ".identity/pins.json"
@@ -15,31 +15,34 @@ PINS = ".identity/pins.json"
 
 @dataclass
 class Pins:
-    """Hub names -> commits, in ``storage``. A name is pinned on first use; ``refresh`` asks the hub again."""
+    """Names on the hub -> commits, kept in ``storage``. A name is pinned on first use; with ``refresh``, it is pinned
+    to the latest commit once more (``looked_up``)."""
 
     storage: Storage
     refresh: bool
     known: dict[str, str]
-    moved: set[str] = field(default_factory=set)
+    looked_up: set[str] = field(default_factory=set)
 
     @staticmethod
     def load(storage: Storage, refresh: bool) -> "Pins":
-        with _refused(storage.where(PINS), "read"):
+        """The pins of a storage. Raises RequestError."""
+        with cache_errors(storage.where(PINS), "read"):
             text = storage.read(PINS)
-        return Pins(storage, refresh, _parsed(text, storage.where(PINS)) if text else {})
+        return Pins(storage, refresh, parse_cache(text, storage.where(PINS)) if text else {})
 
     def commit(self, repository: str, kind: str, where: str, branch: str = "main") -> str:
-        """The commit of ``branch`` that ``repository`` (kind ``model`` or ``dataset``) is pinned to."""
+        """The commit to which a branch of a repository is pinned. ``kind`` is ``model`` or ``dataset``; ``where`` is
+        the recipe's field, for errors. Raises RequestError."""
         name = f"{kind}:{repository}@{branch}"
-        if name not in self.known or (self.refresh and name not in self.moved):
-            self.known[name] = _ask_hub(repository, kind, where, branch)
-            self.moved.add(name)
-            with _refused(self.storage.where(PINS), "written"):
+        if name not in self.known or (self.refresh and name not in self.looked_up):
+            self.known[name] = _latest_commit(repository, kind, where, branch)
+            self.looked_up.add(name)
+            with cache_errors(self.storage.where(PINS), "written"):
                 self.storage.write(PINS, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
         return self.known[name]
 
 
-def _ask_hub(repository: str, kind: str, where: str, branch: str) -> str:
+def _latest_commit(repository: str, kind: str, where: str, branch: str) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library
 
@@ -47,14 +50,15 @@ def _ask_hub(repository: str, kind: str, where: str, branch: str) -> str:
     try:
         found = HfApi().repo_info(repository, repo_type=kind, revision=branch, timeout=10)
     except (HTTPError, OSError, ValueError) as error:
-        raise RequestError(f"{where}: {repository} cannot be had from the hub ({_reason(error)}); {remedy}") from error
+        raise RequestError(f"{where}: {repository} cannot be found on the hub ({_reason(error)}); {remedy}") from error
     if not found.sha:
         raise RequestError(f"{where}: the hub names no commit for {repository}; {remedy}")
     return str(found.sha)
 
 
-def fetched_model(repository: str, commit: str, where: str) -> Path:
-    """A directory with the hub's model at that commit, downloaded unless it is in the hub's own cache."""
+def download_model(repository: str, commit: str, where: str) -> Path:
+    """A directory with the hub's model at a commit, downloaded unless it is in the hub's local cache. Raises
+    RequestError."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, as above
         HTTPError,
@@ -65,7 +69,7 @@ def fetched_model(repository: str, commit: str, where: str) -> Path:
     patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.spm"]
     fetch = partial(snapshot_download, repository, revision=commit, allow_patterns=patterns)
     with suppress(IncompleteSnapshotError, LocalEntryNotFoundError):
-        # What a commit holds does not change: where it is here, the hub is not asked.
+        # A commit never changes, so a local copy needs no request to the hub.
         return Path(fetch(local_files_only=True))
     try:
         return Path(fetch())
@@ -76,5 +80,5 @@ def fetched_model(repository: str, commit: str, where: str) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a library says."""
+    """The first line of a library's error, or its class where it has no message."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Where a task's rows come from, and how many there will be, as far as that is known before anything is read."""
+"""The source of a task's rows and their numbers, as far as they are known without reading the data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +15,22 @@ from stages.specs.tasks import hub_set
 
 @dataclass(frozen=True)
 class TaskRows:
-    """The rows of one task."""
+    """The source and the row counts of one task."""
 
     context: GraphContext
     recipe: TaskRecipe
 
     def source(self) -> tuple[Source, Mapping[str, Path]]:
+        """The source in the corpus's spec, and the file of each split where it has files. Raises RequestError."""
         recipe, data = self.recipe, self.recipe.data
         if recipe.files is not None:
             files = {split: Path(path) for split, path in recipe.files.items()}
             for split, path in files.items():
                 if not path.is_file():
-                    raise RequestError(f"task.files.{split}: {path} is no file; give a path from where you run this")
+                    raise RequestError(
+                        f"task.files.{split}: {path} is not a file; "
+                        "give a path, absolute or relative to the current folder"
+                    )
             return Files(), files
         if data.source == "generated":
             return data.generated, {}
@@ -39,7 +43,7 @@ class TaskRows:
             return Files(), task_files(Path(data.source), recipe.task)
 
     def by_split(self) -> Mapping[str, int]:
-        """Rows of each split that the corpus will hold, holdout within train; {} where only reading would tell."""
+        """Split -> its rows in the corpus, where train includes what is held out; {} if unknown without reading."""
         if self.recipe.task.name not in self.context.rows:
             self.context.rows[self.recipe.task.name] = self._count(*self.source())
         return self.context.rows[self.recipe.task.name]
@@ -65,12 +69,12 @@ class TaskRows:
         return found
 
     def train(self, corpus: Node) -> Figure:
-        """At most the rows of train, before any are held out or found to be the same."""
+        """A bound on the rows of train: rows that are held out and duplicates are not subtracted."""
         rows = self.by_split()
         return Figure.at_most(rows[self.recipe.task.train]) if rows else Figure.unknown(corpus.name)
 
     def evaluated(self) -> Figure:
-        """Rows of the dev and test splits; a dev split that is cut from train is not counted before it is cut."""
+        """The rows of dev and test splits. Unknown until the corpus is built if dev is held out from train."""
         rows = self.by_split()
         if not self.recipe.task.dev or not rows:
             return Figure.unknown(f"corpus@{self.recipe.task.name}")

@@ -1,4 +1,4 @@
-"""What everything of a task starts from: its rows in tokens, the teacher, and whose weights a student begins with."""
+"""What the models of a task start from: the corpus, the teacher, and the model whose weights a student is given."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ from stages.models.shape import config_of, started_shape
 from stages.specs.corpus import CorpusSpec
 from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained, Start, Train
 
-BESIDE_WEIGHTS = 2_000_000
-"""Bytes that a saved model has beside its weights, at most: tokenizer, configuration, card."""
+EXTRA_BYTES = 2_000_000
+"""A bound on the bytes of a saved model beside its weights: tokenizer, configuration, model card."""
 
 
 @dataclass(frozen=True)
 class StartingPoints:
-    """Corpora and starts of one task."""
+    """The corpora of one task, its teacher, and the starts of its students."""
 
     context: GraphContext
     recipe: TaskRecipe
@@ -36,12 +36,12 @@ class StartingPoints:
     # --- the corpus ---
 
     def corpus(self, tokenizer: ExternalInput) -> Node:
-        """The task's rows in the tokens of ``tokenizer``."""
+        """The node of the task's rows, tokenised by ``tokenizer``."""
         known = f"corpus@{self.task}"
         first = self.context.nodes.get(known)
         other = first is not None and first.inputs["tokenizer"] != tokenizer
         name = f"corpus/{tokenizer.identity[:8]}@{self.task}" if other else known
-        return self.context.once(name, lambda: self._corpus(name, tokenizer))
+        return self.context.get_or_create(name, lambda: self._corpus(name, tokenizer))
 
     def _corpus(self, name: str, tokenizer: ExternalInput) -> Node:
         recipe, data = self.recipe, self.recipe.data
@@ -65,31 +65,31 @@ class StartingPoints:
     # --- models ---
 
     def teacher(self) -> Model:
-        """The teacher: as it is given, or fine-tuned first."""
+        """The teacher: the external model, or that model fine-tuned on the task. Raises RequestError."""
         teacher, finetune = self.recipe.teacher, self.recipe.teacher.finetune
-        base = self.context.outside(teacher.model, "teacher.model")
+        base = self.context.external_model(teacher.model, "teacher.model")
         if finetune is None:
             assert isinstance(base.source, ExternalInput)
             with refused(f"task {self.task}"):
                 order = label_order(config_of(base.source.path), self.recipe.task, teacher.labels)
             return Model(base.source, base.tokenizer, base.shape, base.size, order)
         name = f"finetune@{self.task}"
-        return made(self.context.once(name, lambda: self._finetuned(name, base, finetune)), base)
+        return trained_model(self.context.get_or_create(name, lambda: self._finetuned(name, base, finetune)), base)
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
         return self.trained(name, "finetune", base, DistilSpec(start=Pretrained(), train=finetune))
 
     def base(self, student: Student) -> Model:
-        """Whose weights, configuration and tokenizer a student starts with."""
+        """The model that a student's weights, configuration and tokenizer come from. Raises RequestError."""
         if student.from_teacher is not None:
             return self.teacher()
         if student.config is not None:
-            return self.context.outside(student.config.model, f"student {student.label}: config.model")
+            return self.context.external_model(student.config.model, f"student {student.label}: config.model")
         assert student.model is not None
-        return self.context.outside(student.model, f"student {student.label}: model")
+        return self.context.external_model(student.model, f"student {student.label}: model")
 
     def start(self, student: Student) -> Start:
-        """What a student takes of its base. RequestError for a layer that the teacher lacks."""
+        """How a student is made from its base. Raises RequestError for a layer that the teacher does not have."""
         if student.from_teacher is not None:
             teacher = self.teacher()
             wrong = [layer for layer in student.from_teacher if layer >= teacher.shape.layers]
@@ -109,28 +109,32 @@ class StartingPoints:
         role: str,
         base: Model,
         spec: DistilSpec,
-        said: Mapping[str, Edge] | None = None,
+        teacher_edges: Mapping[str, Edge] | None = None,
         subject: Subject | None = None,
     ) -> Node:
-        """A training from ``base``. ``said`` is what it reads of teachers."""
+        """A training that starts from ``base``. ``teacher_edges`` are its inputs from teachers and candidates."""
         corpus = self.corpus(base.tokenizer)
-        inputs: dict[str, Edge | ExternalInput] = {"corpus": Edge(corpus), "start": base.source, **(said or {})}
-        size = Figure.at_most((base.size + BESIDE_WEIGHTS) * (1 + epochs_kept(spec.train)))
+        inputs: dict[str, Edge | ExternalInput] = {
+            "corpus": Edge(corpus),
+            "start": base.source,
+            **(teacher_edges or {}),
+        }
+        size = Figure.at_most((base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train)))
         return Node(name, role, self.task, spec, inputs, subject, self.rows.train(corpus), size)
 
 
 def epochs_kept(train: Train) -> int:
-    """How many models are kept beside the best."""
+    """The number of models that a training keeps beside the best one."""
     return train.epochs if train.keep == "epochs" else 0
 
 
-def made(node: Node, base: Model) -> Model:
-    """The model that a training from ``base`` ends with."""
+def trained_model(node: Node, base: Model) -> Model:
+    """The final model of a training that starts from ``base``."""
     assert isinstance(node.spec, DistilSpec)
     return Model(Edge(node, MODEL), base.tokenizer, started_shape(node.spec.start, base.shape), base.size)
 
 
 def after_epoch(model: Model, epoch: int) -> Model:
-    """A trained model as it was after that epoch."""
+    """A trained model as it was after epoch ``epoch``."""
     assert isinstance(model.source, Edge)
     return replace(model, source=Edge(model.source.source, f"epochs/{epoch:02d}"))

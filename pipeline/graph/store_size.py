@@ -1,4 +1,4 @@
-"""How large a teacher-output store will be, and would be in each of the forms that a recipe can choose."""
+"""The size of a teacher-output store, as the recipe has it and with other settings of precision, pooling and layers."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ TIERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
         "store.layers: []": {"layers": ()},
     }
 )
-"""What to type in a recipe -> what that changes in the spec of its stores. Without layers, logits alone are kept."""
+"""A setting in a recipe -> the fields that it changes in the specs of stores. Without layers, only logits are kept."""
 
 
 def store_bytes(spec: TeachSpec, extent: Extent, rows: int) -> int:
@@ -34,7 +34,7 @@ def store_bytes(spec: TeachSpec, extent: Extent, rows: int) -> int:
 
 
 def in_tier(spec: TeachSpec, extent: Extent, tier: str) -> tuple[TeachSpec, Extent]:
-    """The same store in another tier; as it is where the tier says nothing of such a store."""
+    """The spec and extent of a store with a setting of ``TIERS``; unchanged if that does not apply to such a store."""
     change = TIERS[tier]
     if (spec.part != "pooled" and "precision" not in change) or (spec.part == "attention" and "int8" in tier):
         return spec, extent

@@ -1,4 +1,4 @@
-"""What models say of a task's rows: stores of teachers' outputs, probes on their layers, evaluations."""
+"""Nodes for the outputs of models on a task's rows: teacher-output stores, probes on layers, evaluations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,42 +17,43 @@ from stages.specs.layer_map import groups_of, teacher_layers
 from stages.specs.layers import Outputs
 from stages.specs.teacher import ProbeSpec, TeachSpec
 
-Wanted = Literal["all"] | tuple[int, ...]
+WantedLayers = Literal["all"] | tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """Stores, probes and evaluations of one task. A model is told with the name under which its nodes stand."""
+    """The stores, probes and evaluations of one task. ``name`` is what the names of a model's nodes contain."""
 
     starting_points: StartingPoints
 
     # --- stores ---
 
     def store(self, name: str, model: Model) -> Node:
-        """The outputs of a model over the task's train split: logits and pooled states."""
+        """The store of a model's outputs on the task's train split: logits and pooled states."""
         return self._store(name, model, "pooled", self.layers(name, model))
 
-    def layers(self, name: str, model: Model) -> Wanted:
-        """What a model's store holds of ``store.layers``: of one that is no teacher of the recipe's, those it has."""
+    def layers(self, name: str, model: Model) -> WantedLayers:
+        """The layers in a model's store: those of ``store.layers``, but of a model other than the teacher only those
+        that it has."""
         wanted = self.starting_points.recipe.store.layers
         if wanted == "all" or name.partition(":")[0] == TEACHER:
             return wanted
         return tuple(layer for layer in wanted if layer <= model.shape.layers)
 
-    def parts(self) -> Iterator[Node]:
-        """What the recipe wants stored of the teacher whether or not a method asks for it."""
+    def extra_stores(self) -> Iterator[Node]:
+        """Stores of the teacher's tokens and attention maps, where the recipe wants them. No method needs them."""
         block = self.starting_points.recipe.store
         for part, layers in (("tokens", block.tokens), ("attention", block.attention)):
             if layers is not None:
                 yield self._store(TEACHER, self.starting_points.teacher(), part, layers)
 
-    def _store(self, name: str, model: Model, part: str, wanted: Wanted) -> Node:
+    def _store(self, name: str, model: Model, part: str, wanted: WantedLayers) -> Node:
         starting_points, block = self.starting_points, self.starting_points.recipe.store
-        full = self._named("teach" if part == "pooled" else part, name)
+        full = self._node_name("teach" if part == "pooled" else part, name)
         if full in starting_points.context.nodes:
             return starting_points.context.nodes[full]
         corpus = starting_points.corpus(model.tokenizer)
-        # Attention maps have no dimensions that int8 could scale.
+        # int8 scales each dimension of a state; attention maps have no such dimensions.
         precision = "float16" if part == "attention" and block.precision == "int8" else block.precision
         with refused(f"task {starting_points.task}"):
             layers = chosen_layers(wanted, model.shape.layers, part)
@@ -79,11 +80,11 @@ class ModelOutputs:
         known = None if rows.value is None else store_bytes(spec, extent, rows.value)
         size = Figure.unknown(corpus.name) if known is None else Figure.at_most(known)
         inputs = {"corpus": Edge(corpus), "model": model.source}
-        return starting_points.context.once(
+        return starting_points.context.get_or_create(
             full, lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows, bytes=size, extent=extent)
         )
 
-    def _named(self, stage: str, name: str) -> str:
+    def _node_name(self, stage: str, name: str) -> str:
         return (
             f"{stage}@{self.starting_points.task}" if name == TEACHER else f"{stage}/{name}@{self.starting_points.task}"
         )
@@ -91,36 +92,37 @@ class ModelOutputs:
     # --- probes ---
 
     def probe(self, name: str, model: Model, structure: Outputs) -> Node:
-        """Classifiers on the layers of a model that a resolved structure names, and what they say."""
+        """Linear classifiers on those layers of a model that ``structure`` names, and their outputs."""
         store, layers = self.store(name, model), teacher_layers(groups_of(structure))
         spec = ProbeSpec(layers=layers, pooling=structure.pooling)
-        # Methods that name other layers, or the other pooling, have a probe of their own.
+        # The name says which layers and pooling, unless it is all layers with the recipe's pooling.
         usual = layers == tuple(range(1, model.shape.layers + 1))
         which = [] if usual else ["+".join(map(str, layers))]
         which += ["cls"] if self.starting_points.recipe.store.pooling == "both" and structure.pooling == "cls" else []
-        full = self._named(":".join(("probe", *which)), name)
+        full = self._node_name(":".join(("probe", *which)), name)
         outputs, rows = self.starting_points.recipe.task.outputs, store.rows
         each = row_bytes(len(layers), outputs, outputs, "float32")
         size = Figure.unknown(rows.until) if rows.value is None else Figure.at_most(rows.value * each)
         inputs = {"corpus": store.inputs["corpus"], "outputs": Edge(store)}
-        return self.starting_points.context.once(
+        return self.starting_points.context.get_or_create(
             full, lambda: Node(full, "teach", self.starting_points.task, spec, inputs, rows=rows, bytes=size)
         )
 
     # --- evaluations ---
 
     def evaluation(self, name: str, model: Model, subject: Subject) -> Node:
+        """The scores of a model on the dev and test splits."""
         full = f"evaluate/{name}@{self.starting_points.task}"
         inputs = {"corpus": Edge(self.starting_points.corpus(model.tokenizer)), "model": model.source}
         spec, rows = EvaluateSpec(label_order=model.label_order), self.starting_points.rows.evaluated()
-        return self.starting_points.context.once(
+        return self.starting_points.context.get_or_create(
             full, lambda: Node(full, "evaluate", self.starting_points.task, spec, inputs, subject, rows=rows)
         )
 
     def ensemble(self, name: str, members: Sequence[Node], shares: tuple[float, ...] | None) -> Node:
-        """The evaluation of what several models say together, of the evaluations of each."""
+        """The scores of an ensemble, computed from the evaluations of its ``members``. ``shares``: their weights."""
         full = f"ensemble/{name}@{self.starting_points.task}"
-        # The members' corpora may differ in tokens; their rows and labels are the same.
+        # The members' corpora may be tokenised differently; their rows and labels are the same.
         inputs: dict[str, Edge | ExternalInput] = {"corpus": members[0].inputs["corpus"]}
         inputs |= numbered(MEMBERS, map(Edge, members))
         spec, subject = EnsembleSpec(shares=shares), Subject(f"model:{name}", name, 0)

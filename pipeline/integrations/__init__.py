@@ -1,1 +1,1 @@
-"""Other tools that show trainings: TensorBoard, MLflow, W&B."""
+"""Trainings in other tools: TensorBoard, MLflow, Weights & Biases."""

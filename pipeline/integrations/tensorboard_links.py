@@ -1,6 +1,6 @@
-"""A folder of names for the curves of a recipe's trainings: task/method/student/seed -> where an artifact keeps them.
+"""A folder of links to the TensorBoard files of a recipe's trainings: task/method/student/seed -> an artifact's folder.
 
-Artifacts lie by key, and one may have names in several recipes. So names are links, made when asked for.
+Artifacts are stored by key, and one may have names in several recipes. So the names are links, made on request.
 """
 
 import os
@@ -15,45 +15,45 @@ from pipeline.storage.port import WORK
 from stages.specs.student import DistilSpec
 
 FOLDER = "tensorboard"
-"""Of an artifact: what ``stages.training.tensorboard`` writes."""
+"""The folder of an artifact into which ``stages.training.tensorboard`` writes."""
 
 
 def link_curves(graph: Graph, storage: Storage, out: Path) -> Sequence[str]:
-    """Make ``out`` hold a link for each training that has curves, finished or under way, and no other link of
-    ours. Returns the links' names. Raises RequestError where something else is in the way."""
-    found = {name: curves_of(node, storage) for name, node in named_trainings(graph).items()}
-    names = {name: place for name, place in found.items() if place is not None}
+    """Make a link in ``out`` for each training that has curves, finished or in progress, and remove other links to this
+    storage. Returns the links' names. Raises RequestError if a link cannot be made."""
+    curves = {name: curves_of(node, storage) for name, node in named_trainings(graph).items()}
+    existing = {name: folder for name, folder in curves.items() if folder is not None}
     try:
         for entry in sorted(out.rglob("*")):
-            if entry.is_symlink() and ours(entry, storage):
+            if entry.is_symlink() and links_to_curves(entry, storage):
                 entry.unlink()
-        for name, place in names.items():
+        for name, folder in existing.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).symlink_to(place.absolute())
+            (out / name).symlink_to(folder.absolute())
     except OSError as error:
         raise RequestError(f"--out: {out} cannot be written ({error.strerror}); give another folder") from error
-    return sorted(names)
+    return sorted(existing)
 
 
-def ours(link: Path, storage: Storage) -> bool:
+def links_to_curves(link: Path, storage: Storage) -> bool:
     """Whether a link points to curves in this storage."""
-    place = Path(os.readlink(link))
-    return place.name == FOLDER and place.is_relative_to(storage.local.absolute())
+    target = Path(os.readlink(link))
+    return target.name == FOLDER and target.is_relative_to(storage.local.absolute())
 
 
 def named_trainings(graph: Graph) -> dict[str, Node]:
-    """Every model that is trained; one that a report knows by several names, by each of them."""
+    """Name -> node of each training. One that a report lists under several names is there under each of them."""
     own = {name_of(node): node for node in graph.nodes if isinstance(node.spec, DistilSpec)}
-    told = {}
+    reported = {}
     for node in graph.wanted:
         model = node.inputs.get("model")
         if node.subject is not None and isinstance(model, Edge) and model.part == MODEL:
-            told[name_of(node)] = model.source
-    return {name: node for name, node in own.items() if node not in told.values()} | told
+            reported[name_of(node)] = model.source
+    return {name: node for name, node in own.items() if node not in reported.values()} | reported
 
 
 def name_of(node: Node) -> str:
-    """task/method/student/seed; the node's own name where no report tells of it."""
+    """task/method/student/seed for a node with a row in the report, else task/node name."""
     subject = node.subject
     if subject is None:
         return f"{node.task}/{node.name.partition('@')[0].replace('/', '-')}"
@@ -61,10 +61,10 @@ def name_of(node: Node) -> str:
 
 
 def curves_of(node: Node, storage: Storage) -> Path | None:
-    """Of the artifact, else of its newest attempt; None where nothing is drawn yet."""
+    """The folder of curves in the node's artifact, else in its newest attempt; None if there is none yet."""
     record = find_for(storage, node)
     if record is not None:
-        files = record.below(FOLDER)
+        files = record.files_below(FOLDER)
         return storage.fetch(record.folder, files) / FOLDER if files else None
     attempts = (storage.local / WORK / node.key).glob(f"*/{FOLDER}")
     return max(attempts, default=None, key=os.fspath)

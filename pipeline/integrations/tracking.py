@@ -1,7 +1,8 @@
-"""Trainings told to a tracker, MLflow or W&B, when their models are committed.
+"""Trainings are sent to a tracker, MLflow or W&B, when their models are committed.
 
-The driver tells, in a thread of its own, from what the artifact holds. So workers need neither the library nor its
-credentials, a training that was cut is told once, and whatever the tracker does, no stage waits for it or fails by it.
+The driver sends them from a thread, and reads them from the artifact. So workers need neither the library nor its
+credentials, a training that was interrupted and resumed is sent once, and a tracker that is slow or fails delays and
+fails no stage.
 """
 
 import json
@@ -22,13 +23,14 @@ from pipeline.integrations.training_report import Leaf, Tracker, TrainingReport
 from pipeline.recipe import Tracking
 from pipeline.storage import Storage
 
-LEAVE_SECONDS = 30.0
-"""How long the end of a run waits for a tracker."""
+CLOSE_SECONDS = 30.0
+"""How long the end of a run waits for the tracker."""
 OnCommit = Callable[[Node, Record], None]
+"""Called with each node and the record of its new artifact."""
 
 
 def check_tracking(tracking: Tracking | None) -> None:
-    """Refuse a tracker whose library is not there, before any work."""
+    """Raises RequestError, before any work, if the tracker's library is not installed."""
     if tracking is not None and find_spec(tracking.kind) is None:
         raise RequestError(
             f"tracking.kind: {tracking.kind}, which is not installed here; "
@@ -40,8 +42,9 @@ def check_tracking(tracking: Tracking | None) -> None:
 def tracked(
     tracking: Tracking | None, graph: Graph, storage: Storage, folder: Path, warn: Callable[[str], None]
 ) -> Iterator[OnCommit]:
-    """What is to hear of each artifact that is built; the tracker is told of those that are trainings. ``folder`` is
-    for what a library keeps on this machine."""
+    """A function to call with each artifact that is built: those that are trainings are sent to the tracker. At the end
+    of the block, waits until all are sent, up to ``CLOSE_SECONDS``; not at all after an exception. ``folder`` is for
+    local files of the tracker's library."""
     if tracking is None:
         yield lambda *_: None
         return
@@ -55,7 +58,7 @@ def tracked(
 
 
 def open_tracker(tracking: Tracking, folder: Path) -> Tracker:
-    """Imports the library, which takes seconds."""
+    """The tracker of a recipe. Imports its library, which takes seconds."""
     if tracking.kind == "mlflow":
         from pipeline.integrations.mlflow import MlflowTracker
 
@@ -66,52 +69,52 @@ def open_tracker(tracking: Tracking, folder: Path) -> Tracker:
 
 
 class TrackingThread:
-    """Tells of trainings as they end. A tracker that fails is warned of once, and told no more."""
+    """Sends trainings to a tracker as they end. If the tracker fails, there is one warning and no more is sent."""
 
     def __init__(
         self, open_tracker: Callable[[], Tracker], graph: Graph, storage: Storage, warn: Callable[[str], None]
     ) -> None:
-        """``open_tracker`` is called in the diary's thread, when there is something to tell."""
+        """``open_tracker`` is called in the thread, when the first training has ended."""
         self._open = open_tracker
         self._names = {node.key: name for name, node in named_trainings(graph).items()}
         self._storage = storage
         self._warn = warn
         self._ended: queue.SimpleQueue[tuple[Node, Record] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._keep, name="tracking", daemon=True)
+        self._thread = threading.Thread(target=self._send_all, name="tracking", daemon=True)
         self._thread.start()
 
     def committed(self, node: Node, record: Record) -> None:
-        """Returns at once."""
+        """Queue an artifact to be sent, if it is a training. Returns at once."""
         if node.key in self._names:
             self._ended.put((node, record))
 
-    def close(self, timeout: float = LEAVE_SECONDS) -> None:
-        """Wait until all is told, but no longer than so many seconds."""
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Wait until all queued trainings are sent, ``timeout`` seconds at most; then warn."""
         self._ended.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
-            self._warn(f"tracking: not all was told within {timeout:g} s")
+            self._warn(f"tracking: not all trainings were sent within {timeout:g} s")
 
-    def _keep(self) -> None:
-        report: Tracker | None = None
+    def _send_all(self) -> None:
+        send: Tracker | None = None
         while (ended := self._ended.get()) is not None:
             try:
-                report = report or self._open()
-                report(report_of(self._names[ended[0].key], *ended, self._storage))
+                send = send or self._open()
+                send(report_of(self._names[ended[0].key], *ended, self._storage))
             except Exception as error:  # a tracker is no reason for a run to fail
-                self._warn(f"tracking: {type(error).__name__}: {_line(error)}; no more is told in this run")
+                self._warn(f"tracking: {type(error).__name__}: {_line(error)}; nothing more is sent in this run")
                 return
 
 
 def report_of(name: str, node: Node, record: Record, storage: Storage) -> TrainingReport:
-    """What there is to tell of a training, from its artifact."""
+    """The report of a training, from its record and its history.json."""
     history = json.loads(storage.read(f"{record.folder}/history.json") or "")
     committed = datetime.fromisoformat(record.committed).timestamp()
     return TrainingReport(
         name=name,
         parameters=dict(_flat(record.spec)),
         epochs=[_epoch(epoch) for epoch in history["epochs"]],
-        ends=_ends(history, record),
+        final=_ends(history, record),
         tags={
             "recipe": record.recipe,
             "node": record.name,
@@ -127,7 +130,7 @@ def report_of(name: str, node: Node, record: Record, storage: Storage) -> Traini
 
 
 def _epoch(epoch: Mapping[str, object]) -> dict[str, float]:
-    """The numbers of an epoch of the history, those on candidates with their block's name."""
+    """The numbers of an epoch of the history by name; those in a nested block have its name before theirs."""
     flat = dict(_flat(epoch))
     return {name: float(value) for name, value in flat.items() if isinstance(value, int | float) and name != "epoch"}
 
@@ -144,7 +147,7 @@ def _ends(history: Mapping[str, Mapping[str, Mapping[str, float]]], record: Reco
 
 
 def _flat(value: Any, name: str = "") -> Sequence[tuple[str, Leaf]]:
-    """Leaves by their dotted names; lists as JSON; what is null is left out."""
+    """(dotted name, value) of each leaf: lists as JSON, nulls left out."""
     if isinstance(value, Mapping):
         return [leaf for key, part in value.items() for leaf in _flat(part, f"{name}.{key}" if name else key)]
     if value is None:

@@ -8,17 +8,17 @@ Leaf = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """A training as a tracker hears of it. ``epochs[i]`` are the metrics after epoch i + 1; ``ends`` those of the
-    model. ``began`` is in seconds since 1970."""
+    """A training. ``epochs[i]`` are the metrics after epoch i + 1; ``final`` those of the final model. ``began`` is in
+    seconds since 1970."""
 
     name: str
     parameters: Mapping[str, Leaf]
     epochs: Sequence[Mapping[str, float]]
-    ends: Mapping[str, float]
+    final: Mapping[str, float]
     tags: Mapping[str, str]
     began: float
     seconds: float
 
 
 Tracker = Callable[[TrainingReport], None]
-"""Tells one tracker of a training. May raise anything."""
+"""Sends a training to one tracker. May raise any exception of its library."""

@@ -1,8 +1,8 @@
-"""How long a plan's steps will take, from what like steps took on like hardware; where there was none, nothing.
+"""How long a plan's steps will take: estimated from the records of comparable steps, where there are any.
 
-Like means: the same stage, processor, cores and GPUs, workers and threads as far as the recipe says; models of one
-shape, by where they start (weights do not change the time); texts cut at the same length. Time grows with rows, and for
-training with rows x epochs; what a run of ``distil`` does besides training is taken as it was.
+Comparable are records of the same stage on the same processor, number of cores and GPUs, with the workers and threads
+that the recipe sets; with models of the same shape (weights do not change the time) and texts cut at the same length.
+Time grows with rows, and for training with rows x epochs; what ``distil`` does besides training takes constant time.
 """
 
 import statistics
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pipeline.artifacts.record import Record, parsed, recorded
+from pipeline.artifacts.record import Record, parse_record, record_texts
 from pipeline.errors import RequestError
 from pipeline.graph.fingerprint import Json, canonical, plain
 from pipeline.graph.nodes import Node, artifact_key
@@ -21,13 +21,14 @@ from stages.specs.input_names import MEMBERS, in_order
 from stages.specs.student import DistilSpec
 
 MACHINE = ("machine", "processor", "cores", "gpus")
-LATEST = 31
-"""Records of one kind that are asked: enough for a median."""
+"""Fields of a record's hardware that must agree."""
+MAX_RECORDS = 31
+"""Comparable records that are used, the latest ones: enough for a median."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageInstance:
-    """What has been or will be made, as far as time depends on it. ``inputs`` are keys of artifacts."""
+    """An artifact, built or planned, as far as the time to build it depends on it. ``inputs``: name -> artifact key."""
 
     stage: str
     spec: Json
@@ -37,13 +38,13 @@ class StageInstance:
 def estimate(
     plan: Plan, storage: Storage, machine: Mapping[str, Json], resources: Mapping[str, ResourceBlock]
 ) -> dict[str, float]:
-    """Seconds by the key of each step that is to be built, for those that like records tell of. Reads no record
-    where nothing is built."""
+    """Key -> estimated seconds of each step that is to be built and has comparable records. If nothing is to be built,
+    no record is read."""
     return DurationEstimator(plan, machine, resources, read_all(storage)).seconds() if plan.builds else {}
 
 
 class DurationEstimator:
-    """What like records say of a plan's steps; it learns from records that come while the plan is carried out."""
+    """Estimates the seconds of a plan's steps from records; more can be added while the plan runs."""
 
     def __init__(
         self,
@@ -53,130 +54,130 @@ class DurationEstimator:
         records: Iterable[Record] = (),
     ) -> None:
         records = list(records)
-        made = {record.key: _made(record.stage, record.spec, record.inputs) for record in records}
-        made |= {step.node.key: _planned(step.node) for step in plan.steps}
+        instances = {record.key: _instance(record.stage, record.spec, record.inputs) for record in records}
+        instances |= {step.node.key: _instance_of(step.node) for step in plan.steps}
         self._machine = machine
         self._resources = resources
-        self._kinds = {key: likeness(what, made) for key, what in made.items()}
+        self._groups = {key: comparison_key(what, instances) for key, what in instances.items()}
         self._steps: dict[str, list[Step]] = {}
         for step in plan.builds:
-            self._steps.setdefault(self._kinds[step.node.key], []).append(step)
+            self._steps.setdefault(self._groups[step.node.key], []).append(step)
         self._known: dict[str, list[Record]] = {}
-        self._found: dict[str, float] = {}
-        self._news: set[str] = set()
+        self._seconds: dict[str, float] = {}
+        self._updated: set[str] = set()
         for record in sorted(records, key=lambda one: one.committed):
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """Take in a record of the storage, or of a step of the plan."""
-        # Rows that were carried over from an earlier store took no time of the teacher's.
+        """Add a record of the storage, or of a step of the plan."""
+        # Not if rows were copied from an earlier store, as that takes less time than computing them.
         if same_machine(record.hardware, self._machine) and not record.facts.get("carried"):
-            kind = self._kinds[record.key]
-            self._known.setdefault(kind, []).append(record)
-            self._news.add(kind)
+            group = self._groups[record.key]
+            self._known.setdefault(group, []).append(record)
+            self._updated.add(group)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by the key of each step that is to be built, for those that like records tell of: the median of the
-        latest."""
-        for kind in self._news:
-            steps, known = self._steps.get(kind, ()), self._known[kind]
+        """Key -> estimated seconds of each step that is to be built and has comparable records: their median."""
+        for group in self._updated:
+            steps, known = self._steps.get(group, ()), self._known[group]
             blocks = {step.node.role: self._resources[step.node.role] for step in steps}
-            like = {
-                role: [record for record in known if _same_share(record, block)][-LATEST:]
+            comparable = {
+                role: [record for record in known if _same_workers(record, block)][-MAX_RECORDS:]
                 for role, block in blocks.items()
             }
             for step in steps:
-                times = [_scaled(record, step.node, step.rows.value or 0) for record in like[step.node.role]]
+                times = [_scaled(record, step.node, step.rows.value or 0) for record in comparable[step.node.role]]
                 if step.rows.value and times:
-                    self._found[step.node.key] = statistics.median(times)
-        self._news.clear()
-        return dict(self._found)
+                    self._seconds[step.node.key] = statistics.median(times)
+        self._updated.clear()
+        return dict(self._seconds)
 
 
 def read_all(storage: Storage) -> Iterator[Record]:
-    """Every record of a storage that this version reads."""
-    for name, text in recorded(storage).items():
-        # Another says nothing of time. A plan that needs it has refused it by now; ``gc`` lists any other.
+    """Every record of a storage that this version can read."""
+    for name, text in record_texts(storage).items():
+        # Others are skipped. If the plan needed one, it would have been refused by now; ``gc`` lists them.
         with suppress(RequestError):
-            yield parsed(text, storage.where(name))
+            yield parse_record(text, storage.where(name))
 
 
 def same_machine(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
+    """Whether two descriptions of hardware agree in the fields of ``MACHINE``."""
     return all((one.get(name) or None) == (other.get(name) or None) for name in MACHINE)
 
 
-def _same_share(record: Record, block: ResourceBlock) -> bool:
-    """Whether it had the workers and threads that the recipe asks for, where it does."""
+def _same_workers(record: Record, block: ResourceBlock) -> bool:
+    """Whether a record has the workers and threads that the recipe sets, if it sets them."""
     return block.workers in (None, record.workers) and block.cpus_per_worker in (None, record.threads)
 
 
-def _planned(node: Node) -> StageInstance:
-    return _made(node.spec.stage, plain(node.spec), node.input_keys)
+def _instance_of(node: Node) -> StageInstance:
+    return _instance(node.spec.stage, plain(node.spec), node.input_keys)
 
 
-def _made(stage: str, spec: Json, inputs: Mapping[str, str]) -> StageInstance:
+def _instance(stage: str, spec: Json, inputs: Mapping[str, str]) -> StageInstance:
     return StageInstance(stage, spec, {name: artifact_key(known_by) for name, known_by in inputs.items()})
 
 
-def likeness(what: StageInstance, made: Mapping[str, StageInstance]) -> str:
-    """Equal for what takes equal time a row on equal hardware."""
-    corpus, model = made.get(what.inputs.get("corpus", "")), what.inputs.get("model", "")
-    length = _at(corpus.spec, "max_length") if corpus else None
+def comparison_key(what: StageInstance, instances: Mapping[str, StageInstance]) -> str:
+    """A text that is equal for artifacts that take the same time per row on the same hardware."""
+    corpus, model = instances.get(what.inputs.get("corpus", "")), what.inputs.get("model", "")
+    length = _field(corpus.spec, "max_length") if corpus else None
     match what.stage:
         case "corpus":
-            parts: list[Json] = [what.inputs.get("tokenizer"), _at(what.spec, "max_length")]
+            parts: list[Json] = [what.inputs.get("tokenizer"), _field(what.spec, "max_length")]
         case "distil":
-            train = [_at(what.spec, "train", name) for name in ("batch_size", "precision")]
-            # Whatever else a method does costs the student's steps little.
-            data = [_at(what.spec, "method", "data", name) for name in ("k", "keep", "every")]
-            method = [data, *(_at(what.spec, "method", axis, "kind") for axis in ("data", "structure"))]
-            parts = [_shape(what, made), length, train, method]
+            train = [_field(what.spec, "train", name) for name in ("batch_size", "precision")]
+            # The other settings of a method hardly change the time of a step.
+            data = [_field(what.spec, "method", "data", name) for name in ("k", "keep", "every")]
+            method = [data, *(_field(what.spec, "method", axis, "kind") for axis in ("data", "structure"))]
+            parts = [_shape(what, instances), length, train, method]
         case "bank" | "index" | "transfer" | "sift" | "unlabelled":
-            # The time of none of them depends much on what it is told.
+            # Their time per row hardly depends on their settings.
             parts = []
         case "embed" | "rewrite":
             parts = [what.spec, what.inputs.get("encoder"), what.inputs.get("model")]
         case "neighbours":
-            index = made.get(what.inputs.get("index", ""))
-            parts = [what.inputs.get("encoder"), index.spec if index else None, _at(what.spec, "sides")]
+            index = instances.get(what.inputs.get("index", ""))
+            parts = [what.inputs.get("encoder"), index.spec if index else None, _field(what.spec, "sides")]
         case "ensemble":
             parts = [len(in_order(MEMBERS, what.inputs))]
         case "probe":
-            store = made.get(what.inputs.get("outputs", ""))
-            fitted = [_at(what.spec, name) for name in ("layers", "folds")]
-            parts = [_speaker(store.inputs.get("model", ""), made) if store else None, fitted]
+            store = instances.get(what.inputs.get("outputs", ""))
+            fitted = [_field(what.spec, name) for name in ("layers", "folds")]
+            parts = [_model_shape(store.inputs.get("model", ""), instances) if store else None, fitted]
         case _:
-            kept = [_at(what.spec, name) for name in ("part", "compute")]
-            parts = [_speaker(model, made), length, kept]
+            kept = [_field(what.spec, name) for name in ("part", "compute")]
+            parts = [_model_shape(model, instances), length, kept]
     return canonical([what.stage, parts])
 
 
-def _speaker(model: str, made: Mapping[str, StageInstance]) -> Json:
-    """What the model of an input is apart from its weights."""
-    return _shape(made[model], made) if model in made else model
+def _model_shape(model: str, instances: Mapping[str, StageInstance]) -> Json:
+    """The shape of the model with key or identity ``model``: see ``_shape``; the identity itself if it is external."""
+    return _shape(instances[model], instances) if model in instances else model
 
 
-def _shape(what: StageInstance, made: Mapping[str, StageInstance]) -> Json:
-    """What a model is apart from its weights: the model from outside it began as, and each change to its layers."""
-    start, source = _at(what.spec, "start"), what.inputs.get("start", "")
-    base = _shape(made[source], made) if source in made else source
+def _shape(what: StageInstance, instances: Mapping[str, StageInstance]) -> Json:
+    """What determines a trained model's shape: the external model from which it started, and each change of layers."""
+    start, source = _field(what.spec, "start"), what.inputs.get("start", "")
+    base = _shape(instances[source], instances) if source in instances else source
     return base if start == {"kind": "pretrained"} else [start, base]
 
 
-def _at(spec: Json, *names: str) -> Json:
-    """What stands at a place of a spec; None where it has no such place."""
+def _field(spec: Json, *names: str) -> Json:
+    """The value at a path of field names in a spec; None if there is none."""
     for name in names:
         spec = spec.get(name) if isinstance(spec, Mapping) else None
     return spec
 
 
 def _scaled(record: Record, node: Node, rows: int) -> float:
-    """Seconds for ``rows`` rows at the pace of a like record."""
+    """Seconds for ``rows`` rows, scaled from a comparable record."""
     share = rows / max(1, record.rows)
     if not isinstance(node.spec, DistilSpec):
         return record.seconds * share
     training = float(record.facts.get("train_seconds", record.seconds))
-    epochs = _at(record.spec, "train", "epochs")
+    epochs = _field(record.spec, "train", "epochs")
     assert isinstance(epochs, int)
     return record.seconds - training + training * share * node.spec.train.epochs / epochs
 
@@ -191,9 +192,9 @@ def approximate_time(seconds: float) -> str:
 
 
 def total_text(plan: Plan, seconds: Mapping[str, float]) -> str:
-    """The sum over what is to be built."""
+    """The sum of the estimates of all steps that are to be built, and how many have none."""
     unknown = len(plan.builds) - len(seconds)
     if not seconds:
-        return "time unknown: no record on like hardware"
-    rest = f", and {unknown} more with no record on like hardware" if unknown else ""
+        return "time unknown: no comparable record on such hardware"
+    rest = f", and {unknown} more with no comparable record on such hardware" if unknown else ""
     return f"{approximate_time(sum(seconds.values()))} if built one after another{rest}"

@@ -1,4 +1,4 @@
-"""Whether a place can give what the stages of a graph are to have: refused before any work where it never can."""
+"""Check before any work that a cluster can ever give the stages of a graph their resources."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from pipeline.graph.nodes import Graph, Node
 def check_resources(
     graph: Graph, resources: Callable[[Node], Resources], capacity: Capacity, pending: float
 ) -> list[str]:
-    """Refuse what the place can never give: by how far it may grow, where that is known.
+    """Raises RequestError if a stage needs more than the cluster can ever have, where it is known how far it may grow.
 
-    Where nobody says, what the present nodes do not hold is waited for, ``pending`` seconds a stage: a line for each
-    such role.
+    Where that is not known, a stage for which the present nodes are too small waits ``pending`` seconds for more nodes
+    (0: RequestError). Returns a warning for each role of such stages.
     """
     waits: dict[str, str] = {}
     for node in graph.nodes:
@@ -23,17 +23,17 @@ def check_resources(
         most = capacity.most(wanted.each)
         if most >= wanted.workers:
             continue
-        asked = f"resources.{node.role}: {wanted.demand}"
+        request = f"resources.{node.role}: {wanted.demand}"
         if capacity.growth is not None:
-            there = str(capacity.growth) if capacity.growth.room(wanted.each) == most else str(capacity)
-            raise RequestError(f"{asked}, but the cluster can hold {most} at most ({there}); ask for less")
+            limit = str(capacity.growth) if capacity.growth.room(wanted.each) == most else str(capacity)
+            raise RequestError(f"{request}, but the cluster can hold {most} at most ({limit}); ask for less")
         if not pending:
             raise RequestError(
-                f"{asked}, but the cluster holds {most} ({capacity}); ask for less, or give limits.pending time "
-                "for more nodes to come"
+                f"{request}, but the cluster holds {most} ({capacity}); ask for less, or give limits.pending time "
+                "for more nodes to join"
             )
         waits[node.role] = (
-            f"{asked}, but the cluster holds {most} now ({capacity}) and does not say how far it may grow: such a "
+            f"{request}, but the cluster holds {most} now ({capacity}) and does not say how far it may grow: such a "
             f"stage waits {pending:g} s for more (limits.pending), then fails"
         )
     return list(waits.values())

@@ -1,4 +1,4 @@
-"""The limit on teacher-output stores: checked when a plan is made, and again once the rows are known."""
+"""The limit on the size of teacher-output stores: checked when a plan is made, and again once rows are known."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from stages.specs.teacher import TeachSpec
 
 
 def sized(step: Step, records: Mapping[str, Record]) -> Step:
-    """The step with the size of its store as far as artifacts tell by now: its own, or its corpus."""
+    """The step with the size of its store as known from ``records``: exact from its own, a bound from its corpus's."""
     node = step.node
     if node.key in records:
         own = records[node.key]
@@ -26,7 +26,7 @@ def sized(step: Step, records: Mapping[str, Record]) -> Step:
 
 
 def check_store_limit(steps: Sequence[Step], limit: int | None) -> None:
-    """Refuse a plan whose teacher-output stores exceed ``limits.store_bytes``, and say in which tiers they fit."""
+    """Raises RequestError if the stores of ``steps`` exceed ``limit`` bytes; the message names settings that fit."""
     stores = [step for step in steps if step.node.spec.stage == TeachSpec.stage and step.action != "skip"]
     known = sum(step.bytes.value or 0 for step in stores)
     if limit is None or known <= limit:
@@ -39,7 +39,7 @@ def check_store_limit(steps: Sequence[Step], limit: int | None) -> None:
 
 
 def _what_fits(stores: Sequence[Step], limit: int) -> str:
-    """What to type so that the stores fit; where nothing does, what would come nearest."""
+    """The settings with which the stores fit; if none does, the setting with which they are smallest."""
     sizes = {tier: sum(_size_in(step, tier) for step in stores) for tier in TIERS}
     fitting = [f"{tier} (would come to {size:,} bytes)" for tier, size in sizes.items() if size <= limit]
     if fitting:
@@ -49,7 +49,7 @@ def _what_fits(stores: Sequence[Step], limit: int) -> str:
 
 
 def _size_in(step: Step, tier: str) -> int:
-    """Bytes of a store in another tier; as it is planned where it has that tier already or its rows are unknown."""
+    """Bytes of a store with a setting of ``TIERS``; the planned bytes if it has that setting or unknown rows."""
     spec, planned = step.node.spec, step.bytes.value or 0
     if not isinstance(spec, TeachSpec) or step.node.extent is None or not planned or step.rows.value is None:
         return planned

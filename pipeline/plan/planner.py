@@ -12,7 +12,7 @@ from pipeline.artifacts.record import NAMED, Record, missing, read_record, recor
 from pipeline.errors import RequestError, nearest
 from pipeline.graph.fingerprint import Json, differences, plain
 from pipeline.graph.nodes import Edge, Figure, Graph, Node
-from pipeline.plan.reuse import held, priors
+from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage
 
 Action = Literal["reuse", "build", "skip"]
@@ -61,7 +61,7 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
             unfit[node.key] = "an input of it is built again"
     needed = _needed(graph, set(records) - forced, forced)
     builds = [node for node in graph.nodes if node.key in needed - forced]
-    there = [record for stage in {node.spec.stage for node in builds} for record in held(storage, stage)]
+    there = [record for stage in {node.spec.stage for node in builds} for record in reusable_records(storage, stage)]
     steps = []
     for node in graph.nodes:
         if node.key in forced:

@@ -1,9 +1,9 @@
-"""What each node gets of a place, where the recipe does not say. Right on a laptop and on a node of GPUs.
+"""The resources of each node: what the recipe sets, and defaults that suit a laptop and a cluster with GPUs.
 
-With GPUs, whatever runs a model gets one a worker, with that GPU's share of its node's CPUs, and the teacher as many
-workers as there are GPUs. Without, whatever runs a model gets the CPUs of a node. Of CPUs it is four at most: one shape
-for all, so that the processes which have loaded torch serve stage after stage; on larger machines several run side by
-side. Nodes that an autoscaler says it may add count as if they were there.
+With GPUs, each worker of a stage that runs a model gets one, with its share of the CPUs of its machine, and the teacher
+gets as many workers as there are GPUs. Without, such a stage gets the CPUs of a machine. It is four CPUs at most: with
+the same resources for all stages, processes that have loaded torch serve one stage after another, and a larger machine
+runs several at once. Machines that an autoscaler may add count as if they were there.
 """
 
 from collections.abc import Mapping
@@ -13,28 +13,29 @@ from cluster.resources import Capacity, Resources
 from pipeline.graph.nodes import Node
 from pipeline.recipe import ResourceBlock
 
-MOST_CPUS = 4
+MAX_CPUS = 4
+"""CPUs of a worker by default, at most."""
 
 WITHOUT_A_MODEL = ("corpus", "bank", "transfer", "unlabelled", "sift", "ensemble", "probe")
-"""Stages that run none, whatever their role: they hold no GPU."""
+"""Stages that run no model, whatever their role: they get no GPU."""
 
 
 def runs_a_model(node: Node) -> bool:
-    """TF-IDF and a list of synonyms are none."""
+    """Whether the node's stage runs a model. Not so with TF-IDF as encoder, or a list of synonyms to rewrite with."""
     return node.spec.stage not in WITHOUT_A_MODEL and (
-        node.role not in ("embed", "candidates") or not MODELS.isdisjoint(node.inputs)
+        node.role not in ("embed", "candidates") or not MODEL_INPUTS.isdisjoint(node.inputs)
     )
 
 
-MODELS = frozenset({"encoder", "model", "there", "back"})
-"""Inputs of what runs one."""
+MODEL_INPUTS = frozenset({"encoder", "model", "there", "back"})
+"""Names of inputs that are models which the stage runs."""
 
-MANY = ("teach", "embed", "candidates")
-"""Roles that run a model over rows: with GPUs, a worker each."""
+PARALLEL_ROLES = ("teach", "embed", "candidates")
+"""Roles that run a model over independent rows: they get a worker for each GPU."""
 
 
 def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -> Resources:
-    """The resources of ``node``: the recipe's word for its role, and defaults for the rest."""
+    """The resources of ``node``: the recipe's settings for its role, and defaults for the rest."""
     usual, block = default(node.role, capacity), blocks[node.role]
     if not runs_a_model(node):
         usual, block = replace(usual, gpus_per_worker=0.0), block.model_copy(update={"gpus_per_worker": None})
@@ -50,7 +51,7 @@ def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -
 
 
 def _workers(usual: Resources, wanted: Resources, capacity: Capacity) -> int:
-    """As many as is usual, and as fit once the recipe has said what each gets: several share a GPU."""
+    """The default number of workers, adapted to the recipe's resources for each: several may share a GPU."""
     if usual.workers == 1:
         return 1
     room = capacity.most(wanted.each)
@@ -58,7 +59,7 @@ def _workers(usual: Resources, wanted: Resources, capacity: Capacity) -> int:
 
 
 def default(role: str, capacity: Capacity) -> Resources:
-    """What a role gets on a place of this capacity."""
+    """The default resources of a role on a cluster of this capacity."""
     if role in ("corpus", "bank"):
         return Resources()
     shares = [node.cpus / node.gpus for node in capacity.kinds if node.gpus >= 1]
@@ -66,9 +67,9 @@ def default(role: str, capacity: Capacity) -> Resources:
         one = Resources(cpus_per_worker=_cpus(min(shares)), gpus_per_worker=1.0)
         room = capacity.most(one.each)
         if room:
-            return replace(one, workers=room) if role in MANY else one
+            return replace(one, workers=room) if role in PARALLEL_ROLES else one
     return Resources(cpus_per_worker=_cpus(max((node.cpus for node in capacity.kinds), default=1.0)))
 
 
-def _cpus(there: float) -> int:
-    return max(1, min(int(there), MOST_CPUS))
+def _cpus(available: float) -> int:
+    return max(1, min(int(available), MAX_CPUS))

@@ -1,15 +1,14 @@
-"""Earlier stores of the same teacher, and embeddings by the same encoder, from which rows may be carried over rather
-than computed.
+"""Earlier stores of the same teacher, and embeddings of the same encoder, from which rows can be copied.
 
-Whether one holds a row is the stage's to find out; whether its rows mean the same is decided here, by what records
-say: the same model by content, run in the same number type, pooled and stored alike, its outputs in the same order.
-That texts became tokens by the same rule is said by the store itself.
+Here it is decided from records whether the rows of an earlier artifact are those that the node would compute: from the
+same model by content, in the same number type, with the same pooling, precision and order of labels. Whether it holds a
+given row, tokenised alike, is checked by the stage.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from pipeline.artifacts.record import Record, artifact_path, content, missing, parsed, recorded
+from pipeline.artifacts.record import Record, artifact_path, content_digest, missing, parse_record, record_texts
 from pipeline.errors import RequestError
 from pipeline.graph.fingerprint import plain
 from pipeline.graph.nodes import Edge, Node
@@ -17,55 +16,58 @@ from pipeline.storage import Storage
 from stages.specs.retrieval import EmbedSpec
 from stages.specs.teacher import TeachSpec
 
-ALIKE = ("part", "precision", "compute", "label_order")
-
+SAME_FIELDS = ("part", "precision", "compute", "label_order")
+"""Fields of a store's spec that must be equal."""
 
 STAGES = (TeachSpec.stage, EmbedSpec.stage)
-"""Those whose rows may be carried over."""
+"""The stages that can copy rows."""
 
 
-def held(storage: Storage, stage: str) -> tuple[Record, ...]:
-    """All whole artifacts of a stage whose rows may be carried over, the newest first, so that rows come from as few
-    shards as may be; () for any other."""
+def reusable_records(storage: Storage, stage: str) -> tuple[Record, ...]:
+    """The records of all complete artifacts of a stage that can copy rows, the newest first, so that rows come from few
+    shards; () for other stages."""
     found = []
-    for name, text in recorded(storage, stage).items() if stage in STAGES else ():
-        with suppress(RequestError):  # a record that cannot be read is somebody else's trouble
-            record = parsed(text, storage.where(name))
+    for name, text in record_texts(storage, stage).items() if stage in STAGES else ():
+        with suppress(RequestError):  # records that cannot be read are skipped
+            record = parse_record(text, storage.where(name))
             if not missing(storage, record):
                 found.append(record)
     return tuple(sorted(found, key=lambda record: (record.committed, record.key), reverse=True))
 
 
-def priors(held: Sequence[Record], node: Node, storage: Storage, records: Mapping[str, Record]) -> tuple[Record, ...]:
-    """Those of them that may hold rows of the node. ``records`` are the artifacts that are there. () while a node's
-    teacher is yet to be made."""
+def priors(
+    candidates: Sequence[Record], node: Node, storage: Storage, records: Mapping[str, Record]
+) -> tuple[Record, ...]:
+    """Those of the ``candidates`` that may hold rows of the node; () if its teacher is not built yet. ``records`` are
+    those of existing artifacts, by key."""
     spec, model = node.spec, node.inputs.get("model")
     if isinstance(spec, EmbedSpec):
         encoder = node.input_keys.get("encoder")
-        same = (record for record in held if record.key != node.key and encoder is not None)
+        same = (record for record in candidates if record.key != node.key and encoder is not None)
         return tuple(record for record in same if _embeds(record, spec) and record.inputs.get("encoder") == encoder)
     if not isinstance(spec, TeachSpec) or model is None:
         return ()
-    speaker = node.input_keys["model"]
+    teacher = node.input_keys["model"]
     if isinstance(model, Edge):
-        standing = records.get(model.source.key)
-        speaker = content(storage, artifact_path(storage, standing) / model.part) if standing else ""
-    return tuple(record for record in held if record.key != node.key and _serves(record, speaker, spec))
+        trained = records.get(model.source.key)
+        teacher = content_digest(storage, artifact_path(storage, trained) / model.part) if trained else ""
+    return tuple(record for record in candidates if record.key != node.key and _has_rows_of(record, teacher, spec))
 
 
 def _embeds(record: Record, spec: EmbedSpec) -> bool:
     return record.stage == spec.stage and record.version == spec.version and record.spec == plain(spec)
 
 
-def _serves(record: Record, speaker: str, spec: TeachSpec) -> bool:
-    """Whether the store's rows are what the node would compute. More layers, and both poolings, do no harm."""
+def _has_rows_of(record: Record, teacher: str, spec: TeachSpec) -> bool:
+    """Whether a store's rows are those that ``spec`` would compute. The store may have more layers, or both poolings.
+    ``teacher``: identity or content digest of the model, '' if it is not built."""
     if (
-        not speaker
+        not teacher
         or record.stage != spec.stage
         or record.version != spec.version
-        or record.contents.get("model") != speaker
+        or record.contents.get("model") != teacher
     ):
         return False
-    held = TeachSpec.model_validate(record.spec)
-    pooled = spec.part != "pooled" or held.pooling in (spec.pooling, "both")
-    return pooled and all(getattr(held, name) == getattr(spec, name) for name in ALIKE)
+    stored = TeachSpec.model_validate(record.spec)
+    pooled = spec.part != "pooled" or stored.pooling in (spec.pooling, "both")
+    return pooled and all(getattr(stored, name) == getattr(spec, name) for name in SAME_FIELDS)

@@ -1,1 +1,1 @@
-"""Results as rows, and rows as a table, JSON, CSV or HTML."""
+"""The results of a recipe as rows, and the rows as a table, JSON, CSV or HTML."""

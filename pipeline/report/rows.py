@@ -1,10 +1,10 @@
-"""What a recipe's artifacts say, as rows: one for each (task, method, student, seed, split, metric)."""
+"""The scores of a recipe's models as rows: one for each (task, method, student, seed, split, metric)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.artifacts.failure import failed
+from pipeline.artifacts.failure import has_failed
 from pipeline.artifacts.record import Record, find_for
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node
 from pipeline.recipe import TEACHER
@@ -15,9 +15,9 @@ from stages.specs.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory; ``dev``
-    says that the split is one of dev. ``candidates`` counts the texts beside the task's own that a training used, over
-    all its epochs."""
+    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL;
+    ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
+    task's own) that the training used over all epochs. Values are None where they are unknown."""
 
     task: str
     method: str
@@ -42,11 +42,11 @@ class ReportRow:
 
 
 def report(graph: Graph, storage: Storage) -> list[ReportRow]:
-    """The rows of a graph. What is not there is failed where it, or what it is made of, failed when last tried;
-    else it is missing."""
+    """The rows of a graph. A model without an evaluation is ``failed`` if a node that it needs failed in the last run,
+    else ``missing``."""
     storage = storage.glance()
     records = {node.key: find_for(storage, node) for node in graph.nodes}
-    broken = graph.dependants({key for key, record in records.items() if record is None and failed(storage, key)})
+    broken = graph.dependants({key for key, record in records.items() if record is None and has_failed(storage, key)})
     evaluations = [node for node in graph.wanted if node.role == "evaluate" and node.subject is not None]
     teachers = {node.task: records[node.key] for node in evaluations if node.subject and node.subject.method == TEACHER}
     return [row for node in evaluations for row in _rows(node, records, teachers.get(node.task), storage, broken)]
@@ -60,17 +60,17 @@ def _rows(
     broken: set[str],
 ) -> list[ReportRow]:
     task, record = task_of(node), records[node.key]
-    # An ensemble has no model of its own: neither a place nor a time of training.
+    # An ensemble has no model of its own, so no directory and no training time.
     given = node.inputs.get("model")
-    made = given.source if isinstance(given, Edge) else None
-    standing = records[made.key] if made else None
-    # Times and scores of a whole training say nothing of its model after one epoch.
-    trained = standing if isinstance(given, Edge) and given.part == MODEL else None
+    training = given.source if isinstance(given, Edge) else None
+    training_record = records[training.key] if training else None
+    # The times and scores of a training are those of its final model, not of the model after one of its epochs.
+    trained = training_record if isinstance(given, Edge) and given.part == MODEL else None
     status = "done" if record else "failed" if node.key in broken else "missing"
     assert node.subject is not None
     directory = str(given.path) if isinstance(given, ExternalInput) else None
-    if standing and isinstance(given, Edge):
-        directory = storage.where(f"{standing.folder}/{given.part}".rstrip("/"))
+    if training_record and isinstance(given, Edge):
+        directory = storage.where(f"{training_record.folder}/{given.part}".rstrip("/"))
     return [
         ReportRow(
             task=node.task,
@@ -90,7 +90,7 @@ def _rows(
             artifact=directory,
             best_epoch=_fact(trained, "best_epoch"),
             latency_ms=_fact(record, "latency_ms"),
-            key=(made or node).key,
+            key=(training or node).key,
             dev=split in task.dev_splits,
             candidates=_fact(trained, "candidates"),
         )
@@ -100,14 +100,14 @@ def _rows(
 
 
 def task_of(node: Node) -> Task:
-    """The task that a node is about, from its corpus."""
+    """The task of a node that has a corpus as input."""
     given = node.inputs["corpus"]
     assert isinstance(given, Edge) and isinstance(given.source.spec, CorpusSpec)
     return given.source.spec.task
 
 
 def splits_of(task: Task, record: Record | None) -> Sequence[str]:
-    """The splits that were scored: the dev splits, and test splits whose labels are public."""
+    """The splits that were scored: the dev splits, and test splits with public labels; the dev splits before that."""
     if record is None:
         return task.dev_splits
     scores = record.facts["scores"]

@@ -1,4 +1,4 @@
-"""A report as a user sees it: a table over seeds, and the rows as JSON, CSV or a page."""
+"""A report as a table of means over seeds, and its rows as JSON, CSV or an HTML page."""
 
 import csv
 import html
@@ -17,10 +17,12 @@ from pipeline.report.rows import ReportRow
 
 
 def as_json(rows: Sequence[ReportRow]) -> str:
+    """A JSON list with an object for each row."""
     return json.dumps([asdict(row) for row in rows], indent=1) + "\n"
 
 
 def as_csv(rows: Sequence[ReportRow]) -> str:
+    """CSV with a header line and a line for each row."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, [field.name for field in fields(ReportRow)])
     writer.writeheader()
@@ -30,7 +32,7 @@ def as_csv(rows: Sequence[ReportRow]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the results table: one student over its seeds, on one split and metric."""
+    """A line of the results table: one student over its seeds, on one split and metric. Every field is text."""
 
     task: str
     method: str
@@ -59,16 +61,16 @@ HEADS = (
 
 
 def lines(rows: Sequence[ReportRow]) -> list[Line]:
-    """Rows grouped over seeds: mean and, for more than one seed, standard deviation. Of several tasks the mean over
-    tasks follows."""
+    """A line for each student, split and metric: mean over seeds and, for several seeds, standard deviation. For
+    several tasks, lines with the mean over tasks follow."""
     groups = _grouped(rows, lambda row: (row.task, row.method, row.student, row.split, row.metric))
     return [_line(group) for group in (*groups, *over_tasks(rows))]
 
 
 def over_tasks(rows: Sequence[ReportRow]) -> list[list[ReportRow]]:
-    """For each method and student that is done in several tasks, a row a seed: the mean over tasks of their headline
-    metrics on dev, in which several dev splits of a task count as one. Only seeds that every task has are there; a
-    teacher, which is the same for all seeds, has one."""
+    """For each method and student of several tasks, a row for each seed: the mean over tasks of the headline metric on
+    dev, where a task with several dev splits counts once, with their mean. Seeds that are not done in every task are
+    left out. A teacher, which is the same for all seeds, has one row."""
     found = []
     for group in _grouped([row for row in rows if row.primary and row.dev], lambda row: (row.method, row.student)):
         tasks = list(dict.fromkeys(row.task for row in group))
@@ -143,12 +145,13 @@ def spread(values: Sequence[float]) -> str:
 
 
 WIDE = 120
+"""Columns from which on a terminal shows the whole table."""
 NARROW_LEAVES_OUT = ("last epoch", "parameters", "train time")
 NUMBERS = ("score", "last epoch", "of teacher", "parameters", "train time")
 
 
 def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None:
-    """The results table in a terminal. A narrow one leaves out what ``report --format csv`` still tells."""
+    """Print the results table. A narrow terminal leaves out columns, which ``report --format csv`` has."""
     left_out = set() if console.width >= WIDE else set(NARROW_LEAVES_OUT)
     if all(row.status == "done" for row in rows):
         left_out.add("status")
@@ -162,20 +165,20 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
     console.print(table)
 
 
-MOST_PLACES = 12
+MAX_PATHS = 12
 
 
-def print_places(rows: Sequence[ReportRow], console: Console) -> None:
-    """Where the students lie, for as many as a screen holds."""
-    places = {
+def print_paths(rows: Sequence[ReportRow], console: Console) -> None:
+    """Print the directories or URLs of the students that are done, of ``MAX_PATHS`` at most."""
+    paths = {
         f"{row.method} {row.student} {row.seed} {row.task}": row.artifact
         for row in rows
         if row.status == "done" and row.artifact and row.method != TEACHER
     }
-    for name, place in list(places.items())[:MOST_PLACES]:
-        console.print(f"{name}: {place}", soft_wrap=True, highlight=False, markup=False)
-    if len(places) > MOST_PLACES:
-        console.print(f"and {len(places) - MOST_PLACES} more students: see stillhouse report --format json")
+    for name, path in list(paths.items())[:MAX_PATHS]:
+        console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
+    if len(paths) > MAX_PATHS:
+        console.print(f"and {len(paths) - MAX_PATHS} more students: see stillhouse report --format json")
 
 
 ABOUT_SCORES = """Scores are x 100, mean and sample standard deviation over seeds. "Last epoch" stands beside the epoch
@@ -183,7 +186,7 @@ that was selected on held-out rows of train. "Of teacher" is the share of the te
 
 
 def as_html(rows: Sequence[ReportRow], title: str) -> str:
-    """One page without scripts or anything from elsewhere."""
+    """One HTML page, without scripts, that loads nothing else."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>
@@ -202,7 +205,7 @@ p {{ color: #56606c; }}
 
 
 def html_table(rows: Sequence[ReportRow]) -> str:
-    """The results table as a part of a page."""
+    """The results table as an HTML element."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
     body = "".join(
         "<tr>"

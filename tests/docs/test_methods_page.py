@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import methods as methods_docs
-from pipeline.cli.methods import listing, whole
+from pipeline.cli.methods import full_description, listing
 from pipeline.methods import METHODS, SECTIONS, NamedMethod, find
 from pipeline.recipe import parse
 from pipeline.recipe.as_yaml import point
@@ -97,7 +97,7 @@ def test_the_list_has_every_section() -> None:
 
 
 def test_one_method_in_full_has_its_loss_and_what_differs() -> None:
-    text = whole(find("alp"), 100)
+    text = full_description(find("alp"), 100)
     assert "c[j] = sum_k alpha[k] h_T[k]" in text
     assert "\n  differs " in text
     assert max(len(line) for line in text.split("\n")) <= 100

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.artifacts.attempts import leased
-from pipeline.artifacts.record import Record, parsed, recorded
+from pipeline.artifacts.record import Record, parse_record, record_texts
 from pipeline.storage import Storage
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def kill(process: "subprocess.Popen[str]") -> Said:
 
 def records(storage: Storage) -> dict[str, Record]:
     """Node -> its record."""
-    found = [parsed(text, name) for name, text in recorded(storage).items()]
+    found = [parse_record(text, name) for name, text in record_texts(storage).items()]
     return {record.name: record for record in found}
 
 

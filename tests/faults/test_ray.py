@@ -16,7 +16,7 @@ from stages.cache_folder import CacheFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-GONE = "Ray's node that this run is connected to is gone, its raylet has died; the next run goes on from here\n"
+GONE = "Ray's node that this run is connected to is gone, its raylet has died; the next run resumes from here\n"
 
 
 def test_a_job_whose_head_was_lost_goes_on_from_its_bucket_when_it_is_submitted_to_the_next(
@@ -88,7 +88,7 @@ def test_sigterm_while_ray_starts_stops_the_run_as_it_does_later(recipe: Path, t
     left = ray.children(recursive=True)
     process.terminate()
     said = said_by(process)
-    assert (said.code, said.err) == (130, "stillhouse: stopped; the next run goes on from here\n")
+    assert (said.code, said.err) == (130, "stillhouse: stopped; the next run resumes from here\n")
     assert psutil.wait_procs(left, timeout=60)[1] == []
 
 

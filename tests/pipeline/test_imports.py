@@ -184,4 +184,4 @@ def test_where_nothing_is_built_nothing_heavy_is_loaded_and_no_process_is_starte
     assert {module for module in loaded if within(module, *HEAVY)} == set()
     assert "cluster.session" not in loaded
     if name == "run":
-        assert "nothing to do, all 12 artifacts are there" in done.stdout
+        assert "nothing to do, all 12 artifacts exist" in done.stdout

@@ -77,7 +77,7 @@ def test_a_live_owner_keeps_its_attempt(tmp_path: Path, owner: "subprocess.Popen
     assert found.owner.pid == owner.pid
 
 
-def test_a_killed_owner_is_succeeded_at_once_and_its_finished_files_are_kept(
+def test_the_attempt_of_a_killed_process_is_taken_over_at_once_with_its_finished_files(
     tmp_path: Path, owner: "subprocess.Popen[str]"
 ) -> None:
     owner.kill()
@@ -87,15 +87,15 @@ def test_a_killed_owner_is_succeeded_at_once_and_its_finished_files_are_kept(
     assert (attempt.out / "shard").read_text("utf-8") == "finished"
 
 
-def test_a_killed_owner_is_dead_before_its_parent_asks_after_it(tmp_path: Path, owner: "subprocess.Popen[str]") -> None:
-    """In a container the first process often asks after nobody."""
+def test_a_zombie_process_counts_as_dead(tmp_path: Path, owner: "subprocess.Popen[str]") -> None:
+    """In a container, the first process often does not collect the exit status of its children."""
     owner.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
     assert Path(f"/proc/{owner.pid}/stat").exists()
     assert claimed(tmp_path).number == 2
 
 
-def test_a_stopped_owner_is_succeeded_when_it_gave_no_sign_while_watched(
+def test_the_attempt_of_a_stopped_process_is_taken_over_after_ttl_without_a_heartbeat(
     tmp_path: Path, owner: "subprocess.Popen[str]"
 ) -> None:
     owner.send_signal(signal.SIGSTOP)
@@ -105,7 +105,7 @@ def test_a_stopped_owner_is_succeeded_when_it_gave_no_sign_while_watched(
     assert claimed(tmp_path, watch, NOW + 1.1 + TTL).number == 2
 
 
-def test_who_only_looks_in_now_and_then_does_not_take_a_live_attempt(tmp_path: Path) -> None:
+def test_rare_looks_do_not_take_over_a_live_attempt(tmp_path: Path) -> None:
     """The time that counts is that of the watcher: the owner's clock may be wrong."""
     attempt, watch = claimed(tmp_path), Watch()
     for sight in range(5):
@@ -113,7 +113,7 @@ def test_who_only_looks_in_now_and_then_does_not_take_a_live_attempt(tmp_path: P
         attempt = beat(attempt, lambda: NOW)
 
 
-def test_a_sign_of_life_starts_the_watch_anew(tmp_path: Path) -> None:
+def test_a_heartbeat_restarts_the_ttl(tmp_path: Path) -> None:
     attempt, watch = claimed(tmp_path), Watch()
     held(tmp_path, watch, NOW)
     beat(attempt, lambda: NOW + 15)
@@ -122,20 +122,20 @@ def test_a_sign_of_life_starts_the_watch_anew(tmp_path: Path) -> None:
     assert claimed(tmp_path, watch, NOW + 2 * TTL + 2).number == 2
 
 
-def test_an_attempt_without_a_sign_for_very_long_is_taken_at_first_sight(tmp_path: Path) -> None:
+def test_an_attempt_with_a_stale_heartbeat_is_taken_over_at_the_first_look(tmp_path: Path) -> None:
     claimed(tmp_path)
     held(tmp_path, {}, NOW + STALE)
     assert claimed(tmp_path, {}, NOW + STALE + 1).number == 2
 
 
-def test_a_released_attempt_is_taken_at_once(tmp_path: Path) -> None:
+def test_a_released_attempt_is_taken_over_at_once(tmp_path: Path) -> None:
     attempt = claimed(tmp_path)
     held(tmp_path)
     release(attempt)
     assert claimed(tmp_path).number == 2
 
 
-def test_an_attempt_that_died_before_it_had_a_lease_is_taken_after_the_watch(tmp_path: Path) -> None:
+def test_an_attempt_without_a_lease_is_taken_over_after_ttl(tmp_path: Path) -> None:
     home = tmp_path / ".work" / KEY / "0001"
     home.mkdir(parents=True)
     watch, now = Watch(), home.stat().st_mtime
@@ -143,7 +143,7 @@ def test_an_attempt_that_died_before_it_had_a_lease_is_taken_after_the_watch(tmp
     assert claimed(tmp_path, watch, now + TTL + 1).number == 2
 
 
-def test_a_fenced_out_attempt_may_neither_commit_nor_give_signs(tmp_path: Path) -> None:
+def test_a_fenced_attempt_can_neither_commit_nor_write_heartbeats(tmp_path: Path) -> None:
     first = claimed(tmp_path)
     check(first)
     release(first)
@@ -155,13 +155,13 @@ def test_a_fenced_out_attempt_may_neither_commit_nor_give_signs(tmp_path: Path) 
     check(second)
 
 
-def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
+def test_no_number_is_used_twice(tmp_path: Path) -> None:
     """A late writer must not meet its successor's successor under its own name."""
     (tmp_path / "teach" / KEY / "0007").mkdir(parents=True)
     assert claimed(tmp_path).number == 8
 
 
-def test_of_many_claimants_at_once_one_gets_it(tmp_path: Path) -> None:
+def test_one_of_many_concurrent_claims_succeeds(tmp_path: Path) -> None:
     start, found = threading.Barrier(16), []
 
     def work() -> None:
@@ -192,7 +192,7 @@ def test_a_late_write_into_the_old_directory_does_not_reach_the_new_one(tmp_path
     assert (second.out / "model" / "weights").read_text("utf-8") == "first"
 
 
-def test_what_a_late_writer_left_is_not_adopted_later_either(tmp_path: Path) -> None:
+def test_a_late_write_is_not_adopted_by_a_later_attempt_either(tmp_path: Path) -> None:
     first = claimed(tmp_path)
     release(first)
     second = claimed(tmp_path)
@@ -202,7 +202,7 @@ def test_what_a_late_writer_left_is_not_adopted_later_either(tmp_path: Path) -> 
     assert not (claimed(tmp_path).out / "late").exists()
 
 
-def test_an_adoption_that_was_cut_loses_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_adoption_loses_no_file(tmp_path: Path) -> None:
     """The first attempt finished two shards; the second died when it had linked one of them."""
     first = claimed(tmp_path)
     for name in ("one", "two"):
@@ -218,7 +218,7 @@ def test_an_adoption_that_was_cut_loses_nothing(tmp_path: Path) -> None:
     assert [path.name for path in third.out.parent.iterdir()] == ["0003"]
 
 
-def test_to_release_what_has_been_swept_is_no_error(tmp_path: Path) -> None:
+def test_releasing_a_removed_attempt_is_no_error(tmp_path: Path) -> None:
     attempt = claimed(tmp_path)
     (attempt.out / ".lease.json").unlink()
     attempt.out.rmdir()
@@ -233,19 +233,19 @@ def test_this_process_is_not_dead() -> None:
     assert not known_dead(this_process(), this_process())
 
 
-def test_a_process_number_that_was_given_again_is_another_process() -> None:
+def test_a_reused_process_number_is_another_process() -> None:
     me = this_process()
     assert known_dead(replace(me, started="1"), me)
 
 
 @pytest.mark.parametrize("field", ["host", "boot", "pids"])
-def test_of_another_host_boot_or_namespace_nothing_is_known(field: str) -> None:
+def test_processes_of_another_host_boot_or_namespace_are_not_known_to_be_dead(field: str) -> None:
     me = this_process()
     stranger = replace(me, started="1", **{field: "another"})
     assert not known_dead(stranger, me)
 
 
-def test_an_attempt_whose_number_another_has_taken_anew_is_fenced(tmp_path: Path) -> None:
+def test_an_attempt_whose_number_another_process_has_reused_is_fenced(tmp_path: Path) -> None:
     """All of a key was freed while its owner gave no sign, and the numbers began again."""
     mine = claimed(tmp_path)
     theirs = replace(mine, lease=replace(mine.lease, owner=replace(mine.lease.owner, pid=1, started="long ago")))

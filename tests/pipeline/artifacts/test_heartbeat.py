@@ -44,25 +44,25 @@ def wait_for_signs(attempt: Attempt, count: int) -> None:
         time.sleep(FAST)
 
 
-def test_what_is_held_gets_signs_until_it_is_let_go_of(tmp_path: Path) -> None:
+def test_an_attempt_gets_heartbeats_until_it_is_stopped(tmp_path: Path) -> None:
     attempt = claimed(Directory(tmp_path), "key")
     warned: list[str] = []
     with Heartbeat(time.time, warned.append, every=FAST) as heartbeat:
-        heartbeat.hold(attempt)
+        heartbeat.keep_alive(attempt)
         wait_for_signs(attempt, 3)
-        heartbeat.let_go("key")
+        heartbeat.stop("key")
         last = beats(attempt)
         time.sleep(5 * FAST)
         assert beats(attempt) == last
     assert warned == []
 
 
-def test_a_sign_that_is_held_up_holds_up_no_other(tmp_path: Path) -> None:
+def test_a_slow_heartbeat_delays_no_other(tmp_path: Path) -> None:
     storage = Stalling(tmp_path)
     stalled, other = claimed(storage, "stalled"), claimed(storage, "other")
     with Heartbeat(time.time, lambda _: None, every=FAST) as heartbeat:
-        heartbeat.hold(stalled)
-        heartbeat.hold(other)
+        heartbeat.keep_alive(stalled)
+        heartbeat.keep_alive(other)
         assert storage.request.wait(30)
         wait_for_signs(other, beats(other) + 3)
         assert beats(stalled) == 0
@@ -70,31 +70,33 @@ def test_a_sign_that_is_held_up_holds_up_no_other(tmp_path: Path) -> None:
         wait_for_signs(stalled, 1)
 
 
-def test_a_sign_that_cannot_be_given_is_told(tmp_path: Path) -> None:
+def test_a_heartbeat_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     storage = Directory(tmp_path)
     attempt = claimed(storage, "key")
     warned = threading.Event()
-    told: list[str] = []
+    warnings: list[str] = []
 
     def warn(line: str) -> None:
-        told.append(line)
+        warnings.append(line)
         warned.set()
 
     storage.drop(".work/key")
     with Heartbeat(time.time, warn, every=FAST) as heartbeat:
-        heartbeat.hold(attempt)
+        heartbeat.keep_alive(attempt)
         assert warned.wait(30)
-    assert told[0].startswith(f"{attempt.out}: no sign of life given (")
+    assert warnings[0].startswith(f"{attempt.out}: no heartbeat written (")
 
 
-def test_who_takes_over_says_so_before_what_was_finished_is_taken(tmp_path: Path) -> None:
+def test_the_claim_is_reported_before_finished_files_are_adopted(tmp_path: Path) -> None:
     """Which may take longer than a lease lives without a sign."""
     storage = Directory(tmp_path)
     first = claimed(storage, "key")
     (first.out / "shard").write_text("finished", "utf-8")
     release(first)
     seen: list[bool] = []
-    second = claim(storage, "stage", "key", {}, begun=lambda attempt: seen.append((attempt.out / "shard").exists()))
+    second = claim(
+        storage, "stage", "key", {}, on_claimed=lambda attempt: seen.append((attempt.out / "shard").exists())
+    )
     assert isinstance(second, Attempt)
     assert seen == [False]
     assert (second.out / "shard").read_text("utf-8") == "finished"

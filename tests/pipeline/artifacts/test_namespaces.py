@@ -22,9 +22,9 @@ BUCKET = "s3://house/runs"
 MAKE = "import s3fs; s3fs.S3FileSystem().mkdir('house')"
 READ = f"""
 import json
-from pipeline.artifacts.record import recorded
+from pipeline.artifacts.record import record_texts
 from pipeline.storage import open_storage
-print(json.dumps([json.loads(text) for text in recorded(open_storage('{BUCKET}')).values()]))
+print(json.dumps([json.loads(text) for text in record_texts(open_storage('{BUCKET}')).values()]))
 """
 WHEN = ("history.json", "tensorboard/", "lineage.json", "metrics.json")
 """Files that tell of a run, too, and not only of what it came to. Of scores, the predictions tell."""
@@ -142,7 +142,7 @@ def pinned(**stages: str) -> dict[str, dict[str, object]]:
     return {stage: {"cpus_per_worker": 1, "custom": {name: 0.5}} for stage, name in stages.items()}
 
 
-def test_a_run_over_machines_that_share_no_files_ends_as_one_on_one_machine(
+def test_a_run_on_machines_without_shared_files_gives_the_result_of_one_machine(
     apart: Apart, assets: Path, tmp_path: Path
 ) -> None:
     alone = write_project(tmp_path / "alone", assets, method="vanilla-kd")

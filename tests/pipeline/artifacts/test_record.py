@@ -54,7 +54,7 @@ def test_without_a_record_there_is_no_artifact(tmp_path: Path) -> None:
     assert find(Directory(tmp_path), "teach", NODE.key) is None
 
 
-def test_of_two_committers_the_first_wins_and_the_second_gets_its_record(tmp_path: Path) -> None:
+def test_of_two_commits_the_first_wins_and_the_second_returns_its_record(tmp_path: Path) -> None:
     first, second = attempt(tmp_path, "0001", a="first"), attempt(tmp_path, "0002", a="second")
     drafts = [record_for(NODE, out) for out in (first, second)]
     standing = [commit(Directory(tmp_path), out, draft) for out, draft in zip((first, second), drafts, strict=True)]
@@ -63,7 +63,7 @@ def test_of_two_committers_the_first_wins_and_the_second_gets_its_record(tmp_pat
     assert sorted(path.name for path in (tmp_path / "teach" / NODE.key).iterdir()) == ["0001", "record.json"]
 
 
-def test_of_many_committers_at_once_one_wins(tmp_path: Path) -> None:
+def test_one_of_many_concurrent_commits_wins(tmp_path: Path) -> None:
     outs = [attempt(tmp_path, f"{number:04d}", a=str(number)) for number in range(1, 17)]
     start, standing = threading.Barrier(len(outs)), []
 
@@ -104,7 +104,7 @@ def test_a_checksum_is_of_the_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "grown"])
-def test_an_artifact_whose_file_is_missing_or_of_another_size_is_none(tmp_path: Path, harm: str) -> None:
+def test_an_artifact_with_a_missing_or_truncated_file_is_not_found(tmp_path: Path, harm: str) -> None:
     record = write_artifact(Directory(tmp_path), NODE)
     file = artifact_path(Directory(tmp_path), record) / "result.txt"
     file.unlink()
@@ -114,7 +114,7 @@ def test_an_artifact_whose_file_is_missing_or_of_another_size_is_none(tmp_path: 
     assert find(Directory(tmp_path), "teach", NODE.key) is None
 
 
-def test_a_sweep_leaves_the_committed_attempt_alone(tmp_path: Path) -> None:
+def test_a_sweep_keeps_the_committed_attempt(tmp_path: Path) -> None:
     record = write_artifact(Directory(tmp_path), NODE)
     attempt(tmp_path, "0002")
     (tmp_path / "teach" / NODE.key / "0000").mkdir()
@@ -130,11 +130,11 @@ def test_rows_are_summed_over_splits(tmp_path: Path) -> None:
     assert record_for(NODE, out, rows=7).rows == 7
 
 
-def test_a_record_tells_what_where_and_how(tmp_path: Path) -> None:
+def test_a_record_has_spec_inputs_places_and_provenance(tmp_path: Path) -> None:
     write_artifact(Directory(tmp_path), NODE)
     document = json.loads((tmp_path / record_name("teach", NODE.key)).read_text("utf-8"))
-    told = {"spec", "inputs", "files", "facts", "code", "workers", "threads", "seconds", "committed", "hardware"}
-    assert told | {
+    required = {"spec", "inputs", "files", "facts", "code", "workers", "threads", "seconds", "committed", "hardware"}
+    assert required | {
         "format",
         "snapshot",
         "stage",
@@ -171,7 +171,7 @@ def test_a_record_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_field_that_is_not_known_is_passed_over(tmp_path: Path) -> None:
+def test_an_unknown_field_is_ignored(tmp_path: Path) -> None:
     assert isinstance(
         read_record(Directory(tmp_path), rewritten(tmp_path, remark="fine").relative_to(tmp_path).as_posix()), Record
     )
@@ -195,7 +195,7 @@ def test_files_are_published_without_a_copy(tmp_path: Path) -> None:
     assert (out / "result.txt").samefile(artifact_path(Directory(tmp_path), record) / "result.txt")
 
 
-def test_a_record_of_another_attempt_is_of_its_own_files(tmp_path: Path) -> None:
+def test_a_record_of_another_attempt_has_its_own_files(tmp_path: Path) -> None:
     out = attempt(tmp_path)
     record = replace(record_for(NODE, out), attempt="0009")
     commit(Directory(tmp_path), out, record)

@@ -13,7 +13,7 @@ from pipeline.artifacts.retention import UnusedArtifact, find_unused
 from pipeline.cli.gc import free, seconds_of
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import write_lineage
-from pipeline.execution.runner import Outcome, remember_names
+from pipeline.execution.runner import Outcome, record_names
 from pipeline.graph.nodes import Graph, Node
 from pipeline.storage.directory import Directory
 
@@ -50,7 +50,7 @@ def built(paper: Path, storage: Directory, name: str, seeds: list[int]) -> Graph
     records = {
         node.key: find(storage, node.spec.stage, node.key) or write_artifact(storage, node) for node in graph.nodes
     }
-    remember_names(graph, Outcome(records), storage, name)
+    record_names(graph, Outcome(records), storage, name)
     return graph
 
 
@@ -80,11 +80,11 @@ def free_all(found: dict[str, UnusedArtifact], storage: Directory) -> dict[str, 
 # --- what goes ------------------------------------------------------------------------------------
 
 
-def test_nothing_goes_that_one_of_the_recipes_needs(storage: Directory, one: Graph, two: Graph) -> None:
+def test_nothing_is_found_that_one_of_the_recipes_needs(storage: Directory, one: Graph, two: Graph) -> None:
     assert unused(storage, one, two) == {}
 
 
-def test_what_a_second_recipe_alone_had_goes_and_what_both_share_stays(
+def test_artifacts_of_a_dropped_recipe_are_found_and_shared_ones_are_not(
     storage: Directory, one: Graph, two: Graph
 ) -> None:
     found = unused(storage, one)
@@ -109,7 +109,7 @@ def test_finding_changes_nothing(storage: Directory, one: Graph, two: Graph) -> 
     assert {path: path.stat().st_mtime_ns for path in storage.local.rglob("*")} == before
 
 
-def test_what_is_younger_is_kept(storage: Directory, one: Graph, two: Graph) -> None:
+def test_younger_artifacts_are_not_found(storage: Directory, one: Graph, two: Graph) -> None:
     found = unused(storage, one, older_than=seconds_of("10d"))
     assert set(found) == students(1)
     assert {round(one.age) for one in found.values()} == {864_000}
@@ -133,7 +133,7 @@ def test_bytes_are_those_of_the_record_its_files_and_its_name(storage: Directory
     assert unused(storage, one)[node.name].bytes == record + SIZE + 64
 
 
-def test_a_file_that_something_else_still_holds_gives_no_bytes_back(
+def test_a_file_with_a_remaining_link_frees_no_bytes(
     tmp_path: Path, storage: Directory, one: Graph, two: Graph
 ) -> None:
     node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
@@ -158,7 +158,7 @@ def test_a_file_that_an_unfinished_attempt_shares_counts_once(storage: Directory
 # --- what is unfinished, withdrawn, left ----------------------------------------------------------
 
 
-def test_an_unfinished_attempt_goes_when_nobody_works_on_it_and_no_recipe_needs_it(
+def test_an_unfinished_attempt_is_found_if_no_run_works_on_it_and_no_recipe_needs_it(
     paper: Path, storage: Directory, one: Graph
 ) -> None:
     node = nodes_by_name(graph_of(paper, storage, seeds=[7])[1])["distil/no-kd/two/7@tiny"]
@@ -172,7 +172,7 @@ def test_an_unfinished_attempt_goes_when_nobody_works_on_it_and_no_recipe_needs_
     assert list((storage.local / ".work").iterdir()) == []
 
 
-def test_an_unfinished_attempt_that_a_recipe_needs_stays(paper: Path, storage: Directory, one: Graph) -> None:
+def test_an_unfinished_attempt_that_a_recipe_needs_is_not_found(paper: Path, storage: Directory, one: Graph) -> None:
     graph = graph_of(paper, storage, seeds=[7])[1]
     attempt = at_work(storage, nodes_by_name(graph)["distil/no-kd/two/7@tiny"])
     (attempt.out / "shard").write_text("finished")
@@ -180,7 +180,7 @@ def test_an_unfinished_attempt_that_a_recipe_needs_stays(paper: Path, storage: D
     assert unused(storage, one, graph) == {}
 
 
-def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: Directory, one: Graph) -> None:
+def test_leftovers_beside_an_artifact_are_found_without_the_artifact(storage: Directory, one: Graph) -> None:
     node = nodes_by_name(one)["teach@tiny"]
     beside = storage.local / "teach" / node.key / "0000"
     beside.mkdir()
@@ -195,7 +195,7 @@ def test_what_was_left_beside_an_artifact_goes_and_the_artifact_stays(storage: D
 
 
 @pytest.mark.parametrize("name", ["teach@tiny", "distil/no-kd/two/1@tiny"])
-def test_the_files_of_a_withdrawn_artifact_go_whether_it_is_needed_or_not(
+def test_the_files_of_a_withdrawn_artifact_are_found_whether_it_is_needed_or_not(
     storage: Directory, one: Graph, two: Graph, name: str
 ) -> None:
     node = nodes_by_name(two)[name]
@@ -206,7 +206,7 @@ def test_the_files_of_a_withdrawn_artifact_go_whether_it_is_needed_or_not(
     assert not (storage.local / node.spec.stage / node.key).exists()
 
 
-def test_what_a_withdrawn_artifacts_next_attempt_has_finished_is_kept(storage: Directory, one: Graph) -> None:
+def test_the_next_attempt_at_a_withdrawn_artifact_is_not_found(storage: Directory, one: Graph) -> None:
     node = nodes_by_name(one)["teach@tiny"]
     withdraw(storage, "teach", node.key)
     attempt = at_work(storage, node)
@@ -218,7 +218,7 @@ def test_what_a_withdrawn_artifacts_next_attempt_has_finished_is_kept(storage: D
     assert (again.out / "shard").read_text() == "finished"
 
 
-def test_a_note_of_a_failure_goes_with_what_it_is_about(storage: Directory, one: Graph) -> None:
+def test_the_note_of_a_failure_is_found_with_its_node(storage: Directory, one: Graph) -> None:
     note_failure(storage, "f" * 64, "it failed")
     (found,) = find_unused(storage, [one], NOW)
     assert found.kind == "note"
@@ -226,7 +226,7 @@ def test_a_note_of_a_failure_goes_with_what_it_is_about(storage: Directory, one:
     assert list((storage.local / ".failed").iterdir()) == []
 
 
-def test_the_note_of_what_a_recipe_still_needs_stays(paper: Path, storage: Directory, one: Graph) -> None:
+def test_the_note_of_a_needed_node_is_not_found(paper: Path, storage: Directory, one: Graph) -> None:
     graph = graph_of(paper, storage, seeds=[7])[1]
     note_failure(storage, nodes_by_name(graph)["distil/no-kd/two/7@tiny"].key, "it failed")
     assert find_unused(storage, [one, graph], NOW) == []
@@ -248,7 +248,7 @@ def test_an_artifact_whose_record_cannot_be_read_is_listed_and_never_freed(
     assert (path.parent / "0001" / "result.txt").exists()
 
 
-def test_what_is_no_part_of_a_storage_is_left_alone(storage: Directory, one: Graph) -> None:
+def test_foreign_files_in_a_storage_are_not_found(storage: Directory, one: Graph) -> None:
     (storage.local / "mine" / "notes").mkdir(parents=True)
     (storage.local / "mine" / "notes" / "letter.txt").write_text("mine")
     for kept in (".logs", ".runs"):
@@ -256,20 +256,20 @@ def test_what_is_no_part_of_a_storage_is_left_alone(storage: Directory, one: Gra
     assert unused(storage, one) == {}
 
 
-# --- what somebody uses ---------------------------------------------------------------------------
+# --- what runs are using --------------------------------------------------------------------------
 
 
-def test_what_a_leased_attempt_is_made_from_stays_with_all_that_went_into_it(
+def test_the_inputs_of_a_leased_attempt_and_their_inputs_are_not_found(
     paper: Path, storage: Directory, one: Graph, two: Graph
 ) -> None:
-    """A run of a recipe that nobody named scores a student of the second recipe."""
+    """A run of a recipe that is not given to gc evaluates a student of the second recipe."""
     attempt = at_work(storage, nodes_by_name(two)["evaluate/no-kd/two/1@tiny"])
     assert set(unused(storage, one)) == students(1) - {"evaluate/no-kd/two/1@tiny", "distil/no-kd/two/1@tiny"}
     release(attempt)
     assert set(unused(storage, one)) == students(1)
 
 
-def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(
+def test_a_training_is_not_found_while_a_run_uses_one_of_its_epochs(
     paper: Path, storage: Directory, one: Graph
 ) -> None:
     teacher = {"model": str(paper / "model"), "finetune": {"epochs": 2, "keep": "epochs"}}
@@ -284,18 +284,18 @@ def test_a_training_stays_while_somebody_works_from_one_of_its_epochs(
     assert {"finetune@tiny", "teach/teacher:1@tiny"} <= set(unused(storage, one))
 
 
-def test_a_lease_that_was_taken_after_the_look_is_heeded(storage: Directory, one: Graph, two: Graph) -> None:
+def test_an_artifact_that_was_claimed_after_the_search_is_kept(storage: Directory, one: Graph, two: Graph) -> None:
     found = unused(storage, one)
     at_work(storage, nodes_by_name(two)["evaluate/no-kd/two/1@tiny"])
     assert free_all(found, storage) == {
-        "evaluate/no-kd/two/1@tiny": "another run works on it",
-        "distil/no-kd/two/1@tiny": "a run that is under way needs it",
+        "evaluate/no-kd/two/1@tiny": "another run is working on it",
+        "distil/no-kd/two/1@tiny": "a run that is in progress needs it",
     }
     assert find(storage, "distil", nodes_by_name(two)["distil/no-kd/two/1@tiny"].key)
     assert os.listdir(storage.local / ".work") == [nodes_by_name(two)["evaluate/no-kd/two/1@tiny"].key]
 
 
-def test_an_artifact_that_was_built_anew_after_the_look_stays(storage: Directory, one: Graph, two: Graph) -> None:
+def test_an_artifact_that_was_rebuilt_after_the_search_is_kept(storage: Directory, one: Graph, two: Graph) -> None:
     node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     found = unused(storage, one)[node.name]
     path = storage.local / record_name("distil", node.key)
@@ -304,14 +304,16 @@ def test_an_artifact_that_was_built_anew_after_the_look_stays(storage: Directory
     assert path.exists()
 
 
-def test_while_a_run_has_not_said_what_it_needs_nothing_is_judged(storage: Directory, one: Graph, two: Graph) -> None:
+def test_while_an_attempt_has_no_lineage_the_search_is_refused(storage: Directory, one: Graph, two: Graph) -> None:
     node = nodes_by_name(two)["evaluate/no-kd/two/1@tiny"]
     claim(storage, "evaluate", node.key, {}, lambda: NOW)
-    with pytest.raises(RequestError, match=r"0002: a run has just begun there, what it needs is not known; try"):
+    with pytest.raises(
+        RequestError, match=r"0002: a run has just begun there, and it is not known yet what it needs; try"
+    ):
         unused(storage, one)
 
 
-def test_what_could_not_be_removed_whole_is_no_artifact_and_goes_the_next_time(
+def test_a_partly_removed_artifact_is_withdrawn_and_removed_the_next_time(
     storage: Directory, one: Graph, two: Graph
 ) -> None:
     """The record goes first: whatever stops the rest, no plan believes in the files that are left."""

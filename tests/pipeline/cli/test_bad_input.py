@@ -73,7 +73,7 @@ def failed(project: Project, *options: str) -> str:
         (["task.labels=[good]"], 'task.labels: ["good"], needs at least 2'),
     ],
 )
-def test_a_recipe_that_cannot_be_meant_is_refused_with_the_place(paper: Project, sets: list[str], line: str) -> None:
+def test_a_contradictory_recipe_is_refused_with_the_field(paper: Project, sets: list[str], line: str) -> None:
     result = refused(paper, *(word for one in sets for word in ("--set", one)))
     assert result.startswith(f"{paper.recipe}: ")
     assert result.removeprefix(f"{paper.recipe}: ").replace("method.0", "method") == line.replace("method.0", "method")
@@ -86,7 +86,7 @@ def test_a_recipe_that_cannot_be_meant_is_refused_with_the_place(paper: Project,
         ("store.layers=[7]", "task tiny: store.layers: the teacher has no layer 7; it has 0 (embeddings) to 4"),
     ],
 )
-def test_a_layer_that_the_teacher_lacks_is_refused(paper: Project, change: str, line: str) -> None:
+def test_a_layer_that_the_teacher_does_not_have_is_refused(paper: Project, change: str, line: str) -> None:
     assert refused(paper, "--set", change) == line
 
 
@@ -110,11 +110,11 @@ def test_a_model_without_safetensors_is_refused(paper: Project, plannable_assets
 def test_a_hub_name_without_network_is_refused(paper: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert re.fullmatch(
-        r"teacher\.model: roberta-large cannot be had from the hub \(.*\); name a directory",
+        r"teacher\.model: roberta-large cannot be found on the hub \(.*\); name a directory",
         refused(paper, "--set", "teacher.model=roberta-large"),
     )
     assert re.fullmatch(
-        r"data\.source: nyu-mll/glue cannot be had from the hub \(.*\); set data\.source to a folder of files",
+        r"data\.source: nyu-mll/glue cannot be found on the hub \(.*\); set data\.source to a folder of files",
         refused(paper, "--set", "data.source=hub", "--set", "task=rte"),
     )
 
@@ -243,7 +243,7 @@ def test_a_bucket_that_cannot_be_reached_is_refused(paper: Project, command: str
     assert line.endswith("; see its credentials and endpoint in the environment")
 
 
-def test_a_bucket_that_is_not_there_or_not_ours_is_refused(paper: Project) -> None:
+def test_a_bucket_that_does_not_exist_or_denies_access_is_refused(paper: Project) -> None:
     with s3_server() as url, at(url):
         line = refused(paper, "--storage", "s3://bucket/prefix")
     assert line == "storage: s3://bucket/prefix: there is no such bucket; make it first"
@@ -258,7 +258,7 @@ def test_a_record_from_a_newer_version_is_refused(built: Project) -> None:
         )
 
 
-def test_a_store_that_lost_a_part_of_a_shard_is_built_again_by_a_later_run(built: Project) -> None:
+def test_a_truncated_store_is_rebuilt_by_a_later_run(built: Project) -> None:
     shard = built.artifact("teach@tiny") / "shard-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-100])
     options = ("--set", "method=[no-kd, vanilla-kd, annealing-kd]", "--set", "seeds=[0]")
@@ -268,7 +268,7 @@ def test_a_store_that_lost_a_part_of_a_shard_is_built_again_by_a_later_run(built
     assert built.plan(*options)["teach@tiny"]["action"] == "reuse"
 
 
-def test_a_shard_that_is_spoilt_is_named_with_the_remedy_and_the_remedy_works(
+def test_a_damaged_shard_is_named_with_a_remedy_that_works(
     built: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "nothing-decoded-yet"))
@@ -311,7 +311,7 @@ def test_a_cluster_that_cannot_be_reached_is_refused(paper: Project) -> None:
     assert paper.records() == {}
 
 
-def test_what_this_machine_can_never_give_is_refused(paper: Project) -> None:
+def test_resources_that_this_machine_does_not_have_are_refused(paper: Project) -> None:
     cores = os.cpu_count()
     result = paper("run", "--inline", "--set", "resources.distil.workers=1000")
     line = (

@@ -35,11 +35,11 @@ def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built
     assert wet.code == 0, wet.err
     assert "freed 4 of 4" in wet.out
     assert set(built.records()) & STUDENTS_OF_SEED_1 == set()
-    assert "nothing to do, all 8 artifacts are there" in stillhouse("run", recipe, *storage, "--inline").out
+    assert "nothing to do, all 8 artifacts exist" in stillhouse("run", recipe, *storage, "--inline").out
     assert "0 to free, 0 bytes\n" in stillhouse("gc", recipe, *storage).out
 
 
-def test_all_recipes_must_compose_or_nothing_is_freed(built: Project, assets: Path) -> None:
+def test_if_one_recipe_is_wrong_nothing_is_freed(built: Project, assets: Path) -> None:
     wrong = write_project(built.folder / "wrong", assets, student={"label": "two", "from_teacher": [0, 9]})
     keeper = write_project(built.folder / "keeper", assets, seeds=[0])
     code, out, err = gc(keeper, str(wrong.recipe), "--yes", "--storage", str(built.storage))
@@ -70,7 +70,7 @@ def run_of_another_recipe(built: Project, assets: Path) -> "Iterator[subprocess.
     result_of(process)
 
 
-def test_a_run_of_a_recipe_that_was_not_named_goes_on(
+def test_a_run_of_a_recipe_that_was_not_given_is_not_disturbed(
     built: Project, assets: Path, run_of_another_recipe: "subprocess.Popen[str]"
 ) -> None:
     """It trains a student that starts from the teacher of all; even where nothing else needs them, both stay."""

@@ -7,7 +7,7 @@ from project import graph_of, nodes_by_name, record_for, write_plannable_assets
 from rich.console import Console
 
 from cluster.resources import Resources
-from pipeline.cli.job_log import begun, refusal, stages, tail
+from pipeline.cli.job_log import begun, last_error, stages, tail
 from pipeline.monitor.run_view import RunView
 
 
@@ -29,13 +29,13 @@ def test_the_stages_of_a_run_are_read_back_from_what_its_view_printed(tmp_path: 
     }
 
 
-def test_a_refusal_is_the_programs_last_word() -> None:
+def test_the_last_error_is_the_programs_last_message() -> None:
     log = "Running entrypoint\nstillhouse: first\nsomething\nstillhouse: data.source: x; give y\n"
-    assert refusal(log) == "data.source: x; give y"
-    assert refusal("Traceback\n") == ""
+    assert last_error(log) == "data.source: x; give y"
+    assert last_error("Traceback\n") == ""
 
 
-def test_a_driver_has_begun_once_it_says_so() -> None:
+def test_a_driver_has_begun_once_its_log_has_the_line() -> None:
     assert begun("a\nbegun: 3 of 4 artifacts to build, 1 node\nb\n") == "begun: 3 of 4 artifacts to build, 1 node"
     assert begun("not begun: yet\n") == ""
 

@@ -82,7 +82,7 @@ def test_a_wrong_request_is_one_line_on_stderr_and_code_2(
     assert stillhouse(*arguments) == CommandResult(2, "", f"stillhouse: {line}\n")
 
 
-def test_a_format_that_is_not_there_names_those_that_are(paper: Project) -> None:
+def test_an_unknown_format_names_the_known_ones(paper: Project) -> None:
     result = paper("report", "--format", "xml")
     assert result.code == 2
     assert re.fullmatch(r"stillhouse: .*--format.*'xml'.*'table', 'json', 'csv', 'html'.*\n", result.err)
@@ -110,7 +110,7 @@ def test_set_changes_a_key_and_may_be_repeated(paper: Project) -> None:
     assert "teach@tiny" not in steps
 
 
-def test_storage_is_the_options_then_the_recipes(paper: Project, built: Project, tmp_path: Path) -> None:
+def test_the_option_storage_overrides_that_of_the_recipe(paper: Project, built: Project, tmp_path: Path) -> None:
     recipe = tmp_path / "other.yaml"
     recipe.write_text(yaml.safe_dump({**yaml.safe_load(built.recipe.read_text()), "storage": str(built.storage)}))
     actions = [
@@ -153,7 +153,7 @@ def test_a_run_with_nothing_to_do_says_so_and_prints_the_results(first_run: tupl
     project, first = first_run
     result = project("run")
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("tiny: nothing to do, all 12 artifacts are there\n")
+    assert result.out.startswith("tiny: nothing to do, all 12 artifacts exist\n")
     table = first.out[first.out.index("\ntiny ") + 1 :]
     assert result.out.endswith(table)
 
@@ -182,7 +182,7 @@ def test_a_table_in_a_pipe_is_not_folded(paper: Project) -> None:
     assert [line for line in lines if name in line]
 
 
-def test_a_plan_as_json_tells_each_node(paper: Project) -> None:
+def test_a_plan_as_json_has_an_item_for_each_node(paper: Project) -> None:
     steps = paper.plan()
     assert list(steps) == [
         "corpus@tiny",
@@ -205,15 +205,15 @@ def test_a_plan_as_json_tells_each_node(paper: Project) -> None:
     assert teach["inputs"] == {"corpus": steps["corpus@tiny"]["key"], "model": steps["finetune@tiny"]["key"]}
 
 
-def test_a_plan_as_a_table_tells_rows_bytes_and_counts(paper: Project) -> None:
+def test_a_plan_as_a_table_has_rows_bytes_and_counts(paper: Project) -> None:
     lines = paper("plan").out.splitlines()
     (teach,) = [line for line in lines if " teach@tiny " in line]
     cells = [cell.strip() for cell in teach.split("\u2502")[1:-1]]
     assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "", "never built; serves 1 student"]
-    assert lines[-2:] == ["0 to reuse, 8 to build, 0 not needed", "time unknown: no record on like hardware"]
+    assert lines[-2:] == ["0 to reuse, 8 to build, 0 not needed", "time unknown: no comparable record on such hardware"]
 
 
-def test_a_plan_tells_a_reason_that_looks_like_markup_as_it_is(built: Project) -> None:
+def test_a_reason_that_looks_like_markup_is_printed_unchanged(built: Project) -> None:
     recipe = yaml.safe_load(built.recipe.read_text("utf-8"))
     task = {**recipe["task"], "labels": ["[/b]", "[red]good"]}
     built.recipe.write_text(yaml.safe_dump({**recipe, "task": task}), "utf-8")
@@ -237,7 +237,7 @@ def test_a_method_is_shown_in_full_by_its_name() -> None:
         assert f"\n  {head} " in result.out
 
 
-def test_a_method_that_is_not_there_is_a_wrong_request() -> None:
+def test_an_unknown_method_is_a_wrong_request() -> None:
     line = "stillhouse: method: vanila-kd is no method; did you mean vanilla-kd?\n"
     assert stillhouse("methods", "vanila-kd") == CommandResult(2, "", line)
 
@@ -266,7 +266,7 @@ def test_a_wrong_request_as_a_process_leaves_no_traceback(paper: Project) -> Non
     assert result == CommandResult(2, "", line)
 
 
-def test_a_reader_that_goes_away_is_no_error(paper: Project) -> None:
+def test_a_closed_output_pipe_is_no_error(paper: Project) -> None:
     process = start("plan", str(paper.recipe), "--set", f"seeds={list(range(300))}")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -276,7 +276,7 @@ def test_a_reader_that_goes_away_is_no_error(paper: Project) -> None:
     assert process.wait() == 1
 
 
-def test_in_a_terminal_tables_are_as_wide_as_it(paper: Project) -> None:
+def test_tables_are_as_wide_as_the_terminal(paper: Project) -> None:
     leader, follower = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "TERM": "xterm"}
     arguments = [sys.executable, "-m", "pipeline", "plan", str(paper.recipe)]

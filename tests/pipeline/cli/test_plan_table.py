@@ -30,7 +30,7 @@ def why(result: str, name: str) -> str:
     return line.split("\u2502")[-2].strip()
 
 
-def test_a_plan_tells_how_many_students_share_what_is_built(paper: Project) -> None:
+def test_a_plan_shows_how_many_students_a_node_serves(paper: Project) -> None:
     served = {name: step["serves"] for name, step in paper.plan().items() if step["role"] != "evaluate"}
     students = {f"distil/{label}/two/{seed}@tiny": 0 for label in ("no-kd", "ckd", "rail", "takd") for seed in (0, 1)}
     shared = {"corpus@tiny": 8, "finetune@tiny": 8, "teach@tiny": 6, "distil/one@tiny": 2, "teach/one@tiny": 2}
@@ -41,7 +41,7 @@ def test_a_plan_tells_how_many_students_share_what_is_built(paper: Project) -> N
     assert why(result, "corpus@tiny") == why(result, "distil/no-kd/two/0@tiny") == "never built"
 
 
-def test_a_plan_tells_which_layers_a_student_follows(paper: Project) -> None:
+def test_a_plan_shows_which_teacher_layers_a_student_follows(paper: Project) -> None:
     steps, result = paper.plan(), paper("plan").out
     layers = {name: step["layers"] for name, step in steps.items()}
     assert layers["distil/ckd/two/0@tiny"] == [{"student": 1, "teacher": [1, 2]}, {"student": 2, "teacher": [3, 4]}]

@@ -31,13 +31,13 @@ def test_a_path_needs_no_storage(built: Project, tmp_path: Path, monkeypatch: py
     assert stillhouse("show", str(target)).code == 0
 
 
-def test_what_it_is_of_what_it_is_made_and_what_is_in_it_is_told(built: Project) -> None:
+def test_record_inputs_and_contents_are_printed(built: Project) -> None:
     record = built.records()["teach@tiny"]
     lines = show(built, str(record["key"])).out.splitlines()
     assert lines[0] == f"teach@tiny  teach version {record['version']}"
-    told = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[1:6]}
-    assert told["key"] == record["key"]
-    assert told["files"] == str(built.artifact("teach@tiny"))
+    printed = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines[1:6]}
+    assert printed["key"] == record["key"]
+    assert printed["files"] == str(built.artifact("teach@tiny"))
     inputs = record["inputs"]
     assert isinstance(inputs, dict)
     for name, source in (("corpus", "corpus@tiny"), ("model", "finetune@tiny")):
@@ -54,8 +54,10 @@ def test_output_to_a_pipe_is_plain_text(built: Project) -> None:
     assert not any(ord(character) < 32 and character != "\n" for character in out)
 
 
-@pytest.mark.parametrize("text", ["a [/b] closes what nobody opened", "[red]not red[/red]", "[link=x]", ":smile:"])
-def test_rows_are_told_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+@pytest.mark.parametrize("text", ["a [/b] closes what was never opened", "[red]not red[/red]", "[link=x]", ":smile:"])
+def test_rows_that_look_like_markup_are_printed_unchanged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
     from pipeline.cli.request import terminal
 
     pq.write_table(pa.table({"sentence[/x]": [text]}), tmp_path / "[b].parquet")
@@ -66,7 +68,7 @@ def test_rows_are_told_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "[b].parquet  1 rows" in out
 
 
-def test_a_storage_whose_name_looks_like_markup_is_told_as_it_is(built: Project, tmp_path: Path) -> None:
+def test_a_storage_whose_name_looks_like_markup_is_printed_unchanged(built: Project, tmp_path: Path) -> None:
     moved = tmp_path / "a[/b]"
     moved.parent.mkdir()
     built.storage.rename(moved)
@@ -85,13 +87,13 @@ NODES = [
 @pytest.mark.parametrize(
     ("target", "right"),
     [
-        ("nowhere", "neither a path nor the start of a key in"),
-        ("0" * 65, "neither a path nor the start of a key in"),
-        ("runs", "no record.json here or above; name an artifact's directory or key"),
-        ("", "name an artifact's directory or key"),
+        ("nowhere", "is neither a path nor the start of a key in"),
+        ("0" * 65, "is neither a path nor the start of a key in"),
+        ("runs", "no record.json here or in a folder above; give an artifact's directory or key"),
+        ("", "give an artifact's directory or key"),
     ],
 )
-def test_what_is_no_artifact_is_refused_in_one_line(
+def test_a_target_that_is_not_an_artifact_is_refused_in_one_line(
     built: Project, monkeypatch: pytest.MonkeyPatch, target: str, right: str
 ) -> None:
     monkeypatch.chdir(built.folder)
@@ -102,13 +104,13 @@ def test_what_is_no_artifact_is_refused_in_one_line(
     assert result.err.count("\n") == 1
 
 
-def test_a_start_that_several_keys_have_is_refused(tmp_path: Path) -> None:
+def test_an_ambiguous_start_of_a_key_is_refused(tmp_path: Path) -> None:
     keys = [write_artifact(tmp_path, node).key for node in NODES]
     if keys[0][0] != keys[1][0]:
         (tmp_path / "teach" / keys[1]).rename(tmp_path / "teach" / (keys[0][0] + keys[1][1:]))
     result = stillhouse("show", keys[0][0], "--storage", str(tmp_path))
     assert result.code == 2
-    assert result.err == f"stillhouse: {keys[0][0]}: 2 keys in {tmp_path} start so; give more digits\n"
+    assert result.err == f"stillhouse: {keys[0][0]}: 2 keys in {tmp_path} start with it; give more digits\n"
 
 
 def test_an_artifact_that_misses_a_file_is_refused_and_the_file_is_named(built: Project) -> None:

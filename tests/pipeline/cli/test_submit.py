@@ -17,7 +17,7 @@ import pytest
 import yaml
 from project import ROOT, CommandResult, Project, stillhouse, write_project
 
-from pipeline.execution.code_snapshot import PACKAGES, take
+from pipeline.execution.code_snapshot import PACKAGES, take_snapshot
 from tests.rays import Rays, wait_until, without
 
 pytestmark = pytest.mark.timeout(600)
@@ -61,7 +61,7 @@ def rays() -> Iterator[Rays]:
 
 @dataclass(frozen=True)
 class Sent:
-    """A run that was submitted, and what commands said of it."""
+    """A run that was submitted, and the results of the commands about it."""
 
     project: Project
     job: str
@@ -92,37 +92,39 @@ def sent(rays: Rays, assets: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return Sent(project, job, snapshot, submitted, followed, status, listed)
 
 
-def test_submit_says_the_job_and_how_to_follow_it_once_its_driver_has_begun(sent: Sent, rays: Rays) -> None:
+def test_submit_prints_the_job_and_the_commands_to_follow_it_once_its_driver_has_begun(sent: Sent, rays: Rays) -> None:
     assert f"{sent.job}: begun: 6 of 6 artifacts to build, 2 nodes\n" in sent.submitted.out
     assert f"stillhouse logs {sent.job} --address {rays.dashboard_url} --follow\n" in sent.submitted.out
     assert sent.job.startswith("tiny-")
     assert sent.submitted.err == ""
 
 
-def test_a_run_that_was_submitted_ends_with_what_was_sent_whatever_becomes_of_the_tree(sent: Sent) -> None:
+def test_a_submitted_run_uses_its_snapshot_even_if_the_sources_change_afterwards(sent: Sent) -> None:
     assert sent.followed.code == 0, sent.followed.out
     assert DAMAGE not in sent.followed.out
     assert len(sent.project.records()) == 6
     assert "6 to reuse, 0 to build" in sent.project("plan", "--set", "train.epochs=1").out
 
 
-def test_every_record_names_the_snapshot_that_was_sent(sent: Sent) -> None:
+def test_every_record_names_the_snapshot(sent: Sent) -> None:
     assert {record["snapshot"] for record in sent.project.records().values()} == {sent.snapshot}
     assert sent.snapshot[:12] in sent.submitted.out
     recipe = yaml.safe_dump(yaml.safe_load(sent.project.recipe.read_text("utf-8")))
-    assert sent.snapshot != take({"recipe.yaml": recipe.encode()}).sha256, "the recipe as it was loaded, with --set"
+    assert sent.snapshot != take_snapshot({"recipe.yaml": recipe.encode()}).sha256, (
+        "the recipe as it was loaded, with --set"
+    )
     shown = stillhouse("show", str(sent.project.artifact("corpus@tiny")))
     assert f"snapshot   {sent.snapshot}\n" in shown.out
 
 
-def test_status_tells_of_all_jobs_and_of_the_stages_of_one(sent: Sent) -> None:
+def test_status_lists_all_jobs_and_the_stages_of_one(sent: Sent) -> None:
     (line,) = [line for line in sent.listed.out.splitlines() if line.startswith(sent.job)]
     assert line.split()[1:3] == ["tiny", "succeeded"]
     assert sent.status.out.startswith(f"{sent.job}  succeeded\nrecipe     tiny\nsnapshot   {sent.snapshot}\n")
     assert "stages     6 done\n" in sent.status.out
 
 
-def test_a_storage_that_is_relative_is_refused_where_there_are_several_nodes(sent: Sent, rays: Rays) -> None:
+def test_a_relative_storage_is_refused_if_there_are_several_nodes(sent: Sent, rays: Rays) -> None:
     result = Client(rays, sent.project.folder).on_cluster("submit", "recipe.yaml", "--storage", "here")
     assert result.code == 2
     assert result.err == (
@@ -131,7 +133,7 @@ def test_a_storage_that_is_relative_is_refused_where_there_are_several_nodes(sen
     )
 
 
-def test_a_run_at_a_ray_of_others_brings_its_packages(sent: Sent, rays: Rays) -> None:
+def test_a_run_on_an_existing_ray_brings_its_packages(sent: Sent, rays: Rays) -> None:
     options = ("--set", "train.epochs=1", "--stage", "evaluate", "--address", rays.address)
     result = Client(rays, sent.project.folder)("run", "recipe.yaml", *options)
     assert result.code == 0, result.err
@@ -142,7 +144,7 @@ def test_a_run_at_a_ray_of_others_brings_its_packages(sent: Sent, rays: Rays) ->
 
 
 @pytest.mark.slow
-def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, assets: Path, tmp_path: Path) -> None:
+def test_a_job_goes_on_after_ctrl_c_of_logs_and_ends_after_stop(rays: Rays, assets: Path, tmp_path: Path) -> None:
     train = {"epochs": 2000, "learning_rate": 5.0e-3, "max_length": 16}
     project = write_project(
         tmp_path / "project", assets, train=train, method="no-kd", storage=str(tmp_path / "project" / "runs")
@@ -150,15 +152,17 @@ def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, 
     client = Client(rays, project.folder)
     process = client.start("submit", "recipe.yaml", "--follow", "--address", rays.dashboard_url)
     assert process.stdout is not None
-    told = process.stdout.readline()
-    job = told.split(":")[0]
-    while "start  distil" not in told:
-        told = process.stdout.readline()
-        assert told, process.communicate()[1]
+    line = process.stdout.readline()
+    job = line.split(":")[0]
+    while "start  distil" not in line:
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip() == f"stillhouse: {job} goes on; stillhouse logs {job} --address {rays.dashboard_url} --follow"
+    assert (
+        err.strip() == f"stillhouse: {job} keeps running; stillhouse logs {job} --address {rays.dashboard_url} --follow"
+    )
 
     running = client.on_cluster("status", job)
     assert running.out.startswith(f"{job}  running\n")
@@ -166,16 +170,16 @@ def test_a_job_outlives_who_follows_it_and_stops_when_it_is_told_to(rays: Rays, 
     wait_until("the student is at work", lambda: any((project.storage / ".work").glob("*/*/.lease.json")))
 
     stopped = client.on_cluster("stop", job)
-    assert (stopped.code, stopped.out) == (0, f"{job}: stopped; the next run goes on from there\n")
+    assert (stopped.code, stopped.out) == (0, f"{job}: stopped; the next run resumes from there\n")
     leases = [json.loads(path.read_text("utf-8")) for path in (project.storage / ".work").glob("*/*/.lease.json")]
     assert leases and all(lease["released"] for lease in leases)
     followed = client.on_cluster("logs", job, "--follow")
     assert followed.code == 130
-    assert followed.out.endswith("stillhouse: stopped; the next run goes on from here\n")
+    assert followed.out.endswith("stillhouse: stopped; the next run resumes from here\n")
 
 
 @pytest.mark.slow
-def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line(
+def test_a_storage_that_a_node_lacks_is_refused_by_the_driver_in_one_line(
     rays: Rays, assets: Path, tmp_path: Path
 ) -> None:
     shared = tmp_path / "shared"
@@ -187,7 +191,7 @@ def test_a_storage_that_a_node_does_not_see_is_refused_by_the_driver_in_one_line
     finally:
         rays.kill(node)
     assert result.code == 2
-    assert result.err.startswith(f"stillhouse: storage: {shared} is not seen by node 127.0.0.1 (")
+    assert result.err.startswith(f"stillhouse: storage: {shared} does not exist on node 127.0.0.1 (")
     assert result.err.endswith("; put it on a file system that all nodes share, at the same path\n")
     assert list(shared.glob(".probe*")) == []
 
@@ -207,12 +211,12 @@ def test_a_wrong_token_is_one_line_that_says_how_to_give_the_right_one(rays: Ray
 
 
 @pytest.mark.parametrize("command", [("status",), ("logs", "--follow"), ("stop",)])
-def test_a_job_that_is_not_known_is_one_line(command: tuple[str, ...], rays: Rays, tmp_path: Path) -> None:
+def test_an_unknown_job_is_one_line(command: tuple[str, ...], rays: Rays, tmp_path: Path) -> None:
     verb, *options = command
-    result = Client(rays, tmp_path).on_cluster(verb, "nobody-1", *options)
+    result = Client(rays, tmp_path).on_cluster(verb, "unknown-1", *options)
     url = rays.dashboard_url
     assert (result.code, result.out) == (2, "")
-    assert result.err == f"stillhouse: JOB: nobody-1 is not known at {url}; see stillhouse status --address {url}\n"
+    assert result.err == f"stillhouse: JOB: unknown-1 is not known at {url}; see stillhouse status --address {url}\n"
 
 
 @pytest.mark.parametrize(
@@ -242,10 +246,10 @@ def test_no_address_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     result = stillhouse("status")
     assert result.code == 2
-    assert result.err.startswith("stillhouse: --address: none is given; ")
+    assert result.err.startswith("stillhouse: --address: is missing; ")
 
 
-def test_run_points_those_with_another_kind_of_address_to_submit(assets: Path, tmp_path: Path) -> None:
+def test_run_with_a_dashboard_address_points_to_submit(assets: Path, tmp_path: Path) -> None:
     for address in ("ray://head:10001", "http://head:8265"):
         result = write_project(tmp_path, assets)("run", "--address", address)
         assert result.code == 2

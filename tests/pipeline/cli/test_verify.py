@@ -54,24 +54,24 @@ def spoil(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_a_sound_store_passes_and_every_shard_is_told(project: Project) -> None:
+def test_a_sound_store_passes_and_every_shard_is_printed(project: Project) -> None:
     result = verify(project)
     assert result.code == 0
     assert len(shards(project)) > 2
     assert len(re.findall(r"shard-0000\d\.parquet: [\d,]+ rows, [\d,]+ bytes: sound", result.out)) == len(
         shards(project)
     )
-    assert "every row of the corpus stands once, and no other" in result.out
+    assert "holds every row of the corpus once, and no other row" in result.out
 
 
-def test_a_bit_that_flipped_is_found_in_the_shard_that_it_is_in_and_nowhere_else(project: Project) -> None:
+def test_a_flipped_bit_is_found_in_its_shard_only(project: Project) -> None:
     spoil(shards(project)[1])
     result = verify(project)
     assert result.code == 1
     assert "shard-00001.parquet: the checksum of shard-00001.parquet is not that of store.json" in result.out
     assert "shard-00000.parquet: 20 rows" in result.out
     assert "20 rows no sound shard holds" in result.out
-    assert "--repair mends what can be mended" in result.out
+    assert "--repair repairs what can be repaired" in result.out
 
 
 def test_repair_keeps_the_good_shards_computes_the_bad_one_and_commits_a_new_record(project: Project) -> None:
@@ -92,14 +92,14 @@ def test_repair_keeps_the_good_shards_computes_the_bad_one_and_commits_a_new_rec
     assert "nothing to do" in project("run", "--inline").out
 
 
-def test_a_shard_that_is_gone_is_repaired_too(project: Project) -> None:
+def test_a_missing_shard_is_repaired_too(project: Project) -> None:
     shards(project)[0].unlink()
     assert verify(project).code == 1
     assert verify(project, "--repair").code == 0
     assert verify(project).code == 0
 
 
-def test_a_store_json_that_is_gone_is_written_anew_from_the_shards(project: Project) -> None:
+def test_a_missing_store_json_is_rebuilt_from_the_shards(project: Project) -> None:
     (project.artifact("teach@tiny") / "store.json").unlink()
     before = [path.stat().st_ino for path in shards(project)]
     result = verify(project)
@@ -109,7 +109,7 @@ def test_a_store_json_that_is_gone_is_written_anew_from_the_shards(project: Proj
     assert [path.stat().st_ino for path in shards(project)] == before
 
 
-def test_a_corpus_that_cannot_be_read_is_named_and_repair_takes_nothing_away(project: Project) -> None:
+def test_a_corpus_that_cannot_be_read_is_named_and_repair_removes_nothing(project: Project) -> None:
     part = next((project.artifact("corpus@tiny") / "train").glob("*.parquet"))
     size = part.stat().st_size
     part.unlink()
@@ -126,7 +126,7 @@ def test_sampled_rows_agree_with_the_live_teacher(project: Project) -> None:
     assert all(column in result.out for column in ("logits", "hidden_00", "hidden_04"))
 
 
-def test_a_store_that_is_sound_but_not_what_the_teacher_says_fails_the_sample(project: Project) -> None:
+def test_a_sound_store_of_another_teacher_fails_the_sample(project: Project) -> None:
     """Checksums agree with the record: only the teacher can tell."""
     directory = project.artifact("teach@tiny")
     store = read_store(directory)
@@ -143,10 +143,10 @@ def test_a_store_that_is_sound_but_not_what_the_teacher_says_fails_the_sample(pr
     assert verify(project).code == 0
     result = verify(project, "--sample", "5")
     assert result.code == 1
-    assert "logits: further off than" in result.out and "not what this teacher says" in result.out
+    assert "logits: differ by more than" in result.out and "not the outputs of this teacher" in result.out
 
 
-def test_a_teacher_that_is_another_by_now_is_not_asked(project: Project, first: Project) -> None:
+def test_a_teacher_that_has_changed_is_refused(project: Project, first: Project) -> None:
     place = Path(str(project.records()["teach@tiny"]["places"]["model"]))  # type: ignore[index]
     weights = place / "model.safetensors"
     kept = weights.read_bytes()
@@ -156,25 +156,25 @@ def test_a_teacher_that_is_another_by_now_is_not_asked(project: Project, first: 
         save_file(changed, weights, {"format": "pt"})
         result = verify(project, "--sample", "3")
         assert result.code == 2
-        assert result.err.endswith(f"the model at {place} is another by now; put the teacher back\n")
+        assert result.err.endswith(f"the model at {place} has changed since; put the teacher back\n")
     finally:
         weights.write_bytes(kept)
 
 
-def test_whatever_else_is_damaged_is_withdrawn_by_repair_and_built_by_the_next_run(project: Project) -> None:
+def test_repair_withdraws_other_damaged_artifacts_and_the_next_run_builds_them(project: Project) -> None:
     directory = project.artifact("distil/vanilla-kd/two/0@tiny")
     spoil(directory / "model" / "model.safetensors")
     result = stillhouse("verify", str(directory), "--storage", str(project.storage))
-    assert result.code == 1 and "model/model.safetensors: its checksum is not that of the record" in result.out
+    assert result.code == 1 and "model/model.safetensors: its checksum differs from the record" in result.out
     assert stillhouse("verify", str(directory), "--repair").code == 0
     assert "distil/vanilla-kd/two/0@tiny" not in project.records()
     assert project("run", "--inline").code == 0
     assert "distil/vanilla-kd/two/0@tiny" in project.records()
 
 
-def test_a_sample_of_what_is_no_store_is_refused(project: Project) -> None:
+def test_a_sample_of_an_artifact_that_is_not_a_store_is_refused(project: Project) -> None:
     result = stillhouse("verify", str(project.artifact("corpus@tiny")), "--sample", "3")
     assert (result.code, result.err) == (
         2,
-        "stillhouse: --sample: 3, but corpus@tiny is no teacher-output store; leave it out\n",
+        "stillhouse: --sample: 3, but corpus@tiny is not a teacher-output store; leave it out\n",
     )

@@ -7,7 +7,7 @@ import pytest
 from buckets import at, make_bucket, s3_server
 from project import CommandResult, Project, stillhouse, write_project
 
-from pipeline.artifacts.record import Record, find, parsed, recorded
+from pipeline.artifacts.record import Record, find, parse_record, record_texts
 from pipeline.artifacts.retention import find_unused
 from pipeline.storage import open_storage
 from pipeline.storage.bucket import Bucket
@@ -43,7 +43,7 @@ def on(project: Project, storage: str, command: str, *options: str) -> CommandRe
 
 def records(storage: str) -> dict[str, Record]:
     there = open_storage(storage)
-    found = [parsed(text, there.where(name)) for name, text in recorded(there).items()]
+    found = [parse_record(text, there.where(name)) for name, text in record_texts(there).items()]
     return {record.name: record for record in found}
 
 
@@ -68,7 +68,7 @@ def test_a_run_into_a_bucket_trains_what_a_run_into_a_directory_does(
 def test_another_machine_finds_nothing_to_do(url: str, assets: Path, elsewhere: Path) -> None:
     result = on(write_project(elsewhere / "project", assets, seeds=[0, 1]), url, "run", "--inline")
     assert result.code == 0, result.err
-    assert "nothing to do, all 12 artifacts are there" in result.out
+    assert "nothing to do, all 12 artifacts exist" in result.out
     assert not list((elsewhere / "cache").glob("storage/*/*/*/*/model")), "and fetches no model"
 
 
@@ -88,7 +88,7 @@ def test_a_report_names_models_by_url(url: str, assets: Path, elsewhere: Path) -
     assert f'"{url}/distil/{key}/0001/model"' in result.out
 
 
-def test_nothing_but_artifacts_and_what_tells_of_them_is_left(url: str) -> None:
+def test_only_artifacts_and_their_records_are_left(url: str) -> None:
     storage = open_storage(url)
     tops = {name.split("/")[0] for name in storage.walk()}
     assert {top for top in tops if top.startswith(".")} == {".named", ".runs", ".logs"}
@@ -112,7 +112,7 @@ def test_gc_frees_what_a_recipe_does_not_need(server: str, assets: Path, elsewhe
     assert find_unused(there, [], 4e9)
 
 
-def test_a_damaged_store_is_mended_from_what_is_sound(server: str, assets: Path, elsewhere: Path) -> None:
+def test_a_damaged_store_is_repaired_from_its_sound_shards(server: str, assets: Path, elsewhere: Path) -> None:
     storage = f"{server}/damaged"
     project = write_project(elsewhere / "project", assets, method="vanilla-kd")
     assert on(project, storage, "run", "--inline").code == 0
@@ -123,4 +123,4 @@ def test_a_damaged_store_is_mended_from_what_is_sound(server: str, assets: Path,
     assert result.code == 0, result.out + result.err
     after = records(storage)["teach@tiny"]
     assert after.attempt != before.attempt
-    assert after.below("shard-00000.parquet") == before.below("shard-00000.parquet")
+    assert after.files_below("shard-00000.parquet") == before.files_below("shard-00000.parquet")

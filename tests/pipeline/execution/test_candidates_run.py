@@ -1,5 +1,5 @@
 """Recipes with texts beside the task's own, run in this process: what is evaluated on stays out of all that a student
-sees, and what was done with candidates is told."""
+sees, and what was done with candidates is in its history."""
 
 import json
 import math
@@ -29,7 +29,7 @@ METHODS: list[object] = [
 ]
 MAKERS = ("neighbours", "words", "drawn")
 EVAL_ROWS = 8
-"""Of dev and of test; the others are evaluated on by nobody here."""
+"""Of dev and of test; the other rows are not evaluated on here."""
 
 
 def sentence(thing: str, word: str, number: int) -> str:
@@ -86,7 +86,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, CommandResult]:
-    """A house with all makers, and what its run said. Not to be changed."""
+    """A project with all kinds of candidates, and the result of its run. Not to be changed."""
     project = write_project(
         tmp_path_factory.mktemp("project"),
         rows,
@@ -123,11 +123,11 @@ def evaluated(rows: Path, project: Project) -> set[str]:
     return {same(text) for text in (*held, *every)}
 
 
-# --- what nobody may see --------------------------------------------------------------------------------
+# --- no leakage of evaluated texts ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_no_text_that_is_evaluated_on_is_a_candidate_or_is_tokenised_as_one(
+def test_no_evaluated_text_is_a_candidate_or_is_tokenised_as_one(
     rows: Path, ran: tuple[Project, CommandResult], maker: str
 ) -> None:
     project, result = ran
@@ -143,7 +143,9 @@ def test_no_text_that_is_evaluated_on_is_a_candidate_or_is_tokenised_as_one(
     assert set(column(tokens / "candidates", "sentence")) == set(made)
 
 
-def test_they_were_all_in_the_bank_and_would_have_been_found(rows: Path, ran: tuple[Project, CommandResult]) -> None:
+def test_the_evaluated_texts_were_in_the_bank_and_would_have_been_found(
+    rows: Path, ran: tuple[Project, CommandResult]
+) -> None:
     """Otherwise the test above would tell nothing."""
     project, hidden = ran[0], evaluated(rows, ran[0])
     assert hidden <= {same(text) for text in column(project.artifact("bank"), "text")}
@@ -175,7 +177,7 @@ def test_the_teacher_labels_each_distinct_candidate_once(ran: tuple[Project, Com
         assert sorted(result) == sorted(set(column(project.artifact(f"candidates/{maker}@tiny"), "candidate_key")))
 
 
-# --- what is told ---------------------------------------------------------------------------------------
+# --- history and output ---------------------------------------------------------------------------------
 
 
 def history(project: Project, name: str) -> list[dict[str, Any]]:
@@ -185,24 +187,24 @@ def history(project: Project, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("method", "kept"), [("knn", 4), ("minimax-knn", 2), ("drawn", 1)])
-def test_the_history_of_a_student_tells_which_candidates_it_saw(
+def test_the_history_of_a_student_has_the_candidates_it_used(
     ran: tuple[Project, CommandResult], method: str, kept: int
 ) -> None:
     project = ran[0]
     train = len(column(project.artifact("corpus@tiny") / "train", "row_key"))
     for epoch in history(project, f"distil/{method}/two/0@tiny"):
-        told = epoch["candidates"]
-        by_rank = told["by_rank"]
+        figures = epoch["candidates"]
+        by_rank = figures["by_rank"]
         assert len(by_rank) == K and max(by_rank) <= train
-        assert sum(by_rank) == told["used"] == kept * train
-        assert told["mean_rank"] == pytest.approx(sum(rank * n for rank, n in enumerate(by_rank)) / told["used"])
-        assert (told["mean_distance"] is None) is (method == "drawn")
+        assert sum(by_rank) == figures["used"] == kept * train
+        assert figures["mean_rank"] == pytest.approx(sum(rank * n for rank, n in enumerate(by_rank)) / figures["used"])
+        assert (figures["mean_distance"] is None) is (method == "drawn")
         if method == "minimax-knn":
-            assert told["mean_divergence"] > told["mean_divergence_of_all"] > 0
+            assert figures["mean_divergence"] > figures["mean_divergence_of_all"] > 0
             assert min(by_rank) > 0, "not the nearest alone"
 
 
-def test_a_student_without_candidates_tells_of_none(ran: tuple[Project, CommandResult]) -> None:
+def test_the_history_of_a_student_without_candidates_has_none(ran: tuple[Project, CommandResult]) -> None:
     assert all("candidates" not in epoch for epoch in history(ran[0], "distil/vanilla-kd/two/0@tiny"))
 
 
@@ -247,7 +249,7 @@ def test_a_second_run_has_nothing_to_do(copy: Project) -> None:
     assert result.code == 0 and "nothing to do" in result.out
 
 
-def test_one_more_method_with_candidates_builds_its_student_and_its_evaluation_alone(copy: Project) -> None:
+def test_one_more_method_with_candidates_builds_only_its_student_and_evaluation(copy: Project) -> None:
     more = {"use": "minimax-knn", "label": "more", "data": {"k": K, "keep": 3}}
     option = ("--set", f"method={json.dumps([*METHODS, more])}")
     before = copy.records()
@@ -261,7 +263,7 @@ def test_one_more_method_with_candidates_builds_its_student_and_its_evaluation_a
     assert history(copy, "distil/more/two/0@tiny")[0]["candidates"]["used"] > 0
 
 
-def test_of_a_larger_table_the_teacher_labels_only_what_it_has_not_labelled_for_any_other(copy: Project) -> None:
+def test_the_teacher_labels_only_the_new_texts_of_a_larger_table(copy: Project) -> None:
     known = {maker: set(column(copy.artifact(f"candidates/{maker}@tiny"), "candidate_key")) for maker in MAKERS}
     result = copy("run", "--inline", "--set", f"method={json.dumps({'use': 'knn', 'data': {'k': K + 2}})}")
     assert result.code == 0, result.err
@@ -341,7 +343,7 @@ def test_annealing_with_layers_and_candidates_at_once_trains_and_is_scored(
     assert len(epochs) == 4 and len(set(phases)) == 2
     for epoch in epochs:
         first = epoch["phase"] == phases[0]
-        assert ("candidates" in epoch) is first, "in the second phase nobody teaches"
+        assert ("candidates" in epoch) is first, "the second phase has no teacher"
         assert not first or epoch["candidates"]["used"] == 2 * train
         assert math.isfinite(epoch["loss"])
     assert {"no-kd", "whole"} <= scored(project)

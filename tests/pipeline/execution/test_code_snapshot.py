@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from project import ROOT
 
-from pipeline.execution.code_snapshot import PACKAGES, Snapshot, shipped, take
+from pipeline.execution.code_snapshot import PACKAGES, Snapshot, packages_for_workers, take_snapshot
 from pipeline.execution.job_env import SNAPSHOT
 
 
-def test_a_snapshot_holds_the_packages_sources_and_what_goes_with_them() -> None:
-    found = take({"recipe.yaml": b"name: x\n"}).files
+def test_a_snapshot_holds_the_packages_sources_and_the_given_files() -> None:
+    found = take_snapshot({"recipe.yaml": b"name: x\n"}).files
     sources = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert set(found) == sources | {"recipe.yaml"}
-    assert found["pipeline/cli/main.py"] == (ROOT / "pipeline" / "cli.py").read_bytes()
+    assert found["pipeline/cli/main.py"] == (ROOT / "pipeline" / "cli" / "main.py").read_bytes()
 
 
 def test_equal_files_give_equal_digests_and_archives() -> None:
@@ -37,26 +37,30 @@ def test_an_archive_holds_the_files() -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == {"a/b.py": b"1", "c": b"2"}
 
 
-def test_the_digest_follows_the_tree_that_runs(tmp_path: Path) -> None:
+def test_the_digest_is_of_the_imported_sources(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package)
-    tell = [sys.executable, "-c", "from pipeline.execution.code_snapshot import take; print(take().sha256)"]
+    tell = [
+        sys.executable,
+        "-c",
+        "from pipeline.execution.code_snapshot import take_snapshot; print(take_snapshot().sha256)",
+    ]
     digests = []
     for edit in ("", "# a note\n"):
-        (tmp_path / "stages" / "evaluate.py").open("a").write(edit)
-        told = subprocess.run(tell, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
-        digests.append(told.stdout.strip())
-    assert digests[0] == take().sha256
+        (tmp_path / "stages" / "evaluation" / "evaluate.py").open("a").write(edit)
+        printed = subprocess.run(tell, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+        digests.append(printed.stdout.strip())
+    assert digests[0] == take_snapshot().sha256
     assert digests[1] not in ("", digests[0])
 
 
-def test_packages_are_shipped_to_a_ray_of_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    with shipped("host:6379") as folders:
+def test_packages_are_copied_for_an_existing_ray_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with packages_for_workers("host:6379") as folders:
         assert [folder.name for folder in folders] == list(PACKAGES)
-        assert (folders[1] / "cli.py").read_bytes() == (ROOT / "pipeline" / "cli.py").read_bytes()
+        assert (folders[1] / "cli" / "main.py").read_bytes() == (ROOT / "pipeline" / "cli" / "main.py").read_bytes()
     assert not folders[0].exists()
-    with shipped(None) as folders:
+    with packages_for_workers(None) as folders:
         assert folders == ()
     monkeypatch.setenv(SNAPSHOT, "ab" * 32)
-    with shipped("auto") as folders:
+    with packages_for_workers("auto") as folders:
         assert folders == (), "a run that was submitted has its snapshot"

@@ -4,9 +4,7 @@ from pathlib import Path
 from project import result_of, start, write_project
 
 
-def test_two_runs_of_one_recipe_at_once_both_end_well_and_build_each_artifact_once(
-    assets: Path, tmp_path: Path
-) -> None:
+def test_two_concurrent_runs_of_one_recipe_succeed_and_build_each_artifact_once(assets: Path, tmp_path: Path) -> None:
     project = write_project(tmp_path, assets)
     processes = [start("run", str(project.recipe), "--storage", str(project.storage), "--inline") for _ in range(2)]
     result = [result_of(process) for process in processes]

@@ -80,7 +80,7 @@ def kill_while(project: Project, node: str, moment: Callable[[], bool]) -> dict[
     raise AssertionError(f"{node} was never hit")
 
 
-def test_a_run_killed_in_every_stage_ends_with_the_bits_of_one_that_was_not(
+def test_a_run_that_was_killed_in_every_stage_gives_the_same_bits(
     long_assets: Path, undisturbed: Project, tmp_path: Path
 ) -> None:
     project = long_project(tmp_path, long_assets)
@@ -165,7 +165,7 @@ def accidents(long_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Ac
 
 def test_ctrl_c_over_ray_ends_with_130_and_one_line(accidents: Accidents) -> None:
     assert accidents.interrupted.code == 130
-    assert accidents.interrupted.err == "stillhouse: stopped; the next run goes on from here\n"
+    assert accidents.interrupted.err == "stillhouse: stopped; the next run resumes from here\n"
     assert accidents.lease["released"] is True
     assert set(accidents.after_interrupt) == {"corpus@tiny"}
 
@@ -176,7 +176,7 @@ def test_a_killed_training_worker_is_replaced_and_the_run_goes_on(accidents: Acc
     assert "finetune@tiny" in accidents.found
 
 
-def test_after_all_accidents_the_next_run_ends_with_the_bits_of_one_that_had_none(
+def test_after_all_these_interruptions_the_next_run_gives_the_same_bits(
     accidents: Accidents, undisturbed: Project
 ) -> None:
     assert accidents.after_interrupt.items() <= accidents.found.items()

@@ -20,24 +20,24 @@ def probes(project: Project) -> str:
     return str(project.artifact(name))
 
 
-def test_show_tells_how_well_each_layer_says_the_label_and_how_far_rows_differ(project: Project) -> None:
+def test_show_prints_the_accuracy_and_the_variance_of_each_layer(project: Project) -> None:
     result = stillhouse("show", probes(project), "--storage", str(project.storage))
     assert result.code == 0
-    for told in (
+    for expected in (
         '"measure": "accuracy"',
         '"out_of_fold": {',
         '"hidden_01": ',
         "pooled: layers 1, ",
         "between-row variance",
     ):
-        assert told in result.out
+        assert expected in result.out
 
 
 def test_verify_checks_every_row_and_finds_a_damaged_shard(project: Project) -> None:
     target = probes(project)
     result = stillhouse("verify", target, "--storage", str(project.storage))
     assert (result.code, result.err) == (0, "")
-    assert "every row of the corpus stands once, and no other" in result.out
+    assert "holds every row of the corpus once, and no other row" in result.out
     shard = Path(target) / "shard-00000.parquet"
     data = bytearray(shard.read_bytes())
     data[len(data) // 3] ^= 1

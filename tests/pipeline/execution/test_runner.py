@@ -64,14 +64,14 @@ def identities(project: Project) -> dict[str, tuple[str, float]]:
 # --- failures -------------------------------------------------------------------------------------
 
 
-def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_there(two: Project) -> None:
+def test_a_failure_blocks_only_what_depends_on_it_and_the_next_run_resumes(two: Project) -> None:
     result = two("run", "--inline")
     assert result.code == 1
     (line,) = result.err.splitlines()
     assert line.startswith("stillhouse: corpus@broken: ")
     assert "train.parquet: row 5, column label: 7" in line
-    (told,) = [line for line in result.out.splitlines() if line.startswith("FAIL")]
-    assert told.endswith("; 7 that need it are not run"), "teacher, store, two students, three evaluations"
+    (line,) = [line for line in result.out.splitlines() if line.startswith("FAIL")]
+    assert line.endswith("; 7 stages that need it are not run"), "teacher, store, two students, three evaluations"
     (status,) = read_runs(two.storage)
     blocked = [node["name"] for node in status.document["nodes"] if node["state"] == "blocked"]
     assert len(blocked) == 7
@@ -96,14 +96,14 @@ def test_a_failure_is_kept_to_what_depends_on_it_and_the_next_run_goes_on_from_t
     assert len(after) == 16
 
 
-def test_the_log_of_a_failed_stage_holds_the_whole_error(two: Project) -> None:
+def test_the_log_of_a_failed_stage_holds_the_traceback(two: Project) -> None:
     result = two("run", "--inline", "--stage", "corpus@broken")
     log = Path(result.err.rstrip().rpartition("(log: ")[2].removesuffix(")"))
     assert log.is_relative_to(two.storage)
     assert "Traceback (most recent call last)" in log.read_text("utf-8")
 
 
-def test_a_failure_that_was_overcome_is_forgotten(two: Project) -> None:
+def test_the_note_of_a_failure_is_removed_when_the_node_is_built(two: Project) -> None:
     two("run", "--inline", "--stage", "corpus@broken")
     assert [path.name for path in (two.storage / ".failed").iterdir()] == [two.plan()["corpus@broken"]["key"]]
     assert {row["status"] for row in two.rows() if row["task"] == "broken"} == {"failed"}
@@ -120,7 +120,7 @@ def test_a_failure_that_was_overcome_is_forgotten(two: Project) -> None:
     assert list((two.storage / ".failed").iterdir()) == []
 
 
-def test_an_artifact_that_misses_a_file_is_built_again_and_nothing_else_is(built: Project) -> None:
+def test_an_artifact_that_lacks_a_file_is_rebuilt_and_nothing_else(built: Project) -> None:
     before = identities(built)
     name = "distil/no-kd/two/0@tiny"
     (built.artifact(name) / "model" / "model.safetensors").unlink()
@@ -132,7 +132,7 @@ def test_an_artifact_that_misses_a_file_is_built_again_and_nothing_else_is(built
     assert "nothing to do" in built("run", "--inline").out
 
 
-def test_work_that_a_killed_run_left_beside_its_record_goes_with_the_next_run(built: Project) -> None:
+def test_attempts_that_a_killed_run_left_beside_its_record_are_removed_by_the_next_run(built: Project) -> None:
     key = str(built.records()["corpus@tiny"]["key"])
     leave = (
         "import sys, time; from pathlib import Path; from pipeline.artifacts.attempts import claim\n"
@@ -149,7 +149,7 @@ def test_work_that_a_killed_run_left_beside_its_record_goes_with_the_next_run(bu
 # --- --stage --------------------------------------------------------------------------------------
 
 
-def test_a_stage_that_is_asked_for_is_rebuilt_with_what_depends_on_it_alone(built: Project) -> None:
+def test_the_stage_given_by_name_is_rebuilt_with_what_depends_on_it(built: Project) -> None:
     before = identities(built)
     result = built("run", "--inline", "--stage", "teach@tiny")
     assert result.code == 0, result.err
@@ -159,7 +159,7 @@ def test_a_stage_that_is_asked_for_is_rebuilt_with_what_depends_on_it_alone(buil
     assert built.unfinished() == []
 
 
-def test_nothing_is_withdrawn_where_an_input_cannot_be_built(built: Project, assets: Path, tmp_path: Path) -> None:
+def test_nothing_is_withdrawn_if_an_input_cannot_be_built(built: Project, assets: Path, tmp_path: Path) -> None:
     data = tmp_path / "data" / "tiny"
     shutil.copytree(assets / "data" / "tiny", data)
     options = ("--set", f"data.source={data.parent}")
@@ -191,7 +191,7 @@ def test_a_store_over_its_limit_is_refused_before_any_work(assets: Path, tmp_pat
     assert not project.storage.exists()
 
 
-def test_a_store_whose_size_was_not_known_is_refused_when_it_is(assets: Path, tmp_path: Path) -> None:
+def test_a_store_over_the_limit_is_refused_once_its_size_is_known(assets: Path, tmp_path: Path) -> None:
     data = tmp_path / "data" / "tiny"
     data.mkdir(parents=True)
     for split in ("train", "validation"):
@@ -224,14 +224,14 @@ class Growing(Inline):
         return super().on(resources, listener, mirror)
 
 
-def test_a_machine_that_joins_is_looked_at_before_the_next_stage_begins(assets: Path, tmp_path: Path) -> None:
+def test_machines_that_join_are_checked_before_the_next_stage_starts(assets: Path, tmp_path: Path) -> None:
     project = write_project(tmp_path, assets, method="no-kd")
 
     def refuse() -> None:
         raise RequestError("storage: not seen by the one that came")
 
     with pytest.raises(RequestError, match="the one that came"):
-        carried_out(project, Growing(), joined=refuse)
+        carried_out(project, Growing(), check_new_machines=refuse)
     assert set(project.records()) == {"corpus@tiny"}
 
 
@@ -262,20 +262,27 @@ class Interloper(Inline):
 
 
 def carried_out(
-    project: Project, place: object, only: str | None = None, joined: Callable[[], None] = lambda: None
+    project: Project, place: object, only: str | None = None, check_new_machines: Callable[[], None] = lambda: None
 ) -> tuple[Recipe, Graph, Outcome, str]:
     recipe, graph = load_graph(project)
     found = plan(graph, Directory(project.storage), recipe.name, only)
     project.storage.mkdir(exist_ok=True)
-    heard = StringIO()
-    view = RunView(Console(file=heard, width=200), project.storage / ".logs", [step.node for step in found.builds])
+    output = StringIO()
+    view = RunView(Console(file=output, width=200), project.storage / ".logs", [step.node for step in found.builds])
 
     def resources(node: object) -> Resources:
         return allot(node, recipe.resources, place.capacity())  # type: ignore[arg-type,attr-defined]
 
-    context = RunContext(Directory(project.storage), recipe.name, place, resources, view, joined=joined)  # type: ignore[arg-type]
+    context = RunContext(
+        Directory(project.storage),
+        recipe.name,
+        place,  # type: ignore[arg-type]
+        resources,
+        view,
+        check_new_machines=check_new_machines,
+    )
     outcome = run(found, context)
-    return recipe, graph, outcome, heard.getvalue()
+    return recipe, graph, outcome, output.getvalue()
 
 
 def load_graph(project: Project) -> tuple[Recipe, Graph]:
@@ -283,22 +290,22 @@ def load_graph(project: Project) -> tuple[Recipe, Graph]:
     return recipe, graph_in(project.storage, recipe)
 
 
-def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact_is_taken(
+def test_an_attempt_that_was_taken_over_is_not_committed_and_the_other_runs_artifact_is_used(
     assets: Path, tmp_path: Path
 ) -> None:
     project = write_project(tmp_path, assets, method="no-kd")
     _, graph = load_graph(project)
     only = Graph((nodes_by_name(graph)["corpus@tiny"],))
     found = plan(only, Directory(project.storage), "tiny")
-    heard = StringIO()
-    view = RunView(Console(file=heard, width=200), project.storage / ".logs", only.nodes)
+    output = StringIO()
+    view = RunView(Console(file=output, width=200), project.storage / ".logs", only.nodes)
     context = RunContext(Directory(project.storage), "tiny", Interloper(project, graph), lambda _: Resources(), view)
     project.storage.mkdir()
     outcome = run(found, context)
     assert not outcome.failures
     (record,) = outcome.records.values()
     assert record.attempt == "0002"
-    assert [line.split()[0] for line in heard.getvalue().splitlines()] == ["start", "lost", "taken"]
+    assert [line.split()[0] for line in output.getvalue().splitlines()] == ["start", "lost", "taken"]
     assert (project.artifact("corpus@tiny") / "result.txt").read_text("utf-8") == "theirs"
     assert project.unfinished() == []
 
@@ -306,13 +313,13 @@ def test_an_attempt_that_was_taken_over_is_not_committed_and_the_others_artifact
 # --- Ctrl-C ---------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_lets_go_of_everything_and_the_next_run_goes_on(assets: Path, tmp_path: Path) -> None:
+def test_ctrl_c_releases_all_leases_and_the_next_run_resumes(assets: Path, tmp_path: Path) -> None:
     project = write_project(tmp_path, assets, teacher={"model": str(assets / "model"), "finetune": {"epochs": 60}})
     process = start("run", str(project.recipe), "--storage", str(project.storage), "--inline")
     wait_for(log_contains(project, "finetune@tiny", "epoch 2/60"), process)
     process.send_signal(signal.SIGINT)
     result = result_of(process)
-    assert (result.code, result.err) == (130, "stillhouse: stopped; the next run goes on from here\n")
+    assert (result.code, result.err) == (130, "stillhouse: stopped; the next run resumes from here\n")
     key = str(project.plan()["finetune@tiny"]["key"])
     lease = json.loads((project.storage / ".work" / key / "0001" / ".lease.json").read_text("utf-8"))
     assert lease["released"] is True
@@ -327,7 +334,7 @@ def test_ctrl_c_lets_go_of_everything_and_the_next_run_goes_on(assets: Path, tmp
 # --- Ray ------------------------------------------------------------------------------------------
 
 
-def test_over_ray_a_failure_is_kept_to_itself_and_students_have_the_bits_of_inline(
+def test_a_run_on_ray_isolates_a_failure_and_gives_the_bits_of_an_inline_run(
     two: Project, session: Session, first_run: tuple[Project, object]
 ) -> None:
     _, _, outcome, _ = carried_out(two, session)

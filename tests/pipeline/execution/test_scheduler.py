@@ -1,4 +1,4 @@
-"""Which nodes may start, told without a place to run."""
+"""Which nodes may start, without anything to run them."""
 
 from pathlib import Path
 
@@ -29,8 +29,8 @@ def everything(_: Resources) -> bool:
     return True
 
 
-def offered(ready: Scheduler) -> list[str]:
-    return [found.node.name for found, _ in ready.offers(everything)]
+def offered(scheduler: Scheduler) -> list[str]:
+    return [found.node.name for found, _ in scheduler.offers(everything)]
 
 
 CORPUS = step("corpus", "corpus")
@@ -41,35 +41,35 @@ STEPS = (CORPUS, STORE, ONE, TWO, SCORE)
 
 
 @pytest.fixture
-def ready() -> Scheduler:
+def scheduler() -> Scheduler:
     return Scheduler(STEPS, {}, resources)
 
 
-def test_a_node_is_offered_once_all_its_inputs_are_there(ready: Scheduler) -> None:
-    assert offered(ready) == ["corpus"]
-    assert offered(ready) == []
-    ready.came(CORPUS.node.key)
-    assert offered(ready) == ["store"]
-    ready.came(STORE.node.key)
-    assert offered(ready) == ["one", "two"]
-    ready.came(ONE.node.key)
-    assert offered(ready) == ["score"]
-    assert not ready
+def test_a_node_is_offered_once_all_its_inputs_are_built(scheduler: Scheduler) -> None:
+    assert offered(scheduler) == ["corpus"]
+    assert offered(scheduler) == []
+    scheduler.add_artifact(CORPUS.node.key)
+    assert offered(scheduler) == ["store"]
+    scheduler.add_artifact(STORE.node.key)
+    assert offered(scheduler) == ["one", "two"]
+    scheduler.add_artifact(ONE.node.key)
+    assert offered(scheduler) == ["score"]
+    assert not scheduler
 
 
-def test_what_is_there_from_the_start_is_not_waited_for() -> None:
+def test_existing_artifacts_are_not_waited_for() -> None:
     assert offered(Scheduler((ONE, TWO), {CORPUS.node.key, STORE.node.key}, resources)) == ["one", "two"]
 
 
-def test_what_comes_while_nodes_are_offered_is_offered_too(ready: Scheduler) -> None:
+def test_nodes_that_become_ready_during_an_offer_are_offered_too(scheduler: Scheduler) -> None:
     names = []
-    for found, _ in ready.offers(everything):
+    for found, _ in scheduler.offers(everything):
         names.append(found.node.name)
-        ready.came(found.node.key)
+        scheduler.add_artifact(found.node.key)
     assert names == ["corpus", "store", "one", "two", "score"]
 
 
-def test_stages_go_before_tasks_and_a_shape_that_does_not_fit_is_asked_of_once() -> None:
+def test_earlier_stages_are_offered_first_and_resources_that_do_not_fit_are_tried_once() -> None:
     stores = [step("teach", f"store{number}") for number in range(3)]
     corpora = [step("corpus", f"corpus{number}") for number in range(2)]
     request: list[Resources] = []
@@ -78,31 +78,31 @@ def test_stages_go_before_tasks_and_a_shape_that_does_not_fit_is_asked_of_once()
         request.append(wanted)
         return wanted == SMALL
 
-    ready = Scheduler((stores[0], corpora[0], stores[1], corpora[1], stores[2]), {}, resources)
-    assert [found.node.name for found, _ in ready.offers(fits)] == ["corpus0", "corpus1"]
+    scheduler = Scheduler((stores[0], corpora[0], stores[1], corpora[1], stores[2]), {}, resources)
+    assert [found.node.name for found, _ in scheduler.offers(fits)] == ["corpus0", "corpus1"]
     assert request.count(LARGE) == 1
-    assert ready.demands(2) == [Demand(Amount(4.0), 2)]
-    assert offered(ready) == ["store0", "store1", "store2"]
+    assert scheduler.demands(2) == [Demand(Amount(4.0), 2)]
+    assert offered(scheduler) == ["store0", "store1", "store2"]
 
 
-def test_what_somebody_else_is_at_is_offered_again_the_next_time_alone(ready: Scheduler) -> None:
+def test_a_postponed_node_is_offered_again_in_the_next_call_only(scheduler: Scheduler) -> None:
     names = []
-    for found, _ in ready.offers(everything):
+    for found, _ in scheduler.offers(everything):
         names.append(found.node.name)
-        ready.aside(found)
+        scheduler.postpone(found)
     assert names == ["corpus"]
-    assert offered(ready) == ["corpus"]
+    assert offered(scheduler) == ["corpus"]
 
 
-def test_what_was_taken_away_is_offered_once_more(ready: Scheduler) -> None:
-    ((corpus, _),) = ready.offers(everything)
-    ready.again(corpus)
-    assert offered(ready) == ["corpus"]
+def test_a_retried_node_is_offered_once_more(scheduler: Scheduler) -> None:
+    ((corpus, _),) = scheduler.offers(everything)
+    scheduler.retry(corpus)
+    assert offered(scheduler) == ["corpus"]
 
 
-def test_all_that_needs_what_will_not_come_is_given_up_and_nothing_else(ready: Scheduler) -> None:
-    offered(ready)
-    ready.came(CORPUS.node.key)
-    offered(ready)
-    assert [found.node.name for found in ready.given_up(STORE.node.key)] == ["one", "two", "score"]
-    assert not ready
+def test_all_dependants_of_a_failed_node_are_dropped_and_nothing_else(scheduler: Scheduler) -> None:
+    offered(scheduler)
+    scheduler.add_artifact(CORPUS.node.key)
+    offered(scheduler)
+    assert [found.node.name for found in scheduler.drop_dependants(STORE.node.key)] == ["one", "two", "score"]
+    assert not scheduler

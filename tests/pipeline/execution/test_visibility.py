@@ -45,30 +45,30 @@ def planned(tmp_path: Path) -> Plan:
     [
         (
             "assets/data",
-            r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet is not seen by node 10.0.0.2; put ",
+            r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet does not exist on node 10.0.0.2; put ",
         ),
-        ("runs", r"^storage: \S*/runs is not seen by node 10.0.0.2; put it on a file system that all nodes share"),
+        ("runs", r"^storage: \S*/runs does not exist on node 10.0.0.2; put it on a file system that all nodes share"),
     ],
 )
-def test_what_a_node_lacks_is_named(lacking: str, result: str, planned: Plan, tmp_path: Path) -> None:
+def test_a_path_that_a_node_lacks_is_named(lacking: str, result: str, planned: Plan, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=result):
         check_visible(planned, Directory(tmp_path / "runs"), Nodes(2, tmp_path / lacking))
     assert list((tmp_path / "runs").iterdir()) == [], "the probe is gone"
 
 
-def test_where_there_is_one_node_nothing_is_asked(planned: Plan, tmp_path: Path) -> None:
+def test_a_cluster_of_one_node_is_not_checked(planned: Plan, tmp_path: Path) -> None:
     place = Nodes(1, tmp_path)
     check_visible(planned, Directory(tmp_path / "runs"), place)
     assert place.request == []
 
 
-def test_a_model_is_put_into_the_storage_and_need_not_be_seen(planned: Plan, tmp_path: Path) -> None:
+def test_a_model_is_uploaded_and_not_checked(planned: Plan, tmp_path: Path) -> None:
     place = Nodes(2, tmp_path / "assets" / "model")
     check_visible(planned, Directory(tmp_path / "runs"), place)
     assert place.request and not any(path.endswith("/assets/model") for path in place.request)
 
 
-def test_of_a_bucket_nothing_is_looked_for(planned: Plan, tmp_path: Path) -> None:
+def test_with_a_bucket_nothing_is_checked(planned: Plan, tmp_path: Path) -> None:
     """Data, too, is read from there."""
     place = Nodes(2, tmp_path)
     check_visible(planned, Bucket("s3://house/runs", CacheFolder(tmp_path / "runs")), place)

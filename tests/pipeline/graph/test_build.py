@@ -80,7 +80,7 @@ def test_a_student_may_start_from_that_of_another_task(tmp_path: Path) -> None:
     assert source(node, "outputs") == "teach@other"
 
 
-def test_each_seed_is_its_students_seed(assets: Path) -> None:
+def test_each_student_has_its_seed(assets: Path) -> None:
     found = nodes_by_name(composed(assets, seeds=[0, 5]))
     assert [distil_spec(found[f"distil/no-kd/two/{seed}@tiny"]).train.seed for seed in (0, 5)] == [0, 5]
 
@@ -88,7 +88,7 @@ def test_each_seed_is_its_students_seed(assets: Path) -> None:
 # --- a teacher that is fine-tuned already ---------------------------------------------------------
 
 
-def test_the_outputs_of_a_tuned_teacher_are_put_into_the_tasks_order(assets: Path) -> None:
+def test_the_outputs_of_a_fine_tuned_teacher_are_reordered_to_the_tasks_labels(assets: Path) -> None:
     model = write_plannable_model(assets / "tuned", **TUNED)
     found = nodes_by_name(composed(assets, teacher={"model": str(model)}))
     assert "finetune@tiny" not in found
@@ -102,14 +102,14 @@ def test_the_outputs_of_a_tuned_teacher_are_put_into_the_tasks_order(assets: Pat
     assert student.label_order is None
 
 
-def test_labels_that_the_recipe_declares_override_what_the_model_says(assets: Path) -> None:
+def test_labels_in_the_recipe_override_those_of_the_model(assets: Path) -> None:
     model = write_plannable_model(assets / "tuned", **TUNED)
     spec = nodes_by_name(composed(assets, teacher={"model": str(model), "labels": ["bad", "good"]}))["teach@tiny"].spec
     assert isinstance(spec, TeachSpec)
     assert spec.label_order is None
 
 
-def test_a_head_that_does_not_say_what_its_outputs_mean_is_refused(assets: Path) -> None:
+def test_a_head_without_label_names_is_refused(assets: Path) -> None:
     model = write_plannable_model(assets / "tuned", architectures=TUNED["architectures"])
     assert refusal(assets, teacher={"model": str(model)}) == (
         "task tiny: teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of tiny are bad, good; say "
@@ -128,18 +128,18 @@ def structure(assets: Path, use: object, /, **changes: object) -> Structure:
     return distil_spec(found["distil/it/two/0@tiny"]).method.structure
 
 
-def test_an_even_map_is_written_out_for_the_depths_at_hand(assets: Path) -> None:
+def test_an_even_map_is_written_out_for_the_models_depths(assets: Path) -> None:
     pkd, ckd = structure(assets, "pkd"), structure(assets, "ckd")
     assert isinstance(pkd, Pick) and pkd.pairs == ((1, 2),)
     assert isinstance(ckd, Concatenate) and ckd.groups == ((1, 2), (3, 4))
 
 
-def test_a_map_that_is_written_out_is_the_same_student_as_the_even_one(assets: Path) -> None:
+def test_a_map_that_is_written_out_gives_the_same_student_as_the_even_one(assets: Path) -> None:
     written = {"use": "ckd", "structure": {"groups": [[1, 2], [3, 4]]}}
     assert structure(assets, written) == structure(assets, "ckd")
 
 
-def test_a_method_of_layers_alone_is_taught_too(assets: Path) -> None:
+def test_a_method_that_only_matches_layers_has_a_teacher(assets: Path) -> None:
     alone = {"use": "no-kd", "structure": {"kind": "pick", "pairs": [[2, 4]]}}
     assert structure(assets, alone) == Pick(pairs=((2, 4),))
 
@@ -198,14 +198,14 @@ def test_a_student_deeper_than_its_teacher_has_no_even_map(assets: Path) -> None
 # --- stores ---------------------------------------------------------------------------------------
 
 
-def test_the_store_is_what_the_recipe_says_whatever_the_methods_are(assets: Path) -> None:
+def test_the_store_does_not_depend_on_the_methods(assets: Path) -> None:
     store = {"pooling": "cls", "layers": [4, 0], "precision": "float32"}
     node = nodes_by_name(composed(assets, store=store))["teach@tiny"]
     assert node.spec == TeachSpec(pooling="cls", layers=(0, 4), precision="float32")
     assert node.extent == Extent(layers=2, width=32, outputs=2, heads=0, length=16)
 
 
-def test_the_store_of_a_shallow_assistant_has_its_own_layers(assets: Path) -> None:
+def test_the_store_of_a_shallow_assistant_has_the_layers_it_has(assets: Path) -> None:
     found = nodes_by_name(
         composed(
             assets,
@@ -229,14 +229,14 @@ def test_the_store_of_a_shallow_assistant_has_its_own_layers(assets: Path) -> No
         ),
     ],
 )
-def test_a_layer_that_the_teacher_lacks_is_refused(assets: Path, changes: dict[str, object], line: str) -> None:
+def test_a_layer_that_the_teacher_does_not_have_is_refused(assets: Path, changes: dict[str, object], line: str) -> None:
     assert refusal(assets, **changes) == line
 
 
 # --- models from outside --------------------------------------------------------------------------
 
 
-def test_one_model_under_many_names_is_looked_at_once_and_is_the_same(assets: Path) -> None:
+def test_one_model_under_several_names_has_one_identity(assets: Path) -> None:
     found = nodes_by_name(composed(assets, student={"label": "own", "model": str(assets / "model")}))
     starts = [found[name].inputs["start"] for name in ("finetune@tiny", "distil/no-kd/own/0@tiny")]
     assert starts[0] is starts[1]
@@ -244,13 +244,15 @@ def test_one_model_under_many_names_is_looked_at_once_and_is_the_same(assets: Pa
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c"])
-def test_a_path_without_a_model_is_refused_and_not_asked_of_the_hub(assets: Path, name: str) -> None:
+def test_a_path_without_a_model_is_refused_without_a_request_to_the_hub(assets: Path, name: str) -> None:
     line = refusal(assets, teacher={"model": name, "finetune": {}})
-    assert line == f"teacher.model: {name} holds no config.json; name a model directory, or a model on the hub"
+    assert (
+        line == f"teacher.model: {name} has no config.json; give a model directory, or the name of a model on the hub"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", '["bert"]', '"bert"', "\udcff"])
-def test_a_configuration_that_is_none_is_refused(assets: Path, text: str) -> None:
+def test_a_damaged_configuration_is_refused(assets: Path, text: str) -> None:
     path = assets / "model" / "config.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     line = refusal(assets)
@@ -269,7 +271,7 @@ def test_a_configuration_without_a_depth_is_refused(assets: Path) -> None:
 # --- data -----------------------------------------------------------------------------------------
 
 
-def test_a_hub_task_is_at_the_commit_that_the_storage_has_pinned(assets: Path) -> None:
+def test_a_hub_task_is_at_the_commit_pinned_in_the_storage(assets: Path) -> None:
     known = assets.parent / "runs" / ".identity"
     known.mkdir(parents=True)
     (known / "pins.json").write_text(json.dumps({"dataset:nyu-mll/glue@main": COMMIT}), "utf-8")
@@ -288,7 +290,7 @@ def test_generated_rows_need_no_files(assets: Path) -> None:
     assert set(node.inputs) == {"tokenizer"}
 
 
-def test_a_dev_split_that_is_cut_from_train_is_not_counted_before(assets: Path) -> None:
+def test_a_dev_split_that_is_held_out_from_train_is_unknown_before(assets: Path) -> None:
     (assets / "data" / "tiny" / "validation.parquet").rename(assets / "test.parquet")
     files = {"train": str(assets / "data" / "tiny" / "train.parquet"), "test": str(assets / "test.parquet")}
     task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"], "files": files}

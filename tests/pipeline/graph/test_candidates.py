@@ -81,7 +81,7 @@ def taking(k: int, label: str = "knn") -> dict[str, object]:
 # --- what is shared -----------------------------------------------------------------------------------
 
 
-def test_what_is_made_of_the_bank_is_one_node_each_for_all_tasks(assets: Path) -> None:
+def test_bank_embeddings_and_index_are_shared_by_all_tasks(assets: Path) -> None:
     alone, both = composed(assets), composed(assets, task=TWO)
     for name in BANK:
         (node,) = [node for node in both.values() if node.role == name]
@@ -93,7 +93,7 @@ def test_what_is_made_of_the_bank_is_one_node_each_for_all_tasks(assets: Path) -
     assert both["candidates/neighbours@other"].key != both[TABLE].key
 
 
-def test_what_a_student_with_candidates_reads(assets: Path) -> None:
+def test_the_inputs_of_a_student_with_candidates(assets: Path) -> None:
     found = composed(assets)
     assert sources(found["distil/knn/two/0@tiny"]) == {
         "corpus": "corpus@tiny",
@@ -108,7 +108,7 @@ def test_what_a_student_with_candidates_reads(assets: Path) -> None:
     assert found[STORE].spec == TeachSpec(layers=(), splits=("candidates",))
 
 
-def test_another_maker_of_candidates_changes_no_key(assets: Path) -> None:
+def test_another_entry_of_candidates_changes_no_key(assets: Path) -> None:
     makers = {"drawn": {"by": "transfer"}}
     alone, unused = composed(assets), composed(assets, candidates=makers)
     beside = composed(assets, ["knn", DRAWN], candidates=makers)
@@ -123,14 +123,14 @@ def test_another_maker_of_candidates_changes_no_key(assets: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["no-kd", "vanilla-kd"])
-def test_a_method_without_candidates_changes_no_key_and_adds_its_student_alone(assets: Path, method: str) -> None:
+def test_a_method_without_candidates_changes_no_key_and_adds_only_its_student(assets: Path, method: str) -> None:
     alone, beside = composed(assets), composed(assets, [method, "knn"])
     assert not changed(alone, beside)
     assert beside.keys() - alone.keys() == student(method)
     assert not sources(beside[f"distil/{method}/two/0@tiny"], "candidate")
 
 
-def test_a_bank_that_no_method_uses_is_no_node(assets: Path) -> None:
+def test_a_bank_that_no_method_uses_is_not_built(assets: Path) -> None:
     found = composed(assets, ["no-kd", "vanilla-kd"], candidates={"drawn": {"by": "transfer"}})
     assert {node.role for node in found.values()} == {"corpus", "finetune", "teach", "distil", "evaluate"}
 
@@ -143,7 +143,7 @@ def test_a_bank_beside_a_recipe_without_candidates_changes_no_key(assets: Path) 
 # --- how many -----------------------------------------------------------------------------------------
 
 
-def test_the_table_has_as_many_as_the_method_that_takes_most(assets: Path) -> None:
+def test_k_of_the_table_is_the_largest_that_a_method_uses(assets: Path) -> None:
     assert k_of(composed(assets, [taking(3), taking(5, "five")])[TABLE]) == 5
     minimax = {"use": "minimax-knn", "data": {"k": 6, "keep": 2}}
     assert k_of(composed(assets, [taking(3), minimax])[TABLE]) == 6
@@ -152,17 +152,17 @@ def test_the_table_has_as_many_as_the_method_that_takes_most(assets: Path) -> No
     assert k_of(found[TABLE]) == 7
 
 
-def test_methods_that_take_from_another_maker_do_not_count(assets: Path) -> None:
+def test_methods_that_use_another_table_do_not_count(assets: Path) -> None:
     found = composed(assets, [taking(3), {**DRAWN, "data": {"k": 9}}], candidates={"drawn": {"by": "transfer"}})
     assert (k_of(found[TABLE]), k_of(found["candidates/drawn@tiny"])) == (3, 9)
 
 
-def test_a_method_that_takes_more_makes_another_table_of_the_same_embeddings(assets: Path) -> None:
+def test_a_method_that_uses_more_needs_another_table_from_the_same_embeddings(assets: Path) -> None:
     before, after = composed(assets, taking(3)), composed(assets, [taking(3), taking(5, "five")])
     assert changed(before, after) == {TABLE, TOKENS, STORE, *student()}
 
 
-def test_a_maker_that_says_how_many_makes_so_many_and_a_method_that_takes_more_of_them_changes_nothing(
+def test_with_k_in_the_recipe_the_table_does_not_depend_on_the_methods(
     assets: Path,
 ) -> None:
     makers = {"neighbours": {"k": 16}}
@@ -182,21 +182,23 @@ def test_a_maker_that_says_how_many_makes_so_many_and_a_method_that_takes_more_o
         ("minimax-knn", {"weight": 0.5}),
     ],
 )
-def test_how_candidates_are_used_is_the_students_alone(assets: Path, method: str, setting: dict[str, object]) -> None:
+def test_how_candidates_are_used_affects_only_the_student(
+    assets: Path, method: str, setting: dict[str, object]
+) -> None:
     before = composed(assets, {"use": method, "data": {"k": 4, **({"keep": 3} if method == "minimax-knn" else {})}})
     settings = {"k": 4, **({"keep": 3} if method == "minimax-knn" else {}), **setting}
     after = composed(assets, {"use": method, "data": settings})
     assert changed(before, after) == student(method)
 
 
-def test_all_methods_of_one_k_read_one_table(assets: Path) -> None:
+def test_all_methods_with_the_same_k_share_a_table(assets: Path) -> None:
     found = composed(assets, ["knn", "minimax-knn", {"use": "annealing-kd", "data": "knn"}])
     reading = [sources(node, "candidate") for node in found.values() if node.role == "distil"]
     assert len(reading) == 3
     assert all(one == reading[0] for one in reading)
 
 
-def test_rows_and_bytes_of_what_candidates_need_are_stated_before_anything_runs(assets: Path) -> None:
+def test_rows_and_bytes_are_bounded_before_anything_runs(assets: Path) -> None:
     texts = pa.table({"text": [f"a sentence of the bank, number {row}" for row in range(50)]})
     pq.write_table(texts, assets / "bank.parquet")
     found = composed(assets, taking(4), bank={"files": [str(assets / "bank.parquet")]})
@@ -225,7 +227,7 @@ def test_neighbours_by_a_model_need_the_encoder_that_embedded_the_bank(assets: P
     assert found[TABLE].input_keys["encoder"] == found["embed"].input_keys["encoder"]
 
 
-def test_a_bank_is_its_content_not_the_name_of_its_file(assets: Path) -> None:
+def test_a_bank_is_identified_by_content_not_by_file_name(assets: Path) -> None:
     before = composed(assets)
     shutil.copy(assets / "bank.txt", assets / "moved.txt")
     same = composed(assets, bank={"files": [str(assets / "moved.txt")]})
@@ -243,7 +245,7 @@ def test_the_files_of_a_bank_are_numbered_in_their_order(assets: Path) -> None:
     assert found.input_keys["files/1"] == first != found.input_keys["files/0"]
 
 
-def test_cleaning_changes_all_that_is_made_of_the_bank_and_the_index_neither_bank_nor_embeddings(assets: Path) -> None:
+def test_cleaning_changes_everything_built_from_the_bank_and_index_settings_only_the_index(assets: Path) -> None:
     before = composed(assets)
     assert changed(before, composed(assets, bank={"max_words": 9})) == {*BESIDE, *student()}
     indexed = changed(before, composed(assets, bank={"index": {"kind": "exact"}}))
@@ -254,7 +256,7 @@ def test_cleaning_changes_all_that_is_made_of_the_bank_and_the_index_neither_ban
 
 
 @pytest.mark.parametrize("block", [{"rerank": True}, {"confidence": [0.6, 1.0]}, {"balance": 1.5}])
-def test_candidates_that_the_teacher_decides_on_are_looked_for_in_greater_number_and_sifted(
+def test_candidates_that_the_teacher_filters_are_searched_in_greater_number(
     assets: Path, block: dict[str, object]
 ) -> None:
     found = composed(assets, taking(3), candidates={"neighbours": block})
@@ -273,18 +275,18 @@ def test_candidates_that_the_teacher_decides_on_are_looked_for_in_greater_number
     assert found[TOKENS].rows == Figure.at_most(90 * 12)
 
 
-def test_so_many_are_looked_for_as_the_maker_says_and_never_fewer_than_are_kept(assets: Path) -> None:
+def test_found_sets_the_number_searched_and_must_not_be_below_k(assets: Path) -> None:
     makers = {"neighbours": {"balance": 1.5, "found": 7}}
     assert k_of(composed(assets, taking(3), candidates=makers)[TABLE]) == 7
     line = refusal(assets, taking(8), candidates=makers)
-    assert line == "candidates.neighbours.found: 7, but 8 a row are kept; look for no fewer"
+    assert line == "candidates.neighbours.found: 7, but 8 are kept for each row; give 8 or more"
 
 
-def test_without_the_teachers_word_there_is_nothing_to_sift(assets: Path) -> None:
+def test_without_settings_for_the_teacher_nothing_is_filtered(assets: Path) -> None:
     assert "sift/neighbours@tiny" not in composed(assets, candidates={"neighbours": {"max_distance": 0.3}})
 
 
-def test_distances_bound_the_search_unless_the_teachers_layer_orders_candidates(assets: Path) -> None:
+def test_distances_bound_the_search_unless_candidates_are_reranked(assets: Path) -> None:
     bounds = {"min_distance": 0.1, "max_distance": 0.4}
     plain = composed(assets, candidates={"neighbours": bounds})[TABLE].spec
     assert isinstance(plain, NeighboursSpec)
@@ -296,7 +298,7 @@ def test_distances_bound_the_search_unless_the_teachers_layer_orders_candidates(
     assert (sift.min_distance, sift.max_distance) == (0.1, 0.4)
 
 
-def test_sifting_otherwise_makes_neither_another_table_nor_another_store(assets: Path) -> None:
+def test_other_filter_settings_reuse_the_table_and_the_store(assets: Path) -> None:
     """The teacher need not run again to be believed less."""
     before, after = (composed(assets, candidates={"neighbours": {"confidence": [least, 1.0]}}) for least in (0.6, 0.7))
     assert changed(before, after) == {"sift/neighbours@tiny", *student()}
@@ -305,7 +307,7 @@ def test_sifting_otherwise_makes_neither_another_table_nor_another_store(assets:
 def test_reranking_without_the_teachers_last_layer_in_store_is_refused(assets: Path) -> None:
     line = refusal(assets, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 2]})
     assert line == (
-        "candidates.neighbours.rerank: goes by the teacher's last layer, 4, but store.layers is [0, 2]; store that too"
+        "candidates.neighbours.rerank: needs the teacher's last layer, 4, but store.layers is [0, 2]; add it there"
     )
     found = composed(assets, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 4]})
     assert "sift/neighbours@tiny" in found
@@ -320,7 +322,7 @@ MODELS = {
 }
 
 
-def test_several_teachers_all_speak_of_the_candidates_in_the_order_in_which_they_speak_of_rows(assets: Path) -> None:
+def test_the_stores_of_several_teachers_on_candidates_have_the_order_of_their_stores_on_rows(assets: Path) -> None:
     method = {"use": "knn", "taught_by": ["two", "teacher", "one"]}
     read = sources(composed(assets, method, models=MODELS)["distil/knn/two/0@tiny"])
     assert {name: read[name] for name in read if "outputs" in name} == {
@@ -333,7 +335,7 @@ def test_several_teachers_all_speak_of_the_candidates_in_the_order_in_which_they
     }
 
 
-def test_another_teacher_speaks_of_the_same_candidates(assets: Path) -> None:
+def test_another_teacher_labels_the_same_candidates(assets: Path) -> None:
     found = composed(assets, ["knn", {"use": "knn", "label": "other", "taught_by": "one"}], models=MODELS)
     assert not changed(composed(assets), found)
     read = sources(found["distil/other/two/0@tiny"], "candidate")
@@ -344,7 +346,7 @@ def test_another_teacher_speaks_of_the_same_candidates(assets: Path) -> None:
     }
 
 
-def test_of_a_further_models_last_layer_nothing_is_stored_for_candidates_are_ordered_by_the_teachers(
+def test_only_the_teachers_last_layer_is_stored_for_reranking(
     assets: Path,
 ) -> None:
     method = {"use": "knn", "taught_by": "one"}
@@ -354,7 +356,7 @@ def test_of_a_further_models_last_layer_nothing_is_stored_for_candidates_are_ord
     assert (own.layers, teachers.layers) == ((), (4,))
 
 
-def test_a_student_that_teaches_itself_speaks_of_the_candidates_as_well(assets: Path) -> None:
+def test_the_first_generation_of_a_student_labels_the_candidates_as_well(assets: Path) -> None:
     found = composed(assets, ["no-kd", {"use": "knn", "taught_by": "itself"}])
     read = sources(found["distil/knn/two/0@tiny"], "candidate_outputs")
     assert read == {"candidate_outputs": "teach/no-kd/two/0/candidates:neighbours@tiny"}
@@ -362,7 +364,7 @@ def test_a_student_that_teaches_itself_speaks_of_the_candidates_as_well(assets: 
     assert sources(speaker) == {"corpus": TOKENS, "model": "distil/no-kd/two/0@tiny"}
 
 
-def test_a_student_with_other_tokens_has_its_own_of_the_same_texts(assets: Path) -> None:
+def test_a_student_with_another_tokenizer_has_its_own_tokenised_candidates(assets: Path) -> None:
     other = write_plannable_model(assets / "student")
     (other / "tokenizer.json").write_text('{"vocab": {"a": 1}}', "utf-8")
     found = composed(assets, student={"label": "two", "model": str(other)})
@@ -388,7 +390,7 @@ def sides_of(node: Node) -> str:
     return node.spec.sides
 
 
-def test_of_a_pair_either_text_is_varied_where_nothing_is_said_and_a_single_text_is_the_first(assets: Path) -> None:
+def test_either_text_of_a_pair_is_varied_by_default(assets: Path) -> None:
     (assets / "words.tsv").write_text("good\tfine, great\n", "utf-8")
     makers = {"words": {"by": "words", "synonyms": str(assets / "words.tsv")}}
     methods = ["knn", {"use": "knn", "label": "words", "candidates": "words"}]
@@ -430,7 +432,7 @@ def meant(found: Graph, stage: str) -> set[str]:
     return {node.name for node in found.nodes if node.key in keys}
 
 
-def test_a_stage_of_the_bank_or_of_candidates_is_asked_for_with_what_depends_on_it(assets: Path) -> None:
+def test_a_stage_of_the_bank_or_of_candidates_is_selected_with_its_dependants(assets: Path) -> None:
     found = graph(assets, ["vanilla-kd", "knn"], candidates={"neighbours": {"balance": 2.0}})
     made = {TABLE, TOKENS, STORE, "sift/neighbours@tiny", *student()}
     assert meant(found, "bank") == {*BANK, *made}
@@ -443,7 +445,7 @@ def test_a_stage_of_the_bank_or_of_candidates_is_asked_for_with_what_depends_on_
     assert {STORE, "teach@tiny"} <= meant(found, "teach")
 
 
-def test_roles_say_what_a_node_is_for(assets: Path) -> None:
+def test_roles_name_the_purpose_of_a_node(assets: Path) -> None:
     found = composed(assets, candidates={"neighbours": {"balance": 2.0}})
     roles = {name: node.role for name, node in found.items() if name in (*BESIDE, "sift/neighbours@tiny")}
     assert roles == {
@@ -457,6 +459,6 @@ def test_roles_say_what_a_node_is_for(assets: Path) -> None:
     }
 
 
-def test_candidates_of_one_task_are_asked_for_alone(assets: Path) -> None:
+def test_candidates_of_one_task_can_be_selected_alone(assets: Path) -> None:
     found = graph(assets, task=TWO)
     assert {name.partition("@")[2] for name in meant(found, "candidates@other")} == {"other"}

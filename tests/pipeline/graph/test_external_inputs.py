@@ -6,8 +6,9 @@ import pytest
 from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.external_inputs import Digests, data_file, model_directory, model_identity, tokenizer_identity
-from pipeline.graph.hub import Pins, fetched_model
+from pipeline.graph.digests import Digests
+from pipeline.graph.external_inputs import data_file, model_directory, model_identity, tokenizer_identity
+from pipeline.graph.hub import Pins, download_model
 from pipeline.storage.directory import Directory
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -29,9 +30,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "hub"
 
 
-@pytest.fixture(params=["offline mode", "nobody answers"])
+@pytest.fixture(params=["offline mode", "no answer"])
 def silent(request: pytest.FixtureRequest, offline: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No network, told or not."""
+    """No network: by setting, or without any answer."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", request.param == "offline mode")
     return offline
 
@@ -85,7 +86,7 @@ def test_digests_are_kept_for_the_next_run(tmp_path: Path, digests: Digests) -> 
     assert Digests.load(digests.file).sha256(path) == first
 
 
-def test_a_storage_that_is_not_there_is_not_made_for_digests(tmp_path: Path) -> None:
+def test_a_missing_storage_is_not_created_for_digests(tmp_path: Path) -> None:
     """A plan runs nothing and leaves nothing behind."""
     digests = Digests.load(tmp_path / "runs" / ".identity" / "digests.json")
     digests.sha256(Path(__file__))
@@ -96,11 +97,13 @@ def test_a_storage_that_is_not_there_is_not_made_for_digests(tmp_path: Path) -> 
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     path = tmp_path / "digests.json"
     path.write_text("{", "utf-8")
-    with pytest.raises(RequestError, match=r"digests\.json: this file is damaged .*; remove it, and it is made anew"):
+    with pytest.raises(
+        RequestError, match=r"digests\.json: this file is damaged .*; remove it, and it is written anew"
+    ):
         Digests.load(path)
 
 
-def test_a_data_file_is_known_by_its_content(tmp_path: Path, digests: Digests) -> None:
+def test_a_data_file_is_identified_by_its_content(tmp_path: Path, digests: Digests) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("x\n1\n", "utf-8")
     a, b = (data_file(tmp_path / name, digests) for name in ("a.csv", "b.csv"))
@@ -111,7 +114,7 @@ def test_a_data_file_is_known_by_its_content(tmp_path: Path, digests: Digests) -
 # --- models ---------------------------------------------------------------------------------------
 
 
-def test_a_model_is_known_by_weights_tokenizer_and_configuration(tmp_path: Path, digests: Digests) -> None:
+def test_a_model_is_identified_by_weights_tokenizer_and_configuration(tmp_path: Path, digests: Digests) -> None:
     model = write_plannable_model(tmp_path / "model")
     seen = [model_identity(model, digests)]
     for name, text in (
@@ -125,7 +128,9 @@ def test_a_model_is_known_by_weights_tokenizer_and_configuration(tmp_path: Path,
     assert len(set(seen)) == len(seen)
 
 
-def test_the_name_of_the_weights_and_volatile_settings_do_not_count(tmp_path: Path, digests: Digests) -> None:
+def test_file_names_of_weights_and_volatile_settings_do_not_change_the_identity(
+    tmp_path: Path, digests: Digests
+) -> None:
     model = write_plannable_model(tmp_path / "model")
     other = write_plannable_model(
         tmp_path / "other", transformers_version="9.9", _name_or_path="/elsewhere", torch_dtype="float32", dtype="x"
@@ -135,7 +140,7 @@ def test_the_name_of_the_weights_and_volatile_settings_do_not_count(tmp_path: Pa
     assert model_identity(other, digests) == model_identity(model, digests)
 
 
-def test_the_order_of_a_configuration_does_not_count(tmp_path: Path, digests: Digests) -> None:
+def test_the_order_of_a_configuration_does_not_change_the_identity(tmp_path: Path, digests: Digests) -> None:
     model, other = write_plannable_model(tmp_path / "model"), write_plannable_model(tmp_path / "other")
     settings = json.loads((model / "config.json").read_text("utf-8"))
     (other / "config.json").write_text(json.dumps(dict(reversed(settings.items()))), "utf-8")
@@ -176,14 +181,14 @@ def test_a_name_means_a_directory_then_a_package_then_the_hub(tmp_path: Path, mo
 def test_a_hub_name_without_network_is_refused_in_one_line(tmp_path: Path, silent: Path) -> None:
     pins = Pins.load(Directory(tmp_path), refresh=False)
     with pytest.raises(
-        RequestError, match=r"^teacher\.model: org/bert cannot be had from the hub \(.*\); name a dir"
+        RequestError, match=r"^teacher\.model: org/bert cannot be found on the hub \(.*\); name a dir"
     ) as caught:
         pins.commit("org/bert", "model", "teacher.model")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / ".identity" / "pins.json").exists()
 
 
-def test_a_data_set_without_network_asks_for_files(tmp_path: Path, silent: Path) -> None:
+def test_without_network_a_data_set_on_the_hub_is_refused_with_a_remedy(tmp_path: Path, silent: Path) -> None:
     with pytest.raises(
         RequestError, match=r"^data\.source: nyu-mll/glue cannot .*; set data\.source to a folder of files$"
     ):
@@ -196,10 +201,10 @@ def test_a_pinned_name_needs_no_network(tmp_path: Path, silent: Path) -> None:
     assert Pins.load(Directory(tmp_path), refresh=False).commit("org/bert", "model", "teacher.model") == COMMIT
 
 
-def test_a_refresh_asks_the_hub_even_for_a_pinned_name(tmp_path: Path, silent: Path) -> None:
+def test_refresh_looks_up_a_pinned_name_again(tmp_path: Path, silent: Path) -> None:
     (tmp_path / ".identity").mkdir(exist_ok=True)
     (tmp_path / ".identity" / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
-    with pytest.raises(RequestError, match="cannot be had from the hub"):
+    with pytest.raises(RequestError, match="cannot be found on the hub"):
         Pins.load(Directory(tmp_path), refresh=True).commit("org/bert", "model", "teacher.model")
 
 
@@ -221,4 +226,4 @@ def test_a_pinned_model_that_cannot_be_fetched_is_refused_in_one_line(tmp_path: 
     with pytest.raises(
         RequestError, match=rf"^teacher\.model: org/bert at {COMMIT[:12]} cannot be fetched \(.*\); name a d"
     ):
-        fetched_model("org/bert", COMMIT, "teacher.model")
+        download_model("org/bert", COMMIT, "teacher.model")

@@ -29,7 +29,7 @@ STUDENT = node(
 LONER = node("evaluate/teacher@tiny", EvaluateSpec(), {"model": Edge(TEACHER, "model")})
 
 
-def test_a_graph_holds_all_that_feeds_what_is_wanted_in_order() -> None:
+def test_a_graph_holds_the_wanted_nodes_after_all_their_inputs() -> None:
     assert Graph.of([STUDENT]).nodes == (TEACHER, STORE, STUDENT)
 
 
@@ -39,24 +39,24 @@ def test_nodes_with_equal_keys_are_one_node() -> None:
     assert Graph.of([STUDENT, again, LONER]).nodes == (TEACHER, STORE, STUDENT, LONER)
 
 
-def test_dependants_are_all_that_comes_after() -> None:
+def test_dependants_are_all_nodes_that_need_a_node() -> None:
     graph = Graph.of([STUDENT, LONER])
     assert graph.dependants({STORE.key}) == {STORE.key, STUDENT.key}
     assert graph.dependants({TEACHER.key}) == {n.key for n in graph.nodes}
     assert graph.dependants({LONER.key}) == {LONER.key}
 
 
-def test_what_feeds_a_node_changes_its_key() -> None:
+def test_inputs_change_the_key_of_a_node() -> None:
     other = node("teach@tiny", TeachSpec(pooling="cls"), STORE.inputs)
     assert node("x", STUDENT.spec, {"outputs": Edge(other)}).key != STUDENT.key
 
 
-def test_a_path_is_no_part_of_a_key() -> None:
+def test_a_path_is_not_part_of_a_key() -> None:
     moved = ExternalInput(MODEL.identity, Path("elsewhere"), "another word for it")
     assert node("x", TEACHER.spec, {"start": moved}).key == TEACHER.key
 
 
-def test_a_stage_is_asked_for_by_role_by_stage_by_name_or_by_the_start_of_a_name() -> None:
+def test_a_node_is_selected_by_role_stage_name_or_the_start_of_its_name() -> None:
     request = {
         name: STUDENT.answers_to(name) for name in ("distil", "distil/kd", "distil/kd/two/0", "distil/k", "teach")
     }
@@ -71,7 +71,7 @@ def test_a_stage_is_asked_for_by_role_by_stage_by_name_or_by_the_start_of_a_name
     assert TEACHER.answers_to("distil"), "a teacher is fine-tuned by the stage distil"
 
 
-def test_figures_say_how_sure_they_are() -> None:
+def test_figures_are_exact_bounds_or_unknown() -> None:
     assert (Figure.exact(3).kind, Figure.at_most(3).kind, Figure.unknown("corpus@x").until) == (
         "exact",
         "at most",
@@ -93,16 +93,16 @@ def test_resources_limits_name_and_storage_never_change_a_key(assets: Path) -> N
     assert changed == keys_of(assets)
 
 
-def test_labels_are_names_and_no_part_of_a_key(assets: Path) -> None:
+def test_labels_are_not_part_of_a_key(assets: Path) -> None:
     changed = keys_of(assets, student={"label": "renamed", "from_teacher": [0, 2]})
     assert set(changed.values()) == set(keys_of(assets).values())
 
 
-def test_where_the_models_and_the_data_lie_is_no_part_of_a_key(assets: Path, tmp_path: Path) -> None:
+def test_the_paths_of_models_and_data_are_not_part_of_a_key(assets: Path, tmp_path: Path) -> None:
     assert keys_of(write_plannable_assets(tmp_path / "moved")) == keys_of(assets)
 
 
-def test_what_two_methods_share_is_one_node(assets: Path) -> None:
+def test_two_methods_share_nodes(assets: Path) -> None:
     _, graph = graph_of(assets, assets / "runs", method=["vanilla-kd", "annealing-kd", "no-kd"], seeds=[0, 1])
     roles = [found.role for found in graph.nodes]
     assert {role: roles.count(role) for role in roles} == {
@@ -119,7 +119,7 @@ def test_a_method_without_a_teacher_needs_no_store(assets: Path) -> None:
     assert not any(found.role == "teach" for found in graph.nodes)
 
 
-def test_who_teaches_is_an_edge(assets: Path) -> None:
+def test_a_teacher_is_an_edge(assets: Path) -> None:
     _, graph = graph_of(
         assets,
         assets / "runs",
@@ -139,7 +139,7 @@ def test_who_teaches_is_an_edge(assets: Path) -> None:
     assert found["distil/takd/two/0@tiny"].spec == found["distil/vanilla-kd/two/0@tiny"].spec
 
 
-def test_students_with_a_tokenizer_of_their_own_get_a_corpus_of_their_own(assets: Path) -> None:
+def test_students_with_another_tokenizer_get_their_own_corpus(assets: Path) -> None:
     other = write_plannable_model(assets / "other", num_hidden_layers=2)
     (other / "tokenizer.json").write_text('{"vocab": {"a": 1}}', "utf-8")
     _, graph = graph_of(assets, assets / "runs", student={"label": "other", "model": str(other)})

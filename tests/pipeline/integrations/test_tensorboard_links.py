@@ -23,7 +23,7 @@ def test_each_training_has_a_link_by_task_method_student_and_seed(built: Project
     assert f"tensorboard --logdir {out}" in result.out
 
 
-def test_links_are_made_anew_and_nothing_else_is_touched(built: Project, out: Path) -> None:
+def test_links_are_replaced_and_nothing_else_is_touched(built: Project, out: Path) -> None:
     (out / "tiny").mkdir(parents=True)
     (out / "tiny" / "gone").symlink_to(built.storage / "distil" / "gone" / "0001" / "tensorboard")
     (out / "tiny" / "theirs").symlink_to("/nowhere")
@@ -35,7 +35,7 @@ def test_links_are_made_anew_and_nothing_else_is_touched(built: Project, out: Pa
     assert (out / "notes.txt").read_text("utf-8") == "mine"
 
 
-def test_a_training_under_way_has_a_link_to_its_attempt(built: Project, out: Path) -> None:
+def test_a_running_training_has_a_link_to_its_attempt(built: Project, out: Path) -> None:
     artifact = built.artifact("distil/no-kd/two/0@tiny")
     attempt = built.storage / ".work" / artifact.parent.name / "0002" / "tensorboard"
     attempt.parent.mkdir(parents=True)
@@ -47,7 +47,7 @@ def test_a_training_under_way_has_a_link_to_its_attempt(built: Project, out: Pat
 
 def test_a_recipe_that_has_not_run_says_so(built: Project, out: Path, tmp_path: Path) -> None:
     result = stillhouse("curves", str(built.recipe), "--storage", str(tmp_path / "none"), "--out", str(out))
-    assert (result.code, result.out) == (0, "tiny: nothing is drawn yet\n")
+    assert (result.code, result.out) == (0, "tiny: no training has curves yet\n")
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(built: Project, tmp_path: Path) -> None:

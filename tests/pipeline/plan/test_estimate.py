@@ -57,7 +57,7 @@ def planned(assets: Path, storage: Directory, /, **changes: object) -> tuple[Rec
     return recipe, plan(graph, storage, recipe.name)
 
 
-def told(
+def seconds_by_key(
     assets: Path, storage: Directory, /, *, machine: Mapping[str, Json] | None = None, **changes: object
 ) -> dict[str, float]:
     """Node -> the seconds that are expected."""
@@ -66,14 +66,14 @@ def told(
     return {step.node.name: seconds[step.node.key] for step in found.steps if step.node.key in seconds}
 
 
-def test_without_a_record_no_time_is_told(assets: Path, storage: Directory) -> None:
-    assert told(assets, storage) == {}
+def test_without_records_there_is_no_estimate(assets: Path, storage: Directory) -> None:
+    assert seconds_by_key(assets, storage) == {}
 
 
 def test_a_new_seed_takes_what_the_seed_before_took(assets: Path, storage: Directory) -> None:
     """Ten seconds for 81 rows, two of them beside training; the plan has at most 90 rows."""
     built(assets, storage)
-    found = told(assets, storage, seeds=[0, 1])
+    found = seconds_by_key(assets, storage, seeds=[0, 1])
     student = pytest.approx(2 + 8 * LEARNT)
     assert found == {
         "distil/no-kd/two/1@tiny": student,
@@ -86,13 +86,13 @@ def test_a_new_seed_takes_what_the_seed_before_took(assets: Path, storage: Direc
 def test_training_takes_longer_with_its_epochs_and_the_rest_does_not(assets: Path, storage: Directory) -> None:
     built(assets, storage)
     train = {"epochs": 6, "learning_rate": 5.0e-3, "max_length": 16}
-    assert told(assets, storage, train=train)["distil/no-kd/two/0@tiny"] == pytest.approx(2 + 8 * LEARNT * 3)
+    assert seconds_by_key(assets, storage, train=train)["distil/no-kd/two/0@tiny"] == pytest.approx(2 + 8 * LEARNT * 3)
 
 
 def test_the_teacher_takes_longer_with_the_rows_whatever_its_weights_are(assets: Path, storage: Directory) -> None:
     """The sample makes another corpus, so another fine-tuned teacher, of the same shape."""
     built(assets, storage)
-    found = told(assets, storage, data={"source": str(assets / "data"), "train_rows": 45})
+    found = seconds_by_key(assets, storage, data={"source": str(assets / "data"), "train_rows": 45})
     assert found["teach@tiny"] == pytest.approx(10 * 45 / 81)
     assert found["finetune@tiny"] == pytest.approx(2 + 8 * 45 / 81)
     assert found["corpus@tiny"] == pytest.approx(10 * 75 / 120)
@@ -102,7 +102,7 @@ def test_the_store_of_an_epoch_takes_what_that_of_the_teacher_took(assets: Path,
     teacher = {"model": str(assets / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2, "keep": "epochs"}}
     built(assets, storage, teacher=teacher)
     method = ["no-kd", {"use": "vanilla-kd", "label": "early", "taught_by": "teacher:1"}]
-    found = told(assets, storage, teacher=teacher, method=method)
+    found = seconds_by_key(assets, storage, teacher=teacher, method=method)
     assert found["teach/teacher:1@tiny"] == found["evaluate/teacher:1@tiny"] * LEARNT == pytest.approx(10 * LEARNT)
 
 
@@ -112,88 +112,88 @@ def test_probes_and_ensembles_take_what_like_ones_took(assets: Path, storage: Di
     built(assets, storage, models=models, method=probing)
     again = {"one": {"from_teacher": [1], "method": "no-kd"}, "three": {"members": ["teacher", "one"]}}
     teacher = {"model": str(assets / "model"), "finetune": {"epochs": 5, "learning_rate": 1.0e-2}}
-    found = told(assets, storage, models=again, method=probing, teacher=teacher)
+    found = seconds_by_key(assets, storage, models=again, method=probing, teacher=teacher)
     assert found["ensemble/three@tiny"] == pytest.approx(10)
     assert found["probe@tiny"] == pytest.approx(10 * LEARNT)
     probing = {**probing, "structure": {"kind": "outputs", "groups": [[1]]}}
-    assert "probe:1@tiny" not in told(assets, storage, models=again, method=probing, teacher=teacher)
+    assert "probe:1@tiny" not in seconds_by_key(assets, storage, models=again, method=probing, teacher=teacher)
 
 
-def test_a_model_of_another_shape_is_another_matter(assets: Path, storage: Directory) -> None:
+def test_a_model_of_another_shape_is_not_comparable(assets: Path, storage: Directory) -> None:
     built(assets, storage)
-    found = told(assets, storage, student={"label": "two", "from_teacher": [0, 1, 2]})
+    found = seconds_by_key(assets, storage, student={"label": "two", "from_teacher": [0, 1, 2]})
     assert found == {}
 
 
-def test_a_model_that_began_as_another_is_another_matter(assets: Path, storage: Directory) -> None:
+def test_a_model_that_started_from_another_is_not_comparable(assets: Path, storage: Directory) -> None:
     built(assets, storage)
     write_plannable_model(assets / "wide", hidden_size=64)
-    found = told(assets, storage, teacher={"model": str(assets / "wide"), "finetune": {"epochs": 6}})
+    found = seconds_by_key(assets, storage, teacher={"model": str(assets / "wide"), "finetune": {"epochs": 6}})
     assert "teach@tiny" not in found
     assert "finetune@tiny" not in found
 
 
 @pytest.mark.parametrize("change", [{"max_length": 32}, {"batch_size": 8}, {"precision": "bfloat16"}])
-def test_texts_cut_elsewhere_and_other_steps_are_another_matter(
+def test_other_text_lengths_and_batch_sizes_are_not_comparable(
     assets: Path, storage: Directory, change: dict[str, object]
 ) -> None:
     built(assets, storage)
     train = {"epochs": 2, "learning_rate": 5.0e-3, "max_length": 16, **change}
-    assert "distil/no-kd/two/0@tiny" not in told(assets, storage, train=train)
+    assert "distil/no-kd/two/0@tiny" not in seconds_by_key(assets, storage, train=train)
 
 
 @pytest.mark.parametrize("change", [{"processor": "another"}, {"cores": 999}, {"gpus": ["a card"]}])
-def test_another_machine_tells_nothing(assets: Path, storage: Directory, change: dict[str, Json]) -> None:
+def test_another_machine_is_not_comparable(assets: Path, storage: Directory, change: dict[str, Json]) -> None:
     built(assets, storage)
-    assert told(assets, storage, machine={**hardware(), **change}, seeds=[0, 1]) == {}
+    assert seconds_by_key(assets, storage, machine={**hardware(), **change}, seeds=[0, 1]) == {}
 
 
 def test_another_memory_or_host_name_is_the_same_machine(assets: Path, storage: Directory) -> None:
     built(assets, storage)
     machine = {**hardware(), "host": "another", "memory_bytes": 1}
-    assert told(assets, storage, machine=machine, seeds=[0, 1])
+    assert seconds_by_key(assets, storage, machine=machine, seeds=[0, 1])
 
 
 def test_workers_and_threads_that_the_recipe_asks_for_must_agree(assets: Path, storage: Directory) -> None:
     built(assets, storage)
     ask = {"distil": {"workers": 2, "cpus_per_worker": 1}, "evaluate": {"cpus_per_worker": 1}}
-    assert set(told(assets, storage, seeds=[0, 1], resources=ask)) == {
+    assert set(seconds_by_key(assets, storage, seeds=[0, 1], resources=ask)) == {
         "evaluate/no-kd/two/1@tiny",
         "evaluate/vanilla-kd/two/1@tiny",
     }
 
 
-def test_of_several_like_records_the_median_counts(assets: Path, storage: Directory) -> None:
+def test_the_estimate_is_the_median_of_comparable_records(assets: Path, storage: Directory) -> None:
     records = built(assets, storage, seeds=[0, 1], method="no-kd")
     keep(storage, replace(records["evaluate/no-kd/two/1@tiny"], seconds=1000.0))
-    assert told(assets, storage, seeds=[2], method="no-kd")["evaluate/no-kd/two/2@tiny"] == pytest.approx(
+    assert seconds_by_key(assets, storage, seeds=[2], method="no-kd")["evaluate/no-kd/two/2@tiny"] == pytest.approx(
         (10 + 1000) / 2
     )
 
 
-def test_a_store_with_rows_of_an_earlier_one_tells_nothing(assets: Path, storage: Directory) -> None:
+def test_a_store_with_copied_rows_is_not_used(assets: Path, storage: Directory) -> None:
     record = built(assets, storage)["teach@tiny"]
     keep(storage, replace(record, facts={"rows": 81, "computed": 1, "carried": 80}))
     data = {"source": str(assets / "data"), "train_rows": 45}
-    assert "teach@tiny" not in told(assets, storage, data=data)
+    assert "teach@tiny" not in seconds_by_key(assets, storage, data=data)
 
 
-def test_a_damaged_record_of_something_else_tells_nothing_and_stops_nothing(assets: Path, storage: Directory) -> None:
+def test_a_damaged_record_is_skipped(assets: Path, storage: Directory) -> None:
     record = built(assets, storage)["evaluate/no-kd/two/0@tiny"]
     path = storage.local / "distil" / ("0" * 64) / "record.json"
     path.parent.mkdir()
     path.write_text("{", "utf-8")
     assert record.key in {found.key for found in read_all(storage)}
-    assert told(assets, storage, seeds=[0, 1])
+    assert seconds_by_key(assets, storage, seeds=[0, 1])
 
 
-def test_where_nothing_is_built_no_record_is_looked_for(assets: Path, storage: Directory) -> None:
+def test_if_nothing_is_to_be_built_no_record_is_read(assets: Path, storage: Directory) -> None:
     built(assets, storage)
     recipe, found = planned(assets, storage)
     assert estimate(found, Directory(storage.local / "nowhere"), hardware(), recipe.resources) == {}
 
 
-def test_a_plan_of_a_thousand_steps_is_timed_whole(assets: Path, storage: Directory) -> None:
+def test_a_plan_of_a_thousand_steps_is_estimated(assets: Path, storage: Directory) -> None:
     recipe = parse(tiny_recipe(assets, seeds=list(range(250))))
     graph = graph_in(storage, recipe)
     for node in graph.nodes:
@@ -206,21 +206,21 @@ def test_a_plan_of_a_thousand_steps_is_timed_whole(assets: Path, storage: Direct
     ("seconds", "text"),
     [(0.2, "~1 s"), (12.4, "~12 s"), (59.6, "~1 min"), (250, "~4 min"), (3599, "~1 h 0 min"), (7800, "~2 h 10 min")],
 )
-def test_a_time_is_told_in_round_units(seconds: float, text: str) -> None:
+def test_times_are_rounded(seconds: float, text: str) -> None:
     assert approximate_time(seconds) == text
 
 
-def test_the_sum_says_what_it_leaves_out(assets: Path, storage: Directory) -> None:
+def test_the_total_counts_steps_without_an_estimate(assets: Path, storage: Directory) -> None:
     _, found = planned(assets, storage, method="no-kd")
     assert len(found.builds) == 5
-    assert total_text(found, {}) == "time unknown: no record on like hardware"
+    assert total_text(found, {}) == "time unknown: no comparable record on such hardware"
     assert total_text(found, {"a": 100.0, "b": 50.0}) == (
-        "~2 min if built one after another, and 3 more with no record on like hardware"
+        "~2 min if built one after another, and 3 more with no comparable record on such hardware"
     )
     assert total_text(found, dict.fromkeys("abcde", 60.0)) == "~5 min if built one after another"
 
 
-def test_a_plan_tells_the_time_in_its_table_and_in_json(assets: Path, tmp_path: Path) -> None:
+def test_a_plan_has_times_in_its_table_and_in_json(assets: Path, tmp_path: Path) -> None:
     project = write_project(tmp_path, assets, seeds=[0, 1])
     built(assets, Directory(project.storage), method=["no-kd", "vanilla-kd"])
     steps = project.plan()
@@ -232,14 +232,14 @@ def test_a_plan_tells_the_time_in_its_table_and_in_json(assets: Path, tmp_path: 
     assert table.rstrip().endswith("~42 s if built one after another")
 
 
-def test_what_a_run_has_built_tells_of_what_it_has_still_to_build(assets: Path, storage: Path) -> None:
+def test_records_of_a_run_improve_its_own_estimates(assets: Path, storage: Path) -> None:
     recipe, found = planned(assets, storage, seeds=[0, 1, 2])
     estimator = DurationEstimator(found, hardware(), recipe.resources)
     assert estimator.seconds() == {}
     node = {step.node.name: step.node for step in found.steps}
     first = write_artifact(storage, node["distil/no-kd/two/0@tiny"])
     estimator.add(replace(first, seconds=10.0, facts={"rows": ROWS["distil"], "train_seconds": 8.0}))
-    told = estimator.seconds()
+    seconds_by_key = estimator.seconds()
     alike = {node[f"distil/{method}/two/{seed}@tiny"].key for method in ("no-kd", "vanilla-kd") for seed in range(3)}
-    assert set(told) == alike
-    assert told[node["distil/vanilla-kd/two/2@tiny"].key] == pytest.approx(2.0 + 8.0 * LEARNT)
+    assert set(seconds_by_key) == alike
+    assert seconds_by_key[node["distil/vanilla-kd/two/2@tiny"].key] == pytest.approx(2.0 + 8.0 * LEARNT)

@@ -65,7 +65,7 @@ def checked(graph: Graph, wanted: Resources, capacity: Capacity, pending: float 
         ),
     ],
 )
-def test_what_no_packing_can_ever_meet_is_refused_with_the_numbers(
+def test_resources_that_can_never_be_met_are_refused_with_the_numbers(
     graph: Graph, capacity: Capacity, wanted: Resources, line: str
 ) -> None:
     with pytest.raises(RequestError) as caught:
@@ -77,13 +77,13 @@ def test_what_no_packing_can_ever_meet_is_refused_with_the_numbers(
     ("capacity", "wanted"),
     [(TWO_NODES, Resources(2, 4, 1.0)), (THREE_OF_TWO, Resources(3, 2)), (GROWS, Resources(6, 4, 1.0))],
 )
-def test_what_the_cluster_can_just_give_is_taken_without_a_word(
+def test_resources_that_just_fit_are_accepted_without_a_warning(
     graph: Graph, capacity: Capacity, wanted: Resources
 ) -> None:
     assert checked(graph, wanted, capacity) == []
 
 
-def test_where_nobody_says_how_far_the_cluster_may_grow_it_is_waited_for_and_said_once_a_role(graph: Graph) -> None:
+def test_if_the_growth_of_the_cluster_is_unknown_there_is_one_warning_for_each_role(graph: Graph) -> None:
     (line,) = checked(graph, Resources(3, 1, 1.0), UNKNOWN)
     assert line == (
         "resources.distil: 3 workers of 1 CPU, 1 GPU each, but the cluster holds 2 now (2 nodes of 4 CPUs, 1 GPU, "
@@ -91,6 +91,6 @@ def test_where_nobody_says_how_far_the_cluster_may_grow_it_is_waited_for_and_sai
     )
 
 
-def test_with_no_time_to_wait_what_the_present_nodes_do_not_hold_is_refused(graph: Graph) -> None:
+def test_without_time_to_wait_resources_beyond_the_present_nodes_are_refused(graph: Graph) -> None:
     with pytest.raises(RequestError, match=r"^resources.distil: 9 workers .* holds 8 .*limits.pending"):
         checked(graph, Resources(9), UNKNOWN, pending=0.0)

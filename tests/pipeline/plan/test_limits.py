@@ -36,7 +36,7 @@ def refusal(found: Plan, limit: int) -> str:
     return str(caught.value)
 
 
-def test_a_store_within_the_limit_or_without_one_is_let_through(assets: Path, storage: Directory) -> None:
+def test_a_store_within_the_limit_or_without_one_is_accepted(assets: Path, storage: Directory) -> None:
     found = planned(assets, storage)
     check_store_limit(found.steps, None)
     check_store_limit(found.steps, 90 * ROW)
@@ -58,7 +58,7 @@ def test_a_tier_that_would_not_fit_is_not_offered(assets: Path, storage: Directo
     assert "float16" not in result
 
 
-def test_what_is_offered_is_what_the_next_plan_comes_to(assets: Path, storage: Directory) -> None:
+def test_the_suggested_size_is_that_of_the_next_plan(assets: Path, storage: Directory) -> None:
     assert "store.precision: float16 (would come to 30,960 bytes)" in refusal(
         planned(assets, storage, store={"precision": "float32"}), 90 * ROW
     )
@@ -66,7 +66,7 @@ def test_what_is_offered_is_what_the_next_plan_comes_to(assets: Path, storage: D
     check_store_limit(planned(assets, storage, store={"layers": []}).steps, 2_160)
 
 
-def test_where_nothing_fits_the_smallest_is_told(assets: Path, storage: Directory) -> None:
+def test_if_nothing_fits_the_smallest_size_is_named(assets: Path, storage: Directory) -> None:
     assert "; the smallest that they can be is 2,160 bytes, with store.layers: [], keep fewer rows" in refusal(
         planned(assets, storage), 2_159
     )

@@ -16,7 +16,7 @@ from project import (
 
 from pipeline.artifacts.record import artifact_path, record_name
 from pipeline.errors import RequestError
-from pipeline.execution.runner import Outcome, remember_names
+from pipeline.execution.runner import Outcome, record_names
 from pipeline.graph.nodes import Figure, Graph
 from pipeline.plan.planner import Plan, Step, plan, spec_changes
 from pipeline.recipe import parse
@@ -40,7 +40,7 @@ def storage(tmp_path: Path) -> Directory:
 def build_all(graph: Graph, storage: Directory) -> None:
     """As a run would leave it."""
     records = {node.key: write_artifact(storage, node) for node in graph.nodes}
-    remember_names(graph, Outcome(records), storage, "tiny")
+    record_names(graph, Outcome(records), storage, "tiny")
 
 
 def planned(assets: Path, storage: Directory, stage: str | None = None, /, **changes: object) -> Plan:
@@ -78,7 +78,7 @@ def test_at_first_everything_is_built(assets: Path, storage: Directory) -> None:
     assert set(built(found).values()) == {"never built"}
 
 
-def test_what_is_there_is_reused_and_says_since_when(assets: Path, done: Directory) -> None:
+def test_existing_artifacts_are_reused_with_their_date(assets: Path, done: Directory) -> None:
     found = planned(assets, done)
     assert not found.builds
     assert {step.why for step in found.steps} == {"built 2026-01-01T00:00:00+00:00"}
@@ -108,8 +108,8 @@ def test_a_new_method_that_first_needs_a_store_builds_it(assets: Path, storage: 
     assert set(built(planned(assets, storage, method=BOTH))) == {"teach@tiny"} | student("vanilla-kd")
 
 
-def test_what_nothing_that_is_built_needs_is_skipped(assets: Path, done: Directory) -> None:
-    """The store is gone, and every student is there: who would read it?"""
+def test_nodes_that_nothing_needs_are_skipped(assets: Path, done: Directory) -> None:
+    """The store was removed, and every student exists, so no node needs it."""
     remove(done, "teach@tiny")
     step = by_name(planned(assets, done))["teach@tiny"]
     assert (step.action, step.why) == ("skip", "nothing that is built needs it")
@@ -122,14 +122,12 @@ def test_a_lost_store_is_built_again_for_a_new_student(assets: Path, done: Direc
     assert found["teach@tiny"] == "its artifact was removed"
 
 
-def test_a_student_is_wanted_even_where_its_evaluation_is_there(assets: Path, done: Directory) -> None:
+def test_a_student_is_built_even_if_its_evaluation_exists(assets: Path, done: Directory) -> None:
     remove(done, "distil/no-kd/two/0@tiny")
     assert built(planned(assets, done)) == {"distil/no-kd/two/0@tiny": "its artifact was removed"}
 
 
-def test_a_members_evaluation_is_wanted_even_where_that_of_the_ensemble_is_there(
-    assets: Path, storage: Directory
-) -> None:
+def test_a_members_evaluation_is_built_even_if_that_of_the_ensemble_exists(assets: Path, storage: Directory) -> None:
     one = {"from_teacher": [0], "method": "no-kd"}
     models = {"one": one, "both": {"members": ["teacher", "one"]}}
     build_all(graph_of(assets, storage, models=models)[1], storage)
@@ -150,7 +148,7 @@ def remove(storage: Directory, name: str) -> None:
 # --- why ------------------------------------------------------------------------------------------
 
 
-def test_a_changed_field_is_told_with_its_old_and_its_new_value(assets: Path, done: Directory) -> None:
+def test_a_changed_field_is_named_with_its_old_and_new_value(assets: Path, done: Directory) -> None:
     changed = {"epochs": 5, "learning_rate": 5.0e-3, "max_length": 16}
     assert built(planned(assets, done, train=changed)) == {
         "distil/no-kd/two/0@tiny": "train.epochs: 2 -> 5",
@@ -175,13 +173,13 @@ def test_a_changed_model_is_named(assets: Path, done: Directory) -> None:
     assert "corpus@tiny" not in found
 
 
-def test_many_changes_are_told_in_part(assets: Path, done: Directory) -> None:
+def test_the_first_three_of_many_changes_are_named(assets: Path, done: Directory) -> None:
     changed = {"epochs": 5, "learning_rate": 1.0e-4, "batch_size": 8, "warmup": 0.5, "max_length": 16}
     why = built(planned(assets, done, train=changed))["distil/no-kd/two/0@tiny"]
     assert why == "train.epochs: 2 -> 5; train.learning_rate: 0.005 -> 0.0001; train.batch_size: 32 -> 8 and 1 more"
 
 
-def test_a_changed_version_of_a_stage_is_told(assets: Path, done: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_version_of_a_stage_is_named(assets: Path, done: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TeachSpec, "version", 7)
     found = built(planned(assets, done))
     assert found["teach@tiny"] == "version of teach: 2 -> 7"
@@ -213,7 +211,7 @@ def test_a_record_from_a_newer_version_is_refused(assets: Path, done: Directory)
         planned(assets, done)
 
 
-def test_changes_of_a_spec_are_told_leaf_by_leaf() -> None:
+def test_changes_of_a_spec_are_named_leaf_by_leaf() -> None:
     before = {"a": {"b": 1, "c": [1, 2]}, "gone": 1, "same": 0}
     after = {"a": {"b": 2, "c": [1, 2, 3]}, "same": 0, "new": {"x": 1}}
     assert spec_changes(before, after) == [
@@ -227,14 +225,14 @@ def test_changes_of_a_spec_are_told_leaf_by_leaf() -> None:
 # --- --stage --------------------------------------------------------------------------------------
 
 
-def test_a_stage_that_is_asked_for_is_built_with_what_depends_on_it(assets: Path, done: Directory) -> None:
+def test_a_stage_given_by_name_is_built_with_what_depends_on_it(assets: Path, done: Directory) -> None:
     found = planned(assets, done, "teach@tiny")
     assert set(built(found)) == {"teach@tiny"} | student("vanilla-kd")
     assert set(built(found).values()) == {"asked for by --stage teach@tiny"}
     assert by_name(found)["corpus@tiny"].action == "reuse"
 
 
-def test_a_stage_that_is_asked_for_gets_what_its_inputs_lack_and_nothing_else_is_built(
+def test_a_stage_given_by_name_is_built_with_its_missing_inputs_and_nothing_else(
     assets: Path, storage: Directory
 ) -> None:
     found = planned(assets, storage, "teach")
@@ -297,7 +295,7 @@ def test_rows_and_bytes_are_exact_or_bounds_and_become_exact_when_built(assets: 
     assert (after.rows, after.bytes) == (Figure.exact(10), Figure.exact(len("content")))
 
 
-def test_rows_that_only_reading_would_tell_are_unknown_until_the_corpus(assets: Path, storage: Directory) -> None:
+def test_rows_that_require_reading_are_unknown_until_the_corpus_is_built(assets: Path, storage: Directory) -> None:
     data = assets / "data" / "tiny"
     (data / "train.parquet").unlink()
     (data / "train.csv").write_text("sentence,label\na,0\n", "utf-8")

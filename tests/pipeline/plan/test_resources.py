@@ -53,12 +53,12 @@ def test_a_corpus_needs_one_cpu(capacity: Capacity) -> None:
 
 @pytest.mark.parametrize("capacity", ALL)
 @pytest.mark.parametrize("role", ["corpus", *MODELS])
-def test_a_place_can_always_give_what_a_role_gets_by_default(role: str, capacity: Capacity) -> None:
+def test_default_resources_always_fit(role: str, capacity: Capacity) -> None:
     wanted = default(role, capacity)
     assert capacity.most(wanted.each) >= wanted.workers
 
 
-def test_what_the_recipe_says_comes_first(tmp_path: Path) -> None:
+def test_the_recipe_overrides_the_defaults(tmp_path: Path) -> None:
     blocks = {
         "distil": {"workers": 3, "memory_per_worker": "2GB", "custom": {"tpu": 1, "disk": 0.5}},
         "teach": {"gpus_per_worker": 0},
@@ -81,7 +81,7 @@ def test_what_the_recipe_says_comes_first(tmp_path: Path) -> None:
         ({"custom": {"tpu": 1}}, Resources(1, 4, 1.0, None, (("tpu", 1.0),))),
     ],
 )
-def test_the_teacher_has_as_many_workers_as_fit_once_the_recipe_has_said_what_each_gets(
+def test_the_teacher_gets_as_many_workers_as_fit_with_the_recipes_resources(
     tmp_path: Path, block: dict[str, object], wanted: Resources
 ) -> None:
     assets = write_plannable_assets(tmp_path / "assets")
@@ -89,7 +89,7 @@ def test_the_teacher_has_as_many_workers_as_fit_once_the_recipe_has_said_what_ea
     assert allot(nodes_by_name(graph)["teach@tiny"], recipe.resources, GPUS) == wanted
 
 
-def test_what_runs_no_model_holds_no_gpu_whatever_its_role(tmp_path: Path) -> None:
+def test_stages_that_run_no_model_get_no_gpu(tmp_path: Path) -> None:
     """An ensemble is scored among evaluations, and classifiers on stored layers are fitted among stores."""
     blocks = {"teach": {"gpus_per_worker": 1, "workers": 2}, "evaluate": {"gpus_per_worker": 0.5}}
     changes = {

@@ -22,7 +22,7 @@ from project import (
 from safetensors.numpy import load_file, save_file
 
 from pipeline.graph.nodes import Node
-from pipeline.plan.reuse import held, priors
+from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage.directory import Directory
 from stages.corpus.reader import read_split
 from stages.outputs.reader import read_columns
@@ -51,7 +51,7 @@ def built_once(
     folder = tmp_path_factory.mktemp("built-once")
     shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", folder / "teacher")
     shutil.copytree(assets / "data", folder / "data")
-    assert taught(project_in(folder, assets))["carried"] == 0
+    assert store_facts(project_in(folder, assets))["carried"] == 0
     return folder
 
 
@@ -64,7 +64,7 @@ def project(built_once: Path, assets: Path, tmp_path: Path) -> Project:
     return made
 
 
-def taught(project: Project, *options: str) -> dict[str, int]:
+def store_facts(project: Project, *options: str) -> dict[str, int]:
     """The facts of the store after a run."""
     result = project("run", "--inline", *options)
     assert result.code == 0, result.err
@@ -91,14 +91,14 @@ def stored(project: Project) -> tuple[list[bytes], dict[str, np.ndarray]]:
     return keys, read_columns(store, NAMES, keys)
 
 
-def test_rows_that_are_new_are_computed_and_the_others_carried_over_bit_by_bit(project: Project) -> None:
+def test_new_rows_are_computed_and_the_others_copied_bit_by_bit(project: Project) -> None:
     old_keys, old = stored(project)
     table = pq.read_table(train_file(project))
     more = pa.table({"sentence": ["a new good film", "another bad one"], "label": [1, 0]}, schema=table.schema)
     pq.write_table(
         pa.concat_tables([table.slice(3), more]).take(list(range(len(table) - 1))[::-1]), train_file(project)
     )
-    facts = taught(project)
+    facts = store_facts(project)
     distinct = len(set(old_keys))
     assert facts["computed"] == 2 and facts["carried"] == facts["rows"] - 2 and facts["carried"] >= distinct - 3
     keys, found = stored(project)
@@ -110,49 +110,49 @@ def test_rows_that_are_new_are_computed_and_the_others_carried_over_bit_by_bit(p
             assert np.array_equal(found[name][now], old[name][was]), name
 
 
-def test_the_same_rows_in_another_order_are_not_computed_at_all(project: Project) -> None:
+def test_the_same_rows_in_another_order_are_all_copied(project: Project) -> None:
     table = pq.read_table(train_file(project))
     pq.write_table(table.take(list(range(len(table)))[::-1]), train_file(project))
     plan = project.plan()["teach@tiny"]
     assert plan["action"] == "build" and "rows of teach@tiny may be carried over" in str(plan["why"])
-    facts = taught(project)
+    facts = store_facts(project)
     assert (facts["computed"], facts["carried"]) == (0, facts["rows"])
 
 
-def test_fewer_layers_are_carried_over_and_more_are_not(project: Project) -> None:
-    assert taught(project, "--set", "store.layers=[0, 4]")["computed"] == 0
+def test_fewer_layers_are_copied_and_more_are_not(project: Project) -> None:
+    assert store_facts(project, "--set", "store.layers=[0, 4]")["computed"] == 0
     for path in (project.storage / "teach").iterdir():
         record = json.loads((path / "record.json").read_text())
         if record["spec"]["layers"] == "all":
             shutil.rmtree(path)
-    facts = taught(project, "--set", "store.layers=[0, 2, 4]")
+    facts = store_facts(project, "--set", "store.layers=[0, 2, 4]")
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
 @pytest.mark.parametrize(
     "change", ["store.pooling=cls", "store.precision=float32", "store.precision=int8", "store.compute=bfloat16"]
 )
-def test_another_pooling_or_number_type_is_computed_anew(project: Project, change: str) -> None:
-    facts = taught(project, "--set", change)
+def test_another_pooling_or_number_type_is_computed_again(project: Project, change: str) -> None:
+    facts = store_facts(project, "--set", change)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
-def test_one_pooling_is_carried_over_from_a_store_of_both(project: Project) -> None:
-    assert taught(project, "--set", "store.pooling=both")["carried"] == 0
+def test_one_pooling_is_copied_from_a_store_of_both(project: Project) -> None:
+    assert store_facts(project, "--set", "store.pooling=both")["carried"] == 0
     shutil.rmtree(
         next(iter(project.storage.glob(f"teach/{project.records()['teach@tiny']['key']}"))), ignore_errors=True
     )
     table = pq.read_table(train_file(project))
     pq.write_table(table.slice(1), train_file(project))
-    assert taught(project)["computed"] == 0
+    assert store_facts(project)["computed"] == 0
 
 
-def test_codes_of_the_tier_int8_are_carried_over_with_their_scales(project: Project) -> None:
+def test_int8_codes_are_copied_with_their_scales(project: Project) -> None:
     option = ("--set", "store.precision=int8")
-    taught(project, *option)
+    store_facts(project, *option)
     table = pq.read_table(train_file(project))
     pq.write_table(table.slice(2), train_file(project))
-    facts = taught(project, *option)
+    facts = store_facts(project, *option)
     assert facts["computed"] == 0 and facts["carried"] == facts["rows"]
     shards = project.storage.glob("teach/*/0001/shard-00000.parquet")
     *_, first, second = map(pq.read_table, sorted(shards, key=lambda path: path.stat().st_mtime_ns))
@@ -161,68 +161,66 @@ def test_codes_of_the_tier_int8_are_carried_over_with_their_scales(project: Proj
     assert all(was[key] == codes for key, codes in now.items())
 
 
-def test_another_length_of_tokens_takes_no_row(project: Project) -> None:
-    facts = taught(project, "--set", "train.max_length=12")
+def test_with_another_max_length_no_row_is_copied(project: Project) -> None:
+    facts = store_facts(project, "--set", "train.max_length=12")
     assert facts["carried"] == 0
 
 
-def test_other_weights_take_no_row(project: Project) -> None:
+def test_with_other_weights_no_row_is_copied(project: Project) -> None:
     weights = project.folder.parent / "teacher" / "model.safetensors"
     changed = load_file(weights)
     changed["classifier.bias"] = changed["classifier.bias"] + 1
     save_file(changed, weights, {"format": "pt"})
-    facts = taught(project)
+    facts = store_facts(project)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
-def test_another_tokenizer_takes_no_row(project: Project) -> None:
+def test_with_another_tokenizer_no_row_is_copied(project: Project) -> None:
     path = project.folder.parent / "teacher" / "tokenizer_config.json"
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "do_lower_case": not document.get("do_lower_case", True)}))
-    facts = taught(project)
+    facts = store_facts(project)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
-def test_a_stage_that_is_asked_for_by_name_computes_every_row(project: Project) -> None:
+def test_a_stage_given_by_name_computes_every_row(project: Project) -> None:
     table = pq.read_table(train_file(project))
     pq.write_table(table.slice(1), train_file(project))
-    facts = taught(project, "--stage", "teach")
+    facts = store_facts(project, "--stage", "teach")
     assert facts["carried"] == 0
 
 
-def test_a_damaged_prior_is_computed_instead(project: Project) -> None:
+def test_rows_of_a_damaged_store_are_computed(project: Project) -> None:
     shard = next(project.storage.glob("teach/*/0001/shard-00000.parquet"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     table = pq.read_table(train_file(project))
     pq.write_table(table.slice(1), train_file(project))
-    facts = taught(project)
+    facts = store_facts(project)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
-def test_the_record_says_from_which_stores_rows_may_have_come(project: Project) -> None:
+def test_the_record_names_the_stores_from_which_rows_may_be_copied(project: Project) -> None:
     old = project.records()["teach@tiny"]["key"]
     table = pq.read_table(train_file(project))
     pq.write_table(table.slice(1), train_file(project))
-    taught(project)
+    store_facts(project)
     documents = [json.loads(path.read_text()) for path in project.storage.glob("teach/*/record.json")]
     (new,) = [document for document in documents if document["key"] != old]
     assert new["priors"] == [old]
 
 
-def test_changed_data_under_a_fine_tuned_teacher_takes_no_row_because_the_teacher_changed(
+def test_with_changed_data_the_fine_tuned_teacher_changes_and_no_row_is_copied(
     built: Project, tmp_path: Path, assets: Path
 ) -> None:
     shutil.copytree(assets / "data", tmp_path / "data")
     path = tmp_path / "data" / "tiny" / "train.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
-    assert taught(built, "--set", f"data.source={tmp_path / 'data'}", "--set", "seeds=[0]")["carried"] == 0
+    assert store_facts(built, "--set", f"data.source={tmp_path / 'data'}", "--set", "seeds=[0]")["carried"] == 0
 
 
-def test_a_teacher_that_was_made_anew_takes_no_row_of_the_one_before(
-    first_run: tuple[Project, CommandResult], tmp_path: Path
-) -> None:
+def test_of_a_rebuilt_teacher_no_row_is_copied(first_run: tuple[Project, CommandResult], tmp_path: Path) -> None:
     """Its key is the same, for it is made by the same rule; whether its bits are, only its files tell."""
     project = Project(tmp_path / "made")
     shutil.copytree(first_run[0].folder, project.folder)
@@ -236,15 +234,15 @@ def test_a_teacher_that_was_made_anew_takes_no_row_of_the_one_before(
             file["sha256"] = "0" * 64
     record.write_text(json.dumps(document))
     assert "carried over" not in str(project.plan(*layers)["teach@tiny"]["why"])
-    assert taught(project, *layers)["carried"] == 0
+    assert store_facts(project, *layers)["carried"] == 0
 
 
-def test_a_prior_that_cannot_be_read_is_passed_over(project: Project) -> None:
+def test_a_store_that_cannot_be_read_is_skipped(project: Project) -> None:
     store = next(project.storage.glob("teach/*/0001/store.json"))
     store.write_bytes(bytes(store.stat().st_size))
     table = pq.read_table(train_file(project))
     pq.write_table(table.slice(1), train_file(project))
-    facts = taught(project)
+    facts = store_facts(project)
     assert facts["carried"] == 0 and facts["computed"] == facts["rows"]
 
 
@@ -284,7 +282,7 @@ def facts_of(record: dict[str, object]) -> tuple[int, int]:
 def with_bank(
     assets: Path, first_run: tuple[Project, CommandResult], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Project, dict[str, object]]:
-    """A house with a bank, and the record of its embeddings. Not to be changed."""
+    """A project with a bank, and the record of its embeddings. Not to be changed."""
     folder = tmp_path_factory.mktemp("banks")
     shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", folder / "teacher")
     made = write_project(
@@ -310,7 +308,7 @@ def growing(with_bank: tuple[Project, dict[str, object]], tmp_path: Path) -> Pro
     return project
 
 
-def test_of_a_bank_that_grew_the_new_texts_alone_are_embedded(
+def test_only_the_new_texts_of_a_bank_that_grew_are_embedded(
     growing: Project, with_bank: tuple[Project, dict[str, object]]
 ) -> None:
     before = with_bank[1]
@@ -328,7 +326,7 @@ def test_of_a_bank_that_grew_the_new_texts_alone_are_embedded(
     assert np.abs(new[:4] - old[:4]).max() > 0
 
 
-def test_embeddings_that_are_asked_for_by_name_are_all_made(growing: Project) -> None:
+def test_embeddings_given_by_name_are_all_computed(growing: Project) -> None:
     after = embedded(growing, "--stage", "embed")
     assert facts_of(after) == (len(MORE) + len(BANK) - 1, 0)
     assert after["priors"] == []
@@ -364,33 +362,33 @@ def embeddings_of(paper: Path, file: str, encoder: str, **settings: object) -> N
         ("tfidf", {}, False),
     ],
 )
-def test_embeddings_serve_those_of_the_same_encoder_with_the_same_settings_and_no_others(
+def test_embeddings_are_copied_for_the_same_encoder_with_the_same_settings_only(
     paper: Path, encoder: str, settings: dict[str, object], serves: bool
 ) -> None:
     storage = Directory(paper / "runs")
     before = write_artifact(storage, embeddings_of(paper, "bank.txt", "encoder"))
     node = embeddings_of(paper, "grown.txt", encoder, **settings)
-    found = priors(held(storage, "embed"), node, storage, {})
+    found = priors(reusable_records(storage, "embed"), node, storage, {})
     assert [record.key for record in found] == ([before.key] if serves else [])
 
 
-def test_tf_idf_which_weighs_a_word_by_all_texts_carries_nothing_over(paper: Path) -> None:
+def test_tf_idf_depends_on_all_texts_and_copies_nothing(paper: Path) -> None:
     storage = Directory(paper / "runs")
     write_artifact(storage, embeddings_of(paper, "bank.txt", "tfidf"))
     node = embeddings_of(paper, "grown.txt", "tfidf")
-    assert priors(held(storage, "embed"), node, storage, {}) == ()
+    assert priors(reusable_records(storage, "embed"), node, storage, {}) == ()
 
 
-def test_embeddings_are_no_prior_of_themselves_nor_of_a_store(paper: Path) -> None:
+def test_embeddings_are_not_copied_from_themselves_nor_from_a_store(paper: Path) -> None:
     storage, node = Directory(paper / "runs"), embeddings_of(paper, "bank.txt", "encoder")
     write_artifact(storage, node)
-    assert priors(held(storage, "embed"), node, storage, {}) == ()
+    assert priors(reusable_records(storage, "embed"), node, storage, {}) == ()
     bank = {"files": [str(paper / "bank.txt")], "encoder": str(paper / "encoder")}
     store = nodes_by_name(graph_of(paper, storage, method="knn", bank=bank)[1])["teach@tiny"]
-    assert priors(held(storage, "embed"), store, storage, {}) == ()
+    assert priors(reusable_records(storage, "embed"), store, storage, {}) == ()
 
 
-def test_other_settings_of_an_encoder_are_computed_anew(growing: Project) -> None:
+def test_other_settings_of_an_encoder_are_computed_again(growing: Project) -> None:
     result = growing("run", "--inline", "--set", "bank.pooling=cls")
     assert result.code == 0, result.err
     records = [json.loads(path.read_text()) for path in growing.storage.glob("embed/*/record.json")]

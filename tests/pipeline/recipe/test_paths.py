@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from pipeline.cli.submit import placed
+from pipeline.cli.submit import with_absolute_paths
 from pipeline.errors import RequestError
 from pipeline.recipe import STAGES
 from pipeline.recipe.frozen import FrozenMapping
@@ -92,7 +92,7 @@ def holds_text(annotation: Any) -> bool:
 
 def test_relative_paths_start_where_the_recipe_is_submitted(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    tree, resolved = placed(RELATIVE, tmp_path, nodes=1)
+    tree, resolved = with_absolute_paths(RELATIVE, tmp_path, nodes=1)
     assert resolved == {
         "storage": "runs",
         "data.source": "data",
@@ -115,7 +115,7 @@ def test_relative_paths_start_where_the_recipe_is_submitted(tmp_path: Path) -> N
 
 def test_nothing_else_of_a_recipe_changes() -> None:
     tree: Tree = {"storage": "s3://bucket/x", "data": {"source": "hub"}, "task": "sst2", "teacher": {"model": "/m"}}
-    assert placed(tree, Path("/nowhere"), nodes=3) == (tree, {})
+    assert with_absolute_paths(tree, Path("/nowhere"), nodes=3) == (tree, {})
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_nothing_else_of_a_recipe_changes() -> None:
 )
 def test_a_relative_path_is_refused_where_several_nodes_would_look_for_it(tree: Tree, said: str) -> None:
     with pytest.raises(RequestError, match=said):
-        placed(tree, Path("/nowhere"), nodes=3)
+        with_absolute_paths(tree, Path("/nowhere"), nodes=3)
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,11 @@ def by_student(rows: list[dict[str, object]]) -> dict[tuple[object, object], dic
 
 def test_there_is_a_row_for_each_task_method_student_seed_split_and_metric(built: Project) -> None:
     rows = built.rows("--set", "task.metric=[f1, accuracy]") + built.rows()
-    told = [tuple(row[name] for name in ("method", "student", "seed", "split", "metric", "status")) for row in rows]
+    found = [tuple(row[name] for name in ("method", "student", "seed", "split", "metric", "status")) for row in rows]
     students = [("no-kd", "two", 0), ("no-kd", "two", 1), ("vanilla-kd", "two", 0), ("vanilla-kd", "two", 1)]
     models = [("teacher", "model", 0), *students]
     missing = [(*model, "validation", metric, "missing") for model in models for metric in ("f1", "accuracy")]
-    assert told == missing + [(*model, "validation", "accuracy", "done") for model in models]
+    assert found == missing + [(*model, "validation", "accuracy", "done") for model in models]
 
 
 def test_a_row_has_the_documented_fields_first(built: Project) -> None:
@@ -88,7 +88,7 @@ def test_an_artifact_loads_in_plain_transformers(built: Project) -> None:
             assert model.config.id2label[int(logits.argmax())] == "good"
 
 
-def test_what_is_not_there_is_missing_with_a_null_score(built: Project) -> None:
+def test_a_model_that_is_not_built_is_missing_with_a_null_score(built: Project) -> None:
     rows = [row for row in built.rows("--set", "method=[no-kd, annealing-kd]") if row["method"] == "annealing-kd"]
     assert len(rows) == 2
     for row in rows:
@@ -114,7 +114,7 @@ def test_a_report_changes_nothing(built: Project) -> None:
 # --- models that are no students ----------------------------------------------------------------------
 
 
-def test_a_row_of_an_epoch_or_an_ensemble_tells_what_is_known_of_it(tmp_path: Path) -> None:
+def test_the_row_of_an_epoch_or_an_ensemble_leaves_unknown_values_null(tmp_path: Path) -> None:
     assets, storage = write_plannable_assets(tmp_path / "assets"), tmp_path / "runs"
     teacher = {"model": str(assets / "model"), "finetune": {"epochs": 2, "keep": "epochs"}}
     models = {"both": {"members": ["teacher", "teacher:1"]}}
@@ -181,14 +181,14 @@ def test_html_is_one_whole_page_that_fetches_nothing(built: Project) -> None:
     ]
 
 
-def test_html_quotes_what_it_is_given() -> None:
+def test_html_escapes_text() -> None:
     text = as_html([row(method="<b>&")], "a < b")
     assert "<b>&<" not in text
     assert "&lt;b&gt;&amp;" in text
     assert "<title>a &lt; b</title>" in text
 
 
-def test_the_table_tells_each_method_over_its_seeds(built: Project) -> None:
+def test_the_table_has_the_mean_of_each_method_over_its_seeds(built: Project) -> None:
     scores = [row["score"] for row in built.rows() if row["method"] == "no-kd"]
     assert all(isinstance(score, float) for score in scores)
     mean, deviation = statistics.fmean(scores), statistics.stdev(scores)  # type: ignore[type-var]
@@ -257,19 +257,19 @@ def test_a_method_that_failed_in_a_task_has_no_mean_over_tasks() -> None:
     assert [line.method for line in lines(rows) if line.task.startswith("mean")] == ["kd"]
 
 
-def test_a_line_says_how_much_of_the_teacher_is_kept() -> None:
+def test_a_line_has_the_score_relative_to_the_teacher() -> None:
     (line,) = lines([row(seed=0, score=72.0), row(seed=1, score=90.0)])
     assert (line.score, line.kept, line.parameters, line.seconds) == ("81.0 +- 12.7", "90.0%", "1.5M", "2.0s")
     (line,) = lines([row(method="teacher")])
     assert line.kept == ""
 
 
-def test_a_line_over_seeds_that_differ_in_status_says_both() -> None:
+def test_a_line_over_seeds_of_different_status_shows_both() -> None:
     (line,) = lines([row(seed=0), row(seed=1, status="failed", score=None)])
     assert (line.status, line.score) == ("done failed", "80.0")
 
 
-def test_csv_of_nothing_has_its_head() -> None:
+def test_csv_without_rows_has_its_header() -> None:
     assert as_csv([]).strip().split(",")[: len(DOCUMENTED)] == list(DOCUMENTED)
 
 

@@ -15,7 +15,7 @@ from cluster.inline import Inline
 from cluster.resources import Resources
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, Fenced, check, claim, release
 from pipeline.errors import RequestError
-from pipeline.execution.build_node import brought
+from pipeline.execution.build_node import downloaded
 from pipeline.storage import Storage, open_storage
 from pipeline.storage.bucket import Bucket
 from pipeline.storage.checksum import checksum
@@ -491,7 +491,7 @@ def test_a_training_in_this_process_leaves_the_inputs_to_its_stage(machine: Mach
     out = work(here, a="one")
     here.publish(out, "stage/key/0001", told(out, "a"))
     mirror = there.mirror(".work/other/0001", {"stage/key/0001": told(out, "a")})
-    with brought(mirror):
+    with downloaded(mirror):
         Inline().on(Resources(), Deaf(), mirror).train(lambda *_: None, None)
         assert evict(there) == []
     assert evict(there) == ["stage/key/0001"]
