@@ -207,12 +207,12 @@ class RunInProgress:
             self.heartbeat.stop(node.key)
             storage.drop(attempts_folder(node.key))
             return None
-        # A record that still exists lacks files, or is of another spec. It goes, because the first record at a key wins.
+        # A record that still exists lacks files or is of another spec. It goes: the first record at a key wins.
         withdraw(storage, node.spec.stage, node.key)
         return claimed
 
     def _withdraw(self, key: str) -> None:
-        """Withdraw the records of a node that is built anew and of what depends on it, once all its inputs are built."""
+        """Withdraw the records of a node that is built anew and of what depends on it, once its inputs are built."""
         now = self.graph.dependants({key}) & self.to_withdraw
         self.to_withdraw -= now
         for node in self.graph.nodes:
