@@ -19,7 +19,7 @@ from pipeline.execution.code_snapshot import Snapshot, take
 from pipeline.execution.job_env import SHARED, environment, relative
 from pipeline.recipe import Recipe, load
 from pipeline.recipe.paths import Kind, in_folder, is_relative_path, with_paths
-from pipeline.recipe.yaml import Tree, read, with_sets, written
+from pipeline.recipe.yaml import Tree, read, to_yaml, with_sets
 
 RECIPE = "recipe.yaml"
 """The recipe's name within a snapshot."""
@@ -46,7 +46,7 @@ def submit_recipe(request: Request, address: str | None, following: bool) -> int
     jobs = connected(address)
     with answering(jobs.address):
         tree, resolved = placed(document(request, recipe), Path.cwd(), jobs.nodes())
-        snapshot = take({RECIPE: written(tree).encode("utf-8")})
+        snapshot = take({RECIPE: to_yaml(tree).encode("utf-8")})
         name = job_name(recipe.name, time.time())
         send(jobs, name, snapshot, request, resolved, labels(recipe, tree, snapshot))
         print(f"{name}: sent to {jobs.address}, snapshot {snapshot.sha256[:12]}", flush=True)

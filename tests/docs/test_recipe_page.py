@@ -166,4 +166,4 @@ def test_a_block_without_keys_is_the_spec_with_its_defaults() -> None:
 
 
 def test_a_method_in_a_recipe_has_the_axes_of_the_spec() -> None:
-    assert set(learners.PointBlock.model_fields) - {"use"} == set(Method.model_fields)
+    assert set(learners.AxesBlock.model_fields) - {"use"} == set(Method.model_fields)

@@ -9,13 +9,13 @@ from stages.specs.method import Hard
 NAMES = [named.name for named in METHODS]
 
 
-def complaint(name: str, *references: str) -> str | None:
+def problem(name: str, *references: str) -> str | None:
     named = find(name)
     return check_taught_by(named, named.method, references, ensembles=("both",))
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-def test_whoever_teaches_by_default_may_teach(named: NamedMethod) -> None:
+def test_the_default_teacher_is_one_that_the_method_takes(named: NamedMethod) -> None:
     default = default_teacher(named, named.method)
     assert default == named.taught_by
     if default is not None:
@@ -23,11 +23,11 @@ def test_whoever_teaches_by_default_may_teach(named: NamedMethod) -> None:
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-def test_a_method_that_has_no_teacher_by_default_asks_for_one_unless_it_needs_none(named: NamedMethod) -> None:
+def test_a_method_without_a_default_teacher_requires_one_unless_it_needs_none(named: NamedMethod) -> None:
     if named.taught_by is None:
-        said = check_taught_by(named, named.method, ())
-        asks = said is not None and said.startswith("needs a teacher: ") and "taught_by: " in said
-        assert asks is named.method.needs_teacher
+        found = check_taught_by(named, named.method, ())
+        required = found is not None and found.startswith("needs a teacher: ") and "taught_by: " in found
+        assert required is named.method.needs_teacher
 
 
 def test_a_method_that_is_given_layers_to_follow_has_a_teacher_by_default() -> None:
@@ -48,7 +48,7 @@ def test_a_method_whose_targets_are_taken_away_takes_no_teacher() -> None:
 
 def test_a_method_that_needs_no_teacher_takes_none() -> None:
     for name in ("no-kd", "label-smoothing", "virtual-teacher"):
-        assert complaint(name, "teacher") == "but this method needs no teacher; leave it out"
+        assert problem(name, "teacher") == "but this method needs no teacher; leave it out"
 
 
 @pytest.mark.parametrize(
@@ -74,36 +74,36 @@ def test_a_method_that_needs_no_teacher_takes_none() -> None:
     ],
 )
 def test_these_may_teach(name: str, references: tuple[str, ...]) -> None:
-    assert complaint(name, *references) is None
+    assert problem(name, *references) is None
 
 
 @pytest.mark.parametrize(
     ("name", "references", "remedy"),
     [
-        ("takd", ("teacher",), "say taught_by: NAME, with NAME in models"),
-        ("takd", ("teacher:2",), "say taught_by: NAME, with NAME in models"),
-        ("takd", ("assistant", "teacher"), "say taught_by: NAME, with NAME in models"),
-        ("takd", ("itself",), "say taught_by: NAME, with NAME in models"),
-        ("born-again", ("first", "second"), "let one teach"),
-        ("born-again", ("both",), "let one teach"),
+        ("takd", ("teacher",), "give taught_by: NAME, with NAME in models"),
+        ("takd", ("teacher:2",), "give taught_by: NAME, with NAME in models"),
+        ("takd", ("assistant", "teacher"), "give taught_by: NAME, with NAME in models"),
+        ("takd", ("itself",), "give taught_by: NAME, with NAME in models"),
+        ("born-again", ("first", "second"), "name one model"),
+        ("born-again", ("both",), "name one model"),
         ("multi-teacher", ("teacher",), "or a list of names"),
         ("multi-teacher", ("teacher:2",), "or a list of names"),
-        ("self-kd", ("teacher",), "say taught_by: itself, or use born-again"),
-        ("self-kd", ("itself", "teacher"), "say taught_by: itself, or use born-again"),
-        ("reverse-kd", ("itself",), "say taught_by: NAME, with NAME in models"),
-        ("defective-kd", ("teacher",), "say taught_by: teacher:1, with teacher.finetune.keep: epochs"),
-        ("defective-kd", ("teacher:all",), "say taught_by: teacher:1, with teacher.finetune.keep: epochs"),
-        ("defective-kd", ("itself",), "say taught_by: teacher:1, with teacher.finetune.keep: epochs"),
-        ("pro-kd", ("teacher",), "say taught_by: teacher:all"),
-        ("alp", ("teacher:all",), "let one teach"),
-        ("relational-kd", ("teacher", "assistant"), "let one teach"),
+        ("self-kd", ("teacher",), "give taught_by: itself, or use born-again"),
+        ("self-kd", ("itself", "teacher"), "give taught_by: itself, or use born-again"),
+        ("reverse-kd", ("itself",), "give taught_by: NAME, with NAME in models"),
+        ("defective-kd", ("teacher",), "give taught_by: teacher:1, with teacher.finetune.keep: epochs"),
+        ("defective-kd", ("teacher:all",), "give taught_by: teacher:1, with teacher.finetune.keep: epochs"),
+        ("defective-kd", ("itself",), "give taught_by: teacher:1, with teacher.finetune.keep: epochs"),
+        ("pro-kd", ("teacher",), "give taught_by: teacher:all"),
+        ("alp", ("teacher:all",), "name one model"),
+        ("relational-kd", ("teacher", "assistant"), "name one model"),
     ],
 )
-def test_these_may_not_teach_and_it_is_said_in_one_line_what_to_do(
+def test_other_teachers_are_refused_with_what_to_write_instead(
     name: str, references: tuple[str, ...], remedy: str
 ) -> None:
-    said = complaint(name, *references)
-    assert said is not None
-    assert said.startswith(f"but {name} is taught by ")
-    assert remedy in said
-    assert "\n" not in said
+    found = problem(name, *references)
+    assert found is not None
+    assert found.startswith(f"but {name} is taught by ")
+    assert remedy in found
+    assert "\n" not in found
