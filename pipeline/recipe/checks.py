@@ -3,11 +3,11 @@
 A PlacedError's place is in the file as merged for the task, with a number for each item of what may be a list.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
-from pipeline.recipe.model import Ensemble, TaskRecipe
-from pipeline.recipe.reference import ITSELF, TEACHER, Reference
+from pipeline.recipe.model import TaskRecipe
+from pipeline.recipe.reference import ITSELF, TEACHER
 from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.schema.learners import Student
@@ -34,22 +34,15 @@ def check_task(recipe: TaskRecipe) -> None:
     _check_labels_distinct("method", [use.label for use in recipe.methods])
     _check_reserved_names(recipe)
     check_references(recipe)
-    for place, method, train, by in _trained(recipe):
-        _check_method(place, method, recipe.task)
+    for place, learner in recipe.learners():
+        method, train = learner.method, learner.train
+        _check_method((*place, *learner.axes), method, recipe.task)
         _check_phases(place, method, train)
-        _check_candidate_epochs(place, method, train)
-        _check_turns(place, method, train, len(teachers(recipe, by)))
+        _check_candidate_epochs((*place, *learner.axes), method, train)
+        _check_turns(place, method, train, len(teachers(recipe, learner.taught_by)))
         _check_micro_batch(place, method, train, recipe)
     _check_selection(recipe)
     check_k(recipe)
-
-
-def _trained(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Train, Sequence[Reference]]]:
-    for index, use in enumerate(recipe.methods):
-        yield ("method", index), use.method, use.train, use.taught_by
-    for name, node in recipe.models.items():
-        if not isinstance(node, Ensemble):
-            yield ("models", name), node.method, node.train, node.taught_by
 
 
 def _check_labels_distinct(what: str, labels: Sequence[str]) -> None:
@@ -130,7 +123,7 @@ def _check_micro_batch(place: Place, method: Method, train: Train, recipe: TaskR
 
 def _check_selection(recipe: TaskRecipe) -> None:
     finetune = recipe.teacher.finetune
-    trained = [train for _, _, train, _ in _trained(recipe)] + ([] if finetune is None else [finetune])
+    trained = [learner.train for _, learner in recipe.learners()] + ([] if finetune is None else [finetune])
     if recipe.data.holdout == 0 and any(train.select == "holdout" for train in trained):
         problem = "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev"
         raise PlacedError(("data", "holdout"), 0, problem)

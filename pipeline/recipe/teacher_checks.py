@@ -6,7 +6,7 @@ A PlacedError's place is in the file as merged for the task, with a number for e
 from collections.abc import Iterator, Sequence
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, split_field
-from pipeline.recipe.model import Ensemble, TaskRecipe
+from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.references import ensemble_of, teachers, training_of, weighed
 from stages.specs.base import repeated
@@ -22,27 +22,17 @@ def check_references(recipe: TaskRecipe) -> None:
     for name, model in recipe.models.items():
         if isinstance(model, Ensemble):
             _check_members(name, model, recipe)
-    for place, method, references in _learners(recipe):
-        _check_teachers(place, method, references, recipe)
+    for place, learner in recipe.learners():
+        _check_teachers(place, learner, recipe)
 
 
 def _lists(recipe: TaskRecipe) -> Iterator[tuple[Place, Sequence[Reference]]]:
     """Every list of references, with its place."""
+    for place, learner in recipe.learners():
+        yield (*place, "taught_by"), learner.taught_by
     for name, model in recipe.models.items():
         if isinstance(model, Ensemble):
             yield ("models", name, "members"), model.members
-        else:
-            yield ("models", name, "taught_by"), model.taught_by
-    for index, use in enumerate(recipe.methods):
-        yield ("method", index, "taught_by"), use.taught_by
-
-
-def _learners(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Sequence[Reference]]]:
-    for name, model in recipe.models.items():
-        if not isinstance(model, Ensemble):
-            yield ("models", name), model.method, model.taught_by
-    for index, use in enumerate(recipe.methods):
-        yield ("method", index), use.method, use.taught_by
 
 
 def _check_reference(place: Place, reference: Reference, recipe: TaskRecipe) -> None:
@@ -124,7 +114,8 @@ def _check_distinct(place: Place, models: Sequence[Reference]) -> None:
         raise PlacedError(place, ABSENT, f"{model} is named twice; name each model once")
 
 
-def _check_teachers(place: Place, method: Method, references: Sequence[Reference], recipe: TaskRecipe) -> None:
+def _check_teachers(place: Place, learner: MethodUse | ModelNode, recipe: TaskRecipe) -> None:
+    method, references, axes = learner.method, learner.taught_by, (*place, *learner.axes)
     if not references:
         return
     for index, reference in enumerate(references):
@@ -134,18 +125,19 @@ def _check_teachers(place: Place, method: Method, references: Sequence[Reference
     ensemble, models = ensemble_of(recipe, references), teachers(recipe, references)
     _check_distinct((*place, "taught_by"), models)
     if ensemble is not None:
-        _check_ensemble(place, method, ensemble)
+        _check_ensemble(place, axes, method, ensemble)
     try:
         check_teachers(weighed(recipe, method, references), len(models))
     except ValueError as error:
         key, problem = split_field(str(error))
-        raise PlacedError((*place, *key), ABSENT, problem) from error
+        where = place if key in ((), ("taught_by",)) else axes
+        raise PlacedError((*where, *key), ABSENT, problem) from error
 
 
-def _check_ensemble(place: Place, method: Method, ensemble: Ensemble) -> None:
+def _check_ensemble(place: Place, axes: Place, method: Method, ensemble: Ensemble) -> None:
     if isinstance(method.training, Progressive):
         problem = "is an ensemble, and progressive follows one model at a time; name its members in its place"
         raise PlacedError((*place, "taught_by"), ensemble.name, problem)
     if isinstance(method.targets, TeacherTargets) and method.targets.shares is not None:
         problem = f"but {ensemble.name} is an ensemble, whose shares are its own; give models.{ensemble.name}.shares"
-        raise PlacedError((*place, "targets", "shares"), list(method.targets.shares), problem)
+        raise PlacedError((*axes, "targets", "shares"), list(method.targets.shares), problem)

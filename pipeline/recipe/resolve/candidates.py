@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.recipe.model import ModelNode, TaskRecipe
+from pipeline.recipe.model import TaskRecipe
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from stages.specs.bank import BankSpec
 from stages.specs.candidates import NeighboursSpec
@@ -129,16 +129,11 @@ def candidates_of(name: str | None, method: Method, makers: Mapping[str, object]
 
 def check_k(recipe: TaskRecipe) -> None:
     """Raise where a method takes more candidates for a row than ``candidates.NAME.k`` makes."""
-    for index, use in enumerate(recipe.methods):
-        _check_enough(("method", index, "data", "k"), use.method, use.candidates, recipe)
-    for name, model in recipe.models.items():
-        if isinstance(model, ModelNode):
-            _check_enough(("models", name, "method", "data", "k"), model.method, model.candidates, recipe)
-
-
-def _check_enough(place: Place, method: Method, name: str | None, recipe: TaskRecipe) -> None:
-    if name is None or not isinstance(method.data, WithCandidates):
-        return
-    made = recipe.makers[name].k
-    if made is not None and made < method.data.k:
-        raise PlacedError(place, method.data.k, f"but candidates.{name}.k is {made}; take no more, or make more")
+    for place, learner in recipe.learners():
+        data, name = learner.method.data, learner.candidates
+        if name is None or not isinstance(data, WithCandidates):
+            continue
+        made = recipe.makers[name].k
+        if made is not None and made < data.k:
+            problem = f"but candidates.{name}.k is {made}; take no more, or make more"
+            raise PlacedError((*place, *learner.axes, "data", "k"), data.k, problem)

@@ -336,6 +336,15 @@ TEACHING = {
     "method={use: defective-kd, taught_by: teacher}": "method.taught_by: teacher, but defective-kd is taught by an ",
     "method={use: self-kd, taught_by: [itself, one]}": "method.taught_by: itself, one, but self-kd is taught by the ",
     "method={use: pkd, taught_by: both}": "method.taught_by: both, but pkd is taught by one model; name one model",
+    f"models.three={{model: m, taught_by: teacher, method: {{{KD}targets: {{shares: [0.5, 0.5]}}}}}}": (
+        "models.three.method.targets: shares has 2 for 1 teachers; "
+    ),
+    f"models.three={{model: m, taught_by: both, method: {{{KD}targets: {{shares: [0.5, 0.5]}}}}}}": (
+        "models.three.method.targets.shares: [0.5, 0.5], but both is an ensemble, whose shares are its own; "
+    ),
+    "models.three={model: m, method: {use: label-smoothing, targets: {distribution: [1.0]}}}": (
+        "models.three.method.targets.distribution: [1.0], must be 2 shares that sum to 1, one for each label of sst2"
+    ),
     "models.three={model: m, method: self-kd}": "models.three.taught_by: itself, but only a student's method has a ",
     "models.both.shares=[0.5, 0.4]": "models.both.shares: [0.5, 0.4], must be 2 shares that sum to 1, one for each of ",
     "models.both.shares=[1.0]": "models.both.shares: [1.0], must be 2 shares that sum to 1, one for each of one, two",
@@ -366,6 +375,7 @@ NO_EPOCH = {
     "method={use: minimax-knn, data: {warmup_epochs: 9}}": "method.data.warmup_epochs: 9, but of 4 epochs no epoch",
     "method={use: knn, training: {teacher_weight: 0}}": "method.data: knn, but of 4 epochs no epoch is left in which",
     "method={use: continuation-kd, data: {kind: knn, warmup_epochs: 3}}": "method.data.warmup_epochs: 3, but of 4 ",
+    "models.a={model: m, method: {use: knn, data: {warmup_epochs: 4}}}": "models.a.method.data.warmup_epochs: 4, ",
 }
 
 
