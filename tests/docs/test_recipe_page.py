@@ -157,7 +157,7 @@ def test_a_key_that_sets_a_field_of_a_spec_takes_what_the_field_takes(
 
 
 def test_a_block_without_keys_is_the_spec_with_its_defaults() -> None:
-    assert grammar.GeneratedBlock().spec() == Generated()
+    assert grammar.GeneratedBlock().as_spec(Generated) == Generated()
     assert candidates.IndexBlock().spec() == IndexSpec()
     bank = candidates.Bank(files=("a",))
     assert (bank.cleaning, bank.embedding) == (BankSpec(), EmbedSpec())

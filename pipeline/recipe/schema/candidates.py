@@ -61,9 +61,6 @@ class GeneratedBankBlock(Block):
         "Sentences to generate, before duplicates are removed.", 2000, of=GeneratedTexts.model_fields["rows"]
     )
 
-    def spec(self) -> GeneratedTexts:
-        return self.as_spec(GeneratedTexts)
-
 
 class IndexBlock(Block):
     """The FAISS index over the bank's embeddings."""
@@ -100,7 +97,7 @@ class Bank(Block):
         None,
     )
     hub: HubSplit | None = key("A data set on the hub.", {"repository": "bookcorpus/bookcorpus"}, None)
-    generated: Annotated[GeneratedTexts, ReadAs(GeneratedBankBlock, GeneratedBankBlock.spec)] | None = key(
+    generated: Annotated[GeneratedTexts, ReadAs(GeneratedBankBlock)] | None = key(
         "Generated texts, for the task `reviews`.", {"rows": 2000}, None
     )
     text: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2), ONE_OR_MANY] = key(

@@ -55,9 +55,6 @@ class GeneratedBlock(Block):
     validation: Whole = key("Rows of validation.", 200, of=GENERATED["validation"], ge=1)
     test: Whole = key("Rows of test.", 200, of=GENERATED["test"], ge=1)
 
-    def spec(self) -> Generated:
-        return self.as_spec(Generated)
-
 
 class Data(Block):
     """Where the rows of the tasks come from. A task with `files` of its own has its rows from those."""
@@ -77,7 +74,7 @@ class Data(Block):
     holdout: Number = key(
         "Share of train that is not trained on, but used to select the best epoch.", 0.2, of=CORPUS["holdout"]
     )
-    generated: Annotated[Generated, ReadAs(GeneratedBlock, GeneratedBlock.spec)] = key(
+    generated: Annotated[Generated, ReadAs(GeneratedBlock)] = key(
         "Sizes of the generated task.", {"train": 400}, Generated
     )
 
@@ -119,7 +116,7 @@ class TeacherSettings(Block):
     """The model whose outputs are stored. It runs over train once, however many methods learn from it."""
 
     model: Text = key("A directory that `save_pretrained` wrote, or a name on the hub.", "roberta-large")
-    finetune: Annotated[Train, ReadAs(SeededBlock, SeededBlock.spec)] | None = key(
+    finetune: Annotated[Train, ReadAs(SeededBlock)] | None = key(
         "Fine-tune the model on the task first; `{}` does so with the defaults. Without this key, it must be "
         "fine-tuned already.",
         {"epochs": 4, "learning_rate": 1.0e-5},

@@ -99,9 +99,6 @@ class SeededBlock(OptimisationBlock):
         of=TRAIN["keep"],
     )
 
-    def spec(self) -> Train:
-        return self.as_spec(Train)
-
 
 class FreshConfig(Block):
     """A model with random weights. Every key except `model` is a field of that model's configuration with its new

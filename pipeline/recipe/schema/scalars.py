@@ -139,16 +139,18 @@ ONE_OR_MANY = _OneOrMany()
 
 @dataclass(frozen=True)
 class ReadAs:
-    """A key is written in a file as ``form``, and ``value`` converts that to what the field holds.
+    """A key is written in a file as ``form``, and ``value`` converts that to what the field holds; without it, the form
+    is a block that is converted to the field's spec by ``as_spec``.
 
     Only recipe files are read by this form. JSON, to which a whole Recipe may be dumped, holds the field's own value.
     """
 
     form: Any
-    value: Callable[[Any], Any]
+    value: Callable[[Any], Any] | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        form = core_schema.no_info_after_validator_function(self.value, handler.generate_schema(self.form))
+        value = self.value or (lambda block: block.as_spec(source))
+        form = core_schema.no_info_after_validator_function(value, handler.generate_schema(self.form))
         converted = core_schema.no_info_wrap_validator_function(
             lambda value, read: value if isinstance(value, source) else read(value), form
         )
