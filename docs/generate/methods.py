@@ -3,19 +3,29 @@
 A test holds that the committed page is what this makes.
 """
 
+import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from docs.generate.methods_prose import COMBINED, END, LAYERS, REFUSED, START
 from pipeline.methods import SECTIONS, NamedMethod
-from pipeline.recipe.as_yaml import point
+from pipeline.recipe.as_yaml import axes_yaml
 from stages.specs.layer_map import even_groups, overlapping_groups
 from stages.specs.method import Method
 
 
 def page() -> str:
     """The page for people."""
-    parts = [START, _index(), LAYERS, _groups(), COMBINED, _table(("what", "why, and what to do"), REFUSED), END]
+    parts = [
+        START,
+        _index(),
+        LAYERS,
+        _groups(),
+        COMBINED,
+        _table(("refused", "why, and what to write instead"), REFUSED),
+        END,
+    ]
     for title, section in SECTIONS.items():
         parts.append(f"## {title}\n")
         parts.extend(_method(named) for named in section)
@@ -33,7 +43,7 @@ def _index() -> str:
         for section in SECTIONS.values()
         for named in section
     ]
-    return _table(("name", "targets", "training", "data", "structure", "who teaches"), rows)
+    return _table(("name", "targets", "training", "data", "structure", "teachers"), rows)
 
 
 def _kinds(method: Method) -> Iterator[str]:
@@ -44,7 +54,7 @@ def _kinds(method: Method) -> Iterator[str]:
 
 
 def _short(named: NamedMethod) -> str:
-    return f"`{named.taught_by}`" if named.taught_by else named.who
+    return f"`{named.taught_by}`" if named.taught_by else named.teacher_summary
 
 
 def _groups() -> str:
@@ -62,19 +72,27 @@ def _runs(groups: Sequence[Sequence[int]]) -> str:
 
 def _method(named: NamedMethod) -> str:
     facts = {
-        "Needs of the teacher": named.needs,
-        "Who teaches": named.who,
+        "Outputs it needs of the teacher": named.needs,
+        "Teachers": named.teacher_summary,
         "Reduction and scale": named.scale,
         "Defaults": named.defaults,
         "What differs": named.differs,
     }
-    axes = "".join(f"{axis}\n" for axis in point(named.method))
-    lines = [f"### {named.name}\n", f"{named.title}. {named.paper}.\n" if named.paper != "-" else f"{named.title}.\n"]
+    axes = "".join(f"{axis}\n" for axis in axes_yaml(named.method))
+    title = f"{named.title}. {named.paper}." if named.paper != "-" else f"{named.title}."
+    lines = [f"### {named.name}\n", f"{_wrapped(title)}\n"]
     lines += [f"```\n{named.formula}\n```\n", f"```yaml\n{axes}```\n"]
-    lines += [f"- **{what}**: {said}" for what, said in facts.items() if said != "-"]
+    lines += [_wrapped(f"- **{heading}**: {text}", "  ") for heading, text in facts.items() if text != "-"]
     lines += [f"\nFor example, from a recipe such as [{named.recipe}](../recipes/{named.recipe}):\n"]
     lines += [f"```yaml\n{named.example}\n```\n"]
     return "\n".join(lines)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Lines of at most 120 columns. None but the first begins with what Markdown would read as an item of a list."""
+    glued = re.sub(r" (?=([-+*]|\d+\.) )", "\0", text)
+    lines = textwrap.wrap(glued, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def write(folder: Path) -> None:

@@ -1,11 +1,13 @@
-"""The words of docs/methods.md that no method carries."""
+"""The parts of docs/methods.md that are not generated from the catalogue of methods."""
 
 START = """\
 # Methods
 
-A method is a point on the axes targets x training x data x structure; an edge of the graph says who teaches. A recipe
-takes a named point with `use` and changes any axis. `stillhouse methods` lists them, `stillhouse methods NAME` shows
-one. This page is made from the catalogue, `pipeline/methods/` (`python -m docs.generate.methods`).
+A method has a value on each of four axes: `targets` (the distribution that the student learns), `training` (losses and
+schedule), `data` (additional texts) and `structure` (matched layers). Which models teach is not an axis, but the key
+`taught_by`. A recipe names a method with `use` and may change any axis. `stillhouse methods` lists all methods,
+`stillhouse methods NAME` shows one. This page is generated from the catalogue in `pipeline/methods/`
+(`python -m docs.generate.methods`).
 
 Formulas are as implemented:
 
@@ -13,25 +15,25 @@ Formulas are as implemented:
 - `CE(y, z_S)`: cross-entropy. `KL(p || q)`: from p to q. `tau` is `temperature`, `w` is `teacher_weight`.
 - `h_S[j]`, `h_T[k]`: the pooled states of layer j of m of the student and layer k of n of the teacher. `MSE` is the
   mean over dimensions, or classes, of the squared difference; `|h|` is a length.
-- The mean over the rows of the global batch is always taken, whatever the number of workers.
+- Every term is the mean over the rows of the global batch, whatever the number of workers.
 - For a regression, which has no softmax, `CE` is the squared error to the label, `tau^2 KL` the squared error to the
   teacher's output.
 
-What is known of a paper is said where it is used: from its authors' code, from its text, from the authors' slides of
-2021, from a third-party reimplementation, or from memory and then called not verified. What a term weighs means
-nothing without its reduction: code that divides KL by C has other weights than code that does not. So
-each method has the reduction that its weights were chosen for, `reduction: mean` where its code divides. Its defaults
-are those of the authors' code or paper where they are known; else those of a third party, or ours. `Defaults` says
-which, `What differs` where the loss is not theirs.
+Facts about a paper are given with their source: its authors' code, its text, the authors' slides of 2021, a
+third-party reimplementation, or memory, which is then marked "not verified". The weight of a term can be compared only
+together with its reduction: code that divides KL by C needs other weights than code that does not. So each method has
+the reduction that its weights were chosen for, `reduction: mean` where its code divides. Defaults are those of the
+authors' code or paper where they are known, else those of a third party, or our own. `Defaults` gives the source,
+`What differs` the deviations from the authors' loss.
 """
 
 LAYERS = """\
 ## Layers and groups
 
-Layers count from 1; 0 is the embeddings. The state of a layer is the mean over a row's own tokens, or its first
-token, as the store has it (`pooling`; the papers on BERT read first tokens). `even` and the other rules are resolved
-while planning, which writes every layer out, so that a map is the same student however it was given, and refuses one
-that the depths or the store do not allow.
+Layers count from 1; 0 is the embeddings. The state of a layer is the mean over a row's own tokens, or that of its first
+token, as `store.pooling` gives it (the papers on BERT use first tokens). Planning replaces `even` and the other rules
+by lists of layers. So a rule and the list that it stands for are the same student, and a map that the depths or the
+store do not allow is refused before anything runs.
 
 The group A(j) of student layer j:
 
@@ -40,18 +42,18 @@ The group A(j) of student layer j:
   PKD's skip map.
 - `overlapping`: the even group, longer by a layer on both sides where there is one: "PO".
 - `all`: every layer.
-- A list of your own: `groups: [[1, 2], [5, 6]]`, `pairs: [[1, 6]]`.
+- Your own list: `groups: [[1, 2], [5, 6]]`, `pairs: [[1, 6]]`.
 """
 
 COMBINED = """\
 Where widths differ, `pick` and `attend` learn a projection of the student's state; `concatenate` always does;
-`random` projects both sides; `outputs` compares what classifiers say, and `relational` how rows lie to each other,
-which no width touches. Projections and classifiers are trained and kept in checkpoints with the student; the saved
-model is without them.
+`random` projects both sides; `outputs` compares the outputs of classifiers, and `relational` distances and angles
+between rows, neither of which depends on the width. Projections and classifiers are trained with the student and kept
+in its checkpoints, but not in the saved model.
 
-Layers are matched while the teacher's logits are followed: in every epoch of `one-phase`, in phase 1 of `annealing`
-and of `progressive` (the layers of the teacher whose turn it is), and in `continuation` with the weight of its second
-term. Phi scales logits alone.
+Layers are matched whenever the teacher's logits are: in every epoch of `one-phase`, in phase 1 of `annealing` and of
+`progressive` (there the layers of the current teacher), and in `continuation` with the weight of its second term. Phi
+scales only logits.
 
 ## Which axes combine
 
@@ -62,55 +64,65 @@ term. Phi scales logits alone.
 | `continuation` | no | yes | yes | their mean; without layers |
 | `progressive` | no | yes | yes, but `outputs` | in turn, with layers |
 
-A structure with targets `hard` or `smoothed` is matched beside them, and needs the teacher's layers alone. So
+With targets `hard` or `smoothed`, a structure adds its term to theirs and needs only the teacher's layers. For example,
 annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: 25}}`;
 [combinations.yaml](../recipes/combinations.yaml) has more.
 
-Texts beside the task's own (`data: knn`, `data: minimax-knn`) go with any training and any structure, and need targets
-`teacher`: they have no labels. They follow the teacher wherever its logits are followed, by the same term: in
-every epoch of `one-phase`, in phase 1 of `annealing` and of `progressive`, in `continuation` with the weight of its
-second term. `weight` is a share of what that term weighs for the row itself. Layers are matched on the task's own
-rows alone. So annealing with ALP and minimax-kNN is
+Additional texts (`data: knn`, `data: minimax-knn`) combine with any training and any structure. They have no labels, so
+they need targets `teacher`. For them, the same term is used that compares the row's own logits with the teacher's:
+term(row) + `weight` x mean over its candidates of term(candidate), in every epoch of `one-phase`, in phase 1 of
+`annealing` and of `progressive`, and in `continuation` with the weight of its second term. Layers are matched only on
+the task's own rows. For example, annealing with ALP and minimax-kNN is
 `{use: annealing-kd, structure: {kind: attend, weight: 25}, data: {kind: minimax-knn, keep: 2}}`.
 
-Where such texts come from is said by `candidates`: neighbours in a bank (by a sentence encoder, or by TF-IDF), texts of
-the bank at random (a plain transfer set), words replaced, words filled in by a masked language model, translations
-there and back. No text that the task is evaluated on is among them: dev, test and the slice on which the epoch is
-selected, compared without case, accents, spacing and punctuation.
+`candidates` gives the source of such texts: neighbours in a bank (by a sentence encoder, or by TF-IDF), random texts of
+the bank (a plain transfer set), replaced words, words filled in by a masked language model, or back-translation. Texts
+that the task is evaluated on are never among them: those of dev, test and the slice that selects the epoch, compared
+without case, accents, spacing and punctuation.
 
-What is refused while planning, each in one line:
+These combinations are refused while planning, each with a message of one line:
 """
 
 REFUSED: tuple[tuple[str, str], ...] = (
     (
         "`annealing`, `continuation` or `progressive` without targets `teacher`",
-        "they follow logits; use targets: teacher",
+        "they train on the teacher's logits; use targets: teacher",
     ),
-    ("`temperature` or `teacher_weight` with targets `hard` or `smoothed`", "they mean nothing there; leave them out"),
-    ("`annealing` or `progressive` in one epoch", "each phase needs one; train for 2 or more"),
-    ("`progressive` with one teacher", "it follows several; taught_by: teacher:all, or a list"),
-    ("`progressive` with more teachers than its first phase has epochs", "one would have no turn; name fewer"),
-    ("`shares` with `progressive`, not one a teacher, or not together 1", "they are of a mean"),
+    (
+        "`temperature` or `teacher_weight` with targets `hard` or `smoothed`",
+        "they have no effect; leave them out",
+    ),
+    ("`annealing` or `progressive` in one epoch", "each phase needs an epoch; train for 2 or more"),
+    ("`progressive` with one teacher", "it needs several; give taught_by: teacher:all, or a list"),
+    ("`progressive` with more teachers than its first phase has epochs", "each teacher needs an epoch; name fewer"),
+    ("`shares` with `progressive`", "there is no mean to weight; leave them out"),
+    ("`shares` of another number than that of teachers, or of another sum than 1", "give one for each teacher"),
     ("`knn` or `minimax-knn` without targets `teacher`", "candidates have no labels; use targets: teacher"),
-    ("`minimax-knn` that keeps all it has", "that is `knn`; keep fewer than k"),
-    ("`warmup_epochs` that leave no epoch for candidates", "warm up for fewer"),
-    ("candidates without a bank or a maker", "bank: {files: [...]}, or candidates: {NAME: ...}"),
-    ("more than one `structure`", "a method has one kind; write another method beside it"),
-    ("`pairs: random` between equal depths", "there is one map only; use last, or give pairs"),
-    ("several teachers and layers, but for `progressive`", "the layers of which? let one teach, or structure: none"),
-    ("several teachers and `outputs`", "classifiers are on one teacher's layers; let one teach"),
-    ("several teachers without targets `teacher`", "only logits can be averaged; let one teach"),
-    ("`smoothed` or `virtual` with a regression", "there are no classes; give that task its own list under overrides"),
+    ("`minimax-knn` with `keep` not below `k`", "keeping all is `knn`; keep fewer than k"),
+    ("`warmup_epochs` that leave no epoch for candidates", "give fewer"),
+    ("`knn` or `minimax-knn` without a bank or a maker", "give bank: {files: [...]}, or candidates: {NAME: ...}"),
+    ("more than one `structure`", "a method has one kind; write a second method"),
+    ("`pairs: random` between equal depths", "there is only one such map; use last, or give pairs"),
+    (
+        "several teachers and layers, but for `progressive`",
+        "layers are matched with one teacher's; name one, or structure: none",
+    ),
+    ("several teachers and `outputs`", "classifiers are fitted on one teacher's layers; name one teacher"),
+    ("several teachers without targets `teacher`", "only logits can be averaged; name one teacher"),
+    (
+        "`smoothed` or `virtual` with a regression",
+        "it has no classes; give that task its own methods under overrides",
+    ),
     ("`relational` with `train.micro_batch`", "it compares all rows of a batch; leave it out"),
-    ("a layer, a depth or a width that is not there", "the message says which layers there are"),
-    ("a layer or pooling that the store leaves out", "store.layers, store.pooling"),
-    ("an epoch of a model that keeps only its best", "keep: epochs, in its train or in teacher.finetune"),
+    ("a layer that student or teacher does not have", "the message lists the layers that exist"),
+    ("a layer or pooling that is not stored", "add it to store.layers or store.pooling"),
+    ("an epoch of a model that keeps only its best", "set keep: epochs in its train, or in teacher.finetune"),
 )
 
 END = """\
 ## Selection
 
-The primary metric on a held-out slice of train (10 %, chosen by content) picks the epoch, the later of equals; dev is
-only reported. `train.select: dev` selects on dev instead, as the papers do. All methods of a recipe take equal steps
-unless it says otherwise.
+The best epoch is the one with the highest primary metric on a held-out slice of train (10 %, chosen by content); of
+equal epochs, the later. Dev is only reported. `train.select: dev` selects on dev instead, as the papers do. All methods
+of a recipe take equally many steps, unless `equal_steps` is false.
 """

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from docs.generate.recipe_prose import END, EXAMPLE, START
 from pipeline.methods import METHODS
-from pipeline.recipe.as_yaml import point, written
+from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
 from pipeline.recipe.schema import learners
@@ -43,7 +43,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "bank.index": augmenting.IndexBlock,
     "candidates.NAME": augmenting.CandidateMaker,
     "models.NAME": learners.ModelBlock,
-    "models.NAME.method": learners.PointBlock,
+    "models.NAME.method": learners.AxesBlock,
     "models.NAME.train": learners.SeededBlock,
     "train": learners.TrainBlock,
     "overrides.TASK": grammar.OverrideBlock,
@@ -119,13 +119,13 @@ def _row(block: type[Block], name: str, about: Mapping[str, Any]) -> Iterator[st
     if field.default_factory is not None:
         yield "`{}`" if isinstance(field.default_factory, type) else "-"
     else:
-        yield "**needed**" if field.default is PydanticUndefined else _default(field.default)
+        yield "**required**" if field.default is PydanticUndefined else _default(field.default)
     yield (field.description or "").replace("|", "\\|")
-    yield f"`{name}: {written((field.examples or [None])[0])}`"
+    yield f"`{name}: {inline_yaml((field.examples or [None])[0])}`"
 
 
 def _default(value: object) -> str:
-    return "-" if value in (None, "") else f"`{written(value)}`"
+    return "-" if value in (None, "") else f"`{inline_yaml(value)}`"
 
 
 def _type(about: Mapping[str, Any]) -> str:
@@ -135,7 +135,7 @@ def _type(about: Mapping[str, Any]) -> str:
     if "enum" in about:
         if about["enum"] == [named.name for named in METHODS]:
             return "a [method](#methods)'s name"
-        return " or ".join(f"`{written(one)}`" for one in about["enum"])
+        return " or ".join(f"`{inline_yaml(one)}`" for one in about["enum"])
     match about.get("type"):
         case "array":
             return f"list of {_type(about['items'])}" if "items" in about else "list"
@@ -157,10 +157,12 @@ def _type(about: Mapping[str, Any]) -> str:
 
 
 def _any(members: Sequence[Mapping[str, Any]]) -> str:
-    """Any of these. A list of just the others is said so."""
+    """Any of these. A list of just the others reads `list of these`."""
     single = ", or ".join(dict.fromkeys(_type(one) for one in members if one.get("type") != "array"))
-    lists = [_type(one).removeprefix("list of ") for one in members if one.get("type") == "array"]
-    return ", or ".join(filter(None, (single, *(f"list of {'these' if one == single else one}" for one in lists))))
+    lists = [_type(one) for one in members if one.get("type") == "array"]
+    return ", or ".join(
+        filter(None, (single, *("list of these" if one == f"list of {single}" else one for one in lists)))
+    )
 
 
 def _limits(about: Mapping[str, Any]) -> str:
@@ -181,9 +183,11 @@ def _task(task: Task) -> tuple[str, ...]:
 
 
 def _methods() -> str:
-    about = "[methods.md](methods.md) has each one's formula, scale, sources and what differs from the original."
-    rows = [_line(_linked(own.name), own.title, own.needs, own.who, _axes_of(own.method)) for own in METHODS]
-    head = _line("name", "title", "needs of the teacher", "who teaches", "its axes")
+    about = "[methods.md](methods.md) has the formula, scale, sources and deviations of each method."
+    rows = [
+        _line(_linked(own.name), own.title, own.needs, own.teacher_summary, _axes_of(own.method)) for own in METHODS
+    ]
+    head = _line("name", "title", "outputs it needs of the teacher", "teachers", "its axes")
     return "\n".join(("### Methods", "", about, "", head, _line(*5 * ["---"]), *rows, ""))
 
 
@@ -192,12 +196,12 @@ def _linked(name: str) -> str:
 
 
 def _axes_of(method: Method) -> str:
-    return " ".join(f"`{axis}`" for axis in point(method))
+    return " ".join(f"`{axis}`" for axis in axes_yaml(method))
 
 
 def _recipes() -> str:
     rows = [_line(f"[{path.name}](../recipes/{path.name})", purpose(path)) for path in sorted(RECIPES.glob("*.yaml"))]
-    head = _line("file", "what it is for")
+    head = _line("file", "purpose")
     return "\n".join(("## Ready-made recipes", "", head, _line(*2 * ["---"]), *rows, ""))
 
 
@@ -212,8 +216,8 @@ def _axes() -> str:
     lines = [
         "### Axes",
         "",
-        "A block on an axis changes what the method of `use` has there. Another `kind` replaces it; a plain text is",
-        "the name of a kind. Axes compose freely; what cannot go together is refused.",
+        "A block on an axis changes the settings of the method in `use`. A block of another `kind` replaces them; a",
+        "plain text is the name of a kind. Axes combine freely; combinations that make no sense are refused.",
         "",
         _line("axis", "kind", "keys", "meaning"),
         _line(*4 * ["---"]),

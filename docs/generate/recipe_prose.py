@@ -1,14 +1,14 @@
-"""The words of docs/recipe.md that no model carries."""
+"""The parts of docs/recipe.md that are not generated from the recipe's models."""
 
 START = """\
 # The recipe
 
-A recipe is a YAML file that says what to compress and how. `stillhouse plan RECIPE` shows what it would do,
-`stillhouse run RECIPE` does it. This page is made from the models that read the file; so is
-`docs/recipe.schema.json`, which editors check a recipe against as you type
-(`# yaml-language-server: $schema=../docs/recipe.schema.json` as its first line).
+A recipe is a YAML file that describes what to compress and how. `stillhouse plan RECIPE` shows what a run would do,
+`stillhouse run RECIPE` runs it. This page is generated from the models that read the file, and so is
+`docs/recipe.schema.json`, by which editors check a recipe as you type if its first line is
+`# yaml-language-server: $schema=../docs/recipe.schema.json`.
 
-`name`, `task`, `teacher`, `student` and `method` are needed; all else has a default. The shortest recipe:
+`name`, `task`, `teacher`, `student` and `method` are required; every other key has a default. The shortest recipe:
 
 ```yaml
 name: first
@@ -18,7 +18,7 @@ student: {model: distilroberta-base}
 method: vanilla-kd
 ```
 
-One with most of what there is:
+A recipe with most of the keys:
 """
 
 EXAMPLE = """\
@@ -57,27 +57,29 @@ END = """\
 
 `taught_by` names a model, or a list of models:
 
-| written | means |
+| value | meaning |
 | --- | --- |
 | `teacher` | the recipe's teacher |
-| `NAME` | a model in `models`, trained as it says there: an assistant, a generation, a smaller or a poorer model |
-| `teacher:2`, `NAME:2` | that model after the second epoch of its training, where that says `keep: epochs` |
+| `NAME` | the model of that name in `models`: an assistant, a generation, a smaller or a less trained model |
+| `teacher:2`, `NAME:2` | that model after the second epoch of its training, which needs `keep: epochs` |
 | `teacher:all`, `NAME:all` | that model after each epoch, in order: as many teachers as there are epochs |
-| `NAME` with `members` | an ensemble: its members, with its shares |
-| `itself` | the same student from the same start, with the same seed and `train`, by `no-kd`; of students alone |
+| `NAME` of an ensemble | its members, weighted by its shares |
+| `itself` | the same student with the same start, seed and `train`, trained by `no-kd`; only for methods of students |
 
-Each has a store of its own, that any number of students read, and a row of its own in reports, such as
-`model:teacher:2`. Of several teachers the logits are averaged, equally unless `targets.shares` says otherwise; with
-`training: progressive` they are followed one after the other, each for an epoch of the first phase at least. Layers
-are followed of one teacher, or in turn of several that are equally deep. Of `store.layers`, a model that is shallower
-than the teacher stores those it has.
+The outputs of each teaching model are stored once and read by any number of students. Each has its own row in reports,
+such as `model:teacher:2`.
 
-`keep: epochs` belongs to what a training is: a recipe that adds it later trains that model anew, and whomever it
-teaches (its best epoch has the same weights as before, on a CPU bit for bit). Say it from the start where epochs may
-be asked for.
+The logits of several teachers are averaged, with equal weights unless `targets.shares` gives others. With
+`training: progressive` they are followed one after the other, each for at least one epoch of the first phase. Layers
+can be matched with those of one teacher, or with those of several teachers of equal depth in turn. A model with fewer
+layers than the teacher stores those of `store.layers` that it has.
 
-An ensemble teaches alone, and is no member of another: name its members instead. Its shares are its own, so the method
-that it teaches has none. It is scored from the evaluations of its members.
+`keep: epochs` is part of a training's key. Adding it later retrains the model and every model that learns from it; the
+weights of its best epoch stay the same (bit for bit on a CPU). Set it from the start if you may need single epochs.
+
+An ensemble can be neither one of several teachers nor a member of another ensemble; name its members instead. Its
+shares belong to it, so a method that it teaches has no `targets.shares`. Its scores are computed from the evaluations
+of its members.
 
 ```yaml
 teacher: {model: roberta-large, finetune: {epochs: 4, keep: epochs}}
@@ -97,29 +99,30 @@ train: {epochs: 6}
 
 ## Lists and short forms
 
-`task`, `student`, `method` and `seeds` may be lists: each task x student x method x seed is one training, in one
-graph, in which what is shared is built once. A single value stands for a list of one. A task and a method may be
-plain names. Nothing else is a list of alternatives.
+`task`, `student`, `method` and `seeds` may be lists: each combination of task, student, method and seed is one
+training. All of them form one graph, in which shared steps are built once. A single value stands for a list of one. A
+task and a method may be plain names. No other key takes a list of alternatives.
 
-Labels and names become parts of file names and of reports. Labels are letters, digits, `.`, `_` and `-`; names of
-tasks and models have no dots. Labels of students and of methods must differ; two entries that would get the same one
-need a `label`. No method is labelled `teacher`, which is what reports call the teacher itself; no model is named so,
-nor `itself`.
+Labels and names become parts of file names and of reports. Labels consist of letters, digits, `.`, `_` and `-`; names
+of tasks and models have no dots. The labels of students must differ, and so must those of methods: give a `label` to
+entries that would get the same one. `teacher` is reserved: it can be neither the label of a method nor the name of a
+model. `itself` cannot be the name of a model.
 
 ## How `train` adds up
 
-The defaults; over them the recipe's `train`; over that `overrides.TASK.train`; over that the method's own `train`.
-The teacher's `finetune` starts from the defaults, not from `train`. The defaults are those common for GLUE: 3 epochs
+The settings of a training are, in rising order of precedence: the defaults, the recipe's `train`,
+`overrides.TASK.train`, and the method's own `train`. The teacher's `finetune` starts from the defaults, not from
+`train`. The defaults are those common for GLUE: 3 epochs
 of batches of 32 at up to 5e-5 (Devlin et al. 2019, appendix A.3), weight decay 0.01 and clipping at 1.0 (the code of
 that paper), warm-up over 6 % of the steps (Liu et al. 2019, table 10). `annealing` and `progressive` need at
 least 2 epochs, one for each phase.
 
 ## Overrides
 
-`overrides.TASK` is merged over the recipe for that task alone. Blocks merge key by key; lists and single values
-replace. A block at `student` is merged into every student; `method` is always replaced, and there a plain name may
-also be the label of one of the recipe's methods. Label smoothing, for one, cannot be defined for a regression, so it
-is left out there:
+`overrides.TASK` is merged over the recipe for that task alone. Blocks are merged key by key; lists and single values
+replace those of the recipe. A block at `student` is merged into every student. `method` is always replaced, and a
+plain name in it may also be the label of one of the recipe's methods. For example, label smoothing is not defined for
+a regression and is left out there:
 
 ```yaml
 task: [mrpc, stsb]
@@ -128,7 +131,7 @@ overrides:
   stsb: {method: [no-kd, vanilla-kd]}
 ```
 
-A key whose value is `null` counts as left out. Under `overrides`, that takes a key away for one task:
+A key whose value is `null` counts as left out. Under `overrides`, `null` removes a key for one task:
 
 ```yaml
 task: [sst2, mnli]
@@ -138,21 +141,21 @@ overrides:
 
 ## From the command line
 
-`--set a.b=c` (repeatable) changes a key before anything is judged; the value is read as YAML, and a number names a
-place in a list, from 0: `--set train.epochs=3 --set student.0.label=six --set 'seeds=[0, 1]'
---set teacher.finetune=null`. `--storage URL` takes the place of `storage`. Relative paths, in a recipe too, start at
-the current directory.
+`--set a.b=c` (repeatable) changes a key before the recipe is checked. The value is read as YAML, and a number selects
+an item of a list, from 0: `--set train.epochs=3 --set student.0.label=six --set 'seeds=[0, 1]'
+--set teacher.finetune=null`. `--storage URL` replaces `storage`. Relative paths, also those in a recipe, start at the
+current directory.
 
 ## YAML
 
-Read as UTF-8, with the scalars of YAML 1.2: only `true` and `false` are booleans, so `no`, `yes`, `on` and `NO` are
-words; `1e-5` is a number; dates and `1:30` are words. A key may stand once in its block. A key with nothing behind
-it is refused; write `{}` for a block of defaults. Anchors and aliases work; tags do not.
+Recipes are read as UTF-8, with the scalars of YAML 1.2: only `true` and `false` are booleans, so `no`, `yes`, `on` and
+`NO` are words; `1e-5` is a number; dates and `1:30` are words. A key may occur only once in its block. A key without a
+value is refused; write `{}` for a block of defaults. Anchors and aliases work; tags do not.
 
 ## Errors
 
-A recipe is judged as a whole before any work starts. What is wrong is said in one line: the place in the file (dots
-between keys, numbers from 0 for items of a list), the value, what would be right.
+A recipe is checked as a whole before any work starts. An error is one line: the place in the file (dots between keys,
+numbers from 0 for items of a list), the value, and what would be right.
 
 ```
 recipes/sst2.yaml: train.epoch: unknown key; did you mean epochs?

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.methods import SECTIONS, NamedMethod
-from pipeline.recipe.as_yaml import point
+from pipeline.recipe.as_yaml import axes_yaml
 
 MARGIN = 13
 """Columns before the text about a method: an indent of two, and the width of the longest label."""
@@ -31,8 +31,8 @@ def _short(named: NamedMethod) -> dict[str, Sequence[str]]:
     return {
         "paper": [named.paper],
         "needs": [named.needs],
-        "taught by": [named.who],
-        "defaults": list(point(named.method)),
+        "taught by": [named.teacher_summary],
+        "defaults": list(axes_yaml(named.method)),
         "example": [*named.example.split("\n"), f"(recipes/{named.recipe})"],
     }
 

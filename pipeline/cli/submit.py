@@ -28,7 +28,7 @@ from pipeline.execution.code_snapshot import Snapshot, take_snapshot
 from pipeline.execution.job_env import SHARED_PATH, environment, relative_path_error
 from pipeline.recipe import Recipe, load
 from pipeline.recipe.paths import Kind, in_folder, is_relative_path, with_paths
-from pipeline.recipe.yaml import Tree, read, with_sets, written
+from pipeline.recipe.yaml import Tree, read, to_yaml, with_sets
 
 RECIPE = "recipe.yaml"
 """The recipe's name within a snapshot."""
@@ -52,10 +52,17 @@ def submit_recipe(request: Request, address: str | None, following: bool) -> int
     Raises RequestError.
     """
     recipe = load(request.recipe, request.sets, request.storage)
+<<<<<<< HEAD
     jobs = connect(address)
     with cluster_errors(jobs.address):
         tree, resolved = with_absolute_paths(document(request, recipe), Path.cwd(), jobs.nodes())
         snapshot = take_snapshot({RECIPE: written(tree).encode("utf-8")})
+=======
+    jobs = connected(address)
+    with answering(jobs.address):
+        tree, resolved = placed(document(request, recipe), Path.cwd(), jobs.nodes())
+        snapshot = take({RECIPE: to_yaml(tree).encode("utf-8")})
+>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
         name = job_name(recipe.name, time.time())
         send(jobs, name, snapshot, request, resolved, labels(recipe, tree, snapshot))
         print(f"{name}: submitted to {jobs.address}, snapshot {snapshot.sha256[:12]}", flush=True)

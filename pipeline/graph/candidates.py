@@ -15,7 +15,7 @@ from pipeline.graph.nodes import Edge, ExternalInput, Figure, Node
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.store_size import store_bytes
 from pipeline.graph.teacher_outputs import ModelOutputs
-from pipeline.recipe import TEACHER, Bank, CandidateMaker, MethodUse, ModelNode
+from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
 from stages.corpus.task_files import count_rows
 from stages.models.shape import config_of
@@ -142,10 +142,8 @@ class CandidateNodes:
         given = self._maker(name).k
         if given is not None:
             return given
-        recipe = self.starting_points.recipe
-        models = [model for model in recipe.models.values() if isinstance(model, ModelNode)]
-        users: list[MethodUse | ModelNode] = [*recipe.methods, *models]
-        taken = (use.method.data for use in users if use.candidates == name)
+        learners = (learner for _, learner in self.starting_points.recipe.learners())
+        taken = (learner.method.data for learner in learners if learner.candidates == name)
         return max((data.k for data in taken if isinstance(data, WithCandidates)), default=1)
 
     def _num_found(self, name: str) -> int:

@@ -1,8 +1,7 @@
-"""The named methods: points on the axes that papers have tried, each with settings whose source it names.
+"""The catalogue of named methods: those of papers, as values on the axes, with the sources of their settings.
 
-A name is only a starting point. A recipe takes one with ``use`` and changes what it likes on any axis; the axes
-themselves are in ``stages/specs/method.py`` and ``stages/specs/layers.py``. ``docs/methods.md`` is generated from this
-catalogue by ``docs/generate/methods.py``.
+A recipe names a method with ``use`` and may change any axis. The axes are in ``stages/specs/method.py`` and
+``stages/specs/layers.py``. ``docs/methods.md`` is generated from this catalogue by ``docs/generate/methods.py``.
 """
 
 from collections.abc import Mapping
@@ -18,12 +17,12 @@ from pipeline.methods.schedules import SCHEDULES
 
 SECTIONS: Mapping[str, tuple[NamedMethod, ...]] = {
     "Labels alone": LABELS,
-    "The vanilla loss, and who teaches": EDGES,
-    "By a schedule": SCHEDULES,
+    "The vanilla loss, with different teachers": EDGES,
+    "Schedules over epochs": SCHEDULES,
     "Layers": (*LAYERS, *MIXTURES),
-    "Texts beside the task's own": CANDIDATES,
+    "Additional texts": CANDIDATES,
 }
-"""The methods in the order of the page."""
+"""The methods by section, in the order of ``docs/methods.md``."""
 
 METHODS: tuple[NamedMethod, ...] = tuple(named for section in SECTIONS.values() for named in section)
 

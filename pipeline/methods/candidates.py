@@ -1,4 +1,4 @@
-"""Methods that show the student texts beside the task's own rows."""
+"""Methods that train the student on additional texts beside the task's own rows."""
 
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
@@ -24,16 +24,16 @@ KNN = NamedMethod(
     scale=f"{SUMMED} Candidates: mean over those of a row, then over rows.",
     defaults="K 8 is the slides'. tau 2, w 0.5 and a weight of the candidates equal to w (`weight: 1`) are those of "
     "the released minimax-kNN code.",
-    differs="The slides' vanilla-8NN. No hard labels are taken from the teacher (Du et al. train on them); the teacher "
-    "labels softly, once. A row has the mean over its candidates, so that more of them do not weigh more, as in the "
-    "code, where each candidate is an item of its own with its row beside it.",
+    differs="The slides' vanilla-8NN. The teacher gives candidates soft labels, once; Du et al. train on hard labels "
+    "of the teacher. The loss of a row's candidates is their mean, so that more candidates have no more weight. This "
+    "is as in the code, where each candidate is an item of its own together with its row.",
     example="bank: {files: [sentences.parquet], text: text}\nmethod: [vanilla-kd, knn]",
     recipe="minimax-small.yaml",
 )
 
 MINIMAX = NamedMethod(
     name="minimax-knn",
-    title="Minimax-kNN: neighbours of most divergence",
+    title="Minimax-kNN: the neighbours of largest divergence",
     paper=PAPER,
     method=Method(
         targets=TeacherTargets(),
@@ -43,12 +43,12 @@ MINIMAX = NamedMethod(
     formula=f"{KNN.formula.rpartition(chr(10))[0]}\n"
     "i the keep of the row's K candidates of greatest tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))",
     scale=KNN.scale,
-    defaults="K 8 and keep 4 (k1) are the slides'; the README of the code keeps 1. tau 2, w 0.5 and the weight are the "
-    "code's. No warm-up epochs; the README's example warms up for 7 of its 6 epochs, and so never augments: that is "
-    "refused here.",
+    defaults="K 8 and keep 4 (k1) are the slides'; the README of the code keeps 1. tau 2, w 0.5 and the weight are "
+    "the code's. No warm-up epochs. The example in the README has 7 warm-up epochs in a training of 6, so it never "
+    "augments; such settings are refused here.",
     differs="The code scores all K candidates again for each one that is kept (32 forwards a row for 4 of 8); here "
-    "each is scored once, 8. It scores with dropout on; here it is off, so that picks do not depend on chance. They "
-    "are made by the term that is then trained, whatever the training: for `annealing` the squared error. `every: n` "
+    "each is scored once, 8. It scores with dropout on; here it is off, so that the selection is not random. The "
+    "scores are the term that is then trained: for `annealing`, the squared error. `every: n` "
     "scores all candidates when each n-th epoch begins (the code's `minimax_update_interval` does nothing). Candidates "
     "may come from anywhere (`candidates`), also for pairs and regressions.",
     example="bank: {files: [sentences.parquet], text: text}\nmethod: {use: minimax-knn, data: {k: 8, keep: 2}}",

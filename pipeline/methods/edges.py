@@ -1,4 +1,4 @@
-"""Methods of one loss, the vanilla one: what tells them apart is who teaches, which is an edge of the graph."""
+"""Methods with the vanilla loss. They differ in the models that teach, which are edges of the graph."""
 
 from pipeline.methods.named import NamedMethod
 from stages.specs.method import Method, OnePhase, TeacherTargets
@@ -35,7 +35,7 @@ RKD = NamedMethod(
     formula=FORMULA,
     scale=SUMMED,
     defaults="Labels 0.8, logits 0.2 and tau 1 are the defaults of a third-party reimplementation (IKMLab/LAD); those "
-    "of the tables are not known. The same as in alp, so that the two differ by the layers alone.",
+    "of the tables are not known. The same as in alp, so that the two differ only in the layers.",
     differs="No code was released. `RKD` is *Regular* KD (README of CKD's code: alpha soft + (1 - alpha) hard), not "
     "the Relational KD of Park et al., which is relational-kd.",
     example="method: [no-kd, rkd, alp]",
@@ -54,7 +54,7 @@ TAKD = NamedMethod(
     "DistilRoBERTa, BERT-base between BERT-large and BERT-small.",
     differs="The code keeps the assistant's best epoch on the test split; here a held-out slice of train picks it. Its "
     "learning rate for ResNets starts at a tenth of what its schedule means (`epoch < int(epoch / 2)` is never "
-    "true). `training: {reduction: sum}` makes the loss vanilla-kd's, so that only who teaches differs.",
+    "true). `training: {reduction: sum}` makes the loss that of vanilla-kd, so that only the teacher differs.",
     example="models: {assistant: {model: roberta-base, method: vanilla-kd, taught_by: teacher}}\n"
     "method: [vanilla-kd, {use: takd, taught_by: assistant}]",
     recipe="chain-roberta.yaml",
@@ -69,8 +69,9 @@ BORN_AGAIN = NamedMethod(
     method=Method(targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5)),
     formula=FORMULA,
     scale=SUMMED,
-    defaults="tau 2 and w 0.5 are those of vanilla-kd. The paper's weighting was not verified; what we remember is the "
-    "teacher's outputs at tau 1 with or without labels: `training: {temperature: 1, teacher_weight: 1}` is without.",
+    defaults="tau 2 and w 0.5 are those of vanilla-kd. The paper's weighting was not verified; from memory, it trains "
+    "on the teacher's outputs at tau 1, with or without labels: `training: {temperature: 1, teacher_weight: 1}` is "
+    "without.",
     differs="No code of the authors was found; a third-party reimplementation divides KL by the classes. Each "
     "generation is an entry of `models` with the student's architecture and a seed of its own, taught by the one "
     "before; `members` makes their ensemble. The paper's variants CWTM and DKPP are not here.",
@@ -119,7 +120,7 @@ SELF_KD = NamedMethod(
 
 REVERSE_KD = NamedMethod(
     name="reverse-kd",
-    title="Reversed KD: the small teaches the large",
+    title="Reversed KD: a small model teaches a large one",
     paper="Yuan et al. 2020, Revisiting Knowledge Distillation via Label Smoothing Regularization, CVPR, section 2",
     method=Method(targets=TeacherTargets(), training=OnePhase(temperature=20.0, teacher_weight=0.6, reduction="mean")),
     formula=FORMULA,
@@ -141,8 +142,8 @@ DEFECTIVE_KD = NamedMethod(
     formula=FORMULA,
     scale=DIVIDED,
     defaults="tau 20 and w 0.95 are the authors' code's for MobileNetV2 taught by a ResNet18 after its first epoch.",
-    differs="Their teachers are defective after 1 of 200 epochs, or 50 of 200. A pretrained encoder is far from that "
-    "after one epoch: what is defective here is only less trained. The mean is over the task's classes, not 100.",
+    differs="Their teachers are defective after 1 of 200 epochs, or 50 of 200. A pretrained encoder is much better "
+    "than that after one epoch: the teacher here is only less trained. The mean is over the task's classes, not 100.",
     example="teacher: {model: roberta-large, finetune: {epochs: 4, keep: epochs}}\n"
     "method: {use: defective-kd, taught_by: teacher:1}",
     recipe="teacher-free.yaml",

@@ -1,4 +1,4 @@
-"""Methods that need no teacher: labels, as they are, smoothed, or told by a rule."""
+"""Methods that need no teacher: plain labels, smoothed labels, and labels of a virtual teacher."""
 
 from pipeline.methods.named import NamedMethod
 from stages.specs.method import Hard, Method, OnePhase, Smoothed, Virtual
@@ -10,11 +10,11 @@ NO_KD = NamedMethod(
     method=Method(targets=Hard()),
     formula="CE(y, z_S)",
     scale="Mean over rows.",
-    defaults="There are none. What every method has to beat: NKD in the tables of ALP-KD.",
+    defaults="There are no settings. This is the baseline of every method: NKD in the tables of ALP-KD.",
     differs="-",
     example="method: no-kd",
     recipe="quickstart.yaml",
-    teachers="nobody",
+    teachers="none",
     taught_by=None,
 )
 
@@ -29,10 +29,10 @@ LABEL_SMOOTHING = NamedMethod(
     defaults="epsilon 0.1 is the paper's.",
     differs="The code of Yuan et al. 2020 puts epsilon / (C - 1) on the wrong classes and 1 - epsilon on the right "
     "one; the paper, and this, put epsilon / C on each. The gradient is that of (1 - epsilon) CE + epsilon KL(u || "
-    "p_S): KD from a teacher that knows nothing. It cannot be defined for a regression.",
+    "p_S): KD from a teacher with uniform outputs. It cannot be defined for a regression.",
     example="method: {use: label-smoothing, targets: {epsilon: 0.05}}",
     recipe="teacher-free.yaml",
-    teachers="nobody",
+    teachers="none",
     taught_by=None,
 )
 
@@ -48,14 +48,14 @@ VIRTUAL_TEACHER = NamedMethod(
     defaults="correct 0.99, tau 20 and w 0.1 are the authors' code's for ResNet18 on CIFAR-100. For MobileNetV2 it has "
     "tau 40, w 0.95 and the mean over classes.",
     differs="The code applies the softmax at temperature tau to the probabilities 0.99 and 0.01 themselves, which is "
-    "uniform but for a trace (two classes, tau 20: 0.512 and 0.488), leaves the student untempered, and has no "
+    "nearly uniform (two classes, tau 20: 0.512 and 0.488), leaves the student untempered, and has no "
     "tau^2. Here probabilities become logits first and both sides are tempered, as the paper's equation has it; "
     "tau^2 keeps the term's gradient from vanishing with tau. At the same w and tau the gradient of the released "
     "term is about a hundredth of ours for two classes: with z_S = 0, tau 20 and w 0.1 it is 0.0012, ours 0.1144. "
     "It cannot be defined for a regression.",
     example="method: {use: virtual-teacher, targets: {correct: 0.9}}",
     recipe="teacher-free.yaml",
-    teachers="nobody",
+    teachers="none",
     taught_by=None,
 )
 

@@ -1,4 +1,4 @@
-"""Methods in which a student's layers follow layers of the teacher that are picked, drawn, or laid end to end."""
+"""Methods that match a student's layers with single, random or concatenated layers of the teacher."""
 
 from dataclasses import replace
 
@@ -18,15 +18,15 @@ PKD = NamedMethod(
     ),
     formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\nk = floor(j n / m), j = 1 .. m - 1",
     scale=f"{DIVIDED} Layers: mean over dimensions, pairs and rows.",
-    defaults="tau 10, w 0.7 and weight 500 (their beta) are the code's for RTE, with a learning rate of 1e-5: the one "
-    "run it ships that scales states. Those that do not have tau, w and weight 20, 0.7, 1 for MRPC; 10, 0.5, 100 for "
+    defaults="tau 10, w 0.7 and weight 500 (their beta) are the code's for RTE, with a learning rate of 1e-5: the only "
+    "run in it that scales states. Its other runs have tau, w and weight 20, 0.7, 1 for MRPC; 10, 0.5, 100 for "
     "SST-2 and MNLI; 20, 0.5, 100 for QNLI; 20, 0.7, 100 for QQP, with 2e-5 or 5e-5. All have 4 epochs.",
     differs="States are scaled to length 1, as in the paper's eq. 7; the code does so for RTE only. Without it the "
     "term is larger by about the squared length of a state, and the weight is another: `structure: {normalised: "
     "false, weight: 100}`. The paper sums over layers and dimensions; the code takes the mean, for which its weights "
     "were chosen. It never shuffles the rows. "
-    "It reads first tokens; here that is `pooling: cls`, in the method and in the store. On STS-B it has accuracy "
-    "alone.",
+    "It reads first tokens; here that is `pooling: cls`, in the method and in the store. On STS-B it computes only "
+    "accuracy.",
     example="method:\n"
     "  - pkd\n"
     "  # PKD-1, -6 and -12 of the slides: the first of the student's two layers follows layer 1, 6 or 12.\n"
@@ -59,9 +59,9 @@ RANDOM_MAP = replace(
     formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\n"
     "m layers k drawn once without replacement and put in rising order, j = 1 .. m",
     defaults="Those of pkd. The map is drawn from the student's seed: each seed has another.",
-    differs="No method of a paper but a control: what a map of layers is worth is what it gains over this. It maps "
-    "every layer of the student, pkd leaves the last one out: so the two differ by how many layers follow one, "
-    "too. The teacher has to be deeper: between equal depths there is one map only.",
+    differs="This is not from a paper but a control: the value of a map of layers is its gain over this one. It maps "
+    "every layer of the student, while pkd leaves out the last: so the two also differ in the number of matched "
+    "layers. The teacher has to be deeper: between equal depths there is only one map.",
     example="method: [rkd, random-map, pkd, alp]",
     recipe="alp-bert.yaml",
 )
@@ -80,10 +80,10 @@ CKD = NamedMethod(
     "A(j) the j-th of m equal runs of the teacher's layers, laid end to end",
     scale=f"{SUMMED} Layers: mean over dimensions, groups and rows.",
     defaults="The authors' code for translation weighs labels 0.1, logits 0.2 and layers 0.7: w = 0.2 / 0.3 and "
-    "weight = 0.7 / 0.3 are the same but for 0.3 on the whole, to which AdamW is blind and clipping is not. Their "
-    "temperature is not known to us; tau 2 is that of vanilla-kd.",
+    "weight = 0.7 / 0.3 are the same up to a factor of 0.3 on the whole loss, which changes nothing for AdamW but "
+    "does for clipping. Their temperature is not known to us; tau 2 is that of vanilla-kd.",
     differs="The student's state is projected up to the width of its group, as in the code. W_j and b_j are trained "
-    "with the student and not saved in it. The code has six encoder layers to two only, with its maps written in; the "
+    "with the student and not saved in it. The code has six encoder layers to two only, with fixed maps; the "
     "rule `even` is its regular combination at any depth. How the tables of ALP-KD trained CKD on GLUE is not known.",
     example="method: {use: ckd, structure: {groups: [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]}}",
     recipe="layers-12-to-4.yaml",
@@ -117,9 +117,9 @@ RAIL = NamedMethod(
     "m of the teacher's layers are drawn anew each epoch and put in rising order",
     scale=f"{SUMMED} Layers: squared distance, summed over dimensions and layers, mean over rows.",
     defaults="Labels, logits and layers weigh a third each, width 128: from a third-party reimplementation. w 0.5 and "
-    "weight 0.5 give the three terms 0.5 each: the same but for 1.5 on the whole, to which AdamW is blind and "
-    "clipping is not. tau 1 is our choice; the authors' is not known to us.",
-    differs="No code of the authors was found. The reimplementation has the distance itself, not its square; here it "
+    "weight 0.5 give the three terms 0.5 each: the same up to a factor of 1.5 on the whole loss, which changes "
+    "nothing for AdamW but does for clipping. tau 1 is our choice; the authors' is not known to us.",
+    differs="No code of the authors was found. The reimplementation uses the distance itself; here it "
     "is squared. Which of the two the paper has was not verified. It averages states over padding too; here the "
     "mean is over a row's own tokens. Projections are trained and not saved in the student.",
     example="method: [rail-kd, {use: rail-kd, label: rail-upper, structure: {layers: [7, 8, 9, 10, 11, 12]}}]",

@@ -1,4 +1,4 @@
-"""Methods in which a student's layer follows a mixture of layers, or how rows lie to each other in one."""
+"""Methods that match a student's layer with a mixture of layers, or the relations of rows within a layer."""
 
 from dataclasses import replace
 
@@ -59,24 +59,24 @@ ALP_PO = replace(
 
 UNIVERSAL = NamedMethod(
     name="universal-kd",
-    title="Universal-KD: layers compared by what they would say",
+    title="Universal-KD: layers compared by classifiers on them",
     paper="Wu et al. 2021, Universal-KD: Attention-based Output-Grounded Intermediate Layer Knowledge Distillation, "
     "EMNLP",
     method=Method(
         targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5), structure=Outputs()
     ),
     formula=f"{FORMULA}\n+ weight mean_j t^2 KL(softmax(c[j] / t) || softmax(s[j] / t))\n"
-    "s[j] what a classifier on h_S[j] says, z[k] what one on h_T[k] says\n"
+    "s[j] the logits of a classifier on h_S[j], z[k] those of a classifier on h_T[k]\n"
     "c[j] = sum_k alpha[k] z[k], alpha = softmax over k in A(j) of s[j] . z[k], row by row; A(j) = all layers",
     scale=f"{SUMMED} Layers: KL summed over classes, mean over groups and rows; squared error for a regression.",
-    defaults="Not verified: the abstract was read, the rest is second-hand. weight 1 and t 1 are ours, and so is what "
-    "fits the teacher's classifiers: penalty 1 on the squared norm, 5 folds; tau 2 and w 0.5 are those of vanilla-kd; "
-    "A(j) = all layers.",
+    defaults="Not verified: the abstract was read, the rest is second-hand. weight 1 and t 1 are ours, and so are the "
+    "settings of the teacher's classifiers: penalty 1 on the squared norm, 5 folds; tau 2 and w 0.5 are those of "
+    "vanilla-kd; A(j) = all layers.",
     differs="No code was released. The paper trains in two stages, distillation and then labels; here it is one, and "
-    "`training: annealing` makes two of it. The teacher's classifiers are linear, fitted on its stored "
-    "states once for all students, and out of fold: of a row speaks one that never saw it, or it would only repeat the "
-    "label. These details are ours. The student's classifiers are trained with it and not saved. Widths and depths may "
-    "differ.",
+    "`training: annealing` makes two of it. The teacher's classifiers are linear, fitted on its stored states once "
+    "for all students, and out of fold: the outputs for a row come from a classifier that was not fitted on it, which "
+    "would only repeat the label. These details are ours. The student's classifiers are trained with it and not "
+    "saved. Widths and depths may differ.",
     example="method: {use: universal-kd, structure: {groups: even}}",
     recipe="alp-bert.yaml",
     teachers="one",
@@ -93,8 +93,8 @@ RELATIONAL = NamedMethod(
     scale="Smooth L1, mean over pairs and over triples of rows. The mean of the distances is over those above 0.",
     defaults="distance 1 and angle 2 are the authors' commands' for metric learning. Their script for CIFAR adds "
     "labels (1), distances (25), angles (50) and vanilla KD (16, tau 4) on states scaled to length 1.",
-    differs="Their commands for metric learning train on the relations alone; here the labels are added, because a "
-    "classifier has to learn them. It compares all rows of a batch: no `train.micro_batch`.",
+    differs="Their commands for metric learning train only on the relations; here labels are added, because a "
+    "classifier needs them. It compares all rows of a batch: no `train.micro_batch`.",
     example="method: {use: relational-kd, targets: teacher, training: {temperature: 4}}",
     recipe="alp-bert.yaml",
     teachers="one",

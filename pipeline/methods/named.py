@@ -1,4 +1,4 @@
-"""What a method with a name is, and who may teach it."""
+"""A method with a name, and the teachers that it may have."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,21 +7,28 @@ from typing import Literal
 from stages.specs.layers import NoLayers, Outputs
 from stages.specs.method import Method
 
-Teachers = Literal["nobody", "any", "one", "assistant", "smaller", "early", "itself", "many"]
-"""Who has to teach: nobody; one model or several (``any``); exactly one; one of the recipe's ``models``, never the
-teacher itself (``assistant``); one that is meant to be smaller than the student, which has to be named: sizes are not
-compared (``smaller``); an epoch of a model (``early``); the student's own kind, trained without a teacher (``itself``);
-two or more (``many``)."""
+Teachers = Literal["none", "any", "one", "assistant", "smaller", "early", "itself", "many"]
+"""The teachers that a method takes:
+
+- ``none``: no teacher;
+- ``any``: one model, or several;
+- ``one``: exactly one model;
+- ``assistant``: one of the recipe's ``models``, never the teacher itself;
+- ``smaller``: a model that the recipe names and that should be smaller than the student; sizes are not compared;
+- ``early``: a model after a named epoch;
+- ``itself``: the same student, trained without a teacher;
+- ``many``: two models or more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedMethod:
-    """A point on the axes that a paper has tried.
+    """A method of a paper: its values on the axes, with their sources.
 
-    ``formula`` is what is implemented, ``scale`` how it is reduced; ``defaults`` says where the settings of ``method``
-    come from, ``differs`` what is not as in the paper or its released code, and why ('-': nothing is known).
-    ``example`` is a part of a recipe, ``recipe`` a file in ``recipes/`` that uses the method. ``taught_by`` is who
-    teaches where a recipe does not say; None: it must say, or nobody teaches.
+    ``formula`` is the loss as implemented, ``scale`` its reduction over classes, layers and rows. ``defaults`` states
+    the source of the settings of ``method``; ``differs`` what deviates from the paper or its released code, and why
+    ('-': no deviation is known). ``example`` is a part of a recipe, ``recipe`` a file in ``recipes/`` that uses the
+    method. ``taught_by`` is the default of that key; None where a recipe must give it, or where no teacher is needed.
     """
 
     name: str
@@ -39,61 +46,61 @@ class NamedMethod:
 
     @property
     def needs(self) -> str:
-        """What it asks of the teacher. It follows from the method, so it cannot be stated wrongly."""
+        """The teacher's outputs that training reads, in words; "nothing" for none. Derived from the axes."""
         method, structure = self.method, self.method.structure
-        asked = ["logits"] if method.needs_logits else []
+        outputs = ["logits"] if method.needs_logits else []
         if isinstance(structure, Outputs):
-            asked.append(f"pseudo-classifiers on {structure.pooling}-pooled states of layers")
+            outputs.append(f"pseudo-classifiers on {structure.pooling}-pooled states of layers")
         elif not isinstance(structure, NoLayers):
-            asked.append(f"{structure.pooling}-pooled states of layers")
-        return " and ".join(asked) or "nothing"
+            outputs.append(f"{structure.pooling}-pooled states of layers")
+        return " and ".join(outputs) or "nothing"
 
     @property
-    def who(self) -> str:
-        """Who teaches, in words."""
-        words = WHO[self.teachers]
+    def teacher_summary(self) -> str:
+        """The teachers that the method takes, in words, with the default."""
+        words = TEACHERS_IN_WORDS[self.teachers]
         return words if self.taught_by is None else f"{words}; by default {self.taught_by}"
 
 
-WHO: Mapping[Teachers, str] = {
-    "nobody": "nobody",
+TEACHERS_IN_WORDS: Mapping[Teachers, str] = {
+    "none": "none",
     "any": "one model, or several whose logits are averaged",
     "one": "one model",
-    "assistant": "one of models, a step between teacher and student",
+    "assistant": "a model in models, between teacher and student",
     "smaller": "a model that is meant to be smaller than the student",
     "early": "an early epoch of a model",
-    "itself": "the student's own kind, trained without a teacher",
+    "itself": "the same student, trained without a teacher",
     "many": "two models or more",
 }
 
 
 def default_teacher(named: NamedMethod, method: Method) -> str | None:
-    """Who teaches where a recipe does not say. ``method`` is the named one with what the recipe changes on its axes;
-    None: it needs no teacher, or the recipe has to say."""
+    """The default of ``taught_by``; None where no teacher is needed, or where the recipe has to give it. ``method`` is
+    the named one with the changes of the recipe on its axes."""
     if not method.needs_teacher:
         return None
-    return "teacher" if named.teachers == "nobody" else named.taught_by
+    return "teacher" if named.teachers == "none" else named.taught_by
 
 
 def check_taught_by(
     named: NamedMethod, method: Method, references: Sequence[str], ensembles: Collection[str] = ()
 ) -> str | None:
-    """What is wrong with these teachers for this method, or None. ``method`` is as in ``default_teacher``.
+    """What is wrong with these teachers for this method, to follow ``taught_by: VALUE,`` in a message; None if nothing
+    is. ``method`` is as in ``default_teacher``.
 
-    References are as in a recipe: ``teacher``, ``NAME``, ``NAME:3`` (an epoch), ``NAME:all``, ``itself``; none where
-    the recipe names nobody and there is no default. ``ensembles`` are the names in ``models`` that stand for several.
-    The text goes behind ``taught_by: VALUE,``. How many a point on the axes can learn from at all is the matter of
-    ``stages.specs.method.check_teachers``.
+    References are as in a recipe: ``teacher``, ``NAME``, ``NAME:3`` (an epoch), ``NAME:all``, ``itself``; empty where
+    the recipe gives none and there is no default. ``ensembles`` are the names in ``models`` that stand for several
+    models. How many teachers a method can use at all is checked by ``stages.specs.method.check_teachers``.
     """
     if not method.needs_teacher:
         return "but this method needs no teacher; leave it out" if references else None
-    # One that needs nobody by itself has been given logits or layers to follow: anybody's.
-    teachers = "any" if named.teachers == "nobody" else named.teachers
+    # The recipe made a method without a teacher follow logits or layers: those of any model.
+    teachers = "any" if named.teachers == "none" else named.teachers
     if not references:
-        return f"needs a teacher: {WHO[teachers]}; {_SAY[teachers]}"
+        return f"needs a teacher: {TEACHERS_IN_WORDS[teachers]}; {_REMEDIES[teachers]}"
     if _fit(teachers, references, ensembles):
         return None
-    return f"but {named.name} is taught by {WHO[teachers]}; {_SAY[teachers]}"
+    return f"but {named.name} is taught by {TEACHERS_IN_WORDS[teachers]}; {_REMEDIES[teachers]}"
 
 
 def _fit(teachers: Teachers, references: Sequence[str], ensembles: Collection[str]) -> bool:
@@ -116,13 +123,13 @@ def _fit(teachers: Teachers, references: Sequence[str], ensembles: Collection[st
             return True
 
 
-_SAY: Mapping[Teachers, str] = {
-    "any": "say taught_by: teacher",
-    "one": "let one teach",
-    "assistant": "say taught_by: NAME, with NAME in models",
-    "smaller": "say taught_by: NAME, with NAME in models",
-    "early": "say taught_by: teacher:1, with teacher.finetune.keep: epochs",
-    "itself": "say taught_by: itself, or use born-again",
-    "many": "say taught_by: teacher:all, with teacher.finetune.keep: epochs, or a list of names",
+_REMEDIES: Mapping[Teachers, str] = {
+    "any": "give taught_by: teacher",
+    "one": "name one model",
+    "assistant": "give taught_by: NAME, with NAME in models",
+    "smaller": "give taught_by: NAME, with NAME in models",
+    "early": "give taught_by: teacher:1, with teacher.finetune.keep: epochs",
+    "itself": "give taught_by: itself, or use born-again",
+    "many": "give taught_by: teacher:all, with teacher.finetune.keep: epochs, or a list of names",
 }
-"""What to write, by who has to teach."""
+"""What to write in a recipe, by the teachers that a method takes."""

@@ -1,4 +1,4 @@
-"""Methods that follow the teacher's logits by a schedule over the epochs."""
+"""Methods that match the teacher's logits by a schedule over the epochs."""
 
 from pipeline.methods.named import NamedMethod
 from stages.specs.method import Annealing, Continuation, Method, Progressive, TeacherTargets
@@ -18,7 +18,7 @@ ANNEALING = NamedMethod(
     "raises Phi every int(n1 / tau_max) epochs without a bound: beyond 1 where that does not divide, and a division "
     "by zero where n1 < tau_max. On STS-B its phase 2 compares [B, 1] with [B], which becomes [B, B]. Its last epoch "
     "of phase 1 may never be evaluated; here every epoch is, and the best of both phases is kept. Its teacher is "
-    "neither frozen nor silent in phase 2; here it does not run at all.",
+    "not frozen and still runs in phase 2; here it does not run at all.",
     example="method: {use: annealing-kd, training: {max_temperature: 14}}",
     recipe="chain-roberta.yaml",
 )
@@ -37,8 +37,8 @@ CONTINUATION = NamedMethod(
     defaults="tau_max 10, and psi = i / 40 up to epoch 20 of 30, then 1 (0.5 over two thirds) are the paper's for "
     "GLUE. Its margin is not stated; 0 is without one.",
     differs="The paper writes a squared norm, the sum over classes; here it is the mean, as in annealing-kd: for C "
-    "classes its margin is C times ours. No code was released. Margin 0 and a psi of 0 and then 1 is annealing-kd "
-    "but for its fresh optimizer.",
+    "classes its margin is C times ours. No code was released. With margin 0 and a psi that jumps from 0 to 1 it is "
+    "annealing-kd, except for the fresh optimizer there.",
     example="method: {use: continuation-kd, training: {margin: 0.5}}",
     recipe="checkpoints.yaml",
 )
@@ -52,11 +52,11 @@ PRO_KD = NamedMethod(
     formula="phase 1: MSE(z_S, z_i), i = 1, 2, ... the teachers in turn, in equal parts of the phase\nphase 2: CE(y, "
     "z_S)",
     scale="Squared error, mean over classes and rows.",
-    defaults="The paper's settings are not verified: its abstract was read, the rest is memory. 0.7 of the epochs in "
-    "phase 1 is that of annealing-kd.",
+    defaults="The paper's settings are not verified: only its abstract was read, the rest is from memory. 0.7 of the "
+    "epochs in phase 1 is that of annealing-kd.",
     differs='No code was released. The slides\' name "Grow-KD" has no paper that we know; it is plausibly what became '
     "Pro-KD (not verified). Phase 2 starts from the best epoch of phase 1. The teachers need not be epochs of "
-    "one model: a list follows them in its order.",
+    "one model: those of a list are followed in its order.",
     example="teacher: {model: roberta-large, finetune: {epochs: 4, keep: epochs}}\n"
     "method: {use: pro-kd, taught_by: teacher:all}\n"
     "train: {epochs: 20}",

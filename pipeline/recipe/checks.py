@@ -1,17 +1,17 @@
-"""What several keys say together, and what several tasks do: all that can be known to be wrong before planning.
+"""Checks of keys against each other, and of tasks against each other: every error that reading alone can find.
 
 A PlacedError's place is in the file as merged for the task, with a number for each item of what may be a list.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
-from pipeline.recipe.model import Ensemble, TaskRecipe
-from pipeline.recipe.reference import ITSELF, TEACHER, Reference
+from pipeline.recipe.model import TaskRecipe
+from pipeline.recipe.reference import ITSELF, TEACHER
 from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.schema.learners import Student
-from pipeline.recipe.teacher_checks import check_teaching
+from pipeline.recipe.teacher_checks import check_references
 from stages.specs.method import (
     Hard,
     Method,
@@ -29,30 +29,23 @@ from stages.specs.tasks import Task
 
 
 def check_task(recipe: TaskRecipe) -> None:
-    """Raise the first PlacedError about one task."""
-    _labels_are_distinct("student", [student.label for student in recipe.students])
-    _labels_are_distinct("method", [use.label for use in recipe.methods])
-    _nobody_is_called_teacher(recipe)
-    check_teaching(recipe)
-    for place, method, train, by in _trained(recipe):
-        _method_fits(place, method, recipe.task)
-        _phases_fit(place, method, train)
-        _candidates_have_an_epoch(place, method, train)
-        _each_teacher_has_a_turn(place, method, train, len(teachers(recipe, by)))
-        _batches_fit(place, method, train, recipe)
-    _best_epoch_can_be_selected(recipe)
+    """Raise a PlacedError for the first error in one task."""
+    _check_labels_distinct("student", [student.label for student in recipe.students])
+    _check_labels_distinct("method", [use.label for use in recipe.methods])
+    _check_reserved_names(recipe)
+    check_references(recipe)
+    for place, learner in recipe.learners():
+        method, train = learner.method, learner.train
+        _check_method((*place, *learner.axes), method, recipe.task)
+        _check_phases(place, method, train)
+        _check_candidate_epochs((*place, *learner.axes), method, train)
+        _check_turns(place, method, train, len(teachers(recipe, learner.taught_by)))
+        _check_micro_batch(place, method, train, recipe)
+    _check_selection(recipe)
     check_k(recipe)
 
 
-def _trained(recipe: TaskRecipe) -> Iterator[tuple[Place, Method, Train, Sequence[Reference]]]:
-    for index, use in enumerate(recipe.methods):
-        yield ("method", index), use.method, use.train, use.taught_by
-    for name, node in recipe.models.items():
-        if not isinstance(node, Ensemble):
-            yield ("models", name), node.method, node.train, node.taught_by
-
-
-def _labels_are_distinct(what: str, labels: Sequence[str]) -> None:
+def _check_labels_distinct(what: str, labels: Sequence[str]) -> None:
     for index, label in enumerate(labels):
         first = labels.index(label)
         if first < index:
@@ -61,7 +54,7 @@ def _labels_are_distinct(what: str, labels: Sequence[str]) -> None:
             )
 
 
-def _nobody_is_called_teacher(recipe: TaskRecipe) -> None:
+def _check_reserved_names(recipe: TaskRecipe) -> None:
     for index, use in enumerate(recipe.methods):
         if use.label == TEACHER:
             raise PlacedError(
@@ -73,95 +66,97 @@ def _nobody_is_called_teacher(recipe: TaskRecipe) -> None:
         raise PlacedError(("models", ITSELF), ABSENT, "is what taught_by calls the student itself; choose another")
 
 
-def _method_fits(place: Place, method: Method, task: Task) -> None:
+def _check_method(place: Place, method: Method, task: Task) -> None:
     if isinstance(method.targets, Smoothed | Virtual) and task.labels is None:
         what = "label smoothing" if isinstance(method.targets, Smoothed) else "a virtual teacher"
-        right = f"{what} cannot be defined for {task.name}, a regression; give {task.name} its own list of methods: "
-        raise PlacedError(place, ABSENT, f"{right}overrides: {{{task.name}: {{method: [...]}}}}")
+        problem = f"{what} cannot be defined for {task.name}, a regression; give {task.name} its own list of methods: "
+        raise PlacedError(place, ABSENT, f"{problem}overrides: {{{task.name}: {{method: [...]}}}}")
     if isinstance(method.targets, Smoothed):
-        _smoothing_fits(place, method.targets, task)
+        _check_distribution(place, method.targets, task)
     without = isinstance(method.targets, Hard | Smoothed)
     if isinstance(method.training, OnePhase) and without and method.training != OnePhase():
-        right = "temperature and teacher_weight mean nothing without a teacher; leave them out, or use targets: teacher"
-        raise PlacedError((*place, "training"), ABSENT, right)
+        problem = (
+            "temperature and teacher_weight have no effect without a teacher; leave them out or use targets: teacher"
+        )
+        raise PlacedError((*place, "training"), ABSENT, problem)
 
 
-def _smoothing_fits(place: Place, targets: Smoothed, task: Task) -> None:
-    given = targets.distribution
-    if given is None:
+def _check_distribution(place: Place, targets: Smoothed, task: Task) -> None:
+    shares = targets.distribution
+    if shares is None:
         return
-    if len(given) != task.outputs or min(given) < 0 or not together_one(given):
-        right = f"must be {task.outputs} shares that sum to 1, one for each label of {task.name}"
-        raise PlacedError((*place, "targets", "distribution"), list(given), right)
+    if len(shares) != task.outputs or min(shares) < 0 or not together_one(shares):
+        problem = f"must be {task.outputs} shares that sum to 1, one for each label of {task.name}"
+        raise PlacedError((*place, "targets", "distribution"), list(shares), problem)
 
 
-def _phases_fit(place: Place, method: Method, train: Train) -> None:
+def _check_phases(place: Place, method: Method, train: Train) -> None:
     if isinstance(method.training, TwoPhases) and train.epochs < 2:
         kind = method.training.kind
         raise PlacedError(place, ABSENT, f"{kind} has two phases and needs at least 2 epochs; it has {train.epochs}")
 
 
-def _candidates_have_an_epoch(place: Place, method: Method, train: Train) -> None:
+def _check_candidate_epochs(place: Place, method: Method, train: Train) -> None:
     if isinstance(method.data, WithCandidates) and not uses_candidates(method, train.epochs):
         where = (*place, "data", "warmup_epochs") if method.data.warmup_epochs else (*place, "data")
-        given = method.data.warmup_epochs or method.data.kind
-        raise PlacedError(where, given, f"but of {train.epochs} epochs {NO_EPOCH}")
+        value = method.data.warmup_epochs or method.data.kind
+        raise PlacedError(where, value, f"but of {train.epochs} epochs {NO_EPOCH}")
 
 
-def _each_teacher_has_a_turn(place: Place, method: Method, train: Train, count: int) -> None:
-    """Teachers that are followed in turn need an epoch each: one that is passed over would be a silent loss."""
+def _check_turns(place: Place, method: Method, train: Train, count: int) -> None:
+    """Teachers that are followed in turn need an epoch each: otherwise one would be left out without a word."""
     if not isinstance(method.training, Progressive):
         return
     turns = phases(method.training, train.epochs)[0].epochs
     if turns < count:
-        right = f"{count} teachers are followed in turn, an epoch each at least, and the first phase has {turns}; "
-        raise PlacedError((*place, "taught_by"), ABSENT, right + "name fewer, or train for more epochs")
+        problem = f"{count} teachers are followed in turn, an epoch each at least, and the first phase has {turns}; "
+        raise PlacedError((*place, "taught_by"), ABSENT, problem + "name fewer, or train for more epochs")
 
 
-def _batches_fit(place: Place, method: Method, train: Train, recipe: TaskRecipe) -> None:
+def _check_micro_batch(place: Place, method: Method, train: Train, recipe: TaskRecipe) -> None:
     if method.needs_whole_batch and train.micro_batch is not None:
-        who = recipe.methods[place[1]].label if isinstance(place[1], int) else place[1]
+        name = recipe.methods[place[1]].label if isinstance(place[1], int) else place[1]
         own = () if train.micro_batch == recipe.train.micro_batch else place
-        right = f"but {who} compares all rows of a batch; leave it out"
-        raise PlacedError((*own, "train", "micro_batch"), train.micro_batch, right)
+        problem = f"but {name} compares all rows of a batch; leave it out"
+        raise PlacedError((*own, "train", "micro_batch"), train.micro_batch, problem)
 
 
-def _best_epoch_can_be_selected(recipe: TaskRecipe) -> None:
+def _check_selection(recipe: TaskRecipe) -> None:
     finetune = recipe.teacher.finetune
-    trained = [train for _, _, train, _ in _trained(recipe)] + ([] if finetune is None else [finetune])
+    trained = [learner.train for _, learner in recipe.learners()] + ([] if finetune is None else [finetune])
     if recipe.data.holdout == 0 and any(train.select == "holdout" for train in trained):
-        right = "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev"
-        raise PlacedError(("data", "holdout"), 0, right)
+        problem = "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev"
+        raise PlacedError(("data", "holdout"), 0, problem)
 
 
 def check_equal_steps(recipe: TaskRecipe) -> None:
-    """Methods are compared at equal student steps: refuse one that would take others than the rest."""
+    """Methods are compared at equal optimizer steps: raise for one that would take more or fewer than the others."""
     steps = [(use.train.epochs, use.train.batch_size) for use in recipe.methods]
     if len(set(steps)) < 2:
         return
     usual = (recipe.train.epochs, recipe.train.batch_size)
     index = next(place for place, there in enumerate(steps) if there != usual)
     own, other = steps[index], next(place for place, there in enumerate(steps) if there != steps[index])
-    right = (
+    problem = (
         f"{own[0]} epochs of batches of {own[1]}, but {recipe.methods[other].label} takes {steps[other][0]} of "
-        f"{steps[other][1]}; compare methods at equal steps, or say equal_steps: false"
+        f"{steps[other][1]}; compare methods at equal steps, or set equal_steps: false"
     )
-    raise PlacedError(("method", index, "train"), ABSENT, right)
+    raise PlacedError(("method", index, "train"), ABSENT, problem)
 
 
 def check_starts(recipe: TaskRecipe, tasks: Mapping[str, TaskRecipe]) -> None:
-    """Raise where a student starts from another task's that this recipe does not train."""
+    """Raise where a student starts from that of another task, and this recipe does not train it."""
     for index, student in enumerate(recipe.students):
         if student.start is None:
             continue
         place, others = ("student", index, "start"), [name for name in tasks if name != recipe.task.name]
         if student.start not in others:
             raise unknown(place, student.start, "other task of this recipe", others)
-        _source_trains_it(place, student, recipe, tasks[student.start])
-        _ends_somewhere(place, student, recipe.task.name, tasks)
+        _check_source_trains(place, student, recipe, tasks[student.start])
+        _check_start_circle(place, student, recipe.task.name, tasks)
 
 
-def _source_trains_it(place: Place, student: Student, recipe: TaskRecipe, source: TaskRecipe) -> None:
+def _check_source_trains(place: Place, student: Student, recipe: TaskRecipe, source: TaskRecipe) -> None:
     wanted: tuple[tuple[str, set[str], set[str]], ...] = (
         ("student", {student.label}, {other.label for other in source.students}),
         ("method", {use.label for use in recipe.methods}, {use.label for use in source.methods}),
@@ -169,11 +164,11 @@ def _source_trains_it(place: Place, student: Student, recipe: TaskRecipe, source
     )
     for what, needed, there in wanted:
         if needed - there:
-            right = f"has no {what} {', '.join(sorted(needed - there))}, from which {recipe.task.name} would start"
-            raise PlacedError(place, student.start, right)
+            problem = f"has no {what} {', '.join(sorted(needed - there))}, from which {recipe.task.name} would start"
+            raise PlacedError(place, student.start, problem)
 
 
-def _ends_somewhere(place: Place, student: Student, task: str, tasks: Mapping[str, TaskRecipe]) -> None:
+def _check_start_circle(place: Place, student: Student, task: str, tasks: Mapping[str, TaskRecipe]) -> None:
     chain, current = [task], student.start
     while current is not None:
         chain.append(current)

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in one line: where in the file, the value there, and what would be right."""
+"""Errors of a recipe in one line: the place in the file, the value there, and what would be right."""
 
 import json
 import re
@@ -18,25 +18,29 @@ ABSENT = object()
 
 
 class PlacedError(Exception):
-    """Something is wrong at ``place``. Raised and caught while a recipe is read; users see a RequestError."""
+    """An error at ``place`` in a recipe: the value there, or ABSENT to leave it out of the message, and ``problem``,
+    which says what is wrong with it and what to write instead.
 
-    def __init__(self, place: Sequence[str | int], value: object, right: str) -> None:
-        super().__init__(place, value, right)
+    Raised and caught while a recipe is read; users see its line as a RequestError.
+    """
+
+    def __init__(self, place: Sequence[str | int], value: object, problem: str) -> None:
+        super().__init__(place, value, problem)
         self.place: Place = tuple(place)
         self.value = value
-        self.right = right
+        self.problem = problem
 
     def below(self, place: Sequence[str | int]) -> "PlacedError":
-        """The same complaint about a part of something larger, which lies at ``place``."""
-        return PlacedError((*place, *self.place), self.value, self.right)
+        """The same error, when what was read is itself a part that lies at ``place`` in something larger."""
+        return PlacedError((*place, *self.place), self.value, self.problem)
 
     def line(self) -> str:
-        """``place: value, what would be right``."""
+        """``place: value, problem``; the comma only before a problem that reads on from the value."""
         where = ".".join(str(part) for part in self.place) or "recipe"
         if self.value is ABSENT:
-            return one_line(f"{where}: {self.right}")
-        comma = "," if self.right.startswith(_AFTER_A_COMMA) else ""
-        return one_line(f"{where}: {shown(self.value)}{comma} {self.right}")
+            return one_line(f"{where}: {self.problem}")
+        comma = "," if self.problem.startswith(_AFTER_A_COMMA) else ""
+        return one_line(f"{where}: {abbreviated(self.value)}{comma} {self.problem}")
 
 
 _AFTER_A_COMMA = ("must", "needs", "takes", "but")
@@ -44,27 +48,30 @@ _AFTER_A_COMMA = ("must", "needs", "takes", "but")
 _NEEDS_QUOTES = re.compile(r"[-+.]*[0-9][0-9._eE+-]*|true|false|null|~|", re.IGNORECASE)
 
 
-def shown(value: object) -> str:
-    """A value as one would write it, on one line and not too long."""
+def abbreviated(value: object) -> str:
+    """A value as it is written in a recipe, on one line, cut to 60 characters."""
     bare = isinstance(value, str) and value.isprintable() and not _NEEDS_QUOTES.fullmatch(value)
     text = str(value) if bare else json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def complaint(error: ValidationError, tree: object) -> PlacedError:
-    """The first thing that is wrong. Where a value might be of several kinds, what any of them would take."""
+def first_error(error: ValidationError, tree: object) -> PlacedError:
+    """The first of pydantic's errors. Where a value may be of several kinds, what each of them would take.
+
+    ``tree`` is what was validated.
+    """
     found = [(_place(details, tree), details) for details in error.errors(include_url=False)]
     first = found[0][0]
     deepest = max((place for place, _ in found if place[: len(first)] == first), key=len)
     here = [details for place, details in found if place == deepest]
-    rights = list(dict.fromkeys(_right(details) for details in _closest(here)))
+    problems = list(dict.fromkeys(_problem(details) for details in _closest(here)))
     return PlacedError(
-        deepest, _value(here[0]), " or ".join((rights[0], *(r.removeprefix("must be ") for r in rights[1:])))
+        deepest, _value(here[0]), " or ".join((problems[0], *(r.removeprefix("must be ") for r in problems[1:])))
     )
 
 
 def _closest(errors: Sequence[ErrorDetails]) -> Sequence[ErrorDetails]:
-    """Of errors about one value, those that see most of it: of an item, and of a kind that the value is of."""
+    """Of the errors about one value, the most specific: those about an item in it, and about a kind that it is of."""
     deepest = max(len(details["loc"]) for details in errors)
     inner = [details for details in errors if len(details["loc"]) == deepest]
     return [details for details in inner if details["type"] not in _OTHER_KIND] or inner
@@ -89,8 +96,8 @@ def _value(details: ErrorDetails) -> object:
     return ABSENT if details["type"] in ("missing", "unknown_key") else details["input"]
 
 
-def _right(details: ErrorDetails) -> str:
-    """What would be right, for the errors that a recipe can bring about; pydantic's own words for any other."""
+def _problem(details: ErrorDetails) -> str:
+    """The problem in our words, for the errors that a recipe can cause; in pydantic's own for any other."""
     ctx = details.get("ctx", {})
     match details["type"]:
         case "value_error":
@@ -99,15 +106,15 @@ def _right(details: ErrorDetails) -> str:
             return f"must be {ctx['expected'].replace(chr(39), '')}"
         case "string_type" if isinstance(details["input"], int | float):
             return "must be a text in quotes"
-        case kind if kind in _RIGHT:
-            return _RIGHT[kind].format(**ctx)
+        case kind if kind in _PROBLEMS:
+            return _PROBLEMS[kind].format(**ctx)
         case _:
             return f"{details['msg'][0].lower()}{details['msg'][1:]}"
 
 
-_RIGHT: Mapping[str, str] = {
+_PROBLEMS: Mapping[str, str] = {
     "missing": "missing, and needed",
-    "unknown_key": "unknown key; {right}",
+    "unknown_key": "unknown key; {problem}",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
@@ -129,20 +136,20 @@ _RIGHT: Mapping[str, str] = {
     "string_pattern_mismatch": "must be letters, digits, _ and -, and . in labels, and begin with a letter or digit",
 }
 
-_OTHER_KIND = {kind for kind in _RIGHT if kind.endswith("_type")} | {"literal_error", "int_from_float"}
-"""Errors that say no more than that a value is of another kind."""
+_OTHER_KIND = {kind for kind in _PROBLEMS if kind.endswith("_type")} | {"literal_error", "int_from_float"}
+"""Types of errors that mean only that a value is of another kind than the one that was tried."""
 
 
 def split_field(message: str) -> tuple[tuple[str, ...], str]:
     """``field: what is wrong``, as the specs' own validators write it -> the field's place, and what is wrong."""
-    field, colon, right = message.partition(": ")
-    return ((field,), right) if colon and field.isidentifier() else ((), message)
+    field, colon, problem = message.partition(": ")
+    return ((field,), problem) if colon and field.isidentifier() else ((), message)
 
 
 def failed_check(error: ValidationError) -> PlacedError:
     """The failure of a spec's own validator, at the field that its message names."""
-    place, right = split_field(str(error.errors()[0]["ctx"]["error"]))
-    return PlacedError(place, ABSENT, right)
+    place, problem = split_field(str(error.errors()[0]["ctx"]["error"]))
+    return PlacedError(place, ABSENT, problem)
 
 
 @contextmanager
@@ -157,7 +164,7 @@ def placed(*place: str | int) -> Iterator[None]:
 
 
 def unknown(place: Sequence[str | int], name: str, what: str, known: Sequence[str]) -> PlacedError:
-    """A name that means nothing here."""
+    """The error for a name that is not among ``known``. ``what`` is the kind of thing that it should name."""
     return PlacedError(
         place, name, f"is no {what}; {nearest(name, known)}" if known else f"is no {what}, there are none"
     )

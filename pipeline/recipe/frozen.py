@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class FrozenMapping(Mapping[str, Value]):
-    """Text -> value, in the order given. Equal to any mapping of the same items."""
+    """Text -> value, in the order of the mapping it was made from. Equal to any mapping of the same items."""
 
     __slots__ = ("_items",)
     _items: dict[str, Value]

@@ -8,7 +8,9 @@ need no resolving are part of it as they are. Three are not, because the file an
 - A task's block may be no more than a built-in task's name; a ``stages.specs.tasks.Task`` is complete.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -25,7 +27,12 @@ from stages.specs.tasks import Task
 
 class MethodUse(Frozen):
     """A method as a task uses it. ``taught_by`` is () where it needs no teacher. ``candidates`` names the maker of its
-    candidates, None where it uses none. ``train.seed`` is 0: the seeds are the task's."""
+    candidates, None where it uses none. ``train.seed`` is 0: the seeds are the task's.
+
+    ``axes`` is the place of the axes within the block.
+    """
+
+    axes: ClassVar[tuple[str, ...]] = ()
 
     label: str
     method: Method
@@ -36,6 +43,8 @@ class MethodUse(Frozen):
 
 class ModelNode(Frozen):
     """An entry of ``models`` that is trained. ``taught_by`` is () where its method needs no teacher."""
+
+    axes: ClassVar[tuple[str, ...]] = ("method",)
 
     name: str
     student: Student
@@ -71,6 +80,11 @@ class TaskRecipe(Frozen):
     train: Train
     max_length: int
     seeds: tuple[int, ...]
+
+    def learners(self) -> Iterator[tuple[tuple[str | int, ...], MethodUse | ModelNode]]:
+        """The methods and the further models that are trained, each with its place in the merged file."""
+        yield from ((("method", index), use) for index, use in enumerate(self.methods))
+        yield from ((("models", name), node) for name, node in self.models.items() if isinstance(node, ModelNode))
 
 
 class Recipe(Frozen):

@@ -1,4 +1,4 @@
-"""Where a recipe names files and folders: the one table of such keys, over the tree of a recipe file."""
+"""The keys of a recipe file whose values may be paths, in one table, and a way to change each such value."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,29 +32,29 @@ PLACES: dict[tuple[str, ...], Kind] = {
     ("candidates", ANY, "back"): "model",
     ("tracking", "uri"): "tracker",
 }
-"""Where a path may stand, also under ``overrides.<task>``. A ``source`` may be a word, a ``model`` a name on the hub.
-No other key of a recipe means a file."""
+"""The keys whose values may be paths, here and under ``overrides.<task>``. A ``source`` may also be one of ``WORDS``,
+a ``model`` a name on the hub. No other key of a recipe names a file."""
 
 WORDS = ("hub", "generated")
-"""What ``data.source`` may be but a folder."""
+"""Values of ``data.source`` that are not folders."""
 TRACKERS = ("sqlite:///", "file:")
-"""What may stand before the path of a tracker's database or folder."""
+"""Prefixes of the path of a tracker's database or folder."""
 NO_PATHS = ("databricks", ":memory:")
-"""What a tracker may be but a URL or a path."""
+"""Values of ``tracking.uri`` that are neither URLs nor paths."""
 
 
 def with_paths(tree: Tree, change: Change) -> Tree:
-    """The tree with each text that may be a path as ``change(field, kind, text)`` has it.
+    """The tree with each text that may be a path replaced by ``change(field, kind, text)``.
 
-    ``field`` is where it stands, such as ``student.0.model``.
+    ``field`` is the place of the text, such as ``student.0.model``.
     """
     for place, kind in PLACES.items():
         for pattern in (place, ("overrides", ANY, *place)):
-            tree = _changed(tree, pattern, (), partial(_told, change, kind))
+            tree = _changed(tree, pattern, (), partial(_apply_change, change, kind))
     return tree
 
 
-def _told(change: Change, kind: Kind, at: tuple[str, ...], text: str) -> str:
+def _apply_change(change: Change, kind: Kind, at: tuple[str, ...], text: str) -> str:
     return change(".".join(at), kind, text)
 
 
@@ -77,9 +77,9 @@ def _changed(
 
 
 def is_relative_path(kind: Kind, text: str, folder: Path) -> bool:
-    """Whether the text is a path that depends on where one stands. A model's name is one if it looks like a path,
-    or if ``folder`` holds such a folder; else the hub is asked for it."""
-    text = text.removeprefix(_before(kind, text))
+    """Whether the text is a path relative to the current directory. A model's name is one if it looks like a path,
+    or if ``folder`` holds a folder of that name; otherwise it is a name on the hub."""
+    text = text.removeprefix(_prefix(kind, text))
     if Path(text).is_absolute():
         return False
     match kind:
@@ -96,12 +96,12 @@ def is_relative_path(kind: Kind, text: str, folder: Path) -> bool:
 
 
 def in_folder(kind: Kind, text: str, folder: Path) -> str:
-    """A relative path as it is seen from ``folder``."""
-    before = _before(kind, text)
-    return f"{before}{folder / text.removeprefix(before)}"
+    """A relative path, joined to ``folder``. The prefix of a tracker's path stays in front."""
+    prefix = _prefix(kind, text)
+    return f"{prefix}{folder / text.removeprefix(prefix)}"
 
 
-def _before(kind: Kind, text: str) -> str:
-    """What stands before the path in a text that is one."""
+def _prefix(kind: Kind, text: str) -> str:
+    """The prefix of a tracker's path; "" for any other text."""
     found = (prefix for prefix in TRACKERS if kind == "tracker" and text.startswith(prefix))
     return next(found, "")

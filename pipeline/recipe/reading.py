@@ -1,4 +1,7 @@
-"""From a recipe file to a ``Recipe``: read, set, merge, judge, expand, check. What is wrong ends as one line."""
+"""Reading a recipe file: parse YAML, apply ``--set``, merge overrides, validate, resolve, check.
+
+Everything that is wrong becomes a RequestError of one line.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import RequestError
 from pipeline.recipe.checks import check_equal_steps, check_starts, check_task
-from pipeline.recipe.errors import PlacedError, complaint, unknown
+from pipeline.recipe.errors import PlacedError, first_error, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import Recipe, TaskRecipe
 from pipeline.recipe.resolve.overrides import in_file, merged_for
@@ -20,8 +23,8 @@ from pipeline.recipe.yaml import Tree, plain, read, with_sets, without_nulls
 def load(path: Path, sets: Sequence[str] = (), storage: str | None = None) -> Recipe:
     """The recipe in a YAML file.
 
-    ``sets`` are changes ``a.b=c``, made before anything is judged; ``storage`` takes the place of the
-    recipe's. RequestError, of one line that begins with the path, for all that is wrong.
+    ``sets`` are changes ``a.b=c``, made before anything is validated; ``storage`` replaces that of the recipe.
+    Raises RequestError, of one line that begins with the path.
     """
     tree = read(path)
     try:
@@ -47,7 +50,7 @@ def parse(document: object, sets: Sequence[str] = (), storage: str | None = None
 def _recipe(tree: Tree) -> Recipe:
     if not isinstance(tree, dict):
         raise PlacedError((), tree, "must be a block of keys: name, task, teacher, student, method and more")
-    file = _judged(tree)
+    file = _validated(tree)
     tracking = file.tracking
     if tracking is not None and not tracking.project:
         tracking = tracking.model_copy(update={"project": file.name})
@@ -61,13 +64,13 @@ def _recipe(tree: Tree) -> Recipe:
     )
 
 
-def _judged(tree: dict[str, Tree]) -> RecipeFile:
-    """The file, each key judged by itself."""
+def _validated(tree: dict[str, Tree]) -> RecipeFile:
+    """The file with every key validated, each by itself."""
     written = without_nulls(tree)
     try:
         return RecipeFile.model_validate(written)
     except ValidationError as error:
-        raise complaint(error, written) from error
+        raise first_error(error, written) from error
 
 
 def _tasks(file: RecipeFile, tree: dict[str, Tree]) -> Sequence[TaskRecipe]:
@@ -94,14 +97,14 @@ def _task(file: RecipeFile, index: int, name: str, tree: dict[str, Tree]) -> Tas
     changes = overrides.get(name) if isinstance(overrides, dict) else None
     with _places_in_file(tree, name):
         if isinstance(changes, dict):
-            file = _judged(merged_for(tree, changes))
+            file = _validated(merged_for(tree, changes))
         return task_recipe(file, index)
 
 
 @contextmanager
 def _places_in_file(tree: dict[str, Tree], task: str) -> Iterator[None]:
-    """PlacedErrors of what is done inside, about the tree merged for ``task``, get their place in the file."""
+    """PlacedErrors raised inside, whose place is in the tree merged for ``task``, get their place in the file."""
     try:
         yield
     except PlacedError as error:
-        raise PlacedError(in_file(error.place, tree, task), error.value, error.right) from error
+        raise PlacedError(in_file(error.place, tree, task), error.value, error.problem) from error

@@ -1,4 +1,7 @@
-"""Who teaches, as a recipe says it: ``teacher``, a name in ``models``, either after an epoch, or ``itself``."""
+"""References to models, as in ``taught_by`` and ``members``: ``teacher``, a name in ``models``, or ``itself``.
+
+The first two may have an epoch: ``teacher:2`` or ``NAME:all``.
+"""
 
 import re
 from typing import Literal
@@ -6,7 +9,7 @@ from typing import Literal
 from stages.specs.base import Frozen
 
 TEACHER = "teacher"
-"""Who teaches unless a method says otherwise; also the teacher's method in a report."""
+"""The recipe's teacher, the default of ``taught_by``. Reports have this name in the column of methods for its row."""
 
 ITSELF = "itself"
 """The student's own first generation: the same student, start, seed and training, without a teacher."""
@@ -17,8 +20,8 @@ PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*(:([1-9][0-9]*|all))?$"
 
 
 class Reference(Frozen):
-    """A model that teaches. ``epoch`` is the epoch of its training after which it is meant; ``all`` stands for each
-    of them in order; None for the model that its training ends with."""
+    """A model of the recipe. ``epoch`` selects the model after that epoch of its training; ``all`` stands for the
+    models after each epoch, in order; None is the model that the training ends with, that of the best epoch."""
 
     name: str
     epoch: int | Literal["all"] | None = None
@@ -29,7 +32,7 @@ class Reference(Frozen):
 
 
 def reference(text: str) -> Reference:
-    """ValueError for what names no model."""
+    """The reference that ``text`` writes. ValueError where it does not have the form of one."""
     if not re.fullmatch(PATTERN, text):
         raise ValueError("must be teacher, itself or a name in models, or NAME:2 for an epoch and NAME:all for each")
     name, _, epoch = text.partition(":")

@@ -1,4 +1,4 @@
-"""Who teaches, one model at a time: epochs written out, an ensemble as its members with their shares."""
+"""References resolved to single models: ``:all`` as one model an epoch, an ensemble as its members with shares."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from stages.specs.student import Train
 
 
 def training_of(recipe: TaskRecipe, name: str) -> Train | None:
-    """How a model of the recipe is trained; None where this recipe does not train it."""
+    """The training of a model of the recipe; None for a teacher that is fine-tuned already, and for an ensemble."""
     if name == TEACHER:
         return recipe.teacher.finetune
     model = recipe.models[name]
@@ -17,19 +17,19 @@ def training_of(recipe: TaskRecipe, name: str) -> Train | None:
 
 
 def ensemble_of(recipe: TaskRecipe, references: Sequence[Reference]) -> Ensemble | None:
-    """The ensemble that teaches, if one does. It teaches alone."""
+    """The ensemble that ``references`` names, if it names one. An ensemble is never one of several teachers."""
     found = recipe.models.get(references[0].name) if len(references) == 1 else None
     return found if isinstance(found, Ensemble) else None
 
 
 def teachers(recipe: TaskRecipe, references: Sequence[Reference]) -> tuple[Reference, ...]:
-    """The models that are meant, in order, each as it is or after one epoch."""
+    """The single models that ``references`` stand for, in order: ``:all`` and ensembles are expanded."""
     ensemble = ensemble_of(recipe, references)
-    given = references if ensemble is None else ensemble.members
-    return tuple(one for reference in given for one in _written_out(recipe, reference))
+    named = references if ensemble is None else ensemble.members
+    return tuple(model for reference in named for model in _expanded(recipe, reference))
 
 
-def _written_out(recipe: TaskRecipe, reference: Reference) -> Iterator[Reference]:
+def _expanded(recipe: TaskRecipe, reference: Reference) -> Iterator[Reference]:
     train = training_of(recipe, reference.name) if reference.epoch == ALL else None
     if train is None:
         yield reference
@@ -39,7 +39,7 @@ def _written_out(recipe: TaskRecipe, reference: Reference) -> Iterator[Reference
 
 
 def weighed(recipe: TaskRecipe, method: Method, references: Sequence[Reference]) -> Method:
-    """The method with the shares of the ensemble that teaches it."""
+    """The method with the shares of the ensemble that ``references`` names; as it is where they name none."""
     ensemble = ensemble_of(recipe, references)
     if ensemble is None or ensemble.shares is None or not isinstance(method.targets, TeacherTargets):
         return method

@@ -1,9 +1,9 @@
-"""YAML text -> a plain tree of blocks, lists and scalars, and what is done to such a tree before it is judged.
+"""YAML text -> a tree of blocks, lists and scalars, and the changes that are made to a tree before it is validated.
 
 Scalars are read as in the core schema of YAML 1.2: only ``true`` and ``false`` are booleans, so ``no``, ``yes``,
 ``on`` and ``NO`` are words; ``1e-5`` is a number; nothing is a date, an octal number or a time of day. Keys are
-always text, and a key may stand only once in its block. A key without a value is refused, because
-it nearly always is a block that was meant to follow; an explicit ``null`` means the key is left out.
+always text, and a key may stand only once in its block. A key without a value is refused, because nearly always a block
+was meant to follow it; an explicit ``null`` means that the key is left out.
 """
 
 import math
@@ -122,7 +122,7 @@ _NUMBERS: Mapping[str, Callable[[str], int | float]] = {"int": int, "float": _fi
 
 
 def child(tree: object, part: str | int) -> tuple[Tree, bool]:
-    """What lies in the tree at a key or a place in a list, and whether there is such."""
+    """The part of the tree at a key or at a place in a list, and whether there is one; (None, False) where not."""
     if isinstance(tree, Mapping) and part in tree:
         return tree[part], True
     if isinstance(tree, list | tuple) and isinstance(part, int) and 0 <= part < len(tree):
@@ -152,7 +152,7 @@ def without_nulls(tree: Tree) -> Tree:
 
 
 def plain(value: object) -> Tree:
-    """A tree that some other reader made, as ours. RequestError for what a recipe cannot hold."""
+    """A document of another YAML reader as a Tree. RequestError for a value that a recipe cannot hold."""
     if isinstance(value, Mapping):
         return {str(key): plain(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
@@ -165,7 +165,7 @@ def plain(value: object) -> Tree:
 
 
 def with_sets(tree: Tree, sets: Sequence[str]) -> Tree:
-    """The tree with each ``a.b=c`` carried out in order; ``c`` is read as YAML, a number names a place in a list."""
+    """The tree after each change ``a.b=c``, in order; ``c`` is read as YAML, a number names a place in a list."""
     for change in sets:
         path, equals, text = change.partition("=")
         entry = one_line(change)
@@ -193,16 +193,16 @@ def _with(tree: Tree, path: Sequence[str], value: Tree, entry: str) -> Tree:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly what ``_Loader`` would take for something else than a text."""
+    """Quotes exactly those texts that ``_Loader`` would read as something else."""
 
     def ignore_aliases(self, _: object) -> bool:
-        """What stands twice is written twice."""
+        """A value that occurs twice is written twice: no anchors and aliases."""
         return True
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
-def written(tree: Tree) -> str:
+def to_yaml(tree: Tree) -> str:
     """The tree as YAML that ``parse_yaml`` reads back as the same tree."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10**6)

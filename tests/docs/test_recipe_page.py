@@ -157,7 +157,7 @@ def test_a_key_that_sets_a_field_of_a_spec_takes_what_the_field_takes(
 
 
 def test_a_block_without_keys_is_the_spec_with_its_defaults() -> None:
-    assert grammar.GeneratedBlock().spec() == Generated()
+    assert grammar.GeneratedBlock().as_spec(Generated) == Generated()
     assert candidates.IndexBlock().spec() == IndexSpec()
     bank = candidates.Bank(files=("a",))
     assert (bank.cleaning, bank.embedding) == (BankSpec(), EmbedSpec())
@@ -166,4 +166,4 @@ def test_a_block_without_keys_is_the_spec_with_its_defaults() -> None:
 
 
 def test_a_method_in_a_recipe_has_the_axes_of_the_spec() -> None:
-    assert set(learners.PointBlock.model_fields) - {"use"} == set(Method.model_fields)
+    assert set(learners.AxesBlock.model_fields) - {"use"} == set(Method.model_fields)

@@ -1,1 +1,1 @@
-"""From the blocks of a recipe file to the values that the pipeline works from."""
+"""Resolving: the blocks of a recipe file -> the values that the pipeline works from."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.recipe.model import ModelNode, TaskRecipe
+from pipeline.recipe.model import TaskRecipe
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from stages.specs.bank import BankSpec
 from stages.specs.candidates import NeighboursSpec
@@ -24,7 +24,7 @@ OWN: Mapping[str, Sequence[str]] = {
     "masked": ("share", "nearest", "model", "seed"),
     "translated": ("nearest", "temperature", "there", "back", "seed"),
 }
-"""Which keys a maker has beside those of all."""
+"""The keys of each maker beside those that all have."""
 
 COMMON = ("by", "k", "found", "sides", "rerank", "confidence", "balance")
 NEEDED: Mapping[str, Sequence[str]] = {"masked": ("model",), "translated": ("there", "back")}
@@ -68,8 +68,8 @@ def _check_maker(place: Place, maker: CandidateMaker, bank: Bank | None, task: T
         raise PlacedError((*place, "confidence"), list(maker.confidence), "must rise, from 0 to 1")
     for name in ("confidence", "balance"):
         if task.regression and explicit.get(name) is not None:
-            right = f"{task.name} is a regression, whose teacher has no classes; leave it out: "
-            raise PlacedError((*place, name), ABSENT, f"{right}overrides: {{{task.name}: {{candidates: ...}}}}")
+            problem = f"{task.name} is a regression, whose teacher has no classes; leave it out: "
+            raise PlacedError((*place, name), ABSENT, f"{problem}overrides: {{{task.name}: {{candidates: ...}}}}")
     if maker.found is not None and not maker.reranked:
         raise PlacedError((*place, "found"), maker.found, "needs rerank, confidence or balance, which leave some out")
     with placed(*place):
@@ -91,54 +91,49 @@ def _check_sides(place: Place, maker: CandidateMaker, bank: Bank | None, task: T
     if not task.pair and sides not in (None, "first"):
         raise PlacedError(here, sides, f"but {task.name} has one text; leave it out")
     if sides == "joined" and maker.by != "neighbours":
-        raise PlacedError(here, sides, "is for neighbours, which look for a pair as a whole; name another")
+        raise PlacedError(here, sides, "is for neighbours alone, which can search a pair as a whole; name another")
     if maker.by == "transfer" and sides is not None:
-        raise PlacedError(here, sides, "but texts that are drawn at random vary nothing; leave it out")
+        raise PlacedError(here, sides, "but texts drawn at random are not variants of a row's text; leave it out")
     if bank is None or maker.by not in ("neighbours", "transfer"):
         return
     pairs = len(bank.cleaning.text) == 2
     if maker.by == "neighbours" and pairs != (sides == "joined") and (sides is not None or not task.pair):
-        right = "needs a bank of pairs (bank.text: [ONE, OTHER])" if sides == "joined" else "but the bank is of pairs"
+        problem = "needs a bank of pairs (bank.text: [ONE, OTHER])" if sides == "joined" else "but the bank is of pairs"
         raise PlacedError(
             here,
             sides or ABSENT,
-            f"{right}; " + ("or name another" if sides == "joined" else "use one of single texts"),
+            f"{problem}; " + ("or name another" if sides == "joined" else "use one of single texts"),
         )
     if maker.by == "transfer" and pairs != task.pair:
         needed = "pairs (bank.text: [ONE, OTHER])" if task.pair else "single texts"
         raise PlacedError(place, ABSENT, f"the rows of {task.name} take a bank of {needed}")
 
 
-# --- who uses them ----------------------------------------------------------------------------------------
+# --- use by methods ----------------------------------------------------------------------------------------
 
 
-def candidates_of(given: str | None, method: Method, makers: Mapping[str, object], bank: bool) -> str | None:
-    """The maker that a method's data axis draws on; None where it draws on none."""
+def candidates_of(name: str | None, method: Method, makers: Mapping[str, object], bank: bool) -> str | None:
+    """The name of the maker that a method's data axis uses; None where it uses none. ``name`` is the method's key."""
     if not isinstance(method.data, WithCandidates):
-        if given is not None:
-            raise PlacedError(("candidates",), given, "but data: original uses none; leave it out, or use data: knn")
+        if name is not None:
+            raise PlacedError(("candidates",), name, "but data: original uses none; leave it out, or use data: knn")
         return None
     known = [*makers, *([NEIGHBOURS] if bank and NEIGHBOURS not in makers else [])]
-    name = given or NEIGHBOURS
-    if name not in known:
-        if given is None:
+    found = name or NEIGHBOURS
+    if found not in known:
+        if name is None:
             raise PlacedError((), ABSENT, f"{method.data.kind} needs candidates; give bank: {{files: [...]}}")
-        raise unknown(("candidates",), name, "maker of candidates of this recipe", known)
-    return name
+        raise unknown(("candidates",), found, "maker of candidates of this recipe", known)
+    return found
 
 
 def check_k(recipe: TaskRecipe) -> None:
-    """A method takes no more of a row's candidates than their maker is told to make."""
-    for index, use in enumerate(recipe.methods):
-        _enough(("method", index, "data", "k"), use.method, use.candidates, recipe)
-    for name, model in recipe.models.items():
-        if isinstance(model, ModelNode):
-            _enough(("models", name, "method", "data", "k"), model.method, model.candidates, recipe)
-
-
-def _enough(place: Place, method: Method, name: str | None, recipe: TaskRecipe) -> None:
-    if name is None or not isinstance(method.data, WithCandidates):
-        return
-    made = recipe.makers[name].k
-    if made is not None and made < method.data.k:
-        raise PlacedError(place, method.data.k, f"but candidates.{name}.k is {made}; take no more, or make more")
+    """Raise where a method takes more candidates for a row than ``candidates.NAME.k`` makes."""
+    for place, learner in recipe.learners():
+        data, name = learner.method.data, learner.candidates
+        if name is None or not isinstance(data, WithCandidates):
+            continue
+        made = recipe.makers[name].k
+        if made is not None and made < data.k:
+            problem = f"but candidates.{name}.k is {made}; take no more, or make more"
+            raise PlacedError((*place, *learner.axes, "data", "k"), data.k, problem)

@@ -1,4 +1,4 @@
-"""A task in the file -> the task, and where its rows come from."""
+"""A task's block -> the Task, and the source of its rows."""
 
 from collections.abc import Mapping
 
@@ -10,18 +10,21 @@ from stages.specs.tasks import BUILT_IN, REVIEWS, TRAIN, Metric, Task, hub_set
 
 
 def task_of(block: TaskBlock) -> Task:
-    """The built-in task of that name where nothing but files is given, else one's own. Places are within the block."""
+    """The built-in task of that name if the block has no other key than ``files``, else the task that it describes.
+
+    A PlacedError's place is within the block.
+    """
     splits = {} if block.files is None else _splits(block.files)
     own = set(block.explicit()) - {"name", "files"}
     if not own and block.name in BUILT_IN:
         return BUILT_IN[block.name].model_copy(update=splits)
     if not own and block.files is None:
         raise unknown(("name",), block.name, "built-in task", list(BUILT_IN))
-    return _own(block, splits or {"test": ("test",)})
+    return _described(block, splits or {"test": ("test",)})
 
 
 def _splits(files: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The dev and test splits that there are files for."""
+    """``dev`` and ``test`` of a Task: the names of those splits that have files."""
     if TRAIN not in files:
         raise PlacedError(("files", TRAIN), ABSENT, "missing, and needed")
     splits: dict[str, tuple[str, ...]] = {"dev": (), "test": ()}
@@ -30,24 +33,24 @@ def _splits(files: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
         if kind is not None:
             splits[kind] = (*splits[kind], name)
         elif name != TRAIN:
-            right = "is no split; name it train, validation or test, or let it begin with validation_ or test_"
-            raise PlacedError(("files", name), ABSENT, right)
+            problem = "is no split; name it train, validation or test, or let it begin with validation_ or test_"
+            raise PlacedError(("files", name), ABSENT, problem)
     return splits
 
 
-def _own(block: TaskBlock, splits: Mapping[str, tuple[str, ...]]) -> Task:
+def _described(block: TaskBlock, splits: Mapping[str, tuple[str, ...]]) -> Task:
     if block.text is None:
         raise PlacedError(("text",), ABSENT, "missing, and needed: the column of text, or the two columns of a pair")
     if (block.labels is None) != block.regression:
         raise PlacedError((), ABSENT, f"{block.name} needs exactly one of labels and regression: true")
     metrics: tuple[Metric, ...] = block.metric or (("pearson",) if block.regression else ("accuracy",))
-    given = {"name": block.name, "text": block.text, "label": block.label, "labels": block.labels, "metrics": metrics}
+    keys = {"name": block.name, "text": block.text, "label": block.label, "labels": block.labels, "metrics": metrics}
     try:
-        return Task.model_validate({**given, **splits})
+        return Task.model_validate({**keys, **splits})
     except ValidationError as error:
         found = failed_check(error)
         place = ("metric",) if found.place == ("metrics",) else found.place
-        raise PlacedError(place, ABSENT, found.right) from error
+        raise PlacedError(place, ABSENT, found.problem) from error
 
 
 def data_of(data: Data, block: TaskBlock, task: Task) -> Data:

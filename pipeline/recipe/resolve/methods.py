@@ -1,4 +1,4 @@
-"""A method in the file -> a point on the axes: the named method's, with what the file changes on each axis."""
+"""A method's block -> a Method: that of the name in ``use``, with the changes of the block on each axis."""
 
 from typing import Any
 
@@ -6,31 +6,32 @@ from pydantic import ValidationError
 
 from pipeline.errors import nearest
 from pipeline.methods import BY_NAME
-from pipeline.recipe.errors import ABSENT, PlacedError, complaint, failed_check, placed, unknown
-from pipeline.recipe.schema.learners import PointBlock
+from pipeline.recipe.errors import ABSENT, PlacedError, failed_check, first_error, placed, unknown
+from pipeline.recipe.schema.learners import AxesBlock
 from pipeline.recipe.schema.scalars import Loose, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Hard, Method, OnePhase, Smoothed
 
 
-def point(block: PointBlock) -> Method:
-    """The method that the block means. A PlacedError's place is within the block."""
+def method_of(block: AxesBlock) -> Method:
+    """The method that the block describes. A PlacedError's place is within the block."""
     if block.use not in BY_NAME:
         raise unknown(("use",), block.use, "method", list(BY_NAME))
     start = BY_NAME[block.use].method
-    axes = {axis: _moved(axis, getattr(block, axis), getattr(start, axis)) for axis in Method.model_fields}
+    axes = {axis: _axis(axis, getattr(block, axis), getattr(start, axis)) for axis in Method.model_fields}
     if block.training is None and isinstance(axes["targets"], Hard | Smoothed) and isinstance(start.training, OnePhase):
-        # The name's settings are for the teacher that the recipe has taken away.
+        # The settings of the named method are those of the logits' term, which these targets do not have.
         axes["training"] = OnePhase()
     with placed():
         return Method.model_validate(axes)
 
 
-def _moved(axis: str, given: Loose | None, start: Frozen) -> Frozen:
-    """The point on one axis. A block of another kind than ``start`` replaces it; of the same or no kind, changes it."""
-    if given is None:
+def _axis(axis: str, changes: Loose | None, start: Frozen) -> Frozen:
+    """The value on one axis. A block of another kind than ``start`` replaces it; one of the same kind, or without a
+    kind, changes some of its settings."""
+    if changes is None:
         return start
-    block = {"kind": given} if isinstance(given, str) else given
+    block = {"kind": changes} if isinstance(changes, str) else changes
     was = start.model_dump()
     kind, known = block.get("kind", was["kind"]), kinds(axis)
     if not isinstance(kind, str) or kind not in known:
@@ -45,11 +46,11 @@ def _moved(axis: str, given: Loose | None, start: Frozen) -> Frozen:
         first = error.errors()[0]
         if first["type"] == "value_error" and not first["loc"]:
             raise failed_check(error).below((axis,)) from error
-        raise complaint(error, whole).below((axis,)) from error
+        raise first_error(error, whole).below((axis,)) from error
 
 
 def _with_tuples(value: Any) -> Any:
-    """Lists of a file as tuples, which strict validation wants."""
+    """The value with tuples in place of lists, as strict validation requires."""
     if isinstance(value, dict):
         return {name: _with_tuples(item) for name, item in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A recipe's tree with the overrides of one task merged in, and the way back: where in the file a thing stands."""
+"""Merging the overrides of one task into a recipe's tree, and mapping a place in the merged tree back to the file."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,8 @@ from pipeline.recipe.yaml import Tree, child, merged
 
 
 def merged_for(tree: Mapping[str, Tree], changes: Mapping[str, Tree]) -> dict[str, Tree]:
-    """``changes`` over ``tree``. Every student takes the changes to students; a method may be named by its label."""
+    """``changes`` merged over ``tree``. A block at ``student`` changes every student; a name at ``method`` may be the
+    label of one of the recipe's methods."""
     usual = {key: value for key, value in tree.items() if key != "overrides"}
     own = dict(changes)
     if isinstance(own.get("student"), dict):
@@ -26,7 +27,7 @@ def _each_student(students: Tree, changes: Tree) -> Tree:
 
 
 def _by_label(usual: Tree, own: Tree) -> Tree:
-    """``own`` methods, with those of the recipe in the place of their labels."""
+    """The ``own`` methods of a task, where labels of the recipe's methods are replaced by those methods."""
     known = {_label(method): method for method in (usual if isinstance(usual, list) else [usual])}
     entries = own if isinstance(own, list) else [own]
     return [known.get(entry, entry) if isinstance(entry, str) else entry for entry in entries]
@@ -39,7 +40,8 @@ def _label(method: Tree) -> str:
 
 
 def in_file(place: Sequence[str | int], tree: Mapping[str, Tree], task: str) -> Place:
-    """A place in the tree merged for ``task`` -> the place in the file: under ``overrides`` where that says it."""
+    """A place in the tree merged for ``task`` -> the place in the file: under ``overrides`` if the value comes from
+    there."""
     overrides = tree.get("overrides")
     changes = overrides.get(task) if isinstance(overrides, dict) else None
     if isinstance(changes, dict) and place and place[0] in changes:
@@ -51,10 +53,8 @@ def in_file(place: Sequence[str | int], tree: Mapping[str, Tree], task: str) -> 
 
 
 def _follow(place: Sequence[str | int], tree: Tree | Mapping[str, Tree]) -> tuple[Place, int]:
-    """``place`` without numbers of items where the file has no list, cut at a name that stands for a block.
-
-    Also how many parts of it are in the file.
-    """
+    """``place`` as the tree has it, and how many parts of it are there. Numbers are left out where the tree has a
+    single value in place of a list, and the place ends at a name that stands for a whole block."""
     found: list[str | int] = []
     depth = 0
     for part in place:

@@ -1,4 +1,4 @@
-"""A recipe file, merged for one task -> that task's values: short forms written out, defaults filled in.
+"""A recipe file, merged for one task -> the TaskRecipe: short forms written out, defaults filled in.
 
 A PlacedError's place is in the merged file, with a number for each item of what may be a list.
 """
@@ -12,7 +12,7 @@ from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import candidates_of, check_bank, makers_of
 from pipeline.recipe.resolve.data import data_of, task_of
-from pipeline.recipe.resolve.methods import point
+from pipeline.recipe.resolve.methods import method_of
 from pipeline.recipe.schema.file import RecipeFile, TeacherSettings
 from pipeline.recipe.schema.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, Student
 from stages.specs.method import Method
@@ -59,17 +59,17 @@ def _check_labels(teacher: TeacherSettings, task: Task) -> None:
     if task.labels is None:
         raise PlacedError(place, ABSENT, f"{task.name} is a regression and has no labels; leave it out")
     if sorted(labels) != sorted(task.labels):
-        right = f"must be the labels of {task.name} in the order of the model's outputs: {', '.join(task.labels)}"
-        raise PlacedError(place, list(labels), right)
+        problem = f"must be the labels of {task.name} in the order of the model's outputs: {', '.join(task.labels)}"
+        raise PlacedError(place, list(labels), problem)
 
 
 def _train(*blocks: OptimisationBlock | None) -> Train:
-    """Each block over those before it; what none of them gives has the default."""
-    given: dict[str, object] = {}
+    """Each block's explicit keys over those of the blocks before it; the rest at their defaults."""
+    keys: dict[str, object] = {}
     for block in blocks:
-        given.update(block.explicit() if block is not None else {})
-    given.pop("max_length", None)
-    return Train.model_validate(given)
+        keys.update(block.explicit() if block is not None else {})
+    keys.pop("max_length", None)
+    return Train.model_validate(keys)
 
 
 def _check_one_is_given(block: StartBlock, names: Sequence[str]) -> None:
@@ -81,7 +81,7 @@ def _check_one_is_given(block: StartBlock, names: Sequence[str]) -> None:
 
 def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
     with placed("method", index):
-        method = point(block)
+        method = method_of(block)
         taught_by = _taught_by(block.taught_by, method, find(block.use), file.models, ITSELF)
         return MethodUse(
             label=block.label or block.use,
@@ -102,7 +102,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
         if block.method is None:
             raise PlacedError(("method",), ABSENT, "missing, and needed")
         with placed("method"):
-            method = point(block.method)
+            method = method_of(block.method)
         return ModelNode(
             name=name,
             student=Student(label=name, model=block.model, from_teacher=block.from_teacher, config=block.config),
@@ -118,7 +118,7 @@ def _ensemble(
 ) -> Ensemble:
     for other in ("method", "taught_by", "candidates", "train"):
         if getattr(block, other) is not None:
-            raise PlacedError((other,), ABSENT, "an ensemble learns nothing of its own; leave it out, or members")
+            raise PlacedError((other,), ABSENT, "an ensemble is not trained; leave this out, or leave out members")
     _check_known("members", members, (TEACHER, *models))
     return Ensemble(name=name, members=members, shares=block.shares)
 
@@ -154,5 +154,5 @@ def _check_known(key: str, references: Sequence[Reference], names: Sequence[str]
 
 
 def _same_kinds(one: Method, other: Method) -> bool:
-    """Whether two methods are the same but for their settings."""
+    """Whether two methods have the same kind on each axis, whatever the settings."""
     return all(getattr(one, axis).kind == getattr(other, axis).kind for axis in Method.model_fields)

@@ -1,4 +1,4 @@
-"""The blocks of a recipe file about texts beside the task's own: the bank, its index, and what makes candidates."""
+"""The blocks of a recipe file about additional texts: the bank, its index, and the makers of candidates."""
 
 import re
 from collections.abc import Mapping
@@ -46,36 +46,40 @@ class HubSplit(Block):
     """Texts of a data set on the hub."""
 
     short = "repository"
-    repository: Text = key("Its name.", "bookcorpus/bookcorpus")
-    config: Text | None = key("Its configuration, where it has several.", "plain_text", None)
+    repository: Text = key("The name of the data set.", "bookcorpus/bookcorpus")
+    config: Text | None = key("The configuration of the data set, if it has several.", "plain_text", None)
     split: Text = key("The split to take.", "unsupervised", "train")
 
 
 class GeneratedBankBlock(Block):
     """Sentences like those of the built-in task `reviews`, without labels."""
 
-    seed: Seed = key("Seed of the generator; that of the task's own rows would give those rows.", 8, 7)
-    rows: Whole = key("How many, before what is there twice is left out.", 2000, of=GeneratedTexts.model_fields["rows"])
-
-    def spec(self) -> GeneratedTexts:
-        return self.as_spec(GeneratedTexts)
+    seed: Seed = key(
+        "Seed of the generator. Take another than that of `data.generated`, which gives the task's own rows.", 8, 7
+    )
+    rows: Whole = key(
+        "Sentences to generate, before duplicates are removed.", 2000, of=GeneratedTexts.model_fields["rows"]
+    )
 
 
 class IndexBlock(Block):
     """The FAISS index over the bank's embeddings."""
 
     kind: Literal["auto", "exact", "hnsw", "ivf-flat", "ivf-sq8", "ivf-pq", "ivf-opq"] = key(
-        "`auto` goes by rows and by `bytes`: exact search as long as that is quick, then inverted lists.",
+        "`auto` chooses by the number of rows and by `bytes`: exact search while that is fast, else inverted lists.",
         "hnsw",
         of=INDEX["kind"],
     )
-    bytes: Size = key("What `auto` lets the index take.", "2GB", INDEX["most_bytes"].default)
+    bytes: Size = key("The largest index that `auto` builds.", "2GB", INDEX["most_bytes"].default)
     recall: Number = key(
-        "Recall@8 against exact search, on a sample, that sets how much of the index is visited.",
+        "Target for recall@8 against exact search, measured on a sample. The number of lists that a search visits is "
+        "set to reach it.",
         0.99,
         of=INDEX["recall"],
     )
-    lists: Whole | None = key("Inverted lists. By the number of rows, where left out.", 4096, of=INDEX["lists"])
+    lists: Whole | None = key(
+        "Number of inverted lists. Default: chosen by the number of rows.", 4096, of=INDEX["lists"]
+    )
 
     def spec(self) -> IndexSpec:
         return self.as_spec(IndexSpec, most_bytes=self.bytes)
@@ -87,39 +91,44 @@ class Bank(Block):
 
     elsewhere = MappingProxyType({"k": "it belongs to candidates.NAME, or to a method's data"})
     files: Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(distinct), ONE_OR_MANY] | None = key(
-        "Parquet, JSON lines, CSV, TSV or plain text (a text a line), each also compressed (gz, zst, bz2, xz); or "
+        "Parquet, JSON lines, CSV, TSV or plain text (one text per line), each also compressed (gz, zst, bz2, xz); or "
         "folders of such files.",
         ["sentences.parquet", "more.txt.gz"],
         None,
     )
     hub: HubSplit | None = key("A data set on the hub.", {"repository": "bookcorpus/bookcorpus"}, None)
-    generated: Annotated[GeneratedTexts, ReadAs(GeneratedBankBlock, GeneratedBankBlock.spec)] | None = key(
-        "Texts for the task `reviews`.", {"rows": 2000}, None
+    generated: Annotated[GeneratedTexts, ReadAs(GeneratedBankBlock)] | None = key(
+        "Generated texts, for the task `reviews`.", {"rows": 2000}, None
     )
     text: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2), ONE_OR_MANY] = key(
-        "The column of text; two of them make a bank of pairs, for candidates of `sides: joined`.",
+        "The column of text. Two columns make a bank of pairs, for candidates with `sides: joined`.",
         "body",
         BANK["text"].default,
     )
     sentences: Annotated[Text, AfterValidator(language)] | None = key(
-        "Split texts into sentences first: the language they are in, by its code.", "en", None
+        "Split texts into sentences first. The value is the code of their language.", "en", None
     )
-    min_words: Whole = key("Shorter texts are left out.", 4, of=BANK["min_words"])
-    max_words: Whole = key("Longer texts are left out.", 32, of=BANK["max_words"])
+    min_words: Whole = key("Texts of fewer words are left out.", 4, of=BANK["min_words"])
+    max_words: Whole = key("Texts of more words are left out.", 32, of=BANK["max_words"])
     near_duplicates: Flag = key(
         "Also leave out texts that share most of their word triples with an earlier one.",
         True,
         of=BANK["near_duplicates"],
     )
     encoder: Text = key(
-        "A sentence encoder, a directory or a name on the hub, whose vectors are compared; or `tfidf`, without one.",
+        "The sentence encoder whose vectors are compared: a directory, or a name on the hub. Or `tfidf`, which needs "
+        "no model.",
         "tfidf",
         "sentence-transformers/all-MiniLM-L6-v2",
     )
-    pooling: Literal["mean", "cls"] = key("Of the encoder's last layer.", "cls", of=ENCODER["pooling"])
-    max_length: Whole = key("Tokens a text at most, for the encoder.", 128, of=ENCODER["max_length"])
+    pooling: Literal["mean", "cls"] = key(
+        "Pooling of the encoder's last layer: the mean over tokens, or the first token.", "cls", of=ENCODER["pooling"]
+    )
+    max_length: Whole = key(
+        "Longer texts are cut to this number of tokens for the encoder.", 128, of=ENCODER["max_length"]
+    )
     index: Annotated[IndexSpec, ReadAs(IndexBlock, IndexBlock.spec)] = key(
-        "How it is searched.", {"kind": "hnsw"}, IndexSpec
+        "The index by which the bank is searched.", {"kind": "hnsw"}, IndexSpec
     )
 
     @property
@@ -139,7 +148,7 @@ class Bank(Block):
 
 
 class CandidateMaker(Block):
-    """What makes candidates for rows of train. Any of them serves `knn` and `minimax-knn`."""
+    """A maker of candidates: of texts that are added to rows of train. Any maker works with `knn` and `minimax-knn`."""
 
     short = "by"
     by: Literal["neighbours", "transfer", "words", "masked", "translated"] = key(
@@ -149,52 +158,72 @@ class CandidateMaker(Block):
         "words",
         "neighbours",
     )
-    k: Whole | None = key("So many a row. The most that a method takes, where left out.", 16, None, of=NEIGHBOURS["k"])
+    k: Whole | None = key(
+        "Candidates per row of train. Default: the largest `k` of the methods that use them.",
+        16,
+        None,
+        of=NEIGHBOURS["k"],
+    )
     sides: Sides | None = key(
-        "What of a pair is varied: one text, the other kept; `either` by turns; `both`; or, with a bank of pairs, the "
-        "pair as a whole. `either`, where left out.",
+        "For tasks of pairs, the text that is replaced: the first, the second, `either` in turn, `both`, or, with a "
+        "bank of pairs, the pair as a whole (`joined`). Default: `either`.",
         "both",
         None,
     )
     min_distance: Number = key(
-        "Leave out what is nearer: an angle as a share of pi.", 0.02, of=NEIGHBOURS["min_distance"]
+        "Leave out candidates that are nearer to the row than this: an angle, as a share of pi.",
+        0.02,
+        of=NEIGHBOURS["min_distance"],
     )
-    max_distance: Number = key("Leave out what is farther.", 0.3, of=NEIGHBOURS["max_distance"])
+    max_distance: Number = key(
+        "Leave out candidates that are farther from the row than this.", 0.3, of=NEIGHBOURS["max_distance"]
+    )
     found: Whole | None = key(
-        "So many a row are looked for where `rerank`, `confidence` or `balance` leaves some out. 4 k, where left out.",
+        "Candidates per row that are made before `rerank`, `confidence` or `balance` leaves some out. Default: 4 times "
+        "`k`.",
         64,
         None,
         of=NEIGHBOURS["k"],
     )
     rerank: Flag = key(
-        "Order candidates, and bound their distances, by the teacher's own last layer rather than by the encoder.",
+        "Measure distances in the teacher's last layer instead of the encoder, both to order candidates and for the "
+        "bounds on distances.",
         True,
         of=RERANK["rerank"],
     )
     confidence: tuple[Number, Number] | None = key(
-        "Leave out candidates of which the teacher's highest probability is not between these.", [0.6, 1.0], None
+        "Keep only candidates whose highest class probability, by the teacher, lies between these two values.",
+        [0.6, 1.0],
+        None,
     )
     balance: Number | None = key(
-        "No class, as the teacher sees it, keeps more than so many times the candidates of the rarest.",
+        "Candidates are counted by the class that the teacher predicts. No class keeps more than this many times those "
+        "of the rarest class.",
         1.5,
         of=RERANK["balance"],
     )
-    share: Number | None = key("Share of the words that are replaced.", 0.2, None, of=Words.model_fields["share"])
+    share: Number | None = key(
+        "Share of the words that `words` and `masked` replace.", 0.2, None, of=Words.model_fields["share"]
+    )
     nearest: Whole | None = key(
-        "So many likely replacements are drawn from.", 10, None, of=Words.model_fields["nearest"]
+        "Draw each replacement among this many of the likeliest.", 10, None, of=Words.model_fields["nearest"]
     )
     temperature: Number | None = key(
-        "Of the sampling that translates.", 0.8, None, of=Translated.model_fields["temperature"]
+        "Sampling temperature of `translated`.", 0.8, None, of=Translated.model_fields["temperature"]
     )
     model: Text | None = key(
-        "The model of `masked`, or whose word embeddings `words` goes by.", "bert-base-uncased", None
+        "The masked language model of `masked`, or the model whose word embeddings `words` uses.",
+        "bert-base-uncased",
+        None,
     )
     synonyms: Text | None = key(
-        "A file for `words`: a word, a tab, its synonyms with commas between.", "words.tsv", None
+        "A file of synonyms for `words`. Each line has a word, a tab, and its synonyms, separated by commas.",
+        "words.tsv",
+        None,
     )
-    there: Text | None = key("The model that translates.", "Helsinki-NLP/opus-mt-en-de", None)
+    there: Text | None = key("The model that translates into the other language.", "Helsinki-NLP/opus-mt-en-de", None)
     back: Text | None = key("The model that translates back.", "Helsinki-NLP/opus-mt-de-en", None)
-    seed: Seed = key("Of what is drawn.", 1, 0)
+    seed: Seed = key("Seed of everything that is drawn at random.", 1, 0)
 
     @property
     def reranked(self) -> bool:

@@ -48,15 +48,12 @@ GENERATED, CORPUS, TEACH = Generated.model_fields, CorpusSpec.model_fields, Teac
 
 
 class GeneratedBlock(Block):
-    """The built-in task `reviews`: made from a seed, with so many rows in each split."""
+    """Seed and sizes of the built-in task `reviews`, which is generated."""
 
     seed: Seed = key("Seed of the generator.", 1, of=GENERATED["seed"])
     train: Whole = key("Rows of train.", 400, of=GENERATED["train"], ge=1)
     validation: Whole = key("Rows of validation.", 200, of=GENERATED["validation"], ge=1)
     test: Whole = key("Rows of test.", 200, of=GENERATED["test"], ge=1)
-
-    def spec(self) -> Generated:
-        return self.as_spec(Generated)
 
 
 class Data(Block):
@@ -70,12 +67,14 @@ class Data(Block):
         "hub",
     )
     train_rows: Whole | None = key(
-        "Take a seeded sample of so many rows of train. All, where left out.", 3000, of=CORPUS["train_rows"]
+        "Use a seeded sample of this many rows of train. Default: all rows.", 3000, of=CORPUS["train_rows"]
     )
-    eval_rows: Whole | None = key("The same for every other split.", 300, of=CORPUS["eval_rows"])
-    sample_seed: Seed = key("Seed of these samples and of the held-out slice.", 1, of=CORPUS["sample_seed"])
-    holdout: Number = key("Share of train that is held out to select the best epoch on.", 0.2, of=CORPUS["holdout"])
-    generated: Annotated[Generated, ReadAs(GeneratedBlock, GeneratedBlock.spec)] = key(
+    eval_rows: Whole | None = key("The same for each of the other splits.", 300, of=CORPUS["eval_rows"])
+    sample_seed: Seed = key("Seed of these samples and of the slice that is held out.", 1, of=CORPUS["sample_seed"])
+    holdout: Number = key(
+        "Share of train that is not trained on, but used to select the best epoch.", 0.2, of=CORPUS["holdout"]
+    )
+    generated: Annotated[Generated, ReadAs(GeneratedBlock)] = key(
         "Sizes of the generated task.", {"train": 400}, Generated
     )
 
@@ -85,11 +84,11 @@ class TaskBlock(Block):
     your own, which needs `text` and exactly one of `labels` and `regression: true`."""
 
     short = "name"
-    name: Name = key("Names the task: in reports, in `overrides`, in a data folder.", "mine")
+    name: Name = key("The task's name in reports, in `overrides` and in a data folder.", "mine")
     files: FrozenMapping[Text] | None = key(
-        "Split -> file. `train` is needed; `validation` and `test` may be there, and further ones whose names begin "
-        "with `validation_` or `test_`. Without validation a tenth of train is cut off for it. Without `files`, "
-        "`data.source` must be a folder that holds this task.",
+        "Split -> file. `train` is required. `validation` and `test` are optional, and so are further splits whose "
+        "names begin with `validation_` or `test_`. Without a validation split, a tenth of train becomes one. Without "
+        "`files`, `data.source` must be a folder that holds this task.",
         {"train": "a.parquet", "validation": "b.parquet"},
         None,
     )
@@ -98,32 +97,34 @@ class TaskBlock(Block):
     )
     label: Text = key("The column of labels.", "grade", "label")
     labels: Annotated[tuple[Word, ...], Field(min_length=2), AfterValidator(distinct)] | None = key(
-        "The names of the labels, in the order of their numbers (the first is 0). `no` and `yes` need no quotes; "
-        "booleans stand for these two words (`false` is `no`, `true` is `yes`), so quote 'true' and 'false' if they "
-        "are the labels. Whole numbers stand for their digits.",
+        "The names of the labels, in the order of their numbers; the first is 0. `no` and `yes` need no quotes. A "
+        "boolean is read as one of these two words (`false` as `no`, `true` as `yes`), so quote 'true' and 'false' if "
+        "they are the labels. A whole number is read as its digits.",
         ["no", "yes"],
         None,
     )
-    regression: Flag = key("The label is a number, and there are no classes.", True, False)
+    regression: Flag = key("The label is a number; the task has no classes.", True, False)
     metric: Annotated[tuple[Metric, ...], ONE_OR_MANY, Field(min_length=1), AfterValidator(distinct)] | None = key(
-        "One metric, or a list whose first is the headline. `accuracy`, or `pearson` for a regression, where left out.",
+        "One metric, or a list. The first selects the best epoch and leads the report. Default: `accuracy`, or "
+        "`pearson` for a regression.",
         ["f1", "accuracy"],
         None,
     )
 
 
 class TeacherSettings(Block):
-    """The model whose outputs are stored. It is run over train once, whatever the methods are."""
+    """The model whose outputs are stored. It runs over train once, however many methods learn from it."""
 
     model: Text = key("A directory that `save_pretrained` wrote, or a name on the hub.", "roberta-large")
-    finetune: Annotated[Train, ReadAs(SeededBlock, SeededBlock.spec)] | None = key(
-        "Fine-tune it on the task first; `{}` does so with the defaults. Left out, the model is fine-tuned already.",
+    finetune: Annotated[Train, ReadAs(SeededBlock)] | None = key(
+        "Fine-tune the model on the task first; `{}` does so with the defaults. Without this key, it must be "
+        "fine-tuned already.",
         {"epochs": 4, "learning_rate": 1.0e-5},
         None,
     )
     labels: Annotated[tuple[Word, ...], AfterValidator(distinct)] | None = key(
-        "The task's labels in the order of the outputs of a model that is fine-tuned already, where that is another "
-        "order than the task's. Batches of several tasks give it under `overrides`.",
+        "For a model that is fine-tuned already and whose outputs are in another order than the task's labels: these "
+        "labels in the order of its outputs. With several tasks, give it under `overrides`.",
         ["contradiction", "entailment", "neutral"],
         None,
     )
@@ -135,43 +136,44 @@ def _rising(layers: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class StoreSettings(Block):
-    """What the store holds of the teacher, beside its logits. Methods do not change it."""
+    """The teacher's outputs that are stored in addition to its logits. They do not depend on the methods."""
 
     pooling: Literal["mean", "cls", "both"] = key(
-        "The state of a layer: the mean over its tokens, that of the first token, or both.",
+        "How the states of a layer are pooled: the mean over tokens (`mean`), the first token (`cls`), or both.",
         "cls",
         of=TEACH["pooling"],
     )
     layers: Literal["all"] | Annotated[AnyLayers, AfterValidator(_rising)] = key(
-        "The layers to store; 0 is the embeddings, 1 the first layer; [] keeps the logits alone.",
+        "The layers whose pooled states are stored. 0 is the embeddings, 1 the first layer; [] stores logits only.",
         [0, 3, 6],
         of=TEACH["layers"],
     )
     precision: Literal["float16", "float32", "int8"] = key(
-        "Of these states on disk; int8 keeps a scale and an offset for each dimension and shard. Logits are always "
-        "float32.",
+        "Number type of these states on disk. `int8` has a scale and an offset for each dimension of a shard. Logits "
+        "are always float32.",
         "int8",
         of=TEACH["precision"],
     )
     compute: Literal["float32", "bfloat16", "float16"] = key(
-        "The number type in which the teacher runs: a half type is worth it on a GPU.",
+        "Number type in which the teacher runs. A half-precision type is faster on a GPU.",
         "bfloat16",
         of=TEACH["compute"],
     )
     tokens: Literal["all"] | Annotated[Layers, AfterValidator(_rising)] | None = key(
-        "Also store every position of these layers, as an artifact of its own. Large: the plan says how large.",
+        "Also store the states of these layers at every token, as a separate artifact. It is large; `stillhouse plan` "
+        "shows its size.",
         [6],
         None,
     )
     attention: Literal["all"] | Annotated[Layers, AfterValidator(_rising)] | None = key(
-        "Also store the attention maps of these layers (1 is the first), as an artifact of its own. Larger still.",
+        "Also store the attention maps of these layers (1 is the first), as a separate artifact. It is larger still.",
         [6],
         None,
     )
 
 
 class OverrideBlock(Block):
-    """What is different for one task. Blocks merge key by key; lists and single values replace."""
+    """Changes for one task. Blocks are merged key by key; lists and single values replace those of the recipe."""
 
     data: Annotated[dict[str, Any], PartialBlock(Data)] | None = key("Changes to `data`.", {"train_rows": 1000}, None)
     teacher: Annotated[dict[str, Any], PartialBlock(TeacherSettings)] | None = key(
@@ -181,11 +183,11 @@ class OverrideBlock(Block):
         "Changes to `store`.", {"pooling": "cls"}, None
     )
     student: Annotated[dict[str, Any] | list[Any], PartialBlock(Student)] | None = key(
-        "A block is merged into every student; a list replaces them all.", {"start": "mnli"}, None
+        "A block is merged into every student; a list replaces all students.", {"start": "mnli"}, None
     )
     method: Annotated[Any, Entries(MethodBlock)] | None = key(
-        "Replaces the methods for this task: one, or a list. A name may also be the label of one of the recipe's "
-        "methods, which is then taken over as it is.",
+        "One method, or a list, in place of the recipe's. A name may also be the label of one of the recipe's methods, "
+        "which is then used unchanged.",
         ["no-kd", "vanilla-kd"],
         None,
     )
@@ -196,65 +198,65 @@ class OverrideBlock(Block):
 
 
 class ResourceBlock(Block):
-    """What a stage gets. It never changes a result. What is left out, the runner chooses."""
+    """Resources of one stage. They do not change any result. By default the runner chooses them."""
 
-    workers: Whole | None = key("Processes. A global batch is shared among them.", 4, None, ge=1)
-    cpus_per_worker: Whole | None = key("CPUs, and threads, of each.", 2, None, ge=1)
-    gpus_per_worker: Gpus | None = key("GPUs of each; a fraction shares one.", 1, None)
-    memory_per_worker: Size | None = key("Memory that Ray sets aside for each.", "8GB", None)
+    workers: Whole | None = key("Number of worker processes. Each batch is divided among them.", 4, None, ge=1)
+    cpus_per_worker: Whole | None = key("CPUs, and threads, of each worker.", 2, None, ge=1)
+    gpus_per_worker: Gpus | None = key("GPUs of each worker; a fraction shares one GPU.", 1, None)
+    memory_per_worker: Size | None = key("Memory that Ray reserves for each worker.", "8GB", None)
     custom: Custom | None = key(
-        "What else each takes of its node: names that the cluster's nodes give their own resources, and Ray's "
-        "`accelerator_type:…`.",
+        "Amounts of further resources that each worker needs on its node, by the names that the cluster's nodes give "
+        "them; also Ray's `accelerator_type:…`.",
         {"fast_disk": 1},
         None,
     )
 
 
 class ResourcesBlock(Block):
-    """By stage. Left out, the runner chooses."""
+    """Resources by stage. By default the runner chooses them."""
 
     corpus: ResourceBlock = key("Reading and tokenising rows.", {"workers": 2}, ResourceBlock)
     bank: ResourceBlock = key("Reading and cleaning the bank.", {"workers": 4}, ResourceBlock)
     embed: ResourceBlock = key("Embedding the bank.", {"workers": 8, "gpus_per_worker": 1}, ResourceBlock)
     index: ResourceBlock = key("Building its index.", {"cpus_per_worker": 8}, ResourceBlock)
-    candidates: ResourceBlock = key("Finding or making candidates.", {"workers": 4}, ResourceBlock)
+    candidates: ResourceBlock = key("Making candidates.", {"workers": 4}, ResourceBlock)
     finetune: ResourceBlock = key("Training the teacher.", {"gpus_per_worker": 1}, ResourceBlock)
     teach: ResourceBlock = key(
-        "Running teachers over train, and fitting classifiers on their layers.",
+        "Running teachers over train, and fitting linear classifiers on their layers.",
         {"workers": 4, "gpus_per_worker": 1},
         ResourceBlock,
     )
     distil: ResourceBlock = key(
         "Training students and further models.", {"workers": 4, "memory_per_worker": "8GB"}, ResourceBlock
     )
-    evaluate: ResourceBlock = key("Scoring models and ensembles.", {"cpus_per_worker": 4}, ResourceBlock)
+    evaluate: ResourceBlock = key("Evaluating models and ensembles.", {"cpus_per_worker": 4}, ResourceBlock)
 
 
 class Limits(Block):
-    """What a run may not exceed. It is checked while planning, and again when the figures are known."""
+    """Limits of a run. They are checked while planning, and again as soon as actual figures are known."""
 
-    store_bytes: Size | None = key("Size of the recipe's teacher-output stores together.", "50GB", None)
+    store_bytes: Size | None = key("Largest total size of the recipe's teacher-output stores.", "50GB", None)
     pending: Span = key(
-        "How long a stage that asks for more than the cluster's present nodes have waits for further ones, before it "
-        "fails: seconds, or a text such as `10m`. What the cluster can never have is refused at once.",
+        "How long a stage whose resources exceed those of the cluster's present nodes waits for more nodes before it "
+        "fails: seconds, or a text such as `10m`. Resources that the cluster can never have are refused at once.",
         "30m",
         600.0,
     )
 
 
 class Tracking(Block):
-    """Who is told of each training when its model is committed, beside the curves that lie with it: MLflow or Weights
-    & Biases, through their own libraries, which are extras of the package. Passwords and keys come from the
-    environment, as those libraries read them. Never part of what an artifact is."""
+    """An experiment tracker, MLflow or Weights & Biases. Each training is logged there when its model is committed. The
+    libraries of both are extras of the package and read passwords and keys from the environment. Tracking is never part
+    of an artifact's key."""
 
     kind: Literal["mlflow", "wandb"] = key("`mlflow` or `wandb`.", "mlflow")
     uri: Text | None = key(
-        "MLflow's tracking server or database, or the W&B server; by default what the library takes from the "
+        "MLflow's tracking server or database, or the W&B server. Default: the one that the library takes from the "
         "environment.",
         "http://mlflow.example.com:5000",
         None,
     )
-    project: Text = key("MLflow's experiment, or the W&B project; the recipe's name by default.", "glue", "")
+    project: Text = key("MLflow's experiment, or the W&B project. Default: the recipe's name.", "glue", "")
 
 
 STAGES = tuple(ResourcesBlock.model_fields)
@@ -262,16 +264,18 @@ STAGES = tuple(ResourcesBlock.model_fields)
 
 
 class RecipeFile(Block):
-    """The recipe itself."""
+    """The keys of a recipe."""
 
-    name: Label = key("Names the recipe in reports and logs.", "sst2")
-    storage: Text = key("Where artifacts are kept: a directory, or `s3://bucket/prefix`.", "s3://bucket/prefix", "runs")
+    name: Label = key("The recipe's name in reports and logs.", "sst2")
+    storage: Text = key(
+        "Where artifacts are stored: a directory, or `s3://bucket/prefix`.", "s3://bucket/prefix", "runs"
+    )
     task: Annotated[tuple[TaskBlock, ...], Field(min_length=1), ONE_OR_MANY] = key(
         "A built-in task's name, a block, or a list of these.", ["sst2", "mrpc"]
     )
-    data: Data = key("Where rows come from.", {"source": "hub", "train_rows": 3000}, Data)
+    data: Data = key("Where the rows of the tasks come from.", {"source": "hub", "train_rows": 3000}, Data)
     teacher: TeacherSettings = key("The model that teaches.", {"model": "roberta-large", "finetune": {"epochs": 4}})
-    store: StoreSettings = key("What is kept of the teacher's outputs.", {"pooling": "cls"}, StoreSettings)
+    store: StoreSettings = key("Which of the teacher's outputs are stored.", {"pooling": "cls"}, StoreSettings)
     student: Annotated[tuple[Student, ...], Field(min_length=1), ONE_OR_MANY] = key(
         "A block, or a list of blocks.", {"label": "six", "model": "distilroberta-base"}
     )
@@ -279,38 +283,37 @@ class RecipeFile(Block):
         "A method's name, a block, or a list of these.", ["no-kd", "vanilla-kd"]
     )
     models: dict[Name, ModelBlock] = key(
-        "Further models of the graph, by name, for `taught_by`.",
+        "Further models by name, which may teach: assistants, generations, ensembles.",
         {"assistant": {"model": "roberta-base", "method": "vanilla-kd"}},
         dict,
     )
     bank: Bank | None = key(
-        "Unlabelled texts, among which neighbours of the rows of train are looked for.",
+        "Unlabelled texts, in which neighbours of the rows of train are searched.",
         {"files": ["sentences.parquet"], "text": "text"},
         None,
     )
     candidates: dict[Name, CandidateMaker] = key(
-        "What makes candidates, by name, for methods that use some. `neighbours` is there without a word, if there is "
-        "a bank.",
+        "Makers of candidates by name, for methods that use them. With a bank, `neighbours` exists by default.",
         {"rewritten": {"by": "words", "share": 0.3}},
         dict,
     )
     train: TrainBlock = key(
-        "How students are trained; a method may differ.", {"epochs": 20, "max_length": 64}, TrainBlock
+        "How students are trained. A method may change it.", {"epochs": 20, "max_length": 64}, TrainBlock
     )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct), ONE_OR_MANY] = key(
-        "Each student is trained once with each of these; teachers are not.", [0, 1, 2], (0,)
+        "Each student is trained once with each of these seeds. Teachers are trained once.", [0, 1, 2], (0,)
     )
     equal_steps: Flag = key(
-        "Methods are compared at equal student steps: one whose `train` gives other `epochs` or another `batch_size` "
-        "is refused, unless this is `false`.",
+        "Whether to refuse methods whose `train` has other `epochs` or another `batch_size` than the rest, so that "
+        "methods are compared at equal optimizer steps.",
         False,
         True,
     )
-    overrides: dict[Name, OverrideBlock] = key(
-        "What is different for one task.", {"mrpc": {"train": {"epochs": 30}}}, dict
+    overrides: dict[Name, OverrideBlock] = key("Changes for single tasks.", {"mrpc": {"train": {"epochs": 30}}}, dict)
+    resources: ResourcesBlock = key(
+        "Resources of each stage on the cluster.", {"distil": {"workers": 4}}, ResourcesBlock
     )
-    resources: ResourcesBlock = key("What each stage gets of the cluster.", {"distil": {"workers": 4}}, ResourcesBlock)
-    limits: Limits = key("What a run may not exceed.", {"store_bytes": "50GB"}, Limits)
+    limits: Limits = key("Limits of a run.", {"store_bytes": "50GB"}, Limits)
     tracking: Tracking | None = key(
-        "MLflow or W&B, to be told of trainings.", {"kind": "mlflow", "uri": "sqlite:////shared/mlflow.db"}, None
+        "MLflow or W&B, to which trainings are logged.", {"kind": "mlflow", "uri": "sqlite:////shared/mlflow.db"}, None
     )

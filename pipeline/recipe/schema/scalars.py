@@ -115,8 +115,8 @@ class Block(BaseModel):
         return spec.model_validate({**own, **more})
 
 
-def unknown_key(name: str, right: str) -> PydanticCustomError:
-    return PydanticCustomError("unknown_key", "{right}", {"key": name, "right": right})
+def unknown_key(name: str, problem: str) -> PydanticCustomError:
+    return PydanticCustomError("unknown_key", "{problem}", {"key": name, "problem": problem})
 
 
 @dataclass(frozen=True)
@@ -140,16 +140,18 @@ ONE_OR_MANY = _OneOrMany()
 
 @dataclass(frozen=True)
 class ReadAs:
-    """A key is written in a file as ``form``, and ``value`` converts that to what the field holds.
+    """A key is written in a file as ``form``, and ``value`` converts that to what the field holds; without it, the form
+    is a block that is converted to the field's spec by ``as_spec``.
 
     Only recipe files are read by this form. JSON, to which a whole Recipe may be dumped, holds the field's own value.
     """
 
     form: Any
-    value: Callable[[Any], Any]
+    value: Callable[[Any], Any] | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        form = core_schema.no_info_after_validator_function(self.value, handler.generate_schema(self.form))
+        value = self.value or (lambda block: block.as_spec(source))
+        form = core_schema.no_info_after_validator_function(value, handler.generate_schema(self.form))
         converted = core_schema.no_info_wrap_validator_function(
             lambda value, read: value if isinstance(value, source) else read(value), form
         )
@@ -161,7 +163,7 @@ class ReadAs:
 
 @dataclass(frozen=True)
 class PartialBlock:
-    """A block of ``model`` in which any key may be left out: it is merged over another, then judged."""
+    """A block of ``model`` in which any key may be left out: it is merged over another, then validated."""
 
     model: type[BaseModel]
 
@@ -172,7 +174,7 @@ class PartialBlock:
 
 @dataclass(frozen=True)
 class Entries:
-    """A name, a block of ``model``, or a list of these, judged once they are in their place."""
+    """A name, a block of ``model``, or a list of these, which are validated after overrides are merged."""
 
     model: type[BaseModel]
 
@@ -190,7 +192,7 @@ def kinds(axis: str) -> dict[str, type[Frozen]]:
 
 @dataclass(frozen=True)
 class Axis:
-    """A point on an axis: the name of a kind, or a block with changes to what the method has there."""
+    """The value on an axis: the name of a kind, or a block with changes to the method's settings there."""
 
     name: str
 
@@ -200,7 +202,7 @@ class Axis:
     def _single(self, value: Any) -> Any:
         if isinstance(value, list):
             raise ValueError(
-                f"must be one, not a list: a method has one kind of {self.name}; write another method beside it"
+                f"must be one, not a list: a method has one kind of {self.name}; write a second method instead"
             )
         return value
 
@@ -210,7 +212,7 @@ class Axis:
 
 
 Loose = str | dict[str, Any]
-"""A name or a block that is judged once it has been merged over what it changes."""
+"""A name or a block that is validated after it is merged over the settings that it changes."""
 
 Size = Annotated[
     int,
@@ -271,7 +273,7 @@ _OF_RAY = {
 }
 
 Custom = Annotated[FrozenMapping[Number], AfterValidator(_custom)]
-"""Resources that a cluster's nodes say that they have: name -> amount."""
+"""Resources of a cluster's nodes beside CPUs, GPUs and memory: name -> amount."""
 
 
 def _gpus(value: float) -> float:
@@ -281,11 +283,11 @@ def _gpus(value: float) -> float:
 
 
 Gpus = Annotated[Number, Field(ge=0.0), AfterValidator(_gpus)]
-"""Ray gives parts of one GPU, or GPUs whole."""
+"""Ray assigns a fraction of one GPU, or whole GPUs."""
 
 
 def _word(value: object) -> object:
-    """YAML 1.1 readers make booleans of no and yes: back to the words. Whole numbers become their digits."""
+    """Booleans as the words that YAML 1.1 readers make them of, ``no`` and ``yes``; whole numbers as their digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) if isinstance(value, int) else value

@@ -156,11 +156,11 @@ def test_relational_kd_has_the_ratios_of_its_commands_and_labels() -> None:
     assert (method.targets, method.structure) == (Hard(), Relational(distance=1.0, angle=2.0))
 
 
-def test_universal_kd_compares_what_classifiers_say() -> None:
+def test_universal_kd_compares_outputs_of_classifiers() -> None:
     assert isinstance(find("universal-kd").method.structure, Outputs)
 
 
-# --- what each needs and says ---------------------------------------------------------------------
+# --- needs and texts ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,14 @@ def test_what_a_method_needs_of_the_teacher_follows_from_its_axes(name: str, nee
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-def test_nobody_teaches_a_method_exactly_where_it_needs_nothing(named: NamedMethod) -> None:
-    assert (named.teachers == "nobody") is (named.needs == "nothing") is (not named.method.needs_teacher)
+def test_a_method_takes_no_teacher_exactly_where_it_needs_nothing(named: NamedMethod) -> None:
+    assert (named.teachers == "none") is (named.needs == "nothing") is (not named.method.needs_teacher)
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-def test_a_method_says_all_of_itself(named: NamedMethod) -> None:
-    said = (named.title, named.paper, named.formula, named.scale, named.defaults, named.differs, named.example)
-    assert all(text == text.strip() and text for text in said)
+def test_a_method_has_all_of_its_texts(named: NamedMethod) -> None:
+    texts = (named.title, named.paper, named.formula, named.scale, named.defaults, named.differs, named.example)
+    assert all(text == text.strip() and text for text in texts)
     assert max(len(line) for line in named.formula.split("\n")) <= 110
 
 

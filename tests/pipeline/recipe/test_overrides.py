@@ -1,4 +1,4 @@
-"""Overrides by task, changes from the command line, and what is said of the cluster."""
+"""Overrides by task, changes from the command line, and resources of the cluster."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_set_reaches_into_blocks_and_lists_and_makes_blocks() -> None:
     assert (recipe.limits.store_bytes, only.data.source) == (10**6, "no")
 
 
-def test_set_may_mend_what_the_file_says_wrongly() -> None:
+def test_set_may_correct_an_error_of_the_file() -> None:
     assert read("train={epochs: 2}", train="wrong").tasks[0].train.epochs == 2
 
 

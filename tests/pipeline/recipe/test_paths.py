@@ -14,7 +14,7 @@ from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.paths import ANY, EACH, PLACES, is_relative_path, with_paths
 from pipeline.recipe.schema.file import RecipeFile
 from pipeline.recipe.schema.scalars import ReadAs
-from pipeline.recipe.yaml import Tree, parse_yaml, written
+from pipeline.recipe.yaml import Tree, parse_yaml, to_yaml
 
 NO_PATHS = {
     *("name", "task.each.name", "task.each.text", "task.each.label", "task.each.labels", "teacher.labels"),
@@ -119,7 +119,7 @@ def test_nothing_else_of_a_recipe_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tree", "said"),
+    ("tree", "message"),
     [
         ({"storage": "runs"}, r"^storage: runs is a relative path, .* 3 nodes; give an absolute path .*s3://bucket"),
         ({"data": {"source": "data"}}, r"^data\.source: data is a relative path, .* 3 nodes; .*, or hub$"),
@@ -129,9 +129,15 @@ def test_nothing_else_of_a_recipe_changes() -> None:
         ({"bank": {"files": ["/a", "b"]}}, r"^bank\.files\.1: b is a relative path"),
     ],
 )
+<<<<<<< HEAD
 def test_a_relative_path_is_refused_where_several_nodes_would_look_for_it(tree: Tree, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         with_absolute_paths(tree, Path("/nowhere"), nodes=3)
+=======
+def test_a_relative_path_is_refused_where_several_nodes_would_look_for_it(tree: Tree, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        placed(tree, Path("/nowhere"), nodes=3)
+>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
 
 
 @pytest.mark.parametrize(
@@ -168,5 +174,5 @@ def test_a_tree_is_written_so_that_it_is_read_back_as_it_is() -> None:
         "else": [True, False, None, {}, []],
         "1": {"on": "off"},
     }
-    assert parse_yaml(written(tree), "written") == tree
+    assert parse_yaml(to_yaml(tree), "written") == tree
     assert with_paths(tree, lambda *_: "changed") == tree

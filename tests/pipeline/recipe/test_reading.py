@@ -211,7 +211,7 @@ def test_a_fresh_students_changes_do_not_depend_on_their_order() -> None:
 
 
 def by(learner: MethodUse | ModelNode) -> list[str]:
-    """Who teaches, as a recipe says it."""
+    """``taught_by``, as a recipe writes it."""
     return [str(one) for one in learner.taught_by]
 
 
@@ -284,7 +284,7 @@ KEEPING: dict[str, Any] = {
 
 
 def taught(taught_by: object, **changes: object) -> tuple[list[str], Method]:
-    """Who teaches, one model at a time, and the method as it is then."""
+    """The single models that teach, and the method with the shares of an ensemble."""
     found = task(**KEEPING, method={"use": "vanilla-kd", "taught_by": taught_by, **changes})
     (use,) = found.methods
     return [str(one) for one in teachers(found, use.taught_by)], weighed(found, use.method, use.taught_by)
@@ -303,7 +303,7 @@ def taught(taught_by: object, **changes: object) -> tuple[list[str], Method]:
         (["one:all", "itself", "teacher"], ["one:1", "one:2", "itself", "teacher"]),
     ],
 )
-def test_who_teaches_is_written_out_one_model_at_a_time(taught_by: object, models: list[str]) -> None:
+def test_references_are_expanded_to_single_models(taught_by: object, models: list[str]) -> None:
     assert taught(taught_by)[0] == models
 
 
@@ -334,7 +334,7 @@ def test_a_progressive_method_follows_each_epoch_of_the_teacher() -> None:
         ({"use": "alp", "structure": "none", "taught_by": ["teacher", "two"]}, ["teacher", "two"]),
     ],
 )
-def test_who_teaches_where_a_recipe_does_not_say_is_said_by_the_methods_name(use: object, models: list[str]) -> None:
+def test_the_default_of_taught_by_depends_on_the_methods_name(use: object, models: list[str]) -> None:
     found = task(**KEEPING, method=use)
     assert [str(one) for one in teachers(found, found.methods[0].taught_by)] == models
 
@@ -382,7 +382,7 @@ def test_the_temperature_of_a_virtual_teacher_means_something() -> None:
     assert task(method=method).methods[0].method.training == OnePhase(temperature=20.0, teacher_weight=0.9)
 
 
-def test_methods_may_take_other_steps_where_the_recipe_says_so() -> None:
+def test_methods_may_take_other_steps_with_equal_steps_false() -> None:
     method = ["no-kd", {"use": "vanilla-kd", "train": {"epochs": 9}}]
     assert [use.train.epochs for use in task(method=method, equal_steps=False).methods] == [3, 9]
 

@@ -29,9 +29,15 @@ def chains(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     finetune = {"epochs": 3, "learning_rate": 1.0e-2, "keep": "epochs"}
     teacher = {"model": str(assets / "model"), "finetune": finetune}
     folder = tmp_path_factory.mktemp("chains")
+<<<<<<< HEAD
     house = write_project(folder, assets, teacher=teacher, models=MODELS, method=METHODS, equal_steps=False)
     said = house("run", "--inline")
     assert said.code == 0, said.err
+=======
+    house = settle(folder, ground, teacher=teacher, models=MODELS, method=METHODS, equal_steps=False)
+    done = house("run", "--inline")
+    assert done.code == 0, done.err
+>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
     return house
 
 
@@ -53,22 +59,30 @@ def test_a_model_after_an_epoch_loads_in_plain_transformers_and_differs_from_the
     assert not (weights[1] == weights[2]).all()
 
 
+<<<<<<< HEAD
 def test_the_store_of_an_epoch_holds_what_that_model_says(chains: Project) -> None:
+=======
+def test_the_store_of_an_epoch_holds_the_outputs_of_that_model(chains: House) -> None:
+>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
     from pyarrow import parquet
 
-    def said(name: str) -> list[object]:
+    def outputs(name: str) -> list[object]:
         return [
             row
             for path in sorted(chains.artifact(name).glob("shard-*"))
             for row in parquet.read_table(path).to_pylist()
         ]
 
-    stores = [said(f"teach/teacher:{epoch}@tiny") for epoch in (1, 2, 3)]
+    stores = [outputs(f"teach/teacher:{epoch}@tiny") for epoch in (1, 2, 3)]
     assert stores[0] != stores[1] != stores[2]
-    assert len(stores[0]) == len(stores[1]) == len(said("teach@tiny")) > 0
+    assert len(stores[0]) == len(stores[1]) == len(outputs("teach@tiny")) > 0
 
 
+<<<<<<< HEAD
 def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_what_that_model_says(chains: Project) -> None:
+=======
+def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_outputs_of_that_model(chains: House) -> None:
+>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
     record = chains.records()["teach/teacher:2@tiny"]
     inputs, places = record["inputs"], record["places"]
     assert isinstance(inputs, dict) and isinstance(places, dict)
@@ -76,9 +90,9 @@ def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_what_that_model_
     assert inputs["model"] == f"{key}/epochs/02"
     assert places["model"].endswith("/epochs/02")
     folder = chains.artifact("teach/teacher:2@tiny")
-    said = stillhouse("verify", str(folder), "--storage", str(chains.storage), "--sample", "8")
-    assert (said.code, said.err) == (0, "")
-    assert "8 rows computed again by the teacher: all within" in said.out
+    done = stillhouse("verify", str(folder), "--storage", str(chains.storage), "--sample", "8")
+    assert (done.code, done.err) == (0, "")
+    assert "8 rows computed again by the teacher: all within" in done.out
 
 
 def test_an_ensemble_has_the_parameters_of_its_members_and_a_score(chains: Project) -> None:
@@ -97,7 +111,11 @@ def test_a_student_of_an_ensemble_is_the_student_of_its_members(chains: Project)
     assert len(records) == len([name for name in keys if name.startswith(("distil/", "finetune@"))])
 
 
+<<<<<<< HEAD
 def test_who_taught_is_in_the_lineage_of_a_student(chains: Project) -> None:
+=======
+def test_the_teacher_is_in_the_lineage_of_a_student(chains: House) -> None:
+>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
     def teachers(label: str) -> list[str]:
         lineage = json.loads((chains.artifact(f"distil/{label}/two/0@tiny") / "lineage.json").read_text("utf-8"))
         return [of["name"] for name, of in lineage["inputs"].items() if name.startswith("outputs")]

@@ -1,4 +1,4 @@
-"""What a recipe may not say, and the one line that says so: place, value, what would be right."""
+"""Recipes that are refused, and the line of each error: place, value, what would be right."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ train: {epochs: 4}
 
 
 def refusal(path: Path, *sets: str) -> str:
-    """What is said of the recipe ``TWO`` with these changes, without the path."""
+    """The error of the recipe ``TWO`` with these changes, without the path."""
     path.write_text(TWO, "utf-8")
     with pytest.raises(RequestError) as caught:
         load(path, sets)
@@ -147,7 +147,7 @@ REFUSALS = {
     "method={use: vanilla-kd, training: {temperature: '3'}}": 'method.training.temperature: "3", must be a number',
     "method={use: annealing-kd, targets: hard}": "method.training: annealing follows a teacher's logits",
     "method={use: no-kd, training: annealing}": "method.training: annealing follows a teacher's logits",
-    "method={use: no-kd, training: {temperature: 3}}": "method.training: temperature and teacher_weight mean nothing",
+    "method={use: no-kd, training: {temperature: 3}}": "method.training: temperature and teacher_weight have no effect",
     "method=label-smoothing": "method: label smoothing cannot be defined for stsb, a regression; ",
     "method=[no-kd, {use: no-kd, label: ls, targets: smoothed}]": "method.1: label smoothing cannot be defined ",
     "method={use: label-smoothing, targets: {distribution: [1.0]}}": "method.targets.distribution: [1.0], must be 2 ",
@@ -175,7 +175,7 @@ REFUSALS = {
         'method.taught_by: ["teacher", "teacher"], must be given once each, teacher is repeated'
     ),
     "method={use: no-kd, taught_by: itself}": "method.taught_by: itself, but this method needs no teacher; leave it ",
-    "method={use: vanilla-kd, taught_by: 'itself:2'}": "method.taught_by: itself:2, but students keep their best ",
+    "method={use: vanilla-kd, taught_by: 'itself:2'}": "method.taught_by: itself:2, but students keep only their ",
     "method={use: vanilla-kd, taught_by: 'teacher:2'}": "method.taught_by: teacher:2, needs teacher.finetune.keep: ",
     "models.a={model: x, method: vanilla-kd, taught_by: itself}": "models.a.taught_by: itself, but only a student's ",
     "models.a={members: [teacher, itself]}": "models.a.members.1: itself, but only a student's method has a first ",
@@ -186,9 +186,9 @@ REFUSALS = {
     "models.a={model: x, members: [teacher]}": (
         "models.a: needs exactly one of model, from_teacher, config and members; model and members are given"
     ),
-    "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble learns nothing of its own; ",
-    "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble learns nothing of its own; ",
-    "models.a={members: [teacher, b], train: {}}": "models.a.train: an ensemble learns nothing of its own; ",
+    "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble is not trained; ",
+    "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble is not trained; ",
+    "models.a={members: [teacher, b], train: {}}": "models.a.train: an ensemble is not trained; ",
     "models.a={model: x, method: no-kd, shares: [1.0]}": "models.a.shares: is of an ensemble's members; ",
     # what makes no sense together
     "method={use: no-kd, targets: virtual}": "method: a virtual teacher cannot be defined for stsb, a regression; ",
@@ -311,9 +311,9 @@ TEACHING = {
     f"method={{{KD}taught_by: 'two:all'}}": "method.taught_by: two:all, needs models.two.train.keep: epochs, which ",
     f"method={{{KD}taught_by: 'both:1'}}": "method.taught_by: both:1, but both is an ensemble and has no epochs; ",
     f"method={{{KD}taught_by: ['teacher:all', 'teacher:2']}}": (
-        "method.taught_by: teacher:2 is meant twice; name each model once"
+        "method.taught_by: teacher:2 is named twice; name each model once"
     ),
-    f"method={{{KD}taught_by: [teacher, both]}}": "method.taught_by.1: both is an ensemble, which teaches alone; ",
+    f"method={{{KD}taught_by: [teacher, both]}}": "method.taught_by.1: both is an ensemble, which cannot be one of ",
     f"method={{{KD}taught_by: both, targets: {{shares: [0.5, 0.5]}}}}": (
         "method.targets.shares: [0.5, 0.5], but both is an ensemble, whose shares are its own; give models.both.shares"
     ),
@@ -331,17 +331,26 @@ TEACHING = {
     f"method={{{KD}structure: relational, train: {{micro_batch: 8}}}}": (
         "method.train.micro_batch: 8, but vanilla-kd compares all rows of a batch; leave it out"
     ),
-    "method=takd": "method: needs a teacher: one of models, a step between teacher and student; ",
-    "method=[no-kd, {use: takd, taught_by: teacher}]": "method.1.taught_by: teacher, but takd is taught by one of ",
+    "method=takd": "method: needs a teacher: a model in models, between teacher and student; ",
+    "method=[no-kd, {use: takd, taught_by: teacher}]": "method.1.taught_by: teacher, but takd is taught by a model in ",
     "method={use: defective-kd, taught_by: teacher}": "method.taught_by: teacher, but defective-kd is taught by an ",
     "method={use: self-kd, taught_by: [itself, one]}": "method.taught_by: itself, one, but self-kd is taught by the ",
-    "method={use: pkd, taught_by: both}": "method.taught_by: both, but pkd is taught by one model; let one teach",
+    "method={use: pkd, taught_by: both}": "method.taught_by: both, but pkd is taught by one model; name one model",
+    f"models.three={{model: m, taught_by: teacher, method: {{{KD}targets: {{shares: [0.5, 0.5]}}}}}}": (
+        "models.three.method.targets: shares has 2 for 1 teachers; "
+    ),
+    f"models.three={{model: m, taught_by: both, method: {{{KD}targets: {{shares: [0.5, 0.5]}}}}}}": (
+        "models.three.method.targets.shares: [0.5, 0.5], but both is an ensemble, whose shares are its own; "
+    ),
+    "models.three={model: m, method: {use: label-smoothing, targets: {distribution: [1.0]}}}": (
+        "models.three.method.targets.distribution: [1.0], must be 2 shares that sum to 1, one for each label of sst2"
+    ),
     "models.three={model: m, method: self-kd}": "models.three.taught_by: itself, but only a student's method has a ",
     "models.both.shares=[0.5, 0.4]": "models.both.shares: [0.5, 0.4], must be 2 shares that sum to 1, one for each of ",
     "models.both.shares=[1.0]": "models.both.shares: [1.0], must be 2 shares that sum to 1, one for each of one, two",
     "models.both.shares=[1.5, -0.5]": "models.both.shares.1: -0.5, must be at least 0",
-    "models.more={members: [teacher, both]}": "models.more.members.1: both is an ensemble itself, and shares of ",
-    "models.both={members: ['one:all', 'one:1']}": "models.both.members: one:1 is meant twice; name each model once",
+    "models.more={members: [teacher, both]}": "models.more.members.1: both is an ensemble itself, and ensembles ",
+    "models.both={members: ['one:all', 'one:1']}": "models.both.members: one:1 is named twice; name each model once",
     "models.one.taught_by=both": "models.one.taught_by: both runs in a circle (one <- both <- one); let one of them ",
     "teacher.finetune=null": "models.late.taught_by: teacher:1, but the teacher is fine-tuned already, and its epochs ",
 }
@@ -366,6 +375,7 @@ NO_EPOCH = {
     "method={use: minimax-knn, data: {warmup_epochs: 9}}": "method.data.warmup_epochs: 9, but of 4 epochs no epoch",
     "method={use: knn, training: {teacher_weight: 0}}": "method.data: knn, but of 4 epochs no epoch is left in which",
     "method={use: continuation-kd, data: {kind: knn, warmup_epochs: 3}}": "method.data.warmup_epochs: 3, but of 4 ",
+    "models.a={model: m, method: {use: knn, data: {warmup_epochs: 4}}}": "models.a.method.data.warmup_epochs: 4, ",
 }
 
 
