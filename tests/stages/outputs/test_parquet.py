@@ -102,7 +102,7 @@ def test_a_store_of_both_poolings_has_a_column_of_each_for_every_layer() -> None
     assert names[3:] == [("cls_00", 0, "cls"), ("cls_02", 2, "cls"), ("cls_12", 12, "cls")]
     assert both.column_of(2, "cls") == "cls_02" and both.column_of(2, "mean") == "hidden_02"
     assert replace(LAYOUT, pooling="cls").column_of(2, "cls") == "hidden_02"
-    with pytest.raises(ValueError, match=r"layer 2, pooling cls is asked for; change store\.layers or store\.pooling"):
+    with pytest.raises(ValueError, match=r"layer 2, pooling cls is needed; change store\.layers or store\.pooling"):
         LAYOUT.column_of(2, "cls")
 
 
