@@ -45,7 +45,7 @@ class Plan:
 
 def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) -> Plan:
     """``stage`` is ``NAME`` or ``NAME@task``: that stage and what depends on it is built anew."""
-    storage = storage.glance()
+    storage = storage.snapshot()
     forced = graph.dependants(selected(graph, stage)) if stage else set()
     records: dict[str, Record] = {}
     damage: dict[str, str] = {}

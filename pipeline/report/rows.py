@@ -44,7 +44,7 @@ class ReportRow:
 def report(graph: Graph, storage: Storage) -> list[ReportRow]:
     """The rows of a graph. What is not there is failed where it, or what it is made of, failed when last tried;
     else it is missing."""
-    storage = storage.glance()
+    storage = storage.snapshot()
     records = {node.key: find(storage, node.spec.stage, node.key) for node in graph.nodes}
     broken = graph.dependants({key for key, record in records.items() if record is None and failed(storage, key)})
     evaluations = [node for node in graph.wanted if node.role == "evaluate" and node.subject is not None]

@@ -116,10 +116,10 @@ def test_what_is_published_is_fetched(storage: Storage) -> None:
     assert {path.name: path.read_text("utf-8") for path in found.iterdir()} == {"a": "one", "b": "three"}
 
 
-def test_a_glance_reads_as_the_storage_did(storage: Storage) -> None:
+def test_a_snapshot_reads_as_the_storage_did(storage: Storage) -> None:
     storage.write("stage/key/record.json", "record")
     storage.write(".named/x.key", "key")
-    seen = storage.glance()
+    seen = storage.snapshot()
     assert (seen.read("stage/key/record.json"), seen.read(".named/x.key"), seen.read("no")) == ("record", "key", None)
     assert (seen.entries("stage"), seen.entries("")) == (["key"], [".named", "stage"])
 
@@ -301,7 +301,7 @@ def test_who_uses_nothing_any_more_keeps_no_file_open(machine: Machine) -> None:
     for _ in range(5):
         another = Bucket(here.url, here.cache_folder)
         another.fetch("stage/key/0001", told(out, "a"), "user")
-        another.let_go("user")
+        another.release("user")
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -317,11 +317,11 @@ def test_the_least_recently_used_goes_when_the_cache_is_full_and_what_is_in_use_
     there.fetch("stage/0/0001", files[0], "one stage")
     for number in (1, 2, 3):
         os.utime(there.fetch(f"stage/{number}/0001", files[number], "another"), (number, number))
-        there.let_go("another")
+        there.release("another")
     there.fetch("stage/1/0001", files[1])
     kept = {path.parent.name for path in there.local.glob("stage/*/0001") if (path / "a").exists()}
     assert kept == {"0", "1"}
-    there.let_go("one stage")
+    there.release("one stage")
     assert evict(there, 100) == ["stage/0/0001"]
 
 
