@@ -65,7 +65,7 @@ def test_float16_as_a_store_keeps_it_makes_no_dead_layer_live() -> None:
     assert dead_layers(columns, {0: "hidden_00"}, 500) == (0,)
 
 
-def test_a_column_of_zeros_is_dead_and_one_row_says_nothing() -> None:
+def test_a_column_of_zeros_is_dead_and_one_row_is_not_judged() -> None:
     columns = InMemory({"hidden_00": np.zeros((9, 4), np.float32)})
     assert dead_layers(columns, {0: "hidden_00"}, 9) == (0,)
     assert dead_layers(columns, {0: "hidden_00"}, 1) == ()
