@@ -1,9 +1,9 @@
 """How much of a store a student reads that follows 2 of its 25 layers.
 
-Bytes that a process of its own asked the system for (``rchar`` of /proc/self/io) while training's reader came to its
-signal, over the bytes of the shards. Nothing was decoded before, but in the last line. The states are random: 25
-layers, 1,024 wide, in float16. What is mapped from decoded files costs no read and does not count; nor does code,
-which the process has loaded by reading a store of some rows first.
+Bytes that a separate process reads (``rchar`` of /proc/self/io) while training opens its teacher's outputs, divided by
+the bytes of the shards. Nothing was decoded before, except for the last line. The states are random: 25 layers, 1,024
+wide, in float16. What is mapped from decoded files is not read and does not count; nor does code, which the process has
+loaded by reading a small store first.
 """
 
 import multiprocessing
@@ -39,8 +39,8 @@ ALL = Pick(pairs=tuple((1, layer) for layer in range(25)))
 
 @dataclass(frozen=True)
 class Reading:
-    """What a process of its own is told: a student's spec, its store, the keys of its rows, and how many of those a
-    small store holds, which is read before. Columns are decoded to ``cache``."""
+    """Input of the measuring process: a student's spec, its store, the keys of its rows, and a small store, read first,
+    that holds the first ``small_rows`` of them. Columns are decoded to ``cache``."""
 
     spec: DistilSpec
     store: Path
@@ -51,7 +51,7 @@ class Reading:
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """Once each: nothing here depends on time."""
+    """Each is measured once: nothing here depends on time."""
     store = scene.root / "columns-read"
     keys = write_deep(store, ROWS if scene.scale.turns >= 7 else ROWS // 8)
     write_deep(scene.root / SMALL, SMALL_ROWS)
@@ -99,31 +99,32 @@ def write_deep(directory: Path, rows: int) -> list[bytes]:
 
 
 def read(store: Path, keys: list[bytes], structure: Structure, cache: str) -> int:
-    """Bytes that training's reader takes for a method of this structure that follows logits, too. What it decodes
-    stays in the folder ``cache``."""
+    """Bytes that training reads for a method of this structure that uses logits, too. What it decodes stays in the
+    folder ``cache``."""
     method = Method(targets=TeacherTargets(), structure=structure)
     spec = DistilSpec(start=STUDENT, method=method, train=Train(epochs=1))
     reading = Reading(spec, store, keys, store.with_name(SMALL), SMALL_ROWS, store.with_name(f"cache-{cache}"))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:
-        return one.submit(taken, reading).result()
+        return one.submit(bytes_to_open, reading).result()
 
 
-def taken(reading: Reading) -> int:
-    """The bytes that this process reads until the signal is there."""
+def bytes_to_open(reading: Reading) -> int:
+    """The bytes that this process reads to open the teacher's outputs."""
     os.environ["STILLHOUSE_CACHE"] = str(reading.cache)
-    comes_to_its_signal(reading.spec, reading.small, reading.keys[: reading.small_rows])
+    open_outputs(reading.spec, reading.small, reading.keys[: reading.small_rows])
     before = bytes_read()
-    comes_to_its_signal(reading.spec, reading.store, reading.keys)
+    open_outputs(reading.spec, reading.store, reading.keys)
     return bytes_read() - before
 
 
-def comes_to_its_signal(spec: DistilSpec, store: Path, keys: list[bytes]) -> None:
+def open_outputs(spec: DistilSpec, store: Path, keys: list[bytes]) -> None:
     nothing = Ragged(np.empty(0, np.int32), np.zeros(len(keys) + 1, np.int64))
     labels, labelled = torch.zeros(len(keys), dtype=torch.int64), np.zeros(len(keys), np.bool_)
     signal_of(spec, {"outputs": store}, Rowset(nothing, None, labels, labelled, keys, np.arange(len(keys)), 0))
 
 
 def bytes_read() -> int:
+    """All bytes that this process has read so far."""
     lines = Path("/proc/self/io").read_text("ascii").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
 

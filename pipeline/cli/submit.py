@@ -52,17 +52,10 @@ def submit_recipe(request: Request, address: str | None, following: bool) -> int
     Raises RequestError.
     """
     recipe = load(request.recipe, request.sets, request.storage)
-<<<<<<< HEAD
     jobs = connect(address)
     with cluster_errors(jobs.address):
         tree, resolved = with_absolute_paths(document(request, recipe), Path.cwd(), jobs.nodes())
-        snapshot = take_snapshot({RECIPE: written(tree).encode("utf-8")})
-=======
-    jobs = connected(address)
-    with answering(jobs.address):
-        tree, resolved = placed(document(request, recipe), Path.cwd(), jobs.nodes())
-        snapshot = take({RECIPE: to_yaml(tree).encode("utf-8")})
->>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
+        snapshot = take_snapshot({RECIPE: to_yaml(tree).encode("utf-8")})
         name = job_name(recipe.name, time.time())
         send(jobs, name, snapshot, request, resolved, labels(recipe, tree, snapshot))
         print(f"{name}: submitted to {jobs.address}, snapshot {snapshot.sha256[:12]}", flush=True)

@@ -51,7 +51,7 @@ class Plan:
 
 def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) -> Plan:
     """``stage`` is ``NAME`` or ``NAME@task``: that stage and what depends on it is built anew."""
-    storage = storage.glance()
+    storage = storage.snapshot()
     forced = graph.dependants(selected(graph, stage)) if stage else set()
     records, unfit, other_spec = _standing(graph, storage)
     stale = graph.dependants(other_spec)

@@ -44,7 +44,7 @@ class ReportRow:
 def report(graph: Graph, storage: Storage) -> list[ReportRow]:
     """The rows of a graph. A model without an evaluation is ``failed`` if a node that it needs failed in the last run,
     else ``missing``."""
-    storage = storage.glance()
+    storage = storage.snapshot()
     records = {node.key: find_for(storage, node) for node in graph.nodes}
     broken = graph.dependants({key for key, record in records.items() if record is None and has_failed(storage, key)})
     evaluations = [node for node in graph.wanted if node.role == "evaluate" and node.subject is not None]

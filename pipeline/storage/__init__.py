@@ -1,6 +1,6 @@
-"""Where artifacts, leases and notes lie, by URL: a directory, or a bucket of an object store.
+"""Storage of artifacts, leases and documents, by URL: a directory, or a bucket of an object store.
 
-Names are paths below the storage, with slashes. ``open_storage`` reads a URL; nothing else chooses between the two.
+Names are paths below the storage, with slashes. ``open_storage`` alone chooses between the two kinds, from the URL.
 """
 
 from pipeline.storage.port import Entry, Files, Storage

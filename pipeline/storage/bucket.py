@@ -1,8 +1,8 @@
 """A storage in a bucket of an object store, through fsspec: ``s3://`` by s3fs, ``gs://`` by gcsfs.
 
 Credentials, region and endpoint come from the environment, as those libraries read them. A record is written by a
-conditional put, which fails where one exists. Machines read artifacts through a cache (see ``cache``); what a stage is
-at work on is kept alike on all of them (see ``mirror``).
+conditional put, which fails where one exists. Machines read artifacts through a cache (``cache.py``); the work folder
+of a running stage is synchronised between machines (``mirror.py``).
 """
 
 import hashlib
@@ -27,16 +27,17 @@ from stages.cache_folder import CacheFolder, cache_bound
 Result = TypeVar("Result")
 
 ATTEMPTS = 10
-"""How often a request is made of a store that is busy: ever more slowly, for some two minutes in all."""
+"""How often a request to a busy store is made, with growing pauses: for about two minutes in all."""
 FILE_SECONDS, DOCUMENT_SECONDS = 60.0, 5.0
-"""Without an answer for so long, a request is made again."""
-AT_ONCE = 8
-"""Files that are on their way at the same time."""
+"""Seconds without an answer after which a request is made again."""
+PARALLEL_FILES = 8
+"""Files that are transferred at the same time."""
 
 
 CONFLICT, PRECONDITION_FAILED = 409, 412
-"""What S3 answers to a conditional put: that somebody writes or removes the name at this moment; that it is taken."""
+"""S3's answers to a conditional put: another client is writing or removing the name; the name exists."""
 CONFLICT_SECONDS = 0.5
+"""Seconds before a put that met another is tried again."""
 
 
 class Bucket(Storage):
@@ -50,7 +51,7 @@ class Bucket(Storage):
         self.cache_folder = cache_folder
         self.local = cache_folder.bucket(name)
         self.cache = ArtifactCache(cache_folder, self.local)
-        self._inspected: list[TemporaryDirectory[str]] = []  # they go with this process
+        self._inspected: list[TemporaryDirectory[str]] = []  # removed when this process ends
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.url, self.cache_folder.root)
@@ -63,12 +64,13 @@ class Bucket(Storage):
 
     @cached_property
     def fs(self) -> Any:
-        """For files, of any size."""
+        """The client for files of any size."""
         return self._client(ATTEMPTS)
 
     @cached_property
     def quick(self) -> Any:
-        """For documents: one that hangs is asked for again before a lease expires."""
+        """The client for documents. Its time-out is short, so that a hanging request is repeated before a lease
+        expires."""
         return self._client(ATTEMPTS, patience=DOCUMENT_SECONDS)
 
     def _client(self, attempts: int, patience: float = FILE_SECONDS) -> Any:
@@ -79,19 +81,19 @@ class Bucket(Storage):
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         retries = {"mode": "standard", "max_attempts": attempts}
         settings = {"retries": retries, "connect_timeout": min(10.0, patience), "read_timeout": patience}
-        # Named here, though it is read anyway: clients are kept by what they were asked for with.
+        # s3fs reads this variable itself; it is passed so that fsspec does not reuse a client of another endpoint.
         options = {"config_kwargs": settings, "endpoint_url": os.environ.get("AWS_ENDPOINT_URL")}
         return fsspec.filesystem(scheme, use_listings_cache=False, **(options if scheme == "s3" else {}))
 
     def reach(self) -> None:
-        """Raises ``RequestError`` where the bucket is not there, or not to be read, without much patience."""
+        """Raises ``RequestError`` where the bucket does not exist or cannot be read. Gives up early."""
         client, bucket = self._client(2, DOCUMENT_SECONDS), self.url.partition("://")[2].partition("/")[0]
         client.retries = 1  # of fsspec's own, around those of the libraries below it
         try:
             try:
                 self.request(client.ls, self.path(""), detail=False)
-            except FileNotFoundError:  # nothing is there yet
-                with suppress(PermissionError):  # of who may see what is below the prefix alone
+            except FileNotFoundError:  # nothing has been written below the prefix yet
+                with suppress(PermissionError):  # the credentials may be for the prefix alone
                     self.request(client.ls, bucket, detail=False)
         except FileNotFoundError as error:
             raise self._no_bucket() from error
@@ -105,16 +107,16 @@ class Bucket(Storage):
         return RequestError(f"storage: {self.url}: there is no such bucket; make it first")
 
     def path(self, name: str) -> str:
-        """What fsspec calls ``name``: bucket, prefix and name."""
+        """The path of ``name`` for fsspec: bucket, prefix and name."""
         return f"{self.url.partition('://')[2]}/{name}".rstrip("/")
 
     def request(self, call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """The store's answer. Whatever its library raises is an ``OSError``."""
+        """Call the store's library and return its answer. Any error is raised as an ``OSError``."""
         try:
             return call(*arguments, **options)
         except OSError:
             raise
-        except Exception as error:  # each library has its own, and all mean that the store did not serve us
+        except Exception as error:  # each library has its own classes; all mean that the request failed
             raise OSError(f"{self.url}: {type(error).__name__}: {error}") from error
 
     # --- documents ---
@@ -152,10 +154,10 @@ class Bucket(Storage):
                     continue
                 if not isinstance(error, FileExistsError) and status_of(error) != PRECONDITION_FAILED:
                     raise
-                # Asked twice because the first answer was lost, the store refuses what it has just taken from us.
+                # When an answer is lost and the put is repeated, the store refuses the text that it has already taken.
                 return self.read(name) == text
             return True
-        raise OSError(f"{self.where(name)}: others write and remove it all the time")
+        raise OSError(f"{self.where(name)}: other clients keep writing and removing it")
 
     def remove(self, name: str) -> None:
         try:
@@ -168,7 +170,7 @@ class Bucket(Storage):
         if names:
             try:
                 self.request(self.fs.rm, [self.path(name) for name in names])
-            except FileNotFoundError:  # another process drops it, too
+            except FileNotFoundError:  # another process is dropping it, too
                 for name in names:
                     self.remove(name)
         self.cache.drop(folder)
@@ -184,7 +186,7 @@ class Bucket(Storage):
     def walk(self, folder: str = "") -> dict[str, Entry]:
         found: Mapping[str, Mapping[str, Any]] = self.request(self.fs.find, self.path(folder), detail=True)
         start = len(self.path("")) + 1
-        return {path[start:]: _entry(path, told) for path, told in sorted(found.items()) if len(path) >= start}
+        return {path[start:]: _entry(path, about) for path, about in sorted(found.items()) if len(path) >= start}
 
     def where(self, name: str) -> str:
         return f"{self.url}/{name}"
@@ -196,7 +198,7 @@ class Bucket(Storage):
         synced = Synced.load(self, work)
 
         def put(path: str) -> None:
-            if synced.current(path):  # the store has it already, elsewhere
+            if synced.current(path):  # the bucket has it in the work folder already
                 self.request(self.fs.cp_file, self.path(f"{work}/{path}"), self.path(f"{folder}/{path}"))
             else:
                 self.request(self.fs.put_file, str(out / path), self.path(f"{folder}/{path}"))
@@ -207,7 +209,7 @@ class Bucket(Storage):
         try:
             self.cache.take(folder, files, out)
         finally:
-            self.cache.let_go(user)
+            self.cache.release(user)
         self.cache_folder.make_room()
 
     def put(self, source: Path, name: str) -> None:
@@ -216,7 +218,7 @@ class Bucket(Storage):
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:
         self.cache.hold(user, folder)
 
-        def bring(path: str, draft: Path) -> None:
+        def download(path: str, draft: Path) -> None:
             self.download(f"{folder}/{path}", draft)
             size, digest = files[path]
             with draft.open("rb") as stream:
@@ -224,25 +226,25 @@ class Bucket(Storage):
             if draft.stat().st_size != size or got != digest:
                 raise OSError(f"{self.where(folder)}/{path}: not what its record says; verify it with --repair")
 
-        if self.cache.fill(folder, files, bring):
+        if self.cache.fill(folder, files, download):
             self.cache_folder.make_room()
         return self.local / folder
 
     def inspect(self, folder: str, files: Files) -> Path:
-        # Beside the cache: what is wrong here must not be read by others, nor hidden by what they have.
+        # Not in the cache: damaged files must not be read by other processes, nor be hidden by sound cached ones.
         self.local.mkdir(parents=True, exist_ok=True)
         self._inspected.append(TemporaryDirectory(prefix=".inspected-", dir=self.local))
         home = Path(self._inspected[-1].name)
 
-        def bring(path: str) -> None:
+        def download(path: str) -> None:
             with suppress(FileNotFoundError):
                 self.download(f"{folder}/{path}", home / path)
 
-        self._each(bring, list(files))
+        self._each(download, list(files))
         return home
 
-    def let_go(self, user: str) -> None:
-        self.cache.let_go(user)
+    def release(self, user: str) -> None:
+        self.cache.release(user)
 
     def download(self, name: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -262,7 +264,7 @@ class Bucket(Storage):
         self.drop(old)
 
     def _copy(self, source: str, target: str) -> None:
-        """Unless a late writer has just removed it."""
+        """Copy a file within the bucket, unless a late writer has just removed it."""
         try:
             self.request(self.fs.cp_file, self.path(source), self.path(target))
         except FileNotFoundError:
@@ -272,7 +274,8 @@ class Bucket(Storage):
         return BucketMirror(self, out, inputs)
 
     def check(self) -> None:
-        """A store that takes a second put of what must be absent would let two runs commit one key."""
+        """Raises ``RequestError`` unless the bucket can be written and honours conditional puts: a server that accepts
+        a second put of a name that must be absent would let two runs commit the same key."""
         name = f"{WORK}/.probe-{os.urandom(8).hex()}"
         try:
             first, second = self.create(name, "first"), self.create(name, "second")
@@ -286,7 +289,7 @@ class Bucket(Storage):
         if not first or second:
             raise RequestError(f"storage: {self.url}: this server does not honour conditional puts; use another")
 
-    def glance(self) -> Storage:
+    def snapshot(self) -> Storage:
         from pipeline.storage.snapshot_view import StorageSnapshot
 
         return StorageSnapshot(self)
@@ -295,7 +298,7 @@ class Bucket(Storage):
         return (str(error).removeprefix(f"{self.url}: ").strip().splitlines() or [type(error).__name__])[0]
 
     def _each(self, do: Callable[[str], None], paths: Sequence[str]) -> None:
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        with ThreadPoolExecutor(max_workers=PARALLEL_FILES) as pool:
             list(pool.map(do, paths))
 
 
@@ -304,16 +307,16 @@ def _reopened(url: str, root: Path) -> Bucket:
     return Bucket(url, CacheFolder(root, cache_bound(os.environ)))
 
 
-def _entry(path: str, told: Mapping[str, Any]) -> Entry:
-    version = next((str(told[name]) for name in ("ETag", "etag", "md5Hash", "generation") if told.get(name)), "")
-    when = next((told[name] for name in ("LastModified", "mtime", "updated") if told.get(name)), None)
+def _entry(path: str, about: Mapping[str, Any]) -> Entry:
+    version = next((str(about[name]) for name in ("ETag", "etag", "md5Hash", "generation") if about.get(name)), "")
+    when = next((about[name] for name in ("LastModified", "mtime", "updated") if about.get(name)), None)
     if isinstance(when, str):
         when = datetime.fromisoformat(when)
-    return Entry(int(told.get("size") or 0), when.timestamp() if when else 0.0, path, version=version)
+    return Entry(int(about.get("size") or 0), when.timestamp() if when else 0.0, path, version=version)
 
 
 def status_of(error: OSError) -> int | None:
-    """The HTTP status of S3's answer, which s3fs keeps as the cause of its error."""
+    """The HTTP status of S3's answer, from the cause of the error that s3fs raised; None where there is none."""
     answer = getattr(error.__cause__, "response", None)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, Mapping) else None
     return int(status) if status else None

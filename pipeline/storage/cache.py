@@ -45,8 +45,8 @@ class ArtifactCache:
         with self._lock:
             return folder in self._held.get(user, ())
 
-    def let_go(self, user: str) -> None:
-        """Release all that ``user`` holds."""
+    def release(self, user: str) -> None:
+        """Let all that ``user`` holds be removed when room is needed."""
         with self._lock:
             for lock in self._held.pop(user, {}).values():
                 lock.close()

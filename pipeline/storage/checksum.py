@@ -5,5 +5,6 @@ from pathlib import Path
 
 
 def checksum(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

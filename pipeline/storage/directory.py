@@ -1,7 +1,7 @@
 """A storage in a directory: of this machine, or of a file system that all machines share.
 
-Files appear by hard links, which fail where something is: of two that publish under one name, one wins. Nothing relies
-on renaming directories.
+Records and artifacts are published by hard links, which fail where a file exists: of two processes that publish under
+one name, one succeeds. Nothing relies on renaming directories.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from stages.atomic import draft_of, replacing, sync
 
 
 class Directory(Storage):
-    """The storage ``root``, which may be yet to be made."""
+    """The storage below the directory ``root``, which need not exist yet."""
 
     shared = True
 
@@ -109,14 +109,14 @@ class Directory(Storage):
         with replacing(target) as draft:
             shutil.copyfile(source, draft)
 
-    def fetch(self, folder: str, files: Files, user: str = "") -> Path:  # noqa: ARG002  # they are there, and stay
+    def fetch(self, folder: str, files: Files, user: str = "") -> Path:  # noqa: ARG002  # the files are here
         return self.local / folder
 
     def inspect(self, folder: str, files: Files) -> Path:  # noqa: ARG002
         return self.local / folder
 
-    def let_go(self, user: str) -> None:
-        """Nothing was brought here for anybody."""
+    def release(self, user: str) -> None:
+        """Nothing to do: ``fetch`` returns files of the storage itself, which stay."""
 
     def adopt(self, old: str, new: str) -> None:
         before = self.local / old
@@ -140,12 +140,12 @@ class Directory(Storage):
             probe.unlink()
         except OSError as error:
             raise RequestError(
-                f"storage: {self.url} cannot be written ({error.strerror}); give a directory of yours"
+                f"storage: {self.url} cannot be written ({error.strerror}); give a directory that you may write"
             ) from error
 
 
 def link(source: Path, target: Path) -> None:
-    """Link a file unless a late writer of the old attempt has just removed it: then it counts as unfinished.
-    What a later attempt has finished stays."""
+    """Link a file into a later attempt, unless a late writer of the old attempt has just removed it (it then counts as
+    unfinished) or the later attempt has finished its own."""
     with contextlib.suppress(FileNotFoundError, FileExistsError):
         os.link(source, target)

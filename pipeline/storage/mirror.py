@@ -1,10 +1,12 @@
-"""A work folder of a bucket, kept alike on all machines that work on it.
+"""The work folder of an attempt, synchronised between this machine and a bucket.
 
-What was written here and is not in the bucket yet goes there with ``push``; what another machine put there since comes
-here with ``pull``. Which version of a file was last the same in both places is remembered beside the folder, so that
-neither undoes the other: a file that changed in the bucket comes, one that changed only here stays until it goes.
+``push`` uploads what was written here and is not in the bucket yet; ``pull`` downloads what another machine has
+uploaded since. The version of each file that was last equal in both places is recorded beside the folder, so that
+neither undoes the other: a file that changed in the bucket is downloaded; one that changed only here stays until it is
+uploaded.
 
-Who ends an attempt removes it from the bucket and from its own machine. Others find out when they next bring files.
+The process that ends an attempt removes it from the bucket and from its own machine. Other machines remove theirs at
+their next ``pull``.
 """
 
 import contextlib
@@ -25,14 +27,14 @@ from pipeline.storage.port import LEASE, WORK, Entry, Files
 from stages.atomic import replacing
 
 OLD = 3600.0
-"""Seconds without a change after which this machine asks whether anybody is still at an attempt."""
+"""Seconds without a change after which this machine checks whether an attempt has ended elsewhere."""
 
 Signature = tuple[int, int, int]
-"""Bytes, time of the last change in nanoseconds, inode: another file, or another content, has another."""
+"""Bytes, time of the last change in nanoseconds, inode: together they differ for another file or another content."""
 
 
 class MirroredStore(Protocol):
-    """What a mirror needs of the storage whose work folder it keeps; ``Bucket`` has it."""
+    """What a mirror needs of its storage; ``Bucket`` implements it."""
 
     @property
     def local(self) -> Path: ...
@@ -44,12 +46,13 @@ class MirroredStore(Protocol):
     def put(self, source: Path, name: str) -> None: ...
     def download(self, name: str, target: Path) -> None: ...
     def fetch(self, folder: str, files: Files, user: str = "") -> Path: ...
-    def let_go(self, user: str) -> None: ...
+    def release(self, user: str) -> None: ...
 
 
 @dataclass
 class Synced:
-    """path -> (signature of the file here, version in the bucket) when both were last the same."""
+    """For each path of the work folder: the signature of the file here, and its version in the bucket, when both were
+    last equal."""
 
     bucket: MirroredStore
     folder: str
@@ -80,12 +83,13 @@ class Synced:
         return self.bucket.local / self.folder
 
     def current(self, path: str) -> bool:
-        """Whether the bucket has the file as it is here."""
+        """Whether the bucket has the file with the content that it has here."""
         return path in self.known and self.known[path][0] == signature(self.home / path)
 
     @staticmethod
     def adopt(bucket: MirroredStore, old: str, new: str, found: Mapping[str, Entry]) -> None:
-        """What this machine has of the attempt in ``old`` need not come from the bucket: it is linked into ``new``."""
+        """Link what this machine has of the attempt in ``old`` into ``new``, so that it is not downloaded again.
+        ``found`` are the files of ``old`` in the bucket."""
         before, after = Synced.load(bucket, old), Synced(bucket, new)
         copies = bucket.walk(new)
         for path in local_files(before.home):
@@ -93,7 +97,7 @@ class Synced:
             target.parent.mkdir(parents=True, exist_ok=True)
             there = found.get(f"{old}/{path}")
             if there is None:
-                link(before.home / path, target)  # finished here, and on its way when it was cut
+                link(before.home / path, target)  # finished here, but not uploaded before the attempt was interrupted
             elif before.current(path) and before.known[path][1] == there.version and f"{new}/{path}" in copies:
                 link(before.home / path, target)
                 sign = signature(target)
@@ -105,7 +109,7 @@ class Synced:
 
 @dataclass(frozen=True)
 class BucketMirror:
-    """The cluster's ``Mirror`` of one attempt. ``inputs``: folder of an artifact -> its files."""
+    """Implements the cluster's ``Mirror`` for one attempt. ``inputs``: folder of an artifact -> its files."""
 
     bucket: MirroredStore
     out: str
@@ -113,7 +117,7 @@ class BucketMirror:
 
     @property
     def here(self) -> str:
-        """The name that this machine's copy gave itself."""
+        """A random name of this machine's copy, chosen at first use."""
         file = self.bucket.local / ".here"
         if not file.exists():
             with self.bucket.cache.locked("here"):
@@ -122,19 +126,19 @@ class BucketMirror:
         return file.read_text("utf-8")
 
     def pull(self) -> None:
-        self._clear_away(time.time())
+        self._remove_ended(time.time())
         user = f"{self.out} {os.getpid()}"
         for folder, files in self.inputs.items():
-            if not self.bucket.cache.holds(user, folder):  # else an earlier pull has brought it, and it stays
+            if not self.bucket.cache.holds(user, folder):  # an earlier pull has fetched what is held
                 self.bucket.fetch(folder, files, user)
-        with self._alone():
+        with self._exclusive():
             synced = Synced.load(self.bucket, self.out)
             synced.home.mkdir(parents=True, exist_ok=True)
             there = {name[len(self.out) + 1 :]: entry for name, entry in self.bucket.walk(self.out).items()}
             there.pop(LEASE, None)
             for path, entry in there.items():
                 if path not in synced.known or synced.known[path][1] != entry.version:
-                    self._bring(path, entry, synced)
+                    self._download(path, entry, synced)
             for path in [path for path in synced.known if path not in there]:
                 if synced.current(path):  # another machine has removed it
                     (synced.home / path).unlink(missing_ok=True)
@@ -142,12 +146,12 @@ class BucketMirror:
             synced.save()
 
     def push(self) -> None:
-        with self._alone():
+        with self._exclusive():
             synced = Synced.load(self.bucket, self.out)
             before = dict(synced.known)
             for path in local_files(synced.home):
                 if not synced.current(path):
-                    self._send(path, synced)
+                    self._upload(path, synced)
             for path in [path for path in synced.known if not (synced.home / path).exists()]:
                 self.bucket.remove(f"{self.out}/{path}")
                 del synced.known[path]
@@ -155,10 +159,10 @@ class BucketMirror:
                 synced.save()
 
     def close(self) -> None:
-        self.bucket.let_go(f"{self.out} {os.getpid()}")
+        self.bucket.release(f"{self.out} {os.getpid()}")
 
-    def _clear_away(self, now: float) -> None:
-        """Remove what lies here of attempts that are over. Each has a lease in the bucket as long as it is not."""
+    def _remove_ended(self, now: float) -> None:
+        """Remove this machine's files of attempts that have ended: those without a lease in the bucket."""
         for known in (self.bucket.local / WORK).glob("*/.synced-*.json"):
             home = known.with_name(known.name.removeprefix(".synced-").removesuffix(".json"))
             folder = home.relative_to(self.bucket.local).as_posix()
@@ -167,7 +171,7 @@ class BucketMirror:
                     shutil.rmtree(home, ignore_errors=True)
                     known.unlink()
 
-    def _bring(self, path: str, entry: Entry, synced: Synced) -> None:
+    def _download(self, path: str, entry: Entry, synced: Synced) -> None:
         target = synced.home / path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -179,7 +183,7 @@ class BucketMirror:
         if sign is not None:
             synced.known[path] = (sign, entry.version)
 
-    def _send(self, path: str, synced: Synced) -> None:
+    def _upload(self, path: str, synced: Synced) -> None:
         sign = signature(synced.home / path)
         if sign is None:
             return
@@ -194,12 +198,12 @@ class BucketMirror:
         if entry is not None:
             synced.known[path] = (sign, entry.version)
 
-    def _alone(self) -> AbstractContextManager[None]:
+    def _exclusive(self) -> AbstractContextManager[None]:
         return self.bucket.cache.locked(self.out.replace("/", "-"))
 
 
 def local_files(home: Path) -> Iterator[str]:
-    """The files of a work folder that are whole: no lease, no draft."""
+    """The paths of a work folder's complete files: neither leases nor drafts."""
     for folder, folders, files in os.walk(home):
         folders.sort()
         for name in sorted(files):
@@ -208,6 +212,7 @@ def local_files(home: Path) -> Iterator[str]:
 
 
 def signature(path: Path) -> Signature | None:
+    """The signature of a file; None where it does not exist."""
     try:
         stat = path.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the pipeline asks of a storage. ``directory`` and ``bucket`` answer."""
+"""The interface of a storage, which ``directory.py`` and ``bucket.py`` implement."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
@@ -11,13 +11,14 @@ LEASE = ".lease.json"
 WORK = ".work"
 
 Files = Mapping[str, tuple[int, str]]
-"""Files of an artifact: path -> bytes, sha256."""
+"""Files of an artifact: path -> (bytes, sha256)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A file of a storage. ``modified`` is in seconds since 1970. Two names of one ``identity`` are links to the same
-    bytes, which go with the last of ``links``. ``version`` changes whenever the content does."""
+    bytes, which take space until the last of ``links`` is removed. ``version`` changes whenever the content does; ''
+    where the storage has none."""
 
     size: int
     modified: float
@@ -27,11 +28,11 @@ class Entry:
 
 
 class Storage(ABC):
-    """A storage. Its methods may be called from any thread, and raise ``OSError`` where it does not answer.
+    """A storage. Its methods may be called from any thread, and raise ``OSError`` where the storage does not answer.
 
-    ``local`` is a directory of this machine that is laid out as the storage is: the storage itself, or a cache of it.
-    ``shared`` says which: whether the machines of a cluster all see the storage there.
-    A storage pickles, and means the same on another machine.
+    ``local`` is a directory of this machine with the layout of the storage: the storage itself where ``shared`` is
+    true, so that all machines of a cluster see it there; otherwise a cache of it. A storage can be pickled, and names
+    the same storage on another machine.
     """
 
     url: str
@@ -45,37 +46,38 @@ class Storage(ABC):
 
     @abstractmethod
     def read(self, name: str) -> str | None:
-        """The text under ``name``; None if there is none."""
+        """The text of the document ``name``; None if there is none."""
 
     def read_many(self, names: Sequence[str]) -> Mapping[str, str]:
-        """The texts of those that are there."""
+        """The texts of those documents that exist, by name."""
         texts = {name: self.read(name) for name in names}
         return {name: text for name, text in texts.items() if text is not None}
 
     @abstractmethod
     def write(self, name: str, text: str) -> None:
-        """Put ``text`` under ``name``, whole or not at all, whatever was there."""
+        """Write ``text`` as the document ``name``, whole or not at all, in place of any former one."""
 
     @abstractmethod
     def create(self, name: str, text: str) -> bool:
-        """Put ``text`` under ``name`` unless something is there. Whether this call did: of two, one does. A text that
-        says who writes it, and when, makes an answer that was lost on its way harmless."""
+        """Write ``text`` as the document ``name`` unless one exists. Returns whether this call did: of several calls at
+        the same time, one does. Texts that name their writer and the time make a repeated request after a lost answer
+        harmless."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Take away what is under ``name``, if anything."""
+        """Remove the file ``name``, if it exists."""
 
     @abstractmethod
     def drop(self, folder: str) -> None:
-        """Take away all below ``folder``, if anything."""
+        """Remove all files below ``folder``, if there are any."""
 
     @abstractmethod
     def entries(self, folder: str) -> list[str]:
-        """The names of what lies directly in ``folder``, files and folders, sorted; [] where it is not."""
+        """The names of the files and folders directly in ``folder``, sorted; [] where it does not exist."""
 
     @abstractmethod
     def walk(self, folder: str = "") -> dict[str, Entry]:
-        """All files below ``folder``: their names, from the storage's root."""
+        """All files below ``folder``, by their names from the storage's root."""
 
     def lacking(self, folder: str, files: Sequence[tuple[str, int]]) -> str:
         """The first of these files (path, bytes) that is not below ``folder`` in this size; '' when all are."""
@@ -88,51 +90,51 @@ class Storage(ABC):
 
     @abstractmethod
     def where(self, name: str) -> str:
-        """``name`` as a person would give it to another tool."""
+        """The full path or URL of ``name``, for messages and other tools."""
 
     # --- files of artifacts ---
 
     @abstractmethod
     def publish(self, out: Path, folder: str, files: Files) -> None:
-        """Put these files of the work directory ``out`` below ``folder``, durably. Nothing is there yet."""
+        """Store these files of the work directory ``out`` below ``folder``, which is empty yet, durably."""
 
     @abstractmethod
     def put(self, source: Path, name: str) -> None:
-        """Put a copy of a file of this machine under ``name``."""
+        """Store a copy of a file of this machine as ``name``."""
 
     @abstractmethod
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:
         """A directory of this machine with the files of an artifact below ``folder``.
 
-        It stays until ``user`` lets go, or this process ends. Raises ``OSError`` where a file is gone, or not what it
-        should be.
+        It is kept until ``release(user)``, or until this process ends. Raises ``OSError`` where a file is missing or
+        does not have its checksum.
         """
 
     @abstractmethod
     def inspect(self, folder: str, files: Files) -> Path:
-        """A directory of this machine with the files of an artifact as they are in the storage now, sound or not. Those
-        that are gone are not there."""
+        """A directory of this machine with the files of an artifact as they are in the storage now, sound or damaged,
+        and without those that are missing."""
 
     @abstractmethod
-    def let_go(self, user: str) -> None:
-        """What ``user`` has fetched may go."""
+    def release(self, user: str) -> None:
+        """Let what ``user`` has fetched be removed from this machine when room is needed."""
 
     # --- work that is not committed ---
 
     @abstractmethod
     def adopt(self, old: str, new: str) -> None:
-        """Take what the attempt in the folder ``old`` finished into that in ``new``, then remove ``old``. An attempt
-        without a lease is removed only: what lies there came from a late writer."""
+        """Take over into the folder ``new`` the files that the attempt in the folder ``old`` has finished, then remove
+        ``old``. Of an attempt without a lease nothing is taken over: its files are from a writer that came too late."""
 
     @abstractmethod
     def mirror(self, out: str, inputs: Mapping[str, Files]) -> Mirror | None:
-        """What keeps the work folder ``out`` alike on all machines, and brings the ``inputs`` (folder -> files, as for
-        ``fetch``) to each. None where all machines see the storage anyway."""
+        """What synchronises the work folder ``out`` between machines, and fetches the ``inputs`` (folder -> files, as
+        for ``fetch``) to each. None where all machines see the storage itself."""
 
     @abstractmethod
     def check(self) -> None:
-        """Raises ``RequestError`` unless the storage can be written, and holds what this design relies on."""
+        """Raises ``RequestError`` unless the storage can be written and honours ``create``."""
 
-    def glance(self) -> "Storage":
-        """This storage as it is now, for reading a great deal of it at once."""
+    def snapshot(self) -> "Storage":
+        """This storage as it is now, for reading many of its documents."""
         return self

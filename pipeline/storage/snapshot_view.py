@@ -1,4 +1,4 @@
-"""A bucket at one moment: listed once, its records read at once, for what reads a great many of them."""
+"""A bucket at one moment, for reading many records: listed once, and all records fetched together."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from pipeline.storage.port import WORK, Entry, Files, Storage
 
 
 class StorageSnapshot(Storage):
-    """Reads as ``storage`` did when it was listed; writes go through."""
+    """Answers reads as ``storage`` was when it was listed. Writes go to ``storage`` and are not seen by reads."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -64,8 +64,8 @@ class StorageSnapshot(Storage):
     def inspect(self, folder: str, files: Files) -> Path:
         return self.storage.inspect(folder, files)
 
-    def let_go(self, user: str) -> None:
-        self.storage.let_go(user)
+    def release(self, user: str) -> None:
+        self.storage.release(user)
 
     def adopt(self, old: str, new: str) -> None:
         self.storage.adopt(old, new)

@@ -14,24 +14,25 @@ ROLES = ("dev", "test")
 
 
 def evaluate(spec: EvaluateSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
-    """Inputs: ``corpus``, ``model``. Leaves ``metrics.json`` and ``predictions/<split>.parquet``."""
+    """Inputs: ``corpus``, ``model``. Writes ``metrics.json`` and ``predictions/<split>.parquet``."""
     splits = {name: about for name, about in read_meta(inputs["corpus"]).splits.items() if about.role in ROLES}
     on.expect(sum(about.rows for about in splits.values()), "rows")
     (out / "predictions").mkdir(exist_ok=True)
     job = EvaluationJob(spec, inputs["model"], inputs["corpus"], out)
     names = list(splits)
-    marks = {names[i]: found for i, found in on.map(open_evaluation, job, names)}
+    results = {names[i]: found for i, found in on.map(open_evaluation, job, names)}
     metrics = {
-        "scores": {name: marks[name].scores for name in names if marks[name].scores},
-        "parameters": marks[names[0]].parameters,
-        "latency_ms": round(statistics.median(found.latency_ms for found in marks.values()), 3),
+        "scores": {name: results[name].scores for name in names if results[name].scores},
+        "parameters": results[names[0]].parameters,
+        "latency_ms": round(statistics.median(found.latency_ms for found in results.values()), 3),
     }
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
-    return {"rows": sum(found.rows for found in marks.values()), **metrics}
+    return {"rows": sum(found.rows for found in results.values()), **metrics}
 
 
 def open_evaluation(job: EvaluationJob, worker: Worker) -> Callable[[str], SplitScores]:
-    """Load the model once a worker. Heavy modules are imported here, where a stage starts."""
+    """Load the model once a worker; return what scores a split. Heavy modules are imported here, where a stage
+    starts."""
     from stages.evaluation.worker import EvaluationWorker
 
-    return EvaluationWorker(job, worker).mark
+    return EvaluationWorker(job, worker).score_split

@@ -10,7 +10,7 @@ Facts = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class EvaluationJob:
-    """What a worker needs to know to score splits."""
+    """Input of a worker that scores splits."""
 
     spec: EvaluateSpec
     model: Path
@@ -20,7 +20,8 @@ class EvaluationJob:
 
 @dataclass(frozen=True, slots=True)
 class SplitScores:
-    """What came out for one split. ``latency_ms`` is the median time of one row at a time, on the worker's threads."""
+    """Result for one split: every metric x 100, and the model's number of parameters. ``latency_ms`` is the median time
+    of a forward pass over one row, on the worker's threads."""
 
     rows: int
     scores: dict[str, float]

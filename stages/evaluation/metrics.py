@@ -1,4 +1,4 @@
-"""Scores of predictions against labels, times 100. A score that has no value for an input gets a stated one.
+"""Scores of predictions against labels, times 100. Where a metric is undefined, its score is 0.0 by definition here.
 
 scikit-learn and scipy are imported where a score is computed.
 """
@@ -16,9 +16,9 @@ def score(metric: Metric, predictions: Values, labels: Values) -> float:
     """The metric x 100 of ``predictions`` (N,) against ``labels`` (N,), both label numbers, or both floats.
 
     ``f1`` is binary, its positive class is label 1. ``macro_f1`` is the mean over the labels that occur in
-    either. Where a metric is undefined it is 0.0: the correlations (``matthews``, ``pearson``, ``spearman``)
-    where predictions or labels are constant, F1 where label 1 is neither there nor predicted.
-    ValueError for lengths that differ, no rows, and predictions or labels that are not finite.
+    either. Where a metric is undefined it is 0.0: the correlations (``matthews``, ``pearson``, ``spearman``) where
+    predictions or labels are constant, F1 where label 1 occurs neither among labels nor among predictions.
+    Raises ValueError for lengths that differ, no rows, and predictions or labels that are not finite.
     """
     _check(metric, predictions, labels)
     return 100.0 * _share(metric, np.asarray(predictions), np.asarray(labels))

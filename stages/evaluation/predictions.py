@@ -1,4 +1,4 @@
-"""What a model says about a split, as a table, and the scores made of it. No torch here."""
+"""A model's predictions for a split as a table, and their scores. Does not need torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ Labels = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is known of the N rows of a split: ``labels`` (N,) are meaningless where ``labelled`` (N,) is False."""
+    """The N rows of a split: their numbers, keys and labels. ``labels`` (N,) have no meaning where ``labelled`` (N,) is
+    False."""
 
     index: npt.NDArray[np.int64]
     row_keys: Sequence[bytes]
@@ -29,7 +30,8 @@ class Rows:
 
 
 def decide(task: Task, logits: Logits) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
-    """The predicted label of each row, or the value of a regression."""
+    """The predicted label of each row (N,), or the predicted value of a regression (N,), from ``logits`` [N,
+    outputs]."""
     if task.regression:
         return logits[:, 0]
     predicted: npt.NDArray[np.int64] = np.argmax(logits, axis=-1)
@@ -45,7 +47,8 @@ def scored(task: Task, logits: Logits, labels: Labels, labelled: npt.NDArray[np.
 
 
 def write_predictions(path: Path, task: Task, rows: Rows, logits: Logits) -> None:
-    """index, row_key, label (null where it is not public), prediction, logits: one row a row of the split."""
+    """Write a table of one row for each row of the split: index, row_key, label (null where it is not public),
+    prediction, logits."""
     kind = pa.float32() if task.regression else pa.int64()
     table = pa.table(
         {
@@ -61,7 +64,8 @@ def write_predictions(path: Path, task: Task, rows: Rows, logits: Logits) -> Non
 
 
 def read_predictions(path: Path) -> tuple[list[tuple[int, bytes]], Logits]:
-    """(index, row_key) of each row, and its logits [rows, outputs]. ValueError for a file that cannot be read."""
+    """(index, row_key) of each row, and the logits [rows, outputs]. Raises ValueError for a file that cannot be
+    read."""
     try:
         table = pq.read_table(path, columns=["index", "row_key", "logits"]).combine_chunks()
     except (pa.ArrowException, OSError) as error:

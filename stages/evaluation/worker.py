@@ -1,4 +1,4 @@
-"""A model under examination, in a worker."""
+"""A worker of the stage ``evaluate``."""
 
 import statistics
 import time
@@ -18,6 +18,7 @@ from stages.models.loading import load
 from stages.models.predict import finite_or_raise, predict
 
 LATENCY_ROWS = 24
+"""Rows over which the latency is measured, the first of a split."""
 
 
 class EvaluationWorker:
@@ -31,7 +32,7 @@ class EvaluationWorker:
         model: nn.Module = load(job.model)
         self.model = model.to(worker.device).eval()
 
-    def mark(self, split: str) -> SplitScores:
+    def score_split(self, split: str) -> SplitScores:
         """Score one split and write its predictions."""
         rows = read_rowset(self.job.corpus, split)
         logits = predict(self.model, rows, self.task.outputs, self.worker.device)

@@ -1,4 +1,4 @@
-"""How much each layer of a store says about a row."""
+"""The variance between rows of each layer of a store: how much its states distinguish rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from stages.outputs.node_cache import Columns
 from stages.outputs.parquet import check_footer, float_batches
 
 DEAD = 1e-3
-"""Between-row variance, as a share of energy, below which a layer tells rows apart no more. The first token's states of
-a fine-tuned MiniLM had 1e-4 or less in layers 0 to 4, its mean-pooled states 0.33 to 0.57: this lies between, where
-nothing was seen, and nearer to the dead."""
+"""Between-row variance, as a share of the mean squared norm, below which a layer does not distinguish rows. The first
+token's states of a fine-tuned MiniLM had 1e-4 or less in layers 0 to 4, its mean-pooled states 0.33 to 0.57; no layer
+was observed between, and the bound lies nearer to the lower group."""
 
-LOOKED_AT = 1_000
-"""Rows from which a mapped column is judged: the share of a living layer is then known to a few hundredths of itself,
-and a dead one lies a factor of ten below the bound."""
+SAMPLED_ROWS = 1_000
+"""Rows from which the variance of a mapped column is estimated. That is accurate to a few hundredths for a layer that
+distinguishes rows; one that does not lies a factor of ten below the bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerVariance:
-    """``variance`` is the variance between rows as a share of the mean squared norm: near 0, all rows look alike,
-    and matching the layer teaches nothing."""
+    """``norm`` is the mean norm of a row. ``variance`` is the variance between rows as a share of the mean squared
+    norm: near 0, all rows are alike, and a student that matches the layer learns nothing."""
 
     norm: float
     variance: float
@@ -34,10 +34,10 @@ def layer_variances(directory: Path) -> dict[str, LayerVariance]:
     store = read_store(directory)
     if store.layout.part != "pooled":
         return {}
-    return {state.column: _spread(directory, store, state.column) for state in store.layout.states}
+    return {state.column: _column_variance(directory, store, state.column) for state in store.layout.states}
 
 
-def _spread(directory: Path, store: Store, column: str) -> LayerVariance:
+def _column_variance(directory: Path, store: Store, column: str) -> LayerVariance:
     total, squares, norms = np.zeros(store.layout.width), 0.0, 0.0
     for shard in store.shards:
         check_footer(directory, shard)
@@ -53,15 +53,15 @@ def _spread(directory: Path, store: Store, column: str) -> LayerVariance:
 
 
 def variance(columns: Columns, name: str, rows: int) -> float:
-    """The between-row variance of a column over mean squared norm, from at most ``LOOKED_AT`` of its ``rows``, evenly
-    spaced. 0 for a column of zeros."""
-    looked = np.unique(np.linspace(0, rows - 1, min(rows, LOOKED_AT)).astype(np.int64))
-    values = columns.gather(name, looked).astype(np.float64)
+    """The between-row variance of a column over mean squared norm, from at most ``SAMPLED_ROWS`` of its ``rows``,
+    evenly spaced. 0 for a column of zeros."""
+    sample = np.unique(np.linspace(0, rows - 1, min(rows, SAMPLED_ROWS)).astype(np.int64))
+    values = columns.gather(name, sample).astype(np.float64)
     energy = float(np.square(values).sum(1).mean())
     return float(np.square(values - values.mean(0)).sum(1).mean()) / energy if energy else 0.0
 
 
 def dead_layers(columns: Columns, names: Mapping[int, str], rows: int) -> tuple[int, ...]:
-    """Those of the layers in ``names`` (layer -> its column) in which the ``rows`` look alike: matching them teaches
-    nothing. None where there are fewer than two rows to compare."""
+    """The layers, among those in ``names`` (layer -> its column), in which all ``rows`` are alike, so that a student
+    that matches them learns nothing. () where there are fewer than two rows to compare."""
     return tuple(layer for layer, name in names.items() if rows > 1 and variance(columns, name, rows) < DEAD)

@@ -1,4 +1,4 @@
-"""What a store holds: its columns and their types, and ``store.json``, which names every shard and its checksum.
+"""The columns of a store and their types, and ``store.json``, which names every shard and its checksum.
 
 A store is one of three parts, each an artifact of its own: ``pooled`` (logits and one vector a layer),
 ``tokens`` (every position of every layer), ``attention`` (the maps of every layer).
@@ -24,7 +24,8 @@ ITEM_TYPES = {"float16": np.float16, "float32": np.float32, "int8": np.uint8}
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One column of teacher states: the layer (0 the embeddings) and how its positions are pooled, if they are."""
+    """One column of teacher states: the layer (0 the embeddings), and how its positions are pooled ('' where they are
+    not)."""
 
     column: str
     layer: int
@@ -33,7 +34,8 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The shape of every row. ``pooling`` is '' where nothing is pooled; ``heads`` counts for attention alone."""
+    """The columns of every row, and their sizes. ``pooling`` is '' where nothing is pooled; ``heads`` matters for the
+    part ``attention`` alone."""
 
     part: str
     layers: tuple[int, ...]
@@ -45,7 +47,7 @@ class Layout:
 
     @property
     def states(self) -> tuple[State, ...]:
-        """The columns of states, in their order in the files."""
+        """The columns of states, in the order in which files hold them."""
         if self.part != "pooled":
             return tuple(State(f"{self.part}_{layer:02d}", layer, "") for layer in self.layers)
         first, *more = ("mean", "cls") if self.pooling == "both" else (self.pooling,)
@@ -55,16 +57,16 @@ class Layout:
 
     @property
     def schema(self) -> pa.Schema:
-        """Nothing is nullable. Keys first, then logits (or the row's length), then the states."""
+        """The Arrow schema of a shard: the key, the logits (or the row's length), the states. No field is nullable."""
         fields = [pa.field("row_key", pa.binary(16), nullable=False)]
         if self.part == "pooled":
             fields.append(pa.field("logits", vector(np.float32, self.outputs), nullable=False))
         else:
             fields.append(pa.field("length", pa.int32(), nullable=False))
-        return pa.schema(fields + [pa.field(state.column, self._state, nullable=False) for state in self.states])
+        return pa.schema(fields + [pa.field(state.column, self._state_type, nullable=False) for state in self.states])
 
     @property
-    def _state(self) -> pa.DataType:
+    def _state_type(self) -> pa.DataType:
         item = ITEM_TYPES[self.precision]
         match self.part:
             case "pooled":
@@ -75,31 +77,31 @@ class Layout:
                 return pa.list_(pa.field("item", pa.from_numpy_dtype(item), nullable=False))
 
     def column_of(self, layer: int, pooling: str) -> str:
-        """The column of a layer's pooled state. ValueError where the store has none."""
+        """The column of a layer's pooled state. Raises ValueError where the store has none."""
         for state in self.states:
             if (state.layer, state.pooling) == (layer, pooling):
                 return state.column
         raise ValueError(
             f"store: holds layers {list(self.layers)}, pooling {self.pooling}, but layer {layer}, pooling {pooling} "
-            "is asked for; change store.layers or store.pooling"
+            "is needed; change store.layers or store.pooling"
         )
 
     def serves(self, other: "Layout") -> bool:
-        """Whether every column of ``other`` is among these, in the same number type."""
+        """Whether this layout has every column of ``other``, in the same number type."""
         alike = (self.part, self.width, self.heads, self.outputs, self.precision)
         same = alike == (other.part, other.width, other.heads, other.outputs, other.precision)
         return same and {(s.column, s.pooling) for s in other.states} <= {(s.column, s.pooling) for s in self.states}
 
 
 def vector(item: type[Any], width: int) -> pa.DataType:
-    """A fixed-size list that holds no null: readers need not look for any."""
+    """The Arrow type of a vector: a fixed-size list without nulls."""
     return pa.list_(pa.field("item", pa.from_numpy_dtype(np.dtype(item)), nullable=False), width)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """A finished shard. ``footer_sha256`` is of its Parquet footer alone, which readers check before they parse it;
-    ``scales_sha256`` of its scales, which the tier int8 alone has."""
+    """A finished shard. ``sha256`` is of the whole file; ``footer_sha256`` of its Parquet footer alone, which readers
+    check before they parse it; ``scales_sha256`` of its file of scales, '' in all tiers but int8."""
 
     number: int
     rows: int
@@ -115,8 +117,8 @@ class ShardFile:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """``store.json``. ``tokenisation`` says by what rule texts became tokens; stores of one teacher that agree
-    in it may exchange rows."""
+    """The content of ``store.json``. ``tokenisation`` names the rule by which texts became tokens; stores of one
+    teacher with the same rule may exchange rows."""
 
     layout: Layout
     tokenisation: str
@@ -134,7 +136,7 @@ def scales_name(number: int) -> str:
 
 
 def shard_numbers(directory: Path) -> list[int]:
-    """The shards that lie in a directory, finished ones alone."""
+    """The numbers of the finished shards in a directory, in order."""
     return sorted(int(path.stem[6:]) for path in directory.glob("shard-*.parquet"))
 
 
@@ -148,7 +150,8 @@ def write_store(directory: Path, layout: Layout, tokenisation: str, shards: Sequ
 
 
 def read_store(directory: Path) -> Store:
-    """ValueError where there is none, and for one of a newer version."""
+    """Read ``store.json``. Raises ValueError where there is none, where it cannot be read, and for one of a newer
+    format."""
     path = directory / STORE
     try:
         document = json.loads(path.read_text("utf-8"))
@@ -165,5 +168,5 @@ def read_store(directory: Path) -> Store:
 
 
 def store_digest(directory: Path) -> str:
-    """The identity of a store's content: it names every shard by checksum."""
+    """The sha256 of ``store.json``, which names every shard by checksum: the identity of a store's content."""
     return hashlib.sha256((directory / STORE).read_bytes()).hexdigest()

@@ -36,7 +36,7 @@ KEYS = "row_keys"
 
 
 class Columns(Protocol):
-    """Columns of a store, row i of each belonging to row i of the split."""
+    """Columns of a store, row i of each for row i of the split."""
 
     def gather(self, name: str, rows: Rows, /) -> Column:
         """[len(rows), width], float16 or float32."""

@@ -1,7 +1,8 @@
 """One shard: written whole or not at all, read column by column, every page checked against its checksum.
 
-zstd over plain encoding, without dictionaries or statistics: every value differs. Byte-stream-split would make float16
-8 % smaller, but not every reader of Parquet takes it there; for the integers of the tier int8 all do.
+zstd over plain encoding, without dictionaries or statistics, since nearly all values differ. Byte-stream-split would
+make float16 8 % smaller, but not every reader of Parquet supports it for that type; all do for the integers of the tier
+int8.
 """
 
 import hashlib
@@ -43,10 +44,11 @@ def write_shard(
     states: Mapping[str, Array],
     given: Mapping[str, Scales] | None = None,
 ) -> ShardFile:
-    """Write a shard. ``heads`` are the logits [rows, outputs], or the rows' lengths [rows] where positions are kept.
+    """Write a shard, whole or not at all. ``heads`` are the logits [rows, outputs], or the rows' lengths [rows] where
+    positions are kept.
 
-    ``states`` holds each column of the layout as [rows, width], or as [all positions, width] (attention: flat).
-    In the tier int8 they are floats and are quantised here, or codes whose scales are ``given``.
+    ``states`` holds each column of the layout as [rows, width], or as [all positions, width] (attention: flat). In the
+    tier int8 they are floats, which are quantised here, or codes with their scales in ``given``.
     """
     scales_sha256 = ""
     if layout.precision == SCALED:
@@ -64,7 +66,7 @@ def write_shard(
 
 
 def _codes(layout: Layout) -> list[str]:
-    """Parquet's paths of the columns that hold codes."""
+    """Parquet's paths of the columns that hold codes of the tier int8; [] in other tiers."""
     levels = ".list.element" * (2 if layout.part == "tokens" else 1)
     return [state.column + levels for state in layout.states] if layout.precision == SCALED else []
 
@@ -91,7 +93,8 @@ def _write_parquet(table: pa.Table, path: Path, codes: list[str]) -> None:
 
 
 def footer_sha256(path: Path) -> str:
-    """Of a Parquet file's footer with its length and magic. Damaged where the file is too short to have one."""
+    """The sha256 of a Parquet file's footer with its length and magic. Raises Damaged where the file is too short to
+    have one."""
     with _readable(path), path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 8))
@@ -103,7 +106,8 @@ def footer_sha256(path: Path) -> str:
 
 
 def check_footer(directory: Path, shard: ShardFile) -> None:
-    """Raise Damaged for a shard whose footer is not what its writer left: Arrow ends the process over some of those."""
+    """Raise Damaged for a shard whose footer is not the one that was written: some damaged footers make Arrow abort the
+    process."""
     with _readable(directory / shard.name):
         if footer_sha256(directory / shard.name) != shard.footer_sha256:
             raise ValueError("its footer is not that of store.json")
@@ -213,7 +217,7 @@ def read_tokens(path: Path, layout: Layout, column: str) -> tuple[Array, Array]:
 
 
 def uncompressed_bytes(directory: Path, store: Store) -> tuple[int, int]:
-    """Bytes of all columns' numbers as they are stored, before compression; and of the same numbers in float32."""
+    """Bytes of all values as they are stored, before compression; and of the same values in float32."""
     stored = single = 0
     for shard in store.shards:
         with _readable(directory / shard.name):
@@ -272,7 +276,7 @@ def _parsed_footer(path: Path, _inode: int, _size: int, _changed: int) -> pq.Fil
 
 
 class _readable:  # noqa: N801
-    """Whatever goes wrong while a shard is read, as one line that names it and what to do."""
+    """Raises any error of reading a shard as Damaged: one line that names the shard and the command that repairs it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -294,4 +298,4 @@ class _readable:  # noqa: N801
 
 
 class Damaged(ValueError):
-    """A shard is not what its writer left."""
+    """A shard cannot be read, or is not what was written."""

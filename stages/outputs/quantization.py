@@ -19,7 +19,7 @@ STEPS = 254
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """[width] each, float32."""
+    """Scale and offset of each dimension: [width] each, float32."""
 
     scale: Floats
     offset: Floats
@@ -29,7 +29,7 @@ def quantise(values: Floats) -> tuple[Codes, Scales]:
     """``values`` [rows, width] -> codes of the same shape, and their scales."""
     low, high = values.min(0).astype(np.float32), values.max(0).astype(np.float32)
     scale = ((high.astype(np.float64) - low) / STEPS).astype(np.float32)
-    # Where all rows agree the scale is 0 and the offset says it all.
+    # Where all rows are equal the scale is 0, and the offset alone is their value.
     codes = np.rint((values - low) / np.where(scale > 0, scale, 1))
     return np.clip(codes, 0, STEPS).astype(np.uint8), Scales(scale, low)
 

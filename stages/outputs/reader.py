@@ -1,4 +1,4 @@
-"""Columns of a store in memory, for whoever needs a few rows of it. Training maps files instead (``decoded``)."""
+"""Columns of a store in memory, for reading a few rows. Training maps files instead (``node_cache``)."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rows of an earlier store, as they are: codes keep their scales, so nothing is rounded twice."""
+"""Rows of a finished shard as they are stored: codes keep their scales, so nothing is rounded twice."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,14 +19,16 @@ from stages.outputs.parquet import (
 )
 from stages.outputs.quantization import Scales
 
-Carried = tuple[Array, Mapping[str, Array], Mapping[str, Scales] | None]
-"""Logits or lengths, states by column, scales in the tier int8: what ``write_shard`` takes."""
+StoredRows = tuple[Array, Mapping[str, Array], Mapping[str, Scales] | None]
+"""Logits or lengths; states by column; scales by column in the tier int8, otherwise None. ``write_shard`` takes
+them."""
 
 
-def read_carried(directory: Path, number: int, source: Layout, wanted: Layout, keys: Sequence[bytes]) -> Carried:
-    """What shard ``number`` of a store of layout ``source`` holds of the columns of ``wanted`` for these keys."""
+def read_rows(directory: Path, number: int, source: Layout, wanted: Layout, keys: Sequence[bytes]) -> StoredRows:
+    """The rows with these keys, in their order, of shard ``number`` of a store of layout ``source``: the columns of
+    ``wanted``. Raises Damaged for a shard that cannot be read or lacks one of the keys."""
     path = directory / shard_name(number)
-    rows = _rows(path, keys)
+    rows = _places(path, keys)
     columns = [state.column for state in wanted.states]
     scales = read_scales(directory, number, columns) if wanted.precision == SCALED else None
     if wanted.part == "pooled":
@@ -36,18 +38,18 @@ def read_carried(directory: Path, number: int, source: Layout, wanted: Layout, k
     ragged = {name: read_tokens(path, source, name) for name in columns}
     lengths = next(iter(ragged.values()))[1]
     sizes = lengths.astype(np.int64) if wanted.part == "tokens" else source.heads * lengths.astype(np.int64) ** 2
-    return lengths[rows], {name: _taken(values, sizes, rows) for name, (values, _) in ragged.items()}, scales
+    return lengths[rows], {name: _ragged_rows(values, sizes, rows) for name, (values, _) in ragged.items()}, scales
 
 
-def _rows(path: Path, keys: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    places = {key: row for row, key in enumerate(read_row_keys(path))}
+def _places(path: Path, keys: Sequence[bytes]) -> npt.NDArray[np.int64]:
+    place_of = {key: row for row, key in enumerate(read_row_keys(path))}
     try:
-        return np.array([places[key] for key in keys], np.int64)
+        return np.array([place_of[key] for key in keys], np.int64)
     except KeyError as error:
         raise Damaged(f"{path}: this shard has lost a row; stillhouse verify {path.parent} --repair") from error
 
 
-def _taken(values: Array, sizes: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Array:
-    """These rows of ragged values, in this order."""
+def _ragged_rows(values: Array, sizes: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Array:
+    """These rows, one after the other, of values that lie end to end, ``sizes[row]`` of them for each row."""
     ends = np.cumsum(sizes)
     return np.concatenate([values[ends[row] - sizes[row] : ends[row]] for row in rows])

@@ -1,4 +1,4 @@
-"""What a store will hold and how large it will be, before anything runs. Needs the standard library only."""
+"""The layers, rows and bytes that a store will have, known before anything runs. Needs the standard library only."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +9,8 @@ ITEM_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 
 
 def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int, part: str = "pooled") -> tuple[int, ...]:
-    """0 (the embeddings, which attend to nothing) to ``depth``, or those that are named. ValueError for one that
-    the teacher lacks."""
+    """The numbers of the layers that a store keeps: for "all", 0 (the embeddings, which have no attention maps) to
+    ``depth``; otherwise the ``layers`` themselves. Raises ValueError for one that the teacher lacks."""
     first = 1 if part == "attention" else 0
     if layers == "all":
         return tuple(range(first, depth + 1))
@@ -29,14 +29,15 @@ def row_bytes(layers: int, width: int, outputs: int, precision: str, pooling: st
 
 
 def rows_a_shard(row_bytes: int) -> int:
-    """How many rows a shard holds: at most 4,096, and about 64 MiB before compression. A cut run loses no more."""
+    """How many rows a shard holds: at most 4,096, and about 64 MiB before compression. An interrupted run loses no more
+    than the shards that were being computed."""
     return max(1, min(SHARD_ROWS, SHARD_BYTES // row_bytes))
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much a teacher says of a row: ``layers`` layers, ``width`` wide, of ``heads`` attention heads; ``outputs``
-    logits; ``length`` tokens, as far as they are known."""
+    """The size of a teacher's outputs for a row: ``layers`` layers, ``width`` wide, with ``heads`` attention heads;
+    ``outputs`` logits; ``length`` tokens, an upper bound where the row is not known yet."""
 
     layers: int
     width: int
@@ -45,8 +46,8 @@ class Extent:
     length: int = 1
 
     def row_bytes(self, part: str, precision: str, pooling: str) -> int:
-        """Bytes of a row of that part of a store before compression. Positions: key, length, [length, width] a
-        layer; maps: key, length, [heads, length, length] a layer."""
+        """Bytes of a row in that part of a store, before compression. ``tokens`` has key, length, and [length, width]
+        for each layer; ``attention`` has key, length, and [heads, length, length] for each layer."""
         match part:
             case "pooled":
                 return row_bytes(self.layers, self.width, self.outputs, precision, pooling)

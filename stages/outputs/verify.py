@@ -1,4 +1,4 @@
-"""Is a store what its ``store.json`` says, and what its corpus needs? Reads every byte."""
+"""Check a store against its ``store.json`` and against its corpus. Reads every byte."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from stages.outputs.parquet import (
 
 @dataclass(frozen=True, slots=True)
 class CheckedShard:
-    """A shard and what is wrong with it; '' where nothing is."""
+    """A shard, and the problem that was found in it; '' for a sound one."""
 
     shard: ShardFile
     problem: str = ""
@@ -32,40 +32,42 @@ class CheckedShard:
 
 @dataclass(frozen=True, slots=True)
 class StoreCheck:
-    """All shards, and what is wrong with the whole: rows that no sound shard holds, or that two do."""
+    """All shards, and the problem of the store as a whole, '' for none: rows that no sound shard holds, that two shards
+    hold, or that its corpus does not have."""
 
     shards: tuple[CheckedShard, ...]
     problem: str = ""
 
     @property
     def sound(self) -> tuple[int, ...]:
-        """The numbers of the shards that nothing is wrong with."""
+        """The numbers of the sound shards."""
         return tuple(checked.shard.number for checked in self.shards if not checked.problem)
 
     @property
     def passed(self) -> bool:
+        """Whether no problem was found in any shard or in the whole."""
         return not self.problem and len(self.sound) == len(self.shards)
 
 
 def check_store(directory: Path, row_keys: Sequence[bytes], done: Callable[[CheckedShard], None]) -> StoreCheck:
-    """Checksums, schema, rows and finiteness of each shard; all shards together against the corpus's keys.
+    """Check checksums, schema, rows and finiteness of each shard, and the keys of all shards against the corpus's.
 
-    ``done`` hears of each shard when it has been checked. Raises ValueError where there is no store at all.
+    ``done`` is called with each shard when it has been checked. Raises ValueError where there is no store at all.
     """
-    store, found, seen = read_store(directory), [], Counter[bytes]()
+    store, found, counts = read_store(directory), [], Counter[bytes]()
     for shard in store.shards:
         checked, keys = _checked(directory, store, shard)
         found.append(checked)
-        seen.update(keys)
+        counts.update(keys)
         done(checked)
-    return StoreCheck(tuple(found), _coverage(seen, row_keys))
+    return StoreCheck(tuple(found), _coverage(counts, row_keys))
 
 
 def _checked(directory: Path, store: Store, shard: ShardFile) -> tuple[CheckedShard, list[bytes]]:
     try:
         problem = _bytes_differ(directory, shard)
         if problem:
-            return CheckedShard(shard, problem), []  # nothing of it is to be parsed
+            return CheckedShard(shard, problem), []  # Arrow must not parse such a shard
         problem = _content_differs(directory, store.layout, shard)
         keys = read_row_keys(directory / shard.name)
     except (Damaged, OSError, pa.ArrowException) as error:
@@ -106,11 +108,11 @@ def _values(directory: Path, layout: Layout, shard: ShardFile, column: str) -> S
     return [] if layout.precision == SCALED else [values]
 
 
-def _coverage(seen: Counter[bytes], row_keys: Sequence[bytes]) -> str:
+def _coverage(counts: Counter[bytes], row_keys: Sequence[bytes]) -> str:
     wanted = set(row_keys)
-    lacking, strange = [key for key in wanted if key not in seen], [key for key in seen if key not in wanted]
-    twice = [key for key, count in seen.items() if count > 1]
-    for keys, what in ((lacking, "no sound shard holds"), (strange, "are not in its corpus"), (twice, "stand twice")):
+    missing, unknown = [key for key in wanted if key not in counts], [key for key in counts if key not in wanted]
+    twice = [key for key, count in counts.items() if count > 1]
+    for keys, what in ((missing, "no sound shard holds"), (unknown, "are not in its corpus"), (twice, "stand twice")):
         if keys:
             return f"{len(keys)} rows {what}, among them {min(keys).hex()}"
     return ""

@@ -1,4 +1,4 @@
-"""What a teacher says about the rows of a shard, gathered from batches in any order."""
+"""The teacher's outputs for the rows of a shard, collected from batches in any order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,30 +13,33 @@ from stages.outputs.parquet import SCALED
 
 Array = npt.NDArray[Any]
 Outputs = tuple[Array, Mapping[str, Sequence[Array] | Array]]
-"""Of a batch: the logits [B, C], or the rows' lengths [B]; and each column of states, an array a row."""
+"""Of a batch: the logits [B, outputs], or the rows' lengths [B]; and for each column of states one array a row."""
 
 
 class OutputCollector:
-    """``rows`` rows of ``layout``. States are kept in the type that is stored, or float32 if they will be quantised."""
+    """Outputs for ``rows`` rows of ``layout``. States are kept in the number type in which they are stored, or as
+    float32 if they will be quantised."""
 
     def __init__(self, layout: Layout, rows: int) -> None:
         self.layout = layout
-        self.kind = np.float32 if layout.precision == SCALED else ITEM_TYPES[layout.precision]
+        self.dtype = np.float32 if layout.precision == SCALED else ITEM_TYPES[layout.precision]
         pooled = layout.part == "pooled"
         self.heads: Array = np.empty((rows, layout.outputs), np.float32) if pooled else np.empty(rows, np.int32)
         self.states: dict[str, list[Array]] = {state.column: [np.empty(0)] * rows for state in layout.states}
 
-    def put(self, places: Rows, said: Outputs) -> None:
-        """Take in what was said about the rows at ``places``."""
-        heads, states = said
+    def add(self, places: Rows, outputs: Outputs) -> None:
+        """Keep the outputs for the rows at ``places`` of the shard."""
+        heads, states = outputs
         self.heads[places] = heads
         for column, values in states.items():
             for place, row in zip(places, values, strict=True):
-                with np.errstate(over="ignore"):  # what overflows is refused in the end
-                    self.states[column][place] = row.astype(self.kind)
+                with np.errstate(over="ignore"):  # ``finished`` refuses what overflows
+                    self.states[column][place] = row.astype(self.dtype)
 
     def finished(self, keys: Sequence[bytes]) -> tuple[Array, dict[str, Array]]:
-        """Logits or lengths, and each column end to end. Raises ValueError, naming a row, for what is not finite."""
+        """Logits [rows, outputs] or lengths [rows], and each column of states as ``write_shard`` takes it: [rows,
+        width], or all positions one after the other. Raises ValueError, naming a row, for values that are not
+        finite."""
         if self.layout.part == "pooled":
             finite_or_raise(self.heads, keys, "the teacher's logits")
         return self.heads, {column: self._column(column, rows, keys) for column, rows in self.states.items()}

@@ -1,4 +1,4 @@
-"""Out of fold: what classifiers say of rows that they were not fitted on."""
+"""Out-of-fold outputs: those of classifiers for rows that they were not fitted on."""
 
 from collections.abc import Sequence
 
@@ -11,31 +11,33 @@ from stages.teaching.linear_probe import Examples, fit
 
 
 def fold_of(key: bytes, folds: int) -> int:
-    """The fold of a row. A key is a hash of the row's texts: neither its place, its label nor other rows matter."""
+    """The fold of a row, from 0 to ``folds`` - 1. It depends on the row's texts alone, of which the key is a hash: not
+    on the row's place, its label or other rows."""
     return int.from_bytes(key, "little") % folds
 
 
 def out_of_fold(
     states: Array, keys: Sequence[bytes], examples: Examples, task: Task, penalty: float, folds: int
 ) -> tuple[Logits, float]:
-    """What is said of each row of ``states`` [rows, width], [rows, outputs], and how well the classifiers fit the
-    examples that they were fitted on: the mean of their scores.
+    """Logits [rows, outputs] for ``states`` [rows, width], and the mean score of the classifiers on the examples that
+    they were fitted on.
 
-    A classifier a fold, fitted on the examples of all others. It says what it thinks of the examples of its fold; of a
-    row that is no example, the mean of the classifiers' logits is said. A fold may be empty where rows are few.
+    There is one classifier a fold, fitted on the examples of all other folds. An example gets the logits of the
+    classifier of its own fold; a row that is no example gets the mean of all classifiers' logits. A fold may be empty
+    where rows are few.
     """
     fold = np.array([fold_of(key, folds) for key in keys])
-    own = np.zeros(len(keys), np.bool_)
-    own[examples.places] = True
-    said = np.zeros((len(keys), task.outputs), np.float64)
+    is_example = np.zeros(len(keys), np.bool_)
+    is_example[examples.places] = True
+    logits = np.zeros((len(keys), task.outputs), np.float64)
     scores = []
     for number in range(folds):
         others = examples.where(fold[examples.places] != number)
-        spoken = fit(states, others, task, penalty)(states)
-        mine = own & (fold == number)
-        said[mine] = spoken[mine]
-        said[~own] += spoken[~own] / folds
+        predicted = fit(states, others, task, penalty)(states)
+        in_fold = is_example & (fold == number)
+        logits[in_fold] = predicted[in_fold]
+        logits[~is_example] += predicted[~is_example] / folds
         if len(others.labels):
-            scores.append(others.score(spoken, task))
-    # Where all examples lie in one fold, those of the others are fitted on them: a score there is.
-    return said.astype(np.float32), float(np.mean(scores))
+            scores.append(others.score(predicted, task))
+    # Never empty: where all examples lie in one fold, the classifiers of the other folds are fitted on them.
+    return logits.astype(np.float32), float(np.mean(scores))

@@ -34,8 +34,8 @@ class PriorShard:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard to be written: these of the distinct rows, counted through the splits in the spec's order. They are
-    computed, or carried over from a ``source`` that holds them all."""
+    """A shard to be written. ``rows`` are numbers of distinct rows, counted through the splits in the spec's order.
+    They are computed, or copied from a ``source`` that holds them all."""
 
     number: int
     rows: Rows
@@ -44,15 +44,17 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class WrittenShard:
-    """A shard that was written, and how often the token budget was halved for lack of memory meanwhile."""
+    """A shard that was written, how often the token budget was halved for lack of memory meanwhile, and how many of its
+    rows were copied from an earlier store."""
 
     file: ShardFile
     halvings: int = 0
-    carried: int = 0
+    copied: int = 0
 
 
 def sizes_of_rows(layout: Layout, meta: Meta, row_lengths: Rows) -> Rows:
-    """Bytes of each row before compression, by its tokens where positions are kept."""
+    """Bytes of each row before compression, [rows], from its number of tokens, which counts where positions are
+    kept."""
 
     def size(length: int) -> int:
         extent = Extent(len(layout.layers), layout.width, layout.outputs, layout.heads, length)

@@ -16,23 +16,24 @@ Floats = npt.NDArray[np.float64]
 
 ROUNDS = 1000
 TOLERANCE = 1e-6
-"""Of the gradient of the mean loss, at most so many rounds of L-BFGS."""
+"""L-BFGS ends at this gradient of the mean loss, or after ``ROUNDS`` rounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """The rows that are labelled: places [N] in the store, several of which may be the same, and labels [N]."""
+    """Labelled rows: their places [N] in the store, several of which may be equal, and their labels [N]."""
 
     places: npt.NDArray[np.int64]
     labels: Labels
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> "Examples":
-        """Those that are ``chosen`` [N]."""
+        """The examples at which ``chosen`` [N] is true."""
         return Examples(self.places[chosen], self.labels[chosen])
 
-    def score(self, said: Logits, task: Task) -> float:
-        """Accuracy x 100, or R2 x 100 of a regression (0 where a constant is not met exactly)."""
-        decided = decide(task, said[self.places])
+    def score(self, logits: Logits, task: Task) -> float:
+        """Accuracy x 100 of ``logits`` [rows, outputs], or R2 x 100 of a regression. R2 is not defined where the labels
+        are constant: 100 for predictions that equal them, otherwise 0."""
+        decided = decide(task, logits[self.places])
         if task.regression:
             if len(self.labels) < 2 or np.ptp(self.labels) == 0:
                 return 100.0 * float(np.array_equal(decided, self.labels))
@@ -42,8 +43,8 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """z = states W^T + b: ``weights`` [known, width] and ``bias`` [known] of the outputs ``known`` of ``outputs``.
-    Any other output gets ``rare`` times the probability of those together."""
+    """z = states W^T + b for the outputs with the numbers ``known``, of ``outputs`` in all: ``weights`` [known, width]
+    and ``bias`` [known]. Any other output gets ``rare`` times the probability of those together."""
 
     weights: Floats
     bias: Floats
@@ -52,32 +53,32 @@ class Linear:
     rare: float
 
     def __call__(self, states: Array) -> Logits:
-        """[rows, width] -> [rows, outputs], float32, some rows at a time."""
-        said = np.empty((len(states), self.outputs), np.float32)
+        """[rows, width] -> [rows, outputs], float32, ``SHARD_ROWS`` rows at a time."""
+        logits = np.empty((len(states), self.outputs), np.float32)
         for start in range(0, len(states), SHARD_ROWS):
             part = states[start : start + SHARD_ROWS].astype(np.float64) @ self.weights.T + self.bias
-            said[start : start + SHARD_ROWS] = np.logaddexp.reduce(part, axis=1, keepdims=True) + np.log(self.rare)
-            said[start : start + SHARD_ROWS, list(self.known)] = part
-        return said
+            logits[start : start + SHARD_ROWS] = np.logaddexp.reduce(part, axis=1, keepdims=True) + np.log(self.rare)
+            logits[start : start + SHARD_ROWS, list(self.known)] = part
+        return logits
 
 
 def fit(states: Array, examples: Examples, task: Task, penalty: float) -> Linear:
     """A classifier of ``states`` [rows, width] by the labels of ``examples``.
 
     Minimises the summed cross entropy + penalty/2 |W|^2 (scikit-learn's C is 1/penalty), or the summed squared error +
-    penalty |W|^2 for a regression. W is of states whose dimensions are scaled to mean 0 and variance 1 over the
-    examples, and is then turned into weights of the states as they are; the bias is free. Of two labels one weight
-    vector is fitted, and each gets half of it. A label that no example has cannot be fitted: it gets 1/(N + labels) of
-    the probability of the others, as by a rule of succession, so its logit is finite. By the same rule no label is
-    likelier than another where there is no example; a regression is 0 there. All in float64: 8 bytes x examples x
-    width.
+    penalty |W|^2 for a regression. W is fitted on states whose dimensions are scaled to mean 0 and variance 1 over the
+    examples, and is then converted to weights for the states as they are; the bias is not penalised. For two labels one
+    weight vector is fitted, and each label gets half of it. A label that no example has cannot be fitted: it gets
+    1/(N + labels) of the probability of the others, as in a rule of succession, so that its logit is finite. By the
+    same rule all labels are equally likely where there is no example; a regression is 0 there. All in float64: 8 bytes
+    x examples x width.
     """
     if not len(examples.labels):
         flat = np.zeros((task.outputs, states.shape[1]))
         return Linear(flat, np.zeros(task.outputs), tuple(range(task.outputs)), task.outputs, 1 / task.outputs)
     given = states[examples.places].astype(np.float64)
     centre, scale = given.mean(0), given.std(0)
-    # The mean of equal numbers may be off by rounding, which a tiny deviation would then blow up.
+    # The mean of equal numbers may be off by rounding: divided by a tiny deviation, that would become large.
     scale[np.ptp(given, axis=0) == 0] = 1.0
     given -= centre
     given /= scale
@@ -93,7 +94,7 @@ def fit(states: Array, examples: Examples, task: Task, penalty: float) -> Linear
 
 
 def _classes(given: Floats, labels: Labels, penalty: float) -> tuple[Floats, Floats, tuple[int, ...]]:
-    """Weights and bias of each label that occurs, and which these are."""
+    """Weights and bias of each label that occurs, and the numbers of these labels."""
     known = tuple(int(label) for label in np.unique(labels))
     if len(known) == 1:
         return np.zeros((1, given.shape[1])), np.zeros(1), known

@@ -1,11 +1,11 @@
-"""The stage ``probe``: linear classifiers on each of a teacher's stored layers -> a store of what they say.
+"""The stage ``probe``: fit linear classifiers on each of a teacher's stored layers -> a store of their outputs.
 
-Universal-KD (Wu et al. 2021, EMNLP) adds pseudo classifiers on intermediate layers, so that layers are compared by what
-they say about the task. Only its abstract was read; what is fitted, and how, is ours. No model runs: the classifiers
-are fitted on the pooled states that the store holds. A student learns from what is said of train, and a classifier of
-many dimensions knows the labels of the rows that it was fitted on by heart; so of each row of train speaks one that was
-fitted on other rows (``folds``). What is said about a row is kept as that layer's column, so whatever reads a teacher's
-store reads this one.
+Universal-KD (Wu et al. 2021, EMNLP) adds pseudo classifiers on intermediate layers, so that layers are compared by the
+predictions that they allow. Only its abstract was read; what is fitted, and how, is ours. No model runs: the
+classifiers are fitted on the pooled states that the store holds. A student learns from the outputs for train, and a
+classifier of many dimensions overfits the rows that it was fitted on; so the outputs for each row of train come from a
+classifier that was fitted on other rows (``folds``). They are kept as that layer's column, so whatever reads a
+teacher's store reads this one.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ Facts = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class ProbeJob:
-    """What a worker needs to know to fit classifiers."""
+    """Input of a worker that fits classifiers."""
 
     spec: ProbeSpec
     corpus: Path
@@ -39,11 +39,11 @@ class ProbeJob:
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutputs:
-    """What the classifiers of one layer say about the rows of the store, [rows, outputs], and how often they are right,
-    accuracy x 100, or R2 x 100 of a regression: about rows of train that they were not fitted on (how far the task can
-    be read from this layer), and about those that they were (``train``)."""
+    """Logits of the classifiers of one layer for the rows of the store, [rows, outputs], and their scores, accuracy x
+    100, or R2 x 100 of a regression: ``out_of_fold`` on rows of train that they were not fitted on (how well the task
+    can be read from this layer), ``train`` on those that they were fitted on."""
 
-    said: Array
+    logits: Array
     out_of_fold: float
     train: float
 
@@ -61,7 +61,7 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     layout = Layout("pooled", spec.layers, task.outputs, 0, task.outputs, spec.pooling, "float32")
     on.expect(len(spec.layers), "layers")
     found = dict(on.map(open_probe, ProbeJob(spec, inputs["corpus"], inputs["outputs"]), spec.layers))
-    answers = {state_name(layer): found[place] for place, layer in enumerate(spec.layers)}
+    by_column = {state_name(layer): found[place] for place, layer in enumerate(spec.layers)}
     keys = stored_keys(inputs["outputs"], store)
     logits = read_whole(inputs["outputs"], store, "logits")
     sizes = np.full(len(keys), row_bytes(len(spec.layers), task.outputs, task.outputs, "float32"), np.int64)
@@ -72,7 +72,7 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
             layout,
             keys[start:end],
             logits[start:end],
-            {column: outputs.said[start:end] for column, outputs in answers.items()},
+            {column: outputs.logits[start:end] for column, outputs in by_column.items()},
         )
         for number, (start, end) in enumerate(shard_parts(sizes))
     ]
@@ -83,8 +83,8 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         "shards": len(files),
         "measure": "r2" if task.regression else "accuracy",
         "folds": spec.folds,
-        "out_of_fold": {column: round(outputs.out_of_fold, 3) for column, outputs in answers.items()},
-        "train": {column: round(outputs.train, 3) for column, outputs in answers.items()},
+        "out_of_fold": {column: round(outputs.out_of_fold, 3) for column, outputs in by_column.items()},
+        "train": {column: round(outputs.train, 3) for column, outputs in by_column.items()},
     }
 
 
@@ -98,26 +98,26 @@ def stored_keys(directory: Path, store: Store) -> list[bytes]:
 
 
 def open_probe(job: ProbeJob, worker: Worker) -> Callable[[int], ProbeOutputs]:
-    """Read the rows' labels once a worker. Heavy modules are imported here, where a stage starts. ValueError, naming
-    the row, where the store lacks one of train."""
+    """Read the labels of train once a worker; return what fits the classifiers of a layer. Heavy modules are imported
+    here, where a stage starts. Raises ValueError, naming the row, where the store lacks a row of train."""
     from stages.teaching.folds import out_of_fold
     from stages.teaching.linear_probe import Examples
 
     spec, task, store = job.spec, read_meta(job.corpus).task, read_store(job.outputs)
     keys, rows = stored_keys(job.outputs, store), read_split(job.corpus, TRAIN)
     places = {key: place for place, key in enumerate(keys)}
-    # One text may stand in train twice, with two labels: two examples of one place in the store.
-    known = [(row, key) for row, key in enumerate(rows.keys) if rows.labelled[row]]
-    lacking = [key for _, key in known if key not in places]
-    if lacking or not known:
-        reason = f"lacks {len(lacking)} rows, the first is {lacking[0].hex()}" if lacking else "no row is labelled"
+    # A text that train holds twice, with two labels, makes two examples at one place of the store.
+    labelled = [(row, key) for row, key in enumerate(rows.keys) if rows.labelled[row]]
+    missing = [key for _, key in labelled if key not in places]
+    if missing or not labelled:
+        reason = f"lacks {len(missing)} rows, the first is {missing[0].hex()}" if missing else "no row is labelled"
         raise ValueError(f"{job.outputs}: split {TRAIN}: {reason}; run the teach stage over this corpus")
-    train = Examples(np.array([places[key] for _, key in known]), rows.labels[[row for row, _ in known]])
+    train = Examples(np.array([places[key] for _, key in labelled]), rows.labels[[row for row, _ in labelled]])
 
     def outputs(layer: int) -> ProbeOutputs:
         states = read_whole(job.outputs, store, store.layout.column_of(layer, spec.pooling))
-        said, fitted = out_of_fold(states, keys, train, task, spec.penalty, spec.folds)
+        logits, fitted = out_of_fold(states, keys, train, task, spec.penalty, spec.folds)
         worker.advance(1)
-        return ProbeOutputs(said, train.score(said, task), fitted)
+        return ProbeOutputs(logits, train.score(logits, task), fitted)
 
     return outputs

@@ -1,4 +1,4 @@
-"""Is a store what its teacher says? Some rows, computed anew and compared."""
+"""Compare some rows of a store with what its teacher computes for them again."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -11,13 +11,13 @@ from cluster.resources import On, Worker
 from stages.outputs.layout import read_store
 from stages.outputs.parquet import read_keys
 from stages.outputs.quantization import dequantise
-from stages.outputs.reuse import read_carried
+from stages.outputs.reuse import read_rows
 from stages.teaching.job import TeachJob
 
 TIER = {"float32": 0.0, "float16": 1e-3, "int8": 5e-3}
 COMPUTE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}
-"""How far a number may be off for its type on disk, and for the type that the teacher runs in on another machine:
-shares of the column's largest value."""
+"""Largest differences that rounding explains, as shares of the column's largest value: by the number type on disk, and
+by the type that the teacher computes in, since another machine may compute in another order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +30,26 @@ class Difference:
     row_key: bytes
 
     def within(self, job: TeachJob) -> bool:
-        """Whether rounding explains it."""
+        """Whether rounding explains the difference."""
         return self.largest <= tolerance(job) * max(self.value, 1e-6)
 
 
 def tolerance(job: TeachJob) -> float:
-    """The share of a column's largest value by which a number may be off."""
+    """The largest difference that rounding explains, as a share of the column's largest value."""
     return TIER[job.spec.precision] + COMPUTE[job.spec.compute]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """Rows of one shard."""
+    """Rows of one shard that are to be compared."""
 
     shard: int
     row_keys: tuple[bytes, ...]
 
 
 def differences(job: TeachJob, count: int, on: On, seed: int = 0) -> list[Difference]:
-    """Compute ``count`` rows (all, if there are fewer) of the store in ``dump.out`` anew. One difference a column."""
+    """Compute ``count`` rows (all, if there are fewer) of the store in ``job.out`` again. Returns one difference a
+    column."""
     samples = sampled(job.out, count, seed)
     on.expect(sum(len(sample.row_keys) for sample in samples), "rows")
     largest: dict[str, Difference] = {}
@@ -62,7 +63,7 @@ def differences(job: TeachJob, count: int, on: On, seed: int = 0) -> list[Differ
 
 
 def sampled(directory: Path, count: int, seed: int) -> list[Sampled]:
-    """``count`` rows drawn from all shards."""
+    """``count`` rows (all, if there are fewer) drawn from all shards of a store, by shard."""
     store = read_store(directory)
     rows = sorted(random.Random(seed).sample(range(store.rows), min(count, store.rows)))
     found, start = [], 0
@@ -76,7 +77,7 @@ def sampled(directory: Path, count: int, seed: int) -> list[Sampled]:
 
 
 def open_sampler(job: TeachJob, worker: Worker) -> Callable[[Sampled], list[Difference]]:
-    """Load the teacher once a worker."""
+    """Load the teacher once a worker; return what compares rows of a shard."""
     from stages.teaching.worker import TeacherWorker
 
     teacher = TeacherWorker(job, worker)
@@ -85,7 +86,7 @@ def open_sampler(job: TeachJob, worker: Worker) -> Callable[[Sampled], list[Diff
     def compare(sample: Sampled) -> list[Difference]:
         rows = np.array([places[key] for key in sample.row_keys], np.int64)
         heads, states = teacher.compute(rows).finished(sample.row_keys)
-        stored = read_carried(job.out, sample.shard, job.layout, job.layout, sample.row_keys)
+        stored = read_rows(job.out, sample.shard, job.layout, job.layout, sample.row_keys)
         scales, values = stored[2] or {}, dict(stored[1])
         found = {name: dequantise(codes, scales[name]) if scales else codes for name, codes in values.items()}
         if job.layout.part == "pooled":
@@ -100,9 +101,9 @@ def _compared(
 ) -> list[Difference]:
     found = []
     for column, values in computed.items():
-        gaps = np.abs(values.astype(np.float32) - stored[column].astype(np.float32)).reshape(len(values), -1).max(1)
-        worst = int(gaps.argmax())
-        # Positions are more than rows: which row one is of is not worth the telling.
+        largest = np.abs(values.astype(np.float32) - stored[column].astype(np.float32)).reshape(len(values), -1).max(1)
+        worst = int(largest.argmax())
+        # Where positions are kept, ``worst`` counts positions; the row of one is not reported.
         key = row_keys[worst] if len(values) == len(row_keys) else b""
-        found.append(Difference(column, float(gaps[worst]), float(np.abs(values).max()), key))
+        found.append(Difference(column, float(largest[worst]), float(np.abs(values).max()), key))
     return found

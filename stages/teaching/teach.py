@@ -1,8 +1,8 @@
 """The stage ``teach``: a model over a corpus -> the teacher-output store.
 
 The teacher runs in eval mode under inference mode, on batches sorted by length up to a token budget. Each distinct
-row is computed once, and only where nobody has said it before: rows are carried over, bit by bit, from finished
-shards of an attempt that was cut and from stores that are given as ``prior``. A shard is written whole or not at all.
+row is computed once, and only where no earlier result holds it: finished shards of an interrupted attempt are kept, and
+rows of stores that are given as ``prior`` are copied bit by bit. A shard is written whole or not at all.
 """
 
 import shutil
@@ -26,29 +26,31 @@ Facts = dict[str, object]
 
 
 def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
-    """Inputs: ``corpus``, ``model``, and any number of ``prior/...``. Leaves ``shard-*.parquet`` and ``store.json``."""
+    """Inputs: ``corpus``, ``model``, and any number of ``prior/...``. Writes ``shard-*.parquet`` and ``store.json``.
+    Returns the facts of the record: how many rows were computed and copied (``carried``), layers, width, shards, and
+    how often the token budget was halved."""
     corpus = inputs["corpus"]
     meta = read_meta(corpus)
     shape = shape_of(config_of(inputs["model"]), str(inputs["model"]))
     layout, rule = layout_of(spec, shape, meta), tokenisation(meta)
     keys = distinct_keys(corpus, spec.splits)
-    there = finished(out, layout)
-    held = {key for _, shard_keys in there for key in shard_keys}
-    left = {key: row for row, key in enumerate(keys) if key not in held}
+    kept = finished(out, layout)
+    stored = {key for _, shard_keys in kept for key in shard_keys}
+    left = {key: row for row, key in enumerate(keys) if key not in stored}
     priors = [path for name, path in inputs.items() if name.startswith(PRIOR)]
     sizes = sizes_of_rows(layout, meta, lengths(corpus, spec.splits, left))
-    shards = list(planned(left, priors, layout, rule, sizes, {file.number for file, _ in there}))
+    shards = list(planned(left, priors, layout, rule, sizes, {file.number for file, _ in kept}))
     _check_space(out, int(sizes.sum()))
     on.expect(len(left), "rows")
     written = [
         result for _, result in on.map(open_teacher, TeachJob(spec, inputs["model"], corpus, out, layout), shards)
     ]
-    files = [file for file, _ in there] + [result.file for result in written]
+    files = [file for file, _ in kept] + [result.file for result in written]
     store = write_store(out, layout, rule, files)
     return {
         "rows": store.rows,
-        "computed": len(left) - sum(result.carried for result in written),
-        "carried": sum(result.carried for result in written),
+        "computed": len(left) - sum(result.copied for result in written),
+        "carried": sum(result.copied for result in written),
         "layers": len(layout.layers),
         "width": layout.width,
         "shards": len(store.shards),
@@ -57,19 +59,19 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
 
 
 def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
-    """What the store will hold. ValueError for a layer that the teacher lacks."""
+    """The layout that the store will have. Raises ValueError for a layer that the teacher lacks."""
     layers = chosen_layers(spec.layers, shape.layers, spec.part)
     pooling = spec.pooling if spec.part == "pooled" else ""
     return Layout(spec.part, layers, shape.width, shape.heads, meta.task.outputs, pooling, spec.precision)
 
 
 def tokenisation(meta: Meta) -> str:
-    """By what rule texts became tokens: rows of equal key and rule have equal tokens."""
+    """Names the rule by which texts became tokens: rows of equal key and rule have equal tokens."""
     return f"{meta.tokenizer_sha256[:16]}-{meta.max_length}-{len(meta.task.text)}-{TOKENISATION}"
 
 
 def lengths(corpus: Path, splits: Sequence[str], rows: Mapping[bytes, int]) -> Rows:
-    """The tokens of each of these rows, in their order."""
+    """The number of tokens of each of these rows, in their order."""
     found: dict[bytes, int] = {}
     for name in splits:
         split = read_split(corpus, name)
@@ -83,7 +85,8 @@ def distinct_keys(corpus: Path, splits: Sequence[str]) -> list[bytes]:
 
 
 def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
-    """The shards of an earlier attempt, with their keys. One that cannot be read is removed and made anew."""
+    """The finished shards in ``out``, which an interrupted attempt left, with their row keys. A shard that cannot be
+    read is removed, so that its rows are computed again."""
     found = []
     for number in shard_numbers(out):
         path, scales = out / shard_name(number), out / scales_name(number)
@@ -101,11 +104,11 @@ def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
 def planned(
     wanted: Mapping[bytes, int], priors: Sequence[Path], layout: Layout, rule: str, sizes: Rows, taken: set[int]
 ) -> Iterator[Shard]:
-    """The shards to write for the rows that are ``wanted``, of these ``sizes`` in bytes, under numbers that are not
-    ``taken``."""
+    """The shards to write for the rows in ``wanted`` (key -> number of the row), which have these ``sizes`` in bytes,
+    under numbers that are not ``taken``: first those to copy from ``priors``, then those to compute."""
     left = dict(wanted)
     free = (number for number in range(len(taken) + len(left) + 1) if number not in taken)
-    for source, keys in sources(priors, layout, rule):
+    for source, keys in usable_shards(priors, layout, rule):
         rows = [left.pop(key) for key in keys if key in left]
         if rows:
             yield Shard(next(free), np.array(rows, np.int64), source)
@@ -118,7 +121,8 @@ def planned(
 
 
 def shard_parts(sizes: Rows) -> Iterator[tuple[int, int]]:
-    """(start, end) of shards: as many rows as may be, one at least."""
+    """(start, end) of the rows of each shard, from the bytes of all rows: as many as the bounds of a shard allow, and
+    at least one."""
     start = 0
     while start < len(sizes):
         sums = np.cumsum(sizes[start : start + SHARD_ROWS])
@@ -127,9 +131,10 @@ def shard_parts(sizes: Rows) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple[PriorShard, list[bytes]]]:
-    """The shards, and their keys, of those earlier stores that were made by the same rule and hold all columns that are
-    wanted. What cannot be read, or was removed meanwhile, is passed over: its rows are computed instead."""
+def usable_shards(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple[PriorShard, list[bytes]]]:
+    """The shards, with their row keys, of those earlier stores that have the same tokenisation ``rule`` and hold all
+    columns of ``layout``. Shards that cannot be read, or were removed meanwhile, are skipped: their rows are computed
+    instead."""
     for directory in priors:
         try:
             store = read_store(directory)
@@ -147,7 +152,8 @@ def sources(priors: Sequence[Path], layout: Layout, rule: str) -> Iterator[tuple
 
 
 def _check_space(out: Path, needed: int) -> None:
-    """Refuse to start what cannot end. ``needed`` is before compression, which saves 8 % of float16."""
+    """Raise ValueError where the disk has no room for the rest of the store. ``needed`` is in bytes before compression,
+    which saves 8 % of float16."""
     free = shutil.disk_usage(out).free
     if free < 0.9 * needed:
         raise ValueError(
@@ -157,7 +163,8 @@ def _check_space(out: Path, needed: int) -> None:
 
 
 def open_teacher(job: TeachJob, worker: Worker) -> Callable[[Shard], WrittenShard]:
-    """Load the teacher once a worker. Heavy modules are imported here, where a stage starts."""
+    """Load the teacher once a worker; return what writes a shard. Heavy modules are imported here, where a stage
+    starts."""
     from stages.teaching.worker import TeacherWorker
 
     return TeacherWorker(job, worker).write

@@ -1,4 +1,4 @@
-"""The teacher in a worker: rows in, shards out."""
+"""The teacher in a worker: computes rows and writes shards."""
 
 import errno
 from collections.abc import Iterator, Mapping
@@ -20,13 +20,13 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory
 from stages.outputs.layout import Layout
 from stages.outputs.parquet import Damaged, write_shard
-from stages.outputs.reuse import read_carried
+from stages.outputs.reuse import read_rows
 from stages.teaching.collector import OutputCollector, Outputs
 from stages.teaching.job import Shard, TeachJob, WrittenShard, sizes_of_rows
 
 TOKENS = {"cpu": 1024, "cuda": 65536}
-"""Padded tokens of a batch to begin with, on a CPU for each thread: what a layer makes of more does not stay in the
-caches (measured: 30 % more rows a second than with 4,096 on one thread)."""
+"""Padded tokens of a batch to begin with; on a CPU, for each thread. The activations of a larger batch do not fit a
+CPU's caches (measured: 30 % more rows a second than with 4,096 on one thread)."""
 
 
 class TeacherWorker:
@@ -45,16 +45,16 @@ class TeacherWorker:
     def model(self) -> nn.Module:
         model = load(self.job.model)
         if self.job.spec.part == "attention":
-            model.set_attn_implementation("eager")  # the others never form the maps
+            model.set_attn_implementation("eager")  # the other implementations never form the maps
         module: nn.Module = model
         return module.to(self.worker.device).eval()
 
     def write(self, shard: Shard) -> WrittenShard:
-        """Carry over or compute one shard, and write it."""
+        """Copy or compute the rows of one shard, and write it."""
         try:
             if shard.source is not None:
                 try:
-                    return self._carry(shard)
+                    return self._copy(shard)
                 except Damaged as error:
                     self.worker.note(f"computes the {len(shard.rows)} rows of a damaged shard: {error}")
             return self._compute(shard)
@@ -72,15 +72,15 @@ class TeacherWorker:
             "bytes; free some and run again, finished shards are kept",
         )
 
-    def _carry(self, shard: Shard) -> WrittenShard:
-        """Write rows that an earlier store holds, as they are."""
+    def _copy(self, shard: Shard) -> WrittenShard:
+        """Write rows as an earlier store holds them."""
         assert shard.source is not None
         source, layout = shard.source, self.job.layout
         keys = [self.rows.row_keys[row] for row in shard.rows]
-        heads, states, scales = read_carried(source.directory, source.number, source.layout, layout, keys)
+        heads, states, scales = read_rows(source.directory, source.number, source.layout, layout, keys)
         file = write_shard(self.job.out, shard.number, layout, keys, heads, states, scales)
         self.worker.advance(len(keys))
-        return WrittenShard(file, carried=len(keys))
+        return WrittenShard(file, copied=len(keys))
 
     def _compute(self, shard: Shard) -> WrittenShard:
         before, keys = self.halvings, [self.rows.row_keys[row] for row in shard.rows]
@@ -89,30 +89,30 @@ class TeacherWorker:
         return WrittenShard(file, self.halvings - before)
 
     def compute(self, rows: Rows) -> OutputCollector:
-        """What the model says about these of the distinct rows."""
+        """The model's outputs for the distinct rows with these numbers."""
         collected = OutputCollector(self.job.layout, len(rows))
-        for places, said in self._said(rows):
-            collected.put(places, said)
+        for places, outputs in self._outputs(rows):
+            collected.add(places, outputs)
             self.worker.advance(len(places))
         return collected
 
-    def _said(self, rows: Rows) -> Iterator[tuple[Rows, Outputs]]:
-        """(places among ``rows``, what is said about them), in batches of like length. When memory runs out the
-        token budget is halved and what is left is cut anew."""
+    def _outputs(self, rows: Rows) -> Iterator[tuple[Rows, Outputs]]:
+        """(places among ``rows``, outputs for them), in batches of similar length. When memory runs out, the token
+        budget is halved and the rows that are left are divided into batches again."""
         left = np.arange(len(rows))
         while len(left):
             batches = [left[batch] for batch in sorted_batches(self.rows.tokens.lengths[rows[left]], self.tokens)]
             left = left[:0]
             for number, places in enumerate(batches):
-                said = self._try(rows[places])
-                if said is None:
+                outputs = self._try(rows[places])
+                if outputs is None:
                     self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
                     left = np.concatenate(batches[number:])
                     break
-                yield places, said
+                yield places, outputs
 
     def _try(self, rows: Rows) -> Outputs | None:
-        """What the model says about ``rows``; None when memory did not suffice for them."""
+        """The model's outputs for ``rows``, as one batch; None when memory did not suffice."""
         try:
             return self._run(rows)
         except RuntimeError as error:
@@ -137,13 +137,13 @@ class TeacherWorker:
 
 
 def token_budget(worker: Worker) -> int:
-    """Padded tokens of a batch, before memory has run out."""
+    """Padded tokens of a batch to begin with, before any lack of memory."""
     kind = worker.device.split(":")[0]
     return TOKENS[kind] * (worker.threads if kind == "cpu" else 1)
 
 
 def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, npt.NDArray[Any]]:
-    """[B, width] for each column. They leave the device together, in the number type in which they are stored."""
+    """[B, width] float32 for each column. All columns leave the device in one copy."""
     if not layout.states:
         return {}
     mask = batch.inputs["attention_mask"]
@@ -153,7 +153,7 @@ def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[
 
 
 def positions(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:
-    """For each column an array [T, width] a row, padding left out."""
+    """For each column an array [T, width] a row, without padding."""
     lengths = batch.inputs["attention_mask"].sum(1).tolist()
     found = {}
     for state in layout.states:
@@ -163,7 +163,7 @@ def positions(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mappi
 
 
 def maps(attention: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:
-    """For each column a row's maps [heads, T, T] end to end, padding left out: shares after the softmax."""
+    """For each column a row's maps [heads, T, T], flattened, without padding: probabilities after the softmax."""
     lengths = batch.inputs["attention_mask"].sum(1).tolist()
     found = {}
     for state in layout.states:

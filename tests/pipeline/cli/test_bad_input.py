@@ -227,7 +227,9 @@ def test_a_storage_that_is_a_file_is_refused(paper: Project, tmp_path: Path) -> 
 
 def test_a_storage_that_cannot_be_written_is_refused_before_any_work(paper: Project) -> None:
     line = refused(paper, "--storage", "/proc/stillhouse", "--inline", command="run")
-    assert re.fullmatch(r"storage: /proc/stillhouse cannot be written \(.+\); give a directory of yours", line)
+    assert re.fullmatch(
+        r"storage: /proc/stillhouse cannot be written \(.+\); give a directory that you may write", line
+    )
 
 
 def test_a_storage_of_another_kind_is_refused(paper: Project) -> None:

@@ -15,7 +15,7 @@ import stages.teaching.teach
 from pipeline.artifacts.record import describe
 from stages.outputs.layout import read_store, write_store
 from stages.outputs.parquet import read_keys, write_shard
-from stages.outputs.reuse import read_carried
+from stages.outputs.reuse import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_a_sound_store_of_another_teacher_fails_the_sample(project: Project) -> 
     files = []
     for shard in store.shards:
         keys = [key.tobytes() for key in read_keys(directory / shard.name)]
-        logits, states, _ = read_carried(directory, shard.number, store.layout, store.layout, keys)
+        logits, states, _ = read_rows(directory, shard.number, store.layout, store.layout, keys)
         files.append(write_shard(directory, shard.number, store.layout, keys, logits + 0.5, states))
     write_store(directory, store.layout, store.tokenisation, files)
     path = directory.parent / "record.json"

@@ -15,11 +15,7 @@ def problem(name: str, *references: str) -> str | None:
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-<<<<<<<< HEAD:tests/pipeline/execution/test_teacher_rules.py
-def test_default_teachers_are_accepted(named: NamedMethod) -> None:
-========
 def test_the_default_teacher_is_one_that_the_method_takes(named: NamedMethod) -> None:
->>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d:tests/pipeline/methods/test_named.py
     default = default_teacher(named, named.method)
     assert default == named.taught_by
     if default is not None:
@@ -29,18 +25,12 @@ def test_the_default_teacher_is_one_that_the_method_takes(named: NamedMethod) ->
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
 def test_a_method_without_a_default_teacher_requires_one_unless_it_needs_none(named: NamedMethod) -> None:
     if named.taught_by is None:
-<<<<<<<< HEAD:tests/pipeline/execution/test_teacher_rules.py
-        result = check_taught_by(named, named.method, ())
-        asks = result is not None and result.startswith("needs a teacher: ") and "taught_by: " in result
-        assert asks is named.method.needs_teacher
-========
         found = check_taught_by(named, named.method, ())
         required = found is not None and found.startswith("needs a teacher: ") and "taught_by: " in found
         assert required is named.method.needs_teacher
->>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d:tests/pipeline/methods/test_named.py
 
 
-def test_a_method_with_layers_to_match_has_a_default_teacher() -> None:
+def test_a_method_that_is_given_layers_to_follow_has_a_teacher_by_default() -> None:
     named = find("label-smoothing")
     method = named.method.model_copy(update={"structure": Pick()})
     assert default_teacher(named, method) == "teacher"
@@ -48,7 +38,7 @@ def test_a_method_with_layers_to_match_has_a_default_teacher() -> None:
     assert str(check_taught_by(named, method, ())).startswith("needs a teacher: ")
 
 
-def test_a_method_without_targets_accepts_no_teacher() -> None:
+def test_a_method_whose_targets_are_taken_away_takes_no_teacher() -> None:
     named = find("takd")
     method = named.method.model_copy(update={"targets": Hard()})
     assert default_teacher(named, method) is None
@@ -56,7 +46,7 @@ def test_a_method_without_targets_accepts_no_teacher() -> None:
     assert "needs no teacher" in str(check_taught_by(named, method, ("assistant",)))
 
 
-def test_a_method_that_needs_no_teacher_accepts_none() -> None:
+def test_a_method_that_needs_no_teacher_takes_none() -> None:
     for name in ("no-kd", "label-smoothing", "virtual-teacher"):
         assert problem(name, "teacher") == "but this method needs no teacher; leave it out"
 
@@ -83,13 +73,8 @@ def test_a_method_that_needs_no_teacher_accepts_none() -> None:
         ("alp", ("teacher:2",)),
     ],
 )
-<<<<<<<< HEAD:tests/pipeline/execution/test_teacher_rules.py
-def test_these_teachers_are_accepted(name: str, references: tuple[str, ...]) -> None:
-    assert complaint(name, *references) is None
-========
 def test_these_may_teach(name: str, references: tuple[str, ...]) -> None:
     assert problem(name, *references) is None
->>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d:tests/pipeline/methods/test_named.py
 
 
 @pytest.mark.parametrize(
@@ -114,16 +99,6 @@ def test_these_may_teach(name: str, references: tuple[str, ...]) -> None:
         ("relational-kd", ("teacher", "assistant"), "name one model"),
     ],
 )
-<<<<<<<< HEAD:tests/pipeline/execution/test_teacher_rules.py
-def test_these_teachers_are_refused_in_one_line_with_a_remedy(
-    name: str, references: tuple[str, ...], remedy: str
-) -> None:
-    result = complaint(name, *references)
-    assert result is not None
-    assert result.startswith(f"but {name} is taught by ")
-    assert remedy in result
-    assert "\n" not in result
-========
 def test_other_teachers_are_refused_with_what_to_write_instead(
     name: str, references: tuple[str, ...], remedy: str
 ) -> None:
@@ -132,4 +107,3 @@ def test_other_teachers_are_refused_with_what_to_write_instead(
     assert found.startswith(f"but {name} is taught by ")
     assert remedy in found
     assert "\n" not in found
->>>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d:tests/pipeline/methods/test_named.py

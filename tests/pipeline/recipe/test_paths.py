@@ -129,15 +129,9 @@ def test_nothing_else_of_a_recipe_changes() -> None:
         ({"bank": {"files": ["/a", "b"]}}, r"^bank\.files\.1: b is a relative path"),
     ],
 )
-<<<<<<< HEAD
-def test_a_relative_path_is_refused_where_several_nodes_would_look_for_it(tree: Tree, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
-        with_absolute_paths(tree, Path("/nowhere"), nodes=3)
-=======
 def test_a_relative_path_is_refused_where_several_nodes_would_look_for_it(tree: Tree, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        placed(tree, Path("/nowhere"), nodes=3)
->>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
+        with_absolute_paths(tree, Path("/nowhere"), nodes=3)
 
 
 @pytest.mark.parametrize(

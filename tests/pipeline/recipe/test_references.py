@@ -29,15 +29,9 @@ def chains(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     finetune = {"epochs": 3, "learning_rate": 1.0e-2, "keep": "epochs"}
     teacher = {"model": str(assets / "model"), "finetune": finetune}
     folder = tmp_path_factory.mktemp("chains")
-<<<<<<< HEAD
     house = write_project(folder, assets, teacher=teacher, models=MODELS, method=METHODS, equal_steps=False)
-    said = house("run", "--inline")
-    assert said.code == 0, said.err
-=======
-    house = settle(folder, ground, teacher=teacher, models=MODELS, method=METHODS, equal_steps=False)
     done = house("run", "--inline")
     assert done.code == 0, done.err
->>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
     return house
 
 
@@ -59,11 +53,7 @@ def test_a_model_after_an_epoch_loads_in_plain_transformers_and_differs_from_the
     assert not (weights[1] == weights[2]).all()
 
 
-<<<<<<< HEAD
-def test_the_store_of_an_epoch_holds_what_that_model_says(chains: Project) -> None:
-=======
-def test_the_store_of_an_epoch_holds_the_outputs_of_that_model(chains: House) -> None:
->>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
+def test_the_store_of_an_epoch_holds_the_outputs_of_that_model(chains: Project) -> None:
     from pyarrow import parquet
 
     def outputs(name: str) -> list[object]:
@@ -78,11 +68,7 @@ def test_the_store_of_an_epoch_holds_the_outputs_of_that_model(chains: House) ->
     assert len(stores[0]) == len(stores[1]) == len(outputs("teach@tiny")) > 0
 
 
-<<<<<<< HEAD
-def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_what_that_model_says(chains: Project) -> None:
-=======
-def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_outputs_of_that_model(chains: House) -> None:
->>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
+def test_the_record_of_a_store_names_the_epoch_and_its_rows_are_outputs_of_that_model(chains: Project) -> None:
     record = chains.records()["teach/teacher:2@tiny"]
     inputs, places = record["inputs"], record["places"]
     assert isinstance(inputs, dict) and isinstance(places, dict)
@@ -111,11 +97,7 @@ def test_a_student_of_an_ensemble_is_the_student_of_its_members(chains: Project)
     assert len(records) == len([name for name in keys if name.startswith(("distil/", "finetune@"))])
 
 
-<<<<<<< HEAD
-def test_who_taught_is_in_the_lineage_of_a_student(chains: Project) -> None:
-=======
-def test_the_teacher_is_in_the_lineage_of_a_student(chains: House) -> None:
->>>>>>> 05cbade6ad2ee1de189213a745c776850f5ef47d
+def test_the_teacher_is_in_the_lineage_of_a_student(chains: Project) -> None:
     def teachers(label: str) -> list[str]:
         lineage = json.loads((chains.artifact(f"distil/{label}/two/0@tiny") / "lineage.json").read_text("utf-8"))
         return [of["name"] for name, of in lineage["inputs"].items() if name.startswith("outputs")]

@@ -61,7 +61,7 @@ def work(storage: Storage, **files: str) -> Path:
     return out
 
 
-def told(out: Path, *names: str) -> dict[str, tuple[int, str]]:
+def files_of(out: Path, *names: str) -> dict[str, tuple[int, str]]:
     return {name: ((out / name).stat().st_size, checksum(out / name)) for name in names}
 
 
@@ -78,7 +78,7 @@ def test_what_is_written_is_read_and_what_is_removed_is_gone(storage: Storage) -
     assert storage.read("a/b") is None
 
 
-def test_of_many_who_create_one_does(storage: Storage) -> None:
+def test_of_many_calls_that_create_a_document_one_does(storage: Storage) -> None:
     start, made = threading.Barrier(8), []
 
     def create(number: int) -> None:
@@ -108,20 +108,24 @@ def test_a_folder_is_listed_walked_and_dropped(storage: Storage) -> None:
 
 def test_what_is_published_is_fetched(storage: Storage) -> None:
     out = work(storage, a="one", b="three")
-    storage.publish(out, "stage/key/0001", told(out, "a", "b"))
+    storage.publish(out, "stage/key/0001", files_of(out, "a", "b"))
     assert storage.lacking("stage/key/0001", [("a", 3), ("b", 5)]) == ""
     assert storage.lacking("stage/key/0001", [("a", 3), ("b", 4)]) == "b"
     assert storage.lacking("stage/key/0001", [("a", 3), ("c", 1)]) == "c"
-    found = storage.fetch("stage/key/0001", told(out, "a", "b"))
+    found = storage.fetch("stage/key/0001", files_of(out, "a", "b"))
     assert {path.name: path.read_text("utf-8") for path in found.iterdir()} == {"a": "one", "b": "three"}
 
 
-def test_a_glance_reads_as_the_storage_did(storage: Storage) -> None:
+def test_a_snapshot_reads_as_the_storage_did(storage: Storage) -> None:
     storage.write("stage/key/record.json", "record")
     storage.write(".named/x.key", "key")
-    seen = storage.glance()
-    assert (seen.read("stage/key/record.json"), seen.read(".named/x.key"), seen.read("no")) == ("record", "key", None)
-    assert (seen.entries("stage"), seen.entries("")) == (["key"], [".named", "stage"])
+    found = storage.snapshot()
+    assert (found.read("stage/key/record.json"), found.read(".named/x.key"), found.read("no")) == (
+        "record",
+        "key",
+        None,
+    )
+    assert (found.entries("stage"), found.entries("")) == (["key"], [".named", "stage"])
 
 
 def test_a_storage_that_can_be_written_passes_its_check_and_keeps_nothing_of_it(storage: Storage) -> None:
@@ -140,8 +144,8 @@ def test_a_directory_that_cannot_be_looked_at_is_refused() -> None:
 def test_another_machine_fetches_what_one_has_published(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one")
-    here.publish(out, "stage/key/0001", told(out, "a"))
-    assert (there.fetch("stage/key/0001", told(out, "a")) / "a").read_text("utf-8") == "one"
+    here.publish(out, "stage/key/0001", files_of(out, "a"))
+    assert (there.fetch("stage/key/0001", files_of(out, "a")) / "a").read_text("utf-8") == "one"
 
 
 def put_error(code: str, status: int) -> OSError:
@@ -196,8 +200,8 @@ def test_a_put_that_may_not_be_made_is_no_refusal(machine: Machine, monkeypatch:
 def test_a_file_that_is_not_what_its_record_says_is_not_read(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one")
-    here.publish(out, "stage/key/0001", told(out, "a"))
-    files = told(out, "a")
+    here.publish(out, "stage/key/0001", files_of(out, "a"))
+    files = files_of(out, "a")
     there.write("stage/key/0001/a", "two")
     with pytest.raises(OSError, match="not what its record says"):
         there.fetch("stage/key/0001", files)
@@ -209,28 +213,28 @@ def test_an_artifact_that_was_built_anew_elsewhere_is_not_read_as_it_was(machine
     """Its key was freed, so that its attempt has the same number; its file has the same size."""
     here, there = machine("here"), machine("there")
     first, second = work(here, a="one"), work(there, a="two")
-    here.publish(first, "stage/key/0001", told(first, "a"))
+    here.publish(first, "stage/key/0001", files_of(first, "a"))
     there.drop("stage/key")
-    there.publish(second, "stage/key/0001", told(second, "a"))
-    assert (here.fetch("stage/key/0001", told(second, "a")) / "a").read_text("utf-8") == "two"
+    there.publish(second, "stage/key/0001", files_of(second, "a"))
+    assert (here.fetch("stage/key/0001", files_of(second, "a")) / "a").read_text("utf-8") == "two"
 
 
 def test_an_artifact_may_be_published_where_this_machine_still_has_an_earlier_one(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     first = work(here, a="one")
-    here.publish(first, "stage/key/0001", told(first, "a"))
+    here.publish(first, "stage/key/0001", files_of(first, "a"))
     there.drop("stage/key")
     (first / "a").unlink()
     second = work(here, a="two")
-    here.publish(second, "stage/key/0001", told(second, "a"))
-    assert (here.fetch("stage/key/0001", told(second, "a")) / "a").read_text("utf-8") == "two"
+    here.publish(second, "stage/key/0001", files_of(second, "a"))
+    assert (here.fetch("stage/key/0001", files_of(second, "a")) / "a").read_text("utf-8") == "two"
 
 
 def test_the_bound_holds_for_what_is_built_here_too(machine: Machine) -> None:
     here = machine("here", 250)
     for number in range(4):
         out = work(here, a=str(number) * 100)
-        here.publish(out, f"stage/{number}/0001", told(out, "a"))
+        here.publish(out, f"stage/{number}/0001", files_of(out, "a"))
         os.utime(here.local / f"stage/{number}/0001", (number, number))
     assert sorted(path.parent.name for path in here.local.glob("stage/*/0001")) == ["2", "3"]
 
@@ -248,7 +252,7 @@ def test_an_eviction_beside_it_takes_nothing_of_what_is_being_published(machine:
     evicting.start()
     try:
         for number in range(5):
-            here.publish(out, f"stage/{number}/0001", told(out, *(path.name for path in out.iterdir())))
+            here.publish(out, f"stage/{number}/0001", files_of(out, *(path.name for path in out.iterdir())))
     finally:
         ended.set()
         evicting.join()
@@ -260,7 +264,7 @@ def test_a_fetch_that_was_cut_goes_on_with_the_files_that_are_left(
 ) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one", b="two", c="three")
-    files = told(out, "a", "b", "c")
+    files = files_of(out, "a", "b", "c")
     here.publish(out, "stage/key/0001", files)
     download, request = there.download, list[str]()
 
@@ -293,15 +297,15 @@ def test_a_bucket_that_is_pickled_has_the_bound_of_the_machine_where_it_is_opene
     assert (again, again.local, again.cache_folder.bound) == (here, here.local, 250)
 
 
-def test_who_uses_nothing_any_more_keeps_no_file_open(machine: Machine) -> None:
+def test_a_user_that_has_released_its_artifacts_keeps_no_file_open(machine: Machine) -> None:
     here = machine("here")
     out = work(here, a="one")
-    here.publish(out, "stage/key/0001", told(out, "a"))
+    here.publish(out, "stage/key/0001", files_of(out, "a"))
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         another = Bucket(here.url, here.cache_folder)
-        another.fetch("stage/key/0001", told(out, "a"), "user")
-        another.let_go("user")
+        another.fetch("stage/key/0001", files_of(out, "a"), "user")
+        another.release("user")
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -312,30 +316,30 @@ def test_the_least_recently_used_goes_when_the_cache_is_full_and_what_is_in_use_
     files = {}
     for number in range(4):
         out = work(here, a=str(number) * 100)
-        here.publish(out, f"stage/{number}/0001", told(out, "a"))
-        files[number] = told(out, "a")
+        here.publish(out, f"stage/{number}/0001", files_of(out, "a"))
+        files[number] = files_of(out, "a")
     there.fetch("stage/0/0001", files[0], "one stage")
     for number in (1, 2, 3):
         os.utime(there.fetch(f"stage/{number}/0001", files[number], "another"), (number, number))
-        there.let_go("another")
+        there.release("another")
     there.fetch("stage/1/0001", files[1])
     kept = {path.parent.name for path in there.local.glob("stage/*/0001") if (path / "a").exists()}
     assert kept == {"0", "1"}
-    there.let_go("one stage")
+    there.release("one stage")
     assert evict(there, 100) == ["stage/0/0001"]
 
 
 def test_what_another_living_process_uses_stays(machine: Machine) -> None:
     here = machine("here")
     out = work(here, a="x" * 100)
-    here.publish(out, "stage/1/0001", told(out, "a"))
+    here.publish(out, "stage/1/0001", files_of(out, "a"))
     pid = os.fork()
     if pid == 0:
-        here.fetch("stage/1/0001", told(out, "a"))
-        (here.local / "said").write_text("in use", "utf-8")
+        here.fetch("stage/1/0001", files_of(out, "a"))
+        (here.local / "holding").write_text("in use", "utf-8")
         threading.Event().wait(60)
         os._exit(0)
-    while not (here.local / "said").exists():
+    while not (here.local / "holding").exists():
         threading.Event().wait(0.05)
     assert evict(here) == []
     os.kill(pid, 9)
@@ -344,14 +348,14 @@ def test_what_another_living_process_uses_stays(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("ftp://house/runs", "give a directory, s3://bucket/prefix or gs://bucket/prefix"),
         ("s3://", "storage: s3:// names no bucket; give s3://bucket/prefix"),
     ],
 )
-def test_a_url_that_means_nothing_is_refused(url: str, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+def test_a_url_that_means_nothing_is_refused(url: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         open_storage(url)
 
 
@@ -470,15 +474,15 @@ def test_a_pull_does_not_undo_what_was_written_since_the_last_push(machine: Mach
 def test_a_pull_brings_the_inputs(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one")
-    here.publish(out, "stage/key/0001", told(out, "a"))
-    mirror = there.mirror(".work/other/0001", {"stage/key/0001": told(out, "a")})
+    here.publish(out, "stage/key/0001", files_of(out, "a"))
+    mirror = there.mirror(".work/other/0001", {"stage/key/0001": files_of(out, "a")})
     assert mirror is not None
     mirror.pull()
     assert (there.local / "stage/key/0001/a").read_text("utf-8") == "one"
 
 
-class Deaf:
-    """A listener to whom it is all the same."""
+class Silent:
+    """A listener that discards everything."""
 
     def expect(self, total: float, unit: str) -> None: ...
     def advance(self, amount: float) -> None: ...
@@ -489,10 +493,10 @@ class Deaf:
 def test_a_training_in_this_process_leaves_the_inputs_to_its_stage(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one")
-    here.publish(out, "stage/key/0001", told(out, "a"))
-    mirror = there.mirror(".work/other/0001", {"stage/key/0001": told(out, "a")})
+    here.publish(out, "stage/key/0001", files_of(out, "a"))
+    mirror = there.mirror(".work/other/0001", {"stage/key/0001": files_of(out, "a")})
     with downloaded(mirror):
-        Inline().on(Resources(), Deaf(), mirror).train(lambda *_: None, None)
+        Inline().on(Resources(), Silent(), mirror).train(lambda *_: None, None)
         assert evict(there) == []
     assert evict(there) == ["stage/key/0001"]
 

@@ -1,4 +1,4 @@
-"""The mean of what several models said, scored as a model is."""
+"""The mean of several models' logits, scored as the logits of a model are."""
 
 import json
 import shutil
@@ -23,26 +23,28 @@ from stages.specs.student import Pretrained
 from stages.specs.tasks import Task
 
 
-def members(home: Path, encoder: Path, corpus: Path, task: Task, seeds: range) -> list[Path]:
+def evaluated_members(home: Path, encoder: Path, corpus: Path, task: Task, seeds: range) -> list[Path]:
     """What ``evaluate`` leaves of models with other random heads."""
     found = []
     for seed in seeds:
         torch.manual_seed(seed)
         build(Pretrained(), encoder, task).save_pretrained(home / f"model-{seed}")
-        (home / f"said-{seed}").mkdir()
-        evaluate(EvaluateSpec(), {"corpus": corpus, "model": home / f"model-{seed}"}, home / f"said-{seed}", inline())
-        found.append(home / f"said-{seed}")
+        (home / f"evaluated-{seed}").mkdir()
+        evaluate(
+            EvaluateSpec(), {"corpus": corpus, "model": home / f"model-{seed}"}, home / f"evaluated-{seed}", inline()
+        )
+        found.append(home / f"evaluated-{seed}")
     return found
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory, encoder: Path, tiny_corpus: Path) -> list[Path]:
-    return members(tmp_path_factory.mktemp("members"), encoder, tiny_corpus, TINY, range(3))
+def evaluated(tmp_path_factory: pytest.TempPathFactory, encoder: Path, tiny_corpus: Path) -> list[Path]:
+    return evaluated_members(tmp_path_factory.mktemp("members"), encoder, tiny_corpus, TINY, range(3))
 
 
 @pytest.fixture(scope="module")
-def pairs_said(tmp_path_factory: pytest.TempPathFactory, encoder: Path, pairs_corpus: Path) -> list[Path]:
-    return members(tmp_path_factory.mktemp("pairs-members"), encoder, pairs_corpus, PAIRS, range(2))
+def pairs_evaluated(tmp_path_factory: pytest.TempPathFactory, encoder: Path, pairs_corpus: Path) -> list[Path]:
+    return evaluated_members(tmp_path_factory.mktemp("pairs-members"), encoder, pairs_corpus, PAIRS, range(2))
 
 
 def together(
@@ -62,21 +64,21 @@ def logits_of(directory: Path, split: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
-def test_an_ensemble_of_equal_members_says_bit_for_bit_what_the_member_says(
-    count: int, tiny_corpus: Path, said: list[Path], tmp_path: Path
+def test_an_ensemble_of_equal_members_equals_the_member_bit_for_bit(
+    count: int, tiny_corpus: Path, evaluated: list[Path], tmp_path: Path
 ) -> None:
-    facts = together(tiny_corpus, [said[0]] * count, tmp_path / "out")
+    facts = together(tiny_corpus, [evaluated[0]] * count, tmp_path / "out")
     for split in ("validation", "test"):
-        assert predictions(tmp_path / "out", split).equals(predictions(said[0], split))
-    assert facts["scores"] == json.loads((said[0] / "metrics.json").read_text("utf-8"))["scores"]
+        assert predictions(tmp_path / "out", split).equals(predictions(evaluated[0], split))
+    assert facts["scores"] == json.loads((evaluated[0] / "metrics.json").read_text("utf-8"))["scores"]
 
 
 def test_unequal_shares_weigh_the_logits_and_the_scores_are_those_of_the_mean(
-    tiny_corpus: Path, said: list[Path], tmp_path: Path
+    tiny_corpus: Path, evaluated: list[Path], tmp_path: Path
 ) -> None:
     shares = (0.5, 0.2, 0.3)
-    facts = together(tiny_corpus, said, tmp_path / "out", shares)
-    each = [logits_of(member, "validation") for member in said]
+    facts = together(tiny_corpus, evaluated, tmp_path / "out", shares)
+    each = [logits_of(member, "validation") for member in evaluated]
     wanted = 0.5 * each[0] + 0.2 * each[1] + 0.3 * each[2]
     np.testing.assert_allclose(logits_of(tmp_path / "out", "validation"), wanted, rtol=1e-6, atol=1e-7)
     table, labels = predictions(tmp_path / "out", "validation"), read_split(tiny_corpus, "validation").labels
@@ -87,17 +89,19 @@ def test_unequal_shares_weigh_the_logits_and_the_scores_are_those_of_the_mean(
     assert not np.allclose(wanted, np.mean(each, 0)), "the shares matter, or this proves nothing"
 
 
-def test_members_weigh_the_same_unless_shares_are_given(tiny_corpus: Path, said: list[Path], tmp_path: Path) -> None:
-    together(tiny_corpus, said, tmp_path / "out")
-    wanted = np.mean([logits_of(member, "test") for member in said], 0)
+def test_members_weigh_the_same_unless_shares_are_given(
+    tiny_corpus: Path, evaluated: list[Path], tmp_path: Path
+) -> None:
+    together(tiny_corpus, evaluated, tmp_path / "out")
+    wanted = np.mean([logits_of(member, "test") for member in evaluated], 0)
     np.testing.assert_allclose(logits_of(tmp_path / "out", "test"), wanted, rtol=1e-6, atol=1e-7)
 
 
 def test_a_regression_is_the_mean_value_and_scored_by_correlation(
-    pairs_corpus: Path, pairs_said: list[Path], tmp_path: Path
+    pairs_corpus: Path, pairs_evaluated: list[Path], tmp_path: Path
 ) -> None:
-    facts = together(pairs_corpus, pairs_said, tmp_path / "out", (0.25, 0.75))
-    one, other = (logits_of(member, "validation")[:, 0] for member in pairs_said)
+    facts = together(pairs_corpus, pairs_evaluated, tmp_path / "out", (0.25, 0.75))
+    one, other = (logits_of(member, "validation")[:, 0] for member in pairs_evaluated)
     table = predictions(tmp_path / "out", "validation")
     np.testing.assert_allclose(table["prediction"].to_pylist(), 0.25 * one + 0.75 * other, rtol=1e-6)
     labels = read_split(pairs_corpus, "validation").labels
@@ -107,10 +111,10 @@ def test_a_regression_is_the_mean_value_and_scored_by_correlation(
     assert table.schema.field("prediction").type == pa.float32()
 
 
-def test_size_and_latency_are_the_sums_of_the_members(tiny_corpus: Path, said: list[Path], tmp_path: Path) -> None:
+def test_size_and_latency_are_the_sums_of_the_members(tiny_corpus: Path, evaluated: list[Path], tmp_path: Path) -> None:
     listener = Heard()
-    facts = together(tiny_corpus, said, tmp_path / "out", listener=listener)
-    costs = [json.loads((member / "metrics.json").read_text("utf-8")) for member in said]
+    facts = together(tiny_corpus, evaluated, tmp_path / "out", listener=listener)
+    costs = [json.loads((member / "metrics.json").read_text("utf-8")) for member in evaluated]
     assert facts["parameters"] == sum(cost["parameters"] for cost in costs)
     assert facts["latency_ms"] == pytest.approx(sum(cost["latency_ms"] for cost in costs), abs=1e-3)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
@@ -118,11 +122,11 @@ def test_size_and_latency_are_the_sums_of_the_members(tiny_corpus: Path, said: l
     assert listener.expected == [35] and listener.done == 35
 
 
-def test_no_model_runs(tiny_corpus: Path, said: list[Path], tmp_path: Path) -> None:
+def test_no_model_runs(tiny_corpus: Path, evaluated: list[Path], tmp_path: Path) -> None:
     ran: list[str] = []
     handle = register_module_forward_pre_hook(lambda module, _: ran.append(type(module).__name__))
     try:
-        together(tiny_corpus, said, tmp_path / "out")
+        together(tiny_corpus, evaluated, tmp_path / "out")
         assert ran == []
         torch.nn.Linear(1, 1)(torch.zeros(1))
         assert ran == ["Linear"], "the count works"
@@ -131,7 +135,7 @@ def test_no_model_runs(tiny_corpus: Path, said: list[Path], tmp_path: Path) -> N
 
 
 def test_members_that_read_other_tokens_are_joined_by_their_rows(
-    tiny_corpus: Path, said: list[Path], tmp_path: Path
+    tiny_corpus: Path, evaluated: list[Path], tmp_path: Path
 ) -> None:
     """The same rows under another tokenizer, and in another order."""
     from transformers import BertTokenizerFast
@@ -150,20 +154,20 @@ def test_members_that_read_other_tokens_are_joined_by_their_rows(
     tokens = [read_split(path, "test").tokens.tolist() for path in (corpus, tiny_corpus)]
     assert tokens[0] != tokens[1]
     model = write_teacher(other, TINY, tmp_path / "model")
-    (tmp_path / "said").mkdir()
-    evaluate(EvaluateSpec(), {"corpus": corpus, "model": model}, tmp_path / "said", inline())
-    turned = tmp_path / "said" / "predictions" / "test.parquet"
+    (tmp_path / "evaluated").mkdir()
+    evaluate(EvaluateSpec(), {"corpus": corpus, "model": model}, tmp_path / "evaluated", inline())
+    turned = tmp_path / "evaluated" / "predictions" / "test.parquet"
     pq.write_table(pq.read_table(turned).take(list(range(9, -1, -1))), turned)
-    together(tiny_corpus, [said[0], tmp_path / "said"], tmp_path / "out")
-    wanted = (logits_of(said[0], "test") + logits_of(tmp_path / "said", "test")[::-1]) / 2
+    together(tiny_corpus, [evaluated[0], tmp_path / "evaluated"], tmp_path / "out")
+    wanted = (logits_of(evaluated[0], "test") + logits_of(tmp_path / "evaluated", "test")[::-1]) / 2
     np.testing.assert_allclose(logits_of(tmp_path / "out", "test"), wanted, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(("rows", "what"), [(slice(0, 9), "lacks"), ([*range(10), 3], "has besides")])
 def test_a_member_of_other_rows_is_refused_naming_one(
-    rows: object, what: str, tiny_corpus: Path, said: list[Path], tmp_path: Path
+    rows: object, what: str, tiny_corpus: Path, evaluated: list[Path], tmp_path: Path
 ) -> None:
-    shutil.copytree(said[1], tmp_path / "other")
+    shutil.copytree(evaluated[1], tmp_path / "other")
     path = tmp_path / "other" / "predictions" / "test.parquet"
     pq.write_table(pq.read_table(path).take(list(range(10))[rows] if isinstance(rows, slice) else rows), path)
     split = read_split(tiny_corpus, "test")
@@ -171,13 +175,13 @@ def test_a_member_of_other_rows_is_refused_naming_one(
     with pytest.raises(
         ValueError, match=rf"test\.parquet: \d+ rows for 10 .* it {what} row {row} \({split.keys[row].hex()}\)"
     ):
-        together(tiny_corpus, [said[0], tmp_path / "other"], tmp_path / "out")
+        together(tiny_corpus, [evaluated[0], tmp_path / "other"], tmp_path / "out")
 
 
-def test_shares_are_one_a_member_and_together_one(tiny_corpus: Path, said: list[Path], tmp_path: Path) -> None:
+def test_shares_are_one_a_member_and_together_one(tiny_corpus: Path, evaluated: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"shares has 2 for 3 members; give one each$"):
-        together(tiny_corpus, said, tmp_path / "few", (0.5, 0.5))
+        together(tiny_corpus, evaluated, tmp_path / "few", (0.5, 0.5))
     with pytest.raises(ValueError, match=r"shares .* sum to 0.9; let them sum to 1$"):
-        together(tiny_corpus, said, tmp_path / "less", (0.3, 0.3, 0.3))
+        together(tiny_corpus, evaluated, tmp_path / "less", (0.3, 0.3, 0.3))
     with pytest.raises(ValueError, match="no members"):
         together(tiny_corpus, [], tmp_path / "none")

@@ -40,7 +40,7 @@ def directly(model: Path, corpus: Path, split: str) -> np.ndarray:
     return torch.stack(found).numpy()
 
 
-def test_predictions_are_what_the_plain_model_says_row_by_row(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+def test_predictions_are_those_of_the_plain_model_row_by_row(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
     examined(tiny_corpus, teacher, tmp_path / "out")
     for split in ("validation", "test"):
         logits, rows = directly(teacher, tiny_corpus, split), read_split(tiny_corpus, split)

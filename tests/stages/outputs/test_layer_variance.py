@@ -9,7 +9,7 @@ from lessons import InMemory
 
 from stages.cache_folder import CacheFolder
 from stages.corpus.reader import read_split
-from stages.outputs.layer_variance import DEAD, LOOKED_AT, dead_layers, layer_variances, variance
+from stages.outputs.layer_variance import DEAD, SAMPLED_ROWS, dead_layers, layer_variances, variance
 from stages.outputs.layout import read_store
 from stages.outputs.node_cache import decode
 
@@ -65,7 +65,7 @@ def test_float16_as_a_store_keeps_it_makes_no_dead_layer_live() -> None:
     assert dead_layers(columns, {0: "hidden_00"}, 500) == (0,)
 
 
-def test_a_column_of_zeros_is_dead_and_one_row_says_nothing() -> None:
+def test_a_column_of_zeros_is_dead_and_one_row_is_not_judged() -> None:
     columns = InMemory({"hidden_00": np.zeros((9, 4), np.float32)})
     assert dead_layers(columns, {0: "hidden_00"}, 9) == (0,)
     assert dead_layers(columns, {0: "hidden_00"}, 1) == ()
@@ -77,5 +77,5 @@ def test_a_long_column_is_judged_by_a_thousand_rows_of_all_its_parts() -> None:
     assert dead_layers(columns, {0: "hidden_00", 1: "hidden_01"}, rows) == (1,)
     assert variance(columns, "hidden_00", rows) == pytest.approx(0.4, rel=0.05)
     for asked in columns.asked:
-        assert len(set(asked.tolist())) == LOOKED_AT == 1000
+        assert len(set(asked.tolist())) == SAMPLED_ROWS == 1000
         assert (asked[0], asked[-1]) == (0, rows - 1) and np.diff(asked).max() <= 13

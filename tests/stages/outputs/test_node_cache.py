@@ -1,4 +1,4 @@
-"""The decode cache: one file a column on a node, whoever reads it, whatever happens meanwhile."""
+"""Decoded stores: one file a column on a node, for all its readers, whatever happens meanwhile."""
 
 import fcntl
 import os
@@ -37,30 +37,30 @@ def entries(root: Path) -> list[Path]:
 def test_rows_are_gathered_by_content_whatever_their_order(precision: str, tmp_path: Path) -> None:
     write_noise(tmp_path / "store", replace(LAYOUT, precision=precision))
     order = np.random.default_rng(3).permutation(30)
-    asked = [KEYS[row] for row in order]
-    found = decode(tmp_path / "store", ["logits", "hidden_02"], asked, CacheFolder(tmp_path / "cache"), quiet)
+    wanted = [KEYS[row] for row in order]
+    found = decode(tmp_path / "store", ["logits", "hidden_02"], wanted, CacheFolder(tmp_path / "cache"), quiet)
     rows = np.array([5, 0, 0, 29])
-    expected = read_columns(tmp_path / "store", ["logits", "hidden_02"], asked)
+    expected = read_columns(tmp_path / "store", ["logits", "hidden_02"], wanted)
     assert np.array_equal(found.gather("logits", rows), LOGITS[order][rows])
     assert np.array_equal(found.gather("hidden_02", rows), expected["hidden_02"][rows])
     assert np.allclose(found.gather("hidden_02", rows), STATES["hidden_02"][order][rows], atol=0.02)
 
 
 def test_a_second_reader_decodes_nothing(store: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    decode(store, ["hidden_00"], KEYS, CacheFolder(tmp_path / "cache"), said.append)
-    assert len(said) == 3 and said[-1].endswith("shard 3 of 3")
-    said.clear()
-    decode(store, ["hidden_00"], KEYS, CacheFolder(tmp_path / "cache"), said.append)
-    assert said == []
-    decode(store, ["hidden_00", "hidden_12"], KEYS, CacheFolder(tmp_path / "cache"), said.append)
-    assert len(said) == 3, "a column that nobody has read yet is decoded, and it alone"
+    lines: list[str] = []
+    decode(store, ["hidden_00"], KEYS, CacheFolder(tmp_path / "cache"), lines.append)
+    assert len(lines) == 3 and lines[-1].endswith("shard 3 of 3")
+    lines.clear()
+    decode(store, ["hidden_00"], KEYS, CacheFolder(tmp_path / "cache"), lines.append)
+    assert lines == []
+    decode(store, ["hidden_00", "hidden_12"], KEYS, CacheFolder(tmp_path / "cache"), lines.append)
+    assert len(lines) == 3, "a column that was not decoded before is, and it alone"
     (store / shard_name(0)).unlink()
-    again = decode(store, ["hidden_00", "hidden_12"], KEYS, CacheFolder(tmp_path / "cache"), said.append)
-    assert len(said) == 3 and len(again.gather("hidden_12", np.arange(30))) == 30
+    again = decode(store, ["hidden_00", "hidden_12"], KEYS, CacheFolder(tmp_path / "cache"), lines.append)
+    assert len(lines) == 3 and len(again.gather("hidden_12", np.arange(30))) == 30
 
 
-def test_only_the_columns_that_are_asked_for_are_decoded(store: Path, tmp_path: Path) -> None:
+def test_only_the_requested_columns_are_decoded(store: Path, tmp_path: Path) -> None:
     decode(store, ["hidden_02"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
     (folder,) = entries(tmp_path / "cache")
     assert sorted(path.name for path in folder.iterdir()) == ["hidden_02", "row_keys", "writing"]
@@ -99,7 +99,7 @@ def test_a_damaged_shard_leaves_no_half_decoded_file(store: Path, tmp_path: Path
 
 
 def test_a_shard_of_another_store_is_noticed(store: Path, tmp_path: Path) -> None:
-    """Each shard is sound, and yet they are not the store that store.json speaks of."""
+    """Each shard is sound, and yet they are not the store that store.json describes."""
     write_noise(tmp_path / "other", LAYOUT, range(5))
     (tmp_path / "other" / shard_name(0)).replace(store / shard_name(2))
     with pytest.raises(ValueError, match=r"its footer is not that of store\.json"):
@@ -140,7 +140,7 @@ def test_a_decode_that_needs_room_does_not_remove_the_folder_of_the_artifacts(st
     assert (bucket / ".work" / "checkpoint").exists(), "work under way is no entry"
 
 
-def test_a_disk_that_is_too_full_is_said_with_the_remedy(store: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_full_disk_names_the_remedy(store: Path, tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "4k"):
         with pytest.raises(ValueError, match=r"bytes are free, decoding .* takes 1,920; free some, or set STILLHOUSE"):
             decode(store, list(STATES), KEYS, CacheFolder(tmp_path / "disk" / "cache"), quiet)
@@ -160,9 +160,9 @@ def test_two_processes_decode_a_store_once(store: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": places}
     arguments = [sys.executable, "-c", program, str(store), str(tmp_path / "cache")]
     both = [subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both]
+    printed = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(text.count("shard") for text in said) == [0, 3]
+    assert sorted(text.count("shard") for text in printed) == [0, 3]
 
 
 def test_the_lock_is_shared_among_readers(store: Path, tmp_path: Path) -> None:

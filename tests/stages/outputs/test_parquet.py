@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_columns_come_back_by_key_in_the_order_asked_for(store: Path) -> None:
+def test_columns_come_back_by_key_in_the_requested_order(store: Path) -> None:
     order = [*range(30), 7, 7]
     random.Random(1).shuffle(order)
     found = read_columns(store, ["logits", "hidden_02"], [KEYS[row] for row in order])
@@ -102,7 +102,7 @@ def test_a_store_of_both_poolings_has_a_column_of_each_for_every_layer() -> None
     assert names[3:] == [("cls_00", 0, "cls"), ("cls_02", 2, "cls"), ("cls_12", 12, "cls")]
     assert both.column_of(2, "cls") == "cls_02" and both.column_of(2, "mean") == "hidden_02"
     assert replace(LAYOUT, pooling="cls").column_of(2, "cls") == "hidden_02"
-    with pytest.raises(ValueError, match=r"layer 2, pooling cls is asked for; change store\.layers or store\.pooling"):
+    with pytest.raises(ValueError, match=r"layer 2, pooling cls is needed; change store\.layers or store\.pooling"):
         LAYOUT.column_of(2, "cls")
 
 
@@ -141,7 +141,7 @@ def test_a_missing_shard_is_named(store: Path) -> None:
         read_columns(store, ["logits"], KEYS)
 
 
-def test_one_flipped_bit_of_a_state_is_noticed_by_who_reads_it_and_by_nobody_else(store: Path) -> None:
+def test_one_flipped_bit_of_a_state_is_noticed_by_readers_of_its_column_alone(store: Path) -> None:
     path = store / shard_name(1)
     chunk = pq.read_metadata(path).row_group(0).column(3)
     assert chunk.path_in_schema.startswith("hidden_02")
@@ -297,7 +297,7 @@ def test_codes_of_a_dimension_far_from_zero_keep_its_differences(tmp_path: Path)
     assert np.square(found - states).mean() / states.var(0).mean() < 1e-3
 
 
-def test_the_spread_of_a_layer_is_its_between_row_variance_over_its_mean_squared_norm(tmp_path: Path) -> None:
+def test_the_variance_of_a_layer_is_its_between_row_variance_over_its_mean_squared_norm(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     states = {"hidden_00": np.ones((9, 4), np.float16), "hidden_01": generator.normal(size=(9, 4)).astype(np.float16)}
     layout = Layout("pooled", (0, 1), 4, 2, 2, "mean", "float16")

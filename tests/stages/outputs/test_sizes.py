@@ -39,7 +39,7 @@ def test_a_rows_bytes_are_those_that_its_columns_hold(precision: str, tmp_path: 
     assert file.bytes < 1.1 * raw
 
 
-def test_the_tables_of_a_large_teacher_on_mnli_come_to_what_the_documentation_says() -> None:
+def test_the_tables_of_a_large_teacher_on_mnli_come_to_the_sizes_in_the_documentation() -> None:
     """RoBERTa-large, all layers, pooled, 392,702 rows: about 20 GB."""
     assert row_bytes(25, 1024, 3, "float16") * 392_702 == pytest.approx(20e9, rel=0.02)
 

@@ -46,8 +46,8 @@ def columns(directory: Path, names: Sequence[str], corpus: Path, split: str = "t
     return [found[name] for name in names]
 
 
-def by_hand(states: np.ndarray, labels: np.ndarray, penalty: float, asked: np.ndarray) -> np.ndarray:
-    """[asked, 2]: logits of a logistic regression of two labels, its loss written out and minimised by SciPy."""
+def by_hand(states: np.ndarray, labels: np.ndarray, penalty: float, rows: np.ndarray) -> np.ndarray:
+    """[rows, 2]: logits of a logistic regression of two labels, its loss written out and minimised by SciPy."""
     given = states.astype(np.float64)
     centre, scale = given.mean(0), given.std(0)
     scale = np.where(scale > 1e-12, scale, 1)
@@ -59,45 +59,45 @@ def by_hand(states: np.ndarray, labels: np.ndarray, penalty: float, asked: np.nd
         return float(np.logaddexp(0, -margins).sum() + penalty / 2 * np.square(weights[1:]).sum())
 
     found = minimize(loss, np.zeros(given.shape[1] + 1), method="BFGS", options={"gtol": 1e-7})
-    decided = (asked.astype(np.float64) - centre) / scale @ found.x[1:] + found.x[0]
+    decided = (rows.astype(np.float64) - centre) / scale @ found.x[1:] + found.x[0]
     return np.stack([-decided, decided], 1) / 2
 
 
-def ridge(states: np.ndarray, labels: np.ndarray, penalty: float, asked: np.ndarray) -> np.ndarray:
-    """[asked, 1]: values of a ridge regression, by its normal equations."""
+def ridge(states: np.ndarray, labels: np.ndarray, penalty: float, rows: np.ndarray) -> np.ndarray:
+    """[rows, 1]: values of a ridge regression, by its normal equations."""
     given, wanted = states.astype(np.float64), labels.astype(np.float64)
     centre, scale = given.mean(0), given.std(0)
     given = (given - centre) / scale
     weights = np.linalg.solve(given.T @ given + penalty * np.eye(given.shape[1]), given.T @ (wanted - wanted.mean()))
-    return (((asked - centre) / scale) @ weights + wanted.mean())[:, None]
+    return (((rows - centre) / scale) @ weights + wanted.mean())[:, None]
 
 
 def crossed(by: Callable[..., np.ndarray], corpus: Path, states: np.ndarray, penalty: float) -> np.ndarray:
-    """What a classifier of the other folds says of each row of train."""
+    """The logits of a classifier of the other folds for each row of train."""
     train = read_split(corpus, "train")
-    folds, said = (
+    folds, logits = (
         np.array([fold_of(key, 5) for key in train.keys]),
         np.full((len(train), 1 if by is ridge else 2), np.nan),
     )
     for fold in range(5):
-        mine = folds == fold
-        assert mine.any()
-        said[mine] = by(states[~mine], train.labels[~mine], penalty, states[mine])
-    return said
+        own = folds == fold
+        assert own.any()
+        logits[own] = by(states[~own], train.labels[~own], penalty, states[own])
+    return logits
 
 
 # --- against others' arithmetic -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("penalty", [1.0, 20.0])
-def test_what_is_said_of_a_row_is_what_a_fit_by_hand_on_the_other_folds_says(
+def test_the_outputs_for_a_row_are_those_of_a_fit_by_hand_on_the_other_folds(
     penalty: float, tiny_corpus: Path, store: Path, tmp_path: Path
 ) -> None:
     facts = probed(tiny_corpus, store, tmp_path / "out", penalty=penalty)
     labels = read_split(tiny_corpus, "train").labels
     states = columns(store, ["hidden_01", "hidden_03"], tiny_corpus)
-    said = columns(tmp_path / "out", ["hidden_01", "hidden_03"], tiny_corpus)
-    for layer, given, found in zip(("hidden_01", "hidden_03"), states, said, strict=True):
+    probed_columns = columns(tmp_path / "out", ["hidden_01", "hidden_03"], tiny_corpus)
+    for layer, given, found in zip(("hidden_01", "hidden_03"), states, probed_columns, strict=True):
         wanted = crossed(by_hand, tiny_corpus, given, penalty)
         np.testing.assert_allclose(found, wanted, atol=5e-3)
         assert np.ptp(wanted) > 0.5, "rows differ, or this proves nothing"
@@ -107,7 +107,7 @@ def test_what_is_said_of_a_row_is_what_a_fit_by_hand_on_the_other_folds_says(
         assert facts["out_of_fold"][layer] == pytest.approx(accuracy, abs=1e-3)
 
 
-def test_three_labels_are_fitted_with_one_another_and_stated_states_need_no_scaling_by_who_reads_them() -> None:
+def test_three_labels_are_fitted_together_and_the_outputs_need_no_scaling_by_their_readers() -> None:
     """The gradient of the stated loss is zero where the fit ends, in weights of standardised states."""
     labels = np.argmax(TRUTH[:, :3] + 0.5 * GENERATOR.normal(size=(60, 3)), 1)
     linear = fit(STATES, Examples(np.arange(60), labels), THREE, 2.0)
@@ -163,7 +163,9 @@ def test_the_store_has_the_rows_and_the_logits_of_the_teachers_and_passes_its_ch
     assert listener.expected == [2] and listener.done == 2
 
 
-def test_training_maps_what_classifiers_say_as_it_maps_states(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
+def test_training_maps_the_outputs_of_classifiers_as_it_maps_states(
+    tiny_corpus: Path, store: Path, tmp_path: Path
+) -> None:
     probed(tiny_corpus, store, tmp_path / "out")
     keys = read_split(tiny_corpus, "train").keys
     mapped = decode(tmp_path / "out", ["logits", "hidden_03"], keys, CacheFolder(tmp_path / "cache"), lambda _: None)
@@ -173,7 +175,7 @@ def test_training_maps_what_classifiers_say_as_it_maps_states(tiny_corpus: Path,
     assert layer_variances(tmp_path / "out").keys() == {"hidden_01", "hidden_03"}
 
 
-def test_shards_are_cut_as_a_teachers_are_and_say_the_same(
+def test_shards_are_divided_as_a_teachers_are_and_hold_the_same(
     tiny_corpus: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probed(tiny_corpus, store, tmp_path / "whole")
@@ -193,7 +195,7 @@ def test_the_same_inputs_leave_the_same_bytes(tiny_corpus: Path, store: Path, tm
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_the_pooling_that_is_asked_for_is_read_from_a_store_of_both(
+def test_the_requested_pooling_is_read_from_a_store_of_both(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "both").mkdir()
@@ -264,14 +266,14 @@ def test_a_label_that_no_row_has_gets_a_finite_logit_that_is_never_the_largest()
     assert (said.argmax(1) == labels).mean() > 0.9
 
 
-def test_where_all_rows_have_one_label_it_is_what_is_said_of_each() -> None:
+def test_where_all_rows_have_one_label_it_is_predicted_for_each() -> None:
     examples = Examples(np.arange(60), np.ones(60, np.int64))
     said = fit(STATES, examples, THREE, 1.0)(STATES)
     assert np.isfinite(said).all() and (said.argmax(1) == 1).all()
     assert examples.score(said, THREE) == 100.0
 
 
-def test_a_layer_in_which_all_rows_are_alike_says_how_often_each_label_comes() -> None:
+def test_a_layer_in_which_all_rows_are_alike_gives_the_frequencies_of_the_labels() -> None:
     """0.1 in float16 has a mean that rounding puts beside it: that must not become a signal."""
     labels = np.array([0] * 30 + [1] * 20 + [2] * 10)
     alike = np.full((60, 8), 0.1, np.float16)

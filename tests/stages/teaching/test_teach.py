@@ -108,7 +108,7 @@ def test_logits_are_stored_in_the_tasks_label_order(
     assert np.array_equal(turned["hidden_03"], plain["hidden_03"])
 
 
-def test_each_text_is_asked_about_once_however_often_it_occurs(
+def test_each_text_is_computed_once_however_often_it_occurs(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     listener = Heard()
@@ -124,7 +124,7 @@ def test_each_text_is_asked_about_once_however_often_it_occurs(
     np.testing.assert_allclose(small, large, atol=1e-5)
 
 
-def test_the_facts_say_what_was_made(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+def test_the_facts_count_what_was_written(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
     facts = taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "out")
     rows = len(set(keys(tiny_corpus)))
     counted = {"rows": rows, "computed": rows, "carried": 0}
@@ -318,7 +318,7 @@ def positions(directory: Path, column: str) -> dict[bytes, np.ndarray]:
     return dict(zip(table["row_key"].to_pylist(), map(np.array, table[column].to_pylist()), strict=True))
 
 
-def test_every_position_of_a_row_is_what_the_plain_model_says_of_it(
+def test_every_position_of_a_row_is_the_output_of_the_plain_model(
     pairs_corpus: Path, pairs_teacher: Path, tmp_path: Path
 ) -> None:
     spec = TeachSpec(part="tokens", layers=(0, 3), precision="float32")
@@ -349,7 +349,7 @@ def test_attention_maps_in_bytes_are_refused() -> None:
         TeachSpec(part="attention", precision="int8")
 
 
-def test_a_teacher_that_runs_in_bfloat16_says_nearly_the_same(
+def test_a_teacher_that_runs_in_bfloat16_has_nearly_the_same_outputs(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     taught(TeachSpec(compute="bfloat16"), tiny_corpus, teacher, tmp_path / "out")

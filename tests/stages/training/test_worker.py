@@ -24,7 +24,7 @@ from stages.models.loading import load
 from stages.models.predict import predict
 from stages.outputs.layout import read_store, shard_name, write_store
 from stages.outputs.parquet import read_keys, write_shard
-from stages.outputs.reuse import read_carried
+from stages.outputs.reuse import read_rows
 from stages.specs.evaluation import EvaluateSpec
 from stages.specs.layers import Pick
 from stages.specs.method import Annealing, Method, TeacherTargets
@@ -340,7 +340,7 @@ def test_a_store_that_lacks_a_row_of_train_is_refused_naming_it(
     whole = read_store(store)
     keys = [key.tobytes() for key in read_keys(store / shard_name(0))]
     kept = keys[:7] + keys[8:]
-    logits, states, _ = read_carried(store, 0, whole.layout, whole.layout, kept)
+    logits, states, _ = read_rows(store, 0, whole.layout, whole.layout, kept)
     (tmp_path / "store").mkdir()
     file = write_shard(tmp_path / "store", 0, whole.layout, kept, logits, states)
     write_store(tmp_path / "store", whole.layout, whole.tokenisation, [file])
