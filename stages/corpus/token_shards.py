@@ -22,8 +22,8 @@ from stages.corpus.tokenizer import (
     TokenizerFacts,
     WritePart,
     finished_part,
-    leave_rows,
     open_tokenizer,
+    write_rows_file,
 )
 from stages.specs.tasks import Task
 
@@ -85,7 +85,7 @@ def _tokenise(
         on.log(f"{len(facts)} of {len(names)} parts were there already")
     on.expect(sum(splits[name].part_rows(part) for name, part in missing), "rows")
     parts = [
-        WritePart(part_path(out, name, part), leave_rows(splits[name].part(part), out / SCRATCH))
+        WritePart(part_path(out, name, part), write_rows_file(splits[name].part(part), out / SCRATCH))
         for name, part in missing
     ]
     items: list[Item] = [SaveTokenizer(out / TOKENIZER), *parts]

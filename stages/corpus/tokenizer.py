@@ -47,7 +47,7 @@ class SaveTokenizer:
 
 @dataclass(frozen=True, slots=True)
 class WritePart:
-    """Tokenise the rows in the file ``rows`` (of ``leave_rows``) into the Parquet file ``path``.
+    """Tokenise the rows in the file ``rows`` (of ``write_rows_file``) into the Parquet file ``path``.
 
     Rows travel by file: what is sent to a worker should be small.
     """
@@ -135,7 +135,7 @@ def _save(tokenizer: Tokenizer, directory: Path) -> TokenizerFacts:
     return TokenizerFacts(int(tokenizer.pad_token_id), tokenizer_sha256(tokenizer))
 
 
-def leave_rows(rows: pa.Table, scratch: Path) -> Path:
+def write_rows_file(rows: pa.Table, scratch: Path) -> Path:
     """Write rows for a worker to fetch; return the file, under a name of its own."""
     path = scratch / f"rows-{uuid.uuid4().hex}.arrow"
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
