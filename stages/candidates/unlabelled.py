@@ -16,7 +16,7 @@ import pyarrow as pa
 from cluster.resources import On
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.corpus.reader import CANDIDATES, TOKENIZER, Meta, read_meta
-from stages.corpus.token_shards import Chosen, Facts, write_splits
+from stages.corpus.token_shards import Facts, SplitRows, write_splits
 from stages.specs.candidates import UnlabelledSpec
 from stages.specs.tasks import Task
 
@@ -28,7 +28,7 @@ def unlabelled(_: UnlabelledSpec, inputs: Mapping[str, Path], out: Path, on: On)
     meta, table = read_meta(inputs["corpus"]), inputs["candidates"]
     _check(table, meta)
     rows = distinct_rows(table, meta.task)
-    splits = {CANDIDATES: Chosen("candidates", rows)}
+    splits = {CANDIDATES: SplitRows("candidates", rows)}
     saved, facts = write_splits(meta.task, meta.max_length, inputs["corpus"] / TOKENIZER, splits, out, on)
     if saved.sha256 != meta.tokenizer_sha256:
         raise ValueError(
