@@ -148,13 +148,13 @@ def raw_measured(root: Path) -> Built:
     faiss.omp_set_num_threads(THREADS)
     meta = json.loads((root / "index" / "index.json").read_text())
     shards = sorted((root / "embeddings").glob("vectors-*.npy"))
-    from stages.retrieval.index_plan import POINTS
+    from stages.retrieval.index_plan import POINTS_PER_LIST
 
     with watched() as peak:
         vectors = np.empty((meta["rows"], WIDTH), np.float32)
         for number, path in enumerate(shards):
             vectors[number * SHARD : (number + 1) * SHARD] = np.load(path)
-        chosen = np.random.default_rng(0).choice(len(vectors), POINTS * meta["lists"], replace=False)
+        chosen = np.random.default_rng(0).choice(len(vectors), POINTS_PER_LIST * meta["lists"], replace=False)
         sample = vectors[np.sort(chosen)]
         index: Any = faiss.index_factory(WIDTH, f"IVF{meta['lists']},SQfp16", faiss.METRIC_INNER_PRODUCT)
         index.by_residual = False

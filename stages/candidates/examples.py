@@ -1,4 +1,4 @@
-"""Some rows of a candidate table, to look at."""
+"""Example rows of a candidate table with their candidates, for display."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from stages.specs.tasks import TRAIN
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A candidate. ``distance`` is not a number where it is not known."""
+class ShownCandidate:
+    """A candidate to display. ``distance`` is NaN where the table has none."""
 
     rank: int
     distance: float
@@ -24,15 +24,15 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A training row and its candidates in their order. ``texts`` are its own; None where no corpus says."""
+    """A training row and its candidates by rank. ``texts`` are the row's own; None where no corpus was given."""
 
     row_key: bytes
     texts: tuple[str, ...] | None
-    candidates: tuple[Shown, ...]
+    candidates: tuple[ShownCandidate, ...]
 
 
 def examples(table: Path, rows: int, corpus: Path | None = None) -> list[Example]:
-    """So many of the rows that have candidates, or all where there are no more, evenly spread over the table."""
+    """At most ``rows`` training rows that have candidates, evenly spaced over the table."""
     keys = read_candidates(table, ("row_key",))["row_key"].unique()
     count = min(rows, len(keys))
     chosen = [keys[place * len(keys) // count].as_py() for place in range(count)]
@@ -41,14 +41,16 @@ def examples(table: Path, rows: int, corpus: Path | None = None) -> list[Example
     return [Example(key, texts.get(key), tuple(found[key])) for key in chosen]
 
 
-def _candidates(table: Path, chosen: list[bytes]) -> Mapping[bytes, list[Shown]]:
-    """Part by part: a table may be large."""
-    meta, found = read_table_meta(table), {key: list[Shown]() for key in chosen}
+def _candidates(table: Path, chosen: list[bytes]) -> Mapping[bytes, list[ShownCandidate]]:
+    """The candidates of the chosen rows. Reads one part at a time, as a table may be large."""
+    meta, found = read_table_meta(table), {key: list[ShownCandidate]() for key in chosen}
     wanted = pa.array(chosen, pa.binary(KEY_BYTES))
     for number in range(meta.parts):
         part = read_part(table, number, ("row_key", "rank", "distance", *meta.text))
         for row in part.filter(pc.is_in(part["row_key"], value_set=wanted)).to_pylist():
-            found[row["row_key"]].append(Shown(row["rank"], row["distance"], tuple(row[name] for name in meta.text)))
+            found[row["row_key"]].append(
+                ShownCandidate(row["rank"], row["distance"], tuple(row[name] for name in meta.text))
+            )
     return found
 
 

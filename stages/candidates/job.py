@@ -1,4 +1,4 @@
-"""What the stage ``neighbours`` sends to its workers."""
+"""The job that the stage ``neighbours`` sends to its workers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from stages.specs.retrieval import ModelEncoder
 
 @dataclass(frozen=True, slots=True)
 class NeighbourJob:
-    """What a worker needs to know. ``index`` and ``encoder`` are None for TF-IDF."""
+    """What a worker needs to search neighbours. ``index`` and ``encoder`` are None for TF-IDF."""
 
     spec: NeighboursSpec
     corpus: Path
@@ -22,5 +22,5 @@ class NeighbourJob:
 
 
 def encoder_of(embeddings: Embeddings) -> ModelEncoder:
-    """The settings by which a model's embeddings were made, and queries are."""
+    """The settings of the encoder that made the embeddings, which must encode queries too."""
     return ModelEncoder.model_validate(embeddings.facts["encoder"])

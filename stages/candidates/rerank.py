@@ -1,9 +1,10 @@
-"""The stage ``rerank``: a candidate table, judged by what the teacher said of its texts.
+"""The stage ``rerank``: filters and orders a candidate table by the teacher's outputs for its texts.
 
-In this order: bounds of confidence; the angle between the teacher's last states of a row and of its candidate, as the
-order and as what is bounded; the balance of classes, over the whole table; the first ``k`` of a row. Ranks are given
-anew. Each part of the table is scored, and after the balance cut, by itself: what a worker holds does not grow with the
-table, as stores are mapped. In the driver the balance alone takes some bytes a candidate.
+Rules, in this order: bounds on the teacher's confidence; the angle between the teacher's last-layer states of a row and
+of its candidate, which is bounded and gives the new order; the balance of classes, over the whole table; the first
+``k`` of each row. Candidates get new ranks. Parts are scored and written independently of each other on mapped stores,
+so the memory of a worker does not depend on the size of the table. The balance is computed in the driver, which holds
+some bytes per candidate for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,10 @@ from cluster.resources import On
 from stages.atomic import replacing
 from stages.candidates.rerank_rules import Scores, balanced
 from stages.candidates.rerank_worker import (
-    EVERYTHING,
+    NO_BOUNDS,
     RerankJob,
     kept_path,
-    open_cutter,
+    open_part_writer,
     open_scorer,
     ranks_of,
     read_scores,
@@ -43,8 +44,9 @@ from stages.specs.candidates import RerankSpec
 
 
 def rerank(spec: RerankSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
-    """Inputs: ``candidates``, ``outputs``, ``candidate_outputs``. Goes on from the parts that ``out`` holds. Returns
-    the table's summary, with how many candidates each rule took (``by_k`` those beyond the first k)."""
+    """Write the reranked table to ``out``, going on from the parts that it holds. Inputs: ``candidates``, ``outputs``,
+    ``candidate_outputs``. Returns the table's summary, with the number of candidates that each rule removed (``by_k``:
+    those beyond the first k). ValueError where the rules do not fit the stores, and where no candidate is left."""
     table = inputs["candidates"]
     meta = read_table_meta(table)
     config = RerankJob(spec, dict(inputs), _checked(spec, inputs), meta.text, out)
@@ -61,7 +63,7 @@ def rerank(spec: RerankSpec, inputs: Mapping[str, Path], out: Path, on: On) -> d
         pass
     if left and spec.balance is not None:
         _balance(table, meta, out, spec.balance)
-    for _ in on.map(open_cutter, config, left):
+    for _ in on.map(open_part_writer, config, left):
         pass
     reranked = finish(out, spec.stage, spec.k, meta.text, meta.parts)
     if not reranked.candidates:
@@ -76,27 +78,28 @@ def rerank(spec: RerankSpec, inputs: Mapping[str, Path], out: Path, on: On) -> d
 
 
 def _checked(spec: RerankSpec, inputs: Mapping[str, Path]) -> str | None:
-    """The column of the last states, if they are asked for. ValueError for what the stores cannot answer."""
+    """The column of last-layer states, or None where no rule needs it. ValueError for rules that contradict themselves
+    or need what the stores lack."""
     least, most = spec.confidence
     if not 0 <= least < most <= 1:
         raise ValueError(f"confidence: [{least}, {most}] leaves nothing; give a lower and a higher bound from 0 to 1")
     if spec.min_distance >= spec.max_distance:
         raise ValueError(f"min_distance: {spec.min_distance}, but max_distance is {spec.max_distance}; let it be less")
-    if not spec.rerank and (spec.min_distance, spec.max_distance) != EVERYTHING:
+    if not spec.rerank and (spec.min_distance, spec.max_distance) != NO_BOUNDS:
         raise ValueError(
-            "min_distance and max_distance: they bound the teacher's angle, which rerank alone asks for; set rerank, "
-            "or bound the distances of the neighbours"
+            "min_distance and max_distance: they bound the teacher's angles, which are computed with rerank only; set "
+            "rerank, or bound the distances of the neighbours"
         )
     layouts = [read_store(inputs[name]).layout for name in ("outputs", "candidate_outputs")]
     if layouts[1].outputs == 1:
-        for name, given in (("confidence", spec.confidence != EVERYTHING), ("balance", spec.balance is not None)):
+        for name, given in (("confidence", spec.confidence != NO_BOUNDS), ("balance", spec.balance is not None)):
             if given:
                 raise ValueError(f"{name}: a regression has neither probabilities nor classes; leave it out")
     return _last_column(spec, layouts) if spec.rerank else None
 
 
 def _last_column(spec: RerankSpec, layouts: Sequence[Layout]) -> str:
-    """That of the deepest layer of either store, which both must have."""
+    """The column of the deepest layer in the stores, which both must have. ValueError otherwise."""
     layers = [layer for layout in layouts for layer in layout.layers]
     if not layers:
         raise ValueError("rerank: the stores hold no layers, but the teacher's last one is asked for; add it to them")
@@ -110,18 +113,18 @@ def _last_column(spec: RerankSpec, layouts: Sequence[Layout]) -> str:
 
 
 def _balance(table: Path, meta: TableMeta, out: Path, times: float) -> None:
-    """Leave for each part which of its entries stay."""
-    several = [read_scores(out, number)[0] for number in range(meta.parts)]
+    """Apply the balance to the whole table; write for each part which of its entries are kept."""
+    scores_of_parts = [read_scores(out, number)[0] for number in range(meta.parts)]
     columns = [read_part(table, number, ("row_key", "rank", "candidate_key")) for number in range(meta.parts)]
     whole = Scores(
-        np.concatenate([scores.kept for scores in several]),
-        np.concatenate([scores.label for scores in several]),
-        np.concatenate([scores.distance for scores in several]),
+        np.concatenate([scores.kept for scores in scores_of_parts]),
+        np.concatenate([scores.label for scores in scores_of_parts]),
+        np.concatenate([scores.distance for scores in scores_of_parts]),
     )
     rank = np.concatenate([ranks_of(part) for part in columns])
     tie = np.concatenate([_ties(part) for part in columns])
     kept, start = balanced(whole, rank, tie, times), 0
-    for number, scores in enumerate(several):
+    for number, scores in enumerate(scores_of_parts):
         end = start + len(scores.kept)
         with replacing(kept_path(out, number)) as draft, draft.open("wb") as file:
             np.save(file, kept[start:end])
@@ -129,7 +132,7 @@ def _balance(table: Path, meta: TableMeta, out: Path, times: float) -> None:
 
 
 def _ties(part: pa.Table) -> npt.NDArray[np.uint64]:
-    """A number that follows from both keys of an entry."""
+    """A number for each entry that depends on its two keys alone."""
     row, candidate = (_words(part[name]) for name in ("row_key", "candidate_key"))
     return row ^ candidate
 

@@ -1,4 +1,5 @@
-"""How candidates are judged by what a teacher said: pure functions of arrays, an entry for each candidate of a row."""
+"""The rules by which candidates are filtered and ordered by a teacher's outputs: pure functions of arrays with one
+entry for each candidate of each training row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,24 +14,24 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """``kept`` are the entries that are still in; ``label`` the class that the teacher has each in (0 where nobody
-    asks); ``distance`` by what they are ordered."""
+    """``kept``: whether an entry has passed all rules so far. ``label``: the class that the teacher predicts for it, or
+    0 where no rule needs classes. ``distance``: what entries are ordered by."""
 
     kept: Mask
     label: Numbers
     distance: Floats
 
 
-def highest(logits_NC: npt.NDArray[np.generic]) -> Floats:
-    """The highest softmax probability of each row, [N]."""
+def highest_probability(logits_NC: npt.NDArray[np.generic]) -> Floats:
+    """The highest softmax probability of each row of logits, [N]."""
     shifted_NC = logits_NC.astype(np.float64) - logits_NC.max(1, keepdims=True)
     highest_N: Floats = 1 / np.exp(shifted_NC).sum(1)
     return highest_N
 
 
-def within(distance: Floats, least: float, most: float, kept: Mask) -> tuple[Mask, Mapping[str, int]]:
-    """The entries that are still in, without those that are where the row itself is, nearer than ``least`` or farther
-    than ``most``; and how many each rule took."""
+def within_bounds(distance: Floats, least: float, most: float, kept: Mask) -> tuple[Mask, Mapping[str, int]]:
+    """``kept`` without entries at distance 0, nearer than ``least`` or farther than ``most``; and the number of entries
+    that each of these rules removes."""
     same = kept & ~(distance > 0)
     near = kept & ~same & (distance < least)
     far = kept & ~same & (distance > most)
@@ -39,8 +40,9 @@ def within(distance: Floats, least: float, most: float, kept: Mask) -> tuple[Mas
 
 
 def balanced(scores: Scores, rank: Numbers, tie: npt.NDArray[np.uint64], times: float) -> Mask:
-    """The entries that are still in when no class keeps more than ``times`` as many as the rarest has: the nearest, of
-    equally near ones those of lower rank, then of lower ``tie``. A class without any entry is not the rarest."""
+    """``scores.kept`` reduced so that no class has more than ``times`` the entries of the rarest class. A class keeps
+    its nearest entries, at equal distance those of lower rank, then of lower ``tie``. A class without entries does not
+    count as the rarest."""
     kept = scores.kept.copy()
     counts = np.bincount(scores.label[kept])
     if not len(counts):
@@ -53,9 +55,9 @@ def balanced(scores: Scores, rank: Numbers, tie: npt.NDArray[np.uint64], times: 
     return kept
 
 
-def first(row: Numbers, rank: Numbers, distance: Floats | None, kept: Mask, k: int) -> Numbers:
-    """The entries of each row that remain, at most ``k``, by distance, where it is given, and by their old rank. Rows
-    are in their order."""
+def first_of_each_row(row: Numbers, rank: Numbers, distance: Floats | None, kept: Mask, k: int) -> Numbers:
+    """The indices of at most ``k`` kept entries of each row, ordered by row, then by distance, if it is given, then by
+    their previous rank."""
     order = np.lexsort((rank, row) if distance is None else (rank, distance, row))
     order = order[kept[order]]
     starts = np.flatnonzero(np.diff(row[order], prepend=-1))

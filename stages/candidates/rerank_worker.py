@@ -1,4 +1,4 @@
-"""Parts of a candidate table scored and cut, in a worker: numpy over stores that are mapped."""
+"""Scores the parts of a candidate table and writes the reranked parts, in a worker: numpy over mapped stores."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +14,21 @@ from cluster.resources import Worker
 from stages.atomic import replacing
 from stages.cache_folder import CacheFolder
 from stages.candidates.rerank_rules import Mask, Numbers, Scores, first, highest, within
+from stages.candidates.rerank_rules import Mask, Numbers, Scores, first_of_each_row, highest_probability, within_bounds
 from stages.candidates.table import Candidate, part_rows, read_part, write_part
 from stages.corpus.reader import SCRATCH
 from stages.outputs.node_cache import KEYS, Decoded, decode, locate
 from stages.retrieval.angles import angles
 from stages.specs.candidates import RerankSpec
 
-EVERYTHING = (0.0, 1.0)
-"""Bounds that bound nothing."""
+NO_BOUNDS = (0.0, 1.0)
+"""Bounds that every probability and every distance satisfies."""
 
 
 @dataclass(frozen=True, slots=True)
 class RerankJob:
-    """What a worker needs to open. ``column`` is that of the last states, where they are asked for."""
+    """What a worker needs to rerank parts. ``column`` is the store's column of last-layer states; None where no rule
+    needs states."""
 
     spec: RerankSpec
     inputs: Mapping[str, Path]
@@ -36,8 +38,8 @@ class RerankJob:
 
     @property
     def labelled(self) -> bool:
-        """Whether logits are asked for."""
-        return self.spec.confidence != EVERYTHING or self.spec.balance is not None
+        """Whether a rule needs the teacher's logits."""
+        return self.spec.confidence != NO_BOUNDS or self.spec.balance is not None
 
 
 def scores_path(out: Path, number: int) -> Path:
@@ -49,7 +51,7 @@ def kept_path(out: Path, number: int) -> Path:
 
 
 def read_scores(out: Path, number: int) -> tuple[Scores, dict[str, int]]:
-    """Those of a part, and how many entries each rule took of it."""
+    """The scores of a part, and how many of its entries each rule removed."""
     with np.load(scores_path(out, number)) as saved:
         taken = {name: int(saved[name]) for name in saved.files if name.startswith("by_")}
         return Scores(saved["kept"], saved["label"], saved["distance"]), taken
@@ -62,28 +64,28 @@ def ranks_of(part: pa.Table) -> Numbers:
 
 @dataclass(frozen=True, slots=True)
 class StoredOutputs:
-    """Columns of a store, mapped."""
+    """Mapped columns of a teacher-output store."""
 
     directory: Path
     decoded: Decoded
 
     def of(self, column: str, keys: Sequence[bytes]) -> npt.NDArray[np.generic]:
-        """[len(keys), width]. ValueError where the store lacks one."""
+        """The values of a column for these rows, [len(keys), width]. ValueError where the store lacks a row."""
         places = locate(self.decoded.columns[KEYS], keys, self.directory)
         found: npt.NDArray[np.generic] = self.decoded.columns[column][places]
         return found
 
 
-def _said(directory: Path, columns: Sequence[str], worker: Worker) -> StoredOutputs:
+def _open_outputs(directory: Path, columns: Sequence[str], worker: Worker) -> StoredOutputs:
     return StoredOutputs(directory, decode(directory, columns, (), CacheFolder.of(os.environ), worker.note))
 
 
 def open_scorer(config: RerankJob, worker: Worker) -> Callable[[int], None]:
-    """Map the stores; return what scores one part of the table."""
+    """Map the stores; return a function that scores one part of the table."""
     spec, states = config.spec, [config.column] if config.column else []
     columns = ["logits"] * config.labelled + states
-    candidates = _said(config.inputs["candidate_outputs"], columns, worker) if columns else None
-    train = _said(config.inputs["outputs"], states, worker) if states else None
+    candidates = _open_outputs(config.inputs["candidate_outputs"], columns, worker) if columns else None
+    train = _open_outputs(config.inputs["outputs"], states, worker) if states else None
 
     def score(number: int) -> None:
         part = read_part(config.inputs["candidates"], number, ("row_key", "distance", "candidate_key"))
@@ -92,12 +94,12 @@ def open_scorer(config: RerankJob, worker: Worker) -> Callable[[int], None]:
         distance, taken = part["distance"].to_numpy().astype(np.float64), {}
         if config.labelled and candidates is not None:
             logits = candidates.of("logits", keys)
-            probability, label = highest(logits), logits.argmax(1)
+            probability, label = highest_probability(logits), logits.argmax(1)
             kept = (probability >= spec.confidence[0]) & (probability <= spec.confidence[1])
             taken["by_confidence"] = int((~kept).sum())
         if config.column and candidates is not None and train is not None:
             distance = angles(train.of(config.column, rows), candidates.of(config.column, keys))
-            kept, more = within(distance, spec.min_distance, spec.max_distance, kept)
+            kept, more = within_bounds(distance, spec.min_distance, spec.max_distance, kept)
             taken.update(more)
         arrays: dict[str, Any] = {"kept": kept, "label": label, "distance": distance, **taken}
         with replacing(scores_path(config.out, number)) as draft, draft.open("wb") as file:
@@ -107,28 +109,29 @@ def open_scorer(config: RerankJob, worker: Worker) -> Callable[[int], None]:
     return score
 
 
-def open_cutter(config: RerankJob, worker: Worker) -> Callable[[int], None]:
-    """Return what writes one part: what stays of it, and the first ``k`` of each row."""
+def open_part_writer(config: RerankJob, worker: Worker) -> Callable[[int], None]:
+    """Return a function that writes one reranked part: of the entries that pass all rules, the first ``k`` of each
+    row."""
     spec, table, out = config.spec, config.inputs["candidates"], config.out
 
-    def cut(number: int) -> None:
+    def write(number: int) -> None:
         part = read_part(table, number, ("row_key", "rank", "candidate_key", *config.text))
         scores, taken = read_scores(out, number)
         kept: Mask = scores.kept if spec.balance is None else np.load(kept_path(out, number))
         row = part["row_key"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-        chosen = first(row, ranks_of(part), scores.distance if spec.rerank else None, kept, spec.k)
+        chosen = first_of_each_row(row, ranks_of(part), scores.distance if spec.rerank else None, kept, spec.k)
         if spec.balance is not None:
             taken["by_balance"] = int(scores.kept.sum() - kept.sum())
         taken["by_k"] = int(kept.sum()) - len(chosen)
-        found = _found(part.take(pa.array(chosen)), scores.distance[chosen].tolist(), config.text)
+        found = _by_row(part.take(pa.array(chosen)), scores.distance[chosen].tolist(), config.text)
         write_part(out, number, config.text, found, taken, part_rows(table, number))
         worker.advance(part.num_rows)
 
-    return cut
+    return write
 
 
-def _found(part: pa.Table, distances: Sequence[float], text: Sequence[str]) -> list[tuple[bytes, list[Candidate]]]:
-    """The candidates of each row, in the order in which they are."""
+def _by_row(part: pa.Table, distances: Sequence[float], text: Sequence[str]) -> list[tuple[bytes, list[Candidate]]]:
+    """(row key, its candidates) for each training row in ``part``, in the order of ``part``."""
     found: dict[bytes, list[Candidate]] = {}
     texts = zip(*(part[name].to_pylist() for name in text), strict=True)
     for key, distance, several in zip(part["row_key"].to_pylist(), distances, texts, strict=True):

@@ -1,11 +1,12 @@
-"""A candidate table: for each row of train, texts like it that the teacher may label. Any maker leaves the same.
+"""A candidate table: for each row of train, further texts for the teacher to label. All makers write this format.
 
     candidates-00000.parquet   row_key, rank, distance, candidate_key, and the task's text columns
-    candidates.json            who made it, how many; written last
+    candidates.json            its maker and its counts; written last
 
-``row_key`` is that of the training row, ``candidate_key`` that of the candidate's own texts. Ranks of a row are 0, 1, 2
-..., the nearest first; a row may have fewer than ``k``, or none. ``distance`` is the angle between the two, as a share
-of pi (arccos(cos) / pi, from 0 to 1), or NaN where the maker knows of none. Needs no torch.
+``row_key`` is the key of the training row, ``candidate_key`` the key of the candidate's texts. The candidates of a row
+have ranks 0, 1, 2 ..., the nearest first; a row may have fewer than ``k``, or none. ``distance`` is the angle between
+row and candidate as a share of pi (arccos(cos) / pi, from 0 to 1), or NaN where the maker has no distances. Needs no
+torch.
 """
 
 import json
@@ -22,7 +23,7 @@ from stages.corpus.row_key import KEY_BYTES, row_key
 
 META = "candidates.json"
 ROWS_A_PART = 4096
-"""Training rows of a part. A run that is cut loses no more."""
+"""Training rows in a part: what an interrupted run loses at most."""
 
 FACTS = b"stillhouse"
 
@@ -37,8 +38,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TableMeta:
-    """``rows`` are training rows that were asked for; ``short`` of them have fewer than ``k`` candidates. ``distinct``
-    counts the texts of all ``candidates``, each once. ``facts`` are the maker's own."""
+    """``rows``: training rows for which candidates were made; ``short`` of them have fewer than ``k``. ``candidates``:
+    all candidates; ``distinct``: their distinct texts. ``facts``: counts that differ from maker to maker."""
 
     maker: str
     k: int
@@ -52,6 +53,7 @@ class TableMeta:
 
 
 def schema(text: Sequence[str]) -> pa.Schema:
+    """The columns of a table for a task with the text columns ``text``."""
     fields = [
         pa.field("row_key", pa.binary(KEY_BYTES), nullable=False),
         pa.field("rank", pa.int16(), nullable=False),
@@ -73,8 +75,8 @@ def write_part(
     facts: Mapping[str, float],
     rows: int | None = None,
 ) -> None:
-    """Write the candidates of some training rows, in rank order, whole or not at all. ``facts`` are sums that
-    ``finish`` adds up. ``rows`` counts the training rows where ``found`` leaves out some that have none."""
+    """Write the candidates of some training rows, ``found``, in rank order. ``finish`` adds up the ``facts`` of all
+    parts. ``rows`` is the number of training rows where ``found`` omits rows without candidates."""
     flat = [(key, rank, one) for key, several in found for rank, one in enumerate(several)]
     columns = [
         pa.array([key for key, _, _ in flat], pa.binary(KEY_BYTES)),
@@ -83,19 +85,20 @@ def write_part(
         pa.array([row_key(one.texts) for _, _, one in flat], pa.binary(KEY_BYTES)),
         *(pa.array([one.texts[place] for _, _, one in flat], pa.string()) for place in range(len(text))),
     ]
-    stated = {"rows": len(found) if rows is None else rows, "facts": dict(facts)}
-    named = schema(text).with_metadata({FACTS: json.dumps(stated).encode()})
+    content = {"rows": len(found) if rows is None else rows, "facts": dict(facts)}
+    described = schema(text).with_metadata({FACTS: json.dumps(content).encode()})
     with replacing(part_path(directory, number)) as draft:
-        pq.write_table(pa.Table.from_arrays(columns, schema=named), draft, compression="zstd")
+        pq.write_table(pa.Table.from_arrays(columns, schema=described), draft, compression="zstd")
 
 
 def finished_part(directory: Path, number: int, rows: int) -> bool:
-    """Whether an earlier attempt wrote that part, of so many training rows."""
+    """Whether an earlier attempt wrote that part for ``rows`` training rows."""
     return _stated(part_path(directory, number)).get("rows") == rows
 
 
 def part_rows(directory: Path, number: int) -> int:
-    """The training rows that a part was written for, those without candidates too."""
+    """The number of training rows that a part covers, those without candidates included. ValueError where the part
+    cannot be read."""
     rows = _stated(part_path(directory, number)).get("rows")
     if not isinstance(rows, int):
         raise ValueError(f"{part_path(directory, number)}: this part cannot be read; make the candidates again")
@@ -112,7 +115,7 @@ def _stated(path: Path) -> Mapping[str, object]:
 
 
 def finish(directory: Path, maker: str, k: int, text: Sequence[str], parts: int) -> TableMeta:
-    """Write ``candidates.json`` over so many parts."""
+    """Write ``candidates.json`` for a table of ``parts`` parts, with which the table is finished."""
     facts: dict[str, float] = {}
     rows = 0
     for number in range(parts):
@@ -142,7 +145,7 @@ def read_table_meta(directory: Path) -> TableMeta:
 
 
 def read_candidates(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The whole table, or these columns of it: rows in the order of train, each row's by rank."""
+    """The whole table, or these columns of it: in the order of train and, for one row, by rank."""
     meta = read_table_meta(directory)
     return _read(directory, meta.parts, columns or (*schema(meta.text).names,))
 
@@ -156,7 +159,7 @@ def _read(directory: Path, parts: int, columns: Sequence[str]) -> pa.Table:
 
 
 def read_part(directory: Path, number: int, columns: Sequence[str]) -> pa.Table:
-    """These columns of one part. ValueError for one that cannot be read."""
+    """These columns of one part. ValueError where it cannot be read."""
     path = part_path(directory, number)
     try:
         with path.open("rb") as file:
@@ -167,7 +170,7 @@ def read_part(directory: Path, number: int, columns: Sequence[str]) -> pa.Table:
 
 
 def summary(meta: TableMeta) -> dict[str, object]:
-    """What a record says of a table."""
+    """The counts of a table, as they stand in the artifact's record."""
     return {
         "rows": meta.rows,
         "candidates": meta.candidates,

@@ -1,10 +1,10 @@
-"""The stage ``unlabelled``: the texts of a candidate table -> tokenised rows without labels, for a teacher to label.
+"""The stage ``unlabelled``: the texts of a candidate table -> tokenised rows without labels, which a teacher can label.
 
     candidates/part-00000.parquet   index, row_key, label (null), the text columns, input_ids, token_type_ids of pairs
-    tokenizer/, corpus.json         as those of a corpus, with the one split ``candidates``
+    tokenizer/, corpus.json         as in a corpus, with the single split ``candidates``
 
-Each distinct text is there once, in the order in which the table first has it. Tokens are as the task's own corpus
-would have them, so what a teacher said of a text there holds here.
+Distinct texts occur once, in the order of their first occurrence in the table. They are tokenised as in the task's own
+corpus, so a teacher's outputs for a text are the same for both.
 """
 
 from collections.abc import Mapping
@@ -16,22 +16,23 @@ import pyarrow as pa
 from cluster.resources import On
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.corpus.reader import CANDIDATES, TOKENIZER, Meta, read_meta
-from stages.corpus.token_shards import Chosen, Facts, write_splits
+from stages.corpus.token_shards import Facts, SplitRows, write_splits
 from stages.specs.candidates import UnlabelledSpec
 from stages.specs.tasks import Task
 
 
 def unlabelled(_: UnlabelledSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
-    """Inputs: ``candidates``, ``corpus``. Goes on from the parts that ``out`` holds. Returns, for ``candidates``: rows,
-    truncated rows, tokens."""
+    """Write the tokenised rows to ``out``, going on from the parts that it holds. Inputs: ``candidates``, ``corpus``.
+    Returns, for the split ``candidates``: rows, truncated rows, tokens. ValueError for inputs that do not belong
+    together."""
     meta, table = read_meta(inputs["corpus"]), inputs["candidates"]
     _check(table, meta)
     rows = distinct_rows(table, meta.task)
-    splits = {CANDIDATES: Chosen("candidates", rows)}
+    splits = {CANDIDATES: SplitRows("candidates", rows)}
     saved, facts = write_splits(meta.task, meta.max_length, inputs["corpus"] / TOKENIZER, splits, out, on)
     if saved.sha256 != meta.tokenizer_sha256:
         raise ValueError(
-            f"{inputs['corpus'] / TOKENIZER}: not the tokenizer that corpus.json names; build the corpus again"
+            f"{inputs['corpus'] / TOKENIZER}: not the tokenizer recorded in corpus.json; build the corpus again"
         )
     return facts
 

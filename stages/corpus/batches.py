@@ -1,7 +1,7 @@
-"""Which rows make up a batch, and the batch as tensors' raw material. numpy only.
+"""Divides rows into batches, and pads rows of different lengths. numpy only.
 
-Batches depend on (seed, phase, epoch) alone, never on the number of workers: each worker takes its
-share of the same global batch.
+The batches of an epoch depend on its seed alone, not on the number of workers: each worker takes its share of the same
+global batch.
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,17 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.int64]
 
-BUCKETS_OF = 50
+BATCHES_PER_POOL = 50
+"""Rows are sorted by length within pools of so many batches."""
 
 
 def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int) -> list[Rows]:
-    """All rows once, in random batches of like length: shuffled, cut into pools of ``BUCKETS_OF`` batches,
-    each pool sorted by length and cut into batches, the batches shuffled. The last batch may be short."""
+    """All rows once, in random batches of similar length. Rows are shuffled and cut into pools of ``BATCHES_PER_POOL``
+    batches; each pool is sorted by length and cut into batches; the batches are shuffled. One batch may be smaller."""
     generator = np.random.Generator(np.random.PCG64(seed))
     order = generator.permutation(len(lengths)).astype(np.int64)
     batches: list[Rows] = []
-    pool = batch_size * BUCKETS_OF
+    pool = batch_size * BATCHES_PER_POOL
     for start in range(0, len(order), pool):
         rows = order[start : start + pool]
         rows = rows[np.argsort(lengths[rows], kind="stable")]
@@ -30,7 +31,8 @@ def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int) ->
 
 
 def sorted_batches(lengths: npt.NDArray[np.int64], tokens: int, rows: int = 512) -> list[Rows]:
-    """All rows once, longest first: at most ``rows`` rows and (but for one row alone) ``tokens`` padded tokens."""
+    """All rows once, the longest first, in batches of at most ``rows`` rows and ``tokens`` tokens with padding. A row
+    that alone has more tokens is a batch by itself."""
     order = np.argsort(-lengths, kind="stable").astype(np.int64)
     batches = []
     start = 0
@@ -43,21 +45,23 @@ def sorted_batches(lengths: npt.NDArray[np.int64], tokens: int, rows: int = 512)
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A worker's part of a global batch. ``weight`` is 0 for the stand-in row of a worker that got none."""
+    """A worker's rows of a global batch. ``weight`` is 1, or 0 for a worker without rows of its own, which then
+    computes one row that does not count."""
 
     rows: Rows
     weight: float
 
 
 def share_of(batch: Rows, rank: int, world_size: int) -> Share:
-    """Every ``world_size``-th row. All workers must take part in a step, so one with no row gets one of weight 0."""
+    """Every ``world_size``-th row, from row ``rank`` on. All workers must take part in a step, so a worker for which no
+    row is left gets the first row with weight 0."""
     rows = batch[rank::world_size]
     return Share(rows, 1.0) if len(rows) else Share(batch[:1], 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """Rows of different lengths end to end: row i is ``values[offsets[i]:offsets[i + 1]]``."""
+    """Rows of different lengths, concatenated: row i is ``values[offsets[i]:offsets[i + 1]]``."""
 
     values: npt.NDArray[np.int32] | npt.NDArray[np.int8]
     offsets: npt.NDArray[np.int64]
@@ -67,7 +71,7 @@ class Ragged:
         return np.diff(self.offsets)
 
     def padded(self, rows: Rows, fill: int) -> npt.NDArray[np.int64]:
-        """[len(rows), longest] with ``fill`` behind each row."""
+        """These rows, [len(rows), length of the longest], padded at the end with ``fill``."""
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         columns = np.arange(int(lengths.max()), dtype=np.int64)
@@ -88,11 +92,11 @@ class Ragged:
         return Ragged(values, np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]))
 
     def mask(self, rows: Rows) -> npt.NDArray[np.int64]:
-        """[len(rows), longest]: 1 for a token, 0 for padding."""
+        """1 for a token and 0 for padding, in the shape of ``padded``."""
         lengths = self.offsets[rows + 1] - self.offsets[rows]
         return (np.arange(int(lengths.max())) < lengths[:, None]).astype(np.int64)
 
 
 def parts(total: int, size: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of consecutive parts of ``size``."""
+    """(start, end) of consecutive parts of ``size`` that cover ``total``; the last may be smaller."""
     return ((start, min(start + size, total)) for start in range(0, total, size))

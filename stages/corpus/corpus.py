@@ -1,12 +1,12 @@
-"""A task's rows -> tokenised shards, by split, each row under the key of its texts.
+"""The stage ``corpus``: the rows of a task -> tokenised shards for each split, each row with the key of its texts.
 
     <split>/part-00000.parquet   index, row_key, label, the text columns, input_ids, and token_type_ids of pairs
-    tokenizer/                   the tokenizer, for whoever reads the tokens
-    evaluated.parquet            hashes of every text that the task is evaluated on (``stages/corpus/leakage.py``)
-    corpus.json                  the task, the splits, the tokenizer's digest; written last
+    tokenizer/                   the tokenizer that made the tokens
+    evaluated.parquet            hashes of all texts that the task is evaluated on (``stages/corpus/leakage.py``)
+    corpus.json                  the task, the splits, a hash of the tokenizer; written last
 
-Splits are ``train``, ``holdout`` (cut from train, to choose an epoch on), the task's dev splits and its test
-splits. ``index`` is the row's number in the split that it was read from. ``stages/corpus/reader.py`` reads it.
+Splits are ``train``, ``holdout`` (cut from train, to select the best epoch), and the task's dev and test splits.
+``index`` is the number of a row in the split that it was read from. ``stages/corpus/reader.py`` reads the files.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,16 +19,17 @@ from cluster.resources import On
 from stages.corpus.leakage import write_guard
 from stages.corpus.sources import SourceColumns, SourceRole, generated_columns, read_file, read_hub, read_rows
 from stages.corpus.splits import SampleSplit, cut, dev_rows, duplicates, holdout_rows, sample
-from stages.corpus.token_shards import Chosen, Facts, write_splits
+from stages.corpus.token_shards import Facts, SplitRows, write_splits
 from stages.specs.corpus import CorpusSpec, Files, Generated, Hub
 from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
 
 
 def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
-    """Read, check, sample, cut and tokenise. Inputs: ``tokenizer``, and ``data/<split>`` for files.
+    """Read, check, sample, split and tokenise the rows of a task. Inputs: ``tokenizer``; for files also
+    ``data/<split>``.
 
-    Goes on from the parts that ``out`` holds. Returns, by split: rows, duplicates (rows whose texts an earlier
-    row has), truncated rows, tokens. ValueError for rows, splits or a tokenizer that cannot be used.
+    Goes on from the parts that ``out`` holds. Returns for each split: rows, duplicates (rows with the texts of an
+    earlier row), truncated rows, tokens. ValueError for rows, splits or a tokenizer that cannot be used.
     """
     tables = _tables(spec, inputs)
     splits = choose(spec, tables)
@@ -42,7 +43,7 @@ def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> F
 
 
 def _tables(spec: CorpusSpec, inputs: Mapping[str, Path]) -> dict[str, pa.Table]:
-    """Each split that the source has, read and checked, under the task's own name for it."""
+    """Split -> its rows, read and checked, for the task's splits that the source has."""
     found = _read(spec, inputs)
     return {split: read_rows(columns, spec.task, _role(spec.task, split)) for split, columns in found.items()}
 
@@ -75,41 +76,41 @@ def _read_files(task: Task, inputs: Mapping[str, Path]) -> dict[str, SourceColum
     return {split: read_file(inputs[f"data/{split}"], (*task.text, task.label)) for split in there}
 
 
-def choose(spec: CorpusSpec, tables: Mapping[str, pa.Table]) -> dict[str, Chosen]:
-    """The splits of the corpus. A missing dev split is cut from the whole of train first, so that it does not
+def choose(spec: CorpusSpec, tables: Mapping[str, pa.Table]) -> dict[str, SplitRows]:
+    """The splits of the corpus. If the task has no dev split, one is first cut from all of train, so that it does not
     depend on ``train_rows``; then train is sampled; then the holdout is cut from the sample."""
     task, seed = spec.task, spec.sample_seed
     train, dev = tables[task.train], {split: tables[split] for split in task.dev}
     if not task.dev:
         divided = _without_dev(spec, train)
-        train, dev = divided.kept, {CUT_DEV: divided.off}
+        train, dev = divided.kept, {CUT_DEV: divided.cut_off}
     chosen = _with_holdout(sample(train, spec.train_rows, seed), spec)
     for split, rows in dev.items():
-        chosen[split] = Chosen("dev", sample(rows, spec.eval_rows, seed))
+        chosen[split] = SplitRows("dev", sample(rows, spec.eval_rows, seed))
     for split in task.test:
         if split in tables:
-            chosen[split] = Chosen("test", sample(tables[split], spec.eval_rows, seed))
+            chosen[split] = SplitRows("test", sample(tables[split], spec.eval_rows, seed))
     return chosen
 
 
 def _without_dev(spec: CorpusSpec, train: pa.Table) -> SampleSplit:
-    """Train and the dev split that is cut from it, where a task has none of its own."""
+    """Train divided into the new train and dev splits, for a task without a dev split."""
     return cut(train, dev_rows(train.num_rows), spec.sample_seed, CUT_DEV.encode())
 
 
-def _with_holdout(train: pa.Table, spec: CorpusSpec) -> dict[str, Chosen]:
+def _with_holdout(train: pa.Table, spec: CorpusSpec) -> dict[str, SplitRows]:
     if not spec.holdout:
-        return {TRAIN: Chosen("train", train)}
+        return {TRAIN: SplitRows("train", train)}
     divided = cut(train, holdout_rows(train.num_rows, spec.holdout), spec.sample_seed, HOLDOUT.encode())
-    return {TRAIN: Chosen("train", divided.kept), HOLDOUT: Chosen("holdout", divided.off)}
+    return {TRAIN: SplitRows("train", divided.kept), HOLDOUT: SplitRows("holdout", divided.cut_off)}
 
 
-def _evaluated(spec: CorpusSpec, tables: Mapping[str, pa.Table], splits: Mapping[str, Chosen]) -> Iterator[str]:
-    """Every text of dev and test, of rows that were not sampled too, and of what is held out to choose an epoch on."""
+def _evaluated(spec: CorpusSpec, tables: Mapping[str, pa.Table], splits: Mapping[str, SplitRows]) -> Iterator[str]:
+    """All texts of dev and test, including rows that were not sampled, and of the holdout."""
     task = spec.task
     given = [table for split, table in tables.items() if split != task.train]
     held_out = [split.rows for split in splits.values() if split.role == "holdout"]
-    dev = [] if task.dev else [_without_dev(spec, tables[task.train]).off]
+    dev = [] if task.dev else [_without_dev(spec, tables[task.train]).cut_off]
     for rows in (*given, *held_out, *dev):
         for name in task.text:
             yield from rows[name].to_pylist()

@@ -1,4 +1,4 @@
-"""The labels of a split: what stands in the data -> label numbers, or floats, or null for not public."""
+"""Parses the labels of a split: values of the data -> class numbers or scores, None where a label is not public."""
 
 import math
 from collections.abc import Sequence
@@ -6,29 +6,29 @@ from collections.abc import Sequence
 from stages.specs.tasks import Task
 
 NOT_PUBLIC = -1
-"""What the hub puts where a label is withheld."""
+"""The value for withheld labels in data sets of the hub."""
 
 
 def parse_labels(values: Sequence[object], task: Task, origin: str) -> list[int | float | None]:
-    """One label a row. ValueError, naming ``origin``, row (from 1) and value, for what is no label.
+    """The label of each row. ValueError with ``origin``, row (from 1) and value for a value that is no label.
 
-    Classification: the number of a label, or its name. Where every name is itself a whole number, numbers
-    are read as names. -1, null and the empty string mean not public.
+    Classification: a value is the number of a label or its name. If all names are whole numbers themselves, numbers are
+    taken as names. -1, null and the empty string mean that the label is not public.
 
-    Regression: a finite number. Null, NaN and the empty string mean not public; -1 does where all rows of
-    the split have it (as in the test split of STS-B), for elsewhere it may be a value.
+    Regression: a value is a finite number. Null, NaN and the empty string mean that the score is not public; so does -1
+    where all rows of the split have it (as in the test split of STS-B), since elsewhere it may be a score.
     """
     parse = _score if task.regression else _number
-    seen: dict[tuple[type, object], int | float | None] = {}
+    parsed: dict[tuple[type, object], int | float | None] = {}
     labels: list[int | float | None] = []
     for row, value in enumerate(values, start=1):
         kind = (type(value), value if isinstance(value, str | int | float) else None)
-        if kind not in seen:
+        if kind not in parsed:
             try:
-                seen[kind] = parse(value, task)
+                parsed[kind] = parse(value, task)
             except ValueError as error:
                 raise ValueError(f"{origin}: row {row}, column {task.label}: {error}") from error
-        labels.append(seen[kind])
+        labels.append(parsed[kind])
     if task.regression and all(label == NOT_PUBLIC for label in labels):
         return [None] * len(labels)
     return labels
@@ -52,7 +52,7 @@ def _number(value: object, task: Task) -> int | None:
 
 
 def _whole(value: object) -> int | None:
-    """The whole number that this is or spells, as 3, True, 3.0 or "3" do."""
+    """The value as a whole number, for 3, True, 3.0 and "3"; None where it is not one."""
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):

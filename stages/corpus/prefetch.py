@@ -1,21 +1,21 @@
-"""What the next step needs is made while the present one computes."""
+"""Prepares the next item in a thread while the current one is used."""
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-def one_ahead(make: Callable[[Item], Made], items: Sequence[Item]) -> Generator[Made, None, None]:
-    """``make`` of every item, in order, in one thread that is one item ahead of whoever asks. An error of ``make`` is
-    raised when its item's turn comes. Close it to end the thread early."""
+def one_ahead(make: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
+    """``make(item)`` for every item, in order, computed in a thread that is one item ahead of the consumer. An error of
+    ``make`` is raised at its item. Close the generator to end the thread early."""
     with ThreadPoolExecutor(1, "prefetch") as thread:
         coming = [thread.submit(make, item) for item in items[:1]]
         for item in items[1:]:
-            made = coming.pop().result()
+            result = coming.pop().result()
             coming.append(thread.submit(make, item))
-            yield made
+            yield result
         for last in coming:
             yield last.result()

@@ -1,4 +1,4 @@
-"""Reads what the corpus stage wrote. numpy, pyarrow and the task's model; no torch, no transformers."""
+"""Reads a corpus. Needs numpy, pyarrow and the task model, no torch and no transformers."""
 
 import json
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ Role = Literal["train", "holdout", "dev", "test", "candidates"]
 
 META = "corpus.json"
 CANDIDATES = "candidates"
-"""The one split of candidates in tokens."""
+"""The single split of tokenised candidates."""
 
 TOKENIZER = "tokenizer"
 SCRATCH = "scratch"
-"""The folder of temporaries in a work directory. It is not published."""
+"""The folder for temporary files in a work directory. It does not become part of the artifact."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitMeta:
-    """``tokens`` counts special tokens, and no padding."""
+    """``tokens``: all tokens of the split, special tokens included, padding not."""
 
     role: Role
     rows: int
@@ -38,7 +38,7 @@ class SplitMeta:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a corpus holds. ``splits`` are in the order train, holdout, dev, test."""
+    """The content of ``corpus.json``. ``splits`` are in the order train, holdout, dev, test."""
 
     task: Task
     splits: Mapping[str, SplitMeta]
@@ -47,16 +47,16 @@ class Meta:
     tokenizer_sha256: str
 
     def of(self, role: Role) -> tuple[str, ...]:
-        """The names of the splits of a role."""
+        """The names of the splits with this role."""
         return tuple(name for name, split in self.splits.items() if split.role == role)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The rows of one split, N in all, ragged: row i has ``tokens[offsets[i]:offsets[i + 1]]``.
+    """The N rows of one split. The tokens of row i are ``tokens[offsets[i]:offsets[i + 1]]``.
 
-    ``labels`` is 0 where ``labelled`` is False: the label is not public. ``row_keys`` are bytes, not numpy's
-    ``S16``, which would drop the zeros at a key's end.
+    ``labelled`` is False where a label is not public, and ``labels`` is 0 there. ``row_keys`` are single bytes, as
+    numpy's ``S16`` would drop zeros at the end of a key.
     """
 
     row_keys: npt.NDArray[np.uint8]  # (N, 16)
@@ -74,22 +74,22 @@ class Split:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each row, (N,)."""
+        """The number of tokens of each row, (N,)."""
         return np.diff(self.offsets)
 
     @property
     def keys(self) -> list[bytes]:
-        """The row keys as ``bytes``, to look up and to join by."""
+        """The row keys as ``bytes``, for look-ups and joins."""
         return split_keys(self.row_keys.tobytes())
 
     def texts(self) -> list[tuple[str, ...]]:
-        """The text columns of each row. Read from the files now; nothing is kept."""
+        """The texts of each row. They are read from the files at each call and not kept in memory."""
         table = _read(self.parts, self.columns)
         return list(zip(*(table[name].to_pylist() for name in self.columns), strict=True))
 
 
 def read_meta(directory: Path) -> Meta:
-    """What the corpus in ``directory`` holds. ValueError where there is none that is complete."""
+    """The meta data of the corpus in ``directory``. ValueError where there is no finished corpus."""
     path = directory / META
     if not path.is_file():
         raise ValueError(f"corpus: {path} is not there; {directory} holds no finished corpus")
@@ -99,8 +99,8 @@ def read_meta(directory: Path) -> Meta:
 
 
 def read_split(directory: Path, name: str) -> Split:
-    """One split in memory. ValueError for a split that the corpus does not have, and for a part that is broken
-    or lacks rows."""
+    """One split, in memory. ValueError for a split that the corpus does not have, and where a part is broken or lacks
+    rows."""
     meta = read_meta(directory)
     if name not in meta.splits:
         raise ValueError(f"split: {name} is not in {directory}; it has {', '.join(meta.splits)}")
@@ -117,7 +117,7 @@ def part_path(directory: Path, split: str, part: int) -> Path:
 
 
 def _read(parts: tuple[Path, ...], columns: tuple[str, ...]) -> pa.Table:
-    """Those of the columns that the parts have."""
+    """The parts as one table, with those of the columns that they have."""
     tables = []
     for path in parts:
         try:

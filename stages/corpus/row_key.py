@@ -1,4 +1,4 @@
-"""What a row is known by: its texts, not its position, its file or its label."""
+"""The key of a row: a hash of its texts, independent of its position, its file and its label."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -7,8 +7,8 @@ KEY_BYTES = 16
 
 
 def row_key(texts: Sequence[str]) -> bytes:
-    """blake2b-16 over the task's text fields in order, each as UTF-8 with its length in bytes before it as
-    a little-endian u64. Nothing is normalised; column names and labels have no part in it."""
+    """blake2b with 16 bytes over the task's text fields in order, each as UTF-8 after its length in bytes as a
+    little-endian u64. The texts are not normalised."""
     parts: list[bytes] = []
     for text in texts:
         encoded = text.encode("utf-8")
@@ -17,5 +17,5 @@ def row_key(texts: Sequence[str]) -> bytes:
 
 
 def split_keys(data: bytes) -> list[bytes]:
-    """Keys that lie end to end, each by itself."""
+    """The single keys in ``data``, in which they are concatenated."""
     return [data[start : start + KEY_BYTES] for start in range(0, len(data), KEY_BYTES)]

@@ -1,4 +1,4 @@
-"""A split of the corpus as the loop uses it: ragged rows in memory, padded when a batch is made."""
+"""A split of the corpus as the training loop uses it: rows in memory, padded when a batch is formed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from stages.corpus.reader import read_meta, read_split
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Padded inputs [B, T], labels [B] (int64, or float32 of a regression), the rows' numbers in the split, and what
-    was read of a teacher's words about them."""
+    was read from stores of teachers' outputs for these rows."""
 
     inputs: dict[str, Tensor]
     labels: Tensor
@@ -25,12 +25,12 @@ class Batch:
     read: Mapping[str, Tensor] = field(default_factory=dict)
 
     def pinned(self) -> "Batch":
-        """In memory that a GPU copies from while it computes."""
+        """The batch in pinned memory, from which a GPU can copy while it computes."""
         inputs, read = ({name: value.pin_memory() for name, value in part.items()} for part in (self.inputs, self.read))
         return Batch(inputs, self.labels.pin_memory(), self.rows, read)
 
     def to(self, device: str) -> "Batch":
-        """On ``device``. From pinned memory the copy is not waited for."""
+        """The batch on ``device``. A copy from pinned memory is asynchronous."""
         inputs, read = (
             {name: value.to(device, non_blocking=True) for name, value in part.items()}
             for part in (self.inputs, self.read)
@@ -40,7 +40,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Rowset:
-    """The rows of a split. ``labels`` is meaningless where ``labelled`` is False."""
+    """The rows of a split. ``labels`` has no meaning where ``labelled`` is False. ``pad``: the id of the padding
+    token."""
 
     tokens: Ragged
     types: Ragged | None
@@ -54,6 +55,7 @@ class Rowset:
         return len(self.index)
 
     def batch(self, rows: Rows, device: str) -> Batch:
+        """The batch of these rows on ``device``."""
         inputs = {"input_ids": self.tokens.padded(rows, self.pad), "attention_mask": self.tokens.mask(rows)}
         if self.types is not None:
             inputs["token_type_ids"] = self.types.padded(rows, 0)
@@ -62,7 +64,7 @@ class Rowset:
 
 
 def read_rowset(corpus: Path, name: str) -> Rowset:
-    """A split of the corpus in ``corpus``."""
+    """The split ``name`` of the corpus in the directory ``corpus``."""
     split = read_split(corpus, name)
     types = None if split.type_ids is None else Ragged(split.type_ids, split.offsets)
     tokens, labels = Ragged(split.tokens, split.offsets), torch.from_numpy(np.array(split.labels))
@@ -70,14 +72,14 @@ def read_rowset(corpus: Path, name: str) -> Rowset:
 
 
 def distinct(splits: Sequence[Rowset]) -> Rowset:
-    """The rows of all splits, one for each key: the first that has it."""
-    seen: set[bytes] = set()
+    """The rows of all splits with distinct keys: of rows with equal keys the first."""
+    used: set[bytes] = set()
     parts = []
     for split in splits:
         fresh = []
         for row, key in enumerate(split.row_keys):
-            if key not in seen:
-                seen.add(key)
+            if key not in used:
+                used.add(key)
                 fresh.append(row)
         parts.append(_take(split, np.array(fresh, np.int64)))
     return reduce(_joined, parts)

@@ -1,8 +1,7 @@
-"""The rows of one split of a task, read from a file, the hub or the project's generator, and checked.
+"""Reads the rows of one split of a task from a file, the hub or the demo's generator, and checks them.
 
-Whatever they came from they end as one table: index, row_key, label, the task's text columns. Everything
-that is wrong with the data is a ValueError of one line: the file, the row (counted from 1), the column, the
-value, and what would be right.
+The result is a table with index, row_key, label and the task's text columns. An error in the data is a ValueError whose
+message is one line: the file, the row (counted from 1), the column, the value, and what would be right.
 """
 
 import csv
@@ -27,8 +26,8 @@ SourceRole = Literal["train", "dev", "test"]
 
 @dataclass(frozen=True, slots=True)
 class SourceColumns:
-    """Columns as they were found: ``values[name][row]``. ``origin`` opens each error message; ``names`` are
-    all the columns that there are, read or not."""
+    """Unchecked columns: ``values[name][row]``. ``origin`` begins each error message; ``names`` are all columns of the
+    source, including those that were not read."""
 
     origin: str
     rows: int
@@ -37,9 +36,10 @@ class SourceColumns:
 
 
 def read_rows(columns: SourceColumns, task: Task, role: SourceRole) -> pa.Table:
-    """The table of one split, labels null where not public. ``columns`` go by the task's own names.
+    """The table of one split; a label is null where it is not public. ``columns`` have the task's names.
 
-    A train split needs every label, a dev split at least one; a test split may lack the column.
+    ValueError for wrong data. A train split needs a label in every row, a dev split in at least one; a test split may
+    lack the label column.
     """
     if not columns.rows:
         raise ValueError(f"{columns.origin}: no rows; a {role} split needs at least 1")
@@ -72,7 +72,7 @@ def _texts(columns: SourceColumns, name: str) -> Sequence[str]:
 
 
 def _check_encodes(text: str, where: str) -> None:
-    """JSON can spell half a surrogate pair, which no encoding of Unicode has."""
+    """ValueError for half a surrogate pair, which JSON can escape but UTF-8 cannot encode."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -97,9 +97,9 @@ def _labels(columns: SourceColumns, task: Task, role: SourceRole) -> list[int | 
 
 
 def read_file(path: Path, names: Sequence[str]) -> SourceColumns:
-    """These columns of a Parquet, CSV, TSV or JSON-lines file, in UTF-8; columns it lacks are left out.
+    """Those of the columns ``names`` that a Parquet, CSV, TSV or JSON-lines file has. Text files are in UTF-8.
 
-    CSV is that of RFC 4180. TSV has no quoting, as in GLUE's own files: a tab or a line end ends a field.
+    CSV follows RFC 4180. TSV has no quoting, as in the files of GLUE: a field ends at a tab or at the end of the line.
     """
     match path.suffix:
         case ".parquet":
@@ -136,7 +136,8 @@ def _values(column: pa.ChunkedArray, name: str, path: Path) -> Sequence[object]:
 
 
 def decode(data: bytes, where: str, first_line: int = 1) -> str:
-    """UTF-8 with or without a byte-order mark. ``first_line`` is the number of the line that ``data`` begins with."""
+    """Decode UTF-8 with or without a byte-order mark. ValueError with the line number, counted from ``first_line``, for
+    other data; the message begins with ``where``."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -175,7 +176,7 @@ def _read_json_lines(path: Path, names: Sequence[str]) -> SourceColumns:
 
 
 def json_object(line: str, where: str) -> dict[str, object]:
-    """One line of JSON lines. ValueError for one that is no JSON object."""
+    """The object in one line of a JSON-lines file. ValueError for a line that is not a JSON object."""
     try:
         value = json.loads(line)
     except ValueError as error:
@@ -189,9 +190,9 @@ def json_object(line: str, where: str) -> dict[str, object]:
 
 
 def read_hub(source: Hub, task: Task) -> dict[str, SourceColumns]:
-    """The task's splits in a data set of the hub, at its commit; test splits may be missing there.
+    """The task's splits in a data set of the hub, at the given commit. Test splits may be missing.
 
-    Columns of a built-in task get the task's names for them. No code of the data set's is run.
+    Columns of a built-in task are renamed to the task's names. Code in the data set's repository is not run.
     """
     import datasets
 
@@ -218,7 +219,7 @@ def _hub_columns(dataset: Any, origin: str, task: Task, repository: str) -> Sour
 
 
 def _hub_names(task: Task, repository: str) -> dict[str, str]:
-    """The task's columns -> the columns of the data set."""
+    """The task's names of its columns -> the data set's names."""
     place = HUB.get(task.name)
     known = place if place is not None and place.repository == repository else None
     texts = known.text if known is not None and known.text is not None else task.text
@@ -227,6 +228,6 @@ def _hub_names(task: Task, repository: str) -> dict[str, str]:
 
 
 def generated_columns(rows: Sequence[Mapping[str, object]], split: str, task: Task) -> SourceColumns:
-    """Rows of the project's own generator as columns."""
+    """Rows of the demo's generator as columns."""
     names = (*task.text, task.label)
     return SourceColumns(f"generated {split}", len(rows), names, {name: [row[name] for row in rows] for name in names})

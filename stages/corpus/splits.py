@@ -1,7 +1,7 @@
-"""Which rows are sampled and which are cut off, chosen by content: never by the order of the rows.
+"""Chooses the rows of samples and splits by their content, independent of their order.
 
-A row's rank is a keyed hash of its row key, so the choice is a seeded random one that is the same for a
-shuffled file, and little of it changes when rows are added.
+Rows are ranked by a keyed hash of their row key. The choice is therefore random with a seed, the same for a shuffled
+file, and changes little when rows are added.
 """
 
 from collections import Counter, defaultdict
@@ -13,22 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MOST_HELD_OUT = 2000
-"""Rows that choose an epoch well enough; more would only be missing in train."""
+"""The most rows of a holdout: enough to select an epoch, and more would be missing from train."""
 
 DEV_SHARE = 0.1
-"""The share of train that becomes the dev split of a task that has none."""
+"""The share of train that becomes the dev split of a task without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSplit:
-    """Two disjoint parts of the same rows, each in the order they had."""
+    """A table divided in two: the rows that stay and the rows that were cut off, each in their previous order."""
 
     kept: pa.Table
-    off: pa.Table
+    cut_off: pa.Table
 
 
 def sample(rows: pa.Table, count: int | None, seed: int) -> pa.Table:
-    """A seeded sample of ``count`` rows, in the order they have; all of them where there are no more."""
+    """A seeded sample of ``count`` rows in their previous order; all rows if ``count`` is None or there are no more."""
     if count is None or count >= rows.num_rows:
         return rows
     keys = rows["row_key"].to_pylist()
@@ -38,9 +38,9 @@ def sample(rows: pa.Table, count: int | None, seed: int) -> pa.Table:
 
 
 def cut(rows: pa.Table, count: int, seed: int, purpose: bytes) -> SampleSplit:
-    """Cut ``count`` rows off. Rows of one key fall on the same side, so it may be fewer, but never none.
+    """Cut off ``count`` rows. Rows with equal keys stay together, so it may be fewer rows, but at least one.
 
-    ValueError where all rows have one key.
+    ValueError where all rows have the same key.
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row, key in enumerate(rows["row_key"].to_pylist()):
@@ -58,12 +58,12 @@ def cut(rows: pa.Table, count: int, seed: int, purpose: bytes) -> SampleSplit:
 
 
 def holdout_rows(rows: int, share: float) -> int:
-    """How many of ``rows`` to hold out: the share, at least 1 and at most ``MOST_HELD_OUT``; 0 for share 0."""
+    """The number of rows to hold out: ``share`` of ``rows``, from 1 to ``MOST_HELD_OUT``; 0 for share 0."""
     return min(MOST_HELD_OUT, _at_least_one(rows, share)) if share else 0
 
 
 def dev_rows(rows: int) -> int:
-    """How many rows of train become its dev split."""
+    """The number of rows of train that become the dev split."""
     return _at_least_one(rows, DEV_SHARE)
 
 
@@ -72,28 +72,28 @@ def _at_least_one(rows: int, share: float) -> int:
 
 
 def take(rows: pa.Table, chosen: Iterable[int]) -> pa.Table:
-    """These rows in the order they have, in buffers of their own."""
+    """The chosen rows in ascending order, copied into buffers of their own."""
     return rows.take(pa.array(sorted(chosen), pa.int64())).combine_chunks()
 
 
 def _rank(purpose: bytes, seed: int, key: bytes, occurrence: int) -> bytes:
-    """The purposes are independent: being sampled says nothing about being held out."""
+    """The rank of a row. Ranks for different purposes are independent, so sampling does not influence the holdout."""
     numbers = seed.to_bytes(8, "little", signed=True), occurrence.to_bytes(8, "little")
     return blake2b(numbers[0] + key + numbers[1], digest_size=16, person=purpose).digest()
 
 
 def _occurrences(keys: list[bytes], labels: list[int | float | None]) -> list[int]:
-    """The how-manieth of its key each row is, equal keys in the order of their labels: rows of equal key and
-    label cannot be told apart, so no choice among them depends on where they stand."""
+    """For each row, how many rows with the same key precede it, where rows with equal keys are ordered by label. Rows
+    equal in key and label are interchangeable, so the result does not depend on the order of the rows."""
     counts = Counter(keys)
     order = (row for row, key in enumerate(keys) if counts[key] > 1)
-    occurrences, seen = [0] * len(keys), Counter[bytes]()
+    occurrences, counted = [0] * len(keys), Counter[bytes]()
     for row in sorted(order, key=lambda row: (keys[row], labels[row] is not None, labels[row] or 0, row)):
-        occurrences[row] = seen[keys[row]]
-        seen[keys[row]] += 1
+        occurrences[row] = counted[keys[row]]
+        counted[keys[row]] += 1
     return occurrences
 
 
 def duplicates(rows: pa.Table) -> int:
-    """Rows whose key an earlier row has."""
+    """The number of rows whose key an earlier row has too."""
     return int(rows.num_rows - pc.count_distinct(rows["row_key"]).as_py())

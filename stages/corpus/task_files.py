@@ -1,6 +1,7 @@
 """The files of a task in a folder: ``<source>/<task>/<split>.{parquet,csv,tsv,jsonl}``.
 
-Only names and Parquet footers are read here, so that planning can do it. ``stages/corpus/sources.py`` reads the rows.
+Only file names and Parquet footers are read here, so it is cheap enough for planning. ``stages/corpus/sources.py``
+reads the rows.
 """
 
 from collections.abc import Mapping
@@ -15,10 +16,10 @@ FORMATS = ("parquet", "csv", "tsv", "jsonl")
 
 
 def task_files(source: Path, task: Task) -> Mapping[str, Path]:
-    """Split -> file, under the task's own names for its splits. Test splits may be missing.
+    """Split -> file, by the task's names for its splits. Test splits may be missing.
 
-    ``source`` holds the task's folder, or holds one folder that does. ValueError where a train or dev
-    split is missing, and where two folders or two files would do.
+    The task's folder is in ``source`` or in a folder of ``source``. ValueError where a train or dev split is missing,
+    and where two folders or two files match.
     """
     folder = task_folder(source, task)
     found = {split: _split_file(folder, split) for split in (task.train, *task.dev, *task.test)}
@@ -29,7 +30,7 @@ def task_files(source: Path, task: Task) -> Mapping[str, Path]:
 
 
 def task_folder(source: Path, task: Task) -> Path:
-    """``<source>/<task>``, or the one ``<source>/*/<task>``. ValueError where there is none, or several."""
+    """``<source>/<task>``, or the only ``<source>/*/<task>``. ValueError where there is none, or several."""
     if not source.is_dir():
         raise ValueError(f"source: {source} is not a folder; use one that holds {task.name}/{task.train}.parquet")
     if (source / task.name).is_dir():
@@ -52,7 +53,7 @@ def _split_file(folder: Path, split: str) -> Path | None:
 
 
 def count_rows(path: Path) -> int | None:
-    """The exact number of rows of a Parquet file, from its footer; None for what must be read to count."""
+    """The exact number of rows of a Parquet file, from its footer; None for files that must be read to be counted."""
     if path.suffix != ".parquet":
         return None
     with path.open("rb") as file:
@@ -63,6 +64,6 @@ def count_rows(path: Path) -> int | None:
 
 
 def not_parquet(path: Path, error: Exception) -> str:
-    """One line about a Parquet file that cannot be read."""
+    """The error message, one line, for a Parquet file that cannot be read."""
     reason = str(error).splitlines()[0]
     return f"{path}: not a whole Parquet file ({reason}); copy or write it again"

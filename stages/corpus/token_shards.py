@@ -1,7 +1,7 @@
-"""Chosen rows of a task -> tokenised shards by split, the tokenizer, and ``corpus.json``.
+"""Writes rows as tokenised shards for each split, with the tokenizer and ``corpus.json``.
 
-The stages ``corpus`` and ``unlabelled`` choose the rows and have them written here: ``stages/corpus/reader.py`` reads
-what either left.
+The stages ``corpus`` and ``unlabelled`` choose the rows and write them through this module; ``stages/corpus/reader.py``
+reads the files of both.
 """
 
 import json
@@ -22,8 +22,8 @@ from stages.corpus.tokenizer import (
     TokenizerFacts,
     WritePart,
     finished_part,
-    leave_rows,
     open_tokenizer,
+    write_rows_file,
 )
 from stages.specs.tasks import Task
 
@@ -33,8 +33,8 @@ Facts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The rows of one split of a corpus: index, row_key, label, the text columns."""
+class SplitRows:
+    """The rows of one split to be written: index, row_key, label, the text columns."""
 
     role: Role
     rows: pa.Table
@@ -51,9 +51,10 @@ class Chosen:
 
 
 def write_splits(
-    task: Task, max_length: int, tokenizer: Path, splits: Mapping[str, Chosen], out: Path, on: On
+    task: Task, max_length: int, tokenizer: Path, splits: Mapping[str, SplitRows], out: Path, on: On
 ) -> tuple[TokenizerFacts, Facts]:
-    """Tokenise what ``out`` lacks, and write ``corpus.json``. Returns, by split: rows, truncated rows, tokens."""
+    """Tokenise the parts that ``out`` lacks, and write ``corpus.json``. Returns for each split: rows, truncated rows,
+    tokens."""
     (out / SCRATCH).mkdir(parents=True, exist_ok=True)
     config = Tokenize(tokenizer, task.text, max_length, out / SCRATCH)
     saved, parts = _tokenise(config, splits, out, on)
@@ -67,13 +68,13 @@ def write_splits(
 
 
 PartName = tuple[str, int]
-"""A split and the number of a part of it."""
+"""(split, number of the part)."""
 
 
 def _tokenise(
-    config: Tokenize, splits: Mapping[str, Chosen], out: Path, on: On
+    config: Tokenize, splits: Mapping[str, SplitRows], out: Path, on: On
 ) -> tuple[TokenizerFacts, dict[PartName, PartFacts]]:
-    """Save the tokenizer and write every part that is not there yet."""
+    """Save the tokenizer and write the parts that ``out`` does not hold yet."""
     names = [(name, part) for name, split in splits.items() for part in range(split.parts)]
     facts: dict[PartName, PartFacts] = {}
     for name, part in names:
@@ -85,7 +86,7 @@ def _tokenise(
         on.log(f"{len(facts)} of {len(names)} parts were there already")
     on.expect(sum(splits[name].part_rows(part) for name, part in missing), "rows")
     parts = [
-        WritePart(part_path(out, name, part), leave_rows(splits[name].part(part), out / SCRATCH))
+        WritePart(part_path(out, name, part), write_rows_file(splits[name].part(part), out / SCRATCH))
         for name, part in missing
     ]
     items: list[Item] = [SaveTokenizer(out / TOKENIZER), *parts]
@@ -112,7 +113,7 @@ def _summed(parts: list[PartFacts]) -> PartFacts:
 def _write_meta(
     task: Task,
     max_length: int,
-    splits: Mapping[str, Chosen],
+    splits: Mapping[str, SplitRows],
     facts: Mapping[str, PartFacts],
     tokenizer: TokenizerFacts,
     out: Path,

@@ -1,7 +1,4 @@
-"""Rows -> tokens, in parts that are each written whole or not at all. What a worker of the corpus does.
-
-transformers is imported where a worker opens.
-"""
+"""Tokenises rows and writes them as parts, in a worker. transformers is imported when a worker opens."""
 
 import hashlib
 import json
@@ -22,15 +19,15 @@ Tokenizer = Any
 """A fast tokenizer of transformers, whose class cannot be named here without importing it."""
 
 ROWS_AT_ONCE = 4096
-"""Rows that go to the tokenizer in one call: enough to keep its threads busy, little to hold."""
+"""Rows passed to the tokenizer in one call: enough to keep its threads busy, with little memory."""
 
 FACTS = b"stillhouse"
-"""Where a part's own facts stand in its schema metadata."""
+"""The key of a part's facts in its schema metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """What a worker needs to open. ``scratch`` is on the same file system as the parts."""
+    """What a worker needs to tokenise. ``text`` has the task's text columns."""
 
     tokenizer: Path
     text: tuple[str, ...]
@@ -40,17 +37,15 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class SaveTokenizer:
-    """Save the tokenizer into this directory."""
+    """A work item: save the tokenizer to ``directory``."""
 
     directory: Path
 
 
 @dataclass(frozen=True, slots=True)
 class WritePart:
-    """Tokenise the rows in the file ``rows`` (of ``leave_rows``) into the Parquet file ``path``.
-
-    Rows travel by file: what is sent to a worker should be small.
-    """
+    """A work item: tokenise the rows in the file ``rows`` (see ``write_rows_file``) and write them to ``path``. Rows
+    are passed in a file, since items sent to workers should be small."""
 
     path: Path
     rows: Path
@@ -58,7 +53,7 @@ class WritePart:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFacts:
-    """``sha256`` is that of ``tokenizer_sha256``."""
+    """``sha256`` is the result of ``tokenizer_sha256``."""
 
     pad_token_id: int
     sha256: str
@@ -66,7 +61,7 @@ class TokenizerFacts:
 
 @dataclass(frozen=True, slots=True)
 class PartFacts:
-    """``truncated`` rows were longer than the corpus's max_length."""
+    """Counts of a part. ``truncated``: rows that were longer than the corpus's max_length."""
 
     rows: int
     tokens: int
@@ -78,8 +73,8 @@ Facts = TokenizerFacts | PartFacts
 
 
 def open_tokenizer(config: Tokenize, worker: Worker) -> Callable[[Item], Facts]:
-    """Load the tokenizer; return what does one item."""
-    os.environ.setdefault("RAYON_NUM_THREADS", str(worker.threads))  # read when tokenizers starts its threads
+    """Load the tokenizer; return a function that does one work item."""
+    os.environ.setdefault("RAYON_NUM_THREADS", str(worker.threads))  # tokenizers reads it when it starts its threads
     tokenizer = load_tokenizer(config.tokenizer)
 
     def do(item: Item) -> Facts:
@@ -95,7 +90,7 @@ def open_tokenizer(config: Tokenize, worker: Worker) -> Callable[[Item], Facts]:
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """The fast tokenizer in a model directory; no code of the model's is run. ValueError where there is none."""
+    """The fast tokenizer in a model directory. Code in the directory is not run. ValueError where there is none."""
     from transformers import AutoTokenizer
 
     try:
@@ -111,9 +106,9 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 
 def tokenizer_sha256(tokenizer: Tokenizer) -> str:
-    """What tokens mean, and no more: the map token -> id, the special ids, and the normaliser.
+    """A hash of the meaning of token ids: the map token -> id, the special ids, and the normaliser.
 
-    Two tokenizers that agree in it can feed the same model; sizes of vocabularies say nothing of that.
+    Tokenizers with equal hashes can be used with the same model, which equal vocabulary sizes do not guarantee.
     """
     names = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
     identity = {
@@ -126,7 +121,7 @@ def tokenizer_sha256(tokenizer: Tokenizer) -> str:
 
 
 def _save(tokenizer: Tokenizer, directory: Path) -> TokenizerFacts:
-    """Without what loading and earlier use left in it: truncation, padding, where it came from."""
+    """Save the tokenizer without the traces of loading and use: truncation, padding and its origin."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     for name in ("is_local", "local_files_only", "name_or_path"):
@@ -135,8 +130,8 @@ def _save(tokenizer: Tokenizer, directory: Path) -> TokenizerFacts:
     return TokenizerFacts(int(tokenizer.pad_token_id), tokenizer_sha256(tokenizer))
 
 
-def leave_rows(rows: pa.Table, scratch: Path) -> Path:
-    """Write rows for a worker to fetch; return the file, under a name of its own."""
+def write_rows_file(rows: pa.Table, scratch: Path) -> Path:
+    """Write rows to a new file in ``scratch``, from which a worker reads them; return its path."""
     path = scratch / f"rows-{uuid.uuid4().hex}.arrow"
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows)
@@ -161,7 +156,8 @@ def _write(tokenizer: Tokenizer, config: Tokenize, part: WritePart, worker: Work
 
 
 def _tokenised(tokenizer: Tokenizer, config: Tokenize, rows: pa.Table) -> tuple[pa.Table, int]:
-    """The rows with their tokens, and how many of them were truncated. A pair loses tokens of its longer text."""
+    """The rows with their tokens, and how many of them were truncated. Truncation shortens the longer text of a
+    pair."""
     texts = [rows[name].to_pylist() for name in config.text]
     encoded = tokenizer(*texts, truncation="longest_first", max_length=config.max_length, padding=False)
     ids = encoded["input_ids"]

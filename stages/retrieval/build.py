@@ -1,7 +1,7 @@
-"""Builds an index in a worker: centres learnt from a sample, vectors coded a shard at a time and merged into one file.
+"""Builds an index in a worker: learns centres from a sample, adds vectors shard by shard, merges the shards.
 
-Inner product of vectors of length 1 (Johnson et al. 2021, "Billion-scale similarity search with GPUs"; product
-quantisation: Jégou et al. 2011; OPQ: Ge et al. 2013; HNSW: Malkov and Yashunin 2018).
+The metric is the inner product of vectors of length 1 (Johnson et al. 2021, "Billion-scale similarity search with
+GPUs"; product quantisation: Jégou et al. 2011; OPQ: Ge et al. 2013; HNSW: Malkov and Yashunin 2018).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cluster.resources import Worker
 from stages.atomic import replacing
 from stages.retrieval.embeddings import read_embeddings
-from stages.retrieval.index_plan import LINKS, POINTS, IndexBuild, IndexPlan, parts_of_code
+from stages.retrieval.index_plan import GRAPH_LINKS, POINTS_PER_LIST, IndexBuild, IndexPlan, parts_of_code
 from stages.retrieval.index_reader import graph_path
 from stages.retrieval.inverted_lists import merge_lists, write_lists
 from stages.specs.seeds import seed_of
@@ -24,46 +24,48 @@ from stages.specs.seeds import seed_of
 BLOCK = 16_384
 """Vectors in memory at a time."""
 ITERATIONS = 10
-"""Of k-means, as FAISS itself has for inverted lists."""
-TURNS = 10
-"""Iterations of OPQ. FAISS's own 50 take minutes a core at width 384 (measured: 122 s for 20,000 vectors)."""
+"""Iterations of k-means: the number that FAISS itself uses for inverted lists."""
+OPQ_ITERATIONS = 10
+"""Iterations of OPQ. The default of FAISS, 50, takes minutes a core at width 384 (measured: 122 s for 20,000
+vectors)."""
 LISTS_SEED = 1
-"""Tells the sample that lists are learnt from, from the one that recall is measured on."""
+"""Seeds the sample from which lists are learnt; recall is measured on another one."""
 
 
 # --- learn ------------------------------------------------------------------------------------------
 
 
 def open_training(build: IndexBuild, worker: Worker) -> Callable[[None], int]:
-    """Learn the lists and the quantiser; leave an empty index in ``build.trained``."""
+    """Return a function that learns the lists and the quantiser, writes the index without vectors to ``build.trained``,
+    and returns the number of training vectors."""
     faiss.omp_set_num_threads(worker.threads)
     vectors, plan = read_embeddings(build.embeddings), build.plan
 
-    def train(_: None) -> int:
+    def learn(_: None) -> int:
         worker.note(f"reads {plan.train_rows:,} vectors to learn {plan.lists:,} lists from")
-        index = trained(plan, vectors.gather(sample(plan.rows, plan.train_rows, build.seed)), build.seed, worker)
+        index = train(plan, vectors.gather(sample(plan.rows, plan.train_rows, build.seed)), build.seed, worker)
         _write(index, build.trained)
         return plan.train_rows
 
-    return train
+    return learn
 
 
 def sample(rows: int, count: int, seed: int, purpose: int = LISTS_SEED) -> npt.NDArray[np.int64]:
-    """So many distinct rows by chance, in order."""
+    """A seeded sample of ``count`` distinct rows, in ascending order; all rows where there are no more."""
     generator = np.random.Generator(np.random.PCG64(seed_of(seed, purpose)))
     return np.sort(generator.choice(rows, min(rows, count), replace=False, shuffle=False)).astype(np.int64)
 
 
-def trained(plan: IndexPlan, points: npt.NDArray[np.float32], seed: int, worker: Worker) -> Any:
-    """An empty index that has learnt from ``points`` [n, width]."""
+def train(plan: IndexPlan, points: npt.NDArray[np.float32], seed: int, worker: Worker) -> Any:
+    """An index without vectors whose lists and quantiser are learnt from ``points`` [n, width]."""
     turned = None
     if plan.kind == "ivf-opq":
         worker.note("learns to turn vectors (OPQ)")
         turned = faiss.OPQMatrix(plan.width, parts_of_code(plan.width))
-        turned.niter = TURNS
+        turned.niter = OPQ_ITERATIONS
         turned.pq = quantiser = faiss.ProductQuantizer(plan.width, parts_of_code(plan.width), _bits(len(points)))
         turned.train(points)
-        turned.pq = None  # it is not the owner
+        turned.pq = None  # the matrix does not own the quantiser
         del quantiser
         points = turned.apply(points)
     centres = faiss.IndexFlatIP(plan.width)
@@ -79,11 +81,12 @@ def trained(plan: IndexPlan, points: npt.NDArray[np.float32], seed: int, worker:
 
 
 def _centroids(points: npt.NDArray[np.float32], count: int, seed: int, worker: Worker) -> npt.NDArray[np.float32]:
-    """Spherical k-means, an iteration at a time so that one sees how far it is. On a GPU where FAISS has one."""
+    """The centres of spherical k-means, [count, width]. Runs an iteration at a time, to report progress, and on a GPU
+    where FAISS has one."""
     width = points.shape[1]
     clustering = faiss.Clustering(width, count)
     clustering.niter, clustering.spherical, clustering.seed = 1, True, seed_of(seed) % 2**31
-    clustering.max_points_per_centroid = len(points)  # the sample is bounded already
+    clustering.max_points_per_centroid = len(points)  # the sample itself is bounded
     nearest: Any = faiss.IndexFlatIP(width)
     if on_gpu(worker):
         nearest = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), _gpu(worker), nearest)
@@ -95,8 +98,8 @@ def _centroids(points: npt.NDArray[np.float32], count: int, seed: int, worker: W
 
 
 def _lists(plan: IndexPlan, centres: Any, points: int) -> Any:
-    """Untrained lists of codes. Those of a scalar quantiser are of the vector, not of its distance to the centre: a
-    float16 is then kept as it is, and one range serves all lists."""
+    """An index with untrained inverted lists. A scalar quantiser encodes the vector itself, not its difference from the
+    centre: float16 vectors are then kept exactly, and one range of values serves all lists."""
     found: Any
     match plan.kind:
         case "ivf-flat" | "ivf-sq8":
@@ -114,18 +117,18 @@ def _lists(plan: IndexPlan, centres: Any, points: int) -> Any:
 
 
 def _bits(points: int) -> int:
-    """Bits of a code's part: a byte, or as many as can be learnt from so few vectors."""
-    return max(1, min(8, (points // POINTS).bit_length() - 1))
+    """Bits for each part of a product-quantised code: 8, or as many as can be learnt from so few training vectors."""
+    return max(1, min(8, (points // POINTS_PER_LIST).bit_length() - 1))
 
 
 # --- fill -------------------------------------------------------------------------------------------
 
 
 def open_filling(build: IndexBuild, worker: Worker) -> Callable[[int], int]:
-    """Write the codes of one shard of the vectors, list after list."""
+    """Return a function that adds one shard of the vectors to empty lists, writes these, and returns its rows."""
     faiss.omp_set_num_threads(worker.threads)
     vectors, plan = read_embeddings(build.embeddings), build.plan
-    index: Any = faiss.read_index(str(build.trained))  # owns what is taken out of it here
+    index: Any = faiss.read_index(str(build.trained))  # owns ``lists`` and ``centres``
     lists: Any = faiss.extract_index_ivf(index)
     centres = faiss.downcast_index(lists.quantizer)
     if on_gpu(worker):
@@ -159,7 +162,7 @@ def _gpu(worker: Worker) -> int:
 
 
 def open_merging(build: IndexBuild, worker: Worker) -> Callable[[None], None]:
-    """Merge the lists of all shards into the files of the index."""
+    """Return a function that merges the lists of all shards into the files of the index."""
 
     def merge(_: None) -> None:
         worker.note(f"merges {build.plan.shards} shards")
@@ -175,14 +178,15 @@ def _write(index: Any, path: Path) -> None:
 
 
 def open_graphs(build: IndexBuild, worker: Worker) -> Callable[[Sequence[int]], int]:
-    """Write some graphs at once, each in one thread: in several its links would depend on which was quicker."""
+    """Return a function that builds the graphs of some shards, in parallel, and returns their rows. Each graph is built
+    in one thread: with several, its links would depend on their timing."""
     vectors, plan = read_embeddings(build.embeddings), build.plan
 
     def write(shard: int) -> int:
         faiss.omp_set_num_threads(1)
         code: Any = faiss.ScalarQuantizer.QT_fp16
-        graph = faiss.IndexHNSWSQ(plan.width, code, LINKS, faiss.METRIC_INNER_PRODUCT)
-        graph.train(np.zeros((1, plan.width), np.float32))  # a float16 has nothing to learn
+        graph = faiss.IndexHNSWSQ(plan.width, code, GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
+        graph.train(np.zeros((1, plan.width), np.float32))  # float16 codes need no training
         for _, block in vectors.blocks(BLOCK, *plan.span(shard)):
             graph.add(block)
             worker.advance(len(block))

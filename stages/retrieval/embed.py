@@ -1,7 +1,7 @@
-"""A bank -> a vector a row, in shards. ``embeddings`` has the format, ``tfidf`` that of TF-IDF.
+"""The stage ``embed``: a bank -> one vector for each row, in shards. Formats: ``embeddings``, for TF-IDF ``tfidf``.
 
-A shard is written whole or not at all; a run that is cut goes on from those that are there. Rows that an earlier
-bank's embeddings by the same encoder hold are copied, bit by bit: only new ones are embedded.
+An interrupted run goes on from the shards that it finished. Vectors that earlier embeddings by the same encoder hold
+are copied bit by bit, so only new rows are embedded.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ from stages.specs.retrieval import EmbedSpec, ModelEncoder, TfIdf
 from stages.specs.teacher import PRIOR
 
 ROWS_AT_ONCE = 2048
-"""Rows between two signs of progress. Batches are of like length among them."""
+"""Rows encoded between two progress reports. Batches of similar length are formed among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedShard:
-    """A shard that was written, ``carried`` of its rows from earlier embeddings."""
+    """Counts of a written shard: its rows, and how many of them were ``carried`` over from earlier embeddings."""
 
     rows: int
     carried: int = 0
 
 
 def embed(spec: EmbedSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, int]:
-    """Inputs: ``bank``, ``encoder`` for a model's vectors, any ``prior/...``.
+    """Write the embeddings to ``out``. Inputs: ``bank``, ``encoder`` for vectors of a model, any ``prior/...``.
 
     Returns ``rows``, how many of them were ``embedded`` and ``carried`` in this call, ``width`` and ``bytes``.
     """
@@ -85,8 +85,8 @@ def _embed_model(
 
 
 def model_sha256(directory: Path) -> str:
-    """Of its weights, whatever their files are called. Two directories may hold the same model; what else they hold
-    may differ by who saved it."""
+    """A hash of the weights in a model directory, whatever their files are called. Directories with the same weights
+    count as the same model, since their other files may differ by the software that saved them."""
     whole = hashlib.sha256()
     for path in sorted(directory.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -95,7 +95,7 @@ def model_sha256(directory: Path) -> str:
 
 
 def finished(out: Path, number: int, rows: int, width: int) -> bool:
-    """Whether an earlier attempt wrote that shard. Its vectors come last."""
+    """Whether an earlier attempt wrote that shard. Its vectors are written last."""
     try:
         vectors = np.load(vectors_path(out, number), mmap_mode="r")
         keys = np.load(keys_path(out, number), mmap_mode="r")
@@ -105,14 +105,14 @@ def finished(out: Path, number: int, rows: int, width: int) -> bool:
 
 
 def _check_space(out: Path, needed: int) -> None:
-    """Refuse to start what cannot end."""
+    """ValueError where the disk has too little room for ``needed`` bytes."""
     free = shutil.disk_usage(out).free
     if free < needed:
         raise ValueError(f"{out}: {free:,} bytes are free, the rest of the embeddings takes {needed:,}; free some")
 
 
 def open_embedder(config: EmbedJob, worker: Worker) -> Callable[[int], EmbeddedShard]:
-    """What writes the shard of a number. The encoder is loaded when the first row has to be embedded."""
+    """Return a function that writes one shard. The encoder is loaded when the first row must be embedded."""
     from stages.models.predict import finite_or_raise
     from stages.models.text_encoder import open_encoder
 
@@ -139,7 +139,8 @@ def open_embedder(config: EmbedJob, worker: Worker) -> Callable[[int], EmbeddedS
 
 
 def _carried(config: EmbedJob, keys: Keys, worker: Worker) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-    """Vectors [len(keys), width], and which of them earlier embeddings hold: the others are yet to be made."""
+    """(vectors [len(keys), width], mask [len(keys)]): the vectors that earlier embeddings hold, and which these are.
+    The others are zero."""
     vectors = np.zeros((len(keys), config.width), np.float16)
     there = np.zeros(len(keys), np.bool_)
     for prior in config.priors:

@@ -1,10 +1,10 @@
-"""Reads what the embed stage wrote for a model's vectors: mapped, never whole in memory. numpy alone.
+"""The format of embeddings, and the reader of a model's vectors, which maps them. numpy alone.
 
     vectors-00000.npy   float16 [rows, width], scaled to length 1, in the order of the bank
     keys-00000.npy      uint8 [rows, 16], their row keys
-    embeddings.json     kind (``model`` or ``tfidf``), width, rows of each shard, who made them; written last
+    embeddings.json     kind (``model`` or ``tfidf``), width, rows of each shard, the encoder; written last
 
-(TF-IDF has ``counts-*.npz`` in the place of vectors, and ``idf.npy``: see ``stages/retrieval/tfidf.py``.)
+(TF-IDF has ``counts-*.npz`` and ``idf.npy`` instead of vectors: see ``stages/retrieval/tfidf.py``.)
 """
 
 import json
@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 META = "embeddings.json"
 SHARD_ROWS = 16_384
-"""A run that is cut loses no more."""
+"""Rows in a shard: what an interrupted run loses at most, for each worker."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors of all rows of a bank, in shards. ``shards`` has the rows of each, ``facts`` all that is stated."""
+    """Vectors of all rows of a bank. ``shards`` has the rows of each shard, ``facts`` the content of
+    ``embeddings.json``."""
 
     directory: Path
     kind: str
@@ -47,8 +48,8 @@ class Embeddings:
     def blocks(
         self, rows: int, first: int = 0, last: int | None = None
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """(first row, [at most ``rows``, width]) over the vectors from ``first`` to before ``last`` (or all), in order:
-        each block in memory in its turn."""
+        """(first row, vectors [at most ``rows``, width]) for the rows from ``first`` up to ``last`` (exclusive; all by
+        default), in order."""
         last = self.rows if last is None else last
         for number in range(len(self.shards)):
             start, end = int(self._starts[number]), int(self._starts[number + 1])
@@ -60,7 +61,7 @@ class Embeddings:
                 yield place, np.asarray(block, np.float32)
 
     def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """[len(rows), width] of these rows, in the order given."""
+        """The vectors of these rows in the order given, [len(rows), width]."""
         found = np.empty((len(rows), self.width), np.float32)
         order = np.argsort(rows, kind="stable")  # each shard is then read once, front to back
         bounds = np.searchsorted(rows[order], self._starts)

@@ -1,8 +1,8 @@
-"""The stage ``index``: a bank's embeddings -> what they are searched by.
+"""The stage ``index``: the embeddings of a bank -> a FAISS index.
 
-Lists are learnt from a sample, filled a shard at a time by any number of workers, and merged into one file that is
-mapped when it is read. Then recall is measured against exact search, and how many lists are visited is set by it. A
-finished shard is kept when a run is cut. See ``stages/retrieval/index_reader.py`` for what lies there in the end.
+Lists are learnt from a sample, filled shard by shard by any number of workers, and merged into files that are mapped
+for reading. Then recall is measured against exact search, which decides how many lists a search visits. An interrupted
+run goes on from its finished shards. ``stages/retrieval/index_reader.py`` describes the files.
 """
 
 import time
@@ -22,15 +22,16 @@ Facts = dict[str, object]
 
 
 def index(spec: IndexSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
-    """Inputs: ``embeddings``. Leaves ``index.json`` and what it names. ValueError for embeddings that need no index."""
+    """Write an index to ``out``; return the content of its ``index.json``. Inputs: ``embeddings``. ValueError for
+    embeddings that need no index."""
     embeddings = read_embeddings(inputs["embeddings"])
     if embeddings.kind != "model":
         raise ValueError(f"embeddings: {embeddings.kind} vectors are searched without an index; leave the index out")
     plan = planned(spec, embeddings.rows, embeddings.width)
     if plan.kind != spec.kind:
-        on.log(f"kind: {spec.kind} comes to {plan.kind}, of {plan.rows:,} vectors of width {plan.width}")
+        on.log(f"kind: {spec.kind} resolves to {plan.kind} for {plan.rows:,} vectors of width {plan.width}")
     if plan.lists and spec.lists not in (None, plan.lists):
-        on.log(f"lists: {spec.lists} cannot be learnt from {plan.rows:,} vectors; there will be {plan.lists}")
+        on.log(f"lists: {spec.lists} cannot be learnt from {plan.rows:,} vectors; {plan.lists} are used")
     (out / SCRATCH).mkdir(parents=True, exist_ok=True)
     clock: dict[str, float] = {}
     build = IndexBuild(plan, spec.seed, embeddings.directory, out)
@@ -41,14 +42,14 @@ def index(spec: IndexSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         with _timed("recall", clock):
             meta = next(on.map(open_measuring, build, [(meta, spec.recall)]))[1]
         if meta.recall < spec.recall:
-            on.log(f"recall: {meta.recall:.4f}, not {spec.recall}, whatever is visited; {plan.kind} loses that much")
+            on.log(f"recall: {meta.recall:.4f}, below {spec.recall} even with the widest search; use a finer kind")
     meta = replace(meta, seconds=clock)
     write_index_meta(out, meta)
     return asdict(meta)
 
 
 def files(plan: IndexPlan, out: Path) -> list[Path]:
-    """What a finished index has beside ``index.json``."""
+    """The files of a finished index without ``index.json``."""
     match plan.kind:
         case "exact":
             return []
@@ -59,7 +60,8 @@ def files(plan: IndexPlan, out: Path) -> list[Path]:
 
 
 def _build(build: IndexBuild, on: On, clock: dict[str, float]) -> None:
-    """Make what is not there yet of the index's files."""
+    """Build the files of the index that ``build.out`` does not hold yet, and note the seconds of each step in
+    ``clock``."""
     plan, out = build.plan, build.out
     if plan.kind == "exact":
         return
@@ -68,24 +70,24 @@ def _build(build: IndexBuild, on: On, clock: dict[str, float]) -> None:
         together = on.resources.cpus_per_worker
         groups = [missing[start : start + together] for start in range(0, len(missing), together)]
         with _timed("add", clock):
-            _all(on.map(open_graphs, build, groups))
+            _run(on.map(open_graphs, build, groups))
     elif not (out / FAISS).is_file():
         missing = _missing(plan, [sizes_path(build.shard_lists(shard)) for shard in range(plan.shards)], on)
         if not build.trained.is_file():
             with _timed("train", clock):
-                _all(on.map(open_training, build, [None]))
+                _run(on.map(open_training, build, [None]))
         with _timed("add", clock):
-            _all(on.map(open_filling, build, missing))
+            _run(on.map(open_filling, build, missing))
         with _timed("merge", clock):
-            _all(on.map(open_merging, build, [None]))
-    for shard in range(plan.shards):  # all of them are in the index now
+            _run(on.map(open_merging, build, [None]))
+    for shard in range(plan.shards):  # they are merged into the index
         lists = build.shard_lists(shard)
         for path in (sizes_path(lists), lists):
             path.unlink(missing_ok=True)
 
 
 def _missing(plan: IndexPlan, paths: Sequence[Path], on: On) -> list[int]:
-    """The shards that no earlier attempt has finished."""
+    """The shards that no earlier attempt has finished; reports the vectors that are left to add."""
     missing = [shard for shard, path in enumerate(paths) if not path.is_file()]
     if len(missing) < len(paths):
         on.log(f"{len(paths) - len(missing)} of {len(paths)} shards were there already")
@@ -94,14 +96,14 @@ def _missing(plan: IndexPlan, paths: Sequence[Path], on: On) -> list[int]:
     return missing
 
 
-def _all(results: Iterable[object]) -> None:
+def _run(results: Iterable[object]) -> None:
     for _ in results:
         pass
 
 
 @contextmanager
 def _timed(step: str, clock: dict[str, float]) -> Iterator[None]:
-    """Seconds of a step, by the wall, in this attempt."""
+    """Enter the wall-clock seconds of the block in ``clock``."""
     start = time.perf_counter()
     yield
     clock[step] = round(time.perf_counter() - start, 3)

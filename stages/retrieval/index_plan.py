@@ -1,13 +1,14 @@
-"""Which kind of index suits so many vectors, and what it takes. Needs no FAISS.
+"""Chooses the kind of index for a number of vectors, and computes its size. Needs no FAISS.
 
-    exact      no file: the vectors are read through, block by block
+    exact      no index file: a search reads all vectors, block by block
     ivf-flat   inverted lists of the vectors as they are stored, in float16
-    ivf-sq8    ... of one byte a dimension
-    ivf-pq     ... product-quantised, a byte for eight dimensions; ivf-opq turns them first so that less is lost
+    ivf-sq8    inverted lists of codes of one byte per dimension
+    ivf-pq     inverted lists of product-quantised codes, one byte for eight dimensions
+    ivf-opq    as ivf-pq, after a rotation that reduces the quantisation error
     hnsw       a graph for each ``GRAPH_ROWS`` vectors
 
-``auto`` takes the first of exact, ivf-flat, ivf-sq8 and ivf-opq that is quick enough and fits. It takes no graph: each
-link that is followed is a page read somewhere else, and a graph grows by its vectors one after another.
+``auto`` chooses the first of exact, ivf-flat, ivf-sq8 and ivf-opq that is fast enough and fits into ``most_bytes``. It
+never chooses graphs: following a link reads a random page, and a graph can only be built vector by vector.
 """
 
 import math
@@ -18,24 +19,25 @@ from stages.corpus.reader import SCRATCH
 from stages.specs.retrieval import IndexSpec
 
 EXACT_ROWS = 2**17
-"""Up to here reading all vectors is quick: at width 384 a query takes 0.1 GFLOP, and a core does 126 a second (measured
-with AVX-512): about a thousand queries a second and core, and nothing has to be learnt."""
+"""Up to this many rows exact search is fast enough: at width 384 a query takes 0.1 GFLOP, and a core does 126 a second
+(measured with AVX-512): about a thousand queries a second and core, and nothing has to be learnt."""
 FEWEST_ROWS = 256
-"""Fewer are always read through: there is nothing to learn lists from."""
-POINTS = 40
-"""Training vectors a list: FAISS wants 39 at least, and time grows with them."""
+"""With fewer rows search is always exact, as they are too few to learn lists from."""
+POINTS_PER_LIST = 40
+"""Training vectors per list. FAISS warns below 39; the time to learn grows with them."""
 SAMPLE_BYTES = 2 * 10**9
 GRAPH_ROWS = 2**18
-LINKS = 32
+GRAPH_LINKS = 32
 SHARD_ROWS = 2**17
-"""Rows that are added at a time. A run that is cut loses no more."""
+"""Rows in a shard of the build: what an interrupted run loses at most, for each worker."""
 DIMENSIONS_A_BYTE = 8
 ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
-    """What will be built: ``lists`` are learnt from ``train_rows`` vectors; both are 0 for a kind without lists."""
+    """The index to build. ``lists``: inverted lists, learnt from ``train_rows`` vectors; both are 0 for kinds without
+    lists."""
 
     kind: str
     rows: int
@@ -58,7 +60,7 @@ class IndexPlan:
 
 @dataclass(frozen=True, slots=True)
 class IndexBuild:
-    """What a worker needs to know to build an index. All that a run leaves lies below ``out``."""
+    """What a worker needs to build an index from the vectors in ``embeddings``. All its files are below ``out``."""
 
     plan: IndexPlan
     seed: int
@@ -67,7 +69,7 @@ class IndexBuild:
 
     @property
     def trained(self) -> Path:
-        """The index with nothing in it."""
+        """The file of the trained index without vectors."""
         return self.out / SCRATCH / "trained.faiss"
 
     def shard_lists(self, shard: int) -> Path:
@@ -76,7 +78,7 @@ class IndexBuild:
 
 
 def planned(spec: IndexSpec, rows: int, width: int) -> IndexPlan:
-    """ValueError where nothing fits into ``most_bytes``."""
+    """The index that ``spec`` asks for. ValueError where none fits into ``most_bytes``."""
     if rows < FEWEST_ROWS:
         return IndexPlan("exact", rows, width, 0, 0)
     kind: str = spec.kind
@@ -90,7 +92,9 @@ def planned(spec: IndexSpec, rows: int, width: int) -> IndexPlan:
     if kind in ("exact", "hnsw"):
         return IndexPlan(kind, rows, width, 0, 0)
     lists = lists_for(spec, rows)
-    return IndexPlan(kind, rows, width, lists, min(rows, POINTS * lists, max(lists, SAMPLE_BYTES // (4 * width))))
+    return IndexPlan(
+        kind, rows, width, lists, min(rows, POINTS_PER_LIST * lists, max(lists, SAMPLE_BYTES // (4 * width)))
+    )
 
 
 def _chosen(spec: IndexSpec, rows: int, width: int) -> str:
@@ -108,22 +112,23 @@ def _chosen(spec: IndexSpec, rows: int, width: int) -> str:
 
 
 def lists_for(spec: IndexSpec, rows: int) -> int:
-    """As asked for, or the power of two next to 4 x sqrt(rows); no more than can be learnt from so many rows."""
+    """The number of lists: ``spec.lists``, or the power of two nearest to 4 * sqrt(rows); at most as many as can be
+    learnt from ``rows`` vectors."""
     usual = 2 ** round(math.log2(4 * math.sqrt(rows)))
-    return max(1, min(spec.lists or usual, rows // POINTS))
+    return max(1, min(spec.lists or usual, rows // POINTS_PER_LIST))
 
 
 def parts_of_code(width: int) -> int:
-    """Into how many parts product quantisation cuts a vector: bytes of its code."""
+    """The number of parts into which product quantisation divides a vector: the bytes of its code."""
     return max(parts for parts in range(1, max(1, width // DIMENSIONS_A_BYTE) + 1) if width % parts == 0)
 
 
 def index_bytes(kind: str, rows: int, width: int, lists: int) -> int:
-    """Bytes of the index's files, to some percent. The vectors themselves lie with the embeddings."""
+    """Bytes of the index's files, within some percent. The vectors of the embeddings are not among them."""
     if kind == "exact":
         return 0
     if kind == "hnsw":
-        return rows * (2 * width + 4 * 2 * LINKS + ID_BYTES + 4)
+        return rows * (2 * width + 4 * 2 * GRAPH_LINKS + ID_BYTES + 4)
     code = {"ivf-flat": 2 * width, "ivf-sq8": width}.get(kind, parts_of_code(width))
     turned = 4 * width * width if kind == "ivf-opq" else 0
     return rows * (code + ID_BYTES) + 4 * width * lists + turned

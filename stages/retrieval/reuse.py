@@ -1,4 +1,4 @@
-"""Vectors of earlier banks that are copied bit by bit: which rows have one, found by their keys. numpy alone."""
+"""Finds the rows whose vectors earlier embeddings hold, by row key, so that they can be copied. numpy alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ Keys = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Earlier embeddings, and a file of their keys: their first eight bytes in order, and whose rows they are."""
+    """Earlier embeddings and ``index``, a sorted file of the first eight bytes of their row keys with the rows."""
 
     embeddings: Embeddings
     index: Path
 
     def find(self, keys: Keys) -> npt.NDArray[np.int64]:
-        """[len(keys)]: the row that has this key, or -1."""
+        """The row with each key, or -1, [len(keys)]."""
         found = np.full(len(keys), -1, np.int64)
         index = np.load(self.index, mmap_mode="r")
         if not len(index):
@@ -47,13 +47,14 @@ class Prior:
 
 
 def heads(keys: Keys) -> npt.NDArray[np.uint64]:
-    """The first eight bytes of each key as a number. Two keys that share them count as unknown: no harm but work."""
+    """The first eight bytes of each key as a number. If two keys share them, one counts as not found, which costs only
+    the time to embed its row again."""
     return np.ascontiguousarray(keys[:, :8]).view("<u8")[:, 0].astype(np.uint64)
 
 
 def open_priors(directories: Sequence[Path], stated: Mapping[str, object], scratch: Path) -> list[Prior]:
-    """Those embeddings whose own facts agree with ``stated``: encoder and settings. What cannot be read, or was removed
-    meanwhile, is passed over: its rows are embedded anew."""
+    """The embeddings made with the encoder and settings in ``stated``. Embeddings that cannot be read, or were removed
+    in the meantime, are skipped, and their rows embedded again."""
     found = []
     for number, directory in enumerate(directories):
         try:

@@ -1,7 +1,7 @@
-"""Searches the vectors of a bank: all of them, or those that an index leads to, put in order by exact cosines.
+"""Searches the vectors of a bank, exactly or through an index, and orders what is found by exact cosines.
 
-Cosines are products of a query and the float16 vectors as they are stored, one pair at a time, so they depend on
-nothing else that is asked. Equal ones go to the lower row (up to ``TIES`` beyond what is asked).
+A cosine is the product of a query and a float16 vector as it is stored, computed pair by pair, so it does not depend on
+the other queries of a call. Of equal cosines the lower row comes first (among ``TIES`` more rows than requested).
 """
 
 from pathlib import Path
@@ -20,26 +20,27 @@ Rows = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
 TIES = 8
-"""So many more are found than asked for, as equal cosines come in any order there."""
+"""Rows found beyond the requested number, as FAISS returns equal cosines in any order."""
 BLOCK = 16_384
 """Vectors in memory at a time when all are read."""
 QUERY_BYTES = 64 * 2**20
-"""Of vectors that are gathered at a time to put them in order."""
+"""Bytes of vectors in memory at a time while found rows are ordered."""
 MOST_QUERIES = 4096
+"""Queries searched at a time."""
 MOST_ON_GPU = 2048
-"""Neighbours of a query that FAISS finds on a GPU; more are found here."""
+"""The most neighbours of a query that FAISS finds on a GPU; for more, the search runs on the CPU."""
 
 
 class RowFinder(Protocol):
-    """Finds rows that are near, about the nearest first."""
+    """Finds rows near to queries, the nearest first up to the precision of its codes."""
 
     def find(self, queries: Vectors, wide: int, k: int) -> Rows:
-        """[n, wide], -1 where there are fewer. ``k`` of them are wanted in the end."""
+        """[n, wide] rows; -1 where there are fewer. ``k``: how many of them the caller returns in the end."""
         ...
 
 
 class Search:
-    """The nearest of a bank's vectors to queries of length 1."""
+    """Finds the vectors of a bank that are nearest to queries of length 1. ``widen``: see ``IndexMeta``."""
 
     def __init__(self, embeddings: Embeddings, finder: RowFinder, widen: int = 1) -> None:
         self.embeddings = embeddings
@@ -56,7 +57,7 @@ class Search:
         for start in range(0, len(queries), MOST_QUERIES):
             some = slice(start, start + MOST_QUERIES)
             found = self.finder.find(queries[some], wide, k)
-            ordered = in_order(self.embeddings, queries[some], found)
+            ordered = by_cosine(self.embeddings, queries[some], found)
             count = min(k, wide)
             cosines[some, :count], rows[some, :count] = (values[:, :count] for values in ordered)
         return cosines, rows
@@ -77,8 +78,8 @@ class Search:
         return found
 
 
-def in_order(embeddings: Embeddings, queries: Vectors, rows: Rows) -> tuple[Vectors, Rows]:
-    """The same rows [n, k] by their exact cosines, which come with them."""
+def by_cosine(embeddings: Embeddings, queries: Vectors, rows: Rows) -> tuple[Vectors, Rows]:
+    """(cosines, rows), each [n, k]: the given rows, ordered by their exact cosines with the queries."""
     cosines = np.empty(rows.shape, np.float32)
     step = max(1, QUERY_BYTES // (4 * embeddings.width * rows.shape[1]))
     for start in range(0, len(rows), step):
@@ -92,7 +93,7 @@ def in_order(embeddings: Embeddings, queries: Vectors, rows: Rows) -> tuple[Vect
 
 
 class ExactSearch:
-    """Reads all vectors, a block at a time, on a GPU where FAISS has one."""
+    """Compares queries with all vectors, a block at a time, on a GPU where FAISS has one."""
 
     def __init__(self, embeddings: Embeddings, device: str = "cpu") -> None:
         self.embeddings = embeddings
@@ -101,8 +102,8 @@ class ExactSearch:
     def find(self, queries: Vectors, wide: int, k: int) -> Rows:  # noqa: ARG002
         best = faiss.ResultHeap(len(queries), wide, keep_max=True)
         for first, block in self.embeddings.blocks(BLOCK):
-            near, rows = self._knn(queries, block, min(wide, len(block)))
-            best.add_result(near, rows + first)
+            cosines, rows = self._knn(queries, block, min(wide, len(block)))
+            best.add_result(cosines, rows + first)
         best.finalize()
         found: Rows = best.I
         return found
@@ -110,14 +111,14 @@ class ExactSearch:
     def _knn(self, queries: Vectors, block: Vectors, k: int) -> tuple[Vectors, Rows]:
         metric = faiss.METRIC_INNER_PRODUCT
         if self.gpu is not None and k <= MOST_ON_GPU:
-            near, rows = faiss.knn_gpu(self.gpu, queries, block, k, metric=metric)
+            cosines, rows = faiss.knn_gpu(self.gpu, queries, block, k, metric=metric)
         else:
-            near, rows = faiss.knn(queries, block, k, metric=metric)
-        return near, rows
+            cosines, rows = faiss.knn(queries, block, k, metric=metric)
+        return cosines, rows
 
 
 class ListSearch:
-    """Visits ``probe`` inverted lists; more where those do not hold enough."""
+    """Searches ``probe`` inverted lists, and more where these hold too few rows."""
 
     def __init__(self, directory: Path, probe: int) -> None:
         self.index = read_index(directory)
@@ -140,7 +141,7 @@ class ListSearch:
 
 
 class GraphSearch:
-    """Walks every graph, keeping ``probe`` or more vectors in sight, and merges what they find."""
+    """Searches every graph with an efSearch of at least ``probe``, and merges the results."""
 
     def __init__(self, directory: Path, meta: IndexMeta, probe: int) -> None:
         self.graphs: list[Any] = []
@@ -152,11 +153,11 @@ class GraphSearch:
 
     def find(self, queries: Vectors, wide: int, k: int) -> Rows:  # noqa: ARG002
         best = faiss.ResultHeap(len(queries), wide, keep_max=True)
-        seen = faiss.SearchParametersHNSW(efSearch=max(self.probe, wide))  # type: ignore[attr-defined]
+        parameters = faiss.SearchParametersHNSW(efSearch=max(self.probe, wide))  # type: ignore[attr-defined]
         first = 0
         for graph in self.graphs:
-            near, rows = graph.search(queries, min(wide, graph.ntotal), params=seen)
-            best.add_result(np.where(rows < 0, -np.inf, near), np.where(rows < 0, -1, rows + first))
+            cosines, rows = graph.search(queries, min(wide, graph.ntotal), params=parameters)
+            best.add_result(np.where(rows < 0, -np.inf, cosines), np.where(rows < 0, -1, rows + first))
             first += graph.ntotal
         best.finalize()
         found: Rows = best.I
@@ -174,7 +175,8 @@ def open_finder(directory: Path, meta: IndexMeta, embeddings: Embeddings, device
 
 
 def open_search(index_dir: Path | None, embeddings: Embeddings, threads: int, device: str = "cpu") -> Search:
-    """A search through an index, or through all vectors where there is none. ValueError for an index of others."""
+    """A search through an index, or through all vectors where ``index_dir`` is None. ValueError for an index of other
+    embeddings."""
     faiss.omp_set_num_threads(threads)
     if index_dir is None:
         return Search(embeddings, ExactSearch(embeddings, device))

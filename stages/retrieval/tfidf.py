@@ -1,12 +1,12 @@
-"""TF-IDF: a bank's texts as hashed words and neighbouring words, searched exactly. No model.
+"""TF-IDF embeddings of a bank: hashed words and runs of adjacent words, searched exactly. Needs no model.
 
-    counts-00000.npz   scipy.sparse CSR [rows, features]: how often each hashed word stands in a row of the bank
-    keys-00000.npy     uint8 [rows, 16], their row keys
-    idf.npy            float32 [features]: ln((1 + n) / (1 + rows that have it)) + 1, as scikit-learn's smooth one
+    counts-00000.npz   scipy.sparse CSR [rows, features]: counts of each hashed word in each row of the bank
+    keys-00000.npy     uint8 [rows, 16], the row keys
+    idf.npy            float32 [features]: ln((1 + n) / (1 + rows with the word)) + 1: the smooth idf of scikit-learn
     embeddings.json    kind ``tfidf``, width (the features), rows of each shard, settings; written last
 
-A row's weights are (1 + ln count) x idf, scaled to length 1: made when a shard is read, so that a shard does not depend
-on the others. Words of the two texts of a pair lie in one row; no pair of neighbours crosses from one to the other.
+The weights of a row are (1 + ln count) x idf, scaled to length 1. They are computed when a shard is read, so that a
+shard does not depend on the others. The words of both texts of a pair are in one row; no run of words spans both texts.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,26 +29,26 @@ Sparse = Any
 
 IDF = "idf.npy"
 QUERIES_AT_ONCE = 256
-"""Their scores against a shard are dense: 16 MiB."""
+"""Queries compared with a shard at a time; their scores take 16 MiB."""
 
 
 def counts_path(directory: Path, number: int) -> Path:
     return directory / f"counts-{number:05d}.npz"
 
 
-# --- made -----------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------------
 
 
 def embed_counts(encoder: TfIdf, bank: Path, out: Path, on: On, shards: list[int]) -> dict[str, int]:
-    """The stage ``embed`` for TF-IDF. Counts are cheap: none are carried over."""
+    """The stage ``embed`` for TF-IDF. Counting is cheap, so nothing is carried over from earlier embeddings."""
     missing = [number for number, rows in enumerate(shards) if not _finished(out, number, rows)]
     left = sum(shards[number] for number in missing)
     on.expect(left, "rows")
     width = encoder.features
     config = EmbedJob(encoder, None, bank, out, sum(shards), width)
-    for _ in on.map(open_counter, config, missing):
+    for _ in on.map(open_count_writer, config, missing):
         pass
-    ((_, idf),) = on.map(open_summer, config, [len(shards)])
+    ((_, idf),) = on.map(open_idf_writer, config, [len(shards)])
     write_meta(
         out, {"kind": encoder.kind, "width": width, "encoder": encoder.model_dump(mode="json"), "shards": shards}
     )
@@ -57,15 +57,15 @@ def embed_counts(encoder: TfIdf, bank: Path, out: Path, on: On, shards: list[int
 
 
 def _finished(out: Path, number: int, rows: int) -> bool:
-    """Whether an earlier attempt wrote that shard. Its keys come last."""
+    """Whether an earlier attempt wrote that shard. Its keys are written last."""
     try:
         return len(np.load(keys_path(out, number), mmap_mode="r")) == rows and counts_path(out, number).is_file()
     except (ValueError, OSError, EOFError):
         return False
 
 
-def open_counter(config: EmbedJob, worker: Worker) -> Callable[[int], None]:
-    """What writes the counts of a shard."""
+def open_count_writer(config: EmbedJob, worker: Worker) -> Callable[[int], None]:
+    """Return a function that writes the counts of one shard."""
     from scipy import sparse
 
     assert isinstance(config.encoder, TfIdf)
@@ -81,12 +81,12 @@ def open_counter(config: EmbedJob, worker: Worker) -> Callable[[int], None]:
     return write
 
 
-def open_summer(config: EmbedJob, worker: Worker) -> Callable[[int], int]:
-    """What writes ``idf.npy`` over so many shards; returns its bytes."""
+def open_idf_writer(config: EmbedJob, worker: Worker) -> Callable[[int], int]:
+    """Return a function that writes ``idf.npy`` from the first ``shards`` shards and returns its bytes."""
     from scipy import sparse
 
     def write(shards: int) -> int:
-        worker.note("weighs words by how many rows have them")
+        worker.note("counts the rows that have each word")
         having = np.zeros(config.width, np.int64)
         for number in range(shards):
             counts = sparse.load_npz(counts_path(config.out, number))
@@ -99,7 +99,8 @@ def open_summer(config: EmbedJob, worker: Worker) -> Callable[[int], int]:
 
 
 def counter(encoder: TfIdf) -> Callable[[Sequence[Sequence[str]]], Sparse]:
-    """What counts hashed words, of two characters at least, and runs of up to ``words`` of them: CSR float32."""
+    """Return a function texts -> counts, CSR float32 [len(texts), features], of hashed words of at least two characters
+    and of runs of up to ``words`` adjacent words."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hasher = HashingVectorizer(
@@ -119,11 +120,11 @@ def counter(encoder: TfIdf) -> Callable[[Sequence[Sequence[str]]], Sparse]:
     return count
 
 
-# --- searched -------------------------------------------------------------------------------------------
+# --- searching ------------------------------------------------------------------------------------------
 
 
 def open_tfidf(directory: Path) -> "TfIdfSearch":
-    """ValueError where there are no finished embeddings of this kind."""
+    """The search in TF-IDF embeddings. ValueError where there are no finished ones of this kind."""
     embeddings = read_embeddings(directory)
     if embeddings.kind != "tfidf":
         raise ValueError(f"embeddings: {directory} holds those of a {embeddings.kind}, not tfidf; search their index")
@@ -133,7 +134,7 @@ def open_tfidf(directory: Path) -> "TfIdfSearch":
 
 @dataclass(frozen=True, slots=True)
 class TfIdfSearch:
-    """Exact search by cosine, over one shard at a time."""
+    """Exact search by cosine, in one shard at a time."""
 
     embeddings: Embeddings
     encoder: TfIdf
@@ -144,8 +145,8 @@ class TfIdfSearch:
         return self._weighed(counter(self.encoder)(texts))
 
     def search(self, queries: Sparse, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """(cosines, rows of the bank), each [queries, k], the highest first and of equal ones the first in the bank.
-        Rows that share no word with a query are not found: where fewer than ``k`` are left, row -1 and cosine 0."""
+        """(cosines, rows of the bank), each [queries, k], the highest cosine first, of equal ones the lower row. Rows
+        that share no word with a query are not found; where fewer than ``k`` are, the rest is row -1 with cosine 0."""
         from scipy import sparse
 
         scores = np.zeros((queries.shape[0], k), np.float32)
@@ -199,7 +200,8 @@ def _lengths(vectors: Sparse) -> npt.NDArray[np.float64]:
 def _best(
     scores: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], cosines: npt.NDArray[np.float32], start: int, k: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The best ``k`` of those that were found before, in order, and of the rows of a shard that begins at ``start``."""
+    """The best ``k`` of the sorted ``scores`` and ``rows`` found so far and of the ``cosines`` of a shard that begins
+    at row ``start``."""
     worth = np.flatnonzero(cosines > scores[-1])
     if len(worth) > k:
         least = np.partition(cosines[worth], -k)[-k]

@@ -1,13 +1,13 @@
-"""Texts translated into another language and back, sampled. Runs in a worker.
+"""Rewrites texts by translating them into another language and back, with sampling. Runs in a worker.
 
-``generate`` samples from torch's one generator, so that what a text becomes would depend on what is translated beside
-it. Here each text has random numbers of its own: a token is the argmax of its log-probability over the temperature plus
-Gumbel noise, which is to sample it (Gumbel 1954; Maddison et al. 2014). So a draw depends on its seed alone, save where
-rounding, which a batch's padding changes in the last bits, moves a token across the border of the likeliest: batches
-go by length and content, and results are pinned to that order.
+Sampling in ``generate`` draws from torch's global generator, so the translation of a text would depend on the other
+texts of its batch. Here each text has its own random numbers: the argmax over tokens of log-probability / temperature +
+Gumbel noise is a sample of the token (Gumbel 1954; Maddison et al. 2014). A draw then depends on its seed alone, except
+where the padding of a batch changes the last bits of a score and so which tokens are the likeliest. Batches are
+therefore formed by length and content, whatever the order of the texts.
 
-Each direction is a model of its own, told nothing but the text: one that wants a prefix (T5) or a language (M2M) must
-have it in its generation config.
+Each direction has its own model, whose input is the text alone: a model that needs a prefix (T5) or a language code
+(M2M) must have it in its generation config.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,12 @@ from stages.models.language_models import load_any_tokenizer, load_model, longes
 from stages.specs.seeds import seed_of
 
 TEXTS = 32
-"""Texts that are translated at once."""
+"""Texts in a batch."""
 
 
 class SampledTokens(LogitsProcessor):
-    """Scores whose argmax is a token sampled among the ``nearest`` likeliest; a text's noise comes from its seed."""
+    """Turns scores into noisy scores whose argmax is a token sampled among the ``nearest`` likeliest ones. The noise of
+    a text comes from its seed."""
 
     def __init__(self, seeds: Sequence[int], nearest: int, temperature: float) -> None:
         self.generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
@@ -44,7 +45,7 @@ class SampledTokens(LogitsProcessor):
 
 
 class Translator:
-    """One direction."""
+    """A translation model for one direction. ``length`` bounds the tokens of a text and of its translation."""
 
     def __init__(self, directory: Path, name: str, nearest: int, temperature: float, length: int, device: str) -> None:
         self.model: Any = load_model(AutoModelForSeq2SeqLM, directory, name).to(device)
@@ -78,7 +79,7 @@ class Translator:
 
 
 class BackTranslator:
-    """A rewriter by two translators."""
+    """A rewriter that translates ``there`` and ``back``."""
 
     def __init__(self, there: Translator, back: Translator) -> None:
         self.there, self.back = there, back

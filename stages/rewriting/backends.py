@@ -1,4 +1,4 @@
-"""What a spec rewrites by, opened in a worker. Models are imported and loaded here."""
+"""Opens the rewriter that a spec names, in a worker. Models are imported and loaded here."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,37 +6,37 @@ from typing import assert_never
 
 from cluster.resources import Worker
 from stages.rewriting.draws import Rewriter
-from stages.rewriting.substitution import Others, replace_words
+from stages.rewriting.substitution import Alternatives, replace_words
 from stages.specs.candidates import Masked, Translated, Words
 
 How = Words | Masked | Translated
 
 
-def needed(how: How, inputs: Mapping[str, Path]) -> None:
-    """ValueError for an input that is missing."""
+def check_inputs(how: How, inputs: Mapping[str, Path]) -> None:
+    """ValueError for an input that the rewriter needs and that is missing."""
     match how:
         case Words():
             if not {"synonyms", "model"} & inputs.keys():
                 raise ValueError("rewrite: words, but neither synonyms nor model is given; give one of them")
         case Masked():
-            _have(("model",), "masked", inputs)
+            _require(("model",), "masked", inputs)
         case Translated():
-            _have(("there", "back"), "translated", inputs)
+            _require(("there", "back"), "translated", inputs)
         case _:
             assert_never(how)
 
 
-def _have(names: Sequence[str], kind: str, inputs: Mapping[str, Path]) -> None:
+def _require(names: Sequence[str], kind: str, inputs: Mapping[str, Path]) -> None:
     for name in names:
         if name not in inputs:
             raise ValueError(f"rewrite: {kind}, but {name} is not given; give a model directory for it")
 
 
-def open_how(how: How, inputs: Mapping[str, Path], worker: Worker) -> Rewriter:
-    """Load what the rewriting needs; return what rewrites texts."""
+def open_rewriter_of(how: How, inputs: Mapping[str, Path], worker: Worker) -> Rewriter:
+    """The rewriter, with its model or its synonyms loaded."""
     match how:
         case Words():
-            return _words(how.share, _others(how, inputs, worker))
+            return _words(how.share, _alternatives(how, inputs, worker))
         case Masked():
             _threads(worker)
             from stages.rewriting.masked_lm import MaskFiller
@@ -55,14 +55,14 @@ def open_how(how: How, inputs: Mapping[str, Path], worker: Worker) -> Rewriter:
             assert_never(how)
 
 
-def _words(share: float, others: Others) -> Rewriter:
+def _words(share: float, alternatives: Alternatives) -> Rewriter:
     def rewrite(texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        return [replace_words(text, share, others, seed) for text, seed in zip(texts, seeds, strict=True)]
+        return [replace_words(text, share, alternatives, seed) for text, seed in zip(texts, seeds, strict=True)]
 
     return rewrite
 
 
-def _others(how: Words, inputs: Mapping[str, Path], worker: Worker) -> Callable[[str], Sequence[str]]:
+def _alternatives(how: Words, inputs: Mapping[str, Path], worker: Worker) -> Callable[[str], Sequence[str]]:
     if "synonyms" in inputs:
         from stages.rewriting.synonyms import read_synonyms
 
@@ -71,7 +71,7 @@ def _others(how: Words, inputs: Mapping[str, Path], worker: Worker) -> Callable[
     _threads(worker)
     from stages.rewriting.embedding_neighbours import NearestWords
 
-    return NearestWords(inputs["model"], how.nearest, worker.device).others
+    return NearestWords(inputs["model"], how.nearest, worker.device).alternatives
 
 
 def _threads(worker: Worker) -> None:

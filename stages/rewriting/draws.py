@@ -1,6 +1,6 @@
-"""Rewritten texts of some rows, whatever rewrites: drawn again and again until a row has enough, within bounds.
+"""Draws rewritten texts for training rows, by any rewriter, until each row has enough or a bound is reached.
 
-What a draw comes to follows from (seed, row key, draw, side) alone. Needs no torch.
+The result of a draw depends on (seed, row key, number of the draw, side) alone. Needs no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,19 +13,19 @@ from stages.specs.seeds import seed_of
 
 Sides = Literal["first", "second", "either", "both"]
 
-TRIES = 4
-"""Draws of a row for each text that is wanted of it. What comes out may be a text that is there already."""
+DRAWS_PER_TEXT = 4
+"""Draws of a row, at most, for each text that it should get: a draw may repeat an earlier one."""
 
 
 class Rewriter(Protocol):
     def __call__(self, texts: Sequence[str], seeds: Sequence[int]) -> Sequence[str]:
-        """Each text rewritten, its randomness from its own seed. It may come out as it was."""
+        """Each text rewritten, with random numbers from its own seed. A text may stay unchanged."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RewriteRow:
-    """A training row."""
+    """A training row that is to be rewritten."""
 
     key: bytes
     texts: tuple[str, ...]
@@ -33,7 +33,8 @@ class RewriteRow:
 
 @dataclass(slots=True)
 class RewriteState:
-    """What a row has so far, and what its texts may no more be. The texts at ``guarded`` may not be kept."""
+    """The candidates of a row so far. ``taken``: normalised texts that it cannot get any more. ``guarded``: the
+    positions of its own texts that the task is evaluated on, which must not stay in a candidate."""
 
     row: RewriteRow
     guarded: set[int]
@@ -43,7 +44,8 @@ class RewriteState:
 
 @dataclass(slots=True)
 class RewriteCounts:
-    """Texts that were drawn, and those of them that were left out: evaluated on, or there already."""
+    """Counts of texts: ``drawn`` in all, and left out because they are ``guarded`` (the task is evaluated on them) or
+    ``repeated``."""
 
     drawn: int = 0
     guarded: int = 0
@@ -51,29 +53,30 @@ class RewriteCounts:
 
 
 def rewritten(
-    rows: Sequence[RewriteRow], k: int, sides: Sides, seed: int, guard: Guard, rewrite: Rewriter, tally: RewriteCounts
+    rows: Sequence[RewriteRow], k: int, sides: Sides, seed: int, guard: Guard, rewrite: Rewriter, counts: RewriteCounts
 ) -> Iterator[list[RewriteState]]:
-    """At most ``k`` candidates a row. Yields after each draw what there is of all rows, the last time all."""
-    found = [_begun(row, guard) for row in rows]
-    for draw in range(TRIES * k):
+    """Draw at most ``k`` candidates for each row, and count the draws in ``counts``. Yields the states of all rows
+    after each draw; the last ones are complete."""
+    found = [_initial(row, guard) for row in rows]
+    for draw in range(DRAWS_PER_TEXT * k):
         short = [one for one in found if len(one.candidates) < k and one.guarded <= set(places(sides, draw))]
         for one, texts in zip(short, _drawn([one.row for one in short], sides, seed, draw, rewrite), strict=True):
-            _take(one, texts, guard, tally)
+            _take(one, texts, guard, counts)
         yield found
 
 
-def _begun(row: RewriteRow, guard: Guard) -> RewriteState:
+def _initial(row: RewriteRow, guard: Guard) -> RewriteState:
     guarded = {place for place, text in enumerate(row.texts) if guard.blocks((text,))}
     return RewriteState(row, guarded, taken={all_normalized(row.texts)})
 
 
 def places(sides: Sides, draw: int) -> tuple[int, ...]:
-    """Which texts of a row the draw rewrites."""
+    """The positions of the texts that a draw rewrites."""
     return {"first": (0,), "second": (1,), "either": (draw % 2,), "both": (0, 1)}[sides]
 
 
 def _drawn(rows: Sequence[RewriteRow], sides: Sides, seed: int, draw: int, rewrite: Rewriter) -> list[tuple[str, ...]]:
-    """The texts of each row after this draw."""
+    """The texts of each row with those at ``places`` rewritten."""
     wanted = [(number, place) for number in range(len(rows)) for place in places(sides, draw)]
     seeds = [seed_of(seed, int.from_bytes(rows[number].key, "little"), draw, place) for number, place in wanted]
     texts = [list(row.texts) for row in rows]
@@ -83,14 +86,15 @@ def _drawn(rows: Sequence[RewriteRow], sides: Sides, seed: int, draw: int, rewri
     return [tuple(several) for several in texts]
 
 
-def _take(found: RewriteState, texts: tuple[str, ...], guard: Guard, tally: RewriteCounts) -> None:
-    tally.drawn += 1
-    plain = all_normalized(texts)
-    if plain in found.taken or not all(plain):
-        tally.repeated += 1
+def _take(found: RewriteState, texts: tuple[str, ...], guard: Guard, counts: RewriteCounts) -> None:
+    """Add a drawn text to the candidates of its row, if it may be one."""
+    counts.drawn += 1
+    key = all_normalized(texts)
+    if key in found.taken or not all(key):
+        counts.repeated += 1
         return
-    found.taken.add(plain)
+    found.taken.add(key)
     if guard.blocks(texts):
-        tally.guarded += 1
+        counts.guarded += 1
         return
     found.candidates.append(Candidate(texts))

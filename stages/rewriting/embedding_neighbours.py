@@ -1,4 +1,4 @@
-"""Words replaced by their neighbours in a model's input embeddings. Runs in a worker."""
+"""Finds for a word the nearest words among a model's input embeddings. Runs in a worker."""
 
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from stages.models.language_models import load_model
 from stages.rewriting.vocabulary import Vocabulary, vocabulary_of
 
 BLOCK = 256
-"""Words whose neighbours are sought at once, always the same ones, so that rounding does not depend on the texts."""
+"""Words whose neighbours are computed together. The blocks are fixed, so that rounding does not depend on the texts."""
 
 
 class NearestWords:
-    """The nearest words of each word, by the cosine of their embeddings: whole words, spelled otherwise."""
+    """The nearest words of each word, by the cosine of their embeddings. They are whole words of the vocabulary, and no
+    other spelling of the word in upper or lower case."""
 
     def __init__(self, directory: Path, nearest: int, device: str) -> None:
         model = load_model(AutoModel, directory, "model", lambda key: "embed" in key)
@@ -25,8 +26,8 @@ class NearestWords:
         self.nearest = nearest
         self.found: dict[int, list[tuple[str, ...]]] = {}
 
-    def others(self, word: str) -> tuple[str, ...]:
-        """The nearest first; none for what is not one token."""
+    def alternatives(self, word: str) -> tuple[str, ...]:
+        """At most ``nearest`` words, the nearest first; none for a word that is not a single token."""
         place = self.vocabulary.place(word)
         if place is None:
             return ()

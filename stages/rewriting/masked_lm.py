@@ -1,10 +1,10 @@
-"""Words masked, and filled by a masked language model. Runs in a worker.
+"""Replaces words of a text by predictions of a masked language model. Runs in a worker.
 
-After Jiao et al. 2020 (TinyBERT), algorithm 1: p = 0.4, K = 15, one of the K likeliest, each as likely as another.
-There each word of one token is masked by itself, a forward a word; a word of several tokens has its neighbours among
-GloVe's vectors. Here all chosen words of a text are masked at once and filled from one forward, so that a word is
-guessed without what the others were; a word of several tokens is one mask, too, and what comes in its place is one
-token. Words beyond what the model takes stay.
+After Jiao et al. 2020 (TinyBERT), algorithm 1: a word is replaced with probability p = 0.4 by one of the K = 15
+likeliest words, drawn uniformly. The paper masks one word at a time, with a forward pass each, and replaces a word of
+several tokens by one of its neighbours among GloVe vectors. Here all chosen words of a text are masked together and
+predicted from one forward pass, without knowledge of each other; a word of several tokens is one mask as well and is
+replaced by a word of one token. Words beyond the model's maximal length are not replaced.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from stages.rewriting.words import Word, cased_like, with_words, words_of
 from stages.specs.seeds import seed_of
 
 TEXTS = 32
-"""Texts of a forward."""
+"""Texts in a batch."""
 
 
 class MaskFiller:
@@ -41,7 +41,7 @@ class MaskFiller:
         self.most = longest(self.model, self.tokenizer)
 
     def __call__(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Batches go by length and content: the same texts are asked together whatever their order."""
+        """Batches are formed by length and content, so that the same texts share a batch whatever their order."""
         masked = [self._chosen(text, seed) for text, seed in zip(texts, seeds, strict=True)]
         changed = [row for row, words in enumerate(masked) if words]
         order = sorted(changed, key=lambda row: (len(texts[row]), texts[row], seeds[row]))
@@ -54,14 +54,16 @@ class MaskFiller:
         return new
 
     def _chosen(self, text: str, seed: int) -> list[Word]:
-        """The words that are masked; none of a text in which the mask token stands, whose masks could not be told."""
+        """The words of the text that are to be masked; none where the text itself contains the mask token, which could
+        not be told from a mask."""
         random = Random(seed)
         chosen = [word for word in words_of(text) if random.random() < self.share]
         return [] if self.tokenizer.mask_token in text else chosen
 
     @torch.inference_mode()
     def _likeliest(self, texts: Sequence[str], masked: Sequence[Sequence[Word]]) -> list[list[list[str]]]:
-        """For each text, for each of its masks that the model sees, the likeliest words other than the one it hides."""
+        """For each text, for each of its masks within the model's maximal length, the likeliest words other than the
+        masked one, the likeliest first."""
         mask: str = self.tokenizer.mask_token
         given = [with_words(text, dict.fromkeys(words, mask)) for text, words in zip(texts, masked, strict=True)]
         inputs = self.tokenizer(given, padding=True, truncation=True, max_length=self.most, return_tensors="pt")
@@ -69,8 +71,8 @@ class MaskFiller:
         at_masks = inputs["input_ids"] == self.tokenizer.mask_token_id
         logits_MW = self.model(**inputs).logits[at_masks][:, self.ids].float()
         counts = at_masks.sum(1).tolist()
-        seen = [word for words, count in zip(masked, counts, strict=True) for word in words[:count]]
-        likeliest = iter(self._words(logits_MW, seen))
+        predicted = [word for words, count in zip(masked, counts, strict=True) for word in words[:count]]
+        likeliest = iter(self._words(logits_MW, predicted))
         return [list(islice(likeliest, count)) for count in counts]
 
     def _words(self, logits_MW: Tensor, hidden: Sequence[Word]) -> list[list[str]]:
@@ -83,7 +85,8 @@ class MaskFiller:
 
 
 def _drawn(text: str, masked: Sequence[Word], likeliest: Sequence[Sequence[str]], seed: int) -> str:
-    """The text with one of the likeliest words in the place of each mask. Masks that were cut off have none."""
+    """The text with one of its likeliest words in the place of each mask. Masks beyond the model's maximal length keep
+    their word."""
     random = Random(seed_of(seed, 1))
     chosen: dict[Word, str] = {}
     for word, several in zip(masked, likeliest, strict=False):

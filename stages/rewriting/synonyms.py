@@ -1,4 +1,4 @@
-"""A file of synonyms: a line each, a word, a tab, its synonyms with commas between."""
+"""Reads a file of synonyms. Each line has a word, a tab and the word's synonyms, separated by commas."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from stages.rewriting.words import WORD
 
 
 def read_synonyms(path: Path) -> Mapping[str, tuple[str, ...]]:
-    """Word, in lower case -> its synonyms, each once, in the order of the file. ValueError for a line that is none."""
+    """Case-folded word -> its distinct synonyms, in the order of the file. ValueError for a line of another form."""
     found: dict[str, dict[str, None]] = {}
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():

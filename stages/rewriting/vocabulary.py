@@ -1,4 +1,4 @@
-"""The words of a tokenizer's vocabulary: what is one token and a whole word. Runs where transformers is loaded."""
+"""The words of a tokenizer's vocabulary: tokens that are whole words. Runs where transformers is loaded."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,30 +11,30 @@ from stages.rewriting.words import WORD
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """``words[i]`` is the word that the token ``ids[i]`` is by itself. In the order of ids."""
+    """``words[i]`` is the word that the token ``ids[i]`` spells. In ascending order of ids."""
 
     ids: Sequence[int]
     words: Sequence[str]
 
     @cached_property
     def places(self) -> dict[str, list[int]]:
-        """Word without case -> its places: a cased vocabulary may have it more than once."""
+        """Case-folded word -> its positions in ``words``; a cased vocabulary may have several."""
         found: dict[str, list[int]] = defaultdict(list)
         for place, word in enumerate(self.words):
             found[word.casefold()].append(place)
         return dict(found)
 
     def place(self, word: str) -> int | None:
-        """Of the word as it is written, else of how it is otherwise; None where it is not one token."""
+        """The position of the word as it is written, or else in another case; None where it is not a single token."""
         places = self.places.get(word.casefold(), [])
         exact = [place for place in places if self.words[place] == word]
         return next(iter(exact or places), None)
 
 
 def vocabulary_of(tokenizer: Any, size: int) -> Vocabulary:
-    """All tokens that spell letters alone, and that the tokenizer makes of that word between spaces: so neither special
-    tokens, nor numbers and punctuation, nor what only continues a word.
-    The model knows ids below ``size``."""
+    """The tokens with ids below ``size``, the rows of the model's embedding table, that spell a word of letters and
+    that the tokenizer produces for this word between spaces. This leaves out special tokens, numbers, punctuation and
+    continuations of words. ValueError where there are none."""
     special = set(tokenizer.all_special_ids)
     ids = sorted(token for token in set(tokenizer.get_vocab().values()) - special if token < size)
     spelled = [

@@ -1,17 +1,17 @@
-"""Words of a text: where they are, and other words in their place. What stands between them stays."""
+"""Finds the words of a text and replaces some of them; what is between them stays as it is."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 WORD = re.compile(r"(?<![\w'\u2019])[^\W\d_]+(?:['\u2019][^\W\d_]+)*(?!\w)")
-"""Letters, and apostrophes between them; neither the letters of 3rd and x86, nor what some tokeniser split off
-('s, 're)."""
+"""Letters, and apostrophes between letters. Not a part of 3rd or x86, and no suffix that a tokeniser split off ('s,
+'re)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word and its place in the text."""
+    """A word and its character span in the text."""
 
     text: str
     start: int
@@ -32,7 +32,8 @@ def with_words(text: str, words: Mapping[Word, str]) -> str:
 
 
 def cased_like(original: str, word: str) -> str:
-    """The word in capitals where the original is, with a capital where it has one, else as it is."""
+    """The word in capitals if the original is in capitals, capitalised if the original begins with a capital, else as
+    it is."""
     if len(original) > 1 and original.isupper():
         return word.upper()
     return word[:1].upper() + word[1:] if original[:1].isupper() else word

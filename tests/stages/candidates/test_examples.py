@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.candidates.examples import Shown, examples
+from stages.candidates.examples import ShownCandidate, examples
 from stages.candidates.table import Candidate, finish, write_part
 from stages.corpus.reader import read_split
 
@@ -26,7 +26,7 @@ def test_examples_are_spread_evenly_over_the_rows_that_have_candidates(tmp_path:
     assert [example.row_key for example in found] == [keys[0], keys[2], keys[5], keys[7]]
     for example in found:
         one, two = (f"{example.row_key.hex()} {n}" for n in range(2))
-        assert example.candidates == (Shown(0, 0.0, (one,)), Shown(1, 0.25, (two,)))
+        assert example.candidates == (ShownCandidate(0, 0.0, (one,)), ShownCandidate(1, 0.25, (two,)))
         assert example.texts is None
     assert [example.row_key for example in examples(table, 99)] == keys
 

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from cluster.inline import InlineOn, InlineWorker
 from cluster.resources import Resources
 from stages.candidates.rerank import rerank
-from stages.candidates.rerank_rules import Scores, balanced, first, highest
+from stages.candidates.rerank_rules import Scores, balanced, first_of_each_row, highest_probability
 from stages.candidates.table import Candidate, finish, read_candidates, read_table_meta, write_part
 from stages.candidates.unlabelled import unlabelled
 from stages.corpus.row_key import row_key
@@ -145,7 +145,7 @@ def expected(spec: RerankSpec, scene: Scene) -> list[tuple[bytes, int, float, st
 
 def test_the_highest_probability_is_that_of_the_softmax() -> None:
     logits = np.random.Generator(np.random.PCG64(0)).normal(0, 30, (50, 4)).astype(np.float32)
-    assert highest(logits) == pytest.approx(softmax(logits.astype(np.float64), axis=1).max(1), rel=1e-12)
+    assert highest_probability(logits) == pytest.approx(softmax(logits.astype(np.float64), axis=1).max(1), rel=1e-12)
 
 
 @pytest.mark.parametrize("times", [1.0, 1.5, 3.0, 100.0])
@@ -177,9 +177,9 @@ def test_what_is_equally_far_stays_by_rank_and_then_by_what_follows_from_its_key
 def test_the_first_of_a_row_go_by_distance_and_then_by_rank() -> None:
     row, rank = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 0, 1, 0])
     distance, kept = np.array([0.3, 0.1, 0.1, 0.5, 0.4, 0.9]), np.array([1, 1, 1, 1, 1, 0], np.bool_)
-    assert first(row, rank, distance, kept, 2).tolist() == [1, 2, 4, 3]
-    assert first(row, rank, None, kept, 2).tolist() == [0, 1, 3, 4]
-    assert first(row, rank, distance, np.zeros(6, np.bool_), 2).tolist() == []
+    assert first_of_each_row(row, rank, distance, kept, 2).tolist() == [1, 2, 4, 3]
+    assert first_of_each_row(row, rank, None, kept, 2).tolist() == [0, 1, 3, 4]
+    assert first_of_each_row(row, rank, distance, np.zeros(6, np.bool_), 2).tolist() == []
 
 
 # --- the stage ------------------------------------------------------------------------------------------------

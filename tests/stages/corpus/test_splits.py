@@ -66,36 +66,38 @@ def test_no_more_rows_are_sampled_than_there_are() -> None:
 
 def test_a_cut_parts_the_rows_and_keeps_their_order() -> None:
     divided = cut(MANY, 50, 0, b"holdout")
-    assert divided.off.num_rows == 50
-    assert sorted(divided.kept["index"].to_pylist() + divided.off["index"].to_pylist()) == list(range(500))
-    assert divided.off["index"].to_pylist() == sorted(divided.off["index"].to_pylist())
+    assert divided.cut_off.num_rows == 50
+    assert sorted(divided.kept["index"].to_pylist() + divided.cut_off["index"].to_pylist()) == list(range(500))
+    assert divided.cut_off["index"].to_pylist() == sorted(divided.cut_off["index"].to_pylist())
 
 
 def test_rows_of_equal_text_fall_on_the_same_side() -> None:
     for count in range(20, 60):
         divided = cut(REPEATED, count, 0, b"holdout")
-        assert count - 5 < divided.off.num_rows <= count  # each text is there 5 or 6 times
-        assert not texts(divided.kept) & texts(divided.off)
+        assert count - 5 < divided.cut_off.num_rows <= count  # each text is there 5 or 6 times
+        assert not texts(divided.kept) & texts(divided.cut_off)
 
 
 def test_the_order_of_the_rows_does_not_change_the_cut() -> None:
-    assert content(cut(REPEATED, 50, 0, b"holdout").off) == content(cut(shuffled(REPEATED), 50, 0, b"holdout").off)
+    assert content(cut(REPEATED, 50, 0, b"holdout").cut_off) == content(
+        cut(shuffled(REPEATED), 50, 0, b"holdout").cut_off
+    )
 
 
 def test_being_sampled_says_nothing_about_being_held_out() -> None:
-    held_out = cut(sample(MANY, 250, 0), 25, 0, b"holdout").off
+    held_out = cut(sample(MANY, 250, 0), 25, 0, b"holdout").cut_off
     first_sampled = sample(MANY, 25, 0)
     assert len(texts(held_out) & texts(first_sampled)) < 10  # 2.5 on average; 25 were the ranks the same
 
 
 def test_a_cut_is_never_empty() -> None:
     divided = cut(rows(["a", "a", "a", "b", "b"]), 1, 0, b"holdout")
-    assert divided.off["text"].to_pylist() == ["b", "b"]
+    assert divided.cut_off["text"].to_pylist() == ["b", "b"]
 
 
 def test_a_cut_leaves_rows_where_there_are_two() -> None:
     divided = cut(rows(["a", "b"]), 1, 0, b"holdout")
-    assert (divided.kept.num_rows, divided.off.num_rows) == (1, 1)
+    assert (divided.kept.num_rows, divided.cut_off.num_rows) == (1, 1)
 
 
 def test_rows_of_one_text_cannot_be_cut() -> None:

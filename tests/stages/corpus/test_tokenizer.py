@@ -19,10 +19,10 @@ from stages.corpus.tokenizer import (
     TokenizerFacts,
     WritePart,
     finished_part,
-    leave_rows,
     load_tokenizer,
     open_tokenizer,
     tokenizer_sha256,
+    write_rows_file,
 )
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c")
@@ -62,7 +62,7 @@ def words(
 
 def part(path: Path, tmp_path: Path, **columns: list[str]) -> WritePart:
     (tmp_path / "scratch").mkdir(exist_ok=True)
-    return WritePart(path, leave_rows(pa.table(columns), tmp_path / "scratch"))
+    return WritePart(path, write_rows_file(pa.table(columns), tmp_path / "scratch"))
 
 
 def opened(

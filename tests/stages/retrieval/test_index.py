@@ -17,7 +17,7 @@ from stages.retrieval import index_plan
 from stages.retrieval.embeddings import read_embeddings
 from stages.retrieval.index import index
 from stages.retrieval.index_reader import read_index_meta
-from stages.retrieval.recall import QUERIES, RECALL_SEED, smallest
+from stages.retrieval.recall import QUERIES, RECALL_SEED, smallest_sufficient
 from stages.retrieval.search import open_search
 from stages.specs.retrieval import IndexSpec
 
@@ -139,8 +139,8 @@ def test_no_fewer_lists_reach_the_recall(embedded: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("most", [1, 2, 7, 64, 100])
 def test_the_smallest_that_is_enough_is_found(most: int) -> None:
     for least in range(1, most + 1):
-        assert smallest(lambda number, least=least: number >= least, most) == least
-    assert smallest(lambda _: False, most) == most
+        assert smallest_sufficient(lambda number, least=least: number >= least, most) == least
+    assert smallest_sufficient(lambda _: False, most) == most
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)

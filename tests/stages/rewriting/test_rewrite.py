@@ -84,7 +84,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def synonyms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("synonyms") / "synonyms.txt"
-    file.write_text("".join(f"{word}\t{', '.join(others)}\n" for word, others in SYNONYMS.items()), "utf-8")
+    file.write_text("".join(f"{word}\t{', '.join(alternatives)}\n" for word, alternatives in SYNONYMS.items()), "utf-8")
     return file
 
 
@@ -270,8 +270,8 @@ def test_the_nearest_words_are_those_of_the_embedding_table(tmp_path: Path) -> N
     for word in ("film", "great", "the", "zone"):
         order = np.argsort(-(vectors @ vectors[names.index(word)]))
         nearest = [names[place] for place in order if names[place] != word][:15]
-        assert list(table.others(word)) == list(table.others(word.upper())) == nearest
-    assert table.others("unbelievablenonsense") == table.others("##s") == table.others("[MASK]") == ()
+        assert list(table.alternatives(word)) == list(table.alternatives(word.upper())) == nearest
+    assert table.alternatives("unbelievablenonsense") == table.alternatives("##s") == table.alternatives("[MASK]") == ()
 
 
 def test_a_model_replaces_words_by_their_neighbours_and_leaves_words_of_several_tokens(tmp_path: Path) -> None:
@@ -282,9 +282,9 @@ def test_a_model_replaces_words_by_their_neighbours_and_leaves_words_of_several_
     assert True in several and False in several
     seen = set()
     for seed in range(60):
-        new = replace_words(text, 0.9, table.others, seed)
+        new = replace_words(text, 0.9, table.alternatives, seed)
         for old, word, pieces in zip(words_of(text), words_of(new), several, strict=True):
-            assert word.text == old.text or (not pieces and word.text.lower() in table.others(old.text))
+            assert word.text == old.text or (not pieces and word.text.lower() in table.alternatives(old.text))
             seen.add(word.text != old.text)
     assert seen == {True, False}
 
