@@ -1,10 +1,10 @@
 """A batch that loses a node: nine tasks, four methods, one seed, submitted to a fresh cluster of three nodes.
 
-When a third of the artifacts are built, the node where most is at work is killed, all its processes at once, and none
-takes its place. The batch goes on with the two that are left. What it ends with is compared, file by file by sha256,
-with what the same batch ends with where nobody disturbs it: all weights and tokenizers, stores, scores, predictions.
+When a third of the artifacts are built, all processes of the node with the most running workers are killed at once, and
+no node replaces it. The batch goes on with the other two. The sha256 of each of its files is compared with that of an
+undisturbed run of the same batch: all weights and tokenizers, stores, scores and predictions.
 
-The nodes are on loopback, each a Ray of its own with one CPU and a folder of its own, without this project's packages;
+The nodes are on loopback. Each is a Ray of its own with one CPU, its own folder and none of this project's packages;
 token authentication is on. Every stage gets one worker of one CPU.
 """
 
@@ -29,21 +29,21 @@ RECIPE = REPOSITORY / "recipes" / "glue-batch-small.yaml"
 NODES = 3
 STAGES = ("finetune", "teach", "distil", "evaluate")
 SMALL = ("task=[sst2, rte]", "data.train_rows=48", "data.eval_rows=16")
-"""To see whether it runs."""
+"""What ``--small`` sets: just enough to see whether the script runs."""
 PATIENT = {"RAY_health_check_failure_threshold": "12"}
-"""A node is gone after six seconds without a sign, which on a busy machine is no sign of death after two."""
+"""A node counts as lost after six seconds without a health check. On a busy machine one may be late by two."""
 LOOK_EVERY = 0.5
 IDLE = ("IDLE", "Agent")
-"""In the titles of Ray's processes that do no work of ours."""
-BESIDE = ("model", "predictions")
-"""Folders of artifacts that are compared, and below what is: ``history.json`` and curves tell when, not what."""
+"""Words in the titles of Ray's processes that run no work of the batch."""
+COMPARED_FOLDERS = ("model", "predictions")
+"""Folders of artifacts that are compared. ``history.json`` and curves are left out, since they contain times."""
 METRICS, LATENCY = "metrics.json", "latency_ms"
 COMPARED = (METRICS, "store.json")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The recipe with what is changed of it."""
+    """The recipe, and the settings that are changed in it."""
 
     data: Path
     small: bool
@@ -59,8 +59,9 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A run that ended: its exit code and seconds; what was killed, when, and at what it was."""
+class BatchRun:
+    """A run that has ended: its exit code and seconds; after how many seconds a node was killed, how far the run was
+    then (``at``), and what ran on the node."""
 
     code: int
     seconds: float
@@ -70,7 +71,7 @@ class Ended:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 where both runs ended well and alike, else 1."""
+    """0 where both runs succeeded with equal results, else 1."""
     given = parse(arguments)
     folder: Path = given.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"hardware: {hardware()}", flush=True)
     print(f"batch: {' '.join(batch.options(folder / 'disturbed'))}", flush=True)
     disturbed = submitted(batch, folder / "disturbed", folder / "disturbed.log", kill=True)
-    print(told("a node killed", disturbed), flush=True)
+    print(described("a node killed", disturbed), flush=True)
     print(f"  killed {disturbed.after:.0f} s after the start, at {disturbed.at}", flush=True)
     print(f"  what ran there: {', '.join(disturbed.lost) or 'nothing'}", flush=True)
     base: Path = given.against or folder / "undisturbed"
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.against is None:
         log = folder / "undisturbed.log"
         undisturbed = inline(batch, base, log) if given.inline else submitted(batch, base, log, kill=False)
-        print(told("undisturbed", undisturbed), flush=True)
+        print(described("undisturbed", undisturbed), flush=True)
     found, wanted = results(folder / "disturbed"), results(base)
     print("\n".join(compared(found, wanted)))
     ended = disturbed.code == 0 and (undisturbed is None or undisturbed.code == 0)
@@ -105,19 +106,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="as of stillhouse run")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--inline", action="store_true", help="the undisturbed run in one process, without Ray")
-    other.add_argument("--against", type=Path, metavar="STORAGE", help="that of an undisturbed run that is done")
+    other.add_argument("--against", type=Path, metavar="STORAGE", help="the storage of an earlier undisturbed run")
     return parser.parse_args(arguments)
 
 
 def narrow(folder: Path) -> Path:
-    """A model of the depth of the recipe's, and of a hundredth of its weights."""
+    """A model as deep as that of the recipe, with a hundredth of its weights."""
     from tests.tiny import write_tiny_model
 
     return folder if folder.exists() else write_tiny_model(folder, layers=6, max_position_embeddings=512)
 
 
-def submitted(batch: Batch, storage: Path, log: Path, kill: bool) -> Ended:
-    """The batch as a job of a cluster that is started for it, and ended after it."""
+def submitted(batch: Batch, storage: Path, log: Path, kill: bool) -> BatchRun:
+    """The batch as a job of a cluster that is started before and stopped after it."""
     with Rays(cpus=1, dashboard=True, packages=False, environment=PATIENT) as rays, log.open("wb") as out:
         rays.add(NODES - 1, cpus=1)
         began = time.monotonic()
@@ -129,11 +130,11 @@ def submitted(batch: Batch, storage: Path, log: Path, kill: bool) -> Ended:
             code = process.wait()
         finally:
             process.kill()
-        return Ended(code, time.monotonic() - began, at, after - began if kill else 0.0, lost)
+        return BatchRun(code, time.monotonic() - began, at, after - began if kill else 0.0, lost)
 
 
 def killed(rays: Rays, storage: Path, process: "subprocess.Popen[bytes]") -> tuple[str, float, tuple[str, ...]]:
-    """Kill a node when a third is built; say how far the run was, when that was, and what ran on the node."""
+    """Kill a node when a third is built. Returns how far the run was, when that was, and what ran on the node."""
     while True:
         if process.poll() is not None:
             return f"no time: the run ended first, with exit code {process.returncode}", time.monotonic(), ()
@@ -157,29 +158,29 @@ def at_work(rays: Rays, node: RayNode) -> tuple[str, ...]:
     return tuple(title for title in titles if title.startswith("ray::") and not any(word in title for word in IDLE))
 
 
-def inline(batch: Batch, storage: Path, log: Path) -> Ended:
+def inline(batch: Batch, storage: Path, log: Path) -> BatchRun:
     """The batch in one process."""
     began = time.monotonic()
     command = [sys.executable, "-m", "pipeline", "run", *batch.options(storage), "--inline"]
     with log.open("wb") as out:
         done = subprocess.run(command, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT)
-    return Ended(done.returncode, time.monotonic() - began)
+    return BatchRun(done.returncode, time.monotonic() - began)
 
 
-# --- what they came to ----------------------------------------------------------------------------
+# --- the results ----------------------------------------------------------------------------------
 
 
 def results(storage: Path) -> dict[str, str]:
-    """``<artifact>: <file>`` -> sha256 of the file as it lies there, for all that is compared."""
+    """``<artifact>: <file>`` -> sha256 of the stored file, for each file that is compared."""
     found = {}
     for path in sorted(storage.glob("[!.]*/*/record.json")):
         record = json.loads(path.read_text("utf-8"))
         for file in record["files"]:
             name = Path(file["path"])
-            if name.parts[0] in BESIDE or name.name in COMPARED or name.name.startswith("shard-"):
+            if name.parts[0] in COMPARED_FOLDERS or name.name in COMPARED or name.name.startswith("shard-"):
                 content = (path.parent / record["attempt"] / name).read_bytes()
-                told = "" if sha256(content) == file["sha256"] else f" but its record says {file['sha256']}"
-                found[f"{record['name']}: {name}"] = sha256(timeless(name, content)) + told
+                note = "" if sha256(content) == file["sha256"] else f" but its record says {file['sha256']}"
+                found[f"{record['name']}: {name}"] = sha256(timeless(name, content)) + note
     return found
 
 
@@ -188,14 +189,14 @@ def sha256(content: bytes) -> str:
 
 
 def timeless(name: Path, content: bytes) -> bytes:
-    """Without what was measured by a clock: an evaluation tells how fast its model answers."""
+    """The file's content without the latency, which an evaluation measures by the clock."""
     if name.name != METRICS:
         return content
     return json.dumps({key: value for key, value in json.loads(content).items() if key != LATENCY}).encode()
 
 
 def compared(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """How many are equal, kind by kind, and which are not."""
+    """Lines that say how many files of each kind are equal, and which are not."""
     kinds = {
         "weights": lambda name: name.endswith(".safetensors"),
         "scores": lambda name: name.endswith(METRICS),
@@ -216,7 +217,7 @@ def compared(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     ]
 
 
-def told(what: str, run: Ended) -> str:
+def described(what: str, run: BatchRun) -> str:
     return f"{what}: exit code {run.code}, {run.seconds:.0f} s"
 
 

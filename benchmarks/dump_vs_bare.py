@@ -22,7 +22,7 @@ from cluster.inline import InlineOn, InlineWorker
 from stages.corpus.batches import parts, sorted_batches
 from stages.corpus.rowset import distinct
 from stages.models.loading import load
-from stages.outputs.parquet import SHARD_ROWS
+from stages.outputs.sizes import SHARD_ROWS
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
 from stages.teaching.worker import token_budget

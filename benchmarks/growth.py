@@ -1,9 +1,9 @@
-"""How cost grows: the dump with its rows, a plan with its nodes, the start of training with the store behind it.
+"""How cost grows: of the dump with its rows, of a plan with its nodes, of the start of training with the store's size.
 
-Three tables, each line ten times the size of the one above. Beside the seconds stands what a row or a node of them
-costs: where that does not rise, growth is linear or better. The dump is the whole stage, by a random encoder of one
-layer, over generated rows. The start is from asking for the store's columns to the first batch's tensors: the first
-time over a store that nobody has read yet, written a moment ago, then again over the same.
+Each line of a table has ten times the size of the one above, and shows the seconds for one row or node as well: where
+those do not increase, growth is linear or less. The dump is the whole stage, with a random encoder of one layer, over
+generated rows. The start of training is the time from requesting the store's columns to the first batch's tensors, once
+over a store that was just written and never read, then again over the same store.
 """
 
 import shutil
@@ -64,8 +64,8 @@ def line(name: str, seconds: list[float], count: int, unit: str) -> Finding:
 
 
 @dataclass
-class Grown:
-    """A corpus of so many rows, and what was measured over it."""
+class SizedStore:
+    """A corpus of so many rows, and the seconds that were measured with it."""
 
     scene: Scene
     root: Path
@@ -73,7 +73,8 @@ class Grown:
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"dump": [], "first": [], "again": []})
 
     def turn(self, number: int) -> None:
-        """Dump, read for the first time and again. No two turns have the same teacher, so nothing is known of it."""
+        """Dump, read the store for the first time, and read it again. Each turn has another teacher, so that nothing of
+        it is cached."""
         teacher, store = write_teacher(self.root / f"teacher-{number}", number), self.root / f"store-{number}"
         store.mkdir()
         inputs = {"corpus": self.root / "corpus", "model": teacher}
@@ -83,7 +84,7 @@ class Grown:
         shutil.rmtree(store)
 
     def begin(self, store: Path) -> None:
-        """All that stands before the first step but the models."""
+        """Everything that happens before the first step, without loading models."""
         signal = signal_of(self.scene.spec(Method(targets=TeacherTargets())), {"outputs": store}, self.rows)
         first = epoch_batches(self.rows.tokens.lengths, BATCH, seed_of(0, 0, 0))[0]
         request = OutputRequest(((0, 1.0),))
@@ -92,9 +93,9 @@ class Grown:
 
 
 def stores(scene: Scene, root: Path) -> list[Finding]:
-    """Dumps, first and later starts, by rows."""
-    grown = {2 * step * scene.scale.rows: root / f"rows-{step}" for step in STEPS}
-    sizes = {rows: Grown(scene, path, write_corpus(scene, path, rows)) for rows, path in grown.items()}
+    """The findings about dumps, and about first and later starts of training, by rows."""
+    roots = {2 * step * scene.scale.rows: root / f"rows-{step}" for step in STEPS}
+    sizes = {rows: SizedStore(scene, path, write_corpus(scene, path, rows)) for rows, path in roots.items()}
     for number in range(1 + scene.scale.turns):
         for size in list(sizes.values())[:: 1 if number % 2 == 0 else -1]:
             size.turn(number)

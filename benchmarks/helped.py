@@ -1,4 +1,4 @@
-"""Our batches for the loops of others: rows of like length together, padded to the longest of their batch."""
+"""Our batches for the loops of other projects: rows of similar length, padded to the longest row of the batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ Batch = TypeVar("Batch")
 
 
 class Buckets(Sampler[list[int]]):
-    """The batches that our loop takes for ``seed``: each pass is the next epoch's."""
+    """The batches that our loop takes for ``seed``; each iteration gives those of the next epoch."""
 
     def __init__(self, lengths: npt.NDArray[Any], seed: int) -> None:
         self.lengths, self.seed, self.epoch = lengths, seed, 0
@@ -35,7 +35,7 @@ class Buckets(Sampler[list[int]]):
 
 
 def named(items: Sequence[Item], pad: int) -> dict[str, Tensor]:
-    """A batch as TextBrewer hands it to models."""
+    """A batch in the form in which TextBrewer passes it to models."""
     ids = pad_sequence([row for row, _ in items], batch_first=True, padding_value=pad)
     return {
         "input_ids": ids,
@@ -46,7 +46,7 @@ def named(items: Sequence[Item], pad: int) -> dict[str, Tensor]:
 
 
 def listed(items: Sequence[Item], pad: int) -> tuple[Tensor, ...]:
-    """The same in the order of the original code's batches."""
+    """The same tensors, in the order of the original code's batches."""
     return tuple(named(items, pad).values())
 
 

@@ -1,9 +1,9 @@
-"""An epoch with a live teacher / one from the store, beside what the two models' own times allow: for logits, and for
-the states of all layers.
+"""An epoch with a live teacher / an epoch from the store, for logits and for the states of all layers, compared with
+the ratio that is expected from the times of the two models alone.
 
-With s the student's epoch and t the teacher's forward over the same batches, a live epoch can be no cheaper than
-(s + t) / s epochs from a store. For logits both are timed by their frozen scripts. No frozen script matches layers, so
-there s is the stored epoch itself.
+Where s is the time of the student's epoch and t that of the teacher's forward over the same batches, the expected ratio
+is (s + t) / s. For logits, frozen scripts measure both. There is no frozen script that matches layers, so s is the
+stored epoch itself there.
 """
 
 import sys
@@ -20,7 +20,8 @@ from stages.training.teachers import signal_of
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """Seen, allowed, and seen / allowed, which has the goal; for logits, then for all layers."""
+    """The measured ratio, the expected ratio, and measured / expected, which has the goal: for logits, then all
+    layers."""
     logits = turns_of(scene, LOGITS)
     layers = turns_of(scene, ALL_LAYERS)
     return [*findings(logits, "logits", "student"), *findings(layers, "all layers", "stored")]
@@ -43,16 +44,19 @@ def turns_of(scene: Scene, method: Method) -> list[Turn]:
 
 
 def findings(turns: Sequence[Turn], what: str, student: str) -> list[Finding]:
-    seen = ratios(turns, "live", "stored")
-    allowed = [1 + ratio for ratio in ratios(turns, "teacher", student)]
-    quotient = summary([one / other for one, other in zip(seen, allowed, strict=True)])
+    measured = ratios(turns, "live", "stored")
+    expected = [1 + ratio for ratio in ratios(turns, "teacher", student)]
+    quotient = summary([one / other for one, other in zip(measured, expected, strict=True)])
     models = cpu_note(turns, "teacher", student)
     cpu = [turn["live"].cpu / turn["stored"].cpu / (1 + turn["teacher"].cpu / turn[student].cpu) for turn in turns]
     return [
-        Finding(f"epoch, live teacher / stored: {what}", summary(seen), note=cpu_note(turns, "live", "stored")),
-        Finding(f"1 + t / s, which the models allow: {what}", summary(allowed), note=f"t / s: {models}"),
+        Finding(f"epoch, live teacher / stored: {what}", summary(measured), note=cpu_note(turns, "live", "stored")),
+        Finding(f"1 + t / s, the expected ratio: {what}", summary(expected), note=f"t / s: {models}"),
         Finding(
-            f"live teacher, seen / allowed: {what}", quotient, Goal(0.95, 1.05), note=f"cpu {summary(cpu).median:.3f}"
+            f"live teacher, measured / expected: {what}",
+            quotient,
+            Goal(0.95, 1.05),
+            note=f"cpu {summary(cpu).median:.3f}",
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Our epoch without KD / the bare loop's, on the same batches."""
+"""Our epoch without KD / an epoch of the bare loop, on the same batches."""
 
 import sys
 
@@ -10,7 +10,7 @@ from stages.training.signal import NoTeacher
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """Beside the ratio stand both mean losses: the same work gives nearly the same."""
+    """The ratio, with the mean losses of both, which are nearly equal for equal work."""
     learner = Learner(scene)
     setup = scene.setup(Method(), NoTeacher())
     turns = interleaved({"ours": lambda: learner.ours(setup), "bare": learner.bare}, scene.scale.turns)

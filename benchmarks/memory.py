@@ -1,8 +1,8 @@
 """Memory of a worker that trains from a large store, above that of the same training without a teacher.
 
-RssAnon + RssShmem of a process of its own, the largest that a thread saw twenty times a second from the first line to
-the last step. The store holds 24 layers and the embeddings, 384 wide, of random numbers, for generated rows; every
-step gathers all of them. Pages of the decoded files are the kernel's and do not count.
+It is the largest RssAnon + RssShmem of a separate process, read twenty times a second from its start to its last step.
+The store holds random states of 24 layers and the embeddings, 384 wide, for generated rows; every step gathers all of
+them. Pages of the decoded files belong to the kernel and are not counted.
 """
 
 import multiprocessing
@@ -36,19 +36,19 @@ LAYOUT = Layout("pooled", tuple(range(25)), 384, 12, 2, "mean", "float16")
 ROW_BYTES = 25 * 384 * 2
 STEPS = 30
 LARGE = 5_000_000_000
-"""Bytes of states in a full run; a small one has a hundredth."""
+"""Bytes of states in a full run; a quick one has a hundredth."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a process of its own is told."""
+    """What the separate process is to do."""
 
     job: StudentJob
     threads: int
 
 
 class Enough(Exception):
-    """So many steps will do."""
+    """Raised to end a training after enough steps."""
 
 
 def measure(scene: Scene) -> list[Finding]:
@@ -77,7 +77,7 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def write_large(scene: Scene, root: Path, rows: int) -> Path:
-    """A corpus of so many generated rows, and a store of random states for it."""
+    """Write a corpus of so many generated rows and a store of random states for it; the store's folder."""
     for name in ("corpus", "store"):
         (root / name).mkdir(parents=True)
     spec = CorpusSpec(task=REVIEWS, source=Generated(train=rows, validation=64, test=64), max_length=32)
@@ -88,7 +88,7 @@ def write_large(scene: Scene, root: Path, rows: int) -> Path:
     files = []
     for number, start in enumerate(range(0, len(keys), 4096)):
         own = keys[start : start + 4096]
-        # Slices of one block of noise at other offsets: fresh numbers would take longer than writing them.
+        # Slices of one block of noise at different offsets: new numbers would take longer to draw than to write.
         states = {state.column: noise[state.layer : state.layer + len(own)] for state in LAYOUT.states}
         files.append(write_shard(root / "store", number, LAYOUT, own, np.zeros((len(own), 2), np.float32), states))
     write_store(root / "store", LAYOUT, tokenisation(read_meta(root / "corpus")), files)
@@ -96,7 +96,7 @@ def write_large(scene: Scene, root: Path, rows: int) -> Path:
 
 
 def peak(scene: Scene, root: Path, name: str, method: Method, inputs: Mapping[str, Path]) -> int:
-    """The largest memory in bytes of a process that trains some steps."""
+    """The largest memory, in bytes, of a process that trains for ``STEPS`` steps."""
     out = root / name
     out.mkdir()
     spec = DistilSpec(start=STUDENT, method=method, train=Train(epochs=1, select="dev"))
@@ -106,27 +106,27 @@ def peak(scene: Scene, root: Path, name: str, method: Method, inputs: Mapping[st
 
 
 def trained(training: Training) -> int:
-    """Train in this process; the largest memory that was seen."""
+    """Train in this process; its largest memory in bytes."""
     from stages.training.worker import train
 
-    with watched() as seen, suppress(Enough):
+    with watched() as largest, suppress(Enough):
         train(training.job, InlineWorker(training.threads, Stopping(STEPS)))
-    return seen[0]
+    return largest[0]
 
 
 @contextmanager
 def watched() -> Iterator[list[int]]:
-    """The largest memory of this process meanwhile."""
-    seen, ended = [0], threading.Event()
+    """In the context, the only element of the list is the largest memory of this process so far, in bytes."""
+    largest, ended = [0], threading.Event()
 
-    def look() -> None:
+    def read_regularly() -> None:
         while not ended.wait(0.05):
-            seen[0] = max(seen[0], resident())
+            largest[0] = max(largest[0], resident())
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=read_regularly)
     thread.start()
     try:
-        yield seen
+        yield largest
     finally:
         ended.set()
         thread.join()

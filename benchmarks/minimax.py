@@ -1,7 +1,7 @@
 """Two epochs with some of a row's eight candidates, picked by divergence / with all eight.
 
-The candidates of a row are other rows of the task of like length, with what the teacher said of them: whose texts they
-are changes no time. Both are split into passes of like length, as any training is.
+The candidates of a row are other rows of the task of similar length, with the teacher's outputs for them, since the
+content of the texts changes no time. Both are split into passes of similar length, as in any training.
 """
 
 import sys
@@ -31,13 +31,13 @@ PICKED: Mapping[str, tuple[Data, float | None]] = {
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """Goals are for keeping 2 and scoring each step, and for keeping 4 at a cadence that is named. What it takes
-    without candidates stands beside."""
+    """There are goals for keeping 2 and scoring each step, and for keeping 4 and scoring every 2 epochs. The last
+    finding is the time without candidates."""
     learner = Learner(scene)
-    lessons = {name: setup(scene, data) for name, (data, _) in PICKED.items()}
-    lessons[ALL] = setup(scene, Neighbours(k=K))
-    lessons["none"] = setup(scene, Method().data)
-    turns = interleaved({name: partial(learner.ours, one) for name, one in lessons.items()}, scene.scale.turns)
+    setups = {name: setup(scene, data) for name, (data, _) in PICKED.items()}
+    setups[ALL] = setup(scene, Neighbours(k=K))
+    setups["none"] = setup(scene, Method().data)
+    turns = interleaved({name: partial(learner.ours, one) for name, one in setups.items()}, scene.scale.turns)
     found = []
     for name, (_, most) in PICKED.items():
         goal = None if most is None else Goal(most=most)
@@ -48,7 +48,7 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def setup(scene: Scene, data: Data) -> TrainingSetup:
-    """Two epochs, so that what is scored every other one is scored in one of them."""
+    """A training of two epochs, so that a method that scores every second epoch does so once."""
     method = LOGITS.model_copy(update={"data": data})
     read = signal_of(scene.spec(LOGITS), {"outputs": scene.store}, scene.train)
     plain = scene.setup(method, read)
@@ -56,12 +56,12 @@ def setup(scene: Scene, data: Data) -> TrainingSetup:
     whole = replace(plain, spec=plain.spec.model_copy(update={"train": train}))
     if not method.needs_candidates:
         return whole
-    table = alike(scene.train.tokens.lengths)
+    table = rows_of_similar_length(scene.train.tokens.lengths)
     return replace(whole, pool=Pool(scene.train, read, table, np.zeros(table.shape, np.float32)))
 
 
-def alike(lengths: np.ndarray) -> np.ndarray:
-    """[rows, K]: for each row the K others that are next to it by length."""
+def rows_of_similar_length(lengths: np.ndarray) -> np.ndarray:
+    """[rows, K]: for each row the numbers of the K other rows that are nearest to it in length."""
     order = np.argsort(lengths, kind="stable")
     table = np.empty((len(order), K), np.int64)
     for place, row in enumerate(order):

@@ -9,7 +9,7 @@ from stages.specs.base import Spec
 
 
 class NothingSpec(Spec):
-    """``number`` tells one from another."""
+    """``number`` makes the specs of two nodes different."""
 
     stage: ClassVar[str] = "nothing"
     version: ClassVar[int] = 1

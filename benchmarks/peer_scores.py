@@ -1,10 +1,11 @@
-"""Dev scores of students that ours, TextBrewer and the original code's loop train from one fine-tuned teacher.
+"""Dev scores of students that our loop, TextBrewer and the original code's loop train from one fine-tuned teacher.
 
     python -m benchmarks.peer_scores [--quick] [--rows N] [--epochs N] [--threads N]
 
-Everyone starts each seed from the same student, takes the same batches in the same order, with the same loss and
-learning rate; dropout differs, and ours warms up a step sooner. Scored are the last weights. Padding does not change
-what is learned, so that all are given ours; nor does the original's graph behind its teacher, which is frozen here.
+For each seed all loops start from the same student and take the same batches in the same order, with the same loss and
+learning rate; dropout differs, and our warm-up ends one step earlier. The last weights are scored. Padding does not
+change what is learned, so all loops get our padding; nor does the graph that the original keeps for its teacher, whose
+weights are frozen here.
 """
 
 import argparse
@@ -54,12 +55,12 @@ RATE = 2e-4
 TEACHER = Train(epochs=3, learning_rate=RATE, batch_size=BATCH, select="dev")
 
 Right = npt.NDArray[np.bool_]
-"""Whether each row of dev was answered rightly, (N,)."""
+"""Whether the prediction for each row of dev is right, (N,)."""
 
 
 @dataclass(frozen=True)
-class Class:
-    """What all learn from."""
+class SharedTask:
+    """The data, teacher and start of all students."""
 
     scene: Scene
     epochs: int
@@ -69,7 +70,7 @@ class Class:
         return build(STUDENT, self.scene.teacher, self.scene.meta.task)
 
 
-def ours(given: Class, seed: int) -> nn.Module:
+def ours(given: SharedTask, seed: int) -> nn.Module:
     scene, student = given.scene, given.student()
     settings = Train(epochs=given.epochs, learning_rate=RATE, batch_size=BATCH, select="dev", seed=seed)
     spec = DistilSpec(start=STUDENT, method=Method(targets=TeacherTargets()), train=settings)
@@ -79,8 +80,8 @@ def ours(given: Class, seed: int) -> nn.Module:
     return student
 
 
-def textbrewer(given: Class, seed: int) -> nn.Module:
-    from benchmarks import textbrewer_loop  # an extra that is asked for first
+def textbrewer(given: SharedTask, seed: int) -> nn.Module:
+    from benchmarks import textbrewer_loop  # an extra, checked before
 
     student, loader = given.student(), helped(given.scene.train, named, seed)
     torch.manual_seed(seed)
@@ -89,14 +90,14 @@ def textbrewer(given: Class, seed: int) -> nn.Module:
     return student
 
 
-def original(given: Class, seed: int) -> nn.Module:
+def original(given: SharedTask, seed: int) -> nn.Module:
     student, loader = given.student(), helped(given.scene.train, listed, seed)
     torch.manual_seed(seed)
     original_loop.train(student, load(given.scene.teacher).requires_grad_(False), loader, given.epochs, RATE)
     return student
 
 
-WAYS: dict[str, Callable[[Class, int], nn.Module]] = {
+WAYS: dict[str, Callable[[SharedTask, int], nn.Module]] = {
     "ours": ours,
     "TextBrewer": textbrewer,
     "original code": original,
@@ -104,13 +105,13 @@ WAYS: dict[str, Callable[[Class, int], nn.Module]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints a line for each student as it is done, then the differences."""
+    """Print a line for each student when it is trained, then the differences. Returns 0."""
     request = parse(arguments)
     check_textbrewer()
     with tempfile.TemporaryDirectory(prefix="stillhouse-bench-") as folder:
-        os.environ["STILLHOUSE_CACHE"] = str(Path(folder) / "decoded")  # nothing stays in the user's own
+        os.environ["STILLHOUSE_CACHE"] = str(Path(folder) / "decoded")  # nothing is left in the user's own cache
         scene = make(Path(folder), Scale(request.rows, turns=len(SEEDS), threads=request.threads))
-        given = Class(scene, request.epochs)
+        given = SharedTask(scene, request.epochs)
         print(f"teacher: {accuracy(right(load(scene.teacher), scene)):.2f} on {len(scene.dev)} rows of dev", flush=True)
         found = {name: [answers(given, name, seed) for seed in SEEDS] for name in WAYS}
     for name in list(WAYS)[1:]:
@@ -125,7 +126,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="128 rows and an epoch: does it run?")
     parser.add_argument("--rows", type=int, help="rows of train (2000)")
     parser.add_argument("--epochs", type=int, help="epochs of each student (3)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of whatever computes (1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the computation (1)")
     given = parser.parse_args(arguments)
     given.rows = given.rows or (128 if given.quick else 2000)
     given.epochs = given.epochs or (1 if given.quick else 3)
@@ -148,7 +149,7 @@ def make(root: Path, scale: Scale) -> Scene:
     return scene
 
 
-def answers(given: Class, name: str, seed: int) -> Right:
+def answers(given: SharedTask, name: str, seed: int) -> Right:
     start = time.perf_counter()
     found = right(WAYS[name](given, seed), given.scene)
     print(f"{name}, seed {seed}: {accuracy(found):.2f}  {time.perf_counter() - start:.0f} s", flush=True)
@@ -166,8 +167,8 @@ def accuracy(found: Right) -> float:
 
 
 def difference(one: Sequence[Right], other: Sequence[Right]) -> str:
-    """Points of accuracy: between students of equal seed with Student's interval over the seeds, then between
-    answers to equal rows, each the mean over the seeds, with the normal interval over the rows."""
+    """The difference in points of accuracy, as text: with Student's interval over the seeds, from students of equal
+    seed, and with the normal interval over the rows, from the mean over the seeds of the predictions for each row."""
     seeds = [accuracy(a) - accuracy(b) for a, b in zip(one, other, strict=True)]
     error = statistics.stdev(seeds) / math.sqrt(len(seeds)) * stats.t.ppf(0.975, len(seeds) - 1)
     rows = 100 * (np.mean(one, axis=0) - np.mean(other, axis=0))

@@ -1,9 +1,9 @@
-"""An epoch of vanilla KD by others, who run the teacher at every step / by us, who read its store.
+"""An epoch of vanilla KD in other projects, which run the teacher at every step / in this one, which reads the store.
 
-The same rows, teacher, student, batch size, learning rate and loss, in one process. As they are used, others pad
-every row to 128; helped, they take our own batches. Ours is the store's reading and the epoch; what the dump costs,
-with the teacher's loading, is told beside it for 1, 3 and 10 epochs. Loading the models, scoring and checkpoints are
-no part of anybody's time.
+Rows, teacher, student, batch size, learning rate and loss are the same, all in one process. "As used", the other
+projects pad every row to 128; "helped", they get our own batches. Our time is that of reading the store and of the
+epoch; the ratio that includes the dump and the loading of its teacher is shown for 1, 3 and 10 epochs. Loading models,
+scoring and checkpoints are part of no time.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ Peer = Callable[[nn.Module, nn.Module, DataLoader[Any]], object]
 """Trains a student, with a teacher, on a loader's batches."""
 
 PADDED_ROWS = 128
-"""Rows that are padded to the full width: each costs the same, so that few will do."""
+"""Rows that are padded to the full width. All cost the same, so a few are enough."""
 EPOCHS = (1, 3, 10)
 PEERS = {
     "TextBrewer as used": Goal(least=8),
@@ -47,7 +47,7 @@ PEERS = {
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """A line for each peer. The ratios are of whole epochs over the same rows: above 1 ours is the faster."""
+    """One finding for each peer. The ratios are of whole epochs over the same rows, so above 1 ours is faster."""
     check_textbrewer()
     learner, numbers = Learner(scene), itertools.count()
     measures = {
@@ -64,13 +64,13 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def check_textbrewer() -> None:
-    """ValueError where TextBrewer is not installed."""
+    """Raise ValueError where TextBrewer is not installed."""
     if find_spec("textbrewer") is None:
         raise ValueError("textbrewer: not installed; pip install -c constraints.txt -e '.[bench]'")
 
 
 def ours(learner: Learner) -> Cost:
-    """The store's reading and an epoch from it."""
+    """The cost of reading the store and of an epoch from it."""
     method = Method(targets=TeacherTargets())
     read, signal = reading(learner.scene, method)
     epoch = learner.ours(learner.scene.setup(method, signal))
@@ -78,7 +78,7 @@ def ours(learner: Learner) -> Cost:
 
 
 def dumped(scene: Scene, out: Path) -> Cost:
-    """The whole stage ``teach`` into ``out``, which is removed again."""
+    """The cost of the whole stage ``teach`` into ``out``, which is removed afterwards."""
     out.mkdir()
     inputs = {"corpus": scene.corpus, "model": scene.teacher}
     cost = timed(lambda: teach(TeachSpec(), inputs, out, scene.on()))
@@ -87,8 +87,8 @@ def dumped(scene: Scene, out: Path) -> Cost:
 
 
 def theirs(learner: Learner) -> dict[str, Callable[[], Cost]]:
-    """A peer's name -> an epoch of it, over all rows or as much as that."""
-    from benchmarks import textbrewer_loop  # an extra that is asked for first
+    """A peer's name -> the cost of one epoch of it, over all rows or extrapolated to all."""
+    from benchmarks import textbrewer_loop  # an extra, checked before
 
     scene, student = learner.scene, learner.model
     rows, pad = scene.train, scene.train.pad
@@ -115,7 +115,7 @@ def theirs(learner: Learner) -> dict[str, Callable[[], Cost]]:
 
 
 def note_of(turns: Sequence[Turn], name: str) -> str:
-    """The processor's word, and the ratio with the whole dump among our costs."""
+    """The ratio by processor time, and the ratios that count the whole dump as ours."""
     found = []
     for epochs in EPOCHS:
         values = [epochs * turn[name].wall / (turn["dump"].wall + epochs * turn["ours"].wall) for turn in turns]

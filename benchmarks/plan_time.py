@@ -1,6 +1,6 @@
-"""What a user waits for when there is nothing to do, and for a plan: whole commands, from start to exit.
+"""How long a user waits for a plan, and for a run that has nothing to do: whole commands, from start to exit.
 
-Graphs of 10, 100 and 1,000 nodes: three methods and as many seeds as it takes. ``nothing built`` is an empty
+Graphs of 10, 100 and 1,000 nodes: three methods, and as many seeds as that needs. ``nothing built`` is an empty
 storage; ``all built`` has a record and files for each node, as a run would have left them.
 """
 
@@ -25,7 +25,7 @@ GOALS = {("run", "all built", 10): Goal(most=1.0), ("plan", "nothing built", 100
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """A line for each command, state and size. What heavy modules were imported stands beside it."""
+    """One finding for each command, state and size, with the heavy modules that the command imports."""
     root = scene.root / "plans"
     cases = {}
     for nodes, seeds in SEEDS.items():
@@ -63,7 +63,7 @@ def write_recipe(path: Path, seeds: int) -> Path:
 
 
 def build(recipe: Path, storage: Path) -> int:
-    """Leave a record and small files for every node of the plan; return their number."""
+    """Write a record and small files for every node of the plan. Returns the number of nodes."""
     nodes = json.loads(called((*command("plan", recipe, storage), "--format", "json")).stdout)
     for node in nodes:
         write_artifact(storage, node)
@@ -108,7 +108,7 @@ def _measure(arguments: Sequence[str]) -> Callable[[], Cost]:
 
 
 def called(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run Python to its end. RuntimeError with what it complained of if it failed."""
+    """Run Python to its end. Raises RuntimeError with its error output if it fails."""
     ended = subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: exit {ended.returncode}: {ended.stderr.strip()}")
@@ -117,8 +117,10 @@ def called(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 def imported(arguments: Sequence[str]) -> list[str]:
     """Which of ``HEAVY`` the command imports."""
-    told = called(("-X", "importtime", *arguments))
-    modules = {line.rsplit("|", 1)[-1].strip() for line in told.stderr.splitlines() if line.startswith("import time:")}
+    listed = called(("-X", "importtime", *arguments))
+    modules = {
+        line.rsplit("|", 1)[-1].strip() for line in listed.stderr.splitlines() if line.startswith("import time:")
+    }
     return [name for name in HEAVY if name in modules]
 
 

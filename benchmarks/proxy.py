@@ -1,4 +1,4 @@
-"""An S3 server that is not well: a proxy before a real one, which hands on what it gets unless it is told to fail.
+"""A failing S3 server: a proxy before a real one, which forwards all requests until it is set to fail.
 
     python -m benchmarks.proxy http://127.0.0.1:PORT
 
@@ -20,16 +20,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 HOW = {
-    "well": "hands all on",
-    "errors": "that share of requests is answered by 500 or 503, and not handed on",
-    "slow": "each request waits so many seconds",
-    "lost": "that share of requests is handed on, and the answer cut off: all of it, or in its middle",
-    "down": "every connection is cut off",
+    "well": "all requests are forwarded",
+    "errors": "that share of requests is answered with 500 or 503, and not forwarded",
+    "slow": "each request is delayed by so many seconds",
+    "lost": "that share of requests is forwarded, and the answer is cut off completely or in the middle",
+    "down": "every connection is closed without an answer",
 }
-TOLD = "/-/"
-"""Requests below are for the proxy itself."""
+CONTROL = "/-/"
+"""Paths that begin with this set the proxy's own behaviour."""
 OWN = ("connection", "keep-alive", "transfer-encoding", "expect")
-"""Headers of one connection, not of what is sent over it."""
+"""Headers that belong to one connection and are not forwarded."""
 BUSY = {500: "InternalError", 503: "SlowDown"}
 
 
@@ -51,7 +51,7 @@ class Proxy(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that are killed hang up."""
+        """Ignore errors: killed clients close their connections."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -66,10 +66,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         body = self._body()
-        if self.path.startswith(TOLD):
-            how, _, amount = self.path.removeprefix(TOLD).partition("/")
+        if self.path.startswith(CONTROL):
+            how, _, amount = self.path.removeprefix(CONTROL).partition("/")
             self.server.how, self.server.amount = how, float(amount)
-            self._say(200, "", b"")
+            self._answer(200, "", b"")
             return
         how, amount = self.server.how, self.server.amount
         if how == "slow":
@@ -78,11 +78,11 @@ class Handler(BaseHTTPRequestHandler):
         if how == "errors" and hit:
             code = (500, 503)[next(self.server.failed) % 2]
             text = f"<Error><Code>{BUSY[code]}</Code><Message>not now</Message></Error>"
-            self._say(code, "application/xml", b"" if self.command == "HEAD" else text.encode())
+            self._answer(code, "application/xml", b"" if self.command == "HEAD" else text.encode())
         elif how == "down":
             self.close_connection = True
         else:
-            self._hand_on(body, answer=not (how == "lost" and hit))
+            self._forward(body, answer=not (how == "lost" and hit))
 
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
@@ -94,14 +94,14 @@ class Handler(BaseHTTPRequestHandler):
             return b"".join(parts)
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def _hand_on(self, body: bytes, answer: bool) -> None:
+    def _forward(self, body: bytes, answer: bool) -> None:
         connection = http.client.HTTPConnection(self.server.upstream, timeout=60)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in OWN}
             headers["Content-Length"] = str(len(body))
             connection.request(self.command, self.path, body, headers)
-            came = connection.getresponse()
-            content = came.read()
+            received = connection.getresponse()
+            content = received.read()
         except OSError:
             self.close_connection = True
             return
@@ -112,17 +112,17 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         if not answer and not torn:
             return
-        self.send_response_only(came.status, came.reason)
-        for name, value in came.getheaders():
+        self.send_response_only(received.status, received.reason)
+        for name, value in received.getheaders():
             if name.lower() not in (*OWN, "content-length"):
                 self.send_header(name, value)
-        length = came.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+        length = received.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length or "0")
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if torn else content)
         self.wfile.flush()
 
-    def _say(self, code: int, kind: str, content: bytes) -> None:
+    def _answer(self, code: int, kind: str, content: bytes) -> None:
         self.send_response_only(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
@@ -132,14 +132,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def tell(url: str, how: str, amount: float = 0.0) -> None:
-    """Make the proxy at ``url`` behave so, from now on."""
+    """Set the behaviour of the proxy at ``url``: a key of ``HOW``, and its share or seconds."""
     assert how in HOW, how
-    urllib.request.urlopen(f"{url}{TOLD}{how}/{amount}", timeout=30).close()
+    urllib.request.urlopen(f"{url}{CONTROL}{how}/{amount}", timeout=30).close()
 
 
 @contextmanager
 def proxy(upstream: str, seed: int = 0) -> Iterator[str]:
-    """The URL of a proxy in a process of its own, which ends with the block."""
+    """The URL of a proxy in a process of its own, which ends with the context."""
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", "benchmarks.proxy", upstream, str(seed)]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)

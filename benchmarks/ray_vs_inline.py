@@ -1,4 +1,4 @@
-"""A student trained in a Ray worker group that already runs / the same one in this process."""
+"""A student trained in a running Ray worker group / the same student trained in this process."""
 
 import itertools
 import shutil
@@ -17,8 +17,8 @@ from stages.training.distil import distil
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """The epoch has the goal. The whole job, with loading and scoring and its way to the group and back, and what
-    the first one took with the group's start, only inform."""
+    """The epoch has a goal. The whole job, with loading, scoring and its transfer to the group, has none, nor has the
+    time of the first job, which includes the group's start."""
     session = Session.open(None, scene.root / "ray.log")
     try:
         first = time.perf_counter()
@@ -38,7 +38,7 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def both(scene: Scene, session: Session) -> tuple[list[Turn], list[Turn]]:
-    """Turns of the epoch's own seconds, and of the whole job's."""
+    """Turns with the seconds of the epoch, and turns with those of the whole job."""
     numbers = itertools.count()
     jobs: dict[str, list[Cost]] = {"ray": [], "inline": []}
 
@@ -57,7 +57,7 @@ def both(scene: Scene, session: Session) -> tuple[list[Turn], list[Turn]]:
 
 
 def trained(scene: Scene, place: Place, name: str) -> float:
-    """The recorded seconds of a student's one epoch."""
+    """Train a student for one epoch; the recorded seconds of that epoch."""
     out = scene.root / name
     out.mkdir()
     inputs = {"corpus": scene.corpus, "start": scene.teacher}

@@ -1,8 +1,8 @@
-"""What the runner itself costs: graphs of stages that compute nothing, carried out from an empty storage.
+"""What the runner itself costs: graphs of stages that compute nothing, built from an empty storage.
 
-A graph is shaped as a batch is: tasks, each with a corpus, a teacher and its store, and students with their
-evaluations. Each run is a process of its own. The first tenth of a run is left out of what a node costs, so that
-starting does not count; the memory is the driver's own, RssAnon + RssShmem.
+A graph has the shape of a batch: tasks, each with a corpus, a teacher and its store, and students with their
+evaluations. Each run is a process of its own. The first tenth of a run does not count towards the cost of a node, so
+that starting is left out. Memory is that of the driver, RssAnon + RssShmem.
 """
 
 import multiprocessing
@@ -35,7 +35,7 @@ from pipeline.storage.directory import Directory
 
 SIZES = (100, 1000)
 TASKS = 9
-"""As GLUE has."""
+"""As many as GLUE has."""
 GOAL = 20.0
 """Milliseconds a node."""
 
@@ -45,21 +45,21 @@ def measure(scene: Scene) -> list[Finding]:
     found = []
     for kind in ("inline", "a local Ray"):
         for nodes in sizes:
-            runs = [in_its_own_process(Job(scene.root / f"{kind[:2]}-{nodes}-{n}", nodes, kind)) for n in range(3)]
+            runs = [in_separate_process(Job(scene.root / f"{kind[:2]}-{nodes}-{n}", nodes, kind)) for n in range(3)]
             goal = Goal(most=GOAL) if nodes == SIZES[-1] else None
             each = summary([run.each for run in runs])
             note = f"cpu of the driver {statistics.median(run.cpu for run in runs):.1f} ms"
             found.append(Finding(f"{kind}, {nodes:,} nodes: a node", each, goal, "ms", note, once=True))
             grown = summary([run.grown for run in runs])
             note = f"of {statistics.median(run.memory for run in runs):.0f} MB, from the first tenth of the run on"
-            named = f"{kind}, {nodes:,} nodes: what the driver's memory grew by"
+            named = f"{kind}, {nodes:,} nodes: growth of the driver's memory"
             found.append(Finding(named, grown, None, "MB", note))
     return found
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a process of its own is told."""
+    """What the separate process is to run."""
 
     root: Path
     nodes: int
@@ -67,9 +67,9 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Told:
-    """``each``, ``cpu``: milliseconds a node, by the wall and of the driver's processors. ``memory``: megabytes of the
-    driver after a tenth of the run; ``grown``: what it grew by from there on."""
+class RunCost:
+    """``each`` and ``cpu`` are milliseconds a node, by the wall clock and of the driver's processor time. ``memory`` is
+    the driver's memory in megabytes after a tenth of the run, ``grown`` its growth after that."""
 
     each: float
     cpu: float
@@ -77,44 +77,44 @@ class Told:
     grown: float
 
 
-def in_its_own_process(job: Job) -> Told:
+def in_separate_process(job: Job) -> RunCost:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:
-        return one.submit(carried_out, job).result()
+        return one.submit(build_graph, job).result()
 
 
-def carried_out(job: Job) -> Told:
+def build_graph(job: Job) -> RunCost:
     """Build the graph in this process."""
     storage = Directory(job.root / "runs")
     graph = graph_of(job.nodes)
     place: Place = Inline() if job.kind == "inline" else Session.open(None, job.root / "ray.log")
     with open(os.devnull, "w") as nowhere:
-        marks = Marks(Console(file=nowhere), job.root / "logs", graph.nodes)
-        context = RunContext(storage, "scheduling", place, lambda _: Resources(), marks, stages={NothingSpec: nothing})
+        view = TimedView(Console(file=nowhere), job.root / "logs", graph.nodes)
+        context = RunContext(storage, "scheduling", place, lambda _: Resources(), view, stages={NothingSpec: nothing})
         try:
             outcome = run(plan(graph, storage, "scheduling"), context)
         finally:
             place.close()
     assert len(outcome.records) == job.nodes, outcome.failures
-    first, last = marks.seen[len(marks.seen) // 10], marks.seen[-1]
-    built = len(marks.seen) - len(marks.seen) // 10 - 1
+    first, last = view.ends[len(view.ends) // 10], view.ends[-1]
+    built = len(view.ends) - len(view.ends) // 10 - 1
     wall, cpu, memory = (late - early for late, early in zip(last, first, strict=True))
-    return Told(1e3 * wall / built, 1e3 * cpu / built, first[2] / 1e6, memory / 1e6)
+    return RunCost(1e3 * wall / built, 1e3 * cpu / built, first[2] / 1e6, memory / 1e6)
 
 
-class Marks(RunView):
-    """A view that notes the time and the memory as each node ends."""
+class TimedView(RunView):
+    """A view that keeps (wall seconds, processor seconds, bytes of memory) at the end of each node."""
 
     def __init__(self, console: Console, logs: Path, nodes: Sequence[Node]) -> None:
         super().__init__(console, logs, nodes)
-        self.seen: list[tuple[float, float, int]] = []
+        self.ends: list[tuple[float, float, int]] = []
 
     def finished(self, node: Node, record: Record) -> None:
         super().finished(node, record)
-        self.seen.append((time.perf_counter(), time.process_time(), resident()))
+        self.ends.append((time.perf_counter(), time.process_time(), resident()))
 
 
 def graph_of(nodes: int) -> Graph:
-    """So many nodes, the tasks' own among them."""
+    """A graph of so many nodes, those of the tasks included."""
     made: list[Node] = []
 
     def node(role: str, task: int, *inputs: Node) -> Node:

@@ -1,8 +1,8 @@
-"""How small the tiers of the store are, and what that costs in noise.
+"""The size of the store at each precision, and the rounding error that comes with it.
 
-Bytes are those of all files of the store, over those of the same keys, logits and states in raw float32. Noise is the
-mean squared error of a layer against float32, over the variance between rows: what a student could still tell apart.
-The noise of float16 stands beside it.
+Bytes are those of all files of the store, divided by those of the same keys, logits and states in raw float32. Noise is
+the mean squared error of a layer against float32, divided by the variance between rows, which is what a student can
+learn from. The noise of float16 is shown beside that of int8.
 """
 
 import sys
@@ -25,7 +25,7 @@ GOALS = {("float16", "mean"): Goal(most=0.46), ("int8", "mean"): Goal(most=0.26)
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """Once each: nothing here depends on time."""
+    """Each is measured once, since nothing here depends on time."""
     findings = []
     for pooling in POOLINGS:
         single = written(scene, pooling, "float32")
@@ -54,7 +54,7 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def written(scene: Scene, pooling: str, precision: str) -> Path:
-    """A store of the scene's teacher over its rows."""
+    """Write a store of the scene's teacher over its rows; its folder."""
     out = scene.root / f"bytes-{pooling}-{precision}"
     out.mkdir()
     spec = TeachSpec.model_validate({"pooling": pooling, "precision": precision})
@@ -67,7 +67,7 @@ def size(store: Path) -> int:
 
 
 def noises(scene: Scene, single: Path, store: Path) -> dict[str, float]:
-    """Column -> mean squared error over between-row variance; but for columns in which all rows are alike."""
+    """Column -> mean squared error / between-row variance, without columns in which all rows are equal."""
     columns = [state.column for state in read_store(store).layout.states]
     keys = distinct([scene.train]).row_keys
     exact, found = (read_columns(directory, columns, keys) for directory in (single, store))

@@ -1,4 +1,4 @@
-"""An epoch that learns from stored logits, and one from stored states of all layers too / one without KD."""
+"""An epoch from stored logits, and one from stored states of all layers as well / an epoch without KD."""
 
 import sys
 from functools import partial
@@ -12,15 +12,15 @@ from stages.training.teachers import signal_of
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """The store is opened once before training, which is no part of an epoch; it stands beside the ratio."""
+    """The store is opened once before training. That is no part of an epoch, and is shown beside the ratio."""
     learner = Learner(scene)
     (logits_read, logits), (layers_read, layers) = (reading(scene, method) for method in (LOGITS, ALL_LAYERS))
-    lessons = {
+    setups = {
         "logits": scene.setup(LOGITS, logits),
         "layers": scene.setup(ALL_LAYERS, layers),
         "none": scene.setup(Method(), NoTeacher()),
     }
-    turns = interleaved({name: partial(learner.ours, setup) for name, setup in lessons.items()}, scene.scale.turns)
+    turns = interleaved({name: partial(learner.ours, setup) for name, setup in setups.items()}, scene.scale.turns)
     found = []
     for name, read, what, most in (
         ("logits", logits_read, "stored logits", 1.03),
@@ -34,7 +34,7 @@ def measure(scene: Scene) -> list[Finding]:
 
 
 def reading(scene: Scene, method: Method) -> tuple[Cost, Signal]:
-    """The signal from the store, and what it cost to open."""
+    """The cost of opening the store, and the signal that reads it."""
     found: list[Signal] = []
     cost = timed(lambda: found.append(signal_of(scene.spec(method), {"outputs": scene.store}, scene.train)))
     return cost, found[0]

@@ -1,8 +1,8 @@
 """Twenty students through Ray / the same twenty inline: whole commands over copies of one storage.
 
-The storage holds the corpus, the teacher and its store already; what is left are the students and their evaluations.
-Either way a stage gets the CPUs that it gets by default, all of a small machine, so that students train one after
-another and what differs is Ray: its start, its workers' start, and the way of each job to them.
+The storage holds the corpus, the teacher and its store already, so only the students and their evaluations are built.
+In both cases a stage gets its default CPUs, which are all those of a small machine, so students train one after
+another. The difference is Ray: its start, the start of its workers, and the transfer of each job to them.
 """
 
 import json
@@ -21,12 +21,12 @@ STUDENTS = 20
 ROWS_AN_EPOCH = 100
 """Rows of the scale for each epoch of a student: 5 at 512 rows, where a student trains for some 10 s on two cores."""
 PAIRS = 3
-"""A pair takes some nine minutes, so that there are fewer than others have turns; a quick run has one."""
+"""A pair takes about nine minutes, so there are fewer than other benchmarks have turns. A quick run has one."""
 WAYS: dict[str, Sequence[str]] = {"ray": (), "inline": ("--inline",)}
 
 
 def measure(scene: Scene) -> list[Finding]:
-    """The ratio of the commands, and beside it how long they took and how long a student trained."""
+    """The ratio of the commands' times, with the time of each and of one student's training."""
     base = prepared(scene)
     turns: list[Turn] = []
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -38,16 +38,16 @@ def measure(scene: Scene) -> list[Finding]:
             seconds[name] += train_seconds(storage)
             shutil.rmtree(storage)
         turns.append(turn)
-    told = [
+    notes = [
         f"{name} {statistics.median(walls(turns, name)):.0f} s, a student trains {statistics.median(found):.1f} s"
         for name, found in seconds.items()
     ]
     value = summary(ratios(turns, "ray", "inline"))
-    return [Finding(f"{STUDENTS} students, Ray / inline", value, Goal(most=1.5), note="; ".join(told))]
+    return [Finding(f"{STUDENTS} students, Ray / inline", value, Goal(most=1.5), note="; ".join(notes))]
 
 
 def prepared(scene: Scene) -> Path:
-    """A storage with all that the students need, made by the run of another student."""
+    """A storage with everything that the students need, built by a run of another student."""
     root = scene.root / "twenty"
     root.mkdir()
     write_recipe(root / "one.yaml", scene.scale.rows, [STUDENTS])
@@ -78,7 +78,7 @@ def run(storage: Path, way: Sequence[str]) -> Cost:
 
 
 def train_seconds(storage: Path) -> list[float]:
-    """Of every student there, as its record has them."""
+    """The training seconds in the record of every student in the storage."""
     records = [json.loads(path.read_text("utf-8")) for path in storage.glob("distil/*/record.json")]
     return [record["facts"]["train_seconds"] for record in records if record["name"].startswith("distil/")]
 

@@ -1,5 +1,5 @@
-"""A real Ray of several nodes on loopback: each node the processes of a ``ray start`` of its own, with a folder of its
-own, ended by their ids. Tests reach it as users do, from processes of their own (``Rays.python``)."""
+"""A real Ray of several nodes on loopback. Each node is started by its own ``ray start``, has its own folder, and is
+ended by the ids of its processes. Tests use it as users do, from separate processes (``Rays.python``)."""
 
 import contextlib
 import json
@@ -26,24 +26,24 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 MARK = "STILLHOUSE_TEST_NODE"
-"""The variable that the processes of a node inherit, and are found by."""
+"""The environment variable that the processes of a node inherit, and by which they are found."""
 START_WITHIN = 180.0
 """Seconds that ``ray start`` may take."""
 TRIES = 3
-"""How often a node is begun."""
+"""How often a node is started before the test fails."""
 SETTINGS = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all listens on loopback
-    "RAY_enable_metrics_collection": "0",  # what offers them listens everywhere
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # everything listens on loopback
+    "RAY_enable_metrics_collection": "0",  # the exporter listens on all addresses
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
-    # A node that is killed is noticed in two seconds, not in twenty.
+    # A killed node is noticed after two seconds instead of twenty.
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "4",
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-"""What every process of a test's Ray reads from its environment. ``environment`` of ``Rays`` comes over it."""
+"""The environment of every process of a test's Ray. The argument ``environment`` of ``Rays`` takes precedence."""
 
 START = """
 import types
@@ -51,10 +51,10 @@ from ray.scripts import scripts
 scripts.ray_constants = types.SimpleNamespace(**{**vars(scripts.ray_constants), "ENABLE_RAY_CLUSTER": True})
 scripts.main()
 """
-"""``ray start``, which refuses a second node where the variable says loopback, though it works."""
+"""``ray start`` for a second node on loopback, which it refuses on its own although it works."""
 
 
-HEIR = """
+CLEANER = """
 import os, signal, sys
 sys.stdin.read()
 mark = sys.argv[1].encode()
@@ -65,7 +65,7 @@ for name in filter(str.isdecimal, os.listdir("/proc")):
     except OSError:
         pass
 """
-"""Ends what a test left that was killed itself."""
+"""Ends the processes of a test that was itself killed."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class RayNode:
 
 
 class Rays:
-    """A context manager. The head node starts with it, further nodes by ``add``; all ends with it.
+    """A context manager. Entering it starts the head node, ``add`` starts further nodes, and leaving it ends all nodes.
 
-    ``dashboard`` is needed for the Jobs API. Without ``packages`` the nodes' Python has all that is installed here
-    but the repository's packages, as a remote node would.
+    ``dashboard`` is needed for the Jobs API. Without ``packages`` the nodes' Python has everything that is installed
+    here except the repository's own packages, as on a remote node.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Rays:
         **head: object,
     ) -> None:
         """``head`` goes to ``start_head``: ``gpus``, ``memory``, ``resources``, ``within``. ``ip`` is the head's."""
-        self.folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # short: names of sockets have a limit
+        self.folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # short, since names of sockets are limited
         self.token_path = self.folder / "token"
         self.nodes: list[RayNode] = []
         self.head: RayNode | None = None
@@ -106,23 +106,23 @@ class Rays:
         self._environment = dict(environment or {})
         self._packages = packages
         self._python = Path(sys.executable)
-        self._begun = 0
-        self._heir: subprocess.Popen[bytes] | None = None
+        self._count_started = 0
+        self._cleaner: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        """What ``--address`` of ``run`` takes."""
+        """The value for ``--address`` of ``run``."""
         return f"{self._ip}:{self.port}"
 
     @property
     def dashboard_url(self) -> str:
-        """What ``--address`` of ``submit`` takes."""
+        """The value for ``--address`` of ``submit``."""
         assert self._dashboard
         return f"http://127.0.0.1:{self._dashboard_port}"
 
     def __enter__(self) -> Self:
         try:
-            self._heir = heir(self.folder.name)
+            self._cleaner = cleaner(self.folder.name)
             self.token_path.write_text(os.urandom(32).hex(), "utf-8")
             if not self._packages:
                 self._python = bare_python(self.folder / "python")
@@ -136,7 +136,7 @@ class Rays:
         self.close()
 
     def environment(self, packages: bool = True) -> dict[str, str]:
-        """The environment of a process that has the token. With ``packages``, it finds the repository's."""
+        """The environment of a process, with the token. With ``packages`` it can import the repository's packages."""
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != "PYTHONPATH"
         }
@@ -147,7 +147,7 @@ class Rays:
     def python(
         self, *arguments: str, cwd: Path, timeout: float = 120.0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """A run of this Python, with the token and the packages; ``-m pipeline`` is the command line."""
+        """Run this Python with the token and the packages; ``-m pipeline`` is the command line."""
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=cwd,
@@ -158,7 +158,7 @@ class Rays:
         )
 
     def start_head(self) -> RayNode:
-        """Start the head, on the same ports every time. Nodes of an earlier head do not come back to it."""
+        """Start a head node, always on the same ports. Nodes of an earlier head do not connect to it."""
         ports = [f"--port={self.port}", f"--ray-client-server-port={self._client_port}"]
         board = [f"--include-dashboard={'true' if self._dashboard else 'false'}"]
         if self._dashboard:
@@ -167,7 +167,7 @@ class Rays:
         return self.head
 
     def restart_head(self) -> RayNode:
-        """Kill the head and start another at the same address. What the first one knew is gone."""
+        """Kill the head and start another at the same address, without the state of the first."""
         assert self.head is not None
         self.kill(self.head)
         return self.start_head()
@@ -183,7 +183,7 @@ class Rays:
         within: Sequence[str] = (),
         ip: str = LOOPBACK,
     ) -> list[RayNode]:
-        """Start so many nodes alike, side by side. ``gpus`` is what they say they have; ``memory`` is in bytes.
+        """Start so many equal nodes at the same time. ``gpus`` is the number that they declare; ``memory`` is in bytes.
 
         ``within`` is a command that runs what follows it, such as ``without(folder)``.
         """
@@ -192,7 +192,7 @@ class Rays:
         return self._start(count, False, options, within=within, ip=ip, **amounts)
 
     def processes(self, node: RayNode) -> list[psutil.Process]:
-        """All processes of a node: Ray's, its workers, and drivers of jobs there."""
+        """All processes of a node: Ray's own, its workers, and the drivers of jobs on it."""
         found: dict[int, psutil.Process] = {}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -202,7 +202,7 @@ class Rays:
         return list(found.values())
 
     def kill(self, node: RayNode) -> None:
-        """SIGKILL to all of a node's processes; returns when they are gone."""
+        """Kill all processes of a node; returns when they have ended."""
         left = self.processes(node)
         while left:
             for process in left:
@@ -214,11 +214,11 @@ class Rays:
             self.nodes.remove(node)
 
     def close(self) -> None:
-        """End every node and remove what they left."""
+        """End every node and remove its files."""
         for node in list(self.nodes):
             self.kill(node)
-        if self._heir is not None:
-            self._heir.communicate(timeout=30)  # it ends when nobody can write to it any more
+        if self._cleaner is not None:
+            self._cleaner.communicate(timeout=30)  # it ends when its standard input is closed
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(
@@ -234,13 +234,13 @@ class Rays:
         memory: int | None = None,
         resources: Mapping[str, float] | None = None,
     ) -> list[RayNode]:
-        """``count`` times ``ray start``, side by side."""
+        """Start ``count`` nodes at the same time."""
         command = [*within, str(self._python), "-c", START, "start", "--dashboard-agent-listen-port=0"]
         command += [*options, "--include-log-monitor=false", f"--node-ip-address={ip}"]
         command += [f"--num-cpus={cpus:g}", f"--num-gpus={gpus:g}"]
         command += [f"--resources={json.dumps(dict(resources or {}))}", "--object-store-memory=100000000"]
         command += [] if memory is None else [f"--memory={memory}"]
-        path = f"{self._python.parent}{os.pathsep}{os.environ['PATH']}"  # as in an environment that is activated
+        path = f"{self._python.parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated virtual environment
         environment = self.environment(self._packages) | {"PATH": path}
         begun = [self._begin(command, environment, head) for _ in range(count)]
         return [self._started(node, process, command, environment) for node, process in begun]
@@ -248,8 +248,8 @@ class Rays:
     def _begin(
         self, command: Sequence[str], environment: Mapping[str, str], head: bool
     ) -> tuple[RayNode, "subprocess.Popen[bytes]"]:
-        self._begun += 1
-        node = RayNode(f"{self.folder.name}:{self._begun}", self.folder / str(self._begun), head)
+        self._count_started += 1
+        node = RayNode(f"{self.folder.name}:{self._count_started}", self.folder / str(self._count_started), head)
         node.folder.mkdir()
         self.nodes.append(node)
         with (node.folder / "start.log").open("wb") as log:
@@ -267,7 +267,7 @@ class Rays:
     def _started(
         self, node: RayNode, process: "subprocess.Popen[bytes]", command: Sequence[str], environment: Mapping[str, str]
     ) -> RayNode:
-        """The node once it runs. Ray gives it half a minute; a busy machine may need another try."""
+        """The node once it runs. Ray allows it half a minute, so a busy machine may need another attempt."""
         for _ in range(TRIES - 1):
             if process.wait(START_WITHIN) == 0:
                 return node
@@ -278,24 +278,24 @@ class Rays:
         return node
 
 
-def heir(name: str) -> "subprocess.Popen[bytes]":
-    """A process that outlives this one, and then ends the nodes of the Rays of that name."""
-    command = [sys.executable, "-c", HEIR, f"{MARK}={name}:"]
+def cleaner(name: str) -> "subprocess.Popen[bytes]":
+    """A process that outlives this one, and then ends the nodes whose marks contain that name."""
+    command = [sys.executable, "-c", CLEANER, f"{MARK}={name}:"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def bare_python(folder: Path) -> Path:
-    """A Python that has all that is installed here but the repository's packages."""
+    """A Python with everything that is installed here except the repository's own packages."""
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     (site,) = folder.glob("lib/python*/site-packages")
-    # The folder is read; the ``.pth`` files in it, by which an editable install is found, are not.
+    # The folder is on the path, but its ``.pth`` files, by which an editable install is found, are not read.
     (site / "installed.pth").write_text(f"{sysconfig.get_path('purelib')}\n", "utf-8")
     return folder / "bin" / "python"
 
 
 def without(folder: Path) -> list[str]:
-    """A command that runs what follows it where ``folder`` is empty, though it is not: as on another machine.
-    Skips where the user may not mount."""
+    """A command that runs its arguments in a mount namespace where ``folder`` is empty, as on another machine. Skips
+    the test where the user may not mount."""
     command = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {shlex.quote(str(folder))} && exec "$@"', "sh"]
     if subprocess.run([*command, "true"], capture_output=True).returncode:
         pytest.skip("mounting a file system needs rights that this user lacks")

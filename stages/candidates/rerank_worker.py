@@ -13,8 +13,14 @@ import pyarrow as pa
 from cluster.resources import Worker
 from stages.atomic import replacing
 from stages.cache_folder import CacheFolder
-from stages.candidates.rerank_rules import Mask, Numbers, Scores, first, highest, within
-from stages.candidates.rerank_rules import Mask, Numbers, Scores, first_of_each_row, highest_probability, within_bounds
+from stages.candidates.rerank_rules import (
+    Mask,
+    Numbers,
+    Scores,
+    first_of_each_row,
+    highest_probability,
+    within_bounds,
+)
 from stages.candidates.table import Candidate, part_rows, read_part, write_part
 from stages.corpus.reader import SCRATCH
 from stages.outputs.node_cache import KEYS, Decoded, decode, locate

@@ -1,4 +1,4 @@
-"""Drivers that tests start as processes of their own, by name: ``python drivers.py NAME ARGUMENT``."""
+"""Drivers that tests start by name in separate processes: ``python drivers.py NAME ARGUMENT``."""
 
 import sys
 import threading
@@ -35,7 +35,7 @@ def quiet(folder: str) -> None:
 
 
 def killed(folder: str) -> None:
-    """A session that trains and maps for ever, and says when it is well under way."""
+    """A session that trains and maps for ever, and prints when both are running."""
     session = Session.open(None, Path(folder) / "ray.log")
     heard = Heard()
     threading.Thread(target=lambda: session.on(Resources(), heard).train(endless_loop, None)).start()

@@ -78,8 +78,8 @@ def gathered(value: float, worker: Worker) -> list[Any]:
 
 
 def counting(folder: Path, worker: Worker) -> tuple[float, int]:
-    """A sum over 30 steps of both workers, with a checkpoint a step, and how many lives it took. The first one gets
-    no further than the tenth step."""
+    """A sum over 30 steps of both workers, with a checkpoint a step, and how many generations it took. The first one
+    ends at the tenth step."""
     import torch
     import torch.distributed as dist
 
@@ -167,8 +167,8 @@ def accident(address: str, folder: Path) -> dict[str, Any]:
     return {**found, "mapped": [mapped[index] for index in range(12)]}
 
 
-def beside(address: str, folder: Path) -> dict[str, Any]:
-    """On how many nodes but the driver's a dozen of its own actors are."""
+def actors_elsewhere(address: str, folder: Path) -> dict[str, Any]:
+    """How many of a dozen of the driver's own actors are on another node."""
     import ray
 
     from cluster.placement import on_driver_node
@@ -184,7 +184,7 @@ def beside(address: str, folder: Path) -> dict[str, Any]:
 
 
 def too_much(address: str, folder: Path) -> dict[str, Any]:
-    """What the present nodes do not hold, waited for."""
+    """Wait for resources that the present nodes do not have."""
     session = Session.open(address, folder / "ray.log", pending=3.0)
     heard, said = Heard(), ""
     try:
@@ -197,6 +197,6 @@ def too_much(address: str, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    drivers = [spread, side_by_side, accident, beside, too_much]
+    drivers = [spread, side_by_side, accident, actors_elsewhere, too_much]
     (driver,) = [one for one in drivers if one.__name__ == sys.argv[1]]
     print(json.dumps(driver(sys.argv[2], Path(sys.argv[3]))))

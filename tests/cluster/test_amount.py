@@ -66,6 +66,6 @@ def test_growth_is_bounded_by_kind_and_in_all() -> None:
     assert growth.room(Amount(16)) == 0
 
 
-def test_an_amount_is_told_in_words() -> None:
+def test_an_amount_as_text() -> None:
     assert str(Amount(1, 0.5, 8e9, (("disk", 2.0),))) == "1 CPU, 0.5 GPUs, 8 GB, 2 disk"
     assert str(Demand(Amount(2), 3)) == "3 workers of 2 CPUs each"

@@ -8,7 +8,7 @@ from cluster.resources import Resources, WorkerDied
 from cluster.session import Session
 
 
-def test_a_map_over_seats_gives_what_inline_gives(session: Session) -> None:
+def test_a_map_over_workers_gives_the_results_of_inline(session: Session) -> None:
     there = list(session.on(Resources(workers=2), Heard()).map(open_scaler, 3, range(7)))
     here = list(Inline().on(Resources(), Heard()).map(open_scaler, 3, range(7)))
     assert sorted(there) == here
@@ -21,7 +21,7 @@ def test_all_progress_has_arrived_when_a_result_is_yielded(session: Session) -> 
     assert heard.notes == ["open 5"]
 
 
-def test_a_seat_and_what_it_opened_stay_for_the_next_map(session: Session) -> None:
+def test_a_map_worker_and_its_open_function_are_kept_for_the_next_map(session: Session) -> None:
     on = session.on(Resources(), Heard())
     first = [result for _, result in on.map(open_pid, "same", [0, 0])]
     second = [result for _, result in on.map(open_pid, "same", [0])]
@@ -29,14 +29,14 @@ def test_a_seat_and_what_it_opened_stay_for_the_next_map(session: Session) -> No
     assert [*first, *second] == [(pid, 0), (pid, 1), (pid, 2)]
 
 
-def test_a_seat_opens_anew_for_another_config(session: Session) -> None:
+def test_a_map_worker_opens_again_for_another_config(session: Session) -> None:
     on = session.on(Resources(), Heard())
     ((_, (first, _)),) = on.map(open_pid, "one", [0])
     ((_, (second, nth)),) = on.map(open_pid, "two", [0])
     assert (second, nth) == (first, 0)
 
 
-def test_a_seat_has_the_threads_it_was_given(session: Session) -> None:
+def test_a_map_worker_has_the_threads_of_its_resources(session: Session) -> None:
     ((_, place),) = session.on(Resources(cpus_per_worker=2), Heard()).map(open_place, None, [0])
     assert place == (1, 2, "cpu", "2")
 
@@ -48,19 +48,19 @@ def test_an_exception_arrives_as_itself_with_its_traceback(session: Session) -> 
     assert "raise Broken(item)" in str(caught.value.__cause__)
 
 
-def test_the_item_of_a_killed_seat_is_done_again_and_counted_once(session: Session, tmp_path: Path) -> None:
+def test_the_item_of_a_killed_worker_is_run_again_and_counted_once(session: Session, tmp_path: Path) -> None:
     heard = Heard()
     results = list(session.on(Resources(), heard).map(open_mortal, tmp_path, [4, 5]))
     assert sorted(results) == [(0, 4), (1, 5)]
     assert heard.done == 2
 
 
-def test_an_item_that_kills_every_seat_is_an_error_that_says_so(session: Session) -> None:
+def test_an_item_that_kills_every_worker_is_an_error_that_says_so(session: Session) -> None:
     with pytest.raises(WorkerDied, match="item 0 of 1: its worker died 4 times"):
         list(session.on(Resources(), Heard()).map(open_deadly, None, [0]))
 
 
-def test_a_map_left_early_frees_its_seats(session: Session) -> None:
+def test_a_map_that_is_left_early_frees_its_workers(session: Session) -> None:
     results = session.on(Resources(workers=2), Heard()).map(open_sleeper, 0.2, range(50))
     next(results)
     results.close()

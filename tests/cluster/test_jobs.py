@@ -1,4 +1,4 @@
-"""Jobs of a real cluster on loopback, whose nodes have nothing of ours."""
+"""Jobs of a real cluster on loopback, whose nodes have none of this project's packages."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def test_a_job_that_ended_has_its_drivers_exit_code(seen: dict[str, Any]) -> Non
     assert seen["good"]["over"] and seen["bad"]["over"]
 
 
-def test_who_follows_a_job_is_told_its_whole_log_once(seen: dict[str, Any]) -> None:
+def test_following_a_job_gives_its_whole_log_once(seen: dict[str, Any]) -> None:
     for name in ("good", "bad"):
         assert seen[name]["told"] == seen[name]["log"]
 
@@ -58,7 +58,7 @@ def test_jobs_are_listed_with_their_labels(seen: dict[str, Any]) -> None:
     assert seen["nodes"] == 1
 
 
-def test_a_job_that_nobody_knows_is_an_error_of_its_own(seen: dict[str, Any]) -> None:
+def test_an_unknown_job_is_an_error_of_its_own(seen: dict[str, Any]) -> None:
     assert seen["unknown"] == ["nobody"] * 4
 
 

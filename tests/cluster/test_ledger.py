@@ -23,7 +23,7 @@ class Room:
 
 
 def ledger(*cpus: float) -> Ledger:
-    """Over a node for each number of CPUs."""
+    """A ledger over one node for each number of CPUs."""
     return over(Capacity.fixed(*(Amount(each) for each in cpus)))
 
 
@@ -84,7 +84,7 @@ def test_a_claim_waits_for_busy_tenants_and_is_granted_when_they_are_done() -> N
     thread.join()
 
 
-def test_a_claim_beyond_the_cluster_is_granted_when_nobody_holds_anything() -> None:
+def test_a_claim_beyond_the_cluster_is_granted_when_no_tenant_is_in_use() -> None:
     assert len(claim(ledger(1), "group", Demand(Amount(cpus=64.0)))) == 1
 
 

@@ -74,7 +74,7 @@ def test_stages_that_want_most_of_the_cluster_at_once_do_not_wait_for_each_other
 
 
 def test_actors_that_the_driver_cannot_do_without_are_on_its_own_node(rays: Rays, tmp_path: Path) -> None:
-    assert ended(started(rays, "beside", tmp_path)) == {"elsewhere": 0}
+    assert ended(started(rays, "actors_elsewhere", tmp_path)) == {"elsewhere": 0}
 
 
 def test_what_the_nodes_do_not_hold_is_waited_for_and_then_refused_with_the_numbers(rays: Rays, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from cluster.progress import ProgressBoard, ProgressFeed, ProgressMessage
 from cluster.session import Session
 
 
-def test_what_arrived_late_and_what_arrived_in_time_count_once() -> None:
+def test_messages_that_arrive_late_or_in_time_count_once() -> None:
     heard, feed = Heard(), ProgressFeed(None)
     channel = feed.open(heard)
     feed.receive(
@@ -34,7 +34,7 @@ def test_ranks_add_up() -> None:
     assert heard.done == 7.0
 
 
-def test_what_a_dead_worker_said_is_taken_back() -> None:
+def test_the_progress_of_a_dead_worker_is_subtracted() -> None:
     heard, feed = Heard(), ProgressFeed(None)
     channel = feed.open(heard)
     feed.receive(
@@ -58,7 +58,7 @@ class Slow(ProgressBoard):
         return news
 
 
-def test_a_board_that_is_slow_holds_nobody_up_and_what_it_had_is_heard_later(
+def test_a_slow_board_does_not_delay_the_driver_and_its_messages_arrive_later(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert session.dashboard == "", "a Ray runs"

@@ -28,7 +28,7 @@ def driver(name: str, argument: str, **more: str) -> "subprocess.Popen[str]":
 
 
 def descendants(pid: int) -> set[int]:
-    """All processes below this one now, by ps; zombies left out."""
+    """The descendants of this process, from ps, without zombies."""
     lines = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in lines.splitlines()]
     parents = {int(row[0]): int(row[1]) for row in rows if not row[2].startswith("Z")}
@@ -39,7 +39,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def alive(pids: set[int]) -> dict[int, str]:
-    """Which of them run still, with their names; zombies left out."""
+    """Those that are still running, with their names, without zombies."""
     lines = subprocess.run(["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=2) for line in lines.splitlines()]
     return {int(row[0]): row[2] for row in rows if int(row[0]) in pids and not row[1].startswith("Z")}
@@ -61,8 +61,8 @@ def test_our_ray_listens_on_loopback_and_asks_for_a_token(session: Session) -> N
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
-def test_seats_and_groups_make_room_for_each_other(session: Session) -> None:
-    """Both want all CPUs, and each finds them held by the other, idle."""
+def test_map_workers_and_groups_make_room_for_each_other(session: Session) -> None:
+    """Both need all CPUs, and each finds them held by the other, which is idle."""
     cpus = os.cpu_count() or 1
     whole = session.on(Resources(cpus_per_worker=cpus), Heard())
     for _ in range(2):
@@ -88,7 +88,7 @@ def test_two_threads_map_and_train_side_by_side(session: Session) -> None:
     assert results == {"train": [[0, 1], [0, 1, 4]], "map": [{0: 2, 1: 4}, {0: 3, 1: 6}]}
 
 
-def test_idle_seats_and_groups_can_be_released(session: Session) -> None:
+def test_idle_map_workers_and_groups_can_be_released(session: Session) -> None:
     on = session.on(Resources(), Heard())
     ((_, (pid, _)),) = on.map(open_pid, None, [0])
     trained = on.train(whereabouts, None)["pid"]

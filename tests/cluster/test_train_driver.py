@@ -56,7 +56,7 @@ def test_a_map_on_one_worker_is_done_in_an_idle_group_of_one(session: Session) -
 def test_a_job_outlives_the_loss_of_ray_trains_controller(session: Session, tmp_path: Path) -> None:
     heard = Heard()
     on = session.on(ONE, heard)
-    assert on.train(controller_killer, tmp_path) == "second life"
+    assert on.train(controller_killer, tmp_path) == "second generation"
     assert heard.done == 2
 
 

@@ -8,7 +8,7 @@ from cluster.waiting import RoomWait
 
 
 class Watch:
-    """A clock that goes when it is told to."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -25,7 +25,7 @@ FOUR = Demand(Amount(1, 1), 4)
 TWO_GPUS = Capacity((Amount(8, 2),), None)
 
 
-def test_a_wait_for_more_nodes_is_told_of_as_it_begins_and_ends_with_the_numbers() -> None:
+def test_a_wait_for_more_nodes_is_noted_when_it_begins_and_ends_with_the_numbers() -> None:
     room_wait, heard, watch = waiting(FOUR, TWO_GPUS)
     room_wait.tick()
     assert heard.notes == [
@@ -42,7 +42,7 @@ def test_a_wait_for_more_nodes_is_told_of_as_it_begins_and_ends_with_the_numbers
     )
 
 
-def test_a_wait_for_what_others_hold_is_told_of_now_and_then_and_does_not_end() -> None:
+def test_a_wait_for_resources_in_use_is_logged_at_times_and_has_no_end() -> None:
     room_wait, heard, watch = waiting(Demand(Amount(1, 1), 2), TWO_GPUS)
     for second in range(1000):
         watch.now = float(second)
@@ -59,7 +59,7 @@ def test_a_wait_for_what_others_hold_is_told_of_now_and_then_and_does_not_end() 
     ]
 
 
-def test_who_has_some_of_it_at_work_goes_on_with_that() -> None:
+def test_a_map_with_running_workers_goes_on_without_the_others() -> None:
     room_wait, _, watch = waiting(FOUR, TWO_GPUS)
     watch.now = 1e6
     room_wait.tick(alone=False)

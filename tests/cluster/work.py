@@ -13,7 +13,7 @@ from cluster.resources import Worker
 
 @dataclass
 class Heard:
-    """A ``Listener`` that keeps what it hears."""
+    """A ``Listener`` that keeps all progress, notes and lines."""
 
     done: float = 0.0
     expected: list[tuple[float, str]] = field(default_factory=list)
@@ -121,7 +121,7 @@ def broken_loop(row: int, worker: Worker) -> None:
 
 
 def counting_loop(folder: Path, worker: Worker) -> tuple[int, int]:
-    """Counts to 6 with a checkpoint a step, and kills its process at 3, once. (count, lives)."""
+    """Counts to 6 with a checkpoint a step, and kills its process at 3, once. (count, generations)."""
     lives = folder / "lives"
     lives.write_text(str(int(lives.read_text()) + 1 if lives.exists() else 1))
     at = folder / "checkpoint"
@@ -138,12 +138,12 @@ def counting_loop(folder: Path, worker: Worker) -> tuple[int, int]:
 
 
 def controller_killer(folder: Path, worker: Worker) -> str:
-    """In its first life, kills the process of Ray Train's controller, and waits for its own end."""
+    """In its first generation, kills the process of Ray Train's controller, and waits for its own end."""
     import psutil
 
     worker.advance(2)
     if (folder / "killed").exists():
-        return "second life"
+        return "second generation"
     (folder / "killed").touch()
     time.sleep(0.5)
     for process in psutil.Process(os.getppid()).children():  # those of the raylet

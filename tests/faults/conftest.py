@@ -1,4 +1,4 @@
-"""A recipe, and what it comes to where nothing is in its way."""
+"""A recipe, and the result of an undisturbed run of it."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The checksums of the weights of a run that nothing happened to, over a directory."""
+    """Node -> checksum of its weights, from an undisturbed run over a directory."""
     home = tmp_path_factory.mktemp("undisturbed")
     storage = str(home / "runs")
     said = Machine(home, recipe, storage).run()

@@ -1,4 +1,4 @@
-"""Machines over one storage: the command line in processes of their own, each with a cache of its machine's."""
+"""Several machines on one storage: the command line in separate processes, with one cache for each machine."""
 
 import os
 import signal
@@ -20,11 +20,12 @@ ROOT = Path(__file__).parents[2]
 STUDENT = "distil/vanilla-kd/two/0@tiny"
 TEACHER = "finetune@tiny"
 LONGEST = 240.0
-"""Seconds that a moment may take to come, on a machine that is busy with much else."""
+"""Seconds to wait for a moment, on a busy machine."""
 
 
 def write_recipe(ground: Path, epochs: int = 2) -> Path:
-    """A teacher, its store, a student of it, and their evaluation: six nodes, over what lies in ``ground``."""
+    """Write a recipe of six nodes over the model and data in ``ground``: a corpus, a teacher, its store, a student, and
+    their evaluations."""
     recipe = {
         "name": "tiny",
         "data": {"source": str(ground / "data")},
@@ -41,7 +42,7 @@ def write_recipe(ground: Path, epochs: int = 2) -> Path:
 
 @dataclass(frozen=True)
 class Said:
-    """What a run answered."""
+    """The exit code and output of a run."""
 
     code: int
     out: str
@@ -55,8 +56,8 @@ class Said:
 
 @dataclass(frozen=True)
 class Machine:
-    """``home`` is all that is this machine's own. ``storage`` is a URL that others may use, too. A run is inline, or
-    over a Ray of its own."""
+    """``home`` holds the files of this machine alone, ``storage`` is a URL that others may use too. A run is inline, or
+    uses a Ray of its own."""
 
     home: Path
     recipe: Path
@@ -114,6 +115,6 @@ def weights(storage: Storage) -> dict[str, str]:
     }
 
 
-def at_work(storage: Storage) -> list[str]:
-    """The keys at which somebody may still be at work."""
+def leased_keys(storage: Storage) -> list[str]:
+    """The keys on which a process may still be working."""
     return [key for key in storage.entries(".work") if leased(storage, key, time.time())]

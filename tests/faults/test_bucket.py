@@ -1,4 +1,4 @@
-"""Runs over a bucket on a real S3 server: machines that die, and a server that is not well."""
+"""Runs over a bucket on a real S3 server: machines that die, and a server that fails."""
 
 import threading
 from collections import Counter
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from buckets import at, make_bucket, s3_server
-from machines import STUDENT, TEACHER, Machine, Said, at_moment, at_work, kill, records, said_by, weights
+from machines import STUDENT, TEACHER, Machine, Said, at_moment, kill, leased_keys, records, said_by, weights
 
 from benchmarks.proxy import proxy, tell
 from pipeline.storage.bucket import Bucket
@@ -17,18 +17,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def unwell() -> Iterator[str]:
-    """A proxy before a server, and an environment in which it is the server."""
+def failing_server() -> Iterator[str]:
+    """The URL of a proxy before a server, in an environment in which it is used as the server."""
     with s3_server() as server, proxy(server) as url, at(url):
         make_bucket("house")
         yield url
 
 
 @pytest.fixture
-def bucket(unwell: str, tmp_path: Path) -> Iterator[Bucket]:
-    """A storage, as one sees it who runs nothing."""
+def bucket(failing_server: str, tmp_path: Path) -> Iterator[Bucket]:
+    """The storage, opened by the test and not by a run."""
     yield Bucket(f"s3://house/{tmp_path.name}", CacheFolder(tmp_path / "seen"))
-    tell(unwell, "well")
+    tell(failing_server, "well")
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def machine(bucket: Bucket, recipe: Path, tmp_path: Path) -> Callable[[str], Mac
 
 
 def right(bucket: Bucket, undisturbed: dict[str, str], *runs: Said) -> None:
-    """All is there, as if nothing had happened, and was built once."""
+    """The result is that of an undisturbed run, and each artifact was built once."""
     assert weights(bucket) == undisturbed
     built: Counter[str] = sum((run.built for run in runs), Counter())
     assert set(built) <= set(records(bucket))
     assert set(built.values()) == {1}
-    assert at_work(bucket) == []
+    assert leased_keys(bucket) == []
 
 
 def test_a_run_goes_on_on_another_machine_from_what_the_first_has_committed(
@@ -60,13 +60,13 @@ def test_a_run_goes_on_on_another_machine_from_what_the_first_has_committed(
 
 
 def test_a_server_that_answers_500_and_503_and_is_slow_costs_time_and_nothing_else(
-    unwell: str, bucket: Bucket, machine: Callable[[str], Machine], undisturbed: dict[str, str]
+    failing_server: str, bucket: Bucket, machine: Callable[[str], Machine], undisturbed: dict[str, str]
 ) -> None:
     process = machine("a").start()
     at_moment(process, lambda: "corpus@tiny" in records(bucket))
-    tell(unwell, "errors", 0.4)
-    tired = threading.Timer(4.0, tell, (unwell, "slow", 0.2))
-    well = threading.Timer(8.0, tell, (unwell, "well"))
+    tell(failing_server, "errors", 0.4)
+    tired = threading.Timer(4.0, tell, (failing_server, "slow", 0.2))
+    well = threading.Timer(8.0, tell, (failing_server, "well"))
     tired.start()
     well.start()
     said = said_by(process)
@@ -77,11 +77,11 @@ def test_a_server_that_answers_500_and_503_and_is_slow_costs_time_and_nothing_el
 
 
 def test_answers_that_are_lost_after_the_server_did_its_work_do_no_harm(
-    unwell: str, bucket: Bucket, machine: Callable[[str], Machine], undisturbed: dict[str, str]
+    failing_server: str, bucket: Bucket, machine: Callable[[str], Machine], undisturbed: dict[str, str]
 ) -> None:
-    tell(unwell, "lost", 0.1)
+    tell(failing_server, "lost", 0.1)
     said = machine("a").run()
-    tell(unwell, "well")
+    tell(failing_server, "well")
     assert (said.code, said.err) == (0, "")
     right(bucket, undisturbed, said)
 

@@ -1,11 +1,11 @@
-"""A disk that fills up while a run is at work, and is freed; a storage that does not answer."""
+"""A disk that becomes full during a run and is freed again; a storage that does not answer."""
 
 import contextlib
 from pathlib import Path
 
 import pytest
 from disk import mounted
-from machines import TEACHER, Machine, at_moment, at_work, records, said_by, weights
+from machines import TEACHER, Machine, at_moment, leased_keys, records, said_by, weights
 
 from pipeline.storage import open_storage
 
@@ -36,7 +36,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_the_next_goes_on(
         assert (again.code, again.err) == (0, "")
         assert before.items() <= records(storage).items()
         assert weights(storage) == undisturbed
-        assert at_work(storage) == []
+        assert leased_keys(storage) == []
 
 
 def test_a_storage_that_does_not_answer_a_plan_is_refused_in_one_line(recipe: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a cluster may lose beside its workers: its head, and with it the driver of a job; a node's object store."""
+"""Losses of a cluster other than workers: its head, and with it the driver of a job; a node's object store."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from buckets import at, make_bucket, s3_server
-from machines import LONGEST, STUDENT, TEACHER, Machine, at_moment, at_work, records, said_by, weights
+from machines import LONGEST, STUDENT, TEACHER, Machine, at_moment, leased_keys, records, said_by, weights
 from rays import Rays, wait_until
 
 from pipeline.storage import open_storage
@@ -22,7 +22,7 @@ GONE = "Ray's node that this run is connected to is gone, its raylet has died; t
 def test_a_job_whose_head_was_lost_goes_on_from_its_bucket_when_it_is_submitted_to_the_next(
     recipe: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second head finds nothing of what the first had on its disk."""
+    """The second head has none of the files that the first had on its disk."""
     with s3_server() as server, at(server):
         make_bucket("house")
         storage = Bucket("s3://house/runs", CacheFolder(tmp_path / "seen"))
@@ -47,13 +47,13 @@ def test_a_job_whose_head_was_lost_goes_on_from_its_bucket_when_it_is_submitted_
         assert f"done   {STUDENT}" in followed
         assert before.items() <= records(storage).items(), "what was committed stands"
         assert weights(storage) == undisturbed
-        assert at_work(storage) == []
+        assert leased_keys(storage) == []
 
 
 def test_a_node_that_loses_its_object_store_loses_nothing_that_was_made(
     recipe: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    """The store of objects is a part of the raylet. The run may end with it, or go on with what was placed already."""
+    """The object store is a part of the raylet. The run may end with it, or finish what was placed already."""
     storage = open_storage(str(tmp_path / "runs"))
     with Rays(cpus=2) as rays:
         assert rays.head is not None
@@ -78,7 +78,7 @@ def test_a_node_that_loses_its_object_store_loses_nothing_that_was_made(
     assert before.items() <= records(storage).items(), "what was committed stands"
     assert set((first.built + second.built).values()) == {1}
     assert weights(storage) == undisturbed
-    assert at_work(storage) == []
+    assert leased_keys(storage) == []
 
 
 def test_sigterm_while_ray_starts_stops_the_run_as_it_does_later(recipe: Path, tmp_path: Path) -> None:
