@@ -189,7 +189,7 @@ def test_a_storage_that_a_node_lacks_is_refused_by_the_driver_in_one_line(
     finally:
         rays.kill(node)
     assert result.code == 2
-    assert result.err.startswith(f"stillhouse: storage: {shared} does not exist on node 127.0.0.1 (")
+    assert result.err.startswith(f"stillhouse: storage: {shared} is not visible on node 127.0.0.1 (")
     assert result.err.endswith("; put it on a file system that all nodes share, at the same path\n")
     assert list(shared.glob(".probe*")) == []
 

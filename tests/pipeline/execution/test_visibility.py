@@ -44,9 +44,9 @@ def planned(tmp_path: Path) -> Plan:
     [
         (
             "assets/data",
-            r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet does not exist on node 10.0.0.2; put ",
+            r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet is not visible on node 10.0.0.2; put ",
         ),
-        ("runs", r"^storage: \S*/runs does not exist on node 10.0.0.2; put it on a file system that all nodes share"),
+        ("runs", r"^storage: \S*/runs is not visible on node 10.0.0.2; put it on a file system that all nodes share"),
     ],
 )
 def test_a_path_that_a_node_lacks_is_named(lacking: str, result: str, planned: Plan, tmp_path: Path) -> None:
