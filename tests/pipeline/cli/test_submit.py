@@ -27,7 +27,7 @@ DAMAGE = "raise RuntimeError('an edit that came later')\n"
 
 @dataclass(frozen=True)
 class Client:
-    """The command line over a cluster, run in a folder."""
+    """The command line, run in a folder, with commands for a cluster."""
 
     rays: Rays
     folder: Path

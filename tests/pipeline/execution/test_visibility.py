@@ -16,7 +16,7 @@ from pipeline.storage.directory import Directory
 
 
 class Nodes(Inline):
-    """So many nodes, of which the last lacks what lies below a folder."""
+    """A place of several nodes, the last of which lacks the files below a folder."""
 
     def __init__(self, count: int, lacking: Path) -> None:
         self.count = count
@@ -68,7 +68,7 @@ def test_a_model_is_uploaded_and_not_checked(planned: Plan, tmp_path: Path) -> N
 
 
 def test_with_a_bucket_nothing_is_checked(planned: Plan, tmp_path: Path) -> None:
-    """Data, too, is read from there."""
+    """Data files are uploaded to the bucket too."""
     place = Nodes(2, tmp_path)
     check_visible(planned, Bucket("s3://house/runs", tmp_path / "runs"), place)
     assert place.request == []
