@@ -15,7 +15,7 @@ def complaint(name: str, *references: str) -> str | None:
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-def test_default_teachers_are_accepted(named: NamedMethod) -> None:
+def test_whoever_teaches_by_default_may_teach(named: NamedMethod) -> None:
     default = default_teacher(named, named.method)
     assert default == named.taught_by
     if default is not None:
@@ -23,14 +23,14 @@ def test_default_teachers_are_accepted(named: NamedMethod) -> None:
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-def test_a_method_without_a_default_teacher_requires_one_unless_it_needs_none(named: NamedMethod) -> None:
+def test_a_method_that_has_no_teacher_by_default_asks_for_one_unless_it_needs_none(named: NamedMethod) -> None:
     if named.taught_by is None:
-        result = check_taught_by(named, named.method, ())
-        asks = result is not None and result.startswith("needs a teacher: ") and "taught_by: " in result
+        said = check_taught_by(named, named.method, ())
+        asks = said is not None and said.startswith("needs a teacher: ") and "taught_by: " in said
         assert asks is named.method.needs_teacher
 
 
-def test_a_method_with_layers_to_match_has_a_default_teacher() -> None:
+def test_a_method_that_is_given_layers_to_follow_has_a_teacher_by_default() -> None:
     named = find("label-smoothing")
     method = named.method.model_copy(update={"structure": Pick()})
     assert default_teacher(named, method) == "teacher"
@@ -38,7 +38,7 @@ def test_a_method_with_layers_to_match_has_a_default_teacher() -> None:
     assert str(check_taught_by(named, method, ())).startswith("needs a teacher: ")
 
 
-def test_a_method_without_targets_accepts_no_teacher() -> None:
+def test_a_method_whose_targets_are_taken_away_takes_no_teacher() -> None:
     named = find("takd")
     method = named.method.model_copy(update={"targets": Hard()})
     assert default_teacher(named, method) is None
@@ -46,7 +46,7 @@ def test_a_method_without_targets_accepts_no_teacher() -> None:
     assert "needs no teacher" in str(check_taught_by(named, method, ("assistant",)))
 
 
-def test_a_method_that_needs_no_teacher_accepts_none() -> None:
+def test_a_method_that_needs_no_teacher_takes_none() -> None:
     for name in ("no-kd", "label-smoothing", "virtual-teacher"):
         assert complaint(name, "teacher") == "but this method needs no teacher; leave it out"
 
@@ -73,7 +73,7 @@ def test_a_method_that_needs_no_teacher_accepts_none() -> None:
         ("alp", ("teacher:2",)),
     ],
 )
-def test_these_teachers_are_accepted(name: str, references: tuple[str, ...]) -> None:
+def test_these_may_teach(name: str, references: tuple[str, ...]) -> None:
     assert complaint(name, *references) is None
 
 
@@ -99,11 +99,11 @@ def test_these_teachers_are_accepted(name: str, references: tuple[str, ...]) -> 
         ("relational-kd", ("teacher", "assistant"), "let one teach"),
     ],
 )
-def test_these_teachers_are_refused_in_one_line_with_a_remedy(
+def test_these_may_not_teach_and_it_is_said_in_one_line_what_to_do(
     name: str, references: tuple[str, ...], remedy: str
 ) -> None:
-    result = complaint(name, *references)
-    assert result is not None
-    assert result.startswith(f"but {name} is taught by ")
-    assert remedy in result
-    assert "\n" not in result
+    said = complaint(name, *references)
+    assert said is not None
+    assert said.startswith(f"but {name} is taught by ")
+    assert remedy in said
+    assert "\n" not in said
