@@ -203,7 +203,7 @@ def test_a_wrong_token_is_one_line_that_says_how_to_give_the_right_one(rays: Ray
     result = Client(rays, tmp_path).on_cluster("status", RAY_AUTH_TOKEN_PATH=str(wrong))
     assert result.code == 2
     assert result.err == (
-        f"stillhouse: --address: {rays.dashboard_url} does not take_snapshot us: it asks for a token; "
+        f"stillhouse: --address: {rays.dashboard_url} does not take us: it asks for a token; "
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own\n"
     )
 
