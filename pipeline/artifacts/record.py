@@ -110,7 +110,7 @@ def record_name(stage: str, key: str) -> str:
 
 
 def artifact_path(storage: Storage, record: Record) -> Path:
-    """The directory on this machine for the artifact's files, whether or not they have been fetch_artifact."""
+    """The directory on this machine for the artifact's files, whether or not they have been downloaded."""
     return storage.local / record.folder
 
 

@@ -40,7 +40,7 @@ def check_visible(plan: Plan, storage: Storage, place: Place) -> None:
         nodes = [node for node, lacking in unseen if lacking == path]
         if nodes:
             more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-            raise RequestError(f"{what} does not exist on node {nodes[0]}{more}; {REMEDY}")
+            raise RequestError(f"{what} is not visible on node {nodes[0]}{more}; {REMEDY}")
 
 
 def external_paths(plan: Plan, storage: Storage) -> Iterator[tuple[str, str]]:

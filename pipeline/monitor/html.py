@@ -136,7 +136,7 @@ def _running(running: Sequence[RunningNode]) -> str:
         for one in running
     )
     return (
-        '<h2>RunningNode</h2><div class="wide"><table><thead><tr>'
+        '<h2>Running</h2><div class="wide"><table><thead><tr>'
         '<th>stage</th><th></th><th>for</th><th>left</th><th class="note">at</th></tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
     )

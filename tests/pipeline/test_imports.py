@@ -1,4 +1,4 @@
-"""Imports point one way, and a plan is light. Read from the sources, not from what happens to be loaded."""
+"""Imports point one way (pipeline -> stages -> cluster.resources), form no circles, and a plan loads nothing heavy."""
 
 import ast
 import json
@@ -39,13 +39,13 @@ def within(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-def test_stages_import_of_the_others_only_what_resources_are() -> None:
+def test_stages_import_only_cluster_resources() -> None:
     assert {(file, name) for file, name in imports_of("stages") if within(name, "pipeline")} == set()
     wrong = {(file, name) for file, name in imports_of("stages") if within(name, "cluster")}
     assert {name for _, name in wrong if not within(name, "cluster.resources")} == set()
 
 
-def test_the_cluster_imports_neither() -> None:
+def test_the_cluster_imports_neither_pipeline_nor_stages() -> None:
     assert {(file, name) for file, name in imports_of("cluster") if within(name, "pipeline", "stages")} == set()
 
 
@@ -55,18 +55,18 @@ def test_only_the_cluster_imports_ray(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", ["pipeline", "cluster"])
-def test_only_stages_import_what_models_and_data_need(package: str) -> None:
-    theirs = ("torch", "transformers", "datasets", "sklearn", "faiss", "safetensors", "scipy")
-    found = {(file, name) for file, name in imports_of(package) if within(name, *theirs)}
+def test_only_stages_import_libraries_for_models_and_data(package: str) -> None:
+    libraries = ("torch", "transformers", "datasets", "sklearn", "faiss", "safetensors", "scipy")
+    found = {(file, name) for file, name in imports_of(package) if within(name, *libraries)}
     assert found == set()
 
 
-def test_what_resources_are_needs_nothing_but_the_standard_library() -> None:
+def test_cluster_resources_imports_only_the_standard_library() -> None:
     found = {name for file in ("resources", "amount") for name in imported(ROOT / "cluster" / f"{file}.py")}
     assert {name.split(".")[0] for name in found if not within(name, "cluster.amount")} <= sys.stdlib_module_names
 
 
-# --- no circles, no crowds ------------------------------------------------------------------------
+# --- no circles, small folders --------------------------------------------------------------------
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -103,8 +103,8 @@ def folders(package: str) -> list[str]:
 
 
 @pytest.mark.parametrize("folder", [*folders("pipeline"), *folders("stages"), *folders("cluster")])
-def test_the_rooms_and_modules_of_a_folder_form_no_circle(folder: str) -> None:
-    """Each folder in the folder counts as one: what any module below it imports, it imports."""
+def test_the_folders_and_modules_of_a_folder_form_no_circle(folder: str) -> None:
+    """Each folder counts as one module, with the imports of all modules in it."""
     start = folder.replace("/", ".") + "."
     edges: dict[str, set[str]] = defaultdict(set)
     for name, others in dependencies(folder.split("/")[0]).items():
@@ -123,7 +123,7 @@ def test_a_folder_has_at_most_16_modules_and_a_module_at_most_400_lines(folder: 
         assert len(source.read_text("utf-8").splitlines()) <= 400, source
 
 
-def test_a_class_name_stands_once_in_the_repository() -> None:
+def test_class_names_are_unique() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for package in ("pipeline", "stages", "cluster"):
         for name, source in modules(package).items():
@@ -142,21 +142,21 @@ def test_every_spec_has_its_stage_in_the_table() -> None:
         " sorted(sys.modules)]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    entered, specs, loaded = json.loads(done.stdout)
-    assert entered == specs
+    with_stage, specs, loaded = json.loads(done.stdout)
+    assert with_stage == specs
     assert {module for module in loaded if within(module, *HEAVY)} == set()
 
 
-# --- what a plan loads ----------------------------------------------------------------------------
+# --- what a plan loads and starts -----------------------------------------------------------------
 
 DRIVER = """
 import json, sys
 
-ALONE = ("subprocess.", "os.fork", "os.posix_spawn", "os.spawn", "os.exec", "os.system", "socket.")
+PROCESS_EVENTS = ("subprocess.", "os.fork", "os.posix_spawn", "os.spawn", "os.exec", "os.system", "socket.")
 
 def watch(event, arguments):
-    if event.startswith(ALONE):
-        print(f"not alone: {event}", file=sys.stderr)
+    if event.startswith(PROCESS_EVENTS):
+        print(f"a process or socket: {event}", file=sys.stderr)
 
 sys.addaudithook(watch)
 from pipeline.cli.main import main
@@ -168,7 +168,7 @@ finally:
 
 
 @pytest.mark.parametrize("command", [("plan",), ("run",), ("run", "--inline"), ("report", "--format", "json")])
-def test_where_nothing_is_built_nothing_heavy_is_loaded_and_no_process_is_started_or_reached(
+def test_if_nothing_is_to_be_built_no_heavy_library_is_loaded_and_no_process_is_started(
     first_run: tuple[Project, object], command: tuple[str, ...]
 ) -> None:
     project, (name, *options) = first_run[0], command

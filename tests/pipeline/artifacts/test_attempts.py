@@ -57,7 +57,7 @@ time.sleep(600)
 
 @pytest.fixture
 def owner(tmp_path: Path) -> "Iterator[subprocess.Popen[str]]":
-    """Another process, which has claimed the first attempt, finished a shard and lives on."""
+    """Another process that has claimed the first attempt, written one shard, and still runs."""
     process = subprocess.Popen(
         [sys.executable, "-c", OWNER, str(tmp_path), KEY, str(NOW)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -106,7 +106,7 @@ def test_the_attempt_of_a_stopped_process_is_taken_over_after_ttl_without_a_hear
 
 
 def test_rare_looks_do_not_take_over_a_live_attempt(tmp_path: Path) -> None:
-    """The time that counts is that of the watcher: the owner's clock may be wrong."""
+    """The observer's clock counts, as the owner's clock may be wrong."""
     attempt, watch = claimed(tmp_path), Watch()
     for sight in range(5):
         held(tmp_path, watch, NOW + 100 * sight)
@@ -156,7 +156,7 @@ def test_a_fenced_attempt_can_neither_commit_nor_write_heartbeats(tmp_path: Path
 
 
 def test_no_number_is_used_twice(tmp_path: Path) -> None:
-    """A late writer must not meet its successor's successor under its own name."""
+    """Otherwise a late writer could write into a later attempt of the same number."""
     (tmp_path / "teach" / KEY / "0007").mkdir(parents=True)
     assert claimed(tmp_path).number == 8
 
@@ -203,7 +203,7 @@ def test_a_late_write_is_not_adopted_by_a_later_attempt_either(tmp_path: Path) -
 
 
 def test_an_interrupted_adoption_loses_no_file(tmp_path: Path) -> None:
-    """The first attempt finished two shards; the second died when it had linked one of them."""
+    """The first attempt finished two shards; the second was killed after it had adopted one of them."""
     first = claimed(tmp_path)
     for name in ("one", "two"):
         (first.out / name).write_text(name, "utf-8")
@@ -246,7 +246,7 @@ def test_processes_of_another_host_boot_or_namespace_are_not_known_to_be_dead(fi
 
 
 def test_an_attempt_whose_number_another_process_has_reused_is_fenced(tmp_path: Path) -> None:
-    """All of a key was freed while its owner gave no sign, and the numbers began again."""
+    """The key was removed by gc while its owner's heartbeat was late, so that numbers start at 1 again."""
     mine = claimed(tmp_path)
     theirs = replace(mine, lease=replace(mine.lease, owner=replace(mine.lease.owner, pid=1, started="long ago")))
     check(mine)

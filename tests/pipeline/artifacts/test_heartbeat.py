@@ -11,7 +11,7 @@ FAST = 0.02
 
 
 class Stalling(Directory):
-    """A directory in which nothing can be written below ``.work/stalled`` until it is let."""
+    """A storage in which writing below ``.work/stalled`` blocks until the test allows it."""
 
     def __init__(self, local: Path) -> None:
         super().__init__(local)
@@ -32,7 +32,7 @@ def claimed(storage: Directory, key: str) -> Attempt:
 
 
 def beats(attempt: Attempt) -> int:
-    """How many signs its lease has had."""
+    """The number of heartbeats in the attempt's lease."""
     found: int = json.loads(attempt.storage.read(f"{attempt.folder}/.lease.json") or "")["beats"]
     return found
 
@@ -88,7 +88,7 @@ def test_a_heartbeat_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None
 
 
 def test_the_claim_is_reported_before_finished_files_are_adopted(tmp_path: Path) -> None:
-    """Which may take longer than a lease lives without a sign."""
+    """Adopting files may take longer than ``TTL``, so the heartbeat must have started before."""
     storage = Directory(tmp_path)
     first = claimed(storage, "key")
     (first.out / "shard").write_text("finished", "utf-8")

@@ -32,7 +32,7 @@ WHEN = ("history.json", "tensorboard/", "lineage.json", "metrics.json")
 
 @dataclass(frozen=True)
 class Machine:
-    """A network namespace. ``within`` is the command that runs what follows it there."""
+    """A machine: a network namespace. ``within`` is the command prefix that runs a command inside it."""
 
     ip: str
     within: tuple[str, ...]
@@ -40,7 +40,7 @@ class Machine:
 
 @contextmanager
 def two_machines() -> Iterator[tuple[Machine, Machine]]:
-    """Joined by a wire, with no way to anywhere else. Skips where the system does not allow it."""
+    """Two machines connected to each other only. Skips if the system does not allow network namespaces."""
     names = [f"sh{os.getpid()}{letter}" for letter in "ab"]
     ips = ["10.213.7.1", "10.213.7.2"]
     try:
@@ -67,7 +67,7 @@ def ip(*arguments: str) -> None:
 
 @contextmanager
 def s3_server(machine: Machine, log: Path) -> Iterator[str]:
-    """The URL of an S3 server that runs there."""
+    """The URL of an S3 server on ``machine``."""
     command = [*machine.within, sys.executable, "-m", "moto.server", "-H", machine.ip, "-p", "5000"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
@@ -89,7 +89,7 @@ class Apart:
     folder: Path
 
     def python(self, *arguments: str) -> str:
-        """What this Python says on the first machine."""
+        """The output of a Python program on the first machine."""
         command = [*self.first.within, sys.executable, *arguments]
         done = subprocess.run(
             command, cwd=self.folder, env=self.rays.environment(), capture_output=True, text=True, timeout=400
@@ -127,7 +127,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
 
 
 def compared(records: Sequence[dict[str, object]]) -> dict[str, dict[str, str]]:
-    """Node -> path -> sha256 of what it came to."""
+    """Node -> path -> sha256 of its artifact's files."""
     return {
         str(record["name"]): {
             file["path"]: file["sha256"]

@@ -28,7 +28,7 @@ NODE = Node("teach@tiny", "teach", "tiny", TeachSpec(), {"model": ExternalInput(
 
 
 def attempt(storage: Path, name: str = "0001", **files: str) -> Path:
-    """A work directory with these files."""
+    """An attempt's directory with these files."""
     out = storage / ".work" / NODE.key / name
     out.mkdir(parents=True)
     for file, text in (files or {"result.txt": "content"}).items():

@@ -55,7 +55,7 @@ def built(paper: Path, storage: Directory, name: str, seeds: list[int]) -> Graph
 
 
 def unused(storage: Directory, *graphs: Graph, now: float = NOW, older_than: float = 0.0) -> dict[str, UnusedArtifact]:
-    """Node -> what of it goes."""
+    """Node -> what gc finds of it."""
     return {one.name: one for one in find_unused(storage, graphs, now, older_than)}
 
 
@@ -64,7 +64,7 @@ def students(seed: int) -> set[str]:
 
 
 def at_work(storage: Directory, node: Node) -> Attempt:
-    """An attempt that this process holds, as a run begins one."""
+    """An attempt of this process, with a lineage, as at the start of a stage."""
     attempt = claim(storage, node.spec.stage, node.key, {}, lambda: NOW)
     assert isinstance(attempt, Attempt)
     write_lineage(node, "elsewhere", attempt.out)
@@ -316,7 +316,7 @@ def test_while_an_attempt_has_no_lineage_the_search_is_refused(storage: Director
 def test_a_partly_removed_artifact_is_withdrawn_and_removed_the_next_time(
     storage: Directory, one: Graph, two: Graph
 ) -> None:
-    """The record goes first: whatever stops the rest, no plan believes in the files that are left."""
+    """The record is removed first, so that no plan reuses the files that are left."""
     node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     found = unused(storage, one)[node.name]
     kernels = Path("/proc/version")

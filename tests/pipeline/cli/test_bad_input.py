@@ -41,7 +41,7 @@ def refused(project: Project, *options: str, command: str = "plan") -> str:
 
 
 def contents(project: Project) -> list[Path]:
-    """All that lies there, but for the digests of outside files."""
+    """All files of the project, except the cache of digests."""
     return sorted(path for path in project.folder.rglob("*") if ".identity" not in path.parts)
 
 

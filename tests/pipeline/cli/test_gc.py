@@ -19,7 +19,7 @@ def gc(project: Project, *more: str) -> tuple[int, str, str]:
 
 
 def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built: Project, assets: Path) -> None:
-    """What was built has two seeds; the recipe that is named has one."""
+    """The project was built with two seeds; the recipe given to gc has one."""
     keeper = write_project(built.folder / "keeper", assets, seeds=[0])
     recipe, storage = str(keeper.recipe), ("--storage", str(built.storage))
     before = sorted(built.storage.rglob("*"))
@@ -60,7 +60,7 @@ def test_recipes_of_different_storages_are_refused_unless_one_is_given(tmp_path:
 
 @pytest.fixture
 def run_of_another_recipe(built: Project, assets: Path) -> "Iterator[subprocess.Popen[str]]":
-    """A run that trains long enough to be looked at."""
+    """A run that trains long enough to be observed."""
     other = write_project(
         built.folder / "other", assets, method="no-kd", seeds=[5], train={"epochs": 4000, "max_length": 16}
     )
@@ -73,7 +73,7 @@ def run_of_another_recipe(built: Project, assets: Path) -> "Iterator[subprocess.
 def test_a_run_of_a_recipe_that_was_not_given_is_not_disturbed(
     built: Project, assets: Path, run_of_another_recipe: "subprocess.Popen[str]"
 ) -> None:
-    """It trains a student that starts from the teacher of all; even where nothing else needs them, both stay."""
+    """It trains a student from the shared teacher: its inputs are kept although no given recipe needs them."""
     other_task = {"name": "tiny", "text": "sentence", "labels": ["good", "bad"]}
     assert run_of_another_recipe.stdout is not None
     line = run_of_another_recipe.stdout.readline()

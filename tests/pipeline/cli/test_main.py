@@ -35,7 +35,7 @@ OPTIONS = {
 
 @pytest.fixture
 def paper(tmp_path: Path) -> Project:
-    """A recipe that can be planned, and not run."""
+    """A recipe that can be planned but not run."""
     return write_project(tmp_path / "project", write_plannable_assets(tmp_path / "assets"))
 
 
@@ -121,7 +121,7 @@ def test_the_option_storage_overrides_that_of_the_recipe(paper: Project, built: 
 
 
 def test_relative_paths_start_at_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not at the recipe's: what is typed means the same in the recipe and on the command line."""
+    """Not at the recipe's folder, so that a path means the same in the recipe and on the command line."""
     write_plannable_assets(tmp_path)
     recipe = tiny_recipe(tmp_path, data={"source": "data"}, teacher={"model": "model", "finetune": {}}, storage="here")
     (tmp_path / "recipes").mkdir()
@@ -292,7 +292,7 @@ def test_tables_are_as_wide_as_the_terminal(paper: Project) -> None:
 
 
 def read(descriptor: int) -> bytes:
-    """What is there; nothing when the other side has gone."""
+    """The bytes available on a terminal; b'' when its other side is closed."""
     try:
         return os.read(descriptor, 65536)
     except OSError:

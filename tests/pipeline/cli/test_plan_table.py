@@ -15,7 +15,7 @@ METHODS = [
 
 @pytest.fixture
 def paper(tmp_path: Path) -> Project:
-    """A recipe that can be planned, and not run: four methods, two seeds, an assistant."""
+    """A recipe that can be planned but not run: four methods, two seeds, an assistant."""
     changes: dict[str, object] = {
         "models": {"one": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"}},
         "method": METHODS,

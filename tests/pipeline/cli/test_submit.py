@@ -27,7 +27,7 @@ DAMAGE = "raise RuntimeError('an edit that came later')\n"
 
 @dataclass(frozen=True)
 class Client:
-    """The command line over a cluster, run in a folder."""
+    """The command line, run in a folder, with commands for a cluster."""
 
     rays: Rays
     folder: Path
@@ -191,7 +191,7 @@ def test_a_storage_that_a_node_lacks_is_refused_by_the_driver_in_one_line(
     finally:
         rays.kill(node)
     assert result.code == 2
-    assert result.err.startswith(f"stillhouse: storage: {shared} does not exist on node 127.0.0.1 (")
+    assert result.err.startswith(f"stillhouse: storage: {shared} is not visible on node 127.0.0.1 (")
     assert result.err.endswith("; put it on a file system that all nodes share, at the same path\n")
     assert list(shared.glob(".probe*")) == []
 
@@ -205,7 +205,11 @@ def test_a_wrong_token_is_one_line_that_says_how_to_give_the_right_one(rays: Ray
     result = Client(rays, tmp_path).on_cluster("status", RAY_AUTH_TOKEN_PATH=str(wrong))
     assert result.code == 2
     assert result.err == (
+<<<<<<< HEAD
         f"stillhouse: --address: {rays.dashboard_url} refuses the connection: it requires a token; "
+=======
+        f"stillhouse: --address: {rays.dashboard_url} does not take us: it asks for a token; "
+>>>>>>> 6fee5abc3120a37f13c04cba0031d10e04f523a3
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own\n"
     )
 

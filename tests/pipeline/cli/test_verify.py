@@ -47,7 +47,7 @@ def shards(project: Project) -> list[Path]:
 
 
 def spoil(path: Path) -> None:
-    """One bit of the file's data."""
+    """Flip one bit of the file's data."""
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 1
     path.unlink()
@@ -127,7 +127,7 @@ def test_sampled_rows_agree_with_the_live_teacher(project: Project) -> None:
 
 
 def test_a_sound_store_of_another_teacher_fails_the_sample(project: Project) -> None:
-    """Checksums agree with the record: only the teacher can tell."""
+    """Checksums agree with the record, so only the teacher's outputs reveal it."""
     directory = project.artifact("teach@tiny")
     store = read_store(directory)
     files = []

@@ -21,7 +21,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def url(server: str, assets: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A storage in which the tiny recipe has been run, on a machine of its own. Not to be changed."""
+    """A bucket into which the tiny recipe was run, from another machine's folder. Not to be changed."""
     storage, machine = f"{server}/built", tmp_path_factory.mktemp("machine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLHOUSE_CACHE", str(machine / "cache"))
@@ -32,7 +32,7 @@ def url(server: str, assets: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Another machine, which has nothing of the bucket."""
+    """The folder of another machine, without a local copy of the bucket."""
     monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "cache"))
     return tmp_path
 

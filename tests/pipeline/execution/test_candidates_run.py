@@ -36,8 +36,8 @@ def sentence(thing: str, word: str, number: int) -> str:
     return f"the {thing} was {word} number {number}"
 
 
-def otherwise(text: str, row: int) -> str:
-    """The same to a reader who looks at neither case, accents, spacing nor punctuation."""
+def variant(text: str, row: int) -> str:
+    """A variant of the text, chosen by ``row``, that differs in case, accents, spacing or punctuation only."""
     return [
         text.upper(),
         "  ".join(text.split()) + " !!",
@@ -48,7 +48,7 @@ def otherwise(text: str, row: int) -> str:
 
 
 def same(text: str) -> str:
-    """How texts are compared here: not by the project's own folding."""
+    """A text without case, accents, spacing and punctuation, computed independently of the project's code."""
     plain = unicodedata.normalize("NFD", text).lower()
     return "".join(letter for letter in plain if letter in "abcdefghijklmnopqrstuvwxyz0123456789")
 
@@ -66,7 +66,7 @@ def write_rows(folder: Path, bank: Path) -> None:
     for split, rows in texts.items():
         columns = {"sentence": [text for text, _ in rows], "label": pa.array([label for _, label in rows], pa.int64())}
         pq.write_table(pa.table(columns), folder / f"{split}.parquet")
-    planted = [otherwise(text, row) for rows in texts.values() for row, (text, _) in enumerate(rows)]
+    planted = [variant(text, row) for rows in texts.values() for row, (text, _) in enumerate(rows)]
     others = [sentence(THINGS[n % 6], (*GOOD, *BAD)[n % 10], 100 + n) for n in range(80)]
     pq.write_table(pa.table({"text": [*planted, *others]}), bank)
 
@@ -146,7 +146,7 @@ def test_no_evaluated_text_is_a_candidate_or_is_tokenised_as_one(
 def test_the_evaluated_texts_were_in_the_bank_and_would_have_been_found(
     rows: Path, ran: tuple[Project, CommandResult]
 ) -> None:
-    """Otherwise the test above would tell nothing."""
+    """Otherwise the test above would hold trivially."""
     project, hidden = ran[0], evaluated(rows, ran[0])
     assert hidden <= {same(text) for text in column(project.artifact("bank"), "text")}
     for maker in MAKERS:

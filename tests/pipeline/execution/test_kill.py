@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def long_project(folder: Path, assets: Path) -> Project:
-    """Trainings of seconds, so that they can be stopped half-way."""
+    """Data and a model whose trainings take seconds, so that they can be stopped half-way."""
     train = {**LONG, "max_length": 16}
     teacher = {"model": str(assets / "model"), "finetune": LONG}
     return write_project(folder, assets, method="vanilla-kd", teacher=teacher, train=train)
@@ -39,7 +39,7 @@ def long_assets(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(long_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The same recipe in another storage, run without an accident."""
+    """The same recipe in another storage, run without an interruption."""
     project = long_project(tmp_path_factory.mktemp("undisturbed"), long_assets)
     result = project("run", "--inline")
     assert result.code == 0, result.err

@@ -211,7 +211,7 @@ def test_a_store_over_the_limit_is_refused_once_its_size_is_known(assets: Path, 
 
 
 class Growing(Inline):
-    """A place that a second machine joins while the first stage is at work."""
+    """A place that a second machine joins while the first stage runs."""
 
     def __init__(self) -> None:
         self.request = False
@@ -239,7 +239,7 @@ def test_machines_that_join_are_checked_before_the_next_stage_starts(assets: Pat
 
 
 class Interloper(Inline):
-    """A place in which another run takes the corpus over while this one works at it, and is done first."""
+    """A place in which another run takes the corpus over while this one builds it, and commits first."""
 
     def __init__(self, project: Project, graph: Graph) -> None:
         self.project, self.node = project, nodes_by_name(graph)["corpus@tiny"]

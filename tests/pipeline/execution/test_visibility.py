@@ -17,7 +17,7 @@ from stages.cache_folder import CacheFolder
 
 
 class Nodes(Inline):
-    """So many nodes, of which the last lacks what lies below a folder."""
+    """A place of several nodes, the last of which lacks the files below a folder."""
 
     def __init__(self, count: int, lacking: Path) -> None:
         self.count = count
@@ -45,9 +45,9 @@ def planned(tmp_path: Path) -> Plan:
     [
         (
             "assets/data",
-            r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet does not exist on node 10.0.0.2; put ",
+            r"^data\.source \(task tiny\): \S*/data/tiny/train\.parquet is not visible on node 10.0.0.2; put ",
         ),
-        ("runs", r"^storage: \S*/runs does not exist on node 10.0.0.2; put it on a file system that all nodes share"),
+        ("runs", r"^storage: \S*/runs is not visible on node 10.0.0.2; put it on a file system that all nodes share"),
     ],
 )
 def test_a_path_that_a_node_lacks_is_named(lacking: str, result: str, planned: Plan, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_model_is_uploaded_and_not_checked(planned: Plan, tmp_path: Path) -> N
 
 
 def test_with_a_bucket_nothing_is_checked(planned: Plan, tmp_path: Path) -> None:
-    """Data, too, is read from there."""
+    """Data files are uploaded to the bucket too."""
     place = Nodes(2, tmp_path)
     check_visible(planned, Bucket("s3://house/runs", CacheFolder(tmp_path / "runs")), place)
     assert place.request == []

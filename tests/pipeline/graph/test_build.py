@@ -35,7 +35,7 @@ def refusal(assets: Path, /, **changes: object) -> str:
 
 
 def source(node: Node, name: str) -> str:
-    """The name of what feeds this input."""
+    """The name of the node behind this input."""
     given = node.inputs[name]
     return given.source.name if isinstance(given, Edge) else given.about
 
@@ -121,7 +121,7 @@ def test_a_head_without_label_names_is_refused(assets: Path) -> None:
 
 
 def structure(assets: Path, use: object, /, **changes: object) -> Structure:
-    """What the student of ``use`` matches; it has layers 0 and 2 of a teacher of 4."""
+    """The structure of the student of ``use``, which has layers 0 and 2 of a teacher of 4."""
     use = use if isinstance(use, dict) else {"use": use}
     found = nodes_by_name(composed(assets, method=[{"label": "it", **use}], **changes))
     assert source(found["distil/it/two/0@tiny"], "outputs") == "teach@tiny"

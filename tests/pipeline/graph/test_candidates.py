@@ -36,7 +36,7 @@ def assets(tmp_path: Path) -> Path:
 
 
 def graph(assets: Path, method: object = "knn", /, **changes: object) -> Graph:
-    """The tiny recipe's with a bank. ``bank`` changes that block, rather than taking its place."""
+    """The graph of the tiny recipe with a bank. ``bank`` has changes of the bank's block."""
     more = changes.pop("bank", {})
     assert isinstance(more, dict)
     bank = {"files": [str(assets / "bank.txt")], "encoder": str(assets / "encoder"), **more}
@@ -48,7 +48,7 @@ def composed(assets: Path, method: object = "knn", /, **changes: object) -> dict
 
 
 def changed(before: dict[str, Node], after: dict[str, Node]) -> set[str]:
-    """The names that both have, with another key."""
+    """The names of nodes in both graphs whose keys differ."""
     return {name for name in before.keys() & after.keys() if before[name].key != after[name].key}
 
 
@@ -57,7 +57,7 @@ def student(method: str = "knn", task: str = "tiny") -> set[str]:
 
 
 def sources(node: Node, prefix: str = "") -> dict[str, str]:
-    """Input -> the node that makes it, for the inputs whose names begin so."""
+    """Input -> the name of its node, for inputs whose names start with a prefix."""
     given = {name: edge for name, edge in node.inputs.items() if name.startswith(prefix) and isinstance(edge, Edge)}
     return {name: edge.source.name for name, edge in given.items()}
 
@@ -299,7 +299,7 @@ def test_distances_bound_the_search_unless_candidates_are_reranked(assets: Path)
 
 
 def test_other_filter_settings_reuse_the_table_and_the_store(assets: Path) -> None:
-    """The teacher need not run again to be believed less."""
+    """Filtering by the teacher's confidence needs no new outputs of the teacher."""
     before, after = (composed(assets, candidates={"neighbours": {"confidence": [least, 1.0]}}) for least in (0.6, 0.7))
     assert changed(before, after) == {"sift/neighbours@tiny", *student()}
 
@@ -427,7 +427,7 @@ def test_a_bank_of_pairs_is_searched_for_the_pair_as_a_whole(assets: Path) -> No
 
 
 def meant(found: Graph, stage: str) -> set[str]:
-    """The nodes that are named, and those that are built anew with them."""
+    """The nodes selected by name, and those that are rebuilt with them."""
     keys = found.dependants(selected(found, stage))
     return {node.name for node in found.nodes if node.key in keys}
 

@@ -41,7 +41,7 @@ def silent(request: pytest.FixtureRequest, offline: Path, monkeypatch: pytest.Mo
 
 
 def with_same_times(path: Path, text: str) -> None:
-    """Change the content behind the cache's back: same size, inode and time."""
+    """Change the content but keep size, inode and time, which the cache compares."""
     before = path.stat()
     with path.open("r+", encoding="utf-8") as stream:
         stream.write(text)
@@ -87,7 +87,7 @@ def test_digests_are_kept_for_the_next_run(tmp_path: Path, digests: Digests) -> 
 
 
 def test_a_missing_storage_is_not_created_for_digests(tmp_path: Path) -> None:
-    """A plan runs nothing and leaves nothing behind."""
+    """A plan creates no storage."""
     digests = Digests.load(tmp_path / "runs" / ".identity" / "digests.json")
     digests.sha256(Path(__file__))
     digests.save()

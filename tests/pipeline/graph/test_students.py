@@ -35,7 +35,7 @@ def composed(assets: Path, /, **changes: object) -> Graph:
 
 
 def graph_with(assets: Path, taught_by: object, /, **changes: object) -> dict[str, Node]:
-    """The nodes where ``it`` is vanilla KD by these teachers, changed so; ``also`` are further methods."""
+    """The nodes of a recipe whose method ``it`` is vanilla KD by ``taught_by``, with changes; ``also``: methods."""
     top = ("models", "student", "seeds", "store", "teacher", "task", "overrides", "train", "equal_steps")
     outer = {name: changes.pop(name) for name in top if name in changes}
     also = changes.pop("also", [])
@@ -45,7 +45,7 @@ def graph_with(assets: Path, taught_by: object, /, **changes: object) -> dict[st
 
 
 def edges(node: Node, prefix: str) -> dict[str, str]:
-    """Input -> the name of the node and the folder there, for the inputs whose names begin so."""
+    """Input -> name of its node and folder there, for inputs whose names start with a prefix."""
     given = {name: edge for name, edge in node.inputs.items() if name.startswith(prefix) and isinstance(edge, Edge)}
     return {name: f"{edge.source.name}{edge.part and '/' + edge.part}" for name, edge in given.items()}
 

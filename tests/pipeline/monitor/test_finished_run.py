@@ -33,7 +33,7 @@ class FinishedBatch:
 
 
 def write_batch(assets: Path, folder: Path) -> Project:
-    """The tiny task three times; a training of ``broken`` comes to numbers that are not finite."""
+    """The tiny task three times; with the learning rate of ``broken``, training diverges."""
     for name in TASKS:
         shutil.copytree(assets / "data" / "tiny", folder / "data" / name)
     tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in TASKS]

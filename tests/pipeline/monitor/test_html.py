@@ -86,6 +86,7 @@ def test_each_task_has_its_nodes_and_a_node_that_began_links_to_its_log() -> Non
     assert "../../.logs/run/finetune@mnli.log" in links
     assert "../../.logs/run/teach@mnli.log" not in links
     assert "teach@mnli" in page.words
+    assert {"Failed", "Tasks", "Running", "Stages"} <= set(page.words)
 
 
 def test_nodes_that_belong_to_no_task_are_shown_as_shared() -> None:

@@ -38,7 +38,7 @@ def storage(tmp_path: Path) -> Directory:
 
 
 def built(assets: Path, storage: Directory, /, *, seconds: float = 10.0, **changes: object) -> dict[str, Record]:
-    """Node -> its record: everything took so many seconds, and 8 of 10 of a student's were training."""
+    """Node -> its record: each took ``seconds``; of a student's, 80 % were training."""
     records = {}
     for node in graph_of(assets, storage, **changes)[1].nodes:
         record = write_artifact(storage, node)
@@ -60,7 +60,7 @@ def planned(assets: Path, storage: Directory, /, **changes: object) -> tuple[Rec
 def seconds_by_key(
     assets: Path, storage: Directory, /, *, machine: Mapping[str, Json] | None = None, **changes: object
 ) -> dict[str, float]:
-    """Node -> the seconds that are expected."""
+    """Node -> its estimated seconds."""
     recipe, found = planned(assets, storage, **changes)
     seconds = estimate(found, storage, machine or hardware(), recipe.resources)
     return {step.node.name: seconds[step.node.key] for step in found.steps if step.node.key in seconds}
@@ -71,7 +71,7 @@ def test_without_records_there_is_no_estimate(assets: Path, storage: Directory) 
 
 
 def test_a_new_seed_takes_what_the_seed_before_took(assets: Path, storage: Directory) -> None:
-    """Ten seconds for 81 rows, two of them beside training; the plan has at most 90 rows."""
+    """The record: 10 s for 81 rows, 2 s of them not training. The plan has 90 rows at most."""
     built(assets, storage)
     found = seconds_by_key(assets, storage, seeds=[0, 1])
     student = pytest.approx(2 + 8 * LEARNT)

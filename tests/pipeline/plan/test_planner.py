@@ -38,7 +38,7 @@ def storage(tmp_path: Path) -> Directory:
 
 
 def build_all(graph: Graph, storage: Directory) -> None:
-    """As a run would leave it."""
+    """The storage after a run."""
     records = {node.key: write_artifact(storage, node) for node in graph.nodes}
     record_names(graph, Outcome(records), storage, "tiny")
 
@@ -53,7 +53,7 @@ def by_name(found: Plan) -> dict[str, Step]:
 
 
 def built(found: Plan) -> dict[str, str]:
-    """What is built, and why."""
+    """Node -> why it is built."""
     return {step.node.name: step.why for step in found.builds}
 
 
@@ -64,7 +64,7 @@ def student(method: str, seed: int = 0) -> set[str]:
 
 @pytest.fixture
 def done(assets: Path, storage: Directory) -> Directory:
-    """Everything that the tiny recipe asks for."""
+    """The names of all nodes of the tiny recipe."""
     build_all(graph_of(assets, storage)[1], storage)
     return storage
 
@@ -187,7 +187,7 @@ def test_a_changed_version_of_a_stage_is_named(assets: Path, done: Directory, mo
 
 
 def test_another_recipe_has_its_own_names(assets: Path, done: Directory) -> None:
-    """What stood under a name in one recipe says nothing of another."""
+    """Reasons compare with the last run of the same recipe only."""
     why = built(planned(assets, done, name="other", train={"epochs": 3}))["distil/no-kd/two/0@tiny"]
     assert why == "never built"
 

@@ -90,7 +90,7 @@ def test_the_teacher_gets_as_many_workers_as_fit_with_the_recipes_resources(
 
 
 def test_stages_that_run_no_model_get_no_gpu(tmp_path: Path) -> None:
-    """An ensemble is scored among evaluations, and classifiers on stored layers are fitted among stores."""
+    """Ensembles have the role evaluate and probes the role teach, but neither runs a model."""
     blocks = {"teach": {"gpus_per_worker": 1, "workers": 2}, "evaluate": {"gpus_per_worker": 0.5}}
     changes = {
         "models": {"one": {"from_teacher": [0], "method": "no-kd"}, "both": {"members": ["teacher", "one"]}},

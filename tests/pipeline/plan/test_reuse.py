@@ -31,10 +31,20 @@ from stages.retrieval.embeddings import read_embeddings
 NAMES = ["logits", "hidden_00", "hidden_04"]
 
 
+<<<<<<< HEAD
 def project_in(folder: Path, assets: Path) -> Project:
     """A project whose teacher was fine-tuned elsewhere, with data of its own; both lie in ``folder``."""
     return write_project(
         folder / "project",
+=======
+@pytest.fixture
+def project(assets: Path, first_run: tuple[Project, CommandResult], tmp_path: Path) -> Project:
+    """A project with an external fine-tuned teacher and its own copy of the data, which tests change."""
+    shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", tmp_path / "teacher")
+    shutil.copytree(assets / "data", tmp_path / "data")
+    made = write_project(
+        tmp_path / "project",
+>>>>>>> 6fee5abc3120a37f13c04cba0031d10e04f523a3
         assets,
         teacher={"model": str(folder / "teacher")},
         method="vanilla-kd",
@@ -81,7 +91,7 @@ def train_file(project: Project) -> Path:
 
 
 def stored(project: Project) -> tuple[list[bytes], dict[str, np.ndarray]]:
-    """The keys of train, and what the store that the recipe now means says of them."""
+    """The keys of train, and the outputs in the store of the present recipe."""
     plan = project.plan()
     corpus, store = (
         next((project.storage / stage / str(plan[name]["key"])).glob("0*"))
@@ -221,7 +231,7 @@ def test_with_changed_data_the_fine_tuned_teacher_changes_and_no_row_is_copied(
 
 
 def test_of_a_rebuilt_teacher_no_row_is_copied(first_run: tuple[Project, CommandResult], tmp_path: Path) -> None:
-    """Its key is the same, for it is made by the same rule; whether its bits are, only its files tell."""
+    """A rebuilt teacher has the same key but may have other weights, so its files are compared."""
     project = Project(tmp_path / "made")
     shutil.copytree(first_run[0].folder, project.folder)
     layers = ("--set", "store.layers=[0, 4]", "--set", "seeds=[0]")
@@ -257,7 +267,7 @@ def write_bank(project: Project, texts: list[str]) -> None:
 
 
 def embedded(project: Project, *options: str) -> dict[str, object]:
-    """The record of the embeddings that the recipe now means, after a run."""
+    """The record of the embeddings of the present recipe, after a run."""
     result = project("run", "--inline", *options)
     assert result.code == 0, result.err
     key = project.plan()["embed"]["key"]
@@ -272,7 +282,7 @@ def vectors(project: Project, record: dict[str, object]) -> np.ndarray:
 
 
 def facts_of(record: dict[str, object]) -> tuple[int, int]:
-    """(embedded, carried)."""
+    """The numbers of texts that were embedded and copied."""
     facts = record["facts"]
     assert isinstance(facts, dict)
     return facts["embedded"], facts["carried"]
@@ -299,7 +309,7 @@ def with_bank(
 
 @pytest.fixture
 def growing(with_bank: tuple[Project, dict[str, object]], tmp_path: Path) -> Project:
-    """A copy of it, whose bank has grown at both ends and lost a text."""
+    """A copy of that project, with texts added at both ends of its bank and one removed."""
     project = Project(tmp_path / "project")
     shutil.copytree(with_bank[0].folder, project.folder)
     written = project.recipe.read_text("utf-8")

@@ -130,7 +130,7 @@ def test_the_row_of_an_epoch_or_an_ensemble_leaves_unknown_values_null(tmp_path:
 
 
 def keep(storage: Path, node: Node, scores: dict[str, dict[str, float]]) -> None:
-    """An artifact with these scores, without the work."""
+    """Commit an evaluation with these scores, without running it."""
     out = storage / node.spec.stage / node.key / "0001"
     out.mkdir(parents=True)
     facts = {"scores": scores, "last_epoch_scores": scores, "parameters": 5, "train_seconds": 1.0, "best_epoch": 2}
@@ -147,7 +147,7 @@ def test_csv_has_the_rows_of_json(built: Project) -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """Cells of a page, and whatever would be fetched from elsewhere."""
+    """The cells of an HTML page, and everything that it would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ def row(**changes: object) -> ReportRow:
 
 
 def test_the_mean_over_tasks_is_of_headline_dev_scores_and_of_seeds_that_every_task_has() -> None:
-    """Two dev splits of a task count as one; test splits, other metrics and a seed that one task lacks do not."""
+    """Two dev splits of a task count once; test splits, other metrics and a seed that one task lacks do not count."""
     scores = {
         ("mnli", 0, "matched"): 80.0,
         ("mnli", 0, "mismatched"): 84.0,

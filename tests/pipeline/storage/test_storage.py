@@ -53,7 +53,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 def work(storage: Storage, **files: str) -> Path:
-    """A work directory with these files."""
+    """An attempt's directory with these files."""
     out = storage.local / ".work" / "k" / "0001"
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
