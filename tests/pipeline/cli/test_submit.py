@@ -205,11 +205,7 @@ def test_a_wrong_token_is_one_line_that_says_how_to_give_the_right_one(rays: Ray
     result = Client(rays, tmp_path).on_cluster("status", RAY_AUTH_TOKEN_PATH=str(wrong))
     assert result.code == 2
     assert result.err == (
-<<<<<<< HEAD
         f"stillhouse: --address: {rays.dashboard_url} refuses the connection: it requires a token; "
-=======
-        f"stillhouse: --address: {rays.dashboard_url} does not take us: it asks for a token; "
->>>>>>> 6fee5abc3120a37f13c04cba0031d10e04f523a3
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's own\n"
     )
 

@@ -15,11 +15,7 @@ def problem(name: str, *references: str) -> str | None:
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-<<<<<<<< HEAD:tests/pipeline/methods/test_named.py
 def test_the_default_teacher_is_one_that_the_method_takes(named: NamedMethod) -> None:
-========
-def test_whoever_teaches_by_default_may_teach(named: NamedMethod) -> None:
->>>>>>>> 6fee5abc3120a37f13c04cba0031d10e04f523a3:tests/pipeline/execution/test_who_teaches.py
     default = default_teacher(named, named.method)
     assert default == named.taught_by
     if default is not None:
@@ -27,17 +23,11 @@ def test_whoever_teaches_by_default_may_teach(named: NamedMethod) -> None:
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)
-def test_a_method_that_has_no_teacher_by_default_asks_for_one_unless_it_needs_none(named: NamedMethod) -> None:
+def test_a_method_without_a_default_teacher_requires_one_unless_it_needs_none(named: NamedMethod) -> None:
     if named.taught_by is None:
-<<<<<<<< HEAD:tests/pipeline/methods/test_named.py
         found = check_taught_by(named, named.method, ())
         required = found is not None and found.startswith("needs a teacher: ") and "taught_by: " in found
         assert required is named.method.needs_teacher
-========
-        said = check_taught_by(named, named.method, ())
-        asks = said is not None and said.startswith("needs a teacher: ") and "taught_by: " in said
-        assert asks is named.method.needs_teacher
->>>>>>>> 6fee5abc3120a37f13c04cba0031d10e04f523a3:tests/pipeline/execution/test_who_teaches.py
 
 
 def test_a_method_that_is_given_layers_to_follow_has_a_teacher_by_default() -> None:
@@ -84,11 +74,7 @@ def test_a_method_that_needs_no_teacher_takes_none() -> None:
     ],
 )
 def test_these_may_teach(name: str, references: tuple[str, ...]) -> None:
-<<<<<<<< HEAD:tests/pipeline/methods/test_named.py
     assert problem(name, *references) is None
-========
-    assert complaint(name, *references) is None
->>>>>>>> 6fee5abc3120a37f13c04cba0031d10e04f523a3:tests/pipeline/execution/test_who_teaches.py
 
 
 @pytest.mark.parametrize(
@@ -113,7 +99,6 @@ def test_these_may_teach(name: str, references: tuple[str, ...]) -> None:
         ("relational-kd", ("teacher", "assistant"), "name one model"),
     ],
 )
-<<<<<<<< HEAD:tests/pipeline/methods/test_named.py
 def test_other_teachers_are_refused_with_what_to_write_instead(
     name: str, references: tuple[str, ...], remedy: str
 ) -> None:
@@ -122,13 +107,3 @@ def test_other_teachers_are_refused_with_what_to_write_instead(
     assert found.startswith(f"but {name} is taught by ")
     assert remedy in found
     assert "\n" not in found
-========
-def test_these_may_not_teach_and_it_is_said_in_one_line_what_to_do(
-    name: str, references: tuple[str, ...], remedy: str
-) -> None:
-    said = complaint(name, *references)
-    assert said is not None
-    assert said.startswith(f"but {name} is taught by ")
-    assert remedy in said
-    assert "\n" not in said
->>>>>>>> 6fee5abc3120a37f13c04cba0031d10e04f523a3:tests/pipeline/execution/test_who_teaches.py

@@ -31,20 +31,10 @@ from stages.retrieval.embeddings import read_embeddings
 NAMES = ["logits", "hidden_00", "hidden_04"]
 
 
-<<<<<<< HEAD
 def project_in(folder: Path, assets: Path) -> Project:
     """A project whose teacher was fine-tuned elsewhere, with data of its own; both lie in ``folder``."""
     return write_project(
         folder / "project",
-=======
-@pytest.fixture
-def project(assets: Path, first_run: tuple[Project, CommandResult], tmp_path: Path) -> Project:
-    """A project with an external fine-tuned teacher and its own copy of the data, which tests change."""
-    shutil.copytree(first_run[0].artifact("finetune@tiny") / "model", tmp_path / "teacher")
-    shutil.copytree(assets / "data", tmp_path / "data")
-    made = write_project(
-        tmp_path / "project",
->>>>>>> 6fee5abc3120a37f13c04cba0031d10e04f523a3
         assets,
         teacher={"model": str(folder / "teacher")},
         method="vanilla-kd",
