@@ -223,11 +223,11 @@ def test_an_unknown_job_is_one_line(command: tuple[str, ...], rays: Rays, tmp_pa
     ("address", "result"),
     [
         ("http://127.0.0.1:1", "--address: http://127.0.0.1:1 cannot be reached"),
-        ("ray://head:10001", "--address: ray://head:10001 is no address of the Jobs API; .* http://head:8265"),
-        ("head:6379", "--address: head:6379 is no address of the Jobs API; .* http://head:8265"),
-        ("auto", "--address: auto is no address of the Jobs API; "),
+        ("ray://head:10001", "--address: ray://head:10001 is not the address of Ray's dashboard; .* http://head:8265"),
+        ("head:6379", "--address: head:6379 is not the address of Ray's dashboard; .* http://head:8265"),
+        ("auto", "--address: auto is not the address of Ray's dashboard; "),
         ("http://[::1", r"--address: http://\[::1 is not http://host:port of a Ray dashboard"),
-        ("[::1:8265", r"--address: \[::1:8265 is no address of the Jobs API; .* http://HOST:8265"),
+        ("[::1:8265", r"--address: \[::1:8265 is not the address of Ray's dashboard; .* http://HOST:8265"),
         ("http://head..local:8265", "--address: http://head..local:8265 cannot be reached"),
     ],
 )
