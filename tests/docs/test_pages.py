@@ -12,23 +12,6 @@ DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 
 WIDTH = 120
-GENERATED = ("docs/recipe.md", "docs/methods.md")
-"""Pages whose long lines come from a generator."""
-
-NOT_WRAPPED = (
-    "docs/candidates.md",
-    "docs/cluster.md",
-    "docs/observability.md",
-    "docs/performance.md",
-    "docs/reliability.md",
-    "docs/scaling.md",
-    "docs/store.md",
-    "docs/watching.md",
-)
-"""Pages that are still to be wrapped. Take a page off this list once it is."""
-
-STALE_PATHS = ("docs/store.md",)
-"""Pages that name a file which was moved. Take a page off this list once it names the new one."""
 
 FOLDERS = "pipeline|stages|cluster|tests|docs|recipes|benchmarks|kuberay"
 PATH = re.compile(rf"(?<![\w/.-])((?:{FOLDERS})/[\w./*-]*[\w/])")
@@ -38,14 +21,9 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def pages(expected_to_fail: tuple[str, ...], without: tuple[str, ...] = ()) -> list[object]:
-    """The pages as parameters, those that do not hold yet marked so that they are noticed when they do."""
-    failing = pytest.mark.xfail(reason="listed as still to be done", strict=True)
-    return [
-        pytest.param(page, id=name, marks=[failing] if name in expected_to_fail else [])
-        for page in PAGES
-        if (name := name_of(page)) not in without
-    ]
+def pages(without: tuple[str, ...] = ()) -> list[object]:
+    """The pages as parameters."""
+    return [pytest.param(page, id=name) for page in PAGES if (name := name_of(page)) not in without]
 
 
 def outside_code(text: str) -> list[str]:
@@ -63,7 +41,7 @@ def outside_code(text: str) -> list[str]:
 # --- files ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", pages(STALE_PATHS))
+@pytest.mark.parametrize("page", pages())
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     named = {path for line in outside_code(page.read_text("utf-8")) for path in PATH.findall(line)}
     missing = [path for path in sorted(named) if not any(ROOT.glob(path.rstrip("/")))]
@@ -168,7 +146,7 @@ def is_prose(line: str) -> bool:
     return not (text.startswith("|") or line.startswith("    ") or alone)
 
 
-@pytest.mark.parametrize("page", pages(NOT_WRAPPED, GENERATED))
+@pytest.mark.parametrize("page", pages(("docs/recipe.md",)))
 def test_no_line_of_prose_is_wider_than_120_columns(page: Path) -> None:
     wide = [line for line in outside_code(page.read_text("utf-8")) if is_prose(line) and len(line) > WIDTH]
     assert wide == []
