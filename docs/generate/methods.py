@@ -3,12 +3,11 @@
 A test holds that the committed page is what this makes.
 """
 
-import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from docs.generate.methods_prose import COMBINED, END, LAYERS, REFUSED, START
+from docs.generate.wrapping import wrapped
 from pipeline.methods import SECTIONS, NamedMethod
 from pipeline.recipe.as_yaml import axes_yaml
 from stages.specs.layer_map import even_groups, overlapping_groups
@@ -80,19 +79,12 @@ def _method(named: NamedMethod) -> str:
     }
     axes = "".join(f"{axis}\n" for axis in axes_yaml(named.method))
     title = f"{named.title}. {named.paper}." if named.paper != "-" else f"{named.title}."
-    lines = [f"### {named.name}\n", f"{_wrapped(title)}\n"]
+    lines = [f"### {named.name}\n", f"{wrapped(title)}\n"]
     lines += [f"```\n{named.formula}\n```\n", f"```yaml\n{axes}```\n"]
-    lines += [_wrapped(f"- **{heading}**: {text}", "  ") for heading, text in facts.items() if text != "-"]
+    lines += [wrapped(f"- **{heading}**: {text}", "  ") for heading, text in facts.items() if text != "-"]
     lines += [f"\nFor example, from a recipe such as [{named.recipe}](../recipes/{named.recipe}):\n"]
     lines += [f"```yaml\n{named.example}\n```\n"]
     return "\n".join(lines)
-
-
-def _wrapped(text: str, indent: str = "") -> str:
-    """Lines of at most 120 columns. None but the first begins with what Markdown would read as an item of a list."""
-    glued = re.sub(r" (?=([-+*]|\d+\.) )", "\0", text)
-    lines = textwrap.wrap(glued, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines).replace("\0", " ")
 
 
 def write(folder: Path) -> None:

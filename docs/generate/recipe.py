@@ -13,6 +13,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from docs.generate.recipe_prose import END, EXAMPLE, START
+from docs.generate.wrapping import wrapped
 from pipeline.methods import METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
@@ -76,7 +77,7 @@ def page() -> str:
 
 def _section(where: str, block: type[Block]) -> str:
     title = f"## `{where}`" if where else "## The recipe"
-    about = " ".join((block.__doc__ or "").split())
+    about = wrapped(" ".join((block.__doc__ or "").split()))
     properties = _properties(block)
     own = [name for name in block.model_fields if name not in _described_under_train(block)]
     rows = [_line(f"`{name}`", *_row(block, name, properties[name])) for name in own]

@@ -21,11 +21,6 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def pages(without: tuple[str, ...] = ()) -> list[object]:
-    """The pages as parameters."""
-    return [pytest.param(page, id=name) for page in PAGES if (name := name_of(page)) not in without]
-
-
 def outside_code(text: str) -> list[str]:
     """The lines of a page without its fenced code blocks."""
     lines, inside = [], False
@@ -41,7 +36,7 @@ def outside_code(text: str) -> list[str]:
 # --- files ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", pages())
+@pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in PAGES])
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     named = {path for line in outside_code(page.read_text("utf-8")) for path in PATH.findall(line)}
     missing = [path for path in sorted(named) if not any(ROOT.glob(path.rstrip("/")))]
@@ -146,7 +141,7 @@ def is_prose(line: str) -> bool:
     return not (text.startswith("|") or line.startswith("    ") or alone)
 
 
-@pytest.mark.parametrize("page", pages(("docs/recipe.md",)))
+@pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in PAGES])
 def test_no_line_of_prose_is_wider_than_120_columns(page: Path) -> None:
     wide = [line for line in outside_code(page.read_text("utf-8")) if is_prose(line) and len(line) > WIDTH]
     assert wide == []
