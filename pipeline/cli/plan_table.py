@@ -10,7 +10,7 @@ from rich.text import Text
 from pipeline.graph.nodes import Figure, Node
 from pipeline.plan.estimate import about, total_text
 from pipeline.plan.planner import Plan, Step
-from stages.specs.layer_map import LayerGroup, described, groups_of
+from stages.specs.layer_map import LayerGroup, describe_groups, groups_of
 from stages.specs.layers import Random
 from stages.specs.student import DistilSpec
 
@@ -81,7 +81,7 @@ def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
         assert isinstance(node.spec, DistilSpec)
         drawn = "layers drawn each epoch" if isinstance(node.spec.method.structure, Random) else "layers"
         # Without spaces, so that a line breaks between groups alone.
-        said.append(f"{drawn} {described(groups).replace(' <- ', '<-')}")
+        said.append(f"{drawn} {describe_groups(groups).replace(' <- ', '<-')}")
     return said
 
 

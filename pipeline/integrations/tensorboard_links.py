@@ -43,16 +43,16 @@ def ours(link: Path, storage: Storage) -> bool:
 
 def named_trainings(graph: Graph) -> dict[str, Node]:
     """Every model that is trained; one that a report knows by several names, by each of them."""
-    own = {name_of(node): node for node in graph.nodes if isinstance(node.spec, DistilSpec)}
+    own = {event_file_name(node): node for node in graph.nodes if isinstance(node.spec, DistilSpec)}
     told = {}
     for node in graph.wanted:
         model = node.inputs.get("model")
         if node.subject is not None and isinstance(model, Edge) and model.part == MODEL:
-            told[name_of(node)] = model.source
+            told[event_file_name(node)] = model.source
     return {name: node for name, node in own.items() if node not in told.values()} | told
 
 
-def name_of(node: Node) -> str:
+def event_file_name(node: Node) -> str:
     """task/method/student/seed; the node's own name where no report tells of it."""
     subject = node.subject
     if subject is None:

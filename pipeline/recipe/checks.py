@@ -20,9 +20,9 @@ from stages.specs.method import (
     TwoPhases,
     Virtual,
     WithCandidates,
-    together_one,
+    sum_to_one,
 )
-from stages.specs.schedule import NO_EPOCH, phases, uses_candidates
+from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates, phases
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
@@ -89,7 +89,7 @@ def _smoothing_fits(place: Place, targets: Smoothed, task: Task) -> None:
     given = targets.distribution
     if given is None:
         return
-    if len(given) != task.outputs or min(given) < 0 or not together_one(given):
+    if len(given) != task.outputs or min(given) < 0 or not sum_to_one(given):
         right = f"must be {task.outputs} shares that sum to 1, one for each label of {task.name}"
         raise PlacedError((*place, "targets", "distribution"), list(given), right)
 
@@ -101,10 +101,10 @@ def _phases_fit(place: Place, method: Method, train: Train) -> None:
 
 
 def _candidates_have_an_epoch(place: Place, method: Method, train: Train) -> None:
-    if isinstance(method.data, WithCandidates) and not uses_candidates(method, train.epochs):
+    if isinstance(method.data, WithCandidates) and not any_epoch_uses_candidates(method, train.epochs):
         where = (*place, "data", "warmup_epochs") if method.data.warmup_epochs else (*place, "data")
         given = method.data.warmup_epochs or method.data.kind
-        raise PlacedError(where, given, f"but of {train.epochs} epochs {NO_EPOCH}")
+        raise PlacedError(where, given, f"but of {train.epochs} epochs {NO_CANDIDATE_EPOCH}")
 
 
 def _each_teacher_has_a_turn(place: Place, method: Method, train: Train, count: int) -> None:

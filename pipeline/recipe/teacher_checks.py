@@ -11,7 +11,7 @@ from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.references import ensemble_of, teachers, training_of, weighed
 from pipeline.recipe.resolve.methods import split
 from stages.specs.base import repeated
-from stages.specs.method import Method, Progressive, TeacherTargets, check_teachers, together_one
+from stages.specs.method import Method, Progressive, TeacherTargets, check_teachers, sum_to_one
 
 
 def check_teaching(recipe: TaskRecipe) -> None:
@@ -111,7 +111,7 @@ def _members_fit(name: str, ensemble: Ensemble, recipe: TaskRecipe) -> None:
     if len(members) < 2:
         raise PlacedError((*place, "members"), [member.said for member in members], "needs at least 2 models")
     shares = ensemble.shares
-    if shares is not None and (len(shares) != len(members) or not together_one(shares)):
+    if shares is not None and (len(shares) != len(members) or not sum_to_one(shares)):
         said = ", ".join(member.said for member in members)
         right = f"must be {len(members)} shares that sum to 1, one for each of {said}"
         raise PlacedError((*place, "shares"), list(shares), right)

@@ -112,8 +112,8 @@ def test_labels_that_the_recipe_declares_override_what_the_model_says(ground: Pa
 def test_a_head_that_does_not_say_what_its_outputs_mean_is_refused(ground: Path) -> None:
     model = write_paper_model(ground / "tuned", architectures=TUNED["architectures"])
     assert refusal(ground, teacher={"model": str(model)}) == (
-        "task tiny: teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of tiny are bad, good; say "
-        "which output means which, for example teacher.labels: [bad, good]"
+        "task tiny: teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of tiny are bad, good; list "
+        "the labels in the order of the outputs, for example teacher.labels: [bad, good]"
     )
 
 
@@ -150,7 +150,7 @@ def test_a_method_of_layers_alone_is_taught_too(ground: Path) -> None:
         (
             {"use": "ckd"},
             {"store": {"layers": [0, 1, 3]}},
-            "structure: follows layers 2, 4 of the teacher, which store.layers leaves out; add them",
+            "structure: needs layers 2, 4 of the teacher, which store.layers leaves out; add them there",
         ),
         (
             {"use": "pkd"},
@@ -175,7 +175,7 @@ def test_a_method_of_layers_alone_is_taught_too(ground: Path) -> None:
         (
             {"use": "pkd"},
             {"student": {"label": "two", "from_teacher": [0]}},
-            "structure.pairs: even leaves out a student's last layer, and this one has no other; give pairs",
+            "structure.pairs: even leaves out the student's last layer, and this student has no other; give pairs",
         ),
     ],
 )
@@ -190,8 +190,8 @@ def test_a_student_deeper_than_its_teacher_has_no_even_map(ground: Path) -> None
     write_paper_model(ground / "deep", num_hidden_layers=8)
     said = refusal(ground, method="ckd", student={"label": "two", "model": str(ground / "deep")})
     assert said == (
-        "task tiny, method ckd: structure.groups: even cannot share 4 layers of the teacher among 8 of the student; "
-        "name them"
+        "task tiny, method ckd: structure.groups: even cannot divide 4 teacher layers among 8 student layers; "
+        "name the layers instead"
     )
 
 

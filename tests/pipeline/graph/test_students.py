@@ -285,7 +285,7 @@ def test_a_shallow_model_stores_what_it_has_of_the_layers_that_are_stored(ground
 def test_a_layer_that_a_shallow_model_does_not_store_is_refused(ground: Path) -> None:
     line = refusal(ground, "one", models=GENERATIONS, store={"layers": [0, 4]}, structure="pick")
     assert line == (
-        "task tiny, method it: structure: follows layers 1 of the teacher, which store.layers leaves out; add them"
+        "task tiny, method it: structure: needs layers 1 of the teacher, which store.layers leaves out; add them there"
     )
 
 
