@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.graph.nodes import Figure, Node
+from pipeline.graph.nodes import Node, Quantity
 from pipeline.plan.estimate import about, total_text
 from pipeline.plan.planner import Plan, Step
 from stages.specs.layer_map import LayerGroup, describe_groups, groups_of
@@ -24,7 +24,7 @@ def as_items(plan: Plan, seconds: Mapping[str, float]) -> list[dict[str, object]
     """One item a node. ``seconds`` is by key, as far as it is known."""
     serves = served(plan)
     return [
-        _item(step, seconds.get(step.node.key), serves[step.node.key], plan.also.get(step.node.key, ()))
+        _item(step, seconds.get(step.node.key), serves[step.node.key], plan.further_names.get(step.node.key, ()))
         for step in plan.steps
     ]
 
@@ -62,7 +62,7 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
             figure_text(step.rows),
             figure_text(step.bytes),
             about(seconds[key]) if key in seconds else "",
-            Text("; ".join((step.why, *_more(step.node, serves[key], plan.also.get(key, ()))))),
+            Text("; ".join((step.why, *_more(step.node, serves[key], plan.further_names.get(key, ()))))),
             style=STYLES[step.action],
         )
     console.print(table)
@@ -101,7 +101,7 @@ def served(plan: Plan) -> dict[str, int]:
     return {key: len(found) for key, found in students.items()}
 
 
-def figure_text(figure: Figure) -> str:
+def figure_text(figure: Quantity) -> str:
     if figure.value is None:
         return f"unknown until {figure.until}"
     return f"{'<= ' if figure.kind == 'at most' else ''}{figure.value:,}"

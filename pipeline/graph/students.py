@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.errors import RequestError, refused
 from pipeline.graph.candidates import CandidateNodes
 from pipeline.graph.context import Model
-from pipeline.graph.nodes import Edge, Node, Subject
+from pipeline.graph.nodes import Edge, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints, after_epoch, made
 from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
@@ -38,14 +38,14 @@ class StudentNodes:
         assert reference.epoch != "all", "teachers() writes it out"
         return model if reference.epoch is None else after_epoch(model, reference.epoch)
 
-    def subject(self, reference: Reference) -> Subject:
+    def subject(self, reference: Reference) -> ReportedModel:
         """What reports call such a model."""
         train = training_of(self.starting_points.recipe, reference.name)
         student = reference.name
         if reference.name == TEACHER:
             student = self.starting_points.recipe.teacher.model.rsplit("/", 1)[-1]
         alone = reference == Reference(name=TEACHER)
-        return Subject(TEACHER if alone else f"model:{reference.said}", student, train.seed if train else 0)
+        return ReportedModel(TEACHER if alone else f"model:{reference.said}", student, train.seed if train else 0)
 
     def _further(self, name: str) -> Model:
         node, starting_points = self.starting_points.recipe.models[name], self.starting_points
@@ -72,7 +72,7 @@ class StudentNodes:
         by = [self._teacher_of(one, use, student, seed) for one in teachers(starting_points.recipe, use.taught_by)]
         with refused(f"task {starting_points.task}, method {use.label}"):
             spec = self._spec(use.method, use.taught_by, by, student, train)
-        subject = Subject(use.label, student.label, seed)
+        subject = ReportedModel(use.label, student.label, seed)
         said = self._said(spec.method, by) | self._beside(spec.method, use.candidates, base, by)
         return starting_points.context.once(
             full, lambda: starting_points.trained(full, "distil", base, spec, said, subject)

@@ -5,7 +5,7 @@ import pytest
 from house import graph_of, names, write_paper_ground, write_paper_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Edge, ExternalInput, Figure, Graph, Node
+from pipeline.graph.nodes import Edge, ExternalInput, Graph, Node, Quantity
 from stages.outputs.sizes import Extent
 from stages.specs.corpus import CorpusSpec, Hub
 from stages.specs.evaluation import EvaluateSpec
@@ -276,7 +276,7 @@ def test_a_hub_task_is_at_the_commit_that_the_storage_has_pinned(ground: Path) -
     node = names(composed(ground, task="rte", data={"source": "hub"}))["corpus@rte"]
     assert isinstance(node.spec, CorpusSpec)
     assert node.spec.source == Hub(repository="nyu-mll/glue", config="rte", revision=COMMIT)
-    assert node.rows == Figure.unknown("it has run")
+    assert node.rows == Quantity.unknown("it has run")
     assert set(node.inputs) == {"tokenizer"}
 
 
@@ -284,7 +284,7 @@ def test_generated_rows_need_no_files(ground: Path) -> None:
     node = names(composed(ground, task="reviews", data={"source": "generated", "generated": {"train": 50}}))[
         "corpus@reviews"
     ]
-    assert node.rows == Figure.exact(50 + 1000 + 1000)
+    assert node.rows == Quantity.exact(50 + 1000 + 1000)
     assert set(node.inputs) == {"tokenizer"}
 
 
@@ -293,5 +293,5 @@ def test_a_dev_split_that_is_cut_from_train_is_not_counted_before(ground: Path) 
     files = {"train": str(ground / "data" / "tiny" / "train.parquet"), "test": str(ground / "test.parquet")}
     task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"], "files": files}
     found = names(composed(ground, task=task))
-    assert found["corpus@tiny"].rows == Figure.exact(120)
-    assert found["evaluate/teacher@tiny"].rows == Figure.unknown("corpus@tiny")
+    assert found["corpus@tiny"].rows == Quantity.exact(120)
+    assert found["evaluate/teacher@tiny"].rows == Quantity.unknown("corpus@tiny")

@@ -6,8 +6,8 @@ import pytest
 from house import graph_of, names, write_paper_ground, write_paper_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Edge, Figure, Graph, Node, Subject
-from pipeline.plan.planner import selected
+from pipeline.graph.nodes import Edge, Graph, Node, Quantity, ReportedModel
+from pipeline.plan.planner import selected_keys
 from stages.specs.evaluation import EnsembleSpec
 from stages.specs.layers import Attend, Outputs, Pick
 from stages.specs.method import Method, TeacherTargets
@@ -140,22 +140,22 @@ def test_epochs_have_two_digits_so_that_folders_are_in_their_order(ground: Path)
 def test_reports_tell_of_each_epoch_that_teaches_and_of_no_other(ground: Path) -> None:
     found = taught(ground, ["one:2", "teacher:3"], models=GENERATIONS)
     subjects = [node.subject for node in found.values() if node.role == "evaluate" and ":" in node.name]
-    assert subjects == [Subject("model:teacher:3", "model", 0), Subject("model:one:2", "one", 7)]
+    assert subjects == [ReportedModel("model:teacher:3", "model", 0), ReportedModel("model:one:2", "one", 7)]
 
 
 def test_models_of_every_epoch_take_their_room(ground: Path) -> None:
     once = names(composed(ground, teacher={"model": str(ground / "model"), "finetune": {"epochs": 3}}))["finetune@tiny"]
     kept = names(composed(ground))["finetune@tiny"]
     assert once.bytes.value is not None
-    assert kept.bytes == Figure.at_most(4 * once.bytes.value)
+    assert kept.bytes == Quantity.at_most(4 * once.bytes.value)
 
 
 def test_the_stage_teach_means_the_store_of_every_model(ground: Path) -> None:
     graph = composed(ground, models=GENERATIONS, method={"use": "vanilla-kd", "taught_by": ["teacher:1", "two"]})
-    keys = selected(graph, "teach")
+    keys = selected_keys(graph, "teach")
     stores = {"teach@tiny", "teach/one@tiny", "teach/two@tiny", "teach/teacher:1@tiny"}
     assert {node.name for node in graph.nodes if node.key in keys} == stores
-    assert selected(graph, "teach/teacher:1@tiny") == {names(graph)["teach/teacher:1@tiny"].key}
+    assert selected_keys(graph, "teach/teacher:1@tiny") == {names(graph)["teach/teacher:1@tiny"].key}
 
 
 # --- ensembles --------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_an_ensemble_is_scored_from_the_evaluations_of_its_members(ground: Path)
     assert (node.spec, node.role, node.subject) == (
         EnsembleSpec(shares=(0.75, 0.25)),
         "evaluate",
-        Subject("model:both", "both", 0),
+        ReportedModel("model:both", "both", 0),
     )
     assert edges(node, "") == {
         "corpus": "corpus@tiny",
@@ -209,7 +209,7 @@ def test_without_no_kd_in_the_recipe_the_first_generation_has_the_same_key_and_i
     first = alone["distil/it:itself/two/0@tiny"]
     assert first.key == beside["distil/no-kd/two/0@tiny"].key
     assert it(alone).key == it(beside).key
-    assert alone["evaluate/it:itself/two/0@tiny"].subject == Subject("model:it:itself", "two", 0)
+    assert alone["evaluate/it:itself/two/0@tiny"].subject == ReportedModel("model:it:itself", "two", 0)
 
 
 def test_the_first_generation_is_trained_as_the_method_says(ground: Path) -> None:

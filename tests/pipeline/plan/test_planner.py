@@ -17,7 +17,7 @@ from house import (
 from pipeline.artifacts.record import artifact_path, record_name
 from pipeline.errors import RequestError
 from pipeline.execution.runner import Outcome, remember_names
-from pipeline.graph.nodes import Figure, Graph
+from pipeline.graph.nodes import Graph, Quantity
 from pipeline.plan.planner import Plan, Step, plan, spec_changes
 from pipeline.recipe import parse
 from pipeline.storage.directory import Directory
@@ -112,7 +112,7 @@ def test_what_nothing_that_is_built_needs_is_skipped(ground: Path, done: Directo
     """The store is gone, and every student is there: who would read it?"""
     remove(done, "teach@tiny")
     step = by_name(planned(ground, done))["teach@tiny"]
-    assert (step.action, step.why) == ("skip", "nothing that is built needs it")
+    assert (step.action, step.why) == ("skip", "no node that is built needs it")
 
 
 def test_a_lost_store_is_built_again_for_a_new_student(ground: Path, done: Directory) -> None:
@@ -230,7 +230,7 @@ def test_changes_of_a_spec_are_told_leaf_by_leaf() -> None:
 def test_a_stage_that_is_asked_for_is_built_with_what_depends_on_it(ground: Path, done: Directory) -> None:
     found = planned(ground, done, "teach@tiny")
     assert set(built(found)) == {"teach@tiny"} | student("vanilla-kd")
-    assert set(built(found).values()) == {"asked for by --stage teach@tiny"}
+    assert set(built(found).values()) == {"requested by --stage teach@tiny"}
     assert by_name(found)["corpus@tiny"].action == "reuse"
 
 
@@ -279,7 +279,7 @@ def test_a_stage_of_one_task_leaves_the_other_alone(tmp_path: Path, storage: Dir
 def test_an_unknown_stage_names_the_nearest(ground: Path, done: Directory, stage: str, right: str) -> None:
     with pytest.raises(RequestError) as caught:
         planned(ground, done, stage)
-    assert str(caught.value).startswith(f"--stage: {stage} names nothing in this recipe; {right}")
+    assert str(caught.value).startswith(f"--stage: {stage} selects no node of this recipe; {right}")
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -287,14 +287,14 @@ def test_an_unknown_stage_names_the_nearest(ground: Path, done: Directory, stage
 
 def test_rows_and_bytes_are_exact_or_bounds_and_become_exact_when_built(ground: Path, storage: Directory) -> None:
     before = by_name(planned(ground, storage))
-    assert before["corpus@tiny"].rows == Figure.exact(120)
-    assert before["teach@tiny"].rows == Figure.at_most(90)
+    assert before["corpus@tiny"].rows == Quantity.exact(120)
+    assert before["teach@tiny"].rows == Quantity.at_most(90)
     # 16 bytes of key, 2 logits of 4, embeddings and 4 layers of width 32 in 2 bytes each.
-    assert before["teach@tiny"].bytes == Figure.at_most(90 * (16 + 2 * 4 + 5 * 32 * 2))
-    assert before["evaluate/teacher@tiny"].rows == Figure.exact(30)
+    assert before["teach@tiny"].bytes == Quantity.at_most(90 * (16 + 2 * 4 + 5 * 32 * 2))
+    assert before["evaluate/teacher@tiny"].rows == Quantity.exact(30)
     build_all(graph_of(ground, storage)[1], storage)
     after = by_name(planned(ground, storage))["teach@tiny"]
-    assert (after.rows, after.bytes) == (Figure.exact(10), Figure.exact(len("content")))
+    assert (after.rows, after.bytes) == (Quantity.exact(10), Quantity.exact(len("content")))
 
 
 def test_rows_that_only_reading_would_tell_are_unknown_until_the_corpus(ground: Path, storage: Directory) -> None:
@@ -302,15 +302,15 @@ def test_rows_that_only_reading_would_tell_are_unknown_until_the_corpus(ground: 
     (data / "train.parquet").unlink()
     (data / "train.csv").write_text("sentence,label\na,0\n", "utf-8")
     found = by_name(planned(ground, storage))
-    assert found["teach@tiny"].rows == Figure.unknown("corpus@tiny")
-    assert found["teach@tiny"].bytes == Figure.unknown("corpus@tiny")
+    assert found["teach@tiny"].rows == Quantity.unknown("corpus@tiny")
+    assert found["teach@tiny"].bytes == Quantity.unknown("corpus@tiny")
 
 
 def test_a_sample_bounds_the_rows(ground: Path, storage: Directory) -> None:
     data = {"source": str(ground / "data"), "train_rows": 40, "eval_rows": 20}
     found = by_name(planned(ground, storage, data=data))
-    assert found["corpus@tiny"].rows == Figure.exact(60)
-    assert found["teach@tiny"].rows == Figure.at_most(40)
+    assert found["corpus@tiny"].rows == Quantity.exact(60)
+    assert found["teach@tiny"].rows == Quantity.at_most(40)
 
 
 # --- size -----------------------------------------------------------------------------------------
