@@ -23,7 +23,7 @@ from benchmarks.scene import BATCH, DEV_ROWS, Scene, packaged_model
 from stages.corpus.batches import epoch_batches
 from stages.corpus.corpus import corpus
 from stages.corpus.rowset import Rowset, read_rowset
-from stages.models.loading import head_of
+from stages.models.loading import head_config
 from stages.specs.corpus import CorpusSpec, Generated
 from stages.specs.method import Method, TeacherTargets
 from stages.specs.schedule import OutputRequest
@@ -121,7 +121,7 @@ def write_corpus(scene: Scene, root: Path, rows: int) -> Rowset:
 
 def write_teacher(directory: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    config = AutoConfig.from_pretrained(packaged_model(), **SMALL, **head_of(REVIEWS))
+    config = AutoConfig.from_pretrained(packaged_model(), **SMALL, **head_config(REVIEWS))
     AutoModelForSequenceClassification.from_config(config).save_pretrained(directory)
     return directory
 

@@ -15,7 +15,7 @@ from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import cpu_note, interleaved, ratios, summary
 from benchmarks.scene import LOGITS, Learner, Scene
 from stages.specs.method import Data, Method, Minimax, Neighbours
-from stages.training.candidates import Pool
+from stages.training.candidates import CandidatePool
 from stages.training.setup import TrainingSetup
 from stages.training.teachers import signal_of
 
@@ -57,7 +57,7 @@ def setup(scene: Scene, data: Data) -> TrainingSetup:
     if not method.needs_candidates:
         return whole
     table = rows_of_similar_length(scene.train.tokens.lengths)
-    return replace(whole, pool=Pool(scene.train, read, table, np.zeros(table.shape, np.float32)))
+    return replace(whole, candidate_pool=CandidatePool(scene.train, read, table, np.zeros(table.shape, np.float32)))
 
 
 def rows_of_similar_length(lengths: np.ndarray) -> np.ndarray:

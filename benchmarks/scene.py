@@ -48,7 +48,7 @@ from stages.teaching.teach import teach
 from stages.training.loop import fit
 from stages.training.setup import TrainingSetup
 from stages.training.signal import Signal
-from stages.training.tensorboard import drawer
+from stages.training.tensorboard import curve_writer
 
 STUDENT = Cut(layers=(2, 5))
 LOGITS = Method(targets=TeacherTargets())
@@ -144,9 +144,17 @@ class Scene:
         checkpoint = self.root / "none.pt"
         width = shape_of(config_of(self.teacher), "teacher").width
         task, spec = self.meta.task, self.spec(method)
-        draw = drawer(self.root / "curves", time.time)
+        write_curves = curve_writer(self.root / "curves", time.time)
         return TrainingSetup(
-            spec, task, self.train, self.dev, signal, checkpoint, math.inf, teacher_width=width, draw=draw
+            spec,
+            task,
+            self.train,
+            self.dev,
+            signal,
+            checkpoint,
+            math.inf,
+            teacher_width=width,
+            write_curves=write_curves,
         )
 
 

@@ -1,7 +1,7 @@
-"""Which function carries out which spec: the one place that a stage is entered in.
+"""The table of stages: spec class -> stage function. A new stage is added here, and nowhere else.
 
-A node of the graph holds a spec; the runner looks its class up here and calls the function with that spec, the
-directories of its inputs, a work directory, and the places to run on.
+A node of the graph holds a spec; the runner looks up the spec's class in this table and calls the function with the
+spec, the directories of its inputs by name, the directory to write to, and the resources to run on.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +34,8 @@ from stages.teaching.teach import teach
 from stages.training.distil import distil
 
 Stage = Callable[[Any, Mapping[str, Path], Path, On], Mapping[str, object]]
-"""``stage(spec, inputs, out, on)``: leaves its artifact's files in ``out`` and returns its figures for the record."""
+"""``stage(spec, inputs, out, on)`` writes the artifact's files to ``out`` and returns figures for its record, such as
+``rows``."""
 
 STAGES: Mapping[type[Spec], Stage] = MappingProxyType(
     {

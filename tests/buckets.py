@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, for tests: moto's, in a process of its own."""
+"""An S3 server on the loopback interface for tests: moto's, in a process of its own."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "secret",
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """The URL of a server that is empty. It ends with the block."""
+    """The URL of an empty server, which is stopped at the end of the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -39,7 +39,7 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def at(endpoint: str) -> Iterator[None]:
-    """The environment of who uses that server."""
+    """Set the environment variables with which clients use the server at ``endpoint``, for the block."""
     wanted = {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_EC2_METADATA_DISABLED": "true"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -54,7 +54,7 @@ def at(endpoint: str) -> Iterator[None]:
 
 
 def make_bucket(name: str) -> str:
-    """A bucket on the server of the environment; its URL."""
+    """Make a bucket on the server of the environment; return its URL."""
     import s3fs
 
     s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True).mkdir(name)

@@ -1,4 +1,4 @@
-"""A file system of so many bytes, for tests of what happens when it is full."""
+"""A file system of limited size, for tests of a full disk."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ import pytest
 
 @contextmanager
 def mounted(folder: Path, size: str) -> Iterator[Path]:
-    """``folder`` as a file system of its own, of a size as ``mount`` takes it. Skips where the user may not mount."""
+    """Mount a file system of its own at ``folder``. ``size`` is as for ``mount``, such as 8m. Skips the test where the
+    user may not mount."""
     folder.mkdir()
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True

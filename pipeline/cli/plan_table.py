@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.graph.nodes import Figure, Node
+from pipeline.graph.nodes import Node, Quantity
 from pipeline.plan.estimate import approximate_time, total_text
 from pipeline.plan.planner import Plan, Step
-from stages.specs.layer_map import LayerGroup, described, groups_of
+from stages.specs.layer_map import LayerGroup, describe_groups, groups_of
 from stages.specs.layers import Random
 from stages.specs.student import DistilSpec
 
@@ -24,7 +24,7 @@ def as_items(plan: Plan, seconds: Mapping[str, float]) -> list[dict[str, object]
     """One JSON object for each node. ``seconds`` maps keys to estimated seconds, where there is an estimate."""
     serves = served(plan)
     return [
-        _item(step, seconds.get(step.node.key), serves[step.node.key], plan.also.get(step.node.key, ()))
+        _item(step, seconds.get(step.node.key), serves[step.node.key], plan.further_names.get(step.node.key, ()))
         for step in plan.steps
     ]
 
@@ -62,7 +62,7 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
             figure_text(step.rows),
             figure_text(step.bytes),
             approximate_time(seconds[key]) if key in seconds else "",
-            Text("; ".join((step.why, *_more(step.node, serves[key], plan.also.get(key, ()))))),
+            Text("; ".join((step.why, *_more(step.node, serves[key], plan.further_names.get(key, ()))))),
             style=STYLES[step.action],
         )
     console.print(table)
@@ -81,7 +81,7 @@ def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
         assert isinstance(node.spec, DistilSpec)
         drawn = "layers drawn each epoch" if isinstance(node.spec.method.structure, Random) else "layers"
         # No spaces within a group, so that lines are broken between groups only.
-        remarks.append(f"{drawn} {described(groups).replace(' <- ', '<-')}")
+        remarks.append(f"{drawn} {describe_groups(groups).replace(' <- ', '<-')}")
     return remarks
 
 
@@ -101,7 +101,7 @@ def served(plan: Plan) -> dict[str, int]:
     return {key: len(found) for key, found in students.items()}
 
 
-def figure_text(figure: Figure) -> str:
+def figure_text(figure: Quantity) -> str:
     """``1,000``, ``<= 1,000`` for a bound, or ``unknown until NODE`` is built."""
     if figure.value is None:
         return f"unknown until {figure.until}"

@@ -30,7 +30,7 @@ from pipeline.execution.build_node import RunContext, build
 from pipeline.execution.scheduler import Scheduler
 from pipeline.graph.nodes import Graph, Node
 from pipeline.plan.limits import check_store_limit, sized
-from pipeline.plan.planner import Plan, Step, pointer
+from pipeline.plan.planner import Plan, Step, last_key_path
 from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage
 from pipeline.storage.port import WORK
@@ -92,7 +92,7 @@ def remove_leftovers(plan: Plan, context: RunContext) -> None:
 
 def record_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
     """Record the key of each built node under its name, so that the next plan can say what changed."""
-    names = {pointer(recipe, node): node.key for node in graph.nodes if node.key in outcome.records}
+    names = {last_key_path(recipe, node): node.key for node in graph.nodes if node.key in outcome.records}
     with suppress(OSError):  # they only serve to explain plans
         known = storage.read_many(list(names))
         for name, key in names.items():

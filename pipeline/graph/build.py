@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline.graph.context import GraphContext
 from pipeline.graph.digests import Digests
 from pipeline.graph.hub import Pins
-from pipeline.graph.nodes import Graph, Node, Subject
+from pipeline.graph.nodes import Graph, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.students import StudentNodes, student_nodes
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Recipe, Reference, Student, TaskRecipe
@@ -58,7 +58,7 @@ class TaskGraph:
         assert node.subject is not None
         if Reference(name=ITSELF) in use.taught_by:
             name, first = self.student_nodes.first_generation(use, student, seed)
-            subject = first.subject or Subject(f"model:{use.label}:{ITSELF}", student.label, seed)
+            subject = first.subject or ReportedModel(f"model:{use.label}:{ITSELF}", student.label, seed)
             yield self.student_nodes.outputs.evaluation(
                 name, self.student_nodes.trained_student(first, student), subject
             )

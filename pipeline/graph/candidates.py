@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext, Model
 from pipeline.graph.external_inputs import data_file
-from pipeline.graph.nodes import Edge, ExternalInput, Figure, Node
+from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.store_size import store_bytes
 from pipeline.graph.teacher_outputs import ModelOutputs
@@ -55,14 +55,14 @@ class BankNodes:
     def _bank(self) -> Node:
         given, context = self.given, self.context
         spec, inputs = given.cleaning, Inputs()
-        rows = Figure.unknown("bank")
+        rows = Quantity.unknown("bank")
         if given.hub is not None:
             commit = context.pins.commit(given.hub.repository, "dataset", "bank.hub")
             source = HubTexts(revision=commit, **given.hub.model_dump())
             spec = spec.model_copy(update={"source": source})
         elif given.generated is not None:
             spec = spec.model_copy(update={"source": given.generated})
-            rows = Figure.at_most(given.generated.rows)
+            rows = Quantity.at_most(given.generated.rows)
         else:
             with refused("bank.files"):
                 files = text_files([Path(name) for name in given.files or ()])
@@ -72,7 +72,7 @@ class BankNodes:
             spec = spec.model_copy(update={"source": Files()})
             inputs = {f"files/{number}": data_file(path, context.digests) for number, path in enumerate(files)}
             if spec.sentences is None and None not in counts:
-                rows = Figure.at_most(sum(count for count in counts if count is not None))
+                rows = Quantity.at_most(sum(count for count in counts if count is not None))
         return Node("bank", "bank", "", spec, inputs, rows=rows)
 
     def encoder(self) -> Model | None:
@@ -94,11 +94,11 @@ class BankNodes:
     def _embeddings(self) -> Node:
         bank, encoder = self.bank(), self.encoder()
         inputs: Inputs = {"bank": Edge(bank)}
-        size = Figure.unknown("embed")
+        size = Quantity.unknown("embed")
         if encoder is not None:
             inputs["encoder"] = encoder.source
             if bank.rows.value is not None:
-                size = Figure.at_most(bank.rows.value * (VALUE_BYTES * encoder.shape.width + KEY_BYTES))
+                size = Quantity.at_most(bank.rows.value * (VALUE_BYTES * encoder.shape.width + KEY_BYTES))
         return Node("embed", "embed", "", self.given.embedding, inputs, rows=bank.rows, bytes=size)
 
     def index(self) -> Node | None:
@@ -253,11 +253,11 @@ class CandidateNodes:
             full, lambda: Node(full, "candidates", starting_points.task, UnlabelledSpec(), inputs, rows=rows)
         )
 
-    def _texts(self, name: str, raw: Node) -> Figure:
+    def _texts(self, name: str, raw: Node) -> Quantity:
         return (
-            Figure.unknown(raw.name)
+            Quantity.unknown(raw.name)
             if raw.rows.value is None
-            else Figure.at_most(raw.rows.value * self._num_found(name))
+            else Quantity.at_most(raw.rows.value * self._num_found(name))
         )
 
     def store(self, name: str, teacher: str, model: Model) -> Node:
@@ -275,7 +275,7 @@ class CandidateNodes:
         )
         extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
         known = rows.rows.value
-        size = Figure.unknown(rows.name) if known is None else Figure.at_most(store_bytes(spec, extent, known))
+        size = Quantity.unknown(rows.name) if known is None else Quantity.at_most(store_bytes(spec, extent, known))
         full = self._node_name("teach" if teacher == TEACHER else f"teach/{teacher}", name)
         inputs: Inputs = {"corpus": Edge(rows), "model": model.source}
         return starting_points.context.get_or_create(

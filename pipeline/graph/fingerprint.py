@@ -1,10 +1,10 @@
-"""Canonical JSON, the keys made of it, and what differs between a recorded spec and a requested one.
+"""Canonical JSON, the keys computed from it, and the differences between a recorded and a requested spec.
 
-Two values that mean the same have the same canonical text, on any machine and in any process. What has
-no such text (a callable, a path, a set, a NaN, an object with a default repr) is refused: a permissive
-``str()`` would silently fork keys.
+Equal values have the same canonical text, on any machine and in any process. A value without such a text (a callable, a
+path, a set, a NaN, an object with a default repr) is refused: a permissive ``str()`` could silently give equal specs
+different keys.
 
-The key of a spec leaves out what stands at its default, so that a new field with a default that means "as before" moves
+The key of a spec leaves out fields at their defaults, so that a new field with a default that means "as before" changes
 no key. A record holds the spec whole (``plain``), and ``differences`` compares the two.
 """
 
@@ -23,12 +23,16 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 def canonical(value: object) -> str:
-    """``value`` as JSON text: keys sorted, no spaces, ASCII. Raises TypeError or ValueError otherwise."""
+    """``value`` as JSON text with sorted keys, without spaces, in ASCII. Raises TypeError or ValueError for a value
+    that has no canonical form."""
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def plain(value: object, where: str = "value") -> Json:
-    """``value`` in JSON's own types. Models become objects, tuples become lists."""
+    """``value`` in the types of JSON: models become objects, tuples become lists. ``where`` names the value in errors.
+
+    Raises TypeError for a type without a stable form, ValueError for a number that is not finite.
+    """
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -48,22 +52,22 @@ def plain(value: object, where: str = "value") -> Json:
 
 
 def sha256(text: str) -> str:
-    """64 hexadecimal digits."""
+    """The SHA-256 of ``text``, 64 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def key(spec: Spec, inputs: Mapping[str, str]) -> str:
-    """The key, 64 hexadecimal digits, of what ``spec`` makes of inputs with these keys."""
+    """The key, 64 hexadecimal digits, of the artifact that ``spec`` makes from inputs with these identities."""
     return sha256(canonical({"stage": spec.stage, "version": spec.version, "spec": identity(spec), "inputs": inputs}))
 
 
 TAG = "kind"
-"""The field that tells the members of a union apart. It stays in the canonical form whatever its value."""
+"""The field that distinguishes the members of a union. It stays in the canonical form even at its default."""
 
 
 def identity(value: object, where: str = "value") -> Json:
-    """``value`` in JSON's own types, as it counts for a key: of models, only fields that differ from their defaults,
-    their ``kind``, and no field that is marked with ``FurtherFiles``. Raises as ``plain``."""
+    """The part of ``value`` that enters a key, in the types of JSON: of models, their ``kind`` and the fields that
+    differ from their defaults, except fields marked with ``FurtherFiles``. Raises as ``plain`` does."""
     if isinstance(value, BaseModel):
         return {
             name: identity(getattr(value, name), f"{where}.{name}")
@@ -91,8 +95,8 @@ def _at_default(value: object, field: FieldInfo) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SpecDifference:
-    """A field in which a recorded spec differs from the requested one. ``further_files``: only files are lacking that
-    the request asks for beside those that are there."""
+    """A field in which a recorded spec differs from the requested one. ``further_files`` is true if the artifact only
+    lacks additional files, while all files that it has are as requested."""
 
     field: str
     recorded: Json
@@ -100,13 +104,14 @@ class SpecDifference:
     further_files: bool = False
 
     def __str__(self) -> str:
-        return f"{self.field}: recorded {_short(self.recorded)}, requested {_short(self.requested)}"
+        return f"{self.field}: recorded {shortened(self.recorded)}, requested {shortened(self.requested)}"
 
 
 def differences(recorded: Json, spec: BaseModel, where: str = "") -> list[SpecDifference]:
-    """The recorded fields that differ from ``spec``, in the record's order.
+    """The fields in which the ``recorded`` spec differs from ``spec``, in the order of the record.
 
-    A field of ``spec`` that the record lacks was added since, with a default that means "as before": no difference.
+    A field of ``spec`` that the record lacks is no difference: it was added later, with a default that means "as
+    before". ``where`` is the path of ``spec`` within the whole spec.
     """
     if not isinstance(recorded, Mapping):
         return [SpecDifference(where or "spec", recorded, plain(spec))]
@@ -126,6 +131,7 @@ def differences(recorded: Json, spec: BaseModel, where: str = "") -> list[SpecDi
     return found
 
 
-def _short(value: Json) -> str:
+def shortened(value: Json) -> str:
+    """``value`` as text of at most 40 characters."""
     text = str(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -1,8 +1,9 @@
-"""Who feeds whom. A graph is a value: building it runs nothing and reads no artifact.
+"""The graph of artifacts: nodes and the edges between them. A graph is a value; building it runs no stage and reads no
+artifact.
 
-A ``Node`` is a spec with named inputs; each input is another node, or something from outside whose
-content identity is already known. Keys follow from that alone, so the whole plan is known before any
-stage runs. Who teaches is an edge here, never a field of a spec.
+A ``Node`` is a spec with named inputs. Each input is another node, or an external input whose identity by content is
+known. Keys follow from these alone, so that the whole plan is known before any stage runs. The teachers of a student
+are edges of the graph, never fields of a spec.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,29 +18,31 @@ from stages.specs.base import Spec
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A number that a plan states: exact, an upper bound, or unknown until some stage has run."""
+class Quantity:
+    """A number of rows or bytes in a plan: exact, an upper bound, or unknown. ``until`` completes the text "unknown
+    until ..." and names what has to happen first."""
 
     value: int | None
     kind: Literal["exact", "at most", "unknown"]
     until: str = ""
 
     @staticmethod
-    def exact(value: int) -> "Figure":
-        return Figure(value, "exact")
+    def exact(value: int) -> "Quantity":
+        return Quantity(value, "exact")
 
     @staticmethod
-    def at_most(value: int) -> "Figure":
-        return Figure(value, "at most")
+    def at_most(value: int) -> "Quantity":
+        return Quantity(value, "at most")
 
     @staticmethod
-    def unknown(until: str) -> "Figure":
-        return Figure(None, "unknown", until)
+    def unknown(until: str) -> "Quantity":
+        return Quantity(None, "unknown", until)
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalInput:
-    """An input that no stage made: a data file or a model directory, by content."""
+    """An input that is not the artifact of a stage: a data file or a model directory. ``identity`` stands for its
+    content in keys; ``about`` describes it in messages."""
 
     identity: str
     path: Path
@@ -48,15 +51,15 @@ class ExternalInput:
 
 @dataclass(frozen=True)
 class Edge:
-    """``part`` names the folder of the source's artifact that is meant; '' is all of it."""
+    """An input that is the artifact of another node, or the folder ``part`` of it; '' means the whole artifact."""
 
     source: "Node"
     part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """Whom a node is about, as a report tells it: the labels of method and student, and the seed."""
+class ReportedModel:
+    """The model under which a report lists a node: the labels of its method and of its student, and its seed."""
 
     method: str
     student: str
@@ -65,33 +68,41 @@ class Subject:
 
 @dataclass(frozen=True)
 class Node:
-    """One artifact to be. ``role`` is what it is for (``finetune`` and ``distil`` are the same stage).
-    ``extent`` is of what a teacher-output store holds of a row."""
+    """One artifact of the graph, which may or may not exist yet.
+
+    ``role`` is its purpose in the recipe: ``finetune`` and ``distil`` are two roles of the same stage. ``subject`` is
+    None for a node that reports do not list. ``rows`` and ``bytes`` are the expected size; ``extent``, only for a
+    teacher-output store, what it holds of each row.
+    """
 
     name: str
     role: str
     task: str
     spec: Spec
     inputs: Mapping[str, Edge | ExternalInput]
-    subject: Subject | None = None
-    rows: Figure = field(default_factory=lambda: Figure.unknown("it has run"))
-    bytes: Figure = field(default_factory=lambda: Figure.unknown("it has run"))
+    subject: ReportedModel | None = None
+    rows: Quantity = field(default_factory=lambda: Quantity.unknown("it has run"))
+    bytes: Quantity = field(default_factory=lambda: Quantity.unknown("it has run"))
     extent: Extent | None = None
 
     @cached_property
     def key(self) -> str:
+        """The key of the artifact, 64 hexadecimal digits."""
         return key(self.spec, self.input_keys)
 
     @cached_property
     def input_keys(self) -> dict[str, str]:
+        """The identity of each input, by name."""
         return {name: source_key(given) for name, given in self.inputs.items()}
 
     @property
     def sources(self) -> Iterator["Node"]:
+        """The nodes whose artifacts are inputs of this one."""
         return (given.source for given in self.inputs.values() if isinstance(given, Edge))
 
-    def answers_to(self, name: str) -> bool:
-        """Whether ``--stage name`` means this node: its role, its stage, its name or a prefix of that."""
+    def matches_stage_option(self, name: str) -> bool:
+        """Whether ``--stage name`` selects this node: ``name`` is its role, its stage, its name, or a prefix of its
+        name that ends before a slash."""
         own = self.name.split("@")[0]
         return name in (self.role, self.spec.stage, own) or own.startswith(name + "/")
 
@@ -101,44 +112,48 @@ MODEL = "model"
 
 
 def source_key(given: Edge | ExternalInput) -> str:
-    """What an input is known by: for a model of an epoch, its artifact's key and its folder there."""
+    """The identity of an input in keys: that of an external input, or the key of an artifact; for a folder other than
+    ``model``, such as the model of an epoch, the key and the folder."""
     if isinstance(given, ExternalInput):
         return given.identity
     return given.source.key if given.part in ("", MODEL) else f"{given.source.key}/{given.part}"
 
 
-def artifact_key(known_by: str) -> str:
-    """The key of the artifact in which an input lies, of what it is known by."""
-    return known_by.partition("/")[0]
+def artifact_key(identity: str) -> str:
+    """The key of the artifact that an input is, or is a folder of. ``identity`` is from ``source_key``."""
+    return identity.partition("/")[0]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in an order in which each comes after its inputs. Nodes with equal keys are one node; ``wanted`` are
-    those that were asked for, by every name: two methods may come to the same training."""
+    """Nodes in an order in which each comes after its inputs, each key once.
+
+    ``wanted`` are the nodes that the recipe requests, under all their names: two methods may come to the same training,
+    and so to the same key.
+    """
 
     nodes: tuple[Node, ...]
     wanted: tuple[Node, ...] = ()
 
     @staticmethod
     def of(wanted: list[Node]) -> "Graph":
-        """The wanted nodes and all that feeds them, each key once."""
-        seen: dict[str, Node] = {}
+        """The graph of the wanted nodes and of all nodes that they depend on."""
+        visited: dict[str, Node] = {}
 
         def visit(node: Node) -> None:
-            if node.key in seen:
+            if node.key in visited:
                 return
             for source in node.sources:
                 visit(source)
-            seen[node.key] = node
+            visited[node.key] = node
 
         for node in wanted:
             visit(node)
-        return Graph(tuple(seen.values()), tuple({node.name: node for node in wanted}.values()))
+        return Graph(tuple(visited.values()), tuple({node.name: node for node in wanted}.values()))
 
     @cached_property
-    def also(self) -> dict[str, list[str]]:
-        """Key -> further names under which that node was wanted."""
+    def further_names(self) -> dict[str, list[str]]:
+        """Key -> the names under which the recipe requests a node, other than the name of the node in ``nodes``."""
         names = {node.key: node.name for node in self.nodes}
         found: dict[str, list[str]] = {}
         for node in self.wanted:

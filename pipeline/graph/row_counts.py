@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext
-from pipeline.graph.nodes import Figure, Node
+from pipeline.graph.nodes import Node, Quantity
 from pipeline.recipe import TaskRecipe
 from stages.corpus.task_files import count_rows, task_files
 from stages.specs.corpus import Files, Generated, Hub, Source
@@ -68,14 +68,14 @@ class TaskRows:
             found[split] = count if limit is None else min(count, limit)
         return found
 
-    def train(self, corpus: Node) -> Figure:
+    def train(self, corpus: Node) -> Quantity:
         """A bound on the rows of train: rows that are held out and duplicates are not subtracted."""
         rows = self.by_split()
-        return Figure.at_most(rows[self.recipe.task.train]) if rows else Figure.unknown(corpus.name)
+        return Quantity.at_most(rows[self.recipe.task.train]) if rows else Quantity.unknown(corpus.name)
 
-    def evaluated(self) -> Figure:
+    def evaluated(self) -> Quantity:
         """The rows of dev and test splits. Unknown until the corpus is built if dev is held out from train."""
         rows = self.by_split()
         if not self.recipe.task.dev or not rows:
-            return Figure.unknown(f"corpus@{self.recipe.task.name}")
-        return Figure.exact(sum(rows.values()) - rows[self.recipe.task.train])
+            return Quantity.unknown(f"corpus@{self.recipe.task.name}")
+        return Quantity.exact(sum(rows.values()) - rows[self.recipe.task.train])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext, Model
 from pipeline.graph.external_inputs import data_file
-from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Figure, Node, Subject
+from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
 from stages.models.label_order import label_order
@@ -59,7 +59,7 @@ class StartingPoints:
             rows = self.rows.by_split()
             inputs: dict[str, Edge | ExternalInput] = {"tokenizer": tokenizer}
             inputs |= {f"data/{split}": data_file(path, self.context.digests) for split, path in files.items()}
-        total = Figure.exact(sum(rows.values())) if rows else Figure.unknown("it has run")
+        total = Quantity.exact(sum(rows.values())) if rows else Quantity.unknown("it has run")
         return Node(name, "corpus", self.task, spec, inputs, rows=total)
 
     # --- models ---
@@ -110,7 +110,7 @@ class StartingPoints:
         base: Model,
         spec: DistilSpec,
         teacher_edges: Mapping[str, Edge] | None = None,
-        subject: Subject | None = None,
+        subject: ReportedModel | None = None,
     ) -> Node:
         """A training that starts from ``base``. ``teacher_edges`` are its inputs from teachers and candidates."""
         corpus = self.corpus(base.tokenizer)
@@ -119,7 +119,7 @@ class StartingPoints:
             "start": base.source,
             **(teacher_edges or {}),
         }
-        size = Figure.at_most((base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train)))
+        size = Quantity.at_most((base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train)))
         return Node(name, role, self.task, spec, inputs, subject, self.rows.train(corpus), size)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.errors import RequestError, refused
 from pipeline.graph.candidates import CandidateNodes
 from pipeline.graph.context import Model
-from pipeline.graph.nodes import Edge, Node, Subject
+from pipeline.graph.nodes import Edge, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_model
 from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
@@ -38,14 +38,14 @@ class StudentNodes:
         assert reference.epoch != "all", "teachers() has replaced it by the epochs"
         return model if reference.epoch is None else after_epoch(model, reference.epoch)
 
-    def subject(self, reference: Reference) -> Subject:
+    def subject(self, reference: Reference) -> ReportedModel:
         """The method, student and seed under which a report lists such a model."""
         train = training_of(self.starting_points.recipe, reference.name)
         student = reference.name
         if reference.name == TEACHER:
             student = self.starting_points.recipe.teacher.model.rsplit("/", 1)[-1]
         alone = reference == Reference(name=TEACHER)
-        return Subject(TEACHER if alone else f"model:{reference}", student, train.seed if train else 0)
+        return ReportedModel(TEACHER if alone else f"model:{reference}", student, train.seed if train else 0)
 
     def _further_model(self, name: str) -> Model:
         node, starting_points = self.starting_points.recipe.models[name], self.starting_points
@@ -78,7 +78,7 @@ class StudentNodes:
         ]
         with refused(f"task {starting_points.task}, method {use.label}"):
             spec = self._spec(use.method, use.taught_by, teacher_models, student, train)
-        subject = Subject(use.label, student.label, seed)
+        subject = ReportedModel(use.label, student.label, seed)
         said = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
             spec.method, use.candidates, base, teacher_models
         )

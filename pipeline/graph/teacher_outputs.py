@@ -6,7 +6,7 @@ from typing import Literal
 
 from pipeline.errors import refused
 from pipeline.graph.context import Model
-from pipeline.graph.nodes import Edge, ExternalInput, Figure, Node, Subject
+from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.store_size import store_bytes
 from pipeline.recipe import TEACHER
@@ -78,7 +78,7 @@ class ModelOutputs:
             starting_points.recipe.max_length,
         )
         known = None if rows.value is None else store_bytes(spec, extent, rows.value)
-        size = Figure.unknown(corpus.name) if known is None else Figure.at_most(known)
+        size = Quantity.unknown(corpus.name) if known is None else Quantity.at_most(known)
         inputs = {"corpus": Edge(corpus), "model": model.source}
         return starting_points.context.get_or_create(
             full, lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows, bytes=size, extent=extent)
@@ -102,7 +102,7 @@ class ModelOutputs:
         full = self._node_name(":".join(("probe", *which)), name)
         outputs, rows = self.starting_points.recipe.task.outputs, store.rows
         each = row_bytes(len(layers), outputs, outputs, "float32")
-        size = Figure.unknown(rows.until) if rows.value is None else Figure.at_most(rows.value * each)
+        size = Quantity.unknown(rows.until) if rows.value is None else Quantity.at_most(rows.value * each)
         inputs = {"corpus": store.inputs["corpus"], "outputs": Edge(store)}
         return self.starting_points.context.get_or_create(
             full, lambda: Node(full, "teach", self.starting_points.task, spec, inputs, rows=rows, bytes=size)
@@ -110,7 +110,7 @@ class ModelOutputs:
 
     # --- evaluations ---
 
-    def evaluation(self, name: str, model: Model, subject: Subject) -> Node:
+    def evaluation(self, name: str, model: Model, subject: ReportedModel) -> Node:
         """The scores of a model on the dev and test splits."""
         full = f"evaluate/{name}@{self.starting_points.task}"
         inputs = {"corpus": Edge(self.starting_points.corpus(model.tokenizer)), "model": model.source}
@@ -125,6 +125,6 @@ class ModelOutputs:
         # The members' corpora may be tokenised differently; their rows and labels are the same.
         inputs: dict[str, Edge | ExternalInput] = {"corpus": members[0].inputs["corpus"]}
         inputs |= numbered(MEMBERS, map(Edge, members))
-        spec, subject = EnsembleSpec(shares=shares), Subject(f"model:{name}", name, 0)
+        spec, subject = EnsembleSpec(shares=shares), ReportedModel(f"model:{name}", name, 0)
         rows = self.starting_points.rows.evaluated()
         return Node(full, "evaluate", self.starting_points.task, spec, inputs, subject, rows=rows)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Figure
+from pipeline.graph.nodes import Quantity
 from pipeline.graph.store_size import TIERS, in_tier, store_bytes
 from pipeline.plan.planner import Step
 from stages.specs.teacher import TeachSpec
@@ -16,13 +16,13 @@ def sized(step: Step, records: Mapping[str, Record]) -> Step:
     node = step.node
     if node.key in records:
         own = records[node.key]
-        return replace(step, rows=Figure.exact(own.rows), bytes=Figure.exact(own.bytes))
+        return replace(step, rows=Quantity.exact(own.rows), bytes=Quantity.exact(own.bytes))
     corpus = records.get(node.input_keys.get("corpus", ""))
     if corpus is None or not isinstance(node.spec, TeachSpec) or node.extent is None:
         return step
     rows = sum(corpus.facts["rows"][split] for split in node.spec.splits)
     size = store_bytes(node.spec, node.extent, rows)
-    return replace(step, rows=Figure.at_most(rows), bytes=Figure.at_most(size))
+    return replace(step, rows=Quantity.at_most(rows), bytes=Quantity.at_most(size))
 
 
 def check_store_limit(steps: Sequence[Step], limit: int | None) -> None:

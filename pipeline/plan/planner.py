@@ -1,7 +1,7 @@
-"""Graph + storage -> plan: what is reused, what is built, why, and how large it is. Runs nothing.
+"""Graph + storage -> plan: which artifacts are reused and which are built, why, and how large they are. Runs no stage.
 
-A node is built when its key has no artifact and something asked for needs it. The reason is found by
-comparing with what stood under the node's name the last time this recipe was run.
+A node is built if no artifact has its key and a requested result depends on it. The reason is found by comparing the
+node with the artifact that had its name in the last run of the recipe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from typing import Literal
 
 from pipeline.artifacts.record import NAMED, Record, missing, read_record, record_name
 from pipeline.errors import RequestError, nearest
-from pipeline.graph.fingerprint import Json, differences, plain
-from pipeline.graph.nodes import Edge, Figure, Graph, Node
+from pipeline.graph.fingerprint import Json, differences, plain, shortened
+from pipeline.graph.nodes import Edge, Graph, Node, Quantity
 from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage
 
@@ -20,69 +20,73 @@ Action = Literal["reuse", "build", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happens to one node. ``record`` is the artifact that is reused."""
+    """The action for one node, with the reason (``why``) and the size. ``record`` is that of the artifact to reuse."""
 
     node: Node
     action: Action
     why: str
-    rows: Figure
-    bytes: Figure
+    rows: Quantity
+    bytes: Quantity
     record: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens to each node of a graph.
+    """The action for each node of a graph.
 
-    ``forced`` are the keys that ``--stage`` builds anew. ``stale`` are keys whose record was made by another spec than
-    the one requested under the same key, and all that depends on them: their records are withdrawn before anything is
-    built in their place. ``also`` maps a key to further names under which its node was wanted.
+    ``forced`` are the keys that ``--stage`` builds again. ``stale`` are keys whose artifact was made by another spec
+    than the one requested under the same key, and the keys that depend on them: their records are withdrawn before
+    anything is built in their place. ``further_names`` is as in ``Graph``.
     """
 
     steps: tuple[Step, ...]
     forced: frozenset[str]
     stale: frozenset[str] = frozenset()
-    also: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    further_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def builds(self) -> tuple[Step, ...]:
+        """The steps that build an artifact, each after those of its inputs."""
         return tuple(step for step in self.steps if step.action == "build")
 
 
 def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) -> Plan:
-    """``stage`` is ``NAME`` or ``NAME@task``: that stage and what depends on it is built anew."""
+    """The plan for ``graph``. ``recipe`` is the recipe's name. ``stage`` is ``NAME`` or ``NAME@task``: the nodes that
+    it selects, and all that depend on them, are built again. Raises RequestError if it selects none."""
     storage = storage.snapshot()
-    forced = graph.dependants(selected(graph, stage)) if stage else set()
-    records, unfit, other_spec = _standing(graph, storage)
+    forced = graph.dependants(selected_keys(graph, stage)) if stage else set()
+    records, unusable, other_spec = _reusable_records(graph, storage)
     stale = graph.dependants(other_spec)
     for node in graph.nodes:
         if node.key in stale and node.key in records:
             del records[node.key]
-            unfit[node.key] = "an input of it is built again"
+            unusable[node.key] = "an input of it is built again"
     needed = _needed(graph, set(records) - forced, forced)
     builds = [node for node in graph.nodes if node.key in needed - forced]
-    there = [record for stage in {node.spec.stage for node in builds} for record in reusable_records(storage, stage)]
+    candidates = [
+        record for stage in {node.spec.stage for node in builds} for record in reusable_records(storage, stage)
+    ]
     steps = []
     for node in graph.nodes:
         if node.key in forced:
-            steps.append(_build(node, f"asked for by --stage {stage}"))
+            steps.append(_build(node, f"requested by --stage {stage}"))
         elif node.key in records:
             record = records[node.key]
-            figure = Figure.exact(record.rows)
-            steps.append(Step(node, "reuse", f"built {record.committed}", figure, Figure.exact(record.bytes), record))
+            rows, size = Quantity.exact(record.rows), Quantity.exact(record.bytes)
+            steps.append(Step(node, "reuse", f"built {record.committed}", rows, size, record))
         elif node.key in needed:
-            why = unfit.get(node.key) or reason(node, storage, recipe)
-            steps.append(_build(node, why + _carried(priors(there, node, storage, records))))
+            why = unusable.get(node.key) or reason_to_build(node, storage, recipe)
+            steps.append(_build(node, why + _reusable_rows_note(priors(candidates, node, storage, records))))
         else:
-            steps.append(Step(node, "skip", "nothing that is built needs it", node.rows, node.bytes))
-    return Plan(tuple(steps), frozenset(forced), frozenset(stale), graph.also)
+            steps.append(Step(node, "skip", "no node that is built needs it", node.rows, node.bytes))
+    return Plan(tuple(steps), frozenset(forced), frozenset(stale), graph.further_names)
 
 
-def _standing(graph: Graph, storage: Storage) -> tuple[dict[str, Record], dict[str, str], set[str]]:
-    """The records of a graph that can be reused, by key; why others cannot, by key; and the keys of those whose spec is
-    another than the one requested, although the key is the same."""
+def _reusable_records(graph: Graph, storage: Storage) -> tuple[dict[str, Record], dict[str, str], set[str]]:
+    """The records of a graph that can be reused, by key; the reasons why others cannot, by key; and the keys whose
+    recorded spec differs from the requested one, although the key is the same."""
     records: dict[str, Record] = {}
-    unfit: dict[str, str] = {}
+    unusable: dict[str, str] = {}
     other_spec: set[str] = set()
     for node in graph.nodes:
         record = read_record(storage, record_name(node.spec.stage, node.key))
@@ -90,42 +94,47 @@ def _standing(graph: Graph, storage: Storage) -> tuple[dict[str, Record], dict[s
             continue
         lost, found = missing(storage, record), differences(record.spec, node.spec)
         if lost:
-            unfit[node.key] = f"{lost} is missing or cut short"
+            unusable[node.key] = f"{lost} is missing or cut short"
         elif found:
-            unfit[node.key] = "; ".join(map(str, found[:3]))
+            unusable[node.key] = "; ".join(map(str, found[:3]))
             if not all(difference.further_files for difference in found):
                 other_spec.add(node.key)
         else:
             records[node.key] = record
-    return records, unfit, other_spec
+    return records, unusable, other_spec
 
 
 def _build(node: Node, why: str) -> Step:
     return Step(node, "build", why, node.rows, node.bytes)
 
 
-def _carried(earlier: Sequence[Record]) -> str:
-    """What the reason for building a store says of rows that need no computing."""
+def _reusable_rows_note(earlier: Sequence[Record]) -> str:
+    """The end of the reason to build a store: earlier stores from which rows can be reused instead of computed."""
     names = sorted({record.name for record in earlier})
     return f"; rows of {', '.join(names)} may be carried over" if names else ""
 
 
-def selected(graph: Graph, stage: str) -> set[str]:
-    """Keys of the nodes that ``--stage`` names."""
+def selected_keys(graph: Graph, stage: str) -> set[str]:
+    """The keys of the nodes that ``--stage`` selects: ``NAME`` or ``NAME@task``. Raises RequestError if it selects
+    none."""
     name, _, task = stage.partition("@")
     named = (*graph.nodes, *graph.wanted)
-    found = {node.key for node in named if node.answers_to(name) and (not task or node.task == task)}
+    found = {node.key for node in named if node.matches_stage_option(name) and (not task or node.task == task)}
     if not found:
         names = {f"{n.role}@{n.task}" if task else n.role for n in graph.nodes} | {n.name for n in named}
-        raise RequestError(f"--stage: {stage} names nothing in this recipe; {nearest(stage, names)}")
+        raise RequestError(f"--stage: {stage} selects no node of this recipe; {nearest(stage, names)}")
     return found
 
 
 def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
-    """Keys that have to be built: absent results, and whatever absent thing they are made of."""
+    """The keys that have to be built: results without an artifact, and the inputs of those that are without one too.
+
+    Results are the forced nodes; without any, all evaluations, students and nodes that are no input of another node.
+    ``there`` are the keys that can be reused.
+    """
     sources = {source.key for node in graph.nodes for source in node.sources}
-    asked = ("distil", "evaluate")
-    final = forced or {node.key for node in graph.nodes if node.key not in sources or node.role in asked}
+    results = ("distil", "evaluate")
+    final = forced or {node.key for node in graph.nodes if node.key not in sources or node.role in results}
     needed: set[str] = set()
     for node in reversed(graph.nodes):
         if node.key in final and node.key not in there:
@@ -135,13 +144,14 @@ def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
     return needed
 
 
-def pointer(recipe: str, node: Node) -> str:
-    """Where the key that last stood under a node's name is kept, for telling what changed."""
+def last_key_path(recipe: str, node: Node) -> str:
+    """The name of the stored file with the key that a node of this name had in the last run of the recipe."""
     return f"{NAMED}/{recipe}/{node.name}.key"
 
 
-def reason(node: Node, storage: Storage, recipe: str) -> str:
-    key = storage.read(pointer(recipe, node))
+def reason_to_build(node: Node, storage: Storage, recipe: str) -> str:
+    """Why no artifact has the node's key: what changed since the last run of the recipe, in one line."""
+    key = storage.read(last_key_path(recipe, node))
     if key is None:
         return "never built"
     before = read_record(storage, record_name(node.spec.stage, key.strip()))
@@ -159,27 +169,24 @@ def reason(node: Node, storage: Storage, recipe: str) -> str:
 
 
 def spec_changes(before: Json, after: Json, where: str = "") -> list[str]:
-    """``train.epochs: 3 -> 4`` for each leaf that differs."""
+    """A line such as ``train.epochs: 3 -> 4`` for each value that differs between two specs."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         names = list(after) + [name for name in before if name not in after]
         parts = [spec_changes(before.get(n), after.get(n), f"{where}.{n}" if where else n) for n in names]
         return [change for part in parts for change in part]
-    return [] if before == after else [f"{where}: {_short(before)} -> {_short(after)}"]
-
-
-def _short(value: Json) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return [] if before == after else [f"{where}: {shortened(before)} -> {shortened(after)}"]
 
 
 def _changed_inputs(node: Node, before: Mapping[str, str]) -> list[str]:
+    """The names of inputs that were added, removed or changed. ``before`` maps names to the earlier identities."""
     now = node.input_keys
     return [name for name in [*now, *(n for n in before if n not in now)] if now.get(name) != before.get(name)]
 
 
 def _input_change(name: str, node: Node, before: Mapping[str, str]) -> str:
+    """The change of one input, for the reason to build."""
     given = node.inputs.get(name)
     if given is None:
-        return f"input {name} is gone"
+        return f"input {name} was removed"
     about = given.source.name if isinstance(given, Edge) else given.about
     return f"input {name} {'changed' if name in before else 'is new'} ({about})"

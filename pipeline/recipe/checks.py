@@ -21,9 +21,9 @@ from stages.specs.method import (
     TwoPhases,
     Virtual,
     WithCandidates,
-    together_one,
+    sum_to_one,
 )
-from stages.specs.schedule import NO_EPOCH, phases, uses_candidates
+from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates, phases
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
@@ -85,7 +85,7 @@ def _check_distribution(place: Place, targets: Smoothed, task: Task) -> None:
     shares = targets.distribution
     if shares is None:
         return
-    if len(shares) != task.outputs or min(shares) < 0 or not together_one(shares):
+    if len(shares) != task.outputs or min(shares) < 0 or not sum_to_one(shares):
         problem = f"must be {task.outputs} shares that sum to 1, one for each label of {task.name}"
         raise PlacedError((*place, "targets", "distribution"), list(shares), problem)
 
@@ -97,10 +97,10 @@ def _check_phases(place: Place, method: Method, train: Train) -> None:
 
 
 def _check_candidate_epochs(place: Place, method: Method, train: Train) -> None:
-    if isinstance(method.data, WithCandidates) and not uses_candidates(method, train.epochs):
+    if isinstance(method.data, WithCandidates) and not any_epoch_uses_candidates(method, train.epochs):
         where = (*place, "data", "warmup_epochs") if method.data.warmup_epochs else (*place, "data")
         value = method.data.warmup_epochs or method.data.kind
-        raise PlacedError(where, value, f"but of {train.epochs} epochs {NO_EPOCH}")
+        raise PlacedError(where, value, f"but of {train.epochs} epochs {NO_CANDIDATE_EPOCH}")
 
 
 def _check_turns(place: Place, method: Method, train: Train, count: int) -> None:

@@ -10,7 +10,7 @@ from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.references import ensemble_of, teachers, training_of, weighed
 from stages.specs.base import repeated
-from stages.specs.method import Method, Progressive, TeacherTargets, check_teachers, together_one
+from stages.specs.method import Method, Progressive, TeacherTargets, check_teachers, sum_to_one
 
 
 def check_references(recipe: TaskRecipe) -> None:
@@ -103,7 +103,7 @@ def _check_members(name: str, ensemble: Ensemble, recipe: TaskRecipe) -> None:
     if len(members) < 2:
         raise PlacedError((*place, "members"), [str(member) for member in members], "needs at least 2 models")
     shares = ensemble.shares
-    if shares is not None and (len(shares) != len(members) or not together_one(shares)):
+    if shares is not None and (len(shares) != len(members) or not sum_to_one(shares)):
         names = ", ".join(str(member) for member in members)
         problem = f"must be {len(members)} shares that sum to 1, one for each of {names}"
         raise PlacedError((*place, "shares"), list(shares), problem)

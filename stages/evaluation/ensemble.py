@@ -15,7 +15,7 @@ from stages.evaluation.evaluate import ROLES
 from stages.evaluation.predictions import Logits, Rows, read_predictions, scored, write_predictions
 from stages.specs.evaluation import EnsembleSpec
 from stages.specs.input_names import MEMBERS, in_order
-from stages.specs.method import or_equal, together_one
+from stages.specs.method import shares_or_equal, sum_to_one
 
 Facts = dict[str, object]
 
@@ -71,10 +71,10 @@ def members_of(inputs: Mapping[str, Path]) -> list[Path]:
 
 def shares_of(spec: EnsembleSpec, members: int) -> tuple[float, ...]:
     """Each member's weight in the mean. Raises ValueError unless there is one for each member and they sum to 1."""
-    shares = or_equal(spec.shares, members)
+    shares = shares_or_equal(spec.shares, members)
     if len(shares) != members:
         raise ValueError(f"ensemble: shares has {len(shares)} for {members} members; give one each")
-    if not together_one(shares):
+    if not sum_to_one(shares):
         raise ValueError(f"ensemble: shares {list(shares)} sum to {sum(shares):g}; let them sum to 1")
     return shares
 

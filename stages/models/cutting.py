@@ -1,4 +1,4 @@
-"""Cut layers out of a model, and put the outputs of its head into another order."""
+"""Keep some of a model's encoder layers, and reorder the outputs of its classification head."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,19 +9,23 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 
 def encoder_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
-    """The module that holds the encoder's layers, and the name of that list in it."""
+    """The module that holds the list of the encoder's layers, and the name of that list in it. Raises ValueError for an
+    architecture that has no such list."""
     count = depth(model.config)
     for module in model.base_model.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == count:
                 return module, name
     raise ValueError(
-        f"{model.config.model_type}: found no list of {count} layers to cut; give the student as a model of its own"
+        f"{model.config.model_type}: found no list of {count} layers; give the student as a model of its own"
     )
 
 
-def cut(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
-    """``model`` with these of its encoder layers alone, in this order. Embeddings and head stay."""
+def cut_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+    """``model``, changed in place, with only these encoder layers (0-based), in this order. Embeddings and head stay.
+
+    Raises ValueError for a layer that the model lacks, and for a model that could not be loaded again after the change.
+    """
     count = depth(model.config)
     wrong = [layer for layer in layers if not 0 <= layer < count]
     if wrong:
@@ -38,7 +42,8 @@ def cut(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
 
 
 def _check_cut(model: PreTrainedModel, layers: Sequence[int]) -> None:
-    """Some models build a layer by its place (ModernBERT's first has no norm). Moved, it would not load again."""
+    """Raise ValueError if transformers would build other parameters from the configuration than ``model`` has: some
+    architectures build a layer by its place (ModernBERT's first layer has no norm)."""
     with torch.device("meta"):
         plain = AutoModelForSequenceClassification.from_config(model.config)
     if plain.state_dict().keys() != model.state_dict().keys():
@@ -47,8 +52,8 @@ def _check_cut(model: PreTrainedModel, layers: Sequence[int]) -> None:
         )
 
 
-def reordered(model: PreTrainedModel, order: Sequence[int] | None) -> PreTrainedModel:
-    """``model`` with output i moved to where ``order`` says: its new output i is the old ``order[i]``."""
+def reorder_outputs(model: PreTrainedModel, order: Sequence[int] | None) -> PreTrainedModel:
+    """``model``, changed in place, so that its output i is the previous output ``order[i]``. None changes nothing."""
     if order is not None:
         last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """Which output of a fine-tuned model means which label of the task, from the model's ``config.json``.
 
-Label order is the commonest silent error with MNLI: BERT and RoBERTa checkpoints differ. An order that
-cannot be known is refused, never assumed.
+A wrong label order is the most common silent error with MNLI, because BERT and RoBERTa checkpoints differ. An order
+that the configuration does not define is refused, never assumed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from stages.specs.tasks import Task
 def label_order(config: Mapping[str, object], task: Task, declared: Sequence[str] | None) -> tuple[int, ...] | None:
     """``order[i]`` is the output that means the task's label i; None where outputs and labels agree.
 
-    ``declared`` names the outputs in their order, and overrides what the model says. Raises ValueError when
-    the model has no fitting head, or does not say what its outputs mean.
+    ``declared`` names the outputs in their order, and takes precedence over the model's ``id2label``. Raises ValueError
+    if the model has no head of the task's size, or if the names of its outputs are not the task's labels.
     """
     _check_head(config, task)
     if task.labels is None:
@@ -23,7 +23,7 @@ def label_order(config: Mapping[str, object], task: Task, declared: Sequence[str
     if sorted(map(spelling, names)) != sorted(map(spelling, task.labels)):
         raise ValueError(
             f"teacher.labels: the teacher's outputs are {', '.join(names)}, the labels of {task.name} are "
-            f"{', '.join(task.labels)}; say which output means which, for example "
+            f"{', '.join(task.labels)}; list the labels in the order of the outputs, for example "
             f"teacher.labels: [{', '.join(task.labels)}]"
         )
     places = [spelling(name) for name in names]
@@ -32,6 +32,7 @@ def label_order(config: Mapping[str, object], task: Task, declared: Sequence[str
 
 
 def _check_head(config: Mapping[str, object], task: Task) -> None:
+    """Raise ValueError unless the model has a classification head with as many outputs as the task."""
     architectures = config.get("architectures")
     known = ", ".join(architectures) if isinstance(architectures, list) else "none named"
     if "ForSequenceClassification" not in known:
@@ -44,7 +45,7 @@ def _check_head(config: Mapping[str, object], task: Task) -> None:
 
 
 def _own_names(config: Mapping[str, object]) -> list[str]:
-    """The names that the configuration gives its outputs; without them transformers counts, two by default."""
+    """The names of the outputs, in order: ``id2label``, or as transformers names them without it (two by default)."""
     given = config.get("id2label")
     if isinstance(given, Mapping):
         return [str(given[place]) for place in sorted(given, key=int)]
@@ -54,6 +55,5 @@ def _own_names(config: Mapping[str, object]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Spelling without case, blanks, dashes and underscores. Labels that differ in nothing else ("-1" and "1")
-    are compared as they are."""
+    """``name`` in lower case, letters and digits only. Not used for labels that would become equal ("-1" and "1")."""
     return "".join(character for character in name.casefold() if character.isalnum())

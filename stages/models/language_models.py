@@ -1,4 +1,5 @@
-"""Models that rewrite, loaded: from safetensors only, no code of a repository's run, nothing in them random."""
+"""Load the models and tokenizers that rewrite texts. Weights load from safetensors only, no code from a model's
+repository runs, and a model that lacks weights is refused, because they would be random."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,11 @@ from stages.models.loading import quieten
 
 
 def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], bool] = lambda _: True) -> Any:
-    """The model in ``directory`` as this ``auto`` class, in float32, to be asked. ``name`` is what a recipe calls it;
-    ValueError where weights that matter are not there."""
+    """The model in ``directory`` as the transformers class ``auto``, in float32 and eval mode.
+
+    ``name`` is the recipe's name for the model, for messages. Raises ValueError if the model does not load, or lacks a
+    weight for which ``matters`` (by the weight's name) is true.
+    """
     quieten()
     try:
         model, found = auto.from_pretrained(
@@ -26,7 +30,7 @@ def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], b
             dtype=torch.float32,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise ValueError(f"{name}: {directory} holds no {_kind(auto)} that loads ({_first(error)})") from error
+        raise ValueError(f"{name}: {directory} holds no {_kind(auto)} that loads ({_first_line(error)})") from error
     lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     lacking = [key for key in lacking if matters(key)]
     if lacking:
@@ -38,28 +42,29 @@ def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], b
 
 
 def load_any_tokenizer(directory: Path, name: str) -> Any:
-    """Fast or slow: models that translate may have no fast one. ValueError where none loads or it cannot pad."""
+    """The tokenizer in ``directory``, fast or slow: some translation models have no fast one. Raises ValueError if none
+    loads, or if it has no pad token. ``name`` is the recipe's name for the model."""
     quieten()
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"{name}: {directory} holds no tokenizer that loads ({_first(error)})") from error
+        raise ValueError(f"{name}: {directory} holds no tokenizer that loads ({_first_line(error)})") from error
     if tokenizer.pad_token_id is None:
         raise ValueError(f"{name}: the tokenizer in {directory} has no pad token; set one in its tokenizer_config.json")
     return tokenizer
 
 
-def longest(model: Any, tokenizer: Any) -> int:
-    """Tokens of the longest text that the model takes."""
+def max_tokens(model: Any, tokenizer: Any) -> int:
+    """The number of tokens of the longest text that model and tokenizer accept."""
     positions = getattr(model.config, "max_position_embeddings", None) or 10**6
     return int(min(tokenizer.model_max_length, positions - 2))  # RoBERTa's positions begin at 2
 
 
 def _kind(auto: Any) -> str:
-    return {"AutoModelForMaskedLM": "masked language model", "AutoModelForSeq2SeqLM": "translating model"}.get(
+    return {"AutoModelForMaskedLM": "masked language model", "AutoModelForSeq2SeqLM": "translation model"}.get(
         auto.__name__, "encoder"
     )
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

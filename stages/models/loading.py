@@ -1,7 +1,7 @@
 """Load, cut and initialise models; one call gives logits and hidden states.
 
-Any ``AutoModelForSequenceClassification`` will do. Weights load from safetensors only, and no code from a
-model's repository ever runs.
+Any architecture of ``AutoModelForSequenceClassification`` is supported. Weights load from safetensors only, and no code
+from a model's repository ever runs.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,14 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from stages.models.cutting import cut, reordered
+from stages.models.cutting import cut_layers, reorder_outputs
 from stages.specs.student import Cut, Fresh, Pretrained, Start
 from stages.specs.tasks import Task
 
 
 def quieten() -> None:
-    """Keep transformers' progress bars and notices off the terminal: what matters is checked here instead."""
+    """Keep transformers' progress bars and notices off the terminal. What they warn about is checked in this module
+    instead."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -26,24 +27,24 @@ def quieten() -> None:
 
 
 def build(start: Start, directory: Path, task: Task) -> PreTrainedModel:
-    """The student before its first step, with a head for ``task``. Seed torch before the call: a new head,
-    and all of a fresh model, take their weights from its generator."""
+    """The student before its first step, with a head for ``task``. Seed torch before the call: the weights of a new
+    head, and all weights of a ``Fresh`` start, come from torch's generator."""
     quieten()
     match start:
         case Pretrained():
             return load(directory, task)
         case Cut(layers=layers, label_order=order):
-            return cut(reordered(load(directory, task), order), layers)
+            return cut_layers(reorder_outputs(load(directory, task), order), layers)
         case Fresh(changes=changes):
-            return fresh(directory, dict(changes), task)
+            return random_model(directory, dict(changes), task)
 
 
-def fresh(directory: Path, changes: Mapping[str, object], task: Task) -> PreTrainedModel:
-    """Random float32 weights, whatever number type the configuration in ``directory`` was saved with.
+def random_model(directory: Path, changes: Mapping[str, object], task: Task) -> PreTrainedModel:
+    """A model with random float32 weights, from the configuration in ``directory`` with these fields changed.
 
-    Raises ValueError for a change of a field that the configuration does not have.
+    Raises ValueError if the configuration has no field of a changed name.
     """
-    config, unknown = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes, **head_of(task))
+    config, unknown = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes, **head_config(task))
     if unknown:
         raise ValueError(
             f"config.{min(unknown)}: the configuration of {config.model_type} has no such field; "
@@ -52,8 +53,8 @@ def fresh(directory: Path, changes: Mapping[str, object], task: Task) -> PreTrai
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
 
 
-def head_of(task: Task) -> dict[str, object]:
-    """The configuration of a head for ``task``."""
+def head_config(task: Task) -> dict[str, object]:
+    """The fields of a model configuration that define a head for ``task``."""
     names = task.labels or ("score",)
     return {
         "num_labels": task.outputs,
@@ -64,13 +65,14 @@ def head_of(task: Task) -> dict[str, object]:
 
 
 def load(directory: Path, task: Task | None = None) -> PreTrainedModel:
-    """The model in ``directory`` in float32; with ``task``, its head renamed, or made anew where it has another size.
+    """The model in ``directory`` in float32. With ``task``, its outputs are named after the task's labels, and a head
+    of another size is replaced by a random one.
 
-    Raises ValueError when the weights cannot be read, or lack a part that then would be random: any part
-    of a finished model; of a start, which may yet get a head and a pooler, any other part of its encoder.
+    Raises ValueError if the weights cannot be read, or if some are missing, which transformers would initialise at
+    random. Without ``task`` (a finished model) none may be missing; with it, the head and the pooler may.
     """
     quieten()
-    config = AutoConfig.from_pretrained(directory, **(head_of(task) if task else {}))
+    config = AutoConfig.from_pretrained(directory, **(head_config(task) if task else {}))
     try:
         model, found = AutoModelForSequenceClassification.from_pretrained(
             directory,

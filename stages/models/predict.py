@@ -1,4 +1,4 @@
-"""A model's logits for a whole split, and the scores made of them."""
+"""A model's logits for a whole split, and checks on what a model computes."""
 
 from collections.abc import Iterable
 
@@ -12,8 +12,8 @@ from stages.corpus.batches import sorted_batches
 from stages.corpus.rowset import Rowset
 from stages.models.forward import forward
 
-TOKENS = {"cpu": 1024, "cuda": 65536}
-"""Padded tokens of a forward pass. On a CPU what a layer makes of more does not stay in its caches."""
+TOKENS_PER_PASS = {"cpu": 1024, "cuda": 65536}
+"""Padded tokens of one forward pass, by device. On a CPU the activations of more tokens do not fit in its caches."""
 
 
 def predict(
@@ -25,12 +25,13 @@ def predict(
     world_size: int = 1,
     precision: str = "float32",
 ) -> npt.NDArray[np.float32]:
-    """[rows, outputs]. Workers share the batches; all return all of it. The model is left in the mode it was in."""
+    """[rows, outputs]: the logits of every row. Workers share the batches, and all return the logits of all rows. The
+    model is left in the mode (train or eval) it was in."""
     found = np.zeros((len(rows), outputs), np.float32)
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
-        for batch_rows in sorted_batches(rows.tokens.lengths, TOKENS[device.split(":")[0]])[rank::world_size]:
+        for batch_rows in sorted_batches(rows.tokens.lengths, TOKENS_PER_PASS[device.split(":")[0]])[rank::world_size]:
             logits, _ = forward(model, rows.batch(batch_rows, device).inputs)
             found[batch_rows] = logits.float().cpu().numpy()
     model.train(training)
@@ -42,13 +43,14 @@ def predict(
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """bfloat16 or float16 autocast where the recipe names it; never otherwise."""
+    """Autocast to bfloat16 or float16 if that is ``precision``; disabled for float32."""
     half = torch.float16 if precision == "float16" else torch.bfloat16
     return torch.autocast(device.split(":")[0], dtype=half, enabled=precision != "float32")
 
 
 def finite_or_raise(values: npt.NDArray[np.floating], names: Iterable[bytes], what: str) -> None:
-    """Raise ValueError naming the first row whose values are not finite."""
+    """Raise ValueError with the row key of the first row that has a value which is not finite. ``names`` are the row
+    keys; ``what`` names the values in the message."""
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(-1)
     if bad.any():
         first = list(names)[int(np.flatnonzero(bad)[0])].hex()
@@ -58,5 +60,5 @@ def finite_or_raise(values: npt.NDArray[np.floating], names: Iterable[bytes], wh
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether this is a lack of memory, on a device or on the host."""
+    """Whether ``error`` is torch's error for a lack of memory, on a device or on the host."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""How deep and how wide a model is, from its ``config.json``: planning reads this without transformers."""
+"""Depth and width of a model, read from its ``config.json`` without transformers, so that planning stays light."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ DEPTHS = ("num_hidden_layers", "n_layers", "num_layers")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """``layers`` encoder layers of width ``width`` with ``heads`` attention heads each; 0 where none are stated."""
+    """``layers`` encoder layers of width ``width`` with ``heads`` attention heads each; ``heads`` is 0 if the
+    configuration has no such field."""
 
     layers: int
     width: int
@@ -22,13 +23,14 @@ class Shape:
 
 
 def shape_of(config: Mapping[str, object], where: str) -> Shape:
-    """Raises ValueError when the configuration names no depth or width."""
+    """The shape in a model's configuration. ``where`` is its file, for messages. Raises ValueError if the configuration
+    has no field of depth or of width."""
     heads = [int(config[name]) for name in HEADS if isinstance(config.get(name), int)]  # type: ignore[call-overload]
     return Shape(_first(config, DEPTHS, where), _first(config, WIDTHS, where), (heads or [0])[0])
 
 
 def started_shape(start: Start, given: Shape) -> Shape:
-    """The shape of a model that starts so from one of shape ``given``."""
+    """The shape of a student with this start, made from a model of shape ``given``."""
     match start:
         case Cut(layers=layers):
             return Shape(len(layers), given.width, given.heads)
@@ -42,6 +44,7 @@ def started_shape(start: Start, given: Shape) -> Shape:
 
 
 def _first(config: Mapping[str, object], names: tuple[str, ...], where: str) -> int:
+    """The first whole number among these fields. Raises ValueError if there is none."""
     for name in names:
         value = config.get(name)
         if isinstance(value, int):
@@ -50,6 +53,6 @@ def _first(config: Mapping[str, object], names: tuple[str, ...], where: str) -> 
 
 
 def config_of(directory: Path) -> Mapping[str, object]:
-    """The model's ``config.json``."""
+    """The content of ``config.json`` of the model in ``directory``."""
     document: Mapping[str, object] = json.loads((directory / "config.json").read_text("utf-8"))
     return document

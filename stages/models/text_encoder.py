@@ -1,6 +1,7 @@
-"""A sentence encoder in a worker: texts in, vectors of length 1 out. The same for a bank and for what is sought in it.
+"""A sentence encoder in a worker: texts -> vectors of length 1. Used for the texts of a bank and for those of train
+that are searched in it.
 
-Weights load from safetensors only, and no code of the model's is run.
+Weights load from safetensors only, and no code from a model's repository ever runs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,17 +16,18 @@ from transformers import AutoModel, PreTrainedModel
 
 from stages.corpus.batches import Ragged, Rows, sorted_batches
 from stages.corpus.tokenizer import Tokenizer, load_tokenizer
-from stages.models.forward import pool
+from stages.models.forward import pooled_state
 from stages.models.loading import quieten
 from stages.models.malloc import keep_freed_memory
-from stages.models.predict import TOKENS, out_of_memory
+from stages.models.predict import TOKENS_PER_PASS, out_of_memory
 from stages.specs.retrieval import ModelEncoder
 
 Vectors = npt.NDArray[np.float32]
 
 
 class TextEncoder:
-    """Padded tokens of a batch are bounded by ``tokens``, which is halved when memory runs out."""
+    """A model with its tokenizer. A batch has at most ``tokens`` padded tokens; the bound is halved when memory runs
+    out (``halvings`` counts how often)."""
 
     def __init__(self, spec: ModelEncoder, model: nn.Module, tokenizer: Tokenizer, device: str, tokens: int) -> None:
         self.spec = spec
@@ -37,10 +39,12 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
+        """The dimensions of a vector."""
         return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     def encode(self, texts: Sequence[Sequence[str]]) -> Vectors:
-        """[len(texts), width] of (text,) or (text, text2), a pair as one sequence."""
+        """[len(texts), width]: a unit vector for each text. Each item is (text,) or (text, text2); a pair is encoded as
+        one sequence."""
         found = np.zeros((len(texts), self.width), np.float32)
         if texts:
             ids, types = self._tokenised(texts)
@@ -49,28 +53,29 @@ class TextEncoder:
         return found
 
     def _tokenised(self, texts: Sequence[Sequence[str]]) -> tuple[Ragged, Ragged | None]:
-        """Longer ones are cut, a pair at its longer text."""
+        """Token ids, and token types for pairs. Texts over ``max_length`` are truncated, a pair at its longer text."""
         columns = [list(column) for column in zip(*texts, strict=True)]
         encoded = self.tokenizer(*columns, truncation="longest_first", max_length=self.spec.max_length, padding=False)
         ids, types = encoded["input_ids"], encoded.get("token_type_ids") if len(columns) == 2 else None
         return _ragged(ids), None if types is None else _ragged(types)
 
     def _batches(self, ids: Ragged, types: Ragged | None) -> Iterator[tuple[Rows, Vectors]]:
-        """(rows, their vectors), in batches of like length, those that did not fit cut anew into halves."""
-        left = np.arange(len(ids.lengths))
-        while len(left):
-            batches = [left[batch] for batch in sorted_batches(ids.lengths[left], self.tokens)]
-            left = left[:0]
+        """(rows, their vectors), in batches of similar length. When a batch does not fit in memory, the remaining rows
+        are divided again into batches of half the size."""
+        remaining = np.arange(len(ids.lengths))
+        while len(remaining):
+            batches = [remaining[batch] for batch in sorted_batches(ids.lengths[remaining], self.tokens)]
+            remaining = remaining[:0]
             for number, rows in enumerate(batches):
                 vectors = self._try(ids, types, rows)
                 if vectors is None:
                     self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
-                    left = np.concatenate(batches[number:])
+                    remaining = np.concatenate(batches[number:])
                     break
                 yield rows, vectors
 
     def _try(self, ids: Ragged, types: Ragged | None, rows: Rows) -> Vectors | None:
-        """None when memory did not suffice for these rows."""
+        """The vectors of these rows; None if memory did not suffice. With a single row the error is raised."""
         try:
             return self._run(ids, types, rows)
         except RuntimeError as error:
@@ -79,36 +84,39 @@ class TextEncoder:
             return None
 
     def _run(self, ids: Ragged, types: Ragged | None, rows: Rows) -> Vectors:
+        """[len(rows), width]: one forward pass."""
         arrays = {"input_ids": ids.padded(rows, int(self.tokenizer.pad_token_id)), "attention_mask": ids.mask(rows)}
         if types is not None:
             arrays["token_type_ids"] = types.padded(rows, 0)
         inputs: dict[str, Tensor] = {name: torch.from_numpy(one).to(self.device) for name, one in arrays.items()}
         with torch.inference_mode():
             states = self.model(**inputs).last_hidden_state
-            pooled = pool(states, inputs["attention_mask"], self.spec.pooling)
+            pooled = pooled_state(states, inputs["attention_mask"], self.spec.pooling)
             vectors: Vectors = nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return vectors
 
 
 def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int) -> TextEncoder:
-    """Load the encoder once a worker. ValueError for what does not load, or does not take ``max_length`` tokens."""
+    """Load an encoder on ``device``. Raises ValueError if it does not load, or accepts fewer than ``max_length``
+    tokens."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     model = _load(directory)
     tokenizer = load_tokenizer(directory)
     positions = getattr(model.config, "max_position_embeddings", None) or spec.max_length
-    longest = min(positions, tokenizer.model_max_length)  # RoBERTa's first two positions hold no token
-    if spec.max_length > longest:
+    limit = min(positions, tokenizer.model_max_length)  # RoBERTa's first two positions hold no token
+    if spec.max_length > limit:
         raise ValueError(
-            f"max_length: {spec.max_length}, but the encoder in {directory} takes {longest} tokens at most"
+            f"max_length: {spec.max_length}, but the encoder in {directory} accepts at most {limit} tokens"
         )
     kind = device.split(":")[0]
-    tokens = TOKENS[kind] * (threads if kind == "cpu" else 1)
+    tokens = TOKENS_PER_PASS[kind] * (threads if kind == "cpu" else 1)
     module: nn.Module = model
     return TextEncoder(spec, module.to(device).eval(), tokenizer, device, tokens)
 
 
 def _load(directory: Path) -> PreTrainedModel:
+    """The encoder in float32. Raises ValueError if it does not load or lacks weights other than the pooler's."""
     quieten()
     try:
         model, found = AutoModel.from_pretrained(

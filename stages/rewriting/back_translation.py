@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, LogitsProcessor, LogitsProcessorList
 
-from stages.models.language_models import load_any_tokenizer, load_model, longest
+from stages.models.language_models import load_any_tokenizer, load_model, max_tokens
 from stages.specs.seeds import seed_of
 
 TEXTS = 32
@@ -51,7 +51,7 @@ class Translator:
         self.model: Any = load_model(AutoModelForSeq2SeqLM, directory, name).to(device)
         self.tokenizer = load_any_tokenizer(directory, name)
         self.nearest, self.temperature, self.device = nearest, temperature, device
-        self.length = min(length, longest(self.model, self.tokenizer))
+        self.length = min(length, max_tokens(self.model, self.tokenizer))
 
     def __call__(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
         new = [""] * len(texts)

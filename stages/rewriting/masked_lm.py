@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
 from stages.corpus.tokenizer import load_tokenizer
-from stages.models.language_models import load_model, longest
+from stages.models.language_models import load_model, max_tokens
 from stages.rewriting.vocabulary import vocabulary_of
 from stages.rewriting.words import Word, cased_like, with_words, words_of
 from stages.specs.seeds import seed_of
@@ -38,7 +38,7 @@ class MaskFiller:
         self.vocabulary = vocabulary_of(self.tokenizer, self.model.config.vocab_size)
         self.ids = torch.tensor(self.vocabulary.ids, device=device)
         self.share, self.nearest, self.device = share, nearest, device
-        self.most = longest(self.model, self.tokenizer)
+        self.most = max_tokens(self.model, self.tokenizer)
 
     def __call__(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
         """Batches are formed by length and content, so that the same texts share a batch whatever their order."""

@@ -1,4 +1,4 @@
-"""What makes each stage's result what it is, and the tasks and methods that specs are made of.
+"""The spec of each stage, which identifies its result, and the tasks and methods that specs contain.
 
-Nothing here imports torch: planning reads these models.
+Nothing here imports torch, so that planning stays light.
 """

@@ -1,4 +1,4 @@
-"""The spec of the stage ``bank``, and where unlabelled texts come from."""
+"""The spec of the stage ``bank``, and the sources of unlabelled texts."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -11,11 +11,11 @@ from stages.specs.corpus import Files
 
 
 LANGUAGE = r"^[a-z]{2,3}(-[a-z]+)*$"
-"""What the code of a language looks like. sentencex has rules of many and says of none that it lacks them."""
+"""The form of a language code. The library sentencex accepts any code, and does not report one without rules."""
 
 
 class HubTexts(Frozen):
-    """Texts of one split of a data set on the hub, at a commit."""
+    """The texts of one split of a data set on the Hugging Face hub, at a commit."""
 
     kind: Literal["hub"] = "hub"
     repository: str
@@ -25,7 +25,7 @@ class HubTexts(Frozen):
 
 
 class GeneratedTexts(Frozen):
-    """Sentences of the project's own seeded generator of reviews, without their labels."""
+    """Sentences from the project's seeded generator of reviews, without their labels."""
 
     kind: Literal["generated"] = "generated"
     seed: int = 0
@@ -35,9 +35,10 @@ class GeneratedTexts(Frozen):
 class BankSpec(Spec):
     """Unlabelled texts -> cleaned, length-bounded, distinct sentences (or pairs of them). Inputs: ``files/0`` ...
 
-    ``text`` names the column of text, or the two of a pair; a plain text file has a text a line. ``sentences`` is the
-    language in which texts are split into sentences first. Bounds are in words, between spaces, of each text.
-    ``near_duplicates`` also drops what shares most of its word triples with an earlier text.
+    ``text`` names the column of text, or the two columns of a pair; a plain text file has one text a line. With
+    ``sentences``, a language code, texts are first split into sentences by the rules of that language. ``min_words``
+    and ``max_words`` bound the number of words of each text, divided at spaces. ``near_duplicates`` also drops texts
+    that share most of their word triples with an earlier text.
     """
 
     stage: ClassVar[str] = "bank"

@@ -1,14 +1,15 @@
-"""What every spec is made of: immutable models, the stage and version they identify, and what is no identity.
+"""The base classes of specs, and the rules for what identifies an artifact.
 
-A spec holds all that makes a stage's result what it is, and nothing else: no path, host, worker count, thread count or
-date. Its canonical form, the stage's name and version, and the keys of its inputs are the key of the artifact.
+A spec holds everything that determines the result of a stage, and nothing else: no path, host, number of workers or
+threads, and no date. Its canonical form, the stage's name and version, and the keys of its inputs are the key of the
+artifact.
 
 - A field that stands at its default is left out of the canonical form. So a field that is added, with a default that
   means "as before", changes no key.
 - A default that changes, or a meaning that changes, raises ``version``. Tests pin each stage's output, and every
   default, to the version.
-- A record keeps the spec whole, with the defaults of its day. Where a recorded field differs from the request, the
-  artifact is not reused.
+- A record keeps the whole spec, with the defaults at the time. Where a recorded field differs from the requested spec,
+  the artifact is not reused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,15 +36,16 @@ class Spec(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class FurtherFiles:
-    """Marks a field that decides only which further files an artifact holds, and changes none of the others.
+    """Marks a field that only decides which additional files an artifact holds; all other files are the same.
 
-    Such a field is no part of a key. ``includes`` maps a recorded value to the requested values that its files serve:
-    an artifact that keeps every epoch serves a request for the best one, and not the other way round.
+    Such a field is not part of the key. ``includes`` maps a recorded value to the requested values for which the
+    artifact can be reused: one that keeps every epoch has all that a request for the best epoch needs, but not the
+    other way round.
     """
 
     includes: Mapping[str, tuple[str, ...]]
 
 
 def repeated(items: Sequence[Item]) -> list[Item]:
-    """The items that equal an earlier one, in their order."""
+    """The items that are equal to an earlier item, in their order."""
     return [item for place, item in enumerate(items) if item in items[:place]]

@@ -1,11 +1,12 @@
-"""Specs of the stages that make candidates: texts like those of train, for the teacher to label.
+"""Specs of the stages that make candidates: texts similar to those of train, which the teacher labels.
 
     bank -> embed -> index -> neighbours        rewrite        transfer
                               \\__________________|_______________/
                                        a candidate table  ->  unlabelled -> teach -> sift
 
-The bank, its embeddings and its index know no task. Any maker leaves a candidate table of the same form. What is in
-it is tokenised as a corpus of rows without labels, which the teacher labels by the same stage as any other.
+The bank, its embeddings and its index do not depend on the task. Each of ``neighbours``, ``rewrite`` and ``transfer``
+writes a candidate table of the same form. Its texts are tokenised as a corpus without labels, for which the stage
+``teach`` computes the teacher's outputs as for any other corpus.
 Needs the standard library and pydantic only.
 """
 
@@ -18,16 +19,16 @@ from stages.specs.base import Frozen, Spec
 # --- makers of candidates -------------------------------------------------------------------------------
 
 Sides = Literal["first", "second", "either", "both", "joined"]
-"""What of a pair is searched: one text, the other kept; either by turns; both; or the pair as a whole, in a bank of
-pairs. A task of single texts has ``first`` alone."""
+"""Which text of a pair is searched: ``first`` or ``second``, while the other is kept; ``either``, in alternation;
+``both``; or ``joined``, the pair as a whole, in a bank of pairs. A task of single texts uses ``first``."""
 
 
 class NeighboursSpec(Spec):
-    """The ``k`` nearest of a bank for each row of train. Inputs: ``corpus``, ``bank``, ``embeddings``, and for a
-    model's embeddings ``index`` and ``encoder``.
+    """The ``k`` nearest texts of a bank for each row of train. Inputs: ``corpus``, ``bank``, ``embeddings``, and for
+    embeddings by a model also ``index`` and ``encoder``.
 
-    Distances are angles as shares of pi; what is nearer than ``min_distance`` or farther than ``max_distance`` is left
-    out. The row's own text, and every text that the task is evaluated on, is left out in any case.
+    A distance is the angle between two embeddings divided by pi. Texts at less than ``min_distance`` or more than
+    ``max_distance`` are left out, and always the row's own text and every text of the splits for evaluation.
     """
 
     stage: ClassVar[str] = "neighbours"
@@ -42,14 +43,13 @@ class NeighboursSpec(Spec):
     def _distances_leave_something(self) -> "NeighboursSpec":
         if self.min_distance >= self.max_distance:
             raise ValueError(
-                f"min_distance: {self.min_distance}, but max_distance is {self.max_distance}; let it be less"
+                f"min_distance: {self.min_distance}, but max_distance is {self.max_distance}; set it lower"
             )
         return self
 
 
 class TransferSpec(Spec):
-    """``k`` texts of a bank for each row of train, drawn at random: an unlabelled transfer set. Inputs: ``corpus``,
-    ``bank``."""
+    """``k`` random texts of a bank for each row of train: an unlabelled transfer set. Inputs: ``corpus``, ``bank``."""
 
     stage: ClassVar[str] = "transfer"
     version: ClassVar[int] = 1
@@ -59,9 +59,9 @@ class TransferSpec(Spec):
 
 
 class Words(Frozen):
-    """Each word is replaced with probability ``share``: by a synonym of the input ``synonyms`` (a line each: a word, a
-    tab, its synonyms with commas between), or, without that input, by one of the ``nearest`` words in the embedding
-    table of ``model``."""
+    """Each word is replaced with probability ``share``: by a synonym from the input ``synonyms`` (one word a line: the
+    word, a tab, its synonyms separated by commas), or, without that input, by one of the ``nearest`` words in the
+    embedding table of the input ``model``."""
 
     kind: Literal["words"] = "words"
     share: float = Field(0.4, gt=0.0, le=1.0)
@@ -69,8 +69,8 @@ class Words(Frozen):
 
 
 class Masked(Frozen):
-    """Each word is masked with probability ``share``, and a masked language model's (``model``) ``nearest`` likeliest
-    other tokens are drawn from in its place."""
+    """Each word is masked with probability ``share``, and replaced by a random one of the ``nearest`` likeliest other
+    tokens of a masked language model, the input ``model``."""
 
     kind: Literal["masked"] = "masked"
     share: float = Field(0.4, gt=0.0, le=1.0)
@@ -78,8 +78,8 @@ class Masked(Frozen):
 
 
 class Translated(Frozen):
-    """Into another language by the model ``there`` and back by ``back``, sampled among the ``nearest`` likeliest tokens
-    at ``temperature``."""
+    """Back-translation: into another language by the model in the input ``there`` and back by the one in ``back``, each
+    token sampled from the ``nearest`` likeliest at ``temperature``."""
 
     kind: Literal["translated"] = "translated"
     nearest: int = Field(10, ge=1)
@@ -88,10 +88,10 @@ class Translated(Frozen):
 
 
 class RewriteSpec(Spec):
-    """Rewritten texts of train. Inputs: ``corpus``, and what ``how`` names. ``side`` is the text of a pair that is
-    rewritten; ``either`` by turns.
+    """Rewritten texts of train. Inputs: ``corpus``, and those of the method ``how``. ``sides`` is the text of a pair
+    that is rewritten; ``either`` alternates between the two.
 
-    At most ``k`` a row, distinct, none of them the row's own text or one that the task is evaluated on.
+    A row has at most ``k`` different rewritings, none of them its own text or a text of the splits for evaluation.
     """
 
     stage: ClassVar[str] = "rewrite"
@@ -108,19 +108,21 @@ class RewriteSpec(Spec):
 
 class UnlabelledSpec(Spec):
     """The distinct texts of a candidate table -> tokenised shards, in the form of a corpus with one split,
-    ``candidates``. Inputs: ``candidates``, ``corpus`` (whose tokenizer and length it has)."""
+    ``candidates``. Inputs: ``candidates``, and ``corpus``, whose tokenizer and maximum length are used."""
 
     stage: ClassVar[str] = "unlabelled"
     version: ClassVar[int] = 1
 
 
 class RerankSpec(Spec):
-    """A candidate table, less what the teacher thinks little of, and in its order: at most ``k`` a row. Inputs:
-    ``candidates``, ``outputs`` (the teacher on train), ``candidate_outputs`` (the teacher on the candidates).
+    """A candidate table filtered, and optionally re-ranked, by the teacher's outputs: at most ``k`` candidates a row.
+    Inputs: ``candidates``, ``outputs`` (of the teacher on train), ``candidate_outputs`` (of the teacher on the
+    candidates).
 
-    ``rerank`` orders a row's candidates by the angle between the teacher's last pooled states, leaving out those at 0.
-    ``confidence`` bounds the teacher's highest probability. ``balance``: no class, as the teacher has it, keeps more
-    than so many times the candidates of the rarest; the farthest go.
+    ``rerank`` orders the candidates of a row by the angle between the teacher's last pooled states of row and
+    candidate, and drops those at angle 0. ``confidence`` bounds the teacher's highest class probability. ``balance``
+    bounds the number of candidates in any class, by the teacher's prediction, to this multiple of the number in the
+    rarest class; the most distant are dropped.
     """
 
     stage: ClassVar[str] = "sift"

@@ -1,4 +1,4 @@
-"""The spec of the stage ``corpus``, and where rows come from."""
+"""The spec of the stage ``corpus``, and the sources of a task's rows."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -11,13 +11,13 @@ from stages.specs.tasks import Task
 
 
 class Files(Frozen):
-    """Rows come from files; their content is the identity of the input ``data``."""
+    """Rows come from files, which are identified by their content (the inputs ``data/<split>``)."""
 
     kind: Literal["files"] = "files"
 
 
 class Hub(Frozen):
-    """Rows come from a data set on the hub, at a commit."""
+    """Rows come from a data set on the Hugging Face hub, at a commit."""
 
     kind: Literal["hub"] = "hub"
     repository: str
@@ -26,7 +26,7 @@ class Hub(Frozen):
 
 
 class Generated(Frozen):
-    """Rows come from the project's own seeded generator of reviews (``stages/corpus/demo/reviews.py``)."""
+    """Rows come from the project's seeded generator of reviews (``stages/corpus/demo/reviews.py``)."""
 
     kind: Literal["generated"] = "generated"
     seed: int = 0
@@ -39,11 +39,13 @@ Source = Annotated[Files | Hub | Generated, Field(discriminator="kind")]
 
 
 TOKENISATION = 1
-"""Raised whenever texts become other tokens: what teachers said before is then not carried over."""
+"""Version of tokenisation, to be raised whenever the same text gets other tokens. Rows of teacher-output stores are not
+reused across versions."""
 
 
 class CorpusSpec(Spec):
-    """Task rows -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and one ``data/<split>`` a file."""
+    """The rows of a task -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and for rows from files one
+    ``data/<split>`` for each split."""
 
     stage: ClassVar[str] = "corpus"
     version: ClassVar[int] = 3

@@ -6,8 +6,11 @@ from stages.specs.base import Spec
 
 
 class EvaluateSpec(Spec):
-    """Metrics and predictions of a model on the labelled and unlabelled splits of a corpus, and its
-    size and latency. Inputs: ``corpus``, ``model``."""
+    """Metrics of a model on the labelled splits of a corpus, its predictions on all splits for evaluation, and its size
+    and latency. Inputs: ``corpus``, ``model``.
+
+    ``label_order[i]`` is the model's output that means the task's label i; None where they agree.
+    """
 
     stage: ClassVar[str] = "evaluate"
     version: ClassVar[int] = 1
@@ -19,8 +22,9 @@ class EvaluateSpec(Spec):
 
 
 class EnsembleSpec(Spec):
-    """Metrics and predictions of the mean of several models' logits, by ``shares`` where given (one a member, together
-    1). Inputs: ``corpus``, and ``members/0``, ``members/1`` ...: what ``evaluate`` left of each."""
+    """Metrics and predictions of the mean of several models' logits, weighted by ``shares`` if given (one for each
+    member, with sum 1). Inputs: ``corpus``, and ``members/0``, ``members/1`` ..., the artifacts of ``evaluate`` for the
+    members."""
 
     stage: ClassVar[str] = "ensemble"
     version: ClassVar[int] = 1

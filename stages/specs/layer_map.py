@@ -1,5 +1,7 @@
-"""A(j): the teacher's layers that student layer j follows. Derived from both depths while planning, and drawn anew each
-epoch where a method asks for that. Needs the standard library and pydantic only.
+"""Layer maps A(j): the teacher layers that student layer j follows.
+
+Rules such as ``even`` are resolved to layer numbers while planning, from the depths of both models; the structure
+``random`` draws layers again in each epoch. Needs the standard library and pydantic only.
 """
 
 from collections.abc import Collection, Sequence
@@ -34,29 +36,32 @@ class LayerGroup:
 
 
 def groups_of(structure: Structure) -> tuple[LayerGroup, ...]:
-    """The groups of a resolved structure, in its own order. Where layers are drawn each epoch, any may come to any."""
+    """The groups of a resolved structure, in its own order. For ``random``, each group has all layers to draw from."""
     match structure:
         case NoLayers():
             return ()
         case Pick(pairs=pairs):
-            assert not isinstance(pairs, str), "planning resolves it"
+            assert not isinstance(pairs, str), "planning resolves rules"
             return tuple(LayerGroup(student, (teacher,)) for student, teacher in pairs)
         case Concatenate(groups=groups) | Attend(groups=groups) | Outputs(groups=groups):
-            assert not isinstance(groups, str), "planning resolves it"
+            assert not isinstance(groups, str), "planning resolves rules"
             return tuple(LayerGroup(student, teacher) for student, teacher in enumerate(groups, 1))
         case Random(layers=layers, student_layers=own):
-            assert layers != "all" and own != "all", "planning resolves it"
+            assert layers != "all" and own != "all", "planning resolves rules"
             return tuple(LayerGroup(layer, layers) for layer in own)
         case Relational(pair=pair):
-            assert pair != "last", "planning resolves it"
+            assert pair != "last", "planning resolves rules"
             return (LayerGroup(pair[0], (pair[1],)),)
         case _:
             assert_never(structure)
 
 
 def groups_at(structure: Structure, seed: int, phase: int, epoch: int) -> tuple[LayerGroup, ...]:
-    """The groups that are in force in an epoch: for ``random`` as many teacher layers as groups, drawn without
-    replacement by (seed, phase, epoch) and put in rising order; else those of every epoch."""
+    """The groups of a resolved structure in one epoch.
+
+    For ``random``, one teacher layer for each student layer, drawn without replacement by (seed, phase, epoch) and
+    assigned in rising order; for all other structures the groups are the same in every epoch.
+    """
     groups = groups_of(structure)
     if not isinstance(structure, Random):
         return groups
@@ -65,7 +70,7 @@ def groups_at(structure: Structure, seed: int, phase: int, epoch: int) -> tuple[
 
 
 def drawn_layers(layers: Sequence[int], count: int, seed: int) -> tuple[int, ...]:
-    """``count`` of ``layers`` in rising order: the same for the same seed everywhere."""
+    """``count`` random ones of ``layers``, in rising order. The same seed gives the same layers on every machine."""
     return tuple(sorted(sorted(layers, key=lambda layer: seed_of(seed, layer))[:count]))
 
 
@@ -75,6 +80,7 @@ def teacher_layers(groups: Collection[LayerGroup]) -> tuple[int, ...]:
 
 
 def is_resolved(structure: Structure) -> bool:
+    """Whether ``structure`` names every layer by number, and none by a rule."""
     match structure:
         case NoLayers():
             return True
@@ -88,13 +94,13 @@ def is_resolved(structure: Structure) -> bool:
             assert_never(structure)
 
 
-def described(groups: Sequence[LayerGroup]) -> str:
-    """``1 <- 1-3, 2 <- 4-6``: student layer <- what it follows."""
+def describe_groups(groups: Sequence[LayerGroup]) -> str:
+    """The groups as text, such as ``1 <- 1-3, 2 <- 4-6``: student layer <- teacher layers."""
     return ", ".join(f"{group.student} <- {_runs(group.teacher)}" for group in groups)
 
 
 def _runs(layers: Sequence[int]) -> str:
-    """``1-3+7``: runs of consecutive layers."""
+    """Layers as text, such as ``1-3+7``: runs of consecutive layers."""
     runs: list[list[int]] = []
     for layer in layers:
         if runs and layer == runs[-1][-1] + 1:
@@ -108,8 +114,8 @@ def _runs(layers: Sequence[int]) -> str:
 
 
 def even_groups(student: int, teacher: int) -> tuple[tuple[int, ...], ...]:
-    """Layers 1 to ``teacher`` in ``student`` runs without overlap: A(j) = floor((j-1) n / m) + 1 .. floor(j n / m).
-    CKD's regular combination, the "NO" of ALP."""
+    """Layers 1 to n (``teacher``) divided into m (``student``) runs without overlap: A(j) = floor((j-1) n / m) + 1 ..
+    floor(j n / m). CKD's regular combination, the "NO" of ALP."""
     return tuple(
         tuple(range((j - 1) * teacher // student + 1, j * teacher // student + 1)) for j in range(1, student + 1)
     )
@@ -126,9 +132,10 @@ def overlapping_groups(student: int, teacher: int) -> tuple[tuple[int, ...], ...
 
 
 def resolved(structure: Structure, student: int, teacher: int, seed: int = 0) -> Structure:
-    """``structure`` for a student and a teacher of these depths, with every layer named. ``seed`` is the student's.
+    """``structure`` with its rules resolved to layer numbers, for a student and a teacher of these depths. ``seed`` is
+    that of the student.
 
-    Raises ValueError when a layer is not there, or when the depths leave nothing to derive.
+    Raises ValueError for a layer that a model does not have, and for a rule that gives no map at these depths.
     """
     match structure:
         case NoLayers():
@@ -144,7 +151,7 @@ def resolved(structure: Structure, student: int, teacher: int, seed: int = 0) ->
         case Pick(pairs=tuple(pairs)):
             return _checked(structure.model_copy(update={"pairs": tuple(sorted(pairs))}), student, teacher)
         case Attend(groups=tuple(groups)) | Outputs(groups=tuple(groups)):
-            # What is attended to has no order; what is laid end to end has.
+            # The order of a group has no effect on attention, but it has on concatenation.
             rising = tuple(tuple(sorted(group)) for group in groups)
             return _checked(structure.model_copy(update={"groups": rising}), student, teacher)
         case _:
@@ -152,31 +159,32 @@ def resolved(structure: Structure, student: int, teacher: int, seed: int = 0) ->
 
 
 def _groups(rule: GroupRule, student: int, teacher: int) -> tuple[tuple[int, ...], ...]:
+    """A(1) .. A(m) by this rule."""
     match rule:
         case "all":
             return (tuple(range(1, teacher + 1)),) * student
         case "even":
-            _deep_enough("structure.groups: even", student, teacher)
+            _require_depth("structure.groups: even", student, teacher)
             return even_groups(student, teacher)
         case "overlapping":
-            _deep_enough("structure.groups: overlapping", student, teacher)
+            _require_depth("structure.groups: overlapping", student, teacher)
             return overlapping_groups(student, teacher)
 
 
 def _pairs(rule: str, student: int, teacher: int, seed: int) -> tuple[Pair, ...]:
-    """``even``: the last layer of each even group but the last group's, Patient KD's skip map (Sun et al. 2019,
-    section 3). ``last``: its other map. ``random``: a control that knows nothing of depth but the order;
-    it maps the student's last layer too, and needs a deeper teacher."""
-    _deep_enough(f"structure.pairs: {rule}", student, teacher)
+    """(student layer, teacher layer) by this rule. ``even`` takes the last layer of each even group except the last
+    group: PKD-skip of Patient KD (Sun et al. 2019, section 3). ``last`` is its other map, PKD-last. ``random`` is a
+    control that keeps only the order of layers; it maps the student's last layer too, and needs a deeper teacher."""
+    _require_depth(f"structure.pairs: {rule}", student, teacher)
     if rule == "random":
         if student == teacher:
             raise ValueError(
-                f"structure.pairs: random has one map only of {teacher} layers to {student}; use last, or give pairs"
+                f"structure.pairs: random has only one map of {teacher} layers to {student}; use last, or give pairs"
             )
         return tuple(enumerate(drawn_layers(range(1, teacher + 1), student, seed_of(seed)), 1))
     if student < 2:
         raise ValueError(
-            f"structure.pairs: {rule} leaves out a student's last layer, and this one has no other; give pairs"
+            f"structure.pairs: {rule} leaves out the student's last layer, and this student has no other; give pairs"
         )
     if rule == "last":
         return tuple((j, teacher - student + j) for j in range(1, student))
@@ -184,41 +192,46 @@ def _pairs(rule: str, student: int, teacher: int, seed: int) -> tuple[Pair, ...]
 
 
 def _random(structure: Random, student: int, teacher: int) -> Random:
-    layers, own = _rising(structure.layers, teacher), _rising(structure.student_layers, student)
+    """``structure`` with all its layers named, in rising order."""
+    layers, own = _layer_numbers(structure.layers, teacher), _layer_numbers(structure.student_layers, student)
     if len(layers) < len(own):
         raise ValueError(
-            f"structure.layers: {len(layers)} layers of the teacher, from which {len(own)} are to be drawn, one for "
-            "each of the student's; name more, or fewer in structure.student_layers"
+            f"structure.layers: has {len(layers)} teacher layers, but {len(own)} are to be drawn, one for each student "
+            "layer; name more, or fewer in structure.student_layers"
         )
     return structure.model_copy(update={"layers": layers, "student_layers": own})
 
 
-def _rising(layers: Literal["all"] | Sequence[int], depth: int) -> tuple[int, ...]:
+def _layer_numbers(layers: Literal["all"] | Sequence[int], depth: int) -> tuple[int, ...]:
+    """The layers in rising order, each once; ``all`` means 1 to ``depth``."""
     return tuple(range(1, depth + 1)) if layers == "all" else tuple(sorted(set(layers)))
 
 
-def _deep_enough(rule: str, student: int, teacher: int) -> None:
+def _require_depth(rule: str, student: int, teacher: int) -> None:
+    """Raise ValueError if the student is deeper than the teacher."""
     if student > teacher:
         raise ValueError(
-            f"{rule} cannot share {teacher} layers of the teacher among {student} of the student; name them"
+            f"{rule} cannot divide {teacher} teacher layers among {student} student layers; name the layers instead"
         )
 
 
 def _checked(structure: Matched, student: int, teacher: int) -> Structure:
+    """``structure``, unless it names a layer that a model of these depths does not have: then ValueError."""
     for group in groups_of(structure):
-        _has("student", group.student, student)
+        _require_layer("student", group.student, student)
         for layer in group.teacher:
-            _has("teacher", layer, teacher)
+            _require_layer("teacher", layer, teacher)
     return structure
 
 
-def _has(who: str, layer: int, depth: int) -> None:
+def _require_layer(model: str, layer: int, depth: int) -> None:
+    """Raise ValueError if a model of this depth has no such layer. ``model`` is student or teacher."""
     if layer > depth:
-        raise ValueError(f"structure: the {who} has no layer {layer}; it has 0 (embeddings) to {depth}")
+        raise ValueError(f"structure: the {model} has no layer {layer}; it has 0 (embeddings) to {depth}")
 
 
 def check_store(structure: Structure, layers: Collection[int], pooling: str) -> None:
-    """Raise ValueError where a store of these layers and this pooling lacks what a resolved structure reads."""
+    """Raise ValueError if a store with these layers and this pooling lacks states that a resolved structure needs."""
     if isinstance(structure, NoLayers):
         return
     if pooling not in (structure.pooling, "both"):
@@ -226,4 +239,6 @@ def check_store(structure: Structure, layers: Collection[int], pooling: str) -> 
     lacking = [layer for layer in teacher_layers(groups_of(structure)) if layer not in layers]
     if lacking:
         named = ", ".join(map(str, lacking))
-        raise ValueError(f"structure: follows layers {named} of the teacher, which store.layers leaves out; add them")
+        raise ValueError(
+            f"structure: needs layers {named} of the teacher, which store.layers leaves out; add them there"
+        )

@@ -1,8 +1,8 @@
 """The axis ``structure``: which layers of the teacher a student's layers follow, and how.
 
-Layers are numbered as the store numbers them: 0 the embeddings, 1 the first encoder layer. A recipe may
-name a rule (``even``, ``random``); planning, which knows both depths, makes of it the layers that are meant
-(``groups.resolved``), so that what is the same map is the same student. Needs the standard library and
+Layers are numbered as in the teacher-output store: 0 is the embeddings, 1 the first encoder layer. A recipe may name a
+rule (``even``, ``random``). Planning knows both depths and resolves it to layer numbers (``layer_map.resolved``), so
+that students with equal maps have equal keys. Needs the standard library and
 pydantic only.
 """
 
@@ -13,8 +13,8 @@ from pydantic import AfterValidator, Field, model_validator
 from stages.specs.base import Frozen, Item, repeated
 
 
-def _once(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """ValueError for what is named twice: it would count twice."""
+def _distinct(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """``items``, unless one is repeated: then ValueError, because it would count twice."""
     for item in repeated(items):
         raise ValueError(f"must be named once each, {list(item) if isinstance(item, tuple) else item} is repeated")
     return items
@@ -22,9 +22,9 @@ def _once(items: tuple[Item, ...]) -> tuple[Item, ...]:
 
 LayerNumber = Annotated[int, Field(ge=0)]
 Pair = tuple[LayerNumber, LayerNumber]
-Many = Annotated[tuple[LayerNumber, ...], Field(min_length=1), AfterValidator(_once)]
-Pairs = Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_once)]
-Groups = Annotated[tuple[Many, ...], Field(min_length=1)]
+LayerNumbers = Annotated[tuple[LayerNumber, ...], Field(min_length=1), AfterValidator(_distinct)]
+Pairs = Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct)]
+Groups = Annotated[tuple[LayerNumbers, ...], Field(min_length=1)]
 GroupRule = Literal["even", "overlapping", "all"]
 
 
@@ -35,8 +35,8 @@ class NoLayers(Frozen):
 
 
 class Matching(Frozen):
-    """What the kinds that match states have in common. ``normalised`` scales either side to length 1 first; ``over``
-    is the reduction over student layers (over dimensions it is the mean)."""
+    """The fields of the kinds that match states. ``normalised`` first scales both sides to length 1; ``over`` is the
+    reduction over student layers (over dimensions it is the mean)."""
 
     pooling: Literal["mean", "cls"] = "mean"
     normalised: bool = False
@@ -78,14 +78,14 @@ class Attend(Matching):
 
 
 class Random(Frozen):
-    """Layers of the teacher, one for each of the student's, are drawn anew each epoch and followed in rising order.
+    """Layers of the teacher, one for each of the student's, are drawn again in each epoch and followed in rising order.
     Both sides are projected to `width` dimensions and scaled to length 1; adds weight x the squared distance, summed
     over layers, or with `joined` that of all layers end to end, projected as one. `layers` are the teacher's to draw
     from, `student_layers` those that follow."""
 
     kind: Literal["random"] = "random"
-    layers: Literal["all"] | Many = "all"
-    student_layers: Literal["all"] | Many = "all"
+    layers: Literal["all"] | LayerNumbers = "all"
+    student_layers: Literal["all"] | LayerNumbers = "all"
     joined: bool = False
     width: int = Field(128, ge=1)
     pooling: Literal["mean", "cls"] = "mean"
@@ -93,8 +93,9 @@ class Random(Frozen):
 
 
 class Relational(Frozen):
-    """How the rows of a batch lie to each other in a layer: adds distance x smooth L1 of distances over their mean, and
-    angle x smooth L1 of the cosines of angles. `pair` is [student layer, teacher layer]; `last` the last of each."""
+    """Matches the distances and angles between the rows of a batch in one layer: adds distance x smooth L1 of distances
+    over their mean, and angle x smooth L1 of the cosines of angles. `pair` is [student layer, teacher layer]; `last`
+    the last of each."""
 
     kind: Literal["relational"] = "relational"
     pair: Literal["last"] | Pair = "last"
@@ -111,10 +112,10 @@ class Relational(Frozen):
 
 
 class Outputs(Frozen):
-    """Layers are compared by what a classifier on each says: that on a student layer is learned with the student and
-    follows sum_k alpha_k z_k over a group of the teacher's layers, alpha = softmax_k(z . z_k). Adds weight x tau^2 KL,
-    or squared error for a regression, mean over groups. The teacher's classifiers are fitted on its stored states, out
-    of fold."""
+    """Layers are compared by the logits z of a classifier on each: that on a student layer is learned with the student
+    and follows sum_k alpha_k z_k over a group of the teacher's layers, alpha = softmax_k(z . z_k). Adds weight x tau^2
+    KL, or squared error for a regression, mean over groups. The teacher's classifiers are fitted on its stored states,
+    out of fold."""
 
     kind: Literal["outputs"] = "outputs"
     groups: GroupRule | Groups = "all"
@@ -130,10 +131,10 @@ Structure = Annotated[
 
 
 def weight_of(structure: Structure) -> float:
-    """What the layers' term weighs beside the others."""
+    """The weight of the layer loss; 0 for ``none``."""
     return 0.0 if isinstance(structure, NoLayers) else structure.weight
 
 
 def state_name(layer: int) -> str:
-    """What a signal calls the pooled state of a layer, or what a classifier on it says."""
+    """The name of a layer's pooled state, or of the logits of a classifier on it, in the outputs of a ``Signal``."""
     return f"hidden_{layer:02d}"

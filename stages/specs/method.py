@@ -1,6 +1,7 @@
 """The axes of a method: targets x training x data x structure. A method is a point on them.
 
-Who teaches is no axis but an edge of the graph: one model, or several whose logits are averaged or followed in turn.
+The teachers are not an axis but edges of the graph: one model, or several whose logits are averaged or followed one
+after the other.
 Needs the standard library and pydantic only.
 """
 
@@ -17,7 +18,7 @@ from stages.specs.layers import NoLayers, Outputs, Relational, Structure
 
 
 class Hard(Frozen):
-    """The label alone: no KD."""
+    """Only the label: no KD."""
 
     kind: Literal["hard"] = "hard"
 
@@ -31,15 +32,16 @@ class Smoothed(Frozen):
 
 
 class Virtual(Frozen):
-    """A teacher by rule: it gives the label probability `correct` and shares the rest among the other classes."""
+    """A virtual teacher, without a model: the label has probability `correct`, and the other classes share the rest
+    equally."""
 
     kind: Literal["virtual"] = "virtual"
     correct: float = Field(0.99, gt=0.0, lt=1.0)
 
 
 class TeacherTargets(Frozen):
-    """Teachers' logits, read from their stores. Of several the mean is taken, by `shares` where given (one a teacher,
-    together 1)."""
+    """The teachers' logits, read from their stores. For several teachers it is their mean, weighted by `shares` if
+    given (one for each teacher, with sum 1)."""
 
     kind: Literal["teacher"] = "teacher"
     shares: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
@@ -102,9 +104,9 @@ class Original(Frozen):
 
 
 class WithCandidates(Frozen):
-    """What the kinds that use candidates have in common. Candidates have no label: they follow the teacher, by the
-    term that the training has for its logits, which weighs `weight` times what it weighs for the row itself; of a row's
-    candidates the mean is taken. The first `warmup_epochs` are without them."""
+    """The fields of all kinds that use candidates. Candidates have no label: their loss is the term that the training
+    has for the teacher's logits, averaged over a row's candidates, with `weight` times the weight of that term for the
+    row itself. The first `warmup_epochs` epochs use no candidates."""
 
     k: int = Field(8, ge=1)
     weight: float = Field(1.0, gt=0.0)
@@ -112,15 +114,15 @@ class WithCandidates(Frozen):
 
 
 class Neighbours(WithCandidates):
-    """With each row, all of its `k` candidates."""
+    """Each row is trained with all of its `k` candidates."""
 
     kind: Literal["knn"] = "knn"
 
 
 class Minimax(WithCandidates):
-    """With each row, those `keep` of its `k` candidates of which student and teacher differ most, by the very term that
-    they are then trained with. The student scores them as it is (`every: step`), or all at once when every n-th epoch
-    begins (`every: n`)."""
+    """Each row is trained with the `keep` of its `k` candidates on which student and teacher differ most, measured by
+    the loss term of candidates itself. The current student scores them in each step (`every: step`), or all of them at
+    the start of every n-th epoch (`every: n`)."""
 
     kind: Literal["minimax-knn"] = "minimax-knn"
     keep: int = Field(4, ge=1)
@@ -149,30 +151,32 @@ class Method(Frozen):
 
     @property
     def needs_logits(self) -> bool:
+        """Whether a teacher's logits are targets."""
         return isinstance(self.targets, TeacherTargets)
 
     @property
     def needs_layers(self) -> bool:
-        """Whether pooled states of a teacher's layers are followed."""
+        """Whether the pooled states of a teacher's layers are matched."""
         return not isinstance(self.structure, NoLayers | Outputs)
 
     @property
     def needs_probes(self) -> bool:
-        """Whether what classifiers on a teacher's layers say is followed."""
+        """Whether the logits of classifiers on a teacher's layers are matched."""
         return isinstance(self.structure, Outputs)
 
     @property
     def needs_teacher(self) -> bool:
+        """Whether any output of a teacher is read."""
         return self.needs_logits or self.needs_layers or self.needs_probes
 
     @property
     def needs_candidates(self) -> bool:
-        """Whether texts beside the task's own are used."""
+        """Whether candidates are used beside the task's own rows."""
         return isinstance(self.data, WithCandidates)
 
     @property
     def needs_whole_batch(self) -> bool:
-        """Whether the loss is between rows of a batch."""
+        """Whether the loss compares the rows of a batch with each other."""
         return isinstance(self.structure, Relational)
 
     @model_validator(mode="after")
@@ -198,14 +202,14 @@ class Method(Frozen):
         shares = self.targets.shares if isinstance(self.targets, TeacherTargets) else None
         if shares is not None and isinstance(self.training, Progressive):
             raise ValueError("targets: shares are of a mean, and progressive follows one teacher at a time; leave out")
-        if shares is not None and not together_one(shares):
+        if shares is not None and not sum_to_one(shares):
             raise ValueError(f"targets: shares {list(shares)} sum to {sum(shares):g}; let them sum to 1")
         return self
 
 
 def without_idle_settings(method: Method, regression: bool) -> Method:
-    """The same training with what has no effect at its default, so that it has one key: equal shares, and for a
-    regression, which has no softmax, temperature and reduction."""
+    """``method`` with fields that have no effect set to their defaults, so that equal trainings have equal keys: equal
+    shares, and temperature and reduction of a regression, which has no softmax."""
     changes: dict[str, object] = {}
     targets, training = method.targets, method.training
     if isinstance(targets, TeacherTargets) and targets.shares is not None and len(set(targets.shares)) == 1:
@@ -216,7 +220,7 @@ def without_idle_settings(method: Method, regression: bool) -> Method:
 
 
 def check_teachers(method: Method, count: int) -> None:
-    """Raise ValueError where a method cannot learn from so many teachers."""
+    """Raise ValueError if ``method`` cannot learn from ``count`` teachers."""
     if isinstance(method.training, Progressive) and count < 2:
         raise ValueError(
             "training: progressive follows several teachers in turn, and there is one; name more, such as the "
@@ -233,11 +237,11 @@ def check_teachers(method: Method, count: int) -> None:
         raise ValueError(f"structure: outputs follows the layers of one teacher, not of {count}; let one teach")
 
 
-def together_one(shares: Sequence[float]) -> bool:
-    """Whether they sum to 1, as far as decimal digits in a recipe can say it."""
+def sum_to_one(shares: Sequence[float]) -> bool:
+    """Whether the shares sum to 1, up to the rounding of decimal digits in a recipe."""
     return math.isclose(sum(shares), 1, rel_tol=0.0, abs_tol=1e-6)
 
 
-def or_equal(shares: tuple[float, ...] | None, count: int) -> tuple[float, ...]:
-    """The shares as given, or equal ones of ``count``."""
+def shares_or_equal(shares: tuple[float, ...] | None, count: int) -> tuple[float, ...]:
+    """``shares`` if given, otherwise ``count`` equal shares."""
     return (1 / count,) * count if shares is None else shares

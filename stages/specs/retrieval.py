@@ -18,8 +18,8 @@ class ModelEncoder(Frozen):
 
 
 class TfIdf(Frozen):
-    """Words and pairs of neighbouring words, hashed to ``features``; (1 + log count) x idf, scaled to length 1. No
-    model. It is searched exactly."""
+    """Sequences of up to ``words`` neighbouring words, hashed to ``features`` dimensions; (1 + log count) x idf, scaled
+    to length 1. Needs no model, and is searched exactly, without an index."""
 
     kind: Literal["tfidf"] = "tfidf"
     features: int = Field(2**20, ge=2**8)
@@ -30,7 +30,8 @@ Encoder = Annotated[ModelEncoder | TfIdf, Field(discriminator="kind")]
 
 
 class EmbedSpec(Spec):
-    """A bank -> a vector a row. Inputs: ``bank``, ``encoder`` (a model directory) for a model's, any ``prior/...``."""
+    """A bank -> one vector a row. Inputs: ``bank``; for an encoder model ``encoder``, its directory; and any number of
+    ``prior/...``, earlier embeddings by the same encoder from which rows may be reused."""
 
     stage: ClassVar[str] = "embed"
     version: ClassVar[int] = 1
@@ -39,11 +40,12 @@ class EmbedSpec(Spec):
 
 
 class IndexSpec(Spec):
-    """Embeddings of a model -> a FAISS index. Inputs: ``embeddings``.
+    """Embeddings by a model -> a FAISS index. Inputs: ``embeddings``.
 
-    ``auto`` chooses by rows and by ``most_bytes``, what the index may take: exact search as long as it is quick, then
-    inverted lists of the vectors as they are, of one byte a dimension, or product-quantised. ``recall`` is what
-    recall@8 against exact search should reach on a sample; the lists that are visited are set by it.
+    ``auto`` chooses the kind by the number of rows and by ``most_bytes``, the most that the index may take: exact
+    search while that is fast, then inverted lists of whole vectors, of vectors with one byte a dimension, or of
+    product-quantised ones. ``recall`` is the recall@8 against exact search to reach on a sample; the number of lists
+    that a search visits is set by it.
     """
 
     stage: ClassVar[str] = "index"

@@ -1,4 +1,5 @@
-"""Position in training -> what the losses weigh, who is asked what, how fast to learn. Pure arithmetic, no torch."""
+"""Position in training -> weights of the loss terms, outputs requested from teachers, learning rate. Pure arithmetic,
+no torch."""
 
 from dataclasses import dataclass, replace
 
@@ -16,13 +17,13 @@ from stages.specs.method import (
     Training,
     Virtual,
     WithCandidates,
-    or_equal,
+    shares_or_equal,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """So many epochs with one optimizer. ``name`` appears in the history."""
+    """A number of epochs with one optimizer. ``name`` appears in the history."""
 
     name: str
     epochs: int
@@ -30,7 +31,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where training is: phase, epoch within the phase, step within the epoch; all from 0."""
+    """A point in training: the phase, the epoch within the phase, the step within the epoch; all count from 0."""
 
     phase: int = 0
     epoch: int = 0
@@ -39,7 +40,8 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """What the terms of the loss weigh in an epoch. A weight of 0 means that the term is not computed."""
+    """The weights of the loss terms in an epoch, by the names in ``losses.TERMS``; a term of weight 0 is not computed.
+    And the settings of terms: ``temperature`` of ``soft``, ``scale`` and ``margin`` of ``match``."""
 
     hard: float = 0.0
     smoothed: float = 0.0
@@ -52,14 +54,15 @@ class LossWeights:
     margin: float = 0.0
 
     @property
-    def taught(self) -> float:
-        """What the term of the teacher's logits weighs: it is soft or a match, never both."""
+    def teacher_logits(self) -> float:
+        """The weight of the term on the teacher's logits, which is either ``soft`` or ``match``, never both."""
         return self.soft + self.match
 
 
 @dataclass(frozen=True, slots=True)
 class OutputRequest:
-    """What teachers are asked in an epoch: the logits of these (number, share), and these layers of ``teacher``."""
+    """The teacher outputs that an epoch needs: the mean of the logits of several teachers, given as (number of the
+    teacher, share), and the states of ``layers`` of the teacher with the number ``teacher``. False if it needs none."""
 
     logits: tuple[tuple[int, float], ...] = ()
     layers: tuple[int, ...] = ()
@@ -70,7 +73,8 @@ class OutputRequest:
 
 
 def phases(training: Training, epochs: int) -> tuple[Phase, ...]:
-    """The phases of ``epochs`` in all. Of two, the first has ``first_phase`` of them, and each at least one."""
+    """The phases of a training of ``epochs`` epochs. Of two phases, the first has the share ``first_phase`` of the
+    epochs, and each has at least one."""
     match training:
         case OnePhase() | Continuation():
             return (Phase("train", epochs),)
@@ -83,54 +87,60 @@ def phases(training: Training, epochs: int) -> tuple[Phase, ...]:
 def annealed_scale(epoch: int, epochs: int, max_temperature: int) -> float:
     """Phi(T) = 1 - (T - 1) / tau_max for the temperature of this epoch (Jafari et al. 2021, eq. 6).
 
-    T falls from tau_max to 1 in equal parts of the phase, whatever its length: the original steps every
-    ``int(epochs / tau_max)`` epochs, which passes 1 when that does not divide, and fails when it is 0.
-    The last epoch always has T = 1, Phi = 1.
+    T falls from tau_max to 1, at each value for an equal part of the phase, whatever its length. The last epoch always
+    has T = 1, Phi = 1. The original code changes T every ``int(epochs / tau_max)`` epochs, which goes below 1 where the
+    division leaves a rest, and fails for fewer than tau_max epochs.
     """
-    risen = -(-(epoch + 1) * max_temperature // epochs)
-    temperature = max_temperature - risen + 1
+    level = -(-(epoch + 1) * max_temperature // epochs)
+    temperature = max_temperature - level + 1
     return 1 - (temperature - 1) / max_temperature
 
 
 def label_share(training: Continuation, epoch: int, epochs: int) -> float:
-    """psi(i) of Continuation-KD (Jafari et al. 2022), i counted from 1: it rises in equal steps to ``label_weight`` in
-    the last of the ``together`` epochs, and is 1 from then on. The paper's i / 40 for i <= 20 of 30 is 0.5 and 2/3."""
-    both = max(1, round(training.together * epochs))
-    return training.label_weight * (epoch + 1) / both if epoch < both else 1.0
+    """psi(i) of Continuation-KD (Jafari et al. 2022), the weight of the labels in epoch i, counted from 1.
+
+    It rises in equal steps to ``label_weight`` over the share ``together`` of the epochs, and is 1 after them. The
+    paper's i / 40 for i <= 20 of 30 epochs is ``label_weight`` 0.5 with ``together`` 2/3.
+    """
+    rising = max(1, round(training.together * epochs))
+    return training.label_weight * (epoch + 1) / rising if epoch < rising else 1.0
 
 
 def followed_teacher(epoch: int, epochs: int, teachers: int) -> int:
-    """The teacher of this epoch where they are followed in turn, each for an equal part of the phase. The last epoch
-    has the last one; with fewer epochs than teachers some are passed over."""
+    """The number of the teacher in this epoch, for a method that follows its teachers one after the other, each for an
+    equal part of the phase. The last epoch has the last teacher; with fewer epochs than teachers some are skipped."""
     return -(-(epoch + 1) * teachers // epochs) - 1
 
 
 def weights_at(method: Method, position: Position, epochs: int, regression: bool) -> LossWeights:
-    """The weights in this epoch; ``epochs`` is the length of the position's phase."""
-    own = _of_rows(method, position, epochs, regression)
+    """The weights of the loss terms in the epoch at ``position``; ``epochs`` is the length of its phase."""
+    own = _weights_without_candidates(method, position, epochs, regression)
     data = method.data
     if not isinstance(data, WithCandidates) or (position.phase == 0 and position.epoch < data.warmup_epochs):
         return own
-    return replace(own, candidates=data.weight * own.taught)
+    return replace(own, candidates=data.weight * own.teacher_logits)
 
 
-NO_EPOCH = (
-    "no epoch is left in which candidates follow the teacher's logits; warm up for fewer, or give those logits a weight"
+NO_CANDIDATE_EPOCH = (
+    "none trains on candidates, because the teacher's logits have no weight after the warm-up; set fewer "
+    "warmup_epochs, or give the teacher's logits a weight"
 )
+"""The message for a method whose candidates are never used, after "of N epochs"."""
 
 
-def uses_candidates(method: Method, epochs: int) -> bool:
-    """Whether any of so many epochs in all does."""
+def any_epoch_uses_candidates(method: Method, epochs: int) -> bool:
+    """Whether candidates have a weight in any of the ``epochs`` epochs of a training."""
     first = phases(method.training, epochs)[0].epochs
     return any(weights_at(method, Position(0, epoch), first, regression=False).candidates for epoch in range(first))
 
 
-def scored_anew(data: Minimax, position: Position) -> bool:
-    """Whether all candidates are scored when this epoch begins."""
+def rescores_candidates(data: Minimax, position: Position) -> bool:
+    """Whether minimax scores all candidates of train when the epoch at ``position`` begins."""
     return data.every != "step" and (position.epoch - data.warmup_epochs) % data.every == 0
 
 
-def _of_rows(method: Method, position: Position, epochs: int, regression: bool) -> LossWeights:
+def _weights_without_candidates(method: Method, position: Position, epochs: int, regression: bool) -> LossWeights:
+    """The weights of the terms on the task's own rows."""
     layers = weight_of(method.structure)
     match method.training:
         case Annealing() | Progressive() if position.phase == 1:
@@ -142,13 +152,14 @@ def _of_rows(method: Method, position: Position, epochs: int, regression: bool) 
         case Continuation() as training:
             share = label_share(training, position.epoch, epochs)
             scale = annealed_scale(position.epoch, epochs, training.max_temperature)
-            both = LossWeights(hard=share, match=1 - share, layers=(1 - share) * layers)
-            return replace(both, scale=scale, margin=training.margin * scale)
+            weights = LossWeights(hard=share, match=1 - share, layers=(1 - share) * layers)
+            return replace(weights, scale=scale, margin=training.margin * scale)
         case OnePhase() as training:
             return _one_phase(method, training, layers, regression)
 
 
 def _one_phase(method: Method, training: OnePhase, layers: float, regression: bool) -> LossWeights:
+    """The weights of a method with constant weights, by its targets."""
     share = training.teacher_weight
     match method.targets:
         case TeacherTargets() if regression:
@@ -165,7 +176,8 @@ def _one_phase(method: Method, training: OnePhase, layers: float, regression: bo
 def output_request(
     method: Method, weights: LossWeights, position: Position, epochs: int, teachers: int, seed: int
 ) -> OutputRequest:
-    """What the teachers are asked in this epoch, of so many; nobody is asked for a term that weighs nothing."""
+    """The outputs that the epoch at ``position`` needs of ``teachers`` teachers: none for terms of weight 0. ``epochs``
+    is the length of the phase; ``seed``, the student's, decides which layers ``random`` draws."""
     groups = groups_at(method.structure, seed, position.phase, position.epoch) if weights.layers else ()
     layers = teacher_layers(groups)
     if not (isinstance(method.targets, TeacherTargets) and (weights.soft or weights.match)):
@@ -173,12 +185,13 @@ def output_request(
     if isinstance(method.training, Progressive):
         number = followed_teacher(position.epoch, epochs, teachers)
         return OutputRequest(((number, 1.0),), layers, number)
-    shares = or_equal(method.targets.shares, teachers)
+    shares = shares_or_equal(method.targets.shares, teachers)
     return OutputRequest(tuple((number, share) for number, share in enumerate(shares) if share), layers)
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at this step of a phase: linear from 0 over ``warmup`` of the steps, then linear to 0."""
+    """The learning rate at ``step`` of ``steps`` in a phase, as a share of the peak rate: it rises linearly from 0 over
+    the share ``warmup`` of the steps, then falls linearly to 0."""
     rising = max(1, round(warmup * steps)) if warmup > 0 else 0
     if step < rising:
         return (step + 1) / rising

@@ -1,4 +1,4 @@
-"""The spec of the stage ``distil``: where a student starts, its method, its optimisation."""
+"""The spec of the stage ``distil``: the student's initial weights, its method and its optimisation."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -7,21 +7,22 @@ from pydantic import Field, model_validator
 from stages.specs.base import Frozen, FurtherFiles, Spec
 from stages.specs.layer_map import is_resolved
 from stages.specs.method import Method, TwoPhases
-from stages.specs.schedule import NO_EPOCH, uses_candidates
+from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
 
 # --- distil ---------------------------------------------------------------------------------------
 
 
 class Pretrained(Frozen):
-    """All of the model in the input ``start``."""
+    """The student starts as the model in the input ``start``, with all its layers."""
 
     kind: Literal["pretrained"] = "pretrained"
 
 
 class Cut(Frozen):
-    """These layers (0-based, in this order) of the model in ``start``, with its embeddings and head.
+    """The student starts with these layers (0-based, in this order) of the model in ``start``, its embeddings and its
+    head.
 
-    ``label_order`` is as in ``TeachSpec``: the head's outputs are put into the task's order.
+    ``label_order`` is as in ``TeachSpec``: the outputs of the head are reordered to the task's order of labels.
     """
 
     kind: Literal["cut"] = "cut"
@@ -30,7 +31,7 @@ class Cut(Frozen):
 
 
 class Fresh(Frozen):
-    """Random weights, from the configuration in ``start`` with these fields changed."""
+    """The student starts with random weights, from the configuration in ``start`` with these fields changed."""
 
     kind: Literal["fresh"] = "fresh"
     changes: tuple[tuple[str, int | float | str | bool], ...] = ()
@@ -40,9 +41,13 @@ Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
 
 
 class Train(Frozen):
-    """The optimisation of one student. ``batch_size`` is global: it does not depend on workers. ``micro_batch`` is
-    the most rows of one forward pass in a worker; gradients add up to those of the batch. ``keep`` says whether the
-    model of every epoch is kept beside the best; it changes no other file, and is no part of the key."""
+    """The optimisation of one student.
+
+    ``batch_size`` counts the rows of a step over all workers. ``micro_batch`` is the most rows of one forward pass in a
+    worker; gradients add up to those of the batch. ``select`` is the split whose score selects the best epoch. ``keep``
+    decides whether the model of every epoch is saved beside the best; it changes no other file and is not part of the
+    key.
+    """
 
     epochs: int = Field(3, ge=1)
     learning_rate: float = Field(5.0e-5, gt=0.0)
@@ -59,9 +64,12 @@ class Train(Frozen):
 
 
 class DistilSpec(Spec):
-    """One student. Inputs: ``corpus``, ``start`` (a model), and, if the method asks for them, a teacher's
-    ``outputs``, or those of several as ``outputs/0``, ``outputs/1`` ..., and ``probes``; for candidates their table
-    ``candidates``, their texts ``candidate_rows``, and ``candidate_outputs``, numbered as ``outputs`` are."""
+    """One student.
+
+    Inputs: ``corpus`` and ``start`` (a model). For a method with teachers, ``outputs`` (one store), or ``outputs/0``,
+    ``outputs/1`` ... (several); for one that follows layer classifiers, ``probes``. For a method with candidates,
+    ``candidates`` (their table), ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
+    """
 
     stage: ClassVar[str] = "distil"
     version: ClassVar[int] = 2
@@ -78,8 +86,8 @@ class DistilSpec(Spec):
 
     @model_validator(mode="after")
     def _candidates_have_an_epoch(self) -> "DistilSpec":
-        if self.method.needs_candidates and not uses_candidates(self.method, self.train.epochs):
-            raise ValueError(f"data: {NO_EPOCH}")
+        if self.method.needs_candidates and not any_epoch_uses_candidates(self.method, self.train.epochs):
+            raise ValueError(f"data: of {self.train.epochs} epochs {NO_CANDIDATE_EPOCH}")
         return self
 
     @model_validator(mode="after")
@@ -94,5 +102,7 @@ class DistilSpec(Spec):
     @model_validator(mode="after")
     def _each_layer_is_named(self) -> "DistilSpec":
         if not is_resolved(self.method.structure):
-            raise ValueError("method.structure: a rule means other layers at other depths; resolve it first")
+            raise ValueError(
+                "method.structure: a rule names other layers for models of another depth; resolve it first"
+            )
         return self

@@ -1,6 +1,6 @@
 """The tasks: columns, label names and their order, splits and metrics. No data is read here.
 
-GLUE is as in the official benchmark and as in the ``glue`` set of the hub: label number i means
+GLUE is as in the official benchmark and in the data set ``nyu-mll/glue`` on the Hugging Face hub: label number i means
 ``labels[i]``. SST-5, SST-2 (whole sentences), CR, IMP and TREC are those of the minimax-kNN experiments.
 
 Needs the standard library and pydantic only, so that planning can read it.
@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"]
 
 TRAIN = "train"
-"""Name of the train split in a corpus, whatever it is called in the data."""
+"""Name of the train split in a corpus, whatever its name in the data."""
 
 HOLDOUT = "holdout"
 """Name of the slice of train on which the best epoch is chosen."""
 
 CUT_DEV = "validation"
-"""Name of the dev split that is cut from train where a task has none of its own."""
+"""Name of the dev split that is split off train for a task without a dev split of its own."""
 
 RESERVED_COLUMNS = frozenset(
     {"index", "row_key", "label", "input_ids", "token_type_ids", "rank", "distance", "candidate_key"}
@@ -30,10 +30,10 @@ RESERVED_COLUMNS = frozenset(
 
 
 class Task(BaseModel):
-    """What is asked of a row.
+    """The definition of a task: its columns of text, its label, its metrics and its splits.
 
-    ``labels`` is None for a regression (one float a row). ``dev`` may be empty: the corpus then cuts a
-    seeded tenth of train as the split ``validation``. The first metric is the headline.
+    ``labels`` is None for a regression (the label of a row is a number). ``dev`` may be empty: a seeded tenth of train
+    then becomes the split ``validation``. The first of ``metrics`` is the headline metric.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +49,7 @@ class Task(BaseModel):
 
     @property
     def regression(self) -> bool:
+        """Whether the label is a number."""
         return self.labels is None
 
     @property
@@ -58,6 +59,7 @@ class Task(BaseModel):
 
     @property
     def pair(self) -> bool:
+        """Whether a row has two texts."""
         return len(self.text) == 2
 
     @property
@@ -67,7 +69,7 @@ class Task(BaseModel):
 
     @property
     def dev_splits(self) -> tuple[str, ...]:
-        """The dev splits that a corpus of this task has: its own, or the one cut from train."""
+        """The dev splits that a corpus of this task has: its own, or the one split off train."""
         return self.dev or (CUT_DEV,)
 
     @model_validator(mode="after")
@@ -89,7 +91,7 @@ class Task(BaseModel):
         taken = RESERVED_COLUMNS & set(self.text)
         if taken:
             raise ValueError(
-                f"text: {', '.join(sorted(taken))} is a name that a corpus needs itself; rename the column"
+                f"text: {', '.join(sorted(taken))} is a column that the corpus itself adds; rename the column"
             )
         return self
 
@@ -109,9 +111,10 @@ class Task(BaseModel):
 
 
 class HubSet(BaseModel):
-    """Where a built-in task lies on the hub, and its columns there where they are called otherwise.
+    """The data set of a built-in task on the Hugging Face hub, with the names of its columns where they differ from
+    those of the task.
 
-    ``revision`` is the name to follow; a run pins it to a commit.
+    ``revision`` is a branch or tag; a run resolves it to a commit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -133,8 +136,8 @@ def _named(*tasks: Task) -> Mapping[str, Task]:
     return MappingProxyType({task.name: task for task in tasks})
 
 
-# Metrics are those of the GLUE leaderboard. Headlines follow the slides' dev tables: F1 for MRPC, Pearson for
-# STS-B, Matthews for CoLA, accuracy for all other tasks (QQP among them).
+# Metrics are those of the GLUE leaderboard. Headline metrics follow the dev tables of the reference slides: F1 for
+# MRPC, Pearson for STS-B, Matthews for CoLA, accuracy for all other tasks (QQP among them).
 GLUE = _named(
     Task(name="cola", text=SENTENCE, labels=("unacceptable", "acceptable"), metrics=("matthews",), test=("test",)),
     Task(name="sst2", text=SENTENCE, labels=POLARITY, test=("test",)),
@@ -180,11 +183,11 @@ MINIMAX = _named(
 )
 
 REVIEWS = Task(name="reviews", text=SENTENCE, labels=POLARITY, test=("test",))
-"""The project's own generated task (``stages/corpus/demo/reviews.py``)."""
+"""The task of the project's generator of reviews (``stages/corpus/demo/reviews.py``)."""
 
 BUILT_IN: Mapping[str, Task] = MappingProxyType({**GLUE, **MINIMAX, REVIEWS.name: REVIEWS})
 
-# TREC's main branch holds a loading script, which we never run; its Parquet branch holds the same rows.
+# The main branch of TREC holds a loading script, which is never run; its Parquet branch holds the same rows.
 HUB: Mapping[str, HubSet] = MappingProxyType(
     {
         **{name: HubSet(repository="nyu-mll/glue", config=name) for name in GLUE},
@@ -199,9 +202,9 @@ HUB: Mapping[str, HubSet] = MappingProxyType(
 
 
 def hub_set(name: str) -> HubSet:
-    """Where the task lies on the hub. ValueError for a task that is not there."""
+    """The data set of a built-in task on the hub. Raises ValueError for a task that has none."""
     if name in HUB:
         return HUB[name]
     if name == REVIEWS.name:
         raise ValueError(f"source: hub has no {name}, which is generated; use source: generated")
-    raise ValueError(f"source: hub has no {name} that we know; give a folder that holds {name}/{TRAIN}.parquet")
+    raise ValueError(f"source: hub has no data set for {name}; give a folder that holds {name}/{TRAIN}.parquet")

@@ -10,15 +10,16 @@ from stages.specs.base import Spec
 
 
 PRIOR = "prior/"
-"""Inputs of ``teach`` whose names begin so are earlier stores of the same teacher, from which rows may be taken."""
+"""Prefix of the inputs of ``teach`` that are earlier stores of the same teacher, from which rows may be reused."""
 
 
 class TeachSpec(Spec):
     """A model over a corpus -> the teacher-output store. Inputs: ``corpus``, ``model``.
 
-    ``part`` is what is kept: ``pooled`` (logits, and one vector a layer and pooling), ``tokens`` (every position of
-    the layers), ``attention`` (their maps). ``precision`` is the number type on disk, ``compute`` that of the teacher's
-    forward. ``label_order[i]`` is the model's output that means the task's label i; None where they agree.
+    ``part`` is what the store holds of each row: ``pooled`` (logits, and one vector for each layer and pooling),
+    ``tokens`` (the states of the layers at every token) or ``attention`` (the attention maps of the layers).
+    ``precision`` is the number type on disk, ``compute`` that of the teacher's forward pass. ``label_order[i]`` is the
+    model's output that means the task's label i; None where they agree.
     """
 
     stage: ClassVar[str] = "teach"
@@ -35,16 +36,19 @@ class TeachSpec(Spec):
     @model_validator(mode="after")
     def _maps_have_no_dimensions(self) -> "TeachSpec":
         if self.part == "attention" and self.precision == "int8":
-            raise ValueError("precision: int8 scales dimensions, which attention maps have none of; use float16")
+            raise ValueError(
+                "precision: int8 has a scale for each dimension, and attention maps have none; use float16"
+            )
         return self
 
 
 class ProbeSpec(Spec):
-    """Classifiers on a teacher's layers -> a store of what they say. Inputs: ``corpus``, ``outputs``.
+    """Linear classifiers on a teacher's layers -> a store of their logits. Inputs: ``corpus``, ``outputs``.
 
-    Linear classifiers (or ridge regressions) of each of ``layers`` are fitted on the stored states of the train split;
-    ``penalty`` is the weight of their squared norm. Rows lie in ``folds`` by their keys. What is said of a row of train
-    comes from the classifier that was fitted on the other folds; of any other row, it is the mean of all.
+    For each of ``layers``, a linear classifier (for a regression, a ridge regression) is fitted on the stored states of
+    the train split; ``penalty`` is the weight of its squared norm. Rows are divided into ``folds`` by their keys, with
+    a classifier for each fold that is fitted on all other folds. The logits of a row of train come from the classifier
+    of its fold, which has not been fitted on it; those of any other row are the mean over all classifiers.
     """
 
     stage: ClassVar[str] = "probe"

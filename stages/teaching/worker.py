@@ -14,7 +14,7 @@ from cluster.resources import Worker
 from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.reader import read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
-from stages.models.forward import attend, forward, pool
+from stages.models.forward import attention_maps, forward, pooled_state
 from stages.models.loading import load
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory
@@ -124,7 +124,7 @@ class TeacherWorker:
         batch, layout = self.rows.batch(rows, self.worker.device), self.job.layout
         with torch.inference_mode(), autocast(self.worker.device, self.job.spec.compute):
             if layout.part == "attention":
-                return self._lengths(rows), maps(attend(self.model, batch.inputs), batch, layout)
+                return self._lengths(rows), maps(attention_maps(self.model, batch.inputs), batch, layout)
             logits, hidden = forward(self.model, batch.inputs, hidden=bool(layout.layers))
             if layout.part == "tokens":
                 return self._lengths(rows), positions(hidden, batch, layout)
@@ -147,7 +147,7 @@ def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[
     if not layout.states:
         return {}
     mask = batch.inputs["attention_mask"]
-    stacked = torch.stack([pool(hidden[state.layer], mask, state.pooling) for state in layout.states])
+    stacked = torch.stack([pooled_state(hidden[state.layer], mask, state.pooling) for state in layout.states])
     whole = _host(stacked)
     return {state.column: whole[place] for place, state in enumerate(layout.states)}
 

@@ -1,7 +1,7 @@
-"""The candidates of a training: their texts in tokens, what teachers said of them, and which belong to which row.
+"""The candidates of a training: their tokens, the teachers' outputs for them, and which of them belong to which row.
 
-A row's candidates are known by rank. What is picked of them for B rows is an array [B, n] of ranks, -1 where a row
-has fewer than n.
+A candidate table lists up to K candidates for each row of train, numbered by rank from 0 (the nearest). The candidates
+picked for B rows are an array [B, n] of ranks, filled up with -1 where a row has fewer than n.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,32 +18,40 @@ from torch import Tensor
 from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.row_key import KEY_BYTES
 from stages.corpus.rowset import Batch, Rowset
-from stages.models.predict import TOKENS
+from stages.models.predict import TOKENS_PER_PASS
 from stages.specs.schedule import OutputRequest
 from stages.training.signal import Signal
 
 Ranks = npt.NDArray[np.int16]
+
 NONE = -1
+"""Stands for no candidate, both among ranks and among row numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Extra:
-    """Candidates that are trained with, and the share [B] that each has of what its row's candidates weigh together."""
+class CandidateBatch:
+    """Candidates to train on. ``share`` [B] is the weight of each among the candidates of its row: 1 / their number."""
 
     batch: Batch
     share: Tensor
 
-    def to(self, device: str) -> "Extra":
-        return Extra(self.batch.to(device), self.share.to(device, non_blocking=True))
+    def to(self, device: str) -> "CandidateBatch":
+        """The same batch on ``device``."""
+        return CandidateBatch(self.batch.to(device), self.share.to(device, non_blocking=True))
 
-    def pinned(self) -> "Extra":
-        return Extra(self.batch.pinned(), self.share.pin_memory())
+    def pinned(self) -> "CandidateBatch":
+        """The same batch in pinned host memory, from which copies to a GPU do not block."""
+        return CandidateBatch(self.batch.pinned(), self.share.pin_memory())
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
-    """``table`` [N, K] has for each row of train the numbers of its candidates in ``rows``, by rank, -1 where it has
-    fewer than K; ``distances`` [N, K] their distances from it. ``signal`` speaks of ``rows``."""
+class CandidatePool:
+    """All candidates of a training.
+
+    ``rows`` are the tokenised candidates, each text once, and ``signal`` gives the teachers' outputs for them.
+    ``table`` [N, K] holds, for each of the N rows of train and by rank, the number of the candidate in ``rows``, or -1
+    where the row has fewer than K; ``distances`` [N, K] is the distance of each from its row, NaN where unknown.
+    """
 
     rows: Rowset
     signal: Signal
@@ -52,81 +60,91 @@ class Pool:
 
     @property
     def k(self) -> int:
+        """K, the most candidates of a row."""
         return int(self.table.shape[1])
 
     def all_ranks(self, rows: Rows) -> Ranks:
-        """Every candidate of these rows of train."""
+        """[B, K]: the ranks of every candidate of these B rows of train."""
         ranks = np.arange(self.k, dtype=np.int16)
         return np.where(self.table[rows] >= 0, ranks, NONE).astype(np.int16)
 
     def batches(
-        self, chosen: Rows, request: OutputRequest, device: str, most: int | None, rank: int = 0, world_size: int = 1
+        self,
+        chosen: Rows,
+        request: OutputRequest,
+        device: str,
+        max_rows: int | None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Iterator[tuple[Rows, Batch]]:
-        """(places among ``chosen``, the candidates there) in batches of like length, with what is read of their
-        teachers: at most ``most`` rows each, and about as many tokens as a forward pass takes best. Of several workers
-        each has its share of the batches."""
+        """The candidates with these numbers in batches of similar length, together with the teachers' stored outputs.
+
+        Each batch comes with the places of its candidates in ``chosen``. It has at most ``max_rows`` rows (512 if
+        None) and about ``TOKENS_PER_PASS`` tokens. Of several workers, each receives every ``world_size``-th batch.
+        """
         lengths = self.rows.tokens.lengths[chosen]
-        for places in sorted_batches(lengths, TOKENS[device.split(":")[0]], most or 512)[rank::world_size]:
+        for places in sorted_batches(lengths, TOKENS_PER_PASS[device.split(":")[0]], max_rows or 512)[rank::world_size]:
             batch = self.rows.batch(chosen[places], "cpu")
             yield places, replace(batch, read=self.signal.read(chosen[places], request))
 
-    def extras(
-        self, rows: Rows, picked: Ranks, request: OutputRequest, device: str, most: int | None
-    ) -> Sequence[Extra]:
-        """What is picked for these rows of train, in host memory. A row's candidates share alike."""
+    def picked_batches(
+        self, rows: Rows, picked: Ranks, request: OutputRequest, device: str, max_rows: int | None
+    ) -> Sequence[CandidateBatch]:
+        """The candidates with the ranks ``picked`` [B, n] of these B rows of train, in host memory (pinned for a GPU).
+        The candidates of one row have equal shares."""
         row, place = np.nonzero(picked != NONE)
         chosen = self.table[rows[row], picked[row, place]]
-        each = (1.0 / np.maximum(1, (picked != NONE).sum(1))).astype(np.float32)[row]
+        share = (1.0 / np.maximum(1, (picked != NONE).sum(1))).astype(np.float32)[row]
         found = [
-            Extra(batch, torch.from_numpy(each[places]))
-            for places, batch in self.batches(chosen, request, device, most)
+            CandidateBatch(batch, torch.from_numpy(share[places]))
+            for places, batch in self.batches(chosen, request, device, max_rows)
         ]
-        return [extra.pinned() for extra in found] if device.startswith("cuda") else found
+        return [batch.pinned() for batch in found] if device.startswith("cuda") else found
 
 
-FOUND = ("row_key", "rank", "distance", "candidate_key")
-"""The columns of a candidate table that are needed here."""
+TABLE_COLUMNS = ("row_key", "rank", "distance", "candidate_key")
+"""The columns of a candidate table that ``candidate_pool`` reads."""
 
 
-def pool(texts: Rowset, signal: Signal, found: pa.Table, row_keys: Sequence[bytes], k: int) -> Pool:
-    """The candidates of rank below ``k`` for rows with these keys. ``found`` has the columns ``FOUND`` of a table whose
-    candidates are all among ``texts``; a row that it does not know has none."""
+def candidate_pool(texts: Rowset, signal: Signal, table: pa.Table, row_keys: Sequence[bytes], k: int) -> CandidatePool:
+    """The candidates of rank below ``k`` for the rows of train with these keys.
+
+    ``table`` is a candidate table with the columns ``TABLE_COLUMNS``. A row that is not in it has no candidates.
+    Raises ValueError if the table has candidates that are not among ``texts``.
+    """
     rows, first = np.unique(np.array(row_keys, object), return_inverse=True)
-    place = pc.index_in(found["row_key"], value_set=pa.array(rows.tolist(), pa.binary(KEY_BYTES)))
-    number = pc.index_in(found["candidate_key"], value_set=pa.array(texts.row_keys, pa.binary(KEY_BYTES)))
+    place = pc.index_in(table["row_key"], value_set=pa.array(rows.tolist(), pa.binary(KEY_BYTES)))
+    number = pc.index_in(table["candidate_key"], value_set=pa.array(texts.row_keys, pa.binary(KEY_BYTES)))
     if number.null_count:
-        raise ValueError(f"candidates: {number.null_count} are not among the tokenised ones; make both anew")
+        raise ValueError(
+            f"candidates: {number.null_count} of the table are not among the tokenised candidates; rebuild both"
+        )
     known = np.asarray(place.is_valid())
-    rank = found["rank"].to_numpy()
-    taken = known & (rank < k)
-    at = (np.asarray(place.fill_null(0))[taken], rank[taken])
-    table = np.full((len(rows), k), NONE, np.int64)
+    rank = table["rank"].to_numpy()
+    kept = known & (rank < k)
+    at = (np.asarray(place.fill_null(0))[kept], rank[kept])
+    numbers = np.full((len(rows), k), NONE, np.int64)
     distances = np.full((len(rows), k), np.nan, np.float32)
-    table[at] = np.asarray(number)[taken]
-    distances[at] = found["distance"].to_numpy()[taken]
-    return Pool(texts, signal, table[first], distances[first])
+    numbers[at] = np.asarray(number)[kept]
+    distances[at] = table["distance"].to_numpy()[kept]
+    return CandidatePool(texts, signal, numbers[first], distances[first])
 
 
-def most_divergent(divergences: npt.NDArray[np.float32], ranks: Ranks, keep: int) -> Ranks:
-    """[B, keep]: the ranks of the greatest of ``divergences`` [B, K] among those that ``ranks`` [B, K] has. Of equals
-    the lower rank goes first."""
-    scored = np.where(ranks != NONE, divergences, -np.inf)
-    order = np.argsort(-scored, axis=1, kind="stable")[:, :keep]
-    return np.take_along_axis(ranks, order, axis=1)
+# --- statistics of the candidates that were trained on --------------------------------------------------
+
+USAGE_SUMS = 6
+"""Number of sums that ``usage_sums`` returns beside the K counts by rank."""
 
 
-# --- what is counted ------------------------------------------------------------------------------------
-
-SUMS = 6
-"""What is counted beside candidates by rank."""
-
-
-def count(
-    pool: Pool, rows: Rows, picked: Ranks, divergences: npt.NDArray[np.float32] | None
+def usage_sums(
+    pool: CandidatePool, rows: Rows, picked: Ranks, divergences: npt.NDArray[np.float32] | None
 ) -> npt.NDArray[np.float64]:
-    """[K + 6], to be summed over steps and workers: candidates picked by rank; the sum of their distances and the
-    number of those that are known; the sum and number of the divergences of those that are picked, and of all that
-    were scored. ``divergences`` is [B, K]."""
+    """[K + 6]: sums over the candidates picked for these B rows, to be added up over steps and workers.
+
+    First the number of picked candidates by rank (K values), then six sums: the known distances of the picked
+    candidates and how many are known, the divergences of the picked candidates and their number, the divergences of
+    all scored candidates and their number. ``divergences`` is [B, K], or None where no candidate was scored.
+    """
     by_rank = np.bincount(picked[picked != NONE], minlength=pool.k).astype(np.float64)
     row, place = np.nonzero(picked != NONE)
     distances = pool.distances[rows[row], picked[row, place]]
@@ -134,15 +152,16 @@ def count(
     sums = [float(distances[known].sum(dtype=np.float64)), float(known.sum())]
     if divergences is None:
         return np.concatenate([by_rank, sums, np.zeros(4)])
-    best = divergences[row, picked[row, place]].astype(np.float64)
-    all_of_them = divergences[pool.table[rows] >= 0].astype(np.float64)
-    sums += [float(best.sum()), float(len(best)), float(all_of_them.sum()), float(len(all_of_them))]
+    of_picked = divergences[row, picked[row, place]].astype(np.float64)
+    of_all = divergences[pool.table[rows] >= 0].astype(np.float64)
+    sums += [float(of_picked.sum()), float(len(of_picked)), float(of_all.sum()), float(len(of_all))]
     return np.concatenate([by_rank, sums])
 
 
-def counted(tally: Sequence[float], k: int) -> dict[str, Any]:
-    """What the history says of an epoch's sums."""
-    by_rank, (distance, known, best, picked, every, scored) = tally[:k], tally[k:]
+def usage_summary(sums: Sequence[float], k: int) -> dict[str, Any]:
+    """The entry ``candidates`` of an epoch in ``history.json``, from the sums of ``usage_sums`` over the epoch. A mean
+    over no candidates is None."""
+    by_rank, (distance, known, picked_divergence, picked, all_divergence, scored) = sums[:k], sums[k:]
     ranks = sum(rank * times for rank, times in enumerate(by_rank))
     used = sum(by_rank)
     return {
@@ -150,6 +169,6 @@ def counted(tally: Sequence[float], k: int) -> dict[str, Any]:
         "by_rank": [int(times) for times in by_rank],
         "mean_rank": ranks / used if used else None,
         "mean_distance": distance / known if known else None,
-        "mean_divergence": best / picked if picked else None,
-        "mean_divergence_of_all": every / scored if scored else None,
+        "mean_divergence": picked_divergence / picked if picked else None,
+        "mean_divergence_of_all": all_divergence / scored if scored else None,
     }

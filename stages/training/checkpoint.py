@@ -23,11 +23,11 @@ FORMAT = 2
 """Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number."""
 
 State = Mapping[str, Any]
-"""What ``state_dict`` returns."""
+"""The return value of ``state_dict``."""
 
 
 class OtherFormat(ValueError):
-    """The file is a checkpoint of another format, or none at all. The message says in one line what it is."""
+    """The file is a checkpoint of another format, or no checkpoint. The message states in one line what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,13 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """The state of a training between two steps, apart from the parts with parameters.
 
-    ``best`` is the place of the best epoch in ``history``, -1 before the first has ended, and ``best_weights`` its
-    weights. Of the epoch under way, ``loss`` and ``terms`` (in the order of ``TERMS``) are sums over rows, ``tally``
-    counts candidates, and ``marks`` are these sums at earlier steps (see ``tensorboard.CurveSampler``). ``picked`` are
-    the candidates that were last picked for all rows at once.
+    ``seconds`` is the training time so far, over all runs. ``best`` is the index of the best epoch in ``history``, -1
+    before the first has ended, and ``best_weights`` its weights. For the epoch under way, ``loss`` and ``terms`` (in
+    the order of ``TERMS``) are sums over its rows, ``candidate_sums`` the sums of ``candidates.usage_sums`` (empty
+    without candidates), and ``curve_samples`` the sums at earlier steps (see ``tensorboard.CurveSampler``). ``picked``
+    [N, keep] holds the ranks of the candidates that were last picked for all rows at once, None before that.
     """
 
     position: Position = field(default_factory=Position)
@@ -63,30 +64,31 @@ class Progress:
     history: list[Epoch] = field(default_factory=list)
     best: int = -1
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    tally: list[float] = field(default_factory=list)
+    candidate_sums: list[float] = field(default_factory=list)
     picked: Tensor | None = None
     terms: list[float] = field(default_factory=lambda: [0.0] * len(TERMS))
-    marks: list[list[float]] = field(default_factory=list)
+    curve_samples: list[list[float]] = field(default_factory=list)
 
     @property
     def sums(self) -> list[float]:
-        """The sums of the epoch under way as one list: the loss, its terms, the tally."""
-        return [self.loss, *self.terms, *self.tally]
+        """The sums of the epoch under way as one list: the loss, its terms, those of candidates."""
+        return [self.loss, *self.terms, *self.candidate_sums]
 
     def set_sums(self, sums: Tensor) -> None:
-        """Set them from a tensor in the order of ``sums``. Waits for the device."""
+        """Set them from a tensor in the order of ``sums``. Blocks until the device has computed it."""
         self.loss, rest = float(sums[0]), sums[1:].tolist()
-        self.terms, self.tally = rest[: len(TERMS)], rest[len(TERMS) :]
+        self.terms, self.candidate_sums = rest[: len(TERMS)], rest[len(TERMS) :]
 
     def new_epoch(self) -> None:
         """Set the sums of the epoch under way to zero."""
-        self.loss, self.terms, self.tally, self.marks = 0.0, [0.0] * len(TERMS), [], []
+        self.loss, self.terms = 0.0, [0.0] * len(TERMS)
+        self.candidate_sums, self.curve_samples = [], []
 
 
 def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
-    """Write the checkpoint. Where that fails, the one before stays in place.
+    """Write the checkpoint. If writing fails, the previous one stays in place.
 
-    ``parts`` are states by the name of the part, such as ``student`` and ``optimizer``.
+    ``parts`` maps the name of each part, such as ``student`` or ``optimizer``, to its state.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
@@ -99,10 +101,10 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
             "history": [asdict(epoch) for epoch in progress.history],
             "best": progress.best,
             "best_weights": progress.best_weights,
-            "tally": progress.tally,
+            "tally": progress.candidate_sums,
             "picked": progress.picked,
             "terms": progress.terms,
-            "marks": progress.marks,
+            "marks": progress.curve_samples,
         },
         "parts": dict(parts),
     }
@@ -112,7 +114,7 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
 
 
 def load(path: Path, device: str, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]] | None:
-    """The progress, and the states of the parts by name; None where there is no checkpoint.
+    """The progress and the states of the parts by name, on ``device``; None if there is no checkpoint.
 
     ``names`` are the parts that the training has. Raises ``OtherFormat`` for a file that is no checkpoint of this
     format with these parts and these loss terms.
@@ -122,7 +124,7 @@ def load(path: Path, device: str, names: tuple[str, ...]) -> tuple[Progress, dic
     try:
         document = torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise OtherFormat(f"no checkpoint that can be read ({str(error).splitlines()[0]})") from error
+        raise OtherFormat(f"not a readable checkpoint ({str(error).splitlines()[0]})") from error
     found = document.get("format", 1) if isinstance(document, dict) else None
     if found != FORMAT:
         raise OtherFormat(f"a checkpoint of format {found}, this version has {FORMAT}")
@@ -138,9 +140,9 @@ def load(path: Path, device: str, names: tuple[str, ...]) -> tuple[Progress, dic
         history=[Epoch(**epoch) for epoch in kept["history"]],
         best=kept["best"],
         best_weights={name: value.cpu() for name, value in kept["best_weights"].items()},
-        tally=kept["tally"],
+        candidate_sums=kept["tally"],
         picked=None if kept["picked"] is None else kept["picked"].cpu(),
         terms=kept["terms"],
-        marks=kept["marks"],
+        curve_samples=kept["marks"],
     )
     return progress, document["parts"]

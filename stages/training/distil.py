@@ -1,7 +1,7 @@
-"""The stage ``distil``: one student, from its start to a directory that plain transformers loads.
+"""The stage ``distil``: train one student, and leave a directory that plain transformers loads.
 
-A fine-tuned teacher is a student of hard labels. The work is done in training workers; what lies here
-is light, so that planning and the driver need no torch.
+Fine-tuning a teacher is the same stage with hard labels as targets. Training runs in workers (``worker.py``); this
+module imports no torch, so that planning and the driver do not need it.
 """
 
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from stages.training.job import Facts, StudentJob
 
 
 def distil(spec: DistilSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
-    """Inputs: ``corpus``, ``start``, and ``outputs`` if a teacher is followed.
+    """Train the student of ``spec``; return its figures, such as its parameters and its scores.
 
-    Leaves ``model/`` (the best epoch, with tokenizer, label names and card), ``history.json``, and curves in
-    ``tensorboard/``.
+    Inputs are those that ``DistilSpec`` lists. Writes ``model/`` (the best epoch, with tokenizer, label names and model
+    card), ``history.json``, and curves in ``tensorboard/``.
     """
     on.expect(read_meta(inputs["corpus"]).splits[TRAIN].rows * spec.train.epochs, "rows")
     return on.train(train_student, StudentJob(spec, dict(inputs), out))
 
 
 def train_student(job: StudentJob, worker: Worker) -> Facts:
-    """What each worker does. Heavy modules are imported here, where a stage starts."""
+    """Run in each worker. Imports torch only here, in the worker's process."""
     from stages.training.worker import train
 
     return train(job, worker)

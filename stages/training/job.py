@@ -1,4 +1,4 @@
-"""A student as the stage ``distil`` sends it to its workers."""
+"""What the stage ``distil`` passes to its workers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,13 @@ from pathlib import Path
 from stages.specs.student import DistilSpec
 
 Facts = dict[str, object]
+"""The figures that a stage returns for the record of its artifact, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudentJob:
-    """A student as it is sent to its workers. ``checkpoint_seconds`` is the least time between checkpoints."""
+    """One student to train: its spec, the directories of its inputs by name, and the directory to write to.
+    ``checkpoint_seconds`` is the least time between two checkpoints."""
 
     spec: DistilSpec
     inputs: Mapping[str, Path]

@@ -1,7 +1,7 @@
-"""The student's layers beside the teacher's: projections, and the loss between pooled states.
+"""The loss between pooled states of the student's layers and of the teacher's, and the projections that it learns.
 
-Shapes: B rows, H the student's width, D the teacher's, K teacher layers in a group, C classes. The loss is one value
-a row, as in ``objectives.py``.
+Shapes: B rows, H the student's width, D the teacher's, K teacher layers in a group, C classes. All losses are one value
+a row, as in ``losses.py``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,70 +28,84 @@ from stages.training.losses import soft_cross_entropy, squared_error
 from stages.training.relations import Workers, relational_error
 
 States = Mapping[int, Tensor]
-Said = Mapping[str, Tensor]
+"""The student's pooled states [B, H] by layer."""
+
+TeacherOutputs = Mapping[str, Tensor]
+"""The teacher's pooled states [B, D], or the logits [B, C] of the classifiers on its layers, by ``state_name``."""
 
 
-class Matcher(nn.Module):
-    """The projections of a resolved structure, and its loss. They are trained and kept in checkpoints with the student,
-    and are no part of it: the saved student is without them. Weights come from torch's generator.
+class LayerMatcher(nn.Module):
+    """The layer loss of a resolved structure, with its projections.
 
-    A concatenation is always projected; what is picked or attended to, only where the widths differ; what is drawn each
-    epoch on both sides; for ``outputs`` the projection is the classifier on a student layer.
+    Projections are trained with the student and stored in its checkpoints, but are not saved with the finished
+    student. Their initial weights come from torch's generator. ``concatenate`` always projects the student's state;
+    ``pick`` and ``attend`` only where the widths differ; ``random`` projects both sides; for ``outputs`` the projection
+    is the classifier on a student layer; ``relational`` has none.
     """
 
     def __init__(self, structure: Structure, student_width: int, teacher_width: int, outputs: int) -> None:
+        """``outputs`` is C, the width of the student's logits."""
         super().__init__()
         self.structure = structure
         self.outputs = outputs
         groups = groups_of(structure)
         self.student_layers = tuple(sorted({group.student for group in groups}))
-        own, other = _projections(structure, groups, student_width, teacher_width, outputs)
-        self.student, self.teacher = nn.ModuleList(own), nn.ModuleList(other)
+        student, teacher = _projections(structure, groups, student_width, teacher_width, outputs)
+        # These two names are part of the checkpoint format.
+        self.student, self.teacher = nn.ModuleList(student), nn.ModuleList(teacher)
 
-    def forward(self, states: States, outputs: Said, groups: Sequence[LayerGroup], workers: Workers) -> Tensor:
-        """[B], from the student's pooled states [B, H] by layer, what the teacher said, and the groups in force."""
+    def forward(
+        self, states: States, outputs: TeacherOutputs, groups: Sequence[LayerGroup], workers: Workers
+    ) -> Tensor:
+        """[B]: the layer loss of each row. ``groups`` are those of the current epoch (see ``groups_at``)."""
         structure = self.structure
         match structure:
             case Pick() | Concatenate():
-                lifted, target = self._lifted(states, groups), followed(groups, outputs)
-                return layer_error(lifted, target, structure)
+                return layer_error(self._projected(states, groups), concatenated(groups, outputs), structure)
             case Attend():
-                lifted = self._lifted(states, groups)
-                target = [
-                    attended(h, stacked(group, outputs), structure) for h, group in zip(lifted, groups, strict=True)
+                projected = self._projected(states, groups)
+                targets = [
+                    attended_state(h, stacked(group, outputs), structure)
+                    for h, group in zip(projected, groups, strict=True)
                 ]
-                return layer_error(lifted, target, structure)
+                return layer_error(projected, targets, structure)
             case Random():
-                return self._drawn(states, outputs, groups, structure)
+                return self._random_error(states, outputs, groups, structure)
             case Outputs():
-                spoken, heard = self._lifted(states, groups), [stacked(group, outputs) for group in groups]
-                return outputs_error(spoken, heard, structure.temperature)
+                student = self._projected(states, groups)
+                teacher = [stacked(group, outputs) for group in groups]
+                return outputs_error(student, teacher, structure.temperature)
             case Relational():
                 (group,) = groups
                 (layer,) = group.teacher
                 return relational_error(states[group.student], outputs[state_name(layer)], structure, workers)
             case NoLayers():
-                raise AssertionError("no layer is matched")
+                raise AssertionError("structure none has no layer loss")
             case _:
                 assert_never(structure)
 
-    def _lifted(self, states: States, groups: Sequence[LayerGroup]) -> list[Tensor]:
-        """Group by group the student's state, projected."""
-        return [lift(states[group.student]) for lift, group in zip(self.student, groups, strict=True)]
+    def _projected(self, states: States, groups: Sequence[LayerGroup]) -> list[Tensor]:
+        """The projected state of each group's student layer."""
+        return [project(states[group.student]) for project, group in zip(self.student, groups, strict=True)]
 
-    def _drawn(self, states: States, outputs: Said, groups: Sequence[LayerGroup], structure: Random) -> Tensor:
-        own, other = [states[group.student] for group in groups], followed(groups, outputs)
+    def _random_error(
+        self, states: States, outputs: TeacherOutputs, groups: Sequence[LayerGroup], structure: Random
+    ) -> Tensor:
+        """[B]: ``unit_distance`` of the projected states; with ``joined``, of all layers end to end."""
+        student, teacher = [states[group.student] for group in groups], concatenated(groups, outputs)
         if structure.joined:
-            own, other = [torch.cat(own, dim=-1)], [torch.cat(other, dim=-1)]
-        lifted = [lift(state) for lift, state in zip(self.student, own, strict=True)]
-        target = [lift(state) for lift, state in zip(self.teacher, other, strict=True)]
-        return unit_distance(lifted, target)
+            student, teacher = [torch.cat(student, dim=-1)], [torch.cat(teacher, dim=-1)]
+        return unit_distance(
+            [project(state) for project, state in zip(self.student, student, strict=True)],
+            [project(state) for project, state in zip(self.teacher, teacher, strict=True)],
+        )
 
 
 def _projections(
     structure: Structure, groups: Sequence[LayerGroup], student: int, teacher: int, outputs: int
 ) -> tuple[list[nn.Module], list[nn.Module]]:
-    """The student's, and the teacher's."""
+    """The projections of the student's states, and those of the teacher's. ``student``, ``teacher`` and ``outputs`` are
+    the two widths and C."""
     match structure:
         case NoLayers() | Relational():
             return [], []
@@ -112,24 +126,27 @@ def _projections(
             assert_never(structure)
 
 
-def followed(groups: Sequence[LayerGroup], outputs: Said) -> list[Tensor]:
-    """What each group's student layer follows, [B, K D]: the states of the group's teacher layers, end to end."""
+def concatenated(groups: Sequence[LayerGroup], outputs: TeacherOutputs) -> list[Tensor]:
+    """[B, K D] for each group: the states of its teacher layers end to end, in the group's order."""
     return [torch.cat([outputs[state_name(layer)] for layer in group.teacher], dim=-1) for group in groups]
 
 
-def stacked(group: LayerGroup, outputs: Said) -> Tensor:
-    """[B, K, D]: the states of the group's teacher layers side by side."""
+def stacked(group: LayerGroup, outputs: TeacherOutputs) -> Tensor:
+    """[B, K, D], or [B, K, C] for classifiers: the outputs of the group's teacher layers, stacked."""
     return torch.stack([outputs[state_name(layer)] for layer in group.teacher], dim=1)
 
 
 def attention(state_BD: Tensor, teacher_BKD: Tensor) -> Tensor:
-    """[B, K]: alpha_k = softmax_k(h . h_k), which sums to 1 over the group (ALP-KD, Passban et al. 2021)."""
+    """[B, K]: alpha_k = softmax_k(h . h_k), the weights of the group's teacher layers (ALP-KD, Passban et al. 2021)."""
     return torch.einsum("bd,bkd->bk", state_BD, teacher_BKD).softmax(-1)
 
 
-def attended(state_BD: Tensor, teacher_BKD: Tensor, structure: Attend) -> Tensor:
-    """[B, D]: sum_k alpha_k h_k (ALP-KD). ``scaled`` divides the products by the square root of D, which a plain
-    dot product saturates without; ``detached`` lets the student change its state, and not whom it attends to."""
+def attended_state(state_BD: Tensor, teacher_BKD: Tensor, structure: Attend) -> Tensor:
+    """[B, D]: sum_k alpha_k h_k, the teacher state that a student layer follows (ALP-KD, Passban et al. 2021).
+
+    ``scaled`` divides the dot products by the square root of D, without which the softmax saturates. ``detached`` stops
+    the gradient through alpha: the student learns to match the target, not to change which layers it attends to.
+    """
     query_BD = state_BD.detach() if structure.detached else state_BD
     if structure.scaled:
         query_BD = query_BD / query_BD.shape[-1] ** 0.5
@@ -137,42 +154,48 @@ def attended(state_BD: Tensor, teacher_BKD: Tensor, structure: Attend) -> Tensor
 
 
 def layer_error(student: Sequence[Tensor], teacher: Sequence[Tensor], structure: Matching) -> Tensor:
-    """[B]: the squared error of each group, mean over its dimensions, mean or sum over groups; ``normalised`` scales
-    either side to length 1 first, row by row.
+    """[B]: the squared error of each group, mean over its dimensions, then mean (or, with ``over: sum``, the sum) over
+    groups. ``normalised`` first scales both sides to length 1, row by row.
 
-    The mean over groups is, over the rows, ``mse_loss`` of all groups side by side, as in the code of Patient KD (Sun
-    et al. 2019), whose eq. 7 sums over layers and dimensions instead: its weights mean (layers x dimensions) times
-    ours. CKD (Wu et al. 2020, Why Skip If You Can Combine) has the mean too; ALP-KD sums over layers.
+    Averaged over rows, the mean over groups equals ``mse_loss`` of all groups concatenated, as in the code of Patient
+    KD (Sun et al. 2019). Eq. 7 of that paper sums over layers and dimensions instead: a weight there is (layers x
+    dimensions) times the same weight here. CKD (Wu et al. 2020, Why Skip If You Can Combine) takes the mean too; ALP-KD
+    sums over layers.
     """
     errors = []
-    for lifted, target in zip(student, teacher, strict=True):
+    for state, target in zip(student, teacher, strict=True):
         if structure.normalised:
-            errors.append(squared_error(functional.normalize(lifted, dim=-1), functional.normalize(target, dim=-1)))
+            errors.append(squared_error(functional.normalize(state, dim=-1), functional.normalize(target, dim=-1)))
         else:
-            errors.append(squared_error(lifted, target))
-    whole = torch.stack(errors)
-    return whole.sum(0) if structure.over == "sum" else whole.mean(0)
+            errors.append(squared_error(state, target))
+    by_group = torch.stack(errors)
+    return by_group.sum(0) if structure.over == "sum" else by_group.mean(0)
 
 
 def unit_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """[B]: the squared distance of the unit vectors of either side, summed over dimensions and over groups (RAIL-KD,
-    Haidar et al. 2022). It is 2 - 2 cos of each pair."""
+    """[B]: |s / |s| - t / |t||^2 = 2 - 2 cos(s, t), summed over groups (RAIL-KD, Haidar et al. 2022)."""
     errors = [
-        (functional.normalize(one, dim=-1) - functional.normalize(other, dim=-1)).square().sum(-1)
-        for one, other in zip(student, teacher, strict=True)
+        (functional.normalize(state, dim=-1) - functional.normalize(target, dim=-1)).square().sum(-1)
+        for state, target in zip(student, teacher, strict=True)
     ]
     return torch.stack(errors).sum(0)
 
 
 def outputs_error(student: Sequence[Tensor], teacher: Sequence[Tensor], temperature: float) -> Tensor:
-    """[B]: what the classifier on each student layer says, [B, C], against what it attends to of the classifiers on the
-    teacher's layers, [B, K, C]: tau^2 KL, or the squared error where C is 1; mean over groups (Universal-KD, Wu et al.
-    2021: "match in the output space via attention-based layer projection"; the details are ours)."""
+    """[B]: the distance of the logits z [B, C] of the classifier on each student layer to sum_k alpha_k z_k over the
+    classifiers on the teacher's layers [B, K, C], alpha = softmax_k(z . z_k): tau^2 KL, or the squared error where C
+    is 1; mean over groups.
+
+    After Universal-KD (Wu et al. 2021: "match in the output space via attention-based layer projection"); the paper
+    leaves the details open.
+    """
     errors = []
-    for spoken_BC, heard_BKC in zip(student, teacher, strict=True):
-        target_BC = torch.einsum("bk,bkc->bc", attention(spoken_BC, heard_BKC), heard_BKC)
-        alone = spoken_BC.shape[1] == 1
+    for student_BC, teacher_BKC in zip(student, teacher, strict=True):
+        target_BC = torch.einsum("bk,bkc->bc", attention(student_BC, teacher_BKC), teacher_BKC)
+        regression = student_BC.shape[1] == 1
         errors.append(
-            squared_error(spoken_BC, target_BC) if alone else soft_cross_entropy(spoken_BC, target_BC, temperature)
+            squared_error(student_BC, target_BC)
+            if regression
+            else soft_cross_entropy(student_BC, target_BC, temperature)
         )
     return torch.stack(errors).mean(0)

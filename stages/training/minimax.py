@@ -1,8 +1,18 @@
-"""The axis ``data`` in the loop: which candidates go with a batch's rows.
+"""Candidates beside the rows of a batch: all of a row's neighbours, or those that minimax picks.
 
-All of them, or those few of which student and teacher differ most. To find these, each candidate of a row goes through
-the student once, without gradients and without dropout, whatever number is kept; teachers are read. The original of
-minimax-kNN leaves dropout on, and scores all K again for every one that is kept.
+Minimax-kNN (Kamalloo et al. 2021, "Not Far Away, Not So Close: Sample Efficient Nearest Neighbour Data Augmentation via
+MiniMax", Findings of ACL 2021) keeps, of the K neighbours x'_1 .. x'_K of a row x, the k1 on which student S and
+teacher T differ most, and trains the student on these:
+
+    max step:  X' = the k1 candidates of greatest d(T(x'_k), S(x'_k)), k = 1 .. K
+    min step:  minimise over S  loss(x) + weight * w / |X'| * sum over x' in X' of d(T(x'), S(x'))
+
+The divergence d is the loss term that the training has for the teacher's logits (``teacher_distance``) and w its weight
+in loss(x); K is ``k``, k1 is ``keep`` and the weight is ``weight`` of the method's axis ``data``.
+
+For the max step each candidate of a row goes through the student once, without gradients and without dropout, whatever
+k1 is; the teacher's logits are read from their store. The authors' code leaves dropout on, and scores all K candidates
+again for each one that it keeps.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,17 +28,29 @@ from stages.corpus.rowset import Batch
 from stages.models.forward import forward
 from stages.models.predict import autocast
 from stages.specs.method import Method, Minimax, WithCandidates
-from stages.specs.schedule import LossWeights, OutputRequest, Position, scored_anew
-from stages.training.candidates import Extra, Pool, Ranks, count, most_divergent
-from stages.training.losses import distance_of
+from stages.specs.schedule import LossWeights, OutputRequest, Position, rescores_candidates
+from stages.training.candidates import NONE, CandidateBatch, CandidatePool, Ranks, usage_sums
+from stages.training.losses import teacher_distance
 
 Divergences = npt.NDArray[np.float32]
 
 
+def most_divergent(divergences: Divergences, ranks: Ranks, keep: int) -> Ranks:
+    """[B, keep]: for each row the ranks of the ``keep`` candidates of greatest divergence, the lower rank first among
+    equals.
+
+    ``divergences`` is [B, K] by rank. ``ranks`` [B, K] holds the ranks that a row has, -1 elsewhere; a row with fewer
+    than ``keep`` candidates keeps them all, and its result is filled up with -1.
+    """
+    scored = np.where(ranks != NONE, divergences, -np.inf)
+    order = np.argsort(-scored, axis=1, kind="stable")[:, :keep]
+    return np.take_along_axis(ranks, order, axis=1)
+
+
 @dataclass(frozen=True, slots=True)
 class CandidateScoring:
-    """The candidates of these rows of train before some are picked: as batches, each with its places among those of
-    ``ranks`` that are there."""
+    """All candidates of these B rows of train, before some are picked. ``ranks`` is [B, K]; each batch comes with the
+    places of its candidates among the ranks that are not -1."""
 
     rows: Rows
     ranks: Ranks
@@ -36,40 +58,46 @@ class CandidateScoring:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What was made ready for a step: candidates that are known to be picked, or a contest."""
+class StepCandidates:
+    """The candidates of one step: either those to train on (``batches``, with their ``usage`` [K + 6] as in
+    ``usage_sums``), or those that the student has yet to score (``scoring``)."""
 
-    extras: Sequence[Extra] = ()
-    tally: npt.NDArray[np.float64] | None = None
+    batches: Sequence[CandidateBatch] = ()
+    usage: npt.NDArray[np.float64] | None = None
     scoring: CandidateScoring | None = None
 
 
 class Augmentation:
-    """Candidates beside the rows of a training. They are trained in passes of no more rows than those of the task's
-    own, so that what fits a device's memory still does."""
+    """Trains on candidates beside the rows of train, as the method's axis ``data`` defines it.
 
-    def __init__(self, pool: Pool, method: Method, precision: str, device: str, micro_batch: int | None) -> None:
+    A forward pass has at most as many candidates as it may have rows of train (``micro_batch``), so that candidates
+    need no more of a device's memory than the rows do.
+    """
+
+    def __init__(
+        self, pool: CandidatePool, method: Method, precision: str, device: str, micro_batch: int | None
+    ) -> None:
         assert isinstance(method.data, WithCandidates)
         self.pool = pool
         self.method = method
         self.data = method.data
         self.precision = precision
         self.device = device
-        self.most = micro_batch
+        self.max_rows = micro_batch
 
     def scores_all(self, position: Position) -> bool:
-        """Whether this epoch begins with a look at all candidates."""
-        return isinstance(self.data, Minimax) and scored_anew(self.data, position)
+        """Whether all candidates of train are scored when the epoch at ``position`` begins."""
+        return isinstance(self.data, Minimax) and rescores_candidates(self.data, position)
 
-    def pick_all(
+    def pick_for_all_rows(
         self, model: nn.Module, weights: LossWeights, request: OutputRequest, rank: int, world_size: int
     ) -> Tensor:
-        """[N, keep] ranks for all rows of train: each distinct candidate goes through the student once. Workers share
-        them."""
+        """[N, keep]: the ranks of the candidates picked for all N rows of train. Each distinct candidate goes through
+        the student once; workers share the candidates, and all return the whole result."""
         assert isinstance(self.data, Minimax)
-        pool, every = self.pool, np.arange(len(self.pool.rows), dtype=np.int64)
-        batches = pool.batches(every, only_logits(request), self.device, self.most, rank, world_size)
-        found = self._divergences(model, batches, len(every), weights, request)
+        pool, numbers = self.pool, np.arange(len(self.pool.rows), dtype=np.int64)
+        batches = pool.batches(numbers, logits_only(request), self.device, self.max_rows, rank, world_size)
+        found = self._divergences(model, batches, len(numbers), weights, request)
         if world_size > 1:
             whole = torch.from_numpy(found).to(self.device)
             torch.distributed.all_reduce(whole)
@@ -77,41 +105,49 @@ class Augmentation:
         rows = np.arange(len(pool.table), dtype=np.int64)
         return torch.from_numpy(most_divergent(found[pool.table], pool.all_ranks(rows), self.data.keep))
 
-    def prepare(self, rows: Rows, request: OutputRequest, picked: Tensor | None) -> Prepared:
-        """For these rows of train. ``picked`` is of all rows, where they were picked at once. Runs in the prefetching
-        thread."""
-        pool, wanted = self.pool, only_logits(request)
+    def prepare_step(self, rows: Rows, request: OutputRequest, picked: Tensor | None) -> StepCandidates:
+        """The candidates for a step on these rows of train, in host memory. Runs in the prefetching thread.
+
+        ``picked`` [N, keep] are the ranks from ``pick_for_all_rows``, or None. A method that picks in each step gets
+        candidates to be scored; any other gets the candidates to train on.
+        """
+        pool, logits_request = self.pool, logits_only(request)
         if isinstance(self.data, Minimax) and self.data.every == "step":
             ranks = pool.all_ranks(rows)
-            chosen = pool.table[rows][ranks >= 0]
-            return Prepared(
-                scoring=CandidateScoring(rows, ranks, list(pool.batches(chosen, wanted, self.device, self.most)))
-            )
+            numbers = pool.table[rows][ranks >= 0]
+            batches = list(pool.batches(numbers, logits_request, self.device, self.max_rows))
+            return StepCandidates(scoring=CandidateScoring(rows, ranks, batches))
         ranks = pool.all_ranks(rows) if picked is None else picked.numpy()[rows]
-        extras = pool.extras(rows, ranks, wanted, self.device, self.most or len(rows))
-        return Prepared(extras, count(pool, rows, ranks, None))
+        chosen = pool.picked_batches(rows, ranks, logits_request, self.device, self.max_rows or len(rows))
+        return StepCandidates(chosen, usage_sums(pool, rows, ranks, None))
 
-    def decide(self, model: nn.Module, ready: Prepared, weights: LossWeights, request: OutputRequest) -> Prepared:
-        """What a contest ends with. What was known before stays as it is."""
-        scoring = ready.scoring
+    def pick_for_step(
+        self, model: nn.Module, candidates: StepCandidates, weights: LossWeights, request: OutputRequest
+    ) -> StepCandidates:
+        """The max step: score the candidates with the student as it is, and pick those to train on. Returns
+        ``candidates`` itself where none are to be scored."""
+        scoring = candidates.scoring
         if scoring is None:
-            return ready
+            return candidates
         assert isinstance(self.data, Minimax)
-        scored = np.zeros(scoring.ranks.shape, np.float32)
-        there = int((scoring.ranks >= 0).sum())
-        scored[scoring.ranks >= 0] = self._divergences(model, scoring.batches, there, weights, request)
-        picked = most_divergent(scored, scoring.ranks, self.data.keep)
-        most = self.most or len(scoring.rows)
-        extras = self.pool.extras(scoring.rows, picked, only_logits(request), self.device, most)
-        return Prepared(extras, count(self.pool, scoring.rows, picked, scored))
+        divergences = np.zeros(scoring.ranks.shape, np.float32)
+        number = int((scoring.ranks >= 0).sum())
+        divergences[scoring.ranks >= 0] = self._divergences(model, scoring.batches, number, weights, request)
+        picked = most_divergent(divergences, scoring.ranks, self.data.keep)
+        max_rows = self.max_rows or len(scoring.rows)
+        chosen = self.pool.picked_batches(scoring.rows, picked, logits_only(request), self.device, max_rows)
+        return StepCandidates(chosen, usage_sums(self.pool, scoring.rows, picked, divergences))
 
-    def loss(self, model: nn.Module, extra: Extra, weights: LossWeights, request: OutputRequest) -> Tensor:
-        """[B]: what the student owes for these candidates."""
+    def loss(
+        self, model: nn.Module, candidates: CandidateBatch, weights: LossWeights, request: OutputRequest
+    ) -> Tensor:
+        """[B]: the weighted divergence of each candidate, weights.candidates * share * d(T(x'), S(x')). The sum over a
+        row's candidates is the weight times their mean divergence."""
         with autocast(self.device, self.precision):
-            logits, _ = forward(model, extra.batch.inputs)
-        outputs = self.pool.signal(extra.batch, only_logits(request))
-        distance = distance_of(logits.float(), outputs["logits"], self.method, weights)
-        return weights.candidates * extra.share * distance
+            logits, _ = forward(model, candidates.batch.inputs)
+        outputs = self.pool.signal(candidates.batch, logits_only(request))
+        distance = teacher_distance(logits.float(), outputs["logits"], self.method, weights)
+        return weights.candidates * candidates.share * distance
 
     def _divergences(
         self,
@@ -121,20 +157,22 @@ class Augmentation:
         weights: LossWeights,
         request: OutputRequest,
     ) -> Divergences:
-        """[number]: how far the student is from its teachers at each place; 0 where no batch has it."""
+        """[number]: the divergence between student and teachers at each place of ``batches``, 0 at places that no batch
+        has. The model is left in the mode it was in."""
         found = np.zeros(number, np.float32)
         training = model.training
         model.eval()
         with torch.inference_mode(), autocast(self.device, self.precision):
-            for places, batch in batches:
-                there = batch.to(self.device)
-                logits, _ = forward(model, there.inputs)
-                outputs = self.pool.signal(there, only_logits(request))
-                found[places] = distance_of(logits.float(), outputs["logits"], self.method, weights).cpu().numpy()
+            for places, host_batch in batches:
+                batch = host_batch.to(self.device)
+                logits, _ = forward(model, batch.inputs)
+                outputs = self.pool.signal(batch, logits_only(request))
+                distance = teacher_distance(logits.float(), outputs["logits"], self.method, weights)
+                found[places] = distance.cpu().numpy()
         model.train(training)
         return found
 
 
-def only_logits(request: OutputRequest) -> OutputRequest:
-    """Layers are matched on the task's own rows alone."""
+def logits_only(request: OutputRequest) -> OutputRequest:
+    """``request`` without layers: layers are matched on the rows of train, not on candidates."""
     return replace(request, layers=())

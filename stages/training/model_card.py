@@ -14,7 +14,8 @@ def model_card(
     scores: Mapping[str, Mapping[str, float]],
     lineage: Mapping[str, object],
 ) -> str:
-    """Markdown with the front matter that model hubs read. ``lineage`` is what the runner left in ``lineage.json``."""
+    """Markdown with the front matter that model hubs read. ``scores`` maps split -> metric -> score; ``lineage`` is the
+    content of ``lineage.json``, in which the runner records where the model comes from."""
     table = [
         f"| {split} | {metric} | {value:.2f} |" for split, values in scores.items() for metric, value in values.items()
     ]

@@ -1,4 +1,4 @@
-"""The optimizer of a training, and what a step asks of a device's memory."""
+"""The optimizer of a training, and a readable error when a step needs more memory than the GPU has."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from stages.specs.student import Train
 
 
 def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """AdamW, fused; no weight decay on biases and norms (Devlin et al. 2019)."""
+    """Fused AdamW over all parameters of ``model``, without weight decay on biases and norms (Devlin et al. 2019)."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -18,14 +18,15 @@ def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
 
 
 @contextmanager
-def memory_named(rows: int) -> Iterator[None]:
-    """Where a GPU's memory does not suffice, say which key makes do with less."""
+def explain_out_of_memory(rows: int) -> Iterator[None]:
+    """Turn an out-of-memory error of a forward pass with this many rows into a ValueError that names the setting which
+    needs less memory. With one row nothing can be reduced: the error passes unchanged."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         if rows == 1:
             raise
         raise ValueError(
-            f"train.micro_batch: the GPU's memory does not hold {rows} rows a forward pass; set train.micro_batch to "
-            f"{max(1, rows // 2)} (the batch stays as it is)"
+            f"train.micro_batch: a forward pass of {rows} rows does not fit in the GPU's memory; set train.micro_batch "
+            f"to {max(1, rows // 2)} (gradients still add up to those of the batch)"
         ) from error

@@ -1,8 +1,9 @@
-"""How the rows of a batch lie to each other, in a student's layer and in its teacher's (Park et al. 2019, Relational
-Knowledge Distillation). "RKD" in tables of ALP-KD means regular KD instead.
+"""Relational knowledge distillation: match the distances and angles between the rows of a batch, in one layer of the
+student and one of the teacher (Park et al. 2019, Relational Knowledge Distillation). In the tables of ALP-KD, "RKD"
+means regular KD instead.
 
-The loss is between rows, so the rows of all workers are needed: shapes are R rows of the global batch, B of this
-worker, H and D the widths, which may differ.
+The loss compares rows with each other, so that each worker needs the rows of all workers. Shapes: R rows of the global
+batch, B rows of this worker, H and D the widths of the two layers, which may differ.
 """
 
 from dataclasses import dataclass
@@ -15,38 +16,40 @@ from torch.nn import functional
 from stages.specs.layers import Relational
 
 NEAR = 1e-4
-"""Rows that lie nearer to each other count as one. States have lengths of 1 and more."""
+"""Rows at a smaller distance count as equal. States have lengths of 1 and more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Who shares a global batch of ``rows``: every ``world_size``-th row from ``rank`` on is this worker's."""
+    """How a global batch of ``rows`` is divided: worker ``rank`` has every ``world_size``-th row, from row ``rank``."""
 
     rank: int = 0
     world_size: int = 1
     rows: int = 1
 
     def counts(self) -> list[int]:
+        """The number of rows of each worker, by rank."""
         return [len(range(rank, self.rows, self.world_size)) for rank in range(self.world_size)]
 
     def gathered(self, values_BH: Tensor) -> Tensor:
-        """[R, H]: the rows of all workers, one worker's after the other's. Gradients flow back to each."""
+        """[R, H]: the rows of all workers, in order of rank. Gradients flow back to the worker of each row."""
         if self.world_size == 1:
             return values_BH
         counts = self.counts()
-        own = values_BH[: counts[self.rank]]  # the stand-in row of a worker that got none is left out
+        own = values_BH[: counts[self.rank]]  # drops the placeholder row of a worker without rows
         padded = functional.pad(own, (0, 0, 0, max(counts) - len(own)))
         whole = _Gather.apply(padded, self.rank, self.world_size)
         return torch.cat([part[:count] for part, count in zip(whole, counts, strict=True)])
 
     @property
     def start(self) -> int:
-        """Where this worker's rows begin among those gathered."""
+        """The place of this worker's first row in the result of ``gathered``."""
         return sum(self.counts()[: self.rank])
 
 
 class _Gather(torch.autograd.Function):
-    """[W, B, H] of all workers; the gradient of a worker's rows is the sum of what all workers' losses say of them."""
+    """All-gather with a gradient: [B, H] of this worker -> [W, B, H] of all W workers. The gradient of a worker's rows
+    is the sum of the gradients that the losses of all workers have for them."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, rank: int, world_size: int) -> Tensor:
@@ -63,9 +66,14 @@ class _Gather(torch.autograd.Function):
 
 
 def relational_error(student_BH: Tensor, teacher_BD: Tensor, structure: Relational, workers: Workers) -> Tensor:
-    """[B]: ``distance`` x smooth L1 of |x_i - x_j| over its mean, mean over j, + ``angle`` x smooth L1 of the cosine of
-    the angle at i between j and k, mean over j and k, for each row i of this worker. The mean over all rows is the loss
-    of the authors' code, which counts pairs of a row with itself too."""
+    """[B]: the relational loss of each row i of this worker,
+
+        distance * mean_j smooth_l1(|s_i - s_j| / mu_S, |t_i - t_j| / mu_T)
+        + angle * mean_jk smooth_l1(cos(angle at s_i between s_j, s_k), cos(angle at t_i between t_j, t_k)),
+
+    with mu the mean distance between different rows. The mean over all R rows equals the loss of the authors' code,
+    which counts pairs of a row with itself too.
+    """
     student_RH, teacher_RD = workers.gathered(student_BH), workers.gathered(teacher_BD)
     own = slice(workers.start, workers.start + workers.counts()[workers.rank] if workers.world_size > 1 else None)
     loss = torch.zeros(len(student_RH[own]), device=student_BH.device)
@@ -77,12 +85,12 @@ def relational_error(student_BH: Tensor, teacher_BD: Tensor, structure: Relation
     if structure.angle:
         cosines = functional.smooth_l1_loss(cosines_at(student_RH, own), cosines_at(teacher_RD, own), reduction="none")
         loss = loss + structure.angle * cosines.mean((-2, -1))
-    # A worker without rows takes part in the gathering all the same, and in its way back.
+    # A worker without rows must take part in the gathering too, forward and backward.
     return loss if len(loss) else (0 * student_RH).sum().expand(len(student_BH))
 
 
 def relative_distances(values_RH: Tensor) -> Tensor:
-    """[R, R]: |x_i - x_j| over the mean of those above 0."""
+    """[R, R]: |x_i - x_j| divided by the mean of the distances above 0."""
     squares = values_RH.square().sum(-1)
     between = (squares[:, None] + squares[None] - 2 * values_RH @ values_RH.T).clamp_min(NEAR**2).sqrt()
     apart = between * (1 - torch.eye(len(values_RH), device=values_RH.device))
@@ -94,7 +102,7 @@ def cosines_at(values_RH: Tensor, own: slice) -> Tensor:
     """[B, R, R]: for each row i in ``own``, the cosine of the angle at i between rows j and k."""
     toward_BRH = values_RH[None] - values_RH[own, None]
     lengths_BR1 = toward_BRH.norm(dim=-1, keepdim=True)
-    # From a row to itself, or to its like, no direction leads; a unit vector would have a boundless gradient there.
+    # Equal rows have no direction between them: a unit vector there would have an unbounded gradient.
     near_BR1 = lengths_BR1 < NEAR
     units_BRH = (toward_BRH / lengths_BR1.masked_fill(near_BR1, 1.0)).masked_fill(near_BR1, 0.0)
     cosines: Tensor = units_BRH @ units_BRH.transpose(1, 2)

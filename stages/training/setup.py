@@ -1,4 +1,4 @@
-"""What a training is given, and what holds in one of its epochs and steps."""
+"""The inputs of a training, and the settings and data of one epoch and of one step."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from stages.specs.schedule import (
 )
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import Task
-from stages.training.candidates import Pool
+from stages.training.candidates import CandidatePool
 from stages.training.checkpoint import Progress
-from stages.training.minimax import Prepared
+from stages.training.minimax import StepCandidates
 from stages.training.signal import Signal
-from stages.training.tensorboard import Draw
+from stages.training.tensorboard import WriteCurves
 
 
 class LoopWorker(Protocol):
-    """What the loop needs of the worker it runs in (see ``cluster.resources.Worker``)."""
+    """The part of ``cluster.resources.Worker`` that the loop uses."""
 
     @property
     def rank(self) -> int: ...
@@ -39,10 +39,16 @@ class LoopWorker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """All that a training needs: what to learn from, what to be selected on, where to keep checkpoints.
-    ``teacher_width`` is that of the teacher's layers, where some are followed; ``pool`` holds candidates, where the
-    method asks for them. The first worker gives the model of each epoch, and the epoch's number, to ``keep``, and what
-    there is to draw of it to ``draw``. ``resumable`` says whether a checkpoint's training may be continued."""
+    """The inputs of a training.
+
+    The student learns from ``train`` and ``signal``; the best epoch is selected on ``select``. ``checkpoint`` is the
+    file of the checkpoint, written at most every ``checkpoint_seconds``. ``teacher_width`` is the width of the
+    teacher's layers, 0 if the method follows none; ``candidate_pool`` is None for a method without candidates.
+
+    At the end of each epoch the first worker calls ``save_epoch`` with the model and the epoch's number (from 1), and
+    ``write_curves`` with that number and the epoch's points. ``resumable`` decides whether a training may be continued
+    from the progress in a checkpoint.
+    """
 
     spec: DistilSpec
     task: Task
@@ -53,28 +59,30 @@ class TrainingSetup:
     checkpoint_seconds: float = 30.0
     clock: Callable[[], float] = time.monotonic
     teacher_width: int = 0
-    pool: Pool | None = None
-    keep: Callable[[nn.Module, int], None] | None = None
-    draw: Draw | None = None
+    candidate_pool: CandidatePool | None = None
+    save_epoch: Callable[[nn.Module, int], None] | None = None
+    write_curves: WriteCurves | None = None
     resumable: Callable[[Progress], bool] = lambda _: True
 
 
-NO_CANDIDATES = Prepared()
+NO_CANDIDATES = StepCandidates()
+"""The candidates of a step that trains on none."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepWork:
-    """A worker's part of a step: its rows as batches of at most ``micro_batch``, what their losses are multiplied
-    with, and the candidates beside them."""
+    """A worker's part of a step, in host memory: its rows in batches of at most ``micro_batch`` rows, the factor
+    ``weight`` of their losses (0 for a placeholder row), and the candidates of these rows."""
 
     batches: Sequence[Batch]
     weight: float
-    candidates: Prepared = NO_CANDIDATES
+    candidates: StepCandidates = NO_CANDIDATES
 
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """What holds in an epoch: what the losses weigh, what teachers are asked, which layers follow which."""
+    """The settings of one epoch: the weights of the loss terms, the outputs requested from the teachers, and which
+    teacher layers each student layer follows. ``position`` is where the epoch starts or is resumed."""
 
     position: Position
     weights: LossWeights

@@ -1,6 +1,7 @@
-"""What teachers say about a batch: read from their stores, or asked of a model itself.
+"""The teachers' outputs for the rows of a batch, read from their stores or computed by a live model.
 
-Names: ``logits`` [B, C], and ``hidden_03`` [B, H] for the pooled state of layer 3 (0 the embeddings).
+Outputs are tensors by name: ``logits`` [B, C], and for example ``hidden_03`` [B, H], the pooled state of layer 3
+(layer 0 is the embeddings).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,33 +14,33 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
-from stages.models.forward import forward, pool
+from stages.models.forward import forward, pooled_state
 from stages.outputs.node_cache import Column, Columns
 from stages.specs.layers import state_name
 from stages.specs.schedule import OutputRequest
 
 
 class Signal(Protocol):
-    """Named tensors for the rows of a batch. Never part of the student's graph."""
+    """A source of teacher outputs. No gradient flows through them."""
 
     @property
     def teachers(self) -> int:
-        """How many teach."""
+        """The number of teachers."""
         ...
 
     def read(self, rows: Rows, request: OutputRequest, /) -> Mapping[str, Tensor]:
-        """What of it lies ready for these rows of the split, in host memory. Called from another thread, before the
-        batch is needed; it becomes ``batch.read``."""
+        """The requested outputs that are stored for these rows of the split, in host memory; {} if none is stored.
+        The prefetching thread calls it ahead of the step and keeps the result as ``batch.read``."""
         ...
 
     def __call__(self, batch: Batch, request: OutputRequest, /) -> Mapping[str, Tensor]:
-        """All of it, in float32 on the batch's device."""
+        """All requested outputs for the rows of ``batch``, in float32 on its device."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NoTeacher:
-    """Nobody teaches."""
+    """The signal of a method without teachers: no outputs."""
 
     teachers: int = 0
 
@@ -52,8 +53,8 @@ class NoTeacher:
 
 @dataclass(frozen=True, slots=True)
 class StoredSignal:
-    """What the stores of teachers hold: ``logits`` has one for each, ``layers`` those whose layers may be followed.
-    ``names``: layer -> its column."""
+    """Outputs from teacher-output stores. ``logits`` holds the columns of each teacher, by number; ``layers`` the
+    columns of the teachers whose layers the student may follow; ``names`` maps a layer to its column."""
 
     logits: Sequence[Columns] = ()
     layers: Sequence[Columns] = ()
@@ -70,12 +71,13 @@ class StoredSignal:
         return {name: torch.from_numpy(values) for name, values in found.items()}
 
     def _mean(self, rows: Rows, request: OutputRequest) -> Column:
-        """[len(rows), C]: the teachers' logits by their shares. One alone is taken as it is."""
+        """[len(rows), C]: the mean of the requested teachers' logits, weighted by their shares. The logits of a single
+        teacher are returned unchanged."""
         if len(request.logits) == 1:
             return self.logits[request.logits[0][0]].gather("logits", rows)
-        outputs = [self.logits[teacher].gather("logits", rows) for teacher, _ in request.logits]
-        whole: Column = np.average(np.stack(outputs), axis=0, weights=[share for _, share in request.logits])
-        return whole.astype(np.float32)
+        by_teacher = [self.logits[teacher].gather("logits", rows) for teacher, _ in request.logits]
+        mean: Column = np.average(np.stack(by_teacher), axis=0, weights=[share for _, share in request.logits])
+        return mean.astype(np.float32)
 
     def __call__(self, batch: Batch, _request: OutputRequest) -> Mapping[str, Tensor]:
         return {name: values.float() for name, values in batch.read.items()}
@@ -83,7 +85,8 @@ class StoredSignal:
 
 @dataclass(frozen=True, slots=True)
 class LiveSignal:
-    """The teacher itself, in eval mode, run on every batch. ``pooling`` is that of the layers that are asked for."""
+    """Outputs of a teacher model that runs on every batch. ``model`` is in eval mode; ``pooling`` (``mean`` or ``cls``)
+    is how the states of requested layers are pooled."""
 
     model: nn.Module
     pooling: str = "mean"
@@ -96,6 +99,6 @@ class LiveSignal:
         with torch.inference_mode():
             logits, hidden = forward(self.model, batch.inputs, hidden=bool(request.layers))
             mask = batch.inputs["attention_mask"]
-            outputs = {state_name(layer): pool(hidden[layer], mask, self.pooling) for layer in request.layers}
-        # Copies made outside of inference mode may take part in a loss.
+            outputs = {state_name(layer): pooled_state(hidden[layer], mask, self.pooling) for layer in request.layers}
+        # Tensors from inference mode cannot take part in a loss; clones made outside of it can.
         return {name: values.float().clone() for name, values in {"logits": logits, **outputs}.items()}

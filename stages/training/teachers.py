@@ -1,4 +1,7 @@
-"""What a student is taught from: the stores of its teachers, mapped from this node's copies."""
+"""Open what a student learns from: the teachers' stores, and the candidates with the teachers' outputs for them.
+
+Columns are memory-mapped from this node's decoded copies of the stores, which are made on first use.
+"""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,64 +19,71 @@ from stages.specs.layer_map import check_store, groups_of, teacher_layers
 from stages.specs.layers import NoLayers
 from stages.specs.method import Method, WithCandidates, check_teachers
 from stages.specs.student import DistilSpec
-from stages.training.candidates import FOUND, Pool, pool
+from stages.training.candidates import TABLE_COLUMNS, CandidatePool, candidate_pool
 from stages.training.signal import NoTeacher, Signal, StoredSignal
 
 
 def signal_of(
-    spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, say: Callable[[str], None] = lambda _text: None
+    spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, note: Callable[[str], None] = lambda _text: None
 ) -> Signal:
-    """What teachers said, mapped from this node's copies of their stores for the rows of train. ``say`` hears of it
-    when a copy has to be made first."""
+    """The teachers' outputs for the rows of train, mapped from this node's copies of their stores. ``note`` is called
+    with a line of text when a copy has to be made first.
+
+    Raises ValueError if the method cannot learn from this number of teachers, or if a store lacks a layer.
+    """
     method = spec.method
     if not method.needs_teacher:
         return NoTeacher()
-    stores = teachers(inputs)
+    stores = teacher_stores(inputs)
     check_teachers(method, len(stores))
     cache = CacheFolder.of(os.environ)
 
     def mapped(store: Path, names: Sequence[str]) -> Columns:
-        return decode(store, names, rows.row_keys, cache, say)
+        return decode(store, names, rows.row_keys, cache, note)
 
     logits = ("logits",) if method.needs_logits else ()
     if method.needs_probes:
-        names = columns_of(method, inputs["probes"])
-        spoken = [mapped(store, logits) for store in stores] if logits else []
-        return StoredSignal(spoken, [mapped(inputs["probes"], list(names.values()))], names)
-    each = [columns_of(method, store) for store in stores]
-    found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, each, strict=True)]
-    return StoredSignal(found, found, each[0])
+        names = layer_columns(method, inputs["probes"])
+        teacher_logits = [mapped(store, logits) for store in stores] if logits else []
+        return StoredSignal(teacher_logits, [mapped(inputs["probes"], list(names.values()))], names)
+    columns = [layer_columns(method, store) for store in stores]
+    found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, columns, strict=True)]
+    return StoredSignal(found, found, columns[0])
 
 
-def pool_of(
-    spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, say: Callable[[str], None] = lambda _text: None
-) -> Pool | None:
-    """The candidates for the rows of train, and what the same teachers said of them; None where the method asks for
-    none.
-    Raises ValueError for a table that holds fewer a row than the method takes."""
+def open_candidate_pool(
+    spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, note: Callable[[str], None] = lambda _text: None
+) -> CandidatePool | None:
+    """The candidates for the rows of train with the same teachers' outputs for them; None if the method uses none.
+
+    Raises ValueError if the candidate table is empty, or has fewer candidates a row than the method uses.
+    """
     data = spec.method.data
     if not isinstance(data, WithCandidates):
         return None
     meta = read_table_meta(inputs["candidates"])
     if meta.k < data.k:
-        raise ValueError(f"data.k: {data.k}, but the candidate table has {meta.k} a row; ask for no more")
+        raise ValueError(
+            f"data.k: {data.k}, but the candidate table has {meta.k} a row; set data.k to at most {meta.k}"
+        )
     if not meta.candidates:
-        raise ValueError("candidates: the table holds none; widen the bank, or the distances between which they lie")
+        raise ValueError("candidates: the table is empty; enlarge the bank, or widen min_distance and max_distance")
     texts = read_rowset(inputs["candidate_rows"], CANDIDATES)
     stores = one_or_in_order(CANDIDATE_OUTPUTS, inputs)
     cache = CacheFolder.of(os.environ)
-    spoken = StoredSignal([decode(store, ["logits"], texts.row_keys, cache, say) for store in stores])
-    return pool(texts, spoken, read_candidates(inputs["candidates"], FOUND), rows.row_keys, data.k)
+    signal = StoredSignal([decode(store, ["logits"], texts.row_keys, cache, note) for store in stores])
+    return candidate_pool(texts, signal, read_candidates(inputs["candidates"], TABLE_COLUMNS), rows.row_keys, data.k)
 
 
-def teachers(inputs: Mapping[str, Path]) -> Sequence[Path]:
-    """The stores of who teaches: ``outputs``, or ``outputs/0``, ``outputs/1`` ... in their order."""
+def teacher_stores(inputs: Mapping[str, Path]) -> Sequence[Path]:
+    """The teachers' stores: the input ``outputs``, or ``outputs/0``, ``outputs/1`` ... in the order of their
+    numbers."""
     return one_or_in_order(OUTPUTS, inputs)
 
 
-def columns_of(method: Method, store: Path) -> dict[int, str]:
-    """The layers that the method follows -> the column of the store that holds each, and no other column.
-    ValueError where the store lacks one."""
+def layer_columns(method: Method, store: Path) -> dict[int, str]:
+    """Layer -> the column of ``store`` that holds it, for the teacher layers that the method follows. Raises ValueError
+    if the store lacks one of them."""
     layout, structure = read_store(store).layout, method.structure
     check_store(structure, layout.layers, layout.pooling)
     if isinstance(structure, NoLayers):
@@ -82,18 +92,19 @@ def columns_of(method: Method, store: Path) -> dict[int, str]:
 
 
 def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:
-    """That of the teacher's layers, 0 where none is followed. Teachers of other widths in turn would need projections
-    of their own: ValueError."""
+    """Width of the teacher's layers, 0 if the method follows none. Raises ValueError for several teachers of different
+    widths, each of which would need projections of its own."""
     if not method.needs_layers:
         return 0
-    widths = {read_store(store).layout.width for store in teachers(inputs)}
+    widths = {read_store(store).layout.width for store in teacher_stores(inputs)}
     if len(widths) > 1:
         raise ValueError(f"structure: the teachers' layers are {sorted(widths)} wide; follow layers of one width")
     return widths.pop()
 
 
-def warnings_of(signal: Signal, rows: int) -> dict[str, object]:
-    """What whoever asked for this training should know: that layers are followed in which all rows look alike."""
+def layer_warnings(signal: Signal, rows: int) -> dict[str, object]:
+    """``{"warnings": [...]}`` if the student follows layers in which the states of all rows are nearly the same, so
+    that matching them has no use; {} otherwise. ``rows`` is the number of rows of train."""
     if not isinstance(signal, StoredSignal) or not signal.names:
         return {}
     dead = sorted({layer for columns in signal.layers for layer in dead_layers(columns, signal.names, rows)})

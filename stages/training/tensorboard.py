@@ -1,4 +1,4 @@
-"""The curves of a training: what is drawn of an epoch, and the TensorBoard files that hold it."""
+"""The curves of a training: which values are recorded in an epoch, and the TensorBoard files that hold them."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,73 +17,85 @@ from stages.specs.schedule import LossWeights
 from stages.training.checkpoint import Epoch
 from stages.training.losses import TERMS
 
-POINTS = 50
-"""The most points of an epoch."""
+MAX_POINTS = 50
+"""The number of points into which an epoch is divided, at most; its last step may add one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Values by name after so many steps and seconds of training, in all epochs."""
+    """Values by TensorBoard tag. ``step`` counts the optimizer steps and ``seconds`` the training time since the start
+    of training, over all epochs."""
 
     step: int
     seconds: float
     values: dict[str, float] = field(default_factory=dict)
 
 
-Draw = Callable[[int, Sequence[Point]], None]
-"""Is given an epoch's number, from 1, and its points."""
+WriteCurves = Callable[[int, Sequence[Point]], None]
+"""A function that writes the points of an epoch, given the epoch's number from 1."""
 
 
 class CurveSampler:
-    """The sums of an epoch at some of its steps. A mark is (steps done, seconds of training, loss, its terms ...)."""
+    """Samples the sums of an epoch at regular steps, at most ``MAX_POINTS`` + 1 times.
 
-    def __init__(self, steps: int, marks: Sequence[Sequence[float]]) -> None:
-        """``marks`` were made in an earlier sitting."""
+    A sample is a list of numbers: the steps done in the epoch, the seconds of training in all epochs, then the sums
+    over the epoch's rows so far of the loss and of its terms, in the order of ``TERMS``.
+    """
+
+    def __init__(self, steps: int, samples: Sequence[Sequence[float]]) -> None:
+        """``steps`` is the length of the epoch. ``samples`` are those from before an interruption."""
         self._steps = steps
-        self._every = -(-steps // POINTS)
-        self._marks = [list(mark) for mark in marks]
-        self._looks: list[tuple[int, float, Tensor]] = []
+        self._every = -(-steps // MAX_POINTS)
+        self._samples = [list(sample) for sample in samples]
+        self._on_device: list[tuple[int, float, Tensor]] = []
 
-    def look(self, step: int, seconds: float, sums: Tensor) -> None:
-        """Called after each step, numbered from 1. Does not wait for the device."""
+    def sample(self, step: int, seconds: float, sums: Tensor) -> None:
+        """Call after each step, numbered from 1. Does not wait for the device."""
         if step % self._every == 0 or step == self._steps:
-            self._looks.append((step, seconds, sums[: 1 + len(TERMS)].clone()))
+            self._on_device.append((step, seconds, sums[: 1 + len(TERMS)].clone()))
 
-    def marks(self) -> list[list[float]]:
-        """All marks so far. Waits for the device."""
-        self._marks += [[step, seconds, *sums.tolist()] for step, seconds, sums in self._looks]
-        self._looks.clear()
-        return self._marks
+    def samples(self) -> list[list[float]]:
+        """All samples so far. Blocks until the device has computed them."""
+        self._samples += [[step, seconds, *sums.tolist()] for step, seconds, sums in self._on_device]
+        self._on_device.clear()
+        return self._samples
 
 
-def points(
-    marks: Sequence[Sequence[float]],
+def curve_points(
+    samples: Sequence[Sequence[float]],
     batches: Sequence[Rows],
     lengths: npt.NDArray[np.integer],
-    before: int,
-    since: float,
+    steps_before: int,
+    seconds_before: float,
 ) -> list[Point]:
-    """Losses and speed of an epoch with these batches. ``lengths`` are tokens by row; ``before`` and ``since`` are the
-    steps and the seconds of training that were done when it began."""
+    """A point for each sample of an epoch, with the mean losses and the speed since the sample before.
+
+    ``batches`` are all batches of the epoch, ``lengths`` the tokens of each row of train; ``steps_before`` and
+    ``seconds_before`` are the steps and the seconds of training before the epoch. A loss term that is 0 is left out.
+    """
     rows = np.cumsum([0, *(len(batch) for batch in batches)])
     tokens = np.cumsum([0, *(int(lengths[batch].sum()) for batch in batches)])
     found = []
-    last = [0.0, since, *[0.0] * (1 + len(TERMS))]
-    for mark in marks:
-        start, end = int(last[0]), int(mark[0])
-        new, seconds = rows[end] - rows[start], mark[1] - last[1]
-        sums = dict(zip(("total", *TERMS), np.subtract(mark[2:], last[2:]), strict=True))
+    last = [0.0, seconds_before, *[0.0] * (1 + len(TERMS))]
+    for sample in samples:
+        start, end = int(last[0]), int(sample[0])
+        new, seconds = rows[end] - rows[start], sample[1] - last[1]
+        sums = dict(zip(("total", *TERMS), np.subtract(sample[2:], last[2:]), strict=True))
         values = {f"loss/{name}": float(total / new) for name, total in sums.items() if name == "total" or total}
         if seconds > 0:
             values["speed/rows_per_second"] = float(new / seconds)
             values["speed/tokens_per_second"] = float((tokens[end] - tokens[start]) / seconds)
-        found.append(Point(before + end, mark[1], values))
-        last = list(mark)
+        found.append(Point(steps_before + end, sample[1], values))
+        last = list(sample)
     return found
 
 
-def at_the_end(epoch: Epoch, weights: LossWeights, scored: Mapping[str, float], memory: int | None) -> dict[str, float]:
-    """What is known of a whole epoch. ``memory`` is the most bytes that a GPU had in use."""
+def epoch_values(
+    epoch: Epoch, weights: LossWeights, scored: Mapping[str, float], memory: int | None
+) -> dict[str, float]:
+    """The values of an epoch as a whole, by tag, for its last point: weights and schedule, the scores ``scored`` on the
+    split that selects the best epoch, its mean loss, the use of candidates, and the peak memory of the GPU in bytes
+    (None on a CPU)."""
     values = {f"weight/{name}": float(getattr(weights, name)) for name in TERMS if getattr(weights, name)}
     if weights.soft:
         values["schedule/temperature"] = weights.temperature
@@ -103,31 +115,32 @@ def _number(value: object) -> bool:
 
 
 FOLDER = "tensorboard"
-"""Of an artifact."""
+"""The folder of a student's artifact that holds its event files."""
 VERSION = "brain.Event:2"
-"""What an event file starts with."""
+"""The format version in the first record of an event file."""
 
 
-def drawer(folder: Path, clock: Callable[[], float]) -> Draw:
-    """Writes each epoch's points below ``folder``. ``clock`` tells seconds since 1970."""
+def curve_writer(folder: Path, clock: Callable[[], float]) -> WriteCurves:
+    """A function that writes the points of each epoch to an event file in ``folder``, and deletes the files of later
+    epochs, which an interrupted run may have left. ``clock`` returns the seconds since 1970."""
 
-    def draw(epoch: int, points: Sequence[Point]) -> None:
+    def write_epoch(epoch: int, points: Sequence[Point]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for later in (path for path in folder.glob("events.*") if path.name > name_of(epoch)):
-            later.unlink()  # of a sitting that was cut
-        write(folder / name_of(epoch), points, clock())
+        for later in (path for path in folder.glob("events.*") if path.name > event_file_name(epoch)):
+            later.unlink()
+        write_events(folder / event_file_name(epoch), points, clock())
 
-    return draw
+    return write_epoch
 
 
-def name_of(epoch: int) -> str:
-    """TensorBoard reads the files of a folder in the order of their names."""
+def event_file_name(epoch: int) -> str:
+    """The name of the event file of an epoch. TensorBoard reads the files of a folder in the order of their names."""
     return f"events.out.tfevents.{epoch:06d}"
 
 
-def write(path: Path, points: Sequence[Point], now: float) -> None:
-    """The file at ``path``, whole or not at all. The last point is of ``now``; others are as much earlier as they were
-    in training time, whatever passed between sittings."""
+def write_events(path: Path, points: Sequence[Point], now: float) -> None:
+    """Write ``points`` to the event file ``path``, atomically. The last point has the wall time ``now`` (seconds since
+    1970); the others are earlier by the training time between them, so that interruptions leave no gap."""
     draft = path.with_name(path.name + ".tmp")
     end = points[-1].seconds
     writer = RecordWriter(os.fspath(draft))

@@ -1,4 +1,4 @@
-"""One student in a worker: load, train, score, save."""
+"""Train one student in a worker: load the model and the data, train, score, save."""
 
 import json
 import shutil
@@ -24,20 +24,21 @@ from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
 from stages.training.model_card import model_card
 from stages.training.setup import TrainingSetup
-from stages.training.teachers import pool_of, signal_of, teacher_width, warnings_of
-from stages.training.tensorboard import FOLDER, Point, drawer, name_of, write
+from stages.training.teachers import layer_warnings, open_candidate_pool, signal_of, teacher_width
+from stages.training.tensorboard import FOLDER, Point, curve_writer, event_file_name, write_events
 
 Scores = dict[str, dict[str, float]]
+"""Split -> metric -> score."""
 
 
 def train(job: StudentJob, worker: Worker) -> Facts:
-    """Train the student of ``job``. Every worker runs this; the first one writes."""
+    """Train the student of ``job``; return its figures. Every worker runs this; the first one writes the files."""
     keep_freed_memory()
     torch.set_num_threads(worker.threads)
     corpus = job.inputs["corpus"]
     meta = read_meta(corpus)
     rows = read_rowset(corpus, "train")
-    select = read_rowset(corpus, selecting_split(job.spec, meta))
+    select = read_rowset(corpus, selection_split(job.spec, meta))
     signal = signal_of(job.spec, job.inputs, rows, worker.note)
     setup = TrainingSetup(
         job.spec,
@@ -48,10 +49,10 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         job.out / "scratch" / "checkpoint.pt",
         job.checkpoint_seconds,
         teacher_width=teacher_width(job.spec.method, job.inputs),
-        pool=pool_of(job.spec, job.inputs, rows, worker.note),
-        keep=keeper(job) if job.spec.train.keep == "epochs" else None,
-        draw=drawer(job.out / FOLDER, time.time),
-        resumable=lambda progress: every_epoch_is_kept(job, progress),
+        candidate_pool=open_candidate_pool(job.spec, job.inputs, rows, worker.note),
+        save_epoch=epoch_saver(job) if job.spec.train.keep == "epochs" else None,
+        write_curves=curve_writer(job.out / FOLDER, time.time),
+        resumable=lambda progress: kept_every_epoch(job, progress),
     )
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
@@ -62,7 +63,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         best = dev_scores(model, corpus, meta, worker)
     if worker.rank == 0:
         save_student(model, job, meta, progress, best, last)
-        draw_ends(job, progress, steps_of(len(rows), job.spec), best, last)
+        write_dev_scores(job, progress, steps_per_epoch(len(rows), job.spec), best, last)
     return {
         "rows": len(rows),
         "train_seconds": round(progress.seconds, 3),
@@ -70,38 +71,39 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         "best_epoch": progress.best + 1,
         "scores": best,
         "last_epoch_scores": last,
-        **used_candidates(progress),
-        **warnings_of(signal, len(rows)),
+        **candidate_facts(progress),
+        **layer_warnings(signal, len(rows)),
     }
 
 
-def steps_of(rows: int, spec: DistilSpec) -> int:
-    """Of an epoch."""
+def steps_per_epoch(rows: int, spec: DistilSpec) -> int:
+    """Optimizer steps in one epoch: ceil(rows / batch_size)."""
     return -(-rows // spec.train.batch_size)
 
 
-def draw_ends(job: StudentJob, progress: Progress, steps: int, best: Scores, last: Scores) -> None:
-    """The scores on dev, of the best epoch and of the last, in a file after those of the epochs."""
-    ends = {progress.best + 1: best, len(progress.history): last}
+def write_dev_scores(job: StudentJob, progress: Progress, steps: int, best: Scores, last: Scores) -> None:
+    """Write the dev scores of the best and of the last epoch to a TensorBoard file that follows those of the epochs.
+    ``steps`` is the length of an epoch."""
+    by_epoch = {progress.best + 1: best, len(progress.history): last}
     points = [
         Point(
             epoch * steps,
             progress.history[epoch - 1].seconds,
-            {f"dev/{split}_{metric}": score for split, found in told.items() for metric, score in found.items()},
+            {f"dev/{split}_{metric}": score for split, metrics in dev.items() for metric, score in metrics.items()},
         )
-        for epoch, told in sorted(ends.items())
+        for epoch, dev in sorted(by_epoch.items())
     ]
-    write(job.out / FOLDER / name_of(len(progress.history) + 1), points, time.time())
+    write_events(job.out / FOLDER / event_file_name(len(progress.history) + 1), points, time.time())
 
 
-def used_candidates(progress: Progress) -> Facts:
-    """How many texts beside the task's own were trained with, over all epochs; nothing where the method has none."""
-    told = [epoch.candidates for epoch in progress.history if epoch.candidates is not None]
-    return {"candidates": sum(one["used"] for one in told)} if told else {}
+def candidate_facts(progress: Progress) -> Facts:
+    """``{"candidates": n}`` with the number of candidates trained on, over all epochs; {} if none were."""
+    usage = [epoch.candidates for epoch in progress.history if epoch.candidates is not None]
+    return {"candidates": sum(epoch["used"] for epoch in usage)} if usage else {}
 
 
-def selecting_split(spec: DistilSpec, meta: Meta) -> str:
-    """The split whose score picks the best epoch."""
+def selection_split(spec: DistilSpec, meta: Meta) -> str:
+    """The name of the split whose score selects the best epoch. Raises ValueError for a holdout of no rows."""
     if spec.train.select == "dev":
         return meta.task.dev_splits[0]
     if "holdout" not in meta.splits:
@@ -110,20 +112,20 @@ def selecting_split(spec: DistilSpec, meta: Meta) -> str:
 
 
 def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker) -> Scores:
-    """Split -> metric -> score on every dev split."""
+    """The scores of ``model`` on every dev split. Workers share the batches; all return all scores."""
     found: Scores = {}
-    for split, about in meta.splits.items():
-        if about.role == "dev":
+    for split, split_meta in meta.splits.items():
+        if split_meta.role == "dev":
             rows = read_rowset(corpus, split)
             logits = predict(model, rows, meta.task.outputs, worker.device, worker.rank, worker.world_size)
             found[split] = scores(meta.task, logits, rows)
     return found
 
 
-def keeper(job: StudentJob) -> Callable[[nn.Module, int], None]:
-    """Keeps the model of an epoch in ``epochs/01``, ``epochs/02`` ..., whole or not at all."""
+def epoch_saver(job: StudentJob) -> Callable[[nn.Module, int], None]:
+    """A function that saves the model of an epoch to ``epochs/01``, ``epochs/02`` ..., atomically."""
 
-    def keep(model: nn.Module, epoch: int) -> None:
+    def save_epoch(model: nn.Module, epoch: int) -> None:
         target = job.out / "epochs" / f"{epoch:02d}"
         draft = job.out / "scratch" / f"epoch-{epoch:02d}"
         for folder in (target, draft):
@@ -133,13 +135,13 @@ def keeper(job: StudentJob) -> Callable[[nn.Module, int], None]:
         target.parent.mkdir(exist_ok=True)
         draft.rename(target)
 
-    return keep
+    return save_epoch
 
 
-def every_epoch_is_kept(job: StudentJob, progress: Progress) -> bool:
-    """Whether the models of all epochs that have ended are there, where they are to be kept.
-
-    An attempt that kept the best epoch alone may be continued by one that keeps every epoch: it has to start over.
+def kept_every_epoch(job: StudentJob, progress: Progress) -> bool:
+    """Whether ``progress`` can be continued as far as ``train.keep`` goes: with ``keep: epochs``, only if the models of
+    all finished epochs were saved. A run with ``keep: best`` saves none, so that one with ``keep: epochs`` cannot go on
+    from its checkpoint and has to start over.
     """
     if job.spec.train.keep != "epochs":
         return True
@@ -147,7 +149,7 @@ def every_epoch_is_kept(job: StudentJob, progress: Progress) -> bool:
 
 
 def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
-    """Model and tokenizer, as transformers loads them."""
+    """Write model and tokenizer to ``target``, as transformers loads them."""
     model.save_pretrained(target)
     shutil.copytree(job.inputs["corpus"] / "tokenizer", target, dirs_exist_ok=True)
 
@@ -155,7 +157,7 @@ def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
 def save_student(
     model: PreTrainedModel, job: StudentJob, meta: Meta, progress: Progress, best: Scores, last: Scores
 ) -> None:
-    """``model/`` as transformers loads it, and ``history.json``."""
+    """Write ``model/``, with tokenizer and model card, and ``history.json``. ``model`` is moved to the CPU."""
     target = job.out / "model"
     shutil.rmtree(target, ignore_errors=True)
     nn.Module.to(model, "cpu")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lessons import Heard, inline
+from training_setups import RecordingListener, inline
 
 from stages.bank.bank import bank
 from stages.bank.reader import read_bank_meta, read_bank_part
@@ -34,7 +34,7 @@ def write_lines(path: Path, texts: Sequence[str]) -> Path:
     return path
 
 
-def make_bank(out: Path, *files: Path, heard: Heard | None = None, **spec: object) -> dict[str, int]:
+def make_bank(out: Path, *files: Path, heard: RecordingListener | None = None, **spec: object) -> dict[str, int]:
     out.mkdir(exist_ok=True)
     inputs = {f"files/{number}": path for number, path in enumerate(files)}
     return bank(BankSpec(**spec), inputs, out, inline(heard))

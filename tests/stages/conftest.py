@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lessons import inline, write_corpus
 from tiny import write_tiny_model, write_tiny_task
 from tiny_tasks import PAIRS, TINY, write_teacher
+from training_setups import inline, write_corpus
 
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
@@ -16,7 +16,7 @@ from stages.teaching.teach import teach
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """As many threads decide the bits of a sum; a stage run inline sets one, too."""
+    """Use one thread, because their number changes the bits of a sum. A stage that runs inline sets one, too."""
     torch.set_num_threads(1)
 
 
@@ -28,7 +28,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
-    """Sentences. Some texts of train are there twice, and one of them is in dev too; test has no labels."""
+    """A corpus of sentences. Some texts of train occur twice, and one of them is in dev too; test has no labels."""
     home = tmp_path_factory.mktemp("tiny")
     folder = write_tiny_task(home, {"train": 60, "validation": 24, "test": 10}) / "tiny"
     train, dev = (pq.read_table(folder / f"{split}.parquet") for split in ("train", "validation"))
@@ -62,7 +62,7 @@ def pairs_teacher(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Pa
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, teacher: Path) -> Path:
-    """What the teacher says about train: logits and the mean-pooled states of all layers."""
+    """The teacher's outputs for train: logits and the mean-pooled states of all layers."""
     out = tmp_path_factory.mktemp("store")
     teach(TeachSpec(), {"corpus": tiny_corpus, "model": teacher}, out, inline())
     return out

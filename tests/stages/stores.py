@@ -1,4 +1,4 @@
-"""A store of noise, and what it was made of."""
+"""A teacher-output store of random numbers, and the arrays that it was written from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ def kept(layout: Layout, states: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
 
 
 def write_noise(directory: Path, layout: Layout = LAYOUT, rows: range = range(30), size: int = 10) -> list[ShardFile]:
-    """``rows`` of the noise in shards of ``size``."""
+    """Write ``rows`` of the random numbers as a store, in shards of ``size`` rows."""
     directory.mkdir(exist_ok=True, parents=True)
     states = kept(layout, {state.column: STATES[state.column] for state in layout.states})
     files = []

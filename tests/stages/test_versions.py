@@ -1,7 +1,7 @@
 """Each stage's output on a fixed input, pinned to the stage's version.
 
-A key does not see the code. Whoever changes what a stage makes of the same spec and inputs must raise its version, or
-old artifacts are taken for new ones: a pin that fails here says that this was forgotten.
+The key of an artifact does not depend on the code. A change to the output of a stage for the same spec and inputs must
+raise the stage's version, or old artifacts would be reused. A pin that fails here shows that this was forgotten.
 """
 
 import csv
@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lessons import inline, write_corpus
 from tiny import packaged_model
+from training_setups import inline, write_corpus
 from transformers import BertConfig, BertForSequenceClassification
 
 from stages.corpus.reader import read_split
@@ -72,15 +72,13 @@ METRICS = {"accuracy": 66.66666666666666, "matthews": 15.811388300841896}
 
 
 def check(spec: type[Spec], version: int, found: object, agrees: bool) -> None:
-    changed = (
-        f"output of {spec.stage} changed: raise its version in stages/specs/base.py and update this pin to {found}"
-    )
+    changed = f"output of {spec.stage} changed: raise its version in stages/specs/ and update this pin to {found}"
     assert agrees, changed
     assert spec.version == version, f"this pin of {spec.stage} is of version {version}; update it to {found}"
 
 
 def check_numbers(spec: type[Spec], version: int, found: np.ndarray, pinned: list[float]) -> None:
-    """Machines differ in the last bits, and a float16 has little more than three digits."""
+    """Compare with a tolerance: machines differ in the last bits, and a float16 has little more than three digits."""
     flat = [float(f"{value:.4g}") for value in found.reshape(-1)]
     check(spec, version, flat, flat == pytest.approx(pinned, rel=2e-3, abs=1e-4))
 
@@ -103,8 +101,8 @@ def pinned_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT whose weights come from NumPy, and without dropout: torch's random numbers differ between machines."""
     out = tmp_path_factory.mktemp("model")
     sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = BertForSequenceClassification(BertConfig(**sizes, **still, max_position_embeddings=32))
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = BertForSequenceClassification(BertConfig(**sizes, **no_dropout, max_position_embeddings=32))
     generator = np.random.Generator(np.random.PCG64(19))
     weights = {
         name: torch.from_numpy(generator.normal(0, 0.8, tuple(value.shape)).astype(np.float32))
@@ -138,8 +136,9 @@ def test_the_output_of_teach_is_pinned_to_its_version(
     check_numbers(TeachSpec, 2, states, STATES[pooling])
 
 
-def said_of(name: str, corpus: Path, model: Path, home: Path) -> dict[str, Path]:
-    """What a student reads of its teachers: the second of two is the same model with its outputs exchanged."""
+def teacher_inputs(name: str, corpus: Path, model: Path, home: Path) -> dict[str, Path]:
+    """The inputs of a student from its teachers. The second of two teachers is the same model with its outputs
+    exchanged."""
     stores = {"outputs": None, "other": (1, 0)}
     for folder, order in stores.items():
         (home / folder).mkdir()
@@ -147,12 +146,12 @@ def said_of(name: str, corpus: Path, model: Path, home: Path) -> dict[str, Path]
         teach(spec, {"corpus": corpus, "model": model}, home / folder, inline())
     if name in ("in turn", "by shares"):
         return {"outputs/0": home / "outputs", "outputs/1": home / "other"}
-    said = {"outputs": home / "outputs"}
+    inputs = {"outputs": home / "outputs"}
     if name == "outputs":
         (home / "probes").mkdir()
-        probe(ProbeSpec(layers=(1, 2)), {"corpus": corpus, **said}, home / "probes", inline())
-        said["probes"] = home / "probes"
-    return said
+        probe(ProbeSpec(layers=(1, 2)), {"corpus": corpus, **inputs}, home / "probes", inline())
+        inputs["probes"] = home / "probes"
+    return inputs
 
 
 @pytest.mark.parametrize(
@@ -180,7 +179,11 @@ def test_the_output_of_distil_is_pinned_to_its_version(
 ) -> None:
     train = Train(epochs=3, batch_size=8, learning_rate=1e-2)
     spec = DistilSpec(start=Cut(layers=(1,)), method=method, train=train)
-    inputs = {"corpus": pinned_corpus, "start": pinned_model, **said_of(name, pinned_corpus, pinned_model, tmp_path)}
+    inputs = {
+        "corpus": pinned_corpus,
+        "start": pinned_model,
+        **teacher_inputs(name, pinned_corpus, pinned_model, tmp_path),
+    }
     distil(spec, inputs, tmp_path, inline())
     history = json.loads((tmp_path / "history.json").read_text("utf-8"))["epochs"]
     check_numbers(DistilSpec, 2, np.array([epoch["loss"] for epoch in history]), LOSSES[name])
@@ -223,5 +226,5 @@ def test_the_output_of_probe_is_pinned_to_its_version(pinned_corpus: Path, pinne
     table = pq.read_table(tmp_path / shard_name(0)).slice(2, 3)
     assert table.column_names == ["row_key", "logits", "hidden_00", "hidden_02"]
     check_numbers(TeachSpec, 2, np.array(table["logits"].to_pylist()), LOGITS)
-    said = np.array([table[f"hidden_0{layer}"].to_pylist() for layer in (0, 2)])
-    check_numbers(ProbeSpec, 2, said, PROBED)
+    logits = np.array([table[f"hidden_0{layer}"].to_pylist() for layer in (0, 2)])
+    check_numbers(ProbeSpec, 2, logits, PROBED)

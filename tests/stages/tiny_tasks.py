@@ -1,4 +1,4 @@
-"""Two tiny tasks that tests of stages share, a classification and a regression, and a teacher for either."""
+"""Two tiny tasks that tests of stages share, a classification and a regression, and a teacher for each."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ PAIRS = Task(name="pairs", text=("one", "two"), metrics=("pearson", "spearman"))
 
 
 def write_teacher(encoder: Path, task: Task, directory: Path) -> Path:
-    """The encoder with a random head for ``task``."""
+    """Write a teacher to ``directory``: the encoder with a random head for ``task``."""
     torch.manual_seed(3)
     build(Pretrained(), encoder, task).save_pretrained(directory)
     return directory

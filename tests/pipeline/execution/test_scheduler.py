@@ -7,7 +7,7 @@ import pytest
 from cluster.amount import Amount, Demand
 from cluster.resources import Resources
 from pipeline.execution.scheduler import Scheduler
-from pipeline.graph.nodes import Edge, ExternalInput, Figure, Node
+from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.plan.planner import Step
 from stages.specs.evaluation import EvaluateSpec
 
@@ -18,7 +18,7 @@ def step(role: str, name: str, *sources: Step) -> Step:
     own = ExternalInput(name, Path(name), name)
     inputs = {f"input{at}": Edge(source.node) for at, source in enumerate(sources)}
     node = Node(name, role, "tiny", EvaluateSpec(), {"own": own, **inputs})
-    return Step(node, "build", "never built", Figure.exact(1), Figure.exact(1))
+    return Step(node, "build", "never built", Quantity.exact(1), Quantity.exact(1))
 
 
 def resources(node: Node) -> Resources:

@@ -5,7 +5,7 @@ import pytest
 from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Edge, ExternalInput, Figure, Graph, Node
+from pipeline.graph.nodes import Edge, ExternalInput, Graph, Node, Quantity
 from stages.outputs.sizes import Extent
 from stages.specs.corpus import CorpusSpec, Hub
 from stages.specs.evaluation import EvaluateSpec
@@ -150,7 +150,7 @@ def test_a_method_that_only_matches_layers_has_a_teacher(assets: Path) -> None:
         (
             {"use": "ckd"},
             {"store": {"layers": [0, 1, 3]}},
-            "structure: follows layers 2, 4 of the teacher, which store.layers leaves out; add them",
+            "structure: needs layers 2, 4 of the teacher, which store.layers leaves out; add them there",
         ),
         (
             {"use": "pkd"},
@@ -175,7 +175,7 @@ def test_a_method_that_only_matches_layers_has_a_teacher(assets: Path) -> None:
         (
             {"use": "pkd"},
             {"student": {"label": "two", "from_teacher": [0]}},
-            "structure.pairs: even leaves out a student's last layer, and this one has no other; give pairs",
+            "structure.pairs: even leaves out the student's last layer, and this student has no other; give pairs",
         ),
     ],
 )
@@ -278,7 +278,7 @@ def test_a_hub_task_is_at_the_commit_pinned_in_the_storage(assets: Path) -> None
     node = nodes_by_name(composed(assets, task="rte", data={"source": "hub"}))["corpus@rte"]
     assert isinstance(node.spec, CorpusSpec)
     assert node.spec.source == Hub(repository="nyu-mll/glue", config="rte", revision=COMMIT)
-    assert node.rows == Figure.unknown("it has run")
+    assert node.rows == Quantity.unknown("it has run")
     assert set(node.inputs) == {"tokenizer"}
 
 
@@ -286,7 +286,7 @@ def test_generated_rows_need_no_files(assets: Path) -> None:
     node = nodes_by_name(composed(assets, task="reviews", data={"source": "generated", "generated": {"train": 50}}))[
         "corpus@reviews"
     ]
-    assert node.rows == Figure.exact(50 + 1000 + 1000)
+    assert node.rows == Quantity.exact(50 + 1000 + 1000)
     assert set(node.inputs) == {"tokenizer"}
 
 
@@ -295,5 +295,5 @@ def test_a_dev_split_that_is_held_out_from_train_is_unknown_before(assets: Path)
     files = {"train": str(assets / "data" / "tiny" / "train.parquet"), "test": str(assets / "test.parquet")}
     task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"], "files": files}
     found = nodes_by_name(composed(assets, task=task))
-    assert found["corpus@tiny"].rows == Figure.exact(120)
-    assert found["evaluate/teacher@tiny"].rows == Figure.unknown("corpus@tiny")
+    assert found["corpus@tiny"].rows == Quantity.exact(120)
+    assert found["evaluate/teacher@tiny"].rows == Quantity.unknown("corpus@tiny")

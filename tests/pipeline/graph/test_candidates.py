@@ -9,8 +9,8 @@ import pytest
 from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Edge, Figure, Graph, Node
-from pipeline.plan.planner import selected
+from pipeline.graph.nodes import Edge, Graph, Node, Quantity
+from pipeline.plan.planner import selected_keys
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
 from stages.specs.teacher import TeachSpec
 
@@ -202,14 +202,14 @@ def test_rows_and_bytes_are_bounded_before_anything_runs(assets: Path) -> None:
     texts = pa.table({"text": [f"a sentence of the bank, number {row}" for row in range(50)]})
     pq.write_table(texts, assets / "bank.parquet")
     found = composed(assets, taking(4), bank={"files": [str(assets / "bank.parquet")]})
-    assert found["bank"].rows == Figure.at_most(50)
+    assert found["bank"].rows == Quantity.at_most(50)
     # 24 numbers of 2 bytes and a key of 16 bytes a row.
-    assert (found["embed"].rows, found["embed"].bytes) == (Figure.at_most(50), Figure.at_most(50 * (24 * 2 + 16)))
-    assert found[TABLE].rows == Figure.at_most(90)
-    assert found[TOKENS].rows == found[STORE].rows == Figure.at_most(4 * 90)
+    assert (found["embed"].rows, found["embed"].bytes) == (Quantity.at_most(50), Quantity.at_most(50 * (24 * 2 + 16)))
+    assert found[TABLE].rows == Quantity.at_most(90)
+    assert found[TOKENS].rows == found[STORE].rows == Quantity.at_most(4 * 90)
     # 16 bytes of key and 2 logits of 4 bytes.
-    assert found[STORE].bytes == Figure.at_most(4 * 90 * (16 + 2 * 4))
-    assert composed(assets)["embed"].rows == Figure.unknown("bank"), "a plain text file tells no number of rows"
+    assert found[STORE].bytes == Quantity.at_most(4 * 90 * (16 + 2 * 4))
+    assert composed(assets)["embed"].rows == Quantity.unknown("bank"), "a plain text file tells no number of rows"
 
 
 # --- the bank -----------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_candidates_that_the_teacher_filters_are_searched_in_greater_number(
     store = found[STORE].spec
     assert isinstance(store, TeachSpec)
     assert store.layers == ((4,) if "rerank" in block else ())
-    assert found[TOKENS].rows == Figure.at_most(90 * 12)
+    assert found[TOKENS].rows == Quantity.at_most(90 * 12)
 
 
 def test_found_sets_the_number_searched_and_must_not_be_below_k(assets: Path) -> None:
@@ -427,8 +427,8 @@ def test_a_bank_of_pairs_is_searched_for_the_pair_as_a_whole(assets: Path) -> No
 
 
 def meant(found: Graph, stage: str) -> set[str]:
-    """The nodes selected by name, and those that are rebuilt with them."""
-    keys = found.dependants(selected(found, stage))
+    """The nodes selected_keys by name, and those that are rebuilt with them."""
+    keys = found.dependants(selected_keys(found, stage))
     return {node.name for node in found.nodes if node.key in keys}
 
 

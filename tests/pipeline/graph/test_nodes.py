@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from project import ONE_THREAD, graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
-from pipeline.graph.nodes import Edge, ExternalInput, Figure, Graph, Node
+from pipeline.graph.nodes import Edge, ExternalInput, Graph, Node, Quantity
 from stages.specs.base import Spec
 from stages.specs.evaluation import EvaluateSpec
 from stages.specs.student import DistilSpec, Pretrained, Train
@@ -58,7 +58,8 @@ def test_a_path_is_not_part_of_a_key() -> None:
 
 def test_a_node_is_selected_by_role_stage_name_or_the_start_of_its_name() -> None:
     request = {
-        name: STUDENT.answers_to(name) for name in ("distil", "distil/kd", "distil/kd/two/0", "distil/k", "teach")
+        name: STUDENT.matches_stage_option(name)
+        for name in ("distil", "distil/kd", "distil/kd/two/0", "distil/k", "teach")
     }
     assert request == {
         "distil": True,
@@ -67,12 +68,12 @@ def test_a_node_is_selected_by_role_stage_name_or_the_start_of_its_name() -> Non
         "distil/k": False,
         "teach": False,
     }
-    assert TEACHER.answers_to("finetune")
-    assert TEACHER.answers_to("distil"), "a teacher is fine-tuned by the stage distil"
+    assert TEACHER.matches_stage_option("finetune")
+    assert TEACHER.matches_stage_option("distil"), "a teacher is fine-tuned by the stage distil"
 
 
 def test_figures_are_exact_bounds_or_unknown() -> None:
-    assert (Figure.exact(3).kind, Figure.at_most(3).kind, Figure.unknown("corpus@x").until) == (
+    assert (Quantity.exact(3).kind, Quantity.at_most(3).kind, Quantity.unknown("corpus@x").until) == (
         "exact",
         "at most",
         "corpus@x",

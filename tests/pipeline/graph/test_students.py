@@ -6,8 +6,8 @@ import pytest
 from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Edge, Figure, Graph, Node, Subject
-from pipeline.plan.planner import selected
+from pipeline.graph.nodes import Edge, Graph, Node, Quantity, ReportedModel
+from pipeline.plan.planner import selected_keys
 from stages.specs.evaluation import EnsembleSpec
 from stages.specs.layers import Attend, Outputs, Pick
 from stages.specs.method import Method, TeacherTargets
@@ -140,7 +140,7 @@ def test_epoch_folders_have_two_digits_so_that_names_sort(assets: Path) -> None:
 def test_only_epochs_that_teach_are_evaluated(assets: Path) -> None:
     found = graph_with(assets, ["one:2", "teacher:3"], models=GENERATIONS)
     subjects = [node.subject for node in found.values() if node.role == "evaluate" and ":" in node.name]
-    assert subjects == [Subject("model:teacher:3", "model", 0), Subject("model:one:2", "one", 7)]
+    assert subjects == [ReportedModel("model:teacher:3", "model", 0), ReportedModel("model:one:2", "one", 7)]
 
 
 def test_models_kept_for_every_epoch_count_in_the_size(assets: Path) -> None:
@@ -149,15 +149,15 @@ def test_models_kept_for_every_epoch_count_in_the_size(assets: Path) -> None:
     ]
     kept = nodes_by_name(composed(assets))["finetune@tiny"]
     assert once.bytes.value is not None
-    assert kept.bytes == Figure.at_most(4 * once.bytes.value)
+    assert kept.bytes == Quantity.at_most(4 * once.bytes.value)
 
 
 def test_the_stage_teach_selects_the_store_of_every_model(assets: Path) -> None:
     graph = composed(assets, models=GENERATIONS, method={"use": "vanilla-kd", "taught_by": ["teacher:1", "two"]})
-    keys = selected(graph, "teach")
+    keys = selected_keys(graph, "teach")
     stores = {"teach@tiny", "teach/one@tiny", "teach/two@tiny", "teach/teacher:1@tiny"}
     assert {node.name for node in graph.nodes if node.key in keys} == stores
-    assert selected(graph, "teach/teacher:1@tiny") == {nodes_by_name(graph)["teach/teacher:1@tiny"].key}
+    assert selected_keys(graph, "teach/teacher:1@tiny") == {nodes_by_name(graph)["teach/teacher:1@tiny"].key}
 
 
 # --- ensembles --------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_an_ensemble_is_scored_from_the_evaluations_of_its_members(assets: Path)
     assert (node.spec, node.role, node.subject) == (
         EnsembleSpec(shares=(0.75, 0.25)),
         "evaluate",
-        Subject("model:both", "both", 0),
+        ReportedModel("model:both", "both", 0),
     )
     assert edges(node, "") == {
         "corpus": "corpus@tiny",
@@ -211,7 +211,7 @@ def test_without_no_kd_the_first_generation_has_the_same_key_and_its_own_name(as
     first = alone["distil/it:itself/two/0@tiny"]
     assert first.key == beside["distil/no-kd/two/0@tiny"].key
     assert it(alone).key == it(beside).key
-    assert alone["evaluate/it:itself/two/0@tiny"].subject == Subject("model:it:itself", "two", 0)
+    assert alone["evaluate/it:itself/two/0@tiny"].subject == ReportedModel("model:it:itself", "two", 0)
 
 
 def test_the_first_generation_has_the_training_settings_of_the_method(assets: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_shallow_model_stores_those_of_the_layers_that_it_has(assets: Path) ->
 def test_a_layer_that_a_shallow_model_does_not_store_is_refused(assets: Path) -> None:
     line = refusal(assets, "one", models=GENERATIONS, store={"layers": [0, 4]}, structure="pick")
     assert line == (
-        "task tiny, method it: structure: follows layers 1 of the teacher, which store.layers leaves out; add them"
+        "task tiny, method it: structure: needs layers 1 of the teacher, which store.layers leaves out; add them there"
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from project import graph_of, record_for, write_artifact, write_plannable_assets
 
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Figure
+from pipeline.graph.nodes import Quantity
 from pipeline.plan.limits import check_store_limit, sized
 from pipeline.plan.planner import Plan, Step, plan
 from pipeline.storage.directory import Directory
@@ -94,7 +94,7 @@ def with_pooling(step: Step, pooling: str, size: int) -> Step:
     if step.node.spec.stage != "teach":
         return step
     spec = step.node.spec.model_copy(update={"pooling": pooling})
-    return replace(step, node=replace(step.node, spec=spec), bytes=Figure.at_most(size))
+    return replace(step, node=replace(step.node, spec=spec), bytes=Quantity.at_most(size))
 
 
 def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(assets: Path, storage: Directory) -> None:
@@ -104,8 +104,8 @@ def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(asset
     out.mkdir(parents=True)
     record = record_for(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})
     assert sized(teach, {}) == teach
-    assert sized(teach, {corpus.key: record}).bytes == Figure.at_most(70 * ROW)
-    assert sized(teach, {teach.node.key: write_artifact(storage, teach.node)}).bytes == Figure.exact(len("content"))
+    assert sized(teach, {corpus.key: record}).bytes == Quantity.at_most(70 * ROW)
+    assert sized(teach, {teach.node.key: write_artifact(storage, teach.node)}).bytes == Quantity.exact(len("content"))
 
 
 def test_the_size_that_the_corpus_makes_known_counts_against_the_limit_in_every_tier(

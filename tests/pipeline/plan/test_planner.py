@@ -17,7 +17,7 @@ from project import (
 from pipeline.artifacts.record import artifact_path, record_name
 from pipeline.errors import RequestError
 from pipeline.execution.runner import Outcome, record_names
-from pipeline.graph.nodes import Figure, Graph
+from pipeline.graph.nodes import Graph, Quantity
 from pipeline.plan.planner import Plan, Step, plan, spec_changes
 from pipeline.recipe import parse
 from pipeline.storage.directory import Directory
@@ -228,7 +228,7 @@ def test_changes_of_a_spec_are_named_leaf_by_leaf() -> None:
 def test_a_stage_given_by_name_is_built_with_what_depends_on_it(assets: Path, done: Directory) -> None:
     found = planned(assets, done, "teach@tiny")
     assert set(built(found)) == {"teach@tiny"} | student("vanilla-kd")
-    assert set(built(found).values()) == {"asked for by --stage teach@tiny"}
+    assert set(built(found).values()) == {"requested by --stage teach@tiny"}
     assert by_name(found)["corpus@tiny"].action == "reuse"
 
 
@@ -285,14 +285,14 @@ def test_an_unknown_stage_names_the_nearest(assets: Path, done: Directory, stage
 
 def test_rows_and_bytes_are_exact_or_bounds_and_become_exact_when_built(assets: Path, storage: Directory) -> None:
     before = by_name(planned(assets, storage))
-    assert before["corpus@tiny"].rows == Figure.exact(120)
-    assert before["teach@tiny"].rows == Figure.at_most(90)
+    assert before["corpus@tiny"].rows == Quantity.exact(120)
+    assert before["teach@tiny"].rows == Quantity.at_most(90)
     # 16 bytes of key, 2 logits of 4, embeddings and 4 layers of width 32 in 2 bytes each.
-    assert before["teach@tiny"].bytes == Figure.at_most(90 * (16 + 2 * 4 + 5 * 32 * 2))
-    assert before["evaluate/teacher@tiny"].rows == Figure.exact(30)
+    assert before["teach@tiny"].bytes == Quantity.at_most(90 * (16 + 2 * 4 + 5 * 32 * 2))
+    assert before["evaluate/teacher@tiny"].rows == Quantity.exact(30)
     build_all(graph_of(assets, storage)[1], storage)
     after = by_name(planned(assets, storage))["teach@tiny"]
-    assert (after.rows, after.bytes) == (Figure.exact(10), Figure.exact(len("content")))
+    assert (after.rows, after.bytes) == (Quantity.exact(10), Quantity.exact(len("content")))
 
 
 def test_rows_that_require_reading_are_unknown_until_the_corpus_is_built(assets: Path, storage: Directory) -> None:
@@ -300,15 +300,15 @@ def test_rows_that_require_reading_are_unknown_until_the_corpus_is_built(assets:
     (data / "train.parquet").unlink()
     (data / "train.csv").write_text("sentence,label\na,0\n", "utf-8")
     found = by_name(planned(assets, storage))
-    assert found["teach@tiny"].rows == Figure.unknown("corpus@tiny")
-    assert found["teach@tiny"].bytes == Figure.unknown("corpus@tiny")
+    assert found["teach@tiny"].rows == Quantity.unknown("corpus@tiny")
+    assert found["teach@tiny"].bytes == Quantity.unknown("corpus@tiny")
 
 
 def test_a_sample_bounds_the_rows(assets: Path, storage: Directory) -> None:
     data = {"source": str(assets / "data"), "train_rows": 40, "eval_rows": 20}
     found = by_name(planned(assets, storage, data=data))
-    assert found["corpus@tiny"].rows == Figure.exact(60)
-    assert found["teach@tiny"].rows == Figure.at_most(40)
+    assert found["corpus@tiny"].rows == Quantity.exact(60)
+    assert found["teach@tiny"].rows == Quantity.at_most(40)
 
 
 # --- size -----------------------------------------------------------------------------------------

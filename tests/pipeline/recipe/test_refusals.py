@@ -91,7 +91,7 @@ REFUSALS = {
     "task={name: mine, files: {test: a}, text: a, labels: [a, b]}": "task.files.train: missing, and needed",
     "task={name: sst2, files: {train: a, tset: b}}": "task.files.tset: is no split; ",
     "task={name: mine, text: a, labels: [a, b]}": "data.source: hub has no mine, a task of your own; ",
-    "task=imp": "data.source: hub has no imp",
+    "task=imp": "data.source: hub has no data set for imp; ",
     "data.source=generated": "data.source: generated makes the task reviews only; ",
     "data.holdout=0": "data.holdout: 0, but train.select: holdout picks the best epoch on what is held out; ",
     # teacher and store
@@ -371,14 +371,14 @@ def test_a_micro_batch_of_the_whole_recipe_is_refused_where_it_stands() -> None:
         parse(KEEPING, ["train.micro_batch=4", "method={use: vanilla-kd, label: rkd, structure: relational}"])
 
 
-NO_EPOCH = {
-    "method={use: minimax-knn, data: {warmup_epochs: 9}}": "method.data.warmup_epochs: 9, but of 4 epochs no epoch",
-    "method={use: knn, training: {teacher_weight: 0}}": "method.data: knn, but of 4 epochs no epoch is left in which",
+NO_CANDIDATE_EPOCH = {
+    "method={use: minimax-knn, data: {warmup_epochs: 9}}": "method.data.warmup_epochs: 9, but of 4 epochs none",
+    "method={use: knn, training: {teacher_weight: 0}}": "method.data: knn, but of 4 epochs none trains on candidates",
     "method={use: continuation-kd, data: {kind: knn, warmup_epochs: 3}}": "method.data.warmup_epochs: 3, but of 4 ",
     "models.a={model: m, method: {use: knn, data: {warmup_epochs: 4}}}": "models.a.method.data.warmup_epochs: 4, ",
 }
 
 
-@pytest.mark.parametrize("change", NO_EPOCH)
+@pytest.mark.parametrize("change", NO_CANDIDATE_EPOCH)
 def test_candidates_that_no_epoch_would_use_are_refused(change: str, tmp_path: Path) -> None:
-    assert refusal(tmp_path / "two.yaml", "bank={generated: {}}", change).startswith(NO_EPOCH[change])
+    assert refusal(tmp_path / "two.yaml", "bank={generated: {}}", change).startswith(NO_CANDIDATE_EPOCH[change])

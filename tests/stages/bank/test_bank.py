@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from banks import make_bank, sentences, texts_of, write_lines, write_parquet
-from lessons import Alone, Cut, Heard, inline
+from training_setups import Interrupted, LocalWorker, RecordingListener, inline
 
 import stages.bank.bank
 import stages.bank.ingest
@@ -135,7 +135,7 @@ class Threads:
 
         def do(place: int) -> tuple[int, Any]:
             if not hasattr(local, "do"):
-                local.do = open_worker(config, Alone())
+                local.do = open_worker(config, LocalWorker())
             return place, local.do(items[place])
 
         with ThreadPoolExecutor(3) as pool:
@@ -168,10 +168,10 @@ def test_an_interrupted_run_goes_on_from_its_raw_parts(
         nonlocal blocks
         blocks += 1
         if blocks == 9:
-            raise Cut
+            raise Interrupted
 
-    with pytest.raises(Cut):
-        make_bank(tmp_path / "bank", path, heard=Heard(before_advance=cut))
+    with pytest.raises(Interrupted):
+        make_bank(tmp_path / "bank", path, heard=RecordingListener(before_advance=cut))
     pieces = sorted((tmp_path / "bank" / "scratch").glob("raw-*.parquet"))
     assert len(pieces) == 9
     cleaned: list[int] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lessons import Cut, Heard, inline
+from training_setups import Interrupted, RecordingListener, inline
 from vectors import write_bank
 
 from cluster.resources import On
@@ -318,11 +318,11 @@ def test_a_run_that_is_cut_goes_on_and_order_changes_nothing(
 
     def cut(done: float) -> None:
         if done >= 20:
-            raise Cut
+            raise Interrupted
 
-    with pytest.raises(Cut):
-        make("cut", inline(Heard(cut)))
-    again = Heard()
+    with pytest.raises(Interrupted):
+        make("cut", inline(RecordingListener(cut)))
+    again = RecordingListener()
     resumed, whole, backwards = make("cut", inline(again)), make("whole", inline()), make("back", Backwards(inline()))
     rows = len(training(tiny_corpus))
     assert again.expected == [rows - 20]

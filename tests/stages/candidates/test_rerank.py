@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lessons import Heard, inline
 from scipy.special import softmax
+from training_setups import RecordingListener, inline
 
 from cluster.inline import InlineOn, InlineWorker
 from cluster.resources import Resources
@@ -236,11 +236,11 @@ def test_who_does_which_part_and_a_cut_decide_nothing(scene: Scene, tmp_path: Pa
     found, facts = reranked(spec, scene, one)
     whole = [part.read_bytes() for part in sorted(one.glob("candidates-*"))]
     other.mkdir()
-    assert rerank(spec, scene.inputs, other, Backwards(Resources(workers=3), Heard())) == facts
+    assert rerank(spec, scene.inputs, other, Backwards(Resources(workers=3), RecordingListener())) == facts
     assert [part.read_bytes() for part in sorted(other.glob("candidates-*"))] == whole
     (other / "candidates-00001.parquet").unlink()
     (other / "candidates.json").unlink()
-    heard = Heard()
+    heard = RecordingListener()
     assert rerank(spec, scene.inputs, other, inline(heard)) == facts
     assert [part.read_bytes() for part in sorted(other.glob("candidates-*"))] == whole
     assert heard.expected == [heard.done]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from lessons import Heard, inline
+from training_setups import RecordingListener, inline
 
 import stages.corpus.token_shards
 from stages.candidates.table import Candidate, finish, write_part
@@ -130,7 +130,7 @@ def test_a_cut_run_goes_on_from_its_finished_parts(
     assert len(parts) == 3
     parts[1].unlink()
     (out / "corpus.json").unlink()
-    heard = Heard()
+    heard = RecordingListener()
     assert unlabelled(UnlabelledSpec(), inputs, out, inline(heard)) == first
     assert [part.read_bytes() for part in parts] == whole
     assert (heard.expected, heard.done) == ([2], 2)

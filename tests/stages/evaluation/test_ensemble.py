@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lessons import Heard, inline, write_corpus
 from tiny import write_tiny_model
 from tiny_tasks import PAIRS, TINY, write_teacher
 from torch.nn.modules.module import register_module_forward_pre_hook
+from training_setups import RecordingListener, inline, write_corpus
 
 from stages.corpus.reader import read_split
 from stages.evaluation.ensemble import ensemble
@@ -48,7 +48,11 @@ def pairs_evaluated(tmp_path_factory: pytest.TempPathFactory, encoder: Path, pai
 
 
 def together(
-    corpus: Path, those: list[Path], out: Path, shares: tuple[float, ...] | None = None, listener: Heard | None = None
+    corpus: Path,
+    those: list[Path],
+    out: Path,
+    shares: tuple[float, ...] | None = None,
+    listener: RecordingListener | None = None,
 ) -> dict[str, object]:
     out.mkdir()
     inputs = {"corpus": corpus, **{f"members/{number}": member for number, member in enumerate(those)}}
@@ -112,7 +116,7 @@ def test_a_regression_is_the_mean_value_and_scored_by_correlation(
 
 
 def test_size_and_latency_are_the_sums_of_the_members(tiny_corpus: Path, evaluated: list[Path], tmp_path: Path) -> None:
-    listener = Heard()
+    listener = RecordingListener()
     facts = together(tiny_corpus, evaluated, tmp_path / "out", listener=listener)
     costs = [json.loads((member / "metrics.json").read_text("utf-8")) for member in evaluated]
     assert facts["parameters"] == sum(cost["parameters"] for cost in costs)

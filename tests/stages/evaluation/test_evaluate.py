@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lessons import Heard, inline
 from safetensors.torch import load_file, save_file
+from training_setups import RecordingListener, inline
 
 from stages.corpus.reader import read_split
 from stages.corpus.rowset import read_rowset
@@ -21,7 +21,7 @@ from stages.specs.evaluation import EvaluateSpec
 
 
 def examined(
-    corpus: Path, model: Path, out: Path, spec: EvaluateSpec | None = None, listener: Heard | None = None
+    corpus: Path, model: Path, out: Path, spec: EvaluateSpec | None = None, listener: RecordingListener | None = None
 ) -> dict[str, object]:
     out.mkdir()
     return evaluate(spec or EvaluateSpec(), {"corpus": corpus, "model": model}, out, inline(listener))
@@ -70,7 +70,7 @@ def test_scores_are_over_the_labelled_rows_and_a_split_without_labels_has_none(
 def test_the_metrics_file_holds_the_scores_the_size_and_the_latency(
     tiny_corpus: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    listener = Heard()
+    listener = RecordingListener()
     facts = examined(tiny_corpus, teacher, tmp_path / "out", listener=listener)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
     assert {"rows": 35, **metrics} == facts

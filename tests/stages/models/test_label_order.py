@@ -38,7 +38,7 @@ def test_names_agree_whatever_their_case_and_their_dashes() -> None:
     assert label_order(config("Very_Positive", "very-negative"), task, None) == (1, 0)
 
 
-def test_labels_that_differ_in_signs_alone_are_told_apart() -> None:
+def test_labels_that_differ_only_in_signs_are_distinguished() -> None:
     """Without its signs, -1 reads as 1."""
     task = Task(name="t", text=("text",), labels=("-1", "0", "1"))
     assert label_order(config("1", "0", "-1"), task, None) == (2, 1, 0)
@@ -52,14 +52,14 @@ def test_outputs_with_numbers_for_names_are_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError) as caught:
         label_order(numbered(2), SST2, None)
     assert str(caught.value) == (
-        "teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of sst2 are negative, positive; say "
-        "which output means which, for example teacher.labels: [negative, positive]"
+        "teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of sst2 are negative, positive; list "
+        "the labels in the order of the outputs, for example teacher.labels: [negative, positive]"
     )
     with pytest.raises(ValueError, match=r"teacher\.labels: \[negative, positive\]"):
         label_order({"architectures": ["BertForSequenceClassification"]}, SST2, None)
 
 
-def test_a_declared_order_overrides_what_the_model_says() -> None:
+def test_a_declared_order_overrides_that_of_the_model() -> None:
     assert label_order(numbered(3), MNLI, ("contradiction", "entailment", "neutral")) == (1, 2, 0)
     wrong = config("entailment", "neutral", "contradiction")
     assert label_order(wrong, MNLI, ("contradiction", "neutral", "entailment")) == (2, 1, 0)

@@ -1,4 +1,4 @@
-"""Models are loaded, cut and made anew without any of their weights becoming random unseen."""
+"""Models are loaded, cut and initialised, and no weight becomes random without an error."""
 
 import json
 import shutil
@@ -20,8 +20,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from stages.models.cutting import cut, depth, encoder_layers, reordered
-from stages.models.forward import count_parameters, forward, pool
+from stages.models.cutting import cut_layers, depth, encoder_layers, reorder_outputs
+from stages.models.forward import count_parameters, forward, pooled_state
 from stages.models.loading import build, load, quieten
 from stages.specs.student import Cut, Fresh, Pretrained
 from stages.specs.tasks import Task
@@ -51,7 +51,7 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory a model, each with a head of two outputs."""
+    """One directory for each model, each with a head of two outputs."""
     quieten()
     home = tmp_path_factory.mktemp("models")
     for name, config in {**CONFIGS, "modernbert": MODERN}.items():
@@ -61,14 +61,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def altered(saved: Path, directory: Path, **config: object) -> Path:
-    """The BERT with other entries in its ``config.json``."""
+    """A copy of the BERT with other entries in its ``config.json``."""
     shutil.copytree(saved / "bert", directory)
     document = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({**document, **config}))
     return directory
 
 
-def says(model: PreTrainedModel) -> torch.Tensor:
+def logits_of(model: PreTrainedModel) -> torch.Tensor:
     with torch.no_grad():
         return forward(model.eval(), INPUTS)[0]
 
@@ -99,16 +99,16 @@ def test_a_cut_model_keeps_embeddings_chosen_layers_and_head_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_cut_model_that_is_saved_says_the_same_when_plain_transformers_loads_it(
+def test_a_saved_cut_model_has_the_same_logits_when_plain_transformers_loads_it(
     saved: Path, name: str, tmp_path: Path
 ) -> None:
     student = build(Cut(layers=(0, 3)), saved / name, TASK)
     student.save_pretrained(tmp_path)
     again, found = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not found["missing_keys"] and not found["unexpected_keys"]
-    assert torch.equal(says(again), says(student))
+    assert torch.equal(logits_of(again), logits_of(student))
     assert again.config.id2label == {0: "no", 1: "yes"}
-    assert not torch.equal(says(student), says(load(saved / name))), "or the layers left out did nothing"
+    assert not torch.equal(logits_of(student), logits_of(load(saved / name))), "or the layers left out did nothing"
 
 
 def test_kinds_of_layers_are_cut_with_the_layers(saved: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_kinds_of_layers_are_cut_with_the_layers(saved: Path, tmp_path: Path) ->
     student = build(Cut(layers=(0, 2)), saved / "modernbert", TASK)
     assert student.config.layer_types == [MODERN.layer_types[0], MODERN.layer_types[2]]
     student.save_pretrained(tmp_path)
-    torch.testing.assert_close(says(load(tmp_path)), says(student), rtol=0, atol=0)
+    torch.testing.assert_close(logits_of(load(tmp_path)), logits_of(student), rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"^layers: \[1, 2\], but in modernbert a layer depends on its place; keep"):
         build(Cut(layers=(1, 2)), saved / "modernbert", TASK)
 
@@ -124,29 +124,29 @@ def test_kinds_of_layers_are_cut_with_the_layers(saved: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("wrong", [4, -1])
 def test_a_layer_that_the_model_lacks_is_refused_in_one_line(saved: Path, wrong: int) -> None:
     with pytest.raises(ValueError) as caught:
-        cut(load(saved / "bert"), (0, wrong))
+        cut_layers(load(saved / "bert"), (0, wrong))
     assert str(caught.value) == f"layers: the model has no layer {wrong}; it has 4, numbered 0 to 3"
 
 
 def test_a_model_whose_layers_share_their_weights_cannot_be_cut() -> None:
     config = AlbertConfig(**SIZES, hidden_size=8, embedding_size=4, num_hidden_layers=4)
-    with pytest.raises(ValueError, match=r"^albert: found no list of 4 layers to cut; give the student as a model"):
-        cut(AutoModelForSequenceClassification.from_config(config), (0, 1))
+    with pytest.raises(ValueError, match=r"^albert: found no list of 4 layers; give the student as a model"):
+        cut_layers(AutoModelForSequenceClassification.from_config(config), (0, 1))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_reordered_head_says_at_place_i_what_it_said_at_order_i(saved: Path, name: str) -> None:
+def test_output_i_of_a_reordered_head_is_the_earlier_output_order_i(saved: Path, name: str) -> None:
     torch.manual_seed(4)
     model = load(saved / name, THREE)
-    before = says(model)
-    assert torch.equal(says(reordered(model, (2, 0, 1))), before[:, [2, 0, 1]])
-    assert torch.equal(says(reordered(model, None)), before[:, [2, 0, 1]])
+    before = logits_of(model)
+    assert torch.equal(logits_of(reorder_outputs(model, (2, 0, 1))), before[:, [2, 0, 1]])
+    assert torch.equal(logits_of(reorder_outputs(model, None)), before[:, [2, 0, 1]])
 
 
-def test_a_student_cut_from_a_teacher_of_another_label_order_speaks_in_the_tasks(saved: Path) -> None:
+def test_a_student_cut_from_a_teacher_of_another_label_order_has_that_of_the_task(saved: Path) -> None:
     plain = build(Cut(layers=(0, 1)), saved / "bert", TASK)
     turned = build(Cut(layers=(0, 1), label_order=(1, 0)), saved / "bert", TASK)
-    assert torch.equal(says(turned), says(plain)[:, [1, 0]])
+    assert torch.equal(logits_of(turned), logits_of(plain)[:, [1, 0]])
     assert turned.config.id2label == {0: "no", 1: "yes"}
 
 
@@ -161,9 +161,9 @@ def test_a_fresh_model_has_the_changed_configuration_and_weights_from_the_seed(s
         torch.manual_seed(seed)
         models.append(build(start, saved / name, THREE))
     assert depth(models[0].config) == 2 and models[0].config.hidden_size == 16
-    assert says(models[0]).shape == (3, 3)
-    assert torch.equal(says(models[0]), says(models[1]))
-    assert not torch.equal(says(models[0]), says(models[2]))
+    assert logits_of(models[0]).shape == (3, 3)
+    assert torch.equal(logits_of(models[0]), logits_of(models[1]))
+    assert not torch.equal(logits_of(models[0]), logits_of(models[2]))
 
 
 def test_a_fresh_model_needs_no_weights_where_its_configuration_is(saved: Path, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_student_is_float32_whatever_its_start_was_saved_in(
 @pytest.mark.parametrize("task", [TASK, THREE, NUMBER])
 def test_a_loaded_model_gets_the_tasks_head_and_names(saved: Path, task: Task) -> None:
     model = build(Pretrained(), saved / "bert", task)
-    assert says(model).shape == (3, task.outputs)
+    assert logits_of(model).shape == (3, task.outputs)
     assert list(model.config.id2label.values()) == list(task.labels or ("score",))
     assert model.config.problem_type == ("regression" if task.regression else "single_label_classification")
     whole = load(saved / "bert")
@@ -199,12 +199,12 @@ def test_a_loaded_model_gets_the_tasks_head_and_names(saved: Path, task: Task) -
     assert made == (set() if task is TASK else {"classifier.weight", "classifier.bias"})
 
 
-def test_an_encoder_without_head_or_pooler_may_start_a_student_but_is_no_finished_model(
+def test_an_encoder_without_head_or_pooler_can_start_a_student_but_is_not_a_finished_model(
     saved: Path, tmp_path: Path
 ) -> None:
-    """A sentence encoder is saved so."""
+    """As sentence encoders are saved."""
     AutoModel.from_pretrained(saved / "bert", add_pooling_layer=False).save_pretrained(tmp_path)
-    assert says(load(tmp_path, TASK)).shape == (3, 2)
+    assert logits_of(load(tmp_path, TASK)).shape == (3, 2)
     with pytest.raises(ValueError, match=r"the weights lack bert\.pooler\.dense\.bias .* and 3 more"):
         load(tmp_path)
 
@@ -220,7 +220,7 @@ def test_weights_of_another_architecture_are_refused(saved: Path, task: Task | N
 @pytest.mark.parametrize("task", [None, TASK], ids=["finished", "start"])
 @pytest.mark.parametrize("field", ["hidden_size", "vocab_size", "num_hidden_layers", "intermediate_size"])
 def test_weights_of_another_shape_are_refused(saved: Path, field: str, task: Task | None, tmp_path: Path) -> None:
-    """Or the parts that do not fit would silently be random."""
+    """Otherwise the weights that do not fit would silently be random."""
     given = getattr(CONFIGS["bert"], field)
     with pytest.raises(ValueError, match="the weights lack bert") as caught:
         load(altered(saved, tmp_path / "other", **{field: 2 * given}), task)
@@ -257,7 +257,7 @@ def test_a_finished_model_without_its_head_is_refused(saved: Path, tmp_path: Pat
         load(directory)
 
 
-# --- what models say ----------------------------------------------------------------------------------------
+# --- logits and states ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -274,8 +274,8 @@ def test_the_mean_is_over_a_rows_own_tokens_and_cls_is_its_first() -> None:
     states = torch.randn(2, 5, 3, generator=GENERATOR).half()
     mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
     expected = torch.stack([states[0, :2].float().mean(0), states[1].float().mean(0)])
-    torch.testing.assert_close(pool(states, mask, "mean"), expected)
-    assert torch.equal(pool(states, mask, "cls"), states[:, 0].float())
+    torch.testing.assert_close(pooled_state(states, mask, "mean"), expected)
+    assert torch.equal(pooled_state(states, mask, "cls"), states[:, 0].float())
 
 
 def test_parameters_are_counted_one_by_one(saved: Path) -> None:

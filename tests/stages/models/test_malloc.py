@@ -1,4 +1,4 @@
-"""What a worker does with memory that it freed."""
+"""Freed memory stays with a worker's process."""
 
 import platform
 import subprocess
@@ -23,8 +23,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
-def test_a_large_block_that_was_freed_is_used_again_without_the_system() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has this setting")
+def test_a_large_freed_block_is_reused_without_the_system() -> None:
     usual, kept = (
         int(subprocess.run([sys.executable, "-c", COUNT, how], check=True, capture_output=True, text=True).stdout)
         for how in ("usual", "kept")

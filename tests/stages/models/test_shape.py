@@ -1,4 +1,4 @@
-"""Depth and width of a model, from its configuration alone."""
+"""Depth and width of a model, from only its configuration."""
 
 import json
 from pathlib import Path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lessons import InMemory
+from training_setups import InMemoryColumns
 
 from stages.cache_folder import CacheFolder
 from stages.corpus.reader import read_split
@@ -25,7 +25,7 @@ def states(rows: int, share: float, width: int = 16) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Counting(InMemory):
+class Counting(InMemoryColumns):
     """Columns that remember which rows were asked for."""
 
     asked: list[np.ndarray] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Counting(InMemory):
 
 @pytest.mark.parametrize("share", [1e-6, 1e-4, 0.33, 0.57])
 def test_the_share_is_that_of_variance_between_rows_in_energy(share: float) -> None:
-    columns = InMemory({"hidden_03": states(800, share)})
+    columns = InMemoryColumns({"hidden_03": states(800, share)})
     assert variance(columns, "hidden_03", 800) == pytest.approx(share, rel=1e-3)
 
 
@@ -54,19 +54,19 @@ def test_mapped_columns_give_what_the_whole_store_gives(tiny_corpus: Path, store
 
 def test_layers_in_which_rows_look_alike_are_named_in_the_order_of_the_map() -> None:
     shares = {0: 0.0, 1: 1e-4, 2: 5e-3, 3: 0.4, 12: 9e-5}
-    columns = InMemory({f"hidden_{layer:02d}": states(500, share) for layer, share in shares.items()})
+    columns = InMemoryColumns({f"hidden_{layer:02d}": states(500, share) for layer, share in shares.items()})
     names = {layer: f"hidden_{layer:02d}" for layer in (12, 3, 2, 1, 0)}
     assert dead_layers(columns, names, 500) == (12, 1, 0)
     assert dead_layers(columns, {}, 500) == ()
 
 
 def test_float16_as_a_store_keeps_it_makes_no_dead_layer_live() -> None:
-    columns = InMemory({"hidden_00": states(500, 1e-6).astype(np.float16)})
+    columns = InMemoryColumns({"hidden_00": states(500, 1e-6).astype(np.float16)})
     assert dead_layers(columns, {0: "hidden_00"}, 500) == (0,)
 
 
 def test_a_column_of_zeros_is_dead_and_one_row_is_not_judged() -> None:
-    columns = InMemory({"hidden_00": np.zeros((9, 4), np.float32)})
+    columns = InMemoryColumns({"hidden_00": np.zeros((9, 4), np.float32)})
     assert dead_layers(columns, {0: "hidden_00"}, 9) == (0,)
     assert dead_layers(columns, {0: "hidden_00"}, 1) == ()
 

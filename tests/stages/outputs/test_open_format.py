@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from lessons import inline
+from training_setups import inline
 
 from stages.corpus.reader import read_split
 from stages.outputs.reader import read_columns

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from banks import make_bank, sentences, write_parquet
-from lessons import Cut, Heard, inline
 from safetensors.torch import load_file, save_file
 from tiny import packaged_model
+from training_setups import Interrupted, RecordingListener, inline
 
 import stages.models.text_encoder
 import stages.retrieval.embed
@@ -50,7 +50,7 @@ def bank_of(directory: Path, texts: list[str]) -> Path:
     return directory / "bank"
 
 
-def run(bank: Path, encoder: Path, out: Path, heard: Heard | None = None, **prior: Path) -> dict[str, int]:
+def run(bank: Path, encoder: Path, out: Path, heard: RecordingListener | None = None, **prior: Path) -> dict[str, int]:
     out.mkdir(exist_ok=True)
     priors = {f"prior/{name}": path for name, path in prior.items()}
     return embed(EmbedSpec(), {"bank": bank, "encoder": encoder, **priors}, out, inline(heard))
@@ -178,10 +178,10 @@ def test_a_cut_run_loses_no_finished_shard(
 
     def cut(done: float) -> None:
         if done > 40:
-            raise Cut
+            raise Interrupted
 
-    with pytest.raises(Cut):
-        run(bank, encoder, tmp_path / "out", Heard(before_advance=cut))
+    with pytest.raises(Interrupted):
+        run(bank, encoder, tmp_path / "out", RecordingListener(before_advance=cut))
     assert not (tmp_path / "out" / "embeddings.json").exists()
     embedded_texts.clear()
     assert run(bank, encoder, tmp_path / "out")["embedded"] == 60 - 32
@@ -210,7 +210,7 @@ def test_a_vector_that_is_not_finite_stops_the_stage_and_names_its_row(tmp_path:
 
 
 def test_an_encoder_that_lacks_weights_or_takes_fewer_tokens_is_refused(tmp_path: Path, encoder: Path) -> None:
-    with pytest.raises(ValueError, match=r"max_length: 100, but the encoder in .* takes 64 tokens at most"):
+    with pytest.raises(ValueError, match=r"max_length: 100, but the encoder in .* accepts at most 64 tokens"):
         open_encoder(ModelEncoder(max_length=100), encoder, "cpu", 1)
     broken = shutil.copytree(encoder, tmp_path / "broken")
     weights = load_file(broken / "model.safetensors")

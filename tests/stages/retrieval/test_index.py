@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lessons import Cut, Heard, inline
+from training_setups import Interrupted, RecordingListener, inline
 from vectors import brute, mixture, write_embeddings
 
 from cluster.resources import On
@@ -188,12 +188,12 @@ def test_lists_that_were_cut_short_are_refused(embedded: Path, tmp_path: Path) -
 def test_a_build_that_is_cut_goes_on_from_its_shards(kind: str, embedded: Path, tmp_path: Path) -> None:
     def cut(done: float) -> None:
         if done > 1600:  # in the second shard
-            raise Cut
+            raise Interrupted
 
-    with pytest.raises(Cut):
-        build(kind, embedded, tmp_path / "cut", inline(Heard(cut)))
+    with pytest.raises(Interrupted):
+        build(kind, embedded, tmp_path / "cut", inline(RecordingListener(cut)))
     assert not (tmp_path / "cut" / "index.json").exists()
-    again = Heard()
+    again = RecordingListener()
     build(kind, embedded, tmp_path / "cut", inline(again))
     assert again.done == again.expected[0] < ROWS
     assert contents(tmp_path / "cut") == contents(build(kind, embedded, tmp_path / "whole"))
@@ -202,7 +202,7 @@ def test_a_build_that_is_cut_goes_on_from_its_shards(kind: str, embedded: Path, 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lessons import Heard, inline
+from training_setups import RecordingListener, inline
 from stages.retrieval import index_plan
 from stages.specs.retrieval import IndexSpec
 from stages.retrieval.index import index
@@ -210,7 +210,7 @@ from stages.retrieval.index import index
 index_plan.SHARD_ROWS = 1000
 embedded, out = map(Path, sys.argv[1:])
 kill = lambda done: done > 2000 and os.kill(os.getpid(), signal.SIGKILL)
-index(IndexSpec(kind="ivf-flat"), {"embeddings": embedded}, out, inline(Heard(kill)))
+index(IndexSpec(kind="ivf-flat"), {"embeddings": embedded}, out, inline(RecordingListener(kill)))
 """
 
 
@@ -220,7 +220,7 @@ def test_a_process_that_is_killed_loses_one_shard(embedded: Path, tmp_path: Path
     paths = os.pathsep.join(sys.path)
     code = subprocess.run([sys.executable, "-c", KILLED, embedded, out], env={**os.environ, "PYTHONPATH": paths})
     assert code.returncode == -signal.SIGKILL
-    again = Heard()
+    again = RecordingListener()
     build("ivf-flat", embedded, out, inline(again))
     assert again.expected == [1000]
     assert contents(out) == contents(build("ivf-flat", embedded, tmp_path / "whole"))
@@ -252,7 +252,7 @@ def test_asking_for_more_than_there_are_gives_all_rows_once(kind: str, vectors: 
 
 def test_centres_learnt_an_iteration_at_a_time_are_those_of_faiss(vectors: np.ndarray) -> None:
     import faiss
-    from lessons import Alone
+    from training_setups import LocalWorker
 
     from stages.retrieval.build import ITERATIONS, _centroids
     from stages.specs.seeds import seed_of
@@ -261,11 +261,11 @@ def test_centres_learnt_an_iteration_at_a_time_are_those_of_faiss(vectors: np.nd
     whole.niter, whole.spherical, whole.seed = ITERATIONS, True, seed_of(5) % 2**31
     whole.train(vectors, faiss.IndexFlatIP(WIDTH))
     theirs = faiss.vector_to_array(whole.centroids).reshape(30, WIDTH)
-    np.testing.assert_allclose(_centroids(vectors, 30, 5, Alone()), theirs, atol=1e-5)
+    np.testing.assert_allclose(_centroids(vectors, 30, 5, LocalWorker()), theirs, atol=1e-5)
 
 
 def test_progress_names_every_step(embedded: Path, tmp_path: Path) -> None:
-    class Noted(Heard):
+    class Noted(RecordingListener):
         def note(self, text: str) -> None:
             notes.append(text)
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from banks import make_bank, sentences, texts_of, write_parquet
-from lessons import Cut, Heard, inline
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.neighbors import NearestNeighbors
+from training_setups import Interrupted, RecordingListener, inline
 
 import stages.retrieval.embed
 import stages.retrieval.embeddings_writer
@@ -35,7 +35,7 @@ def bank(tmp_path: Path) -> Path:
     return tmp_path / "bank"
 
 
-def run(bank: Path, out: Path, heard: Heard | None = None, **settings: int) -> dict[str, int]:
+def run(bank: Path, out: Path, heard: RecordingListener | None = None, **settings: int) -> dict[str, int]:
     out.mkdir(exist_ok=True)
     return embed(EmbedSpec(encoder=TfIdf(**settings)), {"bank": bank}, out, inline(heard))
 
@@ -104,10 +104,10 @@ def test_a_cut_run_loses_no_finished_shard(bank: Path, tmp_path: Path) -> None:
 
     def cut(done: float) -> None:
         if done > 40:
-            raise Cut
+            raise Interrupted
 
-    with pytest.raises(Cut):
-        run(bank, tmp_path / "out", Heard(before_advance=cut))
+    with pytest.raises(Interrupted):
+        run(bank, tmp_path / "out", RecordingListener(before_advance=cut))
     assert run(bank, tmp_path / "out")["embedded"] == 72 - 48
     for number in range(5):
         same = [counts_path(tmp_path / name, number).read_bytes() for name in ("whole", "out")]

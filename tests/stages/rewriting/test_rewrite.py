@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lessons import Heard, inline, write_corpus
 from rewriters import VOCABULARY, texts_by_row, write_filler, write_marian, write_translator
 from tiny import packaged_model, write_tiny_model
+from training_setups import RecordingListener, inline, write_corpus
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 import stages.rewriting.rewrite
@@ -161,7 +161,7 @@ def test_neither_the_order_of_rows_nor_who_does_them_decides_a_text(
         RewriteSpec(how=how, k=2),
         {"corpus": other, **given},
         tmp_path / "other",
-        Backwards(Resources(workers=3), Heard()),
+        Backwards(Resources(workers=3), RecordingListener()),
     )
     assert read_table_meta(tmp_path / "other").parts == 2
     assert texts_by_row(tmp_path / "other", "sentence") == first
@@ -173,7 +173,7 @@ def test_a_cut_run_goes_on_from_its_finished_parts(
     corpus: Path, synonyms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages.rewriting.rewrite, "ROWS_A_PART", 4)
-    inputs, heard = {"corpus": corpus, "synonyms": synonyms}, Heard()
+    inputs, heard = {"corpus": corpus, "synonyms": synonyms}, RecordingListener()
     first = rewrite(RewriteSpec(k=2), inputs, tmp_path, inline(heard))
     (expected,) = heard.expected
     assert heard.done == expected == 2 * read_table_meta(tmp_path).rows
@@ -181,7 +181,7 @@ def test_a_cut_run_goes_on_from_its_finished_parts(
     whole = [part.read_bytes() for part in parts]
     parts[1].unlink()
     (tmp_path / "candidates.json").unlink()
-    heard = Heard()
+    heard = RecordingListener()
     assert rewrite(RewriteSpec(k=2), inputs, tmp_path, inline(heard)) == first
     assert [part.read_bytes() for part in parts] == whole
     assert (heard.expected, heard.done) == ([8], 8)
@@ -397,7 +397,7 @@ def test_both_directions_are_asked(corpus: Path, translators: dict[str, Path], t
 
 def test_a_model_that_does_not_translate_is_refused(corpus: Path, encoder: Path, tmp_path: Path) -> None:
     inputs = {"corpus": corpus, "there": encoder, "back": encoder}
-    with pytest.raises(ValueError, match=r"^there: .* holds no translating model that loads \(.*\)$"):
+    with pytest.raises(ValueError, match=r"^there: .* holds no translation model that loads \(.*\)$"):
         rewrite(RewriteSpec(how=Translated()), inputs, tmp_path, inline())
 
 

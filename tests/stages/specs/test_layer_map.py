@@ -1,4 +1,4 @@
-"""Which layers follow which, at which depths."""
+"""Layer maps by rule, at different depths."""
 
 import pytest
 from pydantic import ValidationError
@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from stages.specs.layer_map import (
     LayerGroup,
     check_store,
-    described,
+    describe_groups,
     even_groups,
     groups_at,
     groups_of,
@@ -32,12 +32,12 @@ def test_the_even_groups_of_12_for_4_are_those_of_the_ckd_code() -> None:
 
 
 def test_the_even_pairs_of_6_and_12_are_patient_kds_skip_map() -> None:
-    """Its layers 1, 3, 5, 7, 9 counted from 0 are ours 2, 4, 6, 8, 10."""
+    """Its layers 1, 3, 5, 7, 9 counted from 0 are 2, 4, 6, 8, 10 counted from 1."""
     assert resolved(Pick(), 6, 12) == Pick(pairs=((1, 2), (2, 4), (3, 6), (4, 8), (5, 10)))
 
 
 def test_the_last_pairs_of_6_and_12_are_patient_kds_other_map() -> None:
-    """Its layers 6 to 10 counted from 0 are ours 7 to 11."""
+    """Its layers 6 to 10 counted from 0 are 7 to 11 counted from 1."""
     assert resolved(Pick(pairs="last"), 6, 12) == Pick(pairs=((1, 7), (2, 8), (3, 9), (4, 10), (5, 11)))
 
 
@@ -76,7 +76,7 @@ def test_random_pairs_rise_follow_the_seed_and_use_no_layer_twice() -> None:
 
 
 def test_a_map_is_the_same_however_its_parts_are_ordered() -> None:
-    """But for layers laid end to end, which have an order."""
+    """Except for concatenated layers, which have an order."""
     assert resolved(Pick(pairs=((2, 6), (1, 1))), 2, 6) == Pick(pairs=((1, 1), (2, 6)))
     assert resolved(Attend(groups=((2, 1), (4,))), 2, 6) == Attend(groups=((1, 2), (4,)))
     assert resolved(Concatenate(groups=((2, 1), (4,))), 2, 6) == Concatenate(groups=((2, 1), (4,)))
@@ -90,12 +90,12 @@ def test_a_map_is_the_same_however_its_parts_are_ordered() -> None:
         (Relational, {"distance": 0.0, "angle": 0.0}, "distance and angle: both 0, so that nothing is compared"),
     ],
 )
-def test_what_would_count_twice_or_nothing_is_refused(kind: type, fields: dict[str, object], line: str) -> None:
+def test_repeated_and_empty_layers_are_refused(kind: type, fields: dict[str, object], line: str) -> None:
     with pytest.raises(ValidationError, match=line):
         kind(**fields)
 
 
-def test_what_is_drawn_each_epoch_is_drawn_from_named_layers() -> None:
+def test_random_draws_from_the_named_layers() -> None:
     assert resolved(Random(), 2, 4) == Random(layers=(1, 2, 3, 4), student_layers=(1, 2))
     structure = resolved(Random(layers=(6, 2, 4), student_layers=(2,)), 2, 6)
     assert structure == Random(layers=(2, 4, 6), student_layers=(2,))
@@ -110,18 +110,18 @@ def test_rows_are_related_in_the_last_layers_unless_others_are_named() -> None:
     assert resolved(Relational(pair=(1, 3)), 2, 6) == Relational(pair=(1, 3))
 
 
-def test_groups_are_told_as_runs() -> None:
+def test_groups_are_described_as_runs_of_layers() -> None:
     groups = groups_of(Concatenate(groups=((1, 2, 3), (5,), (2, 3, 7))))
-    assert described(groups) == "1 <- 1-3, 2 <- 5, 3 <- 2-3+7"
+    assert describe_groups(groups) == "1 <- 1-3, 2 <- 5, 3 <- 2-3+7"
 
 
-def test_what_is_named_already_stays_as_it_is() -> None:
+def test_layers_that_are_named_are_not_changed_by_resolving() -> None:
     for structure in (NoLayers(), Pick(pairs=((0, 0), (2, 6))), Concatenate(groups=((3, 1), (6,)))):
         assert resolved(structure, 2, 6) == structure
         assert resolved(resolved(structure, 2, 6), 2, 6) == structure
 
 
-def test_groups_say_which_student_layer_follows_which_of_the_teacher() -> None:
+def test_groups_map_student_layers_to_teacher_layers() -> None:
     assert groups_of(NoLayers()) == ()
     assert groups_of(Pick(pairs=((1, 3), (2, 6)))) == (LayerGroup(1, (3,)), LayerGroup(2, (6,)))
     assert groups_of(Concatenate(groups=((1, 2), (4, 3)))) == (LayerGroup(1, (1, 2)), LayerGroup(2, (4, 3)))
@@ -132,7 +132,7 @@ def test_a_layer_that_two_groups_follow_is_read_once() -> None:
     assert teacher_layers(groups_of(NoLayers())) == ()
 
 
-def test_no_layers_weigh_nothing() -> None:
+def test_the_structure_without_layers_has_weight_zero() -> None:
     assert weight_of(NoLayers()) == 0
     assert weight_of(Pick(weight=3.0)) == 3
 
@@ -140,27 +140,39 @@ def test_no_layers_weigh_nothing() -> None:
 @pytest.mark.parametrize(
     ("structure", "student", "line"),
     [
-        (Pick(), 1, "structure.pairs: even leaves out a student's last layer, and this one has no other; give pairs"),
-        (Pick(), 7, "structure.pairs: even cannot share 6 layers of the teacher among 7 of the student; name them"),
-        (Concatenate(), 7, "structure.groups: even cannot share 6 layers of the teacher among 7 of the student; name"),
+        (Pick(), 1, "structure.pairs: even leaves out the student's last layer, and this student has no other; give"),
+        (
+            Pick(),
+            7,
+            "structure.pairs: even cannot divide 6 teacher layers among 7 student layers; name the layers instead",
+        ),
+        (Concatenate(), 7, "structure.groups: even cannot divide 6 teacher layers among 7 student layers; name"),
         (
             Attend(groups="even"),
             7,
-            "structure.groups: even cannot share 6 layers of the teacher among 7 of the student",
+            "structure.groups: even cannot divide 6 teacher layers among 7 student layers",
         ),
-        (Outputs(groups="overlapping"), 7, "structure.groups: overlapping cannot share 6 layers of the teacher among"),
-        (Pick(pairs="last"), 1, "structure.pairs: last leaves out a student's last layer, and this one has no other"),
+        (
+            Outputs(groups="overlapping"),
+            7,
+            "structure.groups: overlapping cannot divide 6 teacher layers among 7 student layers",
+        ),
+        (
+            Pick(pairs="last"),
+            1,
+            "structure.pairs: last leaves out the student's last layer, and this student has no other",
+        ),
         (
             Pick(pairs="random"),
             7,
-            "structure.pairs: random cannot share 6 layers of the teacher among 7 of the",
+            "structure.pairs: random cannot divide 6 teacher layers among 7 student layers",
         ),
         (
             Pick(pairs="random"),
             6,
-            "structure.pairs: random has one map only of 6 layers to 6; use last, or give pairs",
+            "structure.pairs: random has only one map of 6 layers to 6; use last, or give pairs",
         ),
-        (Random(), 7, "structure.layers: 6 layers of the teacher, from which 7 are to be drawn, one for each of the"),
+        (Random(), 7, "structure.layers: has 6 teacher layers, but 7 are to be drawn, one for each student layer"),
         (Random(layers=(7,)), 1, "structure: the teacher has no layer 7; it has 0 (embeddings) to 6"),
         (Relational(pair=(2, 7)), 2, "structure: the teacher has no layer 7; it has 0 (embeddings) to 6"),
         (Pick(pairs=((3, 1),)), 2, "structure: the student has no layer 3; it has 0 (embeddings) to 2"),
@@ -180,12 +192,12 @@ def test_a_store_must_hold_the_layers_and_the_pooling() -> None:
     check_store(NoLayers(), (), "mean")
     with pytest.raises(ValueError, match=r"^structure\.pooling: cls, but store\.pooling is mean; make them the same$"):
         check_store(structure, (1, 3, 5), "mean")
-    with pytest.raises(ValueError, match=r"^structure: follows layers 3, 5 of the teacher, which store\.layers leaves"):
+    with pytest.raises(ValueError, match=r"^structure: needs layers 3, 5 of the teacher, which store\.layers leaves"):
         check_store(structure, (0, 1), "cls")
 
 
-def test_a_student_is_told_its_layers_by_number() -> None:
-    with pytest.raises(ValueError, match=r"method\.structure: a rule means other layers at other depths"):
+def test_a_student_spec_needs_its_layers_by_number() -> None:
+    with pytest.raises(ValueError, match=r"method\.structure: a rule names other layers for models of another depth"):
         DistilSpec(start=Fresh(), method=Method(structure=Pick()))
 
 

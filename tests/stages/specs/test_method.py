@@ -1,4 +1,4 @@
-"""Which points on the axes mean something, and from how many teachers each can learn."""
+"""Which combinations of axes are methods, and the numbers of teachers that each can learn from."""
 
 import re
 
@@ -28,7 +28,7 @@ OUTPUTS = Outputs(groups=((1,),))
 
 @pytest.mark.parametrize("training", [Annealing(), Continuation(), Progressive()])
 @pytest.mark.parametrize("targets", [Hard(), Smoothed(), Virtual()])
-def test_a_schedule_of_logits_needs_a_teacher_who_has_them(
+def test_a_schedule_of_logits_needs_a_teacher_with_logits(
     training: Training, targets: Hard | Smoothed | Virtual
 ) -> None:
     line = f"training: {training.kind} follows a teacher's logits, targets is {targets.kind}; use targets: teacher"
@@ -65,7 +65,9 @@ def test_shares_sum_to_one_and_are_not_of_teachers_in_turn() -> None:
         ),
     ],
 )
-def test_so_many_teachers_cannot_teach_that_and_a_line_says_why(method: Method, count: int, line: str) -> None:
+def test_a_number_of_teachers_that_a_method_cannot_use_is_refused_in_one_line(
+    method: Method, count: int, line: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
         check_teachers(method, count)
 
@@ -81,11 +83,11 @@ def test_so_many_teachers_cannot_teach_that_and_a_line_says_why(method: Method, 
         (Method(targets=Hard(), structure=Relational(pair=(2, 6))), 1),
     ],
 )
-def test_axes_compose_and_several_may_teach(method: Method, count: int) -> None:
+def test_methods_that_combine_axes_accept_their_numbers_of_teachers(method: Method, count: int) -> None:
     check_teachers(method, count)
 
 
-def test_what_a_method_needs_follows_from_its_point() -> None:
+def test_the_needs_of_a_method_follow_from_its_axes() -> None:
     def needs(method: Method) -> tuple[bool, bool, bool, bool]:
         return method.needs_logits, method.needs_layers, method.needs_probes, method.needs_teacher
 
@@ -96,7 +98,7 @@ def test_what_a_method_needs_follows_from_its_point() -> None:
     assert needs(Method(targets=TeacherTargets(), structure=Relational())) == (True, True, False, True)
 
 
-def test_settings_without_effect_make_no_other_training() -> None:
+def test_settings_without_effect_do_not_change_the_method() -> None:
     plain = Method(targets=TeacherTargets())
     assert without_idle_settings(Method(targets=TeacherTargets(shares=(0.25,) * 4)), regression=False) == plain
     unequal = Method(targets=TeacherTargets(shares=(0.75, 0.25)))

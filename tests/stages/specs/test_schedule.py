@@ -1,4 +1,4 @@
-"""Where training is decides what the losses weigh and how fast it learns."""
+"""Loss weights, requested teacher outputs and learning rate by the position in training."""
 
 import itertools
 
@@ -85,7 +85,7 @@ def test_without_a_teacher_one_term_has_all_the_weight() -> None:
     assert weights_at(Method(targets=Smoothed()), Position(), 3, False) == LossWeights(smoothed=1.0)
 
 
-def test_a_teacher_by_rule_weighs_what_a_teacher_does() -> None:
+def test_a_virtual_teacher_has_the_weight_of_a_teacher() -> None:
     method = Method(targets=Virtual(), training=OnePhase(temperature=20.0, teacher_weight=0.1))
     assert weights_at(method, Position(), 3, False) == LossWeights(hard=0.9, soft=0.1, temperature=20.0)
     assert not output_request(method, weights_at(method, Position(), 3, False), Position(), 3, 0, 0)
@@ -94,7 +94,7 @@ def test_a_teacher_by_rule_weighs_what_a_teacher_does() -> None:
 # --- continuation -----------------------------------------------------------------------------------
 
 
-def test_the_labels_of_continuation_weigh_as_in_the_paper() -> None:
+def test_the_label_weight_of_continuation_is_that_of_the_paper() -> None:
     """psi(i) = i / 40 for i <= 20 of 30 epochs, then 1."""
     shares = [label_share(Continuation(together=2 / 3), epoch, 30) for epoch in range(30)]
     assert shares == pytest.approx([i / 40 for i in range(1, 21)] + [1.0] * 10)
@@ -111,7 +111,7 @@ def test_continuation_weighs_labels_against_the_annealed_teacher_and_its_margin(
 
 
 def test_with_a_step_for_psi_and_no_margin_continuation_is_annealing_whose_phases_run_on() -> None:
-    """The paper's own remark, as far as one phase can be two: equal weights for the terms in every epoch."""
+    """As the paper remarks: the terms then have the same weights in every epoch as in annealing."""
     continued = Method(
         targets=TeacherTargets(), training=Continuation(max_temperature=7, together=1.0, label_weight=0.0)
     )
@@ -121,10 +121,10 @@ def test_with_a_step_for_psi_and_no_margin_continuation_is_annealing_whose_phase
         assert weights_at(continued, position, 14, False) == weights_at(annealed, position, 14, False)
 
 
-# --- who is asked what --------------------------------------------------------------------------------
+# --- requested outputs --------------------------------------------------------------------------------
 
 
-def test_teachers_in_turn_have_equal_parts_and_the_last_epoch_has_the_last() -> None:
+def test_progressive_teachers_have_equal_parts_and_the_last_epoch_has_the_last_teacher() -> None:
     for epochs, teachers in itertools.product(range(1, 25), range(1, 9)):
         followed = [followed_teacher(epoch, epochs, teachers) for epoch in range(epochs)]
         assert followed == sorted(followed) and followed[-1] == teachers - 1 and followed[0] >= 0
@@ -132,7 +132,7 @@ def test_teachers_in_turn_have_equal_parts_and_the_last_epoch_has_the_last() -> 
         assert max(counts) - min(counts) <= 1, (epochs, teachers)
 
 
-def test_progressive_asks_one_teacher_at_a_time_for_logits_and_layers_and_nobody_in_the_end() -> None:
+def test_progressive_requests_outputs_of_one_teacher_at_a_time_and_none_in_the_second_phase() -> None:
     method = Method(
         targets=TeacherTargets(), training=Progressive(), structure=Pick(pairs=((1, 2), (2, 4)), weight=3.0)
     )
@@ -150,7 +150,7 @@ def test_progressive_asks_one_teacher_at_a_time_for_logits_and_layers_and_nobody
     assert [phase.name for phase in phases(method.training, 9)] == ["follow", "labels"]
 
 
-def test_of_several_teachers_the_mean_is_asked_by_their_shares() -> None:
+def test_the_request_for_several_teachers_has_their_shares() -> None:
     plain = Method(targets=TeacherTargets())
     weights = weights_at(plain, Position(), 3, False)
     assert output_request(plain, weights, Position(), 3, 2, 0) == OutputRequest(((0, 0.5), (1, 0.5)))
@@ -160,14 +160,14 @@ def test_of_several_teachers_the_mean_is_asked_by_their_shares() -> None:
     )
 
 
-def test_only_layers_are_asked_of_a_teacher_whose_logits_no_term_weighs() -> None:
+def test_only_layers_are_requested_where_logits_have_no_weight() -> None:
     method = Method(targets=Hard(), structure=Attend(groups=((1, 3), (2,))))
     assert output_request(method, weights_at(method, Position(), 3, False), Position(), 3, 1, 0) == OutputRequest(
         (), (1, 2, 3)
     )
 
 
-def test_drawn_layers_are_others_in_other_epochs_and_the_same_for_the_same_seed() -> None:
+def test_random_layers_differ_between_epochs_and_agree_for_the_same_seed() -> None:
     structure = Random(layers=tuple(range(1, 13)), student_layers=(1, 2, 3))
     method = Method(targets=TeacherTargets(), structure=structure)
 

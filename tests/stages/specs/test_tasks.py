@@ -67,12 +67,12 @@ def test_glue_lies_in_one_hub_repository_with_a_config_a_task() -> None:
     assert {(HUB[name].repository, HUB[name].config) for name in GLUE} == {("nyu-mll/glue", name) for name in GLUE}
 
 
-def test_imp_is_on_no_hub_and_says_so() -> None:
-    with pytest.raises(ValueError, match=r"hub has no imp.*give a folder"):
+def test_the_error_for_imp_names_the_missing_hub_data_set() -> None:
+    with pytest.raises(ValueError, match=r"hub has no data set for imp; give a folder"):
         hub_set("imp")
 
 
-def test_reviews_is_generated_and_says_so() -> None:
+def test_the_error_for_reviews_on_the_hub_names_the_generator() -> None:
     with pytest.raises(ValueError, match="hub has no reviews, which is generated"):
         hub_set("reviews")
 

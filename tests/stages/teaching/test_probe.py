@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from lessons import Heard, inline
 from scipy.optimize import minimize
+from training_setups import RecordingListener, inline
 
 import stages.teaching.teach
 from stages.cache_folder import CacheFolder
@@ -34,7 +34,9 @@ STATES = (GENERATOR.normal(size=(60, 4)) * [1, 30, 0.01, 2] + [0, 500, 3, 0]).as
 TRUTH = (STATES - STATES.mean(0)) / STATES.std(0)
 
 
-def probed(corpus: Path, outputs: Path, out: Path, listener: Heard | None = None, **spec: Any) -> dict[str, object]:
+def probed(
+    corpus: Path, outputs: Path, out: Path, listener: RecordingListener | None = None, **spec: Any
+) -> dict[str, object]:
     out.mkdir()
     asked = ProbeSpec.model_validate({"layers": (1, 3), **spec})
     return probe(asked, {"corpus": corpus, "outputs": outputs}, out, inline(listener))
@@ -150,7 +152,7 @@ def test_a_text_that_stands_twice_with_two_labels_counts_with_both() -> None:
 def test_the_store_has_the_rows_and_the_logits_of_the_teachers_and_passes_its_checks(
     tiny_corpus: Path, store: Path, tmp_path: Path
 ) -> None:
-    listener = Heard()
+    listener = RecordingListener()
     facts = probed(tiny_corpus, store, tmp_path / "out", listener)
     left, teachers = read_store(tmp_path / "out"), read_store(store)
     assert left.layout == Layout("pooled", (1, 3), 2, 0, 2, "mean", "float32")

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from disk import mounted
-from lessons import Cut, Heard, inline
 from safetensors.torch import load_file, save_file
 from torch import nn
+from training_setups import Interrupted, RecordingListener, inline
 
 import stages.teaching.teach
 from cluster.inline import InlineWorker
@@ -44,7 +44,9 @@ def directly(model: Path, corpus: Path, split: str, pooling: str) -> tuple[np.nd
     return np.array(logits), np.array(states)
 
 
-def taught(spec: TeachSpec, corpus: Path, model: Path, out: Path, listener: Heard | None = None) -> dict[str, object]:
+def taught(
+    spec: TeachSpec, corpus: Path, model: Path, out: Path, listener: RecordingListener | None = None
+) -> dict[str, object]:
     out.mkdir(exist_ok=True)
     return teach(spec, {"corpus": corpus, "model": model}, out, inline(listener))
 
@@ -111,7 +113,7 @@ def test_logits_are_stored_in_the_tasks_label_order(
 def test_each_text_is_computed_once_however_often_it_occurs(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
-    listener = Heard()
+    listener = RecordingListener()
     facts = taught(TeachSpec(splits=("train", "validation")), tiny_corpus, teacher, tmp_path / "out", listener)
     both = keys(tiny_corpus) + keys(tiny_corpus, "validation")
     stored = pq.read_table(tmp_path / "out" / shard_name(0))["row_key"].to_pylist()
@@ -151,14 +153,14 @@ def test_a_stage_that_was_cut_keeps_its_finished_shards_and_ends_with_the_same_b
 
     def cut(done: float) -> None:
         if done > 25:
-            raise Cut
+            raise Interrupted
 
-    with pytest.raises(Cut):
-        taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "cut", Heard(cut))
+    with pytest.raises(Interrupted):
+        taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "cut", RecordingListener(cut))
     kept = {path.name: path.stat() for path in (tmp_path / "cut").glob("*.parquet")}
     assert sorted(kept) == [shard_name(0), shard_name(1)]
     assert not (tmp_path / "cut" / "store.json").exists(), "a store that is not whole has no layout"
-    listener = Heard()
+    listener = RecordingListener()
     facts = taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "cut", listener)
     for name, before in kept.items():
         after = (tmp_path / "cut" / name).stat()
@@ -238,7 +240,7 @@ def cramped_teacher(corpus: Path, model: Path, out: Path, tokens: int) -> tuple[
     out.mkdir()
     rows = len(set(keys(corpus)))
     dump = TeachJob(TeachSpec(), model, corpus, out, Layout("pooled", (0, 1, 2, 3), 16, 2, 2, "mean", "float16"))
-    teacher = TeacherWorker(dump, InlineWorker(1, Heard()))
+    teacher = TeacherWorker(dump, InlineWorker(1, RecordingListener()))
     cramped = Cramped(teacher.model, tokens)
     teacher.model = cramped
     return teacher, cramped, Shard(0, np.arange(rows))
@@ -345,7 +347,9 @@ def test_maps_are_shares_of_attention_of_every_head(tiny_corpus: Path, teacher: 
 
 
 def test_attention_maps_in_bytes_are_refused() -> None:
-    with pytest.raises(ValueError, match="int8 scales dimensions, which attention maps have none of; use float16"):
+    with pytest.raises(
+        ValueError, match="int8 has a scale for each dimension, and attention maps have none; use float16"
+    ):
         TeachSpec(part="attention", precision="int8")
 
 
@@ -380,7 +384,7 @@ def test_a_disk_that_cannot_hold_the_store_is_refused_before_the_teacher_runs(
     tiny_corpus: Path, teacher: Path, small_disk: Path
 ) -> None:
     (small_disk / "ballast").write_bytes(bytes(60_000))
-    listener = Heard()
+    listener = RecordingListener()
     with pytest.raises(ValueError, match=r"[\d,]+ bytes are free, the rest of the store takes about [\d,]+; free some"):
         taught(TeachSpec(precision="float32"), tiny_corpus, teacher, small_disk / "out", listener)
     assert listener.done == 0
@@ -400,7 +404,7 @@ def test_a_disk_that_fills_up_stops_the_stage_with_the_space_needed_and_the_next
     with pytest.raises(
         OSError, match=r"No space left on device; this shard of \d+ rows takes about [\d,]+ bytes; free"
     ):
-        taught(TeachSpec(), tiny_corpus, teacher, out, Heard(fill))
+        taught(TeachSpec(), tiny_corpus, teacher, out, RecordingListener(fill))
     kept = sorted(path.name for path in out.glob("*.parquet"))
     assert kept and not list(out.glob("*.tmp")), "finished shards stay, a half-written one does not"
     (small_disk / "ballast").unlink()

@@ -1,4 +1,4 @@
-"""What a student with candidates is given: each row of train its own, by content, with what was said of them."""
+"""The candidates of a student: each row of train has its own, matched by key, with the teacher's outputs for them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lessons import inline, write_corpus
 from tiny_tasks import TINY
+from training_setups import inline, write_corpus
 
 from stages.candidates.table import Candidate, finish, write_part
 from stages.candidates.unlabelled import unlabelled
@@ -21,9 +21,9 @@ from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
-from stages.training.candidates import Pool
+from stages.training.candidates import CandidatePool
 from stages.training.distil import distil
-from stages.training.teachers import pool_of
+from stages.training.teachers import open_candidate_pool
 
 K = 3
 TRAIN = Train(epochs=1, batch_size=16)
@@ -38,7 +38,7 @@ def candidates_of(key: bytes, row: int) -> list[Candidate]:
 
 
 def write_table(corpus: Path, out: Path, k: int = K) -> Path:
-    """A table for the distinct rows of train."""
+    """Write a candidate table for the distinct rows of train."""
     out.mkdir()
     keys = list(dict.fromkeys(read_split(corpus, "train").keys))
     write_part(out, 0, TINY.text, [(key, candidates_of(key, row)) for row, key in enumerate(keys)], {})
@@ -48,12 +48,12 @@ def write_table(corpus: Path, out: Path, k: int = K) -> Path:
 
 def labelled(corpus: Path, table: Path, teacher: Path, out: Path) -> dict[str, Path]:
     """The inputs of a training with this table."""
-    for name in ("rows", "said"):
+    for name in ("rows", "outputs"):
         (out / name).mkdir(parents=True)
     unlabelled(UnlabelledSpec(), {"candidates": table, "corpus": corpus}, out / "rows", inline())
     spec = TeachSpec(layers=(), splits=("candidates",))
-    teach(spec, {"corpus": out / "rows", "model": teacher}, out / "said", inline())
-    return {"candidates": table, "candidate_rows": out / "rows", "candidate_outputs": out / "said"}
+    teach(spec, {"corpus": out / "rows", "model": teacher}, out / "outputs", inline())
+    return {"candidates": table, "candidate_rows": out / "rows", "candidate_outputs": out / "outputs"}
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def spec_with(k: int = K, **train: object) -> DistilSpec:
     return DistilSpec(start=Cut(layers=(0, 2)), method=method, train=TRAIN.model_copy(update=train))
 
 
-def opened(inputs: dict[str, Path], rows: Rowset, k: int = K) -> Pool:
-    found = pool_of(spec_with(k), inputs, rows)
+def opened(inputs: dict[str, Path], rows: Rowset, k: int = K) -> CandidatePool:
+    found = open_candidate_pool(spec_with(k), inputs, rows)
     assert found is not None
     return found
 
@@ -87,7 +87,7 @@ def taken(rows: Rowset, order: Sequence[int]) -> Rowset:
     )
 
 
-def held(found: Pool, row: int) -> list[bytes]:
+def held(found: CandidatePool, row: int) -> list[bytes]:
     """The keys of a row's candidates, by rank."""
     return [found.rows.row_keys[number] for number in found.table[row] if number >= 0]
 
@@ -99,7 +99,7 @@ def expected(table: Path, key: bytes, k: int = K) -> list[tuple[int, bytes, floa
     return sorted(one for one in mine if one[0] < k)
 
 
-# --- whose candidates -----------------------------------------------------------------------------------
+# --- the candidates of a row -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["as it is", "reversed", "mixed"])
@@ -122,7 +122,7 @@ def test_a_row_has_its_own_candidates_whatever_the_order_of_train(
     assert seen > 2 * len(rows)
 
 
-def test_rows_of_train_that_are_there_twice_share_their_candidates(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
+def test_equal_rows_of_train_have_equal_candidates(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
     rows = read_rowset(tiny_corpus, "train")
     found = opened(inputs, rows)
     places: dict[bytes, list[int]] = {}
@@ -134,9 +134,7 @@ def test_rows_of_train_that_are_there_twice_share_their_candidates(tiny_corpus: 
         assert all(found.table[one].tolist() == found.table[other].tolist() for other in others)
 
 
-def test_what_is_said_of_a_candidate_is_what_the_store_says_of_its_text(
-    tiny_corpus: Path, inputs: dict[str, Path]
-) -> None:
+def test_the_signal_gives_the_stored_logits_of_each_candidates_text(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
     found = opened(inputs, read_rowset(tiny_corpus, "train"))
     keys = list(found.rows.row_keys)
     outputs = found.signal.read(np.arange(len(keys)), OutputRequest(((0, 1.0),)))
@@ -144,7 +142,7 @@ def test_what_is_said_of_a_candidate_is_what_the_store_says_of_its_text(
     assert np.array_equal(logits.numpy(), read_columns(inputs["candidate_outputs"], ["logits"], keys)["logits"])
 
 
-def test_a_method_that_takes_fewer_takes_the_first(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
+def test_a_method_with_a_smaller_k_uses_the_lowest_ranks(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
     rows = read_rowset(tiny_corpus, "train")
     found = opened(inputs, rows, k=1)
     assert found.k == 1
@@ -152,26 +150,24 @@ def test_a_method_that_takes_fewer_takes_the_first(tiny_corpus: Path, inputs: di
         assert held(found, row) == [candidate for _, candidate, _ in expected(inputs["candidates"], key, 1)]
 
 
-def test_rows_of_train_that_the_table_does_not_know_have_none(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
+def test_rows_of_train_that_are_not_in_the_table_have_no_candidates(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
     rows = read_rowset(tiny_corpus, "train")
     strange = Rowset(rows.tokens, None, rows.labels, rows.labelled, [bytes(16)] * len(rows), rows.index, rows.pad)
     assert (opened(inputs, strange).table == -1).all()
 
 
-def test_a_method_without_candidates_is_given_none(tiny_corpus: Path) -> None:
+def test_a_method_without_candidates_has_no_candidate_pool(tiny_corpus: Path) -> None:
     spec = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=Hard()), train=TRAIN)
-    assert pool_of(spec, {}, read_rowset(tiny_corpus, "train")) is None
+    assert open_candidate_pool(spec, {}, read_rowset(tiny_corpus, "train")) is None
 
 
 # --- what is refused ------------------------------------------------------------------------------------
 
 
-def test_a_method_that_takes_more_than_the_table_has_is_refused_in_one_line(
-    tiny_corpus: Path, inputs: dict[str, Path]
-) -> None:
+def test_a_k_above_that_of_the_table_is_refused_in_one_line(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
     with pytest.raises(ValueError) as caught:
         opened(inputs, read_rowset(tiny_corpus, "train"), k=K + 1)
-    assert str(caught.value) == f"data.k: {K + 1}, but the candidate table has {K} a row; ask for no more"
+    assert str(caught.value) == f"data.k: {K + 1}, but the candidate table has {K} a row; set data.k to at most {K}"
 
 
 def test_candidates_that_are_not_among_the_tokenised_ones_are_refused(
@@ -180,14 +176,14 @@ def test_candidates_that_are_not_among_the_tokenised_ones_are_refused(
     table = tmp_path / "table"
     table.mkdir()
     keys = read_split(tiny_corpus, "train").keys
-    write_part(table, 0, TINY.text, [(keys[1], [Candidate(("a text that nobody tokenised",))])], {})
+    write_part(table, 0, TINY.text, [(keys[1], [Candidate(("a text that was not tokenised",))])], {})
     finish(table, "neighbours", K, TINY.text, 1)
     with pytest.raises(ValueError) as caught:
         opened({**inputs, "candidates": table}, read_rowset(tiny_corpus, "train"))
-    assert str(caught.value) == "candidates: 1 are not among the tokenised ones; make both anew"
+    assert str(caught.value) == "candidates: 1 of the table are not among the tokenised candidates; rebuild both"
 
 
-def test_a_table_that_is_not_finished_is_refused(tiny_corpus: Path, inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_an_unfinished_table_is_refused(tiny_corpus: Path, inputs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no finished candidate table"):
         opened({**inputs, "candidates": tmp_path}, read_rowset(tiny_corpus, "train"))
 
@@ -215,10 +211,10 @@ def test_rows_without_candidates_are_trained_on_as_well(
     assert facts["rows"] == len(read_rowset(tiny_corpus, "train"))
 
 
-def test_a_training_whose_rows_have_no_candidates_is_one_without_any(
+def test_a_training_whose_rows_have_no_candidates_equals_one_without_a_table(
     tiny_corpus: Path, teacher: Path, store: Path, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The table has one, of a row that is not in train. The weights are the same to the last bit."""
+    """The only candidate of the table belongs to a row that is not in train. The weights are the same, bit for bit."""
     from safetensors.numpy import load_file
 
     keys = read_split(tiny_corpus, "train").keys
@@ -242,10 +238,10 @@ def test_a_training_whose_rows_have_no_candidates_is_one_without_any(
     assert any(not np.array_equal(one[name], candidates[name]) for name in one)
 
 
-def test_train_in_another_order_of_its_file_reads_the_same_table(
+def test_the_order_of_the_train_file_does_not_change_a_rows_candidates(
     encoder: Path, tiny_corpus: Path, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The corpus made of a reversed file: candidates found for the old order are those of the new."""
+    """A corpus from the reversed file finds the same candidates for each row."""
     folder = tmp_path / "data"
     folder.mkdir()
     train = read_split(tiny_corpus, "train")

@@ -1,4 +1,4 @@
-"""A student in the middle of its training, on disk and back."""
+"""Checkpoints: what is saved is loaded again, and files of another format are refused."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def optimizer_after_two_steps(weight: torch.Tensor) -> torch.optim.Optimizer:
     return optimizer
 
 
-def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_a_checkpoint_is_loaded_bit_for_bit_as_it_was_saved(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.tensor([0.1, 0.2]))
     optimizer = optimizer_after_two_steps(weight)
     path = tmp_path / "scratch" / "checkpoint.pt"
@@ -51,11 +51,11 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert torch.equal(weight, again), "the optimizer goes on where it was"
 
 
-def test_there_is_none_before_the_first_is_saved(tmp_path: Path) -> None:
+def test_loading_before_the_first_save_returns_none(tmp_path: Path) -> None:
     assert load(tmp_path / "checkpoint.pt", "cpu", ()) is None
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save(path, progress(), {})
     before = path.read_bytes()
@@ -65,7 +65,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
     assert path.read_bytes() == before
 
 
-def test_a_later_checkpoint_takes_the_place_of_an_earlier_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_a_later_checkpoint_replaces_the_earlier_and_leaves_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for best in (0, 1):
         save(path, Progress(best=best), {})
@@ -88,8 +88,8 @@ def test_a_checkpoint_with_other_parts_is_refused(tmp_path: Path) -> None:
         load(path, "cpu", ("student",))
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(OtherFormat, match="no checkpoint that can be read"):
+    with pytest.raises(OtherFormat, match="not a readable checkpoint"):
         load(path, "cpu", ("student",))

@@ -6,36 +6,36 @@ import torch
 
 from stages.specs.layer_map import LayerGroup, groups_of
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Structure, state_name
-from stages.training.layer_losses import Matcher, attention, followed, stacked
+from stages.training.layer_losses import LayerMatcher, attention, concatenated, stacked
 from stages.training.relations import Workers
 
 GENERATOR = np.random.Generator(np.random.PCG64(4))
 STUDENT = {layer: GENERATOR.normal(size=(7, 6)).astype(np.float32) for layer in range(3)}
 TEACHER = {layer: GENERATOR.normal(size=(7, 6)).astype(np.float32) for layer in range(5)}
 WIDER = {layer: GENERATOR.normal(size=(7, 9)).astype(np.float32) for layer in range(5)}
-SPOKEN = {layer: GENERATOR.normal(size=(7, 3)).astype(np.float32) for layer in range(5)}
+LOGITS = {layer: GENERATOR.normal(size=(7, 3)).astype(np.float32) for layer in range(5)}
 PAIRS = Pick(pairs=((1, 2), (2, 4)))
 GROUPS = Concatenate(groups=((1, 2, 3), (4, 0)))
 ATTEND = Attend(groups=((1, 2, 3), (4, 0)))
 
 
-def said_of(teacher: dict[int, np.ndarray]) -> dict[str, torch.Tensor]:
+def outputs_on(teacher: dict[int, np.ndarray]) -> dict[str, torch.Tensor]:
     return {state_name(layer): torch.from_numpy(values) for layer, values in teacher.items()}
 
 
-SAID = said_of(TEACHER)
+OUTPUTS = outputs_on(TEACHER)
 
 
-def matcher(structure: Structure, teacher_width: int = 6, outputs: int = 3) -> Matcher:
+def matcher(structure: Structure, teacher_width: int = 6, outputs: int = 3) -> LayerMatcher:
     torch.manual_seed(5)
-    return Matcher(structure, 6, teacher_width, outputs)
+    return LayerMatcher(structure, 6, teacher_width, outputs)
 
 
 def loss(
     structure: Structure,
-    given: Matcher | None = None,
+    given: LayerMatcher | None = None,
     scale: float = 1.0,
-    outputs: dict[str, torch.Tensor] = SAID,
+    outputs: dict[str, torch.Tensor] = OUTPUTS,
     groups: tuple[LayerGroup, ...] | None = None,
 ) -> np.ndarray:
     states = {layer: torch.from_numpy(scale * values).float() for layer, values in STUDENT.items()}
@@ -67,7 +67,7 @@ def same(structure: Structure, **changes: object) -> Structure:
 
 @pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("over", ["mean", "sum"])
-def test_picked_layers_cost_the_squared_error_mean_over_dimensions(normalised: bool, over: str) -> None:
+def test_pick_is_the_squared_error_averaged_over_dimensions(normalised: bool, over: str) -> None:
     scaled = unit if normalised else (lambda values: values)
     errors = [((scaled(STUDENT[a]) - scaled(TEACHER[b])) ** 2).mean(1) for a, b in ((1, 2), (2, 4))]
     expected = sum(errors) if over == "sum" else sum(errors) / 2
@@ -75,7 +75,7 @@ def test_picked_layers_cost_the_squared_error_mean_over_dimensions(normalised: b
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-def test_a_concatenation_costs_the_distance_of_the_projected_layer_to_its_group_end_to_end(normalised: bool) -> None:
+def test_concatenate_is_the_squared_error_to_the_concatenated_group(normalised: bool) -> None:
     structure = same(GROUPS, normalised=normalised)
     given, scaled = matcher(structure), unit if normalised else (lambda values: values)
     expected = np.zeros(7)
@@ -86,7 +86,7 @@ def test_a_concatenation_costs_the_distance_of_the_projected_layer_to_its_group_
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-def test_concatenation_of_one_layer_each_is_the_pick_where_the_projection_is_the_identity(normalised: bool) -> None:
+def test_concatenate_of_single_layers_with_identity_projections_equals_pick(normalised: bool) -> None:
     single, pairs = Concatenate(groups=((2,), (4,)), normalised=normalised), same(PAIRS, normalised=normalised)
     given = matcher(single)
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_concatenation_of_one_layer_each_is_the_pick_where_the_projection_is_the
     np.testing.assert_allclose(loss(single, given), loss(pairs), rtol=1e-6)
 
 
-def test_normalised_states_cost_the_same_at_any_scale() -> None:
+def test_the_loss_of_normalised_states_does_not_depend_on_their_scale() -> None:
     normalised = same(PAIRS, normalised=True)
     np.testing.assert_allclose(loss(normalised), loss(normalised, scale=37.0), rtol=1e-5)
     assert not np.allclose(loss(PAIRS), loss(PAIRS, scale=37.0))
@@ -105,14 +105,14 @@ def test_normalised_states_cost_the_same_at_any_scale() -> None:
 
 @pytest.mark.parametrize("structure", [Pick(pairs=((1, 2),)), Attend(groups=((2,),)), Attend(groups=((2, 3),))])
 @pytest.mark.parametrize("normalised", [False, True])
-def test_equal_layers_cost_nothing(structure: Structure, normalised: bool) -> None:
+def test_equal_layers_have_loss_zero(structure: Structure, normalised: bool) -> None:
     outputs = {state_name(layer): torch.from_numpy(STUDENT[1]) for layer in (2, 3)}
     np.testing.assert_allclose(loss(same(structure, normalised=normalised), outputs=outputs), np.zeros(7), atol=1e-12)
 
 
-def test_averaged_over_rows_it_is_torchs_mse_loss_of_all_pairs_side_by_side() -> None:
+def test_averaged_over_rows_pick_equals_mse_loss_of_all_pairs_concatenated() -> None:
     own = torch.stack([torch.from_numpy(STUDENT[layer]) for layer in (1, 2)], 1)
-    whole = torch.nn.functional.mse_loss(own, torch.stack([SAID["hidden_02"], SAID["hidden_04"]], 1))
+    whole = torch.nn.functional.mse_loss(own, torch.stack([OUTPUTS["hidden_02"], OUTPUTS["hidden_04"]], 1))
     assert loss(PAIRS).mean() == pytest.approx(float(whole), rel=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_averaged_over_rows_it_is_torchs_mse_loss_of_all_pairs_side_by_side() ->
 
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("width", [6, 9])
-def test_attended_layers_cost_the_distance_to_their_weighted_sum(scaled: bool, width: int) -> None:
+def test_attend_is_the_squared_error_to_the_attention_weighted_sum(scaled: bool, width: int) -> None:
     """alpha_jk = softmax_k(h_j . h_k), c_j = sum_k alpha_jk h_k, sum over j: the slides' formula."""
     structure, teacher = same(ATTEND, scaled=scaled), {6: TEACHER, 9: WIDER}[width]
     given, expected = matcher(structure, width), np.zeros(7)
@@ -132,32 +132,32 @@ def test_attended_layers_cost_the_distance_to_their_weighted_sum(scaled: bool, w
             alpha = softmax(products / np.sqrt(width) if scaled else products)
             target = sum(share * teacher[layer][row] for share, layer in zip(alpha, group, strict=True))
             expected[row] += ((own[row] - target) ** 2).mean()
-    np.testing.assert_allclose(loss(structure, given, outputs=said_of(teacher)), expected, rtol=1e-4)
+    np.testing.assert_allclose(loss(structure, given, outputs=outputs_on(teacher)), expected, rtol=1e-4)
 
 
-def test_shares_of_attention_sum_to_one_over_a_group() -> None:
+def test_attention_weights_sum_to_one_over_a_group() -> None:
     for group in groups_of(ATTEND):
-        alpha = attention(torch.from_numpy(STUDENT[group.student]), stacked(group, SAID))
+        alpha = attention(torch.from_numpy(STUDENT[group.student]), stacked(group, OUTPUTS))
         assert alpha.shape == (7, len(group.teacher))
         np.testing.assert_allclose(alpha.sum(-1), np.ones(7), rtol=1e-6)
         assert bool((alpha > 0).all())
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-def test_attending_to_groups_of_one_layer_is_to_pick_it(normalised: bool) -> None:
+def test_attend_to_groups_of_one_layer_equals_pick(normalised: bool) -> None:
     single, pairs = Attend(groups=((2,), (4,)), normalised=normalised), same(PAIRS, normalised=normalised, over="sum")
     np.testing.assert_allclose(loss(single), loss(pairs), rtol=1e-6)
 
 
-def test_what_is_attended_to_is_detached_only_if_asked_for() -> None:
+def test_the_attention_weights_have_no_gradient_only_with_detached() -> None:
     gradients = {}
     for detached in (False, True):
         state = torch.from_numpy(STUDENT[1]).clone().requires_grad_(True)
         structure = Attend(groups=((1, 2, 3),), detached=detached)
-        matcher(structure)({1: state}, SAID, groups_of(structure), Workers(rows=7)).sum().backward()
+        matcher(structure)({1: state}, OUTPUTS, groups_of(structure), Workers(rows=7)).sum().backward()
         assert state.grad is not None
         gradients[detached] = state.grad.numpy()
-        alpha = softmax(np.einsum("bd,bkd->bk", STUDENT[1], stacked(LayerGroup(1, (1, 2, 3)), SAID).numpy()))
+        alpha = softmax(np.einsum("bd,bkd->bk", STUDENT[1], stacked(LayerGroup(1, (1, 2, 3)), OUTPUTS).numpy()))
         target = sum(alpha[:, place, None] * TEACHER[layer] for place, layer in enumerate((1, 2, 3)))
         plain = 2 * (STUDENT[1] - target) / 6
         assert np.allclose(gradients[detached], plain, rtol=1e-4, atol=1e-5) == detached
@@ -167,7 +167,7 @@ def test_what_is_attended_to_is_detached_only_if_asked_for() -> None:
 
 
 @pytest.mark.parametrize("width", [6, 9])
-def test_drawn_layers_cost_the_squared_distance_of_unit_projections(width: int) -> None:
+def test_random_is_the_squared_distance_of_unit_projections(width: int) -> None:
     structure, teacher = Random(layers=(1, 2, 3, 4), student_layers=(1, 2), width=5), {6: TEACHER, 9: WIDER}[width]
     given = matcher(structure, width)
     expected = np.zeros(7)
@@ -175,10 +175,10 @@ def test_drawn_layers_cost_the_squared_distance_of_unit_projections(width: int) 
         own = unit(projected(given.student[place], STUDENT[student]))
         expected += ((own - unit(projected(given.teacher[place], teacher[layer]))) ** 2).sum(1)
     drawn = (LayerGroup(1, (2,)), LayerGroup(2, (3,)))
-    np.testing.assert_allclose(loss(structure, given, outputs=said_of(teacher), groups=drawn), expected, rtol=1e-4)
+    np.testing.assert_allclose(loss(structure, given, outputs=outputs_on(teacher), groups=drawn), expected, rtol=1e-4)
 
 
-def test_joined_layers_are_projected_end_to_end() -> None:
+def test_random_with_joined_projects_the_concatenated_layers() -> None:
     structure = Random(layers=(1, 2, 3, 4), student_layers=(1, 2), width=5, joined=True)
     given = matcher(structure)
     own = unit(projected(given.student[0], np.concatenate([STUDENT[1], STUDENT[2]], 1)))
@@ -190,24 +190,24 @@ def test_joined_layers_are_projected_end_to_end() -> None:
 # --- outputs ----------------------------------------------------------------------------------------
 
 
-def test_outputs_cost_the_divergence_of_what_classifiers_on_layers_say() -> None:
+def test_outputs_is_the_divergence_between_the_layer_classifiers() -> None:
     structure = Outputs(groups=((1, 2, 3), (4,)), temperature=2.0)
     given, expected = matcher(structure), np.zeros(7)
     for place, (student, group) in enumerate(((1, (1, 2, 3)), (2, (4,)))):
         own = projected(given.student[place], STUDENT[student])
-        heard = np.stack([SPOKEN[layer] for layer in group], 1)
-        alpha = softmax(np.einsum("bc,bkc->bk", own, heard))
-        target, mine = softmax(np.einsum("bk,bkc->bc", alpha, heard) / 2), softmax(own / 2)
-        expected += 4 * (target * np.log(target / mine)).sum(1) / 2
-    np.testing.assert_allclose(loss(structure, given, outputs=said_of(SPOKEN)), expected, rtol=1e-4)
+        teacher = np.stack([LOGITS[layer] for layer in group], 1)
+        alpha = softmax(np.einsum("bc,bkc->bk", own, teacher))
+        target, student = softmax(np.einsum("bk,bkc->bc", alpha, teacher) / 2), softmax(own / 2)
+        expected += 4 * (target * np.log(target / student)).sum(1) / 2
+    np.testing.assert_allclose(loss(structure, given, outputs=outputs_on(LOGITS)), expected, rtol=1e-4)
 
 
-def test_outputs_of_a_regression_cost_their_squared_distance() -> None:
+def test_outputs_of_a_regression_is_the_squared_error() -> None:
     structure = Outputs(groups=((1,), (4,)))
     given = matcher(structure, outputs=1)
-    numbers = {layer: values[:, :1] for layer, values in SPOKEN.items()}
+    numbers = {layer: values[:, :1] for layer, values in LOGITS.items()}
     errors = [(projected(given.student[j - 1], STUDENT[j]) - numbers[k])[:, 0] ** 2 for j, k in ((1, 1), (2, 4))]
-    np.testing.assert_allclose(loss(structure, given, outputs=said_of(numbers)), sum(errors) / 2, rtol=1e-4)
+    np.testing.assert_allclose(loss(structure, given, outputs=outputs_on(numbers)), sum(errors) / 2, rtol=1e-4)
 
 
 # --- projections ------------------------------------------------------------------------------------
@@ -215,11 +215,11 @@ def test_outputs_of_a_regression_cost_their_squared_distance() -> None:
 
 def shapes(structure: Structure, teacher_width: int) -> list[tuple[int, ...]]:
     """Of all matrices, the student's first."""
-    given = Matcher(structure, 6, teacher_width, 3)
+    given = LayerMatcher(structure, 6, teacher_width, 3)
     return [tuple(value.shape) for value in given.parameters() if value.ndim == 2]
 
 
-def test_a_layer_is_projected_where_its_widths_differ_and_where_the_method_says_so() -> None:
+def test_layers_are_projected_where_widths_differ_or_the_structure_requires_it() -> None:
     assert shapes(PAIRS, 6) == shapes(ATTEND, 6) == shapes(NoLayers(), 0) == []
     assert shapes(PAIRS, 9) == shapes(ATTEND, 9) == [(9, 6), (9, 6)]
     assert shapes(GROUPS, 6) == [(18, 6), (12, 6)]
@@ -229,6 +229,6 @@ def test_a_layer_is_projected_where_its_widths_differ_and_where_the_method_says_
     assert shapes(same(drawn, joined=True), 9) == [(4, 12), (4, 18)]
 
 
-def test_a_group_is_followed_in_the_order_it_is_given_in() -> None:
-    (found,) = followed((LayerGroup(1, (4, 0)),), SAID)
+def test_a_group_is_concatenated_in_its_own_order() -> None:
+    (found,) = concatenated((LayerGroup(1, (4, 0)),), OUTPUTS)
     np.testing.assert_array_equal(found.numpy(), np.concatenate([TEACHER[4], TEACHER[0]], axis=1))

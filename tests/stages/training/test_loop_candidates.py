@@ -1,4 +1,4 @@
-"""Candidates beside the rows of a training: what they weigh, which are picked, what that costs, what is counted."""
+"""Candidates beside the rows of train: their weight, how they are picked, the forward passes, and the statistics."""
 
 from collections import Counter
 from dataclasses import replace
@@ -7,62 +7,63 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lessons import (
+from training_setups import (
     CLASSES,
     EVERY_OTHER,
     KNN,
     MINIMAX,
     NUMBER,
     VANILLA,
-    Alone,
+    LocalWorker,
     Weights,
-    equal,
-    farthest,
+    equal_weights,
     logits_of,
+    max_difference,
     random_pool,
     random_rows,
     setup_of,
     signal_for,
     small_bert,
     spec_of,
-    stored,
+    stored_outputs,
 )
 
 from stages.specs.method import Annealing, Continuation, Method, Minimax, Neighbours, OnePhase, TeacherTargets
 from stages.specs.tasks import Task
-from stages.training.candidates import Pool, count, counted, most_divergent
+from stages.training.candidates import CandidatePool, usage_summary, usage_sums
 from stages.training.checkpoint import Progress
 from stages.training.loop import fit
+from stages.training.minimax import most_divergent
 from stages.training.setup import TrainingSetup
 
 
 def setup(
-    method: Method, folder: Path, pool: Pool | None = None, task: Task = CLASSES, **train: object
+    method: Method, folder: Path, pool: CandidatePool | None = None, task: Task = CLASSES, **train: object
 ) -> TrainingSetup:
     made = setup_of(spec_of(method, **train), task, folder / "checkpoint.pt", signal_for(method, task), 1e9)
-    return made if pool is None else replace(made, pool=pool)
+    return made if pool is None else replace(made, candidate_pool=pool)
 
 
 def trained(given: TrainingSetup, dropout: float = 0.0) -> tuple[Progress, Weights]:
     model = small_bert(given.task, dropout=dropout)
-    return fit(model, given, Alone()), model.state_dict()
+    return fit(model, given, LocalWorker()), model.state_dict()
 
 
-def copies(task: Task, k: int, fewer: bool = False) -> Pool:
-    """Each row's candidates are the row itself."""
+def copies(task: Task, k: int, fewer: bool = False) -> CandidatePool:
+    """A pool in which each candidate of a row is a copy of the row."""
     table = np.repeat(np.arange(26)[:, None], k, axis=1)
     if fewer:
         table[::2, 1:] = -1
-    return Pool(random_rows(task, 26, seed=1), stored(task), table, np.zeros((26, k), np.float32))
+    return CandidatePool(random_rows(task, 26, seed=1), stored_outputs(task), table, np.zeros((26, k), np.float32))
 
 
-# --- what they weigh ------------------------------------------------------------------------------------
+# --- their weight ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", [CLASSES, NUMBER], ids=lambda task: task.name)
 @pytest.mark.parametrize("fewer", [False, True], ids=["all", "fewer than K"])
 @pytest.mark.parametrize("weight", [1.0, 0.5])
-def test_copies_of_a_row_weigh_what_the_teachers_term_gains(
+def test_copies_as_candidates_only_raise_the_weight_of_the_teachers_term(
     task: Task, fewer: bool, weight: float, tmp_path: Path
 ) -> None:
     """(1 - w) CE + w KL + g w KL is, but for its size, which Adam does not see, the loss with another w."""
@@ -76,7 +77,7 @@ def test_copies_of_a_row_weigh_what_the_teachers_term_gains(
     plain = trained(
         setup(Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=w)), tmp_path, task=task, **settings)
     )
-    assert farthest(found, expected) < 2e-4 < 1e-3 < farthest(found, plain[1])
+    assert max_difference(found, expected) < 2e-4 < 1e-3 < max_difference(found, plain[1])
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_copies_of_a_row_weigh_what_the_teachers_term_gains(
     ],
     ids=["one-phase", "annealing", "continuation"],
 )
-def test_candidates_are_used_wherever_the_teachers_logits_are(
+def test_candidates_are_used_in_every_epoch_in_which_the_teachers_logits_have_a_weight(
     training: OnePhase | Annealing | Continuation, phase: str, epoch: int, tmp_path: Path
 ) -> None:
     method = Method(targets=TeacherTargets(), training=training, data=Neighbours(k=4))
@@ -100,7 +101,7 @@ def test_candidates_are_used_wherever_the_teachers_logits_are(
     assert used == expected
 
 
-def test_the_epochs_of_a_warm_up_are_those_of_a_training_without_candidates(tmp_path: Path) -> None:
+def test_warm_up_epochs_equal_those_of_a_training_without_candidates(tmp_path: Path) -> None:
     late = Method(targets=TeacherTargets(), training=VANILLA.training, data=Neighbours(k=4, warmup_epochs=2))
     (tmp_path / "late").mkdir()
     found = trained(setup(late, tmp_path / "late", epochs=3), dropout=0.1)[0].history
@@ -113,15 +114,15 @@ def test_the_epochs_of_a_warm_up_are_those_of_a_training_without_candidates(tmp_
 # --- which are picked -----------------------------------------------------------------------------------
 
 
-def test_those_of_the_greatest_divergence_are_picked_and_of_equals_the_nearest() -> None:
+def test_the_most_divergent_candidates_are_picked_and_the_nearest_among_equals() -> None:
     divergences = np.array([[0.1, 0.4, 0.4, 0.2], [9.0, 9.0, 1.0, 9.0], [0.5, 0.0, 0.0, 0.0]], np.float32)
     ranks = np.array([[0, 1, 2, 3], [-1, -1, 2, 3], [-1, -1, -1, -1]], np.int16)
     assert most_divergent(divergences, ranks, 2).tolist() == [[1, 2], [3, 2], [-1, -1]]
     assert most_divergent(divergences, ranks, 1).tolist() == [[1], [3], [-1]]
 
 
-def test_the_student_as_it_is_and_the_teacher_decide(tmp_path: Path) -> None:
-    """One step over all rows: what was picked is what a look at the untrained student, row by row, would pick."""
+def test_candidates_are_picked_by_the_current_student_without_dropout(tmp_path: Path) -> None:
+    """In a single step over all rows, the picks are those of the untrained student's logits, computed row by row."""
     pool, tau = random_pool(CLASSES, 4), 3.0
     student = torch.log_softmax(logits_of(small_bert(CLASSES), pool.rows) / tau, -1)
     teacher = torch.log_softmax(logits_of(small_bert(CLASSES, seed=99), pool.rows) / tau, -1)
@@ -136,35 +137,35 @@ def test_the_student_as_it_is_and_the_teacher_decide(tmp_path: Path) -> None:
     assert epoch.candidates is not None
     assert epoch.candidates["by_rank"] == [expected[rank] for rank in range(4)]
     assert epoch.candidates["used"] == sum(expected.values())
-    # What is told is the term itself, which has tau^2.
+    # The recorded divergence is the loss term, which has the factor tau^2.
     assert epoch.candidates["mean_divergence"] == pytest.approx(tau**2 * total / sum(expected.values()), rel=1e-4)
     assert epoch.candidates["mean_divergence_of_all"] < epoch.candidates["mean_divergence"]
 
 
-def test_scoring_every_epoch_picks_at_its_start_what_scoring_each_step_picks_in_its_first(tmp_path: Path) -> None:
+def test_scoring_once_an_epoch_picks_what_scoring_its_first_step_picks(tmp_path: Path) -> None:
     at_once = MINIMAX.model_copy(update={"data": Minimax(k=4, keep=2, every=1)})
-    told = []
+    usage = []
     for name, method in (("step", MINIMAX), ("epoch", at_once)):
         (tmp_path / name).mkdir()
         progress, weights = trained(setup(method, tmp_path / name, epochs=1, batch_size=26))
-        told.append((progress.history[0].candidates, progress.history[0].loss, weights))
-    assert told[0][0]["by_rank"] == told[1][0]["by_rank"]
-    assert told[0][1] == pytest.approx(told[1][1], rel=1e-6)
-    assert farthest(told[0][2], told[1][2]) < 1e-5
+        usage.append((progress.history[0].candidates, progress.history[0].loss, weights))
+    assert usage[0][0]["by_rank"] == usage[1][0]["by_rank"]
+    assert usage[0][1] == pytest.approx(usage[1][1], rel=1e-6)
+    assert max_difference(usage[0][2], usage[1][2]) < 1e-5
 
 
-def test_all_but_one_of_equal_candidates_change_nothing(tmp_path: Path) -> None:
-    """Where a row's candidates are all alike, whichever are picked, and how many, the step is the same."""
+def test_with_equal_candidates_the_number_kept_changes_nothing(tmp_path: Path) -> None:
+    """If all candidates of a row are equal, the step does not depend on which and how many are picked."""
     found = []
     for name, data in (("all", Neighbours(k=3)), ("two", Minimax(k=3, keep=2)), ("one", Minimax(k=3, keep=1, every=1))):
         (tmp_path / name).mkdir()
         method = Method(targets=TeacherTargets(), training=VANILLA.training, data=data)
         found.append(trained(setup(method, tmp_path / name, copies(CLASSES, 3)))[1])
-    assert farthest(found[0], found[1]) < 1e-4
-    assert farthest(found[0], found[2]) < 1e-4
+    assert max_difference(found[0], found[1]) < 1e-4
+    assert max_difference(found[0], found[2]) < 1e-4
 
 
-# --- what it costs --------------------------------------------------------------------------------------
+# --- forward passes --------------------------------------------------------------------------------------
 
 
 def forwards(given: TrainingSetup) -> dict[str, int]:
@@ -172,37 +173,37 @@ def forwards(given: TrainingSetup) -> dict[str, int]:
     rows = Counter[str]()
     model = small_bert(given.task)
 
-    def look(_: torch.nn.Module, arguments: tuple[object, ...], named: dict[str, torch.Tensor]) -> None:
-        rows["learnt" if torch.is_grad_enabled() else "looked at"] += len(named["input_ids"])
+    def count_rows(_: torch.nn.Module, arguments: tuple[object, ...], named: dict[str, torch.Tensor]) -> None:
+        rows["trained" if torch.is_grad_enabled() else "scored"] += len(named["input_ids"])
 
-    model.register_forward_pre_hook(look, with_kwargs=True)
-    progress = fit(model, given, Alone())
-    rows["looked at"] -= len(progress.history) * len(given.select)
+    model.register_forward_pre_hook(count_rows, with_kwargs=True)
+    progress = fit(model, given, LocalWorker())
+    rows["scored"] -= len(progress.history) * len(given.select)
     return dict(rows)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
-def test_picking_takes_k_forwards_a_row_however_many_are_kept(keep: int, tmp_path: Path) -> None:
+def test_picking_takes_k_forward_passes_a_row_whatever_the_number_kept(keep: int, tmp_path: Path) -> None:
     method = Method(targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=keep))
     given = setup(method, tmp_path, epochs=2)
-    assert given.pool is not None
-    there = given.pool.table >= 0
+    assert given.candidate_pool is not None
+    there = given.candidate_pool.table >= 0
     kept = int(np.minimum(there.sum(1), keep).sum())
-    assert forwards(given) == {"looked at": 2 * int(there.sum()), "learnt": 2 * (26 + kept)}
+    assert forwards(given) == {"scored": 2 * int(there.sum()), "trained": 2 * (26 + kept)}
 
 
-def test_scoring_every_n_epochs_takes_one_forward_a_distinct_text(tmp_path: Path) -> None:
+def test_scoring_every_n_epochs_takes_one_forward_pass_for_each_distinct_text(tmp_path: Path) -> None:
     given = setup(EVERY_OTHER, tmp_path, epochs=4)
-    assert given.pool is not None
-    kept = int(np.minimum((given.pool.table >= 0).sum(1), 2).sum())
-    # Epochs 1 and 3 begin with a look at all texts; epoch 0 is a warm-up, epoch 2 keeps what epoch 1 picked.
-    assert forwards(given) == {"looked at": 2 * len(given.pool.rows), "learnt": 4 * 26 + 3 * kept}
+    assert given.candidate_pool is not None
+    kept = int(np.minimum((given.candidate_pool.table >= 0).sum(1), 2).sum())
+    # All texts are scored when epochs 1 and 3 begin; epoch 0 is a warm-up, epoch 2 uses the picks of epoch 1.
+    assert forwards(given) == {"scored": 2 * len(given.candidate_pool.rows), "trained": 4 * 26 + 3 * kept}
 
 
-def test_all_neighbours_take_no_forward_to_pick(tmp_path: Path) -> None:
+def test_using_all_neighbours_takes_no_forward_pass_to_pick(tmp_path: Path) -> None:
     given = setup(KNN, tmp_path, epochs=1)
-    assert given.pool is not None
-    assert forwards(given) == {"learnt": 26 + int((given.pool.table >= 0).sum()), "looked at": 0}
+    assert given.candidate_pool is not None
+    assert forwards(given) == {"trained": 26 + int((given.candidate_pool.table >= 0).sum()), "scored": 0}
 
 
 def test_no_forward_pass_is_larger_than_the_micro_batch(tmp_path: Path) -> None:
@@ -212,54 +213,54 @@ def test_no_forward_pass_is_larger_than_the_micro_batch(tmp_path: Path) -> None:
         lambda _module, _arguments, named: sizes.add(len(named["input_ids"])) if model.training else None,
         with_kwargs=True,
     )
-    fit(model, setup(KNN, tmp_path, epochs=1, batch_size=8, micro_batch=3), Alone())
+    fit(model, setup(KNN, tmp_path, epochs=1, batch_size=8, micro_batch=3), LocalWorker())
     assert max(sizes) == 3
 
 
-def test_a_step_in_parts_is_the_step_in_one(tmp_path: Path) -> None:
+def test_a_step_with_micro_batches_equals_the_step_without(tmp_path: Path) -> None:
     found = []
     for name, most in (("whole", None), ("parts", 3)):
         (tmp_path / name).mkdir()
         found.append(trained(setup(MINIMAX, tmp_path / name, batch_size=8, micro_batch=most))[1])
-    assert farthest(found[0], found[1]) < 1e-5
+    assert max_difference(found[0], found[1]) < 1e-5
 
 
-def test_a_look_at_candidates_draws_no_random_number_and_drops_nothing(tmp_path: Path) -> None:
-    """Of copies the same are picked, whenever they are looked at: then the steps are the same, dropout and all."""
+def test_scoring_uses_no_random_number_and_no_dropout(tmp_path: Path) -> None:
+    """Among copies the same are picked, whenever they are scored: then the steps are the same, including dropout."""
     found = []
     for name, every in (("step", "step"), ("epoch", 1)):
         (tmp_path / name).mkdir()
         method = Method(targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=3, keep=2, every=every))
         found.append(trained(setup(method, tmp_path / name, copies(CLASSES, 3)), dropout=0.2)[1])
-    assert equal(found[0], found[1])
+    assert equal_weights(found[0], found[1])
 
 
-# --- what is counted ------------------------------------------------------------------------------------
+# --- statistics ------------------------------------------------------------------------------------
 
 
-def test_an_epoch_tells_the_ranks_and_distances_of_what_was_used(tmp_path: Path) -> None:
+def test_the_history_has_the_ranks_and_distances_of_the_candidates_used(tmp_path: Path) -> None:
     given = setup(KNN, tmp_path, epochs=2)
-    pool = given.pool
+    pool = given.candidate_pool
     assert pool is not None
     there = pool.table >= 0
     for epoch in trained(given)[0].history:
-        told = epoch.candidates
-        assert told is not None
-        assert told["by_rank"] == there.sum(0).tolist()
-        assert told["used"] == there.sum()
-        assert told["mean_distance"] == pytest.approx(pool.distances[there].mean(), rel=1e-5)
-        assert told["mean_rank"] == pytest.approx(np.nonzero(there)[1].mean())
-        assert told["mean_divergence"] is None
+        usage = epoch.candidates
+        assert usage is not None
+        assert usage["by_rank"] == there.sum(0).tolist()
+        assert usage["used"] == there.sum()
+        assert usage["mean_distance"] == pytest.approx(pool.distances[there].mean(), rel=1e-5)
+        assert usage["mean_rank"] == pytest.approx(np.nonzero(there)[1].mean())
+        assert usage["mean_divergence"] is None
 
 
 def test_unknown_distances_are_left_out_of_the_mean() -> None:
     pool = random_pool(CLASSES, 4)
     unknown = replace(pool, distances=np.full_like(pool.distances, np.nan))
     rows = np.arange(26)
-    assert counted(count(unknown, rows, pool.all_ranks(rows), None).tolist(), 4)["mean_distance"] is None
+    assert usage_summary(usage_sums(unknown, rows, pool.all_ranks(rows), None).tolist(), 4)["mean_distance"] is None
 
 
-def test_the_note_of_an_epoch_tells_of_candidates(tmp_path: Path) -> None:
-    place = Alone()
+def test_the_note_of_an_epoch_has_the_number_of_candidates(tmp_path: Path) -> None:
+    place = LocalWorker()
     fit(small_bert(CLASSES), setup(KNN, tmp_path, epochs=1), place)
     assert "candidates, mean rank" in place.notes[-1]

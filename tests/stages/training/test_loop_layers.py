@@ -1,4 +1,4 @@
-"""The loop where layers are matched: what it computes, where it reads, what it keeps."""
+"""The training loop with layers: the loss, what is read from stores, and the projections."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,32 +8,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lessons import (
+from torch import nn
+from torch.nn import functional
+from training_setups import (
     CLASSES,
     FORKSERVER,
     NUMBER,
-    Alone,
-    Cut,
-    InMemory,
-    curve,
-    equal,
-    farthest,
+    InMemoryColumns,
+    Interrupted,
+    LocalWorker,
+    epoch_results,
+    equal_weights,
+    max_difference,
     random_rows,
     setup_of,
     small_bert,
     spec_of,
 )
-from torch import nn
-from torch.nn import functional
 
 from stages.corpus.batches import epoch_batches
-from stages.models.forward import forward, pool
+from stages.models.forward import forward, pooled_state
 from stages.specs.layers import Attend, Concatenate, Pick, Random, Relational, Structure, state_name
 from stages.specs.method import Annealing, Method, OnePhase, TeacherTargets
 from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import Task
-from stages.training.layer_losses import Matcher
+from stages.training.layer_losses import LayerMatcher
 from stages.training.loop import fit
 from stages.training.setup import TrainingSetup
 from stages.training.signal import LiveSignal, NoTeacher, StoredSignal
@@ -49,11 +49,11 @@ NAMES = {layer: state_name(layer) for layer in range(4)}
 EVERYTHING = OutputRequest(((0, 1.0),), tuple(NAMES))
 
 
-def columns_of(setup: TrainingSetup) -> Mapping[str, np.ndarray]:
-    """What the store of a lesson holds."""
+def layer_columns(setup: TrainingSetup) -> Mapping[str, np.ndarray]:
+    """The columns of the store."""
     assert isinstance(setup.signal, StoredSignal)
     (source,) = setup.signal.logits
-    assert isinstance(source, InMemory)
+    assert isinstance(source, InMemoryColumns)
     return source.columns
 
 
@@ -62,22 +62,22 @@ def method_of(structure: Structure) -> Method:
 
 
 def states_of(model: nn.Module, setup: TrainingSetup, pooling: str) -> dict[str, np.ndarray]:
-    """Logits and the pooled states of all layers of a teacher, for all rows of train, asked for at once."""
+    """Logits and pooled states of all layers of a teacher, for all rows of train in one batch."""
     model.eval()
     batch = setup.train.batch(np.arange(len(setup.train)), "cpu")
     with torch.no_grad():
         logits, hidden = forward(model, batch.inputs, hidden=True)
-        pooled = [pool(states, batch.inputs["attention_mask"], pooling).numpy() for states in hidden]
+        pooled = [pooled_state(states, batch.inputs["attention_mask"], pooling).numpy() for states in hidden]
     return {"logits": logits.numpy(), **{state_name(layer): values for layer, values in enumerate(pooled)}}
 
 
 def layered(
     structure: Structure, task: Task, checkpoint: Path, method: Method | None = None, **train: object
 ) -> TrainingSetup:
-    """A lesson whose store holds what a teacher of three layers said."""
+    """A training with the stored outputs of a teacher of three layers."""
     plain = setup_of(spec_of(method or method_of(structure), **train), task, checkpoint)
     outputs = states_of(small_bert(task, seed=99, layers=3), plain, structure.pooling)
-    source = [InMemory(outputs)]
+    source = [InMemoryColumns(outputs)]
     return replace(plain, signal=StoredSignal(source, source, NAMES), teacher_width=16)
 
 
@@ -86,7 +86,7 @@ def by_hand(model: nn.Module, setup: TrainingSetup, structure: Structure) -> flo
     train, rows = setup.spec.train, np.arange(len(setup.train))
     outputs = {name: values.float() for name, values in setup.signal.read(rows, EVERYTHING).items()}
     torch.manual_seed(seed_of(train.seed))
-    lifts = Matcher(structure, 16, 16, 3).student
+    lifts = LayerMatcher(structure, 16, 16, 3).student
     everything = nn.ModuleList([model, lifts])
     matrices = [one for one in everything.parameters() if one.ndim >= 2]
     vectors = [one for one in everything.parameters() if one.ndim < 2]
@@ -124,40 +124,40 @@ def by_hand(model: nn.Module, setup: TrainingSetup, structure: Structure) -> flo
 
 
 @pytest.mark.parametrize("structure", [PICK, UNIT, JOIN], ids=["pick", "normalised cls", "concatenate"])
-def test_the_loss_of_layers_is_that_of_a_loop_written_by_hand(structure: Structure, tmp_path: Path) -> None:
+def test_the_layer_loss_is_that_of_a_loop_written_by_hand(structure: Structure, tmp_path: Path) -> None:
     setup = layered(structure, CLASSES, tmp_path / "checkpoint.pt", epochs=1, warmup=0.0)
     expected = by_hand(small_bert(CLASSES), setup, structure)
-    found = fit(small_bert(CLASSES), setup, Alone()).history[0].loss
+    found = fit(small_bert(CLASSES), setup, LocalWorker()).history[0].loss
     assert found == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("structure", [UNIT, JOIN, ATTEND, DRAWN, RELATED], ids=lambda structure: structure.kind)
-def test_a_live_teacher_shows_the_layers_that_its_store_does(structure: Structure, tmp_path: Path) -> None:
+def test_layers_of_a_live_teacher_equal_those_of_its_store(structure: Structure, tmp_path: Path) -> None:
     stored = layered(structure, CLASSES, tmp_path / "stored.pt")
     live = layered(structure, CLASSES, tmp_path / "live.pt")
     teacher = small_bert(CLASSES, seed=99, layers=3).eval()
     live = replace(live, signal=LiveSignal(teacher, structure.pooling))
     models = [small_bert(CLASSES), small_bert(CLASSES)]
-    found = [fit(model, setup, Alone()) for model, setup in zip(models, (stored, live), strict=True)]
+    found = [fit(model, setup, LocalWorker()) for model, setup in zip(models, (stored, live), strict=True)]
     np.testing.assert_allclose(*([epoch.loss for epoch in progress.history] for progress in found), rtol=1e-4)
-    assert farthest(models[0].state_dict(), models[1].state_dict()) < 1e-4
+    assert max_difference(models[0].state_dict(), models[1].state_dict()) < 1e-4
 
 
-def test_layers_are_matched_for_a_number_and_without_logits_too(tmp_path: Path) -> None:
+def test_layers_can_be_matched_in_a_regression_and_without_logits(tmp_path: Path) -> None:
     alone = Method(structure=JOIN)
     setup = layered(JOIN, NUMBER, tmp_path / "checkpoint.pt", alone)
-    losses = [epoch.loss for epoch in fit(small_bert(NUMBER), setup, Alone()).history]
+    losses = [epoch.loss for epoch in fit(small_bert(NUMBER), setup, LocalWorker()).history]
     assert losses[-1] < losses[0]
     plain = replace(setup, spec=spec_of(Method()), signal=NoTeacher(), checkpoint=tmp_path / "plain.pt")
-    assert fit(small_bert(NUMBER), plain, Alone()).history[0].loss < losses[0]
+    assert fit(small_bert(NUMBER), plain, LocalWorker()).history[0].loss < losses[0]
 
 
-def test_annealing_matches_layers_in_its_first_phase_alone(tmp_path: Path) -> None:
-    """In the second phase nobody is asked, and the student's own states are not either."""
+def test_annealing_matches_layers_only_in_its_first_phase(tmp_path: Path) -> None:
+    """In the second phase neither teacher outputs nor the student's own states are requested."""
     request: list[tuple[str, bool]] = []
     method = Method(targets=TeacherTargets(), training=Annealing(max_temperature=2, first_phase=0.5), structure=JOIN)
     setup = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt", method, epochs=2)
-    model, place = small_bert(CLASSES), Alone()
+    model, place = small_bert(CLASSES), LocalWorker()
 
     def see(module: nn.Module, _args: object, given: dict[str, object]) -> None:
         if module is model and module.training:
@@ -169,51 +169,52 @@ def test_annealing_matches_layers_in_its_first_phase_alone(tmp_path: Path) -> No
     assert request == [("anneal", True)] * 7 + [("labels", False)] * 7
 
 
-def test_without_layers_the_student_is_not_asked_for_its_states(tmp_path: Path) -> None:
+def test_without_layers_the_students_hidden_states_are_not_computed(tmp_path: Path) -> None:
     request: list[object] = []
     model = small_bert(CLASSES)
     hook = model.register_forward_pre_hook(
         lambda _, __, given: request.append(given["output_hidden_states"]), with_kwargs=True
     )
-    fit(model, setup_of(spec_of(Method()), CLASSES, tmp_path / "checkpoint.pt"), Alone())
+    fit(model, setup_of(spec_of(Method()), CLASSES, tmp_path / "checkpoint.pt"), LocalWorker())
     hook.remove()
     assert not any(request)
 
 
-def test_projections_are_no_part_of_the_student(tmp_path: Path) -> None:
+def test_projections_are_not_saved_with_the_student(tmp_path: Path) -> None:
     model = small_bert(CLASSES)
     names = set(model.state_dict())
-    progress = fit(model, layered(JOIN, CLASSES, tmp_path / "checkpoint.pt"), Alone())
+    progress = fit(model, layered(JOIN, CLASSES, tmp_path / "checkpoint.pt"), LocalWorker())
     assert set(model.state_dict()) == set(progress.best_weights) == names
-    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
-    assert {name for name in kept if name.startswith("matcher.")} == {
-        f"matcher.student.{number}.{part}" for number in range(2) for part in ("weight", "bias")
+    parts = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["parts"]
+    assert set(parts["student"]) == names
+    assert set(parts["projections"]) == {
+        f"student.{number}.{part}" for number in range(2) for part in ("weight", "bias")
     }
 
 
-def test_projections_learn(tmp_path: Path) -> None:
+def test_projections_are_trained(tmp_path: Path) -> None:
     setup = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt")
     torch.manual_seed(seed_of(setup.spec.train.seed))
-    before = Matcher(JOIN, 16, 16, 3).state_dict()
-    fit(small_bert(CLASSES), setup, Alone())
-    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
-    assert all(not torch.equal(kept[f"matcher.{name}"], value) for name, value in before.items())
+    before = LayerMatcher(JOIN, 16, 16, 3).state_dict()
+    fit(small_bert(CLASSES), setup, LocalWorker())
+    projections = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["parts"]["projections"]
+    assert all(not torch.equal(projections[name], value) for name, value in before.items())
 
 
-def test_a_run_with_projections_that_was_cut_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_an_interrupted_run_with_projections_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = small_bert(CLASSES, dropout=0.1)
-    progress = fit(whole, layered(JOIN, CLASSES, tmp_path / "whole.pt"), Alone())
+    progress = fit(whole, layered(JOIN, CLASSES, tmp_path / "whole.pt"), LocalWorker())
 
     def cut(reached: int) -> None:
         if reached == 11:
-            raise Cut
+            raise Interrupted
 
     setup = layered(JOIN, CLASSES, tmp_path / "cut.pt")
-    with pytest.raises(Cut):
-        fit(small_bert(CLASSES, dropout=0.1), setup, Alone(cut))
+    with pytest.raises(Interrupted):
+        fit(small_bert(CLASSES, dropout=0.1), setup, LocalWorker(cut))
     again = small_bert(CLASSES, seed=5, dropout=0.1)
-    assert curve(fit(again, setup, Alone())) == curve(progress)
-    assert equal(again.state_dict(), whole.state_dict())
+    assert epoch_results(fit(again, setup, LocalWorker())) == epoch_results(progress)
+    assert equal_weights(again.state_dict(), whole.state_dict())
 
 
 TOGETHER: Mapping[str, tuple[Structure, int | None]] = {
@@ -221,7 +222,7 @@ TOGETHER: Mapping[str, tuple[Structure, int | None]] = {
     "random": (DRAWN, 2),
     "relational": (RELATED, None),
 }
-"""Structures, and the most rows of a forward pass: pairs of rows stay together."""
+"""Structure and micro-batch. A relational loss compares all rows of a batch, so that it has none."""
 
 
 def annealed(structure: Structure) -> Method:
@@ -237,8 +238,8 @@ def work_together(rank: int, name: str, directory: str) -> None:
     checkpoint, train = Path(directory) / f"{rank}.pt", {"batch_size": 5, "epochs": 2, "micro_batch": most}
     model = small_bert(CLASSES)
     setup = layered(structure, CLASSES, checkpoint, annealed(structure), **train)
-    progress = fit(model, setup, Alone(rank=rank, world_size=2))
-    torch.save((model.state_dict(), curve(progress)), f"{directory}/said-{rank}.pt")
+    progress = fit(model, setup, LocalWorker(rank=rank, world_size=2))
+    torch.save((model.state_dict(), epoch_results(progress)), f"{directory}/results-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -250,37 +251,37 @@ def test_two_workers_match_layers_as_one_does_and_share_their_projections(name: 
     work_together(0, name, str(tmp_path))
     other.join()
     assert other.exitcode == 0
-    one, two = (torch.load(tmp_path / f"said-{rank}.pt") for rank in range(2))
-    assert equal(one[0], two[0]), "the workers end with the same weights"
+    one, two = (torch.load(tmp_path / f"results-{rank}.pt") for rank in range(2))
+    assert equal_weights(one[0], two[0]), "the workers end with the same weights"
     structure, model = TOGETHER[name][0], small_bert(CLASSES)
     setup = layered(structure, CLASSES, tmp_path / "alone.pt", annealed(structure), batch_size=5, epochs=2)
-    alone = curve(fit(model, setup, Alone()))
-    assert farthest(one[0], model.state_dict()) < 1e-4
+    alone = epoch_results(fit(model, setup, LocalWorker()))
+    assert max_difference(one[0], model.state_dict()) < 1e-4
     for together, single in zip(one[1], alone, strict=True):
         assert together[2:] == pytest.approx(single[2:], rel=1e-4)
 
 
 def test_only_the_rows_of_a_batch_are_read_and_each_once_an_epoch(tmp_path: Path) -> None:
-    class Watched(InMemory):
+    class Watched(InMemoryColumns):
         def gather(self, name: str, rows: np.ndarray) -> np.ndarray:
             seen.append((name, tuple(rows)))
             return super().gather(name, rows)
 
     seen: list[tuple[str, tuple[int, ...]]] = []
     setup = layered(PICK, CLASSES, tmp_path / "checkpoint.pt", epochs=2)
-    source = Watched(columns_of(setup))
+    source = Watched(layer_columns(setup))
     signal = StoredSignal([source], [source], NAMES)
-    fit(small_bert(CLASSES), replace(setup, signal=signal), Alone())
+    fit(small_bert(CLASSES), replace(setup, signal=signal), LocalWorker())
     assert {name for name, _ in seen} == {"logits", "hidden_02", "hidden_03"}
     rows = [row for name, chosen in seen if name == "hidden_02" for row in chosen]
     assert sorted(rows) == sorted([*range(26)] * 2)
     assert max(len(chosen) for _, chosen in seen) == 4
 
 
-def test_stored_halves_teach_what_their_own_values_do(tmp_path: Path) -> None:
-    """A float16 of the store counts as the float32 of the same value."""
+def test_float16_states_train_as_the_same_values_in_float32(tmp_path: Path) -> None:
+    """A float16 value of the store is used as the float32 of the same value."""
     setup = layered(PICK, CLASSES, tmp_path / "half.pt")
-    columns = columns_of(setup)
+    columns = layer_columns(setup)
     halves = {name: values.astype(np.float16) for name, values in columns.items()}
     models = []
     for name, held in (
@@ -288,12 +289,12 @@ def test_stored_halves_teach_what_their_own_values_do(tmp_path: Path) -> None:
         ("whole", {name: values.astype(np.float32) for name, values in halves.items()}),
     ):
         models.append(small_bert(CLASSES))
-        signal = StoredSignal([InMemory(held)], [InMemory(held)], NAMES)
-        fit(models[-1], replace(setup, signal=signal, checkpoint=tmp_path / f"{name}.pt"), Alone())
-    assert equal(models[0].state_dict(), models[1].state_dict())
+        signal = StoredSignal([InMemoryColumns(held)], [InMemoryColumns(held)], NAMES)
+        fit(models[-1], replace(setup, signal=signal, checkpoint=tmp_path / f"{name}.pt"), LocalWorker())
+    assert equal_weights(models[0].state_dict(), models[1].state_dict())
 
 
-def test_a_batch_can_be_moved_with_what_was_read_for_it() -> None:
+def test_a_batch_is_moved_together_with_its_stored_outputs() -> None:
     rows = np.array([3, 1])
     batch = replace(random_rows(CLASSES, 5).batch(rows, "cpu"), read={"logits": torch.ones(2, 3)})
     moved = batch.to("meta")

@@ -8,10 +8,10 @@ from torch.nn import functional
 from stages.specs.method import Method, OnePhase, TeacherTargets, Virtual
 from stages.specs.schedule import LossWeights
 from stages.training.losses import (
-    beyond,
     cross_entropy,
+    excess_over_margin,
     hard_loss,
-    loss_of,
+    logit_loss,
     smoothed_cross_entropy,
     soft_cross_entropy,
     squared_error,
@@ -90,7 +90,7 @@ def test_averaged_over_rows_the_soft_loss_is_torchs_batchmean() -> None:
     torch.testing.assert_close(found, reference, rtol=1e-10, atol=0)
 
 
-def test_equal_logits_diverge_by_nothing_and_push_nowhere() -> None:
+def test_equal_logits_have_no_divergence_and_no_gradient() -> None:
     shifted = TEACHER + 5.0  # the same distribution
     found = soft_cross_entropy(tensor(shifted), tensor(TEACHER), 4.0)
     np.testing.assert_allclose(found, np.zeros(7), atol=1e-12)
@@ -110,7 +110,7 @@ def test_label_smoothing_has_the_gradient_of_kd_from_a_uniform_teacher() -> None
 
 
 @pytest.mark.parametrize("temperature", [1.0, 20.0])
-def test_a_teacher_by_rule_says_what_yuan_et_al_write(temperature: float) -> None:
+def test_the_virtual_teacher_has_the_probabilities_of_yuan_et_al(temperature: float) -> None:
     """(1 - w) CE + w tau^2 KL(p_d^tau || p^tau), p_d = 0.99 for the label and the rest shared."""
     rule = np.full((7, 4), 0.01 / 3)
     rule[np.arange(7), LABELS] = 0.99
@@ -120,11 +120,11 @@ def test_a_teacher_by_rule_says_what_yuan_et_al_write(temperature: float) -> Non
     hard = -np.log(softmax(STUDENT)[np.arange(7), LABELS])
     method = Method(targets=Virtual(correct=0.99), training=OnePhase(temperature=temperature, teacher_weight=0.3))
     weights = LossWeights(hard=0.7, soft=0.3, temperature=temperature)
-    found = loss_of(tensor(STUDENT), tensor(LABELS), {}, method, weights, regression=False)
+    found = logit_loss(tensor(STUDENT), tensor(LABELS), {}, method, weights, regression=False)
     np.testing.assert_allclose(found, 0.7 * hard + 0.3 * soft, rtol=1e-5)
 
 
-def test_an_undecided_teacher_by_rule_is_label_smoothings() -> None:
+def test_a_virtual_teacher_with_equal_probabilities_is_uniform() -> None:
     logits = virtual_logits(tensor(LABELS), 4, 0.25)
     np.testing.assert_allclose(softmax(logits.numpy()), np.full((7, 4), 0.25), rtol=1e-6)
 
@@ -132,7 +132,7 @@ def test_an_undecided_teacher_by_rule_is_label_smoothings() -> None:
 def test_the_mean_over_classes_is_the_sum_divided_by_their_number() -> None:
     outputs, weights = {"logits": tensor(TEACHER)}, LossWeights(soft=1.0, temperature=3.0)
     losses = {
-        reduction: loss_of(
+        reduction: logit_loss(
             tensor(STUDENT),
             tensor(LABELS),
             outputs,
@@ -149,11 +149,11 @@ def test_the_mean_over_classes_is_the_sum_divided_by_their_number() -> None:
     np.testing.assert_allclose(losses["mean"].mean(), 9 * element_mean, rtol=1e-10)
 
 
-def test_within_the_margin_a_distance_costs_nothing_and_beyond_it_the_rest() -> None:
+def test_only_the_distance_above_the_margin_counts() -> None:
     distance = tensor(np.array([0.0, 0.5, 2.0]))
-    assert beyond(distance, 0.5).tolist() == [0.0, 0.0, 1.5]
+    assert excess_over_margin(distance, 0.5).tolist() == [0.0, 0.0, 1.5]
     method, weights = Method(targets=TeacherTargets()), LossWeights(match=0.5, scale=0.8, margin=1.0)
-    found = loss_of(tensor(STUDENT), tensor(LABELS), {"logits": tensor(TEACHER)}, method, weights, regression=False)
+    found = logit_loss(tensor(STUDENT), tensor(LABELS), {"logits": tensor(TEACHER)}, method, weights, regression=False)
     apart = ((STUDENT - 0.8 * TEACHER) ** 2).mean(-1)
     np.testing.assert_allclose(found, 0.5 * np.maximum(0, apart - 1.0), rtol=1e-12)
 
@@ -172,5 +172,5 @@ def test_squared_error_refuses_a_target_that_would_broadcast() -> None:
     assert torch.broadcast_shapes((5, 1), (5,)) == (5, 5), "what the original annealing code computed on STS-B"
 
 
-def test_the_uniform_distribution_gives_all_classes_the_same_and_sums_to_one() -> None:
+def test_the_uniform_distribution_is_equal_over_classes_and_sums_to_one() -> None:
     assert uniform(5).tolist() == pytest.approx([0.2] * 5)

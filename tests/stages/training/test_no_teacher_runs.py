@@ -1,5 +1,5 @@
-"""No method that reads a store runs the teacher while a student is trained, whatever of it is followed, and whatever
-texts stand beside the task's own."""
+"""No method that reads stores runs the teacher while a student is trained, whatever outputs it uses, with or without
+candidates."""
 
 import json
 from collections import Counter
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from banks import sentences, write_parquet
-from lessons import inline
 from tiny_tasks import TINY
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+from training_setups import inline
 from transformers import PreTrainedModel
 
 from stages.bank.bank import bank
@@ -50,7 +50,7 @@ from stages.teaching.teach import teach
 from stages.training.distil import distil
 
 TEACHER, STUDENT = 3, 2
-"""Layers of either."""
+"""Number of layers of each model."""
 
 TRAININGS = {
     "one-phase": OnePhase(temperature=2.0),
@@ -99,7 +99,7 @@ METHODS = {
 
 @contextmanager
 def forwards() -> Iterator[Counter[int]]:
-    """How often a model of each depth runs meanwhile."""
+    """Counts the forward passes within the block, by the depth of the model."""
     ran: Counter[int] = Counter()
 
     def count(module: nn.Module, _given: object) -> None:
@@ -115,7 +115,7 @@ def forwards() -> Iterator[Counter[int]]:
 
 @pytest.fixture(scope="module")
 def other_store(tmp_path_factory: pytest.TempPathFactory, encoder: Path, tiny_corpus: Path) -> Path:
-    """What a second teacher of the same depth says."""
+    """The store of a second teacher of the same depth."""
     home = tmp_path_factory.mktemp("other")
     torch.manual_seed(4)
     build(Pretrained(), encoder, TINY).save_pretrained(home / "model")
@@ -132,7 +132,7 @@ def probes(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, store: P
 
 
 def embedded(files: Path, encoder: Path, home: Path) -> dict[str, Path]:
-    """What neighbours are looked for in: the bank, its embeddings and its index."""
+    """The bank with its embeddings and its index."""
     for name in ("bank", "embeddings", "index"):
         (home / name).mkdir()
     bank(BankSpec(), {"files/0": files}, home / "bank", inline())
@@ -146,7 +146,7 @@ def embedded(files: Path, encoder: Path, home: Path) -> dict[str, Path]:
 def candidates(
     tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path, teacher: Path, encoder: Path, other_store: Path
 ) -> dict[str, dict[str, Path]]:
-    """By maker: a table of candidates, their tokens, and what two teachers say of them."""
+    """By stage that makes candidates: the table, its tokens, and the outputs of two teachers for them."""
     home = tmp_path_factory.mktemp("beside")
     files = write_parquet(home / "bank.parquet", sentences(60))
     searched = {"corpus": tiny_corpus, **embedded(files, encoder, home)}
@@ -170,13 +170,13 @@ def candidates(
 
 
 def alone(inputs: Mapping[str, Path]) -> dict[str, Path]:
-    """Where the first teacher is the only one."""
+    """The inputs with only the first teacher."""
     kept = {name: path for name, path in inputs.items() if not name.startswith("candidate_outputs")}
     return {**kept, "candidate_outputs": inputs["candidate_outputs/0"]}
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_teacher_lies_beside_its_student_and_is_never_run(
+def test_no_training_from_stores_runs_its_teacher(
     name: str,
     tiny_corpus: Path,
     teacher: Path,
@@ -212,15 +212,13 @@ def test_the_teacher_lies_beside_its_student_and_is_never_run(
         assert epochs[0]["candidates"]["used"] > 0
 
 
-def test_a_teacher_that_runs_is_counted(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+def test_a_run_of_the_teacher_would_be_counted(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
     with forwards() as ran:
         teach(TeachSpec(), {"corpus": tiny_corpus, "model": teacher}, tmp_path, inline())
     assert ran.keys() == {TEACHER} and ran[TEACHER] > 0
 
 
-def test_fitting_classifiers_on_its_layers_does_not_run_it_either(
-    tiny_corpus: Path, store: Path, tmp_path: Path
-) -> None:
+def test_fitting_layer_classifiers_does_not_run_the_teacher(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
     with forwards() as ran:
         probe(ProbeSpec(layers=(1, 3)), {"corpus": tiny_corpus, "outputs": store}, tmp_path, inline())
     assert not ran

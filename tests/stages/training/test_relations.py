@@ -1,4 +1,4 @@
-"""Relations between rows, against NumPy written pair by pair, and shared between workers."""
+"""The relational loss against NumPy written pair by pair, and its gradient with several workers."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lessons import FORKSERVER
+from training_setups import FORKSERVER
 
 from stages.specs.layers import Relational
 from stages.training.relations import Workers, relational_error
@@ -39,14 +39,14 @@ def cosine(values: np.ndarray, at: int, one: int, other: int) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def test_distances_over_their_mean_cost_smooth_l1() -> None:
+def test_the_distance_term_is_smooth_l1_of_relative_distances() -> None:
     own, other = distances(STUDENT), distances(TEACHER)
     expected = [np.mean([smooth_l1(own[i, j], other[i, j]) for j in range(5)]) for i in range(5)]
     found = error(STUDENT, TEACHER, Relational(pair=(1, 1), distance=3.0, angle=0.0))
     np.testing.assert_allclose(found, 3 * np.array(expected), rtol=1e-4)
 
 
-def test_angles_cost_smooth_l1_of_their_cosines() -> None:
+def test_the_angle_term_is_smooth_l1_of_cosines() -> None:
     expected = [
         np.mean([smooth_l1(cosine(STUDENT, i, j, k), cosine(TEACHER, i, j, k)) for j in range(5) for k in range(5)])
         for i in range(5)
@@ -55,7 +55,7 @@ def test_angles_cost_smooth_l1_of_their_cosines() -> None:
     np.testing.assert_allclose(found, 2 * np.array(expected), rtol=1e-4)
 
 
-def test_a_scaled_shifted_or_turned_copy_of_the_teacher_costs_nothing() -> None:
+def test_a_scaled_shifted_or_rotated_copy_of_the_teacher_has_loss_zero() -> None:
     turn, _ = np.linalg.qr(GENERATOR.normal(size=(9, 9)))
     copy = (7 * TEACHER @ turn + 3).astype(np.float32)
     np.testing.assert_allclose(error(copy, TEACHER, Relational(pair=(1, 1))), np.zeros(5), atol=1e-6)
@@ -70,7 +70,7 @@ def test_few_rows_and_equal_rows_have_a_finite_gradient(rows: int) -> None:
     assert bool(torch.isfinite(loss).all()) and bool(torch.isfinite(state.grad).all())
 
 
-def test_rows_that_lie_together_in_the_student_alone_push_no_harder_than_others() -> None:
+def test_rows_that_coincide_only_in_the_student_have_a_bounded_gradient() -> None:
     generator = np.random.Generator(np.random.PCG64(8))
     teacher = torch.from_numpy(generator.normal(size=(3, 9)).astype(np.float32))
     apart = generator.normal(size=(3, 4)).astype(np.float32)
@@ -84,7 +84,7 @@ def test_rows_that_lie_together_in_the_student_alone_push_no_harder_than_others(
 
 
 def work(rank: int, directory: str) -> None:
-    """One of three workers over 5 rows, then over 2, which leave the third nothing but a stand-in."""
+    """One of three workers over 5 rows, then over 2, which leave the third worker only a placeholder row."""
     torch.set_num_threads(1)
     meeting = f"file://{directory}/meeting"
     torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=200), rank=rank, world_size=3)
@@ -96,11 +96,11 @@ def work(rank: int, directory: str) -> None:
         weight = 1.0 if rank < rows else 0.0
         (weight * loss).sum().backward()
         outputs.append((weight * loss.detach(), state.grad))
-    torch.save(outputs, f"{directory}/said-{rank}.pt")
+    torch.save(outputs, f"{directory}/loss-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_workers_that_share_a_batch_see_all_its_rows_and_end_with_the_gradient_of_one(tmp_path: Path) -> None:
+def test_workers_that_share_a_batch_get_the_gradient_of_a_single_worker(tmp_path: Path) -> None:
     others = [FORKSERVER.Process(target=work, args=(rank, str(tmp_path))) for rank in (1, 2)]
     for other in others:
         other.start()
@@ -108,7 +108,7 @@ def test_workers_that_share_a_batch_see_all_its_rows_and_end_with_the_gradient_o
     for other in others:
         other.join()
         assert other.exitcode == 0
-    outputs = [torch.load(tmp_path / f"said-{rank}.pt") for rank in range(3)]
+    outputs = [torch.load(tmp_path / f"loss-{rank}.pt") for rank in range(3)]
     for place, rows in enumerate((5, 2)):
         state = torch.from_numpy(STUDENT[:rows]).clone().requires_grad_(True)
         loss = relational_error(state, torch.from_numpy(TEACHER[:rows]), Relational(pair=(1, 1)), Workers(rows=rows))

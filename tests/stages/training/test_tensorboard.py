@@ -1,4 +1,4 @@
-"""What is drawn of a training: it says what was trained, once, and changes nothing."""
+"""The curves of a training: each step once, with the losses of the training, which they do not change."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lessons import (
+from training_setups import (
     ANNEALING,
     CLASSES,
     FORKSERVER,
@@ -15,9 +15,9 @@ from lessons import (
     MINIMAX,
     SMOOTHED,
     VANILLA,
-    Alone,
-    Cut,
-    equal,
+    Interrupted,
+    LocalWorker,
+    equal_weights,
     setup_of,
     signal_for,
     small_bert,
@@ -28,14 +28,14 @@ from stages.specs.method import Method
 from stages.training.checkpoint import Progress
 from stages.training.loop import fit
 from stages.training.losses import TERMS
-from stages.training.tensorboard import POINTS, CurveSampler, Point
+from stages.training.tensorboard import MAX_POINTS, CurveSampler, Point
 
 METHODS = {"hard": HARD, "smoothed": SMOOTHED, "vanilla": VANILLA, "annealing": ANNEALING, "minimax": MINIMAX}
 
 
 @dataclass
-class Drawn:
-    """Keeps each epoch's points; an epoch that is drawn again replaces what was there."""
+class RecordedCurves:
+    """Records the points of each epoch; those of an epoch that is written again replace the earlier ones."""
 
     epochs: dict[int, list[Point]] = field(default_factory=dict)
 
@@ -47,41 +47,42 @@ class Drawn:
         return [point for _, points in sorted(self.epochs.items()) for point in points]
 
 
-def trained(method: Method, folder: Path, *cuts: Alone) -> tuple[Progress, Drawn]:
-    """26 rows in batches of 4: 7 steps an epoch, 4 epochs; cut at the places, and gone on from there."""
-    drawn = Drawn()
+def trained(method: Method, folder: Path, *cuts: LocalWorker) -> tuple[Progress, RecordedCurves]:
+    """Train on 26 rows in batches of 4: 7 steps an epoch, 4 epochs. Each of ``cuts`` interrupts a run, and the next one
+    resumes it."""
+    curves = RecordedCurves()
     setup = setup_of(spec_of(method, epochs=4), CLASSES, folder / "checkpoint.pt", signal_for(method, CLASSES))
-    setup = replace(setup, draw=drawn)
+    setup = replace(setup, write_curves=curves)
     for place in cuts:
-        with pytest.raises(Cut):
+        with pytest.raises(Interrupted):
             fit(small_bert(CLASSES, dropout=0.1), setup, place)
-    return fit(small_bert(CLASSES, dropout=0.1), setup, Alone()), drawn
+    return fit(small_bert(CLASSES, dropout=0.1), setup, LocalWorker()), curves
 
 
-def cut_at(number: int) -> Alone:
+def cut_at(number: int) -> LocalWorker:
     def check(reached: int) -> None:
         if reached == number:
-            raise Cut
+            raise Interrupted
 
-    return Alone(check)
+    return LocalWorker(check)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_drawing_changes_no_bit_of_the_training(method: Method, tmp_path: Path) -> None:
+def test_recording_curves_changes_no_bit_of_the_training(method: Method, tmp_path: Path) -> None:
     models = []
-    for draw in (None, Drawn()):
+    for recorder in (None, RecordedCurves()):
         model = small_bert(CLASSES, dropout=0.1)
         setup = setup_of(spec_of(method), CLASSES, tmp_path / "none.pt", signal_for(method, CLASSES), 1e9)
-        progress = fit(model, replace(setup, draw=draw), Alone())
+        progress = fit(model, replace(setup, write_curves=recorder), LocalWorker())
         models.append((model.state_dict(), progress.history))
-    assert equal(models[0][0], models[1][0])
+    assert equal_weights(models[0][0], models[1][0])
     assert models[0][1] == models[1][1]
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_the_losses_by_name_add_up_to_the_loss_with_their_weights(method: Method, tmp_path: Path) -> None:
-    _, drawn = trained(method, tmp_path)
-    for epoch, points in drawn.epochs.items():
+    _, curves = trained(method, tmp_path)
+    for epoch, points in curves.epochs.items():
         weights = {name[7:]: value for name, value in points[-1].values.items() if name.startswith("weight/")}
         for point in points:
             total = sum(weight * point.values.get(f"loss/{name}", 0.0) for name, weight in weights.items())
@@ -91,8 +92,8 @@ def test_the_losses_by_name_add_up_to_the_loss_with_their_weights(method: Method
 
 
 def test_the_points_of_an_epoch_average_to_its_loss(tmp_path: Path) -> None:
-    progress, drawn = trained(VANILLA, tmp_path)
-    for epoch, points in drawn.epochs.items():
+    progress, curves = trained(VANILLA, tmp_path)
+    for epoch, points in curves.epochs.items():
         # 7 steps of which one has 2 rows: the mean over rows is that of all points only if each knows its rows.
         assert [point.step for point in points] == list(range(7 * epoch - 6, 7 * epoch + 1))
         assert points[-1].values["epoch/loss"] == progress.history[epoch - 1].loss
@@ -110,72 +111,72 @@ def gaps(progress: Progress, points: Sequence[Point], epoch: int) -> Iterator[fl
         last = point.seconds
 
 
-def test_curves_of_a_run_that_was_cut_are_those_of_one_that_was_not(tmp_path: Path) -> None:
-    """Each step once, with the same losses; only times may differ."""
+def test_the_curves_of_an_interrupted_run_are_those_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Each step is recorded once, with the same losses; only times may differ."""
     _, whole = trained(ANNEALING, tmp_path / "whole")
     _, pieces = trained(ANNEALING, tmp_path / "pieces", cut_at(3), cut_at(9), cut_at(5))
     assert [point.step for point in pieces.points] == list(range(1, 29))
 
-    def less_speed(drawn: Drawn) -> list[dict[str, float]]:
+    def less_speed(curves: RecordedCurves) -> list[dict[str, float]]:
         return [
             {name: value for name, value in point.values.items() if not name.startswith("speed/")}
-            for point in drawn.points
+            for point in curves.points
         ]
 
     assert less_speed(pieces) == less_speed(whole)
 
 
-def test_what_the_schedule_says_is_drawn(tmp_path: Path) -> None:
-    progress, drawn = trained(ANNEALING, tmp_path)
-    ends = [points[-1].values for _, points in sorted(drawn.epochs.items())]
+def test_the_schedule_is_recorded(tmp_path: Path) -> None:
+    progress, curves = trained(ANNEALING, tmp_path)
+    ends = [points[-1].values for _, points in sorted(curves.epochs.items())]
     assert [end.get("schedule/scale") for end in ends] == [pytest.approx(2 / 3), 1.0, None, None]
     assert [("weight/match" in end, "weight/hard" in end) for end in ends] == [(True, False)] * 2 + [(False, True)] * 2
-    rates = [point.values["schedule/learning_rate"] for point in drawn.points]
+    rates = [point.values["schedule/learning_rate"] for point in curves.points]
     assert max(rates) <= 3e-3 and rates[13] < rates[6] and rates[14] > rates[13], "each phase has its own warm-up"
     assert [end["selection/accuracy"] for end in ends] == [epoch.score for epoch in progress.history]
 
 
-def test_candidates_are_drawn(tmp_path: Path) -> None:
-    progress, drawn = trained(MINIMAX, tmp_path)
-    told = progress.history[0].candidates
-    assert told is not None
-    assert drawn.epochs[1][-1].values["candidates/used"] == told["used"]
+def test_the_use_of_candidates_is_recorded(tmp_path: Path) -> None:
+    progress, curves = trained(MINIMAX, tmp_path)
+    usage = progress.history[0].candidates
+    assert usage is not None
+    assert curves.epochs[1][-1].values["candidates/used"] == usage["used"]
 
 
-def test_an_epoch_has_no_more_points_than_are_looked_at() -> None:
-    sheet = CurveSampler(1001, [])
+def test_an_epoch_has_at_most_one_sample_more_than_the_number_of_points() -> None:
+    sampler = CurveSampler(1001, [])
     for step in range(1, 1002):
-        sheet.look(step, float(step), torch.full((1 + len(TERMS) + 3,), float(step)))
-    marks = sheet.marks()
-    assert len(marks) <= POINTS + 1
-    assert marks[-1][0] == 1001
-    assert len(marks[0]) == 2 + 1 + len(TERMS)
-    assert sheet.marks() == marks
+        sampler.sample(step, float(step), torch.full((1 + len(TERMS) + 3,), float(step)))
+    samples = sampler.samples()
+    assert len(samples) <= MAX_POINTS + 1
+    assert samples[-1][0] == 1001
+    assert len(samples[0]) == 2 + 1 + len(TERMS)
+    assert sampler.samples() == samples
 
 
 def in_two(rank: int, folder: Path) -> None:
-    """A worker of two that draws."""
+    """One of two workers, which saves the points that it recorded."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
     )
-    drawn = Drawn()
+    curves = RecordedCurves()
     setup = setup_of(spec_of(VANILLA), CLASSES, folder / "none.pt", signal_for(VANILLA, CLASSES), 1e9)
-    fit(small_bert(CLASSES), replace(setup, draw=drawn), Alone(rank=rank, world_size=2))
-    torch.save([point.values["loss/soft"] for point in drawn.points], folder / f"{rank}.pt")
+    fit(small_bert(CLASSES), replace(setup, write_curves=curves), LocalWorker(rank=rank, world_size=2))
+    torch.save([point.values["loss/soft"] for point in curves.points], folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_of_two_workers_the_first_draws_the_losses_of_both(tmp_path: Path) -> None:
+def test_of_two_workers_the_first_records_the_losses_of_both(tmp_path: Path) -> None:
     workers = [FORKSERVER.Process(target=in_two, args=(rank, tmp_path)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    drawn = Drawn()
+    curves = RecordedCurves()
     setup = setup_of(spec_of(VANILLA), CLASSES, tmp_path / "none.pt", signal_for(VANILLA, CLASSES), 1e9)
-    fit(small_bert(CLASSES), replace(setup, draw=drawn), Alone())
+    fit(small_bert(CLASSES), replace(setup, write_curves=curves), LocalWorker())
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert second == []
-    assert first == pytest.approx([point.values["loss/soft"] for point in drawn.points], rel=1e-4)
+    assert first == pytest.approx([point.values["loss/soft"] for point in curves.points], rel=1e-4)

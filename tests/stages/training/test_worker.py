@@ -1,4 +1,4 @@
-"""One student, from its start to a directory that plain transformers loads."""
+"""The stage ``distil``: from the start of a student to a directory that plain transformers loads."""
 
 import json
 import os
@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lessons import Cut as CutOff
-from lessons import Heard, inline
 from torch import nn
+from training_setups import Interrupted, RecordingListener, inline
 from transformers import PreTrainedModel
 
 from cluster.inline import InlineWorker
@@ -37,8 +36,8 @@ from stages.training.distil import distil
 from stages.training.job import StudentJob
 from stages.training.signal import NoTeacher, StoredSignal
 from stages.training.teachers import signal_of
-from stages.training.tensorboard import name_of
-from stages.training.worker import every_epoch_is_kept, selecting_split, train
+from stages.training.tensorboard import event_file_name
+from stages.training.worker import kept_every_epoch, selection_split, train
 
 TRAIN = Train(epochs=2, batch_size=16, learning_rate=5e-3, seed=1)
 VANILLA = DistilSpec(start=Cut(layers=(0, 2)), method=Method(targets=TeacherTargets()), train=TRAIN)
@@ -88,7 +87,7 @@ def students(
 # --- what is left -------------------------------------------------------------------------------------------
 
 
-def test_plain_transformers_in_a_process_of_its_own_says_what_was_evaluated(
+def test_plain_transformers_in_another_process_gives_the_evaluated_logits(
     students: dict[str, Path], tiny_corpus: Path, pairs_corpus: Path, tmp_path: Path
 ) -> None:
     """From the directory and the texts alone, and without a network."""
@@ -121,7 +120,7 @@ def test_plain_transformers_in_a_process_of_its_own_says_what_was_evaluated(
     assert numbers["names"] == ["score"]
 
 
-def test_the_model_of_every_epoch_is_kept_if_asked_for_and_the_best_is_one_of_them(
+def test_keep_epochs_saves_the_model_of_every_epoch_and_the_best_is_one_of_them(
     tiny_corpus: Path, teacher: Path, tmp_path: Path
 ) -> None:
     spec = DistilSpec(start=Cut(layers=(0, 2)), train=TRAIN.model_copy(update={"epochs": 3, "keep": "epochs"}))
@@ -141,12 +140,13 @@ def test_the_model_of_every_epoch_is_kept_if_asked_for_and_the_best_is_one_of_th
     assert (outs["epochs"] / "epochs" / "02" / "tokenizer.json").exists()
 
 
-def test_beside_the_model_lie_its_curves_an_epoch_a_file_and_the_scores_at_the_end(students: dict[str, Path]) -> None:
-    """Outside of ``model/``: what is read of a student by others has the same bytes whenever it was trained."""
+def test_the_tensorboard_folder_has_a_file_for_each_epoch_and_one_for_the_dev_scores(students: dict[str, Path]) -> None:
+    """Curves lie outside of ``model/``, so that the model that other stages read has the same bytes whenever it was
+    trained."""
     drawn = students["labels"] / "tensorboard"
-    assert sorted(path.name for path in drawn.iterdir()) == [name_of(epoch) for epoch in (1, 2, 3)]
-    assert b"loss/soft" in (drawn / name_of(1)).read_bytes()
-    assert b"dev/validation_accuracy" in (drawn / name_of(3)).read_bytes()
+    assert sorted(path.name for path in drawn.iterdir()) == [event_file_name(epoch) for epoch in (1, 2, 3)]
+    assert b"loss/soft" in (drawn / event_file_name(1)).read_bytes()
+    assert b"dev/validation_accuracy" in (drawn / event_file_name(3)).read_bytes()
 
 
 def test_the_directory_holds_weights_tokenizer_and_label_names(students: dict[str, Path]) -> None:
@@ -173,7 +173,7 @@ def test_the_card_states_scores_recipe_and_lineage_behind_the_front_matter(stude
     assert "a number (regression)" in (students["numbers"] / "model" / "README.md").read_text("utf-8")
 
 
-def test_the_history_tells_each_epoch_and_both_scores(students: dict[str, Path]) -> None:
+def test_the_history_has_each_epoch_and_the_scores_of_the_best_and_the_last(students: dict[str, Path]) -> None:
     history = json.loads((students["numbers"] / "history.json").read_text("utf-8"))
     assert [(epoch["phase"], epoch["epoch"]) for epoch in history["epochs"]] == [("anneal", 1), ("labels", 1)]
     assert all(np.isfinite(epoch["loss"]) and epoch["seconds"] > 0 for epoch in history["epochs"])
@@ -185,7 +185,7 @@ def test_the_history_tells_each_epoch_and_both_scores(students: dict[str, Path])
     assert history["last_epoch_scores"].keys() == {"validation"}
 
 
-def test_the_model_is_that_of_the_best_epoch_and_the_last_epochs_score_stands_beside_it(
+def test_the_model_is_that_of_the_best_epoch_and_the_scores_of_the_last_are_reported_too(
     tiny_corpus: Path, teacher: Path, tmp_path: Path
 ) -> None:
     """At so high a rate scores go up and down; of a few seeds one at least has its best epoch before its last."""
@@ -218,7 +218,7 @@ def given(tiny_corpus: Path, start: Path, store: Path) -> dict[str, Path]:
 
 def weights_of(job: StudentJob, worker: InlineWorker | None = None) -> bytes:
     job.out.mkdir(exist_ok=True)
-    train(job, worker or InlineWorker(1, Heard()))
+    train(job, worker or InlineWorker(1, RecordingListener()))
     return (job.out / "model" / "model.safetensors").read_bytes()
 
 
@@ -235,7 +235,7 @@ def test_a_student_trained_after_another_has_the_bytes_of_one_trained_alone(
 
 
 @pytest.mark.parametrize("keep", ["best", "epochs"])
-def test_a_student_that_was_cut_ends_with_the_bytes_of_one_that_was_not(
+def test_an_interrupted_student_ends_with_the_bytes_of_an_uninterrupted_one(
     keep: str, tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     spec = VANILLA.model_copy(update={"train": VANILLA.train.model_copy(update={"keep": keep})})
@@ -243,11 +243,11 @@ def test_a_student_that_was_cut_ends_with_the_bytes_of_one_that_was_not(
 
     def cut(done: float) -> None:
         if done > 75:
-            raise CutOff
+            raise Interrupted
 
     job = StudentJob(spec, given(tiny_corpus, teacher, store), tmp_path / "cut", checkpoint_seconds=0.0)
-    with pytest.raises(CutOff):
-        weights_of(job, InlineWorker(1, Heard(cut)))
+    with pytest.raises(Interrupted):
+        weights_of(job, InlineWorker(1, RecordingListener(cut)))
     assert not (tmp_path / "cut" / "model").exists()
     assert weights_of(job) == whole
     histories = [json.loads((tmp_path / name / "history.json").read_text("utf-8")) for name in ("whole", "cut")]
@@ -262,8 +262,8 @@ def test_a_student_that_was_cut_ends_with_the_bytes_of_one_that_was_not(
     assert kept[0] == kept[1] and len(kept[0]) == (0 if keep == "best" else 2)
 
 
-def test_following_a_store_runs_the_student_and_no_teacher(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
-    """The start is a configuration without weights: there is no other model that could run."""
+def test_training_from_a_store_runs_only_the_student(tiny_corpus: Path, store: Path, tmp_path: Path) -> None:
+    """The start is a configuration without weights, so that no other model could run."""
     (tmp_path / "start").mkdir()
     config = {
         "model_type": "bert",
@@ -292,8 +292,8 @@ def test_following_a_store_runs_the_student_and_no_teacher(tiny_corpus: Path, st
     )
 
 
-def test_the_stage_says_how_much_there_is_to_do(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
-    listener, rows = Heard(), len(read_split(tiny_corpus, "train"))
+def test_the_stage_reports_the_number_of_rows_to_train_on(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    listener, rows = RecordingListener(), len(read_split(tiny_corpus, "train"))
     spec = DistilSpec(start=Cut(layers=(1,)), train=TRAIN)
     facts = distil(spec, {"corpus": tiny_corpus, "start": teacher}, tmp_path, inline(listener))
     assert listener.expected == [2 * rows] and listener.done == 2 * rows
@@ -305,7 +305,7 @@ def test_the_stage_says_how_much_there_is_to_do(tiny_corpus: Path, teacher: Path
 # --- what it learns from -----------------------------------------------------------------------------------------
 
 
-def test_the_teachers_words_stand_beside_the_rows_they_belong_to(tiny_corpus: Path, store: Path) -> None:
+def test_the_teachers_outputs_are_paired_with_their_own_rows(tiny_corpus: Path, store: Path) -> None:
     rows = read_rowset(tiny_corpus, "train")
     signal = signal_of(VANILLA, {"outputs": store}, rows)
     assert isinstance(signal, StoredSignal)
@@ -317,7 +317,9 @@ def test_the_teachers_words_stand_beside_the_rows_they_belong_to(tiny_corpus: Pa
     assert isinstance(signal_of(DistilSpec(start=Fresh()), {}, rows), NoTeacher)
 
 
-def test_a_layer_in_which_all_rows_look_alike_is_told_of(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
+def test_a_layer_in_which_all_rows_are_nearly_equal_is_reported(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
     """The first token's embedding is the same for every row, and its mean over tokens is not."""
     told = {}
     for pooling in ("cls", "mean"):
@@ -334,7 +336,7 @@ def test_a_layer_in_which_all_rows_look_alike_is_told_of(tiny_corpus: Path, teac
     assert line.startswith("structure: the rows look alike in layers 0 of the teacher (variance below 0.001 of")
 
 
-def test_a_store_that_lacks_a_row_of_train_is_refused_naming_it(
+def test_a_store_that_lacks_a_row_of_train_is_refused_with_its_key(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     whole = read_store(store)
@@ -349,23 +351,21 @@ def test_a_store_that_lacks_a_row_of_train_is_refused_naming_it(
         weights_of(StudentJob(VANILLA, given(tiny_corpus, teacher, tmp_path / "store"), tmp_path / "out"))
 
 
-def test_the_best_epoch_is_chosen_on_the_holdout_or_on_dev_as_the_recipe_says(
-    tiny_corpus: Path, tmp_path: Path
-) -> None:
+def test_the_best_epoch_is_selected_on_the_split_that_the_recipe_names(tiny_corpus: Path, tmp_path: Path) -> None:
     meta = read_meta(tiny_corpus)
     on_dev = VANILLA.model_copy(update={"train": TRAIN.model_copy(update={"select": "dev"})})
-    assert selecting_split(VANILLA, meta) == "holdout"
-    assert selecting_split(on_dev, meta) == "validation"
+    assert selection_split(VANILLA, meta) == "holdout"
+    assert selection_split(on_dev, meta) == "validation"
     document = json.loads((tiny_corpus / META).read_text("utf-8"))
     del document["splits"]["holdout"]
     (tmp_path / META).write_text(json.dumps(document), "utf-8")
     without = read_meta(tmp_path)
-    assert selecting_split(on_dev, without) == "validation"
+    assert selection_split(on_dev, without) == "validation"
     with pytest.raises(ValueError, match=r"^train\.select: holdout, but data\.holdout is 0; set data\.holdout above 0"):
-        selecting_split(VANILLA, without)
+        selection_split(VANILLA, without)
 
 
-def test_a_student_in_bfloat16_learns_much_the_same(
+def test_a_student_in_bfloat16_trains_much_as_one_in_float32(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     losses = []
@@ -382,10 +382,10 @@ def test_a_student_in_bfloat16_learns_much_the_same(
     assert {value.dtype for value in saved.values()} == {torch.float32}
 
 
-def test_a_checkpoint_serves_only_where_the_epochs_before_it_were_kept_as_the_spec_asks(tmp_path: Path) -> None:
+def test_a_checkpoint_is_resumable_only_if_the_epochs_to_keep_were_saved(tmp_path: Path) -> None:
     progress = Progress(history=[Epoch("train", 1, 0.5, 50.0, 1.0)])
     every = StudentJob(DistilSpec(start=Pretrained(), train=Train(keep="epochs")), {}, tmp_path)
-    assert every_epoch_is_kept(replace(every, spec=DistilSpec(start=Pretrained())), progress)
-    assert not every_epoch_is_kept(every, progress)
+    assert kept_every_epoch(replace(every, spec=DistilSpec(start=Pretrained())), progress)
+    assert not kept_every_epoch(every, progress)
     (tmp_path / "epochs" / "01").mkdir(parents=True)
-    assert every_epoch_is_kept(every, progress)
+    assert kept_every_epoch(every, progress)

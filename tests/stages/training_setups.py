@@ -1,4 +1,5 @@
-"""Small things to train with: rows of random tokens, a BERT of some thousand weights, places that can be cut."""
+"""Small trainings for tests: rows of random tokens, a BERT with some thousand weights, teacher outputs, candidates, and
+workers that can interrupt a run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from stages.specs.corpus import CorpusSpec, Files
 from stages.specs.method import Annealing, Method, Minimax, Neighbours, OnePhase, Smoothed, TeacherTargets
 from stages.specs.student import DistilSpec, Fresh, Train
 from stages.specs.tasks import Task
-from stages.training.candidates import Pool
+from stages.training.candidates import CandidatePool
 from stages.training.checkpoint import Progress
 from stages.training.setup import TrainingSetup
 from stages.training.signal import NoTeacher, Signal, StoredSignal
@@ -45,20 +46,20 @@ EVERY_OTHER = Method(
 Weights = Mapping[str, Tensor]
 
 FORKSERVER = get_context("forkserver")
-"""Starts further processes. Each is forked from a server that has imported what trainings need, once for all tests:
-the imports take seconds, what the tests let these processes do takes tenths of one."""
+"""Starts further processes. Each is forked from a server that has imported torch and transformers once for all tests:
+these imports take seconds, the work of such a process only tenths of a second."""
 FORKSERVER.set_forkserver_preload(
     [corpus.__module__, TrainingSetup.__module__, BertForSequenceClassification.__module__]
 )
 
 
-class Cut(RuntimeError):
-    """The run is cut here."""
+class Interrupted(RuntimeError):
+    """Raised by a test to interrupt a run."""
 
 
 @dataclass(frozen=True)
-class InMemory:
-    """Whole columns of a store in memory."""
+class InMemoryColumns:
+    """The columns of a store, whole, in memory."""
 
     columns: Mapping[str, np.ndarray]
 
@@ -67,8 +68,11 @@ class InMemory:
 
 
 @dataclass
-class Alone:
-    """A worker in a world of one. ``before_advance`` and ``before_note`` may raise."""
+class LocalWorker:
+    """The only worker of a run, unless ``world_size`` says otherwise. It records its progress and its notes.
+
+    ``before_advance`` and ``before_note`` are called with the number of calls so far, and may raise.
+    """
 
     before_advance: Callable[[int], None] = lambda _: None
     before_note: Callable[[int], None] = lambda _: None
@@ -127,7 +131,7 @@ def random_rows(task: Task, rows: int, seed: int = 0) -> Rowset:
 
 
 def spec_of(method: Method, **train: object) -> DistilSpec:
-    """A spec with 3 epochs of batches of 4 unless ``train`` says otherwise."""
+    """A spec with 3 epochs of batches of 4 rows, unless ``train`` has other settings."""
     return DistilSpec(
         start=Fresh(), method=method, train=Train(**{"epochs": 3, "batch_size": 4, "learning_rate": 3e-3, **train})
     )
@@ -136,7 +140,8 @@ def spec_of(method: Method, **train: object) -> DistilSpec:
 def setup_of(
     spec: DistilSpec, task: Task, checkpoint: Path, signal: Signal | None = None, checkpoint_seconds: float = 0.5
 ) -> TrainingSetup:
-    """26 rows to train on and 12 to select on, with a clock that ticks a second at each look."""
+    """A training on 26 rows, with 12 to select the best epoch, and a clock that advances by a second whenever it is
+    read."""
     ticks = count()
     return TrainingSetup(
         spec,
@@ -147,60 +152,65 @@ def setup_of(
         checkpoint,
         checkpoint_seconds,
         lambda: float(next(ticks)),
-        pool=random_pool(task, spec.method.data.k) if spec.method.needs_candidates else None,
+        candidate_pool=random_pool(task, spec.method.data.k) if spec.method.needs_candidates else None,
     )
 
 
-def random_pool(task: Task, k: int, rows: int = 26, texts: int = 30) -> Pool:
-    """Candidates of random tokens and what a teacher said of them. Most rows have ``k``, some fewer, down to none."""
+def random_pool(task: Task, k: int, rows: int = 26, texts: int = 30) -> CandidatePool:
+    """Candidates of random tokens with a teacher's logits. Most rows have ``k`` candidates, some fewer or none."""
     generator = np.random.Generator(np.random.PCG64(17))
     table = np.stack([generator.permutation(texts)[:k] for _ in range(rows)])
     for row in range(0, rows, 5):
         table[row, row % (k + 1) :] = -1
     distances = np.sort(generator.random((rows, k)).astype(np.float32), axis=1)
-    return Pool(random_rows(task, texts, seed=3), said_of(random_rows(task, texts, seed=3), task), table, distances)
+    return CandidatePool(
+        random_rows(task, texts, seed=3), outputs_on(random_rows(task, texts, seed=3), task), table, distances
+    )
 
 
-def said_of(rows: Rowset, task: Task) -> Signal:
-    """What the teacher of ``stored`` says of other rows."""
-    return StoredSignal([InMemory({"logits": logits_of(small_bert(task, seed=99), rows).numpy()})])
+def outputs_on(rows: Rowset, task: Task) -> Signal:
+    """The logits for ``rows`` of the teacher of ``stored_outputs``."""
+    return StoredSignal([InMemoryColumns({"logits": logits_of(small_bert(task, seed=99), rows).numpy()})])
 
 
 def logits_of(model: torch.nn.Module, rows: Rowset) -> Tensor:
-    """What ``model`` says about each row, one row at a time."""
+    """[rows, C]: the logits of ``model``, computed one row at a time."""
     model.eval()
     with torch.no_grad():
         found = [forward(model, rows.batch(np.array([row]), "cpu").inputs)[0] for row in range(len(rows))]
     return torch.cat(found)
 
 
-def stored(task: Task, rows: int = 26) -> Signal:
-    """What a teacher said, once, about the rows of ``setup_of``."""
-    return said_of(random_rows(task, rows, seed=1), task)
+def stored_outputs(task: Task, rows: int = 26) -> Signal:
+    """The stored logits of a teacher for the rows of train of ``setup_of``."""
+    return outputs_on(random_rows(task, rows, seed=1), task)
 
 
 def signal_for(method: Method, task: Task) -> Signal:
-    return stored(task) if method.needs_teacher else NoTeacher()
+    """Stored logits if the method needs a teacher, none otherwise."""
+    return stored_outputs(task) if method.needs_teacher else NoTeacher()
 
 
-def equal(one: Weights, other: Weights) -> bool:
+def equal_weights(one: Weights, other: Weights) -> bool:
+    """Whether both have the same weights, bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def farthest(one: Weights, other: Weights) -> float:
-    """The greatest difference of two weights. Softmax does not see the bias of a key: its gradient is nothing but
-    rounding, which AdamW makes into full steps, so it is left out."""
+def max_difference(one: Weights, other: Weights) -> float:
+    """The greatest absolute difference of two weights. The biases of attention keys are left out: softmax does not
+    depend on them, so that their gradients are rounding errors, which AdamW scales up to full steps."""
     return max(float((one[name] - other[name]).abs().max()) for name in one if not name.endswith("key.bias"))
 
 
-def curve(progress: Progress) -> list[tuple[str, int, float, float]]:
-    """The history less its seconds, which a cut may change."""
+def epoch_results(progress: Progress) -> list[tuple[str, int, float, float]]:
+    """(phase, epoch, loss, score) of each epoch: the history without its seconds, which an interruption may change."""
     return [(epoch.phase, epoch.epoch, epoch.loss, epoch.score) for epoch in progress.history]
 
 
 @dataclass
-class Heard:
-    """A ``Listener`` that keeps what it hears. ``before_advance`` may raise, with what is done so far."""
+class RecordingListener:
+    """A ``Listener`` that records what a stage reports. ``before_advance`` is called with the total done so far, and
+    may raise."""
 
     before_advance: Callable[[float], None] = lambda _: None
     done: float = 0.0
@@ -217,13 +227,13 @@ class Heard:
     def log(self, line: str) -> None: ...
 
 
-def inline(listener: Heard | None = None) -> On:
-    """A place to run a stage in this process, on one thread."""
-    return Inline().on(Resources(), listener or Heard())
+def inline(listener: RecordingListener | None = None) -> On:
+    """The resources to run a stage in this process, on one thread."""
+    return Inline().on(Resources(), listener or RecordingListener())
 
 
 def write_corpus(task: Task, folder: Path, tokenizer: Path, out: Path, kind: str = "parquet") -> Path:
-    """The corpus of the task whose splits lie in ``folder`` as files of this kind."""
+    """Write the corpus of ``task``, whose splits are files of this kind in ``folder``, to ``out``."""
     splits = (task.train, *task.dev, *task.test)
     inputs = {"tokenizer": tokenizer, **{f"data/{split}": folder / f"{split}.{kind}" for split in splits}}
     out.mkdir()
