@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from banks import make_bank, texts_of, write_parquet
-from lessons import inline
+from training_setups import inline
 from vectors import mixture, write_embeddings
 
 from stages.retrieval.angles import angles
