@@ -1,5 +1,4 @@
-"""Position in training -> weights of the loss terms, outputs requested from teachers, learning rate. Pure arithmetic,
-no torch."""
+"""Position in training -> weights of the loss terms, and outputs requested from teachers. Pure arithmetic, no torch."""
 
 from dataclasses import dataclass, replace
 
@@ -187,12 +186,3 @@ def output_request(
         return OutputRequest(((number, 1.0),), layers, number)
     shares = shares_or_equal(method.targets.shares, teachers)
     return OutputRequest(tuple((number, share) for number, share in enumerate(shares) if share), layers)
-
-
-def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """The learning rate at ``step`` of ``steps`` in a phase, as a share of the peak rate: it rises linearly from 0 over
-    the share ``warmup`` of the steps, then falls linearly to 0."""
-    rising = max(1, round(warmup * steps)) if warmup > 0 else 0
-    if step < rising:
-        return (step + 1) / rising
-    return max(0.0, (steps - step) / max(1, steps - rising))

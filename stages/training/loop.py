@@ -30,7 +30,6 @@ from stages.specs.layers import NoLayers
 from stages.specs.schedule import (
     Phase,
     Position,
-    learning_rate,
     output_request,
     phases,
     weights_at,
@@ -41,7 +40,7 @@ from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load
 from stages.training.layer_losses import LayerMatcher
 from stages.training.losses import TERMS, logit_terms, weighted_sum
 from stages.training.minimax import Augmentation, StepCandidates
-from stages.training.optimizer import explain_out_of_memory, make_optimizer
+from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
 from stages.training.relations import Workers
 from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values

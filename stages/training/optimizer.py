@@ -1,4 +1,5 @@
-"""The optimizer of a training, and a readable error when a step needs more memory than the GPU has."""
+"""The optimizer of a training, the schedule of its learning rate, and a readable error when a step needs more memory
+than the GPU has."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,15 @@ def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """The learning rate at ``step`` of ``steps`` in a phase, as a share of the peak rate: it rises linearly from 0 over
+    the share ``warmup`` of the steps, then falls linearly to 0."""
+    rising = max(1, round(warmup * steps)) if warmup > 0 else 0
+    if step < rising:
+        return (step + 1) / rising
+    return max(0.0, (steps - step) / max(1, steps - rising))
 
 
 @contextmanager
