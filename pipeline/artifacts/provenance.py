@@ -16,7 +16,7 @@ def code_version() -> str:
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for folder in ("cluster", "pipeline", "stages"):
-        for path in sorted((root / folder).rglob("*.py")):
+        for path in sorted(path for path in (root / folder).rglob("*") if path.suffix in (".py", ".yaml")):
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(path.read_bytes())
     try:

@@ -16,7 +16,10 @@ from pipeline.execution.job_env import SNAPSHOT
 
 def test_a_snapshot_holds_the_packages_sources_and_the_given_files() -> None:
     found = take_snapshot({"recipe.yaml": b"name: x\n"}).files
-    sources = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    suffixes = (".py", ".yaml")
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in suffixes]
+    sources = {path.relative_to(ROOT).as_posix() for path in paths}
+    assert "stages/corpus/demo/lexicon.yaml" in sources
     assert set(found) == sources | {"recipe.yaml"}
     assert found["pipeline/cli/main.py"] == (ROOT / "pipeline" / "cli" / "main.py").read_bytes()
 

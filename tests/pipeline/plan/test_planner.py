@@ -112,7 +112,7 @@ def test_nodes_that_nothing_needs_are_skipped(assets: Path, done: Directory) -> 
     """The store was removed, and every student exists, so no node needs it."""
     remove(done, "teach@tiny")
     step = by_name(planned(assets, done))["teach@tiny"]
-    assert (step.action, step.why) == ("skip", "nothing that is built needs it")
+    assert (step.action, step.why) == ("skip", "no node that is built needs it")
 
 
 def test_a_lost_store_is_built_again_for_a_new_student(assets: Path, done: Directory) -> None:
@@ -277,7 +277,7 @@ def test_a_stage_of_one_task_leaves_the_other_alone(tmp_path: Path, storage: Dir
 def test_an_unknown_stage_names_the_nearest(assets: Path, done: Directory, stage: str, right: str) -> None:
     with pytest.raises(RequestError) as caught:
         planned(assets, done, stage)
-    assert str(caught.value).startswith(f"--stage: {stage} names nothing in this recipe; {right}")
+    assert str(caught.value).startswith(f"--stage: {stage} selects no node of this recipe; {right}")
 
 
 # --- figures --------------------------------------------------------------------------------------

@@ -288,7 +288,10 @@ def test_it_sifts_what_a_teacher_said_of_the_unlabelled_texts_of_a_table(
         ({"confidence": (0.9, 0.5)}, r"^confidence: \[0\.9, 0\.5\] leaves nothing"),
         ({"rerank": True, "min_distance": 0.5, "max_distance": 0.5}, r"^min_distance: 0\.5, but max_distance is 0\.5"),
         ({"max_distance": 0.5}, r"^min_distance and max_distance: .* set rerank"),
-        ({"rerank": True, "pooling": "cls"}, r"holds layers \[0, 2\], pooling mean, but layer 2, pooling cls is asked"),
+        (
+            {"rerank": True, "pooling": "cls"},
+            r"holds layers \[0, 2\], pooling mean, but layer 2, pooling cls is needed",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], wrong: str, scene: Scene, tmp_path: Path) -> None:
