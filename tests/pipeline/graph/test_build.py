@@ -112,8 +112,8 @@ def test_labels_in_the_recipe_override_those_of_the_model(assets: Path) -> None:
 def test_a_head_without_label_names_is_refused(assets: Path) -> None:
     model = write_plannable_model(assets / "tuned", architectures=TUNED["architectures"])
     assert refusal(assets, teacher={"model": str(model)}) == (
-        "task tiny: teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of tiny are bad, good; say "
-        "which output means which, for example teacher.labels: [bad, good]"
+        "task tiny: teacher.labels: the teacher's outputs are LABEL_0, LABEL_1, the labels of tiny are bad, good; "
+        "list the labels in the order of the outputs, for example teacher.labels: [bad, good]"
     )
 
 
@@ -190,8 +190,8 @@ def test_a_student_deeper_than_its_teacher_has_no_even_map(assets: Path) -> None
     write_plannable_model(assets / "deep", num_hidden_layers=8)
     result = refusal(assets, method="ckd", student={"label": "two", "model": str(assets / "deep")})
     assert result == (
-        "task tiny, method ckd: structure.groups: even cannot share 4 layers of the teacher among 8 of the student; "
-        "name them"
+        "task tiny, method ckd: structure.groups: even cannot divide 4 teacher layers among 8 student layers; "
+        "name the layers instead"
     )
 
 
