@@ -104,7 +104,7 @@ def ready(actor: Any) -> Any:
 
 def scalable_node_groups() -> Sequence[tuple[int, dict[str, float]]]:
     """(largest count, resources of one node) of each kind of node that the cluster's platform may add, a negative count
-    where it sets no limit. Empty where the platform has not told Ray."""
+    where it sets no limit. Empty where Ray has no such information."""
     from ray._private.state import state
 
     config = state.get_cluster_config()

@@ -76,10 +76,6 @@ class Worker(Protocol):
         ...
 
 
-OpenWorker = Callable[[Config, Worker], Callable[[Item], Result]]
-Loop = Callable[[Config, Worker], Result]
-
-
 class On(Protocol):
     """Runs a stage's work, in workers with the stage's resources."""
 

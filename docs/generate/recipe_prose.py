@@ -74,8 +74,9 @@ The logits of several teachers are averaged, with equal weights unless `targets.
 can be matched with those of one teacher, or with those of several teachers of equal depth in turn. A model with fewer
 layers than the teacher stores those of `store.layers` that it has.
 
-`keep: epochs` is part of a training's key. Adding it later retrains the model and every model that learns from it; the
-weights of its best epoch stay the same (bit for bit on a CPU). Set it from the start if you may need single epochs.
+`keep: epochs` changes only which further files a training leaves. Adding it later trains the model again under the same
+key, with the same weights (bit for bit on a CPU with as many workers); what was made of its best epoch is reused. Set
+it from the start if you may need single epochs.
 
 An ensemble can be neither one of several teachers nor a member of another ensemble; name its members instead. Its
 shares belong to it, so a method that it teaches has no `targets.shares`. Its scores are computed from the evaluations

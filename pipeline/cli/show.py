@@ -17,7 +17,6 @@ from pipeline.storage import Storage, open_storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
 from stages.specs.teacher import ProbeSpec, TeachSpec
 
-KEY_DIGITS = 64
 FIRST_ROWS = 3
 
 

@@ -107,7 +107,9 @@ def wanted_keys(record: Record, storage: Storage) -> Sequence[bytes]:
             return stored_keys(outputs, read_store(outputs))
     from stages.teaching.teach import distinct_keys
 
-    corpus, spec = input_path(record, "corpus", storage), TeachSpec.model_validate(record.spec)
+    corpus = input_path(record, "corpus", storage)
+    with refused(record.name):
+        spec = TeachSpec.model_validate(record.spec)
     with refused(f"{record.name}: its corpus"):
         return distinct_keys(corpus, spec.splits)
 
@@ -126,7 +128,8 @@ def recheck_sample(directory: Path, record: Record, storage: Storage, count: int
     from stages.teaching.job import TeachJob
     from stages.teaching.recheck import differences, tolerance
 
-    spec, layout = TeachSpec.model_validate(record.spec), read_store(directory).layout
+    with refused(record.name):
+        spec, layout = TeachSpec.model_validate(record.spec), read_store(directory).layout
     dump = TeachJob(spec, teacher_model(record, storage), input_path(record, "corpus", storage), directory, layout)
     with refused(record.name):
         found = differences(dump, count, inline(), seed=0)

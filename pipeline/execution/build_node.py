@@ -12,7 +12,7 @@ from cluster.resources import Mirror, Place, Resources
 from pipeline.artifacts.attempts import Attempt, check
 from pipeline.artifacts.external_upload import needs_upload, upload_input, uploaded_path
 from pipeline.artifacts.provenance import code_version, hardware
-from pipeline.artifacts.record import Record, artifact_path, commit, content_digest, describe
+from pipeline.artifacts.record import Record, artifact_path, commit, content_digest, describe, find_for, withdraw
 from pipeline.execution.job_env import snapshot
 from pipeline.graph.fingerprint import plain
 from pipeline.graph.nodes import Edge, ExternalInput, Node
@@ -98,6 +98,9 @@ def build(
         snapshot=snapshot(),
     )
     check(attempt)
+    if find_for(context.storage, node) is None:
+        # A record that still stands lacks files or is of another spec. It has to go: the first record at a key wins.
+        withdraw(context.storage, node.spec.stage, node.key)
     return commit(context.storage, attempt.out, record)
 
 

@@ -12,7 +12,7 @@ from cluster.inline import Inline
 from pipeline.artifacts.attempts import AttemptHeld, claim, release
 from pipeline.artifacts.locate_inputs import input_path, teacher_model
 from pipeline.artifacts.record import Record, record_name, withdraw
-from pipeline.errors import RequestError
+from pipeline.errors import RequestError, refused
 from pipeline.execution.build_node import RunContext
 from pipeline.execution.runner import run
 from pipeline.graph.nodes import ExternalInput, Node
@@ -54,11 +54,12 @@ def node_of(record: Record, storage: Storage) -> Node:
         for name in record.inputs
     }
     inputs = {name: ExternalInput(record.inputs[name], path, str(path)) for name, path in paths.items()}
-    spec = TeachSpec.model_validate(record.spec)
+    with refused(record.name):
+        spec = TeachSpec.model_validate(record.spec)
     task = record.name.partition("@")[2]
     node = Node(record.name, "teach", task, spec, inputs)
     if node.key != record.key:
-        raise RequestError(f"{record.name}: was built by version {record.version} of its stage; run its recipe again")
+        raise RequestError(f"{record.name}: its key is not the one that this version gives it; run its recipe again")
     return node
 
 

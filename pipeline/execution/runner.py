@@ -24,11 +24,11 @@ from pipeline.artifacts.attempts import (
 )
 from pipeline.artifacts.failure import forget_failure, note_failure
 from pipeline.artifacts.heartbeat import Heartbeat
-from pipeline.artifacts.record import Record, find_for, sweep, withdraw
+from pipeline.artifacts.record import Record, find, find_for, read_record, record_name, sweep, withdraw
 from pipeline.errors import first_line
 from pipeline.execution.build_node import RunContext, build
 from pipeline.execution.scheduler import Scheduler
-from pipeline.graph.nodes import Graph, Node
+from pipeline.graph.nodes import MODEL, Graph, Node
 from pipeline.plan.limits import check_store_limit, sized
 from pipeline.plan.planner import Plan, Step, last_key_path
 from pipeline.plan.reuse import priors, reusable_records
@@ -109,7 +109,7 @@ class RunInProgress:
         self.outcome = outcome
         self.heartbeat = heartbeat
         self.graph = Graph(tuple(step.node for step in plan.steps))
-        self.to_withdraw = set(plan.forced | plan.stale)
+        self.to_withdraw = set(plan.forced) | set(plan.stale)
         self.scheduler = Scheduler(plan.builds, outcome.records, context.resources)
         self.running: dict[Future[Record], tuple[Step, Resources]] = {}
         self.watch: Watch = {}
@@ -207,17 +207,21 @@ class RunInProgress:
             self.heartbeat.stop(node.key)
             storage.drop(attempts_folder(node.key))
             return None
-        # A record that still exists lacks files or is of another spec. It goes: the first record at a key wins.
-        withdraw(storage, node.spec.stage, node.key)
         return claimed
 
     def _withdraw(self, key: str) -> None:
         """Withdraw the records of a node that is built anew and of what depends on it, once its inputs are built."""
         now = self.graph.dependants({key}) & self.to_withdraw
         self.to_withdraw -= now
-        for node in self.graph.nodes:
-            if node.key in now:
+        # Dependants first: a run that is killed between two withdrawals leaves none that is made of a withdrawn input.
+        for node in reversed(self.graph.nodes):
+            if node.key in now and (node.key in self.plan.forced or self._still_stale(node)):
                 withdraw(self.context.storage, node.spec.stage, node.key)
+
+    def _still_stale(self, node: Node) -> bool:
+        """Whether the record is the one that was planned to be withdrawn, and not one that another run built since."""
+        name = record_name(node.spec.stage, node.key)
+        return read_record(self.context.storage, name) == self.plan.stale[node.key]
 
     def _use_existing(self, step: Step) -> bool:
         record = find_for(self.context.storage, step.node)
@@ -262,6 +266,7 @@ class RunInProgress:
                 check_store_limit(tuple(sized(other, records) for other in self.plan.steps), context.store_limit)
             # A stage that was named with --stage is computed, not copied from an earlier artifact.
             forced = node.key in self.plan.forced
+            before = find(context.storage, node.spec.stage, node.key)
             earlier = () if forced else reusable_records(context.storage, node.spec.stage)
             usable = priors(earlier, node, context.storage, self.outcome.records)
             record = build(node, attempt, wanted, context, self.outcome.records, usable)
@@ -274,9 +279,26 @@ class RunInProgress:
             raise
         self.heartbeat.stop(node.key)
         with suppress(OSError):  # the artifact is committed; gc removes what is left beside it
-            sweep(context.storage, record)
+            if before is None or before.attempt == record.attempt:
+                sweep(context.storage, record)
+            else:
+                self._keep_files_of(before, record)
             forget_failure(context.storage, node.key)
         return record
+
+    def _keep_files_of(self, before: Record, record: Record) -> None:
+        """An artifact that was whole has been built again for the sake of further files. Other runs may be reading its
+        files, which gc removes later. Where the model came out otherwise, say so: what was made of it is kept."""
+        self.context.storage.drop(attempts_folder(record.key))
+        models = [
+            {path: digest for path, (_, digest) in one.files_below(MODEL).items() if path.endswith(".safetensors")}
+            for one in (before, record)
+        ]
+        if models[0] != models[1]:
+            self.context.view.warn(
+                f"{record.name}: trained again with other weights than before (another machine or number of workers); "
+                "what was made of the earlier weights is kept; --stage builds it again"
+            )
 
 
 def _raise_if_fenced(attempt: Attempt) -> None:

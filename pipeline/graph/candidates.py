@@ -211,7 +211,7 @@ class CandidateNodes:
 
     def _reranked(self, name: str) -> Node:
         starting_points, maker = self.starting_points, self._maker(name)
-        full, raw, teacher = self._node_name("sift", name), self._raw_table(name), starting_points.teacher()
+        full, raw, teacher = self._node_name("rerank", name), self._raw_table(name), starting_points.teacher()
         stored = starting_points.recipe.store
         if maker.rerank and stored.layers != "all" and teacher.shape.layers not in stored.layers:
             raise RequestError(
@@ -284,5 +284,5 @@ class CandidateNodes:
         )
 
     def _node_name(self, what: str, name: str) -> str:
-        target = name if what in ("candidates", "sift") else f"candidates:{name}"
+        target = name if what in ("candidates", "rerank") else f"candidates:{name}"
         return f"{what}/{target}@{self.starting_points.task}"

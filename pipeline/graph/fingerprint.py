@@ -119,16 +119,27 @@ def differences(recorded: Json, spec: BaseModel, where: str = "") -> list[SpecDi
     found = []
     for name, before in recorded.items():
         place = f"{where}.{name}" if where else name
-        now = getattr(spec, name) if name in fields else None
-        mark = further_files(fields[name]) if name in fields else None
-        if mark is not None:
-            if now not in mark.includes.get(str(before), ()):
-                found.append(SpecDifference(place, before, plain(now), further_files=True))
-        elif isinstance(now, BaseModel) and isinstance(before, Mapping):
-            found += differences(before, now, place)
-        elif name not in fields or plain(now) != before:
-            found.append(SpecDifference(place, before, plain(now)))
+        if name not in fields:
+            found.append(SpecDifference(place, before, None))
+            continue
+        now, mark = getattr(spec, name), further_files(fields[name])
+        if mark is None:
+            found += _value_differences(before, now, place)
+        elif now not in mark.includes.get(str(before), ()):
+            found.append(SpecDifference(place, before, plain(now), further_files=True))
     return found
+
+
+def _value_differences(before: Json, now: object, place: str) -> list[SpecDifference]:
+    """The differences of one field's value. Models are compared field by field, also in lists and mappings."""
+    if isinstance(now, BaseModel) and isinstance(before, Mapping):
+        return differences(before, now, place)
+    if isinstance(now, list | tuple) and isinstance(before, list) and len(now) == len(before):
+        pairs = enumerate(zip(before, now, strict=True))
+        return [one for i, (old, new) in pairs for one in _value_differences(old, new, f"{place}[{i}]")]
+    if isinstance(now, Mapping) and isinstance(before, Mapping) and now.keys() == before.keys():
+        return [one for name in before for one in _value_differences(before[name], now[name], f"{place}.{name}")]
+    return [] if plain(now) == before else [SpecDifference(place, before, plain(now))]
 
 
 def shortened(value: Json) -> str:

@@ -7,12 +7,12 @@ are edges of the graph, never fields of a spec.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pipeline.graph.fingerprint import key
+from pipeline.graph.fingerprint import differences, key, plain
 from stages.outputs.sizes import Extent
 from stages.specs.base import Spec
 
@@ -137,11 +137,18 @@ class Graph:
 
     @staticmethod
     def of(wanted: list[Node]) -> "Graph":
-        """The graph of the wanted nodes and of all nodes that they depend on."""
+        """The graph of the wanted nodes and of all nodes that they depend on.
+
+        Of two nodes with one key, whose specs can differ only in the further files that they ask for, the one whose
+        artifact serves both is taken.
+        """
         visited: dict[str, Node] = {}
 
         def visit(node: Node) -> None:
-            if node.key in visited:
+            first = visited.get(node.key)
+            if first is not None:
+                if first.spec != node.spec and differences(plain(first.spec), node.spec):
+                    visited[node.key] = replace(first, spec=node.spec)
                 return
             for source in node.sources:
                 visit(source)

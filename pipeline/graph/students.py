@@ -55,11 +55,11 @@ class StudentNodes:
             teacher_models = [(str(one), self.model(one)) for one in teachers(starting_points.recipe, node.taught_by)]
             with refused(f"task {starting_points.task}, models.{name}"):
                 spec = self._spec(node.method, node.taught_by, teacher_models, node.student, node.train)
-            said = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
+            inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
                 spec.method, node.candidates, base, teacher_models
             )
             starting_points.context.get_or_create(
-                full, lambda: starting_points.trained(full, "distil", base, spec, said)
+                full, lambda: starting_points.trained(full, "distil", base, spec, inputs)
             )
         return trained_model(starting_points.context.nodes[full], base)
 
@@ -79,11 +79,11 @@ class StudentNodes:
         with refused(f"task {starting_points.task}, method {use.label}"):
             spec = self._spec(use.method, use.taught_by, teacher_models, student, train)
         subject = ReportedModel(use.label, student.label, seed)
-        said = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
+        inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
             spec.method, use.candidates, base, teacher_models
         )
         return starting_points.context.get_or_create(
-            full, lambda: starting_points.trained(full, "distil", base, spec, said, subject)
+            full, lambda: starting_points.trained(full, "distil", base, spec, inputs, subject)
         )
 
     def trained_student(self, node: Node, student: Student) -> Model:

@@ -35,13 +35,13 @@ class Plan:
     """The action for each node of a graph.
 
     ``forced`` are the keys that ``--stage`` builds again. ``stale`` are keys whose artifact was made by another spec
-    than the one requested under the same key, and the keys that depend on them: their records are withdrawn before
-    anything is built in their place. ``further_names`` is as in ``Graph``.
+    than the one requested under the same key, and the keys that depend on them, each with its record: these records
+    are withdrawn before anything is built in their place. ``further_names`` is as in ``Graph``.
     """
 
     steps: tuple[Step, ...]
     forced: frozenset[str]
-    stale: frozenset[str] = frozenset()
+    stale: Mapping[str, Record | None] = field(default_factory=dict)
     further_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -56,11 +56,11 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
     storage = storage.snapshot()
     forced = graph.dependants(selected_keys(graph, stage)) if stage else set()
     records, unusable, other_spec = _reusable_records(graph, storage)
-    stale = graph.dependants(other_spec)
-    for node in graph.nodes:
-        if node.key in stale and node.key in records:
-            del records[node.key]
-            unusable[node.key] = "an input of it is built again"
+    stale: dict[str, Record | None] = dict(other_spec)
+    for key in graph.dependants(set(other_spec)) - set(other_spec):
+        stale[key] = records.pop(key, None)
+        if stale[key] is not None:
+            unusable[key] = "an input of it is built again"
     needed = _needed(graph, set(records) - forced, forced)
     builds = [node for node in graph.nodes if node.key in needed - forced]
     candidates = [
@@ -79,26 +79,26 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
             steps.append(_build(node, why + _reusable_rows_note(priors(candidates, node, storage, records))))
         else:
             steps.append(Step(node, "skip", "no node that is built needs it", node.rows, node.bytes))
-    return Plan(tuple(steps), frozenset(forced), frozenset(stale), graph.further_names)
+    return Plan(tuple(steps), frozenset(forced), stale, graph.further_names)
 
 
-def _reusable_records(graph: Graph, storage: Storage) -> tuple[dict[str, Record], dict[str, str], set[str]]:
-    """The records of a graph that can be reused, by key; the reasons why others cannot, by key; and the keys whose
-    recorded spec differs from the requested one, although the key is the same."""
+def _reusable_records(graph: Graph, storage: Storage) -> tuple[dict[str, Record], dict[str, str], dict[str, Record]]:
+    """The records of a graph that can be reused, by key; the reasons why others cannot, by key; and the records whose
+    spec differs from the requested one, although the key is the same, by key."""
     records: dict[str, Record] = {}
     unusable: dict[str, str] = {}
-    other_spec: set[str] = set()
+    other_spec: dict[str, Record] = {}
     for node in graph.nodes:
         record = read_record(storage, record_name(node.spec.stage, node.key))
         if record is None:
             continue
         lost, found = missing(storage, record), differences(record.spec, node.spec)
-        if lost:
-            unusable[node.key] = f"{lost} is missing or cut short"
-        elif found:
+        if not all(difference.further_files for difference in found):
+            other_spec[node.key] = record
+        if found:
             unusable[node.key] = "; ".join(map(str, found[:3]))
-            if not all(difference.further_files for difference in found):
-                other_spec.add(node.key)
+        elif lost:
+            unusable[node.key] = f"{lost} is missing or cut short"
         else:
             records[node.key] = record
     return records, unusable, other_spec

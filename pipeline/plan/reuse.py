@@ -8,9 +8,11 @@ given row, tokenised alike, is checked by the stage.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from pydantic import ValidationError
+
 from pipeline.artifacts.record import Record, artifact_path, content_digest, missing, parse_record, record_texts
 from pipeline.errors import RequestError
-from pipeline.graph.fingerprint import plain
+from pipeline.graph.fingerprint import differences
 from pipeline.graph.nodes import Edge, Node
 from pipeline.storage import Storage
 from stages.specs.retrieval import EmbedSpec
@@ -55,7 +57,7 @@ def priors(
 
 
 def _embeds(record: Record, spec: EmbedSpec) -> bool:
-    return record.stage == spec.stage and record.version == spec.version and record.spec == plain(spec)
+    return record.stage == spec.stage and record.version == spec.version and not differences(record.spec, spec)
 
 
 def _has_rows_of(record: Record, teacher: str, spec: TeachSpec) -> bool:
@@ -68,6 +70,9 @@ def _has_rows_of(record: Record, teacher: str, spec: TeachSpec) -> bool:
         or record.contents.get("model") != teacher
     ):
         return False
-    stored = TeachSpec.model_validate(record.spec)
+    try:
+        stored = TeachSpec.model_validate(record.spec)
+    except ValidationError:  # of another version of this package, with fields that this one does not know
+        return False
     pooled = spec.part != "pooled" or stored.pooling in (spec.pooling, "both")
     return pooled and all(getattr(stored, name) == getattr(spec, name) for name in SAME_FIELDS)

@@ -77,7 +77,10 @@ class Directory(Storage):
             folders.sort()
             for file in sorted(files):
                 path = Path(where) / file
-                stat = path.lstat()
+                try:
+                    stat = path.lstat()
+                except FileNotFoundError:  # a draft that has taken its place since, or a file that was removed
+                    continue
                 found[path.relative_to(self.local).as_posix()] = Entry(
                     stat.st_size, stat.st_mtime, (stat.st_dev, stat.st_ino), stat.st_nlink
                 )

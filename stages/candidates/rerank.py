@@ -102,7 +102,7 @@ def _last_column(spec: RerankSpec, layouts: Sequence[Layout]) -> str:
     """The column of the deepest layer in the stores, which both must have. ValueError otherwise."""
     layers = [layer for layout in layouts for layer in layout.layers]
     if not layers:
-        raise ValueError("rerank: the stores hold no layers, but the teacher's last one is asked for; add it to them")
+        raise ValueError("rerank: the stores hold no layers, but the teacher's last one is needed; store it, too")
     columns = [layout.column_of(max(layers), spec.pooling) for layout in layouts]
     if len(set(columns)) == 1:
         return columns[0]

@@ -4,7 +4,7 @@ Each distinct row gets at most ``k`` rewritten texts. They differ from each othe
 without case, accents, spacing and punctuation; and neither they nor the unchanged text of a pair are among the texts
 that the task is evaluated on. Of a pair the spec's ``sides`` are rewritten; with ``either`` they alternate from draw to
 draw. The number of draws is bounded (``draws.DRAWS_PER_TEXT``), so a short text may get fewer. The table has no
-distances; the stage ``sift`` can filter it by the teacher's outputs.
+distances; reranking can filter it by the teacher's outputs.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -6,7 +6,6 @@ the student, the projections of layer losses, the optimizer. A checkpoint of ano
 terms than the training has, is refused (``OtherFormat``), never misread.
 """
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor
 
+from stages.atomic import replacing
 from stages.specs.schedule import Position
 from stages.training.losses import TERMS
 
@@ -101,20 +102,19 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
             "history": [asdict(epoch) for epoch in progress.history],
             "best": progress.best,
             "best_weights": progress.best_weights,
-            "tally": progress.candidate_sums,
+            "candidate_sums": progress.candidate_sums,
             "picked": progress.picked,
             "terms": progress.terms,
-            "marks": progress.curve_samples,
+            "curve_samples": progress.curve_samples,
         },
         "parts": dict(parts),
     }
-    draft = path.with_name(path.name + ".tmp")
-    torch.save(document, draft)
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        torch.save(document, draft)
 
 
-def load(path: Path, device: str, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]] | None:
-    """The progress and the states of the parts by name, on ``device``; None if there is no checkpoint.
+def load(path: Path, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]] | None:
+    """The progress and the states of the parts by name, in host memory; None if there is no checkpoint.
 
     ``names`` are the parts that the training has. Raises ``OtherFormat`` for a file that is no checkpoint of this
     format with these parts and these loss terms.
@@ -122,7 +122,7 @@ def load(path: Path, device: str, names: tuple[str, ...]) -> tuple[Progress, dic
     if not path.exists():
         return None
     try:
-        document = torch.load(path, map_location=device, weights_only=True)
+        document = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise OtherFormat(f"not a readable checkpoint ({str(error).splitlines()[0]})") from error
     found = document.get("format", 1) if isinstance(document, dict) else None
@@ -140,9 +140,22 @@ def load(path: Path, device: str, names: tuple[str, ...]) -> tuple[Progress, dic
         history=[Epoch(**epoch) for epoch in kept["history"]],
         best=kept["best"],
         best_weights={name: value.cpu() for name, value in kept["best_weights"].items()},
-        candidate_sums=kept["tally"],
+        candidate_sums=kept["candidate_sums"],
         picked=None if kept["picked"] is None else kept["picked"].cpu(),
         terms=kept["terms"],
-        curve_samples=kept["marks"],
+        curve_samples=kept["curve_samples"],
     )
     return progress, document["parts"]
+
+
+def same_on_all_workers(position: Position | None, world_size: int, device: str) -> bool:
+    """Whether all workers have this position, or all have none. Workers that went on from different checkpoints, or of
+    which some started over, would train different students. Every worker must call it."""
+    if world_size == 1:
+        return True
+    found = (1, position.phase, position.epoch, position.step) if position is not None else (0, 0, 0, 0)
+    lowest = torch.tensor(found, dtype=torch.int64, device=device)
+    highest = lowest.clone()
+    torch.distributed.all_reduce(lowest, torch.distributed.ReduceOp.MIN)
+    torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+    return torch.equal(lowest, highest)

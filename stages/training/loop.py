@@ -36,7 +36,7 @@ from stages.specs.schedule import (
 )
 from stages.specs.seeds import seed_of
 from stages.training.candidates import USAGE_SUMS, usage_summary
-from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, save
+from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
 from stages.training.layer_losses import LayerMatcher
 from stages.training.losses import TERMS, logit_terms, weighted_sum
 from stages.training.minimax import Augmentation, StepCandidates
@@ -111,23 +111,30 @@ class Training:
     def _resume(self) -> State:
         """Load the last checkpoint, if there is a usable one. Returns the optimizer's state, {} without a
         checkpoint."""
-        try:
-            found = load(self.setup.checkpoint, self.worker.device, PARTS)
-        except OtherFormat as error:
-            self.worker.note(f"starts over: {self.setup.checkpoint.name} is {error}")
-            return {}
+        found, reason = self._usable_checkpoint()
+        position = found[0].position if found is not None else None
+        if not same_on_all_workers(position, self.worker.world_size, self.worker.device):
+            found, reason = None, "the workers found different checkpoints"
         if found is None:
+            if reason:
+                self.worker.note(f"starts over: {reason}")
             return {}
-        progress, parts = found
-        if not self.setup.resumable(progress):
-            self.worker.note("starts over: the models of the epochs before the checkpoint were not kept")
-            return {}
-        self.progress = progress
+        self.progress, parts = found
         self.model.load_state_dict(parts["student"])
         self.matcher.load_state_dict(parts["projections"])
         self.worker.note(f"goes on from epoch {len(self.progress.history) + 1}, step {self.progress.position.step}")
         self.worker.advance(self._rows_done() if self.worker.rank == 0 else 0)
         return parts["optimizer"]
+
+    def _usable_checkpoint(self) -> tuple[tuple[Progress, Mapping[str, State]] | None, str]:
+        """The checkpoint that this worker can read and may continue; or None, and the reason, '' if there is none."""
+        try:
+            found = load(self.setup.checkpoint, PARTS)
+        except OtherFormat as error:
+            return None, f"{self.setup.checkpoint.name} is {error}"
+        if found is not None and not self.setup.resumable(found[0]):
+            return None, "the models of the epochs before the checkpoint were not kept"
+        return found, ""
 
     def _rows_done(self) -> int:
         """Rows that earlier runs of this training went through, for the live view."""

@@ -12,6 +12,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 from torch import Tensor
 
+from stages.atomic import replacing
 from stages.corpus.batches import Rows
 from stages.specs.schedule import LossWeights
 from stages.training.checkpoint import Epoch
@@ -141,13 +142,12 @@ def event_file_name(epoch: int) -> str:
 def write_events(path: Path, points: Sequence[Point], now: float) -> None:
     """Write ``points`` to the event file ``path``, atomically. The last point has the wall time ``now`` (seconds since
     1970); the others are earlier by the training time between them, so that interruptions leave no gap."""
-    draft = path.with_name(path.name + ".tmp")
     end = points[-1].seconds
-    writer = RecordWriter(os.fspath(draft))
-    writer.write(Event(wall_time=now, file_version=VERSION).SerializeToString())
-    for point in points:
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in point.values.items()]
-        event = Event(wall_time=now - end + point.seconds, step=point.step, summary=Summary(value=values))
-        writer.write(event.SerializeToString())
-    writer.close()
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        writer = RecordWriter(os.fspath(draft))
+        writer.write(Event(wall_time=now, file_version=VERSION).SerializeToString())
+        for point in points:
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in point.values.items()]
+            event = Event(wall_time=now - end + point.seconds, step=point.step, summary=Summary(value=values))
+            writer.write(event.SerializeToString())
+        writer.close()

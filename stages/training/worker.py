@@ -160,6 +160,8 @@ def save_student(
     """Write ``model/``, with tokenizer and model card, and ``history.json``. ``model`` is moved to the CPU."""
     target = job.out / "model"
     shutil.rmtree(target, ignore_errors=True)
+    if job.spec.train.keep != "epochs":
+        shutil.rmtree(job.out / "epochs", ignore_errors=True)  # of an earlier attempt that was to keep them
     nn.Module.to(model, "cpu")
     save_model(model, job, target)
     history = {

@@ -173,6 +173,7 @@ def test_one_of_many_concurrent_claims_succeeds(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(found) == 16, "no claim ends with an error"
     assert sum(isinstance(one, Attempt) for one in found) == 1
 
 

@@ -260,12 +260,12 @@ def test_candidates_that_the_teacher_filters_are_searched_in_greater_number(
     assets: Path, block: dict[str, object]
 ) -> None:
     found = composed(assets, taking(3), candidates={"neighbours": block})
-    sifted = found["sift/neighbours@tiny"]
+    sifted = found["rerank/neighbours@tiny"]
     assert (k_of(found[TABLE]), k_of(sifted)) == (4 * 3, 3)
     assert sources(sifted) == {"candidates": TABLE, "outputs": "teach@tiny", "candidate_outputs": STORE}
     read = sources(found["distil/knn/two/0@tiny"], "candidate")
     assert read == {
-        "candidates": "sift/neighbours@tiny",
+        "candidates": "rerank/neighbours@tiny",
         "candidate_rows": TOKENS,
         "candidate_outputs": STORE,
     }
@@ -283,7 +283,7 @@ def test_found_sets_the_number_searched_and_must_not_be_below_k(assets: Path) ->
 
 
 def test_without_settings_for_the_teacher_nothing_is_filtered(assets: Path) -> None:
-    assert "sift/neighbours@tiny" not in composed(assets, candidates={"neighbours": {"max_distance": 0.3}})
+    assert "rerank/neighbours@tiny" not in composed(assets, candidates={"neighbours": {"max_distance": 0.3}})
 
 
 def test_distances_bound_the_search_unless_candidates_are_reranked(assets: Path) -> None:
@@ -292,7 +292,7 @@ def test_distances_bound_the_search_unless_candidates_are_reranked(assets: Path)
     assert isinstance(plain, NeighboursSpec)
     assert (plain.min_distance, plain.max_distance) == (0.1, 0.4)
     found = composed(assets, candidates={"neighbours": {**bounds, "rerank": True}})
-    table, sift = found[TABLE].spec, found["sift/neighbours@tiny"].spec
+    table, sift = found[TABLE].spec, found["rerank/neighbours@tiny"].spec
     assert isinstance(table, NeighboursSpec) and isinstance(sift, RerankSpec)
     assert (table.min_distance, table.max_distance) == (0.0, 1.0)
     assert (sift.min_distance, sift.max_distance) == (0.1, 0.4)
@@ -301,7 +301,7 @@ def test_distances_bound_the_search_unless_candidates_are_reranked(assets: Path)
 def test_other_filter_settings_reuse_the_table_and_the_store(assets: Path) -> None:
     """Filtering by the teacher's confidence needs no new outputs of the teacher."""
     before, after = (composed(assets, candidates={"neighbours": {"confidence": [least, 1.0]}}) for least in (0.6, 0.7))
-    assert changed(before, after) == {"sift/neighbours@tiny", *student()}
+    assert changed(before, after) == {"rerank/neighbours@tiny", *student()}
 
 
 def test_reranking_without_the_teachers_last_layer_in_store_is_refused(assets: Path) -> None:
@@ -310,7 +310,7 @@ def test_reranking_without_the_teachers_last_layer_in_store_is_refused(assets: P
         "candidates.neighbours.rerank: needs the teacher's last layer, 4, but store.layers is [0, 2]; add it there"
     )
     found = composed(assets, candidates={"neighbours": {"rerank": True}}, store={"layers": [0, 4]})
-    assert "sift/neighbours@tiny" in found
+    assert "rerank/neighbours@tiny" in found
 
 
 # --- who teaches, and whose tokens ------------------------------------------------------------------------
@@ -434,27 +434,27 @@ def meant(found: Graph, stage: str) -> set[str]:
 
 def test_a_stage_of_the_bank_or_of_candidates_is_selected_with_its_dependants(assets: Path) -> None:
     found = graph(assets, ["vanilla-kd", "knn"], candidates={"neighbours": {"balance": 2.0}})
-    made = {TABLE, TOKENS, STORE, "sift/neighbours@tiny", *student()}
+    made = {TABLE, TOKENS, STORE, "rerank/neighbours@tiny", *student()}
     assert meant(found, "bank") == {*BANK, *made}
     assert meant(found, "embed") == {"embed", "index", *made}
     assert meant(found, "index") == {"index", *made}
     for stage in ("candidates", "candidates/neighbours", "neighbours", "candidates@tiny"):
         assert meant(found, stage) == made, stage
     assert meant(found, "unlabelled") == made - {TABLE}
-    assert meant(found, "sift") == {"sift/neighbours@tiny", *student()}
+    assert meant(found, "sift") == {"rerank/neighbours@tiny", *student()}
     assert {STORE, "teach@tiny"} <= meant(found, "teach")
 
 
 def test_roles_name_the_purpose_of_a_node(assets: Path) -> None:
     found = composed(assets, candidates={"neighbours": {"balance": 2.0}})
-    roles = {name: node.role for name, node in found.items() if name in (*BESIDE, "sift/neighbours@tiny")}
+    roles = {name: node.role for name, node in found.items() if name in (*BESIDE, "rerank/neighbours@tiny")}
     assert roles == {
         "bank": "bank",
         "embed": "embed",
         "index": "index",
         TABLE: "candidates",
         TOKENS: "candidates",
-        "sift/neighbours@tiny": "candidates",
+        "rerank/neighbours@tiny": "candidates",
         STORE: "teach",
     }
 

@@ -20,7 +20,7 @@ from pipeline.graph.fingerprint import TAG, differences, further_files, identity
 from pipeline.graph.nodes import Graph
 from pipeline.recipe import Recipe, parse
 from pipeline.recipe.yaml import Tree, read
-from stages.specs.base import Spec
+from stages.specs.base import Frozen, Spec
 from stages.specs.candidates import RewriteSpec, Translated
 from stages.specs.corpus import CorpusSpec, Files
 from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational
@@ -296,3 +296,19 @@ def test_the_keys_of_the_shipped_recipes_stay_as_they_are(ground: Path) -> None:
     if WRITE:
         file.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n", "utf-8")
     assert json.loads(file.read_text("utf-8")) == now, AGAIN
+
+
+class Inner(Frozen):
+    value: int = 1
+
+
+class Outer(Frozen):
+    items: tuple[Inner, ...] = (Inner(), Inner(value=2))
+
+
+def test_models_in_a_list_are_compared_field_by_field() -> None:
+    assert differences({"items": [{"value": 1}, {}]}, Outer(items=(Inner(), Inner()))) == []
+    (changed,) = differences({"items": [{"value": 1}, {"value": 5}]}, Outer())
+    assert str(changed) == "items[1].value: recorded 5, requested 2"
+    (longer,) = differences({"items": [{"value": 1}]}, Outer())
+    assert longer.field == "items"

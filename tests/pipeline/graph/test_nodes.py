@@ -150,3 +150,19 @@ def test_students_with_another_tokenizer_get_their_own_corpus(assets: Path) -> N
     assert corpora[student.input_keys["corpus"]] != "corpus@tiny"
     store = nodes_by_name(graph)["teach@tiny"]
     assert corpora[store.input_keys["corpus"]] == "corpus@tiny"
+
+
+def test_of_two_trainings_of_one_key_the_one_that_keeps_every_epoch_is_built(tmp_path: Path) -> None:
+    """The first named keeps its best epoch, the second every one, and a student learns from an epoch of the second."""
+    models = {
+        "a": {"from_teacher": [0, 2], "method": "vanilla-kd"},
+        "b": {"from_teacher": [0, 2], "method": "vanilla-kd", "train": {"keep": "epochs"}},
+    }
+    assets = write_plannable_assets(tmp_path / "assets")
+    method = {"use": "vanilla-kd", "label": "early", "taught_by": "b:2"}
+    _, graph = graph_of(assets, tmp_path / "runs", models=models, method=method, equal_steps=False)
+    (training,) = [node for node in graph.nodes if node.name == "distil/a@tiny"]
+    assert isinstance(training.spec, DistilSpec) and training.spec.train.keep == "epochs"
+    assert not [node for node in graph.nodes if node.name == "distil/b@tiny"], "it has the same key"
+    (store,) = [node for node in graph.nodes if node.name == "teach/b:2@tiny"]
+    assert store.input_keys["model"] == f"{training.key}/epochs/02"

@@ -354,3 +354,42 @@ def test_a_model_that_is_fine_tuned_already_needs_no_finetuning(assets: Path, st
     found = planned(assets, storage, teacher={"model": str(model)})
     assert "finetune" not in roles(found.steps)
     assert by_name(found)["teach@tiny"].node.inputs["model"].identity  # type: ignore[union-attr]
+
+
+# --- records of another spec ----------------------------------------------------------------------
+
+
+def change_recorded_spec(storage: Directory, name: str, **fields: object) -> None:
+    """As if an earlier version had built the artifact with other defaults, under the same key."""
+    path = home(storage, name) / "record.json"
+    record = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**record, "spec": {**record["spec"], **fields}}), "utf-8")
+
+
+def test_a_record_of_another_spec_and_all_that_depends_on_it_are_stale(assets: Path, done: Directory) -> None:
+    change_recorded_spec(done, "teach@tiny", pooling="cls")
+    found = planned(assets, done)
+    assert built(found) == {
+        "teach@tiny": "pooling: recorded cls, requested mean",
+        "distil/vanilla-kd/two/0@tiny": "an input of it is built again",
+        "evaluate/vanilla-kd/two/0@tiny": "an input of it is built again",
+    }
+    assert set(found.stale) == {step.node.key for step in found.builds}
+
+
+def test_a_record_that_lacks_a_file_and_is_of_another_spec_is_stale_too(assets: Path, done: Directory) -> None:
+    (home(done, "teach@tiny") / "0001" / "result.txt").unlink()
+    change_recorded_spec(done, "teach@tiny", pooling="cls")
+    assert len(planned(assets, done).stale) == 3
+
+
+def test_a_stale_record_that_nothing_requested_needs_is_skipped(assets: Path, done: Directory) -> None:
+    change_recorded_spec(done, "teach@tiny", pooling="cls")
+    found = planned(assets, done, method="no-kd")
+    assert found.builds == () and found.stale == {}
+
+
+def test_a_store_of_another_version_with_unknown_fields_offers_no_rows(assets: Path, done: Directory) -> None:
+    change_recorded_spec(done, "teach@tiny", added_by_a_later_version=3)
+    (assets / "model" / "tokenizer.json").write_text('{"vocab": {"other": 1}}', "utf-8")
+    assert "carried over" not in built(planned(assets, done))["teach@tiny"]

@@ -237,3 +237,32 @@ def test_two_workers_train_as_one_does(method: Method, tmp_path: Path) -> None:
     for together, single in zip(one[1], alone, strict=True):
         assert together[:2] == single[:2]
         assert together[2:] == pytest.approx(single[2:], rel=1e-5)
+
+
+def work_from(rank: int, directory: str) -> None:
+    """A worker with a checkpoint of its own."""
+    patience = timedelta(seconds=60)
+    torch.distributed.init_process_group("gloo", f"file://{directory}/meeting", patience, rank=rank, world_size=2)
+    model, worker = small_bert(CLASSES), LocalWorker(rank=rank, world_size=2)
+    setup = setup_of(spec_of(HARD, batch_size=5), CLASSES, Path(directory) / f"checkpoint-{rank}.pt")
+    progress = fit(model, setup, worker)
+    torch.save((model.state_dict(), epoch_results(progress), worker.notes), f"{directory}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_where_one_worker_cannot_read_the_checkpoint_all_start_over(tmp_path: Path) -> None:
+    setup = setup_of(spec_of(HARD, batch_size=5), CLASSES, tmp_path / "checkpoint-0.pt")
+    with pytest.raises(Interrupted):
+        fit(small_bert(CLASSES), setup, LocalWorker(cut_at(8)))
+    (tmp_path / "checkpoint-1.pt").write_bytes(b"cut short")
+    other = FORKSERVER.Process(target=work_from, args=(1, str(tmp_path)))
+    other.start()
+    work_from(0, str(tmp_path))
+    other.join()
+    assert other.exitcode == 0
+    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert equal_weights(one[0], two[0]) and one[1] == two[1]
+    assert one[2][0] == two[2][0] == "starts over: the workers found different checkpoints"
+    alone = small_bert(CLASSES)
+    fit(alone, setup_of(spec_of(HARD, batch_size=5), CLASSES, tmp_path / "none.pt"), LocalWorker())
+    assert max_difference(one[0], alone.state_dict()) < 1e-5
