@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -69,11 +70,12 @@ def identity(value: object, where: str = "value") -> Json:
     """The part of ``value`` that enters a key, in the types of JSON: of models, their ``kind`` and the fields that
     differ from their defaults, except fields marked with ``FurtherFiles``. Raises as ``plain`` does."""
     if isinstance(value, BaseModel):
-        return {
-            name: identity(getattr(value, name), f"{where}.{name}")
-            for name, field in type(value).model_fields.items()
-            if name == TAG or not (further_files(field) or _at_default(getattr(value, name), field))
-        }
+        found: dict[str, Json] = {}
+        for name, default in _fields_of_identity(type(value)).items():
+            item = getattr(value, name)
+            if default is None or not default.stands_in(item):
+                found[name] = identity(item, f"{where}.{name}")
+        return found
     if isinstance(value, Mapping):
         return {name: identity(item, f"{where}.{name}") for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
@@ -86,11 +88,33 @@ def further_files(field: FieldInfo) -> FurtherFiles | None:
     return next((mark for mark in field.metadata if isinstance(mark, FurtherFiles)), None)
 
 
-def _at_default(value: object, field: FieldInfo) -> bool:
-    if field.is_required():
-        return False
-    default = field.get_default(call_default_factory=True, validated_data={})
-    return identity(value) == identity(default)
+@dataclass(frozen=True, slots=True)
+class _Default:
+    """The default of a field, and its part in a key."""
+
+    value: object
+    identity: Json
+
+    def stands_in(self, value: object) -> bool:
+        """Whether ``value`` counts as this default. Two models do if they mean the same, whatever fields each has."""
+        if value == self.value and isinstance(value, bool) == isinstance(self.value, bool):
+            return True
+        return isinstance(value, BaseModel | Sequence | Mapping) and identity(value) == self.identity
+
+
+@cache
+def _fields_of_identity(kind: type[BaseModel]) -> Mapping[str, _Default | None]:
+    """The fields of a class of models that can enter a key, each with its default; None where it enters always."""
+    found: dict[str, _Default | None] = {}
+    for name, field in kind.model_fields.items():
+        if further_files(field) is not None:
+            continue
+        if name == TAG or field.is_required():
+            found[name] = None
+        else:
+            default = field.get_default(call_default_factory=True, validated_data={})
+            found[name] = _Default(default, identity(default))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
