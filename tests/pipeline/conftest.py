@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from project import CommandResult, Project, write_project
+from shipped_recipes import write_recipe_assets
 from tiny import write_tiny_model, write_tiny_task
 
 
@@ -32,3 +33,9 @@ def built(first_run: tuple[Project, CommandResult], tmp_path: Path) -> Project:
     project = Project(tmp_path / "built")
     shutil.copytree(first_run[0].folder, project.folder)
     return project
+
+
+@pytest.fixture(scope="session")
+def recipe_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files over which the shipped recipes are planned."""
+    return write_recipe_assets(tmp_path_factory.mktemp("recipes"))

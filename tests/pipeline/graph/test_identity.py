@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import ROOT, graph_in, write_plannable_model
 from pydantic import BaseModel, create_model
+from shipped_recipes import RECIPES, local_graph
 
 from pipeline.graph.fingerprint import TAG, differences, further_files, identity, key, plain, sha256
 from pipeline.graph.nodes import Graph
-from pipeline.recipe import Recipe, parse
-from pipeline.recipe.yaml import Tree, read
 from stages.specs.base import Frozen, Spec
 from stages.specs.candidates import RewriteSpec, Translated
 from stages.specs.corpus import CorpusSpec, Files
@@ -37,7 +35,7 @@ from stages.specs.method import (
     Virtual,
 )
 from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained, Train
-from stages.specs.tasks import BUILT_IN, Task
+from stages.specs.tasks import BUILT_IN
 from stages.specs.teacher import TeachSpec
 from stages.table import STAGES
 
@@ -221,64 +219,6 @@ def test_a_default_that_changes_is_noticed() -> None:
 
 # --- golden: keys of the shipped recipes --------------------------------------------------------------------
 
-MODELS = {
-    "roberta-large": ("roberta", 24),
-    "roberta-base": ("roberta", 12),
-    "distilroberta-base": ("roberta", 6),
-    "bert-large-uncased": ("bert", 24),
-    "bert-base-uncased": ("bert", 12),
-    "google/bert_uncased_L-4_H-512_A-8": ("bert", 4),
-    "distilbert-base-uncased": ("distilbert", 6),
-    "sentence-transformers/all-MiniLM-L6-v2": ("bert", 6),
-}
-"""The models that recipes name: architecture and depth. Here they are configurations without weights of their own."""
-
-
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models, a few rows of each task, and a bank, as files whose content never changes."""
-    folder = tmp_path_factory.mktemp("recipes")
-    for name, (kind, depth) in MODELS.items():
-        layers = {"dim": 32, "n_layers": depth} if kind == "distilbert" else {"num_hidden_layers": depth}
-        write_plannable_model(folder / "models" / name, model_type=kind, **layers)
-    for task in BUILT_IN.values():
-        write_rows(folder / "data" / task.name, task)
-    lines = "".join(
-        json.dumps(dict.fromkeys(("text", "sentence1", "sentence2"), f"text {row}")) + "\n" for row in range(9)
-    )
-    (folder / "bank.jsonl").write_text(lines, "utf-8")
-    return folder
-
-
-def write_rows(folder: Path, task: Task) -> None:
-    """JSON lines rather than Parquet, whose bytes name the version of the library that wrote them."""
-    folder.mkdir(parents=True)
-    for split in {task.train, *task.dev_splits}:
-        rows = [
-            {
-                **{column: f"{split} {column} {row}" for column in task.text},
-                task.label: float(row % 5) if task.regression else row % task.outputs,
-            }
-            for row in range(60)
-        ]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-
-
-def with_local(tree: Tree, ground: Path) -> Tree:
-    if isinstance(tree, dict):
-        return {name: with_local(child, ground) for name, child in tree.items()}
-    if isinstance(tree, list):
-        return [with_local(child, ground) for child in tree]
-    return str(ground / "models" / tree) if isinstance(tree, str) and tree in MODELS else tree
-
-
-def local(path: Path, ground: Path) -> Recipe:
-    """A shipped recipe, over the files of ``ground``."""
-    text = path.read_text("utf-8")
-    source = [] if "task: reviews" in text else [f"data.source={ground / 'data'}"]
-    bank = [f"bank.files={ground / 'bank.jsonl'}"] if "bank: {files" in text else []
-    return parse(with_local(read(path), ground), [*source, *bank])
-
 
 def by_role(graph: Graph) -> dict[str, str]:
     """Role -> how many nodes, and a digest over their names and keys."""
@@ -288,9 +228,8 @@ def by_role(graph: Graph) -> dict[str, str]:
     return {role: f"{len(found)} nodes, {sha256(chr(10).join(sorted(found)))[:16]}" for role, found in lines.items()}
 
 
-def test_the_keys_of_the_shipped_recipes_stay_as_they_are(ground: Path) -> None:
-    paths = sorted((ROOT / "recipes").glob("*.yaml"))
-    now = {path.name: by_role(graph_in(ground / "runs", local(path, ground))) for path in paths}
+def test_the_keys_of_the_shipped_recipes_stay_as_they_are(recipe_assets: Path) -> None:
+    now = {path.name: by_role(local_graph(path, recipe_assets)) for path in RECIPES}
     assert len(now) > 10
     file = GOLDEN / "recipe_keys.json"
     if WRITE:

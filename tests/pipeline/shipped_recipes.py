@@ -1,0 +1,76 @@
+"""The shipped recipes over local files: models that are configurations alone, a few rows of each task, a small bank."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from project import ROOT, graph_in, write_plannable_model
+
+from pipeline.graph.nodes import Graph
+from pipeline.recipe import Recipe, parse
+from pipeline.recipe.yaml import Tree, read
+from stages.specs.tasks import BUILT_IN, Task
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+MODELS = {
+    "roberta-large": ("roberta", 24),
+    "roberta-base": ("roberta", 12),
+    "distilroberta-base": ("roberta", 6),
+    "bert-large-uncased": ("bert", 24),
+    "bert-base-uncased": ("bert", 12),
+    "google/bert_uncased_L-4_H-512_A-8": ("bert", 4),
+    "distilbert-base-uncased": ("distilbert", 6),
+    "sentence-transformers/all-MiniLM-L6-v2": ("bert", 6),
+}
+"""The models that recipes name: architecture and depth. Here they are configurations without weights of their own."""
+
+
+def write_recipe_assets(folder: Path) -> Path:
+    """Write the models, a few rows of each task, and a bank, as files whose content never changes."""
+    for name, (kind, depth) in MODELS.items():
+        layers = {"dim": 32, "n_layers": depth} if kind == "distilbert" else {"num_hidden_layers": depth}
+        write_plannable_model(folder / "models" / name, model_type=kind, **layers)
+    for task in BUILT_IN.values():
+        write_rows(folder / "data" / task.name, task)
+    lines = "".join(
+        json.dumps(dict.fromkeys(("text", "sentence1", "sentence2"), f"text {row}")) + "\n" for row in range(9)
+    )
+    (folder / "bank.jsonl").write_text(lines, "utf-8")
+    return folder
+
+
+def write_rows(folder: Path, task: Task) -> None:
+    """JSON lines rather than Parquet, whose bytes name the version of the library that wrote them."""
+    folder.mkdir(parents=True)
+    for split in {task.train, *task.dev_splits}:
+        rows = [
+            {
+                **{column: f"{split} {column} {row}" for column in task.text},
+                task.label: float(row % 5) if task.regression else row % task.outputs,
+            }
+            for row in range(60)
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def with_local(tree: Tree, assets: Path) -> Tree:
+    """The tree with directories in the place of the models' names."""
+    if isinstance(tree, dict):
+        return {name: with_local(child, assets) for name, child in tree.items()}
+    if isinstance(tree, list):
+        return [with_local(child, assets) for child in tree]
+    return str(assets / "models" / tree) if isinstance(tree, str) and tree in MODELS else tree
+
+
+def local_recipe(path: Path, assets: Path, sets: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe, over the files of ``assets``."""
+    text = path.read_text("utf-8")
+    source = [] if "task: reviews" in text else [f"data.source={assets / 'data'}"]
+    bank = [f"bank.files={assets / 'bank.jsonl'}"] if "bank: {files" in text else []
+    return parse(with_local(read(path), assets), [*source, *bank, *sets])
+
+
+def local_graph(path: Path, assets: Path, sets: Sequence[str] = ()) -> Graph:
+    """The graph of a shipped recipe, over the files of ``assets``."""
+    return graph_in(assets / "runs", local_recipe(path, assets, sets))
