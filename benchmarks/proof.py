@@ -4,7 +4,7 @@
 
 ``CHECKOUT`` is a directory that holds the packages (this repository, where left out). Run it on the commit before a
 change and on the commit after it, on one machine, and compare the two listings: equal lines mean equal weights, bit for
-bit. The recipes below are all that is asked of a checkout, so that one script serves both commits. The data is the
+bit. A checkout is only given the recipes below, so that one script serves both commits. The data is the
 project's own generated task, the teacher the packaged MiniLM; nothing is downloaded.
 
 Students of one worker are trained inline. Two workers need Ray: gradients of two workers are added, and the sum of two

@@ -35,7 +35,7 @@ REACH_SECONDS = 5.0
 LEAVE_SECONDS = 15.0
 """How long a closing session waits for calls to Ray that are running."""
 NODES_VALID_SECONDS = 1.0
-"""How long the known nodes of the cluster are used before Ray is asked again."""
+"""How long the known nodes of the cluster are used before they are read from Ray again."""
 POLL_SECONDS = 0.4
 """Seconds between two polls of the workers' progress."""
 

@@ -303,7 +303,7 @@ def without(folder: Path) -> list[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has at the moment, each a different one. They lie between those that Ray gives its
+    """Ports of loopback that are free at the moment, each a different one. They lie between those that Ray gives its
     workers and those that the system gives out by itself, or another process might have them before they are used."""
     found: list[int] = []
     with contextlib.ExitStack() as stack:

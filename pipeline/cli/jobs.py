@@ -19,7 +19,7 @@ ENVIRONMENT = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Environment variables that hold the address if none is given, in this order."""
 HTTP = ("http://", "https://")
 LABEL = "stillhouse"
-"""The label by which this program's jobs are told from other jobs of the cluster."""
+"""The label by which this program's jobs are distinguished from other jobs of the cluster."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 

@@ -2,7 +2,7 @@
 
     bank -> embed -> index -> neighbours        rewrite        transfer
                               \\__________________|_______________/
-                                       a candidate table  ->  unlabelled -> teach -> sift
+                                       a candidate table  ->  unlabelled -> teach -> rerank
 
 The bank, its embeddings and its index do not depend on the task. Each of ``neighbours``, ``rewrite`` and ``transfer``
 writes a candidate table of the same form. Its texts are tokenised as a corpus without labels, for which the stage
