@@ -22,10 +22,10 @@ from cluster.inline import InlineOn, InlineWorker
 from stages.corpus.batches import parts, sorted_batches
 from stages.corpus.rowset import distinct
 from stages.models.loading import load
+from stages.models.predict import tokens_per_pass
 from stages.outputs.sizes import SHARD_ROWS
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
-from stages.teaching.worker import token_budget
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -62,7 +62,7 @@ def measure(scene: Scene) -> list[Finding]:
     same = [
         start + batch
         for start, end in parts(len(rows), SHARD_ROWS)
-        for batch in sorted_batches(lengths[start:end], token_budget(InlineWorker(scene.scale.threads, Watch())))
+        for batch in sorted_batches(lengths[start:end], tokens_per_pass("cpu", scene.scale.threads))
     ]
     plain = [np.arange(*part) for part in parts(min(PADDED_ROWS, len(rows)), BATCH)]
     share = len(rows) / sum(map(len, plain))

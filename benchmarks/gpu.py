@@ -41,6 +41,7 @@ from stages.corpus.corpus import corpus
 from stages.corpus.reader import read_meta
 from stages.corpus.rowset import distinct, read_rowset
 from stages.models.loading import quieten
+from stages.models.predict import tokens_per_pass
 from stages.outputs.sizes import SHARD_ROWS
 from stages.specs.corpus import CorpusSpec
 from stages.specs.method import Method
@@ -50,7 +51,7 @@ from stages.specs.tasks import BUILT_IN
 from stages.specs.teacher import TeachSpec
 from stages.teaching.job import TeachJob
 from stages.teaching.teach import teach
-from stages.teaching.worker import TeacherWorker, token_budget
+from stages.teaching.worker import TeacherWorker
 from stages.training.loop import Training
 from stages.training.setup import TrainingSetup
 from stages.training.signal import NoTeacher
@@ -241,7 +242,7 @@ class GpuScene:
         model: Any = self.model(shape)
         model.save_pretrained(directory)
         model.eval()
-        budget = token_budget(DeviceWorker(self.device, Watch()))
+        budget = tokens_per_pass(self.device, DeviceWorker(self.device, Watch()).threads)
         batches = [
             start + batch
             for start, end in parts(len(rows), SHARD_ROWS)

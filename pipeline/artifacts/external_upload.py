@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.graph.fingerprint import canonical, sha256
 from pipeline.graph.nodes import ExternalInput
 from pipeline.storage import Files, Storage
-from pipeline.storage.checksum import checksum
+from stages.checksum import file_sha256
 
 UPLOADS = ".outside"
 TOKENIZER = "tokenizer"
@@ -38,7 +38,7 @@ def upload_input(given: ExternalInput, name: str, storage: Storage) -> tuple[str
         files = dict(_files(given.path, (*UNUSED_SUFFIXES, ".safetensors") if name == TOKENIZER else UNUSED_SUFFIXES))
         for path, source in files.items():
             storage.put(source, f"{folder}/{path}")
-        manifest = {path: (source.stat().st_size, checksum(source)) for path, source in files.items()}
+        manifest = {path: (source.stat().st_size, file_sha256(source)) for path, source in files.items()}
         text = json.dumps(manifest, indent=1, sort_keys=True)
         storage.create(f"{folder}/{MANIFEST}", text)
     return folder, {path: (size, digest) for path, (size, digest) in json.loads(text).items()}

@@ -24,8 +24,8 @@ from pipeline.errors import RequestError
 from pipeline.graph.fingerprint import Json, differences
 from pipeline.graph.nodes import Node
 from pipeline.storage import Files, Storage
-from pipeline.storage.checksum import checksum
 from pipeline.storage.port import LEASE, WORK
+from stages.checksum import file_sha256
 
 FORMAT = 1
 KEY = re.compile("[0-9a-f]{64}")
@@ -202,7 +202,9 @@ def published(out: Path) -> Iterator[Path]:
 
 def describe(out: Path) -> tuple[File, ...]:
     """Path, size and checksum of every file of an attempt that is to be published."""
-    return tuple(File(path.relative_to(out).as_posix(), path.stat().st_size, checksum(path)) for path in published(out))
+    return tuple(
+        File(path.relative_to(out).as_posix(), path.stat().st_size, file_sha256(path)) for path in published(out)
+    )
 
 
 def commit(storage: Storage, out: Path, record: Record) -> Record:

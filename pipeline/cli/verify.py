@@ -17,7 +17,7 @@ from pipeline.errors import RequestError, refused
 from pipeline.execution.repair import repair
 from pipeline.plan.resources import default
 from pipeline.storage import Storage
-from pipeline.storage.checksum import checksum
+from stages.checksum import file_sha256
 from stages.specs.teacher import ProbeSpec, TeachSpec
 
 
@@ -62,7 +62,7 @@ def broken_files(directory: Path, record: Record) -> list[tuple[str, str]]:
             found.append((file.path, f"has {path.stat().st_size:,} bytes, the record says {file.size:,}"))
         else:
             try:
-                if checksum(path) != file.sha256:
+                if file_sha256(path) != file.sha256:
                     found.append((file.path, "its checksum differs from the record"))
             except OSError as error:
                 found.append((file.path, f"cannot be read ({error.strerror})"))

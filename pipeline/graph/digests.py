@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import RequestError
-from pipeline.storage.checksum import checksum
 from stages.atomic import replacing
+from stages.checksum import file_sha256
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Digests:
         stat = path.stat()
         name = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
         if name not in self.known:
-            self.known[name] = checksum(path)
+            self.known[name] = file_sha256(path)
             self.changed = True
         return self.known[name]
 

@@ -23,6 +23,7 @@ from pipeline.storage.cache import ArtifactCache
 from pipeline.storage.mirror import BucketMirror, Synced
 from pipeline.storage.port import LEASE, WORK, Entry, Files, Storage
 from stages.cache_folder import CacheFolder, cache_bound
+from stages.checksum import file_sha256
 
 Result = TypeVar("Result")
 
@@ -221,9 +222,7 @@ class Bucket(Storage):
         def download(path: str, draft: Path) -> None:
             self.download(f"{folder}/{path}", draft)
             size, digest = files[path]
-            with draft.open("rb") as stream:
-                got = hashlib.file_digest(stream, "sha256").hexdigest()
-            if draft.stat().st_size != size or got != digest:
+            if draft.stat().st_size != size or file_sha256(draft) != digest:
                 raise OSError(f"{self.where(folder)}/{path}: not what its record says; verify it with --repair")
 
         if self.cache.fill(folder, files, download):

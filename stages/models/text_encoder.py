@@ -19,7 +19,7 @@ from stages.corpus.tokenizer import Tokenizer, load_tokenizer
 from stages.models.forward import pooled_state
 from stages.models.loading import quieten
 from stages.models.malloc import keep_freed_memory
-from stages.models.predict import TOKENS_PER_PASS, out_of_memory
+from stages.models.predict import out_of_memory, tokens_per_pass
 from stages.specs.retrieval import ModelEncoder
 
 Vectors = npt.NDArray[np.float32]
@@ -109,10 +109,8 @@ def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int)
         raise ValueError(
             f"max_length: {spec.max_length}, but the encoder in {directory} accepts at most {limit} tokens"
         )
-    kind = device.split(":")[0]
-    tokens = TOKENS_PER_PASS[kind] * (threads if kind == "cpu" else 1)
     module: nn.Module = model
-    return TextEncoder(spec, module.to(device).eval(), tokenizer, device, tokens)
+    return TextEncoder(spec, module.to(device).eval(), tokenizer, device, tokens_per_pass(device, threads))
 
 
 def _load(directory: Path) -> PreTrainedModel:

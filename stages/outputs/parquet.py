@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.atomic import replacing
+from stages.checksum import file_sha256
 from stages.corpus.row_key import split_keys
 from stages.outputs.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.outputs.quantization import Scales, dequantise, quantise
@@ -111,11 +112,6 @@ def check_footer(directory: Path, shard: ShardFile) -> None:
     with _readable(directory / shard.name):
         if footer_sha256(directory / shard.name) != shard.footer_sha256:
             raise ValueError("its footer is not that of store.json")
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _heads(heads: Array, layout: Layout) -> pa.Array:

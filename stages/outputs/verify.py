@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.checksum import file_sha256
 from stages.outputs.layout import Layout, ShardFile, Store, read_store, scales_name
 from stages.outputs.parquet import (
     SCALED,
     Damaged,
-    file_sha256,
     read_logits,
     read_row_keys,
     read_scales,

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from cluster.resources import On, Worker
+from stages.checksum import file_sha256
 from stages.corpus.batches import Rows
 from stages.corpus.reader import Meta, read_meta, read_split
 from stages.models.shape import Shape, config_of, shape_of
 from stages.outputs.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
-from stages.outputs.parquet import Damaged, check_footer, file_sha256, footer_sha256, read_row_keys
+from stages.outputs.parquet import Damaged, check_footer, footer_sha256, read_row_keys
 from stages.outputs.sizes import SHARD_BYTES, SHARD_ROWS, chosen_layers
 from stages.specs.corpus import TOKENISATION
 from stages.specs.teacher import PRIOR, TeachSpec

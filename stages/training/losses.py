@@ -76,18 +76,6 @@ TERMS = ("hard", "smoothed", "soft", "match", "layers", "candidates")
 """The names of all loss terms. Each is also the name of its weight in ``LossWeights``."""
 
 
-def logit_loss(
-    logits_BC: Tensor,
-    labels_B: Tensor,
-    outputs: Mapping[str, Tensor],
-    method: Method,
-    weights: LossWeights,
-    regression: bool,
-) -> Tensor:
-    """[B]: the weighted sum of ``logit_terms``. ``outputs`` holds the teacher's ``logits`` where a term needs them."""
-    return weighted_sum(logit_terms(logits_BC, labels_B, outputs, method, weights, regression), weights)
-
-
 def logit_terms(
     logits_BC: Tensor,
     labels_B: Tensor,

@@ -292,10 +292,10 @@ def test_distances_bound_the_search_unless_candidates_are_reranked(assets: Path)
     assert isinstance(plain, NeighboursSpec)
     assert (plain.min_distance, plain.max_distance) == (0.1, 0.4)
     found = composed(assets, candidates={"neighbours": {**bounds, "rerank": True}})
-    table, sift = found[TABLE].spec, found["rerank/neighbours@tiny"].spec
-    assert isinstance(table, NeighboursSpec) and isinstance(sift, RerankSpec)
+    table, reranking = found[TABLE].spec, found["rerank/neighbours@tiny"].spec
+    assert isinstance(table, NeighboursSpec) and isinstance(reranking, RerankSpec)
     assert (table.min_distance, table.max_distance) == (0.0, 1.0)
-    assert (sift.min_distance, sift.max_distance) == (0.1, 0.4)
+    assert (reranking.min_distance, reranking.max_distance) == (0.1, 0.4)
 
 
 def test_other_filter_settings_reuse_the_table_and_the_store(assets: Path) -> None:

@@ -18,9 +18,9 @@ from pipeline.errors import RequestError
 from pipeline.execution.build_node import downloaded
 from pipeline.storage import Storage, open_storage
 from pipeline.storage.bucket import Bucket
-from pipeline.storage.checksum import checksum
 from pipeline.storage.directory import Directory
 from stages.cache_folder import CacheFolder
+from stages.checksum import file_sha256
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def work(storage: Storage, **files: str) -> Path:
 
 
 def files_of(out: Path, *names: str) -> dict[str, tuple[int, str]]:
-    return {name: ((out / name).stat().st_size, checksum(out / name)) for name in names}
+    return {name: ((out / name).stat().st_size, file_sha256(out / name)) for name in names}
 
 
 # --- both -----------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """Each loss against the same sum written in NumPy, and the identities of the papers."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from stages.specs.method import Method, OnePhase, TeacherTargets, Virtual
@@ -11,12 +14,13 @@ from stages.training.losses import (
     cross_entropy,
     excess_over_margin,
     hard_loss,
-    logit_loss,
+    logit_terms,
     smoothed_cross_entropy,
     soft_cross_entropy,
     squared_error,
     uniform,
     virtual_logits,
+    weighted_sum,
 )
 
 GENERATOR = np.random.Generator(np.random.PCG64(3))
@@ -40,6 +44,18 @@ def gradient(loss_of_logits: object, logits: np.ndarray) -> np.ndarray:
     loss_of_logits(leaf).sum().backward()  # type: ignore[operator]
     assert leaf.grad is not None
     return leaf.grad.numpy()
+
+
+def logit_loss(
+    logits_BC: Tensor,
+    labels_B: Tensor,
+    outputs: Mapping[str, Tensor],
+    method: Method,
+    weights: LossWeights,
+    regression: bool,
+) -> Tensor:
+    """[B]: the weighted sum of ``logit_terms``."""
+    return weighted_sum(logit_terms(logits_BC, labels_B, outputs, method, weights, regression), weights)
 
 
 def test_cross_entropy_is_minus_the_log_of_the_labels_probability() -> None:
