@@ -34,8 +34,8 @@ class Model:
 @dataclass
 class GraphContext:
     """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
-    each task by name; ``models``, ``nodes`` and ``rows`` hold what has been built so far. ``warnings`` are lines for the
-    user about things that are allowed, but hardly meant."""
+    each task by name; ``models``, ``nodes`` and ``rows`` hold what has been built so far. ``warnings`` are lines for
+    the user about things that are allowed, but hardly meant."""
 
     digests: Digests
     pins: Pins
