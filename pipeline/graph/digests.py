@@ -1,24 +1,32 @@
-"""Digests of external files, cached in the storage, so that a plan does not read large files again."""
+"""What is known of external files, cached in the storage, so that a plan does not read large files again."""
 
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import RequestError
+from pipeline.graph.surveys import KeptSurveys
 from stages.atomic import replacing
 from stages.checksum import file_sha256
 
 
 @dataclass
 class Digests:
-    """sha256 of files by (path, size, mtime, inode), cached in ``file``. ``changed``: the cache has new entries."""
+    """sha256 of files by (path, size, mtime, inode), cached in ``file``; ``changed``: the cache has new entries. Beside
+    that file stand ``surveys``, what was found in the data of tasks."""
 
     file: Path
     known: dict[str, str] = field(default_factory=dict)
     changed: bool = False
+
+    @cached_property
+    def surveys(self) -> KeptSurveys:
+        """What was found in the data of tasks, by their content."""
+        return KeptSurveys(self.file.parent / "surveys")
 
     @staticmethod
     def load(file: Path) -> "Digests":
@@ -35,10 +43,13 @@ class Digests:
         return self.known[name]
 
     def save(self) -> None:
-        """Write new entries to ``file``; not if the storage is read-only, as this is only a cache. Raises
-        RequestError."""
+        """Write new entries to ``file``, and new surveys; not if the storage is not there or read-only, as these are
+        only caches. Raises RequestError."""
         existing = self.file.parent if self.file.parent.exists() else self.file.parent.parent
-        if not self.changed or not os.access(existing, os.W_OK):
+        if not os.access(existing, os.W_OK):
+            return
+        self.surveys.save()
+        if not self.changed:
             return
         with cache_errors(str(self.file), "written"):
             self.file.parent.mkdir(parents=True, exist_ok=True)
