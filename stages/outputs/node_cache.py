@@ -137,7 +137,7 @@ def _write(directory: Path, store: Store, names: Sequence[str], folder: Path, re
         if shutil.disk_usage(folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ExitStack() as stack:
-            drafts = {name: stack.enter_context(replacing(folder / name)) for name in names}
+            drafts = {name: stack.enter_context(replacing(folder / name, volatile=True)) for name in names}
             _fill(directory, store, drafts, report)
             for name, draft in drafts.items():
                 if draft.stat().st_size != _bytes(store, name):
