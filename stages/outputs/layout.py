@@ -17,6 +17,10 @@ import pyarrow as pa
 from stages.atomic import replacing
 
 FORMAT = 1
+"""The format in which stores are written."""
+READABLE = (1,)
+"""The formats that are read. A format leaves this list only with a major version of Stillhouse; docs/store.md says what
+each one is, and ``tests/stages/outputs/kept`` holds a store of each."""
 STORE = "store.json"
 
 ITEM_TYPES = {"float16": np.float16, "float32": np.float32, "int8": np.uint8}
@@ -149,18 +153,26 @@ def write_store(directory: Path, layout: Layout, tokenisation: str, shards: Sequ
     return store
 
 
+class UnknownFormat(ValueError):
+    """A store of a format that this version does not read. Nothing is wrong with it."""
+
+
 def read_store(directory: Path) -> Store:
-    """Read ``store.json``. Raises ValueError where there is none, where it cannot be read, and for one of a newer
-    format."""
+    """Read ``store.json``. Raises ValueError where there is none, and where it cannot be read, and UnknownFormat for a
+    format that is not ``READABLE``."""
     path = directory / STORE
     try:
         document = json.loads(path.read_text("utf-8"))
-        if document["format"] > FORMAT:
-            raise ValueError(f"store format {document['format']} is newer than {FORMAT}; upgrade Stillhouse")
+        if document["format"] not in READABLE:
+            newer = document["format"] > FORMAT
+            why = f"newer than {FORMAT}; upgrade Stillhouse" if newer else "no longer read; use an earlier Stillhouse"
+            raise UnknownFormat(f"{path}: store format {document['format']} is {why}")
         layout = document.pop("layout")
         layout["layers"] = tuple(layout["layers"])
         shards = tuple(ShardFile(**shard) for shard in document.pop("shards"))
         return Store(layout=Layout(**layout), shards=shards, **document)
+    except UnknownFormat:
+        raise
     except FileNotFoundError as error:
         raise ValueError(f"{path}: not there; {directory} holds no finished teacher-output store") from error
     except (ValueError, KeyError, TypeError) as error:

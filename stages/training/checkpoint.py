@@ -124,7 +124,8 @@ def load(path: Path, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise OtherFormat(f"not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        reason = (str(error).splitlines() or ["it ends too soon"])[0]
+        raise OtherFormat(f"not a readable checkpoint ({reason})") from error
     found = document.get("format", 1) if isinstance(document, dict) else None
     if found != FORMAT:
         raise OtherFormat(f"a checkpoint of format {found}, this version has {FORMAT}")
