@@ -104,3 +104,13 @@ def test_a_store_of_an_unknown_format_is_refused_in_one_line_without_the_advice_
         read_store(folder)
     assert str(caught.value) == f"{folder / 'store.json'}: store format {version} {why}"
     assert (folder / shard_name(0)).exists()
+
+
+def test_fields_that_this_version_does_not_know_are_ignored(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    shutil.copytree(KEPT / "1" / "pooled-int8", folder)
+    before, document = read_store(folder), json.loads((folder / "store.json").read_text("utf-8"))
+    later = {**document, "novelty": 1, "layout": {**document["layout"], "novelty": 1}}
+    later["shards"] = [{**shard, "novelty": 1} for shard in document["shards"]]
+    (folder / "store.json").write_text(json.dumps(later), "utf-8")
+    assert read_store(folder) == before
