@@ -437,3 +437,21 @@ def test_a_partly_removed_artifact_is_withdrawn_and_removed_the_next_time(
     assert find(storage, "distil", node.key) is None
     assert (storage.local / "distil" / node.key / "0001" / "result.txt").exists()
     assert unused(storage, one)[node.name].kind == "withdrawn"
+
+
+def test_what_serves_no_recipe_needs_no_further_word(storage: Directory, one: Graph, two: Graph) -> None:
+    """Files without a record, an unfinished attempt, a note: whichever recipe left them."""
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
+    withdraw(storage, "distil", node.key)
+    other = nodes_by_name(two)["evaluate/no-kd/two/1@tiny"]
+    withdraw(storage, "evaluate", other.key)
+    storage.drop(f"evaluate/{other.key}")
+    attempt = at_work(storage, other)
+    (attempt.out / "shard").write_text("finished")
+    release(attempt)
+    note_failure(storage, "f" * 64, "it failed")
+    found = {each.key: each for each in find_unused(storage, [one], NOW + 1e9)}
+    kinds = {found[key].kind for key in (node.key, other.key, "f" * 64)}
+    assert kinds == {"withdrawn", "attempt", "note"}
+    assert all(found[key].belongs_to({"one"}) for key in (node.key, other.key, "f" * 64))
+    assert not found[nodes_by_name(two)["distil/vanilla-kd/two/1@tiny"].key].belongs_to({"one"})
