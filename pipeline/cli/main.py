@@ -227,8 +227,11 @@ def verify(
 @app.command()
 def gc(
     recipes: Annotated[
-        list[Path], typer.Argument(metavar="RECIPE", help="All recipes whose artifacts are to be kept.")
+        list[Path], typer.Argument(metavar="RECIPE", help="Recipes whose artifacts are kept if they need them.")
     ],
+    others: Annotated[
+        bool, typer.Option("--others", help="Also what other recipes made or used, or none that is recorded.")
+    ] = False,
     older_than: Annotated[
         str | None,
         typer.Option("--older-than", metavar="AGE", help="Keep what is younger than, for example, 14d, 36h or 30m."),
@@ -239,12 +242,12 @@ def gc(
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Remove artifacts that none of these recipes needs, except what a run is building or using."""
+    """Remove what these recipes made or used and need no longer, except what a run is building or using."""
     from pipeline.cli.gc import gc_recipes
     from pipeline.cli.request import Request
 
     requests = [Request(recipe, tuple(set_ or ()), storage, False, None) for recipe in recipes]
-    raise typer.Exit(gc_recipes(requests, older_than, yes))
+    raise typer.Exit(gc_recipes(requests, older_than, yes, others))
 
 
 @app.command()

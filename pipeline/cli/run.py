@@ -1,7 +1,9 @@
 """``stillhouse run``: plan, build what is missing, print the results."""
 
 import sys
+from contextlib import suppress
 
+from pipeline.artifacts.ownership import note_use
 from pipeline.cli.request import Request, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.report.rows import report
@@ -26,12 +28,15 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         make_plan(resolved, request.stage),
     )
     if not found.builds:
+        with suppress(OSError):  # a storage that may only be read: nothing is freed there
+            note_use(storage, recipe.name, graph)
         console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
         rows = report(graph, storage)
         print_table(rows, console, recipe.name)
         print_paths(rows, console)
         return 0
     storage.check()
+    note_use(storage, recipe.name, graph)
     resolved.digests.save()
     from pipeline.cli.run_plan import execute
 

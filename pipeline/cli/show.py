@@ -11,7 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.artifacts.locate_inputs import input_path
-from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find, missing, read_record, record_name, stages_of
+from pipeline.artifacts.record import (
+    RECORD,
+    Record,
+    fetch_artifact,
+    find,
+    key_folder,
+    missing,
+    read_record,
+    record_name,
+    stages_of,
+)
 from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage, open_storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
@@ -81,7 +91,7 @@ def locate(target: str, storage: Storage) -> tuple[Record, Storage]:
                 return record, there
         raise RequestError(f"{target}: no record.json here or in a folder above; give an artifact's directory or key")
     keyed = [(stage, key) for stage in stages_of(storage) for key in storage.entries(stage) if key.startswith(target)]
-    found = [one for one in keyed if storage.read(record_name(*one)) is not None]
+    found = [one for one in keyed if RECORD in storage.entries(key_folder(*one))]
     if not found:
         raise RequestError(
             f"{target}: is neither a path nor the start of a key in {storage}; stillhouse plan --format json lists keys"

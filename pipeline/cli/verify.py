@@ -74,6 +74,7 @@ def check_outputs(
 ) -> tuple[int, Sequence[int]]:
     """Check every shard of a store and the rows it holds; print the findings. Returns the number of problems, and the
     numbers of the sound shards. ``broken``: files that differ from the record."""
+    from stages.outputs.layout import UnknownFormat
     from stages.outputs.verify import CheckedShard, check_store
 
     row_keys = wanted_keys(record, storage)
@@ -85,6 +86,8 @@ def check_outputs(
 
     try:
         found = check_store(directory, row_keys, print_shard)
+    except UnknownFormat as error:  # sound, as far as this version can tell: not to be repaired
+        raise RequestError(f"{record.name}: {error}") from error
     except ValueError as error:
         console.print(f"  {error}", style="red", soft_wrap=True, markup=False)
         return 1, intact(record, broken)

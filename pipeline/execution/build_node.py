@@ -99,7 +99,8 @@ def build(
     )
     check(attempt)
     if find_for(context.storage, node) is None:
-        # A record that still stands lacks files or is of another spec. It has to go: the first record at a key wins.
+        # A record that still stands is damaged, lacks files, or is of another spec. It has to go: the first record at a
+        # key wins. One that another run has committed meanwhile is found, and stays.
         withdraw(context.storage, node.spec.stage, node.key)
     return commit(context.storage, attempt.out, record)
 

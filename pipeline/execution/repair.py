@@ -20,6 +20,7 @@ from pipeline.monitor.run_view import RunView
 from pipeline.plan.planner import Plan, Step
 from pipeline.plan.resources import default
 from pipeline.storage import Storage
+from stages.atomic import sync
 from stages.specs.teacher import TeachSpec
 
 
@@ -77,6 +78,7 @@ def keep_sound_shards(record: Record, storage: Storage, sound: Sequence[int]) ->
             target = attempt.out / file.path
             if not target.exists():
                 os.link(home / file.path, target)
+    sync(attempt.out)
     withdraw(storage, record.stage, record.key)
     assert storage.read(record_name(record.stage, record.key)) is None
     release(attempt)

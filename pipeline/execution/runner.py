@@ -24,7 +24,7 @@ from pipeline.artifacts.attempts import (
 )
 from pipeline.artifacts.failure import forget_failure, note_failure
 from pipeline.artifacts.heartbeat import Heartbeat
-from pipeline.artifacts.record import Record, find, find_for, read_record, record_name, sweep, withdraw
+from pipeline.artifacts.record import Record, find, find_for, sound_record, sweep, withdraw
 from pipeline.errors import first_line
 from pipeline.execution.build_node import RunContext, build
 from pipeline.execution.scheduler import Scheduler
@@ -220,8 +220,7 @@ class RunInProgress:
 
     def _still_stale(self, node: Node) -> bool:
         """Whether the record is the one that was planned to be withdrawn, and not one that another run built since."""
-        name = record_name(node.spec.stage, node.key)
-        return read_record(self.context.storage, name) == self.plan.stale[node.key]
+        return sound_record(self.context.storage, node.spec.stage, node.key) == self.plan.stale[node.key]
 
     def _use_existing(self, step: Step) -> bool:
         record = find_for(self.context.storage, step.node)

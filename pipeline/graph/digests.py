@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,8 +31,12 @@ class Digests:
 
     @staticmethod
     def load(file: Path) -> "Digests":
-        """The digests in ``file``; none if it does not exist. Raises RequestError."""
-        return Digests(file, parse_cache(file.read_text("utf-8"), str(file)) if file.exists() else {})
+        """The digests in ``file``; none if it does not exist or is damaged: it is a cache, and is written anew."""
+        try:
+            known = parse_texts(file.read_text("utf-8"))
+        except (OSError, ValueError):
+            return Digests(file, {}, changed=file.exists())
+        return Digests(file, known)
 
     def sha256(self, path: Path) -> str:
         """The digest of a file's content, computed unless it is known."""
@@ -53,17 +58,18 @@ class Digests:
             return
         with cache_errors(str(self.file), "written"):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.file) as draft:
+            if self.file.is_dir():
+                shutil.rmtree(self.file)
+            with replacing(self.file, volatile=True) as draft:
                 draft.write_text(json.dumps(self.known, indent=1, sort_keys=True) + "\n", "utf-8")
         self.changed = False
 
 
-def parse_cache(text: str, where: str) -> dict[str, str]:
-    """The JSON object in ``text``. Raises RequestError, which names the file ``where``."""
-    try:
-        known: dict[str, str] = json.loads(text)
-    except ValueError as error:
-        raise RequestError(f"{where}: this file is damaged ({error}); remove it, and it is written anew") from error
+def parse_texts(text: str) -> dict[str, str]:
+    """The JSON object of texts in ``text``. Raises ValueError."""
+    known = json.loads(text)
+    if not isinstance(known, dict) or not all(isinstance(value, str) for value in known.values()):
+        raise ValueError("it is not an object of texts")
     return known
 
 

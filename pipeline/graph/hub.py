@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import RequestError
-from pipeline.graph.digests import cache_errors, parse_cache
+from pipeline.graph.digests import cache_errors, parse_texts
 from pipeline.storage import Storage
 
 PINS = ".identity/pins.json"
@@ -28,7 +28,14 @@ class Pins:
         """The pins of a storage. Raises RequestError."""
         with cache_errors(storage.where(PINS), "read"):
             text = storage.read(PINS)
-        return Pins(storage, refresh, parse_cache(text, storage.where(PINS)) if text else {})
+        try:
+            return Pins(storage, refresh, {} if text is None else parse_texts(text))
+        except ValueError as error:
+            # Not replaced by the latest commits: a pin decides which model or data set the artifacts were made of.
+            raise RequestError(
+                f"{storage.where(PINS)}: these pins of hub names are damaged ({error}); restore the file, or remove it "
+                "to pin every name to its latest commit"
+            ) from error
 
     def commit(self, repository: str, kind: str, where: str, branch: str = "main") -> str:
         """The commit to which a branch of a repository is pinned. ``kind`` is ``model`` or ``dataset``; ``where`` is
@@ -38,7 +45,7 @@ class Pins:
             self.known[name] = _latest_commit(repository, kind, where, branch)
             self.looked_up.add(name)
             with cache_errors(self.storage.where(PINS), "written"):
-                self.storage.write(PINS, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
+                self.storage.write(PINS, json.dumps(self.known, indent=1, sort_keys=True) + "\n", durable=True)
         return self.known[name]
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cluster.resources import Worker
+from stages.atomic import sync_below, sync_folders
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import read_rowset
 from stages.evaluation.scoring import scores
@@ -133,7 +134,9 @@ def epoch_saver(job: StudentJob) -> Callable[[nn.Module, int], None]:
         assert isinstance(model, PreTrainedModel)
         save_model(model, job, draft)
         target.parent.mkdir(exist_ok=True)
+        sync_below(draft)  # an epoch counts as kept by its folder's name
         draft.rename(target)
+        sync_folders([target.parent], job.out)
 
     return save_epoch
 

@@ -94,13 +94,32 @@ def test_a_missing_storage_is_not_created_for_digests(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+DAMAGED = ["", "{", "[]", '"text"', "3", '{"a": 3}', "\0\0"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_cache_of_digests_is_written_anew(tmp_path: Path, text: str) -> None:
     path = tmp_path / "digests.json"
-    path.write_text("{", "utf-8")
-    with pytest.raises(
-        RequestError, match=r"digests\.json: this file is damaged .*; remove it, and it is written anew"
-    ):
-        Digests.load(path)
+    path.write_text(text, "utf-8")
+    Digests.load(path).save()
+    assert json.loads(path.read_text("utf-8")) == {}
+
+
+def test_a_folder_in_the_place_of_the_cache_of_digests_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "digests.json").mkdir()
+    digests = Digests.load(tmp_path / "digests.json")
+    digests.sha256(Path(__file__))
+    digests.save()
+    assert len(Digests.load(tmp_path / "digests.json").known) == 1
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_damaged_pins_are_refused_and_never_moved_to_the_latest_commits(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".identity").mkdir()
+    (tmp_path / ".identity" / "pins.json").write_text(text, "utf-8")
+    with pytest.raises(RequestError, match=r"pins\.json: these pins of hub names are damaged \(.+\); restore the file"):
+        Pins.load(Directory(tmp_path), refresh=False)
+    assert (tmp_path / ".identity" / "pins.json").read_text("utf-8") == text
 
 
 def test_a_data_file_is_identified_by_its_content(tmp_path: Path, digests: Digests) -> None:
