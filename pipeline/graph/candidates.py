@@ -73,6 +73,8 @@ class BankNodes:
             inputs = {f"files/{number}": data_file(path, context.digests) for number, path in enumerate(files)}
             if spec.sentences is None and None not in counts:
                 rows = Quantity.at_most(sum(count for count in counts if count is not None))
+        if spec.rows is not None:
+            rows = Quantity.at_most(spec.rows if rows.value is None else min(spec.rows, rows.value))
         return Node("bank", "bank", "", spec, inputs, rows=rows)
 
     def encoder(self) -> Model | None:

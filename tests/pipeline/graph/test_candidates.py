@@ -462,3 +462,14 @@ def test_roles_name_the_purpose_of_a_node(assets: Path) -> None:
 def test_candidates_of_one_task_can_be_selected_alone(assets: Path) -> None:
     found = graph(assets, task=TWO)
     assert {name.partition("@")[2] for name in meant(found, "candidates@other")} == {"other"}
+
+
+def test_a_sample_of_the_bank_bounds_the_planned_rows_and_no_sample_leaves_the_keys(assets: Path) -> None:
+    table: dict[str, object] = {"files": [str(assets / "pairs.parquet")], "text": "one"}
+    nodes, sampled = composed(assets, bank=table), composed(assets, bank={**table, "rows": 20})
+    assert nodes["bank"].rows == Quantity.at_most(50)
+    assert sampled["bank"].rows == sampled["embed"].rows == sampled["index"].rows == Quantity.at_most(20)
+    assert composed(assets, bank={**table, "rows": 500})["bank"].rows == Quantity.at_most(50)
+    assert composed(assets, bank={"rows": 20})["bank"].rows == Quantity.at_most(20), "a text file's rows are unknown"
+    assert {*BESIDE, *student()} <= changed(nodes, sampled)
+    assert not changed(nodes, composed(assets, bank={**table, "rows": None}))
