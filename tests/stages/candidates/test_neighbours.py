@@ -423,6 +423,29 @@ def test_a_bank_with_few_clean_texts_leaves_rows_short(tiny_corpus: Path, tmp_pa
 # --- pins -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("stage", [neighbours, transfer])
+def test_a_bank_with_fewer_texts_than_k_warns_with_counts_and_one_without_any_is_refused(
+    stage: Callable[..., dict[str, object]], tiny_corpus: Path, tmp_path: Path
+) -> None:
+    spec = NeighboursSpec(k=8) if stage is neighbours else TransferSpec(k=8)
+    guarded = [(text,) for text in said_otherwise(evaluated(tiny_corpus)[0])[:2]]
+    few = made(tmp_path / "few", [("a fine film",), ("A FINE FILM!",), *guarded], None)
+    (tmp_path / "out").mkdir()
+    listener = RecordingListener()
+    facts = stage(spec, few.of(tiny_corpus), tmp_path / "out", inline(listener))
+    line = (
+        "k: 8, but only 1 of the bank's 4 texts may be candidates (the others are alike, or the task is evaluated on "
+        "them), so that no row has more than 1; enlarge the bank, or set k to 1"
+    )
+    assert facts["warnings"] == [line] and line in listener.lines
+    enough = made(tmp_path / "enough", CLEAN[:8], None)
+    (tmp_path / "other").mkdir()
+    assert "warnings" not in stage(spec, enough.of(tiny_corpus), tmp_path / "other", inline())
+    none = made(tmp_path / "none", guarded, None)
+    with pytest.raises(ValueError, match=r"^bank: the task tiny is evaluated on each of its 2 texts, so that none may"):
+        stage(spec, none.of(tiny_corpus), tmp_path / "out", inline())
+
+
 def test_the_output_of_transfer_is_pinned_to_its_version(tiny_corpus: Path, tmp_path: Path) -> None:
     inputs = {"bank": write_bank(tmp_path / "bank", CLEAN), "corpus": tiny_corpus}
     (tmp_path / "out").mkdir()
