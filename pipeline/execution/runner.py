@@ -29,6 +29,7 @@ from pipeline.errors import first_line
 from pipeline.execution.build_node import RunContext, build
 from pipeline.execution.scheduler import Scheduler
 from pipeline.graph.nodes import MODEL, Graph, Node
+from pipeline.plan.gates import check_gates
 from pipeline.plan.limits import check_store_limit, sized
 from pipeline.plan.planner import Plan, Step, last_key_path
 from pipeline.plan.reuse import priors, reusable_records
@@ -261,6 +262,7 @@ class RunInProgress:
         """Build the node under its lease, which is released if the build fails."""
         node, context = step.node, self.context
         try:
+            check_gates(node, self.outcome.records)
             if isinstance(node.spec, TeachSpec):
                 records = dict(self.outcome.records)
                 check_store_limit(tuple(sized(other, records) for other in self.plan.steps), context.store_limit)

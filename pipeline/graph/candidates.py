@@ -296,9 +296,10 @@ class CandidateNodes:
         size = Quantity.unknown(rows.name) if known is None else Quantity.at_most(store_bytes(spec, extent, known))
         full = self._node_name("teach" if teacher == TEACHER else f"teach/{teacher}", name)
         inputs: Inputs = {"corpus": Edge(rows), "model": model.source}
+        gate, task = ModelOutputs(starting_points).gate(teacher), starting_points.task
         return starting_points.context.get_or_create(
             full,
-            lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows.rows, bytes=size, extent=extent),
+            lambda: Node(full, "teach", task, spec, inputs, rows=rows.rows, bytes=size, extent=extent, gate=gate),
         )
 
     def _node_name(self, what: str, name: str) -> str:

@@ -112,6 +112,12 @@ class TaskBlock(Block):
     )
 
 
+def _no_share(score: float) -> float:
+    if 0 < score <= 1:
+        raise ValueError(f"must be a score x 100, as in reports: {100 * score:g} for {score:g}")
+    return score
+
+
 class TeacherSettings(Block):
     """The model whose outputs are stored. It runs over train once, however many methods learn from it."""
 
@@ -127,6 +133,15 @@ class TeacherSettings(Block):
         "labels in the order of its outputs. With several tasks, give it under `overrides`.",
         ["contradiction", "entailment", "neutral"],
         None,
+    )
+    least: Annotated[Number, AfterValidator(_no_share)] | None = key(
+        "The lowest score with which the teacher may teach: its headline metric on the dev splits (of several, the "
+        "lowest), x 100 as in reports. With a lower score, its outputs are not computed and no student learns from "
+        "them; all other students are trained. It changes no result. Give a task another value under `overrides`.",
+        85,
+        None,
+        ge=-100,
+        le=100,
     )
 
 
