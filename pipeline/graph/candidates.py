@@ -290,6 +290,7 @@ class CandidateNodes:
             compute=block.compute,
             splits=("candidates",),
             label_order=model.label_order,
+            on_bad_rows=block.on_bad_rows,
         )
         extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
         known = rows.rows.value

@@ -67,6 +67,7 @@ class ModelOutputs:
                     "layers": wanted,
                     "precision": precision,
                     "compute": block.compute,
+                    "on_bad_rows": block.on_bad_rows,
                     "label_order": model.label_order if part == "pooled" else None,
                 }
             )

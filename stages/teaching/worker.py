@@ -20,9 +20,10 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory, tokens_per_pass
 from stages.outputs.layout import Layout
 from stages.outputs.parquet import Damaged, write_shard
+from stages.outputs.quarantine import BROKEN_SHARD_ROWS, WhatIsBad, write_bad_rows
 from stages.outputs.reuse import read_rows
 from stages.teaching.collector import OutputCollector, Outputs
-from stages.teaching.job import Shard, TeachJob, WrittenShard, sizes_of_rows
+from stages.teaching.job import Shard, TeachJob, WrittenShard, bad_rows_path, sizes_of_rows
 
 
 class TeacherWorker:
@@ -80,9 +81,33 @@ class TeacherWorker:
 
     def _compute(self, shard: Shard) -> WrittenShard:
         before, keys = self.halvings, [self.rows.row_keys[row] for row in shard.rows]
-        heads, states = self.compute(shard.rows).finished(keys)
+        collected = self.compute(shard.rows)
+        bad = collected.not_finite() if self.job.spec.on_bad_rows == "quarantine" else {}
+        what = {keys[place]: columns for place, columns in bad.items()}
+        sound = None
+        if bad:
+            self._set_aside(shard, what)
+            sound = np.array([place for place in range(len(keys)) if place not in bad], np.int64)
+            keys = [keys[place] for place in sound]
+        if not keys:
+            return WrittenShard(None, self.halvings - before, bad=what)
+        heads, states = collected.finished(keys, sound)
         file = write_shard(self.job.out, shard.number, self.job.layout, keys, heads, states)
-        return WrittenShard(file, self.halvings - before)
+        return WrittenShard(file, self.halvings - before, bad=what)
+
+    def _set_aside(self, shard: Shard, bad: WhatIsBad) -> None:
+        """Write down which rows of the shard are bad, before the shard itself is written. Raises ValueError if all rows
+        of a larger shard are."""
+        if len(bad) == len(shard.rows) >= BROKEN_SHARD_ROWS:
+            key, columns = next(iter(bad.items()))
+            raise ValueError(
+                f"the teacher's outputs: none of the {len(bad):,} rows of a shard is finite, the first is row_key "
+                f"{key.hex()} ({columns}); check the model's weights"
+            )
+        path = bad_rows_path(self.job.out, shard.number)
+        path.parent.mkdir(exist_ok=True)
+        write_bad_rows(path, bad)
+        self.worker.note(f"sets {len(bad)} rows aside whose outputs are not finite")
 
     def compute(self, rows: Rows) -> OutputCollector:
         """The model's outputs for the distinct rows with these numbers."""

@@ -174,6 +174,13 @@ class StoreSettings(Block):
         "bfloat16",
         of=TEACH["compute"],
     )
+    on_bad_rows: Literal["stop", "quarantine"] = key(
+        "What to do with rows for which the teacher's outputs are not finite, or do not fit `precision`. `stop` ends "
+        "the stage. `quarantine` leaves such rows out of the store and out of the training of each student that reads "
+        "it, and lists them in a file; more than 1 % of them still stop the stage. It changes no key.",
+        "quarantine",
+        of=TEACH["on_bad_rows"],
+    )
     tokens: Literal["all"] | Annotated[Layers, AfterValidator(_rising)] | None = key(
         "Also store the states of these layers at every token, as a separate artifact. It is large; `stillhouse plan` "
         "shows its size.",

@@ -194,7 +194,8 @@ def test_weights_that_are_not_numbers_stop_the_stage_naming_a_row(
         taught(TeachSpec(), tiny_corpus, broken, tmp_path / "out")
     assert str(caught.value) == (
         f"the teacher's logits: {len(set(keys(tiny_corpus)))} rows are not finite, the first is row_key "
-        f"{keys(tiny_corpus)[0].hex()}; check the model's weights"
+        f"{keys(tiny_corpus)[0].hex()}; check the model's weights, or set store.on_bad_rows: quarantine to leave such "
+        "rows out"
     )
     assert not list((tmp_path / "out").iterdir())
 
