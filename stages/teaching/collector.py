@@ -38,6 +38,19 @@ class OutputCollector:
                 with np.errstate(over="ignore"):  # ``finished`` refuses what overflows
                     self.states[column][place] = row.astype(self.dtype)
 
+    def values_of(self, places: Sequence[int]) -> dict[str, list[Array]]:
+        """What has been added for these rows, in the form in which ``restore`` takes it: by column, one array a row."""
+        return {"heads": [self.heads[place] for place in places]} | {
+            column: [rows[place] for place in places] for column, rows in self.states.items()
+        }
+
+    def restore(self, place: int, values: Mapping[str, Array]) -> None:
+        """Enter what was saved of ``values_of`` a row, by column, each as an array of one dimension."""
+        self.heads[place] = values["heads"] if self.layout.part == "pooled" else values["heads"][0]
+        for column, rows in self.states.items():
+            flat = values[column]
+            rows[place] = flat.reshape(-1, self.layout.width) if self.layout.part == "tokens" else flat
+
     def not_finite(self) -> dict[int, str]:
         """Place of a row in the shard -> the columns of its outputs that are not finite as they would be stored, such
         as "logits: nan; hidden_06: inf"; rows that are finite are left out. A value that float16 cannot hold is inf."""

@@ -16,10 +16,11 @@ from stages.candidates import neighbour_search, train_rows
 from stages.candidates.neighbours import neighbours
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.candidates.transfer import transfer
+from stages.corpus.batches import Ragged
 from stages.corpus.leakage import normalized, read_guard
 from stages.corpus.reader import read_meta, read_split
 from stages.corpus.row_key import row_key
-from stages.models.text_encoder import open_encoder
+from stages.models.text_encoder import TextEncoder, open_encoder
 from stages.retrieval.embed import embed
 from stages.retrieval.embeddings import read_embeddings
 from stages.retrieval.index import index
@@ -328,6 +329,37 @@ def test_a_run_that_is_cut_goes_on_and_order_changes_nothing(
     assert again.expected == [rows - 20]
     for other in (resumed, backwards):
         assert {p.name: p.read_bytes() for p in other.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
+
+
+def test_a_part_that_was_interrupted_goes_on_from_the_queries_that_were_encoded(
+    bank: Bank, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.models.text_encoder.tokens_per_pass", lambda *_: 64)
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    neighbours(NeighboursSpec(k=3), bank.of(tiny_corpus), tmp_path / "whole", inline())
+    monkeypatch.setattr("stages.saved_rows.SAVE_SECONDS", 0.0)
+    encoded: list[int] = []
+    run = TextEncoder._run
+
+    def interrupted(self: TextEncoder, ids: Ragged, types: Ragged | None, rows: np.ndarray) -> np.ndarray:
+        if sum(encoded) > 20:
+            raise Interrupted
+        encoded.append(len(rows))
+        return run(self, ids, types, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextEncoder, "_run", interrupted)
+        with pytest.raises(Interrupted):
+            neighbours(NeighboursSpec(k=3), bank.of(tiny_corpus), tmp_path / "cut", inline())
+    before, after = sum(encoded), list[int]()
+    monkeypatch.setattr(
+        TextEncoder, "_run", lambda self, ids, types, rows: after.append(len(rows)) or run(self, ids, types, rows)
+    )
+    neighbours(NeighboursSpec(k=3), bank.of(tiny_corpus), tmp_path / "cut", inline())
+    assert sum(after) == len(training(tiny_corpus)) - before
+    files = [{path.name: path.read_bytes() for path in (tmp_path / one).glob("*.*")} for one in ("whole", "cut")]
+    assert files[0] == files[1] and not list((tmp_path / "cut" / "scratch").iterdir())
 
 
 def test_texts_that_are_looked_at_a_few_at_a_time_change_nothing(
