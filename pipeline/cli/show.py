@@ -25,7 +25,7 @@ from pipeline.artifacts.record import (
 from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage, open_storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
 
 FIRST_ROWS = 3
 
@@ -122,7 +122,8 @@ def show_contents(record: Record, directory: Path, console: Console) -> None:
     if record.stage in (TeachSpec.stage, ProbeSpec.stage):
         show_store(directory, console)
         show_layers(directory, console)
-    first = next((file.path for file in record.files if file.path.endswith(".parquet")), None)
+    tables = [file.path for file in record.files if file.path.endswith(".parquet") and file.path != QUARANTINED]
+    first = next(iter(tables), None)
     if first is not None:
         show_rows(directory / first, console)
 
@@ -131,6 +132,7 @@ def show_store(directory: Path, console: Console) -> None:
     """Print what a teacher-output store holds, and its size relative to uncompressed and to float32 data."""
     from stages.outputs.layout import read_store
     from stages.outputs.parquet import uncompressed_bytes
+    from stages.outputs.quarantine import read_quarantined
 
     store = read_store(directory)
     layout, size = store.layout, sum(shard.bytes for shard in store.shards)
@@ -143,6 +145,10 @@ def show_store(directory: Path, console: Console) -> None:
         f"{size / max(1, single):.2f} of {single:,} in float32",
     ):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+    bad = read_quarantined(directory)
+    if bad:
+        line = f"{len(bad):,} rows are set aside, as the teacher's outputs for them are not finite: {QUARANTINED}"
+        console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def show_layers(directory: Path, console: Console) -> None:

@@ -18,7 +18,7 @@ from pipeline.execution.repair import repair
 from pipeline.plan.resources import default
 from pipeline.storage import Storage
 from stages.checksum import file_sha256
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
 
 
 def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, console: Console) -> int:
@@ -94,7 +94,8 @@ def check_outputs(
     if found.problem:
         console.print(f"  {found.problem}", style="red", soft_wrap=True, markup=False)
     else:
-        console.print("  holds every row of the corpus once, and no other row")
+        aside = f"; {found.quarantined:,} rows are set aside ({QUARANTINED})" if found.quarantined else ""
+        console.print(f"  holds every row of the corpus once, and no other row{aside}", soft_wrap=True, markup=False)
     return len(found.shards) - len(found.sound) + bool(found.problem), found.sound
 
 

@@ -78,7 +78,7 @@ def build(
         key=node.key,
         name=node.name,
         recipe=context.recipe,
-        spec=plain(node.spec),
+        spec=plain(node.spec.as_built(facts)),
         inputs=node.input_keys,
         attempt=attempt.name,
         files=describe(attempt.out),

@@ -29,12 +29,13 @@ from pipeline.errors import first_line
 from pipeline.execution.build_node import RunContext, build
 from pipeline.execution.scheduler import Scheduler
 from pipeline.graph.nodes import MODEL, Graph, Node
+from pipeline.plan.gates import check_gates
 from pipeline.plan.limits import check_store_limit, sized
 from pipeline.plan.planner import Plan, Step, last_key_path
 from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage
 from pipeline.storage.port import WORK
-from stages.specs.teacher import TeachSpec
+from stages.specs.teacher import QUARANTINED, TeachSpec
 
 POLL = 0.2
 """Seconds between two looks at running stages."""
@@ -246,6 +247,7 @@ class RunInProgress:
             if error is None:
                 self._add_record(step.node, future.result())
                 self.context.view.finished(step.node, future.result())
+                self._warn_of_quarantined(future.result())
                 self.context.on_commit(step.node, future.result())
             elif isinstance(error, Fenced):
                 self.scheduler.retry(step)
@@ -256,10 +258,20 @@ class RunInProgress:
             else:
                 raise error
 
+    def _warn_of_quarantined(self, record: Record) -> None:
+        """Say how many rows a store that was built just now has set aside, and where they are listed."""
+        if record.stage == TeachSpec.stage and record.facts.get("quarantined"):
+            self.context.view.warn(
+                f"{record.name}: {record.facts['quarantined']:,} rows are set aside, as the teacher's outputs for them "
+                "are not finite, and students of this store are not trained on them: "
+                f"{self.context.storage.where(f'{record.folder}/{QUARANTINED}')}"
+            )
+
     def _build(self, step: Step, attempt: Attempt, wanted: Resources) -> Record:
         """Build the node under its lease, which is released if the build fails."""
         node, context = step.node, self.context
         try:
+            check_gates(node, self.outcome.records)
             if isinstance(node.spec, TeachSpec):
                 records = dict(self.outcome.records)
                 check_store_limit(tuple(sized(other, records) for other in self.plan.steps), context.store_limit)

@@ -31,7 +31,7 @@ class Scheduler:
             key = step.node.key
             self._steps[key] = step
             self._ranks[key] = (STAGES.index(step.node.role), number)
-            lacking = {source.key for source in step.node.sources if source.key not in existing}
+            lacking = {other.key for other in step.node.waits_for if other.key not in existing}
             self._missing[key] = len(lacking)
             for source in lacking:
                 self._waiting_for.setdefault(source, []).append(key)

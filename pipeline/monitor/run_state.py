@@ -177,7 +177,7 @@ def node_runs_of(nodes: Sequence[Node], resources: Callable[[Node], Resources]) 
             name=node.name,
             role=node.role,
             task=node.task,
-            needs=tuple(dict.fromkeys(source.key for source in node.sources if source.key in built)),
+            needs=tuple(dict.fromkeys(other.key for other in node.waits_for if other.key in built)),
             cpus=float(wanted.cpus),
             gpus=float(wanted.gpus),
         )

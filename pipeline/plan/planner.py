@@ -131,7 +131,7 @@ def selected_keys(graph: Graph, stage: str) -> set[str]:
 
 
 def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
-    """The keys that have to be built: results without an artifact, and the inputs of those that are without one too.
+    """The keys that have to be built: results without an artifact, and what those wait for and is without one too.
 
     Results are the forced nodes; without any, all evaluations, students and nodes that are no input of another node.
     ``there`` are the keys that can be reused.
@@ -144,7 +144,7 @@ def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
         if node.key in final and node.key not in there:
             needed.add(node.key)
         if node.key in needed:
-            needed.update(source.key for source in node.sources if source.key not in there)
+            needed.update(other.key for other in node.waits_for if other.key not in there)
     return needed
 
 

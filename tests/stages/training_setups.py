@@ -215,6 +215,7 @@ class RecordingListener:
     before_advance: Callable[[float], None] = lambda _: None
     done: float = 0.0
     expected: list[float] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def expect(self, total: float, unit: str) -> None:
         self.expected.append(total)
@@ -224,7 +225,9 @@ class RecordingListener:
         self.before_advance(self.done)
 
     def note(self, text: str) -> None: ...
-    def log(self, line: str) -> None: ...
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def inline(listener: RecordingListener | None = None) -> On:
