@@ -81,8 +81,11 @@ class StartingPoints:
 
     def base(self, student: Student) -> Model:
         """The model that a student's weights, configuration and tokenizer come from. Raises RequestError."""
-        if student.from_teacher is not None:
-            return self.teacher()
+        if student.cut is not None:
+            of_base = student.cut.of == "base"
+            return (
+                self.context.external_model(self.recipe.teacher.model, "teacher.model") if of_base else self.teacher()
+            )
         if student.config is not None:
             return self.context.external_model(student.config.model, f"student {student.label}: config.model")
         assert student.model is not None
@@ -90,15 +93,14 @@ class StartingPoints:
 
     def start(self, student: Student) -> Start:
         """How a student is made from its base. Raises RequestError for a layer that the teacher does not have."""
-        if student.from_teacher is not None:
-            teacher = self.teacher()
-            wrong = [layer for layer in student.from_teacher if layer >= teacher.shape.layers]
-            if wrong:
+        if student.cut is not None:
+            layers, base = student.cut.layers, self.base(student)
+            if layers[-1] > base.shape.layers:
                 raise RequestError(
-                    f"student.from_teacher: {list(student.from_teacher)}, the teacher has no layer {wrong[0]}; "
-                    f"it has 0 to {teacher.shape.layers - 1}"
+                    f"student {student.label}: cut.layers: {list(layers)}, but the teacher has no layer {layers[-1]}; "
+                    f"its layers are 1 to {base.shape.layers}"
                 )
-            return Cut(layers=student.from_teacher, label_order=teacher.label_order)
+            return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order)
         if student.config is not None:
             return Fresh(changes=student.config.changes)
         return Pretrained()

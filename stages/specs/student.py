@@ -19,9 +19,10 @@ class Pretrained(Frozen):
 
 
 class Cut(Frozen):
-    """The student starts with these layers (0-based, in this order) of the model in ``start``, its embeddings and its
-    head.
+    """The student starts with these layers of the model in ``start``, in this order, its embeddings and its head.
 
+    ``layers`` are positions in the model's list of layers and count from 0, as they do in records; in recipes, stores
+    and messages the first layer is 1 and 0 the embeddings. Planning converts them.
     ``label_order`` is as in ``TeachSpec``: the outputs of the head are reordered to the task's order of labels.
     """
 

@@ -82,7 +82,10 @@ def test_a_contradictory_recipe_is_refused_with_the_field(paper: Project, sets: 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("student.from_teacher=[0, 9]", "student.from_teacher: [0, 9], the teacher has no layer 9; it has 0 to 3"),
+        (
+            "student.cut.layers=[1, 10]",
+            "student two: cut.layers: [1, 10], but the teacher has no layer 10; its layers are 1 to 4",
+        ),
         ("store.layers=[7]", "task tiny: store.layers: the teacher has no layer 7; it has 0 (embeddings) to 4"),
     ],
 )
