@@ -67,14 +67,30 @@ class StartingPoints:
     def teacher(self) -> Model:
         """The teacher: the external model, or that model fine-tuned on the task. Raises RequestError."""
         teacher, finetune = self.recipe.teacher, self.recipe.teacher.finetune
-        base = self.context.external_model(teacher.model, "teacher.model")
+        base = self.teacher_base()
         if finetune is None:
             assert isinstance(base.source, ExternalInput)
             with refused(f"task {self.task}"):
                 order = label_order(config_of(base.source.path), self.recipe.task, teacher.labels)
-            return Model(base.source, base.tokenizer, base.shape, base.size, order)
+            return replace(base, label_order=order)
         name = f"finetune@{self.task}"
         return trained_model(self.context.get_or_create(name, lambda: self._finetuned(name, base, finetune)), base)
+
+    def teacher_base(self) -> Model:
+        """The teacher's model as the recipe gives it, before any fine-tuning. Raises RequestError."""
+        name = self.recipe.teacher.model
+        base = self.context.classifier(name, "teacher.model")
+        self._check_length(base, f"the teacher {name}")
+        return base
+
+    def _check_length(self, model: Model, what: str) -> None:
+        """Raise RequestError for a model that does not read as many tokens as rows may have."""
+        longest, most = self.recipe.max_length, model.positions
+        if most is not None and longest > most:
+            raise RequestError(
+                f"task {self.task}: train.max_length: {longest}, but {what} reads at most {most} tokens; give {most} "
+                "or less"
+            )
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
         return self.trained(name, "finetune", base, DistilSpec(start=Pretrained(), train=finetune))
@@ -82,14 +98,15 @@ class StartingPoints:
     def base(self, student: Student) -> Model:
         """The model that a student's weights, configuration and tokenizer come from. Raises RequestError."""
         if student.cut is not None:
-            of_base = student.cut.of == "base"
-            return (
-                self.context.external_model(self.recipe.teacher.model, "teacher.model") if of_base else self.teacher()
-            )
-        if student.config is not None:
-            return self.context.external_model(student.config.model, f"student {student.label}: config.model")
-        assert student.model is not None
-        return self.context.external_model(student.model, f"student {student.label}: model")
+            return self.teacher_base() if student.cut.of == "base" else self.teacher()
+        given, where = student.config, f"student {student.label}"
+        if given is not None:
+            base = self.context.fresh_model(given.model, given.changes, where)
+        else:
+            assert student.model is not None
+            base = self.context.classifier(student.model, f"{where}: model")
+        self._check_length(base, where)
+        return base
 
     def start(self, student: Student) -> Start:
         """How a student is made from its base. Raises RequestError for a layer that the teacher does not have."""
@@ -133,7 +150,8 @@ def epochs_kept(train: Train) -> int:
 def trained_model(node: Node, base: Model) -> Model:
     """The final model of a training that starts from ``base``."""
     assert isinstance(node.spec, DistilSpec)
-    return Model(Edge(node, MODEL), base.tokenizer, started_shape(node.spec.start, base.shape), base.size)
+    shape = started_shape(node.spec.start, base.shape)
+    return Model(Edge(node, MODEL), base.tokenizer, shape, base.size, base.positions)
 
 
 def after_epoch(model: Model, epoch: int) -> Model:

@@ -61,13 +61,13 @@ def test_a_student_may_start_from_a_model_of_its_own_or_from_random_weights(asse
     write_plannable_model(assets / "small", num_hidden_layers=2)
     students = [
         {"label": "own", "model": str(assets / "small")},
-        {"label": "fresh", "config": {"model": str(assets / "small"), "num_hidden_layers": 1, "hidden_size": 16}},
+        {"label": "fresh", "config": {"model": str(assets / "small"), "num_hidden_layers": 1, "hidden_size": 24}},
     ]
     found = nodes_by_name(composed(assets, student=students))
     own, fresh = found["distil/no-kd/own/0@tiny"], found["distil/no-kd/fresh/0@tiny"]
     assert source(own, "start") == source(fresh, "start") == str(assets / "small")
     assert distil_spec(own).start == Pretrained()
-    assert distil_spec(fresh).start == Fresh(changes=(("hidden_size", 16), ("num_hidden_layers", 1)))
+    assert distil_spec(fresh).start == Fresh(changes=(("hidden_size", 24), ("num_hidden_layers", 1)))
 
 
 def test_a_student_may_be_cut_out_of_the_teacher_before_its_fine_tuning(assets: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_damaged_configuration_is_refused(assets: Path, text: str) -> None:
 
 
 def test_a_configuration_without_a_depth_is_refused(assets: Path) -> None:
-    (assets / "model" / "config.json").write_text('{"hidden_size": 8}', "utf-8")
+    (assets / "model" / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}', "utf-8")
     assert refusal(assets) == (
         f"teacher.model: {assets / 'model'}: config.json names none of num_hidden_layers, n_layers, num_layers; "
         "give an encoder's own configuration"
