@@ -183,8 +183,14 @@ def _check_whole(
 ) -> None:
     given = dict(zip(own, changes, strict=True))
     layers, width, heads = (_number(fields, names) for names in (DEPTHS, WIDTHS, HEADS))
-    if layers is not None and layers > MOST_LAYERS:
-        raise ValueError(f"config.{_name(given, DEPTHS)}: {layers}, must be at most {MOST_LAYERS:,}")
+    kinds = fields.get("layer_types")
+    most = len(kinds) if isinstance(kinds, list) else MOST_LAYERS
+    if layers is not None and layers > most:
+        why = ", the layers whose kinds config.json lists" if isinstance(kinds, list) else ""
+        raise ValueError(f"config.{_name(given, DEPTHS)}: {layers}, must be at most {most:,}{why}")
+    pooled = fields.get("pooler_hidden_size")
+    if "hidden_size" in given and isinstance(pooled, int) and pooled != width:
+        raise ValueError(f"config.hidden_size: {width}, but pooler_hidden_size is {pooled}; change both to one value")
     separate = any(fields.get(name) is not None for name in HEAD_WIDTHS)
     if width is not None and heads and not separate and width % heads and given.keys() & {*WIDTHS, *HEADS}:
         name = _name(given, WIDTHS if given.keys() & set(WIDTHS) else HEADS)

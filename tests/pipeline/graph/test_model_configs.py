@@ -76,6 +76,23 @@ def test_what_transformers_builds_is_accepted(config: dict[str, Any], changes: d
     check_changes(config, changes, tmp_path)
 
 
+def test_layers_are_no_more_than_the_kinds_that_the_configuration_lists(tmp_path: Path) -> None:
+    config = {"model_type": "modernbert", "layer_types": ["full_attention", "sliding_attention"]}
+    check_changes(config, {"num_hidden_layers": 2}, tmp_path)
+    with pytest.raises(ValueError) as caught:
+        check_changes(config, {"num_hidden_layers": 3}, tmp_path)
+    assert str(caught.value) == (
+        "config.num_hidden_layers: 3, must be at most 2, the layers whose kinds config.json lists"
+    )
+
+
+def test_the_pooler_is_as_wide_as_the_model(tmp_path: Path) -> None:
+    config = {"model_type": "deberta-v2", "hidden_size": 32, "num_attention_heads": 2, "pooler_hidden_size": 32}
+    check_changes(config, {"hidden_size": 24, "pooler_hidden_size": 24}, tmp_path)
+    with pytest.raises(ValueError, match=r"^config\.hidden_size: 24, but pooler_hidden_size is 32; change both to one"):
+        check_changes(config, {"hidden_size": 24}, tmp_path)
+
+
 def test_a_field_is_given_under_one_of_its_names_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         check_changes({"model_type": "distilbert"}, {"n_layers": 2, "num_hidden_layers": 3}, tmp_path)

@@ -178,6 +178,13 @@ def test_a_change_of_a_field_that_the_configuration_lacks_is_refused(saved: Path
         build(Fresh(changes=(("num_hiden_layers", 2),)), saved / "bert", TASK)
 
 
+def test_a_fresh_model_of_fewer_layers_keeps_the_kinds_of_the_first(saved: Path, tmp_path: Path) -> None:
+    student = build(Fresh(changes=(("num_hidden_layers", 2),)), saved / "modernbert", TASK)
+    assert student.config.layer_types == MODERN.layer_types[:2]
+    student.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits_of(load(tmp_path)), logits_of(student), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("start", [Fresh(), Pretrained(), Cut(layers=(0,))])
 def test_a_student_is_float32_whatever_its_start_was_saved_in(
     saved: Path, start: Fresh | Pretrained | Cut, tmp_path: Path
