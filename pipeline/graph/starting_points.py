@@ -9,6 +9,7 @@ from pipeline.graph.external_inputs import data_file
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
+from stages.corpus.splits import dev_rows, holdout_rows
 from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
 from stages.specs.corpus import CorpusSpec
@@ -133,6 +134,7 @@ class StartingPoints:
     ) -> Node:
         """A training that starts from ``base``. ``teacher_edges`` are its inputs from teachers and candidates."""
         corpus = self.corpus(base.tokenizer)
+        self._warn_of_large_batch(spec.train, "teacher.finetune" if role == "finetune" else "train")
         inputs: dict[str, Edge | ExternalInput] = {
             "corpus": Edge(corpus),
             "start": base.source,
@@ -140,6 +142,19 @@ class StartingPoints:
         }
         size = Quantity.at_most((base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train)))
         return Node(name, role, self.task, spec, inputs, subject, self.rows.train(corpus), size)
+
+    def _warn_of_large_batch(self, train: Train, where: str) -> None:
+        """Add a warning if one batch holds all rows that are trained on, so that an epoch is a single step."""
+        rows = self.rows.by_split().get(self.recipe.task.train)
+        if rows is None:
+            return
+        left = rows if self.recipe.task.dev else rows - dev_rows(rows)
+        left -= holdout_rows(left, self.recipe.data.holdout)
+        if 0 < left < train.batch_size:
+            self.context.warn(
+                f"task {self.task}: {where}.batch_size: {train.batch_size}, but {left} rows are trained on, so that an "
+                "epoch is one step; give a smaller batch"
+            )
 
 
 def epochs_kept(train: Train) -> int:

@@ -41,6 +41,18 @@ class Fresh(Frozen):
 Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
 
 
+def describe_start(start: Start) -> str:
+    """The student's weights before its training, in a phrase. As in recipes, layer 1 is the first."""
+    match start:
+        case Pretrained():
+            return "all layers of the model in the input start"
+        case Cut(layers=layers):
+            return f"layers {', '.join(str(layer + 1) for layer in layers)} of the model in the input start"
+        case Fresh(changes=changes):
+            changed = "".join(f", {name} {value}" for name, value in changes)
+            return f"random, with the configuration in the input start{changed}"
+
+
 class Train(Frozen):
     """The optimisation of one student.
 

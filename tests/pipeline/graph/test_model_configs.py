@@ -174,6 +174,23 @@ def test_a_model_whose_config_json_cannot_be_read_is_refused_in_one_line(
         assert "\n" not in str(caught.value)
 
 
+# --- the size of a batch --------------------------------------------------------------------------
+
+
+def test_a_batch_that_holds_all_rows_is_warned_of_once(assets: Path, tmp_path: Path) -> None:
+    settings = {
+        "train": {"batch_size": 82, "max_length": 16},
+        "teacher": {"model": str(assets / "model"), "finetune": {}},
+    }
+    graph = graph_of(assets, tmp_path / "runs", **settings)[1]
+    assert graph.warnings == (
+        "task tiny: train.batch_size: 82, but 81 rows are trained on, so that an epoch is one step; give a smaller "
+        "batch",
+    )
+    fits = {**settings, "train": {"batch_size": 81, "max_length": 16}}
+    assert graph_of(assets, tmp_path / "runs", **fits)[1].warnings == ()
+
+
 # --- the length of rows ---------------------------------------------------------------------------
 
 
