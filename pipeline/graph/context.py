@@ -28,7 +28,8 @@ FLOAT32_BYTES = 4
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model, external or to be trained: its source, tokenizer and shape. ``size`` is the bytes of its weights;
-    ``positions`` the most tokens that it reads, None for no bound; ``label_order`` maps the task's labels to its
+    ``positions`` the most tokens that it reads, None for no bound; ``architecture`` the ``model_type`` of its
+    configuration; ``label_order`` maps the task's labels to its
     outputs, None if they agree."""
 
     source: Edge | ExternalInput
@@ -36,6 +37,7 @@ class Model:
     shape: Shape
     size: int
     positions: int | None = None
+    architecture: str = ""
     label_order: tuple[int, ...] | None = None
 
 
@@ -78,6 +80,7 @@ class GraphContext:
             shape_of(config, name),
             sum(path.stat().st_size for path in weight_files(directory)),
             position_limit(config),
+            str(config["model_type"]),
         )
 
     def classifier(self, name: str, where: str) -> Model:

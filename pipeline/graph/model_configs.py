@@ -3,7 +3,7 @@ weights makes to it. Neither transformers nor torch is imported."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import nearest
@@ -47,6 +47,10 @@ BY_TRANSFORMERS = (
 OF_ALL = ("chunk_size_feed_forward",)
 """Fields of every configuration that a recipe may change. They may be 0."""
 
+SHARED_LAYERS = ("albert",)
+FIRST_DIFFERS = ("modernbert",)
+"""Architectures whose first layer is built otherwise than the others."""
+
 HEAD_WIDTHS = ("head_dim", "d_kv", "d_head", "attention_head_size", "true_hidden_size")
 """Fields that give the width of an attention head, so that heads need not divide the width of the model."""
 
@@ -83,6 +87,17 @@ def check_classifier(config: Mapping[str, object], name: str) -> None:
     if not classifies_sequences(model_type):
         raise ValueError(
             f"{name}: {library()} has no {model_type} with a classification head; use another model, such as an encoder"
+        )
+
+
+def check_cut(model_type: str, layers: Sequence[int]) -> None:
+    """Raise ValueError for layers, 1 being the first, that cannot be cut out of a model of this architecture. What
+    other architectures do not allow is found when the model is cut."""
+    if model_type in SHARED_LAYERS:
+        raise ValueError(f"cut.layers: the layers of {model_type} share their weights; give the student as a model")
+    if model_type in FIRST_DIFFERS and layers[0] != 1:
+        raise ValueError(
+            f"cut.layers: {list(layers)}, but in {model_type} a layer depends on its place; keep layer 1 first"
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext, Model
 from pipeline.graph.external_inputs import data_file
+from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
@@ -118,6 +119,8 @@ class StartingPoints:
                     f"student {student.label}: cut.layers: {list(layers)}, but the teacher has no layer {layers[-1]}; "
                     f"its layers are 1 to {base.shape.layers}"
                 )
+            with refused(f"student {student.label}"):
+                check_cut(base.architecture, layers)
             return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order)
         if student.config is not None:
             return Fresh(changes=student.config.changes)
@@ -166,7 +169,7 @@ def trained_model(node: Node, base: Model) -> Model:
     """The final model of a training that starts from ``base``."""
     assert isinstance(node.spec, DistilSpec)
     shape = started_shape(node.spec.start, base.shape)
-    return Model(Edge(node, MODEL), base.tokenizer, shape, base.size, base.positions)
+    return Model(Edge(node, MODEL), base.tokenizer, shape, base.size, base.positions, base.architecture)
 
 
 def after_epoch(model: Model, epoch: int) -> Model:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from pipeline.methods import METHODS
 from pipeline.recipe.reference import PATTERN, Reference, reference
@@ -82,7 +82,8 @@ class TrainBlock(OptimisationBlock):
     """How students are trained: AdamW, linear warm-up, then linear decay to 0, and clipping."""
 
     max_length: Whole = key(
-        "Longer rows are cut to this number of tokens, for teacher and students alike.",
+        "Longer rows are cut to this number of tokens, for teacher and students alike. No model may have fewer "
+        "positions for tokens: 512 for most, which their `config.json` tells.",
         64,
         of=CorpusSpec.model_fields["max_length"],
     )
@@ -101,7 +102,8 @@ class SeededBlock(OptimisationBlock):
 
 class FreshConfig(Block):
     """A model with random weights. Every key except `model` is a field of that model's configuration with its new
-    value."""
+    value. Names, types and sizes are checked while planning; `run` also builds each such student on trial before any
+    work, which takes some seconds."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, str | int | float | bool]
@@ -114,11 +116,15 @@ class FreshConfig(Block):
         return tuple(sorted(self.__pydantic_extra__.items()))
 
 
-def _kept_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
-    """``layers``, unless they name the embeddings, a layer twice, or a lower layer after a higher one."""
-    if 0 in layers:
+def _without_embeddings(layers: object) -> object:
+    """``layers`` as they stand in the file, unless they name the embeddings."""
+    if isinstance(layers, list | tuple) and any(type(layer) is int and layer == 0 for layer in layers):
         raise ValueError("must not name 0, the embeddings, which are always kept; the first layer is 1")
-    distinct(layers)
+    return layers
+
+
+def _rising(layers: tuple[int, ...]) -> tuple[int, ...]:
+    """``layers``, unless a lower layer follows a higher one."""
     if list(layers) != sorted(layers):
         raise ValueError(f"must rise, because a layer keeps its place among the others; write {sorted(layers)}")
     return layers
@@ -134,9 +140,11 @@ class LayerCut(Block):
         "teacher",
     )
     layers: Annotated[
-        tuple[Annotated[Whole, Field(ge=0)], ...],
-        Field(min_length=1, json_schema_extra={"uniqueItems": True, "items": {"type": "integer", "minimum": 1}}),
-        AfterValidator(_kept_layers),
+        tuple[Annotated[Whole, Field(ge=1)], ...],
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+        BeforeValidator(_without_embeddings),
+        AfterValidator(distinct),
+        AfterValidator(_rising),
     ] = key("The layers to keep, in rising order. 1 is the first layer.", [2, 4, 6])
 
 

@@ -174,6 +174,21 @@ def test_a_model_whose_config_json_cannot_be_read_is_refused_in_one_line(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "problem"),
+    [
+        ("modernbert", "cut.layers: [2, 4], but in modernbert a layer depends on its place; keep layer 1 first"),
+        ("albert", "cut.layers: the layers of albert share their weights; give the student as a model"),
+    ],
+)
+def test_layers_that_cannot_be_cut_out_are_refused(assets: Path, tmp_path: Path, model_type: str, problem: str) -> None:
+    model = write_plannable_model(assets / "odd", model_type=model_type)
+    settings = {"teacher": {"model": str(model), "finetune": {}}, "student": {"label": "a", "cut": {"layers": [2, 4]}}}
+    with pytest.raises(RequestError) as caught:
+        graph_of(assets, tmp_path / "runs", **settings)
+    assert str(caught.value) == f"student a: {problem}"
+
+
 # --- the size of a batch --------------------------------------------------------------------------
 
 

@@ -104,7 +104,7 @@ REFUSALS = {
     "student={label: a}": "student: needs exactly one of model, cut and config; none of them is given",
     "student.cut={layers: [1]}": "student: needs exactly one of model, cut and config; model and cut are given",
     "student={cut: {of: teacher, layers: [1, 3, 1]}}": "student.cut.layers: [1, 3, 1], must be given once each, 1 is ",
-    "student={cut: {layers: [1, -1]}}": "student.cut.layers.1: -1, must be at least 0",
+    "student={cut: {layers: [1, -1]}}": "student.cut.layers.1: -1, must be at least 1",
     "student={cut: {layers: []}}": "student.cut.layers: [], needs at least 1",
     "student={cut: {layers: [0, 2]}}": "student.cut.layers: [0, 2], must not name 0, the embeddings, which are always "
     "kept; the first layer is 1",
