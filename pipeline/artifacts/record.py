@@ -15,7 +15,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +28,7 @@ from pipeline.graph.fingerprint import Json, differences
 from pipeline.graph.nodes import Node
 from pipeline.storage import Files, Storage, UnreadableDocument
 from pipeline.storage.port import LEASE, WORK
+from stages.atomic import draft_of
 from stages.checksum import file_sha256
 
 FORMAT = 1
@@ -291,6 +294,7 @@ def describe(out: Path) -> tuple[File, ...]:
 def commit(storage: Storage, out: Path, record: Record) -> Record:
     """Publish the files of ``out`` and write the record if there is none. Returns the record in the storage, which is
     another's if another process was first; then the own files are removed."""
+    give_usual_modes(out, record.files_below())
     storage.publish(out, record.folder, record.files_below())
     name = record_name(record.stage, record.key)
     if not storage.create(name, json.dumps(asdict(record), indent=1) + "\n"):
@@ -298,6 +302,19 @@ def commit(storage: Storage, out: Path, record: Record) -> Record:
     written = read_record(storage, name)
     assert written is not None
     return written
+
+
+def give_usual_modes(out: Path, files: Iterable[str]) -> None:
+    """Give these files of ``out`` the permissions of any new file there, by the umask: 0644 in most places. Some
+    libraries (safetensors) leave files that only their owner may read. A file of another user is left as it is."""
+    probe = draft_of(out / "mode")  # a process can read its umask only by changing it
+    probe.touch()
+    usual = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in (out / name for name in files):
+        if stat.S_IMODE(path.stat().st_mode) != usual:
+            with suppress(PermissionError):
+                path.chmod(usual)
 
 
 def withdraw(storage: Storage, stage: str, key: str) -> None:

@@ -18,6 +18,7 @@ from pipeline.execution.code_snapshot import packages_for_workers
 from pipeline.execution.job_env import check_relative, report_begun
 from pipeline.execution.runner import Outcome, record_names, run
 from pipeline.execution.signals import interrupt_on_sigterm
+from pipeline.execution.student_trial import try_students
 from pipeline.execution.visibility import check_visible
 from pipeline.graph.nodes import Graph, Node
 from pipeline.integrations.tracking import check_tracking, tracked
@@ -37,9 +38,10 @@ from pipeline.storage import Storage
 def execute(
     recipe: Recipe, storage: Storage, graph: Graph, plan: Plan, address: str | None, inline: bool, console: Console
 ) -> Outcome:
-    """Build what the plan says, with progress on ``console``. Raises RequestError, before any work, if the cluster
-    cannot be reached, lacks resources, or its nodes lack files."""
+    """Build what the plan says, with progress on ``console``. Raises RequestError, before any work, if a student cannot
+    be built, or if the cluster cannot be reached, lacks resources, or its nodes lack files."""
     check_tracking(recipe.tracking)
+    try_students(plan)
     began = time.time()
     name = run_name(began)
     logs = storage.local / LOGS / name

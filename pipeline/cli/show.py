@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.artifacts.record import (
 from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage, open_storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
+from stages.specs.student import DistilSpec, describe_start
 from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
 
 FIRST_ROWS = 3
@@ -60,6 +62,10 @@ def show_artifact(target: str, storage: Storage, console: Console) -> None:
     console.print_json(json.dumps(record.spec))
     console.print("[bold]facts[/bold]")
     console.print_json(json.dumps(record.facts))
+    if record.stage == DistilSpec.stage:
+        with suppress(ValueError):  # the spec of another version
+            start = describe_start(DistilSpec.model_validate(record.spec).start)
+            console.print(f"first weights: {start}; layer 1 is the first", highlight=False, soft_wrap=True)
     with refused(target):
         show_contents(record, directory, console)
         if record.stage in CANDIDATE_STAGES:

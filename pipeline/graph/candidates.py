@@ -18,7 +18,6 @@ from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
 from stages.files.kinds import kind_of, parquet_rows
-from stages.models.shape import config_of
 from stages.outputs.sizes import Extent
 from stages.specs.bank import HubTexts
 from stages.specs.base import Spec
@@ -85,10 +84,12 @@ class BankNodes:
         if name is None:
             return None
         found, encoder = self.context.external_model(name, "bank.encoder"), self.given.embedding.encoder
-        assert isinstance(found.source, ExternalInput) and isinstance(encoder, ModelEncoder)
-        most = config_of(found.source.path).get("max_position_embeddings")
-        if isinstance(most, int) and encoder.max_length > most:
-            raise RequestError(f"bank.max_length: {encoder.max_length}, but {name} has {most} positions; give no more")
+        assert isinstance(encoder, ModelEncoder)
+        most = found.positions
+        if most is not None and encoder.max_length > most:
+            raise RequestError(
+                f"bank.max_length: {encoder.max_length}, but {name} reads at most {most} tokens; give {most} or less"
+            )
         return found
 
     def embeddings(self) -> Node:

@@ -9,7 +9,7 @@ from pipeline.recipe.reading import load, parse
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from pipeline.recipe.schema.file import STAGES, Data, Limits, ResourceBlock, StoreSettings, TeacherSettings, Tracking
-from pipeline.recipe.schema.learners import FreshConfig, Student
+from pipeline.recipe.schema.learners import FreshConfig, LayerCut, Student
 
 __all__ = [
     "ITSELF",
@@ -20,6 +20,7 @@ __all__ = [
     "Data",
     "Ensemble",
     "FreshConfig",
+    "LayerCut",
     "Limits",
     "MethodUse",
     "ModelNode",

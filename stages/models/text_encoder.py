@@ -20,7 +20,9 @@ from stages.corpus.tokenizer import Tokenizer, load_tokenizer
 from stages.models.forward import pooled_state
 from stages.models.loading import quieten
 from stages.models.malloc import keep_freed_memory
+from stages.models.positions import position_limit
 from stages.models.predict import out_of_memory, tokens_per_pass
+from stages.models.shape import config_of
 from stages.saved_rows import SavedRows
 from stages.specs.retrieval import ModelEncoder
 
@@ -131,9 +133,8 @@ def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int)
     torch.set_num_threads(threads)
     model = _load(directory)
     tokenizer = load_tokenizer(directory)
-    positions = getattr(model.config, "max_position_embeddings", None) or spec.max_length
-    limit = min(positions, tokenizer.model_max_length)  # RoBERTa's first two positions hold no token
-    if spec.max_length > limit:
+    limit = position_limit(config_of(directory))
+    if limit is not None and spec.max_length > limit:
         raise ValueError(
             f"max_length: {spec.max_length}, but the encoder in {directory} accepts at most {limit} tokens"
         )

@@ -184,8 +184,8 @@ class StoreSettings(Block):
         of=TEACH["on_bad_rows"],
     )
     tokens: Literal["all"] | Annotated[Layers, AfterValidator(_rising)] | None = key(
-        "Also store the states of these layers at every token, as a separate artifact. It is large; `stillhouse plan` "
-        "shows its size.",
+        "Also store the states of these layers (1 is the first, 0 the embeddings) at every token, as a separate "
+        "artifact. It is large; `stillhouse plan` shows its size.",
         [6],
         None,
     )

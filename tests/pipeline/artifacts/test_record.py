@@ -73,6 +73,21 @@ def test_what_is_committed_is_found_with_its_files(tmp_path: Path) -> None:
     assert record.bytes == 9
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_a_file_that_only_its_owner_may_read_is_published_as_the_umask_has_it(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        out = attempt(tmp_path, weights="w", other="o")
+        (out / "weights").chmod(0o600)
+        record = commit(Directory(tmp_path), out, record_for(NODE, out))
+    finally:
+        os.umask(before)
+    found = artifact_path(Directory(tmp_path), record)
+    assert {path.name: path.stat().st_mode & 0o777 for path in found.iterdir()} == {"weights": mode, "other": mode}
+
+
 def test_without_a_record_there_is_no_artifact(tmp_path: Path) -> None:
     record = write_artifact(Directory(tmp_path), NODE)
     withdraw(Directory(tmp_path), "teach", NODE.key)

@@ -46,10 +46,10 @@ def contents(project: Project) -> list[Path]:
 
 
 def failed(project: Project, *options: str) -> str:
-    """The one line with which a stage fails: code 1."""
+    """The one line with which a stage fails: code 1. Warnings of the plan are left out."""
     result = project("run", "--inline", *options)
     assert result.code == 1, result
-    (line,) = result.err.splitlines()
+    (line,) = (line for line in result.err.splitlines() if not line.startswith("stillhouse: warning: "))
     return line.removeprefix("stillhouse: ").rpartition(" (log: ")[0]
 
 
@@ -82,12 +82,42 @@ def test_a_contradictory_recipe_is_refused_with_the_field(paper: Project, sets: 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("student.from_teacher=[0, 9]", "student.from_teacher: [0, 9], the teacher has no layer 9; it has 0 to 3"),
+        (
+            "student.cut.layers=[1, 10]",
+            "student two: cut.layers: [1, 10], but the teacher has no layer 10; its layers are 1 to 4",
+        ),
         ("store.layers=[7]", "task tiny: store.layers: the teacher has no layer 7; it has 0 (embeddings) to 4"),
     ],
 )
 def test_a_layer_that_the_teacher_does_not_have_is_refused(paper: Project, change: str, line: str) -> None:
     assert refused(paper, "--set", change) == line
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            "num_hidden_layers: two",
+            "student a: config.num_hidden_layers: two, must be a whole number",
+        ),
+        (
+            "num_hiden_layers: 2",
+            "student a: config.num_hiden_layers: unknown field of bert; did you mean num_hidden_layers?",
+        ),
+    ],
+)
+def test_a_fresh_student_that_cannot_be_built_is_refused(
+    paper: Project, plannable_assets: Path, change: str, line: str
+) -> None:
+    config = f"{{model: {plannable_assets / 'model'}, {change}}}"
+    assert refused(paper, "--set", f"student={{label: a, config: {config}}}") == line
+
+
+def test_rows_longer_than_the_models_positions_are_refused(paper: Project, plannable_assets: Path) -> None:
+    model = plannable_assets / "model"
+    assert refused(paper, "--set", "train.max_length=1000") == (
+        f"task tiny: train.max_length: 1000, but the teacher {model} reads at most 512 tokens; give 512 or less"
+    )
 
 
 # --- models ---------------------------------------------------------------------------------------

@@ -40,11 +40,13 @@ def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built
 
 
 def test_if_one_recipe_is_wrong_nothing_is_freed(built: Project, assets: Path) -> None:
-    wrong = write_project(built.folder / "wrong", assets, student={"label": "two", "from_teacher": [0, 9]})
+    wrong = write_project(
+        built.folder / "wrong", assets, student={"label": "two", "cut": {"of": "teacher", "layers": [1, 10]}}
+    )
     keeper = write_project(built.folder / "keeper", assets, seeds=[0])
     code, out, err = gc(keeper, str(wrong.recipe), "--yes", "--storage", str(built.storage))
     assert (code, out) == (2, "")
-    assert "student.from_teacher" in err
+    assert "cut.layers" in err
     assert len(built.records()) == 12
 
 

@@ -9,6 +9,7 @@ from project import CommandResult, Project, stillhouse, write_artifact
 from pipeline.cli.show import locate, show_rows
 from pipeline.graph.nodes import ExternalInput, Node
 from pipeline.storage.directory import Directory
+from stages.specs.student import Cut, DistilSpec
 from stages.specs.teacher import TeachSpec
 
 
@@ -23,6 +24,14 @@ def test_an_artifact_is_found_by_its_directory_its_record_any_file_and_the_start
     assert result.code == 0, result.err
     for target in (home / "record.json", built.artifact("teach@tiny") / "store.json", str(record["key"])[:12]):
         assert show(built, target) == result
+
+
+def test_the_layers_of_a_cut_student_are_shown_as_a_recipe_numbers_them(tmp_path: Path) -> None:
+    inputs = {"start": ExternalInput("m", Path("m"), "a model")}
+    node = Node("distil/a@tiny", "distil", "tiny", DistilSpec(start=Cut(layers=(2, 5))), inputs)
+    write_artifact(tmp_path, node)
+    result = stillhouse("show", node.key, "--storage", str(tmp_path))
+    assert "first weights: layers 3, 6 of the model in the input start; layer 1 is the first" in result.out
 
 
 def test_a_path_needs_no_storage(built: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_k_of_the_table_is_the_largest_that_a_method_uses(assets: Path) -> None:
     assert k_of(composed(assets, [taking(3), taking(5, "five")])[TABLE]) == 5
     minimax = {"use": "minimax-knn", "data": {"k": 6, "keep": 2}}
     assert k_of(composed(assets, [taking(3), minimax])[TABLE]) == 6
-    models = {"one": {"from_teacher": [0], "method": {"use": "knn", "data": {"k": 7}}}}
+    models = {"one": {"cut": {"of": "teacher", "layers": [1]}, "method": {"use": "knn", "data": {"k": 7}}}}
     found = composed(assets, [taking(3), {"use": "vanilla-kd", "taught_by": "one"}], models=models)
     assert k_of(found[TABLE]) == 7
 
@@ -317,8 +317,8 @@ def test_reranking_without_the_teachers_last_layer_in_store_is_refused(assets: P
 
 
 MODELS = {
-    "one": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"},
-    "two": {"from_teacher": [0, 1], "method": "vanilla-kd"},
+    "one": {"cut": {"of": "teacher", "layers": [1, 2, 3]}, "method": "vanilla-kd"},
+    "two": {"cut": {"of": "teacher", "layers": [1, 2]}, "method": "vanilla-kd"},
 }
 
 

@@ -129,7 +129,7 @@ def test_a_student_is_built_even_if_its_evaluation_exists(assets: Path, done: Di
 
 
 def test_a_members_evaluation_is_built_even_if_that_of_the_ensemble_exists(assets: Path, storage: Directory) -> None:
-    one = {"from_teacher": [0], "method": "no-kd"}
+    one = {"cut": {"of": "teacher", "layers": [1]}, "method": "no-kd"}
     models = {"one": one, "both": {"members": ["teacher", "one"]}}
     build_all(graph_of(assets, storage, models=models)[1], storage)
     remove(storage, "evaluate/one@tiny")

@@ -12,6 +12,7 @@ from pipeline.methods import find
 from pipeline.recipe import (
     Ensemble,
     FreshConfig,
+    LayerCut,
     Limits,
     MethodUse,
     ModelNode,
@@ -179,8 +180,8 @@ def test_the_order_in_which_stored_layers_are_named_does_not_matter() -> None:
 
 
 def test_the_order_of_a_students_layers_is_kept() -> None:
-    assert task(student={"from_teacher": [4, 0, 2]}).students == (
-        Student(label="layers-4-0-2", from_teacher=(4, 0, 2)),
+    assert task(student={"cut": {"of": "teacher", "layers": [1, 3, 5]}}).students == (
+        Student(label="layers-1-3-5", cut=LayerCut(of="teacher", layers=(1, 3, 5))),
     )
 
 
@@ -190,7 +191,8 @@ def test_the_order_of_a_students_layers_is_kept() -> None:
         ({"model": "org/distil-base.v1"}, "distil-base.v1"),
         ({"model": "./models/my model/"}, "my-model"),
         ({"model": "../.."}, "student"),
-        ({"from_teacher": [0, 2, 4]}, "layers-0-2-4"),
+        ({"cut": {"of": "teacher", "layers": [1, 3, 5]}}, "layers-1-3-5"),
+        ({"cut": {"layers": [2]}}, "layers-2"),
         ({"config": {"model": "org/base"}}, "fresh-base"),
         ({"model": "x", "label": "six"}, "six"),
     ],
@@ -259,7 +261,11 @@ def test_the_teacher_teaches_unless_another_model_is_named() -> None:
 
 def test_models_form_chains_of_teachers() -> None:
     models = {
-        "first": {"from_teacher": [0, 1], "method": "vanilla-kd", "train": {"epochs": 5, "seed": 3}},
+        "first": {
+            "cut": {"of": "teacher", "layers": [1, 2]},
+            "method": "vanilla-kd",
+            "train": {"epochs": 5, "seed": 3},
+        },
         "second": {"model": "m", "method": {"use": "vanilla-kd", "training": {"temperature": 4}}, "taught_by": "first"},
         "plain": {"model": "m", "method": "no-kd"},
     }
@@ -267,7 +273,7 @@ def test_models_form_chains_of_teachers() -> None:
     first, second, plain = (node for node in found.values() if isinstance(node, ModelNode))
     assert (by(first), by(second), by(plain)) == (["teacher"], ["first"], [])
     assert first.train == Train(epochs=5, seed=3, batch_size=8)
-    assert first.student == Student(label="first", from_teacher=(0, 1))
+    assert first.student == Student(label="first", cut=LayerCut(layers=(1, 2)))
     assert second.method.training == OnePhase(temperature=4.0)
 
 
