@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from cluster.amount import Demand, left_over
 from cluster.ray_internals import ATTACH_SETTINGS, LOCAL_SETTINGS, STARTUP_LOGGER
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
+from cluster.share import WorkerShare
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -36,6 +37,8 @@ LEAVE_SECONDS = 15.0
 """How long a closing session waits for calls to Ray that are running."""
 NODES_VALID_SECONDS = 1.0
 """How long the known nodes of the cluster are used before they are read from Ray again."""
+SHARE_SECONDS = 0.5
+"""Seconds between two looks whether a stage that waits for its workers still may."""
 POLL_SECONDS = 0.4
 """Seconds between two polls of the workers' progress."""
 
@@ -104,8 +107,10 @@ class Session:
             self._known_capacity = now, Capacity.fixed(*there) if self._started else Capacity(there, growth())
         return self._known_capacity[1]
 
-    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
-        return SessionOn(self._parts, resources, listener, mirror)
+    def on(
+        self, resources: Resources, listener: Listener, mirror: Mirror | None = None, share: WorkerShare | None = None
+    ) -> On:
+        return SessionOn(self._parts, resources, listener, mirror, share or WorkerShare(resources.workers))
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         """(node, path) for each path that an alive node does not see. Empty where there is one node."""
@@ -171,11 +176,14 @@ class Session:
 class SessionOn:
     """``On`` over a session, for one stage."""
 
-    def __init__(self, parts: Any, resources: Resources, listener: Listener, mirror: Mirror | None) -> None:
+    def __init__(
+        self, parts: Any, resources: Resources, listener: Listener, mirror: Mirror | None, share: WorkerShare
+    ) -> None:
         self._parts = parts
         self._resources = resources
         self._listener = listener
         self._mirror = mirror
+        self._share = share
 
     @property
     def resources(self) -> Resources:
@@ -189,11 +197,15 @@ class SessionOn:
     ) -> Iterator[tuple[int, Result]]:
         from cluster.item_map import map_items
 
-        return map_items(self._parts, open_worker, config, items, self._resources, self._listener, self._mirror)
+        return map_items(
+            self._parts, open_worker, config, items, self._resources, self._listener, self._share, self._mirror
+        )
 
     def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
         from cluster.train_driver import train_in_group
 
+        while not self._share.wait_for(self._resources.workers, SHARE_SECONDS):
+            self._parts.ray_calls.check_open()
         if self._mirror is not None:
             self._mirror.push()  # workers on other machines read what the stage has written on this one
         result = train_in_group(self._parts, loop, config, self._resources, self._listener, self._mirror)

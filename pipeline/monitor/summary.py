@@ -33,7 +33,8 @@ class NodeGroup:
 @dataclass(frozen=True, slots=True)
 class RunningNode:
     """A node that runs: ``amount`` of ``total`` ``unit`` in ``seconds``. ``share`` (0 to 1) and ``left`` (seconds) are
-    None where unknown. ``note`` is the last message of the stage."""
+    None where unknown. ``paused``: it has given up its workers for more urgent nodes. ``note`` is the last message of
+    the stage."""
 
     key: str
     name: str
@@ -47,6 +48,7 @@ class RunningNode:
     share: float | None
     left: float | None
     note: str
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class Summary:
     """A run at ``now``. The counts are of nodes that this run builds; ``reused`` counts artifacts that existed before.
 
     ``cpu_hours`` and ``gpu_hours`` are CPUs and GPUs allotted, times hours run, as a cloud bills them: allocation, not
-    utilisation. ``held`` are pairs of node name and which process builds it.
+    utilisation. ``held`` are pairs of node name and which process builds it. ``stopping``: the run was interrupted, and
+    waits for the running nodes.
     """
 
     info: RunInfo
@@ -82,6 +85,7 @@ class Summary:
     gpu_hours: float
     left: TimeLeft
     reused: int
+    stopping: bool = False
 
 
 def summarize(run_state: RunState, now: float) -> Summary:
@@ -115,6 +119,7 @@ def summarize(run_state: RunState, now: float) -> Summary:
         gpu_hours=sum(node_run.resource_seconds(now)[1] for node_run in node_runs) / 3600,
         left=time_left(run_state, now),
         reused=run_state.reused,
+        stopping=run_state.stopping,
     )
 
 
@@ -140,6 +145,7 @@ def _running(node_run: NodeRun, now: float) -> RunningNode:
         share=min(1.0, node_run.amount / node_run.total) if node_run.total else None,
         left=node_run.seconds_left(now),
         note=node_run.note,
+        paused=node_run.paused,
     )
 
 
