@@ -157,12 +157,16 @@ class RunInProgress:
         for step, shape in self.scheduler.offers(self._fits):
             started = self._start(step, shape) or started
         self.room.enlarge()
+        self._report_workers()
+        self.context.place.want([*self.room.lacking(), *self.scheduler.demands(LOOK_AHEAD)])
+        return started
+
+    def _report_workers(self) -> None:
+        """Report to the view which running stages have given up workers, or have got some back."""
         for one in self.room.running.values():
             if one.shown != one.share.taken:
                 one.shown = one.share.taken
                 self.context.view.workers_changed(one.step.node, one.wanted, one.shown)
-        self.context.place.want([*self.room.lacking(), *self.scheduler.demands(LOOK_AHEAD)])
-        return started
 
     def _capacity(self) -> Capacity:
         """The resources of the place. If machines have joined, they are checked before the next stage starts."""
@@ -193,6 +197,7 @@ class RunInProgress:
         wanted = shape.full
         granted = self.room.workers_that_fit(wanted) if shape.least != wanted else wanted.workers
         share = WorkerShare(wanted.workers, granted)
+        self._report_workers()
         self.context.view.started(node, wanted, claimed.name)
         if self.context.place.concurrent:
             future = self.pool.submit(self._build, step, claimed, wanted, share)

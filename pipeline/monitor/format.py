@@ -27,6 +27,7 @@ def other_counts(counts: Counts) -> list[str]:
     """The counts of nodes that are neither done nor waiting, such as ``1 failed``; those of 0 are left out."""
     amounts = (
         (counts.running, "running"),
+        (counts.paused, "paused"),
         (counts.failed, "failed"),
         (counts.blocked, "blocked"),
         (counts.held, "with another run"),

@@ -46,7 +46,8 @@ class NodeRun:
     ``needs`` are the keys of its input nodes that the same run builds; ``urgency`` is its rank among nodes that wait.
     ``cpus`` and ``gpus`` are allotted to it while it runs; ``part`` (0 to 1) is how much of that it has since
     ``since``, 0 while it is paused for more urgent nodes. ``amount`` of ``total`` ``unit`` (rows, say) are done,
-    ``restored`` of them by earlier attempts. ``why`` is one line: why it failed, or which process holds it.
+    ``restored`` of them by earlier attempts; ``first_report`` is (active seconds, amount) when this attempt first
+    reported work of its own. ``why`` is one line: why it failed, or which process holds it.
     ``cpu_seconds`` and ``gpu_seconds`` are those of attempts that have ended, lost ones included, and of this one until
     ``since``; ``active_seconds`` are those in which this attempt was not paused, also until ``since``.
     """
@@ -69,6 +70,7 @@ class NodeRun:
     unit: str = ""
     amount: float = 0.0
     restored: float = 0.0
+    first_report: tuple[float, float] | None = None
     note: str = ""
     why: str = ""
     cpu_seconds: float = 0.0
@@ -91,11 +93,18 @@ class NodeRun:
         more = self.part * max(0.0, now - self.since) if self.state == "running" else 0.0
         return self.cpu_seconds + self.cpus * more, self.gpu_seconds + self.gpus * more
 
+    def active(self, now: float) -> float:
+        """Seconds in which this attempt ran, without those in which it was paused."""
+        return self.active_seconds + (max(0.0, now - self.since) if self.state == "running" and self.part else 0.0)
+
     def rate(self, now: float) -> float:
-        """``unit`` per second, on average over the time in which this attempt ran: what earlier attempts did counts no
-        more than the time in which it was paused."""
-        more = max(0.0, now - self.since) if self.state == "running" and self.part else 0.0
-        return (self.amount - self.restored) / max(self.active_seconds + more, 1e-9)
+        """``unit`` per second, on average, of this attempt. From its second report of work on, the time until the first
+        does not count: processes start and load a model in it."""
+        seconds, done = self.active(now), self.amount - self.restored
+        first_seconds, first_done = self.first_report or (0.0, 0.0)
+        if done > first_done and seconds > first_seconds:
+            seconds, done = seconds - first_seconds, done - first_done
+        return done / max(seconds, 1e-9)
 
     def seconds_left(self, now: float) -> float | None:
         """Seconds left at the average rate so far; None where this attempt has reported no progress, or no total."""
@@ -140,19 +149,25 @@ class Recorder:
     def started(self, key: str, wanted: Resources, attempt: str, now: float) -> None:
         given = {"cpus": float(wanted.cpus), "gpus": float(wanted.gpus), "attempt": attempt, "began": now, "since": now}
         fresh = {"part": 1.0, "active_seconds": 0.0, "total": 0.0, "amount": 0.0, "restored": 0.0}
-        self._change(key, state="running", ended=0.0, unit="", note="", **given, **fresh)
+        self._change(key, state="running", ended=0.0, unit="", note="", first_report=None, **given, **fresh)
 
     def workers_changed(self, key: str, part: float, now: float) -> None:
         """From now on, a running node has this part (0 to 1) of what is allotted to it."""
         with self._lock:
             before = self._node_runs[key]
             cpu_seconds, gpu_seconds = before.resource_seconds(now)
-            active = before.active_seconds + (max(0.0, now - before.since) if before.part else 0.0)
-        used = {"cpu_seconds": cpu_seconds, "gpu_seconds": gpu_seconds, "active_seconds": active}
+        used = {"cpu_seconds": cpu_seconds, "gpu_seconds": gpu_seconds, "active_seconds": before.active(now)}
         self._change(key, part=part, since=now, **used)
 
     def report_progress(
-        self, key: str, total: float | None, unit: str, amount: float, note: str, restored: float = 0.0
+        self,
+        key: str,
+        total: float | None,
+        unit: str,
+        amount: float,
+        note: str,
+        restored: float = 0.0,
+        now: float | None = None,
     ) -> NodeRun | None:
         """Add ``amount`` and ``restored`` to a running node's progress and set what else is given. None, and nothing is
         changed, for a node that has ended, and while the run is stopping: work that is given up is no progress."""
@@ -160,8 +175,12 @@ class Recorder:
             node_run = self._node_runs[key]
             if node_run.state != "running" or self._run_state.stopping:
                 return None
+            first = node_run.first_report
+            if first is None and amount > 0 and now is not None:
+                first = (node_run.active(now), amount)
             self._node_runs[key] = node_run = replace(
                 node_run,
+                first_report=first,
                 total=node_run.total if total is None else total,
                 unit=unit or node_run.unit,
                 amount=node_run.amount + amount + restored,

@@ -347,10 +347,10 @@ class RunView:
     ) -> None:
         """Progress of a running stage: units in all, units done since the last call, a message, and units that an
         earlier attempt has done."""
-        node_run = self._recorder.report_progress(node.key, total, unit, amount, note, restored)
+        now = self.clock()
+        node_run = self._recorder.report_progress(node.key, total, unit, amount, note, restored, now)
         if note:
             self._log_event("note", node, note)
-        now = self.clock()
         if node_run and node_run.total and now - self._progress_logged.get(node.key, node_run.began) >= PROGRESS_EVERY:
             self._progress_logged[node.key] = now
             self._log_event(

@@ -8,10 +8,14 @@ from pipeline.monitor.eta import TimeLeft, time_left
 from pipeline.monitor.run_state import NodeRun, RunInfo, RunState, RunStatus, dependants
 from pipeline.recipe import STAGES
 
+PAUSED = "paused, more urgent stages run"
+"""Shown for a node that has given up its workers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of nodes by state. ``held``: another run builds them. ``blocked``: a node that they need failed."""
+    """Numbers of nodes by state. ``paused``: they gave up their workers for more urgent ones, and go on later.
+    ``held``: another run builds them. ``blocked``: a node that they need failed."""
 
     total: int = 0
     done: int = 0
@@ -20,6 +24,7 @@ class Counts:
     blocked: int = 0
     held: int = 0
     waiting: int = 0
+    paused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,8 @@ def summarize(run_state: RunState, now: float) -> Summary:
 
 
 def count_nodes(node_runs: Sequence[NodeRun]) -> Counts:
-    return Counts(total=len(node_runs), **Counter(str(node_run.state) for node_run in node_runs))
+    states = ("paused" if node_run.paused else str(node_run.state) for node_run in node_runs)
+    return Counts(total=len(node_runs), **Counter(states))
 
 
 def _stage_rank(role: str) -> int:
@@ -144,7 +150,7 @@ def _running(node_run: NodeRun, now: float) -> RunningNode:
         rate=node_run.rate(now),
         share=min(1.0, node_run.amount / node_run.total) if node_run.total else None,
         left=node_run.seconds_left(now),
-        note=node_run.note,
+        note=PAUSED if node_run.paused else node_run.note,
         paused=node_run.paused,
     )
 

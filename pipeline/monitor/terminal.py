@@ -124,7 +124,7 @@ def _running(one: RunningNode) -> Text:
     else:
         parts += [f"{100 * one.share:.0f}%", f"{one.amount:,.0f}/{one.total:,.0f} {one.unit}"]
     if one.paused:
-        return Text("  ".join([*parts, "paused, more urgent stages run"]), style="dim")
+        return Text("  ".join([*parts, one.note]), style="dim")
     if one.rate:
         parts.append(f"{rate_text(one.rate)} {one.unit}/s")
     if one.left is not None:

@@ -109,6 +109,14 @@ def open_sleeper(seconds: float, worker: Worker) -> Callable[[int], int]:
     return do
 
 
+def open_slow_pid(seconds: float, worker: Worker) -> Callable[[object], int]:
+    def do(_: object) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
+    return do
+
+
 def squares(n: int, worker: Worker) -> list[int]:
     worker.note(f"squares of {n}")
     for _ in range(n):
