@@ -145,12 +145,14 @@ class RunningItem:
 
 @dataclass(frozen=True, slots=True)
 class SessionParts:
-    """The parts of a session that its maps and trainings share. ``pending``: see ``RoomWait``."""
+    """The parts of a session that its maps and trainings share. ``folder`` is a temporary folder on this machine, which
+    the session removes; ``pending``: see ``RoomWait``."""
 
     ledger: Ledger
     ray_calls: RayCalls
     feed: ProgressFeed
     board: Any
+    folder: str
     pending: float = PENDING
 
 

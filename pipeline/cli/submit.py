@@ -6,11 +6,11 @@ on the ``PATH`` with which Ray was started there; it must have this project's de
 
 import secrets
 import shlex
-import tempfile
 import time
 from pathlib import Path
 
 from cluster.jobs import Jobs
+from cluster.temporary import temporary_folder
 from pipeline.cli.job_log import begun, last_error, tail
 from pipeline.cli.jobs import (
     LABEL,
@@ -105,8 +105,8 @@ def send(
     jobs: Jobs, name: str, snapshot: Snapshot, request: Request, resolved: dict[str, str], labels: dict[str, str]
 ) -> None:
     """Submit the job. ``snapshot`` was read into memory before, so that later changes of files have no effect."""
-    with tempfile.TemporaryDirectory(prefix="stillhouse-submit-") as folder:
-        archive = Path(folder) / "snapshot.zip"
+    with temporary_folder("submit") as folder:
+        archive = folder / "snapshot.zip"
         archive.write_bytes(snapshot.archive())
         jobs.submit(name, command(request), archive, environment(snapshot.sha256, resolved), labels)
 
