@@ -21,6 +21,8 @@ The option ``_temp_dir`` of ``ray.init``
     The folder of the session directory, so that it can be removed.
 Environment variables
     ``TRAIN_SETTINGS``, ``LOCAL_SETTINGS`` and ``ATTACH_SETTINGS``, which Ray's documentation does not list.
+The text ``NO_AGENT``
+    The Jobs API has no code for it.
 Names of loggers
     ``STARTUP_LOGGER`` and ``CLIENT_LOGGERS``, to keep Ray's own lines off the terminal.
 
@@ -57,6 +59,9 @@ STARTUP_LOGGER = "ray._private"
 
 CLIENT_LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 """The loggers on which the client of the Jobs API reports its uploads."""
+
+NO_AGENT = "No available agent to submit job"
+"""Part of the Jobs API's answer while no node has a job agent yet, as for some seconds after the head has started."""
 
 MONITORS = ("autoscaler/_private/monitor.py", "autoscaler/v2/monitor.py")
 """The programs that run an autoscaler, relative to Ray's own folder."""
