@@ -67,8 +67,8 @@ def stopping_text(summary: Summary) -> str:
     """``stopping, finished work is kept; waiting for embed, teach@sst2``: a run that was interrupted."""
     names = [one.name for one in summary.running]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    waiting = f"; waiting for {', '.join(names[:3])}{more}" if names else ""
-    return f"stopping, finished work is kept{waiting}"
+    waiting = f"waiting for {', '.join(names[:3])}{more}" if names else "ending its processes"
+    return f"stopping, finished work is kept; {waiting}"
 
 
 def failed_text(name: str, message: str, blocks: int) -> str:

@@ -129,4 +129,6 @@ def _running(one: RunningNode) -> Text:
         parts.append(f"{rate_text(one.rate)} {one.unit}/s")
     if one.left is not None:
         parts.append(f"{duration_text(one.left)} left")
-    return Text("  ".join([*parts, one.note or STARTING] if one.note or not one.amount else parts))
+    if not one.amount and not one.note:
+        parts.append(STARTING if one.share is None else f"{STARTING}, {duration_text(one.seconds)}")
+    return Text("  ".join([*parts, one.note] if one.note else parts))

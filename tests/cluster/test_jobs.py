@@ -75,7 +75,7 @@ def test_an_address_that_is_none_or_does_not_answer_is_named(address: str) -> No
 
 def test_a_cluster_that_takes_no_jobs_yet_is_an_error_of_its_own() -> None:
     with (
-        pytest.raises(NotReady, match="^address: http://head:8265 refuses the request"),
+        pytest.raises(NotReady, match=r"^address: http://head:8265 refuses the request"),
         ray_errors("http://head:8265"),
     ):
         raise RuntimeError("Request failed with status code 500: No available agent to submit job, please try again.")
