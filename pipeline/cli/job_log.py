@@ -5,7 +5,15 @@ from collections.abc import Mapping
 
 from pipeline.execution.job_env import BEGUN
 
-STATES = {"start": "running", "done": "done", "taken": "done", "FAIL": "failed", "lost": "lost"}
+STATES = {
+    "start": "running",
+    "pause": "paused",
+    "resume": "running",
+    "done": "done",
+    "taken": "done",
+    "FAIL": "failed",
+    "lost": "lost",
+}
 """The first word of a line -> the state of the stage that the line names."""
 
 _LINE = re.compile(rf"^({'|'.join(STATES)})\s+(\S+)")

@@ -169,6 +169,9 @@ class SilentListener:
     def advance(self, amount: float) -> None:
         """Ignored."""
 
+    def restore(self, amount: float) -> None:
+        """Ignored."""
+
     def note(self, text: str) -> None:
         """Ignored."""
 

@@ -17,6 +17,8 @@ import pytest
 import yaml
 from project import ROOT, CommandResult, Project, stillhouse, write_project
 
+from cluster.jobs import NotReady
+from pipeline.cli import submit
 from pipeline.execution.code_snapshot import PACKAGES, take_snapshot
 from tests.rays import Rays, wait_until, without
 
@@ -257,3 +259,27 @@ def test_run_with_a_dashboard_address_points_to_submit(assets: Path, tmp_path: P
             f"stillhouse: --address: {address}; run takes host:port of a Ray head node, or auto; "
             "stillhouse submit takes http://HOST:8265\n"
         )
+
+
+def test_submit_waits_for_a_cluster_that_takes_no_jobs_yet_and_says_so_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "POLL_SECONDS", 0.01)
+    calls: list[int] = []
+
+    def third_time() -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise NotReady("address: http://head:8265 refuses the request")
+
+    submit.when_ready(third_time, "http://head:8265", 60.0)
+    assert len(calls) == 3
+    assert capsys.readouterr().out == ("http://head:8265 has just started and takes no jobs yet; waiting up to 60 s\n")
+
+
+def test_submit_gives_up_on_a_cluster_that_takes_no_jobs() -> None:
+    def never() -> None:
+        raise NotReady("address: http://head:8265 refuses the request")
+
+    with pytest.raises(ConnectionError, match=r"^address: http://head:8265 takes no jobs yet, after 0 s"):
+        submit.when_ready(never, "http://head:8265", 0.0)

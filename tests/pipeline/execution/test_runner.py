@@ -18,6 +18,7 @@ from waiting import log_contains, wait_for
 from cluster.inline import Inline
 from cluster.resources import Capacity, Listener, Mirror, On, Resources
 from cluster.session import Session
+from cluster.share import WorkerShare
 from pipeline.artifacts.attempts import Attempt, claim
 from pipeline.artifacts.record import commit, find, sweep
 from pipeline.errors import RequestError
@@ -222,9 +223,11 @@ class Growing(Inline):
     def capacity(self) -> Capacity:
         return Capacity.fixed(*super().capacity().nodes * (2 if self.request else 1))
 
-    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+    def on(
+        self, resources: Resources, listener: Listener, mirror: Mirror | None = None, share: WorkerShare | None = None
+    ) -> On:
         self.request = True
-        return super().on(resources, listener, mirror)
+        return super().on(resources, listener, mirror, share)
 
 
 def test_machines_that_join_are_checked_before_the_next_stage_starts(assets: Path, tmp_path: Path) -> None:
@@ -247,11 +250,13 @@ class Interloper(Inline):
     def __init__(self, project: Project, graph: Graph) -> None:
         self.project, self.node = project, nodes_by_name(graph)["corpus@tiny"]
 
-    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+    def on(
+        self, resources: Resources, listener: Listener, mirror: Mirror | None = None, share: WorkerShare | None = None
+    ) -> On:
         stage, key, storage = self.node.spec.stage, self.node.key, Directory(self.project.storage)
         if find(storage, stage, key) is None:
             self._take_over(stage, key, storage)
-        return super().on(resources, listener, mirror)
+        return super().on(resources, listener, mirror, share)
 
     def _take_over(self, stage: str, key: str, storage: Directory) -> None:
         work = storage.local / ".work" / key / "0001"
