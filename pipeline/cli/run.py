@@ -2,8 +2,10 @@
 
 import sys
 
+from pipeline.cli.last_sets import note_run, warn_of_same_name
 from pipeline.cli.request import Request, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
+from pipeline.execution.runner import Outcome, record_names
 from pipeline.report.rows import report
 from pipeline.report.tables import print_paths, print_table
 
@@ -25,7 +27,12 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         resolved.graph,
         make_plan(resolved, request.stage),
     )
+    warn_of_same_name(storage, recipe)
     if not found.builds:
+        note_run(storage, recipe)
+        record_names(
+            graph, Outcome({step.node.key: step.record for step in found.steps if step.record}), storage, recipe.name
+        )
         console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
         rows = report(graph, storage)
         print_table(rows, console, recipe.name)

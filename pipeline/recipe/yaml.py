@@ -9,6 +9,8 @@ A tree is bounded in bytes, depth and nodes. A node is a block, a list or a scal
 time, since a few lines of aliases of aliases would otherwise become billions of nodes.
 """
 
+import hashlib
+import json
 import math
 import os
 import re
@@ -223,6 +225,11 @@ def without_nulls(tree: Tree) -> Tree:
     if isinstance(tree, list):
         return [without_nulls(value) for value in tree]
     return tree
+
+
+def digest(tree: Tree) -> str:
+    """The SHA-256 of a tree, as 64 hexadecimal digits. The order of the keys of a block does not count."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def plain(document: object) -> Tree:
