@@ -40,6 +40,7 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         return 0
     storage.check()
     resolved.digests.save()
+    resolved.pins.save()
     from pipeline.cli.run_plan import execute
 
     outcome = execute(recipe, storage, graph, found, address, inline, console)
