@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.cli.arguments import (
     AsWritten,
@@ -252,6 +250,8 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this method in full.")] = None,
 ) -> None:
     """List the methods: paper, what each needs of its teacher, which teacher, defaults, an example."""
+    from rich.console import Console
+
     from pipeline.cli.methods import full_description, listing
     from pipeline.methods import find
 
@@ -264,6 +264,9 @@ def methods(
 @app.command(cls=Command)
 def tasks() -> None:
     """List the built-in tasks: columns, labels, metrics, splits."""
+    from rich.console import Console
+    from rich.table import Table
+
     from stages.specs.tasks import BUILT_IN
 
     table = Table(header_style="bold")
