@@ -47,7 +47,8 @@ def verify_artifact(
         console.print(f"  {len(record.files)} files are as they were committed")
         return recheck_sample(directory, record, root, sample, console) if sample else 0
     if not mend:
-        remedy = f"stillhouse verify {target} --repair repairs what can be repaired"
+        of_recipe = "" if recipe is None else f" --recipe {recipe}"
+        remedy = f"stillhouse verify {target}{of_recipe} --repair repairs what can be repaired"
         console.print(f"{problems} problems; {remedy}", soft_wrap=True, markup=False)
         return 1
     again = repair(record, root, sound, console)
