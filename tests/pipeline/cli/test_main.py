@@ -333,6 +333,25 @@ def test_tables_are_as_wide_as_the_terminal(paper: Project) -> None:
     assert b"\x1b[" in out
 
 
+def test_the_first_line_of_a_run_in_a_terminal_names_the_recipe_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Python lists each module when its import has ended, between the lines of the program."""
+    leader, follower = pty.openpty()
+    arguments = [sys.executable, "-X", "importtime", "-m", "pipeline", "run", "none.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=follower, stderr=follower)
+    os.close(follower)
+    out = b""
+    while chunk := read(leader):
+        out += chunk
+    assert process.wait() == 2
+    before, line, after = out.decode().partition("stillhouse: reading none.yaml\r\n")
+    assert line
+    for module in ("pyarrow", "numpy", "rich.console", "pipeline.recipe"):
+        loaded = re.compile(rf"\| +{re.escape(module)}\r\n")
+        assert loaded.search(after) and not loaded.search(before), module
+    assert after.endswith("stillhouse: none.yaml: No such file or directory; name a recipe file\r\n")
+
+
 def read(descriptor: int) -> bytes:
     """The bytes available on a terminal; b'' when its other side is closed."""
     try:
