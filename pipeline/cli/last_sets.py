@@ -29,9 +29,9 @@ def with_last_sets(request: Request) -> Request:
     try:
         load(found.recipe, found.sets, found.storage)
     except RequestError as error:
-        _note(f"the last run had {options}, which the recipe no longer takes ({error}): left out")
+        _print(f"note: the last run had {options}, which the recipe no longer takes ({error}): left out")
         return request
-    _note(f"with {options}, as in the last run ({last.began}); give another --set, or --as-written for none")
+    _print(f"note: with {options}, as in the last run ({last.began}); give another --set, or --as-written for none")
     return found
 
 
@@ -48,8 +48,8 @@ def warn_of_same_name(storage: Storage, recipe: Recipe) -> None:
     plans, names in ``show`` and ``--set`` of the last run are mixed up, though never results."""
     last, origin = read_last_run(storage, recipe.name), origin_of(recipe)
     if last is not None and origin is not None and not _same_recipe(last, origin):
-        _note(
-            f"name: {recipe.name} is also the name of {last.file}, which ran last on {storage} ({last.began}); "
+        _print(
+            f"warning: name: {recipe.name} is also the name of {last.file}, which ran last on {storage} ({last.began}); "
             "give each recipe a name of its own, or plans compare one with the other"
         )
 
@@ -57,7 +57,7 @@ def warn_of_same_name(storage: Storage, recipe: Recipe) -> None:
 def warn_of_missing(storage: Storage) -> None:
     """Print a line if the storage is a directory that does not exist: perhaps its name is misspelt."""
     if storage.shared and not storage.local.exists():
-        _note(f"storage: there is no {storage} yet, so nothing has been built there")
+        _print(f"warning: storage: there is no {storage} yet, so nothing has been built there")
 
 
 def _same_recipe(last: LastRun, origin: Origin) -> bool:
@@ -66,8 +66,8 @@ def _same_recipe(last: LastRun, origin: Origin) -> bool:
     return last.file == str(origin.file) or last.sha256 == origin.sha256
 
 
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+def _print(text: str) -> None:
+    print(f"stillhouse: {text}", file=sys.stderr)
 
 
 def storage_and_recipe(recipe: str | None, storage: str | None) -> tuple[Storage, str | None]:

@@ -17,7 +17,7 @@ from pipeline.graph.store_size import store_bytes
 from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
-from stages.corpus.task_files import count_rows
+from stages.files.kinds import kind_of, parquet_rows
 from stages.models.shape import config_of
 from stages.outputs.sizes import Extent
 from stages.specs.bank import HubTexts
@@ -66,7 +66,7 @@ class BankNodes:
         else:
             with refused("bank.files"):
                 files = text_files([Path(name) for name in given.files or ()])
-                counts = [count_rows(path) for path in files]
+                counts = [parquet_rows(path) if kind_of(path)[0] == "parquet" else None for path in files]
                 for path in files:
                     spans(path, spec.text)
             spec = spec.model_copy(update={"source": Files()})

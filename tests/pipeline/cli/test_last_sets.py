@@ -34,7 +34,7 @@ def test_a_report_takes_the_sets_of_the_last_run_and_says_so_on_stderr(changed: 
         result = changed("report", "--format", form)
         found = json.loads(result.out) if form == "json" else list(csv.DictReader(io.StringIO(result.out)))
         assert {row["method"] for row in found} == {"teacher", "no-kd"}
-        assert result.err.startswith(f"note: with --set '{CHANGE}', as in the last run (")
+        assert result.err.startswith(f"stillhouse: note: with --set '{CHANGE}', as in the last run (")
         assert result.err.endswith("); give another --set, or --as-written for none\n")
         assert result.err.count("\n") == 1
 
@@ -61,7 +61,7 @@ def test_curves_take_them_as_well(changed: Project, tmp_path: Path) -> None:
     out = tmp_path / "links"
     result = changed("curves", "--out", str(out))
     assert "vanilla-kd" not in result.out and "no-kd" in result.out
-    assert result.err.startswith("note: with --set ")
+    assert result.err.startswith("stillhouse: note: with --set ")
     assert "vanilla-kd" in changed("curves", "--out", str(out), "--as-written").out
 
 
@@ -71,7 +71,9 @@ def test_sets_that_the_edited_recipe_no_longer_takes_are_left_out_with_a_line(bu
     built.recipe.write_text(yaml.safe_dump({**recipe, "seeds": 0}), "utf-8")
     result = built("report")
     assert result.code == 0
-    assert result.err.startswith("note: the last run had --set seeds.1=1, which the recipe no longer takes (")
+    assert result.err.startswith(
+        "stillhouse: note: the last run had --set seeds.1=1, which the recipe no longer takes ("
+    )
 
 
 def test_a_storage_that_cannot_be_written_keeps_no_note_and_fails_nothing(built: Project) -> None:
@@ -112,7 +114,7 @@ def test_another_recipe_of_the_same_name_is_warned_about_in_plan_and_run(built: 
         result = on_storage_of(built, namesake, command)
         assert result.code == 0
         assert result.err == (
-            f"note: name: tiny is also the name of {before.file}, which ran last on {built.storage} ({before.began}); "
+            f"stillhouse: warning: name: tiny is also the name of {before.file}, which ran last on {built.storage} ({before.began}); "
             "give each recipe a name of its own, or plans compare one with the other\n"
         )
     assert on_storage_of(built, namesake, "plan").err == "", "it ran last itself now"
@@ -177,5 +179,5 @@ def test_a_command_that_builds_nothing_makes_no_storage(
     if command in ("report", "curves"):
         assert (
             result.err
-            == f"note: storage: there is no {tmp_path / 'typo' / 'runs'} yet, so nothing has been built there\n"
+            == f"stillhouse: warning: storage: there is no {tmp_path / 'typo' / 'runs'} yet, so nothing has been built there\n"
         )
