@@ -49,8 +49,8 @@ def warn_of_same_name(storage: Storage, recipe: Recipe) -> None:
     last, origin = read_last_run(storage, recipe.name), origin_of(recipe)
     if last is not None and origin is not None and not _same_recipe(last, origin):
         _print(
-            f"warning: name: {recipe.name} is also the name of {last.file}, which ran last on {storage} ({last.began}); "
-            "give each recipe a name of its own, or plans compare one with the other"
+            f"warning: name: {recipe.name} is also the name of {last.file}, which ran last on {storage} ({last.began})"
+            "; give each recipe a name of its own, or plans compare one with the other"
         )
 
 

@@ -13,8 +13,8 @@ from stages.corpus.survey import Survey
 
 @dataclass(frozen=True, slots=True)
 class KeptSurveys:
-    """The surveys in a folder of this machine, a file each. They are only a cache: one that cannot be read is made
-    again, and none is written where the folder cannot be."""
+    """The surveys in a folder of a storage, a file each. They are only a cache: one that cannot be read is made again,
+    and none is written where the folder cannot be, or the storage does not exist: a plan never makes one."""
 
     folder: Path
 
@@ -26,7 +26,7 @@ class KeptSurveys:
 
     def write(self, identity: str, found: Survey) -> None:
         """Keep a survey, if the folder can be written."""
-        existing = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
+        existing = self.folder if self.folder.exists() else self.folder.parent
         if not os.access(existing, os.W_OK):
             return
         with suppress(OSError):

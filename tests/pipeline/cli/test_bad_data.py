@@ -130,6 +130,7 @@ def test_what_is_hardly_meant_is_one_warning_with_counts(project: Project) -> No
 
 
 def test_data_are_read_once_for_each_content(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.storage.mkdir()
     assert project("plan").code == 0
     read: list[str] = []
     before = KeptSurveys.write

@@ -114,7 +114,8 @@ def test_another_recipe_of_the_same_name_is_warned_about_in_plan_and_run(built: 
         result = on_storage_of(built, namesake, command)
         assert result.code == 0
         assert result.err == (
-            f"stillhouse: warning: name: tiny is also the name of {before.file}, which ran last on {built.storage} ({before.began}); "
+            f"stillhouse: warning: name: tiny is also the name of {before.file}, "
+            f"which ran last on {built.storage} ({before.began}); "
             "give each recipe a name of its own, or plans compare one with the other\n"
         )
     assert on_storage_of(built, namesake, "plan").err == "", "it ran last itself now"
@@ -177,7 +178,6 @@ def test_a_command_that_builds_nothing_makes_no_storage(
     result = stillhouse(command, target, "--storage", str(tmp_path / "typo" / "runs"))
     assert not (tmp_path / "typo").exists()
     if command in ("report", "curves"):
-        assert (
-            result.err
-            == f"stillhouse: warning: storage: there is no {tmp_path / 'typo' / 'runs'} yet, so nothing has been built there\n"
-        )
+        missing = tmp_path / "typo" / "runs"
+        line = f"stillhouse: warning: storage: there is no {missing} yet, so nothing has been built there\n"
+        assert result.err == line
