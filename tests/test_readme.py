@@ -133,12 +133,12 @@ def imported() -> set[str]:
 
 
 def test_the_packages_import_nothing_that_only_the_development_tools_bring() -> None:
-    brought = installed_with("stillhouse[cpu,gpu,minilm,mlflow,wandb,s3,gs]")
-    assert {"torch", "pydantic-core"} <= brought and not {"pytest", "moto"} & brought
+    provided = installed_with("stillhouse[cpu,gpu,minilm,mlflow,wandb,s3,gs]")
+    assert {"torch", "pydantic-core"} <= provided and not {"pytest", "moto"} & provided
     modules = imported()
     assert {"torch", "pydantic", "yaml", "ray"} <= modules
     origins = {name: origin for name, origin in packages_distributions().items() if name in modules}
-    assert {name for name, origin in origins.items() if not brought & set(map(canonicalize_name, origin))} == set()
+    assert {name for name, origin in origins.items() if not provided & set(map(canonicalize_name, origin))} == set()
 
 
 def recipe_of(target: str) -> str:
