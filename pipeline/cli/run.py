@@ -4,8 +4,10 @@ import sys
 from contextlib import suppress
 
 from pipeline.artifacts.ownership import note_use
+from pipeline.cli.last_sets import note_run, warn_of_same_name
 from pipeline.cli.request import Request, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
+from pipeline.execution.runner import Outcome, record_names
 from pipeline.monitor.startup import Startup
 from pipeline.report.rows import report
 from pipeline.report.tables import print_paths, print_table
@@ -27,10 +29,14 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         recipe, storage, graph = resolved.recipe, resolved.storage, resolved.graph
         startup.step(f"looking up in {storage} what is built already")
         found = make_plan(resolved, request.stage)
+        warn_of_same_name(storage, recipe)
         if not found.builds:
             startup.end()
             with suppress(OSError):  # a storage that may only be read: nothing is freed there
                 note_use(storage, recipe.name, graph)
+            note_run(storage, recipe)
+            reused = {step.node.key: step.record for step in found.steps if step.record}
+            record_names(graph, Outcome(reused), storage, recipe.name)
             console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
             rows = report(graph, storage)
             print_table(rows, console, recipe.name)
@@ -40,6 +46,7 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         storage.check()
         note_use(storage, recipe.name, graph)
         resolved.digests.save()
+        resolved.pins.save()
         startup.step("loading the program")
         from pipeline.cli.run_plan import execute
 

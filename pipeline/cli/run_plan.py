@@ -11,6 +11,7 @@ from cluster.resources import Place, Resources
 from cluster.session import Session
 from pipeline.artifacts.attempts import this_process
 from pipeline.artifacts.provenance import hardware
+from pipeline.cli.last_sets import note_run
 from pipeline.cli.request import run_name
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
@@ -73,6 +74,7 @@ def execute(
         check_relative(max(capacity.machines, 2 if waits else 1))
         check_visible(plan, storage, place)
         report_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
+        note_run(storage, recipe)
         settings = RunSettings(
             RunInfo(name, recipe.name, began, this_process(), storage.url, place.dashboard),
             RunCapacity(capacity.cpus, capacity.gpus, place.concurrent),

@@ -12,19 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.artifacts.locate_inputs import input_path
-from pipeline.artifacts.record import (
-    RECORD,
-    Record,
-    fetch_artifact,
-    find,
-    key_folder,
-    missing,
-    read_record,
-    record_name,
-    stages_of,
-)
+from pipeline.artifacts.record import Record, fetch_artifact, find, missing
+from pipeline.artifacts.search import locate
 from pipeline.errors import RequestError, refused
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import Storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
 from stages.specs.student import DistilSpec, describe_start
 from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
@@ -36,10 +27,10 @@ CANDIDATE_STAGES = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage,
 """Stages whose artifact is a candidate table."""
 
 
-def show_artifact(target: str, storage: Storage, console: Console) -> None:
-    """Print the artifact that ``target`` names: a path inside it, or the first digits of its key in ``storage``. Raises
-    RequestError."""
-    record, root = locate(target, storage)
+def show_artifact(target: str, storage: Storage, console: Console, recipe: str | None = None) -> None:
+    """Print the artifact that ``target`` names: a path inside it or, in ``storage``, the name of its node (of the
+    recipe called ``recipe``, if that is given) or the first digits of its key. Raises RequestError."""
+    record, root = locate(target, storage, recipe)
     lost = missing(root, record)
     if lost:
         gone = root.where(f"{record.folder}/{lost}")
@@ -82,31 +73,6 @@ def corpus_of(record: Record, storage: Storage) -> Path | None:
     stage, key, *_ = Path(record.places["candidates"]).parts
     made = find(storage, stage, key)
     return None if made is None else corpus_of(made, storage)
-
-
-def locate(target: str, storage: Storage) -> tuple[Record, Storage]:
-    """The record that ``target`` names (a path, or the first digits of a key), and its storage. Raises RequestError."""
-    path = Path(target)
-    if path.exists():
-        inside = path.absolute() if path.is_dir() else path.absolute().parent
-        for folder in (inside, *inside.parents):
-            if (folder / RECORD).exists():
-                there = open_storage(str(folder.parent.parent))
-                record = read_record(there, record_name(folder.parent.name, folder.name))
-                assert record is not None
-                return record, there
-        raise RequestError(f"{target}: no record.json here or in a folder above; give an artifact's directory or key")
-    keyed = [(stage, key) for stage in stages_of(storage) for key in storage.entries(stage) if key.startswith(target)]
-    found = [one for one in keyed if RECORD in storage.entries(key_folder(*one))]
-    if not found:
-        raise RequestError(
-            f"{target}: is neither a path nor the start of a key in {storage}; stillhouse plan --format json lists keys"
-        )
-    if len(found) > 1:
-        raise RequestError(f"{target}: {len(found)} keys in {storage} start with it; give more digits")
-    record = read_record(storage, record_name(*found[0]))
-    assert record is not None
-    return record, storage
 
 
 def lineage(directory: Path, record: Record) -> Iterator[tuple[str, str]]:

@@ -59,8 +59,8 @@ def submit_recipe(request: Request, address: str | None, following: bool) -> int
     with cluster_errors(jobs.address):
         tree, resolved = with_absolute_paths(document(request, recipe), Path.cwd(), jobs.nodes())
         snapshot = take_snapshot({RECIPE: to_yaml(tree).encode("utf-8")})
-        name = job_name(recipe.name, time.time())
-        send(jobs, name, snapshot, request, resolved, labels(recipe, tree, snapshot))
+        name, found = job_name(recipe.name, time.time()), labels(recipe, tree, snapshot)
+        send(jobs, name, snapshot, request, environment(snapshot.sha256, resolved, recipe.origin), found)
         print(f"{name}: submitted to {jobs.address}, snapshot {snapshot.sha256[:12]}", flush=True)
         try:
             return follow(jobs, name) if following else await_begin(jobs, name, BEGIN_SECONDS)
@@ -105,14 +105,14 @@ def job_name(recipe: str, clock: float) -> str:
 
 
 def send(
-    jobs: Jobs, name: str, snapshot: Snapshot, request: Request, resolved: dict[str, str], labels: dict[str, str]
+    jobs: Jobs, name: str, snapshot: Snapshot, request: Request, variables: dict[str, str], labels: dict[str, str]
 ) -> None:
     """Submit the job. ``snapshot`` was read into memory before, so that later changes of files have no effect. Raises
     ConnectionError."""
     with temporary_folder("submit") as folder:
         archive = folder / "snapshot.zip"
         archive.write_bytes(snapshot.archive())
-        what = (name, command(request), archive, environment(snapshot.sha256, resolved), labels)
+        what = (name, command(request), archive, variables, labels)
         when_ready(lambda: jobs.submit(*what), jobs.address, READY_SECONDS)
 
 

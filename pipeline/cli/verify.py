@@ -12,7 +12,7 @@ from cluster.inline import Inline
 from cluster.resources import On, Resources
 from pipeline.artifacts.locate_inputs import input_path, teacher_model
 from pipeline.artifacts.record import Record
-from pipeline.cli.show import locate
+from pipeline.artifacts.search import locate
 from pipeline.errors import RequestError, refused
 from pipeline.execution.repair import repair
 from pipeline.plan.resources import default
@@ -21,13 +21,16 @@ from stages.checksum import file_sha256
 from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
 
 
-def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, console: Console) -> int:
+def verify_artifact(
+    target: str, storage: Storage, sample: int, mend: bool, console: Console, recipe: str | None = None
+) -> int:
     """Check the artifact that ``target`` names, and print problems.
 
-    ``sample``: rows of a store that are computed again with its teacher. ``mend``: repair what is damaged. Returns the
-    exit code: 0 if there is no problem or all were repaired, else 1. Raises RequestError.
+    ``target`` and ``recipe`` are as for ``stillhouse show``. ``sample``: rows of a store that are computed again with
+    its teacher. ``mend``: repair what is damaged. Returns the exit code: 0 if there is no problem or all were repaired,
+    else 1. Raises RequestError.
     """
-    record, root = locate(target, storage)
+    record, root = locate(target, storage, recipe)
     if sample and record.stage != TeachSpec.stage:
         raise RequestError(f"--sample: {sample}, but {record.name} is not a teacher-output store; leave it out")
     directory = root.inspect(record.folder, record.files_below())
@@ -44,7 +47,8 @@ def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, cons
         console.print(f"  {len(record.files)} files are as they were committed")
         return recheck_sample(directory, record, root, sample, console) if sample else 0
     if not mend:
-        remedy = f"stillhouse verify {target} --repair repairs what can be repaired"
+        of_recipe = "" if recipe is None else f" --recipe {recipe}"
+        remedy = f"stillhouse verify {target}{of_recipe} --repair repairs what can be repaired"
         console.print(f"{problems} problems; {remedy}", soft_wrap=True, markup=False)
         return 1
     again = repair(record, root, sound, console)

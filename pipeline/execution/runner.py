@@ -95,9 +95,11 @@ def remove_leftovers(plan: Plan, context: RunContext) -> None:
 
 
 def record_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
-    """Record the key of each built node under its name, so that the next plan can say what changed."""
-    names = {last_key_path(recipe, node): node.key for node in graph.nodes if node.key in outcome.records}
-    with suppress(OSError):  # they only serve to explain plans
+    """Record the key of each built or reused node under each of its names. By it, the next plan can say what changed,
+    and ``show`` finds an artifact by name."""
+    nodes = [node for node in (*graph.nodes, *graph.wanted) if node.key in outcome.records]
+    names = {last_key_path(recipe, node): node.key for node in nodes}
+    with suppress(OSError):  # no result depends on them
         known = storage.read_many(list(names))
         for name, key in names.items():
             if known.get(name) != key:

@@ -108,6 +108,13 @@ def test_a_submitted_run_uses_its_snapshot_even_if_the_sources_change_afterwards
     assert "6 to reuse, 0 to build" in sent.project("plan", "--set", "train.epochs=1").out
 
 
+def test_a_report_takes_over_the_sets_of_a_submitted_run(sent: Sent) -> None:
+    result = sent.project("report")
+    assert (result.code, "missing" in result.out) == (0, False)
+    assert result.err.startswith("stillhouse: note: with --set train.epochs=1, as in the last run (")
+    assert sent.project("plan").err == "", "the driver read a copy of the same recipe"
+
+
 def test_every_record_names_the_snapshot(sent: Sent) -> None:
     assert {record["snapshot"] for record in sent.project.records().values()} == {sent.snapshot}
     assert sent.snapshot[:12] in sent.submitted.out
