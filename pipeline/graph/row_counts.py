@@ -15,7 +15,7 @@ from pipeline.graph.nodes import Node, Quantity
 from pipeline.recipe import TaskRecipe
 from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remote
 from stages.corpus.sources import split_sources
-from stages.corpus.survey import SURVEY, Survey, check_size, survey
+from stages.corpus.survey import SURVEY, TaskSurvey, check_size, survey
 from stages.corpus.task_files import task_files
 from stages.files.kinds import TABLES, split_suffix
 from stages.specs.corpus import Files, Generated, Hub, Source
@@ -89,7 +89,7 @@ class TaskRows:
         limits = {split: data.train_rows if split == task.train else data.eval_rows for split in counts}
         return {split: min(count, limits[split] or count) for split, count in counts.items()}
 
-    def _survey(self, source: Source, files: Mapping[str, Path]) -> Survey:
+    def _survey(self, source: Source, files: Mapping[str, Path]) -> TaskSurvey:
         """What is known of the data, which are read if no survey of the same content is kept. ValueError for data that
         cannot be right."""
         task, kept = self.recipe.task, self.context.digests.surveys

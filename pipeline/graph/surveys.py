@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from stages.atomic import replacing
-from stages.corpus.survey import Survey
+from stages.corpus.survey import TaskSurvey
 
 
 @dataclass
@@ -16,15 +16,15 @@ class KeptSurveys:
     cache: one that cannot be read is made again, and none is written where the folder cannot be."""
 
     folder: Path
-    new: dict[str, Survey] = field(default_factory=dict)
+    new: dict[str, TaskSurvey] = field(default_factory=dict)
 
-    def read(self, identity: str) -> Survey | None:
+    def read(self, identity: str) -> TaskSurvey | None:
         """The survey of the data of this identity; None if there is none that can be read."""
         with suppress(OSError, ValidationError, UnicodeDecodeError):
-            return self.new.get(identity) or Survey.model_validate_json(self._path(identity).read_text("utf-8"))
+            return self.new.get(identity) or TaskSurvey.model_validate_json(self._path(identity).read_text("utf-8"))
         return None
 
-    def add(self, identity: str, found: Survey) -> None:
+    def add(self, identity: str, found: TaskSurvey) -> None:
         """Keep a survey, which ``save`` writes."""
         self.new[identity] = found
 
