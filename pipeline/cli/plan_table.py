@@ -15,6 +15,8 @@ from stages.specs.layers import Random
 from stages.specs.student import DistilSpec
 
 NUMBERS = ("rows", "bytes", "time")
+MARKS = {"at most": "<= ", "about": "~"}
+"""What stands before a figure that is not exact."""
 STYLES = {"build": "yellow", "reuse": "green", "skip": "dim"}
 SHARED_ROLES = ("finetune", "teach", "distil")
 """Roles whose nodes may serve several students; the table says how many."""
@@ -102,7 +104,7 @@ def served(plan: Plan) -> dict[str, int]:
 
 
 def figure_text(figure: Quantity) -> str:
-    """``1,000``, ``<= 1,000`` for a bound, or ``unknown until NODE`` is built."""
+    """``1,000``, ``<= 1,000`` for a bound, ``~1,000`` for an expected number, or ``unknown until NODE`` is built."""
     if figure.value is None:
         return f"unknown until {figure.until}"
-    return f"{'<= ' if figure.kind == 'at most' else ''}{figure.value:,}"
+    return f"{MARKS.get(figure.kind, '')}{figure.value:,}"

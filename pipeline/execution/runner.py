@@ -29,7 +29,7 @@ from pipeline.errors import first_line
 from pipeline.execution.build_node import RunContext, build
 from pipeline.execution.scheduler import Scheduler
 from pipeline.graph.nodes import MODEL, Graph, Node
-from pipeline.plan.limits import check_store_limit, sized
+from pipeline.plan.limits import check_store_limit, with_quantities
 from pipeline.plan.planner import Plan, Step, last_key_path
 from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage
@@ -263,7 +263,7 @@ class RunInProgress:
         try:
             if isinstance(node.spec, TeachSpec):
                 records = dict(self.outcome.records)
-                check_store_limit(tuple(sized(other, records) for other in self.plan.steps), context.store_limit)
+                check_store_limit(with_quantities(self.plan.steps, records), context.store_limit)
             # A stage that was named with --stage is computed, not copied from an earlier artifact.
             forced = node.key in self.plan.forced
             before = find(context.storage, node.spec.stage, node.key)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
+from pipeline.graph.bank_size import GENERATED_BYTES, bank_size
 from pipeline.graph.context import GraphContext, Model
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
@@ -17,7 +18,6 @@ from pipeline.graph.store_size import store_bytes
 from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
-from stages.corpus.task_files import count_rows
 from stages.models.shape import config_of
 from stages.outputs.sizes import Extent
 from stages.specs.bank import HubTexts
@@ -55,7 +55,7 @@ class BankNodes:
     def _bank(self) -> Node:
         given, context = self.given, self.context
         spec, inputs = given.cleaning, Inputs()
-        rows = Quantity.unknown("bank")
+        rows = size = Quantity.unknown("bank")
         if given.hub is not None:
             commit = context.pins.commit(given.hub.repository, "dataset", "bank.hub")
             source = HubTexts(revision=commit, **given.hub.model_dump())
@@ -63,17 +63,16 @@ class BankNodes:
         elif given.generated is not None:
             spec = spec.model_copy(update={"source": given.generated})
             rows = Quantity.at_most(given.generated.rows)
+            size = Quantity.about(given.generated.rows * (GENERATED_BYTES + KEY_BYTES))
         else:
             with refused("bank.files"):
                 files = text_files([Path(name) for name in given.files or ()])
-                counts = [count_rows(path) for path in files]
                 for path in files:
                     spans(path, spec.text)
+                rows, size = bank_size(files, spec, context.digests)
             spec = spec.model_copy(update={"source": Files()})
             inputs = {f"files/{number}": data_file(path, context.digests) for number, path in enumerate(files)}
-            if spec.sentences is None and None not in counts:
-                rows = Quantity.at_most(sum(count for count in counts if count is not None))
-        return Node("bank", "bank", "", spec, inputs, rows=rows)
+        return Node("bank", "bank", "", spec, inputs, rows=rows, bytes=size)
 
     def encoder(self) -> Model | None:
         """The sentence encoder; None for TF-IDF. Raises RequestError."""
@@ -186,7 +185,7 @@ class CandidateNodes:
                 case _:
                     spec = RewriteSpec.model_validate({"how": maker.how, "k": k, "sides": sides, "seed": maker.seed})
                     inputs |= self._rewriter_inputs(name, maker)
-        rows = starting_points.rows.train(corpus)
+        rows = starting_points.rows.distinct(corpus)
         return Node(self._node_name("candidates", name), "candidates", starting_points.task, spec, inputs, rows=rows)
 
     def _bank(self) -> BankNodes:

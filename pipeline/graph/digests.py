@@ -9,12 +9,14 @@ from pathlib import Path
 
 from pipeline.errors import RequestError
 from stages.atomic import replacing
+from stages.bank.sources import TextSize, text_size
 from stages.checksum import file_sha256
 
 
 @dataclass
 class Digests:
-    """sha256 of files by (path, size, mtime, inode), cached in ``file``. ``changed``: the cache has new entries."""
+    """sha256 of files by (path, size, mtime, inode), and sizes of text files by their sha256, cached in ``file``.
+    ``changed``: the cache has new entries."""
 
     file: Path
     known: dict[str, str] = field(default_factory=dict)
@@ -33,6 +35,17 @@ class Digests:
             self.known[name] = file_sha256(path)
             self.changed = True
         return self.known[name]
+
+    def text_size(self, path: Path) -> TextSize:
+        """Lines and bytes of a text file, after decompression; counted unless they are known for its content.
+        ValueError for a damaged file."""
+        name = f"text|{self.sha256(path)}"
+        if name not in self.known:
+            found = text_size(path)
+            self.known[name] = f"{found.lines} {found.bytes}"
+            self.changed = True
+        lines, size = map(int, self.known[name].split())
+        return TextSize(lines, size)
 
     def save(self) -> None:
         """Write new entries to ``file``; not if the storage is read-only, as this is only a cache. Raises

@@ -19,11 +19,11 @@ from stages.specs.base import Spec
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number of rows or bytes in a plan: exact, an upper bound, or unknown. ``until`` completes the text "unknown
-    until ..." and names what has to happen first."""
+    """A number of rows or bytes in a plan: exact, an upper bound, an expected number ("about"), or unknown. ``until``
+    completes the text "unknown until ..." and names what has to happen first."""
 
     value: int | None
-    kind: Literal["exact", "at most", "unknown"]
+    kind: Literal["exact", "at most", "about", "unknown"]
     until: str = ""
 
     @staticmethod
@@ -35,8 +35,20 @@ class Quantity:
         return Quantity(value, "at most")
 
     @staticmethod
+    def about(value: int) -> "Quantity":
+        return Quantity(value, "about")
+
+    @staticmethod
     def unknown(until: str) -> "Quantity":
         return Quantity(None, "unknown", until)
+
+    def times(self, factor: int) -> "Quantity":
+        """This quantity multiplied by a factor that is exact."""
+        return self if self.value is None else replace(self, value=self.value * factor)
+
+    def bounded(self) -> "Quantity":
+        """This quantity as an upper bound, if it is known exactly: for rows of which some may drop out."""
+        return replace(self, kind="at most") if self.kind == "exact" else self
 
 
 @dataclass(frozen=True, slots=True)

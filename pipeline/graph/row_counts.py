@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext
 from pipeline.graph.nodes import Node, Quantity
+from pipeline.graph.split_sizes import SplitSizes, split_sizes
 from pipeline.recipe import TaskRecipe
 from stages.corpus.task_files import count_rows, task_files
 from stages.specs.corpus import Files, Generated, Hub, Source
@@ -43,13 +44,17 @@ class TaskRows:
             return Files(), task_files(Path(data.source), recipe.task)
 
     def by_split(self) -> Mapping[str, int]:
-        """Split -> its rows in the corpus, where train includes what is held out; {} if unknown without reading."""
+        """Split -> its rows in the source; {} if unknown without reading."""
         if self.recipe.task.name not in self.context.rows:
             self.context.rows[self.recipe.task.name] = self._count(*self.source())
         return self.context.rows[self.recipe.task.name]
 
+    def sizes(self) -> SplitSizes | None:
+        """The rows of the corpus's splits; None if unknown without reading."""
+        rows = self.by_split()
+        return split_sizes(rows, self.recipe.task, self.recipe.data) if rows else None
+
     def _count(self, source: Source, files: Mapping[str, Path]) -> Mapping[str, int]:
-        data, task = self.recipe.data, self.recipe.task
         if isinstance(source, Generated):
             counts: dict[str, int | None] = {
                 "train": source.train,
@@ -64,18 +69,22 @@ class TaskRows:
                 return {}
             if count == 0:
                 raise ValueError(f"{files.get(split, split)}: no rows; each split needs at least 1")
-            limit = data.train_rows if split == task.train else data.eval_rows
-            found[split] = count if limit is None else min(count, limit)
+            found[split] = count
         return found
 
     def train(self, corpus: Node) -> Quantity:
-        """A bound on the rows of train: rows that are held out and duplicates are not subtracted."""
-        rows = self.by_split()
-        return Quantity.at_most(rows[self.recipe.task.train]) if rows else Quantity.unknown(corpus.name)
+        """The rows of train that models are trained on: without those that are held out or cut off."""
+        sizes = self.sizes()
+        return sizes.quantity(sizes.trained) if sizes else Quantity.unknown(corpus.name)
+
+    def distinct(self, corpus: Node) -> Quantity:
+        """A bound on the rows of train of different texts, for which models' outputs are stored."""
+        sizes = self.sizes()
+        return Quantity.at_most(sizes.trained) if sizes else Quantity.unknown(corpus.name)
 
     def evaluated(self) -> Quantity:
-        """The rows of dev and test splits. Unknown until the corpus is built if dev is held out from train."""
-        rows = self.by_split()
-        if not self.recipe.task.dev or not rows:
+        """The rows of dev and test splits."""
+        sizes = self.sizes()
+        if sizes is None:
             return Quantity.unknown(f"corpus@{self.recipe.task.name}")
-        return Quantity.exact(sum(rows.values()) - rows[self.recipe.task.train])
+        return Quantity.exact(sizes.evaluated) if self.recipe.task.dev else sizes.quantity(sizes.evaluated)

@@ -56,10 +56,14 @@ class StartingPoints:
                 sample_seed=data.sample_seed,
                 holdout=data.holdout,
             )
-            rows = self.rows.by_split()
+            sizes = self.rows.sizes()
             inputs: dict[str, Edge | ExternalInput] = {"tokenizer": tokenizer}
             inputs |= {f"data/{split}": data_file(path, self.context.digests) for split, path in files.items()}
-        total = Quantity.exact(sum(rows.values())) if rows else Quantity.unknown("it has run")
+        # Without a dev split, all rows of the source are in the corpus unless it is sampled.
+        sampled = not recipe.task.dev and (data.train_rows is not None or data.eval_rows is not None)
+        total = Quantity.unknown("it has run")
+        if sizes is not None:
+            total = Quantity.about(sizes.rows) if sampled else Quantity.exact(sizes.rows)
         return Node(name, "corpus", self.task, spec, inputs, rows=total)
 
     # --- models ---

@@ -240,3 +240,28 @@ def _delimited(lines: Iterator[str], path: Path, columns: Sequence[str], kind: s
                 yield tuple(record[place] for place in places)
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: {error}; mend the line, or use Parquet") from error
+
+
+# --- sizes ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TextSize:
+    """Lines and bytes of a text file, after decompression."""
+
+    lines: int
+    bytes: int
+
+
+def text_size(path: Path) -> TextSize:
+    """The size of a text file, which is read to its end. ValueError for a file that is cut short or damaged."""
+    lines = size = 0
+    with path.open("rb", buffering=2**20) as raw:
+        try:
+            for line in _unpacked(path, raw):
+                lines += 1
+                size += len(line)
+        except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path}: this file is cut short or damaged ({reason}); copy it again") from error
+    return TextSize(lines, size)
