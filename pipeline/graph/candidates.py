@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.bank_size import GENERATED_BYTES, bank_size
 from pipeline.graph.context import GraphContext, Model
+from pipeline.graph.data_size import GENERATED_BYTES, bank_size
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.graph.starting_points import StartingPoints

@@ -52,6 +52,31 @@ class Quantity:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitSizes:
+    """Rows of train in the source of a task (``given``), and what becomes of them: ``trained`` on, ``held_out`` to
+    select the epoch, ``cut_off`` as the dev split, left out by ``data.train_rows`` (``not_sampled``). ``evaluated`` are
+    the rows of all dev and test splits of the corpus. ``cut`` says whether any of these numbers depends on a cut, whose
+    size is expected but not certain. ``given`` is None for a built corpus whose record does not tell it."""
+
+    trained: int
+    held_out: int
+    cut_off: int
+    evaluated: int
+    given: int | None
+    not_sampled: int = 0
+    cut: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of the corpus, in all splits."""
+        return self.trained + self.held_out + self.evaluated
+
+    def quantity(self, value: int) -> Quantity:
+        """One of these numbers as a quantity of a plan."""
+        return Quantity.about(value) if self.cut else Quantity.exact(value)
+
+
+@dataclass(frozen=True, slots=True)
 class ExternalInput:
     """An input that is not the artifact of a stage: a data file or a model directory. ``identity`` stands for its
     content in keys; ``about`` describes it in messages."""
@@ -84,7 +109,7 @@ class Node:
 
     ``role`` is its purpose in the recipe: ``finetune`` and ``distil`` are two roles of the same stage. ``subject`` is
     None for a node that reports do not list. ``rows`` and ``bytes`` are the expected size; ``extent``, only for a
-    teacher-output store, what it holds of each row.
+    teacher-output store, what it holds of each row; ``splits``, only for a corpus, the expected rows of its splits.
     """
 
     name: str
@@ -96,6 +121,7 @@ class Node:
     rows: Quantity = field(default_factory=lambda: Quantity.unknown("it has run"))
     bytes: Quantity = field(default_factory=lambda: Quantity.unknown("it has run"))
     extent: Extent | None = None
+    splits: SplitSizes | None = None
 
     @cached_property
     def key(self) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext
-from pipeline.graph.nodes import Node, Quantity
-from pipeline.graph.split_sizes import SplitSizes, split_sizes
+from pipeline.graph.nodes import Node, Quantity, SplitSizes
+from pipeline.graph.split_sizes import split_sizes
 from pipeline.recipe import TaskRecipe
 from stages.corpus.task_files import count_rows, task_files
 from stages.specs.corpus import Files, Generated, Hub, Source

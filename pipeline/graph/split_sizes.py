@@ -6,38 +6,12 @@ fewer rows than it is meant to: a number that depends on a cut is the expected o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from pipeline.graph.nodes import Quantity
+from pipeline.graph.nodes import SplitSizes
 from pipeline.recipe import Data
 from stages.corpus.splits import dev_rows, holdout_rows
 from stages.specs.corpus import CorpusSpec
 from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
-
-
-@dataclass(frozen=True, slots=True)
-class SplitSizes:
-    """Rows of train in the source (``given``), and what becomes of them: ``trained`` on, ``held_out`` to select the
-    epoch, ``cut_off`` as the dev split, left out by ``data.train_rows`` (``not_sampled``). ``evaluated`` are the rows
-    of all dev and test splits of the corpus. ``cut`` says whether any of these numbers depends on a cut. ``given`` is
-    None in the sizes of a built corpus whose record does not tell it."""
-
-    trained: int
-    held_out: int
-    cut_off: int
-    evaluated: int
-    given: int | None
-    not_sampled: int = 0
-    cut: bool = False
-
-    @property
-    def rows(self) -> int:
-        """Rows of the corpus, in all splits."""
-        return self.trained + self.held_out + self.evaluated
-
-    def quantity(self, value: int) -> Quantity:
-        """One of these numbers as a quantity of a plan."""
-        return Quantity.about(value) if self.cut else Quantity.exact(value)
 
 
 def split_sizes(given: Mapping[str, int], task: Task, data: Data) -> SplitSizes:

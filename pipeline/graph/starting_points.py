@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext, Model
+from pipeline.graph.data_size import corpus_bytes
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
@@ -64,7 +65,10 @@ class StartingPoints:
         total = Quantity.unknown("it has run")
         if sizes is not None:
             total = Quantity.about(sizes.rows) if sampled else Quantity.exact(sizes.rows)
-        return Node(name, "corpus", self.task, spec, inputs, rows=total)
+        size = Quantity.unknown("it has run")
+        if sizes is not None:
+            size = Quantity.about(corpus_bytes(files.values(), sizes.rows, recipe, self.context.digests))
+        return Node(name, "corpus", self.task, spec, inputs, rows=total, bytes=size, splits=sizes)
 
     # --- models ---
 

@@ -6,12 +6,12 @@ own quantities are used.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.artifacts.record import Record
-from pipeline.graph.nodes import Edge, Node, Quantity
-from pipeline.graph.split_sizes import SplitSizes, recorded_sizes
+from pipeline.graph.nodes import Edge, Node, Quantity, SplitSizes
+from pipeline.graph.split_sizes import recorded_sizes
 from pipeline.graph.store_size import store_bytes
 from stages.models.shape import config_of, shape_of
 from stages.retrieval.index_plan import index_bytes, planned
@@ -95,6 +95,15 @@ def corpus_sizes(corpus: Node, records: Mapping[str, Record]) -> SplitSizes | No
         return None
     rows = record.facts.get("rows")
     return recorded_sizes(rows, spec) if isinstance(rows, Mapping) else None
+
+
+def splits_of(corpus: Node, records: Mapping[str, Record]) -> SplitSizes | None:
+    """The sizes of a corpus's splits: from its record if it is built, else as they are expected. What a record does not
+    tell, the rows of train in the source, is taken from what is expected."""
+    built, expected = corpus_sizes(corpus, records), corpus.splits
+    if built is None or expected is None or built.given is not None:
+        return built or expected
+    return replace(built, given=expected.given, not_sampled=expected.not_sampled, cut_off=expected.cut_off)
 
 
 def _distinct(corpus: Record, split: str) -> Quantity:
