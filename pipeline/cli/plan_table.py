@@ -13,7 +13,7 @@ from pipeline.graph.split_sizes import share_text
 from pipeline.monitor.forecast import Forecast, total_text
 from pipeline.plan.estimate import approximate_time
 from pipeline.plan.planner import Plan, Step
-from pipeline.plan.quantities import splits_of
+from pipeline.plan.quantities import sizes_of_splits
 from stages.specs.corpus import CorpusSpec
 from stages.specs.layer_map import LayerGroup, describe_groups, groups_of
 from stages.specs.layers import Random
@@ -39,7 +39,7 @@ def as_items(plan: Plan, expected: Forecast) -> list[dict[str, object]]:
 def _item(step: Step, plan: Plan, expected: Forecast, serves: int, also: Sequence[str]) -> dict[str, object]:
     node, key = step.node, step.node.key
     source = None if key not in expected.seconds else "probe" if key in expected.probed else "records"
-    splits = splits_of(node, records_of(plan)) if isinstance(node.spec, CorpusSpec) else None
+    splits = sizes_of_splits(node, records_of(plan)) if isinstance(node.spec, CorpusSpec) else None
     return {
         "node": node.name,
         "also": list(also),
@@ -101,7 +101,7 @@ def shares(plan: Plan) -> list[str]:
     """For each task one line: how many rows of train its models are trained on."""
     records, found = records_of(plan), {}
     for step in plan.steps:
-        splits = splits_of(step.node, records) if isinstance(step.node.spec, CorpusSpec) else None
+        splits = sizes_of_splits(step.node, records) if isinstance(step.node.spec, CorpusSpec) else None
         if splits is not None and step.node.task not in found:
             found[step.node.task] = share_text(step.node.task, splits)
     return list(found.values())

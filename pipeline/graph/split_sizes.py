@@ -52,12 +52,15 @@ def recorded_sizes(rows: Mapping[str, int], spec: CorpusSpec) -> SplitSizes:
 def share_text(task: str, sizes: SplitSizes) -> str:
     """One line: how many of the rows of train a task's models are trained on, and where the others are."""
     others = []
+    not_sampled = sizes.not_sampled
+    if not not_sampled and sizes.given is not None:
+        not_sampled = sizes.given - sizes.trained - sizes.held_out - sizes.cut_off
     if sizes.held_out:
         others.append(f"{sizes.held_out:,} held out to select the epoch")
     if sizes.cut_off:
         others.append(f"{sizes.cut_off:,} cut off as validation")
-    if sizes.not_sampled:
-        others.append(f"{sizes.not_sampled:,} not in the sample of data.train_rows")
+    if not_sampled > 0:
+        others.append(f"{not_sampled:,} not in the sample of data.train_rows")
     of = "" if sizes.given is None else f" of {sizes.given:,}"
     line = f"{task}: {sizes.trained:,}{of} rows of train are trained on"
     return f"{line}; {', '.join(others)}" if others else line

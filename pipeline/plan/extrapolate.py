@@ -11,7 +11,7 @@ from cluster.resources import Resources
 from pipeline.graph.nodes import Edge, Node, SplitSizes
 from pipeline.plan.measurements import Figures, Measurements, Topics, origin, trained_origin
 from pipeline.plan.planner import Plan, Step
-from pipeline.plan.quantities import encoder_width, source_of, splits_of
+from pipeline.plan.quantities import encoder_width, sizes_of_splits, source_of
 from pipeline.plan.resources import runs_a_model
 from stages.retrieval.index_plan import planned
 from stages.specs.candidates import NeighboursSpec, RerankSpec, TransferSpec, UnlabelledSpec
@@ -41,7 +41,7 @@ class PlannedRun:
     def splits(self, corpus: Node) -> SplitSizes | None:
         """The rows of a corpus's splits."""
         records = [step.record for step in self.plan.steps if step.record is not None and step.node == corpus]
-        return splits_of(corpus, {record.key: record for record in records})
+        return sizes_of_splits(corpus, {record.key: record for record in records})
 
 
 def extrapolated(run: PlannedRun, measured: Measurements, topics: Topics) -> dict[str, float]:

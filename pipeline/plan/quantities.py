@@ -97,7 +97,7 @@ def corpus_sizes(corpus: Node, records: Mapping[str, Record]) -> SplitSizes | No
     return recorded_sizes(rows, spec) if isinstance(rows, Mapping) else None
 
 
-def splits_of(corpus: Node, records: Mapping[str, Record]) -> SplitSizes | None:
+def sizes_of_splits(corpus: Node, records: Mapping[str, Record]) -> SplitSizes | None:
     """The sizes of a corpus's splits: from its record if it is built, else as they are expected. What a record does not
     tell, the rows of train in the source, is taken from what is expected."""
     built, expected = corpus_sizes(corpus, records), corpus.splits

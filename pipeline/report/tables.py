@@ -12,6 +12,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.graph.nodes import SplitSizes
+from pipeline.graph.split_sizes import share_text
 from pipeline.recipe import TEACHER
 from pipeline.report.rows import ReportRow
 
@@ -113,6 +115,10 @@ def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
         best_epoch=None,
         latency_ms=mean("latency_ms"),
         candidates=None,
+        train_rows=None,
+        trained_rows=None,
+        held_out_rows=None,
+        cut_off_rows=None,
     )
 
 
@@ -163,6 +169,18 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
         values = dict(zip(HEADS, astuple(line), strict=True))
         table.add_row(*(values[head] for head in shown), style="red" if "failed" in line.status else "")
     console.print(table)
+    for line in shares(rows):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def shares(rows: Sequence[ReportRow]) -> list[str]:
+    """For each task one line: how many rows of train its models are trained on."""
+    found = {}
+    for row in rows:
+        if row.trained_rows is not None and row.held_out_rows is not None and row.cut_off_rows is not None:
+            sizes = SplitSizes(row.trained_rows, row.held_out_rows, row.cut_off_rows, 0, row.train_rows)
+            found[row.task] = share_text(row.task, sizes)
+    return list(found.values())
 
 
 MAX_PATHS = 12
@@ -200,6 +218,7 @@ p {{ color: #56606c; }}
 <h1>{html.escape(title)}</h1>
 <p>{ABOUT_SCORES}</p>
 {html_table(rows)}
+{"".join(f"<p>{html.escape(line)}</p>" for line in shares(rows))}
 </body></html>
 """
 
