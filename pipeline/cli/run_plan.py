@@ -54,7 +54,9 @@ def execute(
             return allot(node, recipe.resources, capacity)
 
         def read_durations() -> DurationEstimator:
-            probed = extrapolated(PlannedRun(plan, resources, inline), Measurements(storage), Topics(hardware()))
+            probed = extrapolated(
+                PlannedRun(plan, resources, capacity, inline), Measurements(storage), Topics(hardware())
+            )
             return DurationEstimator(plan, hardware(), recipe.resources, read_all(storage), probed)
 
         built = Graph(tuple(step.node for step in plan.builds))

@@ -40,7 +40,7 @@ def planned_run(plan: Plan, recipe: Recipe, inline: bool) -> PlannedRun:
     def resources(node: Node) -> Resources:
         return allot(node, recipe.resources, capacity)
 
-    return PlannedRun(plan, resources, inline)
+    return PlannedRun(plan, resources, capacity, inline)
 
 
 def this_machine(inline: bool = False) -> Capacity:
@@ -61,8 +61,7 @@ def forecast(run: PlannedRun, recipe: Recipe, measured: Measurements) -> Forecas
     if not seconds:
         return Forecast({}, {}, frozenset(), None, unknown)
     node_runs = node_runs_of([step.node for step in run.plan.builds], run.resources)
-    capacity = this_machine(run.inline)
-    state = RunState(RunInfo(""), node_runs, RunCapacity(capacity.cpus, capacity.gpus, not run.inline))
+    state = RunState(RunInfo(""), node_runs, RunCapacity(run.capacity.cpus, run.capacity.gpus, not run.inline))
     place = measured.figures(topics.place(run.inline)) or {}
     known = {node_run.key: seconds.get(node_run.key, 0.0) for node_run in node_runs}
     ends = {key: place.get("open", 0.0) + end for key, end in simulated_ends(node_runs, known, state).items()}

@@ -4,10 +4,12 @@ A step takes a fixed time (a worker's answer, loading a model, saving one) and a
 step of each kind of worker also takes the time to start that worker and to import what the stages need.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-from cluster.resources import Resources
+from cluster.resources import Capacity, Resources
 from pipeline.graph.nodes import Edge, Node, SplitSizes
 from pipeline.plan.measurements import Figures, Measurements, Topics, origin, trained_origin
 from pipeline.plan.planner import Plan, Step
@@ -15,6 +17,7 @@ from pipeline.plan.quantities import encoder_width, sizes_of_splits, source_of
 from pipeline.plan.resources import runs_a_model
 from stages.retrieval.index_plan import planned
 from stages.specs.candidates import NeighboursSpec, RerankSpec, TransferSpec, UnlabelledSpec
+from stages.specs.corpus import CorpusSpec
 from stages.specs.method import Minimax, WithCandidates
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
 from stages.specs.student import DistilSpec
@@ -22,6 +25,8 @@ from stages.specs.teacher import TeachSpec
 
 SMALL_ROW = 5e-5
 """Seconds for a row of a stage that runs no model and joins or draws rows, about."""
+Kind = TypeVar("Kind")
+
 LATENCY_ROWS = 24
 """Rows of each split over which ``evaluate`` measures the latency of a model."""
 CLUSTERING_ROUNDS = 10
@@ -32,10 +37,12 @@ SEARCHED_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A plan, the resources that each node gets, and whether it runs in one process (``inline``)."""
+    """A plan, the resources that each node gets of the machine's ``capacity``, and whether all runs in one process
+    (``inline``)."""
 
     plan: Plan
     resources: Callable[[Node], Resources]
+    capacity: Capacity
     inline: bool = False
 
     def splits(self, corpus: Node) -> SplitSizes | None:
@@ -47,30 +54,47 @@ class PlannedRun:
 def extrapolated(run: PlannedRun, measured: Measurements, topics: Topics) -> dict[str, float]:
     """Key -> seconds of each step that is to be built and whose work was measured."""
     costs = _Costs(run, measured, topics)
-    place = measured.figures(topics.place(run.inline))
+    starts = _Starts(run, measured.figures(topics.place(run.inline)) or {})
     found: dict[str, float] = {}
-    started: dict[Resources, int] = {}
     for step in run.plan.builds:
         seconds = costs.seconds(step)
-        if seconds is None:
-            continue
-        wanted = run.resources(step.node)
-        if place is not None:
-            seconds += place.get("answer", 0.0)
-            if not started.get(wanted):
-                seconds += _start_of(step.node, place, run.inline, bool(started))
-        started[wanted] = started.get(wanted, 0) + 1
-        found[step.node.key] = seconds
+        if seconds is not None:
+            found[step.node.key] = seconds + starts.seconds(step.node)
     return found
 
 
-def _start_of(node: Node, place: Figures, inline: bool, others: bool) -> float:
-    """Seconds to start the workers of a node that is the first of its kind. A run in one process imports once."""
-    if inline:
-        return 0.0 if others else place.get("imports", 0.0)
-    if isinstance(node.spec, DistilSpec):
-        return place.get("group", 0.0) + place.get("imports", 0.0)
-    return place.get("worker", 0.0) + (place.get("imports", 0.0) if runs_a_model(node) else 0.0)
+@dataclass
+class _Starts:
+    """The workers that a run has started so far. Those of one kind are kept and serve one stage after another; as many
+    as fit on the machine are started at once. A training group of one worker also serves the other stages."""
+
+    run: PlannedRun
+    place: Figures
+    groups: Counter[Resources] = field(default_factory=Counter)
+    workers: Counter[tuple[Resources, bool]] = field(default_factory=Counter)
+
+    def seconds(self, node: Node) -> float:
+        """Seconds that a stage waits for its workers: to start them, to import what the stage needs, and for their
+        answer."""
+        wanted, heavy = self.run.resources(node), runs_a_model(node)
+        answer, imports = self.place.get("answer", 0.0), self.place.get("imports", 0.0)
+        if self.run.inline:
+            return answer + imports * (heavy and self._starts(self.workers, (Resources(), heavy), 1))
+        most = max(1, self.run.capacity.room(wanted.each) // wanted.workers)
+        if isinstance(node.spec, DistilSpec):
+            return answer + (self.place.get("group", 0.0) + imports) * self._starts(self.groups, wanted, most)
+        if wanted.workers == 1 and self.groups[wanted]:
+            return answer
+        started = self._starts(self.workers, (wanted, heavy), most)
+        return answer + (self.place.get("worker", 0.0) + imports * heavy) * started
+
+    @staticmethod
+    def _starts(started: Counter[Kind], kind: Kind, most: int) -> bool:
+        """Whether a worker of a kind has to be started, which is then counted."""
+        if started[kind] >= most:
+            return False
+        started[kind] += 1
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +181,7 @@ class _Costs:
         figures, corpus = self._model(node, "model"), task_corpus(node)
         if figures is None or corpus is None:
             return None
-        task = corpus.spec.task  # type: ignore[attr-defined]
-        splits = len(task.dev_splits) + len(task.test)
+        splits = evaluated_splits(corpus)
         return figures["load"] + rows * figures["forward_row"] + splits * LATENCY_ROWS * figures["single"]
 
     # --- banks ---
@@ -209,6 +232,14 @@ def candidate_cost(spec: DistilSpec, steps: Figures, model: Figures) -> float:
         return data.k * steps["train_row"]
     scored = 1.0 if data.every == "step" else 1.0 / data.every
     return data.keep * steps["train_row"] + data.k * scored * model["forward_row"]
+
+
+def evaluated_splits(corpus: Node) -> int:
+    """The number of dev and test splits of a corpus."""
+    assert isinstance(corpus.spec, CorpusSpec)
+    task = corpus.spec.task
+    there = [name.removeprefix("data/") for name in corpus.inputs if name.startswith("data/")]
+    return len(task.dev_splits) + sum(not there or split in there for split in task.test)
 
 
 def task_corpus(node: Node) -> Node | None:

@@ -169,8 +169,8 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
         values = dict(zip(HEADS, astuple(line), strict=True))
         table.add_row(*(values[head] for head in shown), style="red" if "failed" in line.status else "")
     console.print(table)
-    for line in shares(rows):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for share in shares(rows):
+        console.print(share, soft_wrap=True, highlight=False, markup=False)
 
 
 def shares(rows: Sequence[ReportRow]) -> list[str]:
