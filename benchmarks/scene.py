@@ -33,7 +33,7 @@ from stages.corpus.corpus import corpus
 from stages.corpus.demo.reviews import generate
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
-from stages.corpus.sources import read_file
+from stages.corpus.sources import file_source, read_rows
 from stages.corpus.task_files import task_files
 from stages.models.loading import build, load
 from stages.models.shape import config_of, shape_of
@@ -227,8 +227,8 @@ def learn_tokenizer(task: Task, files: Mapping[str, Path], directory: Path) -> N
     """Save a WordPiece tokenizer of at most ``VOCABULARY`` entries, lower case as BERT's. It is learned from the task's
     first train texts, or from generated reviews where there are no files; so no model has to be installed."""
     if files:
-        columns = read_file(files[f"data/{task.train}"], task.text)
-        texts = [str(text) for name in task.text for text in columns.values[name][:VOCABULARY_ROWS]]
+        rows = read_rows(file_source(files[f"data/{task.train}"], task), task, "train")
+        texts = [text for name in task.text for text in rows[name].slice(0, VOCABULARY_ROWS).to_pylist()]
     else:
         texts = [str(row["sentence"]) for row in generate(0, VOCABULARY_ROWS // 10, 0, 0)["train"]]
     learned = BertWordPieceTokenizer(lowercase=True)

@@ -57,7 +57,10 @@ def resolve(request: Request) -> ResolvedRequest:
 
 
 def make_plan(resolved: ResolvedRequest, stage: str | None) -> Plan:
-    """The plan for the request, or for ``stage`` and what depends on it anew. Raises RequestError."""
+    """The plan for the request, or for ``stage`` and what depends on it anew. The graph's warnings are printed on the
+    standard error, a line each. Raises RequestError."""
+    for warning in resolved.graph.warnings:
+        print(f"stillhouse: warning: {warning}", file=sys.stderr)
     with storage_errors(resolved.storage):
         found = plan(resolved.graph, resolved.storage, resolved.recipe.name, stage)
     check_store_limit(found.steps, resolved.recipe.limits.store_bytes)

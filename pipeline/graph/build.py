@@ -6,7 +6,7 @@ itself in an earlier generation.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.graph.context import GraphContext
 from pipeline.graph.digests import Digests
@@ -24,7 +24,7 @@ def build_graph(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
     wanted: list[Node] = []
     for task in recipe.tasks:
         wanted += TaskGraph(task, student_nodes(StartingPoints(context, task))).wanted()
-    return Graph.of(wanted)
+    return replace(Graph.of(wanted), warnings=tuple(context.warnings))
 
 
 @dataclass(frozen=True)

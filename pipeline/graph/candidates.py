@@ -185,7 +185,7 @@ class CandidateNodes:
                 case _:
                     spec = RewriteSpec.model_validate({"how": maker.how, "k": k, "sides": sides, "seed": maker.seed})
                     inputs |= self._rewriter_inputs(name, maker)
-        rows = starting_points.rows.distinct(corpus)
+        rows = starting_points.rows.distinct()
         return Node(self._node_name("candidates", name), "candidates", starting_points.task, spec, inputs, rows=rows)
 
     def _bank(self) -> BankNodes:

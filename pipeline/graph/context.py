@@ -34,7 +34,9 @@ class Model:
 @dataclass
 class GraphContext:
     """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
-    each task by name; ``models``, ``nodes`` and ``rows`` hold what has been built so far."""
+    each task by name; ``models``, ``nodes`` and ``rows`` hold what has been built so far, and ``without_repeats`` the
+    tasks of which no two rows of train have equal texts. ``warnings`` are lines for
+    the user about things that are allowed, but hardly meant."""
 
     digests: Digests
     pins: Pins
@@ -42,6 +44,13 @@ class GraphContext:
     models: dict[str, Model] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     rows: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    without_repeats: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, line: str) -> None:
+        """Add a line to the warnings, unless it is there already."""
+        if line not in self.warnings:
+            self.warnings.append(line)
 
     def external_model(self, name: str, where: str) -> Model:
         """The external model that a recipe names in field ``where``; read once. Raises RequestError."""

@@ -10,9 +10,10 @@ from pipeline.graph.digests import Digests
 from pipeline.graph.nodes import Quantity
 from pipeline.recipe import TaskRecipe
 from stages.bank.cleaning import clean_rows
-from stages.bank.sources import TextSize, blocks, kind_of, spans
+from stages.bank.sources import blocks, spans
 from stages.corpus.row_key import KEY_BYTES
-from stages.corpus.task_files import count_rows
+from stages.files.kinds import kind_of, parquet_rows
+from stages.files.text_size import TextSize
 from stages.specs.bank import BankSpec
 
 SAMPLED_FILES = 4
@@ -48,9 +49,8 @@ def bank_size(files: Sequence[Path], spec: BankSpec, digests: Digests) -> tuple[
 def _file_size(path: Path, spec: BankSpec, digests: Digests) -> TextSize:
     """Rows of a file, at most, and bytes of its text columns, about."""
     kind, _ = kind_of(path)
-    rows = count_rows(path)
-    if rows is not None:
-        return TextSize(rows, text_bytes(path, spec.text, digests))
+    if kind == "parquet":
+        return TextSize(parquet_rows(path), text_bytes(path, spec.text, digests))
     size = digests.text_size(path)
     return TextSize(max(0, size.lines - (kind in ("csv", "tsv"))), size.bytes)
 
@@ -79,7 +79,7 @@ def corpus_bytes(files: Iterable[Path], rows: int, recipe: TaskRecipe, digests: 
 
 def text_bytes(path: Path, columns: Iterable[str], digests: Digests) -> int:
     """Bytes of the texts in a file: of the columns of a Parquet file, of all of any other file."""
-    if path.suffix != ".parquet":
+    if kind_of(path)[0] != "parquet":
         return digests.text_size(path).bytes
     with path.open("rb") as file:
         try:

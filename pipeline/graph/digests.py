@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.errors import RequestError
 from stages.atomic import replacing
-from stages.bank.sources import TextSize, text_size
 from stages.checksum import file_sha256
+from stages.files.text_size import TextSize, text_size
 
 
 @dataclass

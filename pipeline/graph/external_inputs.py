@@ -37,7 +37,8 @@ VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 
 def data_file(path: Path, digests: Digests) -> ExternalInput:
     """A data file, identified by its content and its suffix: the same bytes mean other rows in another format."""
-    kind = "".join(path.suffixes[-2:] if path.suffix in COMPRESSED else path.suffixes[-1:])
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = "".join(suffixes[-2:] if suffixes and suffixes[-1] in COMPRESSED else suffixes[-1:])
     return ExternalInput(sha256(canonical([digests.sha256(path), kind])), path.resolve(), path.name)
 
 

@@ -167,11 +167,12 @@ class Graph:
     """Nodes in an order in which each comes after its inputs, each key once.
 
     ``wanted`` are the nodes that the recipe requests, under all their names: two methods may come to the same training,
-    and so to the same key.
+    and so to the same key. ``warnings`` are lines for the user, which a plan and a run show.
     """
 
     nodes: tuple[Node, ...]
     wanted: tuple[Node, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @staticmethod
     def of(wanted: list[Node]) -> "Graph":

@@ -1,4 +1,7 @@
-"""The source of a task's rows and their numbers, as far as they are known without reading the data."""
+"""The source of a task's rows and their numbers.
+
+The data are read to the end for it, once for each content: what is wrong with them is known before any work starts.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,10 +9,17 @@ from pathlib import Path
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext
-from pipeline.graph.nodes import Node, Quantity, SplitSizes
+from pipeline.graph.external_inputs import data_file
+from pipeline.graph.fingerprint import canonical, plain, sha256
+from pipeline.graph.nodes import Quantity, SplitSizes
 from pipeline.graph.split_sizes import split_sizes
+from pipeline.graph.surveys import KeptSurveys
 from pipeline.recipe import TaskRecipe
-from stages.corpus.task_files import count_rows, task_files
+from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remote
+from stages.corpus.sources import split_sources
+from stages.corpus.survey import SURVEY, Survey, check_size, survey
+from stages.corpus.task_files import task_files
+from stages.files.kinds import TABLES, split_suffix
 from stages.specs.corpus import Files, Generated, Hub, Source
 from stages.specs.tasks import hub_set
 
@@ -25,14 +35,7 @@ class TaskRows:
         """The source in the corpus's spec, and the file of each split where it has files. Raises RequestError."""
         recipe, data = self.recipe, self.recipe.data
         if recipe.files is not None:
-            files = {split: Path(path) for split, path in recipe.files.items()}
-            for split, path in files.items():
-                if not path.is_file():
-                    raise RequestError(
-                        f"task.files.{split}: {path} is not a file; "
-                        "give a path, absolute or relative to the current folder"
-                    )
-            return Files(), files
+            return Files(), {split: self._given_file(split, text) for split, text in recipe.files.items()}
         if data.source == "generated":
             return data.generated, {}
         if data.source == "hub":
@@ -40,51 +43,84 @@ class TaskRows:
                 place = hub_set(self.recipe.task.name)
             commit = self.context.pins.commit(place.repository, "dataset", "data.source", place.revision)
             return Hub(repository=place.repository, config=place.config, revision=commit), {}
+        task, folder = recipe.task, Path(data.source)
+        if is_remote(data.source):
+            splits = (task.train, *task.dev, *task.test)
+            with refused("data.source"):
+                folder = fetched_folder(
+                    data.source, task.name, self._kept, lambda path: split_suffix(path, TABLES) in splits
+                )
         with refused("data"):
-            return Files(), task_files(Path(data.source), recipe.task)
+            return Files(), task_files(folder, task)
+
+    @property
+    def _kept(self) -> Path:
+        """The folder of what is known of external inputs."""
+        return self.context.digests.file.parent
+
+    def _given_file(self, split: str, text: str) -> Path:
+        if is_remote(text):
+            with refused(f"task.files.{split}"):
+                return fetched_file(text, self._kept)
+        path = Path(text)
+        if not path.is_file():
+            problem = "is no regular file" if path.exists() else "is not a file"
+            raise RequestError(
+                f"task.files.{split}: {path} {problem}; give a path, absolute or relative to the current folder"
+            )
+        return path
 
     def by_split(self) -> Mapping[str, int]:
-        """Split -> its rows in the source; {} if unknown without reading."""
+        """Split -> its rows in the source, before any is cut off, sampled or held out. Raises RequestError."""
         if self.recipe.task.name not in self.context.rows:
             self.context.rows[self.recipe.task.name] = self._count(*self.source())
         return self.context.rows[self.recipe.task.name]
 
-    def sizes(self) -> SplitSizes | None:
-        """The rows of the corpus's splits; None if unknown without reading."""
-        rows = self.by_split()
-        return split_sizes(rows, self.recipe.task, self.recipe.data) if rows else None
+    def sizes(self) -> SplitSizes:
+        """The rows of the corpus's splits. Raises RequestError."""
+        rows, name = self.by_split(), self.recipe.task.name
+        return split_sizes(rows, self.recipe.task, self.recipe.data, name not in self.context.without_repeats)
 
     def _count(self, source: Source, files: Mapping[str, Path]) -> Mapping[str, int]:
+        data, task = self.recipe.data, self.recipe.task
+        counts: Mapping[str, int]
         if isinstance(source, Generated):
-            counts: dict[str, int | None] = {
-                "train": source.train,
-                "validation": source.validation,
-                "test": source.test,
-            }
+            counts = {"train": source.train, "validation": source.validation, "test": source.test}
         else:
-            counts = {split: count_rows(path) for split, path in files.items()}
-        found = {}
-        for split, count in counts.items():
-            if count is None:
-                return {}
-            if count == 0:
-                raise ValueError(f"{files.get(split, split)}: no rows; each split needs at least 1")
-            found[split] = count
+            with refused("data.source" if self.recipe.files is None else "task.files"):
+                found = self._survey(source, files)
+                check_size(found, task, data.holdout, data.train_rows)
+            if found.oddities:
+                self.context.warn(f"{task.name}: {'; '.join(found.oddities)}")
+            counts = found.rows
+            if found.splits[task.train].texts == counts[task.train]:
+                self.context.without_repeats.add(task.name)
+        return counts
+
+    def _survey(self, source: Source, files: Mapping[str, Path]) -> Survey:
+        """What is known of the data, which are read if no survey of the same content is kept. ValueError for data that
+        cannot be right."""
+        task, kept = self.recipe.task, KeptSurveys(self._kept)
+        content = {split: data_file(path, self.context.digests).identity for split, path in files.items()}
+        identity = sha256(canonical([SURVEY, plain(task), plain(source), content]))
+        found = kept.read(identity)
+        if found is None:
+            found = survey(task, split_sources(source, task, files))
+            kept.write(identity, found)
         return found
 
-    def train(self, corpus: Node) -> Quantity:
+    def train(self) -> Quantity:
         """The rows of train that models are trained on: without those that are held out or cut off."""
         sizes = self.sizes()
-        return sizes.quantity(sizes.trained) if sizes else Quantity.unknown(corpus.name)
+        return sizes.quantity(sizes.trained)
 
-    def distinct(self, corpus: Node) -> Quantity:
-        """A bound on the rows of train of different texts, for which models' outputs are stored."""
+    def distinct(self) -> Quantity:
+        """The rows of train of different texts, for which models' outputs are stored: an upper bound where texts are
+        repeated."""
         sizes = self.sizes()
-        return Quantity.at_most(sizes.trained) if sizes else Quantity.unknown(corpus.name)
+        return Quantity.at_most(sizes.trained) if sizes.cut else Quantity.exact(sizes.trained)
 
     def evaluated(self) -> Quantity:
         """The rows of dev and test splits."""
         sizes = self.sizes()
-        if sizes is None:
-            return Quantity.unknown(f"corpus@{self.recipe.task.name}")
         return Quantity.exact(sizes.evaluated) if self.recipe.task.dev else sizes.quantity(sizes.evaluated)

@@ -14,8 +14,9 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
 
 
-def split_sizes(given: Mapping[str, int], task: Task, data: Data) -> SplitSizes:
-    """The sizes that the corpus will have. ``given``: split -> its rows in the source."""
+def split_sizes(given: Mapping[str, int], task: Task, data: Data, repeats: bool = True) -> SplitSizes:
+    """The sizes that the corpus will have. ``given``: split -> its rows in the source. ``repeats``: rows of train may
+    have equal texts."""
     whole = given[task.train]
     cut_off = 0 if task.dev else dev_rows(whole)
     left = whole - cut_off
@@ -30,7 +31,7 @@ def split_sizes(given: Mapping[str, int], task: Task, data: Data) -> SplitSizes:
         evaluated=sum(limited),
         given=whole,
         not_sampled=left - sampled,
-        cut=bool(cut_off or held_out),
+        cut=repeats and bool(cut_off or held_out),
     )
 
 

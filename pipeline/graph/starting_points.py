@@ -62,12 +62,8 @@ class StartingPoints:
             inputs |= {f"data/{split}": data_file(path, self.context.digests) for split, path in files.items()}
         # Without a dev split, all rows of the source are in the corpus unless it is sampled.
         sampled = not recipe.task.dev and (data.train_rows is not None or data.eval_rows is not None)
-        total = Quantity.unknown("it has run")
-        if sizes is not None:
-            total = Quantity.about(sizes.rows) if sampled else Quantity.exact(sizes.rows)
-        size = Quantity.unknown("it has run")
-        if sizes is not None:
-            size = Quantity.about(corpus_bytes(files.values(), sizes.rows, recipe, self.context.digests))
+        total = sizes.quantity(sizes.rows) if sampled else Quantity.exact(sizes.rows)
+        size = Quantity.about(corpus_bytes(files.values(), sizes.rows, recipe, self.context.digests))
         return Node(name, "corpus", self.task, spec, inputs, rows=total, bytes=size, splits=sizes)
 
     # --- models ---
@@ -128,7 +124,7 @@ class StartingPoints:
             **(teacher_edges or {}),
         }
         size = Quantity.at_most((base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train)))
-        return Node(name, role, self.task, spec, inputs, subject, self.rows.train(corpus), size)
+        return Node(name, role, self.task, spec, inputs, subject, self.rows.train(), size)
 
 
 def epochs_kept(train: Train) -> int:

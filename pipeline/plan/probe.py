@@ -25,16 +25,8 @@ from stages.specs.evaluation import EvaluateSpec
 from stages.specs.retrieval import EmbedSpec, ModelEncoder
 from stages.specs.student import DistilSpec, Train
 from stages.specs.teacher import TeachSpec
-from stages.timing.job import (
-    BankTiming,
-    ModelTiming,
-    TokenizerTiming,
-    open_bank_timing,
-    open_nothing,
-    open_tokenizer_timing,
-    time_model,
-    time_nothing,
-)
+from stages.timing.job import BankTiming, ModelTiming, TokenizerTiming
+from stages.timing.start import open_bank_timing, open_nothing, open_tokenizer_timing, time_model, time_nothing
 
 SAMPLE_ROWS = 1024
 """Rows of train that are tokenised, and from which batches are drawn."""

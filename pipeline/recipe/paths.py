@@ -86,9 +86,9 @@ def is_relative_path(kind: Kind, text: str, folder: Path) -> bool:
         case "storage":
             return "://" not in text
         case "source":
-            return text not in WORDS
+            return text not in WORDS and "://" not in text
         case "file":
-            return True
+            return "://" not in text
         case "model":
             return text.startswith(".") or text.count("/") > 1 or (folder / text).is_dir()
         case "tracker":

@@ -1,6 +1,7 @@
 """From a URL to the storage that it names."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import RequestError
@@ -29,17 +30,21 @@ def open_storage(url: str) -> Storage:
         if not there.is_dir():
             raise RequestError(f"storage: {url}, but {there} is a file; give a directory")
         return Directory(path)
-    if scheme not in SCHEMES:
-        raise RequestError(f"storage: {url}; give a directory, s3://bucket/prefix or gs://bucket/prefix")
-    if not rest.strip("/"):
-        raise RequestError(f"storage: {url} names no bucket; give {scheme}://bucket/prefix")
-    from importlib.util import find_spec
-
-    module, extra = SCHEMES[scheme]
-    if find_spec(module) is None:
-        raise RequestError(f"storage: {url} needs {module}; install stillhouse[{extra}]")
+    check_scheme(url)
     from pipeline.storage.bucket import Bucket
 
     bucket = Bucket(f"{scheme}://{rest.strip('/')}", cache_folder)
     bucket.reach()
     return bucket
+
+
+def check_scheme(url: str) -> None:
+    """Raises ``RequestError`` for a URL that names no bucket, and for one whose library is not installed."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in SCHEMES:
+        raise RequestError(f"storage: {url}; give a directory, s3://bucket/prefix or gs://bucket/prefix")
+    if not rest.strip("/"):
+        raise RequestError(f"storage: {url} names no bucket; give {scheme}://bucket/prefix")
+    module, extra = SCHEMES[scheme]
+    if find_spec(module) is None:
+        raise RequestError(f"storage: {url} needs {module}; install stillhouse[{extra}]")

@@ -19,7 +19,8 @@ from stages.atomic import replacing
 from stages.bank.cleaning import Texts, clean_rows
 from stages.bank.dedup import text_keys, write_keys
 from stages.bank.reader import COLUMNS
-from stages.bank.sources import BLOCK_ROWS, Row, Span, TextBlock, blocks, check_columns
+from stages.bank.sources import BLOCK_ROWS, Span, TextBlock, blocks, check_columns
+from stages.files.rows import Row
 from stages.specs.bank import BankSpec, GeneratedTexts, HubTexts
 from stages.specs.corpus import Files
 from stages.specs.seeds import seed_of

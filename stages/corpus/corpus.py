@@ -11,17 +11,19 @@ Splits are ``train``, ``holdout`` (cut from train, to select the best epoch), an
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import assert_never
 
 import pyarrow as pa
 
 from cluster.resources import On
 from stages.corpus.leakage import write_guard
-from stages.corpus.sources import SourceColumns, SourceRole, generated_columns, read_file, read_hub, read_rows
+from stages.corpus.sources import read_rows, split_role, split_sources
 from stages.corpus.splits import SampleSplit, cut, dev_rows, duplicates, holdout_rows, sample
 from stages.corpus.token_shards import Facts, SplitRows, write_splits
-from stages.specs.corpus import CorpusSpec, Files, Generated, Hub
-from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
+from stages.specs.corpus import CorpusSpec
+from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN
+
+DATA = "data/"
+"""Prefix of the names of those inputs that are data files."""
 
 
 def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
@@ -44,36 +46,9 @@ def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> F
 
 def _tables(spec: CorpusSpec, inputs: Mapping[str, Path]) -> dict[str, pa.Table]:
     """Split -> its rows, read and checked, for the task's splits that the source has."""
-    found = _read(spec, inputs)
-    return {split: read_rows(columns, spec.task, _role(spec.task, split)) for split, columns in found.items()}
-
-
-def _role(task: Task, split: str) -> SourceRole:
-    return "train" if split == task.train else "dev" if split in task.dev else "test"
-
-
-def _read(spec: CorpusSpec, inputs: Mapping[str, Path]) -> Mapping[str, SourceColumns]:
-    match spec.source:
-        case Files():
-            return _read_files(spec.task, inputs)
-        case Hub():
-            return read_hub(spec.source, spec.task)
-        case Generated(seed=seed, train=train, validation=validation, test=test):
-            from stages.corpus.demo.reviews import generate
-
-            splits = generate(seed=seed, train=train, validation=validation, test=test)
-            return {name: generated_columns(rows, name, spec.task) for name, rows in splits.items()}
-        case _:
-            assert_never(spec.source)
-
-
-def _read_files(task: Task, inputs: Mapping[str, Path]) -> dict[str, SourceColumns]:
-    for split in (task.train, *task.dev):
-        if f"data/{split}" not in inputs:
-            needed = ", ".join((task.train, *task.dev))
-            raise ValueError(f"data/{split}: no file; {task.name} needs the splits {needed}")
-    there = [split for split in (task.train, *task.dev, *task.test) if f"data/{split}" in inputs]
-    return {split: read_file(inputs[f"data/{split}"], (*task.text, task.label)) for split in there}
+    files = {name.removeprefix(DATA): path for name, path in inputs.items() if name.startswith(DATA)}
+    found = split_sources(spec.source, spec.task, files)
+    return {split: read_rows(source, spec.task, split_role(spec.task, split)) for split, source in found.items()}
 
 
 def choose(spec: CorpusSpec, tables: Mapping[str, pa.Table]) -> dict[str, SplitRows]:

@@ -1,4 +1,4 @@
-"""Parses the labels of a split: values of the data -> class numbers or scores, None where a label is not public."""
+"""Parses labels: values of the data -> class numbers or scores, None where a label is not public."""
 
 import math
 from collections.abc import Sequence
@@ -7,31 +7,41 @@ from stages.specs.tasks import Task
 
 NOT_PUBLIC = -1
 """The value for withheld labels in data sets of the hub."""
+MOST_REMEMBERED = 10_000
+"""Distinct values of a column that are parsed once; a class column has fewer, and scores may have any number."""
 
 
-def parse_labels(values: Sequence[object], task: Task, origin: str) -> list[int | float | None]:
-    """The label of each row. ValueError with ``origin``, row (from 1) and value for a value that is no label.
+class LabelParser:
+    """Parses the values of one task's label column.
 
     Classification: a value is the number of a label or its name. If all names are whole numbers themselves, numbers are
     taken as names. -1, null and the empty string mean that the label is not public.
 
     Regression: a value is a finite number. Null, NaN and the empty string mean that the score is not public; so does -1
-    where all rows of the split have it (as in the test split of STS-B), since elsewhere it may be a score.
+    where all rows of the split have it (as in the test split of STS-B), since elsewhere it may be a score. That is for
+    the reader of a whole split to see (``all_hidden``).
     """
-    parse = _score if task.regression else _number
-    parsed: dict[tuple[type, object], int | float | None] = {}
-    labels: list[int | float | None] = []
-    for row, value in enumerate(values, start=1):
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._parse = _score if task.regression else _number
+        self._parsed: dict[tuple[type, object], int | float | None] = {}
+
+    def __call__(self, value: object) -> int | float | None:
+        """The class number or the score; None where it is not public. ValueError with the value and the remedy."""
         kind = (type(value), value if isinstance(value, str | int | float) else None)
-        if kind not in parsed:
-            try:
-                parsed[kind] = parse(value, task)
-            except ValueError as error:
-                raise ValueError(f"{origin}: row {row}, column {task.label}: {error}") from error
-        labels.append(parsed[kind])
-    if task.regression and all(label == NOT_PUBLIC for label in labels):
-        return [None] * len(labels)
-    return labels
+        if kind not in self._parsed:
+            parsed = self._parse(value, self._task)
+            if len(self._parsed) >= MOST_REMEMBERED:
+                return parsed
+            self._parsed[kind] = parsed
+        return self._parsed[kind]
+
+
+def all_hidden(labels: Sequence[int | float | None], task: Task) -> bool:
+    """Whether the labels of a whole split mean that none is public: those of a regression that are all -1. A single -1
+    may be a score."""
+    return task.regression and all(label == NOT_PUBLIC for label in labels)
 
 
 def _number(value: object, task: Task) -> int | None:

@@ -1,195 +1,220 @@
-"""Reads the rows of one split of a task from a file, the hub or the demo's generator, and checks them.
+"""The rows of one split of a task, from a file, the hub or the demo's generator, read as a stream and checked.
 
-The result is a table with index, row_key, label and the task's text columns. An error in the data is a ValueError whose
-message is one line: the file, the row (counted from 1), the column, the value, and what would be right.
+What is wrong with a split is a ValueError of one line: the file, how many rows are bad, the first of them (counted from
+1) with column and value, and what would be right. The whole split is read for it, in bounded memory.
 """
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stages.corpus.labels import parse_labels
+from stages.corpus.labels import LabelParser, all_hidden
 from stages.corpus.row_key import KEY_BYTES, row_key
-from stages.corpus.task_files import FORMATS, not_parquet
-from stages.specs.corpus import Hub
+from stages.files.kinds import TABLES
+from stages.files.rows import FileRow, FileRows, not_utf8, open_rows, separator_hint
+from stages.specs.corpus import Files, Generated, Hub, Source
 from stages.specs.tasks import HUB, Task
 
 SourceRole = Literal["train", "dev", "test"]
+BLOCK_ROWS = 1024
+FAULTS_NAMED = 3
+"""Bad rows of a split that its error message describes; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class SourceColumns:
-    """Unchecked columns: ``values[name][row]``. ``origin`` begins each error message; ``names`` are all columns of the
-    source, including those that were not read."""
+class SplitSource:
+    """A split that has not been read. ``open`` gives its rows: the values of the task's text columns, then the label.
+    ``origin`` begins each error message."""
 
     origin: str
-    rows: int
-    names: tuple[str, ...]
-    values: Mapping[str, Sequence[object]]
+    open: Callable[[], AbstractContextManager[FileRows]]
 
 
-def read_rows(columns: SourceColumns, task: Task, role: SourceRole) -> pa.Table:
-    """The table of one split; a label is null where it is not public. ``columns`` have the task's names.
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """Some rows of a split. ``numbers`` counts them from 0 in the split; ``texts`` has one tuple for each; a label is
+    None where it is not public."""
 
-    ValueError for wrong data. A train split needs a label in every row, a dev split in at least one; a test split may
-    lack the label column.
+    numbers: Sequence[int]
+    texts: Sequence[tuple[str, ...]]
+    labels: Sequence[int | float | None]
+
+
+@dataclass
+class Faults:
+    """The bad rows of a split: how many, and the first of them in words."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, row: FileRow, problem: str) -> None:
+        """Count the row, and keep the description of an early one."""
+        self.count += 1
+        if len(self.first) < FAULTS_NAMED:
+            self.first.append(f"{row.place}{problem}")
+
+    def check(self, origin: str, rows: int) -> None:
+        """ValueError if there are any, where the split has ``rows`` rows."""
+        if self.count == 1:
+            raise ValueError(f"{origin}: {self.first[0]}")
+        if self.count:
+            more = f"; and {self.count - len(self.first):,} more" if self.count > len(self.first) else ""
+            raise ValueError(f"{origin}: {self.count:,} of {rows:,} rows cannot be used: {'; '.join(self.first)}{more}")
+
+
+def checked_rows(source: SplitSource, task: Task, role: SourceRole) -> Iterator[CheckedRows]:
+    """The rows of a split, in order, in blocks. They are complete only if the iterator ends without an error.
+
+    ValueError for wrong data, at the end if single rows are wrong. A train split needs a label in every row, a dev
+    split in at least one; a test split may lack the label column. Where a regression has the label -1 in all rows, no
+    label is public, which the reader of the whole split has to look for (``all_hidden``).
     """
-    if not columns.rows:
-        raise ValueError(f"{columns.origin}: no rows; a {role} split needs at least 1")
     needed = task.text if role == "test" else (*task.text, task.label)
+    check, faults, count, public = RowCheck(task, role), Faults(), 0, 0
+    with source.open() as file:
+        if file.names:  # those of JSON lines are known at the end
+            _check_columns(source.origin, file.names, needed)
+        while block := list(islice(file.rows, BLOCK_ROWS)):
+            numbers: list[int] = []
+            texts: list[tuple[str, ...]] = []
+            labels: list[int | float | None] = []
+            for row in block:
+                label, problem = check(row)
+                if problem:
+                    faults.add(row, problem)
+                    continue
+                numbers.append(row.number - 1)
+                texts.append(cast(tuple[str, ...], row.values[:-1]))
+                labels.append(label)
+            count += len(block)
+            public += len(labels) - labels.count(None)
+            yield CheckedRows(numbers, texts, labels)
+        names = list(file.names)
+    if not count:
+        raise ValueError(f"{source.origin}: no rows; a {role} split needs at least 1")
+    if names:  # there are none if no line of JSON lines could be read
+        _check_columns(source.origin, names, needed)
+    faults.check(source.origin, count)
+    if role == "dev" and not public:
+        raise ValueError(f"{source.origin}: column {task.label}: no row has a label; a dev split needs labels")
+
+
+class RowCheck:
+    """Checks the rows of one split: texts must be strings that UTF-8 can encode, labels those of the task."""
+
+    def __init__(self, task: Task, role: SourceRole) -> None:
+        self._task = task
+        self._role = role
+        self._parse = LabelParser(task)
+
+    def __call__(self, row: FileRow) -> tuple[int | float | None, str]:
+        """(label, ""), or (None, what is wrong with the row)."""
+        problem = f": {row.problem}" if row.problem else _text_problem(row.values, self._task.text)
+        if problem:
+            return None, problem
+        try:
+            label = self._parse(row.values[-1])
+        except ValueError as error:
+            return None, f", column {self._task.label}: {error}"
+        if label is None and self._role == "train":
+            return None, f", column {self._task.label}: no label; a train split needs them all"
+        return label, ""
+
+
+def _check_columns(origin: str, names: Sequence[str], needed: Sequence[str]) -> None:
     for name in needed:
-        if name not in columns.values:
-            raise ValueError(f"{columns.origin}: no column {name}; it has {', '.join(columns.names)}")
-    texts = [_texts(columns, name) for name in task.text]
-    labels = _labels(columns, task, role)
-    return pa.table(
-        {
-            "index": pa.array(range(columns.rows), pa.int64()),
-            "row_key": pa.array([row_key(row) for row in zip(*texts, strict=True)], pa.binary(KEY_BYTES)),
-            "label": pa.array(labels, pa.float32() if task.regression else pa.int64()),
-            **{name: pa.array(text, pa.string()) for name, text in zip(task.text, texts, strict=True)},
-        }
-    )
+        if name not in names:
+            raise ValueError(f"{origin}: no column {name}; it has {', '.join(names)}{separator_hint(names, needed)}")
 
 
-def _texts(columns: SourceColumns, name: str) -> Sequence[str]:
-    checked: list[str] = []
-    for row, value in enumerate(columns.values[name], start=1):
+def _text_problem(values: Sequence[object], names: Sequence[str]) -> str:
+    for name, value in zip(names, values, strict=False):
         if not isinstance(value, str):
             found = "null" if value is None else f"{value!r}, a {type(value).__name__}"
-            raise ValueError(f"{columns.origin}: row {row}, column {name}: {found}; a text must be a string")
+            return f", column {name}: {found}; a text must be a string"
         if not value.isascii():
-            _check_encodes(value, f"{columns.origin}: row {row}, column {name}")
-        checked.append(value)
-    return checked
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError as error:
+                problem = (
+                    not_utf8(value) or f"{value[error.start]!r} is half a surrogate pair; write the whole character"
+                )
+                return f", column {name}: {problem}"
+    return ""
 
 
-def _check_encodes(text: str, where: str) -> None:
-    """ValueError for half a surrogate pair, which JSON can escape but UTF-8 cannot encode."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = text[error.start]
-        raise ValueError(f"{where}: {half!r} is half a surrogate pair; write the whole character") from error
+def read_rows(source: SplitSource, task: Task, role: SourceRole) -> pa.Table:
+    """The table of one split: index, row_key, label and the task's text columns; a label is null where it is not
+    public. ValueError for wrong data (``checked_rows``)."""
+    kind = pa.float32() if task.regression else pa.int64()
+    schema = pa.schema(
+        {"index": pa.int64(), "row_key": pa.binary(KEY_BYTES), "label": kind}
+        | {name: pa.string() for name in task.text}
+    )
+    parts, hidden = [], task.regression
+    for block in checked_rows(source, task, role):
+        columns = [pa.array(text, pa.string()) for text in zip(*block.texts, strict=True)] or [[] for _ in task.text]
+        keys = pa.array(map(row_key, block.texts), pa.binary(KEY_BYTES))
+        hidden = hidden and all_hidden(block.labels, task)
+        parts.append(
+            pa.table([pa.array(block.numbers, pa.int64()), keys, pa.array(block.labels, kind), *columns], schema=schema)
+        )
+    table = pa.concat_tables(parts).combine_chunks()
+    if not hidden:
+        return table
+    if role != "test":
+        raise ValueError(f"{source.origin}: column {task.label}: no row has a label; a {role} split needs labels")
+    return table.set_column(2, schema.field("label"), pa.nulls(len(table), kind))
 
 
-def _labels(columns: SourceColumns, task: Task, role: SourceRole) -> list[int | float | None]:
-    if task.label not in columns.values:
-        return [None] * columns.rows
-    labels = parse_labels(columns.values[task.label], task, columns.origin)
-    hidden = labels.count(None)
-    if role == "train" and hidden:
-        row = labels.index(None) + 1
-        raise ValueError(f"{columns.origin}: row {row}, column {task.label}: no label; a train split needs them all")
-    if role == "dev" and hidden == len(labels):
-        raise ValueError(f"{columns.origin}: column {task.label}: no row has a label; a dev split needs labels")
-    return labels
+def split_role(task: Task, split: str) -> SourceRole:
+    """What a split of the data is for."""
+    return "train" if split == task.train else "dev" if split in task.dev else "test"
+
+
+def split_sources(source: Source, task: Task, files: Mapping[str, Path]) -> Mapping[str, SplitSource]:
+    """Split -> its source, for the task's splits that there are. ``files``: the file of each split, for ``Files``.
+    ValueError where a train or dev split is missing."""
+    match source:
+        case Files():
+            return _file_sources(task, files)
+        case Hub():
+            return hub_sources(source, task)
+        case Generated(seed=seed, train=train, validation=validation, test=test):
+            from stages.corpus.demo.reviews import generate
+
+            splits = generate(seed=seed, train=train, validation=validation, test=test)
+            return {name: generated_source(rows, name, task) for name, rows in splits.items()}
+        case _:
+            assert_never(source)
 
 
 # --- files --------------------------------------------------------------------------------------
 
 
-def read_file(path: Path, names: Sequence[str]) -> SourceColumns:
-    """Those of the columns ``names`` that a Parquet, CSV, TSV or JSON-lines file has. Text files are in UTF-8.
-
-    CSV follows RFC 4180. TSV has no quoting, as in the files of GLUE: a field ends at a tab or at the end of the line.
-    """
-    match path.suffix:
-        case ".parquet":
-            return _read_parquet(path, names)
-        case ".csv":
-            return _read_delimited(path, names, delimiter=",", quoting=csv.QUOTE_MINIMAL)
-        case ".tsv":
-            return _read_delimited(path, names, delimiter="\t", quoting=csv.QUOTE_NONE)
-        case ".jsonl":
-            return _read_json_lines(path, names)
-        case _:
-            raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use one of {', '.join(FORMATS)}")
+def _file_sources(task: Task, files: Mapping[str, Path]) -> dict[str, SplitSource]:
+    for split in (task.train, *task.dev):
+        if split not in files:
+            needed = ", ".join((task.train, *task.dev))
+            raise ValueError(f"data/{split}: no file; {task.name} needs the splits {needed}")
+    there = [split for split in (task.train, *task.dev, *task.test) if split in files]
+    return {split: file_source(files[split], task) for split in there}
 
 
-def _read_parquet(path: Path, names: Sequence[str]) -> SourceColumns:
-    with path.open("rb") as file:
-        try:
-            parquet = pq.ParquetFile(file)
-            there = tuple(parquet.schema_arrow.names)
-            table = parquet.read(columns=[name for name in names if name in there])
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(not_parquet(path, error)) from error
-    values = {name: _values(table.column(name), name, path) for name in table.column_names}
-    return SourceColumns(str(path), table.num_rows, there, values)
-
-
-def _values(column: pa.ChunkedArray, name: str, path: Path) -> Sequence[object]:
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError as error:
-        for row, value in enumerate(column.cast(pa.binary()).to_pylist(), start=1):
-            decode(value or b"", f"{path}: row {row}, column {name}")
-        raise AssertionError("a column that does not decode has a row that does not") from error
-
-
-def decode(data: bytes, where: str, first_line: int = 1) -> str:
-    """Decode UTF-8 with or without a byte-order mark. ValueError with the line number, counted from ``first_line``, for
-    other data; the message begins with ``where``."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + first_line
-        byte = f"0x{data[error.start]:02x}"
-        raise ValueError(f"{where}: line {line}, byte {byte} is not UTF-8; save the file as UTF-8") from error
-
-
-def _read_delimited(path: Path, names: Sequence[str], delimiter: str, quoting: Literal[0, 3]) -> SourceColumns:
-    text = decode(path.read_bytes(), str(path))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    try:
-        header = next(reader, [])
-        records = [record for record in reader if record]
-    except csv.Error as error:
-        raise ValueError(f"{path}: line {reader.line_num}: {error}; mend the line, or use Parquet") from error
-    for row, record in enumerate(records, start=1):
-        if len(record) != len(header):
-            raise ValueError(f"{path}: row {row}: {len(record)} fields; the header has {len(header)}")
-    for name in names:
-        if header.count(name) > 1:
-            raise ValueError(f"{path}: {header.count(name)} columns are called {name}; a name must be there once")
-    places = {name: header.index(name) for name in names if name in header}
-    values = {name: [record[place] for record in records] for name, place in places.items()}
-    return SourceColumns(str(path), len(records), tuple(header), values)
-
-
-def _read_json_lines(path: Path, names: Sequence[str]) -> SourceColumns:
-    objects: list[dict[str, object]] = []
-    for number, line in enumerate(decode(path.read_bytes(), str(path)).split("\n"), start=1):
-        if line.strip():
-            objects.append(json_object(line, f"{path}: line {number}"))
-    there = tuple(dict.fromkeys(name for row in objects for name in row))
-    values = {name: [row.get(name) for row in objects] for name in names if name in there}
-    return SourceColumns(str(path), len(objects), there, values)
-
-
-def json_object(line: str, where: str) -> dict[str, object]:
-    """The object in one line of a JSON-lines file. ValueError for a line that is not a JSON object."""
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON ({error}); a line must be one JSON object") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: a {type(value).__name__}; a line must be one JSON object")
-    return value
+def file_source(path: Path, task: Task) -> SplitSource:
+    """A split in a data file. ValueError for a kind of file that has no columns, when it is opened."""
+    return SplitSource(str(path), lambda: open_rows(path, (*task.text, task.label), TABLES))
 
 
 # --- the hub, and generated rows ------------------------------------------------------------------
 
 
-def read_hub(source: Hub, task: Task) -> dict[str, SourceColumns]:
+def hub_sources(source: Hub, task: Task) -> dict[str, SplitSource]:
     """The task's splits in a data set of the hub, at the given commit. Test splits may be missing.
 
     Columns of a built-in task are renamed to the task's names. Code in the data set's repository is not run.
@@ -197,25 +222,37 @@ def read_hub(source: Hub, task: Task) -> dict[str, SourceColumns]:
     import datasets
 
     loaded = datasets.load_dataset(source.repository, source.config, revision=source.revision)
-    found: dict[str, SourceColumns] = {}
+    found: dict[str, SplitSource] = {}
     for split in (task.train, *task.dev, *task.test):
         if split in loaded:
-            found[split] = _hub_columns(loaded[split], f"{source.repository} {split}", task, source.repository)
+            found[split] = _hub_source(loaded[split], f"{source.repository} {split}", task, source.repository)
         elif split not in task.test:
             there = ", ".join(sorted(loaded))
             raise ValueError(f"source: {source.repository} has no split {split} for {task.name}; it has {there}")
     return found
 
 
-def _hub_columns(dataset: Any, origin: str, task: Task, repository: str) -> SourceColumns:
+def _hub_source(dataset: Any, origin: str, task: Task, repository: str) -> SplitSource:
     renamed = _hub_names(task, repository)
-    there = [theirs for theirs in renamed.values() if theirs in dataset.column_names]
-    table = dataset.select_columns(there).to_dict()
-    values = {ours: table[theirs] for ours, theirs in renamed.items() if theirs in there}
+    there = {ours: theirs for ours, theirs in renamed.items() if theirs in dataset.column_names}
     names = getattr(dataset.features.get(renamed[task.label]), "names", None)
-    if names is not None and task.labels is not None and sorted(names) == sorted(task.labels):
-        values[task.label] = [names[label] if label >= 0 else None for label in values[task.label]]
-    return SourceColumns(origin, len(dataset), tuple(dataset.column_names), values)
+    if names is None or task.labels is None or sorted(names) != sorted(task.labels):
+        names = None
+    # A column under the data set's own name is named so in messages.
+    shown = [*there, *(name for name in dataset.column_names if name not in there.values())]
+
+    def rows() -> Iterator[FileRow]:
+        number = 0
+        for batch in dataset.select_columns(list(there.values())).iter(BLOCK_ROWS):
+            values = {ours: batch[theirs] for ours, theirs in there.items()}
+            if names is not None and task.label in values:
+                values[task.label] = [names[label] if label >= 0 else None for label in values[task.label]]
+            absent = [None] * len(next(iter(values.values()), ()))
+            for row in zip(*(values.get(name, absent) for name in (*task.text, task.label)), strict=True):
+                number += 1
+                yield FileRow(number, 0, row)
+
+    return SplitSource(origin, lambda: _opened(shown, rows()))
 
 
 def _hub_names(task: Task, repository: str) -> dict[str, str]:
@@ -227,7 +264,13 @@ def _hub_names(task: Task, repository: str) -> dict[str, str]:
     return dict(zip((*task.text, task.label), (*texts, label), strict=True))
 
 
-def generated_columns(rows: Sequence[Mapping[str, object]], split: str, task: Task) -> SourceColumns:
-    """Rows of the demo's generator as columns."""
+def generated_source(rows: Sequence[Mapping[str, object]], split: str, task: Task) -> SplitSource:
+    """A split that the demo's generator made."""
     names = (*task.text, task.label)
-    return SourceColumns(f"generated {split}", len(rows), names, {name: [row[name] for row in rows] for name in names})
+    numbered = (FileRow(number, 0, tuple(row[name] for name in names)) for number, row in enumerate(rows, start=1))
+    return SplitSource(f"generated {split}", lambda: _opened(list(names), numbered))
+
+
+@contextmanager
+def _opened(names: list[str], rows: Iterator[FileRow]) -> Iterator[FileRows]:
+    yield FileRows(names, rows)

@@ -1,18 +1,13 @@
-"""The files of a task in a folder: ``<source>/<task>/<split>.{parquet,csv,tsv,jsonl}``.
+"""The files of a task in a folder: ``<source>/<task>/<split>.{parquet,csv,tsv,jsonl}``, the last three also compressed.
 
-Only file names and Parquet footers are read here, so it is cheap enough for planning. ``stages/corpus/sources.py``
-reads the rows.
+Only names are looked at here; ``stages/corpus/sources.py`` reads the rows.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from stages.files.kinds import TABLES, split_suffix
 from stages.specs.tasks import Task
-
-FORMATS = ("parquet", "csv", "tsv", "jsonl")
 
 
 def task_files(source: Path, task: Task) -> Mapping[str, Path]:
@@ -25,7 +20,7 @@ def task_files(source: Path, task: Task) -> Mapping[str, Path]:
     found = {split: _split_file(folder, split) for split in (task.train, *task.dev, *task.test)}
     for split in (task.train, *task.dev):
         if found[split] is None:
-            raise ValueError(f"source: {folder} has no {split}.{{{','.join(FORMATS)}}}; {task.name} needs that split")
+            raise ValueError(f"source: {folder} has no {split}.{{{','.join(TABLES)}}}; {task.name} needs that split")
     return {split: path for split, path in found.items() if path is not None}
 
 
@@ -45,25 +40,8 @@ def task_folder(source: Path, task: Task) -> Path:
 
 
 def _split_file(folder: Path, split: str) -> Path | None:
-    found = [path for path in (folder / f"{split}.{suffix}" for suffix in FORMATS) if path.is_file()]
+    found = [path for path in sorted(folder.iterdir()) if split_suffix(path, TABLES) == split and path.is_file()]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ValueError(f"source: {folder} holds {split} more than once: {names}; keep one of them")
     return found[0] if found else None
-
-
-def count_rows(path: Path) -> int | None:
-    """The exact number of rows of a Parquet file, from its footer; None for files that must be read to be counted."""
-    if path.suffix != ".parquet":
-        return None
-    with path.open("rb") as file:
-        try:
-            return int(pq.read_metadata(file).num_rows)
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(not_parquet(path, error)) from error
-
-
-def not_parquet(path: Path, error: Exception) -> str:
-    """The error message, one line, for a Parquet file that cannot be read."""
-    reason = str(error).splitlines()[0]
-    return f"{path}: not a whole Parquet file ({reason}); copy or write it again"

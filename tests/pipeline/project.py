@@ -154,7 +154,8 @@ def write_plannable_assets(folder: Path, tasks: tuple[str, ...] = ("tiny",)) -> 
     for task in tasks:
         (folder / "data" / task).mkdir(parents=True)
         for split, rows in (("train", 90), ("validation", 30)):
-            table = pa.table({"sentence": [f"{split} {row}" for row in range(rows)], "label": [0, 1] * (rows // 2)})
+            texts = {name: [f"{split} {row} {name}" for row in range(rows)] for name in ("sentence", "second")}
+            table = pa.table({**texts, "label": [0, 1] * (rows // 2)})
             pq.write_table(table, folder / "data" / task / f"{split}.parquet")
     return folder
 

@@ -61,8 +61,9 @@ class Data(Block):
 
     source: Text = key(
         "`hub` (the data sets hub), `generated` (the project's own task `reviews`), or a folder that holds "
-        "`<task>/<split>.{parquet,csv,tsv,jsonl}`, or that holds one folder which does. For `reviews` the default "
-        "is `generated`.",
+        "`<task>/<split>.{parquet,csv,tsv,jsonl}`, or that holds one folder which does. All but Parquet may be "
+        "compressed (`.csv.gz`, also `.zst`, `.bz2`, `.xz`). A folder may be in a bucket (`s3://…`, `gs://…`). For "
+        "`reviews` the default is `generated`.",
         "data",
         "hub",
     )
@@ -86,9 +87,10 @@ class TaskBlock(Block):
     short = "name"
     name: Name = key("The task's name in reports, in `overrides` and in a data folder.", "mine")
     files: FrozenMapping[Text] | None = key(
-        "Split -> file. `train` is required. `validation` and `test` are optional, and so are further splits whose "
-        "names begin with `validation_` or `test_`. Without a validation split, a tenth of train becomes one. Without "
-        "`files`, `data.source` must be a folder that holds this task.",
+        "Split -> file, of the kinds that `data.source` lists, on this machine or in a bucket. `train` is required. "
+        "`validation` and `test` are optional, and so are further splits whose names begin with `validation_` or "
+        "`test_`. Without a validation split, a tenth of train becomes one. Without `files`, `data.source` must be a "
+        "folder that holds this task.",
         {"train": "a.parquet", "validation": "b.parquet"},
         None,
     )

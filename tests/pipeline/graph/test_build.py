@@ -271,15 +271,41 @@ def test_a_configuration_without_a_depth_is_refused(assets: Path) -> None:
 # --- data -----------------------------------------------------------------------------------------
 
 
-def test_a_hub_task_is_at_the_commit_pinned_in_the_storage(assets: Path) -> None:
+@pytest.fixture
+def hub_folder(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which data sets lie as on the hub, pinned in the storage; ``datasets`` reads such folders first."""
+    import datasets
+
+    monkeypatch.chdir(assets)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(assets / "cache"))
     known = assets.parent / "runs" / ".identity"
     known.mkdir(parents=True)
-    (known / "pins.json").write_text(json.dumps({"dataset:nyu-mll/glue@main": COMMIT}), "utf-8")
-    node = nodes_by_name(composed(assets, task="rte", data={"source": "hub"}))["corpus@rte"]
+    (known / "pins.json").write_text(json.dumps({"dataset:SetFit/sst5@main": COMMIT}), "utf-8")
+    return assets / "SetFit" / "sst5"
+
+
+def write_hub_splits(folder: Path, label: int = 4) -> None:
+    folder.mkdir(parents=True)
+    for split, rows in (("train", 40), ("validation", 10)):
+        lines = [json.dumps({"text": f"{split} {row}", "label": row % (label + 1)}) for row in range(rows)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines), "utf-8")
+
+
+def test_a_hub_task_is_at_the_commit_pinned_in_the_storage_and_its_rows_are_known(
+    assets: Path, hub_folder: Path
+) -> None:
+    write_hub_splits(hub_folder)
+    node = nodes_by_name(composed(assets, task="sst5", data={"source": "hub"}))["corpus@sst5"]
     assert isinstance(node.spec, CorpusSpec)
-    assert node.spec.source == Hub(repository="nyu-mll/glue", config="rte", revision=COMMIT)
-    assert node.rows == Quantity.unknown("it has run")
+    assert node.spec.source == Hub(repository="SetFit/sst5", revision=COMMIT)
+    assert node.rows == Quantity.exact(50)
     assert set(node.inputs) == {"tokenizer"}
+
+
+def test_bad_rows_of_a_hub_set_are_refused_while_planning(assets: Path, hub_folder: Path) -> None:
+    write_hub_splits(hub_folder, label=6)
+    line = refusal(assets, task="sst5", data={"source": "hub"})
+    assert line.startswith("data.source: SetFit/sst5 train: 10 of 40 rows cannot be used: row 6, column label: 5 is no")
 
 
 def test_generated_rows_need_no_files(assets: Path) -> None:
@@ -297,5 +323,5 @@ def test_the_rows_of_a_dev_split_that_is_cut_off_train_are_known_before(assets: 
     found = nodes_by_name(composed(assets, task=task))
     assert found["corpus@tiny"].rows == Quantity.exact(120)
     # A tenth of the 90 rows of train is cut off, then 8 of the 81 others are held out.
-    assert found["evaluate/teacher@tiny"].rows == Quantity.about(9 + 30)
-    assert found["finetune@tiny"].rows == Quantity.about(73)
+    assert found["evaluate/teacher@tiny"].rows == Quantity.exact(9 + 30)
+    assert found["finetune@tiny"].rows == Quantity.exact(73)

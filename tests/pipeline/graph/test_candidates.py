@@ -205,7 +205,7 @@ def test_rows_and_bytes_are_bounded_before_anything_runs(assets: Path) -> None:
     assert found["bank"].rows == Quantity.at_most(50)
     # 24 numbers of 2 bytes and a key of 16 bytes a row.
     assert (found["embed"].rows, found["embed"].bytes) == (Quantity.at_most(50), Quantity.at_most(50 * (24 * 2 + 16)))
-    assert found[TABLE].rows == Quantity.at_most(81)
+    assert found[TABLE].rows == Quantity.exact(81)
     assert found[TOKENS].rows == found[STORE].rows == Quantity.at_most(4 * 81)
     # 16 bytes of key and 2 logits of 4 bytes.
     assert found[STORE].bytes == Quantity.at_most(4 * 81 * (16 + 2 * 4))

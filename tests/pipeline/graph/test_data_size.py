@@ -9,7 +9,7 @@ import pytest
 from pipeline.graph.data_size import bank_size
 from pipeline.graph.digests import Digests
 from pipeline.graph.nodes import Quantity
-from stages.bank.sources import TextSize
+from stages.files.text_size import TextSize
 from stages.specs.bank import BankSpec
 
 TEXT = "".join(f"this is the text with number {number}\n" for number in range(50))

@@ -109,7 +109,7 @@ def test_a_missing_column_of_parquet_is_named_with_those_that_are_there(tmp_path
 
 def test_what_is_not_utf8_is_named_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"fine\nfine\nd\xe9j\xe0 vu\n")
-    with pytest.raises(ValueError, match=r"a\.txt: line 3, byte 0xe9 is not UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.txt: line 3: byte 0xe9 is not UTF-8"):
         read(tmp_path / "a.txt")
 
 

@@ -263,7 +263,7 @@ def test_a_resumed_run_keeps_finished_parts_and_ends_with_the_same_bytes(
 def test_nothing_is_written_before_all_rows_are_known_to_be_good(inputs: dict[str, Path], tmp_path: Path) -> None:
     with inputs["data/test"].open("a", encoding="utf-8") as file:
         file.write("bad,maybe\n")
-    with pytest.raises(ValueError, match=r"test\.csv: row 31, column label: 'maybe' is no label of mine"):
+    with pytest.raises(ValueError, match=r"test\.csv: row 31 \(line 32\), column label: 'maybe' is no label of mine"):
         corpus(SPEC, inputs, tmp_path / "out", inline())
     assert not (tmp_path / "out").exists()
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.corpus.row_key import row_key
-from stages.corpus.sources import SourceRole, generated_columns, read_file, read_hub, read_rows
+from stages.corpus.sources import SourceRole, file_source, generated_source, hub_sources, read_rows
 from stages.specs.corpus import Hub
 from stages.specs.tasks import BUILT_IN, HUB, Task
 
@@ -48,7 +49,7 @@ WRITERS = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv, "ts
 
 
 def read(path: Path, task: Task = PAIR, role: SourceRole = "train") -> pa.Table:
-    return read_rows(read_file(path, (*task.text, task.label)), task, role)
+    return read_rows(file_source(path, task), task, role)
 
 
 def refusal(path: Path, task: Task = PAIR, role: SourceRole = "train") -> str:
@@ -119,23 +120,23 @@ def test_a_folder_that_looks_like_a_partition_adds_no_column(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
-def test_another_encoding_is_refused_with_line_and_byte(tmp_path: Path, kind: str) -> None:
+def test_another_encoding_is_refused_with_row_and_byte(tmp_path: Path, kind: str) -> None:
     WRITERS[kind](tmp_path / f"a.{kind}", [{"one": "plain", "two": "XX", "label": 1}])
     path = tmp_path / f"a.{kind}"
     path.write_bytes(path.read_bytes().replace(b"XX", "\u00e9".encode("latin-1")))
-    line = 1 if kind == "jsonl" else 2
-    assert refusal(path) == f": line {line}, byte 0xe9 is not UTF-8; save the file as UTF-8"
+    place = ": row 1:" if kind == "jsonl" else ": row 1 (line 2), column two:"
+    assert refusal(path) == f"{place} byte 0xe9 is not UTF-8; save the file as UTF-8"
 
 
 def test_utf16_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("one,two,label\na,b,1\n", encoding="utf-16")
-    assert "byte 0xff is not UTF-8" in refusal(tmp_path / "a.csv")
+    assert refusal(tmp_path / "a.csv") == ": this file is in UTF-16; save the file as UTF-8"
 
 
 def test_parquet_strings_of_another_encoding_are_refused_with_their_row(tmp_path: Path) -> None:
     strings = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
     pq.write_table(pa.table({"one": strings, "two": ["a", "b"], "label": [0, 1]}), tmp_path / "a.parquet")
-    assert "row 2, column one: line 1, byte 0xe9 is not UTF-8" in refusal(tmp_path / "a.parquet")
+    assert "row 2, column one: byte 0xe9 is not UTF-8" in refusal(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("kept", [0, 10, -4])
@@ -177,14 +178,14 @@ def test_a_test_split_may_lack_labels_and_others_may_not(tmp_path: Path) -> None
 def test_a_label_outside_the_tasks_is_refused_with_its_row(tmp_path: Path, kind: str) -> None:
     WRITERS[kind](tmp_path / f"a.{kind}", [*ROWS, {"one": "a", "two": "b", "label": 7}])
     message = refusal(tmp_path / f"a.{kind}")
-    assert message.startswith(": row 5, column label: ") and "7" in message
+    assert re.match(r": row 5( \(line 6\))?, column label: .*7", message)
     assert message.endswith("is no label of pair; use 0 to 1 or a name (no, yes), or -1 for not public")
 
 
 def test_labels_that_are_not_public_are_null_outside_train(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [{"one": "a", "two": "b", "label": -1}, {"one": "a", "two": "c", "label": "yes"}])
     assert read(tmp_path / "a.csv", role="dev")["label"].to_pylist() == [None, 1]
-    assert refusal(tmp_path / "a.csv") == ": row 1, column label: no label; a train split needs them all"
+    assert refusal(tmp_path / "a.csv") == ": row 1 (line 2), column label: no label; a train split needs them all"
 
 
 def test_a_dev_split_without_any_label_is_refused_and_a_test_split_is_not(tmp_path: Path) -> None:
@@ -224,12 +225,13 @@ def test_an_empty_split_is_refused(tmp_path: Path, kind: str) -> None:
 
 def test_a_record_with_too_many_fields_is_refused_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("one,two,label\na,b,1\na,b,c,1\n")
-    assert refusal(tmp_path / "a.csv") == ": row 2: 4 fields; the header has 3"
+    assert refusal(tmp_path / "a.csv") == ": row 2 (line 3): 4 fields; the header has 3"
 
 
 def test_a_quote_that_never_ends_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('one,two,label\n"a,b,1\na,b,1\n')
-    assert "unexpected end of data" in refusal(tmp_path / "a.csv")
+    message = ": row 1 (line 3): unexpected end of data: a quote that is opened in line 2 has no end; mend the line"
+    assert refusal(tmp_path / "a.csv").startswith(message)
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
@@ -240,11 +242,13 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["{", "[1]", "5"])
 def test_a_line_that_is_no_json_object_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(ROWS[0]) + f"\n{line}\n")
-    assert refusal(tmp_path / "a.jsonl").startswith(": line 2: ")
+    assert refusal(tmp_path / "a.jsonl").startswith(": row 2: ")
 
 
 def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "a.xlsx") == ": unknown kind of file '.xlsx'; use one of parquet, csv, tsv, jsonl"
+    assert refusal(tmp_path / "a.xlsx").startswith(
+        ": unknown kind of file '.xlsx'; use one of parquet, csv, tsv, jsonl"
+    )
 
 
 # --- the hub, and generated rows ------------------------------------------------------------------
@@ -268,7 +272,7 @@ def test_columns_of_a_hub_set_get_the_tasks_names(hub: Path) -> None:
     rows = [{"text": "who ?", "coarse_label": 3, "fine_label": 28}]
     put(hub / HUB["trec"].repository, train=rows, test=rows)
     task = BUILT_IN["trec"]
-    found = read_hub(Hub(repository="CogComp/trec", revision="0" * 40), task)
+    found = hub_sources(Hub(repository="CogComp/trec", revision="0" * 40), task)
     table = read_rows(found["train"], task, "train")
     assert table.select(["sentence", "label"]).to_pylist() == [{"sentence": "who ?", "label": 3}]
     assert set(found) == {"train", "test"}
@@ -281,16 +285,16 @@ def test_label_names_of_a_hub_set_decide_where_its_order_is_another(hub: Path) -
         (hub / "own").mkdir(exist_ok=True)
         dataset.to_parquet(hub / "own" / f"{split}.parquet")
     task = Task(name="own", text=("sentence",), labels=("a", "b"))
-    found = read_hub(Hub(repository="own", revision="0" * 40), task)
+    found = hub_sources(Hub(repository="own", revision="0" * 40), task)
     assert read_rows(found["validation"], task, "dev")["label"].to_pylist() == [1, 0, None]
 
 
 def test_a_hub_set_without_a_needed_split_is_refused(hub: Path) -> None:
     put(hub / HUB["sst5"].repository, train=[{"text": "a", "label": 0}])
     with pytest.raises(ValueError, match="source: SetFit/sst5 has no split validation for sst5; it has train"):
-        read_hub(Hub(repository="SetFit/sst5", revision="0" * 40), BUILT_IN["sst5"])
+        hub_sources(Hub(repository="SetFit/sst5", revision="0" * 40), BUILT_IN["sst5"])
 
 
 def test_generated_rows_become_columns() -> None:
-    columns = generated_columns([{"sentence": "fine", "label": 1}], "train", BUILT_IN["reviews"])
+    columns = generated_source([{"sentence": "fine", "label": 1}], "train", BUILT_IN["reviews"])
     assert read_rows(columns, BUILT_IN["reviews"], "train")["label"].to_pylist() == [1]

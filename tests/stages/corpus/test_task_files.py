@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from stages.corpus.task_files import count_rows, task_files
+from stages.corpus.task_files import task_files
 from stages.specs.tasks import BUILT_IN, Task
 
 TASK = Task(name="mine", text=("a",), labels=("no", "yes"), dev=("dev_one", "dev_two"), test=("test",))
@@ -68,7 +66,7 @@ def test_two_folders_with_the_task_are_an_error(tmp_path: Path) -> None:
 
 def test_two_files_of_one_split_are_an_error(tmp_path: Path) -> None:
     touch(tmp_path / "imp", "train.csv", "train.parquet")
-    with pytest.raises(ValueError, match=r"train more than once: train\.parquet, train\.csv"):
+    with pytest.raises(ValueError, match=r"train more than once: train\.csv, train\.parquet"):
         task_files(tmp_path, BUILT_IN["imp"])
 
 
@@ -79,17 +77,7 @@ def test_a_folder_that_is_not_there_or_lacks_the_task_is_an_error(tmp_path: Path
         task_files(tmp_path, TASK)
 
 
-def test_rows_of_parquet_are_counted_from_its_footer_and_those_of_text_are_unknown(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"a": range(7)}), tmp_path / "a.parquet")
-    (tmp_path / "a.csv").write_text("a\n1\n")
-    assert count_rows(tmp_path / "a.parquet") == 7
-    assert count_rows(tmp_path / "a.csv") is None
-
-
-def test_a_truncated_parquet_file_is_an_error_of_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"a": range(7)}), path)
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"a\.parquet: not a whole Parquet file") as caught:
-        count_rows(path)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("name", ["train.CSV", "train.csv.gz", "train.Parquet", "train.TSV.ZST"])
+def test_compressed_files_and_upper_case_suffixes_are_found(tmp_path: Path, name: str) -> None:
+    folder = touch(tmp_path / "imp", name, "train.xlsx", "training.csv", "train")
+    assert task_files(tmp_path, BUILT_IN["imp"]) == {"train": folder / name}

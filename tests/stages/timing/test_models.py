@@ -16,15 +16,9 @@ from stages.specs.corpus import CorpusSpec, Files
 from stages.specs.retrieval import ModelEncoder
 from stages.specs.student import Cut, Fresh, Pretrained, Train
 from stages.specs.tasks import Task
-from stages.timing.job import (
-    BankTiming,
-    ModelTiming,
-    TokenizerTiming,
-    open_bank_timing,
-    open_tokenizer_timing,
-    time_model,
-)
+from stages.timing.job import BankTiming, ModelTiming, TokenizerTiming
 from stages.timing.models import opened
+from stages.timing.start import open_bank_timing, open_tokenizer_timing, time_model
 
 TASK = Task(name="tiny", text=("sentence",), labels=("bad", "good"))
 

@@ -1,0 +1,74 @@
+"""Data files in a bucket, ``s3://`` or ``gs://``, copied to this machine once for each content.
+
+A copy stands under a hash of the file's address and of what the store says of its content (size and ETag), so a file
+that has changed is copied anew, and one that has not is not copied again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RequestError
+from pipeline.storage.bucket import Bucket
+from pipeline.storage.url import SCHEMES, check_scheme
+from stages.atomic import replacing
+from stages.cache_folder import CacheFolder
+
+VERSION_FIELDS = ("size", "ETag", "etag", "md5Hash", "generation")
+"""What stores say of a file's content."""
+
+
+def is_remote(text: str) -> bool:
+    """Whether a recipe's path is an address in a bucket."""
+    return text.partition("://")[0] in SCHEMES and "://" in text
+
+
+def fetched_file(url: str, home: Path) -> Path:
+    """A copy of the file at ``url``, below ``home``, with its name. ValueError if there is none."""
+    bucket = _bucket(url)
+    found = bucket.request(bucket.fs.find, bucket.path(""), detail=True)
+    info = found.get(bucket.path(""))
+    if info is None:
+        raise ValueError(f"{url}: there is no such file")
+    return _copied(bucket, {Path(url).name: info}, home) / Path(url).name
+
+
+def fetched_folder(url: str, task: str, home: Path, wanted: Callable[[Path], bool]) -> Path:
+    """A folder below ``home`` that holds ``<task>/`` with copies of those files of ``<url>/<task>/`` or of
+    ``<url>/*/<task>/`` that are ``wanted``. ValueError if there are none."""
+    bucket = _bucket(url)
+    places = (f"{task}/*", f"*/{task}/*")
+    for place in places:
+        infos = bucket.request(bucket.fs.glob, bucket.path(place), detail=True)
+        names = {name.removeprefix(f"{bucket.path('')}/"): info for name, info in infos.items()}
+        chosen = {name: info for name, info in names.items() if info["type"] == "file" and wanted(Path(name))}
+        if chosen:
+            return _copied(bucket, chosen, home)
+    raise ValueError(f"{url}: neither {' nor '.join(places)} there is a data file of {task}")
+
+
+def _copied(bucket: Bucket, infos: Mapping[str, Mapping[str, Any]], home: Path) -> Path:
+    """A folder with copies of these files under their names."""
+    versions = {name: [str(info.get(field, "")) for field in VERSION_FIELDS] for name, info in infos.items()}
+    content = json.dumps([bucket.url, versions], sort_keys=True)
+    folder = home / "fetched" / hashlib.sha256(content.encode()).hexdigest()[:32]
+    for name, info in infos.items():
+        path = folder / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as draft:
+                bucket.request(bucket.fs.get_file, info["name"], str(draft))
+    return folder
+
+
+def _bucket(url: str) -> Bucket:
+    try:
+        check_scheme(url)
+        bucket = Bucket(url.rstrip("/"), CacheFolder.of(os.environ))
+        bucket.reach()
+    except RequestError as error:  # which speaks of a storage
+        raise ValueError(str(error).removeprefix("storage: ")) from error
+    return bucket
