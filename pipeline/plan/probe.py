@@ -121,7 +121,7 @@ class _Probe:
             with self._in_time(f"rows of {corpus.task}") as allowed:
                 if allowed:
                     self.corpora[corpus.key] = self._corpus(corpus)
-        for model in models_to_time(nodes, self.run):
+        for model in sorted(models_to_time(nodes, self.run), key=self._was_measured):
             with self._in_time(f"{model.origin.label} on {model.corpus.task}") as allowed:
                 if allowed and model.corpus.key in self.corpora:
                     self._model(model)
@@ -130,6 +130,14 @@ class _Probe:
                 with self._in_time("texts of the bank") as allowed:
                     if allowed:
                         self._bank(node)
+
+    def _was_measured(self, model: ModelToTime) -> bool:
+        """Whether an earlier probe measured a model and its trainings. Those that none measured come first."""
+        topics = [self.topics.model(model.origin, model.corpus, model.resources)]
+        topics += [
+            self.topics.training(model.origin, model.corpus, train, model.resources) for train in model.trainings
+        ]
+        return None not in map(self.measured.figures, topics)
 
     @contextmanager
     def _in_time(self, what: str) -> Iterator[bool]:

@@ -24,7 +24,7 @@ from pipeline.methods import METHODS
 
 OPTIONS = {
     "run": ("RECIPE", "--stage", "--address", "--inline", "--refresh", "--storage", "--set"),
-    "plan": ("RECIPE", "--format", "--storage", "--set"),
+    "plan": ("RECIPE", "--format", "--probe", "--inline", "--storage", "--set"),
     "report": ("RECIPE", "--format", "--out", "--storage", "--set"),
     "show": ("PATH|KEY", "--storage"),
     "gc": ("RECIPE", "--older-than", "--yes", "--storage", "--set"),
@@ -70,7 +70,7 @@ def test_without_a_command_there_is_help() -> None:
     [
         (["run"], "Missing argument 'RECIPE'; see stillhouse --help"),
         (["frobnicate"], "No such command 'frobnicate'; see stillhouse --help"),
-        (["plan", "r.yaml", "--inlin"], "No such option: --inlin; see stillhouse --help"),
+        (["plan", "r.yaml", "--inlin"], "No such option: --inlin (Possible options: --inline); see stillhouse --help"),
         (["report", "r.yaml", "--set"], "Option '--set' requires an argument; see stillhouse --help"),
         (["plan", "r.yaml"], "r.yaml: No such file or directory; name a recipe file"),
     ],
@@ -209,8 +209,12 @@ def test_a_plan_as_a_table_has_rows_bytes_and_counts(paper: Project) -> None:
     lines = paper("plan").out.splitlines()
     (teach,) = [line for line in lines if " teach@tiny " in line]
     cells = [cell.strip() for cell in teach.split("\u2502")[1:-1]]
-    assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "", "never built; serves 1 student"]
-    assert lines[-2:] == ["0 to reuse, 8 to build, 0 not needed", "time unknown: no comparable record on such hardware"]
+    assert cells == ["teach@tiny", "build", "81", "<= 27,864", "", "never built; serves 1 student"]
+    assert lines[-3:] == [
+        "0 to reuse, 8 to build, 0 not needed",
+        "tiny: 81 of 90 rows of train are trained on; 9 held out to select the epoch",
+        "time unknown: no comparable record on such hardware; plan --probe measures it",
+    ]
 
 
 def test_a_reason_that_looks_like_markup_is_printed_unchanged(built: Project) -> None:

@@ -187,3 +187,18 @@ def test_once_its_time_is_up_a_probe_says_what_it_left_out(
     assert report.measured == ["the start of a run and of its workers", "rows of tiny"]
     assert report.left_out == ["model on tiny", "model cut on tiny"]
     assert "not probed, as 0 s were up: model on tiny, model cut on tiny (probe again)" in str(report)
+
+
+def test_a_probe_begins_with_the_models_that_none_has_measured(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Directory(tmp_path / "runs")
+    recipe, graph = graph_of(assets, storage)
+    run = planned_run(plan(graph, storage, recipe.name), recipe, inline=True)
+    fabricated(recipe, run, storage)
+    (student,) = [model for model in models_to_time(list(graph.nodes), run) if model.origin.starts]
+    topic = Topics(hardware()).model(student.origin, student.corpus, student.resources)
+    (storage.local / topic.name).unlink()
+    monkeypatch.setattr(probing, "TOTAL_SECONDS", 1e-9)
+    report = probe(run, Inline, Measurements(storage), Topics(hardware()), lambda _: True)
+    assert report.left_out == ["model cut on tiny", "model on tiny"]
