@@ -140,15 +140,23 @@ def plan(
     recipe: RecipeFile,
     format: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.table,
     stage: StageName = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="First measure on this machine, for half a minute at most, what the stages' work costs."
+        ),
+    ] = False,
+    inline: Annotated[bool, typer.Option("--inline", help="The time that a run with --inline takes.")] = False,
     refresh: Refresh = False,
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Print what would be reused and what would be built, why, and how large it is. Builds nothing."""
+    """Print what would be reused and what would be built, why, how large it is and how long it takes. Builds
+    nothing."""
     from pipeline.cli.plan import plan_recipe
     from pipeline.cli.request import Request
 
-    plan_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), format.value)
+    plan_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), format.value, probe, inline)
 
 
 @app.command(cls=Command)

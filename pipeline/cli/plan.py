@@ -1,21 +1,59 @@
-"""``stillhouse plan``: what would be reused or built."""
+"""``stillhouse plan``: what would be reused or built, and how long that takes."""
 
 import json
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
 
 from pipeline.artifacts.provenance import hardware
 from pipeline.cli.last_sets import warn_of_same_name
 from pipeline.cli.plan_table import as_items, print_plan
-from pipeline.cli.request import Request, make_plan, resolve, terminal
+from pipeline.cli.request import Request, ResolvedRequest, make_plan, resolve, storage_errors, terminal
+from pipeline.errors import RequestError, first_line
+from pipeline.monitor.forecast import forecast, planned_run
 from pipeline.plan.estimate import estimate
+from pipeline.plan.extrapolate import PlannedRun
+from pipeline.plan.measurements import Measurements, Topics
 
 
-def plan_recipe(request: Request, form: str) -> None:
-    """Print the plan as ``form``: table or json. Raises RequestError."""
+def plan_recipe(request: Request, form: str, probing: bool = False, inline: bool = False) -> None:
+    """Print the plan as ``form``: table or json. With ``probing``, first measure on this machine what the work costs.
+    ``inline``: the time is that of a run with --inline. Raises RequestError."""
     resolved = resolve(request)
     warn_of_same_name(resolved.storage, resolved.recipe)
     found = make_plan(resolved, request.stage)
-    seconds = estimate(found, resolved.storage, hardware(), resolved.recipe.resources)
+    run = planned_run(found, resolved.recipe, inline)
+    measured = Measurements(resolved.storage)
+    with storage_errors(resolved.storage):
+        if probing and found.builds:
+            # The line is no part of the plan's JSON.
+            Console(stderr=True, highlight=False).print(run_probe(resolved, run, measured), soft_wrap=True)
+        expected = forecast(run, resolved.recipe, measured)
     if form == "json":
-        print(json.dumps(as_items(found, seconds), indent=1))
+        print(json.dumps(as_items(found, expected), indent=1))
     else:
-        print_plan(found, seconds, terminal())
+        print_plan(found, expected, terminal())
+
+
+def run_probe(resolved: ResolvedRequest, run: PlannedRun, measured: Measurements) -> str:
+    """Measure what the steps without comparable records cost; what was measured, as one line. Raises RequestError."""
+    from pipeline.cli.run_plan import open_place
+    from pipeline.plan.probe import probe
+
+    recorded = estimate(run.plan, resolved.storage, hardware(), resolved.recipe.resources)
+    resolved.storage.check()
+    with tempfile.TemporaryDirectory(prefix="stillhouse-probe-") as logs:
+        try:
+            report = probe(
+                run,
+                lambda: open_place(None, run.inline, Path(logs), resolved.recipe.limits.pending),
+                measured,
+                Topics(hardware()),
+                lambda node: node.key not in recorded,
+            )
+        except RequestError:
+            raise
+        except (ValueError, RuntimeError) as error:
+            raise RequestError(f"--probe: {first_line(error)}") from error
+    return str(report)

@@ -1,15 +1,20 @@
 """A plan as a table, and as items for ``--format json``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.artifacts.record import Record
 from pipeline.graph.nodes import Node, Quantity
-from pipeline.plan.estimate import approximate_time, total_text
+from pipeline.graph.split_sizes import share_text
+from pipeline.monitor.forecast import Forecast, total_text
+from pipeline.plan.estimate import approximate_time
 from pipeline.plan.planner import Plan, Step
+from pipeline.plan.quantities import sizes_of_splits
+from stages.specs.corpus import CorpusSpec
 from stages.specs.layer_map import LayerGroup, describe_groups, groups_of
 from stages.specs.layers import Random
 from stages.specs.student import DistilSpec
@@ -17,22 +22,26 @@ from stages.specs.student import DistilSpec
 NUMBERS = ("rows", "bytes", "time")
 DIGITS = 8
 """Digits of a key in the table. ``show`` and ``verify`` take them for the whole key."""
+MARKS = {"at most": "<= ", "about": "~"}
+"""What stands before a figure that is not exact."""
 STYLES = {"build": "yellow", "reuse": "green", "skip": "dim"}
 SHARED_ROLES = ("finetune", "teach", "distil")
 """Roles whose nodes may serve several students; the table says how many."""
 
 
-def as_items(plan: Plan, seconds: Mapping[str, float]) -> list[dict[str, object]]:
-    """One JSON object for each node. ``seconds`` maps keys to estimated seconds, where there is an estimate."""
+def as_items(plan: Plan, expected: Forecast) -> list[dict[str, object]]:
+    """One JSON object for each node."""
     serves = served(plan)
     return [
-        _item(step, seconds.get(step.node.key), serves[step.node.key], plan.further_names.get(step.node.key, ()))
+        _item(step, plan, expected, serves[step.node.key], plan.further_names.get(step.node.key, ()))
         for step in plan.steps
     ]
 
 
-def _item(step: Step, seconds: float | None, serves: int, also: Sequence[str]) -> dict[str, object]:
-    node = step.node
+def _item(step: Step, plan: Plan, expected: Forecast, serves: int, also: Sequence[str]) -> dict[str, object]:
+    node, key = step.node, step.node.key
+    source = None if key not in expected.seconds else "probe" if key in expected.probed else "records"
+    splits = sizes_of_splits(node, records_of(plan)) if isinstance(node.spec, CorpusSpec) else None
     return {
         "node": node.name,
         "also": list(also),
@@ -44,15 +53,22 @@ def _item(step: Step, seconds: float | None, serves: int, also: Sequence[str]) -
         "why": step.why,
         "rows": asdict(step.rows),
         "bytes": asdict(step.bytes),
-        "seconds": None if seconds is None else round(seconds, 1),
+        "seconds": _rounded(expected.seconds.get(key)),
+        "seconds_from": source,
+        "ends": _rounded(expected.ends.get(key)),
         "serves": serves,
         "layers": [asdict(group) for group in layers_of(node)],
         "inputs": node.input_keys,
+        "splits": None if splits is None else asdict(splits),
     }
 
 
-def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> None:
-    """Print the plan and its totals. ``seconds`` maps keys to estimated seconds, where there is an estimate."""
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def print_plan(plan: Plan, expected: Forecast, console: Console) -> None:
+    """Print the plan and its totals."""
     table, serves = Table(header_style="bold"), served(plan)
     for head in ("node", "action", *NUMBERS, "key", "why"):
         table.add_column(
@@ -68,7 +84,7 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
             step.action,
             figure_text(step.rows),
             figure_text(step.bytes),
-            approximate_time(seconds[key]) if key in seconds else "",
+            _time(key, expected),
             key[:DIGITS],
             Text("; ".join((step.why, *_more(step.node, serves[key], plan.further_names.get(key, ()))))),
             style=STYLES[step.action],
@@ -76,8 +92,32 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
     console.print(table)
     counts = {action: sum(step.action == action for step in plan.steps) for action in STYLES}
     console.print(f"{counts['reuse']} to reuse, {counts['build']} to build, {counts['skip']} not needed")
+    for line in shares(plan):
+        console.print(line)
     if plan.builds:
-        console.print(total_text(plan, seconds))
+        console.print(total_text(plan, expected))
+
+
+def _time(key: str, expected: Forecast) -> str:
+    """``~12 s``; ``~12 s (probe)`` for a time that no record tells; '' for an unknown one."""
+    if key not in expected.seconds:
+        return ""
+    return approximate_time(expected.seconds[key]) + (" (probe)" if key in expected.probed else "")
+
+
+def shares(plan: Plan) -> list[str]:
+    """For each task one line: how many rows of train its models are trained on."""
+    records, found = records_of(plan), {}
+    for step in plan.steps:
+        splits = sizes_of_splits(step.node, records) if isinstance(step.node.spec, CorpusSpec) else None
+        if splits is not None and step.node.task not in found:
+            found[step.node.task] = share_text(step.node.task, splits)
+    return list(found.values())
+
+
+def records_of(plan: Plan) -> dict[str, Record]:
+    """Key -> record of each artifact that is reused."""
+    return {step.node.key: step.record for step in plan.steps if step.record is not None}
 
 
 def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
@@ -110,7 +150,7 @@ def served(plan: Plan) -> dict[str, int]:
 
 
 def figure_text(figure: Quantity) -> str:
-    """``1,000``, ``<= 1,000`` for a bound, or ``unknown until NODE`` is built."""
+    """``1,000``, ``<= 1,000`` for a bound, ``~1,000`` for an expected number, or ``unknown until NODE`` is built."""
     if figure.value is None:
         return f"unknown until {figure.until}"
-    return f"{'<= ' if figure.kind == 'at most' else ''}{figure.value:,}"
+    return f"{MARKS.get(figure.kind, '')}{figure.value:,}"

@@ -29,7 +29,9 @@ from pipeline.monitor.startup import Startup
 from pipeline.monitor.status import LOGS, PAGE, RUNS
 from pipeline.monitor.upload import uploading
 from pipeline.plan.estimate import DurationEstimator, read_all
+from pipeline.plan.extrapolate import PlannedRun, extrapolated
 from pipeline.plan.fitting import check_resources
+from pipeline.plan.measurements import Measurements, Topics
 from pipeline.plan.planner import Plan
 from pipeline.plan.resources import allot
 from pipeline.recipe import Recipe
@@ -66,7 +68,10 @@ def execute(
             return allot(node, recipe.resources, capacity)
 
         def read_durations() -> DurationEstimator:
-            return DurationEstimator(plan, hardware(), recipe.resources, read_all(storage))
+            probed = extrapolated(
+                PlannedRun(plan, resources, capacity, inline), Measurements(storage), Topics(hardware())
+            )
+            return DurationEstimator(plan, hardware(), recipe.resources, read_all(storage), probed)
 
         built = Graph(tuple(step.node for step in plan.builds))
         waits = check_resources(built, resources, capacity, recipe.limits.pending)

@@ -32,7 +32,7 @@ from pipeline.execution.room import Room, RunningStage
 from pipeline.execution.scheduler import Scheduler, StepResources
 from pipeline.graph.nodes import MODEL, Graph, Node
 from pipeline.plan.gates import check_gates
-from pipeline.plan.limits import check_store_limit, sized
+from pipeline.plan.limits import check_store_limit, with_quantities
 from pipeline.plan.planner import Plan, Step, last_key_path
 from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage
@@ -289,7 +289,7 @@ class RunInProgress:
             check_gates(node, self.outcome.records)
             if isinstance(node.spec, TeachSpec):
                 records = dict(self.outcome.records)
-                check_store_limit(tuple(sized(other, records) for other in self.plan.steps), context.store_limit)
+                check_store_limit(with_quantities(self.plan.steps, records), context.store_limit)
             # A stage that was named with --stage is computed, not copied from an earlier artifact.
             forced = node.key in self.plan.forced
             before = find(context.storage, node.spec.stage, node.key)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext, Model
+from pipeline.graph.data_size import GENERATED_BYTES, bank_size
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.graph.starting_points import StartingPoints
@@ -17,7 +18,6 @@ from pipeline.graph.store_size import store_bytes
 from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
-from stages.files.kinds import kind_of, parquet_rows
 from stages.outputs.sizes import Extent
 from stages.specs.bank import HubTexts
 from stages.specs.base import Spec
@@ -54,7 +54,7 @@ class BankNodes:
     def _bank(self) -> Node:
         given, context = self.given, self.context
         spec, inputs = given.cleaning, Inputs()
-        rows = Quantity.unknown("bank")
+        rows = size = Quantity.unknown("bank")
         if given.hub is not None:
             commit = context.pins.commit(given.hub.repository, "dataset", "bank.hub")
             source = HubTexts(revision=commit, **given.hub.model_dump())
@@ -62,21 +62,20 @@ class BankNodes:
         elif given.generated is not None:
             spec = spec.model_copy(update={"source": given.generated})
             rows = Quantity.at_most(given.generated.rows)
+            size = Quantity.about(given.generated.rows * (GENERATED_BYTES + KEY_BYTES))
         else:
             with refused("bank.files"):
                 files = text_files([Path(name) for name in given.files or ()])
-                counts = [parquet_rows(path) if kind_of(path)[0] == "parquet" else None for path in files]
                 for path in files:
                     spans(path, spec.text)
+                rows, size = bank_size(files, spec, context.digests)
             spec = spec.model_copy(update={"source": Files()})
             inputs = {f"files/{number}": data_file(path, context.digests) for number, path in enumerate(files)}
-            if not any(count is None or count for count in counts):
+            if rows.value == 0:
                 raise RequestError(f"bank.files: no rows in {', '.join(map(str, files))}; give files that hold texts")
-            if spec.sentences is None and None not in counts:
-                rows = Quantity.at_most(sum(count for count in counts if count is not None))
         if spec.rows is not None:
             rows = Quantity.at_most(spec.rows if rows.value is None else min(spec.rows, rows.value))
-        return Node("bank", "bank", "", spec, inputs, rows=rows)
+        return Node("bank", "bank", "", spec, inputs, rows=rows, bytes=size)
 
     def encoder(self) -> Model | None:
         """The sentence encoder; None for TF-IDF. Raises RequestError."""
@@ -193,7 +192,7 @@ class CandidateNodes:
                     inputs |= self._rewriter_inputs(name, maker)
         if isinstance(spec, NeighboursSpec | TransferSpec):
             self._warn_of_small_bank(name, k, spec.sides if isinstance(spec, NeighboursSpec) else "first")
-        rows = starting_points.rows.train(corpus)
+        rows = starting_points.rows.distinct()
         return Node(self._node_name("candidates", name), "candidates", starting_points.task, spec, inputs, rows=rows)
 
     def _warn_of_small_bank(self, name: str, k: int, sides: Sides) -> None:

@@ -45,7 +45,8 @@ class Model:
 class GraphContext:
     """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
     each task by name; ``models``, ``classifiers``, ``fresh_models``, ``nodes`` and ``rows`` hold what has been built or
-    checked so far. ``warnings`` are lines for the user about things that are allowed, but hardly meant."""
+    checked so far, and ``without_repeats`` the tasks of which no two rows of train have equal texts. ``warnings`` are
+    lines for the user about things that are allowed, but hardly meant."""
 
     digests: Digests
     pins: Pins
@@ -55,6 +56,7 @@ class GraphContext:
     fresh_models: dict[tuple[str, Changes], Model] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     rows: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    without_repeats: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, line: str) -> None:

@@ -13,12 +13,13 @@ from pipeline.errors import RequestError
 from pipeline.graph.surveys import KeptSurveys
 from stages.atomic import replacing
 from stages.checksum import file_sha256
+from stages.files.text_size import TextSize, text_size
 
 
 @dataclass
 class Digests:
-    """sha256 of files by (path, size, mtime, inode), cached in ``file``; ``changed``: the cache has new entries. Beside
-    that file stand ``surveys``, what was found in the data of tasks."""
+    """sha256 of files by (path, size, mtime, inode), and sizes of text files by their sha256, cached in ``file``;
+    ``changed``: the cache has new entries. Beside that file stand ``surveys``, what was found in the data of tasks."""
 
     file: Path
     known: dict[str, str] = field(default_factory=dict)
@@ -46,6 +47,17 @@ class Digests:
             self.known[name] = file_sha256(path)
             self.changed = True
         return self.known[name]
+
+    def text_size(self, path: Path) -> TextSize:
+        """Lines and bytes of a text file, after decompression; counted unless they are known for its content.
+        ValueError for a damaged file."""
+        name = f"text|{self.sha256(path)}"
+        if name not in self.known:
+            found = text_size(path)
+            self.known[name] = f"{found.lines} {found.bytes}"
+            self.changed = True
+        lines, size = map(int, self.known[name].split())
+        return TextSize(lines, size)
 
     def save(self) -> None:
         """Write new entries to ``file``, and new surveys; not if the storage is not there or read-only, as these are

@@ -19,11 +19,11 @@ from stages.specs.base import Spec
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number of rows or bytes in a plan: exact, an upper bound, or unknown. ``until`` completes the text "unknown
-    until ..." and names what has to happen first."""
+    """A number of rows or bytes in a plan: exact, an upper bound, an expected number ("about"), or unknown. ``until``
+    completes the text "unknown until ..." and names what has to happen first."""
 
     value: int | None
-    kind: Literal["exact", "at most", "unknown"]
+    kind: Literal["exact", "at most", "about", "unknown"]
     until: str = ""
 
     @staticmethod
@@ -35,8 +35,45 @@ class Quantity:
         return Quantity(value, "at most")
 
     @staticmethod
+    def about(value: int) -> "Quantity":
+        return Quantity(value, "about")
+
+    @staticmethod
     def unknown(until: str) -> "Quantity":
         return Quantity(None, "unknown", until)
+
+    def times(self, factor: int) -> "Quantity":
+        """This quantity multiplied by a factor that is exact."""
+        return self if self.value is None else replace(self, value=self.value * factor)
+
+    def bounded(self) -> "Quantity":
+        """This quantity as an upper bound, if it is known exactly: for rows of which some may drop out."""
+        return replace(self, kind="at most") if self.kind == "exact" else self
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSizes:
+    """Rows of train in the source of a task (``given``), and what becomes of them: ``trained`` on, ``held_out`` to
+    select the epoch, ``cut_off`` as the dev split, left out by ``data.train_rows`` (``not_sampled``). ``evaluated`` are
+    the rows of all dev and test splits of the corpus. ``cut`` says whether any of these numbers depends on a cut, whose
+    size is expected but not certain. ``given`` is None for a built corpus whose record does not tell it."""
+
+    trained: int
+    held_out: int
+    cut_off: int
+    evaluated: int
+    given: int | None
+    not_sampled: int = 0
+    cut: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of the corpus, in all splits."""
+        return self.trained + self.held_out + self.evaluated
+
+    def quantity(self, value: int) -> Quantity:
+        """One of these numbers as a quantity of a plan."""
+        return Quantity.about(value) if self.cut else Quantity.exact(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +121,9 @@ class Node:
 
     ``role`` is its purpose in the recipe: ``finetune`` and ``distil`` are two roles of the same stage. ``subject`` is
     None for a node that reports do not list. ``rows`` and ``bytes`` are the expected size; ``extent``, only for a
-    teacher-output store, what it holds of each row. ``gate``, also only for such a store, has to be met before the node
-    or one that reads it is built; it is not part of any key.
+    teacher-output store, what it holds of each row; ``splits``, only for a corpus, the expected rows of its splits.
+    ``gate``, only for a teacher-output store, has to be met before the node or one that reads it is built; it is not
+    part of any key.
     """
 
     name: str
@@ -98,6 +136,7 @@ class Node:
     bytes: Quantity = field(default_factory=lambda: Quantity.unknown("it has run"))
     extent: Extent | None = None
     gate: ScoreGate | None = None
+    splits: SplitSizes | None = None
 
     @cached_property
     def key(self) -> str:

@@ -11,7 +11,8 @@ from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.fingerprint import canonical, plain, sha256
-from pipeline.graph.nodes import Node, Quantity
+from pipeline.graph.nodes import Quantity, SplitSizes
+from pipeline.graph.split_sizes import split_sizes
 from pipeline.recipe import TaskRecipe
 from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remote
 from stages.corpus.sources import split_sources
@@ -69,10 +70,15 @@ class TaskRows:
         return path
 
     def by_split(self) -> Mapping[str, int]:
-        """Split -> its rows in the corpus, where train includes what is cut off and held out. Raises RequestError."""
+        """Split -> its rows in the source, before any is cut off, sampled or held out. Raises RequestError."""
         if self.recipe.task.name not in self.context.rows:
             self.context.rows[self.recipe.task.name] = self._count(*self.source())
         return self.context.rows[self.recipe.task.name]
+
+    def sizes(self) -> SplitSizes:
+        """The rows of the corpus's splits. Raises RequestError."""
+        rows, name = self.by_split(), self.recipe.task.name
+        return split_sizes(rows, self.recipe.task, self.recipe.data, name not in self.context.without_repeats)
 
     def _count(self, source: Source, files: Mapping[str, Path]) -> Mapping[str, int]:
         data, task = self.recipe.data, self.recipe.task
@@ -86,8 +92,9 @@ class TaskRows:
             if found.oddities:
                 self.context.warn(f"{task.name}: {'; '.join(found.oddities)}")
             counts = found.rows
-        limits = {split: data.train_rows if split == task.train else data.eval_rows for split in counts}
-        return {split: min(count, limits[split] or count) for split, count in counts.items()}
+            if found.splits[task.train].texts == counts[task.train]:
+                self.context.without_repeats.add(task.name)
+        return counts
 
     def _survey(self, source: Source, files: Mapping[str, Path]) -> TaskSurvey:
         """What is known of the data, which are read if no survey of the same content is kept. ValueError for data that
@@ -101,14 +108,18 @@ class TaskRows:
             kept.add(identity, found)
         return found
 
-    def train(self, corpus: Node) -> Quantity:
-        """A bound on the rows of train: rows that are held out and duplicates are not subtracted."""
-        rows = self.by_split()
-        return Quantity.at_most(rows[self.recipe.task.train]) if rows else Quantity.unknown(corpus.name)
+    def train(self) -> Quantity:
+        """The rows of train that models are trained on: without those that are held out or cut off."""
+        sizes = self.sizes()
+        return sizes.quantity(sizes.trained)
+
+    def distinct(self) -> Quantity:
+        """The rows of train of different texts, for which models' outputs are stored: an upper bound where texts are
+        repeated."""
+        sizes = self.sizes()
+        return Quantity.at_most(sizes.trained) if sizes.cut else Quantity.exact(sizes.trained)
 
     def evaluated(self) -> Quantity:
-        """The rows of dev and test splits. Unknown until the corpus is built if dev is held out from train."""
-        rows = self.by_split()
-        if not self.recipe.task.dev or not rows:
-            return Quantity.unknown(f"corpus@{self.recipe.task.name}")
-        return Quantity.exact(sum(rows.values()) - rows[self.recipe.task.train])
+        """The rows of dev and test splits."""
+        sizes = self.sizes()
+        return Quantity.exact(sizes.evaluated) if self.recipe.task.dev else sizes.quantity(sizes.evaluated)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext, Model
+from pipeline.graph.data_size import corpus_bytes
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
-from stages.corpus.splits import dev_rows, holdout_rows
 from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
 from stages.specs.corpus import CorpusSpec
@@ -58,11 +58,14 @@ class StartingPoints:
                 sample_seed=data.sample_seed,
                 holdout=data.holdout,
             )
-            rows = self.rows.by_split()
+            sizes = self.rows.sizes()
             inputs: dict[str, Edge | ExternalInput] = {"tokenizer": tokenizer}
             inputs |= {f"data/{split}": data_file(path, self.context.digests) for split, path in files.items()}
-        total = Quantity.exact(sum(rows.values())) if rows else Quantity.unknown("it has run")
-        return Node(name, "corpus", self.task, spec, inputs, rows=total)
+        # Without a dev split, all rows of the source are in the corpus unless it is sampled.
+        sampled = not recipe.task.dev and (data.train_rows is not None or data.eval_rows is not None)
+        total = sizes.quantity(sizes.rows) if sampled else Quantity.exact(sizes.rows)
+        size = Quantity.about(corpus_bytes(files.values(), sizes.rows, recipe, self.context.digests))
+        return Node(name, "corpus", self.task, spec, inputs, rows=total, bytes=size, splits=sizes)
 
     # --- models ---
 
@@ -144,15 +147,11 @@ class StartingPoints:
             **(teacher_edges or {}),
         }
         size = Quantity.at_most((base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train)))
-        return Node(name, role, self.task, spec, inputs, subject, self.rows.train(corpus), size)
+        return Node(name, role, self.task, spec, inputs, subject, self.rows.train(), size)
 
     def _warn_of_large_batch(self, train: Train, where: str) -> None:
         """Add a warning if one batch holds all rows that are trained on, so that an epoch is a single step."""
-        rows = self.rows.by_split().get(self.recipe.task.train)
-        if rows is None:
-            return
-        left = rows if self.recipe.task.dev else rows - dev_rows(rows)
-        left -= holdout_rows(left, self.recipe.data.holdout)
+        left = self.rows.sizes().trained
         if 0 < left < train.batch_size:
             self.context.warn(
                 f"task {self.task}: {where}.batch_size: {train.batch_size}, but {left} rows are trained on, so that an "

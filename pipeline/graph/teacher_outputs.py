@@ -71,7 +71,7 @@ class ModelOutputs:
                     "label_order": model.label_order if part == "pooled" else None,
                 }
             )
-        shape, rows = model.shape, starting_points.rows.train(corpus)
+        shape, rows = model.shape, starting_points.rows.distinct()
         extent = Extent(
             len(layers),
             shape.width,

@@ -3,7 +3,7 @@ node gives up workers once it runs, which changes little of the end of the run."
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.monitor.run_state import NodeRun, RunState
@@ -47,8 +47,13 @@ def seconds_left(node_run: NodeRun, run_state: RunState, now: float) -> float | 
     return left if left > 0 else None
 
 
-def simulated_end(node_runs: Sequence[NodeRun], seconds: dict[str, float], run_state: RunState) -> float:
+def simulated_end(node_runs: Sequence[NodeRun], seconds: Mapping[str, float], run_state: RunState) -> float:
     """Seconds from now until the last of ``node_runs`` ends, if each takes its ``seconds`` (by key)."""
+    return max(simulated_ends(node_runs, seconds, run_state).values(), default=0.0)
+
+
+def simulated_ends(node_runs: Sequence[NodeRun], seconds: Mapping[str, float], run_state: RunState) -> dict[str, float]:
+    """Key -> seconds from now until each of ``node_runs`` ends, if each takes its ``seconds`` (by key)."""
     missing = {node_run.key: sum(need in seconds for need in node_run.needs) for node_run in node_runs}
     feeds: dict[str, list[NodeRun]] = {}
     for node_run in node_runs:
@@ -62,16 +67,17 @@ def simulated_end(node_runs: Sequence[NodeRun], seconds: dict[str, float], run_s
             simulation.start(node_run, seconds[node_run.key], 0.0)
         elif not missing[node_run.key]:
             simulation.wait(node_run)
-    clock = 0.0
-    simulation.fill(seconds, clock)
+    ends: dict[str, float] = {}
+    simulation.fill(seconds, 0.0)
     while simulation.ends:
         clock, ended = simulation.next()
+        ends[ended.key] = clock
         for node_run in feeds.get(ended.key, ()):
             missing[node_run.key] -= 1
             if not missing[node_run.key] and node_run.state == "waiting":
                 simulation.wait(node_run)
         simulation.fill(seconds, clock)
-    return clock
+    return ends
 
 
 class _Simulation:
@@ -109,7 +115,7 @@ class _Simulation:
             self.gpus -= node_run.gpus
         return clock, node_run
 
-    def fill(self, seconds: dict[str, float], clock: float) -> None:
+    def fill(self, seconds: Mapping[str, float], clock: float) -> None:
         """Start every waiting node that fits, the most urgent group and the earliest stage first."""
         for shape in sorted(self.waiting):
             queue = self.waiting[shape]

@@ -50,7 +50,9 @@ class DurationEstimator:
         machine: Mapping[str, Json],
         resources: Mapping[str, ResourceBlock],
         records: Iterable[Record] = (),
+        probed: Mapping[str, float] | None = None,
     ) -> None:
+        """``probed``: key -> seconds as a probe measured them, for steps without comparable records."""
         records = list(records)
         instances = {record.key: _instance(record.stage, record.spec, record.inputs) for record in records}
         instances |= {step.node.key: _instance_of(step.node) for step in plan.steps}
@@ -62,6 +64,7 @@ class DurationEstimator:
             self._steps.setdefault(self._groups[step.node.key], []).append(step)
         self._known: dict[str, list[Record]] = {}
         self._seconds: dict[str, float] = {}
+        self._probed = dict(probed or {})
         self._updated: set[str] = set()
         for record in sorted(records, key=lambda one: one.committed):
             self.add(record)
@@ -75,7 +78,8 @@ class DurationEstimator:
             self._updated.add(group)
 
     def seconds(self) -> dict[str, float]:
-        """Key -> estimated seconds of each step that is to be built and has comparable records: their median."""
+        """Key -> estimated seconds of each step that is to be built: the median of comparable records; where there are
+        none, as a probe measured it."""
         for group in self._updated:
             steps, known = self._steps.get(group, ()), self._known[group]
             blocks = {step.node.role: self._resources[step.node.role] for step in steps}
@@ -88,7 +92,7 @@ class DurationEstimator:
                 if step.rows.value and times:
                     self._seconds[step.node.key] = statistics.median(times)
         self._updated.clear()
-        return dict(self._seconds)
+        return self._probed | self._seconds
 
 
 def read_all(storage: Storage) -> Iterator[Record]:
@@ -185,12 +189,3 @@ def approximate_time(seconds: float) -> str:
     minutes = round(seconds / 60)
     hours = f"{minutes // 60} h " if minutes >= 60 else ""
     return f"~{hours}{minutes % 60} min"
-
-
-def total_text(plan: Plan, seconds: Mapping[str, float]) -> str:
-    """The sum of the estimates of all steps that are to be built, and how many have none."""
-    unknown = len(plan.builds) - len(seconds)
-    if not seconds:
-        return "time unknown: no comparable record on such hardware"
-    rest = f", and {unknown} more with no comparable record on such hardware" if unknown else ""
-    return f"{approximate_time(sum(seconds.values()))} if built one after another{rest}"

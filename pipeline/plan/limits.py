@@ -5,24 +5,16 @@ from dataclasses import replace
 
 from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Quantity
 from pipeline.graph.store_size import TIERS, in_tier, store_bytes
 from pipeline.plan.planner import Step
+from pipeline.plan.quantities import sizes_of
 from stages.specs.teacher import TeachSpec
 
 
-def sized(step: Step, records: Mapping[str, Record]) -> Step:
-    """The step with the size of its store as known from ``records``: exact from its own, a bound from its corpus's."""
-    node = step.node
-    if node.key in records:
-        own = records[node.key]
-        return replace(step, rows=Quantity.exact(own.rows), bytes=Quantity.exact(own.bytes))
-    corpus = records.get(node.input_keys.get("corpus", ""))
-    if corpus is None or not isinstance(node.spec, TeachSpec) or node.extent is None:
-        return step
-    rows = sum(corpus.facts["rows"][split] for split in node.spec.splits)
-    size = store_bytes(node.spec, node.extent, rows)
-    return replace(step, rows=Quantity.at_most(rows), bytes=Quantity.at_most(size))
+def with_quantities(steps: Sequence[Step], records: Mapping[str, Record]) -> tuple[Step, ...]:
+    """The steps with their rows and bytes as known from ``records``, by key."""
+    sizes = sizes_of((step.node for step in steps), records)
+    return tuple(replace(step, rows=sizes[step.node.key].rows, bytes=sizes[step.node.key].bytes) for step in steps)
 
 
 def check_store_limit(steps: Sequence[Step], limit: int | None) -> None:

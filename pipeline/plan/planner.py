@@ -12,6 +12,7 @@ from pipeline.artifacts.record import KEY, NAMED, DamagedRecord, Record, missing
 from pipeline.errors import RequestError, nearest
 from pipeline.graph.fingerprint import Json, differences, plain, shortened
 from pipeline.graph.nodes import Edge, Graph, Node, Quantity
+from pipeline.plan.quantities import sizes_of
 from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage, UnreadableDocument
 
@@ -67,18 +68,20 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
         record for stage in {node.spec.stage for node in builds} for record in reusable_records(storage, stage)
     ]
     steps = []
+    sizes = sizes_of(graph.nodes, records)
     for node in graph.nodes:
+        record = None if node.key in forced else records.get(node.key)
+        action: Action = "build"
         if node.key in forced:
-            steps.append(_build(node, f"requested by --stage {stage}"))
-        elif node.key in records:
-            record = records[node.key]
-            rows, size = Quantity.exact(record.rows), Quantity.exact(record.bytes)
-            steps.append(Step(node, "reuse", f"built {record.committed}", rows, size, record))
+            why = f"requested by --stage {stage}"
+        elif record is not None:
+            action, why = "reuse", f"built {record.committed}"
         elif node.key in needed:
-            why = unusable.get(node.key) or reason_to_build(node, storage, recipe)
-            steps.append(_build(node, why + _reusable_rows_note(priors(candidates, node, storage, records))))
+            reason = unusable.get(node.key) or reason_to_build(node, storage, recipe)
+            why = reason + _reusable_rows_note(priors(candidates, node, storage, records))
         else:
-            steps.append(Step(node, "skip", "no node that is built needs it", node.rows, node.bytes))
+            action, why = "skip", "no node that is built needs it"
+        steps.append(Step(node, action, why, sizes[node.key].rows, sizes[node.key].bytes, record))
     return Plan(tuple(steps), frozenset(forced), stale, graph.further_names)
 
 
@@ -106,10 +109,6 @@ def _reusable_records(graph: Graph, storage: Storage) -> tuple[dict[str, Record]
         else:
             records[node.key] = record
     return records, unusable, other_spec
-
-
-def _build(node: Node, why: str) -> Step:
-    return Step(node, "build", why, node.rows, node.bytes)
 
 
 def _reusable_rows_note(earlier: Sequence[Record]) -> str:

@@ -1,12 +1,13 @@
 """The scores of a recipe's models as rows: one for each (task, method, student, seed, split, metric)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts.failure import has_failed
 from pipeline.artifacts.record import Record, find_for
-from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node
+from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node, SplitSizes
+from pipeline.plan.quantities import sizes_of_splits
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
 from stages.specs.corpus import CorpusSpec
@@ -18,7 +19,9 @@ class ReportRow:
     """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL;
     ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
     task's own) that the training used over all epochs; ``quarantined`` the number of rows of train that it left out,
-    because a store that it reads has set them aside. Values are None where they are unknown."""
+    because a store that it reads has set them aside. Of the ``train_rows`` of the task's source, models are trained
+    on ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. Values are None
+    where they are unknown."""
 
     task: str
     method: str
@@ -41,6 +44,10 @@ class ReportRow:
     dev: bool
     candidates: int | None = None
     quarantined: int | None = None
+    train_rows: int | None = None
+    trained_rows: int | None = None
+    held_out_rows: int | None = None
+    cut_off_rows: int | None = None
 
 
 def report(graph: Graph, storage: Storage) -> list[ReportRow]:
@@ -70,6 +77,7 @@ def _rows(
     trained = training_record if isinstance(given, Edge) and given.part == MODEL else None
     status = "done" if record else "failed" if node.key in broken else "missing"
     assert node.subject is not None
+    splits = _splits(node, records)
     directory = str(given.path) if isinstance(given, ExternalInput) else None
     if training_record and isinstance(given, Edge):
         directory = storage.where(f"{training_record.folder}/{given.part}".rstrip("/"))
@@ -96,10 +104,22 @@ def _rows(
             dev=split in task.dev_splits,
             candidates=_fact(trained, "candidates"),
             quarantined=_fact(trained, "quarantined"),
+            train_rows=splits.given if splits else None,
+            trained_rows=splits.trained if splits else None,
+            held_out_rows=splits.held_out if splits else None,
+            cut_off_rows=splits.cut_off if splits else None,
         )
         for split in splits_of(task, record)
         for metric in task.metrics
     ]
+
+
+def _splits(node: Node, records: Mapping[str, Record | None]) -> SplitSizes | None:
+    """The rows of the splits of the corpus that a model is scored on; None if it is not built."""
+    given = node.inputs["corpus"]
+    assert isinstance(given, Edge)
+    record = records.get(given.source.key)
+    return None if record is None else sizes_of_splits(given.source, {record.key: record})
 
 
 def task_of(node: Node) -> Task:

@@ -12,6 +12,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.graph.nodes import SplitSizes
+from pipeline.graph.split_sizes import share_text
 from pipeline.recipe import TEACHER
 from pipeline.report.rows import ReportRow
 
@@ -114,6 +116,10 @@ def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
         latency_ms=mean("latency_ms"),
         candidates=None,
         quarantined=None,
+        train_rows=None,
+        trained_rows=None,
+        held_out_rows=None,
+        cut_off_rows=None,
     )
 
 
@@ -166,6 +172,8 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
     console.print(table)
     for note in quarantine_lines(rows):
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
+    for share in shares(rows):
+        console.print(share, soft_wrap=True, highlight=False, markup=False)
 
 
 def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
@@ -179,6 +187,16 @@ def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
         f"{task}: {count:,} rows of train are set aside (store.on_bad_rows), and not trained on by {', '.join(methods)}"
         for (task, count), methods in found.items()
     ]
+
+
+def shares(rows: Sequence[ReportRow]) -> list[str]:
+    """For each task one line: how many rows of train its models are trained on."""
+    found = {}
+    for row in rows:
+        if row.trained_rows is not None and row.held_out_rows is not None and row.cut_off_rows is not None:
+            sizes = SplitSizes(row.trained_rows, row.held_out_rows, row.cut_off_rows, 0, row.train_rows)
+            found[row.task] = share_text(row.task, sizes)
+    return list(found.values())
 
 
 MAX_PATHS = 12
@@ -217,6 +235,7 @@ p {{ color: #56606c; }}
 <p>{ABOUT_SCORES}</p>
 {html_table(rows)}
 {"".join(f"<p>{html.escape(line)}</p>" for line in quarantine_lines(rows))}
+{"".join(f"<p>{html.escape(line)}</p>" for line in shares(rows))}
 </body></html>
 """
 

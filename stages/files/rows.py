@@ -80,7 +80,7 @@ def open_rows(
             return
         # A line end in the middle of a text is part of it, but where a table's format is by lines.
         newline = "" if kind in ("csv", "tsv") else "\n"
-        stream = io.TextIOWrapper(_unpacked(raw, compression), "utf-8-sig", "surrogateescape", newline)
+        stream = io.TextIOWrapper(unpacked(raw, compression), "utf-8-sig", "surrogateescape", newline)
         lines = _whole(path, stream)
         match kind:
             case "txt":
@@ -95,7 +95,7 @@ def open_rows(
 # --- text files -----------------------------------------------------------------------------------
 
 
-def _unpacked(raw: IO[bytes], compression: str) -> Any:
+def unpacked(raw: IO[bytes], compression: str) -> Any:
     """The decompressed bytes of a file."""
     match compression:
         case "gz":

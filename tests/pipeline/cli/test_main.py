@@ -25,7 +25,7 @@ from pipeline.methods import METHODS
 
 OPTIONS = {
     "run": ("RECIPE", "--stage", "--address", "--inline", "--refresh", "--storage", "--set"),
-    "plan": ("RECIPE", "--format", "--storage", "--set"),
+    "plan": ("RECIPE", "--format", "--probe", "--inline", "--storage", "--set"),
     "report": ("RECIPE", "--format", "--out", "--storage", "--set", "--as-written"),
     "show": ("PATH|NODE|KEY", "--recipe", "--storage"),
     "verify": ("PATH|NODE|KEY", "--sample", "--repair", "--recipe", "--storage"),
@@ -100,7 +100,7 @@ def test_a_shell_completes_commands_and_options() -> None:
         (["run"], "Missing argument 'RECIPE'; see stillhouse --help"),
         (["frobnicate"], "No such command 'frobnicate'; see stillhouse --help"),
         (["help", "frobnicate"], "No such command 'frobnicate'; see stillhouse --help"),
-        (["plan", "r.yaml", "--inlin"], "No such option: --inlin; see stillhouse --help"),
+        (["plan", "r.yaml", "--inlin"], "No such option: --inlin (Possible options: --inline); see stillhouse --help"),
         (["report", "r.yaml", "--set"], "Option '--set' requires an argument; see stillhouse --help"),
         (["plan", "r.yaml"], "r.yaml: No such file or directory; name a recipe file"),
     ],
@@ -241,8 +241,12 @@ def test_a_plan_as_a_table_has_rows_bytes_and_counts(paper: Project) -> None:
     (teach,) = [line for line in lines if " teach@tiny " in line]
     cells = [cell.strip() for cell in teach.split("\u2502")[1:-1]]
     key = str(paper.plan()["teach@tiny"]["key"])
-    assert cells == ["teach@tiny", "build", "<= 90", "<= 30,960", "", key[:8], "never built; serves 1 student"]
-    assert lines[-2:] == ["0 to reuse, 8 to build, 0 not needed", "time unknown: no comparable record on such hardware"]
+    assert cells == ["teach@tiny", "build", "81", "<= 27,864", "", key[:8], "never built; serves 1 student"]
+    assert lines[-3:] == [
+        "0 to reuse, 8 to build, 0 not needed",
+        "tiny: 81 of 90 rows of train are trained on; 9 held out to select the epoch",
+        "time unknown: no comparable record on such hardware; plan --probe measures it",
+    ]
 
 
 def test_a_reason_that_looks_like_markup_is_printed_unchanged(built: Project) -> None:

@@ -334,10 +334,12 @@ def test_generated_rows_need_no_files(assets: Path) -> None:
     assert set(node.inputs) == {"tokenizer"}
 
 
-def test_a_dev_split_that_is_held_out_from_train_is_unknown_before(assets: Path) -> None:
+def test_the_rows_of_a_dev_split_that_is_cut_off_train_are_known_before(assets: Path) -> None:
     (assets / "data" / "tiny" / "validation.parquet").rename(assets / "test.parquet")
     files = {"train": str(assets / "data" / "tiny" / "train.parquet"), "test": str(assets / "test.parquet")}
     task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"], "files": files}
     found = nodes_by_name(composed(assets, task=task))
     assert found["corpus@tiny"].rows == Quantity.exact(120)
-    assert found["evaluate/teacher@tiny"].rows == Quantity.unknown("corpus@tiny")
+    # A tenth of the 90 rows of train is cut off, then 8 of the 81 others are held out.
+    assert found["evaluate/teacher@tiny"].rows == Quantity.exact(9 + 30)
+    assert found["finetune@tiny"].rows == Quantity.exact(73)

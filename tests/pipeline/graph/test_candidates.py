@@ -205,11 +205,10 @@ def test_rows_and_bytes_are_bounded_before_anything_runs(assets: Path) -> None:
     assert found["bank"].rows == Quantity.at_most(50)
     # 24 numbers of 2 bytes and a key of 16 bytes a row.
     assert (found["embed"].rows, found["embed"].bytes) == (Quantity.at_most(50), Quantity.at_most(50 * (24 * 2 + 16)))
-    assert found[TABLE].rows == Quantity.at_most(90)
-    assert found[TOKENS].rows == found[STORE].rows == Quantity.at_most(4 * 90)
+    assert found[TABLE].rows == Quantity.exact(81)
+    assert found[TOKENS].rows == found[STORE].rows == Quantity.at_most(4 * 81)
     # 16 bytes of key and 2 logits of 4 bytes.
-    assert found[STORE].bytes == Quantity.at_most(4 * 90 * (16 + 2 * 4))
-    assert composed(assets)["embed"].rows == Quantity.unknown("bank"), "a plain text file tells no number of rows"
+    assert found[STORE].bytes == Quantity.at_most(4 * 81 * (16 + 2 * 4))
 
 
 # --- the bank -----------------------------------------------------------------------------------------
@@ -272,7 +271,7 @@ def test_candidates_that_the_teacher_filters_are_searched_in_greater_number(
     store = found[STORE].spec
     assert isinstance(store, TeachSpec)
     assert store.layers == ((4,) if "rerank" in block else ())
-    assert found[TOKENS].rows == Quantity.at_most(90 * 12)
+    assert found[TOKENS].rows == Quantity.at_most(81 * 12)
 
 
 def test_found_sets_the_number_searched_and_must_not_be_below_k(assets: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 from project import graph_of, record_for, write_artifact, write_plannable_assets
 
+from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Quantity
-from pipeline.plan.limits import check_store_limit, sized
+from pipeline.plan.limits import check_store_limit, with_quantities
 from pipeline.plan.planner import Plan, Step, plan
 from pipeline.storage.directory import Directory
 
@@ -39,36 +40,36 @@ def refusal(found: Plan, limit: int) -> str:
 def test_a_store_within_the_limit_or_without_one_is_accepted(assets: Path, storage: Directory) -> None:
     found = planned(assets, storage)
     check_store_limit(found.steps, None)
-    check_store_limit(found.steps, 90 * ROW)
+    check_store_limit(found.steps, 81 * ROW)
 
 
 def test_a_store_over_the_limit_is_refused_with_the_tiers_that_would_fit(assets: Path, storage: Directory) -> None:
     """int8: a byte a value, and in the one shard a scale and an offset, four bytes each, for each dimension."""
-    small = 90 * (16 + 2 * 4 + 5 * 32) + 5 * 32 * 8
-    assert refusal(planned(assets, storage), 90 * ROW - 1) == (
-        "limits.store_bytes: 30,959, but the teacher outputs come to 30,960 bytes (teach@tiny: 30,960); use "
-        f"store.precision: int8 (would come to {small:,} bytes) or store.layers: [] (would come to 2,160 bytes), keep "
+    small = 81 * (16 + 2 * 4 + 5 * 32) + 5 * 32 * 8
+    assert refusal(planned(assets, storage), 81 * ROW - 1) == (
+        "limits.store_bytes: 27,863, but the teacher outputs come to 27,864 bytes (teach@tiny: 27,864); use "
+        f"store.precision: int8 (would come to {small:,} bytes) or store.layers: [] (would come to 1,944 bytes), keep "
         "fewer rows (data.train_rows), or raise the limit"
     )
 
 
 def test_a_tier_that_would_not_fit_is_not_offered(assets: Path, storage: Directory) -> None:
     result = refusal(planned(assets, storage, store={"precision": "float32"}), 20_000)
-    assert "int8 (would come to 17,840 bytes)" in result
+    assert "int8 (would come to 16,184 bytes)" in result
     assert "float16" not in result
 
 
 def test_the_suggested_size_is_that_of_the_next_plan(assets: Path, storage: Directory) -> None:
-    assert "store.precision: float16 (would come to 30,960 bytes)" in refusal(
-        planned(assets, storage, store={"precision": "float32"}), 90 * ROW
+    assert "store.precision: float16 (would come to 27,864 bytes)" in refusal(
+        planned(assets, storage, store={"precision": "float32"}), 81 * ROW
     )
-    check_store_limit(planned(assets, storage, store={"precision": "float16"}).steps, 90 * ROW)
-    check_store_limit(planned(assets, storage, store={"layers": []}).steps, 2_160)
+    check_store_limit(planned(assets, storage, store={"precision": "float16"}).steps, 81 * ROW)
+    check_store_limit(planned(assets, storage, store={"layers": []}).steps, 1_944)
 
 
 def test_if_nothing_fits_the_smallest_size_is_named(assets: Path, storage: Directory) -> None:
-    assert "; the smallest that they can be is 2,160 bytes, with store.layers: [], keep fewer rows" in refusal(
-        planned(assets, storage), 2_159
+    assert "; the smallest that they can be is 1,944 bytes, with store.layers: [], keep fewer rows" in refusal(
+        planned(assets, storage), 1_943
     )
 
 
@@ -76,17 +77,17 @@ def test_the_stores_of_a_recipe_count_together(tmp_path: Path, storage: Director
     assets = write_plannable_assets(tmp_path / "two", ("tiny", "other"))
     tasks = [{"name": name, "text": "sentence", "labels": ["bad", "good"]} for name in ("tiny", "other")]
     result = refusal(planned(assets, storage, task=tasks), 40_000)
-    assert "come to 61,920 bytes" in result
-    assert "int8 (would come to 35,680 bytes)" in result
+    assert "come to 55,728 bytes" in result
+    assert "int8 (would come to 32,368 bytes)" in result
 
 
 def test_a_store_of_both_poolings_fits_with_one_of_them(assets: Path, storage: Directory) -> None:
     found = planned(assets, storage)
-    both = 90 * (16 + 2 * 4 + 2 * 5 * 32 * 2)
+    both = 81 * (16 + 2 * 4 + 2 * 5 * 32 * 2)
     steps = tuple(with_pooling(step, "both", both) for step in found.steps)
     result = refusal(Plan(steps, frozenset()), both - 1)
     assert (
-        "store.pooling: mean (would come to 30,960 bytes) or store.pooling: cls (would come to 30,960 bytes)" in result
+        "store.pooling: mean (would come to 27,864 bytes) or store.pooling: cls (would come to 27,864 bytes)" in result
     )
 
 
@@ -98,14 +99,21 @@ def with_pooling(step: Step, pooling: str, size: int) -> Step:
 
 
 def test_the_size_of_a_store_becomes_known_with_its_corpus_and_with_itself(assets: Path, storage: Directory) -> None:
-    steps = {step.node.name: step for step in planned(assets, storage).steps}
-    teach, corpus = steps["teach@tiny"], steps["corpus@tiny"].node
+    steps = planned(assets, storage).steps
+    nodes = {step.node.name: step.node for step in steps}
+    teach, corpus = nodes["teach@tiny"], nodes["corpus@tiny"]
     out = storage.local / "attempt"
     out.mkdir(parents=True)
-    record = record_for(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})
-    assert sized(teach, {}) == teach
-    assert sized(teach, {corpus.key: record}).bytes == Quantity.at_most(70 * ROW)
-    assert sized(teach, {teach.node.key: write_artifact(storage, teach.node)}).bytes == Quantity.exact(len("content"))
+    rows = {"train": 70, "holdout": 20, "validation": 30}
+
+    def size(record: Record) -> Quantity:
+        sized = with_quantities(steps, {record.key: record})
+        return next(step.bytes for step in sized if step.node == teach)
+
+    assert with_quantities(steps, {}) == steps
+    assert size(record_for(corpus, out, rows=rows)) == Quantity.at_most(70 * ROW)
+    assert size(record_for(corpus, out, rows=rows, duplicates={"train": 4})) == Quantity.at_most(66 * ROW)
+    assert size(write_artifact(storage, teach)) == Quantity.exact(len("content"))
 
 
 def test_the_size_that_the_corpus_makes_known_counts_against_the_limit_in_every_tier(
@@ -116,5 +124,5 @@ def test_the_size_that_the_corpus_makes_known_counts_against_the_limit_in_every_
     out = storage.local / "attempt"
     out.mkdir(parents=True)
     records = {corpus.key: record_for(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})}
-    steps = tuple(sized(step, records) for step in found.steps)
+    steps = with_quantities(found.steps, records)
     assert "store.layers: [] (would come to 1,680 bytes)" in refusal(Plan(steps, frozenset()), 70 * ROW - 1)

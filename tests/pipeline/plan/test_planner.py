@@ -287,29 +287,33 @@ def test_an_unknown_stage_names_the_nearest(assets: Path, done: Directory, stage
 def test_rows_and_bytes_are_exact_or_bounds_and_become_exact_when_built(assets: Path, storage: Directory) -> None:
     before = by_name(planned(assets, storage))
     assert before["corpus@tiny"].rows == Quantity.exact(120)
-    assert before["teach@tiny"].rows == Quantity.at_most(90)
+    assert before["teach@tiny"].rows == Quantity.exact(81), "a tenth of the 90 rows of train is held out"
+    assert before["distil/no-kd/two/0@tiny"].rows == Quantity.exact(81)
     # 16 bytes of key, 2 logits of 4, embeddings and 4 layers of width 32 in 2 bytes each.
-    assert before["teach@tiny"].bytes == Quantity.at_most(90 * (16 + 2 * 4 + 5 * 32 * 2))
+    assert before["teach@tiny"].bytes == Quantity.at_most(81 * (16 + 2 * 4 + 5 * 32 * 2))
     assert before["evaluate/teacher@tiny"].rows == Quantity.exact(30)
     build_all(graph_of(assets, storage)[1], storage)
     after = by_name(planned(assets, storage))["teach@tiny"]
     assert (after.rows, after.bytes) == (Quantity.exact(10), Quantity.exact(len("content")))
 
 
-def test_rows_of_a_file_that_has_to_be_read_are_known(assets: Path, storage: Directory) -> None:
+def test_rows_of_any_kind_of_file_are_known(assets: Path, storage: Directory) -> None:
     data = assets / "data" / "tiny"
     (data / "train.parquet").unlink()
-    (data / "train.csv").write_text("sentence,label\na,0\nb,1\nc,1\n", "utf-8")
+    lines = [f"text {row},{row % 2}" for row in range(60)]
+    (data / "train.csv").write_text("\n".join(["sentence,label", *lines, *lines[:20]]) + "\n", "utf-8")
     found = by_name(planned(assets, storage))
-    assert found["teach@tiny"].rows == Quantity.at_most(3)
-    assert found["teach@tiny"].bytes.kind == "at most"
+    assert found["corpus@tiny"].rows == Quantity.exact(80 + 30)
+    assert found["distil/no-kd/two/0@tiny"].rows == Quantity.about(72), "rows of equal texts stay together"
+    assert found["teach@tiny"].rows == Quantity.at_most(72)
+    assert found["teach@tiny"].bytes == Quantity.at_most(72 * (16 + 2 * 4 + 5 * 32 * 2))
 
 
 def test_a_sample_bounds_the_rows(assets: Path, storage: Directory) -> None:
     data = {"source": str(assets / "data"), "train_rows": 40, "eval_rows": 20}
     found = by_name(planned(assets, storage, data=data))
     assert found["corpus@tiny"].rows == Quantity.exact(60)
-    assert found["teach@tiny"].rows == Quantity.at_most(40)
+    assert found["teach@tiny"].rows == Quantity.exact(36)
 
 
 # --- size -----------------------------------------------------------------------------------------

@@ -275,3 +275,11 @@ def test_csv_without_rows_has_its_header() -> None:
 
 def test_json_is_a_list(built: Project) -> None:
     assert isinstance(json.loads(built("report", "--format", "json").out), list)
+
+
+def test_a_report_says_how_many_rows_of_train_are_trained_on(built: Project) -> None:
+    for row in built.rows():
+        assert (row["train_rows"], row["trained_rows"], row["held_out_rows"], row["cut_off_rows"]) == (96, 86, 10, 0)
+    line = "tiny: 86 of 96 rows of train are trained on; 10 held out to select the epoch"
+    assert line in built("report").out.splitlines()
+    assert f"<p>{line}</p>" in built("report", "--format", "html").out
