@@ -15,6 +15,8 @@ from stages.specs.layers import Random
 from stages.specs.student import DistilSpec
 
 NUMBERS = ("rows", "bytes", "time")
+DIGITS = 8
+"""Digits of a key in the table. ``show`` and ``verify`` take them for the whole key."""
 STYLES = {"build": "yellow", "reuse": "green", "skip": "dim"}
 SHARED_ROLES = ("finetune", "teach", "distil")
 """Roles whose nodes may serve several students; the table says how many."""
@@ -52,8 +54,13 @@ def _item(step: Step, seconds: float | None, serves: int, also: Sequence[str]) -
 def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> None:
     """Print the plan and its totals. ``seconds`` maps keys to estimated seconds, where there is an estimate."""
     table, serves = Table(header_style="bold"), served(plan)
-    for head in ("node", "action", *NUMBERS, "why"):
-        table.add_column(head, justify="right" if head in NUMBERS else "left", overflow="fold")
+    for head in ("node", "action", *NUMBERS, "key", "why"):
+        table.add_column(
+            head,
+            justify="right" if head in NUMBERS else "left",
+            overflow="fold",
+            min_width=DIGITS if head == "key" else None,
+        )
     for step in plan.steps:
         key = step.node.key
         table.add_row(
@@ -62,6 +69,7 @@ def print_plan(plan: Plan, seconds: Mapping[str, float], console: Console) -> No
             figure_text(step.rows),
             figure_text(step.bytes),
             approximate_time(seconds[key]) if key in seconds else "",
+            key[:DIGITS],
             Text("; ".join((step.why, *_more(step.node, serves[key], plan.further_names.get(key, ()))))),
             style=STYLES[step.action],
         )

@@ -70,8 +70,12 @@ class BankNodes:
                     spans(path, spec.text)
             spec = spec.model_copy(update={"source": Files()})
             inputs = {f"files/{number}": data_file(path, context.digests) for number, path in enumerate(files)}
+            if not any(count is None or count for count in counts):
+                raise RequestError(f"bank.files: no rows in {', '.join(map(str, files))}; give files that hold texts")
             if spec.sentences is None and None not in counts:
                 rows = Quantity.at_most(sum(count for count in counts if count is not None))
+        if spec.rows is not None:
+            rows = Quantity.at_most(spec.rows if rows.value is None else min(spec.rows, rows.value))
         return Node("bank", "bank", "", spec, inputs, rows=rows)
 
     def encoder(self) -> Model | None:
@@ -187,8 +191,22 @@ class CandidateNodes:
                 case _:
                     spec = RewriteSpec.model_validate({"how": maker.how, "k": k, "sides": sides, "seed": maker.seed})
                     inputs |= self._rewriter_inputs(name, maker)
+        if isinstance(spec, NeighboursSpec | TransferSpec):
+            self._warn_of_small_bank(name, k, spec.sides if isinstance(spec, NeighboursSpec) else "first")
         rows = starting_points.rows.train(corpus)
         return Node(self._node_name("candidates", name), "candidates", starting_points.task, spec, inputs, rows=rows)
+
+    def _warn_of_small_bank(self, name: str, k: int, sides: Sides) -> None:
+        """Warn where the bank is known to have fewer texts than candidates are wanted for each row. Texts that the task
+        is evaluated on are known only in the run, which warns of them."""
+        texts = self._bank().bank().rows.value
+        most = None if texts is None else 2 * texts if sides == "either" else texts
+        if most is not None and most < k:
+            self.starting_points.context.warn(
+                f"task {self.starting_points.task}, candidates.{name}: {k} candidates are wanted for each row, but the "
+                f"bank has at most {texts:,} texts, so that no row has more than {most}; enlarge the bank, or set k to "
+                f"{most}"
+            )
 
     def _bank(self) -> BankNodes:
         bank = self.starting_points.recipe.bank
@@ -273,15 +291,17 @@ class CandidateNodes:
             compute=block.compute,
             splits=("candidates",),
             label_order=model.label_order,
+            on_bad_rows=block.on_bad_rows,
         )
         extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
         known = rows.rows.value
         size = Quantity.unknown(rows.name) if known is None else Quantity.at_most(store_bytes(spec, extent, known))
         full = self._node_name("teach" if teacher == TEACHER else f"teach/{teacher}", name)
         inputs: Inputs = {"corpus": Edge(rows), "model": model.source}
+        gate, task = ModelOutputs(starting_points).gate(teacher), starting_points.task
         return starting_points.context.get_or_create(
             full,
-            lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows.rows, bytes=size, extent=extent),
+            lambda: Node(full, "teach", task, spec, inputs, rows=rows.rows, bytes=size, extent=extent, gate=gate),
         )
 
     def _node_name(self, what: str, name: str) -> str:

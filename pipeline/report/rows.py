@@ -17,7 +17,8 @@ from stages.specs.tasks import Task
 class ReportRow:
     """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL;
     ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
-    task's own) that the training used over all epochs. Values are None where they are unknown."""
+    task's own) that the training used over all epochs; ``quarantined`` the number of rows of train that it left out,
+    because a store that it reads has set them aside. Values are None where they are unknown."""
 
     task: str
     method: str
@@ -39,6 +40,7 @@ class ReportRow:
     key: str
     dev: bool
     candidates: int | None = None
+    quarantined: int | None = None
 
 
 def report(graph: Graph, storage: Storage) -> list[ReportRow]:
@@ -93,6 +95,7 @@ def _rows(
             key=(training or node).key,
             dev=split in task.dev_splits,
             candidates=_fact(trained, "candidates"),
+            quarantined=_fact(trained, "quarantined"),
         )
         for split in splits_of(task, record)
         for metric in task.metrics

@@ -113,6 +113,7 @@ def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
         best_epoch=None,
         latency_ms=mean("latency_ms"),
         candidates=None,
+        quarantined=None,
     )
 
 
@@ -163,6 +164,21 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
         values = dict(zip(HEADS, astuple(line), strict=True))
         table.add_row(*(values[head] for head in shown), style="red" if "failed" in line.status else "")
     console.print(table)
+    for note in quarantine_lines(rows):
+        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
+def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
+    """A line for each task with students that were not trained on all rows of train, because a store has set some
+    aside."""
+    found: dict[tuple[str, int], dict[str, None]] = {}
+    for row in rows:
+        if row.quarantined:
+            found.setdefault((row.task, row.quarantined), {})[row.method] = None
+    return [
+        f"{task}: {count:,} rows of train are set aside (store.on_bad_rows), and not trained on by {', '.join(methods)}"
+        for (task, count), methods in found.items()
+    ]
 
 
 MAX_PATHS = 12
@@ -200,6 +216,7 @@ p {{ color: #56606c; }}
 <h1>{html.escape(title)}</h1>
 <p>{ABOUT_SCORES}</p>
 {html_table(rows)}
+{"".join(f"<p>{html.escape(line)}</p>" for line in quarantine_lines(rows))}
 </body></html>
 """
 

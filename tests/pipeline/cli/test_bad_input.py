@@ -185,14 +185,14 @@ def test_a_truncated_parquet_file_is_refused_by_the_plan(paper: Project, plannab
     path = train_file(plannable_assets)
     path.write_bytes(path.read_bytes()[:-20])
     line = refused(paper)
-    assert line.startswith(f"task tiny: {path}: not a whole Parquet file (")
+    assert line.startswith(f"data.source: {path}: not a whole Parquet file (")
     assert line.endswith("); copy or write it again")
 
 
 def test_an_empty_parquet_split_is_refused_by_the_plan(paper: Project, plannable_assets: Path) -> None:
     path = train_file(plannable_assets)
     pq.write_table(pq.read_table(path).slice(0, 0), path)
-    assert refused(paper) == f"task tiny: {path}: no rows; each split needs at least 1"
+    assert refused(paper) == f"data.source: {path}: no rows; a train split needs at least 1"
 
 
 def test_a_folder_without_the_task_is_refused_by_the_plan(paper: Project, plannable_assets: Path) -> None:
@@ -220,12 +220,12 @@ def empty_csv(assets: Path) -> str:
 
 def latin_csv(assets: Path) -> str:
     path = as_csv(assets, b"sentence,label\nfine,1\ncaf\xe9,0\n")
-    return f"{path}: line 3, byte 0xe9 is not UTF-8; save the file as UTF-8"
+    return f"{path}: row 2 (line 3), column sentence: byte 0xe9 is not UTF-8; save the file as UTF-8"
 
 
 def ragged_csv(assets: Path) -> str:
     path = as_csv(assets, b"sentence,label\nfine,1\nfine,1,2\n")
-    return f"{path}: row 2: 3 fields; the header has 2"
+    return f"{path}: row 2 (line 3): 3 fields; the header has 2"
 
 
 def other_column(assets: Path) -> str:
@@ -234,12 +234,12 @@ def other_column(assets: Path) -> str:
 
 
 @pytest.mark.parametrize("harm", [bad_label, empty_csv, latin_csv, ragged_csv, other_column])
-def test_rows_that_cannot_be_used_fail_the_corpus_before_any_other_work(
-    paper: Project, plannable_assets: Path, harm: Callable[[Path], str]
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_rows_that_cannot_be_used_are_refused_before_any_work(
+    paper: Project, plannable_assets: Path, harm: Callable[[Path], str], command: str
 ) -> None:
     expected = harm(plannable_assets)
-    assert failed(paper).startswith(f"corpus@tiny: {expected}")
-    assert paper.records() == {}
+    assert refused(paper, command=command).startswith(f"data.source: {expected}")
 
 
 # --- the storage ----------------------------------------------------------------------------------

@@ -462,3 +462,35 @@ def test_roles_name_the_purpose_of_a_node(assets: Path) -> None:
 def test_candidates_of_one_task_can_be_selected_alone(assets: Path) -> None:
     found = graph(assets, task=TWO)
     assert {name.partition("@")[2] for name in meant(found, "candidates@other")} == {"other"}
+
+
+def test_a_sample_of_the_bank_bounds_the_planned_rows_and_no_sample_leaves_the_keys(assets: Path) -> None:
+    table: dict[str, object] = {"files": [str(assets / "pairs.parquet")], "text": "one"}
+    nodes, sampled = composed(assets, bank=table), composed(assets, bank={**table, "rows": 20})
+    assert nodes["bank"].rows == Quantity.at_most(50)
+    assert sampled["bank"].rows == sampled["embed"].rows == sampled["index"].rows == Quantity.at_most(20)
+    assert composed(assets, bank={**table, "rows": 500})["bank"].rows == Quantity.at_most(50)
+    assert composed(assets, bank={"rows": 20})["bank"].rows == Quantity.at_most(20), "a text file's rows are unknown"
+    assert {*BESIDE, *student()} <= changed(nodes, sampled)
+    assert not changed(nodes, composed(assets, bank={**table, "rows": None}))
+
+
+def test_a_bank_that_is_known_to_have_fewer_texts_than_candidates_are_wanted_is_warned_of(assets: Path) -> None:
+    table: dict[str, object] = {"files": [str(assets / "pairs.parquet")], "text": "one", "encoder": "tfidf"}
+    assert graph(assets, taking(50), bank=table).warnings == ()
+    (line,) = graph(assets, taking(51), bank=table).warnings
+    assert line == (
+        "task tiny, candidates.neighbours: 51 candidates are wanted for each row, but the bank has at most 50 texts, "
+        "so that no row has more than 50; enlarge the bank, or set k to 50"
+    )
+    (line,) = graph(assets, taking(8), bank={**table, "rows": 1}).warnings
+    assert "8 candidates are wanted for each row, but the bank has at most 1 texts" in line
+    drawn = graph(assets, DRAWN, bank={**table, "rows": 5}, candidates={"drawn": "transfer"}).warnings
+    assert "candidates.drawn: 8 candidates are wanted" in drawn[0]
+
+
+def test_a_bank_of_files_without_rows_is_refused(assets: Path) -> None:
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), assets / "empty.parquet")
+    assert refusal(assets, bank={"files": [str(assets / "empty.parquet")]}) == (
+        f"bank.files: no rows in {assets / 'empty.parquet'}; give files that hold texts"
+    )

@@ -57,7 +57,7 @@ def task(*sets: str, **keys: Any) -> TaskRecipe:
 def test_five_keys_are_enough_and_the_rest_has_its_defaults() -> None:
     recipe = read()
     only = recipe.tasks[0]
-    assert (recipe.storage, recipe.limits, recipe.source_path) == ("runs", Limits(), None)
+    assert (recipe.storage, recipe.limits, recipe.origin) == ("runs", Limits(), None)
     assert (only.train, only.max_length, only.seeds) == (Train(), 128, (0,))
     assert (only.data.source, only.data.train_rows, only.data.holdout) == ("hub", None, 0.1)
     assert (only.store.pooling, only.store.layers, only.store.precision) == ("mean", "all", "float16")
@@ -399,7 +399,8 @@ def test_methods_may_take_other_steps_with_equal_steps_false() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_is_read(path: Path) -> None:
     recipe = load(path)
-    assert (recipe.name, recipe.source_path) == (path.stem, path)
+    assert recipe.origin is not None
+    assert (recipe.name, recipe.origin.file, recipe.origin.sets) == (path.stem, path, ())
 
 
 def test_the_small_glue_recipe_leaves_label_smoothing_out_for_the_regression_alone() -> None:
