@@ -7,7 +7,8 @@ stage, what the longest chain of further nodes waits for.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from cluster.resources import Resources
 from pipeline.graph.nodes import Node
@@ -22,8 +23,7 @@ EVALUATIONS, WITHOUT_CANDIDATES, WITH_CANDIDATES = range(3)
 """The groups of nodes, the most urgent first."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Urgency:
+class Urgency(NamedTuple):
     """The rank of a node: the smallest is the most urgent. ``following`` is the length of the longest chain of nodes
     that wait for it, negative; ``number`` its place in the plan."""
 

