@@ -18,6 +18,7 @@ from rich.text import Text
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, attempts_folder, claim, discard, release
 from pipeline.artifacts.record import key_folder, sound_record, withdraw
 from pipeline.artifacts.retention import Survey, UnusedArtifact, in_use, survey
+from pipeline.cli.last_sets import as_written_and_last
 from pipeline.cli.request import Request, resolve, terminal
 from pipeline.errors import RequestError
 from pipeline.storage import Storage
@@ -97,11 +98,16 @@ def _release_claim(claimed: Attempt) -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
-def gc_recipes(requests: Sequence[Request], older_than: str | None, yes: bool, others: bool = False) -> int:
+def gc_recipes(
+    requests: Sequence[Request], older_than: str | None, yes: bool, others: bool = False, as_written: bool = False
+) -> int:
     """List what belongs to these recipes alone and none of them needs, with ``others`` also what belongs to further
-    ones, and how much is kept and why. Remove what is listed if ``yes``. Returns the exit code: 1 if something could
+    ones, and how much is kept and why. Unless ``as_written``, what their last runs needed with a ``--set`` counts as
+    needed. Remove what is listed if ``yes``. Returns the exit code: 1 if something could
     not be removed. Raises RequestError."""
     least = seconds_of(older_than) if older_than else 0.0
+    if not as_written:
+        requests = [each for request in requests for each in as_written_and_last(request)]
     resolved = [resolve(request) for request in requests]
     storage = resolved[0].storage
     for request, other in zip(requests, resolved, strict=True):

@@ -1,5 +1,5 @@
-"""The ``--set`` of a recipe's last run, which ``report`` and ``curves`` take over, and the warning about another recipe
-of the same name. What is printed here goes to the standard error, so that JSON and CSV stay clean."""
+"""The ``--set`` of a recipe's last run, which ``report``, ``curves`` and ``gc`` take over, and the warning about
+another recipe of the same name. What is printed here goes to the standard error, so that JSON and CSV stay clean."""
 
 import shlex
 import sys
@@ -18,21 +18,44 @@ from pipeline.storage import Storage, open_storage
 def with_last_sets(request: Request) -> Request:
     """The request with the ``--set`` of the last run of its recipe on its storage, and a line about it; unchanged where
     it has a ``--set`` of its own or no such run is known. Raises RequestError."""
+    found, began = _last_request(request)
+    if found != request:
+        _print(
+            f"note: with {_options(found)}, as in the last run ({began}); give another --set, or --as-written for none"
+        )
+    return found
+
+
+def as_written_and_last(request: Request) -> list[Request]:
+    """The request, and the one with the ``--set`` of the last run of its recipe, if that had any, with a line about it:
+    for ``gc``, which frees what neither needs. Raises RequestError."""
+    found, began = _last_request(request)
+    if found == request:
+        return [request]
+    _print(f"note: what the last run ({began}) needs with {_options(found)} is kept, too; --as-written frees it")
+    return [request, found]
+
+
+def _last_request(request: Request) -> tuple[Request, str]:
+    """The request with the ``--set`` of its recipe's last run, and when that began; unchanged where it has a ``--set``
+    of its own, or no such run is known."""
     if request.sets:
-        return request
+        return request, ""
     recipe = load(request.recipe, (), request.storage)
     last = read_last_run(open_storage(recipe.storage), recipe.name)
     if last is None or not last.sets or recipe.origin is None or not _same_recipe(last, recipe.origin):
-        return request
-    options = shlex.join(word for change in last.sets for word in ("--set", change))
+        return request, ""
     found = replace(request, sets=last.sets)
     try:
         load(found.recipe, found.sets, found.storage)
     except RequestError as error:
-        _print(f"note: the last run had {options}, which the recipe no longer takes ({error}): left out")
-        return request
-    _print(f"note: with {options}, as in the last run ({last.began}); give another --set, or --as-written for none")
-    return found
+        _print(f"note: the last run had {_options(found)}, which the recipe no longer takes ({error}): left out")
+        return request, ""
+    return found, last.began
+
+
+def _options(request: Request) -> str:
+    return shlex.join(word for change in request.sets for word in ("--set", change))
 
 
 def note_run(storage: Storage, recipe: Recipe) -> None:

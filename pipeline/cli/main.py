@@ -247,13 +247,14 @@ def gc(
     ] = False,
     storage: StorageUrl = None,
     set_: Sets = None,
+    as_written: AsWritten = False,
 ) -> None:
     """Remove what these recipes made or used and need no longer, except what a run is building or using."""
     from pipeline.cli.gc import gc_recipes
     from pipeline.cli.request import Request
 
     requests = [Request(recipe, tuple(set_ or ()), storage, False, None) for recipe in recipes]
-    raise typer.Exit(gc_recipes(requests, older_than, yes, others))
+    raise typer.Exit(gc_recipes(requests, older_than, yes, others, as_written))
 
 
 @app.command(cls=Command)

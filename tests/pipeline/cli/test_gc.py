@@ -39,6 +39,19 @@ def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built
     assert "0 to free, 0 bytes\n" in stillhouse("gc", recipe, *storage).out
 
 
+def test_what_the_last_run_made_with_set_is_kept_beside_what_the_recipe_as_written_needs(
+    built: Project, assets: Path
+) -> None:
+    assert built("run", "--inline", "--set", "method=no-kd", "--set", "seeds=[0, 2]").code == 0
+    code, out, err = gc(built)
+    assert code == 0 and "needs with --set method=no-kd --set 'seeds=[0, 2]' is kept, too; --as-written frees it" in err
+    assert f"{built.storage}: 0 to free" in out.replace("\n", "")
+    code, out, err = gc(built, "--as-written", "--yes")
+    assert (code, err) == (0, "") and "freed 2 of 2" in out
+    assert {name for name in built.records() if "/2@" in name} == set()
+    assert set(built.records()) > STUDENTS_OF_SEED_1
+
+
 def test_if_one_recipe_is_wrong_nothing_is_freed(built: Project, assets: Path) -> None:
     wrong = write_project(
         built.folder / "wrong", assets, student={"label": "two", "cut": {"of": "teacher", "layers": [1, 10]}}

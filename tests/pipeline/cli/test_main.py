@@ -30,7 +30,7 @@ OPTIONS = {
     "show": ("PATH|NODE|KEY", "--recipe", "--storage"),
     "verify": ("PATH|NODE|KEY", "--sample", "--repair", "--recipe", "--storage"),
     "curves": ("RECIPE", "--out", "--storage", "--set", "--as-written"),
-    "gc": ("RECIPE", "--older-than", "--yes", "--storage", "--set"),
+    "gc": ("RECIPE", "--older-than", "--yes", "--storage", "--set", "--as-written"),
     "methods": ("NAME",),
     "tasks": (),
     "help": ("COMMAND",),
