@@ -55,7 +55,7 @@ def write_recipe(path: Path, seeds: int) -> Path:
     path.write_text(
         "name: plan\ntask: reviews\n"
         "teacher: {model: sentence-transformers/all-MiniLM-L6-v2, finetune: {epochs: 1}}\n"
-        "student: {label: two, from_teacher: [2, 5]}\nmethod: [no-kd, vanilla-kd, annealing-kd]\n"
+        "student: {label: two, cut: {of: teacher, layers: [3, 6]}}\nmethod: [no-kd, vanilla-kd, annealing-kd]\n"
         f"train: {{epochs: 2}}\nseeds: {list(range(seeds))}\n",
         "utf-8",
     )

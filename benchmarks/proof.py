@@ -28,7 +28,7 @@ GROUND: Mapping[str, Any] = {
     "task": "reviews",
     "data": {"generated": {"train": 260, "validation": 64, "test": 64}},
     "teacher": {"model": MINILM, "finetune": {"epochs": 2, "learning_rate": 2.0e-4, "keep": "epochs"}},
-    "student": {"label": "two", "from_teacher": [2, 5]},
+    "student": {"label": "two", "cut": {"of": "teacher", "layers": [3, 6]}},
     "train": {"epochs": 3, "learning_rate": 6.0e-4, "max_length": 32, "batch_size": 16},
     "equal_steps": False,
 }
@@ -37,7 +37,7 @@ ONE_WORKER: Mapping[str, Any] = {
     "name": "proof",
     "bank": {"generated": {"rows": 300}},
     "candidates": {"drawn": {"by": "transfer"}},
-    "models": {"assistant": {"from_teacher": [1, 3, 5], "method": "vanilla-kd"}},
+    "models": {"assistant": {"cut": {"of": "teacher", "layers": [2, 4, 6]}, "method": "vanilla-kd"}},
     "method": [
         "no-kd",
         "label-smoothing",

@@ -73,6 +73,9 @@ class Watch:
     def advance(self, amount: float) -> None:  # noqa: ARG002
         self.wall, self.cpu = time.perf_counter(), cpu_seconds()
 
+    def restore(self, amount: float) -> None:
+        """Not used."""
+
     def note(self, text: str) -> None:
         """Not used."""
 

@@ -65,7 +65,7 @@ def write_recipe(path: Path, rows: int, seeds: list[int]) -> None:
         "name: students\ntask: reviews\n"
         f"data: {{generated: {{train: {rows}, validation: 64, test: 64}}}}\n"
         "teacher: {model: sentence-transformers/all-MiniLM-L6-v2, finetune: {epochs: 1}}\n"
-        "student: {label: two, from_teacher: [2, 5]}\nmethod: vanilla-kd\n"
+        "student: {label: two, cut: {of: teacher, layers: [3, 6]}}\nmethod: vanilla-kd\n"
         f"train: {{epochs: {max(1, rows // ROWS_AN_EPOCH)}}}\nseeds: {seeds}\n",
         "utf-8",
     )

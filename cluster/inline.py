@@ -7,6 +7,7 @@ from typing import TypeVar
 from cluster.amount import Amount, Demand
 from cluster.mirroring import pushed
 from cluster.resources import Capacity, Listener, Mirror, On, Resources
+from cluster.share import WorkerShare
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -26,6 +27,9 @@ class InlineWorker:
 
     def advance(self, amount: float) -> None:
         self._listener.advance(amount)
+
+    def restore(self, amount: float) -> None:
+        self._listener.restore(amount)
 
     def note(self, text: str) -> None:
         self._listener.note(text)
@@ -84,7 +88,14 @@ class Inline:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return Capacity.fixed(Amount(float(os.cpu_count() or 1), memory=float(memory)))
 
-    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
+    def on(
+        self,
+        resources: Resources,
+        listener: Listener,
+        mirror: Mirror | None = None,
+        share: WorkerShare | None = None,  # noqa: ARG002
+    ) -> On:
+        """An ``On`` without further processes. Its one worker is never given up, as no other stage can run here."""
         return InlineOn(resources, listener, mirror)
 
     def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:

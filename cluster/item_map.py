@@ -23,12 +23,15 @@ from cluster.ledger import Ledger, Tenant
 from cluster.outcomes import Died, JobResult, Lost, WorkerId, outcome_of, value_or_raise
 from cluster.progress import ProgressFeed, RemoteWorker
 from cluster.resources import Closed, Listener, Mirror, Resources, Worker
+from cluster.share import WorkerShare
 from cluster.waiting import PENDING, RayCalls, RoomWait
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PAUSE_SECONDS = 0.5
+"""Seconds between two looks whether a map that has given up all of its workers still may wait."""
 MAX_DEATHS = 3
 """How many times an item or a job is run again because its process died."""
 
@@ -142,12 +145,14 @@ class RunningItem:
 
 @dataclass(frozen=True, slots=True)
 class SessionParts:
-    """The parts of a session that its maps and trainings share. ``pending``: see ``RoomWait``."""
+    """The parts of a session that its maps and trainings share. ``folder`` is a temporary folder on this machine, which
+    the session removes; ``pending``: see ``RoomWait``."""
 
     ledger: Ledger
     ray_calls: RayCalls
     feed: ProgressFeed
     board: Any
+    folder: str
     pending: float = PENDING
 
 
@@ -168,28 +173,37 @@ def map_items(
     items: Sequence[Item],
     resources: Resources,
     listener: Listener,
+    share: WorkerShare,
     mirror: Mirror | None = None,
 ) -> Iterator[tuple[int, Result]]:
-    """``On.map`` over map workers. Where the caller stops early, the workers that still run an item are ended."""
+    """``On.map`` over map workers, as many at a time as ``share`` grants. Where the caller stops early, the workers
+    that still run an item are ended."""
     if not items:
         return
     if mirror is not None:
         mirror.push()  # workers on other machines read what the stage has written on this one
-    run = _Map(parts, cloudpickle.dumps((open_worker, config, mirror)), items, resources, listener)
-    try:
-        for result in run.results():
-            if mirror is not None:
-                mirror.pull()  # the files that the item's worker wrote
-            yield result
-    finally:
-        run.end()
+    run = _Map(parts, cloudpickle.dumps((open_worker, config, mirror)), items, resources, listener, share)
+    with share.mapping():
+        try:
+            for result in run.results():
+                if mirror is not None:
+                    mirror.pull()  # the files that the item's worker wrote
+                yield result
+        finally:
+            run.end()
 
 
 class _Map:
     """One call of ``map_items``."""
 
     def __init__(
-        self, parts: SessionParts, opening: bytes, items: Sequence[Any], resources: Resources, listener: Listener
+        self,
+        parts: SessionParts,
+        opening: bytes,
+        items: Sequence[Any],
+        resources: Resources,
+        listener: Listener,
+        share: WorkerShare,
     ) -> None:
         self._parts = parts
         self._opening = opening
@@ -197,24 +211,26 @@ class _Map:
         self._items = items
         self._resources = resources
         self._listener = listener
+        self._share = share
         self._left = deque(range(len(items)))
         self._deaths: Counter[int] = Counter()
         self._running: dict[Any, RunningItem] = {}
         self._starting: dict[Any, tuple[Tenant, int]] = {}
-        workers = min(resources.workers, len(items))
-        self._room_wait = RoomWait(parts.ledger, listener, Demand(resources.each, workers), parts.pending)
-        shapes = [worker_shape(resources)] + ([group_shape(replace(resources, workers=1))] if workers == 1 else [])
-        with parts.ray_calls.running():
-            self._tenants = parts.ledger.claim(
-                shapes, Demand(resources.each), workers, self._has_function, self._room_wait.tick
-            )
+        self._workers = min(resources.workers, len(items))
+        self._shapes = [worker_shape(resources)]
+        if self._workers == 1:
+            self._shapes.append(group_shape(replace(resources, workers=1)))
+        self._tenants: dict[int, Tenant] = {}
+        self._room_wait = self._new_room_wait(self._workers)
 
     def results(self) -> Iterator[tuple[int, Any]]:
         """(index, result) of each item, as it ends."""
-        with self._parts.ray_calls.running():
-            for rank, tenant in enumerate(self._tenants):
-                self._start(tenant, rank)
-        while self._running or (self._starting and self._left):
+        while self._left or self._running:
+            with self._parts.ray_calls.running():
+                self._claim_workers()
+            if not self._tenants:
+                self._share.wait_for(1, PAUSE_SECONDS)
+                continue
             with self._parts.ray_calls.running():
                 result = self._step()
             if result is not None:
@@ -227,19 +243,56 @@ class _Map:
             self._parts.feed.close(item.channel, {})
         with contextlib.suppress(Closed), self._parts.ray_calls.running():
             busy += [tenant for ready, (tenant, _) in self._starting.items() if not ray.wait([ready], timeout=0)[0]]
-            for tenant in self._tenants:
+            for tenant in self._tenants.values():
                 if tenant in busy or tenant.handle is None:
                     self._parts.ledger.discard(tenant)
                 else:
                     self._parts.ledger.check_in(tenant)
 
+    def _new_room_wait(self, workers: int) -> RoomWait:
+        return RoomWait(self._parts.ledger, self._listener, Demand(self._resources.each, workers), self._parts.pending)
+
+    def _claim_workers(self) -> None:
+        """Start on as many more workers as are granted and have items to do. A map without any worker waits for room;
+        one that has some goes on with those."""
+        wanted = min(self._workers - len(self._tenants), len(self._left) - len(self._starting))
+        more = self._share.take(wanted)
+        if not more:
+            return
+        room_wait = self._new_room_wait(more)
+        waiting = None if self._tenants else room_wait.tick
+        claimed = self._parts.ledger.claim(
+            self._shapes, Demand(self._resources.each), more, self._has_function, waiting
+        )
+        self._share.give_back(more - len(claimed))
+        if claimed:
+            self._room_wait = room_wait
+        for tenant in claimed:
+            rank = next(rank for rank in range(self._workers) if rank not in self._tenants)
+            self._tenants[rank] = tenant
+            self._start(tenant, rank)
+
+    def _release(self, rank: int) -> None:
+        """Make the tenant idle, so that other work can have it or its resources."""
+        tenant = self._tenants.pop(rank)
+        if tenant.handle is None:
+            self._parts.ledger.discard(tenant)
+        else:
+            self._parts.ledger.check_in(tenant)
+
     def _has_function(self, tenant: Tenant) -> bool:
         return tenant.handle is not None and cast(ItemHandle, tenant.handle).key == self._key
 
     def _start(self, tenant: Tenant, rank: int) -> None:
-        """Give the tenant the next item, if there is one. A map worker that has to be started gets its first item when
-        it runs, so that the work does not wait for workers that may never be placed."""
+        """Give the tenant the next item. It is released if there is none, or if the stage has to give up a worker. A
+        map worker that has to be started gets its first item when it runs, so that the work does not wait for workers
+        that may never be placed."""
+        if self._share.give_up_one():
+            self._release(rank)
+            return
         if not self._left:
+            self._share.give_back()
+            self._release(rank)
             return
         if tenant.handle is None:
             tenant.shape = worker_shape(self._resources)
@@ -249,7 +302,7 @@ class _Map:
         handle = cast(ItemHandle, tenant.handle)
         handle.key = self._key
         index = self._left.popleft()
-        context = ItemContext(self._parts.feed.open(self._listener), rank, len(self._tenants))
+        context = ItemContext(self._parts.feed.open(self._listener), rank, self._workers)
         ref = handle.submit(context, self._key, self._opening, cloudpickle.dumps(self._items[index]))
         self._running[ref] = RunningItem(index, tenant, rank, context.channel)
 
@@ -293,12 +346,11 @@ class _Map:
         if tenant.handle is not None:
             tenant.handle.close()
             tenant.handle = None
-        if not self._left:
-            return
-        index = self._left[0]
-        self._deaths[index] += 1
-        if self._deaths[index] > MAX_DEATHS:
-            value_or_raise(Died(self._deaths[index]), self._name(index))
+        if self._left:
+            index = self._left[0]
+            self._deaths[index] += 1
+            if self._deaths[index] > MAX_DEATHS:
+                value_or_raise(Died(self._deaths[index]), self._name(index))
         self._start(tenant, rank)
 
     def _name(self, index: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.ray_internals import CLIENT_LOGGERS
+from cluster.ray_internals import CLIENT_LOGGERS, NO_AGENT
 
 REACH_SECONDS = 5.0
 """How long an address may take to answer."""
@@ -32,6 +32,10 @@ PORTS = {"http": 80, "https": 443}
 
 class UnknownJob(LookupError):
     """The cluster has no job of this name."""
+
+
+class NotReady(ConnectionError):
+    """The cluster takes no jobs yet: its head has just started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +80,24 @@ class Jobs:
 
         for name in CLIENT_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
-        with _ray_errors(address), _without_address_variables():
+        with ray_errors(address), _without_address_variables():
             return cls(address, JobSubmissionClient(address))
 
     def nodes(self) -> int:
         """How many nodes are alive."""
         from ray.util.state import list_nodes
 
-        with _ray_errors(self.address), _without_address_variables():
+        with ray_errors(self.address), _without_address_variables():
             return len(list_nodes(address=self.address, filters=[("state", "=", "ALIVE")]))
 
     def submit(
         self, name: str, command: str, archive: Path, environment: Mapping[str, str], labels: Mapping[str, str]
     ) -> None:
         """Start a job called ``name`` on the head node: ``command``, for a shell, in the folder in which the ``.zip``
-        was unpacked. ``environment`` is set in the driver and in its workers."""
+        was unpacked. ``environment`` is set in the driver and in its workers. Raises ``NotReady`` while the cluster
+        takes no jobs yet."""
         stop = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
-        with _ray_errors(self.address):
+        with ray_errors(self.address):
             self._client.submit_job(
                 entrypoint=command,
                 submission_id=name,
@@ -102,18 +107,18 @@ class Jobs:
 
     def all(self) -> list[ClusterJob]:
         """Every job that was submitted, the newest last."""
-        with _ray_errors(self.address):
+        with ray_errors(self.address):
             found = [_job(details) for details in self._client.list_jobs() if details.submission_id]
         return sorted(found, key=lambda job: (job.began or float("inf"), job.name))
 
     def job(self, name: str) -> ClusterJob:
         """Raises ``UnknownJob``."""
-        with _ray_errors(self.address, name):
+        with ray_errors(self.address, name):
             return _job(self._client.get_job_info(name))
 
     def log(self, name: str) -> str:
         """The driver's output so far. Raises ``UnknownJob``."""
-        with _ray_errors(self.address, name):
+        with ray_errors(self.address, name):
             return str(self._client.get_job_logs(name))
 
     def follow(self, name: str) -> Iterator[str]:
@@ -131,7 +136,7 @@ class Jobs:
 
     def stop(self, name: str) -> bool:
         """Stop the job: its driver gets SIGTERM. Returns False if it was over already. Raises ``UnknownJob``."""
-        with _ray_errors(self.address, name):
+        with ray_errors(self.address, name):
             return bool(self._client.stop_job(name))
 
     def wait(self, name: str, seconds: float) -> ClusterJob:
@@ -210,8 +215,9 @@ def _without_address_variables() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ray_errors(address: str, name: str | None = None) -> Iterator[None]:
-    """Turn the errors of Ray's client into ``UnknownJob`` for ``name``, and ``ConnectionError`` of one line."""
+def ray_errors(address: str, name: str | None = None) -> Iterator[None]:
+    """Turn the errors of Ray's client into ``UnknownJob`` for ``name``, ``NotReady``, and ``ConnectionError`` of one
+    line."""
     from ray.exceptions import AuthenticationError
     from ray.util.state.exception import RayStateApiException
 
@@ -228,4 +234,5 @@ def _ray_errors(address: str, name: str | None = None) -> Iterator[None]:
         reason = " ".join(str(error).split())
         if name is not None and "status code 404" in reason:
             raise UnknownJob(name) from error
-        raise ConnectionError(f"address: {address} refuses the request ({reason[:MOST_CHARACTERS]})") from error
+        kind = NotReady if NO_AGENT in reason else ConnectionError
+        raise kind(f"address: {address} refuses the request ({reason[:MOST_CHARACTERS]})") from error

@@ -53,12 +53,13 @@ class Ledger:
         demand: Demand,
         count: int,
         preferred: Callable[[Tenant], bool],
-        waiting: Callable[[], None] = lambda: None,
+        waiting: Callable[[], None] | None = lambda: None,
     ) -> list[Tenant]:
         """``count`` tenants of any of these shapes: idle ones first, the ``preferred`` before others; the rest are new,
         of the first shape.
 
-        Waits for room, and meanwhile calls ``waiting`` each second, which may raise. A claim that the cluster cannot
+        Waits for room, and meanwhile calls ``waiting`` each second, which may raise; where it is None, returns []
+        instead of waiting. A claim that the cluster cannot
         hold is granted when no other tenant is in use, since the cluster may grow. Raises ``Closed``.
         """
         whole = Demand(demand.each, demand.count * count)
@@ -74,10 +75,12 @@ class Ledger:
                         return self._take(shapes, demand, count, preferred)
                     for victim in victims:
                         self._tenants.remove(victim)
+                    if not victims and waiting is None:
+                        return []
                     if not victims:
                         self._changed.wait(timeout=1.0)
                 self._close(victims)
-                if not victims:
+                if not victims and waiting is not None:
                     waiting()
         finally:
             with self._changed:

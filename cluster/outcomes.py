@@ -60,12 +60,13 @@ class WorkerId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """A worker's progress in one job so far: the sum of its ``advance`` calls, and its notes from index ``first``
-    on."""
+    """A worker's progress in one job so far: the sums of its ``advance`` and of its ``restore`` calls, and its notes
+    from index ``first`` on."""
 
     total: float = 0.0
     first: int = 0
     notes: tuple[str, ...] = ()
+    restored: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

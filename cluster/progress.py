@@ -59,11 +59,12 @@ class ProgressCount:
         self.channel = channel
         self.worker = worker
         self.total = 0.0
+        self.restored = 0.0
         self.notes: list[str] = []
 
     def report(self, first: int = 0) -> WorkerReport:
-        """The sum, and the notes from index ``first`` on."""
-        return WorkerReport(self.total, first, tuple(self.notes[first:]))
+        """The sums, and the notes from index ``first`` on."""
+        return WorkerReport(self.total, first, tuple(self.notes[first:]), self.restored)
 
 
 class RemoteWorker:
@@ -80,6 +81,9 @@ class RemoteWorker:
 
     def advance(self, amount: float) -> None:
         self._count.total += amount
+
+    def restore(self, amount: float) -> None:
+        self._count.restored += amount
 
     def note(self, text: str) -> None:
         self._count.notes.append(text)
@@ -105,7 +109,7 @@ class RemoteWorker:
             if count is not sent_count:
                 sent_count, sent = count, WorkerReport()
             now = count.report(sent.first + len(sent.notes))
-            if now.total != sent.total or now.notes:
+            if (now.total, now.restored) != (sent.total, sent.restored) or now.notes:
                 board.post.remote(ProgressMessage(count.channel, count.worker, now))
                 sent = now
 
@@ -167,13 +171,17 @@ class ProgressFeed:
         before = channel.reports.get(worker, WorkerReport())
         if report.total != before.total:
             channel.listener.advance(report.total - before.total)
+        if report.restored != before.restored:
+            channel.listener.restore(report.restored - before.restored)
         for note in report.notes[max(0, before.first - report.first) :]:
             channel.listener.note(note)
         end = max(before.first, report.first + len(report.notes))
-        channel.reports[worker] = WorkerReport(report.total, end)
+        channel.reports[worker] = WorkerReport(report.total, end, restored=report.restored)
 
     def _retract(self, channel: _ChannelProgress, workers: list[WorkerId]) -> None:
         for worker in workers:
             gone = channel.reports.pop(worker)
             if gone.total:
                 channel.listener.advance(-gone.total)
+            if gone.restored:
+                channel.listener.restore(-gone.restored)

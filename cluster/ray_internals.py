@@ -17,8 +17,12 @@ looks each of these up in the installed Ray, so that an upgrade which moves one 
     How far Kubernetes may scale the cluster: the public interface has no such question.
 The command line of ``autoscaler/_private/monitor.py`` and ``autoscaler/v2/monitor.py``
     Names the file that says how far ``ray up`` may scale the cluster.
+The option ``_temp_dir`` of ``ray.init``
+    The folder of the session directory, so that it can be removed.
 Environment variables
     ``TRAIN_SETTINGS``, ``LOCAL_SETTINGS`` and ``ATTACH_SETTINGS``, which Ray's documentation does not list.
+The text ``NO_AGENT``
+    The Jobs API has no code for it.
 Names of loggers
     ``STARTUP_LOGGER`` and ``CLIENT_LOGGERS``, to keep Ray's own lines off the terminal.
 
@@ -47,11 +51,17 @@ LOCAL_SETTINGS = {
 ATTACH_SETTINGS = {"RAY_gcs_server_port_wait_time_s": "5"}
 """Read when a process connects to a running Ray: the number of attempts, of one or two seconds each."""
 
+SESSION_FOLDER_OPTION = "_temp_dir"
+"""The option of ``ray.init`` that says in which folder a Ray that it starts has its session directory."""
+
 STARTUP_LOGGER = "ray._private"
 """The logger that is used while Ray starts, when all handlers are taken off the logger ``ray``."""
 
 CLIENT_LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 """The loggers on which the client of the Jobs API reports its uploads."""
+
+NO_AGENT = "No available agent to submit job"
+"""Part of the Jobs API's answer while no node has a job agent yet, as for some seconds after the head has started."""
 
 MONITORS = ("autoscaler/_private/monitor.py", "autoscaler/v2/monitor.py")
 """The programs that run an autoscaler, relative to Ray's own folder."""

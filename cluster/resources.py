@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from cluster.amount import Amount, Demand, packs, room
+from cluster.share import WorkerShare
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -69,6 +70,11 @@ class Worker(Protocol):
 
     def advance(self, amount: float) -> None:
         """Report that so much more of the total of ``On.expect`` is done."""
+        ...
+
+    def restore(self, amount: float) -> None:
+        """Report that so much of the total was done by an earlier attempt. It counts as done, but not as work of this
+        run, from whose rate the time left is estimated."""
         ...
 
     def note(self, text: str) -> None:
@@ -134,6 +140,7 @@ class Listener(Protocol):
 
     def expect(self, total: float, unit: str) -> None: ...
     def advance(self, amount: float) -> None: ...
+    def restore(self, amount: float) -> None: ...
     def note(self, text: str) -> None: ...
     def log(self, line: str) -> None: ...
 
@@ -240,9 +247,12 @@ class Place(Protocol):
 
     def capacity(self) -> Capacity: ...
 
-    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
-        """An ``On`` for one stage. ``mirror`` copies its files between machines; None where all see the same files. The
-        runner never requests more at one time than ``capacity`` holds."""
+    def on(
+        self, resources: Resources, listener: Listener, mirror: Mirror | None = None, share: WorkerShare | None = None
+    ) -> On:
+        """An ``On`` for one stage. ``mirror`` copies its files between machines; None where all see the same files.
+        ``share`` says how many of its workers the stage may use at the moment; None: always all. The runner never
+        requests more at one time than ``capacity`` holds."""
         ...
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:

@@ -1,8 +1,9 @@
 """Ray as a place to run stages: one that is started on this machine for the run, or one that is running already.
 
 A Ray that is started for the run listens on loopback, with token authentication on. Ray writes nothing to the terminal:
-its driver's warnings go to the given log, everything else to Ray's session directory. Ray is imported when a session
-opens, so that planning needs no Ray.
+its driver's warnings go to the given log, everything else to Ray's session directory. That of a Ray that is started
+here is a temporary folder, and is removed when the session closes. Ray is imported when a session opens, so that
+planning needs no Ray.
 """
 
 import contextlib
@@ -19,8 +20,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.amount import Demand, left_over
-from cluster.ray_internals import ATTACH_SETTINGS, LOCAL_SETTINGS, STARTUP_LOGGER
+from cluster.ray_internals import ATTACH_SETTINGS, LOCAL_SETTINGS, SESSION_FOLDER_OPTION, STARTUP_LOGGER
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
+from cluster.share import WorkerShare
+from cluster.temporary import TemporaryFolder
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -30,12 +33,16 @@ OBJECT_STORE_BYTES = 200_000_000
 """Size of Ray's object store, which holds next to nothing, since stages write files."""
 IDLE_SECONDS = 60.0
 """How long map workers and groups are kept without work."""
+LONGEST_FOLDER = 40
+"""The longest path of a folder in which Ray can have its session directory, since names of sockets are limited."""
 REACH_SECONDS = 5.0
 """How long an address may take to answer."""
 LEAVE_SECONDS = 15.0
 """How long a closing session waits for calls to Ray that are running."""
 NODES_VALID_SECONDS = 1.0
 """How long the known nodes of the cluster are used before they are read from Ray again."""
+SHARE_SECONDS = 0.5
+"""Seconds between two looks whether a stage that waits for its workers still may."""
 POLL_SECONDS = 0.4
 """Seconds between two polls of the workers' progress."""
 
@@ -45,8 +52,9 @@ class Session:
 
     concurrent = True
 
-    def __init__(self, started: bool, dashboard: str, pending: float) -> None:
-        """Use ``Session.open``. Ray is connected; ``started`` says that the session has to stop it."""
+    def __init__(self, started: bool, dashboard: str, pending: float, folder: TemporaryFolder) -> None:
+        """Use ``Session.open``. Ray is connected; ``started`` says that the session has to stop it. ``folder`` is
+        removed when the session closes."""
         import ray
 
         from cluster.autoscaler_requests import AutoscalerRequests
@@ -57,6 +65,7 @@ class Session:
         from cluster.waiting import RayCalls
 
         self._started = started
+        self._folder = folder
         self._dashboard = dashboard
         options = {"num_cpus": 0, "scheduling_strategy": on_driver_node()}
         board = ray.remote(ProgressBoard).options(max_restarts=-1, max_task_retries=-1, **options).remote()
@@ -64,7 +73,12 @@ class Session:
         self._wanted: list[Demand] = []
         self._autoscaler_requests = AutoscalerRequests()
         self._parts = SessionParts(
-            Ledger(self._capacity, time.monotonic), RayCalls(), ProgressFeed(board), board, pending
+            Ledger(self._capacity, time.monotonic),
+            RayCalls(),
+            ProgressFeed(board),
+            board,
+            str(folder.path / "train"),
+            pending,
         )
         self._ended = threading.Event()
         self._poll_thread = threading.Thread(target=self._poll, daemon=True, name="session")
@@ -79,8 +93,13 @@ class Session:
         with the thread that opened the session, even if that never closes it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
         """
-        dashboard = _start(log) if address is None else _attach(address, log, packages)
-        return cls(address is None, dashboard, pending)
+        folder = TemporaryFolder("ray" if address is None else "train")
+        try:
+            dashboard = _start(log, folder.path) if address is None else _attach(address, log, packages)
+            return cls(address is None, dashboard, pending, folder)
+        except BaseException:
+            folder.remove()
+            raise
 
     @property
     def dashboard(self) -> str:
@@ -104,8 +123,10 @@ class Session:
             self._known_capacity = now, Capacity.fixed(*there) if self._started else Capacity(there, growth())
         return self._known_capacity[1]
 
-    def on(self, resources: Resources, listener: Listener, mirror: Mirror | None = None) -> On:
-        return SessionOn(self._parts, resources, listener, mirror)
+    def on(
+        self, resources: Resources, listener: Listener, mirror: Mirror | None = None, share: WorkerShare | None = None
+    ) -> On:
+        return SessionOn(self._parts, resources, listener, mirror, share or WorkerShare(resources.workers))
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         """(node, path) for each path that an alive node does not see. Empty where there is one node."""
@@ -137,6 +158,7 @@ class Session:
         self._poll_thread.join()
         self._parts.ray_calls.wait_until_none(LEAVE_SECONDS)
         ray.shutdown()
+        self._folder.remove()
 
     def _poll(self) -> None:
         """Until the session closes: pass on progress, end what has been idle too long, update the autoscaler's
@@ -171,11 +193,14 @@ class Session:
 class SessionOn:
     """``On`` over a session, for one stage."""
 
-    def __init__(self, parts: Any, resources: Resources, listener: Listener, mirror: Mirror | None) -> None:
+    def __init__(
+        self, parts: Any, resources: Resources, listener: Listener, mirror: Mirror | None, share: WorkerShare
+    ) -> None:
         self._parts = parts
         self._resources = resources
         self._listener = listener
         self._mirror = mirror
+        self._share = share
 
     @property
     def resources(self) -> Resources:
@@ -189,11 +214,15 @@ class SessionOn:
     ) -> Iterator[tuple[int, Result]]:
         from cluster.item_map import map_items
 
-        return map_items(self._parts, open_worker, config, items, self._resources, self._listener, self._mirror)
+        return map_items(
+            self._parts, open_worker, config, items, self._resources, self._listener, self._share, self._mirror
+        )
 
     def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
         from cluster.train_driver import train_in_group
 
+        while not self._share.wait_for(self._resources.workers, SHARE_SECONDS):
+            self._parts.ray_calls.check_open()
         if self._mirror is not None:
             self._mirror.push()  # workers on other machines read what the stage has written on this one
         result = train_in_group(self._parts, loop, config, self._resources, self._listener, self._mirror)
@@ -208,15 +237,22 @@ class SessionOn:
         self._listener.log(line)
 
 
-def _start(log: Path) -> str:
-    """Start a Ray on this machine; '' as its dashboard. It uses the user's token if there is one, else a random one."""
+def _start(log: Path, folder: Path) -> str:
+    """Start a Ray on this machine, with its session directory in ``folder``; '' as its dashboard. It uses the user's
+    token if there is one, else a random one."""
     os.environ.pop("RAY_AUTH_MODE", None)  # while it is unset, a new local Ray turns tokens on by itself
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
     if not named and not (Path.home() / ".ray" / "auth_token").exists():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
-    options = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    options: dict[str, Any] = {
+        "address": "local",
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+    if len(str(folder)) <= LONGEST_FOLDER:
+        options[SESSION_FOLDER_OPTION] = str(folder)
     try:
         with _import_path():
             return _connect(log, **options)

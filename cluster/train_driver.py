@@ -27,12 +27,13 @@ CLOSE_WITHIN = 10.0
 class GroupHandle:
     """The handle of a worker group, as a tenant of the ledger. A group of one worker also runs items of a map."""
 
-    def __init__(self, resources: Resources, board: Any) -> None:
+    def __init__(self, resources: Resources, board: Any, folder: str) -> None:
+        """``folder`` is a temporary folder on this machine."""
         actor: Any = ray.remote(WorkerGroup).options(num_cpus=0, scheduling_strategy=on_driver_node())
         self.key = b""
         self._name = uuid.uuid4().hex
         self._board = board
-        self.actor = actor.remote(self._name, resources, board)
+        self.actor = actor.remote(self._name, resources, board, folder)
         self.fit = self.actor.fit.remote()
         self.ready = self.actor.ready.remote()
         self._job: Any = None
@@ -104,7 +105,7 @@ class _Train:
         for _ in range(MAX_DEATHS + 1):
             if tenant.handle is None:
                 with self._parts.ray_calls.running():
-                    tenant.handle = GroupHandle(self._resources, self._parts.board)
+                    tenant.handle = GroupHandle(self._resources, self._parts.board, self._parts.folder)
             assert isinstance(tenant.handle, GroupHandle)
             ended = self._run_in(tenant.handle, work)
             if not isinstance(ended.outcome, Lost):

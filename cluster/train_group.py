@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import pickle
-import tempfile
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,12 +47,14 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class GroupContext:
-    """What each worker of a group is given: the group's name and actor, the progress board, its resources."""
+    """What each worker of a group is given: the group's name and actor, the progress board, its resources, and a folder
+    on the driver's machine."""
 
     name: str
     group: Any
     board: Any
     resources: Resources
+    folder: str
 
 
 @dataclass
@@ -85,10 +86,11 @@ class _Job:
 class WorkerGroup:
     """The actor that leads a group. It is asynchronous and holds no CPU."""
 
-    def __init__(self, name: str, resources: Resources, board: Any) -> None:
+    def __init__(self, name: str, resources: Resources, board: Any, folder: str = "") -> None:
         self._name = name
         self._resources = resources
         self._board = board
+        self._folder = folder
         self._controller: Any = None
         self._job: _Job | None = None
         self._generations: dict[str, _Generation] = {}
@@ -99,7 +101,8 @@ class WorkerGroup:
     async def fit(self) -> None:
         """Run the workers until ``stop`` is called or Ray Train gives up."""
         os.environ.update(TRAIN_SETTINGS)
-        context = GroupContext(self._name, ray.get_runtime_context().current_actor, self._board, self._resources)
+        actor = ray.get_runtime_context().current_actor
+        context = GroupContext(self._name, actor, self._board, self._resources, self._folder)
         try:
             await asyncio.to_thread(_fit, context)
             self._lost = Lost("the group has stopped")
@@ -198,13 +201,9 @@ def _fit(context: GroupContext) -> None:
     """Start Ray Train and return when it ends.
 
     Ray Train requires a storage that all nodes share. Nothing is kept in it: results and checkpoints go where the loop
-    writes them. So it gets a temporary folder of this machine, since its controller, which alone reads it, runs here.
+    writes them. So it gets the session's temporary folder on this machine, since its controller, which alone reads it,
+    runs here.
     """
-    with tempfile.TemporaryDirectory(prefix="stillhouse-train-") as storage:
-        _run_trainer(context, storage)
-
-
-def _run_trainer(context: GroupContext, storage: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     resources, group = context.resources, context.group
@@ -222,7 +221,7 @@ def _run_trainer(context: GroupContext, storage: str) -> None:
             resources_per_worker=resources.each.bundle(),
         ),
         run_config=RunConfig(
-            name=uuid.uuid4().hex, storage_path=storage, failure_config=FailureConfig(max_failures=-1)
+            name=uuid.uuid4().hex, storage_path=context.folder, failure_config=FailureConfig(max_failures=-1)
         ),
         **_backend(resources),
     )

@@ -39,6 +39,11 @@ class RayCalls:
                 self._running -= 1
                 self._changed.notify_all()
 
+    def check_open(self) -> None:
+        """Raises ``Closed`` once the session is being closed."""
+        with self.running():
+            pass
+
     def close(self) -> bool:
         """Refuse further calls. Returns False if that was so before."""
         with self._changed:

@@ -4,6 +4,9 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+SIMILAR = 0.6
+"""The likeness from which on a name is suggested for another; 1 is that of equal names."""
+
 
 class RequestError(ValueError):
     """The request is wrong. The message is one line for the user: the field, its value, and what would be right."""
@@ -15,10 +18,24 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean x?`` if one of the ``known`` names is similar to ``name``, else a list of them all."""
+    """``did you mean x?`` with the most similar of the ``known`` names, else a list of them all.
+
+    Upper case, ``_`` for ``-``, and a ``-kd`` at the end do not count: papers write ALP-KD for what is called ``alp``.
+    """
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+    likeness = {other: max(_ratio(name, other), _ratio(_stem(name), _stem(other))) for other in names}
+    best = max(names, key=lambda other: (likeness[other], other), default="")
+    return f"did you mean {best}?" if best and likeness[best] >= SIMILAR else f"known: {', '.join(names)}"
+
+
+def _ratio(one: str, other: str) -> float:
+    """The likeness of two texts, from 0 to 1."""
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _stem(name: str) -> str:
+    folded = name.lower().replace("_", "-")
+    return folded.removesuffix("-kd") or folded
 
 
 @contextmanager

@@ -1,13 +1,17 @@
 """The README is true: its commands run as they stand, its snippet loads a student, its links lead somewhere."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.tiny import write_tiny_model
 
@@ -88,6 +92,74 @@ def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
 
 def test_the_makefile_has_every_target_that_the_readme_names() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in sorted(set(re.findall(r"make (\w+)", README))):
-        if target in ("demo", "test", "check", "bench"):
-            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for target in sorted(set(re.findall(r"(?:^|`)make ([\w-]+)", README, re.MULTILINE))):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+# --- the installation -----------------------------------------------------------------------------
+
+
+def installed_with(*requirements: str) -> set[str]:
+    """The names of the distributions that these requirements bring, and those that they need in turn."""
+    found: dict[str, set[str]] = {}
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        one = waiting.pop()
+        name = canonicalize_name(one.name)
+        if name in found and one.extras <= found[name]:
+            continue
+        found[name] = found.get(name, set()) | one.extras
+        try:
+            needed = [Requirement(text) for text in requires(name) or ()]
+        except PackageNotFoundError:
+            continue
+        for other in needed:
+            if other.marker is None or any(other.marker.evaluate({"extra": extra}) for extra in ("", *found[name])):
+                waiting.append(other)
+    return set(found)
+
+
+def imported() -> set[str]:
+    """The names of the modules outside the standard library that the three packages import, anywhere in them."""
+    own = ("pipeline", "stages", "cluster")
+    trees = [ast.parse(path.read_text("utf-8")) for package in own for path in (ROOT / package).rglob("*.py")]
+    names: set[str] = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+    return {name.partition(".")[0] for name in names} - {*own, *sys.stdlib_module_names}
+
+
+def test_the_packages_import_nothing_that_only_the_development_tools_bring() -> None:
+    provided = installed_with("stillhouse[cpu,gpu,minilm,mlflow,wandb,s3,gs]")
+    assert {"torch", "pydantic-core"} <= provided and not {"pytest", "moto"} & provided
+    modules = imported()
+    assert {"torch", "pydantic", "yaml", "ray"} <= modules
+    origins = {name: origin for name, origin in packages_distributions().items() if name in modules}
+    assert {name for name, origin in origins.items() if not provided & set(map(canonicalize_name, origin))} == set()
+
+
+def recipe_of(target: str) -> str:
+    """What ``make`` would carry out for a target in a folder where nothing is installed."""
+    done = subprocess.run(["make", "-n", "-B", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize("target", ["install", "demo"])
+def test_users_install_no_development_tools(target: str) -> None:
+    assert "'.[cpu,minilm]'" in recipe_of(target)
+    assert "dev" not in recipe_of(target)
+
+
+@pytest.mark.parametrize("target", ["dev", "check", "test", "test-slow"])
+def test_targets_for_contributors_install_the_development_tools(target: str) -> None:
+    assert "'.[cpu,minilm,dev]'" in recipe_of(target)
+
+
+def test_an_installation_says_what_it_does_and_is_not_silent() -> None:
+    recipe = recipe_of("install")
+    assert recipe.startswith('echo "Installing Stillhouse ')
+    assert "minutes" in recipe
+    assert "--quiet" not in recipe and " -q" not in recipe

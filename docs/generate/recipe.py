@@ -35,6 +35,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "teacher.finetune": learners.SeededBlock,
     "store": grammar.StoreSettings,
     "student": learners.Student,
+    "student.cut": learners.LayerCut,
     "student.config": learners.FreshConfig,
     "method": learners.MethodBlock,
     "method.train": learners.OptimisationBlock,

@@ -34,7 +34,7 @@ teacher: {model: roberta-large, finetune: {epochs: 4, learning_rate: 1.0e-5}}
 store: {pooling: mean, layers: all, precision: float16}
 student:
   - {label: six, model: distilroberta-base}
-  - {from_teacher: [0, 2, 4]}                        # its label is layers-0-2-4
+  - {cut: {of: teacher, layers: [1, 3, 5]}}           # its label is layers-1-3-5
   - {label: tiny, config: {model: roberta-base, num_hidden_layers: 2, hidden_size: 128, num_attention_heads: 2}}
 method:
   - no-kd
@@ -97,6 +97,14 @@ method:
   - {use: vanilla-kd, label: again, taught_by: itself}
 train: {epochs: 6}
 ```
+
+## How layers are numbered
+
+Wherever a recipe, a store, a table or a message names a layer, 1 is the first layer of the encoder and 0 its
+embeddings: `student.cut.layers`, `store.layers`, `store.tokens`, `store.attention`, and `pairs`, `groups`, `layers` and
+`student_layers` of `structure`. A student that is cut out of the teacher numbers its own layers from 1 again. With
+`cut: {of: teacher, layers: [3, 6]}`, layer 1 of the student starts as layer 3 of the teacher, and
+`structure: {kind: pick, pairs: [[1, 3], [2, 6]]}` lets each follow the layer that it was.
 
 ## Lists and short forms
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipeline.artifacts.record import key_folder
-from pipeline.storage import Storage
+from pipeline.storage import Storage, UnreadableDocument
 from pipeline.storage.port import LEASE, WORK
 
 TTL = 20.0
@@ -249,8 +249,11 @@ def _lease_text(lease: Lease) -> str:
 
 
 def _read_lease(storage: Storage, key: str, number: int) -> Lease | None:
-    text = storage.read(_lease_name(key, number))
-    if text is None:
+    """The lease of an attempt; None if there is none. One that a power failure left damaged counts as none."""
+    try:
+        document = json.loads(storage.read(_lease_name(key, number)) or "")
+        return Lease(
+            Owner(**document["owner"]), float(document["beat"]), int(document["beats"]), bool(document["released"])
+        )
+    except (UnreadableDocument, ValueError, TypeError, LookupError):
         return None
-    document = json.loads(text)
-    return Lease(Owner(**document["owner"]), document["beat"], document["beats"], document["released"])

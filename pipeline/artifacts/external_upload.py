@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.graph.fingerprint import canonical, sha256
 from pipeline.graph.nodes import ExternalInput
-from pipeline.storage import Files, Storage
+from pipeline.storage import Files, Storage, UnreadableDocument
 from stages.checksum import file_sha256
 
 UPLOADS = ".outside"
@@ -33,15 +33,23 @@ def upload_input(given: ExternalInput, name: str, storage: Storage) -> tuple[str
     """Upload the files of input ``name`` to the storage unless they are there. Returns their folder in the storage, and
     the files with their sizes and checksums."""
     folder = f"{UPLOADS}/{sha256(canonical([name == TOKENIZER, given.identity]))}"
-    text = storage.read(f"{folder}/{MANIFEST}")
-    if text is None:
+    known = _manifest(storage, f"{folder}/{MANIFEST}")
+    if known is None:
         files = dict(_files(given.path, (*UNUSED_SUFFIXES, ".safetensors") if name == TOKENIZER else UNUSED_SUFFIXES))
         for path, source in files.items():
             storage.put(source, f"{folder}/{path}")
-        manifest = {path: (source.stat().st_size, file_sha256(source)) for path, source in files.items()}
-        text = json.dumps(manifest, indent=1, sort_keys=True)
-        storage.create(f"{folder}/{MANIFEST}", text)
-    return folder, {path: (size, digest) for path, (size, digest) in json.loads(text).items()}
+        known = {path: (source.stat().st_size, file_sha256(source)) for path, source in files.items()}
+        storage.write(f"{folder}/{MANIFEST}", json.dumps(known, indent=1, sort_keys=True), durable=True)
+    return folder, known
+
+
+def _manifest(storage: Storage, name: str) -> dict[str, tuple[int, str]] | None:
+    """The files of an uploaded input; None if they are not uploaded yet, or if the manifest is damaged."""
+    try:
+        document = json.loads(storage.read(name) or "")
+        return {path: (int(size), str(digest)) for path, (size, digest) in document.items()} or None
+    except (UnreadableDocument, ValueError, TypeError, AttributeError):
+        return None
 
 
 def uploaded_path(folder: str, given: ExternalInput, storage: Storage) -> Path:

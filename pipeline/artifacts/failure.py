@@ -1,7 +1,7 @@
 """Notes of nodes that failed when they were last run, so that a later report can tell them from nodes that never ran.
 If the artifact exists, a note is ignored."""
 
-from pipeline.storage import Storage
+from pipeline.storage import Storage, UnreadableDocument
 
 FAILED = ".failed"
 
@@ -17,8 +17,11 @@ def forget_failure(storage: Storage, key: str) -> None:
 
 
 def has_failed(storage: Storage, key: str) -> bool:
-    """Whether there is a note that the node failed."""
-    return storage.read(note_name(key)) is not None
+    """Whether there is a note that the node failed. A damaged note is one, too."""
+    try:
+        return storage.read(note_name(key)) is not None
+    except UnreadableDocument:
+        return True
 
 
 def note_name(key: str) -> str:

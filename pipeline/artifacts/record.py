@@ -15,19 +15,24 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RequestError
 from pipeline.graph.fingerprint import Json, differences
 from pipeline.graph.nodes import Node
-from pipeline.storage import Files, Storage
+from pipeline.storage import Files, Storage, UnreadableDocument
 from pipeline.storage.port import LEASE, WORK
+from stages.atomic import draft_of
 from stages.checksum import file_sha256
 
 FORMAT = 1
+"""The format in which records are written. Records of this format alone are read."""
 KEY = re.compile("[0-9a-f]{64}")
 RECORD = "record.json"
 NAMED = ".named"
@@ -120,34 +125,93 @@ def fetch_artifact(storage: Storage, record: Record, user: str = "") -> Path:
     return storage.fetch(record.folder, record.files_below(), user)
 
 
+class DamagedRecord(RequestError):
+    """A record that cannot be read. Its artifact counts as absent: it is built again, and the record replaced.
+    ``reason`` says in one line what is wrong with it."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(
+            f"{where}: this record is damaged ({reason}); run its recipe to build it again, or remove the file"
+        )
+        self.reason = reason
+
+
 def read_record(storage: Storage, name: str) -> Record | None:
-    """The record under ``name``; None if there is none. Raises RequestError if it is damaged or of a newer format."""
-    text = storage.read(name)
-    return None if text is None else parse_record(text, storage.where(name))
+    """The record under ``name``; None if there is none. Raises DamagedRecord, also for the record of another artifact,
+    and RequestError for a record of a newer format."""
+    where = storage.where(name)
+    try:
+        text = storage.read(name)
+    except UnreadableDocument as error:
+        raise DamagedRecord(where, f"it cannot be read: {error.strerror}") from error
+    if text is None:
+        return None
+    record = parse_record(text, where)
+    if record_name(record.stage, record.key) != name:
+        raise DamagedRecord(where, f"it is the record of {record.stage} {record.key[:12]}")
+    return record
 
 
 def parse_record(text: str, where: str) -> Record:
-    """The record in JSON ``text``; ``where`` names it in errors. Raises RequestError if it is damaged or of a newer
-    format."""
+    """The record in JSON ``text``; ``where`` names it in errors. Raises DamagedRecord, and RequestError for a record of
+    a newer format."""
     try:
         document = json.loads(text)
-    except ValueError as error:
-        raise _damaged(where, error) from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedRecord(where, f"no whole JSON: {error}" if text.strip("\0 \n") else "it is empty") from error
     try:
-        if document["format"] > FORMAT:
+        if not isinstance(document, dict):
+            raise TypeError(f"it holds {document!r:.20}, not the fields of a record")
+        if _typed(document, "format", int) > FORMAT:
             raise RequestError(
                 f"{where}: record format {document['format']} is newer than {FORMAT}, the newest that this version "
                 "reads; upgrade Stillhouse"
             )
-        document["files"] = tuple(File(**file) for file in document["files"])
-        document["priors"] = tuple(document.get("priors", ()))
-        return Record(**{name: document[name] for name in (own.name for own in fields(Record)) if name in document})
-    except (KeyError, TypeError) as error:
-        raise _damaged(where, error) from error
+        return _record_of(document)
+    except RequestError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise DamagedRecord(where, str(error).splitlines()[0]) from error
 
 
-def _damaged(where: str, error: Exception) -> RequestError:
-    return RequestError(f"{where}: this record is damaged ({error}); remove the file to build it again")
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("stage", "key", "name", "recipe", "attempt", "code", "committed", "run", "snapshot"), str),
+    **dict.fromkeys(("version", "workers", "threads", "format"), int),
+    **dict.fromkeys(("spec", "inputs", "facts", "hardware", "places", "contents"), dict),
+    "seconds": (int, float),
+    "files": list,
+    "priors": list,
+}
+"""The JSON type of each field of a record."""
+
+
+def _record_of(document: dict[str, Any]) -> Record:
+    """The record with these fields; others are ignored. Raises TypeError or ValueError for one that is missing or not
+    of its type."""
+    known = {name: _typed(document, name, kind) for name, kind in _TYPES.items() if name in document}
+    files = [
+        File(_typed(file, "path", str), _typed(file, "size", int), _typed(file, "sha256", str))
+        for file in known.get("files", ())
+    ]
+    for name in ("inputs", "places", "contents"):
+        for key in known.get(name, ()):
+            _typed(known[name], key, str)
+    for own in fields(Record):
+        if own.default is MISSING and own.default_factory is MISSING:
+            _typed(document, own.name, _TYPES[own.name])
+    datetime.fromisoformat(known["committed"])
+    record = Record(**{**known, "files": tuple(files), "priors": tuple(map(str, known.get("priors", ())))})
+    int(record.rows)  # raises for counts that are no numbers
+    return record
+
+
+def _typed(document: Any, name: str, kind: type | tuple[type, ...]) -> Any:
+    """The field ``name``. Raises TypeError where it is missing, or of another type."""
+    if not isinstance(document, dict) or name not in document:
+        raise TypeError(f"it has no field {name}")
+    if not isinstance(document[name], kind):
+        raise TypeError(f"its field {name} is {document[name]!r:.20}")
+    return document[name]
 
 
 def stages_of(storage: Storage) -> list[str]:
@@ -162,9 +226,29 @@ def record_texts(storage: Storage, *stages: str) -> dict[str, str]:
     return dict(storage.read_many(names))
 
 
+def parsed_records(storage: Storage, *stages: str) -> dict[str, Record | RequestError]:
+    """Name -> every record of these stages, or of all stages; for one that is damaged or of a newer format, the error
+    that says so. Without those that are not even text (see ``UnreadableDocument``)."""
+    found: dict[str, Record | RequestError] = {}
+    for name, text in record_texts(storage, *stages).items():
+        try:
+            found[name] = parse_record(text, storage.where(name))
+        except RequestError as error:
+            found[name] = error
+    return found
+
+
+def sound_record(storage: Storage, stage: str, key: str) -> Record | None:
+    """The record of a key; None if there is none, or a damaged one. Raises RequestError for one of a newer format."""
+    try:
+        return read_record(storage, record_name(stage, key))
+    except DamagedRecord:
+        return None
+
+
 def find(storage: Storage, stage: str, key: str) -> Record | None:
     """The record of a key's artifact if all its files exist with the recorded sizes, else None. Raises RequestError."""
-    record = read_record(storage, record_name(stage, key))
+    record = sound_record(storage, stage, key)
     if record is None or missing(storage, record):
         return None
     return record
@@ -186,7 +270,7 @@ def content_digest(storage: Storage, path: Path) -> str:
     if not path.is_relative_to(storage.local) or len(path.relative_to(storage.local).parts) < 3:
         return ""
     stage, key, attempt, *part = path.relative_to(storage.local).parts
-    record = read_record(storage, record_name(stage, key))
+    record = sound_record(storage, stage, key)
     if record is None or record.attempt != attempt:
         return ""
     lines = sorted(f"{name} {digest}" for name, (_, digest) in record.files_below("/".join(part)).items())
@@ -210,6 +294,7 @@ def describe(out: Path) -> tuple[File, ...]:
 def commit(storage: Storage, out: Path, record: Record) -> Record:
     """Publish the files of ``out`` and write the record if there is none. Returns the record in the storage, which is
     another's if another process was first; then the own files are removed."""
+    give_usual_modes(out, record.files_below())
     storage.publish(out, record.folder, record.files_below())
     name = record_name(record.stage, record.key)
     if not storage.create(name, json.dumps(asdict(record), indent=1) + "\n"):
@@ -217,6 +302,19 @@ def commit(storage: Storage, out: Path, record: Record) -> Record:
     written = read_record(storage, name)
     assert written is not None
     return written
+
+
+def give_usual_modes(out: Path, files: Iterable[str]) -> None:
+    """Give these files of ``out`` the permissions of any new file there, by the umask: 0644 in most places. Some
+    libraries (safetensors) leave files that only their owner may read. A file of another user is left as it is."""
+    probe = draft_of(out / "mode")  # a process can read its umask only by changing it
+    probe.touch()
+    usual = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in (out / name for name in files):
+        if stat.S_IMODE(path.stat().st_mode) != usual:
+            with suppress(PermissionError):
+                path.chmod(usual)
 
 
 def withdraw(storage: Storage, stage: str, key: str) -> None:

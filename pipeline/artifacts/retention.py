@@ -3,26 +3,42 @@
 Everything under one key is removed or kept together: the record and its files, unfinished attempts, the note of a
 failure, and the names that point to the key. Of a key that a recipe needs, only what is left beside its artifact is
 found. A key that a process is working on is left out, and so are all artifacts from which its own is built.
+
+An artifact belongs to every recipe that built or used it (``ownership``); only where these are all given is it removed
+without a further word. Files that no record names serve no recipe: their artifact would be built again.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
 from pipeline.artifacts.attempts import attempt_name, attempts_folder, highest_attempt, leased
 from pipeline.artifacts.failure import FAILED
-from pipeline.artifacts.record import KEY, NAMED, RECORD, Record, missing, parse_record, record_name, record_texts
+from pipeline.artifacts.ownership import Uses, read_uses
+from pipeline.artifacts.record import (
+    KEY,
+    NAMED,
+    RECORD,
+    DamagedRecord,
+    Record,
+    key_folder,
+    missing,
+    parsed_records,
+    record_name,
+)
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Graph, artifact_key
 from pipeline.storage import Entry, Storage
 from pipeline.storage.port import WORK
 
-Kind = Literal["artifact", "withdrawn", "attempt", "left over", "note", "unreadable"]
+Kind = Literal["artifact", "damaged", "withdrawn", "attempt", "left over", "note", "unreadable"]
 UNNEEDED: Mapping[Kind, str] = {
     "artifact": "no recipe named here needs it",
+    "damaged": "its record is damaged, and no recipe named here needs it",
     "withdrawn": "it has no record, and no recipe named here needs it",
     "attempt": "unfinished, no run is working on it, and no recipe named here needs it",
     "note": "the note of a failure, and no recipe named here needs its node",
@@ -33,7 +49,8 @@ UNNEEDED: Mapping[Kind, str] = {
 class UnusedArtifact:
     """What is removed together. ``attempt`` is the one in the record, '' without a record. The record is removed
     first, then ``paths``, then ``attempts`` (the key's folder of unfinished ones). ``bytes`` is the space that becomes
-    free: files with links that remain do not count. ``age`` is in seconds."""
+    free: files with links that remain do not count. ``age`` is in seconds. ``recipes`` are those to which the artifact
+    belongs; () where none is recorded."""
 
     kind: Kind
     key: str
@@ -45,22 +62,51 @@ class UnusedArtifact:
     attempt: str = ""
     bytes: int = 0
     age: float = 0.0
+    recipes: tuple[str, ...] = ()
 
     @property
     def removable(self) -> bool:
-        """False for a record that this version cannot read: another version may."""
+        """False for a record of a newer format: a newer version may read it."""
         return self.kind != "unreadable"
+
+    def belongs_to(self, recipes: Set[str]) -> bool:
+        """Whether these recipes alone decide on it. True for what serves no recipe: anything but artifacts."""
+        return self.kind not in ("artifact", "damaged") or (bool(self.recipes) and set(self.recipes) <= recipes)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Artifacts that are kept for one reason: how many, and the bytes of their files."""
+
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a storage holds. ``unused``: what none of the given recipes needs, the largest first. Kept in any case are
+    the artifacts that they need, those that runs are using for others, and those that are too young. ``uncertain``:
+    recipes of which it is not known what they used; everything counts as theirs."""
+
+    unused: tuple[UnusedArtifact, ...]
+    needed: Kept
+    in_use: Kept
+    young: Kept
+    uncertain: frozenset[str]
 
 
 @dataclass
 class KeyContents:
-    """Everything that a storage holds under one key. ``unreadable`` says why its record cannot be read, '' if it can;
-    ``pointers`` are the names in ``.named`` that point to it."""
+    """Everything that a storage holds under one key. ``unreadable`` says why its record cannot be read by this version,
+    '' if it can; ``damaged``: it can be read by none. ``pointers`` are the names in ``.named`` that point to the key,
+    ``recipes`` those that built or used it."""
 
     key: str
     stage: str = ""
     record: Record | None = None
     unreadable: str = ""
+    damaged: bool = False
+    recipes: set[str] = field(default_factory=set)
     folders: list[str] = field(default_factory=list)
     attempts: str = ""
     notes: list[str] = field(default_factory=list)
@@ -72,14 +118,21 @@ Below = Mapping[str, Sequence[Entry]]
 
 
 def find_unused(storage: Storage, graphs: Iterable[Graph], now: float, older_than: float = 0.0) -> list[UnusedArtifact]:
-    """What none of the graphs needs and is at least ``older_than`` seconds old, the largest first. ``now`` is in
-    seconds since 1970.
+    """What none of the graphs needs and is at least ``older_than`` seconds old, the largest first. Arguments and errors
+    are those of ``survey``."""
+    return list(survey(storage, graphs, now, older_than).unused)
+
+
+def survey(storage: Storage, graphs: Iterable[Graph], now: float, older_than: float = 0.0) -> Survey:
+    """What the storage holds that none of the graphs needs and is at least ``older_than`` seconds old, and how much is
+    kept besides. ``now`` is in seconds since 1970.
 
     Raises RequestError if a run has just begun an attempt, so that it is not known yet which artifacts it uses.
     """
     needed = {node.key for graph in graphs for node in graph.nodes}
     files = storage.walk()
-    by_key = contents_by_key(storage, files)
+    uses = read_uses(storage, files)
+    by_key = contents_by_key(storage, files, uses)
     used = _used_keys(storage, by_key, now)
     below = _files_by_folder(files)
     found = [
@@ -87,14 +140,24 @@ def find_unused(storage: Storage, graphs: Iterable[Graph], now: float, older_tha
         for contents in by_key.values()
         if contents.key not in used
     ]
-    unused = [replace(one, age=_age(one, below, by_key[one.key].record, now)) for one in found if one is not None]
-    return sorted(_with_bytes(below, [one for one in unused if one.age >= older_than]), key=lambda one: -one.bytes)
+    aged = [replace(one, age=_age(one, below, by_key[one.key].record, now)) for one in found if one is not None]
+    unused = sorted(_with_bytes(below, [one for one in aged if one.age >= older_than]), key=lambda one: -one.bytes)
+    young = {one.key for one in aged if one.age < older_than and one.kind == "artifact"}
+    return Survey(
+        tuple(unused), _kept(by_key, needed), _kept(by_key, used - needed), _kept(by_key, young), uses.uncertain
+    )
+
+
+def _kept(by_key: Mapping[str, KeyContents], keys: Set[str]) -> Kept:
+    records = [by_key[key].record for key in keys if key in by_key]
+    sizes = [record.bytes for record in records if record is not None]
+    return Kept(len(sizes), sum(sizes))
 
 
 # --- what the storage holds -----------------------------------------------------------------------
 
 
-def contents_by_key(storage: Storage, files: Iterable[str]) -> dict[str, KeyContents]:
+def contents_by_key(storage: Storage, files: Iterable[str], uses: Uses) -> dict[str, KeyContents]:
     """Key -> everything in the storage that belongs to it. ``files`` are the names of all files."""
     by_key: dict[str, KeyContents] = {}
     for name in files:
@@ -104,21 +167,32 @@ def contents_by_key(storage: Storage, files: Iterable[str]) -> dict[str, KeyCont
             by_key.setdefault(key, KeyContents(key)).attempts = attempts_folder(key)
         elif top == FAILED and KEY.fullmatch(key):
             by_key.setdefault(key, KeyContents(key)).notes.append(name)
-        elif top == NAMED and name.endswith(".key"):
-            pointed = (storage.read(name) or "").strip()
-            by_key.setdefault(pointed, KeyContents(pointed)).pointers.append(name)
         elif not top.startswith(".") and KEY.fullmatch(key) and below:  # of every stage, known to this version or not
             contents, folder = by_key.setdefault(key, KeyContents(key)), f"{top}/{key}/{below.partition('/')[0]}"
             contents.stage = top
-            if below != RECORD and folder not in contents.folders:
+            if below.partition("/")[0] == RECORD:
+                contents.damaged = True  # until it is read
+            elif folder not in contents.folders:
                 contents.folders.append(folder)
-    for name, text in record_texts(storage).items():
-        contents = by_key.setdefault(name.split("/")[1], KeyContents(name.split("/")[1], name.split("/")[0]))
-        try:
-            contents.record = parse_record(text, storage.where(name))
-        except RequestError as error:
-            # Listed with the error and never removed: the version that wrote it may still read it.
-            contents.unreadable = str(error)
+    for name, found in parsed_records(storage).items():
+        stage, key, _ = name.split("/")
+        contents = by_key.setdefault(key, KeyContents(key, stage))
+        contents.damaged = isinstance(found, DamagedRecord)
+        if isinstance(found, Record):
+            contents.record = found
+            contents.recipes |= {found.recipe} - {""}
+        elif not contents.damaged:
+            # Listed with the error and never removed: a newer version reads it.
+            contents.unreadable = str(found)
+    for key, pointers in uses.pointers.items():
+        by_key.setdefault(key, KeyContents(key)).pointers += pointers
+    for contents in by_key.values():
+        if contents.folders and contents.record is None and not contents.unreadable:
+            # Also where the record is an empty folder, which is in no list of files.
+            contents.damaged = RECORD in storage.entries(key_folder(contents.stage, contents.key))
+        contents.recipes |= uses.by_key.get(contents.key, set()) | uses.uncertain
+        if contents.damaged:
+            contents.recipes |= {str(_lineage(storage, contents).get("recipe", ""))} - {""}
     return by_key
 
 
@@ -169,6 +243,8 @@ def _unused_part(storage: Storage, contents: KeyContents, needed: bool) -> Unuse
         kind: Kind = (
             "artifact"
             if contents.record
+            else "damaged"
+            if contents.damaged
             else "withdrawn"
             if contents.folders
             else "attempt"
@@ -177,10 +253,18 @@ def _unused_part(storage: Storage, contents: KeyContents, needed: bool) -> Unuse
         )
         paths = (*contents.folders, *contents.notes, *contents.pointers)
         return UnusedArtifact(
-            kind, contents.key, contents.stage, name, UNNEEDED[kind], paths, contents.attempts, attempt
+            kind,
+            contents.key,
+            contents.stage,
+            name,
+            UNNEEDED[kind],
+            paths,
+            contents.attempts,
+            attempt,
+            recipes=tuple(sorted(contents.recipes)),
         )
     if contents.record is None:
-        why = "its record was withdrawn, so it would be built again"
+        why = f"its record {'is damaged' if contents.damaged else 'was withdrawn'}, so it would be built again"
         return (
             UnusedArtifact("withdrawn", contents.key, contents.stage, name, why, tuple(contents.folders))
             if contents.folders
@@ -200,16 +284,26 @@ def _name(storage: Storage, contents: KeyContents) -> str:
     """The node's name from the record, a lineage.json, or a name that points to the key; '' if none has it."""
     if contents.record is not None:
         return contents.record.name
-    attempts = (
-        [f"{contents.attempts}/{entry}" for entry in storage.entries(contents.attempts)] if contents.attempts else []
-    )
-    for folder in (*contents.folders, *attempts):
-        lineage = storage.read(f"{folder}/lineage.json")
-        if lineage:
-            return str(json.loads(lineage)["name"])
+    lineage = _lineage(storage, contents)
+    if "name" in lineage:
+        return str(lineage["name"])
     # .named/<recipe>/<name>.key, where the name may contain slashes.
     named = next((pointer.removeprefix(f"{NAMED}/") for pointer in contents.pointers), "")
     return named.partition("/")[2].removesuffix(".key")
+
+
+def _lineage(storage: Storage, contents: KeyContents) -> Mapping[str, object]:
+    """The first lineage.json that can be read of a key's folders and attempts; {} if there is none."""
+    attempts = (
+        [f"{contents.attempts}/{entry}" for entry in storage.entries(contents.attempts)] if contents.attempts else []
+    )
+    names = [f"{folder}/lineage.json" for folder in (*contents.folders, *attempts)]
+    for text in storage.read_many(names).values():
+        with suppress(ValueError):
+            found = json.loads(text)
+            if isinstance(found, dict):
+                return found
+    return {}
 
 
 def _age(unused: UnusedArtifact, below: Below, record: Record | None, now: float) -> float:
@@ -237,7 +331,7 @@ def _with_bytes(below: Below, unused: Sequence[UnusedArtifact]) -> list[UnusedAr
 
 def _entries(unused: UnusedArtifact, below: Below) -> list[Entry]:
     """The files that are removed with it."""
-    record = (record_name(unused.stage, unused.key),) if unused.kind == "artifact" else ()
+    record = (record_name(unused.stage, unused.key),) if unused.kind in ("artifact", "damaged") else ()
     removed = (*record, *unused.paths, *((unused.attempts,) if unused.attempts else ()))
     return [entry for name in removed for entry in below.get(name, ())]
 

@@ -1,4 +1,7 @@
-"""``stillhouse gc``: list the artifacts that no given recipe needs, and remove them.
+"""``stillhouse gc``: list what the given recipes once made or used and need no longer, and remove it.
+
+What further recipes made or used as well, and what no recipe did by the storage's records, is counted, and removed with
+``--others`` alone.
 
 A key is claimed before it is removed, as a run that builds it would claim it: so nothing is removed that another
 process works on, and no process starts to build it meanwhile.
@@ -6,15 +9,15 @@ process works on, and no process starts to build it meanwhile.
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, attempts_folder, claim, discard, release
-from pipeline.artifacts.record import key_folder, read_record, record_name, withdraw
-from pipeline.artifacts.retention import UnusedArtifact, find_unused, in_use
+from pipeline.artifacts.record import key_folder, sound_record, withdraw
+from pipeline.artifacts.retention import Survey, UnusedArtifact, in_use, survey
 from pipeline.cli.request import Request, resolve, terminal
 from pipeline.errors import RequestError
 from pipeline.storage import Storage
@@ -61,7 +64,7 @@ def _free_claimed(unused: UnusedArtifact, storage: Storage, claimed: Attempt, no
 
 def _reason_to_keep(unused: UnusedArtifact, storage: Storage, now: float) -> str:
     """Why the artifact may no longer be removed: it changed since it was listed, or a run needs it. '' if neither."""
-    record = read_record(storage, record_name(unused.stage, unused.key)) if unused.stage else None
+    record = sound_record(storage, unused.stage, unused.key) if unused.stage else None
     if (record.attempt if record else "") != unused.attempt:
         return "another run has built it meanwhile"
     if any(unused.key in inputs for inputs in in_use(storage, now, besides=unused.key).values()):
@@ -70,7 +73,7 @@ def _reason_to_keep(unused: UnusedArtifact, storage: Storage, now: float) -> str
 
 
 def _remove(unused: UnusedArtifact, storage: Storage) -> None:
-    if unused.kind == "artifact":
+    if unused.kind in ("artifact", "damaged", "withdrawn"):
         withdraw(storage, unused.stage, unused.key)
     for path in unused.paths:
         if path.endswith(".key") and (storage.read(path) or "").strip() != unused.key:
@@ -94,9 +97,10 @@ def _release_claim(claimed: Attempt) -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
-def gc_recipes(requests: Sequence[Request], older_than: str | None, yes: bool) -> int:
-    """List what none of the recipes needs and, if ``yes``, remove it. Returns the exit code: 1 if something could not
-    be removed. Raises RequestError."""
+def gc_recipes(requests: Sequence[Request], older_than: str | None, yes: bool, others: bool = False) -> int:
+    """List what belongs to these recipes alone and none of them needs, with ``others`` also what belongs to further
+    ones, and how much is kept and why. Remove what is listed if ``yes``. Returns the exit code: 1 if something could
+    not be removed. Raises RequestError."""
     least = seconds_of(older_than) if older_than else 0.0
     resolved = [resolve(request) for request in requests]
     storage = resolved[0].storage
@@ -106,12 +110,16 @@ def gc_recipes(requests: Sequence[Request], older_than: str | None, yes: bool) -
                 f"storage: {storage} in {requests[0].recipe}, {other.storage} in {request.recipe}; give --storage"
             )
     try:
-        unused = find_unused(storage, [one.graph for one in resolved], time.time(), least)
+        found = survey(storage, [one.graph for one in resolved], time.time(), least)
     except FileNotFoundError as error:
         raise RequestError(f"{error.filename}: was removed while the storage was being read; try again") from error
     console = terminal()
-    print_unused(unused, console)
-    removable = [one for one in unused if one.removable]
+    names = {one.recipe.name for one in resolved}
+    listed = [one for one in found.unused if others or not one.removable or one.belongs_to(names)]
+    print_unused(listed, console)
+    for line in kept_lines(found, [one for one in found.unused if one not in listed], names, older_than or ""):
+        console.print(f"kept: {line}", soft_wrap=True, markup=False)
+    removable = [one for one in listed if one.removable]
     size = sum(one.bytes for one in removable)
     if not removable or not yes:
         advice = "; nothing is removed without --yes" if removable else ""
@@ -128,6 +136,31 @@ def gc_recipes(requests: Sequence[Request], older_than: str | None, yes: bool) -
     return 1 if kept else 0
 
 
+def kept_lines(found: Survey, others: Sequence[UnusedArtifact], names: Set[str], least: str) -> Iterator[str]:
+    """A line for each reason for which artifacts are kept, with their number and bytes. ``others`` are those that
+    belong to further recipes than ``names``, or to none; ``least`` is the age below which all are kept."""
+    for kept, why in (
+        (found.needed, "these recipes need"),
+        (found.in_use, "a run in progress uses or builds"),
+        (found.young, f"no recipe named here needs, but younger than {least}"),
+    ):
+        if kept.count:
+            yield f"{_artifacts(kept.count, kept.bytes)} that {why}"
+    by_recipe: dict[str, list[UnusedArtifact]] = {}
+    for one in others:
+        by_recipe.setdefault(" and ".join(sorted(set(one.recipes) - names)), []).append(one)
+    for recipe, belonging in sorted(by_recipe.items()):
+        size = _artifacts(len(belonging), sum(one.bytes for one in belonging))
+        why = f"that {recipe}, not named here, made or used" if recipe else "of which no recipe is recorded"
+        yield f"{size} {why}; --others frees {'it' if len(belonging) == 1 else 'them'}, too"
+    for recipe in sorted(found.uncertain - names):
+        yield f"a list of what {recipe} used is damaged, so all may be its; the next run of {recipe} writes it anew"
+
+
+def _artifacts(count: int, size: int) -> str:
+    return f"{count:,} artifact{'' if count == 1 else 's'}, {size:,} bytes,"
+
+
 def seconds_of(age: str) -> float:
     """``14d``, ``36h`` or ``30m`` in seconds. Raises RequestError."""
     found = _AGE.fullmatch(age)
@@ -141,13 +174,13 @@ def print_unused(unused: Sequence[UnusedArtifact], console: Console) -> None:
     if not unused:
         return
     table = Table(header_style="bold")
-    for head in ("node", "key", "what"):
+    for head in ("node", "key", "what", "of recipe"):
         table.add_column(head, overflow="fold")
     table.add_column("bytes", justify="right")
     table.add_column("age", justify="right")
     table.add_column("why", overflow="fold")
     for one in unused:
-        row = (one.name, one.key[:12], one.kind, f"{one.bytes:,}", age_text(one.age), one.why)
+        row = (one.name, one.key[:12], one.kind, ", ".join(one.recipes), f"{one.bytes:,}", age_text(one.age), one.why)
         table.add_row(*map(Text, row), style="" if one.removable else "red")
     console.print(table)
 

@@ -5,11 +5,21 @@ from collections.abc import Mapping
 
 from pipeline.execution.job_env import BEGUN
 
-STATES = {"start": "running", "done": "done", "taken": "done", "FAIL": "failed", "lost": "lost"}
+STATES = {
+    "start": "running",
+    "pause": "paused",
+    "resume": "running",
+    "done": "done",
+    "taken": "done",
+    "FAIL": "failed",
+    "lost": "lost",
+}
 """The first word of a line -> the state of the stage that the line names."""
 
 _LINE = re.compile(rf"^({'|'.join(STATES)})\s+(\S+)")
 _ERROR = "stillhouse: "
+_REMARKS = ("stillhouse: warning: ", "stillhouse: note: ")
+"""How the program's lines begin that are no errors."""
 
 
 def stages(log: str) -> Mapping[str, str]:
@@ -29,8 +39,12 @@ def begun(log: str) -> str:
 
 def last_error(log: str) -> str:
     """The last error message of a run: why its request was refused, or which stage failed. '' if there is none."""
-    messages = [line.removeprefix(_ERROR) for line in log.splitlines() if line.startswith(_ERROR)]
+    messages = [line.removeprefix(_ERROR) for line in log.splitlines() if _is_error(line)]
     return messages[-1] if messages else ""
+
+
+def _is_error(line: str) -> bool:
+    return line.startswith(_ERROR) and not line.startswith(_REMARKS)
 
 
 def tail(log: str, lines: int) -> str:

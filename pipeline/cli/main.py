@@ -6,48 +6,39 @@ take long to load are imported only by the commands that need them.
 
 import os
 import sys
-from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from pipeline.cli.arguments import (
+    AsWritten,
+    Command,
+    Commands,
+    Dashboard,
+    JobName,
+    PlanFormat,
+    RecipeFile,
+    RecipeName,
+    Refresh,
+    ReportFormat,
+    Sets,
+    StageName,
+    StorageUrl,
+    Target,
+)
 from pipeline.errors import RequestError, first_line
 from pipeline.execution.signals import interrupt_on_sigterm
 
+PROGRAM = "stillhouse"
+
 app = typer.Typer(
-    name="stillhouse",
-    help="Compress fine-tuned language encoders: run the teacher once, distil students from its stored outputs.",
-    add_completion=False,
+    name=PROGRAM,
+    cls=Commands,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
-StorageUrl = Annotated[
-    str | None,
-    typer.Option("--storage", metavar="URL", help="Where artifacts are kept; by default what the recipe says."),
-]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of the recipe. Repeatable.")
-]
-StageName = Annotated[
-    str | None, typer.Option("--stage", metavar="NAME[@task]", help="Rebuild this stage and what depends on it.")
-]
-Dashboard = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        metavar="URL",
-        help="The cluster's dashboard, http://host:8265; by default $RAY_API_SERVER_ADDRESS.",
-    ),
-]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's name, as printed by submit.")]
-Refresh = Annotated[
-    bool, typer.Option("--refresh", help="Look up the latest commits of models and data sets on the hub.")
-]
 
 PLAIN = 120
 """The largest width of running text, in columns."""
@@ -56,19 +47,22 @@ INTERRUPTED = 130
 """The exit code that typer returns after a KeyboardInterrupt."""
 
 
-class PlanFormat(StrEnum):
-    table = "table"
-    json = "json"
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
 
 
-class ReportFormat(StrEnum):
-    table = "table"
-    json = "json"
-    csv = "csv"
-    html = "html"
+@app.callback(cls=Commands)
+def program(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Compress fine-tuned language encoders: run the teacher once, distil students from its stored outputs."""
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
     recipe: RecipeFile,
     stage: StageName = None,
@@ -83,13 +77,15 @@ def run(
     set_: Sets = None,
 ) -> None:
     """Build what the recipe needs and is not built yet, then print the results."""
+    if sys.stderr.isatty():  # before the imports and the reading of files, which may take seconds on a cold disk
+        print(f"{PROGRAM}: reading {recipe}", file=sys.stderr, flush=True)
     from pipeline.cli.request import Request
     from pipeline.cli.run import run_recipe
 
     raise typer.Exit(run_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), address, inline))
 
 
-@app.command()
+@app.command(cls=Command)
 def submit(
     recipe: RecipeFile,
     address: Dashboard = None,
@@ -108,7 +104,7 @@ def submit(
     sys.exit(submit_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), address, follow))
 
 
-@app.command()
+@app.command(cls=Command)
 def status(
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="Show this job and its stages.")] = None,
     address: Dashboard = None,
@@ -119,7 +115,7 @@ def status(
     sys.exit(status(job, address))
 
 
-@app.command()
+@app.command(cls=Command)
 def logs(
     job: JobName,
     address: Dashboard = None,
@@ -131,7 +127,7 @@ def logs(
     sys.exit(logs(job, address, follow))
 
 
-@app.command()
+@app.command(cls=Command)
 def stop(job: JobName, address: Dashboard = None) -> None:
     """Stop a run that was submitted. Finished work is kept, and the next run resumes from there."""
     from pipeline.cli.jobs import stop
@@ -139,7 +135,7 @@ def stop(job: JobName, address: Dashboard = None) -> None:
     sys.exit(stop(job, address))
 
 
-@app.command()
+@app.command(cls=Command)
 def plan(
     recipe: RecipeFile,
     format: Annotated[PlanFormat, typer.Option("--format", help="How to print it.")] = PlanFormat.table,
@@ -163,55 +159,56 @@ def plan(
     plan_recipe(Request(recipe, tuple(set_ or ()), storage, refresh, stage), format.value, probe, inline)
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     recipe: RecipeFile,
     format: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = ReportFormat.table,
     out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Write to a file instead.")] = None,
     storage: StorageUrl = None,
     set_: Sets = None,
+    as_written: AsWritten = False,
 ) -> None:
     """Print the scores of the models that have been built."""
     from pipeline.cli.report import report_recipe
     from pipeline.cli.request import Request
 
-    report_recipe(Request(recipe, tuple(set_ or ()), storage, False, None), format.value, out)
+    report_recipe(Request(recipe, tuple(set_ or ()), storage, False, None), format.value, out, as_written)
 
 
-@app.command()
+@app.command(cls=Command)
 def curves(
     recipe: RecipeFile,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of links.")] = Path("curves"),
     storage: StorageUrl = None,
     set_: Sets = None,
+    as_written: AsWritten = False,
 ) -> None:
     """Make a folder with links to the curves of each training, for tensorboard --logdir."""
-    from pipeline.cli.curves import curves_of_recipe
+    from pipeline.cli.report import curves_of_recipe
     from pipeline.cli.request import Request
 
-    raise typer.Exit(curves_of_recipe(Request(recipe, tuple(set_ or ()), storage, False, None), out))
+    request = Request(recipe, tuple(set_ or ()), storage, False, None)
+    raise typer.Exit(curves_of_recipe(request, out, as_written))
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
-    target: Annotated[
-        str, typer.Argument(metavar="PATH|KEY", help="An artifact's directory, its record, or the start of its key.")
-    ],
+    target: Target,
+    recipe: RecipeName = None,
     storage: StorageUrl = None,
 ) -> None:
     """Show an artifact: its record, its inputs, its files and first rows."""
+    from pipeline.cli.last_sets import storage_and_recipe
     from pipeline.cli.request import terminal
     from pipeline.cli.show import show_artifact
-    from pipeline.storage import open_storage
 
-    show_artifact(target, open_storage(storage or "runs"), terminal())
+    found, name = storage_and_recipe(recipe, storage)
+    show_artifact(target, found, terminal(), name)
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
-    target: Annotated[
-        str, typer.Argument(metavar="PATH|KEY", help="An artifact's directory, its record, or the start of its key.")
-    ],
+    target: Target,
     sample: Annotated[
         int,
         typer.Option(
@@ -221,22 +218,26 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Keep the sound shards of a store and compute the others again.")
     ] = False,
+    recipe: RecipeName = None,
     storage: StorageUrl = None,
 ) -> None:
     """Check an artifact: checksums; for a teacher-output store also schema, rows and values."""
+    from pipeline.cli.last_sets import storage_and_recipe
     from pipeline.cli.request import terminal
     from pipeline.cli.verify import verify_artifact
-    from pipeline.storage import open_storage
 
-    code = verify_artifact(target, open_storage(storage or "runs"), sample, repair, terminal())
-    raise typer.Exit(code)
+    found, name = storage_and_recipe(recipe, storage)
+    raise typer.Exit(verify_artifact(target, found, sample, repair, terminal(), name))
 
 
-@app.command()
+@app.command(cls=Command)
 def gc(
     recipes: Annotated[
-        list[Path], typer.Argument(metavar="RECIPE", help="All recipes whose artifacts are to be kept.")
+        list[Path], typer.Argument(metavar="RECIPE", help="Recipes whose artifacts are kept if they need them.")
     ],
+    others: Annotated[
+        bool, typer.Option("--others", help="Also what other recipes made or used, or none that is recorded.")
+    ] = False,
     older_than: Annotated[
         str | None,
         typer.Option("--older-than", metavar="AGE", help="Keep what is younger than, for example, 14d, 36h or 30m."),
@@ -247,19 +248,21 @@ def gc(
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Remove artifacts that none of these recipes needs, except what a run is building or using."""
+    """Remove what these recipes made or used and need no longer, except what a run is building or using."""
     from pipeline.cli.gc import gc_recipes
     from pipeline.cli.request import Request
 
     requests = [Request(recipe, tuple(set_ or ()), storage, False, None) for recipe in recipes]
-    raise typer.Exit(gc_recipes(requests, older_than, yes))
+    raise typer.Exit(gc_recipes(requests, older_than, yes, others))
 
 
-@app.command()
+@app.command(cls=Command)
 def methods(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this method in full.")] = None,
 ) -> None:
     """List the methods: paper, what each needs of its teacher, which teacher, defaults, an example."""
+    from rich.console import Console
+
     from pipeline.cli.methods import full_description, listing
     from pipeline.methods import find
 
@@ -269,9 +272,12 @@ def methods(
         console.print(line, style=None if line.startswith(" ") else "bold", markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(cls=Command)
 def tasks() -> None:
     """List the built-in tasks: columns, labels, metrics, splits."""
+    from rich.console import Console
+    from rich.table import Table
+
     from stages.specs.tasks import BUILT_IN
 
     table = Table(header_style="bold")
@@ -288,6 +294,14 @@ def tasks() -> None:
             ", ".join(task.test),
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@app.command("help", cls=Command)
+def help_(
+    command: Annotated[str | None, typer.Argument(metavar="COMMAND", help="The command to explain.")] = None,
+) -> None:
+    """Explain a command and its options, as COMMAND --help does."""
+    app(args=[*([command] if command else []), "--help"], standalone_mode=False)
 
 
 def main() -> NoReturn:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.artifacts.provenance import hardware
+from pipeline.cli.last_sets import warn_of_same_name
 from pipeline.cli.plan_table import as_items, print_plan
 from pipeline.cli.request import Request, ResolvedRequest, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError, first_line
@@ -20,6 +21,7 @@ def plan_recipe(request: Request, form: str, probing: bool = False, inline: bool
     """Print the plan as ``form``: table or json. With ``probing``, first measure on this machine what the work costs.
     ``inline``: the time is that of a run with --inline. Raises RequestError."""
     resolved = resolve(request)
+    warn_of_same_name(resolved.storage, resolved.recipe)
     found = make_plan(resolved, request.stage)
     run = planned_run(found, resolved.recipe, inline)
     measured = Measurements(resolved.storage)

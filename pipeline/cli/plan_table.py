@@ -22,6 +22,8 @@ from stages.specs.student import DistilSpec
 NUMBERS = ("rows", "bytes", "time")
 MARKS = {"at most": "<= ", "about": "~"}
 """What stands before a figure that is not exact."""
+DIGITS = 8
+"""Digits of a key in the table. ``show`` and ``verify`` take them for the whole key."""
 STYLES = {"build": "yellow", "reuse": "green", "skip": "dim"}
 SHARED_ROLES = ("finetune", "teach", "distil")
 """Roles whose nodes may serve several students; the table says how many."""
@@ -68,8 +70,13 @@ def _rounded(seconds: float | None) -> float | None:
 def print_plan(plan: Plan, expected: Forecast, console: Console) -> None:
     """Print the plan and its totals."""
     table, serves = Table(header_style="bold"), served(plan)
-    for head in ("node", "action", *NUMBERS, "why"):
-        table.add_column(head, justify="right" if head in NUMBERS else "left", overflow="fold")
+    for head in ("node", "action", *NUMBERS, "key", "why"):
+        table.add_column(
+            head,
+            justify="right" if head in NUMBERS else "left",
+            overflow="fold",
+            min_width=DIGITS if head == "key" else None,
+        )
     for step in plan.steps:
         key = step.node.key
         table.add_row(
@@ -78,6 +85,7 @@ def print_plan(plan: Plan, expected: Forecast, console: Console) -> None:
             figure_text(step.rows),
             figure_text(step.bytes),
             _time(key, expected),
+            key[:DIGITS],
             Text("; ".join((step.why, *_more(step.node, serves[key], plan.further_names.get(key, ()))))),
             style=STYLES[step.action],
         )

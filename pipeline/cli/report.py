@@ -1,4 +1,4 @@
-"""``stillhouse report``: the results of a recipe."""
+"""``stillhouse report`` and ``stillhouse curves``: the results of a recipe, and its curves for TensorBoard."""
 
 import io
 import sys
@@ -7,15 +7,21 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.cli.last_sets import warn_of_missing, with_last_sets
 from pipeline.cli.request import WIDE, Request, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
+from pipeline.integrations.tensorboard_links import link_curves
 from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import as_csv, as_html, as_json, print_table
 
 
-def report_recipe(request: Request, form: str, out: Path | None) -> None:
-    """Print the report as ``form`` (table, json, csv, html), or write it to ``out``. Raises RequestError."""
-    resolved = resolve(request)
+def report_recipe(request: Request, form: str, out: Path | None, as_written: bool) -> None:
+    """Print the report as ``form`` (table, json, csv, html), or write it to ``out``. Without a ``--set``, that of the
+    last run counts, unless ``as_written``. Raises RequestError."""
+    if out is not None:
+        check_folder_of(out)
+    resolved = resolve(request if as_written else with_last_sets(request))
+    warn_of_missing(resolved.storage)
     with storage_errors(resolved.storage):
         title, rows = resolved.recipe.name, report(resolved.graph, resolved.storage)
     if form == "table" and out is None:
@@ -26,7 +32,6 @@ def report_recipe(request: Request, form: str, out: Path | None) -> None:
         sys.stdout.write(text)
         return
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, "utf-8")
     except OSError as error:
         raise RequestError(f"--out: {out} cannot be written ({error.strerror}); give another path") from error
@@ -45,3 +50,25 @@ def as_text(rows: Sequence[ReportRow], form: str, title: str) -> str:
             stream = io.StringIO()
             print_table(rows, Console(file=stream, highlight=False, width=WIDE), title)
             return stream.getvalue()
+
+
+def curves_of_recipe(request: Request, out: Path, as_written: bool) -> int:
+    """Make the links in ``out``, print their names and the command that shows them. Without a ``--set``, that of the
+    last run counts, unless ``as_written``. Returns the exit code. Raises RequestError."""
+    check_folder_of(out)
+    resolved = resolve(request if as_written else with_last_sets(request))
+    warn_of_missing(resolved.storage)
+    names = link_curves(resolved.graph, resolved.storage, out)
+    console = terminal()
+    for name in names:
+        console.print(name)
+    console.print(f"tensorboard --logdir {out}" if names else f"{resolved.recipe.name}: no training has curves yet")
+    return 0
+
+
+def check_folder_of(out: Path) -> None:
+    """Raise RequestError if ``out`` cannot be made because its folder does not exist: perhaps it is misspelt."""
+    if not out.absolute().parent.is_dir():
+        raise RequestError(
+            f"--out: {out}, but there is no folder {out.absolute().parent}; make it, or give another path"
+        )

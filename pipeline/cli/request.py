@@ -37,11 +37,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
-    """The recipe after overrides, its storage, the digests of the files that it names, and its graph."""
+    """The recipe after overrides, its storage, the digests of the files and the commits on the hub that it names, and
+    its graph."""
 
     recipe: Recipe
     storage: Storage
     digests: Digests
+    pins: Pins
     graph: Graph
 
 
@@ -51,7 +53,7 @@ def resolve(request: Request) -> ResolvedRequest:
     storage = open_storage(recipe.storage)
     digests = Digests.load(storage.local / ".identity" / "digests.json")
     pins = Pins.load(storage, request.refresh)
-    resolved = ResolvedRequest(recipe, storage, digests, build_graph(recipe, digests, pins))
+    resolved = ResolvedRequest(recipe, storage, digests, pins, build_graph(recipe, digests, pins))
     digests.save()
     return resolved
 

@@ -1,9 +1,14 @@
 """``stillhouse run``: plan, build what is missing, print the results."""
 
 import sys
+from contextlib import suppress
 
+from pipeline.artifacts.ownership import note_use
+from pipeline.cli.last_sets import note_run, warn_of_same_name
 from pipeline.cli.request import Request, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
+from pipeline.execution.runner import Outcome, record_names
+from pipeline.monitor.startup import Startup
 from pipeline.report.rows import report
 from pipeline.report.tables import print_paths, print_table
 
@@ -18,24 +23,34 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
             f"--address: {address}; run takes host:port of a Ray head node, or auto; "
             "stillhouse submit takes http://HOST:8265"
         )
-    resolved = resolve(request)
-    recipe, storage, graph, found = (
-        resolved.recipe,
-        resolved.storage,
-        resolved.graph,
-        make_plan(resolved, request.stage),
-    )
-    if not found.builds:
-        console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
-        rows = report(graph, storage)
-        print_table(rows, console, recipe.name)
-        print_paths(rows, console)
-        return 0
-    storage.check()
-    resolved.digests.save()
-    from pipeline.cli.run_plan import execute
+    with Startup(console) as startup:
+        startup.step("reading the recipe, and the files and models that it names")
+        resolved = resolve(request)
+        recipe, storage, graph = resolved.recipe, resolved.storage, resolved.graph
+        startup.step(f"looking up in {storage} what is built already")
+        found = make_plan(resolved, request.stage)
+        warn_of_same_name(storage, recipe)
+        if not found.builds:
+            startup.end()
+            with suppress(OSError):  # a storage that may only be read: nothing is freed there
+                note_use(storage, recipe.name, graph)
+            note_run(storage, recipe)
+            reused = {step.node.key: step.record for step in found.steps if step.record}
+            record_names(graph, Outcome(reused), storage, recipe.name)
+            console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
+            rows = report(graph, storage)
+            print_table(rows, console, recipe.name)
+            print_paths(rows, console)
+            return 0
+        startup.step(f"checking that {storage} can be written")
+        storage.check()
+        note_use(storage, recipe.name, graph)
+        resolved.digests.save()
+        resolved.pins.save()
+        startup.step("loading the program")
+        from pipeline.cli.run_plan import execute
 
-    outcome = execute(recipe, storage, graph, found, address, inline, console)
+        outcome = execute(recipe, storage, graph, found, address, inline, console, startup)
     with storage_errors(storage):
         rows = report(graph, storage)
     print_table(rows, console, recipe.name)

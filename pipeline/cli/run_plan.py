@@ -11,6 +11,7 @@ from cluster.resources import Place, Resources
 from cluster.session import Session
 from pipeline.artifacts.attempts import this_process
 from pipeline.artifacts.provenance import hardware
+from pipeline.cli.last_sets import note_run
 from pipeline.cli.request import run_name
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
@@ -18,11 +19,13 @@ from pipeline.execution.code_snapshot import packages_for_workers
 from pipeline.execution.job_env import check_relative, report_begun
 from pipeline.execution.runner import Outcome, record_names, run
 from pipeline.execution.signals import interrupt_on_sigterm
+from pipeline.execution.student_trial import try_students
 from pipeline.execution.visibility import check_visible
 from pipeline.graph.nodes import Graph, Node
 from pipeline.integrations.tracking import check_tracking, tracked
 from pipeline.monitor.run_state import RunCapacity, RunInfo
 from pipeline.monitor.run_view import RunSettings, RunView
+from pipeline.monitor.startup import Startup
 from pipeline.monitor.status import LOGS, PAGE, RUNS
 from pipeline.monitor.upload import uploading
 from pipeline.plan.estimate import DurationEstimator, read_all
@@ -37,14 +40,25 @@ from pipeline.storage import Storage
 
 
 def execute(
-    recipe: Recipe, storage: Storage, graph: Graph, plan: Plan, address: str | None, inline: bool, console: Console
+    recipe: Recipe,
+    storage: Storage,
+    graph: Graph,
+    plan: Plan,
+    address: str | None,
+    inline: bool,
+    console: Console,
+    startup: Startup,
 ) -> Outcome:
-    """Build what the plan says, with progress on ``console``. Raises RequestError, before any work, if the cluster
-    cannot be reached, lacks resources, or its nodes lack files."""
+    """Build what the plan says, with progress on ``console``; ``startup`` shows the steps until the first stage starts.
+    Raises RequestError, before any work, if a student cannot be built, or if the cluster cannot be reached, lacks
+    resources, or its nodes lack files."""
     check_tracking(recipe.tracking)
+    try_students(plan)
     began = time.time()
     name = run_name(began)
     logs = storage.local / LOGS / name
+    if not inline:
+        startup.step(f"connecting to Ray at {address}" if address else "starting Ray on this machine")
     place = open_place(address, inline, logs, recipe.limits.pending)
     interrupt_on_sigterm()
     try:
@@ -61,9 +75,11 @@ def execute(
 
         built = Graph(tuple(step.node for step in plan.builds))
         waits = check_resources(built, resources, capacity, recipe.limits.pending)
+        startup.step("checking that all nodes see the files")
         check_relative(max(capacity.machines, 2 if waits else 1))
         check_visible(plan, storage, place)
         report_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
+        note_run(storage, recipe)
         settings = RunSettings(
             RunInfo(name, recipe.name, began, this_process(), storage.url, place.dashboard),
             RunCapacity(capacity.cpus, capacity.gpus, place.concurrent),
@@ -74,6 +90,7 @@ def execute(
             read_durations=read_durations,
         )
         view = RunView(console, logs, [step.node for step in plan.builds], settings)
+        startup.end()
         for wait in waits:
             view.warn(wait)
         with (

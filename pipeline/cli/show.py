@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.artifacts.locate_inputs import input_path
-from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find, missing, read_record, record_name, stages_of
+from pipeline.artifacts.record import Record, fetch_artifact, find, missing
+from pipeline.artifacts.search import locate
 from pipeline.errors import RequestError, refused
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import Storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.student import DistilSpec, describe_start
+from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
 
 FIRST_ROWS = 3
 
@@ -24,10 +27,10 @@ CANDIDATE_STAGES = (NeighboursSpec.stage, RewriteSpec.stage, TransferSpec.stage,
 """Stages whose artifact is a candidate table."""
 
 
-def show_artifact(target: str, storage: Storage, console: Console) -> None:
-    """Print the artifact that ``target`` names: a path inside it, or the first digits of its key in ``storage``. Raises
-    RequestError."""
-    record, root = locate(target, storage)
+def show_artifact(target: str, storage: Storage, console: Console, recipe: str | None = None) -> None:
+    """Print the artifact that ``target`` names: a path inside it or, in ``storage``, the name of its node (of the
+    recipe called ``recipe``, if that is given) or the first digits of its key. Raises RequestError."""
+    record, root = locate(target, storage, recipe)
     lost = missing(root, record)
     if lost:
         gone = root.where(f"{record.folder}/{lost}")
@@ -50,6 +53,10 @@ def show_artifact(target: str, storage: Storage, console: Console) -> None:
     console.print_json(json.dumps(record.spec))
     console.print("[bold]facts[/bold]")
     console.print_json(json.dumps(record.facts))
+    if record.stage == DistilSpec.stage:
+        with suppress(ValueError):  # the spec of another version
+            start = describe_start(DistilSpec.model_validate(record.spec).start)
+            console.print(f"first weights: {start}; layer 1 is the first", highlight=False, soft_wrap=True)
     with refused(target):
         show_contents(record, directory, console)
         if record.stage in CANDIDATE_STAGES:
@@ -66,31 +73,6 @@ def corpus_of(record: Record, storage: Storage) -> Path | None:
     stage, key, *_ = Path(record.places["candidates"]).parts
     made = find(storage, stage, key)
     return None if made is None else corpus_of(made, storage)
-
-
-def locate(target: str, storage: Storage) -> tuple[Record, Storage]:
-    """The record that ``target`` names (a path, or the first digits of a key), and its storage. Raises RequestError."""
-    path = Path(target)
-    if path.exists():
-        inside = path.absolute() if path.is_dir() else path.absolute().parent
-        for folder in (inside, *inside.parents):
-            if (folder / RECORD).exists():
-                there = open_storage(str(folder.parent.parent))
-                record = read_record(there, record_name(folder.parent.name, folder.name))
-                assert record is not None
-                return record, there
-        raise RequestError(f"{target}: no record.json here or in a folder above; give an artifact's directory or key")
-    keyed = [(stage, key) for stage in stages_of(storage) for key in storage.entries(stage) if key.startswith(target)]
-    found = [one for one in keyed if storage.read(record_name(*one)) is not None]
-    if not found:
-        raise RequestError(
-            f"{target}: is neither a path nor the start of a key in {storage}; stillhouse plan --format json lists keys"
-        )
-    if len(found) > 1:
-        raise RequestError(f"{target}: {len(found)} keys in {storage} start with it; give more digits")
-    record = read_record(storage, record_name(*found[0]))
-    assert record is not None
-    return record, storage
 
 
 def lineage(directory: Path, record: Record) -> Iterator[tuple[str, str]]:
@@ -112,7 +94,8 @@ def show_contents(record: Record, directory: Path, console: Console) -> None:
     if record.stage in (TeachSpec.stage, ProbeSpec.stage):
         show_store(directory, console)
         show_layers(directory, console)
-    first = next((file.path for file in record.files if file.path.endswith(".parquet")), None)
+    tables = [file.path for file in record.files if file.path.endswith(".parquet") and file.path != QUARANTINED]
+    first = next(iter(tables), None)
     if first is not None:
         show_rows(directory / first, console)
 
@@ -121,6 +104,7 @@ def show_store(directory: Path, console: Console) -> None:
     """Print what a teacher-output store holds, and its size relative to uncompressed and to float32 data."""
     from stages.outputs.layout import read_store
     from stages.outputs.parquet import uncompressed_bytes
+    from stages.outputs.quarantine import read_quarantined
 
     store = read_store(directory)
     layout, size = store.layout, sum(shard.bytes for shard in store.shards)
@@ -133,6 +117,10 @@ def show_store(directory: Path, console: Console) -> None:
         f"{size / max(1, single):.2f} of {single:,} in float32",
     ):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+    bad = read_quarantined(directory)
+    if bad:
+        line = f"{len(bad):,} rows are set aside, as the teacher's outputs for them are not finite: {QUARANTINED}"
+        console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def show_layers(directory: Path, console: Console) -> None:

@@ -6,11 +6,12 @@ on the ``PATH`` with which Ray was started there; it must have this project's de
 
 import secrets
 import shlex
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from cluster.jobs import Jobs
+from cluster.jobs import Jobs, NotReady
+from cluster.temporary import temporary_folder
 from pipeline.cli.job_log import begun, last_error, tail
 from pipeline.cli.jobs import (
     LABEL,
@@ -34,6 +35,8 @@ RECIPE = "recipe.yaml"
 """The recipe's name within a snapshot."""
 BEGIN_SECONDS = 60.0
 """How long ``submit`` waits for the driver to begin its work."""
+READY_SECONDS = 60.0
+"""How long ``submit`` waits for a cluster that has just started to take jobs."""
 POLL_SECONDS = 0.5
 LAST_LINES = 20
 """Lines of the log that are printed if the driver ended without an error message of this program."""
@@ -56,8 +59,8 @@ def submit_recipe(request: Request, address: str | None, following: bool) -> int
     with cluster_errors(jobs.address):
         tree, resolved = with_absolute_paths(document(request, recipe), Path.cwd(), jobs.nodes())
         snapshot = take_snapshot({RECIPE: to_yaml(tree).encode("utf-8")})
-        name = job_name(recipe.name, time.time())
-        send(jobs, name, snapshot, request, resolved, labels(recipe, tree, snapshot))
+        name, found = job_name(recipe.name, time.time()), labels(recipe, tree, snapshot)
+        send(jobs, name, snapshot, request, environment(snapshot.sha256, resolved, recipe.origin), found)
         print(f"{name}: submitted to {jobs.address}, snapshot {snapshot.sha256[:12]}", flush=True)
         try:
             return follow(jobs, name) if following else await_begin(jobs, name, BEGIN_SECONDS)
@@ -102,13 +105,33 @@ def job_name(recipe: str, clock: float) -> str:
 
 
 def send(
-    jobs: Jobs, name: str, snapshot: Snapshot, request: Request, resolved: dict[str, str], labels: dict[str, str]
+    jobs: Jobs, name: str, snapshot: Snapshot, request: Request, variables: dict[str, str], labels: dict[str, str]
 ) -> None:
-    """Submit the job. ``snapshot`` was read into memory before, so that later changes of files have no effect."""
-    with tempfile.TemporaryDirectory(prefix="stillhouse-submit-") as folder:
-        archive = Path(folder) / "snapshot.zip"
+    """Submit the job. ``snapshot`` was read into memory before, so that later changes of files have no effect. Raises
+    ConnectionError."""
+    with temporary_folder("submit") as folder:
+        archive = folder / "snapshot.zip"
         archive.write_bytes(snapshot.archive())
-        jobs.submit(name, command(request), archive, environment(snapshot.sha256, resolved), labels)
+        what = (name, command(request), archive, variables, labels)
+        when_ready(lambda: jobs.submit(*what), jobs.address, READY_SECONDS)
+
+
+def when_ready(submit: Callable[[], None], address: str, seconds: float) -> None:
+    """Call ``submit`` again while it raises NotReady, ``seconds`` at most, and print once that this waits. Raises
+    ConnectionError."""
+    ends, printed = time.monotonic() + seconds, False
+    while True:
+        try:
+            return submit()
+        except NotReady as error:
+            if time.monotonic() >= ends:
+                raise ConnectionError(
+                    f"address: {address} takes no jobs yet, after {seconds:g} s; see ray status there, and try again"
+                ) from error
+        if not printed:
+            print(f"{address} has just started and takes no jobs yet; waiting up to {seconds:g} s", flush=True)
+            printed = True
+        time.sleep(POLL_SECONDS)
 
 
 def command(request: Request) -> str:

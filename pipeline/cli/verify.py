@@ -12,22 +12,25 @@ from cluster.inline import Inline
 from cluster.resources import On, Resources
 from pipeline.artifacts.locate_inputs import input_path, teacher_model
 from pipeline.artifacts.record import Record
-from pipeline.cli.show import locate
+from pipeline.artifacts.search import locate
 from pipeline.errors import RequestError, refused
 from pipeline.execution.repair import repair
 from pipeline.plan.resources import default
 from pipeline.storage import Storage
 from stages.checksum import file_sha256
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
 
 
-def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, console: Console) -> int:
+def verify_artifact(
+    target: str, storage: Storage, sample: int, mend: bool, console: Console, recipe: str | None = None
+) -> int:
     """Check the artifact that ``target`` names, and print problems.
 
-    ``sample``: rows of a store that are computed again with its teacher. ``mend``: repair what is damaged. Returns the
-    exit code: 0 if there is no problem or all were repaired, else 1. Raises RequestError.
+    ``target`` and ``recipe`` are as for ``stillhouse show``. ``sample``: rows of a store that are computed again with
+    its teacher. ``mend``: repair what is damaged. Returns the exit code: 0 if there is no problem or all were repaired,
+    else 1. Raises RequestError.
     """
-    record, root = locate(target, storage)
+    record, root = locate(target, storage, recipe)
     if sample and record.stage != TeachSpec.stage:
         raise RequestError(f"--sample: {sample}, but {record.name} is not a teacher-output store; leave it out")
     directory = root.inspect(record.folder, record.files_below())
@@ -44,7 +47,8 @@ def verify_artifact(target: str, storage: Storage, sample: int, mend: bool, cons
         console.print(f"  {len(record.files)} files are as they were committed")
         return recheck_sample(directory, record, root, sample, console) if sample else 0
     if not mend:
-        remedy = f"stillhouse verify {target} --repair repairs what can be repaired"
+        of_recipe = "" if recipe is None else f" --recipe {recipe}"
+        remedy = f"stillhouse verify {target}{of_recipe} --repair repairs what can be repaired"
         console.print(f"{problems} problems; {remedy}", soft_wrap=True, markup=False)
         return 1
     again = repair(record, root, sound, console)
@@ -74,6 +78,7 @@ def check_outputs(
 ) -> tuple[int, Sequence[int]]:
     """Check every shard of a store and the rows it holds; print the findings. Returns the number of problems, and the
     numbers of the sound shards. ``broken``: files that differ from the record."""
+    from stages.outputs.layout import UnknownFormat
     from stages.outputs.verify import CheckedShard, check_store
 
     row_keys = wanted_keys(record, storage)
@@ -85,13 +90,16 @@ def check_outputs(
 
     try:
         found = check_store(directory, row_keys, print_shard)
+    except UnknownFormat as error:  # sound, as far as this version can tell: not to be repaired
+        raise RequestError(f"{record.name}: {error}") from error
     except ValueError as error:
         console.print(f"  {error}", style="red", soft_wrap=True, markup=False)
         return 1, intact(record, broken)
     if found.problem:
         console.print(f"  {found.problem}", style="red", soft_wrap=True, markup=False)
     else:
-        console.print("  holds every row of the corpus once, and no other row")
+        aside = f"; {found.quarantined:,} rows are set aside ({QUARANTINED})" if found.quarantined else ""
+        console.print(f"  holds every row of the corpus once, and no other row{aside}", soft_wrap=True, markup=False)
     return len(found.shards) - len(found.sound) + bool(found.problem), found.sound
 
 
@@ -163,6 +171,9 @@ class SilentListener:
         """Ignored."""
 
     def advance(self, amount: float) -> None:
+        """Ignored."""
+
+    def restore(self, amount: float) -> None:
         """Ignored."""
 
     def note(self, text: str) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.resources import Mirror, Place, Resources
+from cluster.share import WorkerShare
 from pipeline.artifacts.attempts import Attempt, check
 from pipeline.artifacts.external_upload import needs_upload, upload_input, uploaded_path
 from pipeline.artifacts.provenance import code_version, hardware
@@ -54,22 +55,23 @@ def build(
     node: Node,
     attempt: Attempt,
     wanted: Resources,
+    share: WorkerShare,
     context: RunContext,
     records: Records,
     priors: Sequence[Record] = (),
 ) -> Record:
     """Run the node's stage and commit its files; returns the record of the artifact.
 
+    ``share`` says how many of the workers in ``wanted`` the stage may use at the moment.
     ``priors`` are earlier artifacts from which rows may be copied rather than computed. Raises what the stage raises,
     and ``Fenced`` when another attempt took over.
     """
-    began = time.monotonic()
     write_lineage(node, context.recipe, attempt.out, priors)
     stage = context.stages[type(node.spec)]
     inputs = input_paths(node, context.storage, records)
     paths, folders = stage_inputs(node, inputs, context, records, priors)
     mirror = context.storage.mirror(attempt.folder, folders)
-    on = context.place.on(wanted, context.view.listener(node), mirror)
+    on = context.place.on(wanted, context.view.listener(node), mirror, share)
     with downloaded(mirror):
         facts = stage(node.spec, paths, attempt.out, on)
     record = Record(
@@ -78,7 +80,7 @@ def build(
         key=node.key,
         name=node.name,
         recipe=context.recipe,
-        spec=plain(node.spec),
+        spec=plain(node.spec.as_built(facts)),
         inputs=node.input_keys,
         attempt=attempt.name,
         files=describe(attempt.out),
@@ -86,7 +88,7 @@ def build(
         code=code_version(),
         workers=on.resources.workers,
         threads=wanted.cpus_per_worker,
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(share.seconds(), 3),
         committed=datetime.now(UTC).isoformat(timespec="seconds"),
         hardware=hardware(),
         places={name: recorded_location(path, context.storage.local) for name, path in inputs.items()},
@@ -99,7 +101,8 @@ def build(
     )
     check(attempt)
     if find_for(context.storage, node) is None:
-        # A record that still stands lacks files or is of another spec. It has to go: the first record at a key wins.
+        # A record that still stands is damaged, lacks files, or is of another spec. It has to go: the first record at a
+        # key wins. One that another run has committed meanwhile is found, and stays.
         withdraw(context.storage, node.spec.stage, node.key)
     return commit(context.storage, attempt.out, record)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+from cluster.temporary import temporary_folder
 from pipeline.execution.job_env import snapshot
 
 PACKAGES = ("cluster", "pipeline", "stages")
@@ -64,9 +64,9 @@ def packages_for_workers(address: str | None) -> Iterator[tuple[Path, ...]]:
     if address is None or snapshot():
         yield ()
         return
-    with tempfile.TemporaryDirectory(prefix="stillhouse-packages-") as folder:
-        take_snapshot().write_to(Path(folder))
-        yield tuple(Path(folder) / package for package in PACKAGES)
+    with temporary_folder("packages") as folder:
+        take_snapshot().write_to(folder)
+        yield tuple(folder / package for package in PACKAGES)
 
 
 def _sources(package: str) -> Iterator[tuple[str, Path]]:

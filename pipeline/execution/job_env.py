@@ -5,12 +5,15 @@ import os
 from collections.abc import Mapping
 
 from pipeline.errors import RequestError
+from pipeline.recipe import Origin, Recipe
 
 SNAPSHOT = "STILLHOUSE_SNAPSHOT"
 """Environment variable: the digest of the snapshot from which this process runs."""
 RESOLVED = "STILLHOUSE_RESOLVED"
 """Environment variable: the paths of the recipe that were relative where the run was submitted, as JSON: field -> path
 as it was given."""
+ORIGIN = "STILLHOUSE_ORIGIN"
+"""Environment variable: where the recipe was read from when the run was submitted, an ``Origin`` as JSON."""
 BEGUN = "begun: "
 """Start of the line that a driver prints when it has accepted the request and begins to work."""
 SHARED_PATH = "give an absolute path on a file system that all nodes share"
@@ -21,9 +24,20 @@ def snapshot() -> str:
     return os.environ.get(SNAPSHOT, "")
 
 
-def environment(digest: str, resolved: Mapping[str, str]) -> dict[str, str]:
+def environment(digest: str, resolved: Mapping[str, str], origin: Origin | None = None) -> dict[str, str]:
     """The environment variables of a driver and its workers."""
-    return {SNAPSHOT: digest, RESOLVED: json.dumps(dict(resolved))}
+    return {
+        SNAPSHOT: digest,
+        RESOLVED: json.dumps(dict(resolved)),
+        **({ORIGIN: origin.model_dump_json()} if origin is not None else {}),
+    }
+
+
+def origin_of(recipe: Recipe) -> Origin | None:
+    """Where the recipe was read from; for a submitted run, where it was read when it was submitted, since the driver
+    reads a copy with the changes made."""
+    submitted = os.environ.get(ORIGIN)
+    return Origin.model_validate_json(submitted) if submitted else recipe.origin
 
 
 def check_relative(nodes: int) -> None:

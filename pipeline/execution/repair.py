@@ -20,7 +20,9 @@ from pipeline.monitor.run_view import RunView
 from pipeline.plan.planner import Plan, Step
 from pipeline.plan.resources import default
 from pipeline.storage import Storage
-from stages.specs.teacher import TeachSpec
+from stages.atomic import sync
+from stages.checksum import file_sha256
+from stages.specs.teacher import QUARANTINED, TeachSpec
 
 
 def repair(record: Record, storage: Storage, sound: Sequence[int], console: Console) -> Record | None:
@@ -63,6 +65,14 @@ def node_of(record: Record, storage: Storage) -> Node:
     return node
 
 
+def is_sound(path: Path, sha256: str) -> bool:
+    """Whether a file has this checksum; False where it cannot be read."""
+    try:
+        return file_sha256(path) == sha256
+    except OSError:
+        return False
+
+
 def keep_sound_shards(record: Record, storage: Storage, sound: Sequence[int]) -> None:
     """Link the sound shards into a new attempt, which the build then continues, and withdraw the record. Raises
     RequestError."""
@@ -73,10 +83,14 @@ def keep_sound_shards(record: Record, storage: Storage, sound: Sequence[int]) ->
     numbers = {f"{number:05d}" for number in sound}
     for file in record.files:
         stem = Path(file.path).stem
-        if stem.startswith(("shard-", "scales-")) and stem.partition("-")[2] in numbers:
+        shard = stem.startswith(("shard-", "scales-")) and stem.partition("-")[2] in numbers
+        # Rows that are set aside are not computed again, unless the list of them is damaged.
+        listed = file.path == QUARANTINED and (home / file.path).is_file() and is_sound(home / file.path, file.sha256)
+        if shard or listed:
             target = attempt.out / file.path
             if not target.exists():
                 os.link(home / file.path, target)
+    sync(attempt.out)
     withdraw(storage, record.stage, record.key)
     assert storage.read(record_name(record.stage, record.key)) is None
     release(attempt)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cluster.resources import Capacity, Resources
+from cluster.share import WorkerShare
 from pipeline.artifacts.attempts import (
     Attempt,
     AttemptHeld,
@@ -24,17 +25,19 @@ from pipeline.artifacts.attempts import (
 )
 from pipeline.artifacts.failure import forget_failure, note_failure
 from pipeline.artifacts.heartbeat import Heartbeat
-from pipeline.artifacts.record import Record, find, find_for, read_record, record_name, sweep, withdraw
+from pipeline.artifacts.record import Record, find, find_for, sound_record, sweep, withdraw
 from pipeline.errors import first_line
 from pipeline.execution.build_node import RunContext, build
-from pipeline.execution.scheduler import Scheduler
+from pipeline.execution.room import Room, RunningStage
+from pipeline.execution.scheduler import Scheduler, StepResources
 from pipeline.graph.nodes import MODEL, Graph, Node
+from pipeline.plan.gates import check_gates
 from pipeline.plan.limits import check_store_limit, with_quantities
 from pipeline.plan.planner import Plan, Step, last_key_path
 from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage
 from pipeline.storage.port import WORK
-from stages.specs.teacher import TeachSpec
+from stages.specs.teacher import QUARANTINED, TeachSpec
 
 POLL = 0.2
 """Seconds between two looks at running stages."""
@@ -70,6 +73,7 @@ def run(plan: Plan, context: RunContext) -> Outcome:
             work.run()
         except BaseException:
             # Stages that are still running get an exception in their threads, which then release their leases.
+            context.view.stopping()
             work.stop()
             raise
         finally:
@@ -91,9 +95,11 @@ def remove_leftovers(plan: Plan, context: RunContext) -> None:
 
 
 def record_names(graph: Graph, outcome: Outcome, storage: Storage, recipe: str) -> None:
-    """Record the key of each built node under its name, so that the next plan can say what changed."""
-    names = {last_key_path(recipe, node): node.key for node in graph.nodes if node.key in outcome.records}
-    with suppress(OSError):  # they only serve to explain plans
+    """Record the key of each built or reused node under each of its names. By it, the next plan can say what changed,
+    and ``show`` finds an artifact by name."""
+    nodes = [node for node in (*graph.nodes, *graph.wanted) if node.key in outcome.records]
+    names = {last_key_path(recipe, node): node.key for node in nodes}
+    with suppress(OSError):  # no result depends on them
         known = storage.read_many(list(names))
         for name, key in names.items():
             if known.get(name) != key:
@@ -111,14 +117,14 @@ class RunInProgress:
         self.graph = Graph(tuple(step.node for step in plan.steps))
         self.to_withdraw = set(plan.forced) | set(plan.stale)
         self.scheduler = Scheduler(plan.builds, outcome.records, context.resources)
-        self.running: dict[Future[Record], tuple[Step, Resources]] = {}
+        self.room = Room(context.place.concurrent)
         self.watch: Watch = {}
         self.machines = 0
         self.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="stage")
 
     def run(self) -> None:
         """Start nodes and collect finished ones until none is left."""
-        while self.scheduler or self.running:
+        while self.scheduler or self.room.running:
             started = self._start_ready()
             self._collect_finished(0.0 if started else POLL)
 
@@ -150,11 +156,20 @@ class RunInProgress:
         """Start every node whose inputs are built, whose resources are free, and which no other run is building.
         Returns whether any was started, or needed no start."""
         started = False
-        capacity = self._capacity()
-        for step, wanted in self.scheduler.offers(lambda wanted: self._fits(wanted, capacity)):
-            started = self._start(step, wanted) or started
-        self.context.place.want(self.scheduler.demands(LOOK_AHEAD))
+        self.room.begin(self._capacity())
+        for step, shape in self.scheduler.offers(self._fits):
+            started = self._start(step, shape) or started
+        self.room.enlarge()
+        self._report_workers()
+        self.context.place.want([*self.room.lacking(), *self.scheduler.demands(LOOK_AHEAD)])
         return started
+
+    def _report_workers(self) -> None:
+        """Report to the view which running stages have given up workers, or have got some back."""
+        for one in self.room.running.values():
+            if one.shown != one.share.taken:
+                one.shown = one.share.taken
+                self.context.view.workers_changed(one.step.node, one.wanted, one.shown)
 
     def _capacity(self) -> Capacity:
         """The resources of the place. If machines have joined, they are checked before the next stage starts."""
@@ -164,13 +179,10 @@ class RunInProgress:
             self.context.check_new_machines()
         return capacity
 
-    def _fits(self, wanted: Resources, capacity: Capacity) -> bool:
-        if not self.running:
-            return True
-        demands = [used.demand for _, used in self.running.values()]
-        return self.context.place.concurrent and capacity.packs([*demands, wanted.demand])
+    def _fits(self, step: Step, shape: StepResources) -> bool:
+        return self.room.fits(self.scheduler.urgency(step), shape)
 
-    def _start(self, step: Step, wanted: Resources) -> bool:
+    def _start(self, step: Step, shape: StepResources) -> bool:
         """Use the artifact if it exists by now, else claim its key and start. False if another run holds it."""
         node = step.node
         try:
@@ -185,12 +197,16 @@ class RunInProgress:
             self.context.view.held(node, claimed.owner)
             self.scheduler.postpone(step)
             return False
+        wanted = shape.full
+        granted = self.room.workers_that_fit(wanted) if shape.least != wanted else wanted.workers
+        share = WorkerShare(wanted.workers, granted)
+        self._report_workers()
         self.context.view.started(node, wanted, claimed.name)
         if self.context.place.concurrent:
-            future = self.pool.submit(self._build, step, claimed, wanted)
+            future = self.pool.submit(self._build, step, claimed, wanted, share)
         else:
-            future = _completed_future(lambda: self._build(step, claimed, wanted))
-        self.running[future] = (step, wanted)
+            future = _completed_future(lambda: self._build(step, claimed, wanted, share))
+        self.room.running[future] = RunningStage(step, wanted, share, self.scheduler.urgency(step))
         return True
 
     def _claim(self, step: Step) -> Attempt | AttemptHeld | None:
@@ -220,8 +236,7 @@ class RunInProgress:
 
     def _still_stale(self, node: Node) -> bool:
         """Whether the record is the one that was planned to be withdrawn, and not one that another run built since."""
-        name = record_name(node.spec.stage, node.key)
-        return read_record(self.context.storage, name) == self.plan.stale[node.key]
+        return sound_record(self.context.storage, node.spec.stage, node.key) == self.plan.stale[node.key]
 
     def _use_existing(self, step: Step) -> bool:
         record = find_for(self.context.storage, step.node)
@@ -237,16 +252,17 @@ class RunInProgress:
 
     def _collect_finished(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for running stages, and record those that have ended."""
-        if not self.running:
+        if not self.room.running:
             time.sleep(timeout)
             return
-        done, _ = wait(list(self.running), timeout=timeout, return_when=FIRST_COMPLETED)
+        done, _ = wait(list(self.room.running), timeout=timeout, return_when=FIRST_COMPLETED)
         for future in done:
-            step, _ = self.running.pop(future)
+            step = self.room.running.pop(future).step
             error = future.exception()
             if error is None:
                 self._add_record(step.node, future.result())
                 self.context.view.finished(step.node, future.result())
+                self._warn_of_quarantined(future.result())
                 self.context.on_commit(step.node, future.result())
             elif isinstance(error, Fenced):
                 self.scheduler.retry(step)
@@ -257,10 +273,20 @@ class RunInProgress:
             else:
                 raise error
 
-    def _build(self, step: Step, attempt: Attempt, wanted: Resources) -> Record:
+    def _warn_of_quarantined(self, record: Record) -> None:
+        """Say how many rows a store that was built just now has set aside, and where they are listed."""
+        if record.stage == TeachSpec.stage and record.facts.get("quarantined"):
+            self.context.view.warn(
+                f"{record.name}: {record.facts['quarantined']:,} rows are set aside, as the teacher's outputs for them "
+                "are not finite, and students of this store are not trained on them: "
+                f"{self.context.storage.where(f'{record.folder}/{QUARANTINED}')}"
+            )
+
+    def _build(self, step: Step, attempt: Attempt, wanted: Resources, share: WorkerShare) -> Record:
         """Build the node under its lease, which is released if the build fails."""
         node, context = step.node, self.context
         try:
+            check_gates(node, self.outcome.records)
             if isinstance(node.spec, TeachSpec):
                 records = dict(self.outcome.records)
                 check_store_limit(with_quantities(self.plan.steps, records), context.store_limit)
@@ -269,13 +295,14 @@ class RunInProgress:
             before = find(context.storage, node.spec.stage, node.key)
             earlier = () if forced else reusable_records(context.storage, node.spec.stage)
             usable = priors(earlier, node, context.storage, self.outcome.records)
-            record = build(node, attempt, wanted, context, self.outcome.records, usable)
+            record = build(node, attempt, wanted, share, context, self.outcome.records, usable)
         except BaseException as error:
             self.heartbeat.stop(node.key)
             if isinstance(error, Exception):
                 _raise_if_fenced(attempt)
             with suppress(OSError):  # the lease will expire
                 release(attempt)
+            context.view.released(node)
             raise
         self.heartbeat.stop(node.key)
         with suppress(OSError):  # the artifact is committed; gc removes what is left beside it

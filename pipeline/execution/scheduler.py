@@ -1,18 +1,27 @@
 """Which nodes of a plan may start: a count of missing inputs for each, and a queue for each combination of resources.
 
 The cost per event does not grow with the plan: a node is touched only when one of its inputs is built, when it is
-offered, and when it is dropped. Earlier stages are offered first, over all tasks, so that workers of one kind are
-started once and shared.
+offered, and when it is dropped. The most urgent node is offered first (``pipeline/plan/urgency.py``).
 """
 
 import heapq
 from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
 
 from cluster.amount import Demand
 from cluster.resources import Resources
 from pipeline.graph.nodes import Node
 from pipeline.plan.planner import Step
-from pipeline.recipe import STAGES
+from pipeline.plan.urgency import Urgency, least, urgencies
+
+
+@dataclass(frozen=True, slots=True)
+class StepResources:
+    """The resources of nodes that are in one queue: those that they use in full, and those with which they may
+    start."""
+
+    full: Resources
+    least: Resources
 
 
 class Scheduler:
@@ -20,18 +29,18 @@ class Scheduler:
 
     def __init__(self, steps: Iterable[Step], existing: Container[str], resources: Callable[[Node], Resources]) -> None:
         """``existing``: keys of artifacts that are built. ``resources``: the resources of a node."""
+        steps = list(steps)
         self._resources = resources
         self._steps: dict[str, Step] = {}
-        self._ranks: dict[str, tuple[int, int]] = {}
+        self._urgencies = urgencies([step.node for step in steps])
         self._missing: dict[str, int] = {}
         self._waiting_for: dict[str, list[str]] = {}
-        self._queues: dict[Resources, list[tuple[tuple[int, int], str]]] = {}
+        self._queues: dict[StepResources, list[tuple[Urgency, str]]] = {}
         self._postponed: list[str] = []
-        for number, step in enumerate(steps):
+        for step in steps:
             key = step.node.key
             self._steps[key] = step
-            self._ranks[key] = (STAGES.index(step.node.role), number)
-            lacking = {source.key for source in step.node.sources if source.key not in existing}
+            lacking = {other.key for other in step.node.waits_for if other.key not in existing}
             self._missing[key] = len(lacking)
             for source in lacking:
                 self._waiting_for.setdefault(source, []).append(key)
@@ -41,18 +50,22 @@ class Scheduler:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def offers(self, fits: Callable[[Resources], bool]) -> Iterator[tuple[Step, Resources]]:
+    def urgency(self, step: Step) -> Urgency:
+        """The rank of a step of the plan; the smallest is the most urgent."""
+        return self._urgencies[step.node.key]
+
+    def offers(self, fits: Callable[[Step, StepResources], bool]) -> Iterator[tuple[Step, StepResources]]:
         """Take out and yield each step whose inputs are built and whose resources fit.
 
         ``fits`` is called before each step, as those before it have taken resources, but not again for a shape
         (combination of resources) that did not fit. Steps that are postponed meanwhile are offered in the next call.
         """
-        closed: set[Resources] = set()
+        closed: set[StepResources] = set()
         while fronts := [(queue[0], shape) for shape, queue in self._queues.items() if queue and shape not in closed]:
             (_, key), shape = min(fronts, key=lambda front: front[0])
             if key not in self._steps:
                 heapq.heappop(self._queues[shape])
-            elif fits(shape):
+            elif fits(self._steps[key], shape):
                 heapq.heappop(self._queues[shape])
                 yield self._steps.pop(key), shape
             else:
@@ -86,14 +99,18 @@ class Scheduler:
                 if waiting in self._steps:
                     found.append(self._steps.pop(waiting))
                     lost.append(waiting)
-        return sorted(found, key=lambda step: self._ranks[step.node.key])
+        return sorted(found, key=lambda step: self._urgencies[step.node.key].number)
 
     def demands(self, most: int) -> list[Demand]:
         """The resources that queued steps would use if there were enough: of ``most`` steps of each shape at most."""
         return [
-            Demand(shape.each, shape.workers * min(len(queue), most)) for shape, queue in self._queues.items() if queue
+            Demand(shape.full.each, shape.full.workers * min(len(queue), most))
+            for shape, queue in self._queues.items()
+            if queue
         ]
 
     def _queue(self, key: str) -> None:
-        shape = self._resources(self._steps[key].node)
-        heapq.heappush(self._queues.setdefault(shape, []), (self._ranks[key], key))
+        node = self._steps[key].node
+        full = self._resources(node)
+        shape = StepResources(full, least(node, full))
+        heapq.heappush(self._queues.setdefault(shape, []), (self._urgencies[key], key))

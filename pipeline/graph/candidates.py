@@ -9,16 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
+from pipeline.graph.artifact_sizes import GENERATED_BYTES, bank_size, store_bytes
 from pipeline.graph.context import GraphContext, Model
-from pipeline.graph.data_size import GENERATED_BYTES, bank_size
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.graph.starting_points import StartingPoints
-from pipeline.graph.store_size import store_bytes
 from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
-from stages.models.shape import config_of
 from stages.outputs.sizes import Extent
 from stages.specs.bank import HubTexts
 from stages.specs.base import Spec
@@ -72,6 +70,13 @@ class BankNodes:
                 rows, size = bank_size(files, spec, context.digests)
             spec = spec.model_copy(update={"source": Files()})
             inputs = {f"files/{number}": data_file(path, context.digests) for number, path in enumerate(files)}
+            if rows.value == 0:
+                raise RequestError(f"bank.files: no rows in {', '.join(map(str, files))}; give files that hold texts")
+        if spec.rows is not None:
+            sampled = spec.rows if rows.value is None else min(spec.rows, rows.value)
+            if rows.value and size.value is not None:
+                size = Quantity.about(size.value * sampled // rows.value)
+            rows = Quantity.at_most(sampled) if rows.kind != "about" else Quantity.about(sampled)
         return Node("bank", "bank", "", spec, inputs, rows=rows, bytes=size)
 
     def encoder(self) -> Model | None:
@@ -80,10 +85,12 @@ class BankNodes:
         if name is None:
             return None
         found, encoder = self.context.external_model(name, "bank.encoder"), self.given.embedding.encoder
-        assert isinstance(found.source, ExternalInput) and isinstance(encoder, ModelEncoder)
-        most = config_of(found.source.path).get("max_position_embeddings")
-        if isinstance(most, int) and encoder.max_length > most:
-            raise RequestError(f"bank.max_length: {encoder.max_length}, but {name} has {most} positions; give no more")
+        assert isinstance(encoder, ModelEncoder)
+        most = found.positions
+        if most is not None and encoder.max_length > most:
+            raise RequestError(
+                f"bank.max_length: {encoder.max_length}, but {name} reads at most {most} tokens; give {most} or less"
+            )
         return found
 
     def embeddings(self) -> Node:
@@ -185,8 +192,22 @@ class CandidateNodes:
                 case _:
                     spec = RewriteSpec.model_validate({"how": maker.how, "k": k, "sides": sides, "seed": maker.seed})
                     inputs |= self._rewriter_inputs(name, maker)
+        if isinstance(spec, NeighboursSpec | TransferSpec):
+            self._warn_of_small_bank(name, k, spec.sides if isinstance(spec, NeighboursSpec) else "first")
         rows = starting_points.rows.distinct()
         return Node(self._node_name("candidates", name), "candidates", starting_points.task, spec, inputs, rows=rows)
+
+    def _warn_of_small_bank(self, name: str, k: int, sides: Sides) -> None:
+        """Warn where the bank is known to have fewer texts than candidates are wanted for each row. Texts that the task
+        is evaluated on are known only in the run, which warns of them."""
+        texts = self._bank().bank().rows.value
+        most = None if texts is None else 2 * texts if sides == "either" else texts
+        if most is not None and most < k:
+            self.starting_points.context.warn(
+                f"task {self.starting_points.task}, candidates.{name}: {k} candidates are wanted for each row, but the "
+                f"bank has at most {texts:,} texts, so that no row has more than {most}; enlarge the bank, or set k to "
+                f"{most}"
+            )
 
     def _bank(self) -> BankNodes:
         bank = self.starting_points.recipe.bank
@@ -271,15 +292,17 @@ class CandidateNodes:
             compute=block.compute,
             splits=("candidates",),
             label_order=model.label_order,
+            on_bad_rows=block.on_bad_rows,
         )
         extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
         known = rows.rows.value
         size = Quantity.unknown(rows.name) if known is None else Quantity.at_most(store_bytes(spec, extent, known))
         full = self._node_name("teach" if teacher == TEACHER else f"teach/{teacher}", name)
         inputs: Inputs = {"corpus": Edge(rows), "model": model.source}
+        gate, task = ModelOutputs(starting_points).gate(teacher), starting_points.task
         return starting_points.context.get_or_create(
             full,
-            lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows.rows, bytes=size, extent=extent),
+            lambda: Node(full, "teach", task, spec, inputs, rows=rows.rows, bytes=size, extent=extent, gate=gate),
         )
 
     def _node_name(self, what: str, name: str) -> str:

@@ -14,34 +14,46 @@ from pipeline.graph.external_inputs import (
     weight_files,
 )
 from pipeline.graph.hub import Pins, download_model
+from pipeline.graph.model_configs import Changes, check_changes, check_classifier, check_config
 from pipeline.graph.nodes import Edge, ExternalInput, Node
 from pipeline.recipe import TaskRecipe
+from stages.models.config_fields import with_defaults
+from stages.models.parameters import parameter_bound
+from stages.models.positions import position_limit
 from stages.models.shape import Shape, config_of, shape_of
+
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model, external or to be trained: its source, tokenizer and shape. ``size`` is the bytes of its weights;
-    ``label_order`` maps the task's labels to its outputs, None if they agree."""
+    ``positions`` the most tokens that it reads, None for no bound; ``architecture`` the ``model_type`` of its
+    configuration; ``label_order`` maps the task's labels to its
+    outputs, None if they agree."""
 
     source: Edge | ExternalInput
     tokenizer: ExternalInput
     shape: Shape
     size: int
+    positions: int | None = None
+    architecture: str = ""
     label_order: tuple[int, ...] | None = None
 
 
 @dataclass
 class GraphContext:
     """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
-    each task by name; ``models``, ``nodes`` and ``rows`` hold what has been built so far, and ``without_repeats`` the
-    tasks of which no two rows of train have equal texts. ``warnings`` are lines for
-    the user about things that are allowed, but hardly meant."""
+    each task by name; ``models``, ``classifiers``, ``fresh_models``, ``nodes`` and ``rows`` hold what has been built or
+    checked so far, and ``without_repeats`` the tasks of which no two rows of train have equal texts. ``warnings`` are
+    lines for the user about things that are allowed, but hardly meant."""
 
     digests: Digests
     pins: Pins
     tasks: Mapping[str, TaskRecipe]
     models: dict[str, Model] = field(default_factory=dict)
+    classifiers: set[str] = field(default_factory=set)
+    fresh_models: dict[tuple[str, Changes], Model] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     rows: dict[str, Mapping[str, int]] = field(default_factory=dict)
     without_repeats: set[str] = field(default_factory=set)
@@ -62,12 +74,40 @@ class GraphContext:
     def _load_model(self, name: str, where: str) -> Model:
         source = self._external_input(name, where)
         directory = source.path
+        config = config_of(directory)
+        check_config(config, name)
         return Model(
             source,
             ExternalInput(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
-            shape_of(config_of(directory), name),
+            shape_of(config, name),
             sum(path.stat().st_size for path in weight_files(directory)),
+            position_limit(config),
+            str(config["model_type"]),
         )
+
+    def classifier(self, name: str, where: str) -> Model:
+        """As ``external_model``, for a model that is to get a classification head or has one. Raises RequestError."""
+        found = self.external_model(name, where)
+        if name not in self.classifiers:
+            assert isinstance(found.source, ExternalInput)
+            with refused(where):
+                check_classifier(config_of(found.source.path), name)
+            self.classifiers.add(name)
+        return found
+
+    def fresh_model(self, name: str, changes: Changes, where: str) -> Model:
+        """The external model that field ``where`` names, for a student that takes its configuration with ``changes``,
+        and its tokenizer. The size and the positions are the student's. Raises RequestError."""
+        found = self.classifier(name, f"{where}: config.model")
+        if (name, changes) not in self.fresh_models:
+            assert isinstance(found.source, ExternalInput)
+            config, changed = config_of(found.source.path), dict(changes)
+            with refused(where):
+                check_changes(config, changed, found.source.path)
+            size = FLOAT32_BYTES * parameter_bound(with_defaults(config, changed))
+            positions = position_limit({**config, **changed})
+            self.fresh_models[name, changes] = replace(found, size=size, positions=positions)
+        return self.fresh_models[name, changes]
 
     def rewriting_model(self, name: str, where: str) -> ExternalInput:
         """An external model that rewrites texts: of any shape, identified with its settings for generation. Raises

@@ -1,13 +1,16 @@
-"""Digests of external files, cached in the storage, so that a plan does not read large files again."""
+"""What is known of external files, cached in the storage, so that a plan does not read large files again."""
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.errors import RequestError
+from pipeline.graph.surveys import KeptSurveys
 from stages.atomic import replacing
 from stages.checksum import file_sha256
 from stages.files.text_size import TextSize, text_size
@@ -15,17 +18,26 @@ from stages.files.text_size import TextSize, text_size
 
 @dataclass
 class Digests:
-    """sha256 of files by (path, size, mtime, inode), and sizes of text files by their sha256, cached in ``file``.
-    ``changed``: the cache has new entries."""
+    """sha256 of files by (path, size, mtime, inode), and sizes of text files by their sha256, cached in ``file``;
+    ``changed``: the cache has new entries. Beside that file stand ``surveys``, what was found in the data of tasks."""
 
     file: Path
     known: dict[str, str] = field(default_factory=dict)
     changed: bool = False
 
+    @cached_property
+    def surveys(self) -> KeptSurveys:
+        """What was found in the data of tasks, by their content."""
+        return KeptSurveys(self.file.parent / "surveys")
+
     @staticmethod
     def load(file: Path) -> "Digests":
-        """The digests in ``file``; none if it does not exist. Raises RequestError."""
-        return Digests(file, parse_cache(file.read_text("utf-8"), str(file)) if file.exists() else {})
+        """The digests in ``file``; none if it does not exist or is damaged: it is a cache, and is written anew."""
+        try:
+            known = parse_texts(file.read_text("utf-8"))
+        except (OSError, ValueError):
+            return Digests(file, {}, changed=file.exists())
+        return Digests(file, known)
 
     def sha256(self, path: Path) -> str:
         """The digest of a file's content, computed unless it is known."""
@@ -48,24 +60,28 @@ class Digests:
         return TextSize(lines, size)
 
     def save(self) -> None:
-        """Write new entries to ``file``; not if the storage is read-only, as this is only a cache. Raises
-        RequestError."""
+        """Write new entries to ``file``, and new surveys; not if the storage is not there or read-only, as these are
+        only caches. Raises RequestError."""
         existing = self.file.parent if self.file.parent.exists() else self.file.parent.parent
-        if not self.changed or not os.access(existing, os.W_OK):
+        if not os.access(existing, os.W_OK):
+            return
+        self.surveys.save()
+        if not self.changed:
             return
         with cache_errors(str(self.file), "written"):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.file) as draft:
+            if self.file.is_dir():
+                shutil.rmtree(self.file)
+            with replacing(self.file, volatile=True) as draft:
                 draft.write_text(json.dumps(self.known, indent=1, sort_keys=True) + "\n", "utf-8")
         self.changed = False
 
 
-def parse_cache(text: str, where: str) -> dict[str, str]:
-    """The JSON object in ``text``. Raises RequestError, which names the file ``where``."""
-    try:
-        known: dict[str, str] = json.loads(text)
-    except ValueError as error:
-        raise RequestError(f"{where}: this file is damaged ({error}); remove it, and it is written anew") from error
+def parse_texts(text: str) -> dict[str, str]:
+    """The JSON object of texts in ``text``. Raises ValueError."""
+    known = json.loads(text)
+    if not isinstance(known, dict) or not all(isinstance(value, str) for value in known.values()):
+        raise ValueError("it is not an object of texts")
     return known
 
 

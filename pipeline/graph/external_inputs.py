@@ -87,7 +87,7 @@ def generating_identity(identity: str, directory: Path) -> str:
 
 def _config(directory: Path) -> Mapping[str, object]:
     try:
-        return dict(config_of(directory))
+        return config_of(directory)
     except ValueError as error:
         raise RequestError(
             f"{directory / 'config.json'}: not a configuration ({error}); save the model with save_pretrained"

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import RequestError
-from pipeline.graph.digests import cache_errors, parse_cache
+from pipeline.graph.digests import cache_errors, parse_texts
 from pipeline.storage import Storage
 
 PINS = ".identity/pins.json"
@@ -16,19 +16,28 @@ PINS = ".identity/pins.json"
 @dataclass
 class Pins:
     """Names on the hub -> commits, kept in ``storage``. A name is pinned on first use; with ``refresh``, it is pinned
-    to the latest commit once more (``looked_up``)."""
+    to the latest commit once more (``looked_up``). ``changed``: pins that the storage does not hold yet, because it is
+    a directory that does not exist: a plan never makes one."""
 
     storage: Storage
     refresh: bool
     known: dict[str, str]
     looked_up: set[str] = field(default_factory=set)
+    changed: bool = False
 
     @staticmethod
     def load(storage: Storage, refresh: bool) -> "Pins":
         """The pins of a storage. Raises RequestError."""
         with cache_errors(storage.where(PINS), "read"):
             text = storage.read(PINS)
-        return Pins(storage, refresh, parse_cache(text, storage.where(PINS)) if text else {})
+        try:
+            return Pins(storage, refresh, {} if text is None else parse_texts(text))
+        except ValueError as error:
+            # Not replaced by the latest commits: a pin decides which model or data set the artifacts were made of.
+            raise RequestError(
+                f"{storage.where(PINS)}: these pins of hub names are damaged ({error}); restore the file, or remove it "
+                "to pin every name to its latest commit"
+            ) from error
 
     def commit(self, repository: str, kind: str, where: str, branch: str = "main") -> str:
         """The commit to which a branch of a repository is pinned. ``kind`` is ``model`` or ``dataset``; ``where`` is
@@ -37,9 +46,17 @@ class Pins:
         if name not in self.known or (self.refresh and name not in self.looked_up):
             self.known[name] = _latest_commit(repository, kind, where, branch)
             self.looked_up.add(name)
-            with cache_errors(self.storage.where(PINS), "written"):
-                self.storage.write(PINS, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
+            self.changed = True
+            self.save()
         return self.known[name]
+
+    def save(self) -> None:
+        """Write new pins to the storage, unless it is a directory that does not exist yet. Raises RequestError."""
+        if not self.changed or (self.storage.shared and not self.storage.local.exists()):
+            return
+        with cache_errors(self.storage.where(PINS), "written"):
+            self.storage.write(PINS, json.dumps(self.known, indent=1, sort_keys=True) + "\n", durable=True)
+        self.changed = False
 
 
 def _latest_commit(repository: str, kind: str, where: str, branch: str) -> str:

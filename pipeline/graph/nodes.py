@@ -104,12 +104,26 @@ class ReportedModel:
 
 
 @dataclass(frozen=True)
+class ScoreGate:
+    """A condition under which a model may teach: its headline ``metric`` x 100 is at least ``least`` on each of the dev
+    ``splits``, as measured by ``evaluation``. ``model`` names the model in messages."""
+
+    evaluation: "Node"
+    model: str
+    metric: str
+    splits: tuple[str, ...]
+    least: float
+
+
+@dataclass(frozen=True)
 class Node:
     """One artifact of the graph, which may or may not exist yet.
 
     ``role`` is its purpose in the recipe: ``finetune`` and ``distil`` are two roles of the same stage. ``subject`` is
     None for a node that reports do not list. ``rows`` and ``bytes`` are the expected size; ``extent``, only for a
     teacher-output store, what it holds of each row; ``splits``, only for a corpus, the expected rows of its splits.
+    ``gate``, also only for a store, has to be met before the node or one that reads it is built; it is not part of any
+    key.
     """
 
     name: str
@@ -122,6 +136,7 @@ class Node:
     bytes: Quantity = field(default_factory=lambda: Quantity.unknown("it has run"))
     extent: Extent | None = None
     splits: SplitSizes | None = None
+    gate: ScoreGate | None = None
 
     @cached_property
     def key(self) -> str:
@@ -137,6 +152,17 @@ class Node:
     def sources(self) -> Iterator["Node"]:
         """The nodes whose artifacts are inputs of this one."""
         return (given.source for given in self.inputs.values() if isinstance(given, Edge))
+
+    @property
+    def gates(self) -> tuple[ScoreGate, ...]:
+        """The conditions that must be met before this node is built: its own, and those of the stores that it reads."""
+        return tuple({gate.evaluation.key: gate for node in (self, *self.sources) if (gate := node.gate)}.values())
+
+    @property
+    def waits_for(self) -> Iterator["Node"]:
+        """The nodes that must be built before this one: its sources, and the evaluations that its gates ask for."""
+        yield from self.sources
+        yield from (gate.evaluation for gate in self.gates)
 
     def matches_stage_option(self, name: str) -> bool:
         """Whether ``--stage name`` selects this node: ``name`` is its role, its stage, its name, or a prefix of its
@@ -189,8 +215,8 @@ class Graph:
                 if first.spec != node.spec and differences(plain(first.spec), node.spec):
                     visited[node.key] = replace(first, spec=node.spec)
                 return
-            for source in node.sources:
-                visit(source)
+            for needed in node.waits_for:
+                visit(needed)
             visited[node.key] = node
 
         for node in wanted:

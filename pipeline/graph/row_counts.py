@@ -13,11 +13,10 @@ from pipeline.graph.external_inputs import data_file
 from pipeline.graph.fingerprint import canonical, plain, sha256
 from pipeline.graph.nodes import Quantity, SplitSizes
 from pipeline.graph.split_sizes import split_sizes
-from pipeline.graph.surveys import KeptSurveys
 from pipeline.recipe import TaskRecipe
 from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remote
 from stages.corpus.sources import split_sources
-from stages.corpus.survey import SURVEY, Survey, check_size, survey
+from stages.corpus.survey import SURVEY, TaskSurvey, check_size, survey
 from stages.corpus.task_files import task_files
 from stages.files.kinds import TABLES, split_suffix
 from stages.specs.corpus import Files, Generated, Hub, Source
@@ -97,16 +96,16 @@ class TaskRows:
                 self.context.without_repeats.add(task.name)
         return counts
 
-    def _survey(self, source: Source, files: Mapping[str, Path]) -> Survey:
+    def _survey(self, source: Source, files: Mapping[str, Path]) -> TaskSurvey:
         """What is known of the data, which are read if no survey of the same content is kept. ValueError for data that
         cannot be right."""
-        task, kept = self.recipe.task, KeptSurveys(self._kept)
+        task, kept = self.recipe.task, self.context.digests.surveys
         content = {split: data_file(path, self.context.digests).identity for split, path in files.items()}
         identity = sha256(canonical([SURVEY, plain(task), plain(source), content]))
         found = kept.read(identity)
         if found is None:
             found = survey(task, split_sources(source, task, files))
-            kept.write(identity, found)
+            kept.add(identity, found)
         return found
 
     def train(self) -> Quantity:

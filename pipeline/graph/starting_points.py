@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
+from pipeline.graph.artifact_sizes import corpus_bytes
 from pipeline.graph.context import GraphContext, Model
-from pipeline.graph.data_size import corpus_bytes
 from pipeline.graph.external_inputs import data_file
+from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
+from stages.corpus.splits import dev_rows, holdout_rows
 from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
 from stages.specs.corpus import CorpusSpec
@@ -71,38 +73,59 @@ class StartingPoints:
     def teacher(self) -> Model:
         """The teacher: the external model, or that model fine-tuned on the task. Raises RequestError."""
         teacher, finetune = self.recipe.teacher, self.recipe.teacher.finetune
-        base = self.context.external_model(teacher.model, "teacher.model")
+        base = self.teacher_base()
         if finetune is None:
             assert isinstance(base.source, ExternalInput)
             with refused(f"task {self.task}"):
                 order = label_order(config_of(base.source.path), self.recipe.task, teacher.labels)
-            return Model(base.source, base.tokenizer, base.shape, base.size, order)
+            return replace(base, label_order=order)
         name = f"finetune@{self.task}"
         return trained_model(self.context.get_or_create(name, lambda: self._finetuned(name, base, finetune)), base)
+
+    def teacher_base(self) -> Model:
+        """The teacher's model as the recipe gives it, before any fine-tuning. Raises RequestError."""
+        name = self.recipe.teacher.model
+        base = self.context.classifier(name, "teacher.model")
+        self._check_length(base, f"the teacher {name}")
+        return base
+
+    def _check_length(self, model: Model, what: str) -> None:
+        """Raise RequestError for a model that does not read as many tokens as rows may have."""
+        longest, most = self.recipe.max_length, model.positions
+        if most is not None and longest > most:
+            raise RequestError(
+                f"task {self.task}: train.max_length: {longest}, but {what} reads at most {most} tokens; give {most} "
+                "or less"
+            )
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
         return self.trained(name, "finetune", base, DistilSpec(start=Pretrained(), train=finetune))
 
     def base(self, student: Student) -> Model:
         """The model that a student's weights, configuration and tokenizer come from. Raises RequestError."""
-        if student.from_teacher is not None:
-            return self.teacher()
-        if student.config is not None:
-            return self.context.external_model(student.config.model, f"student {student.label}: config.model")
-        assert student.model is not None
-        return self.context.external_model(student.model, f"student {student.label}: model")
+        if student.cut is not None:
+            return self.teacher_base() if student.cut.of == "base" else self.teacher()
+        given, where = student.config, f"student {student.label}"
+        if given is not None:
+            base = self.context.fresh_model(given.model, given.changes, where)
+        else:
+            assert student.model is not None
+            base = self.context.classifier(student.model, f"{where}: model")
+        self._check_length(base, where)
+        return base
 
     def start(self, student: Student) -> Start:
         """How a student is made from its base. Raises RequestError for a layer that the teacher does not have."""
-        if student.from_teacher is not None:
-            teacher = self.teacher()
-            wrong = [layer for layer in student.from_teacher if layer >= teacher.shape.layers]
-            if wrong:
+        if student.cut is not None:
+            layers, base = student.cut.layers, self.base(student)
+            if layers[-1] > base.shape.layers:
                 raise RequestError(
-                    f"student.from_teacher: {list(student.from_teacher)}, the teacher has no layer {wrong[0]}; "
-                    f"it has 0 to {teacher.shape.layers - 1}"
+                    f"student {student.label}: cut.layers: {list(layers)}, but the teacher has no layer {layers[-1]}; "
+                    f"its layers are 1 to {base.shape.layers}"
                 )
-            return Cut(layers=student.from_teacher, label_order=teacher.label_order)
+            with refused(f"student {student.label}"):
+                check_cut(base.architecture, layers)
+            return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order)
         if student.config is not None:
             return Fresh(changes=student.config.changes)
         return Pretrained()
@@ -118,6 +141,7 @@ class StartingPoints:
     ) -> Node:
         """A training that starts from ``base``. ``teacher_edges`` are its inputs from teachers and candidates."""
         corpus = self.corpus(base.tokenizer)
+        self._warn_of_large_batch(spec.train, "teacher.finetune" if role == "finetune" else "train")
         inputs: dict[str, Edge | ExternalInput] = {
             "corpus": Edge(corpus),
             "start": base.source,
@@ -125,6 +149,19 @@ class StartingPoints:
         }
         size = Quantity.at_most((base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train)))
         return Node(name, role, self.task, spec, inputs, subject, self.rows.train(), size)
+
+    def _warn_of_large_batch(self, train: Train, where: str) -> None:
+        """Add a warning if one batch holds all rows that are trained on, so that an epoch is a single step."""
+        rows = self.rows.by_split().get(self.recipe.task.train)
+        if rows is None:
+            return
+        left = rows if self.recipe.task.dev else rows - dev_rows(rows)
+        left -= holdout_rows(left, self.recipe.data.holdout)
+        if 0 < left < train.batch_size:
+            self.context.warn(
+                f"task {self.task}: {where}.batch_size: {train.batch_size}, but {left} rows are trained on, so that an "
+                "epoch is one step; give a smaller batch"
+            )
 
 
 def epochs_kept(train: Train) -> int:
@@ -135,7 +172,8 @@ def epochs_kept(train: Train) -> int:
 def trained_model(node: Node, base: Model) -> Model:
     """The final model of a training that starts from ``base``."""
     assert isinstance(node.spec, DistilSpec)
-    return Model(Edge(node, MODEL), base.tokenizer, started_shape(node.spec.start, base.shape), base.size)
+    shape = started_shape(node.spec.start, base.shape)
+    return Model(Edge(node, MODEL), base.tokenizer, shape, base.size, base.positions, base.architecture)
 
 
 def after_epoch(model: Model, epoch: int) -> Model:

@@ -8,9 +8,9 @@ from pipeline.graph.candidates import CandidateNodes
 from pipeline.graph.context import Model
 from pipeline.graph.nodes import Edge, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_model
-from pipeline.graph.teacher_outputs import ModelOutputs
+from pipeline.graph.teacher_outputs import ModelOutputs, reported_model
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
-from pipeline.recipe.references import teachers, training_of, weighed
+from pipeline.recipe.references import teachers, weighed
 from stages.models.shape import started_shape
 from stages.outputs.sizes import chosen_layers
 from stages.specs.input_names import CANDIDATE_OUTPUTS, OUTPUTS, one_or_numbered
@@ -40,12 +40,7 @@ class StudentNodes:
 
     def subject(self, reference: Reference) -> ReportedModel:
         """The method, student and seed under which a report lists such a model."""
-        train = training_of(self.starting_points.recipe, reference.name)
-        student = reference.name
-        if reference.name == TEACHER:
-            student = self.starting_points.recipe.teacher.model.rsplit("/", 1)[-1]
-        alone = reference == Reference(name=TEACHER)
-        return ReportedModel(TEACHER if alone else f"model:{reference}", student, train.seed if train else 0)
+        return reported_model(self.starting_points.recipe, reference)
 
     def _further_model(self, name: str) -> Model:
         node, starting_points = self.starting_points.recipe.models[name], self.starting_points

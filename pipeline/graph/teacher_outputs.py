@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import refused
+from pipeline.graph.artifact_sizes import store_bytes
 from pipeline.graph.context import Model
-from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity, ReportedModel
+from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity, ReportedModel, ScoreGate
 from pipeline.graph.starting_points import StartingPoints
-from pipeline.graph.store_size import store_bytes
-from pipeline.recipe import TEACHER
+from pipeline.recipe import TEACHER, Reference, TaskRecipe
+from pipeline.recipe.references import training_of
 from stages.outputs.sizes import Extent, chosen_layers, row_bytes
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.input_names import MEMBERS, numbered
@@ -66,6 +67,7 @@ class ModelOutputs:
                     "layers": wanted,
                     "precision": precision,
                     "compute": block.compute,
+                    "on_bad_rows": block.on_bad_rows,
                     "label_order": model.label_order if part == "pooled" else None,
                 }
             )
@@ -80,9 +82,21 @@ class ModelOutputs:
         known = None if rows.value is None else store_bytes(spec, extent, rows.value)
         size = Quantity.unknown(corpus.name) if known is None else Quantity.at_most(known)
         inputs = {"corpus": Edge(corpus), "model": model.source}
+        gate, task = self.gate(name), starting_points.task
         return starting_points.context.get_or_create(
-            full, lambda: Node(full, "teach", starting_points.task, spec, inputs, rows=rows, bytes=size, extent=extent)
+            full, lambda: Node(full, "teach", task, spec, inputs, rows=rows, bytes=size, extent=extent, gate=gate)
         )
+
+    def gate(self, name: str) -> ScoreGate | None:
+        """What the recipe's teacher must score before its outputs, or those of one of its epochs, are computed; None
+        for other models, and where the recipe has no ``teacher.least``."""
+        recipe = self.starting_points.recipe
+        if recipe.teacher.least is None or name.partition(":")[0] != TEACHER:
+            return None
+        subject = reported_model(recipe, Reference(name=TEACHER))
+        evaluation = self.evaluation(TEACHER, self.starting_points.teacher(), subject)
+        task = recipe.task
+        return ScoreGate(evaluation, subject.student, task.primary, task.dev_splits, recipe.teacher.least)
 
     def _node_name(self, stage: str, name: str) -> str:
         return (
@@ -128,3 +142,11 @@ class ModelOutputs:
         spec, subject = EnsembleSpec(shares=shares), ReportedModel(f"model:{name}", name, 0)
         rows = self.starting_points.rows.evaluated()
         return Node(full, "evaluate", self.starting_points.task, spec, inputs, subject, rows=rows)
+
+
+def reported_model(recipe: TaskRecipe, reference: Reference) -> ReportedModel:
+    """The method, student and seed under which a report lists the teacher or a further model."""
+    train = training_of(recipe, reference.name)
+    student = recipe.teacher.model.rsplit("/", 1)[-1] if reference.name == TEACHER else reference.name
+    method = TEACHER if reference == Reference(name=TEACHER) else f"model:{reference}"
+    return ReportedModel(method, student, train.seed if train else 0)

@@ -1,4 +1,5 @@
-"""How long a run still takes: a simulation starts its nodes in the runner's order, as many at once as fit."""
+"""How long a run still takes: a simulation starts its nodes in the runner's order, as many at once as fit. In it no
+node gives up workers once it runs, which changes little of the end of the run."""
 
 import heapq
 from collections import deque
@@ -6,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.monitor.run_state import NodeRun, RunState
-from pipeline.recipe import STAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ def simulated_ends(node_runs: Sequence[NodeRun], seconds: Mapping[str, float], r
             feeds.setdefault(need, []).append(node_run)
     simulation = _Simulation(run_state)
     for node_run in node_runs:
-        if node_run.state != "waiting":
+        if node_run.paused:
+            simulation.wait(node_run)
+        elif node_run.state != "waiting":
             simulation.start(node_run, seconds[node_run.key], 0.0)
         elif not missing[node_run.key]:
             simulation.wait(node_run)
@@ -81,7 +83,8 @@ def simulated_ends(node_runs: Sequence[NodeRun], seconds: Mapping[str, float], r
 class _Simulation:
     """The nodes that run at the simulated time, and queues of nodes that wait for resources.
 
-    There is one queue for each combination of stage, CPUs and GPUs: if its first node does not fit, none of it does.
+    There is one queue for each combination of group, stage, CPUs and GPUs: if its first node does not fit, none of it
+    does.
     """
 
     def __init__(self, run_state: RunState) -> None:
@@ -89,12 +92,12 @@ class _Simulation:
         self.cpus = self.gpus = 0.0
         self.running = 0
         self.ends: list[tuple[float, int, NodeRun]] = []
-        self.waiting: dict[tuple[int, float, float], deque[NodeRun]] = {}
+        self.waiting: dict[tuple[int, int, float, float], deque[NodeRun]] = {}
         self._started = 0
 
     def wait(self, node_run: NodeRun) -> None:
-        role = STAGES.index(node_run.role) if node_run.role in STAGES else len(STAGES)
-        self.waiting.setdefault((role, node_run.cpus, node_run.gpus), deque()).append(node_run)
+        shape = (node_run.urgency.group, node_run.urgency.stage, node_run.cpus, node_run.gpus)
+        self.waiting.setdefault(shape, deque()).append(node_run)
 
     def start(self, node_run: NodeRun, seconds: float, clock: float) -> None:
         heapq.heappush(self.ends, (clock + seconds, self._started, node_run))
@@ -113,7 +116,7 @@ class _Simulation:
         return clock, node_run
 
     def fill(self, seconds: Mapping[str, float], clock: float) -> None:
-        """Start every waiting node that fits, earlier stages first."""
+        """Start every waiting node that fits, the most urgent group and the earliest stage first."""
         for shape in sorted(self.waiting):
             queue = self.waiting[shape]
             while queue and self._fits(queue[0]):

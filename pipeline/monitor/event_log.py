@@ -22,6 +22,8 @@ Event = Literal[
     "begin",
     "wait",
     "start",
+    "pause",
+    "resume",
     "note",
     "log",
     "progress",

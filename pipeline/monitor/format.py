@@ -27,6 +27,7 @@ def other_counts(counts: Counts) -> list[str]:
     """The counts of nodes that are neither done nor waiting, such as ``1 failed``; those of 0 are left out."""
     amounts = (
         (counts.running, "running"),
+        (counts.paused, "paused"),
         (counts.failed, "failed"),
         (counts.blocked, "blocked"),
         (counts.held, "with another run"),
@@ -45,6 +46,11 @@ def hours_number(hours: float) -> str:
     return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:,.0f}"
 
 
+def rate_text(rate: float) -> str:
+    """Units per second, with a digit after the point below 10: 0.4, 8.2, 1,250."""
+    return f"{rate:.1f}" if rate < 10 else f"{rate:,.0f}"
+
+
 def time_left_text(left: TimeLeft) -> str:
     """``~2 h 10 min left``; ``at least ~2 h 10 min left (14 of unknown length)``; ``time left unknown``;
     ``nothing left``."""
@@ -55,6 +61,14 @@ def time_left_text(left: TimeLeft) -> str:
     if not left.unknown:
         return f"{approximate_time(left.seconds)} left"
     return f"at least {approximate_time(left.seconds)} left ({left.unknown} of unknown length)"
+
+
+def stopping_text(summary: Summary) -> str:
+    """``stopping, finished work is kept; waiting for embed, teach@sst2``: a run that was interrupted."""
+    names = [one.name for one in summary.running]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    waiting = f"waiting for {', '.join(names[:3])}{more}" if names else "ending its processes"
+    return f"stopping, finished work is kept; {waiting}"
 
 
 def failed_text(name: str, message: str, blocks: int) -> str:

@@ -245,6 +245,27 @@ class RunView:
         if not self.console.is_terminal:  # a terminal shows the running nodes in its live table
             self._print(f"start  {node.name}")
 
+    def workers_changed(self, node: Node, wanted: Resources, workers: int) -> None:
+        """A running stage has so many of its ``wanted`` workers now; with 0 it is paused for more urgent stages."""
+        paused = self._recorder.node_run(node.key).paused
+        self._recorder.workers_changed(node.key, workers / wanted.workers, self.clock())
+        if paused == (workers > 0):
+            self._log_event("resume" if workers else "pause", node)
+            if not self.console.is_terminal:
+                self._print(f"resume {node.name}" if workers else f"pause  {node.name}  (more urgent stages run)")
+
+    def stopping(self) -> None:
+        """The run was interrupted: its running stages are being ended."""
+        self._recorder.stopping()
+        if not self.console.is_terminal:
+            self._print(f"       {progress_line(self.summary())}")
+
+    def released(self, node: Node) -> None:
+        """The stage of a node has ended without an artifact, and its lease is released. Shown while the run is
+        stopping; otherwise the runner reports what became of the node."""
+        if self._recorder.run_state().stopping:
+            self._recorder.ended(node.key, "waiting", self.clock())
+
     def finished(self, node: Node, record: Record) -> None:
         """The node's artifact was committed; warnings among its facts are printed."""
         node_run = self._recorder.ended(node.key, "done", self.clock())
@@ -316,13 +337,20 @@ class RunView:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
     def report_progress(
-        self, node: Node, total: float | None = None, unit: str = "", amount: float = 0.0, note: str = ""
+        self,
+        node: Node,
+        total: float | None = None,
+        unit: str = "",
+        amount: float = 0.0,
+        note: str = "",
+        restored: float = 0.0,
     ) -> None:
-        """Progress of a running stage: units in all, units done since the last call, a message."""
-        node_run = self._recorder.report_progress(node.key, total, unit, amount, note)
+        """Progress of a running stage: units in all, units done since the last call, a message, and units that an
+        earlier attempt has done."""
+        now = self.clock()
+        node_run = self._recorder.report_progress(node.key, total, unit, amount, note, restored, now)
         if note:
             self._log_event("note", node, note)
-        now = self.clock()
         if node_run and node_run.total and now - self._progress_logged.get(node.key, node_run.began) >= PROGRESS_EVERY:
             self._progress_logged[node.key] = now
             self._log_event(
@@ -346,6 +374,9 @@ class NodeRunListener:
 
     def advance(self, amount: float) -> None:
         self.view.report_progress(self.node, amount=amount)
+
+    def restore(self, amount: float) -> None:
+        self.view.report_progress(self.node, restored=amount)
 
     def note(self, text: str) -> None:
         self.view.report_progress(self.node, note=text)

@@ -85,7 +85,7 @@ def publish(folder: Path, document: Mapping[str, Any], page: str) -> None:
     """Write ``status.json`` and the page, each whole or not at all. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in ((STATUS, json.dumps(document) + "\n"), (PAGE, page)):
-        with replacing(folder / name) as draft:
+        with replacing(folder / name, volatile=True) as draft:
             draft.write_text(text, "utf-8")
 
 

@@ -8,10 +8,14 @@ from pipeline.monitor.eta import TimeLeft, time_left
 from pipeline.monitor.run_state import NodeRun, RunInfo, RunState, RunStatus, dependants
 from pipeline.recipe import STAGES
 
+PAUSED = "paused, more urgent stages run"
+"""Shown for a node that has given up its workers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of nodes by state. ``held``: another run builds them. ``blocked``: a node that they need failed."""
+    """Numbers of nodes by state. ``paused``: they gave up their workers for more urgent ones, and go on later.
+    ``held``: another run builds them. ``blocked``: a node that they need failed."""
 
     total: int = 0
     done: int = 0
@@ -20,6 +24,7 @@ class Counts:
     blocked: int = 0
     held: int = 0
     waiting: int = 0
+    paused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class NodeGroup:
 @dataclass(frozen=True, slots=True)
 class RunningNode:
     """A node that runs: ``amount`` of ``total`` ``unit`` in ``seconds``. ``share`` (0 to 1) and ``left`` (seconds) are
-    None where unknown. ``note`` is the last message of the stage."""
+    None where unknown. ``paused``: it has given up its workers for more urgent nodes. ``note`` is the last message of
+    the stage."""
 
     key: str
     name: str
@@ -47,6 +53,7 @@ class RunningNode:
     share: float | None
     left: float | None
     note: str
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,8 @@ class Summary:
     """A run at ``now``. The counts are of nodes that this run builds; ``reused`` counts artifacts that existed before.
 
     ``cpu_hours`` and ``gpu_hours`` are CPUs and GPUs allotted, times hours run, as a cloud bills them: allocation, not
-    utilisation. ``held`` are pairs of node name and which process builds it.
+    utilisation. ``held`` are pairs of node name and which process builds it. ``stopping``: the run was interrupted, and
+    waits for the running nodes.
     """
 
     info: RunInfo
@@ -82,6 +90,7 @@ class Summary:
     gpu_hours: float
     left: TimeLeft
     reused: int
+    stopping: bool = False
 
 
 def summarize(run_state: RunState, now: float) -> Summary:
@@ -115,11 +124,13 @@ def summarize(run_state: RunState, now: float) -> Summary:
         gpu_hours=sum(node_run.resource_seconds(now)[1] for node_run in node_runs) / 3600,
         left=time_left(run_state, now),
         reused=run_state.reused,
+        stopping=run_state.stopping,
     )
 
 
 def count_nodes(node_runs: Sequence[NodeRun]) -> Counts:
-    return Counts(total=len(node_runs), **Counter(str(node_run.state) for node_run in node_runs))
+    states = ("paused" if node_run.paused else str(node_run.state) for node_run in node_runs)
+    return Counts(total=len(node_runs), **Counter(states))
 
 
 def _stage_rank(role: str) -> int:
@@ -139,7 +150,8 @@ def _running(node_run: NodeRun, now: float) -> RunningNode:
         rate=node_run.rate(now),
         share=min(1.0, node_run.amount / node_run.total) if node_run.total else None,
         left=node_run.seconds_left(now),
-        note=node_run.note,
+        note=PAUSED if node_run.paused else node_run.note,
+        paused=node_run.paused,
     )
 
 

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from rich.console import Group as Lines
 from rich.text import Text
 
-from pipeline.monitor.format import NO_TASK, counts_text, duration_text, hours_text, other_counts, time_left_text
+from pipeline.monitor.format import (
+    NO_TASK,
+    counts_text,
+    duration_text,
+    hours_text,
+    other_counts,
+    rate_text,
+    stopping_text,
+    time_left_text,
+)
 from pipeline.monitor.summary import Counts, FailedNode, NodeGroup, RunningNode, Summary
 
 BAR_WIDTH = 20
@@ -17,6 +26,8 @@ RESERVED_LINES = 5
 """Lines of the terminal that the summary leaves free for messages above it."""
 MIN_LINES = 6
 """Lines that the summary takes however low the terminal is."""
+STARTING = "starting"
+"""Shown for a node that has reported nothing yet: its workers start, load libraries, and then a model."""
 MAX_FAILURES = 3
 """Failures that are shown; earlier ones were printed when they happened, and are on the HTML page."""
 
@@ -24,6 +35,11 @@ MAX_FAILURES = 3
 def terminal_view(summary: Summary, width: int, height: int, page: str = "") -> Lines:
     """The lines for a terminal of ``width`` columns and ``height`` lines. ``page`` is the path or URL of the HTML page,
     '' where there is none."""
+    if summary.stopping:
+        lines = [_head(summary), Text(stopping_text(summary), style="yellow")]
+        for line in lines:
+            line.truncate(max(1, width - 1), overflow="ellipsis")
+        return Lines(*lines)
     head = [_head(summary), Text(f"{hours_text(summary)} used; {time_left_text(summary.left)}")]
     room = max(MIN_LINES, height - RESERVED_LINES) - len(head)
     failures = [_failed_node(failure) for failure in summary.failures[-MAX_FAILURES:]]
@@ -107,8 +123,12 @@ def _running(one: RunningNode) -> Text:
         parts.append(duration_text(one.seconds))
     else:
         parts += [f"{100 * one.share:.0f}%", f"{one.amount:,.0f}/{one.total:,.0f} {one.unit}"]
-    if one.amount:
-        parts.append(f"{one.rate:,.0f} {one.unit}/s")
+    if one.paused:
+        return Text("  ".join([*parts, one.note]), style="dim")
+    if one.rate:
+        parts.append(f"{rate_text(one.rate)} {one.unit}/s")
     if one.left is not None:
         parts.append(f"{duration_text(one.left)} left")
+    if not one.amount and not one.note:
+        parts.append(STARTING if one.share is None else f"{STARTING}, {duration_text(one.seconds)}")
     return Text("  ".join([*parts, one.note] if one.note else parts))

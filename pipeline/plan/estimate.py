@@ -7,11 +7,9 @@ Time grows with rows, and for training with rows x epochs; what ``distil`` does 
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from pipeline.artifacts.record import Record, parse_record, record_texts
-from pipeline.errors import RequestError
+from pipeline.artifacts.record import Record, parsed_records
 from pipeline.graph.fingerprint import Json, canonical, plain
 from pipeline.graph.nodes import Node, artifact_key
 from pipeline.plan.planner import Plan, Step
@@ -99,10 +97,8 @@ class DurationEstimator:
 
 def read_all(storage: Storage) -> Iterator[Record]:
     """Every record of a storage that this version can read."""
-    for name, text in record_texts(storage).items():
-        # Others are skipped. If the plan needed one, it would have been refused by now; ``gc`` lists them.
-        with suppress(RequestError):
-            yield parse_record(text, storage.where(name))
+    # Damaged records count as absent. If the plan needed one of a newer format, it would have been refused by now.
+    yield from (record for record in parsed_records(storage).values() if isinstance(record, Record))
 
 
 def same_machine(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.artifacts.record import NAMED, Record, missing, read_record, record_name
+from pipeline.artifacts.record import KEY, NAMED, DamagedRecord, Record, missing, read_record, record_name
 from pipeline.errors import RequestError, nearest
 from pipeline.graph.fingerprint import Json, differences, plain, shortened
 from pipeline.graph.nodes import Edge, Graph, Node, Quantity
 from pipeline.plan.quantities import sizes_of
 from pipeline.plan.reuse import priors, reusable_records
-from pipeline.storage import Storage
+from pipeline.storage import Storage, UnreadableDocument
 
 Action = Literal["reuse", "build", "skip"]
 
@@ -92,7 +92,11 @@ def _reusable_records(graph: Graph, storage: Storage) -> tuple[dict[str, Record]
     unusable: dict[str, str] = {}
     other_spec: dict[str, Record] = {}
     for node in graph.nodes:
-        record = read_record(storage, record_name(node.spec.stage, node.key))
+        try:
+            record = read_record(storage, record_name(node.spec.stage, node.key))
+        except DamagedRecord as error:
+            unusable[node.key] = f"record is damaged: {error.reason}; built again"
+            continue
         if record is None:
             continue
         lost, found = missing(storage, record), differences(record.spec, node.spec)
@@ -126,7 +130,7 @@ def selected_keys(graph: Graph, stage: str) -> set[str]:
 
 
 def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
-    """The keys that have to be built: results without an artifact, and the inputs of those that are without one too.
+    """The keys that have to be built: results without an artifact, and what those wait for and is without one too.
 
     Results are the forced nodes; without any, all evaluations, students and nodes that are no input of another node.
     ``there`` are the keys that can be reused.
@@ -139,7 +143,7 @@ def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
         if node.key in final and node.key not in there:
             needed.add(node.key)
         if node.key in needed:
-            needed.update(source.key for source in node.sources if source.key not in there)
+            needed.update(other.key for other in node.waits_for if other.key not in there)
     return needed
 
 
@@ -148,12 +152,25 @@ def last_key_path(recipe: str, node: Node) -> str:
     return f"{NAMED}/{recipe}/{node.name}.key"
 
 
+def last_key(storage: Storage, recipe: str, node: Node) -> str:
+    """The key that a node of this name had in the last run of the recipe; '' if there was none, or if what was noted of
+    it is damaged: it only serves to explain plans."""
+    try:
+        key = (storage.read(last_key_path(recipe, node)) or "").strip()
+    except UnreadableDocument:
+        return ""
+    return key if KEY.fullmatch(key) else ""
+
+
 def reason_to_build(node: Node, storage: Storage, recipe: str) -> str:
     """Why no artifact has the node's key: what changed since the last run of the recipe, in one line."""
-    key = storage.read(last_key_path(recipe, node))
-    if key is None:
+    key = last_key(storage, recipe, node)
+    if not key:
         return "never built"
-    before = read_record(storage, record_name(node.spec.stage, key.strip()))
+    try:
+        before = read_record(storage, record_name(node.spec.stage, key))
+    except DamagedRecord:
+        return "the record of its last artifact is damaged, so it is not known what changed"
     if before is None:
         return "its artifact was removed"
     if before.key == node.key:

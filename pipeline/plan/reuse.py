@@ -6,12 +6,10 @@ given row, tokenised alike, is checked by the stage.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from pydantic import ValidationError
 
-from pipeline.artifacts.record import Record, artifact_path, content_digest, missing, parse_record, record_texts
-from pipeline.errors import RequestError
+from pipeline.artifacts.record import Record, artifact_path, content_digest, missing, parsed_records
 from pipeline.graph.fingerprint import differences
 from pipeline.graph.nodes import Edge, Node
 from pipeline.storage import Storage
@@ -28,12 +26,10 @@ STAGES = (TeachSpec.stage, EmbedSpec.stage)
 def reusable_records(storage: Storage, stage: str) -> tuple[Record, ...]:
     """The records of all complete artifacts of a stage that can copy rows, the newest first, so that rows come from few
     shards; () for other stages."""
-    found = []
-    for name, text in record_texts(storage, stage).items() if stage in STAGES else ():
-        with suppress(RequestError):  # records that cannot be read are skipped
-            record = parse_record(text, storage.where(name))
-            if not missing(storage, record):
-                found.append(record)
+    if stage not in STAGES:
+        return ()
+    records = [record for record in parsed_records(storage, stage).values() if isinstance(record, Record)]
+    found = [record for record in records if not missing(storage, record)]
     return tuple(sorted(found, key=lambda record: (record.committed, record.key), reverse=True))
 
 

@@ -4,12 +4,12 @@
 forms are written out and overrides are merged, or raise a RequestError of one line.
 """
 
-from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, Recipe, TaskRecipe
+from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, Origin, Recipe, TaskRecipe
 from pipeline.recipe.reading import load, parse
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from pipeline.recipe.schema.file import STAGES, Data, Limits, ResourceBlock, StoreSettings, TeacherSettings, Tracking
-from pipeline.recipe.schema.learners import FreshConfig, Student
+from pipeline.recipe.schema.learners import FreshConfig, LayerCut, Student
 
 __all__ = [
     "ITSELF",
@@ -20,9 +20,11 @@ __all__ = [
     "Data",
     "Ensemble",
     "FreshConfig",
+    "LayerCut",
     "Limits",
     "MethodUse",
     "ModelNode",
+    "Origin",
     "Recipe",
     "Reference",
     "ResourceBlock",

@@ -87,8 +87,18 @@ class TaskRecipe(Frozen):
         yield from ((("models", name), node) for name, node in self.models.items() if isinstance(node, ModelNode))
 
 
+class Origin(Frozen):
+    """Where a recipe was read from: the absolute path of the file, a digest of the keys and values in it (comments and
+    layout do not count), and the changes ``a.b=c`` that were made to them."""
+
+    file: Path
+    sha256: str
+    sets: tuple[str, ...] = ()
+
+
 class Recipe(Frozen):
-    """A batch: tasks in the order of the file. ``resources`` has every stage of ``STAGES``."""
+    """A batch: tasks in the order of the file. ``resources`` has every stage of ``STAGES``. ``origin`` is None for a
+    recipe that was not read from a file."""
 
     name: str
     storage: str
@@ -96,4 +106,4 @@ class Recipe(Frozen):
     resources: FrozenMapping[ResourceBlock]
     limits: Limits
     tracking: Tracking | None
-    source_path: Path | None = None
+    origin: Origin | None = None

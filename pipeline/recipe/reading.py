@@ -13,11 +13,11 @@ from pipeline.errors import RequestError
 from pipeline.recipe.checks import check_equal_steps, check_starts, check_task
 from pipeline.recipe.errors import PlacedError, first_error, unknown
 from pipeline.recipe.frozen import FrozenMapping
-from pipeline.recipe.model import Recipe, TaskRecipe
+from pipeline.recipe.model import Origin, Recipe, TaskRecipe
 from pipeline.recipe.resolve.overrides import in_file, merged_for
 from pipeline.recipe.resolve.tasks import task_recipe
 from pipeline.recipe.schema.file import RecipeFile
-from pipeline.recipe.yaml import Tree, plain, read, with_sets, without_nulls
+from pipeline.recipe.yaml import Tree, digest, plain, read, with_sets, without_nulls
 
 
 def load(path: Path, sets: Sequence[str] = (), storage: str | None = None) -> Recipe:
@@ -33,7 +33,7 @@ def load(path: Path, sets: Sequence[str] = (), storage: str | None = None) -> Re
         if str(error).startswith("--set"):
             raise
         raise RequestError(f"{path}: {error}") from error
-    return recipe.model_copy(update={"source_path": path})
+    return recipe.model_copy(update={"origin": Origin(file=path.resolve(), sha256=digest(tree), sets=tuple(sets))})
 
 
 def parse(document: object, sets: Sequence[str] = (), storage: str | None = None) -> Recipe:

@@ -4,10 +4,17 @@ Scalars are read as in the core schema of YAML 1.2: only ``true`` and ``false`` 
 ``on`` and ``NO`` are words; ``1e-5`` is a number; nothing is a date, an octal number or a time of day. Keys are
 always text, and a key may stand only once in its block. A key without a value is refused, because nearly always a block
 was meant to follow it; an explicit ``null`` means that the key is left out.
+
+A tree is bounded in bytes, depth and nodes. A node is a block, a list or a scalar; what an alias stands for counts each
+time, since a few lines of aliases of aliases would otherwise become billions of nodes.
 """
 
+import hashlib
+import json
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,8 +25,61 @@ from pipeline.errors import RequestError
 Tree = None | bool | int | float | str | list["Tree"] | dict[str, "Tree"]
 
 
+MAX_BYTES = 2**22
+"""The largest file that is read as a recipe, and the letters that all scalars and keys of a tree may have together."""
+MAX_NODES = 50_000
+"""Nodes that a tree may have. A large batch has some hundreds."""
+MAX_DEPTH = 64
+"""Blocks and lists that may lie in each other. Recipes have about six."""
+
+TOO_MANY = f"is larger than {MAX_NODES:,} keys and values or {MAX_BYTES:,} letters, with aliases written out; split it"
+TOO_DEEP = "blocks lie too deep, or an alias holds itself; write it out flat"
+
+FILE_KINDS: Mapping[int, str] = {
+    stat.S_IFIFO: "is a named pipe",
+    stat.S_IFSOCK: "is a socket",
+    stat.S_IFCHR: "is a device",
+    stat.S_IFBLK: "is a device",
+}
+"""What a path may lead to whose reading could wait forever or never end."""
+
+
+class _Bounds:
+    """Counts the nodes and the letters of a tree, and holds them to the bounds above. ``origin`` begins its errors."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.nodes = 0
+        self.letters = 0
+
+    def count(self, depth: int, text: object = "") -> None:
+        """Count one more node, which lies in ``depth`` blocks and lists. ``text`` is that of a scalar or a key. Raises
+        RequestError beyond a bound."""
+        self.nodes += 1
+        self.letters += len(text) if isinstance(text, str) else 0
+        if self.nodes > MAX_NODES or self.letters > MAX_BYTES:
+            raise RequestError(f"{self.origin}: {TOO_MANY}")
+        if depth > MAX_DEPTH:
+            raise RequestError(f"{self.origin}: {TOO_DEEP}")
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the scalars of YAML 1.2. Only its composer is used: no object is ever made."""
+    """The safe loader with the scalars of YAML 1.2. Only its composer is used: no object is ever made. ``bounds`` count
+    the nodes as they are written, before aliases are expanded."""
+
+    def __init__(self, text: str, bounds: _Bounds) -> None:
+        super().__init__(text)
+        self.bounds = bounds
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node. Raises RequestError where there are too many, or it lies too deep."""
+        self.bounds.count(self.depth)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -39,9 +99,10 @@ _Loader.add_implicit_resolver(
 
 
 def read(path: Path) -> Tree:
-    """The tree in a file. RequestError: no such file, not UTF-8, or not YAML (with the line)."""
+    """The tree in a file. RequestError: no such file, no file but a directory, pipe, socket or device, too large, not
+    UTF-8, or not YAML (with the line)."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_file(path).decode("utf-8-sig")
     except OSError as error:
         raise RequestError(f"{path}: {error.strerror or error}; name a recipe file") from error
     except UnicodeDecodeError as error:
@@ -49,11 +110,26 @@ def read(path: Path) -> Tree:
     return parse_yaml(text, str(path))
 
 
+def read_file(path: Path) -> bytes:
+    """The content of a file of at most ``MAX_BYTES``. Raises OSError, and RequestError for anything but a file. It is
+    opened without waiting, since a pipe that nothing writes to would otherwise keep the program waiting."""
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind not in FILE_KINDS:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            kind = stat.S_IFMT(os.fstat(file.fileno()).st_mode)
+            content = b"" if kind in FILE_KINDS else file.read(MAX_BYTES + 1)
+    if kind in FILE_KINDS:
+        raise RequestError(f"{path}: {FILE_KINDS[kind]}; name a recipe file")
+    if len(content) > MAX_BYTES:
+        raise RequestError(f"{path}: is larger than {MAX_BYTES:,} bytes; name a recipe file")
+    return content
+
+
 def parse_yaml(text: str, origin: str) -> Tree:
     """The tree in ``text``. RequestError gives ``origin:line``."""
     try:
-        node = _Loader(text).get_single_node()
-        return None if node is None else _plain(node, origin)
+        node = _Loader(text, _Bounds(origin)).get_single_node()
+        return None if node is None else _plain(node, _Bounds(origin))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise RequestError(
@@ -62,27 +138,26 @@ def parse_yaml(text: str, origin: str) -> Tree:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise RequestError(f"{origin}:{line}: not YAML: {error.reason} (character {error.character!r})") from error
-    except RecursionError as error:
-        raise RequestError(f"{origin}: blocks lie too deep, or an alias holds itself; write it out flat") from error
 
 
 def _line(mark: yaml.Mark | None) -> int:
     return 1 if mark is None else mark.line + 1
 
 
-def _plain(node: yaml.Node, origin: str) -> Tree:
+def _plain(node: yaml.Node, bounds: _Bounds, depth: int = 0) -> Tree:
+    bounds.count(depth, node.value)
     if isinstance(node, yaml.MappingNode):
-        return _block(node, origin)
+        return _block(node, bounds, depth)
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(child, origin) for child in node.value]
+        return [_plain(child, bounds, depth + 1) for child in node.value]
     assert isinstance(node, yaml.ScalarNode)
-    return _scalar(node, origin)
+    return _scalar(node, bounds.origin)
 
 
-def _block(node: yaml.MappingNode, origin: str) -> dict[str, Tree]:
+def _block(node: yaml.MappingNode, bounds: _Bounds, depth: int) -> dict[str, Tree]:
     block: dict[str, Tree] = {}
     for key, value in node.value:
-        at = f"{origin}:{_line(key.start_mark)}"
+        at = f"{bounds.origin}:{_line(key.start_mark)}"
         if not isinstance(key, yaml.ScalarNode):
             raise RequestError(f"{at}: a key must be a word, not a list or a block")
         if key.value in block:
@@ -91,7 +166,8 @@ def _block(node: yaml.MappingNode, origin: str) -> dict[str, Tree]:
             raise RequestError(
                 f"{at}: {one_line(key.value)}: has no value; write {{}} for a block of defaults, or take the key out"
             )
-        block[key.value] = _plain(value, origin)
+        bounds.count(depth, key.value)
+        block[key.value] = _plain(value, bounds, depth + 1)
     return block
 
 
@@ -151,12 +227,23 @@ def without_nulls(tree: Tree) -> Tree:
     return tree
 
 
-def plain(value: object) -> Tree:
-    """A document of another YAML reader as a Tree. RequestError for a value that a recipe cannot hold."""
+def digest(tree: Tree) -> str:
+    """The SHA-256 of a tree, as 64 hexadecimal digits. The order of the keys of a block does not count."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def plain(document: object) -> Tree:
+    """A document of another YAML reader as a Tree. RequestError for a value that a recipe cannot hold, and for more
+    nodes than a tree may have."""
+    return _plain_value(document, _Bounds("recipe"), 0)
+
+
+def _plain_value(value: object, bounds: _Bounds, depth: int) -> Tree:
+    bounds.count(depth, value)
     if isinstance(value, Mapping):
-        return {str(key): plain(child) for key, child in value.items()}
+        return {str(key): _plain_value(child, bounds, depth + 1) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(child) for child in value]
+        return [_plain_value(child, bounds, depth + 1) for child in value]
     if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise RequestError(
@@ -171,6 +258,8 @@ def with_sets(tree: Tree, sets: Sequence[str]) -> Tree:
         entry = one_line(change)
         if not equals or not all(path.split(".")):
             raise RequestError(f"--set {entry}: must be KEY=VALUE, for example train.epochs=3")
+        if path.count(".") >= MAX_DEPTH:
+            raise RequestError(f"--set {one_line(path)[:60]}: {TOO_DEEP}")
         if not text.strip():
             raise RequestError(f"--set {entry}: has no value; null takes the key out")
         tree = _with(tree, path.split("."), parse_yaml(text, one_line(f"--set {path}")), f"--set {entry}")

@@ -18,9 +18,10 @@ from stages.specs.tasks import Task
 class ReportRow:
     """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL;
     ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
-    task's own) that the training used over all epochs. Of the ``train_rows`` of the task's source, models are trained
-    on ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. Values are None
-    where they are unknown."""
+    task's own) that the training used over all epochs; ``quarantined`` the number of rows of train that it left out,
+    because a store that it reads has set them aside. Of the ``train_rows`` of the task's source, models are trained on
+    ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. Values are None where
+    they are unknown."""
 
     task: str
     method: str
@@ -42,6 +43,7 @@ class ReportRow:
     key: str
     dev: bool
     candidates: int | None = None
+    quarantined: int | None = None
     train_rows: int | None = None
     trained_rows: int | None = None
     held_out_rows: int | None = None
@@ -101,6 +103,7 @@ def _rows(
             key=(training or node).key,
             dev=split in task.dev_splits,
             candidates=_fact(trained, "candidates"),
+            quarantined=_fact(trained, "quarantined"),
             train_rows=splits.given if splits else None,
             trained_rows=splits.trained if splits else None,
             held_out_rows=splits.held_out if splits else None,

@@ -115,6 +115,7 @@ def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
         best_epoch=None,
         latency_ms=mean("latency_ms"),
         candidates=None,
+        quarantined=None,
         train_rows=None,
         trained_rows=None,
         held_out_rows=None,
@@ -171,6 +172,8 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
     console.print(table)
     for share in shares(rows):
         console.print(share, soft_wrap=True, highlight=False, markup=False)
+    for note in quarantine_lines(rows):
+        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
 
 
 def shares(rows: Sequence[ReportRow]) -> list[str]:
@@ -181,6 +184,19 @@ def shares(rows: Sequence[ReportRow]) -> list[str]:
             sizes = SplitSizes(row.trained_rows, row.held_out_rows, row.cut_off_rows, 0, row.train_rows)
             found[row.task] = share_text(row.task, sizes)
     return list(found.values())
+
+
+def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
+    """A line for each task with students that were not trained on all rows of train, because a store has set some
+    aside."""
+    found: dict[tuple[str, int], dict[str, None]] = {}
+    for row in rows:
+        if row.quarantined:
+            found.setdefault((row.task, row.quarantined), {})[row.method] = None
+    return [
+        f"{task}: {count:,} rows of train are set aside (store.on_bad_rows), and not trained on by {', '.join(methods)}"
+        for (task, count), methods in found.items()
+    ]
 
 
 MAX_PATHS = 12
@@ -218,7 +234,7 @@ p {{ color: #56606c; }}
 <h1>{html.escape(title)}</h1>
 <p>{ABOUT_SCORES}</p>
 {html_table(rows)}
-{"".join(f"<p>{html.escape(line)}</p>" for line in shares(rows))}
+{"".join(f"<p>{html.escape(line)}</p>" for line in (*shares(rows), *quarantine_lines(rows)))}
 </body></html>
 """
 

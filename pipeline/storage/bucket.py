@@ -142,7 +142,7 @@ class Bucket(Storage):
             if isinstance(text, bytes)
         }
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str, *, durable: bool = False) -> None:  # noqa: ARG002  # it always is
         self.request(self.quick.pipe_file, self.path(name), text.encode("utf-8"))
 
     def create(self, name: str, text: str) -> bool:

@@ -128,7 +128,7 @@ def _checksums(home: Path) -> Path:
 
 def _read(file: Path) -> dict[str, str]:
     try:
-        found: dict[str, str] = json.loads(file.read_text("utf-8"))
+        found = json.loads(file.read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}

@@ -2,6 +2,10 @@
 
 Records and artifacts are published by hard links, which fail where a file exists: of two processes that publish under
 one name, one succeeds. Nothing relies on renaming directories.
+
+What is created or published outlasts a power failure once the call has returned: first the contents, then the names in
+all folders down from the storage's own. A removal that has returned lasts, too: a withdrawn record does not come back
+after its files are gone. ``write`` waits for nothing unless ``durable``.
 """
 
 import contextlib
@@ -12,8 +16,8 @@ from pathlib import Path
 
 from cluster.resources import Mirror
 from pipeline.errors import RequestError
-from pipeline.storage.port import LEASE, Entry, Files, Storage
-from stages.atomic import draft_of, replacing, sync
+from pipeline.storage.port import LEASE, Entry, Files, Storage, UnreadableDocument
+from stages.atomic import draft_of, make_folder, replacing, sync, sync_folders
 
 
 class Directory(Storage):
@@ -32,20 +36,29 @@ class Directory(Storage):
         return hash(self.local)
 
     def read(self, name: str) -> str | None:
+        path = self.local / name
         try:
-            return (self.local / name).read_text("utf-8", "surrogateescape")
+            return path.read_text("utf-8", "surrogateescape")
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except (IsADirectoryError, PermissionError) as error:
+            path.lstat()  # raises PermissionError where the folder around it is closed, too
+            raise UnreadableDocument(error.errno, error.strerror, str(path)) from error
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str, *, durable: bool = False) -> None:
         path = self.local / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as draft:
+        if durable:
+            make_folder(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            self.drop(name)
+        with replacing(path, durable=durable, volatile=not durable) as draft:
             draft.write_text(text, "utf-8")
 
     def create(self, name: str, text: str) -> bool:
         path = self.local / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         draft = draft_of(path)
         draft.write_text(text, "utf-8")
         sync(draft)
@@ -55,11 +68,19 @@ class Directory(Storage):
             return False
         finally:
             draft.unlink()
+        sync(path.parent)
         return True
 
     def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            (self.local / name).unlink()
+        path = self.local / name
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        except IsADirectoryError:
+            self.drop(name)
+        with contextlib.suppress(FileNotFoundError):  # another process has removed the folder, too
+            sync(path.parent)
 
     def drop(self, folder: str) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -100,16 +121,20 @@ class Directory(Storage):
         return str(self.local / name)
 
     def publish(self, out: Path, folder: str, files: Files) -> None:
+        make_folder(self.local)
+        home = self.local / folder
+        home.mkdir(parents=True, exist_ok=True)
         for path in files:
-            target = self.local / folder / path
+            target = home / path
             target.parent.mkdir(parents=True, exist_ok=True)
             sync(out / path)
             os.link(out / path, target)
+        sync_folders({home, *((home / path).parent for path in files)}, self.local)
 
     def put(self, source: Path, name: str) -> None:
         target = self.local / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as draft:
+        make_folder(target.parent)
+        with replacing(target, durable=True) as draft:
             shutil.copyfile(source, draft)
 
     def fetch(self, folder: str, files: Files, user: str = "") -> Path:  # noqa: ARG002  # the files are here
@@ -122,13 +147,16 @@ class Directory(Storage):
         """Nothing to do: ``fetch`` returns files of the storage itself, which stay."""
 
     def adopt(self, old: str, new: str) -> None:
-        before = self.local / old
+        before, targets = self.local / old, []
         for folder, _, files in os.walk(before) if (before / LEASE).exists() else ():
             target = self.local / new / Path(folder).relative_to(before)
             target.mkdir(parents=True, exist_ok=True)
+            targets.append(target)
             for name in files:
                 if name != LEASE and not name.endswith(".tmp"):
                     link(Path(folder) / name, target / name)
+        with contextlib.suppress(FileNotFoundError):  # another run has committed, and removed all attempts
+            sync_folders(targets, self.local / new)
         (before / LEASE).unlink(missing_ok=True)
         shutil.rmtree(before, ignore_errors=True)
 

@@ -63,14 +63,14 @@ class Synced:
         found = Synced(bucket, folder)
         try:
             document = json.loads(found.file.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
-            return found
-        found.known = {path: ((one[0][0], one[0][1], one[0][2]), one[1]) for path, one in document.items()}
+            found.known = {path: ((one[0][0], one[0][1], one[0][2]), one[1]) for path, one in document.items()}
+        except (FileNotFoundError, ValueError, AttributeError, TypeError, LookupError):
+            found.known = {}  # damaged: all files are compared anew
         return found
 
     def save(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.file) as draft:
+        with replacing(self.file, volatile=True) as draft:
             draft.write_text(json.dumps(self.known), "utf-8")
 
     @property
@@ -119,10 +119,10 @@ class BucketMirror:
     def here(self) -> str:
         """A random name of this machine's copy, chosen at first use."""
         file = self.bucket.local / ".here"
-        if not file.exists():
-            with self.bucket.cache.locked("here"):
-                if not file.exists():
-                    file.write_text(uuid.uuid4().hex, "utf-8")
+        with self.bucket.cache.locked("here"):
+            if not file.exists() or not file.read_text("utf-8"):
+                with replacing(file) as draft:
+                    draft.write_text(uuid.uuid4().hex, "utf-8")
         return file.read_text("utf-8")
 
     def pull(self) -> None:

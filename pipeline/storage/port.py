@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class Entry:
     version: str = ""
 
 
+class UnreadableDocument(OSError):
+    """What stands in the place of a document cannot be read as one: a folder, or a file whose permissions forbid it.
+    The storage itself answers."""
+
+
 class Storage(ABC):
     """A storage. Its methods may be called from any thread, and raise ``OSError`` where the storage does not answer.
 
@@ -46,26 +52,32 @@ class Storage(ABC):
 
     @abstractmethod
     def read(self, name: str) -> str | None:
-        """The text of the document ``name``; None if there is none."""
+        """The text of the document ``name``; None if there is none. Raises ``UnreadableDocument``."""
 
     def read_many(self, names: Sequence[str]) -> Mapping[str, str]:
-        """The texts of those documents that exist, by name."""
-        texts = {name: self.read(name) for name in names}
-        return {name: text for name, text in texts.items() if text is not None}
+        """The texts of those documents that exist and can be read, by name."""
+        texts: dict[str, str] = {}
+        for name in names:
+            with suppress(UnreadableDocument):
+                text = self.read(name)
+                if text is not None:
+                    texts[name] = text
+        return texts
 
     @abstractmethod
-    def write(self, name: str, text: str) -> None:
-        """Write ``text`` as the document ``name``, whole or not at all, in place of any former one."""
+    def write(self, name: str, text: str, *, durable: bool = False) -> None:
+        """Write ``text`` as the document ``name``, whole or not at all, in place of any former one. Without
+        ``durable``, a power failure of the storage's machine may leave it empty."""
 
     @abstractmethod
     def create(self, name: str, text: str) -> bool:
-        """Write ``text`` as the document ``name`` unless one exists. Returns whether this call did: of several calls at
-        the same time, one does. Texts that name their writer and the time make a repeated request after a lost answer
-        harmless."""
+        """Write ``text`` durably as the document ``name`` unless one exists. Returns whether this call did: of several
+        calls at the same time, one does. Texts that name their writer and the time make a repeated request after a lost
+        answer harmless."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove the file ``name``, if it exists."""
+        """Remove the document ``name``, durably, if it exists; in a directory, also a folder in its place."""
 
     @abstractmethod
     def drop(self, folder: str) -> None:

@@ -37,8 +37,8 @@ class StorageSnapshot(Storage):
         start = f"{folder}/" if folder else ""
         return {name: entry for name, entry in self._found.items() if name.startswith(start)}
 
-    def write(self, name: str, text: str) -> None:
-        self.storage.write(name, text)
+    def write(self, name: str, text: str, *, durable: bool = False) -> None:
+        self.storage.write(name, text, durable=durable)
 
     def create(self, name: str, text: str) -> bool:
         return self.storage.create(name, text)

@@ -2,8 +2,8 @@
 
 Three passes, none of which holds the bank in memory: ``ingest`` reads and cleans the texts and writes them as raw parts
 with a hash key for each row; ``dedup`` finds rows with equal keys, one range of keys at a time; then the rows that are
-no duplicates are written as the parts of the bank, in the order of files and rows. An interrupted run goes on from the
-raw parts and parts that it finished.
+no duplicates, or a sample of them (``sample``), are written as the parts of the bank, in the order of files and rows.
+An interrupted run goes on from the raw parts and parts that it finished.
 """
 
 import json
@@ -23,6 +23,7 @@ from stages.bank.cleaning import filter_names
 from stages.bank.dedup import BUCKET_ROWS, DUPLICATE, KEPT, NEAR_DUPLICATE, KeyRange, buckets, repeated_rows, save
 from stages.bank.ingest import IngestJob, RawPart, TextStream, open_ingest, read_raw_part
 from stages.bank.reader import COLUMNS, META, bank_part
+from stages.bank.sample import keep_sample
 from stages.bank.sources import spans
 from stages.corpus.reader import SCRATCH
 from stages.corpus.row_key import KEY_BYTES, row_key
@@ -62,6 +63,8 @@ def bank(spec: BankSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[
         raise ValueError(
             f"bank: no text is left of what was read ({took}); change the bounds, the columns or the files"
         )
+    if spec.rows is not None:
+        filters["not_sampled"] = keep_sample(scratch, [raw_part.name for raw_part in raw_parts], states, spec.rows)
     parts = _write_parts(spec, raw_parts, starts.tolist(), states, out, on)
     _write_meta(spec, parts, filters, out)
     return {"rows": sum(parts), **filters}
@@ -120,7 +123,8 @@ def open_duplicate_search(config: DuplicateSearchJob, worker: Worker) -> Callabl
 def _row_states(
     spec: BankSpec, raw_parts: Sequence[RawPart], starts: Sequence[int], scratch: Path, on: On
 ) -> RowStates:
-    """The state of each raw row, [raw rows] in a mapped file: ``KEPT``, ``DUPLICATE`` or ``NEAR_DUPLICATE``."""
+    """The state of each raw row, [raw rows] in a mapped file: ``KEPT``, ``DUPLICATE`` or ``NEAR_DUPLICATE``. Rows are
+    sampled afterwards."""
     if not starts[-1]:
         return np.empty(0, np.uint8)
     (scratch / ROW_STATES).unlink(missing_ok=True)  # a process of an earlier attempt may still write to it

@@ -21,7 +21,7 @@ from stages.bank.minhash import BANDS, bands
 BUCKET_ROWS = 2**22
 """Keys in memory at once: 16 bytes each with their row, and as many again while they are sorted."""
 
-KEPT, DUPLICATE, NEAR_DUPLICATE = 0, 1, 2
+KEPT, DUPLICATE, NEAR_DUPLICATE, NOT_SAMPLED = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from stages.candidates.neighbour_filter import KeptText, NeighbourFilter, Texts,
 from stages.candidates.table import Candidate, write_part
 from stages.candidates.train_rows import TrainRows, distinct_train_rows
 from stages.corpus.leakage import read_guard
-from stages.corpus.reader import read_meta
+from stages.corpus.reader import SCRATCH, read_meta
 from stages.retrieval.embeddings import read_embeddings
+from stages.saved_rows import SavedRows
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -35,7 +36,9 @@ COUNTS = ("searched", "searched_again", "own", "guarded", "out_of_bounds", "alik
 class TextSearch(Protocol):
     """An encoder and a search among the vectors of a bank. Queries are any array with one row for each text."""
 
-    def encode(self, texts: Sequence[Texts]) -> Any: ...
+    def encode(self, texts: Sequence[Texts], saved: SavedRows) -> Any:
+        """The queries for these texts. What takes long to compute is saved meanwhile, and restored from ``saved``."""
+        ...
 
     def search(self, queries: Any, k: int) -> tuple[Floats, Rows]:
         """(cosines, rows of the bank), each [n, k], the nearest first; row -1 where there are fewer than k."""
@@ -58,13 +61,20 @@ class NeighbourSearchWorker:
         self.train_rows = distinct_train_rows(job.corpus)
         self.text = read_meta(job.corpus).task.text
         self.deepest = min(MOST_NEIGHBOURS, read_bank_meta(job.bank).rows)
+        self.part = 0
+        self.saved: list[SavedRows] = []
+        """The queries that have been saved for the part that is being written."""
 
     def write(self, number: int) -> int:
         """Write the part ``number`` of the candidate table; return how many training rows it covers."""
         train_rows = self.train_rows.part(number)
+        self.saved = []
+        self.part = number
         counts = dict.fromkeys(COUNTS, 0)
         candidates = self._candidates(train_rows, counts)
         write_part(self.job.out, number, self.text, list(zip(train_rows.keys, candidates, strict=True)), counts)
+        for saved in self.saved:
+            saved.remove()
         self.worker.advance(len(train_rows))
         return len(train_rows)
 
@@ -112,7 +122,10 @@ class NeighbourSearchWorker:
         query that is left with fewer than ``k`` is searched again, twice as deep, up to ``self.deepest``."""
         distinct = list(dict.fromkeys(texts))
         counts["searched"] += len(distinct)
-        queries: Any = self.text_search.encode(distinct) if distinct else None
+        # Each search of a part saves its own queries, as the bits of a vector depend on the texts encoded with it.
+        saved = SavedRows(self.job.out / SCRATCH, f"queries-{self.part:05d}-{len(self.saved)}")
+        self.saved.append(saved)
+        queries: Any = self.text_search.encode(distinct, saved) if distinct else None
         neighbours: dict[Texts, list[KeptText]] = {}
         open_places, depth = np.arange(len(distinct)), min(self.deepest, self.spec.k + EXTRA_NEIGHBOURS)
         while len(open_places):
@@ -187,6 +200,6 @@ class EncodedTextSearch:
     """A ``TextSearch`` of a sentence encoder and a search among the vectors that it made of the bank."""
 
     def __init__(self, encoder: Any, search: Any) -> None:
-        self.encode = encoder.encode
+        self.encode = encoder.encode_saving
         self.search = search.search
         self.angles = search.angles

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cluster.resources import On, Worker
 from stages.bank.reader import BankMeta, read_bank_meta
+from stages.candidates.bank_capacity import check_capacity
 from stages.candidates.job import NeighbourJob
 from stages.candidates.train_rows import make_table
 from stages.corpus.reader import read_meta
@@ -23,8 +24,9 @@ from stages.specs.tasks import Task
 
 
 def neighbours(spec: NeighboursSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
-    """Write a candidate table to ``out``; return its summary. Inputs: ``corpus``, ``bank``, ``embeddings``; for
-    embeddings of a model also ``index`` and ``encoder``. ValueError for inputs that do not belong together."""
+    """Write a candidate table to ``out``; return its summary, with a warning where the bank has fewer texts than ``k``.
+    Inputs: ``corpus``, ``bank``, ``embeddings``; for embeddings of a model also ``index`` and ``encoder``. ValueError
+    for inputs that do not belong together, and for a bank of which no text may be a candidate."""
     task = read_meta(inputs["corpus"]).task
     check_sides(spec, task, read_bank_meta(inputs["bank"]))
     embeddings = read_embeddings(inputs["embeddings"])
@@ -38,7 +40,8 @@ def neighbours(spec: NeighboursSpec, inputs: Mapping[str, Path], out: Path, on: 
         out,
     )
     check_inputs(job, embeddings)
-    return make_table(job.corpus, out, on, open_search_worker, job, "neighbours", spec.k)
+    warnings = check_capacity(job.bank, job.corpus, spec.k, spec.sides, on)
+    return {**make_table(job.corpus, out, on, open_search_worker, job, "neighbours", spec.k), **warnings}
 
 
 def check_sides(spec: NeighboursSpec, task: Task, bank: BankMeta) -> None:

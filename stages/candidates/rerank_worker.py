@@ -24,6 +24,7 @@ from stages.candidates.rerank_rules import (
 from stages.candidates.table import Candidate, part_rows, read_part, write_part
 from stages.corpus.reader import SCRATCH
 from stages.outputs.node_cache import KEYS, Decoded, decode, locate
+from stages.outputs.quarantine import read_quarantined
 from stages.retrieval.angles import angles
 from stages.specs.candidates import RerankSpec
 
@@ -92,12 +93,24 @@ def open_scorer(config: RerankJob, worker: Worker) -> Callable[[int], None]:
     columns = ["logits"] * config.labelled + states
     candidates = _open_outputs(config.inputs["candidate_outputs"], columns, worker) if columns else None
     train = _open_outputs(config.inputs["outputs"], states, worker) if states else None
+    bad = [read_quarantined(config.inputs[name]) for name in ("outputs", "candidate_outputs")]
 
     def score(number: int) -> None:
         part = read_part(config.inputs["candidates"], number, ("row_key", "distance", "candidate_key"))
+        pairs = zip(part["row_key"].to_pylist(), part["candidate_key"].to_pylist(), strict=True)
+        sound = np.array([row not in bad[0] and key not in bad[1] for row, key in pairs], np.bool_)
+        scored, taken = score_sound(part if sound.all() else part.filter(pa.array(sound)))
+        if not sound.all():
+            scored, taken["by_quarantine"] = spread_out(scored, sound), int((~sound).sum())
+        arrays: dict[str, Any] = {"kept": scored.kept, "label": scored.label, "distance": scored.distance, **taken}
+        with replacing(scores_path(config.out, number)) as draft, draft.open("wb") as file:
+            np.savez(file, **arrays)
+        worker.advance(len(sound))
+
+    def score_sound(part: pa.Table) -> tuple[Scores, dict[str, int]]:
         rows, keys = part["row_key"].to_pylist(), part["candidate_key"].to_pylist()
         kept, label = np.ones(len(rows), np.bool_), np.zeros(len(rows), np.int64)
-        distance, taken = part["distance"].to_numpy().astype(np.float64), {}
+        distance, taken = part["distance"].to_numpy().astype(np.float64), dict[str, int]()
         if config.labelled and candidates is not None:
             logits = candidates.of("logits", keys)
             probability, label = highest_probability(logits), logits.argmax(1)
@@ -107,12 +120,16 @@ def open_scorer(config: RerankJob, worker: Worker) -> Callable[[int], None]:
             distance = angles(train.of(config.column, rows), candidates.of(config.column, keys))
             kept, more = within_bounds(distance, spec.min_distance, spec.max_distance, kept)
             taken.update(more)
-        arrays: dict[str, Any] = {"kept": kept, "label": label, "distance": distance, **taken}
-        with replacing(scores_path(config.out, number)) as draft, draft.open("wb") as file:
-            np.savez(file, **arrays)
-        worker.advance(len(rows))
+        return Scores(kept, label, distance), taken
 
     return score
+
+
+def spread_out(scores: Scores, sound: Mask) -> Scores:
+    """The scores of the ``sound`` entries at their places among all entries; the others are not kept."""
+    kept, label, distance = np.zeros(len(sound), np.bool_), np.zeros(len(sound), np.int64), np.zeros(len(sound))
+    kept[sound], label[sound], distance[sound] = scores.kept, scores.label, scores.distance
+    return Scores(kept, label, distance)
 
 
 def open_part_writer(config: RerankJob, worker: Worker) -> Callable[[int], None]:

@@ -10,6 +10,7 @@ torch.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from stages.corpus.row_key import KEY_BYTES, row_key
 
 META = "candidates.json"
 ROWS_A_PART = 4096
-"""Training rows in a part: what an interrupted run loses at most."""
+"""Training rows in a part."""
 
 FACTS = b"stillhouse"
 
@@ -89,6 +90,25 @@ def write_part(
     described = schema(text).with_metadata({FACTS: json.dumps(content).encode()})
     with replacing(part_path(directory, number)) as draft:
         pq.write_table(pa.Table.from_arrays(columns, schema=described), draft, compression="zstd")
+
+
+def join_parts(source: Path, parts: int, directory: Path, number: int, text: Sequence[str]) -> int:
+    """Write the parts 0 to ``parts`` - 1 of the folder ``source`` as one part. Returns the number of candidates."""
+    found: dict[bytes, list[Candidate]] = {}
+    facts, rows = Counter[str](), 0
+    for each in range(parts):
+        table = read_part(source, each, ("row_key", "distance", *text))
+        texts = zip(*(table[name].to_pylist() for name in text), strict=True)
+        for key, distance, several in zip(
+            table["row_key"].to_pylist(), table["distance"].to_pylist(), texts, strict=True
+        ):
+            found.setdefault(key, []).append(Candidate(several, distance))
+        stated = _stated(part_path(source, each))
+        assert isinstance(stated["facts"], dict)
+        facts.update(stated["facts"])
+        rows += part_rows(source, each)
+    write_part(directory, number, text, list(found.items()), facts, rows)
+    return sum(map(len, found.values()))
 
 
 def finished_part(directory: Path, number: int, rows: int) -> bool:

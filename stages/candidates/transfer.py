@@ -14,6 +14,7 @@ import numpy as np
 
 from cluster.resources import On, Worker
 from stages.bank.reader import BankMeta, read_bank_meta
+from stages.candidates.bank_capacity import check_capacity
 from stages.candidates.neighbour_filter import KeptText, NeighbourFilter, read_bank_texts
 from stages.candidates.table import Candidate, write_part
 from stages.candidates.train_rows import distinct_train_rows, make_table
@@ -41,11 +42,13 @@ class TransferJob:
 
 
 def transfer(spec: TransferSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
-    """Inputs: ``corpus``, ``bank``. Leaves a candidate table without distances. ValueError for a bank of pairs for a
-    task of single texts, or the reverse."""
+    """Inputs: ``corpus``, ``bank``. Leaves a candidate table without distances; returns its summary, with a warning
+    where the bank has fewer texts than ``k``. ValueError for a bank of pairs for a task of single texts, or the
+    reverse, and for a bank of which no text may be a candidate."""
     job = TransferJob(spec, inputs["corpus"], inputs["bank"], out)
     check_bank(read_meta(job.corpus).task, read_bank_meta(job.bank))
-    return make_table(job.corpus, out, on, open_transfer, job, "transfer", spec.k)
+    warnings = check_capacity(job.bank, job.corpus, spec.k, "first", on)
+    return {**make_table(job.corpus, out, on, open_transfer, job, "transfer", spec.k), **warnings}
 
 
 def check_bank(task: Task, bank: BankMeta) -> None:

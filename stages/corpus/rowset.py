@@ -81,11 +81,12 @@ def distinct(splits: Sequence[Rowset]) -> Rowset:
             if key not in used:
                 used.add(key)
                 fresh.append(row)
-        parts.append(_take(split, np.array(fresh, np.int64)))
+        parts.append(take_rows(split, np.array(fresh, np.int64)))
     return reduce(_joined, parts)
 
 
-def _take(split: Rowset, rows: Rows) -> Rowset:
+def take_rows(split: Rowset, rows: Rows) -> Rowset:
+    """The rows of a split with these numbers, in this order."""
     types = None if split.types is None else split.types.take(rows)
     keys = [split.row_keys[row] for row in rows]
     labels = split.labels[torch.from_numpy(rows)]

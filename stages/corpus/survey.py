@@ -38,7 +38,7 @@ class SplitSurvey(BaseModel):
     empty: int
 
 
-class Survey(BaseModel):
+class TaskSurvey(BaseModel):
     """The splits of a task's data by name, and what is hardly meant in them, in words."""
 
     model_config = ConfigDict(frozen=True)
@@ -52,7 +52,7 @@ class Survey(BaseModel):
         return {name: split.rows for name, split in self.splits.items()}
 
 
-def survey(task: Task, sources: Mapping[str, SplitSource]) -> Survey:
+def survey(task: Task, sources: Mapping[str, SplitSource]) -> TaskSurvey:
     """Read all splits of a task. ValueError, in one line, for data that cannot be right."""
     read = {split: _read(source, task, split) for split, source in sources.items()}
     train = read[task.train]
@@ -63,7 +63,9 @@ def survey(task: Task, sources: Mapping[str, SplitSource]) -> Survey:
                 f"{found.origin}: the {found.summary.rows:,} rows of {split} are those of {task.train}; "
                 "scores on texts that were trained on say nothing: give other rows"
             )
-    return Survey(splits={split: found.summary for split, found in read.items()}, oddities=tuple(_oddities(read, task)))
+    return TaskSurvey(
+        splits={split: found.summary for split, found in read.items()}, oddities=tuple(_oddities(read, task))
+    )
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def needed_texts(task: Task, holdout: float) -> int:
     return 1 + (not task.dev) + (holdout > 0)
 
 
-def check_size(found: Survey, task: Task, holdout: float, train_rows: int | None) -> None:
+def check_size(found: TaskSurvey, task: Task, holdout: float, train_rows: int | None) -> None:
     """ValueError if train has too few texts to be divided as the recipe wants it."""
     train = found.splits[task.train]
     texts = min(train.texts, train_rows) if train_rows is not None else train.texts

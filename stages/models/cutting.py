@@ -22,14 +22,16 @@ def encoder_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
 
 
 def cut_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
-    """``model``, changed in place, with only these encoder layers (0-based), in this order. Embeddings and head stay.
+    """``model``, changed in place, with only the encoder layers at these positions, counted from 0, in this order.
+    Embeddings and head stay.
 
     Raises ValueError for a layer that the model lacks, and for a model that could not be loaded again after the change.
+    Its message counts layers as recipes do, from 1.
     """
     count = depth(model.config)
     wrong = [layer for layer in layers if not 0 <= layer < count]
     if wrong:
-        raise ValueError(f"layers: the model has no layer {wrong[0]}; it has {count}, numbered 0 to {count - 1}")
+        raise ValueError(f"cut.layers: the model has no layer {wrong[0] + 1}; its layers are 1 to {count}")
     holder, name = encoder_layers(model)
     full = cast(nn.ModuleList, getattr(holder, name))
     setattr(holder, name, nn.ModuleList(full[layer] for layer in layers))
@@ -48,7 +50,8 @@ def _check_cut(model: PreTrainedModel, layers: Sequence[int]) -> None:
         plain = AutoModelForSequenceClassification.from_config(model.config)
     if plain.state_dict().keys() != model.state_dict().keys():
         raise ValueError(
-            f"layers: {list(layers)}, but in {model.config.model_type} a layer depends on its place; keep layer 0 first"
+            f"cut.layers: {[layer + 1 for layer in layers]}, but in {model.config.model_type} a layer depends on its "
+            "place; keep layer 1 first"
         )
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from stages.models.cutting import cut_layers, reorder_outputs
+from stages.models.shape import DEPTHS, config_of
 from stages.specs.student import Cut, Fresh, Pretrained, Start
 from stages.specs.tasks import Task
 
@@ -44,13 +45,22 @@ def random_model(directory: Path, changes: Mapping[str, object], task: Task) -> 
 
     Raises ValueError if the configuration has no field of a changed name.
     """
-    config, unknown = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes, **head_config(task))
+    changed = {**changes, **_kinds_of_layers(directory, changes), **head_config(task)}
+    config, unknown = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changed)
     if unknown:
         raise ValueError(
             f"config.{min(unknown)}: the configuration of {config.model_type} has no such field; "
             f"see {directory / 'config.json'}"
         )
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
+
+
+def _kinds_of_layers(directory: Path, changes: Mapping[str, object]) -> dict[str, object]:
+    """``layer_types`` of the first layers, for a configuration that lists the kinds of more layers (ModernBERT) than it
+    is changed to have; else {}."""
+    kinds = config_of(directory).get("layer_types")
+    depths = [value for name, value in changes.items() if name in DEPTHS and isinstance(value, int)]
+    return {"layer_types": kinds[: depths[-1]]} if isinstance(kinds, list) and depths else {}
 
 
 def head_config(task: Task) -> dict[str, object]:

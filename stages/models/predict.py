@@ -55,15 +55,15 @@ def autocast(device: str, precision: str) -> torch.autocast:
     return torch.autocast(device.split(":")[0], dtype=half, enabled=precision != "float32")
 
 
-def finite_or_raise(values: npt.NDArray[np.floating], names: Iterable[bytes], what: str) -> None:
+def finite_or_raise(
+    values: npt.NDArray[np.floating], names: Iterable[bytes], what: str, remedy: str = "check the model's weights"
+) -> None:
     """Raise ValueError with the row key of the first row that has a value which is not finite. ``names`` are the row
-    keys; ``what`` names the values in the message."""
+    keys; ``what`` names the values in the message, and ``remedy`` ends it."""
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(-1)
     if bad.any():
         first = list(names)[int(np.flatnonzero(bad)[0])].hex()
-        raise ValueError(
-            f"{what}: {int(bad.sum())} rows are not finite, the first is row_key {first}; check the model's weights"
-        )
+        raise ValueError(f"{what}: {int(bad.sum())} rows are not finite, the first is row_key {first}; {remedy}")
 
 
 def out_of_memory(error: RuntimeError) -> bool:

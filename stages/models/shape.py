@@ -53,6 +53,8 @@ def _first(config: Mapping[str, object], names: tuple[str, ...], where: str) -> 
 
 
 def config_of(directory: Path) -> Mapping[str, object]:
-    """The content of ``config.json`` of the model in ``directory``."""
-    document: Mapping[str, object] = json.loads((directory / "config.json").read_text("utf-8"))
+    """The content of ``config.json`` of the model in ``directory``. Raises ValueError if it is no block of fields."""
+    document = json.loads((directory / "config.json").read_text("utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError("it holds no block of fields")
     return document

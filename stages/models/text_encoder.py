@@ -15,11 +15,15 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from stages.corpus.batches import Ragged, Rows, sorted_batches
+from stages.corpus.row_key import row_key
 from stages.corpus.tokenizer import Tokenizer, load_tokenizer
 from stages.models.forward import pooled_state
 from stages.models.loading import quieten
 from stages.models.malloc import keep_freed_memory
+from stages.models.positions import position_limit
 from stages.models.predict import out_of_memory, tokens_per_pass
+from stages.models.shape import config_of
+from stages.saved_rows import SavedRows
 from stages.specs.retrieval import ModelEncoder
 
 Vectors = npt.NDArray[np.float32]
@@ -46,10 +50,32 @@ class TextEncoder:
         """[len(texts), width]: a unit vector for each text. Each item is (text,) or (text, text2); a pair is encoded as
         one sequence."""
         found = np.zeros((len(texts), self.width), np.float32)
+        for rows, vectors in self.batches(texts):
+            found[rows] = vectors
+        return found
+
+    def batches(
+        self, texts: Sequence[Sequence[str]], known: npt.NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[Rows, Vectors]]:
+        """(places among ``texts``, unit vectors for them), batch by batch. Batches of which all texts are ``known``
+        are left out; the others are the same as without ``known``, and so are the bits of their vectors."""
         if texts:
-            ids, types = self._tokenised(texts)
-            for rows, vectors in self._batches(ids, types):
-                found[rows] = vectors
+            yield from self._batches(*self._tokenised(texts), known)
+
+    def encode_saving(self, texts: Sequence[Sequence[str]], saved: SavedRows) -> Vectors:
+        """The same as ``encode``, going on from the vectors that ``saved`` holds, and saving further ones."""
+        keys = [row_key(tuple(row)) for row in texts]
+        found = np.zeros((len(texts), self.width), np.float32)
+        known = np.array([key in saved.found for key in keys], np.bool_)
+        for row in np.flatnonzero(known):
+            found[row] = saved.found[keys[row]]["vector"]
+        unsaved: list[int] = []
+        for rows, vectors in self.batches(texts, known):
+            found[rows] = vectors
+            unsaved += rows.tolist()
+            if saved.due:
+                saved.save([keys[row] for row in unsaved], {"vector": found[unsaved]})
+                unsaved = []
         return found
 
     def _tokenised(self, texts: Sequence[Sequence[str]]) -> tuple[Ragged, Ragged | None]:
@@ -59,14 +85,18 @@ class TextEncoder:
         ids, types = encoded["input_ids"], encoded.get("token_type_ids") if len(columns) == 2 else None
         return _ragged(ids), None if types is None else _ragged(types)
 
-    def _batches(self, ids: Ragged, types: Ragged | None) -> Iterator[tuple[Rows, Vectors]]:
-        """(rows, their vectors), in batches of similar length. When a batch does not fit in memory, the remaining rows
-        are divided again into batches of half the size."""
+    def _batches(
+        self, ids: Ragged, types: Ragged | None, known: npt.NDArray[np.bool_] | None
+    ) -> Iterator[tuple[Rows, Vectors]]:
+        """(rows, their vectors), in batches of similar length, but for those that are all ``known``. When a batch does
+        not fit in memory, the remaining rows are divided again into batches of half the size."""
         remaining = np.arange(len(ids.lengths))
         while len(remaining):
             batches = [remaining[batch] for batch in sorted_batches(ids.lengths[remaining], self.tokens)]
             remaining = remaining[:0]
             for number, rows in enumerate(batches):
+                if known is not None and known[rows].all():
+                    continue
                 vectors = self._try(ids, types, rows)
                 if vectors is None:
                     self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
@@ -103,9 +133,8 @@ def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int)
     torch.set_num_threads(threads)
     model = _load(directory)
     tokenizer = load_tokenizer(directory)
-    positions = getattr(model.config, "max_position_embeddings", None) or spec.max_length
-    limit = min(positions, tokenizer.model_max_length)  # RoBERTa's first two positions hold no token
-    if spec.max_length > limit:
+    limit = position_limit(config_of(directory))
+    if limit is not None and spec.max_length > limit:
         raise ValueError(
             f"max_length: {spec.max_length}, but the encoder in {directory} accepts at most {limit} tokens"
         )

@@ -6,8 +6,8 @@ A store is one of three parts, each an artifact of its own: ``pooled`` (logits a
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ import pyarrow as pa
 from stages.atomic import replacing
 
 FORMAT = 1
+"""The format in which stores are written."""
+READABLE = (1,)
+"""The formats that are read. docs/store.md says what each one is and how long it is read;
+``tests/stages/outputs/kept`` holds a store of each."""
 STORE = "store.json"
 
 ITEM_TYPES = {"float16": np.float16, "float32": np.float32, "int8": np.uint8}
@@ -149,22 +153,35 @@ def write_store(directory: Path, layout: Layout, tokenisation: str, shards: Sequ
     return store
 
 
+class UnknownFormat(ValueError):
+    """A store of a format that this version does not read. Nothing is wrong with it."""
+
+
 def read_store(directory: Path) -> Store:
-    """Read ``store.json``. Raises ValueError where there is none, where it cannot be read, and for one of a newer
-    format."""
+    """Read ``store.json``. Raises ValueError where there is none, and where it cannot be read, and UnknownFormat for a
+    format that is not ``READABLE``."""
     path = directory / STORE
     try:
         document = json.loads(path.read_text("utf-8"))
-        if document["format"] > FORMAT:
-            raise ValueError(f"store format {document['format']} is newer than {FORMAT}; upgrade Stillhouse")
-        layout = document.pop("layout")
-        layout["layers"] = tuple(layout["layers"])
-        shards = tuple(ShardFile(**shard) for shard in document.pop("shards"))
-        return Store(layout=Layout(**layout), shards=shards, **document)
+        if document["format"] not in READABLE:
+            newer = document["format"] > FORMAT
+            why = f"newer than {FORMAT}; upgrade Stillhouse" if newer else "no longer read; use an earlier Stillhouse"
+            raise UnknownFormat(f"{path}: store format {document['format']} is {why}")
+        layout = Layout(**_known(Layout, {**document["layout"], "layers": tuple(document["layout"]["layers"])}))
+        shards = tuple(ShardFile(**_known(ShardFile, shard)) for shard in document["shards"])
+        return Store(**{**_known(Store, document), "layout": layout, "shards": shards})
+    except UnknownFormat:
+        raise
     except FileNotFoundError as error:
         raise ValueError(f"{path}: not there; {directory} holds no finished teacher-output store") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); stillhouse verify {directory} --repair") from error
+
+
+def _known(kind: type, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``document`` that a dataclass has: a later version may write further ones in the same format."""
+    names = {own.name for own in fields(kind)}
+    return {name: value for name, value in document.items() if name in names}
 
 
 def store_digest(directory: Path) -> str:

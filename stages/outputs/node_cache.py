@@ -7,14 +7,19 @@ An entry of the cache folder (``stages/cache_folder.py``), named after the conte
 
     row_keys       16 bytes a row, in the store's order
     <column>       width float16 or float32 a row
+    shards.json    size and time of each shard when it was decoded: path -> [bytes, nanoseconds]
+
+What was decoded was checked, page by page, and stays what it was. A shard that has changed since is compared with its
+checksum, so that a store which was damaged later does not go unnoticed while its sound copy is read.
 """
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -26,13 +31,15 @@ import pyarrow.compute as pc
 
 from stages.atomic import replacing
 from stages.cache_folder import CacheFolder
+from stages.checksum import file_sha256
 from stages.corpus.batches import Rows
-from stages.outputs.layout import Layout, ShardFile, Store, read_store, shard_name, store_digest
+from stages.outputs.layout import Layout, ShardFile, Store, read_store, scales_name, shard_name, store_digest
 from stages.outputs.parquet import Array, Keys, check_footer, float_batches, read_keys, read_logits
 
 Column = npt.NDArray[np.generic]
 
 KEYS = "row_keys"
+SHARDS = "shards.json"
 
 
 class Columns(Protocol):
@@ -68,7 +75,8 @@ def decode(
     """Map these columns of the store in ``directory`` for the rows with these keys, after decoding those that no file
     holds yet.
 
-    ``report`` receives a line of progress for each shard that is decoded. Raises ValueError, naming the row, when the
+    ``report`` receives a line of progress for each shard that is decoded, and one if shards were damaged after they had
+    been decoded: then the decoded columns are sound, the store is not. Raises ValueError, naming the row, when the
     store lacks one of the keys, and for a column that it does not have, a shard that is damaged, and a disk that is too
     full.
     """
@@ -80,10 +88,12 @@ def decode(
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "writing").open("ab") as writing:
             fcntl.flock(writing, fcntl.LOCK_EX)
+            signatures = _check_changed_shards(directory, store, folder, report)
             missing = [name for name in (KEYS, *columns) if _size(folder / name) != _bytes(store, name)]
             if missing:
                 cache.make_room(sum(_bytes(store, name) for name in missing))
                 _write(directory, store, missing, folder, report)
+            _note_shards(folder, signatures)
         mapped = {name: _mapped(folder / name, store, name) for name in (KEYS, *columns)}
         return Decoded(mapped, locate(mapped[KEYS], row_keys, directory), lock)
     except BaseException:
@@ -97,6 +107,56 @@ def check_columns(directory: Path, layout: Layout, columns: Sequence[str]) -> No
     missing = [name for name in columns if name not in known]
     if missing:
         raise ValueError(f"{directory}: the store has no column {missing[0]}; it has {', '.join(sorted(known))}")
+
+
+def _check_changed_shards(
+    directory: Path, store: Store, folder: Path, report: Callable[[str], None]
+) -> dict[str, list[int]]:
+    """Compare the shards that are not as they were when the store was decoded with their checksums, and report damaged
+    ones. Missing ones are left to the plan. Returns path -> [bytes, nanoseconds] of each sound shard; those of a store
+    that is about to be decoded for the first time count as sound, since each page is checked by then."""
+    known = _known_shards(folder / SHARDS)
+    found, damaged = dict(known or {}), []
+    for name, sha256 in _checksums(store):
+        path = directory / name
+        if not path.exists():
+            continue
+        stat = path.stat()
+        signature = [stat.st_size, stat.st_mtime_ns]
+        if known is None or (found.get(str(path)) != signature and file_sha256(path) == sha256):
+            found[str(path)] = signature
+        elif found.get(str(path)) != signature:
+            damaged.append(name)
+    if damaged:
+        report(
+            f"{directory}: {', '.join(damaged)} damaged since the store was decoded; this machine's decoded copy is "
+            f"sound and is used; stillhouse verify {directory} --repair mends the store"
+        )
+    return found
+
+
+def _note_shards(folder: Path, signatures: Mapping[str, list[int]]) -> None:
+    """Write ``SHARDS``, unless the disk is full: then the shards are compared the next time."""
+    if signatures != _known_shards(folder / SHARDS):
+        with suppress(OSError), replacing(folder / SHARDS, volatile=True) as draft:
+            draft.write_text(json.dumps(signatures), "utf-8")
+
+
+def _known_shards(file: Path) -> dict[str, list[int]] | None:
+    """What ``SHARDS`` holds; None where there is none, or a damaged one."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _checksums(store: Store) -> Iterator[tuple[str, str]]:
+    """(name, sha256) of each file that holds rows, or their scales."""
+    for shard in store.shards:
+        yield shard.name, shard.sha256
+        if shard.scales_sha256:
+            yield scales_name(shard.number), shard.scales_sha256
 
 
 def _size(path: Path) -> int:
@@ -137,7 +197,7 @@ def _write(directory: Path, store: Store, names: Sequence[str], folder: Path, re
         if shutil.disk_usage(folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ExitStack() as stack:
-            drafts = {name: stack.enter_context(replacing(folder / name)) for name in names}
+            drafts = {name: stack.enter_context(replacing(folder / name, volatile=True)) for name in names}
             _fill(directory, store, drafts, report)
             for name, draft in drafts.items():
                 if draft.stat().st_size != _bytes(store, name):

@@ -20,6 +20,8 @@ from stages.outputs.parquet import (
     read_tokens,
     state_batches,
 )
+from stages.outputs.quarantine import read_quarantined
+from stages.specs.teacher import QUARANTINED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,11 @@ class CheckedShard:
 @dataclass(frozen=True, slots=True)
 class StoreCheck:
     """All shards, and the problem of the store as a whole, '' for none: rows that no sound shard holds, that two shards
-    hold, or that its corpus does not have."""
+    hold, or that its corpus does not have. ``quarantined`` rows are set aside, and have to be in no shard."""
 
     shards: tuple[CheckedShard, ...]
     problem: str = ""
+    quarantined: int = 0
 
     @property
     def sound(self) -> tuple[int, ...]:
@@ -60,7 +63,13 @@ def check_store(directory: Path, row_keys: Sequence[bytes], done: Callable[[Chec
         found.append(checked)
         counts.update(keys)
         done(checked)
-    return StoreCheck(tuple(found), _coverage(counts, row_keys))
+    try:
+        bad = read_quarantined(directory)
+    except ValueError as error:
+        return StoreCheck(tuple(found), str(error))
+    both = [key for key in counts if key in bad]
+    problem = f"{len(both)} rows are stored, but {QUARANTINED} lists them, too" if both else ""
+    return StoreCheck(tuple(found), problem or _coverage(counts, [key for key in row_keys if key not in bad]), len(bad))
 
 
 def _checked(directory: Path, store: Store, shard: ShardFile) -> tuple[CheckedShard, list[bytes]]:

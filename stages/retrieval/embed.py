@@ -1,6 +1,7 @@
 """The stage ``embed``: a bank -> one vector for each row, in shards. Formats: ``embeddings``, for TF-IDF ``tfidf``.
 
-An interrupted run goes on from the shards that it finished. Vectors that earlier embeddings by the same encoder hold
+An interrupted run goes on from the shards that it finished and, of the others, from the vectors that were saved
+meanwhile (``stages/saved_rows.py``). Vectors that earlier embeddings by the same encoder hold
 are copied bit by bit, so only new rows are embedded.
 """
 
@@ -22,11 +23,12 @@ from stages.models.shape import config_of, shape_of
 from stages.retrieval.embeddings import SHARD_ROWS, keys_path, vectors_path
 from stages.retrieval.embeddings_writer import EmbedJob, save_array, shard_keys, shard_rows, shard_texts, write_meta
 from stages.retrieval.reuse import Keys, open_priors
+from stages.saved_rows import SavedRows
 from stages.specs.retrieval import EmbedSpec, ModelEncoder, TfIdf
 from stages.specs.teacher import PRIOR
 
 ROWS_AT_ONCE = 2048
-"""Rows encoded between two progress reports. Batches of similar length are formed among them."""
+"""Batches of similar length are formed among so many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +125,42 @@ def open_embedder(config: EmbedJob, worker: Worker) -> Callable[[int], EmbeddedS
         texts = shard_texts(config.bank, number, config.rows)
         keys = shard_keys(texts)
         vectors, there = _carried(config, keys, worker)
-        worker.advance(int(there.sum()))
         left = np.flatnonzero(~there)
+        saved = SavedRows(config.out / SCRATCH, f"vectors-{number:05d}")
+        known = _restored(saved, keys, vectors, left)
+        worker.advance(int(there.sum()) + int(known.sum()))
+        unsaved: list[int] = []
         for start in range(0, len(left), ROWS_AT_ONCE):
             rows = left[start : start + ROWS_AT_ONCE]
-            found = opened().encode([texts[row] for row in rows])
-            finite_or_raise(found, [keys[row].tobytes() for row in rows], "vectors of the bank")
-            vectors[rows] = found
-            worker.advance(len(rows))
+            if known[rows].all():
+                continue
+            for places, found in opened().batches([texts[row] for row in rows], known[rows]):
+                done = rows[places]
+                vectors[done] = found
+                worker.advance(int((~known[done]).sum()))
+                unsaved += done.tolist()
+                if saved.due and np.isfinite(vectors[unsaved]).all():
+                    saved.save([keys[row].tobytes() for row in unsaved], {"vector": vectors[unsaved]})
+                    unsaved = []
+            finite_or_raise(vectors[rows], [keys[row].tobytes() for row in rows], "vectors of the bank")
         save_array(keys_path(config.out, number), keys)
         save_array(vectors_path(config.out, number), vectors)
+        saved.remove()
         return EmbeddedShard(len(texts), int(there.sum()))
 
     return write
+
+
+def _restored(
+    saved: SavedRows, keys: Keys, vectors: npt.NDArray[np.float16], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Enter what was saved of these rows of a shard in its ``vectors``. Returns a mask [rows of the shard] of them."""
+    known = np.zeros(len(keys), np.bool_)
+    for row in rows.tolist() if saved.found else ():
+        values = saved.found.get(keys[row].tobytes())
+        if values is not None:
+            vectors[row], known[row] = values["vector"], True
+    return known
 
 
 def _carried(config: EmbedJob, keys: Keys, worker: Worker) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 META = "embeddings.json"
 SHARD_ROWS = 16_384
-"""Rows in a shard: what an interrupted run loses at most, for each worker."""
+"""Rows in a shard."""
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ class TfIdfSearch:
     encoder: TfIdf
     idf: npt.NDArray[np.float32]
 
-    def encode(self, texts: Sequence[Sequence[str]]) -> Sparse:
+    def encode(self, texts: Sequence[Sequence[str]], _saved: object = None) -> Sparse:
         """CSR float32 [len(texts), features], scaled to length 1; all 0 for a text without words."""
         return self._weighed(counter(self.encoder)(texts))
 

@@ -7,6 +7,7 @@ draw. The number of draws is bounded (``draws.DRAWS_PER_TEXT``), so a short text
 distances; reranking can filter it by the teacher's outputs.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.resources import On, Worker
-from stages.candidates.table import ROWS_A_PART, finish, finished_part, summary, write_part
+from stages.candidates.table import ROWS_A_PART, finish, finished_part, join_parts, summary, write_part
 from stages.candidates.train_rows import distinct_train_rows
 from stages.corpus.leakage import read_guard
 from stages.corpus.reader import SCRATCH, read_meta
@@ -26,7 +27,8 @@ from stages.specs.candidates import RewriteSpec, Words
 from stages.specs.tasks import Task
 
 ROWS_AT_ONCE = 256
-"""Rows that are rewritten together: enough for a model's batches, few enough for progress to be visible."""
+"""Rows that are rewritten together, and saved when they are done: enough for a model's batches, and few enough for
+progress to be visible and for little to be lost when a run is interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +96,22 @@ def open_rewriter(config: RewriteJob, worker: Worker) -> Callable[[RewritePart],
     spec = config.spec
 
     def write(part: RewritePart) -> int:
-        rows, counts = _rows(part.rows, config.text), RewriteCounts()
-        found: list[RewriteState] = []
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            some = rows[start : start + ROWS_AT_ONCE]
+        rows = _rows(part.rows, config.text)
+        groups = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+        saved = config.out / SCRATCH / f"rewritten-{part.number:05d}"
+        saved.mkdir(parents=True, exist_ok=True)
+        for number, some in enumerate(groups):
             progress = RewriteProgress(worker, spec.k * len(some))
-            latest: list[RewriteState] = []
-            for latest in rewritten(some, spec.k, spec.sides, spec.seed, guard, rewrite_texts, counts):
-                progress.update(latest)
+            if not finished_part(saved, number, len(some)):
+                latest, counts = list[RewriteState](), RewriteCounts()
+                for latest in rewritten(some, spec.k, spec.sides, spec.seed, guard, rewrite_texts, counts):
+                    progress.update(latest)
+                candidates = [(one.row.key, one.candidates) for one in latest]
+                write_part(saved, number, config.text, candidates, asdict(counts))
             progress.finish()
-            found += latest
-        candidates = [(one.row.key, one.candidates) for one in found]
-        write_part(config.out, part.number, config.text, candidates, asdict(counts))
-        return sum(len(one.candidates) for one in found)
+        written = join_parts(saved, len(groups), config.out, part.number, config.text)
+        shutil.rmtree(saved)
+        return written
 
     return write
 

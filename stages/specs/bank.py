@@ -39,6 +39,9 @@ class BankSpec(Spec):
     ``sentences``, a language code, texts are first split into sentences by the rules of that language. ``min_words``
     and ``max_words`` bound the number of words of each text, divided at spaces. ``near_duplicates`` also drops texts
     that share most of their word triples with an earlier text.
+
+    ``rows`` bounds the number of texts that are kept after all that: those whose hashes are the smallest, whatever
+    their order, so that a larger sample contains a smaller one.
     """
 
     stage: ClassVar[str] = "bank"
@@ -50,6 +53,7 @@ class BankSpec(Spec):
     min_words: int = Field(3, ge=1)
     max_words: int = Field(64, ge=1)
     near_duplicates: bool = False
+    rows: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _bounds_leave_something(self) -> "BankSpec":

@@ -14,7 +14,7 @@ artifact.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,10 +33,16 @@ class Spec(Frozen):
     stage: ClassVar[str]
     version: ClassVar[int]
 
+    def as_built(self, _facts: Mapping[str, object], /) -> Self:
+        """The spec that the record of an artifact with these facts keeps: the strictest that the artifact serves, if
+        the spec has a field marked with ``FurtherFiles`` that turned out not to matter."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class FurtherFiles:
-    """Marks a field that only decides which additional files an artifact holds; all other files are the same.
+    """Marks a field that only decides which additional files an artifact holds, all other files being the same; or
+    whether the artifact is built at all.
 
     Such a field is not part of the key. ``includes`` maps a recorded value to the requested values for which the
     artifact can be reused: one that keeps every epoch has all that a request for the best epoch needs, but not the

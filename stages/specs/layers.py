@@ -46,9 +46,10 @@ class Matching(Frozen):
 
 class Pick(Matching):
     """Each student layer follows one layer of the teacher. Adds weight x the squared error of the pooled states, mean
-    over dimensions and, unless `over` is sum, over pairs. `pairs` lists [student layer, teacher layer]; `even` pairs
-    layer j of m, but for the last, with layer floor(j n / m) of n; `last` with layer n - m + j; `random` draws the
-    teacher's layers, in rising order, from the student's seed. Where widths differ, a projection is learned."""
+    over dimensions and, unless `over` is sum, over pairs. `pairs` lists [student layer, teacher layer], 1 being the
+    first layer and 0 the embeddings; `even` pairs layer j of m, but for the last, with layer floor(j n / m) of n;
+    `last` with layer n - m + j; `random` draws the teacher's layers, in rising order, from the student's seed. Where
+    widths differ, a projection is learned."""
 
     kind: Literal["pick"] = "pick"
     pairs: Literal["even", "last", "random"] | Pairs = "even"
@@ -56,9 +57,10 @@ class Pick(Matching):
 
 class Concatenate(Matching):
     """Each student layer, projected up, follows a group of the teacher's layers end to end. Adds weight x the squared
-    error, mean over dimensions and, unless `over` is sum, over groups. `groups` holds one list of teacher layers for
-    each student layer from the first on; `even` cuts layers 1 to n into m equal runs, or all but equal ones where m
-    does not divide n; `overlapping` extends each run by a layer on both sides; `all` gives every layer to each."""
+    error, mean over dimensions and, unless `over` is sum, over groups. `groups` holds one list of teacher layers (1 is
+    the first) for each student layer from the first on; `even` cuts layers 1 to n into m equal runs, or all but equal
+    ones where m does not divide n; `overlapping` extends each run by a layer on both sides; `all` gives every layer to
+    each."""
 
     kind: Literal["concatenate"] = "concatenate"
     groups: GroupRule | Groups = "even"
@@ -81,7 +83,7 @@ class Random(Frozen):
     """Layers of the teacher, one for each of the student's, are drawn again in each epoch and followed in rising order.
     Both sides are projected to `width` dimensions and scaled to length 1; adds weight x the squared distance, summed
     over layers, or with `joined` that of all layers end to end, projected as one. `layers` are the teacher's to draw
-    from, `student_layers` those that follow."""
+    from, `student_layers` those that follow; 1 is the first layer."""
 
     kind: Literal["random"] = "random"
     layers: Literal["all"] | LayerNumbers = "all"
@@ -94,8 +96,8 @@ class Random(Frozen):
 
 class Relational(Frozen):
     """Matches the distances and angles between the rows of a batch in one layer: adds distance x smooth L1 of distances
-    over their mean, and angle x smooth L1 of the cosines of angles. `pair` is [student layer, teacher layer]; `last`
-    the last of each."""
+    over their mean, and angle x smooth L1 of the cosines of angles. `pair` is [student layer, teacher layer], 1 being
+    the first; `last` the last of each."""
 
     kind: Literal["relational"] = "relational"
     pair: Literal["last"] | Pair = "last"

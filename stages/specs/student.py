@@ -19,9 +19,10 @@ class Pretrained(Frozen):
 
 
 class Cut(Frozen):
-    """The student starts with these layers (0-based, in this order) of the model in ``start``, its embeddings and its
-    head.
+    """The student starts with these layers of the model in ``start``, in this order, its embeddings and its head.
 
+    ``layers`` are positions in the model's list of layers and count from 0, as they do in records; in recipes, stores
+    and messages the first layer is 1 and 0 the embeddings. Planning converts them.
     ``label_order`` is as in ``TeachSpec``: the outputs of the head are reordered to the task's order of labels.
     """
 
@@ -38,6 +39,18 @@ class Fresh(Frozen):
 
 
 Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
+
+
+def describe_start(start: Start) -> str:
+    """The student's weights before its training, in a phrase. As in recipes, layer 1 is the first."""
+    match start:
+        case Pretrained():
+            return "all layers of the model in the input start"
+        case Cut(layers=layers):
+            return f"layers {', '.join(str(layer + 1) for layer in layers)} of the model in the input start"
+        case Fresh(changes=changes):
+            changed = "".join(f", {name} {value}" for name, value in changes)
+            return f"random, with the configuration in the input start{changed}"
 
 
 class Train(Frozen):

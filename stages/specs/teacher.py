@@ -1,13 +1,17 @@
 """The specs of the stages that run or probe a teacher: ``teach`` and ``probe``."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from stages.specs.base import Spec
+from stages.specs.base import FurtherFiles, Spec
 
 # --- teach, evaluate --------------------------------------------------------------------------------
 
+
+QUARANTINED = "quarantined.parquet"
+"""The file of a store that lists the rows which are set aside."""
 
 PRIOR = "prior/"
 """Prefix of the inputs of ``teach`` that are earlier stores of the same teacher, from which rows may be reused."""
@@ -20,6 +24,10 @@ class TeachSpec(Spec):
     ``tokens`` (the states of the layers at every token) or ``attention`` (the attention maps of the layers).
     ``precision`` is the number type on disk, ``compute`` that of the teacher's forward pass. ``label_order[i]`` is the
     model's output that means the task's label i; None where they agree.
+
+    ``on_bad_rows`` decides what happens where outputs are not finite as they would be stored: ``stop`` ends the stage;
+    ``quarantine`` leaves these rows out of the store and lists them in ``quarantined.parquet``. It is not part of the
+    key: a store either has no such rows, and is the same for both, or cannot be built with ``stop``.
     """
 
     stage: ClassVar[str] = "teach"
@@ -32,6 +40,14 @@ class TeachSpec(Spec):
     compute: Literal["float32", "bfloat16", "float16"] = "float32"
     splits: tuple[str, ...] = ("train",)
     label_order: tuple[int, ...] | None = None
+    on_bad_rows: Annotated[
+        Literal["stop", "quarantine"],
+        FurtherFiles({"stop": ("stop", "quarantine"), "quarantine": ("quarantine",)}),
+    ] = "stop"
+
+    def as_built(self, facts: Mapping[str, object], /) -> "TeachSpec":
+        """A store without quarantined rows is recorded with ``on_bad_rows: stop``, which it meets."""
+        return self if facts.get("quarantined") else self.model_copy(update={"on_bad_rows": "stop"})
 
     @model_validator(mode="after")
     def _maps_have_no_dimensions(self) -> "TeachSpec":

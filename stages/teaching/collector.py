@@ -15,6 +15,8 @@ Array = npt.NDArray[Any]
 Outputs = tuple[Array, Mapping[str, Sequence[Array] | Array]]
 """Of a batch: the logits [B, outputs], or the rows' lengths [B]; and for each column of states one array a row."""
 
+REMEDY = "check the model's weights, or set store.on_bad_rows: quarantine to leave such rows out"
+
 
 class OutputCollector:
     """Outputs for ``rows`` rows of ``layout``. States are kept in the number type in which they are stored, or as
@@ -36,20 +38,54 @@ class OutputCollector:
                 with np.errstate(over="ignore"):  # ``finished`` refuses what overflows
                     self.states[column][place] = row.astype(self.dtype)
 
-    def finished(self, keys: Sequence[bytes]) -> tuple[Array, dict[str, Array]]:
+    def values_of(self, places: Sequence[int]) -> dict[str, list[Array]]:
+        """What has been added for these rows, in the form in which ``restore`` takes it: by column, one array a row."""
+        return {"heads": [self.heads[place] for place in places]} | {
+            column: [rows[place] for place in places] for column, rows in self.states.items()
+        }
+
+    def restore(self, place: int, values: Mapping[str, Array]) -> None:
+        """Enter what was saved of ``values_of`` a row, by column, each as an array of one dimension."""
+        self.heads[place] = values["heads"] if self.layout.part == "pooled" else values["heads"][0]
+        for column, rows in self.states.items():
+            flat = values[column]
+            rows[place] = flat.reshape(-1, self.layout.width) if self.layout.part == "tokens" else flat
+
+    def not_finite(self) -> dict[int, str]:
+        """Place of a row in the shard -> the columns of its outputs that are not finite as they would be stored, such
+        as "logits: nan; hidden_06: inf"; rows that are finite are left out. A value that float16 cannot hold is inf."""
+        columns: dict[str, Sequence[Array] | Array] = {"logits": self.heads} if self.layout.part == "pooled" else {}
+        found: dict[int, list[str]] = {}
+        for column, rows in {**columns, **self.states}.items():
+            for place in np.flatnonzero(~np.isfinite(_sums(rows))).tolist():
+                kind = "nan" if np.isnan(rows[place]).any() else "inf"
+                found.setdefault(place, []).append(f"{column}: {kind}")
+        return {place: "; ".join(several) for place, several in sorted(found.items())}
+
+    def finished(self, keys: Sequence[bytes], places: Rows | None = None) -> tuple[Array, dict[str, Array]]:
         """Logits [rows, outputs] or lengths [rows], and each column of states as ``write_shard`` takes it: [rows,
-        width], or all positions one after the other. Raises ValueError, naming a row, for values that are not
-        finite."""
+        width], or all positions one after the other. ``places`` are the rows of the shard that are wanted (default:
+        all), and ``keys`` their keys. Raises ValueError, naming a row, for values that are not finite."""
+        heads = self.heads if places is None else self.heads[places]
         if self.layout.part == "pooled":
-            finite_or_raise(self.heads, keys, "the teacher's logits")
-        return self.heads, {column: self._column(column, rows, keys) for column, rows in self.states.items()}
+            finite_or_raise(heads, keys, "the teacher's logits", REMEDY)
+        wanted = range(len(self.heads)) if places is None else places.tolist()
+        return heads, {
+            column: self._column(column, [rows[place] for place in wanted], keys)
+            for column, rows in self.states.items()
+        }
 
     def _column(self, column: str, rows: Sequence[Array], keys: Sequence[bytes]) -> Array:
         what = f"the teacher's {column} in {self.layout.precision} (store.precision)"
         if self.layout.part == "pooled":
             whole = np.stack(rows)
-            finite_or_raise(whole, keys, what)
+            finite_or_raise(whole, keys, what, REMEDY)
             return whole
-        sums = np.array([row.sum(dtype=np.float64) for row in rows])  # not finite where any value is not
-        finite_or_raise(sums, keys, what)
+        finite_or_raise(_sums(rows), keys, what, REMEDY)
         return np.concatenate(rows)
+
+
+def _sums(rows: Sequence[Array] | Array) -> Array:
+    """The sum of each row's values: not finite where any value is not."""
+    with np.errstate(invalid="ignore"):  # inf - inf
+        return np.array([row.sum(dtype=np.float64) for row in rows])

@@ -1,13 +1,14 @@
 """What the stage ``teach`` sends to its workers, and what they return."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from stages.corpus.batches import Rows
-from stages.corpus.reader import Meta
+from stages.corpus.reader import SCRATCH, Meta
 from stages.outputs.layout import Layout, ShardFile
+from stages.outputs.quarantine import WhatIsBad
 from stages.outputs.sizes import Extent
 from stages.specs.teacher import TeachSpec
 
@@ -44,12 +45,19 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class WrittenShard:
-    """A shard that was written, how often the token budget was halved for lack of memory meanwhile, and how many of its
-    rows were copied from an earlier store."""
+    """A shard that was written, how often the token budget was halved for lack of memory meanwhile, how many of its
+    rows were copied from an earlier store, and which rows are ``bad``, so that they are not in it. ``file`` is None
+    where all are."""
 
-    file: ShardFile
+    file: ShardFile | None
     halvings: int = 0
     copied: int = 0
+    bad: WhatIsBad = field(default_factory=dict)
+
+
+def bad_rows_path(out: Path, number: int) -> Path:
+    """The file that keeps the bad rows of shard ``number`` until the stage ends."""
+    return out / SCRATCH / f"bad-rows-{number:05d}.parquet"
 
 
 def sizes_of_rows(layout: Layout, meta: Meta, row_lengths: Rows) -> Rows:

@@ -8,6 +8,7 @@ classifier that was fitted on other rows (``folds``). They are kept as that laye
 teacher's store reads this one.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from cluster.resources import On, Worker
 from stages.corpus.reader import read_meta, read_split
 from stages.outputs.layout import Layout, Store, read_store, write_store
 from stages.outputs.parquet import Array, check_footer, read_row_keys, write_shard
+from stages.outputs.quarantine import read_quarantined
 from stages.outputs.reader import read_whole
 from stages.outputs.sizes import row_bytes
 from stages.specs.layers import state_name
 from stages.specs.tasks import TRAIN
-from stages.specs.teacher import ProbeSpec
+from stages.specs.teacher import QUARANTINED, ProbeSpec
 from stages.teaching.teach import shard_parts
 
 Facts = dict[str, object]
@@ -77,6 +79,8 @@ def probe(spec: ProbeSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         for number, (start, end) in enumerate(shard_parts(sizes))
     ]
     written = write_store(out, layout, store.tokenisation, files)
+    if (inputs["outputs"] / QUARANTINED).exists():  # what the teacher's store lacks, this one lacks as well
+        shutil.copyfile(inputs["outputs"] / QUARANTINED, out / QUARANTINED)
     return {
         "rows": written.rows,
         "layers": len(spec.layers),
@@ -107,7 +111,8 @@ def open_probe(job: ProbeJob, worker: Worker) -> Callable[[int], ProbeOutputs]:
     keys, rows = stored_keys(job.outputs, store), read_split(job.corpus, TRAIN)
     places = {key: place for place, key in enumerate(keys)}
     # A text that train holds twice, with two labels, makes two examples at one place of the store.
-    labelled = [(row, key) for row, key in enumerate(rows.keys) if rows.labelled[row]]
+    bad = read_quarantined(job.outputs)
+    labelled = [(row, key) for row, key in enumerate(rows.keys) if rows.labelled[row] and key not in bad]
     missing = [key for _, key in labelled if key not in places]
     if missing or not labelled:
         reason = f"lacks {len(missing)} rows, the first is {missing[0].hex()}" if missing else "no row is labelled"

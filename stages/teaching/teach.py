@@ -2,11 +2,13 @@
 
 The teacher runs in eval mode under inference mode, on batches sorted by length up to a token budget. Each distinct
 row is computed once, and only where no earlier result holds it: finished shards of an interrupted attempt are kept, and
-rows of stores that are given as ``prior`` are copied bit by bit. A shard is written whole or not at all.
+rows of stores that are given as ``prior`` are copied bit by bit. A shard is written whole or not at all. Rows whose
+outputs are not finite stop the stage or are set aside (``stages/outputs/quarantine.py``).
 """
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +16,24 @@ import numpy as np
 from cluster.resources import On, Worker
 from stages.checksum import file_sha256
 from stages.corpus.batches import Rows
-from stages.corpus.reader import Meta, read_meta, read_split
+from stages.corpus.reader import SCRATCH, Meta, read_meta, read_split
 from stages.models.shape import Shape, config_of, shape_of
 from stages.outputs.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
 from stages.outputs.parquet import Damaged, check_footer, footer_sha256, read_row_keys
+from stages.outputs.quarantine import check_share, read_bad_rows, write_quarantined
 from stages.outputs.sizes import SHARD_BYTES, SHARD_ROWS, chosen_layers
 from stages.specs.corpus import TOKENISATION
-from stages.specs.teacher import PRIOR, TeachSpec
+from stages.specs.teacher import PRIOR, QUARANTINED, TeachSpec
 from stages.teaching.job import PriorShard, Shard, TeachJob, WrittenShard, sizes_of_rows
 
 Facts = dict[str, object]
 
 
 def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
-    """Inputs: ``corpus``, ``model``, and any number of ``prior/...``. Writes ``shard-*.parquet`` and ``store.json``.
-    Returns the facts of the record: how many rows were computed and copied (``carried``), layers, width, shards, and
-    how often the token budget was halved."""
+    """Inputs: ``corpus``, ``model``, and any number of ``prior/...``. Writes ``shard-*.parquet`` and ``store.json``,
+    and ``quarantined.parquet`` if rows are set aside. Returns the facts of the record: how many rows were computed and
+    copied (``carried``), layers, width, shards, how often the token budget was halved, and with ``on_bad_rows:
+    quarantine`` how many distinct rows are set aside (``quarantined``)."""
     corpus = inputs["corpus"]
     meta = read_meta(corpus)
     shape = shape_of(config_of(inputs["model"]), str(inputs["model"]))
@@ -37,18 +41,28 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     keys = distinct_keys(corpus, spec.splits)
     kept = finished(out, layout)
     stored = {key for _, shard_keys in kept for key in shard_keys}
-    left = {key: row for row, key in enumerate(keys) if key not in stored}
+    bad = known_bad_rows(spec, out)
+    bad = {key: bad[key] for key in keys if key in bad and key not in stored}
+    left = {key: row for row, key in enumerate(keys) if key not in stored and key not in bad}
     priors = [path for name, path in inputs.items() if name.startswith(PRIOR)]
     sizes = sizes_of_rows(layout, meta, lengths(corpus, spec.splits, left))
-    shards = list(planned(left, priors, layout, rule, sizes, {file.number for file, _ in kept}))
+    taken = {file.number for file, _ in kept} | {int(path.stem[-5:]) for path in bad_rows_files(out)}
+    shards = list(planned(left, priors, layout, rule, sizes, taken))
     _check_space(out, int(sizes.sum()))
     on.expect(len(left), "rows")
-    written = [
-        result for _, result in on.map(open_teacher, TeachJob(spec, inputs["model"], corpus, out, layout), shards)
-    ]
-    files = [file for file, _ in kept] + [result.file for result in written]
+    written = []
+    for _, result in on.map(open_teacher, TeachJob(spec, inputs["model"], corpus, out, layout), shards):
+        written.append(result)
+        if result.bad:
+            bad |= result.bad
+            on.log(f"{len(bad):,} rows are set aside so far: the teacher's outputs for them are not finite")
+            check_share(bad, len(keys))
+    check_share(bad, len(keys))
+    if bad:
+        write_quarantined(out, bad, corpus, spec.splits)
+    files = [file for file, _ in kept] + [result.file for result in written if result.file is not None]
     store = write_store(out, layout, rule, files)
-    return {
+    facts: Facts = {
         "rows": store.rows,
         "computed": len(left) - sum(result.copied for result in written),
         "carried": sum(result.copied for result in written),
@@ -57,6 +71,25 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         "shards": len(store.shards),
         "oom_halvings": sum(result.halvings for result in written),
     }
+    return facts if spec.on_bad_rows == "stop" else {**facts, "quarantined": len(bad)}
+
+
+def bad_rows_files(out: Path) -> list[Path]:
+    """The files in which workers of this attempt or an earlier one wrote down bad rows."""
+    return sorted((out / SCRATCH).glob("bad-rows-*.parquet"))
+
+
+def known_bad_rows(spec: TeachSpec, out: Path) -> dict[bytes, str]:
+    """The rows that an interrupted attempt, or the store that is being repaired, has set aside already. They are not
+    computed again. With ``on_bad_rows: stop`` there are none: what is found is removed."""
+    found: dict[bytes, str] = {}
+    for path in (out / QUARANTINED, *bad_rows_files(out)):
+        if spec.on_bad_rows == "stop":
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            with suppress(ValueError):  # one that cannot be read: its rows are computed again
+                found |= read_bad_rows(path)
+    return found
 
 
 def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:

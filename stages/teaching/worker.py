@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cluster.resources import Worker
 from stages.corpus.batches import Rows, sorted_batches
-from stages.corpus.reader import read_meta
+from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
 from stages.models.forward import attention_maps, forward, pooled_state
 from stages.models.loading import load
@@ -20,9 +20,11 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory, tokens_per_pass
 from stages.outputs.layout import Layout
 from stages.outputs.parquet import Damaged, write_shard
+from stages.outputs.quarantine import BROKEN_SHARD_ROWS, WhatIsBad, write_bad_rows
 from stages.outputs.reuse import read_rows
+from stages.saved_rows import SavedRows
 from stages.teaching.collector import OutputCollector, Outputs
-from stages.teaching.job import Shard, TeachJob, WrittenShard, sizes_of_rows
+from stages.teaching.job import Shard, TeachJob, WrittenShard, bad_rows_path, sizes_of_rows
 
 
 class TeacherWorker:
@@ -80,26 +82,71 @@ class TeacherWorker:
 
     def _compute(self, shard: Shard) -> WrittenShard:
         before, keys = self.halvings, [self.rows.row_keys[row] for row in shard.rows]
-        heads, states = self.compute(shard.rows).finished(keys)
+        # Named by its first row: an interrupted stage may give the shard another number.
+        saved = SavedRows(self.job.out / SCRATCH, f"outputs-{keys[0].hex()}")
+        collected = self.compute(shard.rows, saved)
+        bad = collected.not_finite() if self.job.spec.on_bad_rows == "quarantine" else {}
+        what = {keys[place]: columns for place, columns in bad.items()}
+        sound = None
+        if bad:
+            self._set_aside(shard, what)
+            sound = np.array([place for place in range(len(keys)) if place not in bad], np.int64)
+            keys = [keys[place] for place in sound]
+        if not keys:
+            saved.remove()
+            return WrittenShard(None, self.halvings - before, bad=what)
+        heads, states = collected.finished(keys, sound)
         file = write_shard(self.job.out, shard.number, self.job.layout, keys, heads, states)
-        return WrittenShard(file, self.halvings - before)
+        saved.remove()
+        return WrittenShard(file, self.halvings - before, bad=what)
 
-    def compute(self, rows: Rows) -> OutputCollector:
-        """The model's outputs for the distinct rows with these numbers."""
+    def _set_aside(self, shard: Shard, bad: WhatIsBad) -> None:
+        """Write down which rows of the shard are bad, before the shard itself is written. Raises ValueError if all rows
+        of a larger shard are."""
+        if len(bad) == len(shard.rows) >= BROKEN_SHARD_ROWS:
+            key, columns = next(iter(bad.items()))
+            raise ValueError(
+                f"the teacher's outputs: none of the {len(bad):,} rows of a shard is finite, the first is row_key "
+                f"{key.hex()} ({columns}); check the model's weights"
+            )
+        path = bad_rows_path(self.job.out, shard.number)
+        path.parent.mkdir(exist_ok=True)
+        write_bad_rows(path, bad)
+        self.worker.note(f"sets {len(bad)} rows aside whose outputs are not finite")
+
+    def compute(self, rows: Rows, saved: SavedRows | None = None) -> OutputCollector:
+        """The model's outputs for the distinct rows with these numbers. With ``saved``, rows that it holds are
+        restored, and others are saved there from time to time."""
         collected = OutputCollector(self.job.layout, len(rows))
-        for places, outputs in self._outputs(rows):
+        known = np.zeros(len(rows), np.bool_)
+        keys = [self.rows.row_keys[row] for row in rows]
+        if saved is not None:
+            for place, key in enumerate(keys):
+                if key in saved.found:
+                    collected.restore(place, saved.found[key])
+                    known[place] = True
+            self.worker.advance(int(known.sum()))
+        unsaved: list[int] = []
+        for places, outputs in self._outputs(rows, known):
             collected.add(places, outputs)
-            self.worker.advance(len(places))
+            self.worker.advance(int((~known[places]).sum()))
+            unsaved += places.tolist()
+            if saved is not None and saved.due:
+                saved.save([keys[place] for place in unsaved], collected.values_of(unsaved))
+                unsaved = []
         return collected
 
-    def _outputs(self, rows: Rows) -> Iterator[tuple[Rows, Outputs]]:
-        """(places among ``rows``, outputs for them), in batches of similar length. When memory runs out, the token
-        budget is halved and the rows that are left are divided into batches again."""
+    def _outputs(self, rows: Rows, known: npt.NDArray[np.bool_]) -> Iterator[tuple[Rows, Outputs]]:
+        """(places among ``rows``, outputs for them), in batches of similar length, but for those of which all rows are
+        ``known``. When memory runs out, the token budget is halved and the rows that are left are divided into batches
+        again."""
         left = np.arange(len(rows))
         while len(left):
             batches = [left[batch] for batch in sorted_batches(self.rows.tokens.lengths[rows[left]], self.tokens)]
             left = left[:0]
             for number, places in enumerate(batches):
+                if known[places].all():
+                    continue
                 outputs = self._try(rows[places])
                 if outputs is None:
                     self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1

@@ -50,7 +50,8 @@ class CandidatePool:
 
     ``rows`` are the tokenised candidates, each text once, and ``signal`` gives the teachers' outputs for them.
     ``table`` [N, K] holds, for each of the N rows of train and by rank, the number of the candidate in ``rows``, or -1
-    where the row has fewer than K; ``distances`` [N, K] is the distance of each from its row, NaN where unknown.
+    where the row has fewer than K or the candidate of that rank is left out; ``distances`` [N, K] is the distance of
+    each from its row, NaN where unknown.
     """
 
     rows: Rowset

@@ -16,7 +16,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from stages.atomic import replacing
+from stages.atomic import make_folder, replacing
 from stages.specs.schedule import Position
 from stages.training.losses import TERMS
 
@@ -87,11 +87,11 @@ class Progress:
 
 
 def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
-    """Write the checkpoint. If writing fails, the previous one stays in place.
+    """Write the checkpoint, and wait until it is on the disk. If writing fails, the previous one stays in place.
 
     ``parts`` maps the name of each part, such as ``student`` or ``optimizer``, to its state.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     document = {
         "format": FORMAT,
         "terms": list(TERMS),
@@ -109,7 +109,7 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
         },
         "parts": dict(parts),
     }
-    with replacing(path) as draft:
+    with replacing(path, durable=True) as draft:
         torch.save(document, draft)
 
 
@@ -124,7 +124,8 @@ def load(path: Path, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise OtherFormat(f"not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        reason = (str(error).splitlines() or ["it ends too soon"])[0]
+        raise OtherFormat(f"not a readable checkpoint ({reason})") from error
     found = document.get("format", 1) if isinstance(document, dict) else None
     if found != FORMAT:
         raise OtherFormat(f"a checkpoint of format {found}, this version has {FORMAT}")

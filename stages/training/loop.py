@@ -123,7 +123,7 @@ class Training:
         self.model.load_state_dict(parts["student"])
         self.matcher.load_state_dict(parts["projections"])
         self.worker.note(f"goes on from epoch {len(self.progress.history) + 1}, step {self.progress.position.step}")
-        self.worker.advance(self._rows_done() if self.worker.rank == 0 else 0)
+        self.worker.restore(self._rows_done() if self.worker.rank == 0 else 0)
         return parts["optimizer"]
 
     def _usable_checkpoint(self) -> tuple[tuple[Progress, Mapping[str, State]] | None, str]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from stages.specs.student import DistilSpec
+from stages.specs.student import DistilSpec, describe_start
 from stages.specs.tasks import Task
 
 
@@ -30,6 +30,7 @@ def model_card(
         "",
         f"A student of {parameters:,} parameters for the task {task.name}, made by Stillhouse.",
         f"Input: {', '.join(task.text)}. Output: {labels}.",
+        f"First weights: {describe_start(spec.start)}. Layer 1 is the first; the specification below counts from 0.",
         "",
         "## Scores",
         "",

@@ -4,16 +4,22 @@ Columns are memory-mapped from this node's decoded copies of the stores, which a
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.cache_folder import CacheFolder
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.corpus.reader import CANDIDATES
-from stages.corpus.rowset import Rowset, read_rowset
+from stages.corpus.row_key import KEY_BYTES
+from stages.corpus.rowset import Rowset, read_rowset, take_rows
 from stages.outputs.layer_variance import DEAD, dead_layers
 from stages.outputs.layout import read_store
 from stages.outputs.node_cache import Columns, decode
+from stages.outputs.quarantine import set_aside
 from stages.specs.input_names import CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
 from stages.specs.layer_map import check_store, groups_of, teacher_layers
 from stages.specs.layers import NoLayers
@@ -21,6 +27,26 @@ from stages.specs.method import Method, WithCandidates, check_teachers
 from stages.specs.student import DistilSpec
 from stages.training.candidates import TABLE_COLUMNS, CandidatePool, candidate_pool
 from stages.training.signal import NoTeacher, Signal, StoredSignal
+
+
+def sound_rows(spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset) -> Rowset:
+    """The rows of train without those that a store which the training reads has set aside (``quarantined.parquet``)."""
+    if not spec.method.needs_teacher:
+        return rows
+    probes = [inputs["probes"]] if spec.method.needs_probes else []
+    return without(rows, set_aside([*teacher_stores(inputs), *probes]))
+
+
+def without(rows: Rowset, keys: Collection[bytes]) -> Rowset:
+    """The rows whose keys are not among ``keys``; the same object if ``keys`` is empty."""
+    if not keys:
+        return rows
+    return take_rows(rows, np.array([row for row, key in enumerate(rows.row_keys) if key not in keys], np.int64))
+
+
+def quarantine_facts(found: int, trained: int) -> dict[str, object]:
+    """``{"quarantined": n}`` if a training leaves out n rows of the ``found`` rows of train; {} if it has them all."""
+    return {"quarantined": found - trained} if found > trained else {}
 
 
 def signal_of(
@@ -55,6 +81,7 @@ def open_candidate_pool(
     spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset, note: Callable[[str], None] = lambda _text: None
 ) -> CandidatePool | None:
     """The candidates for the rows of train with the same teachers' outputs for them; None if the method uses none.
+    Candidates that a store has set aside are left out.
 
     Raises ValueError if the candidate table is empty, or has fewer candidates a row than the method uses.
     """
@@ -68,11 +95,15 @@ def open_candidate_pool(
         )
     if not meta.candidates:
         raise ValueError("candidates: the table is empty; enlarge the bank, or widen min_distance and max_distance")
-    texts = read_rowset(inputs["candidate_rows"], CANDIDATES)
     stores = one_or_in_order(CANDIDATE_OUTPUTS, inputs)
+    bad = set_aside(stores)
+    texts = without(read_rowset(inputs["candidate_rows"], CANDIDATES), bad)
+    table = read_candidates(inputs["candidates"], TABLE_COLUMNS)
+    if bad:
+        table = table.filter(pc.invert(pc.is_in(table["candidate_key"], pa.array(list(bad), pa.binary(KEY_BYTES)))))
     cache = CacheFolder.of(os.environ)
     signal = StoredSignal([decode(store, ["logits"], texts.row_keys, cache, note) for store in stores])
-    return candidate_pool(texts, signal, read_candidates(inputs["candidates"], TABLE_COLUMNS), rows.row_keys, data.k)
+    return candidate_pool(texts, signal, table, rows.row_keys, data.k)
 
 
 def teacher_stores(inputs: Mapping[str, Path]) -> Sequence[Path]:

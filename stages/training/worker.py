@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cluster.resources import Worker
+from stages.atomic import sync_below, sync_folders
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import read_rowset
 from stages.evaluation.scoring import scores
@@ -24,7 +25,14 @@ from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
 from stages.training.model_card import model_card
 from stages.training.setup import TrainingSetup
-from stages.training.teachers import layer_warnings, open_candidate_pool, signal_of, teacher_width
+from stages.training.teachers import (
+    layer_warnings,
+    open_candidate_pool,
+    quarantine_facts,
+    signal_of,
+    sound_rows,
+    teacher_width,
+)
 from stages.training.tensorboard import FOLDER, Point, curve_writer, event_file_name, write_events
 
 Scores = dict[str, dict[str, float]]
@@ -37,7 +45,10 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     torch.set_num_threads(worker.threads)
     corpus = job.inputs["corpus"]
     meta = read_meta(corpus)
-    rows = read_rowset(corpus, "train")
+    found = read_rowset(corpus, "train")
+    rows = sound_rows(job.spec, job.inputs, found)
+    if len(rows) < len(found):
+        worker.note(f"leaves out {len(found) - len(rows)} of {len(found)} rows, which a teacher's store has set aside")
     select = read_rowset(corpus, selection_split(job.spec, meta))
     signal = signal_of(job.spec, job.inputs, rows, worker.note)
     setup = TrainingSetup(
@@ -66,6 +77,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         write_dev_scores(job, progress, steps_per_epoch(len(rows), job.spec), best, last)
     return {
         "rows": len(rows),
+        **quarantine_facts(len(found), len(rows)),
         "train_seconds": round(progress.seconds, 3),
         "parameters": count_parameters(model),
         "best_epoch": progress.best + 1,
@@ -133,7 +145,9 @@ def epoch_saver(job: StudentJob) -> Callable[[nn.Module, int], None]:
         assert isinstance(model, PreTrainedModel)
         save_model(model, job, draft)
         target.parent.mkdir(exist_ok=True)
+        sync_below(draft)  # an epoch counts as kept by its folder's name
         draft.rename(target)
+        sync_folders([target.parent], job.out)
 
     return save_epoch
 

@@ -1,11 +1,25 @@
+import threading
 from pathlib import Path
 
 import pytest
-from work import Broken, Heard, open_deadly, open_fragile, open_mortal, open_pid, open_place, open_scaler, open_sleeper
+from rays import wait_until
+from work import (
+    Broken,
+    Heard,
+    open_deadly,
+    open_fragile,
+    open_mortal,
+    open_pid,
+    open_place,
+    open_scaler,
+    open_sleeper,
+    open_slow_pid,
+)
 
 from cluster.inline import Inline
 from cluster.resources import Resources, WorkerDied
 from cluster.session import Session
+from cluster.share import WorkerShare
 
 
 def test_a_map_over_workers_gives_the_results_of_inline(session: Session) -> None:
@@ -65,3 +79,35 @@ def test_a_map_that_is_left_early_frees_its_workers(session: Session) -> None:
     next(results)
     results.close()
     assert list(session.on(Resources(cpus_per_worker=2), Heard()).map(open_scaler, 2, [1])) == [(0, 2)]
+
+
+def test_a_map_gives_up_its_worker_between_two_items_and_goes_on_once_it_has_it_back(session: Session) -> None:
+    share, whole = WorkerShare(1), Resources(cpus_per_worker=int(session.capacity().cpus))
+    found: list[tuple[int, int]] = []
+    on = session.on(whole, Heard(), share=share)
+
+    def collect() -> None:
+        for result in on.map(open_sleeper, 0.5, range(4)):
+            found.append(result)
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    wait_until("an item has ended", lambda: bool(found))
+    share.grant(0)
+    wait_until("the map has given it up", lambda: share.taken == 0)
+    assert list(session.on(whole, Heard()).map(open_scaler, 2, [1])) == [(0, 2)], "other work has all CPUs"
+    assert thread.is_alive() and len(found) < 4
+    share.grant(1)
+    thread.join(60)
+    assert sorted(found) == [(item, item) for item in range(4)]
+
+
+def test_a_map_takes_further_workers_when_they_are_granted(session: Session) -> None:
+    if session.capacity().cpus < 2:
+        pytest.skip("needs two CPUs")
+    share = WorkerShare(2, granted=1)
+    results = session.on(Resources(workers=2), Heard(), share=share).map(open_slow_pid, 0.3, range(60))
+    first = {next(results)[1] for _ in range(4)}
+    assert len(first) == 1
+    share.grant(2)
+    assert len({pid for _, pid in results}) == 2

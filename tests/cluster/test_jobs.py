@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.jobs import Jobs
+from cluster.jobs import Jobs, NotReady, ray_errors
 from tests.rays import Rays
 
 SENDER = Path(__file__).with_name("sender.py")
@@ -71,3 +71,11 @@ def test_an_unknown_job_is_an_error_of_its_own(seen: dict[str, Any]) -> None:
 def test_an_address_that_is_none_or_does_not_answer_is_named(address: str) -> None:
     with pytest.raises(ConnectionError, match=f"^address: {address} "):
         Jobs.at(address)
+
+
+def test_a_cluster_that_takes_no_jobs_yet_is_an_error_of_its_own() -> None:
+    with (
+        pytest.raises(NotReady, match=r"^address: http://head:8265 refuses the request"),
+        ray_errors("http://head:8265"),
+    ):
+        raise RuntimeError("Request failed with status code 500: No available agent to submit job, please try again.")

@@ -181,3 +181,8 @@ def test_no_other_file_uses_private_parts_of_ray(package: str) -> None:
     assert {str(path.relative_to(ROOT)): set(private_parts(path.read_text("utf-8"))) for path in sources} == {
         str(path.relative_to(ROOT)): set() for path in sources
     }
+
+
+def test_the_answer_of_a_cluster_that_takes_no_jobs_yet_has_the_words_that_are_looked_for() -> None:
+    source = (RAY / "dashboard" / "modules" / "job" / "job_head.py").read_text("utf-8")
+    assert ray_internals.NO_AGENT in source

@@ -2,8 +2,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,15 +101,27 @@ def test_idle_map_workers_and_groups_can_be_released(session: Session) -> None:
     assert not left
 
 
-def test_a_session_says_nothing_on_the_terminal_and_closing_ends_what_waits(tmp_path: Path) -> None:
-    process = driver("quiet", str(tmp_path))
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """An empty folder for a driver's temporary files, with a path that is short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def test_a_session_says_nothing_on_the_terminal_and_closing_ends_what_waits_and_leaves_no_folder(
+    tmp_path: Path, temporary: Path
+) -> None:
+    process = driver("quiet", str(tmp_path), TMPDIR=str(temporary))
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (0, "the session is closed\n", "")
+    assert list(temporary.iterdir()) == []
 
 
-def test_a_killed_driver_leaves_no_worker_and_no_server(tmp_path: Path) -> None:
+def test_a_killed_driver_leaves_no_worker_and_no_server_and_a_folder_that_the_next_one_removes(
+    tmp_path: Path, temporary: Path
+) -> None:
     """Ray's two agents of a node, which hold nothing, try to report the loss for a minute, then end too."""
-    process = driver("killed", str(tmp_path))
+    process = driver("killed", str(tmp_path), TMPDIR=str(temporary))
     assert process.stdout is not None
     assert process.stdout.readline() == "under way\n"
     below = descendants(process.pid)
@@ -119,6 +133,12 @@ def test_a_killed_driver_leaves_no_worker_and_no_server(tmp_path: Path) -> None:
     while (left := set(alive(below).values()) - agents) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
+    (left_behind,) = temporary.iterdir()
+    assert left_behind.name.startswith("stillhouse-ray-")
+    code = "from cluster.temporary import remove_abandoned; remove_abandoned()"
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "TMPDIR": str(temporary)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not left_behind.exists()
 
 
 def test_a_ray_of_our_own_has_no_dashboard(session: Session) -> None:

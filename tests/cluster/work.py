@@ -16,6 +16,7 @@ class Heard:
     """A ``Listener`` that keeps all progress, notes and lines."""
 
     done: float = 0.0
+    restored: float = 0.0
     expected: list[tuple[float, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -25,6 +26,9 @@ class Heard:
 
     def advance(self, amount: float) -> None:
         self.done += amount
+
+    def restore(self, amount: float) -> None:
+        self.restored += amount
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -101,6 +105,14 @@ def open_sleeper(seconds: float, worker: Worker) -> Callable[[int], int]:
     def do(item: int) -> int:
         time.sleep(seconds)
         return item
+
+    return do
+
+
+def open_slow_pid(seconds: float, worker: Worker) -> Callable[[object], int]:
+    def do(_: object) -> int:
+        time.sleep(seconds)
+        return os.getpid()
 
     return do
 

@@ -132,6 +132,6 @@ def test_the_student_classifies_with_plain_transformers(transcript: Transcript) 
 
 
 def test_the_store_is_shown_with_its_layers(transcript: Transcript) -> None:
-    output = transcript.of("stillhouse show runs/teach")
+    output = transcript.of("stillhouse show teach@tickets")
     assert output.startswith("teach@tickets  teach version ")
     assert "between-row variance" in output

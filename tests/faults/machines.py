@@ -31,7 +31,7 @@ def write_recipe(ground: Path, epochs: int = 2) -> Path:
         "data": {"source": str(ground / "data")},
         "task": {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]},
         "teacher": {"model": str(ground / "model"), "finetune": {"epochs": epochs, "learning_rate": 5.0e-3}},
-        "student": {"label": "two", "from_teacher": [0, 2]},
+        "student": {"label": "two", "cut": {"of": "teacher", "layers": [1, 3]}},
         "method": "vanilla-kd",
         "train": {"epochs": epochs, "learning_rate": 5.0e-3, "max_length": 16},
         "resources": {stage: {"cpus_per_worker": 1} for stage in ("finetune", "teach", "distil", "evaluate")},

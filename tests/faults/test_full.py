@@ -41,7 +41,9 @@ def test_a_full_disk_ends_a_run_with_one_line_and_the_next_goes_on(
 
 def test_a_storage_that_does_not_answer_a_plan_is_refused_in_one_line(recipe: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "home", recipe, str(tmp_path / "runs"))
-    (tmp_path / "runs" / ".named" / "tiny" / "corpus@tiny.key").mkdir(parents=True)  # a read that fails
+    note = tmp_path / "runs" / ".named" / "tiny" / "corpus@tiny.key"
+    note.parent.mkdir(parents=True)
+    note.symlink_to(note.name)  # a read that fails
     said = machine.run()
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(f"stillhouse: storage: {tmp_path / 'runs'} does not answer (")

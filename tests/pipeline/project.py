@@ -103,7 +103,7 @@ def tiny_recipe(assets: Path, /, **changes: object) -> Tree:
         "data": {"source": str(assets / "data")},
         "task": {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]},
         "teacher": {"model": str(assets / "model"), "finetune": {"epochs": 6, "learning_rate": 1.0e-2}},
-        "student": {"label": "two", "from_teacher": [0, 2]},
+        "student": {"label": "two", "cut": {"of": "teacher", "layers": [1, 3]}},
         "method": ["no-kd", "vanilla-kd"],
         "train": {"epochs": 2, "learning_rate": 5.0e-3, "max_length": 16},
         "resources": ONE_THREAD,

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from cluster.resources import Resources
 from pipeline.monitor.run_state import NodeRun, Recorder, RunCapacity, RunInfo, RunState
+from pipeline.plan.urgency import CANDIDATE_ROLES, EVALUATIONS, WITH_CANDIDATES, WITHOUT_CANDIDATES, Urgency
+from pipeline.recipe import STAGES
 
 START = 1_000_000.0
 """When these runs began, in seconds."""
@@ -15,9 +17,11 @@ ABOUT = RunInfo("20260101-000000-1", "glue", START, storage="/data/runs")
 
 
 def node_run(name: str, *needs: str, cpus: float = 4.0, gpus: float = 0.0) -> NodeRun:
-    """A node whose key is its name: ``role/...@task``."""
+    """A node whose key is its name: ``role/...@task``, with the rank of its role."""
     path, _, task = name.partition("@")
-    return NodeRun(name, name, path.partition("/")[0], task, needs, cpus, gpus)
+    role = path.partition("/")[0]
+    group = EVALUATIONS if role == "evaluate" else WITH_CANDIDATES if role in CANDIDATE_ROLES else WITHOUT_CANDIDATES
+    return NodeRun(name, name, role, task, needs, cpus, gpus, urgency=Urgency(group, STAGES.index(role), 0, 0))
 
 
 def batch(tasks: Sequence[str] = GLUE, methods: Sequence[str] = METHODS, seeds: int = 3) -> tuple[NodeRun, ...]:

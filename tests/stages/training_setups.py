@@ -81,11 +81,15 @@ class LocalWorker:
     device: str = "cpu"
     threads: int = 1
     advanced: list[float] = field(default_factory=list)
+    restored: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     def advance(self, amount: float) -> None:
         self.advanced.append(amount)
         self.before_advance(len(self.advanced))
+
+    def restore(self, amount: float) -> None:
+        self.restored += amount
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -215,6 +219,7 @@ class RecordingListener:
     before_advance: Callable[[float], None] = lambda _: None
     done: float = 0.0
     expected: list[float] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def expect(self, total: float, unit: str) -> None:
         self.expected.append(total)
@@ -223,8 +228,11 @@ class RecordingListener:
         self.done += amount
         self.before_advance(self.done)
 
+    def restore(self, amount: float) -> None: ...
     def note(self, text: str) -> None: ...
-    def log(self, line: str) -> None: ...
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def inline(listener: RecordingListener | None = None) -> On:

@@ -19,7 +19,7 @@ from stages.specs.method import Method
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
-STARTS = ("model", "from_teacher", "config")
+STARTS = ("model", "cut", "config")
 
 
 def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
@@ -33,6 +33,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     for place, student in enumerate(file.student):
         with placed("student", place):
             _check_one_is_given(student, STARTS)
+            _check_cut(student, file.teacher)
     return TaskRecipe(
         task=task,
         files=block.files,
@@ -79,6 +80,12 @@ def _check_one_is_given(block: StartBlock, names: Sequence[str]) -> None:
         raise PlacedError((), ABSENT, f"needs exactly one of {', '.join(names[:-1])} and {names[-1]}; {found}")
 
 
+def _check_cut(block: StartBlock, teacher: TeacherSettings) -> None:
+    if block.cut is not None and block.cut.of == "base" and teacher.finetune is None:
+        problem = "but the teacher is given fine-tuned, without teacher.finetune; write of: teacher"
+        raise PlacedError(("cut", "of"), "base", problem)
+
+
 def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
     with placed("method", index):
         method = method_of(block)
@@ -97,6 +104,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
         _check_one_is_given(block, (*STARTS, "members"))
         if block.members is not None:
             return _ensemble(name, block, block.members, file.models)
+        _check_cut(block, file.teacher)
         if block.shares is not None:
             raise PlacedError(("shares",), ABSENT, "is of an ensemble's members; leave it out, or name members")
         if block.method is None:
@@ -105,7 +113,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             method = method_of(block.method)
         return ModelNode(
             name=name,
-            student=Student(label=name, model=block.model, from_teacher=block.from_teacher, config=block.config),
+            student=Student(label=name, model=block.model, cut=block.cut, config=block.config),
             method=method,
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
             candidates=candidates_of(block.candidates, method, file.candidates, file.bank is not None),

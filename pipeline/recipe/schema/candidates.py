@@ -115,6 +115,13 @@ class Bank(Block):
         True,
         of=BANK["near_duplicates"],
     )
+    rows: Whole | None = key(
+        "Use a sample of at most this many texts, drawn after the texts have been cleaned and duplicates removed. It "
+        "depends on the texts alone and not on their order, and a larger sample contains a smaller one. Default: all "
+        "texts.",
+        100_000,
+        of=BANK["rows"],
+    )
     encoder: Text = key(
         "The sentence encoder whose vectors are compared: a directory, or a name on the hub. Or `tfidf`, which needs "
         "no model.",

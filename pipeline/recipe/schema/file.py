@@ -114,6 +114,12 @@ class TaskBlock(Block):
     )
 
 
+def _no_share(score: float) -> float:
+    if 0 < score <= 1:
+        raise ValueError(f"must be a score x 100, as in reports: {100 * score:g} for {score:g}")
+    return score
+
+
 class TeacherSettings(Block):
     """The model whose outputs are stored. It runs over train once, however many methods learn from it."""
 
@@ -129,6 +135,15 @@ class TeacherSettings(Block):
         "labels in the order of its outputs. With several tasks, give it under `overrides`.",
         ["contradiction", "entailment", "neutral"],
         None,
+    )
+    least: Annotated[Number, AfterValidator(_no_share)] | None = key(
+        "The lowest score with which the teacher may teach: its headline metric on the dev splits (of several, the "
+        "lowest), x 100 as in reports. With a lower score, its outputs are not computed and no student learns from "
+        "them; all other students are trained. It changes no result. Give a task another value under `overrides`.",
+        85,
+        None,
+        ge=-100,
+        le=100,
     )
 
 
@@ -161,9 +176,16 @@ class StoreSettings(Block):
         "bfloat16",
         of=TEACH["compute"],
     )
+    on_bad_rows: Literal["stop", "quarantine"] = key(
+        "What to do with rows for which the teacher's outputs are not finite, or do not fit `precision`. `stop` ends "
+        "the stage. `quarantine` leaves such rows out of the store and out of the training of each student that reads "
+        "it, and lists them in a file; more than 1 % of them still stop the stage. It changes no key.",
+        "quarantine",
+        of=TEACH["on_bad_rows"],
+    )
     tokens: Literal["all"] | Annotated[Layers, AfterValidator(_rising)] | None = key(
-        "Also store the states of these layers at every token, as a separate artifact. It is large; `stillhouse plan` "
-        "shows its size.",
+        "Also store the states of these layers (1 is the first, 0 the embeddings) at every token, as a separate "
+        "artifact. It is large; `stillhouse plan` shows its size.",
         [6],
         None,
     )

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from pipeline.methods import METHODS
 from pipeline.recipe.reference import PATTERN, Reference, reference
@@ -16,7 +16,6 @@ from pipeline.recipe.schema.scalars import (
     Block,
     Flag,
     Label,
-    Layers,
     Loose,
     Name,
     Number,
@@ -83,7 +82,8 @@ class TrainBlock(OptimisationBlock):
     """How students are trained: AdamW, linear warm-up, then linear decay to 0, and clipping."""
 
     max_length: Whole = key(
-        "Longer rows are cut to this number of tokens, for teacher and students alike.",
+        "Longer rows are cut to this number of tokens, for teacher and students alike. No model may have fewer "
+        "positions for tokens: 512 for most, which their `config.json` tells.",
         64,
         of=CorpusSpec.model_fields["max_length"],
     )
@@ -102,7 +102,8 @@ class SeededBlock(OptimisationBlock):
 
 class FreshConfig(Block):
     """A model with random weights. Every key except `model` is a field of that model's configuration with its new
-    value."""
+    value. Names, types and sizes are checked while planning; `run` also builds each such student on trial before any
+    work, which takes some seconds."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, str | int | float | bool]
@@ -115,14 +116,55 @@ class FreshConfig(Block):
         return tuple(sorted(self.__pydantic_extra__.items()))
 
 
+def _without_embeddings(layers: object) -> object:
+    """``layers`` as they stand in the file, unless they name the embeddings."""
+    if isinstance(layers, list | tuple) and any(type(layer) is int and layer == 0 for layer in layers):
+        raise ValueError("must not name 0, the embeddings, which are always kept; the first layer is 1")
+    return layers
+
+
+def _rising(layers: tuple[int, ...]) -> tuple[int, ...]:
+    """``layers``, unless a lower layer follows a higher one."""
+    if list(layers) != sorted(layers):
+        raise ValueError(f"must rise, because a layer keeps its place among the others; write {sorted(layers)}")
+    return layers
+
+
+class LayerCut(Block):
+    """Some of a model's layers, with its embeddings."""
+
+    of: Literal["teacher", "base"] = key(
+        "`teacher`: of the fine-tuned teacher, with its head. `base`: of the teacher's model before its fine-tuning, "
+        "with a new head.",
+        "base",
+        "teacher",
+    )
+    layers: Annotated[
+        tuple[Annotated[Whole, Field(ge=1)], ...],
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+        BeforeValidator(_without_embeddings),
+        AfterValidator(distinct),
+        AfterValidator(_rising),
+    ] = key("The layers to keep, in rising order. 1 is the first layer.", [2, 4, 6])
+
+
+def _cut_instead(layers: object) -> str:
+    """What to write in place of ``from_teacher``, which counted layers from 0."""
+    whole = isinstance(layers, list | tuple) and all(type(layer) is int for layer in layers)
+    numbers = ", ".join(str(layer + 1) for layer in sorted(set(layers))) if whole else "..."  # type: ignore[call-overload]
+    return f"write cut: {{of: teacher, layers: [{numbers}]}}, where 1 is the first layer"
+
+
 class StartBlock(Block):
-    """Exactly one of `model`, `from_teacher` and `config`."""
+    """Exactly one of `model`, `cut` and `config`."""
+
+    replaced = MappingProxyType({"from_teacher": _cut_instead})
 
     model: Text | None = key(
         "Start from this pretrained model: a directory, or a name on the hub.", "distilroberta-base", None
     )
-    from_teacher: Layers | None = key(
-        "Start from the teacher's embeddings and these of its layers; 0 is the first.", [0, 2, 4], None
+    cut: LayerCut | None = key(
+        "Start from some of the teacher's layers, and its embeddings.", {"of": "teacher", "layers": [2, 4, 6]}, None
     )
     config: FreshConfig | None = key(
         "Start from random weights.", {"model": "bert-base-uncased", "num_hidden_layers": 2, "hidden_size": 128}, None
@@ -131,8 +173,9 @@ class StartBlock(Block):
 
 def derived_label(start: Mapping[str, Any]) -> str:
     """The label of a student whose block has none, from the keys of its ``StartBlock``."""
-    if start.get("from_teacher") is not None:
-        return "-".join(("layers", *map(str, start["from_teacher"])))[:80]
+    cut: LayerCut | None = start.get("cut")
+    if cut is not None:
+        return "-".join((*(["base"] if cut.of == "base" else []), "layers", *map(str, cut.layers)))[:80]
     if start.get("config") is not None:
         return f"fresh-{_last_part(start['config'].model)}"[:80]
     return _last_part(start.get("model") or "")
@@ -144,10 +187,10 @@ def _last_part(model: str) -> str:
 
 
 class Student(StartBlock):
-    """A student. It needs exactly one of `model`, `from_teacher` and `config`."""
+    """A student. It needs exactly one of `model`, `cut` and `config`."""
 
     label: Label = key(
-        "The student's name in reports and files. Default: the last part of `model`; `layers-0-2-4`; or `fresh-` and "
+        "The student's name in reports and files. Default: the last part of `model`; `layers-2-4-6`; or `fresh-` and "
         "the last part of `config.model`.",
         "six",
         derived_label,
@@ -203,7 +246,7 @@ class MethodBlock(AxesBlock):
 
 class ModelBlock(StartBlock):
     """A further model, such as a teaching assistant, a generation or an ensemble. It needs exactly one of `model`,
-    `from_teacher`, `config` and `members`."""
+    `cut`, `config` and `members`."""
 
     members: References | None = key(
         "Makes an ensemble of two or more models, named as in `taught_by`. It has no method and is not trained.",

@@ -76,12 +76,14 @@ class Block(BaseModel):
     """A block of the file. An unknown key is refused, and the nearest known one named.
 
     Where ``short`` names a key, a plain text stands for a block of that key alone. ``elsewhere`` maps keys that are
-    often written here by mistake to where they belong.
+    often written here by mistake to where they belong; ``replaced`` maps keys of earlier versions to a function of
+    their value that returns what to write instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     short: ClassVar[str | None] = None
     elsewhere: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    replaced: ClassVar[Mapping[str, Callable[[object], str]]] = MappingProxyType({})
 
     @model_validator(mode="before")
     @classmethod
@@ -92,6 +94,8 @@ class Block(BaseModel):
             raise PydanticCustomError("block_type", f"must be {'a name or ' if cls.short else ''}a block of keys")
         if isinstance(block, dict) and cls.model_config["extra"] == "forbid":
             for name in block:
+                if name in cls.replaced:
+                    raise unknown_key(name, cls.replaced[name](block[name]))
                 if name not in cls.model_fields:
                     raise unknown_key(name, cls.elsewhere.get(name) or nearest(name, cls.model_fields))
         return block

@@ -1,19 +1,28 @@
 import json
+import os
+import shutil
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import at, make_bucket, s3_server
 from project import record_for, write_artifact
 
 from pipeline.artifacts.record import (
+    DamagedRecord,
     Record,
     artifact_path,
     commit,
+    content_digest,
     describe,
     find,
     missing,
+    parsed_records,
     read_record,
     record_name,
     sweep,
@@ -21,10 +30,27 @@ from pipeline.artifacts.record import (
 )
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import ExternalInput, Node
+from pipeline.storage import Storage
+from pipeline.storage.bucket import Bucket
 from pipeline.storage.directory import Directory
+from stages.cache_folder import CacheFolder
 from stages.specs.teacher import TeachSpec
 
 NODE = Node("teach@tiny", "teach", "tiny", TeachSpec(), {"model": ExternalInput("m", Path("m"), "a model")})
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server() as url, at(url):
+        yield make_bucket("records")
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "directory":
+        return Directory(tmp_path / "runs")
+    return Bucket(f"{request.getfixturevalue('server')}/{tmp_path.name}", CacheFolder(tmp_path / "cache"))
 
 
 def attempt(storage: Path, name: str = "0001", **files: str) -> Path:
@@ -45,6 +71,21 @@ def test_what_is_committed_is_found_with_its_files(tmp_path: Path) -> None:
     assert [(file.path, file.size) for file in record.files] == [("a", 3), ("b", 5), ("model/weights", 1)]
     assert (artifact_path(Directory(tmp_path), record) / "model" / "weights").read_text("utf-8") == "w"
     assert record.bytes == 9
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_a_file_that_only_its_owner_may_read_is_published_as_the_umask_has_it(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        out = attempt(tmp_path, weights="w", other="o")
+        (out / "weights").chmod(0o600)
+        record = commit(Directory(tmp_path), out, record_for(NODE, out))
+    finally:
+        os.umask(before)
+    found = artifact_path(Directory(tmp_path), record)
+    assert {path.name: path.stat().st_mode & 0o777 for path in found.iterdir()} == {"weights": mode, "other": mode}
 
 
 def test_without_a_record_there_is_no_artifact(tmp_path: Path) -> None:
@@ -177,15 +218,105 @@ def test_an_unknown_field_is_ignored(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": 1}', '"text"', '{"format": 1, "files": 3}', "\udcff"]
-)
-def test_a_damaged_record_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+DAMAGED_TEXTS = [
+    "",
+    "\0" * 40,
+    "{",
+    "[]",
+    "{}",
+    '{"format": 1}',
+    '"text"',
+    '{"format": 1, "files": 3}',
+    "\udcff",
+    "[" * 9999,
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED_TEXTS)
+def test_a_damaged_record_is_named_in_one_line_with_what_is_wrong(tmp_path: Path, text: str) -> None:
     path = tmp_path / "record.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(RequestError, match=r"this record is damaged .*; remove the file to build it again$") as caught:
+    with pytest.raises(
+        DamagedRecord, match=r"this record is damaged \(.+\); run its recipe to build it again, or remove the file$"
+    ) as caught:
         read_record(Directory(tmp_path), path.relative_to(tmp_path).as_posix())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"facts": 3}, "its field facts is 3"),
+        ({"facts": {"rows": "many"}}, "invalid literal for int() with base 10: 'many'"),
+        ({"inputs": {"model": None}}, "its field model is None"),
+        ({"files": [{"path": "a", "size": 1}]}, "it has no field sha256"),
+        ({"files": ["a"]}, "it has no field path"),
+        ({"committed": "lately"}, "Invalid isoformat string: 'lately'"),
+        ({"format": "1"}, "its field format is '1'"),
+        ({"key": "0" * 64}, f"it is the record of teach {'0' * 12}"),
+    ],
+)
+def test_a_record_with_a_field_of_another_type_is_damaged(tmp_path: Path, changes: Any, reason: str) -> None:
+    path = rewritten(tmp_path, **changes)
+    with pytest.raises(DamagedRecord) as caught:
+        read_record(Directory(tmp_path), path.relative_to(tmp_path).as_posix())
+    assert caught.value.reason == reason
+
+
+def test_an_artifact_whose_record_is_damaged_counts_as_absent(storage: Storage) -> None:
+    name = record_name("teach", NODE.key)
+    for text in DAMAGED_TEXTS:
+        storage.write(name, text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        assert find(storage, "teach", NODE.key) is None
+        assert content_digest(storage, storage.local / "teach" / NODE.key / "0001" / "model") == ""
+        assert [type(found) for found in parsed_records(storage).values()] == [DamagedRecord]
+    withdraw(storage, "teach", NODE.key)
+    assert storage.create(name, "{}")
+
+
+def test_a_folder_in_the_place_of_a_record_is_a_damaged_record_and_can_be_withdrawn(tmp_path: Path) -> None:
+    storage, name = Directory(tmp_path), record_name("teach", NODE.key)
+    (tmp_path / name / "something").mkdir(parents=True)
+    with pytest.raises(DamagedRecord) as caught:
+        read_record(storage, name)
+    assert caught.value.reason == "it cannot be read: Is a directory"
+    assert parsed_records(storage) == {}
+    withdraw(storage, "teach", NODE.key)
+    assert storage.create(name, "{}")
+
+
+def test_a_record_that_may_not_be_read_is_a_damaged_record_and_a_closed_storage_is_none() -> None:
+    """As a user who is not root, whom no permission binds."""
+    home = Path(tempfile.mkdtemp())
+    try:
+        write_artifact(Directory(home), NODE)
+        name = record_name("teach", NODE.key)
+        with another_user(home):
+            (home / name).chmod(0)
+            with pytest.raises(DamagedRecord, match=r"it cannot be read: Permission denied"):
+                read_record(Directory(home), name)
+            assert find(Directory(home), "teach", NODE.key) is None
+            (home / "teach").chmod(0)
+            with pytest.raises(PermissionError):
+                find(Directory(home), "teach", NODE.key)
+            (home / "teach").chmod(0o755)
+    finally:
+        shutil.rmtree(home)
+
+
+@contextmanager
+def another_user(home: Path) -> Iterator[None]:
+    """The block runs as a user who owns everything below ``home``: this one, or ``nobody`` in the place of root."""
+    root = os.geteuid() == 0
+    if root:
+        for path in (home, *home.rglob("*")):
+            os.chown(path, NOBODY, -1)
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 def test_files_are_published_without_a_copy(tmp_path: Path) -> None:

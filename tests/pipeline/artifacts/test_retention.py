@@ -8,8 +8,9 @@ from project import graph_of, nodes_by_name, write_artifact, write_plannable_ass
 
 from pipeline.artifacts.attempts import STALE, Attempt, claim, release
 from pipeline.artifacts.failure import note_failure
-from pipeline.artifacts.record import find, record_name, withdraw
-from pipeline.artifacts.retention import UnusedArtifact, find_unused
+from pipeline.artifacts.ownership import note_use
+from pipeline.artifacts.record import Record, find, record_name, withdraw
+from pipeline.artifacts.retention import UnusedArtifact, find_unused, survey
 from pipeline.cli.gc import free, seconds_of
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import write_lineage
@@ -232,20 +233,131 @@ def test_the_note_of_a_needed_node_is_not_found(paper: Path, storage: Directory,
     assert find_unused(storage, [one, graph], NOW) == []
 
 
-@pytest.mark.parametrize("harm", ["damaged", "newer"])
-def test_an_artifact_whose_record_cannot_be_read_is_listed_and_never_freed(
-    storage: Directory, one: Graph, two: Graph, harm: str
+def test_an_artifact_whose_record_has_a_newer_format_is_listed_and_never_freed(
+    storage: Directory, one: Graph, two: Graph
 ) -> None:
     node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
     path = storage.local / record_name("distil", node.key)
     document = json.loads(path.read_text("utf-8"))
-    path.write_text("{" if harm == "damaged" else json.dumps({**document, "format": 9}), "utf-8")
+    path.write_text(json.dumps({**document, "format": 9}), "utf-8")
     found = unused(storage, one)[node.name]
     assert (found.kind, found.bytes) == ("unreadable", 0)
-    assert ("this record is damaged" if harm == "damaged" else "format 9 is newer") in found.why
+    assert "format 9 is newer" in found.why
     assert free(found, storage, lambda: NOW) == found.why
     assert path.exists()
     assert (path.parent / "0001" / "result.txt").exists()
+
+
+@pytest.mark.parametrize("harm", ["cut", "a folder", "a full folder"])
+def test_an_artifact_whose_record_is_damaged_is_found_with_its_recipe_and_freed(
+    storage: Directory, one: Graph, two: Graph, harm: str
+) -> None:
+    """No version can read it, so no recipe can use it: it would be built again."""
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
+    path = storage.local / record_name("distil", node.key)
+    damage(path, harm)
+    write_lineage(node, "three", path.parent / "0001")
+    found = unused(storage, one)[node.name]
+    assert (found.kind, found.recipes) == ("damaged", ("three", "two"))
+    assert found.bytes > SIZE
+    assert free(found, storage, lambda: NOW) == ""
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("harm", ["cut", "a folder", "a full folder"])
+def test_the_files_of_a_needed_artifact_whose_record_is_damaged_are_found(
+    storage: Directory, one: Graph, harm: str
+) -> None:
+    """They are built again in any case."""
+    path = storage.local / record_name("teach", nodes_by_name(one)["teach@tiny"].key)
+    damage(path, harm)
+    (found,) = find_unused(storage, [one], NOW)
+    assert found.why == "its record is damaged, so it would be built again"
+    assert free(found, storage, lambda: NOW) == ""
+    assert not path.parent.exists()
+
+
+def damage(record: Path, harm: str) -> None:
+    if harm == "cut":
+        record.write_text(record.read_text("utf-8")[:100], "utf-8")
+        return
+    record.unlink()
+    (record / "inside" if harm == "a full folder" else record).mkdir(parents=True)
+    if harm == "a full folder":
+        (record / "inside" / "file").write_text("x", "utf-8")
+
+
+# --- whose it is ----------------------------------------------------------------------------------
+
+
+def test_an_artifact_belongs_to_the_recipe_that_built_it_and_to_each_that_used_it(
+    paper: Path, storage: Directory
+) -> None:
+    one, two = graph_of(paper, storage, seeds=[0])[1], graph_of(paper, storage, seeds=[1])[1]
+    for graph, recipe in ((one, "first"), (two, "second")):
+        for node in graph.nodes:
+            if find(storage, node.spec.stage, node.key) is None:
+                rewrite(storage, write_artifact(storage, node), recipe=recipe)
+        note_use(storage, recipe, graph)
+    found = unused(storage, Graph(()))
+    shared = {node.name for node in one.nodes} & {node.name for node in two.nodes}
+    assert "finetune@tiny" in shared
+    assert {name: one.recipes for name, one in found.items()} == {
+        **dict.fromkeys(students(0), ("first",)),
+        **dict.fromkeys(students(1), ("second",)),
+        **dict.fromkeys(shared, ("first", "second")),
+    }
+    assert {name for name, one in found.items() if one.belongs_to({"first"})} == students(0)
+    assert {name for name, one in found.items() if one.belongs_to({"first", "second"})} == set(found)
+
+
+def test_what_a_recipe_used_stays_its_own_after_its_graph_has_changed(paper: Path, storage: Directory) -> None:
+    for seed in (0, 1):
+        graph = graph_of(paper, storage, seeds=[seed])[1]
+        for node in graph.nodes:
+            if find(storage, node.spec.stage, node.key) is None:
+                rewrite(storage, write_artifact(storage, node), recipe="builder")
+        note_use(storage, "user", graph)
+        note_use(storage, "user", graph)
+    assert len(list((storage.local / ".named" / "user").iterdir())) == 2, "a list for each graph"
+    assert {one.recipes for one in unused(storage, Graph(())).values()} == {("builder", "user")}
+
+
+def test_an_artifact_of_which_no_recipe_is_recorded_belongs_to_none_of_those_given(
+    paper: Path, storage: Directory
+) -> None:
+    for node in graph_of(paper, storage)[1].nodes:
+        rewrite(storage, write_artifact(storage, node), recipe="")
+    found = unused(storage, Graph(()))
+    assert {one.recipes for one in found.values()} == {()}
+    assert not [one for one in found.values() if one.belongs_to({"tiny"})]
+
+
+@pytest.mark.parametrize("text", ["", "0" * 64, "a folder"])
+def test_while_a_list_of_uses_is_damaged_everything_counts_as_that_recipes(
+    paper: Path, storage: Directory, text: str
+) -> None:
+    graph = graph_of(paper, storage)[1]
+    for node in graph.nodes:
+        write_artifact(storage, node)
+    note_use(storage, "other", graph)
+    (path,) = (storage.local / ".named" / "other").iterdir()
+    path.unlink()
+    if text == "a folder":
+        path.mkdir()
+        (path / "file").touch()
+    else:
+        path.write_text(text, "utf-8")
+    found = unused(storage, Graph(()))
+    assert {one.recipes for one in found.values()} == {("other", "tiny")}
+    note_use(storage, "other", Graph((graph.nodes[0],)))
+    note_use(storage, "other", graph)
+    assert survey(storage, [], NOW).uncertain == frozenset()
+
+
+def rewrite(storage: Directory, record: Record, **changes: str) -> None:
+    path = storage.local / record_name(record.stage, record.key)
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
 
 
 def test_foreign_files_in_a_storage_are_not_found(storage: Directory, one: Graph) -> None:
@@ -325,3 +437,21 @@ def test_a_partly_removed_artifact_is_withdrawn_and_removed_the_next_time(
     assert find(storage, "distil", node.key) is None
     assert (storage.local / "distil" / node.key / "0001" / "result.txt").exists()
     assert unused(storage, one)[node.name].kind == "withdrawn"
+
+
+def test_what_serves_no_recipe_needs_no_further_word(storage: Directory, one: Graph, two: Graph) -> None:
+    """Files without a record, an unfinished attempt, a note: whichever recipe left them."""
+    node = nodes_by_name(two)["distil/no-kd/two/1@tiny"]
+    withdraw(storage, "distil", node.key)
+    other = nodes_by_name(two)["evaluate/no-kd/two/1@tiny"]
+    withdraw(storage, "evaluate", other.key)
+    storage.drop(f"evaluate/{other.key}")
+    attempt = at_work(storage, other)
+    (attempt.out / "shard").write_text("finished")
+    release(attempt)
+    note_failure(storage, "f" * 64, "it failed")
+    found = {each.key: each for each in find_unused(storage, [one], NOW + 1e9)}
+    kinds = {found[key].kind for key in (node.key, other.key, "f" * 64)}
+    assert kinds == {"withdrawn", "attempt", "note"}
+    assert all(found[key].belongs_to({"one"}) for key in (node.key, other.key, "f" * 64))
+    assert not found[nodes_by_name(two)["distil/vanilla-kd/two/1@tiny"].key].belongs_to({"one"})

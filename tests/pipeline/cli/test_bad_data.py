@@ -130,10 +130,11 @@ def test_what_is_hardly_meant_is_one_warning_with_counts(project: Project) -> No
 
 
 def test_data_are_read_once_for_each_content(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.storage.mkdir()
     assert project("plan").code == 0
     read: list[str] = []
-    before = KeptSurveys.write
-    monkeypatch.setattr(KeptSurveys, "write", lambda self, name, found: (read.append(name), before(self, name, found)))
+    before = KeptSurveys.add
+    monkeypatch.setattr(KeptSurveys, "add", lambda self, name, found: (read.append(name), before(self, name, found)))
     assert project("plan").code == 0 and not read
     with (project.folder / "csv" / "train.csv").open("a") as file:
         file.write("one more,good\n")

@@ -46,10 +46,10 @@ def contents(project: Project) -> list[Path]:
 
 
 def failed(project: Project, *options: str) -> str:
-    """The one line with which a stage fails: code 1."""
+    """The one line with which a stage fails: code 1. Warnings of the plan are left out."""
     result = project("run", "--inline", *options)
     assert result.code == 1, result
-    (line,) = result.err.splitlines()
+    (line,) = (line for line in result.err.splitlines() if not line.startswith("stillhouse: warning: "))
     return line.removeprefix("stillhouse: ").rpartition(" (log: ")[0]
 
 
@@ -82,12 +82,42 @@ def test_a_contradictory_recipe_is_refused_with_the_field(paper: Project, sets: 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("student.from_teacher=[0, 9]", "student.from_teacher: [0, 9], the teacher has no layer 9; it has 0 to 3"),
+        (
+            "student.cut.layers=[1, 10]",
+            "student two: cut.layers: [1, 10], but the teacher has no layer 10; its layers are 1 to 4",
+        ),
         ("store.layers=[7]", "task tiny: store.layers: the teacher has no layer 7; it has 0 (embeddings) to 4"),
     ],
 )
 def test_a_layer_that_the_teacher_does_not_have_is_refused(paper: Project, change: str, line: str) -> None:
     assert refused(paper, "--set", change) == line
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            "num_hidden_layers: two",
+            "student a: config.num_hidden_layers: two, must be a whole number",
+        ),
+        (
+            "num_hiden_layers: 2",
+            "student a: config.num_hiden_layers: unknown field of bert; did you mean num_hidden_layers?",
+        ),
+    ],
+)
+def test_a_fresh_student_that_cannot_be_built_is_refused(
+    paper: Project, plannable_assets: Path, change: str, line: str
+) -> None:
+    config = f"{{model: {plannable_assets / 'model'}, {change}}}"
+    assert refused(paper, "--set", f"student={{label: a, config: {config}}}") == line
+
+
+def test_rows_longer_than_the_models_positions_are_refused(paper: Project, plannable_assets: Path) -> None:
+    model = plannable_assets / "model"
+    assert refused(paper, "--set", "train.max_length=1000") == (
+        f"task tiny: train.max_length: 1000, but the teacher {model} reads at most 512 tokens; give 512 or less"
+    )
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -155,14 +185,14 @@ def test_a_truncated_parquet_file_is_refused_by_the_plan(paper: Project, plannab
     path = train_file(plannable_assets)
     path.write_bytes(path.read_bytes()[:-20])
     line = refused(paper)
-    assert line.startswith(f"task tiny: {path}: not a whole Parquet file (")
+    assert line.startswith(f"data.source: {path}: not a whole Parquet file (")
     assert line.endswith("); copy or write it again")
 
 
 def test_an_empty_parquet_split_is_refused_by_the_plan(paper: Project, plannable_assets: Path) -> None:
     path = train_file(plannable_assets)
     pq.write_table(pq.read_table(path).slice(0, 0), path)
-    assert refused(paper) == f"task tiny: {path}: no rows; each split needs at least 1"
+    assert refused(paper) == f"data.source: {path}: no rows; a train split needs at least 1"
 
 
 def test_a_folder_without_the_task_is_refused_by_the_plan(paper: Project, plannable_assets: Path) -> None:
@@ -190,12 +220,12 @@ def empty_csv(assets: Path) -> str:
 
 def latin_csv(assets: Path) -> str:
     path = as_csv(assets, b"sentence,label\nfine,1\ncaf\xe9,0\n")
-    return f"{path}: line 3, byte 0xe9 is not UTF-8; save the file as UTF-8"
+    return f"{path}: row 2 (line 3), column sentence: byte 0xe9 is not UTF-8; save the file as UTF-8"
 
 
 def ragged_csv(assets: Path) -> str:
     path = as_csv(assets, b"sentence,label\nfine,1\nfine,1,2\n")
-    return f"{path}: row 2: 3 fields; the header has 2"
+    return f"{path}: row 2 (line 3): 3 fields; the header has 2"
 
 
 def other_column(assets: Path) -> str:
@@ -204,12 +234,12 @@ def other_column(assets: Path) -> str:
 
 
 @pytest.mark.parametrize("harm", [bad_label, empty_csv, latin_csv, ragged_csv, other_column])
-def test_rows_that_cannot_be_used_fail_the_corpus_before_any_other_work(
-    paper: Project, plannable_assets: Path, harm: Callable[[Path], str]
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_rows_that_cannot_be_used_are_refused_before_any_work(
+    paper: Project, plannable_assets: Path, harm: Callable[[Path], str], command: str
 ) -> None:
     expected = harm(plannable_assets)
-    assert failed(paper).startswith(f"corpus@tiny: {expected}")
-    assert paper.records() == {}
+    assert refused(paper, command=command).startswith(f"data.source: {expected}")
 
 
 # --- the storage ----------------------------------------------------------------------------------

@@ -40,11 +40,13 @@ def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built
 
 
 def test_if_one_recipe_is_wrong_nothing_is_freed(built: Project, assets: Path) -> None:
-    wrong = write_project(built.folder / "wrong", assets, student={"label": "two", "from_teacher": [0, 9]})
+    wrong = write_project(
+        built.folder / "wrong", assets, student={"label": "two", "cut": {"of": "teacher", "layers": [1, 10]}}
+    )
     keeper = write_project(built.folder / "keeper", assets, seeds=[0])
     code, out, err = gc(keeper, str(wrong.recipe), "--yes", "--storage", str(built.storage))
     assert (code, out) == (2, "")
-    assert "student.from_teacher" in err
+    assert "cut.layers" in err
     assert len(built.records()) == 12
 
 
@@ -56,6 +58,52 @@ def test_recipes_of_different_storages_are_refused_unless_one_is_given(tmp_path:
         f"stillhouse: storage: {here.storage} in {here.recipe}, {there.storage} in {there.recipe}; give --storage\n"
     )
     assert stillhouse("gc", str(here.recipe), str(there.recipe), "--storage", str(tmp_path / "none")).code == 0
+
+
+def sizes(project: Project) -> tuple[int, int]:
+    """The number of artifacts, and the bytes of their files."""
+    records = project.records().values()
+    return len(records), sum(file["size"] for record in records for file in record["files"])  # type: ignore[attr-defined]
+
+
+def test_a_recipe_that_made_nothing_here_frees_nothing_and_says_whose_the_artifacts_are(
+    built: Project, assets: Path
+) -> None:
+    other = write_project(built.folder / "other", assets, name="other", train={"epochs": 9, "max_length": 12})
+    before = sizes(built)[0]
+    code, out, err = gc(other, "--storage", str(built.storage), "--yes")
+    assert (code, err) == (0, "")
+    (kept,) = [line for line in out.splitlines() if line.startswith("kept: ")]
+    assert kept.startswith(f"kept: {before} artifacts, ")
+    assert kept.endswith(" bytes, that tiny, not named here, made or used; --others frees them, too")
+    assert out.splitlines()[-1] == f"{built.storage}: 0 to free, 0 bytes"
+    assert sizes(built)[0] == before
+    assert built("run", "--inline").out.startswith("tiny: nothing to do")
+
+    code, out, _ = gc(other, "--storage", str(built.storage), "--others")
+    assert f"{before} to free" in out
+    assert out.rstrip().endswith("nothing is removed without --yes")
+    assert sizes(built)[0] == before
+    code, out, _ = gc(other, "--storage", str(built.storage), "--others", "--yes")
+    assert f"freed {before} of {before}" in out
+    assert built.records() == {}
+
+
+def test_what_a_second_recipe_uses_without_building_any_of_it_belongs_to_both(built: Project, assets: Path) -> None:
+    """The second recipe wants one seed of two; later, the first wants neither."""
+    second = write_project(built.folder / "second", assets, name="second", seeds=[0])
+    storage = ("--storage", str(built.storage))
+    assert "nothing to do" in stillhouse("run", str(second.recipe), *storage, "--inline").out
+    moved = write_project(built.folder / "moved", assets, train={"epochs": 9, "max_length": 16})
+    code, out, err = gc(moved, *storage, "--yes")
+    assert (code, err) == (0, "")
+    assert "freed 4 of 4" in out
+    (needed, others) = [line for line in out.splitlines() if line.startswith("kept: ")]
+    assert needed.startswith("kept: 4 artifacts, ") and needed.endswith(" bytes, that these recipes need")
+    assert others.startswith("kept: 4 artifacts, ") and "that second, not named here, made or used" in others
+    assert set(built.records()) & STUDENTS_OF_SEED_1 == set()
+    assert "nothing to do" in stillhouse("run", str(second.recipe), *storage, "--inline").out
+    assert "freed 4 of 4" in gc(moved, *storage, "--others", "--yes")[1]
 
 
 @pytest.fixture

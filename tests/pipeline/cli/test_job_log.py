@@ -35,6 +35,12 @@ def test_the_last_error_is_the_programs_last_message() -> None:
     assert last_error("Traceback\n") == ""
 
 
+def test_warnings_and_notes_are_no_errors() -> None:
+    remarks = "stillhouse: warning: name: x\nstillhouse: note: y\n"
+    assert last_error(remarks) == ""
+    assert last_error("stillhouse: storage: x; give y\n" + remarks) == "storage: x; give y"
+
+
 def test_a_driver_has_begun_once_its_log_has_the_line() -> None:
     assert begun("a\nbegun: 3 of 4 artifacts to build, 1 node\nb\n") == "begun: 3 of 4 artifacts to build, 1 node"
     assert begun("not begun: yet\n") == ""

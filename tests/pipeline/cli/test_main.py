@@ -4,6 +4,7 @@ import pty
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,14 @@ from pipeline.methods import METHODS
 OPTIONS = {
     "run": ("RECIPE", "--stage", "--address", "--inline", "--refresh", "--storage", "--set"),
     "plan": ("RECIPE", "--format", "--probe", "--inline", "--storage", "--set"),
-    "report": ("RECIPE", "--format", "--out", "--storage", "--set"),
-    "show": ("PATH|KEY", "--storage"),
+    "report": ("RECIPE", "--format", "--out", "--storage", "--set", "--as-written"),
+    "show": ("PATH|NODE|KEY", "--recipe", "--storage"),
+    "verify": ("PATH|NODE|KEY", "--sample", "--repair", "--recipe", "--storage"),
+    "curves": ("RECIPE", "--out", "--storage", "--set", "--as-written"),
     "gc": ("RECIPE", "--older-than", "--yes", "--storage", "--set"),
     "methods": ("NAME",),
     "tasks": (),
+    "help": ("COMMAND",),
 }
 
 
@@ -59,7 +63,32 @@ def test_help_names_every_command() -> None:
 
 
 def test_without_a_command_there_is_help() -> None:
-    assert stillhouse() == stillhouse("--help")
+    assert stillhouse() == stillhouse("--help") == stillhouse("help")
+
+
+@pytest.mark.parametrize("command", list(OPTIONS))
+def test_help_with_a_command_is_that_commands_help(command: str) -> None:
+    assert stillhouse("help", command) == stillhouse(command, "--help")
+
+
+def test_options_without_a_value_are_shown_without_a_type() -> None:
+    for arguments in (("--help",), ("run", "--help"), ("gc", "--help")):
+        assert "bool" not in stillhouse(*arguments).out
+    assert re.search(r"--inline  +Run in this process", stillhouse("run", "--help").out)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert stillhouse("--version") == CommandResult(0, f"stillhouse {version('stillhouse')}\n", "")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    for words, expected in (("stillhouse pl", {"plan"}), ("stillhouse run --st", {"--stage", "--storage"})):
+        environment = {**os.environ, "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        script = Path(sys.executable).with_name("stillhouse")
+        done = subprocess.run(
+            [script], env={**environment, "_STILLHOUSE_COMPLETE": "complete_bash"}, capture_output=True, text=True
+        )
+        assert set(done.stdout.split()) == expected, done.stderr
 
 
 # --- wrong requests -------------------------------------------------------------------------------
@@ -70,6 +99,7 @@ def test_without_a_command_there_is_help() -> None:
     [
         (["run"], "Missing argument 'RECIPE'; see stillhouse --help"),
         (["frobnicate"], "No such command 'frobnicate'; see stillhouse --help"),
+        (["help", "frobnicate"], "No such command 'frobnicate'; see stillhouse --help"),
         (["plan", "r.yaml", "--inlin"], "No such option: --inlin (Possible options: --inline); see stillhouse --help"),
         (["report", "r.yaml", "--set"], "Option '--set' requires an argument; see stillhouse --help"),
         (["plan", "r.yaml"], "r.yaml: No such file or directory; name a recipe file"),
@@ -128,8 +158,9 @@ def test_relative_paths_start_at_the_current_directory(tmp_path: Path, monkeypat
     (tmp_path / "recipes" / "r.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
     monkeypatch.chdir(tmp_path)
     assert stillhouse("plan", "recipes/r.yaml").code == 0
+    (tmp_path / "sub").mkdir()
     out = stillhouse("report", "recipes/r.yaml", "--out", "sub/report.csv", "--format", "csv")
-    assert out == CommandResult(0, "", "")
+    assert (out.code, out.out) == (0, "")
     assert (tmp_path / "sub" / "report.csv").exists()
     monkeypatch.chdir(tmp_path / "recipes")
     assert stillhouse("plan", "r.yaml").code == 2
@@ -209,7 +240,8 @@ def test_a_plan_as_a_table_has_rows_bytes_and_counts(paper: Project) -> None:
     lines = paper("plan").out.splitlines()
     (teach,) = [line for line in lines if " teach@tiny " in line]
     cells = [cell.strip() for cell in teach.split("\u2502")[1:-1]]
-    assert cells == ["teach@tiny", "build", "81", "<= 27,864", "", "never built; serves 1 student"]
+    key = str(paper.plan()["teach@tiny"]["key"])
+    assert cells == ["teach@tiny", "build", "81", "<= 27,864", "", key[:8], "never built; serves 1 student"]
     assert lines[-3:] == [
         "0 to reuse, 8 to build, 0 not needed",
         "tiny: 81 of 90 rows of train are trained on; 9 held out to select the epoch",
@@ -241,9 +273,19 @@ def test_a_method_is_shown_in_full_by_its_name() -> None:
         assert f"\n  {head} " in result.out
 
 
-def test_an_unknown_method_is_a_wrong_request() -> None:
-    line = "stillhouse: method: vanila-kd is no method; did you mean vanilla-kd?\n"
-    assert stillhouse("methods", "vanila-kd") == CommandResult(2, "", line)
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("vanila-kd", "vanilla-kd"),
+        ("alp-kd", "alp"),
+        ("ALP-KD", "alp"),
+        ("rail", "rail-kd"),
+        ("minimax_knn", "minimax-knn"),
+    ],
+)
+def test_an_unknown_method_is_a_wrong_request(name: str, meant: str) -> None:
+    line = f"stillhouse: method: {name} is no method; did you mean {meant}?\n"
+    assert stillhouse("methods", name) == CommandResult(2, "", line)
 
 
 def test_tasks_are_listed_with_columns_labels_and_metrics() -> None:
@@ -293,6 +335,25 @@ def test_tables_are_as_wide_as_the_terminal(paper: Project) -> None:
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.decode()).splitlines()
     assert max(map(len, lines)) <= 100
     assert b"\x1b[" in out
+
+
+def test_the_first_line_of_a_run_in_a_terminal_names_the_recipe_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Python lists each module when its import has ended, between the lines of the program."""
+    leader, follower = pty.openpty()
+    arguments = [sys.executable, "-X", "importtime", "-m", "pipeline", "run", "none.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=follower, stderr=follower)
+    os.close(follower)
+    out = b""
+    while chunk := read(leader):
+        out += chunk
+    assert process.wait() == 2
+    before, line, after = out.decode().partition("stillhouse: reading none.yaml\r\n")
+    assert line
+    for module in ("pyarrow", "numpy", "rich.console", "pipeline.recipe"):
+        loaded = re.compile(rf"\| +{re.escape(module)}\r\n")
+        assert loaded.search(after) and not loaded.search(before), module
+    assert after.endswith("stillhouse: none.yaml: No such file or directory; name a recipe file\r\n")
 
 
 def read(descriptor: int) -> bytes:

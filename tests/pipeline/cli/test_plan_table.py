@@ -17,7 +17,7 @@ METHODS = [
 def paper(tmp_path: Path) -> Project:
     """A recipe that can be planned but not run: four methods, two seeds, an assistant."""
     changes: dict[str, object] = {
-        "models": {"one": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"}},
+        "models": {"one": {"cut": {"of": "teacher", "layers": [1, 2, 3]}, "method": "vanilla-kd"}},
         "method": METHODS,
         "seeds": [0, 1],
     }

@@ -17,6 +17,8 @@ import pytest
 import yaml
 from project import ROOT, CommandResult, Project, stillhouse, write_project
 
+from cluster.jobs import NotReady
+from pipeline.cli import submit
 from pipeline.execution.code_snapshot import PACKAGES, take_snapshot
 from tests.rays import Rays, wait_until, without
 
@@ -104,6 +106,13 @@ def test_a_submitted_run_uses_its_snapshot_even_if_the_sources_change_afterwards
     assert DAMAGE not in sent.followed.out
     assert len(sent.project.records()) == 6
     assert "6 to reuse, 0 to build" in sent.project("plan", "--set", "train.epochs=1").out
+
+
+def test_a_report_takes_over_the_sets_of_a_submitted_run(sent: Sent) -> None:
+    result = sent.project("report")
+    assert (result.code, "missing" in result.out) == (0, False)
+    assert result.err.startswith("stillhouse: note: with --set train.epochs=1, as in the last run (")
+    assert sent.project("plan").err == "", "the driver read a copy of the same recipe"
 
 
 def test_every_record_names_the_snapshot(sent: Sent) -> None:
@@ -257,3 +266,27 @@ def test_run_with_a_dashboard_address_points_to_submit(assets: Path, tmp_path: P
             f"stillhouse: --address: {address}; run takes host:port of a Ray head node, or auto; "
             "stillhouse submit takes http://HOST:8265\n"
         )
+
+
+def test_submit_waits_for_a_cluster_that_takes_no_jobs_yet_and_says_so_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "POLL_SECONDS", 0.01)
+    calls: list[int] = []
+
+    def third_time() -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise NotReady("address: http://head:8265 refuses the request")
+
+    submit.when_ready(third_time, "http://head:8265", 60.0)
+    assert len(calls) == 3
+    assert capsys.readouterr().out == ("http://head:8265 has just started and takes no jobs yet; waiting up to 60 s\n")
+
+
+def test_submit_gives_up_on_a_cluster_that_takes_no_jobs() -> None:
+    def never() -> None:
+        raise NotReady("address: http://head:8265 refuses the request")
+
+    with pytest.raises(ConnectionError, match=r"^address: http://head:8265 takes no jobs yet, after 0 s"):
+        submit.when_ready(never, "http://head:8265", 0.0)

@@ -178,3 +178,16 @@ def test_a_sample_of_an_artifact_that_is_not_a_store_is_refused(project: Project
         2,
         "stillhouse: --sample: 3, but corpus@tiny is not a teacher-output store; leave it out\n",
     )
+
+
+def test_a_store_of_a_newer_format_is_refused_and_not_repaired(project: Project) -> None:
+    """Computed again, it would be replaced by a store of the older format."""
+    path = project.artifact("teach@tiny") / "store.json"
+    text = path.read_text("utf-8").replace('"format": 1', '"format": 2')
+    path.unlink()
+    path.write_text(text, "utf-8")
+    before = project.records()
+    result = verify(project, "--repair")
+    assert result.code == 2
+    assert result.err == (f"stillhouse: teach@tiny: {path}: store format 2 is newer than 1; upgrade Stillhouse\n")
+    assert project.records() == before

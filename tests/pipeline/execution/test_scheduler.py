@@ -6,7 +6,7 @@ import pytest
 
 from cluster.amount import Amount, Demand
 from cluster.resources import Resources
-from pipeline.execution.scheduler import Scheduler
+from pipeline.execution.scheduler import Scheduler, StepResources
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.plan.planner import Step
 from stages.specs.evaluation import EvaluateSpec
@@ -25,7 +25,7 @@ def resources(node: Node) -> Resources:
     return LARGE if node.role == "teach" else SMALL
 
 
-def everything(_: Resources) -> bool:
+def everything(_step: Step, _shape: StepResources) -> bool:
     return True
 
 
@@ -66,7 +66,7 @@ def test_nodes_that_become_ready_during_an_offer_are_offered_too(scheduler: Sche
     for found, _ in scheduler.offers(everything):
         names.append(found.node.name)
         scheduler.add_artifact(found.node.key)
-    assert names == ["corpus", "store", "one", "two", "score"]
+    assert names == ["corpus", "store", "one", "score", "two"]
 
 
 def test_earlier_stages_are_offered_first_and_resources_that_do_not_fit_are_tried_once() -> None:
@@ -74,9 +74,9 @@ def test_earlier_stages_are_offered_first_and_resources_that_do_not_fit_are_trie
     corpora = [step("corpus", f"corpus{number}") for number in range(2)]
     request: list[Resources] = []
 
-    def fits(wanted: Resources) -> bool:
-        request.append(wanted)
-        return wanted == SMALL
+    def fits(_: Step, shape: StepResources) -> bool:
+        request.append(shape.full)
+        return shape.full == SMALL
 
     scheduler = Scheduler((stores[0], corpora[0], stores[1], corpora[1], stores[2]), {}, resources)
     assert [found.node.name for found, _ in scheduler.offers(fits)] == ["corpus0", "corpus1"]

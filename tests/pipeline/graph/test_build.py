@@ -61,13 +61,31 @@ def test_a_student_may_start_from_a_model_of_its_own_or_from_random_weights(asse
     write_plannable_model(assets / "small", num_hidden_layers=2)
     students = [
         {"label": "own", "model": str(assets / "small")},
-        {"label": "fresh", "config": {"model": str(assets / "small"), "num_hidden_layers": 1, "hidden_size": 16}},
+        {"label": "fresh", "config": {"model": str(assets / "small"), "num_hidden_layers": 1, "hidden_size": 24}},
     ]
     found = nodes_by_name(composed(assets, student=students))
     own, fresh = found["distil/no-kd/own/0@tiny"], found["distil/no-kd/fresh/0@tiny"]
     assert source(own, "start") == source(fresh, "start") == str(assets / "small")
     assert distil_spec(own).start == Pretrained()
-    assert distil_spec(fresh).start == Fresh(changes=(("hidden_size", 16), ("num_hidden_layers", 1)))
+    assert distil_spec(fresh).start == Fresh(changes=(("hidden_size", 24), ("num_hidden_layers", 1)))
+
+
+def test_a_student_may_be_cut_out_of_the_teacher_before_its_fine_tuning(assets: Path) -> None:
+    students = [{"label": of, "cut": {"of": of, "layers": [1, 3]}} for of in ("teacher", "base")]
+    found = nodes_by_name(composed(assets, student=[*students, {"cut": {"of": "base", "layers": [4]}}]))
+    assert source(found["distil/no-kd/teacher/0@tiny"], "start") == "finetune@tiny"
+    assert source(found["distil/no-kd/base/0@tiny"], "start") == str(assets / "model")
+    assert distil_spec(found["distil/no-kd/base/0@tiny"]).start == Cut(layers=(0, 2))
+    assert distil_spec(found["distil/no-kd/base-layers-4/0@tiny"]).start == Cut(layers=(3,))
+
+
+def test_a_teacher_that_is_given_fine_tuned_has_no_base_to_cut(assets: Path) -> None:
+    model = write_plannable_model(assets / "tuned", **TUNED)
+    with pytest.raises(RequestError) as caught:
+        composed(assets, teacher={"model": str(model)}, student={"cut": {"of": "base", "layers": [1]}})
+    assert str(caught.value) == (
+        "student.cut.of: base, but the teacher is given fine-tuned, without teacher.finetune; write of: teacher"
+    )
 
 
 def test_a_student_may_start_from_that_of_another_task(tmp_path: Path) -> None:
@@ -174,7 +192,7 @@ def test_a_method_that_only_matches_layers_has_a_teacher(assets: Path) -> None:
         ),
         (
             {"use": "pkd"},
-            {"student": {"label": "two", "from_teacher": [0]}},
+            {"student": {"label": "two", "cut": {"of": "teacher", "layers": [1]}}},
             "structure.pairs: even leaves out the student's last layer, and this student has no other; give pairs",
         ),
     ],
@@ -209,7 +227,7 @@ def test_the_store_of_a_shallow_assistant_has_the_layers_it_has(assets: Path) ->
     found = nodes_by_name(
         composed(
             assets,
-            models={"assistant": {"from_teacher": [0, 1], "method": "vanilla-kd"}},
+            models={"assistant": {"cut": {"of": "teacher", "layers": [1, 2]}, "method": "vanilla-kd"}},
             method={"use": "vanilla-kd", "taught_by": "assistant"},
         )
     )
@@ -220,8 +238,8 @@ def test_the_store_of_a_shallow_assistant_has_the_layers_it_has(assets: Path) ->
     ("changes", "line"),
     [
         (
-            {"student": {"from_teacher": [0, 4]}},
-            "student.from_teacher: [0, 4], the teacher has no layer 4; it has 0 to 3",
+            {"student": {"label": "two", "cut": {"of": "teacher", "layers": [1, 5]}}},
+            "student two: cut.layers: [1, 5], but the teacher has no layer 5; its layers are 1 to 4",
         ),
         (
             {"store": {"layers": [0, 5]}},
@@ -261,7 +279,7 @@ def test_a_damaged_configuration_is_refused(assets: Path, text: str) -> None:
 
 
 def test_a_configuration_without_a_depth_is_refused(assets: Path) -> None:
-    (assets / "model" / "config.json").write_text('{"hidden_size": 8}', "utf-8")
+    (assets / "model" / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}', "utf-8")
     assert refusal(assets) == (
         f"teacher.model: {assets / 'model'}: config.json names none of num_hidden_layers, n_layers, num_layers; "
         "give an encoder's own configuration"

@@ -147,7 +147,7 @@ def test_k_of_the_table_is_the_largest_that_a_method_uses(assets: Path) -> None:
     assert k_of(composed(assets, [taking(3), taking(5, "five")])[TABLE]) == 5
     minimax = {"use": "minimax-knn", "data": {"k": 6, "keep": 2}}
     assert k_of(composed(assets, [taking(3), minimax])[TABLE]) == 6
-    models = {"one": {"from_teacher": [0], "method": {"use": "knn", "data": {"k": 7}}}}
+    models = {"one": {"cut": {"of": "teacher", "layers": [1]}, "method": {"use": "knn", "data": {"k": 7}}}}
     found = composed(assets, [taking(3), {"use": "vanilla-kd", "taught_by": "one"}], models=models)
     assert k_of(found[TABLE]) == 7
 
@@ -316,8 +316,8 @@ def test_reranking_without_the_teachers_last_layer_in_store_is_refused(assets: P
 
 
 MODELS = {
-    "one": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"},
-    "two": {"from_teacher": [0, 1], "method": "vanilla-kd"},
+    "one": {"cut": {"of": "teacher", "layers": [1, 2, 3]}, "method": "vanilla-kd"},
+    "two": {"cut": {"of": "teacher", "layers": [1, 2]}, "method": "vanilla-kd"},
 }
 
 
@@ -461,3 +461,35 @@ def test_roles_name_the_purpose_of_a_node(assets: Path) -> None:
 def test_candidates_of_one_task_can_be_selected_alone(assets: Path) -> None:
     found = graph(assets, task=TWO)
     assert {name.partition("@")[2] for name in meant(found, "candidates@other")} == {"other"}
+
+
+def test_a_sample_of_the_bank_bounds_the_planned_rows_and_no_sample_leaves_the_keys(assets: Path) -> None:
+    table: dict[str, object] = {"files": [str(assets / "pairs.parquet")], "text": "one"}
+    nodes, sampled = composed(assets, bank=table), composed(assets, bank={**table, "rows": 20})
+    assert nodes["bank"].rows == Quantity.at_most(50)
+    assert sampled["bank"].rows == sampled["embed"].rows == sampled["index"].rows == Quantity.at_most(20)
+    assert composed(assets, bank={**table, "rows": 500})["bank"].rows == Quantity.at_most(50)
+    assert composed(assets, bank={"rows": 20})["bank"].rows == Quantity.at_most(20), "a text file's rows are unknown"
+    assert {*BESIDE, *student()} <= changed(nodes, sampled)
+    assert not changed(nodes, composed(assets, bank={**table, "rows": None}))
+
+
+def test_a_bank_that_is_known_to_have_fewer_texts_than_candidates_are_wanted_is_warned_of(assets: Path) -> None:
+    table: dict[str, object] = {"files": [str(assets / "pairs.parquet")], "text": "one", "encoder": "tfidf"}
+    assert graph(assets, taking(50), bank=table).warnings == ()
+    (line,) = graph(assets, taking(51), bank=table).warnings
+    assert line == (
+        "task tiny, candidates.neighbours: 51 candidates are wanted for each row, but the bank has at most 50 texts, "
+        "so that no row has more than 50; enlarge the bank, or set k to 50"
+    )
+    (line,) = graph(assets, taking(8), bank={**table, "rows": 1}).warnings
+    assert "8 candidates are wanted for each row, but the bank has at most 1 texts" in line
+    drawn = graph(assets, DRAWN, bank={**table, "rows": 5}, candidates={"drawn": "transfer"}).warnings
+    assert "candidates.drawn: 8 candidates are wanted" in drawn[0]
+
+
+def test_a_bank_of_files_without_rows_is_refused(assets: Path) -> None:
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), assets / "empty.parquet")
+    assert refusal(assets, bank={"files": [str(assets / "empty.parquet")]}) == (
+        f"bank.files: no rows in {assets / 'empty.parquet'}; give files that hold texts"
+    )

@@ -1,5 +1,7 @@
 import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -94,13 +96,32 @@ def test_a_missing_storage_is_not_created_for_digests(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+DAMAGED = ["", "{", "[]", '"text"', "3", '{"a": 3}', "\0\0"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_cache_of_digests_is_written_anew(tmp_path: Path, text: str) -> None:
     path = tmp_path / "digests.json"
-    path.write_text("{", "utf-8")
-    with pytest.raises(
-        RequestError, match=r"digests\.json: this file is damaged .*; remove it, and it is written anew"
-    ):
-        Digests.load(path)
+    path.write_text(text, "utf-8")
+    Digests.load(path).save()
+    assert json.loads(path.read_text("utf-8")) == {}
+
+
+def test_a_folder_in_the_place_of_the_cache_of_digests_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "digests.json").mkdir()
+    digests = Digests.load(tmp_path / "digests.json")
+    digests.sha256(Path(__file__))
+    digests.save()
+    assert len(Digests.load(tmp_path / "digests.json").known) == 1
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_damaged_pins_are_refused_and_never_moved_to_the_latest_commits(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".identity").mkdir()
+    (tmp_path / ".identity" / "pins.json").write_text(text, "utf-8")
+    with pytest.raises(RequestError, match=r"pins\.json: these pins of hub names are damaged \(.+\); restore the file"):
+        Pins.load(Directory(tmp_path), refresh=False)
+    assert (tmp_path / ".identity" / "pins.json").read_text("utf-8") == text
 
 
 def test_a_data_file_is_identified_by_its_content(tmp_path: Path, digests: Digests) -> None:
@@ -199,6 +220,37 @@ def test_a_pinned_name_needs_no_network(tmp_path: Path, silent: Path) -> None:
     (tmp_path / ".identity").mkdir(exist_ok=True)
     (tmp_path / ".identity" / "pins.json").write_text(json.dumps({"model:org/bert@main": COMMIT}), "utf-8")
     assert Pins.load(Directory(tmp_path), refresh=False).commit("org/bert", "model", "teacher.model") == COMMIT
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub on loopback that knows every model at ``COMMIT``."""
+
+    def do_GET(self) -> None:  # the name that http.server calls
+        answer = json.dumps({"id": "org/bert", "sha": COMMIT, "siblings": []}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is logged."""
+
+
+def test_a_name_is_pinned_once_the_storage_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan over a storage that does not exist, perhaps by a misspelt name, does not make it."""
+    storage = Directory(tmp_path / "runs")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        pins = Pins.load(storage, refresh=False)
+        assert pins.commit("org/bert", "model", "teacher.model") == COMMIT
+        server.shutdown()
+    assert not storage.local.exists()
+    storage.local.mkdir()
+    pins.save()
+    assert Pins.load(storage, refresh=False).known == {"model:org/bert@main": COMMIT}
 
 
 def test_refresh_looks_up_a_pinned_name_again(tmp_path: Path, silent: Path) -> None:

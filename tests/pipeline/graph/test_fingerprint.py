@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.graph.fingerprint import canonical, key, plain
+from pipeline.graph.fingerprint import canonical, further_files, key, plain
 from stages.specs.base import Spec
 from stages.specs.corpus import CorpusSpec, Files, Generated, Hub
 from stages.specs.evaluation import EvaluateSpec
@@ -170,9 +170,16 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
 @pytest.mark.parametrize("spec", list(CHANGES), ids=lambda spec: spec.stage)
 def test_every_field_of_a_spec_changes_the_key(spec: Spec) -> None:
     changes = CHANGES[spec]
-    assert set(changes) == set(type(spec).model_fields), "a new field needs a case here"
+    fields = type(spec).model_fields
+    unmarked = {name for name, field in fields.items() if further_files(field) is None}
+    assert set(changes) == unmarked, "a new field needs a case here"
     keys = [key(spec.model_copy(update={name: value}), {}) for name, values in changes.items() for value in values]
     assert len({key(spec, {}), *keys}) == 1 + len(keys)
+
+
+def test_what_a_teachers_store_does_with_bad_rows_is_in_no_key() -> None:
+    assert key(TeachSpec(on_bad_rows="quarantine"), {}) == key(TEACH, {})
+    assert plain(TeachSpec(on_bad_rows="quarantine")) != plain(TEACH), "but the record has it"
 
 
 def test_equal_specs_of_different_stages_have_different_keys() -> None:

@@ -95,7 +95,7 @@ def test_resources_limits_name_and_storage_never_change_a_key(assets: Path) -> N
 
 
 def test_labels_are_not_part_of_a_key(assets: Path) -> None:
-    changed = keys_of(assets, student={"label": "renamed", "from_teacher": [0, 2]})
+    changed = keys_of(assets, student={"label": "renamed", "cut": {"of": "teacher", "layers": [1, 3]}})
     assert set(changed.values()) == set(keys_of(assets).values())
 
 
@@ -124,7 +124,7 @@ def test_a_teacher_is_an_edge(assets: Path) -> None:
     _, graph = graph_of(
         assets,
         assets / "runs",
-        models={"assistant": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"}},
+        models={"assistant": {"cut": {"of": "teacher", "layers": [1, 2, 3]}, "method": "vanilla-kd"}},
         method=["vanilla-kd", {"use": "vanilla-kd", "label": "takd", "taught_by": "assistant"}],
     )
     found = nodes_by_name(graph)
@@ -155,8 +155,8 @@ def test_students_with_another_tokenizer_get_their_own_corpus(assets: Path) -> N
 def test_of_two_trainings_of_one_key_the_one_that_keeps_every_epoch_is_built(tmp_path: Path) -> None:
     """The first named keeps its best epoch, the second every one, and a student learns from an epoch of the second."""
     models = {
-        "a": {"from_teacher": [0, 2], "method": "vanilla-kd"},
-        "b": {"from_teacher": [0, 2], "method": "vanilla-kd", "train": {"keep": "epochs"}},
+        "a": {"cut": {"of": "teacher", "layers": [1, 3]}, "method": "vanilla-kd"},
+        "b": {"cut": {"of": "teacher", "layers": [1, 3]}, "method": "vanilla-kd", "train": {"keep": "epochs"}},
     }
     assets = write_plannable_assets(tmp_path / "assets")
     method = {"use": "vanilla-kd", "label": "early", "taught_by": "b:2"}

@@ -16,8 +16,8 @@ from stages.specs.teacher import ProbeSpec, TeachSpec
 
 KEEPING = {"epochs": 3, "keep": "epochs"}
 GENERATIONS = {
-    "one": {"from_teacher": [0, 1, 2], "method": "vanilla-kd", "train": {"seed": 7, **KEEPING}},
-    "two": {"from_teacher": [0, 1, 2], "method": "vanilla-kd", "taught_by": "one"},
+    "one": {"cut": {"of": "teacher", "layers": [1, 2, 3]}, "method": "vanilla-kd", "train": {"seed": 7, **KEEPING}},
+    "two": {"cut": {"of": "teacher", "layers": [1, 2, 3]}, "method": "vanilla-kd", "taught_by": "one"},
 }
 LONG = {"epochs": 5, "learning_rate": 5.0e-3, "max_length": 16}
 """Every epoch of the teacher has one of the first phase."""

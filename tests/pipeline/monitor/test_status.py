@@ -38,6 +38,7 @@ def test_a_status_reads_back_as_it_was_written(tmp_path: Path) -> None:
         "blocked": 26,
         "held": 1,
         "waiting": 180,
+        "paused": 0,
     }
     assert document["tasks"]["mnli"]["failed"] == 1
     assert document["failures"][0]["name"] == "finetune@mnli"

@@ -182,3 +182,68 @@ def test_durations_are_in_seconds_minutes_or_hours(seconds: float, text: str) ->
 @pytest.mark.parametrize(("hours", "text"), [(0.0, "0.00"), (0.123, "0.12"), (3.24, "3.2"), (1234.5, "1,234")])
 def test_hours_have_two_digits_or_more(hours: float, text: str) -> None:
     assert hours_number(hours) == text
+
+
+# --- resumed, paused and stopping runs ------------------------------------------------------------
+
+
+def test_rows_of_an_earlier_attempt_count_as_done_but_not_towards_the_rate() -> None:
+    one = recorder([node_run("distil/x@a")])
+    one.started("distil/x@a", ONE, "0002", START)
+    one.report_progress("distil/x@a", 10_000, "rows", 0.0, "", restored=6_000, now=START + 10)
+    (before,) = summarize(one.run_state(), START + 20).running
+    assert (before.amount, before.rate, before.left) == (6_000, 0.0, None)
+    one.report_progress("distil/x@a", None, "", 1_000, "", now=START + 100)
+    (after,) = summarize(one.run_state(), START + 100).running
+    assert (after.amount, after.rate, after.left) == (7_000, 10.0, 300.0)
+
+
+def test_the_time_until_the_first_report_does_not_count_towards_the_rate() -> None:
+    one = recorder([node_run("distil/x@a")])
+    one.started("distil/x@a", ONE, "0001", START)
+    one.report_progress("distil/x@a", 1_000, "rows", 100, "", now=START + 60)
+    one.report_progress("distil/x@a", None, "", 100, "", now=START + 70)
+    (found,) = summarize(one.run_state(), START + 70).running
+    assert (found.rate, found.left) == (10.0, 80.0)
+
+
+def test_a_paused_node_uses_nothing_and_its_rate_and_time_left_stay_as_they_are() -> None:
+    one = recorder([node_run("embed", gpus=1.0)])
+    one.started("embed", ONE, "0001", START)
+    one.report_progress("embed", 1_000, "rows", 250, "")
+    one.workers_changed("embed", 0.0, START + 100)
+    found = summarize(one.run_state(), HOUR)
+    (paused,) = found.running
+    assert (paused.paused, paused.rate, paused.left) == (True, 2.5, 300.0)
+    assert found.counts == Counts(total=1, paused=1)
+    assert found.gpu_hours == pytest.approx(100 / 3600)
+    assert found.left == TimeLeft(300.0, 0), "it goes on as soon as there is room"
+    one.workers_changed("embed", 1.0, HOUR)
+    one.report_progress("embed", None, "", 250, "")
+    (resumed,) = summarize(one.run_state(), HOUR + 100).running
+    assert (resumed.paused, resumed.rate, resumed.left) == (False, 2.5, 200.0)
+    one.ended("embed", "done", HOUR + 100)
+    assert summarize(one.run_state(), HOUR + 500).gpu_hours == pytest.approx(200 / 3600)
+
+
+def test_a_node_with_a_part_of_its_workers_uses_that_part() -> None:
+    one = recorder([node_run("embed", gpus=1.0)])
+    one.started("embed", Resources(workers=8, gpus_per_worker=1.0), "0001", START)
+    one.workers_changed("embed", 0.5, START + 1800)
+    assert summarize(one.run_state(), HOUR).gpu_hours == pytest.approx(8 * 0.5 + 4 * 0.5)
+
+
+def test_a_run_that_is_stopping_says_what_it_waits_for_and_shows_no_progress_that_is_given_up() -> None:
+    one = recorder([node_run("distil/x@a"), node_run("embed")])
+    for key in ("distil/x@a", "embed"):
+        one.started(key, ONE, "0001", START)
+        one.report_progress(key, 1_000, "rows", 500, "")
+    one.stopping()
+    one.report_progress("embed", None, "", -500, "")
+    found = summarize(one.run_state(), HOUR)
+    assert [node.amount for node in found.running] == [500, 500]
+    assert progress_line(found) == "stopping, finished work is kept; waiting for distil/x@a, embed"
+    one.ended("embed", "waiting", HOUR)
+    assert progress_line(summarize(one.run_state(), HOUR)).endswith("; waiting for distil/x@a")
+    one.close("stopped", HOUR)
+    assert not summarize(one.run_state(), HOUR).stopping

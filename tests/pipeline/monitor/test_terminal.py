@@ -2,7 +2,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-from run_states import GLUE, START, batch, half_done, recorder
+from run_states import GLUE, ONE, START, batch, half_done, node_run, recorder
 
 from pipeline.monitor.run_state import Recorder
 from pipeline.monitor.summary import summarize
@@ -61,3 +61,22 @@ def test_a_run_of_one_task_has_no_line_for_the_task() -> None:
 
 def test_text_that_looks_like_markup_is_shown_unchanged() -> None:
     assert any("<b>2 GiB</b>" in line for line in shown(half_done()))
+
+
+def test_a_run_that_is_stopping_shows_that_alone() -> None:
+    one = half_done()
+    one.stopping()
+    lines = shown(one, 80, 40)
+    assert len(lines) == 2
+    assert lines[1].startswith("stopping, finished work is kept; waiting for distil/")
+
+
+def test_a_node_that_has_reported_nothing_is_starting_and_a_paused_one_is_paused() -> None:
+    one = recorder([node_run("distil/x@a"), node_run("embed")])
+    for key in ("distil/x@a", "embed"):
+        one.started(key, ONE, "0001", START)
+    one.report_progress("embed", 1_000, "rows", 500, "")
+    one.workers_changed("embed", 0.0, HOUR)
+    lines = shown(one, 120, 40)
+    assert any(line.startswith("distil/x@a") and line.endswith("starting") for line in lines)
+    assert any(line.startswith("embed") and line.endswith("paused, more urgent stages run") for line in lines)

@@ -109,10 +109,16 @@ def test_the_store_of_an_epoch_takes_what_that_of_the_teacher_took(assets: Path,
 
 
 def test_probes_and_ensembles_take_what_like_ones_took(assets: Path, storage: Directory) -> None:
-    models = {"one": {"from_teacher": [0], "method": "no-kd"}, "both": {"members": ["teacher", "one"]}}
+    models = {
+        "one": {"cut": {"of": "teacher", "layers": [1]}, "method": "no-kd"},
+        "both": {"members": ["teacher", "one"]},
+    }
     probing = {"use": "vanilla-kd", "label": "probing", "structure": "outputs"}
     built(assets, storage, models=models, method=probing)
-    again = {"one": {"from_teacher": [1], "method": "no-kd"}, "three": {"members": ["teacher", "one"]}}
+    again = {
+        "one": {"cut": {"of": "teacher", "layers": [2]}, "method": "no-kd"},
+        "three": {"members": ["teacher", "one"]},
+    }
     teacher = {"model": str(assets / "model"), "finetune": {"epochs": 5, "learning_rate": 1.0e-2}}
     found = seconds_by_key(assets, storage, models=again, method=probing, teacher=teacher)
     assert found["ensemble/three@tiny"] == pytest.approx(10)
@@ -123,7 +129,7 @@ def test_probes_and_ensembles_take_what_like_ones_took(assets: Path, storage: Di
 
 def test_a_model_of_another_shape_is_not_comparable(assets: Path, storage: Directory) -> None:
     built(assets, storage)
-    found = seconds_by_key(assets, storage, student={"label": "two", "from_teacher": [0, 1, 2]})
+    found = seconds_by_key(assets, storage, student={"label": "two", "cut": {"of": "teacher", "layers": [1, 2, 3]}})
     assert found == {}
 
 

@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from project import (
     graph_in,
@@ -128,7 +129,7 @@ def test_a_student_is_built_even_if_its_evaluation_exists(assets: Path, done: Di
 
 
 def test_a_members_evaluation_is_built_even_if_that_of_the_ensemble_exists(assets: Path, storage: Directory) -> None:
-    one = {"from_teacher": [0], "method": "no-kd"}
+    one = {"cut": {"of": "teacher", "layers": [1]}, "method": "no-kd"}
     models = {"one": one, "both": {"members": ["teacher", "one"]}}
     build_all(graph_of(assets, storage, models=models)[1], storage)
     remove(storage, "evaluate/one@tiny")
@@ -160,7 +161,7 @@ def test_a_changed_field_is_named_with_its_old_and_new_value(assets: Path, done:
 
 def test_a_changed_file_is_named(assets: Path, done: Directory) -> None:
     data = assets / "data" / "tiny"
-    shutil.copy(data / "validation.parquet", data / "train.parquet")
+    pq.write_table(pq.read_table(data / "train.parquet").slice(1), data / "train.parquet")
     found = built(planned(assets, done))
     assert found["corpus@tiny"] == "input data/train changed (train.parquet)"
     assert found["teach@tiny"] == "input corpus changed (corpus@tiny); input model changed (finetune@tiny)"

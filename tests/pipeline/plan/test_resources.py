@@ -93,7 +93,10 @@ def test_stages_that_run_no_model_get_no_gpu(tmp_path: Path) -> None:
     """Ensembles have the role evaluate and probes the role teach, but neither runs a model."""
     blocks = {"teach": {"gpus_per_worker": 1, "workers": 2}, "evaluate": {"gpus_per_worker": 0.5}}
     changes = {
-        "models": {"one": {"from_teacher": [0], "method": "no-kd"}, "both": {"members": ["teacher", "one"]}},
+        "models": {
+            "one": {"cut": {"of": "teacher", "layers": [1]}, "method": "no-kd"},
+            "both": {"members": ["teacher", "one"]},
+        },
         "method": "universal-kd",
         "resources": blocks,
     }

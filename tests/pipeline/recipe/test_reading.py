@@ -12,6 +12,7 @@ from pipeline.methods import find
 from pipeline.recipe import (
     Ensemble,
     FreshConfig,
+    LayerCut,
     Limits,
     MethodUse,
     ModelNode,
@@ -56,7 +57,7 @@ def task(*sets: str, **keys: Any) -> TaskRecipe:
 def test_five_keys_are_enough_and_the_rest_has_its_defaults() -> None:
     recipe = read()
     only = recipe.tasks[0]
-    assert (recipe.storage, recipe.limits, recipe.source_path) == ("runs", Limits(), None)
+    assert (recipe.storage, recipe.limits, recipe.origin) == ("runs", Limits(), None)
     assert (only.train, only.max_length, only.seeds) == (Train(), 128, (0,))
     assert (only.data.source, only.data.train_rows, only.data.holdout) == ("hub", None, 0.1)
     assert (only.store.pooling, only.store.layers, only.store.precision) == ("mean", "all", "float16")
@@ -179,8 +180,8 @@ def test_the_order_in_which_stored_layers_are_named_does_not_matter() -> None:
 
 
 def test_the_order_of_a_students_layers_is_kept() -> None:
-    assert task(student={"from_teacher": [4, 0, 2]}).students == (
-        Student(label="layers-4-0-2", from_teacher=(4, 0, 2)),
+    assert task(student={"cut": {"of": "teacher", "layers": [1, 3, 5]}}).students == (
+        Student(label="layers-1-3-5", cut=LayerCut(of="teacher", layers=(1, 3, 5))),
     )
 
 
@@ -190,7 +191,8 @@ def test_the_order_of_a_students_layers_is_kept() -> None:
         ({"model": "org/distil-base.v1"}, "distil-base.v1"),
         ({"model": "./models/my model/"}, "my-model"),
         ({"model": "../.."}, "student"),
-        ({"from_teacher": [0, 2, 4]}, "layers-0-2-4"),
+        ({"cut": {"of": "teacher", "layers": [1, 3, 5]}}, "layers-1-3-5"),
+        ({"cut": {"layers": [2]}}, "layers-2"),
         ({"config": {"model": "org/base"}}, "fresh-base"),
         ({"model": "x", "label": "six"}, "six"),
     ],
@@ -259,7 +261,11 @@ def test_the_teacher_teaches_unless_another_model_is_named() -> None:
 
 def test_models_form_chains_of_teachers() -> None:
     models = {
-        "first": {"from_teacher": [0, 1], "method": "vanilla-kd", "train": {"epochs": 5, "seed": 3}},
+        "first": {
+            "cut": {"of": "teacher", "layers": [1, 2]},
+            "method": "vanilla-kd",
+            "train": {"epochs": 5, "seed": 3},
+        },
         "second": {"model": "m", "method": {"use": "vanilla-kd", "training": {"temperature": 4}}, "taught_by": "first"},
         "plain": {"model": "m", "method": "no-kd"},
     }
@@ -267,7 +273,7 @@ def test_models_form_chains_of_teachers() -> None:
     first, second, plain = (node for node in found.values() if isinstance(node, ModelNode))
     assert (by(first), by(second), by(plain)) == (["teacher"], ["first"], [])
     assert first.train == Train(epochs=5, seed=3, batch_size=8)
-    assert first.student == Student(label="first", from_teacher=(0, 1))
+    assert first.student == Student(label="first", cut=LayerCut(layers=(1, 2)))
     assert second.method.training == OnePhase(temperature=4.0)
 
 
@@ -393,7 +399,8 @@ def test_methods_may_take_other_steps_with_equal_steps_false() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_is_read(path: Path) -> None:
     recipe = load(path)
-    assert (recipe.name, recipe.source_path) == (path.stem, path)
+    assert recipe.origin is not None
+    assert (recipe.name, recipe.origin.file, recipe.origin.sets) == (path.stem, path, ())
 
 
 def test_the_small_glue_recipe_leaves_label_smoothing_out_for_the_regression_alone() -> None:

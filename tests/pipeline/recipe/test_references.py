@@ -7,8 +7,13 @@ import pytest
 from project import Project, stillhouse, write_project
 
 MODELS = {
-    "assistant": {"from_teacher": [0, 1, 2], "method": "vanilla-kd"},
-    "again": {"from_teacher": [0, 1, 2], "method": "vanilla-kd", "taught_by": "assistant", "train": {"seed": 1}},
+    "assistant": {"cut": {"of": "teacher", "layers": [1, 2, 3]}, "method": "vanilla-kd"},
+    "again": {
+        "cut": {"of": "teacher", "layers": [1, 2, 3]},
+        "method": "vanilla-kd",
+        "taught_by": "assistant",
+        "train": {"seed": 1},
+    },
     "both": {"members": ["assistant", "again"], "shares": [0.7, 0.3]},
 }
 METHODS = [

@@ -44,6 +44,8 @@ REFUSALS = {
     "teacher={}": "teacher.model: missing, and needed",
     # values
     "train.epochs=0": "train.epochs: 0, must be at least 1",
+    "teacher.least=0.8": "teacher.least: 0.8, must be a score x 100, as in reports: 80 for 0.8",
+    "teacher.least=101": "teacher.least: 101, must be at most 100",
     "train.epochs=true": "train.epochs: true, must be a whole number",
     "train.epochs='3'": 'train.epochs: "3", must be a whole number',
     "train.epochs=2.5": "train.epochs: 2.5, must be a whole number",
@@ -101,11 +103,19 @@ REFUSALS = {
     "store.layers=[-1]": "store.layers.0: -1, must be at least 0",
     "store.layers=none": "store.layers: none, must be all or a list",
     # students
-    "student={label: a}": "student: needs exactly one of model, from_teacher and config; none of them is given",
-    "student.from_teacher=[1]": "student: needs exactly one of model, from_teacher and config; model and from_teacher",
-    "student={from_teacher: [0, 2, 0]}": "student.from_teacher: [0, 2, 0], must be given once each, 0 is repeated",
-    "student={from_teacher: [0, -1]}": "student.from_teacher.1: -1, must be at least 0",
-    "student={from_teacher: []}": "student.from_teacher: [], needs at least 1",
+    "student={label: a}": "student: needs exactly one of model, cut and config; none of them is given",
+    "student.cut={layers: [1]}": "student: needs exactly one of model, cut and config; model and cut are given",
+    "student={cut: {of: teacher, layers: [1, 3, 1]}}": "student.cut.layers: [1, 3, 1], must be given once each, 1 is ",
+    "student={cut: {layers: [1, -1]}}": "student.cut.layers.1: -1, must be at least 1",
+    "student={cut: {layers: []}}": "student.cut.layers: [], needs at least 1",
+    "student={cut: {layers: [0, 2]}}": "student.cut.layers: [0, 2], must not name 0, the embeddings, which are always "
+    "kept; the first layer is 1",
+    "student={cut: {layers: [6, 3]}}": "student.cut.layers: [6, 3], must rise, because a layer keeps its place among "
+    "the others; write [3, 6]",
+    "student={cut: {of: assistant, layers: [3]}}": "student.cut.of: assistant, must be teacher or base",
+    "student={from_teacher: [2, 5]}": "student.from_teacher: unknown key; write cut: {of: teacher, layers: [3, 6]}, "
+    "where 1 is the first layer",
+    "student={from_teacher: all}": "student.from_teacher: unknown key; write cut: {of: teacher, layers: [...]}, where",
     "student={config: {hidden_size: 8}}": "student.config.model: missing, and needed",
     "student=[{model: x/a}, {model: y/a}]": "student.1.label: a is the label of student.0 too; ",
     "student.start=sst2": "student.start: sst2 is no other task of this recipe",
@@ -156,7 +166,7 @@ REFUSALS = {
     # models
     "models.a={model: x}": "models.a.method: missing, and needed",
     "models.a={model: x, method: vanila-kd}": "models.a.method: vanila-kd is no method; ",
-    "models.a={method: no-kd}": "models.a: needs exactly one of model, from_teacher, config and members; none of ",
+    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config and members; none of ",
     "models.a={model: x, method: vanilla-kd, taught_by: a}": "models.a.taught_by: a runs in a circle (a <- a)",
     "models={a: {model: x, method: vanilla-kd, taught_by: b}, b: {model: x, method: vanilla-kd, taught_by: a}}": (
         "models.a.taught_by: b runs in a circle (a <- b <- a)"
@@ -184,7 +194,7 @@ REFUSALS = {
     "models.a={members: [teacher, b]}": "models.a.members.1: b is no model of this recipe; ",
     "models.a={members: [teacher, a]}": "models.a.members: a runs in a circle (a <- a); ",
     "models.a={model: x, members: [teacher]}": (
-        "models.a: needs exactly one of model, from_teacher, config and members; model and members are given"
+        "models.a: needs exactly one of model, cut, config and members; model and members are given"
     ),
     "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble is not trained; ",
     "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble is not trained; ",

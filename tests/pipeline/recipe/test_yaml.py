@@ -1,11 +1,17 @@
 """How the text of a recipe is read."""
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from project import ROOT
 
 from pipeline.errors import RequestError
-from pipeline.recipe.yaml import merged, parse_yaml, read, with_sets, without_nulls
+from pipeline.recipe.yaml import merged, parse_yaml, plain, read, with_sets, without_nulls
 
 
 def value(text: str) -> object:
@@ -64,6 +70,8 @@ def test_anchors_and_aliases_work() -> None:
         ("? [1]\n: 2", "f:1: a key must be a word"),
         ("a: &x [*x]", "f: blocks lie too deep, or an alias holds itself"),
         ("[" * 5000, "f: blocks lie too deep"),
+        ("[" * 66 + "]" * 66, "f: blocks lie too deep"),
+        ("[" + "1, " * 50_000 + "]", "f: is larger than 50,000 keys and values"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(text: str, message: str) -> None:
@@ -109,3 +117,61 @@ def test_nulls_are_taken_out_of_blocks_at_any_depth() -> None:
 
 def test_sets_are_carried_out_in_order() -> None:
     assert with_sets({}, ["a=[1, 2]", "a.0=3", "b.c='x: y'"]) == {"a": [3, 2], "b": {"c": "x: y"}}
+
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+ALIASES = "\n".join(
+    ["a: &a [" + "x, " * 9 + "]"]
+    + [f"{name}: &{name} [" + f"*{below}, " * 9 + "]" for below, name in zip("abcdefgh", "bcdefghi", strict=True)]
+)
+"""Nine levels of nine aliases: 400 million values in 400 letters."""
+TOO_LARGE = "is larger than 50,000 keys and values or 4,194,304 letters, with aliases written out; split it"
+
+
+def test_aliases_of_aliases_are_refused_before_they_take_memory(tmp_path: Path) -> None:
+    """In a process of its own, in which anything larger than 1 GB cannot be allocated."""
+    (tmp_path / "r.yaml").write_text(ALIASES, "utf-8")
+    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30)); from pathlib import Path\n"
+    code += "from pipeline.recipe.yaml import read\nread(Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "r.yaml"], cwd=ROOT, capture_output=True, text=True, timeout=20
+    )
+    assert done.stderr.splitlines()[-1] == f"pipeline.errors.RequestError: {tmp_path / 'r.yaml'}: {TOO_LARGE}"
+
+
+def test_the_value_of_a_set_and_the_document_of_another_reader_are_bounded_as_a_file_is() -> None:
+    value = "{" + ALIASES.replace("\n", ", ") + "}"
+    for read_one in (lambda: with_sets({}, [f"a={value}"]), lambda: plain(yaml.safe_load(ALIASES))):
+        with pytest.raises(RequestError, match="is larger than 50,000 keys and values"):
+            read_one()
+    with pytest.raises(RequestError, match="blocks lie too deep"):
+        with_sets({}, ["a" + ".a" * 5000 + "=1"])
+
+
+def test_a_long_text_that_aliases_repeat_is_bounded_by_its_letters() -> None:
+    with pytest.raises(RequestError, match=r"4,194,304 letters"):
+        parse_yaml(f"a: &a {'x' * 10_000}\nb: [" + "*a, " * 1000 + "]", "f")
+
+
+def test_a_batch_of_thousands_of_files_and_seeds_is_within_the_bounds() -> None:
+    files = [f"/data/part-{number:05}.parquet" for number in range(10_000)]
+    tree = {"bank": {"files": files}, "seeds": list(range(1000))}
+    assert parse_yaml(yaml.safe_dump(tree), "f") == tree
+
+
+def test_a_pipe_a_socket_a_device_and_a_huge_file_are_refused_as_recipes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener, (tmp_path / "huge").open("wb") as huge:
+        listener.bind(str(tmp_path / "socket"))
+        huge.truncate(2**40)
+        reasons = {
+            tmp_path / "pipe": "is a named pipe",
+            tmp_path / "socket": "is a socket",
+            Path("/dev/zero"): "is a device",
+            tmp_path / "huge": "is larger than 4,194,304 bytes",
+        }
+        for path, reason in reasons.items():
+            with pytest.raises(RequestError) as caught:
+                read(path)
+            assert str(caught.value) == f"{path}: {reason}; name a recipe file"

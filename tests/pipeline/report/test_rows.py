@@ -200,7 +200,7 @@ def test_the_table_has_the_mean_of_each_method_over_its_seeds(built: Project) ->
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "html"])
 def test_out_writes_what_would_be_printed(built: Project, tmp_path: Path, form: str) -> None:
-    path = tmp_path / "new" / "report"
+    path = tmp_path / "report"
     result = built("report", "--format", form, "--out", str(path))
     assert result == CommandResult(0, "", "")
     assert path.read_text("utf-8").split() == built("report", "--format", form).out.split()

@@ -207,6 +207,35 @@ def test_texts_of_the_hub_are_streamed_by_column(tmp_path: Path, monkeypatch: py
         make_bank(tmp_path / "other", source=source, text=("sentence",))
 
 
+def test_a_sample_has_so_many_texts_chosen_by_their_hashes_and_a_larger_one_contains_it(
+    tmp_path: Path, small_pieces: None
+) -> None:
+    texts = with_repeats(150)
+    path, turned = (
+        write_parquet(tmp_path / f"{name}.parquet", order) for name, order in (("a", texts), ("b", texts[::-1]))
+    )
+    everything = distinct(texts)
+    samples = {}
+    for rows in (1, 20, 60, len(everything), 10_000):
+        facts = make_bank(tmp_path / f"bank-{rows}", path, rows=rows)
+        samples[rows] = texts_of(tmp_path / f"bank-{rows}")
+        assert facts["rows"] == len(samples[rows]) == min(rows, len(everything))
+        assert facts["not_sampled"] == len(everything) - facts["rows"]
+        assert facts["duplicates"] == len(texts) - len(everything)
+        assert samples[rows] == [text for text in everything if text in set(samples[rows])], "the order stays"
+    assert set(samples[1]) < set(samples[20]) < set(samples[60]) < set(everything)
+    smallest = sorted(everything, key=lambda row: int.from_bytes(hash_of(row[0]), "little"))[:20]
+    assert set(samples[20]) == set(smallest), "an independent reference: the smallest hashes of the folded texts"
+    make_bank(tmp_path / "turned", turned, rows=20)
+    assert {text.casefold() for (text,) in texts_of(tmp_path / "turned")} == {
+        text.casefold() for (text,) in samples[20]
+    }, "the order of the texts does not matter"
+
+
+def hash_of(text: str) -> bytes:
+    return hashlib.blake2b(text.casefold().encode(), digest_size=8).digest()
+
+
 def test_a_bank_without_texts_says_what_took_them(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", ["a b", "c", None])
     with pytest.raises(ValueError, match=r"no text is left.*read 3, not_text 1, too_short 2"):

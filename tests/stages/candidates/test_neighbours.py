@@ -16,10 +16,11 @@ from stages.candidates import neighbour_search, train_rows
 from stages.candidates.neighbours import neighbours
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.candidates.transfer import transfer
+from stages.corpus.batches import Ragged
 from stages.corpus.leakage import normalized, read_guard
 from stages.corpus.reader import read_meta, read_split
 from stages.corpus.row_key import row_key
-from stages.models.text_encoder import open_encoder
+from stages.models.text_encoder import TextEncoder, open_encoder
 from stages.retrieval.embed import embed
 from stages.retrieval.embeddings import read_embeddings
 from stages.retrieval.index import index
@@ -330,6 +331,37 @@ def test_a_run_that_is_cut_goes_on_and_order_changes_nothing(
         assert {p.name: p.read_bytes() for p in other.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
 
 
+def test_a_part_that_was_interrupted_goes_on_from_the_queries_that_were_encoded(
+    bank: Bank, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.models.text_encoder.tokens_per_pass", lambda *_: 64)
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    neighbours(NeighboursSpec(k=3), bank.of(tiny_corpus), tmp_path / "whole", inline())
+    monkeypatch.setattr("stages.saved_rows.SAVE_SECONDS", 0.0)
+    encoded: list[int] = []
+    run = TextEncoder._run
+
+    def interrupted(self: TextEncoder, ids: Ragged, types: Ragged | None, rows: np.ndarray) -> np.ndarray:
+        if sum(encoded) > 20:
+            raise Interrupted
+        encoded.append(len(rows))
+        return run(self, ids, types, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextEncoder, "_run", interrupted)
+        with pytest.raises(Interrupted):
+            neighbours(NeighboursSpec(k=3), bank.of(tiny_corpus), tmp_path / "cut", inline())
+    before, after = sum(encoded), list[int]()
+    monkeypatch.setattr(
+        TextEncoder, "_run", lambda self, ids, types, rows: after.append(len(rows)) or run(self, ids, types, rows)
+    )
+    neighbours(NeighboursSpec(k=3), bank.of(tiny_corpus), tmp_path / "cut", inline())
+    assert sum(after) == len(training(tiny_corpus)) - before
+    files = [{path.name: path.read_bytes() for path in (tmp_path / one).glob("*.*")} for one in ("whole", "cut")]
+    assert files[0] == files[1] and not list((tmp_path / "cut" / "scratch").iterdir())
+
+
 def test_texts_that_are_looked_at_a_few_at_a_time_change_nothing(
     bank: Bank, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +453,29 @@ def test_a_bank_with_few_clean_texts_leaves_rows_short(tiny_corpus: Path, tmp_pa
 
 
 # --- pins -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [neighbours, transfer])
+def test_a_bank_with_fewer_texts_than_k_warns_with_counts_and_one_without_any_is_refused(
+    stage: Callable[..., dict[str, object]], tiny_corpus: Path, tmp_path: Path
+) -> None:
+    spec = NeighboursSpec(k=8) if stage is neighbours else TransferSpec(k=8)
+    guarded = [(text,) for text in said_otherwise(evaluated(tiny_corpus)[0])[:2]]
+    few = made(tmp_path / "few", [("a fine film",), ("A FINE FILM!",), *guarded], None)
+    (tmp_path / "out").mkdir()
+    listener = RecordingListener()
+    facts = stage(spec, few.of(tiny_corpus), tmp_path / "out", inline(listener))
+    line = (
+        "k: 8, but only 1 of the bank's 4 texts may be candidates (the others are alike, or the task is evaluated on "
+        "them), so that no row has more than 1; enlarge the bank, or set k to 1"
+    )
+    assert facts["warnings"] == [line] and line in listener.lines
+    enough = made(tmp_path / "enough", CLEAN[:8], None)
+    (tmp_path / "other").mkdir()
+    assert "warnings" not in stage(spec, enough.of(tiny_corpus), tmp_path / "other", inline())
+    none = made(tmp_path / "none", guarded, None)
+    with pytest.raises(ValueError, match=r"^bank: the task tiny is evaluated on each of its 2 texts, so that none may"):
+        stage(spec, none.of(tiny_corpus), tmp_path / "out", inline())
 
 
 def test_the_output_of_transfer_is_pinned_to_its_version(tiny_corpus: Path, tmp_path: Path) -> None:

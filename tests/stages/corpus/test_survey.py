@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.corpus.sources import file_source
-from stages.corpus.survey import SplitSurvey, Survey, check_size, survey
+from stages.corpus.survey import SplitSurvey, TaskSurvey, check_size, survey
 from stages.specs.tasks import Task
 
 TASK = Task(name="mine", text=("text",), labels=("no", "yes"), test=("test",))
@@ -19,7 +19,7 @@ def pairs(prefix: str, rows: int) -> list[tuple[str, object]]:
     return [(f"{prefix} {row}", ("no", "yes")[row % 2]) for row in range(rows)]
 
 
-def found(folder: Path, task: Task = TASK, **splits: Pairs) -> Survey:
+def found(folder: Path, task: Task = TASK, **splits: Pairs) -> TaskSurvey:
     """The survey of these splits; train and validation are good ones unless they are given."""
     rows = {"train": pairs("train", 20), "validation": pairs("dev", 6), **splits}
     for split, content in rows.items():
@@ -102,14 +102,14 @@ def test_train_needs_a_text_for_each_part_that_is_cut_from_it(
 ) -> None:
     task = TASK if dev else TASK.model_copy(update={"dev": ()})
     split = SplitSurvey(rows=10, labels={}, texts=texts, empty=0)
-    check_size(Survey(splits={"train": split}, oddities=()), task, holdout, None)
+    check_size(TaskSurvey(splits={"train": split}, oddities=()), task, holdout, None)
     with pytest.raises(
         ValueError,
         match=rf"train: {needed - 1} distinct text\(s\); at least {needed} are needed"
         if needed > 1
         else "train: 0 distinct",
     ):
-        check_size(Survey(splits={"train": split}, oddities=()), task, holdout, needed - 1)
+        check_size(TaskSurvey(splits={"train": split}, oddities=()), task, holdout, needed - 1)
 
 
 def test_the_memory_of_a_survey_does_not_grow_with_the_texts(tmp_path: Path) -> None:

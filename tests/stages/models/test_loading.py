@@ -117,7 +117,9 @@ def test_kinds_of_layers_are_cut_with_the_layers(saved: Path, tmp_path: Path) ->
     assert student.config.layer_types == [MODERN.layer_types[0], MODERN.layer_types[2]]
     student.save_pretrained(tmp_path)
     torch.testing.assert_close(logits_of(load(tmp_path)), logits_of(student), rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"^layers: \[1, 2\], but in modernbert a layer depends on its place; keep"):
+    with pytest.raises(
+        ValueError, match=r"^cut.layers: \[2, 3\], but in modernbert a layer depends on its place; keep"
+    ):
         build(Cut(layers=(1, 2)), saved / "modernbert", TASK)
 
 
@@ -125,7 +127,7 @@ def test_kinds_of_layers_are_cut_with_the_layers(saved: Path, tmp_path: Path) ->
 def test_a_layer_that_the_model_lacks_is_refused_in_one_line(saved: Path, wrong: int) -> None:
     with pytest.raises(ValueError) as caught:
         cut_layers(load(saved / "bert"), (0, wrong))
-    assert str(caught.value) == f"layers: the model has no layer {wrong}; it has 4, numbered 0 to 3"
+    assert str(caught.value) == f"cut.layers: the model has no layer {wrong + 1}; its layers are 1 to 4"
 
 
 def test_a_model_whose_layers_share_their_weights_cannot_be_cut() -> None:
@@ -174,6 +176,13 @@ def test_a_fresh_model_needs_no_weights_where_its_configuration_is(saved: Path, 
 def test_a_change_of_a_field_that_the_configuration_lacks_is_refused(saved: Path) -> None:
     with pytest.raises(ValueError, match=r"^config\.num_hiden_layers: the configuration of bert has no such field"):
         build(Fresh(changes=(("num_hiden_layers", 2),)), saved / "bert", TASK)
+
+
+def test_a_fresh_model_of_fewer_layers_keeps_the_kinds_of_the_first(saved: Path, tmp_path: Path) -> None:
+    student = build(Fresh(changes=(("num_hidden_layers", 2),)), saved / "modernbert", TASK)
+    assert student.config.layer_types == MODERN.layer_types[:2]
+    student.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits_of(load(tmp_path)), logits_of(student), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("start", [Fresh(), Pretrained(), Cut(layers=(0,))])

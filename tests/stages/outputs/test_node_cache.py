@@ -1,7 +1,9 @@
 """Decoded stores: one file a column on a node, for all its readers, whatever happens meanwhile."""
 
 import fcntl
+import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +15,7 @@ from disk import mounted
 from stores import KEYS, LAYOUT, LOGITS, RULE, STATES, write_noise
 
 from stages.cache_folder import CacheFolder
-from stages.outputs.layout import shard_name, write_store
+from stages.outputs.layout import scales_name, shard_name, write_store
 from stages.outputs.node_cache import decode
 from stages.outputs.reader import read_columns
 
@@ -60,10 +62,50 @@ def test_a_second_reader_decodes_nothing(store: Path, tmp_path: Path) -> None:
     assert len(lines) == 3 and len(again.gather("hidden_12", np.arange(30))) == 30
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_store_that_is_damaged_after_it_was_decoded_is_reported_and_read_from_the_sound_copy(
+    precision: str, tmp_path: Path
+) -> None:
+    """The damage leaves the size as it was, so no plan notices it."""
+    store, cache = tmp_path / "store", CacheFolder(tmp_path / "cache")
+    write_noise(store, replace(LAYOUT, precision=precision))
+    before = decode(store, ["hidden_02"], KEYS, cache, quiet).gather("hidden_02", np.arange(30))
+    name = shard_name(1) if precision == "float16" else scales_name(1)
+    sound = (store / name).read_bytes()
+    (store / name).write_bytes(sound[:200] + bytes([sound[200] ^ 1]) + sound[201:])
+    lines: list[str] = []
+    for _ in range(2):
+        lines.clear()
+        again = decode(store, ["hidden_02"], KEYS, cache, lines.append)
+        assert np.array_equal(again.gather("hidden_02", np.arange(30)), before)
+        (line,) = lines
+        assert line == (
+            f"{store}: {name} damaged since the store was decoded; this machine's decoded copy is sound and is used; "
+            f"stillhouse verify {store} --repair mends the store"
+        )
+    (store / name).write_bytes(sound)
+    lines.clear()
+    decode(store, ["hidden_02"], KEYS, cache, lines.append)
+    assert lines == [], "it has another time, and its checksum again"
+
+
+def test_a_copy_of_a_decoded_store_is_checked_once(store: Path, tmp_path: Path) -> None:
+    cache, copy = CacheFolder(tmp_path / "cache"), tmp_path / "copy"
+    decode(store, ["logits"], KEYS, cache, quiet)
+    shutil.copytree(store, copy)
+    data = (copy / shard_name(0)).read_bytes()
+    (copy / shard_name(0)).write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    lines: list[str] = []
+    decode(copy, ["logits"], KEYS, cache, lines.append)
+    assert len(lines) == 1 and lines[0].startswith(f"{copy}: {shard_name(0)} damaged since")
+    (entry,) = entries(tmp_path / "cache")
+    assert len(json.loads((entry / "shards.json").read_text("utf-8"))) == 5
+
+
 def test_only_the_requested_columns_are_decoded(store: Path, tmp_path: Path) -> None:
     decode(store, ["hidden_02"], KEYS, CacheFolder(tmp_path / "cache"), quiet)
     (folder,) = entries(tmp_path / "cache")
-    assert sorted(path.name for path in folder.iterdir()) == ["hidden_02", "row_keys", "writing"]
+    assert sorted(path.name for path in folder.iterdir()) == ["hidden_02", "row_keys", "shards.json", "writing"]
     assert (folder / "hidden_02").stat().st_size == 30 * 8 * 2
 
 
@@ -186,4 +228,10 @@ def test_drafts_of_a_process_that_was_killed_are_removed(store: Path, tmp_path: 
     (folder,) = entries(cache.root)
     (folder / ".hidden_00.123.abcd.tmp").write_bytes(bytes(100))
     decode(store, ["hidden_00"], KEYS, cache, quiet)
-    assert sorted(path.name for path in folder.iterdir()) == ["hidden_00", "logits", "row_keys", "writing"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "hidden_00",
+        "logits",
+        "row_keys",
+        "shards.json",
+        "writing",
+    ]

@@ -11,7 +11,7 @@ import pytest
 from stores import KEYS, LAYOUT, LOGITS, STATES, kept, write_noise
 
 from stages.outputs.layer_variance import layer_variances
-from stages.outputs.layout import Layout, read_store, scales_name, shard_name, write_store
+from stages.outputs.layout import Layout, UnknownFormat, read_store, scales_name, shard_name, write_store
 from stages.outputs.parquet import (
     BATCH_ROWS,
     Damaged,
@@ -241,7 +241,7 @@ def test_a_shard_is_written_whole_or_not_at_all(store: Path) -> None:
 def test_a_store_of_a_newer_format_is_refused(store: Path) -> None:
     text = (store / "store.json").read_text()
     (store / "store.json").write_text(text.replace('"format": 1', '"format": 2'))
-    with pytest.raises(ValueError, match="store format 2 is newer than 1; upgrade"):
+    with pytest.raises(UnknownFormat, match=r"store\.json: store format 2 is newer than 1; upgrade Stillhouse$"):
         read_store(store)
 
 

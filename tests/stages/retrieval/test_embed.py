@@ -1,6 +1,7 @@
 """The stage ``embed`` with a model: vectors as others make them, each embedded once, carried over bit by bit."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from training_setups import Interrupted, RecordingListener, inline
 import stages.models.text_encoder
 import stages.retrieval.embed
 import stages.retrieval.embeddings_writer
+import stages.saved_rows
 from stages.bank.reader import read_bank_rows
 from stages.corpus.row_key import row_key
 from stages.models.text_encoder import TextEncoder, open_encoder
@@ -34,13 +36,16 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def embedded_texts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The texts that go through a model from here on."""
     seen: list[tuple[str, ...]] = []
-    encode = TextEncoder.encode
+    batches = TextEncoder.batches
 
-    def watched(self: TextEncoder, texts: list[tuple[str, ...]]) -> np.ndarray:
-        seen.extend(texts)
-        return encode(self, texts)
+    def watched(
+        self: TextEncoder, texts: list[tuple[str, ...]], known: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for places, vectors in batches(self, texts, known):
+            seen.extend(texts[place] for place in places)
+            yield places, vectors
 
-    monkeypatch.setattr(TextEncoder, "encode", watched)
+    monkeypatch.setattr(TextEncoder, "batches", watched)
     return seen
 
 
@@ -236,3 +241,32 @@ def test_the_output_of_embed_is_pinned_to_its_version(tmp_path: Path, pooling: s
     embed(spec, {"bank": bank, "encoder": packaged_model()}, tmp_path, inline())
     assert EmbedSpec.version == 1
     assert vectors_of(tmp_path)[:2, :5].ravel() == pytest.approx(PINNED[pooling], abs=1e-3)
+
+
+def test_a_shard_that_was_interrupted_goes_on_from_the_vectors_that_were_saved(
+    tmp_path: Path,
+    encoder: Path,
+    small_shards: None,
+    embedded_texts: list[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Vectors are saved while a shard is embedded, as a shard may take minutes; the vectors have the same bits."""
+    monkeypatch.setattr(stages.retrieval.embed, "ROWS_AT_ONCE", 6)
+    monkeypatch.setattr(stages.models.text_encoder, "tokens_per_pass", lambda *_: 40)  # two texts or so in a batch
+    bank = bank_of(tmp_path / "home", sentences(30))
+    run(bank, encoder, tmp_path / "whole")
+    monkeypatch.setattr(stages.saved_rows, "SAVE_SECONDS", 0.0)
+
+    def interrupt(done: float) -> None:
+        if done >= 10:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(bank, encoder, tmp_path / "out", RecordingListener(interrupt))
+    assert not vectors_path(tmp_path / "out", 0).exists(), "no shard is finished"
+    embedded_texts.clear()
+    listener = RecordingListener()
+    facts = run(bank, encoder, tmp_path / "out", listener)
+    assert len(embedded_texts) <= 30 - 8 and listener.done == listener.expected[0] == 30
+    assert np.array_equal(vectors_of(tmp_path / "out"), vectors_of(tmp_path / "whole"))
+    assert facts["embedded"] == 30 and not list((tmp_path / "out" / "scratch").iterdir())

@@ -17,7 +17,7 @@ import pytest
 import torch
 from rewriters import VOCABULARY, texts_by_row, write_filler, write_marian, write_translator
 from tiny import packaged_model, write_tiny_model
-from training_setups import RecordingListener, inline, write_corpus
+from training_setups import Interrupted, RecordingListener, inline, write_corpus
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 import stages.rewriting.rewrite
@@ -27,6 +27,7 @@ from stages.candidates.table import read_candidates, read_table_meta
 from stages.corpus.leakage import normalized, read_guard
 from stages.corpus.reader import read_split
 from stages.rewriting.back_translation import SampledTokens, Translator
+from stages.rewriting.draws import RewriteRow
 from stages.rewriting.embedding_neighbours import NearestWords
 from stages.rewriting.masked_lm import MaskFiller
 from stages.rewriting.rewrite import RewriteJob, open_rewriter, rewrite
@@ -186,6 +187,35 @@ def test_a_cut_run_goes_on_from_its_finished_parts(
     assert [part.read_bytes() for part in parts] == whole
     assert (heard.expected, heard.done) == ([8], 8)
     assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_part_that_was_interrupted_goes_on_from_the_rows_that_were_rewritten(
+    corpus: Path, synonyms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"corpus": corpus, "synonyms": synonyms}
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = rewrite(RewriteSpec(k=2), inputs, tmp_path / "whole", inline())
+    monkeypatch.setattr(stages.rewriting.rewrite, "ROWS_AT_ONCE", 3)
+    calls: list[int] = []
+    rewritten = stages.rewriting.rewrite.rewritten
+
+    def counted(rows: Sequence[RewriteRow], *more: Any) -> Iterator[Any]:
+        if len(calls) == 2:
+            calls.append(0)
+            raise Interrupted
+        calls.append(len(rows))
+        return rewritten(rows, *more)
+
+    monkeypatch.setattr(stages.rewriting.rewrite, "rewritten", counted)
+    with pytest.raises(Interrupted):
+        rewrite(RewriteSpec(k=2), inputs, tmp_path / "cut", inline())
+    assert calls == [3, 3, 0]
+    listener = RecordingListener()
+    assert rewrite(RewriteSpec(k=2), inputs, tmp_path / "cut", inline(listener)) == whole
+    assert sum(calls) == whole["rows"] and listener.done == listener.expected[0], "no row was rewritten twice"
+    files = [{path.name: path.read_bytes() for path in (tmp_path / one).glob("*.*")} for one in ("whole", "cut")]
+    assert files[0] == files[1]
 
 
 # --- pairs ------------------------------------------------------------------------------------------------

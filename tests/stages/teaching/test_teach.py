@@ -175,6 +175,43 @@ def test_a_stage_that_was_cut_keeps_its_finished_shards_and_ends_with_the_same_b
     assert whole == resumed and len(whole) == -(-rows // 10) + 1
 
 
+SAVED = (
+    TeachSpec(),
+    TeachSpec(precision="int8", pooling="both"),
+    TeachSpec(part="tokens", layers=(0, 3)),
+    TeachSpec(part="attention", layers=(1, 2)),
+)
+
+
+@pytest.mark.parametrize("spec", SAVED, ids=lambda spec: f"{spec.part}-{spec.precision}")
+def test_a_shard_that_was_interrupted_goes_on_from_the_outputs_that_were_saved(
+    spec: TeachSpec, tiny_corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.teaching.worker.tokens_per_pass", lambda *_: 64)
+    taught(spec, tiny_corpus, teacher, tmp_path / "whole")
+    monkeypatch.setattr("stages.saved_rows.SAVE_SECONDS", 0.0)
+
+    def interrupt(done: float) -> None:
+        if done >= 30:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        taught(spec, tiny_corpus, teacher, tmp_path / "cut", RecordingListener(interrupt))
+    assert not list((tmp_path / "cut").glob("*.parquet")), "the only shard is not finished"
+    monkeypatch.setattr("stages.saved_rows.SAVE_SECONDS", 1e9)
+    passes: list[int] = []
+    run = TeacherWorker._run
+    monkeypatch.setattr(TeacherWorker, "_run", lambda self, rows: passes.append(len(rows)) or run(self, rows))
+    listener = RecordingListener()
+    taught(spec, tiny_corpus, teacher, tmp_path / "cut", listener)
+    rows = len(set(keys(tiny_corpus)))
+    assert 0 < sum(passes) <= rows - 20 and listener.done == rows
+    whole, resumed = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in ("whole", "cut")
+    )
+    assert whole == resumed and not list((tmp_path / "cut" / "scratch").iterdir())
+
+
 # --- what goes wrong ------------------------------------------------------------------------------------------
 
 
@@ -194,7 +231,8 @@ def test_weights_that_are_not_numbers_stop_the_stage_naming_a_row(
         taught(TeachSpec(), tiny_corpus, broken, tmp_path / "out")
     assert str(caught.value) == (
         f"the teacher's logits: {len(set(keys(tiny_corpus)))} rows are not finite, the first is row_key "
-        f"{keys(tiny_corpus)[0].hex()}; check the model's weights"
+        f"{keys(tiny_corpus)[0].hex()}; check the model's weights, or set store.on_bad_rows: quarantine to leave such "
+        "rows out"
     )
     assert not list((tmp_path / "out").iterdir())
 

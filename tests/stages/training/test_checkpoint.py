@@ -89,8 +89,9 @@ def test_a_checkpoint_with_other_parts_is_refused(tmp_path: Path) -> None:
         load(path, ("student",))
 
 
-def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"", bytes(4096)])
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "checkpoint.pt"
-    path.write_bytes(b"not a checkpoint")
+    path.write_bytes(content)
     with pytest.raises(OtherFormat, match="not a readable checkpoint"):
         load(path, ("student",))

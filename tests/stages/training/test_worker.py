@@ -170,6 +170,7 @@ def test_the_card_states_scores_recipe_and_lineage_behind_the_front_matter(stude
     blocks = [json.loads(block.split("```")[0]) for block in body.split("```json\n")[1:]]
     assert blocks == [VANILLA.model_dump(mode="json"), {"name": "distil/vanilla@tiny", "key": "ab" * 32}]
     assert "0 bad, 1 good" in body
+    assert "First weights: layers 1, 3 of the model in the input start. Layer 1 is the first; " in body
     assert "a number (regression)" in (students["numbers"] / "model" / "README.md").read_text("utf-8")
 
 

@@ -1,0 +1,264 @@
+"""Checks of models' configurations while planning: of ``config.json``, and of the changes that a student with random
+weights makes to it. Neither transformers nor torch is imported."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.errors import nearest
+from stages.models.config_fields import (
+    OTHER,
+    ConfigClass,
+    ConfigField,
+    activations,
+    classifies_sequences,
+    config_class,
+    is_known,
+    library,
+    with_defaults,
+)
+from stages.models.parameters import parameter_bound
+from stages.models.shape import DEPTHS, HEADS, WIDTHS
+
+Changes = tuple[tuple[str, int | float | str | bool], ...]
+"""Fields of a configuration and their new values, in order of their names."""
+
+Given = Mapping[str, int | float | str | bool]
+
+MOST_LAYERS = 1_000
+MOST_PARAMETERS = 20_000_000_000
+MOST_OF_ANYTHING = 10_000_000
+"""Bounds on a student's size. The largest encoders have 48 layers and 11 billion parameters, and a vocabulary has a
+million tokens at most: more is a slip of the keyboard, and would be noticed only when memory runs out."""
+
+BY_TASK = ("num_labels", "id2label", "label2id", "problem_type")
+BY_TRANSFORMERS = (
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "model_type",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "torch_dtype",
+    "transformers_version",
+)
+OF_ALL = ("chunk_size_feed_forward",)
+"""Fields of every configuration that a recipe may change. They may be 0."""
+
+SHARED_LAYERS = ("albert",)
+FIRST_DIFFERS = ("modernbert",)
+"""Architectures whose first layer is built otherwise than the others."""
+
+HEAD_WIDTHS = ("head_dim", "d_kv", "d_head", "attention_head_size", "true_hidden_size")
+"""Fields that give the width of an attention head, so that heads need not divide the width of the model."""
+
+KINDS = {"int": "a whole number", "float": "a number with a decimal point", "str": "a text", "bool": "true or false"}
+
+
+# --- config.json ----------------------------------------------------------------------------------
+
+
+def check_config(config: Mapping[str, object], name: str) -> None:
+    """Raise ValueError if transformers cannot read this ``config.json`` of model ``name``: for an architecture that it
+    does not know, and for a field of another type than it has there."""
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise ValueError(f"{name}: config.json names no model_type; save the model with save_pretrained")
+    if not is_known(model_type):
+        raise ValueError(
+            f"{name}: config.json names the architecture {model_type}, which {library()} does not know; use another "
+            "model, whose code is part of transformers"
+        )
+    known = config_class(model_type)
+    for field, value in config.items():
+        declared = None if known is None else known.fields.get(known.own_name(field))
+        if declared is not None and OTHER not in declared.kinds and not _is_of(value, declared):
+            raise ValueError(
+                f"{name}: config.json has {field}: {json.dumps(value)}, which must be {_kinds(declared)}; save the "
+                "model with save_pretrained"
+            )
+
+
+def check_classifier(config: Mapping[str, object], name: str) -> None:
+    """Raise ValueError if transformers has no classifier of the model's architecture."""
+    model_type = str(config.get("model_type"))
+    if not classifies_sequences(model_type):
+        raise ValueError(
+            f"{name}: {library()} has no {model_type} with a classification head; use another model, such as an encoder"
+        )
+
+
+def check_cut(model_type: str, layers: Sequence[int]) -> None:
+    """Raise ValueError for layers, 1 being the first, that cannot be cut out of a model of this architecture. What
+    other architectures do not allow is found when the model is cut."""
+    if model_type in SHARED_LAYERS:
+        raise ValueError(f"cut.layers: the layers of {model_type} share their weights; give the student as a model")
+    if model_type in FIRST_DIFFERS and layers[0] != 1:
+        raise ValueError(
+            f"cut.layers: {list(layers)}, but in {model_type} a layer depends on its place; keep layer 1 first"
+        )
+
+
+# --- changes --------------------------------------------------------------------------------------
+
+
+def check_changes(config: Mapping[str, object], changes: Given, directory: Path) -> None:
+    """Raise ValueError, which names the field, if no model can be built from the configuration ``config`` with these
+    changes. ``directory`` has the model's tokenizer."""
+    known = config_class(str(config.get("model_type")))
+    for name, value in changes.items():
+        _check_name(name, config, known)
+        _check_value(name, value, config, known)
+    own = [name if known is None else known.own_name(name) for name in changes]
+    for name, field in zip(changes, own, strict=True):
+        if own.count(field) > 1 and name != field:
+            raise ValueError(f"config.{name}: is another name of {field}, which is given too; leave one of them out")
+    _check_whole(with_defaults(config, changes), changes, own, config, directory)
+
+
+def _check_name(name: str, config: Mapping[str, object], known: ConfigClass | None) -> None:
+    if name in BY_TASK:
+        raise ValueError(f"config.{name}: follows from the task; leave it out")
+    if name in BY_TRANSFORMERS:
+        raise ValueError(f"config.{name}: is no setting of a student; leave it out")
+    fields = {*(known.fields if known else ()), *(known.aliases if known else ()), *OF_ALL}
+    if name not in fields and name not in config:
+        names = fields | set(config) - set(BY_TASK) - set(BY_TRANSFORMERS)
+        raise ValueError(f"config.{name}: unknown field of {config.get('model_type')}; {nearest(name, names)}")
+
+
+def _check_value(name: str, value: object, config: Mapping[str, object], known: ConfigClass | None) -> None:
+    own = name if known is None else known.own_name(name)
+    declared = known.fields.get(own) if known else None
+    before = config.get(name, config.get(own, None if declared is None else declared.default))
+    if declared is None:
+        declared = ConfigField(_kinds_like(before))
+    if not _is_of(value, declared):
+        raise ValueError(f"config.{name}: {value}, must be {_kinds(declared)}")
+    if isinstance(value, str) and name.endswith(("_act", "activation", "activation_function")):
+        if value not in activations():
+            raise ValueError(f"config.{name}: {value} is no activation function; {nearest(value, activations())}")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        _check_whole_number(name, value, before)
+    elif isinstance(value, float):
+        _check_number(name, value, before)
+
+
+def _check_whole_number(name: str, value: int, before: object) -> None:
+    least = 0 if name.endswith("_id") or name in OF_ALL or before == 0 else 1
+    if value < least and (before is None or (isinstance(before, int) and before >= 0)):
+        raise ValueError(f"config.{name}: {value}, must be at least {least}")
+    if value > MOST_OF_ANYTHING:
+        raise ValueError(f"config.{name}: {value}, must be at most {MOST_OF_ANYTHING:,}")
+
+
+def _check_number(name: str, value: float, before: object) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"config.{name}: {value}, must be finite")
+    if value < 0 and not (isinstance(before, float) and before < 0):
+        raise ValueError(f"config.{name}: {value}, must be at least 0")
+    if value > 1 and ("drop" in name or name.endswith("_prob")):
+        raise ValueError(f"config.{name}: {value}, must be at most 1")
+
+
+def _kinds_like(before: object) -> frozenset[str]:
+    """The types that a field may have whose present value is ``before``."""
+    if isinstance(before, int | float) and not isinstance(before, bool):
+        return frozenset({"int", "float"} if isinstance(before, float) else {"int"})
+    return frozenset({type(before).__name__ if isinstance(before, bool | str) else OTHER})
+
+
+def _is_of(value: object, field: ConfigField) -> bool:
+    """Whether a field takes this value. As transformers has it, true is no whole number, and 1 is no float."""
+    if field.choices:
+        return value in field.choices or (value is None and "None" in field.kinds)
+    if value is None:
+        return "None" in field.kinds
+    kind = type(value).__name__
+    return kind in field.kinds or (field.kinds == {OTHER} and kind in KINDS)
+
+
+def _kinds(field: ConfigField) -> str:
+    """What a field takes, in words."""
+    if field.choices:
+        return " or ".join(map(str, field.choices))
+    if {"int", "float"} <= field.kinds:
+        return "a number"
+    named = [KINDS[kind] for kind in KINDS if kind in field.kinds]
+    return " or ".join(named) or "a list or a block, which cannot be given here"
+
+
+# --- the configuration as a whole -----------------------------------------------------------------
+
+
+def _check_whole(
+    fields: Mapping[str, object], changes: Given, own: list[str], config: Mapping[str, object], directory: Path
+) -> None:
+    given = dict(zip(own, changes, strict=True))
+    layers, width, heads = (_number(fields, names) for names in (DEPTHS, WIDTHS, HEADS))
+    kinds = fields.get("layer_types")
+    most = len(kinds) if isinstance(kinds, list) else MOST_LAYERS
+    if layers is not None and layers > most:
+        why = ", the layers whose kinds config.json lists" if isinstance(kinds, list) else ""
+        raise ValueError(f"config.{_name(given, DEPTHS)}: {layers}, must be at most {most:,}{why}")
+    pooled = fields.get("pooler_hidden_size")
+    if "hidden_size" in given and isinstance(pooled, int) and pooled != width:
+        raise ValueError(f"config.hidden_size: {width}, but pooler_hidden_size is {pooled}; change both to one value")
+    separate = any(fields.get(name) is not None for name in HEAD_WIDTHS)
+    if width is not None and heads and not separate and width % heads and given.keys() & {*WIDTHS, *HEADS}:
+        name = _name(given, WIDTHS if given.keys() & set(WIDTHS) else HEADS)
+        raise ValueError(
+            f"config.{name}: {changes[name]}, but a width of {width} is not divisible by {heads} attention heads; "
+            f"change {WIDTHS[0]} or {HEADS[0]}"
+        )
+    _check_vocabulary(fields, given, config, directory)
+    parameters = parameter_bound(fields)
+    if parameters > MOST_PARAMETERS:
+        raise ValueError(
+            f"config: a model of up to {parameters:,} parameters; give no more than {MOST_PARAMETERS:,}, with fewer or "
+            "narrower layers"
+        )
+
+
+def _check_vocabulary(
+    fields: Mapping[str, object], given: Mapping[str, str], config: Mapping[str, object], directory: Path
+) -> None:
+    size, before = fields.get("vocab_size"), config.get("vocab_size")
+    if "vocab_size" in given and isinstance(size, int):
+        tokens = token_count(directory)
+        least = before if tokens is None and isinstance(before, int) else tokens
+        if least is not None and size < least:
+            raise ValueError(f"config.vocab_size: {size}, but the tokenizer has {least} tokens; give {least} or more")
+    pad = fields.get("pad_token_id")
+    if "pad_token_id" in given and isinstance(pad, int) and isinstance(size, int) and pad >= size:
+        raise ValueError(f"config.pad_token_id: {pad}, but the vocabulary ends at {size - 1}")
+    types = config.get("type_vocab_size")
+    kept = fields.get("type_vocab_size")
+    if "type_vocab_size" in given and isinstance(types, int) and isinstance(kept, int) and kept < types:
+        raise ValueError(f"config.type_vocab_size: {kept}, but the tokenizer marks {types} kinds of text; leave it out")
+
+
+def token_count(directory: Path) -> int | None:
+    """One more than the highest token of the tokenizer in ``directory``; None if it has no ``tokenizer.json`` that
+    lists them."""
+    path = directory / "tokenizer.json"
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        vocabulary = document["model"]["vocab"]
+        added = [token["id"] for token in document.get("added_tokens", ())]
+        own = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values())
+        return int(max((own, *added))) + 1
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _number(fields: Mapping[str, object], names: tuple[str, ...]) -> int | None:
+    found = (fields.get(name) for name in names)
+    return next((value for value in found if isinstance(value, int) and not isinstance(value, bool)), None)
+
+
+def _name(given: Mapping[str, str], names: tuple[str, ...]) -> str:
+    """The first of these fields that a recipe changes, as the recipe names it; the first of all if it changes none."""
+    return next((given[name] for name in names if name in given), names[0])
