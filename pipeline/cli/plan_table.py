@@ -20,10 +20,10 @@ from stages.specs.layers import Random
 from stages.specs.student import DistilSpec
 
 NUMBERS = ("rows", "bytes", "time")
-DIGITS = 8
-"""Digits of a key in the table. ``show`` and ``verify`` take them for the whole key."""
 MARKS = {"at most": "<= ", "about": "~"}
 """What stands before a figure that is not exact."""
+DIGITS = 8
+"""Digits of a key in the table. ``show`` and ``verify`` take them for the whole key."""
 STYLES = {"build": "yellow", "reuse": "green", "skip": "dim"}
 SHARED_ROLES = ("finetune", "teach", "distil")
 """Roles whose nodes may serve several students; the table says how many."""

@@ -9,12 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
+from pipeline.graph.artifact_sizes import GENERATED_BYTES, bank_size, store_bytes
 from pipeline.graph.context import GraphContext, Model
-from pipeline.graph.data_size import GENERATED_BYTES, bank_size
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.graph.starting_points import StartingPoints
-from pipeline.graph.store_size import store_bytes
 from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
@@ -74,7 +73,10 @@ class BankNodes:
             if rows.value == 0:
                 raise RequestError(f"bank.files: no rows in {', '.join(map(str, files))}; give files that hold texts")
         if spec.rows is not None:
-            rows = Quantity.at_most(spec.rows if rows.value is None else min(spec.rows, rows.value))
+            sampled = spec.rows if rows.value is None else min(spec.rows, rows.value)
+            if rows.value and size.value is not None:
+                size = Quantity.about(size.value * sampled // rows.value)
+            rows = Quantity.at_most(sampled) if rows.kind != "about" else Quantity.about(sampled)
         return Node("bank", "bank", "", spec, inputs, rows=rows, bytes=size)
 
     def encoder(self) -> Model | None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
+from pipeline.graph.artifact_sizes import corpus_bytes
 from pipeline.graph.context import GraphContext, Model
-from pipeline.graph.data_size import corpus_bytes
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel

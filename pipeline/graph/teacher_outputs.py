@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import refused
+from pipeline.graph.artifact_sizes import store_bytes
 from pipeline.graph.context import Model
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity, ReportedModel, ScoreGate
 from pipeline.graph.starting_points import StartingPoints
-from pipeline.graph.store_size import store_bytes
 from pipeline.recipe import TEACHER, Reference, TaskRecipe
 from pipeline.recipe.references import training_of
 from stages.outputs.sizes import Extent, chosen_layers, row_bytes

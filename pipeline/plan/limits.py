@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
-from pipeline.graph.store_size import TIERS, in_tier, store_bytes
+from pipeline.graph.artifact_sizes import TIERS, in_tier, store_bytes
 from pipeline.plan.planner import Step
 from pipeline.plan.quantities import sizes_of
 from stages.specs.teacher import TeachSpec

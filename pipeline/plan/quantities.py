@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.artifacts.record import Record
+from pipeline.graph.artifact_sizes import store_bytes
 from pipeline.graph.nodes import Edge, Node, Quantity, SplitSizes
 from pipeline.graph.split_sizes import recorded_sizes
-from pipeline.graph.store_size import store_bytes
 from stages.models.shape import config_of, shape_of
 from stages.retrieval.index_plan import index_bytes, planned
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec

@@ -19,9 +19,9 @@ class ReportRow:
     """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL;
     ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
     task's own) that the training used over all epochs; ``quarantined`` the number of rows of train that it left out,
-    because a store that it reads has set them aside. Of the ``train_rows`` of the task's source, models are trained
-    on ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. Values are None
-    where they are unknown."""
+    because a store that it reads has set them aside. Of the ``train_rows`` of the task's source, models are trained on
+    ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. Values are None where
+    they are unknown."""
 
     task: str
     method: str

@@ -170,10 +170,20 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
         values = dict(zip(HEADS, astuple(line), strict=True))
         table.add_row(*(values[head] for head in shown), style="red" if "failed" in line.status else "")
     console.print(table)
-    for note in quarantine_lines(rows):
-        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
     for share in shares(rows):
         console.print(share, soft_wrap=True, highlight=False, markup=False)
+    for note in quarantine_lines(rows):
+        console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
+def shares(rows: Sequence[ReportRow]) -> list[str]:
+    """For each task one line: how many rows of train its models are trained on."""
+    found = {}
+    for row in rows:
+        if row.trained_rows is not None and row.held_out_rows is not None and row.cut_off_rows is not None:
+            sizes = SplitSizes(row.trained_rows, row.held_out_rows, row.cut_off_rows, 0, row.train_rows)
+            found[row.task] = share_text(row.task, sizes)
+    return list(found.values())
 
 
 def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
@@ -187,16 +197,6 @@ def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
         f"{task}: {count:,} rows of train are set aside (store.on_bad_rows), and not trained on by {', '.join(methods)}"
         for (task, count), methods in found.items()
     ]
-
-
-def shares(rows: Sequence[ReportRow]) -> list[str]:
-    """For each task one line: how many rows of train its models are trained on."""
-    found = {}
-    for row in rows:
-        if row.trained_rows is not None and row.held_out_rows is not None and row.cut_off_rows is not None:
-            sizes = SplitSizes(row.trained_rows, row.held_out_rows, row.cut_off_rows, 0, row.train_rows)
-            found[row.task] = share_text(row.task, sizes)
-    return list(found.values())
 
 
 MAX_PATHS = 12
@@ -234,8 +234,7 @@ p {{ color: #56606c; }}
 <h1>{html.escape(title)}</h1>
 <p>{ABOUT_SCORES}</p>
 {html_table(rows)}
-{"".join(f"<p>{html.escape(line)}</p>" for line in quarantine_lines(rows))}
-{"".join(f"<p>{html.escape(line)}</p>" for line in shares(rows))}
+{"".join(f"<p>{html.escape(line)}</p>" for line in (*shares(rows), *quarantine_lines(rows)))}
 </body></html>
 """
 

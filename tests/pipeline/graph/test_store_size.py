@@ -1,4 +1,4 @@
-from pipeline.graph.store_size import in_tier, store_bytes
+from pipeline.graph.artifact_sizes import in_tier, store_bytes
 from stages.outputs.sizes import SHARD_ROWS, Extent
 from stages.specs.teacher import TeachSpec
 

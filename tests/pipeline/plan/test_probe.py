@@ -59,7 +59,7 @@ def test_other_settings_are_extrapolated_and_other_shapes_are_not(probed: tuple[
     longer = project.plan("--inline", "--set", "train.epochs=40")
     name = "distil/no-kd/two/0@tiny"
     assert float(str(longer[name]["seconds"])) > float(str(usual[name]["seconds"]))
-    deeper = project.plan("--inline", "--set", "student.from_teacher=[0, 1, 2]")
+    deeper = project.plan("--inline", "--set", "student.cut={of: teacher, layers: [1, 2, 3]}")
     assert deeper[name]["seconds"] is None
     assert deeper["finetune@tiny"]["seconds"] is not None
     batches = project.plan("--inline", "--set", "train.batch_size=8")
@@ -164,7 +164,8 @@ def test_figures_are_of_one_machine(tmp_path: Path) -> None:
 
 
 def test_the_layers_that_are_cut_out_do_not_matter_only_how_many(assets: Path, tmp_path: Path) -> None:
-    students = [{"label": name, "from_teacher": cut} for name, cut in (("a", [0, 1]), ("b", [2, 3]), ("c", [0]))]
+    cuts = {"a": [1, 2], "b": [3, 4], "c": [1]}
+    students = [{"label": name, "cut": {"of": "teacher", "layers": cut}} for name, cut in cuts.items()]
     recipe, graph = graph_of(assets, tmp_path / "runs", student=students, method="no-kd")
     nodes = nodes_by_name(graph)
     a, b, c = (trained_origin(nodes[f"distil/no-kd/{label}/0@tiny"]) for label in "abc")

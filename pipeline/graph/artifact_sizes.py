@@ -1,7 +1,10 @@
-"""Rows and bytes of a bank, and bytes of a corpus, that are not built yet: from the files of their texts."""
+"""Sizes of artifacts that are not built yet: rows and bytes of a bank and bytes of a corpus, from the files of their
+texts; bytes of a teacher-output store, also with other settings of precision, pooling and layers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +17,9 @@ from stages.bank.sources import blocks, spans
 from stages.corpus.row_key import KEY_BYTES
 from stages.files.kinds import kind_of, parquet_rows
 from stages.files.text_size import TextSize
+from stages.outputs.sizes import Extent, rows_a_shard
 from stages.specs.bank import BankSpec
+from stages.specs.teacher import TeachSpec
 
 SAMPLED_FILES = 4
 SAMPLED_ROWS = 1000
@@ -89,3 +94,41 @@ def text_bytes(path: Path, columns: Iterable[str], digests: Digests) -> int:
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
     return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
+
+
+# --- teacher-output stores ------------------------------------------------------------------------
+
+
+SCALE_BYTES = 8
+
+TIERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "store.precision: float32": {"precision": "float32"},
+        "store.precision: float16": {"precision": "float16"},
+        "store.precision: int8": {"precision": "int8"},
+        "store.pooling: mean": {"pooling": "mean"},
+        "store.pooling: cls": {"pooling": "cls"},
+        "store.layers: []": {"layers": ()},
+    }
+)
+"""A setting in a recipe -> the fields that it changes in the specs of stores. Without layers, only logits are kept."""
+
+
+def store_bytes(spec: TeachSpec, extent: Extent, rows: int) -> int:
+    """Bytes of a store before compression: its rows, and for int8 a scale and an offset for each dimension of each
+    shard."""
+    each = extent.row_bytes(spec.part, spec.precision, spec.pooling)
+    if spec.precision != "int8":
+        return rows * each
+    columns = extent.layers * (2 if spec.part == "pooled" and spec.pooling == "both" else 1)
+    shards = -(-rows // rows_a_shard(each))
+    return rows * each + shards * columns * extent.width * SCALE_BYTES
+
+
+def in_tier(spec: TeachSpec, extent: Extent, tier: str) -> tuple[TeachSpec, Extent]:
+    """The spec and extent of a store with a setting of ``TIERS``; unchanged if that does not apply to such a store."""
+    change = TIERS[tier]
+    if (spec.part != "pooled" and "precision" not in change) or (spec.part == "attention" and "int8" in tier):
+        return spec, extent
+    changed = spec.model_copy(update=dict(change))
+    return changed, extent if changed.layers else replace(extent, layers=0)

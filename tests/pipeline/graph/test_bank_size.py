@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.graph.data_size import bank_size
+from pipeline.graph.artifact_sizes import bank_size
 from pipeline.graph.digests import Digests
 from pipeline.graph.nodes import Quantity
 from stages.files.text_size import TextSize
