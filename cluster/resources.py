@@ -73,8 +73,8 @@ class Worker(Protocol):
         ...
 
     def restore(self, amount: float) -> None:
-        """Report that so much of the total was done by an earlier attempt. It counts as done, but not as work of this
-        run, from whose rate the time left is estimated."""
+        """Report that so much of the total need not be computed: an earlier attempt did it, or it is copied from an
+        earlier artifact. It counts as done, but not as work of this run, from whose rate the time left is estimated."""
         ...
 
     def note(self, text: str) -> None:

@@ -7,6 +7,7 @@ from pipeline.artifacts.record import (
     NAMED,
     RECORD,
     Record,
+    key_folder,
     parse_record,
     read_record,
     record_name,
@@ -81,9 +82,12 @@ def _noted_keys(name: str, storage: Storage, recipe: str | None) -> Mapping[str,
 
 
 def _of_key(start: str, storage: Storage) -> Record | None:
-    """The artifact whose key begins with these digits."""
+    """The artifact whose key begins with these digits. Raises RequestError for several, and for a damaged record."""
     keys = [(stage, key) for stage in stages_of(storage) for key in storage.entries(stage) if key.startswith(start)]
-    texts = storage.read_many([record_name(*one) for one in keys]) if start else {}
+    there = [one for one in keys if RECORD in storage.entries(key_folder(*one))] if start else []
+    if len(there) == 1:
+        return read_record(storage, record_name(*there[0]))
+    texts = storage.read_many([record_name(*one) for one in there])
     found = [parse_record(text, storage.where(name)) for name, text in texts.items()]
     what = f"{start}: {len(found)} keys in {storage} start with it: {{}}; give more digits"
     return _only(found, [record.name for record in found], what)

@@ -128,7 +128,7 @@ def open_embedder(config: EmbedJob, worker: Worker) -> Callable[[int], EmbeddedS
         left = np.flatnonzero(~there)
         saved = SavedRows(config.out / SCRATCH, f"vectors-{number:05d}")
         known = _restored(saved, keys, vectors, left)
-        worker.advance(int(there.sum()) + int(known.sum()))
+        worker.restore(int(there.sum()) + int(known.sum()))
         unsaved: list[int] = []
         for start in range(0, len(left), ROWS_AT_ONCE):
             rows = left[start : start + ROWS_AT_ONCE]

@@ -77,7 +77,7 @@ class TeacherWorker:
         keys = [self.rows.row_keys[row] for row in shard.rows]
         heads, states, scales = read_rows(source.directory, source.number, source.layout, layout, keys)
         file = write_shard(self.job.out, shard.number, layout, keys, heads, states, scales)
-        self.worker.advance(len(keys))
+        self.worker.restore(len(keys))
         return WrittenShard(file, copied=len(keys))
 
     def _compute(self, shard: Shard) -> WrittenShard:
@@ -125,7 +125,7 @@ class TeacherWorker:
                 if key in saved.found:
                     collected.restore(place, saved.found[key])
                     known[place] = True
-            self.worker.advance(int(known.sum()))
+            self.worker.restore(int(known.sum()))
         unsaved: list[int] = []
         for places, outputs in self._outputs(rows, known):
             collected.add(places, outputs)

@@ -41,7 +41,7 @@ def two(assets: Path, tmp_path: Path) -> Project:
     both = tmp_path / "assets"
     shutil.copytree(assets, both)
     (both / "data" / "broken").mkdir()
-    lines = "".join(f"a {row},{row % 2}\n" for row in range(25))
+    lines = "".join(f"a {row},{row % 2}\n" for row in range(60))
     broken_file(both).write_text(f"sentence,label\n{lines}")
     shutil.copy(both / "data" / "tiny" / "validation.parquet", both / "data" / "broken")
     project = write_project(tmp_path / "project", both, task=TASKS)
@@ -195,7 +195,7 @@ def test_a_store_over_its_limit_is_refused_before_any_work(assets: Path, tmp_pat
     result = project("run", "--inline")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith(
-        "stillhouse: limits.store_bytes: 10,000, but the teacher outputs come to 33,024 bytes "
+        "stillhouse: limits.store_bytes: 10,000, but the teacher outputs come to 29,584 bytes "
     )
     assert not project.storage.exists()
 
@@ -208,7 +208,7 @@ def test_a_store_of_rows_from_csv_over_its_limit_is_refused_before_any_work(asse
     project = write_project(tmp_path, assets, data={"source": str(data.parent)}, limits={"store_bytes": "10kB"})
     result = project("run", "--inline", "--stage", "teach")
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("stillhouse: limits.store_bytes: 10,000, but the teacher outputs come to 33,024 ")
+    assert result.err.startswith("stillhouse: limits.store_bytes: 10,000, but the teacher outputs come to 29,584 ")
 
 
 # --- a place that grows ---------------------------------------------------------------------------
