@@ -2,8 +2,9 @@
 
     <root>/decoded/<store>-<boot>/                        columns of a teacher-output store, as files to map
     <root>/storage/<bucket>/<stage>/<key>/<attempt>/      an artifact of a bucket
+    <root>/data/<content>/                                data files of a bucket, such as those of a task
 
-Both are entries of one cache under one bound. When room is needed, entries of either kind are removed, the least
+All are entries of one cache under one bound. When room is needed, entries of any kind are removed, the least
 recently used first, but never one that a living process holds, even where the bound is exceeded for it. A process holds
 an entry by a shared lock on ``.<entry>.lock`` beside it, which the kernel releases when the process ends. Holding and
 removing exclude each other (``<root>/.lock``), so that no process ever holds an entry that is being removed.
@@ -57,6 +58,10 @@ class CacheFolder:
         """The folder of a bucket, whose entries lie in it as ``<stage>/<key>/<attempt>``."""
         return self.root / "storage" / name
 
+    def data(self, content: str) -> Path:
+        """The entry for data files of a bucket with this content."""
+        return self.root / "data" / content
+
     def hold(self, entry: Path) -> BinaryIO:
         """Keep an entry, which need not exist yet, from being removed until the returned file is closed, and mark it
         as used now."""
@@ -84,7 +89,7 @@ class CacheFolder:
 
     def _entries(self) -> Iterator[Path]:
         """Names that start with a dot are not of entries: locks, checksums, work that is not committed."""
-        for pattern in ("decoded/[!.]*", "storage/*/[!.]*/*/[!.]*"):
+        for pattern in ("decoded/[!.]*", "data/[!.]*", "storage/*/[!.]*/*/[!.]*"):
             yield from (path for path in self.root.glob(pattern) if path.is_dir())
 
     def _outdated(self, entry: Path) -> bool:

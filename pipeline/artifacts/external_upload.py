@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.graph.fingerprint import canonical, sha256
 from pipeline.graph.nodes import ExternalInput
 from pipeline.storage import Files, Storage, UnreadableDocument
+from pipeline.storage.remote_files import is_copy
 from stages.checksum import file_sha256
 
 UPLOADS = ".outside"
@@ -23,7 +24,10 @@ UNUSED_SUFFIXES = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth")
 
 def needs_upload(given: ExternalInput, storage: Storage) -> bool:
     """Whether an input must be uploaded for other machines. Not so, if the storage is a directory that they share, for
-    files and for what is inside it: data files are expected on the shared file system too."""
+    files and for what is inside it: data files are expected on the shared file system too, but for copies of those in a
+    bucket."""
+    if is_copy(given.path):
+        return True
     if storage.shared and (given.path.is_file() or given.path.is_relative_to(storage.local)):
         return False
     return given.path.exists()

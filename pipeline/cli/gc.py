@@ -8,6 +8,7 @@ process works on, and no process starts to build it meanwhile.
 """
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 
@@ -18,8 +19,8 @@ from rich.text import Text
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, attempts_folder, claim, discard, release
 from pipeline.artifacts.record import key_folder, sound_record, withdraw
 from pipeline.artifacts.retention import Survey, UnusedArtifact, in_use, survey
-from pipeline.cli.last_sets import as_written_and_last
-from pipeline.cli.request import Request, resolve, terminal
+from pipeline.cli.last_sets import as_written_and_last, file_of_same_name
+from pipeline.cli.request import Request, ResolvedRequest, resolve, terminal
 from pipeline.errors import RequestError
 from pipeline.storage import Storage
 from pipeline.storage.port import LEASE
@@ -108,7 +109,7 @@ def gc_recipes(
     least = seconds_of(older_than) if older_than else 0.0
     if not as_written:
         requests = [each for request in requests for each in as_written_and_last(request)]
-    resolved = [resolve(request) for request in requests]
+    resolved = [resolve(request, reads_data=False) for request in requests]
     storage = resolved[0].storage
     for request, other in zip(requests, resolved, strict=True):
         if other.storage != storage:
@@ -120,7 +121,7 @@ def gc_recipes(
     except FileNotFoundError as error:
         raise RequestError(f"{error.filename}: was removed while the storage was being read; try again") from error
     console = terminal()
-    names = {one.recipe.name for one in resolved}
+    names = {one.recipe.name for one in resolved if not _is_shared_name(one, storage)}
     listed = [one for one in found.unused if others or not one.removable or one.belongs_to(names)]
     print_unused(listed, console)
     for line in kept_lines(found, [one for one in found.unused if one not in listed], names, older_than or ""):
@@ -140,6 +141,19 @@ def gc_recipes(
         f"{storage}: freed {len(freed)} of {len(removable)}, {sum(o.bytes for o in freed):,} bytes", soft_wrap=True
     )
     return 1 if kept else 0
+
+
+def _is_shared_name(given: ResolvedRequest, storage: Storage) -> bool:
+    """Whether another recipe of this name ran last on the storage, so that its artifacts are not the given one's; then
+    a line says so."""
+    other = file_of_same_name(given.recipe, storage)
+    if other:
+        line = (
+            f"warning: name: {given.recipe.name} is also the name of {other}, which ran last on {storage}: what was "
+            "made under that name is kept without --others; give each recipe a name of its own"
+        )
+        print(f"stillhouse: {line}", file=sys.stderr)
+    return bool(other)
 
 
 def kept_lines(found: Survey, others: Sequence[UnusedArtifact], names: Set[str], least: str) -> Iterator[str]:

@@ -5,10 +5,9 @@ import shlex
 import sys
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from pipeline.artifacts.last_run import LastRun, read_last_run, write_last_run
-from pipeline.cli.request import Request
+from pipeline.cli.request import Request, ResolvedRequest, resolve
 from pipeline.errors import RequestError
 from pipeline.execution.job_env import origin_of
 from pipeline.recipe import Origin, Recipe, load
@@ -24,6 +23,24 @@ def with_last_sets(request: Request) -> Request:
             f"note: with {_options(found)}, as in the last run ({began}); give another --set, or --as-written for none"
         )
     return found
+
+
+def resolve_with_last_sets(request: Request) -> ResolvedRequest:
+    """The request with the ``--set`` of the last run, resolved without reading data of tasks. Raises RequestError,
+    which says whose ``--set`` it was."""
+    found = with_last_sets(request)
+    try:
+        return resolve(found, reads_data=False)
+    except RequestError as error:
+        if found == request:
+            raise
+        raise RequestError(f"{error} (with the --set of the last run; --as-written leaves it out)") from error
+
+
+def file_of_same_name(recipe: Recipe, storage: Storage) -> str:
+    """The recipe file of the last run of this name on the storage, where that was of another recipe; else ''."""
+    last, origin = read_last_run(storage, recipe.name), origin_of(recipe)
+    return last.file if last is not None and origin is not None and not _same_recipe(last, origin) else ""
 
 
 def as_written_and_last(request: Request) -> list[Request]:
@@ -91,12 +108,3 @@ def _same_recipe(last: LastRun, origin: Origin) -> bool:
 
 def _print(text: str) -> None:
     print(f"stillhouse: {text}", file=sys.stderr)
-
-
-def storage_and_recipe(recipe: str | None, storage: str | None) -> tuple[Storage, str | None]:
-    """The storage in which ``show`` and ``verify`` look, and the recipe's name. ``recipe`` is a name or a recipe file;
-    a file also says which storage it is, where ``storage`` is None. Raises RequestError."""
-    if recipe is None or not (Path(recipe).exists() or recipe.endswith((".yaml", ".yml"))):
-        return open_storage(storage or "runs"), recipe
-    found = load(Path(recipe), (), storage)
-    return open_storage(found.storage), found.name

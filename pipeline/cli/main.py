@@ -198,8 +198,7 @@ def show(
     storage: StorageUrl = None,
 ) -> None:
     """Show an artifact: its record, its inputs, its files and first rows."""
-    from pipeline.cli.last_sets import storage_and_recipe
-    from pipeline.cli.request import terminal
+    from pipeline.cli.request import storage_and_recipe, terminal
     from pipeline.cli.show import show_artifact
 
     found, name = storage_and_recipe(recipe, storage)
@@ -222,8 +221,7 @@ def verify(
     storage: StorageUrl = None,
 ) -> None:
     """Check an artifact: checksums; for a teacher-output store also schema, rows and values."""
-    from pipeline.cli.last_sets import storage_and_recipe
-    from pipeline.cli.request import terminal
+    from pipeline.cli.request import storage_and_recipe, terminal
     from pipeline.cli.verify import verify_artifact
 
     found, name = storage_and_recipe(recipe, storage)

@@ -47,13 +47,14 @@ class ResolvedRequest:
     graph: Graph
 
 
-def resolve(request: Request) -> ResolvedRequest:
-    """Load the recipe and build its graph. Raises RequestError."""
+def resolve(request: Request, reads_data: bool = True) -> ResolvedRequest:
+    """Load the recipe and build its graph; ``reads_data``: read the data of tasks to the end, unless they are known.
+    Raises RequestError."""
     recipe = load(request.recipe, request.sets, request.storage)
     storage = open_storage(recipe.storage)
     digests = Digests.load(storage.local / ".identity" / "digests.json")
     pins = Pins.load(storage, request.refresh)
-    resolved = ResolvedRequest(recipe, storage, digests, pins, build_graph(recipe, digests, pins))
+    resolved = ResolvedRequest(recipe, storage, digests, pins, build_graph(recipe, digests, pins, reads_data))
     digests.save()
     return resolved
 
@@ -76,6 +77,15 @@ def storage_errors(storage: Storage) -> Iterator[None]:
         yield
     except OSError as error:
         raise RequestError(f"storage: {storage} does not answer ({error}); try again") from error
+
+
+def storage_and_recipe(recipe: str | None, storage: str | None) -> tuple[Storage, str | None]:
+    """The storage in which ``show`` and ``verify`` look, and the recipe's name. ``recipe`` is a name or a recipe file;
+    a file also says which storage it is, where ``storage`` is None. Raises RequestError."""
+    if recipe is None or not (Path(recipe).exists() or recipe.endswith((".yaml", ".yml"))):
+        return open_storage(storage or "runs"), recipe
+    found = load(Path(recipe), (), storage)
+    return open_storage(found.storage), found.name
 
 
 def terminal() -> Console:

@@ -18,9 +18,10 @@ from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Recipe, Refere
 from pipeline.recipe.references import teachers
 
 
-def build_graph(recipe: Recipe, digests: Digests, pins: Pins) -> Graph:
-    """The graph of all tasks, methods, students and seeds of ``recipe``. Raises RequestError."""
-    context = GraphContext(digests, pins, {task.task.name: task for task in recipe.tasks})
+def build_graph(recipe: Recipe, digests: Digests, pins: Pins, reads_data: bool = True) -> Graph:
+    """The graph of all tasks, methods, students and seeds of ``recipe``. Without ``reads_data``, rows of data that were
+    not read before are unknown, and what is wrong with them is not noticed. Raises RequestError."""
+    context = GraphContext(digests, pins, {task.task.name: task for task in recipe.tasks}, reads_data)
     wanted: list[Node] = []
     for task in recipe.tasks:
         wanted += TaskGraph(task, student_nodes(StartingPoints(context, task))).wanted()

@@ -15,7 +15,7 @@ from pipeline.graph.external_inputs import (
 )
 from pipeline.graph.hub import Pins, download_model
 from pipeline.graph.model_configs import Changes, check_changes, check_classifier, check_config
-from pipeline.graph.nodes import Edge, ExternalInput, Node
+from pipeline.graph.nodes import Edge, ExternalInput, Node, SplitSizes
 from pipeline.recipe import TaskRecipe
 from stages.models.config_fields import with_defaults
 from stages.models.parameters import parameter_bound
@@ -44,19 +44,19 @@ class Model:
 @dataclass
 class GraphContext:
     """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
-    each task by name; ``models``, ``classifiers``, ``fresh_models``, ``nodes`` and ``rows`` hold what has been built or
-    checked so far, and ``without_repeats`` the tasks of which no two rows of train have equal texts. ``warnings`` are
-    lines for the user about things that are allowed, but hardly meant."""
+    each task by name; ``reads_data`` says whether data of tasks that are not known yet are read. ``models``,
+    ``classifiers``, ``fresh_models``, ``nodes`` and ``sizes`` (rows by split) hold what has been built or checked so
+    far. ``warnings`` are lines for the user about things that are allowed, but probably unintended."""
 
     digests: Digests
     pins: Pins
     tasks: Mapping[str, TaskRecipe]
+    reads_data: bool = True
     models: dict[str, Model] = field(default_factory=dict)
     classifiers: set[str] = field(default_factory=set)
     fresh_models: dict[tuple[str, Changes], Model] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
-    rows: dict[str, Mapping[str, int]] = field(default_factory=dict)
-    without_repeats: set[str] = field(default_factory=set)
+    sizes: dict[str, SplitSizes | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, line: str) -> None:

@@ -16,7 +16,7 @@ from pipeline.graph.split_sizes import split_sizes
 from pipeline.recipe import TaskRecipe
 from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remote
 from stages.corpus.sources import split_sources
-from stages.corpus.survey import SURVEY, TaskSurvey, check_size, survey
+from stages.corpus.survey import SURVEY, TaskSurvey, check_size, survey_task
 from stages.corpus.task_files import task_files
 from stages.files.kinds import TABLES, split_suffix
 from stages.specs.corpus import Files, Generated, Hub, Source
@@ -46,21 +46,14 @@ class TaskRows:
         if is_remote(data.source):
             splits = (task.train, *task.dev, *task.test)
             with refused("data.source"):
-                folder = fetched_folder(
-                    data.source, task.name, self._kept, lambda path: split_suffix(path, TABLES) in splits
-                )
+                folder = fetched_folder(data.source, task.name, lambda path: split_suffix(path, TABLES) in splits)
         with refused("data"):
             return Files(), task_files(folder, task)
-
-    @property
-    def _kept(self) -> Path:
-        """The folder of what is known of external inputs."""
-        return self.context.digests.file.parent
 
     def _given_file(self, split: str, text: str) -> Path:
         if is_remote(text):
             with refused(f"task.files.{split}"):
-                return fetched_file(text, self._kept)
+                return fetched_file(text)
         path = Path(text)
         if not path.is_file():
             problem = "is no regular file" if path.exists() else "is not a file"
@@ -69,57 +62,60 @@ class TaskRows:
             )
         return path
 
-    def by_split(self) -> Mapping[str, int]:
-        """Split -> its rows in the source, before any is cut off, sampled or held out. Raises RequestError."""
-        if self.recipe.task.name not in self.context.rows:
-            self.context.rows[self.recipe.task.name] = self._count(*self.source())
-        return self.context.rows[self.recipe.task.name]
+    def sizes(self) -> SplitSizes | None:
+        """The rows of the corpus's splits; None if they are unknown without reading the data, which are not to be read
+        now. Raises RequestError."""
+        task = self.recipe.task
+        if task.name not in self.context.sizes:
+            self.context.sizes[task.name] = self._sizes(*self.source())
+        return self.context.sizes[task.name]
 
-    def sizes(self) -> SplitSizes:
-        """The rows of the corpus's splits. Raises RequestError."""
-        rows, name = self.by_split(), self.recipe.task.name
-        return split_sizes(rows, self.recipe.task, self.recipe.data, name not in self.context.without_repeats)
-
-    def _count(self, source: Source, files: Mapping[str, Path]) -> Mapping[str, int]:
+    def _sizes(self, source: Source, files: Mapping[str, Path]) -> SplitSizes | None:
         data, task = self.recipe.data, self.recipe.task
-        counts: Mapping[str, int]
         if isinstance(source, Generated):
             counts = {"train": source.train, "validation": source.validation, "test": source.test}
-        else:
-            with refused("data.source" if self.recipe.files is None else "task.files"):
-                found = self._survey(source, files)
-                check_size(found, task, data.holdout, data.train_rows)
-            if found.oddities:
-                self.context.warn(f"{task.name}: {'; '.join(found.oddities)}")
-            counts = found.rows
-            if found.splits[task.train].texts == counts[task.train]:
-                self.context.without_repeats.add(task.name)
-        return counts
+            return split_sizes(counts, task, data)
+        with refused("data.source" if self.recipe.files is None else "task.files"):
+            found = self._survey(source, files)
+            if found is None:
+                return None
+            check_size(found, task, data.holdout, data.train_rows)
+        if found.warnings:
+            self.context.warn(f"{task.name}: {'; '.join(found.warnings)}")
+        repeats = found.splits[task.train].texts < found.rows[task.train]
+        return split_sizes(found.rows, task, data, repeats)
 
-    def _survey(self, source: Source, files: Mapping[str, Path]) -> TaskSurvey:
-        """What is known of the data, which are read if no survey of the same content is kept. ValueError for data that
-        cannot be right."""
+    def _survey(self, source: Source, files: Mapping[str, Path]) -> TaskSurvey | None:
+        """What is known of the data, which are read if no survey of the same content is kept and they may be read now.
+        ValueError for data that cannot be right."""
         task, kept = self.recipe.task, self.context.digests.surveys
         content = {split: data_file(path, self.context.digests).identity for split, path in files.items()}
         identity = sha256(canonical([SURVEY, plain(task), plain(source), content]))
         found = kept.read(identity)
-        if found is None:
-            found = survey(task, split_sources(source, task, files))
+        if found is None and self.context.reads_data:
+            found = survey_task(task, split_sources(source, task, files))
             kept.add(identity, found)
         return found
 
     def train(self) -> Quantity:
         """The rows of train that models are trained on: without those that are held out or cut off."""
         sizes = self.sizes()
-        return sizes.quantity(sizes.trained)
+        return self._unknown() if sizes is None else sizes.quantity(sizes.trained)
 
     def distinct(self) -> Quantity:
         """The rows of train of different texts, for which models' outputs are stored: an upper bound where texts are
         repeated."""
         sizes = self.sizes()
+        if sizes is None:
+            return self._unknown()
         return Quantity.at_most(sizes.trained) if sizes.cut else Quantity.exact(sizes.trained)
 
     def evaluated(self) -> Quantity:
         """The rows of dev and test splits."""
         sizes = self.sizes()
+        if sizes is None:
+            return self._unknown()
         return Quantity.exact(sizes.evaluated) if self.recipe.task.dev else sizes.quantity(sizes.evaluated)
+
+    def _unknown(self) -> Quantity:
+        return Quantity.unknown(f"corpus@{self.recipe.task.name}")

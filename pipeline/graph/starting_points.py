@@ -63,6 +63,8 @@ class StartingPoints:
             inputs |= {f"data/{split}": data_file(path, self.context.digests) for split, path in files.items()}
         # Without a dev split, all rows of the source are in the corpus unless it is sampled.
         sampled = not recipe.task.dev and (data.train_rows is not None or data.eval_rows is not None)
+        if sizes is None:
+            return Node(name, "corpus", self.task, spec, inputs)
         total = sizes.quantity(sizes.rows) if sampled else Quantity.exact(sizes.rows)
         size = Quantity.about(corpus_bytes(files.values(), sizes.rows, recipe, self.context.digests))
         return Node(name, "corpus", self.task, spec, inputs, rows=total, bytes=size, splits=sizes)
@@ -151,7 +153,8 @@ class StartingPoints:
 
     def _warn_of_large_batch(self, train: Train, where: str) -> None:
         """Add a warning if one batch holds all rows that are trained on, so that an epoch is a single step."""
-        left = self.rows.sizes().trained
+        sizes = self.rows.sizes()
+        left = 0 if sizes is None else sizes.trained
         if 0 < left < train.batch_size:
             self.context.warn(
                 f"task {self.task}: {where}.batch_size: {train.batch_size}, but {left} rows are trained on, so that an "

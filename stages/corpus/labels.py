@@ -7,6 +7,8 @@ from stages.specs.tasks import Task
 
 NOT_PUBLIC = -1
 """The value for withheld labels in data sets of the hub."""
+MOST_SHOWN = 80
+"""Characters of a value in a message."""
 MOST_REMEMBERED = 10_000
 """Distinct values of a column that are parsed once; a class column has fewer, and scores may have any number."""
 
@@ -38,6 +40,12 @@ class LabelParser:
         return self._parsed[kind]
 
 
+def shown(value: object) -> str:
+    """A value of the data in a message: as Python writes it, cut after ``MOST_SHOWN`` characters."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
 def all_hidden(labels: Sequence[int | float | None], task: Task) -> bool:
     """Whether the labels of a whole split mean that none is public: those of a regression that are all -1. A single -1
     may be a score."""
@@ -58,7 +66,7 @@ def _number(value: object, task: Task) -> int | None:
         return number
     names = ", ".join(task.labels)
     numbers = "" if named_by_numbers else f"0 to {len(task.labels) - 1} or "
-    raise ValueError(f"{value!r} is no label of {task.name}; use {numbers}a name ({names}), or -1 for not public")
+    raise ValueError(f"{shown(value)} is no label of {task.name}; use {numbers}a name ({names}), or -1 for not public")
 
 
 def _whole(value: object) -> int | None:
@@ -88,8 +96,8 @@ def _score(value: object, task: Task) -> float | None:
         return None
     try:
         number = float(value) if isinstance(value, str | int | float) else math.inf
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.inf
     if math.isfinite(number):
         return number
-    raise ValueError(f"{value!r} is no score for {task.name}; use a finite number, or leave it out for not public")
+    raise ValueError(f"{shown(value)} is no score for {task.name}; use a finite number, or leave it out for not public")

@@ -13,7 +13,7 @@ from typing import Any, Literal, assert_never, cast
 
 import pyarrow as pa
 
-from stages.corpus.labels import LabelParser, all_hidden
+from stages.corpus.labels import LabelParser, all_hidden, shown
 from stages.corpus.row_key import KEY_BYTES, row_key
 from stages.files.kinds import TABLES
 from stages.files.rows import FileRow, FileRows, not_utf8, open_rows, separator_hint
@@ -22,6 +22,8 @@ from stages.specs.tasks import HUB, Task
 
 SourceRole = Literal["train", "dev", "test"]
 BLOCK_ROWS = 1024
+MOST_NAMED = 20
+"""Columns that a message about a missing one lists."""
 FAULTS_NAMED = 3
 """Bad rows of a split that its error message describes; the others are counted."""
 
@@ -129,13 +131,19 @@ class RowCheck:
 def _check_columns(origin: str, names: Sequence[str], needed: Sequence[str]) -> None:
     for name in needed:
         if name not in names:
-            raise ValueError(f"{origin}: no column {name}; it has {', '.join(names)}{separator_hint(names, needed)}")
+            wrong = next(filter(None, map(not_utf8, names)), "")
+            if wrong:
+                raise ValueError(f"{origin}: no column {name}, and in the header {wrong}")
+            there = ", ".join(names[:MOST_NAMED]) + (
+                f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
+            )
+            raise ValueError(f"{origin}: no column {name}; it has {there}{separator_hint(names, needed)}")
 
 
 def _text_problem(values: Sequence[object], names: Sequence[str]) -> str:
     for name, value in zip(names, values, strict=False):
         if not isinstance(value, str):
-            found = "null" if value is None else f"{value!r}, a {type(value).__name__}"
+            found = "null" if value is None else f"{shown(value)}, a {type(value).__name__}"
             return f", column {name}: {found}; a text must be a string"
         if not value.isascii():
             try:
@@ -221,7 +229,14 @@ def hub_sources(source: Hub, task: Task) -> dict[str, SplitSource]:
     """
     import datasets
 
-    loaded = datasets.load_dataset(source.repository, source.config, revision=source.revision)
+    datasets.disable_progress_bars()  # which would be drawn through the output of a plan or a run
+    try:
+        loaded = datasets.load_dataset(source.repository, source.config, revision=source.revision)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{source.repository} cannot be read from the hub ({reason}); give a folder of files"
+        ) from error
     found: dict[str, SplitSource] = {}
     for split in (task.train, *task.dev, *task.test):
         if split in loaded:

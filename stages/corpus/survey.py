@@ -1,8 +1,8 @@
-"""Reads the data of a task to the end before any work starts: counts the rows of each split, and finds what is odd.
+"""Reads the data of a task to the end before any work starts: counts the rows of each split, and finds mistakes.
 
 What cannot be right is refused: rows that cannot be read, a single class, a split without rows, an evaluation split
-with the rows of train. What is hardly meant is reported: evaluation texts that stand in train, empty texts, one text
-under two labels. Memory is bounded: two hashes of its texts and the label are kept of each row, 20 bytes.
+with the rows of train. What is probably unintended is reported: evaluation texts that stand in train, empty texts, one
+text under two labels. Memory is bounded: two hashes of its texts and the label are kept of each row, 20 bytes.
 """
 
 from array import array
@@ -39,12 +39,12 @@ class SplitSurvey(BaseModel):
 
 
 class TaskSurvey(BaseModel):
-    """The splits of a task's data by name, and what is hardly meant in them, in words."""
+    """The splits of a task's data by name, and what is probably unintended in them, in words."""
 
     model_config = ConfigDict(frozen=True)
 
     splits: Mapping[str, SplitSurvey]
-    oddities: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def rows(self) -> Mapping[str, int]:
@@ -52,7 +52,7 @@ class TaskSurvey(BaseModel):
         return {name: split.rows for name, split in self.splits.items()}
 
 
-def survey(task: Task, sources: Mapping[str, SplitSource]) -> TaskSurvey:
+def survey_task(task: Task, sources: Mapping[str, SplitSource]) -> TaskSurvey:
     """Read all splits of a task. ValueError, in one line, for data that cannot be right."""
     read = {split: _read(source, task, split) for split, source in sources.items()}
     train = read[task.train]
@@ -64,7 +64,7 @@ def survey(task: Task, sources: Mapping[str, SplitSource]) -> TaskSurvey:
                 "scores on texts that were trained on say nothing: give other rows"
             )
     return TaskSurvey(
-        splits={split: found.summary for split, found in read.items()}, oddities=tuple(_oddities(read, task))
+        splits={split: found.summary for split, found in read.items()}, warnings=tuple(_warnings(read, task))
     )
 
 
@@ -134,8 +134,8 @@ def _check_train(train: _SplitRead, task: Task) -> None:
         )
 
 
-def _oddities(read: Mapping[str, _SplitRead], task: Task) -> Iterator[str]:
-    """What is hardly meant, with counts: for each split, then for pairs of splits."""
+def _warnings(read: Mapping[str, _SplitRead], task: Task) -> Iterator[str]:
+    """What is probably unintended, with counts: for each split, then for pairs of splits."""
     train = read[task.train]
     for split, found in read.items():
         summary = found.summary

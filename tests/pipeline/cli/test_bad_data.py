@@ -144,7 +144,37 @@ def test_data_are_read_once_for_each_content(project: Project, monkeypatch: pyte
     assert rows(project) == 81 and len(read) == 2, "a damaged survey is made again"
 
 
-def test_task_data_in_a_bucket_are_read_as_files_are(project: Project) -> None:
+def test_a_report_and_gc_do_not_read_data_nor_judge_them(built: Project, assets: Path, tmp_path: Path) -> None:
+    """Results stay within reach where the data can no longer be read, or would be refused today."""
+    for kept in (built.storage / ".identity" / "surveys").iterdir():
+        kept.unlink()
+    same = tmp_path / "data" / "tiny"
+    shutil.copytree(assets / "data" / "tiny", same)
+    shutil.copy(same / "train.parquet", same / "validation.parquet")
+    options = ("--set", f"data.source={same.parent}")
+    assert "are those of train" in built("plan", *options).err
+    assert built("report", *options).code == built("gc", *options).code == 0
+    assert {row["status"] for row in built.rows()} == {"done"}
+
+
+def test_the_set_of_the_last_run_is_named_where_a_report_fails_by_it(built: Project) -> None:
+    (built.folder / "more").mkdir()
+    for split in ("train", "validation"):
+        (built.folder / "more" / f"{split}.csv").write_text(GOOD if split == "train" else DEV)
+    files = {split: str(built.folder / "more" / f"{split}.csv") for split in ("train", "validation")}
+    task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"], "files": files}
+    assert built("run", "--inline", "--stage", "corpus", "--set", f"task={task}").code == 0
+    shutil.rmtree(built.folder / "more")
+    result = built("report")
+    assert result.code == 2
+    assert result.err.endswith(" (with the --set of the last run; --as-written leaves it out)\n")
+    assert built("report", "--as-written").code == 0
+
+
+def test_task_data_in_a_bucket_are_read_as_files_are(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "cache"))
     with s3_server() as server, at(server):
         url = make_bucket("data")
         put(url, "sets/tiny/train.csv", GOOD)
@@ -155,7 +185,8 @@ def test_task_data_in_a_bucket_are_read_as_files_are(project: Project) -> None:
         assert rows(project) == 80
         in_bucket = corpus_key(project)
         (project.folder / "sets" / "tiny").mkdir(parents=True)
-        for path in (project.storage / ".identity" / "fetched").glob("*/tiny/*"):
+        assert not project.storage.exists(), "a plan makes no storage"
+        for path in (tmp_path / "cache" / "data").glob("*/tiny/*"):
             shutil.copy(path, project.folder / "sets" / "tiny")
         data = {"source": str(project.folder / "sets")}
         recipe = tiny_recipe(project.folder / "assets", data=data, storage=str(project.storage))

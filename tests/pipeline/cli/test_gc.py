@@ -18,9 +18,15 @@ def gc(project: Project, *more: str) -> tuple[int, str, str]:
     return result.code, result.out, result.err
 
 
+def edited(built: Project, assets: Path, /, **changes: object) -> Project:
+    """The project after a run of its recipe, which is then edited in place."""
+    assert "nothing to do" in built("run", "--inline").out
+    return write_project(built.folder, assets, **changes)
+
+
 def test_a_dry_run_frees_nothing_and_after_freeing_a_run_has_nothing_to_do(built: Project, assets: Path) -> None:
     """The project was built with two seeds; the recipe given to gc has one."""
-    keeper = write_project(built.folder / "keeper", assets, seeds=[0])
+    keeper = edited(built, assets, seeds=[0])
     recipe, storage = str(keeper.recipe), ("--storage", str(built.storage))
     before = sorted(built.storage.rglob("*"))
     dry = stillhouse("gc", recipe, *storage)
@@ -50,6 +56,19 @@ def test_what_the_last_run_made_with_set_is_kept_beside_what_the_recipe_as_writt
     assert (code, err) == (0, "") and "freed 2 of 2" in out
     assert {name for name in built.records() if "/2@" in name} == set()
     assert set(built.records()) > STUDENTS_OF_SEED_1
+
+
+def test_a_second_recipe_of_the_same_name_frees_nothing_of_the_first_without_others(
+    built: Project, assets: Path
+) -> None:
+    assert "nothing to do" in built("run", "--inline").out
+    other = write_project(built.folder / "other", assets, train={"epochs": 1, "max_length": 8})
+    result = stillhouse("gc", str(other.recipe), "--storage", str(built.storage), "--yes")
+    assert (result.code, "freed" in result.out) == (0, False)
+    assert f"name: tiny is also the name of {built.recipe}, which ran last on" in result.err
+    assert len(built.records()) == 12
+    again = stillhouse("gc", str(other.recipe), "--storage", str(built.storage), "--yes", "--others")
+    assert "freed 12 of 12" in again.out
 
 
 def test_if_one_recipe_is_wrong_nothing_is_freed(built: Project, assets: Path) -> None:
@@ -107,7 +126,7 @@ def test_what_a_second_recipe_uses_without_building_any_of_it_belongs_to_both(bu
     second = write_project(built.folder / "second", assets, name="second", seeds=[0])
     storage = ("--storage", str(built.storage))
     assert "nothing to do" in stillhouse("run", str(second.recipe), *storage, "--inline").out
-    moved = write_project(built.folder / "moved", assets, train={"epochs": 9, "max_length": 16})
+    moved = edited(built, assets, train={"epochs": 9, "max_length": 16})
     code, out, err = gc(moved, *storage, "--yes")
     assert (code, err) == (0, "")
     assert "freed 4 of 4" in out
@@ -123,7 +142,12 @@ def test_what_a_second_recipe_uses_without_building_any_of_it_belongs_to_both(bu
 def run_of_another_recipe(built: Project, assets: Path) -> "Iterator[subprocess.Popen[str]]":
     """A run that trains long enough to be observed."""
     other = write_project(
-        built.folder / "other", assets, method="no-kd", seeds=[5], train={"epochs": 4000, "max_length": 16}
+        built.folder / "other",
+        assets,
+        name="other",
+        method="no-kd",
+        seeds=[5],
+        train={"epochs": 4000, "max_length": 16},
     )
     process = start("run", str(other.recipe), "--inline", "--storage", str(built.storage))
     yield process
@@ -143,9 +167,9 @@ def test_a_run_of_a_recipe_that_was_not_given_is_not_disturbed(
     while not (work / "0001" / "lineage.json").exists():
         assert run_of_another_recipe.poll() is None
         time.sleep(0.05)
-    keeper = write_project(built.folder / "keeper", assets, task=other_task)
+    keeper = edited(built, assets, task=other_task)
     code, _, err = gc(keeper, "--yes", "--storage", str(built.storage))
     assert (code, err) == (0, "")
-    assert set(built.records()) == {"corpus@tiny", "finetune@tiny"}
+    assert set(built.records()) == {"corpus@tiny", "finetune@tiny", "evaluate/teacher@tiny"}
     assert work.exists()
     assert run_of_another_recipe.poll() is None

@@ -168,6 +168,23 @@ def test_a_missing_column_is_refused_with_those_that_there_are(tmp_path: Path, k
     assert refusal(tmp_path / f"a.{kind}") == ": no column two; it has one, deux, label"
 
 
+def test_a_header_in_another_encoding_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("one,two,\u00e9tiquette\na,b,1\n".encode("latin-1"))
+    message = ": no column label, and in the header byte 0xe9 is not UTF-8; save the file as UTF-8"
+    assert refusal(tmp_path / "a.csv") == message
+
+
+def test_of_many_columns_the_first_are_named(tmp_path: Path) -> None:
+    names = ",".join(f"c{number}" for number in range(100_000))
+    (tmp_path / "a.csv").write_text(f"{names}\n")
+    assert refusal(tmp_path / "a.csv").endswith("c18, c19 and 99980 more")
+
+
+def test_a_long_value_is_cut_in_messages(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", [{"one": "a", "two": "b", "label": "x" * 100_000}])
+    assert len(refusal(tmp_path / "a.csv")) < 300
+
+
 def test_a_test_split_may_lack_labels_and_others_may_not(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [{"one": "a", "two": "b"}])
     assert read(tmp_path / "a.csv", role="test")["label"].to_pylist() == [None]
@@ -292,6 +309,18 @@ def test_label_names_of_a_hub_set_decide_where_its_order_is_another(hub: Path) -
 def test_a_hub_set_without_a_needed_split_is_refused(hub: Path) -> None:
     put(hub / HUB["sst5"].repository, train=[{"text": "a", "label": 0}])
     with pytest.raises(ValueError, match="source: SetFit/sst5 has no split validation for sst5; it has train"):
+        hub_sources(Hub(repository="SetFit/sst5", revision="0" * 40), BUILT_IN["sst5"])
+
+
+@pytest.mark.parametrize("error", [datasets.exceptions.DatasetGenerationError("a\nb"), ConnectionError("offline")])
+def test_a_hub_set_that_cannot_be_read_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", failing)
+    with pytest.raises(ValueError, match=r"^SetFit/sst5 cannot be read from the hub \((a|offline)\); give a folder"):
         hub_sources(Hub(repository="SetFit/sst5", revision="0" * 40), BUILT_IN["sst5"])
 
 

@@ -1,4 +1,4 @@
-"""A task's data are read to the end: what cannot be right is refused, what is hardly meant is counted."""
+"""A task's data are read to the end: what cannot be right is refused, what is probably unintended is counted."""
 
 import csv
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.corpus.sources import file_source
-from stages.corpus.survey import SplitSurvey, TaskSurvey, check_size, survey
+from stages.corpus.survey import SplitSurvey, TaskSurvey, check_size, survey_task
 from stages.specs.tasks import Task
 
 TASK = Task(name="mine", text=("text",), labels=("no", "yes"), test=("test",))
@@ -25,7 +25,7 @@ def found(folder: Path, task: Task = TASK, **splits: Pairs) -> TaskSurvey:
     for split, content in rows.items():
         with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("text", "label"), *content])
-    return survey(task, {split: file_source(folder / f"{split}.csv", task) for split in rows})
+    return survey_task(task, {split: file_source(folder / f"{split}.csv", task) for split in rows})
 
 
 def refusal(folder: Path, task: Task = TASK, **splits: Pairs) -> str:
@@ -41,7 +41,7 @@ def test_rows_labels_and_texts_are_counted(tmp_path: Path) -> None:
     assert counted.rows == {"train": 20, "validation": 6, "test": 3}
     assert counted.splits["train"] == SplitSurvey(rows=20, labels={"no": 10, "yes": 10}, texts=20, empty=0)
     assert counted.splits["test"] == SplitSurvey(rows=3, labels={"no": 0, "yes": 0}, texts=2, empty=0)
-    assert counted.oddities == ()
+    assert counted.warnings == ()
 
 
 def test_all_bad_rows_are_counted_and_the_first_three_are_named(tmp_path: Path) -> None:
@@ -69,28 +69,28 @@ def test_an_evaluation_split_with_the_rows_of_train_is_refused_in_any_order(tmp_
 
 def test_evaluation_texts_that_stand_in_train_are_counted(tmp_path: Path) -> None:
     dev = [*pairs("dev", 6), ("TRAIN, 3!", "no"), ("train 4", "yes")]
-    assert found(tmp_path, validation=dev).oddities == (
+    assert found(tmp_path, validation=dev).warnings == (
         "2 of 8 rows of validation have a text of train (but for case and punctuation)",
     )
 
 
 def test_two_evaluation_splits_of_the_same_rows_are_reported(tmp_path: Path) -> None:
-    assert found(tmp_path, test=pairs("dev", 6)).oddities == ("test has the rows of validation",)
+    assert found(tmp_path, test=pairs("dev", 6)).warnings == ("test has the rows of validation",)
 
 
 def test_empty_texts_are_counted(tmp_path: Path) -> None:
-    odd = found(tmp_path, train=[*pairs("train", 20), ("", "no"), (" \t ", "no")]).oddities
+    odd = found(tmp_path, train=[*pairs("train", 20), ("", "no"), (" \t ", "no")]).warnings
     assert odd == ("2 of 22 rows of train have an empty text",)
 
 
 def test_rows_with_one_text_under_two_labels_are_counted(tmp_path: Path) -> None:
     train = [*pairs("train", 20), ("train 0", "yes"), ("train 2", "no"), ("train 3", "no"), ("train 3", "no")]
-    odd = found(tmp_path, train=train).oddities
+    odd = found(tmp_path, train=train).warnings
     assert odd == ("5 of 24 rows of train have a text that other rows have under another label",)
 
 
 def test_a_label_that_no_row_has_is_reported(tmp_path: Path) -> None:
-    assert found(tmp_path, validation=[("a", "no")]).oddities == ("no row of validation has the label yes",)
+    assert found(tmp_path, validation=[("a", "no")]).warnings == ("no row of validation has the label yes",)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_train_needs_a_text_for_each_part_that_is_cut_from_it(
 ) -> None:
     task = TASK if dev else TASK.model_copy(update={"dev": ()})
     split = SplitSurvey(rows=10, labels={}, texts=texts, empty=0)
-    check_size(TaskSurvey(splits={"train": split}, oddities=()), task, holdout, None)
+    check_size(TaskSurvey(splits={"train": split}, warnings=()), task, holdout, None)
     with pytest.raises(
         ValueError,
         match=rf"train: {needed - 1} distinct text\(s\); at least {needed} are needed"
         if needed > 1
         else "train: 0 distinct",
     ):
-        check_size(TaskSurvey(splits={"train": split}, oddities=()), task, holdout, needed - 1)
+        check_size(TaskSurvey(splits={"train": split}, warnings=()), task, holdout, needed - 1)
 
 
 def test_the_memory_of_a_survey_does_not_grow_with_the_texts(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_memory_of_a_survey_does_not_grow_with_the_texts(tmp_path: Path) -> 
     (tmp_path / "validation.csv").write_text("text,label\na,0\nb,1\n")
     sources = {split: file_source(tmp_path / f"{split}.csv", TASK) for split in ("train", "validation")}
     tracemalloc.start()
-    survey(TASK, sources)
+    survey_task(TASK, sources)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < rows * 4000 / 5, f"{peak:,} bytes"
