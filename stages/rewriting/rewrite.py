@@ -102,13 +102,15 @@ def open_rewriter(config: RewriteJob, worker: Worker) -> Callable[[RewritePart],
         saved.mkdir(parents=True, exist_ok=True)
         for number, some in enumerate(groups):
             progress = RewriteProgress(worker, spec.k * len(some))
-            if not finished_part(saved, number, len(some)):
+            if finished_part(saved, number, len(some)):
+                worker.restore(progress.wanted)
+            else:
                 latest, counts = list[RewriteState](), RewriteCounts()
                 for latest in rewritten(some, spec.k, spec.sides, spec.seed, guard, rewrite_texts, counts):
                     progress.update(latest)
                 candidates = [(one.row.key, one.candidates) for one in latest]
                 write_part(saved, number, config.text, candidates, asdict(counts))
-            progress.finish()
+                progress.finish()
         written = join_parts(saved, len(groups), config.out, part.number, config.text)
         shutil.rmtree(saved)
         return written
