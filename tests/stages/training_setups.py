@@ -213,11 +213,12 @@ def epoch_results(progress: Progress) -> list[tuple[str, int, float, float]]:
 
 @dataclass
 class RecordingListener:
-    """A ``Listener`` that records what a stage reports. ``before_advance`` is called with the total done so far, and
-    may raise."""
+    """A ``Listener`` that records what a stage reports: what it has ``done``, and what it has ``restored`` from an
+    earlier attempt. ``before_advance`` is called with the total done so far, and may raise."""
 
     before_advance: Callable[[float], None] = lambda _: None
     done: float = 0.0
+    restored: float = 0.0
     expected: list[float] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -228,7 +229,9 @@ class RecordingListener:
         self.done += amount
         self.before_advance(self.done)
 
-    def restore(self, amount: float) -> None: ...
+    def restore(self, amount: float) -> None:
+        self.restored += amount
+
     def note(self, text: str) -> None: ...
 
     def log(self, line: str) -> None:

@@ -213,7 +213,8 @@ def test_a_part_that_was_interrupted_goes_on_from_the_rows_that_were_rewritten(
     assert calls == [3, 3, 0]
     listener = RecordingListener()
     assert rewrite(RewriteSpec(k=2), inputs, tmp_path / "cut", inline(listener)) == whole
-    assert sum(calls) == whole["rows"] and listener.done == listener.expected[0], "no row was rewritten twice"
+    assert sum(calls) == whole["rows"], "no row was rewritten twice"
+    assert listener.restored and listener.done + listener.restored == listener.expected[0]
     files = [{path.name: path.read_bytes() for path in (tmp_path / one).glob("*.*")} for one in ("whole", "cut")]
     assert files[0] == files[1]
 
