@@ -240,8 +240,7 @@ class SessionOn:
 
 def _start(log: Path, folder: Path) -> str:
     """Start a Ray on this machine, with its session directory in ``folder``; '' as its dashboard. It uses the user's
-    token if there is one, else a random one. Where the path of ``folder`` is too long, Ray uses its default folder, and
-    a line on the standard error says that this is not removed."""
+    token if there is one, else a random one."""
     os.environ.pop("RAY_AUTH_MODE", None)  # while it is unset, a new local Ray turns tokens on by itself
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
     if not named and not (Path.home() / ".ray" / "auth_token").exists():
@@ -252,20 +251,26 @@ def _start(log: Path, folder: Path) -> str:
         "address": "local",
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
+        **session_folder_option(folder),
     }
-    if len(os.fsencode(folder)) <= LONGEST_FOLDER:
-        options[SESSION_FOLDER_OPTION] = str(folder)
-    else:
-        print(
-            f"stillhouse: warning: TMPDIR: the path {folder.parent} is too long for Ray's sockets and {SHORT_FOLDER} "
-            "cannot be written to, so Ray uses its default folder, which is not removed; set TMPDIR to a shorter path",
-            file=sys.stderr,
-        )
     try:
         with _import_path():
             return _connect(log, **options)
     except Exception as error:  # Ray raises many types here, all of which mean that it did not start
         raise ConnectionError(f"Ray cannot be started on this machine: {_reason(error)} (log: {log})") from error
+
+
+def session_folder_option(folder: Path) -> dict[str, str]:
+    """The option with which Ray has its session directory in ``folder``. Empty where its path is too long for Ray: Ray
+    then uses its default folder, and a line on the standard error says that this folder is not removed."""
+    if len(os.fsencode(folder)) <= LONGEST_FOLDER:
+        return {SESSION_FOLDER_OPTION: str(folder)}
+    print(
+        f"stillhouse: warning: TMPDIR: the path {folder.parent} is too long for Ray's sockets, and {SHORT_FOLDER} "
+        "cannot be written to, so Ray uses its default folder, which is not removed; set TMPDIR to a shorter path",
+        file=sys.stderr,
+    )
+    return {}
 
 
 def _attach(address: str, log: Path, packages: Sequence[Path]) -> str:

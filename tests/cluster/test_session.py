@@ -13,8 +13,9 @@ import pytest
 import ray
 from work import Heard, open_pid, open_scaler, squares, whereabouts
 
+from cluster.ray_internals import SESSION_FOLDER_OPTION
 from cluster.resources import Capacity, Resources
-from cluster.session import Session
+from cluster.session import Session, session_folder_option
 
 HERE = Path(__file__).parent
 
@@ -143,6 +144,18 @@ def test_a_killed_driver_leaves_no_worker_and_no_server_and_a_folder_that_the_ne
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "TMPDIR": str(temporary)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not left_behind.exists()
+
+
+def test_a_folder_with_too_long_a_path_leaves_ray_its_default_folder_with_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    longest, longer = Path(f"/{'ü' * 19}x"), Path(f"/{'ü' * 20}")
+    assert session_folder_option(longest) == {SESSION_FOLDER_OPTION: str(longest)}
+    assert capsys.readouterr().err == ""
+    assert session_folder_option(longer / "folder") == {}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"stillhouse: warning: TMPDIR: the path {longer} is too long for Ray's sockets")
+    assert session_folder_option(longer) == {}
 
 
 def test_a_ray_of_our_own_has_no_dashboard(session: Session) -> None:

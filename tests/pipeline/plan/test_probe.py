@@ -217,7 +217,9 @@ def test_what_a_killed_probe_leaves_in_the_temporary_folder_is_removed_by_the_ne
     command = ("plan", str(project.recipe), "--storage", str(project.storage), "--probe", "--inline")
     process = start(*command, TMPDIR=str(temporary))
     deadline = time.monotonic() + 100
-    while not list(temporary.glob("stillhouse-probe-*/*")) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(temporary.glob("stillhouse-probe-*/[!.]*")) and process.poll() is None and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     process.kill()
     process.communicate()
