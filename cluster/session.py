@@ -2,7 +2,7 @@
 
 A Ray that is started for the run listens on loopback, with token authentication on. Ray writes nothing to the terminal:
 its driver's warnings go to the given log, everything else to Ray's session directory. That of a Ray that is started
-here is a temporary folder, and is removed when the session closes. Ray is imported when a session opens, so that
+here lies in a temporary folder, which is removed when the session closes. Ray is imported when a session opens, so that
 planning needs no Ray.
 """
 
@@ -23,7 +23,7 @@ from cluster.amount import Demand, left_over
 from cluster.ray_internals import ATTACH_SETTINGS, LOCAL_SETTINGS, SESSION_FOLDER_OPTION, STARTUP_LOGGER
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
 from cluster.share import WorkerShare
-from cluster.temporary import TemporaryFolder
+from cluster.temporary import SHORT_FOLDER, TemporaryFolder
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -34,7 +34,8 @@ OBJECT_STORE_BYTES = 200_000_000
 IDLE_SECONDS = 60.0
 """How long map workers and groups are kept without work."""
 LONGEST_FOLDER = 40
-"""The longest path of a folder in which Ray can have its session directory, since names of sockets are limited."""
+"""The longest path of a folder in which Ray can have its session directory, in bytes, since those of sockets are
+limited."""
 REACH_SECONDS = 5.0
 """How long an address may take to answer."""
 LEAVE_SECONDS = 15.0
@@ -93,7 +94,7 @@ class Session:
         with the thread that opened the session, even if that never closes it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
         """
-        folder = TemporaryFolder("ray" if address is None else "train")
+        folder = TemporaryFolder("ray", LONGEST_FOLDER) if address is None else TemporaryFolder("train")
         try:
             dashboard = _start(log, folder.path) if address is None else _attach(address, log, packages)
             return cls(address is None, dashboard, pending, folder)
@@ -250,14 +251,26 @@ def _start(log: Path, folder: Path) -> str:
         "address": "local",
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
+        **session_folder_option(folder),
     }
-    if len(str(folder)) <= LONGEST_FOLDER:
-        options[SESSION_FOLDER_OPTION] = str(folder)
     try:
         with _import_path():
             return _connect(log, **options)
     except Exception as error:  # Ray raises many types here, all of which mean that it did not start
         raise ConnectionError(f"Ray cannot be started on this machine: {_reason(error)} (log: {log})") from error
+
+
+def session_folder_option(folder: Path) -> dict[str, str]:
+    """The option with which Ray has its session directory in ``folder``. Empty where its path is too long for Ray: Ray
+    then uses its default folder, and a line on the standard error says that this folder is not removed."""
+    if len(os.fsencode(folder)) <= LONGEST_FOLDER:
+        return {SESSION_FOLDER_OPTION: str(folder)}
+    print(
+        f"stillhouse: warning: TMPDIR: the path {folder.parent} is too long for Ray's sockets, and {SHORT_FOLDER} "
+        "cannot be written to, so Ray uses its default folder, which is not removed; set TMPDIR to a shorter path",
+        file=sys.stderr,
+    )
+    return {}
 
 
 def _attach(address: str, log: Path, packages: Sequence[Path]) -> str:

@@ -1,11 +1,10 @@
 """``stillhouse plan``: what would be reused or built, and how long that takes."""
 
 import json
-import tempfile
-from pathlib import Path
 
 from rich.console import Console
 
+from cluster.temporary import temporary_folder
 from pipeline.artifacts.provenance import hardware
 from pipeline.cli.last_sets import warn_of_same_name
 from pipeline.cli.plan_table import as_items, print_plan
@@ -43,14 +42,15 @@ def run_probe(resolved: ResolvedRequest, run: PlannedRun, measured: Measurements
 
     recorded = estimate(run.plan, resolved.storage, hardware(), resolved.recipe.resources)
     resolved.storage.check()
-    with tempfile.TemporaryDirectory(prefix="stillhouse-probe-") as logs:
+    with temporary_folder("probe") as folder:
         try:
             report = probe(
                 run,
-                lambda: open_place(None, run.inline, Path(logs), resolved.recipe.limits.pending),
+                lambda: open_place(None, run.inline, folder / "logs", resolved.recipe.limits.pending),
                 measured,
                 Topics(hardware()),
                 lambda node: node.key not in recorded,
+                folder,
             )
         except RequestError:
             raise

@@ -5,7 +5,6 @@ shape of a model its loading, its steps at the recipe's batch size and number ty
 passes, and its saving; and a sample of a bank's texts. The figures are kept in the storage (``measurements.py``).
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,21 +79,22 @@ def probe(
     measured: Measurements,
     topics: Topics,
     unknown: Callable[[Node], bool],
+    folder: Path,
 ) -> ProbeReport:
     """Measure the work of the steps that are to be built, and keep the figures. Only what nodes need that are
-    ``unknown`` (without comparable records) is measured, what was never measured first. Raises what the measured stages
-    raise for data or models that cannot be used."""
+    ``unknown`` (without comparable records) is measured, what was never measured first. What the measured stages write
+    goes to ``folder``, which the caller removes. Raises what the measured stages raise for data or models that cannot
+    be used."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="stillhouse-probe-") as folder:
-        place = open_place()
-        opened = time.monotonic() - began
-        try:
-            work = _Probe(run, place, measured, topics, Path(folder))
-            work.measure([step.node for step in run.plan.builds if unknown(step.node)])
-        finally:
-            closing = time.monotonic()
-            place.close()
-            closed = time.monotonic() - closing
+    place = open_place()
+    opened = time.monotonic() - began
+    try:
+        work = _Probe(run, place, measured, topics, folder)
+        work.measure([step.node for step in run.plan.builds if unknown(step.node)])
+    finally:
+        closing = time.monotonic()
+        place.close()
+        closed = time.monotonic() - closing
     figures = {**(measured.figures(topics.place(run.inline)) or {}), **work.place_figures}
     measured.keep(topics.place(run.inline), {**figures, "open": opened, "close": closed})
     work.report.seconds = time.monotonic() - began

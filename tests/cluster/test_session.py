@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 import ray
 from work import Heard, open_pid, open_scaler, squares, whereabouts
 
+from cluster.ray_internals import SESSION_FOLDER_OPTION
 from cluster.resources import Capacity, Resources
-from cluster.session import Session
+from cluster.session import Session, session_folder_option
 
 HERE = Path(__file__).parent
 
@@ -42,7 +44,7 @@ def descendants(pid: int) -> set[int]:
 
 def alive(pids: set[int]) -> dict[int, str]:
     """Those that are still running, with their names, without zombies."""
-    lines = subprocess.run(["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    lines = subprocess.run(["ps", "-ewwo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=2) for line in lines.splitlines()]
     return {int(row[0]): row[2] for row in rows if int(row[0]) in pids and not row[1].startswith("Z")}
 
@@ -117,15 +119,17 @@ def test_a_session_says_nothing_on_the_terminal_and_closing_ends_what_waits_and_
     assert list(temporary.iterdir()) == []
 
 
-def test_a_killed_driver_leaves_no_worker_and_no_server_and_a_folder_that_the_next_one_removes(
-    tmp_path: Path, temporary: Path
-) -> None:
-    """Ray's two agents of a node, which hold nothing, try to report the loss for a minute, then end too."""
+def test_a_killed_driver_leaves_no_worker_and_no_server_and_a_folder_that_the_next_one_removes(tmp_path: Path) -> None:
+    """Ray's two agents of a node, which hold nothing, try to report the loss for a minute, then end too. The path of
+    the driver's temporary folder is too long for Ray's sockets, so its folder lies in /tmp."""
+    temporary = tmp_path / "temporary-files-of-the-driver"
+    temporary.mkdir()
     process = driver("killed", str(tmp_path), TMPDIR=str(temporary))
     assert process.stdout is not None
     assert process.stdout.readline() == "under way\n"
     below = descendants(process.pid)
     assert len(below) > 5
+    (name,) = set(re.findall("/tmp/stillhouse-ray-[a-z0-9_]{8}", " ".join(alive(below).values())))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     deadline = time.monotonic() + 40
@@ -133,12 +137,25 @@ def test_a_killed_driver_leaves_no_worker_and_no_server_and_a_folder_that_the_ne
     while (left := set(alive(below).values()) - agents) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
-    (left_behind,) = temporary.iterdir()
-    assert left_behind.name.startswith("stillhouse-ray-")
+    assert list(temporary.iterdir()) == []
+    left_behind = Path(name)
+    assert left_behind.is_dir()
     code = "from cluster.temporary import remove_abandoned; remove_abandoned()"
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "TMPDIR": str(temporary)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not left_behind.exists()
+
+
+def test_a_folder_with_too_long_a_path_leaves_ray_its_default_folder_with_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    longest, longer = Path(f"/{'ü' * 19}x"), Path(f"/{'ü' * 20}")
+    assert session_folder_option(longest) == {SESSION_FOLDER_OPTION: str(longest)}
+    assert capsys.readouterr().err == ""
+    assert session_folder_option(longer / "folder") == {}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"stillhouse: warning: TMPDIR: the path {longer} is too long for Ray's sockets")
+    assert session_folder_option(longer) == {}
 
 
 def test_a_ray_of_our_own_has_no_dashboard(session: Session) -> None:

@@ -1,14 +1,17 @@
 """``plan --probe``: what it measures, what it keeps, and what a plan makes of it."""
 
+import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from project import Project, graph_of, nodes_by_name, write_project
+from project import Project, graph_of, nodes_by_name, start, write_project
 
 from cluster.amount import Amount
 from cluster.inline import Inline
 from cluster.resources import Capacity
+from cluster.temporary import remove_abandoned
 from pipeline.artifacts.provenance import hardware
 from pipeline.monitor.forecast import forecast, planned_run
 from pipeline.plan import probe as probing
@@ -184,7 +187,7 @@ def test_once_its_time_is_up_a_probe_says_what_it_left_out(
     storage = Directory(tmp_path / "runs")
     recipe, graph = graph_of(assets, storage)
     run = planned_run(plan(graph, storage, recipe.name), recipe, inline=True)
-    report = probe(run, Inline, Measurements(storage), Topics(hardware()), lambda _: True)
+    report = probe(run, Inline, Measurements(storage), Topics(hardware()), lambda _: True, tmp_path / "probe")
     assert report.measured == ["the start of a run and of its workers", "rows of tiny"]
     assert report.left_out == ["model on tiny", "model cut on tiny"]
     assert "not probed, as 0 s were up: model on tiny, model cut on tiny (probe again)" in str(report)
@@ -201,5 +204,26 @@ def test_a_probe_begins_with_the_models_that_none_has_measured(
     topic = Topics(hardware()).model(student.origin, student.corpus, student.resources)
     (storage.local / topic.name).unlink()
     monkeypatch.setattr(probing, "TOTAL_SECONDS", 1e-9)
-    report = probe(run, Inline, Measurements(storage), Topics(hardware()), lambda _: True)
+    report = probe(run, Inline, Measurements(storage), Topics(hardware()), lambda _: True, tmp_path / "probe")
     assert report.left_out == ["model cut on tiny", "model on tiny"]
+
+
+def test_what_a_killed_probe_leaves_in_the_temporary_folder_is_removed_by_the_next_process(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = write_project(tmp_path, assets)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = ("plan", str(project.recipe), "--storage", str(project.storage), "--probe", "--inline")
+    process = start(*command, TMPDIR=str(temporary))
+    deadline = time.monotonic() + 100
+    while (
+        not list(temporary.glob("stillhouse-probe-*/[!.]*")) and process.poll() is None and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert len(list(temporary.glob("stillhouse-probe-*"))) == 1
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    remove_abandoned()
+    assert list(temporary.glob("stillhouse-*")) == []
