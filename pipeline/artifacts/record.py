@@ -139,13 +139,18 @@ class DamagedRecord(RequestError):
 def read_record(storage: Storage, name: str) -> Record | None:
     """The record under ``name``; None if there is none. Raises DamagedRecord, also for the record of another artifact,
     and RequestError for a record of a newer format."""
-    where = storage.where(name)
     try:
         text = storage.read(name)
     except UnreadableDocument as error:
-        raise DamagedRecord(where, f"it cannot be read: {error.strerror}") from error
+        raise DamagedRecord(storage.where(name), f"it cannot be read: {error.strerror}") from error
     if text is None:
         return None
+    return _named_record(storage, name, text)
+
+
+def _named_record(storage: Storage, name: str, text: str) -> Record:
+    """The record with JSON ``text`` that the storage has under ``name``. Raises as ``read_record`` does."""
+    where = storage.where(name)
     record = parse_record(text, where)
     if record_name(record.stage, record.key) != name:
         raise DamagedRecord(where, f"it is the record of {record.stage} {record.key[:12]}")
@@ -227,12 +232,13 @@ def record_texts(storage: Storage, *stages: str) -> dict[str, str]:
 
 
 def parsed_records(storage: Storage, *stages: str) -> dict[str, Record | RequestError]:
-    """Name -> every record of these stages, or of all stages; for one that is damaged or of a newer format, the error
-    that says so. Without those that are not even text (see ``UnreadableDocument``)."""
+    """Name -> every record of these stages, or of all stages; for one that is damaged, that is the record of another
+    artifact, or that is of a newer format, the error that ``read_record`` raises for it. Without those that are not
+    even text (see ``UnreadableDocument``)."""
     found: dict[str, Record | RequestError] = {}
     for name, text in record_texts(storage, *stages).items():
         try:
-            found[name] = parse_record(text, storage.where(name))
+            found[name] = _named_record(storage, name, text)
         except RequestError as error:
             found[name] = error
     return found

@@ -1,5 +1,6 @@
 """Run a plan on Ray or in this process: the only module that chooses between the two."""
 
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +54,8 @@ def execute(
     Raises RequestError, before any work, if a student cannot be built, or if the cluster cannot be reached, lacks
     resources, or its nodes lack files."""
     check_tracking(recipe.tracking)
-    try_students(plan)
+    if warning := try_students(plan):
+        print(f"stillhouse: warning: {warning}", file=sys.stderr)
     began = time.time()
     name = run_name(began)
     logs = storage.local / LOGS / name

@@ -54,7 +54,7 @@ class GraphContext:
     reads_data: bool = True
     models: dict[str, Model] = field(default_factory=dict)
     classifiers: set[str] = field(default_factory=set)
-    fresh_models: dict[tuple[str, Changes], Model] = field(default_factory=dict)
+    fresh_models: dict[tuple[str, Changes, bool], Model] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     sizes: dict[str, SplitSizes | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -95,19 +95,20 @@ class GraphContext:
             self.classifiers.add(name)
         return found
 
-    def fresh_model(self, name: str, changes: Changes, where: str) -> Model:
+    def fresh_model(self, name: str, changes: Changes, pairs: bool, where: str) -> Model:
         """The external model that field ``where`` names, for a student that takes its configuration with ``changes``,
-        and its tokenizer. The size and the positions are the student's. Raises RequestError."""
+        and its tokenizer. The size and the positions are the student's; ``pairs`` is whether the rows of its task are
+        pairs of texts. Raises RequestError."""
         found = self.classifier(name, f"{where}: config.model")
-        if (name, changes) not in self.fresh_models:
+        if (name, changes, pairs) not in self.fresh_models:
             assert isinstance(found.source, ExternalInput)
             config, changed = config_of(found.source.path), dict(changes)
             with refused(where):
-                check_changes(config, changed, found.source.path)
+                check_changes(config, changed, found.source.path, pairs)
             size = FLOAT32_BYTES * parameter_bound(with_defaults(config, changed))
             positions = position_limit({**config, **changed})
-            self.fresh_models[name, changes] = replace(found, size=size, positions=positions)
-        return self.fresh_models[name, changes]
+            self.fresh_models[name, changes, pairs] = replace(found, size=size, positions=positions)
+        return self.fresh_models[name, changes, pairs]
 
     def rewriting_model(self, name: str, where: str) -> ExternalInput:
         """An external model that rewrites texts: of any shape, identified with its settings for generation. Raises

@@ -3,7 +3,7 @@ weights makes to it. Neither transformers nor torch is imported."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import nearest
@@ -53,6 +53,10 @@ FIRST_DIFFERS = ("modernbert",)
 
 HEAD_WIDTHS = ("head_dim", "d_kv", "d_head", "attention_head_size", "true_hidden_size")
 """Fields that give the width of an attention head, so that heads need not divide the width of the model."""
+
+TYPE_IDS_BY_DEFAULT = ("BertTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer", "MobileBertTokenizer")
+"""Classes of tokenizers that return ``token_type_ids`` where ``tokenizer_config.json`` names no ``model_input_names``.
+What others do is found when the student is tried."""
 
 KINDS = {"int": "a whole number", "float": "a number with a decimal point", "str": "a text", "bool": "true or false"}
 
@@ -104,9 +108,10 @@ def check_cut(model_type: str, layers: Sequence[int]) -> None:
 # --- changes --------------------------------------------------------------------------------------
 
 
-def check_changes(config: Mapping[str, object], changes: Given, directory: Path) -> None:
+def check_changes(config: Mapping[str, object], changes: Given, directory: Path, pairs: bool) -> None:
     """Raise ValueError, which names the field, if no model can be built from the configuration ``config`` with these
-    changes. ``directory`` has the model's tokenizer."""
+    changes, or if it cannot read the rows of its task. ``directory`` has the model's tokenizer; ``pairs`` is whether
+    the rows of the task are pairs of texts."""
     known = config_class(str(config.get("model_type")))
     for name, value in changes.items():
         _check_name(name, config, known)
@@ -115,7 +120,11 @@ def check_changes(config: Mapping[str, object], changes: Given, directory: Path)
     for name, field in zip(changes, own, strict=True):
         if own.count(field) > 1 and name != field:
             raise ValueError(f"config.{name}: is another name of {field}, which is given too; leave one of them out")
-    _check_whole(with_defaults(config, changes), changes, own, config, directory)
+    given, fields = dict(zip(own, changes, strict=True)), with_defaults(config, changes)
+    _check_whole(fields, changes, given)
+    _check_vocabulary(fields, given, config, directory)
+    if pairs:
+        _check_text_kinds(fields, given, directory)
 
 
 def _check_name(name: str, config: Mapping[str, object], known: ConfigClass | None) -> None:
@@ -193,10 +202,9 @@ def _kinds(field: ConfigField) -> str:
 # --- the configuration as a whole -----------------------------------------------------------------
 
 
-def _check_whole(
-    fields: Mapping[str, object], changes: Given, own: list[str], config: Mapping[str, object], directory: Path
-) -> None:
-    given = dict(zip(own, changes, strict=True))
+def _check_whole(fields: Mapping[str, object], changes: Given, given: Mapping[str, str]) -> None:
+    """Raise ValueError if the fields of the configuration do not fit each other. ``given`` maps the fields that the
+    recipe changes to their names there; so it does below."""
     layers, width, heads = (_number(fields, names) for names in (DEPTHS, WIDTHS, HEADS))
     kinds = fields.get("layer_types")
     most = len(kinds) if isinstance(kinds, list) else MOST_LAYERS
@@ -213,7 +221,6 @@ def _check_whole(
             f"config.{name}: {changes[name]}, but a width of {width} is not divisible by {heads} attention heads; "
             f"change {WIDTHS[0]} or {HEADS[0]}"
         )
-    _check_vocabulary(fields, given, config, directory)
     parameters = parameter_bound(fields)
     if parameters > MOST_PARAMETERS:
         raise ValueError(
@@ -234,10 +241,17 @@ def _check_vocabulary(
     pad = fields.get("pad_token_id")
     if "pad_token_id" in given and isinstance(pad, int) and isinstance(size, int) and pad >= size:
         raise ValueError(f"config.pad_token_id: {pad}, but the vocabulary ends at {size - 1}")
-    types = config.get("type_vocab_size")
-    kept = fields.get("type_vocab_size")
-    if "type_vocab_size" in given and isinstance(types, int) and isinstance(kept, int) and kept < types:
-        raise ValueError(f"config.type_vocab_size: {kept}, but the tokenizer marks {types} kinds of text; leave it out")
+
+
+def _check_text_kinds(fields: Mapping[str, object], given: Mapping[str, str], directory: Path) -> None:
+    """Raise ValueError if a pair's second text is marked by a number for which the model has no embedding. DeBERTa
+    without such embeddings ignores the marks."""
+    size, kinds = fields.get("type_vocab_size"), text_kinds(directory)
+    if "type_vocab_size" in given and isinstance(size, int) and kinds is not None and 0 < size < kinds:
+        raise ValueError(
+            f"config.type_vocab_size: {size}, but the tokenizer marks the texts of a pair with {kinds} numbers; give "
+            f"{kinds} or more"
+        )
 
 
 def token_count(directory: Path) -> int | None:
@@ -252,6 +266,49 @@ def token_count(directory: Path) -> int | None:
         return int(max((own, *added))) + 1
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def text_kinds(directory: Path) -> int | None:
+    """How many numbers the tokenizer in ``directory`` uses in the ``token_type_ids`` of a pair of texts: 2 for BERT's.
+    None if it returns none, or if its files do not say whether it does."""
+    settings = _block(directory / "tokenizer_config.json")
+    inputs = settings.get("model_input_names")
+    returned = inputs if isinstance(inputs, list) else ["token_type_ids"] * (_class(settings) in TYPE_IDS_BY_DEFAULT)
+    if "token_type_ids" not in returned:
+        return None
+    marks = list(_type_ids(_block(directory / "tokenizer.json").get("post_processor")))
+    return 1 + max(marks) if marks else None
+
+
+def _class(settings: Mapping[str, object]) -> str:
+    """The name of a tokenizer's class, without ``Fast``."""
+    return str(settings.get("tokenizer_class")).removesuffix("Fast")
+
+
+def _type_ids(processor: object) -> Iterator[int]:
+    """The numbers that a post-processor of ``tokenizer.json`` gives to the tokens of a pair."""
+    match processor:
+        case {"type": "BertProcessing"}:
+            yield from (0, 1)
+        case {"type": "RobertaProcessing"}:
+            yield 0
+        case {"type": "TemplateProcessing", "pair": [*parts]}:
+            for part in parts:
+                match part:
+                    case {"Sequence": {"type_id": int(number)}} | {"SpecialToken": {"type_id": int(number)}}:
+                        yield number
+        case {"type": "Sequence", "processors": [*processors]}:
+            for one in processors:
+                yield from _type_ids(one)
+
+
+def _block(path: Path) -> Mapping[str, object]:
+    """The block of fields in a JSON file; {} if there is none that can be read."""
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _number(fields: Mapping[str, object], names: tuple[str, ...]) -> int | None:

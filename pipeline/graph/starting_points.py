@@ -108,7 +108,7 @@ class StartingPoints:
             return self.teacher_base() if student.cut.of == "base" else self.teacher()
         given, where = student.config, f"student {student.label}"
         if given is not None:
-            base = self.context.fresh_model(given.model, given.changes, where)
+            base = self.context.fresh_model(given.model, given.changes, self.recipe.task.pair, where)
         else:
             assert student.model is not None
             base = self.context.classifier(student.model, f"{where}: model")

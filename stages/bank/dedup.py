@@ -60,6 +60,12 @@ def write_keys(directory: Path, raw_part: str, keys: npt.NDArray[np.uint64]) -> 
     save(directory / f"keys-{raw_part}.npy", np.take_along_axis(keys, order, 1))
 
 
+def has_keys(directory: Path, raw_part: str) -> bool:
+    """Whether both files of keys of a raw part are there. After a power failure one name may be lost, though it was
+    given before that of the raw part."""
+    return all((directory / f"{kind}-{raw_part}.npy").is_file() for kind in ("order", "keys"))
+
+
 def repeated_rows(
     directory: Path, raw_parts: Sequence[str], starts: Sequence[int], bucket: KeyRange
 ) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from cluster.resources import Worker
 from stages.atomic import replacing
 from stages.bank.cleaning import Texts, clean_rows
-from stages.bank.dedup import text_keys, write_keys
+from stages.bank.dedup import has_keys, text_keys, write_keys
 from stages.bank.reader import COLUMNS
 from stages.bank.sources import BLOCK_ROWS, Span, TextBlock, blocks, check_columns
 from stages.files.rows import Row
@@ -83,7 +83,9 @@ def read_raw_part(scratch: Path, name: str) -> pa.Table:
 
 
 def finished_raw_part(scratch: Path, name: str) -> RawPart | None:
-    """The raw part that an earlier attempt wrote; None where there is none, or where it is broken."""
+    """The raw part that an earlier attempt wrote; None where there is none, where it is broken, or without its keys."""
+    if not has_keys(scratch, name):
+        return None
     try:
         metadata = pq.read_metadata(raw_path(scratch, name))
     except (pa.ArrowException, OSError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from stages.models.config_fields import with_defaults
+from stages.models.config_fields import config_class, with_defaults
 
 AFTER_PADDING = (
     "camembert",
@@ -23,8 +23,12 @@ AFTER_PADDING = (
 )
 """Architectures that number the positions of tokens from ``pad_token_id`` + 1, so that the first positions are lost."""
 
-RELATIVE = ("bloom", "funnel", "mpt", "mt5", "t5", "umt5", "xlnet")
-"""Architectures that know distances between tokens alone, whatever their configuration says of positions."""
+WITHOUT_TABLE = ("bloom", "funnel", "jamba", "mpt", "mt5", "t5", "umt5", "xlnet", "zamba", "zamba2")
+"""Architectures without rotary embeddings and without a table of positions, whatever their configuration says of
+positions."""
+
+ROTARY_FIELDS = ("rope_parameters", "rope_scaling", "rope_theta")
+"""Fields of configurations with rotary embeddings, which are computed for rows of any length."""
 
 POSITIONS = ("max_position_embeddings", "n_positions")
 
@@ -32,12 +36,14 @@ POSITIONS = ("max_position_embeddings", "n_positions")
 def position_limit(config: Mapping[str, object]) -> int | None:
     """The most tokens that a model with this ``config.json`` reads at once; None if there is no bound, or none known.
 
-    It is the number of position embeddings, less those that no token can have. The tokenizer's ``model_max_length`` is
-    another thing: it is where texts are cut if nothing else is requested.
+    It is the number of entries in the model's table of positions, less those that no token can have. A model with
+    rotary embeddings has no table: its ``max_position_embeddings`` is the length up to which it was trained, and longer
+    rows run. The tokenizer's ``model_max_length`` is another thing: it is where texts are cut if nothing else is
+    requested.
     """
     model_type, fields = config.get("model_type"), with_defaults(config)
     most = next((value for value in map(fields.get, POSITIONS) if isinstance(value, int)), None)
-    if most is None or model_type in RELATIVE or _is_relative(fields):
+    if most is None or not _has_table(config, fields):
         return None
     pad = fields.get("pad_token_id")
     if model_type == "mpnet":
@@ -45,8 +51,20 @@ def position_limit(config: Mapping[str, object]) -> int | None:
     return most - 1 - pad if model_type in AFTER_PADDING and isinstance(pad, int) else most
 
 
-def _is_relative(fields: Mapping[str, object]) -> bool:
-    """Whether the model's absolute positions are switched off: DeBERTa, ESM with rotary embeddings."""
-    if fields.get("model_type") in ("deberta", "deberta-v2"):
-        return fields.get("position_biased_input") is False
-    return fields.get("position_embedding_type") == "rotary"
+def _has_table(config: Mapping[str, object], fields: Mapping[str, object]) -> bool:
+    """Whether each token needs an entry of a table of positions. ``fields`` are those of ``config`` with defaults."""
+    match config.get("model_type"):
+        case "deberta" | "deberta-v2":
+            return fields.get("position_biased_input") is not False
+        case "tapas":  # numbers the positions within each cell of a table, up to the last entry
+            return fields.get("reset_position_index_per_cell") is False
+        case "esm":  # has a base for rotary embeddings whether or not it uses them
+            return fields.get("position_embedding_type") != "rotary"
+        case str() as model_type:
+            known = config_class(model_type)
+            # Other fields of the file are ignored by the code of an architecture that is known.
+            read = fields.keys() if known is None else known.fields.keys()
+            rotary = fields.get("position_embedding_type") == "rotary" or not read.isdisjoint(ROTARY_FIELDS)
+            return model_type not in WITHOUT_TABLE and not rotary
+        case _:
+            return True

@@ -7,7 +7,8 @@ An entry of the cache folder (``stages/cache_folder.py``), named after the conte
 
     row_keys       16 bytes a row, in the store's order
     <column>       width float16 or float32 a row
-    shards.json    size and time of each shard when it was decoded: path -> [bytes, nanoseconds]
+    shards.json    size and time of each sound shard: name -> [[bytes, nanoseconds], ...], one pair for each copy of the
+                   store that was read
 
 What was decoded was checked, page by page, and stays what it was. A shard that has changed since is compared with its
 checksum, so that a store which was damaged later does not go unnoticed while its sound copy is read.
@@ -40,6 +41,8 @@ Column = npt.NDArray[np.generic]
 
 KEYS = "row_keys"
 SHARDS = "shards.json"
+COPIES = 8
+"""The most copies of a shard whose size and time are noted, the latest ones."""
 
 
 class Columns(Protocol):
@@ -88,8 +91,9 @@ def decode(
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "writing").open("ab") as writing:
             fcntl.flock(writing, fcntl.LOCK_EX)
-            signatures = _check_changed_shards(directory, store, folder, report)
             missing = [name for name in (KEYS, *columns) if _size(folder / name) != _bytes(store, name)]
+            fresh = not any((folder / name).exists() for name in (KEYS, *store.layout.schema.names))
+            signatures = _check_changed_shards(directory, store, folder, fresh, report)
             if missing:
                 cache.make_room(sum(_bytes(store, name) for name in missing))
                 _write(directory, store, missing, folder, report)
@@ -109,23 +113,29 @@ def check_columns(directory: Path, layout: Layout, columns: Sequence[str]) -> No
         raise ValueError(f"{directory}: the store has no column {missing[0]}; it has {', '.join(sorted(known))}")
 
 
+Signatures = dict[str, list[list[int]]]
+"""Name of a shard -> [bytes, nanoseconds] of each sound copy of it. The store is known by its content, so that copies
+of it at several paths are one, and a moved store is the same."""
+
+
 def _check_changed_shards(
-    directory: Path, store: Store, folder: Path, report: Callable[[str], None]
-) -> dict[str, list[int]]:
-    """Compare the shards that are not as they were when the store was decoded with their checksums, and report damaged
-    ones. Missing ones are left to the plan. Returns path -> [bytes, nanoseconds] of each sound shard; those of a store
-    that is about to be decoded for the first time count as sound, since each page is checked by then."""
-    known = _known_shards(folder / SHARDS)
-    found, damaged = dict(known or {}), []
+    directory: Path, store: Store, folder: Path, fresh: bool, report: Callable[[str], None]
+) -> Signatures:
+    """Compare the shards that are not as they were when the store was decoded, or for which there is no such note, with
+    their checksums, and report damaged ones. Missing ones are left to the plan. Returns the signatures of the sound
+    ones. If nothing was decoded before (``fresh``), all count as sound: each page is checked while it is decoded."""
+    found, damaged = _known_shards(folder / SHARDS), []
     for name, sha256 in _checksums(store):
         path = directory / name
         if not path.exists():
             continue
         stat = path.stat()
         signature = [stat.st_size, stat.st_mtime_ns]
-        if known is None or (found.get(str(path)) != signature and file_sha256(path) == sha256):
-            found[str(path)] = signature
-        elif found.get(str(path)) != signature:
+        if signature in found.get(name, []):
+            continue
+        if fresh or file_sha256(path) == sha256:
+            found[name] = [*found.get(name, []), signature][-COPIES:]
+        else:
             damaged.append(name)
     if damaged:
         report(
@@ -135,20 +145,21 @@ def _check_changed_shards(
     return found
 
 
-def _note_shards(folder: Path, signatures: Mapping[str, list[int]]) -> None:
+def _note_shards(folder: Path, signatures: Signatures) -> None:
     """Write ``SHARDS``, unless the disk is full: then the shards are compared the next time."""
     if signatures != _known_shards(folder / SHARDS):
         with suppress(OSError), replacing(folder / SHARDS, volatile=True) as draft:
             draft.write_text(json.dumps(signatures), "utf-8")
 
 
-def _known_shards(file: Path) -> dict[str, list[int]] | None:
-    """What ``SHARDS`` holds; None where there is none, or a damaged one."""
+def _known_shards(file: Path) -> Signatures:
+    """What ``SHARDS`` holds; {} where there is none, or one that is damaged or of an earlier version, which had the
+    paths of shards for their names."""
     try:
         found = json.loads(file.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {name: [[int(size), int(time)] for size, time in copies] for name, copies in found.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _checksums(store: Store) -> Iterator[tuple[str, str]]:

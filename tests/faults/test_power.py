@@ -8,25 +8,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from power import Check, Power, watched
 from project import record_for
 from stores import KEYS, LAYOUT, LOGITS, RULE, STATES, kept
+from tiny import packaged_model
 from transformers import BertConfig, BertModel
 
+from cluster.inline import InlineWorker
 from pipeline.artifacts.attempts import Attempt, Watch, claim
 from pipeline.artifacts.ownership import Uses, note_use, read_uses
 from pipeline.artifacts.record import Record, commit, find, parsed_records, sweep, withdraw
-from pipeline.cli.verify import broken_files
+from pipeline.cli.verify import SilentListener, broken_files
 from pipeline.graph import hub
 from pipeline.graph.hub import Pins
 from pipeline.graph.nodes import ExternalInput, Graph, Node
 from pipeline.storage.directory import Directory
 from stages.atomic import replacing
+from stages.bank.ingest import IngestJob, TextStream, finished_raw_part, open_ingest
+from stages.corpus.tokenizer import Tokenize, WritePart, finished_part, open_tokenizer, write_rows_file
 from stages.outputs.layout import Layout, ShardFile, read_store, write_store
 from stages.outputs.parquet import write_shard
 from stages.outputs.verify import check_store
+from stages.retrieval.embed import finished as embedded
+from stages.retrieval.embeddings import keys_path, vectors_path
+from stages.retrieval.embeddings_writer import save_array, write_meta
+from stages.saved_rows import SavedRows
+from stages.specs.bank import BankSpec, GeneratedTexts
 from stages.specs.schedule import Position
 from stages.specs.student import DistilSpec, Pretrained, Train
 from stages.specs.teacher import TeachSpec
@@ -251,3 +263,68 @@ def test_a_kept_epoch_is_whole(root: Path, tmp_path: Path) -> None:
             assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
     survives(power, tmp_path, epoch_is_whole)
+
+
+def test_embeddings_that_count_as_finished_are_whole(root: Path, tmp_path: Path) -> None:
+    """A shard is two files, and either name may be lost."""
+    keys = np.frombuffer(b"".join(KEYS), np.uint8).reshape(-1, 16)
+    shards = {number: np.full((len(keys), 4), number + 1, np.float16) for number in range(2)}
+    with watched(root) as power:
+        for number, vectors in shards.items():
+            save_array(keys_path(root, number), keys)
+            save_array(vectors_path(root, number), vectors)
+        write_meta(root, {"shards": [len(keys)] * 2})
+
+    def counted_shards_are_whole(home: Path) -> None:
+        for number, vectors in shards.items():
+            if embedded(home, number, len(keys), 4):
+                assert np.array_equal(np.load(vectors_path(home, number)), vectors)
+                assert np.array_equal(np.load(keys_path(home, number)), keys)
+
+    assert survives(power, tmp_path, counted_shards_are_whole) > 5
+
+
+def test_rows_that_were_saved_within_a_shard_are_whole_or_are_computed_again(root: Path, tmp_path: Path) -> None:
+    values = {key: np.full(3, number, np.float16) for number, key in enumerate(KEYS[:6])}
+    with watched(root) as power:
+        saved = SavedRows(root / "scratch", "shard-00000")
+        for keys in (KEYS[:3], KEYS[3:6]):
+            saved.save(keys, {"vector": [values[key] for key in keys]})
+        saved.remove()
+
+    def restored_rows_are_those_that_were_saved(home: Path) -> None:
+        for key, columns in SavedRows(home / "scratch", "shard-00000").found.items():
+            assert np.array_equal(columns["vector"], values[key])
+
+    assert survives(power, tmp_path, restored_rows_are_those_that_were_saved) > 3
+
+
+def test_a_part_of_a_corpus_that_counts_as_finished_is_whole(root: Path, tmp_path: Path) -> None:
+    rows = write_rows_file(pa.table({"text": ["a film", "a story"]}), tmp_path)
+    write = open_tokenizer(Tokenize(packaged_model(), ("text",), 8, tmp_path), InlineWorker(1, SilentListener()))
+    with watched(root) as power:
+        facts = write(WritePart(root / "train" / "part-00000.parquet", rows))
+    whole = pq.read_table(root / "train" / "part-00000.parquet")
+
+    def counted_part_is_whole(home: Path) -> None:
+        path = home / "train" / "part-00000.parquet"
+        if finished_part(path, 2) is not None:
+            assert finished_part(path, 2) == facts
+            assert pq.read_table(path).equals(whole)
+
+    assert survives(power, tmp_path, counted_part_is_whole) > 1
+
+
+def test_a_raw_part_of_a_bank_that_counts_as_finished_is_whole_with_its_keys(root: Path, tmp_path: Path) -> None:
+    """The search for duplicates reads the keys, which are files beside it."""
+    spec = BankSpec(source=GeneratedTexts(rows=20))
+    with watched(root) as power:
+        (part,) = open_ingest(IngestJob(spec, root), InlineWorker(1, SilentListener()))(TextStream(0, 1))
+    whole = {path.name: path.read_bytes() for path in root.iterdir()}
+    assert len(whole) == 3
+
+    def counted_part_is_whole(home: Path) -> None:
+        if finished_raw_part(home, part.name) is not None:
+            assert {path.name: path.read_bytes() for path in home.iterdir() if path.suffix != ".tmp"} == whole
+
+    assert survives(power, tmp_path, counted_part_is_whole) > 5

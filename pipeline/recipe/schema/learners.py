@@ -82,8 +82,9 @@ class TrainBlock(OptimisationBlock):
     """How students are trained: AdamW, linear warm-up, then linear decay to 0, and clipping."""
 
     max_length: Whole = key(
-        "Longer rows are cut to this number of tokens, for teacher and students alike. No model may have fewer "
-        "positions for tokens: 512 for most, which their `config.json` tells.",
+        "Longer rows are cut to this number of tokens, for teacher and students alike. It may not be more "
+        "than the table of positions of any model has: 512 for most, as their `config.json` says. Models with rotary "
+        "embeddings (ModernBERT, Qwen) have no such table.",
         64,
         of=CorpusSpec.model_fields["max_length"],
     )

@@ -261,6 +261,8 @@ def test_a_record_with_a_field_of_another_type_is_damaged(tmp_path: Path, change
     with pytest.raises(DamagedRecord) as caught:
         read_record(Directory(tmp_path), path.relative_to(tmp_path).as_posix())
     assert caught.value.reason == reason
+    (found,) = parsed_records(Directory(tmp_path)).values()
+    assert isinstance(found, DamagedRecord) and found.reason == reason
 
 
 def test_an_artifact_whose_record_is_damaged_counts_as_absent(storage: Storage) -> None:

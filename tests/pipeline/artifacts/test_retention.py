@@ -248,7 +248,7 @@ def test_an_artifact_whose_record_has_a_newer_format_is_listed_and_never_freed(
     assert (path.parent / "0001" / "result.txt").exists()
 
 
-@pytest.mark.parametrize("harm", ["cut", "a folder", "a full folder"])
+@pytest.mark.parametrize("harm", ["cut", "copied", "a folder", "a full folder"])
 def test_an_artifact_whose_record_is_damaged_is_found_with_its_recipe_and_freed(
     storage: Directory, one: Graph, two: Graph, harm: str
 ) -> None:
@@ -264,7 +264,7 @@ def test_an_artifact_whose_record_is_damaged_is_found_with_its_recipe_and_freed(
     assert not path.parent.exists()
 
 
-@pytest.mark.parametrize("harm", ["cut", "a folder", "a full folder"])
+@pytest.mark.parametrize("harm", ["cut", "copied", "a folder", "a full folder"])
 def test_the_files_of_a_needed_artifact_whose_record_is_damaged_are_found(
     storage: Directory, one: Graph, harm: str
 ) -> None:
@@ -280,6 +280,10 @@ def test_the_files_of_a_needed_artifact_whose_record_is_damaged_are_found(
 def damage(record: Path, harm: str) -> None:
     if harm == "cut":
         record.write_text(record.read_text("utf-8")[:100], "utf-8")
+        return
+    if harm == "copied":  # a whole record, of another artifact
+        document = json.loads(record.read_text("utf-8"))
+        record.write_text(json.dumps({**document, "key": "0" * 64}), "utf-8")
         return
     record.unlink()
     (record / "inside" if harm == "a full folder" else record).mkdir(parents=True)

@@ -8,7 +8,7 @@ import pytest
 from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.model_configs import check_changes, check_config
+from pipeline.graph.model_configs import check_changes, check_config, text_kinds
 
 
 @pytest.fixture
@@ -45,7 +45,6 @@ BERT = {"model_type": "bert", "hidden_size": 768, "num_attention_heads": 12, "vo
         ({"use_cache": "no"}, "use_cache: no, must be true or false"),
         ({"vocab_size": 5}, "vocab_size: 5, but the tokenizer has 30522 tokens; give 30522 or more"),
         ({"pad_token_id": 40_000}, "pad_token_id: 40000, but the vocabulary ends at 30521"),
-        ({"type_vocab_size": 1}, "type_vocab_size: 1, but the tokenizer marks 2 kinds of text; leave it out"),
         ({"num_labels": 3}, "num_labels: follows from the task; leave it out"),
         ({"model_type": "roberta"}, "model_type: is no setting of a student; leave it out"),
     ],
@@ -54,7 +53,7 @@ def test_a_change_from_which_no_model_can_be_built_is_refused_by_name(
     changes: dict[str, Any], problem: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError) as caught:
-        check_changes(BERT, changes, tmp_path)
+        check_changes(BERT, changes, tmp_path, pairs=False)
     found = str(caught.value)
     assert found.startswith(f"config:{problem}" if problem.startswith(" ") else f"config.{problem}")
 
@@ -73,14 +72,14 @@ def test_a_change_from_which_no_model_can_be_built_is_refused_by_name(
     ],
 )
 def test_what_transformers_builds_is_accepted(config: dict[str, Any], changes: dict[str, Any], tmp_path: Path) -> None:
-    check_changes(config, changes, tmp_path)
+    check_changes(config, changes, tmp_path, pairs=False)
 
 
 def test_layers_are_no_more_than_the_kinds_that_the_configuration_lists(tmp_path: Path) -> None:
     config = {"model_type": "modernbert", "layer_types": ["full_attention", "sliding_attention"]}
-    check_changes(config, {"num_hidden_layers": 2}, tmp_path)
+    check_changes(config, {"num_hidden_layers": 2}, tmp_path, pairs=False)
     with pytest.raises(ValueError) as caught:
-        check_changes(config, {"num_hidden_layers": 3}, tmp_path)
+        check_changes(config, {"num_hidden_layers": 3}, tmp_path, pairs=False)
     assert str(caught.value) == (
         "config.num_hidden_layers: 3, must be at most 2, the layers whose kinds config.json lists"
     )
@@ -88,14 +87,14 @@ def test_layers_are_no_more_than_the_kinds_that_the_configuration_lists(tmp_path
 
 def test_the_pooler_is_as_wide_as_the_model(tmp_path: Path) -> None:
     config = {"model_type": "deberta-v2", "hidden_size": 32, "num_attention_heads": 2, "pooler_hidden_size": 32}
-    check_changes(config, {"hidden_size": 24, "pooler_hidden_size": 24}, tmp_path)
+    check_changes(config, {"hidden_size": 24, "pooler_hidden_size": 24}, tmp_path, pairs=False)
     with pytest.raises(ValueError, match=r"^config\.hidden_size: 24, but pooler_hidden_size is 32; change both to one"):
-        check_changes(config, {"hidden_size": 24}, tmp_path)
+        check_changes(config, {"hidden_size": 24}, tmp_path, pairs=False)
 
 
 def test_a_field_is_given_under_one_of_its_names_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
-        check_changes({"model_type": "distilbert"}, {"n_layers": 2, "num_hidden_layers": 3}, tmp_path)
+        check_changes({"model_type": "distilbert"}, {"n_layers": 2, "num_hidden_layers": 3}, tmp_path, pairs=False)
     assert str(caught.value) == (
         "config.num_hidden_layers: is another name of n_layers, which is given too; leave one of them out"
     )
@@ -104,9 +103,74 @@ def test_a_field_is_given_under_one_of_its_names_alone(tmp_path: Path) -> None:
 def test_the_tokens_of_a_vocabulary_are_counted_with_those_that_were_added(tmp_path: Path) -> None:
     tokenizer = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": [{"id": 8, "content": "[X]"}]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
-    check_changes(BERT, {"vocab_size": 9}, tmp_path)
+    check_changes(BERT, {"vocab_size": 9}, tmp_path, pairs=False)
     with pytest.raises(ValueError, match=r"^config\.vocab_size: 8, but the tokenizer has 9 tokens; give 9 or more$"):
-        check_changes(BERT, {"vocab_size": 8}, tmp_path)
+        check_changes(BERT, {"vocab_size": 8}, tmp_path, pairs=False)
+
+
+BERT_PAIRS = {
+    "type": "TemplateProcessing",
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
+}
+
+
+def write_tokenizer(folder: Path, settings: dict[str, Any], processor: dict[str, Any] | None) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    (folder / "tokenizer.json").write_text(json.dumps({"post_processor": processor}), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "processor"),
+    [
+        ({"tokenizer_class": "BertTokenizerFast"}, BERT_PAIRS),
+        ({"tokenizer_class": "BertTokenizer"}, {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}),
+        (
+            {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "token_type_ids"]},
+            {"type": "Sequence", "processors": [{"type": "ByteLevel"}, BERT_PAIRS]},
+        ),
+    ],
+)
+def test_a_student_of_text_pairs_needs_an_embedding_for_each_number_that_its_tokenizer_gives_them(
+    settings: dict[str, Any], processor: dict[str, Any], tmp_path: Path
+) -> None:
+    write_tokenizer(tmp_path, settings, processor)
+    with pytest.raises(ValueError) as caught:
+        check_changes(BERT, {"type_vocab_size": 1}, tmp_path, pairs=True)
+    assert str(caught.value) == (
+        "config.type_vocab_size: 1, but the tokenizer marks the texts of a pair with 2 numbers; give 2 or more"
+    )
+    check_changes(BERT, {"type_vocab_size": 2}, tmp_path, pairs=True)
+    check_changes({"model_type": "deberta-v2"}, {"type_vocab_size": 0}, tmp_path, pairs=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "processor", "pairs"),
+    [
+        ({"tokenizer_class": "BertTokenizer"}, BERT_PAIRS, False),
+        ({"tokenizer_class": "RobertaTokenizer"}, {"type": "RobertaProcessing"}, True),
+        ({"tokenizer_class": "XLMRobertaTokenizer"}, BERT_PAIRS, True),
+        ({"tokenizer_class": "BertTokenizer", "model_input_names": ["input_ids"]}, BERT_PAIRS, True),
+        ({"model_input_names": ["input_ids", "token_type_ids"]}, {"type": "RobertaProcessing"}, True),
+        ({}, None, True),
+    ],
+)
+def test_one_embedding_for_all_texts_is_enough_where_the_tokenizer_does_not_mark_them(
+    settings: dict[str, Any], processor: dict[str, Any] | None, pairs: bool, tmp_path: Path
+) -> None:
+    """Whatever ``type_vocab_size`` config.json has: it is a field of the model, and does not tell of the tokenizer."""
+    write_tokenizer(tmp_path, settings, processor)
+    check_changes(BERT, {"type_vocab_size": 1}, tmp_path, pairs)
+
+
+def test_the_numbers_that_are_read_off_a_tokenizers_files_are_those_that_it_gives(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertTokenizer, RobertaTokenizer
+
+    words = {word: number for number, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"))}
+    BertTokenizer(vocab=words).save_pretrained(tmp_path / "bert")
+    RobertaTokenizer(vocab=words, merges=[]).save_pretrained(tmp_path / "roberta")
+    given = {name: AutoTokenizer.from_pretrained(tmp_path / name)("a", "b") for name in ("bert", "roberta")}
+    assert text_kinds(tmp_path / "bert") == 1 + max(given["bert"]["token_type_ids"]) == 2
+    assert text_kinds(tmp_path / "roberta") is None and "token_type_ids" not in given["roberta"]
 
 
 def test_the_configurations_that_transformers_writes_are_accepted() -> None:

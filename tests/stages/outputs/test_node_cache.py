@@ -93,13 +93,65 @@ def test_a_copy_of_a_decoded_store_is_checked_once(store: Path, tmp_path: Path) 
     cache, copy = CacheFolder(tmp_path / "cache"), tmp_path / "copy"
     decode(store, ["logits"], KEYS, cache, quiet)
     shutil.copytree(store, copy)
-    data = (copy / shard_name(0)).read_bytes()
-    (copy / shard_name(0)).write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    flip_a_bit(copy / shard_name(0))
     lines: list[str] = []
     decode(copy, ["logits"], KEYS, cache, lines.append)
     assert len(lines) == 1 and lines[0].startswith(f"{copy}: {shard_name(0)} damaged since")
     (entry,) = entries(tmp_path / "cache")
-    assert len(json.loads((entry / "shards.json").read_text("utf-8"))) == 5
+    noted = json.loads((entry / "shards.json").read_text("utf-8"))
+    assert {name: len(copies) for name, copies in noted.items()} == {shard_name(number): 1 for number in range(3)}
+
+
+def flip_a_bit(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+
+
+@pytest.mark.parametrize("noted", [None, "of an earlier version", "{"])
+def test_without_a_list_of_sound_shards_those_of_a_decoded_store_are_compared_once(
+    noted: str | None, store: Path, tmp_path: Path
+) -> None:
+    """The list may be lost, and earlier versions wrote another or none."""
+    cache, lines = CacheFolder(tmp_path / "cache"), list[str]()
+    decode(store, ["logits"], KEYS, cache, quiet)
+    (entry,) = entries(tmp_path / "cache")
+    flip_a_bit(store / shard_name(1))
+    stat = (store / shard_name(1)).stat()
+    (entry / "shards.json").unlink()
+    if noted is not None:
+        earlier = json.dumps({str(store / shard_name(1)): [stat.st_size, stat.st_mtime_ns]})
+        (entry / "shards.json").write_text(noted if noted == "{" else earlier, "utf-8")
+    decode(store, ["logits"], KEYS, cache, lines.append)
+    assert len(lines) == 1 and lines[0].startswith(f"{store}: {shard_name(1)} damaged since")
+    sound = json.loads((entry / "shards.json").read_text("utf-8"))
+    assert sorted(sound) == [shard_name(0), shard_name(2)], "the damaged one is compared again the next time"
+
+
+def test_a_store_that_was_moved_is_not_compared_again(store: Path, tmp_path: Path) -> None:
+    """Shown by damage that leaves size and time as they were: only reading every byte would find it."""
+    cache, moved, lines = CacheFolder(tmp_path / "cache"), tmp_path / "moved", list[str]()
+    decode(store, ["logits"], KEYS, cache, quiet)
+    store.rename(moved)
+    before = (moved / shard_name(0)).stat()
+    flip_a_bit(moved / shard_name(0))
+    os.utime(moved / shard_name(0), ns=(before.st_atime_ns, before.st_mtime_ns))
+    decode(moved, ["logits"], KEYS, cache, lines.append)
+    assert lines == []
+
+
+def test_two_copies_of_a_store_that_are_read_in_turn_are_each_compared_once(store: Path, tmp_path: Path) -> None:
+    cache, copy = CacheFolder(tmp_path / "cache"), tmp_path / "copy"
+    shutil.copytree(store, copy)
+    os.utime(copy / shard_name(0), (1, 1))
+    for path in (store, copy, store, copy):
+        decode(path, ["logits"], KEYS, cache, quiet)
+    (entry,) = entries(tmp_path / "cache")
+    noted = json.loads((entry / "shards.json").read_text("utf-8"))
+    assert {name: len(copies) for name, copies in noted.items()} == {
+        shard_name(0): 2,
+        shard_name(1): 1,
+        shard_name(2): 1,
+    }
 
 
 def test_only_the_requested_columns_are_decoded(store: Path, tmp_path: Path) -> None:
