@@ -23,7 +23,8 @@ class WorkerShare:
         self._mapping = False
         self._clock = clock
         self._since = clock()
-        self._worker_seconds = 0.0
+        self._seconds = 0.0
+        self._full_seconds = 0.0
         self._changed = threading.Condition()
 
     @property
@@ -49,11 +50,17 @@ class WorkerShare:
             self._changed.notify_all()
 
     def seconds(self) -> float:
-        """Seconds so far, each multiplied by the part of all workers that was taken: about the time that the stage
-        would have run with all of its workers."""
+        """Seconds since the stage began, without those in which it was in a map and had no worker."""
         with self._changed:
             self._count_time()
-            return self._worker_seconds / self.workers
+            return self._seconds
+
+    def full_seconds(self) -> float:
+        """About the seconds that the stage would have taken so far with all of its workers: those in a map count by the
+        part of the workers that was taken, those outside, in which it needs none, in full."""
+        with self._changed:
+            self._count_time()
+            return self._full_seconds
 
     # --- for maps and trainings ---
 
@@ -61,6 +68,7 @@ class WorkerShare:
     def mapping(self) -> Iterator[None]:
         """The context of a map, in which the stage follows the grant."""
         with self._changed:
+            self._count_time()
             self._mapping = True
         try:
             yield
@@ -98,5 +106,10 @@ class WorkerShare:
 
     def _count_time(self) -> None:
         now = self._clock()
-        self._worker_seconds += (now - self._since) * self.taken
-        self._since = now
+        passed, self._since = now - self._since, now
+        if not self._mapping:
+            self._seconds += passed
+            self._full_seconds += passed
+        elif self.taken:
+            self._seconds += passed
+            self._full_seconds += passed * self.taken / self.workers

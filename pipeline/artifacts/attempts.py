@@ -141,10 +141,8 @@ def claim(
     ``TTL``. Without ``adopt``, those files stay where they are; for callers that only remove them.
     """
     last = highest_attempt(storage, attempts_folder(key))
-    if last:
-        lease = _read_lease(storage, key, last)
-        if not _expired(storage, key, last, lease, watch, clock()):
-            return AttemptHeld(lease.owner if lease else None)
+    if (holder := _holder(storage, key, last, watch, clock())) is not None:
+        return holder
     number = 1 + max(last, highest_attempt(storage, key_folder(stage, key)))
     attempt = Attempt(storage, key, number, Lease(this_process(), clock()))
     try:
@@ -214,6 +212,22 @@ def release(attempt: Attempt) -> None:
         attempt.storage.write(
             _lease_name(attempt.key, attempt.number), _lease_text(replace(attempt.lease, released=True))
         )
+
+
+def held(storage: Storage, key: str, watch: Watch, now: float) -> AttemptHeld | None:
+    """Which process holds the last attempt at a key; None if the key can be claimed. Claims nothing. ``watch`` is as in
+    ``claim``."""
+    return _holder(storage, key, highest_attempt(storage, attempts_folder(key)), watch, now)
+
+
+def _holder(storage: Storage, key: str, last: int, watch: Watch, now: float) -> AttemptHeld | None:
+    """As ``held``, for the highest attempt number ``last``; 0 if there is no attempt."""
+    if not last:
+        return None
+    lease = _read_lease(storage, key, last)
+    if _expired(storage, key, last, lease, watch, now):
+        return None
+    return AttemptHeld(lease.owner if lease else None)
 
 
 def leased(storage: Storage, key: str, now: float) -> bool:

@@ -57,7 +57,10 @@ class Record:
     maps it to a digest of its files: an input that is rebuilt keeps its key, but may come out with other bits.
     ``priors`` are the keys of earlier artifacts from which rows may have been copied. ``run`` is the run that committed
     the artifact; its logs have that name. ``snapshot`` is the digest of the submitted code and recipe, '' for a run
-    that was not submitted. ``seconds`` is the duration of the build. None of these is part of the key.
+    that was not submitted. ``seconds`` is the duration of the build by the clock, without the time in
+    which it was paused because more urgent stages had all of its workers. ``full_seconds`` is about how long it would
+    have taken if it had had all of its workers all the time; 0.0 in records that do not tell it. None of these is part
+    of the key.
     """
 
     stage: str
@@ -81,6 +84,7 @@ class Record:
     priors: tuple[str, ...] = ()
     run: str = ""
     snapshot: str = ""
+    full_seconds: float = 0.0
     format: int = FORMAT
 
     @property
@@ -183,7 +187,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("stage", "key", "name", "recipe", "attempt", "code", "committed", "run", "snapshot"), str),
     **dict.fromkeys(("version", "workers", "threads", "format"), int),
     **dict.fromkeys(("spec", "inputs", "facts", "hardware", "places", "contents"), dict),
-    "seconds": (int, float),
+    **dict.fromkeys(("seconds", "full_seconds"), (int, float)),
     "files": list,
     "priors": list,
 }

@@ -91,7 +91,11 @@ def print_plan(plan: Plan, expected: Forecast, console: Console) -> None:
         )
     console.print(table)
     counts = {action: sum(step.action == action for step in plan.steps) for action in STYLES}
-    console.print(f"{counts['reuse']} to reuse, {counts['build']} to build, {counts['skip']} not needed")
+    refused = len(plan.refused) + len(plan.blocked)
+    more = f", {refused} refused" if refused else ""
+    console.print(
+        f"{counts['reuse']} to reuse, {counts['build']} to build, {counts['skip'] - refused} not needed{more}"
+    )
     for line in shares(plan):
         console.print(line)
     if plan.builds:

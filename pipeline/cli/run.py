@@ -1,15 +1,18 @@
 """``stillhouse run``: plan, build what is missing, print the results."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+
+from rich.console import Console
 
 from pipeline.artifacts.ownership import note_use
 from pipeline.cli.last_sets import note_run, warn_of_same_name
 from pipeline.cli.request import Request, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
-from pipeline.execution.runner import Outcome, record_names
+from pipeline.execution.runner import Failure, Outcome, note_refused, record_names
 from pipeline.monitor.startup import Startup
-from pipeline.report.rows import report
+from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import print_paths, print_table
 
 
@@ -37,11 +40,13 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
             note_run(storage, recipe)
             reused = {step.node.key: step.record for step in found.steps if step.record}
             record_names(graph, Outcome(reused), storage, recipe.name)
-            console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
-            rows = report(graph, storage)
-            print_table(rows, console, recipe.name)
-            print_paths(rows, console)
-            return 0
+            failures = note_refused(found, storage)
+            if failures:
+                left = len(found.refused) + len(found.blocked)
+                console.print(f"{recipe.name}: nothing can be built, {left} stages are refused")
+            else:
+                console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
+            return print_results(report(graph, storage), failures, recipe.name, console)
         startup.step(f"checking that {storage} can be written")
         storage.check()
         note_use(storage, recipe.name, graph)
@@ -53,9 +58,14 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         outcome = execute(recipe, storage, graph, found, address, inline, console, startup)
     with storage_errors(storage):
         rows = report(graph, storage)
-    print_table(rows, console, recipe.name)
-    for failure in outcome.failures.values():
+    return print_results(rows, outcome.failures, recipe.name, console)
+
+
+def print_results(rows: Sequence[ReportRow], failures: Mapping[str, Failure], recipe: str, console: Console) -> int:
+    """Print the results table, and on stderr each stage that failed itself. Returns the exit code."""
+    print_table(rows, console, recipe)
+    for failure in failures.values():
         if not failure.blocked_by:
             print(f"stillhouse: {failure.node.name}: {failure.message}", file=sys.stderr)
     print_paths(rows, console)
-    return 1 if outcome.failures else 0
+    return 1 if failures else 0

@@ -42,7 +42,7 @@ def show_artifact(target: str, storage: Storage, console: Console, recipe: str |
         f"{record.name}  {record.stage} version {record.version}",
         f"key        {record.key}",
         f"files      {directory}",
-        f"made       {record.committed}, {record.seconds:g} s, {workers}, code {record.code}",
+        f"made       {record.committed}, {duration_of(record)}, {workers}, code {record.code}",
         f"on         {hardware.get('processor')}, {hardware.get('cores')} cores",
         f"size       {record.bytes:,} bytes in {len(record.files)} files",
         *([f"snapshot   {record.snapshot}"] if record.snapshot else []),
@@ -61,6 +61,14 @@ def show_artifact(target: str, storage: Storage, console: Console, recipe: str |
         show_contents(record, directory, console)
         if record.stage in CANDIDATE_STAGES:
             show_candidates(directory, corpus_of(record, root), console)
+
+
+def duration_of(record: Record) -> str:
+    """``100 s``, ``100 s (about 25 s with all workers)`` if it had given up workers for more urgent stages."""
+    text = f"{record.seconds:g} s"
+    if not record.full_seconds or record.full_seconds >= record.seconds:
+        return text
+    return f"{text} (about {record.full_seconds:g} s with all workers)"
 
 
 def corpus_of(record: Record, storage: Storage) -> Path | None:

@@ -89,6 +89,7 @@ def build(
         workers=on.resources.workers,
         threads=wanted.cpus_per_worker,
         seconds=round(share.seconds(), 3),
+        full_seconds=round(share.full_seconds(), 3),
         committed=datetime.now(UTC).isoformat(timespec="seconds"),
         hardware=hardware(),
         places={name: recorded_location(path, context.storage.local) for name, path in inputs.items()},

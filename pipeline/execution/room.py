@@ -5,7 +5,7 @@ not keep a short and urgent one waiting. It gets them back when nothing more urg
 has until it ends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -45,21 +45,24 @@ class Room:
         self._concurrent = concurrent
         self._capacity = Capacity.fixed()
         self._reserved: list[Demand] = []
+        self._awaiting: set[RunningStage] = set()
 
     def begin(self, capacity: Capacity) -> None:
         """Forget the reservations of the look before. ``capacity``: what the place has now."""
         self._capacity = capacity
         self._reserved = []
+        self._awaiting = set()
 
-    def fits(self, urgency: Urgency, shape: StepResources) -> bool:
+    def fits(self, urgency: Urgency, shape: StepResources, may_make_room: Callable[[], bool] = lambda: True) -> bool:
         """Whether a node may start now. If not, less urgent stages are made to give up workers, if that will make room;
-        it is kept free for this node."""
+        it is kept free for this node. ``may_make_room`` is called before any stage has to give up more than before; if
+        it returns False, none has to."""
         if not self.running:
             return True
         if not self._concurrent:
             return False
         self.enlarge(urgency)
-        return self._obtain(urgency, shape.least.demand)
+        return self._obtain(urgency, shape.least.demand, may_make_room)
 
     def workers_that_fit(self, wanted: Resources) -> int:
         """The number of workers with which a node that fits may start: all if there is room for all, at least one."""
@@ -70,13 +73,18 @@ class Room:
 
     def enlarge(self, before: Urgency | None = None) -> None:
         """Let stages have workers back that they gave up: the most urgent first, and only those more urgent than
-        ``before``."""
-        lacking = [one for one in self.running.values() if one.share.granted < one.share.workers]
+        ``before``. A stage for which one worker is reserved waits for it until the next look."""
+        lacking = [
+            one for one in self.running.values() if one.share.granted < one.share.workers and one not in self._awaiting
+        ]
         for one in sorted(lacking, key=lambda one: one.urgency):
             if before is not None and one.urgency > before:
                 break
+            reserved = len(self._reserved)
             while one.share.granted < one.share.workers and self._obtain(one.urgency, one.demand(1)):
                 one.share.grant(one.share.granted + 1)
+            if len(self._reserved) > reserved:
+                self._awaiting.add(one)
 
     def lacking(self) -> Iterator[Demand]:
         """The workers that running stages would use if there were room."""
@@ -84,11 +92,11 @@ class Room:
             if one.share.granted < one.share.workers:
                 yield one.demand(one.share.workers - one.share.granted)
 
-    def _obtain(self, urgency: Urgency, demand: Demand) -> bool:
+    def _obtain(self, urgency: Urgency, demand: Demand, may_make_room: Callable[[], bool] = lambda: True) -> bool:
         """Whether there is room for the demand now. If not, make room, and reserve it, where that is possible."""
         if not any(one.share.taken for one in self.running.values()) or self._is_free(demand):
             return True
-        if self._make_room(urgency, demand):
+        if self._make_room(urgency, demand, may_make_room):
             self._reserved.append(demand)
         return False
 
@@ -103,9 +111,10 @@ class Room:
         granted = [one.demand(one.share.granted) for one in self.running.values()]
         return self._capacity.packs([*granted, *self._reserved, demand])
 
-    def _make_room(self, urgency: Urgency, demand: Demand) -> bool:
+    def _make_room(self, urgency: Urgency, demand: Demand, may_make_room: Callable[[], bool]) -> bool:
         """Grant fewer workers to stages of less urgent groups, the least urgent first, until the demand will fit.
-        Returns False, and changes nothing, if it would not fit even so."""
+        Returns False, and changes nothing, if it would not fit even so, or if ``may_make_room`` is called and returns
+        False."""
         giving = [one for one in self.running.values() if one.share.adjustable and one.urgency.group > urgency.group]
         if not giving:
             return False
@@ -117,7 +126,9 @@ class Room:
             if not giving:
                 return False
             granted[giving[-1]] -= 1
-        for one, workers in granted.items():
-            if workers != one.share.granted:
-                one.share.grant(workers)
+        changed = [one for one, workers in granted.items() if workers != one.share.granted]
+        if changed and not may_make_room():
+            return False
+        for one in changed:
+            one.share.grant(granted[one])
         return True

@@ -20,6 +20,7 @@ from pipeline.artifacts.attempts import (
     attempts_folder,
     check,
     claim,
+    held,
     release,
     remove_if_swept,
 )
@@ -64,7 +65,10 @@ class Outcome:
 
 def run(plan: Plan, context: RunContext) -> Outcome:
     """Build what the plan says. After Ctrl-C, raises KeyboardInterrupt once every lease is released."""
-    outcome = Outcome({step.node.key: step.record for step in plan.steps if step.record is not None})
+    records = {step.node.key: step.record for step in plan.steps if step.record is not None}
+    outcome = Outcome(records, note_refused(plan, context.storage))
+    for refused in outcome.failures.values():
+        context.view.warn(f"{refused.node.name}: {refused.message}")
     with suppress(OSError):  # gc removes what is left
         remove_leftovers(plan, context)
     with Heartbeat(context.clock, context.view.warn) as heartbeat:
@@ -79,6 +83,16 @@ def run(plan: Plan, context: RunContext) -> Outcome:
         finally:
             work.wait_for_stages()
     return outcome
+
+
+def note_refused(plan: Plan, storage: Storage) -> dict[str, Failure]:
+    """Key -> failure of each step that the plan refuses. They are noted in the storage for later reports."""
+    steps = [step for step in plan.steps if step.node.key in plan.refused]
+    failures = {step.node.key: Failure(step.node, step.why) for step in steps}
+    with suppress(OSError):  # a report then says that they are missing, not that they failed
+        for key, failure in failures.items():
+            note_failure(storage, key, failure.message)
+    return failures
 
 
 def remove_leftovers(plan: Plan, context: RunContext) -> None:
@@ -156,6 +170,9 @@ class RunInProgress:
         """Start every node whose inputs are built, whose resources are free, and which no other run is building.
         Returns whether any was started, or needed no start."""
         started = False
+        for step in self.scheduler.postponed:
+            if self._is_to_be_built(step):
+                self.scheduler.retry(step)
         self.room.begin(self._capacity())
         for step, shape in self.scheduler.offers(self._fits):
             started = self._start(step, shape) or started
@@ -180,7 +197,24 @@ class RunInProgress:
         return capacity
 
     def _fits(self, step: Step, shape: StepResources) -> bool:
-        return self.room.fits(self.scheduler.urgency(step), shape)
+        return self.room.fits(self.scheduler.urgency(step), shape, lambda: self._is_to_be_built(step))
+
+    def _is_to_be_built(self, step: Step) -> bool:
+        """Whether no other run is building the node, so that room is to be made for it. Claims nothing. A step that
+        another run is building is postponed; one whose artifact exists by now needs no room, and is done."""
+        node, context = step.node, self.context
+        try:
+            holder = held(context.storage, node.key, self.watch, context.clock())
+            if holder is not None:
+                context.view.held(node, holder.owner)
+                self.scheduler.postpone(step)
+                return False
+            if node.key not in self.to_withdraw and self._use_existing(step):
+                self.scheduler.drop(step)
+                return False
+        except OSError:
+            pass  # the start of the step will say so
+        return True
 
     def _start(self, step: Step, shape: StepResources) -> bool:
         """Use the artifact if it exists by now, else claim its key and start. False if another run holds it."""

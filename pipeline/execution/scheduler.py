@@ -36,7 +36,7 @@ class Scheduler:
         self._missing: dict[str, int] = {}
         self._waiting_for: dict[str, list[str]] = {}
         self._queues: dict[StepResources, list[tuple[Urgency, str]]] = {}
-        self._postponed: list[str] = []
+        self._postponed: dict[str, Step] = {}
         for step in steps:
             key = step.node.key
             self._steps[key] = step
@@ -58,31 +58,41 @@ class Scheduler:
         """Take out and yield each step whose inputs are built and whose resources fit.
 
         ``fits`` is called before each step, as those before it have taken resources, but not again for a shape
-        (combination of resources) that did not fit. Steps that are postponed meanwhile are offered in the next call.
+        (combination of resources) that did not fit. It may postpone or drop the step; then the next one of that shape
+        is tried.
         """
         closed: set[StepResources] = set()
         while fronts := [(queue[0], shape) for shape, queue in self._queues.items() if queue and shape not in closed]:
             (_, key), shape = min(fronts, key=lambda front: front[0])
-            if key not in self._steps:
+            if key not in self._steps or key in self._postponed:
                 heapq.heappop(self._queues[shape])
             elif fits(self._steps[key], shape):
                 heapq.heappop(self._queues[shape])
                 yield self._steps.pop(key), shape
-            else:
+            elif key in self._steps and key not in self._postponed:
                 closed.add(shape)
-        for key in self._postponed:
-            self._queue(key)
-        self._postponed = []
 
     def postpone(self, step: Step) -> None:
-        """Put a step back that cannot start now because another run is building it."""
+        """Put a step aside that cannot start now because another run is building it: it is not offered until
+        ``retry``."""
         self._steps[step.node.key] = step
-        self._postponed.append(step.node.key)
+        self._postponed[step.node.key] = step
+
+    @property
+    def postponed(self) -> list[Step]:
+        """The steps that are put aside."""
+        return list(self._postponed.values())
 
     def retry(self, step: Step) -> None:
-        """Put a step back that was started and must be started once more."""
+        """Offer a step again that was postponed, or that was started and must be started once more."""
+        self._postponed.pop(step.node.key, None)
         self._steps[step.node.key] = step
         self._queue(step.node.key)
+
+    def drop(self, step: Step) -> None:
+        """Take a step out that need not start."""
+        self._postponed.pop(step.node.key, None)
+        self._steps.pop(step.node.key, None)
 
     def add_artifact(self, key: str) -> None:
         """An artifact is built: queue the steps for which it was the last missing input."""

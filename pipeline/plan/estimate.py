@@ -172,14 +172,14 @@ def _field(spec: Json, *names: str) -> Json:
 
 
 def _scaled(record: Record, node: Node, rows: int) -> float:
-    """Seconds for ``rows`` rows, scaled from a comparable record."""
-    share = rows / max(1, record.rows)
+    """Seconds for ``rows`` rows with all of the stage's workers, scaled from a comparable record."""
+    share, seconds = rows / max(1, record.rows), record.full_seconds or record.seconds
     if not isinstance(node.spec, DistilSpec):
-        return record.seconds * share
-    training = float(record.facts.get("train_seconds", record.seconds))
+        return seconds * share
+    training = float(record.facts.get("train_seconds", seconds))
     epochs = _field(record.spec, "train", "epochs")
     assert isinstance(epochs, int)
-    return record.seconds - training + training * share * node.spec.train.epochs / epochs
+    return seconds - training + training * share * node.spec.train.epochs / epochs
 
 
 def approximate_time(seconds: float) -> str:

@@ -4,7 +4,7 @@ A node is built if no artifact has its key and a requested result depends on it.
 node with the artifact that had its name in the last run of the recipe.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +12,7 @@ from pipeline.artifacts.record import KEY, NAMED, DamagedRecord, Record, missing
 from pipeline.errors import RequestError, nearest
 from pipeline.graph.fingerprint import Json, differences, plain, shortened
 from pipeline.graph.nodes import Edge, Graph, Node, Quantity
+from pipeline.plan.gates import refused_nodes
 from pipeline.plan.quantities import sizes_of
 from pipeline.plan.reuse import priors, reusable_records
 from pipeline.storage import Storage, UnreadableDocument
@@ -37,13 +38,17 @@ class Plan:
 
     ``forced`` are the keys that ``--stage`` builds again. ``stale`` are keys whose artifact was made by another spec
     than the one requested under the same key, and the keys that depend on them, each with its record: these records
-    are withdrawn before anything is built in their place. ``further_names`` is as in ``Graph``.
+    are withdrawn before anything is built in their place. ``further_names`` is as in ``Graph``. ``refused`` says, by
+    key, why a node that is needed cannot be built (``teacher.least``), and ``blocked`` has the nodes that depend on
+    those; both are skipped.
     """
 
     steps: tuple[Step, ...]
     forced: frozenset[str]
     stale: Mapping[str, Record | None] = field(default_factory=dict)
     further_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    blocked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def builds(self) -> tuple[Step, ...]:
@@ -62,7 +67,10 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
         stale[key] = records.pop(key, None)
         if stale[key] is not None:
             unusable[key] = "an input of it is built again"
-    needed = _needed(graph, set(records) - forced, forced)
+    reusable = {key: record for key, record in records.items() if key not in forced}
+    refused, blocked = refused_nodes(graph, _needed(graph, set(reusable), forced), reusable)
+    unbuildable = {**refused, **blocked}
+    needed = _needed(graph, set(reusable), forced, set(unbuildable))
     builds = [node for node in graph.nodes if node.key in needed - forced]
     candidates = [
         record for stage in {node.spec.stage for node in builds} for record in reusable_records(storage, stage)
@@ -70,9 +78,11 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
     steps = []
     sizes = sizes_of(graph.nodes, records)
     for node in graph.nodes:
-        record = None if node.key in forced else records.get(node.key)
+        record = reusable.get(node.key)
         action: Action = "build"
-        if node.key in forced:
+        if node.key in unbuildable:
+            action, why = "skip", unbuildable[node.key]
+        elif node.key in forced:
             why = f"requested by --stage {stage}"
         elif record is not None:
             action, why = "reuse", f"built {record.committed}"
@@ -82,7 +92,9 @@ def plan(graph: Graph, storage: Storage, recipe: str, stage: str | None = None) 
         else:
             action, why = "skip", "no node that is built needs it"
         steps.append(Step(node, action, why, sizes[node.key].rows, sizes[node.key].bytes, record))
-    return Plan(tuple(steps), frozenset(forced), stale, graph.further_names)
+    return Plan(
+        tuple(steps), frozenset(forced - set(unbuildable)), stale, graph.further_names, refused=refused, blocked=blocked
+    )
 
 
 def _reusable_records(graph: Graph, storage: Storage) -> tuple[dict[str, Record], dict[str, str], dict[str, Record]]:
@@ -129,18 +141,18 @@ def selected_keys(graph: Graph, stage: str) -> set[str]:
     return found
 
 
-def _needed(graph: Graph, there: set[str], forced: set[str]) -> set[str]:
+def _needed(graph: Graph, there: set[str], forced: set[str], unbuildable: Container[str] = ()) -> set[str]:
     """The keys that have to be built: results without an artifact, and what those wait for and is without one too.
 
     Results are the forced nodes; without any, all evaluations, students and nodes that are no input of another node.
-    ``there`` are the keys that can be reused.
+    ``there`` are the keys that can be reused. Those of ``unbuildable``, and what only they wait for, are not needed.
     """
     sources = {source.key for node in graph.nodes for source in node.sources}
     results = ("distil", "evaluate")
     final = forced or {node.key for node in graph.nodes if node.key not in sources or node.role in results}
     needed: set[str] = set()
     for node in reversed(graph.nodes):
-        if node.key in final and node.key not in there:
+        if node.key in final and node.key not in there and node.key not in unbuildable:
             needed.add(node.key)
         if node.key in needed:
             needed.update(other.key for other in node.waits_for if other.key not in there)

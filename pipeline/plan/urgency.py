@@ -16,7 +16,8 @@ from pipeline.plan.resources import PARALLEL_ROLES
 from pipeline.recipe import STAGES
 
 EVALUATION = "evaluate"
-"""The role of nodes that score a finished model: short, and nothing waits for them."""
+"""The role of nodes that score a finished model. They are short, and a store may wait for one (``teacher.least``), as
+does the score of an ensemble, which reads those of its members."""
 CANDIDATE_ROLES = ("bank", "embed", "index", "candidates")
 """Roles that make candidates. All that is built from their artifacts comes last."""
 EVALUATIONS, WITHOUT_CANDIDATES, WITH_CANDIDATES = range(3)
@@ -25,7 +26,7 @@ EVALUATIONS, WITHOUT_CANDIDATES, WITH_CANDIDATES = range(3)
 
 class Urgency(NamedTuple):
     """The rank of a node: the smallest is the most urgent. ``following`` is the length of the longest chain of nodes
-    that wait for it, negative; ``number`` its place in the plan."""
+    that wait for it (as inputs, or for a score that they need), negative; ``number`` its place in the plan."""
 
     group: int
     stage: int
@@ -37,13 +38,13 @@ def urgencies(nodes: Sequence[Node]) -> dict[str, Urgency]:
     """Key -> urgency of each node that a run builds. ``nodes`` are sorted: inputs come first."""
     after_candidates: set[str] = set()
     for node in nodes:
-        if node.role in CANDIDATE_ROLES or any(source.key in after_candidates for source in node.sources):
+        if node.role in CANDIDATE_ROLES or any(other.key in after_candidates for other in node.waits_for):
             after_candidates.add(node.key)
     following = dict.fromkeys((node.key for node in nodes), 0)
     for node in reversed(nodes):
-        for source in node.sources:
-            if source.key in following:
-                following[source.key] = max(following[source.key], following[node.key] + 1)
+        for other in node.waits_for:
+            if other.key in following:
+                following[other.key] = max(following[other.key], following[node.key] + 1)
     return {
         node.key: Urgency(_group(node, after_candidates), STAGES.index(node.role), -following[node.key], number)
         for number, node in enumerate(nodes)

@@ -1,14 +1,18 @@
 """The stage ``embed``: a bank -> one vector for each row, in shards. Formats: ``embeddings``, for TF-IDF ``tfidf``.
 
-An interrupted run goes on from the shards that it finished and, of the others, from the vectors that were saved
-meanwhile (``stages/saved_rows.py``). Vectors that earlier embeddings by the same encoder hold
-are copied bit by bit, so only new rows are embedded.
+Workers embed pieces of a shard, so that a worker can be given up between two of them; the driver puts a shard together
+when its last piece is there. So the work folder holds, beside finished shards, pieces of about as many shards as there
+are workers. An interrupted run goes on from finished shards and pieces and, of the others, from the vectors that were
+saved meanwhile (``stages/saved_rows.py``). Vectors that earlier embeddings by the same encoder hold are copied bit by
+bit, so only new rows are embedded.
 """
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -16,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.resources import On, Worker
-from stages.bank.reader import read_bank_meta
+from stages.atomic import replacing
+from stages.bank.reader import read_bank_meta, read_bank_rows
 from stages.corpus.reader import SCRATCH
-from stages.corpus.row_key import KEY_BYTES
+from stages.corpus.row_key import KEY_BYTES, split_keys
 from stages.models.shape import config_of, shape_of
 from stages.retrieval.embeddings import SHARD_ROWS, keys_path, vectors_path
 from stages.retrieval.embeddings_writer import EmbedJob, save_array, shard_keys, shard_rows, shard_texts, write_meta
@@ -28,7 +33,17 @@ from stages.specs.retrieval import EmbedSpec, ModelEncoder, TfIdf
 from stages.specs.teacher import PRIOR
 
 ROWS_AT_ONCE = 2048
-"""Batches of similar length are formed among so many rows."""
+"""The rows of a piece; batches of similar length are formed among them. They take about half a minute on two CPU cores
+with an encoder of six layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a worker embeds at a time, so that it can soon be given up: the rows of part ``part`` (from 0) of those of
+    a shard that must be embedded, ``ROWS_AT_ONCE`` of them."""
+
+    number: int
+    part: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,13 @@ def _embed_model(
     priors = open_priors(given, made_by, out / SCRATCH) if missing else []
     on.expect(left, "rows")
     config = EmbedJob(encoder, model, inputs["bank"], out, rows, width, tuple(priors))
-    written = [result for _, result in on.map(open_embedder, config, missing)]
+    written, incomplete = _embed_shards(on, config, missing)
+    if incomplete:  # earlier embeddings were removed meanwhile
+        on.log(f"{len(incomplete)} shards are embedded anew, as earlier embeddings can no longer be read")
+        further, incomplete = _embed_shards(on, replace(config, priors=()), incomplete)
+        written += further
+    if incomplete:
+        raise ValueError(f"{out}: vectors of shard {incomplete[0]} cannot be read back; run the recipe again")
     write_meta(out, {**made_by, "shards": shards})
     carried = sum(result.carried for result in written)
     size = sum(path(out, number).stat().st_size for number in range(len(shards)) for path in (vectors_path, keys_path))
@@ -113,57 +134,138 @@ def _check_space(out: Path, needed: int) -> None:
         raise ValueError(f"{out}: {free:,} bytes are free, the rest of the embeddings takes {needed:,}; free some")
 
 
-def open_embedder(config: EmbedJob, worker: Worker) -> Callable[[int], EmbeddedShard]:
-    """Return a function that writes one shard. The encoder is loaded when the first row must be embedded."""
+def _pieces(rows: int) -> range:
+    """The numbers of the pieces of a shard of ``rows`` rows, of which the last ones are empty if rows are carried
+    over."""
+    return range(-(-rows // ROWS_AT_ONCE))
+
+
+def _embed_shards(on: On, config: EmbedJob, numbers: Sequence[int]) -> tuple[list[EmbeddedShard], list[int]]:
+    """Embed shards piece by piece, and write each as soon as its last piece is there. Returns the counts of those that
+    are written, and the numbers of those of which rows are missing."""
+    pieces = [Piece(number, part) for number in numbers for part in _pieces(shard_rows(config.rows, number))]
+    open_pieces = Counter(piece.number for piece in pieces)
+    written, incomplete = [], []
+    for place, _ in on.map(open_embedder, config, pieces):
+        number = pieces[place].number
+        open_pieces[number] -= 1
+        if open_pieces[number]:
+            continue
+        shard = _write_shard(config, number, on.log)
+        if shard is None:
+            incomplete.append(number)
+        else:
+            written.append(shard)
+    return written, incomplete
+
+
+def _write_shard(config: EmbedJob, number: int, note: Callable[[str], None]) -> EmbeddedShard | None:
+    """Write one shard from its pieces and from earlier embeddings, and remove the pieces. None, and nothing is written,
+    if a vector is missing."""
+    keys = shard_keys(shard_texts(config.bank, number, config.rows))
+    vectors, there = _carried(config, keys, note)
+    paths = [_piece_path(config, Piece(number, part)) for part in _pieces(len(keys))]
+    computed: dict[bytes, npt.NDArray[np.float16]] = {}
+    for path in paths:
+        found = _read_piece(path)
+        if found is not None:
+            computed |= zip(split_keys(found[0].tobytes()), found[1], strict=True)
+    for row in np.flatnonzero(~there).tolist():
+        vector = computed.get(keys[row].tobytes())
+        if vector is None:
+            return None
+        vectors[row] = vector
+    save_array(keys_path(config.out, number), keys)
+    save_array(vectors_path(config.out, number), vectors)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return EmbeddedShard(len(keys), int(there.sum()))
+
+
+def _piece_path(config: EmbedJob, piece: Piece) -> Path:
+    """The file of a piece that is embedded: ``keys`` [rows, 16] and ``vectors`` [rows, width] in float16."""
+    return config.out / SCRATCH / f"piece-{piece.number:05d}-{piece.part}.npz"
+
+
+def _read_piece(path: Path) -> tuple[Keys, npt.NDArray[np.float16]] | None:
+    """The keys and vectors of a piece; None if there is no such file, or one that cannot be read."""
+    try:
+        with np.load(path) as content:
+            return content["keys"], content["vectors"]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def open_embedder(config: EmbedJob, worker: Worker) -> Callable[[Piece], None]:
+    """Return a function that embeds one piece and saves its vectors. The encoder is loaded when the first row must be
+    embedded."""
     from stages.models.predict import finite_or_raise
     from stages.models.text_encoder import open_encoder
 
     assert isinstance(config.encoder, ModelEncoder) and config.model is not None
     opened = cache(partial(open_encoder, config.encoder, config.model, worker.device, worker.threads))
 
-    def write(number: int) -> EmbeddedShard:
-        texts = shard_texts(config.bank, number, config.rows)
-        keys = shard_keys(texts)
-        vectors, there = _carried(config, keys, worker)
-        left = np.flatnonzero(~there)
-        saved = SavedRows(config.out / SCRATCH, f"vectors-{number:05d}")
-        known = _restored(saved, keys, vectors, left)
-        worker.restore(int(there.sum()) + int(known.sum()))
+    def embed_piece(piece: Piece) -> None:
+        texts, keys, carried = _texts_to_embed(config, piece, worker.note)
+        if piece.part == 0:
+            worker.restore(carried)
+        if not texts:
+            return
+        path = _piece_path(config, piece)
+        before = _read_piece(path)
+        if before is not None and np.array_equal(before[0], keys):
+            worker.restore(len(texts))
+            return
+        vectors = np.zeros((len(texts), config.width), np.float16)
+        saved = SavedRows(config.out / SCRATCH, f"vectors-{piece.number:05d}-{piece.part}")
+        known = _restored(saved, keys, vectors)
+        worker.restore(int(known.sum()))
         unsaved: list[int] = []
-        for start in range(0, len(left), ROWS_AT_ONCE):
-            rows = left[start : start + ROWS_AT_ONCE]
-            if known[rows].all():
-                continue
-            for places, found in opened().batches([texts[row] for row in rows], known[rows]):
-                done = rows[places]
-                vectors[done] = found
-                worker.advance(int((~known[done]).sum()))
-                unsaved += done.tolist()
-                if saved.due and np.isfinite(vectors[unsaved]).all():
-                    saved.save([keys[row].tobytes() for row in unsaved], {"vector": vectors[unsaved]})
-                    unsaved = []
-            finite_or_raise(vectors[rows], [keys[row].tobytes() for row in rows], "vectors of the bank")
-        save_array(keys_path(config.out, number), keys)
-        save_array(vectors_path(config.out, number), vectors)
+        for places, found in opened().batches(texts, known):
+            vectors[places] = found
+            worker.advance(int((~known[places]).sum()))
+            unsaved += places.tolist()
+            if saved.due and np.isfinite(vectors[unsaved]).all():
+                saved.save([keys[row].tobytes() for row in unsaved], {"vector": vectors[unsaved]})
+                unsaved = []
+        finite_or_raise(vectors, [key.tobytes() for key in keys], "vectors of the bank")
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.savez(file, keys=keys, vectors=vectors)
         saved.remove()
-        return EmbeddedShard(len(texts), int(there.sum()))
 
-    return write
+    return embed_piece
 
 
-def _restored(
-    saved: SavedRows, keys: Keys, vectors: npt.NDArray[np.float16], rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Enter what was saved of these rows of a shard in its ``vectors``. Returns a mask [rows of the shard] of them."""
+def _texts_to_embed(
+    config: EmbedJob, piece: Piece, note: Callable[[str], None]
+) -> tuple[list[tuple[str, ...]], Keys, int]:
+    """The texts of a piece with their keys [len(texts), 16]: ``ROWS_AT_ONCE`` of those rows of the shard that no
+    earlier embeddings hold; and how many rows of the shard these hold."""
+    part = slice(piece.part * ROWS_AT_ONCE, (piece.part + 1) * ROWS_AT_ONCE)
+    if not config.priors:
+        first, count = piece.number * SHARD_ROWS, shard_rows(config.rows, piece.number)
+        texts = read_bank_rows(config.bank, first + np.arange(count)[part])
+        return texts, shard_keys(texts), 0
+    texts = shard_texts(config.bank, piece.number, config.rows)
+    keys = shard_keys(texts)
+    _, there = _carried(config, keys, note)
+    rows = np.flatnonzero(~there)[part]
+    return [texts[row] for row in rows], keys[rows], int(there.sum())
+
+
+def _restored(saved: SavedRows, keys: Keys, vectors: npt.NDArray[np.float16]) -> npt.NDArray[np.bool_]:
+    """Enter what was saved of the rows with these ``keys`` in their ``vectors``. Returns a mask [len(keys)] of them."""
     known = np.zeros(len(keys), np.bool_)
-    for row in rows.tolist() if saved.found else ():
+    for row in range(len(keys)) if saved.found else ():
         values = saved.found.get(keys[row].tobytes())
         if values is not None:
             vectors[row], known[row] = values["vector"], True
     return known
 
 
-def _carried(config: EmbedJob, keys: Keys, worker: Worker) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+def _carried(
+    config: EmbedJob, keys: Keys, note: Callable[[str], None]
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
     """(vectors [len(keys), width], mask [len(keys)]): the vectors that earlier embeddings hold, and which these are.
     The others are zero."""
     vectors = np.zeros((len(keys), config.width), np.float16)
@@ -174,7 +276,7 @@ def _carried(config: EmbedJob, keys: Keys, worker: Worker) -> tuple[npt.NDArray[
             rows = prior.find(keys[left])
             found = prior.embeddings.gather(rows[rows >= 0])  # float16 -> float32 -> float16 keeps every bit
         except (OSError, ValueError) as error:
-            worker.note(f"embeds what earlier embeddings hold, which cannot be read: {error}")
+            note(f"embeds what earlier embeddings hold, which cannot be read: {error}")
             continue
         vectors[left[rows >= 0]] = found
         there[left[rows >= 0]] = True

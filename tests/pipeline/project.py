@@ -185,12 +185,12 @@ def as_storage(storage: Path | Storage) -> Storage:
     return Directory(storage) if isinstance(storage, Path) else storage
 
 
-def write_artifact(storage: Path | Storage, node: Node, content: str = "content") -> Record:
-    """Commit an artifact for a node, one text file, without running its stage."""
+def write_artifact(storage: Path | Storage, node: Node, content: str = "content", **facts: object) -> Record:
+    """Commit an artifact for a node, one text file, without running its stage. ``facts`` are further ones."""
     home = as_storage(storage).local / node.spec.stage / node.key
     (home / "0001").mkdir(parents=True)
     (home / "0001" / "result.txt").write_text(content, "utf-8")
-    record = record_for(node, home / "0001")
+    record = record_for(node, home / "0001", **facts)
     (home / "record.json").write_text(json.dumps(asdict(record)), "utf-8")
     return record
 

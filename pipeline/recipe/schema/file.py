@@ -115,7 +115,7 @@ class TaskBlock(Block):
 
 
 def _no_share(score: float) -> float:
-    if 0 < score <= 1:
+    if 0 < score < 1:
         raise ValueError(f"must be a score x 100, as in reports: {100 * score:g} for {score:g}")
     return score
 

@@ -188,6 +188,7 @@ def test_a_record_has_spec_inputs_places_and_provenance(tmp_path: Path) -> None:
         "contents",
         "priors",
         "run",
+        "full_seconds",
     } == set(document)
     assert document["spec"]["pooling"] == "mean"
 

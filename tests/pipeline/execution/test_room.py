@@ -100,6 +100,26 @@ def test_nothing_is_given_up_where_that_would_not_make_room(room: Room) -> None:
     assert embedding.granted == 1
 
 
+def test_no_stage_gives_up_workers_for_a_node_for_which_no_room_may_be_made(room: Room) -> None:
+    embedding = running(room, EMBEDDING, 4, mapping=True)
+    assert not room.fits(STUDENT, ONE_CPU, lambda: False)
+    assert embedding.granted == 4
+    assert not room.fits(STUDENT, ONE_CPU, lambda: True)
+    assert embedding.granted == 3
+
+
+def test_a_stage_that_lacks_a_worker_has_one_reserved_once_however_many_nodes_are_offered(room: Room) -> None:
+    embedding = running(room, EMBEDDING, 3, mapping=True)
+    teaching = running(room, STUDENT, 2, mapping=True)
+    teaching.grant(1)
+    assert teaching.give_up_one()
+    for cpus in (4, 5, 6):
+        large = Resources(cpus_per_worker=cpus)
+        assert not room.fits(EMBEDDING, StepResources(large, large))
+    room.enlarge()
+    assert embedding.granted == 2, "one worker for the one that the other stage lacks"
+
+
 def test_a_training_and_a_stage_of_the_same_group_give_up_nothing(room: Room) -> None:
     training = running(room, EMBEDDING, 2, mapping=False)
     teaching = running(room, STUDENT, 2, mapping=True)

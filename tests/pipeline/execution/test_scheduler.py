@@ -85,13 +85,33 @@ def test_earlier_stages_are_offered_first_and_resources_that_do_not_fit_are_trie
     assert offered(scheduler) == ["store0", "store1", "store2"]
 
 
-def test_a_postponed_node_is_offered_again_in_the_next_call_only(scheduler: Scheduler) -> None:
+def test_a_postponed_node_is_offered_again_once_it_is_retried(scheduler: Scheduler) -> None:
     names = []
     for found, _ in scheduler.offers(everything):
         names.append(found.node.name)
         scheduler.postpone(found)
     assert names == ["corpus"]
+    assert offered(scheduler) == [] and scheduler, "it is still to be built"
+    assert scheduler.demands(9) == [], "no machine is requested for what another run builds"
+    assert scheduler.postponed == [CORPUS]
+    scheduler.retry(CORPUS)
+    assert scheduler.postponed == []
     assert offered(scheduler) == ["corpus"]
+
+
+def test_a_node_that_is_postponed_or_dropped_while_it_is_offered_does_not_keep_others_from_being_offered() -> None:
+    one, two, three = (step("corpus", name) for name in ("one", "two", "three"))
+    scheduler = Scheduler((one, two, three), {}, resources)
+
+    def fits(found: Step, _: StepResources) -> bool:
+        if found is one:
+            scheduler.postpone(found)
+        elif found is two:
+            scheduler.drop(found)
+        return found is three
+
+    assert [found.node.name for found, _ in scheduler.offers(fits)] == ["three"]
+    assert (len(scheduler), scheduler.postponed) == (1, [one])
 
 
 def test_a_retried_node_is_offered_once_more(scheduler: Scheduler) -> None:

@@ -41,6 +41,26 @@ def test_a_teacher_below_the_floor_stops_its_students_alone_and_with_another_flo
     assert other.code == 1 and "distil/more/two/0@tiny: teacher.least: 95" in other.err, "though the store is there"
 
 
+def test_a_run_in_which_all_that_is_left_is_refused_says_so_and_starts_no_ray(weak: Project) -> None:
+    """The project after the test above: the score of its teacher is known."""
+    weak("run", "--inline", "--set", "teacher.least=10")
+    method = "method={use: vanilla-kd, label: further, train: {epochs: 4}}"
+    name = "distil/further/two/0@tiny"
+    step = weak.plan("--set", method)[name]
+    assert step["action"] == "skip" and str(step["why"]).startswith("teacher.least: 95, but the teacher model of tiny")
+    assert step["seconds"] is None
+    before = set((weak.storage / ".logs").iterdir())
+    result = weak("run", "--set", method)
+    assert result.code == 1
+    assert result.out.startswith("tiny: nothing can be built, 2 stages are refused\n")
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"stillhouse: {name}: teacher.least: 95, but the teacher model of tiny scores ")
+    assert set((weak.storage / ".logs").iterdir()) == before, "nothing was started"
+    assert {row["status"] for row in weak.rows("--set", method) if row["method"] == "further"} == {"failed"}
+    table = weak("plan", "--set", method).out
+    assert "0 to build" in table and "2 refused" in table
+
+
 def test_the_evaluation_of_the_teacher_is_waited_for_also_where_only_the_store_is_requested(
     assets: Path, tmp_path: Path
 ) -> None:

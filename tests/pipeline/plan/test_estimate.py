@@ -179,6 +179,16 @@ def test_the_estimate_is_the_median_of_comparable_records(assets: Path, storage:
     )
 
 
+def test_a_stage_that_had_given_up_workers_is_expected_to_take_as_long_as_with_all_of_them(
+    assets: Path, storage: Directory
+) -> None:
+    for name, record in built(assets, storage, method="no-kd").items():
+        if name == "evaluate/no-kd/two/0@tiny":
+            keep(storage, replace(record, seconds=100.0, full_seconds=25.0))
+    found = seconds_by_key(assets, storage, seeds=[0, 1], method="no-kd")
+    assert found["evaluate/no-kd/two/1@tiny"] == 25.0
+
+
 def test_a_store_with_copied_rows_is_not_used(assets: Path, storage: Directory) -> None:
     record = built(assets, storage)["teach@tiny"]
     keep(storage, replace(record, facts={"rows": 81, "computed": 1, "carried": 80}))

@@ -1,6 +1,7 @@
+from dataclasses import replace
 from pathlib import Path
 
-from pipeline.graph.nodes import Edge, ExternalInput, Node
+from pipeline.graph.nodes import Edge, ExternalInput, Node, ScoreGate
 from pipeline.plan.urgency import urgencies
 from stages.specs.evaluation import EvaluateSpec
 
@@ -75,3 +76,11 @@ def test_of_one_stage_the_node_with_the_longest_chain_behind_it_comes_first() ->
         "alone",
         "second generation",
     ]
+
+
+def test_a_score_that_a_teacher_must_reach_comes_before_scores_that_no_node_waits_for() -> None:
+    """``teacher.least``: the store, and all that is distilled from it, waits for the evaluation of the teacher."""
+    gated = replace(STORE, gate=ScoreGate(TEACHER_SCORE, "model", "accuracy", ("validation",), 80.0))
+    student = node("distil", "gated", CORPUS, gated)
+    score = node("evaluate", "base", CORPUS)
+    assert by_urgency(CORPUS, TEACHER, score, TEACHER_SCORE, gated, student)[:2] == ["teacher's score", "base"]

@@ -171,6 +171,11 @@ def test_the_order_of_a_teachers_outputs_is_kept() -> None:
     assert task(task="mnli", teacher={"model": "big", "labels": list(order)}).teacher.labels == order
 
 
+@pytest.mark.parametrize("floor", [1, 0, -5.5, 100])
+def test_a_floor_of_one_is_a_score_for_a_metric_that_may_be_near_zero(floor: float) -> None:
+    assert task(teacher={"model": "big", "least": floor}).teacher.least == floor
+
+
 def test_a_store_may_hold_no_layers_at_all() -> None:
     assert task(store={"layers": []}).store.layers == ()
 

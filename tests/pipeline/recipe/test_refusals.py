@@ -45,6 +45,7 @@ REFUSALS = {
     # values
     "train.epochs=0": "train.epochs: 0, must be at least 1",
     "teacher.least=0.8": "teacher.least: 0.8, must be a score x 100, as in reports: 80 for 0.8",
+    "teacher.least=0.57": "teacher.least: 0.57, must be a score x 100, as in reports: 57 for 0.57",
     "teacher.least=101": "teacher.least: 101, must be at most 100",
     "train.epochs=true": "train.epochs: true, must be a whole number",
     "train.epochs='3'": 'train.epochs: "3", must be a whole number',

@@ -1,8 +1,10 @@
 """The stage ``embed`` with a model: vectors as others make them, each embedded once, carried over bit by bit."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +18,23 @@ import stages.models.text_encoder
 import stages.retrieval.embed
 import stages.retrieval.embeddings_writer
 import stages.saved_rows
+from cluster.inline import InlineOn
 from stages.bank.reader import read_bank_rows
 from stages.corpus.row_key import row_key
 from stages.models.text_encoder import TextEncoder, open_encoder
 from stages.retrieval.embed import embed
 from stages.retrieval.embeddings import keys_path, read_embeddings, vectors_path
 from stages.specs.retrieval import EmbedSpec, ModelEncoder
+
+
+@dataclass
+class RestoringListener(RecordingListener):
+    """Also records how many rows need not be embedded."""
+
+    restored: float = 0.0
+
+    def restore(self, amount: float) -> None:
+        self.restored += amount
 
 
 @pytest.fixture
@@ -175,6 +188,46 @@ def test_a_prior_of_other_weights_is_not_taken(tmp_path: Path, encoder: Path) ->
     assert run(bank, other, tmp_path / "new", old=tmp_path / "old")["carried"] == 0
 
 
+def test_a_worker_embeds_few_rows_at_a_time_and_finished_shards_leave_no_pieces(
+    tmp_path: Path, encoder: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is given up between two items of the map, so an item must not be a whole shard."""
+    bank = bank_of(tmp_path / "b", sentences(40))
+    items: list[object] = []
+    map_items = InlineOn.map
+
+    def watched(self: InlineOn, open_worker: Any, config: Any, given: Sequence[object]) -> Iterator[tuple[int, Any]]:
+        items.extend(given)
+        return map_items(self, open_worker, config, given)
+
+    monkeypatch.setattr(InlineOn, "map", watched)
+    pieces: set[int] = set()
+    out = tmp_path / "out"
+
+    def count_pieces(_: float) -> None:
+        pieces.add(len(list((out / "scratch").glob("piece-*"))))
+
+    run(bank, encoder, out, RecordingListener(count_pieces))
+    assert len(items) == 4 + 4 + 2, "of five rows each, in shards of 16"
+    assert max(pieces) == 3, "those of one shard, as one worker embeds"
+    assert not list((out / "scratch").iterdir())
+
+
+def test_rows_of_earlier_embeddings_that_disappear_meanwhile_are_embedded(
+    tmp_path: Path, encoder: Path, small_shards: None
+) -> None:
+    run(bank_of(tmp_path / "a", sentences(20)), encoder, tmp_path / "old")
+    grown = bank_of(tmp_path / "b", sentences(40))
+    run(grown, encoder, tmp_path / "whole")
+
+    def remove(_: float) -> None:
+        shutil.rmtree(tmp_path / "old", ignore_errors=True)
+
+    facts = run(grown, encoder, tmp_path / "out", RecordingListener(remove), old=tmp_path / "old")
+    assert facts["carried"] < 20 and facts["embedded"] + facts["carried"] == 40
+    assert vectors_of(tmp_path / "out") == pytest.approx(vectors_of(tmp_path / "whole"), abs=1e-3)
+
+
 def test_a_cut_run_loses_no_finished_shard(
     tmp_path: Path, encoder: Path, small_shards: None, embedded_texts: list[tuple[str, ...]]
 ) -> None:
@@ -190,7 +243,7 @@ def test_a_cut_run_loses_no_finished_shard(
     assert not (tmp_path / "out" / "embeddings.json").exists()
     embedded_texts.clear()
     assert run(bank, encoder, tmp_path / "out")["embedded"] == 60 - 32
-    assert len(embedded_texts) == 60 - 32
+    assert len(embedded_texts) == 60 - 37, "one piece of the third shard was finished, too"
     assert np.array_equal(vectors_of(tmp_path / "out"), vectors_of(tmp_path / "whole"))
 
 
@@ -265,7 +318,7 @@ def test_a_shard_that_was_interrupted_goes_on_from_the_vectors_that_were_saved(
         run(bank, encoder, tmp_path / "out", RecordingListener(interrupt))
     assert not vectors_path(tmp_path / "out", 0).exists(), "no shard is finished"
     embedded_texts.clear()
-    listener = RecordingListener()
+    listener = RestoringListener()
     facts = run(bank, encoder, tmp_path / "out", listener)
     assert len(embedded_texts) <= 30 - 8 and listener.done + listener.restored == listener.expected[0] == 30
     assert listener.restored >= 8, "rows that were restored are no work of this run"
