@@ -8,6 +8,10 @@ SIMILAR = 0.6
 """The likeness from which on a name is suggested for another; 1 is that of equal names."""
 
 
+LONGEST = 1200
+"""Characters of the text of another error in a message."""
+
+
 class RequestError(ValueError):
     """The request is wrong. The message is one line for the user: the field, its value, and what would be right."""
 
@@ -38,6 +42,11 @@ def _stem(name: str) -> str:
     return folded.removesuffix("-kd") or folded
 
 
+def bounded(text: str) -> str:
+    """A text for a message: with its middle left out where it is longer than ``LONGEST`` characters."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
 @contextmanager
 def refused(where: str) -> Iterator[None]:
     """Re-raise a ValueError or OSError of the block as RequestError, with ``where`` (a field, a file) before it."""
@@ -46,4 +55,4 @@ def refused(where: str) -> Iterator[None]:
     except RequestError:
         raise
     except (ValueError, OSError) as error:
-        raise RequestError(f"{where}: {error}") from error
+        raise RequestError(f"{where}: {bounded(str(error))}") from error

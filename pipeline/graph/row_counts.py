@@ -54,8 +54,14 @@ class TaskRows:
         if is_remote(text):
             with refused(f"task.files.{split}"):
                 return fetched_file(text)
+        if "://" in text:
+            raise RequestError(
+                f"task.files.{split}: {text} is no address that is read from; download the file, or give s3:// or gs://"
+            )
         path = Path(text)
-        if not path.is_file():
+        with refused(f"task.files.{split}"):
+            there = path.is_file()
+        if not there:
             problem = "is no regular file" if path.exists() else "is not a file"
             raise RequestError(
                 f"task.files.{split}: {path} {problem}; give a path, absolute or relative to the current folder"

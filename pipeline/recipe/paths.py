@@ -76,6 +76,15 @@ def _changed(
     }
 
 
+def with_home(tree: Tree) -> Tree:
+    """The tree with each path that begins with ``~`` below that user's home folder."""
+
+    def expanded(_: str, kind: Kind, text: str) -> str:
+        return str(Path(text).expanduser()) if text.startswith("~") and kind != "tracker" else text
+
+    return with_paths(tree, expanded)
+
+
 def is_relative_path(kind: Kind, text: str, folder: Path) -> bool:
     """Whether the text is a path relative to the current directory. A model's name is one if it looks like a path,
     or if ``folder`` holds a folder of that name; otherwise it is a name on the hub."""

@@ -14,6 +14,8 @@ from pipeline.recipe.checks import check_equal_steps, check_starts, check_task
 from pipeline.recipe.errors import PlacedError, first_error, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import Origin, Recipe, TaskRecipe
+from pipeline.recipe.numbers import check_numbers
+from pipeline.recipe.paths import with_home
 from pipeline.recipe.resolve.overrides import in_file, merged_for
 from pipeline.recipe.resolve.tasks import task_recipe
 from pipeline.recipe.schema.file import RecipeFile
@@ -42,6 +44,10 @@ def parse(document: object, sets: Sequence[str] = (), storage: str | None = None
     if storage is not None and isinstance(tree, dict):
         tree = {**tree, "storage": storage}
     try:
+        tree = with_home(tree)
+    except RuntimeError as error:  # no such user
+        raise RequestError(f"{error} (a path that begins with ~)") from error
+    try:
         return _recipe(tree)
     except PlacedError as error:
         raise RequestError(error.line()) from error
@@ -50,6 +56,7 @@ def parse(document: object, sets: Sequence[str] = (), storage: str | None = None
 def _recipe(tree: Tree) -> Recipe:
     if not isinstance(tree, dict):
         raise PlacedError((), tree, "must be a block of keys: name, task, teacher, student, method and more")
+    check_numbers(tree)
     file = _validated(tree)
     tracking = file.tracking
     if tracking is not None and not tracking.project:

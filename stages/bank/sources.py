@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.files.kinds import TEXTS, kind_of, not_parquet
-from stages.files.rows import FileRow, Row, open_rows, separator_hint
+from stages.files.rows import FileRow, Row, open_rows, separator_hint, shown_names
 
 BLOCK_ROWS = 32_768
 SPAN_ROWS = 262_144
@@ -122,7 +122,7 @@ def check_columns(where: object, there: Sequence[str], columns: Sequence[str]) -
     for name in columns:
         if name not in there:
             hint = separator_hint(there, columns) or "; name the columns in text"
-            raise ValueError(f"{where}: no column {name}; it has {', '.join(there)}{hint}")
+            raise ValueError(f"{where}: no column {name}; it has {shown_names(there)}{hint}")
 
 
 # --- Parquet ----------------------------------------------------------------------------------------

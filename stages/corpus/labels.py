@@ -7,6 +7,8 @@ from stages.specs.tasks import Task
 
 NOT_PUBLIC = -1
 """The value for withheld labels in data sets of the hub."""
+LARGEST_SCORE = 1e12
+"""Scores are kept as float32, and their squares are summed in it."""
 MOST_SHOWN = 80
 """Characters of a value in a message."""
 MOST_REMEMBERED = 10_000
@@ -98,6 +100,7 @@ def _score(value: object, task: Task) -> float | None:
         number = float(value) if isinstance(value, str | int | float) else math.inf
     except (ValueError, OverflowError):
         number = math.inf
-    if math.isfinite(number):
+    if abs(number) <= LARGEST_SCORE and "_" not in str(value):
         return number
-    raise ValueError(f"{shown(value)} is no score for {task.name}; use a finite number, or leave it out for not public")
+    bounds = f"use a number up to {LARGEST_SCORE:g}, or leave it out for not public"
+    raise ValueError(f"{shown(value)} is no score for {task.name}; {bounds}")

@@ -16,14 +16,12 @@ import pyarrow as pa
 from stages.corpus.labels import LabelParser, all_hidden, shown
 from stages.corpus.row_key import KEY_BYTES, row_key
 from stages.files.kinds import TABLES
-from stages.files.rows import FileRow, FileRows, not_utf8, open_rows, separator_hint
+from stages.files.rows import FileRow, FileRows, not_utf8, open_rows, separator_hint, shown_names
 from stages.specs.corpus import Files, Generated, Hub, Source
 from stages.specs.tasks import HUB, Task
 
 SourceRole = Literal["train", "dev", "test"]
 BLOCK_ROWS = 1024
-MOST_NAMED = 20
-"""Columns that a message about a missing one lists."""
 FAULTS_NAMED = 3
 """Bad rows of a split that its error message describes; the others are counted."""
 
@@ -53,12 +51,14 @@ class Faults:
 
     count: int = 0
     first: list[str] = field(default_factory=list)
+    last: str = ""
 
     def add(self, row: FileRow, problem: str) -> None:
         """Count the row, and keep the description of an early one."""
         self.count += 1
         if len(self.first) < FAULTS_NAMED:
-            self.first.append(f"{row.place}{problem}")
+            self.first.append(f"{row.place}{problem if problem != self.last else ' likewise'}")
+            self.last = problem
 
     def check(self, origin: str, rows: int) -> None:
         """ValueError if there are any, where the split has ``rows`` rows."""
@@ -134,10 +134,8 @@ def _check_columns(origin: str, names: Sequence[str], needed: Sequence[str]) -> 
             wrong = next(filter(None, map(not_utf8, names)), "")
             if wrong:
                 raise ValueError(f"{origin}: no column {name}, and in the header {wrong}")
-            there = ", ".join(names[:MOST_NAMED]) + (
-                f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
-            )
-            raise ValueError(f"{origin}: no column {name}; it has {there}{separator_hint(names, needed)}")
+            hint = separator_hint(names, needed)
+            raise ValueError(f"{origin}: no column {name}; it has {shown_names(names)}{hint}")
 
 
 def _text_problem(values: Sequence[object], names: Sequence[str]) -> str:

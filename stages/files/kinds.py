@@ -80,4 +80,6 @@ def parquet_rows(path: Path) -> int:
 def not_parquet(path: Path, error: Exception) -> str:
     """The error message, one line, for a Parquet file that cannot be read."""
     reason = str(error).splitlines()[0]
+    if "encrypted" in reason:
+        return f"{path}: this Parquet file is encrypted ({reason}); write it without encryption"
     return f"{path}: not a whole Parquet file ({reason}); copy or write it again"

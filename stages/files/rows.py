@@ -117,7 +117,8 @@ def _whole(path: Path, lines: Iterator[str]) -> Iterator[str]:
         yield from lines
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: this file is cut short or damaged ({reason}); copy it again") from error
+        remedy = "copy it again, or name it by its kind if it is not compressed"
+        raise ValueError(f"{path}: this file is cut short or damaged ({reason}); {remedy}") from error
 
 
 def not_utf8(text: str) -> str:
@@ -204,6 +205,14 @@ def _csv_problem(error: Exception, start: int) -> str:
     if "unexpected end of data" in str(error) or "field larger than" in str(error):
         return f"{error}: a quote that is opened in line {start} has no end; mend the line, or use Parquet"
     return f"{error}; mend the line, or use Parquet"
+
+
+def shown_names(names: Sequence[str], most: int = 20) -> str:
+    """Column names in a message: quoted where a name holds what cannot be seen, at most the first ``most``."""
+    shown = [
+        name if name.isprintable() and name == name.strip() and name else repr(name)[:100] for name in names[:most]
+    ]
+    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def separator_hint(names: Sequence[str], columns: Sequence[str]) -> str:

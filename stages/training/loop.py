@@ -319,8 +319,8 @@ class Training:
         # The weights after the last step enter no loss of this epoch, so the logits are checked, too.
         if not (math.isfinite(mean) and np.isfinite(logits).all()):
             raise ValueError(
-                f"train.learning_rate: with {setup.spec.train.learning_rate} training diverges in epoch "
-                f"{position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower rate"
+                f"training diverges in epoch {position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower "
+                f"learning_rate than {setup.spec.train.learning_rate}, or smaller weights of the method's terms"
             )
         scored = scores(setup.task, logits, setup.select)
         score = scored[setup.task.primary]

@@ -67,6 +67,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     )
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
+    check_finite(model, job.inputs["start"])
     progress = fit(model, setup, worker)
     last = best = dev_scores(model, corpus, meta, worker)
     if progress.best + 1 < len(progress.history):
@@ -86,6 +87,14 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         **candidate_facts(progress),
         **layer_warnings(signal, len(rows)),
     }
+
+
+def check_finite(model: PreTrainedModel, directory: Path) -> None:
+    """ValueError if the first weights, made from the model in ``directory``, are not all finite: no training mends
+    that, and its loss would be blamed on the learning rate."""
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise ValueError(f"{directory}: weights from here are not finite ({name}); use another model")
 
 
 def steps_per_epoch(rows: int, spec: DistilSpec) -> int:

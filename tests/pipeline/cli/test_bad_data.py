@@ -71,7 +71,7 @@ def refused(project: Project, *options: str) -> str:
         (GOOD.replace("label", "class").encode(), "train.csv: no column label; it has sentence, class"),
         (GOOD.replace("sentence,", "label,sentence,").encode(), "train.csv: 2 columns are called label"),
         (GOOD.replace(",", ";").encode(), "train.csv: no column sentence; it has sentence;label; its columns are"),
-        (GOOD.replace(",", "\t").encode(), "train.csv: no column sentence; it has sentence\tlabel; its columns"),
+        (GOOD.replace(",", "\t").encode(), "train.csv: no column sentence; it has 'sentence\\tlabel'; its columns"),
         (GOOD.encode("utf-16"), "train.csv: this file is in UTF-16"),
         (GOOD.replace("x", "\u00e9").encode("latin-1"), "train.csv: 40 of 40 rows cannot be used: row 1 (line 2)"),
         (GOOD.encode() + b"a,b,c\nd\n", "train.csv: 2 of 42 rows cannot be used: row 41 (line 42): 3 fields"),
@@ -217,3 +217,35 @@ def put(url: str, name: str, content: str | bytes) -> None:
 
     data = content.encode() if isinstance(content, str) else content
     s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True).pipe_file(f"{url}/{name}", data)
+
+
+def test_a_path_that_begins_with_a_tilde_is_in_the_home_folder(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(project.folder))
+    recipe = tiny_recipe(
+        project.folder / "assets", storage="~/runs", teacher={"model": "~/assets/model", "finetune": {}}
+    )
+    task = {"name": "tiny", "text": "sentence", "labels": ["bad", "good"]}
+    files = {"train": "~/csv/train.csv", "validation": "~/csv/validation.csv"}
+    project.recipe.write_text(yaml.safe_dump({**recipe, "task": {**task, "files": files}}), "utf-8")
+    assert load(project.recipe).storage == str(project.folder / "runs")
+    assert rows(project) == 80
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("https://example.com/train.csv", "is no address that is read from; download the file, or give s3:// or gs://"),
+        ("a" * 5000 + ".csv", "[Errno 36] File name too long"),
+    ],
+)
+def test_what_cannot_be_a_file_is_refused_with_its_field(project: Project, name: str, line: str) -> None:
+    write_recipe(project, project.folder / "assets", train=name, validation="validation.csv")
+    found = refused(project)
+    assert found.startswith("task.files.train: ") and line in found
+
+
+def test_column_names_are_shown_so_that_what_cannot_be_seen_is_seen(project: Project) -> None:
+    (project.folder / "csv" / "train.csv").write_text("sentence, label,te\x1b[2Jxt\na,bad,x\n")
+    assert refused(project) == r"task.files: train.csv: no column label; it has sentence, ' label', 'te\x1b[2Jxt'"

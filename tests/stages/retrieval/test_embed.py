@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,6 @@ from stages.models.text_encoder import TextEncoder, open_encoder
 from stages.retrieval.embed import embed
 from stages.retrieval.embeddings import keys_path, read_embeddings, vectors_path
 from stages.specs.retrieval import EmbedSpec, ModelEncoder
-
-
-@dataclass
-class RestoringListener(RecordingListener):
-    """Also records how many rows need not be embedded."""
-
-    restored: float = 0.0
-
-    def restore(self, amount: float) -> None:
-        self.restored += amount
 
 
 @pytest.fixture
@@ -318,7 +307,7 @@ def test_a_shard_that_was_interrupted_goes_on_from_the_vectors_that_were_saved(
         run(bank, encoder, tmp_path / "out", RecordingListener(interrupt))
     assert not vectors_path(tmp_path / "out", 0).exists(), "no shard is finished"
     embedded_texts.clear()
-    listener = RestoringListener()
+    listener = RecordingListener()
     facts = run(bank, encoder, tmp_path / "out", listener)
     assert len(embedded_texts) <= 30 - 8 and listener.done + listener.restored == listener.expected[0] == 30
     assert listener.restored >= 8, "rows that were restored are no work of this run"
