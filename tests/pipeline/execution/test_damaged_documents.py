@@ -143,8 +143,9 @@ def test_an_external_model_whose_list_of_files_is_damaged_is_uploaded_again(tmp_
 
 
 def test_a_damaged_lineage_stops_no_gc(built: Project, assets: Path) -> None:
+    assert "nothing to do" in built("run", "--inline").out, "the last run of the name is one of this file"
     (built.artifact(VANILLA) / "lineage.json").write_text("{", "utf-8")
     record_path(built, VANILLA).write_text("", "utf-8")
-    other = write_project(built.folder / "other", assets, seeds=[7])
+    other = write_project(built.folder, assets, seeds=[7])
     result = stillhouse("gc", str(other.recipe), "--storage", str(built.storage))
     assert result.code == 0 and VANILLA in result.out
