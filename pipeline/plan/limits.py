@@ -40,10 +40,10 @@ def disk_warning(steps: Sequence[Step], storage: Storage) -> str:
         return ""
     existing = next(folder for folder in (storage.local, *storage.local.parents) if folder.exists())
     needed = sum(step.bytes.value or 0 for step in steps if step.action == "build")
-    free = shutil.disk_usage(existing).free
-    if needed <= free:
+    disk = shutil.disk_usage(existing)
+    if needed <= disk.free or not disk.total:  # a file system of the kernel's own has no size
         return ""
-    return f"storage: {storage} has {free:,} bytes left on its disk, but the plan may need {needed:,}; free some"
+    return f"storage: {storage} has {disk.free:,} bytes left on its disk, but the plan may need {needed:,}; free some"
 
 
 def _what_fits(stores: Sequence[Step], limit: int) -> str:
