@@ -30,9 +30,6 @@ WORD_EMBEDDINGS = (
     ".word_embedding.weight",
     ".wte.weight",
 )
-EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
-"""Fields of architectures whose word embeddings may be narrower than their layers, such as ELECTRA and ALBERT."""
-
 LAYER_BY_LAYER = (
     "bert",
     "camembert",
@@ -142,7 +139,8 @@ def check_shapes(shapes: Shapes, config: Mapping[str, object], where: str) -> No
 def _check_embeddings(shapes: Shapes, fields: Mapping[str, object], where: str) -> None:
     tables = [shape for name, shape in shapes.items() if f".{name}".endswith(WORD_EMBEDDINGS) and len(shape) == 2]
     rows = fields.get("vocab_size")
-    widths = {name: fields[name] for name in (*EMBEDDING_WIDTHS, *WIDTHS) if isinstance(fields.get(name), int)}
+    # They may be narrower than the layers: embedding_size of ELECTRA, input_embedding_size of RemBERT.
+    widths = [value for name, value in fields.items() if name in WIDTHS or ("emb" in name and "position" not in name)]
     if not tables or not isinstance(rows, int):
         return
     remedy = "give the config.json that was saved with these weights"
@@ -151,11 +149,11 @@ def _check_embeddings(shapes: Shapes, fields: Mapping[str, object], where: str) 
             f"{where}: config.json has vocab_size: {rows}, but the weights have embeddings of {tables[0][0]} tokens; "
             f"{remedy}"
         )
-    if widths and not any(table == (rows, width) for table in tables for width in widths.values()):
-        name, width = next(iter(widths.items()))
+    name = next((name for name in WIDTHS if isinstance(fields.get(name), int)), None)
+    if name is not None and not any(table == (rows, width) for table in tables for width in widths):
         raise ValueError(
-            f"{where}: config.json has {name}: {width}, but the weights have word embeddings of width {tables[0][1]}; "
-            f"{remedy}"
+            f"{where}: config.json has {name}: {fields[name]}, but the weights have word embeddings of width "
+            f"{tables[0][1]}; {remedy}"
         )
 
 

@@ -195,6 +195,11 @@ def narrow_embeddings(model: Path) -> None:
     write_weights(model / "model.safetensors", {**shapes("electra."), **tables})
 
 
+def narrow_input(model: Path) -> None:
+    config(model_type="rembert", input_embedding_size=8)(model)
+    write_weights(model / "model.safetensors", {"rembert.embeddings.word_embeddings.weight": (VOCABULARY, 8)})
+
+
 def share_layers(model: Path) -> None:
     config(model_type="albert", embedding_size=WIDTH)(model)
     tensors = {"albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight": (WIDTH, WIDTH)}
@@ -211,6 +216,7 @@ GOOD: dict[str, Spoil] = {
     "prefix and head": prefix,
     "a layer too many": add_layer,
     "narrow embeddings": narrow_embeddings,
+    "narrow input": narrow_input,
     "shared layers": share_layers,
     "unknown names": name_otherwise,
     "small vocabulary": tokenizer('{"model": {"vocab": {"a": 0}}}'),
