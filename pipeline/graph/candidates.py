@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import GENERATED_BYTES, bank_size, store_bytes
-from pipeline.graph.context import GraphContext, Model
+from pipeline.graph.context import GraphContext, Model, check_length
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.graph.starting_points import StartingPoints
@@ -18,6 +18,7 @@ from pipeline.graph.teacher_outputs import ModelOutputs
 from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
 from stages.outputs.sizes import Extent
+from stages.rewriting.synonyms import read_synonyms
 from stages.specs.bank import HubTexts
 from stages.specs.base import Spec
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, Sides, TransferSpec, UnlabelledSpec
@@ -86,11 +87,7 @@ class BankNodes:
             return None
         found, encoder = self.context.external_model(name, "bank.encoder"), self.given.embedding.encoder
         assert isinstance(encoder, ModelEncoder)
-        most = found.positions
-        if most is not None and encoder.max_length > most:
-            raise RequestError(
-                f"bank.max_length: {encoder.max_length}, but {name} reads at most {most} tokens; give {most} or less"
-            )
+        check_length(found, name, "bank.max_length", encoder.max_length)
         return found
 
     def embeddings(self) -> Node:
@@ -220,12 +217,14 @@ class CandidateNodes:
         for role, given in maker.inputs.items():
             where = f"candidates.{name}.{role}"
             if role != "synonyms":
-                found[role] = self.starting_points.context.rewriting_model(given, where)
+                found[role] = self.starting_points.context.rewriting_model(given, maker.by, where)
                 continue
             if not Path(given).is_file():
                 raise RequestError(
                     f"{where}: {given} is not a file; give a path, absolute or relative to the current folder"
                 )
+            with refused(where):
+                read_synonyms(Path(given))
             found[role] = data_file(Path(given), self.starting_points.context.digests)
         return found
 

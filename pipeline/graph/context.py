@@ -14,15 +14,19 @@ from pipeline.graph.external_inputs import (
     weight_files,
 )
 from pipeline.graph.hub import Pins, download_model
-from pipeline.graph.model_configs import Changes, check_changes, check_classifier, check_config
+from pipeline.graph.model_configs import Changes, check_changes, check_classifier, check_config, check_rewriter
 from pipeline.graph.nodes import Edge, ExternalInput, Node, SplitSizes
 from pipeline.recipe import TaskRecipe
 from stages.models.config_fields import with_defaults
 from stages.models.parameters import parameter_bound
 from stages.models.positions import position_limit
 from stages.models.shape import Shape, config_of, shape_of
+from stages.models.weights_header import check_shapes, check_token_count, weight_shapes
 
 FLOAT32_BYTES = 4
+
+LEAST_LENGTH = 4
+"""The fewest tokens that a recipe may cut rows to (train.max_length, bank.max_length)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,18 @@ class Model:
     positions: int | None = None
     architecture: str = ""
     label_order: tuple[int, ...] | None = None
+
+
+def check_length(model: Model, what: str, field: str, longest: int) -> None:
+    """Raise RequestError for a model that does not read as many tokens as ``field`` allows. ``what`` names it."""
+    most = model.positions
+    if most is not None and most < LEAST_LENGTH:
+        raise RequestError(
+            f"{field}: {longest}, but {what} reads at most {most} tokens, and a row has {LEAST_LENGTH} or more; give "
+            "the model more positions (max_position_embeddings)"
+        )
+    if most is not None and longest > most:
+        raise RequestError(f"{field}: {longest}, but {what} reads at most {most} tokens; give {most} or less")
 
 
 @dataclass
@@ -75,7 +91,6 @@ class GraphContext:
         source = self._external_input(name, where)
         directory = source.path
         config = config_of(directory)
-        check_config(config, name)
         return Model(
             source,
             ExternalInput(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
@@ -110,11 +125,12 @@ class GraphContext:
             self.fresh_models[name, changes, pairs] = replace(found, size=size, positions=positions)
         return self.fresh_models[name, changes, pairs]
 
-    def rewriting_model(self, name: str, where: str) -> ExternalInput:
-        """An external model that rewrites texts: of any shape, identified with its settings for generation. Raises
-        RequestError."""
+    def rewriting_model(self, name: str, by: str, where: str) -> ExternalInput:
+        """An external model that rewrites texts in the way ``by``: of any shape, identified with its settings for
+        generation. Raises RequestError."""
         with refused(where):
             found = self._external_input(name, where)
+            check_rewriter(by, str(config_of(found.path)["model_type"]), weight_shapes(found.path), name)
             return replace(found, identity=generating_identity(found.identity, found.path))
 
     def _external_input(self, name: str, where: str) -> ExternalInput:
@@ -125,7 +141,19 @@ class GraphContext:
                     f"{where}: {name} has no config.json; give a model directory, or the name of a model on the hub"
                 )
             directory = download_model(name, self.pins.commit(name, "model", where), where)
-        return ExternalInput(model_identity(directory, self.digests), directory, name)
+        identity = model_identity(directory, self.digests)
+        with refused(where):
+            self._check_files(directory, name)
+        return ExternalInput(identity, directory, name)
+
+    def _check_files(self, directory: Path, name: str) -> None:
+        """Raise ValueError if the configuration, the weights and the tokenizer of a model are damaged, or do not fit
+        each other. The weights' values are not read."""
+        config, tokenizer = config_of(directory), directory / "tokenizer.json"
+        check_config(config, name)
+        check_shapes(weight_shapes(directory), config, str(directory))
+        if tokenizer.exists():
+            check_token_count(self.digests.token_count(tokenizer), config, tokenizer)
 
     def get_or_create(self, name: str, make: Callable[[], Node]) -> Node:
         """The node called ``name``, made by ``make`` on first use."""

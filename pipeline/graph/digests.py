@@ -14,12 +14,14 @@ from pipeline.graph.surveys import KeptSurveys
 from stages.atomic import replacing
 from stages.checksum import file_sha256
 from stages.files.text_size import TextSize, text_size
+from stages.models.weights_header import token_count
 
 
 @dataclass
 class Digests:
-    """sha256 of files by (path, size, mtime, inode), and sizes of text files by their sha256, cached in ``file``;
-    ``changed``: the cache has new entries. Beside that file stand ``surveys``, what was found in the data of tasks."""
+    """sha256 of files by (path, size, mtime, inode), and sizes of text files and tokenizers by their sha256, cached in
+    ``file``; ``changed``: the cache has new entries. Beside that file stand ``surveys``, what was found in the data of
+    tasks."""
 
     file: Path
     known: dict[str, str] = field(default_factory=dict)
@@ -58,6 +60,15 @@ class Digests:
             self.changed = True
         lines, size = map(int, self.known[name].split())
         return TextSize(lines, size)
+
+    def token_count(self, path: Path) -> int | None:
+        """``weights_header.token_count`` of a ``tokenizer.json``; read unless it is known for its content. ValueError
+        for a damaged file."""
+        name = f"tokens|{self.sha256(path)}"
+        if name not in self.known:
+            self.known[name] = str(token_count(path) or "")
+            self.changed = True
+        return int(self.known[name]) if self.known[name] else None
 
     def save(self) -> None:
         """Write new entries to ``file``, and new surveys; not if the storage is not there or read-only, as these are

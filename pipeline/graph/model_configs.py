@@ -16,10 +16,13 @@ from stages.models.config_fields import (
     config_class,
     is_known,
     library,
+    predicts_masked_words,
     with_defaults,
+    writes_texts,
 )
 from stages.models.parameters import parameter_bound
 from stages.models.shape import DEPTHS, HEADS, WIDTHS
+from stages.models.weights_header import Shapes, lacks_masked_head, token_count
 
 Changes = tuple[tuple[str, int | float | str | bool], ...]
 """Fields of a configuration and their new values, in order of their names."""
@@ -29,7 +32,7 @@ Given = Mapping[str, int | float | str | bool]
 MOST_LAYERS = 1_000
 MOST_PARAMETERS = 20_000_000_000
 MOST_OF_ANYTHING = 10_000_000
-"""Bounds on a student's size. The largest encoders have 48 layers and 11 billion parameters, and a vocabulary has a
+"""Bounds on a model's size. The largest encoders have 48 layers and 11 billion parameters, and a vocabulary has a
 million tokens at most: more is a slip of the keyboard, and would be noticed only when memory runs out."""
 
 BY_TASK = ("num_labels", "id2label", "label2id", "problem_type")
@@ -58,6 +61,11 @@ TYPE_IDS_BY_DEFAULT = ("BertTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer"
 """Classes of tokenizers that return ``token_type_ids`` where ``tokenizer_config.json`` names no ``model_input_names``.
 What others do is found when the student is tried."""
 
+ACTIVATION_FIELDS = ("_act", "activation", "activation_function")
+"""Ends of the names of fields that name an activation function."""
+
+RESTORE = "give the config.json that was saved with the model's weights"
+
 KINDS = {"int": "a whole number", "float": "a number with a decimal point", "str": "a text", "bool": "true or false"}
 
 
@@ -83,6 +91,33 @@ def check_config(config: Mapping[str, object], name: str) -> None:
                 f"{name}: config.json has {field}: {json.dumps(value)}, which must be {_kinds(declared)}; save the "
                 "model with save_pretrained"
             )
+        if declared is not None and _is_unknown_activation(field, value):
+            raise ValueError(
+                f"{name}: config.json has {field}: {value}, which is no activation function; "
+                f"{nearest(str(value), activations())}"
+            )
+    _check_size(config, name)
+
+
+def _check_size(config: Mapping[str, object], name: str) -> None:
+    """Raise ValueError for a depth, width or number of heads that no model can have. What the file leaves out is not
+    checked."""
+    for names, most in ((DEPTHS, MOST_LAYERS), (WIDTHS, MOST_OF_ANYTHING), (HEADS, MOST_OF_ANYTHING)):
+        value = _number(config, names)
+        if value is not None and not 1 <= value <= most:
+            field = next(one for one in names if config.get(one) == value)
+            raise ValueError(f"{name}: config.json has {field}: {value}, which must be from 1 to {most:,}; {RESTORE}")
+    width, heads = _number(config, WIDTHS), _number(config, HEADS)
+    if width is not None and heads is not None and width % heads and not _has_head_width(with_defaults(config)):
+        raise ValueError(
+            f"{name}: config.json has a width of {width}, which is not divisible by its {heads} attention heads; "
+            f"{RESTORE}"
+        )
+
+
+def _has_head_width(fields: Mapping[str, object]) -> bool:
+    """Whether a configuration gives the width of its attention heads, so that they need not divide the model's."""
+    return any(fields.get(name) is not None for name in HEAD_WIDTHS)
 
 
 def check_classifier(config: Mapping[str, object], name: str) -> None:
@@ -91,6 +126,18 @@ def check_classifier(config: Mapping[str, object], name: str) -> None:
     if not classifies_sequences(model_type):
         raise ValueError(
             f"{name}: {library()} has no {model_type} with a classification head; use another model, such as an encoder"
+        )
+
+
+def check_rewriter(by: str, model_type: str, shapes: Shapes, name: str) -> None:
+    """Raise ValueError if a model cannot rewrite texts in the way that ``candidates.NAME.by`` gives. ``shapes`` are
+    those of its weights."""
+    if by == "translated" and not writes_texts(model_type):
+        raise ValueError(f"{name}: is no translation model ({model_type}); give one with an encoder and a decoder")
+    if by == "masked" and (not predicts_masked_words(model_type) or lacks_masked_head(shapes, model_type)):
+        raise ValueError(
+            f"{name}: is no masked language model ({model_type} without a head that predicts words); give a model that "
+            "was trained as one, such as distilbert-base-uncased"
         )
 
 
@@ -146,13 +193,17 @@ def _check_value(name: str, value: object, config: Mapping[str, object], known: 
         declared = ConfigField(_kinds_like(before))
     if not _is_of(value, declared):
         raise ValueError(f"config.{name}: {value}, must be {_kinds(declared)}")
-    if isinstance(value, str) and name.endswith(("_act", "activation", "activation_function")):
-        if value not in activations():
-            raise ValueError(f"config.{name}: {value} is no activation function; {nearest(value, activations())}")
-    elif isinstance(value, int) and not isinstance(value, bool):
+    if _is_unknown_activation(name, value):
+        raise ValueError(f"config.{name}: {value} is no activation function; {nearest(str(value), activations())}")
+    if isinstance(value, int) and not isinstance(value, bool):
         _check_whole_number(name, value, before)
     elif isinstance(value, float):
         _check_number(name, value, before)
+
+
+def _is_unknown_activation(field: str, value: object) -> bool:
+    """Whether a field names an activation function that transformers does not have."""
+    return isinstance(value, str) and field.endswith(ACTIVATION_FIELDS) and value not in activations()
 
 
 def _check_whole_number(name: str, value: int, before: object) -> None:
@@ -214,8 +265,8 @@ def _check_whole(fields: Mapping[str, object], changes: Given, given: Mapping[st
     pooled = fields.get("pooler_hidden_size")
     if "hidden_size" in given and isinstance(pooled, int) and pooled != width:
         raise ValueError(f"config.hidden_size: {width}, but pooler_hidden_size is {pooled}; change both to one value")
-    separate = any(fields.get(name) is not None for name in HEAD_WIDTHS)
-    if width is not None and heads and not separate and width % heads and given.keys() & {*WIDTHS, *HEADS}:
+    divisible = not width or not heads or width % heads == 0 or _has_head_width(fields)
+    if not divisible and given.keys() & {*WIDTHS, *HEADS}:
         name = _name(given, WIDTHS if given.keys() & set(WIDTHS) else HEADS)
         raise ValueError(
             f"config.{name}: {changes[name]}, but a width of {width} is not divisible by {heads} attention heads; "
@@ -234,7 +285,7 @@ def _check_vocabulary(
 ) -> None:
     size, before = fields.get("vocab_size"), config.get("vocab_size")
     if "vocab_size" in given and isinstance(size, int):
-        tokens = token_count(directory)
+        tokens = _tokens_of(directory)
         least = before if tokens is None and isinstance(before, int) else tokens
         if least is not None and size < least:
             raise ValueError(f"config.vocab_size: {size}, but the tokenizer has {least} tokens; give {least} or more")
@@ -254,17 +305,11 @@ def _check_text_kinds(fields: Mapping[str, object], given: Mapping[str, str], di
         )
 
 
-def token_count(directory: Path) -> int | None:
-    """One more than the highest token of the tokenizer in ``directory``; None if it has no ``tokenizer.json`` that
-    lists them."""
-    path = directory / "tokenizer.json"
+def _tokens_of(directory: Path) -> int | None:
+    """The ``token_count`` of the tokenizer in ``directory``; None if it has no ``tokenizer.json`` that lists them."""
     try:
-        document = json.loads(path.read_text("utf-8"))
-        vocabulary = document["model"]["vocab"]
-        added = [token["id"] for token in document.get("added_tokens", ())]
-        own = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values())
-        return int(max((own, *added))) + 1
-    except (OSError, ValueError, KeyError, TypeError):
+        return token_count(directory / "tokenizer.json")
+    except (OSError, ValueError):
         return None
 
 

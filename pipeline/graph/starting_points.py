@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import corpus_bytes
-from pipeline.graph.context import GraphContext, Model
+from pipeline.graph.context import GraphContext, Model, check_length
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
@@ -92,12 +92,7 @@ class StartingPoints:
 
     def _check_length(self, model: Model, what: str) -> None:
         """Raise RequestError for a model that does not read as many tokens as rows may have."""
-        longest, most = self.recipe.max_length, model.positions
-        if most is not None and longest > most:
-            raise RequestError(
-                f"task {self.task}: train.max_length: {longest}, but {what} reads at most {most} tokens; give {most} "
-                "or less"
-            )
+        check_length(model, what, f"task {self.task}: train.max_length", self.recipe.max_length)
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
         return self.trained(name, "finetune", base, DistilSpec(start=Pretrained(), train=finetune))

@@ -62,12 +62,27 @@ def is_known(model_type: str) -> bool:
     return re.search(rf'"{re.escape(model_type)}"[,:] "\w+Config"', _architectures()) is not None
 
 
-@cache
 def classifies_sequences(model_type: str) -> bool:
     """Whether transformers has a model of this architecture with a head for sequence classification."""
-    names = (_sources() / "models" / "auto" / "modeling_auto.py").read_text("utf-8")
-    _, _, after = names.partition("\nMODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES = ")
-    return f'("{model_type}", ' in after.partition("\n)\n")[0]
+    return model_type in _with_head("SEQUENCE_CLASSIFICATION")
+
+
+def predicts_masked_words(model_type: str) -> bool:
+    """Whether transformers has a masked language model of this architecture."""
+    return model_type in _with_head("MASKED_LM")
+
+
+def writes_texts(model_type: str) -> bool:
+    """Whether transformers has a model of this architecture with an encoder and a decoder, which writes texts."""
+    return model_type in _with_head("SEQ_TO_SEQ_CAUSAL_LM")
+
+
+@cache
+def _with_head(kind: str) -> frozenset[str]:
+    """The architectures that transformers lists as models for this use."""
+    tables = (_sources() / "models" / "auto" / "modeling_auto.py").read_text("utf-8")
+    _, _, after = tables.partition(f"\nMODEL_FOR_{kind}_MAPPING_NAMES = ")
+    return frozenset(re.findall(r'\(\s*"([^"]+)",', after.partition("\n)\n")[0]))
 
 
 @cache

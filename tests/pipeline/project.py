@@ -4,6 +4,7 @@ but not run."""
 import contextlib
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -149,7 +150,7 @@ def result_of(process: "subprocess.Popen[str]", seconds: float = 240) -> Command
 
 
 def write_plannable_assets(folder: Path, tasks: tuple[str, ...] = ("tiny",)) -> Path:
-    """A model and data that are enough to plan over: the weights are no weights, so no stage can load them."""
+    """A model and data that are enough to plan over: the layers are of one number each, so no stage can load them."""
     write_plannable_model(folder / "model")
     for task in tasks:
         (folder / "data" / task).mkdir(parents=True)
@@ -163,10 +164,28 @@ def write_plannable_assets(folder: Path, tasks: tuple[str, ...] = ("tiny",)) -> 
 def write_plannable_model(folder: Path, **config: object) -> Path:
     folder.mkdir(parents=True)
     shape: Tree = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "num_hidden_layers": 4}
-    (folder / "config.json").write_text(json.dumps({**shape, **config}), "utf-8")
-    (folder / "model.safetensors").write_bytes(b"weights")
+    described = {**shape, **config}
+    (folder / "config.json").write_text(json.dumps(described), "utf-8")
+    layers = range(int(str(described.get("n_layers", described["num_hidden_layers"]))))
+    write_weights(folder / "model.safetensors", {f"encoder.layers.{layer}.weight": (1,) for layer in layers})
     (folder / "tokenizer.json").write_text('{"vocab": {}}', "utf-8")
     return folder
+
+
+def change_weights(folder: Path) -> None:
+    """Change the last byte of a model's weights; their names and shapes stay."""
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def write_weights(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Write a safetensors file of int8 tensors with these shapes by name; all values are 0."""
+    entries, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape)
+        entries[name] = {"dtype": "I8", "shape": list(shape), "data_offsets": [start, end]}
+    header = json.dumps(entries).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(end))
 
 
 def graph_of(assets: Path, storage: Path | Storage, /, **changes: object) -> tuple[Recipe, Graph]:

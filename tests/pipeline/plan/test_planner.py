@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from project import (
+    change_weights,
     graph_in,
     graph_of,
     nodes_by_name,
@@ -168,7 +169,7 @@ def test_a_changed_file_is_named(assets: Path, done: Directory) -> None:
 
 
 def test_a_changed_model_is_named(assets: Path, done: Directory) -> None:
-    (assets / "model" / "model.safetensors").write_bytes(b"other weights")
+    change_weights(assets / "model")
     found = built(planned(assets, done))
     assert found["finetune@tiny"] == f"input start changed ({assets / 'model'})"
     assert "corpus@tiny" not in found

@@ -12,6 +12,7 @@ import pytest
 from project import (
     CommandResult,
     Project,
+    change_weights,
     graph_of,
     nodes_by_name,
     write_artifact,
@@ -335,9 +336,9 @@ def test_embeddings_given_by_name_are_all_computed(growing: Project) -> None:
 @pytest.fixture
 def paper(tmp_path: Path) -> Path:
     assets = write_plannable_assets(tmp_path / "paper")
-    for name, weights in (("encoder", b"weights"), ("other", b"other weights")):
+    for name in ("encoder", "other"):
         write_plannable_model(assets / name)
-        (assets / name / "model.safetensors").write_bytes(weights)
+    change_weights(assets / "other")
     shutil.copytree(assets / "encoder", assets / "moved")
     (assets / "bank.txt").write_text("\n".join(BANK), "utf-8")
     (assets / "grown.txt").write_text("\n".join([*BANK, *MORE]), "utf-8")

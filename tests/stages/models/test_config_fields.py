@@ -10,7 +10,9 @@ from stages.models.config_fields import (
     classifies_sequences,
     config_class,
     is_known,
+    predicts_masked_words,
     with_defaults,
+    writes_texts,
 )
 
 ENCODERS = ("albert", "bert", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie")
@@ -55,3 +57,14 @@ def test_architectures_and_activations_are_those_that_transformers_knows() -> No
         assert is_known(name)
     assert is_known("vit") and not classifies_sequences("vit")
     assert not is_known("brt") and not classifies_sequences("brt") and config_class("brt") is None
+
+
+def test_the_architectures_that_predict_masked_words_or_write_texts_are_those_that_transformers_lists() -> None:
+    from transformers.models.auto import modeling_auto
+
+    known = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES | modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    for name in known:
+        assert predicts_masked_words(name) == (name in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+        assert writes_texts(name) == (name in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+    assert predicts_masked_words("bert") and not writes_texts("bert")
+    assert writes_texts("t5") and not predicts_masked_words("t5")
