@@ -66,6 +66,9 @@ def _number(value: object, task: Task) -> int | None:
         return None
     if number is not None and not named_by_numbers and 0 <= number < len(task.labels):
         return number
+    meant = {name.casefold(): name for name in task.labels}.get(str(value).strip().casefold())
+    if meant is not None:
+        raise ValueError(f"{shown(value)} is no label of {task.name}; did you mean {meant}?")
     names = ", ".join(task.labels)
     numbers = "" if named_by_numbers else f"0 to {len(task.labels) - 1} or "
     raise ValueError(f"{shown(value)} is no label of {task.name}; use {numbers}a name ({names}), or -1 for not public")

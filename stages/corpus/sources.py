@@ -124,7 +124,8 @@ class RowCheck:
         except ValueError as error:
             return None, f", column {self._task.label}: {error}"
         if label is None and self._role == "train":
-            return None, f", column {self._task.label}: no label; a train split needs them all"
+            given = shown(row.values[-1])
+            return None, f", column {self._task.label}: no label ({given}); a train split needs them all"
         return label, ""
 
 

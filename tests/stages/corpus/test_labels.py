@@ -56,3 +56,9 @@ def test_minus_one_hides_a_score_only_where_every_row_has_it() -> None:
 def test_what_is_no_score_is_an_error(wrong: object) -> None:
     with pytest.raises(ValueError, match=r".* is no score for stsb; use a number up to 1e\+12"):
         parsed([wrong], STSB)
+
+
+@pytest.mark.parametrize("written", [" acceptable ", "ACCEPTABLE", "acceptable\u00a0"])
+def test_a_label_that_differs_in_case_or_spaces_gets_the_name_that_was_probably_meant(written: str) -> None:
+    with pytest.raises(ValueError, match=r"is no label of cola; did you mean acceptable\?$"):
+        parsed([written], COLA)

@@ -202,7 +202,9 @@ def test_a_label_outside_the_tasks_is_refused_with_its_row(tmp_path: Path, kind:
 def test_labels_that_are_not_public_are_null_outside_train(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [{"one": "a", "two": "b", "label": -1}, {"one": "a", "two": "c", "label": "yes"}])
     assert read(tmp_path / "a.csv", role="dev")["label"].to_pylist() == [None, 1]
-    assert refusal(tmp_path / "a.csv") == ": row 1 (line 2), column label: no label; a train split needs them all"
+    assert (
+        refusal(tmp_path / "a.csv") == ": row 1 (line 2), column label: no label ('-1'); a train split needs them all"
+    )
 
 
 def test_a_dev_split_without_any_label_is_refused_and_a_test_split_is_not(tmp_path: Path) -> None:
