@@ -8,10 +8,9 @@ from pipeline.artifacts.record import (
     RECORD,
     Record,
     key_folder,
-    parse_record,
+    parsed_records,
     read_record,
     record_name,
-    record_texts,
     stages_of,
 )
 from pipeline.errors import RequestError, nearest
@@ -87,24 +86,22 @@ def _of_key(start: str, storage: Storage) -> Record | None:
     there = [one for one in keys if RECORD in storage.entries(key_folder(*one))] if start else []
     if len(there) == 1:
         return read_record(storage, record_name(*there[0]))
-    texts = storage.read_many([record_name(*one) for one in there])
-    found = [parse_record(text, storage.where(name)) for name, text in texts.items()]
+    read = (read_record(storage, record_name(*one)) for one in there)
+    found = [record for record in read if record is not None]
     what = f"{start}: {len(found)} keys in {storage} start with it: {{}}; give more digits"
     return _only(found, [record.name for record in found], what)
 
 
 def _under_key(key: str, storage: Storage) -> Iterator[Record]:
-    for name, text in storage.read_many([record_name(stage, key) for stage in stages_of(storage)]).items():
-        yield parse_record(text, storage.where(name))
+    for name in storage.read_many([record_name(stage, key) for stage in stages_of(storage)]):
+        record = read_record(storage, name)
+        if record is not None:
+            yield record
 
 
 def _records(storage: Storage) -> Iterator[Record]:
     """Every record that can be read."""
-    for name, text in record_texts(storage).items():
-        try:
-            yield parse_record(text, storage.where(name))
-        except RequestError:
-            continue
+    yield from (record for record in parsed_records(storage).values() if isinstance(record, Record))
 
 
 def _only(found: Sequence[Record], about: Sequence[str], message: str) -> Record | None:
