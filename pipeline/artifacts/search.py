@@ -8,6 +8,7 @@ from pipeline.artifacts.record import (
     RECORD,
     Record,
     key_folder,
+    parse_record,
     parsed_records,
     read_record,
     record_name,
@@ -86,8 +87,8 @@ def _of_key(start: str, storage: Storage) -> Record | None:
     there = [one for one in keys if RECORD in storage.entries(key_folder(*one))] if start else []
     if len(there) == 1:
         return read_record(storage, record_name(*there[0]))
-    read = (read_record(storage, record_name(*one)) for one in there)
-    found = [record for record in read if record is not None]
+    texts = storage.read_many([record_name(*one) for one in there])
+    found = [parse_record(text, storage.where(name)) for name, text in texts.items()]
     what = f"{start}: {len(found)} keys in {storage} start with it: {{}}; give more digits"
     return _only(found, [record.name for record in found], what)
 
