@@ -143,8 +143,12 @@ def test_the_packages_import_nothing_that_only_the_development_tools_bring() -> 
 
 def recipe_of(target: str) -> str:
     """What ``make`` would carry out for a target in a folder where nothing is installed."""
-    done = subprocess.run(["make", "-n", "-B", target], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
+    # Within another make, this one would name its folder; and it must not take that one's options.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    command = ["make", "-n", "-B", target]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("target", ["install", "demo"])
