@@ -23,7 +23,7 @@ from cluster.amount import Demand, left_over
 from cluster.ray_internals import ATTACH_SETTINGS, LOCAL_SETTINGS, SESSION_FOLDER_OPTION, STARTUP_LOGGER
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
 from cluster.share import WorkerShare
-from cluster.temporary import SHORT_FOLDER, TemporaryFolder
+from cluster.temporary import RAY_FOLDER, SHORT_FOLDER, TemporaryFolder
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -94,7 +94,12 @@ class Session:
         with the thread that opened the session, even if that never closes it.
         Raises ``ConnectionError``, one line that names the address, within some 15 seconds.
         """
-        folder = TemporaryFolder("ray", LONGEST_FOLDER) if address is None else TemporaryFolder("train")
+        try:
+            given = os.environ.get(RAY_FOLDER)
+            folder = TemporaryFolder("ray", LONGEST_FOLDER, given) if address is None else TemporaryFolder("train")
+        except OSError as error:
+            reason = f"{error.filename or given}: {error.strerror}"
+            raise ConnectionError(f"Ray cannot be started on this machine: {reason} (log: {log})") from error
         try:
             dashboard = _start(log, folder.path) if address is None else _attach(address, log, packages)
             return cls(address is None, dashboard, pending, folder)

@@ -27,6 +27,8 @@ RANDOM_CHARACTERS = 8
 FOLDER_NAME = re.compile(rf"{PREFIX}({'|'.join(PURPOSES)})-[a-z0-9_]{{{RANDOM_CHARACTERS}}}")
 SHORT_FOLDER = "/tmp"
 """Where a folder is made that would have too long a path among the system's temporary ones."""
+RAY_FOLDER = "RAY_TMPDIR"
+"""Environment variable: where Ray's temporary files are to lie."""
 LOCK = ".owner"
 """The file that the owner of a folder keeps locked."""
 NEW_LOCK = ".owner-new"
@@ -43,13 +45,13 @@ REMOVE_SECONDS = 5.0
 class TemporaryFolder:
     """A new folder among the system's temporary ones. It is removed by ``remove``, or else when this process exits."""
 
-    def __init__(self, purpose: str, longest: int | None = None) -> None:
+    def __init__(self, purpose: str, longest: int | None = None, parent: str | None = None) -> None:
         """Also removes the folders of processes that were killed. ``longest``: the longest path that is of use, in
-        bytes. A folder that would have a longer one is made in ``SHORT_FOLDER``, if that can be written to. Raises
-        OSError where no folder can be made."""
+        bytes. A folder that would have a longer one is made in ``SHORT_FOLDER``, if that can be written to. ``parent``:
+        where the user wants it, instead of the system's temporary files. Raises OSError where no folder can be made."""
         assert purpose in PURPOSES, purpose
         remove_abandoned()
-        self.path = _make_folder(f"{PREFIX}{purpose}-", longest)
+        self.path = _make_folder(f"{PREFIX}{purpose}-", longest, parent)
         try:
             self._lock = _lock(self.path)
         except BaseException:
@@ -84,14 +86,16 @@ def remove_abandoned() -> None:
     """Remove the folders of this user's processes that have ended without removing them. A folder without an owner's
     file is removed only if it looks like one of ours and was not changed for ``LEFTOVER_SECONDS``. Symbolic links, and
     what cannot be read or removed, are left."""
-    for parent in {tempfile.gettempdir(), SHORT_FOLDER}:
+    for parent in {tempfile.gettempdir(), SHORT_FOLDER, os.environ.get(RAY_FOLDER) or SHORT_FOLDER}:
         with contextlib.suppress(OSError):
             for name in filter(FOLDER_NAME.fullmatch, os.listdir(parent)):
                 with contextlib.suppress(OSError):
                     _remove_if_abandoned(Path(parent, name))
 
 
-def _make_folder(prefix: str, longest: int | None) -> Path:
+def _make_folder(prefix: str, longest: int | None, parent: str | None) -> Path:
+    if parent:
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     usual = os.path.join(tempfile.gettempdir(), prefix)
     if longest is not None and len(os.fsencode(usual)) + RANDOM_CHARACTERS > longest:
         with contextlib.suppress(OSError):
