@@ -19,7 +19,7 @@ from rich.text import Text
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, attempts_folder, claim, discard, release
 from pipeline.artifacts.record import key_folder, sound_record, withdraw
 from pipeline.artifacts.retention import Survey, UnusedArtifact, in_use, survey
-from pipeline.cli.last_sets import as_written_and_last, file_of_same_name
+from pipeline.cli.last_sets import as_written_and_last, run_of_same_name
 from pipeline.cli.request import Request, ResolvedRequest, resolve, terminal
 from pipeline.errors import RequestError
 from pipeline.storage import Storage
@@ -146,14 +146,14 @@ def gc_recipes(
 def _is_shared_name(given: ResolvedRequest, storage: Storage) -> bool:
     """Whether another recipe of this name ran last on the storage, so that its artifacts are not the given one's; then
     a line says so."""
-    other = file_of_same_name(given.recipe, storage)
-    if other:
+    other = run_of_same_name(given.recipe, storage)
+    if other is not None:
         line = (
-            f"warning: name: {given.recipe.name} is also the name of {other}, which ran last on {storage}: what was "
-            "made under that name is kept without --others; give each recipe a name of its own"
+            f"warning: name: {given.recipe.name} is also the name of {other.file}, which ran last on {storage}: what "
+            "was made under that name is kept without --others; give each recipe a name of its own"
         )
         print(f"stillhouse: {line}", file=sys.stderr)
-    return bool(other)
+    return other is not None
 
 
 def kept_lines(found: Survey, others: Sequence[UnusedArtifact], names: Set[str], least: str) -> Iterator[str]:

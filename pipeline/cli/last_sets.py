@@ -25,22 +25,25 @@ def with_last_sets(request: Request) -> Request:
     return found
 
 
-def resolve_with_last_sets(request: Request) -> ResolvedRequest:
-    """The request with the ``--set`` of the last run, resolved without reading data of tasks. Raises RequestError,
-    which says whose ``--set`` it was."""
-    found = with_last_sets(request)
+def resolve_built(request: Request, as_written: bool) -> ResolvedRequest:
+    """The request with the ``--set`` of the last run unless ``as_written``, resolved without reading data of tasks; a
+    line is printed if its storage does not exist. Raises RequestError, which says whose ``--set`` it was."""
+    found = request if as_written else with_last_sets(request)
     try:
-        return resolve(found, reads_data=False)
+        resolved = resolve(found, reads_data=False)
     except RequestError as error:
         if found == request:
             raise
         raise RequestError(f"{error} (with the --set of the last run; --as-written leaves it out)") from error
+    if resolved.storage.shared and not resolved.storage.local.exists():  # perhaps its name is misspelt
+        _print(f"warning: storage: there is no {resolved.storage} yet, so nothing has been built there")
+    return resolved
 
 
-def file_of_same_name(recipe: Recipe, storage: Storage) -> str:
-    """The recipe file of the last run of this name on the storage, where that was of another recipe; else ''."""
+def run_of_same_name(recipe: Recipe, storage: Storage) -> LastRun | None:
+    """The last run of the recipe's name on the storage, where that was of another recipe; else None."""
     last, origin = read_last_run(storage, recipe.name), origin_of(recipe)
-    return last.file if last is not None and origin is not None and not _same_recipe(last, origin) else ""
+    return last if last is not None and origin is not None and not _same_recipe(last, origin) else None
 
 
 def as_written_and_last(request: Request) -> list[Request]:
@@ -86,18 +89,12 @@ def note_run(storage: Storage, recipe: Recipe) -> None:
 def warn_of_same_name(storage: Storage, recipe: Recipe) -> None:
     """Print a line if the last run of the recipe's name on the storage was of another recipe: then the reasons of
     plans, names in ``show`` and ``--set`` of the last run are mixed up, though never results."""
-    last, origin = read_last_run(storage, recipe.name), origin_of(recipe)
-    if last is not None and origin is not None and not _same_recipe(last, origin):
+    last = run_of_same_name(recipe, storage)
+    if last is not None:
         _print(
             f"warning: name: {recipe.name} is also the name of {last.file}, which ran last on {storage} ({last.began})"
             "; give each recipe a name of its own, or plans compare one with the other"
         )
-
-
-def warn_of_missing(storage: Storage) -> None:
-    """Print a line if the storage is a directory that does not exist: perhaps its name is misspelt."""
-    if storage.shared and not storage.local.exists():
-        _print(f"warning: storage: there is no {storage} yet, so nothing has been built there")
 
 
 def _same_recipe(last: LastRun, origin: Origin) -> bool:

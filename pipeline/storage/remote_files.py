@@ -1,7 +1,7 @@
 """Data files in a bucket, ``s3://`` or ``gs://``, copied to this machine's cache folder once for each content.
 
-A copy stands under a hash of the file's address and of what the store says of its content (size and ETag), so a file
-that has changed is copied anew, and one that has not is not copied again.
+The name of a copy is a hash of the file's address, size and ETag, so a file that has changed is copied anew, and one
+that has not is not copied again.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from stages.atomic import replacing
 from stages.cache_folder import CacheFolder
 
 VERSION_FIELDS = ("size", "ETag", "etag", "md5Hash", "generation")
-"""What stores say of a file's content."""
+"""Fields of a file's listing that change with its content."""
 
 
 def is_remote(text: str) -> bool:

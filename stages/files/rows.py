@@ -111,14 +111,22 @@ def unpacked(raw: IO[bytes], compression: str) -> Any:
             return raw
 
 
-def _whole(path: Path, lines: Iterator[str]) -> Iterator[str]:
-    """The lines. ValueError for a file that ends before its compression does."""
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Re-raise as ValueError, of one line that names the file, what the block meets in a file that cannot be read to
+    its end or ends before its compression does."""
     try:
-        yield from lines
+        yield
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         remedy = "copy it again, or name it by its kind if it is not compressed"
         raise ValueError(f"{path}: this file is cut short or damaged ({reason}); {remedy}") from error
+
+
+def _whole(path: Path, lines: Iterator[str]) -> Iterator[str]:
+    """The lines. ValueError for a file that ends before its compression does."""
+    with damage_named(path):
+        yield from lines
 
 
 def not_utf8(text: str) -> str:

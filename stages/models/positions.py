@@ -24,7 +24,7 @@ AFTER_PADDING = (
 """Architectures that number the positions of tokens from ``pad_token_id`` + 1, so that the first positions are lost."""
 
 WITHOUT_TABLE = ("bloom", "funnel", "jamba", "mpt", "mt5", "t5", "umt5", "xlnet", "zamba", "zamba2")
-"""Architectures without rotary embeddings and without a table of positions, whatever their configuration says of
+"""Architectures without rotary embeddings and without a table of positions, even if their configuration has a number of
 positions."""
 
 ROTARY_FIELDS = ("rope_parameters", "rope_scaling", "rope_theta")
