@@ -46,7 +46,7 @@ class CacheFolder:
         """Bytes that all entries together may have."""
         if self.most_bytes is not None:
             return self.most_bytes
-        existing = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+        existing = nearest_existing(self.root)
         return shutil.disk_usage(existing).total // 2
 
     def decoded(self, store: str) -> Path:
@@ -103,6 +103,11 @@ class CacheFolder:
             yield
 
 
+def nearest_existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists. Raises OSError where it cannot be looked up."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
 def cache_root(environment: Mapping[str, str]) -> Path:
     """``STILLHOUSE_CACHE``, else ``stillhouse`` in the user's cache directory (``XDG_CACHE_HOME``, ``~/.cache``), else,
     where that cannot be written, in the temporary directory."""
@@ -112,7 +117,7 @@ def cache_root(environment: Mapping[str, str]) -> Path:
     home = Path(
         environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "/nonexistent")) / ".cache"
     ).absolute()
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    existing = nearest_existing(home)
     usable = os.access(existing, os.W_OK) and existing != Path("/")
     return (home if usable else Path(tempfile.gettempdir()) / f"stillhouse-{os.getuid()}") / "stillhouse"
 

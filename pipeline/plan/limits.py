@@ -11,6 +11,7 @@ from pipeline.graph.artifact_sizes import TIERS, in_tier, store_bytes
 from pipeline.plan.planner import Step
 from pipeline.plan.quantities import sizes_of
 from pipeline.storage import Storage
+from stages.cache_folder import nearest_existing
 from stages.specs.teacher import TeachSpec
 
 
@@ -38,7 +39,7 @@ def disk_warning(steps: Sequence[Step], storage: Storage) -> str:
     not, or if the storage is a bucket."""
     if not storage.shared:
         return ""
-    existing = next(folder for folder in (storage.local, *storage.local.parents) if folder.exists())
+    existing = nearest_existing(storage.local)
     needed = sum(step.bytes.value or 0 for step in steps if step.action == "build")
     disk = shutil.disk_usage(existing)
     if needed <= disk.free or not disk.total:  # a file system of the kernel's own has no size

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import RequestError
 from pipeline.storage.directory import Directory
 from pipeline.storage.port import Storage
-from stages.cache_folder import CacheFolder
+from stages.cache_folder import CacheFolder, nearest_existing
 
 SCHEMES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs")}
 """Scheme -> the module that implements it, and the extra that installs that module."""
@@ -24,7 +24,7 @@ def open_storage(url: str) -> Storage:
     if not sep:
         path = Path(url).absolute()
         try:
-            there = next(folder for folder in (path, *path.parents) if folder.exists())
+            there = nearest_existing(path)
         except OSError as error:
             raise RequestError(f"storage: {url} cannot be read ({error.strerror}); give another directory") from error
         if not there.is_dir():
