@@ -22,6 +22,7 @@ from stages.models.parameters import parameter_bound
 from stages.models.positions import position_limit
 from stages.models.shape import Shape, config_of, shape_of
 from stages.models.weights_header import check_shapes, check_token_count, weight_shapes
+from stages.specs.corpus import Source
 
 FLOAT32_BYTES = 4
 
@@ -61,8 +62,9 @@ def check_length(model: Model, what: str, field: str, longest: int) -> None:
 class GraphContext:
     """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
     each task by name; ``reads_data`` says whether data of tasks that are not known yet are read. ``models``,
-    ``classifiers``, ``fresh_models``, ``nodes`` and ``sizes`` (rows by split) hold what has been built or checked so
-    far. ``warnings`` are lines for the user about things that are allowed, but probably unintended."""
+    ``classifiers``, ``fresh_models``, ``nodes``, ``sources`` (of a task's rows, with the file of each split) and
+    ``sizes`` (rows by split) hold what has been built or checked so far. ``warnings`` are lines
+    for the user about things that are allowed, but probably unintended."""
 
     digests: Digests
     pins: Pins
@@ -72,6 +74,7 @@ class GraphContext:
     classifiers: set[str] = field(default_factory=set)
     fresh_models: dict[tuple[str, Changes, bool], Model] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
+    sources: dict[str, tuple[Source, Mapping[str, Path]]] = field(default_factory=dict)
     sizes: dict[str, SplitSizes | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 

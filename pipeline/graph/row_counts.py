@@ -32,6 +32,12 @@ class TaskRows:
 
     def source(self) -> tuple[Source, Mapping[str, Path]]:
         """The source in the corpus's spec, and the file of each split where it has files. Raises RequestError."""
+        name = self.recipe.task.name
+        if name not in self.context.sources:  # files in a bucket are listed and copied for it
+            self.context.sources[name] = self._find_source()
+        return self.context.sources[name]
+
+    def _find_source(self) -> tuple[Source, Mapping[str, Path]]:
         recipe, data = self.recipe, self.recipe.data
         if recipe.files is not None:
             return Files(), {split: self._given_file(split, text) for split, text in recipe.files.items()}
