@@ -106,6 +106,32 @@ embeddings: `student.cut.layers`, `store.layers`, `store.tokens`, `store.attenti
 `cut: {of: teacher, layers: [3, 6]}`, layer 1 of the student starts as layer 3 of the teacher, and
 `structure: {kind: pick, pairs: [[1, 3], [2, 6]]}` lets each follow the layer that it was.
 
+## Heads
+
+`teacher.head` and `student.head` (also of an entry of `models`) choose what the classification head reads of the last
+layer. `cls` is the head that the architecture has: it reads the state of the first token. `mean` averages the states of
+all tokens but padding, and puts dropout and one linear layer on that. By default nothing changes: a model keeps the
+head that it has, an encoder without one gets `cls`, and a student that is cut out of the teacher, fine-tuned or not,
+has the teacher's. A student that is cut `of: teacher` with the same kind of head takes over the head's weights;
+otherwise the head is new. (ModernBERT, EuroBERT and UltraBERT have one head whose pooling is a field of their
+configuration: it keeps its weights.)
+
+Which to take depends on how the model was pretrained. The first token of a sentence encoder such as MiniLM, which was
+trained with mean pooling, has nearly the same state in every row below the last layer, so that a student of its lower
+layers with `cls` has next to nothing to read: `mean` suits such models. A plan warns where the files of a model say
+that it was trained with mean pooling (`1_Pooling/config.json`) and the recipe chooses no head, a training warns where
+the states that its head reads hardly vary when it starts, and `stillhouse show` marks such columns of a store.
+
+A directory with `head: cls` loads in plain transformers. Where the architecture itself cannot express a mean head, the
+directory has a `model_type` of its own (`stillhouse-mean-head`): the `Auto` classes of transformers refuse it, rather
+than giving the encoder an untrained head, and `stillhouse.load_model(DIRECTORY)` loads it; so it does any other. The
+report's JSON says which (`loads_with`), and so does the model card. Such a directory may be the `model` of a teacher, a
+student or a bank in another recipe.
+
+Refused while planning: `mean` for an architecture that has no states of the row's own tokens to average (T5, BART,
+Funnel, Perceiver, Reformer); `cls` where the architecture's head does not read the first token (GPT-2, Qwen, XLNet:
+leave `head` out to keep their own); and a `teacher.head` other than that of a teacher given without `finetune`.
+
 ## Lists and short forms
 
 `task`, `student`, `method` and `seeds` may be lists: each combination of task, student, method and seed is one

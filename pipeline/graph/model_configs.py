@@ -20,6 +20,7 @@ from stages.models.config_fields import (
     with_defaults,
     writes_texts,
 )
+from stages.models.heads import HEAD_FIELD
 from stages.models.parameters import parameter_bound
 from stages.models.shape import DEPTHS, HEADS, WIDTHS
 from stages.models.weights_header import Shapes, lacks_masked_head, token_count
@@ -44,6 +45,7 @@ BY_TRANSFORMERS = (
     "output_attentions",
     "output_hidden_states",
     "return_dict",
+    HEAD_FIELD,
     "torch_dtype",
     "transformers_version",
 )

@@ -11,7 +11,7 @@ from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
-from stages.models.heads import changed_head, check_head, head_of, loads_with, trained_with_mean_pooling
+from stages.models.heads import POOLING_FIELD, changed_head, check_head, head_of, loads_with, trained_with_mean_pooling
 from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
 from stages.specs.corpus import CorpusSpec
@@ -116,6 +116,12 @@ class StartingPoints:
             return self.teacher_base() if student.cut.of == "base" else self.teacher()
         given, where = student.config, f"student {student.label}"
         if given is not None:
+            pooling = dict(given.changes).get(POOLING_FIELD)
+            if student.head is not None and pooling is not None:
+                raise RequestError(
+                    f"{where}: config.{POOLING_FIELD}: {pooling}, but head: {student.head} is given too; leave one of "
+                    "them out"
+                )
             base = self.context.fresh_model(given.model, given.changes, self.recipe.task.pair, where)
         else:
             assert student.model is not None

@@ -131,10 +131,10 @@ class TeacherSettings(Block):
         None,
     )
     head: Head | None = key(
-        "What the classification head reads of the last layer, as for a `student`: the state of the first token "
-        "(`cls`), or the mean over all tokens (`mean`), which suits models that were trained with mean pooling, as "
-        "most sentence encoders are. Without `finetune` it must be the head that the model has. Default: the head "
-        "that the model has, `cls` for an encoder without one.",
+        "What the [classification head](#heads) reads of the last layer: the state of the first token (`cls`), or the "
+        "mean over all tokens (`mean`), which suits models that were trained with mean pooling, as most sentence "
+        "encoders are. Without `finetune` it must be the head that the model has. Default: the head that the model "
+        "has, `cls` for an encoder without one.",
         "mean",
         None,
     )

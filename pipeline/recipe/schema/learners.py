@@ -135,8 +135,8 @@ class LayerCut(Block):
     """Some of a model's layers, with its embeddings."""
 
     of: Literal["teacher", "base"] = key(
-        "`teacher`: of the fine-tuned teacher, with its head. `base`: of the teacher's model before its fine-tuning, "
-        "with a new head.",
+        "`teacher`: of the fine-tuned teacher, with its head, unless `head` is of another kind. `base`: of the "
+        "teacher's model before its fine-tuning, with a new head.",
         "base",
         "teacher",
     )
@@ -171,10 +171,9 @@ class StartBlock(Block):
         "Start from random weights.", {"model": "bert-base-uncased", "num_hidden_layers": 2, "hidden_size": 128}, None
     )
     head: Head | None = key(
-        "What the classification head reads of the last layer: the state of the first token (`cls`), or the mean over "
-        "all tokens (`mean`). Default: as the teacher's for a `cut`, else as that of the model or configuration that "
-        "the student starts from, which is `cls` for an encoder without a head. A head of another kind than the "
-        "model's own starts with random weights.",
+        "What the [classification head](#heads) reads of the last layer: the state of the first token (`cls`), or the "
+        "mean over all tokens (`mean`). Default: as the teacher's for a `cut`, else as that of the model or "
+        "configuration that the student starts from, which is `cls` for an encoder without a head.",
         "mean",
         None,
     )

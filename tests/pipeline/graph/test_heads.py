@@ -140,6 +140,14 @@ def test_a_head_that_cannot_be_is_refused_while_planning(assets: Path) -> None:
     )
     composed(assets, student={"label": "own", "model": str(decoder), "head": "mean"})
     composed(assets, student={"label": "own", "model": str(decoder)})
+    modern = write_plannable_model(assets / "modern", model_type="modernbert")
+    fresh = {"label": "fresh", "config": {"model": str(modern), "classifier_pooling": "mean"}}
+    assert heads(assets, student=fresh)["fresh"] == (None, "mean")
+    assert refusal(assets, student={**fresh, "head": "cls"}).startswith(
+        "student fresh: config.classifier_pooling: mean, but head: cls is given too; leave one of them out"
+    )
+    own_field = {"label": "fresh", "config": {"model": str(mean), "stillhouse_head": "cls"}}
+    assert "config.stillhouse_head: is no setting of a student" in refusal(assets, student=own_field)
     wrong = refusal(assets, student={**CUTS[0], "head": "max"})
     assert "student.head: max" in wrong and "cls" in wrong
     members = {"both": {"members": ["teacher", "middle"], "head": "mean"}}
