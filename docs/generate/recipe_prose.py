@@ -119,8 +119,9 @@ configuration: it keeps its weights.)
 Which to take depends on how the model was pretrained. The first token of a sentence encoder such as MiniLM, which was
 trained with mean pooling, has nearly the same state in every row below the last layer, so that a student of its lower
 layers with `cls` has next to nothing to read: `mean` suits such models. A plan warns where the files of a model say
-that it was trained with mean pooling (`1_Pooling/config.json`) and the recipe chooses no head, a training warns where
-the states that its head reads hardly vary when it starts, and `stillhouse show` marks such columns of a store.
+that it was trained with mean pooling (`1_Pooling/config.json`) and the recipe chooses no head. The training of a
+student that is cut out of a model warns where the states that its head reads hardly vary between rows at the start, and
+`stillhouse show` marks such columns of a store.
 
 A directory with `head: cls` loads in plain transformers. Where the architecture itself cannot express a mean head, the
 directory has a `model_type` of its own (`stillhouse-mean-head`): the `Auto` classes of transformers refuse it, rather

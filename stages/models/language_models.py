@@ -9,7 +9,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
-from stages.models.loading import quieten
+from stages.models.heads import HEAD_FIELD
+from stages.models.loading import quieten, read_config
+from stages.models.shape import config_of
 
 
 def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], bool] = lambda _: True) -> Any:
@@ -19,9 +21,11 @@ def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], b
     weight for which ``matters`` (by the weight's name) is true.
     """
     quieten()
+    own = {"config": read_config(directory, {})[0]} if HEAD_FIELD in config_of(directory) else {}
     try:
         model, found = auto.from_pretrained(
             directory,
+            **own,  # transformers does not read that of an encoder with a mean head
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

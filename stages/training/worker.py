@@ -22,7 +22,7 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.mean_head import head_of_model
 from stages.models.predict import last_state_variances, predict
 from stages.outputs.layer_variance import DEAD
-from stages.specs.student import DistilSpec, Fresh, Head
+from stages.specs.student import Cut, DistilSpec, Head
 from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
@@ -94,11 +94,11 @@ def train(job: StudentJob, worker: Worker) -> Facts:
 
 
 def head_warnings(model: PreTrainedModel, spec: DistilSpec, rows: Rowset, worker: Worker) -> list[str]:
-    """A warning, in one line, if the head of a model that is to be trained reads states of the last layer that hardly
-    vary between rows; else []. Random weights are left out, whose states become different only in training, and all
-    workers but the first."""
+    """A warning, in one line, if a student that is cut out of another model has a head that reads states of the last
+    layer which hardly vary between rows; else []. A whole pretrained model is left out: its last layer was trained to
+    be read. Only the first worker measures it."""
     head = head_of_model(model)
-    if head is None or isinstance(spec.start, Fresh) or worker.rank > 0 or len(rows) < 2:
+    if head is None or not isinstance(spec.start, Cut) or worker.rank > 0 or len(rows) < 2:
         return []
     nn.Module.to(model, worker.device)
     variances = last_state_variances(model, rows, worker.device)

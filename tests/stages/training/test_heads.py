@@ -207,11 +207,12 @@ def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("alike"), layers=1, width=16, initializer_range=1e-3)
 
 
-def test_a_head_that_reads_states_that_hardly_vary_is_warned_of_with_the_remedy(
+def test_a_cut_students_head_that_reads_states_that_hardly_vary_is_warned_of_with_the_remedy(
     alike: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     spec = DistilSpec(start=Pretrained(), train=TRAIN.model_copy(update={"epochs": 1}))
-    starts = {"first": Pretrained(), "mean": Pretrained(head="mean"), "random": Fresh()}
+    first = Cut(layers=(0,))
+    starts = {"first": first, "mean": first.model_copy(update={"head": "mean"}), "whole": Pretrained(), "new": Fresh()}
     warned = {}
     for name, start in starts.items():
         out = tmp_path / name
@@ -221,7 +222,7 @@ def test_a_head_that_reads_states_that_hardly_vary_is_warned_of_with_the_remedy(
     (line,) = warned.pop("first")  # type: ignore[misc]
     assert line.startswith("head: cls reads states of the last layer that hardly vary between rows")
     assert line.endswith("give head: mean") and "\n" not in line
-    assert warned == {"mean": None, "random": None}
+    assert warned == {"mean": None, "whole": None, "new": None}
 
 
 @pytest.mark.parametrize("head", ["cls", "mean"])
