@@ -62,8 +62,8 @@ class MeanForSequenceClassification(PreTrainedModel):
         if token_type_ids is not None:
             kwargs["token_type_ids"] = token_type_ids
         if input_ids is not None and self.config.model_type == "longformer":
-            # Its own classifier, too, lets the first token attend to all others and all others to it.
-            kwargs.setdefault("global_attention_mask", torch.zeros_like(input_ids).index_fill(1, _first(input_ids), 1))
+            # As in its own classifier: the first token attends to all others, and all others to it.
+            kwargs["global_attention_mask"] = nn.functional.pad(torch.zeros_like(input_ids[:, 1:]), (1, 0), value=1)
         encoder = getattr(self, self.base_model_prefix)
         found = encoder(input_ids=input_ids, attention_mask=attention_mask, **{**kwargs, "return_dict": True})
         states_BTH = found.last_hidden_state
@@ -101,11 +101,6 @@ def mean_head_class(model_type: str) -> type[MeanForSequenceClassification]:
 def head_of_model(model: PreTrainedModel) -> Head | None:
     """The kind of the classification head of a model, as ``head_of`` gives it for a configuration."""
     return "mean" if isinstance(model, MeanForSequenceClassification) else head_of(model.config.to_dict())
-
-
-def _first(ids_BT: Tensor) -> Tensor:
-    """The place of the first token, as an index on the device of ``ids_BT``."""
-    return torch.zeros(1, dtype=torch.int64, device=ids_BT.device)
 
 
 def _without_pooler(encoder_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:

@@ -18,8 +18,9 @@ Head = Literal["cls", "mean"]
 class Pretrained(Frozen):
     """The student starts as the model in the input ``start``, with all its layers.
 
-    ``head``, of each kind of start: the classification head that the student gets, with new weights, where it is of
-    another kind than that of the model in ``start``; None keeps the kind, and the weights if there are any.
+    ``head``, of each kind of start: the kind of the student's classification head, where it is another than that of the
+    model in ``start``; its weights are new (those of ModernBERT, whose configuration chooses the pooling of one head,
+    are kept). None keeps the kind, and the weights if there are any.
     """
 
     kind: Literal["pretrained"] = "pretrained"
@@ -53,7 +54,7 @@ Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
 
 def describe_start(start: Start) -> str:
     """The student's weights before its training, in a phrase. As in recipes, layer 1 is the first."""
-    head = f"; a new {start.head} head" if start.head else ""
+    head = f", with head: {start.head}" if start.head else ""
     match start:
         case Pretrained():
             return f"all layers of the model in the input start{head}"

@@ -22,6 +22,7 @@ from stages.models.heads import (
     loads_with,
 )
 from stages.models.label_order import label_order
+from stages.models.language_models import load_model
 from stages.models.loading import build, load, quieten
 from stages.models.mean_head import mean_head_class
 from stages.models.parameters import parameter_bound
@@ -257,6 +258,14 @@ def test_random_weights_have_the_head_that_is_chosen(encoders: Path, saved: Path
     assert build(Fresh(head="mean"), encoders / "modernbert", THREE).config.classifier_pooling == "mean"
     assert problem(Fresh(changes=(("num_hidden_layers", 1),), head="mean"), saved / "bert", THREE) is None
     assert problem(Fresh(changes=(("num_hiden_layers", 1),)), saved / "bert", THREE) is not None
+
+
+def test_a_mean_heads_encoder_loads_as_any_other_for_vectors_of_texts(saved: Path) -> None:
+    found = load_model(AutoModel, saved / "bert", "model", lambda key: "pooler" not in key)
+    whole = load(saved / "bert").base_model
+    with torch.no_grad():
+        states = [one.eval()(input_ids=IDS, attention_mask=MASK).last_hidden_state for one in (found, whole)]
+    assert torch.equal(*states)
 
 
 # --- what planning reads ----------------------------------------------------------------------------------
