@@ -97,7 +97,9 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("`progressive` with more teachers than its first phase has epochs", "each teacher needs an epoch; name fewer"),
     ("`shares` with `progressive`", "there is no mean to weight; leave them out"),
     ("`shares` of another number than that of teachers, or of another sum than 1", "give one for each teacher"),
+    ("`calibrated` with `data.holdout: 0`", "the temperature is found on the held-out rows; hold some out"),
     ("`knn` or `minimax-knn` without targets `teacher`", "candidates have no labels; use targets: teacher"),
+    ("`knn` with `draw` not below `k`", "drawing all is `knn` without `draw`; draw fewer than k"),
     ("`minimax-knn` with `keep` not below `k`", "keeping all is `knn`; keep fewer than k"),
     ("`warmup_epochs` that leave no epoch for candidates", "give fewer"),
     ("`knn` or `minimax-knn` without a bank or a maker", "give bank: {files: [...]}, or candidates: {NAME: ...}"),
@@ -120,6 +122,29 @@ REFUSED: tuple[tuple[str, str], ...] = (
 )
 
 END = """\
+## Calibrated teachers
+
+A fine-tuned teacher is often surer of its classes than it is right about them. With `targets: {calibrated: true}`, its
+stored logits are divided, whenever a student reads them, by the temperature T at which its probabilities fit the labels
+of the held-out rows best: the minimum of their mean negative log-likelihood (Guo et al. 2017, On Calibration of Modern
+Neural Networks, ICML, eq. 9), searched from 0.1 to 10. So z_T is z_T / T in every formula of this page, for the task's
+rows and for candidates alike. The method's own `temperature` comes on top of it.
+
+```yaml
+method: [vanilla-kd, {use: vanilla-kd, label: calibrated, targets: {calibrated: true}}]
+```
+
+T is the artifact of a stage of its own (`calibrate`), one for each model and task. The store stays as it is and serves
+calibrated students and others; `stillhouse show calibrate@TASK` prints T, the likelihood and the expected calibration
+error before and after. Each of several teachers, and each member of an ensemble, is divided by its own T. For a
+regression, which has no softmax, `calibrated` has no effect.
+
+The held-out rows also select the epoch of a teacher that is fine-tuned here, and that of every student. One number
+fitted to them hardly makes that selection more optimistic, and dev is not touched. Three cases deserve care: few
+held-out rows, or rows that the teacher labels all right, do not determine T, which the stage warns of; a teacher that
+is given fine-tuned may have been trained on them, which makes T too low and is warned of while planning; and
+`candidates.NAME.confidence` and the classifiers of `structure: outputs` use the teacher's logits as they are stored.
+
 ## Selection
 
 The best epoch is the one with the highest primary metric on a held-out slice of train (10 %, chosen by content); of

@@ -122,6 +122,11 @@ class TaskRows:
             return self._unknown()
         return Quantity.at_most(sizes.trained) if sizes.cut else Quantity.exact(sizes.trained)
 
+    def held_out(self) -> Quantity:
+        """The rows that are held out of train to select epochs and to calibrate teachers."""
+        sizes = self.sizes()
+        return self._unknown() if sizes is None else sizes.quantity(sizes.held_out)
+
     def evaluated(self) -> Quantity:
         """The rows of dev and test splits."""
         sizes = self.sizes()

@@ -13,7 +13,7 @@ from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Stu
 from pipeline.recipe.references import teachers, weighed
 from stages.models.shape import started_shape
 from stages.outputs.sizes import chosen_layers
-from stages.specs.input_names import CANDIDATE_OUTPUTS, OUTPUTS, one_or_numbered
+from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, one_or_numbered
 from stages.specs.layer_map import check_store, resolved
 from stages.specs.layers import NoLayers, Outputs
 from stages.specs.method import Method, without_idle_settings
@@ -174,9 +174,13 @@ class StudentNodes:
         return {"candidates": table, "candidate_rows": rows, **one_or_numbered(CANDIDATE_OUTPUTS, stores)}
 
     def _teacher_edges(self, method: Method, teacher_models: Sequence[Teacher]) -> dict[str, Edge]:
-        """The inputs of a training from its teachers: their stores, and probes if the method needs them."""
+        """The inputs of a training from its teachers: their stores, and their calibrations and probes if the method
+        needs them."""
         stores = [Edge(self.outputs.store(name, model)) for name, model in teacher_models]
         edges = one_or_numbered(OUTPUTS, stores)
+        if method.needs_calibration:
+            calibrations = [Edge(self.outputs.calibration(name, model)) for name, model in teacher_models]
+            edges |= one_or_numbered(CALIBRATION, calibrations)
         if isinstance(method.structure, Outputs):
             ((name, model),) = teacher_models
             edges["probes"] = Edge(self.outputs.probe(name, model, method.structure))

@@ -21,7 +21,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.method import Minimax, WithCandidates
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
 from stages.specs.student import DistilSpec
-from stages.specs.teacher import TeachSpec
+from stages.specs.teacher import CalibrateSpec, TeachSpec
 
 SMALL_ROW = 5e-5
 """Seconds for a row of a stage that runs no model and joins or draws rows, about."""
@@ -113,7 +113,9 @@ class _Costs:
             case DistilSpec():
                 return self._training(node, node.spec, rows)
             case TeachSpec():
-                return self._store(node, node.spec, rows)
+                return None if node.spec.part == "attention" else self._outputs(node, node.spec.compute, rows)
+            case CalibrateSpec():
+                return self._outputs(node, node.spec.compute, rows)
             case EmbedSpec() | IndexSpec() | NeighboursSpec():
                 return self._retrieval(node, rows)
             case UnlabelledSpec():
@@ -171,11 +173,12 @@ class _Costs:
         scored = sizes.evaluated * forward
         return figures["load"] + steps["first"] + spec.train.epochs * epoch + scored + saves * figures["save"]
 
-    def _store(self, node: Node, spec: TeachSpec, rows: int) -> float | None:
+    def _outputs(self, node: Node, compute: str, rows: int) -> float | None:
+        """Seconds to load a model and to compute its outputs in the number type ``compute``."""
         figures = self._model(node, "model")
-        if figures is None or spec.part == "attention":
+        if figures is None:
             return None
-        return figures["load"] + rows * figures.get(f"store_{spec.compute}_row", figures["forward_row"])
+        return figures["load"] + rows * figures.get(f"store_{compute}_row", figures["forward_row"])
 
     def _evaluation(self, node: Node, rows: int) -> float | None:
         figures, corpus = self._model(node, "model"), task_corpus(node)

@@ -127,6 +127,11 @@ def _check_selection(recipe: TaskRecipe) -> None:
     if recipe.data.holdout == 0 and any(train.select == "holdout" for train in trained):
         problem = "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev"
         raise PlacedError(("data", "holdout"), 0, problem)
+    for place, learner in recipe.learners():
+        calibrated = learner.method.needs_calibration and not recipe.task.regression
+        if calibrated and recipe.data.holdout == 0:
+            problem = "but data.holdout is 0, and the temperature is found on what is held out; hold some out"
+            raise PlacedError((*place, *learner.axes, "targets", "calibrated"), True, problem)
 
 
 def check_equal_steps(recipe: TaskRecipe) -> None:

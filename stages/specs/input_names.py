@@ -11,6 +11,9 @@ OUTPUTS = "outputs/"
 CANDIDATE_OUTPUTS = "candidate_outputs/"
 """Prefix of the stores of the same teachers over candidates."""
 
+CALIBRATION = "calibration/"
+"""Prefix of the calibrations of the same teachers."""
+
 MEMBERS = "members/"
 """Prefix of the evaluations of an ensemble's members."""
 

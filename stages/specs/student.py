@@ -80,8 +80,9 @@ class DistilSpec(Spec):
     """One student.
 
     Inputs: ``corpus`` and ``start`` (a model). For a method with teachers, ``outputs`` (one store), or ``outputs/0``,
-    ``outputs/1`` ... (several); for one that follows layer classifiers, ``probes``. For a method with candidates,
-    ``candidates`` (their table), ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
+    ``outputs/1`` ... (several); if their logits are calibrated, ``calibration``, numbered as ``outputs``; for one that
+    follows layer classifiers, ``probes``. For a method with candidates, ``candidates`` (their table),
+    ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
     """
 
     stage: ClassVar[str] = "distil"

@@ -104,7 +104,8 @@ def fabricated(recipe: Recipe, run: PlannedRun, storage: Directory) -> Measureme
 
 def test_times_follow_from_rows_epochs_and_fixed_costs(assets: Path, tmp_path: Path) -> None:
     storage = Directory(tmp_path / "runs")
-    recipe, graph = graph_of(assets, storage)
+    calibrated = {"use": "vanilla-kd", "targets": {"calibrated": True}}
+    recipe, graph = graph_of(assets, storage, method=["no-kd", calibrated])
     run = on_one_core(plan(graph, storage, recipe.name), recipe)
     measured = fabricated(recipe, run, storage)
     found = {node.name: node.key for node in graph.nodes}
@@ -117,6 +118,7 @@ def test_times_follow_from_rows_epochs_and_fixed_costs(assets: Path, tmp_path: P
     assert seconds[found["finetune@tiny"]] == pytest.approx(fixed + 6 * epoch + 8 + 5)
     assert seconds[found["distil/no-kd/two/0@tiny"]] == pytest.approx(fixed + 2 * epoch)
     assert seconds[found["teach@tiny"]] == pytest.approx(1 + 86 * 0.02)
+    assert seconds[found["calibrate@tiny"]] == pytest.approx(1 + 10 * 0.02)
     assert seconds[found["evaluate/teacher@tiny"]] == pytest.approx(1 + 32 * 0.01 + 24 * 0.05)
     whole = forecast(run, recipe, measured)
     assert whole.unknown == 0

@@ -1,5 +1,6 @@
 """Recipes that are refused, and the line of each error: place, value, what would be right."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,8 @@ REFUSALS = {
     "method=knn": "method: knn needs candidates; give bank: {files: [...]}",
     "method={use: no-kd, data: knn}": "method.data: candidates have no label and follow a teacher's logits",
     "method={use: minimax-knn, data: {keep: 8}}": "method.data.keep: 8 of k: 8 leaves none out; keep fewer",
+    "method={use: no-kd, targets: {calibrated: true}}": "method.targets.calibrated: unknown key of hard; ",
+    "method={use: vanilla-kd, targets: {calibrated: 2}}": "method.targets.calibrated: 2, must be true or false",
     "method={use: knn, data: {draw: 8}}": "method.data.draw: 8 of k: 8 draws them all; draw fewer, or leave draw out",
     "method={use: knn, data: {draw: 0}}": "method.data.draw: 0, must be at least 1",
     "method={use: minimax-knn, data: {draw: 2}}": "method.data.draw: unknown key of minimax-knn; ",
@@ -236,6 +239,21 @@ REFUSALS = {
 @pytest.mark.parametrize("change", REFUSALS)
 def test_a_wrong_recipe_is_refused_in_one_line(change: str, tmp_path: Path) -> None:
     assert refusal(tmp_path / "two.yaml", change).startswith(REFUSALS[change])
+
+
+def test_a_calibrated_teacher_needs_held_out_rows_unless_the_task_is_a_regression() -> None:
+    def recipe(task: str) -> dict[str, Any]:
+        method = {"use": "vanilla-kd", "targets": {"calibrated": True}}
+        base = {"name": "x", "task": task, "teacher": {"model": "b"}, "student": {"model": "l"}, "method": method}
+        return {**base, "train": {"select": "dev"}, "data": {"holdout": 0}}
+
+    line = (
+        "method.targets.calibrated: true, but data.holdout is 0, and the temperature is found on what is held out; "
+        "hold some out"
+    )
+    with pytest.raises(RequestError, match=f"^{re.escape(line)}$"):
+        parse(recipe("sst2"))
+    assert parse(recipe("stsb")).tasks
 
 
 def with_starts(**starts: str) -> dict[str, Any]:

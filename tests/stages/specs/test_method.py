@@ -118,6 +118,13 @@ def test_drawing_all_candidates_of_a_row_or_more_is_refused(draw: int) -> None:
         Neighbours(k=4, draw=draw)
 
 
+def test_a_regression_has_no_calibrated_teacher() -> None:
+    calibrated = Method(targets=TeacherTargets(calibrated=True, shares=(0.75, 0.25)))
+    assert without_idle_settings(calibrated, regression=False) == calibrated
+    plain = Method(targets=TeacherTargets(shares=(0.75, 0.25)))
+    assert without_idle_settings(calibrated, regression=True) == plain
+
+
 def test_pairs_of_rows_are_not_cut_into_micro_batches() -> None:
     method = Method(structure=Relational(pair=(2, 6)))
     with pytest.raises(ValidationError, match=r"train\.micro_batch: 8, but the method compares all rows of a batch"):
