@@ -229,7 +229,7 @@ def candidate_cost(spec: DistilSpec, steps: Figures, model: Figures) -> float:
     if not isinstance(data, WithCandidates):
         return 0.0
     if not isinstance(data, Minimax):
-        return data.k * steps["train_row"]
+        return data.trained_on * steps["train_row"]
     scored = 1.0 if data.every == "step" else 1.0 / data.every
     return data.keep * steps["train_row"] + data.k * scored * model["forward_row"]
 

@@ -114,9 +114,22 @@ class WithCandidates(Frozen):
 
 
 class Neighbours(WithCandidates):
-    """Each row is trained with all of its `k` candidates."""
+    """Each row is trained with all of its `k` candidates, or with `draw` of them, which are drawn at random anew in
+    each epoch, without replacement."""
 
     kind: Literal["knn"] = "knn"
+    draw: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _some_are_not_drawn(self) -> "Neighbours":
+        if self.draw is not None and self.draw >= self.k:
+            raise ValueError(f"draw: {self.draw} of k: {self.k} draws them all; draw fewer, or leave draw out")
+        return self
+
+    @property
+    def trained_on(self) -> int:
+        """The number of candidates that each row is trained with, if it has so many."""
+        return self.k if self.draw is None else self.draw
 
 
 class Minimax(WithCandidates):

@@ -56,7 +56,7 @@ class Progress:
     before the first has ended, and ``best_weights`` its weights. For the epoch under way, ``loss`` and ``terms`` (in
     the order of ``TERMS``) are sums over its rows, ``candidate_sums`` the sums of ``candidates.usage_sums`` (empty
     without candidates), and ``curve_samples`` the sums at earlier steps (see ``tensorboard.CurveSampler``). ``picked``
-    [N, keep] holds the ranks of the candidates that were last picked for all rows at once, None before that.
+    [N, n] holds the ranks of the candidates that were last picked or drawn for all rows at once, None before that.
     """
 
     position: Position = field(default_factory=Position)

@@ -176,8 +176,9 @@ class Training:
         return batches
 
     def _start_candidates(self, epoch_plan: EpochPlan) -> None:
-        """At the start of an epoch, make room for the sums over candidates; where the method picks once every few
-        epochs and this is one of them, pick for all rows of train."""
+        """At the start of an epoch, or where it is resumed, make room for the sums over candidates, and draw for all
+        rows of train if the method draws. Where the method picks once every few epochs and this is the start of one of
+        them, pick for all rows of train."""
         augmentation, progress, worker = self.augmentation, self.progress, self.worker
         if augmentation is None:
             return
@@ -187,6 +188,8 @@ class Training:
             progress.picked = augmentation.pick_for_all_rows(
                 self.model, epoch_plan.weights, epoch_plan.request, worker.rank, worker.world_size
             )
+        drawn = augmentation.draw_for_all_rows(self.setup.spec.train.seed, epoch_plan.position)
+        progress.picked = progress.picked if drawn is None else drawn
 
     def _epoch_plan(self, position: Position, phase: Phase) -> EpochPlan:
         """The settings of the epoch at ``position``."""

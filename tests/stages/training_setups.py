@@ -38,6 +38,7 @@ SKEWED = Method(targets=Smoothed(epsilon=0.2, distribution=(0.5, 0.3, 0.2)))
 VANILLA = Method(targets=TeacherTargets(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
 ANNEALING = Method(targets=TeacherTargets(), training=Annealing(max_temperature=3, first_phase=0.5))
 KNN = Method(targets=TeacherTargets(), training=VANILLA.training, data=Neighbours(k=4))
+DRAWN = Method(targets=TeacherTargets(), training=VANILLA.training, data=Neighbours(k=4, draw=2))
 MINIMAX = Method(targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=2))
 EVERY_OTHER = Method(
     targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=2, every=2, warmup_epochs=1)

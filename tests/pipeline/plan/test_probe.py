@@ -23,6 +23,7 @@ from pipeline.plan.resources import allot
 from pipeline.recipe import Recipe
 from pipeline.storage.directory import Directory
 
+DRAWN = {"use": "vanilla-kd", "label": "drawn", "data": {"kind": "knn", "k": 4, "draw": 1}}
 MINIMAX = {"use": "vanilla-kd", "label": "minimax", "data": {"kind": "minimax-knn", "k": 4, "keep": 2}}
 
 
@@ -140,12 +141,13 @@ def test_candidates_cost_a_step_for_each_that_is_trained_on_and_a_pass_for_each_
 ) -> None:
     storage = Directory(tmp_path / "runs")
     bank = {"generated": {"rows": 50}, "encoder": "tfidf"}
-    recipe, graph = graph_of(assets, storage, method=["vanilla-kd", MINIMAX], bank=bank)
+    recipe, graph = graph_of(assets, storage, method=["vanilla-kd", DRAWN, MINIMAX], bank=bank)
     run = on_one_core(plan(graph, storage, recipe.name), recipe)
     seconds = extrapolated(run, fabricated(recipe, run, storage), Topics(hardware()))
     found = {node.name: seconds.get(node.key) for node in graph.nodes}
-    plain, minimax = found["distil/vanilla-kd/two/0@tiny"], found["distil/minimax/two/0@tiny"]
-    assert plain is not None and minimax is not None
+    plain, drawn, minimax = (found[f"distil/{label}/two/0@tiny"] for label in ("vanilla-kd", "drawn", "minimax"))
+    assert plain is not None and drawn is not None and minimax is not None
+    assert drawn - plain == pytest.approx(2 * 86 * 1 * 0.1)
     assert minimax - plain == pytest.approx(2 * 86 * (2 * 0.1 + 4 * 0.01))
 
 
