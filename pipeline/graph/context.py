@@ -18,11 +18,13 @@ from pipeline.graph.model_configs import Changes, check_changes, check_classifie
 from pipeline.graph.nodes import Edge, ExternalInput, Node, SplitSizes
 from pipeline.recipe import TaskRecipe
 from stages.models.config_fields import with_defaults
+from stages.models.heads import head_of
 from stages.models.parameters import parameter_bound
 from stages.models.positions import position_limit
 from stages.models.shape import Shape, config_of, shape_of
 from stages.models.weights_header import check_shapes, check_token_count, weight_shapes
 from stages.specs.corpus import Source
+from stages.specs.student import Head
 
 FLOAT32_BYTES = 4
 
@@ -34,8 +36,8 @@ LEAST_LENGTH = 4
 class Model:
     """A model, external or to be trained: its source, tokenizer and shape. ``size`` is the bytes of its weights;
     ``positions`` the most tokens that it reads, None for no bound; ``architecture`` the ``model_type`` of its
-    configuration; ``label_order`` maps the task's labels to its
-    outputs, None if they agree."""
+    configuration; ``label_order`` maps the task's labels to its outputs, None if they agree; ``head`` is the kind of
+    its classification head, or of the one that it gets, None for a kind that recipes do not name."""
 
     source: Edge | ExternalInput
     tokenizer: ExternalInput
@@ -44,6 +46,7 @@ class Model:
     positions: int | None = None
     architecture: str = ""
     label_order: tuple[int, ...] | None = None
+    head: Head | None = None
 
 
 def check_length(model: Model, what: str, field: str, longest: int) -> None:
@@ -101,6 +104,7 @@ class GraphContext:
             sum(path.stat().st_size for path in weight_files(directory)),
             position_limit(config),
             str(config["model_type"]),
+            head=head_of(config),
         )
 
     def classifier(self, name: str, where: str) -> Model:
@@ -125,7 +129,8 @@ class GraphContext:
                 check_changes(config, changed, found.source.path, pairs)
             size = FLOAT32_BYTES * parameter_bound(with_defaults(config, changed))
             positions = position_limit({**config, **changed})
-            self.fresh_models[name, changes, pairs] = replace(found, size=size, positions=positions)
+            head = head_of({**config, **changed})
+            self.fresh_models[name, changes, pairs] = replace(found, size=size, positions=positions, head=head)
         return self.fresh_models[name, changes, pairs]
 
     def rewriting_model(self, name: str, by: str, where: str) -> ExternalInput:

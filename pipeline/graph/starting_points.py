@@ -11,10 +11,11 @@ from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
+from stages.models.heads import changed_head, check_head, head_of
 from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
 from stages.specs.corpus import CorpusSpec
-from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained, Start, Train
+from stages.specs.student import Cut, DistilSpec, Fresh, Head, Pretrained, Start, Train
 
 EXTRA_BYTES = 2_000_000
 """A bound on the bytes of a saved model beside its weights: tokenizer, configuration, model card."""
@@ -77,6 +78,11 @@ class StartingPoints:
         base = self.teacher_base()
         if finetune is None:
             assert isinstance(base.source, ExternalInput)
+            if teacher.head is not None and teacher.head != base.head:
+                raise RequestError(
+                    f"teacher.head: {teacher.head}, but {teacher.model} is given fine-tuned with {_named(base.head)}; "
+                    "leave head out, or add teacher.finetune, which trains a new head"
+                )
             with refused(f"task {self.task}"):
                 order = label_order(config_of(base.source.path), self.recipe.task, teacher.labels)
             return replace(base, label_order=order)
@@ -88,6 +94,9 @@ class StartingPoints:
         name = self.recipe.teacher.model
         base = self.context.classifier(name, "teacher.model")
         self._check_length(base, f"the teacher {name}")
+        if self.recipe.teacher.head is not None:
+            with refused("teacher"):
+                check_head(base.architecture, self.recipe.teacher.head)
         return base
 
     def _check_length(self, model: Model, what: str) -> None:
@@ -95,7 +104,8 @@ class StartingPoints:
         check_length(model, what, f"task {self.task}: train.max_length", self.recipe.max_length)
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
-        return self.trained(name, "finetune", base, DistilSpec(start=Pretrained(), train=finetune))
+        start = Pretrained(head=changed_head(self.recipe.teacher.head, base.head))
+        return self.trained(name, "finetune", base, DistilSpec(start=start, train=finetune))
 
     def base(self, student: Student) -> Model:
         """The model that a student's weights, configuration and tokenizer come from. Raises RequestError."""
@@ -111,9 +121,16 @@ class StartingPoints:
         return base
 
     def start(self, student: Student) -> Start:
-        """How a student is made from its base. Raises RequestError for a layer that the teacher does not have."""
+        """How a student is made from its base. Raises RequestError for a layer that the teacher does not have, and for
+        a head that the architecture cannot have."""
+        base = self.base(student)
+        wanted = self._wanted_head(student)
+        if student.head is not None:
+            with refused(f"student {student.label}"):
+                check_head(base.architecture, student.head)
+        head = changed_head(wanted, base.head)
         if student.cut is not None:
-            layers, base = student.cut.layers, self.base(student)
+            layers = student.cut.layers
             if layers[-1] > base.shape.layers:
                 raise RequestError(
                     f"student {student.label}: cut.layers: {list(layers)}, but the teacher has no layer {layers[-1]}; "
@@ -121,10 +138,16 @@ class StartingPoints:
                 )
             with refused(f"student {student.label}"):
                 check_cut(base.architecture, layers)
-            return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order)
+            return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order, head=head)
         if student.config is not None:
-            return Fresh(changes=student.config.changes)
-        return Pretrained()
+            return Fresh(changes=student.config.changes, head=head)
+        return Pretrained(head=head)
+
+    def _wanted_head(self, student: Student) -> Head | None:
+        """The head that a student is to get: its own, or for a cut of the teacher's base model the teacher's; None for
+        that of its base."""
+        of_base = student.cut is not None and student.cut.of == "base"
+        return student.head or (self.recipe.teacher.head if of_base else None)
 
     def trained(
         self,
@@ -166,7 +189,33 @@ def trained_model(node: Node, base: Model) -> Model:
     """The final model of a training that starts from ``base``."""
     assert isinstance(node.spec, DistilSpec)
     shape = started_shape(node.spec.start, base.shape)
-    return Model(Edge(node, MODEL), base.tokenizer, shape, base.size, base.positions, base.architecture)
+    return Model(
+        Edge(node, MODEL),
+        base.tokenizer,
+        shape,
+        base.size,
+        base.positions,
+        base.architecture,
+        head=trained_head(node),
+    )
+
+
+def trained_head(node: Node) -> Head | None:
+    """The kind of the classification head of a training's model: a new one that its spec names, or that of the model
+    that it starts from."""
+    assert isinstance(node.spec, DistilSpec)
+    start, given = node.spec.start, node.inputs["start"]
+    if start.head is not None:
+        return start.head
+    if isinstance(given, Edge):
+        return trained_head(given.source)
+    changes = start.changes if isinstance(start, Fresh) else ()
+    return head_of({**config_of(given.path), **dict(changes)})
+
+
+def _named(head: Head | None) -> str:
+    """A kind of head, in words."""
+    return "a head of another kind" if head is None else f"head: {head}"
 
 
 def after_epoch(model: Model, epoch: int) -> Model:

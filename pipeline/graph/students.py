@@ -11,6 +11,7 @@ from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_
 from pipeline.graph.teacher_outputs import ModelOutputs, reported_model
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
 from pipeline.recipe.references import teachers, weighed
+from stages.models.heads import changed_head
 from stages.models.shape import started_shape
 from stages.outputs.sizes import chosen_layers
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, one_or_numbered
@@ -49,7 +50,7 @@ class StudentNodes:
         if full not in starting_points.context.nodes:
             teacher_models = [(str(one), self.model(one)) for one in teachers(starting_points.recipe, node.taught_by)]
             with refused(f"task {starting_points.task}, models.{name}"):
-                spec = self._spec(node.method, node.taught_by, teacher_models, node.student, node.train)
+                spec = self._spec(node.method, node.taught_by, teacher_models, node.student, node.train, base)
             inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
                 spec.method, node.candidates, base, teacher_models
             )
@@ -72,7 +73,7 @@ class StudentNodes:
             self._teacher_of(one, use, student, seed) for one in teachers(starting_points.recipe, use.taught_by)
         ]
         with refused(f"task {starting_points.task}, method {use.label}"):
-            spec = self._spec(use.method, use.taught_by, teacher_models, student, train)
+            spec = self._spec(use.method, use.taught_by, teacher_models, student, train, base)
         subject = ReportedModel(use.label, student.label, seed)
         inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
             spec.method, use.candidates, base, teacher_models
@@ -103,7 +104,7 @@ class StudentNodes:
         if full not in starting_points.context.nodes:
             train, base = use.train.model_copy(update={"seed": seed}), self._base(use, student, seed)
             with refused(f"task {starting_points.task}, method {use.label}"):
-                spec = self._spec(plain, (), (), student, train)
+                spec = self._spec(plain, (), (), student, train, base)
             starting_points.context.get_or_create(full, lambda: starting_points.trained(full, "distil", base, spec))
         return name, starting_points.context.nodes[full]
 
@@ -136,16 +137,19 @@ class StudentNodes:
         teacher_models: Sequence[Teacher],
         student: Student,
         train: Train,
+        base: Model,
     ) -> DistilSpec:
-        """The spec of a training, with the layers to match written out. Raises ValueError if a layer does not exist or
-        is not stored."""
+        """The spec of a training from ``base``, with the layers to match written out. Raises ValueError if a layer does
+        not exist or is not stored."""
         start = self.starting_points.start(student)
         method = weighed(self.starting_points.recipe, method, references)
         method = without_idle_settings(method, self.starting_points.recipe.task.regression)
         if not isinstance(method.structure, NoLayers):
             own = started_shape(start, self.starting_points.base(student).shape).layers
             method = self._resolved(method, own, teacher_models, train.seed)
-        return DistilSpec(start=Pretrained() if student.start is not None else start, method=method, train=train)
+        if student.start is not None:  # the student of another task, with the head that it has
+            start = Pretrained(head=changed_head(student.head, base.head))
+        return DistilSpec(start=start, method=method, train=train)
 
     def _resolved(self, method: Method, own: int, teacher_models: Sequence[Teacher], seed: int) -> Method:
         """The method with the layers to match written out. ``own`` is the student's depth."""

@@ -1,11 +1,12 @@
 """Keep some of a model's encoder layers, and reorder the outputs of its classification head."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def encoder_layers(model: PreTrainedModel) -> tuple[nn.Module, str]:
@@ -44,10 +45,10 @@ def cut_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel
 
 
 def _check_cut(model: PreTrainedModel, layers: Sequence[int]) -> None:
-    """Raise ValueError if transformers would build other parameters from the configuration than ``model`` has: some
+    """Raise ValueError if its class would build other parameters from the configuration than ``model`` has: some
     architectures build a layer by its place (ModernBERT's first layer has no norm)."""
     with torch.device("meta"):
-        plain = AutoModelForSequenceClassification.from_config(model.config)
+        plain = type(model)(deepcopy(model.config))
     if plain.state_dict().keys() != model.state_dict().keys():
         raise ValueError(
             f"cut.layers: {[layer + 1 for layer in layers]}, but in {model.config.model_type} a layer depends on its "

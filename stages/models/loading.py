@@ -1,20 +1,28 @@
 """Load, cut and initialise models; one call gives logits and hidden states.
 
-Any architecture of ``AutoModelForSequenceClassification`` is supported. Weights load from safetensors only, and no code
-from a model's repository ever runs.
+Any architecture of ``AutoModelForSequenceClassification`` is supported, with its own classification head or with a mean
+head (``stages.models.heads``). Weights load from safetensors only, and no code from a model's repository ever runs.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from stages.models.cutting import cut_layers, reorder_outputs
+from stages.models.heads import HEAD_FIELD, POOLING_FIELD, POOLING_VALUES, head_of, is_own_class
+from stages.models.mean_head import mean_head_class
 from stages.models.shape import DEPTHS, config_of
-from stages.specs.student import Cut, Fresh, Pretrained, Start
+from stages.specs.student import Cut, Fresh, Head, Pretrained, Start
 from stages.specs.tasks import Task
 
 
@@ -32,27 +40,52 @@ def build(start: Start, directory: Path, task: Task) -> PreTrainedModel:
     head, and all weights of a ``Fresh`` start, come from torch's generator."""
     quieten()
     match start:
-        case Pretrained():
-            return load(directory, task)
-        case Cut(layers=layers, label_order=order):
-            return cut_layers(reorder_outputs(load(directory, task), order), layers)
-        case Fresh(changes=changes):
-            return random_model(directory, dict(changes), task)
+        case Pretrained(head=head):
+            return load(directory, task, head)
+        case Cut(layers=layers, label_order=order, head=head):
+            return cut_layers(reorder_outputs(load(directory, task, head), order), layers)
+        case Fresh(changes=changes, head=head):
+            return random_model(directory, dict(changes), task, head)
 
 
-def random_model(directory: Path, changes: Mapping[str, object], task: Task) -> PreTrainedModel:
-    """A model with random float32 weights, from the configuration in ``directory`` with these fields changed.
+def random_model(
+    directory: Path, changes: Mapping[str, object], task: Task, head: Head | None = None
+) -> PreTrainedModel:
+    """A model with random float32 weights, from the configuration in ``directory`` with these fields changed. ``head``
+    is None for the head that the configuration has then.
 
     Raises ValueError if the configuration has no field of a changed name.
     """
     changed = {**changes, **_kinds_of_layers(directory, changes), **head_config(task)}
-    config, unknown = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changed)
+    config, unknown = read_config(directory, changed)
     if unknown:
         raise ValueError(
             f"config.{min(unknown)}: the configuration of {config.model_type} has no such field; "
             f"see {directory / 'config.json'}"
         )
+    head = head or head_of({**config_of(directory), **changes})
+    _set_pooling(config, head)
+    if is_own_class(config.model_type, head):
+        return cast(PreTrainedModel, mean_head_class(config.model_type)._from_config(config, dtype=torch.float32))
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
+
+
+def read_config(directory: Path, changes: Mapping[str, object]) -> tuple[PreTrainedConfig, Mapping[str, object]]:
+    """The configuration of the encoder in ``directory`` with these fields changed, and the changes that it has no field
+    for."""
+    given = dict(config_of(directory))
+    if given.pop(HEAD_FIELD, None) is None:
+        found: Any = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes)
+    else:
+        found = CONFIG_MAPPING[str(given["model_type"])].from_dict(given, return_unused_kwargs=True, **changes)
+    config, unknown = found
+    return config, unknown
+
+
+def _set_pooling(config: PreTrainedConfig, head: Head | None) -> None:
+    """Change ``config``, where its architecture has a field for the head, to say ``head``. None changes nothing."""
+    if head is not None and config.model_type in POOLING_VALUES:
+        setattr(config, POOLING_FIELD, POOLING_VALUES[config.model_type][head])
 
 
 def _kinds_of_layers(directory: Path, changes: Mapping[str, object]) -> dict[str, object]:
@@ -74,17 +107,22 @@ def head_config(task: Task) -> dict[str, object]:
     }
 
 
-def load(directory: Path, task: Task | None = None) -> PreTrainedModel:
+def load(directory: Path, task: Task | None = None, head: Head | None = None) -> PreTrainedModel:
     """The model in ``directory`` in float32. With ``task``, its outputs are named after the task's labels, and a head
-    of another size is replaced by a random one.
+    of another size is replaced by a random one. ``head`` is None for the model's own head; one of another kind has
+    random weights.
 
     Raises ValueError if the weights cannot be read, or if some are missing, which transformers would initialise at
     random. Without ``task`` (a finished model) none may be missing; with it, the head and the pooler may.
     """
     quieten()
-    config = AutoConfig.from_pretrained(directory, **(head_config(task) if task else {}))
+    config, _ = read_config(directory, head_config(task) if task else {})
+    head = head or head_of(config_of(directory))
+    _set_pooling(config, head)
+    own = is_own_class(config.model_type, head)
+    model_class: Any = mean_head_class(config.model_type) if own else AutoModelForSequenceClassification
     try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        model, found = model_class.from_pretrained(
             directory,
             config=config,
             use_safetensors=True,

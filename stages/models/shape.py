@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.models.heads import encoder_config
 from stages.specs.student import Cut, Fresh, Pretrained, Start
 
 WIDTHS = ("hidden_size", "dim", "d_model")
@@ -53,8 +54,9 @@ def _first(config: Mapping[str, object], names: tuple[str, ...], where: str) -> 
 
 
 def config_of(directory: Path) -> Mapping[str, object]:
-    """The content of ``config.json`` of the model in ``directory``. Raises ValueError if it is no block of fields."""
+    """The content of ``config.json`` of the model in ``directory``, as ``encoder_config`` gives it. Raises ValueError
+    if it is no block of fields."""
     document = json.loads((directory / "config.json").read_text("utf-8"))
     if not isinstance(document, dict):
         raise ValueError("it holds no block of fields")
-    return document
+    return encoder_config(document)

@@ -18,7 +18,7 @@ from stages.corpus.batches import Ragged, Rows, sorted_batches
 from stages.corpus.row_key import row_key
 from stages.corpus.tokenizer import Tokenizer, load_tokenizer
 from stages.models.forward import pooled_state
-from stages.models.loading import quieten
+from stages.models.loading import quieten, read_config
 from stages.models.malloc import keep_freed_memory
 from stages.models.positions import position_limit
 from stages.models.predict import out_of_memory, tokens_per_pass
@@ -148,6 +148,7 @@ def _load(directory: Path) -> PreTrainedModel:
     try:
         model, found = AutoModel.from_pretrained(
             directory,
+            config=read_config(directory, {})[0],
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

@@ -37,7 +37,7 @@ def problem(start: Fresh, directory: Path, task: Task) -> str | None:
     small = parameter_bound(with_defaults(config_of(directory), changes)) <= MOST_WITH_WEIGHTS
     try:
         with torch.device("cpu" if small else "meta"):
-            model = random_model(directory, changes, task)
+            model = random_model(directory, changes, task, start.head)
     except Exception as error:  # whatever the code of an architecture raises
         return _line(error)
     return (_problem_of_run(model) if small else None) or (_problem_of_pairs(model, directory) if task.pair else None)

@@ -11,11 +11,19 @@ from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
 
 # --- distil ---------------------------------------------------------------------------------------
 
+Head = Literal["cls", "mean"]
+"""What a classification head reads of the last layer: the state of the first token, or the mean over all tokens."""
+
 
 class Pretrained(Frozen):
-    """The student starts as the model in the input ``start``, with all its layers."""
+    """The student starts as the model in the input ``start``, with all its layers.
+
+    ``head``, of each kind of start: the classification head that the student gets, with new weights, where it is of
+    another kind than that of the model in ``start``; None keeps the kind, and the weights if there are any.
+    """
 
     kind: Literal["pretrained"] = "pretrained"
+    head: Head | None = None
 
 
 class Cut(Frozen):
@@ -29,6 +37,7 @@ class Cut(Frozen):
     kind: Literal["cut"] = "cut"
     layers: tuple[int, ...] = Field(min_length=1)
     label_order: tuple[int, ...] | None = None
+    head: Head | None = None
 
 
 class Fresh(Frozen):
@@ -36,6 +45,7 @@ class Fresh(Frozen):
 
     kind: Literal["fresh"] = "fresh"
     changes: tuple[tuple[str, int | float | str | bool], ...] = ()
+    head: Head | None = None
 
 
 Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
@@ -43,14 +53,15 @@ Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
 
 def describe_start(start: Start) -> str:
     """The student's weights before its training, in a phrase. As in recipes, layer 1 is the first."""
+    head = f"; a new {start.head} head" if start.head else ""
     match start:
         case Pretrained():
-            return "all layers of the model in the input start"
+            return f"all layers of the model in the input start{head}"
         case Cut(layers=layers):
-            return f"layers {', '.join(str(layer + 1) for layer in layers)} of the model in the input start"
+            return f"layers {', '.join(str(layer + 1) for layer in layers)} of the model in the input start{head}"
         case Fresh(changes=changes):
             changed = "".join(f", {name} {value}" for name, value in changes)
-            return f"random, with the configuration in the input start{changed}"
+            return f"random, with the configuration in the input start{changed}{head}"
 
 
 class Train(Frozen):

@@ -52,19 +52,21 @@ def measure_model(job: ModelTiming, worker: Worker, imports: float) -> ModelFigu
 
 
 def opened(directory: Path, starts: Sequence[Start], task: Task) -> PreTrainedModel:
-    """The model in ``directory`` after these changes: layers are cut out, or all weights are random."""
+    """The model in ``directory`` after these changes: layers are cut out, or all weights are random. Its head is of
+    the last kind that ``starts`` name."""
     quieten()
     torch.manual_seed(0)
+    head = next((start.head for start in reversed(starts) if start.head), None)
     model: PreTrainedModel | None = None
     for start in starts:
         match start:
             case Fresh(changes=changes):
-                model = random_model(directory, dict(changes), task)
+                model = random_model(directory, dict(changes), task, head)
             case Cut(layers=layers):
-                model = cut_layers(load(directory, task) if model is None else model, layers)
+                model = cut_layers(load(directory, task, head) if model is None else model, layers)
             case _:
                 pass
-    return load(directory, task) if model is None else model
+    return load(directory, task, head) if model is None else model
 
 
 # --- training -----------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             method = method_of(block.method)
         return ModelNode(
             name=name,
-            student=Student(label=name, model=block.model, cut=block.cut, config=block.config),
+            student=Student(label=name, model=block.model, cut=block.cut, config=block.config, head=block.head),
             method=method,
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
             candidates=candidates_of(block.candidates, method, file.candidates, file.bank is not None),
@@ -124,7 +124,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
 def _ensemble(
     name: str, block: ModelBlock, members: tuple[Reference, ...], models: Mapping[str, ModelBlock]
 ) -> Ensemble:
-    for other in ("method", "taught_by", "candidates", "train"):
+    for other in ("method", "taught_by", "candidates", "train", "head"):
         if getattr(block, other) is not None:
             raise PlacedError((other,), ABSENT, "an ensemble is not trained; leave this out, or leave out members")
     _check_known("members", members, (TEACHER, *models))

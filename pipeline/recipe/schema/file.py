@@ -40,7 +40,7 @@ from pipeline.recipe.schema.scalars import (
     key,
 )
 from stages.specs.corpus import CorpusSpec, Generated
-from stages.specs.student import Train
+from stages.specs.student import Head, Train
 from stages.specs.tasks import Metric
 from stages.specs.teacher import TeachSpec
 
@@ -128,6 +128,14 @@ class TeacherSettings(Block):
         "Fine-tune the model on the task first; `{}` does so with the defaults. Without this key, it must be "
         "fine-tuned already.",
         {"epochs": 4, "learning_rate": 1.0e-5},
+        None,
+    )
+    head: Head | None = key(
+        "What the classification head reads of the last layer, as for a `student`: the state of the first token "
+        "(`cls`), or the mean over all tokens (`mean`), which suits models that were trained with mean pooling, as "
+        "most sentence encoders are. Without `finetune` it must be the head that the model has. Default: the head "
+        "that the model has, `cls` for an encoder without one.",
+        "mean",
         None,
     )
     labels: Annotated[tuple[Word, ...], AfterValidator(distinct)] | None = key(

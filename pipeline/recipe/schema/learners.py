@@ -27,7 +27,7 @@ from pipeline.recipe.schema.scalars import (
     key,
 )
 from stages.specs.corpus import CorpusSpec
-from stages.specs.student import Train
+from stages.specs.student import Head, Train
 
 TRAIN = Train.model_fields
 
@@ -157,7 +157,7 @@ def _cut_instead(layers: object) -> str:
 
 
 class StartBlock(Block):
-    """Exactly one of `model`, `cut` and `config`."""
+    """Exactly one of `model`, `cut` and `config`, and the kind of classification head."""
 
     replaced = MappingProxyType({"from_teacher": _cut_instead})
 
@@ -169,6 +169,14 @@ class StartBlock(Block):
     )
     config: FreshConfig | None = key(
         "Start from random weights.", {"model": "bert-base-uncased", "num_hidden_layers": 2, "hidden_size": 128}, None
+    )
+    head: Head | None = key(
+        "What the classification head reads of the last layer: the state of the first token (`cls`), or the mean over "
+        "all tokens (`mean`). Default: as the teacher's for a `cut`, else as that of the model or configuration that "
+        "the student starts from, which is `cls` for an encoder without a head. A head of another kind than the "
+        "model's own starts with random weights.",
+        "mean",
+        None,
     )
 
 
