@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.artifacts.failure import has_failed
 from pipeline.artifacts.record import Record, find_for
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node, SplitSizes
+from pipeline.graph.starting_points import loader_of
 from pipeline.plan.quantities import sizes_of_splits
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
@@ -16,7 +17,8 @@ from stages.specs.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL;
+    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL, and
+    ``loads_with`` the Python function that loads it;
     ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
     task's own) that the training used over all epochs; ``quarantined`` the number of rows of train that it left out,
     because a store that it reads has set them aside. Of the ``train_rows`` of the task's source, models are trained on
@@ -48,6 +50,7 @@ class ReportRow:
     trained_rows: int | None = None
     held_out_rows: int | None = None
     cut_off_rows: int | None = None
+    loads_with: str | None = None
 
 
 def report(graph: Graph, storage: Storage) -> list[ReportRow]:
@@ -81,6 +84,7 @@ def _rows(
     directory = str(given.path) if isinstance(given, ExternalInput) else None
     if training_record and isinstance(given, Edge):
         directory = storage.where(f"{training_record.folder}/{given.part}".rstrip("/"))
+    loader = None if directory is None or given is None else loader_of(given)
     return [
         ReportRow(
             task=node.task,
@@ -108,6 +112,7 @@ def _rows(
             trained_rows=splits.trained if splits else None,
             held_out_rows=splits.held_out if splits else None,
             cut_off_rows=splits.cut_off if splits else None,
+            loads_with=loader,
         )
         for split in splits_of(task, record)
         for metric in task.metrics

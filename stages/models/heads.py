@@ -6,7 +6,9 @@ Some architectures have a field for it in their configuration. For all others, a
 its own kind; ``stages.models.loading`` loads it.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from stages.models.config_fields import with_defaults
 from stages.specs.student import Head
@@ -144,3 +146,16 @@ def loads_with(model_type: str, head: Head | None) -> str:
     if is_own_class(model_type, head):
         return "stillhouse.load_model"
     return "transformers.AutoModelForSequenceClassification.from_pretrained"
+
+
+def trained_with_mean_pooling(directory: Path) -> bool:
+    """Whether the files of the model in ``directory`` say that it is a sentence encoder whose vectors are the mean of
+    the states of all tokens, and of nothing else (sentence-transformers' ``1_Pooling/config.json``)."""
+    try:
+        document = json.loads((directory / "1_Pooling" / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(document, dict):
+        return False
+    modes = {name for name, value in document.items() if name.startswith("pooling_mode_") and value is True}
+    return modes == {"pooling_mode_mean_tokens"} or document.get("pooling_mode") == "mean"

@@ -16,7 +16,8 @@ from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from stages.models.forward import pooled_state
-from stages.models.heads import ENCODER_TYPE, MEAN_HEAD
+from stages.models.heads import ENCODER_TYPE, MEAN_HEAD, head_of
+from stages.specs.student import Head
 
 DROPOUT_FIELDS = (
     "classifier_dropout",
@@ -90,6 +91,11 @@ def mean_head_class(model_type: str) -> type[MeanForSequenceClassification]:
     name = f"{encoder_class.__name__.removesuffix('Model')}{MeanForSequenceClassification.__name__}"
     attributes = {"encoder_class": encoder_class, "__module__": __name__}
     return cast(type[MeanForSequenceClassification], type(name, (MeanForSequenceClassification, family), attributes))
+
+
+def head_of_model(model: PreTrainedModel) -> Head | None:
+    """The kind of the classification head of a model, as ``head_of`` gives it for a configuration."""
+    return "mean" if isinstance(model, MeanForSequenceClassification) else head_of(model.config.to_dict())
 
 
 def _without_pooler(encoder_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:

@@ -13,13 +13,16 @@ from transformers import PreTrainedModel
 from cluster.resources import Worker
 from stages.atomic import sync_below, sync_folders
 from stages.corpus.reader import Meta, read_meta
-from stages.corpus.rowset import read_rowset
+from stages.corpus.rowset import Rowset, read_rowset
 from stages.evaluation.scoring import scores
 from stages.models.forward import count_parameters
+from stages.models.heads import loads_with
 from stages.models.loading import build
 from stages.models.malloc import keep_freed_memory
-from stages.models.predict import predict
-from stages.specs.student import DistilSpec
+from stages.models.mean_head import head_of_model
+from stages.models.predict import last_state_variances, predict
+from stages.outputs.layer_variance import DEAD
+from stages.specs.student import DistilSpec, Fresh, Head
 from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
@@ -68,6 +71,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
     check_finite(model, job.inputs["start"])
+    warnings = layer_warnings(signal, len(rows)) + head_warnings(model, job.spec, rows, worker)
     progress = fit(model, setup, worker)
     last = best = dev_scores(model, corpus, meta, worker)
     if progress.best + 1 < len(progress.history):
@@ -85,8 +89,27 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         "scores": best,
         "last_epoch_scores": last,
         **candidate_facts(progress),
-        **layer_warnings(signal, len(rows)),
+        **({"warnings": warnings} if warnings else {}),
     }
+
+
+def head_warnings(model: PreTrainedModel, spec: DistilSpec, rows: Rowset, worker: Worker) -> list[str]:
+    """A warning, in one line, if the head of a model that is to be trained reads states of the last layer that hardly
+    vary between rows; else []. Random weights are left out, whose states become different only in training, and all
+    workers but the first."""
+    head = head_of_model(model)
+    if head is None or isinstance(spec.start, Fresh) or worker.rank > 0 or len(rows) < 2:
+        return []
+    nn.Module.to(model, worker.device)
+    variances = last_state_variances(model, rows, worker.device)
+    if variances[head] >= DEAD:
+        return []
+    other: Head = "mean" if head == "cls" else "cls"
+    remedy = f"give head: {other}" if variances[other] >= DEAD else "start from other layers"
+    return [
+        f"head: {head} reads states of the last layer that hardly vary between rows when training starts (variance "
+        f"below {DEAD:g} of their energy), so that it has little to learn from; {remedy}"
+    ]
 
 
 def check_finite(model: PreTrainedModel, directory: Path) -> None:
@@ -172,7 +195,8 @@ def kept_every_epoch(job: StudentJob, progress: Progress) -> bool:
 
 
 def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
-    """Write model and tokenizer to ``target``, as transformers loads them."""
+    """Write model and tokenizer to ``target``, as transformers loads them; a model with a mean head as
+    ``stillhouse.load_model`` does."""
     model.save_pretrained(target)
     shutil.copytree(job.inputs["corpus"] / "tokenizer", target, dirs_exist_ok=True)
 
@@ -196,5 +220,6 @@ def save_student(
     (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
     lineage = job.out / "lineage.json"
     known = json.loads(lineage.read_text("utf-8")) if lineage.exists() else {}
-    card = model_card(job.spec, meta.task, count_parameters(model), best, known)
+    loader = loads_with(model.config.model_type, head_of_model(model))
+    card = model_card(job.spec, meta.task, count_parameters(model), best, known, loader)
     (target / "README.md").write_text(card, "utf-8")
