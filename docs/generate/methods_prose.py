@@ -122,7 +122,19 @@ REFUSED: tuple[tuple[str, str], ...] = (
 END = """\
 ## Selection
 
-The best epoch is the one with the highest primary metric on a held-out slice of train (10 %, chosen by content); of
-equal epochs, the later. Dev is only reported. `train.select: dev` selects on dev instead, as the papers do. All methods
-of a recipe take equally many steps, unless `equal_steps` is false.
+The best epoch is the one with the highest score on a held-out slice of train (10 %, chosen by content); of equal
+epochs, the later. The score is that of the task's first metric, unless the task names another (`task.select`; MRPC
+selects by accuracy). Dev is only reported. All methods of a recipe take equally many steps, unless `equal_steps` is
+false.
+
+- `train.select: dev` selects on dev instead, as the papers do.
+- `train.select: last` keeps the last epoch and selects none; nothing needs to be held out for it.
+- `train.select_by: likelihood` selects the epoch with the lowest mean negative log-likelihood of the labels (for a
+  regression, the lowest mean squared error). It uses how sure a model is of every row, where accuracy counts the few
+  rows that change sides, so it varies less on a small slice; and it prefers an earlier epoch once a model becomes
+  surer than it is right. `teacher.finetune` has the same keys: a teacher that is selected by likelihood has softer
+  outputs.
+
+A method of two phases (annealing, progressive) starts its second phase from the epoch of the first that this rule
+selects, and ends with the one that it selects among all epochs of both phases.
 """

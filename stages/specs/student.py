@@ -57,9 +57,13 @@ class Train(Frozen):
     """The optimisation of one student.
 
     ``batch_size`` counts the rows of a step over all workers. ``micro_batch`` is the most rows of one forward pass in a
-    worker; gradients add up to those of the batch. ``select`` is the split whose score selects the best epoch. ``keep``
-    decides whether the model of every epoch is saved beside the best; it changes no other file and is not part of the
-    key.
+    worker; gradients add up to those of the batch.
+
+    ``select`` is the split on which the best epoch is selected, or ``last``: the weights of the last epoch are kept.
+    ``select_by`` is the rule: the highest score of the task's selecting metric, or the lowest mean negative
+    log-likelihood of the labels (for a regression the lowest mean squared error). In a training of two phases the
+    second starts from the epoch of the first that this rule selects. ``keep`` decides whether the model of every epoch
+    is saved beside the best; it changes no other file and is not part of the key.
     """
 
     epochs: int = Field(3, ge=1)
@@ -71,9 +75,19 @@ class Train(Frozen):
     max_grad_norm: float = Field(1.0, gt=0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
-    select: Literal["holdout", "dev"] = "holdout"
+    select: Literal["holdout", "dev", "last"] = "holdout"
+    select_by: Literal["metric", "likelihood"] = "metric"
     keep: Annotated[Literal["best", "epochs"], FurtherFiles({"best": ("best",), "epochs": ("best", "epochs")})] = "best"
     seed: int = 0
+
+
+def describe_selection(train: Train) -> str:
+    """The epoch whose weights a training keeps, in a phrase."""
+    if train.select == "last":
+        return "the last epoch"
+    split = "the held-out slice of train" if train.select == "holdout" else "the first dev split"
+    loss = "the lowest negative log-likelihood of the labels (for a regression, the lowest squared error)"
+    return f"the epoch with {loss if train.select_by == 'likelihood' else 'the highest score'} on {split}"
 
 
 class DistilSpec(Spec):

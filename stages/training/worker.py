@@ -20,6 +20,7 @@ from stages.models.loading import build
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
 from stages.specs.student import DistilSpec
+from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
@@ -124,12 +125,16 @@ def candidate_facts(progress: Progress) -> Facts:
 
 
 def selection_split(spec: DistilSpec, meta: Meta) -> str:
-    """The name of the split whose score selects the best epoch. Raises ValueError for a holdout of no rows."""
-    if spec.train.select == "dev":
+    """The name of the split on which each epoch is scored: by its scores the best epoch is selected, unless
+    ``train.select: last`` keeps the last one; that needs no holdout. Raises ValueError for ``holdout`` without rows."""
+    select = spec.train.select
+    if select == "dev" or (select == "last" and HOLDOUT not in meta.splits):
         return meta.task.dev_splits[0]
-    if "holdout" not in meta.splits:
-        raise ValueError("train.select: holdout, but data.holdout is 0; set data.holdout above 0, or train.select: dev")
-    return "holdout"
+    if HOLDOUT not in meta.splits:
+        raise ValueError(
+            "train.select: holdout, but data.holdout is 0; set data.holdout above 0, or train.select to dev or last"
+        )
+    return HOLDOUT
 
 
 def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker) -> Scores:

@@ -107,9 +107,16 @@ class TaskBlock(Block):
     )
     regression: Flag = key("The label is a number; the task has no classes.", True, False)
     metric: Annotated[tuple[Metric, ...], ONE_OR_MANY, Field(min_length=1), AfterValidator(distinct)] | None = key(
-        "One metric, or a list. The first selects the best epoch and leads the report. Default: `accuracy`, or "
-        "`pearson` for a regression.",
+        "One metric, or a list. The first leads the report, and selects the best epoch unless `select` names another. "
+        "Default: `accuracy`, or `pearson` for a regression.",
         ["f1", "accuracy"],
+        None,
+    )
+    select: Metric | None = key(
+        "The metric that selects the best epoch of each training: one of the task's metrics. It may be given for a "
+        "built-in task, too. Default: the first of `metric`; for `mrpc` `accuracy`, as its F1 is high for a model that "
+        "predicts the frequent label for every row.",
+        "accuracy",
         None,
     )
 

@@ -70,11 +70,19 @@ class OptimisationBlock(Block):
         True,
         of=TRAIN["compile"],
     )
-    select: Literal["holdout", "dev"] = key(
+    select: Literal["holdout", "dev", "last"] = key(
         "The split that selects the best epoch: the held-out slice of train, or dev. With dev, the dev scores are "
-        "optimistic, because they selected the epoch.",
+        "optimistic, because they selected the epoch. `last` selects none and keeps the weights of the last epoch; "
+        "with it, `data.holdout` may be 0, so that all rows are trained on.",
         "dev",
         of=TRAIN["select"],
+    )
+    select_by: Literal["metric", "likelihood"] = key(
+        "What selects the best epoch on that split: the highest score of the task's metric, or the lowest mean "
+        "negative log-likelihood of the labels (for a regression, the lowest mean squared error), which varies less "
+        "from epoch to epoch where the split is small. The history of a training has both for each epoch.",
+        "likelihood",
+        of=TRAIN["select_by"],
     )
 
 

@@ -133,6 +133,24 @@ def test_the_first_metric_is_the_headline() -> None:
     assert own(metric="macro_f1").task.metrics == ("macro_f1",)
 
 
+def test_the_metric_that_selects_the_epoch_may_be_another_than_the_headline() -> None:
+    assert own(metric=["f1", "accuracy"], select="accuracy").task.selecting == "accuracy"
+    assert own(metric=["f1", "accuracy"]).task.selecting == "f1"
+
+
+def test_a_built_in_task_may_select_by_another_of_its_metrics_and_is_found_where_it_was() -> None:
+    by_f1 = task(task={"name": "mrpc", "select": "f1"})
+    assert (by_f1.task.selecting, by_f1.task.select, by_f1.data.source) == ("f1", None, "hub")
+    assert by_f1.task.test == BUILT_IN["mrpc"].test
+    assert task(task={"name": "sst2", "select": "accuracy"}).task == BUILT_IN["sst2"]
+    assert task(task={"name": "reviews", "select": "accuracy"}).data.source == "generated"
+
+
+def test_with_select_last_no_rows_need_to_be_held_out() -> None:
+    found = task(train={"select": "last"}, data={"holdout": 0})
+    assert (found.train.select, found.data.holdout) == ("last", 0)
+
+
 def test_a_built_in_task_may_have_its_rows_from_files() -> None:
     found = task(task={"name": "mrpc", "files": {"train": "a", "validation": "b"}})
     assert found.task == BUILT_IN["mrpc"].model_copy(update={"test": ()})
