@@ -44,6 +44,7 @@ def check_task(recipe: TaskRecipe) -> None:
         _check_turns(place, method, train, len(teachers(recipe, learner.taught_by)))
         _check_micro_batch(place, method, train, recipe)
     _check_selection(recipe)
+    _check_sweeps(recipe)
     check_k(recipe)
 
 
@@ -137,6 +138,13 @@ def _check_selection(recipe: TaskRecipe) -> None:
             own = place if train.select_by != recipe.train.select_by or place == FINETUNE else ("train",)
             problem = "selects the best epoch, but select: last keeps the last one; leave one of the two out"
             raise PlacedError((*own, "select_by"), train.select_by, problem)
+
+
+def _check_sweeps(recipe: TaskRecipe) -> None:
+    for index, use in enumerate(recipe.methods):
+        if use.rates and use.train.select == "last" and recipe.data.holdout == 0:
+            problem = "are compared on held-out rows, but data.holdout is 0; hold some out, or give one learning_rate"
+            raise PlacedError(("method", index, "rates"), list(use.rates), problem)
 
 
 def check_equal_steps(recipe: TaskRecipe) -> None:

@@ -1,5 +1,6 @@
 """The spec of the stage ``distil``: the student's initial weights, its method and its optimisation."""
 
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -81,6 +82,11 @@ class Train(Frozen):
     seed: int = 0
 
 
+def rate_text(rate: float) -> str:
+    """A learning rate as short text, such as ``1e-4`` or ``2.5e-4``."""
+    return f"{Decimal(repr(rate)).normalize():e}".replace("e+", "e")
+
+
 def describe_selection(train: Train) -> str:
     """The epoch whose weights a training keeps, in a phrase."""
     if train.select == "last":
@@ -96,6 +102,10 @@ class DistilSpec(Spec):
     Inputs: ``corpus`` and ``start`` (a model). For a method with teachers, ``outputs`` (one store), or ``outputs/0``,
     ``outputs/1`` ... (several); for one that follows layer classifiers, ``probes``. For a method with candidates,
     ``candidates`` (their table), ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
+
+    With ``rates``, in rising order, the student is trained at the best of these learning rates in place of
+    ``train.learning_rate``: the inputs ``rate/0``, ``rate/1`` ... are trainings at each of them, alike but for their
+    seed.
     """
 
     stage: ClassVar[str] = "distil"
@@ -104,6 +114,13 @@ class DistilSpec(Spec):
     start: Start
     method: Method = Method()
     train: Train = Train()
+    rates: tuple[Annotated[float, Field(gt=0.0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _rates_are_a_sweep(self) -> "DistilSpec":
+        if self.rates and (len(self.rates) < 2 or list(self.rates) != sorted(set(self.rates))):
+            raise ValueError(f"rates: {list(self.rates)} must be at least 2 different rates in rising order")
+        return self
 
     @model_validator(mode="after")
     def _each_phase_has_an_epoch(self) -> "DistilSpec":

@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,13 +20,14 @@ from stages.models.forward import count_parameters
 from stages.models.loading import build
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
-from stages.specs.student import DistilSpec
+from stages.specs.student import DistilSpec, rate_text
 from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
 from stages.training.model_card import model_card
 from stages.training.setup import TrainingSetup
+from stages.training.sweep import sweep_of, with_rate
 from stages.training.teachers import (
     layer_warnings,
     open_candidate_pool,
@@ -44,6 +46,11 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     """Train the student of ``job``; return its figures. Every worker runs this; the first one writes the files."""
     keep_freed_memory()
     torch.set_num_threads(worker.threads)
+    sweep = sweep_of(job.spec, job.inputs)
+    if sweep is not None:
+        job = replace(job, spec=with_rate(job.spec, sweep.best))
+        rates = ", ".join(map(rate_text, job.spec.rates))
+        worker.note(f"learning rate {rate_text(sweep.best)}, the best of {rates}")
     corpus = job.inputs["corpus"]
     meta = read_meta(corpus)
     found = read_rowset(corpus, "train")
@@ -75,7 +82,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         model.load_state_dict(progress.best_weights)
         best = dev_scores(model, corpus, meta, worker)
     if worker.rank == 0:
-        save_student(model, job, meta, progress, best, last)
+        save_student(model, job, meta, progress, best, last, {} if sweep is None else sweep.facts)
         write_dev_scores(job, progress, steps_per_epoch(len(rows), job.spec), best, last)
     return {
         "rows": len(rows),
@@ -86,8 +93,16 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         "scores": best,
         "last_epoch_scores": last,
         **candidate_facts(progress),
-        **layer_warnings(signal, len(rows)),
+        **({} if sweep is None else sweep.facts),
+        **with_warnings(layer_warnings(signal, len(rows)), [] if sweep is None else sweep.warnings),
     }
+
+
+def with_warnings(facts: Facts, more: Sequence[str]) -> Facts:
+    """``facts`` whose list ``warnings`` has these lines, too; without the list where there are none at all."""
+    known = facts.get("warnings", [])
+    assert isinstance(known, list)
+    return {**facts, "warnings": [*known, *more]} if more else facts
 
 
 def check_finite(model: PreTrainedModel, directory: Path) -> None:
@@ -183,9 +198,10 @@ def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
 
 
 def save_student(
-    model: PreTrainedModel, job: StudentJob, meta: Meta, progress: Progress, best: Scores, last: Scores
+    model: PreTrainedModel, job: StudentJob, meta: Meta, progress: Progress, best: Scores, last: Scores, rates: Facts
 ) -> None:
-    """Write ``model/``, with tokenizer and model card, and ``history.json``. ``model`` is moved to the CPU."""
+    """Write ``model/``, with tokenizer and model card, and ``history.json``, to which the facts ``rates`` of a sweep
+    are added. ``model`` is moved to the CPU."""
     target = job.out / "model"
     shutil.rmtree(target, ignore_errors=True)
     if job.spec.train.keep != "epochs":
@@ -197,6 +213,7 @@ def save_student(
         "best_epoch": progress.best + 1,
         "scores": best,
         "last_epoch_scores": last,
+        **rates,
     }
     (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
     lineage = job.out / "lineage.json"

@@ -226,6 +226,7 @@ class OverrideBlock(Block):
     candidates: dict[Name, Any] | None = key("Changes to `candidates`.", {"neighbours": {"sides": "both"}}, None)
     train: Annotated[dict[str, Any], PartialBlock(TrainBlock)] | None = key("Changes to `train`.", {"epochs": 30}, None)
     seeds: Any | None = key("Replaces the seeds.", [0, 1, 2, 3, 4], None)
+    sweep_seed: Any | None = key("Replaces the seed of sweeps.", 7, None)
 
 
 class ResourceBlock(Block):
@@ -333,6 +334,12 @@ class RecipeFile(Block):
     )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct), ONE_OR_MANY] = key(
         "Each student is trained once with each of these seeds. Teachers are trained once.", [0, 1, 2], (0,)
+    )
+    sweep_seed: Seed | None = key(
+        "The seed of the trainings that choose among `rates`; it must not be one of `seeds`. Default: the smallest "
+        "number that is none of them.",
+        100,
+        None,
     )
     equal_steps: Flag = key(
         "Whether to refuse methods whose `train` has other `epochs` or another `batch_size` than the rest, so that "

@@ -54,6 +54,17 @@ REFUSALS = {
     "train.learning_rate=0": "train.learning_rate: 0, must be above 0",
     "train.micro_batch=0": "train.micro_batch: 0, must be at least 1",
     "train.compile=maybe": "train.compile: maybe, must be true or false",
+    "train.rates=[1.0e-4]": "train.rates: [0.0001], needs at least 2",
+    "train.rates=[1.0e-4, 1.0e-4]": "train.rates: [0.0001, 0.0001], must be given once each, 0.0001 is repeated",
+    "train.rates=[0, 1.0e-4]": "train.rates.0: 0, must be above 0",
+    "train={rates: [1.0e-4, 2.0e-4], learning_rate: 1.0e-4}": "train.rates: [0.0001, 0.0002], but train.learning_rate "
+    "is given beside it; leave one out",
+    "method={use: no-kd, rates: [1.0e-4, 2.0e-4], train: {learning_rate: 1.0e-4}}": "method.rates: [0.0001, 0.0002], "
+    "but train.learning_rate is given beside it; leave one out",
+    "method={use: no-kd, train: {rates: [1.0e-4, 2.0e-4]}}": "method.train.rates: unknown key; a method has them ",
+    "teacher.finetune={rates: [1.0e-4, 2.0e-4]}": "teacher.finetune.rates: unknown key; only students have them; give ",
+    "models.a={model: x, method: no-kd, train: {rates: [1.0e-4, 2.0e-4]}}": "models.a.train.rates: unknown key; only ",
+    "sweep_seed=0": "sweep_seed: 0 is one of seeds, whose students are reported; ",
     "train.select_by=loss": "train.select_by: loss, must be metric or likelihood",
     "train={select: last, select_by: likelihood}": "train.select_by: likelihood selects the best epoch, but select: ",
     "teacher.finetune={select: last, select_by: likelihood}": "teacher.finetune.select_by: likelihood selects the ",
