@@ -147,7 +147,43 @@ is given fine-tuned may have been trained on them, which makes T too low and is 
 
 ## Selection
 
-The best epoch is the one with the highest primary metric on a held-out slice of train (10 %, chosen by content); of
-equal epochs, the later. Dev is only reported. `train.select: dev` selects on dev instead, as the papers do. All methods
-of a recipe take equally many steps, unless `equal_steps` is false.
+The best epoch is the one with the highest score on a held-out slice of train (10 %, chosen by content); of equal
+epochs, the later. The score is that of the task's first metric, unless the task names another (`task.select`; MRPC
+selects by accuracy). Dev is only reported. All methods of a recipe take equally many steps, unless `equal_steps` is
+false.
+
+- `train.select: dev` selects on dev instead, as the papers do.
+- `train.select: last` keeps the last epoch and selects none; nothing needs to be held out for it.
+- `train.select_by: likelihood` selects the epoch with the lowest mean negative log-likelihood of the labels (for a
+  regression, the lowest mean squared error). It uses how sure a model is of every row, where accuracy counts the few
+  rows that change sides, so it varies less on a small slice; and it prefers an earlier epoch once a model becomes
+  surer than it is right. `teacher.finetune` has the same keys: a teacher that is selected by likelihood has softer
+  outputs.
+
+A method of two phases (annealing, progressive) starts its second phase from the epoch of the first that this rule
+selects, and ends with the one that it selects among all epochs of both phases.
+
+## Learning rates
+
+A method that is compared at one learning rate may be the better one at another. With `rates`, each method gets the
+best of several:
+
+```yaml
+method:
+  - no-kd
+  - {use: vanilla-kd, rates: [1.0e-4, 2.0e-4, 4.0e-4]}    # of this method alone
+train: {rates: [5.0e-5, 1.0e-4, 2.0e-4]}                  # of every method that gives no rate of its own
+sweep_seed: 100                                           # default: the smallest number that is none of seeds
+```
+
+For each method and student, a training is run at every rate with `sweep_seed`, whose students are in no report. The
+rate whose training has the best selected epoch is taken for the students of all `seeds`: the highest score on the split
+that selects epochs, of equal scores the lowest loss; with `select_by: likelihood` the reverse. So dev is not looked at,
+unless `train.select` is `dev`. Three rates cost three further trainings for each method and student, however many seeds
+there are; the teacher's stored outputs are the same. A sweep's trainings are `distil/vanilla-kd/six/sweep-1e-4@sst2`
+and so on in the plan. The chosen rate is `learning_rate` in the report's JSON, and stands with the scores of all rates
+in the record (`stillhouse show`) and in `history.json`. Where it is the smallest or the largest of the list, a warning
+says so: give further rates on that side.
+
+A student that is taught by itself, and its first generation, have a sweep each.
 """

@@ -102,7 +102,9 @@ class TaskRows:
         ValueError for data that cannot be right."""
         task, kept = self.recipe.task, self.context.digests.surveys
         content = {split: data_file(path, self.context.digests).identity for split, path in files.items()}
-        identity = sha256(canonical([SURVEY, plain(task), plain(source), content]))
+        # By which metric epochs are selected is not a matter of the data.
+        described = task.model_dump(exclude={"select"})
+        identity = sha256(canonical([SURVEY, described, plain(source), content]))
         found = kept.read(identity)
         if found is None and self.context.reads_data:
             found = survey_task(task, split_sources(source, task, files))

@@ -22,7 +22,8 @@ class ReportRow:
     ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
     task's own) that the training used over all epochs; ``quarantined`` the number of rows of train that it left out,
     because a store that it reads has set them aside. Of the ``train_rows`` of the task's source, models are trained on
-    ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. Values are None where
+    ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. ``learning_rate`` is
+    that of the training at its peak, for a method with ``rates`` the one that its sweep chose. Values are None where
     they are unknown."""
 
     task: str
@@ -51,6 +52,7 @@ class ReportRow:
     held_out_rows: int | None = None
     cut_off_rows: int | None = None
     loads_with: str | None = None
+    learning_rate: float | None = None
 
 
 def report(graph: Graph, storage: Storage) -> list[ReportRow]:
@@ -113,10 +115,20 @@ def _rows(
             held_out_rows=splits.held_out if splits else None,
             cut_off_rows=splits.cut_off if splits else None,
             loads_with=loader,
+            learning_rate=None if trained is None else learning_rate(trained),
         )
         for split in splits_of(task, record)
         for metric in task.metrics
     ]
+
+
+def learning_rate(training: Record) -> float | None:
+    """The peak learning rate of a training: the one that its sweep chose, or that of its spec."""
+    chosen = training.facts.get("learning_rate")
+    if chosen is None and isinstance(training.spec, dict):
+        train = training.spec.get("train")
+        chosen = train.get("learning_rate") if isinstance(train, dict) else None
+    return chosen if isinstance(chosen, float) else None
 
 
 def _splits(node: Node, records: Mapping[str, Record | None]) -> SplitSizes | None:

@@ -20,8 +20,9 @@ from stages.atomic import make_folder, replacing
 from stages.specs.schedule import Position
 from stages.training.losses import TERMS
 
-FORMAT = 2
-"""Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number."""
+FORMAT = 3
+"""Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number;
+format 3 has the selection loss of each epoch."""
 
 State = Mapping[str, Any]
 """The return value of ``state_dict``."""
@@ -33,13 +34,16 @@ class OtherFormat(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of the history. ``score`` is the primary metric on the split that selects the best epoch; ``seconds``
-    the training time up to its end, over all interruptions; ``candidates`` the counts of candidates, if any."""
+    """One epoch of the history. ``loss`` is the mean training loss. On the split that selects the best epoch, ``score``
+    is the selecting metric x 100 and ``selection_loss`` the mean negative log-likelihood of the labels (for a
+    regression the mean squared error). ``seconds`` is the training time up to the epoch's end, over all interruptions;
+    ``candidates`` the counts of candidates, if any."""
 
     phase: str
     epoch: int
     loss: float
     score: float
+    selection_loss: float
     seconds: float
     candidates: dict[str, Any] | None = None
 

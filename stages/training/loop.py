@@ -22,7 +22,6 @@ from stages.corpus.batches import Rows, epoch_batches, parts, share_of
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.rowset import Batch
 from stages.evaluation.predictions import Logits
-from stages.evaluation.scoring import scores
 from stages.models.forward import forward, pooled_state, width
 from stages.models.predict import autocast, predict
 from stages.specs.layer_map import LayerGroup, groups_at
@@ -42,6 +41,7 @@ from stages.training.losses import TERMS, logit_terms, weighted_sum
 from stages.training.minimax import Augmentation, StepCandidates
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
 from stages.training.relations import Workers
+from stages.training.selection import is_selected, selection_scores
 from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
 
@@ -315,7 +315,7 @@ class Training:
                 parameter.grad /= self.worker.world_size
 
     def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:
-        """Check the loss, score the epoch, and keep its weights if it is the best so far (the later of equals wins)."""
+        """Check the loss, score the epoch, and keep its weights if ``is_selected`` prefers it to the best so far."""
         setup, progress, position = self.setup, self.progress, self.progress.position
         mean = progress.loss / len(setup.train)
         logits = self._selection_logits()
@@ -325,11 +325,12 @@ class Training:
                 f"training diverges in epoch {position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower "
                 f"learning_rate than {setup.spec.train.learning_rate}, or smaller weights of the method's terms"
             )
-        scored = scores(setup.task, logits, setup.select)
-        score = scored[setup.task.primary]
+        found = selection_scores(setup.task, logits, setup.select)
         candidates = self._candidate_usage()
-        progress.history.append(Epoch(phase.name, position.epoch + 1, mean, score, progress.seconds, candidates))
-        if progress.best < 0 or score >= progress.history[progress.best].score:
+        number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
+        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, candidates)
+        progress.history.append(epoch)
+        if is_selected(setup.spec.train, epoch, best):
             progress.best = len(progress.history) - 1
             progress.best_weights = {
                 name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()
@@ -337,13 +338,14 @@ class Training:
         if setup.save_epoch is not None and self.worker.rank == 0:
             setup.save_epoch(self.model, len(progress.history))
         if self.write_curves is not None:
-            self.write_curves(len(progress.history), self._curve_points(phase, batches, scored))
+            self.write_curves(len(progress.history), self._curve_points(phase, batches, found.metrics))
         last = position.epoch + 1 == phase.epochs
         progress.position = Position(position.phase + 1) if last else replace(position, epoch=position.epoch + 1)
         progress.new_epoch()
         done = f"epoch {len(progress.history)}/{setup.spec.train.epochs} {phase.name}"
         more = f"  {candidates['used']:,} candidates, mean rank {candidates['mean_rank']:.1f}" if candidates else ""
-        self.worker.note(f"{done}  loss {mean:.4f}  {setup.task.primary} {score:.1f}{more}")
+        selection = f"{setup.task.selecting} {found.score:.1f}  selection loss {found.loss:.4f}"
+        self.worker.note(f"{done}  loss {mean:.4f}  {selection}{more}")
 
     def _curve_points(self, phase: Phase, batches: Sequence[Rows], scored: Mapping[str, float]) -> Sequence[Point]:
         """The points of the epoch that has just ended. The last one has the values of the whole epoch, too."""

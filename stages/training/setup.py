@@ -42,7 +42,8 @@ class LoopWorker(Protocol):
 class TrainingSetup:
     """The inputs of a training.
 
-    The student learns from ``train`` and ``signal``; the best epoch is selected on ``select``. ``checkpoint`` is the
+    The student learns from ``train`` and ``signal``; each epoch is scored on ``select``, by which the best is selected
+    (or, with ``train.select: last``, only watched). ``checkpoint`` is the
     file of the checkpoint, written at most every ``checkpoint_seconds``. ``teacher_width`` is the width of the
     teacher's layers, 0 if the method follows none; ``candidate_pool`` is None for a method without candidates.
 

@@ -9,7 +9,7 @@ import torch
 from stages.specs.schedule import Position
 from stages.training.checkpoint import FORMAT, Epoch, OtherFormat, Progress, load, save
 
-HISTORY = [Epoch("anneal", 1, 0.1 + 0.2, 83.5, 12.25), Epoch("labels", 1, 1e-17, 84.0, 30.0)]
+HISTORY = [Epoch("anneal", 1, 0.1 + 0.2, 83.5, 1 / 7, 12.25), Epoch("labels", 1, 1e-17, 84.0, 0.7, 30.0)]
 
 
 def progress() -> Progress:
