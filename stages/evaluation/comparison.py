@@ -45,7 +45,7 @@ def mean_of_splits(splits: Sequence[PairedScores]) -> PairedScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class MeanDifference:
     """The mean difference of two methods on one task, in points, and how it might differ with other rows and seeds.
 
     ``errors`` (B,) are drawn from the distribution of its error, whose variance is ``variance``. ``seed_variance`` is
@@ -60,7 +60,7 @@ class Difference:
     degrees_of_freedom: int
 
 
-def difference(pairs: PairedScores, random_seed: int) -> Difference:
+def difference(pairs: PairedScores, random_seed: int) -> MeanDifference:
     """The difference of two methods over S pairs of trainings.
 
     With s2 the sample variance of the S observed differences, v the variance of their mean over replicates, and i the
@@ -72,7 +72,7 @@ def difference(pairs: PairedScores, random_seed: int) -> Difference:
     of_rows = pairs.replicates.mean(axis=1) - delta
     row_variance = float(of_rows.var())
     if seeds == 1:
-        return Difference(delta, of_rows, row_variance, 0.0, 0)
+        return MeanDifference(delta, of_rows, row_variance, 0.0, 0)
     deviations = pairs.replicates - pairs.replicates.mean(axis=0)
     own_of_seed = float(deviations.var(axis=1, ddof=1).mean())
     spread = float(pairs.observed.var(ddof=1))
@@ -81,7 +81,7 @@ def difference(pairs: PairedScores, random_seed: int) -> Difference:
     weights = np.random.default_rng((random_seed, 1)).standard_normal((len(of_rows), seeds))
     scale = np.sqrt(of_training / (spread * (seeds - 1))) if of_training else 0.0
     errors = of_rows + scale * (weights @ (pairs.observed - delta))
-    return Difference(delta, errors, row_variance + of_training, spread / seeds, seeds - 1)
+    return MeanDifference(delta, errors, row_variance + of_training, spread / seeds, seeds - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Comparison:
     within: float
 
 
-def compare(tasks: Sequence[Difference], random_seed: int) -> Comparison:
+def compare(tasks: Sequence[MeanDifference], random_seed: int) -> Comparison:
     """The mean over tasks of their differences; of one task, its difference. Tasks are independent: their trainings and
     rows have nothing in common. They count as they are, and not as a sample of all tasks."""
     replicates = min(len(task.errors) for task in tasks)
@@ -118,7 +118,7 @@ def compare(tasks: Sequence[Difference], random_seed: int) -> Comparison:
     )
 
 
-def degrees_of_freedom(tasks: Sequence[Difference]) -> float:
+def degrees_of_freedom(tasks: Sequence[MeanDifference]) -> float:
     """Satterthwaite's degrees of freedom of the variance of a mean over tasks: infinite where no seeds vary."""
     variance = sum(task.variance for task in tasks)
     uncertainty = sum(task.seed_variance**2 / task.degrees_of_freedom for task in tasks if task.degrees_of_freedom)

@@ -102,14 +102,18 @@ def read_labelled_predictions(path: Path) -> LabelledPredictions:
     """The labelled rows of a table that ``write_predictions`` wrote. A row is known by its index and its row key.
     Raises ValueError for a file that cannot be read."""
     try:
-        table = pq.read_table(path, columns=["index", "row_key", "label", "prediction"])
+        with pq.ParquetFile(path) as file:  # pq.read_table would import pandas
+            table = file.read(columns=["index", "row_key", "label", "prediction"])
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run the recipe again") from error
-    table = table.filter(table["label"].is_valid()).combine_chunks()
+    table = table.filter(table["label"].is_valid())
+    index, label, prediction = (
+        np.from_dlpack(table[name].combine_chunks()) for name in ("index", "label", "prediction")
+    )
     rows = np.zeros(len(table), [("index", ">i8"), ("row_key", "S16")])
-    rows["index"] = table["index"].to_numpy()
+    rows["index"] = index
     rows["row_key"] = np.array(table["row_key"].to_pylist(), "S16")
-    return LabelledPredictions(rows.view("S24"), table["label"].to_numpy(), table["prediction"].to_numpy())
+    return LabelledPredictions(rows.view("S24"), label, prediction)
 
 
 def predictions_path(folder: Path, split: str) -> Path:

@@ -7,7 +7,7 @@ from scipy.stats import bootstrap, norm
 
 from stages.evaluation.comparison import (
     Comparison,
-    Difference,
+    MeanDifference,
     PairedScores,
     compare,
     degrees_of_freedom,
@@ -201,9 +201,11 @@ def test_disagreement_that_is_new_in_each_training_counts_once() -> None:
 # --- several tasks --------------------------------------------------------------------------------
 
 
-def drawn(delta: float, deviation: float, seed_variance: float = 0.0, freedom: int = 0, number: int = 0) -> Difference:
+def drawn(
+    delta: float, deviation: float, seed_variance: float = 0.0, freedom: int = 0, number: int = 0
+) -> MeanDifference:
     errors = deviation * np.random.default_rng(number).standard_normal(10_000)
-    return Difference(delta, errors, deviation**2, seed_variance, freedom)
+    return MeanDifference(delta, errors, deviation**2, seed_variance, freedom)
 
 
 def test_the_mean_over_tasks_has_the_mean_difference_and_the_error_of_a_mean_of_independent_ones() -> None:
@@ -221,7 +223,7 @@ def test_the_seeds_of_several_tasks_together_tell_their_spread_better_than_those
 
 
 def test_tasks_with_fewer_replicates_limit_those_of_the_mean() -> None:
-    few = Difference(0.0, np.zeros(2000), 0.0, 0.0, 0)
+    few = MeanDifference(0.0, np.zeros(2000), 0.0, 0.0, 0)
     assert compare([drawn(5.0, 0.1), few], 0).p == 1 / 2000
 
 
@@ -247,7 +249,7 @@ def test_holm_multiplies_the_kth_smallest_of_n_by_n_minus_k_plus_1() -> None:
 
 def test_a_p_value_is_never_below_one_replicate() -> None:
     errors: Floats = np.zeros(10_000)
-    assert compare([Difference(1.0, errors, 0.0, 0.0, 0)], 0).p == 1 / 10_000
+    assert compare([MeanDifference(1.0, errors, 0.0, 0.0, 0)], 0).p == 1 / 10_000
 
 
 def test_the_bound_holds_the_90_percent_interval() -> None:
