@@ -11,6 +11,7 @@ from pipeline.plan.quantities import sizes_of_splits
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
 from stages.specs.corpus import CorpusSpec
+from stages.specs.student import DistilSpec
 from stages.specs.tasks import Task
 
 
@@ -110,19 +111,19 @@ def _rows(
             trained_rows=splits.trained if splits else None,
             held_out_rows=splits.held_out if splits else None,
             cut_off_rows=splits.cut_off if splits else None,
-            learning_rate=None if trained is None else learning_rate(trained),
+            learning_rate=learning_rate(training, trained) if training and trained else None,
         )
         for split in splits_of(task, record)
         for metric in task.metrics
     ]
 
 
-def learning_rate(training: Record) -> float | None:
-    """The peak learning rate of a training: the one that its sweep chose, or that of its spec."""
-    chosen = training.facts.get("learning_rate")
-    if chosen is None and isinstance(training.spec, dict):
-        chosen = training.spec.get("train", {}).get("learning_rate")
-    return chosen if isinstance(chosen, float) else None
+def learning_rate(training: Node, record: Record) -> float | None:
+    """The peak learning rate of a training: the one that its sweep chose, or else that of its spec."""
+    chosen = record.facts.get("learning_rate")
+    if isinstance(chosen, float):
+        return chosen
+    return training.spec.train.learning_rate if isinstance(training.spec, DistilSpec) else None
 
 
 def _splits(node: Node, records: Mapping[str, Record | None]) -> SplitSizes | None:
