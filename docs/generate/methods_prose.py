@@ -147,10 +147,10 @@ is given fine-tuned may have been trained on them, which makes T too low and is 
 
 ## Selection
 
-The best epoch is the one with the highest score on a held-out slice of train (10 %, chosen by content); of equal
-epochs, the later. The score is that of the task's first metric, unless the task names another (`task.select`; MRPC
-selects by accuracy). Dev is only reported. All methods of a recipe take equally many steps, unless `equal_steps` is
-false.
+The best epoch is the one with the highest score on a held-out slice of train; of equal epochs, the later. The slice is
+10 % of train, but at least 300 rows unless that is more than a quarter, and its rows are chosen by their content. The
+score is that of the task's first metric, unless the task names another (`task.select`; MRPC selects by accuracy). Dev
+is only reported. All methods of a recipe take equally many steps, unless `equal_steps` is false.
 
 - `train.select: dev` selects on dev instead, as the papers do.
 - `train.select: last` keeps the last epoch and selects none; nothing needs to be held out for it.

@@ -12,6 +12,7 @@ from pipeline.plan.quantities import sizes_of_splits
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
 from stages.specs.corpus import CorpusSpec
+from stages.specs.student import DistilSpec
 from stages.specs.tasks import Task
 
 
@@ -156,20 +157,19 @@ def _rows(
             held_out_rows=splits.held_out if splits else None,
             cut_off_rows=splits.cut_off if splits else None,
             loads_with=loader,
-            learning_rate=None if trained is None else learning_rate(trained),
+            learning_rate=learning_rate(training, trained) if training and trained else None,
         )
         for split in splits_of(task, record)
         for metric in task.metrics
     ]
 
 
-def learning_rate(training: Record) -> float | None:
-    """The peak learning rate of a training: the one that its sweep chose, or that of its spec."""
-    chosen = training.facts.get("learning_rate")
-    if chosen is None and isinstance(training.spec, dict):
-        train = training.spec.get("train")
-        chosen = train.get("learning_rate") if isinstance(train, dict) else None
-    return chosen if isinstance(chosen, float) else None
+def learning_rate(training: Node, record: Record) -> float | None:
+    """The peak learning rate of a training: the one that its sweep chose, or else that of its spec."""
+    chosen = record.facts.get("learning_rate")
+    if isinstance(chosen, float):
+        return chosen
+    return training.spec.train.learning_rate if isinstance(training.spec, DistilSpec) else None
 
 
 def _splits(node: Node, records: Mapping[str, Record | None]) -> SplitSizes | None:

@@ -73,7 +73,16 @@ class Data(Block):
     eval_rows: Whole | None = key("The same for each of the other splits.", 300, of=CORPUS["eval_rows"])
     sample_seed: Seed = key("Seed of these samples and of the slice that is held out.", 1, of=CORPUS["sample_seed"])
     holdout: Number = key(
-        "Share of train that is not trained on, but used to select the best epoch.", 0.2, of=CORPUS["holdout"]
+        "Share of train that is not trained on, but used to select the best epoch. At most 2,000 rows are held out.",
+        0.2,
+        of=CORPUS["holdout"],
+    )
+    holdout_min_rows: Whole = key(
+        "The fewest rows that are held out, where `holdout` would be fewer: a score on a few rows selects epochs by "
+        "chance. For this, no more than a quarter of train is held out. 0: none.",
+        0,
+        300,
+        of=CORPUS["holdout_min_rows"],
     )
     generated: Annotated[Generated, ReadAs(GeneratedBlock)] = key(
         "Sizes of the generated task.", {"train": 400}, Generated
