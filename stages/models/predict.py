@@ -1,12 +1,14 @@
 """A model's logits for a whole split, and checks on what a model computes."""
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed
 from torch import nn
+from transformers import PreTrainedModel
 
 from stages.corpus.batches import sorted_batches
 from stages.corpus.rowset import Rowset
@@ -66,7 +68,7 @@ def last_state_variances(model: nn.Module, rows: Rowset, device: str) -> Mapping
     with torch.no_grad():
         for chosen in sorted_batches(rows.tokens.lengths[sample], tokens_per_pass(device)):
             inputs = rows.batch(sample[chosen], device).inputs
-            last = forward(model, inputs, hidden=True)[1][-1]
+            last = cast(PreTrainedModel, model).base_model(**inputs).last_hidden_state
             for head, found in states.items():
                 found.append(pooled_state(last, inputs["attention_mask"], head).double().cpu())
     model.train(training)
