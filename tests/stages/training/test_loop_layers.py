@@ -33,7 +33,7 @@ from stages.specs.method import Annealing, Method, OnePhase, TeacherTargets
 from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import Task
-from stages.training.layer_losses import LayerMatcher
+from stages.training.layers.matching import LayerMatcher
 from stages.training.loop import fit
 from stages.training.setup import TrainingSetup
 from stages.training.signal import LiveSignal, NoTeacher, StoredSignal
