@@ -26,6 +26,9 @@ LayerNumbers = Annotated[tuple[LayerNumber, ...], Field(min_length=1), AfterVali
 Pairs = Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct)]
 Groups = Annotated[tuple[LayerNumbers, ...], Field(min_length=1)]
 GroupRule = Literal["even", "overlapping", "all"]
+Weight = Literal["auto"] | Annotated[float, Field(gt=0.0)]
+"""The weight of a layer term. ``auto`` is a rule: when training starts, the weight is set so that the term's gradient
+on the student's layers is as long as that of the labels' term (see ``stages/training/layers/auto_weight.py``)."""
 
 
 class NoLayers(Frozen):
@@ -41,7 +44,7 @@ class Matching(Frozen):
     pooling: Literal["mean", "cls"] = "mean"
     normalised: bool = False
     over: Literal["mean", "sum"] = "mean"
-    weight: float = Field(1.0, gt=0.0)
+    weight: Weight = 1.0
 
 
 class Pick(Matching):
@@ -91,7 +94,7 @@ class Random(Frozen):
     joined: bool = False
     width: int = Field(128, ge=1)
     pooling: Literal["mean", "cls"] = "mean"
-    weight: float = Field(1.0, gt=0.0)
+    weight: Weight = 1.0
 
 
 class Relational(Frozen):
@@ -104,7 +107,7 @@ class Relational(Frozen):
     distance: float = Field(1.0, ge=0.0)
     angle: float = Field(2.0, ge=0.0)
     pooling: Literal["mean", "cls"] = "mean"
-    weight: float = Field(1.0, gt=0.0)
+    weight: Weight = 1.0
 
     @model_validator(mode="after")
     def _something_is_compared(self) -> "Relational":
@@ -123,7 +126,7 @@ class Outputs(Frozen):
     groups: GroupRule | Groups = "all"
     temperature: float = Field(1.0, gt=0.0)
     pooling: Literal["mean", "cls"] = "mean"
-    weight: float = Field(1.0, gt=0.0)
+    weight: Weight = 1.0
 
 
 Matched = Pick | Concatenate | Attend | Random | Relational | Outputs
@@ -132,9 +135,16 @@ Structure = Annotated[
 ]
 
 
-def weight_of(structure: Structure) -> float:
-    """The weight of the layer loss; 0 for ``none``."""
-    return 0.0 if isinstance(structure, NoLayers) else structure.weight
+def is_auto(structure: Structure) -> bool:
+    """Whether the weight of the layer loss is measured when training starts."""
+    return not isinstance(structure, NoLayers) and structure.weight == "auto"
+
+
+def weight_of(structure: Structure, measured: float) -> float:
+    """The weight of the layer loss; 0 for ``none``, and ``measured`` where the structure says ``auto``."""
+    if isinstance(structure, NoLayers):
+        return 0.0
+    return measured if structure.weight == "auto" else structure.weight
 
 
 def state_name(layer: int) -> str:

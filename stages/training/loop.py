@@ -24,6 +24,7 @@ from stages.evaluation.predictions import Logits
 from stages.evaluation.scoring import scores
 from stages.models.predict import predict
 from stages.specs.layer_map import groups_at
+from stages.specs.layers import is_auto
 from stages.specs.schedule import (
     Phase,
     Position,
@@ -34,6 +35,7 @@ from stages.specs.schedule import (
 from stages.specs.seeds import seed_of
 from stages.training.candidates import USAGE_SUMS, usage_summary
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
+from stages.training.layers.auto_weight import measured_weight
 from stages.training.losses import TERMS
 from stages.training.minimax import Augmentation, StepCandidates
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
@@ -80,6 +82,8 @@ class Training:
     def run(self) -> None:
         """Train from the checkpoint, or from the start, to the end of the last epoch."""
         optimizer_state = self._resume()
+        if is_auto(self.setup.spec.method.structure) and self.progress.layer_weight is None:
+            self.progress.layer_weight = measured_weight(self.parts, self.plan[0])
         for number in range(self.progress.position.phase, len(self.plan)):
             if number > 0 and self.progress.position == Position(number):
                 # The second phase starts from the best epoch of the first (Jafari et al. 2021, section 4).
@@ -176,7 +180,8 @@ class Training:
     def _epoch_plan(self, position: Position, phase: Phase) -> EpochPlan:
         """The settings of the epoch at ``position``."""
         spec, signal = self.setup.spec, self.setup.signal
-        weights = weights_at(spec.method, position, phase.epochs, self.setup.task.regression)
+        regression, auto_weight = self.setup.task.regression, self.progress.auto_weight
+        weights = weights_at(spec.method, position, phase.epochs, regression, auto_weight)
         request = output_request(spec.method, weights, position, phase.epochs, signal.teachers, spec.train.seed)
         groups = groups_at(spec.method.structure, spec.train.seed, position.phase, position.epoch)
         return EpochPlan(position, weights, request, groups)
@@ -295,7 +300,7 @@ class Training:
             step = position.epoch * steps + int(sample[0]) - 1
             factor = learning_rate(step, phase.epochs * steps, spec.train.warmup)
             point.values["schedule/learning_rate"] = spec.train.learning_rate * factor
-        weights = weights_at(spec.method, position, phase.epochs, setup.task.regression)
+        weights = weights_at(spec.method, position, phase.epochs, setup.task.regression, progress.auto_weight)
         used = torch.cuda.max_memory_allocated(self.worker.device) if self.worker.device.startswith("cuda") else None
         points[-1].values.update(epoch_values(progress.history[-1], weights, scored, used))
         return points

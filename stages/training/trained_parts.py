@@ -58,18 +58,35 @@ class TrainedParts:
     def loss(self, batch: Batch, rows: int, epoch_plan: EpochPlan) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss [B] of these rows of this worker, and its terms (name -> [B]) before weighting. ``rows`` is the size
         of the global batch. Hidden states are computed only in epochs in which layers have a weight."""
-        setup, weights = self.setup, epoch_plan.weights
-        with autocast(self.worker.device, setup.spec.train.precision):
+        weights = epoch_plan.weights
+        with autocast(self.worker.device, self.setup.spec.train.precision):
             logits, hidden = forward(self.wrapped, batch.inputs, hidden=bool(weights.layers))
-        outputs = setup.signal(batch, epoch_plan.request) if epoch_plan.request else {}
-        terms = logit_terms(logits.float(), batch.labels, outputs, setup.spec.method, weights, setup.task.regression)
+        terms, error_B = self._terms(logits, hidden, batch, rows, epoch_plan)
         loss_B = weighted_sum(terms, weights)
-        if not weights.layers:
+        if error_B is None:
             return loss_B, terms
-        error_B = self.layer_error(hidden, batch, outputs, rows, epoch_plan)
         return loss_B + weights.layers * error_B, terms | {"layers": error_B}
 
-    def layer_error(
+    def compared_terms(self, batch: Batch, rows: int, epoch_plan: EpochPlan) -> tuple[Tensor, Tensor]:
+        """([B], [B]): the labels' term and the layers' term of these rows in float32, each with weight 1. The weights
+        of ``epoch_plan`` are those of ``compared_weights``. The student runs outside of data parallelism."""
+        logits, hidden = forward(self.model, batch.inputs, hidden=True)
+        terms, error_B = self._terms(logits, hidden, batch, rows, epoch_plan)
+        (labels_B,) = terms.values()
+        assert error_B is not None
+        return labels_B, error_B
+
+    def _terms(
+        self, logits: Tensor, hidden: Sequence[Tensor], batch: Batch, rows: int, epoch_plan: EpochPlan
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The terms on logits and labels (name -> [B]), and the layer loss [B]; None in an epoch in which layers have
+        no weight."""
+        setup, weights = self.setup, epoch_plan.weights
+        outputs = setup.signal(batch, epoch_plan.request) if epoch_plan.request else {}
+        terms = logit_terms(logits.float(), batch.labels, outputs, setup.spec.method, weights, setup.task.regression)
+        return terms, self._layer_error(hidden, batch, outputs, rows, epoch_plan) if weights.layers else None
+
+    def _layer_error(
         self, hidden: Sequence[Tensor], batch: Batch, outputs: Mapping[str, Tensor], rows: int, epoch_plan: EpochPlan
     ) -> Tensor:
         """[B]: the layer loss, from the teacher's ``outputs`` and the states ``hidden`` [B, T, H] of the student's

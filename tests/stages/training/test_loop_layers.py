@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from layered_trainings import NAMES, layer_columns, layered
 from torch import nn
 from torch.nn import functional
 from training_setups import (
@@ -27,12 +28,11 @@ from training_setups import (
 )
 
 from stages.corpus.batches import epoch_batches
-from stages.models.forward import forward, pooled_state
+from stages.models.forward import forward
 from stages.specs.layers import Attend, Concatenate, Pick, Random, Relational, Structure, state_name
-from stages.specs.method import Annealing, Method, OnePhase, TeacherTargets
+from stages.specs.method import Annealing, Method, TeacherTargets
 from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
-from stages.specs.tasks import Task
 from stages.training.layers.matching import LayerMatcher
 from stages.training.loop import fit
 from stages.training.setup import TrainingSetup
@@ -45,40 +45,7 @@ ATTEND = Attend(groups=((1, 2, 3), (2, 3)), weight=5.0)
 DRAWN = Random(layers=(1, 2, 3), student_layers=(1, 2), width=5)
 RELATED = Relational(pair=(2, 3), distance=5.0)
 
-NAMES = {layer: state_name(layer) for layer in range(4)}
 EVERYTHING = OutputRequest(((0, 1.0),), tuple(NAMES))
-
-
-def layer_columns(setup: TrainingSetup) -> Mapping[str, np.ndarray]:
-    """The columns of the store."""
-    assert isinstance(setup.signal, StoredSignal)
-    (source,) = setup.signal.logits
-    assert isinstance(source, InMemoryColumns)
-    return source.columns
-
-
-def method_of(structure: Structure) -> Method:
-    return Method(targets=TeacherTargets(), training=OnePhase(temperature=3.0, teacher_weight=0.7), structure=structure)
-
-
-def states_of(model: nn.Module, setup: TrainingSetup, pooling: str) -> dict[str, np.ndarray]:
-    """Logits and pooled states of all layers of a teacher, for all rows of train in one batch."""
-    model.eval()
-    batch = setup.train.batch(np.arange(len(setup.train)), "cpu")
-    with torch.no_grad():
-        logits, hidden = forward(model, batch.inputs, hidden=True)
-        pooled = [pooled_state(states, batch.inputs["attention_mask"], pooling).numpy() for states in hidden]
-    return {"logits": logits.numpy(), **{state_name(layer): values for layer, values in enumerate(pooled)}}
-
-
-def layered(
-    structure: Structure, task: Task, checkpoint: Path, method: Method | None = None, **train: object
-) -> TrainingSetup:
-    """A training with the stored outputs of a teacher of three layers."""
-    plain = setup_of(spec_of(method or method_of(structure), **train), task, checkpoint)
-    outputs = states_of(small_bert(task, seed=99, layers=3), plain, structure.pooling)
-    source = [InMemoryColumns(outputs)]
-    return replace(plain, signal=StoredSignal(source, source, NAMES), teacher_width=16)
 
 
 def by_hand(model: nn.Module, setup: TrainingSetup, structure: Structure) -> float:
