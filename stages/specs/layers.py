@@ -69,17 +69,30 @@ class Concatenate(Matching):
     groups: GroupRule | Groups = "even"
 
 
+class AnnealedTemperature(Frozen):
+    """A temperature that falls from `annealed` in the first epoch to 1 in the last one of the phase, by an equal factor
+    from each epoch to the next."""
+
+    annealed: float = Field(gt=1.0)
+
+
+Temperature = Literal["learned"] | Annotated[float, Field(gt=0.0)] | AnnealedTemperature
+
+
 class Attend(Matching):
     """Each student layer h follows sum_k alpha_k h_k over a group of the teacher's layers, alpha = softmax_k(h . h_k),
     row by row. Adds weight x the squared error, mean over dimensions and, unless `over` is mean, sum over groups.
-    `groups` is as in concatenate. `scaled` divides h . h_k by the square root of the width; `detached` lets no gradient
-    through alpha. Where widths differ, a projection of the student's state is learned."""
+    `groups` is as in concatenate. `scaled` divides h . h_k by the square root of the width, and `temperature` by a
+    number: `{annealed: T}` lets it fall from T to 1 over the epochs, and with `learned` each group has its own, trained
+    from 1 on. `detached` lets no gradient of the student through alpha. Where widths differ, a projection of the
+    student's state is learned."""
 
     kind: Literal["attend"] = "attend"
     groups: GroupRule | Groups = "all"
     over: Literal["mean", "sum"] = "sum"
     scaled: bool = False
     detached: bool = False
+    temperature: Temperature = 1.0
 
 
 class Random(Frozen):

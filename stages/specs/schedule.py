@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from stages.specs.layer_map import groups_at, teacher_layers
-from stages.specs.layers import weight_of
+from stages.specs.layers import AnnealedTemperature, Attend, Structure, weight_of
 from stages.specs.method import (
     Annealing,
     Continuation,
@@ -93,6 +93,16 @@ def annealed_scale(epoch: int, epochs: int, max_temperature: int) -> float:
     level = -(-(epoch + 1) * max_temperature // epochs)
     temperature = max_temperature - level + 1
     return 1 - (temperature - 1) / max_temperature
+
+
+def attention_temperature(structure: Structure, epoch: int, epochs: int) -> float:
+    """The temperature of the attention to the teacher's layers in this epoch of a phase of ``epochs`` epochs; 1 where
+    it is learned, and for a structure without attention. ``annealed: T`` gives T^((epochs - 1 - epoch) / (epochs - 1)),
+    epochs counted from 0; a phase of one epoch has 1."""
+    temperature = structure.temperature if isinstance(structure, Attend) else 1.0
+    if isinstance(temperature, AnnealedTemperature):
+        return float(temperature.annealed ** ((epochs - 1 - epoch) / max(epochs - 1, 1)))
+    return 1.0 if temperature == "learned" else temperature
 
 
 def label_share(training: Continuation, epoch: int, epochs: int) -> float:

@@ -28,6 +28,7 @@ from stages.specs.layers import is_auto
 from stages.specs.schedule import (
     Phase,
     Position,
+    attention_temperature,
     output_request,
     phases,
     weights_at,
@@ -184,7 +185,8 @@ class Training:
         weights = weights_at(spec.method, position, phase.epochs, regression, auto_weight)
         request = output_request(spec.method, weights, position, phase.epochs, signal.teachers, spec.train.seed)
         groups = groups_at(spec.method.structure, spec.train.seed, position.phase, position.epoch)
-        return EpochPlan(position, weights, request, groups)
+        temperature = attention_temperature(spec.method.structure, position.epoch, phase.epochs)
+        return EpochPlan(position, weights, request, groups, temperature)
 
     def _step_work(self, rows: Rows, epoch_plan: EpochPlan) -> StepWork:
         """This worker's part of the global batch ``rows``, in host memory. Runs in the prefetching thread."""

@@ -93,10 +93,12 @@ def host_batches(train: Rowset, signal: Signal, rows: Rows, request: OutputReque
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """The settings of one epoch: the weights of the loss terms, the outputs requested from the teachers, and which
-    teacher layers each student layer follows. ``position`` is where the epoch starts or is resumed."""
+    """The settings of one epoch: the weights of the loss terms, the outputs requested from the teachers, which teacher
+    layers each student layer follows, and the temperature of attention to them. ``position`` is where the epoch starts
+    or is resumed."""
 
     position: Position
     weights: LossWeights
     request: OutputRequest
     groups: Sequence[LayerGroup]
+    attention_temperature: float = 1.0

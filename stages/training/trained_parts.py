@@ -95,7 +95,7 @@ class TrainedParts:
         mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
         states = {layer: pooled_state(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
         workers = Workers(self.worker.rank, self.worker.world_size, rows)
-        error: Tensor = self.matcher(states, outputs, epoch_plan.groups, workers)
+        error: Tensor = self.matcher(states, outputs, epoch_plan.groups, workers, epoch_plan.attention_temperature)
         return error
 
     def gradient_sync(self, last: bool) -> AbstractContextManager[None]:

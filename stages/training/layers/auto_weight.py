@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stages.corpus.batches import Rows, epoch_batches, share_of
 from stages.specs.layer_map import groups_at
-from stages.specs.schedule import Phase, Position, compared_weights, output_request
+from stages.specs.schedule import Phase, Position, attention_temperature, compared_weights, output_request
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import LayerWeight
 from stages.training.optimizer import explain_out_of_memory
@@ -72,7 +72,8 @@ def compared_plan(parts: TrainedParts, phase: Phase) -> EpochPlan:
     weights = compared_weights(spec.method, phase.epochs)
     teachers, seed = parts.setup.signal.teachers, spec.train.seed
     request = output_request(spec.method, weights, start, phase.epochs, teachers, seed)
-    return EpochPlan(start, weights, request, groups_at(spec.method.structure, seed, 0, 0))
+    temperature = attention_temperature(spec.method.structure, 0, phase.epochs)
+    return EpochPlan(start, weights, request, groups_at(spec.method.structure, seed, 0, 0), temperature)
 
 
 def gradient_norms(parts: TrainedParts, rows: Rows, plan: EpochPlan) -> tuple[float, float]:
