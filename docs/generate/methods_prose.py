@@ -64,6 +64,8 @@ scales only logits.
 | `continuation` | no | yes | yes | their mean; without layers |
 | `progressive` | no | yes | yes, but `outputs` | in turn, with layers |
 
+`structure.weight` is a number above 0, or `auto` (see [the weight of the layers](#the-weight-of-the-layers)).
+
 With targets `hard` or `smoothed`, a structure adds its term to theirs and needs only the teacher's layers. For example,
 annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: 25}}`;
 [combinations.yaml](../recipes/combinations.yaml) has more.
@@ -103,6 +105,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("`minimax-knn` with `keep` not below `k`", "keeping all is `knn`; keep fewer than k"),
     ("`warmup_epochs` that leave no epoch for candidates", "give fewer"),
     ("`knn` or `minimax-knn` without a bank or a maker", "give bank: {files: [...]}, or candidates: {NAME: ...}"),
+    ("`weight: auto` without a structure", "there is no layer term; give a kind, or leave weight out"),
     ("more than one `structure`", "a method has one kind; write a second method"),
     ("`pairs: random` between equal depths", "there is only one such map; use last, or give pairs"),
     (
@@ -120,6 +123,30 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("a layer or pooling that is not stored", "add it to store.layers or store.pooling"),
     ("an epoch of a model that keeps only its best", "set keep: epochs in its train, or in teacher.finetune"),
 )
+
+WEIGHT = """\
+## The weight of the layers
+
+A number for `structure.weight` holds for one reduction, one width and one pair of models. On others, the same number
+can give a layer term whose gradient is 100 times as long as that of the labels, and the labels are then hardly learned.
+`structure: {weight: auto}` gives a rule instead: when training starts, the weight is set so that the gradient of the
+layer term is as long as that of the labels' term.
+
+- The labels' term is the one on the labels (`hard`, or `smoothed` where the targets are) with weight 1, whatever
+  `teacher_weight` is. `annealing` and `progressive` begin without labels: there it is the term on the teacher's logits
+  in the first epoch.
+- Both gradients are those on the parameters that both terms reach: the student's embeddings, and its layers up to the
+  highest that is matched. Neither the head nor projections count.
+- They are measured with the student as it starts, on the first four batches of the first epoch, in float32 and without
+  dropout. The weight is the mean length of the labels' gradient over the mean length of the layers' gradient, and it
+  stays for the whole training. A schedule multiplies it as it does a number, such as `continuation` by 1 - psi.
+- `history.json` and the record have it under `layer_weight`: `weight`, `labels_gradient`, `layers_gradient`, and the
+  `ratio` of layers to labels at weight 1. It is part of the checkpoint, so a training that is resumed does not measure
+  again. The key of the student contains the rule, not the number. Several workers measure what one does.
+- Where the layers' gradient is less than 0.0001 of the labels', the training stops with a line that says so: the
+  matched states are equal from the start (layer 1 of a student that was cut out of its teacher, followed by itself), or
+  they hardly vary.
+"""
 
 END = """\
 ## Calibrated teachers

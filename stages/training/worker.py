@@ -98,6 +98,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         "scores": best,
         "last_epoch_scores": last,
         **candidate_facts(progress),
+        **layer_weight_facts(progress),
         **({} if sweep is None else sweep.facts),
         **({"warnings": warnings} if warnings else {}),
     }
@@ -154,6 +155,12 @@ def candidate_facts(progress: Progress) -> Facts:
     """``{"candidates": n}`` with the number of candidates trained on, over all epochs; {} if none were."""
     usage = [epoch.candidates for epoch in progress.history if epoch.candidates is not None]
     return {"candidates": sum(epoch["used"] for epoch in usage)} if usage else {}
+
+
+def layer_weight_facts(progress: Progress) -> Facts:
+    """``{"layer_weight": {...}}`` with the measured weight of the layer term and its gradients; {} if none was
+    measured."""
+    return {} if progress.layer_weight is None else {"layer_weight": progress.layer_weight.as_json()}
 
 
 def selection_split(spec: DistilSpec, meta: Meta) -> str:
@@ -231,6 +238,7 @@ def save_student(
         "best_epoch": progress.best + 1,
         "scores": best,
         "last_epoch_scores": last,
+        **layer_weight_facts(progress),
         **rates,
     }
     (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")

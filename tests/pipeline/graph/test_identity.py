@@ -57,6 +57,10 @@ def test_a_field_at_its_default_is_left_out_and_the_kind_stays() -> None:
     }
 
 
+def test_a_weight_that_training_measures_is_identified_by_its_rule() -> None:
+    assert identity(Relational(weight="auto")) == {"kind": "relational", "weight": "auto"}
+
+
 def test_a_default_that_is_written_out_has_the_same_key() -> None:
     assert key(TeachSpec(), {}) == key(TeachSpec(pooling="mean", layers="all", precision="float16"), {})
     assert key(TeachSpec(), {}) != key(TeachSpec(precision="int8"), {})

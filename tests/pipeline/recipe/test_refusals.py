@@ -72,6 +72,16 @@ REFUSALS = {
     "method={use: no-kd, train: {select: last, select_by: likelihood}}": "method.train.select_by: likelihood selects ",
     "method={use: pkd, structure: {pairs: []}}": "method.structure.pairs: ",
     "method={use: pkd, structure: {weight: 0}}": "method.structure.weight: 0, must be above 0",
+    "method={use: alp, structure: {temperature: 0}}": "method.structure.temperature: 0, must be above 0",
+    "method={use: alp, structure: {temperature: {annealed: 1}}}": (
+        "method.structure.temperature.annealed: 1, must be above 1"
+    ),
+    "method={use: alp, structure: {temperature: falling}}": "method.structure.temperature: falling, must be learned ",
+    "method={use: pkd, structure: {weight: automatic}}": "method.structure.weight: automatic, must be auto or a number",
+    "method={use: vanilla-kd, structure: {weight: auto}}": (
+        "method.structure.weight: auto, but structure is none, which matches no layers; give a kind, such as attend, "
+    ),
+    "method={use: pkd, structure: {kind: none, weight: auto}}": "method.structure.weight: auto, but structure is none",
     "method={use: pkd, structure: {groups: even}}": "method.structure.groups: unknown key of pick; ",
     "method={use: pkd, structure: alp}": "method.structure: alp is no kind of structure; ",
     "train.precision=half": "train.precision: half, must be float32 or bfloat16",

@@ -175,6 +175,18 @@ def test_the_card_states_scores_recipe_and_lineage_behind_the_front_matter(stude
     assert "a number (regression)" in (students["numbers"] / "model" / "README.md").read_text("utf-8")
 
 
+def test_a_measured_weight_of_layers_stands_in_the_history_and_the_figures(
+    tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+) -> None:
+    method = Method(targets=TeacherTargets(), structure=Pick(pairs=((1, 2),), weight="auto"))
+    spec = VANILLA.model_copy(update={"method": method, "train": TRAIN.model_copy(update={"epochs": 1})})
+    facts = distil(spec, {"corpus": tiny_corpus, "start": teacher, "outputs": store}, tmp_path, inline())
+    found = json.loads((tmp_path / "history.json").read_text("utf-8"))["layer_weight"]
+    assert found == facts["layer_weight"]
+    assert found.keys() == {"weight", "labels_gradient", "layers_gradient", "ratio", "batches"}
+    assert found["weight"] * found["layers_gradient"] == pytest.approx(found["labels_gradient"])
+
+
 def test_the_history_has_each_epoch_and_the_scores_of_the_best_and_the_last(students: dict[str, Path]) -> None:
     history = json.loads((students["numbers"] / "history.json").read_text("utf-8"))
     assert [(epoch["phase"], epoch["epoch"]) for epoch in history["epochs"]] == [("anneal", 1), ("labels", 1)]
