@@ -28,7 +28,8 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec
 from stages.specs.student import DistilSpec
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
+from stages.teaching.calibrate import calibrate
 from stages.teaching.probe import probe
 from stages.teaching.teach import teach
 from stages.training.distil import distil
@@ -49,6 +50,7 @@ STAGES: Mapping[type[Spec], Stage] = MappingProxyType(
         UnlabelledSpec: unlabelled,
         RerankSpec: rerank,
         TeachSpec: teach,
+        CalibrateSpec: calibrate,
         ProbeSpec: probe,
         DistilSpec: distil,
         EvaluateSpec: evaluate,

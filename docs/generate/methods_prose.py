@@ -64,6 +64,8 @@ scales only logits.
 | `continuation` | no | yes | yes | their mean; without layers |
 | `progressive` | no | yes | yes, but `outputs` | in turn, with layers |
 
+`structure.weight` is a number above 0, or `auto` (see [the weight of the layers](#the-weight-of-the-layers)).
+
 With targets `hard` or `smoothed`, a structure adds its term to theirs and needs only the teacher's layers. For example,
 annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: 25}}`;
 [combinations.yaml](../recipes/combinations.yaml) has more.
@@ -97,10 +99,13 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("`progressive` with more teachers than its first phase has epochs", "each teacher needs an epoch; name fewer"),
     ("`shares` with `progressive`", "there is no mean to weight; leave them out"),
     ("`shares` of another number than that of teachers, or of another sum than 1", "give one for each teacher"),
+    ("`calibrated` with `data.holdout: 0`", "the temperature is found on the held-out rows; hold some out"),
     ("`knn` or `minimax-knn` without targets `teacher`", "candidates have no labels; use targets: teacher"),
+    ("`knn` with `draw` not below `k`", "drawing all is `knn` without `draw`; draw fewer than k"),
     ("`minimax-knn` with `keep` not below `k`", "keeping all is `knn`; keep fewer than k"),
     ("`warmup_epochs` that leave no epoch for candidates", "give fewer"),
     ("`knn` or `minimax-knn` without a bank or a maker", "give bank: {files: [...]}, or candidates: {NAME: ...}"),
+    ("`weight: auto` without a structure", "there is no layer term; give a kind, or leave weight out"),
     ("more than one `structure`", "a method has one kind; write a second method"),
     ("`pairs: random` between equal depths", "there is only one such map; use last, or give pairs"),
     (
@@ -119,10 +124,93 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("an epoch of a model that keeps only its best", "set keep: epochs in its train, or in teacher.finetune"),
 )
 
+WEIGHT = """\
+## The weight of the layers
+
+A number for `structure.weight` holds for one reduction, one width and one pair of models. On others, the same number
+can give a layer term whose gradient is 100 times as long as that of the labels, and the labels are then hardly learned.
+`structure: {weight: auto}` gives a rule instead: when training starts, the weight is set so that the gradient of the
+layer term is as long as that of the labels' term.
+
+- The labels' term is the one on the labels (`hard`, or `smoothed` where the targets are) with weight 1, whatever
+  `teacher_weight` is. `annealing` and `progressive` begin without labels: there it is the term on the teacher's logits
+  in the first epoch.
+- Both gradients are those on the parameters that both terms reach: the student's embeddings, and its layers up to the
+  highest that is matched. Neither the head nor projections count.
+- They are measured with the student as it starts, on the first four batches of the first epoch, in float32 and without
+  dropout. The weight is the mean length of the labels' gradient over the mean length of the layers' gradient, and it
+  stays for the whole training. A schedule multiplies it as it does a number, such as `continuation` by 1 - psi.
+- `history.json` and the record have it under `layer_weight`: `weight`, `labels_gradient`, `layers_gradient`, and the
+  `ratio` of layers to labels at weight 1. It is part of the checkpoint, so a training that is resumed does not measure
+  again. The key of the student contains the rule, not the number. Several workers measure what one does.
+- Where the layers' gradient is less than 0.0001 of the labels', the training stops with a line that says so: the
+  matched states are equal from the start (layer 1 of a student that was cut out of its teacher, followed by itself), or
+  they hardly vary.
+"""
+
 END = """\
+## Calibrated teachers
+
+A fine-tuned teacher is often surer of its classes than it is right about them. With `targets: {calibrated: true}`, its
+stored logits are divided, whenever a student reads them, by the temperature T at which its probabilities fit the labels
+of the held-out rows best: the minimum of their mean negative log-likelihood (Guo et al. 2017, On Calibration of Modern
+Neural Networks, ICML, eq. 9), searched from 0.1 to 10. So z_T is z_T / T in every formula of this page, for the task's
+rows and for candidates alike. The method's own `temperature` comes on top of it.
+
+```yaml
+method: [vanilla-kd, {use: vanilla-kd, label: calibrated, targets: {calibrated: true}}]
+```
+
+T is the artifact of a stage of its own (`calibrate`), one for each model and task. The store stays as it is and serves
+calibrated students and others; `stillhouse show calibrate@TASK` prints T, the likelihood and the expected calibration
+error before and after. Each of several teachers, and each member of an ensemble, is divided by its own T. For a
+regression, which has no softmax, `calibrated` has no effect.
+
+The held-out rows also select the epoch of a teacher that is fine-tuned here, and that of every student. One number
+fitted to them hardly makes that selection more optimistic, and dev is not touched. Three cases deserve care: few
+held-out rows, or rows that the teacher labels all right, do not determine T, which the stage warns of; a teacher that
+is given fine-tuned may have been trained on them, which makes T too low and is warned of while planning; and
+`candidates.NAME.confidence` and the classifiers of `structure: outputs` use the teacher's logits as they are stored.
+
 ## Selection
 
-The best epoch is the one with the highest primary metric on a held-out slice of train (10 %, chosen by content); of
-equal epochs, the later. Dev is only reported. `train.select: dev` selects on dev instead, as the papers do. All methods
-of a recipe take equally many steps, unless `equal_steps` is false.
+The best epoch is the one with the highest score on a held-out slice of train; of equal epochs, the later. The slice is
+10 % of train, but at least 300 rows unless that is more than a quarter, and its rows are chosen by their content. The
+score is that of the task's first metric, unless the task names another (`task.select`; MRPC selects by accuracy). Dev
+is only reported. All methods of a recipe take equally many steps, unless `equal_steps` is false.
+
+- `train.select: dev` selects on dev instead, as the papers do.
+- `train.select: last` keeps the last epoch and selects none; nothing needs to be held out for it.
+- `train.select_by: likelihood` selects the epoch with the lowest mean negative log-likelihood of the labels (for a
+  regression, the lowest mean squared error). It uses how sure a model is of every row, where accuracy counts the few
+  rows that change sides, so it varies less on a small slice; and it prefers an earlier epoch once a model becomes
+  surer than it is right. `teacher.finetune` has the same keys: a teacher that is selected by likelihood has softer
+  outputs.
+
+A method of two phases (annealing, progressive) starts its second phase from the epoch of the first that this rule
+selects, and ends with the one that it selects among all epochs of both phases.
+
+## Learning rates
+
+A method that is compared at one learning rate may be the better one at another. With `rates`, each method gets the
+best of several:
+
+```yaml
+method:
+  - no-kd
+  - {use: vanilla-kd, rates: [1.0e-4, 2.0e-4, 4.0e-4]}    # of this method alone
+train: {rates: [5.0e-5, 1.0e-4, 2.0e-4]}                  # of every method that gives no rate of its own
+sweep_seed: 100                                           # default: the smallest number that is none of seeds
+```
+
+For each method and student, a training is run at every rate with `sweep_seed`, whose students are in no report. The
+rate whose training has the best selected epoch is taken for the students of all `seeds`: the highest score on the split
+that selects epochs, of equal scores the lowest loss; with `select_by: likelihood` the reverse. So dev is not looked at,
+unless `train.select` is `dev`. Three rates cost three further trainings for each method and student, however many seeds
+there are; the teacher's stored outputs are the same. A sweep's trainings are `distil/vanilla-kd/six/sweep-1e-4@sst2`
+and so on in the plan. The chosen rate is `learning_rate` in the report's JSON, and stands with the scores of all rates
+in the record (`stillhouse show`) and in `history.json`. Where it is the smallest or the largest of the list, a warning
+says so: give further rates on that side.
+
+A student that is taught by itself, and its first generation, have a sweep each.
 """

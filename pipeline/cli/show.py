@@ -18,7 +18,7 @@ from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
 from stages.specs.student import DistilSpec, describe_start
-from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
+from stages.specs.teacher import QUARANTINED, CalibrateSpec, ProbeSpec, TeachSpec
 
 FIRST_ROWS = 3
 
@@ -102,6 +102,8 @@ def show_contents(record: Record, directory: Path, console: Console) -> None:
     if record.stage in (TeachSpec.stage, ProbeSpec.stage):
         show_store(directory, console)
         show_layers(directory, console)
+    if record.stage == CalibrateSpec.stage:
+        show_calibration(directory, console)
     tables = [file.path for file in record.files if file.path.endswith(".parquet") and file.path != QUARANTINED]
     first = next(iter(tables), None)
     if first is not None:
@@ -129,6 +131,13 @@ def show_store(directory: Path, console: Console) -> None:
     if bad:
         line = f"{len(bad):,} rows are set aside, as the teacher's outputs for them are not finite: {QUARANTINED}"
         console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+
+def show_calibration(directory: Path, console: Console) -> None:
+    """Print a teacher's temperature, and what it changes on the held-out rows."""
+    from stages.teaching.temperature import read_calibration
+
+    console.print(read_calibration(directory).describe(), highlight=False, soft_wrap=True, markup=False)
 
 
 def show_layers(directory: Path, console: Console) -> None:

@@ -122,8 +122,8 @@ class Node:
     ``role`` is its purpose in the recipe: ``finetune`` and ``distil`` are two roles of the same stage. ``subject`` is
     None for a node that reports do not list. ``rows`` and ``bytes`` are the expected size; ``extent``, only for a
     teacher-output store, what it holds of each row; ``splits``, only for a corpus, the expected rows of its splits.
-    ``gate``, also only for a store, has to be met before the node or one that reads it is built; it is not part of any
-    key.
+    ``gate``, only for a store or a calibration, has to be met before the node or one that reads it is built; it is not
+    part of any key.
     """
 
     name: str

@@ -58,6 +58,7 @@ class StartingPoints:
                 eval_rows=data.eval_rows,
                 sample_seed=data.sample_seed,
                 holdout=data.holdout,
+                holdout_min_rows=self.rows.least_held_out(),
             )
             sizes = self.rows.sizes()
             inputs: dict[str, Edge | ExternalInput] = {"tokenizer": tokenizer}

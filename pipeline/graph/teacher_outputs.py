@@ -1,4 +1,4 @@
-"""Nodes for the outputs of models on a task's rows: teacher-output stores, probes on layers, evaluations."""
+"""Nodes for the outputs of models on a task's rows: teacher-output stores, calibrations, probes, evaluations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.input_names import MEMBERS, numbered
 from stages.specs.layer_map import groups_of, teacher_layers
 from stages.specs.layers import Outputs
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
 
 WantedLayers = Literal["all"] | tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """The stores, probes and evaluations of one task. ``name`` is what the names of a model's nodes contain."""
+    """The stores, calibrations, probes and evaluations of one task. ``name`` is what the names of a model's nodes
+    contain."""
 
     starting_points: StartingPoints
 
@@ -101,6 +102,23 @@ class ModelOutputs:
     def _node_name(self, stage: str, name: str) -> str:
         return (
             f"{stage}@{self.starting_points.task}" if name == TEACHER else f"{stage}/{name}@{self.starting_points.task}"
+        )
+
+    # --- calibrations ---
+
+    def calibration(self, name: str, model: Model) -> Node:
+        """The temperature of a model on the task's held-out rows."""
+        starting_points, full = self.starting_points, self._node_name("calibrate", name)
+        if name.partition(":")[0] == TEACHER and starting_points.recipe.teacher.finetune is None:
+            starting_points.context.warn(
+                f"task {starting_points.task}: targets.calibrated: true, but teacher.model is given fine-tuned; if it "
+                "was trained on the rows that are held out here, its temperature comes out too low"
+            )
+        spec = CalibrateSpec(compute=starting_points.recipe.store.compute, label_order=model.label_order)
+        inputs = {"corpus": Edge(starting_points.corpus(model.tokenizer)), "model": model.source}
+        rows, gate, task = starting_points.rows.held_out(), self.gate(name), starting_points.task
+        return starting_points.context.get_or_create(
+            full, lambda: Node(full, "teach", task, spec, inputs, rows=rows, gate=gate)
         )
 
     # --- probes ---

@@ -129,7 +129,7 @@ def comparison_key(what: StageInstance, instances: Mapping[str, StageInstance]) 
         case "distil":
             train = [_field(what.spec, "train", name) for name in ("batch_size", "precision")]
             # The other settings of a method hardly change the time of a step.
-            data = [_field(what.spec, "method", "data", name) for name in ("k", "keep", "every")]
+            data = [_field(what.spec, "method", "data", name) for name in ("k", "keep", "every", "draw")]
             method = [data, *(_field(what.spec, "method", axis, "kind") for axis in ("data", "structure"))]
             parts = [_shape(what, instances), length, train, method]
         case "bank" | "index" | "transfer" | "sift" | "unlabelled":

@@ -21,7 +21,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.method import Minimax, WithCandidates
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
 from stages.specs.student import DistilSpec
-from stages.specs.teacher import TeachSpec
+from stages.specs.teacher import CalibrateSpec, TeachSpec
 
 SMALL_ROW = 5e-5
 """Seconds for a row of a stage that runs no model and joins or draws rows, about."""
@@ -113,7 +113,9 @@ class _Costs:
             case DistilSpec():
                 return self._training(node, node.spec, rows)
             case TeachSpec():
-                return self._store(node, node.spec, rows)
+                return None if node.spec.part == "attention" else self._outputs(node, node.spec.compute, rows)
+            case CalibrateSpec():
+                return self._outputs(node, node.spec.compute, rows)
             case EmbedSpec() | IndexSpec() | NeighboursSpec():
                 return self._retrieval(node, rows)
             case UnlabelledSpec():
@@ -165,17 +167,19 @@ class _Costs:
         if steps is None or sizes is None:
             return None
         forward, each = figures["forward_row"], steps["train_row"] + candidate_cost(spec, steps, figures)
-        selection = sizes.held_out if spec.train.select == "holdout" else sizes.evaluated
+        on_holdout = spec.train.select == "holdout" or (spec.train.select == "last" and sizes.held_out > 0)
+        selection = sizes.held_out if on_holdout else sizes.evaluated
         epoch = rows * each + selection * forward + figures["keep"]
         saves = 1 + (spec.train.epochs if spec.train.keep == "epochs" else 0)
         scored = sizes.evaluated * forward
         return figures["load"] + steps["first"] + spec.train.epochs * epoch + scored + saves * figures["save"]
 
-    def _store(self, node: Node, spec: TeachSpec, rows: int) -> float | None:
+    def _outputs(self, node: Node, compute: str, rows: int) -> float | None:
+        """Seconds to load a model and to compute its outputs in the number type ``compute``."""
         figures = self._model(node, "model")
-        if figures is None or spec.part == "attention":
+        if figures is None:
             return None
-        return figures["load"] + rows * figures.get(f"store_{spec.compute}_row", figures["forward_row"])
+        return figures["load"] + rows * figures.get(f"store_{compute}_row", figures["forward_row"])
 
     def _evaluation(self, node: Node, rows: int) -> float | None:
         figures, corpus = self._model(node, "model"), task_corpus(node)
@@ -229,7 +233,7 @@ def candidate_cost(spec: DistilSpec, steps: Figures, model: Figures) -> float:
     if not isinstance(data, WithCandidates):
         return 0.0
     if not isinstance(data, Minimax):
-        return data.k * steps["train_row"]
+        return data.trained_on * steps["train_row"]
     scored = 1.0 if data.every == "step" else 1.0 / data.every
     return data.keep * steps["train_row"] + data.k * scored * model["forward_row"]
 

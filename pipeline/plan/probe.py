@@ -23,7 +23,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EvaluateSpec
 from stages.specs.retrieval import EmbedSpec, ModelEncoder
 from stages.specs.student import DistilSpec, Train
-from stages.specs.teacher import TeachSpec
+from stages.specs.teacher import CalibrateSpec, TeachSpec
 from stages.timing.job import BankTiming, ModelTiming, TokenizerTiming
 from stages.timing.start import open_bank_timing, open_nothing, open_tokenizer_timing, time_model, time_nothing
 
@@ -254,7 +254,7 @@ def models_to_time(nodes: list[Node], run: PlannedRun) -> list[ModelToTime]:
     topics = Topics({})
     for node in nodes:
         corpus = task_corpus(node)
-        if corpus is None or not isinstance(node.spec, DistilSpec | TeachSpec | EvaluateSpec):
+        if corpus is None or not isinstance(node.spec, DistilSpec | TeachSpec | CalibrateSpec | EvaluateSpec):
             continue
         trains = isinstance(node.spec, DistilSpec)
         own = trained_origin(node) if trains else origin(node.inputs["model"])
@@ -267,7 +267,7 @@ def models_to_time(nodes: list[Node], run: PlannedRun) -> list[ModelToTime]:
             if topics.training(own, corpus, node.spec.train, resources).name not in known:
                 trainings.append(node.spec.train)
         computes = dict.fromkeys(before.computes)
-        if isinstance(node.spec, TeachSpec):
+        if isinstance(node.spec, TeachSpec | CalibrateSpec):
             computes[node.spec.compute] = None
         found[name] = ModelToTime(own, corpus, resources, tuple(trainings), tuple(computes))
     return list(found.values())

@@ -21,7 +21,7 @@ from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec, TfIdf
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import TRAIN
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
 
 KEY_BYTES = 16
 VALUE_BYTES = 2
@@ -68,6 +68,8 @@ def _rows(node: Node, records: Mapping[str, Record], known: Mapping[str, SizeOfN
     match node.spec:
         case DistilSpec() if sizes is not None:
             return Quantity.exact(sizes.trained)
+        case CalibrateSpec() if sizes is not None:
+            return Quantity.exact(sizes.held_out)
         case EvaluateSpec() | EnsembleSpec() if sizes is not None:
             return Quantity.exact(sizes.evaluated)
         case TeachSpec(splits=(split,)) if sizes is not None and corpus is not None:
@@ -164,6 +166,8 @@ def _bytes(node: Node, rows: Quantity, known: Mapping[str, SizeOfNode]) -> Quant
             return Quantity.about(count * (KEY_BYTES + 4 + 4 * corpus.spec.task.outputs) + REST_BYTES)
         case NeighboursSpec(k=k) | TransferSpec(k=k) | RewriteSpec(k=k) | RerankSpec(k=k):
             return Quantity.about(count * k * (KEY_BYTES + 4 + _text_bytes(node, known)) + REST_BYTES)
+        case CalibrateSpec():
+            return Quantity.about(REST_BYTES)
         case UnlabelledSpec():
             return Quantity.about(count * (KEY_BYTES + 2 * _text_bytes(node, known)) + REST_BYTES)
         case _:

@@ -11,8 +11,14 @@ OUTPUTS = "outputs/"
 CANDIDATE_OUTPUTS = "candidate_outputs/"
 """Prefix of the stores of the same teachers over candidates."""
 
+CALIBRATION = "calibration/"
+"""Prefix of the calibrations of the same teachers."""
+
 MEMBERS = "members/"
 """Prefix of the evaluations of an ensemble's members."""
+
+RATES = "rate/"
+"""Prefix of the trainings of a sweep over learning rates."""
 
 
 def numbered(prefix: str, inputs: Iterable[Input]) -> dict[str, Input]:

@@ -41,10 +41,12 @@ class Virtual(Frozen):
 
 class TeacherTargets(Frozen):
     """The teachers' logits, read from their stores. For several teachers it is their mean, weighted by `shares` if
-    given (one for each teacher, with sum 1)."""
+    given (one for each teacher, with sum 1). With `calibrated`, the logits of each teacher are first divided by the
+    temperature at which its probabilities fit the labels of the held-out rows best; a regression has none."""
 
     kind: Literal["teacher"] = "teacher"
     shares: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
+    calibrated: bool = False
 
 
 Targets = Annotated[Hard | Smoothed | Virtual | TeacherTargets, Field(discriminator="kind")]
@@ -114,9 +116,22 @@ class WithCandidates(Frozen):
 
 
 class Neighbours(WithCandidates):
-    """Each row is trained with all of its `k` candidates."""
+    """Each row is trained with all of its `k` candidates, or with `draw` of them, which are drawn at random anew in
+    each epoch, without replacement."""
 
     kind: Literal["knn"] = "knn"
+    draw: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _some_are_not_drawn(self) -> "Neighbours":
+        if self.draw is not None and self.draw >= self.k:
+            raise ValueError(f"draw: {self.draw} of k: {self.k} draws them all; draw fewer, or leave draw out")
+        return self
+
+    @property
+    def trained_on(self) -> int:
+        """The number of candidates that each row is trained with, if it has so many."""
+        return self.k if self.draw is None else self.draw
 
 
 class Minimax(WithCandidates):
@@ -153,6 +168,11 @@ class Method(Frozen):
     def needs_logits(self) -> bool:
         """Whether a teacher's logits are targets."""
         return isinstance(self.targets, TeacherTargets)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the teachers' logits are divided by their calibrated temperatures."""
+        return isinstance(self.targets, TeacherTargets) and self.targets.calibrated
 
     @property
     def needs_layers(self) -> bool:
@@ -209,11 +229,14 @@ class Method(Frozen):
 
 def without_idle_settings(method: Method, regression: bool) -> Method:
     """``method`` with fields that have no effect set to their defaults, so that equal trainings have equal keys: equal
-    shares, and temperature and reduction of a regression, which has no softmax."""
+    shares; and of a regression, which has no softmax, the calibration of teachers, temperature and reduction."""
     changes: dict[str, object] = {}
     targets, training = method.targets, method.training
-    if isinstance(targets, TeacherTargets) and targets.shares is not None and len(set(targets.shares)) == 1:
-        changes["targets"] = targets.model_copy(update={"shares": None})
+    if isinstance(targets, TeacherTargets):
+        equal = targets.shares is not None and len(set(targets.shares)) == 1
+        changes["targets"] = TeacherTargets(
+            shares=None if equal else targets.shares, calibrated=targets.calibrated and not regression
+        )
     if regression and isinstance(training, OnePhase):
         changes["training"] = OnePhase(teacher_weight=training.teacher_weight)
     return method.model_copy(update=changes)

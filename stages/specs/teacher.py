@@ -1,4 +1,4 @@
-"""The specs of the stages that run or probe a teacher: ``teach`` and ``probe``."""
+"""The specs of the stages that run, calibrate or probe a teacher: ``teach``, ``calibrate`` and ``probe``."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -56,6 +56,21 @@ class TeachSpec(Spec):
                 "precision: int8 has a scale for each dimension, and attention maps have none; use float16"
             )
         return self
+
+
+class CalibrateSpec(Spec):
+    """A classifier on the held-out rows of its task -> the temperature by which its logits are to be divided. Inputs:
+    ``corpus``, ``model``.
+
+    The temperature minimises the mean negative log-likelihood of the rows' labels. ``compute`` and ``label_order`` are
+    as in ``TeachSpec``.
+    """
+
+    stage: ClassVar[str] = "calibrate"
+    version: ClassVar[int] = 1
+
+    compute: Literal["float32", "bfloat16", "float16"] = "float32"
+    label_order: tuple[int, ...] | None = None
 
 
 class ProbeSpec(Spec):

@@ -1,4 +1,4 @@
-"""Candidates beside the rows of a batch: all of a row's neighbours, or those that minimax picks.
+"""Candidates beside the rows of a batch: all of a row's neighbours, some drawn at random, or those that minimax picks.
 
 Minimax-kNN (Kamalloo et al. 2021, "Not Far Away, Not So Close: Sample Efficient Nearest Neighbour Data Augmentation via
 MiniMax", Findings of ACL 2021) keeps, of the K neighbours x'_1 .. x'_K of a row x, the k1 on which student S and
@@ -13,6 +13,9 @@ in loss(x); K is ``k``, k1 is ``keep`` and the weight is ``weight`` of the metho
 For the max step each candidate of a row goes through the student once, without gradients and without dropout, whatever
 k1 is; the teacher's logits are read from their store. The authors' code leaves dropout on, and scores all K candidates
 again for each one that it keeps.
+
+Drawing at random (``draw`` of the method's axis ``data``) scores nothing. With as many candidates as minimax keeps, it
+is the comparison that shows what picking by divergence is worth.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,12 +30,16 @@ from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
 from stages.models.forward import forward
 from stages.models.predict import autocast
-from stages.specs.method import Method, Minimax, WithCandidates
+from stages.specs.method import Method, Minimax, Neighbours, WithCandidates
 from stages.specs.schedule import LossWeights, OutputRequest, Position, rescores_candidates
+from stages.specs.seeds import seed_of
 from stages.training.candidates import NONE, CandidateBatch, CandidatePool, Ranks, usage_sums
 from stages.training.losses import teacher_distance
 
 Divergences = npt.NDArray[np.float32]
+
+DRAWS = 1
+"""Last part of the seed of an epoch's draws, so that they differ from the random numbers that order its batches."""
 
 
 def most_divergent(divergences: Divergences, ranks: Ranks, keep: int) -> Ranks:
@@ -45,6 +52,16 @@ def most_divergent(divergences: Divergences, ranks: Ranks, keep: int) -> Ranks:
     scored = np.where(ranks != NONE, divergences, -np.inf)
     order = np.argsort(-scored, axis=1, kind="stable")[:, :keep]
     return np.take_along_axis(ranks, order, axis=1)
+
+
+def drawn_at_random(ranks: Ranks, draw: int, seed: int) -> Ranks:
+    """[N, draw]: for each row the ranks of ``draw`` of its candidates, drawn without replacement.
+
+    ``ranks`` is as in ``most_divergent``, and a row with fewer than ``draw`` candidates is treated as it is there. What
+    is drawn for the row at place n depends on ``seed``, n, K and the ranks of that row alone.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return most_divergent(generator.random(ranks.shape, np.float32), ranks, draw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +122,21 @@ class Augmentation:
         rows = np.arange(len(pool.table), dtype=np.int64)
         return torch.from_numpy(most_divergent(found[pool.table], pool.all_ranks(rows), self.data.keep))
 
+    def draw_for_all_rows(self, seed: int, position: Position) -> Tensor | None:
+        """[N, draw]: the ranks of the candidates that all N rows of train are trained with in the epoch at
+        ``position``; None if the method does not draw. ``seed`` is the student's. No worker or earlier epoch has an
+        influence, so that nothing has to be stored for a training that is resumed."""
+        if not isinstance(self.data, Neighbours) or self.data.draw is None:
+            return None
+        rows = np.arange(len(self.pool.table), dtype=np.int64)
+        epoch_seed = seed_of(seed, position.phase, position.epoch, DRAWS)
+        return torch.from_numpy(drawn_at_random(self.pool.all_ranks(rows), self.data.draw, epoch_seed))
+
     def prepare_step(self, rows: Rows, request: OutputRequest, picked: Tensor | None) -> StepCandidates:
         """The candidates for a step on these rows of train, in host memory. Runs in the prefetching thread.
 
-        ``picked`` [N, keep] are the ranks from ``pick_for_all_rows``, or None. A method that picks in each step gets
-        candidates to be scored; any other gets the candidates to train on.
+        ``picked`` [N, n] are the ranks from ``pick_for_all_rows`` or ``draw_for_all_rows``, or None. A method that
+        picks in each step gets candidates to be scored; any other gets the candidates to train on.
         """
         pool, logits_request = self.pool, logits_only(request)
         if isinstance(self.data, Minimax) and self.data.every == "step":

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from stages.specs.student import DistilSpec, describe_start
+from stages.specs.student import DistilSpec, describe_selection, describe_start
 from stages.specs.tasks import Task
 
 
@@ -44,7 +44,7 @@ def model_card(
         "| --- | --- | ---: |",
         *table,
         "",
-        "The epoch was selected on the held-out slice of train unless the recipe says otherwise.",
+        f"The weights are those of {describe_selection(spec.train)}.",
         "",
         "## Recipe",
         "",

@@ -54,11 +54,14 @@ class NoTeacher:
 @dataclass(frozen=True, slots=True)
 class StoredSignal:
     """Outputs from teacher-output stores. ``logits`` holds the columns of each teacher, by number; ``layers`` the
-    columns of the teachers whose layers the student may follow; ``names`` maps a layer to its column."""
+    columns of the teachers whose layers the student may follow; ``names`` maps a layer to its column.
+    ``temperatures`` has a number for each teacher, by which its logits are divided; () for logits as they are stored.
+    """
 
     logits: Sequence[Columns] = ()
     layers: Sequence[Columns] = ()
     names: Mapping[int, str] = field(default_factory=dict)
+    temperatures: Sequence[float] = ()
 
     @property
     def teachers(self) -> int:
@@ -72,12 +75,17 @@ class StoredSignal:
 
     def _mean(self, rows: Rows, request: OutputRequest) -> Column:
         """[len(rows), C]: the mean of the requested teachers' logits, weighted by their shares. The logits of a single
-        teacher are returned unchanged."""
-        if len(request.logits) == 1:
-            return self.logits[request.logits[0][0]].gather("logits", rows)
-        by_teacher = [self.logits[teacher].gather("logits", rows) for teacher, _ in request.logits]
+        teacher are returned unchanged, unless they are divided by its temperature."""
+        by_teacher = [self._logits_of(teacher, rows) for teacher, _ in request.logits]
+        if len(by_teacher) == 1:
+            return by_teacher[0]
         mean: Column = np.average(np.stack(by_teacher), axis=0, weights=[share for _, share in request.logits])
         return mean.astype(np.float32)
+
+    def _logits_of(self, teacher: int, rows: Rows) -> Column:
+        """[len(rows), C]: the logits of one teacher, divided by its temperature if there are temperatures."""
+        stored = self.logits[teacher].gather("logits", rows)
+        return stored.astype(np.float32) / np.float32(self.temperatures[teacher]) if self.temperatures else stored
 
     def __call__(self, batch: Batch, _request: OutputRequest) -> Mapping[str, Tensor]:
         return {name: values.float() for name, values in batch.read.items()}

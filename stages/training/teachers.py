@@ -20,11 +20,12 @@ from stages.outputs.layer_variance import DEAD, dead_layers
 from stages.outputs.layout import read_store
 from stages.outputs.node_cache import Columns, decode
 from stages.outputs.quarantine import set_aside
-from stages.specs.input_names import CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
+from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
 from stages.specs.layer_map import check_store, groups_of, teacher_layers
 from stages.specs.layers import NoLayers
 from stages.specs.method import Method, WithCandidates, check_teachers
 from stages.specs.student import DistilSpec
+from stages.teaching.temperature import read_calibration
 from stages.training.candidates import TABLE_COLUMNS, CandidatePool, candidate_pool
 from stages.training.signal import NoTeacher, Signal, StoredSignal
 
@@ -67,14 +68,14 @@ def signal_of(
     def mapped(store: Path, names: Sequence[str]) -> Columns:
         return decode(store, names, rows.row_keys, cache, note)
 
-    logits = ("logits",) if method.needs_logits else ()
+    logits, divisors = ("logits",) if method.needs_logits else (), temperatures(method, inputs)
     if method.needs_probes:
         names = layer_columns(method, inputs["probes"])
         teacher_logits = [mapped(store, logits) for store in stores] if logits else []
-        return StoredSignal(teacher_logits, [mapped(inputs["probes"], list(names.values()))], names)
+        return StoredSignal(teacher_logits, [mapped(inputs["probes"], list(names.values()))], names, divisors)
     columns = [layer_columns(method, store) for store in stores]
     found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, columns, strict=True)]
-    return StoredSignal(found, found, columns[0])
+    return StoredSignal(found, found, columns[0], divisors)
 
 
 def open_candidate_pool(
@@ -102,7 +103,8 @@ def open_candidate_pool(
     if bad:
         table = table.filter(pc.invert(pc.is_in(table["candidate_key"], pa.array(list(bad), pa.binary(KEY_BYTES)))))
     cache = CacheFolder.of(os.environ)
-    signal = StoredSignal([decode(store, ["logits"], texts.row_keys, cache, note) for store in stores])
+    found = [decode(store, ["logits"], texts.row_keys, cache, note) for store in stores]
+    signal = StoredSignal(found, temperatures=temperatures(spec.method, inputs))
     return candidate_pool(texts, signal, table, rows.row_keys, data.k)
 
 
@@ -110,6 +112,14 @@ def teacher_stores(inputs: Mapping[str, Path]) -> Sequence[Path]:
     """The teachers' stores: the input ``outputs``, or ``outputs/0``, ``outputs/1`` ... in the order of their
     numbers."""
     return one_or_in_order(OUTPUTS, inputs)
+
+
+def temperatures(method: Method, inputs: Mapping[str, Path]) -> Sequence[float]:
+    """The temperature of each teacher, by which its logits are divided; () for a method whose teachers are not
+    calibrated. They apply to the rows of train and to candidates alike."""
+    if not method.needs_calibration:
+        return ()
+    return [read_calibration(directory).temperature for directory in one_or_in_order(CALIBRATION, inputs)]
 
 
 def layer_columns(method: Method, store: Path) -> dict[int, str]:

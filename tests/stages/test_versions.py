@@ -37,7 +37,8 @@ from stages.specs.method import (
 )
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.tasks import Task
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
+from stages.teaching.calibrate import calibrate
 from stages.teaching.probe import probe
 from stages.teaching.teach import teach
 from stages.training.distil import distil
@@ -202,6 +203,23 @@ def test_the_output_of_evaluate_is_pinned_to_its_version(
 
 AVERAGED = [2.419, 2.893, 3.75, 4.652, 2.996, 4.113]
 PROBED = [-0.4433, 0.4433, -1.043, 1.043, -0.63, 0.63, -0.6435, 0.6435, -0.5283, 0.5283, -0.2236, 0.2236]
+
+
+CALIBRATED = [2.433, 0.6692, 0.604, 0.2121, 0.2012]
+
+
+def test_the_output_of_calibrate_is_pinned_to_its_version(
+    pinned_corpus: Path, pinned_model: Path, tmp_path: Path
+) -> None:
+    """The pinned model labels the held-out rows worse than chance; with another bias they determine a temperature."""
+    model = BertForSequenceClassification.from_pretrained(pinned_model)
+    with torch.no_grad():
+        model.classifier.bias[0] += 2.5
+    model.save_pretrained(tmp_path / "model")
+    facts = calibrate(CalibrateSpec(), {"corpus": pinned_corpus, "model": tmp_path / "model"}, tmp_path, inline())
+    numbers = [value for name, value in facts.items() if name not in ("rows", "warnings")]
+    check_numbers(CalibrateSpec, 1, np.array(numbers, np.float64), CALIBRATED)
+    assert json.loads((tmp_path / "calibration.json").read_text("utf-8"))["temperature"] == facts["temperature"]
 
 
 def test_the_output_of_ensemble_is_pinned_to_its_version(

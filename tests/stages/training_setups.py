@@ -38,6 +38,7 @@ SKEWED = Method(targets=Smoothed(epsilon=0.2, distribution=(0.5, 0.3, 0.2)))
 VANILLA = Method(targets=TeacherTargets(), training=OnePhase(temperature=3.0, teacher_weight=0.7))
 ANNEALING = Method(targets=TeacherTargets(), training=Annealing(max_temperature=3, first_phase=0.5))
 KNN = Method(targets=TeacherTargets(), training=VANILLA.training, data=Neighbours(k=4))
+DRAWN = Method(targets=TeacherTargets(), training=VANILLA.training, data=Neighbours(k=4, draw=2))
 MINIMAX = Method(targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=2))
 EVERY_OTHER = Method(
     targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=2, every=2, warmup_epochs=1)
@@ -206,9 +207,10 @@ def max_difference(one: Weights, other: Weights) -> float:
     return max(float((one[name] - other[name]).abs().max()) for name in one if not name.endswith("key.bias"))
 
 
-def epoch_results(progress: Progress) -> list[tuple[str, int, float, float]]:
-    """(phase, epoch, loss, score) of each epoch: the history without its seconds, which an interruption may change."""
-    return [(epoch.phase, epoch.epoch, epoch.loss, epoch.score) for epoch in progress.history]
+def epoch_results(progress: Progress) -> list[tuple[str, int, float, float, float]]:
+    """(phase, epoch, loss, score, selection loss) of each epoch: the history without its seconds, which an
+    interruption may change."""
+    return [(epoch.phase, epoch.epoch, epoch.loss, epoch.score, epoch.selection_loss) for epoch in progress.history]
 
 
 @dataclass

@@ -1,5 +1,7 @@
-"""What classifiers on a teacher's layers say is shown and verified as a teacher's store is."""
+"""The outputs of classifiers on a teacher's layers are shown and verified as a teacher's store is; so is its
+temperature."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from project import Project, stillhouse, write_project
 
 @pytest.fixture(scope="module")
 def project(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    method = {"use": "vanilla-kd", "structure": {"kind": "outputs"}}
+    method = {"use": "vanilla-kd", "structure": {"kind": "outputs"}, "targets": {"calibrated": True}}
     project = write_project(tmp_path_factory.mktemp("probes"), assets, method=method)
     result = project("run", "--inline")
     assert result.code == 0, result.err
@@ -31,6 +33,15 @@ def test_show_prints_the_accuracy_and_the_variance_of_each_layer(project: Projec
         "between-row variance",
     ):
         assert expected in result.out
+
+
+def test_the_calibration_of_a_run_is_shown_verified_and_used_again(project: Project) -> None:
+    result = stillhouse("show", "calibrate@tiny", "--storage", str(project.storage))
+    found = json.loads((project.artifact("calibrate@tiny") / "calibration.json").read_text("utf-8"))
+    assert result.code == 0
+    assert f"\ntemperature {found['temperature']:.4g} on {found['rows']} held-out rows: mean negative " in result.out
+    assert stillhouse("verify", "calibrate@tiny", "--storage", str(project.storage)).code == 0
+    assert project.plan()["calibrate@tiny"]["action"] == "reuse"
 
 
 def test_verify_checks_every_row_and_finds_a_damaged_shard(project: Project) -> None:

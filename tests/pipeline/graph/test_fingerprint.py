@@ -51,7 +51,7 @@ def test_numbers_that_differ_have_texts_that_differ() -> None:
 
 
 def test_a_model_is_its_fields_defaults_too() -> None:
-    assert canonical(TeacherTargets()) == canonical({"kind": "teacher", "shares": None})
+    assert canonical(TeacherTargets()) == canonical({"kind": "teacher", "shares": None, "calibrated": False})
     assert canonical(TeachSpec()) == canonical(TeachSpec(pooling="mean", layers="all"))
 
 

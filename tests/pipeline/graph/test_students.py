@@ -12,7 +12,7 @@ from stages.specs.evaluation import EnsembleSpec
 from stages.specs.layers import Attend, Outputs, Pick
 from stages.specs.method import Method, TeacherTargets
 from stages.specs.student import DistilSpec
-from stages.specs.teacher import ProbeSpec, TeachSpec
+from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
 
 KEEPING = {"epochs": 3, "keep": "epochs"}
 GENERATIONS = {
@@ -293,6 +293,63 @@ def test_a_layer_that_a_shallow_model_does_not_store_is_refused(assets: Path) ->
     assert line == (
         "task tiny, method it: structure: needs layers 1 of the teacher, which store.layers leaves out; add them there"
     )
+
+
+# --- calibrated teachers ------------------------------------------------------------------------------
+
+CALIBRATED = {"calibrated": True}
+
+
+def test_a_calibrated_teachers_temperature_is_an_input_beside_the_same_store(assets: Path) -> None:
+    plain = {"use": "vanilla-kd", "label": "plain"}
+    found = graph_with(assets, "teacher", targets=CALIBRATED, also=[plain])
+    assert edges(it(found), "calibration") == {"calibration": "calibrate@tiny"}
+    assert edges(found["distil/plain/two/0@tiny"], "calibration") == {}
+    stores = {edges(found[f"distil/{label}/two/0@tiny"], "outputs")["outputs"] for label in ("it", "plain")}
+    assert stores == {"teach@tiny"}, "one store serves both"
+    node = found["calibrate@tiny"]
+    assert (node.spec, node.role, node.rows) == (CalibrateSpec(), "teach", Quantity.exact(9))
+    assert edges(node, "") == {"corpus": "corpus@tiny", "model": "finetune@tiny/model"}
+
+
+def test_several_calibrated_teachers_have_numbered_calibrations_which_methods_share(assets: Path) -> None:
+    again = {"use": "vanilla-kd", "label": "again", "taught_by": "one", "targets": CALIBRATED}
+    found = graph_with(assets, "both", models=BOTH, targets=CALIBRATED, also=[again])
+    expected = {"calibration/0": "calibrate/one@tiny", "calibration/1": "calibrate/two@tiny"}
+    assert edges(it(found), "calibration") == expected, "each member of an ensemble by itself"
+    assert edges(found["distil/again/two/0@tiny"], "calibration") == {"calibration": "calibrate/one@tiny"}
+    assert sum(name.startswith("calibrate") for name in found) == 2
+
+
+def test_models_epochs_and_first_generations_are_calibrated_as_the_teacher_is(assets: Path) -> None:
+    one = {**GENERATIONS["one"], "method": {"use": "vanilla-kd", "targets": CALIBRATED}}
+    found = graph_with(assets, ["teacher:2", "itself", "one"], models={"one": one}, targets=CALIBRATED, also=["no-kd"])
+    calibrated = ["calibrate/teacher:2@tiny", "calibrate/no-kd/two/0@tiny", "calibrate/one@tiny"]
+    assert list(edges(it(found), "calibration").values()) == calibrated
+    assert edges(found["distil/one@tiny"], "calibration") == {"calibration": "calibrate@tiny"}
+    assert edges(found["calibrate/teacher:2@tiny"], "model") == {"model": "finetune@tiny/epochs/02"}
+
+
+def test_the_teacher_of_a_regression_is_not_calibrated_and_the_student_is_the_same(assets: Path) -> None:
+    task = {"name": "tiny", "text": "sentence", "regression": True}
+    found = graph_with(assets, "teacher", task=task, targets=CALIBRATED)
+    assert not any(name.startswith("calibrate") for name in found)
+    assert it(found).key == it(graph_with(assets, "teacher", task=task)).key
+
+
+def test_a_teacher_that_is_given_fine_tuned_is_calibrated_with_a_warning(assets: Path) -> None:
+    method = {"use": "vanilla-kd", "targets": CALIBRATED}
+    student = {"label": "two", "model": str(assets / "model")}
+    shape = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "bad", "1": "good"}}
+    given = write_plannable_model(assets / "given", **shape)
+    teacher = {"model": str(given)}
+    graph = composed(assets, teacher=teacher, student=student, method=method)
+    (line,) = [line for line in graph.warnings if "calibrated" in line]
+    assert line == (
+        "task tiny: targets.calibrated: true, but teacher.model is given fine-tuned; if it was trained on the rows "
+        "that are held out here, its temperature comes out too low"
+    )
+    assert not any("calibrated" in line for line in composed(assets, method=method).warnings)
 
 
 # --- probes -----------------------------------------------------------------------------------------

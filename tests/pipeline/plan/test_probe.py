@@ -23,6 +23,7 @@ from pipeline.plan.resources import allot
 from pipeline.recipe import Recipe
 from pipeline.storage.directory import Directory
 
+DRAWN = {"use": "vanilla-kd", "label": "drawn", "data": {"kind": "knn", "k": 4, "draw": 1}}
 MINIMAX = {"use": "vanilla-kd", "label": "minimax", "data": {"kind": "minimax-knn", "k": 4, "keep": 2}}
 
 
@@ -103,7 +104,8 @@ def fabricated(recipe: Recipe, run: PlannedRun, storage: Directory) -> Measureme
 
 def test_times_follow_from_rows_epochs_and_fixed_costs(assets: Path, tmp_path: Path) -> None:
     storage = Directory(tmp_path / "runs")
-    recipe, graph = graph_of(assets, storage)
+    calibrated = {"use": "vanilla-kd", "targets": {"calibrated": True}}
+    recipe, graph = graph_of(assets, storage, method=["no-kd", calibrated])
     run = on_one_core(plan(graph, storage, recipe.name), recipe)
     measured = fabricated(recipe, run, storage)
     found = {node.name: node.key for node in graph.nodes}
@@ -116,6 +118,7 @@ def test_times_follow_from_rows_epochs_and_fixed_costs(assets: Path, tmp_path: P
     assert seconds[found["finetune@tiny"]] == pytest.approx(fixed + 6 * epoch + 8 + 5)
     assert seconds[found["distil/no-kd/two/0@tiny"]] == pytest.approx(fixed + 2 * epoch)
     assert seconds[found["teach@tiny"]] == pytest.approx(1 + 86 * 0.02)
+    assert seconds[found["calibrate@tiny"]] == pytest.approx(1 + 10 * 0.02)
     assert seconds[found["evaluate/teacher@tiny"]] == pytest.approx(1 + 32 * 0.01 + 24 * 0.05)
     whole = forecast(run, recipe, measured)
     assert whole.unknown == 0
@@ -140,12 +143,13 @@ def test_candidates_cost_a_step_for_each_that_is_trained_on_and_a_pass_for_each_
 ) -> None:
     storage = Directory(tmp_path / "runs")
     bank = {"generated": {"rows": 50}, "encoder": "tfidf"}
-    recipe, graph = graph_of(assets, storage, method=["vanilla-kd", MINIMAX], bank=bank)
+    recipe, graph = graph_of(assets, storage, method=["vanilla-kd", DRAWN, MINIMAX], bank=bank)
     run = on_one_core(plan(graph, storage, recipe.name), recipe)
     seconds = extrapolated(run, fabricated(recipe, run, storage), Topics(hardware()))
     found = {node.name: seconds.get(node.key) for node in graph.nodes}
-    plain, minimax = found["distil/vanilla-kd/two/0@tiny"], found["distil/minimax/two/0@tiny"]
-    assert plain is not None and minimax is not None
+    plain, drawn, minimax = (found[f"distil/{label}/two/0@tiny"] for label in ("vanilla-kd", "drawn", "minimax"))
+    assert plain is not None and drawn is not None and minimax is not None
+    assert drawn - plain == pytest.approx(2 * 86 * 1 * 0.1)
     assert minimax - plain == pytest.approx(2 * 86 * (2 * 0.1 + 4 * 0.01))
 
 

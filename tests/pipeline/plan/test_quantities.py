@@ -13,6 +13,7 @@ from pipeline.artifacts.record import Record
 from pipeline.graph.nodes import Graph, Node, Quantity
 from pipeline.plan.quantities import SizeOfNode, sizes_of
 
+CALIBRATED = {"use": "vanilla-kd", "label": "calibrated", "targets": {"calibrated": True}}
 KNN = {"use": "vanilla-kd", "label": "knn", "data": {"kind": "knn", "k": 4}}
 ROWS = {"train": 70, "holdout": 20, "validation": 30}
 
@@ -24,7 +25,7 @@ def graph(tmp_path: Path) -> Graph:
     texts = pa.table({"text": [f"a sentence of the bank, number {row}" for row in range(500)]})
     pq.write_table(texts, assets / "bank.parquet")
     bank = {"files": str(assets / "bank.parquet"), "encoder": str(assets / "encoder")}
-    return graph_of(assets, tmp_path / "runs", method=["no-kd", KNN], bank=bank)[1]
+    return graph_of(assets, tmp_path / "runs", method=["no-kd", CALIBRATED, KNN], bank=bank)[1]
 
 
 def sizes(graph: Graph, folder: Path, facts: Mapping[str, Mapping[str, object]]) -> dict[str, SizeOfNode]:
@@ -56,6 +57,7 @@ def test_a_corpus_that_is_built_tells_the_exact_rows_of_what_reads_it(graph: Gra
     assert found["teach@tiny"].rows == Quantity.exact(67), "rows of equal texts are stored once"
     assert found["candidates/neighbours@tiny"].rows == Quantity.exact(67)
     assert found["evaluate/teacher@tiny"].rows == Quantity.exact(30)
+    assert found["calibrate@tiny"].rows == Quantity.exact(20)
     assert found["unlabelled/candidates:neighbours@tiny"].rows == Quantity.at_most(4 * 67)
 
 

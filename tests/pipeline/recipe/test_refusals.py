@@ -1,5 +1,6 @@
 """Recipes that are refused, and the line of each error: place, value, what would be right."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,33 @@ REFUSALS = {
     "train.learning_rate=0": "train.learning_rate: 0, must be above 0",
     "train.micro_batch=0": "train.micro_batch: 0, must be at least 1",
     "train.compile=maybe": "train.compile: maybe, must be true or false",
+    "train.rates=[1.0e-4]": "train.rates: [0.0001], needs at least 2",
+    "train.rates=[1.0e-4, 1.0e-4]": "train.rates: [0.0001, 0.0001], must be given once each, 0.0001 is repeated",
+    "train.rates=[0, 1.0e-4]": "train.rates.0: 0, must be above 0",
+    "train={rates: [1.0e-4, 2.0e-4], learning_rate: 1.0e-4}": "train.rates: [0.0001, 0.0002], but train.learning_rate "
+    "is given beside it; leave one out",
+    "method={use: no-kd, rates: [1.0e-4, 2.0e-4], train: {learning_rate: 1.0e-4}}": "method.rates: [0.0001, 0.0002], "
+    "but train.learning_rate is given beside it; leave one out",
+    "method={use: no-kd, train: {rates: [1.0e-4, 2.0e-4]}}": "method.train.rates: unknown key; a method has them ",
+    "teacher.finetune={rates: [1.0e-4, 2.0e-4]}": "teacher.finetune.rates: unknown key; only students have them; give ",
+    "models.a={model: x, method: no-kd, train: {rates: [1.0e-4, 2.0e-4]}}": "models.a.train.rates: unknown key; only ",
+    "sweep_seed=0": "sweep_seed: 0 is one of seeds, whose students are reported; ",
+    "train.select_by=loss": "train.select_by: loss, must be metric or likelihood",
+    "train={select: last, select_by: likelihood}": "train.select_by: likelihood selects the best epoch, but select: ",
+    "teacher.finetune={select: last, select_by: likelihood}": "teacher.finetune.select_by: likelihood selects the ",
+    "method={use: no-kd, train: {select: last, select_by: likelihood}}": "method.train.select_by: likelihood selects ",
     "method={use: pkd, structure: {pairs: []}}": "method.structure.pairs: ",
     "method={use: pkd, structure: {weight: 0}}": "method.structure.weight: 0, must be above 0",
+    "method={use: alp, structure: {temperature: 0}}": "method.structure.temperature: 0, must be above 0",
+    "method={use: alp, structure: {temperature: {annealed: 1}}}": (
+        "method.structure.temperature.annealed: 1, must be above 1"
+    ),
+    "method={use: alp, structure: {temperature: falling}}": "method.structure.temperature: falling, must be learned ",
+    "method={use: pkd, structure: {weight: automatic}}": "method.structure.weight: automatic, must be auto or a number",
+    "method={use: vanilla-kd, structure: {weight: auto}}": (
+        "method.structure.weight: auto, but structure is none, which matches no layers; give a kind, such as attend, "
+    ),
+    "method={use: pkd, structure: {kind: none, weight: auto}}": "method.structure.weight: auto, but structure is none",
     "method={use: pkd, structure: {groups: even}}": "method.structure.groups: unknown key of pick; ",
     "method={use: pkd, structure: alp}": "method.structure: alp is no kind of structure; ",
     "train.precision=half": "train.precision: half, must be float32 or bfloat16",
@@ -96,7 +122,11 @@ REFUSALS = {
     "task={name: mine, text: a, labels: [a, b]}": "data.source: hub has no mine, a task of your own; ",
     "task=imp": "data.source: hub has no data set for imp; ",
     "data.source=generated": "data.source: generated makes the task reviews only; ",
-    "data.holdout=0": "data.holdout: 0, but train.select: holdout picks the best epoch on what is held out; ",
+    "data.holdout=0": "data.holdout: 0, but train.select: holdout picks the best epoch on what is held out; hold some "
+    "out, or select: dev or last",
+    f"{MINE}text: a, labels: [a, b], metric: macro_f1, select: f1}}": "task.select: f1, must be one of the metrics of "
+    "mine: macro_f1",
+    "task={name: mrpc, select: matthews}": "task.select: matthews, must be one of the metrics of mrpc: f1, accuracy",
     # teacher and store
     "teacher.labels=[negative, positive]": "teacher.labels: is for a model that is fine-tuned already; ",
     "teacher={model: x, labels: [a, b]}": 'teacher.labels: ["a", "b"], must be the labels of sst2 in the order',
@@ -138,6 +168,11 @@ REFUSALS = {
     "method=knn": "method: knn needs candidates; give bank: {files: [...]}",
     "method={use: no-kd, data: knn}": "method.data: candidates have no label and follow a teacher's logits",
     "method={use: minimax-knn, data: {keep: 8}}": "method.data.keep: 8 of k: 8 leaves none out; keep fewer",
+    "method={use: no-kd, targets: {calibrated: true}}": "method.targets.calibrated: unknown key of hard; ",
+    "method={use: vanilla-kd, targets: {calibrated: 2}}": "method.targets.calibrated: 2, must be true or false",
+    "method={use: knn, data: {draw: 8}}": "method.data.draw: 8 of k: 8 draws them all; draw fewer, or leave draw out",
+    "method={use: knn, data: {draw: 0}}": "method.data.draw: 0, must be at least 1",
+    "method={use: minimax-knn, data: {draw: 2}}": "method.data.draw: unknown key of minimax-knn; ",
     "method={use: minimax-knn, data: {every: 0}}": "method.data.every: 0, must be",
     "method={use: vanilla-kd, candidates: neighbours}": "method.candidates: neighbours, but data: original uses none; ",
     "bank={text: t}": "bank: needs exactly one of files, hub, generated; none of them is given",
@@ -233,6 +268,21 @@ REFUSALS = {
 @pytest.mark.parametrize("change", REFUSALS)
 def test_a_wrong_recipe_is_refused_in_one_line(change: str, tmp_path: Path) -> None:
     assert refusal(tmp_path / "two.yaml", change).startswith(REFUSALS[change])
+
+
+def test_a_calibrated_teacher_needs_held_out_rows_unless_the_task_is_a_regression() -> None:
+    def recipe(task: str) -> dict[str, Any]:
+        method = {"use": "vanilla-kd", "targets": {"calibrated": True}}
+        base = {"name": "x", "task": task, "teacher": {"model": "b"}, "student": {"model": "l"}, "method": method}
+        return {**base, "train": {"select": "dev"}, "data": {"holdout": 0}}
+
+    line = (
+        "method.targets.calibrated: true, but data.holdout is 0, and the temperature is found on what is held out; "
+        "hold some out"
+    )
+    with pytest.raises(RequestError, match=f"^{re.escape(line)}$"):
+        parse(recipe("sst2"))
+    assert parse(recipe("stsb")).tasks
 
 
 def with_starts(**starts: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from stages.specs.method import (
     Continuation,
     Hard,
     Method,
+    Neighbours,
     OnePhase,
     Progressive,
     Smoothed,
@@ -109,6 +110,19 @@ def test_settings_without_effect_do_not_change_the_method() -> None:
     assert without_idle_settings(warm, regression=True) == cold
     annealed = Method(targets=TeacherTargets(), training=Annealing(max_temperature=3))
     assert without_idle_settings(annealed, regression=True) == annealed
+
+
+@pytest.mark.parametrize("draw", [4, 5])
+def test_drawing_all_candidates_of_a_row_or_more_is_refused(draw: int) -> None:
+    with pytest.raises(ValidationError, match=f"draw: {draw} of k: 4 draws them all; draw fewer, or leave draw out"):
+        Neighbours(k=4, draw=draw)
+
+
+def test_a_regression_has_no_calibrated_teacher() -> None:
+    calibrated = Method(targets=TeacherTargets(calibrated=True, shares=(0.75, 0.25)))
+    assert without_idle_settings(calibrated, regression=False) == calibrated
+    plain = Method(targets=TeacherTargets(shares=(0.75, 0.25)))
+    assert without_idle_settings(calibrated, regression=True) == plain
 
 
 def test_pairs_of_rows_are_not_cut_into_micro_batches() -> None:

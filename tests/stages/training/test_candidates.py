@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from tiny_tasks import TINY
 from training_setups import inline, write_corpus
 
@@ -21,6 +22,7 @@ from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
+from stages.teaching.temperature import Calibration, write_calibration
 from stages.training.candidates import CandidatePool
 from stages.training.distil import distil
 from stages.training.teachers import open_candidate_pool
@@ -140,6 +142,20 @@ def test_the_signal_gives_the_stored_logits_of_each_candidates_text(tiny_corpus:
     outputs = found.signal.read(np.arange(len(keys)), OutputRequest(((0, 1.0),)))
     (logits,) = outputs.values()
     assert np.array_equal(logits.numpy(), read_columns(inputs["candidate_outputs"], ["logits"], keys)["logits"])
+
+
+def test_candidates_of_a_calibrated_teacher_have_its_logits_divided_by_its_temperature(
+    tiny_corpus: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    write_calibration(tmp_path, Calibration(2.5, 10, 0.5, 0.4, 0.2, 0.1))
+    rows, request = read_rowset(tiny_corpus, "train"), OutputRequest(((0, 1.0),))
+    method = Method(targets=TeacherTargets(calibrated=True), data=Neighbours(k=K))
+    spec = spec_with().model_copy(update={"method": method})
+    calibrated = open_candidate_pool(spec, {**inputs, "calibration": tmp_path}, rows)
+    assert calibrated is not None
+    every = np.arange(len(calibrated.rows.row_keys))
+    plain = opened(inputs, rows).signal.read(every, request)["logits"].float()
+    assert torch.equal(calibrated.signal.read(every, request)["logits"], plain / 2.5)
 
 
 def test_a_method_with_a_smaller_k_uses_the_lowest_ranks(tiny_corpus: Path, inputs: dict[str, Path]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from training_setups import (
     CLASSES,
+    DRAWN,
     EVERY_OTHER,
     KNN,
     MINIMAX,
@@ -29,11 +30,12 @@ from training_setups import (
 )
 
 from stages.specs.method import Annealing, Continuation, Method, Minimax, Neighbours, OnePhase, TeacherTargets
+from stages.specs.schedule import Position
 from stages.specs.tasks import Task
 from stages.training.candidates import CandidatePool, usage_summary, usage_sums
 from stages.training.checkpoint import Progress
 from stages.training.loop import fit
-from stages.training.minimax import most_divergent
+from stages.training.minimax import Augmentation, drawn_at_random, most_divergent
 from stages.training.setup import TrainingSetup
 
 
@@ -163,6 +165,54 @@ def test_with_equal_candidates_the_number_kept_changes_nothing(tmp_path: Path) -
         found.append(trained(setup(method, tmp_path / name, copies(CLASSES, 3)))[1])
     assert max_difference(found[0], found[1]) < 1e-4
     assert max_difference(found[0], found[2]) < 1e-4
+
+
+# --- which are drawn ------------------------------------------------------------------------------------
+
+
+def test_each_candidate_of_a_row_is_equally_likely_to_be_drawn_and_none_is_drawn_twice() -> None:
+    ranks = np.tile(np.arange(4, dtype=np.int16), (4000, 1))
+    ranks[:2000, 0] = -1
+    drawn = drawn_at_random(ranks, 2, seed=1)
+    assert all(len(set(row)) == 2 for row in drawn.tolist())
+    # Each of n ranks is drawn in 2 of n draws; three standard deviations of 2,000 such draws are about 70.
+    few = [int((drawn[:2000] == rank).sum()) for rank in range(4)]
+    assert few[0] == 0 and few[1:] == pytest.approx([2000 * 2 / 3] * 3, abs=70)
+    assert [int((drawn[2000:] == rank).sum()) for rank in range(4)] == pytest.approx([1000] * 4, abs=70)
+
+
+def test_a_row_with_fewer_candidates_than_are_drawn_is_trained_with_them_all() -> None:
+    ranks = np.array([[-1, 1, -1, -1], [-1, -1, -1, -1], [-1, 1, 2, -1]], np.int16)
+    drawn = drawn_at_random(ranks, 2, seed=0)
+    assert drawn[0].tolist() == [1, -1] and drawn[1].tolist() == [-1, -1] and sorted(drawn[2].tolist()) == [1, 2]
+
+
+def test_the_draw_of_a_row_depends_on_seed_phase_epoch_and_row_alone() -> None:
+    def drawn(seed: int, phase: int, epoch: int, step: int = 0, rows: int = 26) -> list[list[int]]:
+        pool = random_pool(CLASSES, 4)
+        pool = replace(pool, table=pool.table[:rows], distances=pool.distances[:rows])
+        found = Augmentation(pool, DRAWN, "float32", "cpu", None).draw_for_all_rows(seed, Position(phase, epoch, step))
+        assert found is not None
+        return found.tolist()
+
+    first = drawn(seed=3, phase=0, epoch=1)
+    assert first == drawn(seed=3, phase=0, epoch=1, step=5), "a training that is resumed within the epoch"
+    assert first[:10] == drawn(seed=3, phase=0, epoch=1, rows=10), "other rows have no influence"
+    others = [drawn(seed=4, phase=0, epoch=1), drawn(seed=3, phase=1, epoch=1), drawn(seed=3, phase=0, epoch=2)]
+    assert all(first != other for other in others)
+
+
+def test_a_training_that_draws_uses_so_many_candidates_and_others_in_each_epoch(tmp_path: Path) -> None:
+    given = setup(DRAWN, tmp_path, epochs=3)
+    assert given.candidate_pool is not None
+    there = (given.candidate_pool.table >= 0).sum(1)
+    usage = [epoch.candidates for epoch in trained(given)[0].history]
+    assert [epoch and epoch["used"] for epoch in usage] == [int(np.minimum(there, 2).sum())] * 3
+    assert len({tuple(epoch["by_rank"]) for epoch in usage if epoch}) > 1
+    assert forwards(setup(DRAWN, tmp_path / "again", epochs=1)) == {
+        "trained": 26 + int(np.minimum(there, 2).sum()),
+        "scored": 0,
+    }
 
 
 # --- forward passes --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import torch
 from training_setups import (
     ANNEALING,
     CLASSES,
+    DRAWN,
     EVERY_OTHER,
     FORKSERVER,
     HARD,
@@ -60,7 +61,14 @@ def cut_at(number: int) -> Callable[[int], None]:
     return check
 
 
-CUT = {"one-phase": VANILLA, "annealing": ANNEALING, "knn": KNN, "minimax": MINIMAX, "every other epoch": EVERY_OTHER}
+CUT = {
+    "one-phase": VANILLA,
+    "annealing": ANNEALING,
+    "knn": KNN,
+    "drawn": DRAWN,
+    "minimax": MINIMAX,
+    "every other epoch": EVERY_OTHER,
+}
 
 
 @pytest.mark.parametrize("method", CUT.values(), ids=CUT)
@@ -147,7 +155,7 @@ def test_a_checkpoint_of_another_format_is_started_over_with_a_line_that_says_so
     setup = setup_of(spec_of(HARD), CLASSES, path)
     place, model = LocalWorker(), small_bert(CLASSES)
     progress = fit(model, setup, place)
-    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 2"
+    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 3"
     again = small_bert(CLASSES)
     assert epoch_results(
         fit(again, setup_of(spec_of(HARD), CLASSES, tmp_path / "none.pt"), LocalWorker())
@@ -212,7 +220,9 @@ def work_together(rank: int, directory: str, method: Method) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [VANILLA, ANNEALING, MINIMAX, EVERY_OTHER], ids=["vanilla", "annealing", "minimax", "every other"]
+    "method",
+    [VANILLA, ANNEALING, DRAWN, MINIMAX, EVERY_OTHER],
+    ids=["vanilla", "annealing", "drawn", "minimax", "every other"],
 )
 def test_two_workers_train_as_one_does(method: Method, tmp_path: Path) -> None:
     other_process = FORKSERVER.Process(target=work_together, args=(1, str(tmp_path), method))

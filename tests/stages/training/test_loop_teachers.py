@@ -65,6 +65,23 @@ def test_the_mean_of_the_logits_of_several_teachers_is_learned(tmp_path: Path) -
         (tmp_path / "1.pt").unlink(), (tmp_path / "2.pt").unlink()
 
 
+def test_calibrated_teachers_train_as_teachers_whose_stored_logits_are_divided_by_their_temperatures(
+    tmp_path: Path,
+) -> None:
+    one, two = said_by(CLASSES, 99), said_by(CLASSES, 98)
+    for outputs, temperatures in (([one], [1.7]), ([one, two], [1.7, 0.6])):
+        setup = taught_by(outputs, MEAN, CLASSES, tmp_path)
+        assert isinstance(setup.signal, StoredSignal)
+        calibrated = replace(setup, signal=replace(setup.signal, temperatures=temperatures))
+        divided = [values / np.float32(number) for values, number in zip(outputs, temperatures, strict=True)]
+        found = weights_after(calibrated, CLASSES)
+        setup.checkpoint.unlink()
+        assert equal_weights(found, weights_after(taught_by(divided, MEAN, CLASSES, tmp_path), CLASSES))
+        setup.checkpoint.unlink()
+        assert not equal_weights(found, weights_after(setup, CLASSES))
+        setup.checkpoint.unlink()
+
+
 class Watched(InMemoryColumns):
     """Records from which teacher each column was read."""
 
