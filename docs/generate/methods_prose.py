@@ -68,6 +68,8 @@ scales only logits.
 | `continuation` | no | yes | yes | their mean; without layers |
 | `progressive` | no | yes | yes, but `outputs` | in turn, with layers |
 
+`structure.weight` is a number above 0, or `auto` (see [the weight of the layers](#the-weight-of-the-layers)).
+
 With targets `hard` or `smoothed`, a structure adds its term to theirs and needs only the teacher's layers. For example,
 annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: 25}}`;
 [combinations.yaml](../recipes/combinations.yaml) has more.
@@ -107,6 +109,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("`minimax-knn` with `keep` not below `k`", "keeping all is `knn`; keep fewer than k"),
     ("`warmup_epochs` that leave no epoch for candidates", "give fewer"),
     ("`knn` or `minimax-knn` without a bank or a maker", "give bank: {files: [...]}, or candidates: {NAME: ...}"),
+    ("`weight: auto` without a structure", "there is no layer term; give a kind, or leave weight out"),
     ("more than one `structure`", "a method has one kind; write a second method"),
     ("`pairs: random` between equal depths", "there is only one such map; use last, or give pairs"),
     (
@@ -124,6 +127,30 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("a layer or pooling that is not stored", "add it to store.layers or store.pooling"),
     ("an epoch of a model that keeps only its best", "set keep: epochs in its train, or in teacher.finetune"),
 )
+
+WEIGHT = """\
+## The weight of the layers
+
+A number for `structure.weight` holds for one reduction, one width and one pair of models. On others, the same number
+can give a layer term whose gradient is 100 times as long as that of the labels, and the labels are then hardly learned.
+`structure: {weight: auto}` gives a rule instead: when training starts, the weight is set so that the gradient of the
+layer term is as long as that of the labels' term.
+
+- The labels' term is the one on the labels (`hard`, or `smoothed` where the targets are) with weight 1, whatever
+  `teacher_weight` is. `annealing` and `progressive` begin without labels: there it is the term on the teacher's logits
+  in the first epoch.
+- Both gradients are those on the parameters that both terms reach: the student's embeddings, and its layers up to the
+  highest that is matched. Neither the head nor projections count.
+- They are measured with the student as it starts, on the first four batches of the first epoch, in float32 and without
+  dropout. The weight is the mean length of the labels' gradient over the mean length of the layers' gradient, and it
+  stays for the whole training. A schedule multiplies it as it does a number, such as `continuation` by 1 - psi.
+- `history.json` and the record have it under `layer_weight`: `weight`, `labels_gradient`, `layers_gradient`, and the
+  `ratio` of layers to labels at weight 1. It is part of the checkpoint, so a training that is resumed does not measure
+  again. The key of the student contains the rule, not the number. Several workers measure what one does.
+- Where the layers' gradient is less than 0.0001 of the labels', the training stops with a line that says so: the
+  matched states are equal from the start (layer 1 of a student that was cut out of its teacher, followed by itself), or
+  they hardly vary.
+"""
 
 END = """\
 ## Calibrated teachers
@@ -151,7 +178,43 @@ is given fine-tuned may have been trained on them, which makes T too low and is 
 
 ## Selection
 
-The best epoch is the one with the highest primary metric on a held-out slice of train (10 %, chosen by content); of
-equal epochs, the later. Dev is only reported. `train.select: dev` selects on dev instead, as the papers do. All methods
-of a recipe take equally many steps, unless `equal_steps` is false.
+The best epoch is the one with the highest score on a held-out slice of train; of equal epochs, the later. The slice is
+10 % of train, but at least 300 rows unless that is more than a quarter, and its rows are chosen by their content. The
+score is that of the task's first metric, unless the task names another (`task.select`; MRPC selects by accuracy). Dev
+is only reported. All methods of a recipe take equally many steps, unless `equal_steps` is false.
+
+- `train.select: dev` selects on dev instead, as the papers do.
+- `train.select: last` keeps the last epoch and selects none; nothing needs to be held out for it.
+- `train.select_by: likelihood` selects the epoch with the lowest mean negative log-likelihood of the labels (for a
+  regression, the lowest mean squared error). It uses how sure a model is of every row, where accuracy counts the few
+  rows that change sides, so it varies less on a small slice; and it prefers an earlier epoch once a model becomes
+  surer than it is right. `teacher.finetune` has the same keys: a teacher that is selected by likelihood has softer
+  outputs.
+
+A method of two phases (annealing, progressive) starts its second phase from the epoch of the first that this rule
+selects, and ends with the one that it selects among all epochs of both phases.
+
+## Learning rates
+
+A method that is compared at one learning rate may be the better one at another. With `rates`, each method gets the
+best of several:
+
+```yaml
+method:
+  - no-kd
+  - {use: vanilla-kd, rates: [1.0e-4, 2.0e-4, 4.0e-4]}    # of this method alone
+train: {rates: [5.0e-5, 1.0e-4, 2.0e-4]}                  # of every method that gives no rate of its own
+sweep_seed: 100                                           # default: the smallest number that is none of seeds
+```
+
+For each method and student, a training is run at every rate with `sweep_seed`, whose students are in no report. The
+rate whose training has the best selected epoch is taken for the students of all `seeds`: the highest score on the split
+that selects epochs, of equal scores the lowest loss; with `select_by: likelihood` the reverse. So dev is not looked at,
+unless `train.select` is `dev`. Three rates cost three further trainings for each method and student, however many seeds
+there are; the teacher's stored outputs are the same. A sweep's trainings are `distil/vanilla-kd/six/sweep-1e-4@sst2`
+and so on in the plan. The chosen rate is `learning_rate` in the report's JSON, and stands with the scores of all rates
+in the record (`stillhouse show`) and in `history.json`. Where it is the smallest or the largest of the list, a warning
+says so: give further rates on that side.
+
+A student that is taught by itself, and its first generation, have a sweep each.
 """

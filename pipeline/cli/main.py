@@ -23,6 +23,7 @@ from pipeline.cli.arguments import (
     RecipeName,
     Refresh,
     ReportFormat,
+    ReportScore,
     Sets,
     StageName,
     StorageUrl,
@@ -164,6 +165,14 @@ def report(
     recipe: RecipeFile,
     format: Annotated[ReportFormat, typer.Option("--format", help="How to print it.")] = ReportFormat.table,
     out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Write to a file instead.")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="METHOD", help="Compare the other methods with this one, with intervals."),
+    ] = None,
+    score: Annotated[
+        ReportScore | None,
+        typer.Option("--score", help="Compare the epochs that were selected (the default), or the last epochs."),
+    ] = None,
     storage: StorageUrl = None,
     set_: Sets = None,
     as_written: AsWritten = False,
@@ -172,7 +181,8 @@ def report(
     from pipeline.cli.report import report_recipe
     from pipeline.cli.request import Request
 
-    report_recipe(Request(recipe, tuple(set_ or ()), storage, False, None), format.value, out, as_written)
+    request = Request(recipe, tuple(set_ or ()), storage, False, None)
+    report_recipe(request, format.value, out, as_written, baseline, score.value if score else None)
 
 
 @app.command(cls=Command)

@@ -8,21 +8,25 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.cli.last_sets import resolve_built
-from pipeline.cli.request import WIDE, Request, storage_errors, terminal
+from pipeline.cli.request import WIDE, Request, ResolvedRequest, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.integrations.tensorboard_links import link_curves
-from pipeline.report.rows import ReportRow, report
+from pipeline.report.rows import ReportRow, read_results, report
 from pipeline.report.tables import as_csv, as_html, as_json, print_table
 
 
-def report_recipe(request: Request, form: str, out: Path | None, as_written: bool) -> None:
-    """Print the report as ``form`` (table, json, csv, html), or write it to ``out``. Without a ``--set``, that of the
-    last run counts, unless ``as_written``. Raises RequestError."""
+def report_recipe(
+    request: Request, form: str, out: Path | None, as_written: bool, baseline: str | None, score: str | None
+) -> None:
+    """Print the report as ``form`` (table, json, csv, html), or write it to ``out``. Methods are compared with
+    ``baseline``, where given, by their ``score`` (selected, which is the default, or last). Without a ``--set``, that
+    of the last run counts, unless ``as_written``. Raises RequestError."""
     if out is not None:
         check_folder_of(out)
+    if score is not None and baseline is None:
+        raise RequestError(f"--score: {score} says which epochs are compared; give --baseline METHOD, too")
     resolved = resolve_built(request, as_written)
-    with storage_errors(resolved.storage):
-        title, rows = resolved.recipe.name, report(resolved.graph, resolved.storage)
+    title, rows = resolved.recipe.name, reported(resolved, baseline, score == "last")
     if form == "table" and out is None:
         print_table(rows, terminal(), title)
         return
@@ -34,6 +38,18 @@ def report_recipe(request: Request, form: str, out: Path | None, as_written: boo
         out.write_text(text, "utf-8")
     except OSError as error:
         raise RequestError(f"--out: {out} cannot be written ({error.strerror}); give another path") from error
+
+
+def reported(resolved: ResolvedRequest, baseline: str | None, last: bool) -> list[ReportRow]:
+    """The rows of the report, compared with ``baseline`` where it is given. Raises RequestError."""
+    if baseline is None:
+        with storage_errors(resolved.storage):
+            return report(resolved.graph, resolved.storage)
+    from pipeline.report.baseline import Baseline, check_baseline, rows_with_comparisons
+
+    check_baseline(resolved.graph, baseline)
+    with storage_errors(resolved.storage):
+        return rows_with_comparisons(read_results(resolved.graph, resolved.storage), Baseline(baseline, last))
 
 
 def as_text(rows: Sequence[ReportRow], form: str, title: str) -> str:

@@ -141,7 +141,8 @@ def show_calibration(directory: Path, console: Console) -> None:
 
 
 def show_layers(directory: Path, console: Console) -> None:
-    """Print the mean norm and the between-row variance of each layer of a store of pooled states."""
+    """Print the mean norm and the between-row variance of each column of a store of pooled states, and what it means
+    where the variance is near 0."""
     from stages.outputs.layer_variance import DEAD, layer_variances
 
     found = layer_variances(directory)
@@ -149,9 +150,17 @@ def show_layers(directory: Path, console: Console) -> None:
         return
     table = Table("layer", "mean norm", "between-row variance", header_style="bold")
     for name, spread in found.items():
-        dead = "  (rows look alike: matching it teaches nothing)" if spread.variance < DEAD else ""
+        dead = "  (hardly varies)" if spread.variance < DEAD else ""
         table.add_row(name, f"{spread.norm:.3g}", f"{spread.variance:.2g}{dead}")
     console.print(table)
+    count = sum(spread.variance < DEAD for spread in found.values())
+    if count:
+        line = (
+            f"{count} of {len(found)} columns hardly vary between rows (below {DEAD:g} of their energy): matching them "
+            "teaches nothing, and a student whose last layer is one of them learns little by a head of that pooling "
+            "(cls, or mean)"
+        )
+        console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def show_candidates(directory: Path, corpus: Path | None, console: Console) -> None:

@@ -13,6 +13,9 @@ from stages.corpus.splits import dev_rows, holdout_rows
 from stages.specs.corpus import CorpusSpec
 from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
 
+LARGE = 10**9
+"""A number of rows of which any share is more than a recipe asks for at least."""
+
 
 def split_sizes(given: Mapping[str, int], task: Task, data: Data, repeats: bool = True) -> SplitSizes:
     """The sizes that the corpus will have. ``given``: split -> its rows in the source. ``repeats``: rows of train may
@@ -20,8 +23,8 @@ def split_sizes(given: Mapping[str, int], task: Task, data: Data, repeats: bool 
     whole = given[task.train]
     cut_off = 0 if task.dev else dev_rows(whole)
     left = whole - cut_off
-    sampled = left if data.train_rows is None else min(left, data.train_rows)
-    held_out = holdout_rows(sampled, data.holdout)
+    sampled = sampled_rows(whole, task, data)
+    held_out = holdout_rows(sampled, data.holdout, data.holdout_min_rows)
     evaluated = [rows for split, rows in given.items() if split != task.train] + ([] if task.dev else [cut_off])
     limited = [rows if data.eval_rows is None else min(rows, data.eval_rows) for rows in evaluated]
     return SplitSizes(
@@ -33,6 +36,22 @@ def split_sizes(given: Mapping[str, int], task: Task, data: Data, repeats: bool 
         not_sampled=left - sampled,
         cut=repeats and bool(cut_off or held_out),
     )
+
+
+def sampled_rows(given: int, task: Task, data: Data) -> int:
+    """The rows of train before some are held out: of ``given`` rows in the source, without those that become the dev
+    split, the sample of ``data.train_rows``."""
+    left = given if task.dev else given - dev_rows(given)
+    return left if data.train_rows is None else min(left, data.train_rows)
+
+
+def least_held_out(given: int | None, task: Task, data: Data) -> int:
+    """``holdout_min_rows`` of the corpus's spec: that of the recipe where it changes how many of the ``given`` rows of
+    train in the source are held out, else 0, the default, which is in no key. Where the number of rows is not known
+    (None), there are taken to be as many as the recipe may sample."""
+    rows = (data.train_rows or LARGE) if given is None else sampled_rows(given, task, data)
+    differs = holdout_rows(rows, data.holdout, data.holdout_min_rows) != holdout_rows(rows, data.holdout)
+    return data.holdout_min_rows if differs else 0
 
 
 def recorded_sizes(rows: Mapping[str, int], spec: CorpusSpec) -> SplitSizes:

@@ -11,7 +11,7 @@ from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
-from stages.models.heads import changed_head, check_head, head_of
+from stages.models.heads import changed_head, check_head, head_of, loads_with, trained_with_mean_pooling
 from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
 from stages.specs.corpus import CorpusSpec
@@ -58,6 +58,7 @@ class StartingPoints:
                 eval_rows=data.eval_rows,
                 sample_seed=data.sample_seed,
                 holdout=data.holdout,
+                holdout_min_rows=self.rows.least_held_out(),
             )
             sizes = self.rows.sizes()
             inputs: dict[str, Edge | ExternalInput] = {"tokenizer": tokenizer}
@@ -94,9 +95,12 @@ class StartingPoints:
         name = self.recipe.teacher.model
         base = self.context.classifier(name, "teacher.model")
         self._check_length(base, f"the teacher {name}")
-        if self.recipe.teacher.head is not None:
+        head = self.recipe.teacher.head
+        if head is not None:
             with refused("teacher"):
-                check_head(base.architecture, self.recipe.teacher.head)
+                check_head(base.architecture, head)
+        elif self.recipe.teacher.finetune is not None:
+            self._warn_of_mean_pooling(base, name, "teacher")
         return base
 
     def _check_length(self, model: Model, what: str) -> None:
@@ -117,6 +121,8 @@ class StartingPoints:
         else:
             assert student.model is not None
             base = self.context.classifier(student.model, f"{where}: model")
+            if student.head is None and student.start is None:
+                self._warn_of_mean_pooling(base, student.model, where)
         self._check_length(base, where)
         return base
 
@@ -148,6 +154,16 @@ class StartingPoints:
         that of its base."""
         of_base = student.cut is not None and student.cut.of == "base"
         return student.head or (self.recipe.teacher.head if of_base else None)
+
+    def _warn_of_mean_pooling(self, base: Model, name: str, where: str) -> None:
+        """Add a warning if a model that was trained with mean pooling gets a head that reads the first token, which
+        the recipe has not chosen."""
+        assert isinstance(base.source, ExternalInput)
+        if base.head == "cls" and trained_with_mean_pooling(base.source.path):
+            self.context.warn(
+                f"{where}: {name} was trained with mean pooling, and its head would read the first token; give "
+                f"{'teacher.' if where == 'teacher' else ''}head: mean, or head: cls to keep it"
+            )
 
     def trained(
         self,
@@ -211,6 +227,16 @@ def trained_head(node: Node) -> Head | None:
         return trained_head(given.source)
     changes = start.changes if isinstance(start, Fresh) else ()
     return head_of({**config_of(given.path), **dict(changes)})
+
+
+def loader_of(model: Edge | ExternalInput) -> str:
+    """The function, with its module, that loads a model of the graph from its directory."""
+    first = model
+    while isinstance(first, Edge):
+        first = first.source.inputs["start"]
+    config = config_of(first.path)
+    head = trained_head(model.source) if isinstance(model, Edge) else head_of(config)
+    return loads_with(str(config["model_type"]), head)
 
 
 def _named(head: Head | None) -> str:

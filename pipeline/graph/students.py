@@ -14,11 +14,11 @@ from pipeline.recipe.references import teachers, weighed
 from stages.models.heads import changed_head
 from stages.models.shape import started_shape
 from stages.outputs.sizes import chosen_layers
-from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, one_or_numbered
+from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
 from stages.specs.layer_map import check_store, resolved
 from stages.specs.layers import NoLayers, Outputs
 from stages.specs.method import Method, without_idle_settings
-from stages.specs.student import DistilSpec, Pretrained, Train
+from stages.specs.student import DistilSpec, Pretrained, Train, rate_text
 
 Teacher = tuple[str, Model]
 """A model that teaches, and the name that its nodes contain."""
@@ -63,21 +63,45 @@ class StudentNodes:
 
     def student(self, use: MethodUse, student: Student, seed: int) -> Node:
         """The training of a student by one method with one seed. Raises RequestError."""
-        starting_points = self.starting_points
-        full = f"distil/{use.label}/{student.label}/{seed}@{starting_points.task}"
+        return self._of_seed(use, student, seed, ReportedModel(use.label, student.label, seed))
+
+    def _of_seed(self, use: MethodUse, student: Student, seed: int, subject: ReportedModel | None) -> Node:
+        """As ``student``; for a method with ``rates``, the training reads those of its sweep."""
+        train = use.train.model_copy(update={"seed": seed})
+        return self._training(str(seed), use, student, seed, train, use.rates, subject)
+
+    def _at_rate(self, use: MethodUse, student: Student, rate: float) -> Node:
+        """The training of a method's sweep at one rate. Its seed is not reported; the models of this recipe that it
+        starts from or is taught by are those of the first reported seed, so that a sweep needs no further ones."""
+        recipe = self.starting_points.recipe
+        train = use.train.model_copy(update={"seed": recipe.sweep_seed, "learning_rate": rate})
+        return self._training(f"sweep-{rate_text(rate)}", use, student, recipe.seeds[0], train)
+
+    def _training(
+        self,
+        name: str,
+        use: MethodUse,
+        student: Student,
+        seed: int,
+        train: Train,
+        rates: tuple[float, ...] = (),
+        subject: ReportedModel | None = None,
+    ) -> Node:
+        """The node ``name`` of a method and a student. ``seed`` is that of the students of this recipe that it starts
+        from or that teach it. With ``rates``, it reads the trainings of the sweep."""
+        starting_points, task = self.starting_points, self.starting_points.task
+        full = f"distil/{use.label}/{student.label}/{name}@{task}"
         if full in starting_points.context.nodes:
             return starting_points.context.nodes[full]
-        train = use.train.model_copy(update={"seed": seed})
         base = self._base(use, student, seed)
-        teacher_models = [
-            self._teacher_of(one, use, student, seed) for one in teachers(starting_points.recipe, use.taught_by)
-        ]
-        with refused(f"task {starting_points.task}, method {use.label}"):
-            spec = self._spec(use.method, use.taught_by, teacher_models, student, train, base)
-        subject = ReportedModel(use.label, student.label, seed)
+        references = teachers(starting_points.recipe, use.taught_by)
+        teacher_models = [self._teacher_of(one, use, student, seed) for one in references]
+        with refused(f"task {task}, method {use.label}"):
+            spec = self._spec(use.method, use.taught_by, teacher_models, student, train, base, rates)
         inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
             spec.method, use.candidates, base, teacher_models
         )
+        inputs |= numbered(RATES, (Edge(self._at_rate(use, student, rate)) for rate in rates))
         return starting_points.context.get_or_create(
             full, lambda: starting_points.trained(full, "distil", base, spec, inputs, subject)
         )
@@ -94,22 +118,18 @@ class StudentNodes:
 
     def first_generation(self, use: MethodUse, student: Student, seed: int) -> tuple[str, Node]:
         """Name and node of the first generation of a student that teaches itself: trained alike, without a teacher. If
-        a method of the recipe does just that, its student is used."""
+        a method of the recipe does just that, its student is used. With ``rates`` it has a sweep of its own."""
         starting_points, plain = self.starting_points, Method()
         for other in starting_points.recipe.methods:
-            if student.start is None and other.method == plain and other.train == use.train:
+            if student.start is None and other.method == plain and (other.train, other.rates) == (use.train, use.rates):
                 return f"{other.label}/{student.label}/{seed}", self.student(other, student, seed)
-        name = f"{use.label}:{ITSELF}/{student.label}/{seed}"
-        full = f"distil/{name}@{starting_points.task}"
-        if full not in starting_points.context.nodes:
-            train, base = use.train.model_copy(update={"seed": seed}), self._base(use, student, seed)
-            with refused(f"task {starting_points.task}, method {use.label}"):
-                spec = self._spec(plain, (), (), student, train, base)
-            starting_points.context.get_or_create(full, lambda: starting_points.trained(full, "distil", base, spec))
-        return name, starting_points.context.nodes[full]
+        label = f"{use.label}:{ITSELF}"
+        alone = use.model_copy(update={"label": label, "method": plain, "taught_by": (), "candidates": None})
+        return f"{label}/{student.label}/{seed}", self._of_seed(alone, student, seed, None)
 
     def _base(self, use: MethodUse, student: Student, seed: int) -> Model:
-        """The model that a student starts from: its own base, or the student of another task. Raises RequestError."""
+        """The model that a student, or its first generation, starts from: its own base, or the student of another task.
+        Raises RequestError."""
         base = self.starting_points.base(student)
         if student.start is None:
             return base
@@ -117,16 +137,17 @@ class StudentNodes:
         other = student_nodes(StartingPoints(context, context.tasks[student.start]))
         uses = {found.label: found for found in other.starting_points.recipe.methods}
         students = {found.label: found for found in other.starting_points.recipe.students}
-        if use.label not in uses or student.label not in students:
+        label = use.label.removesuffix(f":{ITSELF}")
+        if label not in uses or student.label not in students:
             raise RequestError(
-                f"overrides.{task}.student.start: {student.start} has no student {student.label} by {use.label}; "
+                f"overrides.{task}.student.start: {student.start} has no student {student.label} by {label}; "
                 "give that task the same methods and students"
             )
         if seed not in other.starting_points.recipe.seeds:
             raise RequestError(
                 f"overrides.{task}.student.start: {student.start} has no seed {seed}; use the same seeds"
             )
-        return trained_model(other.student(uses[use.label], students[student.label], seed), base)
+        return trained_model(other.student(uses[label], students[student.label], seed), base)
 
     # --- specs, and edges from teachers ---
 
@@ -138,6 +159,7 @@ class StudentNodes:
         student: Student,
         train: Train,
         base: Model,
+        rates: tuple[float, ...] = (),
     ) -> DistilSpec:
         """The spec of a training from ``base``, with the layers to match written out. Raises ValueError if a layer does
         not exist or is not stored."""
@@ -149,7 +171,7 @@ class StudentNodes:
             method = self._resolved(method, own, teacher_models, train.seed)
         if student.start is not None:  # the student of another task, with the head that it has
             start = Pretrained(head=changed_head(student.head, base.head))
-        return DistilSpec(start=start, method=method, train=train)
+        return DistilSpec(start=start, method=method, train=train, rates=rates)
 
     def _resolved(self, method: Method, own: int, teacher_models: Sequence[Teacher], seed: int) -> Method:
         """The method with the layers to match written out. ``own`` is the student's depth."""

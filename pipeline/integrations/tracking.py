@@ -112,7 +112,7 @@ def report_of(name: str, node: Node, record: Record, storage: Storage) -> Traini
     committed = datetime.fromisoformat(record.committed).timestamp()
     return TrainingReport(
         name=name,
-        parameters=dict(_flat(record.spec)),
+        parameters=parameters_of(record),
         epochs=[_epoch(epoch) for epoch in history["epochs"]],
         final=_ends(history, record),
         tags={
@@ -127,6 +127,14 @@ def report_of(name: str, node: Node, record: Record, storage: Storage) -> Traini
         began=committed - record.seconds,
         seconds=record.seconds,
     )
+
+
+def parameters_of(record: Record) -> dict[str, Leaf]:
+    """The settings of a training by dotted name, with the learning rate that its sweep chose, if it had one."""
+    found = dict(_flat(record.spec))
+    if "learning_rate" in record.facts:
+        found["train.learning_rate"] = float(record.facts["learning_rate"])
+    return found
 
 
 def _epoch(epoch: Mapping[str, object]) -> dict[str, float]:

@@ -167,7 +167,8 @@ class _Costs:
         if steps is None or sizes is None:
             return None
         forward, each = figures["forward_row"], steps["train_row"] + candidate_cost(spec, steps, figures)
-        selection = sizes.held_out if spec.train.select == "holdout" else sizes.evaluated
+        on_holdout = spec.train.select == "holdout" or (spec.train.select == "last" and sizes.held_out > 0)
+        selection = sizes.held_out if on_holdout else sizes.evaluated
         epoch = rows * each + selection * forward + figures["keep"]
         saves = 1 + (spec.train.epochs if spec.train.keep == "epochs" else 0)
         scored = sizes.evaluated * forward

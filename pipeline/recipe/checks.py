@@ -27,6 +27,8 @@ from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates,
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
+FINETUNE: Place = ("teacher", "finetune")
+
 
 def check_task(recipe: TaskRecipe) -> None:
     """Raise a PlacedError for the first error in one task."""
@@ -42,6 +44,7 @@ def check_task(recipe: TaskRecipe) -> None:
         _check_turns(place, method, train, len(teachers(recipe, learner.taught_by)))
         _check_micro_batch(place, method, train, recipe)
     _check_selection(recipe)
+    _check_sweeps(recipe)
     check_k(recipe)
 
 
@@ -125,13 +128,28 @@ def _check_selection(recipe: TaskRecipe) -> None:
     finetune = recipe.teacher.finetune
     trained = [learner.train for _, learner in recipe.learners()] + ([] if finetune is None else [finetune])
     if recipe.data.holdout == 0 and any(train.select == "holdout" for train in trained):
-        problem = "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev"
+        problem = (
+            "but train.select: holdout picks the best epoch on what is held out; hold some out, or select: dev or last"
+        )
         raise PlacedError(("data", "holdout"), 0, problem)
     for place, learner in recipe.learners():
         calibrated = learner.method.needs_calibration and not recipe.task.regression
         if calibrated and recipe.data.holdout == 0:
             problem = "but data.holdout is 0, and the temperature is found on what is held out; hold some out"
             raise PlacedError((*place, *learner.axes, "targets", "calibrated"), True, problem)
+    places = [(*place, "train") for place, _ in recipe.learners()] + ([] if finetune is None else [FINETUNE])
+    for place, train in zip(places, trained, strict=True):
+        if train.select == "last" and train.select_by != "metric":
+            own = place if train.select_by != recipe.train.select_by or place == FINETUNE else ("train",)
+            problem = "selects the best epoch, but select: last keeps the last one; leave one of the two out"
+            raise PlacedError((*own, "select_by"), train.select_by, problem)
+
+
+def _check_sweeps(recipe: TaskRecipe) -> None:
+    for index, use in enumerate(recipe.methods):
+        if use.rates and use.train.select == "last" and recipe.data.holdout == 0:
+            problem = "are compared on held-out rows, but data.holdout is 0; hold some out, or give one learning_rate"
+            raise PlacedError(("method", index, "rates"), list(use.rates), problem)
 
 
 def check_equal_steps(recipe: TaskRecipe) -> None:

@@ -27,7 +27,8 @@ from stages.specs.tasks import Task
 
 class MethodUse(Frozen):
     """A method as a task uses it. ``taught_by`` is () where it needs no teacher. ``candidates`` names the maker of its
-    candidates, None where it uses none. ``train.seed`` is 0: the seeds are the task's.
+    candidates, None where it uses none. ``train.seed`` is 0: the seeds are the task's. With ``rates``, in rising order,
+    students are trained at the best of these learning rates, and ``train.learning_rate`` has its default, unused.
 
     ``axes`` is the place of the axes within the block.
     """
@@ -39,6 +40,7 @@ class MethodUse(Frozen):
     taught_by: tuple[Reference, ...]
     candidates: str | None
     train: Train
+    rates: tuple[float, ...] = ()
 
 
 class ModelNode(Frozen):
@@ -65,7 +67,8 @@ class Ensemble(Frozen):
 
 class TaskRecipe(Frozen):
     """Everything that concerns one task of the recipe. ``files`` maps split -> path; None where the rows come from
-    ``data.source``. ``makers`` has the makers of candidates by name."""
+    ``data.source``. ``makers`` has the makers of candidates by name. ``sweep_seed``, none of ``seeds``, is the seed of
+    the trainings that choose a learning rate."""
 
     task: Task
     files: FrozenMapping[str] | None
@@ -80,6 +83,7 @@ class TaskRecipe(Frozen):
     train: Train
     max_length: int
     seeds: tuple[int, ...]
+    sweep_seed: int
 
     def learners(self) -> Iterator[tuple[tuple[str | int, ...], MethodUse | ModelNode]]:
         """The methods and the further models that are trained, each with its place in the merged file."""

@@ -7,26 +7,35 @@ from typing import Any
 from pipeline.artifacts.failure import has_failed
 from pipeline.artifacts.record import Record, find_for
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node, SplitSizes
+from pipeline.graph.starting_points import loader_of
 from pipeline.plan.quantities import sizes_of_splits
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
 from stages.specs.corpus import CorpusSpec
+from stages.specs.student import DistilSpec
 from stages.specs.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL;
+    """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL, and
+    ``loads_with`` the Python function that loads it;
     ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
     task's own) that the training used over all epochs; ``quarantined`` the number of rows of train that it left out,
     because a store that it reads has set them aside. Of the ``train_rows`` of the task's source, models are trained on
-    ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. Values are None where
-    they are unknown."""
+    ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. ``learning_rate`` is
+    that of the training at its peak, for a method with ``rates`` the one that its sweep chose. Values are None where
+    they are unknown.
+
+    ``seed`` is None in a row of the task ``mean``, which compares over tasks. ``delta`` is the mean score minus that of
+    the method ``baseline`` over ``seeds_compared`` seeds, with a 95 % interval from ``low`` to ``high``; ``p`` is
+    adjusted for the number of methods, ``p_raw`` is not; |delta| is less than ``within`` at 95 %; ``gap_closed`` is the
+    share in percent of the way from the baseline's score to the teacher's."""
 
     task: str
     method: str
     student: str
-    seed: int
+    seed: int | None
     split: str
     metric: str
     primary: bool
@@ -48,22 +57,60 @@ class ReportRow:
     trained_rows: int | None = None
     held_out_rows: int | None = None
     cut_off_rows: int | None = None
+    loads_with: str | None = None
+    learning_rate: float | None = None
+    # Compared with the method ``baseline`` (docs/comparing.md): all of these are None where it was not.
+    baseline: str | None = None
+    delta: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_raw: float | None = None
+    within: float | None = None
+    gap_closed: float | None = None
+    seeds_compared: int | None = None
+    tasks_compared: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What has been built of a graph: the storage at one moment, and the record of each node by its key, None where it
+    is not built."""
+
+    graph: Graph
+    storage: Storage
+    records: Mapping[str, Record | None]
+
+    @property
+    def evaluations(self) -> list[Node]:
+        """The nodes whose models a report lists."""
+        return [node for node in self.graph.wanted if node.role == "evaluate" and node.subject is not None]
+
+
+def read_results(graph: Graph, storage: Storage) -> Results:
+    """What the storage has of a graph now."""
+    storage = storage.snapshot()
+    return Results(graph, storage, {node.key: find_for(storage, node) for node in graph.nodes})
 
 
 def report(graph: Graph, storage: Storage) -> list[ReportRow]:
-    """The rows of a graph. A model without an evaluation is ``failed`` if a node that it needs failed in the last run,
+    """The rows of a graph, from what the storage has of it now."""
+    return rows_of(read_results(graph, storage))
+
+
+def rows_of(results: Results) -> list[ReportRow]:
+    """The rows of a report. A model without an evaluation is ``failed`` if a node that it needs failed in the last run,
     else ``missing``."""
-    storage = storage.snapshot()
-    records = {node.key: find_for(storage, node) for node in graph.nodes}
-    broken = graph.dependants({key for key, record in records.items() if record is None and has_failed(storage, key)})
-    evaluations = [node for node in graph.wanted if node.role == "evaluate" and node.subject is not None]
-    teachers = {node.task: records[node.key] for node in evaluations if node.subject and node.subject.method == TEACHER}
-    return [row for node in evaluations for row in _rows(node, records, teachers.get(node.task), storage, broken)]
+    storage, records, nodes = results.storage, results.records, results.evaluations
+    unbuilt = {key for key, record in records.items() if record is None}
+    broken = results.graph.dependants({key for key in unbuilt if has_failed(storage, key)})
+    teachers = {node.task: records[node.key] for node in nodes if node.subject and node.subject.method == TEACHER}
+    return [row for node in nodes for row in _rows(node, records, teachers.get(node.task), storage, broken)]
 
 
 def _rows(
     node: Node,
-    records: dict[str, Record | None],
+    records: Mapping[str, Record | None],
     teacher: Record | None,
     storage: Storage,
     broken: set[str],
@@ -81,6 +128,7 @@ def _rows(
     directory = str(given.path) if isinstance(given, ExternalInput) else None
     if training_record and isinstance(given, Edge):
         directory = storage.where(f"{training_record.folder}/{given.part}".rstrip("/"))
+    loader = None if directory is None or given is None else loader_of(given)
     return [
         ReportRow(
             task=node.task,
@@ -108,10 +156,20 @@ def _rows(
             trained_rows=splits.trained if splits else None,
             held_out_rows=splits.held_out if splits else None,
             cut_off_rows=splits.cut_off if splits else None,
+            loads_with=loader,
+            learning_rate=learning_rate(training, trained) if training and trained else None,
         )
         for split in splits_of(task, record)
         for metric in task.metrics
     ]
+
+
+def learning_rate(training: Node, record: Record) -> float | None:
+    """The peak learning rate of a training: the one that its sweep chose, or else that of its spec."""
+    chosen = record.facts.get("learning_rate")
+    if isinstance(chosen, float):
+        return chosen
+    return training.spec.train.learning_rate if isinstance(training.spec, DistilSpec) else None
 
 
 def _splits(node: Node, records: Mapping[str, Record | None]) -> SplitSizes | None:

@@ -5,16 +5,25 @@ import html
 import io
 import json
 import statistics
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.graph.nodes import SplitSizes
 from pipeline.graph.split_sizes import share_text
 from pipeline.recipe import TEACHER
+from pipeline.report.differences import (
+    ABOUT_DIFFERENCES,
+    difference_text,
+    gap_text,
+    is_winner,
+    lines_on_differences,
+)
+from pipeline.report.means import MEAN, grouped, over_tasks
 from pipeline.report.rows import ReportRow
 
 
@@ -34,7 +43,8 @@ def as_csv(rows: Sequence[ReportRow]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the results table: one student over its seeds, on one split and metric. Every field is text."""
+    """A line of the results table: one student over its seeds, on one split and metric. ``winner``: it scores higher
+    than the baseline, as far as the comparison can tell. Every other field is text."""
 
     task: str
     method: str
@@ -46,84 +56,49 @@ class Line:
     parameters: str
     seconds: str
     status: str
+    difference: str = ""
+    gap_closed: str = ""
+    winner: bool = False
 
 
-HEADS = (
-    "task",
-    "method",
-    "student",
-    "measured",
-    "score",
-    "last epoch",
-    "of teacher",
-    "parameters",
-    "train time",
-    "status",
-)
+HEADS = {
+    "task": "task",
+    "method": "method",
+    "student": "student",
+    "measure": "measured",
+    "score": "score",
+    "difference": "",
+    "gap_closed": "gap closed",
+    "last": "last epoch",
+    "kept": "of teacher",
+    "parameters": "parameters",
+    "seconds": "train time",
+    "status": "status",
+}
+"""The columns of the table in their order: field of ``Line`` -> heading. That of ``difference`` names the baseline."""
+OF_COMPARISONS = ("difference", "gap_closed")
+
+
+def headings(rows: Sequence[ReportRow]) -> dict[str, str]:
+    """The columns for these rows: field of ``Line`` -> heading."""
+    baseline = next((row.baseline for row in rows if row.baseline is not None), None)
+    if baseline is None:
+        return {field: head for field, head in HEADS.items() if field not in OF_COMPARISONS}
+    return {**HEADS, "difference": f"vs {baseline}"}
 
 
 def lines(rows: Sequence[ReportRow]) -> list[Line]:
     """A line for each student, split and metric: mean over seeds and, for several seeds, standard deviation. For
     several tasks, lines with the mean over tasks follow."""
-    groups = _grouped(rows, lambda row: (row.task, row.method, row.student, row.split, row.metric))
-    return [_line(group) for group in (*groups, *over_tasks(rows))]
+    of_seeds = [row for row in rows if row.seed is not None]
+    means = {(row.method, row.student): row for row in rows if row.seed is None and row.task == MEAN}
+    groups = grouped(of_seeds, lambda row: (row.task, row.method, row.student, row.split, row.metric))
+    found = [_line(group, group[0]) for group in groups]
+    return found + [_line(group, means.get((group[0].method, group[0].student))) for group in over_tasks(of_seeds)]
 
 
-def over_tasks(rows: Sequence[ReportRow]) -> list[list[ReportRow]]:
-    """For each method and student of several tasks, a row for each seed: the mean over tasks of the headline metric on
-    dev, where a task with several dev splits counts once, with their mean. Seeds that are not done in every task are
-    left out. A teacher, which is the same for all seeds, has one row."""
-    found = []
-    for group in _grouped([row for row in rows if row.primary and row.dev], lambda row: (row.method, row.student)):
-        tasks = list(dict.fromkeys(row.task for row in group))
-        seeds = [seed for seed in dict.fromkeys(row.seed for row in group) if _complete(group, tasks, seed)]
-        if len(tasks) > 1 and seeds:
-            found.append([_mean_row([row for row in group if row.seed == seed], tasks) for seed in seeds])
-    return found
-
-
-def _grouped(rows: Sequence[ReportRow], key: Callable[[ReportRow], Hashable]) -> list[list[ReportRow]]:
-    groups: dict[Hashable, list[ReportRow]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return list(groups.values())
-
-
-def _complete(rows: Sequence[ReportRow], tasks: Sequence[str], seed: int) -> bool:
-    here = [row for row in rows if row.seed == seed]
-    return {row.task for row in here} == set(tasks) and all(row.status == "done" for row in here)
-
-
-def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
-    """The mean of one seed's rows over tasks."""
-
-    def mean(field: str) -> float | None:
-        each = [[getattr(row, field) for row in rows if row.task == task] for task in tasks]
-        known = [statistics.fmean(values) for values in each if None not in values]
-        return statistics.fmean(known) if len(known) == len(tasks) else None
-
-    return replace(
-        rows[0],
-        task=f"mean of {len(tasks)} tasks",
-        split="dev",
-        metric="headline",
-        score=mean("score"),
-        last_epoch_score=mean("last_epoch_score"),
-        teacher_score=mean("teacher_score"),
-        seconds=mean("seconds"),
-        artifact=None,
-        best_epoch=None,
-        latency_ms=mean("latency_ms"),
-        candidates=None,
-        quarantined=None,
-        train_rows=None,
-        trained_rows=None,
-        held_out_rows=None,
-        cut_off_rows=None,
-    )
-
-
-def _line(group: list[ReportRow]) -> Line:
+def _line(group: list[ReportRow], compared: ReportRow | None) -> Line:
+    """The line of one student's rows; ``compared`` is the row that has the comparison with the baseline."""
     first = group[0]
     scores = [row.score for row in group if row.score is not None]
     kept = [100 * row.score / row.teacher_score for row in group if row.score is not None and row.teacher_score]
@@ -140,6 +115,9 @@ def _line(group: list[ReportRow]) -> Line:
         f"{first.student_parameters / 1e6:.1f}M" if first.student_parameters else "",
         f"{statistics.fmean(seconds):.1f}s" if seconds else "",
         " ".join(status),
+        difference_text(compared) if compared else "",
+        gap_text(compared) if compared else "",
+        compared is not None and is_winner(compared),
     )
 
 
@@ -153,25 +131,29 @@ def spread(values: Sequence[float]) -> str:
 
 WIDE = 120
 """Columns from which on a terminal shows the whole table."""
-NARROW_LEAVES_OUT = ("last epoch", "parameters", "train time")
-NUMBERS = ("score", "last epoch", "of teacher", "parameters", "train time")
+WIDE_WITH_DIFFERENCES = 160
+"""The same for a table with comparisons."""
+NARROW_LEAVES_OUT = ("last", "parameters", "seconds")
+NUMBERS = ("score", "difference", "gap_closed", "last", "kept", "parameters", "seconds")
 
 
 def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None:
     """Print the results table. A narrow terminal leaves out columns, which ``report --format csv`` has."""
-    left_out = set() if console.width >= WIDE else set(NARROW_LEAVES_OUT)
+    columns = headings(rows)
+    wide = WIDE if "difference" not in columns else WIDE_WITH_DIFFERENCES
+    left_out = set() if console.width >= wide else set(NARROW_LEAVES_OUT)
     if all(row.status == "done" for row in rows):
         left_out.add("status")
-    shown = [head for head in HEADS if head not in left_out]
+    shown = {field: head for field, head in columns.items() if field not in left_out}
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for head in shown:
-        table.add_column(head, justify="right" if head in NUMBERS else "left", overflow="fold")
+    for field, head in shown.items():
+        table.add_column(head, justify="right" if field in NUMBERS else "left", overflow="fold")
     for line in lines(rows):
-        values = dict(zip(HEADS, astuple(line), strict=True))
-        table.add_row(*(values[head] for head in shown), style="red" if "failed" in line.status else "")
+        style = "red" if "failed" in line.status else "bold" if line.winner else ""
+        table.add_row(*(escape(getattr(line, field)) for field in shown), style=style)
     console.print(table)
-    for share in shares(rows):
-        console.print(share, soft_wrap=True, highlight=False, markup=False)
+    for text in (*lines_on_differences(rows), *shares(rows)):
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
     for note in quarantine_lines(rows):
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
 
@@ -221,6 +203,9 @@ that was selected on held-out rows of train. "Of teacher" is the share of the te
 
 def as_html(rows: Sequence[ReportRow], title: str) -> str:
     """One HTML page, without scripts, that loads nothing else."""
+    compared = any(row.baseline is not None for row in rows)
+    about = f"{ABOUT_SCORES} {ABOUT_DIFFERENCES}" if compared else ABOUT_SCORES
+    texts = (*lines_on_differences(rows), *shares(rows), *quarantine_lines(rows))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>
@@ -229,22 +214,24 @@ table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-n
 th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #d5dae0; text-align: right; white-space: nowrap; }}
 th {{ background: #f2f4f7; }}
 th:nth-child(-n+4), td:nth-child(-n+4), th:last-child, td:last-child {{ text-align: left; }}
+tr.winner td {{ font-weight: bold; }}
 p {{ color: #56606c; }}
 </style></head><body>
 <h1>{html.escape(title)}</h1>
-<p>{ABOUT_SCORES}</p>
+<p>{about}</p>
 {html_table(rows)}
-{"".join(f"<p>{html.escape(line)}</p>" for line in (*shares(rows), *quarantine_lines(rows)))}
+{"".join(f"<p>{html.escape(line)}</p>" for line in texts)}
 </body></html>
 """
 
 
 def html_table(rows: Sequence[ReportRow]) -> str:
     """The results table as an HTML element."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
+    columns = headings(rows)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns.values())
     body = "".join(
-        "<tr>"
-        + "".join(f"<td>{html.escape(str(getattr(line, field.name)))}</td>" for field in fields(Line))
+        ('<tr class="winner">' if line.winner else "<tr>")
+        + "".join(f"<td>{html.escape(getattr(line, field))}</td>" for field in columns)
         + "</tr>\n"
         for line in lines(rows)
     )

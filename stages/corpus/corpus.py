@@ -76,7 +76,8 @@ def _without_dev(spec: CorpusSpec, train: pa.Table) -> SampleSplit:
 def _with_holdout(train: pa.Table, spec: CorpusSpec) -> dict[str, SplitRows]:
     if not spec.holdout:
         return {TRAIN: SplitRows("train", train)}
-    divided = cut(train, holdout_rows(train.num_rows, spec.holdout), spec.sample_seed, HOLDOUT.encode())
+    held_out = holdout_rows(train.num_rows, spec.holdout, spec.holdout_min_rows)
+    divided = cut(train, held_out, spec.sample_seed, HOLDOUT.encode())
     return {TRAIN: SplitRows("train", divided.kept), HOLDOUT: SplitRows("holdout", divided.cut_off)}
 
 

@@ -15,6 +15,9 @@ import pyarrow.compute as pc
 MOST_HELD_OUT = 2000
 """The most rows of a holdout: enough to select an epoch, and more would be missing from train."""
 
+LEAST_HELD_OUT_OF = 4
+"""A least number of held-out rows applies up to one row in this many of train."""
+
 DEV_SHARE = 0.1
 """The share of train that becomes the dev split of a task without one."""
 
@@ -57,9 +60,12 @@ def cut(rows: pa.Table, count: int, seed: int, purpose: bytes) -> SampleSplit:
     return SampleSplit(take(rows, (row for row in range(rows.num_rows) if row not in off)), take(rows, off))
 
 
-def holdout_rows(rows: int, share: float) -> int:
-    """The number of rows to hold out: ``share`` of ``rows``, from 1 to ``MOST_HELD_OUT``; 0 for share 0."""
-    return min(MOST_HELD_OUT, _at_least_one(rows, share)) if share else 0
+def holdout_rows(rows: int, share: float, least: int = 0) -> int:
+    """The number of rows to hold out: ``share`` of ``rows``, or ``least`` where that is more, though not more than a
+    quarter of ``rows`` for that reason; from 1 to ``MOST_HELD_OUT``. 0 for share 0."""
+    if not share:
+        return 0
+    return min(MOST_HELD_OUT, max(_at_least_one(rows, share), min(least, rows // LEAST_HELD_OUT_OF)))
 
 
 def dev_rows(rows: int) -> int:

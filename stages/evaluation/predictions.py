@@ -73,3 +73,54 @@ def read_predictions(path: Path) -> tuple[list[tuple[int, bytes]], Logits]:
     width = table.schema.field("logits").type.list_size
     logits = np.concatenate([np.empty(0, np.float32), *(part.flatten() for part in table["logits"].chunks)])
     return list(zip(table["index"].to_pylist(), table["row_key"].to_pylist(), strict=True)), logits.reshape(-1, width)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPredictions:
+    """The N labelled rows of a table of predictions: what identifies each row (N,), its label (N,) and the prediction
+    (N,). Both are label numbers, or values of a regression."""
+
+    rows: npt.NDArray[np.bytes_]
+    labels: Labels
+    predictions: Labels
+
+    def of_rows(self, rows: npt.NDArray[np.bytes_]) -> Labels | None:
+        """The predictions for ``rows``, in their order; None where these are not the rows of the table."""
+        if np.array_equal(self.rows, rows):
+            return self.predictions
+        if len(self.rows) != len(rows):
+            return None
+        own, wanted = np.argsort(self.rows), np.argsort(rows)
+        if not np.array_equal(self.rows[own], rows[wanted]):
+            return None
+        found = np.empty_like(self.predictions)
+        found[wanted] = self.predictions[own]
+        return found
+
+
+def read_labelled_predictions(path: Path) -> LabelledPredictions:
+    """The labelled rows of a table that ``write_predictions`` wrote. A row is known by its index and its row key.
+    Raises ValueError for a file that cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:  # pq.read_table would import pandas
+            table = file.read(columns=["index", "row_key", "label", "prediction"])
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run the recipe again") from error
+    table = table.filter(table["label"].is_valid())
+    index, label, prediction = (
+        np.from_dlpack(table[name].combine_chunks()) for name in ("index", "label", "prediction")
+    )
+    rows = np.zeros(len(table), [("index", ">i8"), ("row_key", "S16")])
+    rows["index"] = index
+    rows["row_key"] = np.array(table["row_key"].to_pylist(), "S16")
+    return LabelledPredictions(rows.view("S24"), label, prediction)
+
+
+def predictions_path(folder: Path, split: str) -> Path:
+    """Where an evaluation keeps the predictions of its model for a split, below the folder of its artifact."""
+    return folder / "predictions" / f"{split}.parquet"
+
+
+def last_predictions_path(folder: Path, split: str) -> Path:
+    """Where a training keeps the predictions of its last epoch for a split, below the folder of its artifact."""
+    return folder / "predictions" / "last" / f"{split}.parquet"

@@ -6,7 +6,9 @@ Some architectures have a field for it in their configuration. For all others, a
 its own kind; ``stages.models.loading`` loads it.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from stages.models.config_fields import with_defaults
 from stages.specs.student import Head
@@ -43,6 +45,7 @@ READS_FIRST_TOKEN = (
     "ernie",
     "esm",
     "esmc",
+    "flaubert",
     "fnet",
     "gte",
     "ibert",
@@ -65,6 +68,7 @@ READS_FIRST_TOKEN = (
     "roformer",
     "squeezebert",
     "tapas",
+    "xlm",
     "xlm-roberta",
     "xlm-roberta-xl",
     "xmod",
@@ -77,7 +81,6 @@ WITHOUT_TOKEN_STATES: Mapping[str, str] = {
         ("bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plbart", "t5", "t5gemma", "t5gemma2", "umt5"),
         "reads the states of a decoder",
     ),
-    "canine": "reads characters, whose states it shortens",
     "funnel": "shortens the sequence of states from layer to layer",
     "perceiver": "has states of its latent array and not of the tokens",
     "reformer": "has states of two streams",
@@ -144,3 +147,16 @@ def loads_with(model_type: str, head: Head | None) -> str:
     if is_own_class(model_type, head):
         return "stillhouse.load_model"
     return "transformers.AutoModelForSequenceClassification.from_pretrained"
+
+
+def trained_with_mean_pooling(directory: Path) -> bool:
+    """Whether the files of the model in ``directory`` say that it is a sentence encoder whose vectors are the mean of
+    the states of all tokens, and of nothing else (sentence-transformers' ``1_Pooling/config.json``)."""
+    try:
+        document = json.loads((directory / "1_Pooling" / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(document, dict):
+        return False
+    modes = {name for name, value in document.items() if name.startswith("pooling_mode_") and value is True}
+    return modes == {"pooling_mode_mean_tokens"} or document.get("pooling_mode") == "mean"

@@ -10,13 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from stages.models.forward import pooled_state
-from stages.models.heads import ENCODER_TYPE, MEAN_HEAD
+from stages.models.heads import ENCODER_TYPE, MEAN_HEAD, head_of
+from stages.specs.student import Head
 
 DROPOUT_FIELDS = (
     "classifier_dropout",
@@ -59,6 +61,9 @@ class MeanForSequenceClassification(PreTrainedModel):
         where there are labels. Without ``attention_mask``, all tokens count."""
         if token_type_ids is not None:
             kwargs["token_type_ids"] = token_type_ids
+        if input_ids is not None and self.config.model_type == "longformer":
+            # Its own classifier, too, lets the first token attend to all others and all others to it.
+            kwargs.setdefault("global_attention_mask", torch.zeros_like(input_ids).index_fill(1, _first(input_ids), 1))
         encoder = getattr(self, self.base_model_prefix)
         found = encoder(input_ids=input_ids, attention_mask=attention_mask, **{**kwargs, "return_dict": True})
         states_BTH = found.last_hidden_state
@@ -88,8 +93,19 @@ def mean_head_class(model_type: str) -> type[MeanForSequenceClassification]:
     encoder_class: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
     family = next(one for one in encoder_class.__mro__[1:] if issubclass(one, PreTrainedModel))
     name = f"{encoder_class.__name__.removesuffix('Model')}{MeanForSequenceClassification.__name__}"
-    attributes = {"encoder_class": encoder_class, "__module__": __name__}
+    # transformers reads off the source of a class's module which implementations of attention the model may use.
+    attributes = {"encoder_class": encoder_class, "__module__": encoder_class.__module__}
     return cast(type[MeanForSequenceClassification], type(name, (MeanForSequenceClassification, family), attributes))
+
+
+def head_of_model(model: PreTrainedModel) -> Head | None:
+    """The kind of the classification head of a model, as ``head_of`` gives it for a configuration."""
+    return "mean" if isinstance(model, MeanForSequenceClassification) else head_of(model.config.to_dict())
+
+
+def _first(ids_BT: Tensor) -> Tensor:
+    """The place of the first token, as an index on the device of ``ids_BT``."""
+    return torch.zeros(1, dtype=torch.int64, device=ids_BT.device)
 
 
 def _without_pooler(encoder_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:

@@ -45,7 +45,12 @@ reused across versions."""
 
 class CorpusSpec(Spec):
     """The rows of a task -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and for rows from files one
-    ``data/<split>`` for each split."""
+    ``data/<split>`` for each split.
+
+    Of train, the share ``holdout`` is held out, but at least ``holdout_min_rows`` rows, unless these are more than a
+    quarter (``stages.corpus.splits.holdout_rows``). Planning sets ``holdout_min_rows`` only where it makes a
+    difference, so that the key of a large corpus does not depend on it.
+    """
 
     stage: ClassVar[str] = "corpus"
     version: ClassVar[int] = 3
@@ -57,3 +62,4 @@ class CorpusSpec(Spec):
     eval_rows: int | None = Field(None, ge=1)
     sample_seed: int = 0
     holdout: float = Field(0.1, ge=0.0, lt=0.5)
+    holdout_min_rows: int = Field(0, ge=0)

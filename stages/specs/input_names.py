@@ -17,6 +17,9 @@ CALIBRATION = "calibration/"
 MEMBERS = "members/"
 """Prefix of the evaluations of an ensemble's members."""
 
+RATES = "rate/"
+"""Prefix of the trainings of a sweep over learning rates."""
+
 
 def numbered(prefix: str, inputs: Iterable[Input]) -> dict[str, Input]:
     """``{prefix}0``, ``{prefix}1`` ... -> the inputs in their order."""

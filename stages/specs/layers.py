@@ -26,6 +26,9 @@ LayerNumbers = Annotated[tuple[LayerNumber, ...], Field(min_length=1), AfterVali
 Pairs = Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct)]
 Groups = Annotated[tuple[LayerNumbers, ...], Field(min_length=1)]
 GroupRule = Literal["even", "overlapping", "all"]
+Weight = Literal["auto"] | Annotated[float, Field(gt=0.0)]
+"""The weight of a layer term. ``auto`` is a rule: when training starts, the weight is set so that the term's gradient
+on the student's layers is as long as that of the labels' term (see ``stages/training/layers/auto_weight.py``)."""
 
 
 class NoLayers(Frozen):
@@ -41,7 +44,7 @@ class Matching(Frozen):
     pooling: Literal["mean", "cls"] = "mean"
     normalised: bool = False
     over: Literal["mean", "sum"] = "mean"
-    weight: float = Field(1.0, gt=0.0)
+    weight: Weight = 1.0
 
 
 class Pick(Matching):
@@ -66,17 +69,30 @@ class Concatenate(Matching):
     groups: GroupRule | Groups = "even"
 
 
+class AnnealedTemperature(Frozen):
+    """A temperature that falls from `annealed` in the first epoch to 1 in the last one of the phase, by an equal factor
+    from each epoch to the next."""
+
+    annealed: float = Field(gt=1.0)
+
+
+Temperature = Literal["learned"] | Annotated[float, Field(gt=0.0)] | AnnealedTemperature
+
+
 class Attend(Matching):
     """Each student layer h follows sum_k alpha_k h_k over a group of the teacher's layers, alpha = softmax_k(h . h_k),
     row by row. Adds weight x the squared error, mean over dimensions and, unless `over` is mean, sum over groups.
-    `groups` is as in concatenate. `scaled` divides h . h_k by the square root of the width; `detached` lets no gradient
-    through alpha. Where widths differ, a projection of the student's state is learned."""
+    `groups` is as in concatenate. `scaled` divides h . h_k by the square root of the width, and `temperature` by a
+    number: `{annealed: T}` lets it fall from T to 1 over the epochs, and with `learned` each group has its own, trained
+    from 1 on. `detached` lets no gradient of the student through alpha. Where widths differ, a projection of the
+    student's state is learned."""
 
     kind: Literal["attend"] = "attend"
     groups: GroupRule | Groups = "all"
     over: Literal["mean", "sum"] = "sum"
     scaled: bool = False
     detached: bool = False
+    temperature: Temperature = 1.0
 
 
 class Random(Frozen):
@@ -91,7 +107,7 @@ class Random(Frozen):
     joined: bool = False
     width: int = Field(128, ge=1)
     pooling: Literal["mean", "cls"] = "mean"
-    weight: float = Field(1.0, gt=0.0)
+    weight: Weight = 1.0
 
 
 class Relational(Frozen):
@@ -104,7 +120,7 @@ class Relational(Frozen):
     distance: float = Field(1.0, ge=0.0)
     angle: float = Field(2.0, ge=0.0)
     pooling: Literal["mean", "cls"] = "mean"
-    weight: float = Field(1.0, gt=0.0)
+    weight: Weight = 1.0
 
     @model_validator(mode="after")
     def _something_is_compared(self) -> "Relational":
@@ -123,7 +139,7 @@ class Outputs(Frozen):
     groups: GroupRule | Groups = "all"
     temperature: float = Field(1.0, gt=0.0)
     pooling: Literal["mean", "cls"] = "mean"
-    weight: float = Field(1.0, gt=0.0)
+    weight: Weight = 1.0
 
 
 Matched = Pick | Concatenate | Attend | Random | Relational | Outputs
@@ -132,9 +148,16 @@ Structure = Annotated[
 ]
 
 
-def weight_of(structure: Structure) -> float:
-    """The weight of the layer loss; 0 for ``none``."""
-    return 0.0 if isinstance(structure, NoLayers) else structure.weight
+def is_auto(structure: Structure) -> bool:
+    """Whether the weight of the layer loss is measured when training starts."""
+    return not isinstance(structure, NoLayers) and structure.weight == "auto"
+
+
+def weight_of(structure: Structure, measured: float) -> float:
+    """The weight of the layer loss; 0 for ``none``, and ``measured`` where the structure says ``auto``."""
+    if isinstance(structure, NoLayers):
+        return 0.0
+    return measured if structure.weight == "auto" else structure.weight
 
 
 def state_name(layer: int) -> str:

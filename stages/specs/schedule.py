@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from stages.specs.layer_map import groups_at, teacher_layers
-from stages.specs.layers import weight_of
+from stages.specs.layers import AnnealedTemperature, Attend, Structure, weight_of
 from stages.specs.method import (
     Annealing,
     Continuation,
@@ -95,6 +95,16 @@ def annealed_scale(epoch: int, epochs: int, max_temperature: int) -> float:
     return 1 - (temperature - 1) / max_temperature
 
 
+def attention_temperature(structure: Structure, epoch: int, epochs: int) -> float:
+    """The temperature of the attention to the teacher's layers in this epoch of a phase of ``epochs`` epochs; 1 where
+    it is learned, and for a structure without attention. ``annealed: T`` gives T^((epochs - 1 - epoch) / (epochs - 1)),
+    epochs counted from 0; a phase of one epoch has 1."""
+    temperature = structure.temperature if isinstance(structure, Attend) else 1.0
+    if isinstance(temperature, AnnealedTemperature):
+        return float(temperature.annealed ** ((epochs - 1 - epoch) / max(epochs - 1, 1)))
+    return 1.0 if temperature == "learned" else temperature
+
+
 def label_share(training: Continuation, epoch: int, epochs: int) -> float:
     """psi(i) of Continuation-KD (Jafari et al. 2022), the weight of the labels in epoch i, counted from 1.
 
@@ -111,9 +121,15 @@ def followed_teacher(epoch: int, epochs: int, teachers: int) -> int:
     return -(-(epoch + 1) * teachers // epochs) - 1
 
 
-def weights_at(method: Method, position: Position, epochs: int, regression: bool) -> LossWeights:
-    """The weights of the loss terms in the epoch at ``position``; ``epochs`` is the length of its phase."""
-    own = _weights_without_candidates(method, position, epochs, regression)
+def weights_at(
+    method: Method, position: Position, epochs: int, regression: bool, auto_weight: float = 1.0
+) -> LossWeights:
+    """The weights of the loss terms in the epoch at ``position``; ``epochs`` is the length of its phase.
+
+    ``auto_weight`` is the measured weight of the layers where ``structure.weight`` is ``auto``. Which terms have a
+    weight does not depend on it.
+    """
+    own = _weights_without_candidates(method, position, epochs, regression, auto_weight)
     data = method.data
     if not isinstance(data, WithCandidates) or (position.phase == 0 and position.epoch < data.warmup_epochs):
         return own
@@ -138,9 +154,24 @@ def rescores_candidates(data: Minimax, position: Position) -> bool:
     return data.every != "step" and (position.epoch - data.warmup_epochs) % data.every == 0
 
 
-def _weights_without_candidates(method: Method, position: Position, epochs: int, regression: bool) -> LossWeights:
+def compared_weights(method: Method, epochs: int) -> LossWeights:
+    """The weights of the two terms whose gradients ``structure.weight: auto`` makes equally long, each 1: the layers
+    and the labels' term, which is ``hard`` or ``smoothed``. A training whose first phase has no labels has the term on
+    the teacher's logits of that phase instead, ``match``, with the scale of the first epoch. ``epochs`` is the length
+    of the first phase."""
+    if isinstance(method.training, Annealing | Progressive):
+        first = _weights_without_candidates(method, Position(), epochs, regression=False, auto_weight=1.0)
+        return LossWeights(match=1.0, layers=1.0, scale=first.scale)
+    if isinstance(method.targets, Smoothed):
+        return LossWeights(smoothed=1.0, layers=1.0)
+    return LossWeights(hard=1.0, layers=1.0)
+
+
+def _weights_without_candidates(
+    method: Method, position: Position, epochs: int, regression: bool, auto_weight: float
+) -> LossWeights:
     """The weights of the terms on the task's own rows."""
-    layers = weight_of(method.structure)
+    layers = weight_of(method.structure, auto_weight)
     match method.training:
         case Annealing() | Progressive() if position.phase == 1:
             return LossWeights(hard=1.0)

@@ -1,5 +1,6 @@
 """The spec of the stage ``distil``: the student's initial weights, its method and its optimisation."""
 
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -68,9 +69,13 @@ class Train(Frozen):
     """The optimisation of one student.
 
     ``batch_size`` counts the rows of a step over all workers. ``micro_batch`` is the most rows of one forward pass in a
-    worker; gradients add up to those of the batch. ``select`` is the split whose score selects the best epoch. ``keep``
-    decides whether the model of every epoch is saved beside the best; it changes no other file and is not part of the
-    key.
+    worker; gradients add up to those of the batch.
+
+    ``select`` is the split on which the best epoch is selected, or ``last``: the weights of the last epoch are kept.
+    ``select_by`` is the rule: the highest score of the task's selecting metric, or the lowest mean negative
+    log-likelihood of the labels (for a regression the lowest mean squared error). In a training of two phases the
+    second starts from the epoch of the first that this rule selects. ``keep`` decides whether the model of every epoch
+    is saved beside the best; it changes no other file and is not part of the key.
     """
 
     epochs: int = Field(3, ge=1)
@@ -82,9 +87,24 @@ class Train(Frozen):
     max_grad_norm: float = Field(1.0, gt=0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
-    select: Literal["holdout", "dev"] = "holdout"
+    select: Literal["holdout", "dev", "last"] = "holdout"
+    select_by: Literal["metric", "likelihood"] = "metric"
     keep: Annotated[Literal["best", "epochs"], FurtherFiles({"best": ("best",), "epochs": ("best", "epochs")})] = "best"
     seed: int = 0
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate as short text, such as ``1e-4`` or ``2.5e-4``."""
+    return f"{Decimal(repr(rate)).normalize():e}".replace("e+", "e")
+
+
+def describe_selection(train: Train) -> str:
+    """The epoch whose weights a training keeps, in a phrase."""
+    if train.select == "last":
+        return "the last epoch"
+    split = "the held-out slice of train" if train.select == "holdout" else "the first dev split"
+    loss = "the lowest negative log-likelihood of the labels (for a regression, the lowest squared error)"
+    return f"the epoch with {loss if train.select_by == 'likelihood' else 'the highest score'} on {split}"
 
 
 class DistilSpec(Spec):
@@ -94,6 +114,10 @@ class DistilSpec(Spec):
     ``outputs/1`` ... (several); if their logits are calibrated, ``calibration``, numbered as ``outputs``; for one that
     follows layer classifiers, ``probes``. For a method with candidates, ``candidates`` (their table),
     ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
+
+    With ``rates``, in rising order, the student is trained at the best of these learning rates in place of
+    ``train.learning_rate``: the inputs ``rate/0``, ``rate/1`` ... are trainings at each of them, alike but for their
+    seed.
     """
 
     stage: ClassVar[str] = "distil"
@@ -102,6 +126,13 @@ class DistilSpec(Spec):
     start: Start
     method: Method = Method()
     train: Train = Train()
+    rates: tuple[Annotated[float, Field(gt=0.0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _rates_are_a_sweep(self) -> "DistilSpec":
+        if self.rates and (len(self.rates) < 2 or list(self.rates) != sorted(set(self.rates))):
+            raise ValueError(f"rates: {list(self.rates)} must be at least 2 different rates in rising order")
+        return self
 
     @model_validator(mode="after")
     def _each_phase_has_an_epoch(self) -> "DistilSpec":

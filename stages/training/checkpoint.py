@@ -20,8 +20,9 @@ from stages.atomic import make_folder, replacing
 from stages.specs.schedule import Position
 from stages.training.losses import TERMS
 
-FORMAT = 2
-"""Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number."""
+FORMAT = 3
+"""Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number; format 3 has
+the selection loss of each epoch, and the measured weight of the layer term."""
 
 State = Mapping[str, Any]
 """The return value of ``state_dict``."""
@@ -33,19 +34,45 @@ class OtherFormat(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of the history. ``score`` is the primary metric on the split that selects the best epoch; ``seconds``
-    the training time up to its end, over all interruptions; ``candidates`` the counts of candidates, if any."""
+    """One epoch of the history. ``loss`` is the mean training loss. On the split that selects the best epoch, ``score``
+    is the selecting metric x 100 and ``selection_loss`` the mean negative log-likelihood of the labels (for a
+    regression the mean squared error). ``seconds`` is the training time up to the epoch's end, over all interruptions;
+    ``candidates`` the counts of candidates, if any."""
 
     phase: str
     epoch: int
     loss: float
     score: float
+    selection_loss: float
     seconds: float
     candidates: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The epoch in ``history.json``; without the key ``candidates`` where the method uses none."""
         return {name: value for name, value in asdict(self).items() if name != "candidates" or value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeight:
+    """The weight of the layer term that was measured for ``structure.weight: auto`` when training started.
+
+    It is the length of the labels' gradient over that of the layers' gradient: each of the term with weight 1, on the
+    parameters that both terms reach, as means over ``batches`` batches.
+    """
+
+    weight: float
+    labels_gradient: float
+    layers_gradient: float
+    batches: int
+
+    @property
+    def ratio(self) -> float:
+        """The length of the layers' gradient at weight 1 over that of the labels' gradient."""
+        return self.layers_gradient / self.labels_gradient
+
+    def as_json(self) -> dict[str, float]:
+        """The entry ``layer_weight`` of ``history.json`` and of the record's figures."""
+        return {**asdict(self), "ratio": self.ratio}
 
 
 @dataclass
@@ -57,6 +84,7 @@ class Progress:
     the order of ``TERMS``) are sums over its rows, ``candidate_sums`` the sums of ``candidates.usage_sums`` (empty
     without candidates), and ``curve_samples`` the sums at earlier steps (see ``tensorboard.CurveSampler``). ``picked``
     [N, n] holds the ranks of the candidates that were last picked or drawn for all rows at once, None before that.
+    ``layer_weight`` is the measured weight of the layer term, None where the spec gives a number or no layers.
     """
 
     position: Position = field(default_factory=Position)
@@ -69,6 +97,12 @@ class Progress:
     picked: Tensor | None = None
     terms: list[float] = field(default_factory=lambda: [0.0] * len(TERMS))
     curve_samples: list[list[float]] = field(default_factory=list)
+    layer_weight: LayerWeight | None = None
+
+    @property
+    def auto_weight(self) -> float:
+        """The weight that stands for ``structure.weight: auto``; 1 where none was measured."""
+        return 1.0 if self.layer_weight is None else self.layer_weight.weight
 
     @property
     def sums(self) -> list[float]:
@@ -106,6 +140,7 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
             "picked": progress.picked,
             "terms": progress.terms,
             "curve_samples": progress.curve_samples,
+            "layer_weight": None if progress.layer_weight is None else asdict(progress.layer_weight),
         },
         "parts": dict(parts),
     }
@@ -145,6 +180,7 @@ def load(path: Path, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]
         picked=None if kept["picked"] is None else kept["picked"].cpu(),
         terms=kept["terms"],
         curve_samples=kept["curve_samples"],
+        layer_weight=None if kept["layer_weight"] is None else LayerWeight(**kept["layer_weight"]),
     )
     return progress, document["parts"]
 

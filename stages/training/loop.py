@@ -10,26 +10,24 @@ current step computes. No step waits for the device: the loss is read when an ep
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.corpus.batches import Rows, epoch_batches, parts, share_of
+from stages.corpus.batches import Rows, epoch_batches, share_of
 from stages.corpus.prefetch import one_ahead
-from stages.corpus.rowset import Batch
 from stages.evaluation.predictions import Logits
-from stages.evaluation.scoring import scores
-from stages.models.forward import forward, pooled_state, width
-from stages.models.predict import autocast, predict
-from stages.specs.layer_map import LayerGroup, groups_at
-from stages.specs.layers import NoLayers
+from stages.models.predict import predict
+from stages.specs.layer_map import groups_at
+from stages.specs.layers import is_auto
 from stages.specs.schedule import (
     Phase,
     Position,
+    attention_temperature,
     output_request,
     phases,
     weights_at,
@@ -37,16 +35,17 @@ from stages.specs.schedule import (
 from stages.specs.seeds import seed_of
 from stages.training.candidates import USAGE_SUMS, usage_summary
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
-from stages.training.layer_losses import LayerMatcher
-from stages.training.losses import TERMS, logit_terms, weighted_sum
+from stages.training.layers.auto_weight import measured_weight
+from stages.training.losses import TERMS
 from stages.training.minimax import Augmentation, StepCandidates
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
-from stages.training.relations import Workers
-from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup
+from stages.training.selection import is_selected, selection_scores
+from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup, host_batches
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
+from stages.training.trained_parts import PARTS, TrainedParts
 
-PARTS = ("student", "projections", "optimizer")
-"""The parts of a training whose states a checkpoint holds."""
+OPTIMIZER = "optimizer"
+"""The optimizer's name among the parts of a checkpoint."""
 
 
 def fit(model: nn.Module, setup: TrainingSetup, worker: LoopWorker) -> Progress:
@@ -62,20 +61,10 @@ class Training:
     """The training of one student: the model, the parts trained with it, and the progress."""
 
     def __init__(self, model: nn.Module, setup: TrainingSetup, worker: LoopWorker) -> None:
-        settings = setup.spec.train
-        self.model = model.to(worker.device).train()
         self.setup = setup
         self.worker = worker
-        self.structure = setup.spec.method.structure
-        torch.manual_seed(seed_of(settings.seed))
-        matcher = LayerMatcher(self.structure, width(model), setup.teacher_width, setup.task.outputs)
-        self.matcher = matcher.to(worker.device)
-        self.trained_parts = nn.ModuleDict({"student": model, "matcher": self.matcher})
-        distributed = worker.world_size > 1
-        # DDP overlaps the reduction of gradients with the backward pass.
-        self.parallel = nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False) if distributed else None
-        wrapped: nn.Module = self.parallel or model
-        self.wrapped = cast(nn.Module, torch.compile(wrapped, dynamic=True)) if settings.compile else wrapped
+        self.parts = TrainedParts(model, setup, worker)
+        self.model = self.parts.model
         self.augmentation = self._augmentation()
         self.plan = phases(setup.spec.method.training, setup.spec.train.epochs)
         self.write_curves = setup.write_curves if worker.rank == 0 else None
@@ -94,11 +83,13 @@ class Training:
     def run(self) -> None:
         """Train from the checkpoint, or from the start, to the end of the last epoch."""
         optimizer_state = self._resume()
+        if is_auto(self.setup.spec.method.structure) and self.progress.layer_weight is None:
+            self.progress.layer_weight = measured_weight(self.parts, self.plan[0])
         for number in range(self.progress.position.phase, len(self.plan)):
             if number > 0 and self.progress.position == Position(number):
                 # The second phase starts from the best epoch of the first (Jafari et al. 2021, section 4).
                 self.model.load_state_dict(self.progress.best_weights)
-            optimizer = make_optimizer(self.trained_parts, self.setup.spec.train)
+            optimizer = make_optimizer(self.parts.all, self.setup.spec.train)
             if optimizer_state:
                 optimizer.load_state_dict(dict(optimizer_state))
                 optimizer_state = {}
@@ -119,17 +110,16 @@ class Training:
             if reason:
                 self.worker.note(f"starts over: {reason}")
             return {}
-        self.progress, parts = found
-        self.model.load_state_dict(parts["student"])
-        self.matcher.load_state_dict(parts["projections"])
+        self.progress, states = found
+        self.parts.load_states(states)
         self.worker.note(f"goes on from epoch {len(self.progress.history) + 1}, step {self.progress.position.step}")
         self.worker.restore(self._rows_done() if self.worker.rank == 0 else 0)
-        return parts["optimizer"]
+        return states[OPTIMIZER]
 
     def _usable_checkpoint(self) -> tuple[tuple[Progress, Mapping[str, State]] | None, str]:
         """The checkpoint that this worker can read and may continue; or None, and the reason, '' if there is none."""
         try:
-            found = load(self.setup.checkpoint, PARTS)
+            found = load(self.setup.checkpoint, (*PARTS, OPTIMIZER))
         except OtherFormat as error:
             return None, f"{self.setup.checkpoint.name} is {error}"
         if found is not None and not self.setup.resumable(found[0]):
@@ -194,22 +184,21 @@ class Training:
     def _epoch_plan(self, position: Position, phase: Phase) -> EpochPlan:
         """The settings of the epoch at ``position``."""
         spec, signal = self.setup.spec, self.setup.signal
-        weights = weights_at(spec.method, position, phase.epochs, self.setup.task.regression)
+        regression, auto_weight = self.setup.task.regression, self.progress.auto_weight
+        weights = weights_at(spec.method, position, phase.epochs, regression, auto_weight)
         request = output_request(spec.method, weights, position, phase.epochs, signal.teachers, spec.train.seed)
         groups = groups_at(spec.method.structure, spec.train.seed, position.phase, position.epoch)
-        return EpochPlan(position, weights, request, groups)
+        temperature = attention_temperature(spec.method.structure, position.epoch, phase.epochs)
+        return EpochPlan(position, weights, request, groups, temperature)
 
     def _step_work(self, rows: Rows, epoch_plan: EpochPlan) -> StepWork:
         """This worker's part of the global batch ``rows``, in host memory. Runs in the prefetching thread."""
-        request = epoch_plan.request
-        share, train = share_of(rows, self.worker.rank, self.worker.world_size), self.setup.train
-        max_rows = self.setup.spec.train.micro_batch or len(share.rows)
-        batches = []
-        for start, end in parts(len(share.rows), max_rows):
-            chosen = share.rows[start:end]
-            read = self.setup.signal.read(chosen, request) if request else {}
-            batch = replace(train.batch(chosen, "cpu"), read=read)
-            batches.append(batch.pinned() if self.worker.device.startswith("cuda") else batch)
+        setup, request = self.setup, epoch_plan.request
+        share = share_of(rows, self.worker.rank, self.worker.world_size)
+        max_rows = setup.spec.train.micro_batch or len(share.rows)
+        batches = host_batches(setup.train, setup.signal, share.rows, request, max_rows)
+        if self.worker.device.startswith("cuda"):
+            batches = [batch.pinned() for batch in batches]
         if self.augmentation is None or not (epoch_plan.weights.candidates and share.weight):
             return StepWork(batches, share.weight)
         return StepWork(
@@ -232,16 +221,17 @@ class Training:
         total = torch.zeros(len(self.progress.sums), dtype=torch.float64, device=worker.device)
         total += self._candidates(work.candidates, rows, epoch_plan)
         for number, batch in enumerate(work.batches, 1):
-            with self._gradient_sync(number == len(work.batches)), explain_out_of_memory(len(batch.rows)):
-                loss_B, terms = self._loss(batch.to(worker.device), rows, epoch_plan)
+            synchronised = self.parts.gradient_sync(last=number == len(work.batches))
+            with synchronised, explain_out_of_memory(len(batch.rows)):
+                loss_B, terms = self.parts.loss(batch.to(worker.device), rows, epoch_plan)
                 loss = loss_B.sum() * work.weight
                 # DDP averages the gradients of the workers; the gradient of the global batch is their sum / rows.
                 (loss * (worker.world_size / rows)).backward()
             total[0] += loss.detach()
             for name, term_B in terms.items():
                 total[1 + TERMS.index(name)] += term_B.detach().sum() * work.weight
-        self._average_projections()
-        nn.utils.clip_grad_norm_(self.trained_parts.parameters(), settings.max_grad_norm)
+        self.parts.average_projection_gradients()
+        nn.utils.clip_grad_norm_(self.parts.all.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
         optimizer.step()
@@ -261,9 +251,9 @@ class Training:
             return found
         candidates = augmentation.pick_for_step(self.model, candidates, epoch_plan.weights, epoch_plan.request)
         for batch in candidates.batches:
-            with self._gradient_sync(last=False), explain_out_of_memory(len(batch.batch.rows)):
+            with self.parts.gradient_sync(last=False), explain_out_of_memory(len(batch.batch.rows)):
                 loss = augmentation.loss(
-                    self.wrapped, batch.to(worker.device), epoch_plan.weights, epoch_plan.request
+                    self.parts.wrapped, batch.to(worker.device), epoch_plan.weights, epoch_plan.request
                 ).sum()
                 (loss * (worker.world_size / rows)).backward()
             found[0] += loss.detach()
@@ -272,50 +262,8 @@ class Training:
         found[1 + len(TERMS) :] += torch.from_numpy(candidates.usage).to(worker.device)
         return found
 
-    def _loss(self, batch: Batch, rows: int, epoch_plan: EpochPlan) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss [B] of these rows of this worker, and its terms (name -> [B]) before weighting. ``rows`` is the size
-        of the global batch. Hidden states are computed only in epochs in which layers have a weight."""
-        setup, weights = self.setup, epoch_plan.weights
-        with autocast(self.worker.device, setup.spec.train.precision):
-            logits, hidden = forward(self.wrapped, batch.inputs, hidden=bool(weights.layers))
-        outputs = setup.signal(batch, epoch_plan.request) if epoch_plan.request else {}
-        terms = logit_terms(logits.float(), batch.labels, outputs, setup.spec.method, weights, setup.task.regression)
-        loss_B = weighted_sum(terms, weights)
-        if not weights.layers:
-            return loss_B, terms
-        error_B = self._layer_error(hidden, batch, outputs, rows, epoch_plan.groups)
-        return loss_B + weights.layers * error_B, terms | {"layers": error_B}
-
-    def _layer_error(
-        self,
-        hidden: Sequence[Tensor],
-        batch: Batch,
-        outputs: Mapping[str, Tensor],
-        rows: int,
-        groups: Sequence[LayerGroup],
-    ) -> Tensor:
-        """[B]: the layer loss, from the states ``hidden`` [B, T, H] of the embeddings and each layer of the student."""
-        assert not isinstance(self.structure, NoLayers)
-        mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
-        states = {layer: pooled_state(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
-        workers = Workers(self.worker.rank, self.worker.world_size, rows)
-        error: Tensor = self.matcher(states, outputs, groups, workers)
-        return error
-
-    def _gradient_sync(self, last: bool) -> AbstractContextManager[None]:
-        """A context for a backward pass: gradients are synchronised between workers in the last pass of a step only."""
-        return nullcontext() if self.parallel is None or last else self.parallel.no_sync()
-
-    def _average_projections(self) -> None:
-        """Average the gradients of the projections over workers, as DDP does for the student's. They have none in a
-        phase without layers."""
-        for parameter in self.matcher.parameters() if self.parallel is not None else ():
-            if parameter.grad is not None:
-                torch.distributed.all_reduce(parameter.grad)
-                parameter.grad /= self.worker.world_size
-
     def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:
-        """Check the loss, score the epoch, and keep its weights if it is the best so far (the later of equals wins)."""
+        """Check the loss, score the epoch, and keep its weights if ``is_selected`` prefers it to the best so far."""
         setup, progress, position = self.setup, self.progress, self.progress.position
         mean = progress.loss / len(setup.train)
         logits = self._selection_logits()
@@ -325,11 +273,12 @@ class Training:
                 f"training diverges in epoch {position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower "
                 f"learning_rate than {setup.spec.train.learning_rate}, or smaller weights of the method's terms"
             )
-        scored = scores(setup.task, logits, setup.select)
-        score = scored[setup.task.primary]
+        found = selection_scores(setup.task, logits, setup.select)
         candidates = self._candidate_usage()
-        progress.history.append(Epoch(phase.name, position.epoch + 1, mean, score, progress.seconds, candidates))
-        if progress.best < 0 or score >= progress.history[progress.best].score:
+        number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
+        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, candidates)
+        progress.history.append(epoch)
+        if is_selected(setup.spec.train, epoch, best):
             progress.best = len(progress.history) - 1
             progress.best_weights = {
                 name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()
@@ -337,13 +286,14 @@ class Training:
         if setup.save_epoch is not None and self.worker.rank == 0:
             setup.save_epoch(self.model, len(progress.history))
         if self.write_curves is not None:
-            self.write_curves(len(progress.history), self._curve_points(phase, batches, scored))
+            self.write_curves(len(progress.history), self._curve_points(phase, batches, found.metrics))
         last = position.epoch + 1 == phase.epochs
         progress.position = Position(position.phase + 1) if last else replace(position, epoch=position.epoch + 1)
         progress.new_epoch()
         done = f"epoch {len(progress.history)}/{setup.spec.train.epochs} {phase.name}"
         more = f"  {candidates['used']:,} candidates, mean rank {candidates['mean_rank']:.1f}" if candidates else ""
-        self.worker.note(f"{done}  loss {mean:.4f}  {setup.task.primary} {score:.1f}{more}")
+        selection = f"{setup.task.selecting} {found.score:.1f}  selection loss {found.loss:.4f}"
+        self.worker.note(f"{done}  loss {mean:.4f}  {selection}{more}")
 
     def _curve_points(self, phase: Phase, batches: Sequence[Rows], scored: Mapping[str, float]) -> Sequence[Point]:
         """The points of the epoch that has just ended. The last one has the values of the whole epoch, too."""
@@ -357,7 +307,7 @@ class Training:
             step = position.epoch * steps + int(sample[0]) - 1
             factor = learning_rate(step, phase.epochs * steps, spec.train.warmup)
             point.values["schedule/learning_rate"] = spec.train.learning_rate * factor
-        weights = weights_at(spec.method, position, phase.epochs, setup.task.regression)
+        weights = weights_at(spec.method, position, phase.epochs, setup.task.regression, progress.auto_weight)
         used = torch.cuda.max_memory_allocated(self.worker.device) if self.worker.device.startswith("cuda") else None
         points[-1].values.update(epoch_values(progress.history[-1], weights, scored, used))
         return points
@@ -385,10 +335,5 @@ class Training:
             # A new phase starts with a new optimizer.
             fresh = self.progress.position.epoch == self.progress.position.step == 0
             state = {} if fresh else optimizer.state_dict()
-            parts = {
-                "student": self.model.state_dict(),
-                "projections": self.matcher.state_dict(),
-                "optimizer": state,
-            }
-            save(self.setup.checkpoint, self.progress, parts)
+            save(self.setup.checkpoint, self.progress, {**self.parts.states(), OPTIMIZER: state})
         self.saved_at = self.setup.clock()

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from torch import nn
 
+from stages.corpus.batches import Rows, parts
 from stages.corpus.rowset import Batch, Rowset
 from stages.specs.layer_map import LayerGroup
 from stages.specs.schedule import (
@@ -42,7 +43,8 @@ class LoopWorker(Protocol):
 class TrainingSetup:
     """The inputs of a training.
 
-    The student learns from ``train`` and ``signal``; the best epoch is selected on ``select``. ``checkpoint`` is the
+    The student learns from ``train`` and ``signal``; each epoch is scored on ``select``, by which the best is selected
+    (or, with ``train.select: last``, only watched). ``checkpoint`` is the
     file of the checkpoint, written at most every ``checkpoint_seconds``. ``teacher_width`` is the width of the
     teacher's layers, 0 if the method follows none; ``candidate_pool`` is None for a method without candidates.
 
@@ -80,12 +82,24 @@ class StepWork:
     candidates: StepCandidates = NO_CANDIDATES
 
 
+def host_batches(train: Rowset, signal: Signal, rows: Rows, request: OutputRequest, max_rows: int) -> list[Batch]:
+    """These rows of train as batches of at most ``max_rows`` rows in host memory, with the stored teacher outputs that
+    ``request`` names."""
+    batches = []
+    for start, end in parts(len(rows), max_rows):
+        read = signal.read(rows[start:end], request) if request else {}
+        batches.append(replace(train.batch(rows[start:end], "cpu"), read=read))
+    return batches
+
+
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """The settings of one epoch: the weights of the loss terms, the outputs requested from the teachers, and which
-    teacher layers each student layer follows. ``position`` is where the epoch starts or is resumed."""
+    """The settings of one epoch: the weights of the loss terms, the outputs requested from the teachers, which teacher
+    layers each student layer follows, and the temperature of attention to them. ``position`` is where the epoch starts
+    or is resumed."""
 
     position: Position
     weights: LossWeights
     request: OutputRequest
     groups: Sequence[LayerGroup]
+    attention_temperature: float = 1.0

@@ -143,18 +143,16 @@ def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:
     return widths.pop()
 
 
-def layer_warnings(signal: Signal, rows: int) -> dict[str, object]:
-    """``{"warnings": [...]}`` if the student follows layers in which the states of all rows are nearly the same, so
-    that matching them has no use; {} otherwise. ``rows`` is the number of rows of train."""
+def layer_warnings(signal: Signal, rows: int) -> list[str]:
+    """A warning, in one line, if the student follows layers in which the states of all rows are nearly the same, so
+    that matching them has no use; else []. ``rows`` is the number of rows of train."""
     if not isinstance(signal, StoredSignal) or not signal.names:
-        return {}
+        return []
     dead = sorted({layer for columns in signal.layers for layer in dead_layers(columns, signal.names, rows)})
     if not dead:
-        return {}
+        return []
     named = ", ".join(map(str, dead))
-    return {
-        "warnings": [
-            f"structure: the rows look alike in layers {named} of the teacher (variance below {DEAD:g} of their "
-            "energy), so that matching them teaches nothing; match others, or choose pooling: mean"
-        ]
-    }
+    return [
+        f"structure: the rows look alike in layers {named} of the teacher (variance below {DEAD:g} of their "
+        "energy), so that matching them teaches nothing; match others, or choose pooling: mean"
+    ]

@@ -94,16 +94,16 @@ def curve_points(
 def epoch_values(
     epoch: Epoch, weights: LossWeights, scored: Mapping[str, float], memory: int | None
 ) -> dict[str, float]:
-    """The values of an epoch as a whole, by tag, for its last point: weights and schedule, the scores ``scored`` on the
-    split that selects the best epoch, its mean loss, the use of candidates, and the peak memory of the GPU in bytes
-    (None on a CPU)."""
+    """The values of an epoch as a whole, by tag, for its last point: weights and schedule, the metrics ``scored`` and
+    the loss on the split that selects the best epoch, its mean training loss, the use of candidates, and the peak
+    memory of the GPU in bytes (None on a CPU)."""
     values = {f"weight/{name}": float(getattr(weights, name)) for name in TERMS if getattr(weights, name)}
     if weights.soft:
         values["schedule/temperature"] = weights.temperature
     if weights.match:
         values["schedule/scale"] = weights.scale
     values |= {f"selection/{metric}": score for metric, score in scored.items()}
-    values["epoch/loss"] = epoch.loss
+    values |= {"selection/loss": epoch.selection_loss, "epoch/loss": epoch.loss}
     if epoch.candidates is not None:
         values |= {f"candidates/{name}": float(value) for name, value in epoch.candidates.items() if _number(value)}
     if memory is not None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,18 +14,23 @@ from transformers import PreTrainedModel
 from cluster.resources import Worker
 from stages.atomic import sync_below, sync_folders
 from stages.corpus.reader import Meta, read_meta
-from stages.corpus.rowset import read_rowset
+from stages.corpus.rowset import Rowset, read_rowset
 from stages.evaluation.scoring import scores
 from stages.models.forward import count_parameters
+from stages.models.heads import loads_with
 from stages.models.loading import build
 from stages.models.malloc import keep_freed_memory
-from stages.models.predict import predict
-from stages.specs.student import DistilSpec
+from stages.models.mean_head import head_of_model
+from stages.models.predict import last_state_variances, predict
+from stages.outputs.layer_variance import DEAD
+from stages.specs.student import DistilSpec, Fresh, Head, rate_text
+from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
 from stages.training.model_card import model_card
 from stages.training.setup import TrainingSetup
+from stages.training.sweep import sweep_of, with_rate
 from stages.training.teachers import (
     layer_warnings,
     open_candidate_pool,
@@ -43,6 +49,11 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     """Train the student of ``job``; return its figures. Every worker runs this; the first one writes the files."""
     keep_freed_memory()
     torch.set_num_threads(worker.threads)
+    sweep = sweep_of(job.spec, job.inputs)
+    if sweep is not None:
+        job = replace(job, spec=with_rate(job.spec, sweep.best))
+        rates = ", ".join(map(rate_text, job.spec.rates))
+        worker.note(f"learning rate {rate_text(sweep.best)}, the best of {rates}")
     corpus = job.inputs["corpus"]
     meta = read_meta(corpus)
     found = read_rowset(corpus, "train")
@@ -68,13 +79,15 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
     check_finite(model, job.inputs["start"])
+    warnings = layer_warnings(signal, len(rows)) + head_warnings(model, job.spec, rows, worker)
+    warnings += [] if sweep is None else sweep.warnings
     progress = fit(model, setup, worker)
     last = best = dev_scores(model, corpus, meta, worker)
     if progress.best + 1 < len(progress.history):
         model.load_state_dict(progress.best_weights)
         best = dev_scores(model, corpus, meta, worker)
     if worker.rank == 0:
-        save_student(model, job, meta, progress, best, last)
+        save_student(model, job, meta, progress, best, last, {} if sweep is None else sweep.facts)
         write_dev_scores(job, progress, steps_per_epoch(len(rows), job.spec), best, last)
     return {
         "rows": len(rows),
@@ -85,8 +98,29 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         "scores": best,
         "last_epoch_scores": last,
         **candidate_facts(progress),
-        **layer_warnings(signal, len(rows)),
+        **layer_weight_facts(progress),
+        **({} if sweep is None else sweep.facts),
+        **({"warnings": warnings} if warnings else {}),
     }
+
+
+def head_warnings(model: PreTrainedModel, spec: DistilSpec, rows: Rowset, worker: Worker) -> list[str]:
+    """A warning, in one line, if the head of a model that is to be trained reads states of the last layer that hardly
+    vary between rows; else []. Random weights are left out, whose states become different only in training, and all
+    workers but the first."""
+    head = head_of_model(model)
+    if head is None or isinstance(spec.start, Fresh) or worker.rank > 0 or len(rows) < 2:
+        return []
+    nn.Module.to(model, worker.device)
+    variances = last_state_variances(model, rows, worker.device)
+    if variances[head] >= DEAD:
+        return []
+    other: Head = "mean" if head == "cls" else "cls"
+    remedy = f"give head: {other}" if variances[other] >= DEAD else "start from other layers"
+    return [
+        f"head: {head} reads states of the last layer that hardly vary between rows when training starts (variance "
+        f"below {DEAD:g} of their energy), so that it has little to learn from; {remedy}"
+    ]
 
 
 def check_finite(model: PreTrainedModel, directory: Path) -> None:
@@ -123,13 +157,23 @@ def candidate_facts(progress: Progress) -> Facts:
     return {"candidates": sum(epoch["used"] for epoch in usage)} if usage else {}
 
 
+def layer_weight_facts(progress: Progress) -> Facts:
+    """``{"layer_weight": {...}}`` with the measured weight of the layer term and its gradients; {} if none was
+    measured."""
+    return {} if progress.layer_weight is None else {"layer_weight": progress.layer_weight.as_json()}
+
+
 def selection_split(spec: DistilSpec, meta: Meta) -> str:
-    """The name of the split whose score selects the best epoch. Raises ValueError for a holdout of no rows."""
-    if spec.train.select == "dev":
+    """The name of the split on which each epoch is scored: by its scores the best epoch is selected, unless
+    ``train.select: last`` keeps the last one; that needs no holdout. Raises ValueError for ``holdout`` without rows."""
+    select = spec.train.select
+    if select == "dev" or (select == "last" and HOLDOUT not in meta.splits):
         return meta.task.dev_splits[0]
-    if "holdout" not in meta.splits:
-        raise ValueError("train.select: holdout, but data.holdout is 0; set data.holdout above 0, or train.select: dev")
-    return "holdout"
+    if HOLDOUT not in meta.splits:
+        raise ValueError(
+            "train.select: holdout, but data.holdout is 0; set data.holdout above 0, or train.select to dev or last"
+        )
+    return HOLDOUT
 
 
 def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker) -> Scores:
@@ -172,15 +216,17 @@ def kept_every_epoch(job: StudentJob, progress: Progress) -> bool:
 
 
 def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
-    """Write model and tokenizer to ``target``, as transformers loads them."""
+    """Write model and tokenizer to ``target``, as transformers loads them; a model with a mean head as
+    ``stillhouse.load_model`` does."""
     model.save_pretrained(target)
     shutil.copytree(job.inputs["corpus"] / "tokenizer", target, dirs_exist_ok=True)
 
 
 def save_student(
-    model: PreTrainedModel, job: StudentJob, meta: Meta, progress: Progress, best: Scores, last: Scores
+    model: PreTrainedModel, job: StudentJob, meta: Meta, progress: Progress, best: Scores, last: Scores, rates: Facts
 ) -> None:
-    """Write ``model/``, with tokenizer and model card, and ``history.json``. ``model`` is moved to the CPU."""
+    """Write ``model/``, with tokenizer and model card, and ``history.json``, to which the facts ``rates`` of a sweep
+    are added. ``model`` is moved to the CPU."""
     target = job.out / "model"
     shutil.rmtree(target, ignore_errors=True)
     if job.spec.train.keep != "epochs":
@@ -192,9 +238,12 @@ def save_student(
         "best_epoch": progress.best + 1,
         "scores": best,
         "last_epoch_scores": last,
+        **layer_weight_facts(progress),
+        **rates,
     }
     (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
     lineage = job.out / "lineage.json"
     known = json.loads(lineage.read_text("utf-8")) if lineage.exists() else {}
-    card = model_card(job.spec, meta.task, count_parameters(model), best, known)
+    loader = loads_with(model.config.model_type, head_of_model(model))
+    card = model_card(job.spec, meta.task, count_parameters(model), best, known, loader)
     (target / "README.md").write_text(card, "utf-8")

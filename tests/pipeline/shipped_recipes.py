@@ -25,12 +25,18 @@ MODELS = {
 }
 """The models that recipes name: architecture and depth. Here they are configurations without weights of their own."""
 
+MEAN_POOLED = ("sentence-transformers/all-MiniLM-L6-v2",)
+"""Those that their files describe as sentence encoders with mean pooling."""
+
 
 def write_recipe_assets(folder: Path) -> Path:
     """Write the models, a few rows of each task, and a bank, as files whose content never changes."""
     for name, (kind, depth) in MODELS.items():
         layers = {"dim": 32, "n_layers": depth} if kind == "distilbert" else {"num_hidden_layers": depth}
-        write_plannable_model(folder / "models" / name, model_type=kind, **layers)
+        model = write_plannable_model(folder / "models" / name, model_type=kind, **layers)
+        if name in MEAN_POOLED:
+            (model / "1_Pooling").mkdir()
+            (model / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}', "utf-8")
     for task in BUILT_IN.values():
         write_rows(folder / "data" / task.name, task)
     lines = "".join(
@@ -64,9 +70,11 @@ def with_local(tree: Tree, assets: Path) -> Tree:
 
 
 def local_recipe(path: Path, assets: Path, sets: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe, over the files of ``assets``."""
+    """A shipped recipe, over the files of ``assets``. Their few rows stand for those of whole data sets, of which a
+    tenth is enough to hold out."""
     text = path.read_text("utf-8")
-    source = [] if "task: reviews" in text else [f"data.source={assets / 'data'}"]
+    whole = [f"data.source={assets / 'data'}", "data.holdout_min_rows=0"]
+    source = [] if "task: reviews" in text else whole
     bank = [f"bank.files={assets / 'bank.jsonl'}"] if "bank: {files" in text else []
     return parse(with_local(read(path), assets), [*source, *bank, *sets])
 

@@ -169,7 +169,12 @@ finally:
 """
 
 
-@pytest.mark.parametrize("command", [("plan",), ("run",), ("run", "--inline"), ("report", "--format", "json")])
+REPORT = ("report", "--format", "json")
+
+
+@pytest.mark.parametrize(
+    "command", [("plan",), ("run",), ("run", "--inline"), REPORT, (*REPORT, "--baseline", "no-kd")]
+)
 def test_if_nothing_is_to_be_built_no_heavy_library_is_loaded_and_no_process_is_started(
     first_run: tuple[Project, object], command: tuple[str, ...]
 ) -> None:

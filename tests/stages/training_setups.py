@@ -207,9 +207,10 @@ def max_difference(one: Weights, other: Weights) -> float:
     return max(float((one[name] - other[name]).abs().max()) for name in one if not name.endswith("key.bias"))
 
 
-def epoch_results(progress: Progress) -> list[tuple[str, int, float, float]]:
-    """(phase, epoch, loss, score) of each epoch: the history without its seconds, which an interruption may change."""
-    return [(epoch.phase, epoch.epoch, epoch.loss, epoch.score) for epoch in progress.history]
+def epoch_results(progress: Progress) -> list[tuple[str, int, float, float, float]]:
+    """(phase, epoch, loss, score, selection loss) of each epoch: the history without its seconds, which an
+    interruption may change."""
+    return [(epoch.phase, epoch.epoch, epoch.loss, epoch.score, epoch.selection_loss) for epoch in progress.history]
 
 
 @dataclass

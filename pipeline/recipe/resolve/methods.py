@@ -36,6 +36,9 @@ def _axis(axis: str, changes: Loose | None, start: Frozen) -> Frozen:
     kind, known = block.get("kind", was["kind"]), kinds(axis)
     if not isinstance(kind, str) or kind not in known:
         raise PlacedError((axis, "kind"), kind, f"is no kind of {axis}; {nearest(str(kind), known)}")
+    if kind == "none" and "weight" in block:
+        problem = "but structure is none, which matches no layers; give a kind, such as attend, or leave weight out"
+        raise PlacedError((axis, "weight"), block["weight"], problem)
     for name in block:
         if name not in known[kind].model_fields:
             raise PlacedError((axis, name), ABSENT, f"unknown key of {kind}; {nearest(name, known[kind].model_fields)}")

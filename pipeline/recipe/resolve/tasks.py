@@ -4,6 +4,7 @@ A PlacedError's place is in the merged file, with a number for each item of what
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
@@ -28,6 +29,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     with placed("task", index):
         task = task_of(block)
     check_bank(file.bank)
+    _check_rates(file)
     data = data_of(file.data, block, task)
     _check_labels(file.teacher, task)
     for place, student in enumerate(file.student):
@@ -48,6 +50,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
         train=_train(file.train),
         max_length=file.train.max_length,
         seeds=file.seeds,
+        sweep_seed=_sweep_seed(file),
     )
 
 
@@ -69,8 +72,40 @@ def _train(*blocks: OptimisationBlock | None) -> Train:
     keys: dict[str, object] = {}
     for block in blocks:
         keys.update(block.explicit() if block is not None else {})
-    keys.pop("max_length", None)
+    for name in ("max_length", "rates"):
+        keys.pop(name, None)
     return Train.model_validate(keys)
+
+
+def _gives_rate(block: OptimisationBlock | None) -> bool:
+    """Whether a block of the file gives a learning rate."""
+    return block is not None and "learning_rate" in block.explicit()
+
+
+def _rates(file: RecipeFile, block: MethodBlock) -> tuple[float, ...]:
+    """The learning rates that a method compares, in rising order; () where it has a single one."""
+    if block.rates is not None and _gives_rate(block.train):
+        raise PlacedError(("rates",), list(block.rates), "but train.learning_rate is given beside it; leave one out")
+    if block.rates is None and _gives_rate(block.train):
+        return ()
+    return tuple(sorted(block.rates or file.train.rates or ()))
+
+
+def _sweep_seed(file: RecipeFile) -> int:
+    """The seed of trainings that are not reported."""
+    if file.sweep_seed is None:
+        return next(seed for seed in count() if seed not in file.seeds)
+    if file.sweep_seed in file.seeds:
+        problem = "is one of seeds, whose students are reported; give a number that is none of them"
+        raise PlacedError(("sweep_seed",), file.sweep_seed, problem)
+    return file.sweep_seed
+
+
+def _check_rates(file: RecipeFile) -> None:
+    """Raise where the recipe's own ``train`` gives both one learning rate and several."""
+    if file.train.rates is not None and _gives_rate(file.train):
+        problem = "but train.learning_rate is given beside it; leave one out (null takes a key out)"
+        raise PlacedError(("train", "rates"), list(file.train.rates), problem)
 
 
 def _check_one_is_given(block: StartBlock, names: Sequence[str]) -> None:
@@ -90,12 +125,16 @@ def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
     with placed("method", index):
         method = method_of(block)
         taught_by = _taught_by(block.taught_by, method, find(block.use), file.models, ITSELF)
+        rates, train = _rates(file, block), _train(file.train, block.train)
+        if rates:  # the key of a student must not depend on a rate that is not used
+            train = train.model_copy(update={"learning_rate": Train().learning_rate})
         return MethodUse(
             label=block.label or block.use,
             method=method,
             taught_by=taught_by,
             candidates=_candidates(block.candidates, method, find(block.use), file),
-            train=_train(file.train, block.train),
+            train=train,
+            rates=rates,
         )
 
 
@@ -114,6 +153,9 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             raise PlacedError(("shares",), ABSENT, "is of an ensemble's members; leave it out, or name members")
         if block.method is None:
             raise PlacedError(("method",), ABSENT, "missing, and needed")
+        if file.train.rates is not None and not _gives_rate(block.train):
+            problem = "missing, and needed: train.rates is for methods, while a model is trained once, at one rate"
+            raise PlacedError(("train", "learning_rate"), ABSENT, problem)
         with placed("method"):
             method = method_of(block.method)
         return ModelNode(

@@ -73,7 +73,16 @@ class Data(Block):
     eval_rows: Whole | None = key("The same for each of the other splits.", 300, of=CORPUS["eval_rows"])
     sample_seed: Seed = key("Seed of these samples and of the slice that is held out.", 1, of=CORPUS["sample_seed"])
     holdout: Number = key(
-        "Share of train that is not trained on, but used to select the best epoch.", 0.2, of=CORPUS["holdout"]
+        "Share of train that is not trained on, but used to select the best epoch. At most 2,000 rows are held out.",
+        0.2,
+        of=CORPUS["holdout"],
+    )
+    holdout_min_rows: Whole = key(
+        "The fewest rows that are held out, where `holdout` would be fewer: a score on a few rows selects epochs by "
+        "chance. For this, no more than a quarter of train is held out. 0: none.",
+        0,
+        300,
+        of=CORPUS["holdout_min_rows"],
     )
     generated: Annotated[Generated, ReadAs(GeneratedBlock)] = key(
         "Sizes of the generated task.", {"train": 400}, Generated
@@ -107,9 +116,16 @@ class TaskBlock(Block):
     )
     regression: Flag = key("The label is a number; the task has no classes.", True, False)
     metric: Annotated[tuple[Metric, ...], ONE_OR_MANY, Field(min_length=1), AfterValidator(distinct)] | None = key(
-        "One metric, or a list. The first selects the best epoch and leads the report. Default: `accuracy`, or "
-        "`pearson` for a regression.",
+        "One metric, or a list. The first leads the report, and selects the best epoch unless `select` names another. "
+        "Default: `accuracy`, or `pearson` for a regression.",
         ["f1", "accuracy"],
+        None,
+    )
+    select: Metric | None = key(
+        "The metric that selects the best epoch of each training: one of the task's metrics. It may be given for a "
+        "built-in task, too. Default: the first of `metric`; for `mrpc` `accuracy`, as its F1 is high for a model that "
+        "predicts the frequent label for every row.",
+        "accuracy",
         None,
     )
 
@@ -227,6 +243,7 @@ class OverrideBlock(Block):
     candidates: dict[Name, Any] | None = key("Changes to `candidates`.", {"neighbours": {"sides": "both"}}, None)
     train: Annotated[dict[str, Any], PartialBlock(TrainBlock)] | None = key("Changes to `train`.", {"epochs": 30}, None)
     seeds: Any | None = key("Replaces the seeds.", [0, 1, 2, 3, 4], None)
+    sweep_seed: Any | None = key("Replaces the seed of sweeps.", 7, None)
 
 
 class ResourceBlock(Block):
@@ -336,6 +353,12 @@ class RecipeFile(Block):
     )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct), ONE_OR_MANY] = key(
         "Each student is trained once with each of these seeds. Teachers are trained once.", [0, 1, 2], (0,)
+    )
+    sweep_seed: Seed | None = key(
+        "The seed of the trainings that choose among `rates`; it must not be one of `seeds`. Default: the smallest "
+        "number that is none of them.",
+        100,
+        None,
     )
     equal_steps: Flag = key(
         "Whether to refuse methods whose `train` has other `epochs` or another `batch_size` than the rest, so that "

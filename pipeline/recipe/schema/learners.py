@@ -44,6 +44,7 @@ class OptimisationBlock(Block):
         {
             "seed": "students are trained with each of the recipe's seeds: [...]",
             "max_length": "it is one for the whole recipe, under its own train",
+            "rates": "a method has them beside its train, the recipe in its own train",
             "keep": "students keep their best epoch; it is for teacher.finetune and models.NAME.train",
         }
     )
@@ -70,12 +71,28 @@ class OptimisationBlock(Block):
         True,
         of=TRAIN["compile"],
     )
-    select: Literal["holdout", "dev"] = key(
+    select: Literal["holdout", "dev", "last"] = key(
         "The split that selects the best epoch: the held-out slice of train, or dev. With dev, the dev scores are "
-        "optimistic, because they selected the epoch.",
+        "optimistic, because they selected the epoch. `last` selects none and keeps the weights of the last epoch; "
+        "with it, `data.holdout` may be 0, so that all rows are trained on.",
         "dev",
         of=TRAIN["select"],
     )
+    select_by: Literal["metric", "likelihood"] = key(
+        "What selects the best epoch on that split: the highest score of the task's metric, or the lowest mean "
+        "negative log-likelihood of the labels (for a regression, the lowest mean squared error), which varies less "
+        "from epoch to epoch where the split is small. The history of a training has both for each epoch.",
+        "likelihood",
+        of=TRAIN["select_by"],
+    )
+
+
+Rates = Annotated[
+    tuple[Annotated[Number, Field(gt=0.0)], ...],
+    Field(min_length=2, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(distinct),
+]
+"""Learning rates to compare."""
 
 
 class TrainBlock(OptimisationBlock):
@@ -88,11 +105,20 @@ class TrainBlock(OptimisationBlock):
         64,
         of=CorpusSpec.model_fields["max_length"],
     )
+    rates: Rates | None = key(
+        "Learning rates for each method that gives neither `rates` nor `train.learning_rate` of its own, in place of "
+        "`learning_rate`; see `method.rates`.",
+        [1.0e-4, 2.0e-4, 4.0e-4],
+        None,
+    )
 
 
 class SeededBlock(OptimisationBlock):
     """The keys of `train` without `max_length`, a seed, and which epochs are kept."""
 
+    elsewhere = MappingProxyType(
+        {**OptimisationBlock.elsewhere, "rates": "only students have them; give one learning_rate here"}
+    )
     seed: Seed = key("Seed of the head's weights, of dropout and of the order of rows.", 1, of=TRAIN["seed"])
     keep: Literal["best", "epochs"] = key(
         "`epochs` also keeps the model after every epoch, so that `taught_by` may name it.",
@@ -237,6 +263,14 @@ class MethodBlock(AxesBlock):
     label: Label | None = key("The method's name in reports and files. Default: that of `use`.", "annealing-10", None)
     train: OptimisationBlock | None = key(
         "Changes to the recipe's `train` for this method.", {"learning_rate": 1.0e-4}, None
+    )
+    rates: Rates | None = key(
+        "Learning rates to compare, in place of `learning_rate`. For each student, a training is run at each of them "
+        "with the seed `sweep_seed`, which is not reported; the students of all `seeds` are then trained at the rate "
+        "whose training did best on the split that selects epochs, by the rule that selects them (`select_by`). A rate "
+        "at which the loss diverges fails; leave it out.",
+        [1.0e-4, 2.0e-4, 4.0e-4],
+        None,
     )
     taught_by: References | None = key(
         "The models that teach: `teacher`, a name in `models`, or `itself` (the same student, trained without a "

@@ -1,5 +1,6 @@
 """Whole runs with their storage in a bucket on a real S3 server, seen from one machine and from another."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def test_a_report_names_models_by_url(url: str, assets: Path, elsewhere: Path) -
     result = on(write_project(elsewhere / "project", assets, seeds=[0, 1]), url, "report", "--format", "json")
     key = records(url)["distil/vanilla-kd/two/1@tiny"].key
     assert f'"{url}/distil/{key}/0001/model"' in result.out
+
+
+def test_a_report_with_a_baseline_fetches_predictions_alone(url: str, assets: Path, elsewhere: Path) -> None:
+    project = write_project(elsewhere / "project", assets, seeds=[0, 1])
+    result = on(project, url, "report", "--format", "json", "--baseline", "no-kd")
+    compared = [row for row in json.loads(result.out) if row["method"] == "vanilla-kd"]
+    assert [(row["seed"], row["seeds_compared"]) for row in compared] == [(0, 2), (1, 2)]
+    fetched = [path for path in (elsewhere / "cache").glob("storage/*/*/*/*/**/*") if path.suffix]
+    assert {path.parent.name for path in fetched if path.suffix == ".parquet"} == {"predictions"}
+    assert not [path for path in fetched if path.suffix == ".safetensors"]
 
 
 def test_only_artifacts_and_their_records_are_left(url: str) -> None:

@@ -1,11 +1,23 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
+from project import (
+    as_storage,
+    graph_of,
+    nodes_by_name,
+    tiny_recipe,
+    write_plannable_assets,
+    write_plannable_model,
+)
 
 from pipeline.errors import RequestError
+from pipeline.graph.build import build_graph
+from pipeline.graph.digests import Digests
+from pipeline.graph.hub import Pins
 from pipeline.graph.nodes import Edge, ExternalInput, Graph, Node, Quantity
+from pipeline.recipe import parse
 from stages.outputs.sizes import Extent
 from stages.specs.corpus import CorpusSpec, Hub
 from stages.specs.evaluation import EvaluateSpec
@@ -343,3 +355,20 @@ def test_the_rows_of_a_dev_split_that_is_cut_off_train_are_known_before(assets: 
     # A tenth of the 90 rows of train is cut off, then 8 of the 81 others are held out.
     assert found["evaluate/teacher@tiny"].rows == Quantity.exact(9 + 30)
     assert found["finetune@tiny"].rows == Quantity.exact(73)
+
+
+def test_of_a_small_train_a_quarter_is_held_out_and_its_key_is_found_without_reading_the_data_again(
+    assets: Path,
+) -> None:
+    """Also where the survey of the data is lost, as the number of rows is kept with the digests."""
+    recipe = parse(tiny_recipe(assets, data={"source": str(assets / "data")}))
+    file, pins = assets.parent / ".identity" / "digests.json", Pins.load(as_storage(assets.parent), refresh=False)
+    file.parent.mkdir()
+    first = Digests.load(file)
+    corpus = nodes_by_name(build_graph(recipe, first, pins))["corpus@tiny"]
+    assert isinstance(corpus.spec, CorpusSpec) and corpus.spec.holdout_min_rows == 300
+    assert corpus.splits is not None and (corpus.splits.trained, corpus.splits.held_out) == (68, 22)
+    first.save()
+    shutil.rmtree(file.parent / "surveys")
+    again = nodes_by_name(build_graph(recipe, Digests.load(file), pins, reads_data=False))["corpus@tiny"]
+    assert again.splits is None and again.key == corpus.key

@@ -1,6 +1,7 @@
 """Classification heads of a recipe: which training starts with which, what that changes of keys, and what is
 refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,54 @@ def test_a_head_that_cannot_be_is_refused_while_planning(assets: Path) -> None:
     members = {"both": {"members": ["teacher", "middle"], "head": "mean"}}
     middle = {"middle": {"cut": {"layers": [1]}, "method": "no-kd"}}
     assert refusal(assets, models={**middle, **members}).startswith("models.both.head: an ensemble is not trained")
+
+
+# --- warnings ---------------------------------------------------------------------------------------------
+
+
+def pooled(folder: Path, **modes: object) -> None:
+    """Describe the model in ``folder`` as a sentence encoder with these modes of pooling."""
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(modes), "utf-8")
+
+
+def warnings(assets: Path, /, **changes: object) -> list[str]:
+    return [line for line in composed(assets, **changes).warnings if "pooling" in line]
+
+
+def test_a_model_that_was_trained_with_mean_pooling_is_warned_of_unless_the_recipe_chooses_a_head(assets: Path) -> None:
+    model = assets / "model"
+    pooled(model, pooling_mode_mean_tokens=True, pooling_mode_cls_token=False)
+    (line,) = warnings(assets)
+    assert line == (
+        f"teacher: {model} was trained with mean pooling, and its head would read the first token; give "
+        "teacher.head: mean, or head: cls to keep it"
+    )
+    own = {"label": "own", "model": str(model)}
+    assert [line.split(":")[0] for line in warnings(assets, student=own)] == ["teacher", "student own"]
+    for head in ("cls", "mean"):
+        assert warnings(assets, teacher=teacher(model, head=head), student={**own, "head": head}) == []
+    fresh = {"label": "fresh", "config": {"model": str(model)}}
+    assert warnings(assets, teacher=teacher(model, head="cls"), student=fresh) == []
+
+
+def test_only_pooling_by_the_mean_alone_is_warned_of(assets: Path) -> None:
+    for modes, count in (
+        ({"pooling_mode_cls_token": True}, 0),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, 0),
+        ({"pooling_mode": "mean"}, 1),
+    ):
+        pooled(assets / "model", **modes)
+        assert len(warnings(assets)) == count
+    (assets / "model" / "1_Pooling" / "config.json").write_text("[", "utf-8")
+    assert warnings(assets) == []
+
+
+def test_a_model_whose_head_reads_the_mean_by_its_own_configuration_is_not_warned_of(assets: Path) -> None:
+    modern = write_plannable_model(assets / "modern", model_type="modernbert", classifier_pooling="mean")
+    pooled(modern, pooling_mode_mean_tokens=True)
+    assert warnings(assets, teacher=teacher(modern)) == []
+    assert heads(assets, teacher=teacher(modern), student=CUTS[0]) == {
+        "the teacher": (None, "mean"),
+        "teacher": (None, "mean"),
+    }

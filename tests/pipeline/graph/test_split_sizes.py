@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.graph.nodes import Quantity, SplitSizes
-from pipeline.graph.split_sizes import recorded_sizes, share_text, split_sizes
+from pipeline.graph.split_sizes import least_held_out, recorded_sizes, share_text, split_sizes
 from pipeline.recipe import Data
 from stages.corpus.corpus import choose
 from stages.corpus.row_key import row_key
@@ -38,16 +38,47 @@ def test_without_a_holdout_all_rows_are_trained_on_and_their_number_is_exact() -
 @pytest.mark.parametrize(
     ("train_rows", "eval_rows"), [(None, None), (40, None), (40, 5), (None, 5), (200, 200), (95, None)]
 )
-def test_the_sizes_are_those_that_the_stage_chooses(train_rows: int | None, eval_rows: int | None) -> None:
+@pytest.mark.parametrize("least", [0, 12, 300])
+def test_the_sizes_are_those_that_the_stage_chooses(train_rows: int | None, eval_rows: int | None, least: int) -> None:
     tables = {"train": rows("train", 100), "test": rows("test", 20)}
-    spec = CorpusSpec(task=TREC, source=Files(), train_rows=train_rows, eval_rows=eval_rows)
+    data = Data(train_rows=train_rows, eval_rows=eval_rows, holdout_min_rows=least)
+    spec = CorpusSpec(
+        task=TREC,
+        source=Files(),
+        train_rows=train_rows,
+        eval_rows=eval_rows,
+        holdout_min_rows=least_held_out(100, TREC, data),
+    )
     chosen = {name: split.rows.num_rows for name, split in choose(spec, tables).items()}
     given = {name: table.num_rows for name, table in tables.items()}
-    sizes = split_sizes(given, TREC, Data(train_rows=train_rows, eval_rows=eval_rows))
+    sizes = split_sizes(given, TREC, data)
     assert (sizes.trained, sizes.held_out) == (chosen["train"], chosen["holdout"])
     assert sizes.evaluated == chosen["validation"] + chosen["test"]
     assert sizes.rows == sum(chosen.values())
     assert sizes.trained + sizes.held_out + sizes.cut_off + sizes.not_sampled == sizes.given == 100
+
+
+def test_a_small_train_has_300_rows_held_out_or_a_quarter() -> None:
+    sizes = split_sizes({"train": 1300, "validation": 30}, RTE, Data())
+    assert (sizes.trained, sizes.held_out) == (1000, 300)
+    assert (
+        share_text("rte", sizes) == "rte: 1,000 of 1,300 rows of train are trained on; 300 held out to select the epoch"
+    )
+    quarter = split_sizes({"train": 240, "validation": 30}, RTE, Data())
+    assert (quarter.trained, quarter.held_out) == (180, 60)
+
+
+def test_the_least_number_to_hold_out_is_in_the_key_of_small_corpora_alone() -> None:
+    assert [least_held_out(rows, RTE, Data()) for rows in (100, 2990, 3000, 400_000)] == [300, 300, 0, 0]
+    assert least_held_out(3000, TREC, Data()) == 300, "a tenth becomes the dev split first"
+    assert least_held_out(5000, RTE, Data(train_rows=1000)) == 300
+    assert least_held_out(100, RTE, Data(holdout=0.0)) == least_held_out(100, RTE, Data(holdout_min_rows=0)) == 0
+    assert least_held_out(3, RTE, Data()) == 0
+
+
+def test_where_the_rows_of_train_are_not_known_the_size_of_the_sample_decides() -> None:
+    assert least_held_out(None, RTE, Data(train_rows=1000)) == 300
+    assert least_held_out(None, RTE, Data()) == 0
 
 
 def test_the_record_of_a_corpus_tells_its_sizes() -> None:

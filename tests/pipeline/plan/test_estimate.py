@@ -94,7 +94,9 @@ def test_training_takes_longer_with_its_epochs_and_the_rest_does_not(assets: Pat
 def test_the_teacher_takes_longer_with_the_rows_whatever_its_weights_are(assets: Path, storage: Directory) -> None:
     """The sample makes another corpus, so another fine-tuned teacher, of the same shape."""
     built(assets, storage)
-    found = seconds_by_key(assets, storage, data={"source": str(assets / "data"), "train_rows": 45})
+    found = seconds_by_key(
+        assets, storage, data={"source": str(assets / "data"), "train_rows": 45, "holdout_min_rows": 0}
+    )
     assert found["teach@tiny"] == pytest.approx(10 * 40 / 72)
     assert found["finetune@tiny"] == pytest.approx(2 + 8 * 40 / 72)
     assert found["corpus@tiny"] == pytest.approx(10 * 75 / 120)

@@ -311,7 +311,7 @@ def test_rows_of_any_kind_of_file_are_known(assets: Path, storage: Directory) ->
 
 
 def test_a_sample_bounds_the_rows(assets: Path, storage: Directory) -> None:
-    data = {"source": str(assets / "data"), "train_rows": 40, "eval_rows": 20}
+    data = {"source": str(assets / "data"), "train_rows": 40, "eval_rows": 20, "holdout_min_rows": 0}
     found = by_name(planned(assets, storage, data=data))
     assert found["corpus@tiny"].rows == Quantity.exact(60)
     assert found["teach@tiny"].rows == Quantity.exact(36)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import RequestError
 from pipeline.methods import find
 from pipeline.recipe import (
     Ensemble,
@@ -133,6 +134,24 @@ def test_the_first_metric_is_the_headline() -> None:
     assert own(metric="macro_f1").task.metrics == ("macro_f1",)
 
 
+def test_the_metric_that_selects_the_epoch_may_be_another_than_the_headline() -> None:
+    assert own(metric=["f1", "accuracy"], select="accuracy").task.selecting == "accuracy"
+    assert own(metric=["f1", "accuracy"]).task.selecting == "f1"
+
+
+def test_a_built_in_task_may_select_by_another_of_its_metrics_and_is_found_where_it_was() -> None:
+    by_f1 = task(task={"name": "mrpc", "select": "f1"})
+    assert (by_f1.task.selecting, by_f1.task.select, by_f1.data.source) == ("f1", None, "hub")
+    assert by_f1.task.test == BUILT_IN["mrpc"].test
+    assert task(task={"name": "sst2", "select": "accuracy"}).task == BUILT_IN["sst2"]
+    assert task(task={"name": "reviews", "select": "accuracy"}).data.source == "generated"
+
+
+def test_with_select_last_no_rows_need_to_be_held_out() -> None:
+    found = task(train={"select": "last"}, data={"holdout": 0})
+    assert (found.train.select, found.data.holdout) == ("last", 0)
+
+
 def test_a_built_in_task_may_have_its_rows_from_files() -> None:
     found = task(task={"name": "mrpc", "files": {"train": "a", "validation": "b"}})
     assert found.task == BUILT_IN["mrpc"].model_copy(update={"test": ()})
@@ -250,6 +269,38 @@ def test_a_methods_own_training_lies_over_the_recipes() -> None:
     plain, kd = task(method=method, train={"epochs": 9, "warmup": 0.2, "max_length": 64}).methods
     assert plain.train == Train(epochs=9, warmup=0.2)
     assert kd.train == Train(epochs=9, warmup=0.2, learning_rate=1e-3)
+
+
+def test_rates_take_the_place_of_the_learning_rate_and_the_nearest_block_wins() -> None:
+    methods = ["no-kd", {"use": "vanilla-kd", "rates": [5e-4, 1e-4]}, {"use": "pkd", "train": {"learning_rate": 3e-4}}]
+    swept, own, single = task(method=methods, train={"rates": [2e-4, 1e-4]}).methods
+    assert (swept.rates, own.rates, single.rates) == ((1e-4, 2e-4), (1e-4, 5e-4), ())
+    assert single.train.learning_rate == 3e-4
+    (over,) = task(method=methods[1], train={"learning_rate": 7e-4}).methods
+    assert over.train.learning_rate == Train().learning_rate, "a rate that is not used is in no key"
+
+
+def test_the_seed_of_a_sweep_is_the_smallest_that_is_not_reported_unless_it_is_given() -> None:
+    assert [task(seeds=seeds).sweep_seed for seeds in ([0], [1, 2], [2, 0, 1])] == [1, 0, 3]
+    assert task(sweep_seed=7).sweep_seed == 7
+    other = read(task=["sst2", "rte"], seeds=[0, 1], overrides={"rte": {"seeds": [5], "sweep_seed": 6}}).tasks
+    assert [one.sweep_seed for one in other] == [2, 6]
+
+
+def test_rates_need_held_out_rows_to_be_compared_on() -> None:
+    with pytest.raises(RequestError, match=r"^method\.rates: .* compared on held-out rows, but data\.hol"):
+        read(method={"use": "no-kd", "rates": [1e-4, 2e-4]}, train={"select": "last"}, data={"holdout": 0})
+
+
+def test_a_model_is_trained_at_one_rate_which_it_must_give_where_train_has_several() -> None:
+    models: dict[str, Any] = {"a": {"model": "m", "method": "no-kd"}}
+    with pytest.raises(
+        RequestError, match=r"^models\.a\.train\.learning_rate: missing, and needed: train\.rates is for"
+    ):
+        read(models=models, train={"rates": [1e-4, 2e-4]})
+    models["a"]["train"] = {"learning_rate": 3e-4}
+    node = task(models=models, train={"rates": [1e-4, 2e-4]}).models["a"]
+    assert isinstance(node, ModelNode) and node.train.learning_rate == 3e-4
 
 
 def test_max_length_is_the_tasks_and_not_the_trainings() -> None:

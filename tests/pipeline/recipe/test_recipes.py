@@ -35,6 +35,13 @@ def test_a_recipe_comes_to_a_graph(path: Path, recipe_assets: Path) -> None:
     assert len([node for node in graph.wanted if is_student(node)]) == wanted
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_chooses_the_head_of_a_model_that_was_trained_with_mean_pooling(
+    path: Path, recipe_assets: Path
+) -> None:
+    assert [line for line in local_graph(path, recipe_assets).warnings if "mean pooling" in line] == []
+
+
 def is_student(node: Node) -> bool:
     return isinstance(node.spec, DistilSpec) and node.subject is not None
 

@@ -55,8 +55,33 @@ REFUSALS = {
     "train.learning_rate=0": "train.learning_rate: 0, must be above 0",
     "train.micro_batch=0": "train.micro_batch: 0, must be at least 1",
     "train.compile=maybe": "train.compile: maybe, must be true or false",
+    "train.rates=[1.0e-4]": "train.rates: [0.0001], needs at least 2",
+    "train.rates=[1.0e-4, 1.0e-4]": "train.rates: [0.0001, 0.0001], must be given once each, 0.0001 is repeated",
+    "train.rates=[0, 1.0e-4]": "train.rates.0: 0, must be above 0",
+    "train={rates: [1.0e-4, 2.0e-4], learning_rate: 1.0e-4}": "train.rates: [0.0001, 0.0002], but train.learning_rate "
+    "is given beside it; leave one out",
+    "method={use: no-kd, rates: [1.0e-4, 2.0e-4], train: {learning_rate: 1.0e-4}}": "method.rates: [0.0001, 0.0002], "
+    "but train.learning_rate is given beside it; leave one out",
+    "method={use: no-kd, train: {rates: [1.0e-4, 2.0e-4]}}": "method.train.rates: unknown key; a method has them ",
+    "teacher.finetune={rates: [1.0e-4, 2.0e-4]}": "teacher.finetune.rates: unknown key; only students have them; give ",
+    "models.a={model: x, method: no-kd, train: {rates: [1.0e-4, 2.0e-4]}}": "models.a.train.rates: unknown key; only ",
+    "sweep_seed=0": "sweep_seed: 0 is one of seeds, whose students are reported; ",
+    "train.select_by=loss": "train.select_by: loss, must be metric or likelihood",
+    "train={select: last, select_by: likelihood}": "train.select_by: likelihood selects the best epoch, but select: ",
+    "teacher.finetune={select: last, select_by: likelihood}": "teacher.finetune.select_by: likelihood selects the ",
+    "method={use: no-kd, train: {select: last, select_by: likelihood}}": "method.train.select_by: likelihood selects ",
     "method={use: pkd, structure: {pairs: []}}": "method.structure.pairs: ",
     "method={use: pkd, structure: {weight: 0}}": "method.structure.weight: 0, must be above 0",
+    "method={use: alp, structure: {temperature: 0}}": "method.structure.temperature: 0, must be above 0",
+    "method={use: alp, structure: {temperature: {annealed: 1}}}": (
+        "method.structure.temperature.annealed: 1, must be above 1"
+    ),
+    "method={use: alp, structure: {temperature: falling}}": "method.structure.temperature: falling, must be learned ",
+    "method={use: pkd, structure: {weight: automatic}}": "method.structure.weight: automatic, must be auto or a number",
+    "method={use: vanilla-kd, structure: {weight: auto}}": (
+        "method.structure.weight: auto, but structure is none, which matches no layers; give a kind, such as attend, "
+    ),
+    "method={use: pkd, structure: {kind: none, weight: auto}}": "method.structure.weight: auto, but structure is none",
     "method={use: pkd, structure: {groups: even}}": "method.structure.groups: unknown key of pick; ",
     "method={use: pkd, structure: alp}": "method.structure: alp is no kind of structure; ",
     "train.precision=half": "train.precision: half, must be float32 or bfloat16",
@@ -97,7 +122,11 @@ REFUSALS = {
     "task={name: mine, text: a, labels: [a, b]}": "data.source: hub has no mine, a task of your own; ",
     "task=imp": "data.source: hub has no data set for imp; ",
     "data.source=generated": "data.source: generated makes the task reviews only; ",
-    "data.holdout=0": "data.holdout: 0, but train.select: holdout picks the best epoch on what is held out; ",
+    "data.holdout=0": "data.holdout: 0, but train.select: holdout picks the best epoch on what is held out; hold some "
+    "out, or select: dev or last",
+    f"{MINE}text: a, labels: [a, b], metric: macro_f1, select: f1}}": "task.select: f1, must be one of the metrics of "
+    "mine: macro_f1",
+    "task={name: mrpc, select: matthews}": "task.select: matthews, must be one of the metrics of mrpc: f1, accuracy",
     # teacher and store
     "teacher.labels=[negative, positive]": "teacher.labels: is for a model that is fine-tuned already; ",
     "teacher={model: x, labels: [a, b]}": 'teacher.labels: ["a", "b"], must be the labels of sst2 in the order',

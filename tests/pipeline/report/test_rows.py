@@ -77,6 +77,7 @@ def test_an_artifact_loads_in_plain_transformers(built: Project) -> None:
     for row in built.rows():
         folder = Path(str(row["artifact"]))
         assert folder.is_relative_to(built.storage)
+        assert row["loads_with"] == "transformers.AutoModelForSequenceClassification.from_pretrained"
         model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder)
         assert model.config.id2label == {0: "bad", 1: "good"}
@@ -92,7 +93,7 @@ def test_a_model_that_is_not_built_is_missing_with_a_null_score(built: Project) 
     rows = [row for row in built.rows("--set", "method=[no-kd, annealing-kd]") if row["method"] == "annealing-kd"]
     assert len(rows) == 2
     for row in rows:
-        nothing = ("score", "last_epoch_score", "seconds", "student_parameters", "artifact", "best_epoch")
+        nothing = ("score", "last_epoch_score", "seconds", "student_parameters", "artifact", "loads_with", "best_epoch")
         assert row["status"] == "missing"
         assert {name: row[name] for name in nothing} == dict.fromkeys(nothing)
         assert row["teacher_score"] is not None

@@ -182,6 +182,13 @@ def test_rows_of_one_text_are_never_in_train_and_holdout_both(tmp_path: Path) ->
     assert not set(texts(tmp_path / "out", "train")) & set(texts(tmp_path / "out", "holdout"))
 
 
+def test_at_least_so_many_rows_are_held_out_of_a_small_train(inputs: dict[str, Path], tmp_path: Path) -> None:
+    for least, held_out in ((15, 15), (300, 25)):
+        out = tmp_path / str(least)
+        facts = corpus(SPEC.model_copy(update={"holdout_min_rows": least}), inputs, out, inline())
+        assert facts["rows"] == {"train": 100 - held_out, "holdout": held_out, "validation": 40, "test": 30}
+
+
 def test_no_holdout_is_cut_where_none_is_asked_for(inputs: dict[str, Path], tmp_path: Path) -> None:
     corpus(SPEC.model_copy(update={"holdout": 0.0}), inputs, tmp_path / "out", inline())
     assert set(read_meta(tmp_path / "out").splits) == {"train", "validation", "test"}

@@ -112,6 +112,15 @@ def test_the_holdout_is_a_share_of_at_least_one_row_and_at_most_2000() -> None:
     assert holdout_rows(400_000, 0.0) == 0
 
 
+def test_at_least_so_many_rows_are_held_out_but_for_that_no_more_than_a_quarter() -> None:
+    assert holdout_rows(1300, 0.1, least=300) == 300
+    assert holdout_rows(1000, 0.1, least=300) == 250
+    assert holdout_rows(1000, 0.4, least=300) == 400, "the share itself may be more than a quarter"
+    assert holdout_rows(3000, 0.1, least=300) == 300 == holdout_rows(3000, 0.1)
+    assert holdout_rows(5, 0.1, least=300) == 1 == holdout_rows(3, 0.1, least=300)
+    assert holdout_rows(1300, 0.0, least=300) == 0
+
+
 def test_a_cut_dev_split_is_a_tenth_of_train() -> None:
     assert (dev_rows(3947), dev_rows(3), dev_rows(40_000)) == (395, 1, 4000)
 

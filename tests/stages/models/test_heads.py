@@ -3,6 +3,7 @@ transformers."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from stages.models.heads import (
 )
 from stages.models.label_order import label_order
 from stages.models.loading import build, load, quieten
+from stages.models.mean_head import mean_head_class
 from stages.models.parameters import parameter_bound
 from stages.models.positions import position_limit
 from stages.models.shape import Shape, config_of, shape_of
@@ -52,6 +54,15 @@ SPECIAL: dict[str, dict[str, object]] = {
     "mpnet": {},
     "roberta": {},
     "squeezebert": {"embedding_size": 16},
+}
+OTHERS: dict[str, dict[str, object]] = {
+    "convbert": {"embedding_size": 16},
+    "deberta": {},
+    "gpt2": {"pad_token_id": 0},
+    "longformer": {"attention_window": 4},
+    "qwen2_moe": {"num_experts": 2, "num_experts_per_tok": 1, "num_key_value_heads": 2, "pad_token_id": 0},
+    "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
+    "xlm": {},
 }
 OWN_CLASS = [name for name in SPECIAL if name not in POOLING_VALUES]
 LAYERS = [name for name in OWN_CLASS if name != "albert"]  # whose layers share their weights
@@ -135,6 +146,34 @@ def test_every_parameter_of_a_model_with_a_mean_head_has_a_gradient(encoders: Pa
     model = build(Pretrained(head="mean"), encoders / name, THREE).train()
     model(input_ids=IDS, attention_mask=MASK).logits.sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_train_with_a_mean_head(name: str) -> None:
+    """Longformer has weights for global attention, Qwen's experts are chosen for each token."""
+    model = mean_head_class(name)(AutoConfig.for_model(name, **{**SIZES, **OTHERS[name]})).train()
+    model(input_ids=IDS, attention_mask=MASK).logits.sum().backward()
+    unused = [name for name, one in model.named_parameters() if one.requires_grad and one.grad is None]
+    assert unused == []
+
+
+@pytest.mark.parametrize("name", [*SPECIAL, *OTHERS])
+def test_the_first_token_is_read_by_the_heads_that_are_listed_so_and_by_no_other(name: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(
+        AutoConfig.for_model(name, **{**SIZES, **SPECIAL.get(name, {}), **OTHERS.get(name, {})})
+    ).eval()
+    states: list[torch.Tensor] = []
+
+    def keep(_module: object, _inputs: object, found: Any) -> None:
+        found.last_hidden_state.retain_grad()
+        states.append(found.last_hidden_state)
+
+    model.base_model.register_forward_hook(keep)
+    model(input_ids=IDS).logits.sum().backward()
+    assert states[0].grad is not None
+    read = states[0].grad.abs().sum((0, 2)).nonzero().flatten().tolist()
+    assert read == [0 if head_of({"model_type": name}) == "cls" else IDS.shape[1] - 1]
 
 
 @pytest.mark.parametrize("name", OWN_CLASS)

@@ -133,8 +133,12 @@ def test_a_layer_that_two_groups_follow_is_read_once() -> None:
 
 
 def test_the_structure_without_layers_has_weight_zero() -> None:
-    assert weight_of(NoLayers()) == 0
-    assert weight_of(Pick(weight=3.0)) == 3
+    assert weight_of(NoLayers(), 5.0) == 0
+
+
+def test_only_the_weight_auto_stands_for_the_measured_number() -> None:
+    assert weight_of(Pick(weight=3.0), 5.0) == 3
+    assert weight_of(Pick(weight="auto"), 5.0) == 5
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from stages.specs.schedule import Position
-from stages.training.checkpoint import FORMAT, Epoch, OtherFormat, Progress, load, save
+from stages.training.checkpoint import FORMAT, Epoch, LayerWeight, OtherFormat, Progress, load, save
 
-HISTORY = [Epoch("anneal", 1, 0.1 + 0.2, 83.5, 12.25), Epoch("labels", 1, 1e-17, 84.0, 30.0)]
+HISTORY = [Epoch("anneal", 1, 0.1 + 0.2, 83.5, 1 / 7, 12.25), Epoch("labels", 1, 1e-17, 84.0, 0.7, 30.0)]
 
 
 def progress() -> Progress:
@@ -54,6 +54,16 @@ def test_a_checkpoint_is_loaded_bit_for_bit_as_it_was_saved(tmp_path: Path) -> N
 
 def test_loading_before_the_first_save_returns_none(tmp_path: Path) -> None:
     assert load(tmp_path / "checkpoint.pt", ()) is None
+
+
+def test_the_measured_weight_of_layers_is_kept(tmp_path: Path) -> None:
+    path, kept = tmp_path / "checkpoint.pt", progress()
+    kept.layer_weight = LayerWeight(1 / 3, 0.1, 0.3, 4)
+    save(path, kept, {})
+    found = load(path, ())
+    assert found is not None
+    assert found[0].layer_weight == kept.layer_weight
+    assert found[0].auto_weight == 1 / 3
 
 
 def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path: Path) -> None:

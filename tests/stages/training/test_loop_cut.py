@@ -155,7 +155,7 @@ def test_a_checkpoint_of_another_format_is_started_over_with_a_line_that_says_so
     setup = setup_of(spec_of(HARD), CLASSES, path)
     place, model = LocalWorker(), small_bert(CLASSES)
     progress = fit(model, setup, place)
-    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 2"
+    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 3"
     again = small_bert(CLASSES)
     assert epoch_results(
         fit(again, setup_of(spec_of(HARD), CLASSES, tmp_path / "none.pt"), LocalWorker())

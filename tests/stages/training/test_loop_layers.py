@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from layered_trainings import NAMES, layer_columns, layered
 from torch import nn
 from torch.nn import functional
 from training_setups import (
@@ -27,13 +28,21 @@ from training_setups import (
 )
 
 from stages.corpus.batches import epoch_batches
-from stages.models.forward import forward, pooled_state
-from stages.specs.layers import Attend, Concatenate, Pick, Random, Relational, Structure, state_name
-from stages.specs.method import Annealing, Method, OnePhase, TeacherTargets
+from stages.models.forward import forward
+from stages.specs.layers import (
+    AnnealedTemperature,
+    Attend,
+    Concatenate,
+    Pick,
+    Random,
+    Relational,
+    Structure,
+    state_name,
+)
+from stages.specs.method import Annealing, Method, TeacherTargets
 from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
-from stages.specs.tasks import Task
-from stages.training.layer_losses import LayerMatcher
+from stages.training.layers.matching import LayerMatcher
 from stages.training.loop import fit
 from stages.training.setup import TrainingSetup
 from stages.training.signal import LiveSignal, NoTeacher, StoredSignal
@@ -42,43 +51,11 @@ PICK = Pick(pairs=((1, 2), (2, 3)), weight=5.0)
 UNIT = Pick(pairs=((1, 2),), normalised=True, pooling="cls", weight=5.0)
 JOIN = Concatenate(groups=((1,), (3, 2)), weight=5.0)
 ATTEND = Attend(groups=((1, 2, 3), (2, 3)), weight=5.0)
+LEARNED = Attend(groups=((1, 2, 3), (2, 3)), weight=5.0, temperature="learned")
 DRAWN = Random(layers=(1, 2, 3), student_layers=(1, 2), width=5)
 RELATED = Relational(pair=(2, 3), distance=5.0)
 
-NAMES = {layer: state_name(layer) for layer in range(4)}
 EVERYTHING = OutputRequest(((0, 1.0),), tuple(NAMES))
-
-
-def layer_columns(setup: TrainingSetup) -> Mapping[str, np.ndarray]:
-    """The columns of the store."""
-    assert isinstance(setup.signal, StoredSignal)
-    (source,) = setup.signal.logits
-    assert isinstance(source, InMemoryColumns)
-    return source.columns
-
-
-def method_of(structure: Structure) -> Method:
-    return Method(targets=TeacherTargets(), training=OnePhase(temperature=3.0, teacher_weight=0.7), structure=structure)
-
-
-def states_of(model: nn.Module, setup: TrainingSetup, pooling: str) -> dict[str, np.ndarray]:
-    """Logits and pooled states of all layers of a teacher, for all rows of train in one batch."""
-    model.eval()
-    batch = setup.train.batch(np.arange(len(setup.train)), "cpu")
-    with torch.no_grad():
-        logits, hidden = forward(model, batch.inputs, hidden=True)
-        pooled = [pooled_state(states, batch.inputs["attention_mask"], pooling).numpy() for states in hidden]
-    return {"logits": logits.numpy(), **{state_name(layer): values for layer, values in enumerate(pooled)}}
-
-
-def layered(
-    structure: Structure, task: Task, checkpoint: Path, method: Method | None = None, **train: object
-) -> TrainingSetup:
-    """A training with the stored outputs of a teacher of three layers."""
-    plain = setup_of(spec_of(method or method_of(structure), **train), task, checkpoint)
-    outputs = states_of(small_bert(task, seed=99, layers=3), plain, structure.pooling)
-    source = [InMemoryColumns(outputs)]
-    return replace(plain, signal=StoredSignal(source, source, NAMES), teacher_width=16)
 
 
 def by_hand(model: nn.Module, setup: TrainingSetup, structure: Structure) -> float:
@@ -201,15 +178,37 @@ def test_projections_are_trained(tmp_path: Path) -> None:
     assert all(not torch.equal(projections[name], value) for name, value in before.items())
 
 
-def test_an_interrupted_run_with_projections_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_learned_temperature_is_trained_and_kept_with_the_projections(tmp_path: Path) -> None:
+    setup = layered(LEARNED, CLASSES, tmp_path / "checkpoint.pt")
+    fit(small_bert(CLASSES), setup, LocalWorker())
+    projections = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["parts"]["projections"]
+    assert set(projections) == {"log_temperatures"}
+    assert bool((projections["log_temperatures"] != 0).all())
+
+
+def test_an_annealed_temperature_is_that_of_its_epoch_in_the_loss(tmp_path: Path) -> None:
+    """The only epoch of a training, and the first of two, which has another temperature and so another loss."""
+    falling = Attend(groups=ATTEND.groups, weight=5.0, temperature=AnnealedTemperature(annealed=6.0))
+    fixed = Attend(groups=ATTEND.groups, weight=5.0, temperature=6.0)
+    losses = [
+        fit(small_bert(CLASSES), layered(one, CLASSES, tmp_path / f"{number}.pt", epochs=2), LocalWorker()).history
+        for number, one in enumerate((falling, fixed, ATTEND))
+    ]
+    first, second = ([history[epoch].loss for history in losses] for epoch in range(2))
+    assert first[0] == first[1] != first[2]
+    assert second[0] != second[1]
+
+
+@pytest.mark.parametrize("structure", [JOIN, LEARNED], ids=lambda structure: structure.kind)
+def test_an_interrupted_run_with_projections_ends_with_the_same_bits(structure: Structure, tmp_path: Path) -> None:
     whole = small_bert(CLASSES, dropout=0.1)
-    progress = fit(whole, layered(JOIN, CLASSES, tmp_path / "whole.pt"), LocalWorker())
+    progress = fit(whole, layered(structure, CLASSES, tmp_path / "whole.pt"), LocalWorker())
 
     def cut(reached: int) -> None:
         if reached == 11:
             raise Interrupted
 
-    setup = layered(JOIN, CLASSES, tmp_path / "cut.pt")
+    setup = layered(structure, CLASSES, tmp_path / "cut.pt")
     with pytest.raises(Interrupted):
         fit(small_bert(CLASSES, dropout=0.1), setup, LocalWorker(cut))
     again = small_bert(CLASSES, seed=5, dropout=0.1)
@@ -221,6 +220,7 @@ TOGETHER: Mapping[str, tuple[Structure, int | None]] = {
     "concatenate": (JOIN, 2),
     "random": (DRAWN, 2),
     "relational": (RELATED, None),
+    "attend, its temperature learned": (LEARNED, 2),
 }
 """Structure and micro-batch. A relational loss compares all rows of a batch, so that it has none."""
 

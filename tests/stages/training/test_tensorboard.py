@@ -134,6 +134,7 @@ def test_the_schedule_is_recorded(tmp_path: Path) -> None:
     rates = [point.values["schedule/learning_rate"] for point in curves.points]
     assert max(rates) <= 3e-3 and rates[13] < rates[6] and rates[14] > rates[13], "each phase has its own warm-up"
     assert [end["selection/accuracy"] for end in ends] == [epoch.score for epoch in progress.history]
+    assert [end["selection/loss"] for end in ends] == [epoch.selection_loss for epoch in progress.history]
 
 
 def test_the_use_of_candidates_is_recorded(tmp_path: Path) -> None:

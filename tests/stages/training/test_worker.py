@@ -170,8 +170,21 @@ def test_the_card_states_scores_recipe_and_lineage_behind_the_front_matter(stude
     blocks = [json.loads(block.split("```")[0]) for block in body.split("```json\n")[1:]]
     assert blocks == [VANILLA.model_dump(mode="json"), {"name": "distil/vanilla@tiny", "key": "ab" * 32}]
     assert "0 bad, 1 good" in body
+    assert "The weights are those of the epoch with the highest score on the held-out slice of train." in body
     assert "First weights: layers 1, 3 of the model in the input start. Layer 1 is the first; " in body
     assert "a number (regression)" in (students["numbers"] / "model" / "README.md").read_text("utf-8")
+
+
+def test_a_measured_weight_of_layers_stands_in_the_history_and_the_figures(
+    tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
+) -> None:
+    method = Method(targets=TeacherTargets(), structure=Pick(pairs=((1, 2),), weight="auto"))
+    spec = VANILLA.model_copy(update={"method": method, "train": TRAIN.model_copy(update={"epochs": 1})})
+    facts = distil(spec, {"corpus": tiny_corpus, "start": teacher, "outputs": store}, tmp_path, inline())
+    found = json.loads((tmp_path / "history.json").read_text("utf-8"))["layer_weight"]
+    assert found == facts["layer_weight"]
+    assert found.keys() == {"weight", "labels_gradient", "layers_gradient", "ratio", "batches"}
+    assert found["weight"] * found["layers_gradient"] == pytest.approx(found["labels_gradient"])
 
 
 def test_the_history_has_each_epoch_and_the_scores_of_the_best_and_the_last(students: dict[str, Path]) -> None:
@@ -362,6 +375,8 @@ def test_the_best_epoch_is_selected_on_the_split_that_the_recipe_names(tiny_corp
     (tmp_path / META).write_text(json.dumps(document), "utf-8")
     without = read_meta(tmp_path)
     assert selection_split(on_dev, without) == "validation"
+    last = VANILLA.model_copy(update={"train": TRAIN.model_copy(update={"select": "last"})})
+    assert [selection_split(last, found) for found in (meta, without)] == ["holdout", "validation"]
     with pytest.raises(ValueError, match=r"^train\.select: holdout, but data\.holdout is 0; set data\.holdout above 0"):
         selection_split(VANILLA, without)
 
@@ -384,7 +399,7 @@ def test_a_student_in_bfloat16_trains_much_as_one_in_float32(
 
 
 def test_a_checkpoint_is_resumable_only_if_the_epochs_to_keep_were_saved(tmp_path: Path) -> None:
-    progress = Progress(history=[Epoch("train", 1, 0.5, 50.0, 1.0)])
+    progress = Progress(history=[Epoch("train", 1, 0.5, 50.0, 0.7, 1.0)])
     every = StudentJob(DistilSpec(start=Pretrained(), train=Train(keep="epochs")), {}, tmp_path)
     assert kept_every_epoch(replace(every, spec=DistilSpec(start=Pretrained())), progress)
     assert not kept_every_epoch(every, progress)

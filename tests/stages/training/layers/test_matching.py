@@ -6,8 +6,8 @@ import torch
 
 from stages.specs.layer_map import LayerGroup, groups_of
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Structure, state_name
-from stages.training.layer_losses import LayerMatcher, attention, concatenated, stacked
-from stages.training.relations import Workers
+from stages.training.layers.matching import LayerMatcher, attention, concatenated, stacked
+from stages.training.layers.relations import Workers
 
 GENERATOR = np.random.Generator(np.random.PCG64(4))
 STUDENT = {layer: GENERATOR.normal(size=(7, 6)).astype(np.float32) for layer in range(3)}
@@ -37,10 +37,12 @@ def loss(
     scale: float = 1.0,
     outputs: dict[str, torch.Tensor] = OUTPUTS,
     groups: tuple[LayerGroup, ...] | None = None,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     states = {layer: torch.from_numpy(scale * values).float() for layer, values in STUDENT.items()}
     with torch.no_grad():
-        found = (given or matcher(structure))(states, outputs, groups or groups_of(structure), Workers(rows=7))
+        model, groups = given or matcher(structure), groups or groups_of(structure)
+        found = model(states, outputs, groups, Workers(rows=7), temperature)
     return found.numpy()
 
 
@@ -133,6 +135,47 @@ def test_attend_is_the_squared_error_to_the_attention_weighted_sum(scaled: bool,
             target = sum(share * teacher[layer][row] for share, layer in zip(alpha, group, strict=True))
             expected[row] += ((own[row] - target) ** 2).mean()
     np.testing.assert_allclose(loss(structure, given, outputs=outputs_on(teacher)), expected, rtol=1e-4)
+
+
+def attended_by_hand(temperatures: tuple[float, float]) -> np.ndarray:
+    """[7]: sum_j of the squared errors of ``ATTEND``, alpha = softmax_k(h_j . h_k / temperature of group j)."""
+    expected = np.zeros(7)
+    for (student, group), temperature in zip(((1, (1, 2, 3)), (2, (4, 0))), temperatures, strict=True):
+        own, teacher = STUDENT[student], np.stack([TEACHER[layer] for layer in group], 1)
+        alpha = softmax(np.einsum("bd,bkd->bk", own, teacher) / temperature)
+        expected += ((own - np.einsum("bk,bkd->bd", alpha, teacher)) ** 2).mean(1)
+    return expected
+
+
+def test_a_temperature_divides_the_products_of_attention() -> None:
+    assert not np.allclose(attended_by_hand((4.0, 4.0)), attended_by_hand((1.0, 1.0)), rtol=0.01)
+    np.testing.assert_allclose(loss(ATTEND, temperature=4.0), attended_by_hand((4.0, 4.0)), rtol=1e-4)
+    np.testing.assert_allclose(loss(ATTEND, temperature=0.5), attended_by_hand((0.5, 0.5)), rtol=1e-4)
+
+
+def test_a_learned_temperature_is_one_positive_number_for_each_group_and_begins_at_one() -> None:
+    structure = same(ATTEND, temperature="learned")
+    given = matcher(structure)
+    np.testing.assert_allclose(loss(structure, given), attended_by_hand((1.0, 1.0)), rtol=1e-4)
+    assert given.log_temperatures is not None
+    with torch.no_grad():
+        given.log_temperatures.copy_(torch.tensor([-1.0, 2.0]))
+    np.testing.assert_allclose(loss(structure, given), attended_by_hand((np.exp(-1.0), np.exp(2.0))), rtol=1e-4)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_the_gradient_of_a_learned_temperature_is_that_of_finite_differences(detached: bool) -> None:
+    structure = same(ATTEND, temperature="learned", detached=detached)
+    given = matcher(structure)
+    states = {layer: torch.from_numpy(values) for layer, values in STUDENT.items()}
+    given(states, OUTPUTS, groups_of(structure), Workers(rows=7)).sum().backward()
+    assert given.log_temperatures is not None
+    assert given.log_temperatures.grad is not None
+    small = np.exp(1e-3)
+    for group, pair in enumerate((((small, 1.0), (1 / small, 1.0)), ((1.0, small), (1.0, 1 / small)))):
+        higher, lower = (attended_by_hand(temperatures).sum() for temperatures in pair)
+        expected = (higher - lower) / 2e-3
+        assert float(given.log_temperatures.grad[group]) == pytest.approx(expected, rel=0.02, abs=1e-3)
 
 
 def test_attention_weights_sum_to_one_over_a_group() -> None:

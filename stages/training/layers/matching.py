@@ -24,8 +24,8 @@ from stages.specs.layers import (
     Structure,
     state_name,
 )
+from stages.training.layers.relations import Workers, relational_error
 from stages.training.losses import soft_cross_entropy, squared_error
-from stages.training.relations import Workers, relational_error
 
 States = Mapping[int, Tensor]
 """The student's pooled states [B, H] by layer."""
@@ -40,7 +40,8 @@ class LayerMatcher(nn.Module):
     Projections are trained with the student and stored in its checkpoints, but are not saved with the finished
     student. Their initial weights come from torch's generator. ``concatenate`` always projects the student's state;
     ``pick`` and ``attend`` only where the widths differ; ``random`` projects both sides; for ``outputs`` the projection
-    is the classifier on a student layer; ``relational`` has none.
+    is the classifier on a student layer; ``relational`` has none. ``log_temperatures`` [groups] are the logarithms of
+    the learned temperatures of ``attend``, 0 at first; None where they are not learned.
     """
 
     def __init__(self, structure: Structure, student_width: int, teacher_width: int, outputs: int) -> None:
@@ -53,20 +54,29 @@ class LayerMatcher(nn.Module):
         student, teacher = _projections(structure, groups, student_width, teacher_width, outputs)
         # These two names are part of the checkpoint format.
         self.student, self.teacher = nn.ModuleList(student), nn.ModuleList(teacher)
+        learned = isinstance(structure, Attend) and structure.temperature == "learned"
+        self.log_temperatures = nn.Parameter(torch.zeros(len(groups))) if learned else None
 
     def forward(
-        self, states: States, outputs: TeacherOutputs, groups: Sequence[LayerGroup], workers: Workers
+        self,
+        states: States,
+        outputs: TeacherOutputs,
+        groups: Sequence[LayerGroup],
+        workers: Workers,
+        temperature: float = 1.0,
     ) -> Tensor:
-        """[B]: the layer loss of each row. ``groups`` are those of the current epoch (see ``groups_at``)."""
+        """[B]: the layer loss of each row. ``groups`` are those of the current epoch (see ``groups_at``), and
+        ``temperature`` is that of attention in it (see ``attention_temperature``)."""
         structure = self.structure
         match structure:
             case Pick() | Concatenate():
                 return layer_error(self._projected(states, groups), concatenated(groups, outputs), structure)
             case Attend():
                 projected = self._projected(states, groups)
+                temperatures = self._temperatures(temperature, len(groups))
                 targets = [
-                    attended_state(h, stacked(group, outputs), structure)
-                    for h, group in zip(projected, groups, strict=True)
+                    attended_state(h, stacked(group, outputs), structure, one)
+                    for h, group, one in zip(projected, groups, temperatures, strict=True)
                 ]
                 return layer_error(projected, targets, structure)
             case Random():
@@ -83,6 +93,12 @@ class LayerMatcher(nn.Module):
                 raise AssertionError("structure none has no layer loss")
             case _:
                 assert_never(structure)
+
+    def _temperatures(self, temperature: float, groups: int) -> Sequence[float | Tensor]:
+        """The temperature of each group's attention, the same for all where it is not learned."""
+        if self.log_temperatures is None:
+            return [temperature] * groups
+        return list((temperature * self.log_temperatures.exp()).unbind())
 
     def _projected(self, states: States, groups: Sequence[LayerGroup]) -> list[Tensor]:
         """The projected state of each group's student layer."""
@@ -141,15 +157,20 @@ def attention(state_BD: Tensor, teacher_BKD: Tensor) -> Tensor:
     return torch.einsum("bd,bkd->bk", state_BD, teacher_BKD).softmax(-1)
 
 
-def attended_state(state_BD: Tensor, teacher_BKD: Tensor, structure: Attend) -> Tensor:
+def attended_state(
+    state_BD: Tensor, teacher_BKD: Tensor, structure: Attend, temperature: float | Tensor = 1.0
+) -> Tensor:
     """[B, D]: sum_k alpha_k h_k, the teacher state that a student layer follows (ALP-KD, Passban et al. 2021).
 
-    ``scaled`` divides the dot products by the square root of D, without which the softmax saturates. ``detached`` stops
-    the gradient through alpha: the student learns to match the target, not to change which layers it attends to.
+    ``temperature`` divides the dot products, and ``scaled`` divides them by the square root of D; without either, the
+    softmax gives most rows a single layer. ``detached`` stops the student's gradient through alpha: the student learns
+    to match the target, not to change which layers it attends to. A learned temperature is trained all the same.
     """
     query_BD = state_BD.detach() if structure.detached else state_BD
     if structure.scaled:
         query_BD = query_BD / query_BD.shape[-1] ** 0.5
+    if isinstance(temperature, Tensor) or temperature != 1:
+        query_BD = query_BD / temperature
     return torch.einsum("bk,bkd->bd", attention(query_BD, teacher_BKD), teacher_BKD)
 
 

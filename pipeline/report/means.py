@@ -1,0 +1,79 @@
+"""Rows of a report averaged over the tasks of a recipe."""
+
+import statistics
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.report.rows import ReportRow
+
+MEAN = "mean"
+"""The task of a row that stands for all tasks and seeds."""
+AVERAGED = ("score", "last_epoch_score", "teacher_score", "seconds", "latency_ms")
+"""The fields of a row of which means are taken."""
+
+
+def grouped(rows: Sequence[ReportRow], key: Callable[[ReportRow], Hashable]) -> list[list[ReportRow]]:
+    """The rows by their key, in the order in which keys first occur."""
+    groups: dict[Hashable, list[ReportRow]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.values())
+
+
+def over_tasks(rows: Sequence[ReportRow]) -> list[list[ReportRow]]:
+    """For each method and student of several tasks, a row for each seed: the mean over tasks of the headline metric on
+    dev, where a task with several dev splits counts once, with their mean. Seeds that are not done in every task are
+    left out. A teacher, which is the same for all seeds, has one row."""
+    found = []
+    for group in grouped([row for row in rows if row.primary and row.dev], lambda row: (row.method, row.student)):
+        tasks = list(dict.fromkeys(row.task for row in group))
+        seeds = [seed for seed in dict.fromkeys(row.seed for row in group) if _complete(group, tasks, seed)]
+        if len(tasks) > 1 and seeds:
+            found.append([_mean_row([row for row in group if row.seed == seed], tasks) for seed in seeds])
+    return found
+
+
+def over_tasks_and_seeds(rows: Sequence[ReportRow]) -> list[ReportRow]:
+    """The rows of ``over_tasks``, of each method and student one: the mean over its seeds."""
+    found = []
+    for group in over_tasks(rows):
+        means: dict[str, Any] = {name: _mean([getattr(row, name) for row in group]) for name in AVERAGED}
+        found.append(replace(group[0], task=MEAN, seed=None, key="", **means))
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def _complete(rows: Sequence[ReportRow], tasks: Sequence[str], seed: int | None) -> bool:
+    here = [row for row in rows if row.seed == seed]
+    return {row.task for row in here} == set(tasks) and all(row.status == "done" for row in here)
+
+
+def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
+    """The mean of one seed's rows over tasks."""
+
+    def over_splits_and_tasks(field: str) -> float | None:
+        each = [[getattr(row, field) for row in rows if row.task == task] for task in tasks]
+        known = [statistics.fmean(values) for values in each if None not in values]
+        return statistics.fmean(known) if len(known) == len(tasks) else None
+
+    means: dict[str, Any] = {name: over_splits_and_tasks(name) for name in AVERAGED}
+    return replace(
+        rows[0],
+        task=f"mean of {len(tasks)} tasks",
+        split="dev",
+        metric="headline",
+        artifact=None,
+        best_epoch=None,
+        candidates=None,
+        quarantined=None,
+        train_rows=None,
+        trained_rows=None,
+        held_out_rows=None,
+        cut_off_rows=None,
+        **means,
+    )

@@ -1,0 +1,54 @@
+"""The selection of the epoch whose weights a training keeps: scores on the selecting split, and the rule."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.corpus.rowset import Rowset
+from stages.evaluation.predictions import Labels, Logits
+from stages.evaluation.scoring import scores
+from stages.specs.student import Train
+from stages.specs.tasks import Task
+from stages.training.checkpoint import Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionScores:
+    """The scores of a model on the split that selects the epoch.
+
+    ``metrics`` has every metric of the task x 100, ``score`` the one that selects (``Task.selecting``). ``loss`` is the
+    mean negative log-likelihood of the labels in nats, for a regression the mean squared error.
+    """
+
+    metrics: dict[str, float]
+    score: float
+    loss: float
+
+
+def selection_scores(task: Task, logits: Logits, rows: Rowset) -> SelectionScores:
+    """The scores of ``logits`` [rows, outputs] against the labels of ``rows``, of which at least one is labelled."""
+    metrics = scores(task, logits, rows)
+    labelled = rows.labelled
+    loss = mean_loss(task, logits[labelled], rows.labels.numpy()[labelled])
+    return SelectionScores(metrics, metrics[task.selecting], loss)
+
+
+def mean_loss(task: Task, logits: Logits, labels: Labels) -> float:
+    """The mean over rows of -log softmax(logits)[label], in nats, or of (logit - label)^2 for a regression, from
+    ``logits`` [N, outputs] and ``labels`` (N,). Computed in float64."""
+    wide = logits.astype(np.float64)
+    if task.regression:
+        return float(np.mean((wide[:, 0] - labels) ** 2))
+    shifted = wide - wide.max(axis=-1, keepdims=True)
+    log_norm = np.log(np.exp(shifted).sum(axis=-1))
+    return float(np.mean(log_norm - shifted[np.arange(len(labels)), labels.astype(np.int64)]))
+
+
+def is_selected(train: Train, epoch: Epoch, best: Epoch | None) -> bool:
+    """Whether the weights of ``epoch``, which has just ended, replace those of ``best``, the epoch selected so far: by
+    the rule of ``train.select`` and ``train.select_by``. Of equal epochs the later one is selected."""
+    if best is None or train.select == "last":
+        return True
+    if train.select_by == "likelihood":
+        return epoch.selection_loss <= best.selection_loss
+    return epoch.score >= best.score
