@@ -6,9 +6,9 @@ A test holds that the committed page is what this makes.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from docs.generate.methods_prose import COMBINED, END, LAYERS, REFUSED, START, WEIGHT
+from docs.generate.methods_prose import COMBINED, END, FORMULAS, LAYERS, REFUSED, START, WEIGHT
 from docs.generate.wrapping import wrapped
-from pipeline.methods import SECTIONS, NamedMethod
+from pipeline.methods import SECTIONS, WHERE_TO_BEGIN, NamedMethod
 from pipeline.recipe.as_yaml import axes_yaml
 from stages.specs.layer_map import even_groups, overlapping_groups
 from stages.specs.method import Method
@@ -18,6 +18,8 @@ def page() -> str:
     """The page for people."""
     parts = [
         START,
+        _where_to_begin(),
+        FORMULAS,
         _index(),
         LAYERS,
         _groups(),
@@ -35,6 +37,16 @@ def page() -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines) + "\n"
+
+
+def _where_to_begin() -> str:
+    parts = ["## Where to begin\n"]
+    for case, suggestions in WHERE_TO_BEGIN.items():
+        parts.append(f"{case}:\n")
+        for suggestion in suggestions:
+            parts.append(wrapped(f"[`{suggestion.name}`](#{suggestion.name}): {suggestion.purpose}") + "\n")
+            parts.append(f"```yaml\n{suggestion.example}\n```\n")
+    return "\n".join(parts)
 
 
 def _index() -> str:

@@ -8,8 +8,12 @@ schedule), `data` (additional texts) and `structure` (matched layers). Which mod
 `taught_by`. A recipe names a method with `use` and may change any axis. `stillhouse methods` lists all methods,
 `stillhouse methods NAME` shows one. This page is generated from the catalogue in `pipeline/methods/`
 (`python -m docs.generate.methods`).
+"""
 
-Formulas are as implemented:
+FORMULAS = """\
+## Formulas
+
+They are as implemented:
 
 - `z_S`, `z_T`: logits of student and teacher; `y` the label; `C` the number of classes; `p_S = softmax(z_S)`.
 - `CE(y, z_S)`: cross-entropy. `KL(p || q)`: from p to q. `tau` is `temperature`, `w` is `teacher_weight`.

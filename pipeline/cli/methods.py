@@ -1,9 +1,10 @@
-"""The named methods as text for a terminal: all of them in short, or one in full. Headings are not indented."""
+"""The named methods as text for a terminal: where to begin, then all of them in short; or one in full. Headings are not
+indented."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.methods import SECTIONS, NamedMethod
+from pipeline.methods import SECTIONS, WHERE_TO_BEGIN, NamedMethod
 from pipeline.recipe.as_yaml import axes_yaml
 
 MARGIN = 13
@@ -11,8 +12,9 @@ MARGIN = 13
 
 
 def listing(width: int) -> str:
-    """All methods in short, section by section. Lines are wrapped at ``width``, except those of examples."""
-    lines: list[str] = []
+    """Where to begin, then all methods in short, section by section. Lines are wrapped at ``width``, except those of
+    examples."""
+    lines = ["WHERE TO BEGIN", "", *_suggestions(width)]
     for title, section in SECTIONS.items():
         lines += [title.upper(), ""]
         for named in section:
@@ -25,6 +27,19 @@ def full_description(named: NamedMethod, width: int) -> str:
     """One method in full, wrapped at ``width``."""
     about = {**_short(named), "loss": named.formula.split("\n"), "scale": [named.scale], "sources": [named.defaults]}
     return "\n".join(_lines(f"{named.name}: {named.title}", {**about, "differs": [named.differs]}, width))
+
+
+def _suggestions(width: int) -> Iterator[str]:
+    """For each case, the methods to begin with: their purpose, and YAML to copy."""
+    for case, suggestions in WHERE_TO_BEGIN.items():
+        yield from textwrap.wrap(f"{case}:", width)
+        for suggestion in suggestions:
+            head = f"  {suggestion.name} ".ljust(MARGIN + 2)
+            for line in textwrap.wrap(suggestion.purpose, width - len(head), break_on_hyphens=False):
+                yield f"{head}{line}"
+                head = " " * len(head)
+            yield from (f"{head}{line}" for line in suggestion.example.split("\n"))
+        yield ""
 
 
 def _short(named: NamedMethod) -> dict[str, Sequence[str]]:

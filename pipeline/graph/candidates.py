@@ -178,6 +178,8 @@ class CandidateNodes:
                         sides="joined" if joined else sides,
                         min_distance=0.0 if maker.rerank else maker.min_distance,
                         max_distance=1.0 if maker.rerank else maker.max_distance,
+                        random=maker.random,
+                        seed=maker.seed if maker.random else 0,
                     )
                     index, encoder = bank.index(), bank.encoder()
                     inputs |= {"bank": Edge(bank.bank()), "embeddings": Edge(bank.embeddings())}

@@ -7,6 +7,7 @@ A recipe names a method with ``use`` and may change any axis. The axes are in ``
 from collections.abc import Mapping
 
 from pipeline.errors import RequestError, nearest
+from pipeline.methods.begin import WHERE_TO_BEGIN, Suggestion
 from pipeline.methods.candidates import CANDIDATES
 from pipeline.methods.edges import EDGES
 from pipeline.methods.labels import LABELS
@@ -28,7 +29,17 @@ METHODS: tuple[NamedMethod, ...] = tuple(named for section in SECTIONS.values() 
 
 BY_NAME: Mapping[str, NamedMethod] = {named.name: named for named in METHODS}
 
-__all__ = ["BY_NAME", "METHODS", "SECTIONS", "NamedMethod", "check_taught_by", "default_teacher", "find"]
+__all__ = [
+    "BY_NAME",
+    "METHODS",
+    "SECTIONS",
+    "WHERE_TO_BEGIN",
+    "NamedMethod",
+    "Suggestion",
+    "check_taught_by",
+    "default_teacher",
+    "find",
+]
 
 
 def find(name: str) -> NamedMethod:

@@ -9,6 +9,30 @@ PAPER = (
     "MiniMax, Findings of ACL"
 )
 
+TRANSFER = NamedMethod(
+    name="transfer",
+    title="Unlabelled transfer set: random texts of the bank",
+    paper="Bucila et al. 2006, Model Compression, KDD; Hinton et al. 2015, Distilling the Knowledge in a Neural "
+    "Network, arXiv:1503.02531",
+    method=Method(
+        targets=TeacherTargets(),
+        training=OnePhase(temperature=2.0, teacher_weight=0.5),
+        data=Neighbours(k=8, draw=1),
+    ),
+    formula=f"{FORMULA}\n+ weight w tau^2 KL(softmax(z_T[i] / tau) || softmax(z_S[i] / tau))\n"
+    "i one of the row's 8 texts, drawn anew in each epoch",
+    scale=f"{SUMMED} Additional texts: mean over those of a row, then over rows.",
+    defaults="tau 2 and w 0.5 are those of vanilla-kd. 8 texts for each row, of which a step uses one, are ours: the "
+    "teacher labels 8 texts a row once, and an epoch costs twice that of vanilla-kd. `draw: 4` uses four in a step, "
+    "`draw: null` all.",
+    differs="In the papers a transfer set may stand alone (from memory, not verified); here its texts stand beside the "
+    "task's own rows, whose labels are used, too. For pairs, random texts make no set to learn from, as they are "
+    "nearly always unlike each other: there half of the candidates are neighbours (see docs/candidates.md).",
+    example="bank: {files: [sentences.parquet], text: text}\nmethod: [no-kd, vanilla-kd, transfer]",
+    recipe="transfer-small.yaml",
+    candidates="transfer",
+)
+
 KNN = NamedMethod(
     name="knn",
     title="kNN augmentation: all K neighbours of a row",
@@ -55,4 +79,4 @@ MINIMAX = NamedMethod(
     recipe="minimax-small.yaml",
 )
 
-CANDIDATES = (KNN, MINIMAX)
+CANDIDATES = (TRANSFER, KNN, MINIMAX)

@@ -29,6 +29,7 @@ class NamedMethod:
     the source of the settings of ``method``; ``differs`` what deviates from the paper or its released code, and why
     ('-': no deviation is known). ``example`` is a part of a recipe, ``recipe`` a file in ``recipes/`` that uses the
     method. ``taught_by`` is the default of that key; None where a recipe must give it, or where no teacher is needed.
+    ``candidates`` is the maker of additional texts, if it uses any, where a recipe names none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class NamedMethod:
     recipe: str
     teachers: Teachers = "any"
     taught_by: str | None = "teacher"
+    candidates: str = "neighbours"
 
     @property
     def needs(self) -> str:

@@ -11,6 +11,7 @@ from cluster.resources import Worker
 from stages.bank.reader import read_bank_meta
 from stages.candidates.job import NeighbourJob, encoder_of
 from stages.candidates.neighbour_filter import KeptText, NeighbourFilter, Texts, read_bank_texts
+from stages.candidates.random_texts import RandomTexts
 from stages.candidates.table import Candidate, write_part
 from stages.candidates.train_rows import TrainRows, distinct_train_rows
 from stages.corpus.leakage import read_guard
@@ -72,6 +73,8 @@ class NeighbourSearchWorker:
         self.part = number
         counts = dict.fromkeys(COUNTS, 0)
         candidates = self._candidates(train_rows, counts)
+        if self.spec.random:
+            candidates = RandomTexts(self.spec, self.job.bank, self.guard).mixed_into(train_rows, candidates)
         write_part(self.job.out, number, self.text, list(zip(train_rows.keys, candidates, strict=True)), counts)
         for saved in self.saved:
             saved.remove()

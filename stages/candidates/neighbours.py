@@ -4,7 +4,7 @@ Each search asks for more neighbours than ``k``, since some are left out: texts 
 own text, and texts equal to an earlier neighbour without case, accents, spacing and punctuation. Where fewer than ``k``
 remain, the search is repeated for more. Of a pair, ``sides`` decides what is searched: one text, beside which the other
 stays; each in turn; each for itself, with the i-th neighbours of both as candidate i; or the pair as a whole, in a bank
-of pairs.
+of pairs. A share of the candidates may be random texts of the bank instead (``stages/candidates/random_texts.py``).
 """
 
 from collections.abc import Callable, Mapping

@@ -29,6 +29,8 @@ class NeighboursSpec(Spec):
 
     A distance is the angle between two embeddings divided by pi. Texts at less than ``min_distance`` or more than
     ``max_distance`` are left out, and always the row's own text and every text of the splits for evaluation.
+    ``random`` is the share of the ``k`` candidates, rounded down, that are random texts of the bank instead, at any
+    distance; for pairs they replace the texts of ``sides``. They are drawn with ``seed``.
     """
 
     stage: ClassVar[str] = "neighbours"
@@ -38,6 +40,8 @@ class NeighboursSpec(Spec):
     sides: Sides = "first"
     min_distance: float = Field(0.0, ge=0.0, lt=1.0)
     max_distance: float = Field(1.0, gt=0.0, le=1.0)
+    random: float = Field(0.0, ge=0.0, lt=1.0)
+    seed: int = 0
 
     @model_validator(mode="after")
     def _distances_leave_something(self) -> "NeighboursSpec":

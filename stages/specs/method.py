@@ -108,7 +108,8 @@ class Original(Frozen):
 class WithCandidates(Frozen):
     """The fields of all kinds that use candidates. Candidates have no label: their loss is the term that the training
     has for the teacher's logits, averaged over a row's candidates, with `weight` times the weight of that term for the
-    row itself. The first `warmup_epochs` epochs use no candidates."""
+    row itself: with n candidates in a step, `weight: n` makes each weigh as much as a row. The first `warmup_epochs`
+    epochs use no candidates."""
 
     k: int = Field(8, ge=1)
     weight: float = Field(1.0, gt=0.0)

@@ -7,7 +7,7 @@ import pytest
 
 from docs.generate import methods as methods_docs
 from pipeline.cli.methods import full_description, listing
-from pipeline.methods import METHODS, SECTIONS, NamedMethod, find
+from pipeline.methods import METHODS, SECTIONS, WHERE_TO_BEGIN, NamedMethod, Suggestion, find
 from pipeline.recipe import parse
 from pipeline.recipe.as_yaml import axes_yaml
 from pipeline.recipe.yaml import Tree, merged, parse_yaml, read
@@ -67,6 +67,31 @@ def test_the_example_of_a_method_is_part_of_a_recipe_and_uses_it(named: NamedMet
     tree = merged(SMALLEST, parse_yaml(named.example, "example"))
     assert named.name in uses(tree)
     assert parse(tree).tasks[0].methods
+
+
+SUGGESTIONS = [suggestion for case in WHERE_TO_BEGIN.values() for suggestion in case]
+
+
+@pytest.mark.parametrize("task", ["sst2", "stsb"])
+@pytest.mark.parametrize("suggestion", SUGGESTIONS, ids=lambda suggestion: suggestion.name)
+def test_each_method_to_begin_with_has_an_example_that_is_part_of_a_recipe_of_single_texts_and_of_pairs(
+    suggestion: Suggestion, task: str
+) -> None:
+    tree = merged({**SMALLEST, "task": task}, parse_yaml(suggestion.example, "example"))
+    assert {suggestion.name, "no-kd"} <= uses(tree)
+    assert suggestion.name in [use.label for use in parse(tree).tasks[0].methods]
+
+
+def test_page_and_list_begin_with_the_methods_to_begin_with() -> None:
+    text, names = listing(100), [suggestion.name for suggestion in SUGGESTIONS]
+    assert names == ["transfer", "minimax-knn", "vanilla-kd", "annealing-kd"]
+    for whole, first_section in ((text, "LABELS ALONE"), (PAGE, "## Labels alone")):
+        beginning, _, _ = whole.partition(first_section)
+        places = [beginning.index(suggestion.example.split("\n")[-1]) for suggestion in SUGGESTIONS]
+        assert places == sorted(places)
+        for suggestion in SUGGESTIONS:
+            assert " ".join(suggestion.purpose.split()) in " ".join(beginning.split())
+    assert text.startswith("WHERE TO BEGIN\n")
 
 
 @pytest.mark.parametrize("named", METHODS, ids=NAMES)

@@ -15,10 +15,14 @@ from stages.specs.method import Method, WithCandidates
 from stages.specs.tasks import Task
 
 SOURCES = ("files", "hub", "generated")
-NEIGHBOURS = "neighbours"
+NEIGHBOURS, TRANSFER = "neighbours", "transfer"
+"""The makers that every recipe with a bank has."""
+
+RANDOM_OF_PAIRS = 0.5
+"""The share of random texts in the transfer set of a task of pairs, beside neighbours (see ``built_in``)."""
 
 OWN: Mapping[str, Sequence[str]] = {
-    "neighbours": ("min_distance", "max_distance"),
+    "neighbours": ("min_distance", "max_distance", "random", "seed"),
     "transfer": ("seed",),
     "words": ("share", "nearest", "model", "synonyms", "seed"),
     "masked": ("share", "nearest", "model", "seed"),
@@ -46,11 +50,30 @@ def check_bank(bank: Bank | None) -> None:
 
 
 def makers_of(given: Mapping[str, CandidateMaker], bank: Bank | None, task: Task) -> FrozenMapping[CandidateMaker]:
-    """All makers by name, checked; ``neighbours`` is one of them wherever there is a bank."""
-    makers = {**({NEIGHBOURS: CandidateMaker()} if bank is not None else {}), **given}
+    """All makers by name, checked. Wherever there is a bank, those of ``built_in`` are among them; an entry of the
+    recipe with such a name changes keys of it, unless it gives ``by``."""
+    makers = built_in(bank, task)
+    for name, maker in given.items():
+        usual = makers.get(name)
+        whole = usual is None or "by" in maker.explicit()
+        makers[name] = maker if usual is None or whole else CandidateMaker(**{**usual.explicit(), **maker.explicit()})
     for name, maker in makers.items():
         _check_maker(("candidates", name), maker, bank, task)
     return FrozenMapping(makers)
+
+
+def built_in(bank: Bank | None, task: Task) -> dict[str, CandidateMaker]:
+    """The makers that need no entry in ``candidates``, by name; {} without a bank.
+
+    ``transfer`` draws random texts of the bank. Of a pair of texts that is no set to learn from: a random text beside
+    one of the row's is nearly always unlike it, and so are two random texts. So for pairs, in a bank of single texts,
+    half of the candidates replace a text by a neighbour of it, which is a close case, and half by a random text.
+    """
+    if bank is None:
+        return {}
+    mixed = task.pair and len(bank.cleaning.text) == 1
+    transfer = CandidateMaker(random=RANDOM_OF_PAIRS) if mixed else CandidateMaker(by="transfer")
+    return {NEIGHBOURS: CandidateMaker(), TRANSFER: transfer}
 
 
 def _check_maker(place: Place, maker: CandidateMaker, bank: Bank | None, task: Task) -> None:
@@ -70,6 +93,10 @@ def _check_maker(place: Place, maker: CandidateMaker, bank: Bank | None, task: T
         if task.regression and explicit.get(name) is not None:
             problem = f"{task.name} is a regression, whose teacher has no classes; leave it out: "
             raise PlacedError((*place, name), ABSENT, f"{problem}overrides: {{{task.name}: {{candidates: ...}}}}")
+    if by == "neighbours" and maker.seed and not maker.random:
+        raise PlacedError(
+            (*place, "seed"), maker.seed, "but random is 0, and nothing else is drawn; give random, or leave it out"
+        )
     if maker.found is not None and not maker.reranked:
         raise PlacedError((*place, "found"), maker.found, "needs rerank, confidence or balance, which leave some out")
     with placed(*place):
@@ -106,20 +133,25 @@ def _check_sides(place: Place, maker: CandidateMaker, bank: Bank | None, task: T
         )
     if maker.by == "transfer" and pairs != task.pair:
         needed = "pairs (bank.text: [ONE, OTHER])" if task.pair else "single texts"
-        raise PlacedError(place, ABSENT, f"the rows of {task.name} take a bank of {needed}")
+        problem = f"the rows of {task.name} take a bank of {needed}"
+        mixed = "; for one of single texts use by: neighbours, with random: 0.5" if task.pair else ""
+        raise PlacedError(place, ABSENT, problem + mixed)
 
 
 # --- use by methods ----------------------------------------------------------------------------------------
 
 
-def candidates_of(name: str | None, method: Method, makers: Mapping[str, object], bank: bool) -> str | None:
-    """The name of the maker that a method's data axis uses; None where it uses none. ``name`` is the method's key."""
+def candidates_of(
+    name: str | None, method: Method, makers: Mapping[str, object], bank: bool, default: str
+) -> str | None:
+    """The name of the maker that a method's data axis uses; None where it uses none. ``name`` is the method's key,
+    ``default`` the maker where that is left out."""
     if not isinstance(method.data, WithCandidates):
         if name is not None:
             raise PlacedError(("candidates",), name, "but data: original uses none; leave it out, or use data: knn")
         return None
-    known = [*makers, *([NEIGHBOURS] if bank and NEIGHBOURS not in makers else [])]
-    found = name or NEIGHBOURS
+    known = list(dict.fromkeys([*makers, *((NEIGHBOURS, TRANSFER) if bank else ())]))
+    found = name or default
     if found not in known:
         if name is None:
             raise PlacedError((), ABSENT, f"{method.data.kind} needs candidates; give bank: {{files: [...]}}")

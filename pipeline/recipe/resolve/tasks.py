@@ -132,10 +132,15 @@ def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
             label=block.label or block.use,
             method=method,
             taught_by=taught_by,
-            candidates=candidates_of(block.candidates, method, file.candidates, file.bank is not None),
+            candidates=_candidates(block.candidates, method, find(block.use), file),
             train=train,
             rates=rates,
         )
+
+
+def _candidates(name: str | None, method: Method, named: NamedMethod, file: RecipeFile) -> str | None:
+    """The maker of a method's candidates: the one that is given, or else that of the method's name."""
+    return candidates_of(name, method, file.candidates, file.bank is not None, named.candidates)
 
 
 def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemble:
@@ -158,7 +163,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             student=Student(label=name, model=block.model, cut=block.cut, config=block.config, head=block.head),
             method=method,
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
-            candidates=candidates_of(block.candidates, method, file.candidates, file.bank is not None),
+            candidates=_candidates(block.candidates, method, find(block.method.use), file),
             train=_train(file.train, block.train),
         )
 

@@ -185,6 +185,12 @@ class CandidateMaker(Block):
     max_distance: Number = key(
         "Leave out candidates that are farther from the row than this.", 0.3, of=NEIGHBOURS["max_distance"]
     )
+    random: Number = key(
+        "Of `neighbours`: the share of a row's candidates that are random texts of the bank instead, at any distance. "
+        "Of a pair they replace the text that `sides` names.",
+        0.5,
+        of=NEIGHBOURS["random"],
+    )
     found: Whole | None = key(
         "Candidates per row that are made before `rerank`, `confidence` or `balance` leaves some out. Default: 4 times "
         "`k`.",

@@ -342,7 +342,9 @@ class RecipeFile(Block):
         None,
     )
     candidates: dict[Name, CandidateMaker] = key(
-        "Makers of candidates by name, for methods that use them. With a bank, `neighbours` exists by default.",
+        "Makers of candidates by name, for methods that use them. With a bank, `neighbours` and `transfer` exist by "
+        "default. `transfer` has random texts of the bank; for pairs, one text of the row beside a neighbour of its "
+        "other text or, for half of the candidates, beside a random text.",
         {"rewritten": {"by": "words", "share": 0.3}},
         dict,
     )

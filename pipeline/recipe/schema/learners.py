@@ -280,7 +280,8 @@ class MethodBlock(AxesBlock):
         None,
     )
     candidates: Name | None = key(
-        "The maker of the texts that `data` uses: a name in the recipe's `candidates`. Default: `neighbours`.",
+        "The maker of the texts that `data` uses: a name in the recipe's `candidates`. Default: `neighbours`, "
+        "and `transfer` for the method of that name.",
         "rewritten",
         None,
     )

@@ -140,6 +140,60 @@ def test_a_bank_beside_a_recipe_without_candidates_changes_no_key(assets: Path) 
     assert not changed(dict(nodes_by_name(plain)), composed(assets, ["vanilla-kd", "knn"]))
 
 
+# --- the transfer set -----------------------------------------------------------------------------------
+
+TRANSFER_TABLE = "candidates/transfer@tiny"
+
+
+def test_the_method_transfer_draws_random_texts_without_an_entry_in_candidates(assets: Path) -> None:
+    found = composed(assets, ["knn", "transfer"])
+    assert found[TRANSFER_TABLE].spec == TransferSpec(k=8)
+    assert sources(found[TRANSFER_TABLE]) == {"corpus": "corpus@tiny", "bank": "bank"}
+    assert sources(found["distil/transfer/two/0@tiny"], "candidates") == {"candidates": TRANSFER_TABLE}
+    assert not changed(composed(assets), found)
+    alone = composed(assets, "transfer")
+    assert not {"embed", "index"} & alone.keys(), "a bank that is only drawn from is not embedded"
+
+
+def test_any_method_may_use_the_transfer_set_and_transfer_another_table(assets: Path) -> None:
+    minimax = {"use": "minimax-knn", "candidates": "transfer"}
+    found = composed(assets, [minimax, {"use": "transfer", "candidates": "neighbours"}])
+    assert sources(found["distil/minimax-knn/two/0@tiny"], "candidates") == {"candidates": TRANSFER_TABLE}
+    assert sources(found["distil/transfer/two/0@tiny"], "candidates") == {"candidates": TABLE}
+
+
+def test_an_entry_called_transfer_changes_the_keys_that_it_has(assets: Path) -> None:
+    seeded = composed(assets, "transfer", candidates={"transfer": {"k": 16, "seed": 3}})
+    assert seeded[TRANSFER_TABLE].spec == TransferSpec(k=16, seed=3)
+    other = composed(assets, "transfer", candidates={"transfer": {"by": "neighbours"}})
+    assert other[TRANSFER_TABLE].spec == NeighboursSpec(k=8)
+
+
+def test_half_of_the_transfer_set_of_pairs_are_neighbours_unless_the_bank_has_pairs(assets: Path) -> None:
+    found = composed(assets, "transfer", task=PAIR)
+    assert found[TRANSFER_TABLE].spec == NeighboursSpec(k=8, sides="either", random=0.5)
+    more = {"transfer": {"random": 0.25, "sides": "second", "seed": 2}}
+    changes = composed(assets, "transfer", task=PAIR, candidates=more)[TRANSFER_TABLE].spec
+    assert changes == NeighboursSpec(k=8, sides="second", random=0.25, seed=2)
+    bank = {"files": [str(assets / "pairs.parquet")], "text": ["one", "two"]}
+    assert composed(assets, "transfer", task=PAIR, bank=bank)[TRANSFER_TABLE].spec == TransferSpec(k=8)
+
+
+def test_a_seed_of_neighbours_without_random_texts_is_refused(assets: Path) -> None:
+    line = refusal(assets, candidates={"neighbours": {"seed": 3}})
+    assert line == (
+        "candidates.neighbours.seed: 3, but random is 0, and nothing else is drawn; give random, or leave it out"
+    )
+
+
+def test_random_texts_for_pairs_from_a_bank_of_single_texts_are_refused_with_what_to_write(assets: Path) -> None:
+    line = refusal(assets, DRAWN, task=PAIR, candidates={"drawn": "transfer"})
+    assert line == (
+        "candidates.drawn: the rows of tiny take a bank of pairs (bank.text: [ONE, OTHER]); for one of single texts "
+        "use by: neighbours, with random: 0.5"
+    )
+
+
 # --- how many -----------------------------------------------------------------------------------------
 
 

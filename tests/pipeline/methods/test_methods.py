@@ -32,7 +32,7 @@ def test_the_methods_of_the_slides_and_their_relatives_all_have_names() -> None:
     schedules = {"annealing-kd", "continuation-kd", "pro-kd"}
     layers = {"pkd", "pkd-last", "random-map", "ckd", "ckd-po", "rail-kd", "rail-kd-joined"}
     mixtures = {"alp", "alp-no", "alp-po", "universal-kd", "relational-kd"}
-    candidates = {"knn", "minimax-knn"}
+    candidates = {"transfer", "knn", "minimax-knn"}
     assert set(NAMES) == labels | edges | schedules | layers | mixtures | candidates
 
 

@@ -1,0 +1,47 @@
+"""The methods to begin with, by what a project has: what ``stillhouse methods`` and ``docs/methods.md`` show first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A method to begin with: its name, what it does in a sentence or two, and a part of a recipe that uses it."""
+
+    name: str
+    purpose: str
+    example: str
+
+
+BANK = "bank: {files: [sentences.parquet], text: text}"
+
+WHERE_TO_BEGIN: Mapping[str, tuple[Suggestion, ...]] = {
+    "With unlabelled texts like those of the task (a bank), for single texts and for pairs": (
+        Suggestion(
+            "transfer",
+            "The teacher labels random texts of the bank once, and each row is trained with one of them beside it. "
+            "The teacher's outputs on texts that are new to it tell more than those on the rows that it was trained "
+            "on. For pairs, half of the texts are neighbours of the row's.",
+            f"{BANK}\nmethod: [no-kd, transfer]",
+        ),
+        Suggestion(
+            "minimax-knn",
+            "Of each row's nearest texts in the bank, the student is trained with those on which it differs most from "
+            "the teacher.",
+            f"{BANK}\nmethod: [no-kd, transfer, {{use: minimax-knn, data: {{k: 8, keep: 2}}}}]",
+        ),
+    ),
+    "Without unlabelled texts": (
+        Suggestion(
+            "vanilla-kd",
+            "The student learns from the labels and from the teacher's probabilities for the same rows.",
+            "method: [no-kd, vanilla-kd]",
+        ),
+        Suggestion(
+            "annealing-kd",
+            "The student first follows the teacher's logits, softened less and less, and then the labels alone.",
+            "method: [no-kd, annealing-kd]",
+        ),
+    ),
+}
+"""Heading -> suggestions. Each example also has ``no-kd``, the student without a teacher, to compare with."""
