@@ -24,6 +24,7 @@ from stages.corpus.rowset import Batch
 from stages.evaluation.predictions import Logits
 from stages.models.forward import forward, pooled_state, width
 from stages.models.predict import autocast, predict
+from stages.selection.epochs import is_selected, selection_scores
 from stages.specs.layer_map import LayerGroup, groups_at
 from stages.specs.layers import NoLayers
 from stages.specs.schedule import (
@@ -41,7 +42,6 @@ from stages.training.losses import TERMS, logit_terms, weighted_sum
 from stages.training.minimax import Augmentation, StepCandidates
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
 from stages.training.relations import Workers
-from stages.training.selection import is_selected, selection_scores
 from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
 

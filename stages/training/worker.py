@@ -21,6 +21,7 @@ from stages.models.forward import count_parameters
 from stages.models.loading import build
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
+from stages.selection.learning_rates import sweep_of, with_rate
 from stages.specs.student import DistilSpec, rate_text
 from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
@@ -28,7 +29,6 @@ from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
 from stages.training.model_card import model_card
 from stages.training.setup import TrainingSetup
-from stages.training.sweep import sweep_of, with_rate
 from stages.training.teachers import (
     layer_warnings,
     open_candidate_pool,
