@@ -26,7 +26,7 @@ THREADS = "1"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 GROUND: Mapping[str, Any] = {
     "task": "reviews",
-    "data": {"generated": {"train": 260, "validation": 64, "test": 64}},
+    "data": {"generated": {"train": 260, "validation": 64, "test": 64}, "holdout_min_rows": 0},
     "teacher": {"model": MINILM, "finetune": {"epochs": 2, "learning_rate": 2.0e-4, "keep": "epochs"}},
     "student": {"label": "two", "cut": {"of": "teacher", "layers": [3, 6]}},
     "train": {"epochs": 3, "learning_rate": 6.0e-4, "max_length": 32, "batch_size": 16},

@@ -63,7 +63,7 @@ def prepared(scene: Scene) -> Path:
 def write_recipe(path: Path, rows: int, seeds: list[int]) -> None:
     path.write_text(
         "name: students\ntask: reviews\n"
-        f"data: {{generated: {{train: {rows}, validation: 64, test: 64}}}}\n"
+        f"data: {{generated: {{train: {rows}, validation: 64, test: 64}}, holdout_min_rows: 0}}\n"
         "teacher: {model: sentence-transformers/all-MiniLM-L6-v2, finetune: {epochs: 1}}\n"
         "student: {label: two, cut: {of: teacher, layers: [3, 6]}}\nmethod: vanilla-kd\n"
         f"train: {{epochs: {max(1, rows // ROWS_AN_EPOCH)}}}\nseeds: {seeds}\n",

@@ -34,7 +34,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe["teacher"] = {"model": str(write_tiny_model(folder / "tiny", layers=6)), "finetune": {"epochs": 1}}
     recipe["data"] = {"source": "generated", "generated": {"train": 80, "validation": 40, "test": 40}}
     recipe["bank"] = {"generated": {"rows": 200}}
-    recipe["train"]["epochs"] = 2
+    recipe["train"]["epochs"] = 4
     (folder / "recipes").mkdir()
     (folder / "recipes" / "quickstart.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
     (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)

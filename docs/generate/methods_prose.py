@@ -192,7 +192,8 @@ is only reported. All methods of a recipe take equally many steps, unless `equal
   outputs.
 
 A method of two phases (annealing, progressive) starts its second phase from the epoch of the first that this rule
-selects, and ends with the one that it selects among all epochs of both phases.
+selects, and ends with the one that it selects among all epochs of both phases. A plan warns where the first phase has
+fewer epochs than `max_temperature`, so that temperatures are skipped, and where a single epoch is left for the labels.
 
 ## Learning rates
 

@@ -181,7 +181,7 @@ def _tasks() -> str:
 def _task(task: Task) -> tuple[str, ...]:
     labels = "a number" if task.labels is None else ", ".join(task.labels)
     hub = HUB[task.name].repository if task.name in HUB else "-"
-    return f"`{task.name}`", ", ".join(task.text), labels, ", ".join(task.metrics), hub
+    return f"`{task.name}`", ", ".join(task.text), labels, task.metric_names, hub
 
 
 def _methods() -> str:

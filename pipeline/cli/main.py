@@ -298,7 +298,7 @@ def tasks() -> None:
             task.name,
             ", ".join(task.text),
             labels,
-            ", ".join(task.metrics),
+            task.metric_names,
             ", ".join(task.dev_splits),
             ", ".join(task.test),
         )

@@ -20,6 +20,9 @@ from stages.specs.student import Cut, DistilSpec, Fresh, Head, Pretrained, Start
 EXTRA_BYTES = 2_000_000
 """A bound on the bytes of a saved model beside its weights: tokenizer, configuration, model card."""
 
+PREDICTION_BYTES = 48
+"""A bound on the bytes of a row's prediction without its logits: number, key, label, predicted label."""
+
 
 @dataclass(frozen=True)
 class StartingPoints:
@@ -188,8 +191,15 @@ class StartingPoints:
             "start": base.source,
             **(teacher_edges or {}),
         }
-        size = Quantity.at_most((base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train)))
+        models = (base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train))
+        size = Quantity.at_most(models + self._prediction_bytes())
         return Node(name, role, self.task, spec, inputs, subject, self.rows.train(), size)
+
+    def _prediction_bytes(self) -> int:
+        """A bound on the bytes of the last epoch's predictions: those for all rows of dev and test splits, if the
+        number of these is known."""
+        sizes = self.rows.sizes()
+        return 0 if sizes is None else sizes.evaluated * (PREDICTION_BYTES + 4 * self.recipe.task.outputs)
 
     def _warn_of_large_batch(self, train: Train, where: str) -> None:
         """Add a warning if one batch holds all rows that are trained on, so that an epoch is a single step."""

@@ -29,6 +29,12 @@ class Rows:
     labelled: npt.NDArray[np.bool_]
 
 
+def last_predictions_path(folder: Path, split: str) -> Path:
+    """Where the artifact of a training, in ``folder``, has the last epoch's predictions for a split: a table as
+    ``write_predictions`` makes it. Artifacts of earlier versions have none."""
+    return folder / "predictions" / "last" / f"{split}.parquet"
+
+
 def decide(task: Task, logits: Logits) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
     """The predicted label of each row (N,), or the predicted value of a regression (N,), from ``logits`` [N,
     outputs]."""

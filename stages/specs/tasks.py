@@ -75,6 +75,11 @@ class Task(BaseModel):
         return self.select or self.primary
 
     @property
+    def metric_names(self) -> str:
+        """The metrics, the headline first; the one that selects the best epoch is marked where it is another."""
+        return ", ".join(f"{metric} (selects epochs)" if metric == self.select else metric for metric in self.metrics)
+
+    @property
     def dev_splits(self) -> tuple[str, ...]:
         """The dev splits that a corpus of this task has: its own, or the one split off train."""
         return self.dev or (CUT_DEV,)

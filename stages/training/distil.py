@@ -18,7 +18,8 @@ def distil(spec: DistilSpec, inputs: Mapping[str, Path], out: Path, on: On) -> F
     """Train the student of ``spec``; return its figures, such as its parameters and its scores.
 
     Inputs are those that ``DistilSpec`` lists. Writes ``model/`` (the best epoch, with tokenizer, label names and model
-    card), ``history.json``, and curves in ``tensorboard/``.
+    card), ``history.json``, the last epoch's predictions for each dev split and each test split with labels in
+    ``predictions/last/``, and curves in ``tensorboard/``.
     """
     on.expect(read_meta(inputs["corpus"]).splits[TRAIN].rows * spec.train.epochs, "rows")
     return on.train(train_student, StudentJob(spec, dict(inputs), out))

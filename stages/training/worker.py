@@ -15,7 +15,8 @@ from cluster.resources import Worker
 from stages.atomic import sync_below, sync_folders
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
-from stages.evaluation.scoring import scores
+from stages.evaluation.predictions import last_predictions_path
+from stages.evaluation.scoring import keep_predictions, scores
 from stages.models.forward import count_parameters
 from stages.models.heads import loads_with
 from stages.models.loading import build
@@ -23,6 +24,7 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.mean_head import head_of_model
 from stages.models.predict import last_state_variances, predict
 from stages.outputs.layer_variance import DEAD
+from stages.selection.learning_rates import sweep_of, with_rate
 from stages.specs.student import Cut, DistilSpec, Head, rate_text
 from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
@@ -30,7 +32,6 @@ from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
 from stages.training.model_card import model_card
 from stages.training.setup import TrainingSetup
-from stages.training.sweep import sweep_of, with_rate
 from stages.training.teachers import (
     layer_warnings,
     open_candidate_pool,
@@ -82,7 +83,8 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     warnings = layer_warnings(signal, len(rows)) + head_warnings(model, job.spec, rows, worker)
     warnings += [] if sweep is None else sweep.warnings
     progress = fit(model, setup, worker)
-    last = best = dev_scores(model, corpus, meta, worker)
+    last = last_epoch_scores(model, job, meta, worker)
+    best = {split: last[split] for split, about in meta.splits.items() if about.role == "dev"}
     if progress.best + 1 < len(progress.history):
         model.load_state_dict(progress.best_weights)
         best = dev_scores(model, corpus, meta, worker)
@@ -144,9 +146,9 @@ def write_dev_scores(job: StudentJob, progress: Progress, steps: int, best: Scor
         Point(
             epoch * steps,
             progress.history[epoch - 1].seconds,
-            {f"dev/{split}_{metric}": score for split, metrics in dev.items() for metric, score in metrics.items()},
+            {f"dev/{split}_{metric}": score for split in best for metric, score in found[split].items()},
         )
-        for epoch, dev in sorted(by_epoch.items())
+        for epoch, found in sorted(by_epoch.items())
     ]
     write_events(job.out / FOLDER / event_file_name(len(progress.history) + 1), points, time.time())
 
@@ -184,6 +186,24 @@ def dev_scores(model: PreTrainedModel, corpus: Path, meta: Meta, worker: Worker)
             rows = read_rowset(corpus, split)
             logits = predict(model, rows, meta.task.outputs, worker.device, worker.rank, worker.world_size)
             found[split] = scores(meta.task, logits, rows)
+    return found
+
+
+def last_epoch_scores(model: PreTrainedModel, job: StudentJob, meta: Meta, worker: Worker) -> Scores:
+    """The scores of the last epoch, whose weights ``model`` has, on every dev split and every test split with labels.
+    Its predictions for these splits are written, so that they can be compared row by row with those of other models.
+    Workers share the batches; all return all scores, and the first one writes."""
+    found: Scores = {}
+    for split, split_meta in meta.splits.items():
+        if split_meta.role not in ("dev", "test"):
+            continue
+        rows = read_rowset(job.inputs["corpus"], split)
+        if split_meta.role == "test" and not rows.labelled.any():
+            continue
+        logits = predict(model, rows, meta.task.outputs, worker.device, worker.rank, worker.world_size)
+        found[split] = scores(meta.task, logits, rows)
+        if worker.rank == 0:
+            keep_predictions(last_predictions_path(job.out, split), meta.task, logits, rows)
     return found
 
 

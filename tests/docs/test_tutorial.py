@@ -22,7 +22,7 @@ SMALLER = {
     "chosen[240:]": "chosen[64:]",
     "epochs: 3,": "epochs: 1,",
     "epochs: 4,": "epochs: 2,",
-    "train.epochs=8": "train.epochs=3",
+    "train.epochs=12": "train.epochs=3",
 }
 
 

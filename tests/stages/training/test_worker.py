@@ -11,14 +11,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tiny import write_tiny_task
+from tiny_tasks import TINY
 from torch import nn
-from training_setups import Interrupted, RecordingListener, inline
+from training_setups import Interrupted, RecordingListener, inline, write_corpus
 from transformers import PreTrainedModel
 
 from cluster.inline import InlineWorker
 from stages.corpus.reader import META, read_meta, read_split
 from stages.corpus.rowset import read_rowset
 from stages.evaluation.evaluate import evaluate
+from stages.evaluation.predictions import last_predictions_path
 from stages.models.loading import load
 from stages.models.predict import predict
 from stages.outputs.layout import read_store, shard_name, write_store
@@ -197,6 +200,32 @@ def test_the_history_has_each_epoch_and_the_scores_of_the_best_and_the_last(stud
     for metric, value in history["scores"]["validation"].items():
         assert value == pytest.approx(exam["scores"]["validation"][metric], abs=1e-4)
     assert history["last_epoch_scores"].keys() == {"validation"}
+
+
+def test_the_last_epoch_is_scored_on_labelled_test_splits_too_and_its_predictions_are_those_of_an_evaluation(
+    encoder: Path, tmp_path: Path
+) -> None:
+    """Where the last epoch is the one that is kept, its scores and predictions are those of the stage ``evaluate``."""
+    folder = write_tiny_task(tmp_path, {"train": 60, "validation": 24, "test": 10}) / "tiny"
+    data = write_corpus(TINY, folder, encoder, tmp_path / "corpus")
+    spec, out = DistilSpec(start=Pretrained(), train=TRAIN.model_copy(update={"select": "last"})), tmp_path / "out"
+    out.mkdir()
+    facts = distil(spec, {"corpus": data, "start": encoder}, out, inline())
+    evaluated = evaluate(EvaluateSpec(), {"corpus": data, "model": out / "model"}, out, inline())
+    assert facts["last_epoch_scores"] == evaluated["scores"]
+    assert facts["scores"] == {"validation": evaluated["scores"]["validation"]}
+    for split in ("validation", "test"):
+        table = pq.read_table(last_predictions_path(out, split))
+        beside = pq.read_table(out / "predictions" / f"{split}.parquet")
+        names = ["index", "row_key", "label", "prediction"]
+        assert table.select(names).equals(beside.select(names)) and table.schema == beside.schema
+        for one, other in zip(table["logits"].to_pylist(), beside["logits"].to_pylist(), strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_no_predictions_are_kept_of_a_test_split_without_labels(students: dict[str, Path]) -> None:
+    kept = students["labels"] / "predictions" / "last"
+    assert [path.name for path in kept.iterdir()] == ["validation.parquet"]
 
 
 def test_the_model_is_that_of_the_best_epoch_and_the_scores_of_the_last_are_reported_too(

@@ -1,6 +1,7 @@
 """The selection of the epoch whose weights a training keeps: scores on the selecting split, and the rule."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -9,7 +10,15 @@ from stages.evaluation.predictions import Labels, Logits
 from stages.evaluation.scoring import scores
 from stages.specs.student import Train
 from stages.specs.tasks import Task
-from stages.training.checkpoint import Epoch
+
+
+class EpochScores(Protocol):
+    """The scores of an epoch by which it is selected: ``SelectionScores.score`` and ``SelectionScores.loss``."""
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def selection_loss(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ def mean_loss(task: Task, logits: Logits, labels: Labels) -> float:
     return float(np.mean(log_norm - shifted[np.arange(len(labels)), labels.astype(np.int64)]))
 
 
-def is_selected(train: Train, epoch: Epoch, best: Epoch | None) -> bool:
+def is_selected(train: Train, epoch: EpochScores, best: EpochScores | None) -> bool:
     """Whether the weights of ``epoch``, which has just ended, replace those of ``best``, the epoch selected so far: by
     the rule of ``train.select`` and ``train.select_by``. Of equal epochs the later one is selected."""
     if best is None or train.select == "last":
