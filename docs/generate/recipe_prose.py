@@ -139,6 +139,9 @@ leave `head` out to keep their own); and a `teacher.head` other than that of a t
 training. All of them form one graph, in which shared steps are built once. A single value stands for a list of one. A
 task and a method may be plain names. No other key takes a list of alternatives.
 
+Which of the methods is better, and by how much, `report --baseline METHOD` says over all seeds and tasks
+([comparing.md](comparing.md)).
+
 Labels and names become parts of file names and of reports. Labels consist of letters, digits, `.`, `_` and `-`; names
 of tasks and models have no dots. The labels of students must differ, and so must those of methods: give a `label` to
 entries that would get the same one. `teacher` is reserved: it can be neither the label of a method nor the name of a

@@ -36,7 +36,7 @@ def difference_text(row: ReportRow) -> str:
 
 def gap_text(row: ReportRow) -> str:
     """``38%``; '' where it is unknown."""
-    return "" if row.gap_closed is None else f"{row.gap_closed:.0f}%"
+    return "" if row.gap_closed is None else f"{round(row.gap_closed)}%"
 
 
 def lines_on_differences(rows: Sequence[ReportRow]) -> list[str]:

@@ -125,8 +125,3 @@ def read_labelled_predictions(path: Path) -> LabelledPredictions:
 def predictions_path(folder: Path, split: str) -> Path:
     """Where an evaluation keeps the predictions of its model for a split, below the folder of its artifact."""
     return folder / "predictions" / f"{split}.parquet"
-
-
-def last_predictions_path(folder: Path, split: str) -> Path:
-    """Where a training keeps the predictions of its last epoch for a split, below the folder of its artifact."""
-    return folder / "predictions" / "last" / f"{split}.parquet"

@@ -22,7 +22,6 @@ from stages.corpus.batches import Rows, epoch_batches, share_of
 from stages.corpus.prefetch import one_ahead
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
-from stages.selection.epochs import is_selected, selection_scores
 from stages.specs.layer_map import groups_at
 from stages.specs.layers import is_auto
 from stages.specs.schedule import (
@@ -40,6 +39,7 @@ from stages.training.layers.auto_weight import measured_weight
 from stages.training.losses import TERMS
 from stages.training.minimax import Augmentation, StepCandidates
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
+from stages.training.selection.epochs import is_selected, selection_scores
 from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup, host_batches
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
 from stages.training.trained_parts import PARTS, TrainedParts

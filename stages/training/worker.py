@@ -24,13 +24,13 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.mean_head import head_of_model
 from stages.models.predict import last_state_variances, predict
 from stages.outputs.layer_variance import DEAD
-from stages.selection.learning_rates import sweep_of, with_rate
 from stages.specs.student import Cut, DistilSpec, Head, rate_text
 from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
 from stages.training.loop import fit
 from stages.training.model_card import model_card
+from stages.training.selection.learning_rates import sweep_of, with_rate
 from stages.training.setup import TrainingSetup
 from stages.training.teachers import (
     layer_warnings,

@@ -7,10 +7,10 @@ import pytest
 from training_setups import Interrupted, RecordingListener, inline
 
 from cluster.inline import InlineWorker
-from stages.selection.learning_rates import Sweep, sweep_of
 from stages.specs.student import DistilSpec, Fresh, Pretrained, Train, rate_text
 from stages.training.distil import distil, train_student
 from stages.training.job import StudentJob
+from stages.training.selection.learning_rates import Sweep, sweep_of
 
 RATES = (1e-4, 2e-4, 4e-4)
 

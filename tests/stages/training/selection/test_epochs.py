@@ -19,11 +19,11 @@ from training_setups import (
     stored_outputs,
 )
 
-from stages.selection.epochs import is_selected, mean_loss
 from stages.specs.method import Annealing, Method, TeacherTargets
 from stages.specs.student import Train
 from stages.training.checkpoint import Epoch, Progress
 from stages.training.loop import fit
+from stages.training.selection.epochs import is_selected, mean_loss
 
 TWO_PHASES = Method(targets=TeacherTargets(), training=Annealing(first_phase=0.67))
 
