@@ -56,6 +56,11 @@ def groups_of(structure: Structure) -> tuple[LayerGroup, ...]:
             assert_never(structure)
 
 
+def attending_layers(structure: Structure) -> int:
+    """The number of the student's layers that attend to layers of the teacher; 0 for all structures but ``attend``."""
+    return len(groups_of(structure)) if isinstance(structure, Attend) else 0
+
+
 def groups_at(structure: Structure, seed: int, phase: int, epoch: int) -> tuple[LayerGroup, ...]:
     """The groups of a resolved structure in one epoch.
 

@@ -37,7 +37,8 @@ class Epoch:
     """One epoch of the history. ``loss`` is the mean training loss. On the split that selects the best epoch, ``score``
     is the selecting metric x 100 and ``selection_loss`` the mean negative log-likelihood of the labels (for a
     regression the mean squared error). ``seconds`` is the training time up to the epoch's end, over all interruptions;
-    ``candidates`` the counts of candidates, if any."""
+    ``candidates`` the counts of candidates, if any; ``attention`` the mean over rows of the largest weight of each
+    student layer's attention to the teacher's layers, if there is attention."""
 
     phase: str
     epoch: int
@@ -46,10 +47,12 @@ class Epoch:
     selection_loss: float
     seconds: float
     candidates: dict[str, Any] | None = None
+    attention: list[float] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The epoch in ``history.json``; without the key ``candidates`` where the method uses none."""
-        return {name: value for name, value in asdict(self).items() if name != "candidates" or value is not None}
+        """The epoch in ``history.json``; without the keys ``candidates`` and ``attention`` where there are none."""
+        optional = ("candidates", "attention")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ class Progress:
     ``seconds`` is the training time so far, over all runs. ``best`` is the index of the best epoch in ``history``, -1
     before the first has ended, and ``best_weights`` its weights. For the epoch under way, ``loss`` and ``terms`` (in
     the order of ``TERMS``) are sums over its rows, ``candidate_sums`` the sums of ``candidates.usage_sums`` (empty
-    without candidates), and ``curve_samples`` the sums at earlier steps (see ``tensorboard.CurveSampler``). ``picked``
+    without candidates), ``attention_sums`` those of the largest weights of each student layer's attention (empty
+    without attention), and ``curve_samples`` the sums at earlier steps (see ``tensorboard.CurveSampler``). ``picked``
     [N, n] holds the ranks of the candidates that were last picked or drawn for all rows at once, None before that.
     ``layer_weight`` is the measured weight of the layer term, None where the spec gives a number or no layers.
     """
@@ -98,6 +102,7 @@ class Progress:
     terms: list[float] = field(default_factory=lambda: [0.0] * len(TERMS))
     curve_samples: list[list[float]] = field(default_factory=list)
     layer_weight: LayerWeight | None = None
+    attention_sums: list[float] = field(default_factory=list)
 
     @property
     def auto_weight(self) -> float:
@@ -106,18 +111,34 @@ class Progress:
 
     @property
     def sums(self) -> list[float]:
-        """The sums of the epoch under way as one list: the loss, its terms, those of candidates."""
-        return [self.loss, *self.terms, *self.candidate_sums]
+        """The sums of the epoch under way as one list: the loss, its terms, those of attention, those of candidates."""
+        return [self.loss, *self.terms, *self.attention_sums, *self.candidate_sums]
+
+    @property
+    def places_of_attention(self) -> slice:
+        """The places of ``attention_sums`` in ``sums``."""
+        start = 1 + len(self.terms)
+        return slice(start, start + len(self.attention_sums))
+
+    def start_attention(self, layers: int) -> None:
+        """Make room for the sums of an epoch in which so many student layers have attention."""
+        self.attention_sums = self.attention_sums or [0.0] * layers
+
+    def mean_attention(self, rows: int) -> list[float] | None:
+        """The entry ``attention`` of the epoch that ends, which had so many rows; None without attention."""
+        return [total / rows for total in self.attention_sums] or None
 
     def set_sums(self, sums: Tensor) -> None:
         """Set them from a tensor in the order of ``sums``. Blocks until the device has computed it."""
-        self.loss, rest = float(sums[0]), sums[1:].tolist()
-        self.terms, self.candidate_sums = rest[: len(TERMS)], rest[len(TERMS) :]
+        self.loss, rest = float(sums[0]), sums.tolist()
+        attention = self.places_of_attention
+        self.terms = rest[1 : attention.start]
+        self.attention_sums, self.candidate_sums = rest[attention], rest[attention.stop :]
 
     def new_epoch(self) -> None:
         """Set the sums of the epoch under way to zero."""
         self.loss, self.terms = 0.0, [0.0] * len(TERMS)
-        self.candidate_sums, self.curve_samples = [], []
+        self.attention_sums, self.candidate_sums, self.curve_samples = [], [], []
 
 
 def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
@@ -139,6 +160,7 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
             "candidate_sums": progress.candidate_sums,
             "picked": progress.picked,
             "terms": progress.terms,
+            "attention_sums": progress.attention_sums,
             "curve_samples": progress.curve_samples,
             "layer_weight": None if progress.layer_weight is None else asdict(progress.layer_weight),
         },
@@ -179,6 +201,7 @@ def load(path: Path, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]
         candidate_sums=kept["candidate_sums"],
         picked=None if kept["picked"] is None else kept["picked"].cpu(),
         terms=kept["terms"],
+        attention_sums=kept["attention_sums"],
         curve_samples=kept["curve_samples"],
         layer_weight=None if kept["layer_weight"] is None else LayerWeight(**kept["layer_weight"]),
     )

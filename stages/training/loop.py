@@ -22,7 +22,7 @@ from stages.corpus.batches import Rows, epoch_batches, share_of
 from stages.corpus.prefetch import one_ahead
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
-from stages.specs.layer_map import groups_at
+from stages.specs.layer_map import attending_layers, groups_at
 from stages.specs.layers import is_auto
 from stages.specs.schedule import (
     Phase,
@@ -139,6 +139,7 @@ class Training:
         batches = epoch_batches(setup.train.tokens.lengths, settings.batch_size, seed)
         epoch_plan = self._epoch_plan(start, phase)
         clock = setup.clock()
+        progress.start_attention(attending_layers(setup.spec.method.structure) if epoch_plan.weights.layers else 0)
         self._start_candidates(epoch_plan)
         total = torch.tensor(progress.sums, dtype=torch.float64, device=worker.device)
         sampler = CurveSampler(len(batches), progress.curve_samples) if self.write_curves else None
@@ -223,13 +224,15 @@ class Training:
         for number, batch in enumerate(work.batches, 1):
             synchronised = self.parts.gradient_sync(last=number == len(work.batches))
             with synchronised, explain_out_of_memory(len(batch.rows)):
-                loss_B, terms = self.parts.loss(batch.to(worker.device), rows, epoch_plan)
-                loss = loss_B.sum() * work.weight
+                found = self.parts.loss(batch.to(worker.device), rows, epoch_plan)
+                loss = found.loss.sum() * work.weight
                 # DDP averages the gradients of the workers; the gradient of the global batch is their sum / rows.
                 (loss * (worker.world_size / rows)).backward()
             total[0] += loss.detach()
-            for name, term_B in terms.items():
+            for name, term_B in found.terms.items():
                 total[1 + TERMS.index(name)] += term_B.detach().sum() * work.weight
+            if found.attention is not None:
+                total[self.progress.places_of_attention] += found.attention.sum(0) * work.weight
         self.parts.average_projection_gradients()
         nn.utils.clip_grad_norm_(self.parts.all.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
@@ -259,7 +262,7 @@ class Training:
             found[0] += loss.detach()
         assert candidates.usage is not None
         found[1 + TERMS.index("candidates")] = found[0] / epoch_plan.weights.candidates
-        found[1 + len(TERMS) :] += torch.from_numpy(candidates.usage).to(worker.device)
+        found[-len(candidates.usage) :] += torch.from_numpy(candidates.usage).to(worker.device)
         return found
 
     def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:
@@ -276,7 +279,8 @@ class Training:
         found = selection_scores(setup.task, logits, setup.select)
         candidates = self._candidate_usage()
         number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
-        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, candidates)
+        attention = progress.mean_attention(len(setup.train))
+        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, candidates, attention)
         progress.history.append(epoch)
         if is_selected(setup.spec.train, epoch, best):
             progress.best = len(progress.history) - 1

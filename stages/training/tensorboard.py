@@ -95,8 +95,8 @@ def epoch_values(
     epoch: Epoch, weights: LossWeights, scored: Mapping[str, float], memory: int | None
 ) -> dict[str, float]:
     """The values of an epoch as a whole, by tag, for its last point: weights and schedule, the metrics ``scored`` and
-    the loss on the split that selects the best epoch, its mean training loss, the use of candidates, and the peak
-    memory of the GPU in bytes (None on a CPU)."""
+    the loss on the split that selects the best epoch, its mean training loss, the use of candidates, the largest
+    weights of attention, and the peak memory of the GPU in bytes (None on a CPU)."""
     values = {f"weight/{name}": float(getattr(weights, name)) for name in TERMS if getattr(weights, name)}
     if weights.soft:
         values["schedule/temperature"] = weights.temperature
@@ -106,6 +106,7 @@ def epoch_values(
     values |= {"selection/loss": epoch.selection_loss, "epoch/loss": epoch.loss}
     if epoch.candidates is not None:
         values |= {f"candidates/{name}": float(value) for name, value in epoch.candidates.items() if _number(value)}
+    values |= {f"attention/layer_{layer}": value for layer, value in enumerate(epoch.attention or (), 1)}
     if memory is not None:
         values["memory/gpu_peak_bytes"] = float(memory)
     return values

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,25 @@ from stages.corpus.rowset import Batch
 from stages.models.forward import forward, pooled_state, width
 from stages.models.predict import autocast
 from stages.specs.layers import NoLayers
+from stages.specs.schedule import LossWeights
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import State
-from stages.training.layers.matching import LayerMatcher
+from stages.training.layers.matching import LayerMatcher, States
 from stages.training.layers.relations import Workers
 from stages.training.losses import logit_terms, weighted_sum
 from stages.training.setup import EpochPlan, LoopWorker, TrainingSetup
 
 PARTS = ("student", "projections")
 """The names in a checkpoint of the parts that ``TrainedParts`` holds."""
+
+
+class BatchLoss(NamedTuple):
+    """The weighted ``loss`` [B] of the rows of a batch, and its terms (name -> [B]) before weighting; where layers of
+    the student attend to the teacher's, ``attention`` [B, groups] is the largest weight of each, row by row."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    attention: Tensor | None = None
 
 
 class TrainedParts:
@@ -55,45 +65,51 @@ class TrainedParts:
         self.model.load_state_dict(states["student"])
         self.matcher.load_state_dict(states["projections"])
 
-    def loss(self, batch: Batch, rows: int, epoch_plan: EpochPlan) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss [B] of these rows of this worker, and its terms (name -> [B]) before weighting. ``rows`` is the size
-        of the global batch. Hidden states are computed only in epochs in which layers have a weight."""
+    def loss(self, batch: Batch, rows: int, epoch_plan: EpochPlan) -> BatchLoss:
+        """The loss of these rows of this worker. ``rows`` is the size of the global batch. Hidden states are computed
+        only in epochs in which layers have a weight."""
         weights = epoch_plan.weights
         with autocast(self.worker.device, self.setup.spec.train.precision):
             logits, hidden = forward(self.wrapped, batch.inputs, hidden=bool(weights.layers))
-        terms, error_B = self._terms(logits, hidden, batch, rows, epoch_plan)
+        outputs = self._outputs(batch, epoch_plan)
+        terms = self._logit_terms(logits, batch, outputs, weights)
         loss_B = weighted_sum(terms, weights)
-        if error_B is None:
-            return loss_B, terms
-        return loss_B + weights.layers * error_B, terms | {"layers": error_B}
+        if not weights.layers:
+            return BatchLoss(loss_B, terms)
+        states = self._pooled(hidden, batch)
+        error_B = self._layer_error(states, outputs, rows, epoch_plan)
+        temperature = epoch_plan.attention_temperature
+        largest_BG = self.matcher.largest_weights(states, outputs, epoch_plan.groups, temperature)
+        return BatchLoss(loss_B + weights.layers * error_B, terms | {"layers": error_B}, largest_BG)
 
     def compared_terms(self, batch: Batch, rows: int, epoch_plan: EpochPlan) -> tuple[Tensor, Tensor]:
         """([B], [B]): the labels' term and the layers' term of these rows in float32, each with weight 1. The weights
         of ``epoch_plan`` are those of ``compared_weights``. The student runs outside of data parallelism."""
         logits, hidden = forward(self.model, batch.inputs, hidden=True)
-        terms, error_B = self._terms(logits, hidden, batch, rows, epoch_plan)
-        (labels_B,) = terms.values()
-        assert error_B is not None
-        return labels_B, error_B
+        outputs = self._outputs(batch, epoch_plan)
+        (labels_B,) = self._logit_terms(logits, batch, outputs, epoch_plan.weights).values()
+        return labels_B, self._layer_error(self._pooled(hidden, batch), outputs, rows, epoch_plan)
 
-    def _terms(
-        self, logits: Tensor, hidden: Sequence[Tensor], batch: Batch, rows: int, epoch_plan: EpochPlan
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The terms on logits and labels (name -> [B]), and the layer loss [B]; None in an epoch in which layers have
-        no weight."""
-        setup, weights = self.setup, epoch_plan.weights
-        outputs = setup.signal(batch, epoch_plan.request) if epoch_plan.request else {}
-        terms = logit_terms(logits.float(), batch.labels, outputs, setup.spec.method, weights, setup.task.regression)
-        return terms, self._layer_error(hidden, batch, outputs, rows, epoch_plan) if weights.layers else None
+    def _outputs(self, batch: Batch, epoch_plan: EpochPlan) -> Mapping[str, Tensor]:
+        """The teachers' outputs for the batch that the epoch needs, by name."""
+        return self.setup.signal(batch, epoch_plan.request) if epoch_plan.request else {}
 
-    def _layer_error(
-        self, hidden: Sequence[Tensor], batch: Batch, outputs: Mapping[str, Tensor], rows: int, epoch_plan: EpochPlan
-    ) -> Tensor:
-        """[B]: the layer loss, from the teacher's ``outputs`` and the states ``hidden`` [B, T, H] of the student's
-        embeddings and layers. ``rows`` is the size of the global batch."""
+    def _logit_terms(
+        self, logits: Tensor, batch: Batch, outputs: Mapping[str, Tensor], weights: LossWeights
+    ) -> dict[str, Tensor]:
+        """Name -> [B]: the terms on logits and labels that have a weight, in float32."""
+        method, regression = self.setup.spec.method, self.setup.task.regression
+        return logit_terms(logits.float(), batch.labels, outputs, method, weights, regression)
+
+    def _pooled(self, hidden: Sequence[Tensor], batch: Batch) -> States:
+        """The pooled states of the student's matched layers, from the states ``hidden`` [B, T, H] of its embeddings and
+        of each layer."""
         assert not isinstance(self.structure, NoLayers)
         mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
-        states = {layer: pooled_state(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
+        return {layer: pooled_state(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
+
+    def _layer_error(self, states: States, outputs: Mapping[str, Tensor], rows: int, epoch_plan: EpochPlan) -> Tensor:
+        """[B]: the layer loss of rows with these pooled states. ``rows`` is the size of the global batch."""
         workers = Workers(self.worker.rank, self.worker.world_size, rows)
         error: Tensor = self.matcher(states, outputs, epoch_plan.groups, workers, epoch_plan.attention_temperature)
         return error

@@ -94,6 +94,21 @@ class LayerMatcher(nn.Module):
             case _:
                 assert_never(structure)
 
+    @torch.no_grad()
+    def largest_weights(
+        self, states: States, outputs: TeacherOutputs, groups: Sequence[LayerGroup], temperature: float
+    ) -> Tensor | None:
+        """[B, groups]: the largest weight of each group's attention, row by row; None for a structure without
+        attention. With 1, the row follows a single layer of the teacher."""
+        if not isinstance(self.structure, Attend):
+            return None
+        temperatures = self._temperatures(temperature, len(groups))
+        largest = [
+            attention(attention_query(h, self.structure, one), stacked(group, outputs)).amax(-1)
+            for h, group, one in zip(self._projected(states, groups), groups, temperatures, strict=True)
+        ]
+        return torch.stack(largest, dim=-1)
+
     def _temperatures(self, temperature: float, groups: int) -> Sequence[float | Tensor]:
         """The temperature of each group's attention, the same for all where it is not learned."""
         if self.log_temperatures is None:
@@ -157,6 +172,17 @@ def attention(state_BD: Tensor, teacher_BKD: Tensor) -> Tensor:
     return torch.einsum("bd,bkd->bk", state_BD, teacher_BKD).softmax(-1)
 
 
+def attention_query(state_BD: Tensor, structure: Attend, temperature: float | Tensor) -> Tensor:
+    """[B, D]: the state divided by ``temperature``, and with ``scaled`` by the square root of D, so that its products
+    with the teacher's states are. ``detached`` stops the gradient into the state, not that into the temperature."""
+    query_BD = state_BD.detach() if structure.detached else state_BD
+    if structure.scaled:
+        query_BD = query_BD / query_BD.shape[-1] ** 0.5
+    if isinstance(temperature, Tensor) or temperature != 1:
+        query_BD = query_BD / temperature
+    return query_BD
+
+
 def attended_state(
     state_BD: Tensor, teacher_BKD: Tensor, structure: Attend, temperature: float | Tensor = 1.0
 ) -> Tensor:
@@ -166,11 +192,7 @@ def attended_state(
     softmax gives most rows a single layer. ``detached`` stops the student's gradient through alpha: the student learns
     to match the target, not to change which layers it attends to. A learned temperature is trained all the same.
     """
-    query_BD = state_BD.detach() if structure.detached else state_BD
-    if structure.scaled:
-        query_BD = query_BD / query_BD.shape[-1] ** 0.5
-    if isinstance(temperature, Tensor) or temperature != 1:
-        query_BD = query_BD / temperature
+    query_BD = attention_query(state_BD, structure, temperature)
     return torch.einsum("bk,bkd->bd", attention(query_BD, teacher_BKD), teacher_BKD)
 
 

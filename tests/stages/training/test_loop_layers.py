@@ -28,7 +28,7 @@ from training_setups import (
 )
 
 from stages.corpus.batches import epoch_batches
-from stages.models.forward import forward
+from stages.models.forward import forward, pooled_state
 from stages.specs.layers import (
     AnnealedTemperature,
     Attend,
@@ -186,6 +186,34 @@ def test_a_learned_temperature_is_trained_and_kept_with_the_projections(tmp_path
     assert bool((projections["log_temperatures"] != 0).all())
 
 
+def test_the_history_has_the_mean_of_the_largest_weights_of_attention(tmp_path: Path) -> None:
+    """At a learning rate of almost 0, so that it is that of the student as it starts."""
+    setup = layered(ATTEND, CLASSES, tmp_path / "checkpoint.pt", epochs=1, learning_rate=1e-12)
+    model, batch = small_bert(CLASSES).eval(), setup.train.batch(np.arange(26), "cpu")
+    with torch.no_grad():
+        _, hidden = forward(model, batch.inputs, hidden=True)
+    columns, expected = layer_columns(setup), []
+    for layer, group in enumerate(ATTEND.groups, 1):
+        assert not isinstance(group, str)
+        own = pooled_state(hidden[layer], batch.inputs["attention_mask"], "mean").numpy()
+        products = np.stack([(own * columns[NAMES[other]]).sum(1) for other in group], 1)
+        powers = np.exp(products - products.max(1, keepdims=True))
+        expected.append((powers / powers.sum(1, keepdims=True)).max(1).mean())
+    (epoch,) = fit(small_bert(CLASSES), setup, LocalWorker()).history
+    assert epoch.attention == pytest.approx(expected, rel=1e-5)
+    assert epoch.as_json()["attention"] == epoch.attention
+
+
+def test_only_epochs_with_attention_have_its_weights_in_the_history(tmp_path: Path) -> None:
+    method = Method(targets=TeacherTargets(), training=Annealing(max_temperature=1, first_phase=0.5), structure=ATTEND)
+    setup = layered(ATTEND, CLASSES, tmp_path / "annealing.pt", method, epochs=2)
+    history = fit(small_bert(CLASSES), setup, LocalWorker()).history
+    assert [epoch.attention is not None for epoch in history] == [True, False]
+    assert "attention" not in history[1].as_json()
+    plain = fit(small_bert(CLASSES), layered(PICK, CLASSES, tmp_path / "pick.pt", epochs=1), LocalWorker()).history
+    assert plain[0].attention is None
+
+
 def test_an_annealed_temperature_is_that_of_its_epoch_in_the_loss(tmp_path: Path) -> None:
     """The only epoch of a training, and the first of two, which has another temperature and so another loss."""
     falling = Attend(groups=ATTEND.groups, weight=5.0, temperature=AnnealedTemperature(annealed=6.0))
@@ -212,7 +240,9 @@ def test_an_interrupted_run_with_projections_ends_with_the_same_bits(structure: 
     with pytest.raises(Interrupted):
         fit(small_bert(CLASSES, dropout=0.1), setup, LocalWorker(cut))
     again = small_bert(CLASSES, seed=5, dropout=0.1)
-    assert epoch_results(fit(again, setup, LocalWorker())) == epoch_results(progress)
+    resumed = fit(again, setup, LocalWorker())
+    assert epoch_results(resumed) == epoch_results(progress)
+    assert [epoch.attention for epoch in resumed.history] == [epoch.attention for epoch in progress.history]
     assert equal_weights(again.state_dict(), whole.state_dict())
 
 
@@ -239,7 +269,8 @@ def work_together(rank: int, name: str, directory: str) -> None:
     model = small_bert(CLASSES)
     setup = layered(structure, CLASSES, checkpoint, annealed(structure), **train)
     progress = fit(model, setup, LocalWorker(rank=rank, world_size=2))
-    torch.save((model.state_dict(), epoch_results(progress)), f"{directory}/results-{rank}.pt")
+    attention = [epoch.attention for epoch in progress.history]
+    torch.save((model.state_dict(), epoch_results(progress), attention), f"{directory}/results-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -255,10 +286,12 @@ def test_two_workers_match_layers_as_one_does_and_share_their_projections(name: 
     assert equal_weights(one[0], two[0]), "the workers end with the same weights"
     structure, model = TOGETHER[name][0], small_bert(CLASSES)
     setup = layered(structure, CLASSES, tmp_path / "alone.pt", annealed(structure), batch_size=5, epochs=2)
-    alone = epoch_results(fit(model, setup, LocalWorker()))
+    alone = fit(model, setup, LocalWorker())
     assert max_difference(one[0], model.state_dict()) < 1e-4
-    for together, single in zip(one[1], alone, strict=True):
+    for together, single in zip(one[1], epoch_results(alone), strict=True):
         assert together[2:] == pytest.approx(single[2:], rel=1e-4)
+    for found, epoch in zip(one[2], alone.history, strict=True):
+        assert found == (None if epoch.attention is None else pytest.approx(epoch.attention, rel=1e-4))
 
 
 def test_only_the_rows_of_a_batch_are_read_and_each_once_an_epoch(tmp_path: Path) -> None:
