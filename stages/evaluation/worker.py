@@ -11,7 +11,7 @@ from cluster.resources import Worker
 from stages.corpus.reader import read_meta
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.evaluation.job import EvaluationJob, SplitScores
-from stages.evaluation.predictions import Rows, write_predictions
+from stages.evaluation.predictions import Rows, predictions_path, write_predictions
 from stages.evaluation.scoring import scores
 from stages.models.forward import count_parameters, forward
 from stages.models.loading import load
@@ -40,7 +40,7 @@ class EvaluationWorker:
             logits = logits[:, list(self.job.spec.label_order)]
         finite_or_raise(logits, rows.row_keys, f"the logits on {split}")
         known = Rows(rows.index, rows.row_keys, rows.labels.numpy(), rows.labelled)
-        write_predictions(self.job.out / "predictions" / f"{split}.parquet", self.task, known, logits)
+        write_predictions(predictions_path(self.job.out, split), self.task, known, logits)
         self.worker.advance(len(rows))
         return SplitScores(
             len(rows), scores(self.task, logits, rows), count_parameters(self.model), self._latency(rows)
