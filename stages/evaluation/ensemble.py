@@ -12,7 +12,7 @@ import numpy as np
 from cluster.resources import On, Worker
 from stages.corpus.reader import Split, read_meta, read_split
 from stages.evaluation.evaluate import ROLES
-from stages.evaluation.predictions import Logits, Rows, read_predictions, scored, write_predictions
+from stages.evaluation.predictions import Logits, Rows, predictions_path, read_predictions, scored, write_predictions
 from stages.specs.evaluation import EnsembleSpec
 from stages.specs.input_names import MEMBERS, in_order
 from stages.specs.method import shares_or_equal, sum_to_one
@@ -94,7 +94,7 @@ def open_ensemble(job: EnsembleJob, worker: Worker) -> Callable[[str], EnsembleS
                 )
         logits = mean(predictions, job.shares)
         rows = Rows(split.index, split.keys, split.labels, split.labelled)
-        write_predictions(job.out / "predictions" / f"{name}.parquet", task, rows, logits)
+        write_predictions(predictions_path(job.out, name), task, rows, logits)
         worker.advance(len(split))
         return EnsembleScores(len(split), scored(task, logits, split.labels, split.labelled))
 
@@ -104,7 +104,7 @@ def open_ensemble(job: EnsembleJob, worker: Worker) -> Callable[[str], EnsembleS
 def predictions_of(member: Path, name: str, split: Split) -> Logits:
     """A member's logits [N, outputs] for the rows of the split, in their order. Rows are joined by (index, row key).
     Raises ValueError, naming a row, where the member's rows are not those of the split."""
-    path = member / "predictions" / f"{name}.parquet"
+    path = predictions_path(member, name)
     if not path.exists():
         raise ValueError(f"{path}: not there; the members of an ensemble are evaluated on the same splits")
     known, logits = read_predictions(path)

@@ -11,6 +11,7 @@ from cluster.resources import Worker
 from stages.corpus.reader import read_meta
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.evaluation.job import EvaluationJob, SplitScores
+from stages.evaluation.predictions import predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
 from stages.models.forward import count_parameters, forward
 from stages.models.loading import load
@@ -38,7 +39,7 @@ class EvaluationWorker:
         if self.job.spec.label_order is not None:
             logits = logits[:, list(self.job.spec.label_order)]
         finite_or_raise(logits, rows.row_keys, f"the logits on {split}")
-        keep_predictions(self.job.out / "predictions" / f"{split}.parquet", self.task, logits, rows)
+        keep_predictions(predictions_path(self.job.out, split), self.task, logits, rows)
         self.worker.advance(len(rows))
         return SplitScores(
             len(rows), scores(self.task, logits, rows), count_parameters(self.model), self._latency(rows)

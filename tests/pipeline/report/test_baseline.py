@@ -281,6 +281,16 @@ def test_a_method_that_a_task_lacks_has_no_comparison_over_tasks(tmp_path: Path)
     assert [row["method"] for row in rows if row["task"] == "mean"] == ["teacher", "no-kd", "vanilla-kd"]
 
 
+def test_a_task_in_which_the_baseline_failed_leaves_no_comparison_over_tasks(tmp_path: Path) -> None:
+    def error_rate(task: str, model: ReportedModel, split: str) -> float | None:
+        return None if (task, model.method) == ("two", "no-kd") else 0.2
+
+    rows = written(tmp_path, error_rate, tasks=("one", "two", "three")).rows("--baseline", "no-kd")
+    assert one(rows, task="three", method="alp", metric="accuracy", seed=0)["delta"] is not None
+    mean = one(rows, task="mean", method="alp")
+    assert (mean["baseline"], mean["delta"], mean["tasks_compared"]) == ("no-kd", None, None)
+
+
 def test_the_last_epochs_are_compared_where_their_predictions_are_stored(tmp_path: Path) -> None:
     last = {"teacher": 0.05, "no-kd": 0.15, "vanilla-kd": 0.3, "alp": None}
     project = written(tmp_path, by_method(USUAL), last=by_method(last))

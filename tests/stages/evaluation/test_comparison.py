@@ -198,6 +198,15 @@ def test_disagreement_that_is_new_in_each_training_counts_once() -> None:
     assert 1.0 <= np.mean(variances) * 500 * 5 < 1.4, "a negative estimate of the seeds' part counts as 0"
 
 
+def test_of_the_spread_between_seeds_the_part_that_rows_explain_is_taken_off() -> None:
+    """Differences of two seeds with the sample variance 1.0, of which 0.9 is the variance of each one's own rows."""
+    own = math.sqrt(0.9) * np.random.default_rng(12).standard_normal((20_000, 2))
+    observed = np.array([-math.sqrt(0.5), math.sqrt(0.5)])
+    found = difference(PairedScores(observed, observed + own), 0)
+    assert found.variance == pytest.approx(0.9 / 2 + (1.0 - 0.9) / 2, rel=0.03)
+    assert (found.seed_variance, found.degrees_of_freedom) == (pytest.approx(1.0 / 2), 1)
+
+
 # --- several tasks --------------------------------------------------------------------------------
 
 
