@@ -134,8 +134,8 @@ def _tasks(results: Results, baseline: Baseline) -> list[TaskModels]:
 
 
 def _comparable(models: TaskModels, folders: Mapping[str, Path], split: str) -> ComparableScores:
-    """The scores on a split of all models whose predictions are stored for the same rows. Raises RequestError for a
-    file that is damaged."""
+    """The scores on a split of all models whose predictions are stored for the rows of the baseline's; none where the
+    baseline has none. Raises RequestError for a file that is damaged."""
     locate = last_predictions_path if models.baseline.last else predictions_path
     tables: dict[ReportedModel, LabelledPredictions] = {}
     for model, node in models.evaluations.items():
@@ -145,7 +145,7 @@ def _comparable(models: TaskModels, folders: Mapping[str, Path], split: str) -> 
                 tables[model] = read_labelled_predictions(path)
             except ValueError as error:
                 raise RequestError(str(error)) from error
-    first = next(iter(tables.values()), None)
+    first = next((table for model, table in tables.items() if model.method == models.baseline.method), None)
     if first is None or not len(first.rows):
         return ComparableScores({}, {}, 0)
     known = {model: found for model, table in tables.items() if (found := table.of_rows(first.rows)) is not None}
