@@ -33,9 +33,9 @@ from stages.specs.schedule import (
     weights_at,
 )
 from stages.specs.seeds import seed_of
+from stages.training.auto_weight import measured_weight
 from stages.training.candidates import USAGE_SUMS, usage_summary
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
-from stages.training.layers.auto_weight import measured_weight
 from stages.training.losses import TERMS
 from stages.training.minimax import Augmentation, StepCandidates
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
