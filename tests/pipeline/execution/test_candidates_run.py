@@ -90,7 +90,7 @@ def ran(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, 
     project = write_project(
         tmp_path_factory.mktemp("project"),
         rows,
-        data={"source": str(rows / "data"), "eval_rows": EVAL_ROWS, "holdout": 0.2},
+        data={"source": str(rows / "data"), "eval_rows": EVAL_ROWS, "holdout": 0.2, "holdout_min_rows": 0},
         teacher={"model": str(rows / "model"), "finetune": {"epochs": 2, "learning_rate": 1.0e-2}},
         bank={"files": [str(rows / "bank.parquet")], "encoder": str(rows / "model")},
         candidates={
@@ -306,7 +306,7 @@ def pairs(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project
     project = write_project(
         folder / "project",
         rows,
-        data={"source": str(folder / "data")},
+        data={"source": str(folder / "data"), "holdout_min_rows": 0},
         task=PAIR_TASK,
         teacher={"model": str(rows / "model"), "finetune": {"epochs": 1, "learning_rate": 1.0e-3}},
         bank={"files": [str(rows / "bank.parquet")], "encoder": "tfidf"},
