@@ -61,18 +61,6 @@ class Digests:
         lines, size = map(int, self.known[name].split())
         return TextSize(lines, size)
 
-    def train_rows(self, identity: str) -> int | None:
-        """The rows of train in the data of this identity; None if they were not counted before."""
-        known = self.known.get(f"train rows|{identity}")
-        return None if known is None else int(known)
-
-    def keep_train_rows(self, identity: str, rows: int) -> None:
-        """Keep the number of rows of train in the data of this identity: keys of small corpora depend on it, also where
-        what else was found in the data is lost."""
-        if self.train_rows(identity) != rows:
-            self.known[f"train rows|{identity}"] = str(rows)
-            self.changed = True
-
     def token_count(self, path: Path) -> int | None:
         """``weights_header.token_count`` of a ``tokenizer.json``; read unless it is known for its content. ValueError
         for a damaged file."""

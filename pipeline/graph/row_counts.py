@@ -12,7 +12,7 @@ from pipeline.graph.context import GraphContext
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.fingerprint import canonical, plain, sha256
 from pipeline.graph.nodes import Quantity, SplitSizes
-from pipeline.graph.split_sizes import least_held_out, split_sizes
+from pipeline.graph.split_sizes import split_sizes
 from pipeline.recipe import TaskRecipe
 from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remote
 from stages.corpus.sources import split_sources
@@ -97,17 +97,6 @@ class TaskRows:
         repeats = found.splits[task.train].texts < found.rows[task.train]
         return split_sizes(found.rows, task, data, repeats)
 
-    def least_held_out(self) -> int:
-        """``holdout_min_rows`` of the corpus's spec (see ``split_sizes.least_held_out``). Raises RequestError."""
-        source, files = self.source()
-        self.sizes()  # reads the data if it may
-        if isinstance(source, Generated):
-            given: int | None = source.train
-        else:
-            with refused("data.source" if self.recipe.files is None else "task.files"):
-                given = self.context.digests.train_rows(self._identity(source, files))
-        return least_held_out(given, self.recipe.task, self.recipe.data)
-
     def _identity(self, source: Source, files: Mapping[str, Path]) -> str:
         """The identity of what is found in the data: of the task, but for the metric that selects epochs, and of the
         content."""
@@ -124,8 +113,6 @@ class TaskRows:
         if found is None and self.context.reads_data:
             found = survey_task(task, split_sources(source, task, files))
             kept.add(identity, found)
-        if found is not None:
-            self.context.digests.keep_train_rows(identity, found.rows[task.train])
         return found
 
     def train(self) -> Quantity:

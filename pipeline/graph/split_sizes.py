@@ -13,9 +13,6 @@ from stages.corpus.splits import dev_rows, holdout_rows
 from stages.specs.corpus import CorpusSpec
 from stages.specs.tasks import CUT_DEV, HOLDOUT, TRAIN, Task
 
-LARGE = 10**9
-"""A number of rows of which any share is more than a recipe asks for at least."""
-
 
 def split_sizes(given: Mapping[str, int], task: Task, data: Data, repeats: bool = True) -> SplitSizes:
     """The sizes that the corpus will have. ``given``: split -> its rows in the source. ``repeats``: rows of train may
@@ -43,15 +40,6 @@ def sampled_rows(given: int, task: Task, data: Data) -> int:
     split, the sample of ``data.train_rows``."""
     left = given if task.dev else given - dev_rows(given)
     return left if data.train_rows is None else min(left, data.train_rows)
-
-
-def least_held_out(given: int | None, task: Task, data: Data) -> int:
-    """``holdout_min_rows`` of the corpus's spec: that of the recipe where it changes how many of the ``given`` rows of
-    train in the source are held out, else 0, the default, which is in no key. Where the number of rows is not known
-    (None), there are taken to be as many as the recipe may sample."""
-    rows = (data.train_rows or LARGE) if given is None else sampled_rows(given, task, data)
-    differs = holdout_rows(rows, data.holdout, data.holdout_min_rows) != holdout_rows(rows, data.holdout)
-    return data.holdout_min_rows if differs else 0
 
 
 def recorded_sizes(rows: Mapping[str, int], spec: CorpusSpec) -> SplitSizes:

@@ -61,7 +61,7 @@ class StartingPoints:
                 eval_rows=data.eval_rows,
                 sample_seed=data.sample_seed,
                 holdout=data.holdout,
-                holdout_min_rows=self.rows.least_held_out(),
+                holdout_min_rows=data.holdout_min_rows if data.holdout else 0,
             )
             sizes = self.rows.sizes()
             inputs: dict[str, Edge | ExternalInput] = {"tokenizer": tokenizer}

@@ -48,8 +48,7 @@ class CorpusSpec(Spec):
     ``data/<split>`` for each split.
 
     Of train, the share ``holdout`` is held out, but at least ``holdout_min_rows`` rows, unless these are more than a
-    quarter (``stages.corpus.splits.holdout_rows``). Planning sets ``holdout_min_rows`` only where it makes a
-    difference, so that the key of a large corpus does not depend on it.
+    quarter (``stages.corpus.splits.holdout_rows``).
     """
 
     stage: ClassVar[str] = "corpus"

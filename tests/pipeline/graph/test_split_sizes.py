@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.graph.nodes import Quantity, SplitSizes
-from pipeline.graph.split_sizes import least_held_out, recorded_sizes, share_text, split_sizes
+from pipeline.graph.split_sizes import recorded_sizes, share_text, split_sizes
 from pipeline.recipe import Data
 from stages.corpus.corpus import choose
 from stages.corpus.row_key import row_key
@@ -47,7 +47,7 @@ def test_the_sizes_are_those_that_the_stage_chooses(train_rows: int | None, eval
         source=Files(),
         train_rows=train_rows,
         eval_rows=eval_rows,
-        holdout_min_rows=least_held_out(100, TREC, data),
+        holdout_min_rows=least,
     )
     chosen = {name: split.rows.num_rows for name, split in choose(spec, tables).items()}
     given = {name: table.num_rows for name, table in tables.items()}
@@ -66,19 +66,6 @@ def test_a_small_train_has_300_rows_held_out_or_a_quarter() -> None:
     )
     quarter = split_sizes({"train": 240, "validation": 30}, RTE, Data())
     assert (quarter.trained, quarter.held_out) == (180, 60)
-
-
-def test_the_least_number_to_hold_out_is_in_the_key_of_small_corpora_alone() -> None:
-    assert [least_held_out(rows, RTE, Data()) for rows in (100, 2990, 3000, 400_000)] == [300, 300, 0, 0]
-    assert least_held_out(3000, TREC, Data()) == 300, "a tenth becomes the dev split first"
-    assert least_held_out(5000, RTE, Data(train_rows=1000)) == 300
-    assert least_held_out(100, RTE, Data(holdout=0.0)) == least_held_out(100, RTE, Data(holdout_min_rows=0)) == 0
-    assert least_held_out(3, RTE, Data()) == 0
-
-
-def test_where_the_rows_of_train_are_not_known_the_size_of_the_sample_decides() -> None:
-    assert least_held_out(None, RTE, Data(train_rows=1000)) == 300
-    assert least_held_out(None, RTE, Data()) == 0
 
 
 def test_the_record_of_a_corpus_tells_its_sizes() -> None:
