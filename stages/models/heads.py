@@ -2,8 +2,8 @@
 
 ``cls``: the state of the first token, as the heads of most encoders do. ``mean``: the mean of the states of all tokens.
 Some architectures have a field for it in their configuration. For all others, a model with a mean head is saved under a
-``model_type`` of its own, so that transformers refuses the directory instead of giving the encoder an untrained head of
-its own kind; ``stages.models.loading`` loads it.
+``model_type`` of its own and its weights under a file name of their own, so that transformers refuses the directory
+instead of giving the encoder an untrained head of its own kind; ``stages.models.loading`` loads it.
 """
 
 import json
@@ -15,6 +15,11 @@ from stages.specs.student import Head
 
 MEAN_HEAD = "stillhouse-mean-head"
 """The ``model_type`` in the ``config.json`` of an encoder with a mean head."""
+
+MEAN_HEAD_VARIANT = "mean_head"
+"""The variant, as transformers calls it, under which such an encoder's weights are saved: in
+``model.mean_head.safetensors``. The ``Auto`` classes of transformers refuse the ``model_type``; a concrete class, such
+as ``BertForSequenceClassification``, does not read that field, and raises OSError because it finds no weights."""
 
 ENCODER_TYPE = "encoder_type"
 """The field of such a ``config.json`` that holds the encoder's own ``model_type``."""

@@ -26,9 +26,11 @@ def write_mean_model(folder: Path, labels: tuple[str, ...] = ("bad", "good")) ->
     """The configuration of a fine-tuned BERT with a mean head, with weights that no stage can load."""
     names = {str(place): label for place, label in enumerate(labels)}
     architectures = ["BertMeanForSequenceClassification"]
-    return write_plannable_model(
+    write_plannable_model(
         folder, model_type=MEAN_HEAD, **{ENCODER_TYPE: "bert"}, architectures=architectures, id2label=names
     )
+    (folder / "model.safetensors").rename(folder / "model.mean_head.safetensors")
+    return folder
 
 
 def composed(assets: Path, /, **changes: object) -> Graph:

@@ -216,6 +216,22 @@ def test_a_saved_mean_head_loads_again_bit_for_bit(encoders: Path, name: str, tm
     assert torch.equal(outputs(again), outputs(model))
 
 
+def test_a_mean_head_whose_weights_are_in_several_files_or_under_the_usual_name_loads_alike(
+    saved: Path, tmp_path: Path
+) -> None:
+    """At first, mean heads were saved under transformers' usual name."""
+    model = load(saved / "bert")
+    model.save_pretrained(tmp_path / "usual", variant=None)
+    assert (tmp_path / "usual" / "model.safetensors").exists()
+    model.save_pretrained(tmp_path / "several", max_shard_size="10KB")
+    assert len(list((tmp_path / "several").glob("model.mean_head-*.safetensors"))) > 1
+    for folder in (tmp_path / "usual", tmp_path / "several"):
+        assert weight_shapes(folder) == weight_shapes(saved / "bert")
+        assert torch.equal(outputs(load(folder)), outputs(model))
+        assert build(Cut(layers=(0,)), folder, THREE).config.num_hidden_layers == 1
+        load_model(AutoModel, folder, "model", lambda key: "pooler" not in key)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_cut_keeps_a_mean_head_and_a_head_of_another_kind_is_new(saved: Path, name: str, tmp_path: Path) -> None:
     whole = load(saved / name)
