@@ -169,9 +169,10 @@ class StartingPoints:
         the recipe has not chosen."""
         assert isinstance(base.source, ExternalInput)
         if base.kind.head == "cls" and trained_with_mean_pooling(base.source.path):
+            field = "teacher.head" if where == "teacher" else "head"
             self.context.warn(
                 f"{where}: {name} was trained with mean pooling, and its head would read the first token; give "
-                f"{'teacher.' if where == 'teacher' else ''}head: mean, or head: cls to keep it"
+                f"{field}: mean, or {field}: cls to keep it"
             )
 
     def trained(
