@@ -46,7 +46,7 @@ class MeanForSequenceClassification(PreTrainedModel):
         self.num_labels = cast(int, config.num_labels)
         setattr(self, self.base_model_prefix, _without_pooler(self.encoder_class, config))
         self.dropout = nn.Dropout(_dropout(config))
-        self.mean_classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.mean_classifier = nn.Linear(_output_width(config), self.num_labels)
         self.post_init()
 
     def forward(
@@ -113,6 +113,11 @@ def _without_pooler(encoder_class: type[PreTrainedModel], config: PreTrainedConf
     if isinstance(getattr(encoder, "pooler", None), nn.Module):
         encoder.pooler = nn.Identity()
     return encoder
+
+
+def _output_width(config: PreTrainedConfig) -> int:
+    """The width of the encoder's last states. OPT projects those of its layers to that of its word embeddings."""
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
 def _dropout(config: PreTrainedConfig) -> float:
