@@ -20,7 +20,7 @@ from transformers import (
 
 from stages.models.cutting import cut_layers, reorder_outputs
 from stages.models.heads import HEAD_FIELD, POOLING_FIELD, POOLING_VALUES, head_of, is_own_class
-from stages.models.mean_head import mean_head_class
+from stages.models.heads.mean_head import mean_head_class
 from stages.models.shape import DEPTHS, config_of
 from stages.models.weights_header import weights_variant
 from stages.specs.student import Cut, Fresh, Head, Pretrained, Start

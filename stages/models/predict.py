@@ -1,19 +1,16 @@
 """A model's logits for a whole split, and checks on what a model computes."""
 
-from collections.abc import Iterable, Mapping
-from typing import cast
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed
 from torch import nn
-from transformers import PreTrainedModel
 
 from stages.corpus.batches import sorted_batches
 from stages.corpus.rowset import Rowset
-from stages.models.forward import forward, pooled_state
-from stages.specs.student import Head
+from stages.models.forward import forward
 
 TOKENS_PER_PASS = {"cpu": 1024, "cuda": 65536}
 """Padded tokens of one forward pass, by kind of device; on a CPU, for each thread. The activations of more tokens do
@@ -50,35 +47,6 @@ def predict(
         torch.distributed.all_reduce(whole)
         found = whole.cpu().numpy()
     return found
-
-
-HEAD_SAMPLE = 32
-"""Rows over which the variance of the last layer's states is measured. Where rows are alike it is 1e-5 or less, and 0.2
-or more where they are not, so that few are enough."""
-
-
-def last_state_variances(model: nn.Module, rows: Rowset, device: str) -> Mapping[Head, float]:
-    """The variance between rows of the states that a head of each kind reads of the last layer, as a share of their
-    mean squared norm, from at most ``HEAD_SAMPLE`` of the rows, evenly spaced. The model is left in the mode (train or
-    eval) it was in."""
-    sample = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), HEAD_SAMPLE)).astype(np.int64))
-    states: dict[Head, list[torch.Tensor]] = {"cls": [], "mean": []}
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        for chosen in sorted_batches(rows.tokens.lengths[sample], tokens_per_pass(device)):
-            inputs = rows.batch(sample[chosen], device).inputs
-            last = cast(PreTrainedModel, model).base_model(**inputs).last_hidden_state
-            for head, found in states.items():
-                found.append(pooled_state(last, inputs["attention_mask"], head).double().cpu())
-    model.train(training)
-    return {head: _variance(torch.cat(found).numpy()) for head, found in states.items()}
-
-
-def _variance(states: npt.NDArray[np.float64]) -> float:
-    """The variance between rows over the mean squared norm; 0 for states of zeros."""
-    energy = float(np.square(states).sum(1).mean())
-    return float(np.square(states - states.mean(0)).sum(1).mean()) / energy if energy else 0.0
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.outputs.layout import Store, read_store
 from stages.outputs.node_cache import Columns
@@ -52,13 +53,22 @@ def _column_variance(directory: Path, store: Store, column: str) -> LayerVarianc
     return LayerVariance(norms / store.rows, max(0.0, between) / energy if energy else 0.0)
 
 
-def variance(columns: Columns, name: str, rows: int) -> float:
-    """The between-row variance of a column over mean squared norm, from at most ``SAMPLED_ROWS`` of its ``rows``,
-    evenly spaced. 0 for a column of zeros."""
-    sample = np.unique(np.linspace(0, rows - 1, min(rows, SAMPLED_ROWS)).astype(np.int64))
-    values = columns.gather(name, sample).astype(np.float64)
+def evenly_spaced(rows: int, most: int) -> npt.NDArray[np.int64]:
+    """At most ``most`` of the numbers from 0 to ``rows`` - 1, ascending, the first and the last among them."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
+
+
+def variance_share(states: npt.NDArray[np.generic]) -> float:
+    """The variance between the rows of [rows, width] as a share of their mean squared norm, from 0 (all alike, or all
+    zeros) to 1, in float64."""
+    values = states.astype(np.float64)
     energy = float(np.square(values).sum(1).mean())
     return float(np.square(values - values.mean(0)).sum(1).mean()) / energy if energy else 0.0
+
+
+def variance(columns: Columns, name: str, rows: int) -> float:
+    """The ``variance_share`` of a column, from at most ``SAMPLED_ROWS`` of its ``rows``."""
+    return variance_share(columns.gather(name, evenly_spaced(rows, SAMPLED_ROWS)))
 
 
 def dead_layers(columns: Columns, names: Mapping[int, str], rows: int) -> tuple[int, ...]:

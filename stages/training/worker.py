@@ -19,10 +19,11 @@ from stages.evaluation.predictions import last_predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
 from stages.models.forward import count_parameters
 from stages.models.heads import is_own_class
+from stages.models.heads.mean_head import head_of_model
+from stages.models.heads.states import last_state_variances
 from stages.models.loading import build
 from stages.models.malloc import keep_freed_memory
-from stages.models.mean_head import head_of_model
-from stages.models.predict import last_state_variances, predict
+from stages.models.predict import predict
 from stages.outputs.layer_variance import DEAD
 from stages.specs.student import Cut, DistilSpec, Head, rate_text
 from stages.specs.tasks import HOLDOUT

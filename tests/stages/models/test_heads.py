@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from stages.models.config_fields import with_defaults
-from stages.models.heads import (
+from stages.models.heads.kinds import (
     ENCODER_TYPE,
     MEAN_HEAD,
     POOLING_VALUES,
@@ -23,10 +23,10 @@ from stages.models.heads import (
     head_of,
     loads_with,
 )
+from stages.models.heads.mean_head import mean_head_class
 from stages.models.label_order import label_order
 from stages.models.language_models import load_model
 from stages.models.loading import build, load, quieten
-from stages.models.mean_head import mean_head_class
 from stages.models.parameters import parameter_bound
 from stages.models.positions import position_limit
 from stages.models.shape import Shape, config_of, shape_of

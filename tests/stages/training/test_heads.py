@@ -37,9 +37,9 @@ from cluster.inline import InlineWorker
 from stages.corpus.reader import read_split
 from stages.corpus.rowset import read_rowset
 from stages.evaluation.evaluate import evaluate
+from stages.models.heads.mean_head import MeanForSequenceClassification, mean_head_class
+from stages.models.heads.states import last_state_variances
 from stages.models.loading import build
-from stages.models.mean_head import MeanForSequenceClassification, mean_head_class
-from stages.models.predict import last_state_variances
 from stages.specs.evaluation import EvaluateSpec
 from stages.specs.method import Method, TeacherTargets
 from stages.specs.student import Cut, DistilSpec, Fresh, Head, Pretrained, Train

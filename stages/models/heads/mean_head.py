@@ -17,7 +17,7 @@ from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from stages.models.forward import pooled_state
-from stages.models.heads import ENCODER_TYPE, MEAN_HEAD, MEAN_HEAD_VARIANT, head_of
+from stages.models.heads.kinds import ENCODER_TYPE, MEAN_HEAD, MEAN_HEAD_VARIANT, head_of
 from stages.specs.student import Head
 
 DROPOUT_FIELDS = (
