@@ -6,7 +6,7 @@ A test holds that the committed page is what this makes.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from docs.generate.methods_prose import COMBINED, END, FORMULAS, LAYERS, REFUSED, START, WEIGHT
+from docs.generate.methods_prose import ATTENTION, COMBINED, END, FORMULAS, LAYERS, REFUSED, START, WEIGHT
 from docs.generate.wrapping import wrapped
 from pipeline.methods import SECTIONS, WHERE_TO_BEGIN, NamedMethod
 from pipeline.recipe.as_yaml import axes_yaml
@@ -26,6 +26,7 @@ def page() -> str:
         COMBINED,
         _table(("refused", "why, and what to write instead"), REFUSED),
         WEIGHT,
+        ATTENTION,
         END,
     ]
     for title, section in SECTIONS.items():

@@ -152,6 +152,36 @@ layer term is as long as that of the labels' term.
   they hardly vary.
 """
 
+ATTENTION = """\
+## The temperature of attention
+
+With `attend` (alp), a student layer follows a mixture of the teacher's layers, whose weights are the softmax of the
+products h . h_k of its state with theirs. A product is a sum over all dimensions of a state, so it grows with the width
+and with the length of the states. Where products differ by more than a few units, the softmax is saturated: nearly all
+weight falls on one layer, and `attend` is little more than `pick` with a map that it chose itself.
+
+`structure.temperature` divides the products before the softmax; `scaled: true` divides them by the square root of the
+width as well.
+
+- A number, 1 by default as in the paper: above 1, the weights are spread over more layers; below 1, over fewer.
+- `{annealed: T}`, T above 1: it starts at T and falls by an equal factor from each epoch to the next, to 1 in the last
+  epoch in which layers are matched. A student first follows a mean of the layers, and later the nearest of them.
+- `learned`: each student layer has a temperature of its own, trained with the student from 1 on. It is kept in the
+  checkpoints, and not in the saved model.
+
+```yaml
+method:
+  - alp
+  - {use: alp, label: alp-scaled, structure: {scaled: true}}
+  - {use: alp, label: alp-annealed, structure: {temperature: {annealed: 30}}}
+```
+
+Whether attention is saturated can be read in `history.json`: `attention` of an epoch has a number for each student
+layer, the mean over rows of its largest weight. 1 means that every row follows a single layer; with n layers in the
+group, 1/n means that all of them count alike. The same numbers are curves (`attention/layer_...`,
+[observability.md](observability.md)).
+"""
+
 END = """\
 ## Calibrated teachers
 
