@@ -131,8 +131,9 @@ report's JSON says which (`loads_with`), and so does the model card. Such a dire
 student or a bank in another recipe.
 
 Refused while planning: `mean` for an architecture that has no states of the row's own tokens to average (T5, BART,
-Funnel, Perceiver, Reformer); `cls` where the architecture's head does not read the first token (GPT-2, Qwen, XLNet:
-leave `head` out to keep their own); and a `teacher.head` other than that of a teacher given without `finetune`.
+Funnel, Perceiver, Reformer), or of which that is not known here, as of those that a newer transformers adds; `cls`
+where the architecture's head does not read the first token (GPT-2, Qwen, XLNet: leave `head` out to keep their own);
+and a `teacher.head` other than that of a teacher given without `finetune`.
 
 ## Lists and short forms
 
