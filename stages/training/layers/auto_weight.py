@@ -122,5 +122,5 @@ def _length(gradients: Sequence[Tensor], world_size: int) -> float:
     for gradient in gradients:
         if world_size > 1:
             torch.distributed.all_reduce(gradient)
-        total += float(gradient.double().square().sum())
+        total += float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) ** 2
     return math.sqrt(total)
