@@ -5,8 +5,8 @@ of ALP-KD is, on real data.
 
 For SST-2 by sentences and STS-B where the data folder has them (``STILLHOUSE_DATA``, or ``../shared/data``), else for
 the project's own generated reviews: the packaged MiniLM is fine-tuned for one epoch, its outputs are stored, and a
-student is cut out of its first two layers. The gradients are those of ``stages/training/layers/auto_weight.py``, on the
-student's embeddings and layers, with mean-pooled states. docs/methods.md has the figures of
+student is cut out of its first two layers. The gradients are those of ``stages/training/objective/auto_weight.py``, on
+the student's embeddings and layers, with mean-pooled states. docs/methods.md has the figures of
 docs/results/gradient_ratios.json.
 """
 
@@ -47,9 +47,9 @@ from stages.specs.teacher import ProbeSpec, TeachSpec
 from stages.teaching.probe import probe
 from stages.teaching.teach import teach
 from stages.training.distil import distil
-from stages.training.layers.auto_weight import compared_plan, first_batches, gradient_norms
-from stages.training.layers.matching import attention, stacked
 from stages.training.loop import Training
+from stages.training.objective.auto_weight import compared_plan, first_batches, gradient_norms
+from stages.training.objective.matching import attention, stacked
 from stages.training.setup import TrainingSetup
 from stages.training.teachers import signal_of, teacher_width
 

@@ -32,8 +32,8 @@ from stages.specs.method import Annealing, Continuation, Method, OnePhase, Smoot
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import Task
 from stages.training.checkpoint import LayerWeight, Progress
-from stages.training.layers.auto_weight import BATCHES
 from stages.training.loop import fit
+from stages.training.objective.auto_weight import BATCHES
 from stages.training.setup import TrainingSetup
 from stages.training.signal import StoredSignal
 
