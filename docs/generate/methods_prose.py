@@ -67,7 +67,7 @@ scales only logits.
 `structure.weight` is a number above 0, or `auto` (see [the weight of the layers](#the-weight-of-the-layers)).
 
 With targets `hard` or `smoothed`, a structure adds its term to theirs and needs only the teacher's layers. For example,
-annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: 25}}`;
+annealing with ALP is `{use: annealing-kd, structure: {kind: attend, weight: auto}}`;
 [combinations.yaml](../recipes/combinations.yaml) has more.
 
 Additional texts (`data: knn`, `data: minimax-knn`) combine with any training and any structure. They have no labels, so
@@ -75,7 +75,7 @@ they need targets `teacher`. For them, the same term is used that compares the r
 term(row) + `weight` x mean over its candidates of term(candidate), in every epoch of `one-phase`, in phase 1 of
 `annealing` and of `progressive`, and in `continuation` with the weight of its second term. Layers are matched only on
 the task's own rows. For example, annealing with ALP and minimax-kNN is
-`{use: annealing-kd, structure: {kind: attend, weight: 25}, data: {kind: minimax-knn, keep: 2}}`.
+`{use: annealing-kd, structure: {kind: attend, weight: auto}, data: {kind: minimax-knn, keep: 2}}`.
 
 `candidates` gives the source of such texts: neighbours in a bank (by a sentence encoder, or by TF-IDF), random texts of
 the bank (a plain transfer set), replaced words, words filled in by a masked language model, or back-translation. Texts
@@ -129,6 +129,10 @@ A number for `structure.weight` holds for one reduction, one width and one pair 
 can give a layer term whose gradient is 100 times as long as that of the labels, and the labels are then hardly learned.
 `structure: {weight: auto}` gives a rule instead: when training starts, the weight is set so that the gradient of the
 layer term is as long as that of the labels' term.
+
+All named methods that match layers have it, because the constants of their papers are unknown or belong to other
+models; `Defaults` gives the constant of each source, and how to set it. The default of a `kind` that is given without a
+named method is 1.
 
 - The labels' term is the one on the labels (`hard`, or `smoothed` where the targets are) with weight 1, whatever
   `teacher_weight` is. `annealing` and `progressive` begin without labels: there it is the term on the teacher's logits
