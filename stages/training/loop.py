@@ -33,16 +33,16 @@ from stages.specs.schedule import (
     weights_at,
 )
 from stages.specs.seeds import seed_of
-from stages.training.auto_weight import measured_weight
 from stages.training.candidates import USAGE_SUMS, usage_summary
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
 from stages.training.losses import TERMS
 from stages.training.minimax import Augmentation, StepCandidates
+from stages.training.objective.auto_weight import measured_weight
+from stages.training.objective.trained_parts import PARTS, TrainedParts
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
 from stages.training.selection.epochs import is_selected, selection_scores
 from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup, host_batches
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
-from stages.training.trained_parts import PARTS, TrainedParts
 
 OPTIMIZER = "optimizer"
 """The optimizer's name among the parts of a checkpoint."""
