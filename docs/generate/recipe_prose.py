@@ -124,8 +124,9 @@ student that is cut out of a model warns where the states that its head reads ha
 `stillhouse show` marks such columns of a store.
 
 A directory with `head: cls` loads in plain transformers. Where the architecture itself cannot express a mean head, the
-directory has a `model_type` of its own (`stillhouse-mean-head`): the `Auto` classes of transformers refuse it, rather
-than giving the encoder an untrained head, and `stillhouse.load_model(DIRECTORY)` loads it; so it does any other. The
+directory has a `model_type` of its own (`stillhouse-mean-head`), and its weights are in `model.mean_head.safetensors`:
+the `Auto` classes of transformers refuse the type, and classes such as `BertForSequenceClassification` find no weights,
+rather than giving the encoder an untrained head. `stillhouse.load_model(DIRECTORY)` loads it, as it does any other. The
 report's JSON says which (`loads_with`), and so does the model card. Such a directory may be the `model` of a teacher, a
 student or a bank in another recipe.
 

@@ -15,7 +15,7 @@ from pipeline.graph.external_inputs import (
 )
 from pipeline.graph.hub import Pins, download_model
 from pipeline.graph.model_configs import Changes, check_changes, check_classifier, check_config, check_rewriter
-from pipeline.graph.nodes import Edge, ExternalInput, Node, SplitSizes
+from pipeline.graph.nodes import Edge, ExternalInput, ModelKind, Node, SplitSizes
 from pipeline.recipe import TaskRecipe
 from stages.models.config_fields import with_defaults
 from stages.models.heads import head_of
@@ -24,7 +24,6 @@ from stages.models.positions import position_limit
 from stages.models.shape import Shape, config_of, shape_of
 from stages.models.weights_header import check_shapes, check_token_count, weight_shapes
 from stages.specs.corpus import Source
-from stages.specs.student import Head
 
 FLOAT32_BYTES = 4
 
@@ -34,19 +33,17 @@ LEAST_LENGTH = 4
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model, external or to be trained: its source, tokenizer and shape. ``size`` is the bytes of its weights;
-    ``positions`` the most tokens that it reads, None for no bound; ``architecture`` the ``model_type`` of its
-    configuration; ``label_order`` maps the task's labels to its outputs, None if they agree; ``head`` is the kind of
-    its classification head, or of the one that it gets, None for a kind that recipes do not name."""
+    """A model, external or to be trained: its source, tokenizer, shape and kind. ``size`` is the bytes of its weights;
+    ``positions`` the most tokens that it reads, None for no bound; ``label_order`` maps the task's labels to its
+    outputs, None if they agree."""
 
     source: Edge | ExternalInput
     tokenizer: ExternalInput
     shape: Shape
+    kind: ModelKind
     size: int
     positions: int | None = None
-    architecture: str = ""
     label_order: tuple[int, ...] | None = None
-    head: Head | None = None
 
 
 def check_length(model: Model, what: str, field: str, longest: int) -> None:
@@ -101,10 +98,9 @@ class GraphContext:
             source,
             ExternalInput(tokenizer_identity(directory, self.digests), directory, f"tokenizer of {name}"),
             shape_of(config, name),
+            ModelKind(str(config["model_type"]), head_of(config)),
             sum(path.stat().st_size for path in weight_files(directory)),
             position_limit(config),
-            str(config["model_type"]),
-            head=head_of(config),
         )
 
     def classifier(self, name: str, where: str) -> Model:
@@ -129,8 +125,8 @@ class GraphContext:
                 check_changes(config, changed, found.source.path, pairs)
             size = FLOAT32_BYTES * parameter_bound(with_defaults(config, changed))
             positions = position_limit({**config, **changed})
-            head = head_of({**config, **changed})
-            self.fresh_models[name, changes, pairs] = replace(found, size=size, positions=positions, head=head)
+            kind = replace(found.kind, head=head_of({**config, **changed}))
+            self.fresh_models[name, changes, pairs] = replace(found, size=size, positions=positions, kind=kind)
         return self.fresh_models[name, changes, pairs]
 
     def rewriting_model(self, name: str, by: str, where: str) -> ExternalInput:

@@ -15,6 +15,7 @@ from typing import Literal
 from pipeline.graph.fingerprint import differences, key, plain
 from stages.outputs.sizes import Extent
 from stages.specs.base import Spec
+from stages.specs.student import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,15 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelKind:
+    """The ``model_type`` in the configuration of a model, and the kind of its classification head, or of the one that
+    it gets as a classifier; None for a kind that recipes do not name."""
+
+    architecture: str
+    head: Head | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReportedModel:
     """The model under which a report lists a node: the labels of its method and of its student, and its seed."""
 
@@ -122,6 +132,7 @@ class Node:
     ``role`` is its purpose in the recipe: ``finetune`` and ``distil`` are two roles of the same stage. ``subject`` is
     None for a node that reports do not list. ``rows`` and ``bytes`` are the expected size; ``extent``, only for a
     teacher-output store, what it holds of each row; ``splits``, only for a corpus, the expected rows of its splits.
+    ``model_kind``, only for a training and for the evaluation of a single model, is that of the model.
     ``gate``, only for a store or a calibration, has to be met before the node or one that reads it is built; it is not
     part of any key.
     """
@@ -137,6 +148,7 @@ class Node:
     extent: Extent | None = None
     splits: SplitSizes | None = None
     gate: ScoreGate | None = None
+    model_kind: ModelKind | None = None
 
     @cached_property
     def key(self) -> str:

@@ -11,7 +11,7 @@ from pipeline.graph.model_configs import check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
-from stages.models.heads import POOLING_FIELD, changed_head, check_head, head_of, loads_with, trained_with_mean_pooling
+from stages.models.heads import POOLING_FIELD, changed_head, check_head, trained_with_mean_pooling
 from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
 from stages.specs.corpus import CorpusSpec
@@ -82,10 +82,10 @@ class StartingPoints:
         base = self.teacher_base()
         if finetune is None:
             assert isinstance(base.source, ExternalInput)
-            if teacher.head is not None and teacher.head != base.head:
+            if teacher.head is not None and teacher.head != base.kind.head:
                 raise RequestError(
-                    f"teacher.head: {teacher.head}, but {teacher.model} is given fine-tuned with {_named(base.head)}; "
-                    "leave head out, or add teacher.finetune, which trains a new head"
+                    f"teacher.head: {teacher.head}, but {teacher.model} is given fine-tuned with "
+                    f"{_named(base.kind.head)}; leave head out, or add teacher.finetune, which trains a new head"
                 )
             with refused(f"task {self.task}"):
                 order = label_order(config_of(base.source.path), self.recipe.task, teacher.labels)
@@ -101,7 +101,7 @@ class StartingPoints:
         head = self.recipe.teacher.head
         if head is not None:
             with refused("teacher"):
-                check_head(base.architecture, head)
+                check_head(base.kind.architecture, head)
         elif self.recipe.teacher.finetune is not None:
             self._warn_of_mean_pooling(base, name, "teacher")
         return base
@@ -111,7 +111,7 @@ class StartingPoints:
         check_length(model, what, f"task {self.task}: train.max_length", self.recipe.max_length)
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
-        start = Pretrained(head=changed_head(self.recipe.teacher.head, base.head))
+        start = Pretrained(head=changed_head(self.recipe.teacher.head, base.kind.head))
         return self.trained(name, "finetune", base, DistilSpec(start=start, train=finetune))
 
     def base(self, student: Student) -> Model:
@@ -142,8 +142,8 @@ class StartingPoints:
         wanted = self._wanted_head(student)
         if student.head is not None:
             with refused(f"student {student.label}"):
-                check_head(base.architecture, student.head)
-        head = changed_head(wanted, base.head)
+                check_head(base.kind.architecture, student.head)
+        head = changed_head(wanted, base.kind.head)
         if student.cut is not None:
             layers = student.cut.layers
             if layers[-1] > base.shape.layers:
@@ -152,7 +152,7 @@ class StartingPoints:
                     f"its layers are 1 to {base.shape.layers}"
                 )
             with refused(f"student {student.label}"):
-                check_cut(base.architecture, layers)
+                check_cut(base.kind.architecture, layers)
             return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order, head=head)
         if student.config is not None:
             return Fresh(changes=student.config.changes, head=head)
@@ -168,10 +168,11 @@ class StartingPoints:
         """Add a warning if a model that was trained with mean pooling gets a head that reads the first token, which
         the recipe has not chosen."""
         assert isinstance(base.source, ExternalInput)
-        if base.head == "cls" and trained_with_mean_pooling(base.source.path):
+        if base.kind.head == "cls" and trained_with_mean_pooling(base.source.path):
+            field = "teacher.head" if where == "teacher" else "head"
             self.context.warn(
                 f"{where}: {name} was trained with mean pooling, and its head would read the first token; give "
-                f"{'teacher.' if where == 'teacher' else ''}head: mean, or head: cls to keep it"
+                f"{field}: mean, or {field}: cls to keep it"
             )
 
     def trained(
@@ -193,7 +194,9 @@ class StartingPoints:
         }
         models = (base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train))
         size = Quantity.at_most(models + self._prediction_bytes())
-        return Node(name, role, self.task, spec, inputs, subject, self.rows.train(), size)
+        # Without a head in the spec, the model keeps that of the one that it starts from.
+        kind = base.kind if spec.start.head is None else replace(base.kind, head=spec.start.head)
+        return Node(name, role, self.task, spec, inputs, subject, self.rows.train(), size, model_kind=kind)
 
     def _prediction_bytes(self) -> int:
         """A bound on the bytes of the last epoch's predictions: those for all rows of dev and test splits, if the
@@ -219,40 +222,9 @@ def epochs_kept(train: Train) -> int:
 
 def trained_model(node: Node, base: Model) -> Model:
     """The final model of a training that starts from ``base``."""
-    assert isinstance(node.spec, DistilSpec)
+    assert isinstance(node.spec, DistilSpec) and node.model_kind is not None
     shape = started_shape(node.spec.start, base.shape)
-    return Model(
-        Edge(node, MODEL),
-        base.tokenizer,
-        shape,
-        base.size,
-        base.positions,
-        base.architecture,
-        head=trained_head(node),
-    )
-
-
-def trained_head(node: Node) -> Head | None:
-    """The kind of the classification head of a training's model: a new one that its spec names, or that of the model
-    that it starts from."""
-    assert isinstance(node.spec, DistilSpec)
-    start, given = node.spec.start, node.inputs["start"]
-    if start.head is not None:
-        return start.head
-    if isinstance(given, Edge):
-        return trained_head(given.source)
-    changes = start.changes if isinstance(start, Fresh) else ()
-    return head_of({**config_of(given.path), **dict(changes)})
-
-
-def loader_of(model: Edge | ExternalInput) -> str:
-    """The function, with its module, that loads a model of the graph from its directory."""
-    first = model
-    while isinstance(first, Edge):
-        first = first.source.inputs["start"]
-    config = config_of(first.path)
-    head = trained_head(model.source) if isinstance(model, Edge) else head_of(config)
-    return loads_with(str(config["model_type"]), head)
+    return Model(Edge(node, MODEL), base.tokenizer, shape, node.model_kind, base.size, base.positions)
 
 
 def _named(head: Head | None) -> str:

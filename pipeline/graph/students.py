@@ -176,7 +176,7 @@ class StudentNodes:
             own = started_shape(start, self.starting_points.base(student).shape).layers
             method = self._resolved(method, own, teacher_models, train.seed)
         if student.start is not None:  # the student of another task, with the head that it has
-            start = Pretrained(head=changed_head(student.head, base.head))
+            start = Pretrained(head=changed_head(student.head, base.kind.head))
         return DistilSpec(start=start, method=method, train=train, rates=rates)
 
     def _resolved(self, method: Method, own: int, teacher_models: Sequence[Teacher], seed: int) -> Method:

@@ -147,8 +147,9 @@ class ModelOutputs:
         full = f"evaluate/{name}@{self.starting_points.task}"
         inputs = {"corpus": Edge(self.starting_points.corpus(model.tokenizer)), "model": model.source}
         spec, rows = EvaluateSpec(label_order=model.label_order), self.starting_points.rows.evaluated()
+        task, kind = self.starting_points.task, model.kind
         return self.starting_points.context.get_or_create(
-            full, lambda: Node(full, "evaluate", self.starting_points.task, spec, inputs, subject, rows=rows)
+            full, lambda: Node(full, "evaluate", task, spec, inputs, subject, rows=rows, model_kind=kind)
         )
 
     def ensemble(self, name: str, members: Sequence[Node], shares: tuple[float, ...] | None) -> Node:

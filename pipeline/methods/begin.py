@@ -20,14 +20,15 @@ WHERE_TO_BEGIN: Mapping[str, tuple[Suggestion, ...]] = {
         Suggestion(
             "transfer",
             "The teacher labels random texts of the bank once, and each row is trained with one of them beside it. "
-            "The teacher's outputs on texts that are new to it tell more than those on the rows that it was trained "
-            "on. For pairs, half of the texts are neighbours of the row's.",
+            "For pairs, half of the texts are neighbours of the row's.",
             f"{BANK}\nmethod: [no-kd, transfer]",
         ),
         Suggestion(
             "minimax-knn",
             "Of each row's nearest texts in the bank, the student is trained with those on which it differs most from "
-            "the teacher.",
+            "the teacher. On 640 rows of SST-2, test accuracy was 77.4 without a teacher, 76.9 with the teacher's "
+            "outputs on the same rows (vanilla-kd), 78.7 with all 8 neighbours of each row and 79.1 to 80.5 with some "
+            "of them by minimax; on another of the three tasks nothing separated (docs/results.md, minimax-small).",
             f"{BANK}\nmethod: [no-kd, transfer, {{use: minimax-knn, data: {{k: 8, keep: 2}}}}]",
         ),
     ),
@@ -39,8 +40,9 @@ WHERE_TO_BEGIN: Mapping[str, tuple[Suggestion, ...]] = {
         ),
         Suggestion(
             "annealing-kd",
-            "The student first follows the teacher's logits, softened less and less, and then the labels alone.",
-            "method: [no-kd, annealing-kd]",
+            "The student first follows the teacher's logits, softened less and less, and then the labels alone: of 10 "
+            "epochs, 7 follow the logits, one at each of the temperatures 7 to 1.",
+            "train: {epochs: 10}\nmethod: [no-kd, annealing-kd]",
         ),
     ),
 }

@@ -7,10 +7,10 @@ from typing import Any
 from pipeline.artifacts.failure import has_failed
 from pipeline.artifacts.record import Record, find_for
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node, SplitSizes
-from pipeline.graph.starting_points import loader_of
 from pipeline.plan.quantities import sizes_of_splits
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
+from stages.models.heads import loads_with
 from stages.specs.corpus import CorpusSpec
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import Task
@@ -128,7 +128,8 @@ def _rows(
     directory = str(given.path) if isinstance(given, ExternalInput) else None
     if training_record and isinstance(given, Edge):
         directory = storage.where(f"{training_record.folder}/{given.part}".rstrip("/"))
-    loader = None if directory is None or given is None else loader_of(given)
+    kind = node.model_kind
+    loader = None if directory is None or kind is None else loads_with(kind.architecture, kind.head)
     return [
         ReportRow(
             task=node.task,

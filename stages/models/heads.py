@@ -2,8 +2,8 @@
 
 ``cls``: the state of the first token, as the heads of most encoders do. ``mean``: the mean of the states of all tokens.
 Some architectures have a field for it in their configuration. For all others, a model with a mean head is saved under a
-``model_type`` of its own, so that transformers refuses the directory instead of giving the encoder an untrained head of
-its own kind; ``stages.models.loading`` loads it.
+``model_type`` of its own and its weights under a file name of their own, so that transformers refuses the directory
+instead of giving the encoder an untrained head of its own kind; ``stages.models.loading`` loads it.
 """
 
 import json
@@ -15,6 +15,11 @@ from stages.specs.student import Head
 
 MEAN_HEAD = "stillhouse-mean-head"
 """The ``model_type`` in the ``config.json`` of an encoder with a mean head."""
+
+MEAN_HEAD_VARIANT = "mean_head"
+"""The variant, as transformers calls it, under which such an encoder's weights are saved: in
+``model.mean_head.safetensors``. The ``Auto`` classes of transformers refuse the ``model_type``; a concrete class, such
+as ``BertForSequenceClassification``, does not read that field, and raises OSError because it finds no weights."""
 
 ENCODER_TYPE = "encoder_type"
 """The field of such a ``config.json`` that holds the encoder's own ``model_type``."""
@@ -51,6 +56,7 @@ READS_FIRST_TOKEN = (
     "ibert",
     "jina_embeddings_v3",
     "layoutlm",
+    "layoutlmv3",
     "lilt",
     "longformer",
     "luke",
@@ -76,12 +82,86 @@ READS_FIRST_TOKEN = (
 )
 """Architectures whose classification head reads the state of the first token, with no field to choose another."""
 
+READS_OTHER_STATES = (
+    "arcee",
+    "axk1",
+    "axk2",
+    "biogpt",
+    "bloom",
+    "canine",
+    "cohere_compass_text",
+    "ctrl",
+    "deepseek_v2",
+    "deepseek_v3",
+    "diffllama",
+    "doge",
+    "exaone4",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "glm",
+    "glm4",
+    "gpt-sw3",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neo",
+    "gpt_neox",
+    "gpt_oss",
+    "gptj",
+    "helium",
+    "hunyuan_v1_dense",
+    "hunyuan_v1_moe",
+    "jamba",
+    "jetmoe",
+    "llama",
+    "minicpm3",
+    "minimax",
+    "ministral",
+    "ministral3",
+    "mistral",
+    "mistral4",
+    "mixtral",
+    "modernbert-decoder",
+    "mpt",
+    "nemotron",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "openai-gpt",
+    "opt",
+    "persimmon",
+    "phi",
+    "phi3",
+    "phimoe",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_5_text",
+    "qwen3_moe",
+    "qwen3_next",
+    "seed_oss",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+    "xlnet",
+    "zamba",
+    "zamba2",
+)
+"""Architectures with one state of the last layer for each token, whose classification head reads neither the first
+token nor the mean: most read the last token, as decoders do."""
+
 WITHOUT_TOKEN_STATES: Mapping[str, str] = {
     **dict.fromkeys(
         ("bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plbart", "t5", "t5gemma", "t5gemma2", "umt5"),
         "reads the states of a decoder",
     ),
+    **dict.fromkeys(
+        ("gemma3", "modernvbert", "qwen3_5", "ultravbert"),
+        "reads images beside texts, by a text model whose width is not a field of its own configuration",
+    ),
     "funnel": "shortens the sequence of states from layer to layer",
+    "layoutlmv2": "has states of image patches among those of the tokens",
     "perceiver": "has states of its latent array and not of the tokens",
     "reformer": "has states of two streams",
 }
@@ -115,7 +195,9 @@ def head_of(config: Mapping[str, object]) -> Head | None:
 
 
 def check_head(model_type: str, head: Head) -> None:
-    """Raise ValueError if a model of this architecture cannot have the head that a recipe asks for."""
+    """Raise ValueError if a model of this architecture cannot have the head that a recipe asks for, and for one that is
+    in none of the tables of this module, such as one that a newer transformers has: what its head reads, and whether it
+    has states to average, is not known here."""
     if model_type in POOLING_VALUES:
         return
     if head == "cls" and model_type not in READS_FIRST_TOKEN:
@@ -123,10 +205,10 @@ def check_head(model_type: str, head: Head) -> None:
             f"head: cls, but the classification head of {model_type} does not read the first token; leave head out, "
             "which keeps the architecture's own head"
         )
-    if head == "mean" and model_type in WITHOUT_TOKEN_STATES:
+    if head == "mean" and model_type not in (*READS_FIRST_TOKEN, *READS_OTHER_STATES):
+        reason = WITHOUT_TOKEN_STATES.get(model_type, "is not known here to have one state for each token")
         raise ValueError(
-            f"head: mean, but {model_type} {WITHOUT_TOKEN_STATES[model_type]}; leave head out, which keeps the "
-            "architecture's own head"
+            f"head: mean, but {model_type} {reason}; leave head out, which keeps the architecture's own head"
         )
 
 

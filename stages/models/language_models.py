@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from stages.models.heads import HEAD_FIELD
 from stages.models.loading import quieten, read_config
 from stages.models.shape import config_of
+from stages.models.weights_header import weights_variant
 
 
 def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], bool] = lambda _: True) -> Any:
@@ -26,6 +27,7 @@ def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], b
         model, found = auto.from_pretrained(
             directory,
             **own,  # transformers does not read that of an encoder with a mean head
+            variant=weights_variant(directory),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

@@ -22,6 +22,7 @@ from stages.models.cutting import cut_layers, reorder_outputs
 from stages.models.heads import HEAD_FIELD, POOLING_FIELD, POOLING_VALUES, head_of, is_own_class
 from stages.models.mean_head import mean_head_class
 from stages.models.shape import DEPTHS, config_of
+from stages.models.weights_header import weights_variant
 from stages.specs.student import Cut, Fresh, Head, Pretrained, Start
 from stages.specs.tasks import Task
 
@@ -125,6 +126,7 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
         model, found = model_class.from_pretrained(
             directory,
             config=config,
+            variant=weights_variant(directory),
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,

@@ -17,7 +17,7 @@ from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from stages.models.forward import pooled_state
-from stages.models.heads import ENCODER_TYPE, MEAN_HEAD, head_of
+from stages.models.heads import ENCODER_TYPE, MEAN_HEAD, MEAN_HEAD_VARIANT, head_of
 from stages.specs.student import Head
 
 DROPOUT_FIELDS = (
@@ -46,7 +46,7 @@ class MeanForSequenceClassification(PreTrainedModel):
         self.num_labels = cast(int, config.num_labels)
         setattr(self, self.base_model_prefix, _without_pooler(self.encoder_class, config))
         self.dropout = nn.Dropout(_dropout(config))
-        self.mean_classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.mean_classifier = nn.Linear(_output_width(config), self.num_labels)
         self.post_init()
 
     def forward(
@@ -77,9 +77,10 @@ class MeanForSequenceClassification(PreTrainedModel):
         )
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As in transformers, but for the ``model_type`` in ``config.json``, which is ``MEAN_HEAD``; that of the
+        """As in transformers, but for the names of the files with weights, which have the variant
+        ``MEAN_HEAD_VARIANT``, and for the ``model_type`` in ``config.json``, which is ``MEAN_HEAD``; that of the
         encoder becomes the field ``ENCODER_TYPE``."""
-        super().save_pretrained(save_directory, *args, **kwargs)
+        super().save_pretrained(save_directory, *args, **{"variant": MEAN_HEAD_VARIANT, **kwargs})
         path = Path(save_directory) / "config.json"
         document = json.loads(path.read_text("utf-8"))
         document |= {ENCODER_TYPE: document["model_type"], "model_type": MEAN_HEAD}
@@ -112,6 +113,11 @@ def _without_pooler(encoder_class: type[PreTrainedModel], config: PreTrainedConf
     if isinstance(getattr(encoder, "pooler", None), nn.Module):
         encoder.pooler = nn.Identity()
     return encoder
+
+
+def _output_width(config: PreTrainedConfig) -> int:
+    """The width of the encoder's last states. OPT projects those of its layers to that of its word embeddings."""
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
 def _dropout(config: PreTrainedConfig) -> float:

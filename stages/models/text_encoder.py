@@ -23,6 +23,7 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.positions import position_limit
 from stages.models.predict import out_of_memory, tokens_per_pass
 from stages.models.shape import config_of
+from stages.models.weights_header import weights_variant
 from stages.saved_rows import SavedRows
 from stages.specs.retrieval import ModelEncoder
 
@@ -149,6 +150,7 @@ def _load(directory: Path) -> PreTrainedModel:
         model, found = AutoModel.from_pretrained(
             directory,
             config=read_config(directory, {})[0],
+            variant=weights_variant(directory),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

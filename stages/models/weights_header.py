@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stages.models.config_fields import with_defaults
-from stages.models.shape import DEPTHS, WIDTHS
+from stages.models.heads import HEAD_FIELD, MEAN_HEAD_VARIANT
+from stages.models.shape import DEPTHS, WIDTHS, config_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Name of a tensor -> its shape."""
@@ -62,13 +63,28 @@ MASKED_HEADS = (
 
 
 def weight_shapes(directory: Path) -> Shapes:
-    """The tensors of the weights in ``directory``, from the headers of the files that transformers loads:
-    ``model.safetensors``, else those that ``model.safetensors.index.json`` lists, else all safetensors. Raises
-    ValueError for a file that is damaged or missing."""
+    """The tensors of the weights in ``directory``, from the headers of the files that are loaded:
+    ``model.safetensors``, else those that ``model.safetensors.index.json`` lists, else all safetensors. With
+    a ``weights_variant``, its name is in theirs. Raises ValueError for a file that is damaged or missing."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in _loaded_files(directory):
         shapes |= read_header(path)
     return shapes
+
+
+def weights_variant(directory: Path) -> str | None:
+    """The argument ``variant`` with which transformers finds the weights in ``directory``: ``MEAN_HEAD_VARIANT`` for an
+    encoder with a mean head, else None. None as well for one whose weights have transformers' usual file name, under
+    which they were saved at first."""
+    if HEAD_FIELD not in config_of(directory):
+        return None
+    return MEAN_HEAD_VARIANT if any(path.exists() for path in _whole_and_index(directory, MEAN_HEAD_VARIANT)) else None
+
+
+def _whole_and_index(directory: Path, variant: str | None) -> tuple[Path, Path]:
+    """The file with all weights, and the index of several files, as transformers names them."""
+    part = "" if variant is None else f".{variant}"
+    return directory / f"model{part}.safetensors", directory / f"model.safetensors.index{part}.json"
 
 
 def read_header(path: Path) -> Shapes:
@@ -104,7 +120,7 @@ def _damaged(path: Path, problem: str) -> ValueError:
 
 
 def _loaded_files(directory: Path) -> list[Path]:
-    whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    whole, index = _whole_and_index(directory, weights_variant(directory))
     if whole.exists() or not index.exists():
         return [whole] if whole.exists() else sorted(directory.glob("*.safetensors"))
     try:

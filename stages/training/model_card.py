@@ -6,6 +6,29 @@ from collections.abc import Mapping
 from stages.specs.student import DistilSpec, describe_selection, describe_start
 from stages.specs.tasks import Task
 
+USE_WITH_TRANSFORMERS = """\
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+directory = "."  # where this file is
+tokenizer = AutoTokenizer.from_pretrained(directory)
+model = AutoModelForSequenceClassification.from_pretrained(directory)
+```
+"""
+
+USE_WITH_STILLHOUSE = """\
+The classification head reads the mean over all tokens. Plain transformers refuses it:
+
+```python
+import stillhouse
+from transformers import AutoTokenizer
+
+directory = "."  # where this file is
+tokenizer = AutoTokenizer.from_pretrained(directory)
+model = stillhouse.load_model(directory)
+```
+"""
+
 
 def model_card(
     spec: DistilSpec,
@@ -13,18 +36,18 @@ def model_card(
     parameters: int,
     scores: Mapping[str, Mapping[str, float]],
     lineage: Mapping[str, object],
-    loader: str,
+    own_class: bool,
 ) -> str:
     """Markdown with the front matter that model hubs read. ``scores`` maps split -> metric -> score; ``lineage`` is the
-    content of ``lineage.json``, in which the runner records where the model comes from; ``loader`` is the function that
-    loads the model, with its module."""
+    content of ``lineage.json``, in which the runner records where the model comes from; ``own_class`` says whether the
+    model is of a class of this project, which transformers does not load."""
     table = [
         f"| {split} | {metric} | {value:.2f} |" for split, values in scores.items() for metric, value in values.items()
     ]
     labels = ", ".join(f"{i} {name}" for i, name in enumerate(task.labels)) if task.labels else "a number (regression)"
     lines = [
         "---",
-        f"library_name: {loader.split('.')[0]}",
+        f"library_name: {'stillhouse' if own_class else 'transformers'}",
         "pipeline_tag: text-classification",
         "tags: [knowledge-distillation, stillhouse]",
         "---",
@@ -36,8 +59,7 @@ def model_card(
         "",
         "## Use",
         "",
-        *usage(loader),
-        "",
+        usage(own_class),
         "## Scores",
         "",
         "| split | metric | score |",
@@ -62,25 +84,7 @@ def model_card(
     return "\n".join(lines)
 
 
-def usage(loader: str) -> list[str]:
-    """Markdown lines that show how the model and its tokenizer are loaded, to be copied."""
-    library, _, call = loader.partition(".")
-    plain = library == "transformers"
-    name = call.split(".")[0] if plain else loader
-    imports = [f"from transformers import {name}, AutoTokenizer"]
-    if not plain:
-        imports = [f"import {library}", "from transformers import AutoTokenizer"]
-    return [
-        *(
-            []
-            if plain
-            else ["The classification head reads the mean over all tokens. Plain transformers refuses it:", ""]
-        ),
-        "```python",
-        *imports,
-        "",
-        'directory = "."  # where this file is',
-        "tokenizer = AutoTokenizer.from_pretrained(directory)",
-        f"model = {call if plain else loader}(directory)",
-        "```",
-    ]
+def usage(own_class: bool) -> str:
+    """Markdown that shows how the model and its tokenizer are loaded, to be copied. ``own_class``: whether the model is
+    of a class of this project (``heads.is_own_class``)."""
+    return USE_WITH_STILLHOUSE if own_class else USE_WITH_TRANSFORMERS

@@ -18,7 +18,7 @@ from stages.corpus.rowset import Rowset, read_rowset
 from stages.evaluation.predictions import last_predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
 from stages.models.forward import count_parameters
-from stages.models.heads import loads_with
+from stages.models.heads import is_own_class
 from stages.models.loading import build
 from stages.models.malloc import keep_freed_memory
 from stages.models.mean_head import head_of_model
@@ -264,6 +264,6 @@ def save_student(
     (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
     lineage = job.out / "lineage.json"
     known = json.loads(lineage.read_text("utf-8")) if lineage.exists() else {}
-    loader = loads_with(model.config.model_type, head_of_model(model))
-    card = model_card(job.spec, meta.task, count_parameters(model), best, known, loader)
+    own_class = is_own_class(model.config.model_type, head_of_model(model))
+    card = model_card(job.spec, meta.task, count_parameters(model), best, known, own_class)
     (target / "README.md").write_text(card, "utf-8")

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from project import graph_of, write_plannable_assets
 
 from docs.generate import methods as methods_docs
 from pipeline.cli.methods import full_description, listing
@@ -80,6 +83,19 @@ def test_each_method_to_begin_with_has_an_example_that_is_part_of_a_recipe_of_si
     tree = merged({**SMALLEST, "task": task}, parse_yaml(suggestion.example, "example"))
     assert {suggestion.name, "no-kd"} <= uses(tree)
     assert suggestion.name in [use.label for use in parse(tree).tasks[0].methods]
+
+
+def test_no_warning_is_added_to_a_plan_by_the_example_of_a_method_to_begin_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assets = write_plannable_assets(tmp_path / "assets")
+    pq.write_table(pa.table({"text": [f"text {number}" for number in range(5_000)]}), "sentences.parquet")
+    before = set(graph_of(assets, tmp_path / "runs", method="no-kd")[1].warnings)
+    for suggestion in SUGGESTIONS:
+        example = parse_yaml(suggestion.example, "example")
+        added = set(graph_of(assets, tmp_path / "runs", **example)[1].warnings) - before
+        assert not added, (suggestion.name, added)
 
 
 def test_page_and_list_begin_with_the_methods_to_begin_with() -> None:

@@ -9,7 +9,6 @@ from project import graph_of, nodes_by_name, write_plannable_assets, write_plann
 
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Graph, Node
-from pipeline.graph.starting_points import trained_head
 from stages.models.heads import ENCODER_TYPE, MEAN_HEAD
 from stages.specs.student import DistilSpec, Head
 
@@ -26,9 +25,11 @@ def write_mean_model(folder: Path, labels: tuple[str, ...] = ("bad", "good")) ->
     """The configuration of a fine-tuned BERT with a mean head, with weights that no stage can load."""
     names = {str(place): label for place, label in enumerate(labels)}
     architectures = ["BertMeanForSequenceClassification"]
-    return write_plannable_model(
+    write_plannable_model(
         folder, model_type=MEAN_HEAD, **{ENCODER_TYPE: "bert"}, architectures=architectures, id2label=names
     )
+    (folder / "model.safetensors").rename(folder / "model.mean_head.safetensors")
+    return folder
 
 
 def composed(assets: Path, /, **changes: object) -> Graph:
@@ -41,12 +42,18 @@ def trainings(assets: Path, /, **changes: object) -> dict[str, Node]:
     return {name: node for name, node in found.items() if isinstance(node.spec, DistilSpec)}
 
 
+def head_of(node: Node) -> Head | None:
+    """The head of the model that a node trains."""
+    assert node.model_kind is not None
+    return node.model_kind.head
+
+
 def heads(assets: Path, /, **changes: object) -> dict[str, tuple[Head | None, Head | None]]:
     """Label of a student, or "teacher's" -> the head that its spec names, and the head that its model has."""
     found = {}
     for name, node in trainings(assets, **changes).items():
         assert isinstance(node.spec, DistilSpec)
-        found[name.split("/")[2] if "/" in name else "the teacher"] = (node.spec.start.head, trained_head(node))
+        found[name.split("/")[2] if "/" in name else "the teacher"] = (node.spec.start.head, head_of(node))
     return found
 
 
@@ -104,7 +111,7 @@ def test_a_further_model_has_the_head_that_its_block_gives(assets: Path) -> None
     models = {"middle": {"cut": {"layers": [1, 2, 3]}, "head": "mean", "method": "vanilla-kd"}}
     use = {"use": "takd", "taught_by": "middle"}
     found = trainings(assets, models=models, method=[use])["distil/middle@tiny"]
-    assert trained_head(found) == "mean"
+    assert head_of(found) == "mean"
 
 
 def test_a_student_that_goes_on_from_another_tasks_student_has_its_head(tmp_path: Path) -> None:
@@ -119,8 +126,8 @@ def test_a_student_that_goes_on_from_another_tasks_student_has_its_head(tmp_path
     )
     first, second = (found[f"distil/no-kd/two/0@{name}"] for name in ("tiny", "other"))
     assert isinstance(first.spec, DistilSpec) and isinstance(second.spec, DistilSpec)
-    assert (first.spec.start.head, trained_head(first)) == ("mean", "mean")
-    assert (second.spec.start.head, trained_head(second)) == (None, "mean")
+    assert (first.spec.start.head, head_of(first)) == ("mean", "mean")
+    assert (second.spec.start.head, head_of(second)) == (None, "mean")
 
 
 def test_a_head_that_cannot_be_is_refused_while_planning(assets: Path) -> None:
@@ -174,10 +181,12 @@ def test_a_model_that_was_trained_with_mean_pooling_is_warned_of_unless_the_reci
     (line,) = warnings(assets)
     assert line == (
         f"teacher: {model} was trained with mean pooling, and its head would read the first token; give "
-        "teacher.head: mean, or head: cls to keep it"
+        "teacher.head: mean, or teacher.head: cls to keep it"
     )
     own = {"label": "own", "model": str(model)}
-    assert [line.split(":")[0] for line in warnings(assets, student=own)] == ["teacher", "student own"]
+    of_teacher, of_student = warnings(assets, student=own)
+    assert of_teacher == line
+    assert of_student.startswith("student own:") and of_student.endswith("give head: mean, or head: cls to keep it")
     for head in ("cls", "mean"):
         assert warnings(assets, teacher=teacher(model, head=head), student={**own, "head": head}) == []
     fresh = {"label": "fresh", "config": {"model": str(model)}}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from stages.models.config_fields import with_defaults
 from stages.models.heads import (
@@ -16,6 +17,7 @@ from stages.models.heads import (
     MEAN_HEAD,
     POOLING_VALUES,
     READS_FIRST_TOKEN,
+    READS_OTHER_STATES,
     WITHOUT_TOKEN_STATES,
     check_head,
     head_of,
@@ -61,6 +63,7 @@ OTHERS: dict[str, dict[str, object]] = {
     "deberta": {},
     "gpt2": {"pad_token_id": 0},
     "longformer": {"attention_window": 4},
+    "opt": {"word_embed_proj_dim": 8, "ffn_dim": 24, "pad_token_id": 0},
     "qwen2_moe": {"num_experts": 2, "num_experts_per_tok": 1, "num_key_value_heads": 2, "pad_token_id": 0},
     "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
     "xlm": {},
@@ -151,7 +154,8 @@ def test_every_parameter_of_a_model_with_a_mean_head_has_a_gradient(encoders: Pa
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_architectures_train_with_a_mean_head(name: str) -> None:
-    """Longformer has weights for global attention, Qwen's experts are chosen for each token."""
+    """Longformer has weights for global attention, Qwen's experts are chosen for each token, and OPT projects its last
+    states to another width."""
     model = mean_head_class(name)(AutoConfig.for_model(name, **{**SIZES, **OTHERS[name]})).train()
     model(input_ids=IDS, attention_mask=MASK).logits.sum().backward()
     unused = [name for name, one in model.named_parameters() if one.requires_grad and one.grad is None]
@@ -214,6 +218,22 @@ def test_a_saved_mean_head_loads_again_bit_for_bit(encoders: Path, name: str, tm
     assert again.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
     assert torch.equal(outputs(again), outputs(model))
+
+
+def test_a_mean_head_whose_weights_are_in_several_files_or_under_the_usual_name_loads_alike(
+    saved: Path, tmp_path: Path
+) -> None:
+    """At first, mean heads were saved under transformers' usual name."""
+    model = load(saved / "bert")
+    model.save_pretrained(tmp_path / "usual", variant=None)
+    assert (tmp_path / "usual" / "model.safetensors").exists()
+    model.save_pretrained(tmp_path / "several", max_shard_size="10KB")
+    assert len(list((tmp_path / "several").glob("model.mean_head-*.safetensors"))) > 1
+    for folder in (tmp_path / "usual", tmp_path / "several"):
+        assert weight_shapes(folder) == weight_shapes(saved / "bert")
+        assert torch.equal(outputs(load(folder)), outputs(model))
+        assert build(Cut(layers=(0,)), folder, THREE).config.num_hidden_layers == 1
+        load_model(AutoModel, folder, "model", lambda key: "pooler" not in key)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -301,4 +321,17 @@ def test_a_head_that_an_architecture_cannot_have_is_refused() -> None:
             check_head(model_type, "cls")
     for model_type in ("gpt2", "qwen2", "bert", "modernbert"):
         check_head(model_type, "mean")
-    assert not {*READS_FIRST_TOKEN} & {*WITHOUT_TOKEN_STATES, *POOLING_VALUES}
+    with pytest.raises(
+        ValueError, match=r"^head: mean, but newer is not known here to have one state for each token; "
+    ):
+        check_head("newer", "mean")
+
+
+def test_every_architecture_of_transformers_with_a_classifier_is_in_exactly_one_table_of_heads() -> None:
+    """A new version of transformers fails this until its further architectures have been looked at."""
+    tables = [
+        name
+        for table in (POOLING_VALUES, READS_FIRST_TOKEN, READS_OTHER_STATES, WITHOUT_TOKEN_STATES)
+        for name in table
+    ]
+    assert sorted(tables) == sorted(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)

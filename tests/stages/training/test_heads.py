@@ -56,6 +56,7 @@ MEAN = DistilSpec(start=Cut(layers=(0, 2), head="mean"), method=Method(targets=T
 USED = """
 import json, sys
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import BertForSequenceClassification, BertModel
 directory, texts, root = json.load(open(sys.argv[1]))
 refusals = []
 for auto in (AutoConfig, AutoModel, AutoModelForSequenceClassification):
@@ -64,6 +65,13 @@ for auto in (AutoConfig, AutoModel, AutoModelForSequenceClassification):
         refusals.append("")
     except ValueError as error:
         refusals.append(str(error))
+lacking = []
+for concrete in (BertModel, BertForSequenceClassification):
+    try:
+        concrete.from_pretrained(directory)
+        lacking.append("")
+    except OSError as error:
+        lacking.append(str(error))
 tokenizer = AutoTokenizer.from_pretrained(directory)
 ids = [tokenizer(*text, truncation=True, max_length=16)["input_ids"] for text in texts]
 own = sorted({"stages", "stillhouse"} & set(sys.modules))
@@ -72,7 +80,7 @@ import stillhouse
 from transformers import pipeline
 classify = pipeline("text-classification", stillhouse.load_model(directory), tokenizer=tokenizer)
 labels = [answer["label"] for answer in classify([text[0] for text in texts], truncation=True, max_length=16)]
-print(json.dumps({"refusals": refusals, "ids": ids, "own": own, "labels": labels}))
+print(json.dumps({"refusals": refusals, "lacking": lacking, "ids": ids, "own": own, "labels": labels}))
 """
 
 
@@ -94,10 +102,11 @@ def evaluated(student: Path) -> np.ndarray:
 # --- what is left -------------------------------------------------------------------------------------------
 
 
-def test_plain_transformers_refuses_a_mean_head_loads_its_tokenizer_and_load_model_classifies_with_it(
+def test_every_class_of_plain_transformers_refuses_a_mean_head_and_load_model_classifies_with_it(
     student: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:
-    """In another process, which has none of this project's modules until it imports ``stillhouse``."""
+    """In another process, which has none of this project's modules until it imports ``stillhouse``. The tokenizer
+    loads in plain transformers."""
     texts = read_split(tiny_corpus, "validation").texts()
     (tmp_path / "request.json").write_text(json.dumps([str(student / "model"), texts, str(ROOT)]), "utf-8")
     run = subprocess.run(
@@ -110,6 +119,7 @@ def test_plain_transformers_refuses_a_mean_head_loads_its_tokenizer_and_load_mod
     )
     answers = json.loads(run.stdout.splitlines()[-1])
     assert all("stillhouse-mean-head" in line for line in answers["refusals"]), answers["refusals"]
+    assert all("no file named model.safetensors" in line for line in answers["lacking"]), answers["lacking"]
     assert answers["own"] == []
     tokenizer = AutoTokenizer.from_pretrained(tiny_corpus / "tokenizer")
     assert answers["ids"] == [tokenizer(*text, truncation=True, max_length=16)["input_ids"] for text in texts]
@@ -158,7 +168,7 @@ def test_an_interrupted_student_with_a_mean_head_ends_with_the_bytes_of_an_unint
         train(job, InlineWorker(1, RecordingListener(cut)))
     assert not (tmp_path / "model").exists()
     train(job, InlineWorker(1, RecordingListener()))
-    name = "model/model.safetensors"
+    name = "model/model.mean_head.safetensors"
     assert (tmp_path / name).read_bytes() == (student / name).read_bytes()
 
 
