@@ -22,13 +22,14 @@ from stages.evaluation.comparison import (
     gap_closed,
     holm,
     mean_of_splits,
-    seed_of,
+    seed_from_bytes,
 )
 from stages.evaluation.predictions import (
     LabelledPredictions,
+    labelled_predictions,
     last_predictions_path,
     predictions_path,
-    read_labelled_predictions,
+    read_predictions,
 )
 from stages.evaluation.resampling import Floats, ResampledScores, resampled_scores
 from stages.specs.tasks import Metric, Task
@@ -142,14 +143,16 @@ def _comparable(models: TaskModels, folders: Mapping[str, Path], split: str) -> 
         path = locate(folders[node.key], split) if node.key in folders else None
         if path is not None and path.exists():
             try:
-                tables[model] = read_labelled_predictions(path)
+                tables[model] = labelled_predictions(read_predictions(path))
             except ValueError as error:
                 raise RequestError(str(error)) from error
     first = next((table for model, table in tables.items() if model.method == models.baseline.method), None)
     if first is None or not len(first.rows):
         return ComparableScores({}, {}, 0)
-    known = {model: found for model, table in tables.items() if (found := table.of_rows(first.rows)) is not None}
-    random_seed = seed_of(models.task.name.encode(), split.encode(), first.rows.tobytes())
+    known = {
+        model: found for model, table in tables.items() if (found := table.predictions_for(first.rows)) is not None
+    }
+    random_seed = seed_from_bytes(models.task.name.encode(), split.encode(), first.rows.tobytes())
     scores = resampled_scores(models.task.metrics, np.stack(list(known.values())), first.labels, random_seed)
     return ComparableScores({model: place for place, model in enumerate(known)}, scores, random_seed)
 
@@ -202,7 +205,7 @@ def rows_with_comparisons(results: Results, baseline: Baseline) -> list[ReportRo
     random_seeds: dict[str, int] = {}
     for models in tasks:
         scores = {split: _comparable(models, folders, split) for split in _splits(results, models)}
-        random_seeds[models.task.name] = seed_of(*(str(one.random_seed).encode() for one in scores.values()))
+        random_seeds[models.task.name] = seed_from_bytes(*(str(one.random_seed).encode() for one in scores.values()))
         for measured, method, comparison in _task_comparisons(models, scores):
             found.setdefault(measured, {})[method] = comparison
         for method, student in models.methods:
@@ -275,7 +278,7 @@ def _mean_comparison(
     differences: list[MeanDifference] = [
         difference(pairs.differences, random_seeds[task]) for task, pairs in same.items()
     ]
-    comparison = compare(differences, seed_of(*(str(random_seeds[task]).encode() for task in same)))
+    comparison = compare(differences, seed_from_bytes(*(str(random_seeds[task]).encode() for task in same)))
     own = float(np.mean([pairs.scores for pairs in same.values()]))
     other = float(np.mean([pairs.baseline_scores for pairs in same.values()]))
     return MethodComparison(comparison, (own, other), len(seeds), len(same))

@@ -294,12 +294,11 @@ def test_a_task_in_which_the_baseline_failed_leaves_no_comparison_over_tasks(tmp
 def test_the_last_epochs_are_compared_where_their_predictions_are_stored(tmp_path: Path) -> None:
     last = {"teacher": 0.05, "no-kd": 0.15, "vanilla-kd": 0.3, "alp": None}
     project = written(tmp_path, by_method(USUAL), last=by_method(last))
-    rows = project.rows("--baseline", "no-kd", "--score", "last")
+    rows = project.rows("--baseline", "no-kd", "--last-epoch")
     row = one(rows, method="vanilla-kd", metric="accuracy", seed=0)
     assert (row["delta"], row["seeds_compared"]) == (pytest.approx(-15, abs=4), 3)
     assert one(rows, method="alp", metric="accuracy", seed=0)["delta"] is None
-    assert project.rows("--baseline", "no-kd", "--score", "selected") == project.rows("--baseline", "no-kd")
-    table = project("--baseline", "no-kd", "--score", "last").out
+    table = project("--baseline", "no-kd", "--last-epoch").out
     assert "not compared, for want of predictions: alp" in table
 
 
@@ -364,9 +363,9 @@ def test_a_baseline_that_the_recipe_does_not_have_is_refused_with_its_methods(
     assert usual("--baseline", name) == CommandResult(2, "", f"stillhouse: --baseline: {line}\n")
 
 
-def test_a_score_without_a_baseline_is_refused(usual: Written) -> None:
-    line = "stillhouse: --score: last says which epochs are compared; give --baseline METHOD, too\n"
-    assert usual("--score", "last") == CommandResult(2, "", line)
+def test_the_last_epoch_without_a_baseline_is_refused(usual: Written) -> None:
+    line = "stillhouse: --last-epoch: only a comparison has a choice of epochs; give --baseline METHOD, too\n"
+    assert usual("--last-epoch") == CommandResult(2, "", line)
 
 
 def test_predictions_that_are_damaged_are_named(tmp_path: Path) -> None:
