@@ -1,7 +1,7 @@
 """Run all benchmarks, or those named, and print one table beside the design's goals.
 
     python -m benchmarks [NAME ...] [--quick] [--threads N] [--turns N] [--json PATH]
-    python -m benchmarks batch_nodes|forecast|gpu|power|ratios|reliability ...  programs with options of their own (--help)
+    python -m benchmarks batch_nodes|forecast|gpu|power|ratios|reliability ...    programs with their own --help
 
 Writes nothing but ``--json``. Figures of a quick run are too few to judge by.
 """
