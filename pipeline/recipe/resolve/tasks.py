@@ -4,7 +4,6 @@ A PlacedError's place is in the merged file, with a number for each item of what
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import count
 
 from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
@@ -92,9 +91,7 @@ def _rates(file: RecipeFile, block: MethodBlock) -> tuple[float, ...]:
 
 
 def _sweep_seed(file: RecipeFile) -> int:
-    """The seed of trainings that are not reported."""
-    if file.sweep_seed is None:
-        return next(seed for seed in count() if seed not in file.seeds)
+    """The seed of the trainings that choose a learning rate. PlacedError where it is one of ``seeds``."""
     if file.sweep_seed in file.seeds:
         problem = "is one of seeds, whose students are reported; give a number that is none of them"
         raise PlacedError(("sweep_seed",), file.sweep_seed, problem)
