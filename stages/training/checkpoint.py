@@ -22,8 +22,8 @@ from stages.training.losses import TERMS
 
 FORMAT = 4
 """Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number. Format 3 has
-the selection loss of each epoch; the measured weight of the layer term and the sums of attention are in some files of
-that format alone. Format 4 has both, and the learning rate."""
+the selection loss of each epoch; only some files of that format have the measured weight of the layer term and the
+sums of attention. Format 4 has both, and the learning rate."""
 
 State = Mapping[str, Any]
 """The return value of ``state_dict``."""

@@ -281,7 +281,7 @@ class Training:
                 f"training diverges in epoch {position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower "
                 f"learning_rate than {setup.spec.train.learning_rate}, or smaller weights of the method's terms"
             )
-        found = selection_scores(setup.task, logits, setup.select)
+        found = selection_scores(setup.task, setup.select_metric, logits, setup.select)
         candidates = self._candidate_usage()
         number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
         attention = progress.mean_attention(len(setup.train))
@@ -301,7 +301,7 @@ class Training:
         progress.new_epoch()
         done = f"epoch {len(progress.history)}/{setup.spec.train.epochs} {phase.name}"
         more = f"  {candidates['used']:,} candidates, mean rank {candidates['mean_rank']:.1f}" if candidates else ""
-        selection = f"{setup.task.selecting} {found.score:.1f}  selection loss {found.loss:.4f}"
+        selection = f"{setup.select_metric} {found.score:.1f}  selection loss {found.loss:.4f}"
         self.worker.note(f"{done}  loss {mean:.4f}  {selection}{more}")
 
     def _curve_points(self, phase: Phase, batches: Sequence[Rows], scored: Mapping[str, float]) -> Sequence[Point]:

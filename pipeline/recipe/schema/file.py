@@ -126,8 +126,8 @@ class TaskBlock(Block):
     )
     select: Metric | None = key(
         "The metric that selects the best epoch of each training: one of the task's metrics. It may be given for a "
-        "built-in task, too. Default: the first of `metric`; for `mrpc` `accuracy`, as its F1 is high for a model that "
-        "predicts the frequent label for every row.",
+        "built-in task, too, and changes trainings alone, no corpus. Default: the first of `metric`; for `mrpc` "
+        "`accuracy`, as its F1 is high for a model that predicts the frequent label for every row.",
         "accuracy",
         None,
     )
