@@ -228,7 +228,7 @@ method:
   - no-kd
   - {use: vanilla-kd, rates: [1.0e-4, 2.0e-4, 4.0e-4]}    # of this method alone
 train: {rates: [5.0e-5, 1.0e-4, 2.0e-4]}                  # of every method that gives no rate of its own
-sweep_seed: 100                                           # default: the smallest number that is none of seeds
+sweep_seed: 100                                           # default: 1000003; none of seeds
 ```
 
 For each method and student, a training is run at every rate with `sweep_seed`, whose students are in no report. The
