@@ -1,7 +1,7 @@
 """Run all benchmarks, or those named, and print one table beside the design's goals.
 
     python -m benchmarks [NAME ...] [--quick] [--threads N] [--turns N] [--json PATH]
-    python -m benchmarks batch_nodes|forecast|gpu|ratios|reliability ...    programs with options of their own (--help)
+    python -m benchmarks batch_nodes|forecast|gpu|power|ratios|reliability ...    programs with their own --help
 
 Writes nothing but ``--json``. Figures of a quick run are too few to judge by.
 """
@@ -41,7 +41,7 @@ NAMES = (
     "growth",
     "twenty_students",
 )
-PROGRAMS = ("batch_nodes", "forecast", "gpu", "ratios", "reliability")
+PROGRAMS = ("batch_nodes", "forecast", "gpu", "power", "ratios", "reliability")
 """Programs that run alone: they have no turns, and take long."""
 FROZEN = ("bare_loop", "bare_forward", "bare_gpu", "original_loop", "textbrewer_loop")
 FULL = Scale(rows=512, turns=9, threads=1)

@@ -1,6 +1,6 @@
 """What ``report --baseline`` can find: the smallest true difference whose 95 % interval excludes 0 in 80 % of cases.
 
-    python -m benchmarks.power [--rate 0.1] [--own 0.5] [--seed-sd 0.5] [--experiments 1000]
+    python -m benchmarks power [--rate 0.1] [--own 0.5] [--seed-sd 0.5] [--experiments 1000]
 
 Prints the table of docs/comparing.md. Simulated, with the comparison's own functions: two methods of which, in a pair
 of trainings with one seed, exactly one is right on a share ``rate`` of the rows. The share ``own`` of that disagreement
@@ -9,6 +9,7 @@ trainings, over all rows that there might be, varies with a standard deviation o
 """
 
 import argparse
+from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
@@ -35,13 +36,17 @@ def smallest_found(rows: int, seeds: int, rate: float, own: float, seed_sd: floa
     return float(np.quantile(distances, POWER))
 
 
-def main() -> None:
-    """Print the table in Markdown."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str]) -> int:
+    """Print the table in Markdown. Returns 0."""
+    options = argparse.ArgumentParser(
+        prog="python -m benchmarks power",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for name, value in (("rate", 0.1), ("own", 0.5), ("seed-sd", 0.5)):
         options.add_argument(f"--{name}", type=float, default=value)
     options.add_argument("--experiments", type=int, default=1000)
-    given = options.parse_args()
+    given = options.parse_args(arguments)
     heads = ["1 seed" if seeds == 1 else f"{seeds} seeds" for seeds in SEEDS]
     print(f"| rows | {' | '.join(heads)} |\n| ---: |{' ---: |' * len(heads)}")
     for rows in ROWS:
@@ -49,7 +54,4 @@ def main() -> None:
             smallest_found(rows, seeds, given.rate, given.own, given.seed_sd, given.experiments) for seeds in SEEDS
         ]
         print(f"| {rows:,} | {' | '.join(f'{one:.1f}' for one in found)} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -3,10 +3,24 @@
 A test holds that the committed page is what this makes.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from docs.generate.methods_prose import ATTENTION, COMBINED, END, FORMULAS, LAYERS, REFUSED, START, WEIGHT
+from docs.generate.methods_prose import (
+    ATTENTION,
+    ATTENTION_TEMPERATURE,
+    COMBINED,
+    END,
+    FORMULAS,
+    GRADIENTS_HEADING,
+    LAYERS,
+    MEASURED,
+    REFUSED,
+    START,
+    WEIGHT,
+)
 from docs.generate.wrapping import wrapped
 from pipeline.methods import SECTIONS, WHERE_TO_BEGIN, NamedMethod
 from pipeline.recipe.as_yaml import axes_yaml
@@ -26,7 +40,8 @@ def page() -> str:
         COMBINED,
         _table(("refused", "why, and what to write instead"), REFUSED),
         WEIGHT,
-        ATTENTION,
+        _gradients(),
+        ATTENTION_TEMPERATURE,
         END,
     ]
     for title, section in SECTIONS.items():
@@ -81,6 +96,51 @@ def _groups() -> str:
 
 def _runs(groups: Sequence[Sequence[int]]) -> str:
     return " ".join(f"{{{group[0]}-{group[-1]}}}" for group in groups)
+
+
+GRADIENTS = Path(__file__).parents[1] / "results" / "gradient_ratios.json"
+"""The figures of ``python -m benchmarks ratios``."""
+
+TASKS: Mapping[str, str] = {"sst2_sentences": "SST-2", "stsb": "STS-B"}
+
+
+def _gradients() -> str:
+    """The tables of gradients and of attention, with how they were measured."""
+    figures = json.loads(GRADIENTS.read_text("utf-8"))
+    measured = wrapped(MEASURED.format(**figures["about"]))
+    head = ("method", "weight of its source", *(f"ratio on {task}" for task in TASKS.values()))
+    ratios = _table((*head, *(f"`auto` on {task}" for task in TASKS.values())), _ratio_rows(figures["ratios"]))
+    layers = ("student layer", *TASKS.values())
+    attention = _table(("attention of `alp`", *layers), _attention_rows(figures["attention"]))
+    return "\n".join((GRADIENTS_HEADING, measured, "", ratios, wrapped(ATTENTION), "", attention))
+
+
+def _ratio_rows(ratios: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
+    """A row for each method: at the weight of its source the median ratio of each task with its range, then the median
+    weight at which the ratio is 1."""
+    for name in dict.fromkeys(found["method"] for found in ratios):
+        by_task = {found["task"]: found for found in ratios if found["method"] == name}
+        found = [by_task[task] for task in TASKS]
+        ranges = (f"{_digits(f['at_weight'])} ({_digits(f['least'])} to {_digits(f['greatest'])})" for f in found)
+        automatic = (_digits(1 / f["at_one"]) for f in found)
+        yield f"[`{name}`](#{name})", f"{found[0]['weight']:g}", *ranges, *automatic
+
+
+def _attention_rows(attention: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
+    """A row for each setting and student layer, with the mean largest weight and the layer that has it most often."""
+    for setting, layer in dict.fromkeys((found["attention"], found["student_layer"]) for found in attention):
+        rows = [found for found in attention if (found["attention"], found["student_layer"]) == (setting, layer)]
+        by_task = {found["task"]: found for found in rows}
+        cells = (
+            f"{by_task[task]['largest']:.2f}; layer {by_task[task]['layer']} in {by_task[task]['rows']:.0%} of rows"
+            for task in TASKS
+        )
+        yield f"`{setting}`" if ":" in setting else setting, str(layer), *cells
+
+
+def _digits(value: float) -> str:
+    """Two significant digits, and all digits before the point."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _method(named: NamedMethod) -> str:

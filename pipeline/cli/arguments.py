@@ -59,11 +59,6 @@ class ReportFormat(StrEnum):
     html = "html"
 
 
-class ReportScore(StrEnum):
-    selected = "selected"
-    last = "last"
-
-
 class Command(TyperCommand):
     """A command in whose help ``--inline`` is not ``--inline <bool>``."""
 

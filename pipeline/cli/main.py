@@ -23,7 +23,6 @@ from pipeline.cli.arguments import (
     RecipeName,
     Refresh,
     ReportFormat,
-    ReportScore,
     Sets,
     StageName,
     StorageUrl,
@@ -169,10 +168,9 @@ def report(
         str | None,
         typer.Option("--baseline", metavar="METHOD", help="Compare the other methods with this one, with intervals."),
     ] = None,
-    score: Annotated[
-        ReportScore | None,
-        typer.Option("--score", help="Compare the epochs that were selected (the default), or the last epochs."),
-    ] = None,
+    last_epoch: Annotated[
+        bool, typer.Option("--last-epoch", help="Compare the last epochs, not those that were selected.")
+    ] = False,
     storage: StorageUrl = None,
     set_: Sets = None,
     as_written: AsWritten = False,
@@ -182,7 +180,7 @@ def report(
     from pipeline.cli.request import Request
 
     request = Request(recipe, tuple(set_ or ()), storage, False, None)
-    report_recipe(request, format.value, out, as_written, baseline, score.value if score else None)
+    report_recipe(request, format.value, out, as_written, baseline, last_epoch)
 
 
 @app.command(cls=Command)

@@ -16,17 +16,17 @@ from pipeline.report.tables import as_csv, as_html, as_json, print_table
 
 
 def report_recipe(
-    request: Request, form: str, out: Path | None, as_written: bool, baseline: str | None, score: str | None
+    request: Request, form: str, out: Path | None, as_written: bool, baseline: str | None, last: bool
 ) -> None:
     """Print the report as ``form`` (table, json, csv, html), or write it to ``out``. Methods are compared with
-    ``baseline``, where given, by their ``score`` (selected, which is the default, or last). Without a ``--set``, that
-    of the last run counts, unless ``as_written``. Raises RequestError."""
+    ``baseline``, where given, after the epochs that were selected, or with ``last`` after their last epochs. Without a
+    ``--set``, that of the last run counts, unless ``as_written``. Raises RequestError."""
     if out is not None:
         check_folder_of(out)
-    if score is not None and baseline is None:
-        raise RequestError(f"--score: {score} says which epochs are compared; give --baseline METHOD, too")
+    if last and baseline is None:
+        raise RequestError("--last-epoch: only a comparison has a choice of epochs; give --baseline METHOD, too")
     resolved = resolve_built(request, as_written)
-    title, rows = resolved.recipe.name, reported(resolved, baseline, score == "last")
+    title, rows = resolved.recipe.name, reported(resolved, baseline, last)
     if form == "table" and out is None:
         print_table(rows, terminal(), title)
         return

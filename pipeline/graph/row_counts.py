@@ -97,18 +97,12 @@ class TaskRows:
         repeats = found.splits[task.train].texts < found.rows[task.train]
         return split_sizes(found.rows, task, data, repeats)
 
-    def _identity(self, source: Source, files: Mapping[str, Path]) -> str:
-        """The identity of what is found in the data: of the task, but for the metric that selects epochs, and of the
-        content."""
-        content = {split: data_file(path, self.context.digests).identity for split, path in files.items()}
-        task = self.recipe.task.model_dump(exclude={"select"})
-        return sha256(canonical([SURVEY, task, plain(source), content]))
-
     def _survey(self, source: Source, files: Mapping[str, Path]) -> TaskSurvey | None:
         """What is known of the data, which are read if no survey of the same content is kept and they may be read now.
         ValueError for data that cannot be right."""
         task, kept = self.recipe.task, self.context.digests.surveys
-        identity = self._identity(source, files)
+        content = {split: data_file(path, self.context.digests).identity for split, path in files.items()}
+        identity = sha256(canonical([SURVEY, plain(task), plain(source), content]))
         found = kept.read(identity)
         if found is None and self.context.reads_data:
             found = survey_task(task, split_sources(source, task, files))

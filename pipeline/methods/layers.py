@@ -14,12 +14,13 @@ PKD = NamedMethod(
     method=Method(
         targets=TeacherTargets(),
         training=OnePhase(temperature=10.0, teacher_weight=0.7, reduction="mean"),
-        structure=Pick(normalised=True, weight=500.0),
+        structure=Pick(normalised=True, weight="auto"),
     ),
     formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\nk = floor(j n / m), j = 1 .. m - 1",
     scale=f"{DIVIDED} Layers: mean over dimensions, pairs and rows.",
-    defaults="tau 10, w 0.7 and weight 500 (their beta) are the code's for RTE, with a learning rate of 1e-5: the only "
-    "run in it that scales states. Its other runs have tau, w and weight 20, 0.7, 1 for MRPC; 10, 0.5, 100 for "
+    defaults="tau 10 and w 0.7 are the code's for RTE, with a learning rate of 1e-5: the only run in it that scales "
+    "states. Its weight there (their beta) is 500: `structure: {weight: 500}`. That constant was chosen for BERT-base; "
+    "`auto` is ours. The code's other runs have tau, w and weight 20, 0.7, 1 for MRPC; 10, 0.5, 100 for "
     "SST-2 and MNLI; 20, 0.5, 100 for QNLI; 20, 0.7, 100 for QQP, with 2e-5 or 5e-5. All have 4 epochs.",
     differs="States are scaled to length 1, as in the paper's eq. 7; the code does so for RTE only. Without it the "
     "term is larger by about the squared length of a state, and the weight is another: `structure: {normalised: "
@@ -41,7 +42,7 @@ PKD_LAST = replace(
     PKD,
     name="pkd-last",
     title="Patient KD, last layers",
-    method=PKD.method.model_copy(update={"structure": Pick(pairs="last", normalised=True, weight=500.0)}),
+    method=PKD.method.model_copy(update={"structure": Pick(pairs="last", normalised=True, weight="auto")}),
     formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\nk = n - m + j, j = 1 .. m - 1",
     defaults="Those of pkd. 6 from 12: (1, 7), (2, 8), ... (5, 11).",
     differs="As pkd. That the last map ends one layer before the top, as the skip map does, is from memory, not "
@@ -55,10 +56,12 @@ RANDOM_MAP = replace(
     name="random-map",
     title="A random map: the control for layer methods",
     paper="-",
-    method=PKD.method.model_copy(update={"structure": Pick(pairs="random", normalised=True, weight=500.0)}),
+    method=PKD.method.model_copy(update={"structure": Pick(pairs="random", normalised=True, weight="auto")}),
     formula=f"{FORMULA}\n+ weight mean_j MSE(h_S[j] / |h_S[j]|, h_T[k] / |h_T[k]|)\n"
     "m layers k drawn once without replacement and put in rising order, j = 1 .. m",
-    defaults="Those of pkd. The map is drawn from the student's seed: each seed has another.",
+    defaults="Those of pkd. The map is drawn from the student's seed: each seed has another. A student that was cut "
+    "out of the teacher's first layers and is to follow just these has no gradient at the start, and stops with "
+    "`auto`: give a number.",
     differs="This is not from a paper but a control: the value of a map of layers is its gain over this one. It maps "
     "every layer of the student, while pkd leaves out the last: so the two also differ in the number of matched "
     "layers. The teacher has to be deeper: between equal depths there is only one map.",
@@ -74,14 +77,15 @@ CKD = NamedMethod(
     method=Method(
         targets=TeacherTargets(),
         training=OnePhase(temperature=2.0, teacher_weight=0.667),
-        structure=Concatenate(weight=2.333),
+        structure=Concatenate(weight="auto"),
     ),
     formula=f"{FORMULA}\n+ weight mean_j MSE(W_j h_S[j] + b_j, [h_T[k] for k in A(j)])\n"
     "A(j) the j-th of m equal runs of the teacher's layers, laid end to end",
     scale=f"{SUMMED} Layers: mean over dimensions, groups and rows.",
     defaults="The authors' code for translation weighs labels 0.1, logits 0.2 and layers 0.7: w = 0.2 / 0.3 and "
-    "weight = 0.7 / 0.3 are the same up to a factor of 0.3 on the whole loss, which changes nothing for AdamW but "
-    "does for clipping. Their temperature is not known to us; tau 2 is that of vanilla-kd.",
+    "`structure: {weight: 2.333}`, 0.7 / 0.3, are the same up to a factor of 0.3 on the whole loss, which changes "
+    "nothing for AdamW but does for clipping. That constant belongs to translation; `auto` is ours. Their temperature "
+    "is not known to us; tau 2 is that of vanilla-kd.",
     differs="The student's state is projected up to the width of its group, as in the code. W_j and b_j are trained "
     "with the student and not saved in it. The code has six encoder layers to two only, with fixed maps; the "
     "rule `even` is its regular combination at any depth. How the tables of ALP-KD trained CKD on GLUE is not known.",
@@ -94,7 +98,7 @@ CKD_PO = replace(
     CKD,
     name="ckd-po",
     title="Combinatorial KD, groups that overlap (CKD-PO)",
-    method=CKD.method.model_copy(update={"structure": Concatenate(groups="overlapping", weight=2.333)}),
+    method=CKD.method.model_copy(update={"structure": Concatenate(groups="overlapping", weight="auto")}),
     formula=f"{FORMULA}\n+ weight mean_j MSE(W_j h_S[j] + b_j, [h_T[k] for k in A(j)])\n"
     "A(j) the j-th of m equal runs of the teacher's layers, a layer longer on both sides where there is one",
     differs="As ckd. 6 to 2 gives the code's overlapping map, {1-4} {3-6}. The groups of the tables for 12 to 4 are "
@@ -110,15 +114,16 @@ RAIL = NamedMethod(
     method=Method(
         targets=TeacherTargets(),
         training=OnePhase(temperature=1.0, teacher_weight=0.5),
-        structure=Random(width=128, weight=0.5),
+        structure=Random(width=128, weight="auto"),
     ),
     formula=f"{FORMULA}\n+ weight sum_j |u_S[j] / |u_S[j]| - u_T[j] / |u_T[j]||^2\n"
     "u_S[j] = U_j h_S[j] + c_j, u_T[j] = V_j h_T[k_j] + d_j, each of width dimensions\n"
     "m of the teacher's layers are drawn anew each epoch and put in rising order",
     scale=f"{SUMMED} Layers: squared distance, summed over dimensions and layers, mean over rows.",
     defaults="Labels, logits and layers weigh a third each, width 128: from a third-party reimplementation. w 0.5 and "
-    "weight 0.5 give the three terms 0.5 each: the same up to a factor of 1.5 on the whole loss, which changes "
-    "nothing for AdamW but does for clipping. tau 1 is our choice; the authors' is not known to us.",
+    "`structure: {weight: 0.5}` give the three terms 0.5 each: the same up to a factor of 1.5 on the whole loss, which "
+    "changes nothing for AdamW but does for clipping. `auto` and tau 1 are our choice; the authors' are not known to "
+    "us.",
     differs="No code of the authors was found. The reimplementation uses the distance itself; here it "
     "is squared. Which of the two the paper has was not verified. It averages states over padding too; here the "
     "mean is over a row's own tokens. Projections are trained and not saved in the student.",
@@ -131,7 +136,7 @@ RAIL_JOINED = replace(
     RAIL,
     name="rail-kd-joined",
     title="RAIL-KD, layers end to end",
-    method=RAIL.method.model_copy(update={"structure": Random(width=128, weight=0.5, joined=True)}),
+    method=RAIL.method.model_copy(update={"structure": Random(width=128, weight="auto", joined=True)}),
     formula=f"{FORMULA}\n+ weight |u_S / |u_S| - u_T / |u_T||^2\n"
     "u_S = U [h_S[1] .. h_S[m]] + c, u_T = V [h_T[k_1] .. h_T[k_m]] + d, end to end, of width dimensions\n"
     "m of the teacher's layers are drawn anew each epoch and put in rising order",

@@ -14,19 +14,19 @@ ALP = NamedMethod(
     method=Method(
         targets=TeacherTargets(),
         training=OnePhase(temperature=1.0, teacher_weight=0.2),
-        structure=Attend(groups="all", weight=25.0),
+        structure=Attend(groups="all", weight="auto"),
     ),
     formula=f"{FORMULA}\n+ weight sum_j MSE(h_S[j], c[j])\n"
     "c[j] = sum_k alpha[k] h_T[k], alpha = softmax over k in A(j) of h_S[j] . h_T[k], row by row\n"
     "A(j) = all layers",
     scale=f"{SUMMED} Layers: mean over dimensions, summed over the student's layers, mean over rows.",
     defaults="Labels 0.8, logits 0.2 and tau 1 are those of a third-party reimplementation (IKMLab/LAD). Its weight is "
-    "100 and divides by the number of student layers, m: over a sum the same is 100 / m, 25 for the four layers of "
-    "the slides' first table. For another depth give 100 / m, or `structure: {over: mean, weight: 100}` for any. The "
-    "paper's beta, eta and lambda are not known to us.",
+    "100 and divides by the number of student layers, m: `structure: {over: mean, weight: 100}`, which is "
+    "`{weight: 25}` over a sum of four. The paper's beta, eta and lambda are not known to us, so the weight is `auto`.",
     differs="As in the slides the term is summed over student layers, and the product is plain; the "
     "reimplementation divides it by the square root of the width "
-    "(`scaled: true`). No gradient is stopped in alpha (`detached: true` does). A projection is learned "
+    "(`scaled: true`); `temperature` divides it by any number. No "
+    "gradient is stopped in alpha (`detached: true` does). A projection is learned "
     "only where widths differ. The reimplementation reads first tokens: `pooling: cls`, in the method and in the "
     "store.",
     example="method: [alp, {use: alp, label: alp-scaled, structure: {scaled: true}}]",
@@ -38,7 +38,7 @@ ALP_NO = replace(
     ALP,
     name="alp-no",
     title="ALP-KD, groups without overlap (ALP-NO)",
-    method=ALP.method.model_copy(update={"structure": Attend(groups="even", weight=25.0)}),
+    method=ALP.method.model_copy(update={"structure": Attend(groups="even", weight="auto")}),
     formula=ALP.formula.replace("A(j) = all layers", "A(j) the j-th of m equal runs of the teacher's layers"),
     defaults="Those of alp; the groups are those of ckd.",
     differs="As alp.",
@@ -49,7 +49,7 @@ ALP_PO = replace(
     ALP_NO,
     name="alp-po",
     title="ALP-KD, groups that overlap (ALP-PO)",
-    method=ALP.method.model_copy(update={"structure": Attend(groups="overlapping", weight=25.0)}),
+    method=ALP.method.model_copy(update={"structure": Attend(groups="overlapping", weight="auto")}),
     formula=ALP.formula.replace(
         "A(j) = all layers", "A(j) the j-th of m equal runs, a layer longer on both sides where there is one"
     ),
@@ -63,13 +63,16 @@ UNIVERSAL = NamedMethod(
     paper="Wu et al. 2021, Universal-KD: Attention-based Output-Grounded Intermediate Layer Knowledge Distillation, "
     "EMNLP",
     method=Method(
-        targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5), structure=Outputs()
+        targets=TeacherTargets(),
+        training=OnePhase(temperature=2.0, teacher_weight=0.5),
+        structure=Outputs(weight="auto"),
     ),
     formula=f"{FORMULA}\n+ weight mean_j t^2 KL(softmax(c[j] / t) || softmax(s[j] / t))\n"
     "s[j] the logits of a classifier on h_S[j], z[k] those of a classifier on h_T[k]\n"
     "c[j] = sum_k alpha[k] z[k], alpha = softmax over k in A(j) of s[j] . z[k], row by row; A(j) = all layers",
     scale=f"{SUMMED} Layers: KL summed over classes, mean over groups and rows; squared error for a regression.",
-    defaults="Not verified: the abstract was read, the rest is second-hand. weight 1 and t 1 are ours, and so are the "
+    defaults="Not verified: the abstract was read, the rest is second-hand. The weight `auto` and t 1 are ours "
+    "(`structure: {weight: 1}` adds the term as it is), and so are the "
     "settings of the teacher's classifiers: penalty 1 on the squared norm, 5 folds; tau 2 and w 0.5 are those of "
     "vanilla-kd; A(j) = all layers.",
     differs="No code was released. The paper trains in two stages, distillation and then labels; here it is one, and "
@@ -86,12 +89,13 @@ RELATIONAL = NamedMethod(
     name="relational-kd",
     title="Relational KD",
     paper="Park et al. 2019, Relational Knowledge Distillation, CVPR",
-    method=Method(targets=Hard(), structure=Relational(distance=1.0, angle=2.0)),
+    method=Method(targets=Hard(), structure=Relational(distance=1.0, angle=2.0, weight="auto")),
     formula="CE(y, z_S) + weight (distance L(d_S, d_T) + angle L(a_S, a_T)), L smooth L1\n"
     "d the distances between the rows of a batch over their mean, a the cosines of the angles between any three,\n"
     "in the last layer of student and teacher",
     scale="Smooth L1, mean over pairs and over triples of rows. The mean of the distances is over those above 0.",
-    defaults="distance 1 and angle 2 are the authors' commands' for metric learning. Their script for CIFAR adds "
+    defaults="distance 1 and angle 2 are the authors' commands' for metric learning, where they are the whole loss; "
+    "`structure: {weight: 1}` adds them as they are, and `auto` is ours. Their script for CIFAR adds "
     "labels (1), distances (25), angles (50) and vanilla KD (16, tau 4) on states scaled to length 1.",
     differs="Their commands for metric learning train only on the relations; here labels are added, because a "
     "classifier needs them. It compares all rows of a batch: no `train.micro_batch`.",

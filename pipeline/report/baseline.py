@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import RequestError, nearest
 from pipeline.graph.nodes import MODEL, Edge, Graph, Node, ReportedModel
 from pipeline.recipe import TEACHER
-from pipeline.report.means import MEAN, over_tasks_and_seeds
+from pipeline.report.means import DEV, HEADLINE, MEAN, MEAN_SPLITS, over_tasks_and_seeds
 from pipeline.report.rows import ReportRow, Results, rows_of, splits_of, task_of
 from stages.evaluation.comparison import (
     Comparison,
@@ -22,13 +22,14 @@ from stages.evaluation.comparison import (
     gap_closed,
     holm,
     mean_of_splits,
-    seed_of,
+    seed_from_bytes,
 )
 from stages.evaluation.predictions import (
     LabelledPredictions,
+    labelled_predictions,
     last_predictions_path,
     predictions_path,
-    read_labelled_predictions,
+    read_predictions,
 )
 from stages.evaluation.resampling import Floats, ResampledScores, resampled_scores
 from stages.specs.tasks import Metric, Task
@@ -46,7 +47,8 @@ class Baseline:
 
 
 def check_baseline(graph: Graph, method: str) -> None:
-    """Raise RequestError unless a report on the graph has models of this method."""
+    """Raise RequestError unless some task of the graph has models of this method. Tasks that have none are named in
+    the lines below the table."""
     known = list(dict.fromkeys(node.subject.method for node in graph.wanted if node.subject is not None))
     if method not in known:
         hint = nearest(method, known)
@@ -142,14 +144,16 @@ def _comparable(models: TaskModels, folders: Mapping[str, Path], split: str) -> 
         path = locate(folders[node.key], split) if node.key in folders else None
         if path is not None and path.exists():
             try:
-                tables[model] = read_labelled_predictions(path)
+                tables[model] = labelled_predictions(read_predictions(path))
             except ValueError as error:
                 raise RequestError(str(error)) from error
     first = next((table for model, table in tables.items() if model.method == models.baseline.method), None)
     if first is None or not len(first.rows):
         return ComparableScores({}, {}, 0)
-    known = {model: found for model, table in tables.items() if (found := table.of_rows(first.rows)) is not None}
-    random_seed = seed_of(models.task.name.encode(), split.encode(), first.rows.tobytes())
+    known = {
+        model: found for model, table in tables.items() if (found := table.predictions_for(first.rows)) is not None
+    }
+    random_seed = seed_from_bytes(models.task.name.encode(), split.encode(), first.rows.tobytes())
     scores = resampled_scores(models.task.metrics, np.stack(list(known.values())), first.labels, random_seed)
     return ComparableScores({model: place for place, model in enumerate(known)}, scores, random_seed)
 
@@ -198,20 +202,23 @@ def rows_with_comparisons(results: Results, baseline: Baseline) -> list[ReportRo
     tasks = _tasks(results, baseline)
     folders = _fetched(results, tasks, baseline.last)
     found: dict[Measured, dict[str, MethodComparison]] = {}
-    headlines: dict[tuple[str, str], dict[str, SeedPairs | None]] = {}
+    headlines: dict[tuple[str, str, str], dict[str, SeedPairs]] = {}
     random_seeds: dict[str, int] = {}
     for models in tasks:
         scores = {split: _comparable(models, folders, split) for split in _splits(results, models)}
-        random_seeds[models.task.name] = seed_of(*(str(one.random_seed).encode() for one in scores.values()))
+        random_seeds[models.task.name] = seed_from_bytes(*(str(one.random_seed).encode() for one in scores.values()))
         for measured, method, comparison in _task_comparisons(models, scores):
             found.setdefault(measured, {})[method] = comparison
         for method, student in models.methods:
-            pairs = _headline_pairs(models, scores, method, student)
-            headlines.setdefault((method, student), {})[models.task.name] = pairs
-    for (method, student), by_task in headlines.items():
-        over_tasks = _mean_comparison(by_task, random_seeds)
+            for split in MEAN_SPLITS:
+                pairs = _headline_pairs(models, scores, method, student, split)
+                if pairs is not None:
+                    headlines.setdefault((method, student, split), {})[models.task.name] = pairs
+    all_tasks = {node.task for node in results.evaluations}
+    for (method, student, split), by_task in headlines.items():
+        over_tasks = _mean_comparison(by_task, random_seeds) if by_task.keys() == all_tasks else None
         if over_tasks is not None:
-            found.setdefault((MEAN, student, "dev", "headline"), {})[method] = over_tasks
+            found.setdefault((MEAN, student, split, HEADLINE), {})[method] = over_tasks
     rows = rows_of(results)
     rows += over_tasks_and_seeds(rows)
     return _filled(rows, found, baseline)
@@ -239,17 +246,17 @@ def _task_comparisons(
 
 
 def _headline_pairs(
-    models: TaskModels, scores: Mapping[str, ComparableScores], method: str, student: str
+    models: TaskModels, scores: Mapping[str, ComparableScores], method: str, student: str, mean_split: str
 ) -> SeedPairs | None:
-    """The pairs of the headline metric on dev, the mean over dev splits; None where a split has none."""
+    """The pairs of the headline metric: the mean over the dev splits, or over the labelled test splits, as
+    ``mean_split`` says. None where a split has no pairs, and where there is no such split."""
     models_by_seed = models.pairs(method, student)
-    found = [
-        scores[split].pairs(models.task.primary, models_by_seed) if split in scores else None
-        for split in models.task.dev_splits
-    ]
+    dev = models.task.dev_splits
+    splits = dev if mean_split == DEV else [split for split in scores if split not in dev]
+    found = [scores[split].pairs(models.task.primary, models_by_seed) if split in scores else None for split in splits]
     known = [pairs for pairs in found if pairs is not None]
     seeds = [seed for seed in models_by_seed if all(seed in pairs.seeds for pairs in known)]
-    if len(known) < len(found) or not seeds:
+    if not known or len(known) < len(found) or not seeds:
         return None
     same = [pairs.of_seeds(seeds) for pairs in known]
     return SeedPairs(
@@ -260,22 +267,20 @@ def _headline_pairs(
     )
 
 
-def _mean_comparison(
-    by_task: Mapping[str, SeedPairs | None], random_seeds: Mapping[str, int]
-) -> MethodComparison | None:
-    """The comparison over tasks, by the seeds that all tasks have; None for one task, and where a task has none."""
-    known = {task: pairs for task, pairs in by_task.items() if pairs is not None}
-    if len(by_task) < 2 or len(known) < len(by_task):
+def _mean_comparison(by_task: Mapping[str, SeedPairs], random_seeds: Mapping[str, int]) -> MethodComparison | None:
+    """The comparison over all tasks of the recipe, by the seeds that all of them have; None for one task, and where
+    they have no seed in common."""
+    if len(by_task) < 2:
         return None
-    first, *rest = known.values()
+    first, *rest = by_task.values()
     seeds = [seed for seed in first.seeds if all(seed in pairs.seeds for pairs in rest)]
     if not seeds:
         return None
-    same = {task: pairs.of_seeds(seeds) for task, pairs in known.items()}
+    same = {task: pairs.of_seeds(seeds) for task, pairs in by_task.items()}
     differences: list[MeanDifference] = [
         difference(pairs.differences, random_seeds[task]) for task, pairs in same.items()
     ]
-    comparison = compare(differences, seed_of(*(str(random_seeds[task]).encode() for task in same)))
+    comparison = compare(differences, seed_from_bytes(*(str(random_seeds[task]).encode() for task in same)))
     own = float(np.mean([pairs.scores for pairs in same.values()]))
     other = float(np.mean([pairs.baseline_scores for pairs in same.values()]))
     return MethodComparison(comparison, (own, other), len(seeds), len(same))

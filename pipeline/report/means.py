@@ -9,6 +9,11 @@ from pipeline.report.rows import ReportRow
 
 MEAN = "mean"
 """The task of a row that stands for all tasks and seeds."""
+DEV, TEST = "dev", "test"
+MEAN_SPLITS = (DEV, TEST)
+"""The splits of means over tasks: all dev splits of a task, and all of its test splits that have labels."""
+HEADLINE = "headline"
+"""The metric of means over tasks: of each task its own headline metric."""
 AVERAGED = ("score", "last_epoch_score", "teacher_score", "seconds", "latency_ms")
 """The fields of a row of which means are taken."""
 
@@ -22,20 +27,25 @@ def grouped(rows: Sequence[ReportRow], key: Callable[[ReportRow], Hashable]) -> 
 
 
 def over_tasks(rows: Sequence[ReportRow]) -> list[list[ReportRow]]:
-    """For each method and student of several tasks, a row for each seed: the mean over tasks of the headline metric on
-    dev, where a task with several dev splits counts once, with their mean. Seeds that are not done in every task are
-    left out. A teacher, which is the same for all seeds, has one row."""
+    """For each method and student that all tasks of several have, a row for each seed: the mean over tasks of the
+    headline metric on dev, where a task with several dev splits counts once, with their mean. Where all tasks have
+    labelled test splits, further lists of rows have the mean of these. Seeds that are not done in every task are left
+    out. A teacher, which is the same for all seeds, has one row."""
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    if len(tasks) < 2:
+        return []
     found = []
-    for group in grouped([row for row in rows if row.primary and row.dev], lambda row: (row.method, row.student)):
-        tasks = list(dict.fromkeys(row.task for row in group))
-        seeds = [seed for seed in dict.fromkeys(row.seed for row in group) if _complete(group, tasks, seed)]
-        if len(tasks) > 1 and seeds:
-            found.append([_mean_row([row for row in group if row.seed == seed], tasks) for seed in seeds])
+    for split in MEAN_SPLITS:
+        headlines = [row for row in rows if row.primary and row.dev == (split == DEV)]
+        for group in grouped(headlines, lambda row: (row.method, row.student)):
+            seeds = [seed for seed in dict.fromkeys(row.seed for row in group) if _complete(group, tasks, seed)]
+            if seeds:
+                found.append([_mean_row([row for row in group if row.seed == seed], tasks, split) for seed in seeds])
     return found
 
 
 def over_tasks_and_seeds(rows: Sequence[ReportRow]) -> list[ReportRow]:
-    """The rows of ``over_tasks``, of each method and student one: the mean over its seeds."""
+    """The rows of ``over_tasks``, of each method, student and split one: the mean over its seeds."""
     found = []
     for group in over_tasks(rows):
         means: dict[str, Any] = {name: _mean([getattr(row, name) for row in group]) for name in AVERAGED}
@@ -53,7 +63,7 @@ def _complete(rows: Sequence[ReportRow], tasks: Sequence[str], seed: int | None)
     return {row.task for row in here} == set(tasks) and all(row.status == "done" for row in here)
 
 
-def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
+def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str], split: str) -> ReportRow:
     """The mean of one seed's rows over tasks."""
 
     def over_splits_and_tasks(field: str) -> float | None:
@@ -65,8 +75,8 @@ def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str]) -> ReportRow:
     return replace(
         rows[0],
         task=f"mean of {len(tasks)} tasks",
-        split="dev",
-        metric="headline",
+        split=split,
+        metric=HEADLINE,
         artifact=None,
         best_epoch=None,
         candidates=None,

@@ -91,10 +91,12 @@ def lines(rows: Sequence[ReportRow]) -> list[Line]:
     """A line for each student, split and metric: mean over seeds and, for several seeds, standard deviation. For
     several tasks, lines with the mean over tasks follow."""
     of_seeds = [row for row in rows if row.seed is not None]
-    means = {(row.method, row.student): row for row in rows if row.seed is None and row.task == MEAN}
+    means = {(row.method, row.student, row.split): row for row in rows if row.seed is None and row.task == MEAN}
     groups = grouped(of_seeds, lambda row: (row.task, row.method, row.student, row.split, row.metric))
     found = [_line(group, group[0]) for group in groups]
-    return found + [_line(group, means.get((group[0].method, group[0].student))) for group in over_tasks(of_seeds)]
+    return found + [
+        _line(group, means.get((group[0].method, group[0].student, group[0].split))) for group in over_tasks(of_seeds)
+    ]
 
 
 def _line(group: list[ReportRow], compared: ReportRow | None) -> Line:

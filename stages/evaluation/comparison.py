@@ -50,7 +50,7 @@ class MeanDifference:
 
     ``errors`` (B,) are drawn from the distribution of its error, whose variance is ``variance``. ``seed_variance`` is
     the part of that variance which rests on the spread between S seeds, so that it is known with S - 1
-    ``degrees_of_freedom``; 0.0 and 0 with one seed.
+    ``degrees_of_freedom``. Both are 0 with one seed, and where the seeds do not differ by more than their rows explain.
     """
 
     delta: float
@@ -65,23 +65,26 @@ def difference(pairs: PairedScores, random_seed: int) -> MeanDifference:
 
     With s2 the sample variance of the S observed differences, v the variance of their mean over replicates, and i the
     variance over replicates that is not common to all seeds (methods disagree on other rows in each training), the
-    variance is v + max(0, s2 - i) / S. v contains i / S already, and so does s2 / S.
+    variance is v + max(0, s2 - i) / S. v contains i / S already, and so does s2 / S. Where s2 <= i, the variance is v,
+    which is that of the rows alone and does not rest on the spread between the seeds.
     """
     seeds = len(pairs.observed)
     delta = float(pairs.observed.mean())
-    of_rows = pairs.replicates.mean(axis=1) - delta
-    row_variance = float(of_rows.var())
+    row_errors = pairs.replicates.mean(axis=1) - delta
+    row_variance = float(row_errors.var())
     if seeds == 1:
-        return MeanDifference(delta, of_rows, row_variance, 0.0, 0)
+        return MeanDifference(delta, row_errors, row_variance, 0.0, 0)
     deviations = pairs.replicates - pairs.replicates.mean(axis=0)
-    own_of_seed = float(deviations.var(axis=1, ddof=1).mean())
+    unshared_row_variance = float(deviations.var(axis=1, ddof=1).mean())
     spread = float(pairs.observed.var(ddof=1))
-    of_training = max(0.0, spread - own_of_seed) / seeds
+    if spread <= unshared_row_variance:
+        return MeanDifference(delta, row_errors, row_variance, 0.0, 0)
+    training_variance = (spread - unshared_row_variance) / seeds
     # Normal weights for the deviations of the seeds: the sign of the sum changes when the methods are exchanged.
-    weights = np.random.default_rng((random_seed, 1)).standard_normal((len(of_rows), seeds))
-    scale = np.sqrt(of_training / (spread * (seeds - 1))) if of_training else 0.0
-    errors = of_rows + scale * (weights @ (pairs.observed - delta))
-    return MeanDifference(delta, errors, row_variance + of_training, spread / seeds, seeds - 1)
+    weights = np.random.default_rng((random_seed, 1)).standard_normal((len(row_errors), seeds))
+    scale = np.sqrt(training_variance / (spread * (seeds - 1)))
+    errors = row_errors + scale * (weights @ (pairs.observed - delta))
+    return MeanDifference(delta, errors, row_variance + training_variance, spread / seeds, seeds - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,9 @@ def gap_closed(score: float, baseline: float, teacher: float) -> float | None:
     return 100 * (score - baseline) / (teacher - baseline) if teacher > baseline else None
 
 
-def seed_of(*parts: bytes) -> int:
-    """A seed for random numbers that depends on what they are drawn for, so that equal data give equal intervals."""
+def seed_from_bytes(*parts: bytes) -> int:
+    """A seed of 128 bits for random numbers from the data that they are drawn for, so that equal data give equal
+    intervals."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)

@@ -107,7 +107,8 @@ def predictions_of(member: Path, name: str, split: Split) -> Logits:
     path = predictions_path(member, name)
     if not path.exists():
         raise ValueError(f"{path}: not there; the members of an ensemble are evaluated on the same splits")
-    known, logits = read_predictions(path)
+    table = read_predictions(path)
+    known = list(zip(table.rows.index.tolist(), table.rows.row_keys, strict=True))
     wanted = list(zip(split.index.tolist(), split.keys, strict=True))
     places = {row: place for place, row in enumerate(known)}
     missing = [row for row in wanted if row not in places]
@@ -118,7 +119,7 @@ def predictions_of(member: Path, name: str, split: Split) -> Logits:
             f"{path}: {len(known)} rows for {len(wanted)} of the corpus; it {kind} row {row[0]} ({row[1].hex()}); "
             "let members be of the same rows"
         )
-    return logits[[places[row] for row in wanted]]
+    return table.logits[[places[row] for row in wanted]]
 
 
 def mean(predictions: Sequence[Logits], shares: Sequence[float]) -> Logits:

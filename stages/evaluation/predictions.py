@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.atomic import replacing
@@ -69,28 +70,49 @@ def write_predictions(path: Path, task: Task, rows: Rows, logits: Logits) -> Non
         pq.write_table(table, draft, compression="zstd")
 
 
-def read_predictions(path: Path) -> tuple[list[tuple[int, bytes]], Logits]:
-    """(index, row_key) of each row, and the logits [rows, outputs]. Raises ValueError for a file that cannot be
-    read."""
+@dataclass(frozen=True, slots=True)
+class StoredPredictions:
+    """A table of predictions: the N rows of the split, the prediction for each (N,), which is a label number or the
+    value of a regression, and the logits [N, outputs]."""
+
+    rows: Rows
+    predictions: Labels
+    logits: Logits
+
+
+def read_predictions(path: Path) -> StoredPredictions:
+    """Read a table that ``write_predictions`` wrote. Raises ValueError for a file that cannot be read."""
     try:
-        table = pq.read_table(path, columns=["index", "row_key", "logits"]).combine_chunks()
+        with pq.ParquetFile(path) as file:  # pq.read_table would import pandas
+            table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run the recipe again") from error
-    width = table.schema.field("logits").type.list_size
-    logits = np.concatenate([np.empty(0, np.float32), *(part.flatten() for part in table["logits"].chunks)])
-    return list(zip(table["index"].to_pylist(), table["row_key"].to_pylist(), strict=True)), logits.reshape(-1, width)
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    # A label that is not known is filled with the prediction, not with 0: pa.scalar would import pandas.
+    labels = pc.coalesce(columns["label"], columns["prediction"])
+    logits = np.asarray(np.from_dlpack(columns["logits"].flatten()), np.float32)
+    return StoredPredictions(
+        Rows(
+            np.asarray(np.from_dlpack(columns["index"]), np.int64),
+            columns["row_key"].to_pylist(),
+            np.from_dlpack(labels),
+            np.array(columns["label"].is_valid().to_pylist(), bool),
+        ),
+        np.from_dlpack(columns["prediction"]),
+        logits.reshape(-1, table.schema.field("logits").type.list_size),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPredictions:
-    """The N labelled rows of a table of predictions: what identifies each row (N,), its label (N,) and the prediction
-    (N,). Both are label numbers, or values of a regression."""
+    """The N labelled rows of a table of predictions: what identifies each row (N,), its index and row key, its label
+    (N,) and the prediction (N,). Both are label numbers, or values of a regression."""
 
     rows: npt.NDArray[np.bytes_]
     labels: Labels
     predictions: Labels
 
-    def of_rows(self, rows: npt.NDArray[np.bytes_]) -> Labels | None:
+    def predictions_for(self, rows: npt.NDArray[np.bytes_]) -> Labels | None:
         """The predictions for ``rows``, in their order; None where these are not the rows of the table."""
         if np.array_equal(self.rows, rows):
             return self.predictions
@@ -104,22 +126,13 @@ class LabelledPredictions:
         return found
 
 
-def read_labelled_predictions(path: Path) -> LabelledPredictions:
-    """The labelled rows of a table that ``write_predictions`` wrote. A row is known by its index and its row key.
-    Raises ValueError for a file that cannot be read."""
-    try:
-        with pq.ParquetFile(path) as file:  # pq.read_table would import pandas
-            table = file.read(columns=["index", "row_key", "label", "prediction"])
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]}); run the recipe again") from error
-    table = table.filter(table["label"].is_valid())
-    index, label, prediction = (
-        np.from_dlpack(table[name].combine_chunks()) for name in ("index", "label", "prediction")
-    )
-    rows = np.zeros(len(table), [("index", ">i8"), ("row_key", "S16")])
-    rows["index"] = index
-    rows["row_key"] = np.array(table["row_key"].to_pylist(), "S16")
-    return LabelledPredictions(rows.view("S24"), label, prediction)
+def labelled_predictions(table: StoredPredictions) -> LabelledPredictions:
+    """The part of a table whose rows have labels."""
+    identities = np.zeros(len(table.rows.index), [("index", ">i8"), ("row_key", "S16")])
+    identities["index"] = table.rows.index
+    identities["row_key"] = np.array(table.rows.row_keys, "S16")
+    known = table.rows.labelled
+    return LabelledPredictions(identities.view("S24")[known], table.rows.labels[known], table.predictions[known])
 
 
 def predictions_path(folder: Path, split: str) -> Path:

@@ -65,9 +65,11 @@ def resampled_scores(
             if drawn < wanted[metric]:
                 parts[metric].append(scorers[metric](counts[: wanted[metric] - drawn]))
         drawn += len(counts)
-    once = np.ones((1, len(labels)), np.float32)
+    every_row_once = np.ones((1, len(labels)), np.float32)
     return {
-        metric: ResampledScores(100 * scorers[metric](once)[0, place], 100 * np.concatenate(parts[metric])[:, place])
+        metric: ResampledScores(
+            100 * scorers[metric](every_row_once)[0, place], 100 * np.concatenate(parts[metric])[:, place]
+        )
         for metric in metrics
     }
 

@@ -28,7 +28,7 @@ Groups = Annotated[tuple[LayerNumbers, ...], Field(min_length=1)]
 GroupRule = Literal["even", "overlapping", "all"]
 Weight = Literal["auto"] | Annotated[float, Field(gt=0.0)]
 """The weight of a layer term. ``auto`` is a rule: when training starts, the weight is set so that the term's gradient
-on the student's layers is as long as that of the labels' term (see ``stages/training/auto_weight.py``)."""
+on the student's layers is as long as that of the labels' term (see ``stages/training/objective/auto_weight.py``)."""
 
 
 class NoLayers(Frozen):

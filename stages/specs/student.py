@@ -9,6 +9,7 @@ from stages.specs.base import Frozen, FurtherFiles, Spec
 from stages.specs.layer_map import is_resolved
 from stages.specs.method import Method, TwoPhases
 from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
+from stages.specs.tasks import Metric
 
 # --- distil ---------------------------------------------------------------------------------------
 
@@ -75,8 +76,9 @@ class Train(Frozen):
     ``select`` is the split on which the best epoch is selected, or ``last``: the weights of the last epoch are kept.
     ``select_by`` is the rule: the highest score of the task's selecting metric, or the lowest mean negative
     log-likelihood of the labels (for a regression the lowest mean squared error). In a training of two phases the
-    second starts from the epoch of the first that this rule selects. ``keep`` decides whether the model of every epoch
-    is saved beside the best; it changes no other file and is not part of the key.
+    second starts from the epoch of the first that this rule selects. ``select_metric`` is that metric, one of the
+    task's; None for its headline metric. ``keep`` decides whether the model of every epoch is saved beside the best; it
+    changes no other file and is not part of the key.
     """
 
     epochs: int = Field(3, ge=1)
@@ -90,6 +92,7 @@ class Train(Frozen):
     compile: bool = False
     select: Literal["holdout", "dev", "last"] = "holdout"
     select_by: Literal["metric", "likelihood"] = "metric"
+    select_metric: Metric | None = None
     keep: Annotated[Literal["best", "epochs"], FurtherFiles({"best": ("best",), "epochs": ("best", "epochs")})] = "best"
     seed: int = 0
 
@@ -105,7 +108,8 @@ def describe_selection(train: Train) -> str:
         return "the last epoch"
     split = "the held-out slice of train" if train.select == "holdout" else "the first dev split"
     loss = "the lowest negative log-likelihood of the labels (for a regression, the lowest squared error)"
-    return f"the epoch with {loss if train.select_by == 'likelihood' else 'the highest score'} on {split}"
+    score = f"the highest {train.select_metric or 'score'}"
+    return f"the epoch with {loss if train.select_by == 'likelihood' else score} on {split}"
 
 
 class DistilSpec(Spec):

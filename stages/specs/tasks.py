@@ -33,8 +33,10 @@ class Task(BaseModel):
     """The definition of a task: its columns of text, its label, its metrics and its splits.
 
     ``labels`` is None for a regression (the label of a row is a number). ``dev`` may be empty: a seeded tenth of train
-    then becomes the split ``validation``. The first of ``metrics`` is the headline metric. ``select`` is the one of
-    them whose score selects the best epoch of a training; None for the headline metric.
+    then becomes the split ``validation``. The first of ``metrics`` is the headline metric. ``select``, of a built-in
+    task, is the one of them whose score selects the best epoch of a training; None for the headline metric. A recipe
+    puts it into the specs of trainings (``Train.select_metric``): the task in a recipe, and that of a corpus, which
+    does not depend on how epochs are selected, has None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,11 +70,6 @@ class Task(BaseModel):
     def primary(self) -> Metric:
         """The headline metric: the first one."""
         return self.metrics[0]
-
-    @property
-    def selecting(self) -> Metric:
-        """The metric whose score selects the best epoch of a training."""
-        return self.select or self.primary
 
     @property
     def metric_names(self) -> str:

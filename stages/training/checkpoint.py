@@ -20,9 +20,10 @@ from stages.atomic import make_folder, replacing
 from stages.specs.schedule import Position
 from stages.training.losses import TERMS
 
-FORMAT = 3
-"""Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number; format 3 has
-the selection loss of each epoch, and the measured weight of the layer term."""
+FORMAT = 4
+"""Raised whenever the meaning or the layout of what a checkpoint holds changes. Format 1 had no number. Format 3 has
+the selection loss of each epoch; only some files of that format have the measured weight of the layer term and the
+sums of attention. Format 4 has both, and the learning rate."""
 
 State = Mapping[str, Any]
 """The return value of ``state_dict``."""
@@ -89,8 +90,10 @@ class Progress:
     without attention), and ``curve_samples`` the sums at earlier steps (see ``tensorboard.CurveSampler``). ``picked``
     [N, n] holds the ranks of the candidates that were last picked or drawn for all rows at once, None before that.
     ``layer_weight`` is the measured weight of the layer term, None where the spec gives a number or no layers.
+    ``learning_rate`` is the peak learning rate of the training, which a sweep may have chosen.
     """
 
+    learning_rate: float = field(kw_only=True)
     position: Position = field(default_factory=Position)
     loss: float = 0.0
     seconds: float = 0.0
@@ -151,6 +154,7 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
         "format": FORMAT,
         "terms": list(TERMS),
         "progress": {
+            "learning_rate": progress.learning_rate,
             "position": asdict(progress.position),
             "loss": progress.loss,
             "seconds": progress.seconds,
@@ -174,7 +178,7 @@ def load(path: Path, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]
     """The progress and the states of the parts by name, in host memory; None if there is no checkpoint.
 
     ``names`` are the parts that the training has. Raises ``OtherFormat`` for a file that is no checkpoint of this
-    format with these parts and these loss terms.
+    format with these parts and these loss terms, or that lacks a field or has one of another type.
     """
     if not path.exists():
         return None
@@ -186,12 +190,22 @@ def load(path: Path, names: tuple[str, ...]) -> tuple[Progress, dict[str, State]
     found = document.get("format", 1) if isinstance(document, dict) else None
     if found != FORMAT:
         raise OtherFormat(f"a checkpoint of format {found}, this version has {FORMAT}")
+    try:
+        return _content(document, names)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise OtherFormat(f"a damaged checkpoint of format {FORMAT} ({type(error).__name__}: {error})") from error
+
+
+def _content(document: Mapping[str, Any], names: tuple[str, ...]) -> tuple[Progress, dict[str, State]]:
+    """The progress and the states of the parts in a checkpoint's document. Raises ``OtherFormat`` for other parts or
+    loss terms; KeyError, TypeError or AttributeError for a field that is not there or has another type."""
     if document["terms"] != list(TERMS):
         raise OtherFormat(f"a checkpoint with the loss terms {document['terms']}, this version has {list(TERMS)}")
     if sorted(document["parts"]) != sorted(names):
         raise OtherFormat(f"a checkpoint with the parts {sorted(document['parts'])}, the training has {sorted(names)}")
     kept = document["progress"]
     progress = Progress(
+        learning_rate=kept["learning_rate"],
         position=Position(**kept["position"]),
         loss=kept["loss"],
         seconds=kept["seconds"],

@@ -33,16 +33,17 @@ from stages.specs.schedule import (
     weights_at,
 )
 from stages.specs.seeds import seed_of
-from stages.training.auto_weight import measured_weight
+from stages.specs.student import rate_text
 from stages.training.candidates import USAGE_SUMS, usage_summary
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
 from stages.training.losses import TERMS
 from stages.training.minimax import Augmentation, StepCandidates
+from stages.training.objective.auto_weight import measured_weight
+from stages.training.objective.trained_parts import PARTS, TrainedParts
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
 from stages.training.selection.epochs import is_selected, selection_scores
 from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup, host_batches
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
-from stages.training.trained_parts import PARTS, TrainedParts
 
 OPTIMIZER = "optimizer"
 """The optimizer's name among the parts of a checkpoint."""
@@ -68,7 +69,7 @@ class Training:
         self.augmentation = self._augmentation()
         self.plan = phases(setup.spec.method.training, setup.spec.train.epochs)
         self.write_curves = setup.write_curves if worker.rank == 0 else None
-        self.progress = Progress()
+        self.progress = Progress(learning_rate=setup.spec.train.learning_rate)
         self.saved_at = setup.clock()
 
     def _augmentation(self) -> Augmentation | None:
@@ -124,6 +125,10 @@ class Training:
             return None, f"{self.setup.checkpoint.name} is {error}"
         if found is not None and not self.setup.resumable(found[0]):
             return None, "the models of the epochs before the checkpoint were not kept"
+        rate = self.setup.spec.train.learning_rate
+        if found is not None and found[0].learning_rate != rate:  # the trainings of a sweep were run again
+            was = rate_text(found[0].learning_rate)
+            return None, f"the checkpoint is of learning rate {was}, and the sweep now chooses {rate_text(rate)}"
         return found, ""
 
     def _rows_done(self) -> int:
@@ -276,7 +281,7 @@ class Training:
                 f"training diverges in epoch {position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower "
                 f"learning_rate than {setup.spec.train.learning_rate}, or smaller weights of the method's terms"
             )
-        found = selection_scores(setup.task, logits, setup.select)
+        found = selection_scores(setup.task, setup.select_metric, logits, setup.select)
         candidates = self._candidate_usage()
         number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
         attention = progress.mean_attention(len(setup.train))
@@ -296,7 +301,7 @@ class Training:
         progress.new_epoch()
         done = f"epoch {len(progress.history)}/{setup.spec.train.epochs} {phase.name}"
         more = f"  {candidates['used']:,} candidates, mean rank {candidates['mean_rank']:.1f}" if candidates else ""
-        selection = f"{setup.task.selecting} {found.score:.1f}  selection loss {found.loss:.4f}"
+        selection = f"{setup.select_metric} {found.score:.1f}  selection loss {found.loss:.4f}"
         self.worker.note(f"{done}  loss {mean:.4f}  {selection}{more}")
 
     def _curve_points(self, phase: Phase, batches: Sequence[Rows], scored: Mapping[str, float]) -> Sequence[Point]:

@@ -17,7 +17,7 @@ from stages.specs.schedule import (
     Position,
 )
 from stages.specs.student import DistilSpec
-from stages.specs.tasks import Task
+from stages.specs.tasks import Metric, Task
 from stages.training.candidates import CandidatePool
 from stages.training.checkpoint import Progress
 from stages.training.minimax import StepCandidates
@@ -44,9 +44,9 @@ class TrainingSetup:
     """The inputs of a training.
 
     The student learns from ``train`` and ``signal``; each epoch is scored on ``select``, by which the best is selected
-    (or, with ``train.select: last``, only watched). ``checkpoint`` is the
-    file of the checkpoint, written at most every ``checkpoint_seconds``. ``teacher_width`` is the width of the
-    teacher's layers, 0 if the method follows none; ``candidate_pool`` is None for a method without candidates.
+    (or, with ``train.select: last``, only watched). ``checkpoint`` is the file of the checkpoint, written at most every
+    ``checkpoint_seconds``. ``teacher_width`` is the width of the teacher's layers, 0 if the method follows none;
+    ``candidate_pool`` is None for a method without candidates.
 
     At the end of each epoch the first worker calls ``save_epoch`` with the model and the epoch's number (from 1), and
     ``write_curves`` with that number and the epoch's points. ``resumable`` decides whether a training may be continued
@@ -66,6 +66,11 @@ class TrainingSetup:
     save_epoch: Callable[[nn.Module, int], None] | None = None
     write_curves: WriteCurves | None = None
     resumable: Callable[[Progress], bool] = lambda _: True
+
+    @property
+    def select_metric(self) -> Metric:
+        """The metric of the score by which the best epoch is selected."""
+        return self.spec.train.select_metric or self.task.primary
 
 
 NO_CANDIDATES = StepCandidates()

@@ -230,7 +230,7 @@ def test_a_checkpoint_is_the_last_one_that_was_saved_or_the_one_under_way(root: 
     parts = ("student",)
     with watched(root) as power:
         for step in (1, 2, 3):
-            progress = Progress(position=Position(0, 0, step))
+            progress = Progress(position=Position(0, 0, step), learning_rate=1e-4)
             save(root / "scratch" / "checkpoint.pt", progress, {"student": {"weight": torch.full((9, 9), float(step))}})
             power.promises[:] = [lambda home, step=step: one_of(step_of(home), step, step + 1)]
 

@@ -11,24 +11,32 @@ from stages.specs.tasks import BUILT_IN, REVIEWS, TRAIN, Metric, Task, hub_set
 
 def task_of(block: TaskBlock) -> Task:
     """The built-in task of that name if the block has no other keys than ``files`` and ``select``, else the task that
-    it describes. A PlacedError's place is within the block.
+    it describes; without ``Task.select``, which is of trainings (``select_metric``). A PlacedError's place is within
+    the block.
     """
     splits = {} if block.files is None else _splits(block.files)
-    own = set(block.explicit()) - {"name", "files", "select"}
+    own = _describing_keys(block)
     if not own and block.name in BUILT_IN:
-        task = BUILT_IN[block.name].model_copy(update=splits)
-        return task if block.select is None else _with_select(task, block.select)
+        return BUILT_IN[block.name].model_copy(update={**splits, "select": None})
     if not own and block.files is None:
         raise unknown(("name",), block.name, "built-in task", list(BUILT_IN))
     return _described(block, splits or {"test": ("test",)})
 
 
-def _with_select(task: Task, select: Metric) -> Task:
-    """The task with another selecting metric. That of the headline is None, so that equal tasks have equal keys."""
-    if select not in task.metrics:
+def _describing_keys(block: TaskBlock) -> set[str]:
+    """The keys of the block that describe a task of its own: none where it names a built-in task."""
+    return set(block.explicit()) - {"name", "files", "select"}
+
+
+def select_metric(block: TaskBlock, task: Task) -> Metric | None:
+    """The metric that selects the epochs of the task's trainings: that of the block, or else of the built-in task. None
+    for the headline metric, so that it is in no key. A PlacedError's place is within the block."""
+    built_in = None if _describing_keys(block) else BUILT_IN.get(block.name)
+    metric = block.select or (None if built_in is None else built_in.select)
+    if metric is not None and metric not in task.metrics:
         problem = f"must be one of the metrics of {task.name}: {', '.join(task.metrics)}"
-        raise PlacedError(("select",), select, problem)
-    return task.model_copy(update={"select": None if select == task.primary else select})
+        raise PlacedError(("select",), metric, problem)
+    return None if metric == task.primary else metric
 
 
 def _splits(files: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -54,12 +62,11 @@ def _described(block: TaskBlock, splits: Mapping[str, tuple[str, ...]]) -> Task:
     metrics: tuple[Metric, ...] = block.metric or (("pearson",) if block.regression else ("accuracy",))
     keys = {"name": block.name, "text": block.text, "label": block.label, "labels": block.labels, "metrics": metrics}
     try:
-        task = Task.model_validate({**keys, **splits})
+        return Task.model_validate({**keys, **splits})
     except ValidationError as error:
         found = failed_check(error)
         place = ("metric",) if found.place == ("metrics",) else found.place
         raise PlacedError(place, ABSENT, found.problem) from error
-    return task if block.select is None else _with_select(task, block.select)
 
 
 def data_of(data: Data, block: TaskBlock, task: Task) -> Data:
@@ -73,9 +80,9 @@ def data_of(data: Data, block: TaskBlock, task: Task) -> Data:
 
 
 def _is_built_in(task: Task) -> bool:
-    """Whether this is the built-in task of its name, by whatever metric epochs are selected."""
+    """Whether this is the built-in task of its name."""
     known = BUILT_IN.get(task.name)
-    return known is not None and known.model_copy(update={"select": task.select}) == task
+    return known is not None and known.model_copy(update={"select": None}) == task
 
 
 def _check_source(source: str, task: Task) -> None:

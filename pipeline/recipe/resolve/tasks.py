@@ -4,7 +4,6 @@ A PlacedError's place is in the merged file, with a number for each item of what
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import count
 
 from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
@@ -12,13 +11,13 @@ from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import candidates_of, check_bank, makers_of
-from pipeline.recipe.resolve.data import data_of, task_of
+from pipeline.recipe.resolve.data import data_of, select_metric, task_of
 from pipeline.recipe.resolve.methods import method_of
 from pipeline.recipe.schema.file import RecipeFile, TeacherSettings
 from pipeline.recipe.schema.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, Student
 from stages.specs.method import Method
 from stages.specs.student import Train
-from stages.specs.tasks import Task
+from stages.specs.tasks import Metric, Task
 
 STARTS = ("model", "cut", "config")
 
@@ -28,6 +27,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     block = file.task[index]
     with placed("task", index):
         task = task_of(block)
+        metric = select_metric(block, task)
     check_bank(file.bank)
     _check_rates(file)
     data = data_of(file.data, block, task)
@@ -40,14 +40,14 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
         task=task,
         files=block.files,
         data=data,
-        teacher=file.teacher,
+        teacher=_teacher(file.teacher, metric),
         store=file.store,
         students=file.student,
-        methods=tuple(_method(method, place, file) for place, method in enumerate(file.method)),
-        models=FrozenMapping({name: _model(name, model, file) for name, model in file.models.items()}),
+        methods=tuple(_method(method, place, file, metric) for place, method in enumerate(file.method)),
+        models=FrozenMapping({name: _model(name, model, file, metric) for name, model in file.models.items()}),
         bank=file.bank,
         makers=makers_of(file.candidates, file.bank, task),
-        train=_train(file.train),
+        train=_train(metric, file.train),
         max_length=file.train.max_length,
         seeds=file.seeds,
         sweep_seed=_sweep_seed(file),
@@ -67,9 +67,18 @@ def _check_labels(teacher: TeacherSettings, task: Task) -> None:
         raise PlacedError(place, list(labels), problem)
 
 
-def _train(*blocks: OptimisationBlock | None) -> Train:
-    """Each block's explicit keys over those of the blocks before it; the rest at their defaults."""
-    keys: dict[str, object] = {}
+def _teacher(teacher: TeacherSettings, metric: Metric | None) -> TeacherSettings:
+    """The teacher, which is fine-tuned with ``metric`` as the metric that selects its epoch."""
+    if teacher.finetune is None:
+        return teacher
+    finetune = teacher.finetune.model_copy(update={"select_metric": metric})
+    return teacher.model_copy(update={"finetune": finetune})
+
+
+def _train(metric: Metric | None, *blocks: OptimisationBlock | None) -> Train:
+    """Each block's explicit keys over those of the blocks before it; the rest at their defaults. ``metric`` is
+    ``select_metric``."""
+    keys: dict[str, object] = {"select_metric": metric}
     for block in blocks:
         keys.update(block.explicit() if block is not None else {})
     for name in ("max_length", "rates"):
@@ -92,9 +101,7 @@ def _rates(file: RecipeFile, block: MethodBlock) -> tuple[float, ...]:
 
 
 def _sweep_seed(file: RecipeFile) -> int:
-    """The seed of trainings that are not reported."""
-    if file.sweep_seed is None:
-        return next(seed for seed in count() if seed not in file.seeds)
+    """The seed of the trainings that choose a learning rate. PlacedError where it is one of ``seeds``."""
     if file.sweep_seed in file.seeds:
         problem = "is one of seeds, whose students are reported; give a number that is none of them"
         raise PlacedError(("sweep_seed",), file.sweep_seed, problem)
@@ -121,11 +128,11 @@ def _check_cut(block: StartBlock, teacher: TeacherSettings) -> None:
         raise PlacedError(("cut", "of"), "base", problem)
 
 
-def _method(block: MethodBlock, index: int, file: RecipeFile) -> MethodUse:
+def _method(block: MethodBlock, index: int, file: RecipeFile, metric: Metric | None) -> MethodUse:
     with placed("method", index):
         method = method_of(block)
         taught_by = _taught_by(block.taught_by, method, find(block.use), file.models, ITSELF)
-        rates, train = _rates(file, block), _train(file.train, block.train)
+        rates, train = _rates(file, block), _train(metric, file.train, block.train)
         if rates:  # the key of a student must not depend on a rate that is not used
             train = train.model_copy(update={"learning_rate": Train().learning_rate})
         return MethodUse(
@@ -143,7 +150,7 @@ def _candidates(name: str | None, method: Method, named: NamedMethod, file: Reci
     return candidates_of(name, method, file.candidates, file.bank is not None, named.candidates)
 
 
-def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemble:
+def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None) -> ModelNode | Ensemble:
     with placed("models", name):
         _check_one_is_given(block, (*STARTS, "members"))
         if block.members is not None:
@@ -164,7 +171,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile) -> ModelNode | Ensemb
             method=method,
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
             candidates=_candidates(block.candidates, method, find(block.method.use), file),
-            train=_train(file.train, block.train),
+            train=_train(metric, file.train, block.train),
         )
 
 

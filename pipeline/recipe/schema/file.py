@@ -44,6 +44,9 @@ from stages.specs.student import Head, Train
 from stages.specs.tasks import Metric
 from stages.specs.teacher import TeachSpec
 
+SWEEP_SEED = 1_000_003
+"""The default of ``sweep_seed``: a number that is hardly ever given as one of ``seeds``."""
+
 GENERATED, CORPUS, TEACH = Generated.model_fields, CorpusSpec.model_fields, TeachSpec.model_fields
 
 
@@ -123,8 +126,8 @@ class TaskBlock(Block):
     )
     select: Metric | None = key(
         "The metric that selects the best epoch of each training: one of the task's metrics. It may be given for a "
-        "built-in task, too. Default: the first of `metric`; for `mrpc` `accuracy`, as its F1 is high for a model that "
-        "predicts the frequent label for every row.",
+        "built-in task, too, and changes trainings alone, no corpus. Default: the first of `metric`; for `mrpc` "
+        "`accuracy`, as its F1 is high for a model that predicts the frequent label for every row.",
         "accuracy",
         None,
     )
@@ -354,11 +357,11 @@ class RecipeFile(Block):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(distinct), ONE_OR_MANY] = key(
         "Each student is trained once with each of these seeds. Teachers are trained once.", [0, 1, 2], (0,)
     )
-    sweep_seed: Seed | None = key(
-        "The seed of the trainings that choose among `rates`; it must not be one of `seeds`. Default: the smallest "
-        "number that is none of them.",
+    sweep_seed: Seed = key(
+        "The seed of the trainings that choose among `rates`. It must not be one of `seeds`, whose students are "
+        "reported. It does not depend on them, so that a seed more repeats no sweep.",
         100,
-        None,
+        SWEEP_SEED,
     )
     equal_steps: Flag = key(
         "Whether to refuse methods whose `train` has other `epochs` or another `batch_size` than the rest, so that "

@@ -9,7 +9,7 @@ from stages.corpus.rowset import Rowset
 from stages.evaluation.predictions import Labels, Logits
 from stages.evaluation.scoring import scores
 from stages.specs.student import Train
-from stages.specs.tasks import Task
+from stages.specs.tasks import Metric, Task
 
 
 class EpochScores(Protocol):
@@ -25,7 +25,7 @@ class EpochScores(Protocol):
 class SelectionScores:
     """The scores of a model on the split that selects the epoch.
 
-    ``metrics`` has every metric of the task x 100, ``score`` the one that selects (``Task.selecting``). ``loss`` is the
+    ``metrics`` has every metric of the task x 100, ``score`` the one that selects. ``loss`` is the
     mean negative log-likelihood of the labels in nats, for a regression the mean squared error.
     """
 
@@ -34,12 +34,13 @@ class SelectionScores:
     loss: float
 
 
-def selection_scores(task: Task, logits: Logits, rows: Rowset) -> SelectionScores:
-    """The scores of ``logits`` [rows, outputs] against the labels of ``rows``, of which at least one is labelled."""
+def selection_scores(task: Task, metric: Metric, logits: Logits, rows: Rowset) -> SelectionScores:
+    """The scores of ``logits`` [rows, outputs] against the labels of ``rows``, of which at least one is labelled.
+    ``metric``, one of the task's, is the one that selects."""
     metrics = scores(task, logits, rows)
     labelled = rows.labelled
     loss = mean_loss(task, logits[labelled], rows.labels.numpy()[labelled])
-    return SelectionScores(metrics, metrics[task.selecting], loss)
+    return SelectionScores(metrics, metrics[metric], loss)
 
 
 def mean_loss(task: Task, logits: Logits, labels: Labels) -> float:

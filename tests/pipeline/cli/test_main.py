@@ -26,7 +26,7 @@ from pipeline.methods import METHODS
 OPTIONS = {
     "run": ("RECIPE", "--stage", "--address", "--inline", "--refresh", "--storage", "--set"),
     "plan": ("RECIPE", "--format", "--probe", "--inline", "--storage", "--set"),
-    "report": ("RECIPE", "--format", "--out", "--baseline", "--score", "--storage", "--set", "--as-written"),
+    "report": ("RECIPE", "--format", "--out", "--baseline", "--last-epoch", "--storage", "--set", "--as-written"),
     "show": ("PATH|NODE|KEY", "--recipe", "--storage"),
     "verify": ("PATH|NODE|KEY", "--sample", "--repair", "--recipe", "--storage"),
     "curves": ("RECIPE", "--out", "--storage", "--set", "--as-written"),

@@ -6,6 +6,7 @@ import pytest
 from project import graph_of, nodes_by_name, write_plannable_assets
 
 from pipeline.graph.nodes import Edge, Graph, Node
+from pipeline.recipe.schema.file import SWEEP_SEED
 from stages.specs.student import DistilSpec, Train
 
 RATES = [1.0e-4, 2.0e-4]
@@ -40,7 +41,7 @@ def test_a_student_with_rates_reads_a_training_at_each_on_a_seed_that_is_not_rep
         assert [sources(student)[f"rate/{place}"] for place in (0, 1)] == sweep
         assert (spec_of(student).rates, spec_of(student).train) == (tuple(RATES), Train(epochs=2, seed=seed))
     for name, rate in zip(sweep, RATES, strict=True):
-        assert spec_of(found[name]).train == Train(epochs=2, learning_rate=rate, seed=2)
+        assert spec_of(found[name]).train == Train(epochs=2, learning_rate=rate, seed=SWEEP_SEED)
         assert not spec_of(found[name]).rates
         assert sources(found[name])["outputs"] == sources(student)["outputs"]
         assert found[name].subject is None and found[name] not in graph.wanted, "it is in no report"
@@ -59,9 +60,18 @@ def test_the_key_of_a_student_depends_on_the_rates_and_on_no_order_or_default(as
 
 
 def test_a_training_of_a_sweep_is_that_of_a_recipe_with_its_rate_and_seed(assets: Path) -> None:
-    swept = nodes_by_name(graph_with(assets, method={"use": "no-kd", "rates": RATES}))
+    swept = nodes_by_name(graph_with(assets, method={"use": "no-kd", "rates": RATES}, sweep_seed=1))
     single = graph_with(assets, method={"use": "no-kd", "train": {"learning_rate": 2e-4}}, seeds=1)
     assert swept["distil/no-kd/two/sweep-2e-4@tiny"].key == nodes_by_name(single)["distil/no-kd/two/1@tiny"].key
+
+
+def test_a_seed_more_moves_no_key_of_a_sweep_or_of_a_student(assets: Path) -> None:
+    def keys(*seeds: int) -> dict[str, str]:
+        found = nodes_by_name(graph_with(assets, method={"use": "no-kd", "rates": RATES}, seeds=list(seeds)))
+        return {name: node.key for name, node in found.items()}
+
+    assert keys(0).items() < keys(0, 1, 2).items()
+    assert keys(0, 1).items() < keys(0, 1, 2).items()
 
 
 def test_a_method_that_teaches_itself_sweeps_both_generations_and_a_sweep_has_no_stores_of_its_own(

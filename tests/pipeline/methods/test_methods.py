@@ -100,7 +100,7 @@ def test_pro_kd_follows_all_epochs_of_the_teacher_in_turn() -> None:
 
 def test_patient_kd_has_the_settings_of_rte_the_one_run_of_its_code_that_normalises() -> None:
     assert one_phase("pkd") == OnePhase(temperature=10.0, teacher_weight=0.7, reduction="mean")
-    assert find("pkd").method.structure == Pick(pairs="even", normalised=True, over="mean", weight=500.0)
+    assert find("pkd").method.structure == Pick(pairs="even", normalised=True, over="mean", weight="auto")
 
 
 def test_patient_kd_and_its_control_differ_by_the_pairs_alone_of_which_the_control_has_one_more() -> None:
@@ -120,26 +120,25 @@ def test_patient_kd_skips_or_takes_the_last_layers_and_leaves_out_the_students_l
 
 
 @pytest.mark.parametrize("name", ["ckd", "ckd-po"])
-def test_combinatorial_kd_weighs_labels_logits_and_layers_as_1_to_2_to_7(name: str) -> None:
-    training, structure = one_phase(name), find(name).method.structure
-    assert isinstance(structure, Concatenate)
-    hard, soft, layers = 1 - training.teacher_weight, training.teacher_weight, structure.weight
-    assert (soft / hard, layers / hard) == pytest.approx((2, 7), rel=2e-3)
+def test_combinatorial_kd_weighs_labels_and_logits_as_1_to_2(name: str) -> None:
+    training = one_phase(name)
+    assert isinstance(find(name).method.structure, Concatenate)
+    assert training.teacher_weight / (1 - training.teacher_weight) == pytest.approx(2, rel=2e-3)
 
 
 @pytest.mark.parametrize("name", ["rail-kd", "rail-kd-joined"])
-def test_rail_kd_weighs_its_three_terms_alike_in_128_dimensions(name: str) -> None:
+def test_rail_kd_weighs_labels_and_logits_alike_and_matches_in_128_dimensions(name: str) -> None:
     training, structure = one_phase(name), find(name).method.structure
     assert isinstance(structure, Random)
-    assert 1 - training.teacher_weight == training.teacher_weight == structure.weight
+    assert 1 - training.teacher_weight == training.teacher_weight
     assert (structure.width, structure.joined) == (128, name == "rail-kd-joined")
 
 
 @pytest.mark.parametrize("name", ["alp", "alp-no", "alp-po"])
-def test_alp_sums_over_layers_with_the_weights_of_the_reimplementation_for_the_four_of_the_slides(name: str) -> None:
+def test_alp_sums_over_layers_with_the_plain_products_of_the_slides(name: str) -> None:
     structure = find(name).method.structure
     assert isinstance(structure, Attend)
-    assert (4 * structure.weight, structure.over, structure.scaled) == (100.0, "sum", False)
+    assert (structure.over, structure.scaled, structure.temperature) == ("sum", False, 1.0)
     assert one_phase(name) == OnePhase(temperature=1.0, teacher_weight=0.2, reduction="sum")
 
 
@@ -153,7 +152,7 @@ def test_groups_without_overlap_and_with_it_are_those_of_the_tables() -> None:
 
 def test_relational_kd_has_the_ratios_of_its_commands_and_labels() -> None:
     method = find("relational-kd").method
-    assert (method.targets, method.structure) == (Hard(), Relational(distance=1.0, angle=2.0))
+    assert (method.targets, method.structure) == (Hard(), Relational(distance=1.0, angle=2.0, weight="auto"))
 
 
 def test_universal_kd_compares_outputs_of_classifiers() -> None:

@@ -26,6 +26,7 @@ from pipeline.recipe import (
     parse,
 )
 from pipeline.recipe.references import teachers, weighed
+from pipeline.recipe.schema.file import SWEEP_SEED
 from stages.specs.corpus import Generated
 from stages.specs.layers import Attend, Outputs, Pick, Random, Relational, Structure
 from stages.specs.method import Annealing, Hard, Method, OnePhase, Progressive, Smoothed, TeacherTargets
@@ -76,7 +77,11 @@ def test_a_name_is_a_block_of_that_name() -> None:
 
 def test_every_built_in_task_is_known_by_its_name() -> None:
     for name, expected in BUILT_IN.items():
-        assert task(task=name, data={"source": "folder"}).task == expected
+        found = task(task=name, data={"source": "folder"})
+        assert (found.task, found.train.select_metric) == (
+            expected.model_copy(update={"select": None}),
+            expected.select,
+        )
 
 
 def test_reading_what_was_read_gives_the_same() -> None:
@@ -135,15 +140,17 @@ def test_the_first_metric_is_the_headline() -> None:
 
 
 def test_the_metric_that_selects_the_epoch_may_be_another_than_the_headline() -> None:
-    assert own(metric=["f1", "accuracy"], select="accuracy").task.selecting == "accuracy"
-    assert own(metric=["f1", "accuracy"]).task.selecting == "f1"
+    found = own(metric=["f1", "accuracy"], select="accuracy")
+    assert (found.train.select_metric, found.task.select) == ("accuracy", None)
+    assert own(metric=["f1", "accuracy"]).train.select_metric is None, "the headline metric"
 
 
 def test_a_built_in_task_may_select_by_another_of_its_metrics_and_is_found_where_it_was() -> None:
-    by_f1 = task(task={"name": "mrpc", "select": "f1"})
-    assert (by_f1.task.selecting, by_f1.task.select, by_f1.data.source) == ("f1", None, "hub")
+    by_accuracy, by_f1 = task(task="mrpc"), task(task={"name": "mrpc", "select": "f1"})
+    assert (by_accuracy.train.select_metric, by_f1.train.select_metric) == ("accuracy", None)
+    assert by_accuracy.task == by_f1.task and by_f1.data.source == "hub"
     assert by_f1.task.test == BUILT_IN["mrpc"].test
-    assert task(task={"name": "sst2", "select": "accuracy"}).task == BUILT_IN["sst2"]
+    assert task(task={"name": "sst2", "select": "accuracy"}).train.select_metric is None
     assert task(task={"name": "reviews", "select": "accuracy"}).data.source == "generated"
 
 
@@ -154,7 +161,8 @@ def test_with_select_last_no_rows_need_to_be_held_out() -> None:
 
 def test_a_built_in_task_may_have_its_rows_from_files() -> None:
     found = task(task={"name": "mrpc", "files": {"train": "a", "validation": "b"}})
-    assert found.task == BUILT_IN["mrpc"].model_copy(update={"test": ()})
+    assert found.task == BUILT_IN["mrpc"].model_copy(update={"test": (), "select": None})
+    assert found.train.select_metric == "accuracy"
 
 
 def test_a_task_of_ones_own_may_lie_in_a_folder() -> None:
@@ -280,11 +288,11 @@ def test_rates_take_the_place_of_the_learning_rate_and_the_nearest_block_wins() 
     assert over.train.learning_rate == Train().learning_rate, "a rate that is not used is in no key"
 
 
-def test_the_seed_of_a_sweep_is_the_smallest_that_is_not_reported_unless_it_is_given() -> None:
-    assert [task(seeds=seeds).sweep_seed for seeds in ([0], [1, 2], [2, 0, 1])] == [1, 0, 3]
+def test_the_seed_of_a_sweep_does_not_depend_on_the_reported_seeds() -> None:
+    assert {task(seeds=seeds).sweep_seed for seeds in ([0], [1, 2], [2, 0, 1])} == {SWEEP_SEED}
     assert task(sweep_seed=7).sweep_seed == 7
     other = read(task=["sst2", "rte"], seeds=[0, 1], overrides={"rte": {"seeds": [5], "sweep_seed": 6}}).tasks
-    assert [one.sweep_seed for one in other] == [2, 6]
+    assert [one.sweep_seed for one in other] == [SWEEP_SEED, 6]
 
 
 def test_rates_need_held_out_rows_to_be_compared_on() -> None:

@@ -52,9 +52,10 @@ def written(
     error_rate: ErrorRate,
     tasks: Sequence[str] = ("tiny",),
     last: ErrorRate | None = None,
+    splits: Mapping[str, Sequence[str]] | None = None,
     **changes: object,
 ) -> Written:
-    """Write a recipe and an evaluation of each of its models."""
+    """Write a recipe and an evaluation of each of its models, on dev, or on ``splits`` of each task."""
     found, assets = Written(folder), write_plannable_assets(folder / "assets", tuple(tasks))
     blocks = [
         {"name": task, "text": "sentence", "labels": ["bad", "good"], "metric": ["accuracy", "f1"]} for task in tasks
@@ -68,7 +69,7 @@ def written(
         if node.role != "evaluate" or node.subject is None or error_rate(node.task, node.subject, "validation") is None:
             continue
         out, scores = artifact_of(folder, node), {}
-        for split in task_of(node).dev_splits:
+        for split in splits[node.task] if splits else task_of(node).dev_splits:
             rate = error_rate(node.task, node.subject, split)
             assert rate is not None
             wrong = draw.random(ROWS) < rate
@@ -244,8 +245,81 @@ def test_rows_of_the_task_mean_compare_over_tasks(tmp_path: Path) -> None:
     assert float(str(mean["score"])) - float(str(baseline["score"])) == pytest.approx(mean["delta"])
     assert [row["method"] for row in rows if row["task"] == "mean"] == ["teacher", *METHODS]
     assert not [row for row in project.rows() if row["task"] == "mean"]
-    line = next(line for line in project("--baseline", "no-kd").out.splitlines() if line.startswith(" mean of 2 tasks"))
-    assert "mean of 2 tasks" in line
+    lines = project("--baseline", "no-kd").out.splitlines()
+    (line,) = [line for line in lines if line.startswith(" mean of 2 tasks  alp ")]
+    assert f"{mean['delta']:+.1f} [{mean['low']:+.1f}, {mean['high']:+.1f}] *" in line
+
+
+def test_only_methods_that_every_task_has_are_compared_over_tasks(tmp_path: Path) -> None:
+    """``alp`` is not in task three: two tasks of three would be another mean than that of ``vanilla-kd``."""
+    project = written(
+        tmp_path,
+        by_method(USUAL),
+        tasks=("one", "two", "three"),
+        overrides={"three": {"method": ["no-kd", "vanilla-kd"]}},
+    )
+    rows = project.rows("--baseline", "no-kd")
+    assert one(rows, task="two", method="alp", metric="accuracy", seed=0)["delta"] is not None
+    assert [row["method"] for row in rows if row["task"] == "mean"] == ["teacher", "no-kd", "vanilla-kd"]
+    mean, baseline = (one(rows, task="mean", method=method) for method in ("vanilla-kd", "no-kd"))
+    assert (mean["tasks_compared"], mean["p"]) == (3, mean["p_raw"]), "it is compared alone"
+    assert float(str(mean["score"])) - float(str(baseline["score"])) == pytest.approx(mean["delta"])
+    lines = project("--baseline", "no-kd").out.splitlines()
+    assert not [line for line in lines if line.startswith(" mean of 2 tasks")]
+    (line,) = [line for line in lines if line.startswith("mean of 3 tasks, two, dev headline: compared over 3 seeds; ")]
+    assert line.endswith("; three has no method alp")
+
+
+def test_a_task_without_the_baseline_as_a_method_is_named(tmp_path: Path) -> None:
+    project = written(
+        tmp_path,
+        by_method(USUAL),
+        tasks=("one", "two", "three"),
+        overrides={"two": {"method": ["vanilla-kd", "alp"]}},
+    )
+    lines = project("--baseline", "no-kd").out.splitlines()
+    assert "two, two, validation accuracy: two has no method no-kd" in lines
+    assert "mean of 3 tasks, two, dev headline: two has no method no-kd" in lines
+    assert not [line for line in lines if "for want of predictions" in line]
+    assert [line for line in lines if line.startswith("three, two, validation accuracy: compared over 3 seeds; ")]
+    rows = project.rows("--baseline", "no-kd")
+    means = [row for row in rows if row["task"] == "mean" and row["method"] in ("vanilla-kd", "alp")]
+    assert [(row["delta"], row["tasks_compared"]) for row in means] == [(None, None)] * 2
+
+
+def test_test_splits_with_labels_are_compared_over_tasks_where_every_task_has_them(tmp_path: Path) -> None:
+    def error_rate(task: str, model: ReportedModel, split: str) -> float | None:
+        worse_on_test = 0.1 if split == "test" else 0.0
+        return USUAL[model.method] + worse_on_test
+
+    splits = {"one": ("validation", "test"), "two": ("validation", "test")}
+    project = written(tmp_path / "both", error_rate, tasks=("one", "two"), splits=splits)
+    rows = project.rows("--baseline", "no-kd")
+    for split, name in (("dev", "validation"), ("test", "test")):
+        family = [row for row in rows if (row["task"], row["split"]) == ("mean", split)]
+        assert [row["method"] for row in family] == ["teacher", *METHODS]
+        mean = one(family, method="alp")
+        of_tasks = [
+            one(rows, task=task, method="alp", metric="accuracy", seed=0, split=name) for task in ("one", "two")
+        ]
+        assert mean["delta"] == pytest.approx(statistics.fmean(float(str(row["delta"])) for row in of_tasks))
+        assert (mean["metric"], mean["seeds_compared"], mean["tasks_compared"]) == ("headline", 3, 2)
+        p_values = [float(str(one(family, method=method)["p_raw"])) for method in ("vanilla-kd", "alp")]
+        assert mean["p"] == 2 * min(p_values), "adjusted for the two methods on this split alone"
+    lines = project("--baseline", "no-kd").out.splitlines()
+    assert [line for line in lines if line.startswith(" mean of 2 tasks  alp ") and " test headline " in line]
+    assert [line for line in lines if line.startswith("mean of 2 tasks, two, test headline: compared over 3 seeds; ")]
+    project = written(tmp_path / "one", error_rate, tasks=("one", "two"), splits={**splits, "two": ("validation",)})
+    means = [row["split"] for row in project.rows("--baseline", "no-kd") if row["task"] == "mean"]
+    assert set(means) == {"dev"}
+
+
+def test_a_comparison_over_two_seeds_says_that_its_interval_may_be_too_narrow(usual: Written) -> None:
+    lines = usual("--baseline", "no-kd", "--set", "seeds=[0, 1]").out.splitlines()
+    (line,) = [line for line in lines if line.startswith("tiny, two, validation accuracy: ")]
+    warning = "compared over 2 seeds; an interval over 2 seeds may be too narrow: it contains the truth in 86 to 97 %"
+    assert warning in line
+    assert "too narrow" not in usual("--baseline", "no-kd").out
 
 
 def test_dev_splits_of_a_task_count_once_in_the_mean_over_tasks(tmp_path: Path) -> None:
@@ -294,12 +368,11 @@ def test_a_task_in_which_the_baseline_failed_leaves_no_comparison_over_tasks(tmp
 def test_the_last_epochs_are_compared_where_their_predictions_are_stored(tmp_path: Path) -> None:
     last = {"teacher": 0.05, "no-kd": 0.15, "vanilla-kd": 0.3, "alp": None}
     project = written(tmp_path, by_method(USUAL), last=by_method(last))
-    rows = project.rows("--baseline", "no-kd", "--score", "last")
+    rows = project.rows("--baseline", "no-kd", "--last-epoch")
     row = one(rows, method="vanilla-kd", metric="accuracy", seed=0)
     assert (row["delta"], row["seeds_compared"]) == (pytest.approx(-15, abs=4), 3)
     assert one(rows, method="alp", metric="accuracy", seed=0)["delta"] is None
-    assert project.rows("--baseline", "no-kd", "--score", "selected") == project.rows("--baseline", "no-kd")
-    table = project("--baseline", "no-kd", "--score", "last").out
+    table = project("--baseline", "no-kd", "--last-epoch").out
     assert "not compared, for want of predictions: alp" in table
 
 
@@ -364,9 +437,9 @@ def test_a_baseline_that_the_recipe_does_not_have_is_refused_with_its_methods(
     assert usual("--baseline", name) == CommandResult(2, "", f"stillhouse: --baseline: {line}\n")
 
 
-def test_a_score_without_a_baseline_is_refused(usual: Written) -> None:
-    line = "stillhouse: --score: last says which epochs are compared; give --baseline METHOD, too\n"
-    assert usual("--score", "last") == CommandResult(2, "", line)
+def test_the_last_epoch_without_a_baseline_is_refused(usual: Written) -> None:
+    line = "stillhouse: --last-epoch: only a comparison has a choice of epochs; give --baseline METHOD, too\n"
+    assert usual("--last-epoch") == CommandResult(2, "", line)
 
 
 def test_predictions_that_are_damaged_are_named(tmp_path: Path) -> None:

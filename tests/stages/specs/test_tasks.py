@@ -36,10 +36,10 @@ def test_headline_metrics_are_those_of_the_slides() -> None:
 
 
 def test_mrpc_leads_with_f1_and_selects_the_epoch_by_accuracy_and_all_other_tasks_select_by_their_headline() -> None:
-    assert (BUILT_IN["mrpc"].primary, BUILT_IN["mrpc"].selecting) == ("f1", "accuracy")
-    assert BUILT_IN["qqp"].selecting == "accuracy"
+    assert (BUILT_IN["mrpc"].primary, BUILT_IN["mrpc"].select) == ("f1", "accuracy")
+    assert (BUILT_IN["qqp"].primary, BUILT_IN["qqp"].select) == ("accuracy", None)
     assert BUILT_IN["mrpc"].metric_names == "f1, accuracy (selects epochs)"
-    assert {name for name, task in BUILT_IN.items() if task.selecting != task.primary} == {"mrpc"}
+    assert {name for name, task in BUILT_IN.items() if task.select not in (None, task.primary)} == {"mrpc"}
 
 
 def test_paraphrase_tasks_report_f1_and_accuracy() -> None:

@@ -13,7 +13,8 @@ HISTORY = [Epoch("anneal", 1, 0.1 + 0.2, 83.5, 1 / 7, 12.25), Epoch("labels", 1,
 
 
 def progress() -> Progress:
-    return Progress(Position(1, 2, 3), 1 / 3, 45.5, list(HISTORY), 1, {"w": torch.tensor([1 / 3, -0.0])})
+    best_weights = {"w": torch.tensor([1 / 3, -0.0])}
+    return Progress(Position(1, 2, 3), 1 / 3, 45.5, list(HISTORY), 1, best_weights, learning_rate=1e-4 / 3)
 
 
 def optimizer_after_two_steps(weight: torch.Tensor) -> torch.optim.Optimizer:
@@ -33,6 +34,7 @@ def test_a_checkpoint_is_loaded_bit_for_bit_as_it_was_saved(tmp_path: Path) -> N
     found = load(path, ("student", "optimizer"))
     assert found is not None
     back, parts = found
+    assert back.learning_rate == 1e-4 / 3
     model, state = parts["student"], parts["optimizer"]
     assert (back.position, back.loss, back.seconds, back.history, back.best) == (
         Position(1, 2, 3),
@@ -71,7 +73,7 @@ def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     save(path, progress(), {})
     before = path.read_bytes()
     with pytest.raises((AttributeError, pickle.PicklingError)):
-        save(path, Progress(), {"student": {"not data": lambda: 0}})
+        save(path, Progress(learning_rate=1.0), {"student": {"not data": lambda: 0}})
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
 
@@ -79,7 +81,7 @@ def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
 def test_a_later_checkpoint_replaces_the_earlier_and_leaves_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for best in (0, 1):
-        save(path, Progress(best=best), {})
+        save(path, Progress(best=best, learning_rate=1.0), {})
     found = load(path, ())
     assert found is not None and found[0].best == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
@@ -89,6 +91,32 @@ def test_a_checkpoint_of_another_format_is_refused_with_its_number(tmp_path: Pat
     path = tmp_path / "checkpoint.pt"
     torch.save({"position": {"phase": 0}, "model": {}, "optimizer": {}}, path)  # format 1 had no number
     with pytest.raises(OtherFormat, match=rf"^a checkpoint of format 1, this version has {FORMAT}$"):
+        load(path, ("student",))
+
+
+@pytest.mark.parametrize("name", ["layer_weight", "attention_sums", "learning_rate", "history"])
+def test_a_checkpoint_of_this_format_that_lacks_a_field_is_refused_and_the_field_named(
+    name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save(path, progress(), {"student": {}})
+    document = torch.load(path, weights_only=True)
+    del document["progress"][name]
+    torch.save(document, path)
+    with pytest.raises(OtherFormat, match=rf"^a damaged checkpoint of format {FORMAT} \(KeyError: '{name}'\)$"):
+        load(path, ("student",))
+
+
+def test_a_checkpoint_of_this_format_with_a_field_of_another_type_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save(path, progress(), {"student": {}})
+    kept = torch.load(path, weights_only=True)
+    for name, value in (("best_weights", []), ("position", None), ("history", [{"phase": "train"}])):
+        torch.save({**kept, "progress": {**kept["progress"], name: value}}, path)
+        with pytest.raises(OtherFormat, match=r"^a damaged checkpoint of format"):
+            load(path, ("student",))
+    torch.save({**kept, "progress": []}, path)
+    with pytest.raises(OtherFormat, match=r"^a damaged checkpoint of format"):
         load(path, ("student",))
 
 

@@ -155,7 +155,7 @@ def test_a_checkpoint_of_another_format_is_started_over_with_a_line_that_says_so
     setup = setup_of(spec_of(HARD), CLASSES, path)
     place, model = LocalWorker(), small_bert(CLASSES)
     progress = fit(model, setup, place)
-    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 3"
+    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 4"
     again = small_bert(CLASSES)
     assert epoch_results(
         fit(again, setup_of(spec_of(HARD), CLASSES, tmp_path / "none.pt"), LocalWorker())
@@ -172,6 +172,34 @@ def test_a_training_whose_checkpoint_is_not_resumable_starts_over(tmp_path: Path
     fit(small_bert(CLASSES), refusing, place)
     assert ended == [1] and place.notes[0].startswith("starts over: ")
     assert sum(place.advanced) == 3 * 26, "every row is trained on again"
+
+
+def test_a_checkpoint_that_lacks_a_field_is_started_over_with_a_line_that_names_it(tmp_path: Path) -> None:
+    setup = setup_of(spec_of(HARD), CLASSES, tmp_path / "checkpoint.pt")
+    with pytest.raises(Interrupted):
+        fit(small_bert(CLASSES), setup, LocalWorker(cut_at(10)))
+    document = torch.load(setup.checkpoint, weights_only=True)
+    del document["progress"]["attention_sums"]
+    torch.save(document, setup.checkpoint)
+    place = LocalWorker()
+    fit(small_bert(CLASSES), setup, place)
+    named = "starts over: checkpoint.pt is a damaged checkpoint of format 4 (KeyError: 'attention_sums')"
+    assert place.notes[0] == named and sum(place.advanced) == 3 * 26
+
+
+def test_a_training_whose_sweep_chooses_another_rate_starts_over_at_that_rate(tmp_path: Path) -> None:
+    """The trainings of a sweep may have been run again meanwhile, elsewhere, with other last bits."""
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Interrupted):
+        fit(small_bert(CLASSES), setup_of(spec_of(HARD, learning_rate=1e-3), CLASSES, path), LocalWorker(cut_at(10)))
+    other, place, model = spec_of(HARD, learning_rate=2e-3), LocalWorker(), small_bert(CLASSES)
+    found = fit(model, setup_of(other, CLASSES, path), place)
+    assert place.notes[0] == ("starts over: the checkpoint is of learning rate 1e-3, and the sweep now chooses 2e-3")
+    again = small_bert(CLASSES)
+    uninterrupted = fit(again, setup_of(other, CLASSES, tmp_path / "none.pt"), LocalWorker())
+    assert epoch_results(found) == epoch_results(uninterrupted) and equal_weights(
+        model.state_dict(), again.state_dict()
+    )
 
 
 def test_training_time_is_summed_over_runs_and_excludes_checkpoints(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ from stages.specs.layers import (
 from stages.specs.method import Annealing, Method, TeacherTargets
 from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
-from stages.training.layers.matching import LayerMatcher
 from stages.training.loop import fit
+from stages.training.objective.matching import LayerMatcher
 from stages.training.setup import TrainingSetup
 from stages.training.signal import LiveSignal, NoTeacher, StoredSignal
 

@@ -428,7 +428,7 @@ def test_a_student_in_bfloat16_trains_much_as_one_in_float32(
 
 
 def test_a_checkpoint_is_resumable_only_if_the_epochs_to_keep_were_saved(tmp_path: Path) -> None:
-    progress = Progress(history=[Epoch("train", 1, 0.5, 50.0, 0.7, 1.0)])
+    progress = Progress(history=[Epoch("train", 1, 0.5, 50.0, 0.7, 1.0)], learning_rate=1e-4)
     every = StudentJob(DistilSpec(start=Pretrained(), train=Train(keep="epochs")), {}, tmp_path)
     assert kept_every_epoch(replace(every, spec=DistilSpec(start=Pretrained())), progress)
     assert not kept_every_epoch(every, progress)

@@ -23,7 +23,7 @@ from stages.specs.method import Annealing, Method, TeacherTargets
 from stages.specs.student import Train
 from stages.training.checkpoint import Epoch, Progress
 from stages.training.loop import fit
-from stages.training.selection.epochs import is_selected, mean_loss
+from stages.training.selection.epochs import is_selected, mean_loss, selection_scores
 
 TWO_PHASES = Method(targets=TeacherTargets(), training=Annealing(first_phase=0.67))
 
@@ -70,6 +70,19 @@ def test_with_likelihood_the_epoch_of_the_lowest_loss_is_kept_and_the_training_i
     assert [epoch.selection_loss for epoch in by_likelihood.history] == losses
     assert by_likelihood.best == int(np.argmin(losses)) != by_metric.best, "or this proves nothing"
     assert equal_weights(by_likelihood.best_weights, weights[by_likelihood.best])
+
+
+def test_the_metric_of_the_spec_selects_and_the_headline_where_it_names_none(tmp_path: Path) -> None:
+    task = CLASSES.model_copy(update={"metrics": ("accuracy", "macro_f1")})
+    headline = fit(small_bert(task), setup_of(spec_of(HARD), task, tmp_path / "headline.pt"), LocalWorker())
+    setup, worker = setup_of(spec_of(HARD, select_metric="macro_f1"), task, tmp_path / "other.pt"), LocalWorker()
+    model = small_bert(task)
+    by_macro_f1 = fit(model, setup, worker)
+    logits = logits_of(model, setup.select).numpy()
+    scored = selection_scores(task, "macro_f1", logits, setup.select)
+    assert by_macro_f1.history[-1].score == scored.score == scored.metrics["macro_f1"]
+    assert headline.history[-1].score == scored.metrics["accuracy"] != scored.score, "or this proves nothing"
+    assert "  macro_f1 " in worker.notes[0]
 
 
 def test_of_epochs_of_equal_loss_the_later_is_selected() -> None:

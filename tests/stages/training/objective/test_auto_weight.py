@@ -31,9 +31,9 @@ from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Rela
 from stages.specs.method import Annealing, Continuation, Method, OnePhase, Smoothed, TeacherTargets
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import Task
-from stages.training.auto_weight import BATCHES
 from stages.training.checkpoint import LayerWeight, Progress
 from stages.training.loop import fit
+from stages.training.objective.auto_weight import BATCHES
 from stages.training.setup import TrainingSetup
 from stages.training.signal import StoredSignal
 

@@ -14,9 +14,9 @@ from stages.specs.layers import NoLayers
 from stages.specs.schedule import LossWeights
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import State
-from stages.training.layers.matching import LayerMatcher, States
-from stages.training.layers.relations import Workers
 from stages.training.losses import logit_terms, weighted_sum
+from stages.training.objective.matching import LayerMatcher, States
+from stages.training.objective.relations import Workers
 from stages.training.setup import EpochPlan, LoopWorker, TrainingSetup
 
 PARTS = ("student", "projections")

@@ -9,7 +9,7 @@ import torch
 from training_setups import FORKSERVER
 
 from stages.specs.layers import Relational
-from stages.training.layers.relations import Workers, relational_error
+from stages.training.objective.relations import Workers, relational_error
 
 GENERATOR = np.random.Generator(np.random.PCG64(6))
 STUDENT = GENERATOR.normal(size=(5, 4)).astype(np.float32)

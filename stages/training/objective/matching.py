@@ -24,8 +24,8 @@ from stages.specs.layers import (
     Structure,
     state_name,
 )
-from stages.training.layers.relations import Workers, relational_error
 from stages.training.losses import soft_cross_entropy, squared_error
+from stages.training.objective.relations import Workers, relational_error
 
 States = Mapping[int, Tensor]
 """The student's pooled states [B, H] by layer."""

@@ -23,9 +23,9 @@ from stages.specs.layer_map import groups_at
 from stages.specs.schedule import Phase, Position, attention_temperature, compared_weights, output_request
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import LayerWeight
+from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory
 from stages.training.setup import EpochPlan, host_batches
-from stages.training.trained_parts import TrainedParts
 
 BATCHES = 4
 """The number of batches on which gradients are compared, where the epoch has as many."""
@@ -122,5 +122,5 @@ def _length(gradients: Sequence[Tensor], world_size: int) -> float:
     for gradient in gradients:
         if world_size > 1:
             torch.distributed.all_reduce(gradient)
-        total += float(gradient.double().square().sum())
+        total += float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) ** 2
     return math.sqrt(total)

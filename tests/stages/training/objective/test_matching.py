@@ -6,8 +6,8 @@ import torch
 
 from stages.specs.layer_map import LayerGroup, groups_of
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Structure, state_name
-from stages.training.layers.matching import LayerMatcher, attention, concatenated, stacked
-from stages.training.layers.relations import Workers
+from stages.training.objective.matching import LayerMatcher, attention, concatenated, stacked
+from stages.training.objective.relations import Workers
 
 GENERATOR = np.random.Generator(np.random.PCG64(4))
 STUDENT = {layer: GENERATOR.normal(size=(7, 6)).astype(np.float32) for layer in range(3)}

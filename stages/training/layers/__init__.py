@@ -1,1 +1,0 @@
-"""The layer term of the loss: the distances between layers of student and teacher, and the projections they need."""
