@@ -117,13 +117,14 @@ def _check_turns(place: Place, method: Method, train: Train, teacher_count: int)
     if turns < teacher_count:
         problem = (
             f"{teacher_count} teachers are followed in turn, an epoch each at least, and the first phase has {turns}; "
+            "name fewer, or train for more epochs"
         )
-        raise PlacedError((*place, "taught_by"), ABSENT, problem + "name fewer, or train for more epochs")
+        raise PlacedError((*place, "taught_by"), ABSENT, problem)
 
 
 def schedule_warnings(recipe: TaskRecipe) -> list[str]:
-    """A line for each method and each trained model of a task whose phases are probably shorter than intended, beginning
-    with ``method LABEL`` or ``models.NAME``; [] if there is none."""
+    """A line for each way in which phases of a task's methods and trained models are probably shorter than intended. It
+    begins with ``method LABEL`` or ``models.NAME``. [] if there is none."""
     found = []
     for _, learner in recipe.learners():
         where = f"method {learner.label}" if isinstance(learner, MethodUse) else f"models.{learner.name}"
