@@ -269,8 +269,8 @@ that selects epochs, of equal scores the lowest loss; with `select_by: likelihoo
 unless `train.select` is `dev`. Three rates cost three further trainings for each method and student, however many seeds
 there are; the teacher's stored outputs are the same. A sweep's trainings are `distil/vanilla-kd/six/sweep-1e-4@sst2`
 and so on in the plan. The chosen rate is `learning_rate` in the report's JSON, and stands with the scores of all rates
-in the record (`stillhouse show`) and in `history.json`. Where it is the smallest or the largest of the list, a warning
-says so: give further rates on that side.
+in the record (`stillhouse show`) and in `history.json`. Where it is the smallest or the largest of three rates or
+more, a warning says so: give further rates on that side.
 
 A student that is taught by itself, and its first generation, have a sweep each.
 """

@@ -15,6 +15,7 @@ from pipeline.graph.nodes import Graph, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.students import StudentNodes, student_nodes
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Recipe, Reference, Student, TaskRecipe
+from pipeline.recipe.checks import schedule_warnings
 from pipeline.recipe.references import teachers
 
 
@@ -24,6 +25,8 @@ def build_graph(recipe: Recipe, digests: Digests, pins: Pins, reads_data: bool =
     context = GraphContext(digests, pins, {task.task.name: task for task in recipe.tasks}, reads_data)
     wanted: list[Node] = []
     for task in recipe.tasks:
+        for line in schedule_warnings(task):
+            context.warn(line)
         wanted += TaskGraph(task, student_nodes(StartingPoints(context, task))).wanted()
     return replace(Graph.of(wanted), warnings=tuple(context.warnings))
 

@@ -20,7 +20,7 @@ def split_sizes(given: Mapping[str, int], task: Task, data: Data, repeats: bool 
     whole = given[task.train]
     cut_off = 0 if task.dev else dev_rows(whole)
     left = whole - cut_off
-    sampled = sampled_rows(whole, task, data)
+    sampled = left if data.train_rows is None else min(left, data.train_rows)
     held_out = holdout_rows(sampled, data.holdout, data.holdout_min_rows)
     evaluated = [rows for split, rows in given.items() if split != task.train] + ([] if task.dev else [cut_off])
     limited = [rows if data.eval_rows is None else min(rows, data.eval_rows) for rows in evaluated]
@@ -33,13 +33,6 @@ def split_sizes(given: Mapping[str, int], task: Task, data: Data, repeats: bool 
         not_sampled=left - sampled,
         cut=repeats and bool(cut_off or held_out),
     )
-
-
-def sampled_rows(given: int, task: Task, data: Data) -> int:
-    """The rows of train before some are held out: of ``given`` rows in the source, without those that become the dev
-    split, the sample of ``data.train_rows``."""
-    left = given if task.dev else given - dev_rows(given)
-    return left if data.train_rows is None else min(left, data.train_rows)
 
 
 def recorded_sizes(rows: Mapping[str, int], spec: CorpusSpec) -> SplitSizes:

@@ -1,8 +1,7 @@
 """The trainings of a task (its students and further models) and their edges from teachers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.candidates import CandidateNodes
@@ -18,8 +17,7 @@ from stages.outputs.sizes import chosen_layers
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
 from stages.specs.layer_map import check_store, resolved
 from stages.specs.layers import NoLayers, Outputs
-from stages.specs.method import Annealing, Method, Training, TwoPhases, without_idle_settings
-from stages.specs.schedule import phases
+from stages.specs.method import Method, without_idle_settings
 from stages.specs.student import DistilSpec, Pretrained, Train, rate_text
 
 Teacher = tuple[str, Model]
@@ -53,8 +51,6 @@ class StudentNodes:
             teacher_models = [(str(one), self.model(one)) for one in teachers(starting_points.recipe, node.taught_by)]
             with refused(f"task {starting_points.task}, models.{name}"):
                 spec = self._spec(node.method, node.taught_by, teacher_models, node.student, node.train, base)
-            for line in schedule_warnings(spec.method.training, spec.train.epochs):
-                starting_points.context.warn(f"models.{node.name}: {line}")
             inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
                 spec.method, node.candidates, base, teacher_models
             )
@@ -105,8 +101,6 @@ class StudentNodes:
         inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
             spec.method, use.candidates, base, teacher_models
         )
-        for line in schedule_warnings(spec.method.training, train.epochs):
-            starting_points.context.warn(f"method {use.label}: {line}")
         inputs |= numbered(RATES, (Edge(self._at_rate(use, student, rate)) for rate in rates))
         return starting_points.context.get_or_create(
             full, lambda: starting_points.trained(full, "distil", base, spec, inputs, subject)
@@ -217,27 +211,6 @@ class StudentNodes:
             ((name, model),) = teacher_models
             edges["probes"] = Edge(self.outputs.probe(name, model, method.structure))
         return edges
-
-
-def schedule_warnings(training: Training, epochs: int) -> Iterator[str]:
-    """A line for each way in which the phases of a training of ``epochs`` epochs are probably shorter than intended:
-    fewer epochs than temperatures, or a single epoch on labels."""
-    if not isinstance(training, TwoPhases):
-        return
-    first, labels = (phase.epochs for phase in phases(training, epochs))
-    share = f"training.first_phase: {training.first_phase:g}"
-    if isinstance(training, Annealing) and first < training.max_temperature:
-        enough = next(more for more in count(epochs) if phases(training, more)[0].epochs >= training.max_temperature)
-        yield (
-            f"training.max_temperature: {training.max_temperature}, but of {epochs} epochs the first phase has {first} "
-            f"({share}), so that temperatures are skipped; give {first} or less, or train for {enough} epochs"
-        )
-    if labels == 1:
-        enough = next(more for more in count(epochs) if phases(training, more)[1].epochs > 1)
-        yield (
-            f"{share}, but of {epochs} epochs that leaves 1 for the labels; give a smaller share, or train for "
-            f"{enough} epochs"
-        )
 
 
 def student_nodes(starting_points: StartingPoints) -> StudentNodes:

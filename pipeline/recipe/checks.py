@@ -3,21 +3,24 @@
 A PlacedError's place is in the file as merged for the task, with a number for each item of what may be a list.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
-from pipeline.recipe.model import TaskRecipe
+from pipeline.recipe.model import MethodUse, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER
 from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.teacher_checks import check_references
 from stages.specs.method import (
+    Annealing,
     Hard,
     Method,
     OnePhase,
     Progressive,
     Smoothed,
+    Training,
     TwoPhases,
     Virtual,
     WithCandidates,
@@ -106,14 +109,49 @@ def _check_candidate_epochs(place: Place, method: Method, train: Train) -> None:
         raise PlacedError(where, value, f"but of {train.epochs} epochs {NO_CANDIDATE_EPOCH}")
 
 
-def _check_turns(place: Place, method: Method, train: Train, count: int) -> None:
+def _check_turns(place: Place, method: Method, train: Train, teacher_count: int) -> None:
     """Teachers that are followed in turn need an epoch each: otherwise one would be left out without a word."""
     if not isinstance(method.training, Progressive):
         return
     turns = phases(method.training, train.epochs)[0].epochs
-    if turns < count:
-        problem = f"{count} teachers are followed in turn, an epoch each at least, and the first phase has {turns}; "
-        raise PlacedError((*place, "taught_by"), ABSENT, problem + "name fewer, or train for more epochs")
+    if turns < teacher_count:
+        problem = (
+            f"{teacher_count} teachers are followed in turn, an epoch each at least, and the first phase has {turns}; "
+            "name fewer, or train for more epochs"
+        )
+        raise PlacedError((*place, "taught_by"), ABSENT, problem)
+
+
+def schedule_warnings(recipe: TaskRecipe) -> list[str]:
+    """A line for each way in which phases of a task's methods and trained models are probably shorter than intended. It
+    begins with ``method LABEL`` or ``models.NAME``. [] if there is none."""
+    found = []
+    for _, learner in recipe.learners():
+        where = f"method {learner.label}" if isinstance(learner, MethodUse) else f"models.{learner.name}"
+        found += [f"{where}: {line}" for line in short_phases(learner.method.training, learner.train.epochs)]
+    return found
+
+
+def short_phases(training: Training, epochs: int) -> Iterator[str]:
+    """A line for each way in which the phases of a training of ``epochs`` epochs are probably shorter than intended,
+    with the number of epochs that would be enough. There are two: the first phase of an annealing has fewer epochs than
+    temperatures, and there is a single epoch on labels. Nothing for a training of one phase."""
+    if not isinstance(training, TwoPhases):
+        return
+    first, labels = (phase.epochs for phase in phases(training, epochs))
+    share = f"training.first_phase: {training.first_phase:g}"
+    if isinstance(training, Annealing) and first < training.max_temperature:
+        enough = next(more for more in count(epochs) if phases(training, more)[0].epochs >= training.max_temperature)
+        yield (
+            f"training.max_temperature: {training.max_temperature}, but of {epochs} epochs the first phase has {first} "
+            f"({share}), so that temperatures are skipped; give {first} or less, or train for {enough} epochs"
+        )
+    if labels == 1:
+        enough = next(more for more in count(epochs) if phases(training, more)[1].epochs > 1)
+        yield (
+            f"{share}, but of {epochs} epochs that leaves 1 for the labels; give a smaller share, or train for "
+            f"{enough} epochs"
+        )
 
 
 def _check_micro_batch(place: Place, method: Method, train: Train, recipe: TaskRecipe) -> None:

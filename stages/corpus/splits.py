@@ -12,8 +12,7 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MOST_HELD_OUT = 2000
-"""The most rows of a holdout: enough to select an epoch, and more would be missing from train."""
+from stages.specs.corpus import MOST_HELD_OUT
 
 LEAST_HELD_OUT_OF = 4
 """A least number of held-out rows applies up to one row in this many of train."""

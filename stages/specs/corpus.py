@@ -43,6 +43,10 @@ TOKENISATION = 1
 reused across versions."""
 
 
+MOST_HELD_OUT = 2000
+"""The most rows of a holdout: enough to select an epoch, and more would be missing from train."""
+
+
 class CorpusSpec(Spec):
     """The rows of a task -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and for rows from files one
     ``data/<split>`` for each split.
@@ -61,4 +65,4 @@ class CorpusSpec(Spec):
     eval_rows: int | None = Field(None, ge=1)
     sample_seed: int = 0
     holdout: float = Field(0.1, ge=0.0, lt=0.5)
-    holdout_min_rows: int = Field(0, ge=0)
+    holdout_min_rows: int = Field(0, ge=0, le=MOST_HELD_OUT)

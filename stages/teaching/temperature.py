@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from stages.evaluation.likelihood import log_probabilities, negative_log_likelihood
 from stages.evaluation.predictions import Labels, Logits
 
 CALIBRATION = "calibration.json"
@@ -74,27 +74,15 @@ def fit_temperature(logits: Logits, labels: Labels) -> Calibration:
     )
 
 
-def negative_log_likelihood(logits: Logits, labels: Labels, temperature: float) -> float:
-    """The mean of -log softmax(z / T)[y] over the rows, in nats. ``logits`` is [N, C], ``labels`` [N]."""
-    return -float(_log_probabilities(logits, temperature)[np.arange(len(labels)), labels].mean())
-
-
 def calibration_error(logits: Logits, labels: Labels, temperature: float) -> float:
     """The expected calibration error, 0 to 1: rows are divided by the highest probability of softmax(z / T) into
     ``BINS`` bins; it is the mean over rows of |accuracy - mean highest probability| of the row's bin (Guo et al. 2017,
     eq. 3)."""
-    probabilities = np.exp(_log_probabilities(logits, temperature))
+    probabilities = np.exp(log_probabilities(logits, temperature))
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     gaps = np.bincount(bins, right - confidence, BINS)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def _log_probabilities(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
-    from scipy.special import log_softmax
-
-    found: npt.NDArray[np.float64] = log_softmax(logits.astype(np.float64) / temperature, axis=1)
-    return found
 
 
 def write_calibration(directory: Path, calibration: Calibration) -> None:

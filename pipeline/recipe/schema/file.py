@@ -39,7 +39,7 @@ from pipeline.recipe.schema.scalars import (
     distinct,
     key,
 )
-from stages.specs.corpus import CorpusSpec, Generated
+from stages.specs.corpus import MOST_HELD_OUT, CorpusSpec, Generated
 from stages.specs.student import Head, Train
 from stages.specs.tasks import Metric
 from stages.specs.teacher import TeachSpec
@@ -76,13 +76,15 @@ class Data(Block):
     eval_rows: Whole | None = key("The same for each of the other splits.", 300, of=CORPUS["eval_rows"])
     sample_seed: Seed = key("Seed of these samples and of the slice that is held out.", 1, of=CORPUS["sample_seed"])
     holdout: Number = key(
-        "Share of train that is not trained on, but used to select the best epoch. At most 2,000 rows are held out.",
+        "Share of train that is not trained on, but used to select the best epoch. At most "
+        f"{MOST_HELD_OUT:,} rows are held out.",
         0.2,
         of=CORPUS["holdout"],
     )
     holdout_min_rows: Whole = key(
         "The fewest rows that are held out, where `holdout` would be fewer: a score on a few rows selects epochs by "
-        "chance. For this, no more than a quarter of train is held out. 0: none.",
+        f"chance. For this, no more than a quarter of train is held out, and never more than {MOST_HELD_OUT:,} rows. "
+        "0: none.",
         0,
         300,
         of=CORPUS["holdout_min_rows"],

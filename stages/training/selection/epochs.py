@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from stages.corpus.rowset import Rowset
+from stages.evaluation.likelihood import negative_log_likelihood
 from stages.evaluation.predictions import Labels, Logits
 from stages.evaluation.scoring import scores
 from stages.specs.student import Train
@@ -39,19 +40,16 @@ def selection_scores(task: Task, metric: Metric, logits: Logits, rows: Rowset) -
     ``metric``, one of the task's, is the one that selects."""
     metrics = scores(task, logits, rows)
     labelled = rows.labelled
-    loss = mean_loss(task, logits[labelled], rows.labels.numpy()[labelled])
+    loss = selection_loss(task, logits[labelled], rows.labels.numpy()[labelled])
     return SelectionScores(metrics, metrics[metric], loss)
 
 
-def mean_loss(task: Task, logits: Logits, labels: Labels) -> float:
-    """The mean over rows of -log softmax(logits)[label], in nats, or of (logit - label)^2 for a regression, from
-    ``logits`` [N, outputs] and ``labels`` (N,). Computed in float64."""
-    wide = logits.astype(np.float64)
+def selection_loss(task: Task, logits: Logits, labels: Labels) -> float:
+    """The mean negative log-likelihood of ``labels`` (N,), in nats, or for a regression the mean of (logit - label)^2,
+    from ``logits`` [N, outputs]. Computed in float64."""
     if task.regression:
-        return float(np.mean((wide[:, 0] - labels) ** 2))
-    shifted = wide - wide.max(axis=-1, keepdims=True)
-    log_norm = np.log(np.exp(shifted).sum(axis=-1))
-    return float(np.mean(log_norm - shifted[np.arange(len(labels)), labels.astype(np.int64)]))
+        return float(np.mean((logits[:, 0].astype(np.float64) - labels) ** 2))
+    return negative_log_likelihood(logits, labels)
 
 
 def is_selected(train: Train, epoch: EpochScores, best: EpochScores | None) -> bool:

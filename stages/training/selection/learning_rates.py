@@ -38,10 +38,10 @@ class Sweep:
 
     @property
     def warnings(self) -> list[str]:
-        """A line if the best rate is the smallest or the largest, so that a better one may lie outside of the sweep;
-        else []."""
+        """A line if the best of at least three rates is the smallest or the largest, so that a better one may lie
+        outside of the sweep; else []. Of two rates, the best is always at an end."""
         ends = {self.results[0].rate: "smallest", self.results[-1].rate: "largest"}
-        if self.best not in ends:
+        if len(self.results) < 3 or self.best not in ends:
             return []
         best = f"the best rate, {rate_text(self.best)}, is the {ends[self.best]} of the sweep"
         return [f"{best}; a better one may lie outside"]

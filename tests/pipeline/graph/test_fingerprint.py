@@ -130,6 +130,7 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
         "eval_rows": [100],
         "sample_seed": [1],
         "holdout": [0.2],
+        "holdout_min_rows": [300],
     },
     DISTIL: {
         "start": [Cut(layers=(2, 0)), Cut(layers=(0, 2), label_order=(1, 0))],
@@ -151,8 +152,11 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
             Train(max_grad_norm=2.0),
             Train(precision="bfloat16"),
             Train(select="dev"),
+            Train(select_by="likelihood"),
+            Train(select_metric="accuracy"),
             Train(seed=1),
         ],
+        "rates": [(1e-4, 2e-4), (1e-4, 3e-4)],
     },
     TEACH: {
         "pooling": ["cls"],

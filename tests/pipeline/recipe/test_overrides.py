@@ -29,7 +29,8 @@ def test_overrides_merge_key_by_key_for_their_task_alone() -> None:
         task=["sst2", "mrpc"], train={"epochs": 9, "warmup": 0.2}, overrides={"mrpc": {"train": {"epochs": 30}}}
     )
     assert recipe.tasks[0].train == Train(epochs=9, warmup=0.2)
-    assert recipe.tasks[1].train == recipe.tasks[1].methods[0].train == Train(epochs=30, warmup=0.2)
+    expected = Train(epochs=30, warmup=0.2, select_metric="accuracy")
+    assert recipe.tasks[1].train == recipe.tasks[1].methods[0].train == expected
 
 
 def test_a_students_override_is_merged_into_every_student() -> None:
@@ -50,9 +51,9 @@ def test_a_list_in_overrides_replaces() -> None:
 
 def test_methods_in_overrides_may_be_named_by_their_labels() -> None:
     method = ["label-smoothing", {"use": "vanilla-kd", "label": "hot", "training": {"temperature": 9}}]
-    recipe = read(task=["mrpc", "stsb"], method=method, overrides={"stsb": {"method": ["no-kd", "hot"]}})
+    recipe = read(task=["rte", "stsb"], method=method, overrides={"stsb": {"method": ["no-kd", "hot"]}})
     plain, hot = by_name(recipe)["stsb"].methods
-    assert (plain.label, hot) == ("no-kd", by_name(recipe)["mrpc"].methods[1])
+    assert (plain.label, hot) == ("no-kd", by_name(recipe)["rte"].methods[1])
 
 
 def test_null_takes_a_key_out() -> None:

@@ -66,6 +66,7 @@ REFUSALS = {
     "teacher.finetune={rates: [1.0e-4, 2.0e-4]}": "teacher.finetune.rates: unknown key; only students have them; give ",
     "models.a={model: x, method: no-kd, train: {rates: [1.0e-4, 2.0e-4]}}": "models.a.train.rates: unknown key; only ",
     "sweep_seed=0": "sweep_seed: 0 is one of seeds, whose students are reported; ",
+    "data.holdout_min_rows=2001": "data.holdout_min_rows: 2001, must be at most 2000",
     "seeds=[0, 1000003]": "sweep_seed: 1000003 is one of seeds, whose students are reported; give a number that is ",
     "train.select_by=loss": "train.select_by: loss, must be metric or likelihood",
     "train={select: last, select_by: likelihood}": "train.select_by: likelihood selects the best epoch, but select: ",

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from stages.corpus.row_key import row_key
-from stages.corpus.splits import MOST_HELD_OUT, cut, dev_rows, duplicates, holdout_rows, sample
+from stages.corpus.splits import cut, dev_rows, duplicates, holdout_rows, sample
+from stages.specs.corpus import MOST_HELD_OUT
 
 
 def rows(texts: list[str], labels: list[int] | None = None) -> pa.Table:

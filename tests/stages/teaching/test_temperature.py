@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.evaluation.likelihood import negative_log_likelihood
 from stages.teaching.temperature import (
     HIGHEST,
     LOWEST,
     calibration_error,
     fit_temperature,
-    negative_log_likelihood,
     read_calibration,
     write_calibration,
 )

@@ -23,7 +23,7 @@ from stages.specs.method import Annealing, Method, TeacherTargets
 from stages.specs.student import Train
 from stages.training.checkpoint import Epoch, Progress
 from stages.training.loop import fit
-from stages.training.selection.epochs import is_selected, mean_loss, selection_scores
+from stages.training.selection.epochs import is_selected, selection_loss, selection_scores
 
 TWO_PHASES = Method(targets=TeacherTargets(), training=Annealing(first_phase=0.67))
 
@@ -50,12 +50,12 @@ def test_the_selection_loss_is_the_cross_entropy_or_the_squared_error_of_torch()
             expected = functional.mse_loss(logits[:, 0], rows.labels)
         else:
             expected = functional.cross_entropy(logits, rows.labels)
-        assert mean_loss(task, logits.numpy(), rows.labels.numpy()) == pytest.approx(float(expected), rel=1e-5)
+        assert selection_loss(task, logits.numpy(), rows.labels.numpy()) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_selection_loss_of_logits_too_large_for_an_exponential_is_finite() -> None:
     logits = np.array([[1e4, 0.0, 0.0]], np.float32)
-    assert mean_loss(CLASSES, logits, np.array([1])) == 1e4
+    assert selection_loss(CLASSES, logits, np.array([1])) == 1e4
 
 
 def test_with_likelihood_the_epoch_of_the_lowest_loss_is_kept_and_the_training_itself_is_the_same(

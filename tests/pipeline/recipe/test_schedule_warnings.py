@@ -4,29 +4,29 @@ from pathlib import Path
 
 from project import graph_of, write_plannable_assets
 
-from pipeline.graph.students import schedule_warnings
+from pipeline.recipe.checks import short_phases
 from stages.specs.method import Annealing, Continuation, OnePhase, Progressive
 
 
 def test_fewer_epochs_than_temperatures_are_warned_of_with_what_would_be_enough() -> None:
-    (line,) = schedule_warnings(Annealing(max_temperature=7), 8)
+    (line,) = short_phases(Annealing(max_temperature=7), 8)
     assert line == (
         "training.max_temperature: 7, but of 8 epochs the first phase has 6 (training.first_phase: 0.7), so that "
         "temperatures are skipped; give 6 or less, or train for 10 epochs"
     )
-    assert not list(schedule_warnings(Annealing(max_temperature=7), 10))
-    assert not list(schedule_warnings(Annealing(max_temperature=6), 8))
+    assert not list(short_phases(Annealing(max_temperature=7), 10))
+    assert not list(short_phases(Annealing(max_temperature=6), 8))
 
 
 def test_a_single_epoch_on_labels_is_warned_of() -> None:
-    (line,) = schedule_warnings(Progressive(), 4)
+    (line,) = short_phases(Progressive(), 4)
     assert line == (
         "training.first_phase: 0.7, but of 4 epochs that leaves 1 for the labels; give a smaller share, or train for 6 "
         "epochs"
     )
-    assert len(list(schedule_warnings(Annealing(max_temperature=3), 4))) == 1
-    assert not list(schedule_warnings(Annealing(max_temperature=2, first_phase=0.5), 4))
-    assert not list(schedule_warnings(OnePhase(), 1)) and not list(schedule_warnings(Continuation(), 1))
+    assert len(list(short_phases(Annealing(max_temperature=3), 4))) == 1
+    assert not list(short_phases(Annealing(max_temperature=2, first_phase=0.5), 4))
+    assert not list(short_phases(OnePhase(), 1)) and not list(short_phases(Continuation(), 1))
 
 
 def test_a_method_is_named_once_however_many_students_it_has_and_a_model_by_its_place(tmp_path: Path) -> None:
