@@ -205,7 +205,8 @@ def test_a_store_of_rows_from_csv_over_its_limit_is_refused_before_any_work(asse
     data.mkdir(parents=True)
     for split in ("train", "validation"):
         pc.write_csv(pq.read_table(assets / "data" / "tiny" / f"{split}.parquet"), data / f"{split}.csv")
-    project = write_project(tmp_path, assets, data={"source": str(data.parent)}, limits={"store_bytes": "10kB"})
+    source = {"source": str(data.parent), "holdout_min_rows": 0}
+    project = write_project(tmp_path, assets, data=source, limits={"store_bytes": "10kB"})
     result = project("run", "--inline", "--stage", "teach")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("stillhouse: limits.store_bytes: 10,000, but the teacher outputs come to 29,584 ")
