@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.pairs import hardware
 from benchmarks.scene import packaged_model, rows_source
 from cluster.inline import Inline, InlineWorker
-from cluster.resources import On, Resources
+from cluster.resources import On, Resources, SilentListener
 from pipeline.methods import BY_NAME
 from stages.corpus.corpus import corpus
 from stages.corpus.reader import read_meta
@@ -84,16 +84,6 @@ ATTENTIONS: Mapping[str, Mapping[str, float]] = {
     "scaled: true": {"scaled": True},
 }
 """Settings of ``alp`` whose attention is compared. ``scaled`` divides by the square root of 384, 19.6."""
-
-
-class Silent:
-    """A listener that ignores all reports."""
-
-    def expect(self, total: float, unit: str) -> None: ...
-    def advance(self, amount: float) -> None: ...
-    def restore(self, amount: float) -> None: ...
-    def note(self, text: str) -> None: ...
-    def log(self, line: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +148,7 @@ class Ground:
         checkpoint = self.folder / "none.pt"
         setup = TrainingSetup(spec, self.task, rows, rows, signal, checkpoint, teacher_width=width)
         torch.manual_seed(seed)
-        return Training(build(STUDENT, self.teacher, self.task), setup, InlineWorker(self.threads, Silent()))
+        return Training(build(STUDENT, self.teacher, self.task), setup, InlineWorker(self.threads, SilentListener()))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -208,7 +198,7 @@ def prepared(folder: Path, task: Task, rows: int, threads: int) -> Ground:
 
 
 def on(threads: int) -> On:
-    return Inline().on(Resources(cpus_per_worker=threads), Silent())
+    return Inline().on(Resources(cpus_per_worker=threads), SilentListener())
 
 
 def ratio_of(ground: Ground, name: str, batches: int, seeds: int) -> Ratio:

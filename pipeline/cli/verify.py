@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.inline import Inline
-from cluster.resources import On, Resources
+from cluster.resources import On, Resources, SilentListener
 from pipeline.artifacts.locate_inputs import input_path, teacher_model
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.search import locate
@@ -162,22 +162,3 @@ def inline() -> On:
     here = Inline()
     wanted: Resources = replace(default("teach", here.capacity()), workers=1)
     return here.on(wanted, SilentListener())
-
-
-class SilentListener:
-    """A stage's listener that ignores all progress."""
-
-    def expect(self, total: float, unit: str) -> None:
-        """Ignored."""
-
-    def advance(self, amount: float) -> None:
-        """Ignored."""
-
-    def restore(self, amount: float) -> None:
-        """Ignored."""
-
-    def note(self, text: str) -> None:
-        """Ignored."""
-
-    def log(self, line: str) -> None:
-        """Ignored."""

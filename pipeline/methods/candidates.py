@@ -24,7 +24,7 @@ TRANSFER = NamedMethod(
     scale=f"{SUMMED} Additional texts: mean over those of a row, then over rows.",
     defaults="tau 2 and w 0.5 are those of vanilla-kd. 8 texts for each row, of which a step uses one, are ours: the "
     "teacher labels 8 texts a row once, and an epoch costs twice that of vanilla-kd. `draw: 4` uses four in a step, "
-    "`draw: null` all.",
+    "`{use: knn, candidates: transfer}` all.",
     differs="In the papers a transfer set may stand alone (from memory, not verified); here its texts stand beside the "
     "task's own rows, whose labels are used, too. For pairs, random texts make no set to learn from, as they are "
     "nearly always unlike each other: there half of the candidates are neighbours (see docs/candidates.md).",

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.resources import On, Place, Resources
+from cluster.resources import On, Place, Resources, SilentListener
 from pipeline.artifacts.record import fetch_artifact
 from pipeline.graph.nodes import ExternalInput, Node
 from pipeline.plan.extrapolate import PlannedRun, task_corpus
@@ -35,16 +35,6 @@ LOOP_SECONDS = 1.5
 TOTAL_SECONDS = 30.0
 """Once measuring has taken so long, no further measurement begins. The time that a run and its workers take to start
 does not count."""
-
-
-class NoListener:
-    """Ignores the progress of what is measured."""
-
-    def expect(self, total: float, unit: str) -> None: ...
-    def advance(self, amount: float) -> None: ...
-    def restore(self, amount: float) -> None: ...
-    def note(self, text: str) -> None: ...
-    def log(self, line: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +176,7 @@ class _Probe:
                 "eval_rows": min(node.spec.eval_rows or SAMPLE_EVALUATED, SAMPLE_EVALUATED),
             }
         )
-        on = self.place.on(self.run.resources(node), NoListener())
+        on = self.place.on(self.run.resources(node), SilentListener())
         self._start_worker(on)
         out, before = self.folder / node.key, time.monotonic()
         facts = read_corpus(spec, paths_of(node), out, on)
@@ -199,7 +189,7 @@ class _Probe:
     # --- models -----------------------------------------------------------------------------------
 
     def _model(self, model: ModelToTime) -> None:
-        on = self.place.on(model.resources, NoListener())
+        on = self.place.on(model.resources, SilentListener())
         job = ModelTiming(
             model.origin.model.path,
             model.origin.starts,
@@ -234,7 +224,7 @@ class _Probe:
             model.path if isinstance(model, ExternalInput) else None,
             LOOP_SECONDS,
         )
-        ((_, figures),) = self.place.on(resources, NoListener()).map(open_bank_timing, job, [0])
+        ((_, figures),) = self.place.on(resources, SilentListener()).map(open_bank_timing, job, [0])
         self.measured.keep(self.topics.bank(bank, node, resources), figures)
 
 

@@ -20,10 +20,11 @@ from tiny import packaged_model
 from transformers import BertConfig, BertModel
 
 from cluster.inline import InlineWorker
+from cluster.resources import SilentListener
 from pipeline.artifacts.attempts import Attempt, Watch, claim
 from pipeline.artifacts.ownership import Uses, note_use, read_uses
 from pipeline.artifacts.record import Record, commit, find, parsed_records, sweep, withdraw
-from pipeline.cli.verify import SilentListener, broken_files
+from pipeline.cli.verify import broken_files
 from pipeline.graph import hub
 from pipeline.graph.hub import Pins
 from pipeline.graph.nodes import ExternalInput, Graph, Node

@@ -12,7 +12,7 @@ from buckets import at, make_bucket, s3_server
 from s3fs.errors import translate_boto_error
 
 from cluster.inline import Inline
-from cluster.resources import Resources
+from cluster.resources import Resources, SilentListener
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, Fenced, check, claim, release
 from pipeline.errors import RequestError
 from pipeline.execution.build_node import downloaded
@@ -481,23 +481,13 @@ def test_a_pull_brings_the_inputs(machine: Machine) -> None:
     assert (there.local / "stage/key/0001/a").read_text("utf-8") == "one"
 
 
-class Silent:
-    """A listener that discards everything."""
-
-    def expect(self, total: float, unit: str) -> None: ...
-    def advance(self, amount: float) -> None: ...
-    def restore(self, amount: float) -> None: ...
-    def note(self, text: str) -> None: ...
-    def log(self, line: str) -> None: ...
-
-
 def test_a_training_in_this_process_leaves_the_inputs_to_its_stage(machine: Machine) -> None:
     here, there = machine("here"), machine("there")
     out = work(here, a="one")
     here.publish(out, "stage/key/0001", files_of(out, "a"))
     mirror = there.mirror(".work/other/0001", {"stage/key/0001": files_of(out, "a")})
     with downloaded(mirror):
-        Inline().on(Resources(), Silent(), mirror).train(lambda *_: None, None)
+        Inline().on(Resources(), SilentListener(), mirror).train(lambda *_: None, None)
         assert evict(there) == []
     assert evict(there) == ["stage/key/0001"]
 
