@@ -315,8 +315,6 @@ def main() -> NoReturn:
     """Run the program and exit. A wrong request is one line on stderr and exit code 2."""
     # OpenMP threads that wait by spinning make a busy machine ten times slower. torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # The gradient of an embedding table is allocated in each step. In huge pages that costs a tenth of the step less.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     interrupt_on_sigterm()
     try:
         code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
