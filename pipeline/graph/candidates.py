@@ -19,11 +19,11 @@ from pipeline.recipe import TEACHER, Bank, CandidateMaker
 from stages.bank.sources import spans, text_files
 from stages.outputs.sizes import Extent
 from stages.rewriting.synonyms import read_synonyms
+from stages.specs.axes.data import WithCandidates
 from stages.specs.bank import HubTexts
 from stages.specs.base import Spec
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, Sides, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import Files
-from stages.specs.method import WithCandidates
 from stages.specs.retrieval import ModelEncoder
 from stages.specs.teacher import TeachSpec
 

@@ -7,7 +7,7 @@ teacher T differ most, and trains the student on these:
     max step:  X' = the k1 candidates of greatest d(T(x'_k), S(x'_k)), k = 1 .. K
     min step:  minimise over S  loss(x) + weight * w / |X'| * sum over x' in X' of d(T(x'), S(x'))
 
-The divergence d is the loss term that the training has for the teacher's logits (``teacher_distance``) and w its weight
+The divergence d is the term that the training has on the teacher's logits (``TeacherTerm.distance``) and w its weight
 in loss(x); K is ``k``, k1 is ``keep`` and the weight is ``weight`` of the method's axis ``data``.
 
 For the max step each candidate of a row goes through the student once, without gradients and without dropout, whatever
@@ -30,11 +30,12 @@ from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
 from stages.models.forward import forward
 from stages.models.predict import autocast
-from stages.specs.method import Method, Minimax, Neighbours, WithCandidates
-from stages.specs.schedule import LossWeights, OutputRequest, Position, rescores_candidates
+from stages.specs.axes.data import Minimax, Neighbours, WithCandidates
+from stages.specs.axes.terms import TeacherTerm, teacher_term
+from stages.specs.axes.training import Position
+from stages.specs.schedule import EpochPlan, OutputRequest
 from stages.specs.seeds import seed_of
 from stages.training.candidates import NONE, CandidateBatch, CandidatePool, Ranks, usage_sums
-from stages.training.losses import teacher_distance
 
 Divergences = npt.NDArray[np.float32]
 
@@ -92,29 +93,25 @@ class Augmentation:
     """
 
     def __init__(
-        self, pool: CandidatePool, method: Method, precision: str, device: str, micro_batch: int | None
+        self, pool: CandidatePool, data: WithCandidates, precision: str, device: str, micro_batch: int | None
     ) -> None:
-        assert isinstance(method.data, WithCandidates)
         self.pool = pool
-        self.method = method
-        self.data = method.data
+        self.data = data
         self.precision = precision
         self.device = device
         self.max_rows = micro_batch
 
     def scores_all(self, position: Position) -> bool:
         """Whether all candidates of train are scored when the epoch at ``position`` begins."""
-        return isinstance(self.data, Minimax) and rescores_candidates(self.data, position)
+        return isinstance(self.data, Minimax) and self.data.rescores(position.epoch)
 
-    def pick_for_all_rows(
-        self, model: nn.Module, weights: LossWeights, request: OutputRequest, rank: int, world_size: int
-    ) -> Tensor:
+    def pick_for_all_rows(self, model: nn.Module, plan: EpochPlan, rank: int, world_size: int) -> Tensor:
         """[N, keep]: the ranks of the candidates picked for all N rows of train. Each distinct candidate goes through
         the student once; workers share the candidates, and all return the whole result."""
         assert isinstance(self.data, Minimax)
         pool, numbers = self.pool, np.arange(len(self.pool.rows), dtype=np.int64)
-        batches = pool.batches(numbers, logits_only(request), self.device, self.max_rows, rank, world_size)
-        found = self._divergences(model, batches, len(numbers), weights, request)
+        batches = pool.batches(numbers, logits_only(plan.request), self.device, self.max_rows, rank, world_size)
+        found = self._divergences(model, batches, len(numbers), plan)
         if world_size > 1:
             whole = torch.from_numpy(found).to(self.device)
             torch.distributed.all_reduce(whole)
@@ -148,9 +145,7 @@ class Augmentation:
         chosen = pool.picked_batches(rows, ranks, logits_request, self.device, self.max_rows or len(rows))
         return StepCandidates(chosen, usage_sums(pool, rows, ranks, None))
 
-    def pick_for_step(
-        self, model: nn.Module, candidates: StepCandidates, weights: LossWeights, request: OutputRequest
-    ) -> StepCandidates:
+    def pick_for_step(self, model: nn.Module, candidates: StepCandidates, plan: EpochPlan) -> StepCandidates:
         """The max step: score the candidates with the student as it is, and pick those to train on. Returns
         ``candidates`` itself where none are to be scored."""
         scoring = candidates.scoring
@@ -159,42 +154,39 @@ class Augmentation:
         assert isinstance(self.data, Minimax)
         divergences = np.zeros(scoring.ranks.shape, np.float32)
         number = int((scoring.ranks >= 0).sum())
-        divergences[scoring.ranks >= 0] = self._divergences(model, scoring.batches, number, weights, request)
+        divergences[scoring.ranks >= 0] = self._divergences(model, scoring.batches, number, plan)
         picked = most_divergent(divergences, scoring.ranks, self.data.keep)
         max_rows = self.max_rows or len(scoring.rows)
-        chosen = self.pool.picked_batches(scoring.rows, picked, logits_only(request), self.device, max_rows)
+        chosen = self.pool.picked_batches(scoring.rows, picked, logits_only(plan.request), self.device, max_rows)
         return StepCandidates(chosen, usage_sums(self.pool, scoring.rows, picked, divergences))
 
-    def loss(
-        self, model: nn.Module, candidates: CandidateBatch, weights: LossWeights, request: OutputRequest
-    ) -> Tensor:
-        """[B]: the weighted divergence of each candidate, weights.candidates * share * d(T(x'), S(x')). The sum over a
+    def loss(self, model: nn.Module, candidates: CandidateBatch, plan: EpochPlan) -> Tensor:
+        """[B]: the weighted divergence of each candidate, plan.candidates * share * d(T(x'), S(x')). The sum over a
         row's candidates is the weight times their mean divergence."""
         with autocast(self.device, self.precision):
             logits, _ = forward(model, candidates.batch.inputs)
-        outputs = self.pool.signal(candidates.batch, logits_only(request))
-        distance = teacher_distance(logits.float(), outputs["logits"], self.method, weights)
-        return weights.candidates * candidates.share * distance
+        outputs = self.pool.signal(candidates.batch, logits_only(plan.request))
+        distance = divergence(plan).distance(logits.float(), outputs["logits"])
+        return plan.candidates * candidates.share * distance
 
     def _divergences(
         self,
         model: nn.Module,
         batches: Iterable[tuple[Rows, Batch]],
         number: int,
-        weights: LossWeights,
-        request: OutputRequest,
+        plan: EpochPlan,
     ) -> Divergences:
         """[number]: the divergence between student and teachers at each place of ``batches``, 0 at places that no batch
         has. The model is left in the mode it was in."""
         found = np.zeros(number, np.float32)
-        training = model.training
+        training, term = model.training, divergence(plan)
         model.eval()
         with torch.inference_mode(), autocast(self.device, self.precision):
             for places, host_batch in batches:
                 batch = host_batch.to(self.device)
                 logits, _ = forward(model, batch.inputs)
-                outputs = self.pool.signal(batch, logits_only(request))
-                distance = teacher_distance(logits.float(), outputs["logits"], self.method, weights)
+                outputs = self.pool.signal(batch, logits_only(plan.request))
+                distance = term.distance(logits.float(), outputs["logits"])
                 found[places] = distance.cpu().numpy()
         model.train(training)
         return found
@@ -203,3 +195,10 @@ class Augmentation:
 def logits_only(request: OutputRequest) -> OutputRequest:
     """``request`` without layers: layers are matched on the rows of train, not on candidates."""
     return replace(request, layers=())
+
+
+def divergence(plan: EpochPlan) -> TeacherTerm:
+    """The term on the teacher's logits in an epoch with candidates."""
+    term = teacher_term(plan.terms)
+    assert term is not None
+    return term

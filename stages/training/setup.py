@@ -1,4 +1,4 @@
-"""The inputs of a training, and the settings and data of one epoch and of one step."""
+"""The inputs of a training, and the data of one step."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,12 +10,7 @@ from torch import nn
 
 from stages.corpus.batches import Rows, parts
 from stages.corpus.rowset import Batch, Rowset
-from stages.specs.layer_map import LayerGroup
-from stages.specs.schedule import (
-    LossWeights,
-    OutputRequest,
-    Position,
-)
+from stages.specs.schedule import OutputRequest
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import Metric, Task
 from stages.training.candidates import CandidatePool
@@ -95,16 +90,3 @@ def host_batches(train: Rowset, signal: Signal, rows: Rows, request: OutputReque
         read = signal.read(rows[start:end], request) if request else {}
         batches.append(replace(train.batch(rows[start:end], "cpu"), read=read))
     return batches
-
-
-@dataclass(frozen=True, slots=True)
-class EpochPlan:
-    """The settings of one epoch: the weights of the loss terms, the outputs requested from the teachers, which teacher
-    layers each student layer follows, and the temperature of attention to them. ``position`` is where the epoch starts
-    or is resumed."""
-
-    position: Position
-    weights: LossWeights
-    request: OutputRequest
-    groups: Sequence[LayerGroup]
-    attention_temperature: float = 1.0

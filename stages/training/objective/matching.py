@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.specs.axes.losses import soft_cross_entropy, squared_error
 from stages.specs.layer_map import LayerGroup, groups_of
 from stages.specs.layers import (
     Attend,
@@ -24,7 +25,6 @@ from stages.specs.layers import (
     Structure,
     state_name,
 )
-from stages.training.losses import soft_cross_entropy, squared_error
 from stages.training.objective.relations import Workers, relational_error
 
 States = Mapping[int, Tensor]

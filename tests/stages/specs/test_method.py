@@ -5,22 +5,11 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from stages.specs.axes.data import Neighbours
+from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive, Training
 from stages.specs.layers import Attend, Outputs, Pick, Relational
-from stages.specs.method import (
-    Annealing,
-    Continuation,
-    Hard,
-    Method,
-    Neighbours,
-    OnePhase,
-    Progressive,
-    Smoothed,
-    TeacherTargets,
-    Training,
-    Virtual,
-    check_teachers,
-    without_idle_settings,
-)
+from stages.specs.method import Method, check_teachers, without_idle_settings
 from stages.specs.student import DistilSpec, Fresh, Train
 
 PICK = Pick(pairs=((1, 2),))

@@ -29,8 +29,10 @@ from training_setups import (
     stored_outputs,
 )
 
-from stages.specs.method import Annealing, Continuation, Method, Minimax, Neighbours, OnePhase, TeacherTargets
-from stages.specs.schedule import Position
+from stages.specs.axes.data import Minimax, Neighbours
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Position
+from stages.specs.method import Method
 from stages.specs.tasks import Task
 from stages.training.candidates import CandidatePool, usage_summary, usage_sums
 from stages.training.checkpoint import Progress
@@ -191,7 +193,7 @@ def test_the_draw_of_a_row_depends_on_seed_phase_epoch_and_row_alone() -> None:
     def drawn(seed: int, phase: int, epoch: int, step: int = 0, rows: int = 26) -> list[list[int]]:
         pool = random_pool(CLASSES, 4)
         pool = replace(pool, table=pool.table[:rows], distances=pool.distances[:rows])
-        found = Augmentation(pool, DRAWN, "float32", "cpu", None).draw_for_all_rows(seed, Position(phase, epoch, step))
+        found = Augmentation(pool, DRAWN.data, "float32", "cpu", None).draw_for_all_rows(seed, Position(phase, epoch, step))
         assert found is not None
         return found.tolist()
 

@@ -155,7 +155,7 @@ def test_a_checkpoint_of_another_format_is_started_over_with_a_line_that_says_so
     setup = setup_of(spec_of(HARD), CLASSES, path)
     place, model = LocalWorker(), small_bert(CLASSES)
     progress = fit(model, setup, place)
-    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 4"
+    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 5"
     again = small_bert(CLASSES)
     assert epoch_results(
         fit(again, setup_of(spec_of(HARD), CLASSES, tmp_path / "none.pt"), LocalWorker())
@@ -179,11 +179,11 @@ def test_a_checkpoint_that_lacks_a_field_is_started_over_with_a_line_that_names_
     with pytest.raises(Interrupted):
         fit(small_bert(CLASSES), setup, LocalWorker(cut_at(10)))
     document = torch.load(setup.checkpoint, weights_only=True)
-    del document["progress"]["attention_sums"]
+    del document["progress"]["sums"]
     torch.save(document, setup.checkpoint)
     place = LocalWorker()
     fit(small_bert(CLASSES), setup, place)
-    named = "starts over: checkpoint.pt is a damaged checkpoint of format 4 (KeyError: 'attention_sums')"
+    named = "starts over: checkpoint.pt is a damaged checkpoint of format 5 (KeyError: 'sums')"
     assert place.notes[0] == named and sum(place.advanced) == 3 * 26
 
 
