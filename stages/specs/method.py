@@ -8,7 +8,7 @@ Needs the standard library and pydantic only.
 from pydantic import model_validator
 
 from stages.specs.axes.data import Data, Original, WithCandidates
-from stages.specs.axes.targets import Hard, Targets, TeacherTargets, sum_to_one
+from stages.specs.axes.targets import Hard, Targets, TeacherTargets, Virtual, sum_to_one
 from stages.specs.axes.training import OnePhase, Progressive, Training
 from stages.specs.base import Frozen
 from stages.specs.layers import NoLayers, Outputs, Relational, Structure
@@ -67,6 +67,14 @@ class Method(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _a_virtual_teacher_has_probabilities(self) -> "Method":
+        if isinstance(self.targets, Virtual) and isinstance(self.training, OnePhase) and self.training.distance != "kl":
+            raise ValueError(
+                f"training.distance: {self.training.distance} compares logits, and a virtual teacher has none; use kl"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _candidates_follow_a_teacher(self) -> "Method":
         if isinstance(self.data, WithCandidates) and not isinstance(self.targets, TeacherTargets):
             raise ValueError(
@@ -87,7 +95,8 @@ class Method(Frozen):
 
 def without_idle_settings(method: Method, regression: bool) -> Method:
     """``method`` with fields that have no effect set to their defaults, so that equal trainings have equal keys: equal
-    shares; and of a regression, which has no softmax, the calibration of teachers, temperature and reduction."""
+    shares; temperature and reduction beside a distance other than KL; and of a regression, which has no softmax, also
+    the distance and the calibration of teachers."""
     changes: dict[str, object] = {}
     targets, training = method.targets, method.training
     if isinstance(targets, TeacherTargets):
@@ -95,8 +104,9 @@ def without_idle_settings(method: Method, regression: bool) -> Method:
         changes["targets"] = TeacherTargets(
             shares=None if equal else targets.shares, calibrated=targets.calibrated and not regression
         )
-    if regression and isinstance(training, OnePhase):
-        changes["training"] = OnePhase(teacher_weight=training.teacher_weight)
+    if isinstance(training, OnePhase) and (regression or training.distance != "kl"):
+        distance = "kl" if regression else training.distance
+        changes["training"] = OnePhase(teacher_weight=training.teacher_weight, distance=distance)
     return method.model_copy(update=changes)
 
 

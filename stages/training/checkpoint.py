@@ -38,8 +38,8 @@ class Epoch:
     """One epoch of the history. ``loss`` is the mean training loss. On the split that selects the best epoch, ``score``
     is the selecting metric x 100 and ``selection_loss`` the mean negative log-likelihood of the labels (for a
     regression the mean squared error). ``seconds`` is the training time up to the epoch's end, over all interruptions;
-    ``candidates`` the counts of candidates, if any; ``attention`` the mean over rows of the largest weight of each
-    student layer's attention to the teacher's layers, if there is attention."""
+    ``participants`` has the entry of each participant that took part; ``attention`` is the mean over rows of the
+    largest weight of each student layer's attention to the teacher's layers, if there is attention."""
 
     phase: str
     epoch: int
@@ -47,13 +47,15 @@ class Epoch:
     score: float
     selection_loss: float
     seconds: float
-    candidates: dict[str, Any] | None = None
+    participants: dict[str, dict[str, Any]] = field(default_factory=dict)
     attention: list[float] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The epoch in ``history.json``; without the keys ``candidates`` and ``attention`` where there are none."""
-        optional = ("candidates", "attention")
-        return {name: value for name, value in asdict(self).items() if name not in optional or value is not None}
+        """The epoch in ``history.json``: the entries of participants are keys of their own, and ``attention`` is left
+        out where there is none."""
+        values = asdict(self)
+        entries, attention = values.pop("participants"), values.pop("attention")
+        return {**values, **entries, **({"attention": attention} if attention is not None else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,7 @@ class Progress:
     ``seconds`` is the training time so far, over all runs. ``best`` is the index of the best epoch in ``history``, -1
     before the first has ended, and ``best_weights`` its weights. For the epoch under way, ``sums`` are those over its
     rows so far, in the order of ``layout``, and ``curve_samples`` the sums at earlier steps (see
-    ``tensorboard.CurveSampler``). ``picked`` [N, n] holds the ranks of the candidates that were last picked or drawn
-    for all rows at once, None before that.
+    ``tensorboard.CurveSampler``).
     ``layer_weight`` is the measured weight of the layer term, None where the spec gives a number or no layers.
     ``learning_rate`` is the peak learning rate of the training, which a sweep may have chosen.
     """
@@ -99,7 +100,6 @@ class Progress:
     history: list[Epoch] = field(default_factory=list)
     best: int = -1
     best_weights: dict[str, Tensor] = field(default_factory=dict)
-    picked: Tensor | None = None
     sums: list[float] = field(default_factory=list)
     curve_samples: list[list[float]] = field(default_factory=list)
     layer_weight: LayerWeight | None = None
@@ -151,7 +151,6 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
             "history": [asdict(epoch) for epoch in progress.history],
             "best": progress.best,
             "best_weights": progress.best_weights,
-            "picked": progress.picked,
             "curve_samples": progress.curve_samples,
             "layer_weight": None if progress.layer_weight is None else asdict(progress.layer_weight),
         },
@@ -202,7 +201,6 @@ def _content(
         history=[Epoch(**epoch) for epoch in kept["history"]],
         best=kept["best"],
         best_weights={name: value.cpu() for name, value in kept["best_weights"].items()},
-        picked=None if kept["picked"] is None else kept["picked"].cpu(),
         curve_samples=kept["curve_samples"],
         layer_weight=None if kept["layer_weight"] is None else LayerWeight(**kept["layer_weight"]),
     )

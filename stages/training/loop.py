@@ -22,21 +22,20 @@ from stages.corpus.batches import Rows, epoch_batches, share_of
 from stages.corpus.prefetch import one_ahead
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
-from stages.specs.axes.data import WithCandidates
 from stages.specs.axes.training import Phase, Position
 from stages.specs.layer_map import attending_layers
 from stages.specs.layers import is_auto
-from stages.specs.schedule import CANDIDATES, EpochPlan, epoch_plan, term_names
+from stages.specs.schedule import EpochPlan, epoch_plan, term_names
 from stages.specs.seeds import seed_of
 from stages.specs.student import rate_text
-from stages.training.candidates import USAGE_SUMS, usage_summary
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
-from stages.training.minimax import Augmentation, StepCandidates
 from stages.training.objective.auto_weight import measured_weight
 from stages.training.objective.trained_parts import PARTS, TrainedParts
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
+from stages.training.participants.making import participants_of
+from stages.training.participants.protocol import Participant
 from stages.training.selection.epochs import is_selected, selection_scores
-from stages.training.setup import NO_CANDIDATES, LoopWorker, StepWork, TrainingSetup, host_batches
+from stages.training.setup import LoopWorker, StepWork, TrainingSetup, host_batches
 from stages.training.sums import ATTENTION, LOSS, SumLayout, sum_layout
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
 
@@ -61,28 +60,19 @@ class Training:
         self.worker = worker
         self.parts = TrainedParts(model, setup, worker)
         self.model = self.parts.model
-        self.augmentation = self._augmentation()
+        self.participants = participants_of(self.parts)
         self.plan = setup.spec.method.training.phases(setup.spec.train.epochs)
         self.layout = self._layout()
         self.write_curves = setup.write_curves if worker.rank == 0 else None
         self.progress = Progress(self.layout, learning_rate=setup.spec.train.learning_rate)
         self.saved_at = setup.clock()
 
-    def _augmentation(self) -> Augmentation | None:
-        setup = self.setup
-        if setup.candidate_pool is None:
-            return None
-        train = setup.spec.train
-        data = setup.spec.method.data
-        assert isinstance(data, WithCandidates)
-        return Augmentation(setup.candidate_pool, data, train.precision, self.worker.device, train.micro_batch)
-
     def _layout(self) -> SumLayout:
         """The sums over the rows of an epoch that this training keeps."""
         method, epochs = self.setup.spec.method, self.setup.spec.train.epochs
         terms = term_names(method, epochs, self.setup.task.regression)
-        usage = {CANDIDATES: self.augmentation.pool.k + USAGE_SUMS} if self.augmentation is not None else {}
-        return sum_layout(terms, attending_layers(method.structure), usage)
+        participants = {participant.name: participant.sums for participant in self.participants}
+        return sum_layout(terms, attending_layers(method.structure), participants)
 
     def run(self) -> None:
         """Train from the checkpoint, or from the start, to the end of the last epoch."""
@@ -116,14 +106,17 @@ class Training:
             return {}
         self.progress, states = found
         self.parts.load_states(states)
+        for participant in self.participants:
+            participant.load_state(states[participant.name])
         self.worker.note(f"goes on from epoch {len(self.progress.history) + 1}, step {self.progress.position.step}")
         self.worker.restore(self._rows_done() if self.worker.rank == 0 else 0)
         return states[OPTIMIZER]
 
     def _usable_checkpoint(self) -> tuple[tuple[Progress, Mapping[str, State]] | None, str]:
         """The checkpoint that this worker can read and may continue; or None, and the reason, '' if there is none."""
+        names = [participant.name for participant in self.participants]
         try:
-            found = load(self.setup.checkpoint, (*PARTS, OPTIMIZER), self.layout)
+            found = load(self.setup.checkpoint, (*PARTS, OPTIMIZER, *names), self.layout)
         except OtherFormat as error:
             return None, f"{self.setup.checkpoint.name} is {error}"
         if found is not None and not self.setup.resumable(found[0]):
@@ -147,7 +140,8 @@ class Training:
         batches = epoch_batches(setup.train.tokens.lengths, settings.batch_size, seed)
         plan = self._epoch_plan(start, phase)
         clock = setup.clock()
-        self._start_candidates(plan)
+        for participant in self._active(plan):
+            participant.start_epoch(plan)
         total = torch.tensor(progress.sums, dtype=torch.float64, device=worker.device)
         sampler = CurveSampler(self.layout.terms, len(batches), progress.curve_samples) if self.write_curves else None
         with closing(one_ahead(lambda rows: self._step_work(rows, plan), batches[start.step :])) as works:
@@ -173,18 +167,6 @@ class Training:
         progress.seconds += setup.clock() - clock
         return batches
 
-    def _start_candidates(self, plan: EpochPlan) -> None:
-        """At the start of an epoch, or where it is resumed, draw for all rows of train if the method draws. Where the
-        method picks once every few epochs and this is the start of one of them, pick for all rows of train."""
-        augmentation, progress, worker = self.augmentation, self.progress, self.worker
-        if augmentation is None:
-            return
-        scores_all = plan.position.step == 0 and augmentation.scores_all(plan.position)
-        if plan.candidates and scores_all:
-            progress.picked = augmentation.pick_for_all_rows(self.model, plan, worker.rank, worker.world_size)
-        drawn = augmentation.draw_for_all_rows(self.setup.spec.train.seed, plan.position)
-        progress.picked = progress.picked if drawn is None else drawn
-
     def _epoch_plan(self, position: Position, phase: Phase) -> EpochPlan:
         """The plan of the epoch at ``position``."""
         spec, teachers = self.setup.spec, self.setup.signal.teachers
@@ -200,11 +182,13 @@ class Training:
         batches = host_batches(setup.train, setup.signal, share.rows, request, max_rows)
         if self.worker.device.startswith("cuda"):
             batches = [batch.pinned() for batch in batches]
-        if self.augmentation is None or not (plan.candidates and share.weight):
-            return StepWork(batches, share.weight)
-        return StepWork(
-            batches, share.weight, self.augmentation.prepare_step(share.rows, request, self.progress.picked)
-        )
+        active = self._active(plan) if share.weight else ()
+        prepared = {participant.name: participant.prepare(share.rows, plan) for participant in active}
+        return StepWork(batches, share.weight, prepared)
+
+    def _active(self, plan: EpochPlan) -> Sequence[Participant]:
+        """The participants that take part in the steps of an epoch."""
+        return [participant for participant in self.participants if participant.is_active(plan)]
 
     def _step(
         self,
@@ -220,7 +204,10 @@ class Training:
         settings, worker, layout, position = self.setup.spec.train, self.worker, self.layout, plan.position
         torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, step, worker.rank))
         total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
-        total += self._candidates(work.candidates, rows, plan)
+        for participant in self.participants:
+            if participant.name in work.prepared:
+                for place, sums in participant.join(work.prepared[participant.name], rows, plan).items():
+                    total[layout.place(place)] += sums
         for number, batch in enumerate(work.batches, 1):
             synchronised = self.parts.gradient_sync(last=number == len(work.batches))
             with synchronised, explain_out_of_memory(len(batch.rows)):
@@ -243,26 +230,6 @@ class Training:
             torch.distributed.all_reduce(total)
         return total
 
-    def _candidates(self, candidates: StepCandidates, rows: int, plan: EpochPlan) -> Tensor:
-        """Forward and backward passes on this worker's candidates of a step. Returns their part of the sums.
-
-        They run before the passes on the rows: the last of those synchronises the gradients of both between workers.
-        """
-        worker, augmentation = self.worker, self.augmentation
-        found = torch.zeros(self.layout.size, dtype=torch.float64, device=worker.device)
-        if augmentation is None or candidates is NO_CANDIDATES:
-            return found
-        candidates = augmentation.pick_for_step(self.model, candidates, plan)
-        for batch in candidates.batches:
-            with self.parts.gradient_sync(last=False), explain_out_of_memory(len(batch.batch.rows)):
-                loss = augmentation.loss(self.parts.wrapped, batch.to(worker.device), plan).sum()
-                (loss * (worker.world_size / rows)).backward()
-            found[self.layout.place(LOSS)] += loss.detach()
-        assert candidates.usage is not None
-        found[self.layout.place_of_term(CANDIDATES)] = found[0] / plan.candidates
-        found[self.layout.place(CANDIDATES)] += torch.from_numpy(candidates.usage).to(worker.device)
-        return found
-
     def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:
         """Check the loss, score the epoch, and keep its weights if ``is_selected`` prefers it to the best so far."""
         setup, progress, position = self.setup, self.progress, self.progress.position
@@ -275,10 +242,10 @@ class Training:
                 f"learning_rate than {setup.spec.train.learning_rate}, or smaller weights of the method's terms"
             )
         found = selection_scores(setup.task, setup.select_metric, logits, setup.select)
-        candidates = self._candidate_usage()
+        entries = self._entries()
         number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
         attention = progress.mean_attention(len(setup.train))
-        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, candidates, attention)
+        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, entries, attention)
         progress.history.append(epoch)
         if is_selected(setup.spec.train, epoch, best):
             progress.best = len(progress.history) - 1
@@ -293,7 +260,8 @@ class Training:
         progress.position = Position(position.phase + 1) if last else replace(position, epoch=position.epoch + 1)
         progress.new_epoch()
         done = f"epoch {len(progress.history)}/{setup.spec.train.epochs} {phase.name}"
-        more = f"  {candidates['used']:,} candidates, mean rank {candidates['mean_rank']:.1f}" if candidates else ""
+        lines = [one.line(entries[one.name]) for one in self.participants if one.name in entries]
+        more = "".join(f"  {line}" for line in lines)
         selection = f"{setup.select_metric} {found.score:.1f}  selection loss {found.loss:.4f}"
         self.worker.note(f"{done}  loss {mean:.4f}  {selection}{more}")
 
@@ -316,10 +284,10 @@ class Training:
         points[-1].values.update(epoch_values(progress.history[-1], plan, scored, used))
         return points
 
-    def _candidate_usage(self) -> dict[str, Any] | None:
-        """The entry ``candidates`` of this epoch in the history; None if the epoch trained on no candidates."""
-        sums = self.progress.sums_of(CANDIDATES)
-        return usage_summary(sums, len(sums) - USAGE_SUMS) if any(sums) else None
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        """The entries of participants for the epoch that ends, by name."""
+        found = {one.name: one.entry(self.progress.sums_of(one.name)) for one in self.participants}
+        return {name: entry for name, entry in found.items() if entry is not None}
 
     def _selection_logits(self) -> Logits:
         """The model's logits [rows, C] on the split that selects the best epoch."""
@@ -338,5 +306,6 @@ class Training:
             # A new phase starts with a new optimizer.
             fresh = self.progress.position.epoch == self.progress.position.step == 0
             state = {} if fresh else optimizer.state_dict()
-            save(self.setup.checkpoint, self.progress, {**self.parts.states(), OPTIMIZER: state})
+            participants = {participant.name: participant.state() for participant in self.participants}
+            save(self.setup.checkpoint, self.progress, {**self.parts.states(), OPTIMIZER: state, **participants})
         self.saved_at = self.setup.clock()

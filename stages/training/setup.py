@@ -1,10 +1,10 @@
 """The inputs of a training, and the data of one step."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -15,7 +15,6 @@ from stages.specs.student import DistilSpec
 from stages.specs.tasks import Metric, Task
 from stages.training.candidates import CandidatePool
 from stages.training.checkpoint import Progress
-from stages.training.minimax import StepCandidates
 from stages.training.signal import Signal
 from stages.training.tensorboard import WriteCurves
 
@@ -68,18 +67,14 @@ class TrainingSetup:
         return self.spec.train.select_metric or self.task.primary
 
 
-NO_CANDIDATES = StepCandidates()
-"""The candidates of a step that trains on none."""
-
-
 @dataclass(frozen=True, slots=True)
 class StepWork:
     """A worker's part of a step, in host memory: its rows in batches of at most ``micro_batch`` rows, the factor
-    ``weight`` of their losses (0 for a placeholder row), and the candidates of these rows."""
+    ``weight`` of their losses (0 for a placeholder row), and what participants prepared for these rows, by name."""
 
     batches: Sequence[Batch]
     weight: float
-    candidates: StepCandidates = NO_CANDIDATES
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
 
 def host_batches(train: Rowset, signal: Signal, rows: Rows, request: OutputRequest, max_rows: int) -> list[Batch]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.specs.axes.terms import LabelTerm, SmoothedLabelTerm, SoftTerm, SquaredTerm, Term, VirtualTerm
+from stages.specs.axes.terms import LabelTerm, SmoothedLabelTerm, SquaredTerm, TeacherTerm, Term, VirtualTerm
 from stages.specs.base import Frozen
 
 
@@ -15,8 +15,9 @@ class Hard(Frozen):
 
     kind: Literal["hard"] = "hard"
 
-    def terms(self, _soft: SoftTerm, _regression: bool) -> tuple[Term, ...]:
-        """The terms on logits and labels, where ``soft`` is the setting of a term on a teacher's logits."""
+    def terms(self, _teacher: TeacherTerm, _regression: bool) -> tuple[Term, ...]:
+        """The terms on logits and labels, of which ``teacher`` is the term on a teacher's logits; the labels have the
+        rest of its weight, up to 1."""
         return (LabelTerm(1.0),)
 
 
@@ -27,7 +28,7 @@ class Smoothed(Frozen):
     epsilon: float = Field(0.1, gt=0.0, lt=1.0)
     distribution: tuple[float, ...] | None = None
 
-    def terms(self, _soft: SoftTerm, _regression: bool) -> tuple[Term, ...]:
+    def terms(self, _teacher: TeacherTerm, _regression: bool) -> tuple[Term, ...]:
         """See ``Hard.terms``."""
         return (SmoothedLabelTerm(1.0, self.epsilon, self.distribution),)
 
@@ -39,9 +40,9 @@ class Virtual(Frozen):
     kind: Literal["virtual"] = "virtual"
     correct: float = Field(0.99, gt=0.0, lt=1.0)
 
-    def terms(self, soft: SoftTerm, _regression: bool) -> tuple[Term, ...]:
+    def terms(self, teacher: TeacherTerm, _regression: bool) -> tuple[Term, ...]:
         """See ``Hard.terms``."""
-        return (LabelTerm(1 - soft.weight), VirtualTerm(soft.weight, soft, self.correct))
+        return (LabelTerm(1 - teacher.weight), VirtualTerm(teacher.weight, teacher, self.correct))
 
 
 class TeacherTargets(Frozen):
@@ -53,9 +54,9 @@ class TeacherTargets(Frozen):
     shares: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
     calibrated: bool = False
 
-    def terms(self, soft: SoftTerm, regression: bool) -> tuple[Term, ...]:
+    def terms(self, teacher: TeacherTerm, regression: bool) -> tuple[Term, ...]:
         """See ``Hard.terms``. A regression has no softmax: its term is the squared error to the teacher's output."""
-        return (LabelTerm(1 - soft.weight), SquaredTerm(soft.weight) if regression else soft)
+        return (LabelTerm(1 - teacher.weight), SquaredTerm(teacher.weight) if regression else teacher)
 
 
 Targets = Annotated[Hard | Smoothed | Virtual | TeacherTargets, Field(discriminator="kind")]

@@ -7,7 +7,7 @@ Shapes: B rows, C classes (1 for a regression).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -147,22 +147,32 @@ class SquaredTerm(TeacherTerm):
         return {"scale": self.scale}
 
 
+Distance = Literal["kl", "squared"]
+"""The name of a distance between the logits of student and teacher."""
+
+DISTANCES: Mapping[Distance, Callable[[float, float, Reduction], TeacherTerm]] = {
+    "kl": SoftTerm,
+    "squared": lambda weight, _temperature, _reduction: SquaredTerm(weight),
+}
+"""Name -> the term with a weight, made from the weight, the temperature and the reduction over classes."""
+
+
 @dataclass(frozen=True)
 class VirtualTerm(Term):
-    """tau^2 KL to a teacher without a model, which gives the label the probability ``correct``."""
+    """The distance ``by`` to a teacher without a model, which gives the label the probability ``correct``."""
 
-    soft: SoftTerm
+    by: TeacherTerm
     correct: float
 
     name: ClassVar[str] = "soft"
 
     def value(self, rows: Compared) -> "Tensor":
         teacher_BC = virtual_logits(rows.labels, rows.logits.shape[1], self.correct)
-        return self.soft.distance(rows.logits, teacher_BC)
+        return self.by.distance(rows.logits, teacher_BC)
 
     @property
     def schedule(self) -> dict[str, float]:
-        return self.soft.schedule
+        return self.by.schedule
 
 
 @dataclass(frozen=True)

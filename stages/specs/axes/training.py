@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from stages.specs.axes.targets import Targets
-from stages.specs.axes.terms import LabelTerm, Reduction, SoftTerm, SquaredTerm, Term
+from stages.specs.axes.terms import DISTANCES, Distance, LabelTerm, Reduction, SquaredTerm, Term
 from stages.specs.base import Frozen
 
 
@@ -46,17 +46,20 @@ class Schedule(Frozen):
 
 class OnePhase(Schedule):
     """(1 - teacher_weight) CE + teacher_weight tau^2 KL(T || S); without a teacher, CE alone. `reduction` is over
-    classes: `mean` is the scale of the papers whose code divides KL by their number."""
+    classes: `mean` is the scale of the papers whose code divides KL by their number. With `distance: squared`, the
+    squared error of the logits, mean over classes, stands in the place of tau^2 KL."""
 
     kind: Literal["one-phase"] = "one-phase"
     temperature: float = Field(2.0, gt=0.0)
     teacher_weight: float = Field(0.5, ge=0.0, le=1.0)
     reduction: Reduction = "sum"
+    distance: Distance = "kl"
 
     def terms(self, targets: Targets, _position: Position, _epochs: int, regression: bool) -> tuple[Term, ...]:
         """The terms on logits and labels in the epoch at ``position``, also those of weight 0. The first is that on the
         labels, if the phase has one."""
-        return targets.terms(SoftTerm(self.teacher_weight, self.temperature, self.reduction), regression)
+        term = DISTANCES[self.distance](self.teacher_weight, self.temperature, self.reduction)
+        return targets.terms(term, regression)
 
 
 class TwoPhases(Schedule):

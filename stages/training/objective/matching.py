@@ -1,7 +1,7 @@
 """The loss between pooled states of the student's layers and of the teacher's, and the projections that it learns.
 
 Shapes: B rows, H the student's width, D the teacher's, K teacher layers in a group, C classes. All losses are one value
-a row, as in ``losses.py``.
+a row, as in ``specs.axes.losses``.
 """
 
 from collections.abc import Mapping, Sequence

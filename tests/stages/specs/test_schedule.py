@@ -85,6 +85,13 @@ def test_vanilla_kd_divides_the_weight_between_label_and_teacher() -> None:
     assert terms_at(method, Position(), 3, True) == (LabelTerm(0.25), SquaredTerm(0.75))
 
 
+def test_a_squared_distance_stands_in_the_place_of_kl() -> None:
+    method = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.75, distance="squared"))
+    assert terms_at(method, Position(), 3, False) == (LabelTerm(0.25), SquaredTerm(0.75))
+    with pytest.raises(ValueError, match="a virtual teacher has none; use kl"):
+        Method(targets=Virtual(), training=OnePhase(distance="squared"))
+
+
 def test_without_a_teacher_one_term_has_all_the_weight() -> None:
     assert terms_at(Method(targets=Hard()), Position(), 3, False) == (LabelTerm(1.0),)
     assert terms_at(Method(targets=Smoothed()), Position(), 3, False) == (SmoothedLabelTerm(1.0, 0.1),)

@@ -99,7 +99,9 @@ def test_an_interrupted_run_ends_with_the_same_bits_as_an_uninterrupted_one(meth
     for name, places in cuts.items():
         found, ends = in_runs(method, tmp_path / f"{name}.pt", *places)
         assert epoch_results(found) == epoch_results(progress), name
-        assert [epoch.candidates for epoch in found.history] == [epoch.candidates for epoch in progress.history], name
+        assert [epoch.participants.get("candidates") for epoch in found.history] == [
+            epoch.participants.get("candidates") for epoch in progress.history
+        ], name
         assert found.best == progress.best, name
         assert equal_weights(ends, weights), name
         assert equal_weights(found.best_weights, progress.best_weights), name
@@ -242,7 +244,7 @@ def work_together(rank: int, directory: str, method: Method) -> None:
     model, place = small_bert(CLASSES), LocalWorker(rank=rank, world_size=2)
     setup = setup_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
     progress = fit(model, replace(setup, signal=signal_for(method, CLASSES)), place)
-    candidates = [epoch.candidates for epoch in progress.history]
+    candidates = [epoch.participants.get("candidates") for epoch in progress.history]
     torch.save((model.state_dict(), epoch_results(progress), place.advanced, candidates), f"{directory}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -266,10 +268,10 @@ def test_two_workers_train_as_one_does(method: Method, tmp_path: Path) -> None:
     progress = fit(model, setup, LocalWorker())
     alone = epoch_results(progress)
     for together, epoch in zip(one[3], progress.history, strict=True):
-        assert (together is None) == (epoch.candidates is None)
+        assert (together is None) == (epoch.participants.get("candidates") is None)
         for name, value in (together or {}).items():
-            assert epoch.candidates is not None
-            other = epoch.candidates[name]
+            assert "candidates" in epoch.participants
+            other = epoch.participants["candidates"][name]
             assert value == (other if other is None else pytest.approx(other, rel=1e-4)), f"{name}: of all workers"
     assert max_difference(one[0], model.state_dict()) < 1e-5
     for together, single in zip(one[1], alone, strict=True):

@@ -138,7 +138,7 @@ def test_the_schedule_is_recorded(tmp_path: Path) -> None:
 
 def test_the_use_of_candidates_is_recorded(tmp_path: Path) -> None:
     progress, curves = trained(MINIMAX, tmp_path)
-    usage = progress.history[0].candidates
+    usage = progress.history[0].participants.get("candidates")
     assert usage is not None
     assert curves.epochs[1][-1].values["candidates/used"] == usage["used"]
 

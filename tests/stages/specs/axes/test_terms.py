@@ -1,6 +1,7 @@
 """Each term against the same value written in NumPy, and sums of terms."""
 
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.specs.axes.terms import (
+    DISTANCES,
+    Distance,
     LabelTerm,
     LayerTerm,
     SmoothedLabelTerm,
@@ -104,3 +107,9 @@ def test_the_terms_on_logits_and_on_layers_are_found_among_the_others() -> None:
     assert teacher_term(terms) == SquaredTerm(0.5) and layer_term(terms) == LAYERS
     assert followed_layers(terms) == (3, 4, 6) and followed_layers(terms[:2]) == ()
     assert teacher_term(terms[:1]) is None and layer_term(terms[:2]) is None
+
+
+def test_the_distances_of_recipes_make_the_terms_of_their_names() -> None:
+    assert DISTANCES["kl"](0.5, 3.0, "mean") == SoftTerm(0.5, 3.0, "mean")
+    assert DISTANCES["squared"](0.5, 3.0, "mean") == SquaredTerm(0.5)
+    assert set(DISTANCES) == set(get_args(Distance))
