@@ -97,6 +97,9 @@ def test_settings_without_effect_do_not_change_the_method() -> None:
     assert without_idle_settings(warm, regression=False) == warm
     cold = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.3))
     assert without_idle_settings(warm, regression=True) == cold
+    squared = Method(targets=TeacherTargets(), training=OnePhase(temperature=9.0, distance="squared"))
+    assert without_idle_settings(squared, regression=False).training == OnePhase(distance="squared")
+    assert without_idle_settings(squared, regression=True).training == OnePhase()
     annealed = Method(targets=TeacherTargets(), training=Annealing(max_temperature=3))
     assert without_idle_settings(annealed, regression=True) == annealed
 
