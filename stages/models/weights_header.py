@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.models.config_fields import with_defaults
-from stages.models.embeddings.vocabulary import tokenizer_json_ids
+from stages.models.embeddings.vocabulary import listed_tokens
 from stages.models.heads import HEAD_FIELD, MEAN_HEAD_VARIANT
 from stages.models.shape import DEPTHS, WIDTHS, config_of
 
@@ -188,7 +188,7 @@ def lacks_masked_head(shapes: Shapes, model_type: str) -> bool:
 def token_count(path: Path) -> int | None:
     """One more than the highest id of a token in a ``tokenizer.json``, added tokens included; None if it does not list
     them. Raises ValueError if the file is not JSON."""
-    return max(tokenizer_json_ids(path).values(), default=-1) + 1 or None
+    return max((number for _, number in listed_tokens(path)), default=-1) + 1 or None
 
 
 def check_token_count(tokens: int | None, config: Mapping[str, object], path: Path) -> None:

@@ -52,23 +52,22 @@ def token_ids(directory: Path) -> Ids:
     return found
 
 
-def tokenizer_json_ids(path: Path) -> Ids:
-    """Each token that a ``tokenizer.json`` lists -> its id, added tokens included; {} if it lists none. Raises
-    ValueError if the file is not JSON."""
+def listed_tokens(path: Path) -> Iterator[tuple[object, int]]:
+    """(token, id) for each token that a ``tokenizer.json`` lists, the added ones last. The token is None where an added
+    one has an id and no text. Raises ValueError if the file is not JSON."""
     document = _read_json(path)
-    found: Ids = {}
     match document:
         case {"model": {"vocab": dict() as vocabulary}}:
-            found |= _numbers(vocabulary)
+            yield from _numbers(vocabulary).items()
         case {"model": {"vocab": [*pieces]}}:  # Unigram: [piece, its log probability]
-            found |= {str(piece[0]): number for number, piece in enumerate(pieces) if isinstance(piece, list) and piece}
+            for number, piece in enumerate(pieces):
+                yield piece[0] if isinstance(piece, list) and piece else None, number
     match document:
         case {"added_tokens": [*tokens]}:
             for token in tokens:
                 match token:
-                    case {"id": int(number), "content": str(content)}:
-                        found[content] = number
-    return found
+                    case {"id": int(number)}:
+                        yield token.get("content"), number
 
 
 def _added_beside(directory: Path) -> Iterator[tuple[str, int]]:
@@ -84,17 +83,24 @@ def _added_beside(directory: Path) -> Iterator[tuple[str, int]]:
                         yield content, int(number)
 
 
+def _tokenizer_json_ids(path: Path) -> Ids:
+    return {token: number for token, number in listed_tokens(path) if isinstance(token, str)}
+
+
 def _vocab_txt_ids(path: Path) -> Ids:
     """A token on each line; its id is the number of the line, from 0."""
-    with path.open(encoding="utf-8") as file:  # str.splitlines would also split at characters that are tokens
-        return {line.rstrip("\n"): number for number, line in enumerate(file)}
+    try:
+        with path.open(encoding="utf-8") as file:  # str.splitlines would also split at characters that are tokens
+            return {line.rstrip("\n"): number for number, line in enumerate(file)}
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not text in UTF-8; copy or download it again") from error
 
 
 def _vocab_json_ids(path: Path) -> Ids:
     return _numbers(_read_json(path))
 
 
-_READERS = {"tokenizer.json": tokenizer_json_ids, "vocab.txt": _vocab_txt_ids, "vocab.json": _vocab_json_ids}
+_READERS = {"tokenizer.json": _tokenizer_json_ids, "vocab.txt": _vocab_txt_ids, "vocab.json": _vocab_json_ids}
 
 
 def _read_json(path: Path) -> object:
