@@ -1,5 +1,5 @@
 """Tables of transformers' architectures: which states a model's own classifier reads, where no field of a configuration
-says so, and which models read tokens alone and no embeddings. Nothing is imported, so that planning stays light."""
+says so, and which models read tokens alone and no embeddings. Planning reads them, so nothing heavy is imported."""
 
 from collections.abc import Mapping
 
