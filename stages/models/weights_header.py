@@ -6,10 +6,11 @@ What only the values of the weights can tell, such as NaN, is found when the mod
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from stages.models.config_fields import with_defaults
+from stages.models.embeddings.vocabulary import listed_tokens
 from stages.models.heads import HEAD_FIELD, MEAN_HEAD_VARIANT
 from stages.models.shape import DEPTHS, WIDTHS, config_of
 
@@ -187,25 +188,7 @@ def lacks_masked_head(shapes: Shapes, model_type: str) -> bool:
 def token_count(path: Path) -> int | None:
     """One more than the highest id of a token in a ``tokenizer.json``, added tokens included; None if it does not list
     them. Raises ValueError if the file is not JSON."""
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "is not JSON") from error
-    return max(_token_ids(document), default=-1) + 1 or None
-
-
-def _token_ids(document: object) -> Iterator[int]:
-    match document:
-        case {"model": {"vocab": dict() as vocabulary}}:
-            yield from (number for number in vocabulary.values() if isinstance(number, int))
-        case {"model": {"vocab": [*pieces]}}:
-            yield len(pieces) - 1
-    match document:
-        case {"added_tokens": [*tokens]}:
-            for token in tokens:
-                match token:
-                    case {"id": int(number)}:
-                        yield number
+    return max((number for _, number in listed_tokens(path)), default=-1) + 1 or None
 
 
 def check_token_count(tokens: int | None, config: Mapping[str, object], path: Path) -> None:
