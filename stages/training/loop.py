@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows, epoch_batches, share_of
 from stages.corpus.prefetch import one_ahead
+from stages.corpus.rowset import Batch
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
 from stages.specs.axes.training import Phase, Position
@@ -33,7 +34,7 @@ from stages.training.objective.auto_weight import measured_weight
 from stages.training.objective.trained_parts import PARTS, TrainedParts
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
 from stages.training.participants.making import participants_of
-from stages.training.participants.protocol import Participant
+from stages.training.participants.protocol import Participant, View
 from stages.training.selection.epochs import is_selected, selection_scores
 from stages.training.setup import LoopWorker, StepWork, TrainingSetup, host_batches
 from stages.training.sums import ATTENTION, LOSS, SumLayout, sum_layout
@@ -61,6 +62,7 @@ class Training:
         self.parts = TrainedParts(model, setup, worker)
         self.model = self.parts.model
         self.participants = participants_of(self.parts)
+        self.reader = next((one for one in self.participants if one.changes_inputs), None)
         self.plan = setup.spec.method.training.phases(setup.spec.train.epochs)
         self.layout = self._layout()
         self.write_curves = setup.write_curves if worker.rank == 0 else None
@@ -208,18 +210,15 @@ class Training:
             if participant.name in work.prepared:
                 for place, sums in participant.join(work.prepared[participant.name], rows, plan).items():
                     total[layout.place(place)] += sums
-        for number, batch in enumerate(work.batches, 1):
-            synchronised = self.parts.gradient_sync(last=number == len(work.batches))
-            with synchronised, explain_out_of_memory(len(batch.rows)):
-                found = self.parts.loss(batch.to(worker.device), rows, plan)
-                loss = found.loss.sum() * work.weight
-                # DDP averages the gradients of the workers; the gradient of the global batch is their sum / rows.
-                (loss * (worker.world_size / rows)).backward()
-            total[layout.place(LOSS)] += loss.detach()
-            for name, term_B in found.terms.items():
-                total[layout.place_of_term(name)] += term_B.detach().sum() * work.weight
-            if found.attention is not None:
-                total[layout.place(ATTENTION)] += found.attention.sum(0) * work.weight
+        for number, host_batch in enumerate(work.batches, 1):
+            batch, last = host_batch.to(worker.device), number == len(work.batches)
+            batch_seed = seed_of(settings.seed, position.phase, position.epoch, step, worker.rank, number)
+            views = self.reader.views(batch, batch_seed) if self.reader is not None else iter((View(batch.inputs),))
+            for view in views:
+                total += self._row_pass(batch, view, rows, work.weight, plan, last and view.last)
+        collected = self.reader.collect() if self.reader is not None else None
+        if self.reader is not None and collected is not None:
+            total[layout.place(self.reader.name)] += collected * work.weight
         self.parts.average_projection_gradients()
         nn.utils.clip_grad_norm_(self.parts.all.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
@@ -228,6 +227,27 @@ class Training:
         optimizer.zero_grad(set_to_none=True)
         if worker.world_size > 1:
             torch.distributed.all_reduce(total)
+        return total
+
+    def _row_pass(self, batch: Batch, view: View, rows: int, weight: float, plan: EpochPlan, last: bool) -> Tensor:
+        """Forward and backward pass on a view of the rows of ``batch``. ``weight`` is the factor of the worker's
+        losses. Returns their part of the sums. Workers synchronise their gradients in the ``last`` pass of a step."""
+        layout, world_size, share = self.layout, self.worker.world_size, weight * view.share
+        total = torch.zeros(layout.size, dtype=torch.float64, device=self.worker.device)
+        with self.parts.gradient_sync(last), explain_out_of_memory(len(batch.rows)):
+            found = self.parts.loss(replace(batch, inputs=dict(view.inputs)), rows, plan)
+            if view.leaf is not None:
+                first = found.terms[plan.terms[0].name].sum()
+                (view.gradient,) = torch.autograd.grad(first, view.leaf, retain_graph=True)
+            loss = found.loss.sum() * share
+            # DDP averages the gradients of the workers; the gradient of the global batch is their sum / rows.
+            (loss * (world_size / rows)).backward()
+        view.loss = found.loss.detach()
+        total[layout.place(LOSS)] += loss.detach()
+        for name, term_B in found.terms.items():
+            total[layout.place_of_term(name)] += term_B.detach().sum() * share
+        if found.attention is not None:
+            total[layout.place(ATTENTION)] += found.attention.sum(0) * share
         return total
 
     def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:

@@ -63,4 +63,24 @@ class Minimax(WithCandidates):
         return self.every != "step" and (epoch - self.warmup_epochs) % self.every == 0
 
 
-Data = Annotated[Original | Neighbours | Minimax, Field(discriminator="kind")]
+class FreeLB(Frozen):
+    """Each row is read in `steps` forms, whose mean loss counts: its word embeddings are moved at random by up to
+    `start`, and then from form to form by a step of length `rate` along the gradient of the loss, never further than
+    `max_norm` (0: without a bound). Lengths are those of all tokens of a row together."""
+
+    kind: Literal["freelb"] = "freelb"
+    steps: int = Field(2, ge=1)
+    rate: float = Field(0.1, ge=0.0)
+    start: float = Field(0.1, ge=0.0)
+    max_norm: float = Field(0.3, ge=0.0)
+
+
+class Adversarial(Frozen):
+    """Each row is read as it is, and once more with its word embeddings moved by a step of the length `length`, that of
+    all tokens together, along the gradient of the labels' loss; the mean of the two losses counts."""
+
+    kind: Literal["adversarial"] = "adversarial"
+    length: float = Field(0.3, ge=0.0)
+
+
+Data = Annotated[Original | Neighbours | Minimax | FreeLB | Adversarial, Field(discriminator="kind")]

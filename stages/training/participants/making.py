@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from stages.specs.axes.data import WithCandidates
+from stages.specs.axes.data import Adversarial, FreeLB, WithCandidates
 from stages.training.objective.trained_parts import TrainedParts
+from stages.training.participants.embedding_ascent import AdversarialAscent, FreeLBAscent
 from stages.training.participants.neighbours import Candidates
 from stages.training.participants.protocol import Participant
 
@@ -11,7 +12,10 @@ from stages.training.participants.protocol import Participant
 def participants_of(parts: TrainedParts) -> Sequence[Participant]:
     """The participants of a training whose trained parts are ``parts``."""
     pool, data = parts.setup.candidate_pool, parts.setup.spec.method.data
-    if pool is None:
-        return ()
-    assert isinstance(data, WithCandidates)
-    return (Candidates(pool, data, parts),)
+    if isinstance(data, FreeLB):
+        return (FreeLBAscent(data, parts),)
+    if isinstance(data, Adversarial):
+        return (AdversarialAscent(data, parts),)
+    if isinstance(data, WithCandidates) and pool is not None:
+        return (Candidates(pool, data, parts),)
+    return ()

@@ -48,7 +48,7 @@ from stages.training.candidates import (
 from stages.training.checkpoint import State
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory
-from stages.training.participants.protocol import Sums
+from stages.training.participants.protocol import Participant, Sums
 from stages.training.sums import LOSS, term_place
 
 Divergences = npt.NDArray[np.float32]
@@ -99,7 +99,7 @@ class StepCandidates:
     scoring: CandidateScoring | None = None
 
 
-class Candidates:
+class Candidates(Participant):
     """Trains on candidates beside the rows of train, as the method's axis ``data`` defines it.
 
     A forward pass has at most as many candidates as it may have rows of train (``micro_batch``), so that candidates

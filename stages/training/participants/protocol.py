@@ -4,12 +4,14 @@ A participant may have parameters, an optimizer and a state of its own, which th
 knows this protocol, and none of them by name.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from stages.corpus.batches import Rows
+from stages.corpus.rowset import Batch
 from stages.specs.schedule import EpochPlan
 from stages.training.checkpoint import State
 
@@ -17,47 +19,76 @@ Sums = Mapping[str, Tensor]
 """Sums over the rows of a step by the place of ``SumLayout`` to which they are added."""
 
 
-class Participant(Protocol):
-    """Takes part in each step of the epochs in which ``is_active``."""
+@dataclass
+class View:
+    """One of the forms in which the student reads the rows of a batch: the inputs of its forward pass, the share of the
+    loss with them in the loss of the rows, and whether it is the ``last`` form.
 
-    @property
-    def name(self) -> str:
-        """Its name among the parts of a checkpoint, the sums of an epoch and the entries of the history."""
-        ...
+    After the passes, ``loss`` [B] is the loss of the rows in this form. Where ``leaf`` is a tensor that the inputs
+    depend on, ``gradient`` is that of the first term of the epoch for it, which is the term on the labels if the epoch
+    has one.
+    """
+
+    inputs: Mapping[str, Tensor]
+    share: float = 1.0
+    last: bool = True
+    leaf: Tensor | None = None
+    loss: Tensor | None = None
+    gradient: Tensor | None = None
+
+
+class Participant:
+    """Takes part in each step of the epochs in which ``is_active``. What a subclass leaves out, it does not do.
+
+    ``name`` is its name among the parts of a checkpoint, the sums of an epoch and the entries of the history.
+    """
+
+    name: ClassVar[str]
+    changes_inputs: ClassVar[bool] = False
+    """Whether the student reads the task's rows as ``views`` gives them."""
 
     @property
     def sums(self) -> int:
         """The number of sums over the rows of an epoch that it keeps, beside its loss."""
-        ...
+        return 0
 
     def state(self) -> State:
         """All that a training which is resumed needs of it."""
-        ...
+        return {}
 
-    def load_state(self, state: State, /) -> None: ...
+    def load_state(self, state: State) -> None:
+        """Go on from ``state``."""
 
-    def is_active(self, plan: EpochPlan, /) -> bool:
+    def is_active(self, _plan: EpochPlan) -> bool:
         """Whether it takes part in the steps of this epoch."""
-        ...
+        return True
 
-    def start_epoch(self, plan: EpochPlan, /) -> None:
+    def start_epoch(self, plan: EpochPlan) -> None:
         """Called by all workers before the first step of an epoch in which it is active, or where such an epoch is
         resumed."""
-        ...
 
-    def prepare(self, rows: Rows, plan: EpochPlan, /) -> Any:
+    def prepare(self, _rows: Rows, _plan: EpochPlan) -> Any:
         """What ``join`` needs for a step on these rows of train, in host memory. The prefetching thread calls it."""
-        ...
+        return None
 
-    def join(self, prepared: Any, rows: int, plan: EpochPlan, /) -> Sums:
+    def join(self, _prepared: Any, _rows: int, _plan: EpochPlan) -> Sums:
         """Run its forward and backward passes of a step, before those on the rows of this worker, and return its sums.
         ``rows`` is the size of the global batch."""
-        ...
+        return {}
 
-    def entry(self, sums: list[float], /) -> dict[str, Any] | None:
+    def views(self, batch: Batch, _seed: int) -> Iterator[View]:
+        """The forms in which the student reads these rows; their shares have the sum 1. The forward and backward passes
+        of each run before the next is made. ``seed`` differs between the batches of a training."""
+        yield View(batch.inputs)
+
+    def collect(self) -> Tensor | None:
+        """Its sums over the views of a step, once they are all through; None if it has none."""
+        return None
+
+    def entry(self, _sums: list[float]) -> dict[str, Any] | None:
         """Its entry for an epoch of the history, from its sums over the epoch; None if it took no part."""
-        ...
+        return None
 
-    def line(self, entry: Mapping[str, Any], /) -> str:
+    def line(self, _entry: Mapping[str, Any]) -> str:
         """The entry as text for the line that is written when an epoch ends."""
-        ...
+        return ""

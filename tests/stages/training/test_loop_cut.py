@@ -30,6 +30,7 @@ from training_setups import (
     stored_outputs,
 )
 
+from stages.specs.axes.data import Adversarial, FreeLB
 from stages.specs.method import Method
 from stages.training.checkpoint import Progress
 from stages.training.loop import fit
@@ -68,6 +69,8 @@ CUT = {
     "drawn": DRAWN,
     "minimax": MINIMAX,
     "every other epoch": EVERY_OTHER,
+    "freelb": VANILLA.model_copy(update={"data": FreeLB()}),
+    "adversarial": HARD.model_copy(update={"data": Adversarial()}),
 }
 
 
