@@ -20,10 +20,12 @@ from stages.models.config_fields import (
     with_defaults,
     writes_texts,
 )
-from stages.models.heads import HEAD_FIELD
+from stages.models.architectures import embedding_problem
+from stages.models.heads import HEAD_FIELD, is_own_class
 from stages.models.parameters import parameter_bound
 from stages.models.shape import DEPTHS, HEADS, WIDTHS
 from stages.models.weights_header import Shapes, lacks_masked_head, token_count
+from stages.specs.student import Head
 
 Changes = tuple[tuple[str, int | float | str | bool], ...]
 """Fields of a configuration and their new values, in order of their names."""
@@ -140,6 +142,17 @@ def check_rewriter(by: str, model_type: str, shapes: Shapes, name: str) -> None:
         raise ValueError(
             f"{name}: is no masked language model ({model_type} without a head that predicts words); give a model that "
             "was trained as one, such as distilbert-base-uncased"
+        )
+
+
+def check_embeddings(kind: str, model_type: str, head: Head | None) -> None:
+    """Raise ValueError if a student of this architecture and head does not take word embeddings in the place of tokens,
+    which the adversary ``data: kind`` changes."""
+    problem = embedding_problem(model_type, is_own_class(model_type, head))
+    if problem is not None:
+        raise ValueError(
+            f"data: {kind} changes word embeddings, which {model_type} does not take in the place of tokens, because "
+            f"{problem}; use another student, or data: original"
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipeline.errors import RequestError, refused
 from pipeline.graph.candidates import CandidateNodes
 from pipeline.graph.context import Model
+from pipeline.graph.model_configs import check_embeddings
 from pipeline.graph.nodes import Edge, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_model
 from pipeline.graph.teacher_outputs import ModelOutputs, reported_model
@@ -14,6 +15,7 @@ from pipeline.recipe.references import teachers, weighed
 from stages.models.heads import changed_head
 from stages.models.shape import started_shape
 from stages.outputs.sizes import chosen_layers
+from stages.specs.axes.data import Adversarial, FreeLB
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
 from stages.specs.layer_map import check_store, resolved
 from stages.specs.layers import NoLayers, Outputs
@@ -162,10 +164,12 @@ class StudentNodes:
         rates: tuple[float, ...] = (),
     ) -> DistilSpec:
         """The spec of a training from ``base``, with the layers to match written out. Raises ValueError if a layer does
-        not exist or is not stored."""
+        not exist or is not stored, or if an adversary cannot change the student's word embeddings."""
         start = self.starting_points.start(student)
         method = weighed(self.starting_points.recipe, method, references)
         method = without_idle_settings(method, self.starting_points.recipe.task.regression)
+        if isinstance(method.data, FreeLB | Adversarial):
+            check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
         if not isinstance(method.structure, NoLayers):
             own = started_shape(start, self.starting_points.base(student).shape).layers
             method = self._resolved(method, own, teacher_models, train.seed)

@@ -7,6 +7,7 @@ A recipe names a method with ``use`` and may change any axis. The axes are in ``
 from collections.abc import Mapping
 
 from pipeline.errors import RequestError, nearest
+from pipeline.methods.adversaries import ADVERSARIES
 from pipeline.methods.begin import WHERE_TO_BEGIN, Suggestion
 from pipeline.methods.candidates import CANDIDATES
 from pipeline.methods.edges import EDGES
@@ -22,6 +23,7 @@ SECTIONS: Mapping[str, tuple[NamedMethod, ...]] = {
     "Schedules over epochs": SCHEDULES,
     "Layers": (*LAYERS, *MIXTURES),
     "Additional texts": CANDIDATES,
+    "Adversaries": ADVERSARIES,
 }
 """The methods by section, in the order of ``docs/methods.md``."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from pipeline.recipe.errors import abbreviated
+from stages.specs.axes.data import Original
 from stages.specs.axes.targets import TeacherTargets, Virtual
 from stages.specs.layers import NoLayers
 from stages.specs.method import Method
@@ -28,7 +29,7 @@ def axes_yaml(method: Method) -> Iterator[str]:
     yield f"targets: {inline_yaml(method.targets)}"
     if isinstance(method.targets, TeacherTargets | Virtual):
         yield f"training: {inline_yaml(method.training)}"
-    if method.needs_candidates:
+    if not isinstance(method.data, Original):
         yield f"data: {inline_yaml(method.data)}"
     if not isinstance(method.structure, NoLayers):
         yield f"structure: {inline_yaml(method.structure)}"

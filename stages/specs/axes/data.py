@@ -74,6 +74,11 @@ class FreeLB(Frozen):
     start: float = Field(0.1, ge=0.0)
     max_norm: float = Field(0.3, ge=0.0)
 
+    @property
+    def forms(self) -> int:
+        """The number of forms in which each row is read."""
+        return self.steps
+
 
 class Adversarial(Frozen):
     """Each row is read as it is, and once more with its word embeddings moved by a step of the length `length`, that of
@@ -81,6 +86,11 @@ class Adversarial(Frozen):
 
     kind: Literal["adversarial"] = "adversarial"
     length: float = Field(0.3, ge=0.0)
+
+    @property
+    def forms(self) -> int:
+        """The number of forms in which each row is read."""
+        return 2
 
 
 Data = Annotated[Original | Neighbours | Minimax | FreeLB | Adversarial, Field(discriminator="kind")]

@@ -213,3 +213,14 @@ def test_a_model_whose_head_reads_the_mean_by_its_own_configuration_is_not_warne
         "the teacher": (None, "mean"),
         "teacher": (None, "mean"),
     }
+
+
+def test_an_adversary_on_word_embeddings_needs_a_student_that_takes_them(assets: Path) -> None:
+    decoder = write_plannable_model(
+        assets / "decoder", model_type="gpt2", n_embd=32, n_layer=4, n_head=4, vocab_size=1, n_positions=64
+    )
+    student: dict[str, object] = {"label": "decoder", "model": str(decoder)}
+    for method in ("freelb", "adversarial"):
+        refused = refusal(assets, method=method, student=student)
+        assert f"data: {method} changes word embeddings, which gpt2 does not take in the place of tokens" in refused
+    assert "distil/no-kd/decoder/0@tiny" in trainings(assets, student=student)

@@ -1,0 +1,75 @@
+"""Methods in which an adversary changes the rows that the student is trained on."""
+
+from pipeline.methods.edges import FORMULA, SUMMED
+from pipeline.methods.named import NamedMethod
+from stages.specs.axes.data import Adversarial, FreeLB
+from stages.specs.axes.targets import Hard, TeacherTargets
+from stages.specs.axes.training import OnePhase
+from stages.specs.method import Method
+
+ZHU = (
+    "Zhu et al. 2020, FreeLB: Enhanced Adversarial Training for Natural Language Understanding, ICLR, arXiv:1909.11764"
+)
+ASCENT = (
+    "d_1 uniform in +- start / sqrt(tokens * width), 0 at padding\n"
+    "d_{k+1} = project(d_k + rate g / |g|), g the gradient of the loss for d_k, |d| <= max_norm"
+)
+SETTINGS = (
+    "rate 0.1, 2 steps, start 0.1 and max_norm 0.3 are those of the released code for RoBERTa on MNLI; it has others "
+    "for each task. Lengths are those of all tokens of a row together."
+)
+MASKS = "All forms of a batch have the same dropout masks, as in the code for ALBERT (the paper's section on dropout)."
+
+FREELB = NamedMethod(
+    name="freelb",
+    title="FreeLB: adversarial training in several steps",
+    paper=ZHU,
+    method=Method(targets=Hard(), data=FreeLB()),
+    formula=f"mean over k = 1 ... K of CE(y, z_S(E + d_k)), E the word embeddings of the row\n{ASCENT}",
+    scale="Mean over forms, then over rows.",
+    defaults=SETTINGS,
+    differs=f"{MASKS} The loss of a form is divided by K and its gradients add up; there is one optimizer step for all "
+    "forms, as in the paper, so that a step costs K forward and backward passes. A regression has the squared error.",
+    example="method: [no-kd, {use: freelb, data: {steps: 3, rate: 0.1}}]",
+    recipe="slides-small.yaml",
+    teachers="none",
+    taught_by=None,
+)
+
+FREELB_KD = NamedMethod(
+    name="freelb-kd",
+    title="FreeLB with a teacher",
+    paper=f"{ZHU}; with KD as in Rashid et al. 2021, MATE-KD: Masked Adversarial TExt, a Companion to Knowledge "
+    "Distillation, ACL, where it is a baseline",
+    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=2.0, teacher_weight=0.5), data=FreeLB()),
+    formula=f"mean over k = 1 ... K of\n{FORMULA}\nwith z_S(E + d_k), and z_T those of the row as it is\n{ASCENT}",
+    scale=f"{SUMMED} Mean over forms, then over rows.",
+    defaults=f"tau 2 and w 0.5 are those of vanilla-kd. {SETTINGS}",
+    differs=f"{MASKS} The paper of MATE-KD does not say which logits of the teacher a perturbed row is compared with. "
+    "Here they are the stored ones of the row as it is, so that the teacher is never run: a perturbation that is "
+    "small should not change the teacher's outputs.",
+    example="method: [vanilla-kd, freelb, freelb-kd]",
+    recipe="slides-small.yaml",
+)
+
+ADVERSARIAL = NamedMethod(
+    name="adversarial",
+    title="Adversarial training along the gradient of the labels",
+    paper="Miyato et al. 2017, Adversarial Training Methods for Semi-Supervised Text Classification, ICLR, "
+    "arXiv:1605.07725",
+    method=Method(targets=Hard(), data=Adversarial()),
+    formula="1/2 CE(y, z_S(E)) + 1/2 CE(y, z_S(E + length g / |g|))\n"
+    "g the gradient of CE(y, z_S(E)) for the word embeddings E of the row",
+    scale="Mean over the two forms, then over rows.",
+    defaults="length 0.3 is the bound of freelb; the paper has 5 for word embeddings that are scaled to mean 0 and "
+    "variance 1, which those of pretrained encoders are not.",
+    differs="The paper has an LSTM, and adds the loss of the perturbed row to that of the row; here it is their mean, "
+    "so that the learning rate means the same. Both forms have the same dropout masks. With a teacher (`targets: "
+    "teacher`), the step still follows the labels' loss alone, and both forms are compared with the stored logits.",
+    example="method: [no-kd, {use: adversarial, data: {length: 0.5}}]",
+    recipe="slides-small.yaml",
+    teachers="none",
+    taught_by=None,
+)
+
+ADVERSARIES = (FREELB, FREELB_KD, ADVERSARIAL)
