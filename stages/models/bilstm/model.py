@@ -133,9 +133,11 @@ class BilstmForSequenceClassification(PreTrainedModel):
             hidden_states=(),
         )
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _read(self, mask_NT: Tensor, values: Tensor) -> Tensor:
         """[N, 2H]: the states of N texts. ``values`` are the tokens or embeddings of B rows, and text n has those of
-        row n mod B that the mask marks. A row of padding alone is read as its first position."""
+        row n mod B that the mask marks. A row of padding alone is read as its first position. With
+        ``torch.compile``, this part runs as it is: lengths decide the shapes."""
         lengths_N = mask_NT.sum(1).clamp(min=1)
         order_NT = mask_NT.logical_not().to(torch.int8).argsort(dim=1, stable=True)[:, : int(lengths_N.max())]
         rows_N1 = torch.arange(len(mask_NT), device=values.device)[:, None] % len(values)
