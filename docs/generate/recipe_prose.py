@@ -159,9 +159,9 @@ place of AdaDelta.
 ```yaml
 student:
   - {label: lstm, bilstm: {}}
-  - {label: narrow, bilstm: {hidden: 300, layers: 2, embeddings: base, width: 128}}
+  - {label: narrow, bilstm: {hidden: 300, layers: 2, embeddings: teacher, width: 128}}
 method: [no-kd, vanilla-kd]
-train: {epochs: 20, learning_rate: 1.0e-3}
+train: {epochs: 10, learning_rate: 1.0e-3}
 ```
 
 The directory has a `model_type` of its own, `stillhouse-bilstm`, and its weights are in `model.bilstm.safetensors`, so
