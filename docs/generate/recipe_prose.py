@@ -151,10 +151,12 @@ a * b] is classified, so that the fully connected layer is four times as wide. W
 `token_type_ids`, or from the separator where a tokenizer has no such types (RoBERTa). Padding is not read at all, and
 changes no bit of the result. The LSTM computes in float32 whatever `train.precision` says.
 
-All weights but the copied embeddings are random, so it takes larger learning rates and more epochs than a student with
-pretrained layers; see [bilstm-small.yaml](../recipes/bilstm-small.yaml). It differs from the paper in the teacher's
-tokens and embeddings in place of word2vec, of which the paper keeps a second copy that is not trained, and in AdamW in
-place of AdaDelta.
+All weights but the copied embeddings are random, so it takes larger learning rates and more rows than a student with
+pretrained layers. Trained on 1,000 sentences of SST-2 with one seed, at 1e-3 over 10 epochs, vanilla KD scores 73.1
+with the teacher's embeddings and 67.8 with random ones, where the teacher has 82.5
+([bilstm-small.yaml](../recipes/bilstm-small.yaml)). On 1,000 pairs of STS-B it learns hardly anything (Pearson 12.3 on
+dev). It differs from the paper in the teacher's tokens and embeddings in place of word2vec, of which the paper keeps a
+second copy that is not trained, and in AdamW in place of AdaDelta.
 
 ```yaml
 student:
