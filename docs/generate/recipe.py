@@ -37,6 +37,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "student": learners.Student,
     "student.cut": learners.LayerCut,
     "student.config": learners.FreshConfig,
+    "student.bilstm": learners.BilstmBlock,
     "method": learners.MethodBlock,
     "method.train": learners.OptimisationBlock,
     "bank": augmenting.Bank,

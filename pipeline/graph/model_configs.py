@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import nearest
+from stages.models.architectures import embedding_problem
+from stages.models.bilstm import BILSTM
 from stages.models.config_fields import (
     OTHER,
     ConfigClass,
@@ -20,7 +22,6 @@ from stages.models.config_fields import (
     with_defaults,
     writes_texts,
 )
-from stages.models.architectures import embedding_problem
 from stages.models.heads import HEAD_FIELD, is_own_class
 from stages.models.parameters import parameter_bound
 from stages.models.shape import DEPTHS, HEADS, WIDTHS
@@ -82,6 +83,11 @@ def check_config(config: Mapping[str, object], name: str) -> None:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise ValueError(f"{name}: config.json names no model_type; save the model with save_pretrained")
+    if model_type == BILSTM:
+        raise ValueError(
+            f"{name}: is a BiLSTM that Stillhouse trained, from which no model of a recipe can start; name the model "
+            "of its teacher, and describe the student with bilstm"
+        )
     if not is_known(model_type):
         raise ValueError(
             f"{name}: config.json names the architecture {model_type}, which {library()} does not know; use another "

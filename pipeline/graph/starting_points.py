@@ -5,20 +5,27 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import corpus_bytes
-from pipeline.graph.context import GraphContext, Model, check_length
+from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length
 from pipeline.graph.external_inputs import data_file
 from pipeline.graph.model_configs import check_cut
-from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Node, Quantity, ReportedModel
+from pipeline.graph.nodes import MODEL, Edge, ExternalInput, ModelKind, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.recipe import Student, TaskRecipe
+from pipeline.recipe.schema.learners import BilstmBlock
+from stages.models.bilstm import BILSTM, bilstm_parameters, separates_texts
+from stages.models.config_fields import with_defaults
 from stages.models.heads import POOLING_FIELD, changed_head, check_head, trained_with_mean_pooling
 from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
+from stages.models.weights_header import weight_shapes, word_embedding_width
 from stages.specs.corpus import CorpusSpec
-from stages.specs.student import Cut, DistilSpec, Fresh, Head, Pretrained, Start, Train
+from stages.specs.student import Bilstm, Cut, DistilSpec, Fresh, Head, Pretrained, Start, Train
 
 EXTRA_BYTES = 2_000_000
 """A bound on the bytes of a saved model beside its weights: tokenizer, configuration, model card."""
+
+RANDOM_WIDTH = 300
+"""The width of random word embeddings of a BiLSTM where the recipe gives none."""
 
 PREDICTION_BYTES = 48
 """A bound on the bytes of a row's prediction without its logits: number, key, label, predicted label."""
@@ -118,6 +125,8 @@ class StartingPoints:
         """The model that a student's weights, configuration and tokenizer come from. Raises RequestError."""
         if student.cut is not None:
             return self.teacher_base() if student.cut.of == "base" else self.teacher()
+        if student.bilstm is not None:
+            return self._bilstm_base(student, student.bilstm)
         given, where = student.config, f"student {student.label}"
         if given is not None:
             pooling = dict(given.changes).get(POOLING_FIELD)
@@ -134,6 +143,30 @@ class StartingPoints:
                 self._warn_of_mean_pooling(base, student.model, where)
         self._check_length(base, where)
         return base
+
+    def _bilstm_base(self, student: Student, block: BilstmBlock) -> Model:
+        """The teacher, or its base model, as what a BiLSTM's tokenizer and word embeddings come from; the kind and the
+        size are the BiLSTM's. Raises RequestError."""
+        given, task = self.teacher_base(), self.recipe.task
+        assert isinstance(given.source, ExternalInput)
+        directory, where = given.source.path, f"student {student.label}: bilstm"
+        fields = with_defaults(config_of(directory))
+        tokens, narrow = fields.get("vocab_size"), fields.get("embedding_size")
+        if not isinstance(tokens, int):
+            raise RequestError(
+                f"{where}: {given.source.about} ({given.kind.architecture}) has no vocabulary of tokens with an "
+                "embedding each; use a teacher that has one, or another student"
+            )
+        if task.pair and not separates_texts(directory):
+            raise RequestError(
+                f"{where}: the tokenizer of {given.source.about} puts no token between the texts of a pair, so that "
+                f"those of {task.name} cannot be read one by one; use another teacher, or another student"
+            )
+        width = word_embedding_width(weight_shapes(directory))
+        width = width or (narrow if isinstance(narrow, int) else given.shape.width)
+        size = FLOAT32_BYTES * bilstm_parameters(bilstm_start(block), tokens, width, task.outputs, task.pair)
+        source = self.teacher().source if block.embeddings == "teacher" else given.source
+        return Model(source, given.tokenizer, given.shape, ModelKind(BILSTM, None), size)
 
     def start(self, student: Student) -> Start:
         """How a student is made from its base. Raises RequestError for a layer that the teacher does not have, and for
@@ -154,6 +187,8 @@ class StartingPoints:
             with refused(f"student {student.label}"):
                 check_cut(base.kind.architecture, layers)
             return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order, head=head)
+        if student.bilstm is not None:
+            return bilstm_start(student.bilstm)
         if student.config is not None:
             return Fresh(changes=student.config.changes, head=head)
         return Pretrained(head=head)
@@ -213,6 +248,19 @@ class StartingPoints:
                 f"task {self.task}: {where}.batch_size: {train.batch_size}, but {left} rows are trained on, so that an "
                 "epoch is one step; give a smaller batch"
             )
+
+
+def bilstm_start(block: BilstmBlock) -> Bilstm:
+    """The start that a block of a recipe describes."""
+    random = block.embeddings == "random"
+    return Bilstm(
+        hidden=block.hidden,
+        layers=block.layers,
+        fc=block.fc,
+        embeddings="random" if random else "copied",
+        width=RANDOM_WIDTH if random and block.width is None else block.width,
+        dropout=block.dropout,
+    )
 
 
 def epochs_kept(train: Train) -> int:

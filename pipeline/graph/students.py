@@ -172,6 +172,11 @@ class StudentNodes:
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
         if not isinstance(method.structure, NoLayers):
             own = started_shape(start, self.starting_points.base(student).shape).layers
+            if not own:
+                raise ValueError(
+                    f"structure: {method.structure.kind}, but the student {student.label} is a BiLSTM, which has no "
+                    "layers to match; use structure: none, or a student with model, cut or config"
+                )
             method = self._resolved(method, own, teacher_models, train.seed)
         if student.start is not None:  # the student of another task, with the head that it has
             start = Pretrained(head=changed_head(student.head, base.kind.head))
@@ -187,6 +192,11 @@ class StudentNodes:
                 "name teachers of one depth, or structure: none"
             )
         (depth,) = set(depths.values())
+        if not depth:
+            raise ValueError(
+                f"structure: {method.structure.kind}, but {teacher_models[0][0]} is a BiLSTM, which has no layers to "
+                "follow; use structure: none, or name another teacher"
+            )
         structure = resolved(method.structure, own, depth, seed)
         for name, model in teacher_models:
             stored = chosen_layers(self.outputs.layers(name, model), depth)

@@ -36,7 +36,9 @@ class ModelOutputs:
 
     def layers(self, name: str, model: Model) -> WantedLayers:
         """The layers in a model's store: those of ``store.layers``, but of a model other than the teacher only those
-        that it has."""
+        that it has, and of a BiLSTM none."""
+        if not model.shape.layers:
+            return ()
         wanted = self.starting_points.recipe.store.layers
         if wanted == "all" or name.partition(":")[0] == TEACHER:
             return wanted

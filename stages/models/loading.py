@@ -1,7 +1,8 @@
 """Load, cut and initialise models; one call gives logits and hidden states.
 
 Any architecture of ``AutoModelForSequenceClassification`` is supported, with its own classification head or with a mean
-head (``stages.models.heads``). Weights load from safetensors only, and no code from a model's repository ever runs.
+head (``stages.models.heads``), and the BiLSTMs of this project (``stages.models.bilstm``). Weights load from
+safetensors only, and no code from a model's repository ever runs.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -18,12 +20,16 @@ from transformers import (
     PreTrainedModel,
 )
 
+from stages.models.bilstm import BILSTM
+from stages.models.bilstm.build import new_bilstm
+from stages.models.bilstm.model import BilstmConfig, BilstmForSequenceClassification
+from stages.models.config_fields import with_defaults
 from stages.models.cutting import cut_layers, reorder_outputs
 from stages.models.heads import HEAD_FIELD, POOLING_FIELD, POOLING_VALUES, head_of, is_own_class
 from stages.models.heads.mean_head import mean_head_class
 from stages.models.shape import DEPTHS, config_of
 from stages.models.weights_header import weights_variant
-from stages.specs.student import Cut, Fresh, Head, Pretrained, Start
+from stages.specs.student import Bilstm, Cut, Fresh, Head, Pretrained, Start
 from stages.specs.tasks import Task
 
 
@@ -47,6 +53,20 @@ def build(start: Start, directory: Path, task: Task) -> PreTrainedModel:
             return cut_layers(reorder_outputs(load(directory, task, head), order), layers)
         case Fresh(changes=changes, head=head):
             return random_model(directory, dict(changes), task, head)
+        case Bilstm(embeddings=embeddings):
+            table = word_embeddings(load(directory, task)) if embeddings == "copied" else None
+            tokens = vocabulary_size(directory) if table is None else table.shape[0]
+            return new_bilstm(start, directory, task.pair, head_config(task), tokens, table)
+
+
+def word_embeddings(model: PreTrainedModel) -> Tensor:
+    """The table of word embeddings [V, E] of a model."""
+    return cast(nn.Embedding, model.get_input_embeddings()).weight
+
+
+def vocabulary_size(directory: Path) -> int:
+    """The number of tokens for which the model in ``directory`` has word embeddings."""
+    return int(str(with_defaults(config_of(directory))["vocab_size"]))
 
 
 def random_model(
@@ -75,8 +95,11 @@ def read_config(directory: Path, changes: Mapping[str, object]) -> tuple[PreTrai
     """The configuration of the encoder in ``directory`` with these fields changed, and the changes that it has no field
     for."""
     given = dict(config_of(directory))
-    if given.pop(HEAD_FIELD, None) is None:
-        found: Any = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes)
+    found: Any
+    if given["model_type"] == BILSTM:
+        found = BilstmConfig.from_dict(given, return_unused_kwargs=True, **changes)
+    elif given.pop(HEAD_FIELD, None) is None:
+        found = AutoConfig.from_pretrained(directory, return_unused_kwargs=True, **changes)
     else:
         found = CONFIG_MAPPING[str(given["model_type"])].from_dict(given, return_unused_kwargs=True, **changes)
     config, unknown = found
@@ -117,11 +140,13 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
     random. Without ``task`` (a finished model) none may be missing; with it, the head and the pooler may.
     """
     quieten()
-    config, _ = read_config(directory, head_config(task) if task else {})
+    changes = head_config(task) if task else {}
+    if task is not None and config_of(directory)["model_type"] == BILSTM:
+        changes["pair"] = task.pair
+    config, _ = read_config(directory, changes)
     head = head or head_of(config_of(directory))
     _set_pooling(config, head)
-    own = is_own_class(config.model_type, head)
-    model_class: Any = mean_head_class(config.model_type) if own else AutoModelForSequenceClassification
+    model_class = _model_class(config.model_type, head)
     try:
         model, found = model_class.from_pretrained(
             directory,
@@ -146,3 +171,10 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
             f"{len(lacking) - 1} more; give the model's own weights"
         )
     return cast(PreTrainedModel, model)
+
+
+def _model_class(model_type: str, head: Head | None) -> Any:
+    """The class that loads a model of this architecture with this head."""
+    if model_type == BILSTM:
+        return BilstmForSequenceClassification
+    return mean_head_class(model_type) if is_own_class(model_type, head) else AutoModelForSequenceClassification

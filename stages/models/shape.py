@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.models.heads import encoder_config
-from stages.specs.student import Cut, Fresh, Pretrained, Start
+from stages.specs.student import Bilstm, Cut, Fresh, Pretrained, Start
 
 WIDTHS = ("hidden_size", "dim", "d_model")
 HEADS = ("num_attention_heads", "n_heads")
@@ -16,7 +16,7 @@ DEPTHS = ("num_hidden_layers", "n_layers", "num_layers")
 @dataclass(frozen=True, slots=True)
 class Shape:
     """``layers`` encoder layers of width ``width`` with ``heads`` attention heads each; ``heads`` is 0 if the
-    configuration has no such field."""
+    configuration has no such field. A BiLSTM has 0 layers: it has no states of layers to store or to match."""
 
     layers: int
     width: int
@@ -42,6 +42,8 @@ def started_shape(start: Start, given: Shape) -> Shape:
             return Shape((depths or [given.layers])[-1], (widths or [given.width])[-1], (heads or [given.heads])[-1])
         case Pretrained():
             return given
+        case Bilstm(hidden=hidden):
+            return Shape(0, hidden)
 
 
 def _first(config: Mapping[str, object], names: tuple[str, ...], where: str) -> int:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from stages.models.bilstm import BILSTM, BILSTM_VARIANT
 from stages.models.config_fields import with_defaults
 from stages.models.embeddings.vocabulary import listed_tokens
 from stages.models.heads import HEAD_FIELD, MEAN_HEAD_VARIANT
@@ -74,10 +75,13 @@ def weight_shapes(directory: Path) -> Shapes:
 
 
 def weights_variant(directory: Path) -> str | None:
-    """The argument ``variant`` with which transformers finds the weights in ``directory``: ``MEAN_HEAD_VARIANT`` for an
-    encoder with a mean head, else None. None as well for one whose weights have transformers' usual file name, under
-    which they were saved at first."""
-    if HEAD_FIELD not in config_of(directory):
+    """The argument ``variant`` with which transformers finds the weights in ``directory``: ``BILSTM_VARIANT`` for a
+    BiLSTM, ``MEAN_HEAD_VARIANT`` for an encoder with a mean head, else None. None as well for a mean head whose weights
+    have transformers' usual file name, under which they were saved at first."""
+    config = config_of(directory)
+    if config.get("model_type") == BILSTM:
+        return BILSTM_VARIANT
+    if HEAD_FIELD not in config:
         return None
     return MEAN_HEAD_VARIANT if any(path.exists() for path in _whole_and_index(directory, MEAN_HEAD_VARIANT)) else None
 
@@ -153,9 +157,18 @@ def check_shapes(shapes: Shapes, config: Mapping[str, object], where: str) -> No
             )
 
 
+def word_embedding_width(shapes: Shapes) -> int | None:
+    """The width of the word embeddings; None if no tensor has a name by which they are known here."""
+    return next((table[1] for table in _tables(shapes)), None)
+
+
+def _tables(shapes: Shapes) -> list[tuple[int, ...]]:
+    """The shapes of the tables of word embeddings."""
+    return [shape for name, shape in shapes.items() if f".{name}".endswith(WORD_EMBEDDINGS) and len(shape) == 2]
+
+
 def _check_embeddings(shapes: Shapes, fields: Mapping[str, object], where: str) -> None:
-    tables = [shape for name, shape in shapes.items() if f".{name}".endswith(WORD_EMBEDDINGS) and len(shape) == 2]
-    rows = fields.get("vocab_size")
+    tables, rows = _tables(shapes), fields.get("vocab_size")
     # They may be narrower than the layers: embedding_size of ELECTRA, input_embedding_size of RemBERT.
     widths = [value for name, value in fields.items() if name in WIDTHS or ("emb" in name and "position" not in name)]
     if not tables or not isinstance(rows, int):

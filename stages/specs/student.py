@@ -52,7 +52,32 @@ class Fresh(Frozen):
     head: Head | None = None
 
 
-Start = Annotated[Pretrained | Cut | Fresh, Field(discriminator="kind")]
+class Bilstm(Frozen):
+    """The student is a bidirectional LSTM (Tang et al. 2019) with the tokenizer of the model in ``start``.
+
+    ``hidden`` is the width of a state of one direction, ``layers`` the number of LSTM layers, ``fc`` the width of the
+    fully connected layer. The word embeddings are ``copied`` from the model in ``start``, and mapped to ``width`` by a
+    linear layer unless it is None; or they are ``random`` and as wide as ``width``. They are trained like all other
+    weights. ``dropout`` applies to the LSTM's inputs, between its layers, and before the classifier.
+    """
+
+    kind: Literal["bilstm"] = "bilstm"
+    hidden: int = Field(150, ge=1, le=4096)
+    layers: int = Field(1, ge=1, le=8)
+    fc: int = Field(200, ge=1, le=16384)
+    embeddings: Literal["copied", "random"] = "copied"
+    width: int | None = Field(None, ge=1, le=4096)
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    head: ClassVar[None] = None
+
+    @model_validator(mode="after")
+    def _random_embeddings_have_a_width(self) -> "Bilstm":
+        if self.embeddings == "random" and self.width is None:
+            raise ValueError("width: missing, and needed for random embeddings")
+        return self
+
+
+Start = Annotated[Pretrained | Cut | Fresh | Bilstm, Field(discriminator="kind")]
 
 
 def describe_start(start: Start) -> str:
@@ -66,6 +91,10 @@ def describe_start(start: Start) -> str:
         case Fresh(changes=changes):
             changed = "".join(f", {name} {value}" for name, value in changes)
             return f"random, with the configuration in the input start{changed}{head}"
+        case Bilstm(embeddings="copied"):
+            return "random, a BiLSTM with the word embeddings of the model in the input start"
+        case Bilstm():
+            return "random, a BiLSTM with the tokenizer of the model in the input start"
 
 
 class Train(Frozen):

@@ -22,10 +22,10 @@ from stages.corpus.reader import TOKENIZER, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.models.cutting import cut_layers
 from stages.models.forward import forward, pooled_state
-from stages.models.loading import load, quieten, random_model
+from stages.models.loading import build, load, quieten, random_model
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, tokens_per_pass
-from stages.specs.student import Cut, Fresh, Start, Train
+from stages.specs.student import Bilstm, Cut, Fresh, Start, Train
 from stages.specs.tasks import TRAIN, Task
 from stages.timing.job import Figures, ModelFigures, ModelTiming
 from stages.training.optimizer import make_optimizer
@@ -52,8 +52,8 @@ def measure_model(job: ModelTiming, worker: Worker, imports: float) -> ModelFigu
 
 
 def opened(directory: Path, starts: Sequence[Start], task: Task) -> PreTrainedModel:
-    """The model in ``directory`` after these changes: layers are cut out, or all weights are random. Its head is of
-    the last kind that ``starts`` name."""
+    """The model in ``directory`` after these changes: layers are cut out, all weights are random, or a BiLSTM takes its
+    place. Its head is of the last kind that ``starts`` name."""
     quieten()
     torch.manual_seed(0)
     head = next((start.head for start in reversed(starts) if start.head), None)
@@ -64,6 +64,8 @@ def opened(directory: Path, starts: Sequence[Start], task: Task) -> PreTrainedMo
                 model = random_model(directory, dict(changes), task, head)
             case Cut(layers=layers):
                 model = cut_layers(load(directory, task, head) if model is None else model, layers)
+            case Bilstm():
+                model = build(start, directory, task)
             case _:
                 pass
     return load(directory, task, head) if model is None else model

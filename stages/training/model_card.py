@@ -17,7 +17,7 @@ model = AutoModelForSequenceClassification.from_pretrained(directory)
 """
 
 USE_WITH_STILLHOUSE = """\
-The classification head reads the mean over all tokens. Plain transformers refuses it:
+The model is of a class of Stillhouse's own, which plain transformers refuses:
 
 ```python
 import stillhouse

@@ -238,8 +238,8 @@ def kept_every_epoch(job: StudentJob, progress: Progress) -> bool:
 
 
 def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
-    """Write model and tokenizer to ``target``, as transformers loads them; a model with a mean head as
-    ``stillhouse.load_model`` does."""
+    """Write model and tokenizer to ``target``, as transformers loads them; a model with a mean head, or a
+    BiLSTM, as ``stillhouse.load_model`` does."""
     model.save_pretrained(target)
     shutil.copytree(job.inputs["corpus"] / "tokenizer", target, dirs_exist_ok=True)
 

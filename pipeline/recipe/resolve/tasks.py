@@ -19,7 +19,7 @@ from stages.specs.method import Method
 from stages.specs.student import Train
 from stages.specs.tasks import Metric, Task
 
-STARTS = ("model", "cut", "config")
+STARTS = ("model", "cut", "config", "bilstm")
 
 
 def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
@@ -36,6 +36,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
         with placed("student", place):
             _check_one_is_given(student, STARTS)
             _check_cut(student, file.teacher)
+            _check_bilstm(student, file.teacher)
     return TaskRecipe(
         task=task,
         files=block.files,
@@ -128,6 +129,17 @@ def _check_cut(block: StartBlock, teacher: TeacherSettings) -> None:
         raise PlacedError(("cut", "of"), "base", problem)
 
 
+def _check_bilstm(block: StartBlock, teacher: TeacherSettings) -> None:
+    if block.bilstm is None:
+        return
+    if block.head is not None:
+        problem = "but a bilstm has no such head: it reads the last states of both directions; leave head out"
+        raise PlacedError(("head",), block.head, problem)
+    if block.bilstm.embeddings == "base" and teacher.finetune is None:
+        problem = "but the teacher is given fine-tuned, without teacher.finetune; write embeddings: teacher"
+        raise PlacedError(("bilstm", "embeddings"), "base", problem)
+
+
 def _method(block: MethodBlock, index: int, file: RecipeFile, metric: Metric | None) -> MethodUse:
     with placed("method", index):
         method = method_of(block)
@@ -156,6 +168,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None
         if block.members is not None:
             return _ensemble(name, block, block.members, file.models)
         _check_cut(block, file.teacher)
+        _check_bilstm(block, file.teacher)
         if block.shares is not None:
             raise PlacedError(("shares",), ABSENT, "is of an ensemble's members; leave it out, or name members")
         if block.method is None:
@@ -167,7 +180,14 @@ def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None
             method = method_of(block.method)
         return ModelNode(
             name=name,
-            student=Student(label=name, model=block.model, cut=block.cut, config=block.config, head=block.head),
+            student=Student(
+                label=name,
+                model=block.model,
+                cut=block.cut,
+                config=block.config,
+                bilstm=block.bilstm,
+                head=block.head,
+            ),
             method=method,
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
             candidates=_candidates(block.candidates, method, find(block.method.use), file),

@@ -27,9 +27,10 @@ from pipeline.recipe.schema.scalars import (
     key,
 )
 from stages.specs.corpus import CorpusSpec
-from stages.specs.student import Head, Train
+from stages.specs.student import Bilstm, Head, Train
 
 TRAIN = Train.model_fields
+BILSTM = Bilstm.model_fields
 
 Referred = Annotated[Reference, ReadAs(Annotated[Text, Field(json_schema_extra={"pattern": PATTERN})], reference)]
 """A reference to a model of the recipe, written as its name."""
@@ -175,6 +176,32 @@ class LayerCut(Block):
     ] = key("The layers to keep, in rising order. 1 is the first layer.", [2, 4, 6])
 
 
+class BilstmBlock(Block):
+    """A [bidirectional LSTM](#bilstm-students) with random weights (Tang et al. 2019) and the teacher's tokenizer. It
+    has no layers that a method could match, so it needs `structure: none`."""
+
+    hidden: Whole = key(
+        "Width of the states of one direction. The paper has 150, and 300 for STS-B.", 300, of=BILSTM["hidden"]
+    )
+    layers: Whole = key("Number of LSTM layers.", 2, of=BILSTM["layers"])
+    fc: Whole = key("Width of the fully connected layer before the classifier.", 400, of=BILSTM["fc"])
+    embeddings: Literal["teacher", "base", "random"] = key(
+        "The word embeddings at the start of training: those of the fine-tuned teacher, those of the teacher's model "
+        "before its fine-tuning, or random ones. All are trained with the other weights.",
+        "random",
+        "teacher",
+    )
+    width: Whole | None = key(
+        "Width of the LSTM's inputs. Copied embeddings are mapped to it by a linear layer, which is trained, too. "
+        "Default: 300 for random embeddings, else the teacher's, without such a layer.",
+        128,
+        of=BILSTM["width"],
+    )
+    dropout: Number = key(
+        "Dropout on the LSTM's inputs, between its layers, and before the classifier.", 0.3, of=BILSTM["dropout"]
+    )
+
+
 def _cut_instead(layers: object) -> str:
     """What to write in place of ``from_teacher``, which counted layers from 0."""
     whole = isinstance(layers, list | tuple) and all(type(layer) is int for layer in layers)
@@ -183,7 +210,7 @@ def _cut_instead(layers: object) -> str:
 
 
 class StartBlock(Block):
-    """Exactly one of `model`, `cut` and `config`, and the kind of classification head."""
+    """Exactly one of `model`, `cut`, `config` and `bilstm`, and the kind of classification head."""
 
     replaced = MappingProxyType({"from_teacher": _cut_instead})
 
@@ -195,6 +222,9 @@ class StartBlock(Block):
     )
     config: FreshConfig | None = key(
         "Start from random weights.", {"model": "bert-base-uncased", "num_hidden_layers": 2, "hidden_size": 128}, None
+    )
+    bilstm: BilstmBlock | None = key(
+        "A bidirectional LSTM in place of a transformer. `{}` has the paper's sizes.", {"hidden": 300}, None
     )
     head: Head | None = key(
         "What the [classification head](#heads) reads of the last layer: the state of the first token (`cls`), or the "
@@ -210,6 +240,8 @@ def derived_label(start: Mapping[str, Any]) -> str:
     cut: LayerCut | None = start.get("cut")
     if cut is not None:
         return "-".join((*(["base"] if cut.of == "base" else []), "layers", *map(str, cut.layers)))[:80]
+    if start.get("bilstm") is not None:
+        return "bilstm"
     if start.get("config") is not None:
         return f"fresh-{_last_part(start['config'].model)}"[:80]
     return _last_part(start.get("model") or "")
@@ -221,11 +253,11 @@ def _last_part(model: str) -> str:
 
 
 class Student(StartBlock):
-    """A student. It needs exactly one of `model`, `cut` and `config`."""
+    """A student. It needs exactly one of `model`, `cut`, `config` and `bilstm`."""
 
     label: Label = key(
-        "The student's name in reports and files. Default: the last part of `model`; `layers-2-4-6`; or `fresh-` and "
-        "the last part of `config.model`.",
+        "The student's name in reports and files. Default: the last part of `model`; `layers-2-4-6`; `fresh-` and the "
+        "last part of `config.model`; or `bilstm`.",
         "six",
         derived_label,
     )
@@ -289,7 +321,7 @@ class MethodBlock(AxesBlock):
 
 class ModelBlock(StartBlock):
     """A further model, such as a teaching assistant, a generation or an ensemble. It needs exactly one of `model`,
-    `cut`, `config` and `members`."""
+    `cut`, `config`, `bilstm` and `members`."""
 
     members: References | None = key(
         "Makes an ensemble of two or more models, named as in `taught_by`. It has no method and is not trained.",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.models.architectures import READS_FIRST_TOKEN, READS_OTHER_STATES, WITHOUT_TOKEN_STATES
+from stages.models.bilstm import BILSTM
 from stages.models.config_fields import with_defaults
 from stages.specs.student import Head
 
@@ -90,8 +91,8 @@ def changed_head(wanted: Head | None, given: Head | None) -> Head | None:
 
 def is_own_class(model_type: str, head: Head | None) -> bool:
     """Whether a model of this architecture with this head is of a class of this project, which transformers does not
-    load."""
-    return head == "mean" and model_type not in POOLING_VALUES
+    load: a mean head, or a BiLSTM."""
+    return model_type == BILSTM or (head == "mean" and model_type not in POOLING_VALUES)
 
 
 def loads_with(model_type: str, head: Head | None) -> str:

@@ -136,8 +136,17 @@ REFUSALS = {
     "store.layers=[-1]": "store.layers.0: -1, must be at least 0",
     "store.layers=none": "store.layers: none, must be all or a list",
     # students
-    "student={label: a}": "student: needs exactly one of model, cut and config; none of them is given",
-    "student.cut={layers: [1]}": "student: needs exactly one of model, cut and config; model and cut are given",
+    "student={label: a}": "student: needs exactly one of model, cut, config and bilstm; none of them",
+    "student.cut={layers: [1]}": "student: needs exactly one of model, cut, config and bilstm; model and cut are given",
+    "student={cut: {layers: [1]}, bilstm: {}}": "student: needs exactly one of model, cut, config and bilstm; cut and ",
+    "student={bilstm: {hidden: 0}}": "student.bilstm.hidden: 0, must be at least 1",
+    "student={bilstm: {layers: 9}}": "student.bilstm.layers: 9, must be at most 8",
+    "student={bilstm: {fc: 20000}}": "student.bilstm.fc: 20000, must be at most 16384",
+    "student={bilstm: {width: 5000}}": "student.bilstm.width: 5000, must be at most 4096",
+    "student={bilstm: {dropout: 1.0}}": "student.bilstm.dropout: 1.0, must be below 1",
+    "student={bilstm: {embeddings: glove}}": "student.bilstm.embeddings: glove, must be teacher, base or random",
+    "student={bilstm: {hiden: 5}}": "student.bilstm.hiden: unknown key; did you mean hidden?",
+    "student={bilstm: {}, head: mean}": "student.head: mean, but a bilstm has no such head: it reads the last states ",
     "student={cut: {of: teacher, layers: [1, 3, 1]}}": "student.cut.layers: [1, 3, 1], must be given once each, 1 is ",
     "student={cut: {layers: [1, -1]}}": "student.cut.layers.1: -1, must be at least 1",
     "student={cut: {layers: []}}": "student.cut.layers: [], needs at least 1",
@@ -204,7 +213,7 @@ REFUSALS = {
     # models
     "models.a={model: x}": "models.a.method: missing, and needed",
     "models.a={model: x, method: vanila-kd}": "models.a.method: vanila-kd is no method; ",
-    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config and members; none of ",
+    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config, bilstm and members; none of ",
     "models.a={model: x, method: vanilla-kd, taught_by: a}": "models.a.taught_by: a runs in a circle (a <- a)",
     "models={a: {model: x, method: vanilla-kd, taught_by: b}, b: {model: x, method: vanilla-kd, taught_by: a}}": (
         "models.a.taught_by: b runs in a circle (a <- b <- a)"
@@ -232,7 +241,7 @@ REFUSALS = {
     "models.a={members: [teacher, b]}": "models.a.members.1: b is no model of this recipe; ",
     "models.a={members: [teacher, a]}": "models.a.members: a runs in a circle (a <- a); ",
     "models.a={model: x, members: [teacher]}": (
-        "models.a: needs exactly one of model, cut, config and members; model and members are given"
+        "models.a: needs exactly one of model, cut, config, bilstm and members; model and members are given"
     ),
     "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble is not trained; ",
     "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble is not trained; ",

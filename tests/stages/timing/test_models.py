@@ -10,11 +10,12 @@ from cluster.resources import Resources
 from stages.bank.sources import text_files
 from stages.corpus.corpus import corpus
 from stages.corpus.reader import read_meta
+from stages.models.bilstm import BILSTM
 from stages.models.forward import width
 from stages.specs.bank import BankSpec
 from stages.specs.corpus import CorpusSpec, Files
 from stages.specs.retrieval import ModelEncoder
-from stages.specs.student import Cut, Fresh, Pretrained, Train
+from stages.specs.student import Bilstm, Cut, Fresh, Pretrained, Train
 from stages.specs.tasks import Task
 from stages.timing.job import BankTiming, ModelTiming, TokenizerTiming
 from stages.timing.models import opened
@@ -73,6 +74,17 @@ def test_a_model_is_measured_in_the_shape_that_the_stages_train(model: Path, row
         found = opened(model, starts, task)
         assert found.config.num_hidden_layers == depth
         assert width(found) == (16 if depth == 2 else 32)
+
+
+def test_a_bilstm_is_measured_as_a_student_and_as_a_teacher(model: Path, rows: Path, tmp_path: Path) -> None:
+    job = ModelTiming(
+        model, (Bilstm(hidden=4, fc=4),), rows, (Train(batch_size=8),), ("float32", "bfloat16"), tmp_path, 0.05
+    )
+    found = ON.train(time_model, job)
+    assert {"store_float32_row", "store_bfloat16_row", "save"} <= set(found.forward)
+    assert found.steps[0]["train_row"] > 0
+    opened_model = opened(model, job.starts, read_meta(rows).task)
+    assert (opened_model.config.model_type, width(opened_model)) == (BILSTM, 4)
 
 
 def test_texts_are_measured(model: Path, rows: Path, tmp_path: Path) -> None:
