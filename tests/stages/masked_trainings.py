@@ -1,0 +1,50 @@
+"""Small trainings of masked language models for tests: rows of random tokens and a BERT with some thousand weights."""
+
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from training_setups import CLASSES, WORDS, random_rows
+from transformers import BertConfig, BertForMaskedLM
+
+from stages.pretraining.loop import PretrainingSetup
+from stages.pretraining.masking import TokenIds
+from stages.pretraining.progress import MaskedProgress
+from stages.specs.pretraining import PretrainSpec
+
+TOKENS = TokenIds(WORDS - 1, np.array([0, WORDS - 1]), np.arange(1, WORDS - 1))
+
+
+def small_masked_model(seed: int = 0, dropout: float = 0.1) -> BertForMaskedLM:
+    """A random BERT of width 16 that predicts tokens."""
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=WORDS,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=0.2,
+    )
+    return BertForMaskedLM(config)
+
+
+def masked_setup(checkpoint: Path, seconds: float = 0.5, **spec: object) -> PretrainingSetup:
+    """A training on 26 rows in batches of 4, with 12 held out, and a clock that advances by a second whenever it is
+    read."""
+    ticks = count()
+    settings = PretrainSpec(**{"batch_size": 4, "epochs": 3, "learning_rate": 3e-3, **spec})
+    texts, held_out = random_rows(CLASSES, 26, seed=1), random_rows(CLASSES, 12, seed=2)
+    return PretrainingSetup(settings, texts, held_out, TOKENS, checkpoint, seconds, lambda: float(next(ticks)))
+
+
+def results(progress: MaskedProgress) -> list[tuple[int, int, float, float, float]]:
+    """(epoch, steps, loss, held-out loss, accuracy) of each epoch: the history without its seconds."""
+    return [
+        (epoch.epoch, epoch.steps, epoch.loss, epoch.held_out.loss, epoch.held_out.accuracy)
+        for epoch in progress.history
+    ]
