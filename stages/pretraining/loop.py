@@ -100,7 +100,7 @@ class MaskedTraining:
         """Train from the checkpoint, or from the start, to the last step."""
         setup, progress = self.setup, self._resume()
         if progress.before is None:
-            progress.before = self._held_out_score()
+            progress.before = self.held_out_score()
             self.worker.note(_held_out_note(progress.before))
         while progress.epoch * setup.steps_per_epoch + progress.step < setup.steps:
             self._epoch()
@@ -198,7 +198,7 @@ class MaskedTraining:
         """Measure the model on the held-out texts, and add the epoch to the history. Raises ValueError where it
         diverges."""
         setup, progress = self.setup, self.progress
-        mean, score = progress.loss_sum / max(1, progress.predicted), self._held_out_score()
+        mean, score = progress.loss_sum / max(1, progress.predicted), self.held_out_score()
         number = progress.epoch + 1
         # The weights after the last step enter no loss of this epoch, so the held-out loss is checked, too.
         if not (math.isfinite(mean) and math.isfinite(score.loss)):
@@ -216,7 +216,7 @@ class MaskedTraining:
         done = f"epoch {number}/{-(-setup.steps // setup.steps_per_epoch)}"
         self.worker.note(f"{done}  loss {mean:.4f}  {_held_out_note(score)}")
 
-    def _held_out_score(self) -> HeldOutScore:
+    def held_out_score(self) -> HeldOutScore:
         """The score of the model on the held-out texts, whose chosen tokens are the same each time. Workers share the
         batches; all return the whole score. The model is left in train mode."""
         worker, setup = self.worker, self.setup

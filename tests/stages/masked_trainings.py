@@ -2,16 +2,19 @@
 
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from training_setups import CLASSES, WORDS, random_rows
-from transformers import BertConfig, BertForMaskedLM
+from training_setups import CLASSES, WORDS, LocalWorker, random_rows
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
-from stages.pretraining.loop import PretrainingSetup
-from stages.pretraining.masking import TokenIds
-from stages.pretraining.progress import MaskedProgress
+from stages.corpus.rowset import read_rowset
+from stages.pretraining.loop import MaskedTraining, PretrainingSetup
+from stages.pretraining.masking import TokenIds, token_ids
+from stages.pretraining.progress import HeldOutScore, MaskedProgress
 from stages.specs.pretraining import PretrainSpec
+from stages.specs.tasks import HOLDOUT, TRAIN
 
 TOKENS = TokenIds(WORDS - 1, np.array([0, WORDS - 1]), np.arange(1, WORDS - 1))
 
@@ -48,3 +51,11 @@ def results(progress: MaskedProgress) -> list[tuple[int, int, float, float, floa
         (epoch.epoch, epoch.steps, epoch.loss, epoch.held_out.loss, epoch.held_out.accuracy)
         for epoch in progress.history
     ]
+
+
+def held_out_score(model: PreTrainedModel, tokenizer: Any, spec: PretrainSpec, texts: Path) -> HeldOutScore:
+    """The score of a model on the held-out texts in the scratch folder ``texts`` of a training."""
+    rows, held_out = read_rowset(texts, TRAIN), read_rowset(texts, HOLDOUT)
+    tokens = token_ids(tokenizer, model.config.vocab_size)
+    setup = PretrainingSetup(spec, rows, held_out, tokens, texts / "none.pt")
+    return MaskedTraining(model, setup, LocalWorker()).held_out_score()

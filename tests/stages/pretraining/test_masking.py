@@ -42,7 +42,9 @@ def test_of_the_tokens_that_are_not_special_the_given_share_is_predicted_to_a_to
     assert (mask[found.rows, found.columns] == 1).all() and (found.targets > MASK).all()
 
 
-@pytest.mark.parametrize("masking", [Masking(), Masking(share=0.5, masked=0.3, random=0.6), Masking(masked=1, random=0)])
+@pytest.mark.parametrize(
+    "masking", [Masking(), Masking(share=0.5, masked=0.3, random=0.6), Masking(masked=1, random=0)]
+)
 def test_of_the_predicted_tokens_the_given_shares_are_masked_random_and_kept(masking: Masking) -> None:
     draws = [chosen(masking, seed)[2] for seed in range(40)]
     shown, targets = (np.concatenate([getattr(one, name) for one in draws]) for name in ("shown", "targets"))
