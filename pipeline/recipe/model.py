@@ -107,6 +107,10 @@ class TaskRecipe(Frozen):
         yield from ((("method", index), use) for index, use in enumerate(self.methods))
         yield from ((("models", name), node) for name, node in self.models.items() if isinstance(node, ModelNode))
 
+    def start_model(self, student: Student) -> str | None:
+        """The masked language model from which a student starts; None for one that does not start from one."""
+        return student.start if student.start in self.masked_models else None
+
     def start_task(self, student: Student) -> str | None:
         """The other task from whose student ``student`` starts; None for one that starts from a model."""
         return None if student.start in self.masked_models else student.start

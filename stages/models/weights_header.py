@@ -217,3 +217,41 @@ def check_token_count(tokens: int | None, config: Mapping[str, object], path: Pa
             f"{path}: has tokens up to id {tokens - 1}, but config.json has vocab_size: {size}; give the tokenizer "
             "that was saved with these weights"
         )
+
+
+MASK_TOKENS = ("[MASK]", "<mask>", "[mask]", "<special1>")
+"""What the tokenizers of masked language models usually call their mask token."""
+
+
+def lacks_mask_token(directory: Path) -> bool:
+    """Whether the tokenizer in ``directory`` certainly has no mask token: its configuration names none, and no token of
+    its vocabulary is usually called so. Raises ValueError for a file that is not JSON."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        document = _document(directory / name)
+        if isinstance(document, dict) and document.get("mask_token") is not None:
+            return False
+    vocabulary = directory / "vocab.txt"
+    if vocabulary.exists():
+        return set(vocabulary.read_text("utf-8").splitlines()).isdisjoint(MASK_TOKENS)
+    document = _document(directory / "tokenizer.json")
+    return document is not None and set(_tokens(document)).isdisjoint(MASK_TOKENS)
+
+
+def _document(path: Path) -> object:
+    """The content of a JSON file; None if there is none."""
+    try:
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "is not JSON") from error
+
+
+def _tokens(document: object) -> Iterator[str]:
+    """The tokens in a ``tokenizer.json``."""
+    match document:
+        case {"model": {"vocab": dict() as vocabulary}}:
+            yield from map(str, vocabulary)
+        case {"model": {"vocab": [*pieces]}}:
+            yield from (str(piece[0]) for piece in pieces if isinstance(piece, list) and piece)
+    match document:
+        case {"added_tokens": [*tokens]}:
+            yield from (str(token["content"]) for token in tokens if isinstance(token, dict) and "content" in token)

@@ -60,6 +60,7 @@ def train(job: PretrainJob, worker: Worker) -> MaskedFacts:
         "rows": len(rows),
         "held_out_rows": len(held_out),
         "steps": setup.steps,
+        "texts_read": job.spec.texts_read(len(rows)),
         "train_seconds": round(progress.seconds, 3),
         "parameters": count_parameters(start.model),
         "new_head": start.new_head,

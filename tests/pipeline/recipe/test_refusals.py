@@ -204,7 +204,7 @@ REFUSALS = {
     # models
     "models.a={model: x}": "models.a.method: missing, and needed",
     "models.a={model: x, method: vanila-kd}": "models.a.method: vanila-kd is no method; ",
-    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config and members; none of ",
+    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config, start and members; none of ",
     "models.a={model: x, method: vanilla-kd, taught_by: a}": "models.a.taught_by: a runs in a circle (a <- a)",
     "models={a: {model: x, method: vanilla-kd, taught_by: b}, b: {model: x, method: vanilla-kd, taught_by: a}}": (
         "models.a.taught_by: b runs in a circle (a <- b <- a)"
@@ -232,7 +232,7 @@ REFUSALS = {
     "models.a={members: [teacher, b]}": "models.a.members.1: b is no model of this recipe; ",
     "models.a={members: [teacher, a]}": "models.a.members: a runs in a circle (a <- a); ",
     "models.a={model: x, members: [teacher]}": (
-        "models.a: needs exactly one of model, cut, config and members; model and members are given"
+        "models.a: needs exactly one of model, cut, config, start and members; model and members are given"
     ),
     "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble is not trained; ",
     "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble is not trained; ",
