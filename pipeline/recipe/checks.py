@@ -66,9 +66,10 @@ def _check_reserved_names(recipe: TaskRecipe) -> None:
             raise PlacedError(
                 ("method", index, "label"), TEACHER, "is what reports call the teacher itself; choose another"
             )
-    if TEACHER in recipe.models:
+    names = {*recipe.models, *recipe.masked_models}
+    if TEACHER in names:
         raise PlacedError(("models", TEACHER), ABSENT, "is the name of the teacher itself; choose another")
-    if ITSELF in recipe.models:
+    if ITSELF in names:
         raise PlacedError(("models", ITSELF), ABSENT, "is what taught_by calls the student itself; choose another")
 
 

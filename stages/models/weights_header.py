@@ -225,7 +225,8 @@ MASK_TOKENS = ("[MASK]", "<mask>", "[mask]", "<special1>")
 
 def lacks_mask_token(directory: Path) -> bool:
     """Whether the tokenizer in ``directory`` certainly has no mask token: its configuration names none, and no token of
-    its vocabulary is usually called so. Raises ValueError for a file that is not JSON."""
+    its vocabulary has a name that mask tokens usually have. False if its files list no tokens. Raises ValueError for a
+    file that is not JSON."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         document = _document(directory / name)
         if isinstance(document, dict) and document.get("mask_token") is not None:
@@ -233,8 +234,8 @@ def lacks_mask_token(directory: Path) -> bool:
     vocabulary = directory / "vocab.txt"
     if vocabulary.exists():
         return set(vocabulary.read_text("utf-8").splitlines()).isdisjoint(MASK_TOKENS)
-    document = _document(directory / "tokenizer.json")
-    return document is not None and set(_tokens(document)).isdisjoint(MASK_TOKENS)
+    tokens = set(_tokens(_document(directory / "tokenizer.json")))
+    return bool(tokens) and tokens.isdisjoint(MASK_TOKENS)
 
 
 def _document(path: Path) -> object:
