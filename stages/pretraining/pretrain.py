@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.resources import On, Worker
+from stages.corpus.reader import META
 from stages.corpus.token_shards import write_splits
 from stages.pretraining.job import SCRATCH_TEXTS, MaskedFacts, PretrainJob
 from stages.pretraining.texts import chosen_texts
@@ -23,9 +24,11 @@ def pretrain(spec: PretrainSpec, inputs: Mapping[str, Path], out: Path, on: On) 
 
     Inputs are those that ``PretrainSpec`` lists. Goes on from the tokenised texts and the checkpoint in ``out``.
     """
-    texts = chosen_texts(spec, inputs)
-    _, counts = write_splits(texts.task, spec.max_length, inputs["tokenizer"], texts.splits, out / SCRATCH_TEXTS, on)
-    on.expect(spec.texts_read(counts["rows"][TRAIN]), "rows")
+    texts, folder = chosen_texts(spec, inputs), out / SCRATCH_TEXTS
+    tokenised = (folder / META).exists()  # by an earlier attempt
+    _, counts = write_splits(texts.task, spec.max_length, inputs["tokenizer"], texts.splits, folder, on)
+    # What was tokenised counts as done already.
+    on.expect(spec.texts_read(counts["rows"][TRAIN]) + (0 if tokenised else sum(counts["rows"].values())), "rows")
     found = on.train(train_masked_model, PretrainJob(spec, dict(inputs), out))
     return {**found, "truncated": sum(counts["truncated"].values())}
 
