@@ -119,9 +119,9 @@ method: [vanilla-kd, {use: takd, taught_by: assistant}]
 
 | entry of `models` | what it is |
 | --- | --- |
-| with `pretrain`, without `method` | a masked language model and nothing else; it is not evaluated, and teaches nothing |
+| with `pretrain`, without `method` | a masked language model alone; it is not evaluated, and teaches nothing |
 | with both | a classifier that starts from its masked language model; it may teach as any other |
-| with `start` | it starts from the masked language model of that entry: first the bank, say, then the task's own texts |
+| with `start` | it starts from the masked language model of that entry: first the bank, then the task's texts |
 
 A student starts from such a model by `start`, in the place of `model`, `cut` and `config`. It gets a new head, as for
 an encoder without one; where the masked language model has layers of the teacher, one of the kind of the teacher's.

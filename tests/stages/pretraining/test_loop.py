@@ -76,6 +76,15 @@ def test_training_ends_after_the_given_steps_and_the_schedule_with_it(tmp_path: 
     assert sum(worker.advanced) == setup.spec.texts_read(26) == 26 + 8
 
 
+def test_a_training_in_bfloat16_has_nearly_the_losses_of_one_in_float32(tmp_path: Path) -> None:
+    found = [
+        fit_masked_model(small_masked_model(), masked_setup(tmp_path / precision, precision=precision), LocalWorker())
+        for precision in ("float32", "bfloat16")
+    ]
+    whole, half = ([epoch.held_out.loss for epoch in progress.history] for progress in found)
+    assert half == pytest.approx(whole, rel=0.02) and half != whole
+
+
 def test_a_loss_that_is_not_finite_ends_the_training_with_the_setting_to_change(tmp_path: Path) -> None:
     model = small_masked_model()
     with torch.no_grad():
