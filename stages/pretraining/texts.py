@@ -42,8 +42,8 @@ def chosen_texts(spec: PretrainSpec, inputs: Mapping[str, Path]) -> ChosenTexts:
 def _of_bank(spec: PretrainSpec, bank: Path) -> ChosenTexts:
     meta = read_bank_meta(bank)
     parts = [read_bank_part(bank, number, ["row_key"])["row_key"] for number in range(len(meta.parts))]
-    keys = b"".join(key for part in parts for key in part.to_pylist())
-    divided = _divided(spec, np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES), f"bank: {bank}")
+    keys = np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *map(_key_bytes, parts)])
+    divided = _divided(spec, keys, f"bank: {bank}")
     return _chosen(meta.columns, divided, {name: read_bank_rows(bank, rows) for name, rows in divided.items()})
 
 
@@ -53,6 +53,16 @@ def _of_train(spec: PretrainSpec, corpus: Path) -> ChosenTexts:
     return _chosen(
         COLUMNS[: len(split.columns)], divided, {name: [texts[row] for row in rows] for name, rows in divided.items()}
     )
+
+
+def _key_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    """[N, 16]: the bytes of a column of row keys."""
+    chunks = [
+        np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, KEY_BYTES)[chunk.offset : chunk.offset + len(chunk)]
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    return np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *chunks])
 
 
 def _divided(spec: PretrainSpec, keys: npt.NDArray[np.uint8], where: str) -> dict[str, Numbers]:
