@@ -19,7 +19,8 @@ from benchmarks.pairs import Cost, Turn, interleaved, summary, timed, walls
 from benchmarks.scene import STUDENT, Learner, Scene
 from benchmarks.stored_vs_none import reading
 from stages.models.loading import build, load
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import Cut, Pretrained, Start
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach

@@ -24,8 +24,9 @@ from stages.corpus.batches import epoch_batches
 from stages.corpus.corpus import corpus
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.models.loading import head_config
+from stages.specs.axes.targets import TeacherTargets
 from stages.specs.corpus import CorpusSpec, Generated
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import REVIEWS

@@ -24,9 +24,11 @@ from stages.corpus.corpus import corpus
 from stages.corpus.reader import read_meta, read_split
 from stages.outputs.layout import Layout, write_store
 from stages.outputs.parquet import write_shard
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import OnePhase
 from stages.specs.corpus import CorpusSpec, Generated
 from stages.specs.layers import Pick
-from stages.specs.method import Method, OnePhase, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import DistilSpec, Train
 from stages.specs.tasks import REVIEWS
 from stages.teaching.teach import tokenisation

@@ -14,7 +14,8 @@ import numpy as np
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import cpu_note, interleaved, ratios, summary
 from benchmarks.scene import LOGITS, Learner, Scene
-from stages.specs.method import Data, Method, Minimax, Neighbours
+from stages.specs.axes.data import Data, Minimax, Neighbours
+from stages.specs.method import Method
 from stages.training.candidates import CandidatePool
 from stages.training.setup import TrainingSetup
 from stages.training.teachers import signal_of

@@ -38,8 +38,9 @@ from stages.corpus.task_files import task_files
 from stages.evaluation.predictions import decide
 from stages.models.loading import build, load
 from stages.models.predict import predict
+from stages.specs.axes.targets import TeacherTargets
 from stages.specs.corpus import CorpusSpec, Files
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import DistilSpec, Pretrained, Train
 from stages.specs.tasks import BUILT_IN
 from stages.specs.teacher import TeachSpec

@@ -27,7 +27,8 @@ from benchmarks.pairs import Cost, Turn, cpu_note, interleaved, ratios, summary,
 from benchmarks.scene import BATCH, Learner, Scene
 from benchmarks.stored_vs_none import reading
 from stages.models.loading import load
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.method import Method
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
 

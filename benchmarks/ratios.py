@@ -40,7 +40,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.layer_map import groups_of, resolved
 from stages.specs.layers import Attend, Outputs, Structure
 from stages.specs.method import Method
-from stages.specs.schedule import OutputRequest, phases
+from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Pretrained, Train
 from stages.specs.tasks import BUILT_IN, Task
 from stages.specs.teacher import ProbeSpec, TeachSpec
@@ -207,7 +207,7 @@ def ratio_of(ground: Ground, name: str, batches: int, seeds: int) -> Ratio:
     found: list[float] = []
     for seed in range(seeds):
         training = ground.training(method.structure, method, seed)
-        plan = compared_plan(training.parts, phases(method.training, 1)[0])
+        plan = compared_plan(training.parts, method.training.phases(1)[0])
         for rows in first_batches(training.parts)[:batches]:
             labels, layers = gradient_norms(training.parts, rows, plan)
             found.append(layers / labels)

@@ -37,9 +37,10 @@ from stages.corpus.sources import file_source, read_rows
 from stages.corpus.task_files import task_files
 from stages.models.loading import build, load
 from stages.models.shape import config_of, shape_of
+from stages.specs.axes.targets import TeacherTargets
 from stages.specs.corpus import CorpusSpec, Files, Generated, Source
 from stages.specs.layers import Concatenate
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.seeds import seed_of
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.tasks import BUILT_IN, REVIEWS, Task

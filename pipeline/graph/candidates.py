@@ -15,9 +15,9 @@ from pipeline.graph.unlabelled.bank import BankNodes
 from pipeline.recipe import TEACHER, CandidateMaker
 from stages.outputs.sizes import Extent
 from stages.rewriting.synonyms import read_synonyms
+from stages.specs.axes.data import WithCandidates
 from stages.specs.base import Spec
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, Sides, TransferSpec, UnlabelledSpec
-from stages.specs.method import WithCandidates
 from stages.specs.teacher import TeachSpec
 
 PAIRS: Sides = "either"

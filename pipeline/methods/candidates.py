@@ -2,7 +2,10 @@
 
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
-from stages.specs.method import Method, Minimax, Neighbours, OnePhase, TeacherTargets
+from stages.specs.axes.data import Minimax, Neighbours
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import OnePhase
+from stages.specs.method import Method
 
 PAPER = (
     "Kamalloo et al. 2021, Not Far Away, Not So Close: Sample Efficient Nearest Neighbour Data Augmentation via "

@@ -1,7 +1,9 @@
 """Methods with the vanilla loss. They differ in the models that teach, which are edges of the graph."""
 
 from pipeline.methods.named import NamedMethod
-from stages.specs.method import Method, OnePhase, TeacherTargets
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import OnePhase
+from stages.specs.method import Method
 
 FORMULA = "(1 - w) CE(y, z_S) + w tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))"
 """The vanilla loss."""

@@ -1,7 +1,9 @@
 """Methods that need no teacher: plain labels, smoothed labels, and labels of a virtual teacher."""
 
 from pipeline.methods.named import NamedMethod
-from stages.specs.method import Hard, Method, OnePhase, Smoothed, Virtual
+from stages.specs.axes.targets import Hard, Smoothed, Virtual
+from stages.specs.axes.training import OnePhase
+from stages.specs.method import Method
 
 NO_KD = NamedMethod(
     name="no-kd",

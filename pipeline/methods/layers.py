@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from pipeline.methods.edges import DIVIDED, FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import OnePhase
 from stages.specs.layers import Concatenate, Pick, Random
-from stages.specs.method import Method, OnePhase, TeacherTargets
+from stages.specs.method import Method
 
 PKD = NamedMethod(
     name="pkd",

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
+from stages.specs.axes.targets import Hard, TeacherTargets
+from stages.specs.axes.training import OnePhase
 from stages.specs.layers import Attend, Outputs, Relational
-from stages.specs.method import Hard, Method, OnePhase, TeacherTargets
+from stages.specs.method import Method
 
 ALP = NamedMethod(
     name="alp",

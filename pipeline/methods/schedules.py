@@ -1,7 +1,9 @@
 """Methods that match the teacher's logits by a schedule over the epochs."""
 
 from pipeline.methods.named import NamedMethod
-from stages.specs.method import Annealing, Continuation, Method, Progressive, TeacherTargets
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import Annealing, Continuation, Progressive
+from stages.specs.method import Method
 
 ANNEALING = NamedMethod(
     name="annealing-kd",

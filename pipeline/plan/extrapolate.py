@@ -16,9 +16,9 @@ from pipeline.plan.planner import Plan, Step
 from pipeline.plan.quantities import encoder_width, sizes_of_splits, source_of
 from pipeline.plan.resources import runs_a_model
 from stages.retrieval.index_plan import planned
+from stages.specs.axes.data import Minimax, WithCandidates
 from stages.specs.candidates import NeighboursSpec, RerankSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
-from stages.specs.method import Minimax, WithCandidates
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
 from stages.specs.student import DistilSpec

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from pipeline.recipe.errors import abbreviated
+from stages.specs.axes.targets import TeacherTargets, Virtual
 from stages.specs.layers import NoLayers
-from stages.specs.method import Method, TeacherTargets, Virtual
+from stages.specs.method import Method
 
 
 def inline_yaml(value: object) -> str:

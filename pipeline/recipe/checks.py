@@ -13,20 +13,11 @@ from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.teacher_checks import check_references
-from stages.specs.method import (
-    Annealing,
-    Hard,
-    Method,
-    OnePhase,
-    Progressive,
-    Smoothed,
-    Training,
-    TwoPhases,
-    Virtual,
-    WithCandidates,
-    sum_to_one,
-)
-from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates, phases
+from stages.specs.axes.data import WithCandidates
+from stages.specs.axes.targets import Hard, Smoothed, Virtual, sum_to_one
+from stages.specs.axes.training import Annealing, OnePhase, Progressive, Training, TwoPhases
+from stages.specs.method import Method
+from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
@@ -114,7 +105,7 @@ def _check_turns(place: Place, method: Method, train: Train, teacher_count: int)
     """Teachers that are followed in turn need an epoch each: otherwise one would be left out without a word."""
     if not isinstance(method.training, Progressive):
         return
-    turns = phases(method.training, train.epochs)[0].epochs
+    turns = method.training.phases(train.epochs)[0].epochs
     if turns < teacher_count:
         problem = (
             f"{teacher_count} teachers are followed in turn, an epoch each at least, and the first phase has {turns}; "
@@ -139,16 +130,16 @@ def short_phases(training: Training, epochs: int) -> Iterator[str]:
     temperatures, and there is a single epoch on labels. Nothing for a training of one phase."""
     if not isinstance(training, TwoPhases):
         return
-    first, labels = (phase.epochs for phase in phases(training, epochs))
+    first, labels = (phase.epochs for phase in training.phases(epochs))
     share = f"training.first_phase: {training.first_phase:g}"
     if isinstance(training, Annealing) and first < training.max_temperature:
-        enough = next(more for more in count(epochs) if phases(training, more)[0].epochs >= training.max_temperature)
+        enough = next(more for more in count(epochs) if training.phases(more)[0].epochs >= training.max_temperature)
         yield (
             f"training.max_temperature: {training.max_temperature}, but of {epochs} epochs the first phase has {first} "
             f"({share}), so that temperatures are skipped; give {first} or less, or train for {enough} epochs"
         )
     if labels == 1:
-        enough = next(more for more in count(epochs) if phases(training, more)[1].epochs > 1)
+        enough = next(more for more in count(epochs) if training.phases(more)[1].epochs > 1)
         yield (
             f"{share}, but of {epochs} epochs that leaves 1 for the labels; give a smaller share, or train for "
             f"{enough} epochs"

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.recipe.model import Ensemble, TaskRecipe
 from pipeline.recipe.reference import ALL, TEACHER, Reference
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import Train
 
 

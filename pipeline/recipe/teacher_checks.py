@@ -9,8 +9,10 @@ from pipeline.recipe.errors import ABSENT, Place, PlacedError, split_field
 from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.references import ensemble_of, teachers, training_of, weighed
+from stages.specs.axes.targets import TeacherTargets, sum_to_one
+from stages.specs.axes.training import Progressive
 from stages.specs.base import repeated
-from stages.specs.method import Method, Progressive, TeacherTargets, check_teachers, sum_to_one
+from stages.specs.method import Method, check_teachers
 
 
 def check_references(recipe: TaskRecipe) -> None:

@@ -13,9 +13,9 @@ from cluster.resources import On, Worker
 from stages.corpus.reader import Split, read_meta, read_split
 from stages.evaluation.evaluate import ROLES
 from stages.evaluation.predictions import Logits, Rows, predictions_path, read_predictions, scored, write_predictions
+from stages.specs.axes.targets import shares_or_equal, sum_to_one
 from stages.specs.evaluation import EnsembleSpec
 from stages.specs.input_names import MEMBERS, in_order
-from stages.specs.method import shares_or_equal, sum_to_one
 
 Facts = dict[str, object]
 

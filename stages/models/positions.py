@@ -45,10 +45,18 @@ def position_limit(config: Mapping[str, object]) -> int | None:
     most = next((value for value in map(fields.get, POSITIONS) if isinstance(value, int)), None)
     if most is None or not _has_table(config, fields):
         return None
-    pad = fields.get("pad_token_id")
+    before = position_before_first(model_type, fields.get("pad_token_id"))
+    return most if before is None else most - 1 - before
+
+
+def position_before_first(model_type: object, pad_token_id: object) -> int | None:
+    """The position that padding has, which is the one before that of a row's first token, in an architecture that
+    numbers positions from ``pad_token_id`` + 1; None in any other."""
+    if model_type not in AFTER_PADDING:
+        return None
     if model_type == "mpnet":
-        pad = 1  # whatever its configuration says
-    return most - 1 - pad if model_type in AFTER_PADDING and isinstance(pad, int) else most
+        return 1  # whatever its configuration says
+    return pad_token_id if isinstance(pad_token_id, int) else None
 
 
 def _has_table(config: Mapping[str, object], fields: Mapping[str, object]) -> bool:

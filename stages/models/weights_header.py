@@ -6,10 +6,11 @@ What only the values of the weights can tell, such as NaN, is found when the mod
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from stages.models.config_fields import with_defaults
+from stages.models.embeddings.vocabulary import listed_tokens
 from stages.models.heads import HEAD_FIELD, MEAN_HEAD_VARIANT
 from stages.models.shape import DEPTHS, WIDTHS, config_of
 
@@ -187,25 +188,7 @@ def lacks_masked_head(shapes: Shapes, model_type: str) -> bool:
 def token_count(path: Path) -> int | None:
     """One more than the highest id of a token in a ``tokenizer.json``, added tokens included; None if it does not list
     them. Raises ValueError if the file is not JSON."""
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "is not JSON") from error
-    return max(_token_ids(document), default=-1) + 1 or None
-
-
-def _token_ids(document: object) -> Iterator[int]:
-    match document:
-        case {"model": {"vocab": dict() as vocabulary}}:
-            yield from (number for number in vocabulary.values() if isinstance(number, int))
-        case {"model": {"vocab": [*pieces]}}:
-            yield len(pieces) - 1
-    match document:
-        case {"added_tokens": [*tokens]}:
-            for token in tokens:
-                match token:
-                    case {"id": int(number)}:
-                        yield number
+    return max((number for _, number in listed_tokens(path)), default=-1) + 1 or None
 
 
 def check_token_count(tokens: int | None, config: Mapping[str, object], path: Path) -> None:
@@ -234,7 +217,8 @@ def lacks_mask_token(directory: Path) -> bool:
     vocabulary = directory / "vocab.txt"
     if vocabulary.exists():
         return set(vocabulary.read_text("utf-8").splitlines()).isdisjoint(MASK_TOKENS)
-    tokens = set(_tokens(_document(directory / "tokenizer.json")))
+    file = directory / "tokenizer.json"
+    tokens = {token for token, _ in listed_tokens(file)} if file.exists() else set()
     return bool(tokens) and tokens.isdisjoint(MASK_TOKENS)
 
 
@@ -244,15 +228,3 @@ def _document(path: Path) -> object:
         return json.loads(path.read_text("utf-8")) if path.exists() else None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "is not JSON") from error
-
-
-def _tokens(document: object) -> Iterator[str]:
-    """The tokens in a ``tokenizer.json``."""
-    match document:
-        case {"model": {"vocab": dict() as vocabulary}}:
-            yield from map(str, vocabulary)
-        case {"model": {"vocab": [*pieces]}}:
-            yield from (str(piece[0]) for piece in pieces if isinstance(piece, list) and piece)
-    match document:
-        case {"added_tokens": [*tokens]}:
-            yield from (str(token["content"]) for token in tokens if isinstance(token, dict) and "content" in token)

@@ -30,7 +30,7 @@ class TokenIds:
     drawn_from: Ids
 
 
-def token_ids(tokenizer: Any, model_tokens: int) -> TokenIds:
+def ids_for_masking(tokenizer: Any, model_tokens: int) -> TokenIds:
     """The ids of a tokenizer. ``model_tokens`` is the number of the model's word embeddings. Raises ValueError for a
     tokenizer without a mask token."""
     if tokenizer.mask_token_id is None:

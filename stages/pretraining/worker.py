@@ -20,7 +20,7 @@ from stages.models.malloc import keep_freed_memory
 from stages.pretraining.job import SCRATCH_TEXTS, MaskedFacts, PretrainJob
 from stages.pretraining.loop import NoteEpoch, PretrainingSetup, fit_masked_model
 from stages.pretraining.masked_lm import build_masked_model
-from stages.pretraining.masking import token_ids
+from stages.pretraining.masking import ids_for_masking
 from stages.pretraining.model_card import masked_model_card
 from stages.pretraining.progress import MaskedEpoch, MaskedProgress
 from stages.specs.tasks import HOLDOUT, TRAIN
@@ -37,7 +37,7 @@ def train(job: PretrainJob, worker: Worker) -> MaskedFacts:
     torch.manual_seed(job.spec.seed)
     start = build_masked_model(job.spec.start, job.inputs["start"])
     check_finite_weights(start.model, job.inputs["start"])
-    tokens = token_ids(load_tokenizer(texts / TOKENIZER), embedded_tokens(start.model))
+    tokens = ids_for_masking(load_tokenizer(texts / TOKENIZER), embedded_tokens(start.model))
     setup = PretrainingSetup(
         job.spec,
         rows,

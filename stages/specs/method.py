@@ -5,156 +5,13 @@ after the other.
 Needs the standard library and pydantic only.
 """
 
-import math
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from pydantic import model_validator
 
-from pydantic import Field, model_validator
-
+from stages.specs.axes.data import Data, Original, WithCandidates
+from stages.specs.axes.targets import Hard, Targets, TeacherTargets, Virtual, sum_to_one
+from stages.specs.axes.training import OnePhase, Progressive, Training
 from stages.specs.base import Frozen
 from stages.specs.layers import NoLayers, Outputs, Relational, Structure
-
-# --- targets ------------------------------------------------------------------------------------
-
-
-class Hard(Frozen):
-    """Only the label: no KD."""
-
-    kind: Literal["hard"] = "hard"
-
-
-class Smoothed(Frozen):
-    """Label smoothing: q' = (1 - epsilon) q + epsilon u, with u uniform unless given."""
-
-    kind: Literal["smoothed"] = "smoothed"
-    epsilon: float = Field(0.1, gt=0.0, lt=1.0)
-    distribution: tuple[float, ...] | None = None
-
-
-class Virtual(Frozen):
-    """A virtual teacher, without a model: the label has probability `correct`, and the other classes share the rest
-    equally."""
-
-    kind: Literal["virtual"] = "virtual"
-    correct: float = Field(0.99, gt=0.0, lt=1.0)
-
-
-class TeacherTargets(Frozen):
-    """The teachers' logits, read from their stores. For several teachers it is their mean, weighted by `shares` if
-    given (one for each teacher, with sum 1). With `calibrated`, the logits of each teacher are first divided by the
-    temperature at which its probabilities fit the labels of the held-out rows best; a regression has none."""
-
-    kind: Literal["teacher"] = "teacher"
-    shares: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
-    calibrated: bool = False
-
-
-Targets = Annotated[Hard | Smoothed | Virtual | TeacherTargets, Field(discriminator="kind")]
-
-# --- training -----------------------------------------------------------------------------------
-
-
-class OnePhase(Frozen):
-    """(1 - teacher_weight) CE + teacher_weight tau^2 KL(T || S); without a teacher, CE alone. `reduction` is over
-    classes: `mean` is the scale of the papers whose code divides KL by their number."""
-
-    kind: Literal["one-phase"] = "one-phase"
-    temperature: float = Field(2.0, gt=0.0)
-    teacher_weight: float = Field(0.5, ge=0.0, le=1.0)
-    reduction: Literal["sum", "mean"] = "sum"
-
-
-class Annealing(Frozen):
-    """Phase 1: MSE(z_S, Phi(T) z_T), T from max_temperature to 1 by epoch, and the layers, if any are matched;
-    phase 2: CE alone."""
-
-    kind: Literal["annealing"] = "annealing"
-    max_temperature: int = Field(7, ge=1)
-    first_phase: float = Field(0.7, gt=0.0, lt=1.0)
-
-
-class Continuation(Frozen):
-    """psi CE + (1 - psi) max(0, MSE(z_S, Phi(T) z_T) - margin Phi(T)), T from max_temperature to 1 over all epochs.
-    psi rises to `label_weight` over the share `together` of the epochs, and is 1 after it: the layers, if any are
-    matched, follow the second term's weight."""
-
-    kind: Literal["continuation"] = "continuation"
-    max_temperature: int = Field(10, ge=1)
-    margin: float = Field(0.0, ge=0.0)
-    together: float = Field(0.667, gt=0.0, le=1.0)
-    label_weight: float = Field(0.5, ge=0.0, le=1.0)
-
-
-class Progressive(Frozen):
-    """Phase 1: MSE(z_S, z_T) to several teachers one after the other, in equal parts of the phase, and the layers of
-    the same teacher, if any are matched; phase 2: CE alone."""
-
-    kind: Literal["progressive"] = "progressive"
-    first_phase: float = Field(0.7, gt=0.0, lt=1.0)
-
-
-TwoPhases = Annealing | Progressive
-Training = Annotated[OnePhase | Annealing | Continuation | Progressive, Field(discriminator="kind")]
-
-# --- data ---------------------------------------------------------------------------------------
-
-
-class Original(Frozen):
-    """The task's own rows, as they are."""
-
-    kind: Literal["original"] = "original"
-
-
-class WithCandidates(Frozen):
-    """The fields of all kinds that use candidates. Candidates have no label: their loss is the term that the training
-    has for the teacher's logits, averaged over a row's candidates, with `weight` times the weight of that term for the
-    row itself: with n candidates in a step, `weight: n` makes each weigh as much as a row. The first `warmup_epochs`
-    epochs use no candidates."""
-
-    k: int = Field(8, ge=1)
-    weight: float = Field(1.0, gt=0.0)
-    warmup_epochs: int = Field(0, ge=0)
-
-
-class Neighbours(WithCandidates):
-    """Each row is trained with all of its `k` candidates, or with `draw` of them, which are drawn at random anew in
-    each epoch, without replacement."""
-
-    kind: Literal["knn"] = "knn"
-    draw: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _some_are_not_drawn(self) -> "Neighbours":
-        if self.draw is not None and self.draw >= self.k:
-            raise ValueError(f"draw: {self.draw} of k: {self.k} draws them all; draw fewer, or leave draw out")
-        return self
-
-    @property
-    def trained_on(self) -> int:
-        """The number of candidates that each row is trained with, if it has so many."""
-        return self.k if self.draw is None else self.draw
-
-
-class Minimax(WithCandidates):
-    """Each row is trained with the `keep` of its `k` candidates on which student and teacher differ most, measured by
-    the loss term of candidates itself. The current student scores them in each step (`every: step`), or all of them at
-    the start of every n-th epoch (`every: n`)."""
-
-    kind: Literal["minimax-knn"] = "minimax-knn"
-    keep: int = Field(4, ge=1)
-    every: Literal["step"] | Annotated[int, Field(ge=1)] = "step"
-
-    @model_validator(mode="after")
-    def _some_are_left_out(self) -> "Minimax":
-        if self.keep >= self.k:
-            raise ValueError(f"keep: {self.keep} of k: {self.k} leaves none out; keep fewer, or use kind: knn")
-        return self
-
-
-Data = Annotated[Original | Neighbours | Minimax, Field(discriminator="kind")]
-
-
-# --- the point ----------------------------------------------------------------------------------
 
 
 class Method(Frozen):
@@ -210,6 +67,14 @@ class Method(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _a_virtual_teacher_has_probabilities(self) -> "Method":
+        if isinstance(self.targets, Virtual) and isinstance(self.training, OnePhase) and self.training.distance != "kl":
+            raise ValueError(
+                f"training.distance: {self.training.distance} compares logits, and a virtual teacher has none; use kl"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _candidates_follow_a_teacher(self) -> "Method":
         if isinstance(self.data, WithCandidates) and not isinstance(self.targets, TeacherTargets):
             raise ValueError(
@@ -230,7 +95,8 @@ class Method(Frozen):
 
 def without_idle_settings(method: Method, regression: bool) -> Method:
     """``method`` with fields that have no effect set to their defaults, so that equal trainings have equal keys: equal
-    shares; and of a regression, which has no softmax, the calibration of teachers, temperature and reduction."""
+    shares; temperature and reduction beside a distance other than KL; and of a regression, which has no softmax, also
+    the distance and the calibration of teachers."""
     changes: dict[str, object] = {}
     targets, training = method.targets, method.training
     if isinstance(targets, TeacherTargets):
@@ -238,8 +104,9 @@ def without_idle_settings(method: Method, regression: bool) -> Method:
         changes["targets"] = TeacherTargets(
             shares=None if equal else targets.shares, calibrated=targets.calibrated and not regression
         )
-    if regression and isinstance(training, OnePhase):
-        changes["training"] = OnePhase(teacher_weight=training.teacher_weight)
+    if isinstance(training, OnePhase) and (regression or training.distance != "kl"):
+        distance = "kl" if regression else training.distance
+        changes["training"] = OnePhase(teacher_weight=training.teacher_weight, distance=distance)
     return method.model_copy(update=changes)
 
 
@@ -259,13 +126,3 @@ def check_teachers(method: Method, count: int) -> None:
         raise ValueError(f"structure: the layers of which of {count} teachers? Let one teach, or structure: none")
     if count > 1 and method.needs_probes:
         raise ValueError(f"structure: outputs follows the layers of one teacher, not of {count}; let one teach")
-
-
-def sum_to_one(shares: Sequence[float]) -> bool:
-    """Whether the shares sum to 1, up to the rounding of decimal digits in a recipe."""
-    return math.isclose(sum(shares), 1, rel_tol=0.0, abs_tol=1e-6)
-
-
-def shares_or_equal(shares: tuple[float, ...] | None, count: int) -> tuple[float, ...]:
-    """``shares`` if given, otherwise ``count`` equal shares."""
-    return (1 / count,) * count if shares is None else shares

@@ -5,9 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from stages.specs.axes.training import TwoPhases
 from stages.specs.base import Frozen, FurtherFiles, Spec
 from stages.specs.layer_map import is_resolved
-from stages.specs.method import Method, TwoPhases
+from stages.specs.method import Method
 from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
 from stages.specs.tasks import Metric
 

@@ -22,27 +22,21 @@ from stages.corpus.batches import Rows, epoch_batches, share_of
 from stages.corpus.prefetch import one_ahead
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
-from stages.specs.layer_map import attending_layers, groups_at
+from stages.specs.axes.training import Phase, Position
+from stages.specs.layer_map import attending_layers
 from stages.specs.layers import is_auto
-from stages.specs.schedule import (
-    Phase,
-    Position,
-    attention_temperature,
-    output_request,
-    phases,
-    weights_at,
-)
+from stages.specs.schedule import EpochPlan, epoch_plan, term_names
 from stages.specs.seeds import seed_of
 from stages.specs.student import rate_text
-from stages.training.candidates import USAGE_SUMS, usage_summary
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
-from stages.training.losses import TERMS
-from stages.training.minimax import Augmentation, StepCandidates
 from stages.training.objective.auto_weight import measured_weight
 from stages.training.objective.trained_parts import PARTS, TrainedParts
 from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
+from stages.training.participants.making import participants_of
+from stages.training.participants.protocol import Participant
 from stages.training.selection.epochs import is_selected, selection_scores
-from stages.training.setup import NO_CANDIDATES, EpochPlan, LoopWorker, StepWork, TrainingSetup, host_batches
+from stages.training.setup import LoopWorker, StepWork, TrainingSetup, host_batches
+from stages.training.sums import ATTENTION, LOSS, SumLayout, sum_layout
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
 
 OPTIMIZER = "optimizer"
@@ -66,20 +60,19 @@ class Training:
         self.worker = worker
         self.parts = TrainedParts(model, setup, worker)
         self.model = self.parts.model
-        self.augmentation = self._augmentation()
-        self.plan = phases(setup.spec.method.training, setup.spec.train.epochs)
+        self.participants = participants_of(self.parts)
+        self.plan = setup.spec.method.training.phases(setup.spec.train.epochs)
+        self.layout = self._layout()
         self.write_curves = setup.write_curves if worker.rank == 0 else None
-        self.progress = Progress(learning_rate=setup.spec.train.learning_rate)
+        self.progress = Progress(self.layout, learning_rate=setup.spec.train.learning_rate)
         self.saved_at = setup.clock()
 
-    def _augmentation(self) -> Augmentation | None:
-        setup = self.setup
-        if setup.candidate_pool is None:
-            return None
-        train = setup.spec.train
-        return Augmentation(
-            setup.candidate_pool, setup.spec.method, train.precision, self.worker.device, train.micro_batch
-        )
+    def _layout(self) -> SumLayout:
+        """The sums over the rows of an epoch that this training keeps."""
+        method, epochs = self.setup.spec.method, self.setup.spec.train.epochs
+        terms = term_names(method, epochs, self.setup.task.regression)
+        participants = {participant.name: participant.sums for participant in self.participants}
+        return sum_layout(terms, attending_layers(method.structure), participants)
 
     def run(self) -> None:
         """Train from the checkpoint, or from the start, to the end of the last epoch."""
@@ -113,14 +106,17 @@ class Training:
             return {}
         self.progress, states = found
         self.parts.load_states(states)
+        for participant in self.participants:
+            participant.load_state(states[participant.name])
         self.worker.note(f"goes on from epoch {len(self.progress.history) + 1}, step {self.progress.position.step}")
         self.worker.restore(self._rows_done() if self.worker.rank == 0 else 0)
         return states[OPTIMIZER]
 
     def _usable_checkpoint(self) -> tuple[tuple[Progress, Mapping[str, State]] | None, str]:
         """The checkpoint that this worker can read and may continue; or None, and the reason, '' if there is none."""
+        names = [participant.name for participant in self.participants]
         try:
-            found = load(self.setup.checkpoint, (*PARTS, OPTIMIZER))
+            found = load(self.setup.checkpoint, (*PARTS, OPTIMIZER, *names), self.layout)
         except OtherFormat as error:
             return None, f"{self.setup.checkpoint.name} is {error}"
         if found is not None and not self.setup.resumable(found[0]):
@@ -142,16 +138,16 @@ class Training:
         settings, start = setup.spec.train, progress.position
         seed = seed_of(settings.seed, start.phase, start.epoch)
         batches = epoch_batches(setup.train.tokens.lengths, settings.batch_size, seed)
-        epoch_plan = self._epoch_plan(start, phase)
+        plan = self._epoch_plan(start, phase)
         clock = setup.clock()
-        progress.start_attention(attending_layers(setup.spec.method.structure) if epoch_plan.weights.layers else 0)
-        self._start_candidates(epoch_plan)
+        for participant in self._active(plan):
+            participant.start_epoch(plan)
         total = torch.tensor(progress.sums, dtype=torch.float64, device=worker.device)
-        sampler = CurveSampler(len(batches), progress.curve_samples) if self.write_curves else None
-        with closing(one_ahead(lambda rows: self._step_work(rows, epoch_plan), batches[start.step :])) as works:
+        sampler = CurveSampler(self.layout.terms, len(batches), progress.curve_samples) if self.write_curves else None
+        with closing(one_ahead(lambda rows: self._step_work(rows, plan), batches[start.step :])) as works:
             for step, work in enumerate(works, start.step):
                 factor = learning_rate(start.epoch * len(batches) + step, phase.epochs * len(batches), settings.warmup)
-                total += self._step(work, len(batches[step]), step, epoch_plan, optimizer, factor)
+                total += self._step(work, len(batches[step]), step, plan, optimizer, factor)
                 worker.advance(len(batches[step]) if worker.rank == 0 else 0)
                 now = setup.clock()
                 progress.seconds += now - clock
@@ -171,73 +167,59 @@ class Training:
         progress.seconds += setup.clock() - clock
         return batches
 
-    def _start_candidates(self, epoch_plan: EpochPlan) -> None:
-        """At the start of an epoch, or where it is resumed, make room for the sums over candidates, and draw for all
-        rows of train if the method draws. Where the method picks once every few epochs and this is the start of one of
-        them, pick for all rows of train."""
-        augmentation, progress, worker = self.augmentation, self.progress, self.worker
-        if augmentation is None:
-            return
-        progress.candidate_sums = progress.candidate_sums or [0.0] * (augmentation.pool.k + USAGE_SUMS)
-        scores_all = epoch_plan.position.step == 0 and augmentation.scores_all(epoch_plan.position)
-        if epoch_plan.weights.candidates and scores_all:
-            progress.picked = augmentation.pick_for_all_rows(
-                self.model, epoch_plan.weights, epoch_plan.request, worker.rank, worker.world_size
-            )
-        drawn = augmentation.draw_for_all_rows(self.setup.spec.train.seed, epoch_plan.position)
-        progress.picked = progress.picked if drawn is None else drawn
-
     def _epoch_plan(self, position: Position, phase: Phase) -> EpochPlan:
-        """The settings of the epoch at ``position``."""
-        spec, signal = self.setup.spec, self.setup.signal
+        """The plan of the epoch at ``position``."""
+        spec, teachers = self.setup.spec, self.setup.signal.teachers
         regression, auto_weight = self.setup.task.regression, self.progress.auto_weight
-        weights = weights_at(spec.method, position, phase.epochs, regression, auto_weight)
-        request = output_request(spec.method, weights, position, phase.epochs, signal.teachers, spec.train.seed)
-        groups = groups_at(spec.method.structure, spec.train.seed, position.phase, position.epoch)
-        temperature = attention_temperature(spec.method.structure, position.epoch, phase.epochs)
-        return EpochPlan(position, weights, request, groups, temperature)
+        seed = spec.train.seed
+        return epoch_plan(spec.method, position, phase.epochs, regression, teachers, seed, auto_weight)
 
-    def _step_work(self, rows: Rows, epoch_plan: EpochPlan) -> StepWork:
+    def _step_work(self, rows: Rows, plan: EpochPlan) -> StepWork:
         """This worker's part of the global batch ``rows``, in host memory. Runs in the prefetching thread."""
-        setup, request = self.setup, epoch_plan.request
+        setup, request = self.setup, plan.request
         share = share_of(rows, self.worker.rank, self.worker.world_size)
         max_rows = setup.spec.train.micro_batch or len(share.rows)
         batches = host_batches(setup.train, setup.signal, share.rows, request, max_rows)
         if self.worker.device.startswith("cuda"):
             batches = [batch.pinned() for batch in batches]
-        if self.augmentation is None or not (epoch_plan.weights.candidates and share.weight):
-            return StepWork(batches, share.weight)
-        return StepWork(
-            batches, share.weight, self.augmentation.prepare_step(share.rows, request, self.progress.picked)
-        )
+        active = self._active(plan) if share.weight else ()
+        prepared = {participant.name: participant.prepare(share.rows, plan) for participant in active}
+        return StepWork(batches, share.weight, prepared)
+
+    def _active(self, plan: EpochPlan) -> Sequence[Participant]:
+        """The participants that take part in the steps of an epoch."""
+        return [participant for participant in self.participants if participant.is_active(plan)]
 
     def _step(
         self,
         work: StepWork,
         rows: int,
         step: int,
-        epoch_plan: EpochPlan,
+        plan: EpochPlan,
         optimizer: torch.optim.Optimizer,
         factor: float,
     ) -> Tensor:
         """One optimizer step on a global batch of ``rows`` rows, at ``factor`` times the peak learning rate. Returns
-        the sums over the rows of all workers, on the device, in the order of ``Progress.sums``."""
-        settings, worker, position = self.setup.spec.train, self.worker, epoch_plan.position
+        the sums over the rows of all workers, on the device, in the order of ``layout``."""
+        settings, worker, layout, position = self.setup.spec.train, self.worker, self.layout, plan.position
         torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, step, worker.rank))
-        total = torch.zeros(len(self.progress.sums), dtype=torch.float64, device=worker.device)
-        total += self._candidates(work.candidates, rows, epoch_plan)
+        total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
+        for participant in self.participants:
+            if participant.name in work.prepared:
+                for place, sums in participant.join(work.prepared[participant.name], rows, plan).items():
+                    total[layout.place(place)] += sums
         for number, batch in enumerate(work.batches, 1):
             synchronised = self.parts.gradient_sync(last=number == len(work.batches))
             with synchronised, explain_out_of_memory(len(batch.rows)):
-                found = self.parts.loss(batch.to(worker.device), rows, epoch_plan)
+                found = self.parts.loss(batch.to(worker.device), rows, plan)
                 loss = found.loss.sum() * work.weight
                 # DDP averages the gradients of the workers; the gradient of the global batch is their sum / rows.
                 (loss * (worker.world_size / rows)).backward()
-            total[0] += loss.detach()
+            total[layout.place(LOSS)] += loss.detach()
             for name, term_B in found.terms.items():
-                total[1 + TERMS.index(name)] += term_B.detach().sum() * work.weight
+                total[layout.place_of_term(name)] += term_B.detach().sum() * work.weight
             if found.attention is not None:
-                total[self.progress.places_of_attention] += found.attention.sum(0) * work.weight
+                total[layout.place(ATTENTION)] += found.attention.sum(0) * work.weight
         self.parts.average_projection_gradients()
         nn.utils.clip_grad_norm_(self.parts.all.parameters(), settings.max_grad_norm)
         for group in optimizer.param_groups:
@@ -247,28 +229,6 @@ class Training:
         if worker.world_size > 1:
             torch.distributed.all_reduce(total)
         return total
-
-    def _candidates(self, candidates: StepCandidates, rows: int, epoch_plan: EpochPlan) -> Tensor:
-        """Forward and backward passes on this worker's candidates of a step. Returns their part of the sums.
-
-        They run before the passes on the rows: the last of those synchronises the gradients of both between workers.
-        """
-        worker, augmentation = self.worker, self.augmentation
-        found = torch.zeros(len(self.progress.sums), dtype=torch.float64, device=worker.device)
-        if augmentation is None or candidates is NO_CANDIDATES:
-            return found
-        candidates = augmentation.pick_for_step(self.model, candidates, epoch_plan.weights, epoch_plan.request)
-        for batch in candidates.batches:
-            with self.parts.gradient_sync(last=False), explain_out_of_memory(len(batch.batch.rows)):
-                loss = augmentation.loss(
-                    self.parts.wrapped, batch.to(worker.device), epoch_plan.weights, epoch_plan.request
-                ).sum()
-                (loss * (worker.world_size / rows)).backward()
-            found[0] += loss.detach()
-        assert candidates.usage is not None
-        found[1 + TERMS.index("candidates")] = found[0] / epoch_plan.weights.candidates
-        found[-len(candidates.usage) :] += torch.from_numpy(candidates.usage).to(worker.device)
-        return found
 
     def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:
         """Check the loss, score the epoch, and keep its weights if ``is_selected`` prefers it to the best so far."""
@@ -282,10 +242,10 @@ class Training:
                 f"learning_rate than {setup.spec.train.learning_rate}, or smaller weights of the method's terms"
             )
         found = selection_scores(setup.task, setup.select_metric, logits, setup.select)
-        candidates = self._candidate_usage()
+        entries = self._entries()
         number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
         attention = progress.mean_attention(len(setup.train))
-        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, candidates, attention)
+        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, entries, attention)
         progress.history.append(epoch)
         if is_selected(setup.spec.train, epoch, best):
             progress.best = len(progress.history) - 1
@@ -300,7 +260,8 @@ class Training:
         progress.position = Position(position.phase + 1) if last else replace(position, epoch=position.epoch + 1)
         progress.new_epoch()
         done = f"epoch {len(progress.history)}/{setup.spec.train.epochs} {phase.name}"
-        more = f"  {candidates['used']:,} candidates, mean rank {candidates['mean_rank']:.1f}" if candidates else ""
+        lines = [one.line(entries[one.name]) for one in self.participants if one.name in entries]
+        more = "".join(f"  {line}" for line in lines)
         selection = f"{setup.select_metric} {found.score:.1f}  selection loss {found.loss:.4f}"
         self.worker.note(f"{done}  loss {mean:.4f}  {selection}{more}")
 
@@ -311,21 +272,22 @@ class Training:
         epochs_before = len(progress.history) - 1
         seconds_before = progress.history[-2].seconds if epochs_before else 0.0
         samples = progress.curve_samples
-        points = curve_points(samples, batches, setup.train.tokens.lengths, epochs_before * steps, seconds_before)
+        points = curve_points(
+            self.layout.terms, samples, batches, setup.train.tokens.lengths, epochs_before * steps, seconds_before
+        )
         for point, sample in zip(points, samples, strict=True):
             step = position.epoch * steps + int(sample[0]) - 1
             factor = learning_rate(step, phase.epochs * steps, spec.train.warmup)
             point.values["schedule/learning_rate"] = spec.train.learning_rate * factor
-        weights = weights_at(spec.method, position, phase.epochs, setup.task.regression, progress.auto_weight)
+        plan = self._epoch_plan(position, phase)
         used = torch.cuda.max_memory_allocated(self.worker.device) if self.worker.device.startswith("cuda") else None
-        points[-1].values.update(epoch_values(progress.history[-1], weights, scored, used))
+        points[-1].values.update(epoch_values(progress.history[-1], plan, scored, used))
         return points
 
-    def _candidate_usage(self) -> dict[str, Any] | None:
-        """The entry ``candidates`` of this epoch in the history; None if the epoch trained on no candidates."""
-        if self.augmentation is None or not any(self.progress.candidate_sums):
-            return None
-        return usage_summary(self.progress.candidate_sums, self.augmentation.pool.k)
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        """The entries of participants for the epoch that ends, by name."""
+        found = {one.name: one.entry(self.progress.sums_of(one.name)) for one in self.participants}
+        return {name: entry for name, entry in found.items() if entry is not None}
 
     def _selection_logits(self) -> Logits:
         """The model's logits [rows, C] on the split that selects the best epoch."""
@@ -344,5 +306,6 @@ class Training:
             # A new phase starts with a new optimizer.
             fresh = self.progress.position.epoch == self.progress.position.step == 0
             state = {} if fresh else optimizer.state_dict()
-            save(self.setup.checkpoint, self.progress, {**self.parts.states(), OPTIMIZER: state})
+            participants = {participant.name: participant.state() for participant in self.participants}
+            save(self.setup.checkpoint, self.progress, {**self.parts.states(), OPTIMIZER: state, **participants})
         self.saved_at = self.setup.clock()

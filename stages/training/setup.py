@@ -1,26 +1,20 @@
-"""The inputs of a training, and the settings and data of one epoch and of one step."""
+"""The inputs of a training, and the data of one step."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
 from stages.corpus.batches import Rows, parts
 from stages.corpus.rowset import Batch, Rowset
-from stages.specs.layer_map import LayerGroup
-from stages.specs.schedule import (
-    LossWeights,
-    OutputRequest,
-    Position,
-)
+from stages.specs.schedule import OutputRequest
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import Metric, Task
 from stages.training.candidates import CandidatePool
 from stages.training.checkpoint import Progress
-from stages.training.minimax import StepCandidates
 from stages.training.signal import Signal
 from stages.training.tensorboard import WriteCurves
 
@@ -73,18 +67,14 @@ class TrainingSetup:
         return self.spec.train.select_metric or self.task.primary
 
 
-NO_CANDIDATES = StepCandidates()
-"""The candidates of a step that trains on none."""
-
-
 @dataclass(frozen=True, slots=True)
 class StepWork:
     """A worker's part of a step, in host memory: its rows in batches of at most ``micro_batch`` rows, the factor
-    ``weight`` of their losses (0 for a placeholder row), and the candidates of these rows."""
+    ``weight`` of their losses (0 for a placeholder row), and what participants prepared for these rows, by name."""
 
     batches: Sequence[Batch]
     weight: float
-    candidates: StepCandidates = NO_CANDIDATES
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
 
 def host_batches(train: Rowset, signal: Signal, rows: Rows, request: OutputRequest, max_rows: int) -> list[Batch]:
@@ -95,16 +85,3 @@ def host_batches(train: Rowset, signal: Signal, rows: Rows, request: OutputReque
         read = signal.read(rows[start:end], request) if request else {}
         batches.append(replace(train.batch(rows[start:end], "cpu"), read=read))
     return batches
-
-
-@dataclass(frozen=True, slots=True)
-class EpochPlan:
-    """The settings of one epoch: the weights of the loss terms, the outputs requested from the teachers, which teacher
-    layers each student layer follows, and the temperature of attention to them. ``position`` is where the epoch starts
-    or is resumed."""
-
-    position: Position
-    weights: LossWeights
-    request: OutputRequest
-    groups: Sequence[LayerGroup]
-    attention_temperature: float = 1.0

@@ -20,10 +20,11 @@ from stages.outputs.layer_variance import DEAD, dead_layers
 from stages.outputs.layout import read_store
 from stages.outputs.node_cache import Columns, decode
 from stages.outputs.quarantine import set_aside
+from stages.specs.axes.data import WithCandidates
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
 from stages.specs.layer_map import check_store, groups_of, teacher_layers
 from stages.specs.layers import NoLayers
-from stages.specs.method import Method, WithCandidates, check_teachers
+from stages.specs.method import Method, check_teachers
 from stages.specs.student import DistilSpec
 from stages.teaching.temperature import read_calibration
 from stages.training.candidates import TABLE_COLUMNS, CandidatePool, candidate_pool

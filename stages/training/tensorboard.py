@@ -14,9 +14,8 @@ from torch import Tensor
 
 from stages.atomic import replacing
 from stages.corpus.batches import Rows
-from stages.specs.schedule import LossWeights
+from stages.specs.schedule import CANDIDATES, EpochPlan
 from stages.training.checkpoint import Epoch
-from stages.training.losses import TERMS
 
 MAX_POINTS = 50
 """The number of points into which an epoch is divided, at most; its last step may add one."""
@@ -40,11 +39,12 @@ class CurveSampler:
     """Samples the sums of an epoch at regular steps, at most ``MAX_POINTS`` + 1 times.
 
     A sample is a list of numbers: the steps done in the epoch, the seconds of training in all epochs, then the sums
-    over the epoch's rows so far of the loss and of its terms, in the order of ``TERMS``.
+    over the epoch's rows so far of the loss and of its ``terms``.
     """
 
-    def __init__(self, steps: int, samples: Sequence[Sequence[float]]) -> None:
+    def __init__(self, terms: Sequence[str], steps: int, samples: Sequence[Sequence[float]]) -> None:
         """``steps`` is the length of the epoch. ``samples`` are those from before an interruption."""
+        self._sums = 1 + len(terms)
         self._steps = steps
         self._every = -(-steps // MAX_POINTS)
         self._samples = [list(sample) for sample in samples]
@@ -53,7 +53,7 @@ class CurveSampler:
     def sample(self, step: int, seconds: float, sums: Tensor) -> None:
         """Call after each step, numbered from 1. Does not wait for the device."""
         if step % self._every == 0 or step == self._steps:
-            self._on_device.append((step, seconds, sums[: 1 + len(TERMS)].clone()))
+            self._on_device.append((step, seconds, sums[: self._sums].clone()))
 
     def samples(self) -> list[list[float]]:
         """All samples so far. Blocks until the device has computed them."""
@@ -63,6 +63,7 @@ class CurveSampler:
 
 
 def curve_points(
+    terms: Sequence[str],
     samples: Sequence[Sequence[float]],
     batches: Sequence[Rows],
     lengths: npt.NDArray[np.integer],
@@ -71,17 +72,18 @@ def curve_points(
 ) -> list[Point]:
     """A point for each sample of an epoch, with the mean losses and the speed since the sample before.
 
-    ``batches`` are all batches of the epoch, ``lengths`` the tokens of each row of train; ``steps_before`` and
-    ``seconds_before`` are the steps and the seconds of training before the epoch. A loss term that is 0 is left out.
+    ``terms`` are the names of the sums that follow the loss in a sample. ``batches`` are all batches of the epoch,
+    ``lengths`` the tokens of each row of train; ``steps_before`` and ``seconds_before`` are the steps and the seconds
+    of training before the epoch. A term that is 0 is left out.
     """
     rows = np.cumsum([0, *(len(batch) for batch in batches)])
     tokens = np.cumsum([0, *(int(lengths[batch].sum()) for batch in batches)])
     found = []
-    last = [0.0, seconds_before, *[0.0] * (1 + len(TERMS))]
+    last = [0.0, seconds_before, *[0.0] * (1 + len(terms))]
     for sample in samples:
         start, end = int(last[0]), int(sample[0])
         new, seconds = rows[end] - rows[start], sample[1] - last[1]
-        sums = dict(zip(("total", *TERMS), np.subtract(sample[2:], last[2:]), strict=True))
+        sums = dict(zip(("total", *terms), np.subtract(sample[2:], last[2:]), strict=True))
         values = {f"loss/{name}": float(total / new) for name, total in sums.items() if name == "total" or total}
         if seconds > 0:
             values["speed/rows_per_second"] = float(new / seconds)
@@ -91,21 +93,19 @@ def curve_points(
     return found
 
 
-def epoch_values(
-    epoch: Epoch, weights: LossWeights, scored: Mapping[str, float], memory: int | None
-) -> dict[str, float]:
-    """The values of an epoch as a whole, by tag, for its last point: weights and schedule, the metrics ``scored`` and
-    the loss on the split that selects the best epoch, its mean training loss, the use of candidates, the largest
-    weights of attention, and the peak memory of the GPU in bytes (None on a CPU)."""
-    values = {f"weight/{name}": float(getattr(weights, name)) for name in TERMS if getattr(weights, name)}
-    if weights.soft:
-        values["schedule/temperature"] = weights.temperature
-    if weights.match:
-        values["schedule/scale"] = weights.scale
+def epoch_values(epoch: Epoch, plan: EpochPlan, scored: Mapping[str, float], memory: int | None) -> dict[str, float]:
+    """The values of an epoch as a whole, by tag, for its last point: weights and schedule of its ``plan``, the metrics
+    ``scored`` and the loss on the split that selects the best epoch, its mean training loss, the entries of
+    participants, the largest weights of attention, and the peak memory of the GPU in bytes (None on a CPU)."""
+    values = {f"weight/{term.name}": float(term.weight) for term in plan.terms}
+    if plan.candidates:
+        values[f"weight/{CANDIDATES}"] = float(plan.candidates)
+    for term in plan.terms:
+        values |= {f"schedule/{name}": value for name, value in term.schedule.items()}
     values |= {f"selection/{metric}": score for metric, score in scored.items()}
     values |= {"selection/loss": epoch.selection_loss, "epoch/loss": epoch.loss}
-    if epoch.candidates is not None:
-        values |= {f"candidates/{name}": float(value) for name, value in epoch.candidates.items() if _number(value)}
+    for participant, entry in epoch.participants.items():
+        values |= {f"{participant}/{name}": float(value) for name, value in entry.items() if _number(value)}
     values |= {f"attention/layer_{layer}": value for layer, value in enumerate(epoch.attention or (), 1)}
     if memory is not None:
         values["memory/gpu_peak_bytes"] = float(memory)

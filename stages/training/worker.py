@@ -25,6 +25,7 @@ from stages.models.loading import build
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
 from stages.outputs.layer_variance import DEAD
+from stages.specs.schedule import CANDIDATES
 from stages.specs.student import Cut, DistilSpec, Head, rate_text
 from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
@@ -156,8 +157,8 @@ def write_dev_scores(job: StudentJob, progress: Progress, steps: int, best: Scor
 
 def candidate_facts(progress: Progress) -> Facts:
     """``{"candidates": n}`` with the number of candidates trained on, over all epochs; {} if none were."""
-    usage = [epoch.candidates for epoch in progress.history if epoch.candidates is not None]
-    return {"candidates": sum(epoch["used"] for epoch in usage)} if usage else {}
+    usage = [epoch.participants[CANDIDATES] for epoch in progress.history if CANDIDATES in epoch.participants]
+    return {CANDIDATES: sum(epoch["used"] for epoch in usage)} if usage else {}
 
 
 def layer_weight_facts(progress: Progress) -> Facts:

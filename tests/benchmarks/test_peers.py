@@ -18,8 +18,9 @@ from benchmarks.scene import Scene, Watch
 from cluster.inline import InlineWorker
 from stages.corpus.corpus import corpus
 from stages.models.loading import build
+from stages.specs.axes.targets import TeacherTargets
 from stages.specs.corpus import CorpusSpec, Files
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import Cut, DistilSpec, Pretrained, Train
 from stages.specs.tasks import Task
 from stages.specs.teacher import TeachSpec

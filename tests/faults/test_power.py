@@ -39,13 +39,14 @@ from stages.retrieval.embed import finished as embedded
 from stages.retrieval.embeddings import keys_path, vectors_path
 from stages.retrieval.embeddings_writer import save_array, write_meta
 from stages.saved_rows import SavedRows
+from stages.specs.axes.training import Position
 from stages.specs.bank import BankSpec, GeneratedTexts
-from stages.specs.schedule import Position
 from stages.specs.student import DistilSpec, Pretrained, Train
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import finished
 from stages.training.checkpoint import Progress, load, save
 from stages.training.job import StudentJob
+from stages.training.sums import sum_layout
 from stages.training.worker import epoch_saver
 
 NODE = Node("teach@tiny", "teach", "tiny", TeachSpec(), {"model": ExternalInput("m", Path("m"), "a model")})
@@ -228,15 +229,15 @@ def taken_over(home: Path, layout: Layout) -> dict[int, ShardFile]:
 
 
 def test_a_checkpoint_is_the_last_one_that_was_saved_or_the_one_under_way(root: Path, tmp_path: Path) -> None:
-    parts = ("student",)
+    parts, layout = ("student",), sum_layout(("hard",), 0, {})
     with watched(root) as power:
         for step in (1, 2, 3):
-            progress = Progress(position=Position(0, 0, step), learning_rate=1e-4)
+            progress = Progress(layout, position=Position(0, 0, step), learning_rate=1e-4)
             save(root / "scratch" / "checkpoint.pt", progress, {"student": {"weight": torch.full((9, 9), float(step))}})
             power.promises[:] = [lambda home, step=step: one_of(step_of(home), step, step + 1)]
 
     def step_of(home: Path) -> int | None:
-        found = load(home / "scratch" / "checkpoint.pt", parts)
+        found = load(home / "scratch" / "checkpoint.pt", parts, layout)
         if found is None:
             return None
         assert torch.equal(found[1]["student"]["weight"], torch.full((9, 9), float(found[0].position.step)))

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from stages.corpus.rowset import read_rowset
 from stages.pretraining.loop import MaskedTraining, PretrainingSetup
-from stages.pretraining.masking import TokenIds, token_ids
+from stages.pretraining.masking import TokenIds, ids_for_masking
 from stages.pretraining.progress import HeldOutScore, MaskedProgress
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.tasks import HOLDOUT, TRAIN
@@ -56,6 +56,6 @@ def results(progress: MaskedProgress) -> list[tuple[int, int, float, float, floa
 def held_out_score(model: PreTrainedModel, tokenizer: Any, spec: PretrainSpec, texts: Path) -> HeldOutScore:
     """The score of a model on the held-out texts in the scratch folder ``texts`` of a training."""
     rows, held_out = read_rowset(texts, TRAIN), read_rowset(texts, HOLDOUT)
-    tokens = token_ids(tokenizer, model.config.vocab_size)
+    tokens = ids_for_masking(tokenizer, model.config.vocab_size)
     setup = PretrainingSetup(spec, rows, held_out, tokens, texts / "none.pt")
     return MaskedTraining(model, setup, LocalWorker()).held_out_score()

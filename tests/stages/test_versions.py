@@ -22,20 +22,13 @@ from stages.evaluation.ensemble import ensemble
 from stages.evaluation.evaluate import evaluate
 from stages.outputs.layout import shard_name
 from stages.pretraining.pretrain import pretrain
+from stages.specs.axes.targets import Smoothed, TeacherTargets, Virtual
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
 from stages.specs.base import Spec
 from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational
-from stages.specs.method import (
-    Annealing,
-    Continuation,
-    Method,
-    OnePhase,
-    Progressive,
-    Smoothed,
-    TeacherTargets,
-    Virtual,
-)
+from stages.specs.method import Method
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.tasks import Task

@@ -19,8 +19,11 @@ from stages.corpus.corpus import corpus
 from stages.corpus.rowset import Rowset
 from stages.models.forward import forward
 from stages.models.loading import quieten
+from stages.specs.axes.data import Minimax, Neighbours
+from stages.specs.axes.targets import Smoothed, TeacherTargets
+from stages.specs.axes.training import Annealing, OnePhase
 from stages.specs.corpus import CorpusSpec, Files
-from stages.specs.method import Annealing, Method, Minimax, Neighbours, OnePhase, Smoothed, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import DistilSpec, Fresh, Train
 from stages.specs.tasks import Task
 from stages.training.candidates import CandidatePool

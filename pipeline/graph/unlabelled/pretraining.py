@@ -9,9 +9,9 @@ from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext, Model, check_length
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, ModelKind, Node, Quantity
 from pipeline.recipe import MaskedModel
+from stages.models.architectures import WITHOUT_TOKEN_STATES
 from stages.models.config_fields import library, predicts_masked_words
 from stages.models.heads import head_of, is_own_class
-from stages.models.heads.kinds import WITHOUT_TOKEN_STATES
 from stages.models.shape import config_of, started_shape
 from stages.models.weights_header import lacks_mask_token
 from stages.specs.pretraining import PretrainSpec

@@ -9,9 +9,10 @@ from pipeline.recipe.errors import ABSENT, Place, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import TaskRecipe
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
+from stages.specs.axes.data import WithCandidates
 from stages.specs.bank import BankSpec
 from stages.specs.candidates import NeighboursSpec
-from stages.specs.method import Method, WithCandidates
+from stages.specs.method import Method
 from stages.specs.tasks import Task
 
 SOURCES = ("files", "hub", "generated")

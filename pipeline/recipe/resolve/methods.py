@@ -9,8 +9,10 @@ from pipeline.methods import BY_NAME
 from pipeline.recipe.errors import ABSENT, PlacedError, failed_check, first_error, placed, unknown
 from pipeline.recipe.schema.learners import AxesBlock
 from pipeline.recipe.schema.scalars import Loose, kinds
+from stages.specs.axes.targets import Hard, Smoothed
+from stages.specs.axes.training import OnePhase
 from stages.specs.base import Frozen
-from stages.specs.method import Hard, Method, OnePhase, Smoothed
+from stages.specs.method import Method
 
 
 def method_of(block: AxesBlock) -> Method:

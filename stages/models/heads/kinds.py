@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from stages.models.architectures import READS_FIRST_TOKEN, READS_OTHER_STATES, WITHOUT_TOKEN_STATES
 from stages.models.config_fields import with_defaults
 from stages.specs.student import Head
 
@@ -35,137 +36,6 @@ POOLING_VALUES: Mapping[str, Mapping[Head, str]] = {
     "ultrabert": {"cls": "cls", "mean": "mean"},
 }
 """Architectures whose classification head is chosen by ``classifier_pooling``: head -> the value of that field."""
-
-READS_FIRST_TOKEN = (
-    "albert",
-    "bert",
-    "big_bird",
-    "camembert",
-    "convbert",
-    "data2vec-text",
-    "deberta",
-    "deberta-v2",
-    "distilbert",
-    "electra",
-    "ernie",
-    "esm",
-    "esmc",
-    "flaubert",
-    "fnet",
-    "gte",
-    "ibert",
-    "jina_embeddings_v3",
-    "layoutlm",
-    "layoutlmv3",
-    "lilt",
-    "longformer",
-    "luke",
-    "markuplm",
-    "megatron-bert",
-    "mobilebert",
-    "mpnet",
-    "mra",
-    "nomic_bert",
-    "nystromformer",
-    "rembert",
-    "roberta",
-    "roberta-prelayernorm",
-    "roc_bert",
-    "roformer",
-    "squeezebert",
-    "tapas",
-    "xlm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-    "yoso",
-)
-"""Architectures whose classification head reads the state of the first token, with no field to choose another."""
-
-READS_OTHER_STATES = (
-    "arcee",
-    "axk1",
-    "axk2",
-    "biogpt",
-    "bloom",
-    "canine",
-    "cohere_compass_text",
-    "ctrl",
-    "deepseek_v2",
-    "deepseek_v3",
-    "diffllama",
-    "doge",
-    "exaone4",
-    "falcon",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "glm",
-    "glm4",
-    "gpt-sw3",
-    "gpt2",
-    "gpt_bigcode",
-    "gpt_neo",
-    "gpt_neox",
-    "gpt_oss",
-    "gptj",
-    "helium",
-    "hunyuan_v1_dense",
-    "hunyuan_v1_moe",
-    "jamba",
-    "jetmoe",
-    "llama",
-    "minicpm3",
-    "minimax",
-    "ministral",
-    "ministral3",
-    "mistral",
-    "mistral4",
-    "mixtral",
-    "modernbert-decoder",
-    "mpt",
-    "nemotron",
-    "olmo",
-    "olmo2",
-    "olmo3",
-    "openai-gpt",
-    "opt",
-    "persimmon",
-    "phi",
-    "phi3",
-    "phimoe",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_5_text",
-    "qwen3_moe",
-    "qwen3_next",
-    "seed_oss",
-    "smollm3",
-    "stablelm",
-    "starcoder2",
-    "xlnet",
-    "zamba",
-    "zamba2",
-)
-"""Architectures with one state of the last layer for each token, whose classification head reads neither the first
-token nor the mean: most read the last token, as decoders do."""
-
-WITHOUT_TOKEN_STATES: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plbart", "t5", "t5gemma", "t5gemma2", "umt5"),
-        "reads the states of a decoder",
-    ),
-    **dict.fromkeys(
-        ("gemma3", "modernvbert", "qwen3_5", "ultravbert"),
-        "reads images beside texts, by a text model whose width is not a field of its own configuration",
-    ),
-    "funnel": "shortens the sequence of states from layer to layer",
-    "layoutlmv2": "has states of image patches among those of the tokens",
-    "perceiver": "has states of its latent array and not of the tokens",
-    "reformer": "has states of two streams",
-}
-"""Architectures without one state of the last layer for each token, and what their classifier has instead."""
 
 
 def encoder_config(document: Mapping[str, object]) -> Mapping[str, object]:
@@ -196,8 +66,8 @@ def head_of(config: Mapping[str, object]) -> Head | None:
 
 def check_head(model_type: str, head: Head) -> None:
     """Raise ValueError if a model of this architecture cannot have the head that a recipe asks for, and for one that is
-    in none of the tables of this module, such as one that a newer transformers has: what its head reads, and whether it
-    has states to average, is not known here."""
+    in none of the tables of this module and of ``stages.models.architectures``, such as one that a newer transformers
+    has: what its head reads, and whether it has states to average, is not known here."""
     if model_type in POOLING_VALUES:
         return
     if head == "cls" and model_type not in READS_FIRST_TOKEN:

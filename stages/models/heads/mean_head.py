@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from stages.models.embeddings.inputs import first_token_mask
 from stages.models.forward import pooled_state
 from stages.models.heads.kinds import ENCODER_TYPE, MEAN_HEAD, MEAN_HEAD_VARIANT, head_of
 from stages.specs.student import Head
@@ -58,12 +58,13 @@ class MeanForSequenceClassification(PreTrainedModel):
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Logits [B, C], with the encoder's hidden states and attention maps where they are requested, and a loss
-        where there are labels. Without ``attention_mask``, all tokens count."""
+        where there are labels. Without ``attention_mask``, all tokens count. The encoder's other arguments are passed
+        on, such as ``inputs_embeds`` [B, T, E] in the place of ``input_ids`` (``stages.models.embeddings``)."""
         if token_type_ids is not None:
             kwargs["token_type_ids"] = token_type_ids
-        if input_ids is not None and self.config.model_type == "longformer":
-            # As in its own classifier: the first token attends to all others, and all others to it.
-            kwargs["global_attention_mask"] = nn.functional.pad(torch.zeros_like(input_ids[:, 1:]), (1, 0), value=1)
+        if self.config.model_type == "longformer":
+            given = kwargs["inputs_embeds"] if input_ids is None else input_ids
+            kwargs["global_attention_mask"] = first_token_mask(given)
         encoder = getattr(self, self.base_model_prefix)
         found = encoder(input_ids=input_ids, attention_mask=attention_mask, **{**kwargs, "return_dict": True})
         states_BTH = found.last_hidden_state

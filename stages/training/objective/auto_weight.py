@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from stages.corpus.batches import Rows, epoch_batches, share_of
-from stages.specs.layer_map import groups_at
-from stages.specs.schedule import Phase, Position, attention_temperature, compared_weights, output_request
+from stages.specs.axes.training import Phase, Position
+from stages.specs.schedule import EpochPlan, compared_terms, output_request
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import LayerWeight
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory
-from stages.training.setup import EpochPlan, host_batches
+from stages.training.setup import host_batches
 
 BATCHES = 4
 """The number of batches on which gradients are compared, where the epoch has as many."""
@@ -67,13 +67,11 @@ def first_batches(parts: TrainedParts) -> Sequence[Rows]:
 
 
 def compared_plan(parts: TrainedParts, phase: Phase) -> EpochPlan:
-    """The settings of the first epoch, with the weights of the two compared terms."""
+    """The plan of the first epoch, with the two compared terms alone."""
     spec, start = parts.setup.spec, Position()
-    weights = compared_weights(spec.method, phase.epochs)
-    teachers, seed = parts.setup.signal.teachers, spec.train.seed
-    request = output_request(spec.method, weights, start, phase.epochs, teachers, seed)
-    temperature = attention_temperature(spec.method.structure, 0, phase.epochs)
-    return EpochPlan(start, weights, request, groups_at(spec.method.structure, seed, 0, 0), temperature)
+    terms = compared_terms(spec.method, phase.epochs, parts.setup.task.regression, spec.train.seed)
+    request = output_request(spec.method, terms, start, phase.epochs, parts.setup.signal.teachers)
+    return EpochPlan(start, terms, request=request)
 
 
 def gradient_norms(parts: TrainedParts, rows: Rows, plan: EpochPlan) -> tuple[float, float]:
@@ -89,7 +87,7 @@ def gradient_norms(parts: TrainedParts, rows: Rows, plan: EpochPlan) -> tuple[fl
     max_rows = _rows_at_once(parts, share.rows)
     for host_batch in host_batches(setup.train, setup.signal, share.rows, plan.request, max_rows):
         with explain_out_of_memory(len(host_batch.rows)):
-            terms = parts.compared_terms(host_batch.to(worker.device), len(rows), plan)
+            terms = parts.term_values(host_batch.to(worker.device), len(rows), plan)
             for term_B, of_term in zip(terms, sums, strict=True):
                 loss = term_B.sum() * (share.weight / len(rows))
                 found = torch.autograd.grad(loss, parameters, retain_graph=term_B is terms[0], allow_unused=True)

@@ -1,7 +1,7 @@
 """The loss between pooled states of the student's layers and of the teacher's, and the projections that it learns.
 
 Shapes: B rows, H the student's width, D the teacher's, K teacher layers in a group, C classes. All losses are one value
-a row, as in ``losses.py``.
+a row, as in ``specs.axes.losses``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.specs.axes.losses import soft_cross_entropy, squared_error
 from stages.specs.layer_map import LayerGroup, groups_of
 from stages.specs.layers import (
     Attend,
@@ -24,7 +25,6 @@ from stages.specs.layers import (
     Structure,
     state_name,
 )
-from stages.training.losses import soft_cross_entropy, squared_error
 from stages.training.objective.relations import Workers, relational_error
 
 States = Mapping[int, Tensor]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 from stages.corpus.rowset import Batch
 from stages.models.forward import forward, pooled_state, width
 from stages.models.predict import autocast
+from stages.specs.axes.terms import LayerTerm, layer_term, weighted_sum
 from stages.specs.layers import NoLayers
-from stages.specs.schedule import LossWeights
+from stages.specs.schedule import EpochPlan
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import State
-from stages.training.losses import logit_terms, weighted_sum
 from stages.training.objective.matching import LayerMatcher, States
 from stages.training.objective.relations import Workers
-from stages.training.setup import EpochPlan, LoopWorker, TrainingSetup
+from stages.training.setup import LoopWorker, TrainingSetup
 
 PARTS = ("student", "projections")
 """The names in a checkpoint of the parts that ``TrainedParts`` holds."""
@@ -30,6 +31,34 @@ class BatchLoss(NamedTuple):
     loss: Tensor
     terms: dict[str, Tensor]
     attention: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRows:
+    """What the terms compare (``terms.Compared``) for the rows of a batch: the student's ``logits`` [B, C] in float32
+    and the pooled ``states`` of its matched layers, the ``labels``, and the ``outputs`` of the teachers by name."""
+
+    logits: Tensor
+    labels: Tensor
+    regression: bool
+    outputs: Mapping[str, Tensor]
+    matcher: LayerMatcher
+    states: States
+    workers: Workers
+
+    @property
+    def teacher_logits(self) -> Tensor:
+        """[B, C]: the teachers' logits."""
+        return self.outputs["logits"]
+
+    def layer_error(self, term: LayerTerm) -> Tensor:
+        """[B]: the layer loss of each row."""
+        error: Tensor = self.matcher(self.states, self.outputs, term.groups, self.workers, term.temperature)
+        return error
+
+    def largest_attention(self, term: LayerTerm) -> Tensor | None:
+        """[B, groups]: the largest weight of each group's attention, row by row; None without attention."""
+        return self.matcher.largest_weights(self.states, self.outputs, term.groups, term.temperature)
 
 
 class TrainedParts:
@@ -65,41 +94,34 @@ class TrainedParts:
         self.model.load_state_dict(states["student"])
         self.matcher.load_state_dict(states["projections"])
 
-    def loss(self, batch: Batch, rows: int, epoch_plan: EpochPlan) -> BatchLoss:
+    def loss(self, batch: Batch, rows: int, plan: EpochPlan) -> BatchLoss:
         """The loss of these rows of this worker. ``rows`` is the size of the global batch. Hidden states are computed
-        only in epochs in which layers have a weight."""
-        weights = epoch_plan.weights
+        only in epochs in which layers are matched."""
+        layers = layer_term(plan.terms)
         with autocast(self.worker.device, self.setup.spec.train.precision):
-            logits, hidden = forward(self.wrapped, batch.inputs, hidden=bool(weights.layers))
-        outputs = self._outputs(batch, epoch_plan)
-        terms = self._logit_terms(logits, batch, outputs, weights)
-        loss_B = weighted_sum(terms, weights)
-        if not weights.layers:
-            return BatchLoss(loss_B, terms)
-        states = self._pooled(hidden, batch)
-        error_B = self._layer_error(states, outputs, rows, epoch_plan)
-        temperature = epoch_plan.attention_temperature
-        largest_BG = self.matcher.largest_weights(states, outputs, epoch_plan.groups, temperature)
-        return BatchLoss(loss_B + weights.layers * error_B, terms | {"layers": error_B}, largest_BG)
+            logits, hidden = forward(self.wrapped, batch.inputs, hidden=layers is not None)
+        compared = self._compared(logits, hidden, batch, rows, plan)
+        values = [term.value(compared) for term in plan.terms]
+        by_name = {term.name: value_B for term, value_B in zip(plan.terms, values, strict=True)}
+        attention = compared.largest_attention(layers) if layers is not None else None
+        return BatchLoss(weighted_sum(plan.terms, values), by_name, attention)
 
-    def compared_terms(self, batch: Batch, rows: int, epoch_plan: EpochPlan) -> tuple[Tensor, Tensor]:
-        """([B], [B]): the labels' term and the layers' term of these rows in float32, each with weight 1. The weights
-        of ``epoch_plan`` are those of ``compared_weights``. The student runs outside of data parallelism."""
+    def term_values(self, batch: Batch, rows: int, plan: EpochPlan) -> list[Tensor]:
+        """The value [B] of each term of ``plan`` for these rows, before weighting and in float32. The student runs
+        outside of data parallelism, and gives all hidden states."""
         logits, hidden = forward(self.model, batch.inputs, hidden=True)
-        outputs = self._outputs(batch, epoch_plan)
-        (labels_B,) = self._logit_terms(logits, batch, outputs, epoch_plan.weights).values()
-        return labels_B, self._layer_error(self._pooled(hidden, batch), outputs, rows, epoch_plan)
+        compared = self._compared(logits, hidden, batch, rows, plan)
+        return [term.value(compared) for term in plan.terms]
 
-    def _outputs(self, batch: Batch, epoch_plan: EpochPlan) -> Mapping[str, Tensor]:
-        """The teachers' outputs for the batch that the epoch needs, by name."""
-        return self.setup.signal(batch, epoch_plan.request) if epoch_plan.request else {}
-
-    def _logit_terms(
-        self, logits: Tensor, batch: Batch, outputs: Mapping[str, Tensor], weights: LossWeights
-    ) -> dict[str, Tensor]:
-        """Name -> [B]: the terms on logits and labels that have a weight, in float32."""
-        method, regression = self.setup.spec.method, self.setup.task.regression
-        return logit_terms(logits.float(), batch.labels, outputs, method, weights, regression)
+    def _compared(
+        self, logits: Tensor, hidden: Sequence[Tensor], batch: Batch, rows: int, plan: EpochPlan
+    ) -> ComparedRows:
+        """What the terms of ``plan`` compare, from the student's outputs for the batch."""
+        outputs = self.setup.signal(batch, plan.request) if plan.request else {}
+        states = self._pooled(hidden, batch) if layer_term(plan.terms) is not None else {}
+        workers = Workers(self.worker.rank, self.worker.world_size, rows)
+        regression = self.setup.task.regression
+        return ComparedRows(logits.float(), batch.labels, regression, outputs, self.matcher, states, workers)
 
     def _pooled(self, hidden: Sequence[Tensor], batch: Batch) -> States:
         """The pooled states of the student's matched layers, from the states ``hidden`` [B, T, H] of its embeddings and
@@ -107,12 +129,6 @@ class TrainedParts:
         assert not isinstance(self.structure, NoLayers)
         mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
         return {layer: pooled_state(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
-
-    def _layer_error(self, states: States, outputs: Mapping[str, Tensor], rows: int, epoch_plan: EpochPlan) -> Tensor:
-        """[B]: the layer loss of rows with these pooled states. ``rows`` is the size of the global batch."""
-        workers = Workers(self.worker.rank, self.worker.world_size, rows)
-        error: Tensor = self.matcher(states, outputs, epoch_plan.groups, workers, epoch_plan.attention_temperature)
-        return error
 
     def gradient_sync(self, last: bool) -> AbstractContextManager[None]:
         """A context for a backward pass: gradients are synchronised between workers in the last pass of a step only."""

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.graph.fingerprint import canonical, further_files, key, plain
+from stages.specs.axes.targets import Smoothed, TeacherTargets
+from stages.specs.axes.training import Annealing
 from stages.specs.base import Spec
 from stages.specs.corpus import CorpusSpec, Files, Generated, Hub
 from stages.specs.evaluation import EvaluateSpec
-from stages.specs.method import Annealing, Method, Smoothed, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.tasks import GLUE
 from stages.specs.teacher import TeachSpec

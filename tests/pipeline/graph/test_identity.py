@@ -18,22 +18,14 @@ from shipped_recipes import RECIPES, local_graph
 
 from pipeline.graph.fingerprint import TAG, differences, further_files, identity, key, plain, sha256
 from pipeline.graph.nodes import Graph
+from stages.specs.axes.data import Minimax, Neighbours
+from stages.specs.axes.targets import Smoothed, TeacherTargets, Virtual
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
 from stages.specs.base import Frozen, Spec
 from stages.specs.candidates import RewriteSpec, Translated
 from stages.specs.corpus import CorpusSpec, Files
 from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational
-from stages.specs.method import (
-    Annealing,
-    Continuation,
-    Method,
-    Minimax,
-    Neighbours,
-    OnePhase,
-    Progressive,
-    Smoothed,
-    TeacherTargets,
-    Virtual,
-)
+from stages.specs.method import Method
 from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained, Train
 from stages.specs.tasks import BUILT_IN
 from stages.specs.teacher import TeachSpec

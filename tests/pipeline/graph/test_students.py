@@ -9,9 +9,10 @@ from pipeline.errors import RequestError
 from pipeline.graph.nodes import Edge, Graph, Node, Quantity, ReportedModel
 from pipeline.graph.starting_points import PREDICTION_BYTES
 from pipeline.plan.planner import selected_keys
+from stages.specs.axes.targets import TeacherTargets
 from stages.specs.evaluation import EnsembleSpec
 from stages.specs.layers import Attend, Outputs, Pick
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import DistilSpec
 from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
 

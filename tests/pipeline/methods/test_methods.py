@@ -4,9 +4,10 @@ import pytest
 
 from pipeline.errors import RequestError
 from pipeline.methods import METHODS, NamedMethod, find
+from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
 from stages.specs.layer_map import groups_of, resolved
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
-from stages.specs.method import Annealing, Continuation, Hard, OnePhase, Progressive, Smoothed, TeacherTargets, Virtual
 
 NAMES = [named.name for named in METHODS]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.methods import METHODS, NamedMethod, check_taught_by, default_teacher, find
+from stages.specs.axes.targets import Hard
 from stages.specs.layers import Pick
-from stages.specs.method import Hard
 
 NAMES = [named.name for named in METHODS]
 

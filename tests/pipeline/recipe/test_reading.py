@@ -27,9 +27,11 @@ from pipeline.recipe import (
 )
 from pipeline.recipe.references import teachers, weighed
 from pipeline.recipe.schema.file import SWEEP_SEED
+from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets
+from stages.specs.axes.training import Annealing, OnePhase, Progressive
 from stages.specs.corpus import Generated
 from stages.specs.layers import Attend, Outputs, Pick, Random, Relational, Structure
-from stages.specs.method import Annealing, Hard, Method, OnePhase, Progressive, Smoothed, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import Train
 from stages.specs.tasks import BUILT_IN, Task
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from project import graph_of, write_plannable_assets
 
 from pipeline.recipe.checks import short_phases
-from stages.specs.method import Annealing, Continuation, OnePhase, Progressive
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
 
 
 def test_fewer_epochs_than_temperatures_are_warned_of_with_what_would_be_enough() -> None:

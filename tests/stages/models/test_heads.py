@@ -11,14 +11,12 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from stages.models.architectures import READS_FIRST_TOKEN, READS_OTHER_STATES, WITHOUT_TOKEN_STATES
 from stages.models.config_fields import with_defaults
 from stages.models.heads.kinds import (
     ENCODER_TYPE,
     MEAN_HEAD,
     POOLING_VALUES,
-    READS_FIRST_TOKEN,
-    READS_OTHER_STATES,
-    WITHOUT_TOKEN_STATES,
     check_head,
     head_of,
     loads_with,

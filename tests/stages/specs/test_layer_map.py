@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from stages.specs.axes.targets import Hard
 from stages.specs.layer_map import (
     LayerGroup,
     check_store,
@@ -15,7 +16,7 @@ from stages.specs.layer_map import (
     teacher_layers,
 )
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure, weight_of
-from stages.specs.method import Hard, Method
+from stages.specs.method import Method
 from stages.specs.student import DistilSpec, Fresh
 
 

@@ -5,22 +5,11 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from stages.specs.axes.data import Neighbours
+from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive, Training
 from stages.specs.layers import Attend, Outputs, Pick, Relational
-from stages.specs.method import (
-    Annealing,
-    Continuation,
-    Hard,
-    Method,
-    Neighbours,
-    OnePhase,
-    Progressive,
-    Smoothed,
-    TeacherTargets,
-    Training,
-    Virtual,
-    check_teachers,
-    without_idle_settings,
-)
+from stages.specs.method import Method, check_teachers, without_idle_settings
 from stages.specs.student import DistilSpec, Fresh, Train
 
 PICK = Pick(pairs=((1, 2),))
@@ -108,6 +97,9 @@ def test_settings_without_effect_do_not_change_the_method() -> None:
     assert without_idle_settings(warm, regression=False) == warm
     cold = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.3))
     assert without_idle_settings(warm, regression=True) == cold
+    squared = Method(targets=TeacherTargets(), training=OnePhase(temperature=9.0, distance="squared"))
+    assert without_idle_settings(squared, regression=False).training == OnePhase(distance="squared")
+    assert without_idle_settings(squared, regression=True).training == OnePhase()
     annealed = Method(targets=TeacherTargets(), training=Annealing(max_temperature=3))
     assert without_idle_settings(annealed, regression=True) == annealed
 

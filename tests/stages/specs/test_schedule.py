@@ -4,30 +4,22 @@ import itertools
 
 import pytest
 
+from stages.specs.axes.data import Neighbours
+from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
+from stages.specs.axes.terms import LabelTerm, LayerTerm, SmoothedLabelTerm, SoftTerm, SquaredTerm, VirtualTerm
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Phase, Position, Progressive, annealed_scale
+from stages.specs.layer_map import LayerGroup
 from stages.specs.layers import AnnealedTemperature, Attend, Pick, Random
-from stages.specs.method import (
-    Annealing,
-    Continuation,
-    Hard,
-    Method,
-    OnePhase,
-    Progressive,
-    Smoothed,
-    TeacherTargets,
-    Virtual,
-)
+from stages.specs.method import Method
 from stages.specs.schedule import (
-    LossWeights,
     OutputRequest,
-    Phase,
-    Position,
-    annealed_scale,
+    any_epoch_uses_candidates,
     attention_temperature,
-    followed_teacher,
-    label_share,
+    compared_terms,
+    epoch_plan,
     output_request,
-    phases,
-    weights_at,
+    term_names,
+    terms_at,
 )
 
 ANNEALING = Method(targets=TeacherTargets(), training=Annealing(max_temperature=7))
@@ -69,7 +61,7 @@ def test_a_number_is_the_temperature_of_every_epoch_and_a_learned_one_begins_at_
 
 def test_the_two_phases_add_up_and_each_has_an_epoch() -> None:
     for epochs, share in itertools.product(range(2, 30), (0.01, 0.3, 0.5, 0.7, 0.99)):
-        first, second = phases(Annealing(first_phase=share), epochs)
+        first, second = Annealing(first_phase=share).phases(epochs)
         assert (first.name, second.name) == ("anneal", "labels")
         assert first.epochs + second.epochs == epochs
         assert first.epochs >= 1 and second.epochs >= 1
@@ -77,31 +69,39 @@ def test_the_two_phases_add_up_and_each_has_an_epoch() -> None:
 
 
 def test_one_phase_has_all_the_epochs() -> None:
-    assert phases(OnePhase(), 5) == (Phase("train", 5),)
+    assert OnePhase().phases(5) == (Phase("train", 5),)
 
 
 def test_annealing_matches_the_teacher_first_and_the_labels_alone_then() -> None:
-    assert weights_at(ANNEALING, Position(0, 0), 7, False) == LossWeights(match=1.0, scale=pytest.approx(1 / 7))
-    assert weights_at(ANNEALING, Position(0, 6), 7, False) == LossWeights(match=1.0, scale=1.0)
-    assert weights_at(ANNEALING, Position(1, 0), 3, False) == LossWeights(hard=1.0)
-    assert weights_at(ANNEALING, Position(0, 6), 7, True) == LossWeights(match=1.0, scale=1.0)
+    assert terms_at(ANNEALING, Position(0, 0), 7, False) == (SquaredTerm(1.0, pytest.approx(1 / 7)),)
+    assert terms_at(ANNEALING, Position(0, 6), 7, False) == (SquaredTerm(1.0, 1.0),)
+    assert terms_at(ANNEALING, Position(1, 0), 3, False) == (LabelTerm(1.0),)
+    assert terms_at(ANNEALING, Position(0, 6), 7, True) == (SquaredTerm(1.0, 1.0),)
 
 
 def test_vanilla_kd_divides_the_weight_between_label_and_teacher() -> None:
     method = Method(targets=TeacherTargets(), training=OnePhase(temperature=4.0, teacher_weight=0.75))
-    assert weights_at(method, Position(), 3, False) == LossWeights(hard=0.25, soft=0.75, temperature=4.0)
-    assert weights_at(method, Position(), 3, True) == LossWeights(hard=0.25, match=0.75)
+    assert terms_at(method, Position(), 3, False) == (LabelTerm(0.25), SoftTerm(0.75, 4.0))
+    assert terms_at(method, Position(), 3, True) == (LabelTerm(0.25), SquaredTerm(0.75))
+
+
+def test_a_squared_distance_stands_in_the_place_of_kl() -> None:
+    method = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.75, distance="squared"))
+    assert terms_at(method, Position(), 3, False) == (LabelTerm(0.25), SquaredTerm(0.75))
+    with pytest.raises(ValueError, match="a virtual teacher has none; use kl"):
+        Method(targets=Virtual(), training=OnePhase(distance="squared"))
 
 
 def test_without_a_teacher_one_term_has_all_the_weight() -> None:
-    assert weights_at(Method(targets=Hard()), Position(), 3, False) == LossWeights(hard=1.0)
-    assert weights_at(Method(targets=Smoothed()), Position(), 3, False) == LossWeights(smoothed=1.0)
+    assert terms_at(Method(targets=Hard()), Position(), 3, False) == (LabelTerm(1.0),)
+    assert terms_at(Method(targets=Smoothed()), Position(), 3, False) == (SmoothedLabelTerm(1.0, 0.1),)
 
 
 def test_a_virtual_teacher_has_the_weight_of_a_teacher() -> None:
     method = Method(targets=Virtual(), training=OnePhase(temperature=20.0, teacher_weight=0.1))
-    assert weights_at(method, Position(), 3, False) == LossWeights(hard=0.9, soft=0.1, temperature=20.0)
-    assert not output_request(method, weights_at(method, Position(), 3, False), Position(), 3, 0, 0)
+    plan = epoch_plan(method, Position(), 3, False, teachers=0)
+    assert plan.terms == (LabelTerm(0.9), VirtualTerm(0.1, SoftTerm(0.1, 20.0), 0.99))
+    assert not plan.request
 
 
 # --- continuation -----------------------------------------------------------------------------------
@@ -109,18 +109,16 @@ def test_a_virtual_teacher_has_the_weight_of_a_teacher() -> None:
 
 def test_the_label_weight_of_continuation_is_that_of_the_paper() -> None:
     """psi(i) = i / 40 for i <= 20 of 30 epochs, then 1."""
-    shares = [label_share(Continuation(together=2 / 3), epoch, 30) for epoch in range(30)]
+    shares = [Continuation(together=2 / 3).label_share(epoch, 30) for epoch in range(30)]
     assert shares == pytest.approx([i / 40 for i in range(1, 21)] + [1.0] * 10)
 
 
 def test_continuation_weighs_labels_against_the_annealed_teacher_and_its_margin() -> None:
     method = Method(targets=TeacherTargets(), training=Continuation(max_temperature=10, margin=0.4, together=2 / 3))
-    middle = weights_at(method, Position(0, 9), 30, False)
-    scale = pytest.approx(0.4)
-    assert middle == LossWeights(hard=0.25, match=0.75, scale=scale, margin=pytest.approx(0.16))
-    last = weights_at(method, Position(0, 29), 30, False)
-    assert (last.hard, last.match, last.scale) == (1.0, 0.0, 1.0)
-    assert phases(method.training, 30) == (Phase("train", 30),)
+    middle = terms_at(method, Position(0, 9), 30, False)
+    assert middle == (LabelTerm(0.25), SquaredTerm(0.75, pytest.approx(0.4), pytest.approx(0.16)))
+    assert terms_at(method, Position(0, 29), 30, False) == (LabelTerm(1.0),)
+    assert method.training.phases(30) == (Phase("train", 30),)
 
 
 def test_with_a_step_for_psi_and_no_margin_continuation_is_annealing_whose_phases_run_on() -> None:
@@ -131,7 +129,7 @@ def test_with_a_step_for_psi_and_no_margin_continuation_is_annealing_whose_phase
     annealed = Method(targets=TeacherTargets(), training=Annealing(max_temperature=7))
     for epoch in range(14):
         position = Position(0, epoch)
-        assert weights_at(continued, position, 14, False) == weights_at(annealed, position, 14, False)
+        assert terms_at(continued, position, 14, False) == terms_at(annealed, position, 14, False)
 
 
 # --- requested outputs --------------------------------------------------------------------------------
@@ -139,7 +137,7 @@ def test_with_a_step_for_psi_and_no_margin_continuation_is_annealing_whose_phase
 
 def test_progressive_teachers_have_equal_parts_and_the_last_epoch_has_the_last_teacher() -> None:
     for epochs, teachers in itertools.product(range(1, 25), range(1, 9)):
-        followed = [followed_teacher(epoch, epochs, teachers) for epoch in range(epochs)]
+        followed = [Progressive().followed(epoch, epochs, teachers) for epoch in range(epochs)]
         assert followed == sorted(followed) and followed[-1] == teachers - 1 and followed[0] >= 0
         counts = [followed.count(teacher) for teacher in range(teachers)]
         assert max(counts) - min(counts) <= 1, (epochs, teachers)
@@ -151,33 +149,31 @@ def test_progressive_requests_outputs_of_one_teacher_at_a_time_and_none_in_the_s
     )
     followed = []
     for epoch in range(6):
-        position = Position(0, epoch)
-        weights = weights_at(method, position, 6, False)
-        assert weights == LossWeights(match=1.0, layers=3.0)
-        found = output_request(method, weights, position, 6, 3, 0)
+        plan = epoch_plan(method, Position(0, epoch), 6, False, teachers=3)
+        groups = (LayerGroup(1, (2,)), LayerGroup(2, (4,)))
+        assert plan.terms == (SquaredTerm(1.0), LayerTerm(3.0, groups))
+        found = plan.request
         assert found.logits == ((found.teacher, 1.0),) and found.layers == (2, 4)
         followed.append(found.teacher)
     assert followed == [0, 0, 1, 1, 2, 2]
-    labels = weights_at(method, Position(1, 0), 3, False)
-    assert labels == LossWeights(hard=1.0) and not output_request(method, labels, Position(1, 0), 3, 3, 0)
-    assert [phase.name for phase in phases(method.training, 9)] == ["follow", "labels"]
+    labels = epoch_plan(method, Position(1, 0), 3, False, teachers=3)
+    assert labels.terms == (LabelTerm(1.0),) and not labels.request
+    assert [phase.name for phase in method.training.phases(9)] == ["follow", "labels"]
 
 
 def test_the_request_for_several_teachers_has_their_shares() -> None:
     plain = Method(targets=TeacherTargets())
-    weights = weights_at(plain, Position(), 3, False)
-    assert output_request(plain, weights, Position(), 3, 2, 0) == OutputRequest(((0, 0.5), (1, 0.5)))
+    terms = terms_at(plain, Position(), 3, False)
+    assert output_request(plain, terms, Position(), 3, 2) == OutputRequest(((0, 0.5), (1, 0.5)))
     shared = Method(targets=TeacherTargets(shares=(0.75, 0.0, 0.25)))
-    assert output_request(shared, weights, Position(), 3, 3, 0) == OutputRequest(((0, 0.75), (2, 0.25))), (
+    assert output_request(shared, terms, Position(), 3, 3) == OutputRequest(((0, 0.75), (2, 0.25))), (
         "nothing of one without share"
     )
 
 
 def test_only_layers_are_requested_where_logits_have_no_weight() -> None:
     method = Method(targets=Hard(), structure=Attend(groups=((1, 3), (2,))))
-    assert output_request(method, weights_at(method, Position(), 3, False), Position(), 3, 1, 0) == OutputRequest(
-        (), (1, 2, 3)
-    )
+    assert epoch_plan(method, Position(), 3, False).request == OutputRequest((), (1, 2, 3))
 
 
 def test_random_layers_differ_between_epochs_and_agree_for_the_same_seed() -> None:
@@ -185,9 +181,40 @@ def test_random_layers_differ_between_epochs_and_agree_for_the_same_seed() -> No
     method = Method(targets=TeacherTargets(), structure=structure)
 
     def drawn(seed: int) -> list[tuple[int, ...]]:
-        weights = weights_at(method, Position(), 20, False)
-        return [output_request(method, weights, Position(0, epoch), 20, 1, seed).layers for epoch in range(20)]
+        return [epoch_plan(method, Position(0, epoch), 20, False, seed=seed).request.layers for epoch in range(20)]
 
     assert drawn(3) == drawn(3) != drawn(4)
     assert len(set(drawn(3))) > 10 and all(len(set(layers)) == 3 for layers in drawn(3))
     assert {layer for layers in drawn(3) for layer in layers} == set(range(1, 13))
+
+
+# --- names of terms, and what auto compares -----------------------------------------------------------
+
+
+def test_the_names_of_a_trainings_terms_are_those_of_all_its_phases() -> None:
+    method = Method(
+        targets=TeacherTargets(), training=Annealing(), data=Neighbours(), structure=Pick(pairs=((1, 2),), weight=2.0)
+    )
+    assert term_names(method, 10, regression=False) == ("match", "layers", "candidates", "hard")
+    assert term_names(Method(targets=TeacherTargets()), 3, regression=True) == ("hard", "match")
+
+
+def test_candidates_weigh_what_the_teachers_logits_weigh_after_the_warm_up() -> None:
+    method = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.25), data=Neighbours(weight=2.0))
+    assert epoch_plan(method, Position(), 3, False).candidates == 0.5
+    warm = method.model_copy(update={"data": Neighbours(weight=2.0, warmup_epochs=2)})
+    assert [epoch_plan(warm, Position(0, epoch), 3, False).candidates for epoch in range(3)] == [0.0, 0.0, 0.5]
+    assert any_epoch_uses_candidates(warm, 3) and not any_epoch_uses_candidates(warm, 2)
+    assert epoch_plan(method.model_copy(update={"training": Annealing()}), Position(1), 3, False).candidates == 0
+
+
+def test_auto_compares_the_layers_with_the_labels_or_else_with_the_logits_of_the_first_phase() -> None:
+    layers = LayerTerm(1.0, (LayerGroup(1, (2,)),))
+    for method, expected in (
+        (Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=1.0)), LabelTerm(1.0)),
+        (Method(targets=Smoothed(epsilon=0.2)), SmoothedLabelTerm(1.0, 0.2)),
+        (Method(targets=TeacherTargets(), training=Continuation()), LabelTerm(1.0)),
+        (Method(targets=TeacherTargets(), training=Annealing()), SquaredTerm(1.0, pytest.approx(1 / 7))),
+    ):
+        matching = method.model_copy(update={"structure": Pick(pairs=((1, 2),), weight="auto")})
+        assert compared_terms(matching, 7, regression=False, seed=0) == (expected, layers)

@@ -21,8 +21,9 @@ from stages.outputs.parquet import read_row_keys
 from stages.outputs.quarantine import read_quarantined
 from stages.outputs.reader import read_columns
 from stages.outputs.verify import check_store
+from stages.specs.axes.targets import TeacherTargets
 from stages.specs.layers import Outputs
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.teacher import QUARANTINED, ProbeSpec, TeachSpec
 from stages.teaching.job import TeachJob

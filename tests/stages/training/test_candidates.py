@@ -16,8 +16,11 @@ from stages.candidates.unlabelled import unlabelled
 from stages.corpus.reader import read_split
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.outputs.reader import read_columns
+from stages.specs.axes.data import Minimax, Neighbours
+from stages.specs.axes.targets import Hard, TeacherTargets
+from stages.specs.axes.training import Annealing
 from stages.specs.candidates import UnlabelledSpec
-from stages.specs.method import Annealing, Hard, Method, Minimax, Neighbours, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.teacher import TeachSpec

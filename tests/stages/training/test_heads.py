@@ -40,8 +40,9 @@ from stages.evaluation.evaluate import evaluate
 from stages.models.heads.mean_head import MeanForSequenceClassification, mean_head_class
 from stages.models.heads.states import last_state_variances
 from stages.models.loading import build
+from stages.specs.axes.targets import TeacherTargets
 from stages.specs.evaluation import EvaluateSpec
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import Cut, DistilSpec, Fresh, Head, Pretrained, Train
 from stages.training.checkpoint import Progress
 from stages.training.distil import distil

@@ -33,7 +33,9 @@ from training_setups import (
 
 from stages.corpus.batches import epoch_batches
 from stages.models.forward import forward
-from stages.specs.method import Annealing, Method, Smoothed, TeacherTargets
+from stages.specs.axes.targets import Smoothed, TeacherTargets
+from stages.specs.axes.training import Annealing
+from stages.specs.method import Method
 from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import Task

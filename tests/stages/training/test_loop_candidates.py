@@ -29,13 +29,15 @@ from training_setups import (
     stored_outputs,
 )
 
-from stages.specs.method import Annealing, Continuation, Method, Minimax, Neighbours, OnePhase, TeacherTargets
-from stages.specs.schedule import Position
+from stages.specs.axes.data import Minimax, Neighbours
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import Annealing, Continuation, OnePhase, Position
+from stages.specs.method import Method
 from stages.specs.tasks import Task
 from stages.training.candidates import CandidatePool, usage_summary, usage_sums
 from stages.training.checkpoint import Progress
-from stages.training.loop import fit
-from stages.training.minimax import Augmentation, drawn_at_random, most_divergent
+from stages.training.loop import Training, fit
+from stages.training.participants.neighbours import Candidates, drawn_at_random, most_divergent
 from stages.training.setup import TrainingSetup
 
 
@@ -96,7 +98,7 @@ def test_candidates_are_used_in_every_epoch_in_which_the_teachers_logits_have_a_
 ) -> None:
     method = Method(targets=TeacherTargets(), training=training, data=Neighbours(k=4))
     history = trained(setup(method, tmp_path, epochs=4))[0].history
-    used = [one.candidates is not None for one in history]
+    used = [one.participants.get("candidates") is not None for one in history]
     expected = {"train": [True] * 4, "anneal": [True, True, False, False]}[phase]
     if isinstance(training, Continuation):
         expected = [True, True, False, False]  # psi is 1 from then on
@@ -108,7 +110,7 @@ def test_warm_up_epochs_equal_those_of_a_training_without_candidates(tmp_path: P
     (tmp_path / "late").mkdir()
     found = trained(setup(late, tmp_path / "late", epochs=3), dropout=0.1)[0].history
     plain = trained(setup(VANILLA, tmp_path, epochs=3), dropout=0.1)[0].history
-    assert [one.candidates is None for one in found] == [True, True, False]
+    assert [one.participants.get("candidates") is None for one in found] == [True, True, False]
     assert [(one.loss, one.score) for one in found[:2]] == [(one.loss, one.score) for one in plain[:2]]
     assert found[2].loss != plain[2].loss
 
@@ -136,12 +138,16 @@ def test_candidates_are_picked_by_the_current_student_without_dropout(tmp_path: 
         expected.update(best)
         total += sum(divergence[row[rank]] for rank in best)
     (epoch,) = trained(setup(MINIMAX, tmp_path, epochs=1, batch_size=26), dropout=0.3)[0].history
-    assert epoch.candidates is not None
-    assert epoch.candidates["by_rank"] == [expected[rank] for rank in range(4)]
-    assert epoch.candidates["used"] == sum(expected.values())
+    assert "candidates" in epoch.participants
+    assert epoch.participants["candidates"]["by_rank"] == [expected[rank] for rank in range(4)]
+    assert epoch.participants["candidates"]["used"] == sum(expected.values())
     # The recorded divergence is the loss term, which has the factor tau^2.
-    assert epoch.candidates["mean_divergence"] == pytest.approx(tau**2 * total / sum(expected.values()), rel=1e-4)
-    assert epoch.candidates["mean_divergence_of_all"] < epoch.candidates["mean_divergence"]
+    assert epoch.participants["candidates"]["mean_divergence"] == pytest.approx(
+        tau**2 * total / sum(expected.values()), rel=1e-4
+    )
+    assert (
+        epoch.participants["candidates"]["mean_divergence_of_all"] < epoch.participants["candidates"]["mean_divergence"]
+    )
 
 
 def test_scoring_once_an_epoch_picks_what_scoring_its_first_step_picks(tmp_path: Path) -> None:
@@ -150,7 +156,7 @@ def test_scoring_once_an_epoch_picks_what_scoring_its_first_step_picks(tmp_path:
     for name, method in (("step", MINIMAX), ("epoch", at_once)):
         (tmp_path / name).mkdir()
         progress, weights = trained(setup(method, tmp_path / name, epochs=1, batch_size=26))
-        usage.append((progress.history[0].candidates, progress.history[0].loss, weights))
+        usage.append((progress.history[0].participants.get("candidates"), progress.history[0].loss, weights))
     assert usage[0][0]["by_rank"] == usage[1][0]["by_rank"]
     assert usage[0][1] == pytest.approx(usage[1][1], rel=1e-6)
     assert max_difference(usage[0][2], usage[1][2]) < 1e-5
@@ -191,7 +197,10 @@ def test_the_draw_of_a_row_depends_on_seed_phase_epoch_and_row_alone() -> None:
     def drawn(seed: int, phase: int, epoch: int, step: int = 0, rows: int = 26) -> list[list[int]]:
         pool = random_pool(CLASSES, 4)
         pool = replace(pool, table=pool.table[:rows], distances=pool.distances[:rows])
-        found = Augmentation(pool, DRAWN, "float32", "cpu", None).draw_for_all_rows(seed, Position(phase, epoch, step))
+        given = setup(DRAWN, Path("none"), pool, seed=seed)
+        (candidates,) = Training(small_bert(CLASSES), given, LocalWorker()).participants
+        assert isinstance(candidates, Candidates)
+        found = candidates.draw_for_all_rows(Position(phase, epoch, step))
         assert found is not None
         return found.tolist()
 
@@ -206,7 +215,7 @@ def test_a_training_that_draws_uses_so_many_candidates_and_others_in_each_epoch(
     given = setup(DRAWN, tmp_path, epochs=3)
     assert given.candidate_pool is not None
     there = (given.candidate_pool.table >= 0).sum(1)
-    usage = [epoch.candidates for epoch in trained(given)[0].history]
+    usage = [epoch.participants.get("candidates") for epoch in trained(given)[0].history]
     assert [epoch and epoch["used"] for epoch in usage] == [int(np.minimum(there, 2).sum())] * 3
     assert len({tuple(epoch["by_rank"]) for epoch in usage if epoch}) > 1
     assert forwards(setup(DRAWN, tmp_path / "again", epochs=1)) == {
@@ -294,7 +303,7 @@ def test_the_history_has_the_ranks_and_distances_of_the_candidates_used(tmp_path
     assert pool is not None
     there = pool.table >= 0
     for epoch in trained(given)[0].history:
-        usage = epoch.candidates
+        usage = epoch.participants.get("candidates")
         assert usage is not None
         assert usage["by_rank"] == there.sum(0).tolist()
         assert usage["used"] == there.sum()

@@ -99,7 +99,9 @@ def test_an_interrupted_run_ends_with_the_same_bits_as_an_uninterrupted_one(meth
     for name, places in cuts.items():
         found, ends = in_runs(method, tmp_path / f"{name}.pt", *places)
         assert epoch_results(found) == epoch_results(progress), name
-        assert [epoch.candidates for epoch in found.history] == [epoch.candidates for epoch in progress.history], name
+        assert [epoch.participants.get("candidates") for epoch in found.history] == [
+            epoch.participants.get("candidates") for epoch in progress.history
+        ], name
         assert found.best == progress.best, name
         assert equal_weights(ends, weights), name
         assert equal_weights(found.best_weights, progress.best_weights), name
@@ -155,7 +157,7 @@ def test_a_checkpoint_of_another_format_is_started_over_with_a_line_that_says_so
     setup = setup_of(spec_of(HARD), CLASSES, path)
     place, model = LocalWorker(), small_bert(CLASSES)
     progress = fit(model, setup, place)
-    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 4"
+    assert place.notes[0] == "starts over: checkpoint.pt is a checkpoint of format 1, this version has 5"
     again = small_bert(CLASSES)
     assert epoch_results(
         fit(again, setup_of(spec_of(HARD), CLASSES, tmp_path / "none.pt"), LocalWorker())
@@ -179,11 +181,11 @@ def test_a_checkpoint_that_lacks_a_field_is_started_over_with_a_line_that_names_
     with pytest.raises(Interrupted):
         fit(small_bert(CLASSES), setup, LocalWorker(cut_at(10)))
     document = torch.load(setup.checkpoint, weights_only=True)
-    del document["progress"]["attention_sums"]
+    del document["progress"]["sums"]
     torch.save(document, setup.checkpoint)
     place = LocalWorker()
     fit(small_bert(CLASSES), setup, place)
-    named = "starts over: checkpoint.pt is a damaged checkpoint of format 4 (KeyError: 'attention_sums')"
+    named = "starts over: checkpoint.pt is a damaged checkpoint of format 5 (KeyError: 'sums')"
     assert place.notes[0] == named and sum(place.advanced) == 3 * 26
 
 
@@ -242,7 +244,7 @@ def work_together(rank: int, directory: str, method: Method) -> None:
     model, place = small_bert(CLASSES), LocalWorker(rank=rank, world_size=2)
     setup = setup_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
     progress = fit(model, replace(setup, signal=signal_for(method, CLASSES)), place)
-    candidates = [epoch.candidates for epoch in progress.history]
+    candidates = [epoch.participants.get("candidates") for epoch in progress.history]
     torch.save((model.state_dict(), epoch_results(progress), place.advanced, candidates), f"{directory}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -266,10 +268,10 @@ def test_two_workers_train_as_one_does(method: Method, tmp_path: Path) -> None:
     progress = fit(model, setup, LocalWorker())
     alone = epoch_results(progress)
     for together, epoch in zip(one[3], progress.history, strict=True):
-        assert (together is None) == (epoch.candidates is None)
+        assert (together is None) == (epoch.participants.get("candidates") is None)
         for name, value in (together or {}).items():
-            assert epoch.candidates is not None
-            other = epoch.candidates[name]
+            assert "candidates" in epoch.participants
+            other = epoch.participants["candidates"][name]
             assert value == (other if other is None else pytest.approx(other, rel=1e-4)), f"{name}: of all workers"
     assert max_difference(one[0], model.state_dict()) < 1e-5
     for together, single in zip(one[1], alone, strict=True):

@@ -29,6 +29,8 @@ from training_setups import (
 
 from stages.corpus.batches import epoch_batches
 from stages.models.forward import forward, pooled_state
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import Annealing
 from stages.specs.layers import (
     AnnealedTemperature,
     Attend,
@@ -39,7 +41,7 @@ from stages.specs.layers import (
     Structure,
     state_name,
 )
-from stages.specs.method import Annealing, Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.schedule import OutputRequest
 from stages.specs.seeds import seed_of
 from stages.training.loop import fit

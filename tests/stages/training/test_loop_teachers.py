@@ -20,8 +20,10 @@ from training_setups import (
 )
 
 from stages.corpus.batches import Rows
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import Continuation, OnePhase, Progressive
 from stages.specs.layers import Pick, state_name
-from stages.specs.method import Continuation, Method, OnePhase, Progressive, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.tasks import Task
 from stages.training.loop import fit
 from stages.training.setup import TrainingSetup

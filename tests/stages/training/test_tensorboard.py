@@ -27,7 +27,6 @@ from training_setups import (
 from stages.specs.method import Method
 from stages.training.checkpoint import Progress
 from stages.training.loop import fit
-from stages.training.losses import TERMS
 from stages.training.tensorboard import MAX_POINTS, CurveSampler, Point
 
 METHODS = {"hard": HARD, "smoothed": SMOOTHED, "vanilla": VANILLA, "annealing": ANNEALING, "minimax": MINIMAX}
@@ -139,19 +138,19 @@ def test_the_schedule_is_recorded(tmp_path: Path) -> None:
 
 def test_the_use_of_candidates_is_recorded(tmp_path: Path) -> None:
     progress, curves = trained(MINIMAX, tmp_path)
-    usage = progress.history[0].candidates
+    usage = progress.history[0].participants.get("candidates")
     assert usage is not None
     assert curves.epochs[1][-1].values["candidates/used"] == usage["used"]
 
 
 def test_an_epoch_has_at_most_one_sample_more_than_the_number_of_points() -> None:
-    sampler = CurveSampler(1001, [])
+    sampler = CurveSampler(("hard", "soft"), 1001, [])
     for step in range(1, 1002):
-        sampler.sample(step, float(step), torch.full((1 + len(TERMS) + 3,), float(step)))
+        sampler.sample(step, float(step), torch.full((1 + 2 + 3,), float(step)))
     samples = sampler.samples()
     assert len(samples) <= MAX_POINTS + 1
     assert samples[-1][0] == 1001
-    assert len(samples[0]) == 2 + 1 + len(TERMS)
+    assert len(samples[0]) == 2 + 1 + 2
     assert sampler.samples() == samples
 
 

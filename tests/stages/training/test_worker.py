@@ -27,9 +27,11 @@ from stages.models.predict import predict
 from stages.outputs.layout import read_store, shard_name, write_store
 from stages.outputs.parquet import read_keys, write_shard
 from stages.outputs.reuse import read_rows
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import Annealing
 from stages.specs.evaluation import EvaluateSpec
 from stages.specs.layers import Pick
-from stages.specs.method import Annealing, Method, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Fresh, Pretrained, Train
 from stages.specs.teacher import TeachSpec
@@ -38,6 +40,7 @@ from stages.training.checkpoint import Epoch, Progress
 from stages.training.distil import distil
 from stages.training.job import StudentJob
 from stages.training.signal import NoTeacher, StoredSignal
+from stages.training.sums import sum_layout
 from stages.training.teachers import signal_of
 from stages.training.tensorboard import event_file_name
 from stages.training.worker import kept_every_epoch, selection_split, train
@@ -428,7 +431,7 @@ def test_a_student_in_bfloat16_trains_much_as_one_in_float32(
 
 
 def test_a_checkpoint_is_resumable_only_if_the_epochs_to_keep_were_saved(tmp_path: Path) -> None:
-    progress = Progress(history=[Epoch("train", 1, 0.5, 50.0, 0.7, 1.0)], learning_rate=1e-4)
+    progress = Progress(sum_layout((), 0, {}), history=[Epoch("train", 1, 0.5, 50.0, 0.7, 1.0)], learning_rate=1e-4)
     every = StudentJob(DistilSpec(start=Pretrained(), train=Train(keep="epochs")), {}, tmp_path)
     assert kept_every_epoch(replace(every, spec=DistilSpec(start=Pretrained())), progress)
     assert not kept_every_epoch(every, progress)

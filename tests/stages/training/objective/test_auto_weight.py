@@ -27,8 +27,10 @@ from training_setups import (
 
 from stages.corpus.batches import epoch_batches
 from stages.models.forward import forward, pooled_state
+from stages.specs.axes.targets import Smoothed, TeacherTargets
+from stages.specs.axes.training import Annealing, Continuation, OnePhase
 from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational, Structure
-from stages.specs.method import Annealing, Continuation, Method, OnePhase, Smoothed, TeacherTargets
+from stages.specs.method import Method
 from stages.specs.seeds import seed_of
 from stages.specs.tasks import Task
 from stages.training.checkpoint import LayerWeight, Progress

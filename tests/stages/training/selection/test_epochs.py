@@ -19,7 +19,9 @@ from training_setups import (
     stored_outputs,
 )
 
-from stages.specs.method import Annealing, Method, TeacherTargets
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import Annealing
+from stages.specs.method import Method
 from stages.specs.student import Train
 from stages.training.checkpoint import Epoch, Progress
 from stages.training.loop import fit

@@ -1,26 +1,17 @@
 """Each loss against the same sum written in NumPy, and the identities of the papers."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from stages.specs.method import Method, OnePhase, TeacherTargets, Virtual
-from stages.specs.schedule import LossWeights
-from stages.training.losses import (
+from stages.specs.axes.losses import (
     cross_entropy,
-    excess_over_margin,
     hard_loss,
-    logit_terms,
     smoothed_cross_entropy,
     soft_cross_entropy,
     squared_error,
-    uniform,
     virtual_logits,
-    weighted_sum,
 )
 
 GENERATOR = np.random.Generator(np.random.PCG64(3))
@@ -44,18 +35,6 @@ def gradient(loss_of_logits: object, logits: np.ndarray) -> np.ndarray:
     loss_of_logits(leaf).sum().backward()  # type: ignore[operator]
     assert leaf.grad is not None
     return leaf.grad.numpy()
-
-
-def logit_loss(
-    logits_BC: Tensor,
-    labels_B: Tensor,
-    outputs: Mapping[str, Tensor],
-    method: Method,
-    weights: LossWeights,
-    regression: bool,
-) -> Tensor:
-    """[B]: the weighted sum of ``logit_terms``."""
-    return weighted_sum(logit_terms(logits_BC, labels_B, outputs, method, weights, regression), weights)
 
 
 def test_cross_entropy_is_minus_the_log_of_the_labels_probability() -> None:
@@ -116,7 +95,7 @@ def test_equal_logits_have_no_divergence_and_no_gradient() -> None:
 
 def test_label_smoothing_has_the_gradient_of_kd_from_a_uniform_teacher() -> None:
     def smoothed(leaf: torch.Tensor) -> torch.Tensor:
-        return smoothed_cross_entropy(leaf, tensor(LABELS), 0.3, uniform(4).double())
+        return smoothed_cross_entropy(leaf, tensor(LABELS), 0.3, torch.full((4,), 0.25, dtype=torch.float64))
 
     def taught(leaf: torch.Tensor) -> torch.Tensor:
         undecided = torch.zeros(7, 4, dtype=torch.float64)
@@ -125,53 +104,9 @@ def test_label_smoothing_has_the_gradient_of_kd_from_a_uniform_teacher() -> None
     np.testing.assert_allclose(gradient(smoothed, STUDENT), gradient(taught, STUDENT), atol=1e-12)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 20.0])
-def test_the_virtual_teacher_has_the_probabilities_of_yuan_et_al(temperature: float) -> None:
-    """(1 - w) CE + w tau^2 KL(p_d^tau || p^tau), p_d = 0.99 for the label and the rest shared."""
-    rule = np.full((7, 4), 0.01 / 3)
-    rule[np.arange(7), LABELS] = 0.99
-    softened = rule ** (1 / temperature) / (rule ** (1 / temperature)).sum(-1, keepdims=True)
-    own = softmax(STUDENT / temperature)
-    soft = temperature**2 * (softened * np.log(softened / own)).sum(-1)
-    hard = -np.log(softmax(STUDENT)[np.arange(7), LABELS])
-    method = Method(targets=Virtual(correct=0.99), training=OnePhase(temperature=temperature, teacher_weight=0.3))
-    weights = LossWeights(hard=0.7, soft=0.3, temperature=temperature)
-    found = logit_loss(tensor(STUDENT), tensor(LABELS), {}, method, weights, regression=False)
-    np.testing.assert_allclose(found, 0.7 * hard + 0.3 * soft, rtol=1e-5)
-
-
 def test_a_virtual_teacher_with_equal_probabilities_is_uniform() -> None:
     logits = virtual_logits(tensor(LABELS), 4, 0.25)
     np.testing.assert_allclose(softmax(logits.numpy()), np.full((7, 4), 0.25), rtol=1e-6)
-
-
-def test_the_mean_over_classes_is_the_sum_divided_by_their_number() -> None:
-    outputs, weights = {"logits": tensor(TEACHER)}, LossWeights(soft=1.0, temperature=3.0)
-    losses = {
-        reduction: logit_loss(
-            tensor(STUDENT),
-            tensor(LABELS),
-            outputs,
-            Method(targets=TeacherTargets(), training=OnePhase(reduction=reduction)),
-            weights,
-            regression=False,
-        )
-        for reduction in ("sum", "mean")
-    }
-    np.testing.assert_allclose(losses["mean"] * 4, losses["sum"], rtol=1e-12)
-    element_mean = functional.kl_div(
-        functional.log_softmax(tensor(STUDENT) / 3, -1), functional.softmax(tensor(TEACHER) / 3, -1), reduction="none"
-    ).mean()
-    np.testing.assert_allclose(losses["mean"].mean(), 9 * element_mean, rtol=1e-10)
-
-
-def test_only_the_distance_above_the_margin_counts() -> None:
-    distance = tensor(np.array([0.0, 0.5, 2.0]))
-    assert excess_over_margin(distance, 0.5).tolist() == [0.0, 0.0, 1.5]
-    method, weights = Method(targets=TeacherTargets()), LossWeights(match=0.5, scale=0.8, margin=1.0)
-    found = logit_loss(tensor(STUDENT), tensor(LABELS), {"logits": tensor(TEACHER)}, method, weights, regression=False)
-    apart = ((STUDENT - 0.8 * TEACHER) ** 2).mean(-1)
-    np.testing.assert_allclose(found, 0.5 * np.maximum(0, apart - 1.0), rtol=1e-12)
 
 
 def test_at_high_temperature_the_gradient_tends_to_the_distance_of_the_centred_logits() -> None:
@@ -186,7 +121,3 @@ def test_squared_error_refuses_a_target_that_would_broadcast() -> None:
     with pytest.raises(AssertionError):
         squared_error(torch.zeros(5, 1), torch.zeros(5))
     assert torch.broadcast_shapes((5, 1), (5,)) == (5, 5), "what the original annealing code computed on STS-B"
-
-
-def test_the_uniform_distribution_is_equal_over_classes_and_sums_to_one() -> None:
-    assert uniform(5).tolist() == pytest.approx([0.2] * 5)

@@ -7,7 +7,7 @@ teacher T differ most, and trains the student on these:
     max step:  X' = the k1 candidates of greatest d(T(x'_k), S(x'_k)), k = 1 .. K
     min step:  minimise over S  loss(x) + weight * w / |X'| * sum over x' in X' of d(T(x'), S(x'))
 
-The divergence d is the loss term that the training has for the teacher's logits (``teacher_distance``) and w its weight
+The divergence d is the term that the training has on the teacher's logits (``TeacherTerm.distance``) and w its weight
 in loss(x); K is ``k``, k1 is ``keep`` and the weight is ``weight`` of the method's axis ``data``.
 
 For the max step each candidate of a row goes through the student once, without gradients and without dropout, whatever
@@ -18,8 +18,9 @@ Drawing at random (``draw`` of the method's axis ``data``) scores nothing. With 
 is the comparison that shows what picking by divergence is worth.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +31,25 @@ from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
 from stages.models.forward import forward
 from stages.models.predict import autocast
-from stages.specs.method import Method, Minimax, Neighbours, WithCandidates
-from stages.specs.schedule import LossWeights, OutputRequest, Position, rescores_candidates
+from stages.specs.axes.data import Minimax, Neighbours, WithCandidates
+from stages.specs.axes.terms import TeacherTerm, teacher_term
+from stages.specs.axes.training import Position
+from stages.specs.schedule import CANDIDATES, EpochPlan, OutputRequest
 from stages.specs.seeds import seed_of
-from stages.training.candidates import NONE, CandidateBatch, CandidatePool, Ranks, usage_sums
-from stages.training.losses import teacher_distance
+from stages.training.candidates import (
+    NONE,
+    USAGE_SUMS,
+    CandidateBatch,
+    CandidatePool,
+    Ranks,
+    usage_summary,
+    usage_sums,
+)
+from stages.training.checkpoint import State
+from stages.training.objective.trained_parts import TrainedParts
+from stages.training.optimizer import explain_out_of_memory
+from stages.training.participants.protocol import Sums
+from stages.training.sums import LOSS, term_place
 
 Divergences = npt.NDArray[np.float32]
 
@@ -84,61 +99,107 @@ class StepCandidates:
     scoring: CandidateScoring | None = None
 
 
-class Augmentation:
+class Candidates:
     """Trains on candidates beside the rows of train, as the method's axis ``data`` defines it.
 
     A forward pass has at most as many candidates as it may have rows of train (``micro_batch``), so that candidates
-    need no more of a device's memory than the rows do.
+    need no more of a device's memory than the rows do. ``picked`` [N, n] holds the ranks of the candidates that were
+    last picked or drawn for all N rows of train at once, None before that.
     """
 
-    def __init__(
-        self, pool: CandidatePool, method: Method, precision: str, device: str, micro_batch: int | None
-    ) -> None:
-        assert isinstance(method.data, WithCandidates)
+    name = CANDIDATES
+
+    def __init__(self, pool: CandidatePool, data: WithCandidates, parts: TrainedParts) -> None:
+        train, worker = parts.setup.spec.train, parts.worker
         self.pool = pool
-        self.method = method
-        self.data = method.data
-        self.precision = precision
-        self.device = device
-        self.max_rows = micro_batch
+        self.data = data
+        self.parts = parts
+        self.precision = train.precision
+        self.seed = train.seed
+        self.device = worker.device
+        self.rank, self.world_size = worker.rank, worker.world_size
+        self.max_rows = train.micro_batch
+        self.picked: Tensor | None = None
+
+    @property
+    def sums(self) -> int:
+        """The number of the sums of ``usage_sums``."""
+        return self.pool.k + USAGE_SUMS
+
+    def state(self) -> State:
+        """The ranks that were last picked for all rows."""
+        return {"picked": self.picked}
+
+    def load_state(self, state: State) -> None:
+        picked = state["picked"]
+        self.picked = None if picked is None else picked.cpu()
+
+    def is_active(self, plan: EpochPlan) -> bool:
+        """Whether candidates have a weight."""
+        return bool(plan.candidates)
+
+    def start_epoch(self, plan: EpochPlan) -> None:
+        """Draw for all rows of train if the method draws. Where the method picks once every few epochs and this is the
+        start of one of them, pick for all rows of train."""
+        if plan.position.step == 0 and self.scores_all(plan.position):
+            self.picked = self.pick_for_all_rows(self.parts.model, plan)
+        drawn = self.draw_for_all_rows(plan.position)
+        self.picked = self.picked if drawn is None else drawn
+
+    def join(self, prepared: StepCandidates, rows: int, plan: EpochPlan) -> Sums:
+        """Forward and backward passes on this worker's candidates of a step. They run before the passes on the rows:
+        the last of those synchronises the gradients of both between workers."""
+        candidates = self.pick_for_step(self.parts.model, prepared, plan)
+        total = torch.zeros(1, dtype=torch.float64, device=self.device)
+        for batch in candidates.batches:
+            with self.parts.gradient_sync(last=False), explain_out_of_memory(len(batch.batch.rows)):
+                loss = self.loss(self.parts.wrapped, batch.to(self.device), plan).sum()
+                (loss * (self.world_size / rows)).backward()
+            total += loss.detach()
+        assert candidates.usage is not None
+        usage = torch.from_numpy(candidates.usage).to(self.device)
+        return {LOSS: total, term_place(CANDIDATES): total / plan.candidates, CANDIDATES: usage}
+
+    def entry(self, sums: list[float]) -> dict[str, Any] | None:
+        """See ``usage_summary``."""
+        return usage_summary(sums, self.pool.k) if any(sums) else None
+
+    def line(self, entry: Mapping[str, Any]) -> str:
+        """How many candidates were used, and their mean rank."""
+        return f"{entry['used']:,} candidates, mean rank {entry['mean_rank']:.1f}"
 
     def scores_all(self, position: Position) -> bool:
         """Whether all candidates of train are scored when the epoch at ``position`` begins."""
-        return isinstance(self.data, Minimax) and rescores_candidates(self.data, position)
+        return isinstance(self.data, Minimax) and self.data.rescores(position.epoch)
 
-    def pick_for_all_rows(
-        self, model: nn.Module, weights: LossWeights, request: OutputRequest, rank: int, world_size: int
-    ) -> Tensor:
+    def pick_for_all_rows(self, model: nn.Module, plan: EpochPlan) -> Tensor:
         """[N, keep]: the ranks of the candidates picked for all N rows of train. Each distinct candidate goes through
         the student once; workers share the candidates, and all return the whole result."""
         assert isinstance(self.data, Minimax)
         pool, numbers = self.pool, np.arange(len(self.pool.rows), dtype=np.int64)
-        batches = pool.batches(numbers, logits_only(request), self.device, self.max_rows, rank, world_size)
-        found = self._divergences(model, batches, len(numbers), weights, request)
-        if world_size > 1:
+        share = (self.rank, self.world_size)
+        batches = pool.batches(numbers, logits_only(plan.request), self.device, self.max_rows, *share)
+        found = self._divergences(model, batches, len(numbers), plan)
+        if self.world_size > 1:
             whole = torch.from_numpy(found).to(self.device)
             torch.distributed.all_reduce(whole)
             found = whole.cpu().numpy()
         rows = np.arange(len(pool.table), dtype=np.int64)
         return torch.from_numpy(most_divergent(found[pool.table], pool.all_ranks(rows), self.data.keep))
 
-    def draw_for_all_rows(self, seed: int, position: Position) -> Tensor | None:
+    def draw_for_all_rows(self, position: Position) -> Tensor | None:
         """[N, draw]: the ranks of the candidates that all N rows of train are trained with in the epoch at
-        ``position``; None if the method does not draw. ``seed`` is the student's. No worker or earlier epoch has an
-        influence, so that nothing has to be stored for a training that is resumed."""
+        ``position``; None if the method does not draw. They depend on the student's seed, phase and epoch alone."""
         if not isinstance(self.data, Neighbours) or self.data.draw is None:
             return None
         rows = np.arange(len(self.pool.table), dtype=np.int64)
-        epoch_seed = seed_of(seed, position.phase, position.epoch, DRAWS)
+        epoch_seed = seed_of(self.seed, position.phase, position.epoch, DRAWS)
         return torch.from_numpy(drawn_at_random(self.pool.all_ranks(rows), self.data.draw, epoch_seed))
 
-    def prepare_step(self, rows: Rows, request: OutputRequest, picked: Tensor | None) -> StepCandidates:
-        """The candidates for a step on these rows of train, in host memory. Runs in the prefetching thread.
-
-        ``picked`` [N, n] are the ranks from ``pick_for_all_rows`` or ``draw_for_all_rows``, or None. A method that
-        picks in each step gets candidates to be scored; any other gets the candidates to train on.
-        """
-        pool, logits_request = self.pool, logits_only(request)
+    def prepare(self, rows: Rows, plan: EpochPlan) -> StepCandidates:
+        """The candidates for a step on these rows of train, in host memory. A method that picks in each step gets
+        candidates to be scored; any other gets the candidates to train on."""
+        pool, picked, logits_request = self.pool, self.picked, logits_only(plan.request)
         if isinstance(self.data, Minimax) and self.data.every == "step":
             ranks = pool.all_ranks(rows)
             numbers = pool.table[rows][ranks >= 0]
@@ -148,9 +209,7 @@ class Augmentation:
         chosen = pool.picked_batches(rows, ranks, logits_request, self.device, self.max_rows or len(rows))
         return StepCandidates(chosen, usage_sums(pool, rows, ranks, None))
 
-    def pick_for_step(
-        self, model: nn.Module, candidates: StepCandidates, weights: LossWeights, request: OutputRequest
-    ) -> StepCandidates:
+    def pick_for_step(self, model: nn.Module, candidates: StepCandidates, plan: EpochPlan) -> StepCandidates:
         """The max step: score the candidates with the student as it is, and pick those to train on. Returns
         ``candidates`` itself where none are to be scored."""
         scoring = candidates.scoring
@@ -159,42 +218,39 @@ class Augmentation:
         assert isinstance(self.data, Minimax)
         divergences = np.zeros(scoring.ranks.shape, np.float32)
         number = int((scoring.ranks >= 0).sum())
-        divergences[scoring.ranks >= 0] = self._divergences(model, scoring.batches, number, weights, request)
+        divergences[scoring.ranks >= 0] = self._divergences(model, scoring.batches, number, plan)
         picked = most_divergent(divergences, scoring.ranks, self.data.keep)
         max_rows = self.max_rows or len(scoring.rows)
-        chosen = self.pool.picked_batches(scoring.rows, picked, logits_only(request), self.device, max_rows)
+        chosen = self.pool.picked_batches(scoring.rows, picked, logits_only(plan.request), self.device, max_rows)
         return StepCandidates(chosen, usage_sums(self.pool, scoring.rows, picked, divergences))
 
-    def loss(
-        self, model: nn.Module, candidates: CandidateBatch, weights: LossWeights, request: OutputRequest
-    ) -> Tensor:
-        """[B]: the weighted divergence of each candidate, weights.candidates * share * d(T(x'), S(x')). The sum over a
+    def loss(self, model: nn.Module, candidates: CandidateBatch, plan: EpochPlan) -> Tensor:
+        """[B]: the weighted divergence of each candidate, plan.candidates * share * d(T(x'), S(x')). The sum over a
         row's candidates is the weight times their mean divergence."""
         with autocast(self.device, self.precision):
             logits, _ = forward(model, candidates.batch.inputs)
-        outputs = self.pool.signal(candidates.batch, logits_only(request))
-        distance = teacher_distance(logits.float(), outputs["logits"], self.method, weights)
-        return weights.candidates * candidates.share * distance
+        outputs = self.pool.signal(candidates.batch, logits_only(plan.request))
+        distance = divergence(plan).distance(logits.float(), outputs["logits"])
+        return plan.candidates * candidates.share * distance
 
     def _divergences(
         self,
         model: nn.Module,
         batches: Iterable[tuple[Rows, Batch]],
         number: int,
-        weights: LossWeights,
-        request: OutputRequest,
+        plan: EpochPlan,
     ) -> Divergences:
         """[number]: the divergence between student and teachers at each place of ``batches``, 0 at places that no batch
         has. The model is left in the mode it was in."""
         found = np.zeros(number, np.float32)
-        training = model.training
+        training, term = model.training, divergence(plan)
         model.eval()
         with torch.inference_mode(), autocast(self.device, self.precision):
             for places, host_batch in batches:
                 batch = host_batch.to(self.device)
                 logits, _ = forward(model, batch.inputs)
-                outputs = self.pool.signal(batch, logits_only(request))
-                distance = teacher_distance(logits.float(), outputs["logits"], self.method, weights)
+                outputs = self.pool.signal(batch, logits_only(plan.request))
+                distance = term.distance(logits.float(), outputs["logits"])
                 found[places] = distance.cpu().numpy()
         model.train(training)
         return found
@@ -203,3 +259,10 @@ class Augmentation:
 def logits_only(request: OutputRequest) -> OutputRequest:
     """``request`` without layers: layers are matched on the rows of train, not on candidates."""
     return replace(request, layers=())
+
+
+def divergence(plan: EpochPlan) -> TeacherTerm:
+    """The term on the teacher's logits in an epoch with candidates."""
+    term = teacher_term(plan.terms)
+    assert term is not None
+    return term

@@ -1,0 +1,66 @@
+"""The axis ``data``: the texts that a student is trained on. Needs the standard library and pydantic only."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.specs.base import Frozen
+
+
+class Original(Frozen):
+    """The task's own rows, as they are."""
+
+    kind: Literal["original"] = "original"
+
+
+class WithCandidates(Frozen):
+    """The fields of all kinds that use candidates. Candidates have no label: their loss is the term that the training
+    has for the teacher's logits, averaged over a row's candidates, with `weight` times the weight of that term for the
+    row itself: with n candidates in a step, `weight: n` makes each weigh as much as a row. The first `warmup_epochs`
+    epochs use no candidates."""
+
+    k: int = Field(8, ge=1)
+    weight: float = Field(1.0, gt=0.0)
+    warmup_epochs: int = Field(0, ge=0)
+
+
+class Neighbours(WithCandidates):
+    """Each row is trained with all of its `k` candidates, or with `draw` of them, which are drawn at random anew in
+    each epoch, without replacement."""
+
+    kind: Literal["knn"] = "knn"
+    draw: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _some_are_not_drawn(self) -> "Neighbours":
+        if self.draw is not None and self.draw >= self.k:
+            raise ValueError(f"draw: {self.draw} of k: {self.k} draws them all; draw fewer, or leave draw out")
+        return self
+
+    @property
+    def trained_on(self) -> int:
+        """The number of candidates that each row is trained with, if it has so many."""
+        return self.k if self.draw is None else self.draw
+
+
+class Minimax(WithCandidates):
+    """Each row is trained with the `keep` of its `k` candidates on which student and teacher differ most, measured by
+    the loss term of candidates itself. The current student scores them in each step (`every: step`), or all of them at
+    the start of every n-th epoch (`every: n`)."""
+
+    kind: Literal["minimax-knn"] = "minimax-knn"
+    keep: int = Field(4, ge=1)
+    every: Literal["step"] | Annotated[int, Field(ge=1)] = "step"
+
+    @model_validator(mode="after")
+    def _some_are_left_out(self) -> "Minimax":
+        if self.keep >= self.k:
+            raise ValueError(f"keep: {self.keep} of k: {self.k} leaves none out; keep fewer, or use kind: knn")
+        return self
+
+    def rescores(self, epoch: int) -> bool:
+        """Whether all candidates of train are scored when this epoch begins."""
+        return self.every != "step" and (epoch - self.warmup_epochs) % self.every == 0
+
+
+Data = Annotated[Original | Neighbours | Minimax, Field(discriminator="kind")]

@@ -1,0 +1,1 @@
+"""What takes part in the steps of a training beside the rows of the task."""
