@@ -18,6 +18,7 @@ from stages.candidates.unlabelled import unlabelled
 from stages.corpus.corpus import corpus
 from stages.evaluation.ensemble import ensemble
 from stages.evaluation.evaluate import evaluate
+from stages.pretraining.pretrain import pretrain
 from stages.retrieval.embed import embed
 from stages.retrieval.index import index
 from stages.rewriting.rewrite import rewrite
@@ -26,6 +27,7 @@ from stages.specs.base import Spec
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec
 from stages.specs.student import DistilSpec
 from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
@@ -49,6 +51,7 @@ STAGES: Mapping[type[Spec], Stage] = MappingProxyType(
         RewriteSpec: rewrite,
         UnlabelledSpec: unlabelled,
         RerankSpec: rerank,
+        PretrainSpec: pretrain,
         TeachSpec: teach,
         CalibrateSpec: calibrate,
         ProbeSpec: probe,

@@ -18,7 +18,7 @@ from pipeline.methods import METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import learners
+from pipeline.recipe.schema import learners, pretraining
 from pipeline.recipe.schema.scalars import Block, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Method
@@ -48,6 +48,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "models.NAME": learners.ModelBlock,
     "models.NAME.method": learners.AxesBlock,
     "models.NAME.train": learners.SeededBlock,
+    "models.NAME.pretrain": pretraining.PretrainBlock,
     "train": learners.TrainBlock,
     "overrides.TASK": grammar.OverrideBlock,
     "resources": grammar.ResourcesBlock,

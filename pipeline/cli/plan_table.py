@@ -25,7 +25,7 @@ MARKS = {"at most": "<= ", "about": "~"}
 DIGITS = 8
 """Digits of a key in the table. ``show`` and ``verify`` take them for the whole key."""
 STYLES = {"build": "yellow", "reuse": "green", "skip": "dim"}
-SHARED_ROLES = ("finetune", "teach", "distil")
+SHARED_ROLES = ("pretrain", "finetune", "teach", "distil")
 """Roles whose nodes may serve several students; the table says how many."""
 
 

@@ -17,6 +17,7 @@ from pipeline.artifacts.search import locate
 from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import DistilSpec, describe_start
 from stages.specs.teacher import QUARANTINED, CalibrateSpec, ProbeSpec, TeachSpec
 
@@ -53,9 +54,10 @@ def show_artifact(target: str, storage: Storage, console: Console, recipe: str |
     console.print_json(json.dumps(record.spec))
     console.print("[bold]facts[/bold]")
     console.print_json(json.dumps(record.facts))
-    if record.stage == DistilSpec.stage:
+    trainings: dict[str, type[DistilSpec | PretrainSpec]] = {one.stage: one for one in (DistilSpec, PretrainSpec)}
+    if record.stage in trainings:
         with suppress(ValueError):  # the spec of another version
-            start = describe_start(DistilSpec.model_validate(record.spec).start)
+            start = describe_start(trainings[record.stage].model_validate(record.spec).start)
             console.print(f"first weights: {start}; layer 1 is the first", highlight=False, soft_wrap=True)
     with refused(target):
         show_contents(record, directory, console)
@@ -104,6 +106,8 @@ def show_contents(record: Record, directory: Path, console: Console) -> None:
         show_layers(directory, console)
     if record.stage == CalibrateSpec.stage:
         show_calibration(directory, console)
+    if record.stage == PretrainSpec.stage:
+        show_pretraining(directory, console)
     tables = [file.path for file in record.files if file.path.endswith(".parquet") and file.path != QUARANTINED]
     first = next(iter(tables), None)
     if first is not None:
@@ -138,6 +142,20 @@ def show_calibration(directory: Path, console: Console) -> None:
     from stages.teaching.temperature import read_calibration
 
     console.print(read_calibration(directory).describe(), highlight=False, soft_wrap=True, markup=False)
+
+
+def show_pretraining(directory: Path, console: Console) -> None:
+    """Print the scores of a masked language model on held-out texts: before its training, and after each epoch."""
+    history = json.loads((directory / "history.json").read_text("utf-8"))
+    table = Table("epoch", "steps", "loss", "held-out loss", "held-out accuracy", header_style="bold")
+    table.add_row("before", "0", "", *_held_out(history["before"]))
+    for epoch in history["epochs"]:
+        table.add_row(str(epoch["epoch"]), f"{epoch['steps']:,}", f"{epoch['loss']:.4f}", *_held_out(epoch["held_out"]))
+    console.print(table)
+
+
+def _held_out(score: dict[str, float]) -> tuple[str, str]:
+    return f"{score['loss']:.4f}", f"{score['accuracy']:.1f} %"
 
 
 def show_layers(directory: Path, console: Console) -> None:

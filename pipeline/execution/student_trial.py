@@ -1,4 +1,4 @@
-"""Try before any work whether the students with random weights that a plan builds can be built and run."""
+"""Try before any work whether the models with random weights that a plan builds can be built and run."""
 
 import json
 import os
@@ -12,10 +12,15 @@ from pipeline.errors import RequestError
 from pipeline.graph.nodes import Edge, ExternalInput, Node
 from pipeline.plan.planner import Plan
 from stages.specs.corpus import CorpusSpec
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import DistilSpec, Fresh
+from stages.specs.tasks import Task
 
 PROBLEM, FAILURE = "problem", "failure"
 """Keys of an answer of ``stages.models.trial``."""
+
+ANY_TASK = Task(name="texts", text=("text",), labels=("no", "yes"))
+"""The task for which the encoder of a masked language model is tried: what its texts are is not known yet."""
 
 
 def try_students(plan: Plan) -> str:
@@ -26,7 +31,7 @@ def try_students(plan: Plan) -> str:
     student that cannot be built fails in its own stage. '' if all were tried."""
     found: dict[str, str] = {}
     for step in plan.builds:
-        if isinstance(step.node.spec, DistilSpec) and isinstance(step.node.spec.start, Fresh):
+        if isinstance(step.node.spec, DistilSpec | PretrainSpec) and isinstance(step.node.spec.start, Fresh):
             found.setdefault(_described(step.node, step.node.spec.start), step.node.name)
     if not found:
         return ""
@@ -46,11 +51,15 @@ def try_students(plan: Plan) -> str:
 
 def _described(node: Node, start: Fresh) -> str:
     """The student as ``stages.models.trial`` reads it, as JSON."""
-    model, corpus = node.inputs["start"], node.inputs["corpus"]
+    model, corpus = node.inputs["start"], node.inputs.get("corpus")
     assert isinstance(model, ExternalInput)
-    assert isinstance(corpus, Edge) and isinstance(corpus.source.spec, CorpusSpec)
-    task = corpus.source.spec.task.model_dump(mode="json")
-    return json.dumps({"start": start.model_dump(mode="json"), "directory": str(model.path), "task": task})
+    task = ANY_TASK
+    if isinstance(corpus, Edge):
+        assert isinstance(corpus.source.spec, CorpusSpec)
+        task = corpus.source.spec.task
+    return json.dumps(
+        {"start": start.model_dump(mode="json"), "directory": str(model.path), "task": task.model_dump(mode="json")}
+    )
 
 
 def _answers(students: list[str]) -> list[Mapping[str, str | None]]:

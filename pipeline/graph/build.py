@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pipeline.graph.context import GraphContext
 from pipeline.graph.digests import Digests
 from pipeline.graph.hub import Pins
-from pipeline.graph.nodes import Graph, Node, ReportedModel
+from pipeline.graph.nodes import Edge, Graph, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.students import StudentNodes, student_nodes
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Recipe, Reference, Student, TaskRecipe
@@ -39,7 +39,8 @@ class TaskGraph:
     student_nodes: StudentNodes
 
     def wanted(self) -> list[Node]:
-        """The teacher's evaluation and stores that the recipe wants in any case, then further models, then students."""
+        """The teacher's evaluation and stores that the recipe wants in any case, then further models, then masked
+        language models, then students."""
         nodes = [self._evaluation(Reference(name=TEACHER)), *self.student_nodes.outputs.extra_stores()]
         for epoch in self._epochs(TEACHER):
             nodes.append(self._evaluation(epoch))
@@ -49,11 +50,18 @@ class TaskGraph:
                 nodes += [*members, self.student_nodes.outputs.ensemble(name, members, model.shares)]
             else:
                 nodes += [self._evaluation(Reference(name=name)), *map(self._evaluation, self._epochs(name))]
+        nodes += [self._masked_model(name) for name in self.recipe.masked_models]
         for use in self.recipe.methods:
             for student in self.recipe.students:
                 for seed in self.recipe.seeds:
                     nodes += self._student(use, student, seed)
         return nodes
+
+    def _masked_model(self, name: str) -> Node:
+        """The training of a masked language model. No evaluation or student need depend on it."""
+        source = self.student_nodes.starting_points.masked_model(name).source
+        assert isinstance(source, Edge)
+        return source.source
 
     def _student(self, use: MethodUse, student: Student, seed: int) -> Iterator[Node]:
         """A student and its evaluation; before them, for one that teaches itself, the evaluation of its first

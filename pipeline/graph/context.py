@@ -62,9 +62,9 @@ def check_length(model: Model, what: str, field: str, longest: int) -> None:
 class GraphContext:
     """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
     each task by name; ``reads_data`` says whether data of tasks that are not known yet are read. ``models``,
-    ``classifiers``, ``fresh_models``, ``nodes``, ``sources`` (of a task's rows, with the file of each split) and
-    ``sizes`` (rows by split) hold what has been built or checked so far. ``warnings`` are lines
-    for the user about things that are allowed, but probably unintended."""
+    ``classifiers``, ``fresh_models``, ``masked_models`` (by task and name), ``nodes``, ``sources`` (of a task's rows,
+    with the file of each split) and ``sizes`` (rows by split) hold what has been built or checked so far. ``warnings``
+    are lines for the user about things that are allowed, but probably unintended."""
 
     digests: Digests
     pins: Pins
@@ -73,6 +73,7 @@ class GraphContext:
     models: dict[str, Model] = field(default_factory=dict)
     classifiers: set[str] = field(default_factory=set)
     fresh_models: dict[tuple[str, Changes, bool], Model] = field(default_factory=dict)
+    masked_models: dict[tuple[str, str], Model] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     sources: dict[str, tuple[Source, Mapping[str, Path]]] = field(default_factory=dict)
     sizes: dict[str, SplitSizes | None] = field(default_factory=dict)
@@ -138,7 +139,8 @@ class GraphContext:
             return replace(found, identity=generating_identity(found.identity, found.path))
 
     def _external_input(self, name: str, where: str) -> ExternalInput:
-        directory = model_directory(name)
+        with refused(where):
+            directory = model_directory(name)
         if directory is None:
             if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
                 raise RequestError(

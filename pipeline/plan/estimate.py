@@ -2,7 +2,8 @@
 
 Comparable are records of the same stage on the same processor, number of cores and GPUs, with the workers and threads
 that the recipe sets; with models of the same shape (weights do not change the time) and texts cut at the same length.
-Time grows with rows, and for training with rows x epochs; what ``distil`` does besides training takes constant time.
+Time grows with rows, and for trainings with the rows of all epochs or steps; what these do besides training takes
+constant time.
 """
 
 import statistics
@@ -16,6 +17,7 @@ from pipeline.plan.planner import Plan, Step
 from pipeline.recipe import ResourceBlock
 from pipeline.storage import Storage
 from stages.specs.input_names import MEMBERS, in_order
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import DistilSpec
 
 MACHINE = ("machine", "processor", "cores", "gpus")
@@ -132,6 +134,10 @@ def comparison_key(what: StageInstance, instances: Mapping[str, StageInstance]) 
             data = [_field(what.spec, "method", "data", name) for name in ("k", "keep", "every", "draw")]
             method = [data, *(_field(what.spec, "method", axis, "kind") for axis in ("data", "structure"))]
             parts = [_shape(what, instances), length, train, method]
+        case "pretrain":
+            train = [_field(what.spec, name) for name in ("batch_size", "precision", "max_length")]
+            share = _field(what.spec, "masking", "share")
+            parts = [_shape(what, instances), train, share, "bank" in what.inputs]
         case "bank" | "index" | "transfer" | "sift" | "unlabelled":
             # Their time per row hardly depends on their settings.
             parts = []
@@ -174,12 +180,15 @@ def _field(spec: Json, *names: str) -> Json:
 def _scaled(record: Record, node: Node, rows: int) -> float:
     """Seconds for ``rows`` rows with all of the stage's workers, scaled from a comparable record."""
     share, seconds = rows / max(1, record.rows), record.full_seconds or record.seconds
-    if not isinstance(node.spec, DistilSpec):
-        return seconds * share
     training = float(record.facts.get("train_seconds", seconds))
-    epochs = _field(record.spec, "train", "epochs")
-    assert isinstance(epochs, int)
-    return seconds - training + training * share * node.spec.train.epochs / epochs
+    if isinstance(node.spec, DistilSpec):
+        epochs = _field(record.spec, "train", "epochs")
+        assert isinstance(epochs, int)
+        return seconds - training + training * share * node.spec.train.epochs / epochs
+    if isinstance(node.spec, PretrainSpec):
+        read = float(record.facts.get("texts_read", record.rows))
+        return (seconds - training) * share + training * node.spec.texts_read(rows) / max(1.0, read)
+    return seconds * share
 
 
 def approximate_time(seconds: float) -> str:

@@ -19,6 +19,7 @@ from stages.retrieval.index_plan import planned
 from stages.specs.axes.data import Adversarial, FreeLB, Minimax, WithCandidates
 from stages.specs.candidates import NeighboursSpec, RerankSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
 from stages.specs.student import DistilSpec
 from stages.specs.teacher import CalibrateSpec, TeachSpec
@@ -81,7 +82,7 @@ class _Starts:
         if self.run.inline:
             return answer + imports * (heavy and self._starts(self.workers, (Resources(), heavy), 1))
         most = max(1, self.run.capacity.room(wanted.each) // wanted.workers)
-        if isinstance(node.spec, DistilSpec):
+        if isinstance(node.spec, DistilSpec | PretrainSpec):
             return answer + (self.place.get("group", 0.0) + imports) * self._starts(self.groups, wanted, most)
         if wanted.workers == 1 and self.groups[wanted]:
             return answer

@@ -16,6 +16,7 @@ from pipeline.graph.nodes import Edge, ExternalInput, Node
 from pipeline.plan.estimate import MACHINE
 from pipeline.storage import Storage
 from stages.specs.corpus import CorpusSpec
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import DistilSpec, Pretrained, Start, Train
 
 FOLDER = ".timings"
@@ -87,8 +88,8 @@ def origin(given: Edge | ExternalInput) -> ModelOrigin:
 
 
 def trained_origin(node: Node) -> ModelOrigin:
-    """The origin of the model that a training makes."""
-    assert isinstance(node.spec, DistilSpec)
+    """The origin of the model that a training makes. A masked language model has the shape of its encoder."""
+    assert isinstance(node.spec, DistilSpec | PretrainSpec)
     before = origin(node.inputs["start"])
     if isinstance(node.spec.start, Pretrained):
         return before

@@ -13,11 +13,13 @@ from pipeline.artifacts.record import Record
 from pipeline.graph.artifact_sizes import store_bytes
 from pipeline.graph.nodes import Edge, Node, Quantity, SplitSizes
 from pipeline.graph.split_sizes import recorded_sizes
+from pipeline.graph.unlabelled.pretraining import trained_texts
 from stages.models.shape import config_of, shape_of
 from stages.retrieval.index_plan import index_bytes, planned
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec, TfIdf
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import TRAIN
@@ -78,6 +80,10 @@ def _rows(node: Node, records: Mapping[str, Record], known: Mapping[str, SizeOfN
             return _distinct(records[corpus.key], TRAIN)
         case UnlabelledSpec():
             return _texts(node, records, known)
+        case PretrainSpec() as spec if sizes is not None and corpus is not None:
+            return trained_texts(spec, _distinct(records[corpus.key], TRAIN))
+        case PretrainSpec() as spec:
+            return _pretrained_rows(node, spec, known)
         case TeachSpec() | ProbeSpec() | EmbedSpec() | IndexSpec() | RerankSpec():
             return _input_rows(node, known)
         case _:
@@ -122,6 +128,13 @@ def _texts(node: Node, records: Mapping[str, Record], known: Mapping[str, SizeOf
         return Quantity.exact(int(records[table.key].facts["distinct"]))
     rows = known[table.key].rows if table.key in known else table.rows
     return node.rows if rows.value is None else Quantity.at_most(rows.value * table.spec.k)
+
+
+def _pretrained_rows(node: Node, spec: PretrainSpec, known: Mapping[str, SizeOfNode]) -> Quantity:
+    """The texts that a masked language model is trained on: of a bank, as many as that is known to have."""
+    bank = source_of(node, "bank")
+    rows = known[bank.key].rows if bank is not None and bank.key in known else None
+    return node.rows if rows is None or rows.value is None else trained_texts(spec, rows)
 
 
 FOLLOWED = ("outputs", "embeddings", "bank", "candidates", "corpus")

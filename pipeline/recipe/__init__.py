@@ -4,7 +4,7 @@
 forms are written out and overrides are merged, or raise a RequestError of one line.
 """
 
-from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, Origin, Recipe, TaskRecipe
+from pipeline.recipe.model import Ensemble, MaskedModel, MethodUse, ModelNode, Origin, Recipe, TaskRecipe
 from pipeline.recipe.reading import load, parse
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
@@ -22,6 +22,7 @@ __all__ = [
     "FreshConfig",
     "LayerCut",
     "Limits",
+    "MaskedModel",
     "MethodUse",
     "ModelNode",
     "Origin",

@@ -57,9 +57,10 @@ def _check_reserved_names(recipe: TaskRecipe) -> None:
             raise PlacedError(
                 ("method", index, "label"), TEACHER, "is what reports call the teacher itself; choose another"
             )
-    if TEACHER in recipe.models:
+    names = {*recipe.models, *recipe.masked_models}
+    if TEACHER in names:
         raise PlacedError(("models", TEACHER), ABSENT, "is the name of the teacher itself; choose another")
-    if ITSELF in recipe.models:
+    if ITSELF in names:
         raise PlacedError(("models", ITSELF), ABSENT, "is what taught_by calls the student itself; choose another")
 
 
@@ -199,12 +200,13 @@ def check_equal_steps(recipe: TaskRecipe) -> None:
 def check_starts(recipe: TaskRecipe, tasks: Mapping[str, TaskRecipe]) -> None:
     """Raise where a student starts from that of another task, and this recipe does not train it."""
     for index, student in enumerate(recipe.students):
-        if student.start is None:
+        start = recipe.start_task(student)
+        if start is None:
             continue
         place, others = ("student", index, "start"), [name for name in tasks if name != recipe.task.name]
-        if student.start not in others:
-            raise unknown(place, student.start, "other task of this recipe", others)
-        _check_source_trains(place, student, recipe, tasks[student.start])
+        if start not in others:
+            raise unknown(place, start, "other task of this recipe", others)
+        _check_source_trains(place, student, recipe, tasks[start])
         _check_start_circle(place, student, recipe.task.name, tasks)
 
 
@@ -228,4 +230,5 @@ def _check_start_circle(place: Place, student: Student, task: str, tasks: Mappin
             raise PlacedError(
                 place, student.start, f"runs in a circle ({' <- '.join(chain)}); let one of them start by itself"
             )
-        current = next((other.start for other in tasks[current].students if other.label == student.label), None)
+        there = tasks[current]
+        current = next((there.start_task(other) for other in there.students if other.label == student.label), None)

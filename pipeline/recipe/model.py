@@ -4,13 +4,14 @@ These are the values that the rest of the pipeline works from; nothing later loo
 need no resolving are part of it as they are. Three are not, because the file and the value differ in meaning:
 
 - A method's block holds changes to a named method and to the recipe's ``train``; a MethodUse holds what results.
-- A block of ``models`` is that of a trained model or of an ensemble; here these are two classes.
+- A block of ``models`` is that of a trained model, of an ensemble or of a masked language model, or of a model that is
+  trained after its masked language model; here these are three classes.
 - A task's block may be no more than a built-in task's name; a ``stages.specs.tasks.Task`` is complete.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +22,7 @@ from pipeline.recipe.schema.file import Data, Limits, ResourceBlock, StoreSettin
 from pipeline.recipe.schema.learners import Student
 from stages.specs.base import Frozen
 from stages.specs.method import Method
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
@@ -65,10 +67,24 @@ class Ensemble(Frozen):
     shares: tuple[float, ...] | None = None
 
 
+class MaskedModel(Frozen):
+    """The masked language model of an entry of ``models`` with ``pretrain``. ``student`` says what it starts from, its
+    label is the name of the entry; ``texts`` are those of the bank or of the task's rows of train. ``alone``: the entry
+    has no method, so that the masked language model is all that it stands for. ``spec.start`` has its default, as it is
+    known only in the graph."""
+
+    name: str
+    student: Student
+    texts: Literal["bank", "task"]
+    spec: PretrainSpec
+    alone: bool
+
+
 class TaskRecipe(Frozen):
     """Everything that concerns one task of the recipe. ``files`` maps split -> path; None where the rows come from
-    ``data.source``. ``makers`` has the makers of candidates by name. ``sweep_seed``, none of ``seeds``, is the seed of
-    the trainings that choose a learning rate."""
+    ``data.source``. ``models`` has the further models that teach or are evaluated, ``masked_models`` the masked
+    language models, which students may start from; a name may be in both. ``makers`` has the makers of candidates by
+    name. ``sweep_seed``, none of ``seeds``, is the seed of the trainings that choose a learning rate."""
 
     task: Task
     files: FrozenMapping[str] | None
@@ -78,6 +94,7 @@ class TaskRecipe(Frozen):
     students: tuple[Student, ...] = Field(min_length=1)
     methods: tuple[MethodUse, ...] = Field(min_length=1)
     models: FrozenMapping[ModelNode | Ensemble]
+    masked_models: FrozenMapping[MaskedModel]
     bank: Bank | None
     makers: FrozenMapping[CandidateMaker]
     train: Train
@@ -89,6 +106,14 @@ class TaskRecipe(Frozen):
         """The methods and the further models that are trained, each with its place in the merged file."""
         yield from ((("method", index), use) for index, use in enumerate(self.methods))
         yield from ((("models", name), node) for name, node in self.models.items() if isinstance(node, ModelNode))
+
+    def start_model(self, student: Student) -> str | None:
+        """The masked language model from which a student starts; None for one that does not start from one."""
+        return student.start if student.start in self.masked_models else None
+
+    def start_task(self, student: Student) -> str | None:
+        """The other task from whose student ``student`` starts; None for one that starts from a model."""
+        return None if student.start in self.masked_models else student.start
 
 
 class Origin(Frozen):

@@ -77,7 +77,7 @@ def random_model(
 
     Raises ValueError if the configuration has no field of a changed name.
     """
-    changed = {**changes, **_kinds_of_layers(directory, changes), **head_config(task)}
+    changed = {**changes, **kinds_of_layers(directory, changes), **head_config(task)}
     config, unknown = read_config(directory, changed)
     if unknown:
         raise ValueError(
@@ -112,7 +112,7 @@ def _set_pooling(config: PreTrainedConfig, head: Head | None) -> None:
         setattr(config, POOLING_FIELD, POOLING_VALUES[config.model_type][head])
 
 
-def _kinds_of_layers(directory: Path, changes: Mapping[str, object]) -> dict[str, object]:
+def kinds_of_layers(directory: Path, changes: Mapping[str, object]) -> dict[str, object]:
     """``layer_types`` of the first layers, for a configuration that lists the kinds of more layers (ModernBERT) than it
     is changed to have; else {}."""
     kinds = config_of(directory).get("layer_types")

@@ -213,3 +213,31 @@ def check_token_count(tokens: int | None, config: Mapping[str, object], path: Pa
             f"{path}: has tokens up to id {tokens - 1}, but config.json has vocab_size: {size}; give the tokenizer "
             "that was saved with these weights"
         )
+
+
+MASK_TOKENS = ("[MASK]", "<mask>", "[mask]", "<special1>")
+"""What the tokenizers of masked language models usually call their mask token."""
+
+
+def lacks_mask_token(directory: Path) -> bool:
+    """Whether the tokenizer in ``directory`` certainly has no mask token: its configuration names none, and no token of
+    its vocabulary has a name that mask tokens usually have. False if its files list no tokens. Raises ValueError for a
+    file that is not JSON."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        document = _document(directory / name)
+        if isinstance(document, dict) and document.get("mask_token") is not None:
+            return False
+    vocabulary = directory / "vocab.txt"
+    if vocabulary.exists():
+        return set(vocabulary.read_text("utf-8").splitlines()).isdisjoint(MASK_TOKENS)
+    file = directory / "tokenizer.json"
+    tokens = {token for token, _ in listed_tokens(file)} if file.exists() else set()
+    return bool(tokens) and tokens.isdisjoint(MASK_TOKENS)
+
+
+def _document(path: Path) -> object:
+    """The content of a JSON file; None if there is none."""
+    try:
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "is not JSON") from error

@@ -6,17 +6,15 @@ the student, the projections of layer losses, the optimizer. A checkpoint of ano
 sums than the training has, is refused (``OtherFormat``), never misread.
 """
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed
 from torch import Tensor
 
-from stages.atomic import make_folder, replacing
+from stages.checkpoint_file import OtherFormat as OtherFormat  # what ``load`` raises
+from stages.checkpoint_file import damaged, equal_on_all_workers, read_checkpoint, write_checkpoint
 from stages.specs.axes.training import Position
 from stages.training.sums import ATTENTION, LOSS, SumLayout
 
@@ -27,10 +25,6 @@ sums of attention. Format 4 has both, and the learning rate. Format 5 has the su
 
 State = Mapping[str, Any]
 """The return value of ``state_dict``."""
-
-
-class OtherFormat(ValueError):
-    """The file is a checkpoint of another format, or no checkpoint. The message states in one line what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +134,7 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
 
     ``parts`` maps the name of each part, such as ``student`` or ``optimizer``, to its state.
     """
-    make_folder(path.parent)
     document = {
-        "format": FORMAT,
         "progress": {
             "learning_rate": progress.learning_rate,
             "position": asdict(progress.position),
@@ -156,8 +148,7 @@ def save(path: Path, progress: Progress, parts: Mapping[str, State]) -> None:
         },
         "parts": dict(parts),
     }
-    with replacing(path, durable=True) as draft:
-        torch.save(document, draft)
+    write_checkpoint(path, FORMAT, document)
 
 
 def load(path: Path, names: tuple[str, ...], layout: SumLayout) -> tuple[Progress, dict[str, State]] | None:
@@ -166,20 +157,13 @@ def load(path: Path, names: tuple[str, ...], layout: SumLayout) -> tuple[Progres
     ``names`` are the parts that the training has, and ``layout`` its sums. Raises ``OtherFormat`` for a file that is no
     checkpoint of this format with these parts and sums, or that lacks a field or has one of another type.
     """
-    if not path.exists():
+    document = read_checkpoint(path, FORMAT)
+    if document is None:
         return None
-    try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = (str(error).splitlines() or ["it ends too soon"])[0]
-        raise OtherFormat(f"not a readable checkpoint ({reason})") from error
-    found = document.get("format", 1) if isinstance(document, dict) else None
-    if found != FORMAT:
-        raise OtherFormat(f"a checkpoint of format {found}, this version has {FORMAT}")
     try:
         return _content(document, names, layout)
     except (KeyError, TypeError, AttributeError) as error:
-        raise OtherFormat(f"a damaged checkpoint of format {FORMAT} ({type(error).__name__}: {error})") from error
+        raise damaged(FORMAT, error) from error
 
 
 def _content(
@@ -210,11 +194,5 @@ def _content(
 def same_on_all_workers(position: Position | None, world_size: int, device: str) -> bool:
     """Whether all workers have this position, or all have none. Workers that went on from different checkpoints, or of
     which some started over, would train different students. Every worker must call it."""
-    if world_size == 1:
-        return True
-    found = (1, position.phase, position.epoch, position.step) if position is not None else (0, 0, 0, 0)
-    lowest = torch.tensor(found, dtype=torch.int64, device=device)
-    highest = lowest.clone()
-    torch.distributed.all_reduce(lowest, torch.distributed.ReduceOp.MIN)
-    torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
-    return torch.equal(lowest, highest)
+    numbers = None if position is None else (position.phase, position.epoch, position.step)
+    return equal_on_all_workers(numbers, 3, world_size, device)

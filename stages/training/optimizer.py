@@ -3,14 +3,22 @@ than the GPU has."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import nn
 
-from stages.specs.student import Train
+
+class OptimizerSettings(Protocol):
+    """The fields of a training's spec that the optimizer needs."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
 
 
-def make_optimizer(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Fused AdamW over all parameters of ``model``, without weight decay on biases and norms (Devlin et al. 2019)."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]

@@ -15,12 +15,13 @@ import pytest
 import torch
 from tiny import packaged_model
 from training_setups import inline, write_corpus
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, PreTrainedModel
 
 from stages.corpus.reader import read_split
 from stages.evaluation.ensemble import ensemble
 from stages.evaluation.evaluate import evaluate
 from stages.outputs.layout import shard_name
+from stages.pretraining.pretrain import pretrain
 from stages.specs.axes.targets import Smoothed, TeacherTargets, Virtual
 from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
 from stages.specs.base import Spec
@@ -28,6 +29,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational
 from stages.specs.method import Method
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import Cut, DistilSpec, Train
 from stages.specs.tasks import Task
 from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
@@ -90,13 +92,8 @@ def pinned_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(TASK, home, packaged_model(), home / "corpus", "csv")
 
 
-@pytest.fixture(scope="module")
-def pinned_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT whose weights come from NumPy, and without dropout: torch's random numbers differ between machines."""
-    out = tmp_path_factory.mktemp("model")
-    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = BertForSequenceClassification(BertConfig(**sizes, **no_dropout, max_position_embeddings=32))
+def with_numpy_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """``model`` with weights from NumPy: torch's random numbers differ between machines."""
     generator = np.random.Generator(np.random.PCG64(19))
     weights = {
         name: torch.from_numpy(generator.normal(0, 0.8, tuple(value.shape)).astype(np.float32))
@@ -104,7 +101,20 @@ def pinned_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, value in sorted(model.state_dict().items())
     }
     model.load_state_dict(weights)
-    model.save_pretrained(out)
+    return model
+
+
+def pinned_config() -> BertConfig:
+    """The configuration of a BERT without dropout."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return BertConfig(**sizes, **no_dropout, max_position_embeddings=32)
+
+
+@pytest.fixture(scope="module")
+def pinned_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model")
+    with_numpy_weights(BertForSequenceClassification(pinned_config())).save_pretrained(out)
     return out
 
 
@@ -239,3 +249,17 @@ def test_the_output_of_probe_is_pinned_to_its_version(pinned_corpus: Path, pinne
     check_numbers(TeachSpec, 2, np.array(table["logits"].to_pylist()), LOGITS)
     logits = np.array([table[f"hidden_0{layer}"].to_pylist() for layer in (0, 2)])
     check_numbers(ProbeSpec, 2, logits, PROBED)
+
+
+MASKED = [13.09, 14.86, 13.08, 13.41, 13.08]
+
+
+def test_the_output_of_pretrain_is_pinned_to_its_version(pinned_corpus: Path, tmp_path: Path) -> None:
+    with_numpy_weights(BertForMaskedLM(pinned_config())).save_pretrained(tmp_path / "model")
+    spec = PretrainSpec(start=Cut(layers=(1,)), rows=24, holdout=0.25, epochs=2, batch_size=6, max_length=12)
+    inputs = {"corpus": pinned_corpus, "start": tmp_path / "model", "tokenizer": packaged_model()}
+    pretrain(spec, inputs, tmp_path, inline())
+    history = json.loads((tmp_path / "history.json").read_text("utf-8"))
+    losses = [history["before"]["loss"]]
+    losses += [loss for epoch in history["epochs"] for loss in (epoch["loss"], epoch["held_out"]["loss"])]
+    check_numbers(PretrainSpec, 1, np.array(losses), MASKED)

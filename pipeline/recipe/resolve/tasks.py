@@ -12,14 +12,21 @@ from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import candidates_of, check_bank, makers_of
 from pipeline.recipe.resolve.data import data_of, select_metric, task_of
+from pipeline.recipe.resolve.masked_models import (
+    STARTS,
+    check_model_start,
+    check_one_is_given,
+    check_student_start,
+    check_teaches,
+    is_masked_alone,
+    masked_models,
+)
 from pipeline.recipe.resolve.methods import method_of
 from pipeline.recipe.schema.file import RecipeFile, TeacherSettings
 from pipeline.recipe.schema.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, Student
 from stages.specs.method import Method
 from stages.specs.student import Train
 from stages.specs.tasks import Metric, Task
-
-STARTS = ("model", "cut", "config", "bilstm")
 
 
 def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
@@ -34,9 +41,10 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     _check_labels(file.teacher, task)
     for place, student in enumerate(file.student):
         with placed("student", place):
-            _check_one_is_given(student, STARTS)
+            check_student_start(student, file.models, [other.name for other in file.task])
             _check_cut(student, file.teacher)
             _check_bilstm(student, file.teacher)
+    models = {name: _model(name, block, file, metric) for name, block in file.models.items()}
     return TaskRecipe(
         task=task,
         files=block.files,
@@ -45,7 +53,8 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
         store=file.store,
         students=file.student,
         methods=tuple(_method(method, place, file, metric) for place, method in enumerate(file.method)),
-        models=FrozenMapping({name: _model(name, model, file, metric) for name, model in file.models.items()}),
+        models=FrozenMapping({name: model for name, model in models.items() if model is not None}),
+        masked_models=masked_models(file),
         bank=file.bank,
         makers=makers_of(file.candidates, file.bank, task),
         train=_train(metric, file.train),
@@ -116,13 +125,6 @@ def _check_rates(file: RecipeFile) -> None:
         raise PlacedError(("train", "rates"), list(file.train.rates), problem)
 
 
-def _check_one_is_given(block: StartBlock, names: Sequence[str]) -> None:
-    given = [name for name in names if getattr(block, name) is not None]
-    if len(given) != 1:
-        found = "none of them is given" if not given else f"{' and '.join(given)} are given"
-        raise PlacedError((), ABSENT, f"needs exactly one of {', '.join(names[:-1])} and {names[-1]}; {found}")
-
-
 def _check_cut(block: StartBlock, teacher: TeacherSettings) -> None:
     if block.cut is not None and block.cut.of == "base" and teacher.finetune is None:
         problem = "but the teacher is given fine-tuned, without teacher.finetune; write of: teacher"
@@ -162,15 +164,19 @@ def _candidates(name: str | None, method: Method, named: NamedMethod, file: Reci
     return candidates_of(name, method, file.candidates, file.bank is not None, named.candidates)
 
 
-def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None) -> ModelNode | Ensemble:
+def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None) -> ModelNode | Ensemble | None:
+    """The trained model or ensemble of an entry of ``models``; None for one that is a masked language model alone."""
     with placed("models", name):
-        _check_one_is_given(block, (*STARTS, "members"))
+        check_one_is_given(block, (*STARTS, "start", "members"))
         if block.members is not None:
             return _ensemble(name, block, block.members, file.models)
+        check_model_start(name, file.models)
         _check_cut(block, file.teacher)
         _check_bilstm(block, file.teacher)
         if block.shares is not None:
             raise PlacedError(("shares",), ABSENT, "is of an ensemble's members; leave it out, or name members")
+        if is_masked_alone(block):
+            return None
         if block.method is None:
             raise PlacedError(("method",), ABSENT, "missing, and needed")
         if file.train.rates is not None and not _gives_rate(block.train):
@@ -180,14 +186,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None
             method = method_of(block.method)
         return ModelNode(
             name=name,
-            student=Student(
-                label=name,
-                model=block.model,
-                cut=block.cut,
-                config=block.config,
-                bilstm=block.bilstm,
-                head=block.head,
-            ),
+            student=_student(name, block),
             method=method,
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
             candidates=_candidates(block.candidates, method, find(block.method.use), file),
@@ -195,13 +194,29 @@ def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None
         )
 
 
+def _student(name: str, block: ModelBlock) -> Student:
+    """What a trained model starts from: with ``pretrain``, from its own masked language model."""
+    if block.pretrain is not None:
+        return Student(label=name, start=name, head=block.head)
+    return Student(
+        label=name,
+        model=block.model,
+        cut=block.cut,
+        config=block.config,
+        bilstm=block.bilstm,
+        start=block.start,
+        head=block.head,
+    )
+
+
 def _ensemble(
     name: str, block: ModelBlock, members: tuple[Reference, ...], models: Mapping[str, ModelBlock]
 ) -> Ensemble:
-    for other in ("method", "taught_by", "candidates", "train", "head"):
+    for other in ("method", "taught_by", "candidates", "train", "head", "pretrain"):
         if getattr(block, other) is not None:
             raise PlacedError((other,), ABSENT, "an ensemble is not trained; leave this out, or leave out members")
     _check_known("members", members, (TEACHER, *models))
+    check_teaches("members", members, models)
     return Ensemble(name=name, members=members, shares=block.shares)
 
 
@@ -219,6 +234,7 @@ def _taught_by(
     references = given or ()
     if method.needs_teacher:
         _check_known("taught_by", references, (TEACHER, *more, *models))
+        check_teaches("taught_by", references, models)
     ensembles = [name for name, model in models.items() if model.members is not None]
     names = [str(one) for one in references]
     wrong = check_taught_by(named, method, names, ensembles)

@@ -274,6 +274,7 @@ class ResourcesBlock(Block):
     embed: ResourceBlock = key("Embedding the bank.", {"workers": 8, "gpus_per_worker": 1}, ResourceBlock)
     index: ResourceBlock = key("Building its index.", {"cpus_per_worker": 8}, ResourceBlock)
     candidates: ResourceBlock = key("Making candidates.", {"workers": 4}, ResourceBlock)
+    pretrain: ResourceBlock = key("Training masked language models.", {"gpus_per_worker": 1}, ResourceBlock)
     finetune: ResourceBlock = key("Training the teacher.", {"gpus_per_worker": 1}, ResourceBlock)
     teach: ResourceBlock = key(
         "Running teachers over train, and fitting linear classifiers on their layers.",
@@ -337,7 +338,8 @@ class RecipeFile(Block):
         "A method's name, a block, or a list of these.", ["no-kd", "vanilla-kd"]
     )
     models: dict[Name, ModelBlock] = key(
-        "Further models by name, which may teach: assistants, generations, ensembles.",
+        "Further models by name, which may teach: assistants, generations, ensembles; and masked language models, from "
+        "which students may start.",
         {"assistant": {"model": "roberta-base", "method": "vanilla-kd"}},
         dict,
     )

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from pipeline.methods import METHODS
 from pipeline.recipe.reference import PATTERN, Reference, reference
+from pipeline.recipe.schema.pretraining import PretrainBlock
 from pipeline.recipe.schema.scalars import (
     ONE_OR_MANY,
     Axis,
@@ -236,7 +237,7 @@ class StartBlock(Block):
 
 
 def derived_label(start: Mapping[str, Any]) -> str:
-    """The label of a student whose block has none, from the keys of its ``StartBlock``."""
+    """The label of a student whose block has none, from its keys ``start`` and those of its ``StartBlock``."""
     cut: LayerCut | None = start.get("cut")
     if cut is not None:
         return "-".join((*(["base"] if cut.of == "base" else []), "layers", *map(str, cut.layers)))[:80]
@@ -244,7 +245,7 @@ def derived_label(start: Mapping[str, Any]) -> str:
         return "bilstm"
     if start.get("config") is not None:
         return f"fresh-{_last_part(start['config'].model)}"[:80]
-    return _last_part(start.get("model") or "")
+    return _last_part(start.get("model") or start.get("start") or "")
 
 
 def _last_part(model: str) -> str:
@@ -253,19 +254,20 @@ def _last_part(model: str) -> str:
 
 
 class Student(StartBlock):
-    """A student. It needs exactly one of `model`, `cut`, `config` and `bilstm`."""
+    """A student. It needs exactly one of `model`, `cut`, `config` and `bilstm`, or a `start` in `models`."""
 
-    label: Label = key(
-        "The student's name in reports and files. Default: the last part of `model`; `layers-2-4-6`; `fresh-` and the "
-        "last part of `config.model`; or `bilstm`.",
-        "six",
-        derived_label,
-    )
     start: Name | None = key(
-        "Another task of this recipe: training starts from that task's student of the same label, method and seed. It "
-        "is meant for use under `overrides`.",
+        "An entry of `models` with `pretrain`, in the place of `model`, `cut` and `config`: training starts from its "
+        "[masked language model](#masked-language-models). Or another task of this recipe, beside them: training "
+        "starts from that task's student of the same label, method and seed, which is meant for use under `overrides`.",
         "mnli",
         None,
+    )
+    label: Label = key(
+        "The student's name in reports and files. Default: the last part of `model`; `layers-2-4-6`; `fresh-` and the "
+        "last part of `config.model`; `bilstm`; or the entry of `models` that it starts from.",
+        "six",
+        derived_label,
     )
 
 
@@ -320,9 +322,20 @@ class MethodBlock(AxesBlock):
 
 
 class ModelBlock(StartBlock):
-    """A further model, such as a teaching assistant, a generation or an ensemble. It needs exactly one of `model`,
-    `cut`, `config`, `bilstm` and `members`."""
+    """A further model, such as a teaching assistant, a generation, an ensemble or a masked language model. It needs
+    exactly one of `model`, `cut`, `config`, `bilstm`, `start` and `members`."""
 
+    start: Name | None = key(
+        "Start from the [masked language model](#masked-language-models) of another entry of `models`.",
+        "adapted",
+        None,
+    )
+    pretrain: PretrainBlock | None = key(
+        "Train it as a [masked language model](#masked-language-models) first. Without `method` that is all: it is "
+        "not evaluated, and teaches nothing.",
+        {"texts": "bank", "epochs": 10},
+        None,
+    )
     members: References | None = key(
         "Makes an ensemble of two or more models, named as in `taught_by`. It has no method and is not trained.",
         ["teacher", "assistant"],
@@ -332,7 +345,9 @@ class ModelBlock(StartBlock):
         "Weight of each member in the mean of their logits; the weights sum to 1. Default: equal.", [0.7, 0.3], None
     )
     method: AxesBlock | None = key(
-        "A method's name, or a block with `use` and axes. Required, except for an ensemble.", "vanilla-kd", None
+        "A method's name, or a block with `use` and axes. Required, except for an ensemble and with `pretrain`.",
+        "vanilla-kd",
+        None,
     )
     taught_by: References | None = key("The models that teach, as for a method, but never `itself`.", "teacher", None)
     candidates: Name | None = key("The maker of the texts that its `data` uses, as for a method.", "rewritten", None)

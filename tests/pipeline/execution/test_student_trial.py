@@ -11,14 +11,16 @@ from pipeline.plan.planner import Plan, plan
 from pipeline.storage.directory import Directory
 
 
-def student_plan(tmp_path: Path, **models: dict[str, object]) -> Plan:
-    """The plan for one student of each of these configurations, by the student's label."""
+def student_plan(tmp_path: Path, masked: bool = False, **models: dict[str, object]) -> Plan:
+    """The plan for one student of each of these configurations, by the student's label; with ``masked``, also for a
+    masked language model with random weights."""
     assets = write_plannable_assets(tmp_path)
+    lm = {"config": {"model": str(assets / "model"), "num_hidden_layers": 2}, "pretrain": "task"}
     students = [
         {"label": label, "config": {"model": str(write_plannable_model(tmp_path / label, **config))}}
         for label, config in models.items()
     ]
-    recipe, graph = graph_of(assets, tmp_path / "runs", student=students)
+    recipe, graph = graph_of(assets, tmp_path / "runs", student=students, models={"lm": lm} if masked else {})
     return plan(graph, Directory(tmp_path / "runs"), recipe.name, None)
 
 
@@ -38,11 +40,11 @@ def test_a_student_whose_architecture_cannot_run_is_refused_by_name(
 
 
 def test_a_trial_that_dies_is_a_warning_with_a_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = student_plan(tmp_path, one={}, other={"vocab_size": 50})
+    found = student_plan(tmp_path, masked=True, one={}, other={"vocab_size": 50})
     run_at_the_start(monkeypatch, tmp_path, "import os; os._exit(9)")
     assert try_students(found) == (
-        "student: 2 of 2 with random weights could not be tried before the run, the first is distil/no-kd/one/0@tiny "
-        "(the trial ended with exit code 9); if no model can be built, its own stage fails"
+        "student: 3 of 3 with random weights could not be tried before the run, the first is pretrain/lm@tiny (the "
+        "trial ended with exit code 9); if no model can be built, its own stage fails"
     )
 
 

@@ -19,7 +19,13 @@ from pipeline.recipe.yaml import Tree, parse_yaml, to_yaml
 NO_PATHS = {
     *("name", "task.each.name", "task.each.text", "task.each.label", "task.each.labels", "teacher.labels"),
     *("student.each.label", "student.each.start", "method.each.label", "method.each.use", "method.each.taught_by"),
-    *("method.each.candidates", "models.any.members", "models.any.method.use", "models.any.taught_by"),
+    *(
+        "method.each.candidates",
+        "models.any.members",
+        "models.any.method.use",
+        "models.any.taught_by",
+        "models.any.start",
+    ),
     *("models.any.candidates", "bank.hub.repository", "bank.hub.config", "bank.hub.split", "bank.text"),
     *("bank.sentences", "tracking.project"),
     *(f"resources.{stage}.custom" for stage in STAGES),

@@ -213,13 +213,47 @@ REFUSALS = {
     # models
     "models.a={model: x}": "models.a.method: missing, and needed",
     "models.a={model: x, method: vanila-kd}": "models.a.method: vanila-kd is no method; ",
-    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config, bilstm and members; none of ",
+    "models.a={method: no-kd}": "models.a: needs exactly one of model, cut, config, bilstm, start and members; none ",
+    "models.a={bilstm: {hidden: 8}, pretrain: {texts: task}}": "models.a.bilstm: predicts no masked tokens; leave out ",
     "models.a={model: x, method: vanilla-kd, taught_by: a}": "models.a.taught_by: a runs in a circle (a <- a)",
     "models={a: {model: x, method: vanilla-kd, taught_by: b}, b: {model: x, method: vanilla-kd, taught_by: a}}": (
         "models.a.taught_by: b runs in a circle (a <- b <- a)"
     ),
     "models.teacher={model: x, method: no-kd}": "models.teacher: is the name of the teacher itself",
     "models.a={model: x, method: annealing-kd, train: {epochs: 1}}": "models.a: annealing has two phases and needs",
+    # masked language models
+    "models.a={model: x, pretrain: bank}": "models.a.pretrain: bank, but the recipe has no bank; give bank: ",
+    "models.a={model: x, pretrain: {}}": "models.a.pretrain.texts: missing, and needed",
+    "models.a={model: x, pretrain: corpus}": "models.a.pretrain: corpus, must be bank or task",
+    "models.a={model: x, pretrain: {texts: task, epoch: 3}}": "models.a.pretrain.epoch: unknown key; did you mean ",
+    "models.a={model: x, pretrain: {texts: task, learning_rate: 3}}": (
+        "models.a.pretrain.learning_rate: 3, must be at most 1"
+    ),
+    "models.a={model: x, pretrain: {texts: task, share: 0}}": "models.a.pretrain.share: 0, must be above 0",
+    "models.a={model: x, pretrain: {texts: task, share: 1}}": "models.a.pretrain.share: 1, must be below 1",
+    "models.a={model: x, pretrain: {texts: task, holdout: 0.5}}": "models.a.pretrain.holdout: 0.5, must be below 0.5",
+    "models.a={model: x, pretrain: {texts: task, masked: 1.5}}": "models.a.pretrain.masked: 1.5, must be at most 1",
+    "models.a={model: x, pretrain: {texts: task, random: 0.3}}": (
+        "models.a.pretrain.masked: 0.8, but random is 0.3; their sum is at most 1"
+    ),
+    "models.a={model: x, pretrain: task, train: {epochs: 9}}": "models.a.train: is of a model that is trained by a ",
+    "models.a={model: x, pretrain: task, head: mean}": "models.a.head: is of a model that is trained by a method; ",
+    "models.a={members: [teacher, b], pretrain: task}": "models.a.pretrain: an ensemble is not trained; ",
+    "models.teacher={model: x, pretrain: task}": "models.teacher: is the name of the teacher itself",
+    "models.a={start: b, pretrain: task}": "models.a.start: b is no model with pretrain of this recipe, there are none",
+    "models.a={start: a, pretrain: task}": "models.a.start: a runs in a circle (a <- a); let one of them start from a ",
+    "models={a: {start: b, pretrain: task}, b: {start: a, pretrain: task}}": (
+        "models.a.start: b runs in a circle (a <- b <- a)"
+    ),
+    "models={a: {start: b, pretrain: task}, b: {model: x, method: no-kd}}": (
+        "models.a.start: b, but models.b has no pretrain, and so no masked language model to start from; give it one"
+    ),
+    "models={a: {model: x, pretrain: task}, b: {model: y, method: vanilla-kd, taught_by: a}}": (
+        "models.b.taught_by: a is a masked language model, which has no outputs for a task; give it a method, or "
+    ),
+    "models={a: {model: x, pretrain: task}, b: {members: [teacher, a]}}": (
+        "models.b.members.1: a is a masked language model, which has no outputs for a task; "
+    ),
     # who teaches
     "train.keep=epochs": "train.keep: unknown key; students keep their best epoch; it is for teacher.finetune and ",
     "method={use: no-kd, train: {keep: epochs}}": "method.train.keep: unknown key; students keep their best epoch",
@@ -241,7 +275,7 @@ REFUSALS = {
     "models.a={members: [teacher, b]}": "models.a.members.1: b is no model of this recipe; ",
     "models.a={members: [teacher, a]}": "models.a.members: a runs in a circle (a <- a); ",
     "models.a={model: x, members: [teacher]}": (
-        "models.a: needs exactly one of model, cut, config, bilstm and members; model and members are given"
+        "models.a: needs exactly one of model, cut, config, bilstm, start and members; model and members are given"
     ),
     "models.a={members: [teacher, b], method: no-kd}": "models.a.method: an ensemble is not trained; ",
     "models.a={members: [teacher, b], taught_by: b}": "models.a.taught_by: an ensemble is not trained; ",
@@ -279,6 +313,24 @@ REFUSALS = {
 @pytest.mark.parametrize("change", REFUSALS)
 def test_a_wrong_recipe_is_refused_in_one_line(change: str, tmp_path: Path) -> None:
     assert refusal(tmp_path / "two.yaml", change).startswith(REFUSALS[change])
+
+
+@pytest.mark.parametrize(
+    ("student", "line"),
+    [
+        ("{start: a, model: x}", "student.start: a is a model of this recipe, which stands in the place of model; "),
+        ("{start: assistant}", "student.start: assistant, but models.assistant has no pretrain, and so no masked "),
+        ("{start: b}", "student.start: b is no model with pretrain of this recipe; known: a, sst2"),
+        ("{start: sst2}", "student.start: sst2 is the name of a task and of a model; give the model another name"),
+        ("{start: stsb}", "student: needs exactly one of model, cut and config; none of them is given"),
+    ],
+)
+def test_a_student_starts_from_a_masked_language_model_in_the_place_of_another(
+    student: str, line: str, tmp_path: Path
+) -> None:
+    masked = "{model: x, pretrain: task}"
+    models = f"models={{a: {masked}, sst2: {masked}, assistant: {{model: x, method: no-kd}}}}"
+    assert refusal(tmp_path / "two.yaml", models, f"student={student}").startswith(line)
 
 
 def test_a_calibrated_teacher_needs_held_out_rows_unless_the_task_is_a_regression() -> None:

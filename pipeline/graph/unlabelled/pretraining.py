@@ -1,0 +1,113 @@
+"""Nodes of masked language models: encoders that are trained to predict tokens of the bank's or a task's texts.
+
+One that is trained on the bank, and does not start from a model of a task, is shared by all tasks of a recipe.
+"""
+
+from dataclasses import dataclass, replace
+
+from pipeline.errors import RequestError, refused
+from pipeline.graph.context import GraphContext, Model, check_length
+from pipeline.graph.nodes import MODEL, Edge, ExternalInput, ModelKind, Node, Quantity
+from pipeline.recipe import MaskedModel
+from stages.models.architectures import WITHOUT_TOKEN_STATES
+from stages.models.config_fields import library, predicts_masked_words
+from stages.models.heads import head_of, is_own_class
+from stages.models.shape import config_of, started_shape
+from stages.models.weights_header import lacks_mask_token
+from stages.specs.pretraining import PretrainSpec
+from stages.specs.student import Start
+
+FLOAT32_BYTES = 4
+
+FILE_BYTES = 2_000_000
+"""A bound on the bytes of a masked language model's artifact beside its weights: tokenizer, history, curves, card."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a pretraining: the name of the input, the node that holds them, and how many they are."""
+
+    name: str
+    node: Node
+    rows: Quantity
+
+
+def masked_model(
+    context: GraphContext, masked: MaskedModel, base: Model, start: Start, texts: Texts, task: str
+) -> Model:
+    """The masked language model of an entry of ``models``, which starts from ``base`` changed as ``start`` says.
+    ``task`` is the task for which it is wanted. Raises RequestError."""
+    where = f"models.{masked.name}.pretrain"
+    _check_start(base, masked.name, where)
+    check_length(base, f"the model of models.{masked.name}", f"{where}.max_length", masked.spec.max_length)
+    spec = masked.spec.model_copy(update={"start": start})
+    _warn_of_large_batch(context, spec, texts, where)
+    size = base.size + FLOAT32_BYTES * _head_parameters(base)
+    node = _node(context, masked.name, spec, base, texts, size, task)
+    shape, kind = started_shape(start, base.shape), _without_classifier(base.kind)
+    return Model(Edge(node, MODEL), base.tokenizer, shape, kind, size, base.positions)
+
+
+def trained_texts(spec: PretrainSpec, texts: Quantity) -> Quantity:
+    """The number of texts that are trained on, of so many distinct texts."""
+    return texts if texts.value is None else replace(texts, value=spec.texts_of(texts.value)[0])
+
+
+def _node(
+    context: GraphContext, name: str, spec: PretrainSpec, base: Model, texts: Texts, size: int, task: str
+) -> Node:
+    inputs: dict[str, Edge | ExternalInput] = {
+        "start": base.source,
+        "tokenizer": base.tokenizer,
+        texts.name: Edge(texts.node),
+    }
+    own = any(given.source.task for given in inputs.values() if isinstance(given, Edge))
+    rows, most = trained_texts(spec, texts.rows), Quantity.at_most(size + FILE_BYTES)
+    shared = Node(f"pretrain/{name}", "pretrain", "", spec, inputs, rows=rows, bytes=most)
+    of_task = replace(shared, name=f"{shared.name}@{task}", task=task)
+    if own:
+        return context.get_or_create(of_task.name, lambda: of_task)
+    found = context.get_or_create(shared.name, lambda: shared)
+    # Overrides may give a task another model of this name.
+    return found if found.key == shared.key else context.get_or_create(of_task.name, lambda: of_task)
+
+
+def _check_start(base: Model, name: str, where: str) -> None:
+    """Raise RequestError for a model that cannot become a masked language model."""
+    architecture = base.kind.architecture
+    if not predicts_masked_words(architecture) or architecture in WITHOUT_TOKEN_STATES:
+        raise RequestError(
+            f"{where}: {library()} has no masked language model of the architecture {architecture} whose encoder has a "
+            f"state for each token; start models.{name} from an encoder, such as bert-base-uncased"
+        )
+    with refused(where):
+        lacks = lacks_mask_token(base.tokenizer.path)
+    if lacks:
+        raise RequestError(
+            f"{where}: the {base.tokenizer.about} has no mask token; start models.{name} from a model whose tokenizer "
+            "has one (mask_token in its tokenizer_config.json)"
+        )
+
+
+def _warn_of_large_batch(context: GraphContext, spec: PretrainSpec, texts: Texts, where: str) -> None:
+    """Add a warning if one batch holds all texts, so that an epoch is a single step."""
+    rows = trained_texts(spec, texts.rows).value
+    if rows is not None and 0 < rows < spec.batch_size:
+        context.warn(
+            f"{where}.batch_size: {spec.batch_size}, but {rows} texts are trained on, so that an epoch is one step; "
+            "give a smaller batch"
+        )
+
+
+def _head_parameters(base: Model) -> int:
+    """A bound on the parameters of a head that predicts tokens, beside the word embeddings to which it is tied."""
+    width = base.shape.width
+    tokens = config_of(base.tokenizer.path).get("vocab_size")
+    return 2 * width * width + 8 * width + (tokens if isinstance(tokens, int) else 0)
+
+
+def _without_classifier(kind: ModelKind) -> ModelKind:
+    """The kind of a model whose classification head is taken off: a classifier made of it has the architecture's own
+    head."""
+    own = is_own_class(kind.architecture, kind.head)
+    return replace(kind, head=head_of({"model_type": kind.architecture})) if own else kind

@@ -1,0 +1,118 @@
+"""The entries of ``models`` with ``pretrain``, resolved to masked language models; and what starts from them.
+
+A PlacedError's place is within the block, unless the docstring says otherwise.
+"""
+
+from collections.abc import Container, Mapping, Sequence
+
+from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
+from pipeline.recipe.frozen import FrozenMapping
+from pipeline.recipe.model import MaskedModel
+from pipeline.recipe.reference import Reference
+from pipeline.recipe.schema.file import RecipeFile
+from pipeline.recipe.schema.learners import ModelBlock, StartBlock, Student
+from pipeline.recipe.schema.pretraining import PretrainBlock
+from stages.specs.pretraining import Masking, PretrainSpec
+
+STARTS = ("model", "cut", "config", "bilstm")
+OF_A_METHOD = ("taught_by", "candidates", "train", "head")
+"""The keys of an entry of ``models`` that have a meaning beside ``method`` alone."""
+
+Blocks = Mapping[str, ModelBlock]
+
+
+def is_masked_alone(block: ModelBlock) -> bool:
+    """Whether an entry of ``models`` is a masked language model and nothing else."""
+    return block.pretrain is not None and block.method is None and block.members is None
+
+
+def masked_models(file: RecipeFile) -> FrozenMapping[MaskedModel]:
+    """The masked language models of a recipe by name. A PlacedError's place is from the file's root."""
+    found = {}
+    for name, block in file.models.items():
+        with placed("models", name):
+            if block.pretrain is not None and block.members is None:
+                found[name] = _masked_model(name, block, block.pretrain, file)
+    return FrozenMapping(found)
+
+
+def _masked_model(name: str, block: ModelBlock, pretrain: PretrainBlock, file: RecipeFile) -> MaskedModel:
+    alone = is_masked_alone(block)
+    if block.bilstm is not None:
+        raise PlacedError(("bilstm",), ABSENT, "predicts no masked tokens; leave out pretrain, or give another model")
+    for key in OF_A_METHOD if alone else ():
+        if getattr(block, key) is not None:
+            problem = "is of a model that is trained by a method; leave it out, or give method"
+            raise PlacedError((key,), ABSENT, problem)
+    with placed("pretrain"):
+        if pretrain.texts == "bank" and file.bank is None:
+            problem = "but the recipe has no bank; give bank: {files: [...]}, or texts: task"
+            raise PlacedError(("texts",), "bank", problem)
+        masking = pretrain.as_spec(Masking)
+        length = pretrain.max_length or file.train.max_length
+        spec = pretrain.as_spec(PretrainSpec, masking=masking, max_length=length)
+    start = Student(label=name, model=block.model, cut=block.cut, config=block.config, start=block.start)
+    return MaskedModel(name=name, student=start, texts=pretrain.texts, spec=spec, alone=alone)
+
+
+# --- what starts from them ------------------------------------------------------------------------
+
+
+def check_one_is_given(block: StartBlock, names: Sequence[str]) -> None:
+    """Raise unless exactly one of the keys ``names`` is given."""
+    given = [name for name in names if getattr(block, name) is not None]
+    if len(given) != 1:
+        found = "none of them is given" if not given else f"{' and '.join(given)} are given"
+        raise PlacedError((), ABSENT, f"needs exactly one of {', '.join(names[:-1])} and {names[-1]}; {found}")
+
+
+def check_student_start(student: Student, models: Blocks, tasks: Container[str]) -> None:
+    """Raise unless a student has exactly one model to start from. Whether another task that ``start`` names trains such
+    a student is checked later."""
+    start = student.start
+    if start not in models or start is None:
+        if start is not None and start not in tasks and not any(getattr(student, name) for name in STARTS):
+            known = [name for name, block in models.items() if block.pretrain is not None]
+            raise unknown(("start",), start, "model with pretrain of this recipe", known)
+        check_one_is_given(student, STARTS)
+        return
+    if start in tasks:
+        raise PlacedError(("start",), start, "is the name of a task and of a model; give the model another name")
+    _check_has_masked_model(start, models)
+    given = [name for name in STARTS if getattr(student, name) is not None]
+    if given:
+        problem = f"is a model of this recipe, which stands in the place of {given[0]}; leave out one of the two"
+        raise PlacedError(("start",), start, problem)
+
+
+def check_model_start(name: str, models: Blocks) -> None:
+    """Raise where the ``start`` of the entry ``name`` of ``models`` names no other masked language model, or leads back
+    to the entry itself."""
+    start = models[name].start
+    if start is None:
+        return
+    if start not in models:
+        known = [other for other, block in models.items() if block.pretrain is not None and other != name]
+        raise unknown(("start",), start, "model with pretrain of this recipe", known)
+    _check_has_masked_model(start, models)
+    chain, current = [name], models[name].start
+    while current is not None and current in models:
+        chain.append(current)
+        if current in chain[:-1]:
+            problem = f"runs in a circle ({' <- '.join(chain)}); let one of them start from a model"
+            raise PlacedError(("start",), start, problem)
+        current = models[current].start
+
+
+def _check_has_masked_model(start: str, models: Blocks) -> None:
+    if models[start].pretrain is None:
+        problem = f"but models.{start} has no pretrain, and so no masked language model to start from; give it one"
+        raise PlacedError(("start",), start, problem)
+
+
+def check_teaches(key: str, references: Sequence[Reference], models: Blocks) -> None:
+    """Raise where a reference under ``key`` names an entry of ``models`` that is a masked language model alone."""
+    for index, one in enumerate(references):
+        if one.name in models and is_masked_alone(models[one.name]):
+            problem = "is a masked language model, which has no outputs for a task; give it a method, or name another"
+            raise PlacedError((key, index), str(one), problem)

@@ -1,0 +1,61 @@
+"""The block ``pretrain`` of an entry of ``models``."""
+
+from typing import Literal
+
+from pipeline.recipe.schema.scalars import Block, Number, Seed, Whole, key
+from stages.specs.pretraining import MOST_HELD_OUT_TEXTS, Masking, PretrainSpec
+
+PRETRAIN, MASKING = PretrainSpec.model_fields, Masking.model_fields
+
+
+class PretrainBlock(Block):
+    """Training as a masked language model on unlabelled texts, before any fine-tuning. The head of a masked language
+    model is kept; any other encoder gets a new one, which is tied to its word embeddings. A plain text is `texts`."""
+
+    short = "texts"
+    texts: Literal["bank", "task"] = key(
+        "`bank`: the texts of the recipe's bank. `task`: the rows of the task's train split, without their labels and "
+        "without rows that are held out; a pair is one sequence. With `task`, there is a model for each task.",
+        "task",
+    )
+    rows: Whole | None = key(
+        "The most texts that are used, drawn by hashes of the texts. Default: all.", 20_000, of=PRETRAIN["rows"]
+    )
+    holdout: Number = key(
+        "Share of the texts that is not trained on, but used to measure loss and accuracy. At most "
+        f"{MOST_HELD_OUT_TEXTS:,} texts are held out.",
+        0.1,
+        of=PRETRAIN["holdout"],
+    )
+    max_length: Whole | None = key(
+        "Longer texts are cut to this number of tokens. Default: `train.max_length`.",
+        64,
+        None,
+        ge=4,
+    )
+    epochs: Whole = key("Passes over the texts.", 10, of=PRETRAIN["epochs"])
+    steps: Whole | None = key(
+        "The most optimizer steps, if `epochs` would take more. Default: no limit.", 2000, of=PRETRAIN["steps"]
+    )
+    batch_size: Whole = key("Texts per optimizer step, over all workers together.", 128, of=PRETRAIN["batch_size"])
+    learning_rate: Number = key("The peak learning rate.", 5.0e-4, of=PRETRAIN["learning_rate"])
+    warmup: Number = key("Share of the steps in which the learning rate rises from 0.", 0.1, of=PRETRAIN["warmup"])
+    weight_decay: Number = key("Weight decay; biases and layer norms have none.", 0.0, of=PRETRAIN["weight_decay"])
+    max_grad_norm: Number = key(
+        "Gradients of a larger norm are scaled down to this norm.", 5.0, of=PRETRAIN["max_grad_norm"]
+    )
+    precision: Literal["float32", "bfloat16"] = key(
+        "Number type of forward passes; `bfloat16` uses autocast.", "bfloat16", of=PRETRAIN["precision"]
+    )
+    share: Number = key("Share of the tokens that are predicted, special tokens aside.", 0.3, of=MASKING["share"])
+    masked: Number = key(
+        "Of the tokens that are predicted, the share that is replaced by the mask token.", 1.0, of=MASKING["masked"]
+    )
+    random: Number = key(
+        "Of these tokens, the share that is replaced by a random token. The rest stays as it is.",
+        0.0,
+        of=MASKING["random"],
+    )
+    seed: Seed = key(
+        "Seed of a new head's weights, of masks, of dropout and of the order of texts.", 1, of=PRETRAIN["seed"]
+    )

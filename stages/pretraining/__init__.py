@@ -1,0 +1,1 @@
+"""Masked language models: their training on unlabelled texts."""

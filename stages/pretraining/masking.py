@@ -1,0 +1,115 @@
+"""Which tokens of a batch a masked language model has to predict, and what it reads in their place (Devlin et al. 2019,
+section 3.1).
+
+The choice is made for the whole batch of all workers and depends on a seed alone. So each worker knows how many tokens
+all of them predict, and two workers read the same tokens as one.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stages.corpus.batches import Rows, share_of
+from stages.corpus.rowset import Rowset
+from stages.specs.pretraining import Masking
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """The ids of a tokenizer that masking needs: of its mask token, of all ``special`` tokens, which are never
+    predicted, and of ``drawn_from``, the tokens that may stand at random in the place of another."""
+
+    mask: int
+    special: Ids
+    drawn_from: Ids
+
+
+def ids_for_masking(tokenizer: Any, model_tokens: int) -> TokenIds:
+    """The ids of a tokenizer. ``model_tokens`` is the number of the model's word embeddings. Raises ValueError for a
+    tokenizer without a mask token."""
+    if tokenizer.mask_token_id is None:
+        raise ValueError("the tokenizer has no mask token; give a model that was trained as a masked language model")
+    special = np.array(sorted(tokenizer.all_special_ids), np.int64)
+    known = np.array(sorted(set(tokenizer.get_vocab().values())), np.int64)
+    drawn_from = np.setdiff1d(known[known < model_tokens], special)
+    return TokenIds(int(tokenizer.mask_token_id), special, drawn_from)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedTokens:
+    """Places of a batch [B, T] that are predicted: the numbers of their ``rows`` and ``columns``, in order of rows, and
+    the ids that are read there (``shown``) and were there before (``targets``)."""
+
+    rows: Ids
+    columns: Ids
+    shown: Ids
+    targets: Ids
+
+
+def chosen_tokens(ids_BT: Ids, mask_BT: Ids, masking: Masking, tokens: TokenIds, seed: int) -> MaskedTokens:
+    """The tokens of a batch that are predicted: ``masking.share`` of all but special tokens and padding, to the nearest
+    whole number, and at least one if there is any. ``mask_BT`` is 1 for a token and 0 for padding."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    rows, columns = np.nonzero((mask_BT == 1) & ~np.isin(ids_BT, tokens.special))
+    count = min(len(rows), max(1, int(len(rows) * masking.share + 0.5)))
+    places = np.sort(generator.permutation(len(rows))[:count])
+    rows, columns = rows[places], columns[places]
+    targets, draw = ids_BT[rows, columns], generator.random(count)
+    drawn = tokens.drawn_from[generator.integers(0, len(tokens.drawn_from), count)]
+    shown = np.where(draw < masking.masked, tokens.mask, targets)
+    shown = np.where((draw >= masking.masked) & (draw < masking.masked + masking.random), drawn, shown)
+    return MaskedTokens(rows, columns, shown, targets)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedBatch:
+    """A worker's rows of a batch as a model reads them: ``inputs`` [B, T] by name, the ``places`` [M] in the flattened
+    batch whose tokens are predicted, and these tokens (``targets`` [M]). ``predicted`` is the number of tokens that all
+    workers predict, 0 if the batch consists of special tokens."""
+
+    inputs: dict[str, Tensor]
+    places: Tensor
+    targets: Tensor
+    predicted: int
+
+    def pinned(self) -> "MaskedBatch":
+        """The batch in pinned memory, from which a GPU can copy while it computes."""
+        inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
+        return MaskedBatch(inputs, self.places.pin_memory(), self.targets.pin_memory(), self.predicted)
+
+    def to(self, device: str) -> "MaskedBatch":
+        """The batch on ``device``. A copy from pinned memory is asynchronous."""
+        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
+        places, targets = (value.to(device, non_blocking=True) for value in (self.places, self.targets))
+        return MaskedBatch(inputs, places, targets, self.predicted)
+
+
+def masked_batch(
+    texts: Rowset, rows: Rows, masking: Masking, tokens: TokenIds, seed: int, rank: int = 0, world_size: int = 1
+) -> MaskedBatch:
+    """The part of worker ``rank`` of the batch ``rows``, in host memory. A worker for which no row is left gets one
+    without a token to predict, since all workers take part in a step."""
+    ids_BT, mask_BT = texts.tokens.padded(rows, texts.pad), texts.tokens.mask(rows)
+    chosen = chosen_tokens(ids_BT, mask_BT, masking, tokens, seed)
+    ids_BT[chosen.rows, chosen.columns] = chosen.shown
+    share = share_of(np.arange(len(rows)), rank, world_size)
+    mine = share.rows
+    arrays = {"input_ids": ids_BT[mine], "attention_mask": mask_BT[mine]}
+    if texts.types is not None:
+        arrays["token_type_ids"] = texts.types.padded(rows, 0)[mine]
+    own_row = np.full(len(rows), -1)
+    own_row[mine] = np.arange(len(mine))
+    own = (own_row[chosen.rows] >= 0) & (share.weight > 0)
+    places = own_row[chosen.rows[own]] * ids_BT.shape[1] + chosen.columns[own]
+    return MaskedBatch(
+        {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()},
+        torch.from_numpy(places),
+        torch.from_numpy(chosen.targets[own]),
+        len(chosen.targets),
+    )

@@ -1,0 +1,70 @@
+"""The model card of a masked language model: what it is, how well it predicts tokens, where it comes from."""
+
+import json
+from collections.abc import Mapping
+
+from stages.pretraining.progress import MaskedProgress
+from stages.specs.pretraining import PretrainSpec
+from stages.specs.student import describe_start
+
+USE = """\
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+directory = "."  # where this file is
+tokenizer = AutoTokenizer.from_pretrained(directory)
+model = AutoModelForMaskedLM.from_pretrained(directory)
+```
+"""
+
+
+def masked_model_card(
+    spec: PretrainSpec, progress: MaskedProgress, texts: int, parameters: int, lineage: Mapping[str, object]
+) -> str:
+    """Markdown with the front matter that model hubs read. ``texts`` is the number of texts that the model was trained
+    on; ``lineage`` is the content of ``lineage.json``, in which the runner records where the model comes from."""
+    assert progress.before is not None
+    scored = [("before the first step", progress.before)]
+    scored += [(f"after epoch {epoch.epoch}", epoch.held_out) for epoch in progress.history]
+    masking = spec.masking
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: fill-mask",
+        "tags: [masked-language-model, stillhouse]",
+        "---",
+        f"# {lineage.get('name', 'Masked language model')}",
+        "",
+        f"A masked language model of {parameters:,} parameters, trained on {texts:,} texts by Stillhouse.",
+        f"First weights: {describe_start(spec.start)}. Layer 1 is the first; the specification below counts from 0.",
+        f"Of {100 * masking.share:g} % of the tokens, which it learned to predict, {100 * masking.masked:g} % were "
+        f"replaced by the mask token and {100 * masking.random:g} % by a random token.",
+        "",
+        "## Use",
+        "",
+        USE,
+        "`AutoModel` loads the encoder alone.",
+        "",
+        "## Scores on held-out texts",
+        "",
+        "| | loss | accuracy |",
+        "| --- | ---: | ---: |",
+        *(f"| {when} | {score.loss:.4f} | {score.accuracy:.1f} |" for when, score in scored),
+        "",
+        "The loss is the mean negative log-likelihood of the tokens to predict; accuracy is the share in percent whose "
+        "likeliest token is the right one.",
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(spec.model_dump(mode="json"), indent=1),
+        "```",
+        "",
+        "## Lineage",
+        "",
+        "```json",
+        json.dumps(lineage, indent=1),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

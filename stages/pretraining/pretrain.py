@@ -1,0 +1,40 @@
+"""The stage ``pretrain``: train a masked language model on the texts of a bank or of a task.
+
+    model/         the model after the last step, with tokenizer and model card, as plain transformers loads it
+    history.json   loss and accuracy on the held-out texts before the first step and after each epoch
+
+Texts are tokenised by the map's workers first, then the model is trained in data-parallel workers (``worker.py``). This
+module imports no torch, so that planning and the driver do not need it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cluster.resources import On, Worker
+from stages.corpus.reader import META
+from stages.corpus.token_shards import write_splits
+from stages.pretraining.job import SCRATCH_TEXTS, MaskedFacts, PretrainJob
+from stages.pretraining.texts import chosen_texts
+from stages.specs.pretraining import PretrainSpec
+from stages.specs.tasks import TRAIN
+
+
+def pretrain(spec: PretrainSpec, inputs: Mapping[str, Path], out: Path, on: On) -> MaskedFacts:
+    """Train the masked language model of ``spec``; return its figures, such as its rows and its held-out losses.
+
+    Inputs are those that ``PretrainSpec`` lists. Goes on from the tokenised texts and the checkpoint in ``out``.
+    """
+    texts, folder = chosen_texts(spec, inputs), out / SCRATCH_TEXTS
+    tokenised = (folder / META).exists()  # by an earlier attempt
+    _, counts = write_splits(texts.task, spec.max_length, inputs["tokenizer"], texts.splits, folder, on)
+    # What was tokenised counts as done already.
+    on.expect(spec.texts_read(counts["rows"][TRAIN]) + (0 if tokenised else sum(counts["rows"].values())), "rows")
+    found = on.train(train_masked_model, PretrainJob(spec, dict(inputs), out))
+    return {**found, "truncated": sum(counts["truncated"].values())}
+
+
+def train_masked_model(job: PretrainJob, worker: Worker) -> MaskedFacts:
+    """Run in each worker. Imports torch only here, in the worker's process."""
+    from stages.pretraining.worker import train
+
+    return train(job, worker)

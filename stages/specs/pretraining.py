@@ -1,0 +1,78 @@
+"""The spec of the stage ``pretrain``: the training of a masked language model."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from stages.specs.base import Frozen, Spec
+from stages.specs.student import Pretrained, Start
+
+MOST_HELD_OUT_TEXTS = 2000
+"""The most texts that are held out to measure a masked language model: more would only cost time."""
+
+
+class Masking(Frozen):
+    """The tokens that a masked language model learns to predict (Devlin et al. 2019, section 3.1).
+
+    ``share`` of the tokens of a batch, special tokens aside, are predicted. Of these, ``masked`` are replaced by the
+    mask token and ``random`` by a random token; the rest stay as they are.
+    """
+
+    share: float = Field(0.15, gt=0.0, lt=1.0)
+    masked: float = Field(0.8, ge=0.0, le=1.0)
+    random: float = Field(0.1, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _replaced_at_most_once(self) -> "Masking":
+        if self.masked + self.random > 1.0 + 1e-9:
+            raise ValueError(f"masked: {self.masked:g}, but random is {self.random:g}; their sum is at most 1")
+        return self
+
+
+class PretrainSpec(Spec):
+    """A model, trained as a masked language model on unlabelled texts.
+
+    Inputs: ``start`` (a model: its head that predicts tokens is kept if it has one, else a new one is tied to its word
+    embeddings), ``tokenizer``, and the texts: ``bank``, or ``corpus``, whose rows of train are taken without labels.
+
+    ``rows`` is the most texts that are used, None for all. ``holdout`` is the share of these that the model is measured
+    on and not trained on, up to ``MOST_HELD_OUT_TEXTS``. Training ends after ``epochs``, or after ``steps`` optimizer
+    steps if that is earlier; the learning rate rises over the share ``warmup`` of the steps and then falls to 0. Longer
+    texts are cut to ``max_length`` tokens.
+    """
+
+    stage: ClassVar[str] = "pretrain"
+    version: ClassVar[int] = 1
+
+    start: Start = Pretrained()
+    masking: Masking = Masking()
+    rows: int | None = Field(None, ge=2)
+    holdout: float = Field(0.05, gt=0.0, lt=0.5)
+    max_length: int = Field(128, ge=4)
+    epochs: int = Field(3, ge=1)
+    steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1.0e-4, gt=0.0, le=1.0)
+    warmup: float = Field(0.06, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.01, ge=0.0)
+    max_grad_norm: float = Field(1.0, gt=0.0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    def texts_of(self, texts: int) -> tuple[int, int]:
+        """(trained on, held out): how many of so many distinct texts there are of each. With 1 text, none is held
+        out."""
+        used = texts if self.rows is None else min(self.rows, texts)
+        held_out = min(MOST_HELD_OUT_TEXTS, max(1, int(used * self.holdout + 0.5))) if used > 1 else 0
+        return used - held_out, held_out
+
+    def steps_of(self, texts: int) -> int:
+        """Optimizer steps of a training on so many texts."""
+        steps = self.epochs * -(-texts // self.batch_size)
+        return steps if self.steps is None else min(self.steps, steps)
+
+    def texts_read(self, texts: int) -> int:
+        """Texts that the steps of a training on so many texts read, each epoch counted."""
+        each_epoch = -(-texts // self.batch_size)
+        whole, rest = divmod(self.steps_of(texts), each_epoch) if texts else (0, 0)
+        return whole * texts + min(texts, rest * self.batch_size)
