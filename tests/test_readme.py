@@ -159,7 +159,7 @@ def test_users_install_no_development_tools(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["dev", "check", "test", "test-slow"])
 def test_targets_for_contributors_install_the_development_tools(target: str) -> None:
-    assert "'.[cpu,minilm,dev]'" in recipe_of(target)
+    assert "'.[cpu,minilm,splade-tiny,dev]'" in recipe_of(target)
 
 
 def test_an_installation_says_what_it_does_and_is_not_silent() -> None:

@@ -322,7 +322,7 @@ def test_a_wrong_recipe_is_refused_in_one_line(change: str, tmp_path: Path) -> N
         ("{start: assistant}", "student.start: assistant, but models.assistant has no pretrain, and so no masked "),
         ("{start: b}", "student.start: b is no model with pretrain of this recipe; known: a, sst2"),
         ("{start: sst2}", "student.start: sst2 is the name of a task and of a model; give the model another name"),
-        ("{start: stsb}", "student: needs exactly one of model, cut and config; none of them is given"),
+        ("{start: stsb}", "student: needs exactly one of model, cut, config and bilstm; none of them is given"),
     ],
 )
 def test_a_student_starts_from_a_masked_language_model_in_the_place_of_another(
