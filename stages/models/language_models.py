@@ -5,14 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from stages.models.heads import HEAD_FIELD
-from stages.models.loading import quieten, read_config
+from stages.models.loading import quieten, read_config, read_weights
 from stages.models.shape import config_of
-from stages.models.weights_header import weights_variant
 
 
 def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], bool] = lambda _: True) -> Any:
@@ -24,21 +22,11 @@ def load_model(auto: Any, directory: Path, name: str, matters: Callable[[str], b
     quieten()
     own = {"config": read_config(directory, {})[0]} if HEAD_FIELD in config_of(directory) else {}
     try:
-        model, found = auto.from_pretrained(
-            directory,
-            **own,  # transformers does not read that of an encoder with a mean head
-            variant=weights_variant(directory),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            dtype=torch.float32,
-        )
+        # transformers does not read the configuration of an encoder with a mean head
+        model, random = read_weights(auto, directory, **own)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ValueError(f"{name}: {directory} holds no {_kind(auto)} that loads ({_first_line(error)})") from error
-    lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
-    lacking = [key for key in lacking if matters(key)]
+    lacking = [key for key in random if matters(key)]
     if lacking:
         raise ValueError(
             f"{name}: {directory} lacks {lacking[0]} and {len(lacking) - 1} more weights of a {_kind(auto)}; give a "

@@ -146,23 +146,13 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
     config, _ = read_config(directory, changes)
     head = head or head_of(config_of(directory))
     _set_pooling(config, head)
-    model_class = _model_class(config.model_type, head)
     try:
-        model, found = model_class.from_pretrained(
-            directory,
-            config=config,
-            variant=weights_variant(directory),
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
+        model, random = read_weights(_model_class(config.model_type, head), directory, config=config)
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"{directory}: no weights that load ({reason}); save them there with save_pretrained"
         ) from error
-    random = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
     encoder = f"{model.base_model_prefix}."
     lacking = [name for name in random if task is None or (name.startswith(encoder) and "pooler" not in name)]
     if lacking:
@@ -170,7 +160,26 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
             f"{directory}: the weights lack {lacking[0]} in the shape that config.json gives it, and "
             f"{len(lacking) - 1} more; give the model's own weights"
         )
-    return cast(PreTrainedModel, model)
+    return model
+
+
+def read_weights(auto: Any, directory: Path, **more: Any) -> tuple[PreTrainedModel, list[str]]:
+    """The model in ``directory`` in float32, by a class of transformers or of this project, and the names of the
+    weights that are not there or of another shape, in order; these are random. ``more`` are further arguments of
+    ``from_pretrained``. Nothing is fetched, and no code of the directory runs. Raises what transformers and safetensors
+    raise, mostly OSError, ValueError and SafetensorError."""
+    model, found = auto.from_pretrained(
+        directory,
+        variant=weights_variant(directory),
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        dtype=torch.float32,
+        **more,
+    )
+    return model, sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
 
 
 def _model_class(model_type: str, head: Head | None) -> Any:

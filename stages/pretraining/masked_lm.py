@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
 from stages.models.cutting import cut_layers
-from stages.models.loading import kinds_of_layers, quieten, read_config
-from stages.models.weights_header import weights_variant
+from stages.models.loading import kinds_of_layers, quieten, read_config, read_weights
 from stages.specs.student import Bilstm, Cut, Fresh, Pretrained, Start
 
 TIED = "tie_word_embeddings"
@@ -79,21 +78,10 @@ def _with_head(directory: Path, config: PreTrainedConfig) -> tuple[PreTrainedMod
     """The weights in ``directory`` as a masked language model of this configuration, and the names of those weights
     that are not there, which are random."""
     try:
-        model, found = AutoModelForMaskedLM.from_pretrained(
-            directory,
-            config=config,
-            variant=weights_variant(directory),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
+        return read_weights(AutoModelForMaskedLM, directory, config=config)
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{directory}: no masked language model that loads ({reason})") from error
-    return model, sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
 
 
 class PlacePredictor(nn.Module):

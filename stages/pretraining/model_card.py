@@ -1,11 +1,11 @@
 """The model card of a masked language model: what it is, how well it predicts tokens, where it comes from."""
 
-import json
 from collections.abc import Mapping
 
 from stages.pretraining.progress import MaskedProgress
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import describe_start
+from stages.training.model_card import origin_lines
 
 USE = """\
 ```python
@@ -54,17 +54,6 @@ def masked_model_card(
         "The loss is the mean negative log-likelihood of the tokens to predict; accuracy is the share in percent whose "
         "likeliest token is the right one.",
         "",
-        "## Recipe",
-        "",
-        "```json",
-        json.dumps(spec.model_dump(mode="json"), indent=1),
-        "```",
-        "",
-        "## Lineage",
-        "",
-        "```json",
-        json.dumps(lineage, indent=1),
-        "```",
-        "",
+        *origin_lines(spec, lineage),
     ]
     return "\n".join(lines)

@@ -174,13 +174,15 @@ def _content(
     if sorted(document["parts"]) != sorted(names):
         raise OtherFormat(f"a checkpoint with the parts {sorted(document['parts'])}, the training has {sorted(names)}")
     kept = document["progress"]
-    if {name: len(values) for name, values in kept["sums"].items()} != dict(layout.sizes):
-        raise OtherFormat(f"a checkpoint with the sums {list(kept['sums'])}, the training has {list(layout.sizes)}")
+    try:
+        sums = layout.in_order(kept["sums"])
+    except ValueError as error:
+        raise OtherFormat(f"a checkpoint with the {error}") from error
     progress = Progress(
         layout,
         learning_rate=kept["learning_rate"],
         position=Position(**kept["position"]),
-        sums=layout.in_order(kept["sums"]),
+        sums=sums,
         seconds=kept["seconds"],
         history=[Epoch(**epoch) for epoch in kept["history"]],
         best=kept["best"],

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from stages.specs.base import Spec
 from stages.specs.student import DistilSpec, describe_selection, describe_start
 from stages.specs.tasks import Task
 
@@ -68,6 +69,20 @@ def model_card(
         "",
         f"The weights are those of {describe_selection(spec.train)}.",
         "",
+        *origin_lines(spec, lineage),
+    ]
+    return "\n".join(lines)
+
+
+def usage(own_class: bool) -> str:
+    """Markdown that shows how the model and its tokenizer are loaded, to be copied. ``own_class``: whether the model is
+    of a class of this project (``heads.is_own_class``)."""
+    return USE_WITH_STILLHOUSE if own_class else USE_WITH_TRANSFORMERS
+
+
+def origin_lines(spec: Spec, lineage: Mapping[str, object]) -> list[str]:
+    """The last sections of a model card, which say how the model was made: its specification and its lineage."""
+    return [
         "## Recipe",
         "",
         "```json",
@@ -81,10 +96,3 @@ def model_card(
         "```",
         "",
     ]
-    return "\n".join(lines)
-
-
-def usage(own_class: bool) -> str:
-    """Markdown that shows how the model and its tokenizer are loaded, to be copied. ``own_class``: whether the model is
-    of a class of this project (``heads.is_own_class``)."""
-    return USE_WITH_STILLHOUSE if own_class else USE_WITH_TRANSFORMERS

@@ -3,13 +3,15 @@ workers that can interrupt a run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from cluster.inline import Inline
@@ -255,3 +257,34 @@ def write_corpus(task: Task, folder: Path, tokenizer: Path, out: Path, kind: str
     out.mkdir()
     corpus(CorpusSpec(task=task, source=Files(), max_length=16, holdout=0.2), inputs, out, inline())
     return out
+
+
+# --- two workers ----------------------------------------------------------------------------------------------
+
+Trained = Callable[[Path, LocalWorker], tuple[nn.Module, Progress]]
+"""A function of a test module that trains a model on 26 rows, with this checkpoint and by this worker."""
+
+
+def work_together(rank: int, directory: str, trained: Trained) -> None:
+    """One of two workers, which leaves its model and its epochs in ``directory``."""
+    torch.set_num_threads(1)
+    meeting = f"file://{directory}/meeting"
+    torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=200), rank=rank, world_size=2)
+    model, progress = trained(Path(directory) / f"{rank}.pt", LocalWorker(rank=rank, world_size=2))
+    torch.save((model.state_dict(), epoch_results(progress)), f"{directory}/results-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def assert_two_workers_train_as_one_does(trained: Trained, folder: Path) -> None:
+    """Train in two processes and in this one alone, and compare the weights and the epochs."""
+    other = FORKSERVER.Process(target=work_together, args=(1, str(folder), trained))
+    other.start()
+    work_together(0, str(folder), trained)
+    other.join()
+    assert other.exitcode == 0
+    (one, results), (two, _) = (torch.load(folder / f"results-{rank}.pt") for rank in range(2))
+    assert equal_weights(one, two), "the workers end with the same weights"
+    model, progress = trained(folder / "alone.pt", LocalWorker())
+    assert max_difference(one, model.state_dict()) < 1e-5
+    for together, single in zip(results, epoch_results(progress), strict=True):
+        assert together[2:] == pytest.approx(single[2:], rel=1e-5)

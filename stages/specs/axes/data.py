@@ -63,7 +63,16 @@ class Minimax(WithCandidates):
         return self.every != "step" and (epoch - self.warmup_epochs) % self.every == 0
 
 
-class FreeLB(Frozen):
+class MovedEmbeddings(Frozen):
+    """What the kinds share whose adversary moves the word embeddings of the task's rows."""
+
+    @property
+    def forms(self) -> int:
+        """The number of forms in which each row is read."""
+        raise NotImplementedError
+
+
+class FreeLB(MovedEmbeddings):
     """Each row is read in `steps` forms, whose mean loss counts: its word embeddings are moved at random by up to
     `start`, and then from form to form by a step of length `rate` along the gradient of the loss, never further than
     `max_norm` (0: without a bound). Lengths are those of all tokens of a row together."""
@@ -76,11 +85,10 @@ class FreeLB(Frozen):
 
     @property
     def forms(self) -> int:
-        """The number of forms in which each row is read."""
         return self.steps
 
 
-class Adversarial(Frozen):
+class Adversarial(MovedEmbeddings):
     """Each row is read as it is, and once more with its word embeddings moved by a step of the length `length`, that of
     all tokens together, along the gradient of the labels' loss; the mean of the two losses counts."""
 
@@ -89,7 +97,6 @@ class Adversarial(Frozen):
 
     @property
     def forms(self) -> int:
-        """The number of forms in which each row is read."""
         return 2
 
 

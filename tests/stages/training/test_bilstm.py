@@ -2,7 +2,6 @@
 of a corpus as ``stillhouse.load_model`` reads those of a user."""
 
 import shutil
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,13 @@ import torch
 from tiny_tasks import PAIRS
 from training_setups import (
     CLASSES,
-    FORKSERVER,
     VANILLA,
     WORDS,
     Interrupted,
     LocalWorker,
     RecordingListener,
-    epoch_results,
-    equal_weights,
+    assert_two_workers_train_as_one_does,
     inline,
-    max_difference,
     setup_of,
     signal_for,
     spec_of,
@@ -33,7 +29,8 @@ from stages.corpus.reader import read_split
 from stages.corpus.rowset import read_rowset
 from stages.models.bilstm.model import BilstmConfig, BilstmForSequenceClassification
 from stages.models.predict import predict
-from stages.specs.method import Method, TeacherTargets
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.method import Method
 from stages.specs.student import Bilstm, DistilSpec, Train
 from stages.training.checkpoint import Progress
 from stages.training.distil import distil
@@ -111,25 +108,5 @@ def trained(checkpoint: Path, worker: LocalWorker) -> tuple[BilstmForSequenceCla
     return model, fit(model, setup, worker)
 
 
-def work_together(rank: int, directory: str) -> None:
-    """One of two workers: 26 rows in batches of 5."""
-    torch.set_num_threads(1)
-    meeting = f"file://{directory}/meeting"
-    torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=200), rank=rank, world_size=2)
-    model, progress = trained(Path(directory) / f"{rank}.pt", LocalWorker(rank=rank, world_size=2))
-    torch.save((model.state_dict(), epoch_results(progress)), f"{directory}/results-{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
 def test_two_workers_train_a_bilstm_as_one_does(tmp_path: Path) -> None:
-    other = FORKSERVER.Process(target=work_together, args=(1, str(tmp_path)))
-    other.start()
-    work_together(0, str(tmp_path))
-    other.join()
-    assert other.exitcode == 0
-    (one, results), (two, _) = (torch.load(tmp_path / f"results-{rank}.pt") for rank in range(2))
-    assert equal_weights(one, two), "the workers end with the same weights"
-    model, progress = trained(tmp_path / "alone.pt", LocalWorker())
-    assert max_difference(one, model.state_dict()) < 1e-5
-    for together, single in zip(results, epoch_results(progress), strict=True):
-        assert together[2:] == pytest.approx(single[2:], rel=1e-5)
+    assert_two_workers_train_as_one_does(trained, tmp_path)
