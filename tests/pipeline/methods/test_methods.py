@@ -197,9 +197,9 @@ def test_a_formula_has_a_term_for_each_axis_of_its_method(named: NamedMethod) ->
     structure: Structure = named.method.structure
     more = not isinstance(structure, NoLayers) or named.method.needs_candidates
     assert ("weight" in named.formula.replace("label_weight", "")) is more
-    assert ("tau^2 KL" in named.formula) is (
-        isinstance(named.method.training, OnePhase) and isinstance(named.method.targets, TeacherTargets | Virtual)
-    )
+    training, targets = named.method.training, named.method.targets
+    by_divergence = isinstance(training, OnePhase) and training.distance == "kl"
+    assert ("tau^2 KL" in named.formula) is (by_divergence and isinstance(targets, TeacherTargets | Virtual))
 
 
 # --- by name --------------------------------------------------------------------------------------
