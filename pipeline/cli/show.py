@@ -18,7 +18,7 @@ from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
 from stages.specs.pretraining import PretrainSpec
-from stages.specs.student import DistilSpec, describe_start
+from stages.specs.student import GENERATED_ROWS, DistilSpec, describe_start
 from stages.specs.teacher import QUARANTINED, CalibrateSpec, ProbeSpec, TeachSpec
 
 FIRST_ROWS = 3
@@ -109,6 +109,9 @@ def show_contents(record: Record, directory: Path, console: Console) -> None:
     if record.stage == PretrainSpec.stage:
         show_pretraining(directory, console)
     tables = [file.path for file in record.files if file.path.endswith(".parquet") and file.path != QUARANTINED]
+    if GENERATED_ROWS in tables:
+        show_generated(directory / GENERATED_ROWS, console)
+        return
     first = next(iter(tables), None)
     if first is not None:
         show_rows(directory / first, console)
@@ -151,6 +154,20 @@ def show_pretraining(directory: Path, console: Console) -> None:
     table.add_row("before", "0", "", *_held_out(history["before"]))
     for epoch in history["epochs"]:
         table.add_row(str(epoch["epoch"]), f"{epoch['steps']:,}", f"{epoch['loss']:.4f}", *_held_out(epoch["held_out"]))
+    console.print(table)
+
+
+def show_generated(path: Path, console: Console) -> None:
+    """Print rows of train and what a generator made of them, with the probabilities that teacher and student give to
+    the row's label (the outputs of a regression), before and after."""
+    import pyarrow.parquet as pq
+
+    table = Table("original", "generated", "label", "teacher", "student", header_style="bold", show_lines=True)
+    for row in pq.read_table(path).to_pylist():
+        teacher, student = (
+            f"{row[f'{who}_before']:.2f} -> {row[f'{who}_after']:.2f}" for who in ("teacher", "student")
+        )
+        table.add_row(Text(row["original"]), Text(row["generated"]), Text(row["label"]), teacher, student)
     console.print(table)
 
 

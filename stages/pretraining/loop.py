@@ -22,9 +22,10 @@ from stages.checkpoint_file import OtherFormat, equal_on_all_workers
 from stages.corpus.batches import Rows, epoch_batches, sorted_batches
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.rowset import Rowset
+from stages.models.masked.language_model import PlacePredictor
+from stages.models.masked.token_ids import TokenIds
 from stages.models.predict import autocast
-from stages.pretraining.masked_lm import PlacePredictor
-from stages.pretraining.masking import MaskedBatch, TokenIds, masked_batch
+from stages.pretraining.masking import MaskedBatch, masked_batch
 from stages.pretraining.progress import (
     HeldOutScore,
     MaskedEpoch,

@@ -17,10 +17,10 @@ from stages.corpus.rowset import read_rowset
 from stages.corpus.tokenizer import load_tokenizer
 from stages.models.forward import count_parameters
 from stages.models.malloc import keep_freed_memory
+from stages.models.masked.language_model import build_masked_model
+from stages.models.masked.token_ids import ids_for_masking
 from stages.pretraining.job import SCRATCH_TEXTS, MaskedFacts, PretrainJob
 from stages.pretraining.loop import NoteEpoch, PretrainingSetup, fit_masked_model
-from stages.pretraining.masked_lm import build_masked_model
-from stages.pretraining.masking import ids_for_masking
 from stages.pretraining.model_card import masked_model_card
 from stages.pretraining.progress import MaskedEpoch, MaskedProgress
 from stages.specs.tasks import HOLDOUT, TRAIN

@@ -14,6 +14,9 @@ CANDIDATE_OUTPUTS = "candidate_outputs/"
 CALIBRATION = "calibration/"
 """Prefix of the calibrations of the same teachers."""
 
+LIVE = "live/"
+"""Prefix of the models of the same teachers, for a method that runs them."""
+
 MEMBERS = "members/"
 """Prefix of the evaluations of an ensemble's members."""
 

@@ -7,7 +7,7 @@ Needs the standard library and pydantic only.
 
 from pydantic import model_validator
 
-from stages.specs.axes.data import Data, Original, WithCandidates
+from stages.specs.axes.data import Data, Generated, Original, WithCandidates
 from stages.specs.axes.targets import Hard, Targets, TeacherTargets, Virtual, sum_to_one
 from stages.specs.axes.training import OnePhase, Progressive, Training
 from stages.specs.base import Frozen
@@ -53,6 +53,11 @@ class Method(Frozen):
         return isinstance(self.data, WithCandidates)
 
     @property
+    def needs_live_teacher(self) -> bool:
+        """Whether the teachers' models run in the training, beside their stores."""
+        return isinstance(self.data, Generated)
+
+    @property
     def needs_whole_batch(self) -> bool:
         """Whether the loss compares the rows of a batch with each other."""
         return isinstance(self.structure, Relational)
@@ -79,6 +84,15 @@ class Method(Frozen):
         if isinstance(self.data, WithCandidates) and not isinstance(self.targets, TeacherTargets):
             raise ValueError(
                 f"data: candidates have no label and follow a teacher's logits, targets is {self.targets.kind}; "
+                "use targets: teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _generated_rows_follow_a_teacher(self) -> "Method":
+        if isinstance(self.data, Generated) and not isinstance(self.targets, TeacherTargets):
+            raise ValueError(
+                f"data: generated rows have no label and follow a teacher's logits, targets is {self.targets.kind}; "
                 "use targets: teacher"
             )
         return self

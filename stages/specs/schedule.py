@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from stages.specs.axes.data import WithCandidates
+from stages.specs.axes.data import Generated, WithCandidates
 from stages.specs.axes.targets import TeacherTargets, shares_or_equal
 from stages.specs.axes.terms import LayerTerm, Term, Terms, followed_layers, teacher_term
 from stages.specs.axes.training import Position
@@ -28,12 +28,14 @@ class OutputRequest:
 class EpochPlan:
     """The settings of one epoch: the terms of the loss of a row, the weight of candidates beside it (0 in an epoch
     without candidates), and the outputs requested from the teachers. ``position`` is where the epoch starts or is
-    resumed."""
+    resumed. ``generated`` is the share of a row's loss that compares student and teacher on the row as a generator
+    changes it, 0 in an epoch without a generator; the terms have the rest."""
 
     position: Position
     terms: Terms
     candidates: float = 0.0
     request: OutputRequest = OutputRequest()
+    generated: float = 0.0
 
 
 def epoch_plan(
@@ -53,7 +55,8 @@ def epoch_plan(
     """
     terms = terms_at(method, position, epochs, regression, seed, auto_weight)
     candidates = candidate_weight(method, position, terms)
-    return EpochPlan(position, terms, candidates, output_request(method, terms, position, epochs, teachers))
+    request = output_request(method, terms, position, epochs, teachers)
+    return EpochPlan(position, terms, candidates, request, generated_share(method, terms))
 
 
 def terms_at(
@@ -75,19 +78,23 @@ def layer_terms(structure: Structure, weight: float, position: Position, epochs:
 
 
 def term_names(method: Method, epochs: int, regression: bool) -> tuple[str, ...]:
-    """The names of all terms of a training of ``epochs`` epochs, in the order in which they first appear; the term on
-    candidates is called ``candidates``."""
+    """The names of all terms of a training of ``epochs`` epochs, in the order in which they first appear; those on
+    candidates and on generated rows are called ``candidates`` and ``generated``."""
     found: dict[str, None] = {}
     for number, phase in enumerate(method.training.phases(epochs)):
         for epoch in range(phase.epochs):
             plan = epoch_plan(method, Position(number, epoch), phase.epochs, regression)
             found |= dict.fromkeys(term.name for term in plan.terms)
             found |= {CANDIDATES: None} if plan.candidates else {}
+            found |= {GENERATED: None} if plan.generated else {}
     return tuple(found)
 
 
 CANDIDATES = "candidates"
 """The name of the loss of candidates among the terms of a training."""
+
+GENERATED = "generated"
+"""The name of the distance between student and teacher on generated rows among the terms of a training."""
 
 
 def attention_temperature(structure: Structure, epoch: int, epochs: int) -> float:
@@ -107,6 +114,12 @@ def candidate_weight(method: Method, position: Position, terms: Terms) -> float:
     if not isinstance(data, WithCandidates) or term is None:
         return 0.0
     return 0.0 if position.phase == 0 and position.epoch < data.warmup_epochs else data.weight * term.weight
+
+
+def generated_share(method: Method, terms: Terms) -> float:
+    """The share of generated rows in the loss of a row with these terms; 0 without a term on the teacher's logits."""
+    data = method.data
+    return data.share if isinstance(data, Generated) and teacher_term(terms) is not None else 0.0
 
 
 NO_CANDIDATE_EPOCH = (

@@ -12,6 +12,9 @@ from stages.specs.method import Method
 from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
 from stages.specs.tasks import Metric
 
+GENERATED_ROWS = "generated.parquet"
+"""The file of a student's artifact with rows of train as a generator changed them."""
+
 # --- distil ---------------------------------------------------------------------------------------
 
 Head = Literal["cls", "mean"]
@@ -147,12 +150,16 @@ class DistilSpec(Spec):
 
     Inputs: ``corpus`` and ``start`` (a model). For a method with teachers, ``outputs`` (one store), or ``outputs/0``,
     ``outputs/1`` ... (several); if their logits are calibrated, ``calibration``, numbered as ``outputs``; for one that
-    follows layer classifiers, ``probes``. For a method with candidates, ``candidates`` (their table),
-    ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
+    follows layer classifiers, ``probes``; if their models run in the training, ``live``, numbered as ``outputs``, and
+    for generated rows ``generator`` (a masked language model). For a method with candidates, ``candidates`` (their
+    table), ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
 
     With ``rates``, in rising order, the student is trained at the best of these learning rates in place of
     ``train.learning_rate``: the inputs ``rate/0``, ``rate/1`` ... are trainings at each of them, alike but for their
     seed.
+
+    ``live_label_orders`` has for each model in ``live`` what ``label_order`` of its store's spec has, () if all are
+    None.
     """
 
     stage: ClassVar[str] = "distil"
@@ -162,6 +169,7 @@ class DistilSpec(Spec):
     method: Method = Method()
     train: Train = Train()
     rates: tuple[Annotated[float, Field(gt=0.0)], ...] = ()
+    live_label_orders: tuple[tuple[int, ...] | None, ...] = ()
 
     @model_validator(mode="after")
     def _rates_are_a_sweep(self) -> "DistilSpec":

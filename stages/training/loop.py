@@ -32,13 +32,14 @@ from stages.specs.student import rate_text
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
 from stages.training.objective.auto_weight import measured_weight
 from stages.training.objective.trained_parts import PARTS, TrainedParts
-from stages.training.optimizer import explain_out_of_memory, learning_rate, make_optimizer
+from stages.training.optimizer import explain_out_of_memory, make_optimizer
 from stages.training.participants.making import participants_of
-from stages.training.participants.protocol import Participant, View
+from stages.training.participants.protocol import Participant, StepSize, View
 from stages.training.selection.epochs import is_selected, selection_scores
 from stages.training.setup import LoopWorker, StepWork, TrainingSetup, host_batches
 from stages.training.sums import ATTENTION, LOSS, SumLayout, sum_layout
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
+from stages.training.turns import Turns
 
 OPTIMIZER = "optimizer"
 """The optimizer's name among the parts of a checkpoint."""
@@ -62,10 +63,11 @@ class Training:
         self.parts = TrainedParts(model, setup, worker)
         self.model = self.parts.model
         self.participants = participants_of(self.parts)
-        self.reader = next((one for one in self.participants if one.changes_inputs), None)
+        self.reader = next((one for one in self.participants if one.changes_inputs), Participant())
         self.plan = setup.spec.method.training.phases(setup.spec.train.epochs)
         self.layout = self._layout()
         self.write_curves = setup.write_curves if worker.rank == 0 else None
+        self.turns = Turns(np.zeros(0, bool))
         self.progress = Progress(self.layout, learning_rate=setup.spec.train.learning_rate)
         self.saved_at = setup.clock()
 
@@ -90,6 +92,7 @@ class Training:
                 optimizer.load_state_dict(dict(optimizer_state))
                 optimizer_state = {}
             phase = self.plan[number]
+            self.turns = self._turns(number, phase)
             while self.progress.position.phase == number:
                 batches = self._epoch(optimizer, phase)
                 self._finish_epoch(phase, batches)
@@ -148,8 +151,12 @@ class Training:
         sampler = CurveSampler(self.layout.terms, len(batches), progress.curve_samples) if self.write_curves else None
         with closing(one_ahead(lambda rows: self._step_work(rows, plan), batches[start.step :])) as works:
             for step, work in enumerate(works, start.step):
-                factor = learning_rate(start.epoch * len(batches) + step, phase.epochs * len(batches), settings.warmup)
-                total += self._step(work, len(batches[step]), step, plan, optimizer, factor)
+                number = start.epoch * len(batches) + step
+                factor, rows = self.turns.factor(number, settings.warmup), len(batches[step])
+                if self.turns.is_own(number):
+                    total += self._turn(work, rows, step, plan, number, factor)
+                else:
+                    total += self._step(work, rows, step, plan, optimizer, factor)
                 worker.advance(len(batches[step]) if worker.rank == 0 else 0)
                 now = setup.clock()
                 progress.seconds += now - clock
@@ -188,6 +195,36 @@ class Training:
         prepared = {participant.name: participant.prepare(share.rows, plan) for participant in active}
         return StepWork(batches, share.weight, prepared)
 
+    def _turns(self, number: int, phase: Phase) -> Turns:
+        """The turns of the phase with this number."""
+        steps = -(-len(self.setup.train) // self.setup.spec.train.batch_size)
+        own = np.zeros(phase.epochs * steps, bool)
+        for epoch in range(phase.epochs):
+            numbers = np.arange(epoch * steps, (epoch + 1) * steps)
+            for participant in self._active(self._epoch_plan(Position(number, epoch), phase)):
+                own[numbers] |= participant.turns(numbers)
+        return Turns(own)
+
+    def _turn(self, work: StepWork, rows: int, step: int, plan: EpochPlan, number: int, factor: float) -> Tensor:
+        """A participant's own turn on a global batch of ``rows`` rows, in the step with this ``number`` within the
+        phase. Returns its sums over the rows of all workers, as ``_step`` does."""
+        worker, layout = self.worker, self.layout
+        self._seed(step, plan)
+        total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
+        batches = [batch.to(worker.device) for batch in work.batches]
+        for participant in self._active(plan):
+            if participant.turns(np.array([number]))[0]:
+                for place, sums in participant.take_turn(batches, StepSize(rows, work.weight), plan, factor).items():
+                    total[layout.place(place)] += sums
+        if worker.world_size > 1:
+            torch.distributed.all_reduce(total)
+        return total
+
+    def _seed(self, step: int, plan: EpochPlan) -> None:
+        """Seed the dropout masks of a step."""
+        position = plan.position
+        torch.manual_seed(seed_of(self.setup.spec.train.seed, position.phase, position.epoch, step, self.worker.rank))
+
     def _active(self, plan: EpochPlan) -> Sequence[Participant]:
         """The participants that take part in the steps of an epoch."""
         return [participant for participant in self.participants if participant.is_active(plan)]
@@ -204,7 +241,7 @@ class Training:
         """One optimizer step on a global batch of ``rows`` rows, at ``factor`` times the peak learning rate. Returns
         the sums over the rows of all workers, on the device, in the order of ``layout``."""
         settings, worker, layout, position = self.setup.spec.train, self.worker, self.layout, plan.position
-        torch.manual_seed(seed_of(settings.seed, position.phase, position.epoch, step, worker.rank))
+        self._seed(step, plan)
         total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
         for participant in self.participants:
             if participant.name in work.prepared:
@@ -213,11 +250,10 @@ class Training:
         for number, host_batch in enumerate(work.batches, 1):
             batch, last = host_batch.to(worker.device), number == len(work.batches)
             batch_seed = seed_of(settings.seed, position.phase, position.epoch, step, worker.rank, number)
-            views = self.reader.views(batch, batch_seed) if self.reader is not None else iter((View(batch.inputs),))
-            for view in views:
+            for view in self.reader.views(batch, plan, batch_seed):
                 total += self._row_pass(batch, view, rows, work.weight, plan, last and view.last)
-        collected = self.reader.collect() if self.reader is not None else None
-        if self.reader is not None and collected is not None:
+        collected = self.reader.collect()
+        if collected is not None:
             total[layout.place(self.reader.name)] += collected * work.weight
         self.parts.average_projection_gradients()
         nn.utils.clip_grad_norm_(self.parts.all.parameters(), settings.max_grad_norm)
@@ -233,27 +269,33 @@ class Training:
         """Forward and backward pass on a view of the rows of ``batch``. ``weight`` is the factor of the worker's
         losses. Returns their part of the sums. Workers synchronise their gradients in the ``last`` pass of a step."""
         layout, world_size, share = self.layout, self.worker.world_size, weight * view.share
+        counted = weight if view.only else share
         total = torch.zeros(layout.size, dtype=torch.float64, device=self.worker.device)
         with self.parts.gradient_sync(last), explain_out_of_memory(len(batch.rows)):
-            found = self.parts.loss(replace(batch, inputs=dict(view.inputs)), rows, plan)
+            if view.other is None:
+                found = self.parts.loss(replace(batch, inputs=dict(view.inputs)), rows, plan)
+            else:
+                found = self.parts.distance(view.inputs, view.other.term, view.other.logits)
             if view.leaf is not None:
                 first = found.terms[plan.terms[0].name].sum()
                 (view.gradient,) = torch.autograd.grad(first, view.leaf, retain_graph=True)
             loss = found.loss.sum() * share
             # DDP averages the gradients of the workers; the gradient of the global batch is their sum / rows.
             (loss * (world_size / rows)).backward()
-        view.loss = found.loss.detach()
+        view.loss, view.logits = found.loss.detach(), found.logits.detach()
         total[layout.place(LOSS)] += loss.detach()
         for name, term_B in found.terms.items():
-            total[layout.place_of_term(name)] += term_B.detach().sum() * share
+            place = layout.place_of_term(name if view.other is None else view.other.name)
+            total[place] += term_B.detach().sum() * counted
         if found.attention is not None:
-            total[layout.place(ATTENTION)] += found.attention.sum(0) * share
+            total[layout.place(ATTENTION)] += found.attention.sum(0) * counted
         return total
 
     def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:
         """Check the loss, score the epoch, and keep its weights if ``is_selected`` prefers it to the best so far."""
         setup, progress, position = self.setup, self.progress, self.progress.position
-        mean = progress.loss / len(setup.train)
+        rows = sum(len(batch) for batch in self.turns.student_batches(position.epoch, batches))
+        mean = progress.loss / max(rows, 1)
         logits = self._selection_logits()
         # The weights after the last step enter no loss of this epoch, so the logits are checked, too.
         if not (math.isfinite(mean) and np.isfinite(logits).all()):
@@ -264,7 +306,7 @@ class Training:
         found = selection_scores(setup.task, setup.select_metric, logits, setup.select)
         entries = self._entries()
         number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
-        attention = progress.mean_attention(len(setup.train))
+        attention = progress.mean_attention(rows)
         epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, entries, attention)
         progress.history.append(epoch)
         if is_selected(setup.spec.train, epoch, best):
@@ -293,11 +335,15 @@ class Training:
         seconds_before = progress.history[-2].seconds if epochs_before else 0.0
         samples = progress.curve_samples
         points = curve_points(
-            self.layout.terms, samples, batches, setup.train.tokens.lengths, epochs_before * steps, seconds_before
+            self.layout.terms,
+            samples,
+            self.turns.student_batches(position.epoch, batches),
+            setup.train.tokens.lengths,
+            epochs_before * steps,
+            seconds_before,
         )
         for point, sample in zip(points, samples, strict=True):
-            step = position.epoch * steps + int(sample[0]) - 1
-            factor = learning_rate(step, phase.epochs * steps, spec.train.warmup)
+            factor = self.turns.student_rate(position.epoch * steps + int(sample[0]), spec.train.warmup)
             point.values["schedule/learning_rate"] = spec.train.learning_rate * factor
         plan = self._epoch_plan(position, phase)
         used = torch.cuda.max_memory_allocated(self.worker.device) if self.worker.device.startswith("cuda") else None

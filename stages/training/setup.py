@@ -10,11 +10,14 @@ from torch import nn
 
 from stages.corpus.batches import Rows, parts
 from stages.corpus.rowset import Batch, Rowset
+from stages.models.masked.language_model import PlacePredictor
+from stages.models.masked.token_ids import TokenIds
 from stages.specs.schedule import OutputRequest
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import Metric, Task
 from stages.training.candidates import CandidatePool
 from stages.training.checkpoint import Progress
+from stages.training.live_teachers import LiveTeachers
 from stages.training.signal import Signal
 from stages.training.tensorboard import WriteCurves
 
@@ -34,13 +37,22 @@ class LoopWorker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Generator:
+    """A masked language model that makes rows, and the ids of the tokens that it never masks or writes."""
+
+    model: PlacePredictor
+    tokens: TokenIds
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSetup:
     """The inputs of a training.
 
     The student learns from ``train`` and ``signal``; each epoch is scored on ``select``, by which the best is selected
     (or, with ``train.select: last``, only watched). ``checkpoint`` is the file of the checkpoint, written at most every
     ``checkpoint_seconds``. ``teacher_width`` is the width of the teacher's layers, 0 if the method follows none;
-    ``candidate_pool`` is None for a method without candidates.
+    ``candidate_pool`` is None for a method without candidates; ``live_teachers`` and ``generator`` (with its
+    tokenizer's ids) for one without generated rows.
 
     At the end of each epoch the first worker calls ``save_epoch`` with the model and the epoch's number (from 1), and
     ``write_curves`` with that number and the epoch's points. ``resumable`` decides whether a training may be continued
@@ -57,6 +69,8 @@ class TrainingSetup:
     clock: Callable[[], float] = time.monotonic
     teacher_width: int = 0
     candidate_pool: CandidatePool | None = None
+    live_teachers: LiveTeachers | None = None
+    generator: Generator | None = None
     save_epoch: Callable[[nn.Module, int], None] | None = None
     write_curves: WriteCurves | None = None
     resumable: Callable[[Progress], bool] = lambda _: True

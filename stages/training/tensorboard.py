@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stages.atomic import replacing
 from stages.corpus.batches import Rows
-from stages.specs.schedule import CANDIDATES, EpochPlan
+from stages.specs.schedule import CANDIDATES, GENERATED, EpochPlan
 from stages.training.checkpoint import Epoch
 
 MAX_POINTS = 50
@@ -72,9 +72,9 @@ def curve_points(
 ) -> list[Point]:
     """A point for each sample of an epoch, with the mean losses and the speed since the sample before.
 
-    ``terms`` are the names of the sums that follow the loss in a sample. ``batches`` are all batches of the epoch,
-    ``lengths`` the tokens of each row of train; ``steps_before`` and ``seconds_before`` are the steps and the seconds
-    of training before the epoch. A term that is 0 is left out.
+    ``terms`` are the names of the sums that follow the loss in a sample. ``batches`` are all batches of the epoch, an
+    empty one for a step that did not train the student, ``lengths`` the tokens of each row of train; ``steps_before``
+    and ``seconds_before`` are the steps and the seconds of training before the epoch. A term that is 0 is left out.
     """
     rows = np.cumsum([0, *(len(batch) for batch in batches)])
     tokens = np.cumsum([0, *(int(lengths[batch].sum()) for batch in batches)])
@@ -84,7 +84,8 @@ def curve_points(
         start, end = int(last[0]), int(sample[0])
         new, seconds = rows[end] - rows[start], sample[1] - last[1]
         sums = dict(zip(("total", *terms), np.subtract(sample[2:], last[2:]), strict=True))
-        values = {f"loss/{name}": float(total / new) for name, total in sums.items() if name == "total" or total}
+        named = sums.items() if new else ()
+        values = {f"loss/{name}": float(total / new) for name, total in named if name == "total" or total}
         if seconds > 0:
             values["speed/rows_per_second"] = float(new / seconds)
             values["speed/tokens_per_second"] = float((tokens[end] - tokens[start]) / seconds)
@@ -100,6 +101,8 @@ def epoch_values(epoch: Epoch, plan: EpochPlan, scored: Mapping[str, float], mem
     values = {f"weight/{term.name}": float(term.weight) for term in plan.terms}
     if plan.candidates:
         values[f"weight/{CANDIDATES}"] = float(plan.candidates)
+    if plan.generated:
+        values[f"weight/{GENERATED}"] = float(plan.generated)
     for term in plan.terms:
         values |= {f"schedule/{name}": value for name, value in term.schedule.items()}
     values |= {f"selection/{metric}": score for metric, score in scored.items()}

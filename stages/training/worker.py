@@ -30,8 +30,10 @@ from stages.specs.student import Cut, DistilSpec, Head, rate_text
 from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
-from stages.training.loop import fit
+from stages.training.live_teachers import open_live_teachers
+from stages.training.loop import Training
 from stages.training.model_card import model_card
+from stages.training.participants.generator.opening import open_generator
 from stages.training.selection.learning_rates import sweep_of, with_rate
 from stages.training.setup import TrainingSetup
 from stages.training.teachers import (
@@ -75,6 +77,8 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         job.checkpoint_seconds,
         teacher_width=teacher_width(job.spec.method, job.inputs),
         candidate_pool=open_candidate_pool(job.spec, job.inputs, rows, worker.note),
+        live_teachers=open_live_teachers(job.spec, job.inputs, worker.device),
+        generator=open_generator(job.spec, job.inputs),
         save_epoch=epoch_saver(job) if job.spec.train.keep == "epochs" else None,
         write_curves=curve_writer(job.out / FOLDER, time.time),
         resumable=lambda progress: kept_every_epoch(job, progress),
@@ -84,13 +88,17 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     check_finite(model, job.inputs["start"])
     warnings = layer_warnings(signal, len(rows)) + head_warnings(model, job.spec, rows, worker)
     warnings += [] if sweep is None else sweep.warnings
-    progress = fit(model, setup, worker)
+    training = Training(model, setup, worker)
+    training.run()
+    progress = training.progress
     last = last_epoch_scores(model, job, meta, worker)
     best = {split: last[split] for split, about in meta.splits.items() if about.role == "dev"}
     if progress.best + 1 < len(progress.history):
         model.load_state_dict(progress.best_weights)
         best = dev_scores(model, corpus, meta, worker)
     if worker.rank == 0:
+        for participant in training.participants:
+            participant.write_files(job.out, model, corpus / "tokenizer")
         save_student(model, job, meta, progress, best, last, {} if sweep is None else sweep.facts)
         write_dev_scores(job, progress, steps_per_epoch(len(rows), job.spec), best, last)
     return {

@@ -10,8 +10,8 @@ from training_setups import CLASSES, WORDS, LocalWorker, random_rows
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from stages.corpus.rowset import read_rowset
+from stages.models.masked.token_ids import TokenIds, ids_for_masking
 from stages.pretraining.loop import MaskedTraining, PretrainingSetup
-from stages.pretraining.masking import TokenIds, ids_for_masking
 from stages.pretraining.progress import HeldOutScore, MaskedProgress
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.tasks import HOLDOUT, TRAIN

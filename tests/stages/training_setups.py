@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from cluster.inline import Inline
 from cluster.resources import On, Resources
@@ -21,7 +21,9 @@ from stages.corpus.corpus import corpus
 from stages.corpus.rowset import Rowset
 from stages.models.forward import forward
 from stages.models.loading import quieten
-from stages.specs.axes.data import Minimax, Neighbours
+from stages.models.masked.language_model import PlacePredictor
+from stages.models.masked.token_ids import TokenIds
+from stages.specs.axes.data import Generated, Minimax, Neighbours
 from stages.specs.axes.targets import Smoothed, TeacherTargets
 from stages.specs.axes.training import Annealing, OnePhase
 from stages.specs.corpus import CorpusSpec, Files
@@ -30,7 +32,8 @@ from stages.specs.student import DistilSpec, Fresh, Train
 from stages.specs.tasks import Task
 from stages.training.candidates import CandidatePool
 from stages.training.checkpoint import Progress
-from stages.training.setup import TrainingSetup
+from stages.training.live_teachers import LiveTeachers, frozen
+from stages.training.setup import Generator, TrainingSetup
 from stages.training.signal import NoTeacher, Signal, StoredSignal
 
 WORDS = 40
@@ -47,6 +50,12 @@ DRAWN = Method(targets=TeacherTargets(), training=VANILLA.training, data=Neighbo
 MINIMAX = Method(targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=2))
 EVERY_OTHER = Method(
     targets=TeacherTargets(), training=VANILLA.training, data=Minimax(k=4, keep=2, every=2, warmup_epochs=1)
+)
+
+GENERATED = Method(
+    targets=TeacherTargets(),
+    training=OnePhase(temperature=1.0, teacher_weight=0.5),
+    data=Generated(mask=0.5, generator_steps=2, student_steps=3, learning_rate=1e-3),
 )
 
 Weights = Mapping[str, Tensor]
@@ -163,7 +172,36 @@ def setup_of(
         checkpoint_seconds,
         lambda: float(next(ticks)),
         candidate_pool=random_pool(task, spec.method.data.k) if spec.method.needs_candidates else None,
+        live_teachers=live_teachers(task) if spec.method.needs_live_teacher else None,
+        generator=small_generator() if spec.method.needs_live_teacher else None,
     )
+
+
+def live_teachers(task: Task) -> LiveTeachers:
+    """The teacher of ``stored_outputs``, as a model that runs."""
+    return LiveTeachers([frozen(small_bert(task, seed=99), "cpu")], "float32", "cpu")
+
+
+SPECIAL = (0, 1, 2)
+"""The ids of ``small_generator`` that it neither masks nor writes."""
+
+
+def small_generator(seed: int = 7, dropout: float = 0.1) -> Generator:
+    """A random masked language model of the vocabulary of ``small_bert``, of width 8, whose last token is the mask."""
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=WORDS,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=0.5,
+    )
+    tokens = TokenIds(WORDS - 1, np.array(SPECIAL), np.arange(len(SPECIAL), WORDS))
+    return Generator(PlacePredictor(BertForMaskedLM(config)), tokens)
 
 
 def random_pool(task: Task, k: int, rows: int = 26, texts: int = 30) -> CandidatePool:

@@ -100,4 +100,23 @@ class Adversarial(MovedEmbeddings):
         return 2
 
 
-Data = Annotated[Original | Neighbours | Minimax | FreeLB | Adversarial, Field(discriminator="kind")]
+class Generated(Frozen):
+    """Beside each row the student reads it once more with a share `mask` of its tokens, special tokens aside, chosen
+    anew by a generator, a masked language model. There it is compared with the teacher, which runs on these rows; that
+    comparison has the share `share` of the row's loss. The two take turns: in `generator_steps` steps the generator is
+    trained to raise the distance between student and teacher on its rows, at the peak learning rate
+    `learning_rate`, and in the next `student_steps` the student is trained, each on rows of their own. `temperature`
+    is that of the generator's Gumbel-softmax. With `objective: cross-entropy`, the generator raises the cross-entropy
+    in place of the KL divergence, and so the entropy of the teacher's outputs, too."""
+
+    kind: Literal["generated"] = "generated"
+    mask: float = Field(0.3, ge=0.0, le=1.0)
+    share: float = Field(1 / 3, gt=0.0, lt=1.0)
+    generator_steps: int = Field(10, ge=0)
+    student_steps: int = Field(100, ge=1)
+    learning_rate: float = Field(5.0e-7, gt=0.0)
+    temperature: float = Field(1.0, gt=0.0)
+    objective: Literal["divergence", "cross-entropy"] = "divergence"
+
+
+Data = Annotated[Original | Neighbours | Minimax | FreeLB | Adversarial | Generated, Field(discriminator="kind")]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stages.corpus.rowset import Batch
 from stages.models.forward import forward, pooled_state, width
 from stages.models.predict import autocast
-from stages.specs.axes.terms import LayerTerm, layer_term, weighted_sum
+from stages.specs.axes.terms import LayerTerm, TeacherTerm, layer_term, weighted_sum
 from stages.specs.layers import NoLayers
 from stages.specs.schedule import EpochPlan
 from stages.specs.seeds import seed_of
@@ -25,11 +25,13 @@ PARTS = ("student", "projections")
 
 
 class BatchLoss(NamedTuple):
-    """The weighted ``loss`` [B] of the rows of a batch, and its terms (name -> [B]) before weighting; where layers of
-    the student attend to the teacher's, ``attention`` [B, groups] is the largest weight of each, row by row."""
+    """The weighted ``loss`` [B] of the rows of a batch, its terms (name -> [B]) before weighting, and the student's
+    ``logits`` [B, C]; where layers of the student attend to the teacher's, ``attention`` [B, groups] is the largest
+    weight of each, row by row."""
 
     loss: Tensor
     terms: dict[str, Tensor]
+    logits: Tensor
     attention: Tensor | None = None
 
 
@@ -104,7 +106,14 @@ class TrainedParts:
         values = [term.value(compared) for term in plan.terms]
         by_name = {term.name: value_B for term, value_B in zip(plan.terms, values, strict=True)}
         attention = compared.largest_attention(layers) if layers is not None else None
-        return BatchLoss(weighted_sum(plan.terms, values), by_name, attention)
+        return BatchLoss(weighted_sum(plan.terms, values), by_name, compared.logits, attention)
+
+    def distance(self, inputs: Mapping[str, Tensor], term: TeacherTerm, logits_BC: Tensor) -> BatchLoss:
+        """The ``term`` alone, with weight 1, between the student's logits for these inputs and ``logits_BC``."""
+        with autocast(self.worker.device, self.setup.spec.train.precision):
+            logits, _ = forward(self.wrapped, inputs)
+        distance_B = term.distance(logits.float(), logits_BC)
+        return BatchLoss(distance_B, {term.name: distance_B}, logits.float())
 
     def term_values(self, batch: Batch, rows: int, plan: EpochPlan) -> list[Tensor]:
         """The value [B] of each term of ``plan`` for these rows, before weighting and in float32. The student runs

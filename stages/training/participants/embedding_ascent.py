@@ -17,6 +17,7 @@ from torch import Tensor
 from stages.corpus.rowset import Batch
 from stages.models.embeddings.words import embed
 from stages.specs.axes.data import Adversarial, FreeLB
+from stages.specs.schedule import EpochPlan
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.participants.protocol import Participant, View
 
@@ -39,7 +40,7 @@ class EmbeddingAscent(Participant):
     def sums(self) -> int:
         return 3
 
-    def views(self, batch: Batch, seed: int) -> Iterator[View]:
+    def views(self, batch: Batch, _plan: EpochPlan, seed: int) -> Iterator[View]:
         masks = _random_state(self.device)
         losses, lengths = [], []
         for view, perturbation_BTE in self.perturbed(batch, seed):

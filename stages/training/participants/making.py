@@ -2,20 +2,25 @@
 
 from collections.abc import Sequence
 
-from stages.specs.axes.data import Adversarial, FreeLB, WithCandidates
+from stages.specs.axes.data import Adversarial, FreeLB, Generated, WithCandidates
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.participants.embedding_ascent import AdversarialAscent, FreeLBAscent
+from stages.training.participants.generator.adversary import GeneratorAdversary
 from stages.training.participants.neighbours import Candidates
 from stages.training.participants.protocol import Participant
 
 
 def participants_of(parts: TrainedParts) -> Sequence[Participant]:
     """The participants of a training whose trained parts are ``parts``."""
-    pool, data = parts.setup.candidate_pool, parts.setup.spec.method.data
+    setup = parts.setup
+    pool, data = setup.candidate_pool, setup.spec.method.data
     if isinstance(data, FreeLB):
         return (FreeLBAscent(data, parts),)
     if isinstance(data, Adversarial):
         return (AdversarialAscent(data, parts),)
+    if isinstance(data, Generated):
+        assert setup.generator is not None and setup.live_teachers is not None
+        return (GeneratorAdversary(data, setup.generator, setup.live_teachers, parts),)
     if isinstance(data, WithCandidates) and pool is not None:
         return (Candidates(pool, data, parts),)
     return ()

@@ -4,14 +4,18 @@ A participant may have parameters, an optimizer and a state of its own, which th
 knows this protocol, and none of them by name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
+from stages.specs.axes.terms import TeacherTerm
 from stages.specs.schedule import EpochPlan
 from stages.training.checkpoint import State
 
@@ -19,21 +23,44 @@ Sums = Mapping[str, Tensor]
 """Sums over the rows of a step by the place of ``SumLayout`` to which they are added."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepSize:
+    """The number of ``rows`` of a global batch, and the factor ``weight`` of this worker's rows, 0 for a placeholder
+    row."""
+
+    rows: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class OtherLoss:
+    """What the loss of a form of the rows is where it is not that of the epoch: ``term`` alone, with the teachers'
+    ``logits`` [B, C] for this form, summed under ``name``."""
+
+    term: TeacherTerm
+    logits: Tensor
+    name: str
+
+
 @dataclass
 class View:
     """One of the forms in which the student reads the rows of a batch: the inputs of its forward pass, the share of the
-    loss with them in the loss of the rows, and whether it is the ``last`` form.
+    loss with them in the loss of the rows, and whether it is the ``last`` form. The sums of terms count the rows of the
+    form by its share, or by 1 if it is the ``only`` form with these terms.
 
-    After the passes, ``loss`` [B] is the loss of the rows in this form. Where ``leaf`` is a tensor that the inputs
-    depend on, ``gradient`` is that of the first term of the epoch for it, which is the term on the labels if the epoch
-    has one.
+    The loss is that of the epoch, or ``other``. After the passes, ``loss`` [B] is the loss of the rows in this form,
+    and ``logits`` [B, C] are the student's. Where ``leaf`` is a tensor that the inputs depend on, ``gradient`` is that
+    of the first term of the epoch for it, which is the term on the labels if the epoch has one.
     """
 
     inputs: Mapping[str, Tensor]
     share: float = 1.0
     last: bool = True
+    other: OtherLoss | None = None
+    only: bool = False
     leaf: Tensor | None = None
     loss: Tensor | None = None
+    logits: Tensor | None = None
     gradient: Tensor | None = None
 
 
@@ -67,6 +94,16 @@ class Participant:
         """Called by all workers before the first step of an epoch in which it is active, or where such an epoch is
         resumed."""
 
+    def turns(self, numbers: Rows) -> npt.NDArray[np.bool_]:
+        """Which of the steps with these numbers, counted from 0 within a phase, are its own: ``take_turn`` is called in
+        the place of a step of the student. The steps are those of epochs in which it is active."""
+        return np.zeros(len(numbers), bool)
+
+    def take_turn(self, _batches: Sequence[Batch], _step: StepSize, _plan: EpochPlan, _factor: float) -> Sums:
+        """Train the participant itself on these batches, and return its sums. ``factor`` is that of the learning rate,
+        which rises and falls over its turns as the student's does over the other steps."""
+        return {}
+
     def prepare(self, _rows: Rows, _plan: EpochPlan) -> Any:
         """What ``join`` needs for a step on these rows of train, in host memory. The prefetching thread calls it."""
         return None
@@ -76,7 +113,7 @@ class Participant:
         ``rows`` is the size of the global batch."""
         return {}
 
-    def views(self, batch: Batch, _seed: int) -> Iterator[View]:
+    def views(self, batch: Batch, _plan: EpochPlan, _seed: int) -> Iterator[View]:
         """The forms in which the student reads these rows; their shares have the sum 1. The forward and backward passes
         of each run before the next is made. ``seed`` differs between the batches of a training."""
         yield View(batch.inputs)
@@ -84,6 +121,10 @@ class Participant:
     def collect(self) -> Tensor | None:
         """Its sums over the views of a step, once they are all through; None if it has none."""
         return None
+
+    def write_files(self, _folder: Path, _student: nn.Module, _tokenizer: Path) -> None:
+        """Write what the student's artifact keeps of it into ``folder``. The first worker calls it once training has
+        ended; ``tokenizer`` is the folder of the student's tokenizer."""
 
     def entry(self, _sums: list[float]) -> dict[str, Any] | None:
         """Its entry for an epoch of the history, from its sums over the epoch; None if it took no part."""

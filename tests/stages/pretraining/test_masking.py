@@ -7,7 +7,8 @@ from training_setups import CLASSES, WORDS, random_rows
 
 from stages.corpus.batches import Ragged
 from stages.corpus.rowset import Rowset
-from stages.pretraining.masking import MaskedTokens, TokenIds, chosen_tokens, masked_batch
+from stages.models.masked.token_ids import TokenIds
+from stages.pretraining.masking import MaskedTokens, chosen_tokens, masked_batch
 from stages.specs.pretraining import Masking
 
 CLS, SEP, MASK = 1, 2, 3

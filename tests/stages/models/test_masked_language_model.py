@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from stages.models.loading import build
-from stages.pretraining.masked_lm import PlacePredictor, build_masked_model
+from stages.models.masked.language_model import PlacePredictor, build_masked_model
 from stages.specs.student import Cut, Fresh, Pretrained
 from stages.specs.tasks import Task
 

@@ -1,0 +1,298 @@
+"""An adversary that writes texts: a masked language model fills masked tokens of the task's rows, so that student and
+teacher differ on them (MATE-KD; Rashid et al. 2021, "MATE-KD: Masked Adversarial TExt, a Companion to Knowledge
+Distillation", ACL).
+
+    generator's turn: maximise over G   d(T(x'), S(x')),                       x' = x with masked tokens filled by G
+    student's turn:   minimise over S   (1 - share) loss(x) + share d(T(x'), S(x'))
+
+The divergence d is the term that the training has on the teacher's logits. In its own turn the generator chooses by a
+straight-through Gumbel-softmax, and its gradient comes through the word embeddings of teacher and student, whose
+weights it leaves alone. In the student's turn its choices are token ids, which student and teacher read as they read
+any text; the teacher and the generator run without gradients, and the row as it is has its stored logits.
+
+The released code runs the teacher on the rows as they are, too, and backward through teacher and generator in the
+student's turn, where nothing of it is used; it also leaves the generator's dropout on there.
+
+Shapes: B rows, T tokens, C classes, M filled places of a batch, V tokens of the vocabulary.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from stages.corpus.batches import Rows
+from stages.corpus.rowset import Batch
+from stages.models.embeddings.words import embed, embed_one_hot
+from stages.models.forward import forward
+from stages.models.predict import autocast
+from stages.specs.axes.data import Generated
+from stages.specs.axes.terms import SoftTerm, TeacherTerm, teacher_term
+from stages.specs.axes.training import Position
+from stages.specs.schedule import GENERATED, EpochPlan
+from stages.specs.seeds import seed_of
+from stages.specs.student import GENERATED_ROWS
+from stages.training.checkpoint import State
+from stages.training.live_teachers import LiveTeachers
+from stages.training.objective.trained_parts import TrainedParts
+from stages.training.optimizer import explain_out_of_memory, make_optimizer
+from stages.training.participants.generator.gumbel import (
+    Places,
+    chosen_places,
+    drawn_tokens,
+    gumbel_noise,
+    straight_through,
+    writable,
+)
+from stages.training.participants.generator.rows_table import generated_rows, write_generated_rows
+from stages.training.participants.protocol import OtherLoss, Participant, StepSize, Sums, View
+from stages.training.setup import Generator
+
+DRAWS = 2
+"""Last part of the seeds of generated rows, so that they differ from other random numbers of an epoch."""
+
+SUMS = ("rows", "changed", "places", "agreeing", "own_rows", "objective")
+
+
+class GeneratorAdversary(Participant):
+    """Trains a generator in turns of its own, and gives the student its rows beside the task's.
+
+    What it masks and writes in a row depends on the student's seed, phase, epoch and row alone. ``position`` is that of
+    the epoch under way.
+    """
+
+    name = GENERATED
+    changes_inputs = True
+
+    def __init__(self, settings: Generated, generator: Generator, teachers: LiveTeachers, parts: TrainedParts) -> None:
+        train, worker = parts.setup.spec.train, parts.worker
+        self.settings = settings
+        self.parts = parts
+        self.teachers = teachers
+        self.train = train
+        self.worker = worker
+        self.device = worker.device
+        self.tokens = generator.tokens
+        self.special = torch.from_numpy(generator.tokens.special).to(worker.device)
+        self.model = generator.model.to(worker.device).eval()
+        rates = train.model_copy(update={"learning_rate": settings.learning_rate})
+        self.optimizer = make_optimizer(self.model, rates)
+        self.position = Position()
+        self._sums = self._no_sums()
+
+    @property
+    def sums(self) -> int:
+        """Of the student's turns: rows, places whose token changed, places, rows on which student and teacher agree;
+        of its own: rows, and their objective."""
+        return len(SUMS)
+
+    def state(self) -> State:
+        """The weights of the generator, and its optimizer's state."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: State) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def is_active(self, plan: EpochPlan) -> bool:
+        """Whether generated rows have a share in the loss."""
+        return bool(plan.generated)
+
+    def start_epoch(self, plan: EpochPlan) -> None:
+        self.position = plan.position
+
+    def turns(self, numbers: Rows) -> npt.NDArray[np.bool_]:
+        """The first ``generator_steps`` of every ``generator_steps + student_steps``."""
+        own = self.settings.generator_steps
+        found: npt.NDArray[np.bool_] = numbers % (own + self.settings.student_steps) < own
+        return found
+
+    # --- the student's turn ---
+
+    def views(self, batch: Batch, plan: EpochPlan, _seed: int) -> Iterator[View]:
+        """The generated rows, then the rows as they are; the latter alone where the generator takes no part."""
+        if not self.is_active(plan):
+            yield View(batch.inputs)
+            return
+        term = distance_of(plan)
+        places = self.places(batch)
+        with torch.no_grad():
+            generated = self.generated(batch, places)
+            teacher_BC = self.teachers.logits(lambda _: generated, plan.request)
+        view = View(generated, plan.generated, False, OtherLoss(term, teacher_BC, GENERATED), only=True)
+        yield view
+        assert view.logits is not None
+        self._count(batch, generated, places, view.logits, teacher_BC)
+        yield View(batch.inputs, 1 - plan.generated, only=True)
+
+    def places(self, batch: Batch) -> Places:
+        """The places of these rows that are filled."""
+        tokens = self.parts.setup.train.tokens
+        ids_BT = tokens.padded(batch.rows, self.parts.setup.train.pad)
+        lengths_B = tokens.lengths[batch.rows]
+        return chosen_places(ids_BT, lengths_B, self.settings.mask, self.tokens, self.seeds(batch))
+
+    def seeds(self, batch: Batch) -> list[int]:
+        """A seed for each row of the batch."""
+        seed, position = self.train.seed, self.position
+        return [seed_of(seed, position.phase, position.epoch, int(row), DRAWS) for row in batch.rows]
+
+    def generated(self, batch: Batch, places: Places) -> dict[str, Tensor]:
+        """The inputs with the tokens that the generator draws at ``places``. No gradient is kept."""
+        if not len(places.flat):
+            return dict(batch.inputs)
+        flat_M, uniform_M = self._on_device(places.flat), self._on_device(places.uniform)
+        logits_MV = writable(self.predicted(batch, flat_M), self.special)
+        ids_BT = batch.inputs["input_ids"]
+        filled = ids_BT.flatten().index_copy(0, flat_M, drawn_tokens(logits_MV, uniform_M))
+        return {**batch.inputs, "input_ids": filled.view_as(ids_BT)}
+
+    def predicted(self, batch: Batch, flat_M: Tensor) -> Tensor:
+        """[M, V]: the generator's logits at the places ``flat_M`` of the batch, all of which are masked."""
+        ids_BT = batch.inputs["input_ids"]
+        masked_BT = ids_BT.flatten().index_fill(0, flat_M, self.tokens.mask).view_as(ids_BT)
+        with autocast(self.device, self.train.precision):
+            found: Tensor = self.model({**batch.inputs, "input_ids": masked_BT}, flat_M)
+        return found
+
+    def _on_device(self, values: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
+
+    def _count(
+        self, batch: Batch, generated: Mapping[str, Tensor], places: Places, student_BC: Tensor, teacher_BC: Tensor
+    ) -> None:
+        changed = (generated["input_ids"] != batch.inputs["input_ids"]).sum()
+        agreeing = (student_BC.argmax(-1) == teacher_BC.argmax(-1)).sum()
+        self._sums[0] += len(batch.rows)
+        self._sums[1] += changed
+        self._sums[2] += len(places.flat)
+        self._sums[3] += agreeing
+
+    def collect(self) -> Tensor | None:
+        found, self._sums = self._sums, self._no_sums()
+        return found
+
+    def _no_sums(self) -> Tensor:
+        return torch.zeros(len(SUMS), dtype=torch.float64, device=self.device)
+
+    # --- its own turn ---
+
+    def take_turn(self, batches: Sequence[Batch], step: StepSize, plan: EpochPlan, factor: float) -> Sums:
+        """One step of the generator, up the mean distance between student and teacher on its rows."""
+        self.model.train()
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        sums = self._no_sums()
+        for batch in batches:
+            places = self.places(batch)
+            if not len(places.flat):
+                continue
+            with explain_out_of_memory(len(batch.rows)):
+                objective_B = self.objective(batch, places, plan)
+                gradients = torch.autograd.grad(
+                    -objective_B.sum() * (step.weight / step.rows), parameters, allow_unused=True
+                )
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            sums[4] += len(batch.rows) * step.weight
+            sums[5] += objective_B.detach().sum() * step.weight
+        self._step(parameters, factor)
+        self.model.eval()
+        return {GENERATED: sums}
+
+    def objective(self, batch: Batch, places: Places, plan: EpochPlan) -> Tensor:
+        """[B]: what the generator maximises, with its gradient for the generator's weights."""
+        flat_M = self._on_device(places.flat)
+        logits_MV = writable(self.predicted(batch, flat_M), self.special)
+        noise_MV = gumbel_noise(places.by_row, logits_MV.shape[1], self.seeds(batch), self.device)
+        choice_MV = straight_through(logits_MV, noise_MV, self.settings.temperature)
+        written_M = choice_MV.detach().argmax(-1)
+        ids_BT = batch.inputs["input_ids"]
+        filled_BT = ids_BT.flatten().index_copy(0, flat_M, written_M).view_as(ids_BT)
+
+        def inputs(model: nn.Module) -> dict[str, Tensor]:
+            return {**batch.inputs, "input_ids": filled_BT, "inputs_embeds": _filled(model, ids_BT, flat_M, choice_MV)}
+
+        teacher_BC = self.teachers.logits(inputs, plan.request)
+        with autocast(self.device, self.train.precision):
+            student_BC, _ = forward(self.parts.model, inputs(self.parts.model))
+        return generator_objective(distance_of(plan), student_BC.float(), teacher_BC, self.settings)
+
+    def _step(self, parameters: Sequence[nn.Parameter], factor: float) -> None:
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if self.worker.world_size > 1:
+                torch.distributed.all_reduce(parameter.grad)
+        nn.utils.clip_grad_norm_(parameters, self.train.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    # --- the history ---
+
+    def write_files(self, folder: Path, student: nn.Module, tokenizer: Path) -> None:
+        """Write ``generated.parquet``: some rows of train as the generator now changes them."""
+        setup = self.parts.setup
+        found = generated_rows(
+            setup.train,
+            lambda batch: self.generated(batch, self.places(batch)),
+            self.teachers,
+            student,
+            setup.task,
+            tokenizer,
+        )
+        write_generated_rows(folder / GENERATED_ROWS, found)
+
+    def entry(self, sums: list[float]) -> dict[str, Any] | None:
+        """The share of places whose token is another one than before, the share of generated rows on which student and
+        teacher predict the same class, and the mean objective of the rows of its own turns."""
+        found = dict(zip(SUMS, sums, strict=True))
+        if not (found["rows"] or found["own_rows"]):
+            return None
+        return {
+            "rows": int(found["rows"]),
+            "changed_tokens": found["changed"] / max(found["places"], 1),
+            "agreement": found["agreeing"] / max(found["rows"], 1),
+            "objective": found["objective"] / max(found["own_rows"], 1),
+        }
+
+    def line(self, entry: Mapping[str, Any]) -> str:
+        return (
+            f"{entry['rows']:,} generated rows, {entry['changed_tokens']:.0%} of masked tokens changed, objective "
+            f"{entry['objective']:.3g}"
+        )
+
+
+def _filled(model: nn.Module, ids_BT: Tensor, flat_M: Tensor, choice_MV: Tensor) -> Tensor:
+    """[B, T, E]: the model's word embeddings of the ids, and at ``flat_M`` those of the choices, with their gradient.
+    None reaches the model's table."""
+    with torch.no_grad():
+        embeds_BTE = embed(model, ids_BT)
+    chosen_ME = embed_one_hot(model, choice_MV).to(embeds_BTE.dtype)
+    flat = embeds_BTE.reshape(-1, embeds_BTE.shape[-1]).index_copy(0, flat_M, chosen_ME)
+    return flat.view_as(embeds_BTE)
+
+
+def distance_of(plan: EpochPlan) -> TeacherTerm:
+    """The term on the teacher's logits of an epoch with generated rows, with weight 1."""
+    term = teacher_term(plan.terms)
+    assert term is not None
+    return replace(term, weight=1.0)
+
+
+def generator_objective(term: TeacherTerm, student_BC: Tensor, teacher_BC: Tensor, settings: Generated) -> Tensor:
+    """[B]: the distance between student and teacher, or with ``objective: cross-entropy`` the cross-entropy: for
+    tau^2 KL, tau^2 times the entropy of the teacher's softened outputs more. Other distances have none to add."""
+    distance_B = term.distance(student_BC, teacher_BC)
+    if settings.objective == "divergence" or not isinstance(term, SoftTerm):
+        return distance_B
+    logarithms_BC = (teacher_BC / term.temperature).log_softmax(-1)
+    entropy_B = -(logarithms_BC.exp() * logarithms_BC).sum(-1) * term.temperature**2
+    return distance_B + (entropy_B / student_BC.shape[1] if term.reduction == "mean" else entropy_B)

@@ -1,0 +1,343 @@
+"""A generator adversary: its draws, its step against plain torch, its turns, and what runs on which rows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from training_setups import (
+    ANNEALING,
+    CLASSES,
+    GENERATED,
+    NUMBER,
+    SPECIAL,
+    WORDS,
+    LocalWorker,
+    equal_weights,
+    max_difference,
+    setup_of,
+    signal_for,
+    small_bert,
+    small_generator,
+    spec_of,
+)
+
+from stages.specs.axes.data import Generated
+from stages.specs.axes.terms import SoftTerm, SquaredTerm
+from stages.specs.axes.training import OnePhase, Position
+from stages.specs.method import Method
+from stages.specs.schedule import epoch_plan
+from stages.specs.tasks import Task
+from stages.training.loop import Training, fit
+from stages.training.participants.generator.adversary import GeneratorAdversary, generator_objective
+from stages.training.participants.generator.gumbel import (
+    chosen_places,
+    drawn_tokens,
+    gumbel_noise,
+    straight_through,
+    writable,
+)
+from stages.training.participants.protocol import StepSize
+from stages.training.turns import Turns
+
+TOKENS = small_generator().tokens
+DATA = GENERATED.data
+assert isinstance(DATA, Generated)
+
+
+def with_data(method: Method, **changes: object) -> Method:
+    return method.model_copy(update={"data": DATA.model_copy(update=changes)})
+
+
+def training_of(method: Method, task: Task, folder: Path, **train: object) -> Training:
+    setup = setup_of(spec_of(method, **train), task, folder / "none.pt", signal_for(method, task), 1e9)
+    return Training(small_bert(task), setup, LocalWorker())
+
+
+def adversary_of(training: Training) -> GeneratorAdversary:
+    (found,) = training.participants
+    assert isinstance(found, GeneratorAdversary)
+    return found
+
+
+# --- draws --------------------------------------------------------------------------------------------------
+
+
+def test_a_place_is_chosen_with_the_given_probability_and_never_at_a_special_token_or_padding() -> None:
+    ids = np.full((400, 20), 5)
+    ids[:, 0], ids[:, 7] = 1, 2
+    lengths = np.full(400, 15)
+    places = chosen_places(ids, lengths, 0.3, TOKENS, list(range(400)))
+    columns = places.flat % 20
+    assert not {0, 7, 15, 16, 17, 18, 19} & set(columns.tolist())
+    assert len(columns) / (400 * 13) == pytest.approx(0.3, abs=0.03)
+    assert np.array_equal(places.by_row, np.bincount(places.flat // 20, minlength=400))
+    assert not len(chosen_places(ids, lengths, 0.0, TOKENS, list(range(400))).flat)
+    assert len(chosen_places(ids, lengths, 1.0, TOKENS, list(range(400))).flat) == 400 * 13
+
+
+def test_the_places_of_a_row_do_not_depend_on_padding_or_on_the_other_rows() -> None:
+    ids = np.arange(3, 33).reshape(3, 10)
+    whole = chosen_places(ids, np.array([10, 6, 8]), 0.5, TOKENS, [4, 5, 6])
+    alone = chosen_places(ids[1:2, :6], np.array([6]), 0.5, TOKENS, [5])
+    row = (whole.flat // 10) == 1
+    assert np.array_equal(whole.flat[row] - 10, alone.flat)
+    assert np.array_equal(whole.uniform[row], alone.uniform)
+
+
+def test_tokens_are_drawn_with_the_probabilities_of_the_softmax_and_no_special_token_is() -> None:
+    torch.manual_seed(0)
+    logits = writable(torch.randn(1, WORDS), torch.tensor(SPECIAL))
+    uniform = torch.from_numpy(np.random.default_rng(0).random(40_000))
+    drawn = drawn_tokens(logits.expand(40_000, -1), uniform)
+    frequencies = torch.bincount(drawn, minlength=WORDS) / 40_000
+    assert torch.allclose(frequencies, logits.softmax(-1)[0], atol=0.01)
+    assert not set(SPECIAL) & set(drawn.tolist())
+
+
+def test_the_largest_logit_with_gumbel_noise_has_the_distribution_of_the_softmax() -> None:
+    """So the student's turn, which draws by one uniform number, reads what the generator's own turn writes."""
+    torch.manual_seed(1)
+    logits = writable(torch.randn(1, WORDS), torch.tensor(SPECIAL))
+    noise = gumbel_noise(np.array([25_000, 15_000]), WORDS, [1, 2], "cpu")
+    frequencies = torch.bincount((logits + noise).argmax(-1), minlength=WORDS) / 40_000
+    assert torch.allclose(frequencies, logits.softmax(-1)[0], atol=0.01)
+
+
+def test_the_noise_of_a_row_depends_on_its_own_seed_alone() -> None:
+    whole = gumbel_noise(np.array([3, 0, 2]), WORDS, [4, 5, 6], "cpu")
+    assert torch.equal(whole[3:], gumbel_noise(np.array([2]), WORDS, [6], "cpu"))
+
+
+def test_the_straight_through_choice_is_one_hot_and_its_gradient_is_that_of_the_softmax() -> None:
+    """At a low temperature the softmax is nearly one-hot, so that finite differences of an objective of the softmax
+    have the gradient that straight-through gives: it differs from it in the place alone at which the objective is
+    taken."""
+    torch.manual_seed(2)
+    tokens, temperature = 6, 0.2
+    logits = torch.randn(3, tokens, dtype=torch.float64)
+    logits[:, 1] = logits[:, 0] + 0.05  # two that are nearly level have a gradient at a low temperature, too
+    noise = torch.zeros_like(logits)
+    table, weights = torch.randn(tokens, 4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+
+    def objective(choice: Tensor) -> Tensor:
+        return (choice @ table @ weights).sum()  # linear, so that it does not matter where its gradient is taken
+
+    leaf = logits.clone().requires_grad_(True)
+    choice = straight_through(leaf, noise, temperature)
+    assert torch.allclose(choice.detach(), nn.functional.one_hot(logits.argmax(-1), tokens).double(), atol=1e-12)
+    objective(choice).backward()
+    assert leaf.grad is not None and leaf.grad.abs().max() > 0.1
+    step = 1e-6
+    for place in np.ndindex(*logits.shape):
+        moved = torch.zeros_like(logits)
+        moved[place] = step
+        soft = [objective(((logits + sign * moved) / temperature).softmax(-1)) for sign in (1, -1)]
+        assert float(leaf.grad[place]) == pytest.approx(float(soft[0] - soft[1]) / (2 * step), abs=1e-6)
+
+
+# --- its own turn -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [CLASSES, NUMBER], ids=lambda task: task.name)
+@pytest.mark.parametrize("objective", ["divergence", "cross-entropy"])
+def test_the_generators_gradient_is_that_of_plain_torch_with_one_hot_products(
+    task: Task, objective: str, tmp_path: Path
+) -> None:
+    """The reference multiplies the whole table of each model by one-hot vectors, and lets autograd do the rest."""
+    method = with_data(GENERATED, objective=objective)
+    method = method.model_copy(update={"training": OnePhase(temperature=3.0, teacher_weight=0.5)})
+    training = training_of(method, task, tmp_path)
+    adversary = adversary_of(training)
+    plan = epoch_plan(method, Position(), 3, task.regression)
+    batch = training.setup.train.batch(np.arange(8), "cpu")
+    places = adversary.places(batch)
+    adversary.model.eval()
+    found = adversary.objective(batch, places, plan)
+    parameters = list(adversary.model.parameters())
+    gradients = torch.autograd.grad(found.sum(), parameters, allow_unused=True)
+
+    flat = torch.from_numpy(places.flat)
+    ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    masked = ids.flatten().clone()
+    masked[flat] = WORDS - 1
+    logits = adversary.model.model(input_ids=masked.view_as(ids), attention_mask=mask).logits.reshape(-1, WORDS)[flat]
+    logits = logits.clone()
+    logits[:, list(SPECIAL)] = float("-inf")
+    noise = gumbel_noise(places.by_row, WORDS, adversary.seeds(batch), "cpu")
+    soft = (logits + noise).softmax(-1)
+    one_hot = nn.functional.one_hot(soft.argmax(-1), WORDS).float()
+    choice = one_hot + soft - soft.detach()
+    outputs = []
+    for model in (training.model, adversary.teachers.models[0]):
+        whole = nn.functional.one_hot(ids, WORDS).float().reshape(-1, WORDS).index_copy(0, flat, choice)
+        embeds = (whole @ model.get_input_embeddings().weight).view(*ids.shape, -1)  # type: ignore[operator]
+        outputs.append(model(inputs_embeds=embeds, attention_mask=mask).logits)
+    student, teacher = outputs
+    if task.regression:
+        expected = (student - teacher).square().mean(-1)
+    else:
+        soft_teacher, soft_student = (teacher / 3).softmax(-1), (student / 3).log_softmax(-1)
+        expected = -9 * (soft_teacher * soft_student).sum(-1)
+        if objective == "divergence":
+            expected = expected + 9 * (soft_teacher * (teacher / 3).log_softmax(-1)).sum(-1)
+    assert torch.allclose(found, expected, atol=1e-5)
+    for mine, theirs in zip(gradients, torch.autograd.grad(expected.sum(), parameters, allow_unused=True), strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None and theirs is not None:
+            assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def test_an_objective_without_a_softmax_has_no_entropy_to_add() -> None:
+    student, teacher, data = (
+        torch.randn(4, 3),
+        torch.randn(4, 3),
+        DATA.model_copy(update={"objective": "cross-entropy"}),
+    )
+    squared = SquaredTerm(1.0, 0.5)
+    assert torch.equal(generator_objective(squared, student, teacher, data), squared.distance(student, teacher))
+    soft = SoftTerm(1.0, 2.0, "mean")
+    summed = SoftTerm(1.0, 2.0)
+    assert torch.allclose(
+        3 * generator_objective(soft, student, teacher, data), generator_objective(summed, student, teacher, data)
+    )
+
+
+def test_turns_of_its_own_raise_the_distance_and_leave_student_and_teacher_alone(tmp_path: Path) -> None:
+    training = training_of(with_data(GENERATED, learning_rate=3e-2), CLASSES, tmp_path)
+    adversary = adversary_of(training)
+    plan = epoch_plan(GENERATED, Position(), 3, False)
+    batch = training.setup.train.batch(np.arange(26), "cpu")
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    teacher = {name: value.clone() for name, value in adversary.teachers.models[0].state_dict().items()}
+
+    def raised() -> float:
+        with torch.no_grad():
+            return float(adversary.objective(batch, adversary.places(batch), plan).mean())
+
+    first = raised()
+    for _ in range(80):
+        adversary.take_turn([batch], StepSize(26, 1.0), plan, 1.0)
+    assert raised() > 1.3 * first
+    assert equal_weights(before, training.model.state_dict())
+    assert equal_weights(teacher, adversary.teachers.models[0].state_dict())
+    assert all(parameter.grad is None for parameter in training.model.parameters())
+
+
+def test_a_turn_in_several_passes_is_that_of_one(tmp_path: Path) -> None:
+    models = []
+    for sizes in ([26], [9, 9, 8]):
+        training = training_of(GENERATED, CLASSES, tmp_path)
+        adversary = adversary_of(training)
+        for module in adversary.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        starts = np.cumsum([0, *sizes])
+        batches = [training.setup.train.batch(np.arange(a, b), "cpu") for a, b in pairwise(starts)]
+        adversary.take_turn(batches, StepSize(26, 1.0), epoch_plan(GENERATED, Position(), 3, False), 1.0)
+        models.append({name: value.clone() for name, value in adversary.model.state_dict().items()})
+    assert max_difference(models[0], models[1]) < 1e-5
+
+
+# --- turns --------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rates_of_both_rise_and_fall_over_their_own_steps() -> None:
+    turns = Turns(np.array([True, True, False, False, False, True, True, False]))
+    assert [turns.factor(step, 0.25) for step in (2, 3, 4, 7)] == [1.0, 1.0, 2 / 3, 1 / 3]
+    assert [turns.factor(step, 0.0) for step in (0, 1, 5, 6)] == [1.0, 0.75, 0.5, 0.25]
+    assert turns.student_rate(4, 0.25) == turns.student_rate(3 + 1, 0.25) == 1.0
+    assert turns.student_rate(7, 0.25) == 2 / 3 and turns.student_rate(8, 0.25) == 1 / 3
+    batches = [np.arange(4), np.arange(4, 7)]
+    assert [len(rows) for rows in turns.student_batches(2, batches)] == [4, 0]
+
+
+def test_the_student_is_trained_in_its_own_turns_alone_and_counts_their_rows(tmp_path: Path) -> None:
+    """26 rows in batches of 4 are 7 steps an epoch; turns of 2 and 3 steps over 2 epochs."""
+    training = training_of(GENERATED, CLASSES, tmp_path, epochs=2)
+    trained: list[bool] = []
+    take, step = training._turn, training._step
+    training._turn = lambda *given: (trained.append(False), take(*given))[1]  # type: ignore[method-assign]
+    training._step = lambda *given: (trained.append(True), step(*given))[1]  # type: ignore[method-assign]
+    training.run()
+    assert trained == [number % 5 >= 2 for number in range(14)]
+    entries = [epoch.participants["generated"] for epoch in training.progress.history]
+    assert 4 * sum(trained) - 4 <= sum(entry["rows"] for entry in entries) <= 4 * sum(trained), "the last batch has 2"
+    assert all(0 < entry["changed_tokens"] <= 1 and 0 <= entry["agreement"] <= 1 for entry in entries)
+
+
+def test_without_a_teachers_term_the_generator_takes_no_part(tmp_path: Path) -> None:
+    """The second phase of annealing has labels alone: no generated row, and no turn."""
+    method = ANNEALING.model_copy(update={"data": DATA})
+    training = training_of(method, CLASSES, tmp_path, epochs=4)
+    training.run()
+    taking_part = ["generated" in epoch.participants for epoch in training.progress.history]
+    assert taking_part == [True, True, False, False]
+    assert not training.turns.own.any()
+
+
+# --- what runs ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[dict[str, list[int]]]:
+    """The rows of each forward pass of a model, by whether gradients are computed, and of its backward passes."""
+    found: dict[str, list[int]] = {"forward": [], "with gradients": [], "backward": []}
+
+    def forward_hook(_module: nn.Module, _given: object, output: object) -> None:
+        logits = output.logits  # type: ignore[attr-defined]
+        found["with gradients" if logits.requires_grad else "forward"].append(len(logits))
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: found["backward"].append(len(gradient)))
+
+    hook = model.register_forward_hook(forward_hook)
+    yield found
+    hook.remove()
+
+
+def test_the_teacher_runs_once_on_the_generated_rows_of_each_step_and_never_on_rows_as_they_are(tmp_path: Path) -> None:
+    training = training_of(GENERATED, CLASSES, tmp_path, epochs=2)
+    teacher = adversary_of(training).teachers.models[0]
+    weights = {name: value.clone() for name, value in teacher.state_dict().items()}
+    modes: list[bool] = []
+    mode_hook = teacher.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    with counted(teacher) as found:
+        training.run()
+    mode_hook.remove()
+    own = sum(number % 5 < 2 for number in range(14))
+    assert len(found["forward"]) == 14 - own, "one pass in each of the student's steps, without gradients"
+    assert len(found["with gradients"]) == len(found["backward"]) == own, "backward in the generator's steps alone"
+    assert modes == [False] * 14
+    assert equal_weights(weights, teacher.state_dict())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_with_nothing_masked_it_is_vanilla_kd_on_two_copies(tmp_path: Path) -> None:
+    """(1 - 1/3) (CE / 2 + KD / 2) + KD / 3 = CE / 3 + 2 KD / 3, where the live teacher gives what the store has."""
+    two = with_data(GENERATED, mask=0.0, generator_steps=0)
+    one = Method(targets=two.targets, training=OnePhase(temperature=1.0, teacher_weight=2 / 3))
+    models = []
+    for number, method in enumerate((one, two)):
+        models.append(small_bert(CLASSES))
+        setup = setup_of(spec_of(method), CLASSES, tmp_path / f"{number}.pt", signal_for(method, CLASSES))
+        fit(models[-1], setup, LocalWorker())
+    assert max_difference(models[0].state_dict(), models[1].state_dict()) < 1e-5
+
+
+def test_terms_are_recorded_as_means_over_all_rows_of_the_student(tmp_path: Path) -> None:
+    training = training_of(with_data(GENERATED, mask=0.0, generator_steps=0), CLASSES, tmp_path, epochs=1)
+    kept: list[dict[str, list[float]]] = []
+    finish = training._finish_epoch
+    training._finish_epoch = lambda *given: (  # type: ignore[method-assign]
+        kept.append(training.layout.by_name(training.progress.sums)),
+        finish(*given),
+    )[1]
+    training.run()
+    sums = {name: values[0] for name, values in kept[0].items()}
+    assert sums["term/soft"] == pytest.approx(sums["term/generated"], rel=1e-5)
+    expected = (sums["term/hard"] + sums["term/soft"]) / 2 * (2 / 3) + sums["term/generated"] / 3
+    assert sums["loss"] == pytest.approx(expected, rel=1e-5)
