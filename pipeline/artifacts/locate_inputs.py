@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipeline.artifacts.record import Record, content_digest, fetch_artifact, find
 from pipeline.errors import RequestError
-from pipeline.graph.digests import Digests
-from pipeline.graph.external_inputs import model_identity
+from pipeline.graph.external.digests import Digests
+from pipeline.graph.external.inputs import model_identity
 from pipeline.storage import Storage
 
 

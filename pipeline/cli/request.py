@@ -12,10 +12,10 @@ from rich.console import Console
 
 from pipeline.errors import RequestError
 from pipeline.graph.build import build_graph
-from pipeline.graph.digests import Digests
-from pipeline.graph.hub import Pins
+from pipeline.graph.external.digests import Digests
+from pipeline.graph.external.hub import Pins
 from pipeline.graph.nodes import Graph
-from pipeline.plan.limits import check_store_limit, disk_warning
+from pipeline.plan.limits import check_memory_limit, check_store_limit, disk_warning
 from pipeline.plan.planner import Plan, plan
 from pipeline.recipe import Recipe, load
 from pipeline.storage import Storage, open_storage
@@ -67,6 +67,7 @@ def make_plan(resolved: ResolvedRequest, stage: str | None) -> Plan:
     with storage_errors(resolved.storage):
         found = plan(resolved.graph, resolved.storage, resolved.recipe.name, stage)
     check_store_limit(found.steps, resolved.recipe.limits.store_bytes)
+    check_memory_limit(found.steps, resolved.recipe.limits.memory)
     full = disk_warning(found.steps, resolved.storage)
     if full:
         print(f"stillhouse: warning: {full}", file=sys.stderr)

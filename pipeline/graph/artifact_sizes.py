@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.graph.digests import Digests
+from pipeline.graph.external.digests import Digests
 from pipeline.graph.nodes import Quantity
 from pipeline.recipe import TaskRecipe
 from stages.bank.cleaning import clean_rows

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.graph.context import GraphContext
-from pipeline.graph.digests import Digests
-from pipeline.graph.hub import Pins
+from pipeline.graph.external.digests import Digests
+from pipeline.graph.external.hub import Pins
 from pipeline.graph.nodes import Edge, Graph, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.students import StudentNodes, student_nodes

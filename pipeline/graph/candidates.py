@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import store_bytes
 from pipeline.graph.context import Model
-from pipeline.graph.external_inputs import data_file
+from pipeline.graph.external.inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.graph.teacher_outputs import ModelOutputs

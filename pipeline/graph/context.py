@@ -5,16 +5,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.digests import Digests
-from pipeline.graph.external_inputs import (
+from pipeline.graph.external.digests import Digests
+from pipeline.graph.external.hub import Pins, download_model
+from pipeline.graph.external.inputs import (
     generating_identity,
     model_directory,
     model_identity,
     tokenizer_identity,
     weight_files,
 )
-from pipeline.graph.hub import Pins, download_model
-from pipeline.graph.model_configs import Changes, check_changes, check_classifier, check_config, check_rewriter
+from pipeline.graph.external.model_configs import Changes, check_changes, check_classifier, check_config, check_rewriter
 from pipeline.graph.nodes import Edge, ExternalInput, ModelKind, Node, SplitSizes
 from pipeline.recipe import TaskRecipe
 from stages.models.config_fields import with_defaults

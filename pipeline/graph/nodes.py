@@ -104,6 +104,32 @@ class ModelKind:
     head: Head | None
 
 
+TRAINED = 4
+"""The numbers that a trained weight takes in float32: itself, its gradient, and AdamW's two means."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldModels:
+    """The bytes of the weights of the models that a worker of a training holds: of the ``student``, of ``teachers``
+    that run in it, and of a ``generator``."""
+
+    student: int
+    teachers: int = 0
+    generator: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Weights, and of the trained models also gradients and optimizer states."""
+        return TRAINED * (self.student + self.generator) + self.teachers
+
+    def describe(self) -> str:
+        """The models and their bytes, in a phrase."""
+        parts = [f"student {TRAINED} x {self.student:,}"]
+        parts += [f"live teachers {self.teachers:,}"] if self.teachers else []
+        parts += [f"generator {TRAINED} x {self.generator:,}"] if self.generator else []
+        return " + ".join(parts)
+
+
 @dataclass(frozen=True, slots=True)
 class ReportedModel:
     """The model under which a report lists a node: the labels of its method and of its student, and its seed."""
@@ -132,7 +158,8 @@ class Node:
     ``role`` is its purpose in the recipe: ``finetune`` and ``distil`` are two roles of the same stage. ``subject`` is
     None for a node that reports do not list. ``rows`` and ``bytes`` are the expected size; ``extent``, only for a
     teacher-output store, what it holds of each row; ``splits``, only for a corpus, the expected rows of its splits.
-    ``model_kind``, only for a training and for the evaluation of a single model, is that of the model.
+    ``model_kind``, only for a training and for the evaluation of a single model, is that of the model. ``held``, only
+    for a training, are the models that each of its workers holds.
     ``gate``, only for a store or a calibration, has to be met before the node or one that reads it is built; it is not
     part of any key.
     """
@@ -149,6 +176,7 @@ class Node:
     splits: SplitSizes | None = None
     gate: ScoreGate | None = None
     model_kind: ModelKind | None = None
+    held: "HeldModels | None" = None
 
     @cached_property
     def key(self) -> str:

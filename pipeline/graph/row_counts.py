@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.context import GraphContext
-from pipeline.graph.external_inputs import data_file
+from pipeline.graph.external.inputs import data_file
 from pipeline.graph.fingerprint import canonical, plain, sha256
 from pipeline.graph.nodes import Quantity, SplitSizes
 from pipeline.graph.split_sizes import split_sizes

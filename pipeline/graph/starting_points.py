@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import corpus_bytes
 from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length
-from pipeline.graph.external_inputs import data_file
-from pipeline.graph.model_configs import check_classifier, check_cut
-from pipeline.graph.nodes import MODEL, Edge, ExternalInput, ModelKind, Node, Quantity, ReportedModel
+from pipeline.graph.external.inputs import data_file
+from pipeline.graph.external.model_configs import check_classifier, check_cut
+from pipeline.graph.nodes import MODEL, Edge, ExternalInput, HeldModels, ModelKind, Node, Quantity, ReportedModel
 from pipeline.graph.row_counts import TaskRows
 from pipeline.graph.unlabelled.bank import BankNodes
 from pipeline.graph.unlabelled.pretraining import Texts, masked_model
@@ -281,10 +281,12 @@ class StartingPoints:
         role: str,
         base: Model,
         spec: DistilSpec,
-        teacher_edges: Mapping[str, Edge] | None = None,
+        teacher_edges: Mapping[str, Edge | ExternalInput] | None = None,
         subject: ReportedModel | None = None,
+        beside: HeldModels | None = None,
     ) -> Node:
-        """A training that starts from ``base``. ``teacher_edges`` are its inputs from teachers and candidates."""
+        """A training that starts from ``base``. ``teacher_edges`` are its inputs from teachers, candidates and a
+        generator; ``beside`` has the models that a worker holds beside the student."""
         corpus = self.corpus(base.tokenizer)
         self._warn_of_large_batch(spec.train, "teacher.finetune" if role == "finetune" else "train")
         inputs: dict[str, Edge | ExternalInput] = {
@@ -296,7 +298,9 @@ class StartingPoints:
         size = Quantity.at_most(models + self._prediction_bytes())
         # Without a head in the spec, the model keeps that of the one that it starts from.
         kind = base.kind if spec.start.head is None else replace(base.kind, head=spec.start.head)
-        return Node(name, role, self.task, spec, inputs, subject, self.rows.train(), size, model_kind=kind)
+        held = replace(beside or HeldModels(0), student=base.size)
+        rows = self.rows.train()
+        return Node(name, role, self.task, spec, inputs, subject, rows, size, model_kind=kind, held=held)
 
     def _prediction_bytes(self) -> int:
         """A bound on the bytes of the last epoch's predictions: those for all rows of dev and test splits, if the

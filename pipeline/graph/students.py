@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pipeline.errors import RequestError, refused
 from pipeline.graph.candidates import CandidateNodes
 from pipeline.graph.context import Model
-from pipeline.graph.model_configs import check_embeddings
-from pipeline.graph.nodes import Edge, Node, ReportedModel
+from pipeline.graph.external.model_configs import check_embeddings
+from pipeline.graph.live_models import LiveModels, live_models
+from pipeline.graph.nodes import Edge, ExternalInput, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_model
 from pipeline.graph.teacher_outputs import ModelOutputs, reported_model
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
@@ -15,7 +16,7 @@ from pipeline.recipe.references import teachers, weighed
 from stages.models.heads import changed_head
 from stages.models.shape import started_shape
 from stages.outputs.sizes import chosen_layers
-from stages.specs.axes.data import MovedEmbeddings
+from stages.specs.axes.data import Generated, MovedEmbeddings
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
 from stages.specs.layer_map import check_store, resolved
 from stages.specs.layers import NoLayers, Outputs
@@ -53,11 +54,10 @@ class StudentNodes:
             teacher_models = [(str(one), self.model(one)) for one in teachers(starting_points.recipe, node.taught_by)]
             with refused(f"task {starting_points.task}, models.{name}"):
                 spec = self._spec(node.method, node.taught_by, teacher_models, node.student, node.train, base)
-            inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
-                spec.method, node.candidates, base, teacher_models
-            )
+                live = live_models(starting_points, spec.method, node.generator, base, teacher_models)
+            inputs = self._inputs(spec.method, node.candidates, base, teacher_models, live)
             starting_points.context.get_or_create(
-                full, lambda: starting_points.trained(full, "distil", base, spec, inputs)
+                full, lambda: starting_points.trained(full, "distil", base, spec, inputs, beside=live.held)
             )
         return trained_model(starting_points.context.nodes[full], base)
 
@@ -100,12 +100,11 @@ class StudentNodes:
         teacher_models = [self._teacher_of(one, use, student, seed) for one in references]
         with refused(f"task {task}, method {use.label}"):
             spec = self._spec(use.method, use.taught_by, teacher_models, student, train, base, rates)
-        inputs = self._teacher_edges(spec.method, teacher_models) | self._candidate_edges(
-            spec.method, use.candidates, base, teacher_models
-        )
+            live = live_models(starting_points, spec.method, use.generator, base, teacher_models)
+        inputs = self._inputs(spec.method, use.candidates, base, teacher_models, live)
         inputs |= numbered(RATES, (Edge(self._at_rate(use, student, rate)) for rate in rates))
         return starting_points.context.get_or_create(
-            full, lambda: starting_points.trained(full, "distil", base, spec, inputs, subject)
+            full, lambda: starting_points.trained(full, "distil", base, spec, inputs, subject, live.held)
         )
 
     def trained_student(self, node: Node, student: Student) -> Model:
@@ -167,7 +166,7 @@ class StudentNodes:
         start = self.starting_points.start(student)
         method = weighed(self.starting_points.recipe, method, references)
         method = without_idle_settings(method, self.starting_points.recipe.task.regression)
-        if isinstance(method.data, MovedEmbeddings):
+        if isinstance(method.data, MovedEmbeddings | Generated):
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
         if not isinstance(method.structure, NoLayers):
             own = started_shape(start, self.starting_points.base(student).shape).layers
@@ -179,7 +178,10 @@ class StudentNodes:
             method = self._resolved(method, own, teacher_models, train.seed)
         if self.starting_points.recipe.start_task(student) is not None:  # with the head that the other student has
             start = Pretrained(head=changed_head(student.head, base.kind.head))
-        return DistilSpec(start=start, method=method, train=train, rates=rates)
+        orders = tuple(model.label_order for _, model in teacher_models) if method.needs_live_teacher else ()
+        return DistilSpec(
+            start=start, method=method, train=train, rates=rates, live_label_orders=orders if any(orders) else ()
+        )
 
     def _resolved(self, method: Method, own: int, teacher_models: Sequence[Teacher], seed: int) -> Method:
         """The method with the layers to match written out. ``own`` is the student's depth."""
@@ -201,6 +203,21 @@ class StudentNodes:
             stored = chosen_layers(self.outputs.layers(name, model), depth)
             check_store(structure, stored, self.starting_points.recipe.store.pooling)
         return method.model_copy(update={"structure": structure})
+
+    def _inputs(
+        self,
+        method: Method,
+        candidates: str | None,
+        base: Model,
+        teacher_models: Sequence[Teacher],
+        live: LiveModels,
+    ) -> dict[str, Edge | ExternalInput]:
+        """The inputs of a training beside its corpus and its start."""
+        return {
+            **self._teacher_edges(method, teacher_models),
+            **self._candidate_edges(method, candidates, base, teacher_models),
+            **live.inputs,
+        }
 
     def _candidate_edges(
         self, method: Method, candidates: str | None, base: Model, teacher_models: Sequence[Teacher]

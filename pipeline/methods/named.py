@@ -55,6 +55,7 @@ class NamedMethod:
             outputs.append(f"pseudo-classifiers on {structure.pooling}-pooled states of layers")
         elif not isinstance(structure, NoLayers):
             outputs.append(f"{structure.pooling}-pooled states of layers")
+        outputs += ["the teacher's model, on generated rows"] if method.needs_live_teacher else []
         return " and ".join(outputs) or "nothing"
 
     @property

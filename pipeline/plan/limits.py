@@ -34,6 +34,19 @@ def check_store_limit(steps: Sequence[Step], limit: int | None) -> None:
     )
 
 
+def check_memory_limit(steps: Sequence[Step], limit: int | None) -> None:
+    """Raises RequestError if a worker of a training that is to be built holds models and optimizers of more than
+    ``limit`` bytes; the message names the largest, and its models."""
+    trainings = [step.node for step in steps if step.action == "build" and step.node.held is not None]
+    most = max(trainings, key=lambda node: node.held.bytes if node.held else 0, default=None)
+    if limit is None or most is None or most.held is None or most.held.bytes <= limit:
+        return
+    raise RequestError(
+        f"limits.memory: {limit:,}, but a worker of {most.name} holds {most.held.bytes:,} bytes of models and "
+        f"optimizers ({most.held.describe()}); choose smaller models, or raise the limit"
+    )
+
+
 def disk_warning(steps: Sequence[Step], storage: Storage) -> str:
     """A line if the artifacts that ``steps`` build may need more bytes than the disk of the storage has; '' if they do
     not, or if the storage is a bucket."""

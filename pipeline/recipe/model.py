@@ -29,8 +29,10 @@ from stages.specs.tasks import Task
 
 class MethodUse(Frozen):
     """A method as a task uses it. ``taught_by`` is () where it needs no teacher. ``candidates`` names the maker of its
-    candidates, None where it uses none. ``train.seed`` is 0: the seeds are the task's. With ``rates``, in rising order,
-    students are trained at the best of these learning rates, and ``train.learning_rate`` has its default, unused.
+    candidates, None where it uses none; ``generator`` what writes its generated rows (an entry of ``masked_models``, or
+    an external model), None where it has none. ``train.seed`` is 0: the seeds are the task's. With ``rates``, in rising
+    order, students are trained at the best of these learning rates, and ``train.learning_rate`` has its default,
+    unused.
 
     ``axes`` is the place of the axes within the block.
     """
@@ -42,6 +44,7 @@ class MethodUse(Frozen):
     taught_by: tuple[Reference, ...]
     candidates: str | None
     train: Train
+    generator: str | None = None
     rates: tuple[float, ...] = ()
 
 
@@ -56,6 +59,7 @@ class ModelNode(Frozen):
     taught_by: tuple[Reference, ...]
     candidates: str | None
     train: Train
+    generator: str | None = None
 
 
 class Ensemble(Frozen):

@@ -24,6 +24,8 @@ PLACES: dict[tuple[str, ...], Kind] = {
     ("student", EACH, "config", "model"): "model",
     ("models", ANY, "model"): "model",
     ("models", ANY, "config", "model"): "model",
+    ("models", ANY, "generator"): "model",
+    ("method", EACH, "generator"): "model",
     ("bank", "files", EACH): "file",
     ("bank", "encoder"): "model",
     ("candidates", ANY, "model"): "model",

@@ -25,8 +25,8 @@ from pipeline.artifacts.attempts import Attempt, Watch, claim
 from pipeline.artifacts.ownership import Uses, note_use, read_uses
 from pipeline.artifacts.record import Record, commit, find, parsed_records, sweep, withdraw
 from pipeline.cli.verify import broken_files
-from pipeline.graph import hub
-from pipeline.graph.hub import Pins
+from pipeline.graph.external import hub
+from pipeline.graph.external.hub import Pins
 from pipeline.graph.nodes import ExternalInput, Graph, Node
 from pipeline.storage.directory import Directory
 from stages.atomic import replacing

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import GENERATED_BYTES, bank_size
 from pipeline.graph.context import GraphContext, Model, check_length
-from pipeline.graph.external_inputs import data_file
+from pipeline.graph.external.inputs import data_file
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity
 from pipeline.recipe import Bank
 from stages.bank.sources import spans, text_files

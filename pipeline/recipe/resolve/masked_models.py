@@ -4,18 +4,21 @@ A PlacedError's place is within the block, unless the docstring says otherwise.
 """
 
 from collections.abc import Container, Mapping, Sequence
+from typing import Literal
 
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import MaskedModel
 from pipeline.recipe.reference import Reference
 from pipeline.recipe.schema.file import RecipeFile
-from pipeline.recipe.schema.learners import ModelBlock, StartBlock, Student
+from pipeline.recipe.schema.learners import LayerCut, ModelBlock, StartBlock, Student
 from pipeline.recipe.schema.pretraining import PretrainBlock
+from stages.specs.axes.data import Generated
+from stages.specs.method import Method
 from stages.specs.pretraining import Masking, PretrainSpec
 
 STARTS = ("model", "cut", "config", "bilstm")
-OF_A_METHOD = ("taught_by", "candidates", "train", "head")
+OF_A_METHOD = ("taught_by", "candidates", "generator", "train", "head")
 """The keys of an entry of ``models`` that have a meaning beside ``method`` alone."""
 
 Blocks = Mapping[str, ModelBlock]
@@ -26,14 +29,52 @@ def is_masked_alone(block: ModelBlock) -> bool:
     return block.pretrain is not None and block.method is None and block.members is None
 
 
-def masked_models(file: RecipeFile) -> FrozenMapping[MaskedModel]:
-    """The masked language models of a recipe by name. A PlacedError's place is from the file's root."""
+GENERATOR = "generator"
+"""The entry of ``models`` that writes the rows of ``data: generated``, where a method names none."""
+
+GENERATOR_LAYERS = (1, 2)
+GENERATOR_SPEC = PretrainSpec(masking=Masking(share=0.3, masked=1.0, random=0.0), steps=2000, learning_rate=3.0e-4)
+"""How the generator of a recipe without an entry of that name is made. All of the tokens that it learns to predict are
+masked, as all are that it will be given to fill."""
+
+
+def masked_models(file: RecipeFile, generators: Container[str | None]) -> FrozenMapping[MaskedModel]:
+    """The masked language models of a recipe by name. ``generators`` are those that its methods name: if the entry
+    ``generator`` is among them and the recipe has none, it is made here. A PlacedError's place is from the file's
+    root."""
     found = {}
+    if GENERATOR in generators and GENERATOR not in file.models:
+        found[GENERATOR] = _own_generator(file)
     for name, block in file.models.items():
         with placed("models", name):
             if block.pretrain is not None and block.members is None:
                 found[name] = _masked_model(name, block, block.pretrain, file)
     return FrozenMapping(found)
+
+
+def _own_generator(file: RecipeFile) -> MaskedModel:
+    """The first layers of the teacher's model, before its fine-tuning if it has one, to be trained on the bank's texts
+    or on the task's."""
+    cut = LayerCut(of="teacher" if file.teacher.finetune is None else "base", layers=GENERATOR_LAYERS)
+    length, precision = file.train.max_length, file.train.precision
+    spec = GENERATOR_SPEC.model_copy(update={"max_length": length, "precision": precision})
+    texts: Literal["bank", "task"] = "task" if file.bank is None else "bank"
+    return MaskedModel(name=GENERATOR, student=Student(label=GENERATOR, cut=cut), texts=texts, spec=spec, alone=True)
+
+
+def generator_of(name: str | None, method: Method, models: Blocks) -> str | None:
+    """What writes the generated rows of a method: the entry of ``models`` or the model that is given, or else the entry
+    ``generator``; None for a method without such rows. A PlacedError's place is within the method's block."""
+    if not isinstance(method.data, Generated):
+        if name is not None:
+            problem = "but the method has no generated rows; leave it out, or give data: generated"
+            raise PlacedError(("generator",), name, problem)
+        return None
+    chosen = name or GENERATOR
+    if chosen in models and models[chosen].pretrain is None:
+        problem = f"but models.{chosen} has no pretrain, and so no masked language model; give it one, or name another"
+        raise PlacedError(("generator",), chosen, problem)
+    return chosen
 
 
 def _masked_model(name: str, block: ModelBlock, pretrain: PretrainBlock, file: RecipeFile) -> MaskedModel:

@@ -18,6 +18,7 @@ from pipeline.recipe.resolve.masked_models import (
     check_one_is_given,
     check_student_start,
     check_teaches,
+    generator_of,
     is_masked_alone,
     masked_models,
 )
@@ -45,6 +46,9 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
             _check_cut(student, file.teacher)
             _check_bilstm(student, file.teacher)
     models = {name: _model(name, block, file, metric) for name, block in file.models.items()}
+    methods = tuple(_method(method, place, file, metric) for place, method in enumerate(file.method))
+    generators = [use.generator for use in methods]
+    generators += [model.generator for model in models.values() if isinstance(model, ModelNode)]
     return TaskRecipe(
         task=task,
         files=block.files,
@@ -52,9 +56,9 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
         teacher=_teacher(file.teacher, metric),
         store=file.store,
         students=file.student,
-        methods=tuple(_method(method, place, file, metric) for place, method in enumerate(file.method)),
+        methods=methods,
         models=FrozenMapping({name: model for name, model in models.items() if model is not None}),
-        masked_models=masked_models(file),
+        masked_models=masked_models(file, generators),
         bank=file.bank,
         makers=makers_of(file.candidates, file.bank, task),
         train=_train(metric, file.train),
@@ -155,6 +159,7 @@ def _method(block: MethodBlock, index: int, file: RecipeFile, metric: Metric | N
             taught_by=taught_by,
             candidates=_candidates(block.candidates, method, find(block.use), file),
             train=train,
+            generator=generator_of(block.generator, method, file.models),
             rates=rates,
         )
 
@@ -191,6 +196,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None
             taught_by=_taught_by(block.taught_by, method, find(block.method.use), file.models),
             candidates=_candidates(block.candidates, method, find(block.method.use), file),
             train=_train(metric, file.train, block.train),
+            generator=generator_of(block.generator, method, file.models),
         )
 
 
@@ -212,7 +218,7 @@ def _student(name: str, block: ModelBlock) -> Student:
 def _ensemble(
     name: str, block: ModelBlock, members: tuple[Reference, ...], models: Mapping[str, ModelBlock]
 ) -> Ensemble:
-    for other in ("method", "taught_by", "candidates", "train", "head", "pretrain"):
+    for other in ("method", "taught_by", "candidates", "generator", "train", "head", "pretrain"):
         if getattr(block, other) is not None:
             raise PlacedError((other,), ABSENT, "an ensemble is not trained; leave this out, or leave out members")
     _check_known("members", members, (TEACHER, *models))

@@ -291,6 +291,13 @@ class Limits(Block):
     """Limits of a run. They are checked while planning, and again as soon as actual figures are known."""
 
     store_bytes: Size | None = key("Largest total size of the recipe's teacher-output stores.", "50GB", None)
+    memory: Size | None = key(
+        "The most bytes of weights, gradients and optimizer states that a worker of a training may hold: four times "
+        "the weights of the student and of a generator, and the weights of teachers that run in the training. "
+        "Activations come on top. Default: no limit.",
+        "8GB",
+        None,
+    )
     pending: Span = key(
         "How long a stage whose resources exceed those of the cluster's present nodes waits for more nodes before it "
         "fails: seconds, or a text such as `10m`. Resources that the cluster can never have are refused at once.",

@@ -319,6 +319,14 @@ class MethodBlock(AxesBlock):
         "rewritten",
         None,
     )
+    generator: Text | None = key(
+        "The [masked language model](#masked-language-models) that writes the rows of `data: generated`: an entry of "
+        "`models` with `pretrain`, a directory, or a name on the hub. Default: the entry `generator`. A recipe without "
+        "one has the first two layers of the teacher's model before its fine-tuning, trained for 2,000 steps on the "
+        "bank, or on the task's texts where there is no bank.",
+        "writer",
+        None,
+    )
 
 
 class ModelBlock(StartBlock):
@@ -351,6 +359,7 @@ class ModelBlock(StartBlock):
     )
     taught_by: References | None = key("The models that teach, as for a method, but never `itself`.", "teacher", None)
     candidates: Name | None = key("The maker of the texts that its `data` uses, as for a method.", "rewritten", None)
+    generator: Text | None = key("What writes the rows of `data: generated`, as for a method.", "writer", None)
     train: SeededBlock | None = key(
         "Changes to the recipe's `train`, its seed, and which epochs are kept.", {"epochs": 10, "seed": 1}, None
     )

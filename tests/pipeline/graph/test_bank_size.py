@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.graph.artifact_sizes import bank_size
-from pipeline.graph.digests import Digests
+from pipeline.graph.external.digests import Digests
 from pipeline.graph.nodes import Quantity
 from stages.files.text_size import TextSize
 from stages.specs.bank import BankSpec

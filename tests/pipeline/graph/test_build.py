@@ -14,8 +14,8 @@ from project import (
 
 from pipeline.errors import RequestError
 from pipeline.graph.build import build_graph
-from pipeline.graph.digests import Digests
-from pipeline.graph.hub import Pins
+from pipeline.graph.external.digests import Digests
+from pipeline.graph.external.hub import Pins
 from pipeline.graph.nodes import Edge, ExternalInput, Graph, Node, Quantity
 from pipeline.recipe import parse
 from stages.outputs.sizes import Extent

@@ -8,7 +8,7 @@ import pytest
 from project import graph_of, nodes_by_name, write_plannable_assets, write_plannable_model
 
 from pipeline.errors import RequestError
-from pipeline.graph.model_configs import check_changes, check_config, text_kinds
+from pipeline.graph.external.model_configs import check_changes, check_config, text_kinds
 
 
 @pytest.fixture

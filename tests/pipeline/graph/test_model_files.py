@@ -10,7 +10,7 @@ import pytest
 from project import graph_of, write_plannable_assets, write_weights
 
 from pipeline.errors import RequestError
-from pipeline.graph.digests import Digests
+from pipeline.graph.external.digests import Digests
 
 Spoil = Callable[[Path], object]
 

@@ -7,7 +7,7 @@ import pytest
 from project import Project, graph_of, nodes_by_name, write_plannable_assets, write_plannable_model, write_project
 
 from pipeline.errors import RequestError
-from pipeline.graph.external_inputs import model_directory
+from pipeline.graph.external.inputs import model_directory
 from pipeline.graph.nodes import Edge, Graph, Node
 from pipeline.graph.unlabelled.pretraining import trained_texts
 from stages.specs.pretraining import Masking, PretrainSpec
@@ -233,7 +233,7 @@ def test_a_refusal_ends_a_command_with_code_2_and_one_line(assets: Path, tmp_pat
 def test_a_model_that_only_a_package_has_is_refused_with_the_extra_that_installs_it(
     assets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.graph.external_inputs.find_spec", lambda _: None)
+    monkeypatch.setattr("pipeline.graph.external.inputs.find_spec", lambda _: None)
     line = refusal(assets, models={"lm": masked({"model": PACKAGED})})
     assert line == (
         f"models.lm.model: {PACKAGED} is in a package that is not installed here; pip install -c constraints.txt "

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import RequestError
-from pipeline.graph.digests import Digests
+from pipeline.graph.external.digests import Digests
 from pipeline.graph.fingerprint import canonical, sha256
 from pipeline.graph.nodes import ExternalInput
 from stages.files.kinds import COMPRESSIONS

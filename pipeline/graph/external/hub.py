@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import RequestError
-from pipeline.graph.digests import cache_errors, parse_texts
+from pipeline.graph.external.digests import cache_errors, parse_texts
 from pipeline.storage import Storage
 
 PINS = ".identity/pins.json"

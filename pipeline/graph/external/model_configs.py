@@ -144,21 +144,27 @@ def check_rewriter(by: str, model_type: str, shapes: Shapes, name: str) -> None:
     those of its weights."""
     if by == "translated" and not writes_texts(model_type):
         raise ValueError(f"{name}: is no translation model ({model_type}); give one with an encoder and a decoder")
-    if by == "masked" and (not predicts_masked_words(model_type) or lacks_masked_head(shapes, model_type)):
+    if by == "masked":
+        check_masked_model(model_type, shapes, name)
+
+
+def check_masked_model(model_type: str, shapes: Shapes, name: str) -> None:
+    """Raise ValueError if a model does not predict masked tokens. ``shapes`` are those of its weights."""
+    if not predicts_masked_words(model_type) or lacks_masked_head(shapes, model_type):
         raise ValueError(
             f"{name}: is no masked language model ({model_type} without a head that predicts words); give a model that "
             "was trained as one, such as distilbert-base-uncased"
         )
 
 
-def check_embeddings(kind: str, model_type: str, head: Head | None) -> None:
-    """Raise ValueError if a student of this architecture and head does not take word embeddings in the place of tokens,
-    which the adversary ``data: kind`` changes."""
+def check_embeddings(kind: str, model_type: str, head: Head | None, who: str = "the student") -> None:
+    """Raise ValueError if a model of this architecture and head does not take word embeddings in the place of tokens,
+    which the adversary ``data: kind`` changes. ``who`` names the model."""
     problem = embedding_problem(model_type, is_own_class(model_type, head))
     if problem is not None:
         raise ValueError(
-            f"data: {kind} changes word embeddings, which {model_type} does not take in the place of tokens, because "
-            f"{problem}; use another student, or data: original"
+            f"data: {kind} changes word embeddings, which {who} ({model_type}) does not take in the place of tokens, "
+            f"because {problem}; use another model, or data: original"
         )
 
 
