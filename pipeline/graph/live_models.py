@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import RequestError, refused
 from pipeline.graph.context import Model, check_length
 from pipeline.graph.external.model_configs import check_embeddings, check_masked_model
 from pipeline.graph.nodes import Edge, ExternalInput, HeldModels
@@ -35,15 +34,17 @@ def live_models(
     student: Model,
     teachers: Sequence[tuple[str, Model]],
 ) -> LiveModels:
-    """What a training by ``method`` runs beside its student, whose weights come from ``student``. Raises RequestError,
-    whose text has the place within the method's block: for models whose vocabularies differ, or that read fewer tokens
-    than a row may have, and for a generator that predicts no tokens."""
+    """What a training by ``method`` runs beside its student, whose weights come from ``student``.
+
+    Raises ValueError for models whose vocabularies differ, for a teacher that does not take word embeddings, and for a
+    generator that predicts no tokens; RequestError for one that reads fewer tokens than a row may have, and for an
+    entry of ``models`` that is refused.
+    """
     if generator is None or not method.needs_live_teacher:
         return LiveModels({}, HeldModels(0))
     longest = f"task {starting_points.task}: train.max_length"
     for name, model in teachers:
-        with refused("taught_by"):
-            check_embeddings("generated", model.kind.architecture, model.kind.head, f"the teacher {name}")
+        check_embeddings("generated", model.kind.architecture, model.kind.head, f"the teacher {name}")
         _check_vocabulary("taught_by", name, model, student)
         check_length(model, f"the teacher {name}", longest, starting_points.recipe.max_length)
     writer = _generator(starting_points, generator)
@@ -55,25 +56,23 @@ def live_models(
 
 
 def _generator(starting_points: StartingPoints, name: str) -> Model:
-    """The masked language model of an entry of ``models``, or an external one. Raises RequestError."""
+    """The masked language model of an entry of ``models``, or an external one."""
     if name in starting_points.recipe.masked_models:
         return starting_points.masked_model(name)
     found = starting_points.context.external_model(name, GENERATOR)
     assert isinstance(found.source, ExternalInput)
-    with refused(GENERATOR):
-        directory = found.source.path
-        check_masked_model(str(config_of(directory)["model_type"]), weight_shapes(directory), name)
+    directory = found.source.path
+    check_masked_model(str(config_of(directory)["model_type"]), weight_shapes(directory), f"{GENERATOR}: {name}")
     return found
 
 
 def _check_vocabulary(field: str, name: str, model: Model, student: Model) -> None:
-    """Raise RequestError if a model reads other tokens than the student, whose ids it is given."""
+    """Raise ValueError if a model reads other tokens than the student, whose ids it is given."""
     if model.tokenizer.identity == student.tokenizer.identity:
         return
-    with refused(field):
-        difference = vocabulary_difference(model.tokenizer.path, student.tokenizer.path)
+    difference = vocabulary_difference(model.tokenizer.path, student.tokenizer.path)
     if difference is not None:
-        raise RequestError(
+        raise ValueError(
             f"{field}: {name} reads generated rows as token ids of the student, but has another vocabulary "
             f"({difference}); give models of one vocabulary"
         )

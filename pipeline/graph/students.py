@@ -16,7 +16,7 @@ from pipeline.recipe.references import teachers, weighed
 from stages.models.heads import changed_head
 from stages.models.shape import started_shape
 from stages.outputs.sizes import chosen_layers
-from stages.specs.axes.data import Generated, MovedEmbeddings
+from stages.specs.axes.data import MovedEmbeddings, WithGenerator
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
 from stages.specs.layer_map import check_store, resolved
 from stages.specs.layers import NoLayers, Outputs
@@ -166,7 +166,7 @@ class StudentNodes:
         start = self.starting_points.start(student)
         method = weighed(self.starting_points.recipe, method, references)
         method = without_idle_settings(method, self.starting_points.recipe.task.regression)
-        if isinstance(method.data, MovedEmbeddings | Generated):
+        if isinstance(method.data, MovedEmbeddings | WithGenerator):
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
         if not isinstance(method.structure, NoLayers):
             own = started_shape(start, self.starting_points.base(student).shape).layers

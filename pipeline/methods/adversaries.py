@@ -2,7 +2,7 @@
 
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
-from stages.specs.axes.data import Adversarial, FreeLB, Generated
+from stages.specs.axes.data import Adversarial, FreeLB, WithGenerator
 from stages.specs.axes.targets import Hard, TeacherTargets
 from stages.specs.axes.training import Annealing, OnePhase
 from stages.specs.method import Method
@@ -83,7 +83,9 @@ MATE_KD = NamedMethod(
     name="mate-kd",
     title="MATE-KD: a generator writes the texts on which student and teacher differ",
     paper=RASHID,
-    method=Method(targets=TeacherTargets(), training=OnePhase(temperature=1.0, teacher_weight=0.5), data=Generated()),
+    method=Method(
+        targets=TeacherTargets(), training=OnePhase(temperature=1.0, teacher_weight=0.5), data=WithGenerator()
+    ),
     formula=f"(1 - share) [{FORMULA}] + share tau^2 KL(T(x') || S(x'))\n{GENERATED_ROWS}",
     scale=f"{SUMMED} With share 1/3 and w 1/2, CE, KD and the generated rows have a third each.",
     defaults="Thirds, tau 1, a share of 0.3 of the tokens masked, cycles of 10 and 100 steps, a generator at 5e-7 and "
@@ -105,7 +107,7 @@ COMBINED_KD = NamedMethod(
     title="Combined KD: annealing with the rows of a generator",
     paper=f"{RASHID}; Jafari et al. 2021, Annealing Knowledge Distillation, EACL; their combination is the entry "
     "CombinedKD-TinyRoBERTa of the GLUE leaderboard",
-    method=Method(targets=TeacherTargets(), training=Annealing(max_temperature=7), data=Generated(share=0.5)),
+    method=Method(targets=TeacherTargets(), training=Annealing(max_temperature=7), data=WithGenerator(share=0.5)),
     formula="phase 1: 1/2 MSE(z_S(x), Phi z_T(x)) + 1/2 MSE(z_S(x'), Phi z_T(x')), no labels; phase 2: CE(y, z_S(x))\n"
     "Phi = 1 - (T - 1) / tau_max, T from tau_max to 1 by epoch\n"
     f"{GENERATED_ROWS} d is that squared error.",

@@ -16,7 +16,7 @@ from pipeline.plan.planner import Plan, Step
 from pipeline.plan.quantities import encoder_width, sizes_of_splits, source_of
 from pipeline.plan.resources import runs_a_model
 from stages.retrieval.index_plan import planned
-from stages.specs.axes.data import Generated, Minimax, MovedEmbeddings, WithCandidates
+from stages.specs.axes.data import Minimax, MovedEmbeddings, WithCandidates, WithGenerator
 from stages.specs.candidates import NeighboursSpec, RerankSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
 from stages.specs.pretraining import PretrainSpec
@@ -231,7 +231,7 @@ def candidate_cost(spec: DistilSpec, steps: Figures, model: Figures) -> float:
     """Seconds that candidates or an adversary add for each row of train: a step on the candidates that are trained on,
     and for minimax a forward pass of all; a step on each further form of the row that an adversary makes."""
     data = spec.method.data
-    if isinstance(data, Generated):
+    if isinstance(data, WithGenerator):
         # The student reads each row twice; the teacher and the generator read the generated row forward.
         return steps["train_row"] + 2 * model["forward_row"]
     if isinstance(data, MovedEmbeddings):

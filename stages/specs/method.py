@@ -7,7 +7,7 @@ Needs the standard library and pydantic only.
 
 from pydantic import model_validator
 
-from stages.specs.axes.data import Data, Generated, Original, WithCandidates
+from stages.specs.axes.data import Data, Original, WithCandidates, WithGenerator
 from stages.specs.axes.targets import Hard, Targets, TeacherTargets, Virtual, sum_to_one
 from stages.specs.axes.training import OnePhase, Progressive, Training
 from stages.specs.base import Frozen
@@ -55,7 +55,7 @@ class Method(Frozen):
     @property
     def needs_live_teacher(self) -> bool:
         """Whether the teachers' models run in the training, beside their stores."""
-        return isinstance(self.data, Generated)
+        return isinstance(self.data, WithGenerator)
 
     @property
     def needs_whole_batch(self) -> bool:
@@ -90,7 +90,7 @@ class Method(Frozen):
 
     @model_validator(mode="after")
     def _generated_rows_follow_a_teacher(self) -> "Method":
-        if isinstance(self.data, Generated) and not isinstance(self.targets, TeacherTargets):
+        if isinstance(self.data, WithGenerator) and not isinstance(self.targets, TeacherTargets):
             raise ValueError(
                 f"data: generated rows have no label and follow a teacher's logits, targets is {self.targets.kind}; "
                 "use targets: teacher"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from stages.specs.axes.data import Generated, WithCandidates
+from stages.specs.axes.data import WithCandidates, WithGenerator
 from stages.specs.axes.targets import TeacherTargets, shares_or_equal
 from stages.specs.axes.terms import LayerTerm, Term, Terms, followed_layers, teacher_term
 from stages.specs.axes.training import Position
@@ -119,7 +119,7 @@ def candidate_weight(method: Method, position: Position, terms: Terms) -> float:
 def generated_share(method: Method, terms: Terms) -> float:
     """The share of generated rows in the loss of a row with these terms; 0 without a term on the teacher's logits."""
     data = method.data
-    return data.share if isinstance(data, Generated) and teacher_term(terms) is not None else 0.0
+    return data.share if isinstance(data, WithGenerator) and teacher_term(terms) is not None else 0.0
 
 
 NO_CANDIDATE_EPOCH = (

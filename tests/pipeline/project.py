@@ -23,8 +23,8 @@ from pipeline.artifacts.record import Record, describe
 from pipeline.cli.main import main
 from pipeline.graph.build import build_graph
 from pipeline.graph.external.digests import Digests
-from pipeline.graph.fingerprint import plain
 from pipeline.graph.external.hub import Pins
+from pipeline.graph.fingerprint import plain
 from pipeline.graph.nodes import Graph, Node
 from pipeline.recipe import Recipe, parse
 from pipeline.storage import Storage

@@ -23,7 +23,7 @@ from stages.models.forward import forward
 from stages.models.loading import quieten
 from stages.models.masked.language_model import PlacePredictor
 from stages.models.masked.token_ids import TokenIds
-from stages.specs.axes.data import Generated, Minimax, Neighbours
+from stages.specs.axes.data import Minimax, Neighbours, WithGenerator
 from stages.specs.axes.targets import Smoothed, TeacherTargets
 from stages.specs.axes.training import Annealing, OnePhase
 from stages.specs.corpus import CorpusSpec, Files
@@ -55,7 +55,7 @@ EVERY_OTHER = Method(
 GENERATED = Method(
     targets=TeacherTargets(),
     training=OnePhase(temperature=1.0, teacher_weight=0.5),
-    data=Generated(mask=0.5, generator_steps=2, student_steps=3, learning_rate=1e-3),
+    data=WithGenerator(mask=0.5, generator_steps=2, student_steps=3, learning_rate=1e-3),
 )
 
 Weights = Mapping[str, Tensor]
@@ -186,7 +186,7 @@ SPECIAL = (0, 1, 2)
 """The ids of ``small_generator`` that it neither masks nor writes."""
 
 
-def small_generator(seed: int = 7, dropout: float = 0.1) -> Generator:
+def small_generator(seed: int = 7, dropout: float = 0.0) -> Generator:
     """A random masked language model of the vocabulary of ``small_bert``, of width 8, whose last token is the mask."""
     torch.manual_seed(seed)
     config = BertConfig(

@@ -13,7 +13,7 @@ from pipeline.recipe.reference import Reference
 from pipeline.recipe.schema.file import RecipeFile
 from pipeline.recipe.schema.learners import LayerCut, ModelBlock, StartBlock, Student
 from pipeline.recipe.schema.pretraining import PretrainBlock
-from stages.specs.axes.data import Generated
+from stages.specs.axes.data import WithGenerator
 from stages.specs.method import Method
 from stages.specs.pretraining import Masking, PretrainSpec
 
@@ -65,15 +65,18 @@ def _own_generator(file: RecipeFile) -> MaskedModel:
 def generator_of(name: str | None, method: Method, models: Blocks) -> str | None:
     """What writes the generated rows of a method: the entry of ``models`` or the model that is given, or else the entry
     ``generator``; None for a method without such rows. A PlacedError's place is within the method's block."""
-    if not isinstance(method.data, Generated):
+    if not isinstance(method.data, WithGenerator):
         if name is not None:
             problem = "but the method has no generated rows; leave it out, or give data: generated"
             raise PlacedError(("generator",), name, problem)
         return None
     chosen = name or GENERATOR
     if chosen in models and models[chosen].pretrain is None:
-        problem = f"but models.{chosen} has no pretrain, and so no masked language model; give it one, or name another"
-        raise PlacedError(("generator",), chosen, problem)
+        problem = (
+            f"the generator is models.{chosen}, which has no pretrain, and so no masked language model; give it "
+            "one, or name another (generator: NAME)"
+        )
+        raise PlacedError(("generator",), ABSENT, problem)
     return chosen
 
 

@@ -100,7 +100,7 @@ class Adversarial(MovedEmbeddings):
         return 2
 
 
-class Generated(Frozen):
+class WithGenerator(Frozen):
     """Beside each row the student reads it once more with a share `mask` of its tokens, special tokens aside, chosen
     anew by a generator, a masked language model. There it is compared with the teacher, which runs on these rows; that
     comparison has the share `share` of the row's loss. The two take turns: in `generator_steps` steps the generator is
@@ -119,4 +119,4 @@ class Generated(Frozen):
     objective: Literal["divergence", "cross-entropy"] = "divergence"
 
 
-Data = Annotated[Original | Neighbours | Minimax | FreeLB | Adversarial | Generated, Field(discriminator="kind")]
+Data = Annotated[Original | Neighbours | Minimax | FreeLB | Adversarial | WithGenerator, Field(discriminator="kind")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stages.specs.axes.data import Adversarial, FreeLB, Generated, WithCandidates
+from stages.specs.axes.data import Adversarial, FreeLB, WithCandidates, WithGenerator
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.participants.embedding_ascent import AdversarialAscent, FreeLBAscent
 from stages.training.participants.generator.adversary import GeneratorAdversary
@@ -18,7 +18,7 @@ def participants_of(parts: TrainedParts) -> Sequence[Participant]:
         return (FreeLBAscent(data, parts),)
     if isinstance(data, Adversarial):
         return (AdversarialAscent(data, parts),)
-    if isinstance(data, Generated):
+    if isinstance(data, WithGenerator):
         assert setup.generator is not None and setup.live_teachers is not None
         return (GeneratorAdversary(data, setup.generator, setup.live_teachers, parts),)
     if isinstance(data, WithCandidates) and pool is not None:

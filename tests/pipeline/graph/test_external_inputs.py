@@ -9,8 +9,8 @@ from project import graph_of, nodes_by_name, write_plannable_assets, write_plann
 
 from pipeline.errors import RequestError
 from pipeline.graph.external.digests import Digests
-from pipeline.graph.external.inputs import data_file, model_directory, model_identity, tokenizer_identity
 from pipeline.graph.external.hub import Pins, download_model
+from pipeline.graph.external.inputs import data_file, model_directory, model_identity, tokenizer_identity
 from pipeline.storage.directory import Directory
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

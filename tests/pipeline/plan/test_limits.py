@@ -7,7 +7,7 @@ from project import graph_of, record_for, write_artifact, write_plannable_assets
 from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Quantity
-from pipeline.plan.limits import check_store_limit, with_quantities
+from pipeline.plan.limits import check_memory_limit, check_store_limit, with_quantities
 from pipeline.plan.planner import Plan, Step, plan
 from pipeline.storage.directory import Directory
 
@@ -126,3 +126,16 @@ def test_the_size_that_the_corpus_makes_known_counts_against_the_limit_in_every_
     records = {corpus.key: record_for(corpus, out, rows={"train": 70, "holdout": 20, "validation": 30})}
     steps = with_quantities(found.steps, records)
     assert "store.layers: [] (would come to 1,680 bytes)" in refusal(Plan(steps, frozenset()), 70 * ROW - 1)
+
+
+def test_models_and_optimizers_of_a_worker_are_limited_and_the_message_lists_them(
+    assets: Path, storage: Directory
+) -> None:
+    found = planned(assets, storage)
+    held = max(step.node.held.bytes for step in found.steps if step.node.held is not None)
+    check_memory_limit(found.steps, None)
+    check_memory_limit(found.steps, held)
+    with pytest.raises(RequestError) as caught:
+        check_memory_limit(found.steps, held - 1)
+    assert str(caught.value).startswith(f"limits.memory: {held - 1:,}, but a worker of ")
+    assert f"holds {held:,} bytes of models and optimizers (student 4 x {held // 4:,}); choose" in str(caught.value)

@@ -26,7 +26,7 @@ from training_setups import (
     spec_of,
 )
 
-from stages.specs.axes.data import Generated
+from stages.specs.axes.data import WithGenerator
 from stages.specs.axes.terms import SoftTerm, SquaredTerm
 from stages.specs.axes.training import OnePhase, Position
 from stages.specs.method import Method
@@ -46,7 +46,7 @@ from stages.training.turns import Turns
 
 TOKENS = small_generator().tokens
 DATA = GENERATED.data
-assert isinstance(DATA, Generated)
+assert isinstance(DATA, WithGenerator)
 
 
 def with_data(method: Method, **changes: object) -> Method:

@@ -27,6 +27,7 @@ from training_setups import (
     setup_of,
     signal_for,
     small_bert,
+    small_generator,
     spec_of,
     stored_outputs,
 )
@@ -43,14 +44,19 @@ from stages.training.setup import TrainingSetup
 def uncut(method: Method, directory: Path) -> tuple[Progress, Weights]:
     model = small_bert(CLASSES, dropout=0.1)
     setup = setup_of(spec_of(method, epochs=4), CLASSES, directory / "uncut.pt", signal_for(method, CLASSES), 1e9)
-    return fit(model, setup, LocalWorker()), model.state_dict()
+    return fit(model, with_dropout(setup), LocalWorker()), model.state_dict()
+
+
+def with_dropout(setup: TrainingSetup) -> TrainingSetup:
+    """The setup with dropout in its generator, if it has one."""
+    return setup if setup.generator is None else replace(setup, generator=small_generator(dropout=0.1))
 
 
 def in_runs(method: Method, checkpoint: Path, *places: LocalWorker) -> tuple[Progress, Weights]:
     """Train a new model in each run. Each worker of ``places`` interrupts its run; the last run is not interrupted."""
 
     def new_setup() -> TrainingSetup:
-        return setup_of(spec_of(method, epochs=4), CLASSES, checkpoint, signal_for(method, CLASSES))
+        return with_dropout(setup_of(spec_of(method, epochs=4), CLASSES, checkpoint, signal_for(method, CLASSES)))
 
     for place in places:
         with pytest.raises(Interrupted):

@@ -1,1 +1,1 @@
-"""The adversary that writes texts (``adversary``), a masked language model, and the draws of its tokens (``gumbel``)."""
+"""The adversary that writes texts (``adversary``), a masked language model, and its draws of tokens (``gumbel``)."""

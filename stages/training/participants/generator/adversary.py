@@ -31,7 +31,7 @@ from stages.corpus.rowset import Batch
 from stages.models.embeddings.words import embed, embed_one_hot
 from stages.models.forward import forward
 from stages.models.predict import autocast
-from stages.specs.axes.data import Generated
+from stages.specs.axes.data import WithGenerator
 from stages.specs.axes.terms import SoftTerm, TeacherTerm, teacher_term
 from stages.specs.axes.training import Position
 from stages.specs.schedule import GENERATED, EpochPlan
@@ -69,7 +69,9 @@ class GeneratorAdversary(Participant):
     name = GENERATED
     changes_inputs = True
 
-    def __init__(self, settings: Generated, generator: Generator, teachers: LiveTeachers, parts: TrainedParts) -> None:
+    def __init__(
+        self, settings: WithGenerator, generator: Generator, teachers: LiveTeachers, parts: TrainedParts
+    ) -> None:
         train, worker = parts.setup.spec.train, parts.worker
         self.settings = settings
         self.parts = parts
@@ -287,7 +289,7 @@ def distance_of(plan: EpochPlan) -> TeacherTerm:
     return replace(term, weight=1.0)
 
 
-def generator_objective(term: TeacherTerm, student_BC: Tensor, teacher_BC: Tensor, settings: Generated) -> Tensor:
+def generator_objective(term: TeacherTerm, student_BC: Tensor, teacher_BC: Tensor, settings: WithGenerator) -> Tensor:
     """[B]: the distance between student and teacher, or with ``objective: cross-entropy`` the cross-entropy: for
     tau^2 KL, tau^2 times the entropy of the teacher's softened outputs more. Other distances have none to add."""
     distance_B = term.distance(student_BC, teacher_BC)
