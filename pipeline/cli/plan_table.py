@@ -17,6 +17,7 @@ from pipeline.plan.quantities import sizes_of_splits
 from stages.specs.corpus import CorpusSpec
 from stages.specs.layer_map import LayerGroup, describe_groups, groups_of
 from stages.specs.layers import Random
+from stages.specs.schedule import generated_epochs
 from stages.specs.student import DistilSpec
 
 NUMBERS = ("rows", "bytes", "time")
@@ -58,6 +59,7 @@ def _item(step: Step, plan: Plan, expected: Forecast, serves: int, also: Sequenc
         "ends": _rounded(expected.ends.get(key)),
         "serves": serves,
         "layers": [asdict(group) for group in layers_of(node)],
+        "held_bytes": None if node.held is None else node.held.bytes,
         "inputs": node.input_keys,
         "splits": None if splits is None else asdict(splits),
     }
@@ -96,7 +98,7 @@ def print_plan(plan: Plan, expected: Forecast, console: Console) -> None:
     console.print(
         f"{counts['reuse']} to reuse, {counts['build']} to build, {counts['skip'] - refused} not needed{more}"
     )
-    for line in shares(plan):
+    for line in (*shares(plan), *live_teachers(plan)):
         console.print(line)
     if plan.builds:
         console.print(total_text(plan, expected))
@@ -116,6 +118,25 @@ def shares(plan: Plan) -> list[str]:
         splits = sizes_of_splits(step.node, records) if isinstance(step.node.spec, CorpusSpec) else None
         if splits is not None and step.node.task not in found:
             found[step.node.task] = share_text(step.node.task, splits)
+    return list(found.values())
+
+
+def live_teachers(plan: Plan) -> list[str]:
+    """A line for each training that is to be built and runs its teachers: what a worker holds, and how often they
+    run. Students that differ in their seed alone have one line."""
+    found = {}
+    for step in plan.steps:
+        node, spec = step.node, step.node.spec
+        if step.action != "build" or not isinstance(spec, DistilSpec) or not spec.method.needs_live_teacher:
+            continue
+        assert node.held is not None
+        epochs = generated_epochs(spec.method, spec.train.epochs)
+        rows = figure_text(step.rows.times(epochs))
+        group = (node.task, node.subject.method, node.subject.student) if node.subject else (node.task, node.name, "")
+        found[group] = (
+            f"{node.name}: the teacher's model reads {rows} generated rows, once each; a worker holds "
+            f"{node.held.bytes:,} bytes of models and optimizers ({node.held.describe()})"
+        )
     return list(found.values())
 
 

@@ -122,6 +122,17 @@ def generated_share(method: Method, terms: Terms) -> float:
     return data.share if isinstance(data, WithGenerator) and teacher_term(terms) is not None else 0.0
 
 
+def generated_epochs(method: Method, epochs: int) -> int:
+    """In how many of the ``epochs`` epochs of a training generated rows have a share. The method may name its layers by
+    a rule."""
+    logits_alone = method.model_copy(update={"structure": NoLayers()})
+    return sum(
+        bool(epoch_plan(logits_alone, Position(number, epoch), phase.epochs, regression=False).generated)
+        for number, phase in enumerate(method.training.phases(epochs))
+        for epoch in range(phase.epochs)
+    )
+
+
 NO_CANDIDATE_EPOCH = (
     "none trains on candidates, because the teacher's logits have no weight after the warm-up; set fewer "
     "warmup_epochs, or give the teacher's logits a weight"
