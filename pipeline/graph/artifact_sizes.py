@@ -19,7 +19,7 @@ from stages.files.kinds import kind_of, parquet_rows
 from stages.files.text_size import TextSize
 from stages.outputs.sizes import Extent, rows_a_shard
 from stages.specs.bank import BankSpec
-from stages.specs.teacher import TeachSpec
+from stages.specs.teacher import ATTENTION_PARTS, TeachSpec
 
 SAMPLED_FILES = 4
 SAMPLED_ROWS = 1000
@@ -128,7 +128,7 @@ def store_bytes(spec: TeachSpec, extent: Extent, rows: int) -> int:
 def in_tier(spec: TeachSpec, extent: Extent, tier: str) -> tuple[TeachSpec, Extent]:
     """The spec and extent of a store with a setting of ``TIERS``; unchanged if that does not apply to such a store."""
     change = TIERS[tier]
-    if (spec.part != "pooled" and "precision" not in change) or (spec.part == "attention" and "int8" in tier):
+    if (spec.part != "pooled" and "precision" not in change) or (spec.part in ATTENTION_PARTS and "int8" in tier):
         return spec, extent
     changed = spec.model_copy(update=dict(change))
     return changed, extent if changed.layers else replace(extent, layers=0)

@@ -7,6 +7,7 @@ from typing import Literal
 from pipeline.errors import refused
 from pipeline.graph.artifact_sizes import store_bytes
 from pipeline.graph.context import Model
+from pipeline.graph.model_configs import check_scores
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity, ReportedModel, ScoreGate
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.recipe import TEACHER, Reference, TaskRecipe
@@ -45,24 +46,24 @@ class ModelOutputs:
         return tuple(layer for layer in wanted if layer <= model.shape.layers)
 
     def extra_stores(self) -> Iterator[Node]:
-        """Stores of the teacher's tokens and attention maps, where the recipe wants them. No method needs them."""
+        """Stores of the teacher's tokens and attention scores, where the recipe wants them. No method needs them."""
         block = self.starting_points.recipe.store
-        for part, layers in (("tokens", block.tokens), ("attention", block.attention)):
+        for part, layers in (("tokens", block.tokens), ("scores", block.attention)):
             if layers is not None:
                 yield self._store(TEACHER, self.starting_points.teacher(), part, layers)
 
     def _store(self, name: str, model: Model, part: str, wanted: WantedLayers) -> Node:
         starting_points, block = self.starting_points, self.starting_points.recipe.store
-        full = self._node_name("teach" if part == "pooled" else part, name)
+        full = self._node_name({"pooled": "teach", "scores": "attention"}.get(part, part), name)
         if full in starting_points.context.nodes:
             return starting_points.context.nodes[full]
         corpus = starting_points.corpus(model.tokenizer)
-        # int8 scales each dimension of a state; attention maps have no such dimensions.
-        precision = "float16" if part == "attention" and block.precision == "int8" else block.precision
+        # int8 scales each dimension of a state; attention scores have no such dimensions.
+        precision = "float16" if part == "scores" and block.precision == "int8" else block.precision
         with refused(f"task {starting_points.task}"):
             layers = chosen_layers(wanted, model.shape.layers, part)
-            if part == "attention" and not model.shape.heads:
-                raise ValueError("store.attention: the teacher's config.json names no attention heads; leave it out")
+            if part == "scores":
+                check_scores(model.kind.architecture, model.shape.heads, "store.attention", "leave it out")
             spec = TeachSpec.model_validate(
                 {
                     "part": part,

@@ -22,7 +22,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
 from stages.specs.student import DistilSpec
-from stages.specs.teacher import CalibrateSpec, TeachSpec
+from stages.specs.teacher import ATTENTION_PARTS, CalibrateSpec, TeachSpec
 
 SMALL_ROW = 5e-5
 """Seconds for a row of a stage that runs no model and joins or draws rows, about."""
@@ -114,7 +114,7 @@ class _Costs:
             case DistilSpec():
                 return self._training(node, node.spec, rows)
             case TeachSpec():
-                return None if node.spec.part == "attention" else self._outputs(node, node.spec.compute, rows)
+                return None if node.spec.part in ATTENTION_PARTS else self._outputs(node, node.spec.compute, rows)
             case CalibrateSpec():
                 return self._outputs(node, node.spec.compute, rows)
             case EmbedSpec() | IndexSpec() | NeighboursSpec():

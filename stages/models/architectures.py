@@ -1,5 +1,6 @@
 """Tables of transformers' architectures: which states a model's own classifier reads, where no field of a configuration
-says so, and which models read tokens alone and no embeddings. Planning reads them, so nothing heavy is imported."""
+says so; which models give attention scores; and which read tokens alone and no embeddings. Planning reads them, so
+nothing heavy is imported."""
 
 from collections.abc import Mapping
 
@@ -134,6 +135,32 @@ WITHOUT_TOKEN_STATES: Mapping[str, str] = {
 }
 """Architectures without one state of the last layer for each token, and what their classifier has instead."""
 
+
+GIVES_SCORES = (
+    "albert",
+    "bert",
+    "camembert",
+    "data2vec-text",
+    "deberta",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "ernie",
+    "flaubert",
+    "layoutlm",
+    "megatron-bert",
+    "mobilebert",
+    "mpnet",
+    "rembert",
+    "roberta",
+    "roformer",
+    "xlm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
+"""Architectures whose layers compute one attention score for each head and each pair of a row's tokens, with one
+softmax over them. ModernBERT masks pairs of tokens that are far apart, Longformer and BigBird compute only some pairs,
+and ConvBERT has convolutions beside its heads: they are left out."""
 
 LAST_TOKEN_BY_ID = tuple(name for name in READS_OTHER_STATES if name not in ("canine", "xlnet"))
 """Architectures whose own classification head reads the state of a row's last token, and finds it as the last id that

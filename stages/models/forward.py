@@ -1,9 +1,13 @@
-"""One forward pass, from tokens or from word embeddings: logits, hidden states, attention maps, and their pooling."""
+"""One forward pass, from tokens or from word embeddings: logits, hidden states, attention scores and maps, and the
+pooling of states."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from stages.models.embeddings.inputs import embedded_inputs
 from stages.models.embeddings.words import unwrapped
@@ -32,6 +36,50 @@ def attention_maps(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tens
     """The attention maps [B, heads, T, T] of each layer, after the softmax, for inputs as ``forward`` takes them. The
     model must use eager attention."""
     return tuple(model(**_arguments(model, inputs), output_attentions=True).attentions)
+
+
+def attention_scores(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The attention scores [B, heads, T, T] of each layer, before the softmax, for inputs as ``forward`` takes them.
+    The model must use eager attention. Raises ValueError as ``recorded_scores`` does."""
+    with recorded_scores(model) as scores:
+        model(**_arguments(model, inputs))
+    return tuple(scores)
+
+
+@contextmanager
+def recorded_scores(model: nn.Module) -> Iterator[Sequence[Tensor]]:
+    """A list that has, when the block ends, the attention scores [B, heads, T, T] of each layer of the one forward pass
+    within it: what the layer's softmax over the keys was given, so scaled and with any bias of positions, and very
+    negative where the key is padding. Gradients flow through them, and dropout comes after them.
+
+    The softmax is what all eager implementations of attention have in common, whether or not they go through the
+    attention functions that transformers lets one replace (MPNet and DeBERTa do not). Raises ValueError if the pass had
+    not one such softmax for each layer: the architecture is none of ``GIVES_SCORES``, or its attention is not eager.
+    """
+    recorder = _SoftmaxRecorder()
+    with recorder:
+        yield recorder.inputs
+    config = unwrapped(model).config
+    if len(recorder.inputs) != config.num_hidden_layers:
+        raise ValueError(
+            f"{config.model_type}: {len(recorder.inputs)} tensors of attention scores for {config.num_hidden_layers} "
+            "layers; use another architecture, such as a BERT"
+        )
+
+
+class _SoftmaxRecorder(TorchFunctionMode):
+    """Keeps the input of each softmax over the last of four dimensions that is computed while the mode is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (torch.softmax, torch.nn.functional.softmax, Tensor.softmax) and args[0].ndim == 4:
+            self.inputs.append(args[0])
+        return func(*args, **(kwargs or {}))
 
 
 def _arguments(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """The columns of a store and their types, and ``store.json``, which names every shard and its checksum.
 
 A store is one of three parts, each an artifact of its own: ``pooled`` (logits and one vector a layer),
-``tokens`` (every position of every layer), ``attention`` (the maps of every layer).
+``tokens`` (every position of every layer), ``scores`` (the attention scores of every layer, before the softmax).
+Earlier versions wrote ``attention`` (the attention maps, after the softmax) in the place of ``scores``; it is read.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ class State:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The columns of every row, and their sizes. ``pooling`` is '' where nothing is pooled; ``heads`` matters for the
-    part ``attention`` alone."""
+    parts ``scores`` and ``attention`` alone."""
 
     part: str
     layers: tuple[int, ...]

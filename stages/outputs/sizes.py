@@ -1,7 +1,9 @@
-"""The layers, rows and bytes that a store will have, known before anything runs. Needs the standard library only."""
+"""The layers, rows and bytes that a store will have, known before anything runs."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+from stages.specs.teacher import ATTENTION_PARTS
 
 SHARD_BYTES = 64 << 20
 SHARD_ROWS = 4096
@@ -9,14 +11,14 @@ ITEM_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 
 
 def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int, part: str = "pooled") -> tuple[int, ...]:
-    """The numbers of the layers that a store keeps: for "all", 0 (the embeddings, which have no attention maps) to
+    """The numbers of the layers that a store keeps: for "all", 0 (the embeddings, which have no attention) to
     ``depth``; otherwise the ``layers`` themselves. Raises ValueError for one that the teacher lacks."""
-    first = 1 if part == "attention" else 0
+    first = 1 if part in ATTENTION_PARTS else 0
     if layers == "all":
         return tuple(range(first, depth + 1))
     wrong = [layer for layer in layers if not first <= layer <= depth]
     if wrong:
-        key = "layers" if part == "pooled" else part
+        key = {"pooled": "layers", "scores": "attention"}.get(part, part)
         lowest = "1" if first else "0 (embeddings)"
         raise ValueError(f"store.{key}: the teacher has no layer {wrong[0]}; it has {lowest} to {depth}")
     return layers
@@ -47,7 +49,7 @@ class Extent:
 
     def row_bytes(self, part: str, precision: str, pooling: str) -> int:
         """Bytes of a row in that part of a store, before compression. ``tokens`` has key, length, and [length, width]
-        for each layer; ``attention`` has key, length, and [heads, length, length] for each layer."""
+        for each layer; ``scores`` and ``attention`` have key, length, and [heads, length, length] for each layer."""
         match part:
             case "pooled":
                 return row_bytes(self.layers, self.width, self.outputs, precision, pooling)

@@ -13,6 +13,9 @@ from stages.specs.base import FurtherFiles, Spec
 QUARANTINED = "quarantined.parquet"
 """The file of a store that lists the rows which are set aside."""
 
+ATTENTION_PARTS = ("scores", "attention")
+"""The parts of a store that hold [heads, length, length] of each layer: scores before the softmax, maps after it."""
+
 PRIOR = "prior/"
 """Prefix of the inputs of ``teach`` that are earlier stores of the same teacher, from which rows may be reused."""
 
@@ -21,9 +24,11 @@ class TeachSpec(Spec):
     """A model over a corpus -> the teacher-output store. Inputs: ``corpus``, ``model``.
 
     ``part`` is what the store holds of each row: ``pooled`` (logits, and one vector for each layer and pooling),
-    ``tokens`` (the states of the layers at every token) or ``attention`` (the attention maps of the layers).
-    ``precision`` is the number type on disk, ``compute`` that of the teacher's forward pass. ``label_order[i]`` is the
-    model's output that means the task's label i; None where they agree.
+    ``tokens`` (the states of the layers at every token) or ``scores`` (the attention scores of the layers, before the
+    softmax). A fourth part, ``attention`` (the attention maps, after the softmax), is in stores of earlier versions; it
+    can be checked and repaired, and no recipe makes it. ``precision`` is the number type on disk, ``compute`` that of
+    the teacher's forward pass. ``label_order[i]`` is the model's output that means the task's label i; None where they
+    agree.
 
     ``on_bad_rows`` decides what happens where outputs are not finite as they would be stored: ``stop`` ends the stage;
     ``quarantine`` leaves these rows out of the store and lists them in ``quarantined.parquet``. It is not part of the
@@ -33,7 +38,7 @@ class TeachSpec(Spec):
     stage: ClassVar[str] = "teach"
     version: ClassVar[int] = 2
 
-    part: Literal["pooled", "tokens", "attention"] = "pooled"
+    part: Literal["pooled", "tokens", "scores", "attention"] = "pooled"
     pooling: Literal["mean", "cls", "both"] = "mean"
     layers: Literal["all"] | tuple[int, ...] = "all"
     precision: Literal["float16", "float32", "int8"] = "float16"
@@ -50,11 +55,9 @@ class TeachSpec(Spec):
         return self if facts.get("quarantined") else self.model_copy(update={"on_bad_rows": "stop"})
 
     @model_validator(mode="after")
-    def _maps_have_no_dimensions(self) -> "TeachSpec":
-        if self.part == "attention" and self.precision == "int8":
-            raise ValueError(
-                "precision: int8 has a scale for each dimension, and attention maps have none; use float16"
-            )
+    def _attention_has_no_dimensions(self) -> "TeachSpec":
+        if self.part in ATTENTION_PARTS and self.precision == "int8":
+            raise ValueError("precision: int8 has a scale for each dimension, and attention has none; use float16")
         return self
 
 

@@ -14,7 +14,7 @@ from cluster.resources import Worker
 from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
-from stages.models.forward import attention_maps, forward, pooled_state
+from stages.models.forward import attention_maps, attention_scores, forward, pooled_state
 from stages.models.loading import load
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory, tokens_per_pass
@@ -23,6 +23,7 @@ from stages.outputs.parquet import Damaged, write_shard
 from stages.outputs.quarantine import BROKEN_SHARD_ROWS, WhatIsBad, write_bad_rows
 from stages.outputs.reuse import read_rows
 from stages.saved_rows import SavedRows
+from stages.specs.teacher import ATTENTION_PARTS
 from stages.teaching.collector import OutputCollector, Outputs
 from stages.teaching.job import Shard, TeachJob, WrittenShard, bad_rows_path, sizes_of_rows
 
@@ -42,8 +43,8 @@ class TeacherWorker:
     @cached_property
     def model(self) -> nn.Module:
         model = load(self.job.model)
-        if self.job.spec.part == "attention":
-            model.set_attn_implementation("eager")  # the other implementations never form the maps
+        if self.job.spec.part in ATTENTION_PARTS:
+            model.set_attn_implementation("eager")  # the other implementations form neither scores nor maps
         module: nn.Module = model
         return module.to(self.worker.device).eval()
 
@@ -166,8 +167,9 @@ class TeacherWorker:
     def _run(self, rows: Rows) -> Outputs:
         batch, layout = self.rows.batch(rows, self.worker.device), self.job.layout
         with torch.inference_mode(), autocast(self.worker.device, self.job.spec.compute):
-            if layout.part == "attention":
-                return self._lengths(rows), maps(attention_maps(self.model, batch.inputs), batch, layout)
+            if layout.part in ATTENTION_PARTS:
+                read = attention_scores if layout.part == "scores" else attention_maps
+                return self._lengths(rows), pairs_of_tokens(read(self.model, batch.inputs), batch, layout)
             logits, hidden = forward(self.model, batch.inputs, hidden=bool(layout.layers))
             if layout.part == "tokens":
                 return self._lengths(rows), positions(hidden, batch, layout)
@@ -199,8 +201,11 @@ def positions(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mappi
     return found
 
 
-def maps(attention: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:
-    """For each column a row's maps [heads, T, T], flattened, without padding: probabilities after the softmax."""
+def pairs_of_tokens(
+    attention: tuple[Tensor, ...], batch: Batch, layout: Layout
+) -> Mapping[str, list[npt.NDArray[Any]]]:
+    """For each column a row's attention scores or maps [heads, T, T], flattened, without padding. ``attention`` has
+    [B, heads, T, T] of each layer, the first layer first."""
     lengths = batch.inputs["attention_mask"].sum(1).tolist()
     found = {}
     for state in layout.states:

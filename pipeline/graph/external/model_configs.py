@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import nearest
-from stages.models.architectures import embedding_problem
+from stages.models.architectures import GIVES_SCORES, embedding_problem
 from stages.models.bilstm import BILSTM
 from stages.models.config_fields import (
     OTHER,
@@ -165,6 +165,18 @@ def check_embeddings(kind: str, model_type: str, head: Head | None, who: str = "
         raise ValueError(
             f"data: {kind} changes word embeddings, which {who} ({model_type}) does not take in the place of tokens, "
             f"because {problem}; use another model, or data: original"
+        )
+
+
+def check_scores(model_type: str, heads: int, field: str, remedy: str) -> None:
+    """Raise ValueError, which names the ``field`` that needs them and ends in ``remedy``, if attention scores cannot be
+    had of a model of this architecture."""
+    if not heads:
+        raise ValueError(f"{field}: the config.json of the {model_type} names no attention heads; {remedy}")
+    if model_type not in GIVES_SCORES:
+        raise ValueError(
+            f"{field}: needs attention scores before the softmax, which {model_type} does not give for all tokens of a "
+            f"row; {remedy}, or use another model, such as a BERT or a RoBERTa"
         )
 
 

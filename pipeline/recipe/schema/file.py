@@ -219,7 +219,8 @@ class StoreSettings(Block):
         None,
     )
     attention: Literal["all"] | Annotated[Layers, AfterValidator(_rising)] | None = key(
-        "Also store the attention maps of these layers (1 is the first), as a separate artifact. It is larger still.",
+        "Also store the attention scores of these layers (1 is the first), before the softmax, as a separate "
+        "artifact. It is larger still.",
         [6],
         None,
     )

@@ -263,6 +263,36 @@ def test_a_layer_that_the_teacher_does_not_have_is_refused(assets: Path, changes
     assert refusal(assets, **changes) == line
 
 
+def tuned_from(model: Path) -> dict[str, object]:
+    return {"model": str(model), "finetune": {"epochs": 1}}
+
+
+def test_a_store_of_attention_holds_scores_under_a_name_of_its_own(assets: Path) -> None:
+    write_plannable_model(assets / "heads", num_attention_heads=2)
+    found = nodes_by_name(composed(assets, teacher=tuned_from(assets / "heads"), store={"attention": [2, 4]}))
+    spec = found["attention@tiny"].spec
+    assert isinstance(spec, TeachSpec) and (spec.part, spec.layers) == ("scores", (2, 4))
+    assert found["attention@tiny"].extent == Extent(layers=2, width=32, outputs=2, heads=2, length=16)
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (
+            {"model_type": "modernbert", "num_attention_heads": 2},
+            "task tiny: store.attention: needs attention scores before the softmax, which modernbert does not give for "
+            "all tokens of a row; leave it out, or use another model, such as a BERT or a RoBERTa",
+        ),
+        ({}, "task tiny: store.attention: the config.json of the bert names no attention heads; leave it out"),
+    ],
+)
+def test_a_store_of_attention_of_a_model_that_gives_no_scores_is_refused(
+    assets: Path, config: dict[str, object], line: str
+) -> None:
+    write_plannable_model(assets / "other", **config)
+    assert refusal(assets, teacher=tuned_from(assets / "other"), store={"attention": "all"}) == line
+
+
 # --- models from outside --------------------------------------------------------------------------
 
 

@@ -163,7 +163,7 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
     TEACH: {
         "pooling": ["cls"],
         "layers": [(0,), (0, 1)],
-        "part": ["tokens", "attention"],
+        "part": ["tokens", "scores", "attention"],
         "compute": ["bfloat16", "float16"],
         "precision": ["float32"],
         "splits": [("train", "holdout")],

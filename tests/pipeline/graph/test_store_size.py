@@ -21,11 +21,11 @@ def test_without_layers_a_store_holds_keys_and_logits_in_any_precision() -> None
 def test_the_size_grows_with_the_length_for_tokens_and_with_its_square_for_attention() -> None:
     extent = Extent(layers=3, width=8, outputs=2, heads=4, length=10)
     assert store_bytes(TeachSpec(part="tokens"), extent, 5) == 5 * (20 + 3 * 10 * 8 * 2)
-    assert store_bytes(TeachSpec(part="attention"), extent, 5) == 5 * (20 + 3 * 4 * 10 * 10 * 2)
+    assert store_bytes(TeachSpec(part="scores"), extent, 5) == 5 * (20 + 3 * 4 * 10 * 10 * 2)
 
 
 def test_a_tier_that_does_not_apply_leaves_the_spec_unchanged() -> None:
-    tokens, maps = TeachSpec(part="tokens"), TeachSpec(part="attention")
+    tokens, scores = TeachSpec(part="tokens"), TeachSpec(part="scores")
     assert in_tier(tokens, EXTENT, "store.layers: []") == (tokens, EXTENT)
-    assert in_tier(maps, EXTENT, "store.precision: int8") == (maps, EXTENT)
+    assert in_tier(scores, EXTENT, "store.precision: int8") == (scores, EXTENT)
     assert in_tier(tokens, EXTENT, "store.precision: int8")[0].precision == "int8"

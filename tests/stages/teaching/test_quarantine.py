@@ -120,11 +120,12 @@ def _everything(kind: str) -> str:
     return "; ".join(f"{column}: {kind}" for column in ("logits", "hidden_00", "hidden_01", "hidden_02", "hidden_03"))
 
 
-@pytest.mark.parametrize("part", ["tokens", "attention"])
-def test_rows_of_positions_and_of_maps_are_set_aside_as_well(
-    part: str, large_corpus: Path, spoilt: Path, tmp_path: Path
+@pytest.mark.parametrize(("part", "precision"), [("tokens", "float16"), ("scores", "float32")])
+def test_rows_of_positions_and_of_scores_are_set_aside_as_well(
+    part: str, precision: str, large_corpus: Path, spoilt: Path, tmp_path: Path
 ) -> None:
-    spec = TeachSpec.model_validate({"part": part, "layers": (1,), "on_bad_rows": "quarantine"})
+    fields = {"part": part, "layers": (1,), "precision": precision, "on_bad_rows": "quarantine"}
+    spec = TeachSpec.model_validate(fields)
     assert taught(spec, large_corpus, spoilt, tmp_path / "out")["quarantined"] == 1
     assert read_quarantined(tmp_path / "out") == {bad_keys(large_corpus)[NAN]: f"{part}_01: nan"}
 

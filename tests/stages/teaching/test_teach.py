@@ -179,7 +179,7 @@ SAVED = (
     TeachSpec(),
     TeachSpec(precision="int8", pooling="both"),
     TeachSpec(part="tokens", layers=(0, 3)),
-    TeachSpec(part="attention", layers=(1, 2)),
+    TeachSpec(part="scores", layers=(1, 2)),
 )
 
 
@@ -373,23 +373,33 @@ def test_every_position_of_a_row_is_the_output_of_the_plain_model(
         np.testing.assert_allclose(found[key].mean(0), mean, atol=1e-5)
 
 
-def test_maps_are_shares_of_attention_of_every_head(tiny_corpus: Path, teacher: Path, tmp_path: Path) -> None:
-    spec = TeachSpec(part="attention", layers=(2,), precision="float32")
+def test_the_softmax_of_stored_scores_is_the_plain_models_attention_map_of_the_row_alone(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    spec = TeachSpec(part="scores", layers=(2,), precision="float32")
     taught(spec, tiny_corpus, teacher, tmp_path / "out")
-    found = positions(tmp_path / "out", "attention_02")
-    split = read_split(tiny_corpus, "train")
+    taught(spec.model_copy(update={"part": "attention"}), tiny_corpus, teacher, tmp_path / "earlier")
+    found, earlier = positions(tmp_path / "out", "scores_02"), positions(tmp_path / "earlier", "attention_02")
+    split, plain = read_split(tiny_corpus, "train"), eager_classifier(teacher)
     assert len(set(split.lengths.tolist())) > 1, "rows are of several lengths, or padding proves nothing"
-    for key, length in zip(split.keys, split.lengths, strict=True):
-        maps = found[key].reshape(2, length, length)
-        np.testing.assert_allclose(maps.sum(-1), 1.0, atol=1e-5)
-    assert np.std(next(iter(found.values()))) > 0
+    for key, start, end in zip(split.keys, split.offsets[:-1], split.offsets[1:], strict=True):
+        with torch.no_grad():
+            maps = plain(torch.from_numpy(split.tokens[start:end].astype(np.int64))[None], output_attentions=True)
+        scores = torch.from_numpy(found[key]).float().view(2, end - start, end - start)
+        torch.testing.assert_close(scores.softmax(-1), maps.attentions[1][0], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(earlier[key], maps.attentions[1].flatten().numpy(), atol=1e-5)
 
 
-def test_attention_maps_in_bytes_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match="int8 has a scale for each dimension, and attention maps have none; use float16"
-    ):
-        TeachSpec(part="attention", precision="int8")
+def eager_classifier(directory: Path) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(directory, attn_implementation="eager").eval()
+
+
+@pytest.mark.parametrize("part", ["scores", "attention"])
+def test_attention_in_bytes_is_refused(part: str) -> None:
+    with pytest.raises(ValueError, match="int8 has a scale for each dimension, and attention has none; use float16"):
+        TeachSpec.model_validate({"part": part, "precision": "int8"})
 
 
 def test_a_teacher_that_runs_in_bfloat16_has_nearly_the_same_outputs(
