@@ -7,7 +7,7 @@ from typing import Literal
 from pipeline.errors import refused
 from pipeline.graph.artifact_sizes import store_bytes
 from pipeline.graph.context import Model
-from pipeline.graph.model_configs import check_scores
+from pipeline.graph.external.model_configs import check_scores
 from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity, ReportedModel, ScoreGate
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.recipe import TEACHER, Reference, TaskRecipe
