@@ -2,7 +2,7 @@
 
 from pipeline.methods.edges import FORMULA, SUMMED
 from pipeline.methods.named import NamedMethod
-from stages.specs.axes.data import Adversarial, FreeLB, WithGenerator
+from stages.specs.axes.data import Adversarial, Contrast, FreeLB, WithGenerator
 from stages.specs.axes.targets import Hard, TeacherTargets
 from stages.specs.axes.training import Annealing, OnePhase
 from stages.specs.method import Method
@@ -75,8 +75,8 @@ ADVERSARIAL = NamedMethod(
 RASHID = "Rashid et al. 2021, MATE-KD: Masked Adversarial TExt, a Companion to Knowledge Distillation, ACL"
 GENERATED_ROWS = (
     "x' is x with a share `mask` of its tokens, special tokens aside, masked and filled by the generator G.\n"
-    "In `generator_steps` steps, maximise d(T(x'), S(x')) over G, by a straight-through Gumbel-softmax; in the next\n"
-    "`student_steps`, minimise over S; each on rows of their own."
+    "In `generator_steps` steps, maximise d(T(x'), S(x')) over G, by a straight-through Gumbel-softmax;\n"
+    "in the next `student_steps`, minimise over S; each on rows of their own."
 )
 
 MATE_KD = NamedMethod(
@@ -86,7 +86,7 @@ MATE_KD = NamedMethod(
     method=Method(
         targets=TeacherTargets(), training=OnePhase(temperature=1.0, teacher_weight=0.5), data=WithGenerator()
     ),
-    formula=f"(1 - share) [{FORMULA}] + share tau^2 KL(T(x') || S(x'))\n{GENERATED_ROWS}",
+    formula=f"(1 - share) [{FORMULA}]\n+ share tau^2 KL(T(x') || S(x'))\n{GENERATED_ROWS}",
     scale=f"{SUMMED} With share 1/3 and w 1/2, CE, KD and the generated rows have a third each.",
     defaults="Thirds, tau 1, a share of 0.3 of the tokens masked, cycles of 10 and 100 steps, a generator at 5e-7 and "
     "temperature 1 are the released code's; it trains the student at 2e-5 for 30 epochs. The paper has 0.4 on RTE.",
@@ -122,4 +122,32 @@ COMBINED_KD = NamedMethod(
     recipe="mate-small.yaml",
 )
 
-ADVERSARIES = (FREELB, FREELB_KD, ADVERSARIAL, MATE_KD, COMBINED_KD)
+CILDA = NamedMethod(
+    name="cilda",
+    title="CILDA: a generator that also contrasts the layers of student and teacher",
+    paper="Haidar et al. 2022, CILDA: Contrastive Data Augmentation using Intermediate Layer Knowledge Distillation, "
+    "COLING",
+    method=Method(
+        targets=TeacherTargets(),
+        training=OnePhase(temperature=1.0, teacher_weight=0.5),
+        data=WithGenerator(labels=2 / 3, contrast=Contrast()),
+    ),
+    formula=f"(1 - share) [{FORMULA}]\n"
+    "+ share [labels CE(y, z_S(x')) + (1 - labels) tau^2 KL(T(x') || S(x'))]\n"
+    f"{GENERATED_ROWS}\n"
+    "G maximises (1 - c) d + c InfoNCE, c the share of the contrast;\n"
+    "InfoNCE = -log softmax_j(s_i . t_j / temperature)[i],\n"
+    "with s_i, t_i the states of all layers of row i of the batch, joined, projected and scaled to length 1",
+    scale=f"{SUMMED} Thirds for CE, KD and generated rows; of the last, 2/3 are CE and 1/3 is KD. InfoNCE is a mean "
+    "over rows.",
+    defaults="All weights, temperature 2 and width 128 are those of a third-party reimplementation; no code of the "
+    "authors was found. Masks, turns and the generator are those of mate-kd.",
+    differs="Who trains the projections is not known. Here they are trained in the generator's turns, at the student's "
+    "learning rate, to lower the contrast that the generator raises: untrained projections of two models have nothing "
+    "in common. A changed row keeps the label of its row, as in the reimplementation, whatever the generator writes.",
+    example="method: [mate-kd, cilda]",
+    recipe="mate-small.yaml",
+    teachers="one",
+)
+
+ADVERSARIES = (FREELB, FREELB_KD, ADVERSARIAL, MATE_KD, COMBINED_KD, CILDA)

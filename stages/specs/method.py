@@ -60,7 +60,12 @@ class Method(Frozen):
     @property
     def needs_whole_batch(self) -> bool:
         """Whether the loss compares the rows of a batch with each other."""
-        return self.structure.compares_rows
+        return self.structure.compares_rows or self.needs_contrast
+
+    @property
+    def needs_contrast(self) -> bool:
+        """Whether the layers of student and teacher are contrasted on generated rows."""
+        return isinstance(self.data, WithGenerator) and self.data.contrast is not None
 
     @model_validator(mode="after")
     def _schedules_of_logits_need_a_teacher(self) -> "Method":
@@ -138,5 +143,7 @@ def check_teachers(method: Method, count: int) -> None:
         raise ValueError(f"taught_by: {count} teachers, but only their logits can be averaged; let one teach")
     if count > 1 and method.needs_layers and not isinstance(method.training, Progressive):
         raise ValueError(f"structure: the layers of which of {count} teachers? Let one teach, or structure: none")
+    if count > 1 and method.needs_contrast:
+        raise ValueError(f"data.contrast: the layers of which of {count} teachers? Let one teach, or contrast: null")
     if count > 1 and method.needs_probes:
         raise ValueError(f"structure: outputs follows the layers of one teacher, not of {count}; let one teach")

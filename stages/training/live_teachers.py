@@ -41,12 +41,24 @@ class LiveTeachers:
             total = total + logits_BC
         return total
 
+    def logits_and_states(
+        self, inputs: Callable[[nn.Module], Mapping[str, Tensor]]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As ``logits``, of a single teacher, and the states [B, T, H] of its embeddings and of each layer."""
+        assert len(self.models) == 1, "methods that follow layers have one teacher"
+        return self._outputs_of(0, inputs, hidden=True)
+
     def _logits_of(self, number: int, inputs: Callable[[nn.Module], Mapping[str, Tensor]]) -> Tensor:
+        return self._outputs_of(number, inputs)[0]
+
+    def _outputs_of(
+        self, number: int, inputs: Callable[[nn.Module], Mapping[str, Tensor]], hidden: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         model = self.models[number]
         with autocast(self.device, self.precision):
-            logits, _ = forward(model, inputs(model))
+            logits, states = forward(model, inputs(model), hidden=hidden)
         logits_BC = logits.float()
-        return logits_BC / self.temperatures[number] if self.temperatures else logits_BC
+        return (logits_BC / self.temperatures[number] if self.temperatures else logits_BC), states
 
 
 def open_live_teachers(spec: DistilSpec, inputs: Mapping[str, Path], device: str) -> LiveTeachers | None:

@@ -270,10 +270,11 @@ class Training:
         counted = weight if view.only else share
         total = torch.zeros(layout.size, dtype=torch.float64, device=self.worker.device)
         with self.parts.gradient_sync(last), explain_out_of_memory(len(batch.rows)):
-            if view.other is None:
-                found = self.parts.loss(replace(batch, inputs=dict(view.inputs)), rows, plan)
+            read, other = replace(batch, inputs=dict(view.inputs)), view.other
+            if other is None:
+                found = self.parts.loss(read, rows, plan)
             else:
-                found = self.parts.distance(view.inputs, view.other.term, view.other.logits)
+                found = self.parts.other_loss(read, other.terms, other.logits, other.name)
             if view.leaf is not None:
                 first = found.terms[plan.terms[0].name].sum()
                 (view.gradient,) = torch.autograd.grad(first, view.leaf, retain_graph=True)
@@ -283,8 +284,7 @@ class Training:
         view.loss, view.logits = found.loss.detach(), found.logits.detach()
         total[layout.place(LOSS)] += loss.detach()
         for name, term_B in found.terms.items():
-            place = layout.place_of_term(name if view.other is None else view.other.name)
-            total[place] += term_B.detach().sum() * counted
+            total[layout.place_of_term(name)] += term_B.detach().sum() * counted
         if found.attention is not None:
             total[layout.place(ATTENTION)] += found.attention.sum(0) * counted
         return total

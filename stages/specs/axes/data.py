@@ -100,6 +100,18 @@ class Adversarial(MovedEmbeddings):
         return 2
 
 
+class Contrast(Frozen):
+    """A part of what a generator maximises, with the share `share` of it: how badly a row's states in the student are
+    told from those of the batch's other rows by its states in the teacher (InfoNCE at `temperature`). The states of all
+    layers, pooled as `pooling` says, are projected to `width` dimensions on each side; the projections are trained
+    along with the generator, to lower what it raises."""
+
+    share: float = Field(0.5, gt=0.0, le=1.0)
+    temperature: float = Field(2.0, gt=0.0)
+    width: int = Field(128, ge=1)
+    pooling: Literal["cls", "mean"] = "cls"
+
+
 class WithGenerator(Frozen):
     """Beside each row the student reads it once more with a share `mask` of its tokens, special tokens aside, chosen
     anew by a generator, a masked language model. There it is compared with the teacher, which runs on these rows; that
@@ -107,7 +119,9 @@ class WithGenerator(Frozen):
     trained to raise the distance between student and teacher on its rows, at the peak learning rate
     `learning_rate`, and in the next `student_steps` the student is trained, each on rows of their own. `temperature`
     is that of the generator's Gumbel-softmax. With `objective: cross-entropy`, the generator raises the cross-entropy
-    in place of the KL divergence, and so the entropy of the teacher's outputs, too."""
+    in place of the KL divergence, and so the entropy of the teacher's outputs, too; with `contrast`, it raises a
+    contrast between the layers of both as well. A changed row keeps the label of its row with the share `labels` of
+    that row's loss."""
 
     kind: Literal["generated"] = "generated"
     mask: float = Field(0.3, ge=0.0, le=1.0)
@@ -117,6 +131,8 @@ class WithGenerator(Frozen):
     learning_rate: float = Field(5.0e-7, gt=0.0)
     temperature: float = Field(1.0, gt=0.0)
     objective: Literal["divergence", "cross-entropy"] = "divergence"
+    labels: float = Field(0.0, ge=0.0, lt=1.0)
+    contrast: Contrast | None = None
 
 
 Data = Annotated[Original | Neighbours | Minimax | FreeLB | Adversarial | WithGenerator, Field(discriminator="kind")]

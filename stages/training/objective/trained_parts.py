@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stages.corpus.rowset import Batch
 from stages.models.forward import forward, pooled_state, width
 from stages.models.predict import autocast
-from stages.specs.axes.terms import LayerTerm, TeacherTerm, layer_term, weighted_sum
+from stages.specs.axes.terms import LayerTerm, Terms, layer_term, weighted_sum
 from stages.specs.layers import LayerStructure
 from stages.specs.schedule import EpochPlan
 from stages.specs.seeds import seed_of
@@ -111,12 +111,16 @@ class TrainedParts:
         attention = compared.largest_attention(layers) if layers is not None else None
         return BatchLoss(weighted_sum(plan.terms, values), by_name, compared.logits, attention)
 
-    def distance(self, inputs: Mapping[str, Tensor], term: TeacherTerm, logits_BC: Tensor) -> BatchLoss:
-        """The ``term`` alone, with weight 1, between the student's logits for these inputs and ``logits_BC``."""
+    def other_loss(self, batch: Batch, terms: Terms, teacher_BC: Tensor, name: str) -> BatchLoss:
+        """The loss of these rows by ``terms``, none of which needs layers, as a single term called ``name``.
+        ``teacher_BC`` are the teachers' logits for them."""
         with autocast(self.worker.device, self.setup.spec.train.precision):
-            logits, _ = forward(self.wrapped, inputs)
-        distance_B = term.distance(logits.float(), logits_BC)
-        return BatchLoss(distance_B, {term.name: distance_B}, logits.float())
+            logits, _ = forward(self.wrapped, batch.inputs)
+        regression, workers = self.setup.task.regression, Workers()
+        outputs = {"logits": teacher_BC}
+        compared = ComparedRows(logits.float(), batch.labels, regression, outputs, self.matcher, {}, workers)
+        loss_B = weighted_sum(terms, [term.value(compared) for term in terms])
+        return BatchLoss(loss_B, {name: loss_B}, compared.logits)
 
     def term_values(self, batch: Batch, rows: int, plan: EpochPlan) -> list[Tensor]:
         """The value [B] of each term of ``plan`` for these rows, before weighting and in float32. The student runs

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
-from stages.specs.axes.terms import TeacherTerm
+from stages.specs.axes.terms import Terms
 from stages.specs.schedule import EpochPlan
 from stages.training.checkpoint import State
 
@@ -34,10 +34,10 @@ class StepSize:
 
 @dataclass(frozen=True, slots=True)
 class OtherLoss:
-    """What the loss of a form of the rows is where it is not that of the epoch: ``term`` alone, with the teachers'
-    ``logits`` [B, C] for this form, summed under ``name``."""
+    """What the loss of a form of the rows is where it is not that of the epoch: ``terms`` with the teachers' ``logits``
+    [B, C] for this form, summed under ``name``."""
 
-    term: TeacherTerm
+    terms: Terms
     logits: Tensor
     name: str
 

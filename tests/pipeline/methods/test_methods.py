@@ -33,7 +33,7 @@ def test_the_methods_of_the_slides_and_their_relatives_all_have_names() -> None:
     layers = {"pkd", "pkd-last", "random-map", "ckd", "ckd-po", "rail-kd", "rail-kd-joined"}
     mixtures = {"alp", "alp-no", "alp-po", "universal-kd", "relational-kd"}
     candidates = {"transfer", "knn", "minimax-knn"}
-    adversaries = {"freelb", "freelb-kd", "adversarial", "mate-kd", "combined-kd"}
+    adversaries = {"freelb", "freelb-kd", "adversarial", "mate-kd", "combined-kd", "cilda"}
     assert set(NAMES) == labels | edges | schedules | layers | mixtures | candidates | adversaries
 
 

@@ -6,8 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from tiny import packaged_model
 from torch import Tensor, nn
 from training_setups import (
     ANNEALING,
@@ -26,13 +28,14 @@ from training_setups import (
     spec_of,
 )
 
-from stages.specs.axes.data import WithGenerator
+from stages.specs.axes.data import Contrast, WithGenerator
 from stages.specs.axes.terms import SoftTerm, SquaredTerm
 from stages.specs.axes.training import OnePhase, Position
 from stages.specs.method import Method
 from stages.specs.schedule import epoch_plan
 from stages.specs.tasks import Task
 from stages.training.loop import Training, fit
+from stages.training.objective.relations import Workers
 from stages.training.participants.generator.adversary import GeneratorAdversary, generator_objective
 from stages.training.participants.generator.gumbel import (
     chosen_places,
@@ -41,6 +44,7 @@ from stages.training.participants.generator.gumbel import (
     straight_through,
     writable,
 )
+from stages.training.participants.generator.rows_table import GeneratedRow
 from stages.training.participants.protocol import StepSize
 from stages.training.turns import Turns
 
@@ -157,7 +161,7 @@ def test_the_generators_gradient_is_that_of_plain_torch_with_one_hot_products(
     batch = training.setup.train.batch(np.arange(8), "cpu")
     places = adversary.places(batch)
     adversary.model.eval()
-    found = adversary.objective(batch, places, plan)
+    found = adversary.objective(batch, places, plan, len(batch.rows))
     parameters = list(adversary.model.parameters())
     gradients = torch.autograd.grad(found.sum(), parameters, allow_unused=True)
 
@@ -217,7 +221,7 @@ def test_turns_of_its_own_raise_the_distance_and_leave_student_and_teacher_alone
 
     def raised() -> float:
         with torch.no_grad():
-            return float(adversary.objective(batch, adversary.places(batch), plan).mean())
+            return float(adversary.objective(batch, adversary.places(batch), plan, 26).mean())
 
     first = raised()
     for _ in range(80):
@@ -341,3 +345,77 @@ def test_terms_are_recorded_as_means_over_all_rows_of_the_student(tmp_path: Path
     assert sums["term/soft"] == pytest.approx(sums["term/generated"], rel=1e-5)
     expected = (sums["term/hard"] + sums["term/soft"]) / 2 * (2 / 3) + sums["term/generated"] / 3
     assert sums["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+# --- labels and a contrast of layers ------------------------------------------------------------------------
+
+CILDA = with_data(GENERATED, labels=2 / 3, contrast=Contrast(width=5, temperature=2.0))
+
+
+def test_the_contrast_is_info_nce_of_the_joined_layers(tmp_path: Path) -> None:
+    """Against NumPy, without the project's pooling, normalisation and cross-entropy."""
+    adversary = adversary_of(training_of(CILDA, CLASSES, tmp_path))
+    contrast = adversary.contrast
+    assert contrast is not None
+    torch.manual_seed(3)
+    student, teacher = ([torch.randn(4, 6, 16) for _ in range(3)] for _ in range(2))
+    found = contrast(student, teacher, torch.ones(4, 6), Workers(rows=4)).detach().numpy()
+    vectors = []
+    for states, projection in ((student, contrast.of_student), (teacher, contrast.of_teacher)):
+        first = np.concatenate([state[:, 0].numpy() for state in states[1:]], axis=1)
+        projected = first @ projection.weight.detach().numpy().T + projection.bias.detach().numpy()
+        vectors.append(projected / np.linalg.norm(projected, axis=1, keepdims=True))
+    similar = np.exp(vectors[0] @ vectors[1].T / 2.0)
+    expected = -np.log(np.diag(similar) / similar.sum(1))
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_turns_with_a_contrast_raise_it_by_the_generator_and_lower_it_by_the_projections(tmp_path: Path) -> None:
+    def after(generator_rate: float, projection_rate: float) -> float:
+        method = with_data(CILDA, learning_rate=generator_rate, contrast=Contrast(share=1.0, width=8, pooling="mean"))
+        training = training_of(method, CLASSES, tmp_path, learning_rate=projection_rate)
+        adversary = adversary_of(training)
+        plan, batch = epoch_plan(method, Position(), 3, False), training.setup.train.batch(np.arange(26), "cpu")
+        for _ in range(40):
+            adversary.take_turn([batch], StepSize(26, 1.0), plan, 1.0)
+        with torch.no_grad():
+            return float(adversary.objective(batch, adversary.places(batch), plan, 26).mean())
+
+    start, raised, lowered = after(1e-12, 1e-12), after(3e-2, 1e-12), after(1e-12, 3e-2)
+    assert raised > start + 0.01 and lowered < start - 0.01
+
+
+def test_a_generated_row_keeps_the_label_of_its_row_with_its_share(tmp_path: Path) -> None:
+    """With nothing masked: 2/3 (CE + KD) / 2 + 1/3 (2/3 CE + 1/3 KD)."""
+    two = with_data(GENERATED, mask=0.0, generator_steps=0, labels=2 / 3)
+    one = Method(targets=two.targets, training=OnePhase(temperature=1.0, teacher_weight=1 / 3 + 1 / 9))
+    models = []
+    for number, method in enumerate((one, two)):
+        models.append(small_bert(CLASSES))
+        setup = setup_of(spec_of(method), CLASSES, tmp_path / f"{number}.pt", signal_for(method, CLASSES))
+        fit(models[-1], setup, LocalWorker())
+    assert max_difference(models[0].state_dict(), models[1].state_dict()) < 1e-5
+
+
+# --- the table of generated rows ----------------------------------------------------------------------------
+
+
+def test_rows_before_and_after_the_generator_are_written_with_what_both_models_give_them(
+    tmp_path: Path,
+) -> None:
+    training = training_of(with_data(GENERATED, mask=1.0), CLASSES, tmp_path)
+    adversary = adversary_of(training)
+    adversary.write_files(tmp_path, training.model, packaged_model())
+    rows = [GeneratedRow(**row) for row in pq.read_table(tmp_path / "generated.parquet").to_pylist()]
+    assert len(rows) == 20 and training.model.training
+    batch = training.setup.train.batch(np.arange(20), "cpu")
+    with torch.no_grad():
+        teacher = adversary.teachers.models[0](**batch.inputs).logits.softmax(-1)
+        student = training.model.eval()(**batch.inputs).logits.softmax(-1)
+    for number, row in enumerate(rows):
+        label = int(batch.labels[number])
+        assert (row.row, row.label) == (number, "abc"[label])
+        assert row.teacher_before == pytest.approx(float(teacher[number, label]), abs=1e-5)
+        assert row.student_before == pytest.approx(float(student[number, label]), abs=1e-5)
+        assert row.generated != row.original
+    assert any(row.teacher_before != row.teacher_after for row in rows)

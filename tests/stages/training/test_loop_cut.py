@@ -32,7 +32,7 @@ from training_setups import (
     stored_outputs,
 )
 
-from stages.specs.axes.data import Adversarial, FreeLB
+from stages.specs.axes.data import Adversarial, Contrast, FreeLB
 from stages.specs.method import Method
 from stages.training.checkpoint import Progress
 from stages.training.loop import fit
@@ -73,6 +73,8 @@ def cut_at(number: int) -> Callable[[int], None]:
     return check
 
 
+CONTRASTED = GENERATED.data.model_copy(update={"labels": 0.5, "contrast": Contrast(width=4)})
+
 CUT = {
     "one-phase": VANILLA,
     "annealing": ANNEALING,
@@ -82,6 +84,7 @@ CUT = {
     "every other epoch": EVERY_OTHER,
     "freelb": VANILLA.model_copy(update={"data": FreeLB()}),
     "generated": GENERATED,
+    "contrast": GENERATED.model_copy(update={"data": CONTRASTED}),
     "generated, then labels": ANNEALING.model_copy(update={"data": GENERATED.data}),
     "adversarial": HARD.model_copy(update={"data": Adversarial()}),
 }
@@ -267,8 +270,8 @@ def work_together(rank: int, directory: str, method: Method) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [VANILLA, ANNEALING, DRAWN, MINIMAX, EVERY_OTHER, GENERATED],
-    ids=["vanilla", "annealing", "drawn", "minimax", "every other", "generated"],
+    [VANILLA, ANNEALING, DRAWN, MINIMAX, EVERY_OTHER, GENERATED, CUT["contrast"]],
+    ids=["vanilla", "annealing", "drawn", "minimax", "every other", "generated", "contrast"],
 )
 def test_two_workers_train_as_one_does(method: Method, tmp_path: Path) -> None:
     other_process = FORKSERVER.Process(target=work_together, args=(1, str(tmp_path), method))

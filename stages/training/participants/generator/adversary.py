@@ -16,7 +16,7 @@ student's turn, where nothing of it is used; it also leaves the generator's drop
 Shapes: B rows, T tokens, C classes, M filled places of a batch, V tokens of the vocabulary.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,19 +28,22 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
-from stages.models.embeddings.words import embed, embed_one_hot
-from stages.models.forward import forward
+from stages.models.cutting import depth
+from stages.models.embeddings.words import embed, embed_one_hot, unwrapped
+from stages.models.forward import forward, width
 from stages.models.predict import autocast
 from stages.specs.axes.data import WithGenerator
-from stages.specs.axes.terms import SoftTerm, TeacherTerm, teacher_term
+from stages.specs.axes.terms import LabelTerm, SoftTerm, TeacherTerm, teacher_term
 from stages.specs.axes.training import Position
 from stages.specs.schedule import GENERATED, EpochPlan
 from stages.specs.seeds import seed_of
 from stages.specs.student import GENERATED_ROWS
 from stages.training.checkpoint import State
 from stages.training.live_teachers import LiveTeachers
+from stages.training.objective.relations import Workers
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory, make_optimizer
+from stages.training.participants.generator.contrast import LayerContrast
 from stages.training.participants.generator.gumbel import (
     Places,
     chosen_places,
@@ -84,6 +87,8 @@ class GeneratorAdversary(Participant):
         self.model = generator.model.to(worker.device).eval()
         rates = train.model_copy(update={"learning_rate": settings.learning_rate})
         self.optimizer = make_optimizer(self.model, rates)
+        self.contrast = self._new_contrast()
+        self.contrast_optimizer = None if self.contrast is None else make_optimizer(self.contrast, train)
         self.position = Position()
         self._sums = self._no_sums()
 
@@ -93,13 +98,34 @@ class GeneratorAdversary(Participant):
         of its own: rows, and their objective."""
         return len(SUMS)
 
+    def _new_contrast(self) -> LayerContrast | None:
+        """The projections of the contrast, if there is one, with random weights by the student's seed."""
+        if self.settings.contrast is None:
+            return None
+        student, teacher = (
+            depth(unwrapped(model).config) * width(model) for model in (self.parts.model, self.teachers.models[0])
+        )
+        torch.manual_seed(seed_of(self.train.seed, DRAWS))
+        return LayerContrast(self.settings.contrast, student, teacher).to(self.device)
+
+    @property
+    def _trained(self) -> Iterator[tuple[str, nn.Module, torch.optim.Optimizer, float]]:
+        """What its turns train: name, module, optimizer and peak learning rate."""
+        yield "model", self.model, self.optimizer, self.settings.learning_rate
+        if self.contrast is not None and self.contrast_optimizer is not None:
+            yield "contrast", self.contrast, self.contrast_optimizer, self.train.learning_rate
+
     def state(self) -> State:
-        """The weights of the generator, and its optimizer's state."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """The weights of the generator and of the contrast's projections, and the states of their optimizers."""
+        return {
+            name: {"weights": module.state_dict(), "optimizer": optimizer.state_dict()}
+            for name, module, optimizer, _ in self._trained
+        }
 
     def load_state(self, state: State) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, module, optimizer, _ in self._trained:
+            module.load_state_dict(state[name]["weights"])
+            optimizer.load_state_dict(state[name]["optimizer"])
 
     def is_active(self, plan: EpochPlan) -> bool:
         """Whether generated rows have a share in the loss."""
@@ -121,12 +147,13 @@ class GeneratorAdversary(Participant):
         if not self.is_active(plan):
             yield View(batch.inputs)
             return
-        term = distance_of(plan)
         places = self.places(batch)
         with torch.no_grad():
             generated = self.generated(batch, places)
             teacher_BC = self.teachers.logits(lambda _: generated, plan.request)
-        view = View(generated, plan.generated, False, OtherLoss(term, teacher_BC, GENERATED), only=True)
+        labels = self.settings.labels
+        terms = (replace(distance_of(plan), weight=1 - labels), *([LabelTerm(labels)] if labels else []))
+        view = View(generated, plan.generated, False, OtherLoss(terms, teacher_BC, GENERATED), only=True)
         yield view
         assert view.logits is not None
         self._count(batch, generated, places, view.logits, teacher_BC)
@@ -187,28 +214,44 @@ class GeneratorAdversary(Participant):
     def take_turn(self, batches: Sequence[Batch], step: StepSize, plan: EpochPlan, factor: float) -> Sums:
         """One step of the generator, up the mean distance between student and teacher on its rows."""
         self.model.train()
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        parameters = [parameter for _, module, *_ in self._trained for parameter in module.parameters()]
         sums = self._no_sums()
         for batch in batches:
-            places = self.places(batch)
-            if not len(places.flat):
-                continue
             with explain_out_of_memory(len(batch.rows)):
-                objective_B = self.objective(batch, places, plan)
-                gradients = torch.autograd.grad(
-                    -objective_B.sum() * (step.weight / step.rows), parameters, allow_unused=True
-                )
+                objective_B = self.objective(batch, self.places(batch), plan, step.rows)
+                mean = objective_B.sum() * (step.weight / step.rows)
+                gradients = torch.autograd.grad(mean, parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
             sums[4] += len(batch.rows) * step.weight
             sums[5] += objective_B.detach().sum() * step.weight
-        self._step(parameters, factor)
+        self._step(factor)
         self.model.eval()
         return {GENERATED: sums}
 
-    def objective(self, batch: Batch, places: Places, plan: EpochPlan) -> Tensor:
-        """[B]: what the generator maximises, with its gradient for the generator's weights."""
+    def objective(self, batch: Batch, places: Places, plan: EpochPlan, rows: int) -> Tensor:
+        """[B]: what the generator maximises, with its gradient for the weights of generator and projections. ``rows``
+        is the size of the global batch."""
+        inputs, contrast = self._inputs_with_choices(batch, places), self.contrast
+        with autocast(self.device, self.train.precision):
+            student, states = forward(self.parts.model, inputs(self.parts.model), hidden=contrast is not None)
+        if contrast is None:
+            teacher_BC = self.teachers.logits(inputs, plan.request)
+            return generator_objective(distance_of(plan), student.float(), teacher_BC, self.settings)
+        teacher_BC, followed = self.teachers.logits_and_states(inputs)
+        distance_B = generator_objective(distance_of(plan), student.float(), teacher_BC, self.settings)
+        workers = Workers(self.worker.rank, self.worker.world_size, rows)
+        contrast_B: Tensor = contrast(states, followed, batch.inputs["attention_mask"], workers)
+        share = contrast.settings.share
+        objective_B: Tensor = (1 - share) * distance_B + share * contrast_B
+        return objective_B
+
+    def _inputs_with_choices(self, batch: Batch, places: Places) -> Callable[[nn.Module], Mapping[str, Tensor]]:
+        """The inputs of each model with the generator's choices at ``places``, as word embeddings with a gradient for
+        the choices. A batch in which no token is masked is as it is."""
+        if not len(places.flat):
+            return lambda _: batch.inputs
         flat_M = self._on_device(places.flat)
         logits_MV = writable(self.predicted(batch, flat_M), self.special)
         noise_MV = gumbel_noise(places.by_row, logits_MV.shape[1], self.seeds(batch), self.device)
@@ -220,22 +263,24 @@ class GeneratorAdversary(Participant):
         def inputs(model: nn.Module) -> dict[str, Tensor]:
             return {**batch.inputs, "input_ids": filled_BT, "inputs_embeds": _filled(model, ids_BT, flat_M, choice_MV)}
 
-        teacher_BC = self.teachers.logits(inputs, plan.request)
-        with autocast(self.device, self.train.precision):
-            student_BC, _ = forward(self.parts.model, inputs(self.parts.model))
-        return generator_objective(distance_of(plan), student_BC.float(), teacher_BC, self.settings)
+        return inputs
 
-    def _step(self, parameters: Sequence[nn.Parameter], factor: float) -> None:
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            if self.worker.world_size > 1:
-                torch.distributed.all_reduce(parameter.grad)
-        nn.utils.clip_grad_norm_(parameters, self.train.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * factor
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+    def _step(self, factor: float) -> None:
+        """A step of each optimizer, by the gradients of the mean objective over all workers: the generator's up, and
+        those of the contrast's projections down."""
+        for name, module, optimizer, rate in self._trained:
+            for parameter in module.parameters():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                if self.worker.world_size > 1:
+                    torch.distributed.all_reduce(parameter.grad)
+                if name == "model":
+                    parameter.grad.neg_()
+            nn.utils.clip_grad_norm_(module.parameters(), self.train.max_grad_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     # --- the history ---
 
