@@ -26,6 +26,7 @@ NAMES = (
     "loop_vs_bare",
     "stored_vs_none",
     "minimax",
+    "mate",
     "live_vs_store",
     "dump_vs_bare",
     "store_bytes",
@@ -43,7 +44,7 @@ NAMES = (
 )
 PROGRAMS = ("batch_nodes", "forecast", "gpu", "power", "ratios", "reliability")
 """Programs that run alone: they have no turns, and take long."""
-FROZEN = ("bare_loop", "bare_forward", "bare_gpu", "original_loop", "textbrewer_loop")
+FROZEN = ("bare_loop", "bare_forward", "bare_gpu", "bare_mate", "original_loop", "textbrewer_loop")
 FULL = Scale(rows=512, turns=9, threads=1)
 QUICK = Scale(rows=128, turns=3, threads=1)
 
