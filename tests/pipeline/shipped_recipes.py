@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from project import ROOT, graph_in, write_plannable_model
+from project import ROOT, graph_in, write_plannable_model, write_weights
 
 from pipeline.graph.nodes import Graph
 from pipeline.recipe import Recipe, parse
@@ -17,6 +17,7 @@ MODELS = {
     "roberta-large": ("roberta", 24),
     "roberta-base": ("roberta", 12),
     "distilroberta-base": ("roberta", 6),
+    "distilbert/distilroberta-base": ("roberta", 6),
     "bert-large-uncased": ("bert", 24),
     "bert-base-uncased": ("bert", 12),
     "google/bert_uncased_L-4_H-512_A-8": ("bert", 4),
@@ -24,6 +25,9 @@ MODELS = {
     "sentence-transformers/all-MiniLM-L6-v2": ("bert", 6),
 }
 """The models that recipes name: architecture and depth. Here they are configurations without weights of their own."""
+
+MASKED = ("distilbert/distilroberta-base",)
+"""Those whose weights have a head that predicts tokens."""
 
 MEAN_POOLED = ("sentence-transformers/all-MiniLM-L6-v2",)
 """Those that their files describe as sentence encoders with mean pooling."""
@@ -34,6 +38,9 @@ def write_recipe_assets(folder: Path) -> Path:
     for name, (kind, depth) in MODELS.items():
         layers = {"dim": 32, "n_layers": depth} if kind == "distilbert" else {"num_hidden_layers": depth}
         model = write_plannable_model(folder / "models" / name, model_type=kind, **layers)
+        if name in MASKED:
+            encoder = {f"roberta.encoder.layer.{layer}.output.weight": (1,) for layer in range(depth)}
+            write_weights(model / "model.safetensors", {**encoder, "lm_head.bias": (1,)})
         if name in MEAN_POOLED:
             (model / "1_Pooling").mkdir()
             (model / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}', "utf-8")

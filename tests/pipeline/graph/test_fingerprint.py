@@ -159,6 +159,7 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
             Train(seed=1),
         ],
         "rates": [(1e-4, 2e-4), (1e-4, 3e-4)],
+        "live_label_orders": [((1, 0),), (None, (1, 0))],
     },
     TEACH: {
         "pooling": ["cls"],
