@@ -222,5 +222,5 @@ def test_an_adversary_on_word_embeddings_needs_a_student_that_takes_them(assets:
     student: dict[str, object] = {"label": "decoder", "model": str(decoder)}
     for method in ("freelb", "adversarial"):
         refused = refusal(assets, method=method, student=student)
-        assert f"data: {method} changes word embeddings, which the student (gpt2) does not take in the place of tokens" in refused
+        assert f"data: {method} changes word embeddings, which the student (gpt2) does not take" in refused
     assert "distil/no-kd/decoder/0@tiny" in trainings(assets, student=student)

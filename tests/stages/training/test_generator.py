@@ -332,6 +332,19 @@ def test_with_nothing_masked_it_is_vanilla_kd_on_two_copies(tmp_path: Path) -> N
     assert max_difference(models[0].state_dict(), models[1].state_dict()) < 1e-5
 
 
+def test_annealing_with_nothing_masked_is_annealing_on_two_copies(tmp_path: Path) -> None:
+    """1/2 MSE + 1/2 MSE, and labels alone in the second phase: Combined KD without an adversary."""
+    two = ANNEALING.model_copy(
+        update={"data": DATA.model_copy(update={"mask": 0.0, "generator_steps": 0, "share": 0.5})}
+    )
+    models = []
+    for number, method in enumerate((ANNEALING, two)):
+        models.append(small_bert(CLASSES))
+        setup = setup_of(spec_of(method, epochs=4), CLASSES, tmp_path / f"{number}.pt", signal_for(method, CLASSES))
+        fit(models[-1], setup, LocalWorker())
+    assert max_difference(models[0].state_dict(), models[1].state_dict()) < 1e-5
+
+
 def test_terms_are_recorded_as_means_over_all_rows_of_the_student(tmp_path: Path) -> None:
     training = training_of(with_data(GENERATED, mask=0.0, generator_steps=0), CLASSES, tmp_path, epochs=1)
     kept: list[dict[str, list[float]]] = []
