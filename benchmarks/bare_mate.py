@@ -62,7 +62,7 @@ def models_alone(
             for model in (student, teacher):
                 embeds = model.get_input_embeddings()(ids).detach().requires_grad_(True)  # type: ignore[operator]
                 model(inputs_embeds=embeds, attention_mask=mask).logits.sum().backward()
-            places(given, flat).sum().backward()
+            places(given, flat).logits.sum().backward()
             places.zero_grad(set_to_none=True)
             student.requires_grad_(True)
             continue

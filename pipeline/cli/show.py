@@ -148,12 +148,17 @@ def show_calibration(directory: Path, console: Console) -> None:
 
 
 def show_pretraining(directory: Path, console: Console) -> None:
-    """Print the scores of a masked language model on held-out texts: before its training, and after each epoch."""
+    """Print the scores of a masked language model on held-out texts, before its training and after each epoch; and if
+    it has a teacher, its distances from it in each epoch."""
     history = json.loads((directory / "history.json").read_text("utf-8"))
-    table = Table("epoch", "steps", "loss", "held-out loss", "held-out accuracy", header_style="bold")
-    table.add_row("before", "0", "", *_held_out(history["before"]))
+    taught = any("teacher" in epoch for epoch in history["epochs"])
+    distances = ("soft targets", "cosine") if taught else ()
+    table = Table("epoch", "steps", "loss", *distances, "held-out loss", "held-out accuracy", header_style="bold")
+    table.add_row("before", "0", "", *("" for _ in distances), *_held_out(history["before"]))
     for epoch in history["epochs"]:
-        table.add_row(str(epoch["epoch"]), f"{epoch['steps']:,}", f"{epoch['loss']:.4f}", *_held_out(epoch["held_out"]))
+        own = [f"{value:.4f}" if value is not None else "-" for value in epoch.get("teacher", {}).values()]
+        loss = f"{epoch['loss']:.4f}"
+        table.add_row(str(epoch["epoch"]), f"{epoch['steps']:,}", loss, *own, *_held_out(epoch["held_out"]))
     console.print(table)
 
 

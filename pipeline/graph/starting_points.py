@@ -12,7 +12,7 @@ from pipeline.graph.nodes import MODEL, Edge, ExternalInput, HeldModels, ModelKi
 from pipeline.graph.row_counts import TaskRows
 from pipeline.graph.unlabelled.bank import BankNodes
 from pipeline.graph.unlabelled.pretraining import Texts, masked_model
-from pipeline.recipe import Student, TaskRecipe
+from pipeline.recipe import BASE, Student, TaskRecipe
 from pipeline.recipe.schema.learners import BilstmBlock
 from stages.models.bilstm import BILSTM, bilstm_parameters, separates_texts
 from stages.models.config_fields import with_defaults
@@ -132,7 +132,7 @@ class StartingPoints:
             base = self.masked_model(masked)
             with refused(where):
                 check_classifier({"model_type": base.kind.architecture}, f"models.{masked}")
-        if student.cut is None:
+        if student.cut is None or masked is not None:
             self._check_length(base, where)
         origin = self._origin(student)
         if origin.model is not None and student.head is None and self.recipe.start_task(student) is None:
@@ -143,7 +143,7 @@ class StartingPoints:
         """As ``base``, for a student that does not start from a masked language model. ``where`` names it in
         messages."""
         if student.cut is not None:
-            return self.teacher_base() if student.cut.of == "base" else self.teacher()
+            return self.teacher_base() if student.cut.of == BASE else self.teacher()
         if student.bilstm is not None:
             return self._bilstm_base(student, student.bilstm)
         given = student.config
@@ -207,8 +207,8 @@ class StartingPoints:
             layers = student.cut.layers
             if layers[-1] > base.shape.layers:
                 raise RequestError(
-                    f"{where}: cut.layers: {list(layers)}, but the teacher has no layer {layers[-1]}; "
-                    f"its layers are 1 to {base.shape.layers}"
+                    f"{where}: cut.layers: {list(layers)}, but {self._cut_model(student.cut.of)} has no layer "
+                    f"{layers[-1]}; its layers are 1 to {base.shape.layers}"
                 )
             with refused(where):
                 check_cut(base.kind.architecture, layers)
@@ -223,12 +223,16 @@ class StartingPoints:
         """The head that a student is to get: its own, or for layers of the teacher's base model the teacher's; None for
         that of its base. A masked language model of the teacher's layers has lost their head, so that a student which
         starts from it gets one of the teacher's kind, too."""
-        cut = self._origin(student).cut
-        if student.head is not None or cut is None:
+        origin = self._origin(student)
+        if student.head is not None or origin.cut is None:
             return student.head
-        if cut.of == "teacher" and student.cut is None:
-            return self.teacher().kind.head
-        return self.recipe.teacher.head if cut.of == "base" else None
+        if origin.cut.of == BASE:
+            return self.recipe.teacher.head
+        return self.teacher().kind.head if self.recipe.start_model(student) is not None else None
+
+    def _cut_model(self, of: str) -> str:
+        """The model that the key ``cut.of`` names, in words."""
+        return f"models.{of}" if of in self.recipe.masked_models else "the teacher"
 
     # --- masked language models ---
 
@@ -242,8 +246,9 @@ class StartingPoints:
     def _masked_model(self, name: str) -> Model:
         masked, where = self.recipe.masked_models[name], f"models.{name}"
         given = masked.student
-        if given.start is not None:
-            base = self.masked_model(given.start)
+        other = self.recipe.start_model(given)
+        if other is not None:
+            base = self.masked_model(other)
         elif given.model is not None:
             base = self.context.external_model(given.model, f"{where}.model")
         else:
@@ -251,7 +256,14 @@ class StartingPoints:
         start = self._weights(given, base, where)
         if isinstance(start, Cut):  # a masked language model has no outputs that stand for labels
             start = start.model_copy(update={"label_order": None})
-        return masked_model(self.context, masked, base, start, self._texts(masked.texts, base), self.task)
+        teacher = None if masked.taught_by is None else self._masked_teacher(masked.taught_by, f"{where}.pretrain")
+        return masked_model(self.context, masked, base, start, self._texts(masked.texts, base), self.task, teacher)
+
+    def _masked_teacher(self, name: str, where: str) -> Model:
+        """The masked language model that ``taught_by`` of a block ``pretrain`` names. Raises RequestError."""
+        if name in self.recipe.masked_models:
+            return self.masked_model(name)
+        return self.teacher_base() if name == BASE else self.context.external_model(name, f"{where}.taught_by")
 
     def _texts(self, kind: str, base: Model) -> Texts:
         """The texts that a masked language model is trained on: those of the bank, or of the task's rows of train."""

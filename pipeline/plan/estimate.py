@@ -137,7 +137,8 @@ def comparison_key(what: StageInstance, instances: Mapping[str, StageInstance]) 
         case "pretrain":
             train = [_field(what.spec, name) for name in ("batch_size", "precision", "max_length")]
             share = _field(what.spec, "masking", "share")
-            parts = [_shape(what, instances), train, share, "bank" in what.inputs]
+            teacher = _model_shape(what.inputs.get("teacher", ""), instances)
+            parts = [_shape(what, instances), train, share, "bank" in what.inputs, teacher]
         case "bank" | "index" | "transfer" | "sift" | "unlabelled":
             # Their time per row hardly depends on their settings.
             parts = []

@@ -6,12 +6,13 @@ forms are written out and overrides are merged, or raise a RequestError of one l
 
 from pipeline.recipe.model import Ensemble, MaskedModel, MethodUse, ModelNode, Origin, Recipe, TaskRecipe
 from pipeline.recipe.reading import load, parse
-from pipeline.recipe.reference import ITSELF, TEACHER, Reference
+from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from pipeline.recipe.schema.file import STAGES, Data, Limits, ResourceBlock, StoreSettings, TeacherSettings, Tracking
 from pipeline.recipe.schema.learners import FreshConfig, LayerCut, Student
 
 __all__ = [
+    "BASE",
     "ITSELF",
     "STAGES",
     "TEACHER",

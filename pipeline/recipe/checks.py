@@ -8,7 +8,7 @@ from itertools import count
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
 from pipeline.recipe.model import MethodUse, TaskRecipe
-from pipeline.recipe.reference import ITSELF, TEACHER
+from pipeline.recipe.reference import BASE, ITSELF, TEACHER
 from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.schema.learners import Student
@@ -62,6 +62,9 @@ def _check_reserved_names(recipe: TaskRecipe) -> None:
         raise PlacedError(("models", TEACHER), ABSENT, "is the name of the teacher itself; choose another")
     if ITSELF in names:
         raise PlacedError(("models", ITSELF), ABSENT, "is what taught_by calls the student itself; choose another")
+    if BASE in recipe.masked_models:
+        problem = "is what cut.of and taught_by call the teacher's model before its fine-tuning; choose another name"
+        raise PlacedError(("models", BASE), ABSENT, problem)
 
 
 def _check_method(place: Place, method: Method, task: Task) -> None:

@@ -73,13 +73,15 @@ class Ensemble(Frozen):
 
 class MaskedModel(Frozen):
     """The masked language model of an entry of ``models`` with ``pretrain``. ``student`` says what it starts from, its
-    label is the name of the entry; ``texts`` are those of the bank or of the task's rows of train. ``alone``: the entry
-    has no method, so that the masked language model is all that it stands for. ``spec.start`` has its default, as it is
-    known only in the graph."""
+    label is the name of the entry; ``texts`` are those of the bank or of the task's rows of train. ``taught_by`` is the
+    masked language model that teaches it: another entry, ``base`` or an external model; None where none does.
+    ``alone``: the entry has no method, so that the masked language model is all that it stands for. ``spec.start`` has
+    its default, as it is known only in the graph."""
 
     name: str
     student: Student
     texts: Literal["bank", "task"]
+    taught_by: str | None
     spec: PretrainSpec
     alone: bool
 
@@ -112,8 +114,10 @@ class TaskRecipe(Frozen):
         yield from ((("models", name), node) for name, node in self.models.items() if isinstance(node, ModelNode))
 
     def start_model(self, student: Student) -> str | None:
-        """The masked language model from which a student starts; None for one that does not start from one."""
-        return student.start if student.start in self.masked_models else None
+        """The masked language model from which, or from some of whose layers, a student starts; None for one that does
+        not start from one."""
+        named = student.start if student.cut is None else student.cut.of
+        return named if named in self.masked_models else None
 
     def start_task(self, student: Student) -> str | None:
         """The other task from whose student ``student`` starts; None for one that starts from a model."""

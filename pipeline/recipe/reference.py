@@ -14,6 +14,9 @@ TEACHER = "teacher"
 ITSELF = "itself"
 """The student's own first generation: the same student, start, seed and training, without a teacher."""
 
+BASE = "base"
+"""The teacher's model before its fine-tuning, in ``cut.of`` and in ``pretrain.taught_by``."""
+
 ALL = "all"
 
 PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*(:([1-9][0-9]*|all))?$"

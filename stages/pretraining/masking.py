@@ -46,24 +46,29 @@ def chosen_tokens(ids_BT: Ids, mask_BT: Ids, masking: Masking, tokens: TokenIds,
 @dataclass(frozen=True, slots=True)
 class MaskedBatch:
     """A worker's rows of a batch as a model reads them: ``inputs`` [B, T] by name, the ``places`` [M] in the flattened
-    batch whose tokens are predicted, and these tokens (``targets`` [M]). ``predicted`` is the number of tokens that all
-    workers predict, 0 if the batch consists of special tokens."""
+    batch whose tokens are predicted, these tokens (``targets`` [M]), and the places of all tokens that are not padding
+    (``attended`` [A]). Places rise. ``predicted`` and ``tokens`` are the numbers of predicted tokens and of all tokens
+    of all workers; ``predicted`` is 0 if the batch consists of special tokens."""
 
     inputs: dict[str, Tensor]
     places: Tensor
     targets: Tensor
+    attended: Tensor
     predicted: int
+    tokens: int
 
     def pinned(self) -> "MaskedBatch":
         """The batch in pinned memory, from which a GPU can copy while it computes."""
         inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
-        return MaskedBatch(inputs, self.places.pin_memory(), self.targets.pin_memory(), self.predicted)
+        places, targets, attended = (value.pin_memory() for value in (self.places, self.targets, self.attended))
+        return MaskedBatch(inputs, places, targets, attended, self.predicted, self.tokens)
 
     def to(self, device: str) -> "MaskedBatch":
         """The batch on ``device``. A copy from pinned memory is asynchronous."""
         inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
-        places, targets = (value.to(device, non_blocking=True) for value in (self.places, self.targets))
-        return MaskedBatch(inputs, places, targets, self.predicted)
+        arrays = (self.places, self.targets, self.attended)
+        places, targets, attended = (value.to(device, non_blocking=True) for value in arrays)
+        return MaskedBatch(inputs, places, targets, attended, self.predicted, self.tokens)
 
 
 def masked_batch(
@@ -83,9 +88,12 @@ def masked_batch(
     own_row[mine] = np.arange(len(mine))
     own = (own_row[chosen.rows] >= 0) & (share.weight > 0)
     places = own_row[chosen.rows[own]] * ids_BT.shape[1] + chosen.columns[own]
+    attended = np.flatnonzero(arrays["attention_mask"]) if share.weight > 0 else np.empty(0, np.int64)
     return MaskedBatch(
         {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()},
         torch.from_numpy(places),
         torch.from_numpy(chosen.targets[own]),
+        torch.from_numpy(attended),
         len(chosen.targets),
+        int(mask_BT.sum()),
     )

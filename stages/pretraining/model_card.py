@@ -39,6 +39,7 @@ def masked_model_card(
         f"First weights: {describe_start(spec.start)}. Layer 1 is the first; the specification below counts from 0.",
         f"Of {100 * masking.share:g} % of the tokens, which it learned to predict, {100 * masking.masked:g} % were "
         f"replaced by the mask token and {100 * masking.random:g} % by a random token.",
+        *distillation_lines(spec),
         "",
         "## Use",
         "",
@@ -57,3 +58,16 @@ def masked_model_card(
         *origin_lines(spec, lineage),
     ]
     return "\n".join(lines)
+
+
+def distillation_lines(spec: PretrainSpec) -> list[str]:
+    """What the model learned from another one, in a sentence; [] without a teacher."""
+    taught = spec.distillation
+    if taught is None:
+        return []
+    return [
+        f"A teacher, another masked language model, read the same texts (the objective of DistilBERT): the loss is "
+        f"{taught.soft:g} times the divergence from its probabilities at temperature {taught.temperature:g}, plus "
+        f"{taught.masked:g} times the loss of the predicted tokens, plus {taught.cosine:g} times the cosine distance "
+        "from its last states.",
+    ]

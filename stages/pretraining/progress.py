@@ -4,7 +4,7 @@ Randomness needs no state: the batches of an epoch follow from (seed, epoch), ma
 from (seed, epoch, step, rank). A checkpoint of another format is refused (``OtherFormat``), never misread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,33 @@ class HeldOutScore:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherLosses:
+    """The distance from a teacher, as means over all tokens of an epoch's steps, before it is weighted: of the
+    probabilities (``soft``) and of the last states (``cosine``, None where these are not compared)."""
+
+    soft: float
+    cosine: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class MaskedEpoch:
     """An epoch of the history. ``steps`` counts the optimizer steps up to its end, ``seconds`` the training time, over
-    all interruptions; ``loss`` is the mean loss of the predicted tokens in the epoch's steps."""
+    all interruptions; ``loss`` is the mean loss of the predicted tokens in the epoch's steps, and ``teacher`` the
+    distance from the teacher in them, None without one."""
 
     epoch: int
     steps: int
     loss: float
     held_out: HeldOutScore
     seconds: float
+    teacher: TeacherLosses | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The epoch in ``history.json``, without what it does not have."""
+        document = asdict(self)
+        if self.teacher is None:
+            del document["teacher"]
+        return document
 
 
 @dataclass
@@ -48,7 +66,8 @@ class MaskedProgress:
 
     ``epoch`` counts from 0, and ``step`` is the next step in it. ``before`` is the score on the held-out texts before
     the first step, None until it is measured. For the epoch under way, ``loss_sum`` is the sum of the losses of
-    ``predicted`` tokens.
+    ``predicted`` tokens, and ``teacher_sums`` are those of the two distances from a teacher over ``tokens`` tokens, in
+    the order of ``TeacherLosses``; empty without a teacher and before the first step.
     """
 
     epoch: int = 0
@@ -56,8 +75,20 @@ class MaskedProgress:
     seconds: float = 0.0
     loss_sum: float = 0.0
     predicted: int = 0
+    teacher_sums: list[float] = field(default_factory=list)
+    tokens: int = 0
     before: HeldOutScore | None = None
     history: list[MaskedEpoch] = field(default_factory=list)
+
+    def keep_sums(self, sums: Sequence[float], predicted: int, tokens: int) -> None:
+        """Set the sums of the epoch under way, that of the predicted tokens first, and the numbers of tokens."""
+        self.loss_sum, *self.teacher_sums = sums
+        self.predicted, self.tokens = predicted, tokens
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the position to the start of this epoch, counted from 0."""
+        self.epoch, self.step = epoch, 0
+        self.loss_sum, self.predicted, self.teacher_sums, self.tokens = 0.0, 0, [], 0
 
     @property
     def score(self) -> HeldOutScore:
@@ -69,7 +100,7 @@ class MaskedProgress:
     def as_json(self) -> dict[str, Any]:
         """The content of ``history.json``."""
         assert self.before is not None
-        return {"before": asdict(self.before), "epochs": [asdict(epoch) for epoch in self.history]}
+        return {"before": asdict(self.before), "epochs": [epoch.as_json() for epoch in self.history]}
 
 
 def save_progress(path: Path, progress: MaskedProgress, parts: Mapping[str, State]) -> None:
@@ -86,12 +117,17 @@ def load_progress(path: Path) -> tuple[MaskedProgress, dict[str, State]] | None:
     try:
         kept, parts = dict(document["progress"]), dict(document["parts"])
         kept["before"] = None if kept["before"] is None else HeldOutScore(**kept["before"])
-        kept["history"] = [
-            MaskedEpoch(**{**epoch, "held_out": HeldOutScore(**epoch["held_out"])}) for epoch in kept["history"]
-        ]
+        kept["history"] = [_epoch(epoch) for epoch in kept["history"]]
         progress = MaskedProgress(**kept)
     except (KeyError, TypeError, AttributeError) as error:
         raise damaged(FORMAT, error) from error
     if sorted(parts) != sorted(PARTS):
         raise OtherFormat(f"a checkpoint with the parts {sorted(parts)}, the training has {sorted(PARTS)}")
     return progress, parts
+
+
+def _epoch(kept: Mapping[str, Any]) -> MaskedEpoch:
+    """An epoch of the history, from its fields in a checkpoint. Those of an earlier version have no ``teacher``."""
+    teacher = kept.get("teacher")
+    losses = None if teacher is None else TeacherLosses(**teacher)
+    return MaskedEpoch(**{**kept, "held_out": HeldOutScore(**kept["held_out"]), "teacher": losses})

@@ -23,6 +23,7 @@ from stages.pretraining.job import SCRATCH_TEXTS, MaskedFacts, PretrainJob
 from stages.pretraining.loop import NoteEpoch, PretrainingSetup, fit_masked_model
 from stages.pretraining.model_card import masked_model_card
 from stages.pretraining.progress import MaskedEpoch, MaskedProgress
+from stages.specs.student import Pretrained
 from stages.specs.tasks import HOLDOUT, TRAIN
 from stages.training.tensorboard import FOLDER, Point, curve_writer
 
@@ -37,6 +38,7 @@ def train(job: PretrainJob, worker: Worker) -> MaskedFacts:
     torch.manual_seed(job.spec.seed)
     start = build_masked_model(job.spec.start, job.inputs["start"])
     check_finite_weights(start.model, job.inputs["start"])
+    teacher = load_teacher(job.inputs["teacher"]) if job.spec.distillation is not None else None
     tokens = ids_for_masking(load_tokenizer(texts / TOKENIZER), embedded_tokens(start.model))
     setup = PretrainingSetup(
         job.spec,
@@ -46,6 +48,7 @@ def train(job: PretrainJob, worker: Worker) -> MaskedFacts:
         job.out / "scratch" / "checkpoint.pt",
         job.checkpoint_seconds,
         note_epoch=curves_in(job.out / FOLDER),
+        teacher=teacher,
     )
     progress = fit_masked_model(start.model, setup, worker)
     if worker.rank == 0:
@@ -68,6 +71,19 @@ def train(job: PretrainJob, worker: Worker) -> MaskedFacts:
         "after": asdict(progress.score),
         **({"warnings": [warning]} if worse else {}),
     }
+
+
+def load_teacher(directory: Path) -> PreTrainedModel:
+    """The masked language model in ``directory``, with its own head. Raises ValueError if it has none, or if its
+    weights are not finite."""
+    found = build_masked_model(Pretrained(), directory)
+    if found.new_head:
+        raise ValueError(
+            f"{directory}: has no head that predicts tokens, and cannot teach a masked language model; give another "
+            "taught_by"
+        )
+    check_finite_weights(found.model, directory)
+    return found.model
 
 
 def embedded_tokens(model: PreTrainedModel) -> int:
@@ -93,6 +109,10 @@ def curves_in(folder: Path) -> NoteEpoch:
             "held_out/accuracy": epoch.held_out.accuracy,
             "schedule/learning_rate": rate,
         }
+        if epoch.teacher is not None:
+            values["loss/soft_targets"] = epoch.teacher.soft
+            if epoch.teacher.cosine is not None:
+                values["loss/last_states"] = epoch.teacher.cosine
         write(epoch.epoch, [Point(epoch.steps, epoch.seconds, values)])
 
     return note_epoch

@@ -29,11 +29,30 @@ class Masking(Frozen):
         return self
 
 
+class MaskedDistillation(Frozen):
+    """What a masked language model learns from another one that reads the same masked texts (Sanh et al. 2019,
+    DistilBERT). The loss of a batch is
+
+        soft * temperature^2 KL(softmax(z_T / temperature) || softmax(z_S / temperature))
+        + masked * (-log softmax(z_S)[token]) + cosine * (1 - cos(h_S, h_T)),
+
+    with z the logits over the vocabulary and h the states of the last layer. The first and the last term are means over
+    all tokens of the batch, special ones included and padding aside; the middle one is the mean over the tokens that
+    are predicted, the loss without a teacher. The weights and the temperature are those of the released code.
+    """
+
+    temperature: float = Field(2.0, gt=0.0)
+    soft: float = Field(5.0, gt=0.0)
+    masked: float = Field(2.0, ge=0.0)
+    cosine: float = Field(1.0, ge=0.0)
+
+
 class PretrainSpec(Spec):
     """A model, trained as a masked language model on unlabelled texts.
 
     Inputs: ``start`` (a model: its head that predicts tokens is kept if it has one, else a new one is tied to its word
     embeddings), ``tokenizer``, and the texts: ``bank``, or ``corpus``, whose rows of train are taken without labels.
+    With ``distillation``, ``teacher`` (a masked language model with the same vocabulary, which is not changed).
 
     ``rows`` is the most texts that are used, None for all. ``holdout`` is the share of these that the model is measured
     on and not trained on, up to ``MOST_HELD_OUT_TEXTS``. Training ends after ``epochs``, or after ``steps`` optimizer
@@ -46,6 +65,7 @@ class PretrainSpec(Spec):
 
     start: Start = Pretrained()
     masking: Masking = Masking()
+    distillation: MaskedDistillation | None = None
     rows: int | None = Field(None, ge=2)
     holdout: float = Field(0.05, gt=0.0, lt=0.5)
     max_length: int = Field(128, ge=4)

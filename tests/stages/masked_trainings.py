@@ -19,13 +19,15 @@ from stages.specs.tasks import HOLDOUT, TRAIN
 TOKENS = TokenIds(WORDS - 1, np.array([0, WORDS - 1]), np.arange(1, WORDS - 1))
 
 
-def small_masked_model(seed: int = 0, dropout: float = 0.1) -> BertForMaskedLM:
-    """A random BERT of width 16 that predicts tokens."""
+def small_masked_model(
+    seed: int = 0, dropout: float = 0.1, width: int = 16, layers: int = 2, words: int = WORDS
+) -> BertForMaskedLM:
+    """A random BERT that predicts tokens."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=WORDS,
-        hidden_size=16,
-        num_hidden_layers=2,
+        vocab_size=words,
+        hidden_size=width,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=16,
@@ -36,13 +38,17 @@ def small_masked_model(seed: int = 0, dropout: float = 0.1) -> BertForMaskedLM:
     return BertForMaskedLM(config)
 
 
-def masked_setup(checkpoint: Path, seconds: float = 0.5, **spec: object) -> PretrainingSetup:
+def masked_setup(
+    checkpoint: Path, seconds: float = 0.5, teacher: PreTrainedModel | None = None, **spec: object
+) -> PretrainingSetup:
     """A training on 26 rows in batches of 4, with 12 held out, and a clock that advances by a second whenever it is
     read."""
-    ticks = count()
     settings = PretrainSpec(**{"batch_size": 4, "epochs": 3, "learning_rate": 3e-3, **spec})
     texts, held_out = random_rows(CLASSES, 26, seed=1), random_rows(CLASSES, 12, seed=2)
-    return PretrainingSetup(settings, texts, held_out, TOKENS, checkpoint, seconds, lambda: float(next(ticks)))
+    clock = count()
+    return PretrainingSetup(
+        settings, texts, held_out, TOKENS, checkpoint, seconds, lambda: float(next(clock)), teacher=teacher
+    )
 
 
 def results(progress: MaskedProgress) -> list[tuple[int, int, float, float, float]]:

@@ -11,9 +11,10 @@ from pipeline.graph.nodes import MODEL, Edge, ExternalInput, ModelKind, Node, Qu
 from pipeline.recipe import MaskedModel
 from stages.models.architectures import WITHOUT_TOKEN_STATES
 from stages.models.config_fields import library, predicts_masked_words
+from stages.models.embeddings.vocabulary import vocabulary_difference
 from stages.models.heads import head_of, is_own_class
 from stages.models.shape import config_of, started_shape
-from stages.models.weights_header import lacks_mask_token
+from stages.models.weights_header import lacks_mask_token, lacks_masked_head, weight_shapes
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import Start
 
@@ -33,18 +34,27 @@ class Texts:
 
 
 def masked_model(
-    context: GraphContext, masked: MaskedModel, base: Model, start: Start, texts: Texts, task: str
+    context: GraphContext,
+    masked: MaskedModel,
+    base: Model,
+    start: Start,
+    texts: Texts,
+    task: str,
+    teacher: Model | None = None,
 ) -> Model:
-    """The masked language model of an entry of ``models``, which starts from ``base`` changed as ``start`` says.
-    ``task`` is the task for which it is wanted. Raises RequestError."""
+    """The masked language model of an entry of ``models``, which starts from ``base`` changed as ``start`` says, and is
+    taught by ``teacher`` if there is one. ``task`` is the task for which it is wanted. Raises RequestError."""
     where = f"models.{masked.name}.pretrain"
     _check_start(base, masked.name, where)
     check_length(base, f"the model of models.{masked.name}", f"{where}.max_length", masked.spec.max_length)
     spec = masked.spec.model_copy(update={"start": start})
+    shape, kind = started_shape(start, base.shape), _without_classifier(base.kind)
+    if teacher is not None:
+        check_length(teacher, f"the model of {where}.taught_by", f"{where}.max_length", spec.max_length)
+        _check_teacher(teacher, base, shape.width, spec, f"{where}.taught_by: {masked.taught_by}")
     _warn_of_large_batch(context, spec, texts, where)
     size = base.size + FLOAT32_BYTES * _head_parameters(base)
-    node = _node(context, masked.name, spec, base, texts, size, task)
-    shape, kind = started_shape(start, base.shape), _without_classifier(base.kind)
+    node = _node(context, masked.name, spec, base, texts, size, task, teacher)
     return Model(Edge(node, MODEL), base.tokenizer, shape, kind, size, base.positions)
 
 
@@ -54,13 +64,22 @@ def trained_texts(spec: PretrainSpec, texts: Quantity) -> Quantity:
 
 
 def _node(
-    context: GraphContext, name: str, spec: PretrainSpec, base: Model, texts: Texts, size: int, task: str
+    context: GraphContext,
+    name: str,
+    spec: PretrainSpec,
+    base: Model,
+    texts: Texts,
+    size: int,
+    task: str,
+    teacher: Model | None,
 ) -> Node:
     inputs: dict[str, Edge | ExternalInput] = {
         "start": base.source,
         "tokenizer": base.tokenizer,
         texts.name: Edge(texts.node),
     }
+    if teacher is not None:
+        inputs["teacher"] = teacher.source
     own = any(given.source.task for given in inputs.values() if isinstance(given, Edge))
     rows, most = trained_texts(spec, texts.rows), Quantity.at_most(size + FILE_BYTES)
     shared = Node(f"pretrain/{name}", "pretrain", "", spec, inputs, rows=rows, bytes=most)
@@ -86,6 +105,32 @@ def _check_start(base: Model, name: str, where: str) -> None:
         raise RequestError(
             f"{where}: the {base.tokenizer.about} has no mask token; start models.{name} from a model whose tokenizer "
             "has one (mask_token in its tokenizer_config.json)"
+        )
+
+
+def _check_teacher(teacher: Model, base: Model, width: int, spec: PretrainSpec, where: str) -> None:
+    """Raise RequestError for a model that cannot teach a masked language model of this width with the tokenizer of
+    ``base``: one without a head that predicts tokens, with another vocabulary, or with states of another width where
+    these are compared. ``where`` names the field and its value."""
+    if isinstance(teacher.source, ExternalInput):
+        with refused(where):
+            lacks = lacks_masked_head(weight_shapes(teacher.source.path), teacher.kind.architecture)
+        if lacks or not predicts_masked_words(teacher.kind.architecture):
+            raise RequestError(
+                f"{where}, which has no head that predicts masked tokens; name a masked language model, or give an "
+                "entry of models pretrain, and name that"
+            )
+    with refused(where):
+        difference = vocabulary_difference(base.tokenizer.path, teacher.tokenizer.path)
+    if difference is not None:
+        raise RequestError(
+            f"{where}, whose vocabulary is another ({difference}); name a model with the same vocabulary"
+        )
+    assert spec.distillation is not None
+    if spec.distillation.cosine and teacher.shape.width != width:
+        raise RequestError(
+            f"{where}, whose states are {teacher.shape.width} wide and the student's {width}, so that they have no "
+            "cosine; give distillation: {cosine: 0}, or models of one width"
         )
 
 

@@ -9,13 +9,13 @@ from typing import Literal
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import MaskedModel
-from pipeline.recipe.reference import Reference
+from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference
 from pipeline.recipe.schema.file import RecipeFile
 from pipeline.recipe.schema.learners import LayerCut, ModelBlock, StartBlock, Student
-from pipeline.recipe.schema.pretraining import PretrainBlock
+from pipeline.recipe.schema.pretraining import DistillationBlock, PretrainBlock
 from stages.specs.axes.data import WithGenerator
 from stages.specs.method import Method
-from stages.specs.pretraining import Masking, PretrainSpec
+from stages.specs.pretraining import MaskedDistillation, Masking, PretrainSpec
 
 STARTS = ("model", "cut", "config", "bilstm")
 OF_A_METHOD = ("taught_by", "candidates", "generator", "train", "head")
@@ -59,7 +59,8 @@ def _own_generator(file: RecipeFile) -> MaskedModel:
     length, precision = file.train.max_length, file.train.precision
     spec = GENERATOR_SPEC.model_copy(update={"max_length": length, "precision": precision})
     texts: Literal["bank", "task"] = "task" if file.bank is None else "bank"
-    return MaskedModel(name=GENERATOR, student=Student(label=GENERATOR, cut=cut), texts=texts, spec=spec, alone=True)
+    student = Student(label=GENERATOR, cut=cut)
+    return MaskedModel(name=GENERATOR, student=student, texts=texts, spec=spec, alone=True, taught_by=None)
 
 
 def generator_of(name: str | None, method: Method, models: Blocks) -> str | None:
@@ -92,11 +93,34 @@ def _masked_model(name: str, block: ModelBlock, pretrain: PretrainBlock, file: R
         if pretrain.texts == "bank" and file.bank is None:
             problem = "but the recipe has no bank; give bank: {files: [...]}, or texts: task"
             raise PlacedError(("texts",), "bank", problem)
+        _check_masked_teacher(pretrain, file)
         masking = pretrain.as_spec(Masking)
         length = pretrain.max_length or file.train.max_length
-        spec = pretrain.as_spec(PretrainSpec, masking=masking, max_length=length)
+        with placed("distillation"):
+            taught = None if pretrain.taught_by is None else pretrain.distillation or DistillationBlock()
+            distillation = None if taught is None else taught.as_spec(MaskedDistillation)
+        spec = pretrain.as_spec(PretrainSpec, masking=masking, distillation=distillation, max_length=length)
     start = Student(label=name, model=block.model, cut=block.cut, config=block.config, start=block.start)
-    return MaskedModel(name=name, student=start, texts=pretrain.texts, spec=spec, alone=alone)
+    return MaskedModel(
+        name=name, student=start, texts=pretrain.texts, taught_by=pretrain.taught_by, spec=spec, alone=alone
+    )
+
+
+def _check_masked_teacher(pretrain: PretrainBlock, file: RecipeFile) -> None:
+    """Raise where ``taught_by`` names what is no masked language model. A name that is no entry of ``models`` is looked
+    for as an external model in the graph."""
+    given = pretrain.taught_by
+    if given is None and pretrain.distillation is not None:
+        raise PlacedError(("distillation",), ABSENT, "has no effect without taught_by; give it, or leave this out")
+    if given in (TEACHER, ITSELF):
+        problem = "is a classifier, which predicts no masked tokens; write base, or an entry of models with pretrain"
+        raise PlacedError(("taught_by",), given, problem)
+    if given == BASE and file.teacher.finetune is None:
+        problem = "but the teacher is given fine-tuned, without teacher.finetune; name a masked language model"
+        raise PlacedError(("taught_by",), given, problem)
+    if given in file.models and file.models[given].pretrain is None:
+        problem = f"but models.{given} has no pretrain, and so no masked language model that could teach; give it one"
+        raise PlacedError(("taught_by",), given, problem)
 
 
 # --- what starts from them ------------------------------------------------------------------------
@@ -130,22 +154,40 @@ def check_student_start(student: Student, models: Blocks, tasks: Container[str])
 
 
 def check_model_start(name: str, models: Blocks) -> None:
-    """Raise where the ``start`` of the entry ``name`` of ``models`` names no other masked language model, or leads back
-    to the entry itself."""
+    """Raise where the ``start`` of the entry ``name`` of ``models`` names no other masked language model, or where what
+    it starts from and is taught by leads back to an entry on the way."""
     start = models[name].start
-    if start is None:
-        return
-    if start not in models:
-        known = [other for other, block in models.items() if block.pretrain is not None and other != name]
-        raise unknown(("start",), start, "model with pretrain of this recipe", known)
-    _check_has_masked_model(start, models)
-    chain, current = [name], models[name].start
-    while current is not None and current in models:
-        chain.append(current)
-        if current in chain[:-1]:
-            problem = f"runs in a circle ({' <- '.join(chain)}); let one of them start from a model"
-            raise PlacedError(("start",), start, problem)
-        current = models[current].start
+    if start is not None:
+        if start not in models:
+            known = [other for other, block in models.items() if block.pretrain is not None and other != name]
+            raise unknown(("start",), start, "model with pretrain of this recipe", known)
+        _check_has_masked_model(start, models)
+    for place, other in _other_entries(models[name], models):
+        circle = _circle((name, other), models)
+        if circle:
+            problem = f"runs in a circle ({' <- '.join(circle)}); let one of them start from a model"
+            raise PlacedError(place, other, problem)
+
+
+def _other_entries(block: ModelBlock, models: Blocks) -> Sequence[tuple[tuple[str, ...], str]]:
+    """The entries of ``models`` whose masked language models an entry needs, each with the place of its name."""
+    named = [
+        (("start",), block.start),
+        (("cut", "of"), None if block.cut is None else block.cut.of),
+        (("pretrain", "taught_by"), None if block.pretrain is None else block.pretrain.taught_by),
+    ]
+    return [(place, name) for place, name in named if name in models and name not in (None, TEACHER, BASE)]
+
+
+def _circle(chain: tuple[str, ...], models: Blocks) -> tuple[str, ...]:
+    """``chain``, continued by what its last entry needs until an entry comes again; () if none does."""
+    if chain[-1] in chain[:-1]:
+        return chain
+    for _, other in _other_entries(models[chain[-1]], models):
+        found = _circle((*chain, other), models)
+        if found:
+            return found
+    return ()
 
 
 def _check_has_masked_model(start: str, models: Blocks) -> None:

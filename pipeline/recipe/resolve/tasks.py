@@ -9,7 +9,7 @@ from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
-from pipeline.recipe.reference import ITSELF, TEACHER, Reference, reference
+from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import candidates_of, check_bank, makers_of
 from pipeline.recipe.resolve.data import data_of, select_metric, task_of
 from pipeline.recipe.resolve.masked_models import (
@@ -43,7 +43,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     for place, student in enumerate(file.student):
         with placed("student", place):
             check_student_start(student, file.models, [other.name for other in file.task])
-            _check_cut(student, file.teacher)
+            _check_cut(student, file)
             _check_bilstm(student, file.teacher)
     models = {name: _model(name, block, file, metric) for name, block in file.models.items()}
     methods = tuple(_method(method, place, file, metric) for place, method in enumerate(file.method))
@@ -129,10 +129,13 @@ def _check_rates(file: RecipeFile) -> None:
         raise PlacedError(("train", "rates"), list(file.train.rates), problem)
 
 
-def _check_cut(block: StartBlock, teacher: TeacherSettings) -> None:
-    if block.cut is not None and block.cut.of == "base" and teacher.finetune is None:
+def _check_cut(block: StartBlock, file: RecipeFile) -> None:
+    of = TEACHER if block.cut is None else block.cut.of
+    if of == BASE and file.teacher.finetune is None:
         problem = "but the teacher is given fine-tuned, without teacher.finetune; write of: teacher"
-        raise PlacedError(("cut", "of"), "base", problem)
+        raise PlacedError(("cut", "of"), of, problem)
+    if of not in (TEACHER, BASE) and (of not in file.models or file.models[of].pretrain is None):
+        raise PlacedError(("cut", "of"), of, "must be teacher, base or an entry of models with pretrain")
 
 
 def _check_bilstm(block: StartBlock, teacher: TeacherSettings) -> None:
@@ -176,7 +179,7 @@ def _model(name: str, block: ModelBlock, file: RecipeFile, metric: Metric | None
         if block.members is not None:
             return _ensemble(name, block, block.members, file.models)
         check_model_start(name, file.models)
-        _check_cut(block, file.teacher)
+        _check_cut(block, file)
         _check_bilstm(block, file.teacher)
         if block.shares is not None:
             raise PlacedError(("shares",), ABSENT, "is of an ensemble's members; leave it out, or name members")

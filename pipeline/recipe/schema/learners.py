@@ -162,9 +162,11 @@ def _rising(layers: tuple[int, ...]) -> tuple[int, ...]:
 class LayerCut(Block):
     """Some of a model's layers, with its embeddings."""
 
-    of: Literal["teacher", "base"] = key(
+    of: Name = key(
         "`teacher`: of the fine-tuned teacher, with its head, unless `head` is of another kind. `base`: of the "
-        "teacher's model before its fine-tuning, with a new head.",
+        "teacher's model before its fine-tuning, with a new head. Or an entry of `models` with `pretrain`: of its "
+        "[masked language model](#masked-language-models), with its head if the entry has `pretrain` as well, else "
+        "with a new one.",
         "base",
         "teacher",
     )
@@ -240,7 +242,7 @@ def derived_label(start: Mapping[str, Any]) -> str:
     """The label of a student whose block has none, from its keys ``start`` and those of its ``StartBlock``."""
     cut: LayerCut | None = start.get("cut")
     if cut is not None:
-        return "-".join((*(["base"] if cut.of == "base" else []), "layers", *map(str, cut.layers)))[:80]
+        return "-".join((*([cut.of] if cut.of != "teacher" else []), "layers", *map(str, cut.layers)))[:80]
     if start.get("bilstm") is not None:
         return "bilstm"
     if start.get("config") is not None:

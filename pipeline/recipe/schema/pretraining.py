@@ -2,10 +2,31 @@
 
 from typing import Literal
 
-from pipeline.recipe.schema.scalars import Block, Number, Seed, Whole, key
-from stages.specs.pretraining import MOST_HELD_OUT_TEXTS, Masking, PretrainSpec
+from pipeline.recipe.schema.scalars import Block, Number, Seed, Text, Whole, key
+from stages.specs.pretraining import MOST_HELD_OUT_TEXTS, MaskedDistillation, Masking, PretrainSpec
 
 PRETRAIN, MASKING = PretrainSpec.model_fields, Masking.model_fields
+DISTILLATION = MaskedDistillation.model_fields
+
+
+class DistillationBlock(Block):
+    """The loss of a masked language model that another one teaches (`taught_by`), with the weights of DistilBERT: the
+    mean over all tokens of the teacher's soft targets and of the distance between the last states, and the mean over
+    the predicted tokens of their own loss."""
+
+    temperature: Number = key(
+        "Both models' logits are divided by it for the soft targets, whose loss is multiplied by its square.",
+        1.0,
+        of=DISTILLATION["temperature"],
+    )
+    soft: Number = key("Weight of the divergence from the teacher's probabilities.", 1.0, of=DISTILLATION["soft"])
+    masked: Number = key("Weight of the loss of the predicted tokens.", 1.0, of=DISTILLATION["masked"])
+    cosine: Number = key(
+        "Weight of 1 less the cosine between the last states of the two models, which have to be of one width; 0 for "
+        "models of different widths.",
+        0.0,
+        of=DISTILLATION["cosine"],
+    )
 
 
 class PretrainBlock(Block):
@@ -17,6 +38,17 @@ class PretrainBlock(Block):
         "`bank`: the texts of the recipe's bank. `task`: the rows of the task's train split, without their labels and "
         "without rows that are held out; a pair is one sequence. With `task`, there is a model for each task.",
         "task",
+    )
+    taught_by: Text | None = key(
+        "A masked language model that reads the same texts, whose predictions and last states are followed "
+        "([DistilBERT's objective](#learning-from-another-masked-language-model)): another entry of `models` with "
+        "`pretrain`; `base`, the teacher's model before its fine-tuning; or a directory, or a name on the hub. Its "
+        "vocabulary must be the same. Default: none.",
+        "base",
+        None,
+    )
+    distillation: DistillationBlock | None = key(
+        "The weights of its loss, with `taught_by`. Default: those of DistilBERT.", {"soft": 1.0, "cosine": 0.0}, None
     )
     rows: Whole | None = key(
         "The most texts that are used, drawn by hashes of the texts. Default: all.", 20_000, of=PRETRAIN["rows"]

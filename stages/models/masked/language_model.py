@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
@@ -84,6 +84,14 @@ def _with_head(directory: Path, config: PreTrainedConfig) -> tuple[PreTrainedMod
         raise ValueError(f"{directory}: no masked language model that loads ({reason})") from error
 
 
+class Prediction(NamedTuple):
+    """What a masked language model gives at M places of a batch: its logits [M, V] over the vocabulary, and the states
+    [M, H] of its last layer, from which it makes them."""
+
+    logits: Tensor
+    states: Tensor
+
+
 class PlacePredictor(nn.Module):
     """A masked language model that predicts the tokens at some places of a batch only.
 
@@ -96,31 +104,33 @@ class PlacePredictor(nn.Module):
         super().__init__()
         self.model = model
         self._places: Tensor | None = None
-        self._selection = model.base_model.register_forward_hook(self._select)
+        self._states: Tensor | None = None
+        model.base_model.register_forward_hook(self._select)
+        self.selects_states = True
         self.selects_states = self._predicts_from_own_states()
-        if not self.selects_states:
-            self._selection.remove()
 
-    def forward(self, inputs: Mapping[str, Tensor], places_M: Tensor) -> Tensor:
-        """Logits [M, V] at ``places_M`` of the flattened batch [B, T] of ``inputs``."""
-        if not self.selects_states:
-            logits_BTV = self.model(**inputs).logits
-            return cast(Tensor, logits_BTV.reshape(-1, logits_BTV.shape[-1])[places_M])
-        return self._logits_at(inputs, places_M)
-
-    def _logits_at(self, inputs: Mapping[str, Tensor], places_M: Tensor) -> Tensor:
+    def forward(self, inputs: Mapping[str, Tensor], places_M: Tensor) -> Prediction:
+        """The prediction at ``places_M`` of the flattened batch [B, T] of ``inputs``."""
         self._places = places_M
         try:
-            return cast(Tensor, self.model(**inputs).logits[0])
+            logits = self.model(**inputs).logits
+            states_MH = self._states
         finally:
-            self._places = None
+            self._places = self._states = None
+        logits_MV = logits[0] if self.selects_states else logits.reshape(-1, logits.shape[-1])[places_M]
+        assert states_MH is not None, "the hook has kept them"
+        return Prediction(logits_MV, states_MH)
 
     def _select(self, _module: nn.Module, _arguments: Any, output: Any) -> Any:
-        """The encoder's ``output`` with the states [1, M, H] of the wanted places instead of all states [B, T, H]."""
+        """Keep the encoder's states at the wanted places [M, H]. Returns its ``output`` with these in the place of all
+        states [B, T, H], unless the head needs all."""
         if self._places is None:
             return output
         states_BTH = output[0]
-        chosen = states_BTH.reshape(-1, states_BTH.shape[-1])[self._places][None]
+        self._states = states_BTH.reshape(-1, states_BTH.shape[-1])[self._places]
+        if not self.selects_states:
+            return output
+        chosen = self._states[None]
         if isinstance(output, tuple):
             return (chosen, *output[1:])
         output["last_hidden_state"] = chosen
@@ -140,7 +150,7 @@ class PlacePredictor(nn.Module):
         with torch.no_grad():
             whole_BTV = self.model(**inputs).logits
             try:
-                chosen_MV = self._logits_at(inputs, places)
+                chosen_MV = self(inputs, places).logits
             except (RuntimeError, IndexError, KeyError):  # a head that needs the shape of the batch
                 return False
             finally:

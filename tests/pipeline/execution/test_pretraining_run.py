@@ -1,6 +1,7 @@
 """A recipe with masked language models, run in this process: trained on the bank and on the task's texts, one from the
 other, as the start of a student and of a model that teaches."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,10 @@ MODELS = {
     "adapted": {"cut": {"of": "base", "layers": [1, 3]}, "pretrain": {"texts": "bank", **SETTINGS}},
     "further": {"start": "adapted", "pretrain": {"texts": "task", **SETTINGS, "steps": 5}},
     "assistant": {"start": "adapted", "pretrain": {"texts": "bank", "steps": 1}, "method": "no-kd"},
+    "taught": {
+        "cut": {"of": "adapted", "layers": [2]},
+        "pretrain": {"texts": "bank", "taught_by": "adapted", **SETTINGS},
+    },
 }
 
 
@@ -47,6 +52,7 @@ def test_one_that_reads_the_bank_belongs_to_no_task_and_one_that_reads_its_texts
         "pretrain/adapted": "",
         "pretrain/further@tiny": "tiny",
         "pretrain/assistant": "",
+        "pretrain/taught": "",
     }
     assert {step["action"] for step in plan.values()} == {"reuse"}
     # Of 30 different texts of the bank a fifth is held out, and so of the 86 rows that the task's students train on.
@@ -76,6 +82,21 @@ def test_students_and_further_models_start_from_the_adapted_weights_with_the_hea
     students = {("no-kd", "further"), ("no-kd", "mean")}
     assert scores.keys() == students | {("teacher", "model"), ("model:assistant", "assistant")}
     assert all(isinstance(score, float) for score in scores.values())
+
+
+def test_a_cut_of_a_masked_language_model_keeps_its_head_and_show_prints_its_distances_from_it(ran: Project) -> None:
+    record, teacher = ran.records()["pretrain/taught"], ran.records()["pretrain/adapted"]
+    assert record["inputs"]["start"] == record["inputs"]["teacher"] == teacher["key"]
+    assert record["spec"]["start"]["layers"] == [1] and record["spec"]["distillation"]["soft"] == 5.0
+    assert record["facts"]["new_head"] is False
+    history = json.loads((ran.artifact("pretrain/taught") / "history.json").read_text("utf-8"))
+    last = history["epochs"][-1]["teacher"]
+    result = stillhouse("show", "pretrain/taught", "--storage", str(ran.storage))
+    assert (
+        "soft targets" in result.out and f"{last['soft']:.4f}" in result.out and f"{last['cosine']:.4f}" in result.out
+    )
+    card = (ran.artifact("pretrain/taught") / "model" / "README.md").read_text("utf-8")
+    assert "the loss is 5 times the divergence from its probabilities at temperature 2, plus 2 times the loss" in card
 
 
 def test_the_encoder_of_the_first_step_is_the_cut_of_the_base_model(ran: Project, assets: Path) -> None:

@@ -154,7 +154,8 @@ REFUSALS = {
     "kept; the first layer is 1",
     "student={cut: {layers: [6, 3]}}": "student.cut.layers: [6, 3], must rise, because a layer keeps its place among "
     "the others; write [3, 6]",
-    "student={cut: {of: assistant, layers: [3]}}": "student.cut.of: assistant, must be teacher or base",
+    "student={cut: {of: assistant, layers: [3]}}": "student.cut.of: assistant, must be teacher, base or an "
+    "entry of models with pretrain",
     "student={from_teacher: [2, 5]}": "student.from_teacher: unknown key; write cut: {of: teacher, layers: [3, 6]}, "
     "where 1 is the first layer",
     "student={from_teacher: all}": "student.from_teacher: unknown key; write cut: {of: teacher, layers: [...]}, where",
@@ -251,6 +252,28 @@ REFUSALS = {
     "models={a: {model: x, pretrain: task}, b: {model: y, method: vanilla-kd, taught_by: a}}": (
         "models.b.taught_by: a is a masked language model, which has no outputs for a task; give it a method, or "
     ),
+    "models.a={model: x, pretrain: {texts: task, distillation: {}}}": (
+        "models.a.pretrain.distillation: has no effect without taught_by; give it, or leave this out"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: y, distillation: {soft: 0}}}": (
+        "models.a.pretrain.distillation.soft: 0, must be above 0"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: teacher}}": (
+        "models.a.pretrain.taught_by: teacher is a classifier, which predicts no masked tokens; write base, or an "
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: a}}": (
+        "models.a.pretrain.taught_by: a runs in a circle (a <- a); let one of them start from a model"
+    ),
+    "models={a: {cut: {of: b, layers: [1]}, pretrain: task}, b: {model: x, pretrain: {texts: task, taught_by: a}}}": (
+        "models.a.cut.of: b runs in a circle (a <- b <- a); let one of them start from a model"
+    ),
+    "models={a: {model: x, pretrain: {texts: task, taught_by: b}}, b: {model: x, method: no-kd}}": (
+        "models.a.pretrain.taught_by: b, but models.b has no pretrain, and so no masked language model that could teach"
+    ),
+    "models={a: {cut: {of: b, layers: [1]}, pretrain: task}, b: {model: x, method: no-kd}}": (
+        "models.a.cut.of: b, must be teacher, base or an entry of models with pretrain"
+    ),
+    "models.base={model: x, pretrain: task}": "models.base: is what cut.of and taught_by call the teacher's model ",
     "models={a: {model: x, pretrain: task}, b: {members: [teacher, a]}}": (
         "models.b.members.1: a is a masked language model, which has no outputs for a task; "
     ),

@@ -52,8 +52,10 @@ def test_predictions_at_some_places_are_those_of_the_whole_model_and_so_are_thei
     predictor = PlacePredictor(model)
     found = predictor(inputs, places)
     assert predictor.selects_states, "the head runs at the chosen places alone"
-    nn.functional.cross_entropy(found, targets).backward()
-    torch.testing.assert_close(found, whole)
+    nn.functional.cross_entropy(found.logits, targets).backward()
+    torch.testing.assert_close(found.logits, whole)
+    states = model.base_model(**inputs)[0]
+    torch.testing.assert_close(found.states, states.reshape(-1, states.shape[-1])[places])
     for name, weights in model.named_parameters():
         torch.testing.assert_close(weights.grad, expected[name], rtol=1e-4, atol=1e-7, msg=name)
 
@@ -75,7 +77,9 @@ def test_a_head_that_reads_the_states_of_other_places_is_given_them_all() -> Non
     inputs = {"input_ids": torch.randint(5, 60, (2, 6))}
     places, predictor = torch.tensor([1, 8]), PlacePredictor(model)
     assert not predictor.selects_states
-    torch.testing.assert_close(predictor(inputs, places), model(**inputs).logits.reshape(-1, 60)[places])
+    found = predictor(inputs, places)
+    torch.testing.assert_close(found.logits, model(**inputs).logits.reshape(-1, 60)[places])
+    torch.testing.assert_close(found.states, model.base_model(**inputs)[0].reshape(-1, found.states.shape[1])[places])
 
 
 @pytest.fixture(scope="module")

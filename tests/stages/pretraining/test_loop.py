@@ -12,9 +12,10 @@ from masked_trainings import TOKENS, masked_setup, results, small_masked_model
 from training_setups import FORKSERVER, Interrupted, LocalWorker, equal_weights, max_difference
 
 from stages.corpus.batches import epoch_batches
-from stages.pretraining.loop import fit_masked_model
+from stages.pretraining.loop import PretrainingSetup, fit_masked_model
 from stages.pretraining.masking import masked_batch
-from stages.specs.pretraining import Masking, PretrainSpec
+from stages.pretraining.progress import MaskedProgress
+from stages.specs.pretraining import MaskedDistillation, Masking, PretrainSpec
 from stages.specs.seeds import seed_of
 
 TOLERANCE = 5e-5
@@ -125,10 +126,28 @@ def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", meeting, timedelta(seconds=200), rank=rank, world_size=2)
-    model, setup = small_masked_model(dropout=0.0), masked_setup(Path(folder) / f"{rank}.pt", epochs=2, batch_size=5)
-    progress = fit_masked_model(model, setup, LocalWorker(rank=rank, world_size=2))
-    torch.save((model.state_dict(), results(progress)), f"{folder}/ended-{rank}.pt")
+    for name in KINDS:
+        model, setup = small_masked_model(dropout=0.0), two_epochs(name, Path(folder) / f"{name}-{rank}.pt")
+        progress = fit_masked_model(model, setup, LocalWorker(rank=rank, world_size=2))
+        torch.save((model.state_dict(), figures(progress)), f"{folder}/{name}-ended-{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+KINDS = ("alone", "taught")
+
+
+def two_epochs(kind: str, checkpoint: Path) -> PretrainingSetup:
+    """A training without a teacher, or with one."""
+    if kind == "alone":
+        return masked_setup(checkpoint, epochs=2, batch_size=5)
+    teacher = small_masked_model(seed=7)
+    return masked_setup(checkpoint, teacher=teacher, distillation=MaskedDistillation(), epochs=2, batch_size=5)
+
+
+def figures(progress: MaskedProgress) -> list[tuple[float, ...]]:
+    """The results of each epoch, and its distances from the teacher if there is one."""
+    taught = ((epoch.teacher.soft, epoch.teacher.cosine) if epoch.teacher else () for epoch in progress.history)
+    return [(*own, *distances) for own, distances in zip(results(progress), taught, strict=True)]
 
 
 def test_two_workers_end_with_the_weights_of_one(tmp_path: Path) -> None:
@@ -137,13 +156,14 @@ def test_two_workers_end_with_the_weights_of_one(tmp_path: Path) -> None:
     work(0, str(tmp_path))
     other.join()
     assert other.exitcode == 0
-    (weights, history), (others, _) = (torch.load(tmp_path / f"ended-{rank}.pt") for rank in (0, 1))
-    assert equal_weights(weights, others)
-    model = small_masked_model(dropout=0.0)
-    alone = fit_masked_model(model, masked_setup(tmp_path / "alone.pt", epochs=2, batch_size=5), LocalWorker())
-    assert max_difference(weights, model.state_dict()) < TOLERANCE
-    for one, single in zip(history, results(alone), strict=True):
-        assert one == pytest.approx(single, rel=1e-5)
+    for kind in KINDS:
+        (weights, history), (others, _) = (torch.load(tmp_path / f"{kind}-ended-{rank}.pt") for rank in (0, 1))
+        assert equal_weights(weights, others)
+        model = small_masked_model(dropout=0.0)
+        single = fit_masked_model(model, two_epochs(kind, tmp_path / f"{kind}.pt"), LocalWorker())
+        assert max_difference(weights, model.state_dict()) < TOLERANCE
+        for one, own in zip(history, figures(single), strict=True):
+            assert one == pytest.approx(own, rel=1e-5)
 
 
 # --- the spec ---------------------------------------------------------------------------------------

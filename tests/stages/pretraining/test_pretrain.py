@@ -17,7 +17,7 @@ from stages.corpus.row_key import row_key
 from stages.pretraining.job import PretrainJob
 from stages.pretraining.pretrain import pretrain, train_masked_model
 from stages.pretraining.texts import chosen_texts
-from stages.specs.pretraining import PretrainSpec
+from stages.specs.pretraining import MaskedDistillation, PretrainSpec
 from stages.specs.student import Cut
 from stages.specs.tasks import HOLDOUT, TRAIN
 
@@ -136,6 +136,30 @@ def test_another_seed_has_other_weights_but_the_same_held_out_texts(
     assert first.tokens.tolist() == second.tokens.tolist()
     names = [one.out / "model" / "model.safetensors" for one in (trained, other)]
     assert names[0].read_bytes() != names[1].read_bytes()
+
+
+# --- a teacher --------------------------------------------------------------------------------------
+
+
+def test_a_student_comes_nearer_to_its_teacher_whose_files_stay_as_they_are(
+    trained: Trained, bank: Path, base: Path, tmp_path: Path
+) -> None:
+    teacher = trained.out / "model"
+    before = (teacher / "model.safetensors").read_bytes()
+    spec = SPEC.model_copy(update={"start": Cut(layers=(0,)), "distillation": MaskedDistillation()})
+    found = run(tmp_path, {"bank": bank, "start": base, "teacher": teacher}, spec=spec)
+    history = json.loads((tmp_path / "history.json").read_text("utf-8"))
+    distances = [epoch["teacher"] for epoch in history["epochs"]]
+    for name in ("soft", "cosine"):
+        assert distances[-1][name] < 0.7 * distances[0][name]
+    assert found.facts["new_head"], "the teacher's head is not taken for the student's"
+    assert (teacher / "model.safetensors").read_bytes() == before
+
+
+def test_a_teacher_without_a_head_that_predicts_tokens_is_refused(bank: Path, base: Path, tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"distillation": MaskedDistillation()})
+    with pytest.raises(ValueError, match="has no head that predicts tokens, and cannot teach a masked language model"):
+        run(tmp_path, {"bank": bank, "start": base, "teacher": base}, spec=spec)
 
 
 # --- the texts --------------------------------------------------------------------------------------

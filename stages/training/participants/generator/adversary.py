@@ -31,6 +31,7 @@ from stages.corpus.rowset import Batch
 from stages.models.cutting import depth
 from stages.models.embeddings.words import embed, embed_one_hot, unwrapped
 from stages.models.forward import forward, width
+from stages.models.masked.language_model import Prediction
 from stages.models.predict import autocast
 from stages.specs.axes.data import WithGenerator
 from stages.specs.axes.terms import LabelTerm, SoftTerm, TeacherTerm, teacher_term
@@ -186,8 +187,8 @@ class GeneratorAdversary(Participant):
         ids_BT = batch.inputs["input_ids"]
         masked_BT = ids_BT.flatten().index_fill(0, flat_M, self.tokens.mask).view_as(ids_BT)
         with autocast(self.device, self.train.precision):
-            found: Tensor = self.model({**batch.inputs, "input_ids": masked_BT}, flat_M)
-        return found
+            prediction: Prediction = self.model({**batch.inputs, "input_ids": masked_BT}, flat_M)
+        return prediction.logits
 
     def _on_device(self, values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
