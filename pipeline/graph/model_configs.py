@@ -144,7 +144,9 @@ def check_rewriter(by: str, model_type: str, shapes: Shapes, name: str) -> None:
     those of its weights."""
     if by == "translated" and not writes_texts(model_type):
         raise ValueError(f"{name}: is no translation model ({model_type}); give one with an encoder and a decoder")
-    if by == "masked" and (not predicts_masked_words(model_type) or lacks_masked_head(shapes, model_type)):
+    if by in ("masked", "tinybert") and (
+        not predicts_masked_words(model_type) or lacks_masked_head(shapes, model_type)
+    ):
         raise ValueError(
             f"{name}: is no masked language model ({model_type} without a head that predicts words); give a model that "
             "was trained as one, such as distilbert-base-uncased"
