@@ -37,8 +37,7 @@ from stages.models.forward import forward, pooled_state
 from stages.models.loading import build
 from stages.outputs.layout import read_store
 from stages.specs.corpus import CorpusSpec
-from stages.specs.layer_map import groups_of, resolved
-from stages.specs.layers import Attend, Outputs, Structure
+from stages.specs.layers import Attend, Structure
 from stages.specs.method import Method
 from stages.specs.schedule import OutputRequest
 from stages.specs.student import Cut, DistilSpec, Pretrained, Train
@@ -49,7 +48,7 @@ from stages.teaching.teach import teach
 from stages.training.distil import distil
 from stages.training.loop import Training
 from stages.training.objective.auto_weight import compared_plan, first_batches, gradient_norms
-from stages.training.objective.matching import attention, stacked
+from stages.training.objective.layer_losses import attention, stacked
 from stages.training.setup import TrainingSetup
 from stages.training.teachers import signal_of, teacher_width
 
@@ -138,11 +137,11 @@ class Ground:
 
     def training(self, structure: Structure, method: Method, seed: int) -> Training:
         """A training of the student that has not begun, with ``structure`` in place of the method's."""
-        structure = resolved(structure, STUDENT_LAYERS, self.depth, seed)
+        structure = structure.resolved(STUDENT_LAYERS, self.depth, seed)
         method = method.model_copy(update={"structure": structure})
         spec = DistilSpec(start=STUDENT, method=method, train=Train(epochs=1, batch_size=BATCH_SIZE, seed=seed))
         rows = read_rowset(self.folder / "corpus", "train")
-        inputs = dict(self.inputs) if isinstance(structure, Outputs) else {**self.inputs, "probes": Path()}
+        inputs = dict(self.inputs) if method.needs_probes else {**self.inputs, "probes": Path()}
         signal = signal_of(spec, inputs, rows, lambda _: None)
         width = teacher_width(method, inputs)
         checkpoint = self.folder / "none.pt"
@@ -222,7 +221,7 @@ def concentrations_of(ground: Ground) -> Iterator[Concentration]:
     training = ground.training(alp.structure, alp, 0)
     structure = training.setup.spec.method.structure
     assert isinstance(structure, Attend)
-    groups = groups_of(structure)
+    groups = structure.layer_groups()
     request = OutputRequest(layers=groups[0].teacher)
     states: dict[int, list[torch.Tensor]] = {group.student: [] for group in groups}
     outputs: dict[int, list[torch.Tensor]] = {group.student: [] for group in groups}

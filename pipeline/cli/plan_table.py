@@ -15,8 +15,7 @@ from pipeline.plan.estimate import approximate_time
 from pipeline.plan.planner import Plan, Step
 from pipeline.plan.quantities import sizes_of_splits
 from stages.specs.corpus import CorpusSpec
-from stages.specs.layer_map import LayerGroup, describe_groups, groups_of
-from stages.specs.layers import Random
+from stages.specs.layer_map import LayerGroup, describe_groups
 from stages.specs.student import DistilSpec
 
 NUMBERS = ("rows", "bytes", "time")
@@ -131,7 +130,7 @@ def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
         remarks.append(f"serves {serves} student{'' if serves == 1 else 's'}")
     if groups:
         assert isinstance(node.spec, DistilSpec)
-        drawn = "layers drawn each epoch" if isinstance(node.spec.method.structure, Random) else "layers"
+        drawn = "layers drawn each epoch" if node.spec.method.structure.redraws else "layers"
         # No spaces within a group, so that lines are broken between groups only.
         remarks.append(f"{drawn} {describe_groups(groups).replace(' <- ', '<-')}")
     return remarks
@@ -139,7 +138,7 @@ def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
 
 def layers_of(node: Node) -> tuple[LayerGroup, ...]:
     """The layers of its teacher that each layer of a student follows; () for a node that is no student."""
-    return groups_of(node.spec.method.structure) if isinstance(node.spec, DistilSpec) else ()
+    return node.spec.method.structure.layer_groups() if isinstance(node.spec, DistilSpec) else ()
 
 
 def served(plan: Plan) -> dict[str, int]:

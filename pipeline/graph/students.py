@@ -17,8 +17,7 @@ from stages.models.shape import started_shape
 from stages.outputs.sizes import chosen_layers
 from stages.specs.axes.data import MovedEmbeddings
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
-from stages.specs.layer_map import check_store, resolved
-from stages.specs.layers import NoLayers, Outputs
+from stages.specs.layers import LayerStructure
 from stages.specs.method import Method, without_idle_settings
 from stages.specs.student import DistilSpec, Pretrained, Train, rate_text
 
@@ -169,7 +168,7 @@ class StudentNodes:
         method = without_idle_settings(method, self.starting_points.recipe.task.regression)
         if isinstance(method.data, MovedEmbeddings):
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
-        if not isinstance(method.structure, NoLayers):
+        if isinstance(method.structure, LayerStructure):
             own = started_shape(start, self.starting_points.base(student).shape).layers
             if not own:
                 raise ValueError(
@@ -196,10 +195,10 @@ class StudentNodes:
                 f"structure: {method.structure.kind}, but {teacher_models[0][0]} is a BiLSTM, which has no layers to "
                 "follow; use structure: none, or name another teacher"
             )
-        structure = resolved(method.structure, own, depth, seed)
+        structure = method.structure.resolved(own, depth, seed)
         for name, model in teacher_models:
             stored = chosen_layers(self.outputs.layers(name, model), depth)
-            check_store(structure, stored, self.starting_points.recipe.store.pooling)
+            structure.check_store(stored, self.starting_points.recipe.store.pooling)
         return method.model_copy(update={"structure": structure})
 
     def _candidate_edges(
@@ -220,7 +219,8 @@ class StudentNodes:
         if method.needs_calibration:
             calibrations = [Edge(self.outputs.calibration(name, model)) for name, model in teacher_models]
             edges |= one_or_numbered(CALIBRATION, calibrations)
-        if isinstance(method.structure, Outputs):
+        if method.needs_probes:
+            assert isinstance(method.structure, LayerStructure)
             ((name, model),) = teacher_models
             edges["probes"] = Edge(self.outputs.probe(name, model, method.structure))
         return edges

@@ -15,8 +15,8 @@ from pipeline.recipe.references import training_of
 from stages.outputs.sizes import Extent, chosen_layers, row_bytes
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.input_names import MEMBERS, numbered
-from stages.specs.layer_map import groups_of, teacher_layers
-from stages.specs.layers import Outputs
+from stages.specs.layer_map import teacher_layers
+from stages.specs.layers import LayerStructure
 from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
 
 WantedLayers = Literal["all"] | tuple[int, ...]
@@ -126,9 +126,9 @@ class ModelOutputs:
 
     # --- probes ---
 
-    def probe(self, name: str, model: Model, structure: Outputs) -> Node:
+    def probe(self, name: str, model: Model, structure: LayerStructure) -> Node:
         """Linear classifiers on those layers of a model that ``structure`` names, and their outputs."""
-        store, layers = self.store(name, model), teacher_layers(groups_of(structure))
+        store, layers = self.store(name, model), teacher_layers(structure.layer_groups())
         spec = ProbeSpec(layers=layers, pooling=structure.pooling)
         # The name says which layers and pooling, unless it is all layers with the recipe's pooling.
         usual = layers == tuple(range(1, model.shape.layers + 1))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stages.specs.layers import NoLayers, Outputs
+from stages.specs.layers import LayerStructure
 from stages.specs.method import Method
 
 Teachers = Literal["none", "any", "one", "assistant", "smaller", "early", "itself", "many"]
@@ -51,10 +51,9 @@ class NamedMethod:
         """The teacher's outputs that training reads, in words; "nothing" for none. Derived from the axes."""
         method, structure = self.method, self.method.structure
         outputs = ["logits"] if method.needs_logits else []
-        if isinstance(structure, Outputs):
-            outputs.append(f"pseudo-classifiers on {structure.pooling}-pooled states of layers")
-        elif not isinstance(structure, NoLayers):
-            outputs.append(f"{structure.pooling}-pooled states of layers")
+        if isinstance(structure, LayerStructure):
+            classifiers = "pseudo-classifiers on " if method.needs_probes else ""
+            outputs.append(f"{classifiers}{structure.pooling}-pooled states of layers")
         return " and ".join(outputs) or "nothing"
 
     @property

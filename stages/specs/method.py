@@ -11,7 +11,7 @@ from stages.specs.axes.data import Data, Original, WithCandidates
 from stages.specs.axes.targets import Hard, Targets, TeacherTargets, Virtual, sum_to_one
 from stages.specs.axes.training import OnePhase, Progressive, Training
 from stages.specs.base import Frozen
-from stages.specs.layers import NoLayers, Outputs, Relational, Structure
+from stages.specs.layers import NoLayers, Structure
 
 
 class Method(Frozen):
@@ -35,12 +35,12 @@ class Method(Frozen):
     @property
     def needs_layers(self) -> bool:
         """Whether the pooled states of a teacher's layers are matched."""
-        return not isinstance(self.structure, NoLayers | Outputs)
+        return self.structure.follows == "states"
 
     @property
     def needs_probes(self) -> bool:
         """Whether the logits of classifiers on a teacher's layers are matched."""
-        return isinstance(self.structure, Outputs)
+        return self.structure.follows == "classifiers"
 
     @property
     def needs_teacher(self) -> bool:
@@ -55,7 +55,7 @@ class Method(Frozen):
     @property
     def needs_whole_batch(self) -> bool:
         """Whether the loss compares the rows of a batch with each other."""
-        return isinstance(self.structure, Relational)
+        return self.structure.compares_rows
 
     @model_validator(mode="after")
     def _schedules_of_logits_need_a_teacher(self) -> "Method":

@@ -6,8 +6,7 @@ from stages.specs.axes.data import WithCandidates
 from stages.specs.axes.targets import TeacherTargets, shares_or_equal
 from stages.specs.axes.terms import LayerTerm, Term, Terms, followed_layers, teacher_term
 from stages.specs.axes.training import Position
-from stages.specs.layer_map import groups_at
-from stages.specs.layers import AnnealedTemperature, Attend, NoLayers, Structure, weight_of
+from stages.specs.layers import NoLayers, Structure
 from stages.specs.method import Method
 
 
@@ -62,16 +61,16 @@ def terms_at(
     """The terms of the epoch whose weight is not 0, the layers last; the parameters are those of ``epoch_plan``."""
     training, structure = method.training, method.structure
     found = training.terms(method.targets, position, epochs, regression)
-    weight = training.layer_share(position, epochs) * weight_of(structure, auto_weight)
+    weight = training.layer_share(position, epochs) * structure.weight_given(auto_weight)
     return (*(term for term in found if term.weight), *layer_terms(structure, weight, position, epochs, seed))
 
 
 def layer_terms(structure: Structure, weight: float, position: Position, epochs: int, seed: int) -> tuple[Term, ...]:
     """The term on layers with this weight; () where the weight is 0 or no layer is matched."""
-    if isinstance(structure, NoLayers) or not weight:
+    if not weight:
         return ()
-    groups = groups_at(structure, seed, position.phase, position.epoch)
-    return (LayerTerm(weight, groups, attention_temperature(structure, position.epoch, epochs)),)
+    groups = structure.groups_at(seed, position.phase, position.epoch)
+    return (LayerTerm(weight, groups, structure.attention_temperature(position.epoch, epochs)),)
 
 
 def term_names(method: Method, epochs: int, regression: bool) -> tuple[str, ...]:
@@ -88,16 +87,6 @@ def term_names(method: Method, epochs: int, regression: bool) -> tuple[str, ...]
 
 CANDIDATES = "candidates"
 """The name of the loss of candidates among the terms of a training."""
-
-
-def attention_temperature(structure: Structure, epoch: int, epochs: int) -> float:
-    """The temperature of the attention to the teacher's layers in this epoch of a phase of ``epochs`` epochs; 1 where
-    it is learned, and for a structure without attention. ``annealed: T`` gives T^((epochs - 1 - epoch) / (epochs - 1)),
-    epochs counted from 0; a phase of one epoch has 1."""
-    temperature = structure.temperature if isinstance(structure, Attend) else 1.0
-    if isinstance(temperature, AnnealedTemperature):
-        return float(temperature.annealed ** ((epochs - 1 - epoch) / max(epochs - 1, 1)))
-    return 1.0 if temperature == "learned" else temperature
 
 
 def candidate_weight(method: Method, position: Position, terms: Terms) -> float:

@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 
 from stages.specs.axes.training import TwoPhases
 from stages.specs.base import Frozen, FurtherFiles, Spec
-from stages.specs.layer_map import is_resolved
 from stages.specs.method import Method
 from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
 from stages.specs.tasks import Metric
@@ -192,7 +191,7 @@ class DistilSpec(Spec):
 
     @model_validator(mode="after")
     def _each_layer_is_named(self) -> "DistilSpec":
-        if not is_resolved(self.method.structure):
+        if not self.method.structure.is_resolved:
             raise ValueError(
                 "method.structure: a rule names other layers for models of another depth; resolve it first"
             )

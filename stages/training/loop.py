@@ -24,8 +24,6 @@ from stages.corpus.rowset import Batch
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
 from stages.specs.axes.training import Phase, Position
-from stages.specs.layer_map import attending_layers
-from stages.specs.layers import is_auto
 from stages.specs.schedule import EpochPlan, epoch_plan, term_names
 from stages.specs.seeds import seed_of
 from stages.specs.student import rate_text
@@ -74,12 +72,12 @@ class Training:
         method, epochs = self.setup.spec.method, self.setup.spec.train.epochs
         terms = term_names(method, epochs, self.setup.task.regression)
         participants = {participant.name: participant.sums for participant in self.participants}
-        return sum_layout(terms, attending_layers(method.structure), participants)
+        return sum_layout(terms, method.structure.attending_layers, participants)
 
     def run(self) -> None:
         """Train from the checkpoint, or from the start, to the end of the last epoch."""
         optimizer_state = self._resume()
-        if is_auto(self.setup.spec.method.structure) and self.progress.layer_weight is None:
+        if self.setup.spec.method.structure.has_measured_weight and self.progress.layer_weight is None:
             self.progress.layer_weight = measured_weight(self.parts, self.plan[0])
         for number in range(self.progress.position.phase, len(self.plan)):
             if number > 0 and self.progress.position == Position(number):

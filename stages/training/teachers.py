@@ -22,8 +22,8 @@ from stages.outputs.node_cache import Columns, decode
 from stages.outputs.quarantine import set_aside
 from stages.specs.axes.data import WithCandidates
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
-from stages.specs.layer_map import check_store, groups_of, teacher_layers
-from stages.specs.layers import NoLayers
+from stages.specs.layer_map import teacher_layers
+from stages.specs.layers import LayerStructure
 from stages.specs.method import Method, check_teachers
 from stages.specs.student import DistilSpec
 from stages.teaching.temperature import read_calibration
@@ -127,10 +127,10 @@ def layer_columns(method: Method, store: Path) -> dict[int, str]:
     """Layer -> the column of ``store`` that holds it, for the teacher layers that the method follows. Raises ValueError
     if the store lacks one of them."""
     layout, structure = read_store(store).layout, method.structure
-    check_store(structure, layout.layers, layout.pooling)
-    if isinstance(structure, NoLayers):
+    structure.check_store(layout.layers, layout.pooling)
+    if not isinstance(structure, LayerStructure):
         return {}
-    return {layer: layout.column_of(layer, structure.pooling) for layer in teacher_layers(groups_of(structure))}
+    return {layer: layout.column_of(layer, structure.pooling) for layer in teacher_layers(structure.layer_groups())}
 
 
 def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:

@@ -12,11 +12,11 @@ from stages.corpus.rowset import Batch
 from stages.models.forward import forward, pooled_state, width
 from stages.models.predict import autocast
 from stages.specs.axes.terms import LayerTerm, layer_term, weighted_sum
-from stages.specs.layers import NoLayers
+from stages.specs.layers import LayerStructure
 from stages.specs.schedule import EpochPlan
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import State
-from stages.training.objective.matching import LayerMatcher, States
+from stages.training.objective.matching import LayerMatcher, MatchedRows, States, Widths, matcher_of
 from stages.training.objective.relations import Workers
 from stages.training.setup import LoopWorker, TrainingSetup
 
@@ -53,12 +53,15 @@ class ComparedRows:
 
     def layer_error(self, term: LayerTerm) -> Tensor:
         """[B]: the layer loss of each row."""
-        error: Tensor = self.matcher(self.states, self.outputs, term.groups, self.workers, term.temperature)
+        error: Tensor = self.matcher(self._matched(term))
         return error
 
     def largest_attention(self, term: LayerTerm) -> Tensor | None:
         """[B, groups]: the largest weight of each group's attention, row by row; None without attention."""
-        return self.matcher.largest_weights(self.states, self.outputs, term.groups, term.temperature)
+        return self.matcher.largest_weights(self._matched(term))
+
+    def _matched(self, term: LayerTerm) -> MatchedRows:
+        return MatchedRows(self.states, self.outputs, term.groups, self.workers, term.temperature)
 
 
 class TrainedParts:
@@ -76,8 +79,8 @@ class TrainedParts:
         self.model = model.to(worker.device).train()
         self.structure = setup.spec.method.structure
         torch.manual_seed(seed_of(settings.seed))
-        matcher = LayerMatcher(self.structure, width(model), setup.teacher_width, setup.task.outputs)
-        self.matcher = matcher.to(worker.device)
+        widths = Widths(width(model), setup.teacher_width, setup.task.outputs)
+        self.matcher = matcher_of(self.structure, widths).to(worker.device)
         self.all = nn.ModuleDict({"student": model, "matcher": self.matcher})
         distributed = worker.world_size > 1
         # DDP overlaps the reduction of gradients with the backward pass.
@@ -126,7 +129,7 @@ class TrainedParts:
     def _pooled(self, hidden: Sequence[Tensor], batch: Batch) -> States:
         """The pooled states of the student's matched layers, from the states ``hidden`` [B, T, H] of its embeddings and
         of each layer."""
-        assert not isinstance(self.structure, NoLayers)
+        assert isinstance(self.structure, LayerStructure)
         mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
         return {layer: pooled_state(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
 

@@ -6,7 +6,6 @@ from pipeline.errors import RequestError
 from pipeline.methods import METHODS, NamedMethod, find
 from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
 from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
-from stages.specs.layer_map import groups_of, resolved
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
 
 NAMES = [named.name for named in METHODS]
@@ -20,7 +19,7 @@ def one_phase(name: str) -> OnePhase:
 
 def followed(name: str, student: int, teacher: int) -> list[list[int]]:
     """The teacher's layers that each student layer follows."""
-    return [list(group.teacher) for group in groups_of(resolved(find(name).method.structure, student, teacher))]
+    return [list(group.teacher) for group in find(name).method.structure.resolved(student, teacher).layer_groups()]
 
 
 def test_no_name_stands_twice() -> None:

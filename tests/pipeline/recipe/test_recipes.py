@@ -10,7 +10,6 @@ from pipeline.graph.nodes import Graph, Node
 from pipeline.methods import METHODS
 from pipeline.recipe import load
 from pipeline.recipe.yaml import read
-from stages.specs.layer_map import groups_of
 from stages.specs.method import Method
 from stages.specs.student import DistilSpec
 
@@ -99,7 +98,7 @@ def test_the_layers_of_the_tables_are_those_of_the_slides(recipe_assets: Path) -
         (two, "alp", [tuple(range(1, 13))] * 2),
     ):
         for spec in students(graph, label):
-            assert [group.teacher for group in groups_of(spec.method.structure)] == groups
+            assert [group.teacher for group in spec.method.structure.layer_groups()] == groups
 
 
 def test_the_layers_of_minilm_are_mapped_into_one_and_three_as_twelve_into_two_and_six(recipe_assets: Path) -> None:
@@ -115,7 +114,7 @@ def test_the_layers_of_minilm_are_mapped_into_one_and_three_as_twelve_into_two_a
         (three, "ckd-no", [(1, 2), (3, 4), (5, 6)]),
     ):
         for spec in students(graph, label):
-            assert [group.teacher for group in groups_of(spec.method.structure)] == groups
+            assert [group.teacher for group in spec.method.structure.layer_groups()] == groups
 
 
 def test_the_slides_in_small_use_every_method_of_the_catalogue_that_needs_no_bank() -> None:

@@ -6,16 +6,12 @@ from pydantic import ValidationError
 from stages.specs.axes.targets import Hard
 from stages.specs.layer_map import (
     LayerGroup,
-    check_store,
     describe_groups,
     even_groups,
-    groups_at,
-    groups_of,
     overlapping_groups,
-    resolved,
     teacher_layers,
 )
-from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure, weight_of
+from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
 from stages.specs.method import Method
 from stages.specs.student import DistilSpec, Fresh
 
@@ -34,12 +30,12 @@ def test_the_even_groups_of_12_for_4_are_those_of_the_ckd_code() -> None:
 
 def test_the_even_pairs_of_6_and_12_are_patient_kds_skip_map() -> None:
     """Its layers 1, 3, 5, 7, 9 counted from 0 are 2, 4, 6, 8, 10 counted from 1."""
-    assert resolved(Pick(), 6, 12) == Pick(pairs=((1, 2), (2, 4), (3, 6), (4, 8), (5, 10)))
+    assert Pick().resolved(6, 12) == Pick(pairs=((1, 2), (2, 4), (3, 6), (4, 8), (5, 10)))
 
 
 def test_the_last_pairs_of_6_and_12_are_patient_kds_other_map() -> None:
     """Its layers 6 to 10 counted from 0 are 7 to 11 counted from 1."""
-    assert resolved(Pick(pairs="last"), 6, 12) == Pick(pairs=((1, 7), (2, 8), (3, 9), (4, 10), (5, 11)))
+    assert Pick(pairs="last").resolved(6, 12) == Pick(pairs=((1, 7), (2, 8), (3, 9), (4, 10), (5, 11)))
 
 
 def test_overlapping_groups_are_those_of_the_alp_tables_and_of_the_ckd_code() -> None:
@@ -56,18 +52,18 @@ def test_overlapping_groups_hold_the_even_ones_and_a_neighbour_on_each_side(stud
 
 @pytest.mark.parametrize("kind", [Concatenate, Attend, Outputs])
 def test_rules_name_the_layers_of_every_kind_of_group(kind: type[Concatenate | Attend | Outputs]) -> None:
-    assert resolved(kind(groups="all"), 2, 3).groups == ((1, 2, 3), (1, 2, 3))
-    assert resolved(kind(groups="even"), 2, 4).groups == ((1, 2), (3, 4))
-    assert resolved(kind(groups="overlapping"), 2, 4).groups == ((1, 2, 3), (2, 3, 4))
+    assert kind(groups="all").resolved(2, 3).groups == ((1, 2, 3), (1, 2, 3))
+    assert kind(groups="even").resolved(2, 4).groups == ((1, 2), (3, 4))
+    assert kind(groups="overlapping").resolved(2, 4).groups == ((1, 2, 3), (2, 3, 4))
 
 
 def test_all_layers_can_be_followed_by_a_student_that_is_deeper_than_its_teacher() -> None:
-    assert resolved(Attend(), 3, 2).groups == ((1, 2),) * 3
+    assert Attend().resolved(3, 2).groups == ((1, 2),) * 3
 
 
 def test_random_pairs_rise_follow_the_seed_and_use_no_layer_twice() -> None:
-    maps = [resolved(Pick(pairs="random"), 3, 12, seed).pairs for seed in range(40)]
-    assert maps == [resolved(Pick(pairs="random"), 3, 12, seed).pairs for seed in range(40)]
+    maps = [Pick(pairs="random").resolved(3, 12, seed).pairs for seed in range(40)]
+    assert maps == [Pick(pairs="random").resolved(3, 12, seed).pairs for seed in range(40)]
     assert len(set(maps)) > 20
     for pairs in maps:
         assert [student for student, _ in pairs] == [1, 2, 3]
@@ -78,9 +74,9 @@ def test_random_pairs_rise_follow_the_seed_and_use_no_layer_twice() -> None:
 
 def test_a_map_is_the_same_however_its_parts_are_ordered() -> None:
     """Except for concatenated layers, which have an order."""
-    assert resolved(Pick(pairs=((2, 6), (1, 1))), 2, 6) == Pick(pairs=((1, 1), (2, 6)))
-    assert resolved(Attend(groups=((2, 1), (4,))), 2, 6) == Attend(groups=((1, 2), (4,)))
-    assert resolved(Concatenate(groups=((2, 1), (4,))), 2, 6) == Concatenate(groups=((2, 1), (4,)))
+    assert Pick(pairs=((2, 6), (1, 1))).resolved(2, 6) == Pick(pairs=((1, 1), (2, 6)))
+    assert Attend(groups=((2, 1), (4,))).resolved(2, 6) == Attend(groups=((1, 2), (4,)))
+    assert Concatenate(groups=((2, 1), (4,))).resolved(2, 6) == Concatenate(groups=((2, 1), (4,)))
 
 
 @pytest.mark.parametrize(
@@ -97,49 +93,49 @@ def test_repeated_and_empty_layers_are_refused(kind: type, fields: dict[str, obj
 
 
 def test_random_draws_from_the_named_layers() -> None:
-    assert resolved(Random(), 2, 4) == Random(layers=(1, 2, 3, 4), student_layers=(1, 2))
-    structure = resolved(Random(layers=(6, 2, 4), student_layers=(2,)), 2, 6)
+    assert Random().resolved(2, 4) == Random(layers=(1, 2, 3, 4), student_layers=(1, 2))
+    structure = Random(layers=(6, 2, 4), student_layers=(2,)).resolved(2, 6)
     assert structure == Random(layers=(2, 4, 6), student_layers=(2,))
-    drawn = {groups_at(structure, 0, 0, epoch) for epoch in range(30)}
+    drawn = {structure.groups_at(0, 0, epoch) for epoch in range(30)}
     assert drawn == {(LayerGroup(2, (2,)),), (LayerGroup(2, (4,)),), (LayerGroup(2, (6,)),)}
     fixed = Pick(pairs=((1, 3),))
-    assert groups_at(fixed, 0, 0, 1) == groups_at(fixed, 9, 1, 7) == groups_of(fixed)
+    assert fixed.groups_at(0, 0, 1) == fixed.groups_at(9, 1, 7) == fixed.layer_groups()
 
 
 def test_rows_are_related_in_the_last_layers_unless_others_are_named() -> None:
-    assert resolved(Relational(), 2, 6) == Relational(pair=(2, 6))
-    assert resolved(Relational(pair=(1, 3)), 2, 6) == Relational(pair=(1, 3))
+    assert Relational().resolved(2, 6) == Relational(pair=(2, 6))
+    assert Relational(pair=(1, 3)).resolved(2, 6) == Relational(pair=(1, 3))
 
 
 def test_groups_are_described_as_runs_of_layers() -> None:
-    groups = groups_of(Concatenate(groups=((1, 2, 3), (5,), (2, 3, 7))))
+    groups = Concatenate(groups=((1, 2, 3), (5,), (2, 3, 7))).layer_groups()
     assert describe_groups(groups) == "1 <- 1-3, 2 <- 5, 3 <- 2-3+7"
 
 
 def test_layers_that_are_named_are_not_changed_by_resolving() -> None:
     for structure in (NoLayers(), Pick(pairs=((0, 0), (2, 6))), Concatenate(groups=((3, 1), (6,)))):
-        assert resolved(structure, 2, 6) == structure
-        assert resolved(resolved(structure, 2, 6), 2, 6) == structure
+        assert structure.resolved(2, 6) == structure
+        assert structure.resolved(2, 6).resolved(2, 6) == structure
 
 
 def test_groups_map_student_layers_to_teacher_layers() -> None:
-    assert groups_of(NoLayers()) == ()
-    assert groups_of(Pick(pairs=((1, 3), (2, 6)))) == (LayerGroup(1, (3,)), LayerGroup(2, (6,)))
-    assert groups_of(Concatenate(groups=((1, 2), (4, 3)))) == (LayerGroup(1, (1, 2)), LayerGroup(2, (4, 3)))
+    assert NoLayers().layer_groups() == ()
+    assert Pick(pairs=((1, 3), (2, 6))).layer_groups() == (LayerGroup(1, (3,)), LayerGroup(2, (6,)))
+    assert Concatenate(groups=((1, 2), (4, 3))).layer_groups() == (LayerGroup(1, (1, 2)), LayerGroup(2, (4, 3)))
 
 
 def test_a_layer_that_two_groups_follow_is_read_once() -> None:
-    assert teacher_layers(groups_of(Concatenate(groups=((5, 1), (1, 2))))) == (1, 2, 5)
-    assert teacher_layers(groups_of(NoLayers())) == ()
+    assert teacher_layers(Concatenate(groups=((5, 1), (1, 2))).layer_groups()) == (1, 2, 5)
+    assert teacher_layers(NoLayers().layer_groups()) == ()
 
 
 def test_the_structure_without_layers_has_weight_zero() -> None:
-    assert weight_of(NoLayers(), 5.0) == 0
+    assert NoLayers().weight_given(5.0) == 0
 
 
 def test_only_the_weight_auto_stands_for_the_measured_number() -> None:
-    assert weight_of(Pick(weight=3.0), 5.0) == 3
-    assert weight_of(Pick(weight="auto"), 5.0) == 5
+    assert Pick(weight=3.0).weight_given(5.0) == 3
+    assert Pick(weight="auto").weight_given(5.0) == 5
 
 
 @pytest.mark.parametrize(
@@ -186,19 +182,19 @@ def test_only_the_weight_auto_stands_for_the_measured_number() -> None:
 )
 def test_a_map_that_the_depths_do_not_allow_is_refused(structure: Structure, student: int, line: str) -> None:
     with pytest.raises(ValueError) as caught:
-        resolved(structure, student, 6)
+        structure.resolved(student, 6)
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
 
 
 def test_a_store_must_hold_the_layers_and_the_pooling() -> None:
     structure = Concatenate(groups=((1, 3), (5,)), pooling="cls")
     for pooling in ("cls", "both"):
-        check_store(structure, (0, 1, 3, 5), pooling)
-    check_store(NoLayers(), (), "mean")
+        structure.check_store((0, 1, 3, 5), pooling)
+    NoLayers().check_store((), "mean")
     with pytest.raises(ValueError, match=r"^structure\.pooling: cls, but store\.pooling is mean; make them the same$"):
-        check_store(structure, (1, 3, 5), "mean")
+        structure.check_store((1, 3, 5), "mean")
     with pytest.raises(ValueError, match=r"^structure: needs layers 3, 5 of the teacher, which store\.layers leaves"):
-        check_store(structure, (0, 1), "cls")
+        structure.check_store((0, 1), "cls")
 
 
 def test_a_student_spec_needs_its_layers_by_number() -> None:

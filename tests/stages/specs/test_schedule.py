@@ -14,7 +14,6 @@ from stages.specs.method import Method
 from stages.specs.schedule import (
     OutputRequest,
     any_epoch_uses_candidates,
-    attention_temperature,
     compared_terms,
     epoch_plan,
     output_request,
@@ -48,15 +47,15 @@ def test_where_the_temperatures_divide_the_epochs_the_scale_is_the_papers() -> N
 
 def test_an_annealed_temperature_falls_by_equal_factors_to_one() -> None:
     annealed = Attend(temperature=AnnealedTemperature(annealed=8.0))
-    assert [attention_temperature(annealed, epoch, 4) for epoch in range(4)] == pytest.approx([8.0, 4.0, 2.0, 1.0])
-    assert attention_temperature(annealed, 3, 4) == 1.0
-    assert attention_temperature(annealed, 0, 1) == 1.0
+    assert [annealed.attention_temperature(epoch, 4) for epoch in range(4)] == pytest.approx([8.0, 4.0, 2.0, 1.0])
+    assert annealed.attention_temperature(3, 4) == 1.0
+    assert annealed.attention_temperature(0, 1) == 1.0
 
 
 def test_a_number_is_the_temperature_of_every_epoch_and_a_learned_one_begins_at_one() -> None:
-    assert [attention_temperature(Attend(temperature=5.0), epoch, 3) for epoch in range(3)] == [5.0] * 3
-    assert attention_temperature(Attend(temperature="learned"), 1, 3) == 1.0
-    assert attention_temperature(Pick(), 1, 3) == 1.0
+    assert [Attend(temperature=5.0).attention_temperature(epoch, 3) for epoch in range(3)] == [5.0] * 3
+    assert Attend(temperature="learned").attention_temperature(1, 3) == 1.0
+    assert Pick().attention_temperature(1, 3) == 1.0
 
 
 def test_the_two_phases_add_up_and_each_has_an_epoch() -> None:

@@ -28,7 +28,7 @@ from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
 from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
 from stages.specs.bank import BankSpec
 from stages.specs.candidates import NeighboursSpec, TransferSpec, UnlabelledSpec
-from stages.specs.layer_map import groups_of, resolved, teacher_layers
+from stages.specs.layer_map import teacher_layers
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
 from stages.specs.method import Method, check_teachers
 from stages.specs.retrieval import EmbedSpec, IndexSpec
@@ -176,7 +176,7 @@ def test_no_training_from_stores_runs_its_teacher(
     tmp_path: Path,
 ) -> None:
     given = METHODS[name]
-    method = given.model_copy(update={"structure": resolved(given.structure, STUDENT, TEACHER, seed=0)})
+    method = given.model_copy(update={"structure": given.structure.resolved(STUDENT, TEACHER)})
     inputs = {"corpus": tiny_corpus, "start": teacher}
     if isinstance(method.training, Progressive) or name == "shares":
         check_teachers(method, 2)
@@ -185,7 +185,7 @@ def test_no_training_from_stores_runs_its_teacher(
         inputs |= {"outputs": store}
     if method.needs_probes:
         inputs |= {"probes": probes}
-        assert set(teacher_layers(groups_of(method.structure))) <= {1, 2, 3}
+        assert set(teacher_layers(method.structure.layer_groups())) <= {1, 2, 3}
     if method.needs_candidates:
         given_beside = candidates["transfer" if "continuation" in name else "neighbours"]
         inputs |= given_beside if "outputs/1" in inputs else alone(given_beside)

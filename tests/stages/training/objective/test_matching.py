@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages.specs.layer_map import LayerGroup, groups_of
+from stages.specs.layer_map import LayerGroup
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Structure, state_name
-from stages.training.objective.matching import LayerMatcher, attention, concatenated, stacked
+from stages.training.objective.layer_losses import attention, concatenated, stacked
+from stages.training.objective.matching import LayerMatcher, MatchedRows, Widths, matcher_of
 from stages.training.objective.relations import Workers
 
 GENERATOR = np.random.Generator(np.random.PCG64(4))
@@ -28,7 +29,7 @@ OUTPUTS = outputs_on(TEACHER)
 
 def matcher(structure: Structure, teacher_width: int = 6, outputs: int = 3) -> LayerMatcher:
     torch.manual_seed(5)
-    return LayerMatcher(structure, 6, teacher_width, outputs)
+    return matcher_of(structure, Widths(6, teacher_width, outputs))
 
 
 def loss(
@@ -41,8 +42,8 @@ def loss(
 ) -> np.ndarray:
     states = {layer: torch.from_numpy(scale * values).float() for layer, values in STUDENT.items()}
     with torch.no_grad():
-        model, groups = given or matcher(structure), groups or groups_of(structure)
-        found = model(states, outputs, groups, Workers(rows=7), temperature)
+        model, groups = given or matcher(structure), groups or structure.layer_groups()
+        found = model(MatchedRows(states, outputs, groups, Workers(rows=7), temperature))
     return found.numpy()
 
 
@@ -168,7 +169,7 @@ def test_the_gradient_of_a_learned_temperature_is_that_of_finite_differences(det
     structure = same(ATTEND, temperature="learned", detached=detached)
     given = matcher(structure)
     states = {layer: torch.from_numpy(values) for layer, values in STUDENT.items()}
-    given(states, OUTPUTS, groups_of(structure), Workers(rows=7)).sum().backward()
+    given(MatchedRows(states, OUTPUTS, structure.layer_groups(), Workers(rows=7))).sum().backward()
     assert given.log_temperatures is not None
     assert given.log_temperatures.grad is not None
     small = np.exp(1e-3)
@@ -179,7 +180,7 @@ def test_the_gradient_of_a_learned_temperature_is_that_of_finite_differences(det
 
 
 def test_attention_weights_sum_to_one_over_a_group() -> None:
-    for group in groups_of(ATTEND):
+    for group in ATTEND.layer_groups():
         alpha = attention(torch.from_numpy(STUDENT[group.student]), stacked(group, OUTPUTS))
         assert alpha.shape == (7, len(group.teacher))
         np.testing.assert_allclose(alpha.sum(-1), np.ones(7), rtol=1e-6)
@@ -197,7 +198,7 @@ def test_the_attention_weights_have_no_gradient_only_with_detached() -> None:
     for detached in (False, True):
         state = torch.from_numpy(STUDENT[1]).clone().requires_grad_(True)
         structure = Attend(groups=((1, 2, 3),), detached=detached)
-        matcher(structure)({1: state}, OUTPUTS, groups_of(structure), Workers(rows=7)).sum().backward()
+        matcher(structure)(MatchedRows({1: state}, OUTPUTS, structure.layer_groups(), Workers(rows=7))).sum().backward()
         assert state.grad is not None
         gradients[detached] = state.grad.numpy()
         alpha = softmax(np.einsum("bd,bkd->bk", STUDENT[1], stacked(LayerGroup(1, (1, 2, 3)), OUTPUTS).numpy()))
@@ -258,7 +259,7 @@ def test_outputs_of_a_regression_is_the_squared_error() -> None:
 
 def shapes(structure: Structure, teacher_width: int) -> list[tuple[int, ...]]:
     """Of all matrices, the student's first."""
-    given = LayerMatcher(structure, 6, teacher_width, 3)
+    given = matcher_of(structure, Widths(6, teacher_width, 3))
     return [tuple(value.shape) for value in given.parameters() if value.ndim == 2]
 
 
