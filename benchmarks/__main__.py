@@ -44,7 +44,7 @@ NAMES = (
 )
 PROGRAMS = ("batch_nodes", "forecast", "gpu", "power", "ratios", "reliability")
 """Programs that run alone: they have no turns, and take long."""
-FROZEN = ("bare_loop", "bare_forward", "bare_gpu", "bare_mate", "original_loop", "textbrewer_loop")
+FROZEN = ("bare_loop", "bare_forward", "bare_gpu", "bare_mate", "original_loop", "original_mate", "textbrewer_loop")
 FULL = Scale(rows=512, turns=9, threads=1)
 QUICK = Scale(rows=128, turns=3, threads=1)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks import bare_mate
+from benchmarks import bare_mate, original_mate
 from benchmarks.findings import Finding, Goal
 from benchmarks.pairs import Cost, cpu_note, interleaved, ratios, summary, timed
 from benchmarks.scene import LOGITS, Learner, Scene, packaged_model
@@ -48,11 +48,17 @@ def measure(scene: Scene) -> list[Finding]:
 
     def original() -> Cost:
         learner.reset()
-        return timed(
-            lambda: bare_mate.original(
-                learner.model, teacher, whole, scene.tensors, scene.train.labels, batches, scene.train.pad, tokens.mask
-            )
-        )
+        own = [number % bare_mate.CYCLE < bare_mate.OWN for number in range(len(batches))]
+
+        def epoch() -> None:
+            prepared = []
+            for number, chosen in enumerate(batches):
+                ids, mask = bare_mate.inputs_of(scene.tensors, chosen, scene.train.pad)
+                given = (ids, mask, *bare_mate.masked(ids, mask, tokens.mask, number))
+                prepared.append((given, scene.train.labels[chosen]))
+            original_mate.epoch(learner.model, teacher, whole, prepared, own)
+
+        return timed(epoch)
 
     setup = setup_of(scene, LiveTeachers([teacher], "float32", "cpu"), tokens)
     measures = {"ours": lambda: learner.ours(setup), "models": models, "original": original}

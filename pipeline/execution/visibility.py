@@ -57,6 +57,6 @@ def field(node: Node, name: str, given: ExternalInput) -> str:
         return f"data.source (task {node.task})"
     if name.startswith("files/"):
         return "bank.files"
-    if name == "synonyms":
-        return "candidates.synonyms"
+    if name in ("synonyms", "vectors"):
+        return f"candidates.{name}"
     return given.about if name == "tokenizer" else f"model {given.about}"

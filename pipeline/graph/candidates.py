@@ -1,6 +1,6 @@
 """Nodes for texts beside a task's own rows: candidate tables, their texts, and teachers' outputs on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pipeline.graph.unlabelled.bank import BankNodes
 from pipeline.recipe import TEACHER, CandidateMaker
 from stages.outputs.sizes import Extent
 from stages.rewriting.synonyms import read_synonyms
+from stages.rewriting.vector_file import check_vectors
 from stages.specs.axes.data import WithCandidates
 from stages.specs.base import Spec
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, Sides, TransferSpec, UnlabelledSpec
@@ -25,6 +26,10 @@ PAIRS: Sides = "either"
 
 RERANK_FACTOR = 4
 """Candidates that are looked for, for each that is kept, where filtering or re-ranking removes some."""
+
+FILES: Mapping[str, Callable[[Path], object]] = {"synonyms": read_synonyms, "vectors": check_vectors}
+"""The inputs of rewriting methods that are files and not models, with the function that reads one and raises ValueError
+for a file of another form."""
 
 Inputs = dict[str, Edge | ExternalInput]
 
@@ -130,7 +135,7 @@ class CandidateNodes:
         found: Inputs = {}
         for role, given in maker.inputs.items():
             where = f"candidates.{name}.{role}"
-            if role != "synonyms":
+            if role not in FILES:
                 found[role] = self.starting_points.context.rewriting_model(given, maker.by, where)
                 continue
             if not Path(given).is_file():
@@ -138,7 +143,7 @@ class CandidateNodes:
                     f"{where}: {given} is not a file; give a path, absolute or relative to the current folder"
                 )
             with refused(where):
-                read_synonyms(Path(given))
+                FILES[role](Path(given))
             found[role] = data_file(Path(given), self.starting_points.context.digests)
         return found
 

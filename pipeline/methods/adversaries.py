@@ -81,7 +81,7 @@ GENERATED_ROWS = (
 
 MATE_KD = NamedMethod(
     name="mate-kd",
-    title="MATE-KD: a generator writes the texts on which student and teacher differ",
+    title="MATE-KD: a generator writes where student and teacher differ",
     paper=RASHID,
     method=Method(
         targets=TeacherTargets(), training=OnePhase(temperature=1.0, teacher_weight=0.5), data=WithGenerator()
@@ -124,7 +124,7 @@ COMBINED_KD = NamedMethod(
 
 CILDA = NamedMethod(
     name="cilda",
-    title="CILDA: a generator that also contrasts the layers of student and teacher",
+    title="CILDA: MATE-KD with a contrast of layers",
     paper="Haidar et al. 2022, CILDA: Contrastive Data Augmentation using Intermediate Layer Knowledge Distillation, "
     "COLING",
     method=Method(

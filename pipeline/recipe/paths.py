@@ -30,6 +30,7 @@ PLACES: dict[tuple[str, ...], Kind] = {
     ("bank", "encoder"): "model",
     ("candidates", ANY, "model"): "model",
     ("candidates", ANY, "synonyms"): "file",
+    ("candidates", ANY, "vectors"): "file",
     ("candidates", ANY, "there"): "model",
     ("candidates", ANY, "back"): "model",
     ("tracking", "uri"): "tracker",

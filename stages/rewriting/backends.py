@@ -7,9 +7,9 @@ from typing import assert_never
 from cluster.resources import Worker
 from stages.rewriting.draws import Rewriter
 from stages.rewriting.substitution import Alternatives, replace_words
-from stages.specs.candidates import Masked, Translated, Words
+from stages.specs.candidates import Masked, Translated, WordByWord, Words
 
-How = Words | Masked | Translated
+How = Words | Masked | WordByWord | Translated
 
 
 def check_inputs(how: How, inputs: Mapping[str, Path]) -> None:
@@ -18,8 +18,8 @@ def check_inputs(how: How, inputs: Mapping[str, Path]) -> None:
         case Words():
             if not {"synonyms", "model"} & inputs.keys():
                 raise ValueError("rewrite: words, but neither synonyms nor model is given; give one of them")
-        case Masked():
-            _require(("model",), "masked", inputs)
+        case Masked() | WordByWord():
+            _require(("model",), how.kind, inputs)
         case Translated():
             _require(("there", "back"), "translated", inputs)
         case _:
@@ -42,6 +42,11 @@ def open_rewriter_of(how: How, inputs: Mapping[str, Path], worker: Worker) -> Re
             from stages.rewriting.masked_lm import MaskFiller
 
             return MaskFiller(inputs["model"], how.share, how.nearest, worker.device)
+        case WordByWord():
+            _threads(worker)
+            from stages.rewriting.tinybert import WordByWordRewriter
+
+            return WordByWordRewriter(inputs["model"], inputs.get("vectors"), how.share, how.nearest, worker.device)
         case Translated():
             _threads(worker)
             from stages.rewriting.back_translation import BackTranslator, Translator

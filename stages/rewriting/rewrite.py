@@ -23,6 +23,7 @@ from stages.corpus.tokenizer import write_rows_file
 from stages.rewriting.backends import check_inputs, open_rewriter_of
 from stages.rewriting.draws import RewriteCounts, RewriteRow, RewriteState, rewritten
 from stages.rewriting.synonyms import read_synonyms
+from stages.rewriting.vector_file import check_vectors
 from stages.specs.candidates import RewriteSpec, Words
 from stages.specs.tasks import Task
 
@@ -51,9 +52,9 @@ class RewritePart:
 
 def rewrite(spec: RewriteSpec, inputs: Mapping[str, Path], out: Path, on: On) -> dict[str, object]:
     """Write a candidate table to ``out``, going on from the parts that it holds. Inputs: ``corpus``; for words
-    ``synonyms`` or ``model``, for masked ``model``, for translated ``there`` and ``back``. Returns the table's summary:
-    of all texts that were ``drawn``, the ``guarded`` and the ``repeated`` were left out. ValueError for inputs that are
-    missing or do not fit."""
+    ``synonyms`` or ``model``, for masked ``model``, for tinybert ``model`` and if wanted ``vectors``, for translated
+    ``there`` and ``back``. Returns the table's summary: of all texts that were ``drawn``, the ``guarded`` and the
+    ``repeated`` were left out. ValueError for inputs that are missing or do not fit."""
     task = read_meta(inputs["corpus"]).task
     _check(spec, inputs, task)
     rows = distinct_rows(inputs["corpus"], task)
@@ -84,6 +85,8 @@ def _check(spec: RewriteSpec, inputs: Mapping[str, Path], task: Task) -> None:
     check_inputs(spec.how, inputs)
     if isinstance(spec.how, Words) and "synonyms" in inputs:
         read_synonyms(inputs["synonyms"])
+    if "vectors" in inputs:
+        check_vectors(inputs["vectors"])
     read_guard(inputs["corpus"])
 
 

@@ -81,6 +81,18 @@ class Masked(Frozen):
     nearest: int = Field(15, ge=1)
 
 
+class WordByWord(Frozen):
+    """TinyBERT's augmentation: each word but stop words is replaced with probability ``share`` by a random one of its
+    ``nearest`` candidates. Those of a word that is one token are the likeliest other tokens of a masked language model,
+    the input ``model``, that reads the text with this word alone masked, and beside it the text itself; those of any
+    other word are its nearest words in the input ``vectors``, a file of word vectors, or without that input those
+    nearest to the mean of its pieces' embeddings."""
+
+    kind: Literal["tinybert"] = "tinybert"
+    share: float = Field(0.4, gt=0.0, le=1.0)
+    nearest: int = Field(15, ge=1)
+
+
 class Translated(Frozen):
     """Back-translation: into another language by the model in the input ``there`` and back by the one in ``back``, each
     token sampled from the ``nearest`` likeliest at ``temperature``."""
@@ -101,7 +113,7 @@ class RewriteSpec(Spec):
     stage: ClassVar[str] = "rewrite"
     version: ClassVar[int] = 1
 
-    how: Annotated[Words | Masked | Translated, Field(discriminator="kind")] = Words()
+    how: Annotated[Words | Masked | WordByWord | Translated, Field(discriminator="kind")] = Words()
     k: int = Field(8, ge=1)
     sides: Literal["first", "second", "either", "both"] = "first"
     seed: int = 0

@@ -17,7 +17,7 @@ from pipeline.recipe.schema import file as grammar
 from pipeline.recipe.schema.scalars import Block, ReadAs
 from pipeline.recipe.yaml import Tree, merged, parse_yaml, read
 from stages.specs.bank import BankSpec
-from stages.specs.candidates import Masked, NeighboursSpec, RerankSpec, Translated, Words
+from stages.specs.candidates import Masked, NeighboursSpec, RerankSpec, Translated, WordByWord, Words
 from stages.specs.corpus import CorpusSpec, Generated
 from stages.specs.method import Method
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
@@ -162,8 +162,8 @@ def test_a_block_without_keys_is_the_spec_with_its_defaults() -> None:
     assert candidates.IndexBlock().spec() == IndexSpec()
     bank = candidates.Bank(files=("a",))
     assert (bank.cleaning, bank.embedding) == (BankSpec(), EmbedSpec())
-    made = [candidates.CandidateMaker(by=by).how for by in ("words", "masked", "translated")]
-    assert made == [Words(), Masked(), Translated()]
+    made = [candidates.CandidateMaker(by=by).how for by in ("words", "masked", "tinybert", "translated")]
+    assert made == [Words(), Masked(), WordByWord(), Translated()]
 
 
 def test_a_method_in_a_recipe_has_the_axes_of_the_spec() -> None:

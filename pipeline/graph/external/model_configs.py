@@ -144,7 +144,7 @@ def check_rewriter(by: str, model_type: str, shapes: Shapes, name: str) -> None:
     those of its weights."""
     if by == "translated" and not writes_texts(model_type):
         raise ValueError(f"{name}: is no translation model ({model_type}); give one with an encoder and a decoder")
-    if by == "masked":
+    if by in ("masked", "tinybert"):
         check_masked_model(model_type, shapes, name)
 
 

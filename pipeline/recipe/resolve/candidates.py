@@ -27,12 +27,17 @@ OWN: Mapping[str, Sequence[str]] = {
     "transfer": ("seed",),
     "words": ("share", "nearest", "model", "synonyms", "seed"),
     "masked": ("share", "nearest", "model", "seed"),
+    "tinybert": ("share", "nearest", "model", "vectors", "seed"),
     "translated": ("nearest", "temperature", "there", "back", "seed"),
 }
 """The keys of each maker beside those that all have."""
 
 COMMON = ("by", "k", "found", "sides", "rerank", "confidence", "balance")
-NEEDED: Mapping[str, Sequence[str]] = {"masked": ("model",), "translated": ("there", "back")}
+NEEDED: Mapping[str, Sequence[str]] = {
+    "masked": ("model",),
+    "tinybert": ("model",),
+    "translated": ("there", "back"),
+}
 
 
 def check_bank(bank: Bank | None) -> None:

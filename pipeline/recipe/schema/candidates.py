@@ -22,7 +22,7 @@ from pipeline.recipe.schema.scalars import (
     key,
 )
 from stages.specs.bank import LANGUAGE, BankSpec, GeneratedTexts
-from stages.specs.candidates import Masked, NeighboursSpec, RerankSpec, Sides, Translated, Words
+from stages.specs.candidates import Masked, NeighboursSpec, RerankSpec, Sides, Translated, WordByWord, Words
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder, TfIdf
 
 TFIDF = "tfidf"
@@ -30,8 +30,8 @@ TFIDF = "tfidf"
 BANK, ENCODER, INDEX = BankSpec.model_fields, ModelEncoder.model_fields, IndexSpec.model_fields
 NEIGHBOURS, RERANK = NeighboursSpec.model_fields, RerankSpec.model_fields
 
-REWRITINGS: Mapping[str, type[Words | Masked | Translated]] = MappingProxyType(
-    {"words": Words, "masked": Masked, "translated": Translated}
+REWRITINGS: Mapping[str, type[Words | Masked | WordByWord | Translated]] = MappingProxyType(
+    {"words": Words, "masked": Masked, "tinybert": WordByWord, "translated": Translated}
 )
 """The kinds of maker that rewrite texts, with the spec of each."""
 
@@ -158,10 +158,11 @@ class CandidateMaker(Block):
     """A maker of candidates: of texts that are added to rows of train. Any maker works with `knn` and `minimax-knn`."""
 
     short = "by"
-    by: Literal["neighbours", "transfer", "words", "masked", "translated"] = key(
+    by: Literal["neighbours", "transfer", "words", "masked", "tinybert", "translated"] = key(
         "`neighbours`: the nearest of the bank. `transfer`: texts of the bank at random. `words`: words replaced by "
         "synonyms, or by near words of `model`. `masked`: words replaced by what a masked language model expects. "
-        "`translated`: into another language and back.",
+        "`tinybert`: the same, a word at a time beside the whole text, as in TinyBERT. `translated`: into another "
+        "language and back.",
         "words",
         "neighbours",
     )
@@ -216,7 +217,7 @@ class CandidateMaker(Block):
         of=RERANK["balance"],
     )
     share: Number | None = key(
-        "Share of the words that `words` and `masked` replace.", 0.2, None, of=Words.model_fields["share"]
+        "Share of the words that `words`, `masked` and `tinybert` replace.", 0.2, None, of=Words.model_fields["share"]
     )
     nearest: Whole | None = key(
         "Draw each replacement among this many of the likeliest.", 10, None, of=Words.model_fields["nearest"]
@@ -225,13 +226,20 @@ class CandidateMaker(Block):
         "Sampling temperature of `translated`.", 0.8, None, of=Translated.model_fields["temperature"]
     )
     model: Text | None = key(
-        "The masked language model of `masked`, or the model whose word embeddings `words` uses.",
+        "The masked language model of `masked` and `tinybert`, or the model whose word embeddings `words` uses.",
         "bert-base-uncased",
         None,
     )
     synonyms: Text | None = key(
         "A file of synonyms for `words`. Each line has a word, a tab, and its synonyms, separated by commas.",
         "words.tsv",
+        None,
+    )
+    vectors: Text | None = key(
+        "A file of word vectors for `tinybert`, such as GloVe's: each line has a word and its numbers, separated by "
+        "spaces; the first 100,000 words count. From it come the replacements of words that are no single token of "
+        "`model`. Default: the words nearest to the mean of the embeddings of the word's pieces.",
+        "glove.6B.300d.txt",
         None,
     )
     there: Text | None = key("The model that translates into the other language.", "Helsinki-NLP/opus-mt-en-de", None)
@@ -244,7 +252,7 @@ class CandidateMaker(Block):
         return self.rerank or self.confidence is not None or self.balance is not None
 
     @property
-    def how(self) -> Words | Masked | Translated | None:
+    def how(self) -> Words | Masked | WordByWord | Translated | None:
         """How texts are rewritten; None for a maker that draws on the bank. What is left out has the default of that
         rewriting, which differs from one to another."""
         if self.by not in REWRITINGS:
@@ -256,5 +264,5 @@ class CandidateMaker(Block):
     @property
     def inputs(self) -> FrozenMapping[str]:
         """The models and the file that rewrite, by the names of the stage's inputs."""
-        keys = {name: getattr(self, name) for name in ("model", "synonyms", "there", "back")}
+        keys = {name: getattr(self, name) for name in ("model", "synonyms", "vectors", "there", "back")}
         return FrozenMapping({name: value for name, value in keys.items() if value is not None})

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import graph_of, write_plannable_assets, write_weights
+from project import graph_of, nodes_by_name, write_plannable_assets, write_weights
 
 from pipeline.errors import RequestError
 from pipeline.graph.external.digests import Digests
+from stages.specs.candidates import RewriteSpec, WordByWord
 
 Spoil = Callable[[Path], object]
 
@@ -248,15 +249,38 @@ def test_the_tokens_of_a_tokenizer_are_counted_once_for_its_content(assets: Path
 # --- models and files that rewrite ----------------------------------------------------------------
 
 
-def test_a_model_without_a_head_for_masked_words_is_refused(assets: Path) -> None:
+@pytest.mark.parametrize("by", ["masked", "tinybert"])
+def test_a_model_without_a_head_for_masked_words_is_refused(assets: Path, by: str) -> None:
     model = write_model(assets / "plain")
-    assert refusal(assets, **rewriter(model)) == (
+    assert refusal(assets, **rewriter(model, by)) == (
         f"candidates.w.model: {model}: is no masked language model (bert without a head that predicts words); give a "
         "model that was trained as one, such as distilbert-base-uncased"
     )
     head = {"cls.predictions.transform.dense.weight": (WIDTH, WIDTH)}
     write_weights(model / "model.safetensors", {**shapes("bert."), **head})
-    graph_of(assets, assets.parent / "runs", **rewriter(model))
+    graph_of(assets, assets.parent / "runs", **rewriter(model, by))
+
+
+def test_word_vectors_are_an_input_by_content_and_a_file_of_another_form_is_refused(assets: Path) -> None:
+    head = {"cls.predictions.transform.dense.weight": (WIDTH, WIDTH)}
+    model, file = write_model(assets / "masked"), assets / "vectors.txt"
+    write_weights(model / "model.safetensors", {**shapes("bert."), **head})
+    recipe = rewriter(model, "tinybert")
+    recipe["candidates"]["w"]["vectors"] = str(file)
+    assert refusal(assets, **recipe) == (
+        f"candidates.w.vectors: {file} is not a file; give a path, absolute or relative to the current folder"
+    )
+    file.write_text("good 1 0.5\nfine 1\n", "utf-8")
+    assert refusal(assets, **recipe) == (
+        f"candidates.w.vectors: {file}: line 2: 'fine 1'; write a word and 2 numbers, with spaces"
+    )
+    keys = []
+    for numbers in ("1 0.5", "1 0.6"):
+        file.write_text(f"good {numbers}\n", "utf-8")
+        node = nodes_by_name(graph_of(assets, assets.parent / "runs", **recipe)[1])["candidates/w@tiny"]
+        assert isinstance(node.spec, RewriteSpec) and node.spec.how == WordByWord()
+        keys.append(node.key)
+    assert keys[0] != keys[1]
 
 
 def test_a_model_that_is_no_encoder_decoder_does_not_translate(assets: Path) -> None:
