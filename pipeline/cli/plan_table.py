@@ -59,9 +59,18 @@ def _item(step: Step, plan: Plan, expected: Forecast, serves: int, also: Sequenc
         "serves": serves,
         "layers": [asdict(group) for group in layers_of(node)],
         "held_bytes": None if node.held is None else node.held.bytes,
+        "generated_rows": _generated_rows(step),
         "inputs": node.input_keys,
         "splits": None if splits is None else asdict(splits),
     }
+
+
+def _generated_rows(step: Step) -> int | None:
+    """How many generated rows a live teacher reads in a training; None for a node without, or where it is unknown."""
+    spec = step.node.spec
+    if not isinstance(spec, DistilSpec) or not spec.method.has_generated_rows:
+        return None
+    return step.rows.times(generated_epochs(spec.method, spec.train.epochs)).value
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -123,7 +132,7 @@ def shares(plan: Plan) -> list[str]:
 def live_teachers(plan: Plan) -> list[str]:
     """A line for each training that is to be built and runs its teachers: what a worker holds, and how often they
     run. Students that differ in their seed alone have one line."""
-    found = {}
+    found: dict[str, str] = {}
     for step in plan.steps:
         node, spec = step.node, step.node.spec
         if step.action != "build" or not isinstance(spec, DistilSpec) or not spec.method.needs_live_teacher:
@@ -131,10 +140,11 @@ def live_teachers(plan: Plan) -> list[str]:
         assert node.held is not None
         epochs = generated_epochs(spec.method, spec.train.epochs)
         rows = figure_text(step.rows.times(epochs))
-        group = (node.task, node.subject.method, node.subject.student) if node.subject else (node.task, node.name, "")
-        found[group] = (
-            f"{node.name}: the teacher's model reads {rows} generated rows, once each; a worker holds "
-            f"{node.held.bytes:,} bytes of models and optimizers ({node.held.describe()})"
+        group = f"{node.name.rpartition('/')[0]}@{node.task}"
+        found.setdefault(
+            group,
+            f"{group}: each live teacher reads {rows} generated rows, once; a worker holds about {node.held.bytes:,} "
+            f"bytes of models and optimizers ({node.held.describe()})",
         )
     return list(found.values())
 

@@ -170,7 +170,7 @@ def show_generated(path: Path, console: Console) -> None:
     table = Table("original", "generated", "label", "teacher", "student", header_style="bold", show_lines=True)
     for row in pq.read_table(path).to_pylist():
         teacher, student = (
-            f"{row[f'{who}_before']:.2f} -> {row[f'{who}_after']:.2f}" for who in ("teacher", "student")
+            f"{row[f'{model}_before']:.2f} -> {row[f'{model}_after']:.2f}" for model in ("teacher", "student")
         )
         table.add_row(Text(row["original"]), Text(row["generated"]), Text(row["label"]), teacher, student)
     console.print(table)

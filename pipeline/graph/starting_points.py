@@ -310,9 +310,16 @@ class StartingPoints:
         size = Quantity.at_most(models + self._prediction_bytes())
         # Without a head in the spec, the model keeps that of the one that it starts from.
         kind = base.kind if spec.start.head is None else replace(base.kind, head=spec.start.head)
-        held = replace(beside or HeldModels(0), student=base.size)
+        held = replace(beside or HeldModels(0), student=self._started_bytes(base, spec.start))
         rows = self.rows.train()
         return Node(name, role, self.task, spec, inputs, subject, rows, size, model_kind=kind, held=held)
+
+    def _started_bytes(self, base: Model, start: Start) -> int:
+        """About the bytes of a student's weights: those of its base without the layers that it leaves out, each of
+        which has 12 weights for each two of its width (four projections of attention, and a feed-forward network of
+        four times the width)."""
+        left_out = base.shape.layers - started_shape(start, base.shape).layers if isinstance(start, Cut) else 0
+        return max(base.size - left_out * 12 * base.shape.width**2 * FLOAT32_BYTES, 0)
 
     def _prediction_bytes(self) -> int:
         """A bound on the bytes of the last epoch's predictions: those for all rows of dev and test splits, if the

@@ -13,8 +13,9 @@ from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_
 from pipeline.graph.teacher_outputs import ModelOutputs, reported_model
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
 from pipeline.recipe.references import teachers, weighed
+from stages.corpus.batches import steps_of
 from stages.models.heads import changed_head
-from stages.models.shape import started_shape
+from stages.models.shape import Shape, started_shape
 from stages.outputs.sizes import chosen_layers
 from stages.specs.axes.data import MovedEmbeddings, WithGenerator
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
@@ -175,12 +176,41 @@ class StudentNodes:
                     "layers to match; use structure: none, or a student with model, cut or config"
                 )
             method = self._resolved(method, own, teacher_models, train.seed)
+        if method.needs_contrast:
+            self._check_contrast(
+                student, started_shape(start, self.starting_points.base(student).shape), teacher_models
+            )
+        if isinstance(method.data, WithGenerator):
+            self._check_turns(method.data, train)
         if self.starting_points.recipe.start_task(student) is not None:  # with the head that the other student has
             start = Pretrained(head=changed_head(student.head, base.kind.head))
         orders = tuple(model.label_order for _, model in teacher_models) if method.needs_live_teacher else ()
         return DistilSpec(
             start=start, method=method, train=train, rates=rates, live_label_orders=orders if any(orders) else ()
         )
+
+    def _check_contrast(self, student: Student, shape: Shape, teacher_models: Sequence[Teacher]) -> None:
+        """Raise ValueError for a student or teacher without layers, whose layers cannot be contrasted."""
+        depths = {
+            f"the student {student.label}": shape.layers,
+            **{name: one.shape.layers for name, one in teacher_models},
+        }
+        for name, depth in depths.items():
+            if not depth:
+                raise ValueError(
+                    f"data.contrast: {name} is a BiLSTM, which has no layers to contrast; give contrast: null, or name "
+                    "another model"
+                )
+
+    def _check_turns(self, data: WithGenerator, train: Train) -> None:
+        """Raise ValueError if all steps of a training are its generator's, as far as its rows are known."""
+        sizes = self.starting_points.rows.sizes()
+        steps = 0 if sizes is None else train.epochs * steps_of(sizes.trained, train.batch_size)
+        if 0 < steps <= data.generator_steps:
+            raise ValueError(
+                f"data.generator_steps: {data.generator_steps}, but {train.epochs} epochs are {steps} steps, so that "
+                "none trains the student; give fewer, or more epochs"
+            )
 
     def _resolved(self, method: Method, own: int, teacher_models: Sequence[Teacher], seed: int) -> Method:
         """The method with the layers to match written out. ``own`` is the student's depth."""

@@ -142,9 +142,10 @@ CILDA = NamedMethod(
     "over rows.",
     defaults="All weights, temperature 2 and width 128 are those of a third-party reimplementation; no code of the "
     "authors was found. Masks, turns and the generator are those of mate-kd.",
-    differs="Who trains the projections is not known. Here they are trained in the generator's turns, at the student's "
-    "learning rate, to lower the contrast that the generator raises: untrained projections of two models have nothing "
-    "in common. A changed row keeps the label of its row, as in the reimplementation, whatever the generator writes.",
+    differs="How the projections are trained is not known. Here they are trained in the generator's turns, at the "
+    "student's learning rate, to lower the contrast that the generator raises: untrained projections of two models "
+    "have nothing in common. A changed row keeps the label of its row, as in the reimplementation, whatever the "
+    "generator writes.",
     example="method: [mate-kd, cilda]",
     recipe="mate-small.yaml",
     teachers="one",

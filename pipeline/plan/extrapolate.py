@@ -16,11 +16,13 @@ from pipeline.plan.planner import Plan, Step
 from pipeline.plan.quantities import encoder_width, sizes_of_splits, source_of
 from pipeline.plan.resources import runs_a_model
 from stages.retrieval.index_plan import planned
-from stages.specs.axes.data import Minimax, MovedEmbeddings, WithCandidates, WithGenerator
+from stages.specs.axes.data import Minimax, MovedEmbeddings, WithCandidates
 from stages.specs.candidates import NeighboursSpec, RerankSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
+from stages.specs.input_names import LIVE
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec, ModelEncoder
+from stages.specs.schedule import generated_epochs
 from stages.specs.student import DistilSpec
 from stages.specs.teacher import ATTENTION_PARTS, CalibrateSpec, TeachSpec
 
@@ -168,12 +170,32 @@ class _Costs:
         if steps is None or sizes is None:
             return None
         forward, each = figures["forward_row"], steps["train_row"] + candidate_cost(spec, steps, figures)
+        if spec.method.has_generated_rows:
+            beside = self._generated_row(node, steps)
+            if beside is None:
+                return None
+            each += beside * generated_epochs(spec.method, spec.train.epochs) / spec.train.epochs
         on_holdout = spec.train.select == "holdout" or (spec.train.select == "last" and sizes.held_out > 0)
         selection = sizes.held_out if on_holdout else sizes.evaluated
         epoch = rows * each + selection * forward + figures["keep"]
         saves = 1 + (spec.train.epochs if spec.train.keep == "epochs" else 0)
         scored = sizes.evaluated * forward
         return figures["load"] + steps["first"] + spec.train.epochs * epoch + scored + saves * figures["save"]
+
+    def _generated_row(self, node: Node, steps: Figures) -> float | None:
+        """Seconds that the generated row beside a row of train takes: a step of the student, and the forward passes of
+        its teachers. The generator's are left out, which nothing measures."""
+        teachers = [name for name in node.inputs if name == LIVE.rstrip("/") or name.startswith(LIVE)]
+        figures = [self._live_model(node, name) for name in teachers]
+        known = [one["forward_row"] for one in figures if one is not None]
+        return steps["train_row"] + sum(known) if len(known) == len(teachers) else None
+
+    def _live_model(self, node: Node, name: str) -> Figures | None:
+        """The figures of a teacher that runs in a training."""
+        corpus = task_corpus(node)
+        if corpus is None:
+            return None
+        return self.measured.figures(self.topics.model(origin(node.inputs[name]), corpus, self.run.resources(node)))
 
     def _outputs(self, node: Node, compute: str, rows: int) -> float | None:
         """Seconds to load a model and to compute its outputs in the number type ``compute``."""
@@ -231,9 +253,6 @@ def candidate_cost(spec: DistilSpec, steps: Figures, model: Figures) -> float:
     """Seconds that candidates or an adversary add for each row of train: a step on the candidates that are trained on,
     and for minimax a forward pass of all; a step on each further form of the row that an adversary makes."""
     data = spec.method.data
-    if isinstance(data, WithGenerator):
-        # The student reads each row twice; the teacher and the generator read the generated row forward.
-        return steps["train_row"] + 2 * model["forward_row"]
     if isinstance(data, MovedEmbeddings):
         return (data.forms - 1) * steps["train_row"]
     if not isinstance(data, WithCandidates):

@@ -1,6 +1,6 @@
 """The keys of a recipe file whose values may be paths, in one table, and a way to change each such value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -51,14 +51,18 @@ def with_paths(tree: Tree, change: Change) -> Tree:
 
     ``field`` is the place of the text, such as ``student.0.model``.
     """
+    models = tree.get("models") if isinstance(tree, dict) else None
+    entries = frozenset(models) if isinstance(models, dict) else frozenset()
     for place, kind in PLACES.items():
+        # A generator may be an entry of models, whatever folders there are.
+        kept = entries if place[-1] == "generator" else frozenset()
         for pattern in (place, ("overrides", ANY, *place)):
-            tree = _changed(tree, pattern, (), partial(_apply_change, change, kind))
+            tree = _changed(tree, pattern, (), partial(_apply_change, change, kind, kept))
     return tree
 
 
-def _apply_change(change: Change, kind: Kind, at: tuple[str, ...], text: str) -> str:
-    return change(".".join(at), kind, text)
+def _apply_change(change: Change, kind: Kind, kept: Collection[str], at: tuple[str, ...], text: str) -> str:
+    return text if text in kept else change(".".join(at), kind, text)
 
 
 def _changed(

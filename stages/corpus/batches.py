@@ -30,6 +30,11 @@ def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int) ->
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
+def steps_of(rows: int, batch_size: int) -> int:
+    """Optimizer steps in one epoch: ceil(rows / batch_size)."""
+    return -(-rows // batch_size)
+
+
 def sorted_batches(lengths: npt.NDArray[np.int64], tokens: int, rows: int = 512) -> list[Rows]:
     """All rows once, the longest first, in batches of at most ``rows`` rows and ``tokens`` tokens with padding. A row
     that alone has more tokens is a batch by itself."""

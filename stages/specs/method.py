@@ -53,9 +53,14 @@ class Method(Frozen):
         return isinstance(self.data, WithCandidates)
 
     @property
+    def has_generated_rows(self) -> bool:
+        """Whether a generator writes rows beside the task's own."""
+        return isinstance(self.data, WithGenerator)
+
+    @property
     def needs_live_teacher(self) -> bool:
         """Whether the teachers' models run in the training, beside their stores."""
-        return isinstance(self.data, WithGenerator)
+        return self.has_generated_rows
 
     @property
     def needs_whole_batch(self) -> bool:
@@ -114,8 +119,9 @@ class Method(Frozen):
 
 def without_idle_settings(method: Method, regression: bool) -> Method:
     """``method`` with fields that have no effect set to their defaults, so that equal trainings have equal keys: equal
-    shares; temperature and reduction beside a distance other than KL; and of a regression, which has no softmax, also
-    the distance and the calibration of teachers."""
+    shares; temperature and reduction beside a distance other than KL; what a generator maximises where no divergence
+    is compared, and all settings of its training if it has no turn; and of a regression, which has no softmax, also the
+    distance and the calibration of teachers."""
     changes: dict[str, object] = {}
     targets, training = method.targets, method.training
     if isinstance(targets, TeacherTargets):
@@ -126,7 +132,18 @@ def without_idle_settings(method: Method, regression: bool) -> Method:
     if isinstance(training, OnePhase) and (regression or training.distance != "kl"):
         distance = "kl" if regression else training.distance
         changes["training"] = OnePhase(teacher_weight=training.teacher_weight, distance=distance)
+    if isinstance(method.data, WithGenerator):
+        divergence = isinstance(training, OnePhase) and training.distance == "kl" and not regression
+        changes["data"] = _without_idle_turns(method.data, divergence)
     return method.model_copy(update=changes)
+
+
+def _without_idle_turns(data: WithGenerator, divergence: bool) -> WithGenerator:
+    """``data`` without settings of the generator's training that have no effect. ``divergence``: whether the distance
+    between student and teacher is a divergence of probabilities."""
+    names = ("student_steps", "learning_rate", "temperature", "objective", "contrast")
+    idle = names if not data.generator_steps else () if divergence else ("objective",)
+    return data.model_copy(update={name: WithGenerator.model_fields[name].default for name in idle})
 
 
 def check_teachers(method: Method, count: int) -> None:

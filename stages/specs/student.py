@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from stages.specs.axes.training import TwoPhases
 from stages.specs.base import Frozen, FurtherFiles, Spec
 from stages.specs.method import Method
-from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
+from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates, generated_epochs
 from stages.specs.tasks import Metric
 
 GENERATED_ROWS = "generated.parquet"
@@ -186,6 +186,15 @@ class DistilSpec(Spec):
     def _candidates_have_an_epoch(self) -> "DistilSpec":
         if self.method.needs_candidates and not any_epoch_uses_candidates(self.method, self.train.epochs):
             raise ValueError(f"data: of {self.train.epochs} epochs {NO_CANDIDATE_EPOCH}")
+        return self
+
+    @model_validator(mode="after")
+    def _generated_rows_have_an_epoch(self) -> "DistilSpec":
+        if self.method.has_generated_rows and not generated_epochs(self.method, self.train.epochs):
+            raise ValueError(
+                f"data: generated, but the teacher's logits have no weight in any of {self.train.epochs} epochs, so "
+                "that no such row is used; give them a weight, or data: original"
+            )
         return self
 
     @model_validator(mode="after")

@@ -29,15 +29,16 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of the history. ``loss`` is the mean training loss. On the split that selects the best epoch, ``score``
-    is the selecting metric x 100 and ``selection_loss`` the mean negative log-likelihood of the labels (for a
-    regression the mean squared error). ``seconds`` is the training time up to the epoch's end, over all interruptions;
-    ``participants`` has the entry of each participant that took part; ``attention`` is the mean over rows of the
-    largest weight of each student layer's attention to the teacher's layers, if there is attention."""
+    """One epoch of the history. ``loss`` is the mean training loss, None if no step trained the student. On the split
+    that selects the best epoch, ``score`` is the selecting metric x 100 and ``selection_loss`` the mean negative
+    log-likelihood of the labels (for a regression the mean squared error). ``seconds`` is the training time up to the
+    epoch's end, over all interruptions; ``participants`` has the entry of each participant that took part;
+    ``attention`` is the mean over rows of the largest weight of each student layer's attention to the teacher's layers,
+    if there is attention."""
 
     phase: str
     epoch: int
-    loss: float
+    loss: float | None
     score: float
     selection_loss: float
     seconds: float

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.corpus.batches import Rows, epoch_batches, share_of
+from stages.corpus.batches import Rows, epoch_batches, share_of, steps_of
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.rowset import Batch
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
 from stages.specs.axes.training import Phase, Position
-from stages.specs.schedule import EpochPlan, epoch_plan, term_names
+from stages.specs.schedule import EpochPlan, OutputRequest, epoch_plan, term_names
 from stages.specs.seeds import seed_of
 from stages.specs.student import rate_text
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
@@ -147,7 +147,8 @@ class Training:
             participant.start_epoch(plan)
         total = torch.tensor(progress.sums, dtype=torch.float64, device=worker.device)
         sampler = CurveSampler(self.layout.terms, len(batches), progress.curve_samples) if self.write_curves else None
-        with closing(one_ahead(lambda rows: self._step_work(rows, plan), batches[start.step :])) as works:
+        numbered = list(enumerate(batches, start.epoch * len(batches)))[start.step :]
+        with closing(one_ahead(lambda step: self._step_work(*step, plan), numbered)) as works:
             for step, work in enumerate(works, start.step):
                 number = start.epoch * len(batches) + step
                 factor, rows = self.turns.factor(number, settings.warmup), len(batches[step])
@@ -181,9 +182,10 @@ class Training:
         seed = spec.train.seed
         return epoch_plan(spec.method, position, phase.epochs, regression, teachers, seed, auto_weight)
 
-    def _step_work(self, rows: Rows, plan: EpochPlan) -> StepWork:
-        """This worker's part of the global batch ``rows``, in host memory. Runs in the prefetching thread."""
-        setup, request = self.setup, plan.request
+    def _step_work(self, number: int, rows: Rows, plan: EpochPlan) -> StepWork:
+        """This worker's part of the global batch ``rows`` of the step with this number within the phase, in host
+        memory. Runs in the prefetching thread. Only the student's steps need what is stored of the teachers."""
+        setup, request = self.setup, OutputRequest() if self.turns.is_own(number) else plan.request
         share = share_of(rows, self.worker.rank, self.worker.world_size)
         max_rows = setup.spec.train.micro_batch or len(share.rows)
         batches = host_batches(setup.train, setup.signal, share.rows, request, max_rows)
@@ -195,12 +197,17 @@ class Training:
 
     def _turns(self, number: int, phase: Phase) -> Turns:
         """The turns of the phase with this number."""
-        steps = -(-len(self.setup.train) // self.setup.spec.train.batch_size)
+        steps = steps_of(len(self.setup.train), self.setup.spec.train.batch_size)
         own = np.zeros(phase.epochs * steps, bool)
         for epoch in range(phase.epochs):
             numbers = np.arange(epoch * steps, (epoch + 1) * steps)
             for participant in self._active(self._epoch_plan(Position(number, epoch), phase)):
                 own[numbers] |= participant.turns(numbers)
+        if own.all():
+            raise ValueError(
+                f"data: each of the {len(own)} steps of phase {phase.name} is a generator's turn, and none trains the "
+                "student; set fewer generator_steps, or train for more epochs"
+            )
         return Turns(own)
 
     def _turn(self, work: StepWork, rows: int, step: int, plan: EpochPlan, number: int, factor: float) -> Tensor:
@@ -212,7 +219,10 @@ class Training:
         batches = [batch.to(worker.device) for batch in work.batches]
         for participant in self._active(plan):
             if participant.turns(np.array([number]))[0]:
-                for place, sums in participant.take_turn(batches, StepSize(rows, work.weight), plan, factor).items():
+                prepared = work.prepared.get(participant.name)
+                for place, sums in participant.take_turn(
+                    batches, prepared, StepSize(rows, work.weight), plan, factor
+                ).items():
                     total[layout.place(place)] += sums
         if worker.world_size > 1:
             torch.distributed.all_reduce(total)
@@ -245,10 +255,11 @@ class Training:
             if participant.name in work.prepared:
                 for place, sums in participant.join(work.prepared[participant.name], rows, plan).items():
                     total[layout.place(place)] += sums
+        prepared = work.prepared.get(self.reader.name)
         for number, host_batch in enumerate(work.batches, 1):
             batch, last = host_batch.to(worker.device), number == len(work.batches)
             batch_seed = seed_of(settings.seed, position.phase, position.epoch, step, worker.rank, number)
-            for view in self.reader.views(batch, plan, batch_seed):
+            for view in self.reader.views(batch, prepared, plan, batch_seed):
                 total += self._row_pass(batch, view, rows, work.weight, plan, last and view.last)
         collected = self.reader.collect()
         if collected is not None:
@@ -267,7 +278,7 @@ class Training:
         """Forward and backward pass on a view of the rows of ``batch``. ``weight`` is the factor of the worker's
         losses. Returns their part of the sums. Workers synchronise their gradients in the ``last`` pass of a step."""
         layout, world_size, share = self.layout, self.worker.world_size, weight * view.share
-        counted = weight if view.only else share
+        counted = weight if view.counts_in_full else share
         total = torch.zeros(layout.size, dtype=torch.float64, device=self.worker.device)
         with self.parts.gradient_sync(last), explain_out_of_memory(len(batch.rows)):
             read, other = replace(batch, inputs=dict(view.inputs)), view.other
@@ -293,10 +304,10 @@ class Training:
         """Check the loss, score the epoch, and keep its weights if ``is_selected`` prefers it to the best so far."""
         setup, progress, position = self.setup, self.progress, self.progress.position
         rows = sum(len(batch) for batch in self.turns.student_batches(position.epoch, batches))
-        mean = progress.loss / max(rows, 1)
+        mean = progress.loss / rows if rows else None
         logits = self._selection_logits()
         # The weights after the last step enter no loss of this epoch, so the logits are checked, too.
-        if not (math.isfinite(mean) and np.isfinite(logits).all()):
+        if not (math.isfinite(progress.loss) and np.isfinite(logits).all()):
             raise ValueError(
                 f"training diverges in epoch {position.epoch + 1} of phase {phase.name} (loss {mean}); choose a lower "
                 f"learning_rate than {setup.spec.train.learning_rate}, or smaller weights of the method's terms"
@@ -322,8 +333,9 @@ class Training:
         done = f"epoch {len(progress.history)}/{setup.spec.train.epochs} {phase.name}"
         lines = [one.line(entries[one.name]) for one in self.participants if one.name in entries]
         more = "".join(f"  {line}" for line in lines)
+        loss = "no step of the student" if mean is None else f"loss {mean:.4f}"
         selection = f"{setup.select_metric} {found.score:.1f}  selection loss {found.loss:.4f}"
-        self.worker.note(f"{done}  loss {mean:.4f}  {selection}{more}")
+        self.worker.note(f"{done}  {loss}  {selection}{more}")
 
     def _curve_points(self, phase: Phase, batches: Sequence[Rows], scored: Mapping[str, float]) -> Sequence[Point]:
         """The points of the epoch that has just ended. The last one has the values of the whole epoch, too."""

@@ -98,7 +98,7 @@ def epoch_values(epoch: Epoch, plan: EpochPlan, scored: Mapping[str, float], mem
     """The values of an epoch as a whole, by tag, for its last point: weights and schedule of its ``plan``, the metrics
     ``scored`` and the loss on the split that selects the best epoch, its mean training loss, the entries of
     participants, the largest weights of attention, and the peak memory of the GPU in bytes (None on a CPU)."""
-    values = {f"weight/{term.name}": float(term.weight) for term in plan.terms}
+    values = {f"weight/{term.name}": float(term.weight) * (1 - plan.generated) for term in plan.terms}
     if plan.candidates:
         values[f"weight/{CANDIDATES}"] = float(plan.candidates)
     if plan.generated:
@@ -106,7 +106,9 @@ def epoch_values(epoch: Epoch, plan: EpochPlan, scored: Mapping[str, float], mem
     for term in plan.terms:
         values |= {f"schedule/{name}": value for name, value in term.schedule.items()}
     values |= {f"selection/{metric}": score for metric, score in scored.items()}
-    values |= {"selection/loss": epoch.selection_loss, "epoch/loss": epoch.loss}
+    values["selection/loss"] = epoch.selection_loss
+    if epoch.loss is not None:
+        values["epoch/loss"] = epoch.loss
     for participant, entry in epoch.participants.items():
         values |= {f"{participant}/{name}": float(value) for name, value in entry.items() if _number(value)}
     values |= {f"attention/layer_{layer}": value for layer, value in enumerate(epoch.attention or (), 1)}

@@ -1,7 +1,7 @@
 """Whose turn each step of a phase is: the student's, or a participant's own, in which the student is not trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,14 @@ from stages.training.optimizer import learning_rate
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The turns of a phase: for each of its steps, whether it is a participant's ``own``."""
+    """The turns of a phase: for each of its steps, whether it is a participant's ``own``. ``own_before`` [steps + 1]
+    counts the participant's turns before each step."""
 
     own: npt.NDArray[np.bool_]
+    own_before: npt.NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "own_before", np.concatenate([[0], np.cumsum(self.own, dtype=np.int64)]))
 
     def is_own(self, step: int) -> bool:
         """Whether this step, counted from 0 within the phase, is a participant's own."""
@@ -23,15 +28,16 @@ class Turns:
     def factor(self, step: int, warmup: float) -> float:
         """The factor of the peak learning rate of what this step trains. The student's rises and falls over the steps
         that train the student, and that of a participant over its own."""
-        alike = self.own == self.own[step]
-        return learning_rate(int(alike[:step].sum()), int(alike.sum()), warmup)
+        own_before, own = int(self.own_before[step]), int(self.own_before[-1])
+        if self.is_own(step):
+            return learning_rate(own_before, own, warmup)
+        return learning_rate(step - own_before, len(self.own) - own, warmup)
 
     def student_rate(self, steps: int, warmup: float) -> float:
         """The factor of the student's learning rate in the last of the first ``steps`` steps that trained it; the first
         one's where none did."""
-        trained = np.flatnonzero(~self.own)
-        done = int((~self.own[:steps]).sum())
-        return learning_rate(max(done - 1, 0), len(trained), warmup)
+        done = steps - int(self.own_before[steps])
+        return learning_rate(max(done - 1, 0), len(self.own) - int(self.own_before[-1]), warmup)
 
     def student_batches(self, epoch: int, batches: Sequence[Rows]) -> list[Rows]:
         """The batches of an epoch, without their rows where a step does not train the student."""

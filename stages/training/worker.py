@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from cluster.resources import Worker
 from stages.atomic import sync_below, sync_folders
+from stages.corpus.batches import steps_of
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.evaluation.predictions import last_predictions_path
@@ -100,7 +101,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         for participant in training.participants:
             participant.write_files(job.out, model, corpus / "tokenizer")
         save_student(model, job, meta, progress, best, last, {} if sweep is None else sweep.facts)
-        write_dev_scores(job, progress, steps_per_epoch(len(rows), job.spec), best, last)
+        write_dev_scores(job, progress, steps_of(len(rows), job.spec.train.batch_size), best, last)
     return {
         "rows": len(rows),
         **quarantine_facts(len(found), len(rows)),
@@ -141,11 +142,6 @@ def check_finite(model: PreTrainedModel, directory: Path) -> None:
     for name, weights in model.named_parameters():
         if not torch.isfinite(weights).all():
             raise ValueError(f"{directory}: weights from here are not finite ({name}); use another model")
-
-
-def steps_per_epoch(rows: int, spec: DistilSpec) -> int:
-    """Optimizer steps in one epoch: ceil(rows / batch_size)."""
-    return -(-rows // spec.train.batch_size)
 
 
 def write_dev_scores(job: StudentJob, progress: Progress, steps: int, best: Scores, last: Scores) -> None:

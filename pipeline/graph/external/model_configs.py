@@ -157,13 +157,13 @@ def check_masked_model(model_type: str, shapes: Shapes, name: str) -> None:
         )
 
 
-def check_embeddings(kind: str, model_type: str, head: Head | None, who: str = "the student") -> None:
+def check_embeddings(kind: str, model_type: str, head: Head | None, model: str = "the student") -> None:
     """Raise ValueError if a model of this architecture and head does not take word embeddings in the place of tokens,
-    which the adversary ``data: kind`` changes. ``who`` names the model."""
+    which the adversary ``data: kind`` changes. ``model`` names it."""
     problem = embedding_problem(model_type, is_own_class(model_type, head))
     if problem is not None:
         raise ValueError(
-            f"data: {kind} changes word embeddings, which {who} ({model_type}) does not take in the place of tokens, "
+            f"data: {kind} changes word embeddings, which {model} ({model_type}) does not take in the place of tokens, "
             f"because {problem}; use another model, or data: original"
         )
 

@@ -40,7 +40,7 @@ class EmbeddingAscent(Participant):
     def sums(self) -> int:
         return 3
 
-    def views(self, batch: Batch, _plan: EpochPlan, seed: int) -> Iterator[View]:
+    def views(self, batch: Batch, _prepared: Any, _plan: EpochPlan, seed: int) -> Iterator[View]:
         masks = _random_state(self.device)
         losses, lengths = [], []
         for view, perturbation_BTE in self.perturbed(batch, seed):

@@ -46,7 +46,7 @@ class OtherLoss:
 class View:
     """One of the forms in which the student reads the rows of a batch: the inputs of its forward pass, the share of the
     loss with them in the loss of the rows, and whether it is the ``last`` form. The sums of terms count the rows of the
-    form by its share, or by 1 if it is the ``only`` form with these terms.
+    form by its share, or in full if no other form has these terms (``counts_in_full``).
 
     The loss is that of the epoch, or ``other``. After the passes, ``loss`` [B] is the loss of the rows in this form,
     and ``logits`` [B, C] are the student's. Where ``leaf`` is a tensor that the inputs depend on, ``gradient`` is that
@@ -57,7 +57,7 @@ class View:
     share: float = 1.0
     last: bool = True
     other: OtherLoss | None = None
-    only: bool = False
+    counts_in_full: bool = False
     leaf: Tensor | None = None
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -70,7 +70,7 @@ class Participant:
     ``name`` is its name among the parts of a checkpoint, the sums of an epoch and the entries of the history.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     changes_inputs: ClassVar[bool] = False
     """Whether the student reads the task's rows as ``views`` gives them."""
 
@@ -99,13 +99,17 @@ class Participant:
         the place of a step of the student. The steps are those of epochs in which it is active."""
         return np.zeros(len(numbers), bool)
 
-    def take_turn(self, _batches: Sequence[Batch], _step: StepSize, _plan: EpochPlan, _factor: float) -> Sums:
-        """Train the participant itself on these batches, and return its sums. ``factor`` is that of the learning rate,
-        which rises and falls over its turns as the student's does over the other steps."""
+    def take_turn(
+        self, _batches: Sequence[Batch], _prepared: Any, _step: StepSize, _plan: EpochPlan, _factor: float
+    ) -> Sums:
+        """Train the participant itself on these batches, and return its sums. ``prepared`` is from ``prepare``, or None
+        for a placeholder row. ``factor`` is that of the learning rate, which rises and falls over its turns as the
+        student's does over the other steps."""
         return {}
 
     def prepare(self, _rows: Rows, _plan: EpochPlan) -> Any:
-        """What ``join`` needs for a step on these rows of train, in host memory. The prefetching thread calls it."""
+        """What ``join``, ``views`` and ``take_turn`` need for a step on these rows of train, in host memory. The
+        prefetching thread calls it."""
         return None
 
     def join(self, _prepared: Any, _rows: int, _plan: EpochPlan) -> Sums:
@@ -113,9 +117,10 @@ class Participant:
         ``rows`` is the size of the global batch."""
         return {}
 
-    def views(self, batch: Batch, _plan: EpochPlan, _seed: int) -> Iterator[View]:
+    def views(self, batch: Batch, _prepared: Any, _plan: EpochPlan, _seed: int) -> Iterator[View]:
         """The forms in which the student reads these rows; their shares have the sum 1. The forward and backward passes
-        of each run before the next is made. ``seed`` differs between the batches of a training."""
+        of each run before the next is made. ``prepared`` is as for ``take_turn``; ``seed`` differs between the batches
+        of a training."""
         yield View(batch.inputs)
 
     def collect(self) -> Tensor | None:

@@ -28,6 +28,8 @@ from training_setups import (
     spec_of,
 )
 
+from stages.corpus.rowset import Batch
+from stages.models.masked.token_ids import TokenIds
 from stages.specs.axes.data import Contrast, WithGenerator
 from stages.specs.axes.terms import SoftTerm, SquaredTerm
 from stages.specs.axes.training import OnePhase, Position
@@ -38,8 +40,10 @@ from stages.training.loop import Training, fit
 from stages.training.objective.relations import Workers
 from stages.training.participants.generator.adversary import GeneratorAdversary, generator_objective
 from stages.training.participants.generator.gumbel import (
-    chosen_places,
+    Places,
+    chosen_in_row,
     drawn_tokens,
+    forbidden_tokens,
     gumbel_noise,
     straight_through,
     writable,
@@ -51,6 +55,7 @@ from stages.training.turns import Turns
 TOKENS = small_generator().tokens
 DATA = GENERATED.data
 assert isinstance(DATA, WithGenerator)
+PLAN = epoch_plan(GENERATED, Position(), 3, False)
 
 
 def with_data(method: Method, **changes: object) -> Method:
@@ -71,31 +76,33 @@ def adversary_of(training: Training) -> GeneratorAdversary:
 # --- draws --------------------------------------------------------------------------------------------------
 
 
-def test_a_place_is_chosen_with_the_given_probability_and_never_at_a_special_token_or_padding() -> None:
-    ids = np.full((400, 20), 5)
-    ids[:, 0], ids[:, 7] = 1, 2
-    lengths = np.full(400, 15)
-    places = chosen_places(ids, lengths, 0.3, TOKENS, list(range(400)))
-    columns = places.flat % 20
-    assert not {0, 7, 15, 16, 17, 18, 19} & set(columns.tolist())
+def test_a_place_is_chosen_with_the_given_probability_and_never_at_a_special_token() -> None:
+    ids = np.full(15, 5)
+    ids[0], ids[7] = 1, 2
+    columns = np.concatenate([chosen_in_row(ids, 0.3, TOKENS, seed).columns for seed in range(400)])
+    assert not {0, 7} & set(columns.tolist())
     assert len(columns) / (400 * 13) == pytest.approx(0.3, abs=0.03)
-    assert np.array_equal(places.by_row, np.bincount(places.flat // 20, minlength=400))
-    assert not len(chosen_places(ids, lengths, 0.0, TOKENS, list(range(400))).flat)
-    assert len(chosen_places(ids, lengths, 1.0, TOKENS, list(range(400))).flat) == 400 * 13
+    assert not len(chosen_in_row(ids, 0.0, TOKENS, 1).columns)
+    assert len(chosen_in_row(ids, 1.0, TOKENS, 1).columns) == 13
 
 
-def test_the_places_of_a_row_do_not_depend_on_padding_or_on_the_other_rows() -> None:
-    ids = np.arange(3, 33).reshape(3, 10)
-    whole = chosen_places(ids, np.array([10, 6, 8]), 0.5, TOKENS, [4, 5, 6])
-    alone = chosen_places(ids[1:2, :6], np.array([6]), 0.5, TOKENS, [5])
-    row = (whole.flat // 10) == 1
-    assert np.array_equal(whole.flat[row] - 10, alone.flat)
-    assert np.array_equal(whole.uniform[row], alone.uniform)
+def test_the_places_of_a_row_in_a_batch_follow_from_the_row_alone(tmp_path: Path) -> None:
+    adversary = adversary_of(training_of(GENERATED, CLASSES, tmp_path))
+    rows = adversary.parts.setup.train
+    whole, alone = rows.batch(np.arange(8), "cpu"), rows.batch(np.array([5]), "cpu")
+    width = whole.inputs["input_ids"].shape[1]
+    places, own = adversary.places(whole), adversary.places(alone)
+    assert width > alone.inputs["input_ids"].shape[1], "the row is padded in the batch"
+    in_row = places.flat // width == 5
+    assert np.array_equal(places.flat[in_row] % width, own.flat)
+    assert np.array_equal(places.uniform[in_row], own.uniform)
+    assert places.by_row == np.bincount(places.flat // width, minlength=8).tolist()
+    assert np.array_equal(places.flat, adversary.places(whole, adversary.prepare(whole.rows, PLAN)).flat)
 
 
 def test_tokens_are_drawn_with_the_probabilities_of_the_softmax_and_no_special_token_is() -> None:
     torch.manual_seed(0)
-    logits = writable(torch.randn(1, WORDS), torch.tensor(SPECIAL))
+    logits = writable(torch.randn(1, WORDS + 3), forbidden_tokens(TOKENS))
     uniform = torch.from_numpy(np.random.default_rng(0).random(40_000))
     drawn = drawn_tokens(logits.expand(40_000, -1), uniform)
     frequencies = torch.bincount(drawn, minlength=WORDS) / 40_000
@@ -103,18 +110,30 @@ def test_tokens_are_drawn_with_the_probabilities_of_the_softmax_and_no_special_t
     assert not set(SPECIAL) & set(drawn.tolist())
 
 
+def test_a_number_that_is_rounded_to_one_draws_a_token_that_may_be_written() -> None:
+    logits = torch.zeros(1, 4)
+    logits[0, 3] = float("-inf")
+    assert drawn_tokens(logits, torch.tensor([np.nextafter(1.0, 0.0)], dtype=torch.float64)).tolist() == [2]
+
+
+def test_ids_beyond_the_vocabulary_are_not_written() -> None:
+    gaps = TokenIds(6, np.array([0, 1]), np.array([2, 4, 6]))
+    logits = writable(torch.zeros(2, 9), forbidden_tokens(gaps))
+    assert (logits[0] == 0).tolist() == [False, False, True, False, True, False, True]
+
+
 def test_the_largest_logit_with_gumbel_noise_has_the_distribution_of_the_softmax() -> None:
     """So the student's turn, which draws by one uniform number, reads what the generator's own turn writes."""
     torch.manual_seed(1)
-    logits = writable(torch.randn(1, WORDS), torch.tensor(SPECIAL))
-    noise = gumbel_noise(np.array([25_000, 15_000]), WORDS, [1, 2], "cpu")
+    logits = writable(torch.randn(1, WORDS + 3), forbidden_tokens(TOKENS))
+    noise = gumbel_noise([25_000, 15_000], WORDS, [1, 2], "cpu")
     frequencies = torch.bincount((logits + noise).argmax(-1), minlength=WORDS) / 40_000
     assert torch.allclose(frequencies, logits.softmax(-1)[0], atol=0.01)
 
 
 def test_the_noise_of_a_row_depends_on_its_own_seed_alone() -> None:
-    whole = gumbel_noise(np.array([3, 0, 2]), WORDS, [4, 5, 6], "cpu")
-    assert torch.equal(whole[3:], gumbel_noise(np.array([2]), WORDS, [6], "cpu"))
+    whole = gumbel_noise([3, 0, 2], WORDS, [4, 5, 6], "cpu")
+    assert torch.equal(whole[3:], gumbel_noise([2], WORDS, [6], "cpu"))
 
 
 def test_the_straight_through_choice_is_one_hot_and_its_gradient_is_that_of_the_softmax() -> None:
@@ -172,7 +191,7 @@ def test_the_generators_gradient_is_that_of_plain_torch_with_one_hot_products(
     logits = adversary.model.model(input_ids=masked.view_as(ids), attention_mask=mask).logits.reshape(-1, WORDS)[flat]
     logits = logits.clone()
     logits[:, list(SPECIAL)] = float("-inf")
-    noise = gumbel_noise(places.by_row, WORDS, adversary.seeds(batch), "cpu")
+    noise = gumbel_noise(places.by_row, WORDS, [adversary.seed_of_row(row) for row in range(8)], "cpu")
     soft = (logits + noise).softmax(-1)
     one_hot = nn.functional.one_hot(soft.argmax(-1), WORDS).float()
     choice = one_hot + soft - soft.detach()
@@ -225,26 +244,34 @@ def test_turns_of_its_own_raise_the_distance_and_leave_student_and_teacher_alone
 
     first = raised()
     for _ in range(80):
-        adversary.take_turn([batch], StepSize(26, 1.0), plan, 1.0)
+        adversary.take_turn([batch], None, StepSize(26, 1.0), plan, 1.0)
     assert raised() > 1.3 * first
     assert equal_weights(before, training.model.state_dict())
     assert equal_weights(teacher, adversary.teachers.models[0].state_dict())
     assert all(parameter.grad is None for parameter in training.model.parameters())
 
 
-def test_a_turn_in_several_passes_is_that_of_one(tmp_path: Path) -> None:
-    models = []
+def test_the_gradient_of_a_turn_is_that_of_the_mean_over_all_rows_in_one_pass_or_several(tmp_path: Path) -> None:
+    found = []
     for sizes in ([26], [9, 9, 8]):
         training = training_of(GENERATED, CLASSES, tmp_path)
         adversary = adversary_of(training)
-        for module in adversary.model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
         starts = np.cumsum([0, *sizes])
         batches = [training.setup.train.batch(np.arange(a, b), "cpu") for a, b in pairwise(starts)]
-        adversary.take_turn(batches, StepSize(26, 1.0), epoch_plan(GENERATED, Position(), 3, False), 1.0)
-        models.append({name: value.clone() for name, value in adversary.model.state_dict().items()})
-    assert max_difference(models[0], models[1]) < 1e-5
+        plan = epoch_plan(GENERATED, Position(), 3, False)
+        kept: list[dict[str, Tensor]] = []
+        adversary._step = lambda _, kept=kept, model=adversary.model: kept.append(  # type: ignore[method-assign, misc]
+            {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+        )
+        adversary.take_turn(batches, None, StepSize(26, 1.0), plan, 1.0)
+        found.append(kept[0])
+        whole = training.setup.train.batch(np.arange(26), "cpu")
+        mean = adversary.objective(whole, adversary.places(whole), plan, 26).mean()
+        for name, parameter in adversary.model.named_parameters():
+            (expected,) = torch.autograd.grad(mean, parameter, retain_graph=True, allow_unused=True)
+            if expected is not None:
+                assert torch.allclose(kept[0][name], expected, atol=1e-6)
+    assert found[0].keys() == found[1].keys() and max_difference(found[0], found[1]) < 1e-6
 
 
 # --- turns --------------------------------------------------------------------------------------------------
@@ -272,6 +299,29 @@ def test_the_student_is_trained_in_its_own_turns_alone_and_counts_their_rows(tmp
     entries = [epoch.participants["generated"] for epoch in training.progress.history]
     assert 4 * sum(trained) - 4 <= sum(entry["rows"] for entry in entries) <= 4 * sum(trained), "the last batch has 2"
     assert all(0 < entry["changed_tokens"] <= 1 and 0 <= entry["agreement"] <= 1 for entry in entries)
+
+
+def test_what_an_epoch_had_no_turn_for_is_left_out_of_its_entry(tmp_path: Path) -> None:
+    """Epochs of 7 steps, in turns of 7 and 14: the first epoch is the generator's, the others the student's."""
+    training = training_of(with_data(GENERATED, generator_steps=7, student_steps=14), CLASSES, tmp_path, epochs=3)
+    training.run()
+    first, second, _ = training.progress.history
+    assert first.loss is None and second.loss is not None and second.loss > 0
+    entries = [epoch.participants["generated"] for epoch in (first, second)]
+    assert entries[0]["rows"] == 0 and entries[0]["agreement"] is None and entries[0]["objective"] > 0
+    assert entries[1]["rows"] == 26 and entries[1]["objective"] is None
+
+
+def test_a_regression_has_no_agreement(tmp_path: Path) -> None:
+    training = training_of(GENERATED, NUMBER, tmp_path, epochs=1)
+    training.run()
+    assert training.progress.history[0].participants["generated"]["agreement"] is None
+
+
+def test_a_training_without_a_step_for_the_student_is_refused(tmp_path: Path) -> None:
+    training = training_of(with_data(GENERATED, generator_steps=50), CLASSES, tmp_path, epochs=3)
+    with pytest.raises(ValueError, match="each of the 21 steps of phase train is a generator's turn"):
+        training.run()
 
 
 def test_without_a_teachers_term_the_generator_takes_no_part(tmp_path: Path) -> None:
@@ -305,13 +355,29 @@ def counted(model: nn.Module) -> Iterator[dict[str, list[int]]]:
 
 def test_the_teacher_runs_once_on_the_generated_rows_of_each_step_and_never_on_rows_as_they_are(tmp_path: Path) -> None:
     training = training_of(GENERATED, CLASSES, tmp_path, epochs=2)
-    teacher = adversary_of(training).teachers.models[0]
+    adversary = adversary_of(training)
+    teacher, write = adversary.teachers.models[0], adversary.generated
     weights = {name: value.clone() for name, value in teacher.state_dict().items()}
     modes: list[bool] = []
-    mode_hook = teacher.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    read: list[Tensor] = []
+    written: list[Tensor] = []
+
+    def keep(module: nn.Module, _given: object, named: dict[str, Tensor]) -> None:
+        modes.append(module.training)
+        if "inputs_embeds" not in named:
+            read.append(named["input_ids"])
+
+    def generated(batch: Batch, places: Places) -> dict[str, Tensor]:
+        found = write(batch, places)
+        written.append(found["input_ids"])
+        return found
+
+    adversary.generated = generated  # type: ignore[method-assign]
+    hook = teacher.register_forward_pre_hook(keep, with_kwargs=True)
     with counted(teacher) as found:
         training.run()
-    mode_hook.remove()
+    hook.remove()
+    assert len(read) == len(written) and all(map(torch.equal, read, written)), "what the generator wrote, once"
     own = sum(number % 5 < 2 for number in range(14))
     assert len(found["forward"]) == 14 - own, "one pass in each of the student's steps, without gradients"
     assert len(found["with gradients"]) == len(found["backward"]) == own, "backward in the generator's steps alone"
@@ -390,7 +456,7 @@ def test_turns_with_a_contrast_raise_it_by_the_generator_and_lower_it_by_the_pro
         adversary = adversary_of(training)
         plan, batch = epoch_plan(method, Position(), 3, False), training.setup.train.batch(np.arange(26), "cpu")
         for _ in range(40):
-            adversary.take_turn([batch], StepSize(26, 1.0), plan, 1.0)
+            adversary.take_turn([batch], None, StepSize(26, 1.0), plan, 1.0)
         with torch.no_grad():
             return float(adversary.objective(batch, adversary.places(batch), plan, 26).mean())
 

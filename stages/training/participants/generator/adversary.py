@@ -36,7 +36,7 @@ from stages.models.predict import autocast
 from stages.specs.axes.data import WithGenerator
 from stages.specs.axes.terms import LabelTerm, SoftTerm, TeacherTerm, teacher_term
 from stages.specs.axes.training import Position
-from stages.specs.schedule import GENERATED, EpochPlan
+from stages.specs.schedule import GENERATED, EpochPlan, epoch_plan
 from stages.specs.seeds import seed_of
 from stages.specs.student import GENERATED_ROWS
 from stages.training.checkpoint import State
@@ -47,20 +47,23 @@ from stages.training.optimizer import explain_out_of_memory, make_optimizer
 from stages.training.participants.generator.contrast import LayerContrast
 from stages.training.participants.generator.gumbel import (
     Places,
-    chosen_places,
+    RowPlaces,
+    chosen_in_row,
     drawn_tokens,
+    forbidden_tokens,
     gumbel_noise,
+    in_batch,
     straight_through,
     writable,
 )
-from stages.training.participants.generator.rows_table import generated_rows, write_generated_rows
+from stages.training.participants.generator.rows_table import Reading, generated_rows, write_generated_rows
 from stages.training.participants.protocol import OtherLoss, Participant, StepSize, Sums, View
 from stages.training.setup import Generator
 
 DRAWS = 2
-"""Last part of the seeds of generated rows, so that they differ from other random numbers of an epoch."""
+"""First of the seven parts of the seeds of generated rows; those of all other random numbers have fewer parts."""
 
-SUMS = ("rows", "changed", "places", "agreeing", "own_rows", "objective")
+SUMS = ("rows", "changed", "places", "agreeing", "generator_rows", "objective")
 
 
 class GeneratorAdversary(Participant):
@@ -84,13 +87,17 @@ class GeneratorAdversary(Participant):
         self.worker = worker
         self.device = worker.device
         self.tokens = generator.tokens
-        self.special = torch.from_numpy(generator.tokens.special).to(worker.device)
+        self.forbidden = forbidden_tokens(generator.tokens).to(worker.device)
         self.model = generator.model.to(worker.device).eval()
         rates = train.model_copy(update={"learning_rate": settings.learning_rate})
         self.optimizer = make_optimizer(self.model, rates)
         self.contrast = self._new_contrast()
         self.contrast_optimizer = None if self.contrast is None else make_optimizer(self.contrast, train)
         self.position = Position()
+        teachers_of_all = parts.setup.signal.teachers
+        self.request = epoch_plan(
+            parts.setup.spec.method, Position(), 1, parts.setup.task.regression, teachers_of_all
+        ).request
         self._sums = self._no_sums()
 
     @property
@@ -133,7 +140,7 @@ class GeneratorAdversary(Participant):
         return bool(plan.generated)
 
     def start_epoch(self, plan: EpochPlan) -> None:
-        self.position = plan.position
+        self.position, self.request = plan.position, plan.request
 
     def turns(self, numbers: Rows) -> npt.NDArray[np.bool_]:
         """The first ``generator_steps`` of every ``generator_steps + student_steps``."""
@@ -143,41 +150,50 @@ class GeneratorAdversary(Participant):
 
     # --- the student's turn ---
 
-    def views(self, batch: Batch, plan: EpochPlan, _seed: int) -> Iterator[View]:
+    def prepare(self, rows: Rows, _plan: EpochPlan) -> Mapping[int, RowPlaces]:
+        """The places that are filled in each of these rows."""
+        return {int(row): self.places_in_row(int(row)) for row in rows}
+
+    def places_in_row(self, row: int) -> RowPlaces:
+        """The places that are filled in a row of train in the epoch under way."""
+        ids_T = self.parts.setup.train.tokens.padded(np.array([row]), self.parts.setup.train.pad)[0]
+        return chosen_in_row(ids_T, self.settings.mask, self.tokens, self.seed_of_row(row))
+
+    def views(
+        self, batch: Batch, prepared: Mapping[int, RowPlaces] | None, plan: EpochPlan, _seed: int
+    ) -> Iterator[View]:
         """The generated rows, then the rows as they are; the latter alone where the generator takes no part."""
         if not self.is_active(plan):
             yield View(batch.inputs)
             return
-        places = self.places(batch)
-        with torch.no_grad():
+        places = self.places(batch, prepared)
+        with torch.no_grad(), explain_out_of_memory(len(batch.rows)):
             generated = self.generated(batch, places)
             teacher_BC = self.teachers.logits(lambda _: generated, plan.request)
         labels = self.settings.labels
         terms = (replace(distance_of(plan), weight=1 - labels), *([LabelTerm(labels)] if labels else []))
-        view = View(generated, plan.generated, False, OtherLoss(terms, teacher_BC, GENERATED), only=True)
+        view = View(generated, plan.generated, False, OtherLoss(terms, teacher_BC, GENERATED), counts_in_full=True)
         yield view
         assert view.logits is not None
         self._count(batch, generated, places, view.logits, teacher_BC)
-        yield View(batch.inputs, 1 - plan.generated, only=True)
+        yield View(batch.inputs, 1 - plan.generated, counts_in_full=True)
 
-    def places(self, batch: Batch) -> Places:
-        """The places of these rows that are filled."""
-        tokens = self.parts.setup.train.tokens
-        ids_BT = tokens.padded(batch.rows, self.parts.setup.train.pad)
-        lengths_B = tokens.lengths[batch.rows]
-        return chosen_places(ids_BT, lengths_B, self.settings.mask, self.tokens, self.seeds(batch))
+    def places(self, batch: Batch, prepared: Mapping[int, RowPlaces] | None = None) -> Places:
+        """The places of these rows that are filled, from those that were prepared if there are any."""
+        rows = [int(row) for row in batch.rows]
+        found = [self.places_in_row(row) if prepared is None else prepared[row] for row in rows]
+        return in_batch(found, batch.inputs["input_ids"].shape[1])
 
-    def seeds(self, batch: Batch) -> list[int]:
-        """A seed for each row of the batch."""
-        seed, position = self.train.seed, self.position
-        return [seed_of(seed, position.phase, position.epoch, int(row), DRAWS) for row in batch.rows]
+    def seed_of_row(self, row: int) -> int:
+        """The seed of a row of train in the epoch under way."""
+        return seed_of(DRAWS, self.train.seed, self.position.phase, self.position.epoch, row, 0, 0)
 
     def generated(self, batch: Batch, places: Places) -> dict[str, Tensor]:
         """The inputs with the tokens that the generator draws at ``places``. No gradient is kept."""
         if not len(places.flat):
             return dict(batch.inputs)
         flat_M, uniform_M = self._on_device(places.flat), self._on_device(places.uniform)
-        logits_MV = writable(self.predicted(batch, flat_M), self.special)
+        logits_MV = writable(self.predicted(batch, flat_M), self.forbidden)
         ids_BT = batch.inputs["input_ids"]
         filled = ids_BT.flatten().index_copy(0, flat_M, drawn_tokens(logits_MV, uniform_M))
         return {**batch.inputs, "input_ids": filled.view_as(ids_BT)}
@@ -191,13 +207,14 @@ class GeneratorAdversary(Participant):
         return prediction.logits
 
     def _on_device(self, values: npt.NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values).to(self.device, non_blocking=True)
+        found = torch.from_numpy(values)
+        return found.pin_memory().to(self.device, non_blocking=True) if self.device.startswith("cuda") else found
 
     def _count(
         self, batch: Batch, generated: Mapping[str, Tensor], places: Places, student_BC: Tensor, teacher_BC: Tensor
     ) -> None:
         changed = (generated["input_ids"] != batch.inputs["input_ids"]).sum()
-        agreeing = (student_BC.argmax(-1) == teacher_BC.argmax(-1)).sum()
+        agreeing = (student_BC.argmax(-1) == teacher_BC.argmax(-1)).sum()  # of a regression always, and left out
         self._sums[0] += len(batch.rows)
         self._sums[1] += changed
         self._sums[2] += len(places.flat)
@@ -212,14 +229,21 @@ class GeneratorAdversary(Participant):
 
     # --- its own turn ---
 
-    def take_turn(self, batches: Sequence[Batch], step: StepSize, plan: EpochPlan, factor: float) -> Sums:
+    def take_turn(
+        self,
+        batches: Sequence[Batch],
+        prepared: Mapping[int, RowPlaces] | None,
+        step: StepSize,
+        plan: EpochPlan,
+        factor: float,
+    ) -> Sums:
         """One step of the generator, up the mean distance between student and teacher on its rows."""
         self.model.train()
         parameters = [parameter for _, module, *_ in self._trained for parameter in module.parameters()]
         sums = self._no_sums()
         for batch in batches:
             with explain_out_of_memory(len(batch.rows)):
-                objective_B = self.objective(batch, self.places(batch), plan, step.rows)
+                objective_B = self.objective(batch, self.places(batch, prepared), plan, step.rows)
                 mean = objective_B.sum() * (step.weight / step.rows)
                 gradients = torch.autograd.grad(mean, parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -254,8 +278,9 @@ class GeneratorAdversary(Participant):
         if not len(places.flat):
             return lambda _: batch.inputs
         flat_M = self._on_device(places.flat)
-        logits_MV = writable(self.predicted(batch, flat_M), self.special)
-        noise_MV = gumbel_noise(places.by_row, logits_MV.shape[1], self.seeds(batch), self.device)
+        logits_MV = writable(self.predicted(batch, flat_M), self.forbidden)
+        seeds = [self.seed_of_row(int(row)) for row in batch.rows]
+        noise_MV = gumbel_noise(places.by_row, logits_MV.shape[1], seeds, self.device)
         choice_MV = straight_through(logits_MV, noise_MV, self.settings.temperature)
         written_M = choice_MV.detach().argmax(-1)
         ids_BT = batch.inputs["input_ids"]
@@ -286,36 +311,35 @@ class GeneratorAdversary(Participant):
     # --- the history ---
 
     def write_files(self, folder: Path, student: nn.Module, tokenizer: Path) -> None:
-        """Write ``generated.parquet``: some rows of train as the generator now changes them."""
-        setup = self.parts.setup
-        found = generated_rows(
-            setup.train,
-            lambda batch: self.generated(batch, self.places(batch)),
-            self.teachers,
-            student,
-            setup.task,
-            tokenizer,
-        )
+        """Write ``generated.parquet``: some rows of train as the generator now changes them, with the masks of the
+        first epoch, so that they do not depend on where a training was resumed."""
+        setup, self.position = self.parts.setup, Position()
+        read = Reading(self.teachers, self.request, student, setup.task)
+        found = generated_rows(setup.train, lambda batch: self.generated(batch, self.places(batch)), read, tokenizer)
         write_generated_rows(folder / GENERATED_ROWS, found)
 
     def entry(self, sums: list[float]) -> dict[str, Any] | None:
-        """The share of places whose token is another one than before, the share of generated rows on which student and
-        teacher predict the same class, and the mean objective of the rows of its own turns."""
+        """Of the student's turns: generated rows, the share of filled places whose token is another one than before,
+        and the share of rows on which student and teacher predict the same class; of the generator's turns: the mean
+        of what it maximises. What an epoch had no turn for, or a regression has not, is None."""
         found = dict(zip(SUMS, sums, strict=True))
-        if not (found["rows"] or found["own_rows"]):
+        rows, places, own_rows = found["rows"], found["places"], found["generator_rows"]
+        if not (rows or own_rows):
             return None
+        classes = rows and not self.parts.setup.task.regression
         return {
-            "rows": int(found["rows"]),
-            "changed_tokens": found["changed"] / max(found["places"], 1),
-            "agreement": found["agreeing"] / max(found["rows"], 1),
-            "objective": found["objective"] / max(found["own_rows"], 1),
+            "rows": int(rows),
+            "changed_tokens": found["changed"] / places if places else None,
+            "agreement": found["agreeing"] / rows if classes else None,
+            "objective": found["objective"] / own_rows if own_rows else None,
         }
 
     def line(self, entry: Mapping[str, Any]) -> str:
-        return (
-            f"{entry['rows']:,} generated rows, {entry['changed_tokens']:.0%} of masked tokens changed, objective "
-            f"{entry['objective']:.3g}"
-        )
+        changed, objective = entry["changed_tokens"], entry["objective"]
+        parts = [f"{entry['rows']:,} generated rows"]
+        parts += [] if changed is None else [f"{changed:.0%} of masked tokens changed"]
+        parts += [] if objective is None else [f"the generator's objective {objective:.3g}"]
+        return ", ".join(parts)
 
 
 def _filled(model: nn.Module, ids_BT: Tensor, flat_M: Tensor, choice_MV: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from stages.training.setup import Generator
 def open_generator(spec: DistilSpec, inputs: Mapping[str, Path]) -> Generator | None:
     """The generator of a method with generated rows, before its training; None for any other. Raises ValueError for a
     model without a head that predicts tokens."""
-    if not spec.method.needs_live_teacher:
+    if not spec.method.has_generated_rows:
         return None
     start = build_masked_model(Pretrained(), inputs["generator"])
     if start.new_head:

@@ -1,4 +1,4 @@
-"""A table of rows that a generator made: what it wrote, and what teacher and student say of it."""
+"""A table of rows that a generator made: what it wrote, and the outputs of teacher and student for it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +14,7 @@ from stages.atomic import replacing
 from stages.corpus.rowset import Batch, Rowset
 from stages.corpus.tokenizer import load_tokenizer
 from stages.models.forward import forward
+from stages.models.predict import autocast
 from stages.specs.schedule import OutputRequest
 from stages.specs.tasks import Task
 from stages.training.live_teachers import LiveTeachers
@@ -46,23 +47,35 @@ def write_generated_rows(path: Path, found: Sequence[GeneratedRow]) -> None:
         pq.write_table(pa.Table.from_pylist([asdict(row) for row in found]), draft)
 
 
-def generated_rows(
-    rows: Rowset, change: Change, teachers: LiveTeachers, student: nn.Module, task: Task, tokenizer: Path
-) -> list[GeneratedRow]:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The models whose outputs the table has: those of the teachers that ``request`` names, and the student."""
+
+    teachers: LiveTeachers
+    request: OutputRequest
+    student: nn.Module
+    task: Task
+
+    def outputs(self, batch: Batch, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The score [B] that teacher and student give to each row of ``batch``, from these inputs."""
+        teachers = self.teachers
+        with autocast(teachers.device, teachers.precision):
+            student_BC = forward(self.student, inputs)[0].float()
+        teacher_BC = teachers.logits(lambda _: inputs, self.request)
+        return scores(batch, self.task, teacher_BC), scores(batch, self.task, student_BC)
+
+
+def generated_rows(rows: Rowset, change: Change, models: Reading, tokenizer: Path) -> list[GeneratedRow]:
     """The first ``SHOWN`` rows of train, and what ``change`` makes of their inputs. ``tokenizer`` is the folder of the
     student's. The student is left in the mode that it was in."""
     numbers = np.arange(min(SHOWN, len(rows)), dtype=np.int64)
-    batch = rows.batch(numbers, teachers.device)
-    training = student.training
-    student.eval()
+    batch = rows.batch(numbers, models.teachers.device)
+    task, training = models.task, models.student.training
+    models.student.eval()
     with torch.no_grad():
         changed = change(batch)
-        columns = [
-            scores(batch, task, logits)
-            for inputs in (batch.inputs, changed)
-            for logits in (teacher_logits(teachers, inputs), forward(student, inputs)[0].float())
-        ]
-    student.train(training)
+        columns = [*models.outputs(batch, batch.inputs), *models.outputs(batch, changed)]
+    models.student.train(training)
     words, texts = load_tokenizer(tokenizer), rows.tokens.lengths[numbers]
     found = []
     for place, (number, length) in enumerate(zip(numbers.tolist(), texts.tolist(), strict=True)):
@@ -76,13 +89,6 @@ def generated_rows(
             GeneratedRow(number, name, before, after, teacher_before, teacher_after, student_before, student_after)
         )
     return found
-
-
-def teacher_logits(teachers: LiveTeachers, inputs: Mapping[str, Tensor]) -> Tensor:
-    """[B, C]: the mean of all teachers' logits, in equal shares."""
-    count = len(teachers.models)
-    request = OutputRequest(logits=tuple((number, 1 / count) for number in range(count)))
-    return teachers.logits(lambda _: inputs, request)
 
 
 def scores(batch: Batch, task: Task, logits_BC: Tensor) -> Tensor:
