@@ -6,7 +6,8 @@ from math import prod
 
 from pipeline.errors import RequestError
 from pipeline.graph.context import FLOAT32_BYTES, Model, check_length
-from pipeline.graph.external.model_configs import check_embeddings, check_masked_model, text_kinds
+from pipeline.graph.external.model_configs import check_embeddings, check_masked_model
+from pipeline.graph.external.text_kinds import text_kinds
 from pipeline.graph.nodes import Edge, ExternalInput, HeldModels
 from pipeline.graph.starting_points import StartingPoints
 from stages.models.embeddings.vocabulary import vocabulary_difference

@@ -3,10 +3,11 @@ weights makes to it. Neither transformers nor torch is imported."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import nearest
+from pipeline.graph.external.text_kinds import text_kinds
 from stages.models.architectures import GIVES_SCORES, embedding_problem
 from stages.models.bilstm import BILSTM
 from stages.models.config_fields import (
@@ -62,9 +63,6 @@ FIRST_DIFFERS = ("modernbert",)
 HEAD_WIDTHS = ("head_dim", "d_kv", "d_head", "attention_head_size", "true_hidden_size")
 """Fields that give the width of an attention head, so that heads need not divide the width of the model."""
 
-TYPE_IDS_BY_DEFAULT = ("BertTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer", "MobileBertTokenizer")
-"""Classes of tokenizers that return ``token_type_ids`` where ``tokenizer_config.json`` names no ``model_input_names``.
-What others do is found when the student is tried."""
 
 ACTIVATION_FIELDS = ("_act", "activation", "activation_function")
 """Ends of the names of fields that name an activation function."""
@@ -350,49 +348,6 @@ def _tokens_of(directory: Path) -> int | None:
         return token_count(directory / "tokenizer.json")
     except (OSError, ValueError):
         return None
-
-
-def text_kinds(directory: Path) -> int | None:
-    """How many numbers the tokenizer in ``directory`` uses in the ``token_type_ids`` of a pair of texts: 2 for BERT's.
-    None if it returns none, or if its files do not say whether it does."""
-    settings = _block(directory / "tokenizer_config.json")
-    inputs = settings.get("model_input_names")
-    returned = inputs if isinstance(inputs, list) else ["token_type_ids"] * (_class(settings) in TYPE_IDS_BY_DEFAULT)
-    if "token_type_ids" not in returned:
-        return None
-    marks = list(_type_ids(_block(directory / "tokenizer.json").get("post_processor")))
-    return 1 + max(marks) if marks else None
-
-
-def _class(settings: Mapping[str, object]) -> str:
-    """The name of a tokenizer's class, without ``Fast``."""
-    return str(settings.get("tokenizer_class")).removesuffix("Fast")
-
-
-def _type_ids(processor: object) -> Iterator[int]:
-    """The numbers that a post-processor of ``tokenizer.json`` gives to the tokens of a pair."""
-    match processor:
-        case {"type": "BertProcessing"}:
-            yield from (0, 1)
-        case {"type": "RobertaProcessing"}:
-            yield 0
-        case {"type": "TemplateProcessing", "pair": [*parts]}:
-            for part in parts:
-                match part:
-                    case {"Sequence": {"type_id": int(number)}} | {"SpecialToken": {"type_id": int(number)}}:
-                        yield number
-        case {"type": "Sequence", "processors": [*processors]}:
-            for one in processors:
-                yield from _type_ids(one)
-
-
-def _block(path: Path) -> Mapping[str, object]:
-    """The block of fields in a JSON file; {} if there is none that can be read."""
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _number(fields: Mapping[str, object], names: tuple[str, ...]) -> int | None:
