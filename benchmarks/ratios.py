@@ -72,6 +72,7 @@ WEIGHTS: Mapping[str, float] = {
     "alp-po": 25.0,
     "rail-kd": 0.5,
     "rail-kd-joined": 0.5,
+    "distilbert": 0.143,
     "relational-kd": 1.0,
     "universal-kd": 1.0,
 }

@@ -49,6 +49,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "models.NAME.method": learners.AxesBlock,
     "models.NAME.train": learners.SeededBlock,
     "models.NAME.pretrain": pretraining.PretrainBlock,
+    "models.NAME.pretrain.distillation": pretraining.DistillationBlock,
     "train": learners.TrainBlock,
     "overrides.TASK": grammar.OverrideBlock,
     "resources": grammar.ResourcesBlock,

@@ -121,6 +121,7 @@ method: [vanilla-kd, {use: takd, taught_by: assistant}]
 | --- | --- |
 | with `pretrain`, without `method` | a masked language model alone; it is not evaluated, and teaches nothing |
 | with both | a classifier that starts from its masked language model; it may teach as any other |
+| with `taught_by` in `pretrain` | a masked language model that learns from another one as well (see below) |
 | with `start` | it starts from the masked language model of that entry: first the bank, then the task's texts |
 
 A student starts from such a model by `start`, in the place of `model`, `cut` and `config`. It gets a new head, as for
@@ -158,6 +159,7 @@ of each row so that student and teacher differ on it, and the student learns fro
 row as it is. `generator` names it:
 
 ```yaml
+teacher: {model: bert-large-uncased, finetune: {}}
 bank: {files: [reviews.txt]}
 models:
   generator: {cut: {of: base, layers: [1, 2]}, pretrain: {texts: bank, share: 0.3, masked: 1.0, random: 0.0}}
@@ -169,7 +171,8 @@ method:
 ```
 
 Without an entry `generator`, one is made of the first two layers of the teacher's model before its fine-tuning, as in
-the example, in 2,000 steps on the bank, or on the task's texts where there is no bank. The settings of the generator's
+the example (of a teacher that is given fine-tuned, of its own), in 2,000 steps on the bank, or on the task's texts
+where there is no bank. The settings of the generator's
 own training are those of `data`; its learning rate of 5e-7 is that of the paper, for models of 80 million parameters,
 and small ones take more.
 
@@ -179,6 +182,37 @@ holds, which `limits.memory` bounds. The artifact of the student has `generated.
 generator changes them in the end, with the probabilities that teacher and student give to the row's label before and
 after; `stillhouse show` prints it. The history has, for each epoch, the share of masked tokens that changed, how often
 student and teacher agree on generated rows, and the mean of what the generator maximised.
+### Learning from another masked language model
+
+`taught_by` gives a masked language model a teacher, and so the objective of DistilBERT (Sanh et al. 2019): a model of
+fewer layers, cut out of the teacher, learns to predict hidden tokens as the teacher predicts them.
+
+```yaml
+bank: {files: [reviews.txt]}
+teacher: {model: bert-base-uncased, finetune: {}}
+models:
+  half: {cut: {of: base, layers: [1, 3, 5, 7, 9, 11]}, pretrain: {texts: bank, taught_by: base}}
+  adapted: {model: bert-base-uncased, pretrain: {texts: bank}}
+  third: {cut: {of: adapted, layers: [1, 4, 7, 10]}, pretrain: {texts: bank, taught_by: adapted}}
+student: [{start: half}, {start: third}]
+method: [no-kd, vanilla-kd]
+```
+
+Both models read the same texts with the same tokens hidden. The loss of a batch is `soft` (5) times the divergence of
+the student's probabilities from the teacher's, at the temperature `temperature` (2) and times its square, plus `masked`
+(2) times the loss of the hidden tokens, plus `cosine` (1) times one less the cosine of the last states. The first and
+the last are means over all tokens of the batch, hidden or not, the middle one over the hidden tokens; `distillation`
+changes the weights. The teacher runs beside the student in every step, without dropout and without gradients, and is
+not changed. Its logits for all tokens are held in memory with the student's, each as wide as the vocabulary: where that
+is too much, give a smaller `batch_size`.
+
+The teacher is another entry with `pretrain`, `base` (the teacher's model before its fine-tuning, if it has a head that
+predicts tokens), a directory, or a name on the hub. It has the same vocabulary, token for token, and for the cosine the
+same width; else planning refuses it. `cut: {of: NAME}` takes layers of another entry's masked language model, with the
+head that predicts tokens. `history.json` has the distances from the teacher in each epoch beside the loss. The released
+code hides rare tokens more often than others, and trains on batches of texts of full length; this does neither.
+Without unlabelled texts, the method [`distilbert`](methods.md#distilbert) has the same losses on the rows of a task.
+[distilbert-small.yaml](../recipes/distilbert-small.yaml) compares both.
 
 ## How layers are numbered
 

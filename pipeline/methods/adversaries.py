@@ -97,7 +97,7 @@ MATE_KD = NamedMethod(
     "code's warm-up of 2,138 steps never ends on small tasks. The generator writes no special token, and its dropout "
     "is off in the student's turn. A regression has the squared error.",
     example="bank: {files: [sentences.parquet], text: text}\n"
-    "models: {generator: {cut: {of: base, layers: [1, 2]}, pretrain: bank}}\n"
+    "models: {generator: {cut: {of: teacher, layers: [1, 2]}, pretrain: bank}}\n"
     "method: [no-kd, vanilla-kd, mate-kd]",
     recipe="mate-small.yaml",
 )

@@ -147,4 +147,31 @@ RAIL_JOINED = replace(
     example="method: [rail-kd, rail-kd-joined]",
 )
 
-LAYERS = (PKD, PKD_LAST, RANDOM_MAP, CKD, CKD_PO, RAIL, RAIL_JOINED)
+DISTILBERT = NamedMethod(
+    name="distilbert",
+    title="DistilBERT's losses on a task: soft targets, and the cosine of the last states",
+    paper="Sanh et al. 2019, DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter, "
+    "arXiv:1910.01108",
+    method=Method(
+        targets=TeacherTargets(),
+        training=OnePhase(temperature=2.0, teacher_weight=0.714),
+        structure=Pick(pairs="final", distance="cosine", weight="auto"),
+    ),
+    formula=f"{FORMULA}\n+ weight (1 - cos(h_S[m], h_T[n]))\nm and n the last layers of student and teacher",
+    scale=f"{SUMMED} Cosine: mean over rows.",
+    defaults="tau 2 and the weights are those of the released code's README: 5 for the soft targets, 2 for the loss of "
+    "the masked tokens, in whose place the labels stand here, and 1 for the cosine. Divided by 7 they are w 0.714 and "
+    "`structure: {weight: 0.143}`, the same up to a factor on the whole loss; `auto` is ours. The student starts as "
+    "every second layer of the teacher, as in the paper, by `student: {cut: {of: base, layers: [1, 3, 5, 7, 9, 11]}}`; "
+    "the code takes 1, 3, 5, 8, 10 and 12 of 12.",
+    differs="In the paper these are the losses of a masked language model on unlabelled text, which is fine-tuned "
+    "afterwards. That is `pretrain: {texts: bank, taught_by: base}` of a model from which students start "
+    "(distilbert-small.yaml). This method is for tasks without unlabelled text, and reads the store: "
+    "the states are pooled over the tokens of a row, where the paper compares those of each token. States of another "
+    "width are projected.",
+    example="student: {label: half, cut: {of: base, layers: [1, 3, 5]}}\nmethod: [vanilla-kd, distilbert]",
+    recipe="slides-small.yaml",
+    teachers="one",
+)
+
+LAYERS = (PKD, PKD_LAST, RANDOM_MAP, CKD, CKD_PO, RAIL, RAIL_JOINED, DISTILBERT)

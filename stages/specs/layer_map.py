@@ -13,7 +13,7 @@ from stages.specs.seeds import seed_of
 Pair = tuple[int, int]
 """A layer of the student and the layer of the teacher that it follows."""
 GroupRule = Literal["even", "overlapping", "all"]
-PairRule = Literal["even", "last", "random"]
+PairRule = Literal["even", "last", "random", "final"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,10 @@ def pairs_by_rule(rule: PairRule, student: int, teacher: int, seed: int) -> tupl
     """(student layer, teacher layer) by this rule. ``even`` takes the last layer of each even group except the last
     group: PKD-skip of Patient KD (Sun et al. 2019, section 3). ``last`` is its other map, PKD-last. ``random`` is a
     control that keeps only the order of layers; it maps the student's last layer too, and needs a deeper teacher.
-    Raises ValueError if the rule gives no map at these depths."""
+    ``final`` maps the last layer of each model, as DistilBERT does. Raises ValueError if the rule gives no map at these
+    depths."""
+    if rule == "final":
+        return ((student, teacher),)
     _require_depth(f"structure.pairs: {rule}", student, teacher)
     if rule == "random":
         if student == teacher:

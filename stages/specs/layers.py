@@ -157,11 +157,18 @@ class LayerStructure(StructureKind, ABC):
 
 
 class Matching(LayerStructure, ABC):
-    """The fields of the kinds that match states by their squared error. ``normalised`` first scales both sides to
-    length 1; ``over`` is the reduction over student layers (over dimensions it is the mean)."""
+    """The fields of the kinds that match states. ``distance`` is their squared error, mean over dimensions, or one less
+    their cosine; ``normalised`` first scales both sides to length 1; ``over`` is the reduction over student layers."""
 
+    distance: Literal["squared", "cosine"] = "squared"
     normalised: bool = False
     over: Literal["mean", "sum"] = "mean"
+
+    @model_validator(mode="after")
+    def _a_cosine_has_no_lengths(self) -> Self:
+        if self.distance == "cosine" and self.normalised:
+            raise ValueError("normalised: true, but a cosine does not depend on lengths; give normalised: false")
+        return self
 
 
 class GroupedLayers(LayerStructure, ABC):
@@ -194,10 +201,11 @@ class GroupedLayers(LayerStructure, ABC):
 
 class Pick(Matching):
     """Each student layer follows one layer of the teacher. Adds weight x the squared error of the pooled states, mean
-    over dimensions and, unless `over` is sum, over pairs. `pairs` lists [student layer, teacher layer], 1 being the
-    first layer and 0 the embeddings; `even` pairs layer j of m, but for the last, with layer floor(j n / m) of n;
-    `last` with layer n - m + j; `random` draws the teacher's layers, in rising order, from the student's seed. Where
-    widths differ, a projection is learned."""
+    over dimensions and, unless `over` is sum, over pairs; with `distance: cosine` one less their cosine in its place.
+    `pairs` lists [student layer, teacher layer], 1 being the first layer and 0 the embeddings; `even` pairs layer j of
+    m, but for the last, with layer floor(j n / m) of n; `last` with layer n - m + j; `random` draws the teacher's
+    layers, in rising order, from the student's seed; `final` pairs the last layers alone. Where widths differ, a
+    projection is learned."""
 
     kind: Literal["pick"] = "pick"
     pairs: PairRule | LayerPairs = "even"
@@ -218,10 +226,10 @@ class Pick(Matching):
 
 class Concatenate(GroupedLayers, Matching):
     """Each student layer, projected up, follows a group of the teacher's layers end to end. Adds weight x the squared
-    error, mean over dimensions and, unless `over` is sum, over groups. `groups` holds one list of teacher layers (1 is
-    the first) for each student layer from the first on; `even` cuts layers 1 to n into m equal runs, or all but equal
-    ones where m does not divide n; `overlapping` extends each run by a layer on both sides; `all` gives every layer to
-    each."""
+    error (or `distance`, as in pick), mean over dimensions and, unless `over` is sum, over groups. `groups` holds one
+    list of teacher layers (1 is the first) for each student layer from the first on; `even` cuts layers 1 to n into m
+    equal runs, or all but equal ones where m does not divide n; `overlapping` extends each run by a layer on both
+    sides; `all` gives every layer to each."""
 
     groups_are_ordered: ClassVar[bool] = True
 
@@ -241,7 +249,8 @@ Temperature = Literal["learned"] | Annotated[float, Field(gt=0.0)] | AnnealedTem
 
 class Attend(GroupedLayers, Matching):
     """Each student layer h follows sum_k alpha_k h_k over a group of the teacher's layers, alpha = softmax_k(h . h_k),
-    row by row. Adds weight x the squared error, mean over dimensions and, unless `over` is mean, sum over groups.
+    row by row. Adds weight x the squared error (or `distance`, as in pick), mean over dimensions and, unless `over` is
+    mean, sum over groups.
     `groups` is as in concatenate. `scaled` divides h . h_k by the square root of the width, and `temperature` by a
     number: `{annealed: T}` lets it fall from T to 1 over the epochs, and with `learned` each group has its own, trained
     from 1 on. `detached` lets no gradient of the student through alpha. Where widths differ, a projection of the

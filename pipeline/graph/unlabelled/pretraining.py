@@ -120,8 +120,10 @@ def _check_teacher(teacher: Model, base: Model, width: int, spec: PretrainSpec, 
                 f"{where}, which has no head that predicts masked tokens; name a masked language model, or give an "
                 "entry of models pretrain, and name that"
             )
-    with refused(where):
-        difference = vocabulary_difference(base.tokenizer.path, teacher.tokenizer.path)
+    difference = None
+    if teacher.tokenizer.identity != base.tokenizer.identity:
+        with refused(where):
+            difference = vocabulary_difference(base.tokenizer.path, teacher.tokenizer.path)
     if difference is not None:
         raise RequestError(
             f"{where}, whose vocabulary is another ({difference}); name a model with the same vocabulary"

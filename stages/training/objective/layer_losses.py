@@ -59,7 +59,8 @@ def attended_state(
 
 def layer_error(student: Sequence[Tensor], teacher: Sequence[Tensor], structure: Matching) -> Tensor:
     """[B]: the squared error of each group, mean over its dimensions, then mean (or, with ``over: sum``, the sum) over
-    groups. ``normalised`` first scales both sides to length 1, row by row.
+    groups. ``normalised`` first scales both sides to length 1, row by row. With ``distance: cosine``, 1 - cos(s, t) of
+    each group: ``CosineEmbeddingLoss`` with the target 1, which DistilBERT takes of the last states (Sanh et al. 2019).
 
     Averaged over rows, the mean over groups equals ``mse_loss`` of all groups concatenated, as in the code of Patient
     KD (Sun et al. 2019). Eq. 7 of that paper sums over layers and dimensions instead: a weight there is (layers x
@@ -68,7 +69,9 @@ def layer_error(student: Sequence[Tensor], teacher: Sequence[Tensor], structure:
     """
     errors = []
     for state, target in zip(student, teacher, strict=True):
-        if structure.normalised:
+        if structure.distance == "cosine":
+            errors.append(1 - functional.cosine_similarity(state, target, dim=-1))
+        elif structure.normalised:
             errors.append(squared_error(functional.normalize(state, dim=-1), functional.normalize(target, dim=-1)))
         else:
             errors.append(squared_error(state, target))

@@ -107,7 +107,7 @@ class NothingMatcher(LayerMatcher):
 
 
 class PickMatcher(LayerMatcher):
-    """The squared error to one layer of the teacher each, projected where the widths differ."""
+    """The distance from one layer of the teacher each, projected where the widths differ."""
 
     def __init__(self, structure: Pick, widths: Widths) -> None:
         super().__init__(structure)
@@ -119,7 +119,7 @@ class PickMatcher(LayerMatcher):
 
 
 class ConcatenateMatcher(LayerMatcher):
-    """The squared error of the student's projected states to the groups' layers end to end."""
+    """The distance of the student's projected states from the groups' layers end to end."""
 
     def __init__(self, structure: Concatenate, widths: Widths) -> None:
         super().__init__(structure)
@@ -132,7 +132,7 @@ class ConcatenateMatcher(LayerMatcher):
 
 
 class AttendMatcher(LayerMatcher):
-    """The squared error to the states that the student attends to, projected where the widths differ. The logarithms of
+    """The distance from the states that the student attends to, projected where the widths differ. The logarithms of
     learned temperatures are 0 at first."""
 
     def __init__(self, structure: Attend, widths: Widths) -> None:

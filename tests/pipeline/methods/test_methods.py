@@ -6,6 +6,7 @@ from pipeline.errors import RequestError
 from pipeline.methods import METHODS, NamedMethod, find
 from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
 from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
+from stages.specs.layer_map import LayerGroup
 from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
 
 NAMES = [named.name for named in METHODS]
@@ -30,7 +31,7 @@ def test_the_methods_of_the_slides_and_their_relatives_all_have_names() -> None:
     labels = {"no-kd", "label-smoothing", "virtual-teacher"}
     edges = {"vanilla-kd", "rkd", "takd", "born-again", "multi-teacher", "self-kd", "reverse-kd", "defective-kd"}
     schedules = {"annealing-kd", "continuation-kd", "pro-kd"}
-    layers = {"pkd", "pkd-last", "random-map", "ckd", "ckd-po", "rail-kd", "rail-kd-joined"}
+    layers = {"pkd", "pkd-last", "random-map", "ckd", "ckd-po", "rail-kd", "rail-kd-joined", "distilbert"}
     mixtures = {"alp", "alp-no", "alp-po", "universal-kd", "relational-kd"}
     candidates = {"transfer", "knn", "minimax-knn"}
     adversaries = {"freelb", "freelb-kd", "adversarial", "mate-kd", "combined-kd", "cilda"}
@@ -133,6 +134,21 @@ def test_rail_kd_weighs_labels_and_logits_alike_and_matches_in_128_dimensions(na
     assert isinstance(structure, Random)
     assert 1 - training.teacher_weight == training.teacher_weight
     assert (structure.width, structure.joined) == (128, name == "rail-kd-joined")
+
+
+def test_distilbert_weighs_soft_targets_labels_and_cosine_as_5_to_2_to_1() -> None:
+    training, named = one_phase("distilbert"), find("distilbert")
+    assert training.temperature == 2.0
+    assert training.teacher_weight / (1 - training.teacher_weight) == pytest.approx(5 / 2, rel=3e-3)
+    assert "`structure: {weight: 0.143}`" in named.defaults
+    assert 0.143 / training.teacher_weight == pytest.approx(1 / 5, rel=3e-3)
+
+
+def test_distilbert_compares_the_last_layers_by_their_cosine() -> None:
+    structure = find("distilbert").method.structure
+    assert isinstance(structure, Pick) and structure.distance == "cosine"
+    assert structure.resolved(3, 6).layer_groups() == (LayerGroup(3, (6,)),)
+    assert structure.resolved(6, 12).layer_groups() == (LayerGroup(6, (12,)),)
 
 
 @pytest.mark.parametrize("name", ["alp", "alp-no", "alp-po"])

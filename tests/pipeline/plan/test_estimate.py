@@ -24,7 +24,7 @@ from pipeline.plan.planner import Plan, plan
 from pipeline.recipe import Recipe, parse
 from pipeline.storage.directory import Directory
 
-ROWS = {"corpus": 120, "finetune": 72, "teach": 72, "distil": 72, "evaluate": 30}
+ROWS = {"corpus": 120, "pretrain": 72, "finetune": 72, "teach": 72, "distil": 72, "evaluate": 30}
 """Rows that a record of each role speaks of; a plan speaks of 81 training rows, as 9 of 90 are held out."""
 LEARNT = 81 / 72
 
@@ -141,6 +141,20 @@ def test_a_model_that_started_from_another_is_not_comparable(assets: Path, stora
     found = seconds_by_key(assets, storage, teacher={"model": str(assets / "wide"), "finetune": {"epochs": 6}})
     assert "teach@tiny" not in found
     assert "finetune@tiny" not in found
+
+
+def test_a_masked_language_model_with_a_teacher_is_not_comparable_with_one_without(
+    assets: Path, storage: Directory
+) -> None:
+    whole = {"model": str(assets / "model"), "pretrain": {"texts": "task", "seed": 1}}
+
+    def models(**pretrain: object) -> dict[str, object]:
+        small = {"cut": {"of": "lm", "layers": [1, 3]}, "pretrain": {"texts": "task", **pretrain}}
+        return {"lm": whole, "small": small}
+
+    built(assets, storage, models=models())
+    assert "pretrain/small@tiny" in seconds_by_key(assets, storage, models=models(seed=2))
+    assert "pretrain/small@tiny" not in seconds_by_key(assets, storage, models=models(taught_by="lm"))
 
 
 @pytest.mark.parametrize("change", [{"max_length": 32}, {"batch_size": 8}, {"precision": "bfloat16"}])

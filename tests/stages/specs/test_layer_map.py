@@ -38,6 +38,11 @@ def test_the_last_pairs_of_6_and_12_are_patient_kds_other_map() -> None:
     assert Pick(pairs="last").resolved(6, 12) == Pick(pairs=((1, 7), (2, 8), (3, 9), (4, 10), (5, 11)))
 
 
+@pytest.mark.parametrize(("student", "teacher"), [(3, 6), (1, 12), (6, 6), (4, 2)])
+def test_the_final_pair_is_the_last_layer_of_each_model_whatever_their_depths(student: int, teacher: int) -> None:
+    assert Pick(pairs="final").resolved(student, teacher) == Pick(pairs=((student, teacher),))
+
+
 def test_overlapping_groups_are_those_of_the_alp_tables_and_of_the_ckd_code() -> None:
     assert overlapping_groups(4, 12) == ((1, 2, 3, 4), (3, 4, 5, 6, 7), (6, 7, 8, 9, 10), (9, 10, 11, 12))
     assert overlapping_groups(2, 6) == ((1, 2, 3, 4), (3, 4, 5, 6))
@@ -85,6 +90,11 @@ def test_a_map_is_the_same_however_its_parts_are_ordered() -> None:
         (Pick, {"pairs": ((1, 1), (1, 1))}, "must be named once each, \\[1, 1\\] is repeated"),
         (Attend, {"groups": ((1, 1, 2),)}, "must be named once each, 1 is repeated"),
         (Relational, {"distance": 0.0, "angle": 0.0}, "distance and angle: both 0, so that nothing is compared"),
+        (
+            Pick,
+            {"distance": "cosine", "normalised": True},
+            "normalised: true, but a cosine does not depend on lengths; give normalised: false",
+        ),
     ],
 )
 def test_repeated_and_empty_layers_are_refused(kind: type, fields: dict[str, object], line: str) -> None:

@@ -77,6 +77,28 @@ def test_pick_is_the_squared_error_averaged_over_dimensions(normalised: bool, ov
     np.testing.assert_allclose(loss(same(PAIRS, normalised=normalised, over=over)), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("over", ["mean", "sum"])
+def test_the_distance_cosine_is_one_less_the_cosine_of_each_pair_as_torch_has_it(over: str) -> None:
+    errors = [1 - (unit(STUDENT[a]) * unit(TEACHER[b])).sum(1) for a, b in ((1, 2), (2, 4))]
+    expected = sum(errors) if over == "sum" else sum(errors) / 2
+    found = loss(same(PAIRS, distance="cosine", over=over))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(same(PAIRS, distance="cosine", over=over), scale=37.0), expected, rtol=1e-5)
+    pairs = [(torch.from_numpy(STUDENT[a]), torch.from_numpy(TEACHER[b])) for a, b in ((1, 2), (2, 4))]
+    whole = sum(torch.nn.CosineEmbeddingLoss()(own, other, torch.ones(7)) for own, other in pairs)
+    assert found.mean() == pytest.approx(float(whole) / (1 if over == "sum" else 2), rel=1e-5)
+
+
+def test_attended_and_concatenated_states_are_compared_by_their_cosine_too() -> None:
+    single = Concatenate(groups=((2,), (4,)), distance="cosine")
+    given = matcher(single)
+    own = [projected(lift, STUDENT[layer]) for lift, layer in zip(given.student, (1, 2), strict=True)]
+    errors = [1 - (unit(state) * unit(TEACHER[layer])).sum(1) for state, layer in zip(own, (2, 4), strict=True)]
+    np.testing.assert_allclose(loss(single, given), sum(errors) / 2, rtol=1e-4)
+    attend, pairs = Attend(groups=((2,), (4,)), distance="cosine"), same(PAIRS, distance="cosine", over="sum")
+    np.testing.assert_allclose(loss(attend), loss(pairs), rtol=1e-6)
+
+
 @pytest.mark.parametrize("normalised", [False, True])
 def test_concatenate_is_the_squared_error_to_the_concatenated_group(normalised: bool) -> None:
     structure = same(GROUPS, normalised=normalised)
