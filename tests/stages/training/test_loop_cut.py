@@ -263,8 +263,8 @@ def work_together(rank: int, directory: str, method: Method) -> None:
     model, place = small_bert(CLASSES), LocalWorker(rank=rank, world_size=2)
     setup = setup_of(spec_of(method, batch_size=5, epochs=4), CLASSES, Path(directory) / "checkpoint.pt")
     progress = fit(model, replace(setup, signal=signal_for(method, CLASSES)), place)
-    candidates = [epoch.participants.get("candidates") for epoch in progress.history]
-    torch.save((model.state_dict(), epoch_results(progress), place.advanced, candidates), f"{directory}/{rank}.pt")
+    entries = [epoch.participants for epoch in progress.history]
+    torch.save((model.state_dict(), epoch_results(progress), place.advanced, entries), f"{directory}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -287,11 +287,11 @@ def test_two_workers_train_as_one_does(method: Method, tmp_path: Path) -> None:
     progress = fit(model, setup, LocalWorker())
     alone = epoch_results(progress)
     for together, epoch in zip(one[3], progress.history, strict=True):
-        assert (together is None) == (epoch.participants.get("candidates") is None)
-        for name, value in (together or {}).items():
-            assert "candidates" in epoch.participants
-            other = epoch.participants["candidates"][name]
-            assert value == (other if other is None else pytest.approx(other, rel=1e-4)), f"{name}: of all workers"
+        assert together.keys() == epoch.participants.keys()
+        for participant, entry in together.items():
+            for name, value in entry.items():
+                other = epoch.participants[participant][name]
+                assert value == (other if other is None else pytest.approx(other, rel=1e-4)), f"{name}: of all workers"
     assert max_difference(one[0], model.state_dict()) < 1e-5
     for together, single in zip(one[1], alone, strict=True):
         assert together[:2] == single[:2]
