@@ -24,6 +24,7 @@ PLACES: dict[tuple[str, ...], Kind] = {
     ("student", EACH, "config", "model"): "model",
     ("models", ANY, "model"): "model",
     ("models", ANY, "config", "model"): "model",
+    ("models", ANY, "pretrain", "taught_by"): "model",
     ("bank", "files", EACH): "file",
     ("bank", "encoder"): "model",
     ("candidates", ANY, "model"): "model",
