@@ -149,7 +149,7 @@ RAIL_JOINED = replace(
 
 DISTILBERT = NamedMethod(
     name="distilbert",
-    title="DistilBERT's losses on a task: soft targets, and the cosine of the last states",
+    title="DistilBERT's losses: soft targets and the cosine of last states",
     paper="Sanh et al. 2019, DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter, "
     "arXiv:1910.01108",
     method=Method(
@@ -169,7 +169,7 @@ DISTILBERT = NamedMethod(
     "(distilbert-small.yaml). This method is for tasks without unlabelled text, and reads the store: "
     "the states are pooled over the tokens of a row, where the paper compares those of each token. States of another "
     "width are projected.",
-    example="student: {label: half, cut: {of: base, layers: [1, 3, 5]}}\nmethod: [vanilla-kd, distilbert]",
+    example="method: [vanilla-kd, distilbert]",
     recipe="slides-small.yaml",
     teachers="one",
 )

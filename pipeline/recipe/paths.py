@@ -24,6 +24,7 @@ PLACES: dict[tuple[str, ...], Kind] = {
     ("student", EACH, "config", "model"): "model",
     ("models", ANY, "model"): "model",
     ("models", ANY, "config", "model"): "model",
+    ("models", ANY, "pretrain", "taught_by"): "model",
     ("models", ANY, "generator"): "model",
     ("method", EACH, "generator"): "model",
     ("bank", "files", EACH): "file",
@@ -54,8 +55,8 @@ def with_paths(tree: Tree, change: Change) -> Tree:
     models = tree.get("models") if isinstance(tree, dict) else None
     entries = frozenset(models) if isinstance(models, dict) else frozenset()
     for place, kind in PLACES.items():
-        # A generator may be an entry of models, whatever folders there are.
-        kept = entries if place[-1] == "generator" else frozenset()
+        # These may name an entry of models, whatever folders there are.
+        kept = entries if place[-1] in ("generator", "taught_by") else frozenset()
         for pattern in (place, ("overrides", ANY, *place)):
             tree = _changed(tree, pattern, (), partial(_apply_change, change, kind, kept))
     return tree

@@ -50,7 +50,7 @@ on the student's layers is as long as that of the labels' term (see ``stages/tra
 
 
 class StructureKind(Frozen):
-    """What planning and training ask a structure; the answers here are those of a structure without layers.
+    """What planning and training need of a structure. The defaults are those of a structure without layers.
 
     ``follows`` is what is read of the teacher's layers: their pooled states, or the logits of classifiers on them.
     ``compares_rows`` says that the loss compares the rows of a batch with each other. ``redraws`` says that the layers

@@ -253,19 +253,19 @@ def with_masked_head(model: Path, layers: int = 4) -> Path:
 
 
 @pytest.fixture
-def spoken(assets: Path) -> Path:
+def tokenized(assets: Path) -> Path:
     """The assets, with a vocabulary for the teacher's model."""
     with_vocabulary(assets / "model", "a")
     return assets
 
 
-def test_a_masked_language_model_is_taught_by_another_one_from_whose_layers_it_starts(spoken: Path) -> None:
+def test_a_masked_language_model_is_taught_by_another_one_from_whose_layers_it_starts(tokenized: Path) -> None:
     models = {
-        "lm": masked({"model": str(spoken / "model")}),
+        "lm": masked({"model": str(tokenized / "model")}),
         "small": masked({"cut": {"of": "lm", "layers": [1, 3]}}, taught_by="lm"),
         "alone": masked({"cut": {"of": "lm", "layers": [1, 3]}}),
     }
-    found = nodes(spoken, models=models, student=[{"start": "small"}, {"cut": {"of": "lm", "layers": [2]}}])
+    found = nodes(tokenized, models=models, student=[{"start": "small"}, {"cut": {"of": "lm", "layers": [2]}}])
     node = found["pretrain/small"]
     assert (source_of(node), source_of(node, "teacher")) == ("pretrain/lm", "pretrain/lm")
     assert (spec_of(node).start, spec_of(node).distillation) == (Cut(layers=(0, 2)), MaskedDistillation())
@@ -276,93 +276,95 @@ def test_a_masked_language_model_is_taught_by_another_one_from_whose_layers_it_s
     assert source_of(cut_of_lm) == "pretrain/lm"
 
 
-def test_a_student_of_some_layers_of_a_masked_language_model_of_the_teacher_has_the_teachers_head(spoken: Path) -> None:
-    teacher = {"model": str(spoken / "model"), "finetune": {}, "head": "mean"}
+def test_a_student_of_some_layers_of_a_masked_language_model_of_the_teacher_has_the_teachers_head(
+    tokenized: Path,
+) -> None:
+    teacher = {"model": str(tokenized / "model"), "finetune": {}, "head": "mean"}
     for of in ("base", "teacher"):
         student = {"label": "s", "cut": {"of": "lm", "layers": [1]}}
-        found = nodes(spoken, teacher=teacher, models={"lm": masked(cut(of))}, student=student)
+        found = nodes(tokenized, teacher=teacher, models={"lm": masked(cut(of))}, student=student)
         spec = found["distil/no-kd/s/0@tiny"].spec
         assert isinstance(spec, DistilSpec) and spec.start == Cut(layers=(0,), head="mean")
 
 
-def test_the_teacher_may_be_the_base_model_or_an_external_one_with_a_head_that_predicts_tokens(spoken: Path) -> None:
-    other = with_masked_head(with_vocabulary(write_plannable_model(spoken / "other"), "a"))
+def test_the_teacher_may_be_the_base_model_or_an_external_one_with_a_head_that_predicts_tokens(tokenized: Path) -> None:
+    other = with_masked_head(with_vocabulary(write_plannable_model(tokenized / "other"), "a"))
     weights = {"soft": 1.0, "cosine": 0.0, "temperature": 1.0}
     models = {
         "by-base": masked(cut("base"), taught_by="base"),
         "by-other": masked(cut("base"), taught_by=str(other), distillation=weights),
     }
-    line = refusal(spoken, models=models)
+    line = refusal(tokenized, models=models)
     assert line == (
         "models.by-base.pretrain.taught_by: base, which has no head that predicts masked tokens; name a masked "
         "language model, or give an entry of models pretrain, and name that"
     )
-    with_masked_head(spoken / "model")
-    found = nodes(spoken, models=models)
-    assert source_of(found["pretrain/by-base"], "teacher") == str(spoken / "model")
+    with_masked_head(tokenized / "model")
+    found = nodes(tokenized, models=models)
+    assert source_of(found["pretrain/by-base"], "teacher") == str(tokenized / "model")
     assert source_of(found["pretrain/by-other"], "teacher") == str(other)
     distillation = spec_of(found["pretrain/by-other"]).distillation
     assert distillation == MaskedDistillation(soft=1.0, masked=2.0, cosine=0.0, temperature=1.0)
 
 
-def test_a_teacher_that_is_given_fine_tuned_has_no_base_model_that_could_teach(spoken: Path) -> None:
+def test_a_teacher_that_is_given_fine_tuned_has_no_base_model_that_could_teach(tokenized: Path) -> None:
     models = {"lm": masked(cut("teacher"), taught_by="base")}
-    line = refusal(spoken, teacher={"model": str(spoken / "model")}, models=models)
+    line = refusal(tokenized, teacher={"model": str(tokenized / "model")}, models=models)
     assert line.endswith(
         "models.lm.pretrain.taught_by: base, but the teacher is given fine-tuned, without teacher.finetune; name a "
         "masked language model"
     )
 
 
-def test_a_taught_model_belongs_to_a_task_if_its_teacher_does(spoken: Path) -> None:
+def test_a_taught_model_belongs_to_a_task_if_its_teacher_does(tokenized: Path) -> None:
     models = {
-        "lm": masked({"model": str(spoken / "model")}, "task"),
+        "lm": masked({"model": str(tokenized / "model")}, "task"),
         "small": masked(cut("base"), taught_by="lm"),
     }
-    found = nodes(spoken, task=TASKS, models=models)
+    found = nodes(tokenized, task=TASKS, models=models)
     assert {name for name in found if name.startswith("pretrain/small")} == {
         "pretrain/small@tiny",
         "pretrain/small@other",
     }
 
 
-def test_a_teacher_of_another_vocabulary_is_refused_with_the_token_that_differs(spoken: Path) -> None:
-    other = with_vocabulary(write_plannable_model(spoken / "other"), "b")
+def test_a_teacher_of_another_vocabulary_is_refused_with_the_token_that_differs(tokenized: Path) -> None:
+    other = with_vocabulary(write_plannable_model(tokenized / "other"), "b")
     models = {"lm": masked({"model": str(other)}), "small": masked(cut("base"), taught_by="lm")}
-    line = refusal(spoken, models=models)
+    line = refusal(tokenized, models=models)
     assert line == (
         "models.small.pretrain.taught_by: lm, whose vocabulary is another (the token 'a' has id 2 in "
-        f"{spoken / 'model'} and no id in {other}; 2 of 4 tokens differ); name a model with the same vocabulary"
+        f"{tokenized / 'model'} and no id in {other}; 2 of 4 tokens differ); name a model with the same vocabulary"
     )
 
 
-def test_a_teacher_of_another_width_is_refused_unless_states_are_not_compared(spoken: Path) -> None:
-    wide = with_vocabulary(write_plannable_model(spoken / "wide", hidden_size=64), "a")
+def test_a_teacher_of_another_width_is_refused_unless_states_are_not_compared(tokenized: Path) -> None:
+    wide = with_vocabulary(write_plannable_model(tokenized / "wide", hidden_size=64), "a")
     models = {"lm": masked({"model": str(wide)}), "small": masked(cut("base"), taught_by="lm")}
-    line = refusal(spoken, models=models)
+    line = refusal(tokenized, models=models)
     assert line == (
         "models.small.pretrain.taught_by: lm, whose states are 64 wide and the student's 32, so that they have no "
         "cosine; give distillation: {cosine: 0}, or models of one width"
     )
     models["small"] = masked(cut("base"), taught_by="lm", distillation={"cosine": 0.0})
-    assert "pretrain/small" in nodes(spoken, models=models)
+    assert "pretrain/small" in nodes(tokenized, models=models)
 
 
-def test_a_teacher_that_reads_shorter_texts_is_refused(spoken: Path) -> None:
-    short = with_vocabulary(write_plannable_model(spoken / "short", max_position_embeddings=16), "a")
+def test_a_teacher_that_reads_shorter_texts_is_refused(tokenized: Path) -> None:
+    short = with_vocabulary(write_plannable_model(tokenized / "short", max_position_embeddings=16), "a")
     models = {
         "lm": masked({"model": str(short)}, max_length=16),
         "small": masked(cut("base"), taught_by="lm", max_length=32),
     }
-    assert refusal(spoken, models=models) == (
+    assert refusal(tokenized, models=models) == (
         "models.small.pretrain.max_length: 32, but the model of models.small.pretrain.taught_by reads at most 16 "
         "tokens; give 16 or less"
     )
 
 
-def test_layers_that_the_masked_language_model_lacks_are_refused(spoken: Path) -> None:
+def test_layers_that_the_masked_language_model_lacks_are_refused(tokenized: Path) -> None:
     models = {"lm": masked(cut("base"))}
-    line = refusal(spoken, models=models, student={"label": "s", "cut": {"of": "lm", "layers": [3]}})
+    line = refusal(tokenized, models=models, student={"label": "s", "cut": {"of": "lm", "layers": [3]}})
     assert line.startswith("student s: cut.layers: [3], but models.lm has no layer 3; its layers are 1 to 2")
 
 

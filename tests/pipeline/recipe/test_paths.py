@@ -18,6 +18,7 @@ from pipeline.recipe.yaml import Tree, parse_yaml, to_yaml
 
 NO_PATHS = {
     *("name", "task.each.name", "task.each.text", "task.each.label", "task.each.labels", "teacher.labels"),
+    *("student.each.cut.of", "models.any.cut.of"),
     *("student.each.label", "student.each.start", "method.each.label", "method.each.use", "method.each.taught_by"),
     *(
         "method.each.candidates",
@@ -38,7 +39,10 @@ RELATIVE: Tree = {
     "task": [{"name": "mine", "files": {"train": "a.csv"}}, "sst2"],
     "teacher": {"model": "./teacher"},
     "student": {"model": "models/by/me", "label": "me"},
-    "models": {"assistant": {"config": {"model": "here"}}},
+    "models": {
+        "assistant": {"config": {"model": "here"}},
+        "small": {"model": "org/name", "pretrain": {"texts": "task", "taught_by": "./large"}},
+    },
     "bank": {"files": "bank.txt", "encoder": "tfidf"},
     "candidates": {"words": {"by": "words", "synonyms": "words.tsv", "model": "bert-base-uncased"}},
     "tracking": {"kind": "mlflow", "uri": "sqlite:///mlflow.db"},
@@ -106,6 +110,7 @@ def test_relative_paths_start_where_the_recipe_is_submitted(tmp_path: Path) -> N
         "teacher.model": "./teacher",
         "student.model": "models/by/me",
         "models.assistant.config.model": "here",
+        "models.small.pretrain.taught_by": "./large",
         "bank.files": "bank.txt",
         "candidates.words.synonyms": "words.tsv",
         "tracking.uri": "sqlite:///mlflow.db",
