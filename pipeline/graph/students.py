@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pipeline.errors import RequestError, refused
 from pipeline.graph.candidates import CandidateNodes
 from pipeline.graph.context import Model
-from pipeline.graph.model_configs import check_embeddings
+from pipeline.graph.model_configs import check_embeddings, check_scores
 from pipeline.graph.nodes import Edge, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_model
 from pipeline.graph.teacher_outputs import ModelOutputs, reported_model
 from pipeline.recipe import ITSELF, TEACHER, Ensemble, MethodUse, Reference, Student
 from pipeline.recipe.references import teachers, weighed
 from stages.models.heads import changed_head
-from stages.models.shape import started_shape
+from stages.models.shape import Shape, started_shape
 from stages.outputs.sizes import chosen_layers
 from stages.specs.axes.data import MovedEmbeddings
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
-from stages.specs.layers import LayerStructure
+from stages.specs.layers import EveryToken, LayerStructure
 from stages.specs.method import Method, without_idle_settings
 from stages.specs.student import DistilSpec, Pretrained, Train, rate_text
 
@@ -168,14 +168,16 @@ class StudentNodes:
         method = without_idle_settings(method, self.starting_points.recipe.task.regression)
         if isinstance(method.data, MovedEmbeddings):
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
-        if isinstance(method.structure, LayerStructure):
-            own = started_shape(start, self.starting_points.base(student).shape).layers
-            if not own:
+        if method.structure.follows != "nothing":
+            own = started_shape(start, self.starting_points.base(student).shape)
+            if not own.layers:
                 raise ValueError(
                     f"structure: {method.structure.kind}, but the student {student.label} is a BiLSTM, which has no "
                     "layers to match; use structure: none, or a student with model, cut or config"
                 )
-            method = self._resolved(method, own, teacher_models, train.seed)
+            method = self._resolved(method, own.layers, teacher_models, train.seed)
+            if isinstance(method.structure, EveryToken):
+                check_every_token(method.structure, student.label, base, own, teacher_models)
         if self.starting_points.recipe.start_task(student) is not None:  # with the head that the other student has
             start = Pretrained(head=changed_head(student.head, base.kind.head))
         return DistilSpec(start=start, method=method, train=train, rates=rates)
@@ -219,11 +221,36 @@ class StudentNodes:
         if method.needs_calibration:
             calibrations = [Edge(self.outputs.calibration(name, model)) for name, model in teacher_models]
             edges |= one_or_numbered(CALIBRATION, calibrations)
+        if isinstance(method.structure, EveryToken):
+            ((name, model),) = teacher_models
+            edges |= {part: Edge(one) for part, one in self.outputs.every_token(name, model, method.structure).items()}
         if method.needs_probes:
             assert isinstance(method.structure, LayerStructure)
             ((name, model),) = teacher_models
             edges["probes"] = Edge(self.outputs.probe(name, model, method.structure))
         return edges
+
+
+def check_every_token(
+    structure: EveryToken, student: str, base: Model, own: Shape, teacher_models: Sequence[Teacher]
+) -> None:
+    """Raise ValueError if a student of shape ``own``, which starts from ``base``, cannot be compared with each teacher
+    token by token."""
+    for name, model in teacher_models:
+        if base.tokenizer.identity != model.tokenizer.identity:
+            raise ValueError(
+                f"structure: tokens, but the student {student} and {name} have different tokenizers; use a student "
+                "with the teacher's tokenizer, or another structure"
+            )
+        if not structure.scores:
+            continue
+        for label, one in ((f"student {student}", base), (name, model)):
+            check_scores(one.kind.architecture, f"structure.scores ({label})", "set scores: false")
+        if own.heads != model.shape.heads:
+            raise ValueError(
+                f"structure.scores: true, but the student {student} has {own.heads} attention heads and {name} has "
+                f"{model.shape.heads}; set scores: false, or give the student as many"
+            )
 
 
 def student_nodes(starting_points: StartingPoints) -> StudentNodes:

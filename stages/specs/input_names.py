@@ -14,6 +14,9 @@ CANDIDATE_OUTPUTS = "candidate_outputs/"
 CALIBRATION = "calibration/"
 """Prefix of the calibrations of the same teachers."""
 
+TOKENS, SCORES = "tokens", "scores"
+"""The stores of a teacher's states and attention scores at every token."""
+
 MEMBERS = "members/"
 """Prefix of the evaluations of an ensemble's members."""
 

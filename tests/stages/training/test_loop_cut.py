@@ -16,6 +16,7 @@ from training_setups import (
     HARD,
     KNN,
     MINIMAX,
+    TINYBERT,
     VANILLA,
     Interrupted,
     LocalWorker,
@@ -70,6 +71,7 @@ CUT = {
     "minimax": MINIMAX,
     "every other epoch": EVERY_OTHER,
     "freelb": VANILLA.model_copy(update={"data": FreeLB()}),
+    "tinybert": TINYBERT,
     "adversarial": HARD.model_copy(update={"data": Adversarial()}),
 }
 
