@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.errors import RequestError, refused
 from pipeline.graph.candidates import CandidateNodes
 from pipeline.graph.context import Model
-from pipeline.graph.external.model_configs import check_embeddings
+from pipeline.graph.external.model_configs import check_embeddings, check_scores
 from pipeline.graph.live_models import LiveModels, live_models
 from pipeline.graph.nodes import Edge, ExternalInput, Node, ReportedModel
 from pipeline.graph.starting_points import StartingPoints, after_epoch, trained_model
@@ -19,7 +19,7 @@ from stages.models.shape import Shape, started_shape
 from stages.outputs.sizes import chosen_layers
 from stages.specs.axes.data import MovedEmbeddings, WithGenerator
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
-from stages.specs.layers import LayerStructure
+from stages.specs.layers import EveryToken, LayerStructure
 from stages.specs.method import Method, without_idle_settings
 from stages.specs.student import DistilSpec, Pretrained, Train, rate_text
 
@@ -168,14 +168,16 @@ class StudentNodes:
         method = without_idle_settings(method, self.starting_points.recipe.task.regression)
         if isinstance(method.data, MovedEmbeddings | WithGenerator):
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
-        if isinstance(method.structure, LayerStructure):
-            own = started_shape(start, self.starting_points.base(student).shape).layers
-            if not own:
+        if method.structure.follows != "nothing":
+            own = started_shape(start, self.starting_points.base(student).shape)
+            if not own.layers:
                 raise ValueError(
                     f"structure: {method.structure.kind}, but the student {student.label} is a BiLSTM, which has no "
                     "layers to match; use structure: none, or a student with model, cut or config"
                 )
-            method = self._resolved(method, own, teacher_models, train.seed)
+            method = self._resolved(method, own.layers, teacher_models, train.seed)
+            if isinstance(method.structure, EveryToken):
+                check_every_token(method.structure, student.label, base, own, teacher_models)
         if method.needs_contrast:
             self._check_contrast(
                 student, started_shape(start, self.starting_points.base(student).shape), teacher_models
@@ -266,11 +268,36 @@ class StudentNodes:
         if method.needs_calibration:
             calibrations = [Edge(self.outputs.calibration(name, model)) for name, model in teacher_models]
             edges |= one_or_numbered(CALIBRATION, calibrations)
+        if isinstance(method.structure, EveryToken):
+            ((name, model),) = teacher_models
+            edges |= {part: Edge(one) for part, one in self.outputs.every_token(name, model, method.structure).items()}
         if method.needs_probes:
             assert isinstance(method.structure, LayerStructure)
             ((name, model),) = teacher_models
             edges["probes"] = Edge(self.outputs.probe(name, model, method.structure))
         return edges
+
+
+def check_every_token(
+    structure: EveryToken, student: str, base: Model, own: Shape, teacher_models: Sequence[Teacher]
+) -> None:
+    """Raise ValueError if a student of shape ``own``, which starts from ``base``, cannot be compared with each teacher
+    token by token."""
+    for name, model in teacher_models:
+        if base.tokenizer.identity != model.tokenizer.identity:
+            raise ValueError(
+                f"structure: tokens, but the student {student} and {name} have different tokenizers; use a student "
+                "with the teacher's tokenizer, or another structure"
+            )
+        if not structure.scores:
+            continue
+        for label, one in ((f"student {student}", base), (name, model)):
+            check_scores(one.kind.architecture, f"structure.scores ({label})", "set scores: false")
+        if own.heads != model.shape.heads:
+            raise ValueError(
+                f"structure.scores: true, but the student {student} has {own.heads} attention heads and {name} has "
+                f"{model.shape.heads}; set scores: false, or give the student as many"
+            )
 
 
 def student_nodes(starting_points: StartingPoints) -> StudentNodes:

@@ -16,7 +16,7 @@ from stages.outputs.sizes import Extent, chosen_layers, row_bytes
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.input_names import MEMBERS, numbered
 from stages.specs.layer_map import teacher_layers
-from stages.specs.layers import LayerStructure
+from stages.specs.layers import EveryToken, LayerStructure
 from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
 
 WantedLayers = Literal["all"] | tuple[int, ...]
@@ -46,15 +46,29 @@ class ModelOutputs:
         return tuple(layer for layer in wanted if layer <= model.shape.layers)
 
     def extra_stores(self) -> Iterator[Node]:
-        """Stores of the teacher's tokens and attention scores, where the recipe wants them. No method needs them."""
+        """Stores of the teacher's tokens and attention scores, where the recipe wants them for any use."""
         block = self.starting_points.recipe.store
         for part, layers in (("tokens", block.tokens), ("scores", block.attention)):
             if layers is not None:
                 yield self._store(TEACHER, self.starting_points.teacher(), part, layers)
 
-    def _store(self, name: str, model: Model, part: str, wanted: WantedLayers) -> Node:
+    def every_token(self, name: str, model: Model, structure: EveryToken) -> dict[str, Node]:
+        """Part -> the store of a model's states, or of its attention scores, at every token, for a resolved structure.
+        It holds the layers that are needed, unless the recipe has a store of the teacher's with these and others."""
+        block, found = self.starting_points.recipe.store, {}
+        needed = {"tokens": teacher_layers(structure.layer_groups()), "scores": structure.score_layers}
+        for part, layers in needed.items():
+            given = {"tokens": block.tokens, "scores": block.attention}[part] if name == TEACHER else None
+            if given is not None and set(layers) <= set(chosen_layers(given, model.shape.layers, part)):
+                found[part] = self._store(name, model, part, given)
+            elif layers:
+                found[part] = self._store(name, model, part, layers, ":" + "+".join(map(str, layers)))
+        return found
+
+    def _store(self, name: str, model: Model, part: str, wanted: WantedLayers, which: str = "") -> Node:
+        """The store of a part of a model's outputs. ``which`` tells it from other stores of this part."""
         starting_points, block = self.starting_points, self.starting_points.recipe.store
-        full = self._node_name({"pooled": "teach", "scores": "attention"}.get(part, part), name)
+        full = self._node_name({"pooled": "teach", "scores": "attention"}.get(part, part) + which, name)
         if full in starting_points.context.nodes:
             return starting_points.context.nodes[full]
         corpus = starting_points.corpus(model.tokenizer)
@@ -63,7 +77,7 @@ class ModelOutputs:
         with refused(f"task {starting_points.task}"):
             layers = chosen_layers(wanted, model.shape.layers, part)
             if part == "scores":
-                check_scores(model.kind.architecture, model.shape.heads, "store.attention", "leave it out")
+                check_scores(model.kind.architecture, "store.attention", "leave it out")
             spec = TeachSpec.model_validate(
                 {
                     "part": part,

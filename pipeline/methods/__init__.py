@@ -16,12 +16,13 @@ from pipeline.methods.layers import LAYERS
 from pipeline.methods.mixtures import MIXTURES
 from pipeline.methods.named import NamedMethod, check_taught_by, default_teacher
 from pipeline.methods.schedules import SCHEDULES
+from pipeline.methods.tokens import TOKENS
 
 SECTIONS: Mapping[str, tuple[NamedMethod, ...]] = {
     "Labels alone": LABELS,
     "The vanilla loss, with different teachers": EDGES,
     "Schedules over epochs": SCHEDULES,
-    "Layers": (*LAYERS, *MIXTURES),
+    "Layers": (*LAYERS, *MIXTURES, *TOKENS),
     "Additional texts": CANDIDATES,
     "Adversaries": ADVERSARIES,
 }

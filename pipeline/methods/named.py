@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stages.specs.layers import LayerStructure
+from stages.specs.layers import EveryToken, LayerStructure
 from stages.specs.method import Method
 
 Teachers = Literal["none", "any", "one", "assistant", "smaller", "early", "itself", "many"]
@@ -54,6 +54,8 @@ class NamedMethod:
         if isinstance(structure, LayerStructure):
             classifiers = "pseudo-classifiers on " if method.needs_probes else ""
             outputs.append(f"{classifiers}{structure.pooling}-pooled states of layers")
+        elif isinstance(structure, EveryToken):
+            outputs.append(f"states {'and attention scores ' if structure.scores else ''}of layers at every token")
         outputs += ["the teacher's model, on generated rows"] if method.needs_live_teacher else []
         return " and ".join(outputs) or "nothing"
 

@@ -130,10 +130,10 @@ def schedule_warnings(recipe: TaskRecipe) -> list[str]:
 def short_phases(training: Training, epochs: int) -> Iterator[str]:
     """A line for each way in which the phases of a training of ``epochs`` epochs are probably shorter than intended,
     with the number of epochs that would be enough. There are two: the first phase of an annealing has fewer epochs than
-    temperatures, and there is a single epoch on labels. Nothing for a training of one phase."""
+    temperatures, and the second phase has a single epoch. Nothing for a training of one phase."""
     if not isinstance(training, TwoPhases):
         return
-    first, labels = (phase.epochs for phase in training.phases(epochs))
+    first, second = (phase.epochs for phase in training.phases(epochs))
     share = f"training.first_phase: {training.first_phase:g}"
     if isinstance(training, Annealing) and first < training.max_temperature:
         enough = next(more for more in count(epochs) if training.phases(more)[0].epochs >= training.max_temperature)
@@ -141,11 +141,11 @@ def short_phases(training: Training, epochs: int) -> Iterator[str]:
             f"training.max_temperature: {training.max_temperature}, but of {epochs} epochs the first phase has {first} "
             f"({share}), so that temperatures are skipped; give {first} or less, or train for {enough} epochs"
         )
-    if labels == 1:
+    if second == 1:
         enough = next(more for more in count(epochs) if training.phases(more)[1].epochs > 1)
         yield (
-            f"{share}, but of {epochs} epochs that leaves 1 for the labels; give a smaller share, or train for "
-            f"{enough} epochs"
+            f"{share}, but of {epochs} epochs that leaves 1 for the {training.second_name}; give a smaller share, or "
+            f"train for {enough} epochs"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.models.config_fields import with_defaults
 from stages.models.heads import encoder_config
 from stages.specs.student import Bilstm, Cut, Fresh, Pretrained, Start
 
@@ -15,8 +16,9 @@ DEPTHS = ("num_hidden_layers", "n_layers", "num_layers")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """``layers`` encoder layers of width ``width`` with ``heads`` attention heads each; ``heads`` is 0 if the
-    configuration has no such field. A BiLSTM has 0 layers: it has no states of layers to store or to match."""
+    """``layers`` encoder layers of width ``width`` with ``heads`` attention heads each; ``heads`` is 0 if neither the
+    configuration nor the architecture's defaults have such a field. A BiLSTM has 0 layers: it has no states of layers
+    to store or to match."""
 
     layers: int
     width: int
@@ -26,7 +28,8 @@ class Shape:
 def shape_of(config: Mapping[str, object], where: str) -> Shape:
     """The shape in a model's configuration. ``where`` is its file, for messages. Raises ValueError if the configuration
     has no field of depth or of width."""
-    heads = [int(config[name]) for name in HEADS if isinstance(config.get(name), int)]  # type: ignore[call-overload]
+    fields = with_defaults(config)
+    heads = [int(fields[name]) for name in HEADS if isinstance(fields.get(name), int)]  # type: ignore[call-overload]
     return Shape(_first(config, DEPTHS, where), _first(config, WIDTHS, where), (heads or [0])[0])
 
 

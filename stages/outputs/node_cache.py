@@ -6,7 +6,7 @@ of a mapped file belong to the kernel: the memory of a training does not grow wi
 An entry of the cache folder (``stages/cache_folder.py``), named after the content of its store, holds:
 
     row_keys       16 bytes a row, in the store's order
-    <column>       width float16 or float32 a row
+    <column>       width float16 or float32 a row; of a store that keeps positions, all rows end to end
     shards.json    size and time of each sound shard: name -> [[bytes, nanoseconds], ...], one pair for each copy of the
                    store that was read
 
@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -35,21 +36,44 @@ from stages.cache_folder import CacheFolder
 from stages.checksum import file_sha256
 from stages.corpus.batches import Rows
 from stages.outputs.layout import Layout, ShardFile, Store, read_store, scales_name, shard_name, store_digest
-from stages.outputs.parquet import Array, Keys, check_footer, float_batches, read_keys, read_logits
+from stages.outputs.parquet import (
+    SCALED,
+    Array,
+    Keys,
+    check_footer,
+    count_values,
+    float_batches,
+    read_keys,
+    read_lengths,
+    read_logits,
+    read_scales,
+    read_tokens,
+)
+from stages.outputs.quantization import dequantise
 
 Column = npt.NDArray[np.generic]
 
 KEYS = "row_keys"
+LENGTH = "length"
 SHARDS = "shards.json"
 COPIES = 8
 """The most copies of a shard whose size and time are noted, the latest ones."""
 
 
 class Columns(Protocol):
-    """Columns of a store, row i of each for row i of the split."""
+    """Columns of a pooled store, row i of each for row i of the split."""
 
     def gather(self, name: str, rows: Rows, /) -> Column:
         """[len(rows), width], float16 or float32."""
+        ...
+
+
+class Positions(Protocol):
+    """Columns of a store that keeps positions, row i of each for row i of the split."""
+
+    def padded(self, name: str, rows: Rows, /) -> Column:
+        """[len(rows), T, width] of a column of ``tokens``, or [len(rows), heads, T, T] of one of ``scores``, in float16
+        or float32; T is the length of the longest of these rows. 0 where a row is shorter."""
         ...
 
 
@@ -66,6 +90,50 @@ class Decoded:
         """[len(rows), width] of these rows of the corpus, in the type that the column is mapped in."""
         gathered: Array = np.take(self.columns[column], self.places[rows], axis=0)
         return gathered
+
+
+@dataclass(frozen=True)
+class DecodedPositions:
+    """Columns of a store that keeps positions, for the rows of a corpus. ``decoded`` maps the columns, each row after
+    the other, and the row lengths."""
+
+    decoded: Decoded
+    layout: Layout
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The number of tokens of each row of the store."""
+        return self.decoded.columns[LENGTH][:, 0].astype(np.int64)
+
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """The place in a column after the last value of each row of the store."""
+        each = self.lengths * self.layout.width if self.layout.part == "tokens" else self.layout.heads * self.lengths**2
+        return np.cumsum(each)
+
+    def padded(self, name: str, rows: Rows) -> Column:
+        places, values, layout = self.decoded.places[rows], self.decoded.columns[name], self.layout
+        lengths, by_state = self.lengths[places], layout.part == "tokens"
+        longest = int(lengths.max(initial=0))
+        shape = (longest, layout.width) if by_state else (layout.heads, longest, longest)
+        found = np.zeros((len(rows), *shape), values.dtype)
+        for row, (place, length) in enumerate(zip(places.tolist(), lengths.tolist(), strict=True)):
+            part = (slice(length), slice(None)) if by_state else (slice(None), slice(length), slice(length))
+            target = found[row][part]
+            target[...] = values[self.ends[place] - target.size : self.ends[place]].reshape(target.shape)
+        return found
+
+
+def decode_positions(
+    directory: Path,
+    columns: Sequence[str],
+    row_keys: Sequence[bytes],
+    cache: CacheFolder,
+    report: Callable[[str], None],
+) -> DecodedPositions:
+    """As ``decode``, for a store that keeps positions."""
+    found = decode(directory, (LENGTH, *columns), row_keys, cache, report)
+    return DecodedPositions(found, read_store(directory).layout)
 
 
 def decode(
@@ -91,12 +159,13 @@ def decode(
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "writing").open("ab") as writing:
             fcntl.flock(writing, fcntl.LOCK_EX)
-            missing = [name for name in (KEYS, *columns) if _size(folder / name) != _bytes(store, name)]
+            sizes = {name: _bytes(directory, store, name) for name in (KEYS, *columns)}
+            missing = [name for name, size in sizes.items() if _size(folder / name) != size]
             fresh = not any((folder / name).exists() for name in (KEYS, *store.layout.schema.names))
             signatures = _check_changed_shards(directory, store, folder, fresh, report)
             if missing:
-                cache.make_room(sum(_bytes(store, name) for name in missing))
-                _write(directory, store, missing, folder, report)
+                cache.make_room(sum(sizes[name] for name in missing))
+                _write(directory, store, {name: sizes[name] for name in missing}, folder, report)
             _note_shards(folder, signatures)
         mapped = {name: _mapped(folder / name, store, name) for name in (KEYS, *columns)}
         return Decoded(mapped, locate(mapped[KEYS], row_keys, directory), lock)
@@ -175,43 +244,52 @@ def _size(path: Path) -> int:
 
 
 def _kind(store: Store, name: str) -> tuple[np.dtype[Any], int]:
-    """The type and the width that a column is mapped in. Codes are mapped as the float32 that they stand for:
-    float16 would round a dimension far from zero once more."""
+    """The type and the width that a column is mapped in, width 0 for one whose rows differ in length. Codes are mapped
+    as the float32 that they stand for: float16 would round a dimension far from zero once more."""
     if name == KEYS:
         return np.dtype(np.uint8), 16
+    if name == LENGTH:
+        return np.dtype(np.int32), 1
     if name == "logits":
         return np.dtype(np.float32), store.layout.outputs
-    return np.dtype(np.float16 if store.layout.precision == "float16" else np.float32), store.layout.width
+    width = store.layout.width if store.layout.part == "pooled" else 0
+    return np.dtype(np.float16 if store.layout.precision == "float16" else np.float32), width
 
 
-def _bytes(store: Store, name: str) -> int:
+def _bytes(directory: Path, store: Store, name: str) -> int:
+    """The size of the file of a decoded column. A column whose rows differ in length has its size from the footers of
+    the shards."""
     dtype, width = _kind(store, name)
-    return store.rows * dtype.itemsize * width
+    values = store.rows * width if width else sum(count_values(directory, shard, name) for shard in store.shards)
+    return values * dtype.itemsize
 
 
 def _mapped(path: Path, store: Store, name: str) -> Array:
     dtype, width = _kind(store, name)
     # A plain array over the map: the subclass would cost more per gather than the gather.
-    mapped: Array = np.asarray(np.memmap(path, dtype, "r", shape=(store.rows, width)))
+    mapped: Array = np.asarray(np.memmap(path, dtype, "r", shape=(store.rows, width) if width else None))
     return mapped
 
 
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _write(directory: Path, store: Store, names: Sequence[str], folder: Path, report: Callable[[str], None]) -> None:
-    """Write the files of these columns, each whole or not at all. No other process writes here meanwhile."""
-    needed = sum(_bytes(store, name) for name in names)
+def _write(
+    directory: Path, store: Store, sizes: Mapping[str, int], folder: Path, report: Callable[[str], None]
+) -> None:
+    """Write the files of the columns of ``sizes``, each of so many bytes, whole or not at all. No other process writes
+    here meanwhile."""
+    needed = sum(sizes.values())
     for draft in folder.glob(".*.tmp"):
         draft.unlink()  # of a process that was killed
     try:
         if shutil.disk_usage(folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with ExitStack() as stack:
-            drafts = {name: stack.enter_context(replacing(folder / name, volatile=True)) for name in names}
+            drafts = {name: stack.enter_context(replacing(folder / name, volatile=True)) for name in sizes}
             _fill(directory, store, drafts, report)
             for name, draft in drafts.items():
-                if draft.stat().st_size != _bytes(store, name):
+                if draft.stat().st_size != sizes[name]:
                     raise ValueError(
                         f"{directory}: column {name} does not have the {store.rows} rows of store.json; verify it"
                     )
@@ -242,6 +320,12 @@ def _shard_values(directory: Path, shard: ShardFile, layout: Layout, name: str) 
         yield read_keys(path)
     elif name == "logits":
         yield read_logits(path, layout)
+    elif name == LENGTH:
+        yield read_lengths(path)
+    elif layout.part != "pooled":
+        values = read_tokens(path, layout, name)[0]
+        scaled = layout.precision == SCALED
+        yield dequantise(values, read_scales(directory, shard.number, [name])[name]) if scaled else values
     else:
         yield from float_batches(directory, shard.number, layout, name)
 

@@ -212,6 +212,25 @@ def read_tokens(path: Path, layout: Layout, column: str) -> tuple[Array, Array]:
     return values.to_numpy(zero_copy_only=False), lengths
 
 
+def read_lengths(path: Path) -> Array:
+    """[rows] int32: the number of tokens of each row of a shard that keeps positions."""
+    with _readable(path):
+        table = pq.read_table(path, columns=["length"], page_checksum_verification=True)
+    lengths: Array = table["length"].to_numpy()
+    return lengths
+
+
+def count_values(directory: Path, shard: ShardFile, column: str) -> int:
+    """The number of values, over all rows, of a column of a shard, from its footer. Raises Damaged for a footer that is
+    not the one that was written."""
+    check_footer(directory, shard)
+    with _readable(directory / shard.name):
+        footer = pq.read_metadata(directory / shard.name)
+        groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+        chunks = [group.column(index) for group in groups for index in range(footer.num_columns)]
+    return sum(chunk.num_values for chunk in chunks if chunk.path_in_schema.split(".")[0] == column)
+
+
 def uncompressed_bytes(directory: Path, store: Store) -> tuple[int, int]:
     """Bytes of all values as they are stored, before compression; and of the same values in float32."""
     stored = single = 0

@@ -16,6 +16,8 @@ CALIBRATION = "calibration/"
 
 LIVE = "live/"
 """Prefix of the models of the same teachers, for a method that runs them."""
+TOKENS, SCORES = "tokens", "scores"
+"""The stores of a teacher's states and attention scores at every token."""
 
 MEMBERS = "members/"
 """Prefix of the evaluations of an ensemble's members."""

@@ -62,6 +62,17 @@ def _require_layer(model: str, layer: int, depth: int) -> None:
         raise ValueError(f"structure: the {model} has no layer {layer}; it has 0 (embeddings) to {depth}")
 
 
+def token_state_name(layer: int) -> str:
+    """The name of a layer's states at every token, in a store of the part ``tokens`` and in the outputs of a
+    ``Signal``."""
+    return f"tokens_{layer:02d}"
+
+
+def score_name(layer: int) -> str:
+    """The name of a layer's attention scores, in a store of the part ``scores`` and in the outputs of a ``Signal``."""
+    return f"scores_{layer:02d}"
+
+
 # --- by rule ------------------------------------------------------------------------------------
 
 
@@ -118,6 +129,17 @@ def pairs_by_rule(rule: PairRule, student: int, teacher: int, seed: int) -> tupl
     if rule == "last":
         return tuple((j, teacher - student + j) for j in range(1, student))
     return tuple((j, run[-1]) for j, run in enumerate(even_groups(student, teacher)[:-1], 1))
+
+
+def uniform_pairs(student: int, teacher: int) -> tuple[Pair, ...]:
+    """(i, i n / m) for i from 0 (the embeddings) to m: g(i) of TinyBERT (Jiao et al. 2020, section 4). Raises
+    ValueError unless the teacher's depth n is a multiple of the student's depth m."""
+    if teacher % student:
+        raise ValueError(
+            f"structure.pairs: uniform needs a teacher whose depth is a multiple of the student's, and they have "
+            f"{teacher} and {student} layers; give pairs, such as [[0, 0], [{student}, {teacher}]]"
+        )
+    return tuple((layer, layer * teacher // student) for layer in range(student + 1))
 
 
 def _require_depth(rule: str, student: int, teacher: int) -> None:

@@ -25,6 +25,7 @@ from stages.specs.layer_map import (
     layer_numbers,
     pairs_by_rule,
     teacher_layers,
+    uniform_pairs,
 )
 from stages.specs.seeds import seed_of
 
@@ -52,12 +53,13 @@ on the student's layers is as long as that of the labels' term (see ``stages/tra
 class StructureKind(Frozen):
     """What planning and training need of a structure. The defaults are those of a structure without layers.
 
-    ``follows`` is what is read of the teacher's layers: their pooled states, or the logits of classifiers on them.
+    ``follows`` is what is read of the teacher's layers: their pooled states, the logits of classifiers on them, or the
+    states and attention scores of every token.
     ``compares_rows`` says that the loss compares the rows of a batch with each other. ``redraws`` says that the layers
     are drawn again in each epoch.
     """
 
-    follows: ClassVar[Literal["nothing", "states", "classifiers"]] = "nothing"
+    follows: ClassVar[Literal["nothing", "states", "classifiers", "tokens"]] = "nothing"
     compares_rows: ClassVar[bool] = False
     redraws: ClassVar[bool] = False
 
@@ -117,7 +119,7 @@ class NoLayers(StructureKind):
 class LayerStructure(StructureKind, ABC):
     """The base class of the kinds that match layers, with the fields that they share."""
 
-    follows: ClassVar[Literal["nothing", "states", "classifiers"]] = "states"
+    follows: ClassVar[Literal["nothing", "states", "classifiers", "tokens"]] = "states"
 
     pooling: Literal["mean", "cls"] = "mean"
     weight: Weight = 1.0
@@ -349,14 +351,55 @@ class Outputs(GroupedLayers):
     KL, or squared error for a regression, mean over groups. The teacher's classifiers are fitted on its stored states,
     out of fold."""
 
-    follows: ClassVar[Literal["nothing", "states", "classifiers"]] = "classifiers"
+    follows: ClassVar[Literal["nothing", "states", "classifiers", "tokens"]] = "classifiers"
 
     kind: Literal["outputs"] = "outputs"
     temperature: float = Field(1.0, gt=0.0)
 
 
+class EveryToken(StructureKind):
+    """Layers are compared token by token. Adds weight x the sum over pairs of the squared error of the states at all
+    tokens, each projected by one learned projection that all layers share, and with `scores` the sum over pairs of
+    layers of that of the attention scores before the softmax. `pairs` is as in pick; `uniform` pairs layer i of m with
+    layer i n / m of n, embeddings included. It reads stores of the teacher's states and scores at every token, which
+    are large."""
+
+    follows: ClassVar[Literal["nothing", "states", "classifiers", "tokens"]] = "tokens"
+
+    kind: Literal["tokens"] = "tokens"
+    pairs: Literal["uniform"] | LayerPairs = "uniform"
+    scores: bool = True
+    weight: float = Field(1.0, gt=0.0)
+
+    @property
+    def is_resolved(self) -> bool:
+        return self.pairs != "uniform"
+
+    def resolved(self, student: int, teacher: int, _seed: int = 0, /) -> Self:
+        pairs = uniform_pairs(student, teacher) if self.pairs == "uniform" else tuple(sorted(self.pairs))
+        found = self.model_copy(update={"pairs": pairs})
+        check_depths(found.layer_groups(), student, teacher)
+        mixed = [list(pair) for pair in pairs if min(pair) == 0 < max(pair)]
+        if self.scores and mixed:
+            problem = "but the embeddings (0) have no attention scores; pair them with each other, or set scores: false"
+            raise ValueError(f"structure.pairs: {mixed[0]}, {problem}")
+        return found
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        assert self.pairs != "uniform", "planning resolves rules"
+        return tuple(LayerGroup(student, (teacher,)) for student, teacher in self.pairs)
+
+    def weight_given(self, _measured: float, /) -> float:
+        return self.weight
+
+    @property
+    def score_layers(self) -> tuple[int, ...]:
+        """The teacher's layers whose attention scores a resolved structure follows, in rising order."""
+        return tuple(layer for layer in teacher_layers(self.layer_groups()) if layer) if self.scores else ()
+
+
 Structure = Annotated[
-    NoLayers | Pick | Concatenate | Attend | Random | Relational | Outputs, Field(discriminator="kind")
+    NoLayers | Pick | Concatenate | Attend | Random | Relational | Outputs | EveryToken, Field(discriminator="kind")
 ]
 
 

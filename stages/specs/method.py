@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from stages.specs.axes.data import Data, Original, WithCandidates, WithGenerator
 from stages.specs.axes.targets import Hard, Targets, TeacherTargets, Virtual, sum_to_one
-from stages.specs.axes.training import OnePhase, Progressive, Training
+from stages.specs.axes.training import LayersFirst, OnePhase, Progressive, Training
 from stages.specs.base import Frozen
 from stages.specs.layers import NoLayers, Structure
 
@@ -43,9 +43,14 @@ class Method(Frozen):
         return self.structure.follows == "classifiers"
 
     @property
+    def needs_tokens(self) -> bool:
+        """Whether the states of a teacher's layers at every token are matched."""
+        return self.structure.follows == "tokens"
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether any output of a teacher is read."""
-        return self.needs_logits or self.needs_layers or self.needs_probes
+        return self.needs_logits or self.structure.follows != "nothing"
 
     @property
     def needs_candidates(self) -> bool:
@@ -79,6 +84,18 @@ class Method(Frozen):
                 f"training: {self.training.kind} follows a teacher's logits, targets is {self.targets.kind}; "
                 "use targets: teacher"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_come_first_where_there_are_some(self) -> "Method":
+        if isinstance(self.training, LayersFirst):
+            if self.structure.follows == "nothing":
+                raise ValueError("training: layers-first follows layers, structure is none; give one, such as tokens")
+            if self.structure.has_measured_weight:
+                raise ValueError(
+                    "structure.weight: auto is measured beside another term, and layers-first has none beside the "
+                    "layers; give a number"
+                )
         return self
 
     @model_validator(mode="after")
@@ -135,6 +152,8 @@ def without_idle_settings(method: Method, regression: bool) -> Method:
     if isinstance(method.data, WithGenerator):
         divergence = isinstance(training, OnePhase) and training.distance == "kl" and not regression
         changes["data"] = _without_idle_turns(method.data, divergence)
+    if isinstance(training, LayersFirst) and regression:
+        changes["training"] = LayersFirst(first_phase=training.first_phase)
     return method.model_copy(update=changes)
 
 
@@ -162,5 +181,7 @@ def check_teachers(method: Method, count: int) -> None:
         raise ValueError(f"structure: the layers of which of {count} teachers? Let one teach, or structure: none")
     if count > 1 and method.needs_contrast:
         raise ValueError(f"data.contrast: the layers of which of {count} teachers? Let one teach, or contrast: null")
+    if count > 1 and method.needs_tokens:
+        raise ValueError(f"structure: tokens follows the layers of one teacher, not of {count}; let one teach")
     if count > 1 and method.needs_probes:
         raise ValueError(f"structure: outputs follows the layers of one teacher, not of {count}; let one teach")

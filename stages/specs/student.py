@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from stages.specs.axes.training import TwoPhases
 from stages.specs.base import Frozen, FurtherFiles, Spec
+from stages.specs.layers import EveryToken
 from stages.specs.method import Method
 from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates, generated_epochs
 from stages.specs.tasks import Metric
@@ -149,9 +150,10 @@ class DistilSpec(Spec):
 
     Inputs: ``corpus`` and ``start`` (a model). For a method with teachers, ``outputs`` (one store), or ``outputs/0``,
     ``outputs/1`` ... (several); if their logits are calibrated, ``calibration``, numbered as ``outputs``; for one that
-    follows layer classifiers, ``probes``; if their models run in the training, ``live``, numbered as ``outputs``, and
-    for generated rows ``generator`` (a masked language model). For a method with candidates, ``candidates`` (their
-    table), ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
+    follows layer classifiers, ``probes``; for one that follows every token, ``tokens`` and, unless its ``scores`` is
+    false, ``scores``; if the teachers' models run in the training, ``live``, numbered as ``outputs``, and for generated
+    rows ``generator`` (a masked language model). For a method with candidates, ``candidates`` (their table),
+    ``candidate_rows`` (their tokens) and ``candidate_outputs``, numbered as ``outputs``.
 
     With ``rates``, in rising order, the student is trained at the best of these learning rates in place of
     ``train.learning_rate``: the inputs ``rate/0``, ``rate/1`` ... are trainings at each of them, alike but for their
@@ -203,6 +205,15 @@ class DistilSpec(Spec):
             raise ValueError(
                 f"train.micro_batch: {self.train.micro_batch}, but the method compares all rows of a batch; "
                 "leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_recorded(self) -> "DistilSpec":
+        structure = self.method.structure
+        if isinstance(structure, EveryToken) and structure.scores and self.train.compile:
+            raise ValueError(
+                "train.compile: true, but attention scores cannot be recorded in a compiled model; leave it out"
             )
         return self
 

@@ -82,7 +82,7 @@ class Training:
         if self.setup.spec.method.structure.has_measured_weight and self.progress.layer_weight is None:
             self.progress.layer_weight = measured_weight(self.parts, self.plan[0])
         for number in range(self.progress.position.phase, len(self.plan)):
-            if number > 0 and self.progress.position == Position(number):
+            if number > 0 and self.progress.position == Position(number) and self.progress.best >= 0:
                 # The second phase starts from the best epoch of the first (Jafari et al. 2021, section 4).
                 self.model.load_state_dict(self.progress.best_weights)
             optimizer = make_optimizer(self.parts.all, self.setup.spec.train)
@@ -318,7 +318,7 @@ class Training:
         attention = progress.mean_attention(rows)
         epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, entries, attention)
         progress.history.append(epoch)
-        if is_selected(setup.spec.train, epoch, best):
+        if setup.spec.method.training.trains_logits(position.phase) and is_selected(setup.spec.train, epoch, best):
             progress.best = len(progress.history) - 1
             progress.best_weights = {
                 name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()

@@ -1,7 +1,8 @@
 """The teachers' outputs for the rows of a batch, read from their stores or computed by a live model.
 
 Outputs are tensors by name: ``logits`` [B, C], and for example ``hidden_03`` [B, H], the pooled state of layer 3
-(layer 0 is the embeddings).
+(layer 0 is the embeddings), ``tokens_03`` [B, T, H], its states at every token, or ``scores_03`` [B, heads, T, T], its
+attention scores; those of tokens are 0 at padding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
 from stages.models.forward import forward, pooled_state
-from stages.outputs.node_cache import Column, Columns
+from stages.outputs.node_cache import Column, Columns, Positions
+from stages.specs.layer_map import score_name, token_state_name
 from stages.specs.layers import state_name
 from stages.specs.schedule import OutputRequest
 
@@ -56,12 +58,15 @@ class StoredSignal:
     """Outputs from teacher-output stores. ``logits`` holds the columns of each teacher, by number; ``layers`` the
     columns of the teachers whose layers the student may follow; ``names`` maps a layer to its column.
     ``temperatures`` has a number for each teacher, by which its logits are divided; () for logits as they are stored.
+    ``positions`` has the columns of every token that the student may follow, by their names; if there are any, they are
+    read in the place of ``layers``.
     """
 
     logits: Sequence[Columns] = ()
     layers: Sequence[Columns] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     temperatures: Sequence[float] = ()
+    positions: Mapping[str, Positions] = field(default_factory=dict)
 
     @property
     def teachers(self) -> int:
@@ -70,7 +75,11 @@ class StoredSignal:
     def read(self, rows: Rows, request: OutputRequest) -> Mapping[str, Tensor]:
         found = {"logits": self._mean(rows, request)} if request.logits else {}
         for layer in request.layers:
-            found[state_name(layer)] = self.layers[request.teacher].gather(self.names[layer], rows)
+            if self.positions:
+                names = [name for name in (token_state_name(layer), score_name(layer)) if name in self.positions]
+                found |= {name: self.positions[name].padded(name, rows) for name in names}
+            else:
+                found[state_name(layer)] = self.layers[request.teacher].gather(self.names[layer], rows)
         return {name: torch.from_numpy(values) for name, values in found.items()}
 
     def _mean(self, rows: Rows, request: OutputRequest) -> Column:

@@ -18,12 +18,12 @@ from stages.corpus.row_key import KEY_BYTES
 from stages.corpus.rowset import Rowset, read_rowset, take_rows
 from stages.outputs.layer_variance import DEAD, dead_layers
 from stages.outputs.layout import read_store
-from stages.outputs.node_cache import Columns, decode
+from stages.outputs.node_cache import Columns, Positions, decode, decode_positions
 from stages.outputs.quarantine import set_aside
 from stages.specs.axes.data import WithCandidates
-from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, one_or_in_order
-from stages.specs.layer_map import teacher_layers
-from stages.specs.layers import LayerStructure
+from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, SCORES, TOKENS, one_or_in_order
+from stages.specs.layer_map import score_name, teacher_layers, token_state_name
+from stages.specs.layers import EveryToken, LayerStructure
 from stages.specs.method import Method, check_teachers
 from stages.specs.student import DistilSpec
 from stages.teaching.temperature import read_calibration
@@ -36,7 +36,8 @@ def sound_rows(spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset) -> Ro
     if not spec.method.needs_teacher:
         return rows
     probes = [inputs["probes"]] if spec.method.needs_probes else []
-    return without(rows, set_aside([*teacher_stores(inputs), *probes]))
+    positions = [inputs[name] for name in (TOKENS, SCORES) if name in inputs]
+    return without(rows, set_aside([*teacher_stores(inputs), *probes, *positions]))
 
 
 def without(rows: Rowset, keys: Collection[bytes]) -> Rowset:
@@ -76,7 +77,18 @@ def signal_of(
         return StoredSignal(teacher_logits, [mapped(inputs["probes"], list(names.values()))], names, divisors)
     columns = [layer_columns(method, store) for store in stores]
     found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, columns, strict=True)]
-    return StoredSignal(found, found, columns[0], divisors)
+    positions: dict[str, Positions] = {}
+    if isinstance(method.structure, EveryToken):
+        for part, wanted in position_columns(method.structure).items():
+            positions |= dict.fromkeys(wanted, decode_positions(inputs[part], wanted, rows.row_keys, cache, note))
+    return StoredSignal(found, found, columns[0], divisors, positions)
+
+
+def position_columns(structure: EveryToken) -> dict[str, list[str]]:
+    """Name of an input of the training, a store that keeps positions -> the columns that ``structure`` follows."""
+    layers = teacher_layers(structure.layer_groups())
+    scores = {SCORES: [score_name(layer) for layer in structure.score_layers]} if structure.score_layers else {}
+    return {TOKENS: [token_state_name(layer) for layer in layers], **scores}
 
 
 def open_candidate_pool(
@@ -136,9 +148,10 @@ def layer_columns(method: Method, store: Path) -> dict[int, str]:
 def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:
     """Width of the teacher's layers, 0 if the method follows none. Raises ValueError for several teachers of different
     widths, each of which would need projections of its own."""
-    if not method.needs_layers:
+    if not (method.needs_layers or method.needs_tokens):
         return 0
-    widths = {read_store(store).layout.width for store in teacher_stores(inputs)}
+    stores = [inputs[TOKENS]] if method.needs_tokens else teacher_stores(inputs)
+    widths = {read_store(store).layout.width for store in stores}
     if len(widths) > 1:
         raise ValueError(f"structure: the teachers' layers are {sorted(widths)} wide; follow layers of one width")
     return widths.pop()

@@ -2,7 +2,7 @@
 workers that can interrupt a run."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 from multiprocessing import get_context
@@ -19,14 +19,16 @@ from cluster.resources import On, Resources
 from stages.corpus.batches import Ragged, Rows
 from stages.corpus.corpus import corpus
 from stages.corpus.rowset import Rowset
-from stages.models.forward import forward
+from stages.models.forward import attention_scores, forward
 from stages.models.loading import quieten
 from stages.models.masked.language_model import PlacePredictor
 from stages.models.masked.token_ids import TokenIds
 from stages.specs.axes.data import Minimax, Neighbours, WithGenerator
 from stages.specs.axes.targets import Smoothed, TeacherTargets
-from stages.specs.axes.training import Annealing, OnePhase
+from stages.specs.axes.training import Annealing, LayersFirst, OnePhase
 from stages.specs.corpus import CorpusSpec, Files
+from stages.specs.layer_map import score_name, token_state_name
+from stages.specs.layers import EveryToken
 from stages.specs.method import Method
 from stages.specs.student import DistilSpec, Fresh, Train
 from stages.specs.tasks import Task
@@ -58,6 +60,12 @@ GENERATED = Method(
     data=WithGenerator(mask=0.5, generator_steps=2, student_steps=3, learning_rate=1e-3),
 )
 
+TINYBERT = Method(
+    targets=TeacherTargets(),
+    training=LayersFirst(first_phase=0.5),
+    structure=EveryToken(pairs=((0, 0), (1, 2), (2, 4))),
+)
+
 Weights = Mapping[str, Tensor]
 
 FORKSERVER = get_context("forkserver")
@@ -80,6 +88,18 @@ class InMemoryColumns:
 
     def gather(self, name: str, rows: Rows) -> np.ndarray:
         return self.columns[name][rows]
+
+
+@dataclass(frozen=True)
+class InMemoryPositions:
+    """The columns of a store that keeps positions, padded to the longest of all rows, in memory."""
+
+    columns: Mapping[str, np.ndarray]
+    lengths: np.ndarray
+
+    def padded(self, name: str, rows: Rows) -> np.ndarray:
+        longest, values = self.lengths[rows].max(), self.columns[name][rows]
+        return values[:, :longest] if name.startswith("tokens") else values[:, :, :longest, :longest]
 
 
 @dataclass
@@ -171,6 +191,7 @@ def setup_of(
         checkpoint,
         checkpoint_seconds,
         lambda: float(next(ticks)),
+        teacher_width=16 if spec.method.needs_tokens else 0,
         candidate_pool=random_pool(task, spec.method.data.k) if spec.method.needs_candidates else None,
         live_teachers=live_teachers(task) if spec.method.needs_live_teacher else None,
         generator=small_generator() if spec.method.needs_live_teacher else None,
@@ -235,8 +256,27 @@ def stored_outputs(task: Task, rows: int = 26) -> Signal:
 
 
 def signal_for(method: Method, task: Task) -> Signal:
-    """Stored logits if the method needs a teacher, none otherwise."""
-    return stored_outputs(task) if method.needs_teacher else NoTeacher()
+    """Stored logits if the method needs a teacher, and its states and scores at every token if these are matched; none
+    otherwise."""
+    if not method.needs_teacher:
+        return NoTeacher()
+    found = stored_outputs(task)
+    assert isinstance(found, StoredSignal)
+    return replace(found, positions=positions_on(random_rows(task, 26, seed=1), task)) if method.needs_tokens else found
+
+
+def positions_on(rows: Rowset, task: Task) -> Mapping[str, InMemoryPositions]:
+    """The states and the attention scores of a teacher of four layers at every token of ``rows``."""
+    model = small_bert(task, seed=99, layers=4).eval()
+    model.set_attn_implementation("eager")
+    batch = rows.batch(np.arange(len(rows)), "cpu")
+    with torch.no_grad():
+        hidden = forward(model, batch.inputs, hidden=True)[1]
+        scores = attention_scores(model, batch.inputs)
+    columns = {token_state_name(layer): states.numpy() for layer, states in enumerate(hidden)}
+    columns |= {score_name(layer): values.numpy() for layer, values in enumerate(scores, 1)}
+    found = InMemoryPositions(columns, np.asarray(rows.tokens.lengths))
+    return dict.fromkeys(columns, found)
 
 
 def equal_weights(one: Weights, other: Weights) -> bool:

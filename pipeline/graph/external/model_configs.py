@@ -166,11 +166,9 @@ def check_embeddings(kind: str, model_type: str, head: Head | None, model: str =
         )
 
 
-def check_scores(model_type: str, heads: int, field: str, remedy: str) -> None:
-    """Raise ValueError, which names the ``field`` that needs them and ends in ``remedy``, if attention scores cannot be
-    had of a model of this architecture."""
-    if not heads:
-        raise ValueError(f"{field}: the config.json of the {model_type} names no attention heads; {remedy}")
+def check_scores(model_type: str, field: str, remedy: str) -> None:
+    """Raise ValueError if attention scores cannot be had of a model of this architecture. ``field`` is the key of the
+    recipe that needs them, and ``remedy`` what to write instead."""
     if model_type not in GIVES_SCORES:
         raise ValueError(
             f"{field}: needs attention scores before the softmax, which {model_type} does not give for all tokens of a "

@@ -160,7 +160,13 @@ def candidates_of(
     found = name or default
     if found not in known:
         if name is None:
-            raise PlacedError((), ABSENT, f"{method.data.kind} needs candidates; give bank: {{files: [...]}}")
+            built_in_maker = default in (NEIGHBOURS, TRANSFER)
+            given = (
+                "bank: {files: [...]}"
+                if built_in_maker
+                else f"candidates: {{{default}: {{by: {default}, model: ...}}}}"
+            )
+            raise PlacedError((), ABSENT, f"{method.data.kind} needs candidates; give {given}")
         raise unknown(("candidates",), found, "maker of candidates of this recipe", known)
     return found
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from stages.specs.axes.targets import Targets
-from stages.specs.axes.terms import DISTANCES, Distance, LabelTerm, Reduction, SquaredTerm, Term
+from stages.specs.axes.terms import DISTANCES, Distance, LabelTerm, Reduction, SoftTerm, SquaredTerm, Term
 from stages.specs.base import Frozen
 
 
@@ -43,6 +43,11 @@ class Schedule(Frozen):
         """The number of the only teacher that is followed in this epoch; None where all are, as their mean."""
         return None
 
+    def trains_logits(self, _phase: int) -> bool:
+        """Whether the loss of this phase depends on the student's logits. An epoch of a phase in which it does not
+        cannot be the best one, and the next phase starts from the last of them."""
+        return True
+
 
 class OnePhase(Schedule):
     """(1 - teacher_weight) CE + teacher_weight tau^2 KL(T || S); without a teacher, CE alone. `reduction` is over
@@ -63,16 +68,17 @@ class OnePhase(Schedule):
 
 
 class TwoPhases(Schedule):
-    """The kinds with a first phase without labels, which has the share ``first_phase`` of the epochs, and a second one
-    of labels alone. Each has at least one epoch."""
+    """The kinds with a first phase without labels, which has the share ``first_phase`` of the epochs, and a second one,
+    of labels alone unless the kind says otherwise. Each has at least one epoch."""
 
     first_phase: float = Field(0.7, gt=0.0, lt=1.0)
 
     first_name: ClassVar[str]
+    second_name: ClassVar[str] = "labels"
 
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         first = min(max(round(self.first_phase * epochs), 1), epochs - 1)
-        return (Phase(self.first_name, first), Phase("labels", epochs - first))
+        return (Phase(self.first_name, first), Phase(self.second_name, epochs - first))
 
     def layer_share(self, position: Position, _epochs: int) -> float:
         return 1.0 if position.phase == 0 else 0.0
@@ -142,7 +148,30 @@ class Progressive(TwoPhases):
         return -(-(epoch + 1) * teachers // epochs) - 1
 
 
-Training = Annotated[OnePhase | Annealing | Continuation | Progressive, Field(discriminator="kind")]
+class LayersFirst(TwoPhases):
+    """Phase 1: the layers alone, without logits or labels; phase 2: tau^2 KL(T || S) alone, of a regression MSE(z_S,
+    z_T). Phase 2 starts from the last epoch of phase 1, and the best epoch is one of phase 2. `reduction` is as in
+    one-phase."""
+
+    kind: Literal["layers-first"] = "layers-first"
+    first_phase: float = Field(0.77, gt=0.0, lt=1.0)
+    temperature: float = Field(1.0, gt=0.0)
+    reduction: Reduction = "mean"
+
+    first_name: ClassVar[str] = "layers"
+    second_name: ClassVar[str] = "logits"
+
+    def terms(self, _targets: Targets, position: Position, _epochs: int, regression: bool) -> tuple[Term, ...]:
+        """See ``OnePhase.terms``; none in the first phase."""
+        if position.phase == 0:
+            return ()
+        return (SquaredTerm(1.0),) if regression else (SoftTerm(1.0, self.temperature, self.reduction),)
+
+    def trains_logits(self, phase: int) -> bool:
+        return phase == 1
+
+
+Training = Annotated[OnePhase | Annealing | Continuation | Progressive | LayersFirst, Field(discriminator="kind")]
 
 
 def annealed_scale(epoch: int, epochs: int, max_temperature: int) -> float:

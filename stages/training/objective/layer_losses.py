@@ -1,7 +1,7 @@
-"""The losses between pooled states of the student's layers and of the teacher's: pure functions of tensors.
+"""The losses between states of the student's layers and of the teacher's: pure functions of tensors.
 
-Shapes: B rows, D the width of the compared states, K teacher layers in a group, C classes. All losses are one value a
-row, as in ``specs.axes.losses``.
+Shapes: B rows, T tokens of the longest row, D the width of the compared states, A attention heads, K teacher layers in
+a group, C classes. All losses are one value a row, as in ``specs.axes.losses``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,12 @@ from stages.specs.axes.losses import soft_cross_entropy, squared_error
 from stages.specs.layer_map import LayerGroup
 from stages.specs.layers import Attend, Matching, state_name
 
+MASKED_SCORE = -100.0
+"""An attention score of this or less is that of a masked pair of tokens."""
+
 TeacherOutputs = Mapping[str, Tensor]
-"""The teacher's pooled states [B, D], or the logits [B, C] of the classifiers on its layers, by ``state_name``."""
+"""The teacher's pooled states [B, D], or the logits [B, C] of the classifiers on its layers, by ``state_name``; or its
+states [B, T, D] and attention scores [B, A, T, T] at every token, by ``token_state_name`` and ``score_name``."""
 
 
 def concatenated(groups: Sequence[LayerGroup], outputs: TeacherOutputs) -> list[Tensor]:
@@ -86,6 +90,27 @@ def unit_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tenso
         for state, target in zip(student, teacher, strict=True)
     ]
     return torch.stack(errors).sum(0)
+
+
+def token_state_error(student_BTD: Tensor, teacher_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """[B]: the squared error of the states, mean over the dimensions and over the tokens of a row that ``mask`` marks
+    (TinyBERT, Jiao et al. 2020, eq. 8 and 9). The released code also takes the mean over padding, so that a row weighs
+    less the longer the others of its batch are."""
+    weights_BT = mask_BT.to(student_BTD.dtype)
+    return (((student_BTD - teacher_BTD).square().mean(-1)) * weights_BT).sum(1) / weights_BT.sum(1)
+
+
+def score_error(student_BATT: Tensor, teacher_BATT: Tensor, mask_BT: Tensor) -> Tensor:
+    """[B]: the squared error of the attention scores before the softmax, mean over heads and over the pairs of tokens
+    of a row that ``mask`` marks (TinyBERT, eq. 7). Scores of -100 or less count as 0, as in the released code, which
+    also takes the mean over padding."""
+    weights_BTT = (mask_BT[:, :, None] * mask_BT[:, None, :]).to(student_BATT.dtype)
+    student_BATT, teacher_BATT = (
+        scores.masked_fill(scores <= MASKED_SCORE, 0.0) for scores in (student_BATT, teacher_BATT)
+    )
+    # Where either token is padding, the student's score is no number to compare: 0 by the weight would be NaN for inf.
+    errors_BTT = (student_BATT - teacher_BATT).square().mean(1).masked_fill(weights_BTT == 0, 0.0)
+    return errors_BTT.sum((1, 2)) / weights_BTT.sum((1, 2))
 
 
 def outputs_error(student: Sequence[Tensor], teacher: Sequence[Tensor], temperature: float) -> Tensor:

@@ -1,5 +1,5 @@
-"""The loss between pooled states of the student's layers and of the teacher's, and the projections that it learns: a
-matcher for each kind of structure, and the table that chooses it.
+"""The loss between states of the student's layers and of the teacher's, and the projections that it learns: a matcher
+for each kind of structure, and the table that chooses it.
 
 Shapes: B rows, H the student's width, D the teacher's, K teacher layers in a group, C classes. All losses are one value
 a row, as in ``specs.axes.losses``.
@@ -7,16 +7,17 @@ a row, as in ``specs.axes.losses``.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stages.specs.layer_map import LayerGroup
+from stages.specs.layer_map import LayerGroup, score_name, token_state_name
 from stages.specs.layers import (
     Attend,
     Concatenate,
+    EveryToken,
     NoLayers,
     Outputs,
     Pick,
@@ -33,13 +34,15 @@ from stages.training.objective.layer_losses import (
     concatenated,
     layer_error,
     outputs_error,
+    score_error,
     stacked,
+    token_state_error,
     unit_distance,
 )
 from stages.training.objective.relations import Workers, relational_error
 
 States = Mapping[int, Tensor]
-"""The student's pooled states [B, H] by layer."""
+"""The student's states by layer: pooled, [B, H], or of every token, [B, T, H]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +59,16 @@ class Widths:
 class MatchedRows:
     """What a matcher compares for the rows of a batch: the student's ``states`` and the teacher's ``outputs``, in the
     ``groups`` of the current epoch. ``workers`` says how the rows are divided among workers, and ``temperature`` is
-    that of attention in this epoch."""
+    that of attention to layers in this epoch. ``mask`` [B, T] marks the tokens of each row, and ``scores`` has the
+    attention scores [B, heads, T, T] of each of the student's layers, 1 the first, where they are matched."""
 
     states: States
     outputs: TeacherOutputs
     groups: Sequence[LayerGroup]
     workers: Workers
     temperature: float = 1.0
+    mask: Tensor | None = None
+    scores: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class LayerMatcher(nn.Module, ABC):
@@ -217,6 +223,29 @@ class OutputsMatcher(LayerMatcher):
         return outputs_error(self.projected(rows), teacher, self.temperature)
 
 
+class EveryTokenMatcher(LayerMatcher):
+    """The squared error of the states and of the attention scores at every token, summed over pairs of layers. One
+    projection is shared by all layers, also where the widths agree (TinyBERT, Jiao et al. 2020)."""
+
+    def __init__(self, structure: EveryToken, widths: Widths) -> None:
+        super().__init__(structure)
+        self.score_layers = structure.score_layers
+        self.student.append(nn.Linear(widths.student, widths.teacher))
+
+    def forward(self, rows: MatchedRows) -> Tensor:
+        (shared,) = self.student
+        assert rows.mask is not None
+        errors = []
+        for group in rows.groups:
+            (layer,) = group.teacher
+            state_BTD = shared(rows.states[group.student].float())
+            errors.append(token_state_error(state_BTD, rows.outputs[token_state_name(layer)], rows.mask))
+            if layer in self.score_layers:
+                scores = rows.scores[group.student].float()
+                errors.append(score_error(scores, rows.outputs[score_name(layer)], rows.mask))
+        return torch.stack(errors).sum(0)
+
+
 def _projection_between(widths: Widths) -> nn.Module:
     """A projection of the student's states to the teacher's width; the states as they are where the widths agree."""
     return nn.Identity() if widths.student == widths.teacher else nn.Linear(widths.student, widths.teacher)
@@ -230,6 +259,7 @@ MATCHERS: Mapping[type[StructureKind], Callable[[Any, Widths], LayerMatcher]] = 
     Random: RandomMatcher,
     Relational: RelationalMatcher,
     Outputs: OutputsMatcher,
+    EveryToken: EveryTokenMatcher,
 }
 """The matcher of each kind of structure."""
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from stages.corpus.rowset import Batch
-from stages.models.forward import forward, pooled_state, width
+from stages.models.embeddings.words import unwrapped
+from stages.models.forward import forward, pooled_state, recorded_scores, width
 from stages.models.predict import autocast
 from stages.specs.axes.terms import LayerTerm, Terms, layer_term, weighted_sum
-from stages.specs.layers import LayerStructure
+from stages.specs.layers import EveryToken, LayerStructure
 from stages.specs.schedule import EpochPlan
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import State
@@ -37,8 +38,9 @@ class BatchLoss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ComparedRows:
-    """What the terms compare (``terms.Compared``) for the rows of a batch: the student's ``logits`` [B, C] in float32
-    and the pooled ``states`` of its matched layers, the ``labels``, and the ``outputs`` of the teachers by name."""
+    """What the terms compare (``terms.Compared``) for the rows of a batch: the student's ``logits`` [B, C] in float32,
+    the ``states`` of its matched layers and its attention ``scores`` (as in ``MatchedRows``), the ``labels``, the
+    ``mask`` [B, T] of tokens, and the ``outputs`` of the teachers by name."""
 
     logits: Tensor
     labels: Tensor
@@ -47,6 +49,8 @@ class ComparedRows:
     matcher: LayerMatcher
     states: States
     workers: Workers
+    mask: Tensor
+    scores: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
     def teacher_logits(self) -> Tensor:
@@ -63,7 +67,9 @@ class ComparedRows:
         return self.matcher.largest_weights(self._matched(term))
 
     def _matched(self, term: LayerTerm) -> MatchedRows:
-        return MatchedRows(self.states, self.outputs, term.groups, self.workers, term.temperature)
+        return MatchedRows(
+            self.states, self.outputs, term.groups, self.workers, term.temperature, self.mask, self.scores
+        )
 
 
 class TrainedParts:
@@ -80,6 +86,9 @@ class TrainedParts:
         self.worker = worker
         self.model = model.to(worker.device).train()
         self.structure = setup.spec.method.structure
+        self.records_scores = isinstance(self.structure, EveryToken) and self.structure.scores
+        if self.records_scores:
+            unwrapped(model).set_attn_implementation("eager")  # the other implementations never form the scores
         torch.manual_seed(seed_of(settings.seed))
         widths = Widths(width(model), setup.teacher_width, setup.task.outputs)
         self.matcher = matcher_of(self.structure, widths).to(worker.device)
@@ -103,13 +112,20 @@ class TrainedParts:
         """The loss of these rows of this worker. ``rows`` is the size of the global batch. Hidden states are computed
         only in epochs in which layers are matched."""
         layers = layer_term(plan.terms)
-        with autocast(self.worker.device, self.setup.spec.train.precision):
+        with (
+            autocast(self.worker.device, self.setup.spec.train.precision),
+            self._recorded(layers is not None) as scores,
+        ):
             logits, hidden = forward(self.wrapped, batch.inputs, hidden=layers is not None)
-        compared = self._compared(logits, hidden, batch, rows, plan)
+        compared = self._compared(logits, hidden, scores, batch, rows, plan)
         values = [term.value(compared) for term in plan.terms]
         by_name = {term.name: value_B for term, value_B in zip(plan.terms, values, strict=True)}
         attention = compared.largest_attention(layers) if layers is not None else None
-        return BatchLoss(weighted_sum(plan.terms, values), by_name, compared.logits, attention)
+        loss = weighted_sum(plan.terms, values)
+        if not self.setup.spec.method.training.trains_logits(plan.position.phase):
+            # Every parameter has a gradient, which data parallelism waits for; those of the head have 0.
+            loss = loss + 0.0 * compared.logits.sum(-1)
+        return BatchLoss(loss, by_name, compared.logits, attention)
 
     def other_loss(self, batch: Batch, terms: Terms, teacher_BC: Tensor, name: str) -> BatchLoss:
         """The loss of these rows by ``terms``, none of which needs layers, as a single term called ``name``.
@@ -118,30 +134,55 @@ class TrainedParts:
             logits, _ = forward(self.wrapped, batch.inputs)
         regression, workers = self.setup.task.regression, Workers()
         outputs = {"logits": teacher_BC}
-        compared = ComparedRows(logits.float(), batch.labels, regression, outputs, self.matcher, {}, workers)
+        mask = batch.inputs["attention_mask"]
+        compared = ComparedRows(logits.float(), batch.labels, regression, outputs, self.matcher, {}, workers, mask)
         loss_B = weighted_sum(terms, [term.value(compared) for term in terms])
         return BatchLoss(loss_B, {name: loss_B}, compared.logits)
 
     def term_values(self, batch: Batch, rows: int, plan: EpochPlan) -> list[Tensor]:
         """The value [B] of each term of ``plan`` for these rows, before weighting and in float32. The student runs
         outside of data parallelism, and gives all hidden states."""
-        logits, hidden = forward(self.model, batch.inputs, hidden=True)
-        compared = self._compared(logits, hidden, batch, rows, plan)
+        with self._recorded(True) as scores:
+            logits, hidden = forward(self.model, batch.inputs, hidden=True)
+        compared = self._compared(logits, hidden, scores, batch, rows, plan)
         return [term.value(compared) for term in plan.terms]
 
+    def _recorded(self, matched: bool) -> AbstractContextManager[Sequence[Tensor]]:
+        """A context for a forward pass: the attention scores of each of the student's layers, if they are needed where
+        layers are ``matched``; else ()."""
+        return recorded_scores(self.model) if matched and self.records_scores else nullcontext(())
+
     def _compared(
-        self, logits: Tensor, hidden: Sequence[Tensor], batch: Batch, rows: int, plan: EpochPlan
+        self,
+        logits: Tensor,
+        hidden: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        batch: Batch,
+        rows: int,
+        plan: EpochPlan,
     ) -> ComparedRows:
         """What the terms of ``plan`` compare, from the student's outputs for the batch."""
         outputs = self.setup.signal(batch, plan.request) if plan.request else {}
-        states = self._pooled(hidden, batch) if layer_term(plan.terms) is not None else {}
+        states = self._states(hidden, batch) if layer_term(plan.terms) is not None else {}
         workers = Workers(self.worker.rank, self.worker.world_size, rows)
         regression = self.setup.task.regression
-        return ComparedRows(logits.float(), batch.labels, regression, outputs, self.matcher, states, workers)
+        return ComparedRows(
+            logits.float(),
+            batch.labels,
+            regression,
+            outputs,
+            self.matcher,
+            states,
+            workers,
+            batch.inputs["attention_mask"],
+            dict(enumerate(scores, 1)),
+        )
 
-    def _pooled(self, hidden: Sequence[Tensor], batch: Batch) -> States:
-        """The pooled states of the student's matched layers, from the states ``hidden`` [B, T, H] of its embeddings and
-        of each layer."""
+    def _states(self, hidden: Sequence[Tensor], batch: Batch) -> States:
+        """The states of the student's matched layers as its structure compares them, from the states ``hidden``
+        [B, T, H] of its embeddings and of each layer."""
+        if isinstance(self.structure, EveryToken):
+            return {layer: hidden[layer] for layer in self.matcher.student_layers}
         assert isinstance(self.structure, LayerStructure)
         mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
         return {layer: pooled_state(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}

@@ -5,9 +5,9 @@ import pytest
 from pipeline.errors import RequestError
 from pipeline.methods import METHODS, NamedMethod, find
 from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
-from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
+from stages.specs.axes.training import Annealing, Continuation, LayersFirst, OnePhase, Progressive
 from stages.specs.layer_map import LayerGroup
-from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
+from stages.specs.layers import Attend, Concatenate, EveryToken, NoLayers, Outputs, Pick, Random, Relational, Structure
 
 NAMES = [named.name for named in METHODS]
 
@@ -32,10 +32,11 @@ def test_the_methods_of_the_slides_and_their_relatives_all_have_names() -> None:
     edges = {"vanilla-kd", "rkd", "takd", "born-again", "multi-teacher", "self-kd", "reverse-kd", "defective-kd"}
     schedules = {"annealing-kd", "continuation-kd", "pro-kd"}
     layers = {"pkd", "pkd-last", "random-map", "ckd", "ckd-po", "rail-kd", "rail-kd-joined", "distilbert"}
+    tokens = {"tinybert"}
     mixtures = {"alp", "alp-no", "alp-po", "universal-kd", "relational-kd"}
     candidates = {"transfer", "knn", "minimax-knn"}
     adversaries = {"freelb", "freelb-kd", "adversarial", "mate-kd", "combined-kd", "cilda"}
-    assert set(NAMES) == labels | edges | schedules | layers | mixtures | candidates | adversaries
+    assert set(NAMES) == labels | edges | schedules | layers | tokens | mixtures | candidates | adversaries
 
 
 # --- labels, logits -------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ def test_vanilla_kd_has_the_settings_of_the_minimax_code() -> None:
 
 def test_methods_whose_code_divides_by_the_classes_divide_by_them() -> None:
     dividing = {name for name in NAMES if getattr(find(name).method.training, "reduction", "sum") == "mean"}
-    assert dividing == {"takd", "self-kd", "reverse-kd", "defective-kd", "pkd", "pkd-last", "random-map"}
+    assert dividing == {"takd", "self-kd", "reverse-kd", "defective-kd", "pkd", "pkd-last", "random-map", "tinybert"}
 
 
 def test_teacher_free_kd_has_the_settings_of_its_code() -> None:
@@ -176,6 +177,15 @@ def test_universal_kd_compares_outputs_of_classifiers() -> None:
     assert isinstance(find("universal-kd").method.structure, Outputs)
 
 
+def test_tinybert_spends_10_of_13_epochs_on_the_states_and_scores_of_all_layers_and_the_rest_on_logits_alone() -> None:
+    method = find("tinybert").method
+    training = method.training
+    assert isinstance(training, LayersFirst) and (training.temperature, training.reduction) == (1.0, "mean")
+    assert [(phase.name, phase.epochs) for phase in training.phases(13)] == [("layers", 10), ("logits", 3)]
+    assert (method.structure, followed("tinybert", 4, 12)) == (EveryToken(), [[0], [3], [6], [9], [12]])
+    assert find("tinybert").candidates == "tinybert"
+
+
 # --- needs and texts ---------------------------------------------------------------------
 
 
@@ -188,6 +198,7 @@ def test_universal_kd_compares_outputs_of_classifiers() -> None:
         ("pro-kd", "logits"),
         ("pkd", "logits and mean-pooled states of layers"),
         ("relational-kd", "mean-pooled states of layers"),
+        ("tinybert", "logits and states and attention scores of layers at every token"),
         ("universal-kd", "logits and pseudo-classifiers on mean-pooled states of layers"),
     ],
 )

@@ -31,6 +31,12 @@ def test_the_shape_is_that_of_the_model_that_transformers_saved(tmp_path: Path) 
     assert found == [Shape(3, 24, 2), Shape(5, 16, 2), Shape(2, 8, 4)]
 
 
+def test_heads_that_a_configuration_leaves_out_are_the_architectures_own_number() -> None:
+    given = {"num_hidden_layers": 6, "hidden_size": 48}
+    assert shape_of({"model_type": "bert", **given}, "here").heads == 12
+    assert shape_of({"model_type": "bert", "num_attention_heads": 4, **given}, "here").heads == 4
+
+
 def test_a_configuration_without_depth_is_refused_naming_the_model() -> None:
     with pytest.raises(ValueError, match=r"^my/model: config\.json names none of num_hidden_layers, n_layers"):
         shape_of({"hidden_size": 4}, "my/model")

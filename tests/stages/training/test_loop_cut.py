@@ -17,6 +17,7 @@ from training_setups import (
     HARD,
     KNN,
     MINIMAX,
+    TINYBERT,
     VANILLA,
     Interrupted,
     LocalWorker,
@@ -86,6 +87,7 @@ CUT = {
     "generated": GENERATED,
     "contrast": GENERATED.model_copy(update={"data": CONTRASTED}),
     "generated, then labels": ANNEALING.model_copy(update={"data": GENERATED.data}),
+    "tinybert": TINYBERT,
     "adversarial": HARD.model_copy(update={"data": Adversarial()}),
 }
 
