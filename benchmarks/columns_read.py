@@ -24,8 +24,9 @@ from stages.corpus.rowset import Rowset
 from stages.outputs.layout import Layout, read_store, write_store
 from stages.outputs.parquet import write_shard
 from stages.outputs.sizes import rows_a_shard
+from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import TeacherTargets
-from stages.specs.layers import NoLayers, Pick, Structure
+from stages.specs.layers import Pick, Structure
 from stages.specs.method import Method
 from stages.specs.student import DistilSpec, Train
 from stages.training.teachers import signal_of

@@ -18,8 +18,9 @@ from stages.models.heads import changed_head
 from stages.models.shape import Shape, started_shape
 from stages.outputs.sizes import chosen_layers
 from stages.specs.axes.data import MovedEmbeddings, WithGenerator
+from stages.specs.axes.structures import LayerStructure
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, RATES, numbered, one_or_numbered
-from stages.specs.layers import EveryToken, LayerStructure
+from stages.specs.layers import EveryToken
 from stages.specs.method import Method, without_idle_settings
 from stages.specs.student import DistilSpec, Pretrained, Train, rate_text
 

@@ -13,10 +13,11 @@ from pipeline.graph.starting_points import StartingPoints
 from pipeline.recipe import TEACHER, Reference, TaskRecipe
 from pipeline.recipe.references import training_of
 from stages.outputs.sizes import Extent, chosen_layers, row_bytes
+from stages.specs.axes.structures import LayerStructure
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.input_names import MEMBERS, numbered
 from stages.specs.layer_map import teacher_layers
-from stages.specs.layers import EveryToken, LayerStructure
+from stages.specs.layers import EveryToken
 from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
 
 WantedLayers = Literal["all"] | tuple[int, ...]

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stages.specs.layers import EveryToken, LayerStructure
+from stages.specs.axes.structures import LayerStructure
+from stages.specs.layers import EveryToken
 from stages.specs.method import Method
 
 Teachers = Literal["none", "any", "one", "assistant", "smaller", "early", "itself", "many"]

@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from pipeline.recipe.errors import abbreviated
 from stages.specs.axes.data import Original
+from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import TeacherTargets, Virtual
-from stages.specs.layers import NoLayers
 from stages.specs.method import Method
 
 

@@ -8,10 +8,11 @@ Needs the standard library and pydantic only.
 from pydantic import model_validator
 
 from stages.specs.axes.data import Data, Original, WithCandidates, WithGenerator
+from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import Hard, Targets, TeacherTargets, Virtual, sum_to_one
 from stages.specs.axes.training import LayersFirst, OnePhase, Progressive, Training
 from stages.specs.base import Frozen
-from stages.specs.layers import NoLayers, Structure
+from stages.specs.layers import Structure
 
 
 class Method(Frozen):

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 
 from stages.specs.axes.data import WithCandidates, WithGenerator
+from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import TeacherTargets, shares_or_equal
 from stages.specs.axes.terms import LayerTerm, Term, Terms, followed_layers, teacher_term
 from stages.specs.axes.training import Position
-from stages.specs.layers import NoLayers, Structure
+from stages.specs.layers import Structure
 from stages.specs.method import Method
 
 

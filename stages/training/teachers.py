@@ -21,9 +21,10 @@ from stages.outputs.layout import read_store
 from stages.outputs.node_cache import Columns, Positions, decode, decode_positions
 from stages.outputs.quarantine import set_aside
 from stages.specs.axes.data import WithCandidates
+from stages.specs.axes.structures import LayerStructure
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, SCORES, TOKENS, one_or_in_order
 from stages.specs.layer_map import score_name, teacher_layers, token_state_name
-from stages.specs.layers import EveryToken, LayerStructure
+from stages.specs.layers import EveryToken
 from stages.specs.method import Method, check_teachers
 from stages.specs.student import DistilSpec
 from stages.teaching.temperature import read_calibration

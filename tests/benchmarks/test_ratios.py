@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.ratios import WEIGHTS
 from pipeline.methods import METHODS, find
-from stages.specs.layers import NoLayers
+from stages.specs.axes.structures import NoLayers
 
 
 def test_the_gradients_of_every_method_that_matches_layers_are_measured() -> None:

@@ -10,9 +10,10 @@ from torch import nn
 from training_setups import InMemoryColumns, setup_of, small_bert, spec_of
 
 from stages.models.forward import forward, pooled_state
+from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import TeacherTargets
 from stages.specs.axes.training import OnePhase
-from stages.specs.layers import NoLayers, Structure, state_name
+from stages.specs.layers import Structure, state_name
 from stages.specs.method import Method
 from stages.specs.tasks import Task
 from stages.training.setup import TrainingSetup

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.specs.axes.losses import soft_cross_entropy, squared_error
+from stages.specs.axes.structures import Matching
 from stages.specs.layer_map import LayerGroup
-from stages.specs.layers import Attend, Matching, state_name
+from stages.specs.layers import Attend, state_name
 
 MASKED_SCORE = -100.0
 """An attention score of this or less is that of a masked pair of tokens."""

@@ -13,19 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.specs.axes.structures import NoLayers, StructureKind
 from stages.specs.layer_map import LayerGroup, score_name, token_state_name
-from stages.specs.layers import (
-    Attend,
-    Concatenate,
-    EveryToken,
-    NoLayers,
-    Outputs,
-    Pick,
-    Random,
-    Relational,
-    Structure,
-    StructureKind,
-)
+from stages.specs.layers import Attend, Concatenate, EveryToken, Outputs, Pick, Random, Relational, Structure
 from stages.training.objective.layer_losses import (
     TeacherOutputs,
     attended_state,

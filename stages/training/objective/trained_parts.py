@@ -12,8 +12,9 @@ from stages.corpus.rowset import Batch
 from stages.models.embeddings.words import unwrapped
 from stages.models.forward import forward, pooled_state, recorded_scores, width
 from stages.models.predict import autocast
+from stages.specs.axes.structures import LayerStructure
 from stages.specs.axes.terms import LayerTerm, Terms, layer_term, weighted_sum
-from stages.specs.layers import EveryToken, LayerStructure
+from stages.specs.layers import EveryToken
 from stages.specs.schedule import EpochPlan
 from stages.specs.seeds import seed_of
 from stages.training.checkpoint import State

@@ -10,7 +10,7 @@ from pipeline.graph.nodes import Edge, ExternalInput, Graph, ModelKind, Node
 from pipeline.graph.starting_points import EXTRA_BYTES, PREDICTION_BYTES
 from pipeline.methods import METHODS
 from stages.models.bilstm import BILSTM, bilstm_parameters
-from stages.specs.layers import NoLayers
+from stages.specs.axes.structures import NoLayers
 from stages.specs.student import Bilstm, DistilSpec, Start, describe_start
 from stages.specs.teacher import TeachSpec
 

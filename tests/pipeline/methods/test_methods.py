@@ -4,10 +4,11 @@ import pytest
 
 from pipeline.errors import RequestError
 from pipeline.methods import METHODS, NamedMethod, find
+from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
 from stages.specs.axes.training import Annealing, Continuation, LayersFirst, OnePhase, Progressive
 from stages.specs.layer_map import LayerGroup
-from stages.specs.layers import Attend, Concatenate, EveryToken, NoLayers, Outputs, Pick, Random, Relational, Structure
+from stages.specs.layers import Attend, Concatenate, EveryToken, Outputs, Pick, Random, Relational, Structure
 
 NAMES = [named.name for named in METHODS]
 

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import Hard
 from stages.specs.layer_map import (
     LayerGroup,
@@ -11,7 +12,7 @@ from stages.specs.layer_map import (
     overlapping_groups,
     teacher_layers,
 )
-from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
+from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational, Structure
 from stages.specs.method import Method
 from stages.specs.student import DistilSpec, Fresh
 

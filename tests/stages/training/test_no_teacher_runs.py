@@ -24,12 +24,13 @@ from stages.models.loading import build
 from stages.retrieval.embed import embed
 from stages.retrieval.index import index
 from stages.specs.axes.data import Data, Minimax, Neighbours
+from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
 from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive
 from stages.specs.bank import BankSpec
 from stages.specs.candidates import NeighboursSpec, TransferSpec, UnlabelledSpec
 from stages.specs.layer_map import teacher_layers
-from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Relational, Structure
+from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Relational, Structure
 from stages.specs.method import Method, check_teachers
 from stages.specs.retrieval import EmbedSpec, IndexSpec
 from stages.specs.student import Cut, DistilSpec, Pretrained, Train

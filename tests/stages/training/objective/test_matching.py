@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from stages.specs.axes.structures import NoLayers
 from stages.specs.layer_map import LayerGroup
-from stages.specs.layers import Attend, Concatenate, NoLayers, Outputs, Pick, Random, Structure, state_name
+from stages.specs.layers import Attend, Concatenate, Outputs, Pick, Random, Structure, state_name
 from stages.training.objective.layer_losses import attention, concatenated, stacked
 from stages.training.objective.matching import LayerMatcher, MatchedRows, Widths, matcher_of
 from stages.training.objective.relations import Workers
