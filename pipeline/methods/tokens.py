@@ -8,7 +8,7 @@ from stages.specs.method import Method
 
 TINYBERT = NamedMethod(
     name="tinybert",
-    title="TinyBERT: states and attention scores of every token first, then the logits",
+    title="TinyBERT: states and scores of every token, then the logits",
     paper="Jiao et al. 2020, TinyBERT: Distilling BERT for Natural Language Understanding, Findings of EMNLP",
     method=Method(targets=TeacherTargets(), training=LayersFirst(first_phase=0.77), structure=EveryToken()),
     formula="phase 1: weight (sum_i MSE(W h_S[i], h_T[i n / m]) + sum_(i > 0) MSE(a_S[i], a_T[i n / m]))\n"
