@@ -17,7 +17,7 @@ from stages.specs.axes.data import WithCandidates
 from stages.specs.axes.targets import Hard, Smoothed, Virtual, sum_to_one
 from stages.specs.axes.training import Annealing, OnePhase, Progressive, Training, TwoPhases
 from stages.specs.method import Method
-from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates
+from stages.specs.schedule import NO_CANDIDATE_EPOCH, any_epoch_uses_candidates, generated_epochs
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
@@ -35,6 +35,7 @@ def check_task(recipe: TaskRecipe) -> None:
         _check_method((*place, *learner.axes), method, recipe.task)
         _check_phases(place, method, train)
         _check_candidate_epochs((*place, *learner.axes), method, train)
+        _check_generated_epochs((*place, *learner.axes), method, train)
         _check_turns(place, method, train, len(teachers(recipe, learner.taught_by)))
         _check_micro_batch(place, method, train, recipe)
     _check_selection(recipe)
@@ -102,6 +103,15 @@ def _check_candidate_epochs(place: Place, method: Method, train: Train) -> None:
         where = (*place, "data", "warmup_epochs") if method.data.warmup_epochs else (*place, "data")
         value = method.data.warmup_epochs or method.data.kind
         raise PlacedError(where, value, f"but of {train.epochs} epochs {NO_CANDIDATE_EPOCH}")
+
+
+def _check_generated_epochs(place: Place, method: Method, train: Train) -> None:
+    if method.has_generated_rows and not generated_epochs(method, train.epochs):
+        problem = (
+            f"but the teacher's logits have no weight in any of {train.epochs} epochs, so that no generated row is used; "
+            "give them a weight, or data: original"
+        )
+        raise PlacedError((*place, "data"), "generated", problem)
 
 
 def _check_turns(place: Place, method: Method, train: Train, teacher_count: int) -> None:

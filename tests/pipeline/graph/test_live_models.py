@@ -38,7 +38,8 @@ def assets(tmp_path: Path) -> Path:
 def graph(assets: Path, /, **changes: object) -> Graph:
     teacher = {"model": str(assets / "words"), "finetune": {}}
     student = {"label": "two", "cut": {"of": "teacher", "layers": [1, 2]}}
-    given = {"teacher": teacher, "student": student, "method": "mate-kd", **changes}
+    train = {"epochs": 2, "max_length": 16, "batch_size": 4}
+    given = {"teacher": teacher, "student": student, "method": "mate-kd", "train": train, **changes}
     return graph_of(assets, assets.parent / "runs", **given)[1]
 
 
@@ -137,6 +138,36 @@ def test_a_worker_holds_the_student_and_the_generator_with_their_optimizers_and_
 
 
 # --- what is refused --------------------------------------------------------------------------------
+
+
+def test_a_training_whose_steps_are_all_the_generators_is_refused(assets: Path) -> None:
+    line = refusal(assets, train={"epochs": 1, "max_length": 16, "batch_size": 64})
+    assert line.startswith(
+        "task tiny, method mate-kd: data.generator_steps: 10, but 1 epochs are 2 steps, so that none"
+    )
+
+
+def test_generated_rows_that_no_epoch_would_use_are_refused(assets: Path) -> None:
+    line = refusal(assets, method={"use": "mate-kd", "training": {"teacher_weight": 0.0}})
+    assert "data: generated, but the teacher's logits have no weight in any of 2 epochs" in line
+
+
+def test_layers_of_a_bilstm_are_not_contrasted(assets: Path) -> None:
+    line = refusal(assets, method="cilda", student={"label": "small", "bilstm": {}})
+    assert "data.contrast: the student small is a BiLSTM, which has no layers to contrast" in line
+
+
+def test_tokenizers_that_mark_the_texts_of_a_pair_in_other_ways_are_refused(assets: Path) -> None:
+    task = {"name": "tiny", "text": ["sentence", "second"], "labels": ["bad", "good"]}
+    template = {"type": "TemplateProcessing", "pair": [{"Sequence": {"type_id": number}} for number in (0, 1)]}
+    for name, inputs in (("words", ["input_ids", "token_type_ids"]), ("unmarked", ["input_ids"])):
+        folder = assets / name if name == "words" else write_model(assets / name)
+        content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+        (folder / "tokenizer.json").write_text(json.dumps({**content, "post_processor": template}), "utf-8")
+        settings = {"mask_token": "[MASK]", "model_input_names": inputs}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    line = refusal(assets, task=task, student={"label": "two", "model": str(assets / "unmarked")})
+    assert "taught_by: the tokenizer of teacher marks the texts of a pair in another way than the student's" in line
 
 
 def test_a_generator_of_another_vocabulary_is_refused_with_a_token_that_differs(assets: Path) -> None:
