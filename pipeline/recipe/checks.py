@@ -108,8 +108,8 @@ def _check_candidate_epochs(place: Place, method: Method, train: Train) -> None:
 def _check_generated_epochs(place: Place, method: Method, train: Train) -> None:
     if method.has_generated_rows and not generated_epochs(method, train.epochs):
         problem = (
-            f"but the teacher's logits have no weight in any of {train.epochs} epochs, so that no generated row is used; "
-            "give them a weight, or data: original"
+            f"but the teacher's logits have no weight in any of {train.epochs} epochs, so that no generated row is "
+            "used; give them a weight, or data: original"
         )
         raise PlacedError((*place, "data"), "generated", problem)
 
