@@ -108,7 +108,7 @@ class WordByWordRewriter:
         ).to(self.device)
         at_mask_BT = inputs["input_ids"] == self.tokenizer.mask_token_id
         reached = at_mask_BT.any(1).tolist()
-        logits_MV = self.predictor(dict(inputs), at_mask_BT.flatten().nonzero()[:, 0])
+        logits_MV = self.predictor(dict(inputs), at_mask_BT.flatten().nonzero()[:, 0]).logits
         logits_MW = logits_MV[:, self.ids].float()
         shown = [word for (_, word), is_there in zip(masked, reached, strict=True) if is_there]
         for row, word in enumerate(shown):
