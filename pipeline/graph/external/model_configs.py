@@ -148,11 +148,16 @@ def check_rewriter(by: str, model_type: str, shapes: Shapes, name: str) -> None:
 
 def check_masked_model(model_type: str, shapes: Shapes, name: str) -> None:
     """Raise ValueError if a model does not predict masked tokens. ``shapes`` are those of its weights."""
-    if not predicts_masked_words(model_type) or lacks_masked_head(shapes, model_type):
+    if not is_masked_model(model_type, shapes):
         raise ValueError(
             f"{name}: is no masked language model ({model_type} without a head that predicts words); give a model that "
             "was trained as one, such as distilbert-base-uncased"
         )
+
+
+def is_masked_model(model_type: str, shapes: Shapes) -> bool:
+    """Whether a model with weights of these shapes predicts masked tokens, as far as planning can tell."""
+    return predicts_masked_words(model_type) and not lacks_masked_head(shapes, model_type)
 
 
 def check_embeddings(kind: str, model_type: str, head: Head | None, model: str = "the student") -> None:

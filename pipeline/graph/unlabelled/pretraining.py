@@ -6,7 +6,8 @@ One that is trained on the bank, and does not start from a model of a task, is s
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.context import GraphContext, Model, check_length
+from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length
+from pipeline.graph.external.model_configs import is_masked_model
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, ModelKind, Node, Quantity
 from pipeline.recipe import MaskedModel
 from stages.models.architectures import WITHOUT_TOKEN_STATES
@@ -14,11 +15,9 @@ from stages.models.config_fields import library, predicts_masked_words
 from stages.models.embeddings.vocabulary import vocabulary_difference
 from stages.models.heads import head_of, is_own_class
 from stages.models.shape import config_of, started_shape
-from stages.models.weights_header import lacks_mask_token, lacks_masked_head, weight_shapes
+from stages.models.weights_header import lacks_mask_token, weight_shapes
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import Start
-
-FLOAT32_BYTES = 4
 
 FILE_BYTES = 2_000_000
 """A bound on the bytes of a masked language model's artifact beside its weights: tokenizer, history, curves, card."""
@@ -114,8 +113,8 @@ def _check_teacher(teacher: Model, base: Model, width: int, spec: PretrainSpec, 
     these are compared. ``where`` names the field and its value."""
     if isinstance(teacher.source, ExternalInput):
         with refused(where):
-            lacks = lacks_masked_head(weight_shapes(teacher.source.path), teacher.kind.architecture)
-        if lacks or not predicts_masked_words(teacher.kind.architecture):
+            predicts = is_masked_model(teacher.kind.architecture, weight_shapes(teacher.source.path))
+        if not predicts:
             raise RequestError(
                 f"{where}, which has no head that predicts masked tokens; name a masked language model, or give an "
                 "entry of models pretrain, and name that"

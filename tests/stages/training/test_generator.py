@@ -19,6 +19,7 @@ from training_setups import (
     SPECIAL,
     WORDS,
     LocalWorker,
+    Weights,
     equal_weights,
     max_difference,
     setup_of,
@@ -36,7 +37,7 @@ from stages.specs.axes.training import OnePhase, Position
 from stages.specs.method import Method
 from stages.specs.schedule import epoch_plan
 from stages.specs.tasks import Task
-from stages.training.loop import Training, fit
+from stages.training.loop import Training
 from stages.training.objective.relations import Workers
 from stages.training.participants.generator.adversary import GeneratorAdversary, generator_objective
 from stages.training.participants.generator.gumbel import (
@@ -71,6 +72,13 @@ def adversary_of(training: Training) -> GeneratorAdversary:
     (found,) = training.participants
     assert isinstance(found, GeneratorAdversary)
     return found
+
+
+def trained(method: Method, folder: Path, **train: object) -> Weights:
+    """The weights of a student after its training by ``method``, in which no checkpoint is written."""
+    training = training_of(method, CLASSES, folder, **train)
+    training.run()
+    return training.model.state_dict()
 
 
 # --- draws --------------------------------------------------------------------------------------------------
@@ -390,12 +398,8 @@ def test_with_nothing_masked_it_is_vanilla_kd_on_two_copies(tmp_path: Path) -> N
     """(1 - 1/3) (CE / 2 + KD / 2) + KD / 3 = CE / 3 + 2 KD / 3, where the live teacher gives what the store has."""
     two = with_data(GENERATED, mask=0.0, generator_steps=0)
     one = Method(targets=two.targets, training=OnePhase(temperature=1.0, teacher_weight=2 / 3))
-    models = []
-    for number, method in enumerate((one, two)):
-        models.append(small_bert(CLASSES))
-        setup = setup_of(spec_of(method), CLASSES, tmp_path / f"{number}.pt", signal_for(method, CLASSES))
-        fit(models[-1], setup, LocalWorker())
-    assert max_difference(models[0].state_dict(), models[1].state_dict()) < 1e-5
+    weights = [trained(method, tmp_path) for method in (one, two)]
+    assert max_difference(*weights) < 1e-5
 
 
 def test_annealing_with_nothing_masked_is_annealing_on_two_copies(tmp_path: Path) -> None:
@@ -403,12 +407,8 @@ def test_annealing_with_nothing_masked_is_annealing_on_two_copies(tmp_path: Path
     two = ANNEALING.model_copy(
         update={"data": DATA.model_copy(update={"mask": 0.0, "generator_steps": 0, "share": 0.5})}
     )
-    models = []
-    for number, method in enumerate((ANNEALING, two)):
-        models.append(small_bert(CLASSES))
-        setup = setup_of(spec_of(method, epochs=4), CLASSES, tmp_path / f"{number}.pt", signal_for(method, CLASSES))
-        fit(models[-1], setup, LocalWorker())
-    assert max_difference(models[0].state_dict(), models[1].state_dict()) < 1e-5
+    weights = [trained(method, tmp_path, epochs=4) for method in (ANNEALING, two)]
+    assert max_difference(*weights) < 1e-5
 
 
 def test_terms_are_recorded_as_means_over_all_rows_of_the_student(tmp_path: Path) -> None:
@@ -468,12 +468,8 @@ def test_a_generated_row_keeps_the_label_of_its_row_with_its_share(tmp_path: Pat
     """With nothing masked: 2/3 (CE + KD) / 2 + 1/3 (2/3 CE + 1/3 KD)."""
     two = with_data(GENERATED, mask=0.0, generator_steps=0, labels=2 / 3)
     one = Method(targets=two.targets, training=OnePhase(temperature=1.0, teacher_weight=1 / 3 + 1 / 9))
-    models = []
-    for number, method in enumerate((one, two)):
-        models.append(small_bert(CLASSES))
-        setup = setup_of(spec_of(method), CLASSES, tmp_path / f"{number}.pt", signal_for(method, CLASSES))
-        fit(models[-1], setup, LocalWorker())
-    assert max_difference(models[0].state_dict(), models[1].state_dict()) < 1e-5
+    weights = [trained(method, tmp_path) for method in (one, two)]
+    assert max_difference(*weights) < 1e-5
 
 
 # --- the table of generated rows ----------------------------------------------------------------------------

@@ -194,9 +194,8 @@ class GeneratorAdversary(Participant):
             return dict(batch.inputs)
         flat_M, uniform_M = self._on_device(places.flat), self._on_device(places.uniform)
         logits_MV = writable(self.predicted(batch, flat_M), self.forbidden)
-        ids_BT = batch.inputs["input_ids"]
-        filled = ids_BT.flatten().index_copy(0, flat_M, drawn_tokens(logits_MV, uniform_M))
-        return {**batch.inputs, "input_ids": filled.view_as(ids_BT)}
+        filled_BT = _written(batch.inputs["input_ids"], flat_M, drawn_tokens(logits_MV, uniform_M))
+        return {**batch.inputs, "input_ids": filled_BT}
 
     def predicted(self, batch: Batch, flat_M: Tensor) -> Tensor:
         """[M, V]: the generator's logits at the places ``flat_M`` of the batch, all of which are masked."""
@@ -282,9 +281,8 @@ class GeneratorAdversary(Participant):
         seeds = [self.seed_of_row(int(row)) for row in batch.rows]
         noise_MV = gumbel_noise(places.by_row, logits_MV.shape[1], seeds, self.device)
         choice_MV = straight_through(logits_MV, noise_MV, self.settings.temperature)
-        written_M = choice_MV.detach().argmax(-1)
         ids_BT = batch.inputs["input_ids"]
-        filled_BT = ids_BT.flatten().index_copy(0, flat_M, written_M).view_as(ids_BT)
+        filled_BT = _written(ids_BT, flat_M, choice_MV.detach().argmax(-1))
 
         def inputs(model: nn.Module) -> dict[str, Tensor]:
             return {**batch.inputs, "input_ids": filled_BT, "inputs_embeds": _filled(model, ids_BT, flat_M, choice_MV)}
@@ -340,6 +338,11 @@ class GeneratorAdversary(Participant):
         parts += [] if changed is None else [f"{changed:.0%} of masked tokens changed"]
         parts += [] if objective is None else [f"the generator's objective {objective:.3g}"]
         return ", ".join(parts)
+
+
+def _written(ids_BT: Tensor, flat_M: Tensor, tokens_M: Tensor) -> Tensor:
+    """[B, T]: the ids with these tokens at the places ``flat_M`` of the flattened batch."""
+    return ids_BT.flatten().index_copy(0, flat_M, tokens_M).view_as(ids_BT)
 
 
 def _filled(model: nn.Module, ids_BT: Tensor, flat_M: Tensor, choice_MV: Tensor) -> Tensor:
