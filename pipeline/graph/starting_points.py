@@ -316,8 +316,8 @@ class StartingPoints:
 
     def _started_bytes(self, base: Model, start: Start) -> int:
         """About the bytes of a student's weights: those of its base without the layers that it leaves out, each of
-        which has 12 weights for each two of its width (four projections of attention, and a feed-forward network of
-        four times the width)."""
+        which has 12 times the square of its width in weights (four projections of attention, and a feed-forward network
+        of four times the width)."""
         left_out = base.shape.layers - started_shape(start, base.shape).layers if isinstance(start, Cut) else 0
         return max(base.size - left_out * 12 * base.shape.width**2 * FLOAT32_BYTES, 0)
 

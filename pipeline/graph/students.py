@@ -169,8 +169,8 @@ class StudentNodes:
         method = without_idle_settings(method, self.starting_points.recipe.task.regression)
         if isinstance(method.data, MovedEmbeddings | WithGenerator):
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
+        own = started_shape(start, self.starting_points.base(student).shape)
         if method.structure.follows != "nothing":
-            own = started_shape(start, self.starting_points.base(student).shape)
             if not own.layers:
                 raise ValueError(
                     f"structure: {method.structure.kind}, but the student {student.label} is a BiLSTM, which has no "
@@ -180,9 +180,7 @@ class StudentNodes:
             if isinstance(method.structure, EveryToken):
                 check_every_token(method.structure, student.label, base, own, teacher_models)
         if method.needs_contrast:
-            self._check_contrast(
-                student, started_shape(start, self.starting_points.base(student).shape), teacher_models
-            )
+            check_contrast(student.label, own, teacher_models)
         if isinstance(method.data, WithGenerator):
             self._check_turns(method.data, train)
         if self.starting_points.recipe.start_task(student) is not None:  # with the head that the other student has
@@ -191,19 +189,6 @@ class StudentNodes:
         return DistilSpec(
             start=start, method=method, train=train, rates=rates, live_label_orders=orders if any(orders) else ()
         )
-
-    def _check_contrast(self, student: Student, shape: Shape, teacher_models: Sequence[Teacher]) -> None:
-        """Raise ValueError for a student or teacher without layers, whose layers cannot be contrasted."""
-        depths = {
-            f"the student {student.label}": shape.layers,
-            **{name: one.shape.layers for name, one in teacher_models},
-        }
-        for name, depth in depths.items():
-            if not depth:
-                raise ValueError(
-                    f"data.contrast: {name} is a BiLSTM, which has no layers to contrast; give contrast: null, or name "
-                    "another model"
-                )
 
     def _check_turns(self, data: WithGenerator, train: Train) -> None:
         """Raise ValueError if all steps of a training are its generator's, as far as its rows are known."""
@@ -277,6 +262,17 @@ class StudentNodes:
             ((name, model),) = teacher_models
             edges["probes"] = Edge(self.outputs.probe(name, model, method.structure))
         return edges
+
+
+def check_contrast(student: str, own: Shape, teacher_models: Sequence[Teacher]) -> None:
+    """Raise ValueError for a student of shape ``own``, or a teacher, without layers, which cannot be contrasted."""
+    depths = {f"the student {student}": own.layers, **{name: one.shape.layers for name, one in teacher_models}}
+    for name, depth in depths.items():
+        if not depth:
+            raise ValueError(
+                f"data.contrast: {name} is a BiLSTM, which has no layers to contrast; give contrast: null, or name "
+                "another model"
+            )
 
 
 def check_every_token(
