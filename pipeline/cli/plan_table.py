@@ -16,6 +16,7 @@ from pipeline.plan.planner import Plan, Step
 from pipeline.plan.quantities import sizes_of_splits
 from stages.specs.corpus import CorpusSpec
 from stages.specs.layer_map import LayerGroup, describe_groups
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.schedule import generated_epochs
 from stages.specs.student import DistilSpec
 
@@ -134,18 +135,21 @@ def live_teachers(plan: Plan) -> list[str]:
     run. Students that differ in their seed alone have one line."""
     found: dict[str, str] = {}
     for step in plan.steps:
-        node, spec = step.node, step.node.spec
-        if step.action != "build" or not isinstance(spec, DistilSpec) or not spec.method.needs_live_teacher:
+        node, held = step.node, step.node.held
+        if step.action != "build" or held is None or not held.teachers:
             continue
-        assert node.held is not None
-        epochs = generated_epochs(spec.method, spec.train.epochs)
-        rows = figure_text(step.rows.times(epochs))
-        group = f"{node.name.rpartition('/')[0]}@{node.task}"
-        found.setdefault(
-            group,
-            f"{group}: each live teacher reads {rows} generated rows, once; a worker holds about {node.held.bytes:,} "
-            f"bytes of models and optimizers ({node.held.describe()})",
-        )
+        match node.spec:
+            case DistilSpec(method=method, train=train):
+                group = f"{node.name.rpartition('/')[0]}@{node.task}"
+                rows = figure_text(step.rows.times(generated_epochs(method, train.epochs)))
+                reads = f"each live teacher reads {rows} generated rows, once"
+            case PretrainSpec() as spec:
+                group = node.name
+                reads = f"the teacher reads {figure_text(step.rows)} texts in each of at most {spec.epochs} epochs"
+            case _:
+                continue
+        holds = f"a worker holds about {held.bytes:,} bytes of models and optimizers ({held.describe()})"
+        found.setdefault(group, f"{group}: {reads}; {holds}")
     return list(found.values())
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
@@ -21,9 +22,10 @@ from stages.models.config_fields import with_defaults
 from stages.models.heads import head_of
 from stages.models.parameters import parameter_bound
 from stages.models.positions import position_limit
-from stages.models.shape import Shape, config_of, shape_of
+from stages.models.shape import Shape, config_of, shape_of, started_shape
 from stages.models.weights_header import check_shapes, check_token_count, weight_shapes
 from stages.specs.corpus import Source
+from stages.specs.student import Bilstm, Cut, Fresh, Start
 
 FLOAT32_BYTES = 4
 
@@ -44,6 +46,22 @@ class Model:
     size: int
     positions: int | None = None
     label_order: tuple[int, ...] | None = None
+
+
+def float32_bytes(model: Model) -> int:
+    """The bytes of a model's weights in memory, where they are float32 whatever its files have."""
+    if not isinstance(model.source, ExternalInput):
+        return model.size
+    return FLOAT32_BYTES * sum(prod(shape) for shape in weight_shapes(model.source.path).values()) or model.size
+
+
+def started_bytes(base: Model, start: Start) -> int:
+    """About the bytes of the float32 weights of a model that starts from ``base`` as ``start`` says: those of its base
+    without the layers that it leaves out, each of which has 12 times the square of its width in weights (four
+    projections of attention, and a feed-forward network of four times the width)."""
+    size = base.size if isinstance(start, Fresh | Bilstm) else float32_bytes(base)
+    left_out = base.shape.layers - started_shape(start, base.shape).layers if isinstance(start, Cut) else 0
+    return max(size - left_out * 12 * base.shape.width**2 * FLOAT32_BYTES, 0)
 
 
 def check_length(model: Model, what: str, field: str, longest: int) -> None:

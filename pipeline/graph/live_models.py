@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from pipeline.errors import RequestError
-from pipeline.graph.context import FLOAT32_BYTES, Model, check_length
+from pipeline.graph.context import Model, check_length, float32_bytes
 from pipeline.graph.external.model_configs import check_embeddings, check_masked_model
 from pipeline.graph.external.text_kinds import text_kinds
 from pipeline.graph.nodes import Edge, ExternalInput, HeldModels
@@ -76,13 +75,6 @@ def _generator(starting_points: StartingPoints, name: str) -> Model:
     directory = found.source.path
     check_masked_model(str(config_of(directory)["model_type"]), weight_shapes(directory), f"{GENERATOR}: {name}")
     return found
-
-
-def float32_bytes(model: Model) -> int:
-    """The bytes of a model's weights in memory, where they are float32 whatever its files have."""
-    if not isinstance(model.source, ExternalInput):
-        return model.size
-    return FLOAT32_BYTES * sum(prod(shape) for shape in weight_shapes(model.source.path).values()) or model.size
 
 
 def _check_text_kinds(name: str, model: Model, student: Model) -> None:

@@ -110,8 +110,8 @@ TRAINED = 4
 
 @dataclass(frozen=True, slots=True)
 class HeldModels:
-    """The bytes of the weights of the models that a worker of a training holds: of the ``student``, of ``teachers``
-    that run in it, and of a ``generator``."""
+    """The bytes of the weights of the models that a worker of a training holds: of the ``student`` that is trained, of
+    ``teachers`` that run in it, and of a ``generator``."""
 
     student: int
     teachers: int = 0
@@ -159,7 +159,7 @@ class Node:
     None for a node that reports do not list. ``rows`` and ``bytes`` are the expected size; ``extent``, only for a
     teacher-output store, what it holds of each row; ``splits``, only for a corpus, the expected rows of its splits.
     ``model_kind``, only for a training and for the evaluation of a single model, is that of the model. ``held``, only
-    for a training, are the models that each of its workers holds.
+    for a training or a pretraining, are the models that each of its workers holds.
     ``gate``, only for a store or a calibration, has to be met before the node or one that reads it is built; it is not
     part of any key.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
 from pipeline.graph.artifact_sizes import corpus_bytes
-from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length
+from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length, started_bytes
 from pipeline.graph.external.inputs import data_file
 from pipeline.graph.external.model_configs import check_classifier, check_cut
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, HeldModels, ModelKind, Node, Quantity, ReportedModel
@@ -310,16 +310,9 @@ class StartingPoints:
         size = Quantity.at_most(models + self._prediction_bytes())
         # Without a head in the spec, the model keeps that of the one that it starts from.
         kind = base.kind if spec.start.head is None else replace(base.kind, head=spec.start.head)
-        held = replace(beside or HeldModels(0), student=self._started_bytes(base, spec.start))
+        held = replace(beside or HeldModels(0), student=started_bytes(base, spec.start))
         rows = self.rows.train()
         return Node(name, role, self.task, spec, inputs, subject, rows, size, model_kind=kind, held=held)
-
-    def _started_bytes(self, base: Model, start: Start) -> int:
-        """About the bytes of a student's weights: those of its base without the layers that it leaves out, each of
-        which has 12 times the square of its width in weights (four projections of attention, and a feed-forward network
-        of four times the width)."""
-        left_out = base.shape.layers - started_shape(start, base.shape).layers if isinstance(start, Cut) else 0
-        return max(base.size - left_out * 12 * base.shape.width**2 * FLOAT32_BYTES, 0)
 
     def _prediction_bytes(self) -> int:
         """A bound on the bytes of the last epoch's predictions: those for all rows of dev and test splits, if the

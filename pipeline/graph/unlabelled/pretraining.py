@@ -6,9 +6,9 @@ One that is trained on the bank, and does not start from a model of a task, is s
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length
+from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length, float32_bytes, started_bytes
 from pipeline.graph.external.model_configs import is_masked_model
-from pipeline.graph.nodes import MODEL, Edge, ExternalInput, ModelKind, Node, Quantity
+from pipeline.graph.nodes import MODEL, Edge, ExternalInput, HeldModels, ModelKind, Node, Quantity
 from pipeline.recipe import MaskedModel
 from stages.models.architectures import WITHOUT_TOKEN_STATES
 from stages.models.config_fields import library, predicts_masked_words
@@ -52,7 +52,7 @@ def masked_model(
         check_length(teacher, f"the model of {where}.taught_by", f"{where}.max_length", spec.max_length)
         _check_teacher(teacher, base, shape.width, spec, f"{where}.taught_by: {masked.taught_by}")
     _warn_of_large_batch(context, spec, texts, where)
-    size = base.size + FLOAT32_BYTES * _head_parameters(base)
+    size = float32_bytes(base) + FLOAT32_BYTES * _head_parameters(base)
     node = _node(context, masked.name, spec, base, texts, size, task, teacher)
     return Model(Edge(node, MODEL), base.tokenizer, shape, kind, size, base.positions)
 
@@ -81,7 +81,9 @@ def _node(
         inputs["teacher"] = teacher.source
     own = any(given.source.task for given in inputs.values() if isinstance(given, Edge))
     rows, most = trained_texts(spec, texts.rows), Quantity.at_most(size + FILE_BYTES)
-    shared = Node(f"pretrain/{name}", "pretrain", "", spec, inputs, rows=rows, bytes=most)
+    left_out = float32_bytes(base) - started_bytes(base, spec.start)
+    held = HeldModels(size - left_out, 0 if teacher is None else float32_bytes(teacher))
+    shared = Node(f"pretrain/{name}", "pretrain", "", spec, inputs, rows=rows, bytes=most, held=held)
     of_task = replace(shared, name=f"{shared.name}@{task}", task=task)
     if own:
         return context.get_or_create(of_task.name, lambda: of_task)

@@ -294,7 +294,8 @@ class Limits(Block):
     store_bytes: Size | None = key("Largest total size of the recipe's teacher-output stores.", "50GB", None)
     memory: Size | None = key(
         "The most bytes of weights, gradients and optimizer states that a worker of a training may hold: four times "
-        "the weights of the student and of a generator, and the weights of teachers that run in the training. "
+        "the weights of the student or masked language model and of a generator, and the weights of teachers that run "
+        "in the training. "
         "Activations come on top. Default: no limit.",
         "8GB",
         None,

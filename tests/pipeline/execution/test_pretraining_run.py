@@ -126,3 +126,18 @@ def test_the_time_of_another_is_estimated_from_the_texts_that_it_reads(ran: Proj
     training = record["facts"]["train_seconds"]
     assert step["seconds"] == pytest.approx(record["seconds"] + 9 * training, abs=0.11)
     assert step["bytes"]["value"] >= sum(file["size"] for file in record["files"])
+
+
+def test_the_plan_says_what_a_worker_of_a_taught_one_holds_and_how_often_its_teacher_reads(ran: Project) -> None:
+    """The layers of the tiny model are narrower inside than the estimate has them, hence the tolerance."""
+    taught = "models.taught.pretrain.epochs=4"
+    held = ran.plan("--set", taught)["pretrain/taught"]["held_bytes"]
+    student, teacher = (
+        sum(weight.nbytes for weight in load_file(ran.artifact(name) / "model" / "model.safetensors").values())
+        for name in ("pretrain/taught", "pretrain/adapted")
+    )
+    assert held == pytest.approx(4 * student + teacher, rel=0.2)
+    printed = " ".join(ran("plan", "--set", taught).out.split())
+    assert "pretrain/taught: the teacher reads 24 texts in each of at most 4 epochs; a worker holds about" in printed
+    refused = ran("plan", "--set", taught, "--set", "limits.memory=1000")
+    assert refused.code == 2 and "a worker of pretrain/taught holds" in refused.err

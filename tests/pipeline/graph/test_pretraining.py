@@ -270,6 +270,9 @@ def test_a_masked_language_model_is_taught_by_another_one_from_whose_layers_it_s
     assert (source_of(node), source_of(node, "teacher")) == ("pretrain/lm", "pretrain/lm")
     assert (spec_of(node).start, spec_of(node).distillation) == (Cut(layers=(0, 2)), MaskedDistillation())
     assert spec_of(found["pretrain/alone"]).distillation is None and "teacher" not in found["pretrain/alone"].inputs
+    lm, small, alone = (found[f"pretrain/{name}"].held for name in ("lm", "small", "alone"))
+    assert lm is not None and small is not None and alone is not None
+    assert lm.student > small.student == alone.student and small.teachers == lm.student and alone.teachers == 0
     spec, cut_of_lm = found["distil/no-kd/small/0@tiny"].spec, found["distil/no-kd/lm-layers-2/0@tiny"]
     assert isinstance(spec, DistilSpec) and spec.start == Pretrained()
     assert isinstance(cut_of_lm.spec, DistilSpec) and cut_of_lm.spec.start == Cut(layers=(1,))
