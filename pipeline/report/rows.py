@@ -1,6 +1,6 @@
 """The scores of a recipe's models as rows: one for each (task, method, student, seed, split, metric)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from stages.models.heads import loads_with
 from stages.specs.corpus import CorpusSpec
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import Task
+from stages.specs.teacher import ProbeSpec, TeachSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,10 @@ class ReportRow:
     """One score. Scores are x 100; ``seconds`` is the training time; ``artifact`` is the model's directory or URL, and
     ``loads_with`` the Python function that loads it;
     ``dev``: the split is one of the task's dev splits. ``candidates`` is the number of candidate texts (beside the
-    task's own) that the training used over all epochs; ``quarantined`` the number of rows of train that it left out,
+    task's own) that the training used over all epochs, and ``augmented_rows`` that of all texts beside the task's own,
+    candidates or generated. ``teacher_rows`` is the number of rows that its teachers have read for it: those in the
+    stores that it reads, which it shares with other students, and those that they read in the training itself.
+    ``quarantined`` is the number of rows of train that it left out,
     because a store that it reads has set them aside. Of the ``train_rows`` of the task's source, models are trained on
     ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. ``learning_rate`` is
     that of the training at its peak, for a method with ``rates`` the one that its sweep chose. Values are None where
@@ -52,6 +56,8 @@ class ReportRow:
     key: str
     dev: bool
     candidates: int | None = None
+    augmented_rows: int | None = None
+    teacher_rows: int | None = None
     quarantined: int | None = None
     train_rows: int | None = None
     trained_rows: int | None = None
@@ -152,6 +158,8 @@ def _rows(
             key=(training or node).key,
             dev=split in task.dev_splits,
             candidates=_fact(trained, "candidates"),
+            augmented_rows=_augmented_rows(trained),
+            teacher_rows=_teacher_rows(training, trained, records) if training and trained else None,
             quarantined=_fact(trained, "quarantined"),
             train_rows=splits.given if splits else None,
             trained_rows=splits.trained if splits else None,
@@ -163,6 +171,32 @@ def _rows(
         for split in splits_of(task, record)
         for metric in task.metrics
     ]
+
+
+def _augmented_rows(trained: Record | None) -> int | None:
+    """The texts beside the task's own that a training used. Trainings of earlier versions name their candidates
+    alone."""
+    if trained is None:
+        return None
+    return int(trained.facts.get("augmented_rows", trained.facts.get("candidates", 0)))
+
+
+def _teacher_rows(training: Node, trained: Record, records: Mapping[str, Record | None]) -> int | None:
+    """The rows that the teachers of a training have read; None if a store that it read is not there any more."""
+    live, stored = int(trained.facts.get("live_teacher_rows", 0)), _stores_below(training)
+    rows = [_fact(records[store.key], "rows") for store in stored]
+    return None if None in rows else live + sum(rows)
+
+
+def _stores_below(training: Node) -> Collection[Node]:
+    """The stores of teachers' outputs that a training reads, each once: directly, or through classifiers that were
+    fitted on them."""
+    read = {source.key: source for source in training.sources if isinstance(source.spec, TeachSpec | ProbeSpec)}
+    found: dict[str, Node] = {}
+    for source in read.values():
+        stores = [source] if isinstance(source.spec, TeachSpec) else source.sources
+        found |= {store.key: store for store in stores if isinstance(store.spec, TeachSpec)}
+    return found.values()
 
 
 def learning_rate(training: Node, record: Record) -> float | None:

@@ -55,6 +55,8 @@ class Line:
     kept: str
     parameters: str
     seconds: str
+    teacher_rows: str
+    augmented_rows: str
     status: str
     difference: str = ""
     gap_closed: str = ""
@@ -73,6 +75,8 @@ HEADS = {
     "kept": "of teacher",
     "parameters": "parameters",
     "seconds": "train time",
+    "teacher_rows": "teacher read",
+    "augmented_rows": "texts added",
     "status": "status",
 }
 """The columns of the table in their order: field of ``Line`` -> heading. That of ``difference`` names the baseline."""
@@ -116,11 +120,18 @@ def _line(group: list[ReportRow], compared: ReportRow | None) -> Line:
         f"{statistics.fmean(kept):.1f}%" if kept and first.method != TEACHER else "",
         f"{first.student_parameters / 1e6:.1f}M" if first.student_parameters else "",
         f"{statistics.fmean(seconds):.1f}s" if seconds else "",
+        _mean_count([row.teacher_rows for row in group if row.teacher_rows is not None]),
+        _mean_count([row.augmented_rows for row in group if row.augmented_rows is not None]),
         " ".join(status),
         difference_text(compared) if compared else "",
         gap_text(compared) if compared else "",
         compared is not None and is_winner(compared),
     )
+
+
+def _mean_count(counts: Sequence[int]) -> str:
+    """The mean of counts, as a whole number; '' where there are none."""
+    return f"{statistics.fmean(counts):,.0f}" if counts else ""
 
 
 def spread(values: Sequence[float]) -> str:
@@ -131,19 +142,21 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} +- {statistics.stdev(values):.1f}"
 
 
-WIDE = 120
-"""Columns from which on a terminal shows the whole table."""
-WIDE_WITH_DIFFERENCES = 160
-"""The same for a table with comparisons."""
-NARROW_LEAVES_OUT = ("last", "parameters", "seconds")
-NUMBERS = ("score", "difference", "gap_closed", "last", "kept", "parameters", "seconds")
+LEFT_OUT_BELOW = {144: ("teacher_rows", "augmented_rows"), 120: ("last", "parameters", "seconds")}
+"""Columns of a terminal -> the columns of the table that a narrower one leaves out."""
+OF_DIFFERENCES = 40
+"""Columns that a comparison takes."""
+NUMBERS = (
+    *("score", "difference", "gap_closed", "last", "kept", "parameters", "seconds"),
+    *("teacher_rows", "augmented_rows"),
+)
 
 
 def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None:
     """Print the results table. A narrow terminal leaves out columns, which ``report --format csv`` has."""
     columns = headings(rows)
-    wide = WIDE if "difference" not in columns else WIDE_WITH_DIFFERENCES
-    left_out = set() if console.width >= wide else set(NARROW_LEAVES_OUT)
+    width = console.width - (OF_DIFFERENCES if "difference" in columns else 0)
+    left_out = {field for least, group in LEFT_OUT_BELOW.items() if width < least for field in group}
     if all(row.status == "done" for row in rows):
         left_out.add("status")
     shown = {field: head for field, head in columns.items() if field not in left_out}

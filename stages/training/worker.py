@@ -3,8 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -35,6 +35,7 @@ from stages.training.live_teachers import open_live_teachers
 from stages.training.loop import Training
 from stages.training.model_card import model_card
 from stages.training.participants.generator.opening import open_generator
+from stages.training.participants.protocol import Cost, Participant
 from stages.training.selection.learning_rates import sweep_of, with_rate
 from stages.training.setup import TrainingSetup
 from stages.training.teachers import (
@@ -111,6 +112,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         "scores": best,
         "last_epoch_scores": last,
         **candidate_facts(progress),
+        **cost_facts(progress, training.participants),
         **layer_weight_facts(progress),
         **({} if sweep is None else sweep.facts),
         **({"warnings": warnings} if warnings else {}),
@@ -163,6 +165,17 @@ def candidate_facts(progress: Progress) -> Facts:
     """``{"candidates": n}`` with the number of candidates trained on, over all epochs; {} if none were."""
     usage = [epoch.participants[CANDIDATES] for epoch in progress.history if CANDIDATES in epoch.participants]
     return {CANDIDATES: sum(epoch["used"] for epoch in usage)} if usage else {}
+
+
+def cost_facts(progress: Progress, participants: Sequence[Participant]) -> Facts:
+    """What the participants took over all epochs, ``augmented_rows`` and ``live_teacher_rows``, where it is not 0."""
+    taken = [
+        participant.cost(epoch.participants[participant.name])
+        for participant in participants
+        for epoch in progress.history
+        if participant.name in epoch.participants
+    ]
+    return {name: count for name, count in asdict(sum(taken, Cost())).items() if count}
 
 
 def layer_weight_facts(progress: Progress) -> Facts:

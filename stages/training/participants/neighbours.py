@@ -48,7 +48,7 @@ from stages.training.candidates import (
 from stages.training.checkpoint import State
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory
-from stages.training.participants.protocol import Participant, Sums
+from stages.training.participants.protocol import Cost, Participant, Sums
 from stages.training.sums import LOSS, term_place
 
 Divergences = npt.NDArray[np.float32]
@@ -167,6 +167,9 @@ class Candidates(Participant):
     def line(self, entry: Mapping[str, Any]) -> str:
         """How many candidates were used, and their mean rank."""
         return f"{entry['used']:,} candidates, mean rank {entry['mean_rank']:.1f}"
+
+    def cost(self, entry: Mapping[str, Any]) -> Cost:
+        return Cost(augmented_rows=entry["used"])
 
     def scores_all(self, position: Position) -> bool:
         """Whether all candidates of train are scored when the epoch at ``position`` begins."""

@@ -64,6 +64,19 @@ class View:
     gradient: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a participant took beyond steps on the rows of train: the texts that the student was trained on in addition
+    (``augmented_rows``, as often as they were read), and the rows that teachers read during the training
+    (``live_teacher_rows``, a row for each teacher)."""
+
+    augmented_rows: int = 0
+    live_teacher_rows: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.augmented_rows + other.augmented_rows, self.live_teacher_rows + other.live_teacher_rows)
+
+
 class Participant:
     """Takes part in each step of the epochs in which ``is_active``. What a subclass leaves out, it does not do.
 
@@ -138,3 +151,7 @@ class Participant:
     def line(self, _entry: Mapping[str, Any]) -> str:
         """The entry as text for the line that is written when an epoch ends."""
         return ""
+
+    def cost(self, _entry: Mapping[str, Any]) -> Cost:
+        """What it took in the epoch of this entry."""
+        return Cost()

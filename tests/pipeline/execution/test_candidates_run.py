@@ -218,6 +218,21 @@ def test_all_are_scored_on_dev(ran: tuple[Project, CommandResult]) -> None:
     assert {"vanilla-kd", "knn", "minimax-knn", "rewritten", "drawn"} <= scored(ran[0])
 
 
+def test_the_report_counts_the_candidates_used_and_what_the_teacher_has_read_for_them(
+    ran: tuple[Project, CommandResult],
+) -> None:
+    project, _ = ran
+    records, rows = project.records(), {row["method"]: row for row in project.rows()}
+    stored = records["teach@tiny"]["facts"]["rows"]
+    for method, maker in (("rewritten", "words"), ("drawn", "drawn")):
+        (name,) = [name for name in records if name.startswith(f"distil/{method}/")]
+        used = sum(epoch["candidates"]["used"] for epoch in history(project, name))
+        assert rows[method]["augmented_rows"] == rows[method]["candidates"] == used > 0
+        of_candidates = records[f"teach/candidates:{maker}@tiny"]["facts"]["rows"]
+        assert rows[method]["teacher_rows"] == stored + of_candidates
+    assert (rows["vanilla-kd"]["augmented_rows"], rows["vanilla-kd"]["teacher_rows"]) == (0, stored)
+
+
 def test_show_prints_a_row_of_train_with_its_candidates(ran: tuple[Project, CommandResult]) -> None:
     project = ran[0]
     folder = project.artifact("candidates/neighbours@tiny")

@@ -62,6 +62,18 @@ def test_the_history_tells_what_the_generator_did_in_each_epoch(ran: Project) ->
         assert epochs[0]["generated"]["objective"] is not None and epochs[0]["generated"]["rows"] > 0
 
 
+def test_the_report_counts_generated_rows_and_what_the_teacher_read_of_them_and_of_its_store(ran: Project) -> None:
+    stored = ran.records()["teach@tiny"]["facts"]["rows"]
+    rows = {row["method"]: (row["augmented_rows"], row["teacher_rows"]) for row in ran.rows() if row["seed"] == 0}
+    assert (rows["vanilla-kd"], rows["teacher"]) == ((0, stored), (0, 0))
+    for label, name in students(ran).items():
+        epochs = json.loads((folder_of(ran, name) / "history.json").read_text("utf-8"))["epochs"]
+        entries = [epoch["generated"] for epoch in epochs if "generated" in epoch]
+        written = sum(entry["rows"] for entry in entries)
+        assert rows[label] == (written, stored + written + sum(entry["generator_rows"] for entry in entries))
+        assert written > 0 and all(entry["generator_rows"] > 0 for entry in entries)
+
+
 def test_show_prints_rows_as_they_are_and_as_the_generator_writes_them(ran: Project) -> None:
     name = students(ran)["mate-kd"]
     rows = pq.read_table(folder_of(ran, name) / "generated.parquet").to_pylist()

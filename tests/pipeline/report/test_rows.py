@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from project import CommandResult, Project, graph_of, nodes_by_name, record_for, write_plannable_assets
+from rich.console import Console
 
 from pipeline.graph.nodes import Node
 from pipeline.report.rows import ReportRow, report
-from pipeline.report.tables import as_csv, as_html, lines
+from pipeline.report.tables import as_csv, as_html, lines, print_table
 from pipeline.storage.directory import Directory
 
 DOCUMENTED = (
@@ -268,6 +269,17 @@ def test_a_line_has_the_score_relative_to_the_teacher() -> None:
 def test_a_line_over_seeds_of_different_status_shows_both() -> None:
     (line,) = lines([row(seed=0), row(seed=1, status="failed", score=None)])
     assert (line.status, line.score) == ("done failed", "80.0")
+
+
+def test_a_narrow_terminal_leaves_out_costs_first_and_then_times() -> None:
+    def printed(width: int) -> str:
+        console = Console(width=width, file=io.StringIO())
+        print_table([row(teacher_rows=1200, augmented_rows=34_000)], console, "title")
+        return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+    assert "1,200" in printed(150) and "34,000" in printed(150)
+    assert "34,000" not in printed(130) and "train time" in printed(130)
+    assert "train time" not in printed(100) and "80.0" in printed(100)
 
 
 def test_csv_without_rows_has_its_header() -> None:

@@ -57,7 +57,7 @@ from stages.training.participants.generator.gumbel import (
     writable,
 )
 from stages.training.participants.generator.rows_table import Reading, generated_rows, write_generated_rows
-from stages.training.participants.protocol import OtherLoss, Participant, StepSize, Sums, View
+from stages.training.participants.protocol import Cost, OtherLoss, Participant, StepSize, Sums, View
 from stages.training.setup import Generator
 
 DRAWS = 2
@@ -318,8 +318,8 @@ class GeneratorAdversary(Participant):
 
     def entry(self, sums: list[float]) -> dict[str, Any] | None:
         """Of the student's turns: generated rows, the share of filled places whose token is another one than before,
-        and the share of rows on which student and teacher predict the same class; of the generator's turns: the mean
-        of what it maximises. What an epoch had no turn for, or a regression has not, is None."""
+        and the share of rows on which student and teacher predict the same class; of the generator's turns: their rows,
+        and the mean of what it maximises. What an epoch had no turn for, or a regression has not, is None."""
         found = dict(zip(SUMS, sums, strict=True))
         rows, places, own_rows = found["rows"], found["places"], found["generator_rows"]
         if not (rows or own_rows):
@@ -327,6 +327,7 @@ class GeneratorAdversary(Participant):
         classes = rows and not self.parts.setup.task.regression
         return {
             "rows": int(rows),
+            "generator_rows": int(own_rows),
             "changed_tokens": found["changed"] / places if places else None,
             "agreement": found["agreeing"] / rows if classes else None,
             "objective": found["objective"] / own_rows if own_rows else None,
@@ -338,6 +339,11 @@ class GeneratorAdversary(Participant):
         parts += [] if changed is None else [f"{changed:.0%} of masked tokens changed"]
         parts += [] if objective is None else [f"the generator's objective {objective:.3g}"]
         return ", ".join(parts)
+
+    def cost(self, entry: Mapping[str, Any]) -> Cost:
+        """The rows of the student's turns are augmented; each live teacher reads those of all turns."""
+        read = entry["rows"] + entry["generator_rows"]
+        return Cost(entry["rows"], read * len(self.teachers.models))
 
 
 def _written(ids_BT: Tensor, flat_M: Tensor, tokens_M: Tensor) -> Tensor:
