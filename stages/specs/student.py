@@ -104,7 +104,8 @@ class Train(Frozen):
     """The optimisation of one student.
 
     ``batch_size`` counts the rows of a step over all workers. ``micro_batch`` is the most rows of one forward pass in a
-    worker; gradients add up to those of the batch.
+    worker; gradients add up to those of the batch. ``freeze`` names the parts of the student that keep their first
+    weights: ``embeddings``, the table of word embeddings.
 
     ``select`` is the split on which the best epoch is selected, or ``last``: the weights of the last epoch are kept.
     ``select_by`` is the rule: the highest score of the task's selecting metric, or the lowest mean negative
@@ -123,6 +124,7 @@ class Train(Frozen):
     max_grad_norm: float = Field(1.0, gt=0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    freeze: tuple[Literal["embeddings"], ...] = Field((), max_length=1)
     select: Literal["holdout", "dev", "last"] = "holdout"
     select_by: Literal["metric", "likelihood"] = "metric"
     select_metric: Metric | None = None

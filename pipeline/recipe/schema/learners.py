@@ -73,6 +73,12 @@ class OptimisationBlock(Block):
         True,
         of=TRAIN["compile"],
     )
+    freeze: tuple[Literal["embeddings"], ...] = key(
+        "Parts of the model that keep their first weights: `embeddings`, the table of word embeddings. They are most "
+        "of a small student's weights, so that each step takes less time and memory.",
+        ["embeddings"],
+        of=TRAIN["freeze"],
+    )
     select: Literal["holdout", "dev", "last"] = key(
         "The split that selects the best epoch: the held-out slice of train, or dev. With dev, the dev scores are "
         "optimistic, because they selected the epoch. `last` selects none and keeps the weights of the last epoch; "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.corpus.rowset import Batch
-from stages.models.embeddings.words import unwrapped
+from stages.models.embeddings.words import unwrapped, word_embeddings
 from stages.models.forward import forward, pooled_state, recorded_scores, width
 from stages.models.predict import autocast
 from stages.specs.axes.structures import LayerStructure
@@ -90,6 +90,8 @@ class TrainedParts:
         self.records_scores = isinstance(self.structure, EveryToken) and self.structure.scores
         if self.records_scores:
             unwrapped(model).set_attn_implementation("eager")  # the other implementations never form the scores
+        if "embeddings" in settings.freeze:
+            word_embeddings(model).requires_grad_(False)
         torch.manual_seed(seed_of(settings.seed))
         widths = Widths(width(model), setup.teacher_width, setup.task.outputs)
         self.matcher = matcher_of(self.structure, widths).to(worker.device)

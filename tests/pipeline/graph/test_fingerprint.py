@@ -153,6 +153,7 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
             Train(weight_decay=0.0),
             Train(max_grad_norm=2.0),
             Train(precision="bfloat16"),
+            Train(freeze=("embeddings",)),
             Train(select="dev"),
             Train(select_by="likelihood"),
             Train(select_metric="accuracy"),

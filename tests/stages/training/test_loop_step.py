@@ -11,10 +11,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_setups import (
     CLASSES,
+    GENERATED,
     HARD,
     NUMBER,
     SKEWED,
     VANILLA,
+    Interrupted,
     LocalWorker,
     equal_weights,
     max_difference,
@@ -27,7 +29,8 @@ from training_setups import (
 
 from stages.specs.method import Method
 from stages.specs.tasks import Task
-from stages.training.loop import fit
+from stages.training.loop import Training, fit
+from stages.training.optimizer import make_optimizer
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 4, 100])
@@ -61,6 +64,31 @@ def test_no_forward_pass_has_more_rows_than_the_micro_batch_and_steps_are_as_man
         hook.remove()
     assert sorted(passes) == sorted([3, 3, 2] * 3 + [2])
     assert len(steps) == 4
+
+
+@pytest.mark.parametrize("method", [VANILLA, GENERATED], ids=["vanilla", "generated"])
+def test_frozen_embeddings_keep_their_bits_and_all_other_weights_are_trained(method: Method, tmp_path: Path) -> None:
+    """Also after an interruption, and without moments of the optimizer for them."""
+
+    def cut(reached: int) -> None:
+        if reached == 10:
+            raise Interrupted
+
+    setup = setup_of(spec_of(method, freeze=("embeddings",)), CLASSES, tmp_path / "cut.pt", stored_outputs(CLASSES))
+    with pytest.raises(Interrupted):
+        fit(small_bert(CLASSES), setup, LocalWorker(cut))
+    training = Training(small_bert(CLASSES, seed=5), setup, LocalWorker())
+    training.run()
+    first, last = small_bert(CLASSES).state_dict(), training.model.state_dict()
+    same = {name for name in first if torch.equal(first[name], last[name])}
+    words = "bert.embeddings.word_embeddings.weight"
+    assert words in same and {name for name in same if "embeddings" not in name} == set()
+    groups = make_optimizer(training.parts.all, setup.spec.train).param_groups
+    assert all(parameter.requires_grad for group in groups for parameter in group["params"])
+    assert sum(len(group["params"]) for group in groups) == len(list(training.parts.all.parameters())) - 1
+    whole = small_bert(CLASSES)
+    fit(whole, setup_of(setup.spec, CLASSES, tmp_path / "whole.pt", stored_outputs(CLASSES)), LocalWorker())
+    assert equal_weights(whole.state_dict(), last)
 
 
 def test_an_out_of_memory_error_names_the_micro_batch(tmp_path: Path) -> None:
