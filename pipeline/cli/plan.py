@@ -11,6 +11,7 @@ from pipeline.cli.plan_table import as_items, print_plan
 from pipeline.cli.request import Request, ResolvedRequest, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError, first_line
 from pipeline.monitor.forecast import forecast, planned_run
+from pipeline.plan.advice import bfloat16_instructions, precision_advice
 from pipeline.plan.estimate import estimate
 from pipeline.plan.extrapolate import PlannedRun
 from pipeline.plan.measurements import Measurements, Topics
@@ -32,7 +33,9 @@ def plan_recipe(request: Request, form: str, probing: bool = False, inline: bool
     if form == "json":
         print(json.dumps(as_items(found, expected), indent=1))
     else:
-        print_plan(found, expected, terminal())
+        machine = hardware()
+        advice = "" if machine["gpus"] else precision_advice(found, bfloat16_instructions())
+        print_plan(found, expected, terminal(), advice)
 
 
 def run_probe(resolved: ResolvedRequest, run: PlannedRun, measured: Measurements) -> str:

@@ -78,8 +78,8 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
 
 
-def print_plan(plan: Plan, expected: Forecast, console: Console) -> None:
-    """Print the plan and its totals."""
+def print_plan(plan: Plan, expected: Forecast, console: Console, advice: str = "") -> None:
+    """Print the plan and its totals, and a line of ``advice`` if there is any."""
     table, serves = Table(header_style="bold"), served(plan)
     for head in ("node", "action", *NUMBERS, "key", "why"):
         table.add_column(
@@ -111,6 +111,8 @@ def print_plan(plan: Plan, expected: Forecast, console: Console) -> None:
         console.print(line)
     if plan.builds:
         console.print(total_text(plan, expected))
+    if advice:
+        console.print(advice, soft_wrap=True)
 
 
 def _time(key: str, expected: Forecast) -> str:
