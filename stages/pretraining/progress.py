@@ -4,7 +4,7 @@ Randomness needs no state: the batches of an epoch follow from (seed, epoch), ma
 from (seed, epoch, step, rank). A checkpoint of another format is refused (``OtherFormat``), never misread.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,6 @@ from stages.checkpoint_file import OtherFormat, damaged, read_checkpoint, write_
 
 FORMAT = 1
 """Raised whenever the meaning or the layout of what a checkpoint holds changes."""
-
-PARTS = ("model", "optimizer")
-"""The parts of a training whose states a checkpoint holds."""
 
 State = Mapping[str, Any]
 """The return value of ``state_dict``."""
@@ -29,6 +26,10 @@ class HeldOutScore:
     loss: float
     accuracy: float
 
+    def describe(self) -> str:
+        """The score in a phrase."""
+        return f"held-out loss {self.loss:.4f}  accuracy {self.accuracy:.1f}"
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherLosses:
@@ -37,6 +38,10 @@ class TeacherLosses:
 
     soft: float
     cosine: float | None
+
+    def describe(self) -> str:
+        """The distances in a phrase."""
+        return f"soft targets {self.soft:.4f}" + ("" if self.cosine is None else f"  cosine {self.cosine:.4f}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +70,22 @@ class MaskedProgress:
     """The state of a training, apart from the model and the optimizer.
 
     ``epoch`` counts from 0, and ``step`` is the next step in it. ``before`` is the score on the held-out texts before
-    the first step, None until it is measured. For the epoch under way, ``loss_sum`` is the sum of the losses of
-    ``predicted`` tokens, and ``teacher_sums`` are those of the two distances from a teacher over ``tokens`` tokens, in
-    the order of ``TeacherLosses``; empty without a teacher and before the first step.
+    the first step, None until it is measured. For the epoch under way, ``sums`` has the sum of each loss of the
+    objective over all items so far, the main loss first, and ``counts`` the numbers of these items; both are empty
+    before its first step.
     """
 
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
-    loss_sum: float = 0.0
-    predicted: int = 0
-    teacher_sums: list[float] = field(default_factory=list)
-    tokens: int = 0
+    sums: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
     before: HeldOutScore | None = None
     history: list[MaskedEpoch] = field(default_factory=list)
 
-    def keep_sums(self, sums: Sequence[float], predicted: int, tokens: int) -> None:
-        """Set the sums of the epoch under way, that of the predicted tokens first, and the numbers of tokens."""
-        self.loss_sum, *self.teacher_sums = sums
-        self.predicted, self.tokens = predicted, tokens
-
     def begin_epoch(self, epoch: int) -> None:
         """Set the position to the start of this epoch, counted from 0."""
-        self.epoch, self.step = epoch, 0
-        self.loss_sum, self.predicted, self.teacher_sums, self.tokens = 0.0, 0, [], 0
+        self.epoch, self.step, self.sums, self.counts = epoch, 0, [], []
 
     @property
     def score(self) -> HeldOutScore:
@@ -104,25 +101,35 @@ class MaskedProgress:
 
 
 def save_progress(path: Path, progress: MaskedProgress, parts: Mapping[str, State]) -> None:
-    """Write the checkpoint, and wait until it is on the disk. ``parts`` has the state of each of ``PARTS``."""
-    write_checkpoint(path, FORMAT, {"progress": asdict(progress), "parts": dict(parts)})
+    """Write the checkpoint, and wait until it is on the disk. ``parts`` has the state of each part of the training by
+    its name."""
+    kept = asdict(progress)
+    sums, counts = kept.pop("sums") or [0.0], kept.pop("counts") or [0]
+    # The names of these fields, which are part of the format, are from when masked language models were all there was.
+    kept |= {"loss_sum": sums[0], "teacher_sums": sums[1:], "predicted": counts[0], "tokens": counts[-1]}
+    write_checkpoint(path, FORMAT, {"progress": kept, "parts": dict(parts)})
 
 
-def load_progress(path: Path) -> tuple[MaskedProgress, dict[str, State]] | None:
-    """The progress and the states of the parts, in host memory; None if there is no checkpoint. Raises ``OtherFormat``
-    for a file that is no checkpoint of this format, or that lacks a field or has one of another type."""
+def load_progress(path: Path, names: Collection[str]) -> tuple[MaskedProgress, dict[str, State]] | None:
+    """The progress and the states of the parts called ``names``, in host memory; None if there is no checkpoint. Raises
+    ``OtherFormat`` for a file that is no checkpoint of this format and of these parts, or that lacks a field or has one
+    of another type."""
     document = read_checkpoint(path, FORMAT)
     if document is None:
         return None
     try:
         kept, parts = dict(document["progress"]), dict(document["parts"])
+        main, others = kept.pop("loss_sum"), list(kept.pop("teacher_sums"))
+        counts = [kept.pop("predicted"), *[kept.pop("tokens")] * len(others)]
+        if kept["step"]:
+            kept |= {"sums": [main, *others], "counts": counts}
         kept["before"] = None if kept["before"] is None else HeldOutScore(**kept["before"])
         kept["history"] = [_epoch(epoch) for epoch in kept["history"]]
         progress = MaskedProgress(**kept)
     except (KeyError, TypeError, AttributeError) as error:
         raise damaged(FORMAT, error) from error
-    if sorted(parts) != sorted(PARTS):
-        raise OtherFormat(f"a checkpoint with the parts {sorted(parts)}, the training has {sorted(PARTS)}")
+    if sorted(parts) != sorted(names):
+        raise OtherFormat(f"a checkpoint with the parts {sorted(parts)}, the training has {sorted(names)}")
     return progress, parts
 
 

@@ -20,8 +20,10 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.masked.language_model import build_masked_model
 from stages.models.masked.token_ids import ids_for_masking
 from stages.pretraining.job import SCRATCH_TEXTS, MaskedFacts, PretrainJob
-from stages.pretraining.loop import NoteEpoch, PretrainingSetup, fit_masked_model
+from stages.pretraining.loop import fit_masked_model
+from stages.pretraining.masked_objective import MaskedSetup
 from stages.pretraining.model_card import masked_model_card
+from stages.pretraining.objective import NoteEpoch
 from stages.pretraining.progress import MaskedEpoch, MaskedProgress
 from stages.specs.student import Pretrained
 from stages.specs.tasks import HOLDOUT, TRAIN
@@ -40,14 +42,14 @@ def train(job: PretrainJob, worker: Worker) -> MaskedFacts:
     check_finite_weights(start.model, job.inputs["start"])
     teacher = load_teacher(job.inputs["teacher"]) if job.spec.distillation is not None else None
     tokens = ids_for_masking(load_tokenizer(texts / TOKENIZER), embedded_tokens(start.model))
-    setup = PretrainingSetup(
+    setup = MaskedSetup(
         job.spec,
         rows,
         held_out,
-        tokens,
         job.out / "scratch" / "checkpoint.pt",
         job.checkpoint_seconds,
         note_epoch=curves_in(job.out / FOLDER),
+        tokens=tokens,
         teacher=teacher,
     )
     progress = fit_masked_model(start.model, setup, worker)
