@@ -24,7 +24,7 @@ def pretrain(spec: PretrainSpec, inputs: Mapping[str, Path], out: Path, on: On) 
 
     Inputs are those that ``PretrainSpec`` lists. Goes on from the tokenised texts and the checkpoint in ``out``.
     """
-    texts, folder = chosen_texts(spec, inputs), out / SCRATCH_TEXTS
+    texts, folder = chosen_texts(spec.texts, inputs), out / SCRATCH_TEXTS
     tokenised = (folder / META).exists()  # by an earlier attempt
     _, counts = write_splits(texts.task, spec.max_length, inputs["tokenizer"], texts.splits, folder, on)
     # What was tokenised counts as done already.
