@@ -21,7 +21,14 @@ from stages.corpus.batches import Rows, epoch_batches
 from stages.corpus.prefetch import one_ahead
 from stages.pretraining.masked_objective import MaskedObjective, MaskedSetup
 from stages.pretraining.objective import Objective, PretrainingSetup, StepBatch
-from stages.pretraining.progress import HeldOutScore, MaskedEpoch, MaskedProgress, State, load_progress, save_progress
+from stages.pretraining.progress import (
+    HeldOutScore,
+    PretrainingEpoch,
+    PretrainingProgress,
+    State,
+    load_progress,
+    save_progress,
+)
 from stages.specs.seeds import seed_of
 from stages.training.optimizer import learning_rate, make_optimizer
 
@@ -29,7 +36,7 @@ OPTIMIZER = "optimizer"
 """The name of the optimizer among the parts of a checkpoint."""
 
 
-def fit_masked_model(model: PreTrainedModel, setup: MaskedSetup, worker: Worker) -> MaskedProgress:
+def fit_masked_model(model: PreTrainedModel, setup: MaskedSetup, worker: Worker) -> PretrainingProgress:
     """Train ``model`` in place as a masked language model, from the checkpoint if there is one, to the last step.
     Raises ValueError when the loss of an epoch, or that on the held-out texts, is not finite."""
     training = MaskedTraining(model, setup, worker)
@@ -50,7 +57,7 @@ class Pretraining:
             else objective.module
         )
         self.optimizer = make_optimizer(objective.trained, setup.spec)
-        self.progress = MaskedProgress()
+        self.progress = PretrainingProgress()
         self.saved_at = setup.clock()
 
     def run(self) -> None:
@@ -69,7 +76,7 @@ class Pretraining:
         """The score of the model on the held-out texts: see ``Objective.held_out_score``."""
         return self.objective.held_out_score()
 
-    def _resume(self) -> MaskedProgress:
+    def _resume(self) -> PretrainingProgress:
         """The progress of the last checkpoint if there is a usable one, whose states the parts then have; else that of
         a training that starts."""
         reason = ""
@@ -171,7 +178,7 @@ class Pretraining:
                 f"{setup.spec.learning_rate}"
             )
         steps = min(setup.steps, number * setup.steps_per_epoch)
-        epoch = MaskedEpoch(number, steps, mean, score, progress.seconds, teacher)
+        epoch = PretrainingEpoch(number, steps, mean, score, progress.seconds, teacher)
         progress.history.append(epoch)
         progress.begin_epoch(number)
         if self.worker.rank == 0:

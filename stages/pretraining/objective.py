@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from cluster.resources import Worker
 from stages.corpus.batches import Rows, steps_of
 from stages.corpus.rowset import Rowset
-from stages.pretraining.progress import HeldOutScore, MaskedEpoch, TeacherLosses
+from stages.pretraining.progress import HeldOutScore, PretrainingEpoch, TeacherLosses
 from stages.specs.pretraining import PretrainSpec
 
 HELD_OUT_ROWS, HELD_OUT_TOKENS = 64, 8192
 """The most rows and padded tokens of a batch of held-out texts. The tokens that a masked language model predicts there
 depend on them."""
 
-NoteEpoch = Callable[[MaskedEpoch, float], None]
+NoteEpoch = Callable[[PretrainingEpoch, float], None]
 """Called by the first worker with each epoch that has ended, and the learning rate of its last step."""
 
 

@@ -1,4 +1,4 @@
-"""The state of the training of a masked language model between two steps, and its checkpoint.
+"""The state of a pretraining between two steps, and its checkpoint.
 
 Randomness needs no state: the batches of an epoch follow from (seed, epoch), masks from (seed, epoch, step), dropout
 from (seed, epoch, step, rank). A checkpoint of another format is refused (``OtherFormat``), never misread.
@@ -20,15 +20,20 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class HeldOutScore:
-    """How well a masked language model predicts the tokens chosen of the held-out texts: the mean negative
-    log-likelihood (``loss``), and the share in percent whose likeliest token is the right one (``accuracy``)."""
+    """The score of a model on the held-out texts. Of a masked language model: the mean negative log-likelihood of the
+    chosen tokens (``loss``), and the share in percent whose likeliest token is the right one (``accuracy``). Of one
+    that follows stored states: the mean loss of a text, and None."""
 
     loss: float
-    accuracy: float
+    accuracy: float | None = None
 
     def describe(self) -> str:
         """The score in a phrase."""
-        return f"held-out loss {self.loss:.4f}  accuracy {self.accuracy:.1f}"
+        return f"held-out loss {self.loss:.4f}" + ("" if self.accuracy is None else f"  accuracy {self.accuracy:.1f}")
+
+    def as_json(self) -> dict[str, float]:
+        """The score in ``history.json``, without what it does not have."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,10 @@ class TeacherLosses:
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedEpoch:
+class PretrainingEpoch:
     """An epoch of the history. ``steps`` counts the optimizer steps up to its end, ``seconds`` the training time, over
-    all interruptions; ``loss`` is the mean loss of the predicted tokens in the epoch's steps, and ``teacher`` the
-    distance from the teacher in them, None without one."""
+    all interruptions; ``loss`` is the mean of the main loss in the epoch's steps (of the predicted tokens, or of the
+    texts), and ``teacher`` the distance from a teacher that runs in them, None without one."""
 
     epoch: int
     steps: int
@@ -59,14 +64,14 @@ class MaskedEpoch:
 
     def as_json(self) -> dict[str, Any]:
         """The epoch in ``history.json``, without what it does not have."""
-        document = asdict(self)
+        document = {**asdict(self), "held_out": self.held_out.as_json()}
         if self.teacher is None:
             del document["teacher"]
         return document
 
 
 @dataclass
-class MaskedProgress:
+class PretrainingProgress:
     """The state of a training, apart from the model and the optimizer.
 
     ``epoch`` counts from 0, and ``step`` is the next step in it. ``before`` is the score on the held-out texts before
@@ -81,7 +86,7 @@ class MaskedProgress:
     sums: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     before: HeldOutScore | None = None
-    history: list[MaskedEpoch] = field(default_factory=list)
+    history: list[PretrainingEpoch] = field(default_factory=list)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the position to the start of this epoch, counted from 0."""
@@ -97,10 +102,10 @@ class MaskedProgress:
     def as_json(self) -> dict[str, Any]:
         """The content of ``history.json``."""
         assert self.before is not None
-        return {"before": asdict(self.before), "epochs": [epoch.as_json() for epoch in self.history]}
+        return {"before": self.before.as_json(), "epochs": [epoch.as_json() for epoch in self.history]}
 
 
-def save_progress(path: Path, progress: MaskedProgress, parts: Mapping[str, State]) -> None:
+def save_progress(path: Path, progress: PretrainingProgress, parts: Mapping[str, State]) -> None:
     """Write the checkpoint, and wait until it is on the disk. ``parts`` has the state of each part of the training by
     its name."""
     kept = asdict(progress)
@@ -110,7 +115,7 @@ def save_progress(path: Path, progress: MaskedProgress, parts: Mapping[str, Stat
     write_checkpoint(path, FORMAT, {"progress": kept, "parts": dict(parts)})
 
 
-def load_progress(path: Path, names: Collection[str]) -> tuple[MaskedProgress, dict[str, State]] | None:
+def load_progress(path: Path, names: Collection[str]) -> tuple[PretrainingProgress, dict[str, State]] | None:
     """The progress and the states of the parts called ``names``, in host memory; None if there is no checkpoint. Raises
     ``OtherFormat`` for a file that is no checkpoint of this format and of these parts, or that lacks a field or has one
     of another type."""
@@ -125,7 +130,7 @@ def load_progress(path: Path, names: Collection[str]) -> tuple[MaskedProgress, d
             kept |= {"sums": [main, *others], "counts": counts}
         kept["before"] = None if kept["before"] is None else HeldOutScore(**kept["before"])
         kept["history"] = [_epoch(epoch) for epoch in kept["history"]]
-        progress = MaskedProgress(**kept)
+        progress = PretrainingProgress(**kept)
     except (KeyError, TypeError, AttributeError) as error:
         raise damaged(FORMAT, error) from error
     if sorted(parts) != sorted(names):
@@ -133,8 +138,8 @@ def load_progress(path: Path, names: Collection[str]) -> tuple[MaskedProgress, d
     return progress, parts
 
 
-def _epoch(kept: Mapping[str, Any]) -> MaskedEpoch:
+def _epoch(kept: Mapping[str, Any]) -> PretrainingEpoch:
     """An epoch of the history, from its fields in a checkpoint. Those of an earlier version have no ``teacher``."""
     teacher = kept.get("teacher")
     losses = None if teacher is None else TeacherLosses(**teacher)
-    return MaskedEpoch(**{**kept, "held_out": HeldOutScore(**kept["held_out"]), "teacher": losses})
+    return PretrainingEpoch(**{**kept, "held_out": HeldOutScore(**kept["held_out"]), "teacher": losses})

@@ -13,7 +13,7 @@ from stages.corpus.rowset import read_rowset
 from stages.models.masked.token_ids import TokenIds, ids_for_masking
 from stages.pretraining.loop import MaskedTraining
 from stages.pretraining.masked_objective import MaskedSetup
-from stages.pretraining.progress import HeldOutScore, MaskedProgress
+from stages.pretraining.progress import HeldOutScore, PretrainingProgress
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.tasks import HOLDOUT, TRAIN
 
@@ -52,7 +52,7 @@ def masked_setup(
     )
 
 
-def results(progress: MaskedProgress) -> list[tuple[int, int, float, float, float]]:
+def results(progress: PretrainingProgress) -> list[tuple[int, int, float, float, float]]:
     """(epoch, steps, loss, held-out loss, accuracy) of each epoch: the history without its seconds."""
     return [
         (epoch.epoch, epoch.steps, epoch.loss, epoch.held_out.loss, epoch.held_out.accuracy)
