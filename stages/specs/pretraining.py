@@ -15,6 +15,9 @@ MOST_HELD_OUT_TEXTS = 2000
 PooledStates = Annotated[Pick | Concatenate | Attend | Random | Relational, Field(discriminator="kind")]
 """The kinds of the axis ``structure`` that compare pooled states."""
 
+STATE_KINDS = ("pick", "concatenate", "attend", "random", "relational")
+"""The names of these kinds."""
+
 
 class TextsSpec(Spec):
     """Unlabelled texts -> tokenised shards, in the form of a corpus with the splits ``train`` and ``holdout``.
