@@ -247,12 +247,14 @@ that `store` names; every entry with this teacher, for every task, reads the sam
 another tokenizer than the student, because rows are joined by their texts: the texts are an artifact of their own
 (`texts/bank`), one for each tokenizer. It is `base`, another entry with `pretrain`, a directory, a name on the hub, or
 `teacher`, the fine-tuned teacher, with which there is a model for each task. `share`, `masked`, `random` and
-`distillation` have no meaning here and are refused.
+`distillation` have no meaning here and are refused. The texts are tokenised with `resources.corpus`, the teacher runs
+with `resources.teach`, and the model is trained with `resources.pretrain`.
 
 The artifact `pretrain/NAME` has an encoder without a head, which plain `AutoModel` loads. Weights on which no compared
-state depends, such as those of a pooler or of layers above the last one in `pairs`, stay as they are. `history.json`
-has the loss of each epoch, and the loss on the held-out texts before the first step and after each epoch. Such a model
-cannot be a `generator`, nor teach a masked language model: it has no head that predicts tokens.
+state depends, such as those of a pooler or of layers above the last one in `pairs`, stay as they are; a pooler that the
+start lacks is not saved, so that each student gets one by its own seed. `history.json` has the loss of each epoch, and
+the loss on the held-out texts before the first step and after each epoch. Such a model cannot be a `generator`, nor
+teach a masked language model: it has no head that predicts tokens.
 [general-small.yaml](../recipes/general-small.yaml) has students of two tasks that start from one.
 
 ## How layers are numbered

@@ -165,11 +165,11 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
 
 
 class LoadedEncoder(NamedTuple):
-    """A model without a head, and the names of those of its weights that its files lack: at most those of a pooler,
-    which are random."""
+    """A model without a head. ``new_pooler`` has the names of the weights of its pooler if these are random; () if they
+    come from files, and for a model without a pooler."""
 
     model: PreTrainedModel
-    random: tuple[str, ...]
+    new_pooler: tuple[str, ...]
 
 
 def load_encoder(directory: Path) -> LoadedEncoder:
@@ -206,7 +206,8 @@ def build_encoder(start: Start, directory: Path) -> LoadedEncoder:
         case Fresh(changes=changes):
             changed = dict(changes)
             config, _ = read_config(directory, {**changed, **kinds_of_layers(directory, changed)})
-            return LoadedEncoder(cast(PreTrainedModel, AutoModel.from_config(config, dtype=torch.float32)), ())
+            model = cast(PreTrainedModel, AutoModel.from_config(config, dtype=torch.float32))
+            return LoadedEncoder(model, tuple(name for name in model.state_dict() if "pooler" in name))
         case Bilstm():
             raise ValueError("start: a BiLSTM has no layers whose states could be followed; start from an encoder")
 

@@ -8,6 +8,7 @@ projections -> mean over the rows. No token is masked, and no model but the stud
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
@@ -121,7 +122,7 @@ class StateObjective(Objective[StateBatch]):
 
     def _freeze_unused(self) -> None:
         """Freeze the parameters that get no gradient: data parallelism would wait for it. Draws no random number."""
-        rows = torch.arange(min(PROBE_ROWS, len(self.setup.texts))).numpy()
+        rows = np.arange(min(PROBE_ROWS, len(self.setup.texts)))
         self.student.eval()
         batch = self._batch(self.setup.texts, self.stored, rows, 0)
         self._losses(self.student, batch, 0, Workers(rows=len(rows))).sum().backward()

@@ -69,7 +69,7 @@ def train(job: PretrainJob, worker: Worker) -> PretrainFacts:
     training.run()
     progress = training.progress
     if worker.rank == 0:
-        target = save_model(start.model, job.out, texts / TOKENIZER, start.random)
+        target = save_model(start.model, job.out, texts / TOKENIZER, start.new_pooler)
         save_history(job.out, progress)
         card = state_student_card(job.spec, progress, len(known), count_parameters(start.model), lineage_of(job.out))
         (target / "README.md").write_text(card, "utf-8")

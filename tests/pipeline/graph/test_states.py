@@ -8,6 +8,8 @@ from project import graph_of, nodes_by_name, write_plannable_assets, write_plann
 
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Edge, Graph, HeldModels, Node
+from pipeline.plan.extrapolate import task_corpus
+from pipeline.plan.measurements import trained_origin
 from stages.specs.layers import Attend, Pick
 from stages.specs.pretraining import PretrainSpec, TextsSpec
 from stages.specs.student import Cut, DistilSpec, Pretrained
@@ -111,6 +113,16 @@ def test_rows_bytes_and_held_models_follow_from_the_bank(assets: Path) -> None:
     assert store.bytes.value == 40 * (16 + 5 * 32 * 2)
     held = found["pretrain/general"].held
     assert held is not None and held == HeldModels(held.student)
+
+
+def test_a_probe_times_no_model_on_these_texts_and_still_times_the_students(assets: Path) -> None:
+    models = {"general": general(), "own": general(texts="task")}
+    found = nodes(assets, models=models, student={"start": "general"})
+    for name in ("teach/base:bank", "teach/base:train@tiny", "pretrain/general", "pretrain/own@tiny"):
+        assert task_corpus(found[name]) is None
+    student = found["distil/no-kd/general/0@tiny"]
+    assert task_corpus(student) == found["corpus@tiny"]
+    assert trained_origin(student).model.about == str(assets / "model")
 
 
 def test_texts_of_a_task_and_models_of_a_task_make_nodes_of_the_task(assets: Path) -> None:
