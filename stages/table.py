@@ -19,6 +19,7 @@ from stages.corpus.corpus import corpus
 from stages.evaluation.ensemble import ensemble
 from stages.evaluation.evaluate import evaluate
 from stages.pretraining.pretrain import pretrain
+from stages.pretraining.tokenised_texts import tokenised_texts
 from stages.retrieval.embed import embed
 from stages.retrieval.index import index
 from stages.rewriting.rewrite import rewrite
@@ -27,7 +28,7 @@ from stages.specs.base import Spec
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
-from stages.specs.pretraining import PretrainSpec
+from stages.specs.pretraining import PretrainSpec, TextsSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec
 from stages.specs.student import DistilSpec
 from stages.specs.teacher import CalibrateSpec, ProbeSpec, TeachSpec
@@ -51,6 +52,7 @@ STAGES: Mapping[type[Spec], Stage] = MappingProxyType(
         RewriteSpec: rewrite,
         UnlabelledSpec: unlabelled,
         RerankSpec: rerank,
+        TextsSpec: tokenised_texts,
         PretrainSpec: pretrain,
         TeachSpec: teach,
         CalibrateSpec: calibrate,

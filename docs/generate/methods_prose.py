@@ -35,9 +35,10 @@ LAYERS = """\
 ## Layers and groups
 
 Layers count from 1; 0 is the embeddings. The state of a layer is the mean over a row's own tokens, or that of its first
-token, as `store.pooling` gives it (the papers on BERT use first tokens). Planning replaces `even` and the other rules
-by lists of layers. So a rule and the list that it stands for are the same student, and a map that the depths or the
-store do not allow is refused before anything runs.
+token, as `store.pooling` gives it (the papers on BERT use first tokens). `teacher_pooling` lets the student's states,
+pooled as `pooling` says, follow states of the teacher that are pooled in another way. Planning replaces `even` and the
+other rules by lists of layers. So a rule and the list that it stands for are the same student, and a map that the
+depths or the store do not allow is refused before anything runs.
 
 The group A(j) of student layer j:
 

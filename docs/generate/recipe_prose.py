@@ -122,6 +122,7 @@ method: [vanilla-kd, {use: takd, taught_by: assistant}]
 | with `pretrain`, without `method` | a masked language model alone; it is not evaluated, and teaches nothing |
 | with both | a classifier that starts from its masked language model; it may teach as any other |
 | with `taught_by` in `pretrain` | a masked language model that learns from another one as well (see below) |
+| with `taught_by` and `states` | no masked language model: it follows the states of any encoder (see below) |
 | with `start` | it starts from the masked language model of that entry: first the bank, then the task's texts |
 
 A student starts from such a model by `start`, in the place of `model`, `cut` and `config`. It gets a new head, as for
@@ -213,6 +214,48 @@ head that predicts tokens. `history.json` has the distances from the teacher in 
 code hides rare tokens more often than others, and trains on batches of texts of full length; this does neither.
 Without unlabelled texts, the method [`distilbert`](methods.md#distilbert) has the same losses on the rows of a task.
 [distilbert-small.yaml](../recipes/distilbert-small.yaml) compares both.
+
+### General distillation
+
+With `states`, no token is masked: the model learns, from texts without labels, to give the pooled states that a
+pretrained encoder gives, and any student of any task may start from it. That is general distillation (Jiao et al. 2020,
+TinyBERT, section 3.2), with pooled states in the place of those of every token, and the distillation at the
+pre-training stage of embeddings, hidden states and the last layer.
+
+```yaml
+bank: {files: [reviews.txt]}
+teacher: {model: bert-base-uncased, finetune: {}}
+models:
+  general:
+    cut: {of: base, layers: [1, 2, 3, 4]}
+    pretrain: {texts: bank, taught_by: base, states: {pairs: [[0, 0], [2, 6], [4, 12]], pooling: mean}, epochs: 10}
+  narrow:
+    config: {model: bert-base-uncased, num_hidden_layers: 4, hidden_size: 384, intermediate_size: 1536}
+    pretrain: {texts: bank, taught_by: base, states: attend}
+student: [{start: general}, {start: narrow}, {label: half, cut: {of: general, layers: [1, 2]}}]
+method: [no-kd, vanilla-kd]
+```
+
+`states` is a kind of the axis `structure` of methods that compares pooled states (`pick`, `concatenate`, `attend`,
+`random`, `relational`), or a block with its settings, which are described in [methods](methods.md#layers-and-groups).
+`pick` is the default, with `pairs: spread`: all layers of the student, from the embeddings (0) to the last, follow
+layers of the teacher. `pooling` is that of both models' states, unless `teacher_pooling` names another for the
+teacher's. Where widths differ, projections are learned, which are not saved with the model. `weight` is a number.
+
+The teacher runs once. Its states are a store without logits (`teach/base:bank`), which holds the layers and poolings
+that `store` names; every entry with this teacher, for every task, reads the same one. It needs no head, and may have
+another tokenizer than the student, because rows are joined by their texts: the texts are an artifact of their own
+(`texts/bank`), one for each tokenizer. It is `base`, another entry with `pretrain`, a directory, a name on the hub, or
+`teacher`, the fine-tuned teacher, with which there is a model for each task. `share`, `masked`, `random` and
+`distillation` have no meaning here and are refused. The texts are tokenised with `resources.corpus`, the teacher runs
+with `resources.teach`, and the model is trained with `resources.pretrain`.
+
+The artifact `pretrain/NAME` has an encoder without a head, which plain `AutoModel` loads. Weights on which no compared
+state depends, such as those of a pooler or of layers above the last one in `pairs`, stay as they are; a pooler that the
+start lacks is not saved, so that each student gets one by its own seed. `history.json` has the loss of each epoch, and
+the loss on the held-out texts before the first step and after each epoch. Such a model cannot be a `generator`, nor
+teach a masked language model: it has no head that predicts tokens.
+[general-small.yaml](../recipes/general-small.yaml) has students of two tasks that start from one.
 
 ## How layers are numbered
 

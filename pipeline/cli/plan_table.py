@@ -14,6 +14,7 @@ from pipeline.monitor.forecast import Forecast, total_text
 from pipeline.plan.estimate import approximate_time
 from pipeline.plan.planner import Plan, Step
 from pipeline.plan.quantities import sizes_of_splits
+from stages.specs.axes.structures import NoLayers, StructureKind
 from stages.specs.corpus import CorpusSpec
 from stages.specs.layer_map import LayerGroup, describe_groups
 from stages.specs.pretraining import PretrainSpec
@@ -166,8 +167,7 @@ def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
     if node.role in SHARED_ROLES and node.subject is None and serves:
         remarks.append(f"serves {serves} student{'' if serves == 1 else 's'}")
     if groups:
-        assert isinstance(node.spec, DistilSpec)
-        drawn = "layers drawn each epoch" if node.spec.method.structure.redraws else "layers"
+        drawn = "layers drawn each epoch" if _structure(node).redraws else "layers"
         # No spaces within a group, so that lines are broken between groups only.
         remarks.append(f"{drawn} {describe_groups(groups).replace(' <- ', '<-')}")
     return remarks
@@ -175,7 +175,18 @@ def _more(node: Node, serves: int, also: Sequence[str]) -> list[str]:
 
 def layers_of(node: Node) -> tuple[LayerGroup, ...]:
     """The layers of its teacher that each layer of a student follows; () for a node that is no student."""
-    return node.spec.method.structure.layer_groups() if isinstance(node.spec, DistilSpec) else ()
+    return _structure(node).layer_groups()
+
+
+def _structure(node: Node) -> StructureKind:
+    """The structure of a student, or of a model that is pretrained on states; that without layers for another node."""
+    match node.spec:
+        case DistilSpec(method=method):
+            return method.structure
+        case PretrainSpec(states=states) if states is not None:
+            return states
+        case _:
+            return NoLayers()
 
 
 def served(plan: Plan) -> dict[str, int]:

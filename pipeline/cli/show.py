@@ -148,12 +148,13 @@ def show_calibration(directory: Path, console: Console) -> None:
 
 
 def show_pretraining(directory: Path, console: Console) -> None:
-    """Print the scores of a masked language model on held-out texts, before its training and after each epoch; and if
-    it has a teacher, its distances from it in each epoch."""
+    """Print the scores of a pretrained model on held-out texts, before its training and after each epoch; and if a
+    teacher of a masked language model runs in it, the distances from it in each epoch."""
     history = json.loads((directory / "history.json").read_text("utf-8"))
     taught = any("teacher" in epoch for epoch in history["epochs"])
     distances = ("soft targets", "cosine") if taught else ()
-    table = Table("epoch", "steps", "loss", *distances, "held-out loss", "held-out accuracy", header_style="bold")
+    accuracy = ("held-out accuracy",) if "accuracy" in history["before"] else ()
+    table = Table("epoch", "steps", "loss", *distances, "held-out loss", *accuracy, header_style="bold")
     table.add_row("before", "0", "", *("" for _ in distances), *_held_out(history["before"]))
     for epoch in history["epochs"]:
         own = [f"{value:.4f}" if value is not None else "-" for value in epoch.get("teacher", {}).values()]
@@ -176,8 +177,10 @@ def show_generated(path: Path, console: Console) -> None:
     console.print(table)
 
 
-def _held_out(score: dict[str, float]) -> tuple[str, str]:
-    return f"{score['loss']:.4f}", f"{score['accuracy']:.1f} %"
+def _held_out(score: dict[str, float]) -> tuple[str, ...]:
+    """The loss of a score as text, and its accuracy if it has one."""
+    accuracy = (f"{score['accuracy']:.1f} %",) if "accuracy" in score else ()
+    return f"{score['loss']:.4f}", *accuracy
 
 
 def show_layers(directory: Path, console: Console) -> None:

@@ -82,6 +82,12 @@ def corpus_bytes(files: Iterable[Path], rows: int, recipe: TaskRecipe, digests: 
     return texts // 2 + 2 * tokens + rows * ROW_BYTES + TOKENIZER_BYTES
 
 
+def tokenised_bytes(rows: int, max_length: int, bank_bytes: int | None, bank_rows: int | None) -> int:
+    """Bytes of ``rows`` tokenised texts of a bank of this size (None where it is not known), about."""
+    each = max(1, bank_bytes // bank_rows - KEY_BYTES) if bank_bytes and bank_rows else TEXT_BYTES
+    return rows * (each // 2 + 2 * min(each // BYTES_A_TOKEN, max_length) + ROW_BYTES) + TOKENIZER_BYTES
+
+
 def text_bytes(path: Path, columns: Iterable[str], digests: Digests) -> int:
     """Bytes of the texts in a file: of the columns of a Parquet file, of all of any other file."""
     if kind_of(path)[0] != "parquet":

@@ -12,7 +12,8 @@ from pipeline.graph.nodes import MODEL, Edge, ExternalInput, HeldModels, ModelKi
 from pipeline.graph.row_counts import TaskRows
 from pipeline.graph.unlabelled.bank import BankNodes
 from pipeline.graph.unlabelled.pretraining import Texts, masked_model
-from pipeline.recipe import BASE, Student, TaskRecipe
+from pipeline.graph.unlabelled.states import StateTeacher, state_student
+from pipeline.recipe import BASE, TEACHER, Student, TaskRecipe
 from pipeline.recipe.schema.learners import BilstmBlock
 from stages.models.bilstm import BILSTM, bilstm_parameters, separates_texts
 from stages.models.config_fields import with_defaults
@@ -234,10 +235,10 @@ class StartingPoints:
         """The model that the key ``cut.of`` names, in words."""
         return f"models.{of}" if of in self.recipe.masked_models else "the teacher"
 
-    # --- masked language models ---
+    # --- models of unlabelled texts ---
 
     def masked_model(self, name: str) -> Model:
-        """The masked language model of the entry ``name`` of the recipe's ``models``. Raises RequestError."""
+        """The pretrained model of the entry ``name`` of the recipe's ``models``. Raises RequestError."""
         known = self.context.masked_models
         if (self.task, name) not in known:
             known[self.task, name] = self._masked_model(name)
@@ -256,22 +257,30 @@ class StartingPoints:
         start = self._weights(given, base, where)
         if isinstance(start, Cut):  # a masked language model has no outputs that stand for labels
             start = start.model_copy(update={"label_order": None})
-        teacher = None if masked.taught_by is None else self._masked_teacher(masked.taught_by, f"{where}.pretrain")
-        return masked_model(self.context, masked, base, start, self._texts(masked.texts, base), self.task, teacher)
+        teacher = None if masked.taught_by is None else self._text_teacher(masked.taught_by, f"{where}.pretrain")
+        texts = self._texts(masked.texts, base.tokenizer)
+        if masked.states is not None:
+            assert teacher is not None, "states without taught_by are refused when the recipe is read"
+            followed = StateTeacher(str(masked.taught_by), teacher, self._texts(masked.texts, teacher.tokenizer))
+            stored = self.recipe.store
+            return state_student(self.context, masked, base, start, texts, followed, stored, self.task)
+        return masked_model(self.context, masked, base, start, texts, self.task, teacher)
 
-    def _masked_teacher(self, name: str, where: str) -> Model:
-        """The masked language model that ``taught_by`` of a block ``pretrain`` names. Raises RequestError."""
+    def _text_teacher(self, name: str, where: str) -> Model:
+        """The model that ``taught_by`` of a block ``pretrain`` names. Raises RequestError."""
         if name in self.recipe.masked_models:
             return self.masked_model(name)
+        if name == TEACHER:
+            return self.teacher()
         return self.teacher_base() if name == BASE else self.context.external_model(name, f"{where}.taught_by")
 
-    def _texts(self, kind: str, base: Model) -> Texts:
-        """The texts that a masked language model is trained on: those of the bank, or of the task's rows of train."""
+    def _texts(self, kind: str, tokenizer: ExternalInput) -> Texts:
+        """The texts that a model is pretrained on: those of the bank, or of the task's rows of train."""
         if kind == "bank":
             assert self.recipe.bank is not None, "a recipe without one is refused when it is read"
             bank = BankNodes(self.context, self.recipe.bank).bank()
             return Texts("bank", bank, bank.rows)
-        corpus = self.corpus(base.tokenizer)
+        corpus = self.corpus(tokenizer)
         return Texts("corpus", corpus, self.rows.distinct())
 
     # --- trainings ---

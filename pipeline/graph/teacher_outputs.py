@@ -144,11 +144,13 @@ class ModelOutputs:
     def probe(self, name: str, model: Model, structure: LayerStructure) -> Node:
         """Linear classifiers on those layers of a model that ``structure`` names, and their outputs."""
         store, layers = self.store(name, model), teacher_layers(structure.layer_groups())
-        spec = ProbeSpec(layers=layers, pooling=structure.pooling)
+        spec = ProbeSpec(layers=layers, pooling=structure.stored_pooling)
         # The name says which layers and pooling, unless it is all layers with the recipe's pooling.
         usual = layers == tuple(range(1, model.shape.layers + 1))
         which = [] if usual else ["+".join(map(str, layers))]
-        which += ["cls"] if self.starting_points.recipe.store.pooling == "both" and structure.pooling == "cls" else []
+        which += (
+            ["cls"] if self.starting_points.recipe.store.pooling == "both" and structure.stored_pooling == "cls" else []
+        )
         full = self._node_name(":".join(("probe", *which)), name)
         outputs, rows = self.starting_points.recipe.task.outputs, store.rows
         each = row_bytes(len(layers), outputs, outputs, "float32")

@@ -54,7 +54,7 @@ class NamedMethod:
         outputs = ["logits"] if method.needs_logits else []
         if isinstance(structure, LayerStructure):
             classifiers = "pseudo-classifiers on " if method.needs_probes else ""
-            outputs.append(f"{classifiers}{structure.pooling}-pooled states of layers")
+            outputs.append(f"{classifiers}{structure.stored_pooling}-pooled states of layers")
         elif isinstance(structure, EveryToken):
             outputs.append(f"states {'and attention scores ' if structure.scores else ''}of layers at every token")
         outputs += ["the teacher's model, on generated rows"] if method.needs_live_teacher else []

@@ -22,10 +22,11 @@ TINYBERT = NamedMethod(
     differs="The means are over real tokens; those of the code include padding. The teacher runs without dropout, "
     "once, and its states are read from stores; in the code it runs in training mode in each step. On STS-B "
     "phase 2 follows the teacher, as the paper does; the code trains on the labels. Both phases have one "
-    "learning rate (README: 5e-5, then 3e-5). General distillation before fine-tuning is not part of it: "
-    "start from a student that was pretrained. The paper augments the data of both phases; here `data: knn` "
-    "adds texts of the maker `tinybert` to phase 2, and phase 1 has the task's own rows. Teacher and student "
-    "need one tokenizer and as many attention heads; `scores: false` matches the states alone.",
+    "learning rate (README: 5e-5, then 3e-5). General distillation before fine-tuning is a model of its own, "
+    "from which students start (`pretrain: {states: ...}` of an entry of `models`). The paper augments the data "
+    "of both phases; here `data: knn` adds texts of the maker `tinybert` to phase 2, and phase 1 has the task's "
+    "own rows. Teacher and student need one tokenizer and as many attention heads; `scores: false` matches the "
+    "states alone.",
     example="method: tinybert\n"
     "# With TinyBERT's augmentation in the second phase, in a recipe with a bank or without:\n"
     "# candidates: {tinybert: {by: tinybert, model: bert-base-uncased, vectors: glove.6B.300d.txt}}\n"

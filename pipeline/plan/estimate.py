@@ -126,7 +126,7 @@ def comparison_key(what: StageInstance, instances: Mapping[str, StageInstance]) 
     corpus, model = instances.get(what.inputs.get("corpus", "")), what.inputs.get("model", "")
     length = _field(corpus.spec, "max_length") if corpus else None
     match what.stage:
-        case "corpus":
+        case "corpus" | "texts":
             parts: list[Json] = [what.inputs.get("tokenizer"), _field(what.spec, "max_length")]
         case "distil":
             train = [_field(what.spec, "train", name) for name in ("batch_size", "precision")]
@@ -138,7 +138,8 @@ def comparison_key(what: StageInstance, instances: Mapping[str, StageInstance]) 
             train = [_field(what.spec, name) for name in ("batch_size", "precision", "max_length")]
             share = _field(what.spec, "masking", "share")
             teacher = _model_shape(what.inputs.get("teacher", ""), instances)
-            parts = [_shape(what, instances), train, share, "bank" in what.inputs, teacher]
+            states = _field(what.spec, "states", "kind")
+            parts = [_shape(what, instances), train, share, "bank" in what.inputs, teacher, states]
         case "bank" | "index" | "transfer" | "sift" | "unlabelled":
             # Their time per row hardly depends on their settings.
             parts = []

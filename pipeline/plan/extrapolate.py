@@ -272,8 +272,11 @@ def evaluated_splits(corpus: Node) -> int:
 
 
 def task_corpus(node: Node) -> Node | None:
-    """The corpus of the task's rows that a node reads: for tokenised candidates, the corpus of their task."""
+    """The corpus of the task's rows that a node reads: for tokenised candidates, the corpus of their task; None for
+    tokenised texts of a pretraining."""
     given = node.inputs.get("corpus")
     if not isinstance(given, Edge):
         return None
-    return task_corpus(given.source) if isinstance(given.source.spec, UnlabelledSpec) else given.source
+    if isinstance(given.source.spec, UnlabelledSpec):
+        return task_corpus(given.source)
+    return given.source if isinstance(given.source.spec, CorpusSpec) else None

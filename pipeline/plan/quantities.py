@@ -19,7 +19,7 @@ from stages.retrieval.index_plan import index_bytes, planned
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
-from stages.specs.pretraining import PretrainSpec
+from stages.specs.pretraining import PretrainSpec, TextsSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec, TfIdf
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import TRAIN
@@ -84,6 +84,8 @@ def _rows(node: Node, records: Mapping[str, Record], known: Mapping[str, SizeOfN
             return trained_texts(spec, _distinct(records[corpus.key], TRAIN))
         case PretrainSpec() as spec:
             return _pretrained_rows(node, spec, known)
+        case TextsSpec() as spec:
+            return _used_texts(node, spec, records, known)
         case TeachSpec() | ProbeSpec() | EmbedSpec() | IndexSpec() | RerankSpec():
             return _input_rows(node, known)
         case _:
@@ -131,10 +133,21 @@ def _texts(node: Node, records: Mapping[str, Record], known: Mapping[str, SizeOf
 
 
 def _pretrained_rows(node: Node, spec: PretrainSpec, known: Mapping[str, SizeOfNode]) -> Quantity:
-    """The texts that a masked language model is trained on: of a bank, as many as that is known to have."""
-    bank = source_of(node, "bank")
-    rows = known[bank.key].rows if bank is not None and bank.key in known else None
+    """The texts that a model is pretrained on: of a bank, or of tokenised texts, as many as these are known to have."""
+    source = source_of(node, "bank") or source_of(node, "texts")
+    rows = known[source.key].rows if source is not None and source.key in known else None
     return node.rows if rows is None or rows.value is None else trained_texts(spec, rows)
+
+
+def _used_texts(
+    node: Node, spec: TextsSpec, records: Mapping[str, Record], known: Mapping[str, SizeOfNode]
+) -> Quantity:
+    """The texts that are tokenised, of a bank or of a task's rows of train."""
+    corpus, bank = source_of(node, "corpus"), source_of(node, "bank")
+    rows = known[bank.key].rows if bank is not None and bank.key in known else None
+    if corpus is not None and corpus_sizes(corpus, records) is not None:
+        rows = _distinct(records[corpus.key], TRAIN)
+    return node.rows if rows is None or rows.value is None else replace(rows, value=sum(spec.texts_of(rows.value)))
 
 
 FOLLOWED = ("outputs", "embeddings", "bank", "candidates", "corpus")

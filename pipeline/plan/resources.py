@@ -16,7 +16,7 @@ from pipeline.recipe import ResourceBlock
 MAX_CPUS = 4
 """CPUs of a worker by default, at most."""
 
-WITHOUT_A_MODEL = ("corpus", "bank", "transfer", "unlabelled", "sift", "ensemble", "probe")
+WITHOUT_A_MODEL = ("corpus", "texts", "bank", "transfer", "unlabelled", "sift", "ensemble", "probe")
 """Stages that run no model, whatever their role: they get no GPU."""
 
 

@@ -16,7 +16,7 @@ from pipeline.storage import Storage
 from stages.specs.retrieval import EmbedSpec
 from stages.specs.teacher import TeachSpec
 
-SAME_FIELDS = ("part", "precision", "compute", "label_order")
+SAME_FIELDS = ("part", "precision", "compute")
 """Fields of a store's spec that must be equal."""
 
 STAGES = (TeachSpec.stage, EmbedSpec.stage)
@@ -57,7 +57,8 @@ def _embeds(record: Record, spec: EmbedSpec) -> bool:
 
 
 def _has_rows_of(record: Record, teacher: str, spec: TeachSpec) -> bool:
-    """Whether a store's rows are those that ``spec`` would compute. The store may have more layers, or both poolings.
+    """Whether a store's rows are those that ``spec`` would compute. The store may have more layers, both
+    poolings, or logits where ``spec`` wants none.
     ``teacher``: identity or content digest of the model, '' if it is not built."""
     if (
         not teacher
@@ -71,4 +72,5 @@ def _has_rows_of(record: Record, teacher: str, spec: TeachSpec) -> bool:
     except ValidationError:  # of another version of this package, with fields that this one does not know
         return False
     pooled = spec.part != "pooled" or stored.pooling in (spec.pooling, "both")
-    return pooled and all(getattr(stored, name) == getattr(spec, name) for name in SAME_FIELDS)
+    logits = not spec.logits or (stored.logits and stored.label_order == spec.label_order)
+    return pooled and logits and all(getattr(stored, name) == getattr(spec, name) for name in SAME_FIELDS)

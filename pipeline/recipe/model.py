@@ -22,7 +22,7 @@ from pipeline.recipe.schema.file import Data, Limits, ResourceBlock, StoreSettin
 from pipeline.recipe.schema.learners import Student
 from stages.specs.base import Frozen
 from stages.specs.method import Method
-from stages.specs.pretraining import PretrainSpec
+from stages.specs.pretraining import PooledStates, PretrainSpec
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
@@ -72,11 +72,12 @@ class Ensemble(Frozen):
 
 
 class MaskedModel(Frozen):
-    """The masked language model of an entry of ``models`` with ``pretrain``. ``student`` says what it starts from, its
-    label is the name of the entry; ``texts`` are those of the bank or of the task's rows of train. ``taught_by`` is the
-    masked language model that teaches it: another entry, ``base`` or an external model; None where none does.
-    ``alone``: the entry has no method, so that the masked language model is all that it stands for. ``spec.start`` has
-    its default, as it is known only in the graph."""
+    """The pretrained model of an entry of ``models`` with ``pretrain``: a masked language model, or with ``states`` an
+    encoder that follows the states of another model. ``student`` says what it starts from, its label is the name of the
+    entry; ``texts`` are those of the bank or of the task's rows of train. ``taught_by`` is the model that teaches it:
+    another entry, ``base``, with ``states`` also ``teacher``, or an external model; None where none does. ``alone``:
+    the entry has no method, so that the pretrained model is all that it stands for. ``spec.start`` and ``spec.states``
+    have their defaults, as the start and the numbers of layers are known only in the graph."""
 
     name: str
     student: Student
@@ -84,13 +85,14 @@ class MaskedModel(Frozen):
     taught_by: str | None
     spec: PretrainSpec
     alone: bool
+    states: PooledStates | None = None
 
 
 class TaskRecipe(Frozen):
     """Everything that concerns one task of the recipe. ``files`` maps split -> path; None where the rows come from
-    ``data.source``. ``models`` has the further models that teach or are evaluated, ``masked_models`` the masked
-    language models, which students may start from; a name may be in both. ``makers`` has the makers of candidates by
-    name. ``sweep_seed``, none of ``seeds``, is the seed of the trainings that choose a learning rate."""
+    ``data.source``. ``models`` has the further models that teach or are evaluated, ``masked_models`` those that are
+    trained on unlabelled texts, which students may start from; a name may be in both. ``makers`` has the makers of
+    candidates by name. ``sweep_seed``, none of ``seeds``, is the seed of the trainings that choose a learning rate."""
 
     task: Task
     files: FrozenMapping[str] | None
@@ -114,8 +116,8 @@ class TaskRecipe(Frozen):
         yield from ((("models", name), node) for name, node in self.models.items() if isinstance(node, ModelNode))
 
     def start_model(self, student: Student) -> str | None:
-        """The masked language model from which, or from some of whose layers, a student starts; None for one that does
-        not start from one."""
+        """The entry with ``pretrain`` from whose model, or from some of whose layers, a student starts; None for one
+        that does not start from one."""
         named = student.start if student.cut is None else student.cut.of
         return named if named in self.masked_models else None
 

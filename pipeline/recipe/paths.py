@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pipeline.recipe.reference import BASE
+from pipeline.recipe.reference import BASE, TEACHER
 from pipeline.recipe.yaml import Tree
 
 Kind = Literal["storage", "source", "file", "model", "tracker"]
@@ -54,7 +54,7 @@ def with_paths(tree: Tree, change: Change) -> Tree:
     ``field`` is the place of the text, such as ``student.0.model``.
     """
     models = tree.get("models") if isinstance(tree, dict) else None
-    entries = frozenset({BASE, *(models if isinstance(models, dict) else ())})
+    entries = frozenset({BASE, TEACHER, *(models if isinstance(models, dict) else ())})
     for place, kind in PLACES.items():
         # These may name an entry of models, whatever folders there are.
         kept = entries if place[-1] in ("generator", "taught_by") else frozenset()

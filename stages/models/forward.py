@@ -32,6 +32,12 @@ def forward(model: nn.Module, inputs: Mapping[str, Tensor], hidden: bool = False
     return result.logits, tuple(result.hidden_states) if hidden else ()
 
 
+def encoder_states(encoder: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The states [B, T, H] of the embeddings and of each layer of a model without a head, for inputs as ``forward``
+    takes them."""
+    return tuple(encoder(**_arguments(encoder, inputs), output_hidden_states=True).hidden_states)
+
+
 def attention_maps(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The attention maps [B, heads, T, T] of each layer, after the softmax, for inputs as ``forward`` takes them. The
     model must use eager attention."""

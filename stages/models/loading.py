@@ -7,7 +7,7 @@ safetensors only, and no code from a model's repository ever runs.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
@@ -161,6 +162,54 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
             f"{len(lacking) - 1} more; give the model's own weights"
         )
     return model
+
+
+class LoadedEncoder(NamedTuple):
+    """A model without a head. ``new_pooler`` has the names of the weights of its pooler if these are random; () if they
+    come from files, and for a model without a pooler."""
+
+    model: PreTrainedModel
+    new_pooler: tuple[str, ...]
+
+
+def load_encoder(directory: Path) -> LoadedEncoder:
+    """The model in ``directory`` in float32, without the head that it may have. Raises ValueError if it does not load,
+    or lacks weights other than the pooler's."""
+    quieten()
+    config = config_of(directory)
+    if is_own_class(str(config["model_type"]), head_of(config)) and config["model_type"] != BILSTM:
+        return LoadedEncoder(cast(PreTrainedModel, load(directory).base_model), ())
+    try:
+        model, random = read_weights(AutoModel, directory, config=read_config(directory, {})[0])
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{directory} holds no model that loads ({reason}); save one there") from error
+    lacking = [name for name in random if "pooler" not in name]
+    if lacking:
+        raise ValueError(
+            f"the weights in {directory} lack {lacking[0]}, and {len(lacking) - 1} more; give the model's own"
+        )
+    return LoadedEncoder(model, tuple(random))
+
+
+def build_encoder(start: Start, directory: Path) -> LoadedEncoder:
+    """A model without a head before its first step, in float32. Seed torch before the call: a pooler that the files
+    lack, and all weights of a ``Fresh`` start, come from torch's generator. Raises ValueError for a model that does not
+    load, or that cannot be changed as ``start`` says."""
+    quieten()
+    match start:
+        case Pretrained():
+            return load_encoder(directory)
+        case Cut(layers=layers):
+            found = load_encoder(directory)
+            return found._replace(model=cut_layers(found.model, layers))
+        case Fresh(changes=changes):
+            changed = dict(changes)
+            config, _ = read_config(directory, {**changed, **kinds_of_layers(directory, changed)})
+            model = cast(PreTrainedModel, AutoModel.from_config(config, dtype=torch.float32))
+            return LoadedEncoder(model, tuple(name for name in model.state_dict() if "pooler" in name))
+        case Bilstm():
+            raise ValueError("start: a BiLSTM has no layers whose states could be followed; start from an encoder")
 
 
 def read_weights(auto: Any, directory: Path, **more: Any) -> tuple[PreTrainedModel, list[str]]:

@@ -10,20 +10,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
 
 from stages.corpus.batches import Ragged, Rows, sorted_batches
 from stages.corpus.row_key import row_key
 from stages.corpus.tokenizer import Tokenizer, load_tokenizer
 from stages.models.forward import pooled_state
-from stages.models.loading import quieten, read_config
+from stages.models.loading import load_encoder
 from stages.models.malloc import keep_freed_memory
 from stages.models.positions import position_limit
 from stages.models.predict import out_of_memory, tokens_per_pass
 from stages.models.shape import config_of
-from stages.models.weights_header import weights_variant
 from stages.saved_rows import SavedRows
 from stages.specs.retrieval import ModelEncoder
 
@@ -132,7 +129,10 @@ def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int)
     tokens."""
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = _load(directory)
+    try:
+        model = load_encoder(directory).model
+    except ValueError as error:
+        raise ValueError(f"encoder: {error}") from error
     tokenizer = load_tokenizer(directory)
     limit = position_limit(config_of(directory))
     if limit is not None and spec.max_length > limit:
@@ -141,32 +141,6 @@ def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int)
         )
     module: nn.Module = model
     return TextEncoder(spec, module.to(device).eval(), tokenizer, device, tokens_per_pass(device, threads))
-
-
-def _load(directory: Path) -> PreTrainedModel:
-    """The encoder in float32. Raises ValueError if it does not load or lacks weights other than the pooler's."""
-    quieten()
-    try:
-        model, found = AutoModel.from_pretrained(
-            directory,
-            config=read_config(directory, {})[0],
-            variant=weights_variant(directory),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"encoder: {directory} holds no model that loads ({reason}); save one there") from error
-    lacking = sorted(name for name in found["missing_keys"] if "pooler" not in name)
-    if lacking:
-        raise ValueError(
-            f"encoder: the weights in {directory} lack {lacking[0]}, and {len(lacking) - 1} more; give the model's own"
-        )
-    loaded: PreTrainedModel = model
-    return loaded
 
 
 def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:

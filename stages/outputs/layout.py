@@ -1,6 +1,7 @@
 """The columns of a store and their types, and ``store.json``, which names every shard and its checksum.
 
-A store is one of three parts, each an artifact of its own: ``pooled`` (logits and one vector a layer),
+A store is one of three parts, each an artifact of its own: ``pooled`` (logits, unless the model was read as a plain
+encoder, and one vector for each layer and pooling),
 ``tokens`` (every position of every layer), ``scores`` (the attention scores of every layer, before the softmax).
 Earlier versions wrote ``attention`` (the attention maps, after the softmax) in the place of ``scores``; it is read.
 """
@@ -40,7 +41,8 @@ class State:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The columns of every row, and their sizes. ``pooling`` is '' where nothing is pooled; ``heads`` matters for the
-    parts ``scores`` and ``attention`` alone."""
+    parts ``scores`` and ``attention`` alone. ``outputs`` is the number of logits; a pooled store with 0 of them has no
+    column for them."""
 
     part: str
     layers: tuple[int, ...]
@@ -61,12 +63,18 @@ class Layout:
         return tuple(found)
 
     @property
+    def has_logits(self) -> bool:
+        """Whether the store has a column of logits."""
+        return self.part == "pooled" and self.outputs > 0
+
+    @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of a shard: the key, the logits (or the row's length), the states. No field is nullable."""
+        """The Arrow schema of a shard: the key, the logits if it has any (or the row's length), the states. No field is
+        nullable."""
         fields = [pa.field("row_key", pa.binary(16), nullable=False)]
-        if self.part == "pooled":
+        if self.has_logits:
             fields.append(pa.field("logits", vector(np.float32, self.outputs), nullable=False))
-        else:
+        elif self.part != "pooled":
             fields.append(pa.field("length", pa.int32(), nullable=False))
         return pa.schema(fields + [pa.field(state.column, self._state_type, nullable=False) for state in self.states])
 
@@ -92,9 +100,11 @@ class Layout:
         )
 
     def serves(self, other: "Layout") -> bool:
-        """Whether this layout has every column of ``other``, in the same number type."""
-        alike = (self.part, self.width, self.heads, self.outputs, self.precision)
-        same = alike == (other.part, other.width, other.heads, other.outputs, other.precision)
+        """Whether this layout has every column of ``other``, in the same number type. States of a store with logits
+        serve one without: they are those of the same encoder."""
+        alike = (self.part, self.width, self.heads, self.precision)
+        same = alike == (other.part, other.width, other.heads, other.precision)
+        same = same and (other.outputs == self.outputs or (other.part == "pooled" and not other.has_logits))
         return same and {(s.column, s.pooling) for s in other.states} <= {(s.column, s.pooling) for s in self.states}
 
 

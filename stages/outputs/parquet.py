@@ -45,8 +45,8 @@ def write_shard(
     states: Mapping[str, Array],
     given: Mapping[str, Scales] | None = None,
 ) -> ShardFile:
-    """Write a shard, whole or not at all. ``heads`` are the logits [rows, outputs], or the rows' lengths [rows] where
-    positions are kept.
+    """Write a shard, whole or not at all. ``heads`` are the logits [rows, outputs], which have no column if there
+    are 0 outputs, or the rows' lengths [rows] where positions are kept.
 
     ``states`` holds each column of the layout as [rows, width], or as [all positions, width] (attention: flat). In the
     tier int8 they are floats, which are quantised here, or codes with their scales in ``given``.
@@ -57,9 +57,12 @@ def write_shard(
         scales = {name: found for name, (_, found) in coded.items()} if given is None else dict(given)
         states = {name: codes for name, (codes, _) in coded.items()} if given is None else states
         scales_sha256 = _write(directory / scales_name(number), _scales_table(layout, scales), [])[1]
-    columns = [pa.array(row_keys, pa.binary(16)), _heads(heads, layout)]
+    columns = [pa.array(row_keys, pa.binary(16))]
+    if layout.has_logits or layout.part != "pooled":
+        columns.append(_heads(heads, layout))
     for state in layout.states:
-        columns.append(_states(states[state.column], heads, layout))
+        kind = layout.schema.field(state.column).type
+        columns.append(_states(states[state.column], heads, layout, kind))
     table = pa.Table.from_arrays(columns, schema=layout.schema)
     size, sha256 = _write(directory / shard_name(number), table, _codes(layout))
     footer = footer_sha256(directory / shard_name(number))
@@ -119,8 +122,8 @@ def _heads(heads: Array, layout: Layout) -> pa.Array:
     return _vectors(heads, kind) if layout.part == "pooled" else pa.array(heads, kind)
 
 
-def _states(values: Array, heads: Array, layout: Layout) -> pa.Array:
-    kind = layout.schema.field(2).type
+def _states(values: Array, heads: Array, layout: Layout, kind: pa.DataType) -> pa.Array:
+    """A column of states as an Arrow array of the type ``kind``."""
     match layout.part:
         case "pooled":
             return _vectors(values, kind)
@@ -166,7 +169,9 @@ def read_row_keys(path: Path) -> list[bytes]:
 
 
 def read_logits(path: Path, layout: Layout) -> Array:
-    """[rows, outputs], float32."""
+    """[rows, outputs], float32; [rows, 0] of a store without logits."""
+    if not layout.has_logits:
+        return np.empty((len(read_keys(path)), 0), np.float32)
     with _readable(path):
         batches = _batches(path, "logits", vector(np.float32, layout.outputs))
         return np.concatenate([np.empty((0, layout.outputs), np.float32), *batches])

@@ -25,7 +25,7 @@ def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int, part: st
 
 
 def row_bytes(layers: int, width: int, outputs: int, precision: str, pooling: str = "mean") -> int:
-    """Bytes of one row of pooled states before compression: key, logits, states."""
+    """Bytes of one row of pooled states before compression: key, logits (0 ``outputs`` for none), states."""
     vectors = layers * (2 if pooling == "both" else 1)
     return 16 + 4 * outputs + vectors * width * ITEM_BYTES[precision]
 
@@ -39,7 +39,7 @@ def rows_a_shard(row_bytes: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Extent:
     """The size of a teacher's outputs for a row: ``layers`` layers, ``width`` wide, with ``heads`` attention heads;
-    ``outputs`` logits; ``length`` tokens, an upper bound where the row is not known yet."""
+    ``outputs`` logits, 0 for none; ``length`` tokens, an upper bound where the row is not known yet."""
 
     layers: int
     width: int

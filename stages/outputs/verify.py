@@ -98,7 +98,7 @@ def _content_differs(directory: Path, layout: Layout, shard: ShardFile) -> str:
     path = directory / shard.name
     if not pq.read_schema(path).equals(layout.schema):
         return f"the columns of {shard.name} are not those of store.json"
-    if layout.part == "pooled" and not np.isfinite(read_logits(path, layout)).all():
+    if layout.has_logits and not np.isfinite(read_logits(path, layout)).all():
         return f"logits of {shard.name} are not finite"
     for state in layout.states:
         if not all(np.isfinite(values).all() for values in _values(directory, layout, shard, state.column)):

@@ -6,17 +6,21 @@ from pathlib import Path
 
 from stages.specs.pretraining import PretrainSpec
 
+CHECKPOINT = "scratch/checkpoint.pt"
+"""The file of a work directory that holds the checkpoint."""
+
 SCRATCH_TEXTS = "scratch/texts"
 """The folder of a work directory in which the tokenised texts lie while the model is trained."""
 
-MaskedFacts = dict[str, object]
+PretrainFacts = dict[str, object]
 """The figures that the stage returns for the record of its artifact, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainJob:
-    """A masked language model to train: its spec, the directories of its inputs by name, and the directory to write to,
-    which holds the tokenised texts. ``checkpoint_seconds`` is the least time between two checkpoints."""
+    """A model to pretrain: its spec, the directories of its inputs by name, and the directory to write to, which for a
+    masked language model holds the tokenised texts. ``checkpoint_seconds`` is the least time between two
+    checkpoints."""
 
     spec: PretrainSpec
     inputs: Mapping[str, Path]

@@ -57,6 +57,11 @@ class MaskedBatch:
     predicted: int
     tokens: int
 
+    @property
+    def rows(self) -> int:
+        """The number of rows that this worker reads."""
+        return len(self.inputs["input_ids"])
+
     def pinned(self) -> "MaskedBatch":
         """The batch in pinned memory, from which a GPU can copy while it computes."""
         inputs = {name: value.pin_memory() for name, value in self.inputs.items()}

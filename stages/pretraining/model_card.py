@@ -1,8 +1,9 @@
-"""The model card of a masked language model: what it is, how well it predicts tokens, where it comes from."""
+"""The model card of a pretrained model: what it is, its scores on held-out texts, where it comes from."""
 
 from collections.abc import Mapping
 
-from stages.pretraining.progress import MaskedProgress
+from stages.pretraining.progress import PretrainingProgress
+from stages.specs.layer_map import describe_groups
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import describe_start
 from stages.training.model_card import origin_lines
@@ -19,7 +20,7 @@ model = AutoModelForMaskedLM.from_pretrained(directory)
 
 
 def masked_model_card(
-    spec: PretrainSpec, progress: MaskedProgress, texts: int, parameters: int, lineage: Mapping[str, object]
+    spec: PretrainSpec, progress: PretrainingProgress, texts: int, parameters: int, lineage: Mapping[str, object]
 ) -> str:
     """Markdown with the front matter that model hubs read. ``texts`` is the number of texts that the model was trained
     on; ``lineage`` is the content of ``lineage.json``, in which the runner records where the model comes from."""
@@ -54,6 +55,58 @@ def masked_model_card(
         "",
         "The loss is the mean negative log-likelihood of the tokens to predict; accuracy is the share in percent whose "
         "likeliest token is the right one.",
+        "",
+        *origin_lines(spec, lineage),
+    ]
+    return "\n".join(lines)
+
+
+USE_OF_AN_ENCODER = """\
+```python
+from transformers import AutoModel, AutoTokenizer
+
+directory = "."  # where this file is
+tokenizer = AutoTokenizer.from_pretrained(directory)
+model = AutoModel.from_pretrained(directory)
+```
+"""
+
+
+def state_student_card(
+    spec: PretrainSpec, progress: PretrainingProgress, texts: int, parameters: int, lineage: Mapping[str, object]
+) -> str:
+    """As ``masked_model_card``, for an encoder that was trained on the stored states of another model."""
+    assert progress.before is not None and spec.states is not None
+    scored = [("before the first step", progress.before)]
+    scored += [(f"after epoch {epoch.epoch}", epoch.held_out) for epoch in progress.history]
+    states = spec.states
+    pooled = "the first token's states" if states.pooling == "cls" else "the mean states of a text"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: feature-extraction",
+        "tags: [general-distillation, stillhouse]",
+        "---",
+        f"# {lineage.get('name', 'Encoder')}",
+        "",
+        f"An encoder of {parameters:,} parameters without a head, trained on {texts:,} texts by Stillhouse.",
+        f"First weights: {describe_start(spec.start)}. Layer 1 is the first; the specification below counts from 0.",
+        f"It learned to give {pooled} that its teacher, a larger model, gives, without labels (general distillation): "
+        f"student layer <- teacher layers {describe_groups(states.layer_groups())}, 0 being the embeddings, by "
+        f"`{states.kind}`.",
+        "",
+        "## Use",
+        "",
+        USE_OF_AN_ENCODER,
+        "It is a start for fine-tuning, like any pretrained encoder.",
+        "",
+        "## Loss on held-out texts",
+        "",
+        "| | loss |",
+        "| --- | ---: |",
+        *(f"| {when} | {score.loss:.4f} |" for when, score in scored),
+        "",
+        "The loss is the mean distance of the compared states.",
         "",
         *origin_lines(spec, lineage),
     ]

@@ -1,30 +1,37 @@
-"""The stage ``pretrain``: train a masked language model on the texts of a bank or of a task.
+"""The stage ``pretrain``: train a model on the texts of a bank or of a task, as a masked language model or on the
+stored states of another model.
 
     model/         the model after the last step, with tokenizer and model card, as plain transformers loads it
-    history.json   loss and accuracy on the held-out texts before the first step and after each epoch
+    history.json   the scores on the held-out texts before the first step and after each epoch
 
-Texts are tokenised by the map's workers first, then the model is trained in data-parallel workers (``worker.py``). This
-module imports no torch, so that planning and the driver do not need it.
+For a masked language model, texts are tokenised by the map's workers first, then the model is trained in data-parallel
+workers (``worker.py``). Tokenised texts and states are inputs of the other kind (``state_worker.py``). This module
+imports no torch, so that planning and the driver do not need it.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.resources import On, Worker
-from stages.corpus.reader import META
+from stages.corpus.reader import META, read_split
 from stages.corpus.token_shards import write_splits
-from stages.pretraining.job import SCRATCH_TEXTS, MaskedFacts, PretrainJob
+from stages.outputs.quarantine import read_quarantined
+from stages.pretraining.job import SCRATCH_TEXTS, PretrainFacts, PretrainJob
 from stages.pretraining.texts import chosen_texts
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.tasks import TRAIN
 
 
-def pretrain(spec: PretrainSpec, inputs: Mapping[str, Path], out: Path, on: On) -> MaskedFacts:
-    """Train the masked language model of ``spec``; return its figures, such as its rows and its held-out losses.
+def pretrain(spec: PretrainSpec, inputs: Mapping[str, Path], out: Path, on: On) -> PretrainFacts:
+    """Train the model of ``spec``; return its figures, such as its rows and its held-out losses.
 
     Inputs are those that ``PretrainSpec`` lists. Goes on from the tokenised texts and the checkpoint in ``out``.
     """
-    texts, folder = chosen_texts(spec, inputs), out / SCRATCH_TEXTS
+    if spec.states is not None:
+        split, bad = read_split(inputs["texts"], TRAIN), read_quarantined(inputs["outputs"])
+        on.expect(spec.texts_read(sum(key not in bad for key in split.keys)), "rows")
+        return on.train(train_on_states, PretrainJob(spec, dict(inputs), out))
+    texts, folder = chosen_texts(spec.texts, inputs), out / SCRATCH_TEXTS
     tokenised = (folder / META).exists()  # by an earlier attempt
     _, counts = write_splits(texts.task, spec.max_length, inputs["tokenizer"], texts.splits, folder, on)
     # What was tokenised counts as done already.
@@ -33,8 +40,15 @@ def pretrain(spec: PretrainSpec, inputs: Mapping[str, Path], out: Path, on: On) 
     return {**found, "truncated": sum(counts["truncated"].values())}
 
 
-def train_masked_model(job: PretrainJob, worker: Worker) -> MaskedFacts:
+def train_masked_model(job: PretrainJob, worker: Worker) -> PretrainFacts:
     """Run in each worker. Imports torch only here, in the worker's process."""
     from stages.pretraining.worker import train
+
+    return train(job, worker)
+
+
+def train_on_states(job: PretrainJob, worker: Worker) -> PretrainFacts:
+    """Run in each worker. Imports torch only here, in the worker's process."""
+    from stages.pretraining.state_worker import train
 
     return train(job, worker)

@@ -1,4 +1,4 @@
-"""The texts that a masked language model is trained on, and those that are held out. numpy and pyarrow only.
+"""The texts that a model is pretrained on, and those that are held out. numpy and pyarrow only.
 
 They are texts of a bank, or the rows of a task's train split, which contains neither held-out rows nor rows of dev and
 test. Equal texts are taken once. Which of them are used, and which held out, depends on hashes of the texts alone: not
@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from stages.bank.reader import COLUMNS, read_bank_meta, read_bank_part, read_bank_rows
 from stages.corpus.reader import read_split
-from stages.corpus.row_key import KEY_BYTES
+from stages.corpus.row_key import KEY_BYTES, split_keys
 from stages.corpus.token_shards import SplitRows
-from stages.specs.pretraining import PretrainSpec
+from stages.specs.pretraining import TextsSpec
 from stages.specs.tasks import HOLDOUT, TRAIN, Task
 
 Numbers = npt.NDArray[np.int64]
@@ -33,26 +33,26 @@ class ChosenTexts:
     splits: Mapping[str, SplitRows]
 
 
-def chosen_texts(spec: PretrainSpec, inputs: Mapping[str, Path]) -> ChosenTexts:
+def chosen_texts(spec: TextsSpec, inputs: Mapping[str, Path]) -> ChosenTexts:
     """The texts that a training uses, from the input ``bank`` or ``corpus``. Raises ValueError if there are fewer than
     two different ones."""
     return _of_bank(spec, inputs["bank"]) if "bank" in inputs else _of_train(spec, inputs["corpus"])
 
 
-def _of_bank(spec: PretrainSpec, bank: Path) -> ChosenTexts:
+def _of_bank(spec: TextsSpec, bank: Path) -> ChosenTexts:
     meta = read_bank_meta(bank)
     parts = [read_bank_part(bank, number, ["row_key"])["row_key"] for number in range(len(meta.parts))]
     keys = np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *map(_key_bytes, parts)])
     divided = _divided(spec, keys, f"bank: {bank}")
-    return _chosen(meta.columns, divided, {name: read_bank_rows(bank, rows) for name, rows in divided.items()})
+    texts = {name: read_bank_rows(bank, rows) for name, rows in divided.items()}
+    return _chosen(meta.columns, divided, keys, texts)
 
 
-def _of_train(spec: PretrainSpec, corpus: Path) -> ChosenTexts:
+def _of_train(spec: TextsSpec, corpus: Path) -> ChosenTexts:
     split = read_split(corpus, TRAIN)
     divided, texts = _divided(spec, split.row_keys, f"corpus: {corpus}"), split.texts()
-    return _chosen(
-        COLUMNS[: len(split.columns)], divided, {name: [texts[row] for row in rows] for name, rows in divided.items()}
-    )
+    of_splits = {name: [texts[row] for row in rows] for name, rows in divided.items()}
+    return _chosen(COLUMNS[: len(split.columns)], divided, split.row_keys, of_splits)
 
 
 def _key_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
@@ -65,7 +65,7 @@ def _key_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     return np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *chunks])
 
 
-def _divided(spec: PretrainSpec, keys: npt.NDArray[np.uint8], where: str) -> dict[str, Numbers]:
+def _divided(spec: TextsSpec, keys: npt.NDArray[np.uint8], where: str) -> dict[str, Numbers]:
     """Split -> the numbers of its rows, rising. ``keys`` [N, 16] are the row keys of all."""
     words = keys.copy().view(">u8").reshape(-1, KEY_BYTES // 8)
     order = np.lexsort((words[:, 1], words[:, 0]))  # stable: of equal texts the first comes first
@@ -79,20 +79,26 @@ def _divided(spec: PretrainSpec, keys: npt.NDArray[np.uint8], where: str) -> dic
 
 
 def _chosen(
-    columns: Sequence[str], divided: Mapping[str, Numbers], texts: Mapping[str, Sequence[Sequence[str]]]
+    columns: Sequence[str],
+    divided: Mapping[str, Numbers],
+    keys: npt.NDArray[np.uint8],
+    texts: Mapping[str, Sequence[Sequence[str]]],
 ) -> ChosenTexts:
     task = Task(name="texts", text=tuple(columns), metrics=("pearson",))
-    tables = {name: _table(columns, rows, texts[name]) for name, rows in divided.items()}
+    tables = {name: _table(columns, rows, keys[rows], texts[name]) for name, rows in divided.items()}
     return ChosenTexts(task, {TRAIN: SplitRows("train", tables[TRAIN]), HOLDOUT: SplitRows("holdout", tables[HOLDOUT])})
 
 
-def _table(columns: Sequence[str], rows: Numbers, texts: Sequence[Sequence[str]]) -> pa.Table:
-    """Rows as ``write_splits`` takes them: index, row_key, label, the text columns. Keys and labels are not used."""
+def _table(
+    columns: Sequence[str], rows: Numbers, keys: npt.NDArray[np.uint8], texts: Sequence[Sequence[str]]
+) -> pa.Table:
+    """Rows as ``write_splits`` takes them: index, row_key, label (null), the text columns. ``keys`` [N, 16] are those
+    of the ``rows``."""
     values = zip(*texts, strict=True)
     return pa.table(
         {
             "index": pa.array(rows, pa.int64()),
-            "row_key": pa.array([bytes(KEY_BYTES)] * len(rows), pa.binary(KEY_BYTES)),
+            "row_key": pa.array(split_keys(keys.tobytes()), pa.binary(KEY_BYTES)),
             "label": pa.nulls(len(rows), pa.float32()),
             **{name: pa.array(column, pa.string()) for name, column in zip(columns, values, strict=True)},
         }

@@ -13,7 +13,7 @@ from stages.specs.seeds import seed_of
 Pair = tuple[int, int]
 """A layer of the student and the layer of the teacher that it follows."""
 GroupRule = Literal["even", "overlapping", "all"]
-PairRule = Literal["even", "last", "random", "final"]
+PairRule = Literal["even", "last", "random", "final", "spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,9 @@ def pairs_by_rule(rule: PairRule, student: int, teacher: int, seed: int) -> tupl
     """(student layer, teacher layer) by this rule. ``even`` takes the last layer of each even group except the last
     group: PKD-skip of Patient KD (Sun et al. 2019, section 3). ``last`` is its other map, PKD-last. ``random`` is a
     control that keeps only the order of layers; it maps the student's last layer too, and needs a deeper teacher.
-    ``final`` maps the last layer of each model, as DistilBERT does. Raises ValueError if the rule gives no map at these
-    depths."""
+    ``final`` maps the last layer of each model, as DistilBERT does; ``spread`` all layers from the embeddings to the
+    last: (i, floor(i n / m)), which is g(i) of TinyBERT where n is a multiple of m. Raises ValueError if the rule gives
+    no map at these depths."""
     if rule == "final":
         return ((student, teacher),)
     _require_depth(f"structure.pairs: {rule}", student, teacher)
@@ -122,6 +123,8 @@ def pairs_by_rule(rule: PairRule, student: int, teacher: int, seed: int) -> tupl
                 f"structure.pairs: random has only one map of {teacher} layers to {student}; use last, or give pairs"
             )
         return tuple(enumerate(drawn_layers(range(1, teacher + 1), student, seed_of(seed)), 1))
+    if rule == "spread":
+        return tuple((layer, layer * teacher // student) for layer in range(student + 1))
     if student < 2:
         raise ValueError(
             f"structure.pairs: {rule} leaves out the student's last layer, and this student has no other; give pairs"

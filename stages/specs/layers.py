@@ -43,8 +43,8 @@ class Pick(Matching):
     over dimensions and, unless `over` is sum, over pairs; with `distance: cosine` one less their cosine in its place.
     `pairs` lists [student layer, teacher layer], 1 being the first layer and 0 the embeddings; `even` pairs layer j of
     m, but for the last, with layer floor(j n / m) of n; `last` with layer n - m + j; `random` draws the teacher's
-    layers, in rising order, from the student's seed; `final` pairs the last layers alone. Where widths differ, a
-    projection is learned."""
+    layers, in rising order, from the student's seed; `final` pairs the last layers alone; `spread` pairs layer i of m,
+    from the embeddings to the last, with layer floor(i n / m). Where widths differ, a projection is learned."""
 
     kind: Literal["pick"] = "pick"
     pairs: PairRule | LayerPairs = "even"

@@ -1,14 +1,47 @@
-"""The spec of the stage ``pretrain``: the training of a masked language model."""
+"""The specs of the stage ``pretrain``, the training of a model on unlabelled texts, and of the stage ``texts``, which
+tokenises such texts for several of these trainings."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from stages.specs.base import Frozen, Spec
+from stages.specs.layers import Attend, Concatenate, Pick, Random, Relational
 from stages.specs.student import Pretrained, Start
 
 MOST_HELD_OUT_TEXTS = 2000
-"""The most texts that are held out to measure a masked language model: more would only cost time."""
+"""The most texts that are held out to measure a pretrained model: more would only cost time."""
+
+PooledStates = Annotated[Pick | Concatenate | Attend | Random | Relational, Field(discriminator="kind")]
+"""The kinds of the axis ``structure`` that compare pooled states."""
+
+STATE_KINDS = ("pick", "concatenate", "attend", "random", "relational")
+"""The names of these kinds."""
+
+
+class TextsSpec(Spec):
+    """Unlabelled texts -> tokenised shards, in the form of a corpus with the splits ``train`` and ``holdout``.
+
+    Inputs: ``tokenizer``, and the texts: ``bank``, or ``corpus``, whose rows of train are taken without labels. Equal
+    texts are taken once.
+
+    ``rows`` is the most texts that are used, None for all. ``holdout`` is the share of these that models are measured
+    on and not trained on, up to ``MOST_HELD_OUT_TEXTS``. Longer texts are cut to ``max_length`` tokens.
+    """
+
+    stage: ClassVar[str] = "texts"
+    version: ClassVar[int] = 1
+
+    rows: int | None = Field(None, ge=2)
+    holdout: float = Field(0.05, gt=0.0, lt=0.5)
+    max_length: int = Field(128, ge=4)
+
+    def texts_of(self, texts: int) -> tuple[int, int]:
+        """(trained on, held out): how many of so many distinct texts there are of each. With 1 text, none is held
+        out."""
+        used = texts if self.rows is None else min(self.rows, texts)
+        held_out = min(MOST_HELD_OUT_TEXTS, max(1, int(used * self.holdout + 0.5))) if used > 1 else 0
+        return used - held_out, held_out
 
 
 class Masking(Frozen):
@@ -48,11 +81,16 @@ class MaskedDistillation(Frozen):
 
 
 class PretrainSpec(Spec):
-    """A model, trained as a masked language model on unlabelled texts.
+    """A model, trained on unlabelled texts: as a masked language model, or with ``states`` to follow the stored states
+    of another model (general distillation, Jiao et al. 2020, TinyBERT, section 3.2).
 
-    Inputs: ``start`` (a model: its head that predicts tokens is kept if it has one, else a new one is tied to its word
-    embeddings), ``tokenizer``, and the texts: ``bank``, or ``corpus``, whose rows of train are taken without labels.
-    With ``distillation``, ``teacher`` (a masked language model with the same vocabulary, which is not changed).
+    Inputs of a masked language model: ``start`` (a model: its head that predicts tokens is kept if it has one, else a
+    new one is tied to its word embeddings), ``tokenizer``, and the texts: ``bank``, or ``corpus``, whose rows of train
+    are taken without labels. With ``distillation``, ``teacher`` (a masked language model with the same vocabulary,
+    which is not changed). With ``states``: ``start`` (a model, whose head is not used), ``texts`` (of the stage
+    ``texts``, with the same ``rows``, ``holdout`` and ``max_length``) and ``outputs`` (a store of the teacher's pooled
+    states for these texts, whatever its tokenizer). Then no token is masked, and the loss is that of ``states`` times
+    its weight.
 
     ``rows`` is the most texts that are used, None for all. ``holdout`` is the share of these that the model is measured
     on and not trained on, up to ``MOST_HELD_OUT_TEXTS``. Training ends after ``epochs``, or after ``steps`` optimizer
@@ -66,6 +104,7 @@ class PretrainSpec(Spec):
     start: Start = Pretrained()
     masking: Masking = Masking()
     distillation: MaskedDistillation | None = None
+    states: PooledStates | None = None
     rows: int | None = Field(None, ge=2)
     holdout: float = Field(0.05, gt=0.0, lt=0.5)
     max_length: int = Field(128, ge=4)
@@ -79,12 +118,28 @@ class PretrainSpec(Spec):
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _states_are_followed_alone(self) -> "PretrainSpec":
+        states = self.states
+        if states is None:
+            return self
+        if self.masking != Masking() or self.distillation is not None:
+            raise ValueError("states: no token is masked beside it; leave masking and distillation out")
+        if states.has_measured_weight:
+            raise ValueError("states.weight: auto is measured against the labels' loss, and texts have no labels")
+        if not states.is_resolved:
+            raise ValueError("states: a rule names other layers for models of another depth; resolve it first")
+        return self
+
+    @property
+    def texts(self) -> TextsSpec:
+        """The choice of texts and the length at which they are cut."""
+        return TextsSpec(rows=self.rows, holdout=self.holdout, max_length=self.max_length)
+
     def texts_of(self, texts: int) -> tuple[int, int]:
         """(trained on, held out): how many of so many distinct texts there are of each. With 1 text, none is held
         out."""
-        used = texts if self.rows is None else min(self.rows, texts)
-        held_out = min(MOST_HELD_OUT_TEXTS, max(1, int(used * self.holdout + 0.5))) if used > 1 else 0
-        return used - held_out, held_out
+        return self.texts.texts_of(texts)
 
     def steps_of(self, texts: int) -> int:
         """Optimizer steps of a training on so many texts."""

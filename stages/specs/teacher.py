@@ -28,7 +28,8 @@ class TeachSpec(Spec):
     softmax). A fourth part, ``attention`` (the attention maps, after the softmax), is in stores of earlier versions; it
     can be checked and repaired, and no recipe makes it. ``precision`` is the number type on disk, ``compute`` that of
     the teacher's forward pass. ``label_order[i]`` is the model's output that means the task's label i; None where they
-    agree.
+    agree. Without ``logits``, the store holds pooled states alone: the model is read as a plain encoder, so that it
+    needs no classification head, and one that it has is not run.
 
     ``on_bad_rows`` decides what happens where outputs are not finite as they would be stored: ``stop`` ends the stage;
     ``quarantine`` leaves these rows out of the store and lists them in ``quarantined.parquet``. It is not part of the
@@ -45,6 +46,7 @@ class TeachSpec(Spec):
     compute: Literal["float32", "bfloat16", "float16"] = "float32"
     splits: tuple[str, ...] = ("train",)
     label_order: tuple[int, ...] | None = None
+    logits: bool = True
     on_bad_rows: Annotated[
         Literal["stop", "quarantine"],
         FurtherFiles({"stop": ("stop", "quarantine"), "quarantine": ("quarantine",)}),
@@ -58,6 +60,16 @@ class TeachSpec(Spec):
     def _attention_has_no_dimensions(self) -> "TeachSpec":
         if self.part in ATTENTION_PARTS and self.precision == "int8":
             raise ValueError("precision: int8 has a scale for each dimension, and attention has none; use float16")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_stored(self) -> "TeachSpec":
+        if self.logits:
+            return self
+        if self.part != "pooled" or not self.layers:
+            raise ValueError("logits: false, but nothing else is stored; give layers, and part: pooled")
+        if self.label_order is not None:
+            raise ValueError("label_order: orders logits, and logits is false; leave it out")
         return self
 
 

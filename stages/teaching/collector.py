@@ -13,7 +13,8 @@ from stages.outputs.parquet import SCALED
 
 Array = npt.NDArray[Any]
 Outputs = tuple[Array, Mapping[str, Sequence[Array] | Array]]
-"""Of a batch: the logits [B, outputs], or the rows' lengths [B]; and for each column of states one array a row."""
+"""Of a batch: the logits [B, outputs] (0 outputs for a store without them), or the rows' lengths [B]; and for each
+column of states one array a row."""
 
 REMEDY = "check the model's weights, or set store.on_bad_rows: quarantine to leave such rows out"
 
@@ -40,21 +41,26 @@ class OutputCollector:
 
     def values_of(self, places: Sequence[int]) -> dict[str, list[Array]]:
         """What has been added for these rows, in the form in which ``restore`` takes it: by column, one array a row."""
-        return {"heads": [self.heads[place] for place in places]} | {
-            column: [rows[place] for place in places] for column, rows in self.states.items()
-        }
+        heads = {"heads": [self.heads[place] for place in places]} if self._has_heads else {}
+        return heads | {column: [rows[place] for place in places] for column, rows in self.states.items()}
 
     def restore(self, place: int, values: Mapping[str, Array]) -> None:
         """Enter what was saved of ``values_of`` a row, by column, each as an array of one dimension."""
-        self.heads[place] = values["heads"] if self.layout.part == "pooled" else values["heads"][0]
+        if self._has_heads:
+            self.heads[place] = values["heads"] if self.layout.part == "pooled" else values["heads"][0]
         for column, rows in self.states.items():
             flat = values[column]
             rows[place] = flat.reshape(-1, self.layout.width) if self.layout.part == "tokens" else flat
 
+    @property
+    def _has_heads(self) -> bool:
+        """Whether a row has logits or a length beside its states."""
+        return self.layout.has_logits or self.layout.part != "pooled"
+
     def not_finite(self) -> dict[int, str]:
         """Place of a row in the shard -> the columns of its outputs that are not finite as they would be stored, such
         as "logits: nan; hidden_06: inf"; rows that are finite are left out. A value that float16 cannot hold is inf."""
-        columns: dict[str, Sequence[Array] | Array] = {"logits": self.heads} if self.layout.part == "pooled" else {}
+        columns: dict[str, Sequence[Array] | Array] = {"logits": self.heads} if self.layout.has_logits else {}
         found: dict[int, list[str]] = {}
         for column, rows in {**columns, **self.states}.items():
             for place in np.flatnonzero(~np.isfinite(_sums(rows))).tolist():
@@ -67,7 +73,7 @@ class OutputCollector:
         width], or all positions one after the other. ``places`` are the rows of the shard that are wanted (default:
         all), and ``keys`` their keys. Raises ValueError, naming a row, for values that are not finite."""
         heads = self.heads if places is None else self.heads[places]
-        if self.layout.part == "pooled":
+        if self.layout.has_logits:
             finite_or_raise(heads, keys, "the teacher's logits", REMEDY)
         wanted = range(len(self.heads)) if places is None else places.tolist()
         return heads, {

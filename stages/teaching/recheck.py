@@ -89,7 +89,7 @@ def open_sampler(job: TeachJob, worker: Worker) -> Callable[[Sampled], list[Diff
         stored = read_rows(job.out, sample.shard, job.layout, job.layout, sample.row_keys)
         scales, values = stored[2] or {}, dict(stored[1])
         found = {name: dequantise(codes, scales[name]) if scales else codes for name, codes in values.items()}
-        if job.layout.part == "pooled":
+        if job.layout.has_logits:
             states, found = {"logits": heads, **states}, {"logits": stored[0], **found}
         return _compared(states, found, sample.row_keys)
 

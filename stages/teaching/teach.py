@@ -96,7 +96,8 @@ def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
     """The layout that the store will have. Raises ValueError for a layer that the teacher lacks."""
     layers = chosen_layers(spec.layers, shape.layers, spec.part)
     pooling = spec.pooling if spec.part == "pooled" else ""
-    return Layout(spec.part, layers, shape.width, shape.heads, meta.task.outputs, pooling, spec.precision)
+    outputs = meta.task.outputs if spec.logits else 0
+    return Layout(spec.part, layers, shape.width, shape.heads, outputs, pooling, spec.precision)
 
 
 def tokenisation(meta: Meta) -> str:

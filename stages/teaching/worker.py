@@ -14,8 +14,8 @@ from cluster.resources import Worker
 from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
-from stages.models.forward import attention_maps, attention_scores, forward, pooled_state
-from stages.models.loading import load
+from stages.models.forward import attention_maps, attention_scores, encoder_states, forward, pooled_state
+from stages.models.loading import load, load_encoder
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory, tokens_per_pass
 from stages.outputs.layout import Layout
@@ -42,7 +42,7 @@ class TeacherWorker:
 
     @cached_property
     def model(self) -> nn.Module:
-        model = load(self.job.model)
+        model = load(self.job.model) if self.job.spec.logits else load_encoder(self.job.model).model
         if self.job.spec.part in ATTENTION_PARTS:
             model.set_attn_implementation("eager")  # the other implementations form neither scores nor maps
         module: nn.Module = model
@@ -170,6 +170,9 @@ class TeacherWorker:
             if layout.part in ATTENTION_PARTS:
                 read = attention_scores if layout.part == "scores" else attention_maps
                 return self._lengths(rows), pairs_of_tokens(read(self.model, batch.inputs), batch, layout)
+            if not self.job.spec.logits:
+                none = np.empty((len(rows), 0), np.float32)
+                return none, pooled(encoder_states(self.model, batch.inputs), batch, layout)
             logits, hidden = forward(self.model, batch.inputs, hidden=bool(layout.layers))
             if layout.part == "tokens":
                 return self._lengths(rows), positions(hidden, batch, layout)

@@ -143,7 +143,9 @@ def layer_columns(method: Method, store: Path) -> dict[int, str]:
     structure.check_store(layout.layers, layout.pooling)
     if not isinstance(structure, LayerStructure):
         return {}
-    return {layer: layout.column_of(layer, structure.pooling) for layer in teacher_layers(structure.layer_groups())}
+    return {
+        layer: layout.column_of(layer, structure.stored_pooling) for layer in teacher_layers(structure.layer_groups())
+    }
 
 
 def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:

@@ -11,8 +11,9 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from stages.corpus.rowset import read_rowset
 from stages.models.masked.token_ids import TokenIds, ids_for_masking
-from stages.pretraining.loop import MaskedTraining, PretrainingSetup
-from stages.pretraining.progress import HeldOutScore, MaskedProgress
+from stages.pretraining.loop import MaskedTraining
+from stages.pretraining.masked_objective import MaskedSetup
+from stages.pretraining.progress import HeldOutScore, PretrainingProgress
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.tasks import HOLDOUT, TRAIN
 
@@ -40,18 +41,18 @@ def small_masked_model(
 
 def masked_setup(
     checkpoint: Path, seconds: float = 0.5, teacher: PreTrainedModel | None = None, **spec: object
-) -> PretrainingSetup:
+) -> MaskedSetup:
     """A training on 26 rows in batches of 4, with 12 held out, and a clock that advances by a second whenever it is
     read."""
     settings = PretrainSpec(**{"batch_size": 4, "epochs": 3, "learning_rate": 3e-3, **spec})
     texts, held_out = random_rows(CLASSES, 26, seed=1), random_rows(CLASSES, 12, seed=2)
     clock = count()
-    return PretrainingSetup(
-        settings, texts, held_out, TOKENS, checkpoint, seconds, lambda: float(next(clock)), teacher=teacher
+    return MaskedSetup(
+        settings, texts, held_out, checkpoint, seconds, lambda: float(next(clock)), tokens=TOKENS, teacher=teacher
     )
 
 
-def results(progress: MaskedProgress) -> list[tuple[int, int, float, float, float]]:
+def results(progress: PretrainingProgress) -> list[tuple[int, int, float, float, float]]:
     """(epoch, steps, loss, held-out loss, accuracy) of each epoch: the history without its seconds."""
     return [
         (epoch.epoch, epoch.steps, epoch.loss, epoch.held_out.loss, epoch.held_out.accuracy)
@@ -63,5 +64,5 @@ def held_out_score(model: PreTrainedModel, tokenizer: Any, spec: PretrainSpec, t
     """The score of a model on the held-out texts in the scratch folder ``texts`` of a training."""
     rows, held_out = read_rowset(texts, TRAIN), read_rowset(texts, HOLDOUT)
     tokens = ids_for_masking(tokenizer, model.config.vocab_size)
-    setup = PretrainingSetup(spec, rows, held_out, tokens, texts / "none.pt")
+    setup = MaskedSetup(spec, rows, held_out, texts / "none.pt", tokens=tokens)
     return MaskedTraining(model, setup, LocalWorker()).held_out_score()

@@ -1,6 +1,7 @@
 """Nodes of masked language models: encoders that are trained to predict tokens of the bank's or a task's texts.
 
-One that is trained on the bank, and does not start from a model of a task, is shared by all tasks of a recipe.
+One that is trained on the bank, and does not start from a model of a task, is shared by all tasks of a recipe. So are
+those that follow states (``states.py``).
 """
 
 from dataclasses import dataclass, replace
@@ -47,14 +48,29 @@ def masked_model(
     _check_start(base, masked.name, where)
     check_length(base, f"the model of models.{masked.name}", f"{where}.max_length", masked.spec.max_length)
     spec = masked.spec.model_copy(update={"start": start})
-    shape, kind = started_shape(start, base.shape), _without_classifier(base.kind)
+    shape, kind = started_shape(start, base.shape), without_classifier(base.kind)
     if teacher is not None:
         check_length(teacher, f"the model of {where}.taught_by", f"{where}.max_length", spec.max_length)
         _check_teacher(teacher, base, shape.width, spec, f"{where}.taught_by: {masked.taught_by}")
-    _warn_of_large_batch(context, spec, texts, where)
+    warn_of_large_batch(context, spec, texts, where)
     size = float32_bytes(base) + FLOAT32_BYTES * _head_parameters(base)
     node = _node(context, masked.name, spec, base, texts, size, task, teacher)
     return Model(Edge(node, MODEL), base.tokenizer, shape, kind, size, base.positions)
+
+
+def depends_on_task(node: Node) -> bool:
+    """Whether an input of ``node`` belongs to a task."""
+    return any(source.task for source in node.sources)
+
+
+def entry_node(context: GraphContext, shared: Node, task: str) -> Node:
+    """The node of an entry of ``models``: ``shared`` by all tasks, or with the suffix of the task for which it is
+    wanted where it depends on one, or where overrides give the task another model of its name."""
+    of_task = replace(shared, name=f"{shared.name}@{task}", task=task)
+    if depends_on_task(shared):
+        return context.get_or_create(of_task.name, lambda: of_task)
+    found = context.get_or_create(shared.name, lambda: shared)
+    return found if found.key == shared.key else context.get_or_create(of_task.name, lambda: of_task)
 
 
 def trained_texts(spec: PretrainSpec, texts: Quantity) -> Quantity:
@@ -79,17 +95,12 @@ def _node(
     }
     if teacher is not None:
         inputs["teacher"] = teacher.source
-    own = any(given.source.task for given in inputs.values() if isinstance(given, Edge))
     rows, most = trained_texts(spec, texts.rows), Quantity.at_most(size + FILE_BYTES)
     left_out = float32_bytes(base) - started_bytes(base, spec.start)
     held = HeldModels(size - left_out, 0 if teacher is None else float32_bytes(teacher))
-    shared = Node(f"pretrain/{name}", "pretrain", "", spec, inputs, rows=rows, bytes=most, held=held)
-    of_task = replace(shared, name=f"{shared.name}@{task}", task=task)
-    if own:
-        return context.get_or_create(of_task.name, lambda: of_task)
-    found = context.get_or_create(shared.name, lambda: shared)
-    # Overrides may give a task another model of this name.
-    return found if found.key == shared.key else context.get_or_create(of_task.name, lambda: of_task)
+    return entry_node(
+        context, Node(f"pretrain/{name}", "pretrain", "", spec, inputs, rows=rows, bytes=most, held=held), task
+    )
 
 
 def _check_start(base: Model, name: str, where: str) -> None:
@@ -137,7 +148,7 @@ def _check_teacher(teacher: Model, base: Model, width: int, spec: PretrainSpec, 
         )
 
 
-def _warn_of_large_batch(context: GraphContext, spec: PretrainSpec, texts: Texts, where: str) -> None:
+def warn_of_large_batch(context: GraphContext, spec: PretrainSpec, texts: Texts, where: str) -> None:
     """Add a warning if one batch holds all texts, so that an epoch is a single step."""
     rows = trained_texts(spec, texts.rows).value
     if rows is not None and 0 < rows < spec.batch_size:
@@ -154,7 +165,7 @@ def _head_parameters(base: Model) -> int:
     return 2 * width * width + 8 * width + (tokens if isinstance(tokens, int) else 0)
 
 
-def _without_classifier(kind: ModelKind) -> ModelKind:
+def without_classifier(kind: ModelKind) -> ModelKind:
     """The kind of a model whose classification head is taken off: a classifier made of it has the architecture's own
     head."""
     own = is_own_class(kind.architecture, kind.head)

@@ -1,31 +1,42 @@
-"""The entries of ``models`` with ``pretrain``, resolved to masked language models; and what starts from them.
+"""The entries of ``models`` with ``pretrain``, resolved to masked language models and to models that follow the states
+of another one; and what starts from them.
 
 A PlacedError's place is within the block, unless the docstring says otherwise.
 """
 
 from collections.abc import Container, Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import MaskedModel
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference
+from pipeline.recipe.resolve.methods import value_of_kind
 from pipeline.recipe.schema.file import RecipeFile
 from pipeline.recipe.schema.learners import LayerCut, ModelBlock, StartBlock, Student
 from pipeline.recipe.schema.pretraining import DistillationBlock, PretrainBlock
+from pipeline.recipe.schema.scalars import kinds
 from stages.specs.axes.data import WithGenerator
+from stages.specs.layers import Pick
 from stages.specs.method import Method
-from stages.specs.pretraining import MaskedDistillation, Masking, PretrainSpec
+from stages.specs.pretraining import STATE_KINDS, MaskedDistillation, Masking, PooledStates, PretrainSpec
 
 STARTS = ("model", "cut", "config", "bilstm")
 OF_A_METHOD = ("taught_by", "candidates", "generator", "train", "head")
 """The keys of an entry of ``models`` that have a meaning beside ``method`` alone."""
 
+OF_MASKED_MODELS = ("share", "masked", "random", "distillation")
+"""The keys of ``pretrain`` that have no meaning beside ``states``."""
+
+DEFAULT_STATES = Pick(pairs="spread")
+"""The setting of ``states`` that a block changes: all layers of the student follow layers of the teacher, from the
+embeddings to the last."""
+
 Blocks = Mapping[str, ModelBlock]
 
 
 def is_masked_alone(block: ModelBlock) -> bool:
-    """Whether an entry of ``models`` is a masked language model and nothing else."""
+    """Whether an entry of ``models`` is a pretrained model and nothing else."""
     return block.pretrain is not None and block.method is None and block.members is None
 
 
@@ -39,7 +50,7 @@ masked, as all are that it will be given to fill."""
 
 
 def masked_models(file: RecipeFile, generators: Container[str | None]) -> FrozenMapping[MaskedModel]:
-    """The masked language models of a recipe by name. ``generators`` are those that its methods name: if the entry
+    """The pretrained models of a recipe by name. ``generators`` are those that its methods name: if the entry
     ``generator`` is among them and the recipe has none, it is made here. A PlacedError's place is from the file's
     root."""
     found = {}
@@ -78,13 +89,25 @@ def generator_of(name: str | None, method: Method, models: Blocks) -> str | None
             "one, or name another (generator: NAME)"
         )
         raise PlacedError(("generator",), ABSENT, problem)
+    if chosen in models and follows_states(models[chosen]):
+        problem = (
+            f"the generator is models.{chosen}, which follows states, and so has no head that predicts tokens; name "
+            "another (generator: NAME)"
+        )
+        raise PlacedError(("generator",), ABSENT, problem)
     return chosen
+
+
+def follows_states(block: ModelBlock) -> bool:
+    """Whether an entry of ``models`` is pretrained on the states of another model."""
+    return block.pretrain is not None and block.pretrain.states is not None
 
 
 def _masked_model(name: str, block: ModelBlock, pretrain: PretrainBlock, file: RecipeFile) -> MaskedModel:
     alone = is_masked_alone(block)
     if block.bilstm is not None:
-        raise PlacedError(("bilstm",), ABSENT, "predicts no masked tokens; leave out pretrain, or give another model")
+        lacks = "has no layers that could follow others" if follows_states(block) else "predicts no masked tokens"
+        raise PlacedError(("bilstm",), ABSENT, f"{lacks}; leave out pretrain, or give another model")
     for key in OF_A_METHOD if alone else ():
         if getattr(block, key) is not None:
             problem = "is of a model that is trained by a method; leave it out, or give method"
@@ -93,17 +116,65 @@ def _masked_model(name: str, block: ModelBlock, pretrain: PretrainBlock, file: R
         if pretrain.texts == "bank" and file.bank is None:
             problem = "but the recipe has no bank; give bank: {files: [...]}, or texts: task"
             raise PlacedError(("texts",), "bank", problem)
-        _check_masked_teacher(pretrain, file)
+        states = None if pretrain.states is None else _states(pretrain)
+        if states is None:
+            _check_masked_teacher(pretrain, file)
+        else:
+            _check_followed(pretrain, file)
         masking = pretrain.as_spec(Masking)
         length = pretrain.max_length or file.train.max_length
         with placed("distillation"):
-            taught = None if pretrain.taught_by is None else pretrain.distillation or DistillationBlock()
+            masked_teacher = pretrain.taught_by is not None and states is None
+            taught = (pretrain.distillation or DistillationBlock()) if masked_teacher else None
             distillation = None if taught is None else taught.as_spec(MaskedDistillation)
-        spec = pretrain.as_spec(PretrainSpec, masking=masking, distillation=distillation, max_length=length)
+        given = {"masking": masking, "distillation": distillation, "states": None, "max_length": length}
+        spec = pretrain.as_spec(PretrainSpec, **given)
     start = Student(label=name, model=block.model, cut=block.cut, config=block.config, start=block.start)
     return MaskedModel(
-        name=name, student=start, texts=pretrain.texts, taught_by=pretrain.taught_by, spec=spec, alone=alone
+        name=name,
+        student=start,
+        texts=pretrain.texts,
+        taught_by=pretrain.taught_by,
+        spec=spec,
+        alone=alone,
+        states=states,
     )
+
+
+def _states(pretrain: PretrainBlock) -> PooledStates:
+    """The structure that the key ``states`` describes. A PlacedError's place is within the block ``pretrain``."""
+    for key in OF_MASKED_MODELS:
+        if key in pretrain.model_fields_set and getattr(pretrain, key) is not None:
+            problem = "is of masked language models, and no token is masked beside states; leave one of the two out"
+            raise PlacedError((key,), ABSENT, problem)
+    known = {name: kind for name, kind in kinds("structure").items() if name in STATE_KINDS}
+    states = cast(PooledStates, value_of_kind("states", known, pretrain.states, DEFAULT_STATES))
+    if states.has_measured_weight:
+        problem = "but that is measured against the labels' loss, and texts have no labels; give a number"
+        raise PlacedError(("states", "weight"), "auto", problem)
+    return states
+
+
+def _check_followed(pretrain: PretrainBlock, file: RecipeFile) -> None:
+    """Raise where ``taught_by`` names no model whose states could be stored. A name that is no entry of ``models`` is
+    looked for as an external model in the graph."""
+    given, place = pretrain.taught_by, ("taught_by",)
+    if given is None:
+        problem = "missing, and needed with states; name base, an entry of models with pretrain, or a model"
+        raise PlacedError(place, ABSENT, problem)
+    if given == ITSELF:
+        raise PlacedError(place, given, "is the student of a method; name base, an entry of models, or a model")
+    if given == TEACHER and file.teacher.least is not None:
+        problem = (
+            "but its score is checked (teacher.least) for each task before it teaches, and these states are of no "
+            "task; write base, or leave teacher.least out"
+        )
+        raise PlacedError(place, given, problem)
+    if given == BASE and file.teacher.finetune is None:
+        raise PlacedError(place, given, "but the teacher is given fine-tuned, without teacher.finetune; write teacher")
+    if given in file.models and file.models[given].pretrain is None:
+        problem = f"but models.{given} has no pretrain: it is trained for a task; name base, teacher or a model"
+        raise PlacedError(place, given, problem)
 
 
 def _check_masked_teacher(pretrain: PretrainBlock, file: RecipeFile) -> None:
@@ -120,6 +191,11 @@ def _check_masked_teacher(pretrain: PretrainBlock, file: RecipeFile) -> None:
         raise PlacedError(("taught_by",), given, problem)
     if given in file.models and file.models[given].pretrain is None:
         problem = f"but models.{given} has no pretrain, and so no masked language model that could teach; give it one"
+        raise PlacedError(("taught_by",), given, problem)
+    if given in file.models and follows_states(file.models[given]):
+        problem = (
+            f"but models.{given} follows states, and has no head that predicts tokens; give states, or name another"
+        )
         raise PlacedError(("taught_by",), given, problem)
 
 
@@ -154,8 +230,8 @@ def check_student_start(student: Student, models: Blocks, tasks: Container[str])
 
 
 def check_model_start(name: str, models: Blocks) -> None:
-    """Raise where the ``start`` of the entry ``name`` of ``models`` names no other masked language model, or where what
-    it starts from and is taught by leads back to an entry on the way."""
+    """Raise where the ``start`` of the entry ``name`` of ``models`` names no other entry with ``pretrain``, or where
+    what it starts from and is taught by leads back to an entry on the way."""
     start = models[name].start
     if start is not None:
         if start not in models:
@@ -170,7 +246,7 @@ def check_model_start(name: str, models: Blocks) -> None:
 
 
 def _other_entries(block: ModelBlock, models: Blocks) -> Sequence[tuple[tuple[str, ...], str]]:
-    """The entries of ``models`` whose masked language models an entry needs, each with the place of its name."""
+    """The entries of ``models`` whose pretrained models an entry needs, each with the place of its name."""
     named = [
         (("start",), block.start),
         (("cut", "of"), None if block.cut is None else block.cut.of),
@@ -197,8 +273,9 @@ def _check_has_masked_model(start: str, models: Blocks) -> None:
 
 
 def check_teaches(key: str, references: Sequence[Reference], models: Blocks) -> None:
-    """Raise where a reference under ``key`` names an entry of ``models`` that is a masked language model alone."""
+    """Raise where a reference under ``key`` names an entry of ``models`` that is a pretrained model alone."""
     for index, one in enumerate(references):
         if one.name in models and is_masked_alone(models[one.name]):
-            problem = "is a masked language model, which has no outputs for a task; give it a method, or name another"
+            what = "follows states" if follows_states(models[one.name]) else "is a masked language model"
+            problem = f"{what}, which has no outputs for a task; give it a method, or name another"
             raise PlacedError((key, index), str(one), problem)

@@ -1,5 +1,6 @@
 """A method's block -> a Method: that of the name in ``use``, with the changes of the block on each axis."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,7 +21,10 @@ def method_of(block: AxesBlock) -> Method:
     if block.use not in BY_NAME:
         raise unknown(("use",), block.use, "method", list(BY_NAME))
     start = BY_NAME[block.use].method
-    axes = {axis: _axis(axis, getattr(block, axis), getattr(start, axis)) for axis in Method.model_fields}
+    axes = {
+        axis: value_of_kind(axis, kinds(axis), getattr(block, axis), getattr(start, axis))
+        for axis in Method.model_fields
+    }
     if block.training is None and isinstance(axes["targets"], Hard | Smoothed) and isinstance(start.training, OnePhase):
         # The settings of the named method are those of the logits' term, which these targets do not have.
         axes["training"] = OnePhase()
@@ -28,14 +32,15 @@ def method_of(block: AxesBlock) -> Method:
         return Method.model_validate(axes)
 
 
-def _axis(axis: str, changes: Loose | None, start: Frozen) -> Frozen:
-    """The value on one axis. A block of another kind than ``start`` replaces it; one of the same kind, or without a
-    kind, changes some of its settings."""
+def value_of_kind(axis: str, known: Mapping[str, type[Frozen]], changes: Loose | None, start: Frozen) -> Frozen:
+    """The value under the key ``axis``, of one of the ``known`` kinds. A block of another kind than ``start`` replaces
+    it; one of the same kind, or without a kind, changes some of its settings. A PlacedError's place begins with
+    ``axis``."""
     if changes is None:
         return start
     block = {"kind": changes} if isinstance(changes, str) else changes
     was = start.model_dump()
-    kind, known = block.get("kind", was["kind"]), kinds(axis)
+    kind = block.get("kind", was["kind"])
     if not isinstance(kind, str) or kind not in known:
         raise PlacedError((axis, "kind"), kind, f"is no kind of {axis}; {nearest(str(kind), known)}")
     if kind == "none" and "weight" in block:

@@ -1,9 +1,9 @@
 """The block ``pretrain`` of an entry of ``models``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pipeline.recipe.schema.scalars import Block, Number, Seed, Text, Whole, key
-from stages.specs.pretraining import MOST_HELD_OUT_TEXTS, MaskedDistillation, Masking, PretrainSpec
+from pipeline.recipe.schema.scalars import Axis, Block, Loose, Number, Seed, Text, Whole, key
+from stages.specs.pretraining import MOST_HELD_OUT_TEXTS, STATE_KINDS, MaskedDistillation, Masking, PretrainSpec
 
 PRETRAIN, MASKING = PretrainSpec.model_fields, Masking.model_fields
 DISTILLATION = MaskedDistillation.model_fields
@@ -30,8 +30,9 @@ class DistillationBlock(Block):
 
 
 class PretrainBlock(Block):
-    """Training as a masked language model on unlabelled texts, before any fine-tuning. The head of a masked language
-    model is kept; any other encoder gets a new one, which is tied to its word embeddings. A plain text is `texts`."""
+    """Training on unlabelled texts, before any fine-tuning: as a masked language model, or with `states` on the stored
+    states of another model. The head of a masked language model is kept; any other encoder gets a new one, which is
+    tied to its word embeddings. With `states`, there is no head. A plain text is `texts`."""
 
     short = "texts"
     texts: Literal["bank", "task"] = key(
@@ -43,8 +44,16 @@ class PretrainBlock(Block):
         "A masked language model that reads the same texts, whose predictions and last states are followed "
         "([DistilBERT's objective](#learning-from-another-masked-language-model)): another entry of `models` with "
         "`pretrain`; `base`, the teacher's model before its fine-tuning; or a directory, or a name on the hub. Its "
-        "vocabulary must be the same. Default: none.",
+        "vocabulary must be the same. Default: none. With `states`: the encoder whose states are followed, of any "
+        "vocabulary; it needs no head, and `teacher`, the fine-tuned teacher, may be named as well.",
         "base",
+        None,
+    )
+    states: Annotated[Loose, Axis("structure", STATE_KINDS)] | None = key(
+        "Follow the pooled states of `taught_by`, in the place of masked tokens ([general "
+        "distillation](#general-distillation)): a kind of the axis `structure` of methods, or a block with its "
+        "settings; of `pick`, the default of `pairs` is `spread`. Default: none, a masked language model.",
+        {"kind": "pick", "pairs": [[0, 0], [1, 3], [2, 6]], "pooling": "mean"},
         None,
     )
     distillation: DistillationBlock | None = key(
@@ -89,5 +98,7 @@ class PretrainBlock(Block):
         of=MASKING["random"],
     )
     seed: Seed = key(
-        "Seed of a new head's weights, of masks, of dropout and of the order of texts.", 1, of=PRETRAIN["seed"]
+        "Seed of a new head's or projection's weights, of masks, of dropout and of the order of texts.",
+        1,
+        of=PRETRAIN["seed"],
     )

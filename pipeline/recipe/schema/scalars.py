@@ -196,9 +196,11 @@ def kinds(axis: str) -> dict[str, type[Frozen]]:
 
 @dataclass(frozen=True)
 class Axis:
-    """The value on an axis: the name of a kind, or a block with changes to the method's settings there."""
+    """The value on an axis: the name of a kind, or a block with changes to the method's settings there. ``only`` names
+    the kinds that are allowed, () for all of the axis."""
 
     name: str
+    only: tuple[str, ...] = ()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self._single, handler(source))
@@ -211,8 +213,9 @@ class Axis:
         return value
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        blocks = [handler(kind.__pydantic_core_schema__) for kind in kinds(self.name).values()]
-        return {"anyOf": [{"enum": list(kinds(self.name)), "type": "string"}, *blocks]}
+        allowed = {name: kind for name, kind in kinds(self.name).items() if not self.only or name in self.only}
+        blocks = [handler(kind.__pydantic_core_schema__) for kind in allowed.values()]
+        return {"anyOf": [{"enum": list(allowed), "type": "string"}, *blocks]}
 
 
 Loose = str | dict[str, Any]

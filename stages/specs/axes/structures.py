@@ -103,11 +103,13 @@ class NoLayers(StructureKind):
 
 
 class LayerStructure(StructureKind, ABC):
-    """The base class of the kinds that match layers, with the fields that they share."""
+    """The base class of the kinds that match layers, with the fields that they share. ``pooling`` is how the student's
+    states are pooled, and the teacher's as well, unless ``teacher_pooling`` names another way."""
 
     follows: ClassVar[Literal["nothing", "states", "classifiers", "tokens"]] = "states"
 
     pooling: Literal["mean", "cls"] = "mean"
+    teacher_pooling: Literal["mean", "cls"] | None = None
     weight: Weight = 1.0
 
     @property
@@ -126,9 +128,17 @@ class LayerStructure(StructureKind, ABC):
         check_depths(found.layer_groups(), student, teacher)
         return found
 
+    @property
+    def stored_pooling(self) -> Literal["mean", "cls"]:
+        """How the teacher's states that are followed are pooled."""
+        return self.teacher_pooling or self.pooling
+
     def check_store(self, layers: Collection[int], pooling: str, /) -> None:
-        if pooling not in (self.pooling, "both"):
-            raise ValueError(f"structure.pooling: {self.pooling}, but store.pooling is {pooling}; make them the same")
+        if pooling not in (self.stored_pooling, "both"):
+            field, remedy = "pooling", "make them the same"
+            if self.teacher_pooling is not None:
+                field, remedy = "teacher_pooling", f"set that to {self.stored_pooling} or both"
+            raise ValueError(f"structure.{field}: {self.stored_pooling}, but store.pooling is {pooling}; {remedy}")
         lacking = [layer for layer in teacher_layers(self.layer_groups()) if layer not in layers]
         if lacking:
             named = ", ".join(map(str, lacking))

@@ -170,6 +170,7 @@ CHANGES: dict[Spec, dict[str, list[object]]] = {
         "precision": ["float32"],
         "splits": [("train", "holdout")],
         "label_order": [(1, 0)],
+        "logits": [False],
     },
     EVALUATE: {"label_order": [(1, 0)]},
 }

@@ -186,7 +186,10 @@ def test_a_tree_is_written_so_that_it_is_read_back_as_it_is() -> None:
 def test_the_name_of_an_entry_of_models_is_no_path_although_a_folder_is_called_so() -> None:
     tree = {
         "method": [{"use": "mate-kd", "generator": "writer"}, {"use": "mate-kd", "generator": "other"}],
-        "models": {"writer": {"pretrain": {"texts": "task", "taught_by": "base"}}},
+        "models": {
+            "writer": {"pretrain": {"texts": "task", "taught_by": "base"}},
+            "general": {"pretrain": {"texts": "task", "taught_by": "teacher", "states": "pick"}},
+        },
     }
     changed = with_paths(tree, lambda _, __, text: f"/folder/{text}")
     assert changed == {

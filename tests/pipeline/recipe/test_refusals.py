@@ -272,6 +272,52 @@ REFUSALS = {
     "models={a: {model: x, pretrain: {texts: task, taught_by: b}}, b: {model: x, method: no-kd}}": (
         "models.a.pretrain.taught_by: b, but models.b has no pretrain, and so no masked language model that could teach"
     ),
+    # general distillation
+    "models.a={model: x, pretrain: {texts: task, states: pick}}": (
+        "models.a.pretrain.taught_by: missing, and needed with states; name base, an entry of models with pretrain, or"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: base, states: pick, share: 0.3}}": (
+        "models.a.pretrain.share: is of masked language models, and no token is masked beside states; leave one of the"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: base, states: pick, distillation: {soft: 1}}}": (
+        "models.a.pretrain.distillation: is of masked language models, and no token is masked beside states"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: base, states: tokens}}": (
+        "models.a.pretrain.states: tokens is no kind of states; known: attend, concatenate, pick, random, relation"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: base, states: none}}": (
+        "models.a.pretrain.states: none is no kind of states; known: attend, concatenate, pick, random, relational"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: base, states: {groups: all}}}": (
+        "models.a.pretrain.states.groups: unknown key of pick; "
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: base, states: {weight: auto}}}": (
+        "models.a.pretrain.states.weight: auto, but that is measured against the labels' loss, and texts have no labels"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: base, states: [pick]}}": ("models.a.pretrain.states: "),
+    "models.a={model: x, pretrain: {texts: task, taught_by: itself, states: pick}}": (
+        "models.a.pretrain.taught_by: itself is the student of a method; name base, an entry of models, or a model"
+    ),
+    "models={a: {model: x, pretrain: {texts: task, taught_by: b, states: pick}}, b: {model: x, method: no-kd}}": (
+        "models.a.pretrain.taught_by: b, but models.b has no pretrain: it is trained for a task; name base, teacher or"
+    ),
+    "models.a={model: x, pretrain: {texts: task, taught_by: a, states: pick}}": (
+        "models.a.pretrain.taught_by: a runs in a circle (a <- a); let one of them start from a model"
+    ),
+    "models.a={bilstm: {}, pretrain: {texts: task, taught_by: base, states: pick}}": (
+        "models.a.bilstm: has no layers that could follow others; leave out pretrain, or give another model"
+    ),
+    "models={a: {model: x, pretrain: {texts: task, taught_by: base, states: pick}}, b: {model: x, pretrain: {texts: "
+    "task, taught_by: a}}}": (
+        "models.b.pretrain.taught_by: a, but models.a follows states, and has no head that predicts tokens; give states"
+    ),
+    "models={a: {model: x, method: mate-kd, generator: b}, b: {model: x, pretrain: {texts: task, taught_by: base, "
+    "states: pick}}}": (
+        "models.a.generator: the generator is models.b, which follows states, and so has no head that predicts tokens"
+    ),
+    "models={a: {model: x, pretrain: {texts: task, taught_by: base, states: pick}}, b: {members: [teacher, a]}}": (
+        "models.b.members.1: a follows states, which has no outputs for a task; give it a method, or name another"
+    ),
     "models={a: {cut: {of: b, layers: [1]}, pretrain: task}, b: {model: x, method: no-kd}}": (
         "models.a.cut.of: b, must be teacher, base or an entry of models with pretrain"
     ),

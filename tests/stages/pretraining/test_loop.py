@@ -14,7 +14,7 @@ from training_setups import FORKSERVER, Interrupted, LocalWorker, equal_weights,
 from stages.corpus.batches import epoch_batches
 from stages.pretraining.loop import PretrainingSetup, fit_masked_model
 from stages.pretraining.masking import masked_batch
-from stages.pretraining.progress import MaskedProgress
+from stages.pretraining.progress import PretrainingProgress
 from stages.specs.pretraining import MaskedDistillation, Masking, PretrainSpec
 from stages.specs.seeds import seed_of
 
@@ -144,7 +144,7 @@ def two_epochs(kind: str, checkpoint: Path) -> PretrainingSetup:
     return masked_setup(checkpoint, teacher=teacher, distillation=MaskedDistillation(), epochs=2, batch_size=5)
 
 
-def figures(progress: MaskedProgress) -> list[tuple[float, ...]]:
+def figures(progress: PretrainingProgress) -> list[tuple[float, ...]]:
     """The results of each epoch, and its distances from the teacher if there is one."""
     taught = ((epoch.teacher.soft, epoch.teacher.cosine) if epoch.teacher else () for epoch in progress.history)
     return [(*own, *distances) for own, distances in zip(results(progress), taught, strict=True)]

@@ -167,7 +167,7 @@ def test_a_teacher_without_a_head_that_predicts_tokens_is_refused(bank: Path, ba
 
 def texts_of(spec: PretrainSpec, inputs: dict[str, Path]) -> dict[str, list[tuple[str, ...]]]:
     """Split -> its texts."""
-    found = chosen_texts(spec, inputs)
+    found = chosen_texts(spec.texts, inputs)
     columns = found.task.text
     return {
         name: list(zip(*(split.rows[column].to_pylist() for column in columns), strict=True))

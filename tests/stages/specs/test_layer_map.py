@@ -197,6 +197,14 @@ def test_a_map_that_the_depths_do_not_allow_is_refused(structure: Structure, stu
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
 
 
+def test_spread_pairs_run_from_the_embeddings_to_the_last_layer_of_each_model() -> None:
+    assert Pick(pairs="spread").resolved(2, 6) == Pick(pairs=((0, 0), (1, 3), (2, 6)))
+    assert Pick(pairs="spread").resolved(4, 6) == Pick(pairs=((0, 0), (1, 1), (2, 3), (3, 4), (4, 6)))
+    assert Pick(pairs="spread").resolved(1, 1) == Pick(pairs=((0, 0), (1, 1)))
+    with pytest.raises(ValueError, match=r"^structure\.pairs: spread cannot divide 6 teacher layers among 7"):
+        Pick(pairs="spread").resolved(7, 6)
+
+
 def test_a_store_must_hold_the_layers_and_the_pooling() -> None:
     structure = Concatenate(groups=((1, 3), (5,)), pooling="cls")
     for pooling in ("cls", "both"):
@@ -204,6 +212,10 @@ def test_a_store_must_hold_the_layers_and_the_pooling() -> None:
     NoLayers().check_store((), "mean")
     with pytest.raises(ValueError, match=r"^structure\.pooling: cls, but store\.pooling is mean; make them the same$"):
         structure.check_store((1, 3, 5), "mean")
+    turned = structure.model_copy(update={"teacher_pooling": "mean"})
+    turned.check_store((1, 3, 5), "mean")
+    with pytest.raises(ValueError, match=r"^structure\.teacher_pooling: mean, but store\.pooling is cls; set"):
+        turned.check_store((1, 3, 5), "cls")
     with pytest.raises(ValueError, match=r"^structure: needs layers 3, 5 of the teacher, which store\.layers leaves"):
         structure.check_store((0, 1), "cls")
 

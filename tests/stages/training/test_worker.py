@@ -26,6 +26,7 @@ from stages.models.loading import load
 from stages.models.predict import predict
 from stages.outputs.layout import read_store, shard_name, write_store
 from stages.outputs.parquet import read_keys, write_shard
+from stages.outputs.reader import read_columns
 from stages.outputs.reuse import read_rows
 from stages.specs.axes.targets import TeacherTargets
 from stages.specs.axes.training import Annealing
@@ -361,6 +362,22 @@ def test_the_teachers_outputs_are_paired_with_their_own_rows(tiny_corpus: Path, 
         outputs[key] for key in rows.row_keys
     ]
     assert isinstance(signal_of(DistilSpec(start=Fresh()), {}, rows), NoTeacher)
+
+
+@pytest.mark.parametrize(("pooling", "teacher_pooling"), [("mean", None), ("mean", "cls"), ("cls", "mean")])
+def test_states_of_either_pooling_are_followed_by_states_of_either(
+    pooling: str, teacher_pooling: str | None, tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    corpus = {"corpus": tiny_corpus, "model": teacher}
+    (tmp_path / "store").mkdir()
+    teach(TeachSpec(pooling="both", precision="float32"), corpus, tmp_path / "store", inline())
+    pick = Pick(pairs=((3, 2),), pooling=pooling, teacher_pooling=teacher_pooling)
+    rows = read_rowset(tiny_corpus, "train")
+    spec = DistilSpec(start=Pretrained(), method=VANILLA.method.model_copy(update={"structure": pick}))
+    signal = signal_of(spec, {"outputs": tmp_path / "store"}, rows)
+    read = signal.read(np.arange(len(rows)), OutputRequest(((0, 1.0),), layers=(2,)))
+    column = {"mean": "hidden_02", "cls": "cls_02"}[teacher_pooling or pooling]
+    np.testing.assert_array_equal(read["hidden_02"], read_columns(tmp_path / "store", [column], rows.row_keys)[column])
 
 
 def test_a_layer_in_which_all_rows_are_nearly_equal_is_reported(
