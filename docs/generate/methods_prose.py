@@ -244,8 +244,8 @@ is only reported. All methods of a recipe take equally many steps, unless `equal
 - `train.select_by: likelihood` selects the epoch with the lowest mean negative log-likelihood of the labels (for a
   regression, the lowest mean squared error). It uses how sure a model is of every row, where accuracy counts the few
   rows that change sides, so it varies less on a small slice; and it prefers an earlier epoch once a model becomes
-  surer than it is right. `teacher.finetune` has the same keys: a teacher that is selected by likelihood has softer
-  outputs.
+  surer than it is right. `teacher.finetune` has the same keys, and there likelihood is the default: a teacher that is
+  selected by it has softer outputs, from which students learned more (docs/results.md, gains).
 
 A method of two phases (annealing, progressive) starts its second phase from the epoch of the first that this rule
 selects, and ends with the one that it selects among all epochs of both phases. A plan warns where the first phase has

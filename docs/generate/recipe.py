@@ -32,7 +32,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "data.generated": grammar.GeneratedBlock,
     "task": grammar.TaskBlock,
     "teacher": grammar.TeacherSettings,
-    "teacher.finetune": learners.SeededBlock,
+    "teacher.finetune": learners.FinetuneBlock,
     "store": grammar.StoreSettings,
     "student": learners.Student,
     "student.cut": learners.LayerCut,
@@ -90,9 +90,12 @@ def _section(where: str, block: type[Block]) -> str:
 
 
 def _described_under_train(block: type[Block]) -> Collection[str]:
-    """The keys that the block shares with ``train``, where they are described."""
-    shared = issubclass(block, learners.OptimisationBlock) and block is not learners.TrainBlock
-    return learners.OptimisationBlock.model_fields if shared else ()
+    """The keys that the block shares with ``train``, where they are described: those that it does not give another
+    default."""
+    if not issubclass(block, learners.OptimisationBlock) or block is learners.TrainBlock:
+        return ()
+    shared, own = learners.OptimisationBlock.model_fields, block.model_fields
+    return [name for name in shared if own[name].description == shared[name].description]
 
 
 def _line(*cells: str) -> str:

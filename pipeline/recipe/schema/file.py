@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
-from pipeline.recipe.schema.learners import MethodBlock, ModelBlock, SeededBlock, Student, TrainBlock
+from pipeline.recipe.schema.learners import FinetuneBlock, MethodBlock, ModelBlock, Student, TrainBlock
 from pipeline.recipe.schema.scalars import (
     ONE_OR_MANY,
     AnyLayers,
@@ -145,7 +145,7 @@ class TeacherSettings(Block):
     """The model whose outputs are stored. It runs over train once, however many methods learn from it."""
 
     model: Text = key("A directory that `save_pretrained` wrote, or a name on the hub.", "roberta-large")
-    finetune: Annotated[Train, ReadAs(SeededBlock)] | None = key(
+    finetune: Annotated[Train, ReadAs(FinetuneBlock)] | None = key(
         "Fine-tune the model on the task first; `{}` does so with the defaults. Without this key, it must be "
         "fine-tuned already.",
         {"epochs": 4, "learning_rate": 1.0e-5},

@@ -135,6 +135,23 @@ class SeededBlock(OptimisationBlock):
     )
 
 
+def _teachers_rule(given: Mapping[str, Any]) -> str:
+    """What selects a teacher's epoch by default, from the keys before it: nothing where the last epoch is kept."""
+    return "metric" if given.get("select") == "last" else "likelihood"
+
+
+class FinetuneBlock(SeededBlock):
+    """How the teacher is trained: the keys of `train` without `max_length`, a seed, and which epochs are kept."""
+
+    select_by: Literal["metric", "likelihood"] = key(
+        "What selects the teacher's epoch, as in `train`. Default: `likelihood`, because a teacher that is trained on "
+        "to the epoch with the best score has memorised its rows, and its logits for them teach less "
+        "(docs/results.md, gains).",
+        "metric",
+        _teachers_rule,
+    )
+
+
 class FreshConfig(Block):
     """A model with random weights. Every key except `model` is a field of that model's configuration with its new
     value. Names, types and sizes are checked while planning; `run` also builds each such student on trial before any

@@ -191,8 +191,18 @@ def test_reviews_are_generated_unless_a_folder_is_named() -> None:
 
 def test_fine_tuning_starts_from_the_defaults_and_not_from_train() -> None:
     found = task(teacher={"model": "big", "finetune": {"epochs": 7, "seed": 5}}, train={"learning_rate": 1e-3})
-    assert found.teacher.finetune == Train(epochs=7, seed=5)
-    assert task(teacher={"model": "big", "finetune": {}}).teacher.finetune == Train()
+    assert found.teacher.finetune == Train(epochs=7, seed=5, select_by="likelihood")
+    assert task(teacher={"model": "big", "finetune": {}}).teacher.finetune == Train(select_by="likelihood")
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"), [({}, "likelihood"), ({"select_by": "metric"}, "metric"), ({"select": "last"}, "metric")]
+)
+def test_a_teachers_epoch_is_the_likeliest_unless_another_rule_or_no_selection_is_given(
+    given: dict[str, object], rule: str
+) -> None:
+    found = task(teacher={"model": "big", "finetune": given}).teacher.finetune
+    assert found is not None and found.select_by == rule and task().train.select_by == "metric"
 
 
 def test_the_order_of_a_teachers_outputs_is_kept() -> None:
