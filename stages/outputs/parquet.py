@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.atomic import replacing
-from stages.checksum import file_sha256
 from stages.corpus.row_key import split_keys
 from stages.outputs.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.outputs.quantization import Scales, dequantise, quantise
@@ -74,15 +73,44 @@ def _codes(layout: Layout) -> list[str]:
 
 def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
     """Write a Parquet file. Returns its size in bytes and its sha256."""
-    with replacing(path, durable=True) as draft:
-        _write_parquet(table, draft, codes)
-        return draft.stat().st_size, file_sha256(draft)
+    with replacing(path, durable=True) as draft, draft.open("wb") as stream:
+        sink = HashedStream(stream)
+        _write_parquet(table, sink, codes)
+        return sink.size, sink.digest.hexdigest()
 
 
-def _write_parquet(table: pa.Table, path: Path, codes: list[str]) -> None:
+class HashedStream:
+    """What a Parquet file is written to: passes everything on to ``stream``, and has the size and the sha256 of what
+    was written, so that the file need not be read again."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._stream.write(data)
+        self.digest.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def tell(self) -> int:
+        return self.size
+
+    def close(self) -> None:
+        """Writes what is buffered; the stream itself is closed by who opened it."""
+        self.flush()
+        self.closed = True
+
+
+def _write_parquet(table: pa.Table, sink: HashedStream, codes: list[str]) -> None:
     pq.write_table(
         table,
-        path,
+        sink,
         compression="zstd",
         use_dictionary=False,
         use_byte_stream_split=codes,
