@@ -1,6 +1,7 @@
 """One shard: written whole or not at all, read column by column, every page checked against its checksum.
 
-zstd over plain encoding, without dictionaries or statistics, since nearly all values differ. Byte-stream-split would
+Plain encoding, without dictionaries or statistics, since nearly all values differ; zstd compresses float16 by 8 %, so a
+store on a fast disk may do without (``TeachSpec.compression``). Byte-stream-split would
 make float16 8 % smaller, but not every reader of Parquet supports it for that type; all do for the integers of the tier
 int8.
 """
@@ -23,6 +24,7 @@ from stages.corpus.row_key import split_keys
 from stages.outputs.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.outputs.quantization import Scales, dequantise, quantise
 from stages.outputs.sizes import ITEM_BYTES, SHARD_ROWS
+from stages.specs.teacher import Compression
 
 Array = npt.NDArray[Any]
 Keys = npt.NDArray[np.uint8]
@@ -43,6 +45,7 @@ def write_shard(
     heads: Array,
     states: Mapping[str, Array],
     given: Mapping[str, Scales] | None = None,
+    compression: Compression = "zstd",
 ) -> ShardFile:
     """Write a shard, whole or not at all. ``heads`` are the logits [rows, outputs], or the rows' lengths [rows] where
     positions are kept.
@@ -55,12 +58,12 @@ def write_shard(
         coded = {name: quantise(values) for name, values in states.items()} if given is None else {}
         scales = {name: found for name, (_, found) in coded.items()} if given is None else dict(given)
         states = {name: codes for name, (codes, _) in coded.items()} if given is None else states
-        scales_sha256 = _write(directory / scales_name(number), _scales_table(layout, scales), [])[1]
+        scales_sha256 = _write(directory / scales_name(number), _scales_table(layout, scales), [], compression)[1]
     columns = [pa.array(row_keys, pa.binary(16)), _heads(heads, layout)]
     for state in layout.states:
         columns.append(_states(states[state.column], heads, layout))
     table = pa.Table.from_arrays(columns, schema=layout.schema)
-    size, sha256 = _write(directory / shard_name(number), table, _codes(layout))
+    size, sha256 = _write(directory / shard_name(number), table, _codes(layout), compression)
     footer = footer_sha256(directory / shard_name(number))
     return ShardFile(number, len(row_keys), size, sha256, footer, scales_sha256)
 
@@ -71,11 +74,11 @@ def _codes(layout: Layout) -> list[str]:
     return [state.column + levels for state in layout.states] if layout.precision == SCALED else []
 
 
-def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
+def _write(path: Path, table: pa.Table, codes: list[str], compression: Compression) -> tuple[int, str]:
     """Write a Parquet file. Returns its size in bytes and its sha256."""
     with replacing(path, durable=True) as draft, draft.open("wb") as stream:
         sink = HashedStream(stream)
-        _write_parquet(table, sink, codes)
+        _write_parquet(table, sink, codes, compression)
         return sink.size, sink.digest.hexdigest()
 
 
@@ -107,11 +110,11 @@ class HashedStream:
         self.closed = True
 
 
-def _write_parquet(table: pa.Table, sink: HashedStream, codes: list[str]) -> None:
+def _write_parquet(table: pa.Table, sink: HashedStream, codes: list[str], compression: Compression) -> None:
     pq.write_table(
         table,
         sink,
-        compression="zstd",
+        compression=compression,
         use_dictionary=False,
         use_byte_stream_split=codes,
         write_statistics=False,

@@ -137,7 +137,8 @@ class TeacherWorker:
 
         def finish() -> WrittenShard:
             with self._explained(shard):
-                file = write_shard(self.job.out, shard.number, layout, keys, heads, states, scales)
+                compression = self.job.spec.compression
+                file = write_shard(self.job.out, shard.number, layout, keys, heads, states, scales, compression)
             return WrittenShard(file, copied=len(keys))
 
         self.worker.restore(len(keys))
@@ -163,7 +164,10 @@ class TeacherWorker:
         def finish() -> WrittenShard:
             heads, states = collected.finished(keys, sound)
             with self._explained(shard):
-                file = write_shard(self.job.out, shard.number, self.job.layout, keys, heads, states)
+                compression = self.job.spec.compression
+                file = write_shard(
+                    self.job.out, shard.number, self.job.layout, keys, heads, states, compression=compression
+                )
             saved.remove()
             return WrittenShard(file, halvings, bad=what)
 
