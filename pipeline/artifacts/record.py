@@ -29,7 +29,7 @@ from pipeline.graph.nodes import Node
 from pipeline.storage import Files, Storage, UnreadableDocument
 from pipeline.storage.port import LEASE, WORK
 from stages.atomic import draft_of
-from stages.checksum import file_sha256
+from stages.checksum import file_sha256, kept_checksums
 
 FORMAT = 1
 """The format in which records are written. Records of this format alone are read."""
@@ -295,10 +295,10 @@ def published(out: Path) -> Iterator[Path]:
 
 
 def describe(out: Path) -> tuple[File, ...]:
-    """Path, size and checksum of every file of an attempt that is to be published."""
-    return tuple(
-        File(path.relative_to(out).as_posix(), path.stat().st_size, file_sha256(path)) for path in published(out)
-    )
+    """Path, size and checksum of every file of an attempt that is to be published. A file is read for its checksum,
+    unless the stage has kept it."""
+    names, known = [path.relative_to(out).as_posix() for path in published(out)], kept_checksums(out)
+    return tuple(File(name, (out / name).stat().st_size, known.get(name) or file_sha256(out / name)) for name in names)
 
 
 def commit(storage: Storage, out: Path, record: Record) -> Record:

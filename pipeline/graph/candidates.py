@@ -211,6 +211,7 @@ class CandidateNodes:
             splits=("candidates",),
             label_order=model.label_order,
             on_bad_rows=block.on_bad_rows,
+            compression=block.compression,
         )
         extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
         known = rows.rows.value

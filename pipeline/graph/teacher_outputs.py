@@ -87,6 +87,7 @@ class ModelOutputs:
                     "precision": precision,
                     "compute": block.compute,
                     "on_bad_rows": block.on_bad_rows,
+                    "compression": block.compression,
                     "label_order": model.label_order if part == "pooled" else None,
                 }
             )

@@ -1,6 +1,7 @@
 """One shard: written whole or not at all, read column by column, every page checked against its checksum.
 
-zstd over plain encoding, without dictionaries or statistics, since nearly all values differ. Byte-stream-split would
+Plain encoding, without dictionaries or statistics, since nearly all values differ; zstd compresses float16 by 8 %, so a
+store on a fast disk may do without (``TeachSpec.compression``). Byte-stream-split would
 make float16 8 % smaller, but not every reader of Parquet supports it for that type; all do for the integers of the tier
 int8.
 """
@@ -11,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.atomic import replacing
-from stages.checksum import file_sha256
 from stages.corpus.row_key import split_keys
 from stages.outputs.layout import ITEM_TYPES, Layout, ShardFile, Store, scales_name, shard_name, vector
 from stages.outputs.quantization import Scales, dequantise, quantise
 from stages.outputs.sizes import ITEM_BYTES, SHARD_ROWS
+from stages.specs.teacher import Compression
 
 Array = npt.NDArray[Any]
 Keys = npt.NDArray[np.uint8]
@@ -44,6 +45,7 @@ def write_shard(
     heads: Array,
     states: Mapping[str, Array],
     given: Mapping[str, Scales] | None = None,
+    compression: Compression = "zstd",
 ) -> ShardFile:
     """Write a shard, whole or not at all. ``heads`` are the logits [rows, outputs], which have no column if there
     are 0 outputs, or the rows' lengths [rows] where positions are kept.
@@ -56,7 +58,7 @@ def write_shard(
         coded = {name: quantise(values) for name, values in states.items()} if given is None else {}
         scales = {name: found for name, (_, found) in coded.items()} if given is None else dict(given)
         states = {name: codes for name, (codes, _) in coded.items()} if given is None else states
-        scales_sha256 = _write(directory / scales_name(number), _scales_table(layout, scales), [])[1]
+        scales_sha256 = _write(directory / scales_name(number), _scales_table(layout, scales), [], compression)[1]
     columns = [pa.array(row_keys, pa.binary(16))]
     if layout.has_logits or layout.part != "pooled":
         columns.append(_heads(heads, layout))
@@ -64,7 +66,7 @@ def write_shard(
         kind = layout.schema.field(state.column).type
         columns.append(_states(states[state.column], heads, layout, kind))
     table = pa.Table.from_arrays(columns, schema=layout.schema)
-    size, sha256 = _write(directory / shard_name(number), table, _codes(layout))
+    size, sha256 = _write(directory / shard_name(number), table, _codes(layout), compression)
     footer = footer_sha256(directory / shard_name(number))
     return ShardFile(number, len(row_keys), size, sha256, footer, scales_sha256)
 
@@ -75,18 +77,47 @@ def _codes(layout: Layout) -> list[str]:
     return [state.column + levels for state in layout.states] if layout.precision == SCALED else []
 
 
-def _write(path: Path, table: pa.Table, codes: list[str]) -> tuple[int, str]:
+def _write(path: Path, table: pa.Table, codes: list[str], compression: Compression) -> tuple[int, str]:
     """Write a Parquet file. Returns its size in bytes and its sha256."""
-    with replacing(path, durable=True) as draft:
-        _write_parquet(table, draft, codes)
-        return draft.stat().st_size, file_sha256(draft)
+    with replacing(path, durable=True) as draft, draft.open("wb") as stream:
+        sink = HashedStream(stream)
+        _write_parquet(table, sink, codes, compression)
+        return sink.size, sink.digest.hexdigest()
 
 
-def _write_parquet(table: pa.Table, path: Path, codes: list[str]) -> None:
+class HashedStream:
+    """What a Parquet file is written to: passes everything on to ``stream``, and has the size and the sha256 of what
+    was written, so that the file need not be read again."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._stream.write(data)
+        self.digest.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def tell(self) -> int:
+        return self.size
+
+    def close(self) -> None:
+        """Writes what is buffered; the stream itself is closed by who opened it."""
+        self.flush()
+        self.closed = True
+
+
+def _write_parquet(table: pa.Table, sink: HashedStream, codes: list[str], compression: Compression) -> None:
     pq.write_table(
         table,
-        path,
-        compression="zstd",
+        sink,
+        compression=compression,
         use_dictionary=False,
         use_byte_stream_split=codes,
         write_statistics=False,

@@ -1,7 +1,7 @@
 """The specs of the stages that run, calibrate or probe a teacher: ``teach``, ``calibrate`` and ``probe``."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,9 @@ QUARANTINED = "quarantined.parquet"
 
 ATTENTION_PARTS = ("scores", "attention")
 """The parts of a store that hold [heads, length, length] of each layer: scores before the softmax, maps after it."""
+
+Compression = Literal["zstd", "lz4", "none"]
+COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
 PRIOR = "prior/"
 """Prefix of the inputs of ``teach`` that are earlier stores of the same teacher, from which rows may be reused."""
@@ -34,6 +37,8 @@ class TeachSpec(Spec):
     ``on_bad_rows`` decides what happens where outputs are not finite as they would be stored: ``stop`` ends the stage;
     ``quarantine`` leaves these rows out of the store and lists them in ``quarantined.parquet``. It is not part of the
     key: a store either has no such rows, and is the same for both, or cannot be built with ``stop``.
+
+    ``compression`` is that of the pages of shards. It is not part of the key either: what is read is the same.
     """
 
     stage: ClassVar[str] = "teach"
@@ -51,6 +56,7 @@ class TeachSpec(Spec):
         Literal["stop", "quarantine"],
         FurtherFiles({"stop": ("stop", "quarantine"), "quarantine": ("quarantine",)}),
     ] = "stop"
+    compression: Annotated[Compression, FurtherFiles(dict.fromkeys(COMPRESSIONS, COMPRESSIONS))] = "zstd"
 
     def as_built(self, facts: Mapping[str, object], /) -> "TeachSpec":
         """A store without quarantined rows is recorded with ``on_bad_rows: stop``, which it meets."""

@@ -21,22 +21,29 @@ REMEDY = "check the model's weights, or set store.on_bad_rows: quarantine to lea
 
 class OutputCollector:
     """Outputs for ``rows`` rows of ``layout``. States are kept in the number type in which they are stored, or as
-    float32 if they will be quantised."""
+    float32 if they will be quantised: pooled ones as one array [rows, width] a column, those of positions as one array
+    a row."""
 
     def __init__(self, layout: Layout, rows: int) -> None:
         self.layout = layout
-        self.dtype = np.float32 if layout.precision == SCALED else ITEM_TYPES[layout.precision]
+        self.dtype = state_type(layout)
         pooled = layout.part == "pooled"
         self.heads: Array = np.empty((rows, layout.outputs), np.float32) if pooled else np.empty(rows, np.int32)
-        self.states: dict[str, list[Array]] = {state.column: [np.empty(0)] * rows for state in layout.states}
+        self.states: dict[str, Any] = {
+            state.column: np.empty((rows, layout.width), self.dtype) if pooled else [np.empty(0)] * rows
+            for state in layout.states
+        }
 
     def add(self, places: Rows, outputs: Outputs) -> None:
         """Keep the outputs for the rows at ``places`` of the shard."""
         heads, states = outputs
         self.heads[places] = heads
-        for column, values in states.items():
-            for place, row in zip(places, values, strict=True):
-                with np.errstate(over="ignore"):  # ``finished`` refuses what overflows
+        with np.errstate(over="ignore"):  # ``finished`` refuses what overflows
+            for column, values in states.items():
+                if self.layout.part == "pooled":
+                    self.states[column][places] = values
+                    continue
+                for place, row in zip(places, values, strict=True):
                     self.states[column][place] = row.astype(self.dtype)
 
     def values_of(self, places: Sequence[int]) -> dict[str, list[Array]]:
@@ -60,7 +67,7 @@ class OutputCollector:
     def not_finite(self) -> dict[int, str]:
         """Place of a row in the shard -> the columns of its outputs that are not finite as they would be stored, such
         as "logits: nan; hidden_06: inf"; rows that are finite are left out. A value that float16 cannot hold is inf."""
-        columns: dict[str, Sequence[Array] | Array] = {"logits": self.heads} if self.layout.has_logits else {}
+        columns: dict[str, Any] = {"logits": self.heads} if self.layout.has_logits else {}
         found: dict[int, list[str]] = {}
         for column, rows in {**columns, **self.states}.items():
             for place in np.flatnonzero(~np.isfinite(_sums(rows))).tolist():
@@ -75,23 +82,28 @@ class OutputCollector:
         heads = self.heads if places is None else self.heads[places]
         if self.layout.has_logits:
             finite_or_raise(heads, keys, "the teacher's logits", REMEDY)
-        wanted = range(len(self.heads)) if places is None else places.tolist()
-        return heads, {
-            column: self._column(column, [rows[place] for place in wanted], keys)
-            for column, rows in self.states.items()
-        }
+        return heads, {column: self._column(column, rows, keys, places) for column, rows in self.states.items()}
 
-    def _column(self, column: str, rows: Sequence[Array], keys: Sequence[bytes]) -> Array:
+    def _column(self, column: str, rows: Any, keys: Sequence[bytes], places: Rows | None) -> Array:
         what = f"the teacher's {column} in {self.layout.precision} (store.precision)"
         if self.layout.part == "pooled":
-            whole = np.stack(rows)
+            whole: Array = rows if places is None else rows[places]
             finite_or_raise(whole, keys, what, REMEDY)
             return whole
-        finite_or_raise(_sums(rows), keys, what, REMEDY)
-        return np.concatenate(rows)
+        wanted = rows if places is None else [rows[place] for place in places.tolist()]
+        finite_or_raise(_sums(wanted), keys, what, REMEDY)
+        return np.concatenate(wanted)
+
+
+def state_type(layout: Layout) -> type[Any]:
+    """The number type in which a worker keeps states: that of the store, or float32 where they will be quantised."""
+    return np.float32 if layout.precision == SCALED else ITEM_TYPES[layout.precision]
 
 
 def _sums(rows: Sequence[Array] | Array) -> Array:
     """The sum of each row's values: not finite where any value is not."""
     with np.errstate(invalid="ignore"):  # inf - inf
+        if isinstance(rows, np.ndarray):
+            found: Array = rows.sum(axis=1, dtype=np.float64)
+            return found
         return np.array([row.sum(dtype=np.float64) for row in rows])

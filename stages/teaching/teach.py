@@ -13,20 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.resources import On, Worker
-from stages.checksum import file_sha256
+from cluster.resources import On, Resources, Worker
+from stages.checksum import keep_checksums
 from stages.corpus.batches import Rows
 from stages.corpus.reader import SCRATCH, Meta, read_meta, read_split
 from stages.models.shape import Shape, config_of, shape_of
-from stages.outputs.layout import Layout, ShardFile, read_store, scales_name, shard_name, shard_numbers, write_store
-from stages.outputs.parquet import Damaged, check_footer, footer_sha256, read_row_keys
+from stages.outputs.layout import Layout, ShardFile, read_store, scales_name, shard_numbers, write_store
+from stages.outputs.parquet import Damaged, check_footer, read_row_keys
 from stages.outputs.quarantine import check_share, read_bad_rows, write_quarantined
 from stages.outputs.sizes import SHARD_BYTES, SHARD_ROWS, chosen_layers
 from stages.specs.corpus import TOKENISATION
 from stages.specs.teacher import PRIOR, QUARANTINED, TeachSpec
+from stages.teaching.finished import finished_shards
 from stages.teaching.job import PriorShard, Shard, TeachJob, WrittenShard, sizes_of_rows
 
 Facts = dict[str, object]
+
+RUN_ON_CPU, RUN_ON_GPU = 4, 8
+"""The most shards that a worker is given at a time. A shard takes a GPU a few seconds, and a CPU up to minutes."""
+RUNS_A_WORKER = 2
+"""The least number of runs for each worker where there are enough shards."""
 
 
 def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
@@ -39,7 +45,7 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     shape = shape_of(config_of(inputs["model"]), str(inputs["model"]))
     layout, rule = layout_of(spec, shape, meta), tokenisation(meta)
     keys = distinct_keys(corpus, spec.splits)
-    kept = finished(out, layout)
+    kept = finished_shards(out, layout, shard_numbers(out))
     stored = {key for _, shard_keys in kept for key in shard_keys}
     bad = known_bad_rows(spec, out)
     bad = {key: bad[key] for key in keys if key in bad and key not in stored}
@@ -50,11 +56,12 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
     shards = list(planned(left, priors, layout, rule, sizes, taken))
     _check_space(out, int(sizes.sum()))
     on.expect(len(left), "rows")
-    written = []
-    for _, result in on.map(open_teacher, TeachJob(spec, inputs["model"], corpus, out, layout), shards):
-        written.append(result)
-        if result.bad:
-            bad |= result.bad
+    written: list[WrittenShard] = []
+    job, items = TeachJob(spec, inputs["model"], corpus, out, layout), runs(shards, on.resources)
+    for _, results in on.map(open_teacher, job, items):
+        written += results
+        if any(result.bad for result in results):
+            bad |= {key: columns for result in results for key, columns in result.bad.items()}
             on.log(f"{len(bad):,} rows are set aside so far: the teacher's outputs for them are not finite")
             check_share(bad, len(keys))
     check_share(bad, len(keys))
@@ -62,6 +69,7 @@ def teach(spec: TeachSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Fac
         write_quarantined(out, bad, corpus, spec.splits)
     files = [file for file, _ in kept] + [result.file for result in written if result.file is not None]
     store = write_store(out, layout, rule, files)
+    keep_checksums(out, checksums(files))
     facts: Facts = {
         "rows": store.rows,
         "computed": len(left) - sum(result.copied for result in written),
@@ -100,6 +108,12 @@ def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
     return Layout(spec.part, layers, shape.width, shape.heads, outputs, pooling, spec.precision)
 
 
+def checksums(files: Sequence[ShardFile]) -> dict[str, str]:
+    """Name -> sha256 of the shards and of their files of scales."""
+    scales = {scales_name(file.number): file.scales_sha256 for file in files if file.scales_sha256}
+    return {file.name: file.sha256 for file in files} | scales
+
+
 def tokenisation(meta: Meta) -> str:
     """Names the rule by which texts became tokens: rows of equal key and rule have equal tokens."""
     return f"{meta.tokenizer_sha256[:16]}-{meta.max_length}-{len(meta.task.text)}-{TOKENISATION}"
@@ -119,23 +133,6 @@ def distinct_keys(corpus: Path, splits: Sequence[str]) -> list[bytes]:
     return list(dict.fromkeys(key for split in splits for key in read_split(corpus, split).keys))
 
 
-def finished(out: Path, layout: Layout) -> list[tuple[ShardFile, list[bytes]]]:
-    """The finished shards in ``out``, which an interrupted attempt left, with their row keys. A shard that cannot be
-    read is removed, so that its rows are computed again."""
-    found = []
-    for number in shard_numbers(out):
-        path, scales = out / shard_name(number), out / scales_name(number)
-        try:
-            keys = read_row_keys(path)
-        except Damaged:
-            path.unlink()
-            continue
-        checksum = file_sha256(scales) if layout.precision == "int8" else ""
-        size, digest, footer = path.stat().st_size, file_sha256(path), footer_sha256(path)
-        found.append((ShardFile(number, len(keys), size, digest, footer, checksum), keys))
-    return found
-
-
 def planned(
     wanted: Mapping[bytes, int], priors: Sequence[Path], layout: Layout, rule: str, sizes: Rows, taken: set[int]
 ) -> Iterator[Shard]:
@@ -153,6 +150,14 @@ def planned(
     rest = np.array(list(left.values()), np.int64)
     for start, end in shard_parts(sizes[places]):
         yield Shard(next(free), rest[start:end])
+
+
+def runs(shards: Sequence[Shard], resources: Resources) -> list[Sequence[Shard]]:
+    """The shards in runs, each of which is one worker's work at a time: long enough that little is lost where a worker
+    waits for the last of its shards to be written, and short enough that every worker has several."""
+    most = RUN_ON_GPU if resources.gpus_per_worker else RUN_ON_CPU
+    length = max(1, min(most, len(shards) // (RUNS_A_WORKER * resources.workers)))
+    return [shards[start : start + length] for start in range(0, len(shards), length)]
 
 
 def shard_parts(sizes: Rows) -> Iterator[tuple[int, int]]:
@@ -197,9 +202,9 @@ def _check_space(out: Path, needed: int) -> None:
         )
 
 
-def open_teacher(job: TeachJob, worker: Worker) -> Callable[[Shard], WrittenShard]:
-    """Load the teacher once a worker; return what writes a shard. Heavy modules are imported here, where a stage
-    starts."""
+def open_teacher(job: TeachJob, worker: Worker) -> Callable[[Sequence[Shard]], list[WrittenShard]]:
+    """Load the teacher once a worker; return what writes the shards of a run. Heavy modules are imported here, where a
+    stage starts."""
     from stages.teaching.worker import TeacherWorker
 
     return TeacherWorker(job, worker).write

@@ -1,7 +1,16 @@
-"""The teacher in a worker: computes rows and writes shards."""
+"""The teacher in a worker: computes rows and writes shards.
+
+The parts of the work overlap. While a forward pass runs, the next batch is padded in a thread of its own, and outputs
+that have been computed are on their way to host memory. While a shard is converted, compressed, hashed and written to
+the disk in one of as many threads as the worker has CPUs (these libraries release the interpreter's lock), the rows of
+the next one are computed.
+"""
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -12,20 +21,28 @@ from torch import Tensor, nn
 
 from cluster.resources import Worker
 from stages.corpus.batches import Rows, sorted_batches
+from stages.corpus.prefetch import one_ahead
 from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
 from stages.models.forward import attention_maps, attention_scores, encoder_states, forward, pooled_state
 from stages.models.loading import load, load_encoder
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory, tokens_per_pass
-from stages.outputs.layout import Layout
+from stages.outputs.layout import Layout, shard_name
 from stages.outputs.parquet import Damaged, write_shard
 from stages.outputs.quarantine import BROKEN_SHARD_ROWS, WhatIsBad, write_bad_rows
 from stages.outputs.reuse import read_rows
 from stages.saved_rows import SavedRows
 from stages.specs.teacher import ATTENTION_PARTS
-from stages.teaching.collector import OutputCollector, Outputs
+from stages.teaching.collector import OutputCollector, Outputs, state_type
+from stages.teaching.finished import finished_shards
 from stages.teaching.job import Shard, TeachJob, WrittenShard, bad_rows_path, sizes_of_rows
+
+COPIES = 2
+"""The most batches whose outputs are on their way to host memory while the next one is computed."""
+
+ComingOutputs = Callable[[], Outputs]
+"""Waits until the outputs of a batch are in host memory, and returns them."""
 
 
 class TeacherWorker:
@@ -48,19 +65,60 @@ class TeacherWorker:
         module: nn.Module = model
         return module.to(self.worker.device).eval()
 
-    def write(self, shard: Shard) -> WrittenShard:
-        """Copy or compute the rows of one shard, and write it."""
+    def write(self, shards: Sequence[Shard]) -> list[WrittenShard]:
+        """Copy or compute the rows of these shards, and write them. Besides the shard that is being computed, at most
+        as many are held in memory as the worker has CPUs, and one more."""
+        found: list[WrittenShard | Future[WrittenShard]] = []
+        with ThreadPoolExecutor(self.worker.threads, "shards") as writers:
+            for shard in shards:
+                self._wait_for_room([one for one in found if isinstance(one, Future)])
+                with self._explained(shard):
+                    found.append(self._written_before(shard) or self._begin(shard, writers))
+            return [one.result() if isinstance(one, Future) else one for one in found]
+
+    def _wait_for_room(self, given: Sequence[Future[WrittenShard]]) -> None:
+        """Wait until few enough shards are being written. Raises what one of ``given`` has failed with."""
+        unwritten = []
+        for one in given:
+            if one.done():
+                one.result()
+            else:
+                unwritten.append(one)
+        for one in unwritten[: max(0, len(unwritten) - self.worker.threads)]:
+            one.result()
+
+    def _begin(self, shard: Shard, writers: ThreadPoolExecutor) -> WrittenShard | Future[WrittenShard]:
+        """Copy or compute the rows of a shard, which is then written by one of ``writers``."""
+        if shard.source is not None:
+            try:
+                return self._copy(shard, writers)
+            except Damaged as error:
+                self.worker.note(f"computes the {len(shard.rows)} rows of a damaged shard: {error}")
+        return self._compute(shard, writers)
+
+    @contextmanager
+    def _explained(self, shard: Shard) -> Iterator[None]:
+        """Raises a full disk with what the shard needs."""
         try:
-            if shard.source is not None:
-                try:
-                    return self._copy(shard)
-                except Damaged as error:
-                    self.worker.note(f"computes the {len(shard.rows)} rows of a damaged shard: {error}")
-            return self._compute(shard)
+            yield
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise self._disk_is_full(shard) from error
+
+    def _written_before(self, shard: Shard) -> WrittenShard | None:
+        """The shard, if this stage has written it already: a worker that died may have finished some of the shards that
+        were given to it."""
+        if not (self.job.out / shard_name(shard.number)).exists():
+            return None
+        for file, keys in finished_shards(self.job.out, self.job.layout, [shard.number]):
+            if keys == self._keys(shard.rows):
+                self.worker.restore(len(keys))
+                return WrittenShard(file)
+        return None
+
+    def _keys(self, rows: Rows) -> list[bytes]:
+        return [self.rows.row_keys[row] for row in rows]
 
     def _disk_is_full(self, shard: Shard) -> OSError:
         row_lengths = self.rows.tokens.lengths[shard.rows]
@@ -71,35 +129,49 @@ class TeacherWorker:
             "bytes; free some and run again, finished shards are kept",
         )
 
-    def _copy(self, shard: Shard) -> WrittenShard:
-        """Write rows as an earlier store holds them."""
+    def _copy(self, shard: Shard, writers: ThreadPoolExecutor) -> Future[WrittenShard]:
+        """Read rows as an earlier store holds them, to be written. Raises Damaged where they cannot be read."""
         assert shard.source is not None
-        source, layout = shard.source, self.job.layout
-        keys = [self.rows.row_keys[row] for row in shard.rows]
+        source, layout, keys = shard.source, self.job.layout, self._keys(shard.rows)
         heads, states, scales = read_rows(source.directory, source.number, source.layout, layout, keys)
-        file = write_shard(self.job.out, shard.number, layout, keys, heads, states, scales)
-        self.worker.restore(len(keys))
-        return WrittenShard(file, copied=len(keys))
 
-    def _compute(self, shard: Shard) -> WrittenShard:
-        before, keys = self.halvings, [self.rows.row_keys[row] for row in shard.rows]
+        def finish() -> WrittenShard:
+            with self._explained(shard):
+                compression = self.job.spec.compression
+                file = write_shard(self.job.out, shard.number, layout, keys, heads, states, scales, compression)
+            return WrittenShard(file, copied=len(keys))
+
+        self.worker.restore(len(keys))
+        return writers.submit(finish)
+
+    def _compute(self, shard: Shard, writers: ThreadPoolExecutor) -> WrittenShard | Future[WrittenShard]:
+        """Compute the rows of a shard, to be written; a shard of which no row is finite is not written."""
+        before, keys = self.halvings, self._keys(shard.rows)
         # Named by its first row: an interrupted stage may give the shard another number.
         saved = SavedRows(self.job.out / SCRATCH, f"outputs-{keys[0].hex()}")
         collected = self.compute(shard.rows, saved)
         bad = collected.not_finite() if self.job.spec.on_bad_rows == "quarantine" else {}
         what = {keys[place]: columns for place, columns in bad.items()}
-        sound = None
+        halvings, sound = self.halvings - before, None
         if bad:
             self._set_aside(shard, what)
             sound = np.array([place for place in range(len(keys)) if place not in bad], np.int64)
             keys = [keys[place] for place in sound]
         if not keys:
             saved.remove()
-            return WrittenShard(None, self.halvings - before, bad=what)
-        heads, states = collected.finished(keys, sound)
-        file = write_shard(self.job.out, shard.number, self.job.layout, keys, heads, states)
-        saved.remove()
-        return WrittenShard(file, self.halvings - before, bad=what)
+            return WrittenShard(None, halvings, bad=what)
+
+        def finish() -> WrittenShard:
+            heads, states = collected.finished(keys, sound)
+            with self._explained(shard):
+                compression = self.job.spec.compression
+                file = write_shard(
+                    self.job.out, shard.number, self.job.layout, keys, heads, states, compression=compression
+                )
+            saved.remove()
+            return WrittenShard(file, halvings, bad=what)
+
+        return writers.submit(finish)
 
     def _set_aside(self, shard: Shard, bad: WhatIsBad) -> None:
         """Write down which rows of the shard are bad, before the shard itself is written. Raises ValueError if all rows
@@ -128,7 +200,7 @@ class TeacherWorker:
                     known[place] = True
             self.worker.restore(int(known.sum()))
         unsaved: list[int] = []
-        for places, outputs in self._outputs(rows, known):
+        for places, outputs in arrived(self._outputs(rows, known)):
             collected.add(places, outputs)
             self.worker.advance(int((~known[places]).sum()))
             unsaved += places.tolist()
@@ -137,61 +209,102 @@ class TeacherWorker:
                 unsaved = []
         return collected
 
-    def _outputs(self, rows: Rows, known: npt.NDArray[np.bool_]) -> Iterator[tuple[Rows, Outputs]]:
+    def _outputs(self, rows: Rows, known: npt.NDArray[np.bool_]) -> Iterator[tuple[Rows, ComingOutputs]]:
         """(places among ``rows``, outputs for them), in batches of similar length, but for those of which all rows are
         ``known``. When memory runs out, the token budget is halved and the rows that are left are divided into batches
         again."""
         left = np.arange(len(rows))
         while len(left):
-            batches = [left[batch] for batch in sorted_batches(self.rows.tokens.lengths[rows[left]], self.tokens)]
+            every = [left[batch] for batch in sorted_batches(self.rows.tokens.lengths[rows[left]], self.tokens)]
+            batches = [places for places in every if not known[places].all()]
             left = left[:0]
-            for number, places in enumerate(batches):
-                if known[places].all():
-                    continue
-                outputs = self._try(rows[places])
-                if outputs is None:
-                    self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
-                    left = np.concatenate(batches[number:])
-                    break
-                yield places, outputs
+            with closing(one_ahead(self._host_batch, [rows[places] for places in batches])) as prepared:
+                for number, (places, batch) in enumerate(zip(batches, prepared, strict=True)):
+                    outputs = self._try(batch)
+                    if outputs is None:
+                        self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
+                        left = np.concatenate(batches[number:])
+                        break
+                    yield places, outputs
 
-    def _try(self, rows: Rows) -> Outputs | None:
-        """The model's outputs for ``rows``, as one batch; None when memory did not suffice."""
+    def _host_batch(self, rows: Rows) -> Batch:
+        """These rows in host memory, from which the device can copy while it computes."""
+        batch = self.rows.batch(rows, "cpu")
+        return batch.pinned() if self.worker.device.startswith("cuda") else batch
+
+    def _try(self, batch: Batch) -> ComingOutputs | None:
+        """The model's outputs for a batch; None when memory did not suffice."""
         try:
-            return self._run(rows)
+            return self._run(batch.to(self.worker.device))
         except RuntimeError as error:
-            if len(rows) == 1 or not out_of_memory(error):
+            if len(batch.rows) == 1 or not out_of_memory(error):
                 raise
             return None
 
-    def _run(self, rows: Rows) -> Outputs:
-        batch, layout = self.rows.batch(rows, self.worker.device), self.job.layout
+    def _run(self, batch: Batch) -> ComingOutputs:
+        layout, lengths = self.job.layout, self._lengths(batch.rows)
         with torch.inference_mode(), autocast(self.worker.device, self.job.spec.compute):
             if layout.part in ATTENTION_PARTS:
                 read = attention_scores if layout.part == "scores" else attention_maps
-                return self._lengths(rows), pairs_of_tokens(read(self.model, batch.inputs), batch, layout)
+                pairs = pairs_of_tokens(read(self.model, batch.inputs), batch, layout)
+                return lambda: (lengths, pairs)
             if not self.job.spec.logits:
-                none = np.empty((len(rows), 0), np.float32)
-                return none, pooled(encoder_states(self.model, batch.inputs), batch, layout)
+                none = np.empty((len(batch.rows), 0), np.float32)
+                states_alone = pooled(encoder_states(self.model, batch.inputs), batch, layout)
+                return lambda: (none, states_alone())
             logits, hidden = forward(self.model, batch.inputs, hidden=bool(layout.layers))
             if layout.part == "tokens":
-                return self._lengths(rows), positions(hidden, batch, layout)
+                states = positions(hidden, batch, layout)
+                return lambda: (lengths, states)
             order = self.job.spec.label_order
-            ordered = logits if order is None else logits[:, list(order)]
-            return _host(ordered), pooled(hidden, batch, layout)
+            heads = copied_to_host((logits if order is None else logits[:, list(order)]).float())
+            coming = pooled(hidden, batch, layout)
+            return lambda: (heads(), coming())
 
     def _lengths(self, rows: Rows) -> npt.NDArray[np.int32]:
         return self.rows.tokens.lengths[rows].astype(np.int32)
 
 
-def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, npt.NDArray[Any]]:
-    """[B, width] float32 for each column. All columns leave the device in one copy."""
+def arrived(outputs: Iterator[tuple[Rows, ComingOutputs]]) -> Iterator[tuple[Rows, Outputs]]:
+    """The same batches, once their outputs are in host memory: up to ``COPIES`` batches are on their way while the next
+    one is computed."""
+    waiting: deque[tuple[Rows, ComingOutputs]] = deque()
+    for places, coming in outputs:
+        waiting.append((places, coming))
+        if len(waiting) > COPIES:
+            first, ready = waiting.popleft()
+            yield first, ready()
+    for places, coming in waiting:
+        yield places, coming()
+
+
+def copied_to_host(values: Tensor) -> Callable[[], npt.NDArray[Any]]:
+    """Begins to copy a tensor to host memory; the result waits for the copy and returns it. From a GPU it goes to
+    pinned memory, while the GPU goes on computing; what is in host memory already is not copied."""
+    if not values.is_cuda:
+        return values.numpy
+    target = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    target.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> npt.NDArray[Any]:
+        copied.synchronize()
+        found: npt.NDArray[Any] = target.numpy()
+        return found
+
+    return wait
+
+
+def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Callable[[], Mapping[str, npt.NDArray[Any]]]:
+    """[B, width] for each column, in the number type in which the worker keeps it. All columns leave the device in one
+    copy, which is waited for where the result is called."""
     if not layout.states:
-        return {}
+        return dict
     mask = batch.inputs["attention_mask"]
     stacked = torch.stack([pooled_state(hidden[state.layer], mask, state.pooling) for state in layout.states])
-    whole = _host(stacked)
-    return {state.column: whole[place] for place, state in enumerate(layout.states)}
+    whole = copied_to_host(stacked.half() if state_type(layout) is np.float16 else stacked)
+    return lambda: dict(zip([state.column for state in layout.states], whole(), strict=True))
 
 
 def positions(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:

@@ -323,9 +323,9 @@ class RecordingListener:
         self.lines.append(line)
 
 
-def inline(listener: RecordingListener | None = None) -> On:
-    """The resources to run a stage in this process, on one thread."""
-    return Inline().on(Resources(), listener or RecordingListener())
+def inline(listener: RecordingListener | None = None, threads: int = 1) -> On:
+    """The resources to run a stage in this process, on so many threads."""
+    return Inline().on(Resources(cpus_per_worker=threads), listener or RecordingListener())
 
 
 def write_corpus(task: Task, folder: Path, tokenizer: Path, out: Path, kind: str = "parquet") -> Path:

@@ -155,6 +155,7 @@ def _store(
         splits=(TRAIN, HOLDOUT),
         logits=False,
         on_bad_rows=stored.on_bad_rows,
+        compression=stored.compression,
     )
     extent = Extent(len(layers), model.shape.width, 0, model.shape.heads)
     known = corpus.rows.value

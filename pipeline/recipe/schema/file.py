@@ -42,7 +42,7 @@ from pipeline.recipe.schema.scalars import (
 from stages.specs.corpus import MOST_HELD_OUT, CorpusSpec, Generated
 from stages.specs.student import Head, Train
 from stages.specs.tasks import Metric
-from stages.specs.teacher import TeachSpec
+from stages.specs.teacher import Compression, TeachSpec
 
 SWEEP_SEED = 1_000_003
 """The default of ``sweep_seed``: a number that is hardly ever given as one of ``seeds``."""
@@ -211,6 +211,12 @@ class StoreSettings(Block):
         "it, and lists them in a file; more than 1 % of them still stop the stage. It changes no key.",
         "quarantine",
         of=TEACH["on_bad_rows"],
+    )
+    compression: Compression = key(
+        "Compression of the files. float16 states become 8 % smaller by `zstd`; `none` takes less time to write and to "
+        "read, where the disk is fast. It changes no key.",
+        "none",
+        of=TEACH["compression"],
     )
     tokens: Literal["all"] | Annotated[Layers, AfterValidator(_rising)] | None = key(
         "Also store the states of these layers (1 is the first, 0 the embeddings) at every token, as a separate "

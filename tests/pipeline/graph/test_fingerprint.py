@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.graph.fingerprint import canonical, further_files, key, plain
+from pipeline.graph.fingerprint import canonical, differences, further_files, key, plain
 from stages.specs.axes.targets import Smoothed, TeacherTargets
 from stages.specs.axes.training import Annealing
 from stages.specs.base import Spec
@@ -189,6 +189,12 @@ def test_every_field_of_a_spec_changes_the_key(spec: Spec) -> None:
 def test_what_a_teachers_store_does_with_bad_rows_is_in_no_key() -> None:
     assert key(TeachSpec(on_bad_rows="quarantine"), {}) == key(TEACH, {})
     assert plain(TeachSpec(on_bad_rows="quarantine")) != plain(TEACH), "but the record has it"
+
+
+def test_the_compression_of_a_store_is_in_no_key_and_a_store_serves_requests_with_another() -> None:
+    plainly = TeachSpec(compression="none")
+    assert key(plainly, {}) == key(TEACH, {})
+    assert not differences(plain(TEACH), plainly) and not differences(plain(plainly), TEACH)
 
 
 def test_equal_specs_of_different_stages_have_different_keys() -> None:

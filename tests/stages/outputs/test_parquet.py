@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from stores import KEYS, LAYOUT, LOGITS, STATES, kept, write_noise
 
+from stages.checksum import file_sha256
 from stages.outputs.layer_variance import layer_variances
 from stages.outputs.layout import Layout, UnknownFormat, read_store, scales_name, shard_name, write_store
 from stages.outputs.parquet import (
@@ -24,6 +25,7 @@ from stages.outputs.parquet import (
 )
 from stages.outputs.reader import read_columns
 from stages.outputs.sizes import rows_a_shard
+from stages.specs.teacher import COMPRESSIONS, Compression
 
 
 @pytest.fixture
@@ -41,6 +43,26 @@ def test_columns_come_back_by_key_in_the_requested_order(store: Path) -> None:
     assert np.array_equal(found["hidden_02"], STATES["hidden_02"].astype(np.float16)[order])
     assert found["hidden_02"].dtype == np.float16
     assert found.keys() == {"logits", "hidden_02"}
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_what_is_read_does_not_depend_on_the_compression(
+    precision: str, compression: Compression, tmp_path: Path
+) -> None:
+    layout = replace(LAYOUT, precision=precision)
+    states = {name: values.astype(np.float32) for name, values in STATES.items()}
+    folders = tmp_path / "usual", tmp_path / "other"
+    for folder, given in zip(folders, ("zstd", compression), strict=True):
+        folder.mkdir()
+        file = write_shard(folder, 0, layout, KEYS, LOGITS, states, compression=given)
+        assert file.sha256 == file_sha256(folder / file.name) and file.bytes == (folder / file.name).stat().st_size
+        write_store(folder, layout, "rule", [file])
+        codec = "UNCOMPRESSED" if given == "none" else given.upper()
+        row_group = pq.ParquetFile(folder / file.name).metadata.row_group(0)
+        assert {row_group.column(place).compression for place in range(row_group.num_columns)} == {codec}
+    usual, other = (read_columns(folder, ["logits", "hidden_02"], KEYS) for folder in folders)
+    assert all(np.array_equal(usual[name], other[name]) for name in usual)
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32", "int8"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from torch import nn
 from training_setups import Interrupted, RecordingListener, inline
 
 import stages.teaching.teach
+import stages.teaching.worker
 from cluster.inline import InlineWorker
+from pipeline.artifacts.record import describe
+from stages.checksum import file_sha256, kept_checksums
 from stages.corpus.reader import read_split
-from stages.outputs.layout import Layout, ShardFile, read_store, shard_name, write_store
+from stages.outputs.layout import Layout, ShardFile, read_store, scales_name, shard_name, write_store
 from stages.outputs.parquet import footer_sha256
 from stages.outputs.reader import read_columns
 from stages.specs.teacher import TeachSpec
@@ -45,10 +49,13 @@ def directly(model: Path, corpus: Path, split: str, pooling: str) -> tuple[np.nd
 
 
 def taught(
-    spec: TeachSpec, corpus: Path, model: Path, out: Path, listener: RecordingListener | None = None
+    spec: TeachSpec, corpus: Path, model: Path, out: Path, listener: RecordingListener | None = None, threads: int = 1
 ) -> dict[str, object]:
     out.mkdir(exist_ok=True)
-    return teach(spec, {"corpus": corpus, "model": model}, out, inline(listener))
+    return teach(spec, {"corpus": corpus, "model": model}, out, inline(listener, threads))
+
+
+LAYOUT = Layout("pooled", (0, 1, 2, 3), 16, 2, 2, "mean", "float16")
 
 
 def keys(corpus: Path, split: str = "train") -> list[bytes]:
@@ -170,7 +177,7 @@ def test_a_stage_that_was_cut_keeps_its_finished_shards_and_ends_with_the_same_b
     whole_facts = taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "whole")
     assert facts == {**whole_facts, "computed": rows - 20}
     whole, resumed = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "cut")
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in ("whole", "cut")
     )
     assert whole == resumed and len(whole) == -(-rows // 10) + 1
 
@@ -201,7 +208,7 @@ def test_a_shard_that_was_interrupted_goes_on_from_the_outputs_that_were_saved(
     monkeypatch.setattr("stages.saved_rows.SAVE_SECONDS", 1e9)
     passes: list[int] = []
     run = TeacherWorker._run
-    monkeypatch.setattr(TeacherWorker, "_run", lambda self, rows: passes.append(len(rows)) or run(self, rows))
+    monkeypatch.setattr(TeacherWorker, "_run", lambda self, batch: passes.append(len(batch.rows)) or run(self, batch))
     listener = RecordingListener()
     taught(spec, tiny_corpus, teacher, tmp_path / "cut", listener)
     rows = len(set(keys(tiny_corpus)))
@@ -210,7 +217,62 @@ def test_a_shard_that_was_interrupted_goes_on_from_the_outputs_that_were_saved(
     whole, resumed = (
         {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in ("whole", "cut")
     )
-    assert whole == resumed and not list((tmp_path / "cut" / "scratch").iterdir())
+    assert whole == resumed
+    assert [path.name for path in (tmp_path / "cut" / "scratch").iterdir()] == ["checksums.json"]
+
+
+def test_checksums_of_shards_are_kept_for_the_record_until_a_file_is_written_again(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    taught(TeachSpec(precision="int8"), tiny_corpus, teacher, out)
+    kept = kept_checksums(out)
+    assert kept == {name: file_sha256(out / name) for name in (shard_name(0), scales_name(0))}
+    assert {file.path: file.sha256 for file in describe(out)} == {
+        path.name: file_sha256(path) for path in out.glob("*.*")
+    }
+    (out / shard_name(0)).write_bytes(b"another")
+    assert list(kept_checksums(out)) == [scales_name(0)]
+    (file,) = [file for file in describe(out) if file.path == shard_name(0)]
+    assert file.sha256 == file_sha256(out / shard_name(0))
+
+
+def test_several_shards_are_written_while_the_next_is_computed_and_all_are_those_of_one_at_a_time(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With runs of four shards and two threads that write, against one shard at a time. The first shard is held
+    back until the second one is being written, too."""
+    monkeypatch.setattr(stages.teaching.teach, "SHARD_ROWS", 10)
+    write, second = stages.teaching.worker.write_shard, threading.Event()
+
+    def noting(out: Path, number: int, *others: Any, **more: Any) -> ShardFile:
+        if number == 1:
+            second.set()
+        assert number != 0 or second.wait(60), "the second shard is not begun before the first is written"
+        return write(out, number, *others, **more)
+
+    monkeypatch.setattr(stages.teaching.worker, "write_shard", noting)
+    taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "several", threads=2)
+    monkeypatch.setattr(stages.teaching.worker, "write_shard", write)
+    monkeypatch.setattr(stages.teaching.teach, "RUN_ON_CPU", 1)
+    taught(TeachSpec(), tiny_corpus, teacher, tmp_path / "single", threads=2)
+    several, single = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in ("several", "single")
+    )
+    assert several == single and len(several) > 4
+
+
+def test_shards_that_a_worker_finished_before_it_died_are_not_computed_again(
+    tiny_corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    job = TeachJob(TeachSpec(), teacher, tiny_corpus, tmp_path / "out", LAYOUT)
+    rows = len(set(keys(tiny_corpus)))
+    shards = [Shard(0, np.arange(20)), Shard(1, np.arange(20, rows))]
+    (first,) = TeacherWorker(job, InlineWorker(1, RecordingListener())).write(shards[:1])
+    listener = RecordingListener()
+    found = TeacherWorker(job, InlineWorker(1, listener)).write(shards)
+    assert (found[0].file, listener.restored, listener.done) == (first.file, 20, rows - 20)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------
@@ -278,7 +340,7 @@ class Cramped(nn.Module):
 def cramped_teacher(corpus: Path, model: Path, out: Path, tokens: int) -> tuple[TeacherWorker, Cramped, Shard]:
     out.mkdir()
     rows = len(set(keys(corpus)))
-    dump = TeachJob(TeachSpec(), model, corpus, out, Layout("pooled", (0, 1, 2, 3), 16, 2, 2, "mean", "float16"))
+    dump = TeachJob(TeachSpec(), model, corpus, out, LAYOUT)
     teacher = TeacherWorker(dump, InlineWorker(1, RecordingListener()))
     cramped = Cramped(teacher.model, tokens)
     teacher.model = cramped
@@ -289,7 +351,7 @@ def test_where_memory_runs_out_the_batches_are_halved_and_nothing_is_lost(
     tiny_corpus: Path, teacher: Path, store: Path, tmp_path: Path
 ) -> None:
     opened, cramped, shard = cramped_teacher(tiny_corpus, teacher, tmp_path / "out", tokens=100)
-    written = opened.write(shard)
+    (written,) = opened.write([shard])
     halvings = written.halvings
     assert halvings > 0 and opened.tokens * 2**halvings <= 1024
     fitting = [size for size in cramped.sizes if size <= 100]
@@ -302,7 +364,8 @@ def test_where_memory_runs_out_the_batches_are_halved_and_nothing_is_lost(
     for name in columns:
         given = found[name].astype(np.float32), undisturbed[name].astype(np.float32)
         np.testing.assert_allclose(*given, rtol=1e-3, atol=1e-3 if name != "logits" else 1e-5)
-    assert opened.write(shard).halvings == 0, "the next shard starts with the budget that fitted"
+    (again,) = opened.write([Shard(1, shard.rows)])
+    assert again.halvings == 0, "the next shard starts with the budget that fitted"
 
 
 def test_a_single_row_that_does_not_fit_raises_what_torch_raised(
@@ -310,7 +373,7 @@ def test_a_single_row_that_does_not_fit_raises_what_torch_raised(
 ) -> None:
     opened, _, shard = cramped_teacher(tiny_corpus, teacher, tmp_path / "out", tokens=3)
     with pytest.raises(torch.OutOfMemoryError, match="tokens do not fit"):
-        opened.write(shard)
+        opened.write([shard])
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -324,7 +387,7 @@ def test_an_error_that_is_not_about_memory_is_not_taken_for_one(
     opened, _, shard = cramped_teacher(tiny_corpus, teacher, tmp_path / "out", tokens=100)
     opened.model = Broken()
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        opened.write(shard)
+        opened.write([shard])
     assert opened.halvings == 0
 
 
