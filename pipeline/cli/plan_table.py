@@ -102,6 +102,8 @@ def print_plan(plan: Plan, expected: Forecast, console: Console, advice: str = "
             style=STYLES[step.action],
         )
     console.print(table)
+    if advice:
+        console.print(advice)
     counts = {action: sum(step.action == action for step in plan.steps) for action in STYLES}
     refused = len(plan.refused) + len(plan.blocked)
     more = f", {refused} refused" if refused else ""
@@ -112,8 +114,6 @@ def print_plan(plan: Plan, expected: Forecast, console: Console, advice: str = "
         console.print(line)
     if plan.builds:
         console.print(total_text(plan, expected))
-    if advice:
-        console.print(advice, soft_wrap=True)
 
 
 def _time(key: str, expected: Forecast) -> str:

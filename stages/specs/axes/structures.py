@@ -109,7 +109,9 @@ class LayerStructure(StructureKind, ABC):
     follows: ClassVar[Literal["nothing", "states", "classifiers", "tokens"]] = "states"
 
     pooling: Literal["mean", "cls"] = "mean"
-    teacher_pooling: Literal["mean", "cls"] | None = None
+    # In the order of ``Head``: typing keeps one object for two optional literals of the same values, whose order, and
+    # so that of the documentation of both, would be that of the first one made.
+    teacher_pooling: Literal["cls", "mean"] | None = None
     weight: Weight = 1.0
 
     @property
