@@ -248,7 +248,7 @@ class Training:
     ) -> Tensor:
         """One optimizer step on a global batch of ``rows`` rows, at ``factor`` times the peak learning rate. Returns
         the sums over the rows of all workers, on the device, in the order of ``layout``."""
-        settings, worker, layout, position = self.setup.spec.train, self.worker, self.layout, plan.position
+        settings, worker, layout = self.setup.spec.train, self.worker, self.layout
         self._seed(step, plan)
         total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
         for participant in self.participants:
@@ -258,8 +258,7 @@ class Training:
         prepared = work.prepared.get(self.reader.name)
         for number, host_batch in enumerate(work.batches, 1):
             batch, last = host_batch.to(worker.device), number == len(work.batches)
-            batch_seed = seed_of(settings.seed, position.phase, position.epoch, step, worker.rank, number)
-            for view in self.reader.views(batch, prepared, plan, batch_seed):
+            for view in self.reader.views(batch, prepared, plan):
                 total += self._row_pass(batch, view, rows, work.weight, plan, last and view.last)
         collected = self.reader.collect()
         if collected is not None:

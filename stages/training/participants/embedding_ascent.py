@@ -17,9 +17,14 @@ from torch import Tensor
 from stages.corpus.rowset import Batch
 from stages.models.embeddings.words import embed
 from stages.specs.axes.data import Adversarial, FreeLB
+from stages.specs.axes.training import Position
 from stages.specs.schedule import EpochPlan
+from stages.specs.seeds import seed_of
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.participants.protocol import Participant, View
+
+DRAWS = 3
+"""First of the seven parts of the seeds of first perturbations, as 2 is of those of generated rows."""
 
 LEAST_LENGTH = 1e-8
 """A gradient that is shorter is divided by this length, as in the code of FreeLB."""
@@ -40,10 +45,10 @@ class EmbeddingAscent(Participant):
     def sums(self) -> int:
         return 3
 
-    def views(self, batch: Batch, _prepared: Any, _plan: EpochPlan, seed: int) -> Iterator[View]:
+    def views(self, batch: Batch, _prepared: Any, plan: EpochPlan) -> Iterator[View]:
         masks = _random_state(self.device)
         losses, lengths = [], []
-        for view, perturbation_BTE in self.perturbed(batch, seed):
+        for view, perturbation_BTE in self.perturbed(batch, plan.position):
             _set_random_state(masks, self.device)
             yield view
             losses.append(view.loss)
@@ -53,8 +58,8 @@ class EmbeddingAscent(Participant):
         self._sums += torch.stack([torch.ones_like(rise_B), lengths_B, rise_B]).double().sum(1)
 
     @abstractmethod
-    def perturbed(self, batch: Batch, seed: int) -> Iterator[tuple[View, Tensor]]:
-        """The forms of the rows, each with its perturbation [B, T, E]."""
+    def perturbed(self, batch: Batch, position: Position) -> Iterator[tuple[View, Tensor]]:
+        """The forms of the rows in the epoch at ``position``, each with its perturbation [B, T, E]."""
 
     def inputs(self, batch: Batch, perturbation_BTE: Tensor) -> Mapping[str, Tensor]:
         """The inputs of the student with a perturbation of the word embeddings."""
@@ -91,10 +96,11 @@ class FreeLBAscent(EmbeddingAscent):
     def __init__(self, settings: FreeLB, parts: TrainedParts) -> None:
         super().__init__(parts)
         self.settings = settings
+        self.seed = parts.setup.spec.train.seed
 
-    def perturbed(self, batch: Batch, seed: int) -> Iterator[tuple[View, Tensor]]:
+    def perturbed(self, batch: Batch, position: Position) -> Iterator[tuple[View, Tensor]]:
         steps = self.settings.steps
-        perturbation_BTE = self.start(batch, seed)
+        perturbation_BTE = self.start(batch, position)
         for number in range(steps):
             perturbation_BTE.requires_grad_(True)
             last = number + 1 == steps
@@ -104,16 +110,20 @@ class FreeLBAscent(EmbeddingAscent):
                 assert gradient_BTE is not None
                 perturbation_BTE = self.moved(perturbation_BTE.detach(), gradient_BTE)
 
-    def start(self, batch: Batch, seed: int) -> Tensor:
-        """[B, T, E]: uniform in +- ``start`` / sqrt(tokens of the row * E), 0 at padding."""
+    def start(self, batch: Batch, position: Position) -> Tensor:
+        """[B, T, E]: uniform in +- ``start`` / sqrt(tokens of the row * E), 0 at padding. That of a row depends on the
+        student's seed, phase, epoch and row alone, so that it is the same on any number of workers."""
         zeros_BTE = self.zeros(batch)
         if not self.settings.start:
             return zeros_BTE
-        generator = torch.Generator().manual_seed(seed)
-        random_BTE = torch.rand(zeros_BTE.shape, generator=generator).to(zeros_BTE) * 2 - 1
-        mask_BT = batch.inputs["attention_mask"].to(zeros_BTE)
-        numbers_B = mask_BT.sum(1) * zeros_BTE.shape[2]
-        return random_BTE * mask_BT[:, :, None] * (self.settings.start / numbers_B.sqrt())[:, None, None]
+        random_BTE = torch.zeros(zeros_BTE.shape)
+        lengths = batch.inputs["attention_mask"].sum(1).tolist()
+        for place, (row, length) in enumerate(zip(batch.rows.tolist(), lengths, strict=True)):
+            seed = seed_of(DRAWS, self.seed, position.phase, position.epoch, row, 0, 0)
+            size, generator = (length, zeros_BTE.shape[2]), torch.Generator().manual_seed(seed)
+            bound = self.settings.start / (length * size[1]) ** 0.5
+            random_BTE[place, :length] = (torch.rand(size, generator=generator) * 2 - 1) * bound
+        return random_BTE.to(zeros_BTE)
 
     def moved(self, perturbation_BTE: Tensor, gradient_BTE: Tensor) -> Tensor:
         """[B, T, E]: the perturbation after a step of the length ``rate`` along the gradient of each row, shortened to
@@ -135,7 +145,7 @@ class AdversarialAscent(EmbeddingAscent):
         super().__init__(parts)
         self.settings = settings
 
-    def perturbed(self, batch: Batch, _seed: int) -> Iterator[tuple[View, Tensor]]:
+    def perturbed(self, batch: Batch, _position: Position) -> Iterator[tuple[View, Tensor]]:
         nothing_BTE = self.zeros(batch).requires_grad_(True)
         clean = View(self.inputs(batch, nothing_BTE), 0.5, last=False, leaf=nothing_BTE)
         yield clean, nothing_BTE

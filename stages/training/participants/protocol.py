@@ -130,10 +130,9 @@ class Participant:
         ``rows`` is the size of the global batch."""
         return {}
 
-    def views(self, batch: Batch, _prepared: Any, _plan: EpochPlan, _seed: int) -> Iterator[View]:
+    def views(self, batch: Batch, _prepared: Any, _plan: EpochPlan) -> Iterator[View]:
         """The forms in which the student reads these rows; their shares have the sum 1. The forward and backward passes
-        of each run before the next is made. ``prepared`` is as for ``take_turn``; ``seed`` differs between the batches
-        of a training."""
+        of each run before the next is made. ``prepared`` is as for ``take_turn``."""
         yield View(batch.inputs)
 
     def collect(self) -> Tensor | None:

@@ -164,8 +164,10 @@ def test_the_first_perturbation_is_random_within_its_bound_and_leaves_padding_al
     (ascent,) = training.participants
     assert isinstance(ascent, FreeLBAscent)
     batch = training.setup.train.batch(ALL, "cpu")
-    first, again, other = (ascent.start(batch, seed) for seed in (3, 3, 4))
+    first, again, other = (ascent.start(batch, Position(epoch=epoch)) for epoch in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
+    alone = ascent.start(training.setup.train.batch(ALL[5:7], "cpu"), Position(epoch=1))
+    assert torch.equal(alone, first[5:7, : alone.shape[1]]), "that of a row does not depend on the others of its batch"
     tokens = batch.inputs["attention_mask"].sum(1)
     bounds = 0.3 / (tokens * 16).sqrt()
     assert (first.abs() <= bounds[:, None, None]).all() and first.abs().amax() > 0.9 * bounds.min()

@@ -272,8 +272,8 @@ def work_together(rank: int, directory: str, method: Method) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [VANILLA, ANNEALING, DRAWN, MINIMAX, EVERY_OTHER, GENERATED, CUT["contrast"]],
-    ids=["vanilla", "annealing", "drawn", "minimax", "every other", "generated", "contrast"],
+    [VANILLA, ANNEALING, DRAWN, MINIMAX, EVERY_OTHER, GENERATED, CUT["contrast"], CUT["freelb"], CUT["adversarial"]],
+    ids=["vanilla", "annealing", "drawn", "minimax", "every other", "generated", "contrast", "freelb", "adversarial"],
 )
 def test_two_workers_train_as_one_does(method: Method, tmp_path: Path) -> None:
     other_process = FORKSERVER.Process(target=work_together, args=(1, str(tmp_path), method))

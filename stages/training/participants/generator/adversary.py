@@ -159,9 +159,7 @@ class GeneratorAdversary(Participant):
         ids_T = self.parts.setup.train.tokens.padded(np.array([row]), self.parts.setup.train.pad)[0]
         return chosen_in_row(ids_T, self.settings.mask, self.tokens, self.seed_of_row(row))
 
-    def views(
-        self, batch: Batch, prepared: Mapping[int, RowPlaces] | None, plan: EpochPlan, _seed: int
-    ) -> Iterator[View]:
+    def views(self, batch: Batch, prepared: Mapping[int, RowPlaces] | None, plan: EpochPlan) -> Iterator[View]:
         """The generated rows, then the rows as they are; the latter alone where the generator takes no part."""
         if not self.is_active(plan):
             yield View(batch.inputs)
