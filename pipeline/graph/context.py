@@ -55,13 +55,19 @@ def float32_bytes(model: Model) -> int:
     return FLOAT32_BYTES * sum(prod(shape) for shape in weight_shapes(model.source.path).values()) or model.size
 
 
+def uncut_bytes(base: Model, start: Start) -> int:
+    """A bound on the bytes of the float32 weights of a model that starts from ``base`` as ``start`` says: those of all
+    its layers, also of those that it leaves out. The size of a model with random weights is its own, not that of the
+    files of its source."""
+    return base.size if isinstance(start, Fresh | Bilstm) else float32_bytes(base)
+
+
 def started_bytes(base: Model, start: Start) -> int:
     """About the bytes of the float32 weights of a model that starts from ``base`` as ``start`` says: those of its base
     without the layers that it leaves out, each of which has 12 times the square of its width in weights (four
     projections of attention, and a feed-forward network of four times the width)."""
-    size = base.size if isinstance(start, Fresh | Bilstm) else float32_bytes(base)
     left_out = base.shape.layers - started_shape(start, base.shape).layers if isinstance(start, Cut) else 0
-    return max(size - left_out * 12 * base.shape.width**2 * FLOAT32_BYTES, 0)
+    return max(uncut_bytes(base, start) - left_out * 12 * base.shape.width**2 * FLOAT32_BYTES, 0)
 
 
 def check_length(model: Model, what: str, field: str, longest: int) -> None:

@@ -7,7 +7,15 @@ those that follow states (``states.py``).
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length, float32_bytes, started_bytes
+from pipeline.graph.context import (
+    FLOAT32_BYTES,
+    GraphContext,
+    Model,
+    check_length,
+    float32_bytes,
+    started_bytes,
+    uncut_bytes,
+)
 from pipeline.graph.external.model_configs import is_masked_model
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, HeldModels, ModelKind, Node, Quantity
 from pipeline.recipe import MaskedModel
@@ -53,7 +61,7 @@ def masked_model(
         check_length(teacher, f"the model of {where}.taught_by", f"{where}.max_length", spec.max_length)
         _check_teacher(teacher, base, shape.width, spec, f"{where}.taught_by: {masked.taught_by}")
     warn_of_large_batch(context, spec, texts, where)
-    size = float32_bytes(base) + FLOAT32_BYTES * _head_parameters(base)
+    size = uncut_bytes(base, start) + _head_bytes(base)
     node = _node(context, masked.name, spec, base, texts, size, task, teacher)
     return Model(Edge(node, MODEL), base.tokenizer, shape, kind, size, base.positions)
 
@@ -96,8 +104,8 @@ def _node(
     if teacher is not None:
         inputs["teacher"] = teacher.source
     rows, most = trained_texts(spec, texts.rows), Quantity.at_most(size + FILE_BYTES)
-    left_out = float32_bytes(base) - started_bytes(base, spec.start)
-    held = HeldModels(size - left_out, 0 if teacher is None else float32_bytes(teacher))
+    student = started_bytes(base, spec.start) + _head_bytes(base)
+    held = HeldModels(student, 0 if teacher is None else float32_bytes(teacher))
     return entry_node(
         context, Node(f"pretrain/{name}", "pretrain", "", spec, inputs, rows=rows, bytes=most, held=held), task
     )
@@ -158,11 +166,11 @@ def warn_of_large_batch(context: GraphContext, spec: PretrainSpec, texts: Texts,
         )
 
 
-def _head_parameters(base: Model) -> int:
-    """A bound on the parameters of a head that predicts tokens, beside the word embeddings to which it is tied."""
+def _head_bytes(base: Model) -> int:
+    """A bound on the bytes of a head that predicts tokens, beside the word embeddings to which it is tied."""
     width = base.shape.width
     tokens = config_of(base.tokenizer.path).get("vocab_size")
-    return 2 * width * width + 8 * width + (tokens if isinstance(tokens, int) else 0)
+    return FLOAT32_BYTES * (2 * width * width + 8 * width + (tokens if isinstance(tokens, int) else 0))
 
 
 def without_classifier(kind: ModelKind) -> ModelKind:

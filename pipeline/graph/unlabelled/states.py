@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, bounded, refused
 from pipeline.graph.artifact_sizes import store_bytes, tokenised_bytes
-from pipeline.graph.context import GraphContext, Model, check_length, float32_bytes, started_bytes
+from pipeline.graph.context import GraphContext, Model, check_length, started_bytes, uncut_bytes
 from pipeline.graph.external.model_configs import check_classifier
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, HeldModels, Node, Quantity
 from pipeline.graph.unlabelled.pretraining import (
@@ -28,7 +28,7 @@ from stages.models.architectures import WITHOUT_TOKEN_STATES
 from stages.models.shape import started_shape
 from stages.outputs.sizes import Extent, chosen_layers
 from stages.specs.pretraining import PooledStates, TextsSpec
-from stages.specs.student import Fresh, Start
+from stages.specs.student import Start
 from stages.specs.tasks import HOLDOUT, TRAIN
 from stages.specs.teacher import TeachSpec
 
@@ -69,7 +69,7 @@ def state_student(
         "texts": Edge(_tokenised(context, spec.texts, texts, base.tokenizer, task)),
         "outputs": Edge(_store(context, spec.texts, teacher, layers, stored, task)),
     }
-    size = base.size if isinstance(start, Fresh) else float32_bytes(base)
+    size = uncut_bytes(base, start)
     node = Node(
         f"pretrain/{given.name}",
         "pretrain",

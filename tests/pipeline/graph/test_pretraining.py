@@ -279,6 +279,18 @@ def test_a_masked_language_model_is_taught_by_another_one_from_whose_layers_it_s
     assert source_of(cut_of_lm) == "pretrain/lm"
 
 
+def test_the_bytes_of_one_with_random_weights_are_those_of_its_own_configuration(tokenized: Path) -> None:
+    def deep(layers: int) -> dict[str, object]:
+        return masked({"config": {"model": str(tokenized / "model"), "num_hidden_layers": layers}})
+
+    found = nodes(tokenized, models={"two": deep(2), "ten": deep(10)})
+    two, ten = found["pretrain/two"], found["pretrain/ten"]
+    assert two.held is not None and ten.held is not None
+    assert two.bytes.value is not None and ten.bytes.value is not None
+    eight_layers = ten.held.student - two.held.student
+    assert eight_layers > 8 * 12 * 32**2 * 4 and ten.bytes.value - two.bytes.value == eight_layers
+
+
 def test_a_student_of_some_layers_of_a_masked_language_model_of_the_teacher_has_the_teachers_head(
     tokenized: Path,
 ) -> None:
