@@ -203,16 +203,8 @@ class CandidateNodes:
         starting_points, block = self.starting_points, self.starting_points.recipe.store
         rows = self.rows(name, model.tokenizer)
         last = self._maker(name).rerank and teacher == TEACHER
-        spec = TeachSpec(
-            pooling=block.pooling,
-            layers=(model.shape.layers,) if last else (),
-            precision=block.precision,
-            compute=block.compute,
-            splits=("candidates",),
-            label_order=model.label_order,
-            on_bad_rows=block.on_bad_rows,
-            compression=block.compression,
-        )
+        layers = (model.shape.layers,) if last else ()
+        spec = block.as_spec(TeachSpec, layers=layers, splits=("candidates",), label_order=model.label_order)
         extent = Extent(len(spec.layers), model.shape.width, starting_points.recipe.task.outputs, model.shape.heads)
         known = rows.rows.value
         size = Quantity.unknown(rows.name) if known is None else Quantity.at_most(store_bytes(spec, extent, known))

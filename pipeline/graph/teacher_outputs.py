@@ -12,7 +12,7 @@ from pipeline.graph.nodes import Edge, ExternalInput, Node, Quantity, ReportedMo
 from pipeline.graph.starting_points import StartingPoints
 from pipeline.recipe import TEACHER, Reference, TaskRecipe
 from pipeline.recipe.references import training_of
-from stages.outputs.sizes import Extent, chosen_layers, row_bytes
+from stages.outputs.sizes import Extent, chosen_layers, present_layers, row_bytes
 from stages.specs.axes.structures import LayerStructure
 from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
 from stages.specs.input_names import MEMBERS, numbered
@@ -42,9 +42,7 @@ class ModelOutputs:
         if not model.shape.layers:
             return ()
         wanted = self.starting_points.recipe.store.layers
-        if wanted == "all" or name.partition(":")[0] == TEACHER:
-            return wanted
-        return tuple(layer for layer in wanted if layer <= model.shape.layers)
+        return wanted if name.partition(":")[0] == TEACHER else present_layers(wanted, model.shape.layers)
 
     def extra_stores(self) -> Iterator[Node]:
         """Stores of the teacher's tokens and attention scores, where the recipe wants them for any use."""
@@ -79,17 +77,13 @@ class ModelOutputs:
             layers = chosen_layers(wanted, model.shape.layers, part)
             if part == "scores":
                 check_scores(model.kind.architecture, "store.attention", "leave it out")
-            spec = TeachSpec.model_validate(
-                {
-                    "part": part,
-                    "pooling": block.pooling if part == "pooled" else "mean",
-                    "layers": wanted,
-                    "precision": precision,
-                    "compute": block.compute,
-                    "on_bad_rows": block.on_bad_rows,
-                    "compression": block.compression,
-                    "label_order": model.label_order if part == "pooled" else None,
-                }
+            spec = block.as_spec(
+                TeachSpec,
+                part=part,
+                pooling=block.pooling if part == "pooled" else "mean",
+                layers=wanted,
+                precision=precision,
+                label_order=model.label_order if part == "pooled" else None,
             )
         shape, rows = model.shape, starting_points.rows.distinct()
         extent = Extent(

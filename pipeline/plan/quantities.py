@@ -13,7 +13,7 @@ from pipeline.artifacts.record import Record
 from pipeline.graph.artifact_sizes import store_bytes
 from pipeline.graph.nodes import Edge, Node, Quantity, SplitSizes
 from pipeline.graph.split_sizes import recorded_sizes
-from pipeline.graph.unlabelled.pretraining import trained_texts
+from pipeline.graph.unlabelled.pretraining import trained_texts, used_texts
 from stages.models.shape import config_of, shape_of
 from stages.retrieval.index_plan import index_bytes, planned
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec
@@ -147,7 +147,7 @@ def _used_texts(
     rows = known[bank.key].rows if bank is not None and bank.key in known else None
     if corpus is not None and corpus_sizes(corpus, records) is not None:
         rows = _distinct(records[corpus.key], TRAIN)
-    return node.rows if rows is None or rows.value is None else replace(rows, value=sum(spec.texts_of(rows.value)))
+    return node.rows if rows is None or rows.value is None else used_texts(spec, rows)
 
 
 FOLLOWED = ("outputs", "embeddings", "bank", "candidates", "corpus")

@@ -24,6 +24,11 @@ def chosen_layers(layers: Literal["all"] | tuple[int, ...], depth: int, part: st
     return layers
 
 
+def present_layers(layers: Literal["all"] | tuple[int, ...], depth: int) -> Literal["all"] | tuple[int, ...]:
+    """Those of the ``layers`` of one model that another one of this depth has, too; "all" are all of either."""
+    return layers if layers == "all" else tuple(layer for layer in layers if layer <= depth)
+
+
 def row_bytes(layers: int, width: int, outputs: int, precision: str, pooling: str = "mean") -> int:
     """Bytes of one row of pooled states before compression: key, logits (0 ``outputs`` for none), states."""
     vectors = layers * (2 if pooling == "both" else 1)

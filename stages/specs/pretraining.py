@@ -1,7 +1,7 @@
 """The specs of the stage ``pretrain``, the training of a model on unlabelled texts, and of the stage ``texts``, which
 tokenises such texts for several of these trainings."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -12,10 +12,11 @@ from stages.specs.student import Pretrained, Start
 MOST_HELD_OUT_TEXTS = 2000
 """The most texts that are held out to measure a pretrained model: more would only cost time."""
 
-PooledStates = Annotated[Pick | Concatenate | Attend | Random | Relational, Field(discriminator="kind")]
+AnyPooledStates = Pick | Concatenate | Attend | Random | Relational
+PooledStates = Annotated[AnyPooledStates, Field(discriminator="kind")]
 """The kinds of the axis ``structure`` that compare pooled states."""
 
-STATE_KINDS = ("pick", "concatenate", "attend", "random", "relational")
+STATE_KINDS: tuple[str, ...] = tuple(kind.model_fields["kind"].default for kind in get_args(AnyPooledStates))
 """The names of these kinds."""
 
 

@@ -25,7 +25,7 @@ from stages.models.embeddings.vocabulary import vocabulary_difference
 from stages.models.heads import head_of, is_own_class
 from stages.models.shape import config_of, started_shape
 from stages.models.weights_header import lacks_mask_token, weight_shapes
-from stages.specs.pretraining import PretrainSpec
+from stages.specs.pretraining import PretrainSpec, TextsSpec
 from stages.specs.student import Start
 
 FILE_BYTES = 2_000_000
@@ -84,6 +84,11 @@ def entry_node(context: GraphContext, shared: Node, task: str) -> Node:
 def trained_texts(spec: PretrainSpec, texts: Quantity) -> Quantity:
     """The number of texts that are trained on, of so many distinct texts."""
     return texts if texts.value is None else replace(texts, value=spec.texts_of(texts.value)[0])
+
+
+def used_texts(spec: TextsSpec, texts: Quantity) -> Quantity:
+    """The number of texts that are used, of so many distinct texts: those that are trained on and those held out."""
+    return texts if texts.value is None else replace(texts, value=sum(spec.texts_of(texts.value)))
 
 
 def _node(

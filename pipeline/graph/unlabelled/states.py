@@ -18,6 +18,7 @@ from pipeline.graph.unlabelled.pretraining import (
     depends_on_task,
     entry_node,
     trained_texts,
+    used_texts,
     warn_of_large_batch,
     without_classifier,
 )
@@ -26,7 +27,7 @@ from pipeline.recipe.reference import BASE, TEACHER
 from pipeline.recipe.schema.file import StoreSettings
 from stages.models.architectures import WITHOUT_TOKEN_STATES
 from stages.models.shape import started_shape
-from stages.outputs.sizes import Extent, chosen_layers
+from stages.outputs.sizes import Extent, chosen_layers, present_layers
 from stages.specs.pretraining import PooledStates, TextsSpec
 from stages.specs.student import Start
 from stages.specs.tasks import HOLDOUT, TRAIN
@@ -97,9 +98,8 @@ def _check_states(model: Model, what: str) -> None:
 def _stored_layers(teacher: StateTeacher, stored: StoreSettings, where: str) -> tuple[int, ...]:
     """The layers in the store of a teacher's states: those of ``store.layers``, but of a model other than the recipe's
     teacher only those that it has."""
-    depth, wanted = teacher.model.shape.layers, stored.layers
-    if wanted != "all" and teacher.name not in (TEACHER, BASE):
-        wanted = tuple(layer for layer in wanted if layer <= depth)
+    depth = teacher.model.shape.layers
+    wanted = stored.layers if teacher.name in (TEACHER, BASE) else present_layers(stored.layers, depth)
     with refused(where):
         return chosen_layers(wanted, depth)
 
@@ -126,7 +126,7 @@ def _resolved(
 def _tokenised(context: GraphContext, spec: TextsSpec, texts: Texts, tokenizer: ExternalInput, task: str) -> Node:
     """The node of the texts as tokens: one for a bank (or a task) and a tokenizer."""
     name = f"texts/{'bank' if texts.name == 'bank' else TRAIN}"
-    rows = _used(spec, texts.rows)
+    rows = used_texts(spec, texts.rows)
     size = Quantity.unknown(texts.node.name)
     if rows.value is not None:
         known = texts.node.bytes.value if texts.name == "bank" else None
@@ -147,16 +147,7 @@ def _store(
     model = teacher.model
     corpus = _tokenised(context, spec, teacher.texts, model.tokenizer, task)
     whole = layers == chosen_layers("all", model.shape.layers)
-    teach = TeachSpec(
-        pooling=stored.pooling,
-        layers="all" if whole else layers,
-        precision=stored.precision,
-        compute=stored.compute,
-        splits=(TRAIN, HOLDOUT),
-        logits=False,
-        on_bad_rows=stored.on_bad_rows,
-        compression=stored.compression,
-    )
+    teach = stored.as_spec(TeachSpec, layers="all" if whole else layers, splits=(TRAIN, HOLDOUT), logits=False)
     extent = Extent(len(layers), model.shape.width, 0, model.shape.heads)
     known = corpus.rows.value
     size = Quantity.unknown(corpus.name) if known is None else Quantity.at_most(store_bytes(teach, extent, known))
@@ -176,8 +167,3 @@ def _shared(context: GraphContext, node: Node, task: str) -> Node:
         if found.key == node.key:
             return found
     raise AssertionError("a name with digits of the key is that of one node")
-
-
-def _used(spec: TextsSpec, texts: Quantity) -> Quantity:
-    """The number of texts that are used, of so many distinct texts: those that are trained on and those held out."""
-    return texts if texts.value is None else replace(texts, value=sum(spec.texts_of(texts.value)))
