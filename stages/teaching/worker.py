@@ -28,8 +28,9 @@ from stages.models.forward import attention_maps, attention_scores, encoder_stat
 from stages.models.loading import load, load_encoder
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import autocast, out_of_memory, tokens_per_pass
-from stages.outputs.layout import Layout, shard_name
+from stages.outputs.layout import Layout, ShardFile, shard_name
 from stages.outputs.parquet import Damaged, write_shard
+from stages.outputs.quantization import Scales
 from stages.outputs.quarantine import BROKEN_SHARD_ROWS, WhatIsBad, write_bad_rows
 from stages.outputs.reuse import read_rows
 from stages.saved_rows import SavedRows
@@ -68,13 +69,12 @@ class TeacherWorker:
     def write(self, shards: Sequence[Shard]) -> list[WrittenShard]:
         """Copy or compute the rows of these shards, and write them. Besides the shard that is being computed, at most
         as many are held in memory as the worker has CPUs, and one more."""
-        found: list[WrittenShard | Future[WrittenShard]] = []
+        found: list[Future[WrittenShard]] = []
         with ThreadPoolExecutor(self.worker.threads, "shards") as writers:
             for shard in shards:
-                self._wait_for_room([one for one in found if isinstance(one, Future)])
-                with self._explained(shard):
-                    found.append(self._written_before(shard) or self._begin(shard, writers))
-            return [one.result() if isinstance(one, Future) else one for one in found]
+                self._wait_for_room(found)
+                found.append(writers.submit(self._with_rows(shard)))
+            return [one.result() for one in found]
 
     def _wait_for_room(self, given: Sequence[Future[WrittenShard]]) -> None:
         """Wait until few enough shards are being written. Raises what one of ``given`` has failed with."""
@@ -87,14 +87,18 @@ class TeacherWorker:
         for one in unwritten[: max(0, len(unwritten) - self.worker.threads)]:
             one.result()
 
-    def _begin(self, shard: Shard, writers: ThreadPoolExecutor) -> WrittenShard | Future[WrittenShard]:
-        """Copy or compute the rows of a shard, which is then written by one of ``writers``."""
+    def _with_rows(self, shard: Shard) -> Callable[[], WrittenShard]:
+        """Copy or compute the rows of a shard. Returns what is left to do, which writes them."""
+        written = self._written_before(shard)
+        if written is not None:
+            return lambda: written
         if shard.source is not None:
             try:
-                return self._copy(shard, writers)
+                return self._copy(shard)
             except Damaged as error:
                 self.worker.note(f"computes the {len(shard.rows)} rows of a damaged shard: {error}")
-        return self._compute(shard, writers)
+        with self._explained(shard):  # what has been computed is saved from time to time
+            return self._compute(shard)
 
     @contextmanager
     def _explained(self, shard: Shard) -> Iterator[None]:
@@ -129,23 +133,16 @@ class TeacherWorker:
             "bytes; free some and run again, finished shards are kept",
         )
 
-    def _copy(self, shard: Shard, writers: ThreadPoolExecutor) -> Future[WrittenShard]:
-        """Read rows as an earlier store holds them, to be written. Raises Damaged where they cannot be read."""
+    def _copy(self, shard: Shard) -> Callable[[], WrittenShard]:
+        """Read rows as an earlier store holds them. Raises Damaged where they cannot be read."""
         assert shard.source is not None
-        source, layout, keys = shard.source, self.job.layout, self._keys(shard.rows)
-        heads, states, scales = read_rows(source.directory, source.number, source.layout, layout, keys)
-
-        def finish() -> WrittenShard:
-            with self._explained(shard):
-                compression = self.job.spec.compression
-                file = write_shard(self.job.out, shard.number, layout, keys, heads, states, scales, compression)
-            return WrittenShard(file, copied=len(keys))
-
+        source, keys = shard.source, self._keys(shard.rows)
+        values = read_rows(source.directory, source.number, source.layout, self.job.layout, keys)
         self.worker.restore(len(keys))
-        return writers.submit(finish)
+        return lambda: WrittenShard(self._write_file(shard, keys, *values), copied=len(keys))
 
-    def _compute(self, shard: Shard, writers: ThreadPoolExecutor) -> WrittenShard | Future[WrittenShard]:
-        """Compute the rows of a shard, to be written; a shard of which no row is finite is not written."""
+    def _compute(self, shard: Shard) -> Callable[[], WrittenShard]:
+        """Compute the rows of a shard; one of which no row is finite is not written."""
         before, keys = self.halvings, self._keys(shard.rows)
         # Named by its first row: an interrupted stage may give the shard another number.
         saved = SavedRows(self.job.out / SCRATCH, f"outputs-{keys[0].hex()}")
@@ -157,21 +154,26 @@ class TeacherWorker:
             self._set_aside(shard, what)
             sound = np.array([place for place in range(len(keys)) if place not in bad], np.int64)
             keys = [keys[place] for place in sound]
-        if not keys:
-            saved.remove()
-            return WrittenShard(None, halvings, bad=what)
 
         def finish() -> WrittenShard:
-            heads, states = collected.finished(keys, sound)
-            with self._explained(shard):
-                compression = self.job.spec.compression
-                file = write_shard(
-                    self.job.out, shard.number, self.job.layout, keys, heads, states, compression=compression
-                )
+            file = self._write_file(shard, keys, *collected.finished(keys, sound)) if keys else None
             saved.remove()
             return WrittenShard(file, halvings, bad=what)
 
-        return writers.submit(finish)
+        return finish
+
+    def _write_file(
+        self,
+        shard: Shard,
+        keys: Sequence[bytes],
+        heads: npt.NDArray[Any],
+        states: Mapping[str, npt.NDArray[Any]],
+        scales: Mapping[str, Scales] | None = None,
+    ) -> ShardFile:
+        """Write the rows with these keys as the shard's file."""
+        with self._explained(shard):
+            compression = self.job.spec.compression
+            return write_shard(self.job.out, shard.number, self.job.layout, keys, heads, states, scales, compression)
 
     def _set_aside(self, shard: Shard, bad: WhatIsBad) -> None:
         """Write down which rows of the shard are bad, before the shard itself is written. Raises ValueError if all rows
@@ -192,7 +194,7 @@ class TeacherWorker:
         restored, and others are saved there from time to time."""
         collected = OutputCollector(self.job.layout, len(rows))
         known = np.zeros(len(rows), np.bool_)
-        keys = [self.rows.row_keys[row] for row in rows]
+        keys = self._keys(rows)
         if saved is not None:
             for place, key in enumerate(keys):
                 if key in saved.found:
