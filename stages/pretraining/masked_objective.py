@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cluster.resources import Worker
-from stages.corpus.batches import Rows, sorted_batches
+from stages.corpus.batches import Rows
 from stages.models.masked.language_model import PlacePredictor, Prediction
 from stages.models.masked.token_ids import TokenIds
 from stages.models.predict import autocast
@@ -38,6 +37,8 @@ class MaskedSetup(PretrainingSetup):
 class MaskedObjective(Objective[MaskedBatch]):
     """The losses of a masked language model: of the predicted tokens, and with a teacher of the probabilities and of
     the last states at all tokens."""
+
+    held_out_figures = 3
 
     def __init__(self, model: PreTrainedModel, setup: MaskedSetup, worker: Worker) -> None:
         """Moves ``model``, and the teacher if there is one, to the worker's device."""
@@ -84,25 +85,20 @@ class MaskedObjective(Objective[MaskedBatch]):
         soft, cosine = means
         return TeacherLosses(soft, cosine if self.distillation.cosine else None)
 
-    def held_out_score(self) -> HeldOutScore:
-        """As in ``Objective``. The chosen tokens are the same each time."""
+    def held_out_sums(self, rows: Rows, number: int, /) -> Tensor:
+        """The losses, the right predictions and the number of the tokens that are predicted, the same each time."""
         worker, setup = self.worker, self.masked
-        sums = torch.zeros(3, dtype=torch.float64, device=worker.device)
-        batches = sorted_batches(setup.held_out.tokens.lengths, HELD_OUT_TOKENS, HELD_OUT_ROWS)
-        self.predictor.eval()
-        with torch.inference_mode():
-            for number, rows in list(enumerate(batches))[worker.rank :: worker.world_size]:
-                seed = seed_of(setup.spec.seed, number, HELD_OUT_ROWS, HELD_OUT_TOKENS, 1)
-                batch = masked_batch(setup.held_out, rows, setup.spec.masking, setup.tokens, seed).to(worker.device)
-                with autocast(worker.device, setup.spec.precision):
-                    logits_MV = self.predictor(batch.inputs, batch.places).logits
-                losses = _masked_loss_sum(logits_MV, batch.targets)
-                right = (logits_MV.argmax(1) == batch.targets).sum()
-                sums += torch.stack([losses.double(), right.double(), sums.new_tensor(float(batch.predicted))])
-        self.predictor.train()
-        if worker.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        loss, right_count, predicted = sums.tolist()
+        seed = seed_of(setup.spec.seed, number, HELD_OUT_ROWS, HELD_OUT_TOKENS, 1)
+        batch = masked_batch(setup.held_out, rows, setup.spec.masking, setup.tokens, seed).to(worker.device)
+        with autocast(worker.device, setup.spec.precision):
+            logits_MV = self.predictor(batch.inputs, batch.places).logits
+        losses = _masked_loss_sum(logits_MV, batch.targets).double()
+        right = (logits_MV.argmax(1) == batch.targets).sum()
+        return torch.stack([losses, right.double(), losses.new_tensor(float(batch.predicted))])
+
+    def score_of(self, sums: Sequence[float], /) -> HeldOutScore:
+        """Raises ValueError if no token was predicted."""
+        loss, right_count, predicted = sums
         if not predicted:
             raise ValueError("the held-out texts consist of special tokens alone; give other texts")
         return HeldOutScore(loss / predicted, 100 * right_count / predicted)

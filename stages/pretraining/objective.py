@@ -9,12 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
+import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from cluster.resources import Worker
-from stages.corpus.batches import Rows, steps_of
+from stages.corpus.batches import Rows, sorted_batches, steps_of
 from stages.corpus.rowset import Rowset
 from stages.pretraining.progress import HeldOutScore, PretrainingEpoch, TeacherLosses
 from stages.specs.pretraining import PretrainSpec
@@ -81,6 +83,8 @@ class Objective(ABC, Generic[BatchKind]):
     module: nn.Module
     parts: Mapping[str, nn.Module]
     weights: tuple[float, ...]
+    held_out_figures: ClassVar[int]
+    """The number of the sums from which the score on held-out texts is made."""
 
     def __init__(self, setup: PretrainingSetup, worker: Worker) -> None:
         self.setup = setup
@@ -105,10 +109,28 @@ class Objective(ABC, Generic[BatchKind]):
         """The sum of each loss over this worker's items of a batch on its device, in float32 and before it is weighted.
         ``module`` is ``self.module``, under data parallelism if there are several workers."""
 
-    @abstractmethod
     def held_out_score(self) -> HeldOutScore:
         """The score on the held-out texts. Workers share the batches; all return the whole score. The trained modules
         are left in train mode."""
+        sums = torch.zeros(self.held_out_figures, dtype=torch.float64, device=self.worker.device)
+        batches = sorted_batches(self.setup.held_out.tokens.lengths, HELD_OUT_TOKENS, HELD_OUT_ROWS)
+        self.module.eval()
+        with torch.inference_mode():
+            for number, rows in list(enumerate(batches))[self.worker.rank :: self.worker.world_size]:
+                sums += self.held_out_sums(rows, number)
+        self.module.train()
+        if self.worker.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        return self.score_of(sums.tolist())
+
+    @abstractmethod
+    def held_out_sums(self, rows: Rows, number: int, /) -> Tensor:
+        """[``held_out_figures``], float64: the sums over these held-out rows, the batch of this number, of which
+        ``score_of`` makes the score."""
+
+    @abstractmethod
+    def score_of(self, sums: Sequence[float], /) -> HeldOutScore:
+        """The score, from the sums over all held-out rows."""
 
     def teacher_losses(self, _means: Sequence[float], /) -> TeacherLosses | None:
         """The distances from a teacher that runs in the training, of the means of all losses but the first in an epoch;

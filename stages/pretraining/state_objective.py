@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cluster.resources import Worker
-from stages.corpus.batches import Rows, share_of, sorted_batches
+from stages.corpus.batches import Rows, share_of
 from stages.corpus.rowset import Batch, Rowset
 from stages.models.forward import encoder_states, pooled_state, width
 from stages.models.predict import autocast
-from stages.pretraining.objective import HELD_OUT_ROWS, HELD_OUT_TOKENS, Objective, PretrainingSetup
+from stages.pretraining.objective import Objective, PretrainingSetup
 from stages.pretraining.progress import HeldOutScore
 from stages.specs.layer_map import LayerGroup, teacher_layers
 from stages.specs.pretraining import PooledStates
@@ -101,6 +100,8 @@ class StateObjective(Objective[StateBatch]):
     """The distance of an encoder's pooled states from the stored ones of its teacher. Parameters that have no gradient,
     such as those of a pooler and of layers above the highest that is compared, are frozen."""
 
+    held_out_figures = 2
+
     def __init__(self, encoder: PreTrainedModel, setup: StateSetup, worker: Worker) -> None:
         """Moves ``encoder`` to the worker's device. The initial projections follow from the spec's seed."""
         super().__init__(setup, worker)
@@ -124,8 +125,9 @@ class StateObjective(Objective[StateBatch]):
         """Freeze the parameters that get no gradient: data parallelism would wait for it. Draws no random number."""
         rows = np.arange(min(PROBE_ROWS, len(self.setup.texts)))
         self.student.eval()
-        batch = self._batch(self.setup.texts, self.stored, rows, 0)
-        self._losses(self.student, batch, 0, Workers(rows=len(rows))).sum().backward()
+        batch = self._batch(self.setup.texts, self.stored, rows, 0).to(self.worker.device)
+        workers, first = Workers(rows=len(rows)), self._temperature(0)
+        self._losses(self.student, batch, self._groups(0), workers, first).sum().backward()
         for parameter in self.student.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
@@ -139,13 +141,22 @@ class StateObjective(Objective[StateBatch]):
         request = OutputRequest(layers=teacher_layers(self._groups(epoch)))
         return replace(texts.batch(rows, "cpu"), read=stored.read(rows, request))
 
-    def _losses(self, module: nn.Module, batch: Batch, epoch: int, workers: Workers) -> Tensor:
-        """[B]: the loss of each row of a batch, which is moved to the worker's device."""
-        batch = batch.to(self.worker.device)
+    def _losses(
+        self,
+        module: nn.Module,
+        batch: Batch,
+        groups: Sequence[LayerGroup],
+        workers: Workers,
+        temperature: float,
+    ) -> Tensor:
+        """[B]: the loss of each row of a batch on the worker's device."""
         outputs = {name: values.float() for name, values in batch.read.items()}
-        temperature = self.states.attention_temperature(epoch, self.setup.spec.epochs)
-        losses: Tensor = module(batch.inputs, outputs, self._groups(epoch), workers, temperature)
+        losses: Tensor = module(batch.inputs, outputs, groups, workers, temperature)
         return losses
+
+    def _temperature(self, epoch: int) -> float:
+        """That of attention to layers in an epoch, counted from 0."""
+        return self.states.attention_temperature(epoch, self.setup.spec.epochs)
 
     def step_batch(self, rows: Rows, epoch: int, _step: int, /) -> StateBatch:
         share = share_of(rows, self.worker.rank, self.worker.world_size)
@@ -158,25 +169,18 @@ class StateObjective(Objective[StateBatch]):
 
     def loss_sums(self, module: nn.Module, batch: StateBatch, epoch: int, /) -> Sequence[Tensor]:
         workers = Workers(self.worker.rank, self.worker.world_size, batch.total)
-        return [self._losses(module, batch.batch, epoch, workers).sum() * batch.weight]
+        losses_B = self._losses(module, batch.batch, self._groups(epoch), workers, self._temperature(epoch))
+        return [losses_B.sum() * batch.weight]
 
-    def held_out_score(self) -> HeldOutScore:
-        """As in ``Objective``: the mean loss of a row. Where layers are drawn again in each epoch, those of the first
-        one are compared, and attention has the temperature of the last, so that scores of different epochs are of one
-        loss."""
-        worker, setup = self.worker, self.setup
-        sums = torch.zeros(2, dtype=torch.float64, device=worker.device)
-        batches = sorted_batches(setup.held_out.tokens.lengths, HELD_OUT_TOKENS, HELD_OUT_ROWS)
-        temperature = self.states.attention_temperature(setup.spec.epochs - 1, setup.spec.epochs)
-        self.student.eval()
-        with torch.inference_mode():
-            for rows in batches[worker.rank :: worker.world_size]:
-                batch = self._batch(setup.held_out, self.held_out_states, rows, 0).to(worker.device)
-                outputs = {name: values.float() for name, values in batch.read.items()}
-                losses = self.student(batch.inputs, outputs, self._groups(0), Workers(rows=len(rows)), temperature)
-                sums += torch.stack([losses.double().sum(), sums.new_tensor(float(len(rows)))])
-        self.student.train()
-        if worker.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        loss, rows_scored = sums.tolist()
-        return HeldOutScore(loss / rows_scored)
+    def held_out_sums(self, rows: Rows, _number: int, /) -> Tensor:
+        """The losses and the number of rows. Where layers are drawn again in each epoch, those of the first one are
+        compared, and attention has the temperature of the last, so that scores of different epochs are of one loss."""
+        batch = self._batch(self.setup.held_out, self.held_out_states, rows, 0).to(self.worker.device)
+        workers, last = Workers(rows=len(rows)), self._temperature(self.setup.spec.epochs - 1)
+        losses = self._losses(self.student, batch, self._groups(0), workers, last).double().sum()
+        return torch.stack([losses, losses.new_tensor(float(len(rows)))])
+
+    def score_of(self, sums: Sequence[float], /) -> HeldOutScore:
+        """The mean loss of a row."""
+        loss, rows = sums
+        return HeldOutScore(loss / rows)
