@@ -212,6 +212,14 @@ def build_encoder(start: Start, directory: Path) -> LoadedEncoder:
             raise ValueError("start: a BiLSTM has no layers whose states could be followed; start from an encoder")
 
 
+def check_finite_weights(model: PreTrainedModel, directory: Path) -> None:
+    """Raise ValueError if the first weights, made from the model in ``directory``, are not all finite: no training
+    mends that, and its loss would be blamed on the learning rate."""
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise ValueError(f"{directory}: weights from here are not finite ({name}); use another model")
+
+
 def read_weights(auto: Any, directory: Path, **more: Any) -> tuple[PreTrainedModel, list[str]]:
     """The model in ``directory`` in float32, by a class of transformers or of this project, and the names of the
     weights that are not there or of another shape, in order; these are random. ``more`` are further arguments of

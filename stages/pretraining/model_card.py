@@ -1,22 +1,31 @@
 """The model card of a pretrained model: what it is, its scores on held-out texts, where it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from stages.pretraining.progress import PretrainingProgress
+from stages.pretraining.progress import HeldOutScore, PretrainingProgress
 from stages.specs.layer_map import describe_groups
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import describe_start
-from stages.training.model_card import origin_lines
+from stages.training.model_card import origin_lines, use_with_transformers
 
-USE = """\
-```python
-from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-directory = "."  # where this file is
-tokenizer = AutoTokenizer.from_pretrained(directory)
-model = AutoModelForMaskedLM.from_pretrained(directory)
-```
-"""
+@dataclass(frozen=True, slots=True)
+class KindOfModel:
+    """What the cards of masked language models and of encoders that follow states differ in: their titles and tags, a
+    sentence on what the model is and some on what it ``learned``, the class of transformers that loads it and what else
+    there is to know of its use, and the ``figures`` of a score with their meaning."""
+
+    title: str
+    pipeline_tag: str
+    tag: str
+    what: str
+    learned: Sequence[str]
+    auto: str
+    use: str
+    scores: str
+    figures: tuple[str, ...]
+    meaning: str
 
 
 def masked_model_card(
@@ -24,93 +33,93 @@ def masked_model_card(
 ) -> str:
     """Markdown with the front matter that model hubs read. ``texts`` is the number of texts that the model was trained
     on; ``lineage`` is the content of ``lineage.json``, in which the runner records where the model comes from."""
-    assert progress.before is not None
-    scored = [("before the first step", progress.before)]
-    scored += [(f"after epoch {epoch.epoch}", epoch.held_out) for epoch in progress.history]
     masking = spec.masking
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: fill-mask",
-        "tags: [masked-language-model, stillhouse]",
-        "---",
-        f"# {lineage.get('name', 'Masked language model')}",
-        "",
-        f"A masked language model of {parameters:,} parameters, trained on {texts:,} texts by Stillhouse.",
-        f"First weights: {describe_start(spec.start)}. Layer 1 is the first; the specification below counts from 0.",
-        f"Of {100 * masking.share:g} % of the tokens, which it learned to predict, {100 * masking.masked:g} % were "
-        f"replaced by the mask token and {100 * masking.random:g} % by a random token.",
-        *distillation_lines(spec),
-        "",
-        "## Use",
-        "",
-        USE,
-        "`AutoModel` loads the encoder alone.",
-        "",
-        "## Scores on held-out texts",
-        "",
-        "| | loss | accuracy |",
-        "| --- | ---: | ---: |",
-        *(f"| {when} | {score.loss:.4f} | {score.accuracy:.1f} |" for when, score in scored),
-        "",
-        "The loss is the mean negative log-likelihood of the tokens to predict; accuracy is the share in percent whose "
-        "likeliest token is the right one.",
-        "",
-        *origin_lines(spec, lineage),
-    ]
-    return "\n".join(lines)
-
-
-USE_OF_AN_ENCODER = """\
-```python
-from transformers import AutoModel, AutoTokenizer
-
-directory = "."  # where this file is
-tokenizer = AutoTokenizer.from_pretrained(directory)
-model = AutoModel.from_pretrained(directory)
-```
-"""
+    kind = KindOfModel(
+        title="Masked language model",
+        pipeline_tag="fill-mask",
+        tag="masked-language-model",
+        what=f"A masked language model of {parameters:,} parameters",
+        learned=(
+            f"Of {100 * masking.share:g} % of the tokens, which it learned to predict, {100 * masking.masked:g} % were "
+            f"replaced by the mask token and {100 * masking.random:g} % by a random token.",
+            *distillation_lines(spec),
+        ),
+        auto="AutoModelForMaskedLM",
+        use="`AutoModel` loads the encoder alone.",
+        scores="Scores",
+        figures=("loss", "accuracy"),
+        meaning="The loss is the mean negative log-likelihood of the tokens to predict; accuracy is the share in "
+        "percent whose likeliest token is the right one.",
+    )
+    return _card(kind, spec, progress, texts, lineage)
 
 
 def state_student_card(
     spec: PretrainSpec, progress: PretrainingProgress, texts: int, parameters: int, lineage: Mapping[str, object]
 ) -> str:
     """As ``masked_model_card``, for an encoder that was trained on the stored states of another model."""
-    assert progress.before is not None and spec.states is not None
-    scored = [("before the first step", progress.before)]
-    scored += [(f"after epoch {epoch.epoch}", epoch.held_out) for epoch in progress.history]
+    assert spec.states is not None
     states = spec.states
     pooled = "the first token's states" if states.pooling == "cls" else "the mean states of a text"
+    kind = KindOfModel(
+        title="Encoder",
+        pipeline_tag="feature-extraction",
+        tag="general-distillation",
+        what=f"An encoder of {parameters:,} parameters without a head",
+        learned=(
+            f"It learned to give {pooled} that its teacher, a larger model, gives, without labels (general "
+            f"distillation): student layer <- teacher layers {describe_groups(states.layer_groups())}, 0 being the "
+            f"embeddings, by `{states.kind}`.",
+        ),
+        auto="AutoModel",
+        use="It is a start for fine-tuning, like any pretrained encoder.",
+        scores="Loss",
+        figures=("loss",),
+        meaning="The loss is the mean distance of the compared states.",
+    )
+    return _card(kind, spec, progress, texts, lineage)
+
+
+def _card(
+    kind: KindOfModel, spec: PretrainSpec, progress: PretrainingProgress, texts: int, lineage: Mapping[str, object]
+) -> str:
+    assert progress.before is not None
+    scored = [("before the first step", progress.before)]
+    scored += [(f"after epoch {epoch.epoch}", epoch.held_out) for epoch in progress.history]
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: feature-extraction",
-        "tags: [general-distillation, stillhouse]",
+        f"pipeline_tag: {kind.pipeline_tag}",
+        f"tags: [{kind.tag}, stillhouse]",
         "---",
-        f"# {lineage.get('name', 'Encoder')}",
+        f"# {lineage.get('name', kind.title)}",
         "",
-        f"An encoder of {parameters:,} parameters without a head, trained on {texts:,} texts by Stillhouse.",
+        f"{kind.what}, trained on {texts:,} texts by Stillhouse.",
         f"First weights: {describe_start(spec.start)}. Layer 1 is the first; the specification below counts from 0.",
-        f"It learned to give {pooled} that its teacher, a larger model, gives, without labels (general distillation): "
-        f"student layer <- teacher layers {describe_groups(states.layer_groups())}, 0 being the embeddings, by "
-        f"`{states.kind}`.",
+        *kind.learned,
         "",
         "## Use",
         "",
-        USE_OF_AN_ENCODER,
-        "It is a start for fine-tuning, like any pretrained encoder.",
+        use_with_transformers(kind.auto),
+        kind.use,
         "",
-        "## Loss on held-out texts",
+        f"## {kind.scores} on held-out texts",
         "",
-        "| | loss |",
-        "| --- | ---: |",
-        *(f"| {when} | {score.loss:.4f} |" for when, score in scored),
+        f"| | {' | '.join(kind.figures)} |",
+        f"| --- | {' | '.join('---:' for _ in kind.figures)} |",
+        *(f"| {when} | {' | '.join(_figures(score))} |" for when, score in scored),
         "",
-        "The loss is the mean distance of the compared states.",
+        kind.meaning,
         "",
         *origin_lines(spec, lineage),
     ]
     return "\n".join(lines)
+
+
+def _figures(score: HeldOutScore) -> tuple[str, ...]:
+    """The loss and, of a model that predicts tokens, the accuracy."""
+    accuracy = () if score.accuracy is None else (f"{score.accuracy:.1f}",)
+    return f"{score.loss:.4f}", *accuracy
 
 
 def distillation_lines(spec: PretrainSpec) -> list[str]:

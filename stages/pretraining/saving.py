@@ -3,10 +3,9 @@
 import json
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -14,14 +13,8 @@ from stages.models.forward import count_parameters
 from stages.pretraining.job import PretrainFacts
 from stages.pretraining.objective import NoteEpoch, PretrainingSetup
 from stages.pretraining.progress import PretrainingEpoch, PretrainingProgress
+from stages.training.model_card import read_lineage
 from stages.training.tensorboard import Point, curve_writer
-
-
-def check_finite_weights(model: PreTrainedModel, directory: Path) -> None:
-    """Raise ValueError if the first weights, made from the model in ``directory``, are not all finite."""
-    for name, weights in model.named_parameters():
-        if not torch.isfinite(weights).all():
-            raise ValueError(f"{directory}: weights from here are not finite ({name}); use another model")
 
 
 def curves_in(folder: Path, loss: str) -> NoteEpoch:
@@ -43,8 +36,16 @@ def curves_in(folder: Path, loss: str) -> NoteEpoch:
     return note_epoch
 
 
-def save_model(model: PreTrainedModel, out: Path, tokenizer: Path, without: Collection[str] = ()) -> Path:
-    """Write ``model/`` in ``out``, with the files of ``tokenizer``, and return it. The weights called ``without`` are
+def save_model(
+    model: PreTrainedModel,
+    out: Path,
+    tokenizer: Path,
+    progress: PretrainingProgress,
+    card: Callable[[int, Mapping[str, object]], str],
+    without: Collection[str] = (),
+) -> None:
+    """Write ``model/`` in ``out``, with the files of ``tokenizer`` and the model card, which ``card`` makes from the
+    number of parameters and the content of ``lineage.json``; and ``history.json``. The weights called ``without`` are
     left out. ``model`` is moved to the CPU."""
     target = out / "model"
     shutil.rmtree(target, ignore_errors=True)
@@ -52,28 +53,21 @@ def save_model(model: PreTrainedModel, out: Path, tokenizer: Path, without: Coll
     kept = {name: weights for name, weights in model.state_dict().items() if name not in without} if without else None
     model.save_pretrained(target, state_dict=kept)
     shutil.copytree(tokenizer, target, dirs_exist_ok=True)
-    return target
-
-
-def save_history(out: Path, progress: PretrainingProgress) -> None:
-    """Write ``history.json``."""
     (out / "history.json").write_text(json.dumps(progress.as_json(), indent=1) + "\n", "utf-8")
+    (target / "README.md").write_text(card(count_parameters(model), read_lineage(out)), "utf-8")
 
 
-def lineage_of(out: Path) -> Mapping[str, object]:
-    """The content of ``lineage.json``, in which the runner records where the model comes from; {} without it."""
-    path = out / "lineage.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
-
-
-def facts_of(progress: PretrainingProgress, setup: PretrainingSetup, model: PreTrainedModel) -> PretrainFacts:
-    """The figures of a finished training. There is a warning if the held-out loss did not fall."""
+def facts_of(
+    progress: PretrainingProgress, setup: PretrainingSetup, model: PreTrainedModel, further: Sequence[str] = ()
+) -> PretrainFacts:
+    """The figures of a finished training, with a warning if the held-out loss did not fall, and ``further`` ones."""
     assert progress.before is not None
     worse = progress.score.loss >= progress.before.loss
     warning = (
         f"the held-out loss did not fall ({progress.before.loss:.3f} before, {progress.score.loss:.3f} after); train "
         "longer, or with another learning_rate"
     )
+    warnings = [*([warning] if worse else []), *further]
     return {
         "rows": len(setup.texts),
         "held_out_rows": len(setup.held_out),
@@ -83,5 +77,5 @@ def facts_of(progress: PretrainingProgress, setup: PretrainingSetup, model: PreT
         "parameters": count_parameters(model),
         "before": progress.before.as_json(),
         "after": progress.score.as_json(),
-        **({"warnings": [warning]} if worse else {}),
+        **({"warnings": warnings} if warnings else {}),
     }

@@ -3,6 +3,7 @@ save."""
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,29 +12,19 @@ from cluster.resources import Worker
 from stages.cache_folder import CacheFolder
 from stages.corpus.reader import TOKENIZER
 from stages.corpus.rowset import Rowset, read_rowset
-from stages.models.forward import count_parameters
-from stages.models.loading import build_encoder
+from stages.models.loading import build_encoder, check_finite_weights
 from stages.models.malloc import keep_freed_memory
-from stages.outputs.layout import Layout, read_store
+from stages.outputs.layout import read_store
 from stages.outputs.node_cache import decode
 from stages.outputs.quarantine import read_quarantined
 from stages.pretraining.job import CHECKPOINT, PretrainFacts, PretrainJob
 from stages.pretraining.loop import Pretraining
 from stages.pretraining.model_card import state_student_card
-from stages.pretraining.saving import (
-    check_finite_weights,
-    curves_in,
-    facts_of,
-    lineage_of,
-    save_history,
-    save_model,
-)
+from stages.pretraining.saving import curves_in, facts_of, save_model
 from stages.pretraining.state_objective import StateObjective, StateSetup
-from stages.specs.layer_map import teacher_layers
-from stages.specs.pretraining import PooledStates
 from stages.specs.tasks import HOLDOUT, TRAIN
 from stages.training.signal import StoredSignal
-from stages.training.teachers import layer_warnings, quarantine_facts, without
+from stages.training.teachers import layer_columns, layer_warnings, quarantine_facts, without
 from stages.training.tensorboard import FOLDER
 
 
@@ -44,12 +35,12 @@ def train(job: PretrainJob, worker: Worker) -> PretrainFacts:
     torch.set_num_threads(worker.threads)
     texts, store, states = job.inputs["texts"], job.inputs["outputs"], job.spec.states
     assert states is not None
-    layout, bad = read_store(store).layout, read_quarantined(store)
+    bad = read_quarantined(store)
     rows, held_out = (read_rowset(texts, split) for split in (TRAIN, HOLDOUT))
     known, known_held_out = without(rows, bad), without(held_out, bad)
     if not len(known) or not len(known_held_out):
         raise ValueError(f"{store}: all texts of a split are set aside; use another teacher")
-    names = columns_of(states, layout)
+    names = layer_columns(states, store)
     stored, stored_held_out = (signal_for(store, names, split, worker) for split in (known, known_held_out))
     torch.manual_seed(job.spec.seed)
     start = build_encoder(job.spec.start, job.inputs["start"])
@@ -63,29 +54,16 @@ def train(job: PretrainJob, worker: Worker) -> PretrainFacts:
         note_epoch=curves_in(job.out / FOLDER, "states"),
         stored=stored,
         stored_held_out=stored_held_out,
-        teacher_width=layout.width,
+        teacher_width=read_store(store).layout.width,
     )
     training = Pretraining(StateObjective(start.model, setup, worker), setup, worker)
     training.run()
     progress = training.progress
     if worker.rank == 0:
-        target = save_model(start.model, job.out, texts / TOKENIZER, start.new_pooler)
-        save_history(job.out, progress)
-        card = state_student_card(job.spec, progress, len(known), count_parameters(start.model), lineage_of(job.out))
-        (target / "README.md").write_text(card, "utf-8")
-    facts = {**facts_of(progress, setup, start.model), **quarantine_facts(len(rows), len(known))}
+        card = partial(state_student_card, job.spec, progress, len(known))
+        save_model(start.model, job.out, texts / TOKENIZER, progress, card, start.new_pooler)
     warnings = [line.replace("structure", "states", 1) for line in layer_warnings(stored, len(known))]
-    known_warnings = facts.get("warnings", [])
-    assert isinstance(known_warnings, list)
-    return {**facts, "warnings": [*known_warnings, *warnings]} if warnings else facts
-
-
-def columns_of(states: PooledStates, layout: Layout) -> dict[int, str]:
-    """Layer -> the column of the store that holds it, for the teacher's layers that are compared. Raises ValueError if
-    the store lacks one of them."""
-    states.check_store(layout.layers, layout.pooling)
-    layers, pooling = teacher_layers(states.layer_groups()), states.stored_pooling
-    return {layer: layout.column_of(layer, pooling) for layer in layers}
+    return {**facts_of(progress, setup, start.model, warnings), **quarantine_facts(len(rows), len(known))}
 
 
 def signal_for(store: Path, names: Mapping[int, str], rows: Rowset, worker: Worker) -> StoredSignal:

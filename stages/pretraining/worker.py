@@ -1,5 +1,6 @@
 """Train one masked language model in a worker: load the model and the texts, train, save."""
 
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +12,7 @@ from cluster.resources import Worker
 from stages.corpus.reader import TOKENIZER
 from stages.corpus.rowset import read_rowset
 from stages.corpus.tokenizer import load_tokenizer
-from stages.models.forward import count_parameters
+from stages.models.loading import check_finite_weights
 from stages.models.malloc import keep_freed_memory
 from stages.models.masked.language_model import build_masked_model
 from stages.models.masked.token_ids import ids_for_masking
@@ -19,15 +20,7 @@ from stages.pretraining.job import CHECKPOINT, SCRATCH_TEXTS, PretrainFacts, Pre
 from stages.pretraining.loop import fit_masked_model
 from stages.pretraining.masked_objective import MaskedSetup
 from stages.pretraining.model_card import masked_model_card
-from stages.pretraining.progress import PretrainingProgress
-from stages.pretraining.saving import (
-    check_finite_weights,
-    curves_in,
-    facts_of,
-    lineage_of,
-    save_history,
-    save_model,
-)
+from stages.pretraining.saving import curves_in, facts_of, save_model
 from stages.specs.student import Pretrained
 from stages.specs.tasks import HOLDOUT, TRAIN
 from stages.training.tensorboard import FOLDER
@@ -57,7 +50,8 @@ def train(job: PretrainJob, worker: Worker) -> PretrainFacts:
     )
     progress = fit_masked_model(start.model, setup, worker)
     if worker.rank == 0:
-        save(start.model, job, progress, len(rows))
+        card = partial(masked_model_card, job.spec, progress, len(rows))
+        save_model(start.model, job.out, texts / TOKENIZER, progress, card)
     return {**facts_of(progress, setup, start.model), "new_head": start.new_head}
 
 
@@ -77,11 +71,3 @@ def load_teacher(directory: Path) -> PreTrainedModel:
 def embedded_tokens(model: PreTrainedModel) -> int:
     """The number of tokens that have a word embedding."""
     return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
-
-
-def save(model: PreTrainedModel, job: PretrainJob, progress: PretrainingProgress, rows: int) -> None:
-    """Write ``model/``, with tokenizer and model card, and ``history.json``. ``model`` is moved to the CPU."""
-    target = save_model(model, job.out, job.out / SCRATCH_TEXTS / TOKENIZER)
-    save_history(job.out, progress)
-    card = masked_model_card(job.spec, progress, rows, count_parameters(model), lineage_of(job.out))
-    (target / "README.md").write_text(card, "utf-8")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from stages.specs.base import Spec
 from stages.specs.student import DistilSpec, describe_selection, describe_start
@@ -9,11 +10,11 @@ from stages.specs.tasks import Task
 
 USE_WITH_TRANSFORMERS = """\
 ```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
 directory = "."  # where this file is
 tokenizer = AutoTokenizer.from_pretrained(directory)
-model = AutoModelForSequenceClassification.from_pretrained(directory)
+model = {auto}.from_pretrained(directory)
 ```
 """
 
@@ -77,7 +78,20 @@ def model_card(
 def usage(own_class: bool) -> str:
     """Markdown that shows how the model and its tokenizer are loaded, to be copied. ``own_class``: whether the model is
     of a class of this project (``heads.is_own_class``)."""
-    return USE_WITH_STILLHOUSE if own_class else USE_WITH_TRANSFORMERS
+    return USE_WITH_STILLHOUSE if own_class else use_with_transformers("AutoModelForSequenceClassification")
+
+
+def use_with_transformers(auto: str) -> str:
+    """Markdown that shows how plain transformers loads a model, by its class ``auto``, and its tokenizer."""
+    return USE_WITH_TRANSFORMERS.format(auto=auto)
+
+
+def read_lineage(out: Path) -> Mapping[str, object]:
+    """The content of ``lineage.json`` in ``out``, in which the runner records where a model comes from; {} without
+    it."""
+    path = out / "lineage.json"
+    found: Mapping[str, object] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
 
 
 def origin_lines(spec: Spec, lineage: Mapping[str, object]) -> list[str]:

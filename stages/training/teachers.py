@@ -21,7 +21,7 @@ from stages.outputs.layout import read_store
 from stages.outputs.node_cache import Columns, Positions, decode, decode_positions
 from stages.outputs.quarantine import set_aside
 from stages.specs.axes.data import WithCandidates
-from stages.specs.axes.structures import LayerStructure
+from stages.specs.axes.structures import LayerStructure, StructureKind
 from stages.specs.input_names import CALIBRATION, CANDIDATE_OUTPUTS, OUTPUTS, SCORES, TOKENS, one_or_in_order
 from stages.specs.layer_map import score_name, teacher_layers, token_state_name
 from stages.specs.layers import EveryToken
@@ -73,10 +73,10 @@ def signal_of(
 
     logits, divisors = ("logits",) if method.needs_logits else (), temperatures(method, inputs)
     if method.needs_probes:
-        names = layer_columns(method, inputs["probes"])
+        names = layer_columns(method.structure, inputs["probes"])
         teacher_logits = [mapped(store, logits) for store in stores] if logits else []
         return StoredSignal(teacher_logits, [mapped(inputs["probes"], list(names.values()))], names, divisors)
-    columns = [layer_columns(method, store) for store in stores]
+    columns = [layer_columns(method.structure, store) for store in stores]
     found = [mapped(store, [*logits, *names.values()]) for store, names in zip(stores, columns, strict=True)]
     positions: dict[str, Positions] = {}
     if isinstance(method.structure, EveryToken):
@@ -136,10 +136,10 @@ def temperatures(method: Method, inputs: Mapping[str, Path]) -> Sequence[float]:
     return [read_calibration(directory).temperature for directory in one_or_in_order(CALIBRATION, inputs)]
 
 
-def layer_columns(method: Method, store: Path) -> dict[int, str]:
-    """Layer -> the column of ``store`` that holds it, for the teacher layers that the method follows. Raises ValueError
-    if the store lacks one of them."""
-    layout, structure = read_store(store).layout, method.structure
+def layer_columns(structure: StructureKind, store: Path) -> dict[int, str]:
+    """Layer -> the column of ``store`` that holds it, for the teacher layers that a resolved structure follows. Raises
+    ValueError if the store lacks one of them."""
+    layout = read_store(store).layout
     structure.check_store(layout.layers, layout.pooling)
     if not isinstance(structure, LayerStructure):
         return {}

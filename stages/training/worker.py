@@ -22,7 +22,7 @@ from stages.models.forward import count_parameters
 from stages.models.heads import is_own_class
 from stages.models.heads.mean_head import head_of_model
 from stages.models.heads.states import last_state_variances
-from stages.models.loading import build
+from stages.models.loading import build, check_finite_weights
 from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
 from stages.outputs.layer_variance import DEAD
@@ -33,7 +33,7 @@ from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
 from stages.training.live_teachers import open_live_teachers
 from stages.training.loop import Training
-from stages.training.model_card import model_card
+from stages.training.model_card import model_card, read_lineage
 from stages.training.participants.generator.opening import open_generator
 from stages.training.participants.protocol import Cost, Participant
 from stages.training.selection.learning_rates import sweep_of, with_rate
@@ -87,7 +87,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     )
     torch.manual_seed(job.spec.train.seed)
     model = build(job.spec.start, job.inputs["start"], meta.task)
-    check_finite(model, job.inputs["start"])
+    check_finite_weights(model, job.inputs["start"])
     warnings = layer_warnings(signal, len(rows)) + head_warnings(model, job.spec, rows, worker)
     warnings += [] if sweep is None else sweep.warnings
     training = Training(model, setup, worker)
@@ -136,14 +136,6 @@ def head_warnings(model: PreTrainedModel, spec: DistilSpec, rows: Rowset, worker
         f"head: {head} reads states of the last layer that hardly vary between rows when training starts (variance "
         f"below {DEAD:g} of their energy), so that it has little to learn from; {remedy}"
     ]
-
-
-def check_finite(model: PreTrainedModel, directory: Path) -> None:
-    """ValueError if the first weights, made from the model in ``directory``, are not all finite: no training mends
-    that, and its loss would be blamed on the learning rate."""
-    for name, weights in model.named_parameters():
-        if not torch.isfinite(weights).all():
-            raise ValueError(f"{directory}: weights from here are not finite ({name}); use another model")
 
 
 def write_dev_scores(job: StudentJob, progress: Progress, steps: int, best: Scores, last: Scores) -> None:
@@ -281,8 +273,6 @@ def save_student(
         **rates,
     }
     (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
-    lineage = job.out / "lineage.json"
-    known = json.loads(lineage.read_text("utf-8")) if lineage.exists() else {}
     own_class = is_own_class(model.config.model_type, head_of_model(model))
-    card = model_card(job.spec, meta.task, count_parameters(model), best, known, own_class)
+    card = model_card(job.spec, meta.task, count_parameters(model), best, read_lineage(job.out), own_class)
     (target / "README.md").write_text(card, "utf-8")
