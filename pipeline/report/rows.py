@@ -191,12 +191,9 @@ def _teacher_rows(training: Node, trained: Record, records: Mapping[str, Record 
 def _stores_below(training: Node) -> Collection[Node]:
     """The stores of teachers' outputs that a training reads, each once: directly, or through classifiers that were
     fitted on them."""
-    read = {source.key: source for source in training.sources if isinstance(source.spec, TeachSpec | ProbeSpec)}
-    found: dict[str, Node] = {}
-    for source in read.values():
-        stores = [source] if isinstance(source.spec, TeachSpec) else source.sources
-        found |= {store.key: store for store in stores if isinstance(store.spec, TeachSpec)}
-    return found.values()
+    probes = [source for source in training.sources if isinstance(source.spec, ProbeSpec)]
+    read = [*training.sources, *(source for probe in probes for source in probe.sources)]
+    return {node.key: node for node in read if isinstance(node.spec, TeachSpec)}.values()
 
 
 def learning_rate(training: Node, record: Record) -> float | None:

@@ -146,10 +146,8 @@ LEFT_OUT_BELOW = {144: ("teacher_rows", "augmented_rows"), 120: ("last", "parame
 """Columns of a terminal -> the columns of the table that a narrower one leaves out."""
 OF_DIFFERENCES = 40
 """Columns that a comparison takes."""
-NUMBERS = (
-    *("score", "difference", "gap_closed", "last", "kept", "parameters", "seconds"),
-    *("teacher_rows", "augmented_rows"),
-)
+TEXTS = ("task", "method", "student", "measure", "status")
+"""The columns that are text; all others are numbers."""
 
 
 def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None:
@@ -162,7 +160,7 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
     shown = {field: head for field, head in columns.items() if field not in left_out}
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for field, head in shown.items():
-        table.add_column(head, justify="right" if field in NUMBERS else "left", overflow="fold")
+        table.add_column(head, justify="left" if field in TEXTS else "right", overflow="fold")
     for line in lines(rows):
         style = "red" if "failed" in line.status else "bold" if line.winner else ""
         table.add_row(*(escape(getattr(line, field)) for field in shown), style=style)

@@ -19,12 +19,12 @@ from stages.models.embeddings.words import embed
 from stages.specs.axes.data import Adversarial, FreeLB
 from stages.specs.axes.training import Position
 from stages.specs.schedule import EpochPlan
-from stages.specs.seeds import seed_of
+from stages.specs.seeds import seed_of_row
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.participants.protocol import Participant, View
 
 DRAWS = 3
-"""First of the seven parts of the seeds of first perturbations, as 2 is of those of generated rows."""
+"""The kind of ``seed_of_row`` of first perturbations; 2 is that of generated rows."""
 
 LEAST_LENGTH = 1e-8
 """A gradient that is shorter is divided by this length, as in the code of FreeLB."""
@@ -119,7 +119,7 @@ class FreeLBAscent(EmbeddingAscent):
         random_BTE = torch.zeros(zeros_BTE.shape)
         lengths = batch.inputs["attention_mask"].sum(1).tolist()
         for place, (row, length) in enumerate(zip(batch.rows.tolist(), lengths, strict=True)):
-            seed = seed_of(DRAWS, self.seed, position.phase, position.epoch, row, 0, 0)
+            seed = seed_of_row(DRAWS, self.seed, position.phase, position.epoch, row)
             size, generator = (length, zeros_BTE.shape[2]), torch.Generator().manual_seed(seed)
             bound = self.settings.start / (length * size[1]) ** 0.5
             random_BTE[place, :length] = (torch.rand(size, generator=generator) * 2 - 1) * bound

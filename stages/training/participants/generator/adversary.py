@@ -37,7 +37,7 @@ from stages.specs.axes.data import WithGenerator
 from stages.specs.axes.terms import LabelTerm, SoftTerm, TeacherTerm, teacher_term
 from stages.specs.axes.training import Position
 from stages.specs.schedule import GENERATED, EpochPlan, epoch_plan
-from stages.specs.seeds import seed_of
+from stages.specs.seeds import seed_of, seed_of_row
 from stages.specs.student import GENERATED_ROWS
 from stages.training.checkpoint import State
 from stages.training.live_teachers import LiveTeachers
@@ -61,7 +61,7 @@ from stages.training.participants.protocol import Cost, OtherLoss, Participant, 
 from stages.training.setup import Generator
 
 DRAWS = 2
-"""First of the seven parts of the seeds of generated rows; those of all other random numbers have fewer parts."""
+"""The kind of ``seed_of_row`` of generated rows."""
 
 SUMS = ("rows", "changed", "places", "agreeing", "generator_rows", "objective")
 
@@ -184,7 +184,7 @@ class GeneratorAdversary(Participant):
 
     def seed_of_row(self, row: int) -> int:
         """The seed of a row of train in the epoch under way."""
-        return seed_of(DRAWS, self.train.seed, self.position.phase, self.position.epoch, row, 0, 0)
+        return seed_of_row(DRAWS, self.train.seed, self.position.phase, self.position.epoch, row)
 
     def generated(self, batch: Batch, places: Places) -> dict[str, Tensor]:
         """The inputs with the tokens that the generator draws at ``places``. No gradient is kept."""
