@@ -1,7 +1,7 @@
 """A split of the corpus as the training loop uses it: rows in memory, padded when a batch is formed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 
@@ -28,6 +28,17 @@ class Batch:
         """The batch in pinned memory, from which a GPU can copy while it computes."""
         inputs, read = ({name: value.pin_memory() for name, value in part.items()} for part in (self.inputs, self.read))
         return Batch(inputs, self.labels.pin_memory(), self.rows, read)
+
+    def padded(self, length: int, pad: int) -> "Batch":
+        """The batch with inputs of ``length`` tokens, at least as many as they have, filled up with the id ``pad``
+        under a mask of 0."""
+        more = length - self.inputs["input_ids"].shape[1]
+        fill = {"input_ids": pad}
+        inputs = {
+            name: torch.nn.functional.pad(value, (0, more), value=fill.get(name, 0))
+            for name, value in self.inputs.items()
+        }
+        return replace(self, inputs=inputs)
 
     def to(self, device: str) -> "Batch":
         """The batch on ``device``. A copy from pinned memory is asynchronous."""

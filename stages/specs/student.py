@@ -104,7 +104,8 @@ class Train(Frozen):
     """The optimisation of one student.
 
     ``batch_size`` counts the rows of a step over all workers. ``micro_batch`` is the most rows of one forward pass in a
-    worker; gradients add up to those of the batch. ``freeze`` names the parts of the student that keep their first
+    worker; gradients add up to those of the batch. ``graphs`` is how a GPU runs the steps, as CUDA graphs or kernel by
+    kernel, and not part of the key. ``freeze`` names the parts of the student that keep their first
     weights: ``embeddings``, the table of word embeddings.
 
     ``select`` is the split on which the best epoch is selected, or ``last``: the weights of the last epoch are kept.
@@ -124,6 +125,7 @@ class Train(Frozen):
     max_grad_norm: float = Field(1.0, gt=0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    graphs: Annotated[Literal["on", "off"], FurtherFiles({"on": ("on", "off"), "off": ("on", "off")})] = "off"
     freeze: tuple[Literal["embeddings"], ...] = Field((), max_length=1)
     select: Literal["holdout", "dev", "last"] = "holdout"
     select_by: Literal["metric", "likelihood"] = "metric"

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows, epoch_batches, share_of, steps_of
 from stages.corpus.prefetch import one_ahead
-from stages.corpus.rowset import Batch
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
 from stages.specs.axes.training import Phase, Position
@@ -30,12 +29,14 @@ from stages.specs.student import rate_text
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
 from stages.training.objective.auto_weight import measured_weight
 from stages.training.objective.trained_parts import PARTS, TrainedParts
-from stages.training.optimizer import explain_out_of_memory, make_optimizer
+from stages.training.optimizer import load_state, make_optimizer, set_learning_rate, state_of
 from stages.training.participants.making import participants_of
-from stages.training.participants.protocol import Participant, StepSize, View
+from stages.training.participants.protocol import Participant, StepSize
 from stages.training.selection.epochs import is_selected, selection_scores
 from stages.training.setup import LoopWorker, StepWork, TrainingSetup, host_batches
-from stages.training.sums import ATTENTION, LOSS, SumLayout, sum_layout
+from stages.training.step import StudentStep
+from stages.training.step_graphs import step_of
+from stages.training.sums import SumLayout, sum_layout
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
 from stages.training.turns import Turns
 
@@ -61,9 +62,9 @@ class Training:
         self.parts = TrainedParts(model, setup, worker)
         self.model = self.parts.model
         self.participants = participants_of(self.parts)
-        self.reader = next((one for one in self.participants if one.changes_inputs), Participant())
         self.plan = setup.spec.method.training.phases(setup.spec.train.epochs)
         self.layout = self._layout()
+        self.step = step_of(StudentStep(self.parts, self.participants, self.layout), self.parts, worker.note)
         self.write_curves = setup.write_curves if worker.rank == 0 else None
         self.turns = Turns(np.zeros(0, bool))
         self.progress = Progress(self.layout, learning_rate=setup.spec.train.learning_rate)
@@ -85,9 +86,9 @@ class Training:
             if number > 0 and self.progress.position == Position(number) and self.progress.best >= 0:
                 # The second phase starts from the best epoch of the first (Jafari et al. 2021, section 4).
                 self.model.load_state_dict(self.progress.best_weights)
-            optimizer = make_optimizer(self.parts.all, self.setup.spec.train)
+            optimizer = make_optimizer(self.parts.all, self.setup.spec.train, self.step.rate_on)
             if optimizer_state:
-                optimizer.load_state_dict(dict(optimizer_state))
+                load_state(optimizer, optimizer_state)
                 optimizer_state = {}
             phase = self.plan[number]
             self.turns = self._turns(number, phase)
@@ -95,6 +96,7 @@ class Training:
                 batches = self._epoch(optimizer, phase)
                 self._finish_epoch(phase, batches)
                 self._checkpoint(optimizer)
+        self.step.close()
 
     def _resume(self) -> State:
         """Load the last checkpoint, if there is a usable one. Returns the optimizer's state, {} without a
@@ -148,14 +150,16 @@ class Training:
         total = torch.tensor(progress.sums, dtype=torch.float64, device=worker.device)
         sampler = CurveSampler(self.layout.terms, len(batches), progress.curve_samples) if self.write_curves else None
         numbered = list(enumerate(batches, start.epoch * len(batches)))[start.step :]
-        with closing(one_ahead(lambda step: self._step_work(*step, plan), numbered)) as works:
+        works = one_ahead(lambda step: self._step_work(*step, plan), numbered)
+        with self.step.running(), closing(works):
             for step, work in enumerate(works, start.step):
                 number = start.epoch * len(batches) + step
                 factor, rows = self.turns.factor(number, settings.warmup), len(batches[step])
                 if self.turns.is_own(number):
                     total += self._turn(work, rows, step, plan, number, factor)
                 else:
-                    total += self._step(work, rows, step, plan, optimizer, factor)
+                    set_learning_rate(optimizer, settings.learning_rate * factor)
+                    total += self.step.run(work, rows, plan, optimizer, self._seed(step, plan))
                 worker.advance(len(batches[step]) if worker.rank == 0 else 0)
                 now = setup.clock()
                 progress.seconds += now - clock
@@ -169,6 +173,9 @@ class Training:
                     self._checkpoint(optimizer)
                     # Time spent on a checkpoint is not training time.
                     clock = setup.clock()
+        said = self.step.end_epoch()
+        if said:
+            worker.note(said)
         progress.position = replace(start, step=0)
         progress.set_sums(total)
         progress.curve_samples = sampler.samples() if sampler else []
@@ -188,11 +195,13 @@ class Training:
         setup, request = self.setup, OutputRequest() if self.turns.is_own(number) else plan.request
         share = share_of(rows, self.worker.rank, self.worker.world_size)
         max_rows = setup.spec.train.micro_batch or len(share.rows)
-        batches = host_batches(setup.train, setup.signal, share.rows, request, max_rows)
-        if self.worker.device.startswith("cuda"):
-            batches = [batch.pinned() for batch in batches]
         active = self._active(plan) if share.weight else ()
         prepared = {participant.name: participant.prepare(share.rows, plan) for participant in active}
+        batches = host_batches(setup.train, setup.signal, share.rows, request, max_rows)
+        if not prepared:
+            batches = [self.step.fitted(batch) for batch in batches]
+        if self.worker.device.startswith("cuda"):
+            batches = [batch.pinned() for batch in batches]
         return StepWork(batches, share.weight, prepared)
 
     def _turns(self, number: int, phase: Phase) -> Turns:
@@ -212,9 +221,9 @@ class Training:
 
     def _turn(self, work: StepWork, rows: int, step: int, plan: EpochPlan, number: int, factor: float) -> Tensor:
         """A participant's own turn on a global batch of ``rows`` rows, in the step with this ``number`` within the
-        phase. Returns its sums over the rows of all workers, as ``_step`` does."""
+        phase. Returns its sums over the rows of all workers, as ``StudentStep.run`` does."""
         worker, layout = self.worker, self.layout
-        self._seed(step, plan)
+        torch.manual_seed(self._seed(step, plan))
         total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
         batches = [batch.to(worker.device) for batch in work.batches]
         for participant in self._active(plan):
@@ -228,76 +237,14 @@ class Training:
             torch.distributed.all_reduce(total)
         return total
 
-    def _seed(self, step: int, plan: EpochPlan) -> None:
-        """Seed the dropout masks of a step."""
+    def _seed(self, step: int, plan: EpochPlan) -> int:
+        """The seed of the dropout masks of a step."""
         position = plan.position
-        torch.manual_seed(seed_of(self.setup.spec.train.seed, position.phase, position.epoch, step, self.worker.rank))
+        return seed_of(self.setup.spec.train.seed, position.phase, position.epoch, step, self.worker.rank)
 
     def _active(self, plan: EpochPlan) -> Sequence[Participant]:
         """The participants that take part in the steps of an epoch."""
         return [participant for participant in self.participants if participant.is_active(plan)]
-
-    def _step(
-        self,
-        work: StepWork,
-        rows: int,
-        step: int,
-        plan: EpochPlan,
-        optimizer: torch.optim.Optimizer,
-        factor: float,
-    ) -> Tensor:
-        """One optimizer step on a global batch of ``rows`` rows, at ``factor`` times the peak learning rate. Returns
-        the sums over the rows of all workers, on the device, in the order of ``layout``."""
-        settings, worker, layout = self.setup.spec.train, self.worker, self.layout
-        self._seed(step, plan)
-        total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
-        for participant in self.participants:
-            if participant.name in work.prepared:
-                for place, sums in participant.join(work.prepared[participant.name], rows, plan).items():
-                    total[layout.place(place)] += sums
-        prepared = work.prepared.get(self.reader.name)
-        for number, host_batch in enumerate(work.batches, 1):
-            batch, last = host_batch.to(worker.device), number == len(work.batches)
-            for view in self.reader.views(batch, prepared, plan):
-                total += self._row_pass(batch, view, rows, work.weight, plan, last and view.last)
-        collected = self.reader.collect()
-        if collected is not None:
-            total[layout.place(self.reader.name)] += collected * work.weight
-        self.parts.average_projection_gradients()
-        nn.utils.clip_grad_norm_(self.parts.all.parameters(), settings.max_grad_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * factor
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if worker.world_size > 1:
-            torch.distributed.all_reduce(total)
-        return total
-
-    def _row_pass(self, batch: Batch, view: View, rows: int, weight: float, plan: EpochPlan, last: bool) -> Tensor:
-        """Forward and backward pass on a view of the rows of ``batch``. ``weight`` is the factor of the worker's
-        losses. Returns their part of the sums. Workers synchronise their gradients in the ``last`` pass of a step."""
-        layout, world_size, share = self.layout, self.worker.world_size, weight * view.share
-        counted = weight if view.counts_in_full else share
-        total = torch.zeros(layout.size, dtype=torch.float64, device=self.worker.device)
-        with self.parts.gradient_sync(last), explain_out_of_memory(len(batch.rows)):
-            read, other = replace(batch, inputs=dict(view.inputs)), view.other
-            if other is None:
-                found = self.parts.loss(read, rows, plan)
-            else:
-                found = self.parts.other_loss(read, other.terms, other.logits, other.name)
-            if view.leaf is not None:
-                first = found.terms[plan.terms[0].name].sum()
-                (view.gradient,) = torch.autograd.grad(first, view.leaf, retain_graph=True)
-            loss = found.loss.sum() * share
-            # DDP averages the gradients of the workers; the gradient of the global batch is their sum / rows.
-            (loss * (world_size / rows)).backward()
-        view.loss, view.logits = found.loss.detach(), found.logits.detach()
-        total[layout.place(LOSS)] += loss.detach()
-        for name, term_B in found.terms.items():
-            total[layout.place_of_term(name)] += term_B.detach().sum() * counted
-        if found.attention is not None:
-            total[layout.place(ATTENTION)] += found.attention.sum(0) * counted
-        return total
 
     def _finish_epoch(self, phase: Phase, batches: Sequence[Rows]) -> None:
         """Check the loss, score the epoch, and keep its weights if ``is_selected`` prefers it to the best so far."""
@@ -380,7 +327,7 @@ class Training:
         if self.worker.rank == 0:
             # A new phase starts with a new optimizer.
             fresh = self.progress.position.epoch == self.progress.position.step == 0
-            state = {} if fresh else optimizer.state_dict()
+            state = {} if fresh else state_of(optimizer)
             participants = {participant.name: participant.state() for participant in self.participants}
             save(self.setup.checkpoint, self.progress, {**self.parts.states(), OPTIMIZER: state, **participants})
         self.saved_at = self.setup.clock()

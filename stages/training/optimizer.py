@@ -1,12 +1,12 @@
 """The optimizer of a training, the schedule of its learning rate, and a readable error when a step needs more memory
 than the GPU has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class OptimizerSettings(Protocol):
@@ -18,14 +18,42 @@ class OptimizerSettings(Protocol):
     def weight_decay(self) -> float: ...
 
 
-def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: OptimizerSettings, rate_on: str | None = None) -> torch.optim.Optimizer:
     """Fused AdamW over all parameters of ``model`` that are trained, without weight decay on biases and norms (Devlin
-    et al. 2019)."""
+    et al. 2019). With a device ``rate_on``, the learning rate is a tensor there, which a step that a CUDA graph replays
+    reads anew."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.ndim >= 2]
     vectors = [parameter for parameter in trained if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    if rate_on is None:
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    rate = torch.tensor(settings.learning_rate, dtype=torch.float32, device=rate_on)
+    return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=rate.is_cuda)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step. A rate on the device is written in place: a graph knows its address."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's state for a checkpoint, which does not depend on where the learning rate is kept."""
+    state = optimizer.state_dict()
+    groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Set the optimizer to a state of ``state_of``. The learning rate stays where this optimizer keeps it."""
+    kept = [{name: group[name] for name in ("lr", "capturable")} for group in optimizer.param_groups]
+    optimizer.load_state_dict(dict(state))
+    for group, own in zip(optimizer.param_groups, kept, strict=True):
+        group.update(own)
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:

@@ -73,6 +73,13 @@ class OptimisationBlock(Block):
         True,
         of=TRAIN["compile"],
     )
+    graphs: Literal["on", "off"] = key(
+        "Run the steps of a training on a GPU as CUDA graphs, captured once for each length of a batch, so that small "
+        "models do not wait for the host. Batches are padded to a few lengths. What cannot be captured runs as with "
+        "`off`, and the log says why. It changes no key, and nothing on a CPU.",
+        "on",
+        of=TRAIN["graphs"],
+    )
     freeze: tuple[Literal["embeddings"], ...] = key(
         "Parts of the model that keep their first weights: `embeddings`, the table of word embeddings. They are most "
         "of a small student's weights, so that each step takes less time and memory.",

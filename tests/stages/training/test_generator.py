@@ -299,9 +299,9 @@ def test_the_student_is_trained_in_its_own_turns_alone_and_counts_their_rows(tmp
     """26 rows in batches of 4 are 7 steps an epoch; turns of 2 and 3 steps over 2 epochs."""
     training = training_of(GENERATED, CLASSES, tmp_path, epochs=2)
     trained: list[bool] = []
-    take, step = training._turn, training._step
+    take, step = training._turn, training.step.run
     training._turn = lambda *given: (trained.append(False), take(*given))[1]  # type: ignore[method-assign]
-    training._step = lambda *given: (trained.append(True), step(*given))[1]  # type: ignore[method-assign]
+    training.step.run = lambda *given: (trained.append(True), step(*given))[1]  # type: ignore[method-assign]
     training.run()
     assert trained == [number % 5 >= 2 for number in range(14)]
     entries = [epoch.participants["generated"] for epoch in training.progress.history]

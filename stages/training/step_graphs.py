@@ -1,0 +1,252 @@
+"""Steps that a GPU runs as CUDA graphs: the whole step of a student, from the forward pass to the new weights, is
+captured once for each shape of a batch and then replayed, so that the host launches one graph in place of hundreds of
+kernels. A small student's step otherwise takes as long as its launches.
+
+What is replayed is the step as Python ran it during the capture, with tensors at the same addresses and with the same
+numbers. So batches are copied into tensors that stay, the learning rate is a tensor, dropout has a generator of its own
+that is seeded before each replay, and all graphs are dropped when an epoch has another plan than the one before. The
+first step of each shape runs kernel by kernel. It is an ordinary step, and the warm-up that a capture needs.
+"""
+
+import gc
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stages.corpus.rowset import Batch
+from stages.models.embeddings.words import unwrapped
+from stages.models.positions import position_limit
+from stages.specs.axes.training import Position
+from stages.specs.layers import EveryToken
+from stages.specs.schedule import EpochPlan
+from stages.training.objective.trained_parts import TrainedParts
+from stages.training.participants.protocol import View
+from stages.training.setup import LoopWorker, StepWork, TrainingSetup
+from stages.training.step import StudentStep
+
+CAPTURED = ("bert", "camembert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
+"""Architectures whose forward pass neither waits for the GPU nor copies to it. DeBERTa's copies its table of relative
+positions, and an LSTM's reads the lengths of rows on the host."""
+
+Shapes = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+"""The name, shape and type of each tensor of a batch."""
+
+
+class Graphs(Protocol):
+    """Captures steps, and runs them again."""
+
+    def running(self) -> AbstractContextManager[None]:
+        """A context for all that runs or captures steps."""
+        ...
+
+    def capture(self, body: Callable[[], Tensor]) -> Callable[[int], Tensor]:
+        """A function that runs ``body`` as it would run now, with random numbers that follow from a seed, and returns
+        its result, which is the same tensor each time. ``body`` itself is not run."""
+        ...
+
+    def drop(self) -> None:
+        """Give back what the captured functions hold. None of them is called again."""
+        ...
+
+
+class CudaGraphs:
+    """Captures on a stream of its own of one GPU. The graphs share their memory, as one runs at a time; tensors that
+    outlive a graph's run, its results and its static inputs, keep theirs."""
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+        self.stream = torch.cuda.Stream(self.device)
+        self.generator = torch.Generator(self.device)
+        self.pool: Any = torch.cuda.graph_pool_handle()
+        self.graphs: list[torch.cuda.CUDAGraph] = []
+
+    @contextmanager
+    def running(self) -> Any:
+        before = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(before)
+        try:
+            with torch.cuda.stream(self.stream), without_autocast_cache():
+                yield
+        finally:
+            before.wait_stream(self.stream)
+
+    def capture(self, body: Callable[[], Tensor]) -> Callable[[int], Tensor]:
+        graph, generator = torch.cuda.CUDAGraph(), self.generator
+        default = torch.cuda.default_generators[self.device.index or 0]
+        others = default.graphsafe_get_state()
+        # A graph remembers the state of the default generator, which dropout draws from: it gets one of its own, so
+        # that two students in a process do not seed each other's graphs.
+        default.graphsafe_set_state(generator)
+        collecting = gc.isenabled()
+        gc.disable()  # a graph that is collected during a capture would end it
+        try:
+            # Other threads may pin memory meanwhile, as the one that makes batches does.
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+                result = body()
+        finally:
+            default.graphsafe_set_state(others)
+            if collecting:
+                gc.enable()
+        self.graphs.append(graph)
+
+        def replay(seed: int) -> Tensor:
+            generator.manual_seed(seed)
+            graph.replay()
+            return result
+
+        return replay
+
+    def drop(self) -> None:
+        self.stream.synchronize()
+        for graph in self.graphs:
+            graph.reset()
+        self.graphs.clear()
+        self.pool = torch.cuda.graph_pool_handle()
+
+
+@contextmanager
+def without_autocast_cache() -> Any:
+    """Autocast without its cache of cast weights, within which a captured cast would be mistaken for one of the next
+    step."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+
+
+def graphs_problem(model_type: str, setup: TrainingSetup, worker: LoopWorker) -> str | None:
+    """Why the steps of this training cannot be captured, in the words that follow "because"; None if they can."""
+    if not worker.device.startswith("cuda"):
+        return "this worker has no GPU"
+    if worker.world_size > 1:
+        return "several workers train together"
+    if setup.spec.train.micro_batch is not None:
+        return "train.micro_batch divides a step"
+    if model_type not in CAPTURED:
+        return f"the forward pass of {model_type} waits for the GPU"
+    if isinstance(setup.spec.method.structure, EveryToken):
+        return "the method follows the states of every token"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedStep:
+    """A step for batches of one shape: the tensors that it reads, and the function that runs it."""
+
+    inputs: Mapping[str, Tensor]
+    replay: Callable[[int], Tensor]
+
+    def run(self, batch: Batch, seed: int) -> Tensor:
+        """The step on ``batch``, from pinned memory."""
+        for name, value in tensors_of(batch).items():
+            self.inputs[name].copy_(value, non_blocking=True)
+        return self.replay(seed)
+
+
+class GraphedStep(StudentStep):
+    """The steps of one training on a GPU, captured where only the rows of the task are read, in one batch.
+
+    Rows are padded to a few lengths, at most ``longest`` tokens, so that there are few shapes.
+    """
+
+    def __init__(self, step: StudentStep, graphs: Graphs, longest: int | None, pad: int) -> None:
+        super().__init__(step.parts, step.participants, step.layout)
+        self.rate_on = self.worker.device
+        self.graphs = graphs
+        self.longest = longest
+        self.pad = pad
+        self.plan: EpochPlan | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.seen: set[Shapes] = set()
+        self.captured: dict[Shapes, CapturedStep] = {}
+        self.noted = 0
+
+    def running(self) -> AbstractContextManager[None]:
+        return self.graphs.running()
+
+    def fitted(self, batch: Batch) -> Batch:
+        length = batch.inputs["input_ids"].shape[1]
+        wanted = padded_length(length)
+        return batch.padded(length if self.longest and wanted > self.longest else wanted, self.pad)
+
+    def run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer, seed: int) -> Tensor:
+        if work.prepared or len(work.batches) != 1:
+            return super().run(work, rows, plan, optimizer, seed)
+        if optimizer is not self.optimizer or without_position(plan) != self.plan:
+            self.close()
+            self.plan, self.optimizer = without_position(plan), optimizer
+        (batch,) = work.batches
+        shapes = shapes_of(batch)
+        if shapes not in self.seen:
+            self.seen.add(shapes)
+            return super().run(work, rows, plan, optimizer, seed)
+        if shapes not in self.captured:
+            self.captured[shapes] = self._captured(batch, rows, plan, optimizer)
+        return self.captured[shapes].run(batch, seed)
+
+    def _captured(self, batch: Batch, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer) -> CapturedStep:
+        static = batch.to(self.worker.device)
+
+        def body() -> Tensor:
+            total = self.row_pass(static, View(static.inputs), rows, 1.0, plan, True)
+            self.update(optimizer)
+            return total
+
+        return CapturedStep(tensors_of(static), self.graphs.capture(body))
+
+    def end_epoch(self) -> str:
+        """What was captured since the last call, for the log; '' if nothing was."""
+        if len(self.captured) == self.noted:
+            return ""
+        self.noted = len(self.captured)
+        captured = sorted(tuple(step.inputs["input_ids"].shape) for step in self.captured.values())
+        return "steps run as CUDA graphs for batches of " + ", ".join(f"{rows} x {tokens}" for rows, tokens in captured)
+
+    def close(self) -> None:
+        self.captured.clear()
+        self.seen.clear()
+        self.noted = 0
+        self.graphs.drop()
+
+
+def padded_length(length: int) -> int:
+    """The number of tokens to which a batch whose longest row has ``length`` is padded: a multiple of 8, and of an
+    eighth of the power of two above, so that a training has few lengths and little padding."""
+    multiple = max(8, 1 << max(0, (length - 1).bit_length() - 3))
+    return -(-length // multiple) * multiple
+
+
+def tensors_of(batch: Batch) -> dict[str, Tensor]:
+    """The tensors of a batch by name. What was read from stores has names that no input of a model has."""
+    read = {f"read {name}": value for name, value in batch.read.items()}
+    return {**batch.inputs, **read, "labels": batch.labels}
+
+
+def shapes_of(batch: Batch) -> Shapes:
+    """The shapes of a batch's tensors, by which its captured step is found."""
+    return tuple((name, tuple(value.shape), value.dtype) for name, value in tensors_of(batch).items())
+
+
+def without_position(plan: EpochPlan) -> EpochPlan:
+    """What the steps of an epoch take from its plan, beside the phase."""
+    return replace(plan, position=Position(plan.position.phase))
+
+
+def step_of(step: StudentStep, parts: TrainedParts, note: Callable[[str], None]) -> StudentStep:
+    """The steps of a training as ``train.graphs`` wants them: ``step`` itself, or captured as CUDA graphs. ``note`` is
+    called with a line where they are wanted and cannot be captured."""
+    setup, worker = parts.setup, parts.worker
+    if setup.spec.train.graphs == "off":
+        return step
+    config = unwrapped(parts.model).config
+    problem = graphs_problem(config.model_type, setup, worker)
+    if problem is not None:
+        note(f"train.graphs: on, but steps run kernel by kernel, because {problem}")
+        return step
+    return GraphedStep(step, CudaGraphs(worker.device), position_limit(config.to_dict()), setup.train.pad)

@@ -1,0 +1,181 @@
+"""Steps as CUDA graphs, as far as a machine without a GPU can tell: a stand-in for the GPU's graphs runs the captured
+step again, on the tensors that it was captured with."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from training_setups import (
+    ANNEALING,
+    CLASSES,
+    DRAWN,
+    HARD,
+    TINYBERT,
+    VANILLA,
+    Interrupted,
+    LocalWorker,
+    epoch_results,
+    equal_weights,
+    max_difference,
+    setup_of,
+    signal_for,
+    small_bert,
+    spec_of,
+)
+
+from stages.corpus.rowset import Batch
+from stages.specs.method import Method
+from stages.training.loop import Training
+from stages.training.setup import TrainingSetup
+from stages.training.step import StudentStep
+from stages.training.step_graphs import GraphedStep, graphs_problem, padded_length
+
+LONGEST = 16
+
+
+class RunAgain:
+    """In place of the GPU's graphs: a captured function is called at each replay, and its result is copied to the
+    tensor of the first one. It counts captures and replays."""
+
+    def __init__(self) -> None:
+        self.captures = self.replays = self.drops = 0
+
+    def running(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def capture(self, body: Callable[[], Tensor]) -> Callable[[int], Tensor]:
+        self.captures += 1
+        kept: list[Tensor] = []
+
+        def replay(seed: int) -> Tensor:
+            self.replays += 1
+            torch.manual_seed(seed)
+            kept.append(body()) if not kept else kept[0].copy_(body())
+            return kept[0]
+
+        return replay
+
+    def drop(self) -> None:
+        self.drops += 1
+
+
+class PaddedStep(StudentStep):
+    """Steps kernel by kernel on batches that are padded as those of graphs, with the learning rate in a tensor."""
+
+    rate_on = "cpu"
+
+    def fitted(self, batch: Batch) -> Batch:
+        return batch.padded(min(LONGEST, padded_length(batch.inputs["input_ids"].shape[1])), 0)
+
+
+def graphed(training: Training, graphs: RunAgain) -> Training:
+    training.step = GraphedStep(training.step, graphs, LONGEST, pad=0)
+    return training
+
+
+def padded(training: Training) -> Training:
+    training.step = PaddedStep(training.parts, training.participants, training.layout)
+    return training
+
+
+def training_of(method: Method, path: Path, worker: LocalWorker | None = None, dropout: float = 0.1) -> Training:
+    setup = setup_of(spec_of(method, epochs=4), CLASSES, path, signal_for(method, CLASSES))
+    return Training(small_bert(CLASSES, dropout=dropout), setup, worker or LocalWorker())
+
+
+@pytest.mark.parametrize("method", [HARD, VANILLA, ANNEALING, DRAWN], ids=["hard", "vanilla", "annealing", "drawn"])
+def test_captured_steps_train_the_weights_of_steps_that_run_kernel_by_kernel(method: Method, tmp_path: Path) -> None:
+    one, other, graphs = (
+        training_of(method, tmp_path / "one.pt"),
+        training_of(method, tmp_path / "other.pt"),
+        RunAgain(),
+    )
+    graphed(one, graphs).run()
+    padded(other).run()
+    assert equal_weights(one.model.state_dict(), other.model.state_dict())
+    assert epoch_results(one.progress) == epoch_results(other.progress)
+    assert (graphs.replays > 0) == (method is not DRAWN), "with candidates, steps run kernel by kernel"
+
+
+def test_each_shape_runs_once_kernel_by_kernel_and_is_then_captured_once(tmp_path: Path) -> None:
+    training, graphs = training_of(HARD, tmp_path / "checkpoint.pt"), RunAgain()
+    graphed(training, graphs).run()
+    steps, shapes = 4 * 7, 4
+    assert 0 < graphs.captures <= shapes, "26 rows in batches of 4 and 2, of at most 16 tokens"
+    assert steps - shapes <= graphs.replays < steps
+
+
+def test_another_plan_drops_what_was_captured(tmp_path: Path) -> None:
+    """Each of the first two epochs of annealing has a temperature of its own; the third starts another phase."""
+    training, graphs = training_of(ANNEALING, tmp_path / "checkpoint.pt"), RunAgain()
+    graphed(training, graphs).run()
+    assert graphs.drops == 3 + 1, "with the one at the end"
+    training, graphs = training_of(VANILLA, tmp_path / "vanilla.pt"), RunAgain()
+    graphed(training, graphs).run()
+    assert graphs.drops == 1 + 1
+
+
+def test_a_training_goes_on_with_graphs_from_a_checkpoint_without_and_the_other_way_round(tmp_path: Path) -> None:
+    whole = padded(training_of(VANILLA, tmp_path / "whole.pt"))
+    whole.run()
+
+    def stop(reached: int) -> None:
+        if reached == 10:
+            raise Interrupted
+
+    for number, (first, second) in enumerate([(True, False), (False, True)]):
+        path, ends = tmp_path / f"{number}.pt", training_of(VANILLA, tmp_path / f"{number}.pt")
+        begun = training_of(VANILLA, path, LocalWorker(stop))
+        with pytest.raises(Interrupted):
+            (graphed(begun, RunAgain()) if first else padded(begun)).run()
+        (graphed(ends, RunAgain()) if second else padded(ends)).run()
+        assert equal_weights(ends.model.state_dict(), whole.model.state_dict())
+
+
+def test_padding_changes_no_loss_beyond_rounding(tmp_path: Path) -> None:
+    plain, other = (training_of(VANILLA, tmp_path / f"{name}.pt", dropout=0.0) for name in ("plain", "padded"))
+    plain.run()
+    padded(other).run()
+    assert max_difference(plain.model.state_dict(), other.model.state_dict()) < 1e-4
+
+
+def test_lengths_are_padded_to_eighths_of_a_power_of_two() -> None:
+    lengths = np.arange(1, 513)
+    found = [padded_length(int(length)) for length in lengths]
+    assert all(length <= wide < length + max(8, length / 4 + 1) for length, wide in zip(lengths, found, strict=True))
+    assert sorted(set(found)) == [*range(8, 65, 8), *range(80, 129, 16), *range(160, 257, 32), *range(320, 513, 64)]
+
+
+def test_what_cannot_be_captured_is_named(tmp_path: Path) -> None:
+    setup = setup_of(spec_of(VANILLA), CLASSES, tmp_path / "checkpoint.pt", signal_for(VANILLA, CLASSES))
+    gpu = LocalWorker(device="cuda:0")
+
+    def with_train(given: TrainingSetup, **changes: object) -> TrainingSetup:
+        train = given.spec.train.model_copy(update=changes)
+        return replace(given, spec=given.spec.model_copy(update={"train": train}))
+
+    assert graphs_problem("bert", setup, gpu) is None
+    assert graphs_problem("bert", setup, LocalWorker()) == "this worker has no GPU"
+    assert graphs_problem("bert", setup, LocalWorker(device="cuda:0", world_size=2)) is not None
+    assert "micro_batch" in (graphs_problem("bert", with_train(setup, micro_batch=2), gpu) or "")
+    assert "deberta-v2" in (graphs_problem("deberta-v2", setup, gpu) or "")
+    tokens = setup_of(spec_of(TINYBERT), CLASSES, tmp_path / "checkpoint.pt", signal_for(TINYBERT, CLASSES))
+    assert "every token" in (graphs_problem("bert", tokens, gpu) or "")
+
+
+def test_graphs_that_are_wanted_without_a_gpu_are_said_to_be_off_and_change_nothing(tmp_path: Path) -> None:
+    trained = {}
+    for graphs in ("on", "off"):
+        worker = LocalWorker()
+        setup = setup_of(spec_of(HARD, graphs=graphs), CLASSES, tmp_path / f"{graphs}.pt")
+        model = small_bert(CLASSES, dropout=0.1)
+        Training(model, setup, worker).run()
+        trained[graphs] = model.state_dict()
+        said = [note for note in worker.notes if note.startswith("train.graphs")]
+        assert len(said) == (graphs == "on") and all("no GPU" in note for note in said)
+    assert equal_weights(trained["on"], trained["off"])
