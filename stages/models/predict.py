@@ -10,6 +10,7 @@ from torch import nn
 
 from stages.corpus.batches import sorted_batches
 from stages.corpus.rowset import Rowset
+from stages.device_turn import TURN
 from stages.models.forward import forward
 
 TOKENS_PER_PASS = {"cpu": 1024, "cuda": 65536}
@@ -39,7 +40,8 @@ def predict(
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
         for batch_rows in sorted_batches(rows.tokens.lengths, tokens_per_pass(device))[rank::world_size]:
-            logits, _ = forward(model, rows.batch(batch_rows, device).inputs)
+            with TURN:
+                logits, _ = forward(model, rows.batch(batch_rows, device).inputs)
             found[batch_rows] = logits.float().cpu().numpy()
     model.train(training)
     if world_size > 1:

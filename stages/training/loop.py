@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows, epoch_batches, share_of, steps_of
 from stages.corpus.prefetch import one_ahead
+from stages.device_turn import TURN
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
 from stages.specs.axes.training import Phase, Position
@@ -34,8 +35,8 @@ from stages.training.participants.making import participants_of
 from stages.training.participants.protocol import Participant, StepSize
 from stages.training.selection.epochs import is_selected, selection_scores
 from stages.training.setup import LoopWorker, StepWork, TrainingSetup, host_batches
-from stages.training.step import StudentStep
-from stages.training.step_graphs import step_of
+from stages.training.steps.graphs import step_of
+from stages.training.steps.student_step import StudentStep
 from stages.training.sums import SumLayout, sum_layout
 from stages.training.tensorboard import CurveSampler, Point, curve_points, epoch_values
 from stages.training.turns import Turns
@@ -223,16 +224,17 @@ class Training:
         """A participant's own turn on a global batch of ``rows`` rows, in the step with this ``number`` within the
         phase. Returns its sums over the rows of all workers, as ``StudentStep.run`` does."""
         worker, layout = self.worker, self.layout
-        torch.manual_seed(self._seed(step, plan))
-        total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
-        batches = [batch.to(worker.device) for batch in work.batches]
-        for participant in self._active(plan):
-            if participant.turns(np.array([number]))[0]:
-                prepared = work.prepared.get(participant.name)
-                for place, sums in participant.take_turn(
-                    batches, prepared, StepSize(rows, work.weight), plan, factor
-                ).items():
-                    total[layout.place(place)] += sums
+        with TURN:
+            torch.manual_seed(self._seed(step, plan))
+            total = torch.zeros(layout.size, dtype=torch.float64, device=worker.device)
+            batches = [batch.to(worker.device) for batch in work.batches]
+            for participant in self._active(plan):
+                if participant.turns(np.array([number]))[0]:
+                    prepared = work.prepared.get(participant.name)
+                    for place, sums in participant.take_turn(
+                        batches, prepared, StepSize(rows, work.weight), plan, factor
+                    ).items():
+                        total[layout.place(place)] += sums
         if worker.world_size > 1:
             torch.distributed.all_reduce(total)
         return total

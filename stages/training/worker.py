@@ -16,6 +16,7 @@ from stages.atomic import sync_below, sync_folders
 from stages.corpus.batches import steps_of
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
+from stages.device_turn import TURN
 from stages.evaluation.predictions import last_predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
 from stages.models.forward import count_parameters
@@ -85,8 +86,9 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         write_curves=curve_writer(job.out / FOLDER, time.time),
         resumable=lambda progress: kept_every_epoch(job, progress),
     )
-    torch.manual_seed(job.spec.train.seed)
-    model = build(job.spec.start, job.inputs["start"], meta.task)
+    with TURN:
+        torch.manual_seed(job.spec.train.seed)
+        model = build(job.spec.start, job.inputs["start"], meta.task)
     check_finite_weights(model, job.inputs["start"])
     warnings = layer_warnings(signal, len(rows)) + head_warnings(model, job.spec, rows, worker)
     warnings += [] if sweep is None else sweep.warnings

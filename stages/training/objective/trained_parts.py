@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.corpus.rowset import Batch
+from stages.device_turn import TURN
 from stages.models.embeddings.words import unwrapped, word_embeddings
 from stages.models.forward import forward, pooled_state, recorded_scores, width
 from stages.models.predict import autocast
@@ -92,9 +93,10 @@ class TrainedParts:
             unwrapped(model).set_attn_implementation("eager")  # the other implementations never form the scores
         if "embeddings" in settings.freeze:
             word_embeddings(model).requires_grad_(False)
-        torch.manual_seed(seed_of(settings.seed))
         widths = Widths(width(model), setup.teacher_width, setup.task.outputs)
-        self.matcher = matcher_of(self.structure, widths).to(worker.device)
+        with TURN:
+            torch.manual_seed(seed_of(settings.seed))
+            self.matcher = matcher_of(self.structure, widths).to(worker.device)
         self.all = nn.ModuleDict({"student": model, "matcher": self.matcher})
         distributed = worker.world_size > 1
         # DDP overlaps the reduction of gradients with the backward pass.

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
 from stages.corpus.rowset import Batch
+from stages.device_turn import TURN
 from stages.models.cutting import depth
 from stages.models.embeddings.words import embed, embed_one_hot, unwrapped
 from stages.models.forward import forward, width
@@ -113,8 +114,9 @@ class GeneratorAdversary(Participant):
         student, teacher = (
             depth(unwrapped(model).config) * width(model) for model in (self.parts.model, self.teachers.models[0])
         )
-        torch.manual_seed(seed_of(self.train.seed, DRAWS))
-        return LayerContrast(self.settings.contrast, student, teacher).to(self.device)
+        with TURN:
+            torch.manual_seed(seed_of(self.train.seed, DRAWS))
+            return LayerContrast(self.settings.contrast, student, teacher).to(self.device)
 
     @property
     def _trained(self) -> Iterator[tuple[str, nn.Module, torch.optim.Optimizer, float]]:

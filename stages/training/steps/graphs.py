@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from stages.corpus.rowset import Batch
+from stages.device_turn import TURN
 from stages.models.embeddings.words import unwrapped
 from stages.models.positions import position_limit
 from stages.specs.axes.training import Position
@@ -26,7 +27,7 @@ from stages.specs.schedule import EpochPlan
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.participants.protocol import View
 from stages.training.setup import LoopWorker, StepWork, TrainingSetup
-from stages.training.step import StudentStep
+from stages.training.steps.student_step import StudentStep
 
 CAPTURED = ("bert", "camembert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
 """Architectures whose forward pass neither waits for the GPU nor copies to it. DeBERTa's copies its table of relative
@@ -144,9 +145,10 @@ class CapturedStep:
 
     def run(self, batch: Batch, seed: int) -> Tensor:
         """The step on ``batch``, from pinned memory."""
-        for name, value in tensors_of(batch).items():
-            self.inputs[name].copy_(value, non_blocking=True)
-        return self.replay(seed)
+        with TURN:
+            for name, value in tensors_of(batch).items():
+                self.inputs[name].copy_(value, non_blocking=True)
+            return self.replay(seed)
 
 
 class GraphedStep(StudentStep):
@@ -187,7 +189,8 @@ class GraphedStep(StudentStep):
             self.seen.add(shapes)
             return super().run(work, rows, plan, optimizer, seed)
         if shapes not in self.captured:
-            self.captured[shapes] = self._captured(batch, rows, plan, optimizer)
+            with TURN:
+                self.captured[shapes] = self._captured(batch, rows, plan, optimizer)
         return self.captured[shapes].run(batch, seed)
 
     def _captured(self, batch: Batch, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer) -> CapturedStep:

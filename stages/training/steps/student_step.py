@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.corpus.rowset import Batch
+from stages.device_turn import TURN
 from stages.specs.schedule import EpochPlan
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory
@@ -45,7 +46,11 @@ class StudentStep:
     def run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer, seed: int) -> Tensor:
         """One optimizer step on a global batch of ``rows`` rows, with random numbers that follow from ``seed``. Returns
         the sums over the rows of all workers, on the device."""
-        torch.manual_seed(seed)
+        with TURN:
+            torch.manual_seed(seed)
+            return self._run(work, rows, plan, optimizer)
+
+    def _run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer) -> Tensor:
         total = self.sums()
         for participant in self.participants:
             if participant.name in work.prepared:

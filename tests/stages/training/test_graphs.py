@@ -2,6 +2,7 @@
 step again, on the tensors that it was captured with."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,8 @@ from stages.corpus.rowset import Batch
 from stages.specs.method import Method
 from stages.training.loop import Training
 from stages.training.setup import TrainingSetup
-from stages.training.step import StudentStep
-from stages.training.step_graphs import GraphedStep, graphs_problem, padded_length
+from stages.training.steps.graphs import GraphedStep, graphs_problem, padded_length
+from stages.training.steps.student_step import StudentStep
 
 LONGEST = 16
 
@@ -179,3 +180,17 @@ def test_graphs_that_are_wanted_without_a_gpu_are_said_to_be_off_and_change_noth
         said = [note for note in worker.notes if note.startswith("train.graphs")]
         assert len(said) == (graphs == "on") and all("no GPU" in note for note in said)
     assert equal_weights(trained["on"], trained["off"])
+
+
+def test_trainings_in_threads_of_one_process_end_with_the_weights_of_each_alone(tmp_path: Path) -> None:
+    """Their steps draw dropout masks from the same default generator, one step at a time."""
+    methods = {"hard": HARD, "annealing": ANNEALING, "drawn": DRAWN}
+    alone = {name: padded(training_of(method, tmp_path / f"{name} alone.pt")) for name, method in methods.items()}
+    for training in alone.values():
+        training.run()
+    beside = {name: padded(training_of(method, tmp_path / f"{name}.pt")) for name, method in methods.items()}
+    with ThreadPoolExecutor(len(beside)) as threads:
+        for done in [threads.submit(training.run) for training in beside.values()]:
+            done.result()
+    for name, training in beside.items():
+        assert equal_weights(training.model.state_dict(), alone[name].model.state_dict()), name

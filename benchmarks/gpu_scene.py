@@ -1,0 +1,417 @@
+"""What ``benchmarks/gpu.py`` measures on one device: a corpus, models of random weights, the project's own training and
+dump, and the frozen bare ones of ``bare_gpu.py`` on the same batches."""
+
+import math
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from benchmarks import bare_gpu, bare_loop
+from benchmarks.findings import Finding
+from benchmarks.pairs import Cost, interleaved, ratios, summary, walls
+from benchmarks.scene import DEV_ROWS, VOCABULARY, Watch, learn_tokenizer, rows_source
+from cluster.inline import Inline, InlineOn, InlineWorker
+from cluster.resources import Resources
+from stages.corpus.batches import epoch_batches, parts, sorted_batches, steps_of
+from stages.corpus.corpus import corpus
+from stages.corpus.reader import read_meta
+from stages.corpus.rowset import distinct, read_rowset
+from stages.models.predict import tokens_per_pass
+from stages.outputs.sizes import SHARD_ROWS
+from stages.specs.corpus import CorpusSpec
+from stages.specs.method import Method
+from stages.specs.seeds import seed_of
+from stages.specs.student import DistilSpec, Pretrained, Train
+from stages.specs.tasks import BUILT_IN
+from stages.specs.teacher import TeachSpec
+from stages.teaching.job import TeachJob
+from stages.teaching.teach import teach
+from stages.teaching.worker import TeacherWorker
+from stages.training.loop import Training
+from stages.training.setup import TrainingSetup
+from stages.training.signal import NoTeacher
+from stages.training.steps.graphs import GraphedStep
+from stages.training.steps.student_step import StudentStep
+
+Config = TypeVar("Config")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Precision = Literal["float32", "bfloat16"]
+Way = Literal["kernels", "graphs", "compiled"]
+"""How steps run: kernel by kernel, as CUDA graphs, or as CUDA graphs of a compiled model."""
+
+WAYS: Mapping[Way, Mapping[str, object]] = {
+    "kernels": {},
+    "graphs": {"graphs": "on"},
+    "compiled": {"graphs": "on", "compile": True},
+}
+
+
+class Shape(NamedTuple):
+    """A BERT encoder's size."""
+
+    layers: int
+    width: int
+    heads: int
+
+    def __str__(self) -> str:
+        return f"{self.layers} x {self.width:,}"
+
+
+class Epochs(NamedTuple):
+    """A training whose last epoch is timed."""
+
+    shape: Shape
+    precision: Precision
+    batch_size: int
+    epochs: int
+    ways: Sequence[Way]
+
+
+FIELDS: Mapping[str, Mapping[str, str]] = {
+    "distilbert": {
+        "num_hidden_layers": "n_layers",
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "hidden_dropout_prob": "dropout",
+        "attention_probs_dropout_prob": "attention_dropout",
+    },
+    "modernbert": {"hidden_dropout_prob": "mlp_dropout", "attention_probs_dropout_prob": "attention_dropout"},
+}
+"""Fields of an architecture's configuration that have other names than BERT's."""
+
+
+class LastStepDone(Exception):
+    """Raised by a listener to end a training before its epoch is scored."""
+
+
+class StepWatch(Watch):
+    """Times the steps on ``rows`` rows that follow those on the first ``before`` rows, but for the first of them, after
+    which ``at_begin`` is called; it waits for the device at both ends, and ends the training there. ``at_step`` is
+    called after each step."""
+
+    def __init__(
+        self,
+        device: str,
+        rows: int,
+        before: int = 0,
+        at_step: Callable[[], None] = lambda: None,
+        at_begin: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self.device, self.at_step, self.at_begin = device, at_step, at_begin
+        self.done, self.before, self.rows, self.began = 0, before, rows, math.nan
+
+    def advance(self, amount: float) -> None:
+        self.at_step()
+        self.done += int(amount)
+        if math.isnan(self.began) and self.done > self.before:
+            synchronize(self.device)
+            self.at_begin()
+            self.began = time.perf_counter()
+        if self.done >= self.before + self.rows:
+            synchronize(self.device)
+            super().advance(amount)
+            raise LastStepDone
+
+
+class DeviceWorker(InlineWorker):
+    """The one worker of this process, on ``device``."""
+
+    def __init__(self, device: str, watch: Watch) -> None:
+        super().__init__(torch.get_num_threads(), watch)
+        self.device = device
+
+
+class DumpOn(InlineOn):
+    """Runs the teach stage's worker on ``device``. ``seconds`` is what its items took once its model was loaded."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(Resources(cpus_per_worker=torch.get_num_threads()), Watch())
+        self.device, self.seconds = device, math.nan
+
+    def map(
+        self,
+        open_worker: Callable[[Config, InlineWorker], Callable[[Item], Result]],  # noqa: ARG002
+        config: Config,
+        items: Sequence[Item],
+    ) -> Iterator[tuple[int, Result]]:
+        assert isinstance(config, TeachJob)
+        worker: Any = TeacherWorker(config, DeviceWorker(self.device, Watch()))
+        worker.model.requires_grad_(False)
+        synchronize(self.device)
+        start = time.perf_counter()
+        results = [worker.write(item) for item in items]
+        self.seconds = time.perf_counter() - start
+        return iter(enumerate(results))
+
+
+class PaddedStep(GraphedStep):
+    """Steps kernel by kernel on batches that are padded as those of graphs."""
+
+    run = StudentStep.run
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``rows`` of train, ``turns`` of each comparison, and the side of the matrices whose product tells the device's
+    peak."""
+
+    rows: int
+    turns: int
+    matmul: int
+
+
+class GpuScene:
+    """The corpus, and what both sides do with it on one device."""
+
+    def __init__(self, root: Path, scale: Scale, device: str) -> None:
+        self.root, self.scale, self.device = root, scale, device
+        self.corpus = root / "corpus"
+        task, source, files = rows_source(scale.rows, BUILT_IN["mnli"])
+        learn_tokenizer(task, files, root / "tokenizer")
+        spec = CorpusSpec(task=task, source=source, holdout=0.0, train_rows=scale.rows, eval_rows=DEV_ROWS)
+        inputs = {"tokenizer": root / "tokenizer", **files}
+        corpus(spec, inputs, self.corpus, Inline().on(Resources(cpus_per_worker=torch.get_num_threads()), Watch()))
+        self.task = read_meta(self.corpus).task
+        self.train = read_rowset(self.corpus, "train")
+        self.dev = read_rowset(self.corpus, self.task.dev_splits[0])
+        self.peak = matmul_flops(scale.matmul, device)
+
+    def model(self, shape: Shape, dropout: float = 0.1, architecture: str = "bert") -> nn.Module:
+        """A classifier of random weights, the same at each call."""
+        torch.manual_seed(0)
+        fields = {
+            "num_hidden_layers": shape.layers,
+            "hidden_size": shape.width,
+            "num_attention_heads": shape.heads,
+            "intermediate_size": 4 * shape.width,
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+        }
+        names = FIELDS.get(architecture, {})
+        named = {names.get(name, name): value for name, value in fields.items()}
+        config = AutoConfig.for_model(architecture, vocab_size=VOCABULARY, num_labels=self.task.outputs, **named)
+        model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+        return model
+
+    def setup(self, checkpoint_seconds: float, name: str = "checkpoint", **train: object) -> TrainingSetup:
+        settings = Train.model_validate({"epochs": 1, "select": "dev", **train})
+        spec = DistilSpec(start=Pretrained(), method=Method(), train=settings)
+        checkpoint = self.root / f"{name}.pt"
+        checkpoint.unlink(missing_ok=True)
+        return TrainingSetup(spec, self.task, self.train, self.dev, NoTeacher(), checkpoint, checkpoint_seconds)
+
+    def losses(self, device: str, model: nn.Module, steps: int, padded: bool = False, **train: object) -> list[float]:
+        """The mean loss of each of the first ``steps`` steps of 32 rows. ``padded`` pads batches as graphs need it,
+        and runs kernel by kernel."""
+        size = 32
+        sums: list[float] = []
+        watch = StepWatch(device, (steps + 1) * size, at_step=lambda: sums.append(training.progress.loss))
+        setup = self.setup(-1.0, batch_size=size, **train)  # a checkpoint at each step reads the loss
+        training = Training(model, setup, DeviceWorker(device, watch))
+        if padded:
+            assert isinstance(training.step, GraphedStep)
+            training.step = PaddedStep(training.step, training.step.graphs, training.step.longest, training.step.pad)
+        with suppress(LastStepDone):
+            training.run()
+        training.step.close()
+        return [float(loss) / size for loss in np.diff(sums)]
+
+    def graph_difference(self, shape: Shape, architecture: str, steps: int) -> float:
+        """The largest relative difference of a step's loss between captured steps and the same steps kernel by kernel,
+        in bfloat16 with dropout."""
+
+        def losses(padded: bool) -> list[float]:
+            model = self.model(shape, architecture=architecture)
+            return self.losses(self.device, model, steps, padded, graphs="on", precision="bfloat16")
+
+        return largest_difference(losses(False), losses(True))
+
+    def training(self, given: Epochs) -> list[Finding]:
+        """An epoch of hard labels in each way by the project's loop, once it runs steadily, and by the bare loop."""
+        shape, precision, batch_size, epochs, ways = given
+        model, train = self.model(shape), self.train
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        batches = epoch_batches(train.tokens.lengths, batch_size, seed_of(0, 0, 0))
+        rows = bare_loop.split_rows(train.tokens.values, train.tokens.offsets)
+        steps = len(batches)
+
+        def ours(way: Way) -> float:
+            model.load_state_dict(start)
+            watch = StepWatch(self.device, len(train), len(train) * (epochs - 1))
+            setup = self.setup(math.inf, epochs=epochs, batch_size=batch_size, precision=precision, **WAYS[way])
+            training = Training(model, setup, DeviceWorker(self.device, watch))
+            with suppress(LastStepDone):
+                training.run()
+            training.step.close()
+            model.zero_grad(set_to_none=True)
+            return (watch.wall - watch.began) * steps / (steps - 1)
+
+        def bare() -> float:
+            model.load_state_dict(start)
+            begun = time.perf_counter()
+            bare_gpu.epoch(model, rows, train.labels, batches, train.pad, self.device, precision)
+            return time.perf_counter() - begun
+
+        flops = 6 * parameters(model) * int(train.tokens.lengths.sum())
+        what = f"step of {shape}, {precision}, batch {batch_size}"
+        return self._compared(what, {way: partial(ours, way) for way in ways}, bare, flops, len(train), steps)
+
+    def dump(self, shape: Shape) -> list[Finding]:
+        """The teach stage in bfloat16, writing included, and a forward that brings pooled states to the host."""
+        rows, directory = distinct([self.train]), self.root / "teacher"
+        model: Any = self.model(shape)
+        model.save_pretrained(directory)
+        model.eval()
+        budget = tokens_per_pass(self.device, DeviceWorker(self.device, Watch()).threads)
+        batches = [
+            start + batch
+            for start, end in parts(len(rows), SHARD_ROWS)
+            for batch in sorted_batches(rows.tokens.lengths[start:end], budget)
+        ]
+        tensors = bare_loop.split_rows(rows.tokens.values, rows.tokens.offsets)
+
+        def ours() -> float:
+            with tempfile.TemporaryDirectory(dir=self.root) as out:
+                on = DumpOn(self.device)
+                teach(TeachSpec(compute="bfloat16"), {"corpus": self.corpus, "model": directory}, Path(out), on)
+            return on.seconds
+
+        def bare() -> float:
+            model.to(self.device)
+            synchronize(self.device)
+            begun = time.perf_counter()
+            bare_gpu.forward(model, tensors, batches, rows.pad, self.device)
+            seconds = time.perf_counter() - begun
+            model.cpu()
+            return seconds
+
+        flops = 2 * parameters(model) * int(rows.tokens.lengths.sum())
+        return self._compared(f"dump of {shape}, bfloat16", {"": ours}, bare, flops, len(rows), 0)
+
+    def students(self, shape: Shape, count: int, way: Way, epochs: int) -> Finding:
+        """The steps a second, in all, of ``count`` students that train at once in threads of this process, once all of
+        them run steadily."""
+        train, start, failed = self.train, threading.Barrier(count), list[BaseException]()
+        rows = len(train) * (epochs - 1)
+        watches = [StepWatch(self.device, rows, len(train), at_begin=start.wait) for _ in range(count)]
+
+        def one(number: int) -> None:
+            try:
+                setup = self.setup(
+                    math.inf, f"student-{number}", epochs=epochs, precision="bfloat16", seed=number, **WAYS[way]
+                )
+                training = Training(models[number], setup, DeviceWorker(self.device, watches[number]))
+                with suppress(LastStepDone):
+                    training.run()
+                training.step.close()
+            except BaseException as error:
+                failed.append(error)
+                start.abort()
+                raise
+
+        models = [self.model(shape) for _ in range(count)]
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise failed[0]
+        steps = count * ((epochs - 1) * steps_of(len(train), 32) - 1)
+        seconds = max(watch.wall for watch in watches) - min(watch.began for watch in watches)
+        name = f"{count} of {shape} at once, bfloat16, batch 32, {way}"
+        return Finding(name, summary([steps / seconds]), unit="steps/s in all", once=True)
+
+    def _compared(
+        self,
+        what: str,
+        ours: Mapping[Any, Callable[[], float]],
+        bare: Callable[[], float],
+        flops: int,
+        rows: int,
+        steps: int,
+    ) -> list[Finding]:
+        """All functions take turns and return seconds; ``flops``, ``rows`` and ``steps`` are what one call of any does.
+        Returns the ratio of each of ``ours`` to ``bare``."""
+        memory: dict[str, int] = {}
+
+        def side(name: str, run: Callable[[], float]) -> Callable[[], Cost]:
+            def measure() -> Cost:
+                forget_memory(self.device)
+                seconds = run()
+                memory[name] = most_memory(self.device)
+                return Cost(seconds)
+
+            return measure
+
+        sides = {name: side(name, run) for name, run in {**ours, "bare": bare}.items()}
+        turns = interleaved(sides, self.scale.turns)
+        other, found = statistics.median(walls(turns, "bare")), []
+        for name in ours:
+            own = statistics.median(walls(turns, name))
+            note = f"rows/s: {rows / own:,.0f}, bare {rows / other:,.0f}; {flops / own / self.peak:.1%} of the peak"
+            if steps:
+                note = f"{own / steps * 1e3:.2f} ms, bare {other / steps * 1e3:.2f}; {note}"
+            if self.device != "cpu":
+                note += f"; memory: {memory[name] / 2**30:.2f} GiB, bare {memory['bare'] / 2**30:.2f} GiB"
+            found.append(Finding(f"{what} {name}".strip() + " / bare", summary(ratios(turns, name, "bare")), note=note))
+        return found
+
+
+def largest_difference(one: Sequence[float], other: Sequence[float]) -> float:
+    """The largest |a - b| / |b| of two sequences, place by place."""
+    return max(abs(a - b) / abs(b) for a, b in zip(one, other, strict=True))
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done all it was given."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def forget_memory(device: str) -> None:
+    """Give back what torch holds unused, and count the largest allocation anew."""
+    if device != "cpu":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.synchronize(device)
+
+
+def most_memory(device: str) -> int:
+    """The largest allocation in bytes since ``forget_memory``; 0 on a CPU, which torch does not count."""
+    return 0 if device == "cpu" else torch.cuda.max_memory_allocated(device)
+
+
+def matmul_flops(size: int, device: str, count: int = 10) -> float:
+    """Floating-point operations a second of square bfloat16 matrix products: the peak that this device reaches."""
+    one = torch.randn(size, size, device=device).bfloat16()
+    other = torch.randn_like(one)
+    for _ in range(3):
+        one @ other
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        one @ other
+    synchronize(device)
+    return count * 2 * size**3 / (time.perf_counter() - start)
+
+
+def parameters(model: nn.Module) -> int:
+    """Parameters that each token is multiplied with: all but the embeddings."""
+    return sum(value.numel() for name, value in model.named_parameters() if "embeddings" not in name)

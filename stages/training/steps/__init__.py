@@ -1,0 +1,1 @@
+"""The steps of a student: kernel by kernel, or captured as CUDA graphs."""
