@@ -14,12 +14,23 @@ from pipeline.monitor.html_assets import SCRIPT, STYLE
 from pipeline.monitor.run_state import NodeRun, RunState
 from pipeline.monitor.status import GONE_AFTER
 from pipeline.monitor.summary import Counts, FailedNode, NodeGroup, RunningNode, Summary
+from pipeline.monitor.timeline import Bar, Timeline, timeline
 from pipeline.plan.estimate import approximate_time
 from pipeline.report.rows import ReportRow
 from pipeline.report.tables import ABOUT_SCORES, html_table
 
 REFRESH = 5
 """Seconds between two reloads of the page while the run lasts."""
+
+TIME_KINDS = {
+    "finetune": "teacher",
+    "teach": "teacher",
+    "calibrate": "teacher",
+    "distil": "student",
+    "pretrain": "student",
+    "evaluate": "score",
+}
+"""Role of a node -> the class of its bar in the picture of the run's time."""
 
 Link = Callable[[NodeRun], str]
 """Node -> the path of its log, relative to the page; '' for a node without one."""
@@ -47,6 +58,7 @@ def html_page(summary: Summary, run_state: RunState, link: Link, rows: Sequence[
 {_running(summary.running)}
 <h2>Stages</h2>
 {_stages(summary.stages)}
+{_timeline(timeline(run_state, summary.now), link)}
 <script>{SCRIPT}</script>
 </body></html>
 """
@@ -168,6 +180,40 @@ def _stages(stages: Sequence[NodeGroup]) -> str:
         for group in stages
     )
     return f"<table><tbody>{lines}</tbody></table>"
+
+
+def _timeline(found: Timeline | None, link: Link) -> str:
+    if found is None:
+        return ""
+    lanes = "".join(
+        '<div class="lane">' + "".join(_time_bar(bar, found.seconds, link) for bar in lane) + "</div>"
+        for lane in found.lanes
+    )
+    steps = [
+        f"{html.escape(node.name)} {duration_text(node.seconds(node.ended))}"
+        + (f" (after {duration_text(waited)} without room)" if waited >= 0.01 * found.seconds else "")
+        for node, waited in found.path
+        if node.ended
+    ]
+    about = f"The end waited for {', then '.join(steps)}." if steps else ""
+    if found.left_out:
+        about += f" {found.left_out} stages were too short to be shown."
+    return (
+        f'<h2>Time</h2><div class="time"><div class="lanes">{lanes}</div>'
+        f'<div class="axis"><span>0</span><span>{duration_text(found.seconds)}</span></div></div><p>{about.strip()}</p>'
+    )
+
+
+def _time_bar(bar: Bar, seconds: float, link: Link) -> str:
+    node, where = bar.node, link(bar.node)
+    about = f"{node.name}: {duration_text(bar.end - bar.begin)}, from {duration_text(bar.begin)} on"
+    about += f", {node.cpus:g} CPUs" + (f", {node.gpus:g} GPUs" if node.gpus else "")
+    place = f"left:{100 * bar.begin / seconds:.3f}%;width:{100 * (bar.end - bar.begin) / seconds:.3f}%"
+    tag, target = ("a", f' href="{html.escape(where)}"') if where else ("span", "")
+    kind = TIME_KINDS.get(node.role, "other") + (" critical" if bar.critical else "")
+    return (
+        f'<{tag} class="{kind}" style="{place}" title="{html.escape(about)}"{target}>{html.escape(node.name)}</{tag}>'
+    )
 
 
 def _results(rows: Sequence[ReportRow]) -> str:

@@ -42,6 +42,17 @@ th, td { padding: .25rem .8rem .25rem .2rem; border-bottom: 1px solid var(--line
 th { color: var(--soft); font-weight: 600; }
 td.bar-cell { width: 40%; vertical-align: middle; }
 .results th, .results td { white-space: nowrap; }
+.time { overflow-x: auto; }
+.lanes, .axis { min-width: 30rem; }
+.lane { position: relative; height: 1.35rem; margin-bottom: 2px; background: var(--card); border-radius: .2rem; }
+.lane > * { position: absolute; top: 0; bottom: 0; min-width: 2px; padding: 0 .25rem; overflow: hidden;
+  white-space: nowrap; font-size: .75rem; line-height: 1.35rem; border-radius: .2rem; color: var(--back);
+  text-decoration: none; background: var(--soft); }
+.lane .teacher { background: var(--held); }
+.lane .student { background: var(--run); }
+.lane .score { background: var(--done); }
+.lane .critical { box-shadow: inset 0 -3px 0 var(--bad); }
+.axis { display: flex; justify-content: space-between; color: var(--soft); font-size: .8rem; }
 td.name { overflow-wrap: anywhere; min-width: 9rem; }
 td.why { overflow-wrap: anywhere; min-width: 12rem; }
 td.done { color: var(--done); }

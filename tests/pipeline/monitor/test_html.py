@@ -2,7 +2,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from run_states import ABOUT, GLUE, START, half_done, node_run, recorder
+from run_states import ABOUT, GLUE, START, finish, half_done, node_run, recorder
 
 from pipeline.monitor.html import html_page
 from pipeline.monitor.run_state import NodeRun, Recorder, RunStatus
@@ -117,3 +117,15 @@ def test_a_dashboard_is_linked_where_there_is_one() -> None:
         run_state = replace(one.run_state(), info=replace(ABOUT, dashboard=url))
         page = Elements(html_page(summarize(run_state, HOUR), run_state, log_of))
         assert ("Ray dashboard" in page.words) is linked
+
+
+def test_the_page_has_a_bar_for_each_stage_that_ran_with_its_seconds_and_says_what_the_end_waited_for() -> None:
+    names = ("corpus@cola", "finetune@cola", "distil/no-kd/six/0@cola")
+    one = recorder([node_run(name, *names[:place][-1:]) for place, name in enumerate(names)])
+    for name, (begin, seconds) in zip(names, ((0, 10), (10, 40), (60, 30)), strict=True):
+        finish(one, name, seconds, START + begin)
+    page = Elements(page_of(one))
+    bars = [found for tag, found in page.found if tag == "a" and "left:" in str(found.get("style"))]
+    assert len(bars) == 3
+    assert any("distil/no-kd/six/0@cola: 30.0s, from 1m00s on" in str(bar["title"]) for bar in bars)
+    assert any("corpus@cola 10.0s, then finetune@cola 40.0s, then distil" in words for words in page.words)
