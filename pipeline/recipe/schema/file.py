@@ -265,7 +265,8 @@ class Limits(Block):
         "The most bytes of weights, gradients and optimizer states that a worker of a training may hold: four times "
         "the weights of the student or masked language model and of a generator, and the weights of teachers that run "
         "in the training. "
-        "Activations come on top. Default: no limit.",
+        "Activations come on top. Trainings that share a worker (`trainings_per_worker`) count together. Default: no "
+        "limit.",
         "8GB",
         None,
     )

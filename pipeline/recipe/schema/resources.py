@@ -10,6 +10,15 @@ class ResourceBlock(Block):
     cpus_per_worker: Whole | None = key("CPUs, and threads, of each worker.", 2, None, ge=1)
     gpus_per_worker: Gpus | None = key("GPUs of each worker; a fraction shares one GPU.", 1, None)
     memory_per_worker: Size | None = key("Memory that Ray reserves for each worker.", "8GB", None)
+    trainings_per_worker: Whole = key(
+        "How many models one worker process trains at the same time on its GPU, each in a thread of its own, where "
+        "they are too small to keep a GPU busy. The CPUs, GPUs and memory of a worker are for all of them together. "
+        "Only for `finetune` and `distil`, with one worker and a GPU. `--inline` trains one after another.",
+        16,
+        1,
+        ge=1,
+        le=64,
+    )
     custom: Custom | None = key(
         "Amounts of further resources that each worker needs on its node, by the names that the cluster's nodes give "
         "them; also Ray's `accelerator_type:…`.",
