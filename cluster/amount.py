@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,14 +47,24 @@ def _counted(number: float, unit: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """``count`` workers of ``each``. All of a worker is on one node."""
+    """``count`` workers of ``each``. All of a worker is on one node.
+
+    With ``slots`` above 1, it is ``count`` trainings, and so many of them share one worker of ``each``; so do those of
+    several demands that are equal but for their count.
+    """
 
     each: Amount
     count: int = 1
+    slots: int = 1
+
+    @property
+    def workers(self) -> int:
+        """The number of workers, where no other demand shares them."""
+        return math.ceil(self.count / self.slots)
 
     def __str__(self) -> str:
-        many = self.count != 1
-        return f"{self.count} worker{'s' if many else ''} of {self.each}{' each' if many else ''}"
+        many = self.workers != 1
+        return f"{self.workers} worker{'s' if many else ''} of {self.each}{' each' if many else ''}"
 
 
 def room(node: Amount, each: Amount) -> int:
@@ -84,7 +95,7 @@ def left_over(nodes: Sequence[Amount], demands: Sequence[Demand]) -> list[Demand
     is exact for workers of one kind. For a mixture it may miss a fit that exists, but never reports one that does not.
     """
     free, found = [_Free(node) for node in sorted(nodes, key=_size)], []
-    for demand in sorted(demands, key=lambda demand: _size(demand.each), reverse=True):
+    for demand in sorted(_as_workers(demands), key=lambda demand: _size(demand.each), reverse=True):
         left = demand.count
         for node in free:
             while left and node.take(demand.each):
@@ -97,6 +108,16 @@ def left_over(nodes: Sequence[Amount], demands: Sequence[Demand]) -> list[Demand
 def packs(nodes: Sequence[Amount], demands: Sequence[Demand]) -> bool:
     """Whether all demands fit on the empty nodes together."""
     return not left_over(nodes, demands)
+
+
+def _as_workers(demands: Sequence[Demand]) -> list[Demand]:
+    """The same demands as workers: trainings that may share a worker are counted together."""
+    trainings: Counter[tuple[Amount, int]] = Counter()
+    for demand in demands:
+        if demand.slots > 1:
+            trainings[demand.each, demand.slots] += demand.count
+    shared = [Demand(each, Demand(each, count, slots).workers) for (each, slots), count in trainings.items()]
+    return [demand for demand in demands if demand.slots == 1] + shared
 
 
 def _size(amount: Amount) -> tuple[float, float, float]:

@@ -157,8 +157,8 @@ class SessionParts:
 
 
 def worker_shape(resources: Resources) -> Hashable:
-    """The shape of a tenant that is a map worker: equal ones can run each other's items."""
-    return ("map worker", replace(resources, workers=1))
+    """The shape of a tenant that is a map worker: equal ones can run each other's items, one at a time."""
+    return ("map worker", replace(resources, workers=1, trainings_per_worker=1))
 
 
 def group_shape(resources: Resources) -> Hashable:
@@ -218,7 +218,7 @@ class _Map:
         self._starting: dict[Any, tuple[Tenant, int]] = {}
         self._workers = min(resources.workers, len(items))
         self._shapes = [worker_shape(resources)]
-        if self._workers == 1:
+        if self._workers == resources.trainings_per_worker == 1:
             self._shapes.append(group_shape(replace(resources, workers=1)))
         self._tenants: dict[int, Tenant] = {}
         self._room_wait = self._new_room_wait(self._workers)

@@ -3,11 +3,15 @@
 A tenant is a map worker or a training group. After its work it stays, idle, until a claim of the same shape takes it
 again, other work needs its room, or it has been idle too long. A claim is granted as a whole or not at all, so claims
 cannot block each other. All of this is the driver's own: Ray's scheduler only places what has been claimed.
+
+A tenant has one slot, or several: as many claims may use it at the same time. It is idle when no slot is in use. A free
+slot of a tenant that is in use is taken before an idle tenant, and the tenant with the most slots in use before others,
+so that trainings which are left over gather in few processes and the other processes become idle.
 """
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from cluster.amount import Demand
@@ -27,13 +31,23 @@ class Handle(Protocol):
 
 @dataclass(eq=False)
 class Tenant:
-    """Holds the resources ``demand``. ``handle`` is None until the claimant has started processes. ``idle_since`` is
-    None while it is in use."""
+    """Holds the resources ``demand``, for ``slots`` claims at the same time, of which ``in_use`` are taken. ``handle``
+    is None until a claimant has started processes, under ``starting`` where there may be several claimants.
+    ``idle_since`` is None while it is in use. A tenant that is ``ending`` is claimed no more, and ends when its last
+    slot is free."""
 
     shape: Hashable
     demand: Demand
+    slots: int = 1
+    in_use: int = 1
     handle: Handle | None = None
     idle_since: float | None = field(default=None)
+    ending: bool = False
+    starting: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def has_free_slot(self) -> bool:
+        return self.in_use < self.slots and not self.ending
 
 
 class Ledger:
@@ -55,14 +69,14 @@ class Ledger:
         preferred: Callable[[Tenant], bool],
         waiting: Callable[[], None] | None = lambda: None,
     ) -> list[Tenant]:
-        """``count`` tenants of any of these shapes: idle ones first, the ``preferred`` before others; the rest are new,
-        of the first shape.
+        """A slot in each of ``count`` tenants of any of these shapes: those that have a free slot first, the
+        ``preferred`` before others; the rest are new, of the first shape, with the slots that ``demand`` names.
 
         Waits for room, and meanwhile calls ``waiting`` each second, which may raise; where it is None, returns []
         instead of waiting. A claim that the cluster cannot
         hold is granted when no other tenant is in use, since the cluster may grow. Raises ``Closed``.
         """
-        whole = Demand(demand.each, demand.count * count)
+        whole = replace(demand, count=demand.count * count)
         with self._changed:
             self._waiting.append(whole)
         try:
@@ -70,7 +84,7 @@ class Ledger:
                 with self._changed:
                     if self._closed:
                         raise Closed("the session is closed")
-                    victims = self._victims(shapes, whole, count)
+                    victims = self._victims(shapes, Demand(demand.each, demand.workers), count)
                     if victims is None:
                         return self._take(shapes, demand, count, preferred)
                     for victim in victims:
@@ -97,16 +111,22 @@ class Ledger:
             return [tenant.handle for tenant in self._tenants]
 
     def check_in(self, tenant: Tenant) -> None:
-        """Mark the tenant as idle: its work is done, and it may be taken again."""
+        """Free a slot of the tenant: its work is done, and the slot may be taken again."""
         with self._changed:
-            tenant.idle_since = self._clock()
-            self._changed.notify_all()
+            self._leave(tenant)
+            if not tenant.ending or tenant.in_use:
+                return
+        self._end(tenant)
 
     def discard(self, tenant: Tenant) -> None:
-        """End the tenant and free its resources."""
-        self._close([tenant])
+        """Free a slot of the tenant, which no claim may take again: end the tenant and free its resources, as soon as
+        no other slot of it is in use."""
         with self._changed:
-            self._drop(tenant)
+            tenant.ending = True
+            self._leave(tenant)
+            if tenant.in_use:
+                return
+        self._end(tenant)
 
     def expire(self, age: float) -> None:
         """End the tenants that have been idle for ``age`` seconds. Where nodes were lost, end further idle ones until
@@ -133,7 +153,7 @@ class Ledger:
 
     def could_hold(self, demand: Demand) -> bool:
         """Whether the present nodes could hold the demand if they were empty."""
-        return self._capacity().room(demand.each) >= demand.count
+        return self._capacity().room(demand.each) >= demand.workers
 
     def nodes(self) -> str:
         """The present nodes as text: ``2 nodes of 4 CPUs``."""
@@ -151,14 +171,16 @@ class Ledger:
             self._changed.notify_all()
             return handles
 
-    def _victims(self, shapes: Sequence[Hashable], whole: Demand, count: int) -> list[Tenant] | None:
-        """The idle tenants to end, oldest first, for a claim to fit; [] if it must wait; None if it fits as it is."""
+    def _victims(self, shapes: Sequence[Hashable], demand: Demand, count: int) -> list[Tenant] | None:
+        """The idle tenants to end, oldest first, for a claim of ``count`` tenants of ``demand`` to fit; [] if it must
+        wait; None if it fits as it is."""
         idle = sorted((t for t in self._tenants if t.idle_since is not None), key=lambda t: t.idle_since or 0.0)
-        kept = [t for t in idle if t.shape in shapes][-count:]
+        used = [t for t in self._tenants if t.idle_since is None and t.has_free_slot]
+        kept = [t for t in [*idle, *used] if t.shape in shapes][-count:]
         if len(kept) == count:
             return None
         others = [t for t in idle if t not in kept]
-        need = Demand(whole.each, whole.count // count * (count - len(kept)))
+        need = Demand(demand.each, demand.count * (count - len(kept)))
         capacity = self._capacity()
         for ended in range(len(others) + 1):
             stay = [t.demand for t in self._tenants if t not in others[:ended]]
@@ -170,18 +192,29 @@ class Ledger:
     def _take(
         self, shapes: Sequence[Hashable], demand: Demand, count: int, preferred: Callable[[Tenant], bool]
     ) -> list[Tenant]:
-        idle = [t for t in self._tenants if t.idle_since is not None and t.shape in shapes]
-        taken = sorted(idle, key=preferred, reverse=True)[:count]
+        free = [t for t in self._tenants if t.has_free_slot and t.shape in shapes]
+        taken = sorted(free, key=lambda t: (t.in_use, preferred(t)), reverse=True)[:count]
         for tenant in taken:
+            tenant.in_use += 1
             tenant.idle_since = None
-        fresh = [Tenant(shapes[0], demand) for _ in range(count - len(taken))]
+        each = Demand(demand.each, demand.workers)
+        fresh = [Tenant(shapes[0], each, demand.slots) for _ in range(count - len(taken))]
         self._tenants.extend(fresh)
         return taken + fresh
 
-    def _drop(self, tenant: Tenant) -> None:
-        if tenant in self._tenants:
-            self._tenants.remove(tenant)
+    def _leave(self, tenant: Tenant) -> None:
+        """Free one slot."""
+        tenant.in_use -= 1
+        if not tenant.in_use and not tenant.ending:
+            tenant.idle_since = self._clock()
         self._changed.notify_all()
+
+    def _end(self, tenant: Tenant) -> None:
+        self._close([tenant])
+        with self._changed:
+            if tenant in self._tenants:
+                self._tenants.remove(tenant)
+            self._changed.notify_all()
 
     def _close(self, tenants: list[Tenant]) -> None:
         for tenant in tenants:

@@ -27,6 +27,10 @@ class Resources:
 
     ``cpus_per_worker`` is also the number of threads of a worker, which on a CPU decides the bits
     of a sum: a resumed run is bit-identical for equal workers and equal CPUs per worker.
+
+    ``trainings_per_worker``: how many stages with these resources may train at the same time in one worker process,
+    each in a thread of its own. The process takes its CPUs, GPUs and memory once, for all of them. It is above 1 only
+    where ``workers`` is 1.
     """
 
     workers: int = 1
@@ -34,14 +38,17 @@ class Resources:
     gpus_per_worker: float = 0.0
     memory_per_worker: int | None = None
     custom_per_worker: tuple[tuple[str, float], ...] = ()
+    trainings_per_worker: int = 1
 
     @property
-    def cpus(self) -> int:
-        return self.workers * self.cpus_per_worker
+    def cpus(self) -> float:
+        """The CPUs of all workers; of a worker that several trainings share, the part of one training."""
+        return self.workers * self.cpus_per_worker / self.trainings_per_worker
 
     @property
     def gpus(self) -> float:
-        return self.workers * self.gpus_per_worker
+        """The GPUs of all workers; of a worker that several trainings share, the part of one training."""
+        return self.workers * self.gpus_per_worker / self.trainings_per_worker
 
     @property
     def each(self) -> Amount:
@@ -51,11 +58,16 @@ class Resources:
 
     @property
     def demand(self) -> Demand:
-        return Demand(self.each, self.workers)
+        return self.demand_of(self.workers)
+
+    def demand_of(self, workers: int) -> Demand:
+        """The demand of so many of the workers."""
+        return Demand(self.each, workers, self.trainings_per_worker)
 
 
 class Worker(Protocol):
-    """One worker process, as the code that runs in it sees it."""
+    """One worker process, as the code that runs in it sees it. With ``Resources.trainings_per_worker`` above 1, other
+    trainings run in other threads of the process."""
 
     @property
     def rank(self) -> int: ...

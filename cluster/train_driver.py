@@ -1,5 +1,6 @@
 """``On.train`` over Ray Train, the driver's side: worker groups that are kept, and run one job after another."""
 
+import threading
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -25,7 +26,8 @@ CLOSE_WITHIN = 10.0
 
 
 class GroupHandle:
-    """The handle of a worker group, as a tenant of the ledger. A group of one worker also runs items of a map."""
+    """The handle of a worker group, as a tenant of the ledger. It runs one job in each slot at a time. A group of one
+    worker and one slot also runs items of a map."""
 
     def __init__(self, resources: Resources, board: Any, folder: str) -> None:
         """``folder`` is a temporary folder on this machine."""
@@ -36,19 +38,23 @@ class GroupHandle:
         self.actor = actor.remote(self._name, resources, board, folder)
         self.fit = self.actor.fit.remote()
         self.ready = self.actor.ready.remote()
-        self._job: Any = None
+        self._jobs: list[Any] = []
+        self._lock = threading.Lock()
 
     def run(self, channel: int, work: bytes) -> Any:
-        """Start a job; a reference to its ``JobResult``."""
-        self._job = self.actor.run.remote(channel, work)
-        return self._job
+        """Start a job; a reference to its ``JobResult``. May be called from any thread."""
+        job = self.actor.run.remote(channel, work)
+        with self._lock:
+            self._jobs = [*self._running(), job]
+        return job
 
     def submit(self, context: ItemContext, key: bytes, opening: bytes, item: bytes) -> Any:
         return self.run(context.channel, cloudpickle.dumps((run_item, (key, opening, item), None)))
 
     def close(self) -> None:
         """Stop the workers. Those that are running a job, or do not stop in time, are aborted."""
-        idle = self._job is None or bool(ray.wait([self._job], timeout=0)[0])
+        with self._lock:
+            idle = not self._running()
         if idle:
             self.actor.stop.remote()
         if not idle or not ray.wait([self.fit], timeout=CLOSE_WITHIN)[0]:
@@ -59,6 +65,10 @@ class GroupHandle:
             for placement in ray.get(placements):
                 remove_placement_group(placement)  # has an effect only where the controller was killed
 
+    def _running(self) -> list[Any]:
+        """References to the results of the jobs that have not ended."""
+        return ray.wait(self._jobs, num_returns=len(self._jobs), timeout=0)[1] if self._jobs else []
+
 
 def train_in_group(
     parts: SessionParts,
@@ -68,7 +78,8 @@ def train_in_group(
     listener: Listener,
     mirror: Mirror | None = None,
 ) -> Result:
-    """``On.train`` in a worker group: an idle one with the same resources if there is one, else a new one."""
+    """``On.train`` in a worker group: one with the same resources that has a free slot if there is one, else a new
+    one."""
     work = cloudpickle.dumps((loop, config, mirror))
     ended = _Train(parts, resources, listener).run(work)
     result: Result = value_or_raise(ended.outcome, "training")
@@ -85,7 +96,8 @@ class _Train:
         self._room_wait = RoomWait(parts.ledger, listener, resources.demand, parts.pending)
 
     def run(self, work: bytes) -> JobResult:
-        """Run the job. The group is kept for the next one, unless this one was interrupted."""
+        """Run the job. The group is kept for the next one, unless this one was interrupted, or lost the group. Other
+        jobs that run in the group go on."""
         shapes, demand = [group_shape(self._resources)], self._resources.demand
         with self._parts.ray_calls.running():
             (tenant,) = self._parts.ledger.claim(shapes, demand, 1, lambda _: True, self._room_wait.tick)
@@ -94,7 +106,7 @@ class _Train:
         except BaseException:
             self._parts.ledger.discard(tenant)
             raise
-        if tenant.handle is None:
+        if isinstance(ended.outcome, Lost):
             self._parts.ledger.discard(tenant)
         else:
             self._parts.ledger.check_in(tenant)
@@ -103,17 +115,27 @@ class _Train:
     def _run_until_not_lost(self, tenant: Tenant, work: bytes) -> JobResult:
         """Run the job, in another group whenever the whole group is lost. Lost workers are the group's own business."""
         for _ in range(MAX_DEATHS + 1):
-            if tenant.handle is None:
-                with self._parts.ray_calls.running():
-                    tenant.handle = GroupHandle(self._resources, self._parts.board, self._parts.folder)
-            assert isinstance(tenant.handle, GroupHandle)
-            ended = self._run_in(tenant.handle, work)
+            handle = self._group(tenant)
+            ended = self._run_in(handle, work)
             if not isinstance(ended.outcome, Lost):
                 break
-            with self._parts.ray_calls.running():
-                tenant.handle.close()
-                tenant.handle = None
+            self._close_lost(tenant, handle)
         return ended
+
+    def _group(self, tenant: Tenant) -> GroupHandle:
+        """The tenant's group, which is started if there is none. Of several jobs that share a tenant one starts it."""
+        with tenant.starting, self._parts.ray_calls.running():
+            if tenant.handle is None:
+                tenant.handle = GroupHandle(self._resources, self._parts.board, self._parts.folder)
+            assert isinstance(tenant.handle, GroupHandle)
+            return tenant.handle
+
+    def _close_lost(self, tenant: Tenant, lost: GroupHandle) -> None:
+        """Close a group that is lost, unless another of its jobs has done so, and perhaps started the next group."""
+        with tenant.starting, self._parts.ray_calls.running():
+            if tenant.handle is lost:
+                lost.close()
+                tenant.handle = None
 
     def _run_in(self, handle: GroupHandle, work: bytes) -> JobResult:
         channel = self._parts.feed.open(self._listener)
@@ -127,12 +149,20 @@ class _Train:
         return ended
 
     def _wait(self, handle: GroupHandle, channel: int, work: bytes) -> JobResult:
+        """The result of the job. The group gets it when its workers run, so that no job is left behind in a group whose
+        workers do not come in time."""
+        while not self._ended_within_a_second([handle.ready, handle.fit]):
+            with self._parts.ray_calls.running():
+                self._room_wait.tick()
         with self._parts.ray_calls.running():
             job = handle.run(channel, work)
-        while True:
-            with self._parts.ray_calls.running():
-                if ray.wait([job], timeout=1.0)[0]:
-                    ended: JobResult = ray.get(job)
-                    return ended
-                if not ray.wait([handle.ready], timeout=0)[0]:
-                    self._room_wait.tick()
+        while not self._ended_within_a_second([job]):
+            pass
+        with self._parts.ray_calls.running():
+            ended: JobResult = ray.get(job)
+        return ended
+
+    def _ended_within_a_second(self, references: list[Any]) -> bool:
+        """Wait for one of them. Each wait is short, since a session that closes waits for the calls that run."""
+        with self._parts.ray_calls.running():
+            return bool(ray.wait(references, timeout=1.0)[0])

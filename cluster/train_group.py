@@ -4,8 +4,12 @@
 again when one dies. Each worker runs ``run_jobs``: take a job, run its loop, report the outcome, take the next. Ray
 Train's own modules, threads and log lines stay in these processes.
 
-One start of all workers is called a generation. Within a generation, jobs are numbered, and the first rank that asks
-for a number decides for all ranks which job that is. A job that a generation did not finish is given to the next one.
+A group of one worker may have several slots: threads of the worker that each take job after job, so that as many
+trainings run at the same time in one process. A group of several workers has one slot.
+
+One start of all workers is called a generation. Within a generation, the jobs of a slot are numbered, and the first
+rank that asks for a number decides for all ranks which job that is. A job that a generation did not finish is given to
+the next one.
 """
 
 import asyncio
@@ -13,8 +17,9 @@ import contextlib
 import os
 import pickle
 import uuid
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayActorError
@@ -45,6 +50,16 @@ class Assignment:
     work: bytes
 
 
+class JobNumber(NamedTuple):
+    """The ``number``-th job of a slot in one generation, from 0."""
+
+    slot: int
+    number: int
+
+    def following(self) -> "JobNumber":
+        return JobNumber(self.slot, self.number + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class GroupContext:
     """What each worker of a group is given: the group's name and actor, the progress board, its resources, and a folder
@@ -59,11 +74,16 @@ class GroupContext:
 
 @dataclass
 class _Generation:
-    """One start of the workers. ``assigned`` holds only the newest number; ``broken`` means that a rank has failed."""
+    """One start of the workers. ``assigned`` holds only the newest number of each slot; ``broken`` means that a rank
+    has failed."""
 
     workers: dict[int, Any] = field(default_factory=dict)
-    assigned: dict[int, tuple["_Job", Assignment]] = field(default_factory=dict)
+    assigned: dict[JobNumber, tuple["_Job", Assignment]] = field(default_factory=dict)
     broken: bool = False
+
+    def assign(self, number: JobNumber, job: "_Job", assignment: Assignment) -> None:
+        self.assigned = {other: pair for other, pair in self.assigned.items() if other.slot != number.slot}
+        self.assigned[number] = (job, assignment)
 
 
 @dataclass
@@ -92,7 +112,7 @@ class WorkerGroup:
         self._board = board
         self._folder = folder
         self._controller: Any = None
-        self._job: _Job | None = None
+        self._jobs: list[_Job] = []
         self._generations: dict[str, _Generation] = {}
         self._closing = False
         self._lost: Lost | None = None
@@ -108,16 +128,19 @@ class WorkerGroup:
             self._lost = Lost("the group has stopped")
         except Exception as error:  # raised in the driver, for the present job and for later ones
             self._lost = Lost(str(error).strip().splitlines()[-1])
-        if self._job is not None:
-            self._job.end(self._lost, self._job.generations)
+        for job in self._jobs:
+            job.end(self._lost, job.generations)
 
     async def run(self, channel: int, work: bytes) -> JobResult:
         """Run one job, in as many generations as it takes. Returns its outcome and the workers' reports."""
         if self._lost is not None:
             return JobResult(self._lost, {})
         async with self._changed:
-            assert self._job is None or self._job.ended.done(), "a group runs one job at a time"
-            self._job = job = _Job(channel, work)
+            self._jobs = [job for job in self._jobs if not job.ended.done()]
+            slots = self._resources.trainings_per_worker
+            assert len(self._jobs) < slots, f"a group of {slots} slots runs no more jobs at a time"
+            job = _Job(channel, work)
+            self._jobs.append(job)
             self._changed.notify_all()
         return await job.ended
 
@@ -145,8 +168,8 @@ class WorkerGroup:
         with contextlib.suppress(RayActorError):  # it ends before it can answer
             await abort_controller(self._controller)
 
-    async def next_job(self, generation: str, number: int, rank: int, worker: Any) -> Assignment | None:
-        """Wait for the ``number``-th job of this generation and return it; None when the worker is to stop."""
+    async def next_job(self, generation: str, number: JobNumber, rank: int, worker: Any) -> Assignment | None:
+        """Wait for the job with this number in this generation and return it; None when the worker is to stop."""
         async with self._changed:
             state = self._generations.setdefault(generation, _Generation())
             state.workers[rank] = worker
@@ -155,7 +178,7 @@ class WorkerGroup:
             return state.assigned[number][1] if number in state.assigned else None
 
     async def report(
-        self, generation: str, number: int, rank: int, outcome: Done | Failed, report: WorkerReport
+        self, generation: str, number: JobNumber, rank: int, outcome: Done | Failed, report: WorkerReport
     ) -> None:
         """Take in a rank's outcome and its report. The job ends with the first failure, or when all ranks are done."""
         state = self._generations[generation]
@@ -172,21 +195,23 @@ class WorkerGroup:
         elif len(job.reports) == self._resources.workers:
             job.end(job.reports[0][0], assignment.generation)
 
-    def _assign(self, state: _Generation, number: int) -> bool:
+    def _assign(self, state: _Generation, number: JobNumber) -> bool:
         """Whether this number has a job. A job that waits is assigned to it, unless a rank of the generation failed."""
         if number in state.assigned:
             return True
-        job = self._job
-        if job is None or job.ended.done() or job.generation is state or state.broken:
+        if state.broken:
             return False
-        job.generation = state
-        job.generations += 1
-        job.reports.clear()
-        if job.generations > MAX_DEATHS + 1:
+        for job in self._jobs:
+            if job.ended.done() or job.generation is state:
+                continue
+            job.generation = state
+            job.generations += 1
+            job.reports.clear()
+            if job.generations <= MAX_DEATHS + 1:
+                state.assign(number, job, Assignment(job.channel, job.generations, job.work))
+                return True
             job.end(Died(job.generations - 1), job.generations)
-            return False
-        state.assigned = {number: (job, Assignment(job.channel, job.generations, job.work))}
-        return True
+        return False
 
 
 async def _all_alive(generation: _Generation, but: int) -> bool:
@@ -238,28 +263,44 @@ def _backend(resources: Resources) -> dict[str, Any]:
 
 
 def run_jobs(config: dict[str, Any]) -> None:
-    """The loop of each worker: run job after job, until the group is stopped."""
+    """The loop of each worker: run job after job in each slot, until the group is stopped."""
     from ray import train
     from ray.train.collective import broadcast_from_rank_zero
 
     context: GroupContext = config["context"]
-    group, resources = context.group, context.resources
-    rank, world_size = train.get_context().get_world_rank(), resources.workers
-    worker = RemoteWorker(resources.cpus_per_worker, _device(resources), context.board)
+    resources = context.resources
+    rank, device = train.get_context().get_world_rank(), _device(resources)
     actor = ray.get_runtime_context().current_actor
     if rank == 0:
         ray.get(context.board.note_placement.remote(context.name, get_current_placement_group()))
     generation = uuid.uuid4().hex
-    if world_size > 1:
+    if resources.workers > 1:
         generation = broadcast_from_rank_zero(generation)
-    number = 0
+
+    def run_slot(slot: int) -> None:
+        worker = RemoteWorker(resources.cpus_per_worker, device, context.board)
+        _run_slot(context, generation, slot, rank, worker, actor)
+
+    if resources.trainings_per_worker == 1:
+        run_slot(0)
+        return
+    threads = ThreadPoolExecutor(resources.trainings_per_worker, thread_name_prefix="training")
+    slots = [threads.submit(run_slot, slot) for slot in range(resources.trainings_per_worker)]
+    for ended in as_completed(slots):
+        ended.result()  # raises without waiting for the other slots: Ray Train then starts the process again
+
+
+def _run_slot(context: GroupContext, generation: str, slot: int, rank: int, worker: RemoteWorker, actor: Any) -> None:
+    """Run job after job of one slot, until the group is stopped. ``actor`` is the handle of this process."""
+    group, world_size = context.group, context.resources.workers
+    number = JobNumber(slot, 0)
     while (job := ray.get(group.next_job.remote(generation, number, rank, actor))) is not None:
         worker.begin(job.channel, WorkerId(job.generation, rank), world_size)
         outcome = _outcome(job.work, worker)
         ray.get(group.report.remote(generation, number, rank, outcome, worker.end()))
         if isinstance(outcome, Failed) and world_size > 1:
             raise Restart(outcome.summary)
-        number += 1
+        number = number.following()
 
 
 ITEM_RUNNER = ItemRunner()

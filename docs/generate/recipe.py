@@ -18,7 +18,7 @@ from pipeline.methods import METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import learners, pretraining
+from pipeline.recipe.schema import learners, pretraining, resources
 from pipeline.recipe.schema.scalars import Block, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Method
@@ -52,8 +52,8 @@ SECTIONS: Mapping[str, type[Block]] = {
     "models.NAME.pretrain.distillation": pretraining.DistillationBlock,
     "train": learners.TrainBlock,
     "overrides.TASK": grammar.OverrideBlock,
-    "resources": grammar.ResourcesBlock,
-    "resources.STAGE": grammar.ResourceBlock,
+    "resources": resources.ResourcesBlock,
+    "resources.STAGE": resources.ResourceBlock,
     "limits": grammar.Limits,
     "tracking": grammar.Tracking,
 }

@@ -10,10 +10,12 @@ from pipeline.cli.last_sets import warn_of_same_name
 from pipeline.cli.plan_table import as_items, print_plan
 from pipeline.cli.request import Request, ResolvedRequest, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError, first_line
+from pipeline.graph.nodes import Graph
 from pipeline.monitor.forecast import forecast, planned_run
 from pipeline.plan.advice import bfloat16_instructions, precision_advice
 from pipeline.plan.estimate import estimate
 from pipeline.plan.extrapolate import PlannedRun
+from pipeline.plan.fitting import shared_workers
 from pipeline.plan.measurements import Measurements, Topics
 
 
@@ -35,7 +37,9 @@ def plan_recipe(request: Request, form: str, probing: bool = False, inline: bool
     else:
         machine = hardware()
         advice = "" if machine["gpus"] else precision_advice(found, bfloat16_instructions())
-        print_plan(found, expected, terminal(), advice)
+        built = Graph(tuple(step.node for step in found.builds))
+        rooms = [] if inline else shared_workers(built, run.resources, run.capacity)
+        print_plan(found, expected, terminal(), advice, rooms)
 
 
 def run_probe(resolved: ResolvedRequest, run: PlannedRun, measured: Measurements) -> str:

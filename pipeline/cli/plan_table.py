@@ -79,8 +79,11 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
 
 
-def print_plan(plan: Plan, expected: Forecast, console: Console, advice: str = "") -> None:
-    """Print the plan and its totals, and a line of ``advice`` if there is any."""
+def print_plan(
+    plan: Plan, expected: Forecast, console: Console, advice: str = "", shared_workers: Sequence[str] = ()
+) -> None:
+    """Print the plan and its totals, a line of ``advice`` if there is any, and the lines on workers that trainings
+    share."""
     table, serves = Table(header_style="bold"), served(plan)
     for head in ("node", "action", *NUMBERS, "key", "why"):
         table.add_column(
@@ -110,7 +113,7 @@ def print_plan(plan: Plan, expected: Forecast, console: Console, advice: str = "
     console.print(
         f"{counts['reuse']} to reuse, {counts['build']} to build, {counts['skip'] - refused} not needed{more}"
     )
-    for line in (*shares(plan), *live_teachers(plan)):
+    for line in (*shares(plan), *live_teachers(plan), *shared_workers):
         console.print(line)
     if plan.builds:
         console.print(total_text(plan, expected))

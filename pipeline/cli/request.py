@@ -67,7 +67,7 @@ def make_plan(resolved: ResolvedRequest, stage: str | None) -> Plan:
     with storage_errors(resolved.storage):
         found = plan(resolved.graph, resolved.storage, resolved.recipe.name, stage)
     check_store_limit(found.steps, resolved.recipe.limits.store_bytes)
-    check_memory_limit(found.steps, resolved.recipe.limits.memory)
+    check_memory_limit(found.steps, resolved.recipe.limits.memory, resolved.recipe.resources)
     full = disk_warning(found.steps, resolved.storage)
     if full:
         print(f"stillhouse: warning: {full}", file=sys.stderr)

@@ -31,7 +31,7 @@ from pipeline.monitor.status import LOGS, PAGE, RUNS
 from pipeline.monitor.upload import uploading
 from pipeline.plan.estimate import DurationEstimator, read_all
 from pipeline.plan.extrapolate import PlannedRun, extrapolated
-from pipeline.plan.fitting import check_resources
+from pipeline.plan.fitting import check_resources, check_shared_workers
 from pipeline.plan.measurements import Measurements, Topics
 from pipeline.plan.planner import Plan
 from pipeline.plan.resources import allot
@@ -76,6 +76,8 @@ def execute(
             return DurationEstimator(plan, hardware(), recipe.resources, read_all(storage), probed)
 
         built = Graph(tuple(step.node for step in plan.builds))
+        if place.concurrent:
+            check_shared_workers(built, resources, capacity)
         waits = check_resources(built, resources, capacity, recipe.limits.pending)
         startup.step("checking that all nodes see the files")
         check_relative(max(capacity.machines, 2 if waits else 1))

@@ -2,7 +2,8 @@
 
 A stage that works item by item (``On.map``) gives up workers between two items, so a stage that runs for an hour does
 not keep a short and urgent one waiting. It gets them back when nothing more urgent needs them. A training keeps what it
-has until it ends.
+has until it ends. Trainings that share workers take the workers that they need together: a further one fits where a
+worker of theirs has a free slot.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ class RunningStage:
         self.shown = self.share.workers
 
     def demand(self, workers: int) -> Demand:
-        return Demand(self.wanted.each, workers)
+        return self.wanted.demand_of(workers)
 
 
 class Room:
@@ -67,7 +68,7 @@ class Room:
     def workers_that_fit(self, wanted: Resources) -> int:
         """The number of workers with which a node that fits may start: all if there is room for all, at least one."""
         for workers in range(wanted.workers, 1, -1):
-            if self._is_free(Demand(wanted.each, workers)):
+            if self._is_free(wanted.demand_of(workers)):
                 return workers
         return wanted.workers if not self.running else 1
 

@@ -114,7 +114,7 @@ class Scheduler:
     def demands(self, most: int) -> list[Demand]:
         """The resources that queued steps would use if there were enough: of ``most`` steps of each shape at most."""
         return [
-            Demand(shape.full.each, shape.full.workers * min(len(queue), most))
+            shape.full.demand_of(shape.full.workers * min(len(queue), most))
             for shape, queue in self._queues.items()
             if queue
         ]

@@ -2,10 +2,12 @@
 node gives up workers once it runs, which changes little of the end of the run."""
 
 import heapq
-from collections import deque
+import math
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.amount import SLACK
 from pipeline.monitor.run_state import NodeRun, RunState
 
 
@@ -89,8 +91,7 @@ class _Simulation:
 
     def __init__(self, run_state: RunState) -> None:
         self.capacity = run_state.capacity
-        self.cpus = self.gpus = 0.0
-        self.running = 0
+        self.running: Counter[tuple[float, float, int]] = Counter()
         self.ends: list[tuple[float, int, NodeRun]] = []
         self.waiting: dict[tuple[int, int, float, float], deque[NodeRun]] = {}
         self._started = 0
@@ -103,16 +104,12 @@ class _Simulation:
         heapq.heappush(self.ends, (clock + seconds, self._started, node_run))
         self._started += 1
         if node_run.state != "held":
-            self.running += 1
-            self.cpus += node_run.cpus
-            self.gpus += node_run.gpus
+            self.running[_share(node_run)] += 1
 
     def next(self) -> tuple[float, NodeRun]:
         clock, _, node_run = heapq.heappop(self.ends)
         if node_run.state != "held":
-            self.running -= 1
-            self.cpus -= node_run.cpus
-            self.gpus -= node_run.gpus
+            self.running[_share(node_run)] -= 1
         return clock, node_run
 
     def fill(self, seconds: Mapping[str, float], clock: float) -> None:
@@ -124,10 +121,17 @@ class _Simulation:
                 self.start(node_run, seconds[node_run.key], clock)
 
     def _fits(self, node_run: NodeRun) -> bool:
-        if not self.running:
+        if not self.running.total():
             return True
-        return (
-            self.capacity.concurrent
-            and self.cpus + node_run.cpus <= self.capacity.cpus
-            and self.gpus + node_run.gpus <= self.capacity.gpus
-        )
+        if not self.capacity.concurrent:
+            return False
+        cpus = gpus = 0.0
+        for (its_cpus, its_gpus, slots), count in (self.running + Counter([_share(node_run)])).items():
+            taken = slots * math.ceil(count / slots)  # a worker that trainings share is taken whole
+            cpus, gpus = cpus + taken * its_cpus, gpus + taken * its_gpus
+        return cpus <= self.capacity.cpus + SLACK and gpus <= self.capacity.gpus + SLACK
+
+
+def _share(node_run: NodeRun) -> tuple[float, float, int]:
+    """Its CPUs and GPUs, and the number of trainings that share a worker of so many times these."""
+    return node_run.cpus, node_run.gpus, node_run.trainings_per_worker

@@ -44,7 +44,8 @@ class NodeRun:
     """One node in a run. Times are in seconds by the run's clock.
 
     ``needs`` are the keys of its input nodes that the same run builds; ``urgency`` is its rank among nodes that wait.
-    ``cpus`` and ``gpus`` are allotted to it while it runs; ``part`` (0 to 1) is how much of that it has since
+    ``cpus`` and ``gpus`` are allotted to it while it runs: of a worker that it shares with others of
+    ``trainings_per_worker`` trainings, its part; ``part`` (0 to 1) is how much of that it has since
     ``since``, 0 while it is paused for more urgent nodes. ``amount`` of ``total`` ``unit`` (rows, say) are done,
     ``restored`` of them by earlier attempts; ``first_report`` is (active seconds, amount) when this attempt first
     reported work of its own. ``why`` is one line: why it failed, or which process holds it.
@@ -59,6 +60,7 @@ class NodeRun:
     needs: tuple[str, ...] = ()
     cpus: float = 0.0
     gpus: float = 0.0
+    trainings_per_worker: int = 1
     state: NodeState = "waiting"
     attempt: str = ""
     began: float = 0.0
@@ -148,6 +150,7 @@ class Recorder:
 
     def started(self, key: str, wanted: Resources, attempt: str, now: float) -> None:
         given = {"cpus": float(wanted.cpus), "gpus": float(wanted.gpus), "attempt": attempt, "began": now, "since": now}
+        given["trainings_per_worker"] = wanted.trainings_per_worker
         fresh = {"part": 1.0, "active_seconds": 0.0, "total": 0.0, "amount": 0.0, "restored": 0.0}
         self._change(key, state="running", ended=0.0, unit="", note="", first_report=None, **given, **fresh)
 
@@ -239,6 +242,7 @@ def node_runs_of(nodes: Sequence[Node], resources: Callable[[Node], Resources]) 
             urgency=ranks[node.key],
             cpus=float(wanted.cpus),
             gpus=float(wanted.gpus),
+            trainings_per_worker=wanted.trainings_per_worker,
         )
         for node in nodes
         for wanted in (resources(node),)

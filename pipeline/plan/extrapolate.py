@@ -83,7 +83,8 @@ class _Starts:
         answer, imports = self.place.get("answer", 0.0), self.place.get("imports", 0.0)
         if self.run.inline:
             return answer + imports * (heavy and self._starts(self.workers, (Resources(), heavy), 1))
-        most = max(1, self.run.capacity.room(wanted.each) // wanted.workers)
+        # Trainings that share a worker and begin together all wait for its start.
+        most = max(1, self.run.capacity.room(wanted.each) // wanted.workers) * wanted.trainings_per_worker
         if isinstance(node.spec, DistilSpec | PretrainSpec):
             return answer + (self.place.get("group", 0.0) + imports) * self._starts(self.groups, wanted, most)
         if wanted.workers == 1 and self.groups[wanted]:

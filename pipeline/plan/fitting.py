@@ -1,5 +1,6 @@
 """Check before any work that a cluster can ever give the stages of a graph their resources."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from cluster.resources import Capacity, Resources
@@ -37,3 +38,33 @@ def check_resources(
             f"stage waits {pending:g} s for more (limits.pending), then fails"
         )
     return list(waits.values())
+
+
+def check_shared_workers(graph: Graph, resources: Callable[[Node], Resources], capacity: Capacity) -> None:
+    """Raises RequestError if trainings are to share a worker that gets no GPU: on a CPU they would share one random
+    generator and one pool of threads."""
+    for node in graph.nodes:
+        wanted = resources(node)
+        if wanted.trainings_per_worker > 1 and not wanted.gpus_per_worker:
+            raise RequestError(
+                f"resources.{node.role}.trainings_per_worker: {wanted.trainings_per_worker}, but its workers have no "
+                f"GPU ({capacity}); give resources.{node.role}.gpus_per_worker, or leave trainings_per_worker out"
+            )
+
+
+def shared_workers(graph: Graph, resources: Callable[[Node], Resources], capacity: Capacity) -> list[str]:
+    """For each role whose trainings share workers, a line: how many of them run at once, and in how many workers."""
+    trainings = Counter(
+        (node.role, wanted) for node in graph.nodes if (wanted := resources(node)).trainings_per_worker > 1
+    )
+    lines = []
+    for (role, wanted), count in trainings.items():
+        slots = wanted.trainings_per_worker
+        at_once = min(count, slots * capacity.room(wanted.each))
+        if not wanted.gpus_per_worker:
+            lines.append(f"{role}: {slots} trainings at once in a worker need a GPU, and this machine has none")
+        elif not at_once:
+            lines.append(f"{role}: {slots} at once in a worker of {wanted.each}, and this machine has no room for one")
+        else:
+            lines.append(f"{role}: {at_once} at once in {wanted.demand_of(at_once)}")
+    return lines

@@ -4,12 +4,15 @@ warning about a disk that may be too small."""
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
 from pipeline.graph.artifact_sizes import TIERS, in_tier, store_bytes
+from pipeline.graph.nodes import Node
 from pipeline.plan.planner import Step
 from pipeline.plan.quantities import sizes_of
+from pipeline.recipe import ResourceBlock
 from pipeline.storage import Storage
 from stages.cache_folder import nearest_existing
 from stages.specs.teacher import TeachSpec
@@ -34,17 +37,38 @@ def check_store_limit(steps: Sequence[Step], limit: int | None) -> None:
     )
 
 
-def check_memory_limit(steps: Sequence[Step], limit: int | None) -> None:
-    """Raises RequestError if a worker of a training that is to be built holds models and optimizers of more than
-    ``limit`` bytes; the message names the largest, and its models."""
-    trainings = [step.node for step in steps if step.action == "build" and step.node.held is not None]
-    most = max(trainings, key=lambda node: node.held.bytes if node.held else 0, default=None)
-    if limit is None or most is None or most.held is None or most.held.bytes <= limit:
+def check_memory_limit(
+    steps: Sequence[Step], limit: int | None, resources: Mapping[str, ResourceBlock] = MappingProxyType({})
+) -> None:
+    """Raises RequestError if a worker of a training that is to be built may hold models and optimizers of more than
+    ``limit`` bytes; the message names the largest training, and its models. Where ``resources`` lets trainings of a
+    role share a worker, it holds those of the largest of them together."""
+    by_role: dict[str, list[Node]] = {}
+    for step in steps:
+        if step.action == "build" and step.node.held is not None:
+            by_role.setdefault(step.node.role, []).append(step.node)
+    workers = [
+        sorted(nodes, key=_held_bytes, reverse=True)[: resources[role].trainings_per_worker if role in resources else 1]
+        for role, nodes in by_role.items()
+    ]
+    largest = max(workers, key=lambda nodes: sum(map(_held_bytes, nodes)), default=[])
+    held_bytes = sum(map(_held_bytes, largest))
+    if limit is None or held_bytes <= limit:
         return
+    node = largest[0]
+    worker, remedy = node.name, "choose smaller models"
+    if len(largest) > 1:
+        worker = f"{len(largest)} trainings, the largest of which is {node.name},"
+        remedy = f"set a smaller resources.{node.role}.trainings_per_worker, {remedy}"
+    models = node.held.describe() if node.held else ""
     raise RequestError(
-        f"limits.memory: {limit:,}, but a worker of {most.name} holds {most.held.bytes:,} bytes of models and "
-        f"optimizers ({most.held.describe()}); choose smaller models, or raise the limit"
+        f"limits.memory: {limit:,}, but a worker of {worker} holds {held_bytes:,} bytes of models and optimizers "
+        f"({models}); {remedy}, or raise the limit"
     )
+
+
+def _held_bytes(node: Node) -> int:
+    return node.held.bytes if node.held else 0
 
 
 def disk_warning(steps: Sequence[Step], storage: Storage) -> str:

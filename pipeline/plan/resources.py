@@ -46,6 +46,7 @@ def allot(node: Node, blocks: Mapping[str, ResourceBlock], capacity: Capacity) -
         gpus_per_worker=gpus,
         memory_per_worker=block.memory_per_worker,
         custom_per_worker=tuple(sorted((block.custom or {}).items())),
+        trainings_per_worker=block.trainings_per_worker,
     )
     return replace(wanted, workers=block.workers or _workers(usual, wanted, capacity))
 

@@ -12,6 +12,7 @@ from pipeline.recipe.reference import BASE, ITSELF, TEACHER
 from pipeline.recipe.references import teachers
 from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.schema.learners import Student
+from pipeline.recipe.schema.resources import ResourceBlock
 from pipeline.recipe.teacher_checks import check_references
 from stages.specs.axes.data import WithCandidates
 from stages.specs.axes.targets import Hard, Smoothed, Virtual, sum_to_one
@@ -22,6 +23,27 @@ from stages.specs.student import Train
 from stages.specs.tasks import Task
 
 FINETUNE: Place = ("teacher", "finetune")
+SHARED_WORKERS = ("finetune", "distil")
+"""The stages of which several trainings may share a worker."""
+
+
+def check_resources(blocks: Mapping[str, ResourceBlock]) -> None:
+    """Raise a PlacedError for the first stage whose trainings are to share a worker and cannot. A worker without a GPU
+    cannot be shared, because its trainings would share one random generator and one pool of threads."""
+    for stage, block in blocks.items():
+        if block.trainings_per_worker == 1:
+            continue
+        if stage not in SHARED_WORKERS:
+            problem = f"but only {' and '.join(SHARED_WORKERS)} have trainings that can share a worker; leave it out"
+        elif block.workers not in (None, 1):
+            problem = (
+                f"but workers is {block.workers}, and such a training takes its workers whole; leave one of them out"
+            )
+        elif block.gpus_per_worker == 0:
+            problem = "but gpus_per_worker is 0, and trainings can share a worker on a GPU only; leave one of them out"
+        else:
+            continue
+        raise PlacedError(("resources", stage, "trainings_per_worker"), block.trainings_per_worker, problem)
 
 
 def check_task(recipe: TaskRecipe) -> None:

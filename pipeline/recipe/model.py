@@ -18,8 +18,9 @@ from pydantic import Field
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.reference import Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
-from pipeline.recipe.schema.file import Data, Limits, ResourceBlock, StoreSettings, TeacherSettings, Tracking
+from pipeline.recipe.schema.file import Data, Limits, StoreSettings, TeacherSettings, Tracking
 from pipeline.recipe.schema.learners import Student
+from pipeline.recipe.schema.resources import ResourceBlock
 from stages.specs.base import Frozen
 from stages.specs.method import Method
 from stages.specs.pretraining import PooledStates, PretrainSpec

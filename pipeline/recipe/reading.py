@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.errors import RequestError
-from pipeline.recipe.checks import check_equal_steps, check_starts, check_task
+from pipeline.recipe.checks import check_equal_steps, check_resources, check_starts, check_task
 from pipeline.recipe.errors import PlacedError, first_error, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import Origin, Recipe, TaskRecipe
@@ -58,6 +58,8 @@ def _recipe(tree: Tree) -> Recipe:
         raise PlacedError((), tree, "must be a block of keys: name, task, teacher, student, method and more")
     check_numbers(tree)
     file = _validated(tree)
+    resources = FrozenMapping(dict(file.resources))
+    check_resources(resources)
     tracking = file.tracking
     if tracking is not None and not tracking.project:
         tracking = tracking.model_copy(update={"project": file.name})
@@ -65,7 +67,7 @@ def _recipe(tree: Tree) -> Recipe:
         name=file.name,
         storage=file.storage,
         tasks=tuple(_tasks(file, tree)),
-        resources=FrozenMapping(dict(file.resources)),
+        resources=resources,
         limits=file.limits,
         tracking=tracking,
     )

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cluster.amount import Amount, Demand, packs, room
+from cluster.amount import Amount, Demand, left_over, packs, room
 from cluster.resources import Capacity, Growth
 
 THIRD = 0.3333
@@ -47,6 +47,27 @@ def test_a_mixture_fits_where_each_finds_a_node() -> None:
     assert not packs(nodes, [gpu, gpu])
     assert packs([Amount(4, 2)], [Demand(Amount(1, 0.5), 2), Demand(Amount(1, 1))]), "two share one GPU"
     assert not packs([Amount(4, 2)], [Demand(Amount(1, 0.75), 2), Demand(Amount(1, 0.5))])
+
+
+def test_trainings_that_share_workers_take_a_worker_for_each_number_of_slots() -> None:
+    one, whole = Demand(Amount(4, 1), 1, 16), Demand(Amount(4, 1))
+    assert packs([Amount(8, 1)], [one] * 16)
+    assert not packs([Amount(8, 1)], [one] * 17)
+    assert packs([Amount(8, 2)], [*[one] * 16, whole])
+    assert not packs([Amount(8, 2)], [*[one] * 17, whole])
+    assert left_over([Amount(8, 1)], [Demand(Amount(4, 1), 40, 16)]) == [Demand(Amount(4, 1), 2)]
+
+
+def test_trainings_of_other_resources_or_slots_share_no_worker() -> None:
+    node = [Amount(8, 1)]
+    assert packs(node, [Demand(Amount(2, 0.5), 1, 16), Demand(Amount(1, 0.5), 1, 16)])
+    assert not packs(node, [Demand(Amount(2, 1), 1, 16), Demand(Amount(1, 1), 1, 16)])
+    assert not packs(node, [Demand(Amount(2, 1), 1, 16), Demand(Amount(2, 1), 1, 8)])
+
+
+def test_a_demand_is_written_as_its_workers() -> None:
+    assert str(Demand(Amount(4, 0.5), 16, 16)) == "1 worker of 4 CPUs, 0.5 GPUs"
+    assert str(Demand(Amount(4, 0.5), 17, 16)) == "2 workers of 4 CPUs, 0.5 GPUs each"
 
 
 def test_what_packs_is_never_more_than_the_sum() -> None:

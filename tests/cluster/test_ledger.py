@@ -84,6 +84,73 @@ def test_a_claim_waits_for_busy_tenants_and_is_granted_when_they_are_done() -> N
     thread.join()
 
 
+def shared(book: Ledger, slots: int = 2) -> Tenant:
+    """A slot of a tenant whose ``slots`` claims may use at the same time."""
+    (tenant,) = claim(book, "shared", Demand(CPU.each, 1, slots))
+    return tenant
+
+
+def test_a_tenant_with_several_slots_serves_as_many_claims_before_another_is_started() -> None:
+    book = ledger(2)
+    one, two, three = shared(book), shared(book), shared(book)
+    assert one is two
+    assert three is not one
+    assert book.claim(["shared"], Demand(CPU.each, 1, 2), 1, lambda _: False) == [three]
+    assert book.claim(["shared"], Demand(CPU.each, 1, 2), 1, lambda _: False, None) == [], "all four slots are in use"
+
+
+def test_the_tenant_with_the_most_slots_in_use_is_filled_first() -> None:
+    book = ledger(2)
+    first, *_ = [shared(book, 3) for _ in range(3)]
+    second, _ = [shared(book, 3) for _ in range(2)]
+    assert second is not first
+    for _ in range(2):
+        book.check_in(first)
+    assert (first.in_use, second.in_use) == (1, 2)
+    assert shared(book, 3) is second
+    assert shared(book, 3) is first
+
+
+def test_a_tenant_is_idle_and_makes_room_when_none_of_its_slots_is_in_use() -> None:
+    book = ledger(1)
+    tenant = shared(book)
+    assert shared(book) is tenant
+    book.check_in(tenant)
+    assert book.claim(["other"], CPU, 1, lambda _: False, None) == []
+    book.check_in(tenant)
+    assert len(claim(book, "other")) == 1
+    assert tenant.handle is None
+
+
+def test_a_tenant_that_one_claim_discards_is_claimed_no_more_and_ends_with_the_last_claim() -> None:
+    book = ledger(2)
+    tenant = shared(book)
+    assert shared(book) is tenant
+    handle = tenant.handle
+    assert isinstance(handle, Room)
+    book.discard(tenant)
+    assert not handle.closed
+    other = shared(book)
+    assert other is not tenant
+    book.check_in(tenant)
+    assert handle.closed
+    assert book.wanted() == [CPU]
+
+
+def test_claims_that_wait_for_slots_want_no_more_workers_than_they_share() -> None:
+    book = ledger(1)
+    claim(book, "other")
+    found: list[list[Demand]] = []
+
+    def look() -> None:
+        found.append(book.wanted())
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        book.claim(["shared"], Demand(CPU.each, 1, 16), 1, lambda _: False, look)
+    assert found == [[CPU, Demand(CPU.each, 1, 16)]]
+
+
 def test_a_claim_beyond_the_cluster_is_granted_when_no_tenant_is_in_use() -> None:
     assert len(claim(ledger(1), "group", Demand(Amount(cpus=64.0)))) == 1
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from drivers import driver
 from work import Heard, open_pid, open_scaler, squares, whereabouts
 
 from cluster.ray_internals import SESSION_FOLDER_OPTION
@@ -18,17 +19,6 @@ from cluster.resources import Capacity, Resources
 from cluster.session import Session, session_folder_option
 
 HERE = Path(__file__).parent
-
-
-def driver(name: str, argument: str, **more: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]), **more}
-    return subprocess.Popen(
-        [sys.executable, str(HERE / "drivers.py"), name, argument],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def descendants(pid: int) -> set[int]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -169,6 +170,41 @@ def endless_loop(config: object, worker: Worker) -> None:
     while True:
         time.sleep(0.1)
         worker.advance(1)
+
+
+def until_released(training: tuple[Path, int], worker: Worker) -> tuple[int, int]:
+    """Advances by its number, and ends when the file ``release-NUMBER`` is there; the training 1 fails then. Returns
+    (process, thread)."""
+    folder, number = training
+    worker.note(f"training {number}")
+    worker.advance(number)
+    (folder / f"began-{number}").touch()
+    while not (folder / f"release-{number}").exists():
+        time.sleep(0.05)
+    if number == 1:
+        raise Broken(number)
+    return os.getpid(), threading.get_ident()
+
+
+def counting_beside_others(training: tuple[Path, int, int], worker: Worker) -> tuple[int, int, int]:
+    """Counts to 6 with a checkpoint at 3. There it waits for the other trainings, and training 0 kills the process of
+    them all, once. Returns (lives, the count at which its last life began, process)."""
+    folder, number, trainings = training
+    lives, at = folder / f"lives-{number}", folder / f"checkpoint-{number}"
+    lives.write_text(str(int(lives.read_text()) + 1 if lives.exists() else 1))
+    began = int(at.read_text()) if at.exists() else 0
+    worker.restore(began)
+    for count in range(began + 1, 7):
+        worker.advance(1)
+        if count == 3:
+            draft = folder / f"draft-{number}"
+            draft.write_text(str(count))
+            draft.replace(at)
+            while number or len(list(folder.glob("checkpoint-*"))) < trainings:
+                time.sleep(0.05)
+            time.sleep(0.5)  # so that the advances are under way
+            os.kill(os.getpid(), signal.SIGKILL)
+    return int(lives.read_text()), began, os.getpid()
 
 
 def reduced_sum(value: float, worker: Worker) -> float:

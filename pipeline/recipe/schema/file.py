@@ -16,14 +16,13 @@ from pydantic import AfterValidator, Field
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from pipeline.recipe.schema.learners import FinetuneBlock, MethodBlock, ModelBlock, Student, TrainBlock
+from pipeline.recipe.schema.resources import ResourcesBlock
 from pipeline.recipe.schema.scalars import (
     ONE_OR_MANY,
     AnyLayers,
     Block,
-    Custom,
     Entries,
     Flag,
-    Gpus,
     Label,
     Layers,
     Name,
@@ -258,42 +257,6 @@ class OverrideBlock(Block):
     sweep_seed: Any | None = key("Replaces the seed of sweeps.", 7, None)
 
 
-class ResourceBlock(Block):
-    """Resources of one stage. They do not change any result. By default the runner chooses them."""
-
-    workers: Whole | None = key("Number of worker processes. Each batch is divided among them.", 4, None, ge=1)
-    cpus_per_worker: Whole | None = key("CPUs, and threads, of each worker.", 2, None, ge=1)
-    gpus_per_worker: Gpus | None = key("GPUs of each worker; a fraction shares one GPU.", 1, None)
-    memory_per_worker: Size | None = key("Memory that Ray reserves for each worker.", "8GB", None)
-    custom: Custom | None = key(
-        "Amounts of further resources that each worker needs on its node, by the names that the cluster's nodes give "
-        "them; also Ray's `accelerator_type:…`.",
-        {"fast_disk": 1},
-        None,
-    )
-
-
-class ResourcesBlock(Block):
-    """Resources by stage. By default the runner chooses them."""
-
-    corpus: ResourceBlock = key("Reading and tokenising rows.", {"workers": 2}, ResourceBlock)
-    bank: ResourceBlock = key("Reading and cleaning the bank.", {"workers": 4}, ResourceBlock)
-    embed: ResourceBlock = key("Embedding the bank.", {"workers": 8, "gpus_per_worker": 1}, ResourceBlock)
-    index: ResourceBlock = key("Building its index.", {"cpus_per_worker": 8}, ResourceBlock)
-    candidates: ResourceBlock = key("Making candidates.", {"workers": 4}, ResourceBlock)
-    pretrain: ResourceBlock = key("Training masked language models.", {"gpus_per_worker": 1}, ResourceBlock)
-    finetune: ResourceBlock = key("Training the teacher.", {"gpus_per_worker": 1}, ResourceBlock)
-    teach: ResourceBlock = key(
-        "Running teachers over train, and fitting linear classifiers on their layers.",
-        {"workers": 4, "gpus_per_worker": 1},
-        ResourceBlock,
-    )
-    distil: ResourceBlock = key(
-        "Training students and further models.", {"workers": 4, "memory_per_worker": "8GB"}, ResourceBlock
-    )
-    evaluate: ResourceBlock = key("Evaluating models and ensembles.", {"cpus_per_worker": 4}, ResourceBlock)
-
-
 class Limits(Block):
     """Limits of a run. They are checked while planning, and again as soon as actual figures are known."""
 
@@ -302,7 +265,8 @@ class Limits(Block):
         "The most bytes of weights, gradients and optimizer states that a worker of a training may hold: four times "
         "the weights of the student or masked language model and of a generator, and the weights of teachers that run "
         "in the training. "
-        "Activations come on top. Default: no limit.",
+        "Activations come on top. Trainings that share a worker (`trainings_per_worker`) count together. Default: no "
+        "limit.",
         "8GB",
         None,
     )
@@ -327,10 +291,6 @@ class Tracking(Block):
         None,
     )
     project: Text = key("MLflow's experiment, or the W&B project. Default: the recipe's name.", "glue", "")
-
-
-STAGES = tuple(ResourcesBlock.model_fields)
-"""The stages that ``resources`` may name."""
 
 
 class RecipeFile(Block):

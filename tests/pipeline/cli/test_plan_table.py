@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from project import Project, write_plannable_assets, write_project
 
+from pipeline.artifacts.provenance import hardware
+
 METHODS = [
     "no-kd",
     "ckd",
@@ -49,3 +51,14 @@ def test_a_plan_shows_which_teacher_layers_a_student_follows(paper: Project) -> 
     assert layers["distil/no-kd/two/0@tiny"] == layers["teach@tiny"] == []
     assert why(result, "distil/ckd/two/0@tiny") == "never built; layers 1<-1-2, 2<-3-4"
     assert why(result, "distil/rail/two/0@tiny") == "never built; layers drawn each epoch 1<-1-4, 2<-1-4"
+
+
+def test_a_plan_says_how_many_trainings_share_a_worker(paper: Project) -> None:
+    shared = ("--set", "resources.distil={trainings_per_worker: 16, gpus_per_worker: 1, cpus_per_worker: 1}")
+    lines = [line for line in paper("plan", *shared).out.splitlines() if line.startswith("distil: ")]
+    if hardware()["gpus"]:
+        assert lines == ["distil: 9 at once in 1 worker of 1 CPU, 1 GPU"]
+    else:
+        assert lines == ["distil: 16 at once in a worker of 1 CPU, 1 GPU, and this machine has no room for one"]
+    assert "distil: " not in paper("plan", "--inline", *shared).out
+    assert "distil: " not in paper("plan").out

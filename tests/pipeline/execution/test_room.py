@@ -25,8 +25,8 @@ STUDENT = Urgency(WITHOUT_CANDIDATES, 7, 0, 1)
 EMBEDDING = Urgency(WITH_CANDIDATES, 2, 0, 2)
 
 
-def running(room: Room, urgency: Urgency, workers: int, mapping: bool) -> WorkerShare:
-    """Let a stage run with all of its workers, of one CPU each; in a map, it holds them."""
+def running(room: Room, urgency: Urgency, workers: int, mapping: bool, wanted: Resources | None = None) -> WorkerShare:
+    """Let a stage run with all of its workers, of one CPU each unless ``wanted`` is given; in a map, it holds them."""
     name = f"node {len(room.running)}"
     node = Node(name, "embed", "", EvaluateSpec(), {"own": ExternalInput(name, Path(name), name)})
     step = Step(node, "build", "never built", Quantity.exact(1), Quantity.exact(1))
@@ -34,7 +34,7 @@ def running(room: Room, urgency: Urgency, workers: int, mapping: bool) -> Worker
     if mapping:
         MAPS.enter_context(share.mapping())
         share.take(workers)
-    room.running[Future()] = RunningStage(step, Resources(workers=workers), share, urgency)
+    room.running[Future()] = RunningStage(step, wanted or Resources(workers=workers), share, urgency)
     return share
 
 
@@ -143,3 +143,26 @@ def test_where_one_stage_runs_at_a_time_nothing_is_given_up() -> None:
     embedding = running(alone, EMBEDDING, 1, mapping=True)
     assert not alone.fits(EVALUATION, ONE_CPU)
     assert embedding.granted == 1
+
+
+def test_a_training_fits_where_a_worker_that_it_may_share_has_a_free_slot(room: Room) -> None:
+    shared = Resources(cpus_per_worker=3, trainings_per_worker=3)
+    shape = StepResources(shared, shared)
+    for _ in range(3):
+        assert room.fits(STUDENT, shape)
+        running(room, STUDENT, 1, mapping=False, wanted=shared)
+    assert not room.fits(STUDENT, shape), "there is no room for a second worker"
+    other = Resources(cpus_per_worker=3, trainings_per_worker=2)
+    assert not room.fits(STUDENT, StepResources(other, other))
+    assert room.fits(EVALUATION, ONE_CPU)
+    room.running.popitem()
+    assert room.fits(STUDENT, shape)
+    assert not room.fits(STUDENT, StepResources(other, other)), "the worker is in use while one of its trainings runs"
+
+
+def test_a_map_gives_up_workers_for_a_training_once_for_all_that_share_the_worker(room: Room) -> None:
+    embedding = running(room, EMBEDDING, 4, mapping=True)
+    shared = Resources(cpus_per_worker=2, trainings_per_worker=3)
+    for _ in range(2):
+        assert not room.fits(STUDENT, StepResources(shared, shared))
+        assert embedding.granted == 2

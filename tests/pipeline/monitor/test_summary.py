@@ -49,6 +49,16 @@ def test_hours_are_allotted_cpus_and_gpus_times_hours_run() -> None:
     assert found.gpu_hours == pytest.approx(1 * 0.25 + 1.0 * 1.0)
 
 
+def test_trainings_that_share_a_worker_use_its_hours_together() -> None:
+    shared = Resources(cpus_per_worker=4, gpus_per_worker=1.0, trainings_per_worker=4)
+    nodes = [node_run(f"distil/x/{seed}@a") for seed in range(4)]
+    one = recorder(nodes)
+    for node in nodes:
+        one.started(node.key, shared, "0001", START)
+    found = summarize(one.run_state(), HOUR)
+    assert (found.cpu_hours, found.gpu_hours) == pytest.approx((4.0, 1.0))
+
+
 def test_a_lost_attempt_counts_towards_the_hours() -> None:
     one = recorder([node_run("distil/x@a")])
     one.started("distil/x@a", ONE, "0001", START)
@@ -94,6 +104,17 @@ def test_nodes_run_at_once_as_far_as_gpus_allow(gpus: float, seconds: float) -> 
     capacity = RunCapacity(64.0, gpus, concurrent=True)
     left = summarize(recorder(nodes, capacity, **{node.key: 10.0 for node in nodes}).run_state(), START).left
     assert left == TimeLeft(seconds, 0)
+
+
+@pytest.mark.parametrize(("trainings", "seconds"), [(16, 10.0), (17, 20.0), (33, 30.0)])
+def test_trainings_that_share_a_worker_run_at_once_as_far_as_slots_allow(trainings: int, seconds: float) -> None:
+    """A worker takes 0.6 of the one GPU, so that a second one does not fit."""
+    nodes = [
+        replace(node_run(f"distil/x/{seed}@a", cpus=4 / 16, gpus=0.6 / 16), trainings_per_worker=16)
+        for seed in range(trainings)
+    ]
+    one = recorder(nodes, RunCapacity(64.0, 1.0, concurrent=True), **{node.key: 10.0 for node in nodes})
+    assert summarize(one.run_state(), START).left == TimeLeft(seconds, 0)
 
 
 def test_a_node_begins_when_its_inputs_have_ended() -> None:

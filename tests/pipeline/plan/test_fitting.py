@@ -7,7 +7,7 @@ from cluster.amount import Amount
 from cluster.resources import Capacity, Growth, Resources
 from pipeline.errors import RequestError
 from pipeline.graph.nodes import Graph
-from pipeline.plan.fitting import check_resources
+from pipeline.plan.fitting import check_resources, check_shared_workers, shared_workers
 
 TWO_NODES = Capacity.fixed(Amount(4, 1, 8e9), Amount(4, 1, 8e9))
 THREE_OF_TWO = Capacity.fixed(Amount(2), Amount(2), Amount(2))
@@ -94,3 +94,32 @@ def test_if_the_growth_of_the_cluster_is_unknown_there_is_one_warning_for_each_r
 def test_without_time_to_wait_resources_beyond_the_present_nodes_are_refused(graph: Graph) -> None:
     with pytest.raises(RequestError, match=r"^resources.distil: 9 workers .* holds 8 .*limits.pending"):
         checked(graph, Resources(9), UNKNOWN, pending=0.0)
+
+
+def test_trainings_that_share_a_worker_without_a_gpu_are_refused(graph: Graph) -> None:
+    wanted = Resources(cpus_per_worker=2, trainings_per_worker=16)
+    with pytest.raises(RequestError) as caught:
+        check_shared_workers(graph, lambda node: wanted if node.role == "distil" else Resources(), THREE_OF_TWO)
+    assert str(caught.value) == (
+        "resources.distil.trainings_per_worker: 16, but its workers have no GPU (3 nodes of 2 CPUs); give "
+        "resources.distil.gpus_per_worker, or leave trainings_per_worker out"
+    )
+    check_shared_workers(graph, lambda _: Resources(gpus_per_worker=1.0, trainings_per_worker=16), TWO_NODES)
+
+
+def test_the_plan_says_how_many_trainings_run_at_once_in_how_many_workers(graph: Graph) -> None:
+    students = sum(node.role == "distil" for node in graph.nodes)
+    assert students == 2
+
+    def lines(slots: int, capacity: Capacity = TWO_NODES, gpus: float = 1.0) -> list[str]:
+        wanted = Resources(cpus_per_worker=3, gpus_per_worker=gpus, trainings_per_worker=slots)
+        return shared_workers(graph, lambda node: wanted if node.role == "distil" else Resources(), capacity)
+
+    assert lines(1) == []
+    assert lines(16) == ["distil: 2 at once in 1 worker of 3 CPUs, 1 GPU"]
+    assert lines(16, THREE_OF_TWO) == [
+        "distil: 16 at once in a worker of 3 CPUs, 1 GPU, and this machine has no room for one"
+    ]
+    assert lines(16, THREE_OF_TWO, 0.0) == [
+        "distil: 16 trainings at once in a worker need a GPU, and this machine has none"
+    ]

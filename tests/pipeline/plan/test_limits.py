@@ -6,9 +6,10 @@ from project import graph_of, record_for, write_artifact, write_plannable_assets
 
 from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
-from pipeline.graph.nodes import Quantity
+from pipeline.graph.nodes import HeldModels, Quantity
 from pipeline.plan.limits import check_memory_limit, check_store_limit, with_quantities
 from pipeline.plan.planner import Plan, Step, plan
+from pipeline.recipe import ResourceBlock
 from pipeline.storage.directory import Directory
 
 ROW = 16 + 2 * 4 + 5 * 32 * 2
@@ -139,3 +140,19 @@ def test_models_and_optimizers_of_a_worker_are_limited_and_the_message_lists_the
         check_memory_limit(found.steps, held - 1)
     assert str(caught.value).startswith(f"limits.memory: {held - 1:,}, but a worker of ")
     assert f"holds {held:,} bytes of models and optimizers (student 4 x {held // 4:,}); choose" in str(caught.value)
+
+
+def test_trainings_that_share_a_worker_are_limited_together(assets: Path, storage: Directory) -> None:
+    students = [step for step in planned(assets, storage).steps if step.node.role == "distil"]
+    weights = (1_000, 3_000, 2_000)
+    steps = [replace(students[0], node=replace(students[0].node, held=HeldModels(student))) for student in weights]
+    shared = {"distil": ResourceBlock(trainings_per_worker=2)}
+    check_memory_limit(steps, 4 * 3_000)
+    check_memory_limit(steps, 4 * 5_000, shared)
+    with pytest.raises(RequestError) as caught:
+        check_memory_limit(steps, 4 * 5_000 - 1, shared)
+    assert str(caught.value) == (
+        f"limits.memory: 19,999, but a worker of 2 trainings, the largest of which is {students[0].node.name}, holds "
+        "20,000 bytes of models and optimizers (student 4 x 3,000); set a smaller "
+        "resources.distil.trainings_per_worker, choose smaller models, or raise the limit"
+    )

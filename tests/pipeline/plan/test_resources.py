@@ -105,3 +105,15 @@ def test_stages_that_run_no_model_get_no_gpu(tmp_path: Path) -> None:
     assert found["probe@tiny"] == Resources(2, 4, 0.0)
     assert found["ensemble/both@tiny"] == Resources(1, 4, 0.0)
     assert found["evaluate/one@tiny"] == Resources(1, 4, 0.5)
+
+
+def test_trainings_share_a_worker_where_the_recipe_says_so(tmp_path: Path) -> None:
+    blocks = {"distil": {"gpus_per_worker": 0.5, "trainings_per_worker": 16}}
+    recipe, graph = graph_of(write_plannable_assets(tmp_path / "assets"), tmp_path / "runs", resources=blocks)
+    found = {name: allot(node, recipe.resources, GPUS) for name, node in nodes_by_name(graph).items()}
+    student = found["distil/no-kd/two/0@tiny"]
+    assert student == Resources(1, 4, 0.5, trainings_per_worker=16)
+    assert found["finetune@tiny"].trainings_per_worker == 1
+    one_gpu = Capacity.fixed(Amount(8, 1))
+    assert one_gpu.packs([student.demand] * 32)
+    assert not one_gpu.packs([student.demand] * 33)

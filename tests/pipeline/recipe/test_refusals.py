@@ -105,6 +105,14 @@ REFUSALS = {
     "resources.teach.custom={GPU: 1}": 'resources.teach.custom: {"GPU": 1}, must not name GPU; it is gpus_per_worker',
     "resources.teach.custom={disk: 0}": 'resources.teach.custom: {"disk": 0}, must have amounts above 0, disk has 0',
     "limits.pending=soon": "limits.pending: soon, must be a time, such as 10m; units: s, m, h, d; ",
+    "resources.distil.trainings_per_worker=65": "resources.distil.trainings_per_worker: 65, must be at most 64",
+    "resources.distil.trainings_per_worker=0": "resources.distil.trainings_per_worker: 0, must be at least 1",
+    "resources.distil.trainings_per_worker=1.5": "resources.distil.trainings_per_worker: 1.5, must be a whole number",
+    "resources.distil={trainings_per_worker: 4, workers: 2}": "resources.distil.trainings_per_worker: 4, but workers "
+    "is 2, and such a training takes its workers whole; leave one of them out",
+    "resources.finetune={trainings_per_worker: 4, gpus_per_worker: 0}": "resources.finetune.trainings_per_worker: 4, "
+    "but gpus_per_worker is 0, and trainings can share a worker on a GPU only; leave one of them out",
+    "resources.teach.trainings_per_worker=4": "resources.teach.trainings_per_worker: 4, but only finetune and distil ",
     "resources.teach.workers=0": "resources.teach.workers: 0, must be at least 1",
     # tasks and data
     "task=sst3": "task: sst3 is no built-in task; did you mean sst5?",
