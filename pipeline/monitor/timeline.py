@@ -1,6 +1,5 @@
 """When the stages of a run ran, in lanes, and the chain of stages that its end waited for."""
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,16 +43,12 @@ def timeline(run_state: RunState, now: float) -> Timeline | None:
     critical = {node.key for node, _ in path}
     shown = [node for node in ran if node.seconds(end) >= seconds * SHORTEST or node.key in critical]
     lanes: list[list[Bar]] = []
-    free: list[tuple[float, int]] = []  # when a lane is free again, and its number
     for node in sorted(shown, key=lambda node: (node.began, node.urgency)):
         bar = Bar(node, node.began - start, node.began + node.seconds(end) - start, node.key in critical)
-        if free and free[0][0] <= bar.begin:
-            number = heapq.heappop(free)[1]
-        else:
-            number = len(lanes)
-            lanes.append([])
-        lanes[number].append(bar)
-        heapq.heappush(free, (bar.end, number))
+        lane = next((lane for lane in lanes if lane[-1].end <= bar.begin), None)
+        if lane is None:
+            lanes.append(lane := [])
+        lane.append(bar)
     return Timeline(seconds, lanes, path, len(ran) - len(shown))
 
 
