@@ -25,6 +25,7 @@ from benchmarks.pairs import hardware, load_warning
 NAMES = (
     "loop_vs_bare",
     "stored_vs_none",
+    "train_options",
     "minimax",
     "mate",
     "live_vs_store",
