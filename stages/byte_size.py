@@ -17,3 +17,11 @@ def parse_size(value: object) -> int:
     if size < 1 or size != int(size):
         raise ValueError("must be a size above 0, such as 50GB; units: B, kB, MB, GB, TB, PB (1 GB = 10^9 bytes)")
     return int(size)
+
+
+def size_text(size: float) -> str:
+    """Bytes as text in decimal units, with three digits: 512 B, 64.3 MB, 1.51 TB."""
+    for unit, power in reversed(_UNITS.items()):
+        if size >= 10**power or not power:
+            return f"{size / 10**power:.3g} {unit}" if size < 999.5 * 10**power else f"{size / 10**power:,.0f} {unit}"
+    raise AssertionError("bytes are the smallest unit")

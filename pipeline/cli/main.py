@@ -8,6 +8,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, NoReturn
 
 import typer
@@ -301,6 +302,24 @@ def tasks() -> None:
             ", ".join(task.test),
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@app.command(cls=Command)
+def doctor(
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="RAY", help="Check this cluster, too: host:port, or auto.")
+    ] = None,
+    storage: StorageUrl = None,
+) -> None:
+    """Check this machine: packages, processor, GPUs, storage, cache, hub, Ray. Exits with 1 if there is a problem."""
+    from pipeline.cli.request import terminal
+    from pipeline.cli.run_plan import open_place
+    from pipeline.doctor.command import doctor
+
+    with TemporaryDirectory(prefix="stillhouse-doctor-") as logs:
+        raise typer.Exit(
+            doctor(storage or "runs", address, lambda one: open_place(one, False, Path(logs), 0.0), terminal())
+        )
 
 
 @app.command("help", cls=Command)
