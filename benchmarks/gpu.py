@@ -3,7 +3,7 @@
     python -m benchmarks gpu [--device cuda:0] [--rows N] [--turns N] [--seconds N] [--only PART ...] [--json PATH]
     python -m benchmarks gpu --device cpu --tiny        run every path at a small size, without a GPU
 
-Needs torch, transformers, pyarrow, tensorboardX and pydantic; Ray, FAISS, datasets, scikit-learn and scipy are not
+Needs torch, transformers, pyarrow, tensorboardX, scikit-learn and pydantic; Ray, FAISS and datasets are not
 imported. Rows are those of MNLI where the data folder has them (``STILLHOUSE_DATA``, or ``../shared/data``), else the
 project's own generated reviews; the tokenizer's vocabulary is learned from them. Models have random weights: what
 weights hold changes no time. Each ratio is our seconds / the bare script's: of a dump from its first shard to its last,
