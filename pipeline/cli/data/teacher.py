@@ -50,6 +50,7 @@ class TeacherFiles:
             head=head,
             finetuned=finetuned,
             can_be_cut=shape.layers > 1 and _fits(lambda: check_cut(model_type, [1])),
+            keeps_first=not _fits(lambda: check_cut(model_type, [2])),
         )
 
 

@@ -24,7 +24,8 @@ NUMERALS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "
 @dataclass(frozen=True, slots=True)
 class Teacher:
     """A teacher's model. ``head``: the head to write into the recipe, None to leave it out. ``finetuned``: it is
-    fine-tuned on the task's labels already. ``can_be_cut``: a student can be made of some of its layers."""
+    fine-tuned on the task's labels already. ``can_be_cut``: a student can be made of some of its layers; with
+    ``keeps_first``, the first one has to be among them."""
 
     name: str
     layers: int
@@ -32,6 +33,7 @@ class Teacher:
     head: Head | None
     finetuned: bool
     can_be_cut: bool
+    keeps_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,12 @@ def settings_for(rows: int, width: int) -> Settings:
 
 def cut_layers(teacher: Teacher, count: int) -> tuple[int, ...]:
     """Which ``count`` layers of the teacher a student starts from: the first ones where its head reads the mean of all
-    tokens, as in recipes/gains.yaml; else layers spread up to the last, with the first among them, which some
-    architectures need."""
-    if teacher.head == "mean" or count == 1:
+    tokens, as in recipes/gains.yaml; else layers spread evenly up to the last, as in recipes/all-in-1.yaml."""
+    if teacher.head == "mean":
         return tuple(range(1, count + 1))
-    return tuple(1 + round(place * (teacher.layers - 1) / (count - 1)) for place in range(count))
+    if teacher.keeps_first:
+        return tuple(1 + place * (teacher.layers - 1) // max(1, count - 1) for place in range(count))
+    return tuple((place + 1) * teacher.layers // count for place in range(count))
 
 
 def student_depths(layers: int) -> tuple[int, ...]:

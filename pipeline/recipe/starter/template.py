@@ -185,7 +185,7 @@ def _training(facts: StarterFacts, settings: Settings) -> Iterator[str]:
     yield _line(f"  learning_rate: {rate}", "or compare some: rates: [1.0e-4, 2.0e-4, 4.0e-4]")
     if length.cut:
         yield _line(
-            f"  max_length: {length.max_length}", f"tokens; {length.cut:.0%} of the rows are longer and are cut"
+            f"  max_length: {length.max_length}", f"tokens; {100 * length.cut:.2g} % of the rows are longer and are cut"
         )
     else:
         yield _line(f"  max_length: {length.max_length}", f"tokens; 98 % of the rows have at most {length.usual}")

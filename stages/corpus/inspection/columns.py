@@ -40,6 +40,9 @@ PAIR_ENDS = (("1", "2"), ("a", "b"), ("left", "right"))
 
 LABELS = ("label_text", "label_name", "gold_label", "label", "labels", "class", "class_name", "category", "target", "y")
 """Names of columns that are labels whatever else there is, the best first: names of classes before their numbers."""
+TEXTS = ("text", "sentence", "message", "review", "content", "body", "question", "comment", "document", "tweet")
+"""Names of columns that are texts even where few of their values differ."""
+
 PERHAPS_LABELS = (
     "sentiment",
     "rating",
@@ -82,9 +85,12 @@ def text_columns(table: TableProfile, label: str | None = None) -> ColumnChoice:
     """The column of text, or the two columns of a pair; never ``label``. One column of texts is clear, and so are two
     whose names belong together (``PAIRS``, sentence1 and sentence2); more are not."""
     columns = [column for column in table.columns if column.name != label and column.name not in RESERVED_COLUMNS]
-    found = [column for column in columns if _is_text(column)] or [
-        column for column in columns if _is_word(column) and column.name.lower() not in (*LABELS, *NO_LABELS)
-    ]
+    no_texts = (*LABELS, *NO_LABELS)
+    found = (
+        [column for column in columns if _is_text(column)]
+        or [column for column in columns if column.name.lower() in TEXTS and _is_of_letters(column)]
+        or [column for column in columns if column.name.lower() not in no_texts and _is_word(column)]
+    )
     names = [column.name for column in found]
     pair = _pair(names)
     if len(names) == 1:
@@ -95,15 +101,18 @@ def text_columns(table: TableProfile, label: str | None = None) -> ColumnChoice:
     return ColumnChoice(tuple(column.name for column in longest), tuple(names), False)
 
 
+def _is_of_letters(column: ColumnProfile) -> bool:
+    return column.texts >= TEXT_SHARE * column.present > 0
+
+
 def _is_text(column: ColumnProfile) -> bool:
     """Whether the column's values are texts of several words, most of them different."""
-    several = column.texts >= TEXT_SHARE * column.present > 0 and column.words >= TEXT_WORDS
-    return several and not _has_few_values(column)
+    return _is_word(column) and column.words >= TEXT_WORDS
 
 
 def _is_word(column: ColumnProfile) -> bool:
-    """Whether the column's values are strings without a space, most of them different, such as names to classify."""
-    return column.texts >= TEXT_SHARE * column.present > 0 and not _has_few_values(column)
+    """Whether the column's values are strings, most of them different, such as names to classify."""
+    return _is_of_letters(column) and not _has_few_values(column)
 
 
 def _has_few_values(column: ColumnProfile) -> bool:
