@@ -349,6 +349,9 @@ def main() -> NoReturn:
     except RequestError as error:
         print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(2)
+    except typer.Abort:  # Ctrl-C or Ctrl-D at a question
+        print("\nstillhouse: stopped, and nothing was written", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except OSError as error:  # a full disk, say, or a storage that does not answer: finished work is kept
         print(f"stillhouse: {first_line(error)}; the next run resumes from here", file=sys.stderr)
         sys.exit(1)

@@ -339,17 +339,31 @@ def test_the_recipe_is_not_written_if_its_file_appears_meanwhile(folder: Path) -
     assert Path("r.yaml").read_text() == "mine"
 
 
-def test_on_a_terminal_the_user_is_asked_and_an_empty_answer_takes_the_default(folder: Path) -> None:
+@pytest.mark.parametrize(("answer", "code"), [(b"\n", 0), (b"\x04", 130)])
+def test_on_a_terminal_an_empty_answer_takes_the_default_and_the_end_of_the_input_stops(
+    folder: Path, answer: bytes, code: int
+) -> None:
     leader, follower = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"}
     arguments = [sys.executable, "-m", "pipeline", "init", "three.csv"]
     process = subprocess.Popen(arguments, env=environment, stdin=follower, stdout=follower, stderr=follower)
     os.close(follower)
-    shown = b""
-    while b"[body]:" not in shown:
-        assert select.select([leader], [], [], 60)[0], shown
-        shown += os.read(leader, 65536)
-    os.write(leader, b"\n")
-    assert process.wait(60) == 0
+    shown = read_until(leader, b"[body]:")
+    os.write(leader, answer)
+    shown += read_until(leader, b"recipe.yaml\r\n" if code == 0 else b"written\r\n")
+    assert process.wait(60) == code
     os.close(leader)
-    assert task_of(folder / "recipe.yaml").task.text == ("body",)
+    if code == 0:
+        assert task_of(folder / "recipe.yaml").task.text == ("body",)
+    else:
+        assert shown.endswith(b"stillhouse: stopped, and nothing was written\r\n")
+        assert not (folder / "recipe.yaml").exists()
+
+
+def read_until(terminal: int, end: bytes) -> bytes:
+    """What the program writes on a terminal, up to ``end``."""
+    shown = b""
+    while end not in shown:
+        assert select.select([terminal], [], [], 60)[0], shown
+        shown += os.read(terminal, 65536)
+    return shown
