@@ -75,6 +75,13 @@ class Commands(TyperGroup):
         return _without_types_of_flags(super().get_params(ctx))
 
 
+def ask_user(question: str, default: str) -> str:
+    """The answer of the user at the terminal, on whose standard error the question is; ``default`` for an empty
+    one."""
+    answer: str = typer.prompt(question, default=default, err=True)
+    return answer
+
+
 def _without_types_of_flags(parameters: list[Any]) -> list[Any]:
     """The parameters, where options that take no value show no type."""
     for parameter in parameters:

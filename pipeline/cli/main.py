@@ -28,6 +28,7 @@ from pipeline.cli.arguments import (
     StageName,
     StorageUrl,
     Target,
+    ask_user,
 )
 from pipeline.errors import RequestError, first_line
 from pipeline.execution.signals import interrupt_on_sigterm
@@ -43,6 +44,9 @@ app = typer.Typer(
 
 PLAIN = 120
 """The largest width of running text, in columns."""
+
+SMALL_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+"""The teacher of a new recipe: small enough for a machine without a GPU, and installed with the package."""
 
 INTERRUPTED = 130
 """The exit code that typer returns after a KeyboardInterrupt."""
@@ -61,6 +65,30 @@ def program(
     ] = False,
 ) -> None:
     """Compress fine-tuned language encoders: run the teacher once, distil students from its stored outputs."""
+
+
+@app.command(cls=Command)
+def init(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or Parquet: train, perhaps dev and test.")
+    ],
+    text: Annotated[
+        list[str] | None, typer.Option("--text", metavar="COLUMN", help="The column of text; twice for a pair.")
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="The column of labels.")] = None,
+    teacher: Annotated[
+        str, typer.Option("--teacher", metavar="MODEL", help="A directory, or the name of a model on the hub.")
+    ] = SMALL_TEACHER,
+    out: Annotated[Path, typer.Option("--out", metavar="RECIPE", help="The file to write.")] = Path("recipe.yaml"),
+    storage: Annotated[
+        str, typer.Option("--storage", metavar="URL", help="Where the recipe is to keep its results.")
+    ] = "runs",
+) -> None:
+    """Write a recipe for your data: find columns and labels, and choose students and methods for their size."""
+    from pipeline.cli.data.init import InitRequest, init_recipe
+
+    ask = ask_user if sys.stdin.isatty() and sys.stderr.isatty() else None
+    init_recipe(InitRequest(tuple(files), tuple(text or ()), label, teacher, out, storage), ask)
 
 
 @app.command(cls=Command)
@@ -340,6 +368,9 @@ def main() -> NoReturn:
     except RequestError as error:
         print(f"stillhouse: {error}", file=sys.stderr)
         sys.exit(2)
+    except typer.Abort:  # Ctrl-C or Ctrl-D at a question
+        print("\nstillhouse: stopped, and nothing was written", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except OSError as error:  # a full disk, say, or a storage that does not answer: finished work is kept
         print(f"stillhouse: {first_line(error)}; the next run resumes from here", file=sys.stderr)
         sys.exit(1)

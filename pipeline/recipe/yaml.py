@@ -295,3 +295,11 @@ _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 def to_yaml(tree: Tree) -> str:
     """The tree as YAML that ``parse_yaml`` reads back as the same tree."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10**6)
+
+
+def to_flow(value: Tree) -> str:
+    """The value as YAML on one line, such as ``[a, 'b, c']``, so that it may stand within a list or a block."""
+    text: str = yaml.dump(
+        [value], Dumper=_Dumper, sort_keys=False, width=10**6, default_flow_style=True, allow_unicode=True
+    )
+    return text.rstrip("\n")[1:-1]

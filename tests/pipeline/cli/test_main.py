@@ -24,6 +24,7 @@ from project import (
 from pipeline.methods import METHODS
 
 OPTIONS = {
+    "init": ("FILE", "--text", "--label", "--teacher", "--out", "--storage"),
     "run": ("RECIPE", "--stage", "--address", "--inline", "--refresh", "--storage", "--set"),
     "plan": ("RECIPE", "--format", "--probe", "--inline", "--storage", "--set"),
     "report": ("RECIPE", "--format", "--out", "--baseline", "--last-epoch", "--storage", "--set", "--as-written"),

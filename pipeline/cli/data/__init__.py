@@ -1,0 +1,1 @@
+"""Commands that begin with data instead of a recipe."""

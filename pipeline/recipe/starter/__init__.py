@@ -1,0 +1,1 @@
+"""A first recipe for a data file: settings for its size, and the commented YAML."""
