@@ -26,24 +26,22 @@ ROW_BYTES = 8
 WRITTEN_AT_ONCE = 2**20
 """Bytes collected before they are written."""
 
-Bytes = memoryview | npt.NDArray[np.uint8]
-
 
 def write_lists(lists: Any, path: Path) -> int:
     """Write inverted lists of FAISS that are in memory to ``path`` and, last, their sizes to ``sizes_path(path)``;
     return their rows. OSError where the disk has no room."""
     sizes = np.array([lists.list_size(number) for number in range(lists.nlist)], np.uint64)
 
-    def in_order() -> Iterator[Bytes]:
+    def in_order() -> Iterator[memoryview]:
         for number in np.flatnonzero(sizes).tolist():
             count = int(sizes[number])
-            yield faiss.rev_swig_ptr(lists.get_codes(number), count * lists.code_size)
-            yield faiss.rev_swig_ptr(lists.get_ids(number), count).view(np.uint8)
+            yield faiss.rev_swig_ptr(lists.get_codes(number), count * lists.code_size).data
+            yield faiss.rev_swig_ptr(lists.get_ids(number), count).data
 
     return _write(in_order(), sizes, lists.code_size, path)
 
 
-def _write(pieces: Iterable[Bytes], sizes: npt.NDArray[np.uint64], code_bytes: int, path: Path) -> int:
+def _write(pieces: Iterable[memoryview], sizes: npt.NDArray[np.uint64], code_bytes: int, path: Path) -> int:
     """Write the bytes of lists of these sizes to ``path`` and, last, the sizes to ``sizes_path(path)``; return their
     rows. The file is written, not mapped: each new page of a mapped file costs a page fault, and these took most of the
     time of a merge."""
@@ -70,7 +68,7 @@ def merge_lists(index: Any, shards: Sequence[Path], directory: Path) -> None:
         faiss.write_index(index, str(draft))
 
 
-def _merged(shards: Sequence[Path], sizes: Sequence[npt.NDArray[np.uint64]], code_bytes: int) -> Iterator[Bytes]:
+def _merged(shards: Sequence[Path], sizes: Sequence[npt.NDArray[np.uint64]], code_bytes: int) -> Iterator[memoryview]:
     """The bytes of each list of all shards: the codes of each shard, then the row numbers of each."""
     mapped = [_mapped_bytes(path, each, code_bytes) for path, each in zip(shards, sizes, strict=True)]
     starts = [0] * len(mapped)

@@ -112,7 +112,7 @@ def columns_needed(cosines: Vectors, k: int, width: int) -> int:
     """The number of columns of ``cosines`` [n, wide], in descending order and rounded in any way, that hold the ``k``
     highest exact cosines of each row."""
     too_low = cosines < cosines[:, k - 1 : k] - width * ROUNDING
-    return cosines.shape[1] - int(too_low.sum(1).min())
+    return int(cosines.shape[1] - too_low.sum(1).min())
 
 
 def by_cosine(embeddings: Embeddings, queries: Vectors, rows: Rows) -> tuple[Vectors, Rows]:
@@ -160,8 +160,8 @@ class ListSearch:
         self.index = read_index(directory)
         self.lists: Any = faiss.downcast_index(faiss.extract_index_ivf(self.index))
         self.probe = probe
-        scalar = isinstance(self.lists, faiss.IndexIVFScalarQuantizer)
-        self.precise = scalar and self.lists.sq.qtype == faiss.ScalarQuantizer.QT_fp16
+        quantiser = getattr(self.lists, "sq", None)
+        self.precise = quantiser is not None and quantiser.qtype == faiss.ScalarQuantizer.QT_fp16
 
     def find(self, queries: Vectors, wide: int, k: int) -> Found:
         count = int(self.lists.nlist)
