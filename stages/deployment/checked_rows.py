@@ -24,7 +24,7 @@ GENERATED_ROWS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedRows:
+class ReferenceRows:
     """The texts of N rows and their labels (N,), numbers of the task's labels or values; ``labelled`` (N,) is False
     where none is known. ``source`` says where they are from."""
 
@@ -34,7 +34,7 @@ class ComparedRows:
     source: str
 
 
-def corpus_rows(corpus: Path, description: ModelDescription) -> ComparedRows:
+def corpus_rows(corpus: Path, description: ModelDescription) -> ReferenceRows:
     """Rows of the first dev split of a corpus."""
     meta = read_meta(corpus)
     name = meta.of("dev")[0]
@@ -44,10 +44,10 @@ def corpus_rows(corpus: Path, description: ModelDescription) -> ComparedRows:
     order = _label_numbers(meta.task, description.task)
     labels = split.labels[kept] if order is None else order[split.labels[kept]]
     source = f"{len(kept):,} of {len(split):,} rows of {name}"
-    return ComparedRows([texts[row] for row in kept], labels, split.labelled[kept], source)
+    return ReferenceRows([texts[row] for row in kept], labels, split.labelled[kept], source)
 
 
-def file_rows(path: Path, description: ModelDescription) -> ComparedRows:
+def file_rows(path: Path, description: ModelDescription) -> ReferenceRows:
     """Rows of a data file, with their labels if it has the task's column of labels. Raises ValueError for a file with
     rows that cannot be used."""
     task = description.task
@@ -60,10 +60,10 @@ def file_rows(path: Path, description: ModelDescription) -> ComparedRows:
     known = np.array([labels[row] is not None for row in kept], bool)
     values = np.array([labels[row] or 0 for row in kept], np.float32 if task.regression else np.int64)
     source = f"{len(kept):,} of {len(texts):,} rows of {path.name}"
-    return ComparedRows([texts[row] for row in kept], values, known, source)
+    return ReferenceRows([texts[row] for row in kept], values, known, source)
 
 
-def generated_rows(description: ModelDescription) -> ComparedRows:
+def generated_rows(description: ModelDescription) -> ReferenceRows:
     """Rows of generated sentences of several lengths, without labels."""
     from stages.corpus.demo.reviews import generate
 
@@ -74,15 +74,15 @@ def generated_rows(description: ModelDescription) -> ComparedRows:
         zip(*(wide[part :: len(description.task.text)] for part in range(len(description.task.text))), strict=True)
     )
     nothing = np.zeros(len(texts), np.float32 if description.task.regression else np.int64)
-    return ComparedRows(texts, nothing, np.zeros(len(texts), bool), f"{len(texts)} generated rows")
+    return ReferenceRows(texts, nothing, np.zeros(len(texts), bool), f"{len(texts)} generated rows")
 
 
-def logits_of(directory: Path, description: ModelDescription, rows: ComparedRows) -> FloatLogits:
+def logits_of(directory: Path, description: ModelDescription, rows: ReferenceRows) -> FloatLogits:
     """[rows, outputs]: the logits of the model in ``directory``."""
     return open_model(directory, description.max_length).logits(rows.texts)
 
 
-def comparison(task: Task, before: FloatLogits, after: FloatLogits, rows: ComparedRows) -> dict[str, object]:
+def comparison(task: Task, before: FloatLogits, after: FloatLogits, rows: ReferenceRows) -> dict[str, object]:
     """What changed from the logits of the original to those of the exported model: the largest difference, the labels
     that differ, and the scores x 100 of both, {} where no row has a label."""
     changed = 0 if task.regression else int((decide(task, before) != decide(task, after)).sum())

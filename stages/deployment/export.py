@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from stages.corpus.tokenizer import load_tokenizer
-from stages.deployment.checked_rows import ComparedRows, comparison, logits_of
+from stages.deployment.checked_rows import ReferenceRows, comparison, logits_of
 from stages.deployment.classifier import encode
 from stages.deployment.description import DESCRIPTION, ONNX_MODEL, ModelDescription, write_description
 from stages.deployment.example import example_code, readme
@@ -56,7 +56,7 @@ class Exported:
 
 
 def export(
-    source: Path, form: Form, out: Path, description: ModelDescription, rows: ComparedRows, title: str
+    source: Path, form: Form, out: Path, description: ModelDescription, rows: ReferenceRows, title: str
 ) -> Exported:
     """Export the model in ``source`` into the new folder ``out``, with its check on ``rows``. ``title`` heads the
     README. Raises ValueError for a model that does not load or cannot be exported."""

@@ -15,7 +15,7 @@ from stages.deployment.description import ModelDescription, is_onnx
 from stages.models.shape import config_of
 
 if TYPE_CHECKING:
-    from stages.deployment.checked_rows import ComparedRows
+    from stages.deployment.checked_rows import ReferenceRows
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -76,7 +76,7 @@ def _check_form(model: FoundModel, form: str) -> None:
         check_exportable(config_of(model.directory))
 
 
-def _compared_rows(model: FoundModel, description: ModelDescription, rows: Path | None) -> "ComparedRows":
+def _compared_rows(model: FoundModel, description: ModelDescription, rows: Path | None) -> "ReferenceRows":
     """The rows on which the export is compared."""
     from stages.deployment.checked_rows import corpus_rows, file_rows, generated_rows
 
