@@ -42,6 +42,9 @@ TOKENIZER_FILES = (
 )
 WEIGHTS = ("*.safetensors", "*.safetensors.index*.json")
 
+EXAMPLE_ROWS = 4
+"""Rows of the example by which a graph is traced: more than one, or the batch would be taken for a constant."""
+
 CLOSE = 1e-3
 """The largest difference of a float32 export's logits from PyTorch's, relative to the largest logit or to 1."""
 
@@ -72,7 +75,8 @@ def export(
     if form != "safetensors":
         tokenizer = load_tokenizer(source)
         names = INPUTS if "token_type_ids" in tokenizer.model_input_names else INPUTS[:2]
-        inputs = encode(tokenizer, rows.texts[:4], description.max_length).batch(np.arange(min(4, len(rows.texts))))
+        example = (rows.texts * EXAMPLE_ROWS)[:EXAMPLE_ROWS]
+        inputs = encode(tokenizer, example, description.max_length).batch(np.arange(EXAMPLE_ROWS))
         inputs.setdefault("token_type_ids", np.zeros_like(inputs["input_ids"]))
         plain = out / ONNX_MODEL if form == "onnx" else out / "float32.onnx"
         write_graph(model, names, inputs, plain)

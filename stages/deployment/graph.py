@@ -34,15 +34,6 @@ def check_packages() -> None:
         raise ValueError(f"it needs {', '.join(lacking)}, which is not installed: {INSTALL_ONNX}")
 
 
-def check_exportable(config: Mapping[str, object]) -> None:
-    """Raise ValueError for a model that has no ONNX graph, from its ``config_of``."""
-    if config.get("model_type") == BILSTM:
-        raise ValueError(
-            "the model is a BiLSTM, whose lengths of rows PyTorch's exporter cannot keep variable; "
-            "use --to safetensors, and load it by stillhouse.load_model"
-        )
-
-
 def write_graph(model: Any, names: Sequence[str], rows: Mapping[str, npt.NDArray[np.int64]], path: Path) -> None:
     """Write a classifier of transformers or of this project to ``path``, in float32: inputs ``names`` [batch, length],
     output ``logits`` [batch, outputs], both sizes variable. ``rows`` are an example, of at least two rows and two
@@ -54,7 +45,7 @@ def write_graph(model: Any, names: Sequence[str], rows: Mapping[str, npt.NDArray
     try:
         with torch.no_grad(), _quiet():
             program: Any = torch.onnx.export(
-                _logits_module(model, names),
+                _traceable(model, names),
                 examples,
                 dynamo=True,
                 input_names=list(names),
@@ -71,9 +62,14 @@ def write_graph(model: Any, names: Sequence[str], rows: Mapping[str, npt.NDArray
         ) from error
 
 
-def _logits_module(model: Any, names: Sequence[str]) -> "torch.nn.Module":
+def _traceable(model: Any, names: Sequence[str]) -> "torch.nn.Module":
     """The model as a module that takes the inputs by position and returns its logits alone."""
     from torch import Tensor, nn
+
+    if model.config.model_type == BILSTM:
+        from stages.deployment.bilstm_graph import ExportableBilstm
+
+        return ExportableBilstm(model, names).eval()
 
     class LogitsOnly(nn.Module):
         def __init__(self) -> None:

@@ -12,7 +12,7 @@ from pipeline.cli.models.predict import described
 from pipeline.cli.report import check_folder_of
 from pipeline.errors import RequestError, first_line, refused
 from stages.deployment.description import ModelDescription, is_onnx
-from stages.models.shape import config_of
+from stages.deployment.graph import check_packages
 
 if TYPE_CHECKING:
     from stages.deployment.checked_rows import ReferenceRows
@@ -34,7 +34,9 @@ def export_model(
         raise RequestError(f"--out: {target} exists, and is not overwritten; give another path, or remove it")
     if is_onnx(model.directory):
         raise RequestError(f"MODEL: {model.name} is an ONNX model already; give the model that it was exported from")
-    _check_form(model, form)
+    if form != "safetensors":
+        with refused(f"--to: {form}"):
+            check_packages()
     if push is not None:
         _check_hub(push)
     description = model.description() if rows is None else described(model, rows, text)
@@ -62,18 +64,6 @@ def export_model(
 def plain_name(name: str) -> str:
     """A model's name as that of a folder: distil/vanilla-kd/two/0@tiny becomes vanilla-kd-two-0-tiny."""
     return re.sub(r"[^\w.-]+", "-", name.removeprefix("distil/")).strip("-.") or "model"
-
-
-def _check_form(model: FoundModel, form: str) -> None:
-    """Raise RequestError if the model cannot be exported as ``form``, or the packages for it are missing."""
-    if form == "safetensors":
-        return
-    from stages.deployment.graph import check_exportable, check_packages
-
-    with refused(f"--to: {form}"):
-        check_packages()
-    with refused(f"MODEL: {model.name}"):
-        check_exportable(config_of(model.directory))
 
 
 def _compared_rows(model: FoundModel, description: ModelDescription, rows: Path | None) -> "ReferenceRows":

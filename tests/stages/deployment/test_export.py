@@ -7,11 +7,13 @@ import torch
 from tiny import packaged_model, random_classifier
 from transformers import AutoTokenizer
 
+from stages.deployment.bilstm_graph import ExportableBilstm
 from stages.deployment.checked_rows import generated_rows
 from stages.deployment.classifier import OnnxClassifier
-from stages.deployment.description import read_description, write_description
+from stages.deployment.description import ONNX_MODEL, read_description, write_description
 from stages.deployment.export import export
-from stages.deployment.graph import check_exportable
+from stages.deployment.graph import write_graph
+from stages.models.bilstm.model import BilstmConfig, BilstmForSequenceClassification
 from stages.specs.tasks import Task
 
 PAIRS = Task(name="pairs", text=("one", "two"), labels=("a", "b", "c"))
@@ -50,6 +52,39 @@ def test_a_pair_model_with_a_mean_head_computes_the_same_in_onnx_for_rows_and_ba
     assert one.shape == (1, 3) and several == pytest.approx(one.repeat(3, 0), abs=1e-5)
 
 
-def test_a_bilstm_is_refused_with_the_reason_and_what_to_use() -> None:
-    with pytest.raises(ValueError, match=r"BiLSTM.*--to safetensors"):
-        check_exportable({"model_type": "stillhouse-bilstm"})
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_traceable_bilstm_computes_what_the_model_does_for_rows_of_any_length(pair: bool) -> None:
+    model, inputs = bilstm(pair), pair_inputs()
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        found = ExportableBilstm(model, list(inputs))(*inputs.values())
+    assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+    assert not torch.allclose(expected[0], expected[1])
+
+
+def test_a_bilstm_that_reads_pairs_computes_the_same_in_onnx(tmp_path: Path) -> None:
+    model, inputs = bilstm(True), pair_inputs()
+    example = {name: value[:2].numpy() for name, value in inputs.items()}
+    write_graph(model, list(inputs), example, tmp_path / ONNX_MODEL)
+    with torch.no_grad():
+        expected = model(**inputs).logits.numpy()
+    given = {name: value.numpy() for name, value in inputs.items()}
+    assert OnnxClassifier(tmp_path, 1).logits(given) == pytest.approx(expected, abs=1e-5)
+
+
+def bilstm(pair: bool) -> BilstmForSequenceClassification:
+    """A random BiLSTM of two layers with a projection; token 3 separates the texts of a pair."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 60, "embedding_size": 8, "projected_size": 5, "hidden_size": 6, "fc_size": 7}
+    texts = {"pair": pair, "separator_id": 3 if pair else None, "leading_tokens": 1 if pair else 0}
+    return BilstmForSequenceClassification(BilstmConfig(**sizes, **texts, lstm_layers=2, num_labels=3)).eval()
+
+
+def pair_inputs() -> dict[str, torch.Tensor]:
+    """Three rows of pairs: of 9 tokens, of 6, and of 4 whose second text is a separator alone."""
+    torch.manual_seed(1)
+    ids, mask, types = torch.randint(4, 60, (3, 9)), torch.zeros(3, 9).long(), torch.zeros(3, 9).long()
+    for row, (first, length) in enumerate(((4, 9), (2, 6), (3, 4))):
+        ids[row, first - 1] = ids[row, length - 1] = 3
+        mask[row, :length], types[row, first:length] = 1, 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
