@@ -24,6 +24,8 @@ OPSET = 20
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logits"
+QUANTISED = ("MatMul", "Gemm", "Gather")
+"""Operators whose weights become int8: linear layers and tables of embeddings. LSTMs stay in float32."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -88,7 +90,9 @@ def write_int8(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet():
-        quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            source, target, op_types_to_quantize=list(QUANTISED), per_channel=True, weight_type=QuantType.QInt8
+        )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from stages.deployment.checked_rows import generated_rows
 from stages.deployment.classifier import OnnxClassifier
 from stages.deployment.description import ONNX_MODEL, read_description, write_description
 from stages.deployment.export import export
-from stages.deployment.graph import write_graph
+from stages.deployment.graph import write_graph, write_int8
 from stages.models.bilstm.model import BilstmConfig, BilstmForSequenceClassification
 from stages.specs.tasks import Task
 
@@ -62,7 +62,7 @@ def test_the_traceable_bilstm_computes_what_the_model_does_for_rows_of_any_lengt
     assert not torch.allclose(expected[0], expected[1])
 
 
-def test_a_bilstm_that_reads_pairs_computes_the_same_in_onnx(tmp_path: Path) -> None:
+def test_a_bilstm_that_reads_pairs_computes_the_same_in_onnx_and_about_that_with_int8_weights(tmp_path: Path) -> None:
     model, inputs = bilstm(True), pair_inputs()
     example = {name: value[:2].numpy() for name, value in inputs.items()}
     write_graph(model, list(inputs), example, tmp_path / ONNX_MODEL)
@@ -70,6 +70,10 @@ def test_a_bilstm_that_reads_pairs_computes_the_same_in_onnx(tmp_path: Path) -> 
         expected = model(**inputs).logits.numpy()
     given = {name: value.numpy() for name, value in inputs.items()}
     assert OnnxClassifier(tmp_path, 1).logits(given) == pytest.approx(expected, abs=1e-5)
+    (tmp_path / "int8").mkdir()
+    write_int8(tmp_path / ONNX_MODEL, tmp_path / "int8" / ONNX_MODEL)
+    found = OnnxClassifier(tmp_path / "int8", 1).logits(given)
+    assert found == pytest.approx(expected, abs=0.02) and found != pytest.approx(expected, abs=1e-6)
 
 
 def bilstm(pair: bool) -> BilstmForSequenceClassification:
