@@ -30,6 +30,7 @@ from pipeline.cli.arguments import (
     Target,
     ask_user,
 )
+from pipeline.cli.models.commands import commands as model_commands
 from pipeline.errors import RequestError, first_line
 from pipeline.execution.signals import interrupt_on_sigterm
 
@@ -263,6 +264,9 @@ def verify(
 
     found, name = storage_and_recipe(recipe, storage)
     raise typer.Exit(verify_artifact(target, found, sample, repair, terminal(), name))
+
+
+app.add_typer(model_commands)
 
 
 @app.command(cls=Command)

@@ -16,6 +16,7 @@ from stages.atomic import sync_below, sync_folders
 from stages.corpus.batches import steps_of
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
+from stages.deployment.description import write_description
 from stages.device_turn import TURN
 from stages.evaluation.predictions import last_predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
@@ -250,9 +251,11 @@ def kept_every_epoch(job: StudentJob, progress: Progress) -> bool:
 
 def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
     """Write model and tokenizer to ``target``, as transformers loads them; a model with a mean head, or a
-    BiLSTM, as ``stillhouse.load_model`` does."""
+    BiLSTM, as ``stillhouse.load_model`` does. Beside them is the description of the task, for predictions."""
     model.save_pretrained(target)
     shutil.copytree(job.inputs["corpus"] / "tokenizer", target, dirs_exist_ok=True)
+    meta = read_meta(job.inputs["corpus"])
+    write_description(target, meta.task, meta.max_length)
 
 
 def save_student(

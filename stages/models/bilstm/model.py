@@ -187,8 +187,13 @@ def texts_of_pairs(
     if token_type_ids is not None:
         marked_BT = (token_type_ids == 1) & mask_BT
         has_types_B1 = marked_BT.any(1, keepdim=True)
-        first_BT = torch.where(has_types_B1, body_BT & (token_type_ids == 0), first_BT)
-        second_BT = torch.where(has_types_B1, marked_BT, second_BT)
+        first_BT = _choice(has_types_B1, body_BT & (token_type_ids == 0), first_BT)
+        second_BT = _choice(has_types_B1, marked_BT, second_BT)
     last_BT = mask_BT & (places_BT == mask_BT.sum(1, keepdim=True))
-    first_BT = torch.where(first_BT.any(1, keepdim=True), first_BT, last_BT)
-    return first_BT, torch.where(second_BT.any(1, keepdim=True), second_BT, last_BT)
+    first_BT = _choice(first_BT.any(1, keepdim=True), first_BT, last_BT)
+    return first_BT, _choice(second_BT.any(1, keepdim=True), second_BT, last_BT)
+
+
+def _choice(condition_B1: Tensor, one_BT: Tensor, other_BT: Tensor) -> Tensor:
+    """``torch.where`` of boolean tensors, by operators that ONNX Runtime has for them."""
+    return (condition_B1 & one_BT) | (~condition_B1 & other_BT)

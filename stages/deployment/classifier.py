@@ -1,0 +1,174 @@
+"""A model that is ready to compute logits, in PyTorch or in ONNX Runtime, behind one interface."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.corpus.batches import Ragged, Rows, sorted_batches
+from stages.corpus.tokenizer import Tokenizer, load_tokenizer
+from stages.deployment.description import ONNX_MODEL, is_onnx
+
+Inputs = Mapping[str, npt.NDArray[np.int64]]
+"""A batch: ``input_ids``, ``attention_mask`` and, for pairs, ``token_type_ids``, each [B, T]."""
+
+FloatLogits = npt.NDArray[np.float32]
+
+INSTALL_ONNX = "pip install -c constraints.txt -e '.[onnx]'"
+
+
+class Classifier(Protocol):
+    """A loaded model. ``kind`` names what computes it; ``parameters`` is the number of its parameters."""
+
+    kind: str
+    parameters: int
+
+    def logits(self, inputs: Inputs) -> FloatLogits:
+        """[B, outputs]: the logits of a batch."""
+        ...
+
+
+class PytorchClassifier:
+    """A model in PyTorch, on ``device``, in float32. ``threads`` of a CPU; None for PyTorch's default."""
+
+    def __init__(self, directory: Path, device: str, threads: int | None = None) -> None:
+        import torch
+
+        from stages.models.forward import count_parameters
+        from stages.models.loading import load
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.kind, self.device = "PyTorch", device
+        self.model: Any = load(directory).to(device).eval()  # type: ignore[arg-type]
+        self.parameters = count_parameters(self.model)
+
+    def logits(self, inputs: Inputs) -> FloatLogits:
+        """[B, outputs]: the logits of a batch."""
+        import torch
+
+        from stages.models.forward import forward
+
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(values).to(self.device) for name, values in inputs.items()}
+            found: FloatLogits = forward(self.model, tensors)[0].float().cpu().numpy()
+        return found
+
+
+class OnnxClassifier:
+    """An exported model in ONNX Runtime, on the CPU. ``threads``: None for ONNX Runtime's default. Raises ValueError
+    without the package onnxruntime, and for a file that does not load."""
+
+    def __init__(self, directory: Path, threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ValueError(
+                f"{directory}: an ONNX model needs onnxruntime, which is not installed: {INSTALL_ONNX}"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self.session = onnxruntime.InferenceSession(
+                directory / ONNX_MODEL, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors have no base class of their own
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{directory / ONNX_MODEL}: does not load ({reason}); export the model again") from error
+        self.kind = "ONNX int8" if _stated(directory, "to") == "onnx-int8" else "ONNX"
+        self.parameters = int(_stated(directory, "parameters") or 0)
+        self._names = [given.name for given in self.session.get_inputs()]
+
+    def logits(self, inputs: Inputs) -> FloatLogits:
+        """[B, outputs]: the logits of a batch."""
+        ids = inputs["input_ids"]
+        given = {name: inputs[name] if name in inputs else np.zeros_like(ids) for name in self._names}
+        found: FloatLogits = self.session.run(None, given)[0]
+        return found
+
+
+def open_classifier(directory: Path, device: str = "cpu", threads: int | None = None) -> Classifier:
+    """The model in ``directory``: by ONNX Runtime if it was exported, else by PyTorch on ``device``. Raises ValueError
+    for a model that does not load."""
+    return OnnxClassifier(directory, threads) if is_onnx(directory) else PytorchClassifier(directory, device, threads)
+
+
+def best_device() -> str:
+    """The device for predictions: a GPU where PyTorch finds one, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _stated(directory: Path, field: str) -> Any:
+    """A field of the ``export.json`` beside an ONNX model; None where there is none."""
+    try:
+        return json.loads((directory / "export.json").read_text("utf-8")).get(field)
+    except (OSError, ValueError):
+        return None
+
+
+# --- rows of tokens -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Rows as tokens. ``types`` are the token types of pairs; None where the tokenizer has none. ``pad`` is the id of
+    the padding token."""
+
+    tokens: Ragged
+    types: Ragged | None
+    pad: int
+
+    def __len__(self) -> int:
+        return len(self.tokens.offsets) - 1
+
+    def batch(self, rows: Rows) -> dict[str, npt.NDArray[np.int64]]:
+        """The inputs of a model for these rows, padded to the longest."""
+        found = {"input_ids": self.tokens.padded(rows, self.pad), "attention_mask": self.tokens.mask(rows)}
+        if self.types is not None:
+            found["token_type_ids"] = self.types.padded(rows, 0)
+        return found
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int) -> EncodedRows:
+    """Rows of one text or two as tokens, as training makes them: cut at ``max_length`` tokens, of a pair the longer
+    text first."""
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    encoded = tokenizer(*columns, truncation="longest_first", max_length=max_length, padding=False)
+    with_types = len(columns) == 2 and "token_type_ids" in encoded
+    types = _ragged(encoded["token_type_ids"]) if with_types else None
+    return EncodedRows(_ragged(encoded["input_ids"]), types, int(tokenizer.pad_token_id))
+
+
+def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    return Ragged(np.fromiter((value for row in rows for value in row), np.int32, int(offsets[-1])), offsets)
+
+
+class RowClassifier:
+    """A model with its tokenizer. Raises ValueError for a directory without one that loads."""
+
+    def __init__(self, classifier: Classifier, directory: Path, max_length: int, tokens: int) -> None:
+        self.classifier = classifier
+        self.tokenizer = load_tokenizer(directory)
+        self.max_length = max_length
+        self._tokens = tokens
+
+    def logits(self, texts: Sequence[tuple[str, ...]]) -> FloatLogits:
+        """[rows, outputs]: the logits of rows of one text or two, in their order. Passes have rows of similar length,
+        and at most the number of padded tokens with which the classifier was opened."""
+        rows = encode(self.tokenizer, texts, self.max_length)
+        found: FloatLogits | None = None
+        for chosen in sorted_batches(rows.tokens.lengths, self._tokens):
+            logits = self.classifier.logits(rows.batch(chosen))
+            if found is None:
+                found = np.zeros((len(rows), logits.shape[1]), np.float32)
+            found[chosen] = logits
+        assert found is not None, "there is a row"
+        return found
