@@ -246,13 +246,11 @@ def test_a_checkpoint_is_the_last_one_that_was_saved_or_the_one_under_way(root: 
     survives(power, tmp_path, lambda home: one_of(step_of(home), None, 1, 2, 3))
 
 
-def test_a_kept_epoch_is_whole(root: Path, tmp_path: Path) -> None:
+def test_a_kept_epoch_is_whole(root: Path, tmp_path: Path, tiny_corpus: Path) -> None:
     (root / "out" / "scratch").mkdir(parents=True)
-    (tmp_path / "corpus" / "tokenizer").mkdir(parents=True)
-    (tmp_path / "corpus" / "tokenizer" / "tokenizer.json").write_text("{}")
     tiny = BertConfig(vocab_size=8, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
     spec = DistilSpec(start=Pretrained(), train=Train(keep="epochs"))
-    job = StudentJob(spec, {"corpus": tmp_path / "corpus"}, root / "out")
+    job = StudentJob(spec, {"corpus": tiny_corpus}, root / "out")
     with watched(root) as power:
         epoch_saver(job)(BertModel(tiny), 1)
         power.promises.append(lambda home: one_of((home / "out" / "epochs" / "01").is_dir(), True))
