@@ -19,8 +19,8 @@ from stores import KEYS, LAYOUT, LOGITS, RULE, STATES, kept
 from tiny import packaged_model
 from transformers import BertConfig, BertModel
 
-from cluster.inline import InlineWorker
-from cluster.resources import SilentListener
+from cluster.inline import Inline, InlineWorker
+from cluster.resources import Resources, SilentListener
 from pipeline.artifacts.attempts import Attempt, Watch, claim
 from pipeline.artifacts.ownership import Uses, note_use, read_uses
 from pipeline.artifacts.record import Record, commit, find, parsed_records, sweep, withdraw
@@ -31,6 +31,7 @@ from pipeline.graph.nodes import ExternalInput, Graph, Node
 from pipeline.storage.directory import Directory
 from stages.atomic import replacing
 from stages.bank.ingest import IngestJob, TextStream, finished_raw_part, open_ingest
+from stages.corpus.corpus import corpus
 from stages.corpus.tokenizer import Tokenize, WritePart, finished_part, open_tokenizer, write_rows_file
 from stages.outputs.layout import Layout, ShardFile, read_store, shard_numbers, write_store
 from stages.outputs.parquet import write_shard
@@ -41,7 +42,9 @@ from stages.retrieval.embeddings_writer import save_array, write_meta
 from stages.saved_rows import SavedRows
 from stages.specs.axes.training import Position
 from stages.specs.bank import BankSpec, GeneratedTexts
+from stages.specs.corpus import CorpusSpec, Generated
 from stages.specs.student import DistilSpec, Pretrained, Train
+from stages.specs.tasks import REVIEWS
 from stages.specs.teacher import TeachSpec
 from stages.teaching.finished import finished_shards
 from stages.training.checkpoint import Progress, load, save
@@ -246,11 +249,14 @@ def test_a_checkpoint_is_the_last_one_that_was_saved_or_the_one_under_way(root: 
     survives(power, tmp_path, lambda home: one_of(step_of(home), None, 1, 2, 3))
 
 
-def test_a_kept_epoch_is_whole(root: Path, tmp_path: Path, tiny_corpus: Path) -> None:
+def test_a_kept_epoch_is_whole(root: Path, tmp_path: Path) -> None:
     (root / "out" / "scratch").mkdir(parents=True)
+    rows = CorpusSpec(task=REVIEWS, source=Generated(train=8, validation=4, test=4), holdout=0.0)
+    (tmp_path / "corpus").mkdir()
+    corpus(rows, {"tokenizer": packaged_model()}, tmp_path / "corpus", Inline().on(Resources(), SilentListener()))
     tiny = BertConfig(vocab_size=8, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
     spec = DistilSpec(start=Pretrained(), train=Train(keep="epochs"))
-    job = StudentJob(spec, {"corpus": tiny_corpus}, root / "out")
+    job = StudentJob(spec, {"corpus": tmp_path / "corpus"}, root / "out")
     with watched(root) as power:
         epoch_saver(job)(BertModel(tiny), 1)
         power.promises.append(lambda home: one_of((home / "out" / "epochs" / "01").is_dir(), True))
