@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
+from stages.corpus.encoded_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.checked_rows import ReferenceRows, comparison, logits_of
-from stages.deployment.classifier import encode
 from stages.deployment.description import DESCRIPTION, ONNX_MODEL, ModelDescription, write_description
 from stages.deployment.example import example_code, readme
 from stages.deployment.graph import INPUTS, OPSET, write_graph, write_int8

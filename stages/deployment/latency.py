@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stages.corpus.encoded_rows import EncodedRows, encode
 from stages.corpus.tokenizer import load_tokenizer
-from stages.deployment.classifier import Classifier, EncodedRows, encode, open_classifier
+from stages.deployment.classifier import Classifier, open_classifier
 from stages.deployment.description import ModelDescription
 from stages.deployment.export import folder_bytes
 from stages.deployment.rows import TextRow

@@ -48,8 +48,9 @@ def lines_of(task: Task, logits: npt.NDArray[np.float32]) -> list[Line]:
 
 def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """[rows, outputs]: the softmax of logits."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    found: npt.NDArray[np.float32] = (shifted / shifted.sum(-1, keepdims=True)).astype(np.float32)
+    from scipy.special import softmax
+
+    found: npt.NDArray[np.float32] = softmax(logits.astype(np.float64), axis=-1).astype(np.float32)
     return found
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from stages.corpus.batches import Ragged, Rows, sorted_batches
+from stages.corpus.batches import Rows, sorted_batches
+from stages.corpus.encoded_rows import EncodedRows, encode
 from stages.corpus.row_key import row_key
 from stages.corpus.tokenizer import Tokenizer, load_tokenizer
 from stages.models.forward import pooled_state
@@ -58,7 +59,7 @@ class TextEncoder:
         """(places among ``texts``, unit vectors for them), batch by batch. Batches of which all texts are ``known``
         are left out; the others are the same as without ``known``, and so are the bits of their vectors."""
         if texts:
-            yield from self._batches(*self._tokenised(texts), known)
+            yield from self._batches(encode(self.tokenizer, texts, self.spec.max_length), known)
 
     def encode_saving(self, texts: Sequence[Sequence[str]], saved: SavedRows) -> Vectors:
         """The same as ``encode``, going on from the vectors that ``saved`` holds, and saving further ones."""
@@ -76,46 +77,35 @@ class TextEncoder:
                 unsaved = []
         return found
 
-    def _tokenised(self, texts: Sequence[Sequence[str]]) -> tuple[Ragged, Ragged | None]:
-        """Token ids, and token types for pairs. Texts over ``max_length`` are truncated, a pair at its longer text."""
-        columns = [list(column) for column in zip(*texts, strict=True)]
-        encoded = self.tokenizer(*columns, truncation="longest_first", max_length=self.spec.max_length, padding=False)
-        ids, types = encoded["input_ids"], encoded.get("token_type_ids") if len(columns) == 2 else None
-        return _ragged(ids), None if types is None else _ragged(types)
-
-    def _batches(
-        self, ids: Ragged, types: Ragged | None, known: npt.NDArray[np.bool_] | None
-    ) -> Iterator[tuple[Rows, Vectors]]:
+    def _batches(self, encoded: EncodedRows, known: npt.NDArray[np.bool_] | None) -> Iterator[tuple[Rows, Vectors]]:
         """(rows, their vectors), in batches of similar length, but for those that are all ``known``. When a batch does
         not fit in memory, the remaining rows are divided again into batches of half the size."""
-        remaining = np.arange(len(ids.lengths))
+        remaining = np.arange(len(encoded))
         while len(remaining):
-            batches = [remaining[batch] for batch in sorted_batches(ids.lengths[remaining], self.tokens)]
+            batches = [remaining[batch] for batch in sorted_batches(encoded.tokens.lengths[remaining], self.tokens)]
             remaining = remaining[:0]
             for number, rows in enumerate(batches):
                 if known is not None and known[rows].all():
                     continue
-                vectors = self._try(ids, types, rows)
+                vectors = self._try(encoded, rows)
                 if vectors is None:
                     self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
                     remaining = np.concatenate(batches[number:])
                     break
                 yield rows, vectors
 
-    def _try(self, ids: Ragged, types: Ragged | None, rows: Rows) -> Vectors | None:
+    def _try(self, encoded: EncodedRows, rows: Rows) -> Vectors | None:
         """The vectors of these rows; None if memory did not suffice. With a single row the error is raised."""
         try:
-            return self._run(ids, types, rows)
+            return self._run(encoded, rows)
         except RuntimeError as error:
             if len(rows) == 1 or not out_of_memory(error):
                 raise
             return None
 
-    def _run(self, ids: Ragged, types: Ragged | None, rows: Rows) -> Vectors:
+    def _run(self, encoded: EncodedRows, rows: Rows) -> Vectors:
         """[len(rows), width]: one forward pass."""
-        arrays = {"input_ids": ids.padded(rows, int(self.tokenizer.pad_token_id)), "attention_mask": ids.mask(rows)}
-        if types is not None:
-            arrays["token_type_ids"] = types.padded(rows, 0)
+        arrays = encoded.batch(rows)
         inputs: dict[str, Tensor] = {name: torch.from_numpy(one).to(self.device) for name, one in arrays.items()}
         with torch.inference_mode():
             states = self.model(**inputs).last_hidden_state
@@ -141,9 +131,3 @@ def open_encoder(spec: ModelEncoder, directory: Path, device: str, threads: int)
         )
     module: nn.Module = model
     return TextEncoder(spec, module.to(device).eval(), tokenizer, device, tokens_per_pass(device, threads))
-
-
-def _ragged(rows: Sequence[Sequence[int]]) -> Ragged:
-    lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-    values = np.fromiter((value for row in rows for value in row), np.int32, int(lengths.sum()))
-    return Ragged(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
