@@ -76,7 +76,7 @@ TINY = Plan(
     2,
     2,
 )
-PARTS = ("dump", "training", "students", "compiled")
+PARTS = ("checks", "dump", "training", "students", "compiled")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -87,16 +87,20 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     quieten()
     console, begun = Console(highlight=False, width=None if sys.stdout.isatty() else 180), time.perf_counter()
+
+    def show(text: str) -> None:
+        console.print(f"{time.perf_counter() - begun:6.1f} s  {text}", soft_wrap=True, markup=False)
+
     plan = TINY if given.tiny else FULL
     scale = replace(plan.scale, rows=given.rows or plan.scale.rows, turns=given.turns or plan.scale.turns)
     with tempfile.TemporaryDirectory(prefix="stillhouse-gpu-") as folder:
         scene = GpuScene(Path(folder), scale, given.device)
         about = described(scene)
         for name, value in about.items():
-            console.print(f"{name}: {value}", soft_wrap=True)
-        sound, checks = checked(scene, plan, console)
+            show(f"{name}: {value}")
+        sound, checks = checked(scene, plan, show) if "checks" in given.only else (True, {})
         about |= checks
-        found, complete = measured(scene, plan, given.only, console, begun + given.seconds)
+        found, complete = measured(scene, plan, given.only, show, begun + given.seconds)
     print_table(found, console)
     console.print(f"{time.perf_counter() - begun:.0f} s in all")
     if given.json:
@@ -128,7 +132,7 @@ def described(scene: GpuScene) -> dict[str, str]:
     }
 
 
-def checked(scene: GpuScene, plan: Plan, console: Console) -> tuple[bool, dict[str, str]]:
+def checked(scene: GpuScene, plan: Plan, show: Callable[[str], None]) -> tuple[bool, dict[str, str]]:
     """Whether losses agree, and sentences about it: of the device and the CPU, and on a GPU of captured steps and the
     same steps kernel by kernel, for each architecture that is captured."""
     here, cpu = (
@@ -140,26 +144,26 @@ def checked(scene: GpuScene, plan: Plan, console: Console) -> tuple[bool, dict[s
         f"{'equal to' if agree else 'DIFFERENT from'} the CPU's: over {len(cpu)} steps of {plan.checked} in float32 "
         f"without dropout they differ by at most {worst:.2g} of their value; allowed are {TOLERANCE:g}"
     )
-    console.print(f"losses: {checks['losses']}", soft_wrap=True)
+    show(f"losses: {checks['losses']}")
     if scene.device == "cpu":
         return agree, checks
     for architecture in CAPTURED:
         try:
             worst = scene.graph_difference(plan.checked, architecture, GRAPH_STEPS)
         except Exception:
-            console.print(traceback.format_exc(), soft_wrap=True, markup=False)
+            show(traceback.format_exc())
             worst = float("inf")
         agree &= worst <= GRAPH_TOLERANCE
         checks[f"graphs of {architecture}"] = (
             f"over {GRAPH_STEPS} steps the losses of captured steps differ by at most {worst:.2g} of their value from "
             f"those of the same steps kernel by kernel; allowed are {GRAPH_TOLERANCE:g}"
         )
-        console.print(f"graphs of {architecture}: {checks[f'graphs of {architecture}']}", soft_wrap=True)
+        show(f"graphs of {architecture}: {checks[f'graphs of {architecture}']}")
     return agree, checks
 
 
 def measured(
-    scene: GpuScene, plan: Plan, only: Sequence[str], console: Console, ends: float
+    scene: GpuScene, plan: Plan, only: Sequence[str], show: Callable[[str], None], ends: float
 ) -> tuple[list[Finding], bool]:
     """Every comparison of the plan that could start before ``ends``, and whether none failed."""
     comparisons: list[Callable[[], list[Finding]]] = []
@@ -177,17 +181,17 @@ def measured(
     complete = True
     for number, compare in enumerate(comparisons):
         if time.perf_counter() > ends:
-            console.print(f"--seconds is over: {len(comparisons) - number} comparisons were not made")
+            show(f"--seconds is over: {len(comparisons) - number} comparisons were not made")
             break
         try:
             lines = compare()
         except Exception:
-            console.print(traceback.format_exc(), soft_wrap=True, markup=False)
+            show(traceback.format_exc())
             complete = False
             continue
         found += lines
         for line in lines:
-            console.print(f"{line.name}: {line.value.median:.3f} {line.unit}; {line.note}", soft_wrap=True)
+            show(f"{line.name}: {line.value.median:.3f} {line.unit}; {line.note}")
     return found, complete
 
 

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -44,6 +43,7 @@ from stages.training.setup import TrainingSetup
 from stages.training.signal import NoTeacher
 from stages.training.steps.graphs import GraphedStep
 from stages.training.steps.student_step import StudentStep
+from stages.training.sums import LOSS
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -101,23 +101,20 @@ class LastStepDone(Exception):
 
 class StepWatch(Watch):
     """Times the steps on ``rows`` rows that follow those on the first ``before`` rows, but for the first of them, after
-    which ``at_begin`` is called; it waits for the device at both ends, and ends the training there. ``at_step`` is
-    called after each step."""
+    which ``at_begin`` is called; it waits for the device at both ends, and ends the training there."""
 
     def __init__(
         self,
         device: str,
         rows: int,
         before: int = 0,
-        at_step: Callable[[], None] = lambda: None,
         at_begin: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()
-        self.device, self.at_step, self.at_begin = device, at_step, at_begin
+        self.device, self.at_begin = device, at_begin
         self.done, self.before, self.rows, self.began = 0, before, rows, math.nan
 
     def advance(self, amount: float) -> None:
-        self.at_step()
         self.done += int(amount)
         if math.isnan(self.began) and self.done > self.before:
             synchronize(self.device)
@@ -205,32 +202,42 @@ class GpuScene:
         }
         names = FIELDS.get(architecture, {})
         named = {names.get(name, name): value for name, value in fields.items()}
-        config = AutoConfig.for_model(architecture, vocab_size=VOCABULARY, num_labels=self.task.outputs, **named)
+        special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+        config = AutoConfig.for_model(
+            architecture, vocab_size=VOCABULARY, num_labels=self.task.outputs, **special, **named
+        )
         model: nn.Module = AutoModelForSequenceClassification.from_config(config)
         return model
 
-    def setup(self, checkpoint_seconds: float, name: str = "checkpoint", **train: object) -> TrainingSetup:
+    def setup(self, name: str = "checkpoint", **train: object) -> TrainingSetup:
         settings = Train.model_validate({"epochs": 1, "select": "dev", **train})
         spec = DistilSpec(start=Pretrained(), method=Method(), train=settings)
         checkpoint = self.root / f"{name}.pt"
         checkpoint.unlink(missing_ok=True)
-        return TrainingSetup(spec, self.task, self.train, self.dev, NoTeacher(), checkpoint, checkpoint_seconds)
+        return TrainingSetup(spec, self.task, self.train, self.dev, NoTeacher(), checkpoint, math.inf)
 
     def losses(self, device: str, model: nn.Module, steps: int, padded: bool = False, **train: object) -> list[float]:
         """The mean loss of each of the first ``steps`` steps of 32 rows. ``padded`` pads batches as graphs need it,
         and runs kernel by kernel."""
         size = 32
-        sums: list[float] = []
-        watch = StepWatch(device, (steps + 1) * size, at_step=lambda: sums.append(training.progress.loss))
-        setup = self.setup(-1.0, batch_size=size, **train)  # a checkpoint at each step reads the loss
-        training = Training(model, setup, DeviceWorker(device, watch))
+        found: list[float] = []
+        watch = StepWatch(device, (steps + 1) * size)
+        training = Training(model, self.setup(batch_size=size, **train), DeviceWorker(device, watch))
         if padded:
             assert isinstance(training.step, GraphedStep)
             training.step = PaddedStep(training.step, training.step.graphs, training.step.longest, training.step.pad)
+        run, place = training.step.run, training.layout.place(LOSS)
+
+        def read(*arguments: Any) -> torch.Tensor:
+            total = run(*arguments)
+            found.append(float(total[place]) / size)
+            return total
+
+        training.step.run = read  # type: ignore[method-assign]
         with suppress(LastStepDone):
             training.run()
         training.step.close()
-        return [float(loss) / size for loss in np.diff(sums)]
+        return found[:steps]
 
     def graph_difference(self, shape: Shape, architecture: str, steps: int) -> float:
         """The largest relative difference of a step's loss between captured steps and the same steps kernel by kernel,
@@ -254,7 +261,7 @@ class GpuScene:
         def ours(way: Way) -> float:
             model.load_state_dict(start)
             watch = StepWatch(self.device, len(train), len(train) * (epochs - 1))
-            setup = self.setup(math.inf, epochs=epochs, batch_size=batch_size, precision=precision, **WAYS[way])
+            setup = self.setup(epochs=epochs, batch_size=batch_size, precision=precision, **WAYS[way])
             training = Training(model, setup, DeviceWorker(self.device, watch))
             with suppress(LastStepDone):
                 training.run()
@@ -313,9 +320,7 @@ class GpuScene:
 
         def one(number: int) -> None:
             try:
-                setup = self.setup(
-                    math.inf, f"student-{number}", epochs=epochs, precision="bfloat16", seed=number, **WAYS[way]
-                )
+                setup = self.setup(f"student-{number}", epochs=epochs, precision="bfloat16", seed=number, **WAYS[way])
                 training = Training(models[number], setup, DeviceWorker(self.device, watches[number]))
                 with suppress(LastStepDone):
                     training.run()

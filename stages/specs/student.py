@@ -125,7 +125,7 @@ class Train(Frozen):
     max_grad_norm: float = Field(1.0, gt=0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
-    graphs: Annotated[Literal["on", "off"], FurtherFiles({"on": ("on", "off"), "off": ("on", "off")})] = "off"
+    graphs: Annotated[Literal["on", "off"], FurtherFiles({"on": ("on", "off"), "off": ("on", "off")})] = "on"
     freeze: tuple[Literal["embeddings"], ...] = Field((), max_length=1)
     select: Literal["holdout", "dev", "last"] = "holdout"
     select_by: Literal["metric", "likelihood"] = "metric"

@@ -77,7 +77,7 @@ class OptimisationBlock(Block):
         "Run the steps of a training on a GPU as CUDA graphs, captured once for each length of a batch, so that small "
         "models do not wait for the host. Batches are padded to a few lengths. What cannot be captured runs as with "
         "`off`, and the log says why. It changes no key, and nothing on a CPU.",
-        "on",
+        "off",
         of=TRAIN["graphs"],
     )
     freeze: tuple[Literal["embeddings"], ...] = key(

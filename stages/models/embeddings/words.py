@@ -10,12 +10,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from stages.models.cast_weights import CastWeights
+
 
 def unwrapped(model: nn.Module) -> PreTrainedModel:
-    """The transformers model in ``model``, which may be wrapped by DistributedDataParallel or torch.compile."""
+    """The transformers model in ``model``, which may be wrapped by DistributedDataParallel, ``CastWeights`` or
+    torch.compile."""
     while True:
         if isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module
+        elif isinstance(model, CastWeights):
+            model = model.model
         elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
             model = compiled
         else:

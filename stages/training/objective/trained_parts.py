@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stages.corpus.rowset import Batch
 from stages.device_turn import TURN
+from stages.models.cast_weights import CastWeights
 from stages.models.embeddings.words import unwrapped, word_embeddings
 from stages.models.forward import forward, pooled_state, recorded_scores, width
 from stages.models.predict import autocast
@@ -78,7 +79,8 @@ class TrainedParts:
     """The student and the layer matcher with its projections, on one worker's device.
 
     ``model`` is the student itself, and ``wrapped`` what a step calls: the student under data parallelism, compiled if
-    the spec says so. ``all`` is a module that holds every trained parameter, the student's first.
+    the spec says so, or on a GPU in bfloat16 with its weights cast at once. ``all`` is a module that holds every
+    trained parameter, the student's first.
     """
 
     def __init__(self, model: nn.Module, setup: TrainingSetup, worker: LoopWorker) -> None:
@@ -101,8 +103,15 @@ class TrainedParts:
         distributed = worker.world_size > 1
         # DDP overlaps the reduction of gradients with the backward pass.
         self.parallel = nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False) if distributed else None
-        wrapped: nn.Module = self.parallel or model
-        self.wrapped = cast(nn.Module, torch.compile(wrapped, dynamic=True)) if settings.compile else wrapped
+        self.wrapped = self._wrapped(self.parallel or model)
+
+    def _wrapped(self, model: nn.Module) -> nn.Module:
+        settings = self.setup.spec.train
+        if settings.compile:
+            return cast(nn.Module, torch.compile(model, dynamic=True))  # which merges the casts by itself
+        on_gpu = self.worker.device.startswith("cuda")
+        # The gradients of weights that are cast at once arrive together, too late to be reduced behind the backward.
+        return CastWeights(model) if on_gpu and settings.precision != "float32" and self.parallel is None else model
 
     def states(self) -> dict[str, State]:
         """The state of each part, by the names in ``PARTS``."""

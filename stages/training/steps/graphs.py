@@ -5,7 +5,8 @@ kernels. A small student's step otherwise takes as long as its launches.
 What is replayed is the step as Python ran it during the capture, with tensors at the same addresses and with the same
 numbers. So batches are copied into tensors that stay, the learning rate is a tensor, dropout has a generator of its own
 that is seeded before each replay, and all graphs are dropped when an epoch has another plan than the one before. The
-first step of each shape runs kernel by kernel. It is an ordinary step, and the warm-up that a capture needs.
+first step of each shape runs kernel by kernel. It is an ordinary step, and the warm-up that a capture needs. Where a
+capture fails, the training goes on kernel by kernel.
 """
 
 import gc
@@ -29,9 +30,9 @@ from stages.training.participants.protocol import View
 from stages.training.setup import LoopWorker, StepWork, TrainingSetup
 from stages.training.steps.student_step import StudentStep
 
-CAPTURED = ("bert", "camembert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
+CAPTURED = ("bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
 """Architectures whose forward pass neither waits for the GPU nor copies to it. DeBERTa's copies its table of relative
-positions, and an LSTM's reads the lengths of rows on the host."""
+positions, MPNet's the numbers of its mask, and an LSTM's reads the lengths of rows on the host."""
 
 Shapes = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
 """The name, shape and type of each tensor of a batch."""
@@ -122,15 +123,14 @@ def without_autocast_cache() -> Any:
 
 
 def graphs_problem(model_type: str, setup: TrainingSetup, worker: LoopWorker) -> str | None:
-    """Why the steps of this training cannot be captured, in the words that follow "because"; None if they can."""
-    if not worker.device.startswith("cuda"):
-        return "this worker has no GPU"
+    """Why the steps of this training on a GPU cannot be captured, in the words that follow "because"; None if they
+    can."""
     if worker.world_size > 1:
         return "several workers train together"
     if setup.spec.train.micro_batch is not None:
         return "train.micro_batch divides a step"
     if model_type not in CAPTURED:
-        return f"the forward pass of {model_type} waits for the GPU"
+        return f"the forward pass of {model_type} waits for the GPU or copies to it"
     if isinstance(setup.spec.method.structure, EveryToken):
         return "the method follows the states of every token"
     return None
@@ -168,6 +168,7 @@ class GraphedStep(StudentStep):
         self.seen: set[Shapes] = set()
         self.captured: dict[Shapes, CapturedStep] = {}
         self.noted = 0
+        self.impossible = False
 
     def running(self) -> AbstractContextManager[None]:
         return self.graphs.running()
@@ -178,7 +179,7 @@ class GraphedStep(StudentStep):
         return batch.padded(length if self.longest and wanted > self.longest else wanted, self.pad)
 
     def run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer, seed: int) -> Tensor:
-        if work.prepared or len(work.batches) != 1:
+        if work.prepared or len(work.batches) != 1 or self.impossible:
             return super().run(work, rows, plan, optimizer, seed)
         if optimizer is not self.optimizer or without_position(plan) != self.plan:
             self.close()
@@ -189,8 +190,12 @@ class GraphedStep(StudentStep):
             self.seen.add(shapes)
             return super().run(work, rows, plan, optimizer, seed)
         if shapes not in self.captured:
-            with TURN:
-                self.captured[shapes] = self._captured(batch, rows, plan, optimizer)
+            try:
+                with TURN:
+                    self.captured[shapes] = self._captured(batch, rows, plan, optimizer)
+            except (RuntimeError, ValueError) as error:
+                self._give_up(error, optimizer)
+                return super().run(work, rows, plan, optimizer, seed)
         return self.captured[shapes].run(batch, seed)
 
     def _captured(self, batch: Batch, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer) -> CapturedStep:
@@ -202,6 +207,14 @@ class GraphedStep(StudentStep):
             return total
 
         return CapturedStep(tensors_of(static), self.graphs.capture(body))
+
+    def _give_up(self, error: Exception, optimizer: torch.optim.Optimizer) -> None:
+        """Run all further steps kernel by kernel: a capture has failed, and has changed nothing but gradients."""
+        reason = str(error).partition("\n")[0]
+        self.worker.note(f"train.graphs: on, but steps run kernel by kernel, because a capture failed: {reason}")
+        self.impossible = True
+        optimizer.zero_grad(set_to_none=True)
+        self.close()
 
     def end_epoch(self) -> str:
         """What was captured since the last call, for the log; '' if nothing was."""
@@ -243,9 +256,9 @@ def without_position(plan: EpochPlan) -> EpochPlan:
 
 def step_of(step: StudentStep, parts: TrainedParts, note: Callable[[str], None]) -> StudentStep:
     """The steps of a training as ``train.graphs`` wants them: ``step`` itself, or captured as CUDA graphs. ``note`` is
-    called with a line where they are wanted and cannot be captured."""
+    called with a line where they are wanted on a GPU and cannot be captured."""
     setup, worker = parts.setup, parts.worker
-    if setup.spec.train.graphs == "off":
+    if setup.spec.train.graphs == "off" or not worker.device.startswith("cuda"):
         return step
     config = unwrapped(parts.model).config
     problem = graphs_problem(config.model_type, setup, worker)

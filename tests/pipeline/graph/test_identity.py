@@ -163,10 +163,18 @@ def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
 def defaults_of(kind: type[BaseModel]) -> dict[str, object]:
     """Field -> its default in JSON's own types; fields without one, and those that are no identity, are left out."""
     return {
-        name: plain(field.get_default(call_default_factory=True, validated_data={}))
+        name: of_identity(field.get_default(call_default_factory=True, validated_data={}))
         for name, field in kind.model_fields.items()
         if name != TAG and not field.is_required() and further_files(field) is None
     }
+
+
+def of_identity(value: object) -> object:
+    """``value`` in JSON's own types, without the fields of models that are no identity."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields.items()
+        return {name: of_identity(getattr(value, name)) for name, field in fields if further_files(field) is None}
+    return plain(value)
 
 
 def all_defaults() -> dict[str, Any]:
