@@ -274,7 +274,7 @@ def _carried(
         left = np.flatnonzero(~there)
         try:
             rows = prior.find(keys[left])
-            found = prior.embeddings.gather(rows[rows >= 0])  # float16 -> float32 -> float16 keeps every bit
+            found = prior.embeddings.gather_stored(rows[rows >= 0])
         except (OSError, ValueError) as error:
             note(f"embeds what earlier embeddings hold, which cannot be read: {error}")
             continue

@@ -8,10 +8,11 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ import numpy.typing as npt
 META = "embeddings.json"
 SHARD_ROWS = 16_384
 """Rows in a shard."""
+SHARDS_OPEN = 256
+"""Shards that stay mapped between two calls of ``gather``. Each takes a file descriptor, of which a process often has
+1,024."""
 
 
 @dataclass(frozen=True)
@@ -42,33 +46,61 @@ class Embeddings:
 
     def shard(self, number: int) -> npt.NDArray[np.float16]:
         """[rows, width], mapped."""
-        mapped: npt.NDArray[np.float16] = np.load(vectors_path(self.directory, number), mmap_mode="r")
-        return mapped
+        return _mapped(vectors_path(self.directory, number))
+
+    @cached_property
+    def _mapped_shards(self) -> Callable[[Path], npt.NDArray[np.float16]]:
+        """``_mapped``, which keeps the last ``SHARDS_OPEN`` results: to map a shard anew costs more than to read some
+        rows of it, as each page that is read must be entered in the process's page table again."""
+        return lru_cache(SHARDS_OPEN)(_mapped)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the mapped shards, which a copy in another process maps for itself."""
+        return {name: value for name, value in vars(self).items() if name != "_mapped_shards"}
 
     def blocks(
         self, rows: int, first: int = 0, last: int | None = None
     ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """(first row, vectors [at most ``rows``, width]) for the rows from ``first`` up to ``last`` (exclusive; all by
-        default), in order."""
+        default), in order. All blocks are in the same memory: the vectors are valid until the next block is taken."""
         last = self.rows if last is None else last
+        buffer = np.empty((max(0, min(rows, last - first, max(self.shards, default=0))), self.width), np.float32)
         for number in range(len(self.shards)):
             start, end = int(self._starts[number]), int(self._starts[number + 1])
             if end <= first or start >= last:
                 continue
             vectors = self.shard(number)
             for place in range(max(first, start), min(last, end), rows):
-                block = vectors[place - start : min(place + rows, last, end) - start]
-                yield place, np.asarray(block, np.float32)
+                stored = vectors[place - start : min(place + rows, last, end) - start]
+                block = buffer[: len(stored)]
+                np.copyto(block, stored)
+                yield place, block
 
     def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The vectors of these rows in the order given, [len(rows), width]."""
         found = np.empty((len(rows), self.width), np.float32)
+        self._copy(rows, found)
+        return found
+
+    def gather_stored(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+        """As ``gather``, in the stored number type: half of the memory."""
+        found = np.empty((len(rows), self.width), np.float16)
+        self._copy(rows, found)
+        return found
+
+    def _copy(self, rows: npt.NDArray[np.int64], found: npt.NDArray[Any]) -> None:
+        """Copy the vectors of these rows to ``found`` [len(rows), width]."""
         order = np.argsort(rows, kind="stable")  # each shard is then read once, front to back
         bounds = np.searchsorted(rows[order], self._starts)
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             places = order[bounds[number] : bounds[number + 1]]
-            found[places] = self.shard(number)[rows[places] - self._starts[number]]
-        return found
+            shard = self._mapped_shards(vectors_path(self.directory, number))
+            found[places] = shard[rows[places] - self._starts[number]]
+
+
+def _mapped(path: Path) -> npt.NDArray[np.float16]:
+    mapped: npt.NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return mapped
 
 
 def vectors_path(directory: Path, number: int) -> Path:

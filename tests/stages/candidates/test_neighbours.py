@@ -16,7 +16,7 @@ from stages.candidates import neighbour_search, train_rows
 from stages.candidates.neighbours import neighbours
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.candidates.transfer import transfer
-from stages.corpus.batches import Ragged
+from stages.corpus.encoded_rows import EncodedRows
 from stages.corpus.leakage import normalized, read_guard
 from stages.corpus.reader import read_meta, read_split
 from stages.corpus.row_key import row_key
@@ -112,7 +112,8 @@ def by_row(out: Path) -> dict[bytes, list[dict]]:
 def brute(bank: Bank, corpus: Path, encoder: Path) -> Callable[..., list[tuple[Texts, float]]]:
     """The whole bank, ordered by the cosines of its stored vectors, then filtered one by one."""
     guard = read_guard(corpus)
-    vectors = np.concatenate([block for _, block in read_embeddings(bank.inputs["embeddings"]).blocks(100)])
+    stored = read_embeddings(bank.inputs["embeddings"])
+    vectors = stored.gather(np.arange(stored.rows))
     encode = open_encoder(ModelEncoder(max_length=16), encoder, "cpu", 1).encode
 
     def nearest(query: Texts, k: int, low: float = 0, high: float = 1) -> list[tuple[Texts, float]]:
@@ -342,11 +343,11 @@ def test_a_part_that_was_interrupted_goes_on_from_the_queries_that_were_encoded(
     encoded: list[int] = []
     run = TextEncoder._run
 
-    def interrupted(self: TextEncoder, ids: Ragged, types: Ragged | None, rows: np.ndarray) -> np.ndarray:
+    def interrupted(self: TextEncoder, texts: EncodedRows, rows: np.ndarray) -> np.ndarray:
         if sum(encoded) > 20:
             raise Interrupted
         encoded.append(len(rows))
-        return run(self, ids, types, rows)
+        return run(self, texts, rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(TextEncoder, "_run", interrupted)
@@ -354,7 +355,7 @@ def test_a_part_that_was_interrupted_goes_on_from_the_queries_that_were_encoded(
             neighbours(NeighboursSpec(k=3), bank.of(tiny_corpus), tmp_path / "cut", inline())
     before, after = sum(encoded), list[int]()
     monkeypatch.setattr(
-        TextEncoder, "_run", lambda self, ids, types, rows: after.append(len(rows)) or run(self, ids, types, rows)
+        TextEncoder, "_run", lambda self, texts, rows: after.append(len(rows)) or run(self, texts, rows)
     )
     neighbours(NeighboursSpec(k=3), bank.of(tiny_corpus), tmp_path / "cut", inline())
     assert sum(after) == len(training(tiny_corpus)) - before

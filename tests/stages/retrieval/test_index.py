@@ -1,6 +1,7 @@
 """The stage ``index``, and searching what it left."""
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from stages.retrieval.embeddings import read_embeddings
 from stages.retrieval.index import index
 from stages.retrieval.index_reader import read_index_meta
 from stages.retrieval.recall import QUERIES, RECALL_SEED, smallest_sufficient
-from stages.retrieval.search import open_search
+from stages.retrieval.search import Found, columns_needed, nearest, open_search
 from stages.specs.retrieval import IndexSpec
 
 ROWS, WIDTH = 3000, 32
@@ -119,6 +120,60 @@ def test_what_is_found_has_exact_cosines_the_nearest_first(
     exact = np.take_along_axis(queries @ vectors.astype(np.float16).astype(np.float32).T, rows, 1)
     np.testing.assert_allclose(cosines, exact, atol=1e-6)
     assert (np.diff(cosines, axis=1) <= 0).all()
+
+
+def test_rows_left_out_by_the_cosines_of_an_index_change_nothing_that_is_found(
+    vectors: np.ndarray, tmp_path: Path
+) -> None:
+    """Some vectors are there three times, so that equal cosines may stand on both sides of the eighth place."""
+    several = np.concatenate([vectors[:1000], vectors[:300], vectors[:300]])
+    embedded = write_embeddings(tmp_path / "e", several, shard=700)
+    queries = mixture(200, WIDTH, seed=3)[:200]
+    search = open_search(build("ivf-flat", embedded, tmp_path / "i"), read_embeddings(embedded), threads=1)
+    found = search.finder.find(queries, 16, 8)
+    needed = [columns_needed(some[None], 8, WIDTH) for some in found.cosines]
+    assert min(needed) == 8 < max(needed) < 16
+    for few, many in zip(
+        nearest(search.embeddings, queries, found, 8),
+        nearest(search.embeddings, queries, Found(found.rows), 8),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(few, many)
+
+
+def test_only_an_index_of_the_stored_vectors_states_cosines(embedded: Path, tmp_path: Path) -> None:
+    queries = mixture(5, WIDTH)[:5]
+    for kind, stated in [("ivf-flat", True), ("ivf-sq8", False), ("ivf-opq", False)]:
+        search = open_search(build(kind, embedded, tmp_path / kind), read_embeddings(embedded), threads=1)
+        assert (search.finder.find(queries, 16, 8).cosines is not None) == stated
+
+
+def test_columns_are_needed_up_to_the_rounding_of_the_lowest_cosine() -> None:
+    near, apart, fewer = [0.9, 0.8, 0.8 - 1e-6, 0.2], [0.9, 0.8, 0.5, 0.2], [0.9, -3.4e38, -3.4e38, -3.4e38]
+    for rows, needed in [([apart], 2), ([apart, near], 3), ([apart, fewer], 4)]:
+        assert columns_needed(np.array(rows, np.float32), 2, 384) == needed
+
+
+def test_blocks_are_read_into_the_same_memory(vectors: np.ndarray, embedded: Path) -> None:
+    places = set()
+    for start, block in read_embeddings(embedded).blocks(512):
+        places.add(block.ctypes.data)
+        np.testing.assert_array_equal(block, vectors[start : start + len(block)].astype(np.float16))
+    assert len(places) == 1
+
+
+def test_gathering_keeps_a_bounded_number_of_shards_open_and_out_of_a_pickle(
+    vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.retrieval.embeddings.SHARDS_OPEN", 3)
+    embeddings = read_embeddings(write_embeddings(tmp_path / "e", vectors[:1000], shard=100))
+    rows = np.arange(999, -1, -37)
+    np.testing.assert_array_equal(embeddings.gather(rows), vectors[rows].astype(np.float16))
+    opened = [path for path in Path("/proc/self/fd").iterdir() if str(tmp_path) in os.path.realpath(path)]
+    assert len(opened) == 3
+    again = pickle.loads(pickle.dumps(embeddings))
+    assert again == embeddings
+    np.testing.assert_array_equal(again.gather_stored(rows), vectors[rows].astype(np.float16))
 
 
 def test_no_fewer_lists_reach_the_recall(embedded: Path, tmp_path: Path) -> None:
