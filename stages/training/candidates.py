@@ -4,7 +4,7 @@ A candidate table lists up to K candidates for each row of train, numbered by ra
 picked for B rows are an array [B, n] of ranks, filled up with -1 where a row has fewer than n.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,15 +89,21 @@ class CandidatePool:
             yield places, replace(batch, read=self.signal.read(chosen[places], request))
 
     def picked_batches(
-        self, rows: Rows, picked: Ranks, request: OutputRequest, device: str, max_rows: int | None
+        self,
+        rows: Rows,
+        picked: Ranks,
+        request: OutputRequest,
+        device: str,
+        max_rows: int | None,
+        fit: Callable[[Batch], Batch],
     ) -> Sequence[CandidateBatch]:
-        """The candidates with the ranks ``picked`` [B, n] of these B rows of train, in host memory (pinned for a GPU).
-        The candidates of one row have equal shares."""
+        """The candidates with the ranks ``picked`` [B, n] of these B rows of train, in host memory (pinned for a GPU),
+        each batch as ``fit`` changes it. The candidates of one row have equal shares."""
         row, place = np.nonzero(picked != NONE)
         chosen = self.table[rows[row], picked[row, place]]
         share = (1.0 / np.maximum(1, (picked != NONE).sum(1))).astype(np.float32)[row]
         found = [
-            CandidateBatch(batch, torch.from_numpy(share[places]))
+            CandidateBatch(fit(batch), torch.from_numpy(share[places]))
             for places, batch in self.batches(chosen, request, device, max_rows)
         ]
         return [batch.pinned() for batch in found] if device.startswith("cuda") else found

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from stages.corpus.batches import Rows, epoch_batches, share_of, steps_of
 from stages.corpus.prefetch import one_ahead
+from stages.corpus.rowset import Batch
 from stages.device_turn import TURN
 from stages.evaluation.predictions import Logits
 from stages.models.predict import predict
@@ -43,6 +44,11 @@ from stages.training.turns import Turns
 
 OPTIMIZER = "optimizer"
 """The optimizer's name among the parts of a checkpoint."""
+
+
+def unchanged(batch: Batch) -> Batch:
+    """The batch itself."""
+    return batch
 
 
 def fit(model: nn.Module, setup: TrainingSetup, worker: LoopWorker) -> Progress:
@@ -197,10 +203,9 @@ class Training:
         share = share_of(rows, self.worker.rank, self.worker.world_size)
         max_rows = setup.spec.train.micro_batch or len(share.rows)
         active = self._active(plan) if share.weight else ()
-        prepared = {participant.name: participant.prepare(share.rows, plan) for participant in active}
-        batches = host_batches(setup.train, setup.signal, share.rows, request, max_rows)
-        if not prepared:
-            batches = [self.step.fitted(batch) for batch in batches]
+        fitted = self.step.fitted if all(participant.has_passes for participant in active) else unchanged
+        prepared = {participant.name: participant.prepare(share.rows, plan, fitted) for participant in active}
+        batches = [fitted(batch) for batch in host_batches(setup.train, setup.signal, share.rows, request, max_rows)]
         if self.worker.device.startswith("cuda"):
             batches = [batch.pinned() for batch in batches]
         return StepWork(batches, share.weight, prepared)

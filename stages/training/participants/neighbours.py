@@ -18,7 +18,7 @@ Drawing at random (``draw`` of the method's axis ``data``) scores nothing. With 
 is the comparison that shows what picking by divergence is worth.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,7 +48,7 @@ from stages.training.candidates import (
 from stages.training.checkpoint import State
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory
-from stages.training.participants.protocol import Cost, Participant, Sums
+from stages.training.participants.protocol import Cost, Participant, Passes, Sums
 from stages.training.sums import LOSS, term_place
 
 Divergences = npt.NDArray[np.float32]
@@ -82,11 +82,13 @@ def drawn_at_random(ranks: Ranks, draw: int, seed: int) -> Ranks:
 @dataclass(frozen=True, slots=True)
 class CandidateScoring:
     """All candidates of these B rows of train, before some are picked. ``ranks`` is [B, K]; each batch comes with the
-    places of its candidates among the ranks that are not -1."""
+    places of its candidates among the ranks that are not -1. ``fit`` brings a batch of those that are picked to the
+    shape in which steps run."""
 
     rows: Rows
     ranks: Ranks
     batches: Sequence[tuple[Rows, Batch]]
+    fit: Callable[[Batch], Batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Candidates(Participant):
     """
 
     name = CANDIDATES
+    has_passes = True
 
     def __init__(self, pool: CandidatePool, data: WithCandidates, parts: TrainedParts) -> None:
         train, worker = parts.setup.spec.train, parts.worker
@@ -146,19 +149,23 @@ class Candidates(Participant):
         drawn = self.draw_for_all_rows(plan.position)
         self.picked = self.picked if drawn is None else drawn
 
-    def join(self, prepared: StepCandidates, rows: int, plan: EpochPlan) -> Sums:
-        """Forward and backward passes on this worker's candidates of a step. They run before the passes on the rows:
-        the last of those synchronises the gradients of both between workers."""
+    def passes(self, prepared: StepCandidates, plan: EpochPlan) -> Passes:
+        """A pass on each batch of this worker's candidates of a step, which are picked first where they are picked in
+        each step."""
         candidates = self.pick_for_step(self.parts.model, prepared, plan)
-        total = torch.zeros(1, dtype=torch.float64, device=self.device)
-        for batch in candidates.batches:
-            with self.parts.gradient_sync(last=False), explain_out_of_memory(len(batch.batch.rows)):
-                loss = self.loss(self.parts.wrapped, batch.to(self.device), plan).sum()
-                (loss * (self.world_size / rows)).backward()
-            total += loss.detach()
         assert candidates.usage is not None
-        usage = torch.from_numpy(candidates.usage).to(self.device)
-        return {LOSS: total, term_place(CANDIDATES): total / plan.candidates, CANDIDATES: usage}
+        return Passes(candidates.batches, {CANDIDATES: candidates.usage})
+
+    def run_pass(self, batch: CandidateBatch, rows: int, plan: EpochPlan) -> Tensor:
+        """Passes on candidates run before those on the rows, the last of which synchronises the gradients of both
+        between workers."""
+        with self.parts.gradient_sync(last=False), explain_out_of_memory(len(batch.batch.rows)):
+            loss = self.loss(self.parts.wrapped, batch, plan).sum()
+            (loss * (self.world_size / rows)).backward()
+        return loss.detach().double().reshape(1)
+
+    def pass_sums(self, loss: Tensor, plan: EpochPlan) -> Sums:
+        return {LOSS: loss, term_place(CANDIDATES): loss / plan.candidates}
 
     def entry(self, sums: list[float]) -> dict[str, Any] | None:
         """See ``usage_summary``."""
@@ -199,7 +206,7 @@ class Candidates(Participant):
         epoch_seed = seed_of(self.seed, position.phase, position.epoch, DRAWS)
         return torch.from_numpy(drawn_at_random(self.pool.all_ranks(rows), self.data.draw, epoch_seed))
 
-    def prepare(self, rows: Rows, plan: EpochPlan) -> StepCandidates:
+    def prepare(self, rows: Rows, plan: EpochPlan, fit: Callable[[Batch], Batch]) -> StepCandidates:
         """The candidates for a step on these rows of train, in host memory. A method that picks in each step gets
         candidates to be scored; any other gets the candidates to train on."""
         pool, picked, logits_request = self.pool, self.picked, logits_only(plan.request)
@@ -207,9 +214,9 @@ class Candidates(Participant):
             ranks = pool.all_ranks(rows)
             numbers = pool.table[rows][ranks >= 0]
             batches = list(pool.batches(numbers, logits_request, self.device, self.max_rows))
-            return StepCandidates(scoring=CandidateScoring(rows, ranks, batches))
+            return StepCandidates(scoring=CandidateScoring(rows, ranks, batches, fit))
         ranks = pool.all_ranks(rows) if picked is None else picked.numpy()[rows]
-        chosen = pool.picked_batches(rows, ranks, logits_request, self.device, self.max_rows or len(rows))
+        chosen = pool.picked_batches(rows, ranks, logits_request, self.device, self.max_rows or len(rows), fit)
         return StepCandidates(chosen, usage_sums(pool, rows, ranks, None))
 
     def pick_for_step(self, model: nn.Module, candidates: StepCandidates, plan: EpochPlan) -> StepCandidates:
@@ -224,7 +231,8 @@ class Candidates(Participant):
         divergences[scoring.ranks >= 0] = self._divergences(model, scoring.batches, number, plan)
         picked = most_divergent(divergences, scoring.ranks, self.data.keep)
         max_rows = self.max_rows or len(scoring.rows)
-        chosen = self.pool.picked_batches(scoring.rows, picked, logits_only(plan.request), self.device, max_rows)
+        request = logits_only(plan.request)
+        chosen = self.pool.picked_batches(scoring.rows, picked, request, self.device, max_rows, scoring.fit)
         return StepCandidates(chosen, usage_sums(self.pool, scoring.rows, picked, divergences))
 
     def loss(self, model: nn.Module, candidates: CandidateBatch, plan: EpochPlan) -> Tensor:

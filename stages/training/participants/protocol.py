@@ -4,7 +4,7 @@ A participant may have parameters, an optimizer and a state of its own, which th
 knows this protocol, and none of them by name.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,6 +77,15 @@ class Cost:
         return Cost(self.augmented_rows + other.augmented_rows, self.live_teacher_rows + other.live_teacher_rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """The forward and backward passes that a participant adds to a step: a pass on each of ``batches``, which are in
+    host memory and have a method ``to`` a device, and ``sums`` over their rows that no pass computes."""
+
+    batches: Sequence[Any]
+    sums: Mapping[str, npt.NDArray[np.float64]]
+
+
 class Participant:
     """Takes part in each step of the epochs in which ``is_active``. What a subclass leaves out, it does not do.
 
@@ -86,6 +95,8 @@ class Participant:
     name: ClassVar[str] = ""
     changes_inputs: ClassVar[bool] = False
     """Whether the student reads the task's rows as ``views`` gives them."""
+    has_passes: ClassVar[bool] = False
+    """Whether what it does in a step is ``passes`` and nothing else, so that a GPU can run each of them as a graph."""
 
     @property
     def sums(self) -> int:
@@ -120,15 +131,23 @@ class Participant:
         student's does over the other steps."""
         return {}
 
-    def prepare(self, _rows: Rows, _plan: EpochPlan) -> Any:
-        """What ``join``, ``views`` and ``take_turn`` need for a step on these rows of train, in host memory. The
-        prefetching thread calls it."""
+    def prepare(self, _rows: Rows, _plan: EpochPlan, _fit: Callable[[Batch], Batch]) -> Any:
+        """What ``passes``, ``views`` and ``take_turn`` need for a step on these rows of train, in host memory. ``fit``
+        brings a batch to the shape in which steps run. The prefetching thread calls it."""
         return None
 
-    def join(self, _prepared: Any, _rows: int, _plan: EpochPlan) -> Sums:
-        """Run its forward and backward passes of a step, before those on the rows of this worker, and return its sums.
-        ``rows`` is the size of the global batch."""
-        return {}
+    def passes(self, _prepared: Any, _plan: EpochPlan) -> Passes:
+        """The passes of a step, which run before those on the rows of this worker."""
+        return Passes((), {})
+
+    def run_pass(self, batch: Any, rows: int, plan: EpochPlan) -> Tensor:
+        """Forward and backward pass on one of the batches of ``passes``, on the device. Returns the sum [1] of its
+        losses. ``rows`` is the size of the global batch."""
+        raise NotImplementedError
+
+    def pass_sums(self, loss: Tensor, plan: EpochPlan) -> Sums:
+        """The sums over the rows of a step in which the passes had the sum of losses ``loss`` [1]."""
+        raise NotImplementedError
 
     def views(self, batch: Batch, _prepared: Any, _plan: EpochPlan) -> Iterator[View]:
         """The forms in which the student reads these rows; their shares have the sum 1. The forward and backward passes

@@ -1,18 +1,20 @@
 """Steps that a GPU runs as CUDA graphs: the whole step of a student, from the forward pass to the new weights, is
 captured once for each shape of a batch and then replayed, so that the host launches one graph in place of hundreds of
-kernels. A small student's step otherwise takes as long as its launches.
+kernels. A small student's step otherwise takes as long as its launches. Where candidates join a step, the passes on
+each of their batches are a graph of their own, which adds to the gradients; those on the rows end the step.
 
 What is replayed is the step as Python ran it during the capture, with tensors at the same addresses and with the same
 numbers. So batches are copied into tensors that stay, the learning rate is a tensor, dropout has a generator of its own
 that is seeded before each replay, and all graphs are dropped when an epoch has another plan than the one before. The
-first step of each shape runs kernel by kernel. It is an ordinary step, and the warm-up that a capture needs. Where a
-capture fails, the training goes on kernel by kernel.
+first part of each shape runs kernel by kernel. It is part of an ordinary step, and the warm-up that a capture needs.
+Where a capture fails, the training goes on kernel by kernel.
 """
 
 import gc
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +27,8 @@ from stages.models.positions import position_limit
 from stages.specs.axes.training import Position
 from stages.specs.layers import EveryToken
 from stages.specs.schedule import EpochPlan
+from stages.specs.seeds import seed_of
+from stages.training.candidates import CandidateBatch
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.participants.protocol import View
 from stages.training.setup import LoopWorker, StepWork, TrainingSetup
@@ -34,8 +38,15 @@ CAPTURED = ("bert", "camembert", "distilbert", "electra", "modernbert", "roberta
 """Architectures whose forward pass neither waits for the GPU nor copies to it. DeBERTa's copies its table of relative
 positions, MPNet's the numbers of its mask, and an LSTM's reads the lengths of rows on the host."""
 
+MOST_CAPTURED = 96
+"""The most graphs of a training. Parts of further shapes run kernel by kernel."""
+
 Shapes = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
 """The name, shape and type of each tensor of a batch."""
+Joined = Batch | CandidateBatch
+Part = tuple[str, int, Shapes]
+"""A part of a step that is captured: the participant whose pass it is, '' for the rows' passes and the update; the rows
+of the global batch; and the shapes of the batch that it reads."""
 
 
 class Graphs(Protocol):
@@ -137,14 +148,14 @@ def graphs_problem(model_type: str, setup: TrainingSetup, worker: LoopWorker) ->
 
 
 @dataclass(frozen=True, slots=True)
-class CapturedStep:
-    """A step for batches of one shape: the tensors that it reads, and the function that runs it."""
+class CapturedPart:
+    """A part of a step for batches of one shape: the tensors that it reads, and the function that runs it."""
 
     inputs: Mapping[str, Tensor]
     replay: Callable[[int], Tensor]
 
-    def run(self, batch: Batch, seed: int) -> Tensor:
-        """The step on ``batch``, from pinned memory."""
+    def run(self, batch: Joined, seed: int) -> Tensor:
+        """The part on ``batch``, from pinned memory."""
         with TURN:
             for name, value in tensors_of(batch).items():
                 self.inputs[name].copy_(value, non_blocking=True)
@@ -152,7 +163,8 @@ class CapturedStep:
 
 
 class GraphedStep(StudentStep):
-    """The steps of one training on a GPU, captured where only the rows of the task are read, in one batch.
+    """The steps of one training on a GPU, captured where only the rows of the task are read, in one batch, and what
+    joins them are passes on batches of candidates.
 
     Rows are padded to a few lengths, at most ``longest`` tokens, so that there are few shapes.
     """
@@ -165,8 +177,8 @@ class GraphedStep(StudentStep):
         self.pad = pad
         self.plan: EpochPlan | None = None
         self.optimizer: torch.optim.Optimizer | None = None
-        self.seen: set[Shapes] = set()
-        self.captured: dict[Shapes, CapturedStep] = {}
+        self.reached: set[Part] = set()
+        self.captured: dict[Part, CapturedPart] = {}
         self.noted = 0
         self.impossible = False
 
@@ -179,56 +191,85 @@ class GraphedStep(StudentStep):
         return batch.padded(length if self.longest and wanted > self.longest else wanted, self.pad)
 
     def run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer, seed: int) -> Tensor:
-        if work.prepared or len(work.batches) != 1 or self.impossible:
+        joining = [participant for participant in self.participants if participant.name in work.prepared]
+        passes_only = all(participant.has_passes for participant in joining)
+        if self.impossible or len(work.batches) != 1 or not passes_only:
             return super().run(work, rows, plan, optimizer, seed)
         if optimizer is not self.optimizer or without_position(plan) != self.plan:
             self.close()
             self.plan, self.optimizer = without_position(plan), optimizer
-        (batch,) = work.batches
-        shapes = shapes_of(batch)
-        if shapes not in self.seen:
-            self.seen.add(shapes)
-            return super().run(work, rows, plan, optimizer, seed)
-        if shapes not in self.captured:
-            try:
-                with TURN:
-                    self.captured[shapes] = self._captured(batch, rows, plan, optimizer)
-            except (RuntimeError, ValueError) as error:
-                self._give_up(error, optimizer)
-                return super().run(work, rows, plan, optimizer, seed)
-        return self.captured[shapes].run(batch, seed)
+        self.keeps_gradients = bool(joining)  # graphs that add to one gradient need it at one address
+        row_part = partial(self._rows, rows, plan, optimizer)
+        if not joining:
+            return self._part("", rows, work.batches[0], row_part, seed)
+        total = self.sums()
+        for participant in joining:
+            with TURN:
+                passes = participant.passes(work.prepared[participant.name], plan)
+            loss = torch.zeros(1, dtype=torch.float64, device=self.worker.device)
+            for number, batch in enumerate(passes.batches, 1):
+                body = partial(participant.run_pass, rows=rows, plan=plan)
+                loss += self._part(participant.name, rows, batch, body, seed_of(seed, number))
+            self.add_sums(total, participant, passes, loss, plan)
+        total += self._part("", rows, work.batches[0], row_part, seed)
+        return total
 
-    def _captured(self, batch: Batch, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer) -> CapturedStep:
-        static = batch.to(self.worker.device)
+    def _rows(self, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer, batch: Batch) -> Tensor:
+        """The passes on the rows of the task, and the update. Returns their part of the sums."""
+        total = self.row_pass(batch, View(batch.inputs), rows, 1.0, plan, True)
+        self.update(optimizer)
+        return total
 
-        def body() -> Tensor:
-            total = self.row_pass(static, View(static.inputs), rows, 1.0, plan, True)
-            self.update(optimizer)
-            return total
+    def _part(self, name: str, rows: int, batch: Joined, body: Callable[[Any], Tensor], seed: int) -> Tensor:
+        """Run a part of a step, from a graph where its shapes were reached before. The result is valid until the next
+        part is run."""
+        part = (name, rows, shapes_of(batch))
+        if part in self.reached and part not in self.captured and len(self.captured) < MOST_CAPTURED:
+            self._capture(part, batch, body)
+        self.reached.add(part)
+        if part in self.captured:
+            return self.captured[part].run(batch, seed)
+        with TURN:
+            torch.manual_seed(seed)
+            return body(batch.to(self.worker.device))
 
-        return CapturedStep(tensors_of(static), self.graphs.capture(body))
-
-    def _give_up(self, error: Exception, optimizer: torch.optim.Optimizer) -> None:
-        """Run all further steps kernel by kernel: a capture has failed, and has changed nothing but gradients."""
-        reason = str(error).partition("\n")[0]
-        self.worker.note(f"train.graphs: on, but steps run kernel by kernel, because a capture failed: {reason}")
-        self.impossible = True
-        optimizer.zero_grad(set_to_none=True)
-        self.close()
+    def _capture(self, part: Part, batch: Joined, body: Callable[[Any], Tensor]) -> None:
+        """Capture a part of a step, or give up: where a capture fails, it has changed nothing but gradients that only
+        the graph would have had."""
+        if self.impossible:
+            return
+        try:
+            with TURN:
+                static = batch.to(self.worker.device)
+                replay = self.graphs.capture(lambda: body(static))
+                self.captured[part] = CapturedPart(tensors_of(static), replay)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            self.worker.note(f"train.graphs: on, but steps run kernel by kernel, because a capture failed: {reason}")
+            self.impossible = True
+            self._drop()
 
     def end_epoch(self) -> str:
         """What was captured since the last call, for the log; '' if nothing was."""
         if len(self.captured) == self.noted:
             return ""
         self.noted = len(self.captured)
-        captured = sorted(tuple(step.inputs["input_ids"].shape) for step in self.captured.values())
-        return "steps run as CUDA graphs for batches of " + ", ".join(f"{rows} x {tokens}" for rows, tokens in captured)
+        sizes = sorted({tuple(part.inputs["input_ids"].shape) for part in self.captured.values()})
+        return "steps run as CUDA graphs for batches of " + ", ".join(f"{rows} x {tokens}" for rows, tokens in sizes)
 
     def close(self) -> None:
+        self._drop()
+        if self.optimizer is not None:
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def _drop(self) -> None:
+        """Drop all graphs. Gradients that are kept from pass to pass stay."""
         self.captured.clear()
-        self.seen.clear()
+        self.reached.clear()
         self.noted = 0
         self.graphs.drop()
+        if self.optimizer is not None and not self.keeps_gradients:
+            self.optimizer.zero_grad(set_to_none=True)
 
 
 def padded_length(length: int) -> int:
@@ -238,14 +279,16 @@ def padded_length(length: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def tensors_of(batch: Batch) -> dict[str, Tensor]:
+def tensors_of(batch: Joined) -> dict[str, Tensor]:
     """The tensors of a batch by name. What was read from stores has names that no input of a model has."""
+    if isinstance(batch, CandidateBatch):
+        return {**tensors_of(batch.batch), "share": batch.share}
     read = {f"read {name}": value for name, value in batch.read.items()}
     return {**batch.inputs, **read, "labels": batch.labels}
 
 
-def shapes_of(batch: Batch) -> Shapes:
-    """The shapes of a batch's tensors, by which its captured step is found."""
+def shapes_of(batch: Joined) -> Shapes:
+    """The shapes of a batch's tensors, by which what was captured for them is found."""
     return tuple((name, tuple(value.shape), value.dtype) for name, value in tensors_of(batch).items())
 
 

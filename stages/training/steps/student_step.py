@@ -13,7 +13,7 @@ from stages.device_turn import TURN
 from stages.specs.schedule import EpochPlan
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory
-from stages.training.participants.protocol import Participant, View
+from stages.training.participants.protocol import Participant, Passes, View
 from stages.training.setup import StepWork
 from stages.training.sums import ATTENTION, LOSS, SumLayout
 
@@ -23,6 +23,8 @@ class StudentStep:
     device that the optimizer keeps the learning rate on, None for a number on the host."""
 
     rate_on: str | None = None
+    keeps_gradients = False
+    """Whether the gradients of a step are set to zero after it instead of dropped."""
 
     def __init__(self, parts: TrainedParts, participants: Sequence[Participant], layout: SumLayout) -> None:
         self.parts = parts
@@ -53,9 +55,12 @@ class StudentStep:
     def _run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer) -> Tensor:
         total = self.sums()
         for participant in self.participants:
-            if participant.name in work.prepared:
-                for place, sums in participant.join(work.prepared[participant.name], rows, plan).items():
-                    total[self.layout.place(place)] += sums
+            if participant.name in work.prepared and participant.has_passes:
+                passes = participant.passes(work.prepared[participant.name], plan)
+                loss = torch.zeros(1, dtype=torch.float64, device=self.worker.device)
+                for joined in passes.batches:
+                    loss += participant.run_pass(joined.to(self.worker.device), rows, plan)
+                self.add_sums(total, participant, passes, loss, plan)
         prepared = work.prepared.get(self.reader.name)
         for number, host_batch in enumerate(work.batches, 1):
             batch, last = host_batch.to(self.worker.device), number == len(work.batches)
@@ -69,6 +74,15 @@ class StudentStep:
             torch.distributed.all_reduce(total)
         return total
 
+    def add_sums(self, total: Tensor, participant: Participant, passes: Passes, loss: Tensor, plan: EpochPlan) -> None:
+        """Add to ``total`` the sums of a participant whose passes had the sum of losses ``loss`` [1]."""
+        for place, sums in participant.pass_sums(loss, plan).items():
+            total[self.layout.place(place)] += sums
+        for place, values in passes.sums.items():
+            host = torch.from_numpy(values)
+            host = host.pin_memory() if self.worker.device.startswith("cuda") else host  # a copy that does not wait
+            total[self.layout.place(place)] += host.to(self.worker.device, non_blocking=True)
+
     def close(self) -> None:
         """Give back what the steps so far have kept on the device beside the weights."""
 
@@ -77,11 +91,11 @@ class StudentStep:
         return torch.zeros(self.layout.size, dtype=torch.float64, device=self.worker.device)
 
     def update(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradients, step, and drop them."""
+        """Clip the gradients, step, and drop them or set them to zero."""
         self.parts.average_projection_gradients()
         nn.utils.clip_grad_norm_(self.parts.all.parameters(), self.parts.setup.spec.train.max_grad_norm)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=not self.keeps_gradients)
 
     def row_pass(self, batch: Batch, view: View, rows: int, weight: float, plan: EpochPlan, last: bool) -> Tensor:
         """Forward and backward pass on a view of the rows of ``batch``. ``weight`` is the factor of the worker's

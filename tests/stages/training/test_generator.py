@@ -105,7 +105,9 @@ def test_the_places_of_a_row_in_a_batch_follow_from_the_row_alone(tmp_path: Path
     assert np.array_equal(places.flat[in_row] % width, own.flat)
     assert np.array_equal(places.uniform[in_row], own.uniform)
     assert places.by_row == np.bincount(places.flat // width, minlength=8).tolist()
-    assert np.array_equal(places.flat, adversary.places(whole, adversary.prepare(whole.rows, PLAN)).flat)
+    assert np.array_equal(
+        places.flat, adversary.places(whole, adversary.prepare(whole.rows, PLAN, lambda batch: batch)).flat
+    )
 
 
 def test_tokens_are_drawn_with_the_probabilities_of_the_softmax_and_no_special_token_is() -> None:

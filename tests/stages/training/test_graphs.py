@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from training_setups import (
     CLASSES,
     DRAWN,
     HARD,
+    KNN,
+    MINIMAX,
     TINYBERT,
     VANILLA,
     Interrupted,
@@ -35,7 +38,7 @@ from stages.models.embeddings.words import unwrapped
 from stages.specs.method import Method
 from stages.training.loop import Training
 from stages.training.setup import TrainingSetup
-from stages.training.steps.graphs import GraphedStep, graphs_problem, padded_length
+from stages.training.steps.graphs import GraphedStep, Joined, Part, graphs_problem, padded_length
 from stages.training.steps.student_step import StudentStep
 
 LONGEST = 16
@@ -91,7 +94,7 @@ def training_of(method: Method, path: Path, worker: LocalWorker | None = None, d
     return Training(small_bert(CLASSES, dropout=dropout), setup, worker or LocalWorker())
 
 
-@pytest.mark.parametrize("method", [HARD, VANILLA, ANNEALING, DRAWN], ids=["hard", "vanilla", "annealing", "drawn"])
+@pytest.mark.parametrize("method", [HARD, VANILLA, ANNEALING], ids=["hard", "vanilla", "annealing"])
 def test_captured_steps_train_the_weights_of_steps_that_run_kernel_by_kernel(method: Method, tmp_path: Path) -> None:
     one, other, graphs = (
         training_of(method, tmp_path / "one.pt"),
@@ -102,7 +105,37 @@ def test_captured_steps_train_the_weights_of_steps_that_run_kernel_by_kernel(met
     padded(other).run()
     assert equal_weights(one.model.state_dict(), other.model.state_dict())
     assert epoch_results(one.progress) == epoch_results(other.progress)
-    assert (graphs.replays > 0) == (method is not DRAWN), "with candidates, steps run kernel by kernel"
+    assert graphs.replays > 0
+
+
+@pytest.mark.parametrize("method", [KNN, DRAWN, MINIMAX], ids=["all", "drawn", "minimax"])
+def test_captured_passes_on_candidates_train_the_weights_of_passes_that_run_kernel_by_kernel(
+    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout beside parts that are never captured, as each part of a step has a seed of its own; without dropout
+    beside steps kernel by kernel."""
+    captured_names: set[str] = set()
+    capture = GraphedStep._capture
+
+    def watched(step: GraphedStep, part: Part, batch: Joined, body: Callable[[Any], Tensor]) -> None:
+        captured_names.add(part[0])
+        capture(step, part, batch, body)
+
+    monkeypatch.setattr(GraphedStep, "_capture", watched)
+    one = graphed(training_of(method, tmp_path / "one.pt"), RunAgain())
+    plain_one = graphed(training_of(method, tmp_path / "plain one.pt", dropout=0.0), RunAgain())
+    for training in (one, plain_one):
+        training.run()
+    monkeypatch.setattr("stages.training.steps.graphs.MOST_CAPTURED", 0)
+    never, others = RunAgain(), training_of(method, tmp_path / "other.pt")
+    graphed(others, never).run()
+    plain_other = padded(training_of(method, tmp_path / "plain other.pt", dropout=0.0))
+    plain_other.run()
+    for captured, other in ((one, others), (plain_one, plain_other)):
+        assert equal_weights(captured.model.state_dict(), other.model.state_dict())
+        assert epoch_results(captured.progress) == epoch_results(other.progress)
+    assert never.captures == 0
+    assert captured_names == {"", "candidates"}, "the passes on candidates, and those on the rows"
 
 
 def test_each_shape_runs_once_kernel_by_kernel_and_is_then_captured_once(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class GeneratorAdversary(Participant):
 
     # --- the student's turn ---
 
-    def prepare(self, rows: Rows, _plan: EpochPlan) -> Mapping[int, RowPlaces]:
+    def prepare(self, rows: Rows, _plan: EpochPlan, _fit: Callable[[Batch], Batch]) -> Mapping[int, RowPlaces]:
         """The places that are filled in each of these rows."""
         return {int(row): self.places_in_row(int(row)) for row in rows}
 
