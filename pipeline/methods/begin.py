@@ -23,7 +23,7 @@ WHERE_TO_BEGIN: Mapping[str, tuple[Suggestion, ...]] = {
             "For pairs, half of the texts are neighbours of the row's. With 16 texts a row (data: {k: 16}), two layers "
             "of MiniLM were 6.8 points above no KD on STS-B (test, 95 % interval 5.3 to 8.2) and 1.4 on SST-2 (0.0 to "
             "2.8); vanilla-kd alone brings 1.8 and -0.2. It pays where the teacher is good: on CoLA and RTE, whose "
-            "teachers were hardly better than chance, nothing was gained (docs/results.md, gains).",
+            "teachers were weak, 2.1 points on their mean could not be told from none (docs/results.md, gains).",
             f"{BANK}\nmethod: [no-kd, transfer]",
         ),
         Suggestion(
