@@ -6,22 +6,36 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from benchmarks import bare_gpu, bare_loop
 from benchmarks.findings import Finding
+from benchmarks.gpu_device import (
+    DeviceWorker,
+    DumpOn,
+    LastStepDone,
+    NeverCaptured,
+    RandomLogits,
+    StepWatch,
+    forget_memory,
+    matmul_flops,
+    most_memory,
+    parameters,
+    synchronize,
+)
 from benchmarks.pairs import Cost, interleaved, ratios, summary, walls
 from benchmarks.scene import DEV_ROWS, VOCABULARY, Watch, learn_tokenizer, rows_source
-from cluster.inline import Inline, InlineOn, InlineWorker
+from cluster.inline import Inline
 from cluster.resources import Resources
 from stages.corpus.batches import epoch_batches, parts, sorted_batches, steps_of
 from stages.corpus.corpus import corpus
@@ -29,25 +43,22 @@ from stages.corpus.reader import read_meta
 from stages.corpus.rowset import distinct, read_rowset
 from stages.models.predict import tokens_per_pass
 from stages.outputs.sizes import SHARD_ROWS
+from stages.specs.axes.data import Neighbours
+from stages.specs.axes.targets import TeacherTargets
+from stages.specs.axes.training import OnePhase
 from stages.specs.corpus import CorpusSpec
 from stages.specs.method import Method
 from stages.specs.seeds import seed_of
 from stages.specs.student import DistilSpec, Pretrained, Train
 from stages.specs.tasks import BUILT_IN
 from stages.specs.teacher import TeachSpec
-from stages.teaching.job import TeachJob
 from stages.teaching.teach import teach
-from stages.teaching.worker import TeacherWorker
+from stages.training.candidates import CandidatePool
 from stages.training.loop import Training
 from stages.training.setup import TrainingSetup
-from stages.training.signal import NoTeacher
+from stages.training.signal import NoTeacher, Signal, StoredSignal
 from stages.training.steps.graphs import GraphedStep
-from stages.training.steps.student_step import StudentStep
 from stages.training.sums import LOSS
-
-Config = TypeVar("Config")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 Precision = Literal["float32", "bfloat16"]
 Way = Literal["kernels", "graphs", "compiled"]
@@ -79,6 +90,8 @@ class Epochs(NamedTuple):
     batch_size: int
     epochs: int
     ways: Sequence[Way]
+    beside: bool = False
+    """Whether each row is trained with one of eight unlabelled texts beside it, as the method ``transfer`` does."""
 
 
 FIELDS: Mapping[str, Mapping[str, str]] = {
@@ -93,74 +106,6 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "modernbert": {"hidden_dropout_prob": "mlp_dropout", "attention_probs_dropout_prob": "attention_dropout"},
 }
 """Fields of an architecture's configuration that have other names than BERT's."""
-
-
-class LastStepDone(Exception):
-    """Raised by a listener to end a training before its epoch is scored."""
-
-
-class StepWatch(Watch):
-    """Times the steps on ``rows`` rows that follow those on the first ``before`` rows, but for the first of them, after
-    which ``at_begin`` is called; it waits for the device at both ends, and ends the training there."""
-
-    def __init__(
-        self,
-        device: str,
-        rows: int,
-        before: int = 0,
-        at_begin: Callable[[], object] = lambda: None,
-    ) -> None:
-        super().__init__()
-        self.device, self.at_begin = device, at_begin
-        self.done, self.before, self.rows, self.began = 0, before, rows, math.nan
-
-    def advance(self, amount: float) -> None:
-        self.done += int(amount)
-        if math.isnan(self.began) and self.done > self.before:
-            synchronize(self.device)
-            self.at_begin()
-            self.began = time.perf_counter()
-        if self.done >= self.before + self.rows:
-            synchronize(self.device)
-            super().advance(amount)
-            raise LastStepDone
-
-
-class DeviceWorker(InlineWorker):
-    """The one worker of this process, on ``device``."""
-
-    def __init__(self, device: str, watch: Watch) -> None:
-        super().__init__(torch.get_num_threads(), watch)
-        self.device = device
-
-
-class DumpOn(InlineOn):
-    """Runs the teach stage's worker on ``device``. ``seconds`` is what its items took once its model was loaded."""
-
-    def __init__(self, device: str) -> None:
-        super().__init__(Resources(cpus_per_worker=torch.get_num_threads()), Watch())
-        self.device, self.seconds = device, math.nan
-
-    def map(
-        self,
-        open_worker: Callable[[Config, InlineWorker], Callable[[Item], Result]],  # noqa: ARG002
-        config: Config,
-        items: Sequence[Item],
-    ) -> Iterator[tuple[int, Result]]:
-        assert isinstance(config, TeachJob)
-        worker: Any = TeacherWorker(config, DeviceWorker(self.device, Watch()))
-        worker.model.requires_grad_(False)
-        synchronize(self.device)
-        start = time.perf_counter()
-        results = [worker.write(item) for item in items]
-        self.seconds = time.perf_counter() - start
-        return iter(enumerate(results))
-
-
-class PaddedStep(GraphedStep):
-    """Steps kernel by kernel on batches that are padded as those of graphs."""
-
-    run = StudentStep.run
 
 
 @dataclass(frozen=True)
@@ -209,23 +154,35 @@ class GpuScene:
         model: nn.Module = AutoModelForSequenceClassification.from_config(config)
         return model
 
-    def setup(self, name: str = "checkpoint", **train: object) -> TrainingSetup:
+    def setup(self, name: str = "checkpoint", beside: bool = False, **train: object) -> TrainingSetup:
         settings = Train.model_validate({"epochs": 1, "select": "dev", **train})
-        spec = DistilSpec(start=Pretrained(), method=Method(), train=settings)
+        method, pool = Method(), None
+        signal: Signal = NoTeacher()
+        if beside:
+            random = np.random.Generator(np.random.PCG64(5))
+            logits = random.normal(size=(len(self.train), self.task.outputs)).astype(np.float32)
+            signal = StoredSignal([RandomLogits(logits)])
+            table = random.integers(len(self.train), size=(len(self.train), 8))
+            pool = CandidatePool(self.train, signal, table, np.full(table.shape, np.nan, np.float32))
+            method = Method(targets=TeacherTargets(), training=OnePhase(), data=Neighbours(k=8, draw=1))
+        spec = DistilSpec(start=Pretrained(), method=method, train=settings)
         checkpoint = self.root / f"{name}.pt"
         checkpoint.unlink(missing_ok=True)
-        return TrainingSetup(spec, self.task, self.train, self.dev, NoTeacher(), checkpoint, math.inf)
+        return TrainingSetup(spec, self.task, self.train, self.dev, signal, checkpoint, math.inf, candidate_pool=pool)
 
-    def losses(self, device: str, model: nn.Module, steps: int, padded: bool = False, **train: object) -> list[float]:
-        """The mean loss of each of the first ``steps`` steps of 32 rows. ``padded`` pads batches as graphs need it,
-        and runs kernel by kernel."""
+    def losses(
+        self, device: str, model: nn.Module, steps: int, captured: bool = True, beside: bool = False, **train: object
+    ) -> list[float]:
+        """The mean loss of each of the first ``steps`` steps of 32 rows. Without ``captured``, a training with graphs
+        runs what they would run kernel by kernel."""
         size = 32
         found: list[float] = []
         watch = StepWatch(device, (steps + 1) * size)
-        training = Training(model, self.setup(batch_size=size, **train), DeviceWorker(device, watch))
-        if padded:
+        training = Training(model, self.setup(beside=beside, batch_size=size, **train), DeviceWorker(device, watch))
+        if not captured:
             assert isinstance(training.step, GraphedStep)
-            training.step = PaddedStep(training.step, training.step.graphs, training.step.longest, training.step.pad)
+            step = training.step
+            training.step = NeverCaptured(step, step.graphs, step.longest, step.pad)
         run, place = training.step.run, training.layout.place(LOSS)
 
         def read(*arguments: Any) -> torch.Tensor:
@@ -239,19 +196,20 @@ class GpuScene:
         training.step.close()
         return found[:steps]
 
-    def graph_difference(self, shape: Shape, architecture: str, steps: int) -> float:
+    def graph_difference(self, shape: Shape, architecture: str, steps: int, beside: bool = False) -> float:
         """The largest relative difference of a step's loss between captured steps and the same steps kernel by kernel,
         in bfloat16 with dropout."""
 
-        def losses(padded: bool) -> list[float]:
+        def losses(captured: bool) -> list[float]:
             model = self.model(shape, architecture=architecture)
-            return self.losses(self.device, model, steps, padded, graphs="on", precision="bfloat16")
+            return self.losses(self.device, model, steps, captured, beside, graphs="on", precision="bfloat16")
 
-        return largest_difference(losses(False), losses(True))
+        return largest_difference(losses(True), losses(False))
 
     def training(self, given: Epochs) -> list[Finding]:
-        """An epoch of hard labels in each way by the project's loop, once it runs steadily, and by the bare loop."""
-        shape, precision, batch_size, epochs, ways = given
+        """An epoch of hard labels in each way by the project's loop, once it runs steadily, and by the bare loop; with
+        unlabelled texts beside the rows, as graphs and kernel by kernel."""
+        shape, precision, batch_size, epochs, ways, beside = given
         model, train = self.model(shape), self.train
         start = {name: value.clone() for name, value in model.state_dict().items()}
         batches = epoch_batches(train.tokens.lengths, batch_size, seed_of(0, 0, 0))
@@ -261,7 +219,7 @@ class GpuScene:
         def ours(way: Way) -> float:
             model.load_state_dict(start)
             watch = StepWatch(self.device, len(train), len(train) * (epochs - 1))
-            setup = self.setup(epochs=epochs, batch_size=batch_size, precision=precision, **WAYS[way])
+            setup = self.setup(beside=beside, epochs=epochs, batch_size=batch_size, precision=precision, **WAYS[way])
             training = Training(model, setup, DeviceWorker(self.device, watch))
             with suppress(LastStepDone):
                 training.run()
@@ -277,6 +235,10 @@ class GpuScene:
 
         flops = 6 * parameters(model) * int(train.tokens.lengths.sum())
         what = f"step of {shape}, {precision}, batch {batch_size}"
+        if beside:
+            captured, kernels = (partial(ours, way) for way in ("graphs", "kernels"))
+            what, graphs = f"{what}, a text beside each row,", {"graphs": captured}
+            return self._compared(what, graphs, kernels, 2 * flops, len(train), steps, "kernel by kernel")
         return self._compared(what, {way: partial(ours, way) for way in ways}, bare, flops, len(train), steps)
 
     def dump(self, shape: Shape) -> list[Finding]:
@@ -351,9 +313,10 @@ class GpuScene:
         flops: int,
         rows: int,
         steps: int,
+        base: str = "bare",
     ) -> list[Finding]:
         """All functions take turns and return seconds; ``flops``, ``rows`` and ``steps`` are what one call of any does.
-        Returns the ratio of each of ``ours`` to ``bare``."""
+        Returns the ratio of each of ``ours`` to ``bare``, which the lines call ``base``."""
         memory: dict[str, int] = {}
 
         def side(name: str, run: Callable[[], float]) -> Callable[[], Cost]:
@@ -365,58 +328,22 @@ class GpuScene:
 
             return measure
 
-        sides = {name: side(name, run) for name, run in {**ours, "bare": bare}.items()}
+        sides = {name: side(name, run) for name, run in {**ours, base: bare}.items()}
         turns = interleaved(sides, self.scale.turns)
-        other, found = statistics.median(walls(turns, "bare")), []
+        other, found = statistics.median(walls(turns, base)), []
         for name in ours:
             own = statistics.median(walls(turns, name))
-            note = f"rows/s: {rows / own:,.0f}, bare {rows / other:,.0f}; {flops / own / self.peak:.1%} of the peak"
+            note = f"rows/s: {rows / own:,.0f}, {base} {rows / other:,.0f}; {flops / own / self.peak:.1%} of the peak"
             if steps:
-                note = f"{own / steps * 1e3:.2f} ms, bare {other / steps * 1e3:.2f}; {note}"
+                note = f"{own / steps * 1e3:.2f} ms, {base} {other / steps * 1e3:.2f}; {note}"
             if self.device != "cpu":
-                note += f"; memory: {memory[name] / 2**30:.2f} GiB, bare {memory['bare'] / 2**30:.2f} GiB"
-            found.append(Finding(f"{what} {name}".strip() + " / bare", summary(ratios(turns, name, "bare")), note=note))
+                note += f"; memory: {memory[name] / 2**30:.2f} GiB, {base} {memory[base] / 2**30:.2f} GiB"
+            found.append(
+                Finding(f"{what} {name}".strip() + f" / {base}", summary(ratios(turns, name, base)), note=note)
+            )
         return found
 
 
 def largest_difference(one: Sequence[float], other: Sequence[float]) -> float:
     """The largest |a - b| / |b| of two sequences, place by place."""
     return max(abs(a - b) / abs(b) for a, b in zip(one, other, strict=True))
-
-
-def synchronize(device: str) -> None:
-    """Wait until the device has done all it was given."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-
-
-def forget_memory(device: str) -> None:
-    """Give back what torch holds unused, and count the largest allocation anew."""
-    if device != "cpu":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        torch.cuda.synchronize(device)
-
-
-def most_memory(device: str) -> int:
-    """The largest allocation in bytes since ``forget_memory``; 0 on a CPU, which torch does not count."""
-    return 0 if device == "cpu" else torch.cuda.max_memory_allocated(device)
-
-
-def matmul_flops(size: int, device: str, count: int = 10) -> float:
-    """Floating-point operations a second of square bfloat16 matrix products: the peak that this device reaches."""
-    one = torch.randn(size, size, device=device).bfloat16()
-    other = torch.randn_like(one)
-    for _ in range(3):
-        one @ other
-    synchronize(device)
-    start = time.perf_counter()
-    for _ in range(count):
-        one @ other
-    synchronize(device)
-    return count * 2 * size**3 / (time.perf_counter() - start)
-
-
-def parameters(model: nn.Module) -> int:
-    """Parameters that each token is multiplied with: all but the embeddings."""
-    return sum(value.numel() for name, value in model.named_parameters() if "embeddings" not in name)
