@@ -84,7 +84,7 @@ def test_every_cell_of_the_table_has_the_mean_the_spread_and_the_comparison_of_t
     groups = defaultdict(list)
     for row in rows:
         groups[tuple(row[name] for name in ("task", "method", "student", "split", "metric"))].append(row)
-    cells = [one for one in Elements(page).having("data-task")]
+    cells = Elements(page).having("data-task")
     assert len(cells) == len(groups) == 3
     for cell in cells:
         group = groups[tuple(cell[f"data-{name}"] for name in ("task", "method", "student", "split", "metric"))]

@@ -70,10 +70,8 @@ def test_what_minimax_chose_is_the_share_of_each_rank_over_seeds() -> None:
     entry = {"used": 10, "by_rank": [4, 6], "mean_divergence": 0.3, "mean_divergence_of_all": 0.1}
     other = {"used": 10, "by_rank": [2, 8], "mean_divergence": 0.5, "mean_divergence_of_all": 0.1}
     warmup: dict[str, Any] = {}
-    found = candidate_choices(
-        [training(minimax, 0, warmup, {"candidates": entry}), training(minimax, 1, warmup, {"candidates": other})]
-    )
-    (choice,) = found
+    trainings = [training(minimax, seed, warmup, {"candidates": one}) for seed, one in enumerate((entry, other))]
+    (choice,) = candidate_choices(trainings)
     assert (choice.k, choice.keep, choice.used, choice.seeds) == (2, 1, 20, 2)
     (epoch,) = choice.epochs
     assert epoch.epoch == 2 and epoch.by_rank == pytest.approx((0.3, 0.7)) and epoch.ratio == pytest.approx(4.0)
