@@ -85,7 +85,7 @@ class MethodOrigin:
 
 def origins(results: Results, rows: Sequence[ReportRow], commands: Commands) -> tuple[MethodOrigin, ...]:
     """The origin of every row of a report but those of means over tasks."""
-    trained = {}
+    trained: dict[tuple[str, str, str, int | None], Node] = {}
     for node in results.evaluations:
         given, subject = node.inputs.get("model"), node.subject
         assert subject is not None

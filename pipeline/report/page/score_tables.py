@@ -149,10 +149,10 @@ def _table(
         by_place[first.method, first.student, column] = _cell(group, comparisons.get(_measured(first)))
     tasks = len({column.task for column in columns})
     over_all = ScoreColumn(MEAN, split, HEADLINE, tasks)
-    for group in means:
-        first = group[0]
+    for mean in means:
+        first = mean[0]
         compared = comparisons.get((MEAN, first.method, first.student, split, HEADLINE))
-        by_place[first.method, first.student, over_all] = _cell(group, compared)
+        by_place[first.method, first.student, over_all] = _cell(mean, compared)
     if means:
         columns.append(over_all)
     lines = [

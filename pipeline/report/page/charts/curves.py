@@ -50,6 +50,8 @@ def _draw_curve(axes: "Axes", curve: LearningCurve, own: Series, marks: Marks) -
 
 
 def _draw_temperatures(axes: "Axes", curves: list[LearningCurve], series: SeriesTable, marks: Marks) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for curve in curves:
         own = series[curve.method, curve.student]
         epochs = range(1, len(curve.temperatures) + 1)
@@ -58,7 +60,7 @@ def _draw_temperatures(axes: "Axes", curves: list[LearningCurve], series: Series
         marks.add(line, f"{own.label}\nannealing temperature by epoch: {values}", own.id)
     axes.set_ylabel("temperature")
     axes.set_ylim(bottom=0)
-    axes.yaxis.get_major_locator().set_params(integer=True, nbins=4)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
 
 
 def curve_text(curve: LearningCurve, own: Series) -> str:

@@ -60,7 +60,7 @@ def styled() -> Iterator[None]:
     """matplotlib with the style of the page's charts."""
     import matplotlib as mpl
 
-    style: dict[str, Any] = {
+    style: Any = {  # matplotlib has a type for each of its settings
         "svg.fonttype": "none",
         "svg.hashsalt": "stillhouse",
         "font.size": TEXT * POINTS / 72,

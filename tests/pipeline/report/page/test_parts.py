@@ -1,13 +1,15 @@
 """The parts of the report's page, as values: from rows and histories, without a page."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from pipeline.report.page.candidate_choice import candidate_choices
+from pipeline.report.page.charts.costs import cost_chart
 from pipeline.report.page.charts.series import DASHES, Series
-from pipeline.report.page.costs import pareto_front
+from pipeline.report.page.costs import CostPanel, CostPoint, pareto_front
 from pipeline.report.page.layer_attention import layer_attentions
 from pipeline.report.page.learning_curves import annealing_temperatures, curve_panels
 from pipeline.report.page.savings import taught_epochs
@@ -87,6 +89,16 @@ def test_attention_is_student_layers_by_teacher_layers_and_of_older_trainings_th
     (older,) = layer_attentions([training(attending, 0, {"attention": [0.9, 0.7]})])
     assert older.epochs[0].weights == () and older.epochs[0].largest == (0.9, 0.7)
     assert layer_attentions([training(spec(Method()), 0, {"score": 1.0})]) == ()
+
+
+def test_texts_in_a_chart_are_escaped_and_its_colours_are_those_of_the_page() -> None:
+    look = Series("<b>&", "two", 0, "<b>&")
+    point = CostPoint("<b>&", "two", 15e6, 80.0, on_front=True)
+    panel = CostPanel("tiny", "validation", "accuracy", "parameters", (point, replace(point, cost=20e6, score=85.0)))
+    drawn = str(cost_chart(panel, {("<b>&", "two"): look}, "f0").svg)
+    assert "<b>" not in drawn and 'aria-label="&lt;b&gt;&amp;, 80.00 accuracy, 15 million parameters, on the' in drawn
+    assert "var(--c0)" in drawn and "var(--soft)" in drawn and "#0102" not in drawn and "font" not in drawn
+    assert drawn == str(cost_chart(panel, {("<b>&", "two"): look}, "f0").svg)
 
 
 def test_32_methods_are_told_apart_by_colour_and_dashes() -> None:
