@@ -11,8 +11,9 @@ from pipeline.cli.last_sets import resolve_built
 from pipeline.cli.request import WIDE, Request, ResolvedRequest, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.integrations.tensorboard_links import link_curves
-from pipeline.report.rows import ReportRow, read_results, report
-from pipeline.report.tables import as_csv, as_html, as_json, print_table
+from pipeline.report.page.lineage import Commands
+from pipeline.report.rows import ReportRow, Results, read_results, rows_of
+from pipeline.report.tables import as_csv, as_json, print_table
 
 
 def report_recipe(
@@ -25,12 +26,20 @@ def report_recipe(
         check_folder_of(out)
     if last and baseline is None:
         raise RequestError("--last-epoch: only a comparison has a choice of epochs; give --baseline METHOD, too")
+    if form == "html":
+        from pipeline.report.page.contents import check_can_draw
+
+        check_can_draw()
     resolved = resolve_built(request, as_written)
-    title, rows = resolved.recipe.name, reported(resolved, baseline, last)
+    title = resolved.recipe.name
+    results, rows = reported(resolved, baseline, last)
     if form == "table" and out is None:
         print_table(rows, terminal(), title)
         return
-    text = as_text(rows, form, title)
+    if form == "html":
+        text = as_html(results, rows, title, commands_of(request, resolved, baseline, last))
+    else:
+        text = as_text(rows, form, title)
     if out is None:
         sys.stdout.write(text)
         return
@@ -40,31 +49,54 @@ def report_recipe(
         raise RequestError(f"--out: {out} cannot be written ({error.strerror}); give another path") from error
 
 
-def reported(resolved: ResolvedRequest, baseline: str | None, last: bool) -> list[ReportRow]:
-    """The rows of the report, compared with ``baseline`` where it is given. Raises RequestError."""
+def reported(resolved: ResolvedRequest, baseline: str | None, last: bool) -> tuple[Results, list[ReportRow]]:
+    """What has been built, and the rows of the report, compared with ``baseline`` where it is given. Raises
+    RequestError."""
     if baseline is None:
         with storage_errors(resolved.storage):
-            return report(resolved.graph, resolved.storage)
+            results = read_results(resolved.graph, resolved.storage)
+            return results, rows_of(results)
     from pipeline.report.baseline import Baseline, check_baseline, rows_with_comparisons
 
     check_baseline(resolved.graph, baseline)
     with storage_errors(resolved.storage):
-        return rows_with_comparisons(read_results(resolved.graph, resolved.storage), Baseline(baseline, last))
+        results = read_results(resolved.graph, resolved.storage)
+        return results, rows_with_comparisons(results, Baseline(baseline, last))
 
 
 def as_text(rows: Sequence[ReportRow], form: str, title: str) -> str:
-    """The report in a format of ``--format``."""
+    """The report as JSON or CSV, or as the table that a terminal shows."""
     match form:
         case "json":
             return as_json(rows)
         case "csv":
             return as_csv(rows)
-        case "html":
-            return as_html(rows, title)
         case _:
             stream = io.StringIO()
             print_table(rows, Console(file=stream, highlight=False, width=WIDE), title)
             return stream.getvalue()
+
+
+def as_html(results: Results, rows: Sequence[ReportRow], title: str, commands: Commands) -> str:
+    """The report as an HTML page. Raises RequestError."""
+    from pipeline.monitor.recorded_run import recorded_run
+    from pipeline.monitor.time_picture import time_picture
+    from pipeline.report.page.contents import report_html, report_page
+
+    run = recorded_run(results.graph, results.records)
+    about = "" if run is None else f"The last run, {run.info.run}: {len(run.node_runs)} artifacts"
+    picture = None if run is None else time_picture(run, run.ended, title=about)
+    with storage_errors(results.storage):
+        page = report_page(results, rows, title, commands, picture)
+    return report_html(page, rows)
+
+
+def commands_of(request: Request, resolved: ResolvedRequest, baseline: str | None, last: bool) -> Commands:
+    """The commands that lead to the results of a request: with the recipe and the storage as the user gave them, and
+    the ``--set`` of the results, which may be those of the last run."""
+    origin = resolved.recipe.origin
+    sets = request.sets if origin is None else origin.sets
+    return Commands(str(request.recipe), sets, request.storage, baseline, last)
 
 
 def curves_of_recipe(request: Request, out: Path, as_written: bool) -> int:

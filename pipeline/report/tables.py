@@ -1,7 +1,6 @@
-"""A report as a table of means over seeds, and its rows as JSON, CSV or an HTML page."""
+"""A report as a table of means over seeds, and its rows as JSON or CSV."""
 
 import csv
-import html
 import io
 import json
 import statistics
@@ -17,7 +16,6 @@ from pipeline.graph.nodes import SplitSizes
 from pipeline.graph.split_sizes import share_text
 from pipeline.recipe import TEACHER
 from pipeline.report.differences import (
-    ABOUT_DIFFERENCES,
     difference_text,
     gap_text,
     is_winner,
@@ -208,44 +206,3 @@ def print_paths(rows: Sequence[ReportRow], console: Console) -> None:
         console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
     if len(paths) > MAX_PATHS:
         console.print(f"and {len(paths) - MAX_PATHS} more students: see stillhouse report --format json")
-
-
-ABOUT_SCORES = """Scores are x 100, mean and sample standard deviation over seeds. "Last epoch" stands beside the epoch
-that was selected on held-out rows of train. "Of teacher" is the share of the teacher's score."""
-
-
-def as_html(rows: Sequence[ReportRow], title: str) -> str:
-    """One HTML page, without scripts, that loads nothing else."""
-    compared = any(row.baseline is not None for row in rows)
-    about = f"{ABOUT_SCORES} {ABOUT_DIFFERENCES}" if compared else ABOUT_SCORES
-    texts = (*lines_on_differences(rows), *shares(rows), *quarantine_lines(rows))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1d232b; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #d5dae0; text-align: right; white-space: nowrap; }}
-th {{ background: #f2f4f7; }}
-th:nth-child(-n+4), td:nth-child(-n+4), th:last-child, td:last-child {{ text-align: left; }}
-tr.winner td {{ font-weight: bold; }}
-p {{ color: #56606c; }}
-</style></head><body>
-<h1>{html.escape(title)}</h1>
-<p>{about}</p>
-{html_table(rows)}
-{"".join(f"<p>{html.escape(line)}</p>" for line in texts)}
-</body></html>
-"""
-
-
-def html_table(rows: Sequence[ReportRow]) -> str:
-    """The results table as an HTML element."""
-    columns = headings(rows)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns.values())
-    body = "".join(
-        ('<tr class="winner">' if line.winner else "<tr>")
-        + "".join(f"<td>{html.escape(getattr(line, field))}</td>" for field in columns)
-        + "</tr>\n"
-        for line in lines(rows)
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"

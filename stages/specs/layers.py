@@ -102,8 +102,8 @@ class Attend(GroupedLayers, Matching):
     temperature: Temperature = 1.0
 
     @property
-    def attending_layers(self) -> int:
-        return len(self.layer_groups())
+    def attended_layers(self) -> tuple[int, ...]:
+        return tuple(len(group.teacher) for group in self.layer_groups())
 
     def attention_temperature(self, epoch: int, epochs: int, /) -> float:
         """``annealed: T`` gives T^((epochs - 1 - epoch) / (epochs - 1)); a phase of one epoch has 1."""

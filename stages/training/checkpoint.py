@@ -6,8 +6,9 @@ the student, the projections of layer losses, the optimizer. A checkpoint of ano
 sums than the training has, is refused (``OtherFormat``), never misread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class Epoch:
     log-likelihood of the labels (for a regression the mean squared error). ``seconds`` is the training time up to the
     epoch's end, over all interruptions; ``participants`` has the entry of each participant that took part;
     ``attention`` is the mean over rows of the largest weight of each student layer's attention to the teacher's layers,
-    if there is attention."""
+    and ``attention_weights`` has for each student layer the means over rows of all of its weights, in the order of the
+    teacher's layers; None where there is no attention."""
 
     phase: str
     epoch: int
@@ -44,13 +46,15 @@ class Epoch:
     seconds: float
     participants: dict[str, dict[str, Any]] = field(default_factory=dict)
     attention: list[float] | None = None
+    attention_weights: list[list[float]] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The epoch in ``history.json``: the entries of participants are keys of their own, and ``attention`` is left
-        out where there is none."""
+        """The epoch in ``history.json``: the entries of participants are keys of their own, and what is known of
+        attention is left out where there is none."""
         values = asdict(self)
-        entries, attention = values.pop("participants"), values.pop("attention")
-        return {**values, **entries, **({"attention": attention} if attention is not None else {})}
+        entries = values.pop("participants")
+        attention = {name: values.pop(name) for name in ("attention", "attention_weights")}
+        return {**values, **entries, **{name: found for name, found in attention.items() if found is not None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,16 @@ class Progress:
         """The sums of the epoch under way at the place ``name`` of the layout; [] if the layout has no such place."""
         return self.sums[self.layout.place(name)] if name in self.layout.sizes else []
 
-    def mean_attention(self, rows: int) -> list[float] | None:
-        """The entry ``attention`` of the epoch that ends, which had so many rows; None without attention."""
+    def mean_attention(
+        self, rows: int, attended: Sequence[int]
+    ) -> tuple[list[float], list[list[float]]] | tuple[None, None]:
+        """The entries ``attention`` and ``attention_weights`` of the epoch that ends, which had so many rows, for
+        student layers that attend to ``attended`` layers of the teacher each; (None, None) without attention."""
         sums = self.sums_of(ATTENTION)
-        return [total / rows for total in sums] if any(sums) else None
+        if not any(sums):
+            return None, None
+        means = iter([total / rows for total in sums])
+        return list(islice(means, len(attended))), [list(islice(means, layers)) for layers in attended]
 
     def set_sums(self, sums: Tensor) -> None:
         """Set them from a tensor in the order of the layout. Blocks until the device has computed it."""

@@ -82,7 +82,8 @@ class Training:
         method, epochs = self.setup.spec.method, self.setup.spec.train.epochs
         terms = term_names(method, epochs, self.setup.task.regression)
         participants = {participant.name: participant.sums for participant in self.participants}
-        return sum_layout(terms, method.structure.attending_layers, participants)
+        attended = method.structure.attended_layers
+        return sum_layout(terms, len(attended) + sum(attended), participants)
 
     def run(self) -> None:
         """Train from the checkpoint, or from the start, to the end of the last epoch."""
@@ -268,8 +269,8 @@ class Training:
         found = selection_scores(setup.task, setup.select_metric, logits, setup.select)
         entries = self._entries()
         number, best = position.epoch + 1, progress.history[progress.best] if progress.best >= 0 else None
-        attention = progress.mean_attention(rows)
-        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, entries, attention)
+        largest, weights = progress.mean_attention(rows, setup.spec.method.structure.attended_layers)
+        epoch = Epoch(phase.name, number, mean, found.score, found.loss, progress.seconds, entries, largest, weights)
         progress.history.append(epoch)
         if setup.spec.method.training.trains_logits(position.phase) and is_selected(setup.spec.train, epoch, best):
             progress.best = len(progress.history) - 1

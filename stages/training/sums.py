@@ -16,7 +16,8 @@ class SumLayout:
     """The places of a vector by name, one after the other: ``sizes`` has the number of values of each.
 
     The first place is ``loss``, the weighted sum of the terms. ``term/NAME`` is a term before weighting, ``attention``
-    the largest attention weights by student layer, and a participant has a place of its own name.
+    the largest attention weight of each student layer and then all of its weights; a participant has a place of its own
+    name.
     """
 
     sizes: Mapping[str, int]
@@ -58,8 +59,8 @@ class SumLayout:
 
 
 def sum_layout(terms: Iterable[str], attending: int, participants: Mapping[str, int]) -> SumLayout:
-    """The layout for a training with these terms, so many student layers that attend to the teacher's, and for each
-    participant its number of sums."""
+    """The layout for a training with these terms, so many sums of ``attention``, and for each participant its number of
+    sums."""
     return SumLayout(
         {
             LOSS: 1,

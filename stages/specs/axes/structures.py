@@ -86,9 +86,10 @@ class StructureKind(Frozen):
         return 0.0
 
     @property
-    def attending_layers(self) -> int:
-        """The number of the student's layers that attend to layers of the teacher by a softmax of their states."""
-        return 0
+    def attended_layers(self) -> tuple[int, ...]:
+        """For each of the student's layers that attends to layers of the teacher by a softmax of their states, the
+        number of these layers; () without attention."""
+        return ()
 
     def attention_temperature(self, _epoch: int, _epochs: int, /) -> float:
         """The temperature of that attention in this epoch (from 0) of a phase of ``_epochs`` epochs; 1 where it is

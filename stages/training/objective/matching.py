@@ -82,9 +82,10 @@ class LayerMatcher(nn.Module, ABC):
     def forward(self, rows: MatchedRows) -> Tensor:
         """[B]: the layer loss of each row."""
 
-    def largest_weights(self, _rows: MatchedRows, /) -> Tensor | None:
-        """[B, groups]: the largest weight of each group's attention, row by row; None for a structure without
-        attention. With 1, the row follows a single layer of the teacher."""
+    def attention_weights(self, _rows: MatchedRows, /) -> Tensor | None:
+        """[B, groups + layers], row by row: the largest weight of each group's attention (with 1, the row follows a
+        single layer of the teacher), then the weights of all layers of the first group, of the second, and so on; None
+        for a structure without attention."""
         return None
 
     def projected(self, rows: MatchedRows) -> list[Tensor]:
@@ -148,12 +149,12 @@ class AttendMatcher(LayerMatcher):
         return layer_error(projected, targets, self.structure)
 
     @torch.no_grad()
-    def largest_weights(self, rows: MatchedRows, /) -> Tensor:
-        largest = [
-            attention(attention_query(h, self.structure, temperature), stacked(group, rows.outputs)).amax(-1)
+    def attention_weights(self, rows: MatchedRows, /) -> Tensor:
+        weights = [
+            attention(attention_query(h, self.structure, temperature), stacked(group, rows.outputs))
             for h, group, temperature in zip(self.projected(rows), rows.groups, self._temperatures(rows), strict=True)
         ]
-        return torch.stack(largest, dim=-1)
+        return torch.cat([torch.stack([weight.amax(-1) for weight in weights], dim=-1), *weights], dim=-1)
 
     def _temperatures(self, rows: MatchedRows) -> Sequence[float | Tensor]:
         """The temperature of each group's attention, the same for all where it is not learned."""

@@ -30,8 +30,8 @@ PARTS = ("student", "projections")
 
 class BatchLoss(NamedTuple):
     """The weighted ``loss`` [B] of the rows of a batch, its terms (name -> [B]) before weighting, and the student's
-    ``logits`` [B, C]; where layers of the student attend to the teacher's, ``attention`` [B, groups] is the largest
-    weight of each, row by row."""
+    ``logits`` [B, C]; where layers of the student attend to the teacher's, ``attention`` has their weights, as
+    ``LayerMatcher.attention_weights`` gives them."""
 
     loss: Tensor
     terms: dict[str, Tensor]
@@ -65,9 +65,9 @@ class ComparedRows:
         error: Tensor = self.matcher(self._matched(term))
         return error
 
-    def largest_attention(self, term: LayerTerm) -> Tensor | None:
-        """[B, groups]: the largest weight of each group's attention, row by row; None without attention."""
-        return self.matcher.largest_weights(self._matched(term))
+    def attention_weights(self, term: LayerTerm) -> Tensor | None:
+        """The weights of attention to the teacher's layers, as ``LayerMatcher.attention_weights`` gives them."""
+        return self.matcher.attention_weights(self._matched(term))
 
     def _matched(self, term: LayerTerm) -> MatchedRows:
         return MatchedRows(
@@ -134,7 +134,7 @@ class TrainedParts:
         compared = self._compared(logits, hidden, scores, batch, rows, plan)
         values = [term.value(compared) for term in plan.terms]
         by_name = {term.name: value_B for term, value_B in zip(plan.terms, values, strict=True)}
-        attention = compared.largest_attention(layers) if layers is not None else None
+        attention = compared.attention_weights(layers) if layers is not None else None
         loss = weighted_sum(plan.terms, values)
         if not self.setup.spec.method.training.trains_logits(plan.position.phase):
             # Every parameter has a gradient, which data parallelism waits for; those of the head have 0.

@@ -1,5 +1,4 @@
 import csv
-import html.parser
 import io
 import json
 import statistics
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from pipeline.graph.nodes import Node
 from pipeline.report.rows import ReportRow, report
-from pipeline.report.tables import as_csv, as_html, lines, print_table
+from pipeline.report.tables import as_csv, lines, print_table
 from pipeline.storage.directory import Directory
 
 DOCUMENTED = (
@@ -148,48 +147,6 @@ def test_csv_has_the_rows_of_json(built: Project) -> None:
     assert rows == expected
 
 
-class Page(html.parser.HTMLParser):
-    """The cells of an HTML page, and everything that it would load."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cells: list[str] = []
-        self.fetched: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag != "meta":
-            self.open.append(tag)
-        self.fetched += [str(value) for name, value in attrs if name in ("src", "href")]
-        self.fetched += [tag for _ in [0] if tag in ("script", "link", "iframe")]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "td":
-            self.cells.append(data)
-
-
-def test_html_is_one_whole_page_that_fetches_nothing(built: Project) -> None:
-    page = Page()
-    page.feed(built("report", "--format", "html").out)
-    assert page.open == []
-    assert page.fetched == []
-    assert [cell for cell in page.cells if cell in ("teacher", "no-kd", "vanilla-kd")] == [
-        "teacher",
-        "no-kd",
-        "vanilla-kd",
-    ]
-
-
-def test_html_escapes_text() -> None:
-    text = as_html([row(method="<b>&")], "a < b")
-    assert "<b>&<" not in text
-    assert "&lt;b&gt;&amp;" in text
-    assert "<title>a &lt; b</title>" in text
-
-
 def test_the_table_has_the_mean_of_each_method_over_its_seeds(built: Project) -> None:
     scores = [row["score"] for row in built.rows() if row["method"] == "no-kd"]
     assert all(isinstance(score, float) for score in scores)
@@ -295,4 +252,3 @@ def test_a_report_says_how_many_rows_of_train_are_trained_on(built: Project) -> 
         assert (row["train_rows"], row["trained_rows"], row["held_out_rows"], row["cut_off_rows"]) == (96, 86, 10, 0)
     line = "tiny: 86 of 96 rows of train are trained on; 10 held out to select the epoch"
     assert line in built("report").out.splitlines()
-    assert f"<p>{line}</p>" in built("report", "--format", "html").out

@@ -188,22 +188,28 @@ def test_a_learned_temperature_is_trained_and_kept_with_the_projections(tmp_path
     assert bool((projections["log_temperatures"] != 0).all())
 
 
-def test_the_history_has_the_mean_of_the_largest_weights_of_attention(tmp_path: Path) -> None:
+def test_the_history_has_the_means_of_the_largest_and_of_all_weights_of_attention(tmp_path: Path) -> None:
     """At a learning rate of almost 0, so that it is that of the student as it starts."""
     setup = layered(ATTEND, CLASSES, tmp_path / "checkpoint.pt", epochs=1, learning_rate=1e-12)
     model, batch = small_bert(CLASSES).eval(), setup.train.batch(np.arange(26), "cpu")
     with torch.no_grad():
         _, hidden = forward(model, batch.inputs, hidden=True)
-    columns, expected = layer_columns(setup), []
+    columns, expected, weights = layer_columns(setup), [], []
     for layer, group in enumerate(ATTEND.groups, 1):
         assert not isinstance(group, str)
         own = pooled_state(hidden[layer], batch.inputs["attention_mask"], "mean").numpy()
         products = np.stack([(own * columns[NAMES[other]]).sum(1) for other in group], 1)
         powers = np.exp(products - products.max(1, keepdims=True))
-        expected.append((powers / powers.sum(1, keepdims=True)).max(1).mean())
+        shares = powers / powers.sum(1, keepdims=True)
+        expected.append(shares.max(1).mean())
+        weights.append(shares.mean(0))
     (epoch,) = fit(small_bert(CLASSES), setup, LocalWorker()).history
     assert epoch.attention == pytest.approx(expected, rel=1e-5)
+    assert epoch.attention_weights is not None
+    for found, wanted in zip(epoch.attention_weights, weights, strict=True):
+        assert found == pytest.approx(wanted, rel=1e-4)
     assert epoch.as_json()["attention"] == epoch.attention
+    assert epoch.as_json()["attention_weights"] == epoch.attention_weights
 
 
 def test_only_epochs_with_attention_have_its_weights_in_the_history(tmp_path: Path) -> None:
@@ -211,7 +217,7 @@ def test_only_epochs_with_attention_have_its_weights_in_the_history(tmp_path: Pa
     setup = layered(ATTEND, CLASSES, tmp_path / "annealing.pt", method, epochs=2)
     history = fit(small_bert(CLASSES), setup, LocalWorker()).history
     assert [epoch.attention is not None for epoch in history] == [True, False]
-    assert "attention" not in history[1].as_json()
+    assert {"attention", "attention_weights"}.isdisjoint(history[1].as_json())
     plain = fit(small_bert(CLASSES), layered(PICK, CLASSES, tmp_path / "pick.pt", epochs=1), LocalWorker()).history
     assert plain[0].attention is None
 
