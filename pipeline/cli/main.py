@@ -30,6 +30,7 @@ from pipeline.cli.arguments import (
     Target,
     ask_user,
 )
+from pipeline.cli.leaderboard.commands import commands as leaderboard_commands
 from pipeline.cli.models.commands import commands as model_commands
 from pipeline.errors import RequestError, first_line
 from pipeline.execution.signals import interrupt_on_sigterm
@@ -267,6 +268,7 @@ def verify(
 
 
 app.add_typer(model_commands)
+app.add_typer(leaderboard_commands)
 
 
 @app.command(cls=Command)

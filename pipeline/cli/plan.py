@@ -1,6 +1,7 @@
 """``stillhouse plan``: what would be reused or built, and how long that takes."""
 
 import json
+import sys
 
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from pipeline.plan.advice import bfloat16_instructions, precision_advice
 from pipeline.plan.estimate import estimate
 from pipeline.plan.extrapolate import PlannedRun
 from pipeline.plan.fitting import shared_workers
+from pipeline.plan.limits import time_warning
 from pipeline.plan.measurements import Measurements, Topics
 
 
@@ -32,6 +34,9 @@ def plan_recipe(request: Request, form: str, probing: bool = False, inline: bool
             # The line is no part of the plan's JSON.
             Console(stderr=True, highlight=False).print(run_probe(resolved, run, measured), soft_wrap=True)
         expected = forecast(run, resolved.recipe, measured)
+    slow = time_warning(expected.total, resolved.recipe.limits.hours)
+    if slow:
+        print(f"stillhouse: warning: {slow}", file=sys.stderr)
     if form == "json":
         print(json.dumps(as_items(found, expected), indent=1))
     else:

@@ -7,10 +7,12 @@ from contextlib import suppress
 from rich.console import Console
 
 from pipeline.artifacts.ownership import note_use
+from pipeline.artifacts.record import find_for
 from pipeline.cli.last_sets import note_run, warn_of_same_name
 from pipeline.cli.request import Request, make_plan, resolve, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.execution.runner import Failure, Outcome, note_refused, record_names
+from pipeline.execution.time_limit import TimeLimitReached
 from pipeline.monitor.startup import Startup
 from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import print_paths, print_table
@@ -55,10 +57,23 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
         startup.step("loading the program")
         from pipeline.cli.run_plan import execute
 
-        outcome = execute(recipe, storage, graph, found, address, inline, console, startup)
+        try:
+            failures = execute(recipe, storage, graph, found, address, inline, console, startup).failures
+            left = 0
+        except TimeLimitReached:
+            failures = {}
+            left = sum(find_for(storage, step.node) is None for step in found.builds)
     with storage_errors(storage):
         rows = report(graph, storage)
-    return print_results(rows, outcome.failures, recipe.name, console)
+    code = print_results(rows, failures, recipe.name, console)
+    if not left:
+        return code
+    print(
+        f"stillhouse: limits.hours: {recipe.limits.hours:g}, and that time is over: {left} of {len(found.builds)} "
+        "stages are left; finished work is kept, and the same command goes on from there",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def print_results(rows: Sequence[ReportRow], failures: Mapping[str, Failure], recipe: str, console: Console) -> int:

@@ -52,7 +52,7 @@ def execute(
 ) -> Outcome:
     """Build what the plan says, with progress on ``console``; ``startup`` shows the steps until the first stage starts.
     Raises RequestError, before any work, if a student cannot be built, or if the cluster cannot be reached, lacks
-    resources, or its nodes lack files."""
+    resources, or its nodes lack files; TimeLimitReached when ``limits.hours`` are over."""
     check_tracking(recipe.tracking)
     if warning := try_students(plan):
         print(f"stillhouse: warning: {warning}", file=sys.stderr)
@@ -112,6 +112,7 @@ def execute(
                 on_commit=on_commit,
                 machines_may_join=bool(waits),
                 check_new_machines=lambda: check_visible(plan, storage, place),
+                deadline=None if recipe.limits.hours is None else began + 3600 * recipe.limits.hours,
             )
             outcome = run(plan, context)
             record_names(graph, outcome, storage, recipe.name)

@@ -35,6 +35,7 @@ class RunContext:
     ``recipe`` is its name; ``resources`` maps a node to what it is allotted of ``place``. ``on_commit`` is called with
     each artifact that is built. ``machines_may_join``: some stage waits for machines that the cluster does not have
     yet. ``check_new_machines`` is called when machines have joined; it raises ``RequestError`` if one lacks files.
+    ``deadline``: when the run is to stop, by its clock; None for never.
     ``stages`` maps the class of a spec to the function that runs it.
     """
 
@@ -45,6 +46,7 @@ class RunContext:
     view: RunView
     store_limit: int | None = None
     clock: Callable[[], float] = time.time
+    deadline: float | None = None
     on_commit: Callable[[Node, Record], None] = lambda *_: None
     machines_may_join: bool = False
     check_new_machines: Callable[[], None] = lambda: None

@@ -31,6 +31,7 @@ from pipeline.errors import first_line
 from pipeline.execution.build_node import RunContext, build
 from pipeline.execution.room import Room, RunningStage
 from pipeline.execution.scheduler import Scheduler, StepResources
+from pipeline.execution.time_limit import TimeLimitReached, interrupted_after
 from pipeline.graph.nodes import MODEL, Graph, Node
 from pipeline.plan.gates import check_gates
 from pipeline.plan.limits import check_store_limit, with_quantities
@@ -64,7 +65,8 @@ class Outcome:
 
 
 def run(plan: Plan, context: RunContext) -> Outcome:
-    """Build what the plan says. After Ctrl-C, raises KeyboardInterrupt once every lease is released."""
+    """Build what the plan says. After Ctrl-C, raises KeyboardInterrupt once every lease is released; so it does at the
+    deadline of ``context``, with TimeLimitReached."""
     records = {step.node.key: step.record for step in plan.steps if step.record is not None}
     outcome = Outcome(records, note_refused(plan, context.storage))
     for refused in outcome.failures.values():
@@ -137,10 +139,19 @@ class RunInProgress:
         self.pool = ThreadPoolExecutor(max_workers=256, thread_name_prefix="stage")
 
     def run(self) -> None:
-        """Start nodes and collect finished ones until none is left."""
-        while self.scheduler or self.room.running:
-            started = self._start_ready()
-            self._collect_finished(0.0 if started else POLL)
+        """Start nodes and collect finished ones until none is left. Raises TimeLimitReached at the deadline."""
+        # Where stages run in this thread, one of them has to be interrupted.
+        with interrupted_after(None if self.context.place.concurrent else self._seconds_left()):
+            while self.scheduler or self.room.running:
+                if self._seconds_left() == 0:
+                    raise TimeLimitReached
+                started = self._start_ready()
+                self._collect_finished(0.0 if started else POLL)
+
+    def _seconds_left(self) -> float | None:
+        """The seconds until the deadline, 0 from then on; None where there is none."""
+        deadline = self.context.deadline
+        return None if deadline is None else max(0.0, deadline - self.context.clock())
 
     def stop(self) -> None:
         self.context.place.close()

@@ -1,5 +1,5 @@
 """The limit on the size of teacher-output stores: checked when a plan is made, and again once rows are known. Also the
-warning about a disk that may be too small."""
+warnings about a disk that may be too small, and about a run that may take longer than its limit."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from pipeline.artifacts.record import Record
 from pipeline.errors import RequestError
 from pipeline.graph.artifact_sizes import TIERS, in_tier, store_bytes
 from pipeline.graph.nodes import Node
+from pipeline.plan.estimate import approximate_time
 from pipeline.plan.planner import Step
 from pipeline.plan.quantities import sizes_of
 from pipeline.recipe import ResourceBlock
@@ -82,6 +83,17 @@ def disk_warning(steps: Sequence[Step], storage: Storage) -> str:
     if needed <= disk.free or not disk.total:  # a file system of the kernel's own has no size
         return ""
     return f"storage: {storage} has {disk.free:,} bytes left on its disk, but the plan may need {needed:,}; free some"
+
+
+def time_warning(seconds: float | None, hours: float | None) -> str:
+    """A line if ``limits.hours`` stops a run that takes ``seconds`` before its end; '' if it does not, or if either is
+    None, for unknown and for no limit."""
+    if hours is None or seconds is None or seconds <= 3600 * hours:
+        return ""
+    return (
+        f"limits.hours: {hours:g}, but the run takes {approximate_time(seconds)} on this machine; it is stopped "
+        "then, and the next run goes on from there: raise the limit to have it in one run"
+    )
 
 
 def _what_fits(stores: Sequence[Step], limit: int) -> str:

@@ -181,6 +181,10 @@ GLUE = _named(
     Task(name="wnli", text=SENTENCES, labels=("not_entailment", "entailment"), test=("test",)),
 )
 
+DIAGNOSTIC = Task(name="ax", text=GLUE["mnli"].text, labels=GLUE["mnli"].labels, train="test", dev=())
+"""The diagnostic set of GLUE, which models of MNLI predict: a single split without labels. No model is trained on it:
+``train`` names the split that the data must have."""
+
 # CR, IMP and TREC have no dev split of their own.
 MINIMAX = _named(
     Task(
@@ -203,7 +207,7 @@ BUILT_IN: Mapping[str, Task] = MappingProxyType({**GLUE, **MINIMAX, REVIEWS.name
 # The main branch of TREC holds a loading script, which is never run; its Parquet branch holds the same rows.
 HUB: Mapping[str, HubSet] = MappingProxyType(
     {
-        **{name: HubSet(repository="nyu-mll/glue", config=name) for name in GLUE},
+        **{name: HubSet(repository="nyu-mll/glue", config=name) for name in (*GLUE, DIAGNOSTIC.name)},
         "sst5": HubSet(repository="SetFit/sst5", text=("text",)),
         "sst2_sentences": HubSet(repository="SetFit/sst2", text=("text",)),
         "cr": HubSet(repository="SetFit/SentEval-CR", text=("text",)),

@@ -9,7 +9,7 @@ from pipeline.artifacts.locate_inputs import input_path
 from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find, find_for, missing
 from pipeline.artifacts.search import locate
 from pipeline.cli.last_sets import resolve_built
-from pipeline.cli.request import Request, storage_errors
+from pipeline.cli.request import Request, ResolvedRequest, storage_errors
 from pipeline.errors import RequestError, nearest, refused
 from pipeline.graph.nodes import MODEL, Edge, Graph, Node
 from pipeline.storage import Storage, open_storage
@@ -132,11 +132,15 @@ def _input(stored: StoredModel, name: str) -> Path | None:
 
 def _of_recipe(recipe: Path, model: str, storage: str | None, sets: tuple[str, ...]) -> FoundModel:
     resolved = resolve_built(Request(recipe, sets, storage, False, None), False)
-    node = model_node(resolved.graph, model, str(recipe))
-    given = node.inputs.get("model")
+    return built_model(resolved, model_node(resolved.graph, model, str(recipe)), recipe)
+
+
+def built_model(resolved: ResolvedRequest, node: Node, recipe: Path) -> FoundModel:
+    """The model that ``node``, an evaluation, is of. Raises RequestError for one that is not built yet, and for an
+    ensemble."""
+    name, given = model_name(node), node.inputs.get("model")
     if given is None:
-        raise RequestError(f"MODEL: {model} of {recipe} is an ensemble, which has no model of its own; name a member")
-    name = model_name(node)
+        raise RequestError(f"MODEL: {name} of {recipe} is an ensemble, which has no model of its own; name a member")
     if not isinstance(given, Edge):
         return FoundModel(name, given.path)
     with storage_errors(resolved.storage):

@@ -270,6 +270,14 @@ class Limits(Block):
         "8GB",
         None,
     )
+    hours: Number | None = key(
+        "The most hours that a run may take. Then no further stage starts, running stages are stopped as by Ctrl-C, "
+        "and the exit code is 1. Finished work and checkpoints are kept, and the next run goes on from there. Default: "
+        "no limit.",
+        6,
+        None,
+        gt=0,
+    )
     pending: Span = key(
         "How long a stage whose resources exceed those of the cluster's present nodes waits for more nodes before it "
         "fails: seconds, or a text such as `10m`. Resources that the cluster can never have are refused at once.",

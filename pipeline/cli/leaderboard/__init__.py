@@ -1,0 +1,1 @@
+"""Commands on submissions to the GLUE leaderboard."""
