@@ -31,6 +31,7 @@ from pipeline.cli.arguments import (
     ask_user,
 )
 from pipeline.cli.models.commands import commands as model_commands
+from pipeline.cli.search.command import commands as search_commands
 from pipeline.errors import RequestError, first_line
 from pipeline.execution.signals import interrupt_on_sigterm
 
@@ -266,6 +267,7 @@ def verify(
     raise typer.Exit(verify_artifact(target, found, sample, repair, terminal(), name))
 
 
+app.add_typer(search_commands)
 app.add_typer(model_commands)
 
 
