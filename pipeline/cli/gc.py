@@ -21,7 +21,9 @@ from pipeline.artifacts.record import key_folder, sound_record, withdraw
 from pipeline.artifacts.retention import Survey, UnusedArtifact, in_use, survey
 from pipeline.cli.last_sets import as_written_and_last, run_of_same_name
 from pipeline.cli.request import Request, ResolvedRequest, resolve, terminal
+from pipeline.cli.search.run_search import trial_nodes
 from pipeline.errors import RequestError
+from pipeline.search.trials import trials_graph
 from pipeline.storage import Storage
 from pipeline.storage.port import LEASE
 
@@ -104,8 +106,8 @@ def gc_recipes(
 ) -> int:
     """List what belongs to these recipes alone and none of them needs, with ``others`` also what belongs to further
     ones, and how much is kept and why. Unless ``as_written``, what their last runs needed with a ``--set`` counts as
-    needed. Remove what is listed if ``yes``. Returns the exit code: 1 if something could
-    not be removed. Raises RequestError."""
+    needed; and so do the trials of their searches. Remove what is listed if ``yes``. Returns the exit code: 1 if
+    something could not be removed. Raises RequestError."""
     least = seconds_of(older_than) if older_than else 0.0
     if not as_written:
         requests = [each for request in requests for each in as_written_and_last(request)]
@@ -116,8 +118,14 @@ def gc_recipes(
             raise RequestError(
                 f"storage: {storage} in {requests[0].recipe}, {other.storage} in {request.recipe}; give --storage"
             )
+    graphs = [one.graph for one in resolved]
+    graphs += [
+        trials_graph(trial_nodes(request, one, reads_data=False), one.recipe.name, storage)
+        for request, one in zip(requests, resolved, strict=True)
+        if one.recipe.search is not None
+    ]
     try:
-        found = survey(storage, [one.graph for one in resolved], time.time(), least)
+        found = survey(storage, graphs, time.time(), least)
     except FileNotFoundError as error:
         raise RequestError(f"{error.filename}: was removed while the storage was being read; try again") from error
     console = terminal()

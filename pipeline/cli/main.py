@@ -32,6 +32,7 @@ from pipeline.cli.arguments import (
 )
 from pipeline.cli.leaderboard.commands import commands as leaderboard_commands
 from pipeline.cli.models.commands import commands as model_commands
+from pipeline.cli.search.command import commands as search_commands
 from pipeline.errors import RequestError, first_line
 from pipeline.execution.signals import interrupt_on_sigterm
 
@@ -267,6 +268,7 @@ def verify(
     raise typer.Exit(verify_artifact(target, found, sample, repair, terminal(), name))
 
 
+app.add_typer(search_commands)
 app.add_typer(model_commands)
 app.add_typer(leaderboard_commands)
 

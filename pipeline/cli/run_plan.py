@@ -2,7 +2,8 @@
 
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -53,74 +54,104 @@ def execute(
     """Build what the plan says, with progress on ``console``; ``startup`` shows the steps until the first stage starts.
     Raises RequestError, before any work, if a student cannot be built, or if the cluster cannot be reached, lacks
     resources, or its nodes lack files; TimeLimitReached when ``limits.hours`` are over."""
+    check_before_work(recipe, plan)
+    name = run_name(time.time())
+    with opened_place(recipe, storage, name, address, inline, startup) as place:
+        return build_on(place, recipe, storage, graph, plan, name, inline, console, startup)
+
+
+def check_before_work(recipe: Recipe, plan: Plan) -> None:
+    """Raise RequestError if the tracker's library is missing, or if a student of the plan cannot be built."""
     check_tracking(recipe.tracking)
     if warning := try_students(plan):
         print(f"stillhouse: warning: {warning}", file=sys.stderr)
-    began = time.time()
-    name = run_name(began)
-    logs = storage.local / LOGS / name
+
+
+@contextmanager
+def opened_place(
+    recipe: Recipe, storage: Storage, name: str, address: str | None, inline: bool, startup: Startup
+) -> Iterator[Place]:
+    """The place where stages run, as ``open_place`` opens it, closed at the end of the block. ``name`` is that of the
+    run, in whose folder Ray's log is. Raises RequestError."""
     if not inline:
         startup.step(f"connecting to Ray at {address}" if address else "starting Ray on this machine")
-    place = open_place(address, inline, logs, recipe.limits.pending)
+    place = open_place(address, inline, storage.local / LOGS / name, recipe.limits.pending)
     interrupt_on_sigterm()
     try:
-        capacity = place.capacity()
-
-        def resources(node: Node) -> Resources:
-            return allot(node, recipe.resources, capacity)
-
-        def read_durations() -> DurationEstimator:
-            probed = extrapolated(
-                PlannedRun(plan, resources, capacity, inline), Measurements(storage), Topics(hardware())
-            )
-            return DurationEstimator(plan, hardware(), recipe.resources, read_all(storage), probed)
-
-        built = Graph(tuple(step.node for step in plan.builds))
-        if place.concurrent:
-            check_shared_workers(built, resources, capacity)
-        waits = check_resources(built, resources, capacity, recipe.limits.pending)
-        startup.step("checking that all nodes see the files")
-        check_relative(max(capacity.machines, 2 if waits else 1))
-        check_visible(plan, storage, place)
-        report_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
-        note_run(storage, recipe)
-        settings = RunSettings(
-            RunInfo(name, recipe.name, began, this_process(), storage.url, place.dashboard),
-            RunCapacity(capacity.cpus, capacity.gpus, place.concurrent),
-            reused=sum(step.action == "reuse" for step in plan.steps),
-            folder=storage.local / RUNS / name,
-            page="" if storage.shared else storage.where(f"{RUNS}/{name}/{PAGE}"),
-            resources=resources,
-            read_durations=read_durations,
-        )
-        view = RunView(console, logs, [step.node for step in plan.builds], settings)
-        startup.end()
-        for wait in waits:
-            view.warn(wait)
-        with (
-            uploading(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
-            tracked(recipe.tracking, graph, storage, logs, view.warn) as on_commit,
-            view.live(),
-        ):
-            context = RunContext(
-                storage,
-                recipe.name,
-                place,
-                resources,
-                view,
-                recipe.limits.store_bytes,
-                on_commit=on_commit,
-                machines_may_join=bool(waits),
-                check_new_machines=lambda: check_visible(plan, storage, place),
-                deadline=None if recipe.limits.hours is None else began + 3600 * recipe.limits.hours,
-            )
-            outcome = run(plan, context)
-            record_names(graph, outcome, storage, recipe.name)
-            with suppress(OSError):  # the caller reads the report again, and prints this error
-                view.rows = report(graph, storage)
-        return outcome
+        yield place
     finally:
         place.close()
+
+
+def build_on(
+    place: Place,
+    recipe: Recipe,
+    storage: Storage,
+    graph: Graph,
+    plan: Plan,
+    name: str,
+    inline: bool,
+    console: Console,
+    startup: Startup,
+) -> Outcome:
+    """Build what the plan says on ``place``, as the run ``name``. Several runs, one after another, may use one place.
+    Raises RequestError, before any work, if the place lacks resources or its nodes lack files; TimeLimitReached when
+    ``limits.hours`` are over."""
+    began = time.time()
+    logs = storage.local / LOGS / name
+    capacity = place.capacity()
+
+    def resources(node: Node) -> Resources:
+        return allot(node, recipe.resources, capacity)
+
+    def read_durations() -> DurationEstimator:
+        probed = extrapolated(PlannedRun(plan, resources, capacity, inline), Measurements(storage), Topics(hardware()))
+        return DurationEstimator(plan, hardware(), recipe.resources, read_all(storage), probed)
+
+    built = Graph(tuple(step.node for step in plan.builds))
+    if place.concurrent:
+        check_shared_workers(built, resources, capacity)
+    waits = check_resources(built, resources, capacity, recipe.limits.pending)
+    startup.step("checking that all nodes see the files")
+    check_relative(max(capacity.machines, 2 if waits else 1))
+    check_visible(plan, storage, place)
+    report_begun(len(plan.builds), len(graph.nodes), len(capacity.nodes))
+    note_run(storage, recipe)
+    settings = RunSettings(
+        RunInfo(name, recipe.name, began, this_process(), storage.url, place.dashboard),
+        RunCapacity(capacity.cpus, capacity.gpus, place.concurrent),
+        reused=sum(step.action == "reuse" for step in plan.steps),
+        folder=storage.local / RUNS / name,
+        page="" if storage.shared else storage.where(f"{RUNS}/{name}/{PAGE}"),
+        resources=resources,
+        read_durations=read_durations,
+    )
+    view = RunView(console, logs, [step.node for step in plan.builds], settings)
+    startup.end()
+    for wait in waits:
+        view.warn(wait)
+    with (
+        uploading(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
+        tracked(recipe.tracking, graph, storage, logs, view.warn) as on_commit,
+        view.live(),
+    ):
+        context = RunContext(
+            storage,
+            recipe.name,
+            place,
+            resources,
+            view,
+            recipe.limits.store_bytes,
+            on_commit=on_commit,
+            machines_may_join=bool(waits),
+            check_new_machines=lambda: check_visible(plan, storage, place),
+            deadline=None if recipe.limits.hours is None else began + 3600 * recipe.limits.hours,
+        )
+        outcome = run(plan, context)
+        record_names(graph, outcome, storage, recipe.name)
+        with suppress(OSError):  # the caller reads the report again, and prints this error
+            view.rows = report(graph, storage)
+    return outcome
 
 
 def open_place(address: str | None, inline: bool, logs: Path, pending: float) -> Place:

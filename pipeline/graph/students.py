@@ -80,6 +80,12 @@ class StudentNodes:
         train = use.train.model_copy(update={"seed": recipe.sweep_seed, "learning_rate": rate})
         return self._training(f"sweep-{rate_text(rate)}", use, student, recipe.seeds[0], train)
 
+    def trial(self, use: MethodUse, student: Student, seed: int) -> Node:
+        """The training of a trial of a search. ``seed`` is not reported; the models of this recipe that the trial
+        starts from or is taught by are those of the first reported seed, so that a search needs no further ones."""
+        train = use.train.model_copy(update={"seed": seed})
+        return self._training("trial", use, student, self.starting_points.recipe.seeds[0], train, use.rates)
+
     def _training(
         self,
         name: str,

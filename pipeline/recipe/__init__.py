@@ -11,6 +11,7 @@ from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from pipeline.recipe.schema.file import Data, Limits, StoreSettings, TeacherSettings, Tracking
 from pipeline.recipe.schema.learners import FreshConfig, LayerCut, Student
 from pipeline.recipe.schema.resources import STAGES, ResourceBlock
+from pipeline.recipe.search_settings import SearchSettings, ValueList, ValueRange
 
 __all__ = [
     "BASE",
@@ -31,11 +32,14 @@ __all__ = [
     "Recipe",
     "Reference",
     "ResourceBlock",
+    "SearchSettings",
     "StoreSettings",
     "Student",
     "TaskRecipe",
     "TeacherSettings",
     "Tracking",
+    "ValueList",
+    "ValueRange",
     "load",
     "parse",
 ]

@@ -21,6 +21,7 @@ from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from pipeline.recipe.schema.file import Data, Limits, StoreSettings, TeacherSettings, Tracking
 from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.schema.resources import ResourceBlock
+from pipeline.recipe.search_settings import SearchSettings
 from stages.specs.base import Frozen
 from stages.specs.method import Method
 from stages.specs.pretraining import PooledStates, PretrainSpec
@@ -137,8 +138,8 @@ class Origin(Frozen):
 
 
 class Recipe(Frozen):
-    """A batch: tasks in the order of the file. ``resources`` has every stage of ``STAGES``. ``origin`` is None for a
-    recipe that was not read from a file."""
+    """A batch: tasks in the order of the file. ``resources`` has every stage of ``STAGES``. ``search`` is None for a
+    recipe without one. ``origin`` is None for a recipe that was not read from a file."""
 
     name: str
     storage: str
@@ -146,4 +147,5 @@ class Recipe(Frozen):
     resources: FrozenMapping[ResourceBlock]
     limits: Limits
     tracking: Tracking | None
+    search: SearchSettings | None = None
     origin: Origin | None = None

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from pipeline.errors import RequestError
 from pipeline.recipe.checks import check_equal_steps, check_resources, check_starts, check_task
-from pipeline.recipe.errors import PlacedError, first_error, unknown
+from pipeline.recipe.errors import PlacedError, first_error, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import Origin, Recipe, TaskRecipe
 from pipeline.recipe.numbers import check_numbers
 from pipeline.recipe.paths import with_home
 from pipeline.recipe.resolve.overrides import in_file, merged_for
+from pipeline.recipe.resolve.search import search_of
 from pipeline.recipe.resolve.tasks import task_recipe
 from pipeline.recipe.schema.file import RecipeFile
 from pipeline.recipe.yaml import Tree, digest, plain, read, with_sets, without_nulls
@@ -63,13 +64,17 @@ def _recipe(tree: Tree) -> Recipe:
     tracking = file.tracking
     if tracking is not None and not tracking.project:
         tracking = tracking.model_copy(update={"project": file.name})
+    tasks = tuple(_tasks(file, tree))
+    with placed("search"):
+        search = None if file.search is None else search_of(file.search, tasks)
     return Recipe(
         name=file.name,
         storage=file.storage,
-        tasks=tuple(_tasks(file, tree)),
+        tasks=tasks,
         resources=resources,
         limits=file.limits,
         tracking=tracking,
+        search=search,
     )
 
 

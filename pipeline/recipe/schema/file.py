@@ -38,6 +38,7 @@ from pipeline.recipe.schema.scalars import (
     distinct,
     key,
 )
+from pipeline.recipe.schema.search import SearchBlock
 from stages.specs.corpus import MOST_HELD_OUT, CorpusSpec, Generated
 from stages.specs.student import Head, Train
 from stages.specs.tasks import Metric
@@ -361,6 +362,9 @@ class RecipeFile(Block):
         "Resources of each stage on the cluster.", {"distil": {"workers": 4}}, ResourcesBlock
     )
     limits: Limits = key("Limits of a run.", {"store_bytes": "50GB"}, Limits)
+    search: SearchBlock | None = key(
+        "What `stillhouse search` varies.", {"vary": {"train.learning_rate": [1.0e-5, 2.0e-5, 5.0e-5]}}, None
+    )
     tracking: Tracking | None = key(
         "MLflow or W&B, to which trainings are logged.", {"kind": "mlflow", "uri": "sqlite:////shared/mlflow.db"}, None
     )

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stages.specs.input_names import RATES, in_order
 from stages.specs.student import DistilSpec, rate_text
@@ -65,15 +66,20 @@ def sweep_of(spec: DistilSpec, inputs: Mapping[str, Path]) -> Sweep | None:
     return Sweep(results, best.rate)
 
 
+def selected_epoch(history: Mapping[str, Any]) -> tuple[int, float, float]:
+    """The number of the selected epoch of a ``history.json``, from 1, and its score and loss on the split that selects
+    epochs. Raises ValueError, TypeError, KeyError or IndexError for what is no such history."""
+    number = history["best_epoch"]
+    epoch = history["epochs"][number - 1]
+    # Histories of earlier versions have no selection loss.
+    return number, float(epoch["score"]), float(epoch.get("selection_loss", math.inf))
+
+
 def _result(rate: float, folder: Path) -> RateResult:
     path = folder / "history.json"
     try:
-        history = json.loads(path.read_text("utf-8"))
-        number = history["best_epoch"]
-        epoch = history["epochs"][number - 1]
-        # Histories of earlier versions have no selection loss.
-        return RateResult(rate, number, epoch["score"], epoch.get("selection_loss", math.inf))
-    except (OSError, ValueError, KeyError, IndexError) as error:
+        return RateResult(rate, *selected_epoch(json.loads(path.read_text("utf-8"))))
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); run the recipe again") from error
 
 

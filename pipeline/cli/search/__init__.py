@@ -1,0 +1,1 @@
+"""The command ``search``: the trials of a recipe's search block."""
