@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.artifacts.model_names import names_of_models, write_names
 from pipeline.cli.last_sets import resolve_built
 from pipeline.cli.request import WIDE, Request, ResolvedRequest, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.integrations.tensorboard_links import link_curves
-from pipeline.report.rows import ReportRow, read_results, report
+from pipeline.report.rows import ReportRow, read_results, rows_of
 from pipeline.report.tables import as_csv, as_html, as_json, print_table
 
 
@@ -41,15 +42,18 @@ def report_recipe(
 
 
 def reported(resolved: ResolvedRequest, baseline: str | None, last: bool) -> list[ReportRow]:
-    """The rows of the report, compared with ``baseline`` where it is given. Raises RequestError."""
-    if baseline is None:
-        with storage_errors(resolved.storage):
-            return report(resolved.graph, resolved.storage)
-    from pipeline.report.baseline import Baseline, check_baseline, rows_with_comparisons
+    """The rows of the report, compared with ``baseline`` where it is given. Models that have no name in the storage yet
+    get one. Raises RequestError."""
+    if baseline is not None:
+        from pipeline.report.baseline import Baseline, check_baseline, rows_with_comparisons
 
-    check_baseline(resolved.graph, baseline)
+        check_baseline(resolved.graph, baseline)
     with storage_errors(resolved.storage):
-        return rows_with_comparisons(read_results(resolved.graph, resolved.storage), Baseline(baseline, last))
+        results = read_results(resolved.graph, resolved.storage)
+        write_names(names_of_models(resolved.graph, resolved.recipe.name), results.records, resolved.storage)
+        if baseline is None:
+            return rows_of(results)
+        return rows_with_comparisons(results, Baseline(baseline, last))
 
 
 def as_text(rows: Sequence[ReportRow], form: str, title: str) -> str:

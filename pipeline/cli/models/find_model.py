@@ -9,7 +9,7 @@ from pipeline.artifacts.locate_inputs import input_path
 from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find, find_for, missing
 from pipeline.artifacts.search import locate
 from pipeline.cli.last_sets import resolve_built
-from pipeline.cli.request import Request, storage_errors
+from pipeline.cli.request import Request, ResolvedRequest, storage_errors
 from pipeline.errors import RequestError, nearest, refused
 from pipeline.graph.nodes import MODEL, Edge, Graph, Node
 from pipeline.storage import Storage, open_storage
@@ -67,8 +67,9 @@ def find_model(target: str, storage: str | None, sets: Sequence[str]) -> FoundMo
     """The model that ``target`` names. Raises RequestError.
 
     It is a path (the directory of a model, or an artifact that holds one), ``RECIPE:method/student/seed@task``, the
-    name of a training such as ``distil/vanilla-kd/six/0@sst2``, or the first digits of its key. ``sets`` are the
-    ``--set`` of the recipe; ``storage`` is where artifacts are, None for that of the recipe, or ``runs``.
+    name of a training such as ``distil/vanilla-kd/six/0@sst2``, the name of a model below ``models/``, or the first
+    digits of a key. ``sets`` are the ``--set`` of the recipe; ``storage`` is where artifacts are, None for that of the
+    recipe, or ``runs``.
     """
     path = Path(target)
     if path.exists():
@@ -96,7 +97,8 @@ def _at_path(path: Path) -> FoundModel:
 
 def _stored_at(folder: Path) -> StoredModel | None:
     """The artifact that a folder is in or holds; None for a folder outside any storage."""
-    for level in (folder, *folder.parents):
+    real = folder.resolve()  # of the name of a model, which is a link to its folder
+    for level in (folder, *folder.parents, real, *real.parents):
         if (level / RECORD).is_file():
             return StoredModel(*locate(str(level), open_storage(str(level.parent.parent))))
     return None
@@ -131,8 +133,13 @@ def _input(stored: StoredModel, name: str) -> Path | None:
 
 
 def _of_recipe(recipe: Path, model: str, storage: str | None, sets: tuple[str, ...]) -> FoundModel:
-    resolved = resolve_built(Request(recipe, sets, storage, False, None), False)
-    node = model_node(resolved.graph, model, str(recipe))
+    return model_of_recipe(resolve_built(Request(recipe, sets, storage, False, None), False), model, str(recipe))
+
+
+def model_of_recipe(resolved: ResolvedRequest, model: str, recipe: str) -> FoundModel:
+    """The model that ``method/student/seed@task`` names in a recipe; ``recipe`` is what messages call the recipe.
+    Raises RequestError for one that is not known, or not built."""
+    node = model_node(resolved.graph, model, recipe)
     given = node.inputs.get("model")
     if given is None:
         raise RequestError(f"MODEL: {model} of {recipe} is an ensemble, which has no model of its own; name a member")
