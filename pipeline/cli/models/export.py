@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cli.models.evaluations import evaluations_of
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.models.predict import described
 from pipeline.cli.report import check_folder_of
@@ -74,7 +75,15 @@ def write_export(model: FoundModel, form: str, target: Path, rows: Path | None, 
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
     try:
         with refused("MODEL"):
-            found = export(model.directory, form, work / "export", description, compared, plain_name(model.name))  # type: ignore[arg-type]
+            found = export(
+                model.directory,
+                form,  # type: ignore[arg-type]
+                work / "export",
+                description,
+                compared,
+                plain_name(model.name),
+                evaluations_of(model),
+            )
         if found.faithful:
             (work / "export").rename(target)
         return found

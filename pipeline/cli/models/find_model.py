@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifacts.evaluations import teacher_store
 from pipeline.artifacts.locate_inputs import input_path
-from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find, find_for, missing
+from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find_for, missing
 from pipeline.artifacts.search import locate
 from pipeline.cli.last_sets import resolve_built
 from pipeline.cli.request import Request, ResolvedRequest, storage_errors
@@ -14,7 +15,6 @@ from pipeline.errors import RequestError, nearest, refused
 from pipeline.graph.nodes import MODEL, Edge, Graph, Node
 from pipeline.storage import Storage, open_storage
 from stages.deployment.description import ModelDescription, is_model, read_description
-from stages.specs.teacher import TeachSpec
 
 RECIPE_MODEL = re.compile(r"(?P<recipe>.+?\.ya?ml):(?P<model>.+)", re.DOTALL)
 NAMED = 6
@@ -52,11 +52,7 @@ class FoundModel:
         was not taught, or whose store is gone."""
         if self.stored is None:
             return None
-        place = next((self.stored.record.places.get(name) for name in ("outputs", "outputs/0")), None)
-        if place is None or Path(place).is_absolute():
-            return None
-        stage, key, *_ = Path(place).parts
-        store = find(self.stored.storage, stage, key) if stage == TeachSpec.stage else None
+        store = teacher_store(self.stored.record, self.stored.storage)
         if store is None:
             return None
         directory = _input(StoredModel(store, self.stored.storage), "model")
