@@ -120,8 +120,8 @@ def installed_with(*requirements: str) -> set[str]:
 
 
 def imported() -> set[str]:
-    """The names of the modules outside the standard library that the three packages import, anywhere in them."""
-    own = ("pipeline", "stages", "cluster")
+    """The names of the modules outside the standard library that the packages import, anywhere in them."""
+    own = ("stillhouse", "pipeline", "stages", "cluster")
     trees = [ast.parse(path.read_text("utf-8")) for package in own for path in (ROOT / package).rglob("*.py")]
     names: set[str] = set()
     for node in (node for tree in trees for node in ast.walk(tree)):

@@ -6,6 +6,7 @@ Layout of a storage::
     <stage>/<key>/<attempt>/...          the files that the record names
     .work/<key>/<attempt>/...            an attempt that is not committed (see ``attempts``)
     .named/<recipe>/<node>.key           the key that a node of a recipe had in its last run
+    models/<recipe>/<task>/<model>       a link to a model's folder (see ``model_names``)
 
 A record is written only if there is none: of two processes that commit the same key one wins, and the other uses the
 winner's artifact.
@@ -36,6 +37,8 @@ FORMAT = 1
 KEY = re.compile("[0-9a-f]{64}")
 RECORD = "record.json"
 NAMED = ".named"
+MODELS = "models"
+"""The folder of a storage with the names of models (see ``model_names``). No stage has this name."""
 SCRATCH = "scratch"
 """The folder of an attempt whose files are not published."""
 
@@ -225,7 +228,7 @@ def _typed(document: Any, name: str, kind: type | tuple[type, ...]) -> Any:
 
 def stages_of(storage: Storage) -> list[str]:
     """The stages of which a storage has artifacts, including stages that this version does not know."""
-    return [name for name in storage.entries("") if not name.startswith(".")]
+    return [name for name in storage.entries("") if not name.startswith(".") and name != MODELS]
 
 
 def record_texts(storage: Storage, *stages: str) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Find an artifact by what a user may call it: a path inside it, its node's name, or the start of its key."""
+"""Find an artifact by what a user may call it: a path inside it, the name of its model or node, the start of a key."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.artifacts.model_names import ModelPointer, pointer_of
 from pipeline.artifacts.record import (
     NAMED,
     RECORD,
@@ -26,14 +27,18 @@ DIGITS = 12
 def locate(target: str, storage: Storage, recipe: str | None = None) -> tuple[Record, Storage]:
     """The record that ``target`` names, and its storage. Raises RequestError.
 
-    ``target`` is a path inside an artifact, else the name of a node such as ``teach@reviews``, else the first digits of
-    a key. With ``recipe``, the name of a recipe, it is the name of a node of that recipe and nothing else.
+    ``target`` is a path inside an artifact, else the name of a model such as ``models/quickstart/reviews/alp-two-0``,
+    else the name of a node such as ``teach@reviews``, else the first digits of a key. With ``recipe``, the name of a
+    recipe, it is the name of a node of that recipe and nothing else.
     """
     path = Path(target)
     if recipe is None and path.exists():
         found = _at_path(path)
         if found is not None:
             return found
+    pointer = pointer_of(target, storage) if recipe is None else None
+    if pointer is not None:
+        return _of_pointer(target, pointer, storage), storage
     record = _of_name(target, storage, recipe) or (_of_key(target, storage) if recipe is None else None)
     if record is not None:
         return record, storage
@@ -44,12 +49,21 @@ def locate(target: str, storage: Storage, recipe: str | None = None) -> tuple[Re
 
 def _at_path(path: Path) -> tuple[Record, Storage] | None:
     inside = path.absolute() if path.is_dir() else path.absolute().parent
-    for folder in (inside, *inside.parents):
+    real = inside.resolve()  # of the name of a model, which is a link to its folder
+    for folder in (inside, *inside.parents, real, *real.parents):
         if (folder / RECORD).exists():
             there = open_storage(str(folder.parent.parent))
             record = read_record(there, record_name(folder.parent.name, folder.name))
             return None if record is None else (record, there)
     return None
+
+
+def _of_pointer(name: str, pointer: ModelPointer, storage: Storage) -> Record:
+    """The artifact of the model that a name stands for."""
+    record = read_record(storage, record_name(pointer.stage, pointer.key))
+    if record is None:
+        raise RequestError(f"{name}: {pointer.key[:DIGITS]} is no longer in {storage}; run its recipe again")
+    return record
 
 
 def _of_name(name: str, storage: Storage, recipe: str | None) -> Record | None:

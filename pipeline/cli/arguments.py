@@ -35,7 +35,7 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="PATH|NODE|KEY",
-        help="An artifact's directory, its record, the name of its node as in plan, or the start of its key.",
+        help="An artifact's directory, its record, the name of its node or of its model, or the start of its key.",
     ),
 ]
 RecipeName = Annotated[

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, attempts_folder, claim, discard, release
-from pipeline.artifacts.record import key_folder, sound_record, withdraw
+from pipeline.artifacts.model_names import dangling_names, remove_names
+from pipeline.artifacts.record import MODELS, key_folder, sound_record, withdraw
 from pipeline.artifacts.retention import Survey, UnusedArtifact, in_use, survey
 from pipeline.cli.last_sets import as_written_and_last, run_of_same_name
 from pipeline.cli.request import Request, ResolvedRequest, resolve, terminal
@@ -139,7 +140,7 @@ def gc_recipes(
     if not removable or not yes:
         advice = "; nothing is removed without --yes" if removable else ""
         console.print(f"{storage}: {len(removable)} to free, {size:,} bytes{advice}", soft_wrap=True)
-        return 0
+        return _remove_dangling_names(storage, console) if yes else 0
     kept = {one.key: why for one in removable if (why := free(one, storage))}
     for one in removable:
         if one.key in kept:
@@ -148,7 +149,24 @@ def gc_recipes(
     console.print(
         f"{storage}: freed {len(freed)} of {len(removable)}, {sum(o.bytes for o in freed):,} bytes", soft_wrap=True
     )
-    return 1 if kept else 0
+    return max(1 if kept else 0, _remove_dangling_names(storage, console))
+
+
+def _remove_dangling_names(storage: Storage, console: Console) -> int:
+    """Remove the names of models whose artifacts are gone, and print how many. Returns 1 if they cannot be removed,
+    else 0."""
+    try:
+        names = dangling_names(storage)
+        remove_names(names, storage)
+    except OSError as error:
+        console.print(f"names below {MODELS}/ cannot be removed ({error.strerror})", style="yellow", soft_wrap=True)
+        return 1
+    if names:
+        one = len(names) == 1
+        console.print(
+            f"removed {len(names)} name{'' if one else 's'} below {MODELS}/ whose model{' is' if one else 's are'} gone"
+        )
+    return 0
 
 
 def _is_shared_name(given: ResolvedRequest, storage: Storage) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.artifacts.model_names import names_of_models, write_names
 from pipeline.cli.last_sets import resolve_built
 from pipeline.cli.request import WIDE, Request, ResolvedRequest, storage_errors, terminal
 from pipeline.errors import RequestError
@@ -50,17 +51,17 @@ def report_recipe(
 
 
 def reported(resolved: ResolvedRequest, baseline: str | None, last: bool) -> tuple[Results, list[ReportRow]]:
-    """What has been built, and the rows of the report, compared with ``baseline`` where it is given. Raises
-    RequestError."""
-    if baseline is None:
-        with storage_errors(resolved.storage):
-            results = read_results(resolved.graph, resolved.storage)
-            return results, rows_of(results)
-    from pipeline.report.baseline import Baseline, check_baseline, rows_with_comparisons
+    """What has been built, and the rows of the report, compared with ``baseline`` where it is given. Models that have
+    no name in the storage yet get one. Raises RequestError."""
+    if baseline is not None:
+        from pipeline.report.baseline import Baseline, check_baseline, rows_with_comparisons
 
-    check_baseline(resolved.graph, baseline)
+        check_baseline(resolved.graph, baseline)
     with storage_errors(resolved.storage):
         results = read_results(resolved.graph, resolved.storage)
+        write_names(names_of_models(resolved.graph, resolved.recipe.name), results.records, resolved.storage)
+        if baseline is None:
+            return results, rows_of(results)
         return results, rows_with_comparisons(results, Baseline(baseline, last))
 
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,27 +50,37 @@ class ResolvedRequest:
 def resolve(request: Request, reads_data: bool = True) -> ResolvedRequest:
     """Load the recipe and build its graph; ``reads_data``: read the data of tasks to the end, unless they are known.
     Raises RequestError."""
-    recipe = load(request.recipe, request.sets, request.storage)
+    return resolve_recipe(load(request.recipe, request.sets, request.storage), reads_data, request.refresh)
+
+
+def resolve_recipe(recipe: Recipe, reads_data: bool = True, refresh: bool = False) -> ResolvedRequest:
+    """As ``resolve``, for a recipe that is loaded already. ``refresh``: look up the latest commits on the hub. Raises
+    RequestError."""
     storage = open_storage(recipe.storage)
     digests = Digests.load(storage.local / ".identity" / "digests.json")
-    pins = Pins.load(storage, request.refresh)
+    pins = Pins.load(storage, refresh)
     resolved = ResolvedRequest(recipe, storage, digests, pins, build_graph(recipe, digests, pins, reads_data))
     digests.save()
     return resolved
 
 
-def make_plan(resolved: ResolvedRequest, stage: str | None) -> Plan:
-    """The plan for the request, or for ``stage`` and what depends on it anew. The graph's warnings are printed on the
-    standard error, a line each. Raises RequestError."""
+def print_warning(warning: str) -> None:
+    """Print a line on the standard error."""
+    print(f"stillhouse: warning: {warning}", file=sys.stderr)
+
+
+def make_plan(resolved: ResolvedRequest, stage: str | None, warn: Callable[[str], None] = print_warning) -> Plan:
+    """The plan for the request, or for ``stage`` and what depends on it anew. ``warn`` is called with each warning, a
+    line. Raises RequestError."""
     for warning in resolved.graph.warnings:
-        print(f"stillhouse: warning: {warning}", file=sys.stderr)
+        warn(warning)
     with storage_errors(resolved.storage):
         found = plan(resolved.graph, resolved.storage, resolved.recipe.name, stage)
     check_store_limit(found.steps, resolved.recipe.limits.store_bytes)
     check_memory_limit(found.steps, resolved.recipe.limits.memory, resolved.recipe.resources)
     full = disk_warning(found.steps, resolved.storage)
     if full:
-        print(f"stillhouse: warning: {full}", file=sys.stderr)
+        warn(full)
     return found
 
 

@@ -1,15 +1,24 @@
 """``stillhouse run``: plan, build what is missing, print the results."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from rich.console import Console
 
+from pipeline.artifacts.model_names import names_of_models, write_names
 from pipeline.artifacts.ownership import note_use
 from pipeline.artifacts.record import find_for
 from pipeline.cli.last_sets import note_run, warn_of_same_name
-from pipeline.cli.request import Request, make_plan, resolve, storage_errors, terminal
+from pipeline.cli.request import (
+    Request,
+    ResolvedRequest,
+    make_plan,
+    print_warning,
+    resolve,
+    storage_errors,
+    terminal,
+)
 from pipeline.errors import RequestError
 from pipeline.execution.runner import Failure, Outcome, note_refused, record_names
 from pipeline.execution.time_limit import TimeLimitReached
@@ -21,6 +30,26 @@ from pipeline.report.tables import print_paths, print_table
 def run_recipe(request: Request, address: str | None, inline: bool) -> int:
     """Build what is missing, print the results and failures. Returns the exit code. Raises RequestError."""
     console = terminal()
+    check_place(address, inline)
+    with Startup(console) as startup:
+        startup.step("reading the recipe, and the files and models that it names")
+        resolved = resolve(request)
+        over, failures = "", dict[str, Failure]()
+        try:
+            failures |= build_missing(resolved, request.stage, address, inline, console, startup)
+        except TimeLimitReached as reached:
+            over = str(reached)
+    with storage_errors(resolved.storage):
+        rows = report(resolved.graph, resolved.storage)
+    code = print_results(rows, failures, resolved.recipe.name, console)
+    if not over:
+        return code
+    print(f"stillhouse: {over}", file=sys.stderr)
+    return 1
+
+
+def check_place(address: str | None, inline: bool) -> None:
+    """Raise RequestError for an address of another kind than that of a Ray head node, and for one beside ``inline``."""
     if address is not None and inline:
         raise RequestError(f"--address: {address}, but --inline runs in this process; give one of them")
     if address is not None and "://" in address:
@@ -28,52 +57,57 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
             f"--address: {address}; run takes host:port of a Ray head node, or auto; "
             "stillhouse submit takes http://HOST:8265"
         )
-    with Startup(console) as startup:
-        startup.step("reading the recipe, and the files and models that it names")
-        resolved = resolve(request)
-        recipe, storage, graph = resolved.recipe, resolved.storage, resolved.graph
-        startup.step(f"looking up in {storage} what is built already")
-        found = make_plan(resolved, request.stage)
-        warn_of_same_name(storage, recipe)
-        if not found.builds:
-            startup.end()
-            with suppress(OSError):  # a storage that may only be read: nothing is freed there
-                note_use(storage, recipe.name, graph)
-            note_run(storage, recipe)
-            reused = {step.node.key: step.record for step in found.steps if step.record}
-            record_names(graph, Outcome(reused), storage, recipe.name)
-            failures = note_refused(found, storage)
-            if failures:
-                left = len(found.refused) + len(found.blocked)
-                console.print(f"{recipe.name}: nothing can be built, {left} stages are refused")
-            else:
-                console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
-            return print_results(report(graph, storage), failures, recipe.name, console)
-        startup.step(f"checking that {storage} can be written")
-        storage.check()
-        note_use(storage, recipe.name, graph)
-        resolved.digests.save()
-        resolved.pins.save()
-        startup.step("loading the program")
-        from pipeline.cli.run_plan import execute
 
-        try:
-            failures = execute(recipe, storage, graph, found, address, inline, console, startup).failures
-            left = 0
-        except TimeLimitReached:
-            failures = {}
-            left = sum(find_for(storage, step.node) is None for step in found.builds)
-    with storage_errors(storage):
-        rows = report(graph, storage)
-    code = print_results(rows, failures, recipe.name, console)
-    if not left:
-        return code
-    print(
-        f"stillhouse: limits.hours: {recipe.limits.hours:g}, and that time is over: {left} of {len(found.builds)} "
-        "stages are left; finished work is kept, and the same command goes on from there",
-        file=sys.stderr,
-    )
-    return 1
+
+def build_missing(
+    resolved: ResolvedRequest,
+    stage: str | None,
+    address: str | None,
+    inline: bool,
+    console: Console,
+    startup: Startup,
+    warn: Callable[[str], None] = print_warning,
+) -> Mapping[str, Failure]:
+    """Build what the storage lacks of a recipe, with progress on ``console``; ``startup`` shows the steps until the
+    first stage starts. Returns key -> failure of each stage that has no result. ``warn`` is called with each warning of
+    the plan. Raises RequestError, and TimeLimitReached with a line on what is left when ``limits.hours`` are over."""
+    recipe, storage, graph = resolved.recipe, resolved.storage, resolved.graph
+    startup.step(f"looking up in {storage} what is built already")
+    found = make_plan(resolved, stage, warn)
+    warn_of_same_name(storage, recipe)
+    if not found.builds:
+        startup.end()
+        with suppress(OSError):  # a storage that may only be read: nothing is freed there
+            note_use(storage, recipe.name, graph)
+        note_run(storage, recipe)
+        reused = {step.node.key: step.record for step in found.steps if step.record}
+        record_names(graph, Outcome(reused), storage, recipe.name)
+        write_names(names_of_models(graph, recipe.name), reused, storage)
+        failures = note_refused(found, storage)
+        if failures:
+            left = len(found.refused) + len(found.blocked)
+            console.print(f"{recipe.name}: nothing can be built, {left} stages are refused")
+        else:
+            console.print(f"{recipe.name}: nothing to do, all {len(graph.nodes)} artifacts exist")
+        return failures
+    startup.step(f"checking that {storage} can be written")
+    storage.check()
+    note_use(storage, recipe.name, graph)
+    resolved.digests.save()
+    resolved.pins.save()
+    startup.step("loading the program")
+    from pipeline.cli.run_plan import execute
+
+    try:
+        return execute(recipe, storage, graph, found, address, inline, console, startup).failures
+    except TimeLimitReached:
+        left = sum(find_for(storage, step.node) is None for step in found.builds)
+        if not left:
+            return {}
+        raise TimeLimitReached(
+            f"limits.hours: {recipe.limits.hours:g}, and that time is over: {left} of {len(found.builds)} stages are "
+            "left; finished work is kept, and the same command goes on from there"
+        ) from None
 
 
 def print_results(rows: Sequence[ReportRow], failures: Mapping[str, Failure], recipe: str, console: Console) -> int:

@@ -12,7 +12,9 @@ from cluster.inline import Inline
 from cluster.resources import Place, Resources
 from cluster.session import Session
 from pipeline.artifacts.attempts import this_process
+from pipeline.artifacts.model_names import names_of_models, write_names
 from pipeline.artifacts.provenance import hardware
+from pipeline.artifacts.record import Record
 from pipeline.cli.last_sets import note_run
 from pipeline.cli.request import run_name
 from pipeline.errors import RequestError
@@ -132,9 +134,16 @@ def build_on(
         view.warn(wait)
     with (
         uploading(storage, f"{RUNS}/{name}", f"{LOGS}/{name}"),
-        tracked(recipe.tracking, graph, storage, logs, view.warn) as on_commit,
+        tracked(recipe.tracking, graph, storage, logs, view.warn) as track,
         view.live(),
     ):
+        names = names_of_models(graph, recipe.name)
+        write_names(names, {step.node.key: step.record for step in plan.steps}, storage)
+
+        def on_commit(node: Node, record: Record) -> None:
+            track(node, record)
+            write_names(names, {node.key: record}, storage)
+
         context = RunContext(
             storage,
             recipe.name,
@@ -149,6 +158,7 @@ def build_on(
         )
         outcome = run(plan, context)
         record_names(graph, outcome, storage, recipe.name)
+        write_names(names, outcome.records, storage)
         with suppress(OSError):  # the caller reads the report again, and prints this error
             view.rows = report(graph, storage)
     return outcome

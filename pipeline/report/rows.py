@@ -78,6 +78,21 @@ class ReportRow:
     tasks_compared: int | None = None
 
 
+COMPARED = (
+    "baseline",
+    "delta",
+    "low",
+    "high",
+    "p",
+    "p_raw",
+    "within",
+    "gap_closed",
+    "seeds_compared",
+    "tasks_compared",
+)
+"""The fields of a ``ReportRow`` that only a comparison with a baseline fills."""
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """What has been built of a graph: the storage at one moment, and the record of each node by its key, None where it

@@ -1,9 +1,5 @@
-"""The example and the README of an exported folder."""
+"""The example of an exported folder."""
 
-import re
-from collections.abc import Mapping
-
-from stages.deployment.checked_rows import describe_comparison
 from stages.deployment.description import ModelDescription
 
 ONNX_EXAMPLE = '''\
@@ -63,43 +59,3 @@ def example_code(form: str, description: ModelDescription, pad: int, own_class: 
         max_length=description.max_length,
         answer=answer,
     )
-
-
-def readme(title: str, form: str, report: Mapping[str, object], card: str) -> str:
-    """The README of an exported folder: how it is used, what its check came to, and then the model's own ``card``, ""
-    for none."""
-    check = report["check"]
-    assert isinstance(check, Mapping)
-    library = {"onnx": "onnx", "onnx-int8": "onnx"}.get(form)
-    front, body = _parts(card)
-    if library is not None:
-        front = re.sub(r"^library_name:.*$", f"library_name: {library}", front, flags=re.MULTILINE)
-    lines = [
-        "---",
-        front or f"library_name: {library or 'transformers'}\npipeline_tag: text-classification",
-        "---",
-        f"# {title}",
-        "",
-        f"A text classifier of {report['parameters']:,} parameters as {_NAMES[form]}. `example.py` runs it; rows are "
-        f"cut at {report['max_length']} tokens.",
-        "",
-        "Compared with PyTorch:",
-        f"{describe_comparison(check)}.",
-        "",
-    ]
-    return "\n".join([*lines, body.strip(), ""]) if body else "\n".join(lines)
-
-
-_NAMES = {
-    "onnx": "ONNX in float32",
-    "onnx-int8": "ONNX with int8 weights",
-    "safetensors": "it was trained, in safetensors",
-}
-
-
-def _parts(card: str) -> tuple[str, str]:
-    """The front matter of a card, and its sections: without its title and its section on use."""
-    found = re.fullmatch(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL)
-    front, body = (found[1], found[2]) if found else ("", card)
-    body = re.sub(r"\A\s*# .*\n", "", body)
-    return front, re.sub(r"^## Use\n.*?(?=^## |\Z)", "", body, flags=re.DOTALL | re.MULTILINE)

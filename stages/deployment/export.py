@@ -16,11 +16,12 @@ from typing import Literal
 
 import numpy as np
 
+from stages.cards.exported import Evaluations, exported_card
 from stages.corpus.encoded_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
-from stages.deployment.checked_rows import ReferenceRows, comparison, logits_of
+from stages.deployment.checked_rows import ReferenceRows, comparison, describe_comparison, logits_of
 from stages.deployment.description import DESCRIPTION, ONNX_MODEL, ModelDescription, write_description
-from stages.deployment.example import example_code, readme
+from stages.deployment.example import example_code
 from stages.deployment.graph import INPUTS, OPSET, write_graph, write_int8
 from stages.models.heads import head_of, is_own_class
 from stages.models.shape import config_of
@@ -59,10 +60,17 @@ class Exported:
 
 
 def export(
-    source: Path, form: Form, out: Path, description: ModelDescription, rows: ReferenceRows, title: str
+    source: Path,
+    form: Form,
+    out: Path,
+    description: ModelDescription,
+    rows: ReferenceRows,
+    title: str,
+    evaluations: Evaluations | None = None,
 ) -> Exported:
     """Export the model in ``source`` into the new folder ``out``, with its check on ``rows``. ``title`` heads the
-    README. Raises ValueError for a model that does not load or cannot be exported."""
+    README, which also has the ``evaluations`` of the model and its teacher, where they are known. Raises ValueError for
+    a model that does not load or cannot be exported."""
     from stages.models.forward import count_parameters
     from stages.models.loading import load
 
@@ -99,7 +107,9 @@ def export(
     report |= {"bytes": folder_bytes(out), "check": comparison(description.task, before, after, rows)}
     write_report(out, report)
     card = source / "README.md"
-    text = readme(title, form, report, card.read_text("utf-8") if card.is_file() else "")
+    before_text = card.read_text("utf-8") if card.is_file() else ""
+    checked = describe_comparison(comparison(description.task, before, after, rows))
+    text = exported_card(title, form, report, checked, before_text, description.task, evaluations)
     (out / "README.md").write_text(text, "utf-8")
     bound = CLOSE * max(1.0, float(np.abs(before).max()))
     return Exported(report, form == "onnx-int8" or bool(np.abs(before - after).max() <= bound))

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stages.cards.student import origin_lines, use_with_transformers
 from stages.pretraining.progress import HeldOutScore, PretrainingProgress
 from stages.specs.layer_map import describe_groups
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import describe_start
-from stages.training.model_card import origin_lines, use_with_transformers
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.cards.student import read_lineage
 from stages.models.forward import count_parameters
 from stages.pretraining.job import PretrainFacts
 from stages.pretraining.objective import NoteEpoch, PretrainingSetup
 from stages.pretraining.progress import PretrainingEpoch, PretrainingProgress
-from stages.training.model_card import read_lineage
 from stages.training.tensorboard import Point, curve_writer
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 
 from cluster.resources import Worker
 from stages.atomic import sync_below, sync_folders
+from stages.cards.front_matter import BaseModel, read_base
+from stages.cards.student import CardOfStudent, model_card, read_lineage
 from stages.corpus.batches import steps_of
 from stages.corpus.reader import Meta, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
@@ -29,13 +31,12 @@ from stages.models.malloc import keep_freed_memory
 from stages.models.predict import predict
 from stages.outputs.layer_variance import DEAD
 from stages.specs.schedule import CANDIDATES
-from stages.specs.student import Cut, DistilSpec, Head, rate_text
+from stages.specs.student import Bilstm, Cut, DistilSpec, Fresh, Head, rate_text
 from stages.specs.tasks import HOLDOUT
 from stages.training.checkpoint import Progress
 from stages.training.job import Facts, StudentJob
 from stages.training.live_teachers import open_live_teachers
 from stages.training.loop import Training
-from stages.training.model_card import model_card, read_lineage
 from stages.training.participants.generator.opening import open_generator
 from stages.training.participants.protocol import Cost, Participant
 from stages.training.selection.learning_rates import sweep_of, with_rate
@@ -279,5 +280,20 @@ def save_student(
     }
     (job.out / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
     own_class = is_own_class(model.config.model_type, head_of_model(model))
-    card = model_card(job.spec, meta.task, count_parameters(model), best, read_lineage(job.out), own_class)
-    (target / "README.md").write_text(card, "utf-8")
+    lineage = read_lineage(job.out)
+    card = CardOfStudent(
+        meta.task, count_parameters(model), meta.max_length, best, lineage, own_class, base_of(job, lineage)
+    )
+    (target / "README.md").write_text(model_card(job.spec, card), "utf-8")
+
+
+def base_of(job: StudentJob, lineage: Mapping[str, object]) -> BaseModel:
+    """What is known of the model that a student starts from. One with random weights was made of no other model; only
+    its tokenizer, and so its languages, are those of the model in the input."""
+    inputs = lineage.get("inputs")
+    given = inputs.get("start") if isinstance(inputs, Mapping) else None
+    name = str(given.get("name", "")) if isinstance(given, Mapping) else ""
+    found = read_base(job.inputs["start"], name)
+    start = job.spec.start
+    random = isinstance(start, Fresh) or (isinstance(start, Bilstm) and start.embeddings != "copied")
+    return BaseModel(language=found.language) if random else found

@@ -31,7 +31,7 @@ def first_run(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 def built(first_run: tuple[Project, CommandResult], tmp_path: Path) -> Project:
     """A copy of the project that was run, for this test alone."""
     project = Project(tmp_path / "built")
-    shutil.copytree(first_run[0].folder, project.folder)
+    shutil.copytree(first_run[0].folder, project.folder, symlinks=True)
     return project
 
 

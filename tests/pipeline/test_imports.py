@@ -68,6 +68,13 @@ def test_cluster_resources_imports_only_the_standard_library() -> None:
     assert {name.split(".")[0] for name in found} <= sys.stdlib_module_names
 
 
+def test_the_package_for_notebooks_imports_pipeline_and_stages_and_nothing_imports_it() -> None:
+    own = {name.split(".")[0] for _, name in imports_of("stillhouse")} - sys.stdlib_module_names
+    assert own & {"cluster", "ray", "torch"} == set()
+    for package in ("pipeline", "stages", "cluster"):
+        assert {(file, name) for file, name in imports_of(package) if within(name, "stillhouse")} == set()
+
+
 # --- no circles, small folders --------------------------------------------------------------------
 
 

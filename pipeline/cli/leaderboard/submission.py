@@ -184,7 +184,7 @@ def _predictor(task: Task, nodes: Mapping[str, Node], resolved: ResolvedRequest,
         raise RequestError(f"{task.name} is a task of the recipe's own, with other labels than GLUE's")
     node = nodes[task.name]
     order = node.spec.label_order if isinstance(node.spec, EvaluateSpec) else None
-    return Predictor(built_model(resolved, node, recipe), order, own.max_length)
+    return Predictor(built_model(resolved, node, str(recipe)), order, own.max_length)
 
 
 def _filled(entry: SubmittedFile, at_hand: RowsAtHand) -> SubmittedFile:

@@ -11,8 +11,8 @@ from pipeline.cli.arguments import Command, Commands, Sets, StorageUrl
 commands = typer.Typer(cls=Commands)
 
 MODEL_HELP = (
-    "A model: its directory (of a student, of transformers, or exported), the start of its key, the name of its "
-    "training, or RECIPE:method/student/seed@task."
+    "A model: its directory (of a student, of transformers, or exported), its name below models/ in the storage, the "
+    "start of its key, the name of its training, or RECIPE:method/student/seed@task."
 )
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 TextColumns = Annotated[

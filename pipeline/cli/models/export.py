@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cli.models.evaluations import evaluations_of
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.models.predict import described
 from pipeline.cli.report import check_folder_of
@@ -16,6 +17,7 @@ from stages.deployment.graph import check_packages
 
 if TYPE_CHECKING:
     from stages.deployment.checked_rows import ReferenceRows
+    from stages.deployment.export import Exported
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -23,11 +25,28 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 def export_model(
     model: FoundModel, form: str, out: Path | None, rows: Path | None, text: Sequence[str], push: str | None
 ) -> int:
-    """Export the model as ``form`` (onnx, onnx-int8, safetensors) into the new folder ``out``, by default one in the
-    current folder that is named after the model. It is compared with the original on the rows of the file ``rows``, by
-    default on dev rows of its corpus; ``text`` names the columns. ``push``: the repository of a hub to which the folder
-    is sent. Prints what was compared, and returns the exit code: 1 if a float32 export does not compute what the
-    original does. Raises RequestError."""
+    """Export the model as ``write_export`` does. ``push``: the repository of a hub to which the folder is sent. Prints
+    what was compared, and returns the exit code: 1 if a float32 export does not compute what the original does. Raises
+    RequestError."""
+    target = new_folder(model, form, out)
+    if push is not None:
+        _check_hub(push)
+    found = write_export(model, form, target, rows, text)
+    check = found.report["check"]
+    assert isinstance(check, dict)
+    from stages.deployment.checked_rows import describe_comparison
+
+    print(describe_comparison(check))
+    if not found.faithful:
+        print(f"stillhouse: {unfaithful(model, form)}")
+        return 1
+    print(f"{found.report['bytes']:,} bytes: {target}")
+    return 0 if push is None else _push(target, push)
+
+
+def new_folder(model: FoundModel, form: str, out: Path | None) -> Path:
+    """The new folder of an export: ``out``, by default one in the current folder that is named after the model. Raises
+    RequestError if it exists, or if the model cannot be exported as ``form``."""
     target = out or Path(f"{plain_name(model.name)}-{form}")
     check_folder_of(target)
     if target.exists():
@@ -37,28 +56,39 @@ def export_model(
     if form != "safetensors":
         with refused(f"--to: {form}"):
             check_packages()
-    if push is not None:
-        _check_hub(push)
+    return target
+
+
+def unfaithful(model: FoundModel, form: str) -> str:
+    """The message on an export that differs from its original."""
+    return f"{form}: the export does not compute what {model.name} does; it is not kept"
+
+
+def write_export(model: FoundModel, form: str, target: Path, rows: Path | None, text: Sequence[str]) -> "Exported":
+    """Export the model as ``form`` (onnx, onnx-int8, safetensors) into ``target``, a folder of ``new_folder``, unless
+    the export is not faithful. It is compared with the original on the rows of the file ``rows``, by default on dev
+    rows of its corpus; ``text`` names the columns. Raises RequestError."""
     description = model.description() if rows is None else described(model, rows, text)
-    from stages.deployment.checked_rows import describe_comparison
     from stages.deployment.export import export
 
     compared = _compared_rows(model, description, rows)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
     try:
         with refused("MODEL"):
-            found = export(model.directory, form, work / "export", description, compared, plain_name(model.name))  # type: ignore[arg-type]
-        check = found.report["check"]
-        assert isinstance(check, dict)
-        print(describe_comparison(check))
-        if not found.faithful:
-            print(f"stillhouse: {form}: the export does not compute what {model.name} does; it is not kept")
-            return 1
-        (work / "export").rename(target)
+            found = export(
+                model.directory,
+                form,  # type: ignore[arg-type]
+                work / "export",
+                description,
+                compared,
+                plain_name(model.name),
+                evaluations_of(model),
+            )
+        if found.faithful:
+            (work / "export").rename(target)
+        return found
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    print(f"{found.report['bytes']:,} bytes: {target}")
-    return 0 if push is None else _push(target, push)
 
 
 def plain_name(name: str) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.artifacts.evaluations import teacher_store
 from pipeline.artifacts.locate_inputs import input_path
-from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find, find_for, missing
+from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find_for, missing
 from pipeline.artifacts.search import locate
 from pipeline.cli.last_sets import resolve_built
 from pipeline.cli.request import Request, ResolvedRequest, storage_errors
@@ -14,7 +15,6 @@ from pipeline.errors import RequestError, nearest, refused
 from pipeline.graph.nodes import MODEL, Edge, Graph, Node
 from pipeline.storage import Storage, open_storage
 from stages.deployment.description import ModelDescription, is_model, read_description
-from stages.specs.teacher import TeachSpec
 
 RECIPE_MODEL = re.compile(r"(?P<recipe>.+?\.ya?ml):(?P<model>.+)", re.DOTALL)
 NAMED = 6
@@ -52,11 +52,7 @@ class FoundModel:
         was not taught, or whose store is gone."""
         if self.stored is None:
             return None
-        place = next((self.stored.record.places.get(name) for name in ("outputs", "outputs/0")), None)
-        if place is None or Path(place).is_absolute():
-            return None
-        stage, key, *_ = Path(place).parts
-        store = find(self.stored.storage, stage, key) if stage == TeachSpec.stage else None
+        store = teacher_store(self.stored.record, self.stored.storage)
         if store is None:
             return None
         directory = _input(StoredModel(store, self.stored.storage), "model")
@@ -67,8 +63,9 @@ def find_model(target: str, storage: str | None, sets: Sequence[str]) -> FoundMo
     """The model that ``target`` names. Raises RequestError.
 
     It is a path (the directory of a model, or an artifact that holds one), ``RECIPE:method/student/seed@task``, the
-    name of a training such as ``distil/vanilla-kd/six/0@sst2``, or the first digits of its key. ``sets`` are the
-    ``--set`` of the recipe; ``storage`` is where artifacts are, None for that of the recipe, or ``runs``.
+    name of a training such as ``distil/vanilla-kd/six/0@sst2``, the name of a model below ``models/``, or the first
+    digits of a key. ``sets`` are the ``--set`` of the recipe; ``storage`` is where artifacts are, None for that of the
+    recipe, or ``runs``.
     """
     path = Path(target)
     if path.exists():
@@ -96,7 +93,8 @@ def _at_path(path: Path) -> FoundModel:
 
 def _stored_at(folder: Path) -> StoredModel | None:
     """The artifact that a folder is in or holds; None for a folder outside any storage."""
-    for level in (folder, *folder.parents):
+    real = folder.resolve()  # of the name of a model, which is a link to its folder
+    for level in (folder, *folder.parents, real, *real.parents):
         if (level / RECORD).is_file():
             return StoredModel(*locate(str(level), open_storage(str(level.parent.parent))))
     return None
@@ -131,13 +129,18 @@ def _input(stored: StoredModel, name: str) -> Path | None:
 
 
 def _of_recipe(recipe: Path, model: str, storage: str | None, sets: tuple[str, ...]) -> FoundModel:
-    resolved = resolve_built(Request(recipe, sets, storage, False, None), False)
-    return built_model(resolved, model_node(resolved.graph, model, str(recipe)), recipe)
+    return model_of_recipe(resolve_built(Request(recipe, sets, storage, False, None), False), model, str(recipe))
 
 
-def built_model(resolved: ResolvedRequest, node: Node, recipe: Path) -> FoundModel:
-    """The model that ``node``, an evaluation, is of. Raises RequestError for one that is not built yet, and for an
-    ensemble."""
+def model_of_recipe(resolved: ResolvedRequest, model: str, recipe: str) -> FoundModel:
+    """The model that ``method/student/seed@task`` names in a recipe; ``recipe`` is what messages call the recipe.
+    Raises RequestError for one that is not known, or not built."""
+    return built_model(resolved, model_node(resolved.graph, model, recipe), recipe)
+
+
+def built_model(resolved: ResolvedRequest, node: Node, recipe: str) -> FoundModel:
+    """The model that ``node``, an evaluation, is of; ``recipe`` is what messages call the recipe. Raises RequestError
+    for one that is not built yet, and for an ensemble."""
     name, given = model_name(node), node.inputs.get("model")
     if given is None:
         raise RequestError(f"MODEL: {name} of {recipe} is an ensemble, which has no model of its own; name a member")

@@ -24,10 +24,25 @@ BUSY = 1.5
 
 
 def compare_latencies(models: Sequence[FoundModel], batches: str, threads: int, form: str) -> None:
-    """Measure the models on the CPU with so many threads, and print a table, or JSON with ``form`` "json". ``batches``
-    are the sizes, separated by commas. The teacher of the first model is measured, too, where it is known. Raises
-    RequestError."""
-    sizes = batch_sizes(batches)
+    """Measure the models as ``measured`` does, and print a table, or JSON with ``form`` "json". ``batches`` are the
+    sizes, separated by commas. Raises RequestError."""
+    found = measured(models, batch_sizes(batches), threads)
+    if form == "json":
+        sys.stdout.write(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    else:
+        print_latencies(found, terminal())
+    waited = max(one.waited for one in found)
+    if waited > BUSY:
+        print(
+            f"stillhouse: warning: the machine is busy: batches took up to {waited:.1f} times their processor time; "
+            "cpu_speedup of --format json does not depend on that",
+            file=sys.stderr,
+        )
+
+
+def measured(models: Sequence[FoundModel], batches: Sequence[int], threads: int) -> "list[Latency]":
+    """The latency of each model, and of the teacher of the first one where it is known, for each batch size on the CPU
+    with so many threads. Raises RequestError."""
     described = [model.description() for model in models]
     if len({len(one.task.text) for one in described}) > 1:
         raise RequestError(
@@ -40,21 +55,10 @@ def compare_latencies(models: Sequence[FoundModel], batches: str, threads: int, 
     from stages.deployment.checked_rows import latency_texts
     from stages.deployment.latency import MeasuredModel, measure
 
-    texts = latency_texts(models[0].corpus(), described[0], max(sizes))
-    measured = [MeasuredModel(model.name, model.directory, one) for model, one in zip(models, described, strict=True)]
+    texts = latency_texts(models[0].corpus(), described[0], max(batches))
+    given = [MeasuredModel(model.name, model.directory, one) for model, one in zip(models, described, strict=True)]
     with refused("MODEL"):
-        found = measure(measured, texts, sizes, threads)
-    if form == "json":
-        sys.stdout.write(json.dumps([asdict(one) for one in found], indent=1) + "\n")
-    else:
-        print_latencies(found, terminal())
-    waited = max(one.waited for one in found)
-    if waited > BUSY:
-        print(
-            f"stillhouse: warning: the machine is busy: batches took up to {waited:.1f} times their processor time; "
-            "cpu_speedup of --format json does not depend on that",
-            file=sys.stderr,
-        )
+        return measure(given, texts, batches, threads)
 
 
 def batch_sizes(text: str) -> list[int]:

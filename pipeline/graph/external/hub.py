@@ -84,12 +84,13 @@ def download_model(repository: str, commit: str, where: str) -> Path:
     )
 
     patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.spm"]
-    fetch = partial(snapshot_download, repository, revision=commit, allow_patterns=patterns)
+    fetch = partial(snapshot_download, repository, revision=commit)
     with suppress(IncompleteSnapshotError, LocalEntryNotFoundError):
         # A commit never changes, so a local copy needs no request to the hub.
-        return Path(fetch(local_files_only=True))
+        return Path(fetch(allow_patterns=patterns, local_files_only=True))
     try:
-        return Path(fetch())
+        # With its card, for the licence and the languages that the cards of students repeat.
+        return Path(fetch(allow_patterns=[*patterns, "README.md"]))
     except (HTTPError, OSError) as error:
         raise RequestError(
             f"{where}: {repository} at {commit[:12]} cannot be fetched ({_reason(error)}); name a directory"

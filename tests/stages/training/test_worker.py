@@ -1,5 +1,6 @@
 """The stage ``distil``: from the start of a student to a directory that plain transformers loads."""
 
+import ast
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from tiny import write_tiny_task
 from tiny_tasks import TINY
 from torch import nn
@@ -20,6 +22,7 @@ from transformers import PreTrainedModel
 from cluster.inline import InlineWorker
 from stages.corpus.reader import META, read_meta, read_split
 from stages.corpus.rowset import read_rowset
+from stages.deployment.description import read_description
 from stages.evaluation.evaluate import evaluate
 from stages.evaluation.predictions import last_predictions_path
 from stages.models.loading import load
@@ -177,9 +180,24 @@ def test_the_card_states_scores_recipe_and_lineage_behind_the_front_matter(stude
     blocks = [json.loads(block.split("```")[0]) for block in body.split("```json\n")[1:]]
     assert blocks == [VANILLA.model_dump(mode="json"), {"name": "distil/vanilla@tiny", "key": "ab" * 32}]
     assert "0 bad, 1 good" in body
+    length = read_description(students["labels"] / "model").max_length
+    assert f"truncation=True, max_length={length}" in body and f"cut at {length} tokens" in body
+    (measured,) = yaml.safe_load(front)["model-index"][0]["results"]
+    score = round(history["scores"]["validation"]["accuracy"], 2)
+    assert measured["metrics"] == [{"type": "accuracy", "value": score, "name": "validation accuracy x 100"}]
     assert "The weights are those of the epoch with the highest score on the held-out slice of train." in body
     assert "First weights: layers 1, 3 of the model in the input start. Layer 1 is the first; " in body
     assert "a number (regression)" in (students["numbers"] / "model" / "README.md").read_text("utf-8")
+
+
+def test_the_snippet_of_the_card_labels_a_text_that_is_longer_than_the_model_reads(
+    students: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = students["labels"] / "model"
+    code = (model / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    code = code.replace('"."', repr(str(model))).replace("A film", "A film" + " film" * 1000)
+    exec(code, {})
+    assert set(ast.literal_eval(capsys.readouterr().out)) <= {"bad", "good"}
 
 
 def test_a_measured_weight_of_layers_stands_in_the_history_and_the_figures(

@@ -96,6 +96,22 @@ def test_the_card_of_an_export_says_how_it_was_checked_and_keeps_the_scores_of_t
     assert "## Scores" in card and "## Use" not in card
 
 
+def test_the_card_of_an_export_has_the_teacher_and_its_score_beside_the_students(
+    project: Project, int8: tuple[Path, CommandResult]
+) -> None:
+    card, records = (int8[0] / "README.md").read_text(), project.records()
+    names = (
+        STUDENT.replace("distil", "evaluate"),
+        next(name for name in records if name.startswith("evaluate/teacher")),
+    )
+    own, teacher = (records[name]["facts"] for name in names)
+    scores = [facts["scores"]["validation"]["accuracy"] for facts in (own, teacher)]  # type: ignore[index]
+    share = 100 * scores[0] / scores[1]
+    assert f"| validation | accuracy | {scores[0]:.2f} | {scores[1]:.2f} | {share:.1f} % |" in card
+    assert f"The teacher is finetune@tiny, with {teacher['parameters']:,} parameters" in card  # type: ignore[index]
+    assert "(median on " in card and "model-index" not in card
+
+
 def test_an_export_as_safetensors_loads_with_plain_transformers_from_its_example(
     project: Project, tmp_path: Path
 ) -> None:
