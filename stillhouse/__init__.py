@@ -16,16 +16,16 @@ docs/notebook.md has an example that runs.
 
 from pipeline.errors import RequestError
 from pipeline.recipe import Recipe
-from stillhouse.finished import Export, ExportFailed, Student, export, latency, load_model, load_student, predict
+from stillhouse.finished import Export, ExportFailed, LoadedStudent, export, latency, load_model, load_student, predict
 from stillhouse.recipes import RunFailed, compare, history, load_recipe, plan, results, run
 
 __all__ = [
     "Export",
     "ExportFailed",
+    "LoadedStudent",
     "Recipe",
     "RequestError",
     "RunFailed",
-    "Student",
     "compare",
     "export",
     "history",

@@ -32,7 +32,7 @@ class ExportFailed(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Student:
+class LoadedStudent:
     """A finished model with its tokenizer: a student, a teacher, or one from elsewhere."""
 
     name: str
@@ -65,7 +65,7 @@ class Student:
 
 def load_student(
     model: ModelName, recipe: RecipeSource | None = None, storage: str | os.PathLike[str] | None = None
-) -> Student:
+) -> LoadedStudent:
     """A model of a recipe, by ``method/student/seed@task``, of which student, seed and task may be left out where that
     leaves one model (``vanilla-kd``, ``teacher``). Without ``recipe``, ``model`` is what the commands take: a
     directory, the name or key of a training in ``storage`` (by default ``runs``), or ``RECIPE:method/student/seed``.
@@ -73,12 +73,14 @@ def load_student(
     return _opened(found(model, recipe, storage))
 
 
-def _opened(model: FoundModel) -> Student:
+def _opened(model: FoundModel) -> LoadedStudent:
     from stages.deployment.predict import open_model
 
     description = model.description()
     with refused("model"):
-        return Student(model.name, model.directory, description, open_model(model.directory, description.max_length))
+        return LoadedStudent(
+            model.name, model.directory, description, open_model(model.directory, description.max_length)
+        )
 
 
 def load_model(directory: str | os.PathLike[str]) -> "PreTrainedModel":
@@ -96,13 +98,13 @@ def load_model(directory: str | os.PathLike[str]) -> "PreTrainedModel":
     return model
 
 
-def predict(model: Student | ModelName, texts: Texts, recipe: RecipeSource | None = None) -> "pandas.DataFrame":
+def predict(model: LoadedStudent | ModelName, texts: Texts, recipe: RecipeSource | None = None) -> "pandas.DataFrame":
     """A row for each of ``texts``, in their order: ``prediction``, the name of the label, and ``probability_<label>``
     for each label; for a regression ``prediction`` alone, its value. Texts are cut at the model's ``max_length``.
     ``model`` is a loaded student, or one for ``load_student``. Raises RequestError."""
     import pandas
 
-    student = model if isinstance(model, Student) else load_student(model, recipe)
+    student = model if isinstance(model, LoadedStudent) else load_student(model, recipe)
     rows = text_rows(texts, 2 if student.description.task.pair else 1)
     from stages.deployment.predictions import column_names, lines_of
 
@@ -135,7 +137,7 @@ class Export:
 
 
 def export(
-    model: Student | ModelName,
+    model: LoadedStudent | ModelName,
     to: str = "onnx",
     out: str | os.PathLike[str] | None = None,
     *,
@@ -161,7 +163,10 @@ FORMS = ("onnx", "onnx-int8", "safetensors")
 
 
 def latency(
-    *models: Student | ModelName, batches: Sequence[int] = (1, 32), threads: int = 1, recipe: RecipeSource | None = None
+    *models: LoadedStudent | ModelName,
+    batches: Sequence[int] = (1, 32),
+    threads: int = 1,
+    recipe: RecipeSource | None = None,
 ) -> "pandas.DataFrame":
     """The size and speed of models on the CPU, measured in interleaved turns: a row for each model and batch size, and
     for the teacher of the first one where it is known.
@@ -183,10 +188,10 @@ def latency(
     return pandas.DataFrame([asdict(one) for one in times])
 
 
-def _found(model: Student | ModelName, recipe: RecipeSource | None) -> FoundModel:
-    return found(model.directory if isinstance(model, Student) else model, recipe_for(model, recipe), None)
+def _found(model: LoadedStudent | ModelName, recipe: RecipeSource | None) -> FoundModel:
+    return found(model.directory if isinstance(model, LoadedStudent) else model, recipe_for(model, recipe), None)
 
 
-def recipe_for(model: Student | ModelName, recipe: RecipeSource | None) -> RecipeSource | None:
+def recipe_for(model: LoadedStudent | ModelName, recipe: RecipeSource | None) -> RecipeSource | None:
     """The recipe in which a model's name is looked up: a loaded student is found by its directory."""
-    return None if isinstance(model, Student) else recipe
+    return None if isinstance(model, LoadedStudent) else recipe

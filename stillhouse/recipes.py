@@ -133,7 +133,7 @@ def compare(recipe: RecipeSource, baseline: str, last_epoch: bool = False) -> "p
 def _report_frame(recipe: RecipeSource, baseline: str | None, last_epoch: bool) -> "pandas.DataFrame":
     import pandas
 
-    rows = reported(resolved(recipe, reads_data=False), baseline, last_epoch)
+    _, rows = reported(resolved(recipe, reads_data=False), baseline, last_epoch)
     return pandas.DataFrame([asdict(row) for row in rows]).convert_dtypes()
 
 
