@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "data": grammar.Data,
     "data.generated": grammar.GeneratedBlock,
     "task": grammar.TaskBlock,
+    "task.hub": grammar.HubTask,
     "teacher": grammar.TeacherSettings,
     "teacher.finetune": learners.FinetuneBlock,
     "store": grammar.StoreSettings,

@@ -41,6 +41,10 @@ class TaskRows:
         recipe, data = self.recipe, self.recipe.data
         if recipe.files is not None:
             return Files(), {split: self._given_file(split, text) for split, text in recipe.files.items()}
+        if recipe.hub is not None:
+            hub = recipe.hub
+            commit = self.context.pins.commit(hub.repository, "dataset", "task.hub", hub.revision)
+            return Hub(repository=hub.repository, config=hub.config, revision=commit), {}
         if data.source == "generated":
             return data.generated, {}
         if data.source == "hub":
@@ -87,7 +91,7 @@ class TaskRows:
         if isinstance(source, Generated):
             counts = {"train": source.train, "validation": source.validation, "test": source.test}
             return split_sizes(counts, task, data)
-        with refused("data.source" if self.recipe.files is None else "task.files"):
+        with refused(self._field()):
             found = self._survey(source, files)
             if found is None:
                 return None
@@ -96,6 +100,12 @@ class TaskRows:
             self.context.warn(f"{task.name}: {'; '.join(found.warnings)}")
         repeats = found.splits[task.train].texts < found.rows[task.train]
         return split_sizes(found.rows, task, data, repeats)
+
+    def _field(self) -> str:
+        """The recipe's key that says where the rows are."""
+        if self.recipe.hub is not None:
+            return "task.hub"
+        return "data.source" if self.recipe.files is None else "task.files"
 
     def _survey(self, source: Source, files: Mapping[str, Path]) -> TaskSurvey | None:
         """What is known of the data, which are read if no survey of the same content is kept and they may be read now.

@@ -84,11 +84,11 @@ class RowsAtHand:
         own = next((one for one in self.recipe.tasks if one.task.name == task.name), None)
         if own is not None and data == task:
             return own
-        return (own or self.recipe.tasks[0]).model_copy(update={"task": data, "files": None})
+        return (own or self.recipe.tasks[0]).model_copy(update={"task": data, "files": None, "hub": None})
 
     def _split(self, recipe: TaskRecipe, task: Task, split: str) -> SplitSource:
         """A split of the recipe's data, read as rows of ``task``."""
-        if recipe.files is None and recipe.data.source == "generated":
+        if recipe.files is None and recipe.hub is None and recipe.data.source == "generated":
             raise RequestError(f"data.source: generated has no {task.name}; name a folder, or hub")
         source, files = TaskRows(self.context, recipe).source()
         with refused("data"):

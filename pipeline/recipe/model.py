@@ -18,7 +18,7 @@ from pydantic import Field
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.reference import Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
-from pipeline.recipe.schema.file import Data, Limits, StoreSettings, TeacherSettings, Tracking
+from pipeline.recipe.schema.file import Data, HubTask, Limits, StoreSettings, TeacherSettings, Tracking
 from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.schema.resources import ResourceBlock
 from pipeline.recipe.search_settings import SearchSettings
@@ -91,13 +91,15 @@ class MaskedModel(Frozen):
 
 
 class TaskRecipe(Frozen):
-    """Everything that concerns one task of the recipe. ``files`` maps split -> path; None where the rows come from
-    ``data.source``. ``models`` has the further models that teach or are evaluated, ``masked_models`` those that are
-    trained on unlabelled texts, which students may start from; a name may be in both. ``makers`` has the makers of
-    candidates by name. ``sweep_seed``, none of ``seeds``, is the seed of the trainings that choose a learning rate."""
+    """Everything that concerns one task of the recipe. ``files`` maps split -> path, and ``hub`` is a data set on the
+    hub; both are None where the rows come from ``data.source``. ``models`` has the further models that teach or are
+    evaluated, ``masked_models`` those that are trained on unlabelled texts, which students may start from; a name may
+    be in both. ``makers`` has the makers of candidates by name. ``sweep_seed``, none of ``seeds``, is the seed of the
+    trainings that choose a learning rate."""
 
     task: Task
     files: FrozenMapping[str] | None
+    hub: HubTask | None
     data: Data
     teacher: TeacherSettings
     store: StoreSettings

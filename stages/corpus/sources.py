@@ -18,7 +18,7 @@ from stages.corpus.row_key import KEY_BYTES, row_key
 from stages.files.kinds import TABLES
 from stages.files.rows import FileRow, FileRows, not_utf8, open_rows, separator_hint, shown_names
 from stages.specs.corpus import Files, Generated, Hub, Source
-from stages.specs.tasks import HUB, Task
+from stages.specs.tasks import BUILT_IN, HUB, Task
 
 SourceRole = Literal["train", "dev", "test"]
 BLOCK_ROWS = 1024
@@ -242,7 +242,7 @@ def hub_sources(source: Hub, task: Task) -> dict[str, SplitSource]:
             found[split] = _hub_source(loaded[split], f"{source.repository} {split}", task, source.repository)
         elif split not in task.test:
             there = ", ".join(sorted(loaded))
-            raise ValueError(f"source: {source.repository} has no split {split} for {task.name}; it has {there}")
+            raise ValueError(f"{source.repository} has no split {split} for {task.name}; it has {there}")
     return found
 
 
@@ -270,9 +270,10 @@ def _hub_source(dataset: Any, origin: str, task: Task, repository: str) -> Split
 
 
 def _hub_names(task: Task, repository: str) -> dict[str, str]:
-    """The task's names of its columns -> the data set's names."""
-    place = HUB.get(task.name)
-    known = place if place is not None and place.repository == repository else None
+    """The task's names of its columns -> the data set's names. A task of the user's own names the latter itself."""
+    place, built_in = HUB.get(task.name), BUILT_IN.get(task.name)
+    renamed = built_in is not None and (task.text, task.label) == (built_in.text, built_in.label)
+    known = place if renamed and place is not None and place.repository == repository else None
     texts = known.text if known is not None and known.text is not None else task.text
     label = known.label if known is not None and known.label is not None else task.label
     return dict(zip((*task.text, task.label), (*texts, label), strict=True))

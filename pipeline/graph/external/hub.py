@@ -63,7 +63,8 @@ def _latest_commit(repository: str, kind: str, where: str, branch: str) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library
 
-    remedy = "name a directory" if kind == "model" else "set data.source to a folder of files"
+    folder = "set data.source to a folder of files" if where == "data.source" else "give files"
+    remedy = "name a directory" if kind == "model" else folder
     try:
         found = HfApi().repo_info(repository, repo_type=kind, revision=branch, timeout=10)
     except (HTTPError, OSError, ValueError) as error:

@@ -1,31 +1,32 @@
 """A task's block -> the Task, and the source of its rows."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.recipe.errors import ABSENT, PlacedError, failed_check, split_field, unknown
-from pipeline.recipe.schema.file import Data, TaskBlock
+from pipeline.recipe.errors import ABSENT, Place, PlacedError, failed_check, split_field, unknown
+from pipeline.recipe.schema.file import Data, HubTask, TaskBlock
 from stages.specs.tasks import BUILT_IN, REVIEWS, TRAIN, Metric, Task, hub_set
 
 
 def task_of(block: TaskBlock) -> Task:
-    """The built-in task of that name if the block has no other keys than ``files`` and ``select``, else the task that
-    it describes; without ``Task.select``, which is of trainings (``select_metric``). A PlacedError's place is within
-    the block.
+    """The built-in task of that name if the block has no other keys than where its rows are and ``select``, else the
+    task that it describes; without ``Task.select``, which is of trainings (``select_metric``). A PlacedError's place is
+    within the block.
     """
-    splits = {} if block.files is None else _splits(block.files)
+    splits = _splits_of(block)
     own = _describing_keys(block)
     if not own and block.name in BUILT_IN:
         return BUILT_IN[block.name].model_copy(update={**splits, "select": None})
-    if not own and block.files is None:
+    if not own and block.files is None and block.hub is None:
         raise unknown(("name",), block.name, "built-in task", list(BUILT_IN))
     return _described(block, splits or {"test": ("test",)})
 
 
 def _describing_keys(block: TaskBlock) -> set[str]:
     """The keys of the block that describe a task of its own: none where it names a built-in task."""
-    return set(block.explicit()) - {"name", "files", "select"}
+    return set(block.explicit()) - {"name", "files", "hub", "config", "select"}
 
 
 def select_metric(block: TaskBlock, task: Task) -> Metric | None:
@@ -39,22 +40,56 @@ def select_metric(block: TaskBlock, task: Task) -> Metric | None:
     return None if metric == task.primary else metric
 
 
-def _splits(files: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """``dev`` and ``test`` of a Task: the names of those splits that have files."""
-    if TRAIN not in files:
-        raise PlacedError(("files", TRAIN), ABSENT, "missing, and needed")
+def hub_of(block: TaskBlock) -> HubTask | None:
+    """The data set on the hub with the rows of the task; None where its rows are elsewhere. A PlacedError's place is
+    within the block."""
+    hub = block.hub
+    if hub is None:
+        if block.config is not None:
+            raise PlacedError(("config",), block.config, "is that of a data set on the hub; add hub, or leave it out")
+        return None
+    if block.files is not None:
+        raise PlacedError(("hub",), hub.repository, "but files are given beside it; leave one of them out")
+    if block.config is None:
+        return hub
+    if hub.config is not None:
+        raise PlacedError(("config",), block.config, "but hub.config is given beside it; leave one of them out")
+    return hub.model_copy(update={"config": block.config})
+
+
+def _splits_of(block: TaskBlock) -> dict[str, Any]:
+    """``train``, ``dev`` and ``test`` of a Task, as far as the block names them."""
+    hub = hub_of(block)
+    if block.files is not None:
+        return dict(_splits(block.files, ("files",)))
+    if hub is None or hub.splits is None:
+        return {}
+    place, names = ("hub", "splits"), list(hub.splits.values())
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise PlacedError(place, twice, "is given for two splits; scores on rows that were trained on say nothing")
+    # The splits of the task have the data set's names for them.
+    roles = _splits(hub.splits, place)
+    named = {role: tuple(hub.splits[split] for split in splits) for role, splits in roles.items()}
+    return {"train": hub.splits[TRAIN], **named}
+
+
+def _splits(given: Mapping[str, str], place: Place) -> dict[str, tuple[str, ...]]:
+    """The names in ``given`` of dev and of test splits. ``place`` is that of ``given`` in the block."""
+    if TRAIN not in given:
+        raise PlacedError((*place, TRAIN), ABSENT, "missing, and needed")
     splits: dict[str, tuple[str, ...]] = {"dev": (), "test": ()}
-    for name in files:
+    for name in given:
         kind = {"validation": "dev", "test": "test"}.get(name.partition("_")[0])
         if kind is not None:
             splits[kind] = (*splits[kind], name)
         elif name != TRAIN:
             problem = "is no split; name it train, validation or test, or let it begin with validation_ or test_"
-            raise PlacedError(("files", name), ABSENT, problem)
+            raise PlacedError((*place, name), ABSENT, problem)
     return splits
 
 
-def _described(block: TaskBlock, splits: Mapping[str, tuple[str, ...]]) -> Task:
+def _described(block: TaskBlock, splits: Mapping[str, Any]) -> Task:
     if block.text is None:
         raise PlacedError(("text",), ABSENT, "missing, and needed: the column of text, or the two columns of a pair")
     if (block.labels is None) != block.regression:
@@ -71,7 +106,7 @@ def _described(block: TaskBlock, splits: Mapping[str, tuple[str, ...]]) -> Task:
 
 def data_of(data: Data, block: TaskBlock, task: Task) -> Data:
     """The data settings of one task, with the source that is its default. PlacedError where the source lacks it."""
-    if block.files is not None:
+    if block.files is not None or block.hub is not None:
         return data
     if _is_built_in(task) and task.name == REVIEWS.name and "source" not in data.explicit():
         data = data.model_copy(update={"source": "generated"})
@@ -90,7 +125,9 @@ def _check_source(source: str, task: Task) -> None:
     if source == "generated" and not (_is_built_in(task) and task.name == REVIEWS.name):
         raise PlacedError(place, source, f"makes the task {REVIEWS.name} only; {task.name} needs hub or a folder")
     if source == "hub" and not _is_built_in(task):
-        raise PlacedError(place, source, f"has no {task.name}, a task of your own; give it files, or name a folder")
+        raise PlacedError(
+            place, source, f"has no {task.name}, a task of your own; give it files or hub, or name a folder"
+        )
     if source == "hub":
         try:
             hub_set(task.name)

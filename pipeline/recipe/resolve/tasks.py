@@ -11,7 +11,7 @@ from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import candidates_of, check_bank, makers_of
-from pipeline.recipe.resolve.data import data_of, select_metric, task_of
+from pipeline.recipe.resolve.data import data_of, hub_of, select_metric, task_of
 from pipeline.recipe.resolve.masked_models import (
     STARTS,
     check_model_start,
@@ -34,7 +34,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     """The values of the task at ``index`` of ``file.task``, in a file whose overrides for it are merged."""
     block = file.task[index]
     with placed("task", index):
-        task = task_of(block)
+        task, hub = task_of(block), hub_of(block)
         metric = select_metric(block, task)
     check_bank(file.bank)
     _check_rates(file)
@@ -52,6 +52,7 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     return TaskRecipe(
         task=task,
         files=block.files,
+        hub=hub,
         data=data,
         teacher=_teacher(file.teacher, metric),
         store=file.store,

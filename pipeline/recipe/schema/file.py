@@ -94,20 +94,50 @@ class Data(Block):
     )
 
 
+class HubTask(Block):
+    """A data set on the hub that holds the rows of a task. Its columns have the names that the task gives them. Code in
+    its repository is never run: a data set that is made by a script may still have Parquet files, under the revision
+    `refs/convert/parquet`."""
+
+    short = "repository"
+    repository: Text = key("The name of the data set.", "cornell-movie-review-data/rotten_tomatoes")
+    config: Text | None = key("The configuration of the data set, if it has several.", "plain_text", None)
+    revision: Text = key(
+        "A branch or a tag. The storage keeps the commit that it meant when it was first used; `--refresh` looks it up "
+        "again.",
+        "refs/convert/parquet",
+        "main",
+    )
+    splits: FrozenMapping[Text] | None = key(
+        "Split -> the data set's name for it, for the splits that `files` may have. Without a validation split here, a "
+        "tenth of train becomes one. Default: `train` and `validation`, and `test` if there is one; for a built-in "
+        "task its own.",
+        {"train": "train", "validation": "dev"},
+        None,
+    )
+
+
 class TaskBlock(Block):
-    """A task. With only `name`, or `name` and `files`, it is the built-in one of that name; else it is a task of
-    your own, which needs `text` and exactly one of `labels` and `regression: true`."""
+    """A task. With only `name`, or `name` and one of `files` and `hub`, it is the built-in one of that name; else it is
+    a task of your own, which needs `text` and exactly one of `labels` and `regression: true`."""
 
     short = "name"
     name: Name = key("The task's name in reports, in `overrides` and in a data folder.", "mine")
     files: FrozenMapping[Text] | None = key(
         "Split -> file, of the kinds that `data.source` lists, on this machine or in a bucket. `train` is required. "
         "`validation` and `test` are optional, and so are further splits whose names begin with `validation_` or "
-        "`test_`. Without a validation split, a tenth of train becomes one. Without `files`, `data.source` must be a "
-        "folder that holds this task.",
+        "`test_`. Without a validation split, a tenth of train becomes one. Without `files` and `hub`, "
+        "`data.source` must be a folder that holds this task.",
         {"train": "a.parquet", "validation": "b.parquet"},
         None,
     )
+    hub: HubTask | None = key(
+        "A data set on the hub with the rows of this task, in the place of `files` and `data.source`: its name, or a "
+        "block.",
+        "cornell-movie-review-data/rotten_tomatoes",
+        None,
+    )
+    config: Text | None = key("The configuration of the data set, where `hub` is its name alone.", "plain_text", None)
     text: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2), ONE_OR_MANY] | None = key(
         "The column of text, or the two columns of a pair.", ["question", "answer"], None
     )

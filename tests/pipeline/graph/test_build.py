@@ -358,6 +358,52 @@ def test_bad_rows_of_a_hub_set_are_refused_while_planning(assets: Path, hub_fold
     assert line.startswith("data.source: SetFit/sst5 train: 10 of 40 rows cannot be used: row 6, column label: 5 is no")
 
 
+OWN = {"name": "mine", "text": "body", "label": "grade", "labels": ["bad", "good"]}
+
+
+@pytest.fixture
+def own_set(assets: Path, hub_folder: Path) -> Path:
+    """The data set ``org/mine`` with the splits ``train`` and ``dev``, pinned in the storage."""
+    pins = assets.parent / "runs" / ".identity" / "pins.json"
+    pins.write_text(json.dumps({"dataset:org/mine@main": COMMIT}), "utf-8")
+    folder = assets / "org" / "mine"
+    folder.mkdir(parents=True)
+    for split, rows in (("train", 40), ("dev", 10)):
+        lines = [json.dumps({"body": f"{split} {row}", "grade": ["bad", "good"][row % 2]}) for row in range(rows)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines), "utf-8")
+    files = "".join(f"  - {{split: {split}, path: {split}.jsonl}}\n" for split in ("train", "dev"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n", "utf-8")
+    return folder
+
+
+def test_a_task_of_any_data_set_of_the_hub_is_at_its_pinned_commit_and_its_rows_are_known(
+    assets: Path, own_set: Path
+) -> None:
+    hub = {"repository": "org/mine", "splits": {"train": "train", "validation": "dev"}}
+    node = nodes_by_name(composed(assets, task={**OWN, "hub": hub}))["corpus@mine"]
+    assert isinstance(node.spec, CorpusSpec)
+    assert node.spec.source == Hub(repository="org/mine", revision=COMMIT)
+    assert (node.spec.task.text, node.spec.task.label, node.spec.task.dev) == (("body",), "grade", ("dev",))
+    assert node.rows == Quantity.exact(50)
+    assert set(node.inputs) == {"tokenizer"}
+
+
+def test_a_split_that_a_data_set_of_the_hub_does_not_have_is_refused_with_those_that_it_has(
+    assets: Path, own_set: Path
+) -> None:
+    splits = {"train": "train", "validation": "valid"}
+    line = refusal(assets, task={**OWN, "hub": {"repository": "org/mine", "splits": splits}})
+    assert line.startswith("task.hub: org/mine has no split valid for mine; it has ")
+
+
+def test_a_data_set_of_the_hub_without_network_is_refused_with_a_remedy(
+    assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    line = refusal(assets, task={**OWN, "hub": "org/other"})
+    assert line.startswith("task.hub: org/other cannot be found on the hub (") and line.endswith("); give files")
+
+
 def test_generated_rows_need_no_files(assets: Path) -> None:
     node = nodes_by_name(composed(assets, task="reviews", data={"source": "generated", "generated": {"train": 50}}))[
         "corpus@reviews"

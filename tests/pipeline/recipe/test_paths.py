@@ -28,6 +28,8 @@ NO_PATHS = {
         "models.any.start",
     ),
     *("models.any.candidates", "bank.hub.repository", "bank.hub.config", "bank.hub.split", "bank.text"),
+    *("task.each.hub.repository", "task.each.hub.config", "task.each.hub.revision", "task.each.hub.splits"),
+    "task.each.config",
     *("bank.sentences", "tracking.project"),
     *(f"resources.{stage}.custom" for stage in STAGES),
 }

@@ -126,6 +126,26 @@ def test_files_may_hold_several_dev_and_test_splits() -> None:
     assert (found.dev, found.test) == (names[1:3], names[3:])
 
 
+def test_a_task_of_the_hub_has_the_splits_of_its_data_set_by_their_names_there() -> None:
+    found = own(files=None, hub={"repository": "org/mine", "splits": {"train": "all", "validation": "dev"}})
+    expected = Task(name="mine", text=("body",), labels=("a", "b"), train="all", dev=("dev",), test=())
+    assert (found.task, found.files) == (expected, None)
+    assert own(files=None, hub="org/mine").task == Task(name="mine", text=("body",), labels=("a", "b"), test=("test",))
+    without = own(files=None, hub={"repository": "org/mine", "splits": {"train": "train", "test": "test"}}).task
+    assert (without.dev, without.test) == ((), ("test",)), "dev is cut from train"
+
+
+def test_the_configuration_of_a_data_set_stands_in_hub_or_beside_its_name() -> None:
+    inside = own(files=None, hub={"repository": "org/mine", "config": "plain"})
+    assert inside == own(files=None, hub="org/mine", config="plain")
+    assert inside.hub is not None and (inside.hub.config, inside.hub.revision) == ("plain", "main")
+
+
+def test_a_built_in_task_may_come_from_another_data_set() -> None:
+    found = task(task={"name": "sst2", "hub": "stanfordnlp/sst2"})
+    assert found.task == BUILT_IN["sst2"] and found.hub is not None and found.hub.repository == "stanfordnlp/sst2"
+
+
 def test_labels_that_yaml_read_as_booleans_or_numbers_are_words_again() -> None:
     assert own(labels=[False, True]).task.labels == ("no", "yes")
     assert own(labels=[0, 10]).task.labels == ("0", "10")
