@@ -235,9 +235,11 @@ class SearchInProgress:
 
     def _train(self, batch: Sequence[Trial], place: Place | None, stack: ExitStack, name: str) -> Place | None:
         """Train these trials as the run ``name``, on ``place`` if it is open already. Returns the place."""
-        graph = Graph.of([trial.node for trial in batch])
-        if place is None:
-            graph = replace(graph, warnings=self.resolved.graph.warnings)
+        if place is None:  # what was left beside finished trials by a search that was killed is removed, too
+            there = [trial for trial in self.trials if self.results[trial.number].status != "failed"]
+            graph = replace(Graph.of([trial.node for trial in there]), warnings=self.resolved.graph.warnings)
+        else:
+            graph = Graph.of([trial.node for trial in batch])
         planned = replace(self.resolved, graph=graph)
         plan = make_plan(planned, None)
         with storage_errors(self.storage):

@@ -1,7 +1,10 @@
-"""``stillhouse search``: a search that was killed, widened and run again, over one stored teacher."""
+"""``stillhouse search``: a search that was stopped, widened and run again, over one stored teacher."""
 
 import json
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,7 @@ import yaml
 from project import CommandResult, Project, start, stillhouse, write_project
 from waiting import wait_for
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(900)  # the machine may be busy
 
 SEED = 1_000_003
 RATES = {"low": 1.0e-4, "high": 1.0e-3, "log": True}
@@ -43,42 +46,69 @@ def written(project: Project) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in project.storage.glob("[a-z]*/*/record.json")}
 
 
+def stopped_after_a_trial(project: Project, artifacts: int) -> CommandResult:
+    """The result of a search that gets a SIGINT, as from Ctrl-C, once there are more than ``artifacts``."""
+
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        while len(written(project)) <= artifacts:
+            if ended.wait(0.05):
+                return
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watch = threading.Thread(target=interrupt)
+    watch.start()
+    try:
+        return project("search", "--inline")
+    finally:
+        ended.set()
+        try:
+            watch.join()
+        except KeyboardInterrupt:
+            pytest.fail("the search ended before it was stopped")
+
+
 @dataclass(frozen=True)
 class SearchedProject:
-    """A search that was killed and then run to its end: what stood in the storage before it, what when it was killed,
-    and what the second call printed."""
+    """A search that was stopped and then run to its end: the artifacts before it and when it was stopped, and what the
+    second call printed."""
 
     project: Project
     before: dict[str, int]
-    killed: dict[str, int]
+    stopped: dict[str, int]
     found: dict[str, Any]
+
+
+def searchable(folder: Path, assets: Path, storage: Path, **search: object) -> Project:
+    """A project with a search, whose storage is a copy of ``storage``."""
+    project = write_project(folder, assets, name="searched", seeds=[0, 1], search={**SEARCH, **search})
+    shutil.copytree(storage, project.storage)
+    return project
 
 
 @pytest.fixture(scope="module")
 def searched(
     assets: Path, first_run: tuple[Project, CommandResult], tmp_path_factory: pytest.TempPathFactory
 ) -> SearchedProject:
-    project = write_project(tmp_path_factory.mktemp("searched"), assets, seeds=[0, 1], search=SEARCH)
-    shutil.copytree(first_run[0].storage, project.storage)
+    project = searchable(tmp_path_factory.mktemp("searched"), assets, first_run[0].storage)
     before = written(project)
-    process = start("search", str(project.recipe), "--storage", str(project.storage), "--inline")
-    wait_for(lambda: len(written(project)) >= len(before) + 1, process)
-    process.kill()
-    process.communicate()
+    result = stopped_after_a_trial(project, len(before))
+    assert result.code == 130 and "stopped; the next run resumes from here" in result.err
     return SearchedProject(project, before, written(project), search(project))
 
 
-# --- killed and widened ---------------------------------------------------------------------------
+# --- stopped and widened ---------------------------------------------------------------------------
 
 
-def test_a_killed_search_goes_on_and_trains_no_trial_twice(searched: SearchedProject) -> None:
-    trained_before = searched.killed.keys() - searched.before.keys()
+def test_a_search_that_was_stopped_goes_on_and_trains_no_trial_twice(searched: SearchedProject) -> None:
+    trained_before = searched.stopped.keys() - searched.before.keys()
     assert 1 <= len(trained_before) < 4
     assert searched.found["trained"] == 4 - len(trained_before)
     assert [trial["status"] for trial in searched.found["trials"]] == ["done"] * 4
     assert len({trial["key"] for trial in searched.found["trials"]}) == 4
     after = written(searched.project)
-    assert {key: after[key] for key in searched.killed} == searched.killed, "no artifact was built again"
+    assert {key: after[key] for key in searched.stopped} == searched.stopped, "no artifact was built again"
     assert after.keys() - searched.before.keys() == {trial["key"] for trial in searched.found["trials"]}
 
 
@@ -90,11 +120,10 @@ def test_a_search_reads_the_stored_teacher_and_trains_students_alone(searched: S
     assert stages == {"distil"}
 
 
-def test_a_search_that_was_killed_proposes_what_one_without_an_interruption_does(
+def test_a_search_that_was_stopped_proposes_what_one_without_an_interruption_does(
     searched: SearchedProject, assets: Path, tmp_path: Path
 ) -> None:
-    whole = write_project(tmp_path, assets, seeds=[0, 1], search=SEARCH)
-    shutil.copytree(searched.project.storage, whole.storage)
+    whole = searchable(tmp_path, assets, searched.project.storage)
     shutil.rmtree(whole.storage / ".searches")
     found = search(whole)
     assert proposals(found) == proposals(searched.found) and found["trained"] == 0
@@ -139,6 +168,22 @@ def test_a_dry_run_lists_what_would_be_trained_and_writes_nothing(searched: Sear
     assert {path for path in searched.project.storage.rglob("*") if ".identity" not in path.parts} == files
 
 
+@pytest.mark.slow
+def test_a_search_whose_process_was_killed_trains_only_what_is_missing(
+    searched: SearchedProject, first_run: tuple[Project, CommandResult], assets: Path, tmp_path: Path
+) -> None:
+    project = searchable(tmp_path, assets, first_run[0].storage)
+    before = written(project)
+    process = start("search", str(project.recipe), "--storage", str(project.storage), "--inline")
+    wait_for(lambda: len(written(project)) > len(before), process)
+    process.kill()
+    process.communicate()
+    killed, found = written(project), search(project)
+    assert found["trained"] == 4 - len(killed.keys() - before.keys())
+    assert {key: written(project)[key] for key in killed} == killed
+    assert proposals(found) == proposals(searched.found)
+
+
 # --- what it prints -------------------------------------------------------------------------------
 
 
@@ -172,9 +217,9 @@ def test_a_trial_is_found_by_its_name(searched: SearchedProject) -> None:
 
 def test_gc_keeps_the_trials_of_a_recipe_for_as_long_as_it_has_the_search(searched: SearchedProject) -> None:
     listed = searched.project("gc", "--as-written").out.splitlines()
-    assert not [line for line in listed if TRIAL in line and " artifact " in line]
+    assert not [line for line in listed if TRIAL in line and "│ artifact " in line]
     without = searched.project("gc", "--as-written", "--set", "search=null").out.splitlines()
-    assert len([line for line in without if TRIAL in line and " artifact " in line]) == 4
+    assert len([line for line in without if TRIAL in line and "│ artifact " in line]) == 4
 
 
 # --- trials that fail -----------------------------------------------------------------------------
@@ -183,9 +228,8 @@ def test_gc_keeps_the_trials_of_a_recipe_for_as_long_as_it_has_the_search(search
 def test_a_trial_that_diverges_fails_alone_and_is_not_run_again_without_retry(
     assets: Path, first_run: tuple[Project, CommandResult], tmp_path: Path
 ) -> None:
-    grid = {"method": "no-kd", "by": "grid", "vary": {"train": {"learning_rate": [1.0e9, 1.0e-3]}}}
-    project = write_project(tmp_path, assets, seeds=[0, 1], search=grid)
-    shutil.copytree(first_run[0].storage, project.storage)
+    vary = {"train": {"learning_rate": [1.0e9, 1.0e-3]}}
+    project = searchable(tmp_path, assets, first_run[0].storage, method="no-kd", by="grid", vary=vary)
     outcomes = []
     for options in ((), (), ("--retry",)):
         result = project("search", "--inline", "--format", "json", *options)
