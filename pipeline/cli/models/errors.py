@@ -96,11 +96,14 @@ def print_classes(found: Sequence[ModelErrors], console: Console) -> None:
             agreement = f"{statistics.fmean(same):.1f} %" if same else ""
             lines = list(_class_lines(seeds)) or [("", "", "", "", "")]
             for number, line in enumerate(lines):
-                head = (method, student, agreement) if number == 0 else ("", "", "")
-                table.add_row(*map(Text, (*head, *line)), end_section=number == len(lines) - 1)
+                first = (method, student, agreement) if number == 0 else ("", "", "")
+                table.add_row(*map(Text, (*first, *line)), end_section=number == len(lines) - 1)
         console.print(table)
     if found:
-        console.print("stillhouse show of a student prints its confusion matrix, and rows on which it differs most.")
+        more = (
+            "stillhouse show NAME prints the confusion matrix of a student, and the rows on which it differs most from"
+        )
+        console.print(f"{more} its teacher.", soft_wrap=True)
 
 
 def _split_of(one: ModelErrors) -> tuple[str, str]:
