@@ -203,6 +203,10 @@ def report(
     last_epoch: Annotated[
         bool, typer.Option("--last-epoch", help="Compare the last epochs, not those that were selected.")
     ] = False,
+    classes: Annotated[
+        bool,
+        typer.Option("--classes", help="The scores of each class instead, and where students differ from the teacher."),
+    ] = False,
     storage: StorageUrl = None,
     set_: Sets = None,
     as_written: AsWritten = False,
@@ -212,6 +216,13 @@ def report(
     from pipeline.cli.request import Request
 
     request = Request(recipe, tuple(set_ or ()), storage, False, None)
+    if classes:
+        if baseline is not None or last_epoch:
+            raise RequestError("--classes: has no comparison; leave --baseline and --last-epoch out")
+        from pipeline.cli.models.errors import report_classes
+
+        report_classes(request, format.value, out, as_written)
+        return
     report_recipe(request, format.value, out, as_written, baseline, last_epoch)
 
 
@@ -319,25 +330,9 @@ def methods(
 @app.command(cls=Command)
 def tasks() -> None:
     """List the built-in tasks: columns, labels, metrics, splits."""
-    from rich.console import Console
-    from rich.table import Table
+    from pipeline.cli.data.tasks import print_tasks
 
-    from stages.specs.tasks import BUILT_IN
-
-    table = Table(header_style="bold")
-    for head in ("task", "text", "labels", "metrics (headline first)", "dev", "test"):
-        table.add_column(head)
-    for task in BUILT_IN.values():
-        labels = ", ".join(task.labels) if task.labels else "a number"
-        table.add_row(
-            task.name,
-            ", ".join(task.text),
-            labels,
-            task.metric_names,
-            ", ".join(task.dev_splits),
-            ", ".join(task.test),
-        )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_tasks()
 
 
 @app.command(cls=Command)

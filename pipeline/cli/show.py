@@ -14,6 +14,7 @@ from rich.text import Text
 from pipeline.artifacts.locate_inputs import input_path
 from pipeline.artifacts.record import Record, fetch_artifact, find, missing
 from pipeline.artifacts.search import locate
+from pipeline.cli.models.errors import show_errors
 from pipeline.errors import RequestError, refused
 from pipeline.storage import Storage
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec
@@ -61,6 +62,7 @@ def show_artifact(target: str, storage: Storage, console: Console, recipe: str |
             console.print(f"first weights: {start}; layer 1 is the first", highlight=False, soft_wrap=True)
     with refused(target):
         show_contents(record, directory, console)
+        show_errors(record, root, console)
         if record.stage in CANDIDATE_STAGES:
             show_candidates(directory, corpus_of(record, root), console)
 
