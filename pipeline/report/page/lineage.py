@@ -11,7 +11,7 @@ from pipeline.report.rows import ReportRow, Results
 
 
 @dataclass(frozen=True, slots=True)
-class Commands:
+class ResultCommands:
     """The command lines for a recipe: its file as the user gave it, and the options that lead to these results."""
 
     recipe: str
@@ -57,7 +57,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelOrigin:
+class ModelLineage:
     """The model of one seed: the key of the artifact that holds it, the artifacts that this was made of (name of the
     input and name of the node, or of the file from outside), and its figures."""
 
@@ -72,7 +72,7 @@ class ModelOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class MethodOrigin:
+class MethodLineage:
     """The models of a task, method and student. ``command`` makes them again; ``anchor`` is the element's id."""
 
     anchor: str
@@ -80,10 +80,10 @@ class MethodOrigin:
     method: str
     student: str
     command: str
-    models: tuple[ModelOrigin, ...]
+    models: tuple[ModelLineage, ...]
 
 
-def origins(results: Results, rows: Sequence[ReportRow], commands: Commands) -> tuple[MethodOrigin, ...]:
+def origins(results: Results, rows: Sequence[ReportRow], commands: ResultCommands) -> tuple[MethodLineage, ...]:
     """The origin of every row of a report but those of means over tasks."""
     trained: dict[tuple[str, str, str, int | None], Node] = {}
     for node in results.evaluations:
@@ -99,7 +99,7 @@ def origins(results: Results, rows: Sequence[ReportRow], commands: Commands) -> 
         node = trained[first.task, first.method, first.student, first.seed]
         models = grouped(group, lambda row: row.seed)
         found.append(
-            MethodOrigin(
+            MethodLineage(
                 anchor_of(first.task, first.method, first.student),
                 first.task,
                 first.method,
@@ -117,14 +117,14 @@ def stage_of(node: Node, all_seeds: bool) -> str:
     return f"{name.rpartition('/')[0] if all_seeds and '/' in name else name}@{task}"
 
 
-def _model(rows: Sequence[ReportRow], node: Node) -> ModelOrigin:
+def _model(rows: Sequence[ReportRow], node: Node) -> ModelLineage:
     first = rows[0]
     assert first.seed is not None
     made_of = tuple(
         (name, given.source.name if isinstance(given, Edge) else given.about) for name, given in node.inputs.items()
     )
     figures = tuple(Figure(row.split, row.metric, row.score, row.last_epoch_score) for row in rows)
-    return ModelOrigin(
+    return ModelLineage(
         first.seed,
         first.status,
         first.key,
