@@ -12,7 +12,7 @@ from pipeline.cli.last_sets import resolve_built
 from pipeline.cli.request import WIDE, Request, ResolvedRequest, storage_errors, terminal
 from pipeline.errors import RequestError
 from pipeline.integrations.tensorboard_links import link_curves
-from pipeline.report.page.lineage import ReportCommands
+from pipeline.report.page.lineage import ResultCommands
 from pipeline.report.rows import ReportRow, Results, read_results, rows_of
 from pipeline.report.tables import as_csv, as_json, print_table
 
@@ -78,7 +78,7 @@ def as_text(rows: Sequence[ReportRow], form: str, title: str) -> str:
             return stream.getvalue()
 
 
-def as_html(results: Results, rows: Sequence[ReportRow], title: str, commands: ReportCommands) -> str:
+def as_html(results: Results, rows: Sequence[ReportRow], title: str, commands: ResultCommands) -> str:
     """The report as an HTML page. Raises RequestError."""
     from pipeline.monitor.recorded_run import recorded_run
     from pipeline.monitor.time_picture import time_picture
@@ -92,12 +92,12 @@ def as_html(results: Results, rows: Sequence[ReportRow], title: str, commands: R
     return report_html(page, rows)
 
 
-def commands_of(request: Request, resolved: ResolvedRequest, baseline: str | None, last: bool) -> ReportCommands:
+def commands_of(request: Request, resolved: ResolvedRequest, baseline: str | None, last: bool) -> ResultCommands:
     """The commands that lead to the results of a request: with the recipe and the storage as the user gave them, and
     the ``--set`` of the results, which may be those of the last run."""
     origin = resolved.recipe.origin
     sets = request.sets if origin is None else origin.sets
-    return ReportCommands(str(request.recipe), sets, request.storage, baseline, last)
+    return ResultCommands(str(request.recipe), sets, request.storage, baseline, last)
 
 
 def curves_of_recipe(request: Request, out: Path, as_written: bool) -> int:

@@ -12,7 +12,7 @@ from pipeline.report.page.costs import CostLine, CostPanel, cost_lines, cost_pan
 from pipeline.report.page.generated_rows import GeneratedExamples, generated_examples
 from pipeline.report.page.layer_attention import LayerAttention, layer_attentions
 from pipeline.report.page.learning_curves import CurvePanel, curve_panels
-from pipeline.report.page.lineage import MethodOrigin, ReportCommands, origins
+from pipeline.report.page.lineage import MethodLineage, ResultCommands, origins
 from pipeline.report.page.render import REPORT_TEMPLATE, render
 from pipeline.report.page.savings import Savings, savings
 from pipeline.report.page.score_tables import ABOUT_TABLE, ScoreTable, score_tables
@@ -54,9 +54,9 @@ class ReportPage:
     savings: Savings | None
     stage_times: tuple[StageTime, ...]
     picture: TimePicture | None
-    origins: tuple[MethodOrigin, ...]
+    origins: tuple[MethodLineage, ...]
     provenance: Provenance
-    commands: ReportCommands
+    commands: ResultCommands
     notes: tuple[str, ...]
     about: str
 
@@ -65,7 +65,7 @@ def report_page(
     results: Results,
     rows: Sequence[ReportRow],
     title: str,
-    commands: ReportCommands,
+    commands: ResultCommands,
     picture: TimePicture | None = None,
 ) -> ReportPage:
     """The page for the rows of a report, and the records that they came from. ``picture`` is that of the last run."""

@@ -11,7 +11,7 @@ from pipeline.report.rows import ReportRow, Results
 
 
 @dataclass(frozen=True, slots=True)
-class ReportCommands:
+class ResultCommands:
     """The command lines for a recipe: its file as the user gave it, and the options that lead to these results."""
 
     recipe: str
@@ -72,7 +72,7 @@ class ModelLineage:
 
 
 @dataclass(frozen=True, slots=True)
-class MethodOrigin:
+class MethodLineage:
     """The models of a task, method and student. ``command`` makes them again; ``anchor`` is the element's id."""
 
     anchor: str
@@ -83,7 +83,7 @@ class MethodOrigin:
     models: tuple[ModelLineage, ...]
 
 
-def origins(results: Results, rows: Sequence[ReportRow], commands: ReportCommands) -> tuple[MethodOrigin, ...]:
+def origins(results: Results, rows: Sequence[ReportRow], commands: ResultCommands) -> tuple[MethodLineage, ...]:
     """The origin of every row of a report but those of means over tasks."""
     trained: dict[tuple[str, str, str, int | None], Node] = {}
     for node in results.evaluations:
@@ -99,7 +99,7 @@ def origins(results: Results, rows: Sequence[ReportRow], commands: ReportCommand
         node = trained[first.task, first.method, first.student, first.seed]
         models = grouped(group, lambda row: row.seed)
         found.append(
-            MethodOrigin(
+            MethodLineage(
                 anchor_of(first.task, first.method, first.student),
                 first.task,
                 first.method,

@@ -36,6 +36,8 @@ AXES = {
 
 def cost_chart(panel: CostPanel, series: SeriesTable, prefix: str) -> Chart:
     """The chart of a panel."""
+    from matplotlib.ticker import MaxNLocator
+
     marks, shown = Marks(prefix), AXES[panel.cost]
     title = f"{'Mean over tasks' if panel.task == MEAN else panel.task}, {shown.title}"
     front = sorted((one for one in panel.points if one.on_front), key=lambda one: one.cost)
@@ -63,6 +65,7 @@ def cost_chart(panel: CostPanel, series: SeriesTable, prefix: str) -> Chart:
             )
             marks.add(point[0], _text(one, own.label, panel.metric, shown), own.id)
         axes.margins(x=0.12, y=0.14)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.set_xlabel(shown.label)
         axes.set_ylabel(f"{panel.metric} x 100")
         _label(axes, [(one.cost / shown.factor, one.score, series[one.method, one.student].label) for one in front])

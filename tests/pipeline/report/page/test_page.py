@@ -19,7 +19,7 @@ from pipeline.report.page import contents
 from pipeline.report.page.contents import check_can_draw, report_html, report_page
 from pipeline.report.page.generated_rows import GeneratedExamples, WrittenRow
 from pipeline.report.page.layer_attention import EpochAttention, LayerAttention
-from pipeline.report.page.lineage import ReportCommands
+from pipeline.report.page.lineage import ResultCommands
 from pipeline.report.rows import read_results, rows_of
 from pipeline.storage.directory import Directory
 
@@ -177,7 +177,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
     results = read_results(graph, Directory(folder / "runs"))
     rows = rows_of(results)
     assert len(rows) == 500
-    page = report_page(results, rows, "large & <small>", ReportCommands("recipe.yaml"))
+    page = report_page(results, rows, "large & <small>", ResultCommands("recipe.yaml"))
     text = "<script>alert(1)</script>"
     examples = GeneratedExamples("task0", "mate-kd", "two", 0, (WrittenRow(text, text, "good", 0.9, 0.1, 0.8, 0.2),))
     attention = LayerAttention("task0", "alp", "two", 1, (1, 2), (1, 2, 3), (EpochAttention(1, (0.6, 0.7), ()),))
