@@ -24,7 +24,7 @@ class TrialBefore:
 
 
 def identity(values: Values) -> str:
-    """A text that is the same for equal values: 1 and 1.0 are equal, as they are in keys."""
+    """A text that is the same for equal values, as 1 and 1.0 are."""
     return json.dumps({path: _plain(value) for path, value in values.items()}, sort_keys=True)
 
 
