@@ -206,7 +206,7 @@ Whether attention is saturated can be read in `history.json`: `attention` of an 
 layer, the mean over rows of its largest weight. 1 means that every row follows a single layer; with n layers in the
 group, 1/n means that all of them count alike. The same numbers are curves (`attention/layer_...`,
 [observability.md](observability.md)). `attention_weights` has for each student layer the means of all its weights, in
-the order of the teacher's layers; the [page of a report](comparing.md#the-report-as-a-page) shows them as a heat map.
+the order of the teacher's layers; the [page of a report](comparing.md) shows them as a heat map.
 """
 
 END = """\

@@ -12,6 +12,7 @@ from pipeline.report.means import DEV, HEADLINE, MEAN, MEAN_SPLITS, grouped, ove
 from pipeline.report.rows import ReportRow
 from stages.evaluation.seed_interval import seed_interval
 
+FURTHER = "-further"
 ABOUT_TABLE = """Scores are x 100: mean and sample standard deviation over seeds, of the epoch that was selected on
 held-out rows of train."""
 
@@ -91,7 +92,8 @@ class StudentScores:
 
 @dataclass(frozen=True, slots=True)
 class ScoreTable:
-    """The scores on ``split``, which is ``dev`` or ``test``. ``teachers`` are the lines of the teacher and of further
+    """The scores on ``split``, which is ``dev`` or ``test``, with ``FURTHER`` after it for metrics other than the
+    headline metrics. ``teachers`` are the lines of the teacher and of further
     models, ``students`` those of the methods."""
 
     split: str
@@ -100,13 +102,20 @@ class ScoreTable:
     students: tuple[StudentScores, ...]
 
     @property
+    def title(self) -> str:
+        """The heading of the table."""
+        name = self.split.removesuffix(FURTHER).capitalize()
+        return f"{name}, further metrics" if self.split.endswith(FURTHER) else name
+
+    @property
     def lines(self) -> tuple[MethodScores, ...]:
         """All lines, in their order on the page."""
         return (*self.teachers, *(line for student in self.students for line in student.lines))
 
 
 def score_tables(rows: Sequence[ReportRow]) -> tuple[ScoreTable, ...]:
-    """The table of the headline scores on dev, and that on the test splits, where any has labels."""
+    """The table of the headline scores on dev, and that on the test splits, where any has labels; then a table of
+    further metrics for each, where tasks have any."""
     of_seeds = [row for row in rows if row.seed is not None]
     comparisons = {_measured(row): row for row in rows if row.baseline is not None}
     means = [group for group in over_tasks(of_seeds) if group[0].metric == HEADLINE]
@@ -115,6 +124,10 @@ def score_tables(rows: Sequence[ReportRow]) -> tuple[ScoreTable, ...]:
         headlines = [row for row in of_seeds if row.primary and row.dev == (split == DEV)]
         if headlines:
             found.append(_table(split, headlines, [one for one in means if one[0].split == split], comparisons))
+    for split in MEAN_SPLITS:
+        further = [row for row in of_seeds if not row.primary and row.dev == (split == DEV)]
+        if further:
+            found.append(_table(f"{split}{FURTHER}", further, (), comparisons))
     return tuple(found)
 
 

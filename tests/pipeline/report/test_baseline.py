@@ -407,8 +407,8 @@ def test_a_method_that_is_found_to_be_worse_is_no_winner(usual: Written) -> None
 
 def test_the_page_has_the_columns_and_lines_of_the_table(usual: Written) -> None:
     page = usual("--baseline", "no-kd", "--format", "html").out
-    assert "<th>vs no-kd</th><th>gap closed</th>" in page
-    assert page.count('<tr class="winner">') == 2
+    assert '<em title="scores higher than no-kd">' in page and "% of the gap closed" in page
+    assert page.count('<td class="n winner"') == 2
     assert "no difference from no-kd found: vanilla-kd (|difference| &lt; " in page
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.means import MEAN
+from pipeline.report.means import MEAN, MEAN_SPLITS
 from pipeline.report.page.charts.costs import cost_chart
 from pipeline.report.page.charts.curves import curve_chart
 from pipeline.report.page.charts.scores import score_chart
@@ -37,6 +37,7 @@ def draw_charts(
             if (chart := score_chart(table, place, series, f"{table.split}{place}")) is not None
         ]
         for table in tables
+        if table.split in MEAN_SPLITS
     }
     by_task: dict[bool, list[Chart]] = {True: [], False: []}
     for number, panel in enumerate(costs):
