@@ -16,10 +16,10 @@ from pipeline.execution.job_env import SNAPSHOT
 
 def test_a_snapshot_holds_the_packages_sources_and_the_given_files() -> None:
     found = take_snapshot({"recipe.yaml": b"name: x\n"}).files
-    suffixes = (".py", ".yaml")
+    suffixes = (".py", ".yaml", ".j2", ".css", ".js")
     paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in suffixes]
     sources = {path.relative_to(ROOT).as_posix() for path in paths}
-    assert "stages/corpus/demo/lexicon.yaml" in sources
+    assert {"stages/corpus/demo/lexicon.yaml", "pipeline/report/page/templates/run.html.j2"} <= sources
     assert set(found) == sources | {"recipe.yaml"}
     assert found["pipeline/cli/main.py"] == (ROOT / "pipeline" / "cli" / "main.py").read_bytes()
 

@@ -29,7 +29,7 @@ NO_PATHS = {
     ),
     *("models.any.candidates", "bank.hub.repository", "bank.hub.config", "bank.hub.split", "bank.text"),
     *("task.each.hub.repository", "task.each.hub.config", "task.each.hub.revision", "task.each.hub.splits"),
-    "task.each.config",
+    *("task.each.config", "search.student", "search.task", "search.vary", "search.method"),
     *("bank.sentences", "tracking.project"),
     *(f"resources.{stage}.custom" for stage in STAGES),
 }

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 import yaml
 from project import CommandResult, Project, start, stillhouse, write_project
 from waiting import wait_for
+
+from pipeline.artifacts.model_names import write_names
 
 pytestmark = pytest.mark.timeout(900)  # the machine may be busy
 
@@ -47,26 +48,16 @@ def written(project: Project) -> dict[str, int]:
 
 
 def stopped_after_a_trial(project: Project, artifacts: int) -> CommandResult:
-    """The result of a search that gets a SIGINT, as from Ctrl-C, once there are more than ``artifacts``."""
+    """The result of a search that gets a SIGINT, as from Ctrl-C, as soon as there are more than ``artifacts``."""
 
-    ended = threading.Event()
+    def write_and_interrupt(*arguments: Any) -> None:
+        write_names(*arguments)
+        if len(written(project)) > artifacts:
+            os.kill(os.getpid(), signal.SIGINT)
 
-    def interrupt() -> None:
-        while len(written(project)) <= artifacts:
-            if ended.wait(0.05):
-                return
-        os.kill(os.getpid(), signal.SIGINT)
-
-    watch = threading.Thread(target=interrupt)
-    watch.start()
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.cli.run_plan.write_names", write_and_interrupt)
         return project("search", "--inline")
-    finally:
-        ended.set()
-        try:
-            watch.join()
-        except KeyboardInterrupt:
-            pytest.fail("the search ended before it was stopped")
 
 
 @dataclass(frozen=True)
