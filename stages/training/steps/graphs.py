@@ -30,7 +30,7 @@ from stages.specs.schedule import EpochPlan
 from stages.specs.seeds import seed_of
 from stages.training.candidates import CandidateBatch
 from stages.training.objective.trained_parts import TrainedParts
-from stages.training.participants.protocol import View
+from stages.training.participants.protocol import Participant, View
 from stages.training.setup import LoopWorker, StepWork, TrainingSetup
 from stages.training.steps.student_step import StudentStep
 
@@ -191,9 +191,8 @@ class GraphedStep(StudentStep):
         return batch.padded(length if self.longest and wanted > self.longest else wanted, self.pad)
 
     def run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer, seed: int) -> Tensor:
-        joining = [participant for participant in self.participants if participant.name in work.prepared]
-        passes_only = all(participant.has_passes for participant in joining)
-        if self.impossible or len(work.batches) != 1 or not passes_only:
+        joining = self.joining(work)
+        if self.impossible or len(work.batches) != 1 or len(joining) != len(work.prepared):
             return super().run(work, rows, plan, optimizer, seed)
         if optimizer is not self.optimizer or without_position(plan) != self.plan:
             self.close()
@@ -203,14 +202,12 @@ class GraphedStep(StudentStep):
         if not joining:
             return self._part("", rows, work.batches[0], row_part, seed)
         total = self.sums()
-        for participant in joining:
-            with TURN:
-                passes = participant.passes(work.prepared[participant.name], plan)
-            loss = torch.zeros(1, dtype=torch.float64, device=self.worker.device)
-            for number, batch in enumerate(passes.batches, 1):
-                body = partial(participant.run_pass, rows=rows, plan=plan)
-                loss += self._part(participant.name, rows, batch, body, seed_of(seed, number))
-            self.add_sums(total, participant, passes, loss, plan)
+
+        def run_pass(participant: Participant, number: int, batch: Joined) -> Tensor:
+            body = partial(participant.run_pass, rows=rows, plan=plan)
+            return self._part(participant.name, rows, batch, body, seed_of(seed, number))
+
+        self.add_passes(total, work, plan, run_pass)
         total += self._part("", rows, work.batches[0], row_part, seed)
         return total
 

@@ -1,9 +1,10 @@
 """One step of a student: forward and backward passes on the rows of a batch and on what participants add, then the
 update of the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from stages.device_turn import TURN
 from stages.specs.schedule import EpochPlan
 from stages.training.objective.trained_parts import TrainedParts
 from stages.training.optimizer import explain_out_of_memory
-from stages.training.participants.protocol import Participant, Passes, View
+from stages.training.participants.protocol import Participant, View
 from stages.training.setup import StepWork
 from stages.training.sums import ATTENTION, LOSS, SumLayout
 
@@ -54,13 +55,11 @@ class StudentStep:
 
     def _run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer) -> Tensor:
         total = self.sums()
-        for participant in self.participants:
-            if participant.name in work.prepared and participant.has_passes:
-                passes = participant.passes(work.prepared[participant.name], plan)
-                loss = torch.zeros(1, dtype=torch.float64, device=self.worker.device)
-                for joined in passes.batches:
-                    loss += participant.run_pass(joined.to(self.worker.device), rows, plan)
-                self.add_sums(total, participant, passes, loss, plan)
+
+        def run_pass(participant: Participant, _number: int, batch: Any) -> Tensor:
+            return participant.run_pass(batch.to(self.worker.device), rows, plan)
+
+        self.add_passes(total, work, plan, run_pass)
         prepared = work.prepared.get(self.reader.name)
         for number, host_batch in enumerate(work.batches, 1):
             batch, last = host_batch.to(self.worker.device), number == len(work.batches)
@@ -74,14 +73,27 @@ class StudentStep:
             torch.distributed.all_reduce(total)
         return total
 
-    def add_sums(self, total: Tensor, participant: Participant, passes: Passes, loss: Tensor, plan: EpochPlan) -> None:
-        """Add to ``total`` the sums of a participant whose passes had the sum of losses ``loss`` [1]."""
-        for place, sums in participant.pass_sums(loss, plan).items():
-            total[self.layout.place(place)] += sums
-        for place, values in passes.sums.items():
-            host = torch.from_numpy(values)
-            host = host.pin_memory() if self.worker.device.startswith("cuda") else host  # a copy that does not wait
-            total[self.layout.place(place)] += host.to(self.worker.device, non_blocking=True)
+    def joining(self, work: StepWork) -> Sequence[Participant]:
+        """The participants whose passes join a step."""
+        return [one for one in self.participants if one.name in work.prepared and one.has_passes]
+
+    def add_passes(
+        self, total: Tensor, work: StepWork, plan: EpochPlan, run_pass: Callable[[Participant, int, Any], Tensor]
+    ) -> None:
+        """Run the passes that join a step, and add their sums to ``total``. ``run_pass`` runs the pass of a participant
+        with a number, from 1, on a batch in host memory, and returns the sum [1] of its losses."""
+        for participant in self.joining(work):
+            with TURN:
+                passes = participant.passes(work.prepared[participant.name], plan)
+            loss = torch.zeros(1, dtype=torch.float64, device=self.worker.device)
+            for number, batch in enumerate(passes.batches, 1):
+                loss += run_pass(participant, number, batch)
+            for place, sums in participant.pass_sums(loss, plan).items():
+                total[self.layout.place(place)] += sums
+            for place, values in passes.sums.items():
+                host = torch.from_numpy(values)
+                host = host.pin_memory() if self.worker.device.startswith("cuda") else host  # a copy that does not wait
+                total[self.layout.place(place)] += host.to(self.worker.device, non_blocking=True)
 
     def close(self) -> None:
         """Give back what the steps so far have kept on the device beside the weights."""
