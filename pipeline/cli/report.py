@@ -41,6 +41,11 @@ def report_recipe(
         text = as_html(results, rows, title, commands_of(request, resolved, baseline, last))
     else:
         text = as_text(rows, form, title)
+    write_out(text, out)
+
+
+def write_out(text: str, out: Path | None) -> None:
+    """Write ``text`` to the file ``out``, or to standard output. Raises RequestError."""
     if out is None:
         sys.stdout.write(text)
         return

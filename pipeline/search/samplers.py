@@ -15,8 +15,8 @@ from pipeline.search.values import TrialBefore, Values, identity, rounded
 
 MOST_DRAWS = 100
 """Draws for each trial wanted: as drawn numbers are rounded, a range of fractions has an end, too."""
-MOST_ASKED = 100
-"""Further proposals that TPE is asked for where some have been tried, before random values take their place."""
+MOST_REPEATS = 100
+"""How many more times TPE proposes where its proposal was tried before; random values take its place after that."""
 
 
 def propose(
@@ -37,7 +37,7 @@ def propose(
         if search.by == "tpe":
             from pipeline.search.tpe import tpe_values
 
-            asked = itertools.islice(tpe_values(search, before, count), MOST_ASKED + count)
+            asked = itertools.islice(tpe_values(search, before, count), MOST_REPEATS + count)
             candidates = itertools.chain(asked, candidates)
     return list(itertools.islice(filter(accepted, _distinct(used, candidates)), count))
 

@@ -34,7 +34,7 @@ class TrialNodes:
         """The training of a trial with these values, without a name of its own. Raises RequestError."""
         recipe = self.searched.recipe(values)
         task = self.searched.task(recipe)
-        # Nodes of different trials may have one name, and are told apart by `named`.
+        # Nodes of different trials may have the same name; `named` distinguishes them.
         own = replace(
             self.context, tasks={one.task.name: one for one in recipe.tasks}, nodes={}, masked_models={}, warnings=[]
         )

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -17,6 +16,7 @@ from rich.text import Text
 from pipeline.artifacts.evaluations import evaluations_on, teacher_store
 from pipeline.artifacts.record import Record, find, parsed_records
 from pipeline.cli.last_sets import resolve_built
+from pipeline.cli.report import check_folder_of, write_out
 from pipeline.cli.request import WIDE, Request, storage_errors, terminal
 from pipeline.errors import RequestError, first_line
 from pipeline.report.by_class import MOST, ModelErrors, errors_of_recipe, errors_on, texts_of
@@ -37,22 +37,15 @@ def report_classes(request: Request, form: str, out: Path | None, as_written: bo
     ``--set``, that of the last run counts, unless ``as_written``. Raises RequestError."""
     if form == "html":
         raise RequestError("--classes: there is no page of it; give --format table, json or csv")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise RequestError(f"--out: {out}, but there is no folder {out.absolute().parent}; give another path")
+    if out is not None:
+        check_folder_of(out)
     resolved = resolve_built(request, as_written)
     with storage_errors(resolved.storage):
         found = errors_of_recipe(read_results(resolved.graph, resolved.storage))
     if form == "table" and out is None:
         print_classes(found, terminal())
         return
-    text = as_text(found, form)
-    if out is None:
-        sys.stdout.write(text)
-        return
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise RequestError(f"--out: {out} cannot be written ({error.strerror}); give another path") from error
+    write_out(as_text(found, form), out)
 
 
 def as_text(found: Sequence[ModelErrors], form: str) -> str:
