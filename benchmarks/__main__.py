@@ -92,9 +92,7 @@ def measured(names: Sequence[str], folder: Path, scale: Scale, console: Console)
 
     os.environ["STILLHOUSE_CACHE"] = str(folder / "decoded")  # nothing is left in the user's own cache
     scene = make(folder, scale)
-    console.print(
-        f"rows: {len(scene.train)} of {scene.meta.task.name}, {scene.train.tokens.lengths.mean():.1f} tokens each"
-    )
+    console.print(f"rows: {len(scene.train)} of {scene.meta.task.name}, {scene.train.costs.mean():.1f} tokens each")
     findings: list[Finding] = []
     for name in names:
         warning = load_warning()

@@ -21,6 +21,7 @@ from benchmarks.pairs import summary
 from benchmarks.scene import STUDENT, Scene
 from stages.corpus.batches import Ragged
 from stages.corpus.rowset import Rowset
+from stages.corpus.token_rows import TokenRows
 from stages.outputs.layout import Layout, read_store, write_store
 from stages.outputs.parquet import write_shard
 from stages.outputs.sizes import rows_a_shard
@@ -122,7 +123,8 @@ def bytes_to_open(reading: Reading) -> int:
 def open_outputs(spec: DistilSpec, store: Path, keys: list[bytes]) -> None:
     nothing = Ragged(np.empty(0, np.int32), np.zeros(len(keys) + 1, np.int64))
     labels, labelled = torch.zeros(len(keys), dtype=torch.int64), np.zeros(len(keys), np.bool_)
-    signal_of(spec, {"outputs": store}, Rowset(nothing, None, labels, labelled, keys, np.arange(len(keys)), 0))
+    rows = Rowset(TokenRows(nothing, None, 0), labels, labelled, keys, np.arange(len(keys)))
+    signal_of(spec, {"outputs": store}, rows)
 
 
 def bytes_read() -> int:

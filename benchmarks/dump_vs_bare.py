@@ -21,8 +21,8 @@ from benchmarks.scene import BATCH, Scene, Watch
 from cluster.inline import InlineOn, InlineWorker
 from stages.corpus.batches import parts, sorted_batches
 from stages.corpus.rowset import distinct
+from stages.models.adapters.text import tokens_per_pass
 from stages.models.loading import load
-from stages.models.predict import tokens_per_pass
 from stages.outputs.sizes import SHARD_ROWS
 from stages.specs.teacher import TeachSpec
 from stages.teaching.teach import teach
@@ -56,9 +56,9 @@ class OpenedOn(InlineOn):
 def measure(scene: Scene) -> list[Finding]:
     """Both ratios are of rows a second, so above 1 the stage is faster. The stage loads its model within its first
     item, the bare forward before it is timed."""
-    rows, pad = distinct([scene.train]), scene.train.pad
-    tensors = bare_loop.split_rows(rows.tokens.values, rows.tokens.offsets)
-    lengths = rows.tokens.lengths
+    rows, pad = distinct([scene.train]), scene.train.examples.pad
+    tensors = bare_loop.split_rows(rows.examples.tokens.values, rows.examples.tokens.offsets)
+    lengths = rows.costs
     same = [
         start + batch
         for start, end in parts(len(rows), SHARD_ROWS)

@@ -134,7 +134,7 @@ def described(scene: GpuScene) -> dict[str, str]:
         "device": f"{device}, {card}; bfloat16 matrix products: {scene.peak / 1e12:.3g} TFLOP/s",
         "host": hardware(),
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
-        "rows": f"{len(train):,} of {scene.task.name}, {train.tokens.lengths.mean():.1f} tokens each",
+        "rows": f"{len(train):,} of {scene.task.name}, {train.costs.mean():.1f} tokens each",
     }
 
 

@@ -41,7 +41,7 @@ from stages.corpus.batches import epoch_batches, parts, sorted_batches, steps_of
 from stages.corpus.corpus import corpus
 from stages.corpus.reader import read_meta
 from stages.corpus.rowset import distinct, read_rowset
-from stages.models.predict import tokens_per_pass
+from stages.models.adapters.text import tokens_per_pass
 from stages.outputs.sizes import SHARD_ROWS
 from stages.specs.axes.data import Neighbours
 from stages.specs.axes.targets import TeacherTargets
@@ -182,7 +182,7 @@ class GpuScene:
         if not captured:
             assert isinstance(training.step, GraphedStep)
             step = training.step
-            training.step = NeverCaptured(step, step.graphs, step.longest, step.pad)
+            training.step = NeverCaptured(step, step.graphs, step.longest, step.examples)
         run, place = training.step.run, training.layout.place(LOSS)
 
         def read(*arguments: Any) -> torch.Tensor:
@@ -212,8 +212,8 @@ class GpuScene:
         shape, precision, batch_size, epochs, ways, beside = given
         model, train = self.model(shape), self.train
         start = {name: value.clone() for name, value in model.state_dict().items()}
-        batches = epoch_batches(train.tokens.lengths, batch_size, seed_of(0, 0, 0))
-        rows = bare_loop.split_rows(train.tokens.values, train.tokens.offsets)
+        batches = epoch_batches(train.costs, batch_size, seed_of(0, 0, 0))
+        rows = bare_loop.split_rows(train.examples.tokens.values, train.examples.tokens.offsets)
         steps = len(batches)
 
         def ours(way: Way) -> float:
@@ -230,10 +230,10 @@ class GpuScene:
         def bare() -> float:
             model.load_state_dict(start)
             begun = time.perf_counter()
-            bare_gpu.epoch(model, rows, train.labels, batches, train.pad, self.device, precision)
+            bare_gpu.epoch(model, rows, train.labels, batches, train.examples.pad, self.device, precision)
             return time.perf_counter() - begun
 
-        flops = 6 * parameters(model) * int(train.tokens.lengths.sum())
+        flops = 6 * parameters(model) * int(train.costs.sum())
         what = f"step of {shape}, {precision}, batch {batch_size}"
         if beside:
             captured, kernels = (partial(ours, way) for way in ("graphs", "kernels"))
@@ -251,9 +251,9 @@ class GpuScene:
         batches = [
             start + batch
             for start, end in parts(len(rows), SHARD_ROWS)
-            for batch in sorted_batches(rows.tokens.lengths[start:end], budget)
+            for batch in sorted_batches(rows.costs[start:end], budget)
         ]
-        tensors = bare_loop.split_rows(rows.tokens.values, rows.tokens.offsets)
+        tensors = bare_loop.split_rows(rows.examples.tokens.values, rows.examples.tokens.offsets)
 
         def ours() -> float:
             with tempfile.TemporaryDirectory(dir=self.root) as out:
@@ -265,12 +265,12 @@ class GpuScene:
             model.to(self.device)
             synchronize(self.device)
             begun = time.perf_counter()
-            bare_gpu.forward(model, tensors, batches, rows.pad, self.device)
+            bare_gpu.forward(model, tensors, batches, rows.examples.pad, self.device)
             seconds = time.perf_counter() - begun
             model.cpu()
             return seconds
 
-        flops = 2 * parameters(model) * int(rows.tokens.lengths.sum())
+        flops = 2 * parameters(model) * int(rows.costs.sum())
         return self._compared(f"dump of {shape}, bfloat16", {"": ours}, bare, flops, len(rows), 0)
 
     def students(self, shape: Shape, count: int, way: Way, epochs: int) -> Finding:

@@ -87,7 +87,7 @@ class SizedStore:
     def begin(self, store: Path) -> None:
         """Everything that happens before the first step, without loading models."""
         signal = signal_of(self.scene.spec(Method(targets=TeacherTargets())), {"outputs": store}, self.rows)
-        first = epoch_batches(self.rows.tokens.lengths, BATCH, seed_of(0, 0, 0))[0]
+        first = epoch_batches(self.rows.costs, BATCH, seed_of(0, 0, 0))[0]
         request = OutputRequest(((0, 1.0),))
         taught = signal(replace(self.rows.batch(first, "cpu"), read=signal.read(first, request)), request)
         assert np.isfinite(taught["logits"].numpy()).all()

@@ -52,7 +52,7 @@ def listed(items: Sequence[Item], pad: int) -> tuple[Tensor, ...]:
 
 def helped(rows: Rowset, form: Callable[[Sequence[Item], int], Batch], seed: int = 0) -> DataLoader[Item]:
     """A loader of ``rows`` in our batches."""
-    tensors = bare_loop.split_rows(rows.tokens.values, rows.tokens.offsets)
+    tensors = bare_loop.split_rows(rows.examples.tokens.values, rows.examples.tokens.offsets)
     items = list(zip(tensors, rows.labels, strict=True))
-    buckets = Buckets(rows.tokens.lengths, seed)
-    return DataLoader(items, batch_sampler=buckets, collate_fn=lambda chosen: form(chosen, rows.pad))  # type: ignore[arg-type]
+    buckets = Buckets(rows.costs, seed)
+    return DataLoader(items, batch_sampler=buckets, collate_fn=lambda chosen: form(chosen, rows.examples.pad))  # type: ignore[arg-type]

@@ -35,7 +35,9 @@ def turns_of(scene: Scene, method: Method) -> list[Turn]:
 
     def forward() -> Cost:
         hidden = method.needs_layers
-        return timed(lambda: bare_forward.forward(teacher, scene.tensors, batches, scene.train.pad, hidden=hidden))
+        return timed(
+            lambda: bare_forward.forward(teacher, scene.tensors, batches, scene.train.examples.pad, hidden=hidden)
+        )
 
     measures = {"live": lambda: learner.ours(live), "stored": lambda: learner.ours(stored), "teacher": forward}
     if not method.needs_layers:

@@ -42,7 +42,7 @@ def measure(scene: Scene) -> list[Finding]:
         learner.reset()
         return timed(
             lambda: bare_mate.models_alone(
-                learner.model, teacher, places, scene.tensors, batches, scene.train.pad, tokens.mask
+                learner.model, teacher, places, scene.tensors, batches, scene.train.examples.pad, tokens.mask
             )
         )
 
@@ -53,7 +53,7 @@ def measure(scene: Scene) -> list[Finding]:
         def epoch() -> None:
             prepared = []
             for number, chosen in enumerate(batches):
-                ids, mask = bare_mate.inputs_of(scene.tensors, chosen, scene.train.pad)
+                ids, mask = bare_mate.inputs_of(scene.tensors, chosen, scene.train.examples.pad)
                 given = (ids, mask, *bare_mate.masked(ids, mask, tokens.mask, number))
                 prepared.append((given, scene.train.labels[chosen]))
             original_mate.epoch(learner.model, teacher, whole, prepared, own)

@@ -57,7 +57,7 @@ def setup(scene: Scene, data: Data) -> TrainingSetup:
     whole = replace(plain, spec=plain.spec.model_copy(update={"train": train}))
     if not method.needs_candidates:
         return whole
-    table = rows_of_similar_length(scene.train.tokens.lengths)
+    table = rows_of_similar_length(scene.train.costs)
     return replace(whole, candidate_pool=CandidatePool(scene.train, read, table, np.zeros(table.shape, np.float32)))
 
 

@@ -92,7 +92,7 @@ def theirs(learner: Learner) -> dict[str, Callable[[], Cost]]:
     from benchmarks import textbrewer_loop  # an extra, checked before
 
     scene, student = learner.scene, learner.model
-    rows, pad = scene.train, scene.train.pad
+    rows, pad = scene.train, scene.train.examples.pad
     few = min(PADDED_ROWS, len(rows) // BATCH * BATCH or len(rows))
     tensors, labels, share = scene.tensors[:few], rows.labels[:few], len(rows) / few
     teacher, frozen = load(scene.teacher), load(scene.teacher).requires_grad_(False)

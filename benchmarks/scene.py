@@ -127,7 +127,7 @@ class Scene:
     @cached_property
     def tensors(self) -> list[Tensor]:
         """The rows of train as the functions of the frozen scripts take them."""
-        return bare_loop.split_rows(self.train.tokens.values, self.train.tokens.offsets)
+        return bare_loop.split_rows(self.train.examples.tokens.values, self.train.examples.tokens.offsets)
 
     @property
     def resources(self) -> Resources:
@@ -142,7 +142,7 @@ class Scene:
 
     def batches(self) -> list[Rows]:
         """The batches of that epoch, so that the bare loop trains on the same ones."""
-        return epoch_batches(self.train.tokens.lengths, BATCH, seed_of(0, 0, 0))
+        return epoch_batches(self.train.costs, BATCH, seed_of(0, 0, 0))
 
     def setup(self, method: Method, signal: Signal) -> TrainingSetup:
         checkpoint = self.root / "none.pt"
@@ -192,7 +192,7 @@ class Learner:
         scene, batches = self.scene, self.scene.batches()
 
         def epoch() -> None:
-            loss = bare_loop.epoch(self.model, scene.tensors, scene.train.labels, batches, scene.train.pad)
+            loss = bare_loop.epoch(self.model, scene.tensors, scene.train.labels, batches, scene.train.examples.pad)
             self.losses["bare"] = loss
 
         return timed(epoch)
@@ -212,8 +212,10 @@ def make(root: Path, scale: Scale) -> Scene:
     load(packaged, task).save_pretrained(scene.teacher)
     build(STUDENT, scene.teacher, task).save_pretrained(scene.student)
     teach(TeachSpec(), {"corpus": scene.corpus, "model": scene.teacher}, scene.store, scene.on())
-    tokens, train = scene.train.tokens, scene.train
-    np.savez(scene.rows, tokens=tokens.values, offsets=tokens.offsets, labels=train.labels.numpy(), pad=train.pad)
+    tokens, train = scene.train.examples.tokens, scene.train
+    np.savez(
+        scene.rows, tokens=tokens.values, offsets=tokens.offsets, labels=train.labels.numpy(), pad=train.examples.pad
+    )
     return scene
 
 

@@ -172,7 +172,7 @@ class StudentNodes:
         not exist or is not stored, or if an adversary cannot change the student's word embeddings."""
         start = self.starting_points.start(student)
         method = weighed(self.starting_points.recipe, method, references)
-        method = without_idle_settings(method, self.starting_points.recipe.task.regression)
+        method = without_idle_settings(method, self.starting_points.recipe.task.kind)
         if isinstance(method.data, MovedEmbeddings | WithGenerator):
             check_embeddings(method.data.kind, base.kind.architecture, student.head or base.kind.head)
         own = started_shape(start, self.starting_points.base(student).shape)

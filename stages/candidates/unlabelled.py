@@ -43,7 +43,7 @@ def distinct_rows(table: Path, task: Task) -> pa.Table:
     codes = read["candidate_key"].combine_chunks().dictionary_encode().indices.to_numpy()
     first = np.sort(np.unique(codes, return_index=True)[1])
     kept = read.take(pa.array(first))
-    label = pa.nulls(len(first), pa.float32() if task.regression else pa.int64())
+    label = pa.nulls(len(first), pa.type_for_alias(task.kind.label_type))
     columns = [
         pa.array(range(len(first)), pa.int64()),
         kept["candidate_key"],

@@ -1,7 +1,7 @@
-"""A split of the corpus as the training loop uses it: rows in memory, padded when a batch is formed."""
+"""A split of the corpus as the training loop uses it: rows in memory, collated when a batch is formed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from stages.corpus.batches import Ragged, Rows
+from stages.corpus.examples import Examples
 from stages.corpus.reader import read_meta, read_split
+from stages.corpus.token_rows import TokenRows
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded inputs [B, T], labels [B] (int64, or float32 of a regression), the rows' numbers in the split, and what
-    was read from stores of teachers' outputs for these rows."""
+    """The inputs of a model for B rows, labels [B] (int64, or float32 of a regression), the rows' numbers in the split,
+    and what was read from stores of teachers' outputs for these rows."""
 
     inputs: dict[str, Tensor]
     labels: Tensor
@@ -28,17 +30,6 @@ class Batch:
         """The batch in pinned memory, from which a GPU can copy while it computes."""
         inputs, read = ({name: value.pin_memory() for name, value in part.items()} for part in (self.inputs, self.read))
         return Batch(inputs, self.labels.pin_memory(), self.rows, read)
-
-    def padded(self, length: int, pad: int) -> "Batch":
-        """The batch with inputs of ``length`` tokens, at least as many as they have, filled up with the id ``pad``
-        under a mask of 0."""
-        more = length - self.inputs["input_ids"].shape[1]
-        fill = {"input_ids": pad}
-        inputs = {
-            name: torch.nn.functional.pad(value, (0, more), value=fill.get(name, 0))
-            for name, value in self.inputs.items()
-        }
-        return replace(self, inputs=inputs)
 
     def to(self, device: str) -> "Batch":
         """The batch on ``device``. A copy from pinned memory is asynchronous."""
@@ -51,35 +42,42 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Rowset:
-    """The rows of a split. ``labels`` has no meaning where ``labelled`` is False. ``pad``: the id of the padding
-    token."""
+    """The rows of a split. ``labels`` has no meaning where ``labelled`` is False."""
 
-    tokens: Ragged
-    types: Ragged | None
+    examples: Examples
     labels: Tensor
     labelled: npt.NDArray[np.bool_]
     row_keys: Sequence[bytes]
     index: npt.NDArray[np.int64]
-    pad: int
 
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def costs(self) -> npt.NDArray[np.int64]:
+        """[N]: what each row costs to compute, by which batches are formed (``Examples.costs``)."""
+        return self.examples.costs
+
     def batch(self, rows: Rows, device: str) -> Batch:
         """The batch of these rows on ``device``."""
-        inputs = {"input_ids": self.tokens.padded(rows, self.pad), "attention_mask": self.tokens.mask(rows)}
-        if self.types is not None:
-            inputs["token_type_ids"] = self.types.padded(rows, 0)
-        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
-        return Batch(tensors, self.labels[torch.from_numpy(rows)], rows).to(device)
+        inputs = {name: torch.from_numpy(values) for name, values in self.examples.collate(rows).items()}
+        return Batch(inputs, self.labels[torch.from_numpy(rows)], rows).to(device)
 
 
 def read_rowset(corpus: Path, name: str) -> Rowset:
     """The split ``name`` of the corpus in the directory ``corpus``."""
     split = read_split(corpus, name)
     types = None if split.type_ids is None else Ragged(split.type_ids, split.offsets)
-    tokens, labels = Ragged(split.tokens, split.offsets), torch.from_numpy(np.array(split.labels))
-    return Rowset(tokens, types, labels, split.labelled, split.keys, split.index, read_meta(corpus).pad_token_id)
+    examples = TokenRows(Ragged(split.tokens, split.offsets), types, read_meta(corpus).pad_token_id)
+    return Rowset(examples, torch.from_numpy(np.array(split.labels)), split.labelled, split.keys, split.index)
+
+
+def token_rows(rows: Rowset) -> TokenRows:
+    """The rows as tokens, for what works on tokens alone. Raises TypeError for rows of another kind, which planning
+    refuses."""
+    if not isinstance(rows.examples, TokenRows):
+        raise TypeError(f"{type(rows.examples).__name__}: rows of tokens are needed")
+    return rows.examples
 
 
 def distinct(splits: Sequence[Rowset]) -> Rowset:
@@ -98,20 +96,16 @@ def distinct(splits: Sequence[Rowset]) -> Rowset:
 
 def take_rows(split: Rowset, rows: Rows) -> Rowset:
     """The rows of a split with these numbers, in this order."""
-    types = None if split.types is None else split.types.take(rows)
     keys = [split.row_keys[row] for row in rows]
     labels = split.labels[torch.from_numpy(rows)]
-    return Rowset(split.tokens.take(rows), types, labels, split.labelled[rows], keys, split.index[rows], split.pad)
+    return Rowset(split.examples.take(rows), labels, split.labelled[rows], keys, split.index[rows])
 
 
 def _joined(one: Rowset, other: Rowset) -> Rowset:
-    types = one.types.followed_by(other.types) if one.types is not None and other.types is not None else None
     return Rowset(
-        one.tokens.followed_by(other.tokens),
-        types,
+        one.examples.followed_by(other.examples),
         torch.cat([one.labels, other.labels]),
         np.concatenate([one.labelled, other.labelled]),
         [*one.row_keys, *other.row_keys],
         np.concatenate([one.index, other.index]),
-        one.pad,
     )

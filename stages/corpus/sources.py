@@ -158,7 +158,7 @@ def _text_problem(values: Sequence[object], names: Sequence[str]) -> str:
 def read_rows(source: SplitSource, task: Task, role: SourceRole) -> pa.Table:
     """The table of one split: index, row_key, label and the task's text columns; a label is null where it is not
     public. ValueError for wrong data (``checked_rows``)."""
-    kind = pa.float32() if task.regression else pa.int64()
+    kind = pa.type_for_alias(task.kind.label_type)
     schema = pa.schema(
         {"index": pa.int64(), "row_key": pa.binary(KEY_BYTES), "label": kind}
         | {name: pa.string() for name in task.text}

@@ -58,7 +58,7 @@ def file_rows(path: Path, description: ModelDescription) -> ReferenceRows:
         labels += block.labels
     kept = _spread(len(texts))
     known = np.array([labels[row] is not None for row in kept], bool)
-    values = np.array([labels[row] or 0 for row in kept], np.float32 if task.regression else np.int64)
+    values = np.array([labels[row] or 0 for row in kept], task.kind.label_type)
     source = f"{len(kept):,} of {len(texts):,} rows of {path.name}"
     return ReferenceRows([texts[row] for row in kept], values, known, source)
 
@@ -73,7 +73,7 @@ def generated_rows(description: ModelDescription) -> ReferenceRows:
     texts = list(
         zip(*(wide[part :: len(description.task.text)] for part in range(len(description.task.text))), strict=True)
     )
-    nothing = np.zeros(len(texts), np.float32 if description.task.regression else np.int64)
+    nothing = np.zeros(len(texts), description.task.kind.label_type)
     return ReferenceRows(texts, nothing, np.zeros(len(texts), bool), f"{len(texts)} generated rows")
 
 
@@ -85,7 +85,7 @@ def logits_of(directory: Path, description: ModelDescription, rows: ReferenceRow
 def comparison(task: Task, before: FloatLogits, after: FloatLogits, rows: ReferenceRows) -> dict[str, object]:
     """What changed from the logits of the original to those of the exported model: the largest difference, the labels
     that differ, and the scores x 100 of both, {} where no row has a label."""
-    changed = 0 if task.regression else int((decide(task, before) != decide(task, after)).sum())
+    changed = 0 if not task.kind.has_classes else int((decide(task, before) != decide(task, after)).sum())
     return {
         "rows": len(rows.texts),
         "source": rows.source,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.corpus.batches import sorted_batches
-from stages.corpus.encoded_rows import encode
+from stages.corpus.token_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.description import ONNX_MODEL, is_onnx
 
@@ -55,7 +55,7 @@ class PytorchClassifier:
 
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(values).to(self.device) for name, values in inputs.items()}
-            found: FloatLogits = forward(self.model, tensors)[0].float().cpu().numpy()
+            found: FloatLogits = forward(self.model, tensors).logits.float().cpu().numpy()
         return found
 
 
@@ -127,8 +127,8 @@ class RowClassifier:
         and at most the number of padded tokens with which the classifier was opened."""
         rows = encode(self.tokenizer, texts, self.max_length)
         found: FloatLogits | None = None
-        for chosen in sorted_batches(rows.tokens.lengths, self._tokens):
-            logits = self.classifier.logits(rows.batch(chosen))
+        for chosen in sorted_batches(rows.costs, self._tokens):
+            logits = self.classifier.logits(rows.collate(chosen))
             if found is None:
                 found = np.zeros((len(rows), logits.shape[1]), np.float32)
             found[chosen] = logits

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from stages.cards.exported import Evaluations, exported_card
-from stages.corpus.encoded_rows import encode
+from stages.corpus.token_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.checked_rows import ReferenceRows, comparison, describe_comparison, logits_of
 from stages.deployment.description import DESCRIPTION, ONNX_MODEL, ModelDescription, write_description
@@ -84,7 +84,7 @@ def export(
         tokenizer = load_tokenizer(source)
         names = INPUTS if "token_type_ids" in tokenizer.model_input_names else INPUTS[:2]
         example = (rows.texts * EXAMPLE_ROWS)[:EXAMPLE_ROWS]
-        inputs = encode(tokenizer, example, description.max_length).batch(np.arange(EXAMPLE_ROWS))
+        inputs = encode(tokenizer, example, description.max_length).collate(np.arange(EXAMPLE_ROWS))
         inputs.setdefault("token_type_ids", np.zeros_like(inputs["input_ids"]))
         plain = out / ONNX_MODEL if form == "onnx" else out / "float32.onnx"
         write_graph(model, names, inputs, plain)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages.corpus.encoded_rows import EncodedRows, encode
+from stages.corpus.token_rows import TokenRows, encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.classifier import Classifier, open_classifier
 from stages.deployment.description import ModelDescription
@@ -100,8 +100,8 @@ def measure(
     ]
 
 
-def _time(classifier: Classifier, rows: EncodedRows, chosen: npt.NDArray[np.int64]) -> BatchTime:
-    inputs = rows.batch(chosen)
+def _time(classifier: Classifier, rows: TokenRows, chosen: npt.NDArray[np.int64]) -> BatchTime:
+    inputs = rows.collate(chosen)
     clock, processor = time.perf_counter(), time.process_time()
     classifier.logits(inputs)
     return BatchTime(time.perf_counter() - clock, time.process_time() - processor)
@@ -110,7 +110,7 @@ def _time(classifier: Classifier, rows: EncodedRows, chosen: npt.NDArray[np.int6
 def _latency(
     model: MeasuredModel,
     classifier: Classifier,
-    rows: EncodedRows,
+    rows: TokenRows,
     batch: int,
     threads: int,
     times: Sequence[BatchTime],
@@ -125,7 +125,7 @@ def _latency(
         parameters=classifier.parameters,
         batch=batch,
         threads=threads,
-        tokens=round(float(rows.tokens.lengths.mean()), 1),
+        tokens=round(float(rows.costs.mean()), 1),
         p50_ms=round(1000 * middle, 3),
         p95_ms=round(1000 * float(np.quantile(seconds, 0.95)), 3),
         cpu_ms=round(1000 * statistics.median(one.processor for one in times), 3),

@@ -13,7 +13,7 @@ from stages.deployment.rows import read_texts
 def open_model(directory: Path, max_length: int) -> RowClassifier:
     """The model in ``directory`` with its tokenizer, on a GPU where there is one and else with all cores. Raises
     ValueError for a model that does not load."""
-    from stages.models.predict import tokens_per_pass
+    from stages.models.adapters.text import tokens_per_pass
 
     device = "cpu" if is_onnx(directory) else best_device()
     classifier = open_classifier(directory, device)

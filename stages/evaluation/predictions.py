@@ -36,13 +36,10 @@ def last_predictions_path(folder: Path, split: str) -> Path:
     return folder / "predictions" / "last" / f"{split}.parquet"
 
 
-def decide(task: Task, logits: Logits) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
+def decide(task: Task, logits: Logits) -> Labels:
     """The predicted label of each row (N,), or the predicted value of a regression (N,), from ``logits`` [N,
     outputs]."""
-    if task.regression:
-        return logits[:, 0]
-    predicted: npt.NDArray[np.int64] = np.argmax(logits, axis=-1)
-    return predicted
+    return task.kind.predictions(logits)
 
 
 def scored(task: Task, logits: Logits, labels: Labels, labelled: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -56,7 +53,7 @@ def scored(task: Task, logits: Logits, labels: Labels, labelled: npt.NDArray[np.
 def write_predictions(path: Path, task: Task, rows: Rows, logits: Logits) -> None:
     """Write a table of one row for each row of the split: index, row_key, label (null where it is not public),
     prediction, logits."""
-    kind = pa.float32() if task.regression else pa.int64()
+    kind = pa.type_for_alias(task.kind.label_type)
     table = pa.table(
         {
             "index": pa.array(rows.index, pa.int64()),

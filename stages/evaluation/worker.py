@@ -52,6 +52,6 @@ class EvaluationWorker:
             for row in range(min(LATENCY_ROWS, len(rows))):
                 batch = rows.batch(np.array([row]), self.worker.device)
                 began = time.perf_counter()
-                forward(self.model, batch.inputs)[0].cpu()
+                forward(self.model, batch.inputs).logits.cpu()
                 times.append(time.perf_counter() - began)
         return 1000 * statistics.median(times)

@@ -1,5 +1,4 @@
-"""One forward pass, from tokens or from word embeddings: logits, hidden states, attention scores and maps, and the
-pooling of states."""
+"""One forward pass: logits, hidden states, attention scores and maps, and the pooling of states."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,46 +8,46 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from stages.models.embeddings.inputs import embedded_inputs
+from stages.models.adapters.by_model import adapter_of
+from stages.models.adapters.protocol import ForwardOutputs
+from stages.models.adapters.text import text_arguments
 from stages.models.embeddings.words import unwrapped
 
 
-def width(model: nn.Module) -> int:
-    """Width H of a layer's hidden state."""
-    return int(unwrapped(model).config.hidden_size)
+def widths(model: nn.Module) -> tuple[int, ...]:
+    """The width H of the states of the embeddings and of each layer."""
+    return adapter_of(model).widths(model)
 
 
-def forward(model: nn.Module, inputs: Mapping[str, Tensor], hidden: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Logits [B, C], and with ``hidden`` the states [B, T, H] of the embeddings and of each layer; without it ().
+def pass_cost(model: nn.Module, device: str, threads: int = 1) -> int:
+    """The cost (``Examples.costs``) of the rows of one forward pass of ``model`` on this device, padding included,
+    before any lack of memory."""
+    return adapter_of(model).pass_cost(device, threads)
 
-    ``inputs`` has tokens, ``input_ids`` [B, T], or the word embeddings of tokens, ``inputs_embeds`` [B, T, E], which
-    ``stages.models.embeddings.words`` makes; the outputs for ``embed(model, input_ids)`` are those for ``input_ids``,
-    bit for bit. Where both are given, the embeddings are read (``embedded_inputs``). ``attention_mask`` [B, T] and
-    ``token_type_ids`` [B, T] are read where they are given, and anything else is ignored.
 
-    Raises ValueError for embeddings where the architecture does not take them.
-    """
-    result = model(**_arguments(model, inputs), output_hidden_states=hidden)
-    return result.logits, tuple(result.hidden_states) if hidden else ()
+def forward(model: nn.Module, inputs: Mapping[str, Tensor], hidden: bool = False) -> ForwardOutputs:
+    """The logits [B, C] of ``model``, and with ``hidden`` the states [B, T, H] of its embeddings and of each layer, as
+    its adapter gives them. Raises ValueError for inputs that the model does not take."""
+    return adapter_of(model).outputs(model, inputs, hidden)
 
 
 def encoder_states(encoder: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The states [B, T, H] of the embeddings and of each layer of a model without a head, for inputs as ``forward``
     takes them."""
-    return tuple(encoder(**_arguments(encoder, inputs), output_hidden_states=True).hidden_states)
+    return tuple(encoder(**text_arguments(encoder, inputs), output_hidden_states=True).hidden_states)
 
 
 def attention_maps(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The attention maps [B, heads, T, T] of each layer, after the softmax, for inputs as ``forward`` takes them. The
     model must use eager attention."""
-    return tuple(model(**_arguments(model, inputs), output_attentions=True).attentions)
+    return tuple(model(**text_arguments(model, inputs), output_attentions=True).attentions)
 
 
 def attention_scores(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The attention scores [B, heads, T, T] of each layer, before the softmax, for inputs as ``forward`` takes them.
     The model must use eager attention. Raises ValueError as ``recorded_scores`` does."""
     with recorded_scores(model) as scores:
-        model(**_arguments(model, inputs))
+        model(**text_arguments(model, inputs))
     return tuple(scores)
 
 
@@ -88,18 +87,13 @@ class _SoftmaxRecorder(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _arguments(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The arguments of ``model`` for tokens or embeddings."""
-    if "inputs_embeds" in inputs:
-        return embedded_inputs(model, inputs)
-    return {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs}
-
-
-def pooled_state(states_BTH: Tensor, mask_BT: Tensor, pooling: str) -> Tensor:
-    """[B, H] in float32: the mean over the tokens of a row that ``mask`` marks, or with ``pooling`` "cls" the first
-    one."""
+def pooled_state(states_BTH: Tensor, mask_BT: Tensor | None, pooling: str) -> Tensor:
+    """[B, H] in float32: the mean over the positions of a row that ``mask`` marks (all without one), or with
+    ``pooling`` "cls" the first one."""
     if pooling == "cls":
         return states_BTH[:, 0].float()
+    if mask_BT is None:
+        return states_BTH.float().mean(1)
     weights_BT1 = mask_BT[:, :, None].to(torch.float32)
     return (states_BTH.float() * weights_BT1).sum(1) / weights_BT1.sum(1)
 

@@ -11,17 +11,7 @@ from torch import nn
 from stages.corpus.batches import sorted_batches
 from stages.corpus.rowset import Rowset
 from stages.device_turn import TURN
-from stages.models.forward import forward
-
-TOKENS_PER_PASS = {"cpu": 1024, "cuda": 65536}
-"""Padded tokens of one forward pass, by kind of device; on a CPU, for each thread. The activations of more tokens do
-not fit in a CPU's caches (measured: 30 % more rows a second than with 4,096 on one thread)."""
-
-
-def tokens_per_pass(device: str, threads: int = 1) -> int:
-    """Padded tokens of one forward pass on this device, before any lack of memory."""
-    kind = device.split(":")[0]
-    return TOKENS_PER_PASS[kind] * (threads if kind == "cpu" else 1)
+from stages.models.forward import forward, pass_cost
 
 
 def predict(
@@ -39,9 +29,9 @@ def predict(
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
-        for batch_rows in sorted_batches(rows.tokens.lengths, tokens_per_pass(device))[rank::world_size]:
+        for batch_rows in sorted_batches(rows.costs, pass_cost(model, device))[rank::world_size]:
             with TURN:
-                logits, _ = forward(model, rows.batch(batch_rows, device).inputs)
+                logits = forward(model, rows.batch(batch_rows, device).inputs).logits
             found[batch_rows] = logits.float().cpu().numpy()
     model.train(training)
     if world_size > 1:

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from stages.corpus.batches import Rows, sorted_batches
-from stages.corpus.encoded_rows import EncodedRows, encode
 from stages.corpus.row_key import row_key
+from stages.corpus.token_rows import TokenRows, encode
 from stages.corpus.tokenizer import Tokenizer, load_tokenizer
+from stages.models.adapters.text import tokens_per_pass
 from stages.models.forward import pooled_state
 from stages.models.loading import load_encoder
 from stages.models.malloc import keep_freed_memory
 from stages.models.positions import position_limit
-from stages.models.predict import out_of_memory, tokens_per_pass
+from stages.models.predict import out_of_memory
 from stages.models.shape import config_of
 from stages.saved_rows import SavedRows
 from stages.specs.retrieval import ModelEncoder
@@ -77,12 +78,12 @@ class TextEncoder:
                 unsaved = []
         return found
 
-    def _batches(self, encoded: EncodedRows, known: npt.NDArray[np.bool_] | None) -> Iterator[tuple[Rows, Vectors]]:
+    def _batches(self, encoded: TokenRows, known: npt.NDArray[np.bool_] | None) -> Iterator[tuple[Rows, Vectors]]:
         """(rows, their vectors), in batches of similar length, but for those that are all ``known``. When a batch does
         not fit in memory, the remaining rows are divided again into batches of half the size."""
         remaining = np.arange(len(encoded))
         while len(remaining):
-            batches = [remaining[batch] for batch in sorted_batches(encoded.tokens.lengths[remaining], self.tokens)]
+            batches = [remaining[batch] for batch in sorted_batches(encoded.costs[remaining], self.tokens)]
             remaining = remaining[:0]
             for number, rows in enumerate(batches):
                 if known is not None and known[rows].all():
@@ -94,7 +95,7 @@ class TextEncoder:
                     break
                 yield rows, vectors
 
-    def _try(self, encoded: EncodedRows, rows: Rows) -> Vectors | None:
+    def _try(self, encoded: TokenRows, rows: Rows) -> Vectors | None:
         """The vectors of these rows; None if memory did not suffice. With a single row the error is raised."""
         try:
             return self._run(encoded, rows)
@@ -103,9 +104,9 @@ class TextEncoder:
                 raise
             return None
 
-    def _run(self, encoded: EncodedRows, rows: Rows) -> Vectors:
+    def _run(self, encoded: TokenRows, rows: Rows) -> Vectors:
         """[len(rows), width]: one forward pass."""
-        arrays = encoded.batch(rows)
+        arrays = encoded.collate(rows)
         inputs: dict[str, Tensor] = {name: torch.from_numpy(one).to(self.device) for name, one in arrays.items()}
         with torch.inference_mode():
             states = self.model(**inputs).last_hidden_state

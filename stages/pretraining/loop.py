@@ -108,7 +108,7 @@ class Pretraining:
         setup, progress, worker = self.setup, self.progress, self.worker
         spec, first = setup.spec, progress.step
         before = progress.epoch * setup.steps_per_epoch
-        batches = epoch_batches(setup.texts.tokens.lengths, spec.batch_size, seed_of(spec.seed, progress.epoch))
+        batches = epoch_batches(setup.texts.costs, spec.batch_size, seed_of(spec.seed, progress.epoch))
         numbered = list(enumerate(batches))[first : setup.steps - before]
         losses = len(self.objective.weights)
         total = torch.zeros(losses, dtype=torch.float64, device=worker.device)

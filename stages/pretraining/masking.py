@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.corpus.batches import Rows, share_of
-from stages.corpus.rowset import Rowset
+from stages.corpus.rowset import Rowset, token_rows
 from stages.models.masked.token_ids import Ids, TokenIds
 from stages.specs.pretraining import Masking
 
@@ -81,14 +81,13 @@ def masked_batch(
 ) -> MaskedBatch:
     """The part of worker ``rank`` of the batch ``rows``, in host memory. A worker for which no row is left gets one
     without a token to predict, since all workers take part in a step."""
-    ids_BT, mask_BT = texts.tokens.padded(rows, texts.pad), texts.tokens.mask(rows)
+    inputs = token_rows(texts).collate(rows)
+    ids_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"]
     chosen = chosen_tokens(ids_BT, mask_BT, masking, tokens, seed)
     ids_BT[chosen.rows, chosen.columns] = chosen.shown
     share = share_of(np.arange(len(rows)), rank, world_size)
     mine = share.rows
-    arrays = {"input_ids": ids_BT[mine], "attention_mask": mask_BT[mine]}
-    if texts.types is not None:
-        arrays["token_type_ids"] = texts.types.padded(rows, 0)[mine]
+    arrays = {name: values[mine] for name, values in inputs.items()}
     own_row = np.full(len(rows), -1)
     own_row[mine] = np.arange(len(mine))
     own = (own_row[chosen.rows] >= 0) & (share.weight > 0)

@@ -113,7 +113,7 @@ class Objective(ABC, Generic[BatchKind]):
         """The score on the held-out texts. Workers share the batches; all return the whole score. The trained modules
         are left in train mode."""
         sums = torch.zeros(self.held_out_figures, dtype=torch.float64, device=self.worker.device)
-        batches = sorted_batches(self.setup.held_out.tokens.lengths, HELD_OUT_TOKENS, HELD_OUT_ROWS)
+        batches = sorted_batches(self.setup.held_out.costs, HELD_OUT_TOKENS, HELD_OUT_ROWS)
         self.module.eval()
         with torch.inference_mode():
             for number, rows in list(enumerate(batches))[self.worker.rank :: self.worker.world_size]:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from cluster.resources import Worker
 from stages.corpus.batches import Rows, share_of
 from stages.corpus.rowset import Batch, Rowset
-from stages.models.forward import encoder_states, pooled_state, width
+from stages.models.forward import encoder_states, pooled_state, widths
 from stages.models.predict import autocast
 from stages.pretraining.objective import Objective, PretrainingSetup
 from stages.pretraining.progress import HeldOutScore
@@ -77,7 +77,7 @@ class StateStudent(nn.Module):
         super().__init__()
         self.encoder, self.device, self.precision = encoder, device, precision
         self.pooling = states.pooling
-        self.matcher = matcher_of(states, Widths(width(encoder), teacher_width, 0))
+        self.matcher = matcher_of(states, Widths(widths(encoder)[-1], teacher_width, 0))
 
     def forward(
         self,

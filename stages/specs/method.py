@@ -8,6 +8,7 @@ Needs the standard library and pydantic only.
 from pydantic import model_validator
 
 from stages.specs.axes.data import Data, Original, WithCandidates, WithGenerator
+from stages.specs.axes.kinds import TaskKind
 from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import Hard, Targets, TeacherTargets, Virtual, sum_to_one
 from stages.specs.axes.training import LayersFirst, OnePhase, Progressive, Training
@@ -135,25 +136,25 @@ class Method(Frozen):
         return self
 
 
-def without_idle_settings(method: Method, regression: bool) -> Method:
+def without_idle_settings(method: Method, kind: TaskKind) -> Method:
     """``method`` with fields that have no effect set to their defaults, so that equal trainings have equal keys: equal
     shares; temperature and reduction beside a distance other than KL; what a generator maximises where no divergence
-    is compared, and all settings of its training if it has no turn; and of a regression, which has no softmax, also the
-    distance and the calibration of teachers."""
+    is compared, and all settings of its training if it has no turn; and of a task without classes, which has no
+    softmax, also the distance and the calibration of teachers."""
     changes: dict[str, object] = {}
     targets, training = method.targets, method.training
     if isinstance(targets, TeacherTargets):
         equal = targets.shares is not None and len(set(targets.shares)) == 1
         changes["targets"] = TeacherTargets(
-            shares=None if equal else targets.shares, calibrated=targets.calibrated and not regression
+            shares=None if equal else targets.shares, calibrated=targets.calibrated and kind.has_classes
         )
-    if isinstance(training, OnePhase) and (regression or training.distance != "kl"):
-        distance = "kl" if regression else training.distance
+    if isinstance(training, OnePhase) and (not kind.has_classes or training.distance != "kl"):
+        distance = training.distance if kind.has_classes else "kl"
         changes["training"] = OnePhase(teacher_weight=training.teacher_weight, distance=distance)
     if isinstance(method.data, WithGenerator):
-        divergence = isinstance(training, OnePhase) and training.distance == "kl" and not regression
+        divergence = isinstance(training, OnePhase) and training.distance == "kl" and kind.has_classes
         changes["data"] = _without_idle_turns(method.data, divergence)
-    if isinstance(training, LayersFirst) and regression:
+    if isinstance(training, LayersFirst) and not kind.has_classes:
         changes["training"] = LayersFirst(first_phase=training.first_phase)
     return method.model_copy(update=changes)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from stages.specs.axes.data import WithCandidates, WithGenerator
+from stages.specs.axes.kinds import CLASSIFICATION, TaskKind
 from stages.specs.axes.structures import NoLayers
 from stages.specs.axes.targets import TeacherTargets, shares_or_equal
 from stages.specs.axes.terms import LayerTerm, Term, Terms, followed_layers, teacher_term
@@ -42,7 +43,7 @@ def epoch_plan(
     method: Method,
     position: Position,
     epochs: int,
-    regression: bool,
+    kind: TaskKind,
     teachers: int = 1,
     seed: int = 0,
     auto_weight: float = 1.0,
@@ -53,18 +54,18 @@ def epoch_plan(
     ``auto_weight`` is the measured weight of the layers where ``structure.weight`` is ``auto``. Which terms there are
     does not depend on it.
     """
-    terms = terms_at(method, position, epochs, regression, seed, auto_weight)
+    terms = terms_at(method, position, epochs, kind, seed, auto_weight)
     candidates = candidate_weight(method, position, terms)
     request = output_request(method, terms, position, epochs, teachers)
     return EpochPlan(position, terms, candidates, request, generated_share(method, terms))
 
 
 def terms_at(
-    method: Method, position: Position, epochs: int, regression: bool, seed: int = 0, auto_weight: float = 1.0
+    method: Method, position: Position, epochs: int, kind: TaskKind, seed: int = 0, auto_weight: float = 1.0
 ) -> Terms:
     """The terms of the epoch whose weight is not 0, the layers last; the parameters are those of ``epoch_plan``."""
     training, structure = method.training, method.structure
-    found = training.terms(method.targets, position, epochs, regression)
+    found = training.terms(method.targets, position, epochs, kind)
     weight = training.layer_share(position, epochs) * structure.weight_given(auto_weight)
     return (*(term for term in found if term.weight), *layer_terms(structure, weight, position, epochs, seed))
 
@@ -77,13 +78,13 @@ def layer_terms(structure: Structure, weight: float, position: Position, epochs:
     return (LayerTerm(weight, groups, structure.attention_temperature(position.epoch, epochs)),)
 
 
-def term_names(method: Method, epochs: int, regression: bool) -> tuple[str, ...]:
+def term_names(method: Method, epochs: int, kind: TaskKind) -> tuple[str, ...]:
     """The names of all terms of a training of ``epochs`` epochs, in the order in which they first appear; those on
     candidates and on generated rows are called ``candidates`` and ``generated``."""
     found: dict[str, None] = {}
     for number, phase in enumerate(method.training.phases(epochs)):
         for epoch in range(phase.epochs):
-            plan = epoch_plan(method, Position(number, epoch), phase.epochs, regression)
+            plan = epoch_plan(method, Position(number, epoch), phase.epochs, kind)
             found |= dict.fromkeys(term.name for term in plan.terms)
             found |= {CANDIDATES: None} if plan.candidates else {}
             found |= {GENERATED: None} if plan.generated else {}
@@ -117,7 +118,7 @@ def generated_epochs(method: Method, epochs: int) -> int:
     a rule."""
     logits_alone = method.model_copy(update={"structure": NoLayers()})
     return sum(
-        bool(epoch_plan(logits_alone, Position(number, epoch), phase.epochs, regression=False).generated)
+        bool(epoch_plan(logits_alone, Position(number, epoch), phase.epochs, CLASSIFICATION).generated)
         for number, phase in enumerate(method.training.phases(epochs))
         for epoch in range(phase.epochs)
     )
@@ -134,14 +135,14 @@ def any_epoch_uses_candidates(method: Method, epochs: int) -> bool:
     """Whether candidates have a weight in any of the ``epochs`` epochs of a training. The method may name its layers by
     a rule."""
     logits_alone = method.model_copy(update={"structure": NoLayers()})
-    return CANDIDATES in term_names(logits_alone, epochs, regression=False)
+    return CANDIDATES in term_names(logits_alone, epochs, CLASSIFICATION)
 
 
-def compared_terms(method: Method, epochs: int, regression: bool, seed: int) -> tuple[Term, LayerTerm]:
+def compared_terms(method: Method, epochs: int, kind: TaskKind, seed: int) -> tuple[Term, LayerTerm]:
     """The two terms whose gradients ``structure.weight: auto`` makes equally long, as they are in the first epoch but
     with weight 1: that on the labels and that on the layers. A training whose first phase has no labels has the term on
     the teacher's logits instead. ``epochs`` is the length of the first phase."""
-    first = method.training.terms(method.targets, Position(), epochs, regression)[0]
+    first = method.training.terms(method.targets, Position(), epochs, kind)[0]
     (layers,) = layer_terms(method.structure, 1.0, Position(), epochs, seed)
     assert isinstance(layers, LayerTerm)
     return replace(first, weight=1.0), layers

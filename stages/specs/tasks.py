@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION, TaskKind
+
 Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"]
 
 TRAIN = "train"
@@ -52,9 +54,14 @@ class Task(BaseModel):
     test: tuple[str, ...] = ()
 
     @property
+    def kind(self) -> TaskKind:
+        """What the outputs of a model of this task mean."""
+        return REGRESSION if self.labels is None else CLASSIFICATION
+
+    @property
     def regression(self) -> bool:
         """Whether the label is a number."""
-        return self.labels is None
+        return self.kind is REGRESSION
 
     @property
     def outputs(self) -> int:
@@ -83,11 +90,9 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _metrics_fit(self) -> "Task":
-        continuous = {"pearson", "spearman"}
         for metric in self.metrics:
-            if (metric in continuous) != self.regression:
-                kind = "a regression" if self.regression else "a classification"
-                raise ValueError(f"metrics: {metric} does not fit {kind}")
+            if metric not in self.kind.metrics:
+                raise ValueError(f"metrics: {metric} does not fit a {self.kind.name}")
             if metric == "f1" and self.outputs != 2:
                 raise ValueError(f"metrics: f1 needs 2 labels, the task has {self.outputs}; use macro_f1")
         if self.select is not None and self.select not in self.metrics:

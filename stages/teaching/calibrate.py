@@ -31,7 +31,7 @@ def calibrate(spec: CalibrateSpec, inputs: Mapping[str, Path], out: Path, on: On
     where the held-out rows do not determine the temperature. ValueError for a regression, and for a corpus without
     held-out rows."""
     meta = read_meta(inputs["corpus"])
-    if meta.task.regression:
+    if not meta.task.kind.has_classes:
         raise ValueError(f"targets.calibrated: {meta.task.name} is a regression, which has no probabilities")
     if HOLDOUT not in meta.splits:
         raise ValueError("targets.calibrated: true, but data.holdout is 0; hold some rows out, or leave it out")

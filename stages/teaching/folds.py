@@ -7,7 +7,7 @@ import numpy as np
 from stages.evaluation.predictions import Logits
 from stages.outputs.parquet import Array
 from stages.specs.tasks import Task
-from stages.teaching.linear_probe import Examples, fit
+from stages.teaching.linear_probe import LabelledStates, fit
 
 
 def fold_of(key: bytes, folds: int) -> int:
@@ -17,7 +17,7 @@ def fold_of(key: bytes, folds: int) -> int:
 
 
 def out_of_fold(
-    states: Array, keys: Sequence[bytes], examples: Examples, task: Task, penalty: float, folds: int
+    states: Array, keys: Sequence[bytes], examples: LabelledStates, task: Task, penalty: float, folds: int
 ) -> tuple[Logits, float]:
     """Logits [rows, outputs] for ``states`` [rows, width], and the mean score of the classifiers on the examples that
     they were fitted on.

@@ -20,15 +20,15 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class LabelledStates:
     """Labelled rows: their places [N] in the store, several of which may be equal, and their labels [N]."""
 
     places: npt.NDArray[np.int64]
     labels: Labels
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> "Examples":
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "LabelledStates":
         """The examples at which ``chosen`` [N] is true."""
-        return Examples(self.places[chosen], self.labels[chosen])
+        return LabelledStates(self.places[chosen], self.labels[chosen])
 
     def score(self, logits: Logits, task: Task) -> float:
         """Accuracy x 100 of ``logits`` [rows, outputs], or R2 x 100 of a regression. R2 is not defined where the labels
@@ -62,7 +62,7 @@ class Linear:
         return logits
 
 
-def fit(states: Array, examples: Examples, task: Task, penalty: float) -> Linear:
+def fit(states: Array, examples: LabelledStates, task: Task, penalty: float) -> Linear:
     """A classifier of ``states`` [rows, width] by the labels of ``examples``.
 
     Minimises the summed cross entropy + penalty/2 |W|^2 (scikit-learn's C is 1/penalty), or the summed squared error +

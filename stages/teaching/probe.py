@@ -105,7 +105,7 @@ def open_probe(job: ProbeJob, worker: Worker) -> Callable[[int], ProbeOutputs]:
     """Read the labels of train once a worker; return what fits the classifiers of a layer. Heavy modules are imported
     here, where a stage starts. Raises ValueError, naming the row, where the store lacks a row of train."""
     from stages.teaching.folds import out_of_fold
-    from stages.teaching.linear_probe import Examples
+    from stages.teaching.linear_probe import LabelledStates
 
     spec, task, store = job.spec, read_meta(job.corpus).task, read_store(job.outputs)
     keys, rows = stored_keys(job.outputs, store), read_split(job.corpus, TRAIN)
@@ -117,7 +117,7 @@ def open_probe(job: ProbeJob, worker: Worker) -> Callable[[int], ProbeOutputs]:
     if missing or not labelled:
         reason = f"lacks {len(missing)} rows, the first is {missing[0].hex()}" if missing else "no row is labelled"
         raise ValueError(f"{job.outputs}: split {TRAIN}: {reason}; run the teach stage over this corpus")
-    train = Examples(np.array([places[key] for _, key in labelled]), rows.labels[[row for row, _ in labelled]])
+    train = LabelledStates(np.array([places[key] for _, key in labelled]), rows.labels[[row for row, _ in labelled]])
 
     def outputs(layer: int) -> ProbeOutputs:
         states = read_whole(job.outputs, store, store.layout.column_of(layer, spec.pooling))

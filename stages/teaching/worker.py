@@ -24,10 +24,10 @@ from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.reader import SCRATCH, read_meta
 from stages.corpus.rowset import Batch, distinct, read_rowset
-from stages.models.forward import attention_maps, attention_scores, encoder_states, forward, pooled_state
+from stages.models.forward import attention_maps, attention_scores, encoder_states, forward, pass_cost, pooled_state
 from stages.models.loading import load, load_encoder
 from stages.models.malloc import keep_freed_memory
-from stages.models.predict import autocast, out_of_memory, tokens_per_pass
+from stages.models.predict import autocast, out_of_memory
 from stages.outputs.layout import Layout, ShardFile, shard_name
 from stages.outputs.parquet import Damaged, write_shard
 from stages.outputs.quantization import Scales
@@ -55,7 +55,6 @@ class TeacherWorker:
         self.job = job
         self.worker = worker
         self.rows = distinct([read_rowset(job.corpus, split) for split in job.spec.splits])
-        self.tokens = tokens_per_pass(worker.device, worker.threads)
         self.halvings = 0
 
     @cached_property
@@ -65,6 +64,11 @@ class TeacherWorker:
             model.set_attn_implementation("eager")  # the other implementations form neither scores nor maps
         module: nn.Module = model
         return module.to(self.worker.device).eval()
+
+    @property
+    def pass_cost(self) -> int:
+        """The cost of the rows of one forward pass, after the halvings so far."""
+        return max(1, pass_cost(self.model, self.worker.device, self.worker.threads) >> self.halvings)
 
     def write(self, shards: Sequence[Shard]) -> list[WrittenShard]:
         """Copy or compute the rows of these shards, and write them. Besides the shard that is being computed, at most
@@ -125,7 +129,7 @@ class TeacherWorker:
         return [self.rows.row_keys[row] for row in rows]
 
     def _disk_is_full(self, shard: Shard) -> OSError:
-        row_lengths = self.rows.tokens.lengths[shard.rows]
+        row_lengths = self.rows.costs[shard.rows]
         needed = int(sizes_of_rows(self.job.layout, read_meta(self.job.corpus), row_lengths).sum())
         return OSError(
             errno.ENOSPC,
@@ -213,18 +217,18 @@ class TeacherWorker:
 
     def _outputs(self, rows: Rows, known: npt.NDArray[np.bool_]) -> Iterator[tuple[Rows, ComingOutputs]]:
         """(places among ``rows``, outputs for them), in batches of similar length, but for those of which all rows are
-        ``known``. When memory runs out, the token budget is halved and the rows that are left are divided into batches
-        again."""
+        ``known``. When memory runs out, the budget of a pass is halved and the rows that are left are divided into
+        batches again."""
         left = np.arange(len(rows))
         while len(left):
-            every = [left[batch] for batch in sorted_batches(self.rows.tokens.lengths[rows[left]], self.tokens)]
+            every = [left[batch] for batch in sorted_batches(self.rows.costs[rows[left]], self.pass_cost)]
             batches = [places for places in every if not known[places].all()]
             left = left[:0]
             with closing(one_ahead(self._host_batch, [rows[places] for places in batches])) as prepared:
                 for number, (places, batch) in enumerate(zip(batches, prepared, strict=True)):
                     outputs = self._try(batch)
                     if outputs is None:
-                        self.tokens, self.halvings = max(1, self.tokens // 2), self.halvings + 1
+                        self.halvings += 1
                         left = np.concatenate(batches[number:])
                         break
                     yield places, outputs
@@ -252,19 +256,19 @@ class TeacherWorker:
                 return lambda: (lengths, pairs)
             if not self.job.spec.logits:
                 none = np.empty((len(batch.rows), 0), np.float32)
-                states_alone = pooled(encoder_states(self.model, batch.inputs), batch, layout)
+                states_alone = pooled(encoder_states(self.model, batch.inputs), batch.inputs["attention_mask"], layout)
                 return lambda: (none, states_alone())
-            logits, hidden = forward(self.model, batch.inputs, hidden=bool(layout.layers))
+            logits, hidden, mask = forward(self.model, batch.inputs, hidden=bool(layout.layers))
             if layout.part == "tokens":
                 states = positions(hidden, batch, layout)
                 return lambda: (lengths, states)
             order = self.job.spec.label_order
             heads = copied_to_host((logits if order is None else logits[:, list(order)]).float())
-            coming = pooled(hidden, batch, layout)
+            coming = pooled(hidden, mask, layout)
             return lambda: (heads(), coming())
 
     def _lengths(self, rows: Rows) -> npt.NDArray[np.int32]:
-        return self.rows.tokens.lengths[rows].astype(np.int32)
+        return self.rows.costs[rows].astype(np.int32)
 
 
 def arrived(outputs: Iterator[tuple[Rows, ComingOutputs]]) -> Iterator[tuple[Rows, Outputs]]:
@@ -298,12 +302,13 @@ def copied_to_host(values: Tensor) -> Callable[[], npt.NDArray[Any]]:
     return wait
 
 
-def pooled(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Callable[[], Mapping[str, npt.NDArray[Any]]]:
+def pooled(
+    hidden: tuple[Tensor, ...], mask: Tensor | None, layout: Layout
+) -> Callable[[], Mapping[str, npt.NDArray[Any]]]:
     """[B, width] for each column, in the number type in which the worker keeps it. All columns leave the device in one
     copy, which is waited for where the result is called."""
     if not layout.states:
         return dict
-    mask = batch.inputs["attention_mask"]
     stacked = torch.stack([pooled_state(hidden[state.layer], mask, state.pooling) for state in layout.states])
     whole = copied_to_host(stacked.half() if state_type(layout) is np.float16 else stacked)
     return lambda: dict(zip([state.column for state in layout.states], whole(), strict=True))

@@ -21,10 +21,10 @@ from stages.corpus.batches import Rows, epoch_batches, parts, sorted_batches
 from stages.corpus.reader import TOKENIZER, read_meta
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.models.cutting import cut_layers
-from stages.models.forward import forward, pooled_state
+from stages.models.forward import forward, pass_cost, pooled_state
 from stages.models.loading import build, load, quieten, random_model
 from stages.models.malloc import keep_freed_memory
-from stages.models.predict import autocast, tokens_per_pass
+from stages.models.predict import autocast
 from stages.specs.student import Bilstm, Cut, Fresh, Start, Train
 from stages.specs.tasks import TRAIN, Task
 from stages.timing.job import Figures, ModelFigures, ModelTiming
@@ -88,14 +88,14 @@ def _training(
         for start, end in parts(len(chosen), settings.micro_batch or len(chosen)):
             batch = rows.batch(chosen[start:end], worker.device)
             with autocast(worker.device, settings.precision):
-                logits, _ = forward(wrapped, batch.inputs)
+                logits = forward(wrapped, batch.inputs).logits
             scores = logits.float().squeeze(-1) if task.regression else logits.float()
             objective(scores, batch.labels).backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    batches = epoch_batches(rows.tokens.lengths, settings.batch_size, 0)
+    batches = epoch_batches(rows.costs, settings.batch_size, 0)
     first, each, counted = _rounds(step, cycle(batches), worker.device, seconds)
     # The first step is longer than one of its rows at the usual rate.
     return {"first": max(0.0, first - each * len(batches[0])), "train_row": each / worker.world_size, "rows": counted}
@@ -130,7 +130,7 @@ def _forward(model: PreTrainedModel, rows: Rowset, worker: Worker, job: ModelTim
     """Seconds of a forward pass of one row, and for each row of a larger one: logits alone, and what a teacher's store
     holds."""
     model.eval()
-    batches = sorted_batches(rows.tokens.lengths, tokens_per_pass(worker.device))
+    batches = sorted_batches(rows.costs, pass_cost(model, worker.device))
     np.random.default_rng(0).shuffle(batches)
 
     def scored(chosen: Rows) -> None:
@@ -139,9 +139,9 @@ def _forward(model: PreTrainedModel, rows: Rowset, worker: Worker, job: ModelTim
     def stored(chosen: Rows, compute: str) -> None:
         batch = rows.batch(chosen, worker.device)
         with autocast(worker.device, compute):
-            _, hidden = forward(model, batch.inputs, hidden=True)
-        for layer in hidden:
-            pooled_state(layer, batch.inputs["attention_mask"], "mean").cpu()
+            outputs = forward(model, batch.inputs, hidden=True)
+        for layer in outputs.states:
+            pooled_state(layer, outputs.mask, "mean").cpu()
 
     single = [np.array([row], np.int64) for row in range(min(SINGLE_ROWS, len(rows)))]
     with torch.inference_mode():

@@ -18,7 +18,7 @@ from torch import Tensor
 from stages.corpus.batches import Rows, sorted_batches
 from stages.corpus.row_key import KEY_BYTES
 from stages.corpus.rowset import Batch, Rowset
-from stages.models.predict import tokens_per_pass
+from stages.models.adapters.text import tokens_per_pass
 from stages.specs.schedule import OutputRequest
 from stages.training.signal import Signal
 
@@ -83,8 +83,8 @@ class CandidatePool:
         Each batch comes with the places of its candidates in ``chosen``. It has at most ``max_rows`` rows (512 if
         None) and about ``tokens_per_pass`` tokens. Of several workers, each receives every ``world_size``-th batch.
         """
-        lengths = self.rows.tokens.lengths[chosen]
-        for places in sorted_batches(lengths, tokens_per_pass(device), max_rows or 512)[rank::world_size]:
+        costs = self.rows.costs[chosen]
+        for places in sorted_batches(costs, tokens_per_pass(device), max_rows or 512)[rank::world_size]:
             batch = self.rows.batch(chosen[places], "cpu")
             yield places, replace(batch, read=self.signal.read(chosen[places], request))
 

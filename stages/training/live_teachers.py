@@ -56,7 +56,7 @@ class LiveTeachers:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         model = self.models[number]
         with autocast(self.device, self.precision):
-            logits, states = forward(model, inputs(model), hidden=hidden)
+            logits, states, _ = forward(model, inputs(model), hidden=hidden)
         logits_BC = logits.float()
         return (logits_BC / self.temperatures[number] if self.temperatures else logits_BC), states
 

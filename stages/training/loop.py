@@ -80,7 +80,7 @@ class Training:
     def _layout(self) -> SumLayout:
         """The sums over the rows of an epoch that this training keeps."""
         method, epochs = self.setup.spec.method, self.setup.spec.train.epochs
-        terms = term_names(method, epochs, self.setup.task.regression)
+        terms = term_names(method, epochs, self.setup.task.kind)
         participants = {participant.name: participant.sums for participant in self.participants}
         attended = method.structure.attended_layers
         return sum_layout(terms, len(attended) + sum(attended), participants)
@@ -150,7 +150,7 @@ class Training:
         setup, worker, progress = self.setup, self.worker, self.progress
         settings, start = setup.spec.train, progress.position
         seed = seed_of(settings.seed, start.phase, start.epoch)
-        batches = epoch_batches(setup.train.tokens.lengths, settings.batch_size, seed)
+        batches = epoch_batches(setup.train.costs, settings.batch_size, seed)
         plan = self._epoch_plan(start, phase)
         clock = setup.clock()
         for participant in self._active(plan):
@@ -193,9 +193,9 @@ class Training:
     def _epoch_plan(self, position: Position, phase: Phase) -> EpochPlan:
         """The plan of the epoch at ``position``."""
         spec, teachers = self.setup.spec, self.setup.signal.teachers
-        regression, auto_weight = self.setup.task.regression, self.progress.auto_weight
+        kind, auto_weight = self.setup.task.kind, self.progress.auto_weight
         seed = spec.train.seed
-        return epoch_plan(spec.method, position, phase.epochs, regression, teachers, seed, auto_weight)
+        return epoch_plan(spec.method, position, phase.epochs, kind, teachers, seed, auto_weight)
 
     def _step_work(self, number: int, rows: Rows, plan: EpochPlan) -> StepWork:
         """This worker's part of the global batch ``rows`` of the step with this number within the phase, in host
@@ -302,7 +302,7 @@ class Training:
             self.layout.terms,
             samples,
             self.turns.student_batches(position.epoch, batches),
-            setup.train.tokens.lengths,
+            setup.train.costs,
             epochs_before * steps,
             seconds_before,
         )

@@ -114,8 +114,7 @@ class LiveSignal:
 
     def __call__(self, batch: Batch, request: OutputRequest) -> Mapping[str, Tensor]:
         with torch.inference_mode():
-            logits, hidden = forward(self.model, batch.inputs, hidden=bool(request.layers))
-            mask = batch.inputs["attention_mask"]
+            logits, hidden, mask = forward(self.model, batch.inputs, hidden=bool(request.layers))
             outputs = {state_name(layer): pooled_state(hidden[layer], mask, self.pooling) for layer in request.layers}
         # Tensors from inference mode cannot take part in a loss; clones made outside of it can.
         return {name: values.float().clone() for name, values in {"logits": logits, **outputs}.items()}

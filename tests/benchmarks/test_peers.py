@@ -112,24 +112,24 @@ def test_the_graph_behind_the_teacher_is_walked_and_changes_nothing_for_the_stud
 
 def test_as_used_every_row_comes_once_and_is_padded_to_the_full_width(scene: Scene) -> None:
     rows = scene.train
-    loader = original_loop.padded(scene.tensors, rows.labels, rows.pad)
+    loader = original_loop.padded(scene.tensors, rows.labels, rows.examples.pad)
     batches = list(loader)
     assert {tuple(ids.shape) for ids, *_ in batches} == {(32, 128)}
-    assert sum(int(mask.sum()) for _, mask, *_ in batches) == len(rows.tokens.values)
+    assert sum(int(mask.sum()) for _, mask, *_ in batches) == len(rows.examples.tokens.values)
 
 
 def test_helped_every_row_comes_once_and_is_padded_to_the_longest_of_its_batch(scene: Scene) -> None:
     batches = list(helped(scene.train, named))
     assert [len(batch["labels"]) for batch in batches] == [32, 32, 32]
     assert all(int(batch["attention_mask"][:, -1].sum()) > 0 for batch in batches)
-    assert sum(int(batch["attention_mask"].sum()) for batch in batches) == len(scene.train.tokens.values)
+    assert sum(int(batch["attention_mask"].sum()) for batch in batches) == len(scene.train.examples.tokens.values)
 
 
 def test_helped_batches_are_ours_and_the_next_pass_has_the_next_epoch(scene: Scene) -> None:
     loader = helped(scene.train, named)
     first, second = ([batch["input_ids"] for batch in loader] for _ in range(2))
     for ids, rows in zip(first, scene.batches(), strict=True):
-        assert np.array_equal(ids.numpy(), scene.train.tokens.padded(rows, scene.train.pad))
+        assert np.array_equal(ids.numpy(), scene.train.examples.tokens.padded(rows, scene.train.examples.pad))
     assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 

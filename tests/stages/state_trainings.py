@@ -40,7 +40,7 @@ def states_of(model: BertModel, rows: Rowset) -> dict[tuple[int, str], np.ndarra
     """(layer, pooling) -> [rows, width]: the pooled states of each row, which is read alone, in float64."""
     found: dict[tuple[int, str], list[np.ndarray]] = {}
     for row in range(len(rows)):
-        ids = torch.from_numpy(rows.tokens.padded(np.array([row]), 0))
+        ids = torch.from_numpy(rows.examples.tokens.padded(np.array([row]), 0))
         with torch.no_grad():
             hidden = model.eval()(input_ids=ids, output_hidden_states=True).hidden_states
         for layer, states in enumerate(hidden):

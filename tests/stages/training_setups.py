@@ -19,6 +19,7 @@ from cluster.resources import On, Resources
 from stages.corpus.batches import Ragged, Rows
 from stages.corpus.corpus import corpus
 from stages.corpus.rowset import Rowset
+from stages.corpus.token_rows import TokenRows
 from stages.models.forward import attention_scores, forward
 from stages.models.loading import quieten
 from stages.models.masked.language_model import PlacePredictor
@@ -159,13 +160,11 @@ def random_rows(task: Task, rows: int, seed: int = 0) -> Rowset:
     first = tokens[offsets[:-1]]
     labels = torch.from_numpy(first / 10 if task.regression else first % task.outputs)
     return Rowset(
-        Ragged(tokens, offsets),
-        None,
+        TokenRows(Ragged(tokens, offsets), None, 0),
         labels.to(torch.float32 if task.regression else torch.int64),
         np.ones(rows, np.bool_),
         [row.to_bytes(16, "little") for row in range(rows)],
         np.arange(rows),
-        0,
     )
 
 
@@ -275,7 +274,7 @@ def positions_on(rows: Rowset, task: Task) -> Mapping[str, InMemoryPositions]:
         scores = attention_scores(model, batch.inputs)
     columns = {token_state_name(layer): states.numpy() for layer, states in enumerate(hidden)}
     columns |= {score_name(layer): values.numpy() for layer, values in enumerate(scores, 1)}
-    found = InMemoryPositions(columns, np.asarray(rows.tokens.lengths))
+    found = InMemoryPositions(columns, np.asarray(rows.costs))
     return dict.fromkeys(columns, found)
 
 

@@ -7,8 +7,7 @@ from transformers import PreTrainedModel
 
 from stages.corpus.batches import sorted_batches
 from stages.corpus.rowset import Rowset
-from stages.models.forward import pooled_state
-from stages.models.predict import tokens_per_pass
+from stages.models.forward import pass_cost, pooled_state
 from stages.outputs.layer_variance import evenly_spaced, variance_share
 from stages.specs.student import Head
 
@@ -25,7 +24,7 @@ def last_state_variances(model: PreTrainedModel, rows: Rowset, device: str) -> M
     training = model.training
     model.eval()
     with torch.no_grad():
-        for chosen in sorted_batches(rows.tokens.lengths[sample], tokens_per_pass(device)):
+        for chosen in sorted_batches(rows.costs[sample], pass_cost(model, device)):
             inputs = rows.batch(sample[chosen], device).inputs
             last = model.base_model(**inputs).last_hidden_state
             for head, found in states.items():

@@ -41,11 +41,6 @@ def squared_error(student_BC: "Tensor", target_BC: "Tensor") -> "Tensor":
     return (student_BC - target_BC).square().mean(-1)
 
 
-def hard_loss(logits_BC: "Tensor", labels_B: "Tensor", regression: bool) -> "Tensor":
-    """[B]: the task's own loss, cross-entropy for a classification, squared error for a regression."""
-    return squared_error(logits_BC, labels_B[:, None]) if regression else cross_entropy(logits_BC, labels_B)
-
-
 def excess_over_margin(distance_B: "Tensor", margin: float) -> "Tensor":
     """[B]: max(0, distance - margin), the hinge of Continuation-KD (Jafari et al. 2022). There the margin is m Phi and
     the distance is summed over classes; here the distance is a mean over classes."""

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.specs.axes.terms import LabelTerm, SmoothedLabelTerm, SquaredTerm, TeacherTerm, Term, VirtualTerm
+from stages.specs.axes.kinds import TaskKind
+from stages.specs.axes.terms import LabelTerm, SmoothedLabelTerm, TeacherTerm, Term, VirtualTerm
 from stages.specs.base import Frozen
 
 
@@ -15,7 +16,7 @@ class Hard(Frozen):
 
     kind: Literal["hard"] = "hard"
 
-    def terms(self, _teacher: TeacherTerm, _regression: bool) -> tuple[Term, ...]:
+    def terms(self, _teacher: TeacherTerm, _kind: TaskKind) -> tuple[Term, ...]:
         """The terms on logits and labels, of which ``teacher`` is the term on a teacher's logits; the labels have the
         rest of its weight, up to 1."""
         return (LabelTerm(1.0),)
@@ -28,7 +29,7 @@ class Smoothed(Frozen):
     epsilon: float = Field(0.1, gt=0.0, lt=1.0)
     distribution: tuple[float, ...] | None = None
 
-    def terms(self, _teacher: TeacherTerm, _regression: bool) -> tuple[Term, ...]:
+    def terms(self, _teacher: TeacherTerm, _kind: TaskKind) -> tuple[Term, ...]:
         """See ``Hard.terms``."""
         return (SmoothedLabelTerm(1.0, self.epsilon, self.distribution),)
 
@@ -40,7 +41,7 @@ class Virtual(Frozen):
     kind: Literal["virtual"] = "virtual"
     correct: float = Field(0.99, gt=0.0, lt=1.0)
 
-    def terms(self, teacher: TeacherTerm, _regression: bool) -> tuple[Term, ...]:
+    def terms(self, teacher: TeacherTerm, _kind: TaskKind) -> tuple[Term, ...]:
         """See ``Hard.terms``."""
         return (LabelTerm(1 - teacher.weight), VirtualTerm(teacher.weight, teacher, self.correct))
 
@@ -54,9 +55,10 @@ class TeacherTargets(Frozen):
     shares: tuple[Annotated[float, Field(ge=0.0)], ...] | None = None
     calibrated: bool = False
 
-    def terms(self, teacher: TeacherTerm, regression: bool) -> tuple[Term, ...]:
-        """See ``Hard.terms``. A regression has no softmax: its term is the squared error to the teacher's output."""
-        return (LabelTerm(1 - teacher.weight), SquaredTerm(teacher.weight) if regression else teacher)
+    def terms(self, teacher: TeacherTerm, kind: TaskKind) -> tuple[Term, ...]:
+        """See ``Hard.terms``. A task without classes has no softmax: its kind gives another term in the place of
+        ``teacher``."""
+        return (LabelTerm(1 - teacher.weight), kind.teacher_term(teacher))
 
 
 Targets = Annotated[Hard | Smoothed | Virtual | TeacherTargets, Field(discriminator="kind")]

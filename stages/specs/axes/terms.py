@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from stages.specs.axes.losses import (
     excess_over_margin,
-    hard_loss,
     smoothed_cross_entropy,
     soft_cross_entropy,
     squared_error,
@@ -43,7 +42,9 @@ class Compared(Protocol):
         ...
 
     @property
-    def regression(self) -> bool: ...
+    def label_loss(self) -> "Tensor":
+        """[B]: the task's own loss of each row."""
+        ...
 
     @property
     def teacher_logits(self) -> "Tensor":
@@ -80,7 +81,7 @@ class LabelTerm(Term):
     name: ClassVar[str] = "hard"
 
     def value(self, rows: Compared) -> "Tensor":
-        return hard_loss(rows.logits, rows.labels, rows.regression)
+        return rows.label_loss
 
 
 @dataclass(frozen=True)

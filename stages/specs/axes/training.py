@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from stages.specs.axes.kinds import TaskKind
 from stages.specs.axes.targets import Targets
 from stages.specs.axes.terms import DISTANCES, Distance, LabelTerm, Reduction, SoftTerm, SquaredTerm, Term
 from stages.specs.base import Frozen
@@ -60,11 +61,11 @@ class OnePhase(Schedule):
     reduction: Reduction = "sum"
     distance: Distance = "kl"
 
-    def terms(self, targets: Targets, _position: Position, _epochs: int, regression: bool) -> tuple[Term, ...]:
+    def terms(self, targets: Targets, _position: Position, _epochs: int, kind: TaskKind) -> tuple[Term, ...]:
         """The terms on logits and labels in the epoch at ``position``, also those of weight 0. The first is that on the
         labels, if the phase has one."""
         term = DISTANCES[self.distance](self.teacher_weight, self.temperature, self.reduction)
-        return targets.terms(term, regression)
+        return targets.terms(term, kind)
 
 
 class TwoPhases(Schedule):
@@ -93,7 +94,7 @@ class Annealing(TwoPhases):
 
     first_name: ClassVar[str] = "anneal"
 
-    def terms(self, _targets: Targets, position: Position, epochs: int, _regression: bool) -> tuple[Term, ...]:
+    def terms(self, _targets: Targets, position: Position, epochs: int, _kind: TaskKind) -> tuple[Term, ...]:
         """See ``OnePhase.terms``."""
         if position.phase == 1:
             return (LabelTerm(1.0),)
@@ -111,7 +112,7 @@ class Continuation(Schedule):
     together: float = Field(0.667, gt=0.0, le=1.0)
     label_weight: float = Field(0.5, ge=0.0, le=1.0)
 
-    def terms(self, _targets: Targets, position: Position, epochs: int, _regression: bool) -> tuple[Term, ...]:
+    def terms(self, _targets: Targets, position: Position, epochs: int, _kind: TaskKind) -> tuple[Term, ...]:
         """See ``OnePhase.terms``."""
         share = self.label_share(position.epoch, epochs)
         scale = annealed_scale(position.epoch, epochs, self.max_temperature)
@@ -138,7 +139,7 @@ class Progressive(TwoPhases):
 
     first_name: ClassVar[str] = "follow"
 
-    def terms(self, _targets: Targets, position: Position, _epochs: int, _regression: bool) -> tuple[Term, ...]:
+    def terms(self, _targets: Targets, position: Position, _epochs: int, _kind: TaskKind) -> tuple[Term, ...]:
         """See ``OnePhase.terms``."""
         return (LabelTerm(1.0),) if position.phase == 1 else (SquaredTerm(1.0),)
 
@@ -161,11 +162,11 @@ class LayersFirst(TwoPhases):
     first_name: ClassVar[str] = "layers"
     second_name: ClassVar[str] = "logits"
 
-    def terms(self, _targets: Targets, position: Position, _epochs: int, regression: bool) -> tuple[Term, ...]:
+    def terms(self, _targets: Targets, position: Position, _epochs: int, kind: TaskKind) -> tuple[Term, ...]:
         """See ``OnePhase.terms``; none in the first phase."""
         if position.phase == 0:
             return ()
-        return (SquaredTerm(1.0),) if regression else (SoftTerm(1.0, self.temperature, self.reduction),)
+        return (kind.teacher_term(SoftTerm(1.0, self.temperature, self.reduction)),)
 
     def trains_logits(self, phase: int) -> bool:
         return phase == 1

@@ -63,13 +63,13 @@ def measured_weight(parts: TrainedParts, phase: Phase) -> LayerWeight:
 def first_batches(parts: TrainedParts) -> Sequence[Rows]:
     """The global batches of the first epoch, in the order of training."""
     train, rows = parts.setup.spec.train, parts.setup.train
-    return epoch_batches(rows.tokens.lengths, train.batch_size, seed_of(train.seed, 0, 0))
+    return epoch_batches(rows.costs, train.batch_size, seed_of(train.seed, 0, 0))
 
 
 def compared_plan(parts: TrainedParts, phase: Phase) -> EpochPlan:
     """The plan of the first epoch, with the two compared terms alone."""
     spec, start = parts.setup.spec, Position()
-    terms = compared_terms(spec.method, phase.epochs, parts.setup.task.regression, spec.train.seed)
+    terms = compared_terms(spec.method, phase.epochs, parts.setup.task.kind, spec.train.seed)
     request = output_request(spec.method, terms, start, phase.epochs, parts.setup.signal.teachers)
     return EpochPlan(start, terms, request=request)
 

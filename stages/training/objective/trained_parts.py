@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from stages.corpus.rowset import Batch
 from stages.device_turn import TURN
+from stages.models.adapters.protocol import ForwardOutputs
 from stages.models.cast_weights import CastWeights
 from stages.models.embeddings.words import unwrapped, word_embeddings
-from stages.models.forward import forward, pooled_state, recorded_scores, width
+from stages.models.forward import forward, pooled_state, recorded_scores, widths
 from stages.models.predict import autocast
+from stages.specs.axes.kinds import TaskKind
 from stages.specs.axes.structures import LayerStructure
 from stages.specs.axes.terms import LayerTerm, Terms, layer_term, weighted_sum
 from stages.specs.layers import EveryToken
@@ -43,17 +45,22 @@ class BatchLoss(NamedTuple):
 class ComparedRows:
     """What the terms compare (``terms.Compared``) for the rows of a batch: the student's ``logits`` [B, C] in float32,
     the ``states`` of its matched layers and its attention ``scores`` (as in ``MatchedRows``), the ``labels``, the
-    ``mask`` [B, T] of tokens, and the ``outputs`` of the teachers by name."""
+    ``mask`` [B, T] of positions (None: all count), and the ``outputs`` of the teachers by name."""
 
     logits: Tensor
     labels: Tensor
-    regression: bool
+    kind: TaskKind
     outputs: Mapping[str, Tensor]
     matcher: LayerMatcher
     states: States
     workers: Workers
-    mask: Tensor
+    mask: Tensor | None
     scores: Mapping[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def label_loss(self) -> Tensor:
+        """[B]: the task's own loss of each row."""
+        return self.kind.loss(self.logits, self.labels)
 
     @property
     def teacher_logits(self) -> Tensor:
@@ -95,10 +102,10 @@ class TrainedParts:
             unwrapped(model).set_attn_implementation("eager")  # the other implementations never form the scores
         if "embeddings" in settings.freeze:
             word_embeddings(model).requires_grad_(False)
-        widths = Widths(width(model), setup.teacher_width, setup.task.outputs)
+        matched = Widths(widths(model)[-1], setup.teacher_width, setup.task.outputs)
         with TURN:
             torch.manual_seed(seed_of(settings.seed))
-            self.matcher = matcher_of(self.structure, widths).to(worker.device)
+            self.matcher = matcher_of(self.structure, matched).to(worker.device)
         self.all = nn.ModuleDict({"student": model, "matcher": self.matcher})
         distributed = worker.world_size > 1
         # DDP overlaps the reduction of gradients with the backward pass.
@@ -130,8 +137,8 @@ class TrainedParts:
             autocast(self.worker.device, self.setup.spec.train.precision),
             self._recorded(layers is not None) as scores,
         ):
-            logits, hidden = forward(self.wrapped, batch.inputs, hidden=layers is not None)
-        compared = self._compared(logits, hidden, scores, batch, rows, plan)
+            outputs = forward(self.wrapped, batch.inputs, hidden=layers is not None)
+        compared = self._compared(outputs, scores, batch, rows, plan)
         values = [term.value(compared) for term in plan.terms]
         by_name = {term.name: value_B for term, value_B in zip(plan.terms, values, strict=True)}
         attention = compared.attention_weights(layers) if layers is not None else None
@@ -145,11 +152,12 @@ class TrainedParts:
         """The loss of these rows by ``terms``, none of which needs layers, as a single term called ``name``.
         ``teacher_BC`` are the teachers' logits for them."""
         with autocast(self.worker.device, self.setup.spec.train.precision):
-            logits, _ = forward(self.wrapped, batch.inputs)
-        regression, workers = self.setup.task.regression, Workers()
+            logits, _, mask = forward(self.wrapped, batch.inputs)
+        workers = Workers()
         outputs = {"logits": teacher_BC}
-        mask = batch.inputs["attention_mask"]
-        compared = ComparedRows(logits.float(), batch.labels, regression, outputs, self.matcher, {}, workers, mask)
+        compared = ComparedRows(
+            logits.float(), batch.labels, self.setup.task.kind, outputs, self.matcher, {}, workers, mask
+        )
         loss_B = weighted_sum(terms, [term.value(compared) for term in terms])
         return BatchLoss(loss_B, {name: loss_B}, compared.logits)
 
@@ -157,8 +165,8 @@ class TrainedParts:
         """The value [B] of each term of ``plan`` for these rows, before weighting and in float32. The student runs
         outside of data parallelism, and gives all hidden states."""
         with self._recorded(True) as scores:
-            logits, hidden = forward(self.model, batch.inputs, hidden=True)
-        compared = self._compared(logits, hidden, scores, batch, rows, plan)
+            outputs = forward(self.model, batch.inputs, hidden=True)
+        compared = self._compared(outputs, scores, batch, rows, plan)
         return [term.value(compared) for term in plan.terms]
 
     def _recorded(self, matched: bool) -> AbstractContextManager[Sequence[Tensor]]:
@@ -168,8 +176,7 @@ class TrainedParts:
 
     def _compared(
         self,
-        logits: Tensor,
-        hidden: Sequence[Tensor],
+        found: ForwardOutputs,
         scores: Sequence[Tensor],
         batch: Batch,
         rows: int,
@@ -177,29 +184,27 @@ class TrainedParts:
     ) -> ComparedRows:
         """What the terms of ``plan`` compare, from the student's outputs for the batch."""
         outputs = self.setup.signal(batch, plan.request) if plan.request else {}
-        states = self._states(hidden, batch) if layer_term(plan.terms) is not None else {}
+        states = self._states(found) if layer_term(plan.terms) is not None else {}
         workers = Workers(self.worker.rank, self.worker.world_size, rows)
-        regression = self.setup.task.regression
         return ComparedRows(
-            logits.float(),
+            found.logits.float(),
             batch.labels,
-            regression,
+            self.setup.task.kind,
             outputs,
             self.matcher,
             states,
             workers,
-            batch.inputs["attention_mask"],
+            found.mask,
             dict(enumerate(scores, 1)),
         )
 
-    def _states(self, hidden: Sequence[Tensor], batch: Batch) -> States:
-        """The states of the student's matched layers as its structure compares them, from the states ``hidden``
-        [B, T, H] of its embeddings and of each layer."""
+    def _states(self, found: ForwardOutputs) -> States:
+        """The states of the student's matched layers as its structure compares them."""
         if isinstance(self.structure, EveryToken):
-            return {layer: hidden[layer] for layer in self.matcher.student_layers}
+            return {layer: found.states[layer] for layer in self.matcher.student_layers}
         assert isinstance(self.structure, LayerStructure)
-        mask, pooling = batch.inputs["attention_mask"], self.structure.pooling
-        return {layer: pooled_state(hidden[layer], mask, pooling) for layer in self.matcher.student_layers}
+        mask, pooling = found.mask, self.structure.pooling
+        return {layer: pooled_state(found.states[layer], mask, pooling) for layer in self.matcher.student_layers}
 
     def gradient_sync(self, last: bool) -> AbstractContextManager[None]:
         """A context for a backward pass: gradients are synchronised between workers in the last pass of a step only."""

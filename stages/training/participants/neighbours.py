@@ -239,7 +239,7 @@ class Candidates(Participant):
         """[B]: the weighted divergence of each candidate, plan.candidates * share * d(T(x'), S(x')). The sum over a
         row's candidates is the weight times their mean divergence."""
         with autocast(self.device, self.precision):
-            logits, _ = forward(model, candidates.batch.inputs)
+            logits = forward(model, candidates.batch.inputs).logits
         outputs = self.pool.signal(candidates.batch, logits_only(plan.request))
         distance = divergence(plan).distance(logits.float(), outputs["logits"])
         return plan.candidates * candidates.share * distance
@@ -259,7 +259,7 @@ class Candidates(Participant):
         with torch.inference_mode(), autocast(self.device, self.precision):
             for places, host_batch in batches:
                 batch = host_batch.to(self.device)
-                logits, _ = forward(model, batch.inputs)
+                logits = forward(model, batch.inputs).logits
                 outputs = self.pool.signal(batch, logits_only(plan.request))
                 distance = term.distance(logits.float(), outputs["logits"])
                 found[places] = distance.cpu().numpy()

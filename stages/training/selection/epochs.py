@@ -47,7 +47,7 @@ def selection_scores(task: Task, metric: Metric, logits: Logits, rows: Rowset) -
 def selection_loss(task: Task, logits: Logits, labels: Labels) -> float:
     """The mean negative log-likelihood of ``labels`` (N,), in nats, or for a regression the mean of (logit - label)^2,
     from ``logits`` [N, outputs]. Computed in float64."""
-    if task.regression:
+    if not task.kind.has_classes:
         return float(np.mean((logits[:, 0].astype(np.float64) - labels) ** 2))
     return negative_log_likelihood(logits, labels)
 

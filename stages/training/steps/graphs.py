@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from stages.corpus.examples import Examples
 from stages.corpus.rowset import Batch
 from stages.device_turn import TURN
 from stages.models.embeddings.words import unwrapped
@@ -166,15 +167,15 @@ class GraphedStep(StudentStep):
     """The steps of one training on a GPU, captured where only the rows of the task are read, in one batch, and what
     joins them are passes on batches of candidates.
 
-    Rows are padded to a few lengths, at most ``longest`` tokens, so that there are few shapes.
+    Batches of ``examples`` are enlarged to a few sizes, at most ``longest``, so that there are few shapes.
     """
 
-    def __init__(self, step: StudentStep, graphs: Graphs, longest: int | None, pad: int) -> None:
+    def __init__(self, step: StudentStep, graphs: Graphs, longest: int | None, examples: Examples) -> None:
         super().__init__(step.parts, step.participants, step.layout)
         self.rate_on = self.worker.device
         self.graphs = graphs
         self.longest = longest
-        self.pad = pad
+        self.examples = examples
         self.plan: EpochPlan | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         self.reached: set[Part] = set()
@@ -186,9 +187,7 @@ class GraphedStep(StudentStep):
         return self.graphs.running()
 
     def fitted(self, batch: Batch) -> Batch:
-        length = batch.inputs["input_ids"].shape[1]
-        wanted = padded_length(length)
-        return batch.padded(length if self.longest and wanted > self.longest else wanted, self.pad)
+        return replace(batch, inputs=self.examples.fitted(batch.inputs, self.longest))
 
     def run(self, work: StepWork, rows: int, plan: EpochPlan, optimizer: torch.optim.Optimizer, seed: int) -> Tensor:
         joining = self.joining(work)
@@ -251,8 +250,8 @@ class GraphedStep(StudentStep):
         if len(self.captured) == self.noted:
             return ""
         self.noted = len(self.captured)
-        sizes = sorted({tuple(part.inputs["input_ids"].shape) for part in self.captured.values()})
-        return "steps run as CUDA graphs for batches of " + ", ".join(f"{rows} x {tokens}" for rows, tokens in sizes)
+        sizes = sorted({tuple(next(iter(part.inputs.values())).shape) for part in self.captured.values()})
+        return "steps run as CUDA graphs for batches of " + ", ".join(" x ".join(map(str, size)) for size in sizes)
 
     def close(self) -> None:
         self._drop()
@@ -267,13 +266,6 @@ class GraphedStep(StudentStep):
         self.graphs.drop()
         if self.optimizer is not None and not self.keeps_gradients:
             self.optimizer.zero_grad(set_to_none=True)
-
-
-def padded_length(length: int) -> int:
-    """The number of tokens to which a batch whose longest row has ``length`` is padded: a multiple of 8, and of an
-    eighth of the power of two above, so that a training has few lengths and little padding."""
-    multiple = max(8, 1 << max(0, (length - 1).bit_length() - 3))
-    return -(-length // multiple) * multiple
 
 
 def tensors_of(batch: Joined) -> dict[str, Tensor]:
@@ -305,4 +297,4 @@ def step_of(step: StudentStep, parts: TrainedParts, note: Callable[[str], None])
     if problem is not None:
         note(f"train.graphs: on, but steps run kernel by kernel, because {problem}")
         return step
-    return GraphedStep(step, CudaGraphs(worker.device), position_limit(config.to_dict()), setup.train.pad)
+    return GraphedStep(step, CudaGraphs(worker.device), position_limit(config.to_dict()), setup.train.examples)

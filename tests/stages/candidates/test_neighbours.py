@@ -16,10 +16,10 @@ from stages.candidates import neighbour_search, train_rows
 from stages.candidates.neighbours import neighbours
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.candidates.transfer import transfer
-from stages.corpus.encoded_rows import EncodedRows
 from stages.corpus.leakage import normalized, read_guard
 from stages.corpus.reader import read_meta, read_split
 from stages.corpus.row_key import row_key
+from stages.corpus.token_rows import TokenRows
 from stages.models.text_encoder import TextEncoder, open_encoder
 from stages.retrieval.embed import embed
 from stages.retrieval.embeddings import read_embeddings
@@ -343,7 +343,7 @@ def test_a_part_that_was_interrupted_goes_on_from_the_queries_that_were_encoded(
     encoded: list[int] = []
     run = TextEncoder._run
 
-    def interrupted(self: TextEncoder, texts: EncodedRows, rows: np.ndarray) -> np.ndarray:
+    def interrupted(self: TextEncoder, texts: TokenRows, rows: np.ndarray) -> np.ndarray:
         if sum(encoded) > 20:
             raise Interrupted
         encoded.append(len(rows))

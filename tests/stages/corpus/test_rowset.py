@@ -54,11 +54,12 @@ def test_distinct_rows_are_one_a_key_the_first_that_has_it(corpus: str, request:
     first: dict[bytes, list[int]] = {}
     for split in splits:
         for row, key in enumerate(split.row_keys):
-            first.setdefault(key, split.tokens.take(np.array([row])).values.tolist())
-    rows = {key: together.tokens.take(np.array([row])).values.tolist() for row, key in enumerate(together.row_keys)}
+            first.setdefault(key, split.examples.tokens.take(np.array([row])).values.tolist())
+    tokens = together.examples.tokens
+    rows = {key: tokens.take(np.array([row])).values.tolist() for row, key in enumerate(together.row_keys)}
     assert rows == first and list(rows) == list(first)
     assert len(together) == len(first) == len(together.labels) == len(together.labelled)
-    assert (together.types is None) == (splits[0].types is None)
+    assert (together.examples.types is None) == (splits[0].examples.types is None)
     if corpus == "tiny_corpus":
         assert len(together) < sum(map(len, splits[:3])), "some texts are there twice"
 

@@ -49,7 +49,7 @@ def test_the_softmax_of_the_scores_is_the_models_own_attention_map(architecture:
 @torch.no_grad()
 def test_the_scores_of_a_bert_are_products_of_queries_and_keys_over_the_root_of_their_width() -> None:
     model, inputs = eager("bert"), padded_rows()
-    scores, (_, states) = attention_scores(model, inputs), forward(model, inputs, hidden=True)
+    scores, states = attention_scores(model, inputs), forward(model, inputs, hidden=True).states
     for layer, found in enumerate(scores):
         own = model.bert.encoder.layer[layer].attention.self
         query, key = (part(states[layer]).view(3, 9, 2, 8).transpose(1, 2) for part in (own.query, own.key))

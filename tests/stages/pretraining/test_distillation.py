@@ -99,7 +99,7 @@ def test_a_step_follows_5_soft_2_masked_and_1_cosine_as_the_code_of_distilbert_d
 
     training.optimizer.register_step_pre_hook(keep)
     training.run()
-    (rows,) = epoch_batches(setup.texts.tokens.lengths, 26, seed_of(0, 0))
+    (rows,) = epoch_batches(setup.texts.costs, 26, seed_of(0, 0))
     batch = masked_batch(setup.texts, rows, setup.spec.masking, TOKENS, seed_of(0, 0, 0))
     model, teacher = small_masked_model(dropout=0.0), teacher_model().eval()
     soft, masked, cosine = losses_as_in_the_code(model, teacher, batch)
@@ -148,8 +148,8 @@ def test_a_student_comes_nearer_to_its_teacher_than_without_one(tmp_path: Path) 
         setup = masked_setup(tmp_path / "none.pt")
         rows = np.arange(26)
         inputs = {
-            "input_ids": torch.from_numpy(setup.texts.tokens.padded(rows, 0)),
-            "attention_mask": torch.from_numpy(setup.texts.tokens.mask(rows)),
+            "input_ids": torch.from_numpy(setup.texts.examples.tokens.padded(rows, 0)),
+            "attention_mask": torch.from_numpy(setup.texts.examples.tokens.mask(rows)),
         }
         with torch.no_grad():
             own, other = (one.eval()(**inputs).logits[inputs["attention_mask"] == 1] for one in (model, teacher))

@@ -42,7 +42,7 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
 def test_the_held_out_loss_and_accuracy_are_those_of_the_whole_model_in_numpy(tmp_path: Path) -> None:
     model, setup = small_masked_model(), masked_setup(tmp_path / "c.pt", steps=1)
     before = fit_masked_model(small_masked_model(), setup, LocalWorker()).before
-    order = np.argsort(-setup.held_out.tokens.lengths, kind="stable")
+    order = np.argsort(-setup.held_out.costs, kind="stable")
     batch = masked_batch(setup.held_out, order, Masking(), TOKENS, seed_of(0, 0, 64, 8192, 1))
     with torch.no_grad():
         logits = model.eval()(**batch.inputs).logits.double().numpy()
@@ -57,7 +57,7 @@ def test_the_first_loss_is_the_mean_over_the_predicted_tokens_of_the_batch(tmp_p
     setup = masked_setup(tmp_path / "c.pt", steps=1, batch_size=26, masking=Masking(share=0.4))
     progress = fit_masked_model(small_masked_model(dropout=0.0), setup, LocalWorker())
     (loss,) = (epoch.loss for epoch in progress.history)
-    (rows,) = epoch_batches(setup.texts.tokens.lengths, 26, seed_of(0, 0))
+    (rows,) = epoch_batches(setup.texts.costs, 26, seed_of(0, 0))
     batch = masked_batch(setup.texts, rows, setup.spec.masking, TOKENS, seed_of(0, 0, 0))
     with torch.no_grad():
         logits = small_masked_model(dropout=0.0).eval()(**batch.inputs).logits.double().numpy()

@@ -7,6 +7,7 @@ from training_setups import CLASSES, WORDS, random_rows
 
 from stages.corpus.batches import Ragged
 from stages.corpus.rowset import Rowset
+from stages.corpus.token_rows import TokenRows
 from stages.models.masked.token_ids import TokenIds
 from stages.pretraining.masking import MaskedTokens, chosen_tokens, masked_batch
 from stages.specs.pretraining import Masking
@@ -23,12 +24,14 @@ def long_rows(rows: int = 64, length: int = 130) -> Rowset:
     ]
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     whole, keys = random_rows(CLASSES, rows), [bytes(16)] * rows
-    return Rowset(Ragged(np.concatenate(parts), offsets), None, whole.labels, whole.labelled, keys, whole.index, 0)
+    return Rowset(
+        TokenRows(Ragged(np.concatenate(parts), offsets), None, 0), whole.labels, whole.labelled, keys, whole.index
+    )
 
 
 def chosen(masking: Masking, seed: int = 0) -> tuple[np.ndarray, np.ndarray, MaskedTokens]:
     rows = np.arange(64)
-    ids, mask = long_rows().tokens.padded(rows, 0), long_rows().tokens.mask(rows)
+    ids, mask = (long_rows().examples.collate(rows)[name] for name in ("input_ids", "attention_mask"))
     return ids, mask, chosen_tokens(ids, mask, masking, TOKENS, seed)
 
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from stages.specs.axes.data import Neighbours
+from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION
 from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
 from stages.specs.axes.training import Annealing, Continuation, OnePhase, Progressive, Training
 from stages.specs.layers import Attend, Outputs, Pick, Relational
@@ -90,18 +91,18 @@ def test_the_needs_of_a_method_follow_from_its_axes() -> None:
 
 def test_settings_without_effect_do_not_change_the_method() -> None:
     plain = Method(targets=TeacherTargets())
-    assert without_idle_settings(Method(targets=TeacherTargets(shares=(0.25,) * 4)), regression=False) == plain
+    assert without_idle_settings(Method(targets=TeacherTargets(shares=(0.25,) * 4)), CLASSIFICATION) == plain
     unequal = Method(targets=TeacherTargets(shares=(0.75, 0.25)))
-    assert without_idle_settings(unequal, regression=False) == unequal
+    assert without_idle_settings(unequal, CLASSIFICATION) == unequal
     warm = Method(targets=TeacherTargets(), training=OnePhase(temperature=9.0, teacher_weight=0.3, reduction="mean"))
-    assert without_idle_settings(warm, regression=False) == warm
+    assert without_idle_settings(warm, CLASSIFICATION) == warm
     cold = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.3))
-    assert without_idle_settings(warm, regression=True) == cold
+    assert without_idle_settings(warm, REGRESSION) == cold
     squared = Method(targets=TeacherTargets(), training=OnePhase(temperature=9.0, distance="squared"))
-    assert without_idle_settings(squared, regression=False).training == OnePhase(distance="squared")
-    assert without_idle_settings(squared, regression=True).training == OnePhase()
+    assert without_idle_settings(squared, CLASSIFICATION).training == OnePhase(distance="squared")
+    assert without_idle_settings(squared, REGRESSION).training == OnePhase()
     annealed = Method(targets=TeacherTargets(), training=Annealing(max_temperature=3))
-    assert without_idle_settings(annealed, regression=True) == annealed
+    assert without_idle_settings(annealed, REGRESSION) == annealed
 
 
 @pytest.mark.parametrize("draw", [4, 5])
@@ -112,9 +113,9 @@ def test_drawing_all_candidates_of_a_row_or_more_is_refused(draw: int) -> None:
 
 def test_a_regression_has_no_calibrated_teacher() -> None:
     calibrated = Method(targets=TeacherTargets(calibrated=True, shares=(0.75, 0.25)))
-    assert without_idle_settings(calibrated, regression=False) == calibrated
+    assert without_idle_settings(calibrated, CLASSIFICATION) == calibrated
     plain = Method(targets=TeacherTargets(shares=(0.75, 0.25)))
-    assert without_idle_settings(calibrated, regression=True) == plain
+    assert without_idle_settings(calibrated, REGRESSION) == plain
 
 
 def test_pairs_of_rows_are_not_cut_into_micro_batches() -> None:

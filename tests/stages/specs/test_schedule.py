@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from stages.specs.axes.data import Neighbours
+from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION
 from stages.specs.axes.targets import Hard, Smoothed, TeacherTargets, Virtual
 from stages.specs.axes.terms import LabelTerm, LayerTerm, SmoothedLabelTerm, SoftTerm, SquaredTerm, VirtualTerm
 from stages.specs.axes.training import Annealing, Continuation, OnePhase, Phase, Position, Progressive, annealed_scale
@@ -72,33 +73,33 @@ def test_one_phase_has_all_the_epochs() -> None:
 
 
 def test_annealing_matches_the_teacher_first_and_the_labels_alone_then() -> None:
-    assert terms_at(ANNEALING, Position(0, 0), 7, False) == (SquaredTerm(1.0, pytest.approx(1 / 7)),)
-    assert terms_at(ANNEALING, Position(0, 6), 7, False) == (SquaredTerm(1.0, 1.0),)
-    assert terms_at(ANNEALING, Position(1, 0), 3, False) == (LabelTerm(1.0),)
-    assert terms_at(ANNEALING, Position(0, 6), 7, True) == (SquaredTerm(1.0, 1.0),)
+    assert terms_at(ANNEALING, Position(0, 0), 7, CLASSIFICATION) == (SquaredTerm(1.0, pytest.approx(1 / 7)),)
+    assert terms_at(ANNEALING, Position(0, 6), 7, CLASSIFICATION) == (SquaredTerm(1.0, 1.0),)
+    assert terms_at(ANNEALING, Position(1, 0), 3, CLASSIFICATION) == (LabelTerm(1.0),)
+    assert terms_at(ANNEALING, Position(0, 6), 7, REGRESSION) == (SquaredTerm(1.0, 1.0),)
 
 
 def test_vanilla_kd_divides_the_weight_between_label_and_teacher() -> None:
     method = Method(targets=TeacherTargets(), training=OnePhase(temperature=4.0, teacher_weight=0.75))
-    assert terms_at(method, Position(), 3, False) == (LabelTerm(0.25), SoftTerm(0.75, 4.0))
-    assert terms_at(method, Position(), 3, True) == (LabelTerm(0.25), SquaredTerm(0.75))
+    assert terms_at(method, Position(), 3, CLASSIFICATION) == (LabelTerm(0.25), SoftTerm(0.75, 4.0))
+    assert terms_at(method, Position(), 3, REGRESSION) == (LabelTerm(0.25), SquaredTerm(0.75))
 
 
 def test_a_squared_distance_stands_in_the_place_of_kl() -> None:
     method = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.75, distance="squared"))
-    assert terms_at(method, Position(), 3, False) == (LabelTerm(0.25), SquaredTerm(0.75))
+    assert terms_at(method, Position(), 3, CLASSIFICATION) == (LabelTerm(0.25), SquaredTerm(0.75))
     with pytest.raises(ValueError, match="a virtual teacher has none; use kl"):
         Method(targets=Virtual(), training=OnePhase(distance="squared"))
 
 
 def test_without_a_teacher_one_term_has_all_the_weight() -> None:
-    assert terms_at(Method(targets=Hard()), Position(), 3, False) == (LabelTerm(1.0),)
-    assert terms_at(Method(targets=Smoothed()), Position(), 3, False) == (SmoothedLabelTerm(1.0, 0.1),)
+    assert terms_at(Method(targets=Hard()), Position(), 3, CLASSIFICATION) == (LabelTerm(1.0),)
+    assert terms_at(Method(targets=Smoothed()), Position(), 3, CLASSIFICATION) == (SmoothedLabelTerm(1.0, 0.1),)
 
 
 def test_a_virtual_teacher_has_the_weight_of_a_teacher() -> None:
     method = Method(targets=Virtual(), training=OnePhase(temperature=20.0, teacher_weight=0.1))
-    plan = epoch_plan(method, Position(), 3, False, teachers=0)
+    plan = epoch_plan(method, Position(), 3, CLASSIFICATION, teachers=0)
     assert plan.terms == (LabelTerm(0.9), VirtualTerm(0.1, SoftTerm(0.1, 20.0), 0.99))
     assert not plan.request
 
@@ -114,9 +115,9 @@ def test_the_label_weight_of_continuation_is_that_of_the_paper() -> None:
 
 def test_continuation_weighs_labels_against_the_annealed_teacher_and_its_margin() -> None:
     method = Method(targets=TeacherTargets(), training=Continuation(max_temperature=10, margin=0.4, together=2 / 3))
-    middle = terms_at(method, Position(0, 9), 30, False)
+    middle = terms_at(method, Position(0, 9), 30, CLASSIFICATION)
     assert middle == (LabelTerm(0.25), SquaredTerm(0.75, pytest.approx(0.4), pytest.approx(0.16)))
-    assert terms_at(method, Position(0, 29), 30, False) == (LabelTerm(1.0),)
+    assert terms_at(method, Position(0, 29), 30, CLASSIFICATION) == (LabelTerm(1.0),)
     assert method.training.phases(30) == (Phase("train", 30),)
 
 
@@ -128,7 +129,7 @@ def test_with_a_step_for_psi_and_no_margin_continuation_is_annealing_whose_phase
     annealed = Method(targets=TeacherTargets(), training=Annealing(max_temperature=7))
     for epoch in range(14):
         position = Position(0, epoch)
-        assert terms_at(continued, position, 14, False) == terms_at(annealed, position, 14, False)
+        assert terms_at(continued, position, 14, CLASSIFICATION) == terms_at(annealed, position, 14, CLASSIFICATION)
 
 
 # --- requested outputs --------------------------------------------------------------------------------
@@ -148,21 +149,21 @@ def test_progressive_requests_outputs_of_one_teacher_at_a_time_and_none_in_the_s
     )
     followed = []
     for epoch in range(6):
-        plan = epoch_plan(method, Position(0, epoch), 6, False, teachers=3)
+        plan = epoch_plan(method, Position(0, epoch), 6, CLASSIFICATION, teachers=3)
         groups = (LayerGroup(1, (2,)), LayerGroup(2, (4,)))
         assert plan.terms == (SquaredTerm(1.0), LayerTerm(3.0, groups))
         found = plan.request
         assert found.logits == ((found.teacher, 1.0),) and found.layers == (2, 4)
         followed.append(found.teacher)
     assert followed == [0, 0, 1, 1, 2, 2]
-    labels = epoch_plan(method, Position(1, 0), 3, False, teachers=3)
+    labels = epoch_plan(method, Position(1, 0), 3, CLASSIFICATION, teachers=3)
     assert labels.terms == (LabelTerm(1.0),) and not labels.request
     assert [phase.name for phase in method.training.phases(9)] == ["follow", "labels"]
 
 
 def test_the_request_for_several_teachers_has_their_shares() -> None:
     plain = Method(targets=TeacherTargets())
-    terms = terms_at(plain, Position(), 3, False)
+    terms = terms_at(plain, Position(), 3, CLASSIFICATION)
     assert output_request(plain, terms, Position(), 3, 2) == OutputRequest(((0, 0.5), (1, 0.5)))
     shared = Method(targets=TeacherTargets(shares=(0.75, 0.0, 0.25)))
     assert output_request(shared, terms, Position(), 3, 3) == OutputRequest(((0, 0.75), (2, 0.25))), (
@@ -172,7 +173,7 @@ def test_the_request_for_several_teachers_has_their_shares() -> None:
 
 def test_only_layers_are_requested_where_logits_have_no_weight() -> None:
     method = Method(targets=Hard(), structure=Attend(groups=((1, 3), (2,))))
-    assert epoch_plan(method, Position(), 3, False).request == OutputRequest((), (1, 2, 3))
+    assert epoch_plan(method, Position(), 3, CLASSIFICATION).request == OutputRequest((), (1, 2, 3))
 
 
 def test_random_layers_differ_between_epochs_and_agree_for_the_same_seed() -> None:
@@ -180,7 +181,9 @@ def test_random_layers_differ_between_epochs_and_agree_for_the_same_seed() -> No
     method = Method(targets=TeacherTargets(), structure=structure)
 
     def drawn(seed: int) -> list[tuple[int, ...]]:
-        return [epoch_plan(method, Position(0, epoch), 20, False, seed=seed).request.layers for epoch in range(20)]
+        return [
+            epoch_plan(method, Position(0, epoch), 20, CLASSIFICATION, seed=seed).request.layers for epoch in range(20)
+        ]
 
     assert drawn(3) == drawn(3) != drawn(4)
     assert len(set(drawn(3))) > 10 and all(len(set(layers)) == 3 for layers in drawn(3))
@@ -194,17 +197,19 @@ def test_the_names_of_a_trainings_terms_are_those_of_all_its_phases() -> None:
     method = Method(
         targets=TeacherTargets(), training=Annealing(), data=Neighbours(), structure=Pick(pairs=((1, 2),), weight=2.0)
     )
-    assert term_names(method, 10, regression=False) == ("match", "layers", "candidates", "hard")
-    assert term_names(Method(targets=TeacherTargets()), 3, regression=True) == ("hard", "match")
+    assert term_names(method, 10, CLASSIFICATION) == ("match", "layers", "candidates", "hard")
+    assert term_names(Method(targets=TeacherTargets()), 3, REGRESSION) == ("hard", "match")
 
 
 def test_candidates_weigh_what_the_teachers_logits_weigh_after_the_warm_up() -> None:
     method = Method(targets=TeacherTargets(), training=OnePhase(teacher_weight=0.25), data=Neighbours(weight=2.0))
-    assert epoch_plan(method, Position(), 3, False).candidates == 0.5
+    assert epoch_plan(method, Position(), 3, CLASSIFICATION).candidates == 0.5
     warm = method.model_copy(update={"data": Neighbours(weight=2.0, warmup_epochs=2)})
-    assert [epoch_plan(warm, Position(0, epoch), 3, False).candidates for epoch in range(3)] == [0.0, 0.0, 0.5]
+    assert [epoch_plan(warm, Position(0, epoch), 3, CLASSIFICATION).candidates for epoch in range(3)] == [0.0, 0.0, 0.5]
     assert any_epoch_uses_candidates(warm, 3) and not any_epoch_uses_candidates(warm, 2)
-    assert epoch_plan(method.model_copy(update={"training": Annealing()}), Position(1), 3, False).candidates == 0
+    assert (
+        epoch_plan(method.model_copy(update={"training": Annealing()}), Position(1), 3, CLASSIFICATION).candidates == 0
+    )
 
 
 def test_auto_compares_the_layers_with_the_labels_or_else_with_the_logits_of_the_first_phase() -> None:
@@ -216,4 +221,4 @@ def test_auto_compares_the_layers_with_the_labels_or_else_with_the_logits_of_the
         (Method(targets=TeacherTargets(), training=Annealing()), SquaredTerm(1.0, pytest.approx(1 / 7))),
     ):
         matching = method.model_copy(update={"structure": Pick(pairs=((1, 2),), weight="auto")})
-        assert compared_terms(matching, 7, regression=False, seed=0) == (expected, layers)
+        assert compared_terms(matching, 7, CLASSIFICATION, seed=0) == (expected, layers)

@@ -7,7 +7,7 @@ import pytest
 
 from stages.specs.tasks import Task
 from stages.teaching.folds import fold_of, out_of_fold
-from stages.teaching.linear_probe import Examples
+from stages.teaching.linear_probe import LabelledStates
 
 GENERATOR = np.random.Generator(np.random.PCG64(5))
 STATES = (GENERATOR.normal(size=(60, 4)) * [1, 30, 0.01, 2] + [0, 500, 3, 0]).astype(np.float32)
@@ -26,7 +26,7 @@ def probed(
     states: np.ndarray, labels: np.ndarray, places: np.ndarray | None = None, task: Task = TWO
 ) -> tuple[np.ndarray, float, float]:
     """The logits for the first keys, and the scores out of fold and in sample."""
-    examples = Examples(np.arange(len(states)) if places is None else places, labels)
+    examples = LabelledStates(np.arange(len(states)) if places is None else places, labels)
     logits, fitted = out_of_fold(states, KEYS[: len(states)], examples, task, 1.0, 5)
     return logits, examples.score(logits, task), fitted
 
@@ -67,7 +67,7 @@ def test_a_row_lies_in_the_same_fold_wherever_it_stands_and_folds_are_of_a_size(
     found = np.array([fold_of(key, 5) for key in KEYS])
     assert np.array_equal(found, folds_of(KEYS)) and np.bincount(found).min() > 60
     order = np.argsort(KEYS[:60])
-    examples = Examples(np.arange(60), LABELS[order])
+    examples = LabelledStates(np.arange(60), LABELS[order])
     moved, _ = out_of_fold(STATES[order], [KEYS[row] for row in order], examples, TWO, 1.0, 5)
     np.testing.assert_allclose(moved, probed(STATES, LABELS)[0][order], atol=5e-3)
 

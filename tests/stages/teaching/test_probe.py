@@ -23,7 +23,7 @@ from stages.outputs.verify import check_store
 from stages.specs.tasks import Task
 from stages.specs.teacher import ProbeSpec, TeachSpec
 from stages.teaching.folds import fold_of
-from stages.teaching.linear_probe import Examples, fit
+from stages.teaching.linear_probe import LabelledStates, fit
 from stages.teaching.probe import probe
 from stages.teaching.teach import distinct_keys, teach
 
@@ -112,7 +112,7 @@ def test_the_outputs_for_a_row_are_those_of_a_fit_by_hand_on_the_other_folds(
 def test_three_labels_are_fitted_together_and_the_outputs_need_no_scaling_by_their_readers() -> None:
     """The gradient of the stated loss is zero where the fit ends, in weights of standardised states."""
     labels = np.argmax(TRUTH[:, :3] + 0.5 * GENERATOR.normal(size=(60, 3)), 1)
-    linear = fit(STATES, Examples(np.arange(60), labels), THREE, 2.0)
+    linear = fit(STATES, LabelledStates(np.arange(60), labels), THREE, 2.0)
     said = linear(STATES).astype(np.float64)
     shares = np.exp(said) / np.exp(said).sum(1, keepdims=True)
     weights = linear.weights * STATES.astype(np.float64).std(0)
@@ -139,10 +139,10 @@ def test_a_text_that_stands_twice_with_two_labels_counts_with_both() -> None:
     places = np.concatenate([np.arange(60), [7, 7, 7, 7]])
     doubled = np.concatenate([labels, 1 - labels[[7, 7, 7, 7]]])
     two = Task(name="two", text=("text",), labels=("a", "b"))
-    found = fit(STATES, Examples(places, doubled), two, 1.0)(STATES)
+    found = fit(STATES, LabelledStates(places, doubled), two, 1.0)(STATES)
     wanted = by_hand(STATES[places], doubled, 1.0, STATES)
     np.testing.assert_allclose(found, wanted, atol=5e-3)
-    once = fit(STATES, Examples(np.arange(60), labels), two, 1.0)(STATES)
+    once = fit(STATES, LabelledStates(np.arange(60), labels), two, 1.0)(STATES)
     assert np.abs(found[7] - once[7]).max() > 0.05
 
 
@@ -261,7 +261,7 @@ def test_more_folds_are_other_folds(tiny_corpus: Path, store: Path, tmp_path: Pa
 
 def test_a_label_that_no_row_has_gets_a_finite_logit_that_is_never_the_largest() -> None:
     labels = 2 * (TRUTH[:, 0] > 0).astype(np.int64)
-    said = fit(STATES, Examples(np.arange(60), labels), THREE, 1.0)(STATES)
+    said = fit(STATES, LabelledStates(np.arange(60), labels), THREE, 1.0)(STATES)
     assert np.isfinite(said).all() and np.abs(said).max() < 100
     shares = np.exp(said) / np.exp(said).sum(1, keepdims=True)
     np.testing.assert_allclose(shares[:, 1], 1 / 64, rtol=1e-4)  # 1/63 of the others
@@ -269,7 +269,7 @@ def test_a_label_that_no_row_has_gets_a_finite_logit_that_is_never_the_largest()
 
 
 def test_where_all_rows_have_one_label_it_is_predicted_for_each() -> None:
-    examples = Examples(np.arange(60), np.ones(60, np.int64))
+    examples = LabelledStates(np.arange(60), np.ones(60, np.int64))
     said = fit(STATES, examples, THREE, 1.0)(STATES)
     assert np.isfinite(said).all() and (said.argmax(1) == 1).all()
     assert examples.score(said, THREE) == 100.0
@@ -279,13 +279,13 @@ def test_a_layer_in_which_all_rows_are_alike_gives_the_frequencies_of_the_labels
     """0.1 in float16 has a mean that rounding puts beside it: that must not become a signal."""
     labels = np.array([0] * 30 + [1] * 20 + [2] * 10)
     alike = np.full((60, 8), 0.1, np.float16)
-    said = fit(alike, Examples(np.arange(60), labels), THREE, 1.0)(alike)
+    said = fit(alike, LabelledStates(np.arange(60), labels), THREE, 1.0)(alike)
     shares = np.exp(said) / np.exp(said).sum(1, keepdims=True)
     np.testing.assert_allclose(shares, np.tile([1 / 2, 1 / 3, 1 / 6], (60, 1)), atol=1e-3)
 
 
 def test_a_regression_of_one_value_is_that_value() -> None:
-    examples = Examples(np.arange(60), np.full(60, 2.5, np.float32))
+    examples = LabelledStates(np.arange(60), np.full(60, 2.5, np.float32))
     said = fit(STATES, examples, NUMBER, 1.0)(STATES)
     np.testing.assert_allclose(said, 2.5, atol=1e-6)
 

@@ -195,7 +195,7 @@ SAVED = (
 def test_a_shard_that_was_interrupted_goes_on_from_the_outputs_that_were_saved(
     spec: TeachSpec, tiny_corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.teaching.worker.tokens_per_pass", lambda *_: 64)
+    monkeypatch.setattr("stages.teaching.worker.pass_cost", lambda *_: 64)
     taught(spec, tiny_corpus, teacher, tmp_path / "whole")
     monkeypatch.setattr("stages.saved_rows.SAVE_SECONDS", 0.0)
 
@@ -354,7 +354,7 @@ def test_where_memory_runs_out_the_batches_are_halved_and_nothing_is_lost(
     opened, cramped, shard = cramped_teacher(tiny_corpus, teacher, tmp_path / "out", tokens=100)
     (written,) = opened.write([shard])
     halvings = written.halvings
-    assert halvings > 0 and opened.tokens * 2**halvings <= 1024
+    assert halvings > 0 and opened.pass_cost * 2**halvings <= 1024
     fitting = [size for size in cramped.sizes if size <= 100]
     assert len(cramped.sizes) == len(fitting) + halvings, "no batch that does not fit is tried twice"
     assert max(fitting) > 50, "the budget is not cut further than it must be"

@@ -96,7 +96,7 @@ def test_rows_are_copied_from_a_store_with_logits_and_never_the_other_way(
 def test_a_shard_that_was_interrupted_goes_on_from_the_states_that_were_saved(
     states_alone: Path, tiny_corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.teaching.worker.tokens_per_pass", lambda *_: 64)
+    monkeypatch.setattr("stages.teaching.worker.pass_cost", lambda *_: 64)
     monkeypatch.setattr("stages.saved_rows.SAVE_SECONDS", 0.0)
 
     def interrupt(done: float) -> None:

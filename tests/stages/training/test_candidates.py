@@ -82,13 +82,11 @@ def taken(rows: Rowset, order: Sequence[int]) -> Rowset:
     """These rows, in this order."""
     at = np.array(order)
     return Rowset(
-        rows.tokens.take(at),
-        None,
+        rows.examples.take(at),
         rows.labels[at],
         rows.labelled[at],
         [rows.row_keys[row] for row in order],
         rows.index[at],
-        rows.pad,
     )
 
 
@@ -171,7 +169,7 @@ def test_a_method_with_a_smaller_k_uses_the_lowest_ranks(tiny_corpus: Path, inpu
 
 def test_rows_of_train_that_are_not_in_the_table_have_no_candidates(tiny_corpus: Path, inputs: dict[str, Path]) -> None:
     rows = read_rowset(tiny_corpus, "train")
-    strange = Rowset(rows.tokens, None, rows.labels, rows.labelled, [bytes(16)] * len(rows), rows.index, rows.pad)
+    strange = Rowset(rows.examples, rows.labels, rows.labelled, [bytes(16)] * len(rows), rows.index)
     assert (opened(inputs, strange).table == -1).all()
 
 

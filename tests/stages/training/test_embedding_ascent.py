@@ -23,6 +23,7 @@ from training_setups import (
 
 from stages.corpus.rowset import Batch
 from stages.specs.axes.data import Adversarial, FreeLB
+from stages.specs.axes.kinds import CLASSIFICATION
 from stages.specs.axes.terms import teacher_term
 from stages.specs.axes.training import Position
 from stages.specs.method import Method
@@ -177,7 +178,7 @@ def test_the_first_perturbation_is_random_within_its_bound_and_leaves_padding_al
 def test_no_teacher_model_is_needed_because_each_form_is_compared_with_the_stored_logits() -> None:
     method = with_data(VANILLA, FreeLB())
     assert method.needs_logits and not method.needs_candidates
-    term = teacher_term(terms_at(method, Position(), 3, regression=False))
+    term = teacher_term(terms_at(method, Position(), 3, CLASSIFICATION))
     assert term is not None and term.weight == 0.7
 
 

@@ -28,6 +28,7 @@ from stages.corpus.rowset import read_rowset
 from stages.models.forward import attention_scores, forward
 from stages.outputs.layout import read_store
 from stages.outputs.node_cache import decode_positions
+from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION, TaskKind
 from stages.specs.axes.terms import SoftTerm, SquaredTerm
 from stages.specs.axes.training import LayersFirst, Position
 from stages.specs.layer_map import score_name, token_state_name
@@ -114,8 +115,8 @@ def test_a_training_compares_the_students_own_states_and_scores_with_the_stored_
     model.eval()
     (projection,) = parts.matcher.student
     numbers = np.array([3, 8, 20])
-    (term,) = terms_at(TINYBERT, Position(), 2, regression=False)
-    plan = epoch_plan(TINYBERT, Position(), 2, regression=False)
+    (term,) = terms_at(TINYBERT, Position(), 2, CLASSIFICATION)
+    plan = epoch_plan(TINYBERT, Position(), 2, CLASSIFICATION)
     assert plan.terms == (term,) and term.name == "layers"
     (batch,) = host_batches(setup.train, setup.signal, numbers, plan.request, 8)
     found = parts.loss(batch, 3, plan)
@@ -135,11 +136,11 @@ def test_a_training_compares_the_students_own_states_and_scores_with_the_stored_
 # --- phases -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("regression", [False, True])
-def test_the_first_phase_has_the_layers_alone_and_the_second_the_teachers_logits_alone(regression: bool) -> None:
-    first, second = (terms_at(TINYBERT, Position(phase), 2, regression) for phase in (0, 1))
+@pytest.mark.parametrize("kind", [CLASSIFICATION, REGRESSION])
+def test_the_first_phase_has_the_layers_alone_and_the_second_the_teachers_logits_alone(kind: TaskKind) -> None:
+    first, second = (terms_at(TINYBERT, Position(phase), 2, kind) for phase in (0, 1))
     assert [term.name for term in first] == ["layers"]
-    assert second == ((SquaredTerm(1.0),) if regression else (SoftTerm(1.0, 1.0, "mean"),))
+    assert second == ((SoftTerm(1.0, 1.0, "mean"),) if kind.has_classes else (SquaredTerm(1.0),))
 
 
 def test_the_second_phase_starts_from_the_last_weights_of_the_first_and_has_the_best_epoch(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_padded_columns_are_what_the_teacher_computes_for_each_row(
     rows = read_rowset(tiny_corpus, "train")
     model = AutoModelForSequenceClassification.from_pretrained(teacher, attn_implementation="eager").eval()
     chosen = np.array([40, 2, 2, 17, 5])
-    lengths = rows.tokens.lengths[chosen]
+    lengths = rows.costs[chosen]
     assert len(set(lengths.tolist())) > 1
     cache = CacheFolder(tmp_path / "cache", 10**9)
     columns = {"tokens": "tokens_03", "scores": "scores_02"}
@@ -247,7 +248,7 @@ def test_a_student_is_made_from_the_stores_and_loads_as_any_other(
 def test_a_step_of_logits_reads_no_positions() -> None:
     signal = signal_for(TINYBERT, CLASSES)
     assert isinstance(signal, StoredSignal)
-    requests = [epoch_plan(TINYBERT, Position(phase), 2, regression=False).request for phase in (0, 1)]
+    requests = [epoch_plan(TINYBERT, Position(phase), 2, CLASSIFICATION).request for phase in (0, 1)]
     names = [set(signal.read(np.array([1, 4]), request)) for request in requests]
     assert names == [{"tokens_00", "tokens_02", "tokens_04", "scores_02", "scores_04"}, {"logits"}]
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -38,7 +37,7 @@ from stages.models.embeddings.words import unwrapped
 from stages.specs.method import Method
 from stages.training.loop import Training
 from stages.training.setup import TrainingSetup
-from stages.training.steps.graphs import GraphedStep, Joined, Part, graphs_problem, padded_length
+from stages.training.steps.graphs import GraphedStep, Joined, Part, graphs_problem
 from stages.training.steps.student_step import StudentStep
 
 LONGEST = 16
@@ -76,11 +75,11 @@ class PaddedStep(StudentStep):
     rate_on = "cpu"
 
     def fitted(self, batch: Batch) -> Batch:
-        return batch.padded(min(LONGEST, padded_length(batch.inputs["input_ids"].shape[1])), 0)
+        return replace(batch, inputs=self.parts.setup.train.examples.fitted(batch.inputs, LONGEST))
 
 
 def graphed(training: Training, graphs: RunAgain) -> Training:
-    training.step = GraphedStep(training.step, graphs, LONGEST, pad=0)
+    training.step = GraphedStep(training.step, graphs, LONGEST, training.setup.train.examples)
     return training
 
 
@@ -210,13 +209,6 @@ def test_padding_changes_no_loss_beyond_rounding(tmp_path: Path) -> None:
     plain.run()
     padded(other).run()
     assert max_difference(plain.model.state_dict(), other.model.state_dict()) < 1e-4
-
-
-def test_lengths_are_padded_to_eighths_of_a_power_of_two() -> None:
-    lengths = np.arange(1, 513)
-    found = [padded_length(int(length)) for length in lengths]
-    assert all(length <= wide < length + max(8, length / 4 + 1) for length, wide in zip(lengths, found, strict=True))
-    assert sorted(set(found)) == [*range(8, 65, 8), *range(80, 129, 16), *range(160, 257, 32), *range(320, 513, 64)]
 
 
 def test_what_cannot_be_captured_is_named(tmp_path: Path) -> None:

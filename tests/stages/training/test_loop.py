@@ -62,12 +62,12 @@ def by_hand(model: nn.Module, setup: TrainingSetup, teacher: Tensor | None) -> l
         for epoch in range(length):
             total = 0.0
             seed = seed_of(train.seed, phase, epoch)
-            for rows in epoch_batches(setup.train.tokens.lengths, train.batch_size, seed):
+            for rows in epoch_batches(setup.train.costs, train.batch_size, seed):
                 rate = (step + 1) / rising if step < rising else (steps - step) / (steps - rising)
                 for group in optimizer.param_groups:
                     group["lr"] = train.learning_rate * rate
                 batch = setup.train.batch(rows, "cpu")
-                logits, _ = forward(model, batch.inputs)
+                logits, _, _ = forward(model, batch.inputs)
                 outputs = None if teacher is None else teacher[torch.from_numpy(rows)]
                 scale = (epoch + 1) / length if phase == 0 else None
                 loss = by_hand_loss(logits, batch.labels, outputs, setup, scale)

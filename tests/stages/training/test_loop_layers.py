@@ -70,11 +70,11 @@ def by_hand(model: nn.Module, setup: TrainingSetup, structure: Structure) -> flo
     matrices = [one for one in everything.parameters() if one.ndim >= 2]
     vectors = [one for one in everything.parameters() if one.ndim < 2]
     optimizer = torch.optim.AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], foreach=False)
-    batches = epoch_batches(setup.train.tokens.lengths, train.batch_size, seed_of(train.seed, 0, 0))
+    batches = epoch_batches(setup.train.costs, train.batch_size, seed_of(train.seed, 0, 0))
     steps, total = len(batches), 0.0
     for step, chosen in enumerate(batches):
         batch = setup.train.batch(chosen, "cpu")
-        logits, hidden = forward(model, batch.inputs, hidden=True)
+        logits, hidden, _ = forward(model, batch.inputs, hidden=True)
         here = {name: values[torch.from_numpy(chosen)] for name, values in outputs.items()}
         hard = functional.cross_entropy(logits, batch.labels)
         soft = functional.kl_div(
@@ -193,7 +193,7 @@ def test_the_history_has_the_means_of_the_largest_and_of_all_weights_of_attentio
     setup = layered(ATTEND, CLASSES, tmp_path / "checkpoint.pt", epochs=1, learning_rate=1e-12)
     model, batch = small_bert(CLASSES).eval(), setup.train.batch(np.arange(26), "cpu")
     with torch.no_grad():
-        _, hidden = forward(model, batch.inputs, hidden=True)
+        _, hidden, _ = forward(model, batch.inputs, hidden=True)
     columns, expected, weights = layer_columns(setup), [], []
     for layer, group in enumerate(ATTEND.groups, 1):
         assert not isinstance(group, str)

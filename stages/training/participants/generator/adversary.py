@@ -27,11 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.corpus.batches import Rows
-from stages.corpus.rowset import Batch
+from stages.corpus.rowset import Batch, token_rows
 from stages.device_turn import TURN
-from stages.models.cutting import depth
-from stages.models.embeddings.words import embed, embed_one_hot, unwrapped
-from stages.models.forward import forward, width
+from stages.models.embeddings.words import embed, embed_one_hot
+from stages.models.forward import forward, widths
 from stages.models.masked.language_model import Prediction
 from stages.models.predict import autocast
 from stages.specs.axes.data import WithGenerator
@@ -97,7 +96,7 @@ class GeneratorAdversary(Participant):
         self.position = Position()
         teachers_of_all = parts.setup.signal.teachers
         self.request = epoch_plan(
-            parts.setup.spec.method, Position(), 1, parts.setup.task.regression, teachers_of_all
+            parts.setup.spec.method, Position(), 1, parts.setup.task.kind, teachers_of_all
         ).request
         self._sums = self._no_sums()
 
@@ -111,9 +110,7 @@ class GeneratorAdversary(Participant):
         """The projections of the contrast, if there is one, with random weights by the student's seed."""
         if self.settings.contrast is None:
             return None
-        student, teacher = (
-            depth(unwrapped(model).config) * width(model) for model in (self.parts.model, self.teachers.models[0])
-        )
+        student, teacher = (sum(widths(model)[1:]) for model in (self.parts.model, self.teachers.models[0]))
         with TURN:
             torch.manual_seed(seed_of(self.train.seed, DRAWS))
             return LayerContrast(self.settings.contrast, student, teacher).to(self.device)
@@ -158,7 +155,7 @@ class GeneratorAdversary(Participant):
 
     def places_in_row(self, row: int) -> RowPlaces:
         """The places that are filled in a row of train in the epoch under way."""
-        ids_T = self.parts.setup.train.tokens.padded(np.array([row]), self.parts.setup.train.pad)[0]
+        ids_T = token_rows(self.parts.setup.train).collate(np.array([row]))["input_ids"][0]
         return chosen_in_row(ids_T, self.settings.mask, self.tokens, self.seed_of_row(row))
 
     def views(self, batch: Batch, prepared: Mapping[int, RowPlaces] | None, plan: EpochPlan) -> Iterator[View]:
@@ -259,14 +256,14 @@ class GeneratorAdversary(Participant):
         is the size of the global batch."""
         inputs, contrast = self._inputs_with_choices(batch, places), self.contrast
         with autocast(self.device, self.train.precision):
-            student, states = forward(self.parts.model, inputs(self.parts.model), hidden=contrast is not None)
+            student, states, mask = forward(self.parts.model, inputs(self.parts.model), hidden=contrast is not None)
         if contrast is None:
             teacher_BC = self.teachers.logits(inputs, plan.request)
             return generator_objective(distance_of(plan), student.float(), teacher_BC, self.settings)
         teacher_BC, followed = self.teachers.logits_and_states(inputs)
         distance_B = generator_objective(distance_of(plan), student.float(), teacher_BC, self.settings)
         workers = Workers(self.worker.rank, self.worker.world_size, rows)
-        contrast_B: Tensor = contrast(states, followed, batch.inputs["attention_mask"], workers)
+        contrast_B: Tensor = contrast(states, followed, mask, workers)
         share = contrast.settings.share
         objective_B: Tensor = (1 - share) * distance_B + share * contrast_B
         return objective_B
@@ -324,7 +321,7 @@ class GeneratorAdversary(Participant):
         rows, places, own_rows = found["rows"], found["places"], found["generator_rows"]
         if not (rows or own_rows):
             return None
-        classes = rows and not self.parts.setup.task.regression
+        classes = rows and self.parts.setup.task.kind.has_classes
         return {
             "rows": int(rows),
             "generator_rows": int(own_rows),

@@ -32,7 +32,7 @@ class LayerContrast(nn.Module):
         self.of_teacher = nn.Linear(teacher_width, settings.width)
 
     def forward(
-        self, student: Sequence[Tensor], teacher: Sequence[Tensor], mask_BT: Tensor, workers: Workers
+        self, student: Sequence[Tensor], teacher: Sequence[Tensor], mask_BT: Tensor | None, workers: Workers
     ) -> Tensor:
         """[B]: the contrast of each row, from the hidden states [B, T, H] of the embeddings and of each layer. The
         embeddings' are left out. All workers must call it for the same step."""
@@ -45,6 +45,6 @@ class LayerContrast(nn.Module):
         own_B = torch.arange(workers.start, workers.start + len(student_BW), device=student_BW.device)
         return functional.cross_entropy(similar_BR, own_B, reduction="none")
 
-    def joined(self, hidden: Sequence[Tensor], mask_BT: Tensor) -> Tensor:
+    def joined(self, hidden: Sequence[Tensor], mask_BT: Tensor | None) -> Tensor:
         """[B, layers * H]: the pooled states of all layers, end to end, in float32."""
         return torch.cat([pooled_state(state, mask_BT, self.settings.pooling) for state in hidden[1:]], dim=-1)

@@ -60,7 +60,7 @@ class Reading:
         """The score [B] that teacher and student give to each row of ``batch``, from these inputs."""
         teachers = self.teachers
         with autocast(teachers.device, teachers.precision):
-            student_BC = forward(self.student, inputs)[0].float()
+            student_BC = forward(self.student, inputs).logits.float()
         teacher_BC = teachers.logits(lambda _: inputs, self.request)
         return scores(batch, self.task, teacher_BC), scores(batch, self.task, student_BC)
 
@@ -76,7 +76,7 @@ def generated_rows(rows: Rowset, change: Change, models: Reading, tokenizer: Pat
         changed = change(batch)
         columns = [*models.outputs(batch, batch.inputs), *models.outputs(batch, changed)]
     models.student.train(training)
-    words, texts = load_tokenizer(tokenizer), rows.tokens.lengths[numbers]
+    words, texts = load_tokenizer(tokenizer), rows.costs[numbers]
     found = []
     for place, (number, length) in enumerate(zip(numbers.tolist(), texts.tolist(), strict=True)):
         before, after = (
@@ -93,6 +93,6 @@ def generated_rows(rows: Rowset, change: Change, models: Reading, tokenizer: Pat
 
 def scores(batch: Batch, task: Task, logits_BC: Tensor) -> Tensor:
     """[B]: the probability of each row's label; the output itself of a regression."""
-    if task.regression:
+    if not task.kind.has_classes:
         return logits_BC[:, 0]
     return logits_BC.softmax(-1).gather(1, batch.labels[:, None]).squeeze(1)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION
 from stages.specs.axes.losses import (
     cross_entropy,
-    hard_loss,
     smoothed_cross_entropy,
     soft_cross_entropy,
     squared_error,
@@ -65,12 +65,12 @@ def test_squared_error_is_the_mean_over_classes() -> None:
 
 def test_the_hard_loss_of_a_regression_is_the_squared_distance_to_the_label() -> None:
     values, labels = STUDENT[:, :1], TEACHER[:, 0]
-    found = hard_loss(tensor(values), tensor(labels), regression=True)
+    found = REGRESSION.loss(tensor(values), tensor(labels))
     np.testing.assert_allclose(found, (values[:, 0] - labels) ** 2, rtol=1e-12)
 
 
 def test_the_hard_loss_of_a_classification_is_the_cross_entropy() -> None:
-    found = hard_loss(tensor(STUDENT), tensor(LABELS), regression=False)
+    found = CLASSIFICATION.loss(tensor(STUDENT), tensor(LABELS))
     torch.testing.assert_close(found, cross_entropy(tensor(STUDENT), tensor(LABELS)), rtol=0, atol=0)
 
 

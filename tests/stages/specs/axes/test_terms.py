@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stages.specs.axes.kinds import CLASSIFICATION, REGRESSION, TaskKind
 from stages.specs.axes.terms import (
     DISTANCES,
     Distance,
@@ -46,7 +47,11 @@ class Rows:
     logits: Tensor = field(default_factory=lambda: tensor(STUDENT))
     labels: Tensor = field(default_factory=lambda: tensor(LABELS))
     teacher_logits: Tensor = field(default_factory=lambda: tensor(TEACHER))
-    regression: bool = False
+    kind: TaskKind = CLASSIFICATION
+
+    @property
+    def label_loss(self) -> Tensor:
+        return self.kind.loss(self.logits, self.labels)
 
     def layer_error(self, term: LayerTerm) -> Tensor:
         return torch.full((len(self.labels),), float(len(term.groups)))
@@ -55,7 +60,7 @@ class Rows:
 def test_the_label_term_is_the_cross_entropy_or_the_squared_error_of_a_regression() -> None:
     expected = -np.log(softmax(STUDENT)[np.arange(7), LABELS])
     np.testing.assert_allclose(LabelTerm(0.5).value(Rows()), expected, rtol=1e-12)
-    values = Rows(tensor(STUDENT[:, :1]), tensor(TEACHER[:, 0]), regression=True)
+    values = Rows(tensor(STUDENT[:, :1]), tensor(TEACHER[:, 0]), kind=REGRESSION)
     np.testing.assert_allclose(LabelTerm(0.5).value(values), (STUDENT[:, 0] - TEACHER[:, 0]) ** 2, rtol=1e-12)
 
 

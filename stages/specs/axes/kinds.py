@@ -1,0 +1,80 @@
+"""The kinds of tasks: what the outputs of a model mean, and what follows from it for losses, scores and labels.
+
+A kind is a value without a state. Adding a kind is adding a class here: the loop and the methods use this protocol, and
+name no kind. Needs the standard library and pydantic only, so that planning can read it.
+"""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from stages.specs.axes.losses import cross_entropy, squared_error
+from stages.specs.axes.terms import SquaredTerm, TeacherTerm
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+
+class TaskKind(ABC):
+    """What the outputs of a model of a task mean. Shapes: N rows, C outputs."""
+
+    name: ClassVar[str]
+    has_classes: ClassVar[bool]
+    """Whether the outputs are logits of classes, over which a softmax gives probabilities."""
+    label_type: ClassVar[Literal["int64", "float32"]]
+    """The number type in which labels and predictions are kept."""
+    metrics: ClassVar[frozenset[str]]
+    """The metrics that fit."""
+
+    @abstractmethod
+    def loss(self, logits_NC: "Tensor", labels_N: "Tensor") -> "Tensor":
+        """[N]: the task's own loss of each row."""
+
+    @abstractmethod
+    def teacher_term(self, softened: TeacherTerm) -> TeacherTerm:
+        """The term on a teacher's outputs where a method has ``softened``, a distance between probabilities."""
+
+    @abstractmethod
+    def predictions(self, logits: "npt.NDArray[np.float32]") -> "npt.NDArray[Any]":
+        """[N]: the predicted label of each row, from ``logits`` [N, C]."""
+
+
+class Classification(TaskKind):
+    """A row has one of C classes: cross-entropy, and the class of the largest logit."""
+
+    name: ClassVar[str] = "classification"
+    has_classes: ClassVar[bool] = True
+    label_type: ClassVar[Literal["int64", "float32"]] = "int64"
+    metrics: ClassVar[frozenset[str]] = frozenset({"accuracy", "f1", "macro_f1", "matthews"})
+
+    def loss(self, logits_NC: "Tensor", labels_N: "Tensor") -> "Tensor":
+        return cross_entropy(logits_NC, labels_N)
+
+    def teacher_term(self, softened: TeacherTerm) -> TeacherTerm:
+        return softened
+
+    def predictions(self, logits: "npt.NDArray[np.float32]") -> "npt.NDArray[Any]":
+        found: npt.NDArray[np.int64] = logits.argmax(-1)
+        return found
+
+
+class Regression(TaskKind):
+    """A row has a number: squared error, also to a teacher's output, which has no softmax."""
+
+    name: ClassVar[str] = "regression"
+    has_classes: ClassVar[bool] = False
+    label_type: ClassVar[Literal["int64", "float32"]] = "float32"
+    metrics: ClassVar[frozenset[str]] = frozenset({"pearson", "spearman"})
+
+    def loss(self, logits_NC: "Tensor", labels_N: "Tensor") -> "Tensor":
+        return squared_error(logits_NC, labels_N[:, None])
+
+    def teacher_term(self, softened: TeacherTerm) -> TeacherTerm:
+        return SquaredTerm(softened.weight)
+
+    def predictions(self, logits: "npt.NDArray[np.float32]") -> "npt.NDArray[Any]":
+        return logits[:, 0]
+
+
+CLASSIFICATION, REGRESSION = Classification(), Regression()
