@@ -50,7 +50,7 @@ from stages.training.loop import Training
 from stages.training.objective.auto_weight import compared_plan, first_batches, gradient_norms
 from stages.training.objective.layer_losses import attention, stacked
 from stages.training.setup import TrainingSetup
-from stages.training.teachers import signal_of, teacher_width
+from stages.training.teachers import signal_of, teacher_widths
 
 TASKS = ("sst2_sentences", "stsb")
 STUDENT = Cut(layers=(0, 1))
@@ -144,9 +144,9 @@ class Ground:
         rows = read_rowset(self.folder / "corpus", "train")
         inputs = dict(self.inputs) if method.needs_probes else {**self.inputs, "probes": Path()}
         signal = signal_of(spec, inputs, rows, lambda _: None)
-        width = teacher_width(method, inputs)
+        widths = teacher_widths(method, inputs)
         checkpoint = self.folder / "none.pt"
-        setup = TrainingSetup(spec, self.task, rows, rows, signal, checkpoint, teacher_width=width)
+        setup = TrainingSetup(spec, self.task, rows, rows, signal, checkpoint, teacher_widths=widths)
         torch.manual_seed(seed)
         return Training(build(STUDENT, self.teacher, self.task), setup, InlineWorker(self.threads, SilentListener()))
 

@@ -146,7 +146,7 @@ class Scene:
 
     def setup(self, method: Method, signal: Signal) -> TrainingSetup:
         checkpoint = self.root / "none.pt"
-        width = shape_of(config_of(self.teacher), "teacher").width
+        shape = shape_of(config_of(self.teacher), "teacher")
         task, spec = self.meta.task, self.spec(method)
         write_curves = curve_writer(self.root / "curves", time.time)
         return TrainingSetup(
@@ -157,7 +157,7 @@ class Scene:
             signal,
             checkpoint,
             math.inf,
-            teacher_width=width,
+            teacher_widths=dict.fromkeys(range(shape.layers + 1), shape.width),
             write_curves=write_curves,
         )
 

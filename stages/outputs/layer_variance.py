@@ -39,7 +39,7 @@ def layer_variances(directory: Path) -> dict[str, LayerVariance]:
 
 
 def _column_variance(directory: Path, store: Store, column: str) -> LayerVariance:
-    total, squares, norms = np.zeros(store.layout.width), 0.0, 0.0
+    total, squares, norms = np.zeros(store.layout.width_of(column)), 0.0, 0.0
     for shard in store.shards:
         check_footer(directory, shard)
         for batch in float_batches(directory, shard.number, store.layout, column):

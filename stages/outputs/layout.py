@@ -30,19 +30,21 @@ ITEM_TYPES = {"float16": np.float16, "float32": np.float32, "int8": np.uint8}
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One column of teacher states: the layer (0 the embeddings), and how its positions are pooled ('' where they are
-    not)."""
+    """One column of teacher states: the layer (0 the embeddings), how its positions are pooled ('' where they are
+    not), and the width of a state."""
 
     column: str
     layer: int
     pooling: str
+    width: int
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The columns of every row, and their sizes. ``pooling`` is '' where nothing is pooled; ``heads`` matters for the
     parts ``scores`` and ``attention`` alone. ``outputs`` is the number of logits; a pooled store with 0 of them has no
-    column for them."""
+    column for them. ``widths`` are those of ``layers`` where they differ, as in a convolutional network; () where all
+    are ``width``."""
 
     part: str
     layers: tuple[int, ...]
@@ -51,16 +53,27 @@ class Layout:
     outputs: int
     pooling: str
     precision: str
+    widths: tuple[int, ...] = ()
 
     @property
     def states(self) -> tuple[State, ...]:
         """The columns of states, in the order in which files hold them."""
+        width = self.width_by_layer
         if self.part != "pooled":
-            return tuple(State(f"{self.part}_{layer:02d}", layer, "") for layer in self.layers)
+            return tuple(State(f"{self.part}_{layer:02d}", layer, "", width[layer]) for layer in self.layers)
         first, *more = ("mean", "cls") if self.pooling == "both" else (self.pooling,)
-        found = [State(f"hidden_{layer:02d}", layer, first) for layer in self.layers]
-        found += [State(f"cls_{layer:02d}", layer, pooling) for pooling in more for layer in self.layers]
+        found = [State(f"hidden_{layer:02d}", layer, first, width[layer]) for layer in self.layers]
+        found += [State(f"cls_{layer:02d}", layer, pooling, width[layer]) for pooling in more for layer in self.layers]
         return tuple(found)
+
+    @property
+    def width_by_layer(self) -> Mapping[int, int]:
+        """Layer -> the width of its states."""
+        return dict(zip(self.layers, self.widths or (self.width,) * len(self.layers), strict=True))
+
+    def width_of(self, column: str) -> int:
+        """The width of the states in a column."""
+        return next(state.width for state in self.states if state.column == column)
 
     @property
     def has_logits(self) -> bool:
@@ -76,16 +89,17 @@ class Layout:
             fields.append(pa.field("logits", vector(np.float32, self.outputs), nullable=False))
         elif self.part != "pooled":
             fields.append(pa.field("length", pa.int32(), nullable=False))
-        return pa.schema(fields + [pa.field(state.column, self._state_type, nullable=False) for state in self.states])
+        return pa.schema(
+            fields + [pa.field(state.column, self._state_type(state.width), nullable=False) for state in self.states]
+        )
 
-    @property
-    def _state_type(self) -> pa.DataType:
+    def _state_type(self, width: int) -> pa.DataType:
         item = ITEM_TYPES[self.precision]
         match self.part:
             case "pooled":
-                return vector(item, self.width)
+                return vector(item, width)
             case "tokens":
-                return pa.list_(pa.field("item", vector(item, self.width), nullable=False))
+                return pa.list_(pa.field("item", vector(item, width), nullable=False))
             case _:
                 return pa.list_(pa.field("item", pa.from_numpy_dtype(item), nullable=False))
 
@@ -102,10 +116,10 @@ class Layout:
     def serves(self, other: "Layout") -> bool:
         """Whether this layout has every column of ``other``, in the same number type. States of a store with logits
         serve one without: they are those of the same encoder."""
-        alike = (self.part, self.width, self.heads, self.precision)
-        same = alike == (other.part, other.width, other.heads, other.precision)
+        alike = (self.part, self.heads, self.precision)
+        same = alike == (other.part, other.heads, other.precision)
         same = same and (other.outputs == self.outputs or (other.part == "pooled" and not other.has_logits))
-        return same and {(s.column, s.pooling) for s in other.states} <= {(s.column, s.pooling) for s in self.states}
+        return same and set(other.states) <= set(self.states)
 
 
 def vector(item: type[Any], width: int) -> pa.DataType:
@@ -160,7 +174,10 @@ def write_store(directory: Path, layout: Layout, tokenisation: str, shards: Sequ
     ordered = tuple(sorted(shards, key=lambda shard: shard.number))
     store = Store(layout, tokenisation, sum(shard.rows for shard in ordered), ordered)
     with replacing(directory / STORE) as draft:
-        draft.write_text(json.dumps(asdict(store), indent=1) + "\n", "utf-8")
+        document = asdict(store)
+        if not layout.widths:
+            del document["layout"]["widths"]  # as in stores that were written before layers could differ
+        draft.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     return store
 
 
@@ -178,7 +195,9 @@ def read_store(directory: Path) -> Store:
             newer = document["format"] > FORMAT
             why = f"newer than {FORMAT}; upgrade Stillhouse" if newer else "no longer read; use an earlier Stillhouse"
             raise UnknownFormat(f"{path}: store format {document['format']} is {why}")
-        layout = Layout(**_known(Layout, {**document["layout"], "layers": tuple(document["layout"]["layers"])}))
+        given = document["layout"]
+        lists = {name: tuple(given.get(name, ())) for name in ("layers", "widths")}
+        layout = Layout(**_known(Layout, {**given, **lists}))
         shards = tuple(ShardFile(**_known(ShardFile, shard)) for shard in document["shards"])
         return Store(**{**_known(Store, document), "layout": layout, "shards": shards})
     except UnknownFormat:

@@ -252,7 +252,7 @@ def _kind(store: Store, name: str) -> tuple[np.dtype[Any], int]:
         return np.dtype(np.int32), 1
     if name == "logits":
         return np.dtype(np.float32), store.layout.outputs
-    width = store.layout.width if store.layout.part == "pooled" else 0
+    width = store.layout.width_of(name) if store.layout.part == "pooled" else 0
     return np.dtype(np.float16 if store.layout.precision == "float16" else np.float32), width
 
 

@@ -177,7 +177,7 @@ def _offsets(sizes: Array) -> pa.Array:
 def _scales_table(layout: Layout, scales: Mapping[str, Scales]) -> pa.Table:
     """Two rows: the scale and the offset of each dimension of each column."""
     fields = [pa.field("what", pa.string(), nullable=False)]
-    fields += [pa.field(state.column, vector(np.float32, layout.width), nullable=False) for state in layout.states]
+    fields += [pa.field(state.column, vector(np.float32, state.width), nullable=False) for state in layout.states]
     columns = [pa.array(["scale", "offset"])]
     for state, field in zip(layout.states, fields[1:], strict=True):
         found = scales[state.column]
@@ -213,7 +213,7 @@ def state_batches(directory: Path, number: int, layout: Layout, column: str) -> 
     after the other, so that memory does not grow with the shard. Pooled stores alone. Raises Damaged."""
     path = directory / shard_name(number)
     with _readable(path):
-        yield from _batches(path, column, vector(ITEM_TYPES[layout.precision], layout.width))
+        yield from _batches(path, column, vector(ITEM_TYPES[layout.precision], layout.width_of(column)))
 
 
 def float_batches(directory: Path, number: int, layout: Layout, column: str) -> Iterator[Array]:
@@ -244,7 +244,7 @@ def read_tokens(path: Path, layout: Layout, column: str) -> tuple[Array, Array]:
     lengths = table["length"].to_numpy()
     values = table[column].combine_chunks().flatten()
     if layout.part == "tokens":
-        return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, layout.width), lengths
+        return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, layout.width_of(column)), lengths
     return values.to_numpy(zero_copy_only=False), lengths
 
 

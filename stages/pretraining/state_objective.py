@@ -40,7 +40,7 @@ class StateSetup(PretrainingSetup):
 
     stored: Signal
     stored_held_out: Signal
-    teacher_width: int
+    teacher_widths: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,14 @@ class StateStudent(nn.Module):
     """An encoder and the matcher of its states, with the matcher's projections."""
 
     def __init__(
-        self, encoder: PreTrainedModel, states: PooledStates, teacher_width: int, device: str, precision: str
+        self, encoder: PreTrainedModel, states: PooledStates, teacher: Mapping[int, int], device: str, precision: str
     ) -> None:
         """The initial weights of projections come from torch's generator. ``precision`` is that of the encoder's
         forward passes; states are compared in float32."""
         super().__init__()
         self.encoder, self.device, self.precision = encoder, device, precision
         self.pooling = states.pooling
-        self.matcher = matcher_of(states, Widths(widths(encoder)[-1], teacher_width, 0))
+        self.matcher = matcher_of(states, Widths(widths(encoder), teacher, 0))
 
     def forward(
         self,
@@ -109,7 +109,7 @@ class StateObjective(Objective[StateBatch]):
         assert spec.states is not None and not isinstance(spec.states.weight, str)
         self.stored, self.held_out_states, self.states = setup.stored, setup.stored_held_out, spec.states
         torch.manual_seed(seed_of(spec.seed))
-        self.student = StateStudent(encoder, spec.states, setup.teacher_width, worker.device, spec.precision)
+        self.student = StateStudent(encoder, spec.states, setup.teacher_widths, worker.device, spec.precision)
         self.student.to(worker.device)
         self._freeze_unused()
         self.student.train()

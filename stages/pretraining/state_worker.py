@@ -54,7 +54,7 @@ def train(job: PretrainJob, worker: Worker) -> PretrainFacts:
         note_epoch=curves_in(job.out / FOLDER, "states"),
         stored=stored,
         stored_held_out=stored_held_out,
-        teacher_width=read_store(store).layout.width,
+        teacher_widths=read_store(store).layout.width_by_layer,
     )
     training = Pretraining(StateObjective(start.model, setup, worker), setup, worker)
     training.run()

@@ -30,7 +30,7 @@ class OutputCollector:
         pooled = layout.part == "pooled"
         self.heads: Array = np.empty((rows, layout.outputs), np.float32) if pooled else np.empty(rows, np.int32)
         self.states: dict[str, Any] = {
-            state.column: np.empty((rows, layout.width), self.dtype) if pooled else [np.empty(0)] * rows
+            state.column: np.empty((rows, state.width), self.dtype) if pooled else [np.empty(0)] * rows
             for state in layout.states
         }
 
@@ -57,7 +57,7 @@ class OutputCollector:
             self.heads[place] = values["heads"] if self.layout.part == "pooled" else values["heads"][0]
         for column, rows in self.states.items():
             flat = values[column]
-            rows[place] = flat.reshape(-1, self.layout.width) if self.layout.part == "tokens" else flat
+            rows[place] = flat.reshape(-1, self.layout.width_of(column)) if self.layout.part == "tokens" else flat
 
     @property
     def _has_heads(self) -> bool:

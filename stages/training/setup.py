@@ -50,7 +50,7 @@ class TrainingSetup:
 
     The student learns from ``train`` and ``signal``; each epoch is scored on ``select``, by which the best is selected
     (or, with ``train.select: last``, only watched). ``checkpoint`` is the file of the checkpoint, written at most every
-    ``checkpoint_seconds``. ``teacher_width`` is the width of the teacher's layers, 0 if the method follows none;
+    ``checkpoint_seconds``. ``teacher_widths`` are those of the teacher's layers, {} if the method follows none;
     ``candidate_pool`` is None for a method without candidates; ``live_teachers`` and ``generator`` (with its
     tokenizer's ids) for one without generated rows.
 
@@ -67,7 +67,7 @@ class TrainingSetup:
     checkpoint: Path
     checkpoint_seconds: float = 30.0
     clock: Callable[[], float] = time.monotonic
-    teacher_width: int = 0
+    teacher_widths: Mapping[int, int] = field(default_factory=dict)
     candidate_pool: CandidatePool | None = None
     live_teachers: LiveTeachers | None = None
     generator: Generator | None = None

@@ -148,16 +148,19 @@ def layer_columns(structure: StructureKind, store: Path) -> dict[int, str]:
     }
 
 
-def teacher_width(method: Method, inputs: Mapping[str, Path]) -> int:
-    """Width of the teacher's layers, 0 if the method follows none. Raises ValueError for several teachers of different
-    widths, each of which would need projections of its own."""
+def teacher_widths(method: Method, inputs: Mapping[str, Path]) -> Mapping[int, int]:
+    """Layer -> its width in the teacher's store, {} if the method follows no layers. Raises ValueError for several
+    teachers whose layers differ in width, each of which would need projections of its own."""
     if not (method.needs_layers or method.needs_tokens):
-        return 0
+        return {}
     stores = [inputs[TOKENS]] if method.needs_tokens else teacher_stores(inputs)
-    widths = {read_store(store).layout.width for store in stores}
-    if len(widths) > 1:
-        raise ValueError(f"structure: the teachers' layers are {sorted(widths)} wide; follow layers of one width")
-    return widths.pop()
+    first, *others = (read_store(store).layout.width_by_layer for store in stores)
+    for other in others:
+        for layer, width in first.items():
+            if other.get(layer, width) != width:
+                wide = sorted({width, other[layer]})
+                raise ValueError(f"structure: the teachers' layers are {wide} wide; follow layers of one width")
+    return first
 
 
 def layer_warnings(signal: Signal, rows: int) -> list[str]:

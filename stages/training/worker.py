@@ -47,7 +47,7 @@ from stages.training.teachers import (
     quarantine_facts,
     signal_of,
     sound_rows,
-    teacher_width,
+    teacher_widths,
 )
 from stages.training.tensorboard import FOLDER, Point, curve_writer, event_file_name, write_events
 
@@ -80,7 +80,7 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         signal,
         job.out / "scratch" / "checkpoint.pt",
         job.checkpoint_seconds,
-        teacher_width=teacher_width(job.spec.method, job.inputs),
+        teacher_widths=teacher_widths(job.spec.method, job.inputs),
         candidate_pool=open_candidate_pool(job.spec, job.inputs, rows, worker.note),
         live_teachers=open_live_teachers(job.spec, job.inputs, worker.device),
         generator=open_generator(job.spec, job.inputs),

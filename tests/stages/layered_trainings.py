@@ -53,4 +53,4 @@ def layered(
     plain = setup_of(spec_of(method or method_of(structure), **train), task, checkpoint)
     outputs = states_of(small_bert(task, seed=99, layers=3), plain, structure.pooling)
     source = [InMemoryColumns(outputs)]
-    return replace(plain, signal=StoredSignal(source, source, NAMES), teacher_width=16)
+    return replace(plain, signal=StoredSignal(source, source, NAMES), teacher_widths=dict.fromkeys(range(13), 16))

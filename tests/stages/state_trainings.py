@@ -77,7 +77,7 @@ def state_setup(
         lambda: float(next(clock)),
         stored=stored(teacher, texts, states.stored_pooling),
         stored_held_out=stored(teacher, held_out, states.stored_pooling),
-        teacher_width=teacher.config.hidden_size,
+        teacher_widths=dict.fromkeys(range(13), teacher.config.hidden_size),
     )
 
 

@@ -190,7 +190,7 @@ def setup_of(
         checkpoint,
         checkpoint_seconds,
         lambda: float(next(ticks)),
-        teacher_width=16 if spec.method.needs_tokens else 0,
+        teacher_widths=dict.fromkeys(range(9), 16) if spec.method.needs_tokens else {},
         candidate_pool=random_pool(task, spec.method.data.k) if spec.method.needs_candidates else None,
         live_teachers=live_teachers(task) if spec.method.needs_live_teacher else None,
         generator=small_generator() if spec.method.needs_live_teacher else None,

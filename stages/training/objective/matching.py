@@ -37,12 +37,27 @@ States = Mapping[int, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """The widths that projections map between: ``student`` (H), ``teacher`` (D), and ``outputs`` (C), the width of the
-    student's logits."""
+    """The widths that projections map between: ``student`` (H) of the states of the embeddings and of each layer,
+    ``teacher`` (D) by layer, and ``outputs`` (C), the width of the student's logits."""
 
-    student: int
-    teacher: int
+    student: Sequence[int]
+    teacher: Mapping[int, int]
     outputs: int
+
+    def of_group(self, group: LayerGroup) -> tuple[int, int]:
+        """The width of a group's student layer, and that of its teacher layers, which must be one. Raises ValueError
+        for teacher layers of several widths, which only ``concatenate`` can follow."""
+        found = {self.teacher[layer] for layer in group.teacher}
+        if len(found) > 1:
+            raise ValueError(
+                f"structure: layers {list(group.teacher)} of the teacher are {sorted(found)} wide; group layers of one "
+                "width, or use kind: concatenate"
+            )
+        return self.student[group.student], found.pop()
+
+    def end_to_end(self, group: LayerGroup) -> int:
+        """The width of a group's teacher layers end to end."""
+        return sum(self.teacher[layer] for layer in group.teacher)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +124,7 @@ class PickMatcher(LayerMatcher):
     def __init__(self, structure: Pick, widths: Widths) -> None:
         super().__init__(structure)
         self.structure = structure
-        self.student.extend(_projection_between(widths) for _ in structure.layer_groups())
+        self.student.extend(_projection_between(*widths.of_group(group)) for group in structure.layer_groups())
 
     def forward(self, rows: MatchedRows) -> Tensor:
         return layer_error(self.projected(rows), concatenated(rows.groups, rows.outputs), self.structure)
@@ -122,7 +137,7 @@ class ConcatenateMatcher(LayerMatcher):
         super().__init__(structure)
         self.structure = structure
         groups = structure.layer_groups()
-        self.student.extend(nn.Linear(widths.student, len(group.teacher) * widths.teacher) for group in groups)
+        self.student.extend(nn.Linear(widths.student[group.student], widths.end_to_end(group)) for group in groups)
 
     def forward(self, rows: MatchedRows) -> Tensor:
         return layer_error(self.projected(rows), concatenated(rows.groups, rows.outputs), self.structure)
@@ -136,7 +151,7 @@ class AttendMatcher(LayerMatcher):
         super().__init__(structure)
         self.structure = structure
         groups = structure.layer_groups()
-        self.student.extend(_projection_between(widths) for _ in groups)
+        self.student.extend(_projection_between(*widths.of_group(group)) for group in groups)
         if structure.temperature == "learned":
             self.log_temperatures = nn.Parameter(torch.zeros(len(groups)))
 
@@ -170,10 +185,10 @@ class RandomMatcher(LayerMatcher):
     def __init__(self, structure: Random, widths: Widths) -> None:
         super().__init__(structure)
         self.joined = structure.joined
-        count, width = len(structure.layer_groups()), structure.width
-        projections, joined_layers = (1, count) if structure.joined else (count, 1)
-        for side, side_width in ((self.student, widths.student), (self.teacher, widths.teacher)):
-            side.extend(nn.Linear(joined_layers * side_width, width) for _ in range(projections))
+        pairs = [widths.of_group(group) for group in structure.layer_groups()]
+        for side, found in zip((self.student, self.teacher), zip(*pairs, strict=True), strict=True):
+            given = [sum(found)] if structure.joined else found
+            side.extend(nn.Linear(width, structure.width) for width in given)
 
     def forward(self, rows: MatchedRows) -> Tensor:
         student, teacher = (
@@ -207,7 +222,8 @@ class OutputsMatcher(LayerMatcher):
     def __init__(self, structure: Outputs, widths: Widths) -> None:
         super().__init__(structure)
         self.temperature = structure.temperature
-        self.student.extend(nn.Linear(widths.student, widths.outputs) for _ in structure.layer_groups())
+        groups = structure.layer_groups()
+        self.student.extend(nn.Linear(widths.student[group.student], widths.outputs) for group in groups)
 
     def forward(self, rows: MatchedRows) -> Tensor:
         teacher = [stacked(group, rows.outputs) for group in rows.groups]
@@ -221,7 +237,8 @@ class EveryTokenMatcher(LayerMatcher):
     def __init__(self, structure: EveryToken, widths: Widths) -> None:
         super().__init__(structure)
         self.score_layers = structure.score_layers
-        self.student.append(nn.Linear(widths.student, widths.teacher))
+        (between,) = {widths.of_group(group) for group in structure.layer_groups()}
+        self.student.append(nn.Linear(*between))
 
     def forward(self, rows: MatchedRows) -> Tensor:
         (shared,) = self.student
@@ -237,9 +254,9 @@ class EveryTokenMatcher(LayerMatcher):
         return torch.stack(errors).sum(0)
 
 
-def _projection_between(widths: Widths) -> nn.Module:
+def _projection_between(student: int, teacher: int) -> nn.Module:
     """A projection of the student's states to the teacher's width; the states as they are where the widths agree."""
-    return nn.Identity() if widths.student == widths.teacher else nn.Linear(widths.student, widths.teacher)
+    return nn.Identity() if student == teacher else nn.Linear(student, teacher)
 
 
 MATCHERS: Mapping[type[StructureKind], Callable[[Any, Widths], LayerMatcher]] = {

@@ -102,7 +102,7 @@ class TrainedParts:
             unwrapped(model).set_attn_implementation("eager")  # the other implementations never form the scores
         if "embeddings" in settings.freeze:
             word_embeddings(model).requires_grad_(False)
-        matched = Widths(widths(model)[-1], setup.teacher_width, setup.task.outputs)
+        matched = Widths(widths(model), setup.teacher_widths, setup.task.outputs)
         with TURN:
             torch.manual_seed(seed_of(settings.seed))
             self.matcher = matcher_of(self.structure, matched).to(worker.device)

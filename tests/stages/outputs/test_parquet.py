@@ -1,5 +1,6 @@
 """Shards: what is written is read again, by any tool and by key; what is broken is refused by name."""
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from stores import KEYS, LAYOUT, LOGITS, STATES, kept, write_noise
 
+from stages.cache_folder import CacheFolder
 from stages.checksum import file_sha256
 from stages.outputs.layer_variance import layer_variances
-from stages.outputs.layout import Layout, UnknownFormat, read_store, scales_name, shard_name, write_store
+from stages.outputs.layout import STORE, Layout, UnknownFormat, read_store, scales_name, shard_name, write_store
+from stages.outputs.node_cache import decode
 from stages.outputs.parquet import (
     BATCH_ROWS,
     Damaged,
@@ -91,6 +94,28 @@ def test_pages_that_end_within_a_row_are_read_whole(tmp_path: Path) -> None:
     write_store(tmp_path, layout, "rule", [file])
     assert np.array_equal(read_columns(tmp_path, ["hidden_01"], keys)["hidden_01"], states)
     assert pq.read_metadata(tmp_path / shard_name(0)).row_group(0).column(2).total_uncompressed_size > 2 << 20
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_layers_of_different_widths_are_stored_and_read_each_in_its_own(precision: str, tmp_path: Path) -> None:
+    layout = Layout("pooled", (0, 3), 0, 0, 3, "both", precision, widths=(5, 8))
+    drawn = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
+    states = {state.column: drawn[:, : state.width] for state in layout.states}
+    (tmp_path / "store").mkdir()
+    file = write_shard(tmp_path / "store", 0, layout, KEYS, LOGITS, kept(layout, states))
+    store = write_store(tmp_path / "store", layout, "rule", [file])
+    assert read_store(tmp_path / "store") == store and layout.width_by_layer == {0: 5, 3: 8}
+    found = decode(tmp_path / "store", list(states), KEYS[::-1], CacheFolder(tmp_path / "cache"), lambda _: None)
+    for column, values in read_columns(tmp_path / "store", list(states), KEYS).items():
+        np.testing.assert_allclose(values, states[column], atol=0.02)
+        assert np.array_equal(found.gather(column, np.arange(30)), values[::-1]), column
+    assert all(variance.variance > 0.5 for variance in layer_variances(tmp_path / "store").values())
+    narrow = replace(layout, layers=(0,), widths=(), width=5)
+    assert layout.serves(narrow) and not layout.serves(replace(narrow, width=6))
+
+
+def test_a_store_of_equal_widths_is_described_as_before_widths_could_differ(store: Path) -> None:
+    assert "widths" not in json.loads((store / STORE).read_text("utf-8"))["layout"]
 
 
 def test_a_shard_holds_keys_logits_and_a_column_a_layer_under_zstd(store: Path) -> None:

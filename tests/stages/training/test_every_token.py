@@ -85,7 +85,7 @@ def test_the_loss_is_the_squared_error_of_states_and_scores_over_a_rows_own_toke
     assert (scores[1] <= -100).any() and (outputs["scores_03"] <= -100).any()
     for layer in (1, 2):
         scores[layer][1, :, :, 3:] = -np.inf  # as a model's own mask leaves padding
-    matcher = matcher_of(structure, Widths(4, 6, 3))
+    matcher = matcher_of(structure, Widths((4,) * 5, dict.fromkeys(range(9), 6), 3))
     assert isinstance(matcher, EveryTokenMatcher)
     (shared,) = matcher.student
     assert isinstance(shared, nn.Linear)
@@ -103,7 +103,7 @@ def test_the_loss_is_the_squared_error_of_states_and_scores_over_a_rows_own_toke
 
 
 def test_all_layers_share_one_projection_also_where_the_widths_agree() -> None:
-    matcher = matcher_of(TINYBERT.structure, Widths(16, 16, 3))
+    matcher = matcher_of(TINYBERT.structure, Widths((16,) * 5, dict.fromkeys(range(9), 16), 3))
     assert [tuple(one.shape) for one in matcher.parameters()] == [(16, 16), (16,)]
 
 

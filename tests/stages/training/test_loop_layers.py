@@ -65,7 +65,7 @@ def by_hand(model: nn.Module, setup: TrainingSetup, structure: Structure) -> flo
     train, rows = setup.spec.train, np.arange(len(setup.train))
     outputs = {name: values.float() for name, values in setup.signal.read(rows, EVERYTHING).items()}
     torch.manual_seed(seed_of(train.seed))
-    lifts = matcher_of(structure, Widths(16, 16, 3)).student
+    lifts = matcher_of(structure, Widths((16,) * 5, dict.fromkeys(range(5), 16), 3)).student
     everything = nn.ModuleList([model, lifts])
     matrices = [one for one in everything.parameters() if one.ndim >= 2]
     vectors = [one for one in everything.parameters() if one.ndim < 2]
@@ -174,7 +174,7 @@ def test_projections_are_not_saved_with_the_student(tmp_path: Path) -> None:
 def test_projections_are_trained(tmp_path: Path) -> None:
     setup = layered(JOIN, CLASSES, tmp_path / "checkpoint.pt")
     torch.manual_seed(seed_of(setup.spec.train.seed))
-    before = matcher_of(JOIN, Widths(16, 16, 3)).state_dict()
+    before = matcher_of(JOIN, Widths((16,) * 5, dict.fromkeys(range(5), 16), 3)).state_dict()
     fit(small_bert(CLASSES), setup, LocalWorker())
     projections = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["parts"]["projections"]
     assert all(not torch.equal(projections[name], value) for name, value in before.items())

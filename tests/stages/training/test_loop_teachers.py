@@ -106,7 +106,7 @@ def test_progressive_reads_logits_and_layers_of_one_teacher_at_a_time(tmp_path: 
     method = Method(targets=TeacherTargets(), training=Progressive(first_phase=0.6), structure=LAYERS)
     signal = StoredSignal(sources, sources, {2: state_name(2)})
     setup = setup_of(spec_of(method, epochs=5), CLASSES, tmp_path / "checkpoint.pt", signal)
-    progress = fit(small_bert(CLASSES), replace(setup, teacher_width=16), LocalWorker())
+    progress = fit(small_bert(CLASSES), replace(setup, teacher_widths=dict.fromkeys(range(13), 16)), LocalWorker())
     assert [epoch.phase for epoch in progress.history] == ["follow"] * 3 + ["labels"] * 2
     assert seen == [(number, name) for number in range(3) for _ in range(7) for name in ("logits", "hidden_02")]
 

@@ -30,7 +30,7 @@ OUTPUTS = outputs_on(TEACHER)
 
 def matcher(structure: Structure, teacher_width: int = 6, outputs: int = 3) -> LayerMatcher:
     torch.manual_seed(5)
-    return matcher_of(structure, Widths(6, teacher_width, outputs))
+    return matcher_of(structure, Widths((6,) * 9, dict.fromkeys(range(13), teacher_width), outputs))
 
 
 def loss(
@@ -282,7 +282,7 @@ def test_outputs_of_a_regression_is_the_squared_error() -> None:
 
 def shapes(structure: Structure, teacher_width: int) -> list[tuple[int, ...]]:
     """Of all matrices, the student's first."""
-    given = matcher_of(structure, Widths(6, teacher_width, 3))
+    given = matcher_of(structure, Widths((6,) * 9, dict.fromkeys(range(13), teacher_width), 3))
     return [tuple(value.shape) for value in given.parameters() if value.ndim == 2]
 
 
@@ -294,6 +294,22 @@ def test_layers_are_projected_where_widths_differ_or_the_structure_requires_it()
     drawn = Random(layers=(1, 2), student_layers=(1, 2), width=4)
     assert shapes(drawn, 9) == [(4, 6), (4, 6), (4, 9), (4, 9)]
     assert shapes(same(drawn, joined=True), 9) == [(4, 12), (4, 18)]
+
+
+def test_each_layer_has_a_width_of_its_own_and_a_group_with_several_can_only_be_concatenated() -> None:
+    widths = Widths((4, 5, 6), {0: 7, 1: 8, 2: 8, 3: 9}, 3)
+
+    def matrices(structure: Structure) -> list[tuple[int, ...]]:
+        return [tuple(value.shape) for value in matcher_of(structure, widths).parameters() if value.ndim == 2]
+
+    assert matrices(Pick(pairs=((1, 1), (2, 3)))) == [(8, 5), (9, 6)]
+    assert matrices(Attend(groups=((1, 2), (3,)))) == [(8, 5), (9, 6)]
+    assert matrices(Concatenate(groups=((0, 1), (2, 3)))) == [(15, 5), (17, 6)]
+    assert matrices(Outputs(groups=((1,), (2,)))) == [(3, 5), (3, 6)]
+    assert matrices(Random(layers=(1, 2), student_layers=(1, 2), width=4, joined=True)) == [(4, 11), (4, 16)]
+    for structure in (Attend(groups=((0, 1), (3,))), Random(layers=(2, 3), student_layers=(1, 2))):
+        with pytest.raises(ValueError, match=r"are \[\d, \d\] wide; group layers of one width"):
+            matcher_of(structure, widths)
 
 
 def test_a_group_is_concatenated_in_its_own_order() -> None:
