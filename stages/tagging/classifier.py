@@ -1,5 +1,5 @@
-"""Token classifiers: an encoder of transformers with its own head that gives a logit for each tag at each token, and the
-logits of words in its output."""
+"""Token classifiers: encoders of transformers with a head that gives a logit for each tag at each token; and the logits
+of words in their outputs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ NOT_A_WORD = -1
 def build_token_classifier(
     directory: Path, labels: Sequence[str], layers: Sequence[int] | None = None
 ) -> PreTrainedModel:
-    """A token classifier in float32 before its first step, with the weights of the model in ``directory`` and one output
+    """A token classifier in float32 before its first step, with the weights of the model in ``directory`` and an output
     for each label, in this order.
 
     ``layers`` are the encoder layers to keep, counted from 0, in this order; None keeps all. If the directory holds a

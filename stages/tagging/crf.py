@@ -24,12 +24,12 @@ FORBIDDEN = -1e4
 
 
 class Chain(NamedTuple):
-    """The scores of a CRF beside its emissions: ``transition_CC`` from the tag of the first axis to that of the second,
-    and the scores of the first and of the last tag."""
+    """The scores of a CRF beside its emissions: ``transition`` [C, C] from the tag of the first axis to that of the
+    second, and those of the first and of the last tag, ``start`` and ``end`` [C]."""
 
-    transition_CC: Tensor
-    start_C: Tensor
-    end_C: Tensor
+    transition: Tensor
+    start: Tensor
+    end: Tensor
 
     def tempered(self, temperature: float) -> "Chain":
         """The scores divided by a temperature. With emissions divided by it too, p(y | x) becomes proportional to its
@@ -42,24 +42,24 @@ class LinearChainCrf(nn.Module):
 
     With ``constrained``, sequences that are not valid in IOB2 have the probability 0. Labels must then be valid."""
 
-    forbidden_CC: Tensor
-    forbidden_start_C: Tensor
+    forbidden: Tensor
+    forbidden_start: Tensor
 
     def __init__(self, tags: Sequence[str], constrained: bool = False) -> None:
         super().__init__()
         count = len(tags)
-        self.transition_CC = nn.Parameter(torch.zeros(count, count))
-        self.start_C = nn.Parameter(torch.zeros(count))
-        self.end_C = nn.Parameter(torch.zeros(count))
+        self.transition = nn.Parameter(torch.zeros(count, count))
+        self.start = nn.Parameter(torch.zeros(count))
+        self.end = nn.Parameter(torch.zeros(count))
         follow = [[constrained and not may_follow(before, tag) for tag in tags] for before in tags]
         begin = [constrained and not may_begin(tag) for tag in tags]
-        self.register_buffer("forbidden_CC", torch.tensor(follow), persistent=False)
-        self.register_buffer("forbidden_start_C", torch.tensor(begin), persistent=False)
+        self.register_buffer("forbidden", torch.tensor(follow), persistent=False)
+        self.register_buffer("forbidden_start", torch.tensor(begin), persistent=False)
 
     def chain(self) -> Chain:
         """The scores, with those of forbidden transitions in place."""
-        transition_CC = self.transition_CC.masked_fill(self.forbidden_CC, FORBIDDEN)
-        return Chain(transition_CC, self.start_C.masked_fill(self.forbidden_start_C, FORBIDDEN), self.end_C)
+        transition_CC = self.transition.masked_fill(self.forbidden, FORBIDDEN)
+        return Chain(transition_CC, self.start.masked_fill(self.forbidden_start, FORBIDDEN), self.end)
 
 
 def negative_log_likelihood(emissions_BTC: Tensor, tags_BT: Tensor, mask_BT: Tensor, chain: Chain) -> Tensor:

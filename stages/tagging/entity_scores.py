@@ -1,6 +1,6 @@
 """Precision, recall and F1 of entities, as conlleval computes them (Tjong Kim Sang and De Meulder 2003): an entity is
-right if its first word, its last word and its type are. Sequences that are not valid in IOB2 are read as conlleval reads
-them (``stages.tagging.tags.spans``)."""
+right if its first word, its last word and its type are. Sequences that are not valid in IOB2 are read as conlleval
+reads them (``stages.tagging.tags.spans``)."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from stages.tagging.tags import Span, spans
 @dataclass(frozen=True, slots=True)
 class EntityScore:
     """The scores x 100 of the entities of one type, or of all (``type``: ""): ``precision`` is the share of the
-    ``predicted`` entities that are ``right``, and ``recall`` the share of the ``entities`` of the labels that are found;
-    ``f1`` is their harmonic mean. A share of none is 0."""
+    ``predicted`` entities that are ``right``, and ``recall`` that of the ``entities`` of the labels; ``f1`` is their
+    harmonic mean. A share of none is 0."""
 
     type: str
     entities: int

@@ -1,7 +1,7 @@
 """Tags of words in the scheme BIO (IOB2): what a valid sequence is, and which entities it has.
 
-A tag is ``O`` (outside of any entity), ``B-TYPE`` (the first word of an entity) or ``I-TYPE`` (a further word of it). In
-IOB1, the scheme of CoNLL's own files, an entity begins with ``I-TYPE``, and with ``B-TYPE`` only where it follows
+A tag is ``O`` (outside of any entity), ``B-TYPE`` (the first word of an entity) or ``I-TYPE`` (a further word of it).
+In IOB1, the scheme of CoNLL's own files, an entity begins with ``I-TYPE``, and with ``B-TYPE`` only where it follows
 another entity of its type (Ramshaw and Marcus 1995; Tjong Kim Sang and Veenstra 1999). Within this project, sequences
 are numbers of tags in a task's tag set, always in IOB2.
 """

@@ -1,6 +1,6 @@
 """The CRF is that of a sum over all sequences of tags, written out; its marginals are the gradient of log Z."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -23,7 +23,9 @@ LENGTHS = (4, 1, 3)
 C, T = 3, 4
 
 
-def made(seed: int = 0, tags: int = C, steps: int = T, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Chain]:
+def made(
+    seed: int = 0, tags: int = C, steps: int = T, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Chain]:
     """Emissions, mask and chain of three rows of different lengths; emissions beyond a row are large."""
     generator = torch.Generator().manual_seed(seed)
     emissions = torch.randn(len(LENGTHS), steps, tags, generator=generator, dtype=dtype)
@@ -39,7 +41,7 @@ def enumerated(emissions: Tensor, chain: Chain, length: int) -> dict[tuple[int, 
     found = {}
     for tags in product(range(e.shape[1]), repeat=length):
         score = start[tags[0]] + end[tags[-1]] + sum(e[t, tag] for t, tag in enumerate(tags))
-        found[tags] = float(score + sum(a[one, other] for one, other in zip(tags, tags[1:], strict=False)))
+        found[tags] = float(score + sum(a[one, other] for one, other in pairwise(tags)))
     return found
 
 
@@ -128,7 +130,9 @@ def test_a_row_has_the_values_that_it_has_alone() -> None:
     emissions, mask, chain = made(6)
     for row, length in enumerate(LENGTHS):
         alone, whole = emissions[row : row + 1, :length], torch.ones(1, length, dtype=torch.bool)
-        torch.testing.assert_close(log_partition(alone, whole, chain), log_partition(emissions, mask, chain)[row : row + 1])
+        torch.testing.assert_close(
+            log_partition(alone, whole, chain), log_partition(emissions, mask, chain)[row : row + 1]
+        )
         own = log_marginals(emissions, mask, chain)[row, :length]
         torch.testing.assert_close(log_marginals(alone, whole, chain)[0], own)
 
@@ -155,16 +159,16 @@ def test_forbidden_transitions_get_no_gradient_and_spoil_none() -> None:
     emissions.requires_grad_()
     labels = torch.tensor([[1, 2, 0, 1], [0, 0, 0, 0], [1, 1, 2, 0]])
     negative_log_likelihood(emissions, labels, mask, crf.chain()).mean().backward()
-    assert crf.transition_CC.grad is not None
-    assert crf.transition_CC.grad[0, 2] == 0
-    assert crf.chain().transition_CC[0, 2] == FORBIDDEN
-    assert (crf.transition_CC.grad.abs() > 0).sum() > 3
-    assert all(value.isfinite().all() for value in (crf.transition_CC.grad, emissions.grad) if value is not None)
+    assert crf.transition.grad is not None
+    assert crf.transition.grad[0, 2] == 0
+    assert crf.chain().transition[0, 2] == FORBIDDEN
+    assert (crf.transition.grad.abs() > 0).sum() > 3
+    assert all(value.isfinite().all() for value in (crf.transition.grad, emissions.grad) if value is not None)
 
 
 def test_only_trained_scores_are_saved() -> None:
     crf = LinearChainCrf(tag_set(["X"]), constrained=True)
-    assert set(crf.state_dict()) == {"transition_CC", "start_C", "end_C"}
+    assert set(crf.state_dict()) == {"transition", "start", "end"}
 
 
 def test_half_precision_is_computed_in_float32() -> None:

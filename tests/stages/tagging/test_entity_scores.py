@@ -60,8 +60,6 @@ def test_scores_without_entities_are_0() -> None:
         ([], [], "no words; give at least 1"),
     ],
 )
-def test_sequences_that_do_not_fit_are_refused(
-    labels: list[list[str]], found: list[list[str]], message: str
-) -> None:
+def test_sequences_that_do_not_fit_are_refused(labels: list[list[str]], found: list[list[str]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         entity_report(labels, found)

@@ -1,4 +1,4 @@
-"""Tags are read in their scheme, refused in one line that names word and remedy, and entities are those of conlleval."""
+"""Tags are read in their scheme and refused in one line with word and remedy, and entities are those of conlleval."""
 
 import pytest
 from seqeval.metrics.sequence_labeling import get_entities
@@ -77,7 +77,11 @@ def test_iob1_becomes_iob2_without_a_change_of_entities() -> None:
     # Two neighbours of one type, which IOB1 tells apart by a B-, and two types side by side.
     given = ["I-LOC", "I-LOC", "B-LOC", "I-PER", "O", "I-PER"]
     assert to_iob2(given) == ["B-LOC", "I-LOC", "B-LOC", "B-PER", "O", "B-PER"]
-    assert spans(given) == spans(to_iob2(given)) == [Span(0, 2, "LOC"), Span(2, 3, "LOC"), Span(3, 4, "PER"), Span(5, 6, "PER")]
+    assert (
+        spans(given)
+        == spans(to_iob2(given))
+        == [Span(0, 2, "LOC"), Span(2, 3, "LOC"), Span(3, 4, "PER"), Span(5, 6, "PER")]
+    )
     assert TagParser(TAGS, "iob1")(list("abcdef"), given) == (1, 2, 1, 3, 0, 3)
 
 
