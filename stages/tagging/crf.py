@@ -42,24 +42,22 @@ class LinearChainCrf(nn.Module):
 
     With ``constrained``, sequences that are not valid in IOB2 have the probability 0. Labels must then be valid."""
 
-    forbidden: Tensor
-    forbidden_start: Tensor
-
     def __init__(self, tags: Sequence[str], constrained: bool = False) -> None:
         super().__init__()
-        count = len(tags)
-        self.transition = nn.Parameter(torch.zeros(count, count))
-        self.start = nn.Parameter(torch.zeros(count))
-        self.end = nn.Parameter(torch.zeros(count))
-        follow = [[constrained and not may_follow(before, tag) for tag in tags] for before in tags]
-        begin = [constrained and not may_begin(tag) for tag in tags]
-        self.register_buffer("forbidden", torch.tensor(follow), persistent=False)
-        self.register_buffer("forbidden_start", torch.tensor(begin), persistent=False)
+        self.transition = nn.Parameter(torch.zeros(len(tags), len(tags)))
+        self.start = nn.Parameter(torch.zeros(len(tags)))
+        self.end = nn.Parameter(torch.zeros(len(tags)))
+        self._forbidden = [[constrained and not may_follow(before, tag) for tag in tags] for before in tags]
+        self._forbidden.append([constrained and not may_begin(tag) for tag in tags])
+        # No buffer: transformers loads models without making the buffers that are in no file.
+        self._mask: Tensor | None = None
 
     def chain(self) -> Chain:
         """The scores, with those of forbidden transitions in place."""
-        transition_CC = self.transition.masked_fill(self.forbidden, FORBIDDEN)
-        return Chain(transition_CC, self.start.masked_fill(self.forbidden_start, FORBIDDEN), self.end)
+        if self._mask is None or self._mask.device != self.start.device:
+            self._mask = torch.tensor(self._forbidden, device=self.start.device)
+        transition_CC = self.transition.masked_fill(self._mask[:-1], FORBIDDEN)
+        return Chain(transition_CC, self.start.masked_fill(self._mask[-1], FORBIDDEN), self.end)
 
 
 def negative_log_likelihood(emissions_BTC: Tensor, tags_BT: Tensor, mask_BT: Tensor, chain: Chain) -> Tensor:
