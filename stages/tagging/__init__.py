@@ -1,2 +1,2 @@
 """Labels on words, such as the entities of a sentence: tags, sentences from files, words as word pieces, entity scores,
-token classifiers, and a linear-chain CRF with the losses that compare such models."""
+a linear-chain CRF, and losses a word. Models that label words are in ``stages.models.tagging``."""

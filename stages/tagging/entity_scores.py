@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stages.tagging.tags import Span, spans
+from stages.tagging.tags import EntitySpan, spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +71,5 @@ def entity_report(labels: Sequence[Sequence[str]], predictions: Sequence[Sequenc
     return EntityReport(micro, by_type, words, 100 * same / words, lost)
 
 
-def _types(found: Iterable[Span]) -> list[str]:
+def _types(found: Iterable[EntitySpan]) -> list[str]:
     return [span.type for span in found]

@@ -18,7 +18,7 @@ MOST_SHOWN = 40
 """Characters of a value in a message."""
 
 
-class Span(NamedTuple):
+class EntitySpan(NamedTuple):
     """An entity: the words ``start`` to ``end`` - 1 of a sentence, counted from 0, and the type."""
 
     start: int
@@ -154,14 +154,14 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
     return found
 
 
-def spans(tags: Sequence[str]) -> list[Span]:
+def spans(tags: Sequence[str]) -> list[EntitySpan]:
     """The entities of a sequence, in order, as conlleval finds them: one begins at each B-, and at each I- whose word
     follows no word of its type, and goes on over the I- of its type."""
-    found: list[Span] = []
+    found: list[EntitySpan] = []
     for place, tag in enumerate(to_iob2(tags)):
         prefix, _, kind = tag.partition("-")
         if prefix == "B":
-            found.append(Span(place, place + 1, kind))
+            found.append(EntitySpan(place, place + 1, kind))
         elif prefix == "I":
             found[-1] = found[-1]._replace(end=place + 1)
     return found

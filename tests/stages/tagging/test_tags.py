@@ -4,7 +4,7 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
 from stages.tagging.tags import (
-    Span,
+    EntitySpan,
     TagParser,
     check_tag_set,
     may_begin,
@@ -80,7 +80,7 @@ def test_iob1_becomes_iob2_without_a_change_of_entities() -> None:
     assert (
         spans(given)
         == spans(to_iob2(given))
-        == [Span(0, 2, "LOC"), Span(2, 3, "LOC"), Span(3, 4, "PER"), Span(5, 6, "PER")]
+        == [EntitySpan(0, 2, "LOC"), EntitySpan(2, 3, "LOC"), EntitySpan(3, 4, "PER"), EntitySpan(5, 6, "PER")]
     )
     assert TagParser(TAGS, "iob1")(list("abcdef"), given) == (1, 2, 1, 3, 0, 3)
 

@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
 from stages.models.cutting import cut_layers
 from stages.models.heads import ENCODER_TYPE
 from stages.models.loading import quieten
-from stages.tagging.classifier import build_token_classifier
+from stages.models.tagging.classifier import build_token_classifier
 from stages.tagging.crf import LinearChainCrf
 
 CRF_HEAD = "stillhouse-crf"

@@ -10,9 +10,10 @@ from tiny import write_tiny_model
 from transformers import AutoModelForTokenClassification, BertForTokenClassification, PreTrainedModel
 
 from stages.models.cutting import depth
-from stages.tagging.classifier import build_token_classifier, word_logits
+from stages.models.tagging.classifier import build_token_classifier
+from stages.models.tagging.crf_classifier import build_crf_classifier, has_crf, load_crf_classifier
 from stages.tagging.crf import negative_log_likelihood, viterbi
-from stages.tagging.crf_classifier import build_crf_classifier, has_crf, load_crf_classifier
+from stages.tagging.word_logits import word_logits
 
 LABELS = ("O", "B-X", "I-X")
 IDS = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])

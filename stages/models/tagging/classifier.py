@@ -1,12 +1,11 @@
-"""Token classifiers: encoders of transformers with a head that gives a logit for each tag at each token; and the logits
-of words in their outputs."""
+"""Token classifiers: encoders of transformers with a head that gives a logit for each tag at each token."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
@@ -18,9 +17,6 @@ from stages.models.bilstm import BILSTM
 from stages.models.cutting import cut_layers
 from stages.models.loading import check_finite_weights, quieten, read_config, read_weights
 from stages.models.shape import config_of
-
-NOT_A_WORD = -1
-"""What stands in ``first_BT`` beyond the words of a row."""
 
 
 def build_token_classifier(
@@ -144,14 +140,3 @@ def _reorder_head(model: PreTrainedModel, order: Sequence[int]) -> None:
         layer.weight.copy_(layer.weight[list(order)])
         if layer.bias is not None:
             layer.bias.copy_(layer.bias[list(order)])
-
-
-# --- words --------------------------------------------------------------------------------------------------
-
-
-def word_logits(logits_BTC: Tensor, first_BW: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits of words [B, W, C], taken at the tokens ``first_BW`` [B, W] of their first pieces, and the mask [B, W]
-    that is true for words. ``first_BW`` has ``NOT_A_WORD`` beyond the words of a row, where the logits are 0."""
-    mask_BW = first_BW != NOT_A_WORD
-    places_BWC = first_BW.clamp_min(0)[:, :, None].expand(-1, -1, logits_BTC.shape[2])
-    return logits_BTC.gather(1, places_BWC).masked_fill(~mask_BW[:, :, None], 0), mask_BW

@@ -16,12 +16,10 @@ from transformers import (
 
 from stages.models.cutting import depth
 from stages.models.loading import quieten
-from stages.tagging.classifier import (
-    NOT_A_WORD,
+from stages.models.tagging.classifier import (
     build_token_classifier,
     load_token_classifier,
     saved_labels,
-    word_logits,
 )
 
 LABELS = ("O", "B-X", "I-X")
@@ -147,13 +145,3 @@ def test_a_saved_token_classifier_works_in_a_pipeline_of_transformers(tmp_path: 
     build_token_classifier(start, ("B-X", "I-X", "O")).save_pretrained(tmp_path / "model")
     found = pipeline("token-classification", str(tmp_path / "model"), tokenizer=str(start))("the film was fine")
     assert {one["entity"] for one in found} <= {"B-X", "I-X"}
-
-
-def test_logits_of_words_are_those_of_their_first_pieces() -> None:
-    logits = torch.arange(2 * 5 * 3, dtype=torch.float32).reshape(2, 5, 3)
-    first = torch.tensor([[1, 3, 4], [2, NOT_A_WORD, NOT_A_WORD]])
-    words, mask = word_logits(logits, first)
-    assert mask.tolist() == [[True, True, True], [True, False, False]]
-    assert torch.equal(words[0], logits[0, [1, 3, 4]])
-    assert torch.equal(words[1, 0], logits[1, 2])
-    assert (words[1, 1:] == 0).all()
