@@ -37,8 +37,7 @@ class CrfForTokenClassification(PreTrainedModel):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        tags = [config.id2label[number] for number in range(len(config.id2label))]
-        self.crf = LinearChainCrf(tags, bool(getattr(config, CONSTRAINED_FIELD, False)))
+        self.crf = LinearChainCrf(labels_of(config), bool(getattr(config, CONSTRAINED_FIELD, False)))
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in transformers, but for the names of the files with weights, which have the variant ``CRF_VARIANT``, and
@@ -51,10 +50,16 @@ class CrfForTokenClassification(PreTrainedModel):
         path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
+def labels_of(config: PreTrainedConfig) -> tuple[str, ...]:
+    """The labels of a classifier's outputs, in their order."""
+    names = cast(dict[int, str], config.id2label)
+    return tuple(names[number] for number in range(len(names)))
+
+
 @cache
 def crf_class(model_type: str) -> type[CrfForTokenClassification]:
     """The class of token classifiers with a CRF, for an architecture of transformers."""
-    plain: type[PreTrainedModel] = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING[CONFIG_MAPPING[model_type]]
+    plain = cast(type[PreTrainedModel], MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING[CONFIG_MAPPING[model_type]])
     name = plain.__name__.replace("ForToken", "CrfForToken")
     # transformers reads off the source of a class's module which implementations of attention the model may use.
     made = type(name, (CrfForTokenClassification, plain), {"__module__": plain.__module__})
@@ -77,7 +82,7 @@ def build_crf_classifier(
     """
     if has_crf(directory):
         found = load_crf_classifier(directory)
-        own = tuple(found.config.id2label[number] for number in range(len(found.config.id2label)))
+        own = labels_of(found.config)
         if own != tuple(labels):
             raise ValueError(
                 f"{directory}: its CRF is for the labels {', '.join(own)}, in this order; list the labels so, or start "
@@ -108,7 +113,7 @@ def load_crf_classifier(directory: Path) -> CrfForTokenClassification:
     model_type = str(document.pop(ENCODER_TYPE))
     config = CONFIG_MAPPING[model_type].from_dict({**document, "model_type": model_type})
     try:
-        model, found = crf_class(model_type).from_pretrained(
+        loaded: Any = crf_class(model_type).from_pretrained(
             directory,
             config=config,
             variant=CRF_VARIANT,
@@ -122,6 +127,7 @@ def load_crf_classifier(directory: Path) -> CrfForTokenClassification:
         raise ValueError(
             f"{directory}: no weights that load ({reason}); save them there with save_pretrained"
         ) from error
+    model, found = loaded
     if found["missing_keys"]:
         raise ValueError(f"{directory}: the weights lack {min(found['missing_keys'])}; give the model's own weights")
     return cast(CrfForTokenClassification, model)
