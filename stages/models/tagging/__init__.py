@@ -1,0 +1,1 @@
+"""Models that label words: token classifiers of transformers, with and without a CRF."""
