@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = npt.NDArray[np.uint8]
 """Decoded pixels, [C, H, W]: 1 channel of a grey image, or red, green and blue."""
@@ -34,15 +34,16 @@ def decoded(image: bytes, channels: Channels) -> Pixels:
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
             # A JPEG of some telephones has a small preview behind it, and is called MPO then.
-            if opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
-                raise _Unusable(f"the image has {opened.n_frames} frames; keep one of them")
+            frames = getattr(opened, "n_frames", 1)
+            if frames > 1 and opened.format != "MPO":
+                raise _Unusable(f"the image has {frames} frames; keep one of them")
             opened.load()
             values = _values(ImageOps.exif_transpose(opened), channels)
     except _Unusable as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # decoders raise what the damage happens to cause: OSError, SyntaxError, struct.error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = "no image format that is read" if isinstance(error, Image.UnidentifiedImageError) else reason
+        reason = "no image format that is read" if isinstance(error, UnidentifiedImageError) else reason
         raise ValueError(
             f"the image cannot be decoded ({reason}); give a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         ) from error

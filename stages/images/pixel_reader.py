@@ -136,7 +136,7 @@ def _rows(path: Path) -> pa.Table:
 
 def _mapped(path: Path, shape: tuple[int, int, int], rows: int) -> Pixels:
     try:
-        found = np.load(path, mmap_mode="r")
+        found: Pixels = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: this part cannot be read ({reason}); build the images again") from error
