@@ -1,0 +1,55 @@
+"""Finds the images of a split in a folder, by the names in it."""
+
+from pathlib import Path
+
+from stages.images.rows import ImageSource
+from stages.images.sources.cifar import ARCHIVES, CIFAR, cifar_images, is_cifar
+from stages.images.sources.class_folders import class_folders
+from stages.images.sources.idx import FASHION, has_idx, idx_images
+from stages.images.sources.parquet import parquet_images
+
+LAYOUTS = (
+    "<split>.parquet, a folder <split>/<class> of images, the files of CIFAR-10 or -100 (or their .tar.gz), or the idx "
+    "files of Fashion-MNIST or MNIST"
+)
+
+
+def image_source(folder: Path, split: str, image: str = "image", label: str = "label") -> ImageSource | None:
+    """The images of a split in ``folder``; None where it has no such split. ``image`` and ``label`` are columns of
+    Parquet files.
+
+    In this order: ``<split>.parquet``; images by class in ``<split>/<class>``; CIFAR's own files, in ``folder`` or in a
+    folder or archive with the name under which they are distributed; the idx files of Fashion-MNIST, or of MNIST in a
+    folder called ``mnist``. ValueError where ``folder`` holds none of these, and where a source cannot be read.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"source: {folder} is not a folder; use one that holds {LAYOUTS}")
+    file = folder / f"{split}.parquet"
+    if file.is_file():
+        return parquet_images(file, image, label)
+    if (folder / split).is_dir():
+        return class_folders(folder / split)
+    original = original_files(folder)
+    if original is None and not _other_splits(folder):
+        raise ValueError(f"source: {folder} holds no images; it needs {LAYOUTS}")
+    if original is None or split not in ("train", "test"):
+        return None
+    known = "train" if split == "train" else "test"
+    if original == folder and has_idx(folder):
+        return idx_images(folder, known, () if folder.name.lower() == "mnist" else FASHION)
+    return cifar_images(original, known)
+
+
+def original_files(folder: Path) -> Path | None:
+    """Where in ``folder`` a data set lies as it is distributed: the folder or the archive; None if there is none."""
+    if is_cifar(folder) or has_idx(folder):
+        return folder
+    places = [folder / name for name in (*(files.folder for files in CIFAR), *ARCHIVES)]
+    return next((path for path in places if path.exists() and is_cifar(path)), None)
+
+
+def _other_splits(folder: Path) -> bool:
+    """Whether a folder has the splits of a user's own images, by their names alone."""
+    return any(
+        path.name.endswith(".parquet") or (path.is_dir() and not path.name.startswith(".")) for path in folder.iterdir()
+    )
