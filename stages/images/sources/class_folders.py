@@ -20,7 +20,8 @@ def class_folders(folder: Path) -> ImageSource:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder; give one that holds a folder of images for each class")
-    classes, loose = [], []
+    classes: list[Path] = []
+    loose: list[Path] = []
     for path in sorted(folder.iterdir()):
         if not path.name.startswith("."):
             (classes if path.is_dir() else loose).append(path)

@@ -1,6 +1,7 @@
 """Finds the images of a split in a folder, by the names in it."""
 
 from pathlib import Path
+from typing import Literal
 
 from stages.images.rows import ImageSource
 from stages.images.sources.cifar import ARCHIVES, CIFAR, cifar_images, is_cifar
@@ -34,7 +35,7 @@ def image_source(folder: Path, split: str, image: str = "image", label: str = "l
         raise ValueError(f"source: {folder} holds no images; it needs {LAYOUTS}")
     if original is None or split not in ("train", "test"):
         return None
-    known = "train" if split == "train" else "test"
+    known: Literal["train", "test"] = "train" if split == "train" else "test"
     if original == folder and has_idx(folder):
         return idx_images(folder, known, () if folder.name.lower() == "mnist" else FASHION)
     return cifar_images(original, known)
