@@ -59,10 +59,10 @@ class Session:
         import ray
 
         from cluster.autoscaler_requests import AutoscalerRequests
-        from cluster.item_map import SessionParts
         from cluster.ledger import Ledger
         from cluster.placement import on_driver_node
         from cluster.progress import ProgressBoard, ProgressFeed
+        from cluster.stage_process import SessionParts
         from cluster.waiting import RayCalls
 
         self._started = started
@@ -225,13 +225,16 @@ class SessionOn:
         )
 
     def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
+        from cluster.train_alone import train_alone
         from cluster.train_driver import train_in_group
 
         while not self._share.wait_for(self._resources.workers, SHARE_SECONDS):
             self._parts.ray_calls.check_open()
         if self._mirror is not None:
             self._mirror.push()  # workers on other machines read what the stage has written on this one
-        result = train_in_group(self._parts, loop, config, self._resources, self._listener, self._mirror)
+        alone = self._resources.workers == self._resources.trainings_per_worker == 1
+        run = train_alone if alone else train_in_group
+        result = run(self._parts, loop, config, self._resources, self._listener, self._mirror)
         if self._mirror is not None:
             self._mirror.pull()
         return result

@@ -150,6 +150,15 @@ def counting_loop(folder: Path, worker: Worker) -> tuple[int, int]:
     return count, int(lives.read_text())
 
 
+def deadly_loop(folder: Path, worker: Worker) -> None:
+    """Counts its lives in a file, and kills its process."""
+    lives = folder / "lives"
+    lives.write_text(str(int(lives.read_text()) + 1 if lives.exists() else 1))
+    worker.advance(1)
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def controller_killer(folder: Path, worker: Worker) -> str:
     """In its first generation, kills the process of Ray Train's controller, and waits for its own end."""
     import psutil
