@@ -7,6 +7,9 @@ cannot block each other. All of this is the driver's own: Ray's scheduler only p
 A tenant has one slot, or several: as many claims may use it at the same time. It is idle when no slot is in use. A free
 slot of a tenant that is in use is taken before an idle tenant, and the tenant with the most slots in use before others,
 so that trainings which are left over gather in few processes and the other processes become idle.
+
+A spare is a process that was started before its work, and holds nothing until a claim of its shape takes it instead of
+starting one.
 """
 
 import threading
@@ -57,6 +60,7 @@ class Ledger:
         self._capacity = capacity
         self._clock = clock
         self._tenants: list[Tenant] = []
+        self._spares: list[tuple[Hashable, Handle]] = []
         self._waiting: list[Demand] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -100,6 +104,16 @@ class Ledger:
             with self._changed:
                 self._waiting.remove(whole)
 
+    def add_spare(self, shape: Hashable, handle: Handle) -> None:
+        """Keep the running process of ``handle`` for the first claim of ``shape`` that would start one. A process for
+        one claim at a time. Raises ``Closed``."""
+        with self._changed:
+            if not self._closed:
+                self._spares.append((shape, handle))
+                return
+        handle.close()
+        raise Closed("the session is closed")
+
     def wanted(self) -> list[Demand]:
         """The demands of all tenants, and of all claims that wait."""
         with self._changed:
@@ -130,14 +144,20 @@ class Ledger:
 
     def expire(self, age: float) -> None:
         """End the tenants that have been idle for ``age`` seconds. Where nodes were lost, end further idle ones until
-        the rest fit: what ran on the lost nodes is started again, and needs their room."""
+        the rest fit: what ran on the lost nodes is started again, and needs their room. With an age of 0, spares are
+        ended too: they may hold what work waits for."""
+        spares: list[Handle] = []
         with self._changed:
             now = self._clock()
+            if not age:
+                spares, self._spares = [handle for _, handle in self._spares], []
             old = [t for t in self._tenants if t.idle_since is not None and now - t.idle_since >= age]
             for tenant in old:
                 self._tenants.remove(tenant)
             old += self._take_surplus()
         self._close(old)
+        for handle in spares:
+            handle.close()
 
     def _take_surplus(self) -> list[Tenant]:
         """Remove idle tenants, oldest first, until the cluster holds the rest. Returns the removed."""
@@ -167,7 +187,8 @@ class Ledger:
             handles = [tenant.handle for tenant in self._tenants if tenant.handle is not None]
             for tenant in self._tenants:
                 tenant.handle = None
-            self._tenants = []
+            handles += [handle for _, handle in self._spares]
+            self._tenants, self._spares = [], []
             self._changed.notify_all()
             return handles
 
@@ -199,8 +220,17 @@ class Ledger:
             tenant.idle_since = None
         each = Demand(demand.each, demand.workers)
         fresh = [Tenant(shapes[0], each, demand.slots) for _ in range(count - len(taken))]
+        for tenant in fresh:
+            tenant.handle = self._take_spare(tenant.shape)
         self._tenants.extend(fresh)
         return taken + fresh
+
+    def _take_spare(self, shape: Hashable) -> Handle | None:
+        for place, (other, handle) in enumerate(self._spares):
+            if other == shape:
+                del self._spares[place]
+                return handle
+        return None
 
     def _leave(self, tenant: Tenant) -> None:
         """Free one slot."""

@@ -17,6 +17,8 @@ looks each of these up in the installed Ray, so that an upgrade which moves one 
     How far Kubernetes may scale the cluster: the public interface has no such question.
 The command line of ``autoscaler/_private/monitor.py`` and ``autoscaler/v2/monitor.py``
     Names the file that says how far ``ray up`` may scale the cluster.
+``ray._private.parameter.RayParams``
+    Its ``no_monitor`` and ``include_log_monitor``, options of ``ray start`` that ``ray.init`` does not pass on.
 The option ``_temp_dir`` of ``ray.init``
     The folder of the session directory, so that it can be removed.
 Environment variables
@@ -29,7 +31,8 @@ Names of loggers
 Ray is imported inside the functions, so that this module is as light as the constants in it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 TRAIN_SETTINGS = {
@@ -73,6 +76,26 @@ DROPPED_CALLBACKS = frozenset({"PlacementGroupCleanerCallback", "DatasetsCallbac
 """Classes of callbacks that a trainer does without. Each would start an actor: one for data sets, of which there are
 none; one that asks the dashboard every second whether the controller lives, in vain where there is no dashboard. Our
 controller is never killed, only stopped or aborted, and then it removes its placement group itself."""
+
+
+@contextmanager
+def without_monitors() -> Iterator[None]:
+    """A context in which a Ray that ``ray.init`` starts does without two of its processes: the autoscaler, which can
+    add no machine to this one, and the one that passes log lines on to drivers, of which ours takes none. Together they
+    take some seconds of a CPU to start, and one percent of one afterwards."""
+    from ray._private import parameter
+
+    whole: Any = parameter.RayParams
+
+    class Params(whole):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **{"no_monitor": True, "include_log_monitor": False, **named})
+
+    parameter.RayParams = Params  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        parameter.RayParams = whole  # type: ignore[misc]
 
 
 def trainer_class(workers: int, on_controller_start: Callable[[], None]) -> Any:

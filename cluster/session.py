@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.amount import Demand, left_over
-from cluster.ray_internals import ATTACH_SETTINGS, LOCAL_SETTINGS, SESSION_FOLDER_OPTION, STARTUP_LOGGER
+from cluster.ray_internals import (
+    ATTACH_SETTINGS,
+    LOCAL_SETTINGS,
+    SESSION_FOLDER_OPTION,
+    STARTUP_LOGGER,
+    without_monitors,
+)
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
 from cluster.share import WorkerShare
 from cluster.temporary import RAY_FOLDER, SHORT_FOLDER, TemporaryFolder
@@ -133,6 +139,20 @@ class Session:
         self, resources: Resources, listener: Listener, mirror: Mirror | None = None, share: WorkerShare | None = None
     ) -> On:
         return SessionOn(self._parts, resources, listener, mirror, share or WorkerShare(resources.workers))
+
+    def prepare(self, resources: Resources, modules: Sequence[str]) -> None:
+        """In a Ray that was started here, start one process for the first work with these resources by one worker, and
+        import modules in it meanwhile. Until then it takes no CPU of the other work's. Does nothing for work by several
+        workers, and where processes have limits of memory or custom resources, which Ray counts."""
+        counted = resources.memory_per_worker is not None or resources.custom_per_worker
+        if not self._started or counted or resources.workers * resources.trainings_per_worker > 1:
+            return
+        from cluster.stage_process import ProcessHandle, process_shape
+
+        with self._parts.ray_calls.running():
+            self._parts.ledger.add_spare(
+                process_shape(resources), ProcessHandle(resources, self._parts.board, tuple(modules))
+            )
 
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         """(node, path) for each path that an alive node does not see. Empty where there is one node."""
@@ -262,7 +282,7 @@ def _start(log: Path, folder: Path) -> str:
         **session_folder_option(folder),
     }
     try:
-        with _import_path():
+        with _import_path(), without_monitors():
             return _connect(log, **options)
     except Exception as error:  # Ray raises many types here, all of which mean that it did not start
         raise ConnectionError(f"Ray cannot be started on this machine: {_reason(error)} (log: {log})") from error

@@ -5,8 +5,11 @@ imports torch and transformers takes seconds to start. Trainings by several work
 process, run in worker groups (``cluster/train_group.py``).
 """
 
+import contextlib
+import importlib
+import os
 import pickle
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,12 +85,22 @@ class ItemRunner:
 class StageProcess:
     """The actor. It runs one item or one training at a time, in the main thread of its process."""
 
-    def __init__(self, board: Any, threads: int, device: str) -> None:
+    def __init__(self, board: Any, threads: int, device: str, omp_threads: int | None = None) -> None:
+        """``omp_threads``: what OMP_NUM_THREADS is to be, where Ray does not know how many CPUs the process takes."""
+        if omp_threads is not None:
+            os.environ["OMP_NUM_THREADS"] = str(omp_threads)
         self._worker = RemoteWorker(threads, device, board)
         self._runner = ItemRunner()
 
     def ready(self) -> None:
         """Return when the process runs."""
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Import modules, so that later work need not wait for them. What cannot be imported is left to the work that
+        needs it, which then says so."""
+        for name in modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
 
     def run(self, context: ItemContext, key: bytes, opening: bytes, item: bytes) -> JobResult:
         """Run one item with ``ItemRunner.run``; its outcome and progress."""
@@ -116,9 +129,12 @@ def run_loop(work: bytes, worker: Worker) -> Any:
 class ProcessHandle:
     """The handle of a process, as a tenant of the ledger."""
 
-    def __init__(self, resources: Resources, board: Any) -> None:
+    def __init__(self, resources: Resources, board: Any, spare: Sequence[str] | None = None) -> None:
+        """``spare``: start a process that takes no CPU of Ray's, only of the ledger's as soon as it is claimed, and
+        import these modules in it. Only in a Ray of this session's own, where nobody else relies on Ray's count."""
+        threads = resources.cpus_per_worker
         options: dict[str, Any] = {
-            "num_cpus": resources.cpus_per_worker,
+            "num_cpus": threads if spare is None else 0,
             "num_gpus": resources.gpus_per_worker,
             "memory": resources.memory_per_worker,
             "resources": dict(resources.custom_per_worker),
@@ -127,8 +143,12 @@ class ProcessHandle:
         actor: Any = ray.remote(StageProcess).options(**options)
         self.key = b""
         """The key of the function that it has open for a map; b'' where it has none."""
-        self.actor = actor.remote(board, resources.cpus_per_worker, device)
+        # Ray sets the variable to the CPUs that it counts, unless the user has set it.
+        counted = spare is None or "OMP_NUM_THREADS" in os.environ
+        self.actor = actor.remote(board, threads, device, None if counted else threads)
         self.ready = self.actor.ready.remote()
+        if spare:
+            self.actor.load.remote(spare)
 
     def submit(self, context: ItemContext, key: bytes, opening: bytes, item: bytes) -> Any:
         """Start an item; a reference to its ``JobResult``."""

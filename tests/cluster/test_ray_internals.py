@@ -30,6 +30,7 @@ PARTS = (
     f"{CONTROLLER}.abort",
     f"{CALLBACKS}.placement_group_callback.PlacementGroupCleanerCallback",
     f"{CALLBACKS}.datasets.DatasetsCallback",
+    "ray._private.parameter.RayParams",
     "ray._private.state.state.get_cluster_config",
     "ray.core.generated.autoscaler_pb2.ClusterConfig",
     "ray.core.generated.autoscaler_pb2.NodeGroupConfig",
@@ -80,6 +81,19 @@ def test_the_hook_and_the_methods_take_the_arguments_that_they_are_given() -> No
     ]
     assert list(inspect.signature(looked_up(f"{TRAINER}._create_default_callbacks")).parameters) == ["self"]
     assert list(inspect.signature(looked_up(f"{CONTROLLER}.abort")).parameters) == ["self"]
+
+
+def test_ray_can_be_started_without_its_monitors_and_is_as_before_afterwards() -> None:
+    params = looked_up("ray._private.parameter.RayParams")
+    named = set(inspect.signature(params).parameters)
+    assert {"no_monitor", "include_log_monitor"} <= named, f"RayParams of Ray {ray.__version__} has other options"
+    for file, read in (("no_monitor", "if not self._ray_params.no_monitor:"), ("log", ".include_log_monitor:")):
+        assert written_in(read, "_private/node.py"), f"Ray {ray.__version__} does not look at the option for {file}"
+    assert written_in("ray._private.parameter.RayParams(", "_private/worker.py"), "ray.init takes the class elsewhere"
+    with ray_internals.without_monitors():
+        made = looked_up("ray._private.parameter.RayParams")(num_cpus=3)
+        assert (made.num_cpus, made.no_monitor, made.include_log_monitor) == (3, True, False)
+    assert looked_up("ray._private.parameter.RayParams") is params
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from drivers import driver
@@ -149,6 +150,12 @@ def test_a_folder_with_too_long_a_path_leaves_ray_its_default_folder_with_a_warn
 
 def test_a_ray_of_our_own_has_no_dashboard(session: Session) -> None:
     assert session.dashboard == ""
+
+
+def test_a_ray_of_our_own_has_no_monitors(session: Session) -> None:
+    lines = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert any("raylet/raylet" in line for line in lines)
+    assert [line for line in lines if "monitor.py" in line] == []
 
 
 def test_a_session_attaches_to_a_running_ray_and_leaves_it_running(session: Session) -> None:

@@ -2,9 +2,10 @@
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,16 @@ def squares(n: int, worker: Worker) -> list[int]:
 
 def whereabouts(config: object, worker: Worker) -> dict[str, Any]:
     return {"pid": os.getpid(), "rank": worker.rank, "world": worker.world_size, "device": worker.device}
+
+
+def surroundings(modules: Sequence[str], worker: Worker) -> dict[str, Any]:
+    """The process, its threads, and which of the modules are loaded."""
+    return {
+        "pid": os.getpid(),
+        "threads": worker.threads,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "loaded": [name for name in modules if name in sys.modules],
+    }
 
 
 def broken_loop(row: int, worker: Worker) -> None:
