@@ -114,6 +114,13 @@ class Ledger:
         handle.close()
         raise Closed("the session is closed")
 
+    def end_spares(self) -> None:
+        """End the spares that no claim has taken."""
+        with self._changed:
+            spares, self._spares = self._spares, []
+        for _, handle in spares:
+            handle.close()
+
     def wanted(self) -> list[Demand]:
         """The demands of all tenants, and of all claims that wait."""
         with self._changed:
@@ -144,20 +151,14 @@ class Ledger:
 
     def expire(self, age: float) -> None:
         """End the tenants that have been idle for ``age`` seconds. Where nodes were lost, end further idle ones until
-        the rest fit: what ran on the lost nodes is started again, and needs their room. With an age of 0, spares are
-        ended too: they may hold what work waits for."""
-        spares: list[Handle] = []
+        the rest fit: what ran on the lost nodes is started again, and needs their room."""
         with self._changed:
             now = self._clock()
-            if not age:
-                spares, self._spares = [handle for _, handle in self._spares], []
             old = [t for t in self._tenants if t.idle_since is not None and now - t.idle_since >= age]
             for tenant in old:
                 self._tenants.remove(tenant)
             old += self._take_surplus()
         self._close(old)
-        for handle in spares:
-            handle.close()
 
     def _take_surplus(self) -> list[Tenant]:
         """Remove idle tenants, oldest first, until the cluster holds the rest. Returns the removed."""

@@ -25,7 +25,7 @@ from cluster.ray_internals import (
     LOCAL_SETTINGS,
     SESSION_FOLDER_OPTION,
     STARTUP_LOGGER,
-    without_monitors,
+    lean_start,
 )
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
 from cluster.share import WorkerShare
@@ -143,8 +143,8 @@ class Session:
     def prepare(self, resources: Resources, modules: Sequence[str]) -> None:
         """In a Ray that was started here, start one process for the first work with these resources by one worker, and
         import modules in it meanwhile. Until then it takes no CPU of the other work's. Does nothing for work by several
-        workers, and where processes have limits of memory or custom resources, which Ray counts."""
-        counted = resources.memory_per_worker is not None or resources.custom_per_worker
+        workers, and where a process takes a GPU, memory or custom resources, which Ray counts."""
+        counted = resources.gpus_per_worker or resources.memory_per_worker is not None or resources.custom_per_worker
         if not self._started or counted or resources.workers * resources.trainings_per_worker > 1:
             return
         from cluster.stage_process import ProcessHandle, process_shape
@@ -165,9 +165,10 @@ class Session:
         self._wanted = list(demands)
 
     def release(self) -> None:
-        """End all idle map workers and groups now, without waiting for ``IDLE_SECONDS``."""
+        """End all idle processes and groups now, without waiting for ``IDLE_SECONDS``, and those that were prepared."""
         with self._parts.ray_calls.running():
             self._parts.ledger.expire(0.0)
+            self._parts.ledger.end_spares()
 
     def close(self) -> None:
         """End all actors of the session, and Ray too if it was started here."""
@@ -282,7 +283,7 @@ def _start(log: Path, folder: Path) -> str:
         **session_folder_option(folder),
     }
     try:
-        with _import_path(), without_monitors():
+        with _import_path(), lean_start():
             return _connect(log, **options)
     except Exception as error:  # Ray raises many types here, all of which mean that it did not start
         raise ConnectionError(f"Ray cannot be started on this machine: {_reason(error)} (log: {log})") from error

@@ -232,12 +232,12 @@ def test_a_spare_holds_nothing_until_a_claim_that_would_start_a_process_takes_it
     assert not spare.closed
 
 
-def test_spares_end_when_everything_idle_is_to_end_and_with_the_ledger() -> None:
+def test_spares_end_on_request_and_with_the_ledger_and_not_with_age() -> None:
     book, spares = ledger(2), [Room(), Room(), Room()]
     book.add_spare("seat", spares[0])
-    book.expire(60.0)
-    assert not spares[0].closed
     book.expire(0.0)
+    assert not spares[0].closed
+    book.end_spares()
     assert spares[0].closed
     book.add_spare("seat", spares[1])
     assert book.close() == [spares[1]]

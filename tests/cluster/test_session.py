@@ -152,10 +152,11 @@ def test_a_ray_of_our_own_has_no_dashboard(session: Session) -> None:
     assert session.dashboard == ""
 
 
-def test_a_ray_of_our_own_has_no_monitors(session: Session) -> None:
+def test_a_ray_of_our_own_has_the_processes_that_a_run_uses_and_no_others(session: Session) -> None:
+    session.release()
     lines = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
     assert any("raylet/raylet" in line for line in lines)
-    assert [line for line in lines if "monitor.py" in line] == []
+    assert [line for line in lines if "monitor.py" in line or "dashboard.py" in line] == []
 
 
 def test_a_session_attaches_to_a_running_ray_and_leaves_it_running(session: Session) -> None:

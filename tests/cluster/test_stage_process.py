@@ -46,7 +46,8 @@ def test_a_training_outlives_the_death_of_the_process_that_was_prepared_for_it(s
 
 def test_work_by_several_workers_and_with_counted_resources_prepares_nothing(session: Session) -> None:
     session.release()
-    for wanted in (Resources(workers=2), Resources(trainings_per_worker=2), Resources(memory_per_worker=1_000_000)):
+    counted = Resources(gpus_per_worker=1.0), Resources(memory_per_worker=1_000_000)
+    for wanted in (*counted, Resources(workers=2), Resources(trainings_per_worker=2)):
         session.prepare(wanted, ["deadly_import"])
         ((_, place),) = session.on(Resources(), Heard()).map(open_place, None, [0])
         assert place == (1, 1, "cpu", "1")
