@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 OBJECT_STORE_BYTES = 200_000_000
 """Size of Ray's object store, which holds next to nothing, since stages write files."""
 IDLE_SECONDS = 60.0
-"""How long map workers and groups are kept without work."""
+"""How long processes and groups are kept without work."""
 LONGEST_FOLDER = 40
 """The longest path of a folder in which Ray can have its session directory, in bytes, since those of sockets are
 limited."""
