@@ -1,8 +1,9 @@
 """Which processes hold which part of the cluster, so that idle ones can be used again or make room.
 
-A tenant is a process for maps and trainings, or a training group. After its work it stays, idle, until a claim of the same shape takes it
-again, other work needs its room, or it has been idle too long. A claim is granted as a whole or not at all, so claims
-cannot block each other. All of this is the driver's own: Ray's scheduler only places what has been claimed.
+A tenant is a process for maps and trainings, or a training group. After its work it stays, idle, until a claim of the
+same shape takes it again, other work needs its room, or it has been idle too long. A claim is granted as a whole or not
+at all, so claims cannot block each other. All of this is the driver's own: Ray's scheduler only places what has been
+claimed.
 
 A tenant has one slot, or several: as many claims may use it at the same time. It is idle when no slot is in use. A free
 slot of a tenant that is in use is taken before an idle tenant, and the tenant with the most slots in use before others,
