@@ -235,7 +235,7 @@ def s3_two(case: Case) -> None:
 # --- Ray ------------------------------------------------------------------------------------------
 
 
-ACTORS = ("ray::MapWorker", "ray::WorkerGroup", "ray::ProgressBoard", "ray::TrainController", "ray::RayTrainWorker")
+ACTORS = ("ray::StageProcess", "ray::ProgressBoard")
 """Titles of Ray's processes that do the work or direct it."""
 
 

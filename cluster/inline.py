@@ -98,6 +98,9 @@ class Inline:
         """An ``On`` without further processes. Its one worker is never given up, as no other stage can run here."""
         return InlineOn(resources, listener, mirror)
 
+    def prepare(self, resources: Resources, modules: Sequence[str]) -> None:
+        """Does nothing: work runs in this process, one stage after another."""
+
     def unseen(self, _: Sequence[str]) -> list[tuple[str, str]]:
         """[]: there is only one node."""
         return []

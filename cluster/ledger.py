@@ -1,12 +1,16 @@
 """Which processes hold which part of the cluster, so that idle ones can be used again or make room.
 
-A tenant is a map worker or a training group. After its work it stays, idle, until a claim of the same shape takes it
-again, other work needs its room, or it has been idle too long. A claim is granted as a whole or not at all, so claims
-cannot block each other. All of this is the driver's own: Ray's scheduler only places what has been claimed.
+A tenant is a process for maps and trainings, or a training group. After its work it stays, idle, until a claim of the
+same shape takes it again, other work needs its room, or it has been idle too long. A claim is granted as a whole or not
+at all, so claims cannot block each other. All of this is the driver's own: Ray's scheduler only places what has been
+claimed.
 
 A tenant has one slot, or several: as many claims may use it at the same time. It is idle when no slot is in use. A free
 slot of a tenant that is in use is taken before an idle tenant, and the tenant with the most slots in use before others,
 so that trainings which are left over gather in few processes and the other processes become idle.
+
+A spare is a process that was started before its work, and holds nothing until a claim of its shape takes it instead of
+starting one.
 """
 
 import threading
@@ -57,6 +61,7 @@ class Ledger:
         self._capacity = capacity
         self._clock = clock
         self._tenants: list[Tenant] = []
+        self._spares: list[tuple[Hashable, Handle]] = []
         self._waiting: list[Demand] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -99,6 +104,23 @@ class Ledger:
         finally:
             with self._changed:
                 self._waiting.remove(whole)
+
+    def add_spare(self, shape: Hashable, handle: Handle) -> None:
+        """Keep the running process of ``handle`` for the first claim of ``shape`` that would start one. A process for
+        one claim at a time. Raises ``Closed``."""
+        with self._changed:
+            if not self._closed:
+                self._spares.append((shape, handle))
+                return
+        handle.close()
+        raise Closed("the session is closed")
+
+    def end_spares(self) -> None:
+        """End the spares that no claim has taken."""
+        with self._changed:
+            spares, self._spares = self._spares, []
+        for _, handle in spares:
+            handle.close()
 
     def wanted(self) -> list[Demand]:
         """The demands of all tenants, and of all claims that wait."""
@@ -167,7 +189,8 @@ class Ledger:
             handles = [tenant.handle for tenant in self._tenants if tenant.handle is not None]
             for tenant in self._tenants:
                 tenant.handle = None
-            self._tenants = []
+            handles += [handle for _, handle in self._spares]
+            self._tenants, self._spares = [], []
             self._changed.notify_all()
             return handles
 
@@ -199,8 +222,17 @@ class Ledger:
             tenant.idle_since = None
         each = Demand(demand.each, demand.workers)
         fresh = [Tenant(shapes[0], each, demand.slots) for _ in range(count - len(taken))]
+        for tenant in fresh:
+            tenant.handle = self._take_spare(tenant.shape)
         self._tenants.extend(fresh)
         return taken + fresh
+
+    def _take_spare(self, shape: Hashable) -> Handle | None:
+        for place, (other, handle) in enumerate(self._spares):
+            if other == shape:
+                del self._spares[place]
+                return handle
+        return None
 
     def _leave(self, tenant: Tenant) -> None:
         """Free one slot."""

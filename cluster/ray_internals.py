@@ -17,6 +17,12 @@ looks each of these up in the installed Ray, so that an upgrade which moves one 
     How far Kubernetes may scale the cluster: the public interface has no such question.
 The command line of ``autoscaler/_private/monitor.py`` and ``autoscaler/v2/monitor.py``
     Names the file that says how far ``ray up`` may scale the cluster.
+``ray._private.parameter.RayParams``
+    Its ``no_monitor`` and ``include_log_monitor``, options of ``ray start`` that ``ray.init`` does not pass on.
+``ray._private.utils.get_dashboard_dependency_error``
+    Where it returns an error, Ray starts the dashboard's agent with ``--minimal``.
+``ray._private.services.start_api_server``
+    Replaced while our own Ray starts: ``ray.init`` has no option that leaves it out.
 The option ``_temp_dir`` of ``ray.init``
     The folder of the session directory, so that it can be removed.
 Environment variables
@@ -29,7 +35,8 @@ Names of loggers
 Ray is imported inside the functions, so that this module is as light as the constants in it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 TRAIN_SETTINGS = {
@@ -73,6 +80,34 @@ DROPPED_CALLBACKS = frozenset({"PlacementGroupCleanerCallback", "DatasetsCallbac
 """Classes of callbacks that a trainer does without. Each would start an actor: one for data sets, of which there are
 none; one that asks the dashboard every second whether the controller lives, in vain where there is no dashboard. Our
 controller is never killed, only stopped or aborted, and then it removes its placement group itself."""
+
+
+@contextmanager
+def lean_start() -> Iterator[None]:
+    """A context in which a Ray that ``ray.init`` starts has only what a run on this machine uses: no autoscaler, which
+    could add no machine to this one; no process that passes log lines on to drivers, of which ours takes none; no API
+    server, which has the dashboard and the jobs; and the dashboard's agent as in a Ray that is installed without it.
+    Ray waits for these one after another when it starts, and gives up where the agent takes more than 15 s, which a
+    busy machine needs for the libraries of the whole dashboard."""
+    from ray._private import parameter, services, utils
+
+    whole: Any = parameter.RayParams
+    dependency_error = utils.get_dashboard_dependency_error
+    start_api_server = services.start_api_server
+
+    class Params(whole):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **{"no_monitor": True, "include_log_monitor": False, **named})
+
+    parameter.RayParams = Params  # type: ignore[misc]
+    utils.get_dashboard_dependency_error = lambda: ImportError("the dashboard is not wanted")
+    services.start_api_server = lambda *_, **__: (None, None)
+    try:
+        yield
+    finally:
+        parameter.RayParams = whole  # type: ignore[misc]
+        utils.get_dashboard_dependency_error = dependency_error
+        services.start_api_server = start_api_server
 
 
 def trainer_class(workers: int, on_controller_start: Callable[[], None]) -> Any:

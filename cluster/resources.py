@@ -277,6 +277,11 @@ class Place(Protocol):
         requests more at one time than ``capacity`` holds."""
         ...
 
+    def prepare(self, resources: Resources, modules: Sequence[str]) -> None:
+        """State that work with these resources, which imports these modules, will come soon: a place may start a
+        process for it meanwhile. No result depends on it."""
+        ...
+
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         """(node, path) for each path that a node does not see; [] where there is only one node."""
         ...

@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.amount import Demand, left_over
-from cluster.ray_internals import ATTACH_SETTINGS, LOCAL_SETTINGS, SESSION_FOLDER_OPTION, STARTUP_LOGGER
+from cluster.ray_internals import (
+    ATTACH_SETTINGS,
+    LOCAL_SETTINGS,
+    SESSION_FOLDER_OPTION,
+    STARTUP_LOGGER,
+    lean_start,
+)
 from cluster.resources import Capacity, Listener, Mirror, On, Resources, Worker
 from cluster.share import WorkerShare
 from cluster.temporary import RAY_FOLDER, SHORT_FOLDER, TemporaryFolder
@@ -32,7 +38,7 @@ Result = TypeVar("Result")
 OBJECT_STORE_BYTES = 200_000_000
 """Size of Ray's object store, which holds next to nothing, since stages write files."""
 IDLE_SECONDS = 60.0
-"""How long map workers and groups are kept without work."""
+"""How long processes and groups are kept without work."""
 LONGEST_FOLDER = 40
 """The longest path of a folder in which Ray can have its session directory, in bytes, since those of sockets are
 limited."""
@@ -59,10 +65,10 @@ class Session:
         import ray
 
         from cluster.autoscaler_requests import AutoscalerRequests
-        from cluster.item_map import SessionParts
         from cluster.ledger import Ledger
         from cluster.placement import on_driver_node
         from cluster.progress import ProgressBoard, ProgressFeed
+        from cluster.stage_process import SessionParts
         from cluster.waiting import RayCalls
 
         self._started = started
@@ -134,6 +140,20 @@ class Session:
     ) -> On:
         return SessionOn(self._parts, resources, listener, mirror, share or WorkerShare(resources.workers))
 
+    def prepare(self, resources: Resources, modules: Sequence[str]) -> None:
+        """In a Ray that was started here, start one process for the first work with these resources by one worker, and
+        import modules in it meanwhile. Until then it takes no CPU of the other work's. Does nothing for work by several
+        workers, and where a process takes a GPU, memory or custom resources, which Ray counts."""
+        counted = resources.gpus_per_worker or resources.memory_per_worker is not None or resources.custom_per_worker
+        if not self._started or counted or resources.workers * resources.trainings_per_worker > 1:
+            return
+        from cluster.stage_process import ProcessHandle, process_shape
+
+        with self._parts.ray_calls.running():
+            self._parts.ledger.add_spare(
+                process_shape(resources), ProcessHandle(resources, self._parts.board, tuple(modules))
+            )
+
     def unseen(self, paths: Sequence[str]) -> list[tuple[str, str]]:
         """(node, path) for each path that an alive node does not see. Empty where there is one node."""
         from cluster.visibility import unseen
@@ -145,9 +165,10 @@ class Session:
         self._wanted = list(demands)
 
     def release(self) -> None:
-        """End all idle map workers and groups now, without waiting for ``IDLE_SECONDS``."""
+        """End all idle processes and groups now, without waiting for ``IDLE_SECONDS``, and those that were prepared."""
         with self._parts.ray_calls.running():
             self._parts.ledger.expire(0.0)
+            self._parts.ledger.end_spares()
 
     def close(self) -> None:
         """End all actors of the session, and Ray too if it was started here."""
@@ -225,13 +246,16 @@ class SessionOn:
         )
 
     def train(self, loop: Callable[[Config, Worker], Result], config: Config) -> Result:
+        from cluster.train_alone import train_alone
         from cluster.train_driver import train_in_group
 
         while not self._share.wait_for(self._resources.workers, SHARE_SECONDS):
             self._parts.ray_calls.check_open()
         if self._mirror is not None:
             self._mirror.push()  # workers on other machines read what the stage has written on this one
-        result = train_in_group(self._parts, loop, config, self._resources, self._listener, self._mirror)
+        alone = self._resources.workers == self._resources.trainings_per_worker == 1
+        run = train_alone if alone else train_in_group
+        result = run(self._parts, loop, config, self._resources, self._listener, self._mirror)
         if self._mirror is not None:
             self._mirror.pull()
         return result
@@ -259,7 +283,7 @@ def _start(log: Path, folder: Path) -> str:
         **session_folder_option(folder),
     }
     try:
-        with _import_path():
+        with _import_path(), lean_start():
             return _connect(log, **options)
     except Exception as error:  # Ray raises many types here, all of which mean that it did not start
         raise ConnectionError(f"Ray cannot be started on this machine: {_reason(error)} (log: {log})") from error

@@ -1,4 +1,8 @@
-"""``On.train`` over Ray Train, the driver's side: worker groups that are kept, and run one job after another."""
+"""``On.train`` over Ray Train, the driver's side: worker groups that are kept, and run one job after another.
+
+They are for trainings by several workers, and for several trainings in one process. A training that has a worker to
+itself needs no group (``cluster/train_alone.py``).
+"""
 
 import threading
 import uuid
@@ -6,16 +10,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import ray
-from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.util.placement_group import remove_placement_group
 
-from cluster.item_map import MAX_DEATHS, ItemContext, SessionParts, group_shape
 from cluster.ledger import Tenant
 from cluster.outcomes import JobResult, Lost, value_or_raise
 from cluster.placement import on_driver_node
 from cluster.resources import Listener, Mirror, Resources, Worker
-from cluster.train_group import WorkerGroup, run_item
+from cluster.stage_process import MAX_DEATHS, SessionParts, pickled
+from cluster.train_group import WorkerGroup
 from cluster.waiting import RoomWait
 
 Config = TypeVar("Config")
@@ -26,13 +29,11 @@ CLOSE_WITHIN = 10.0
 
 
 class GroupHandle:
-    """The handle of a worker group, as a tenant of the ledger. It runs one job in each slot at a time. A group of one
-    worker and one slot also runs items of a map."""
+    """The handle of a worker group, as a tenant of the ledger. It runs one job in each slot at a time."""
 
     def __init__(self, resources: Resources, board: Any, folder: str) -> None:
         """``folder`` is a temporary folder on this machine."""
         actor: Any = ray.remote(WorkerGroup).options(num_cpus=0, scheduling_strategy=on_driver_node())
-        self.key = b""
         self._name = uuid.uuid4().hex
         self._board = board
         self.actor = actor.remote(self._name, resources, board, folder)
@@ -47,9 +48,6 @@ class GroupHandle:
         with self._lock:
             self._jobs = [*self._running(), job]
         return job
-
-    def submit(self, context: ItemContext, key: bytes, opening: bytes, item: bytes) -> Any:
-        return self.run(context.channel, cloudpickle.dumps((run_item, (key, opening, item), None)))
 
     def close(self) -> None:
         """Stop the workers. Those that are running a job, or do not stop in time, are aborted."""
@@ -80,7 +78,7 @@ def train_in_group(
 ) -> Result:
     """``On.train`` in a worker group: one with the same resources that has a free slot if there is one, else a new
     one."""
-    work = cloudpickle.dumps((loop, config, mirror))
+    work = pickled(loop, config, mirror)
     ended = _Train(parts, resources, listener).run(work)
     result: Result = value_or_raise(ended.outcome, "training")
     return result
@@ -98,7 +96,7 @@ class _Train:
     def run(self, work: bytes) -> JobResult:
         """Run the job. The group is kept for the next one, unless this one was interrupted, or lost the group. Other
         jobs that run in the group go on."""
-        shapes, demand = [group_shape(self._resources)], self._resources.demand
+        shapes, demand = [("group", self._resources)], self._resources.demand
         with self._parts.ray_calls.running():
             (tenant,) = self._parts.ledger.claim(shapes, demand, 1, lambda _: True, self._room_wait.tick)
         try:

@@ -15,22 +15,21 @@ the next one.
 import asyncio
 import contextlib
 import os
-import pickle
 import uuid
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayActorError
 from ray.util.placement_group import get_current_placement_group
 
-from cluster.item_map import MAX_DEATHS, ItemRunner
-from cluster.mirroring import mirrored
 from cluster.outcomes import Died, Done, Failed, JobResult, Lost, Outcome, WorkerId, WorkerReport, outcome_of
 from cluster.progress import RemoteWorker
 from cluster.ray_internals import TRAIN_SETTINGS, abort_controller, ready, trainer_class
-from cluster.resources import Resources, Worker
+from cluster.resources import Resources
+from cluster.stage_process import MAX_DEATHS, run_loop
 
 ANSWER_WITHIN = 30.0
 """Seconds after which a worker that does not answer is taken to be alive and busy."""
@@ -296,31 +295,11 @@ def _run_slot(context: GroupContext, generation: str, slot: int, rank: int, work
     number = JobNumber(slot, 0)
     while (job := ray.get(group.next_job.remote(generation, number, rank, actor))) is not None:
         worker.begin(job.channel, WorkerId(job.generation, rank), world_size)
-        outcome = _outcome(job.work, worker)
+        outcome = outcome_of(partial(run_loop, job.work, worker))
         ray.get(group.report.remote(generation, number, rank, outcome, worker.end()))
         if isinstance(outcome, Failed) and world_size > 1:
             raise Restart(outcome.summary)
         number = number.following()
-
-
-ITEM_RUNNER = ItemRunner()
-"""The item function that this worker process has open, if a map uses the group."""
-
-
-def run_item(config: tuple[bytes, bytes, bytes], worker: Worker) -> Any:
-    """The loop of a job that is one item of a map. ``config`` is (key, opening, item) of ``ItemRunner.run``."""
-    return ITEM_RUNNER.run(worker, *config)
-
-
-def _outcome(work: bytes, worker: RemoteWorker) -> Done | Failed:
-    def run() -> Any:
-        loop, config, mirror = pickle.loads(work)
-        if loop is not run_item:
-            ITEM_RUNNER.clear()  # frees the memory of its models
-        with mirrored(mirror):
-            return loop(config, worker)
-
-    return outcome_of(run)
 
 
 def _device(resources: Resources) -> str:

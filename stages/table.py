@@ -62,3 +62,12 @@ STAGES: Mapping[type[Spec], Stage] = MappingProxyType(
         EnsembleSpec: ensemble,
     }
 )
+
+WORKER_MODULES: Mapping[type[Spec], str] = MappingProxyType(
+    {
+        DistilSpec: "stages.training.worker",
+        PretrainSpec: "stages.pretraining.worker",
+        TeachSpec: "stages.teaching.worker",
+    }
+)
+"""Spec class -> the module that its workers import first: it imports torch and transformers, which takes seconds."""

@@ -21,6 +21,7 @@ from pipeline.errors import RequestError
 from pipeline.execution.build_node import RunContext
 from pipeline.execution.code_snapshot import packages_for_workers
 from pipeline.execution.job_env import check_relative, report_begun
+from pipeline.execution.preparation import prepare
 from pipeline.execution.runner import Outcome, record_names, run
 from pipeline.execution.signals import interrupt_on_sigterm
 from pipeline.execution.student_trial import try_students
@@ -114,6 +115,7 @@ def build_on(
     if place.concurrent:
         check_shared_workers(built, resources, capacity)
     waits = check_resources(built, resources, capacity, recipe.limits.pending)
+    prepare(plan, place, resources)
     startup.step("checking that all nodes see the files")
     check_relative(max(capacity.machines, 2 if waits else 1))
     check_visible(plan, storage, place)

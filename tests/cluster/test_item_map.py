@@ -35,7 +35,7 @@ def test_all_progress_has_arrived_when_a_result_is_yielded(session: Session) -> 
     assert heard.notes == ["open 5"]
 
 
-def test_a_map_worker_and_its_open_function_are_kept_for_the_next_map(session: Session) -> None:
+def test_a_process_and_its_open_function_are_kept_for_the_next_map(session: Session) -> None:
     on = session.on(Resources(), Heard())
     first = [result for _, result in on.map(open_pid, "same", [0, 0])]
     second = [result for _, result in on.map(open_pid, "same", [0])]
@@ -43,14 +43,14 @@ def test_a_map_worker_and_its_open_function_are_kept_for_the_next_map(session: S
     assert [*first, *second] == [(pid, 0), (pid, 1), (pid, 2)]
 
 
-def test_a_map_worker_opens_again_for_another_config(session: Session) -> None:
+def test_a_process_opens_again_for_another_config(session: Session) -> None:
     on = session.on(Resources(), Heard())
     ((_, (first, _)),) = on.map(open_pid, "one", [0])
     ((_, (second, nth)),) = on.map(open_pid, "two", [0])
     assert (second, nth) == (first, 0)
 
 
-def test_a_map_worker_has_the_threads_of_its_resources(session: Session) -> None:
+def test_a_process_has_the_threads_of_its_resources(session: Session) -> None:
     ((_, place),) = session.on(Resources(cpus_per_worker=2), Heard()).map(open_place, None, [0])
     assert place == (1, 2, "cpu", "2")
 

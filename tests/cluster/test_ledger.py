@@ -217,6 +217,35 @@ def test_idle_tenants_make_room_where_a_node_was_lost_and_no_more_than_are_too_m
     assert isinstance(busy.handle, Room) and not busy.handle.closed
 
 
+def test_a_spare_holds_nothing_until_a_claim_that_would_start_a_process_takes_it() -> None:
+    book, spare = ledger(2), Room()
+    book.add_spare("seat", spare)
+    assert book.wanted() == []
+    (group,) = claim(book, "group", Demand(Amount(cpus=2.0)))
+    assert group.handle is not spare
+    book.check_in(group)
+    (idle,) = claim(book, "group", Demand(Amount(cpus=2.0)))
+    assert idle is group, "an idle tenant is taken before anything is started"
+    book.discard(idle)
+    first, second = claim(book, "seat", number=2)
+    assert [first.handle is spare, second.handle is spare] == [True, False]
+    assert not spare.closed
+
+
+def test_spares_end_on_request_and_with_the_ledger_and_not_with_age() -> None:
+    book, spares = ledger(2), [Room(), Room(), Room()]
+    book.add_spare("seat", spares[0])
+    book.expire(0.0)
+    assert not spares[0].closed
+    book.end_spares()
+    assert spares[0].closed
+    book.add_spare("seat", spares[1])
+    assert book.close() == [spares[1]]
+    with pytest.raises(Closed):
+        book.add_spare("seat", spares[2])
+    assert spares[2].closed
+
+
 def test_closing_hands_out_all_handles_and_refuses_claims() -> None:
     book = ledger(1)
     (busy,) = claim(book, "seat")

@@ -30,11 +30,18 @@ PARTS = (
     f"{CONTROLLER}.abort",
     f"{CALLBACKS}.placement_group_callback.PlacementGroupCleanerCallback",
     f"{CALLBACKS}.datasets.DatasetsCallback",
+    "ray._private.parameter.RayParams",
+    "ray._private.services.start_api_server",
+    "ray._private.utils.get_dashboard_dependency_error",
     "ray._private.state.state.get_cluster_config",
     "ray.core.generated.autoscaler_pb2.ClusterConfig",
     "ray.core.generated.autoscaler_pb2.NodeGroupConfig",
     "ray.actor._modify_class",
 )
+
+
+PARTS_REPLACED = ("ray._private.services.start_api_server", "ray._private.utils.get_dashboard_dependency_error")
+"""Functions of Ray that ``lean_start`` replaces."""
 
 
 def looked_up(path: str) -> Any:
@@ -80,6 +87,25 @@ def test_the_hook_and_the_methods_take_the_arguments_that_they_are_given() -> No
     ]
     assert list(inspect.signature(looked_up(f"{TRAINER}._create_default_callbacks")).parameters) == ["self"]
     assert list(inspect.signature(looked_up(f"{CONTROLLER}.abort")).parameters) == ["self"]
+
+
+def test_ray_can_be_started_with_fewer_processes_and_is_as_before_afterwards() -> None:
+    params = looked_up("ray._private.parameter.RayParams")
+    named = set(inspect.signature(params).parameters)
+    assert {"no_monitor", "include_log_monitor"} <= named, f"RayParams of Ray {ray.__version__} has other options"
+    for file, read in (("no_monitor", "if not self._ray_params.no_monitor:"), ("log", ".include_log_monitor:")):
+        assert written_in(read, "_private/node.py"), f"Ray {ray.__version__} does not look at the option for {file}"
+    assert written_in("ray._private.parameter.RayParams(", "_private/worker.py"), "ray.init takes the class elsewhere"
+    assert written_in("ray._private.services.start_api_server(", "_private/node.py")
+    assert written_in("ray._private.utils.get_dashboard_dependency_error() is not None", "_private/services.py")
+    server, error = (looked_up(PARTS_REPLACED[0]), looked_up(PARTS_REPLACED[1]))
+    with ray_internals.lean_start():
+        assert looked_up(PARTS_REPLACED[0])(False, False, "127.0.0.1", port=1) == (None, None)
+        assert looked_up(PARTS_REPLACED[1])() is not None
+        made = looked_up("ray._private.parameter.RayParams")(num_cpus=3)
+        assert (made.num_cpus, made.no_monitor, made.include_log_monitor) == (3, True, False)
+    assert looked_up("ray._private.parameter.RayParams") is params
+    assert [looked_up(path) for path in PARTS_REPLACED] == [server, error]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from drivers import driver
@@ -55,13 +56,13 @@ def test_our_ray_listens_on_loopback_and_asks_for_a_token(session: Session) -> N
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
-def test_map_workers_and_groups_make_room_for_each_other(session: Session) -> None:
-    """Both need all CPUs, and each finds them held by the other, which is idle."""
+def test_maps_and_trainings_make_room_for_each_other(session: Session) -> None:
+    """Both need all CPUs, and each finds them held by idle processes of other resources."""
     cpus = os.cpu_count() or 1
-    whole = session.on(Resources(cpus_per_worker=cpus), Heard())
     for _ in range(2):
-        assert list(whole.map(open_scaler, 2, [4])) == [(0, 8)]
-        assert whole.train(squares, 2) == [0, 1]
+        single = session.on(Resources(workers=cpus), Heard())
+        assert sorted(single.map(open_scaler, 2, [4, 5])) == [(0, 8), (1, 10)]
+        assert session.on(Resources(cpus_per_worker=cpus), Heard()).train(squares, 2) == [0, 1]
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two stages side by side need two CPUs")
@@ -82,7 +83,7 @@ def test_two_threads_map_and_train_side_by_side(session: Session) -> None:
     assert results == {"train": [[0, 1], [0, 1, 4]], "map": [{0: 2, 1: 4}, {0: 3, 1: 6}]}
 
 
-def test_idle_map_workers_and_groups_can_be_released(session: Session) -> None:
+def test_idle_processes_can_be_released(session: Session) -> None:
     on = session.on(Resources(), Heard())
     ((_, (pid, _)),) = on.map(open_pid, None, [0])
     trained = on.train(whereabouts, None)["pid"]
@@ -149,6 +150,13 @@ def test_a_folder_with_too_long_a_path_leaves_ray_its_default_folder_with_a_warn
 
 def test_a_ray_of_our_own_has_no_dashboard(session: Session) -> None:
     assert session.dashboard == ""
+
+
+def test_a_ray_of_our_own_has_the_processes_that_a_run_uses_and_no_others(session: Session) -> None:
+    session.release()
+    lines = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert any("raylet/raylet" in line for line in lines)
+    assert [line for line in lines if "monitor.py" in line or "dashboard.py" in line] == []
 
 
 def test_a_session_attaches_to_a_running_ray_and_leaves_it_running(session: Session) -> None:

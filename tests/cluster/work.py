@@ -2,9 +2,10 @@
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,16 @@ def whereabouts(config: object, worker: Worker) -> dict[str, Any]:
     return {"pid": os.getpid(), "rank": worker.rank, "world": worker.world_size, "device": worker.device}
 
 
+def surroundings(modules: Sequence[str], worker: Worker) -> dict[str, Any]:
+    """The process, its threads, and which of the modules are loaded."""
+    return {
+        "pid": os.getpid(),
+        "threads": worker.threads,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "loaded": [name for name in modules if name in sys.modules],
+    }
+
+
 def broken_loop(row: int, worker: Worker) -> None:
     raise Broken(row)
 
@@ -148,6 +159,15 @@ def counting_loop(folder: Path, worker: Worker) -> tuple[int, int]:
             time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
     return count, int(lives.read_text())
+
+
+def deadly_loop(folder: Path, worker: Worker) -> None:
+    """Counts its lives in a file, and kills its process."""
+    lives = folder / "lives"
+    lives.write_text(str(int(lives.read_text()) + 1 if lives.exists() else 1))
+    worker.advance(1)
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def controller_killer(folder: Path, worker: Worker) -> str:

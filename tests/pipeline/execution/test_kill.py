@@ -118,7 +118,7 @@ def training_workers(pid: int) -> list[int]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             parents[int(folder.name)] = int(parent)
-            if title.startswith(b"ray::RayTrainWorker") and state not in "ZX":
+            if title.startswith(b"ray::StageProcess.train") and state not in "ZX":
                 workers.append(int(folder.name))
 
     def below(one: int) -> bool:

@@ -1,0 +1,57 @@
+"""What a place is told of before the first stage starts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from project import graph_in, write_project
+
+from cluster.inline import Inline
+from cluster.resources import Resources
+from pipeline.execution.preparation import prepare
+from pipeline.graph.nodes import Graph, Node
+from pipeline.plan.planner import plan
+from pipeline.recipe import load
+from pipeline.storage.directory import Directory
+from stages.table import STAGES, WORKER_MODULES
+
+
+class ToldPlace(Inline):
+    """This process as a place, which keeps what it is told of."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, list[str]]] = []
+
+    def prepare(self, resources: Resources, modules: Sequence[str]) -> None:
+        self.told.append((resources.cpus_per_worker, list(modules)))
+
+
+def told(folder: Path, assets: Path, only: Sequence[str] = (), **changes: object) -> list[tuple[int, list[str]]]:
+    """What the place is told for the tiny recipe, or for those of its nodes whose roles are ``only``. A finetune gets 3
+    CPUs, a teacher that computes outputs 5, and everything else 1."""
+    project, place = write_project(folder, assets, **changes), ToldPlace()
+    project.storage.mkdir()
+    recipe = load(project.recipe, (), str(project.storage))
+    graph = graph_in(project.storage, recipe)
+    nodes = tuple(node for node in graph.nodes if not only or node.role in only)
+
+    def resources(node: Node) -> Resources:
+        return Resources(cpus_per_worker={"finetune": 3, "teach": 5}.get(node.role, 1))
+
+    prepare(plan(Graph(nodes), Directory(project.storage), recipe.name), place, resources)
+    return place.told
+
+
+def test_the_process_of_the_first_training_is_prepared(assets: Path, tmp_path: Path) -> None:
+    assert told(tmp_path, assets) == [(3, ["stages.training.worker"])]
+
+
+def test_nothing_is_prepared_where_no_model_is_to_be_run(assets: Path, tmp_path: Path) -> None:
+    assert told(tmp_path, assets, only=["corpus"]) == []
+
+
+@pytest.mark.parametrize("module", WORKER_MODULES.values())
+def test_each_module_to_be_loaded_is_there_and_belongs_to_a_stage(module: str) -> None:
+    root = Path(__file__).parents[3]
+    assert (root / module.replace(".", "/")).with_suffix(".py").is_file()
+    assert WORKER_MODULES.keys() <= STAGES.keys()
