@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from rich.box import SIMPLE_HEAD
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.graph.nodes import SplitSizes
+from pipeline.graph.nodes import ReportedModel, SplitSizes
 from pipeline.graph.split_sizes import share_text
 from pipeline.recipe import TEACHER
 from pipeline.report.differences import (
@@ -195,13 +195,14 @@ def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
 MAX_PATHS = 12
 
 
-def print_paths(rows: Sequence[ReportRow], console: Console) -> None:
-    """Print the directories or URLs of the students that are done, of ``MAX_PATHS`` at most."""
-    paths = {
-        f"{row.method} {row.student} {row.seed} {row.task}": row.artifact
-        for row in rows
-        if row.status == "done" and row.artifact and row.method != TEACHER
-    }
+def print_paths(rows: Sequence[ReportRow], names: Mapping[tuple[str, ReportedModel], str], console: Console) -> None:
+    """Print where the students that are done are, of ``MAX_PATHS`` at most: their names in the storage, which stay when
+    they are trained again, or else their directories or URLs. ``names`` are those of ``standing_names``."""
+    paths = {}
+    for row in rows:
+        if row.status == "done" and row.artifact and row.method != TEACHER and row.seed is not None:
+            model = ReportedModel(row.method, row.student, row.seed)
+            paths[f"{row.method} {row.student} {row.seed} {row.task}"] = names.get((row.task, model), row.artifact)
     for name, path in list(paths.items())[:MAX_PATHS]:
         console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
     if len(paths) > MAX_PATHS:

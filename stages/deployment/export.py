@@ -25,22 +25,12 @@ from stages.deployment.example import example_code
 from stages.deployment.graph import INPUTS, OPSET, write_graph, write_int8
 from stages.models.heads import head_of, is_own_class
 from stages.models.shape import config_of
+from stages.models.tokenizer_files import TOKENIZER_PATTERNS
 
 Form = Literal["onnx", "onnx-int8", "safetensors"]
 
 REPORT = "export.json"
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-    "chat_template.jinja",
-)
 WEIGHTS = ("*.safetensors", "*.safetensors.index*.json")
 
 EXAMPLE_ROWS = 4
@@ -77,7 +67,7 @@ def export(
     out.mkdir()
     model = load(source)
     model.eval()
-    copy_files(source, out, ("config.json", *TOKENIZER_FILES, *(WEIGHTS if form == "safetensors" else ())))
+    copy_files(source, out, ("config.json", *TOKENIZER_PATTERNS, *(WEIGHTS if form == "safetensors" else ())))
     write_description(out, description.task, description.max_length)
     names: tuple[str, ...] = INPUTS
     if form != "safetensors":
@@ -124,7 +114,7 @@ def copy_files(source: Path, out: Path, patterns: tuple[str, ...]) -> None:
 
 def folder_bytes(directory: Path) -> int:
     """Bytes of the weights and of the tokenizer in a model's directory."""
-    patterns = (ONNX_MODEL, f"{ONNX_MODEL}*", *WEIGHTS, *TOKENIZER_FILES)
+    patterns = (ONNX_MODEL, f"{ONNX_MODEL}*", *WEIGHTS, *TOKENIZER_PATTERNS)
     return sum(
         path.stat().st_size
         for path in directory.iterdir()
@@ -141,7 +131,7 @@ def exported_names(out: Path) -> list[str]:
     """The files of an exported folder that are pushed: all of them, which hold no texts of the training. Raises
     ValueError for a folder with any other file."""
     known = ("config.json", DESCRIPTION, REPORT, "README.md", "example.py", ONNX_MODEL, f"{ONNX_MODEL}.data")
-    patterns = (*known, *WEIGHTS, *TOKENIZER_FILES)
+    patterns = (*known, *WEIGHTS, *TOKENIZER_PATTERNS)
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     strange = [name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)]
     if strange:

@@ -1,34 +1,77 @@
-"""Predicts the labels of the rows of a file with a finished model."""
+"""Predicts the labels of the rows of a file with a finished model, in this process or in the workers of a place.
 
-import os
-from collections.abc import Callable
+Both compute the same passes: a chunk of rows, and the passes into which it is divided, depend on the file and on the
+kind of device alone, never on the number of workers or threads.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from stages.deployment.classifier import RowClassifier, best_device, open_classifier
+from cluster.resources import On, Worker
+from stages.deployment.classifier import FloatLogits, RowClassifier, best_device, open_classifier
 from stages.deployment.description import ModelDescription, is_onnx
 from stages.deployment.predictions import PredictionWriter, lines_of
-from stages.deployment.rows import read_texts
+from stages.deployment.rows import TextChunks, TextRow
+
+CPU_PASS = 2
+"""For how many threads a pass on a CPU is made, whatever their number: other passes would have other last bits."""
 
 
-def open_model(directory: Path, max_length: int) -> RowClassifier:
-    """The model in ``directory`` with its tokenizer, on a GPU where there is one and else with all cores. Raises
-    ValueError for a model that does not load."""
+def open_model(
+    directory: Path, max_length: int, device: str | None = None, threads: int | None = None
+) -> RowClassifier:
+    """The model in ``directory`` with its tokenizer, on ``device``, by default a GPU where there is one, with so many
+    ``threads`` of a CPU, by default all. Raises ValueError for a model that does not load."""
     from stages.models.predict import tokens_per_pass
 
-    device = "cpu" if is_onnx(directory) else best_device()
-    classifier = open_classifier(directory, device)
-    return RowClassifier(classifier, directory, max_length, tokens_per_pass(device, os.cpu_count() or 1))
+    device = "cpu" if is_onnx(directory) else device or best_device()
+    classifier = open_classifier(directory, device, threads)
+    return RowClassifier(classifier, directory, max_length, tokens_per_pass(device, CPU_PASS))
 
 
-def predict_file(
-    model: RowClassifier,
-    path: Path,
+@dataclass(frozen=True, slots=True)
+class PredictionJob:
+    """What a worker predicts with: the directory of a model, which it sees at the same path, and the tokens of a
+    row."""
+
+    directory: Path
+    max_length: int
+
+
+def open_predictions(job: PredictionJob, worker: Worker) -> Callable[[list[TextRow]], FloatLogits]:
+    """Load the model once a worker; return what computes the logits of a chunk of rows."""
+    return open_model(job.directory, job.max_length, worker.device, worker.threads).logits
+
+
+def logits_here(model: RowClassifier, chunks: TextChunks) -> Iterator[FloatLogits]:
+    """The logits [rows, outputs] of each chunk, in order, computed in this process."""
+    for number in range(len(chunks)):
+        yield model.logits(chunks[number])
+        chunks.forget(number)
+
+
+def logits_of_workers(on: On, job: PredictionJob, chunks: TextChunks) -> Iterator[FloatLogits]:
+    """The logits [rows, outputs] of each chunk, in order, computed in the workers of ``on``. Those that are done before
+    an earlier one are kept until it is."""
+    done: dict[int, FloatLogits] = {}
+    following = 0
+    for number, logits in on.map(open_predictions, job, chunks):
+        chunks.forget(number)
+        done[number] = logits
+        while following in done:
+            yield done.pop(following)
+            following += 1
+
+
+def write_predictions(
+    logits: Iterable[FloatLogits],
     description: ModelDescription,
     writer: PredictionWriter,
     advance: Callable[[int], None],
 ) -> None:
-    """Write a prediction for each row of the file, in the order of its rows. ``advance`` is called with the number of
-    rows whenever some are done. The file must be one that ``count_rows`` found good."""
-    for texts in read_texts(path, description):
-        writer.write(lines_of(description.task, model.logits(texts)))
-        advance(len(texts))
+    """Write a prediction for each row of ``logits``. ``advance`` is called with the number of rows whenever some are
+    done."""
+    for chunk in logits:
+        writer.write(lines_of(description.task, chunk))
+        advance(len(chunk))

@@ -30,6 +30,10 @@ def predict(
         Path | None,
         typer.Option("--out", metavar="FILE", help="A .csv, .tsv, .jsonl or .parquet; by default, CSV is printed."),
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="RAY", help="Compute on the workers of a running Ray: host:port, or auto."),
+    ] = None,
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
@@ -37,7 +41,7 @@ def predict(
     from pipeline.cli.models.find_model import find_model
     from pipeline.cli.models.predict import predict_rows
 
-    predict_rows(find_model(model, storage, set_ or ()), file, text or (), out)
+    raise typer.Exit(predict_rows(find_model(model, storage, set_ or ()), file, text or (), out, address))
 
 
 class ExportForm(StrEnum):
