@@ -21,8 +21,9 @@ from pipeline.report.differences import (
     is_winner,
     lines_on_differences,
 )
+from pipeline.report.latency_lines import latency_lines, mean_text
 from pipeline.report.means import MEAN, grouped, over_tasks
-from pipeline.report.rows import ReportRow
+from pipeline.report.rows import ReportRow, flat
 
 
 def as_json(rows: Sequence[ReportRow]) -> str:
@@ -33,9 +34,9 @@ def as_json(rows: Sequence[ReportRow]) -> str:
 def as_csv(rows: Sequence[ReportRow]) -> str:
     """CSV with a header line and a line for each row."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [field.name for field in fields(ReportRow)])
+    writer = csv.DictWriter(stream, [field.name for field in fields(ReportRow) if field.name != "measurements"])
     writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    writer.writerows(map(flat, rows))
     return stream.getvalue()
 
 
@@ -56,6 +57,9 @@ class Line:
     teacher_rows: str
     augmented_rows: str
     status: str
+    megabytes: str = ""
+    latency: str = ""
+    speedup: str = ""
     difference: str = ""
     gap_closed: str = ""
     winner: bool = False
@@ -72,6 +76,9 @@ HEADS = {
     "last": "last epoch",
     "kept": "of teacher",
     "parameters": "parameters",
+    "megabytes": "MB",
+    "latency": "p50 ms",
+    "speedup": "speed-up",
     "seconds": "train time",
     "teacher_rows": "teacher read",
     "augmented_rows": "texts added",
@@ -79,14 +86,16 @@ HEADS = {
 }
 """The columns of the table in their order: field of ``Line`` -> heading. That of ``difference`` names the baseline."""
 OF_COMPARISONS = ("difference", "gap_closed")
+OF_MEASUREMENTS = ("megabytes", "latency", "speedup")
 
 
 def headings(rows: Sequence[ReportRow]) -> dict[str, str]:
     """The columns for these rows: field of ``Line`` -> heading."""
     baseline = next((row.baseline for row in rows if row.baseline is not None), None)
-    if baseline is None:
-        return {field: head for field, head in HEADS.items() if field not in OF_COMPARISONS}
-    return {**HEADS, "difference": f"vs {baseline}"}
+    left_out = OF_COMPARISONS if baseline is None else ()
+    left_out += () if any(row.p50_ms is not None for row in rows) else OF_MEASUREMENTS
+    shown = {field: head for field, head in HEADS.items() if field not in left_out}
+    return shown if baseline is None else {**shown, "difference": f"vs {baseline}"}
 
 
 def lines(rows: Sequence[ReportRow]) -> list[Line]:
@@ -121,6 +130,9 @@ def _line(group: list[ReportRow], compared: ReportRow | None) -> Line:
         _mean_count([row.teacher_rows for row in group if row.teacher_rows is not None]),
         _mean_count([row.augmented_rows for row in group if row.augmented_rows is not None]),
         " ".join(status),
+        mean_text([None if row.bytes is None else row.bytes / 1e6 for row in group], ".1f"),
+        mean_text([row.p50_ms for row in group], ".2f"),
+        mean_text([row.speedup for row in group], ".2f", " x"),
         difference_text(compared) if compared else "",
         gap_text(compared) if compared else "",
         compared is not None and is_winner(compared),
@@ -140,10 +152,12 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} +- {statistics.stdev(values):.1f}"
 
 
-LEFT_OUT_BELOW = {144: ("teacher_rows", "augmented_rows"), 120: ("last", "parameters", "seconds")}
+LEFT_OUT_BELOW = {144: ("teacher_rows", "augmented_rows"), 120: ("last", "parameters", "seconds", "megabytes")}
 """Columns of a terminal -> the columns of the table that a narrower one leaves out."""
 OF_DIFFERENCES = 40
 """Columns that a comparison takes."""
+OF_LATENCIES = 22
+"""Columns that measured latencies take."""
 TEXTS = ("task", "method", "student", "measure", "status")
 """The columns that are text; all others are numbers."""
 
@@ -152,6 +166,7 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
     """Print the results table. A narrow terminal leaves out columns, which ``report --format csv`` has."""
     columns = headings(rows)
     width = console.width - (OF_DIFFERENCES if "difference" in columns else 0)
+    width -= OF_LATENCIES if "latency" in columns else 0
     left_out = {field for least, group in LEFT_OUT_BELOW.items() if width < least for field in group}
     if all(row.status == "done" for row in rows):
         left_out.add("status")
@@ -164,6 +179,8 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
         table.add_row(*(escape(getattr(line, field)) for field in shown), style=style)
     console.print(table)
     for text in (*lines_on_differences(rows), *shares(rows)):
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+    for text in latency_lines(rows):
         console.print(text, soft_wrap=True, highlight=False, markup=False)
     for note in quarantine_lines(rows):
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stages.corpus.batches import sorted_batches
 from stages.corpus.encoded_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
-from stages.deployment.description import ONNX_MODEL, is_onnx
+from stages.deployment.description import EXPORT_REPORT, ONNX_MODEL, is_onnx
 
 Inputs = Mapping[str, npt.NDArray[np.int64]]
 """A batch: ``input_ids``, ``attention_mask`` and, for pairs, ``token_type_ids``, each [B, T]."""
@@ -108,7 +108,7 @@ def best_device() -> str:
 def _stated(directory: Path, field: str) -> Any:
     """A field of the ``export.json`` beside an ONNX model; None where there is none."""
     try:
-        return json.loads((directory / "export.json").read_text("utf-8")).get(field)
+        return json.loads((directory / EXPORT_REPORT).read_text("utf-8")).get(field)
     except (OSError, ValueError):
         return None
 

@@ -20,7 +20,7 @@ from stages.cards.exported import Evaluations, exported_card
 from stages.corpus.encoded_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.checked_rows import ReferenceRows, comparison, describe_comparison, logits_of
-from stages.deployment.description import DESCRIPTION, ONNX_MODEL, ModelDescription, write_description
+from stages.deployment.description import DESCRIPTION, EXPORT_REPORT, ONNX_MODEL, ModelDescription, write_description
 from stages.deployment.example import example_code
 from stages.deployment.graph import INPUTS, OPSET, write_graph, write_int8
 from stages.models.heads import head_of, is_own_class
@@ -28,8 +28,6 @@ from stages.models.shape import config_of
 from stages.models.tokenizer_files import TOKENIZER_PATTERNS
 
 Form = Literal["onnx", "onnx-int8", "safetensors"]
-
-REPORT = "export.json"
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index*.json")
 
@@ -57,10 +55,12 @@ def export(
     rows: ReferenceRows,
     title: str,
     evaluations: Evaluations | None = None,
+    identity: str | None = None,
 ) -> Exported:
     """Export the model in ``source`` into the new folder ``out``, with its check on ``rows``. ``title`` heads the
-    README, which also has the ``evaluations`` of the model and its teacher, where they are known. Raises ValueError for
-    a model that does not load or cannot be exported."""
+    README, which also has the ``evaluations`` of the model and its teacher, where they are known. ``identity`` is that
+    of the model in keys, by which ``export.json`` names it. Raises ValueError for a model that does not load or cannot
+    be exported."""
     from stages.models.forward import count_parameters
     from stages.models.loading import load
 
@@ -84,6 +84,7 @@ def export(
     config = config_of(source)
     report: dict[str, object] = {
         "to": form,
+        "model": identity,
         "parameters": count_parameters(model),
         "labels": list(description.task.labels or ()),
         "max_length": description.max_length,
@@ -124,13 +125,13 @@ def folder_bytes(directory: Path) -> int:
 
 def write_report(out: Path, report: Mapping[str, object]) -> None:
     """Write ``export.json``."""
-    (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    (out / EXPORT_REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
 def exported_names(out: Path) -> list[str]:
     """The files of an exported folder that are pushed: all of them, which hold no texts of the training. Raises
     ValueError for a folder with any other file."""
-    known = ("config.json", DESCRIPTION, REPORT, "README.md", "example.py", ONNX_MODEL, f"{ONNX_MODEL}.data")
+    known = ("config.json", DESCRIPTION, EXPORT_REPORT, "README.md", "example.py", ONNX_MODEL, f"{ONNX_MODEL}.data")
     patterns = (*known, *WEIGHTS, *TOKENIZER_PATTERNS)
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     strange = [name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)]

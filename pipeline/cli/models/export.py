@@ -83,6 +83,7 @@ def write_export(model: FoundModel, form: str, target: Path, rows: Path | None, 
                 compared,
                 plain_name(model.name),
                 evaluations_of(model),
+                model.identity,
             )
         if found.faithful:
             (work / "export").rename(target)
