@@ -1,4 +1,4 @@
-"""A hub on the loopback interface for tests: as much of the Hugging Face hub's HTTP API as an upload of a folder needs."""
+"""A hub on the loopback interface for tests: what an upload of a folder needs of the Hugging Face hub's HTTP API."""
 
 import base64
 import json
