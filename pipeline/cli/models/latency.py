@@ -94,17 +94,18 @@ def keep(models: Sequence[FoundModel], found: "Sequence[Latency]") -> str:
         return ""
     when, machine = datetime.now(UTC).isoformat(timespec="seconds"), hardware()
     taught_by = {model.identity: model.taught_by() for model in models if model.stored is not None}
+    identities = [model.identity or exported_from(model.directory) for model in models]
+    known = {one for one in identities if one is not None and sound_record_of(artifact_key(one), storage) is not None}
     noted = []
     for place, one in enumerate(found):
-        model = models[place % len(models)]
-        identity = model.identity or exported_from(model.directory)
+        model, identity = models[place % len(models)], identities[place % len(models)]
         if identity is None or (model.identity is None and identity not in taught_by):
             continue  # a directory from elsewhere
         beside_teacher = models[0].identity is not None and taught_by.get(identity) == models[0].identity
         noted.append(
             MeasuredLatency(
                 model=identity,
-                external=sound_record_of(artifact_key(identity), storage) is None,
+                external=identity not in known,
                 **{name: getattr(one, name) for name in SHARED},
                 speedup=one.speedup if beside_teacher else None,
                 cpu_speedup=one.cpu_speedup if beside_teacher else None,
