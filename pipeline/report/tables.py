@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -212,6 +213,12 @@ def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
 MAX_PATHS = 12
 
 
+def _from_here(path: str) -> str:
+    """A path below the current folder as a relative one, which is shorter; any other path or URL as it is."""
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here)
+
+
 def print_paths(rows: Sequence[ReportRow], names: Mapping[tuple[str, ReportedModel], str], console: Console) -> None:
     """Print where the students that are done are, of ``MAX_PATHS`` at most: their names in the storage, which stay when
     they are trained again, or else their directories or URLs. ``names`` are those of ``standing_names``."""
@@ -221,6 +228,6 @@ def print_paths(rows: Sequence[ReportRow], names: Mapping[tuple[str, ReportedMod
             model = ReportedModel(row.method, row.student, row.seed)
             paths[f"{row.method} {row.student} {row.seed} {row.task}"] = names.get((row.task, model), row.artifact)
     for name, path in list(paths.items())[:MAX_PATHS]:
-        console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{name}: {_from_here(path)}", soft_wrap=True, highlight=False, markup=False)
     if len(paths) > MAX_PATHS:
         console.print(f"and {len(paths) - MAX_PATHS} more students: see stillhouse report --format json")

@@ -176,6 +176,13 @@ def test_a_run_prints_the_names_of_the_students(project: Project, first_run: tup
     }
 
 
+def test_names_below_the_current_folder_are_printed_from_there(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    assert f"\nvanilla-kd two 0 tiny: runs/{NAME}\n" in project("run").out
+
+
 def test_names_that_are_documents_are_printed_as_commands_take_them(
     built: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
