@@ -3,10 +3,10 @@
 import csv
 import io
 import json
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -215,8 +215,7 @@ MAX_PATHS = 12
 
 def _from_here(path: str) -> str:
     """A path below the current folder as a relative one, which is shorter; any other path or URL as it is."""
-    here = os.path.join(os.getcwd(), "")
-    return path.removeprefix(here)
+    return path.removeprefix(f"{Path.cwd()}/")
 
 
 def print_paths(rows: Sequence[ReportRow], names: Mapping[tuple[str, ReportedModel], str], console: Console) -> None:
