@@ -12,7 +12,7 @@ from rich.console import Console
 from cluster.resources import Capacity, On, Place, Resources, SilentListener
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.run_plan import open_place
-from pipeline.errors import RequestError, refused
+from pipeline.errors import RequestError, bounded
 from pipeline.execution.signals import interrupt_on_sigterm
 from pipeline.execution.visibility import REMEDY
 from pipeline.monitor.startup import Startup
@@ -66,8 +66,10 @@ def _logits(on: On, model: FoundModel, description: ModelDescription, chunks: Te
     from stages.deployment.predict import PredictionJob, logits_of_workers
 
     job = PredictionJob(model.directory.absolute(), description.max_length)
-    with refused("MODEL"):
+    try:
         yield from logits_of_workers(on, job, chunks)
+    except ValueError as error:  # in a worker: the model does not load there
+        raise RequestError(f"MODEL: {bounded(str(error))}") from error
 
 
 def resources(capacity: Capacity, directory: Path) -> Resources:
