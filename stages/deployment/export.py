@@ -23,9 +23,9 @@ from stages.deployment.checked_rows import ReferenceRows, comparison, describe_c
 from stages.deployment.description import DESCRIPTION, EXPORT_REPORT, ONNX_MODEL, ModelDescription, write_description
 from stages.deployment.example import example_code
 from stages.deployment.graph import INPUTS, OPSET, write_graph, write_int8
+from stages.files.tokenizer_files import TOKENIZER_PATTERNS
 from stages.models.heads import head_of, is_own_class
 from stages.models.shape import config_of
-from stages.models.tokenizer_files import TOKENIZER_PATTERNS
 
 Form = Literal["onnx", "onnx-int8", "safetensors"]
 

@@ -8,11 +8,11 @@ from pipeline.errors import RequestError, first_line, refused
 from pipeline.graph.external.inputs import model_directory
 from pipeline.graph.external.model_configs import check_classifier, check_config, check_cut
 from pipeline.recipe.starter.settings import Teacher
+from stages.files.tokenizer_files import TOKENIZER_PATTERNS
 from stages.models.heads import check_head, head_of, trained_with_mean_pooling
 from stages.models.label_order import label_order
 from stages.models.positions import position_limit
 from stages.models.shape import config_of, shape_of
-from stages.models.tokenizer_files import TOKENIZER_PATTERNS
 from stages.specs.student import Head
 from stages.specs.tasks import Task
 

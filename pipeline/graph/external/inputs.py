@@ -15,8 +15,8 @@ from pipeline.graph.external.digests import Digests
 from pipeline.graph.fingerprint import canonical, sha256
 from pipeline.graph.nodes import ExternalInput
 from stages.files.kinds import COMPRESSIONS
+from stages.files.tokenizer_files import TOKENIZER_FILES
 from stages.models.shape import config_of
-from stages.models.tokenizer_files import TOKENIZER_FILES
 
 
 @dataclass(frozen=True, slots=True)
