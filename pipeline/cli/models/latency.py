@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -149,22 +150,24 @@ def print_latencies(found: Sequence["Latency"], console: Console) -> None:
     """Print a row for each model and batch size."""
     first = found[0]
     table = Table(
-        title=f"CPU, {first.threads} threads, {first.tokens:g} tokens a row on average",
+        title=f"CPU, {first.threads} thread{'s' * (first.threads != 1)}, {first.tokens:g} tokens a row on average",
         title_justify="left",
         header_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("model", overflow="fold")
-    table.add_column("runtime")
-    for head in ("MB", "parameters", "batch", "p50 ms", "p95 ms", "rows/s", "speed-up"):
+    table.add_column("runtime", no_wrap=True)
+    for head in ("MB", "params", "batch", "p50 ms", "p95 ms", "rows/s", "speed-up"):
         table.add_column(head, justify="right", no_wrap=True)
     for before, one in zip([None, *found], found, strict=False):
         if before is not None and before.batch != one.batch:
             table.add_section()
         table.add_row(
-            Text(one.model),
+            Text(one.model.removeprefix("distil/")),
             one.runtime,
             f"{one.bytes / 1e6:,.1f}",
-            f"{one.parameters:,}",
+            f"{one.parameters / 1e6:,.1f}M",
             str(one.batch),
             f"{one.p50_ms:.2f}",
             f"{one.p95_ms:.2f}",
