@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 MARK = "STILLHOUSE_TEST_NODE"
 """The environment variable that the processes of a node inherit, and by which they are found."""
-START_WITHIN = 180.0
+START_WITHIN = 400.0
 """Seconds that ``ray start`` may take."""
 TRIES = 3
 """How often a node is started before the test fails."""
