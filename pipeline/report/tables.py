@@ -93,8 +93,8 @@ OF_MEASUREMENTS = ("megabytes", "latency", "speedup")
 def headings(rows: Sequence[ReportRow]) -> dict[str, str]:
     """The columns for these rows: field of ``Line`` -> heading."""
     baseline = next((row.baseline for row in rows if row.baseline is not None), None)
-    left_out = OF_COMPARISONS if baseline is None else ()
-    left_out += () if any(row.p50_ms is not None for row in rows) else OF_MEASUREMENTS
+    measured = any(row.p50_ms is not None for row in rows)
+    left_out = {*(OF_COMPARISONS if baseline is None else ()), *(() if measured else OF_MEASUREMENTS)}
     shown = {field: head for field, head in HEADS.items() if field not in left_out}
     return shown if baseline is None else {**shown, "difference": f"vs {baseline}"}
 

@@ -34,7 +34,8 @@ class StandardError(SilentListener):
     def note(self, text: str) -> None:
         print(f"stillhouse: {text}", file=sys.stderr)
 
-    log = note
+    def log(self, line: str) -> None:
+        self.note(line)
 
 
 @contextmanager
