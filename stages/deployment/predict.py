@@ -4,6 +4,7 @@ Both compute the same passes: a chunk of rows, and the passes into which it is d
 kind of device alone, never on the number of workers or threads.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,26 @@ from stages.deployment.description import ModelDescription, is_onnx
 from stages.deployment.predictions import PredictionWriter, lines_of
 from stages.deployment.rows import TextChunks, TextRow
 
-CPU_PASS = 2
-"""For how many threads a pass on a CPU is made, whatever their number: other passes would have other last bits."""
 
-
-def open_model(
-    directory: Path, max_length: int, device: str | None = None, threads: int | None = None
-) -> RowClassifier:
-    """The model in ``directory`` with its tokenizer, on ``device``, by default a GPU where there is one, with so many
-    ``threads`` of a CPU, by default all. Raises ValueError for a model that does not load."""
+def open_model(directory: Path, max_length: int) -> RowClassifier:
+    """The model in ``directory`` with its tokenizer, on a GPU where there is one and else with all cores. Raises
+    ValueError for a model that does not load."""
     from stages.models.predict import tokens_per_pass
 
-    device = "cpu" if is_onnx(directory) else device or best_device()
-    classifier = open_classifier(directory, device, threads)
-    return RowClassifier(classifier, directory, max_length, tokens_per_pass(device, CPU_PASS))
+    device = "cpu" if is_onnx(directory) else best_device()
+    classifier = open_classifier(directory, device)
+    return RowClassifier(classifier, directory, max_length, tokens_per_pass(device, os.cpu_count() or 1))
+
+
+def open_reproducible(directory: Path, max_length: int, device: str, threads: int) -> RowClassifier:
+    """As ``open_model``, with the same bits whatever the number of ``threads``: on a CPU each pass is computed by one
+    thread, as many passes at a time as there are threads. For this process, PyTorch is set to one thread."""
+    from stages.models.predict import tokens_per_pass
+
+    device = "cpu" if is_onnx(directory) else device
+    on_cpu = device == "cpu"
+    classifier = open_classifier(directory, device, 1 if on_cpu else None)
+    return RowClassifier(classifier, directory, max_length, tokens_per_pass(device), threads if on_cpu else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class PredictionJob:
 
 def open_predictions(job: PredictionJob, worker: Worker) -> Callable[[list[TextRow]], FloatLogits]:
     """Load the model once a worker; return what computes the logits of a chunk of rows."""
-    return open_model(job.directory, job.max_length, worker.device, worker.threads).logits
+    return open_reproducible(job.directory, job.max_length, worker.device, worker.threads).logits
 
 
 def logits_here(model: RowClassifier, chunks: TextChunks) -> Iterator[FloatLogits]:

@@ -1,5 +1,6 @@
 """``stillhouse predict``: labels and probabilities for the rows of a file."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,10 +59,11 @@ def _logits(
         with spread_over(address, model, description, chunks) as logits:
             yield logits
         return
-    from stages.deployment.predict import logits_here, open_model
+    from stages.deployment.classifier import best_device
+    from stages.deployment.predict import logits_here, open_reproducible
 
     with refused("MODEL"):
-        opened = open_model(model.directory, description.max_length)
+        opened = open_reproducible(model.directory, description.max_length, best_device(), os.cpu_count() or 1)
     yield logits_here(opened, chunks)
 
 
