@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 PREFIX = "stillhouse-"
-PURPOSES = ("ray", "train", "packages", "submit", "probe")
+PURPOSES = ("ray", "train", "packages", "submit", "probe", "predict")
 """What folders are for: their names are ``stillhouse-<purpose>-<random>``."""
 RANDOM_CHARACTERS = 8
 """How many characters ``tempfile.mkdtemp`` appends to a prefix: lower-case letters, digits and underscores."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.models.export import new_folder, unfaithful, write_export
 from pipeline.cli.models.find_model import FoundModel
-from pipeline.cli.models.latency import BUSY, measured
+from pipeline.cli.models.latency import BUSY, keep, lineup, measured
 from pipeline.errors import RequestError, refused
 from stages.deployment.description import ModelDescription
 from stillhouse.sources import RecipeSource, found
@@ -168,8 +168,9 @@ def latency(
     threads: int = 1,
     recipe: RecipeSource | None = None,
 ) -> "pandas.DataFrame":
-    """The size and speed of models on the CPU, measured in interleaved turns: a row for each model and batch size, and
-    for the teacher of the first one where it is known.
+    """The size and speed of models on the CPU, measured in interleaved turns: a row for each model and batch size. The
+    first is the teacher, where it is known, and before an exported model is the one of which it was made. They are kept
+    in the models' storage, where ``results`` finds them.
 
     ``p50_ms`` and ``p95_ms`` are milliseconds for a batch; ``speedup`` is how many times faster a model is than the
     first one. Raises RequestError.
@@ -180,7 +181,9 @@ def latency(
         raise RequestError("models: none; give at least one")
     if not batches or not all(isinstance(size, int) and size > 0 for size in batches) or threads < 1:
         raise RequestError(f"batches: {batches}, threads: {threads}; give whole numbers from 1")
-    times = measured([_found(model, recipe) for model in models], list(dict.fromkeys(batches)), threads)
+    compared = lineup([_found(model, recipe) for model in models])
+    times = measured(compared, list(dict.fromkeys(batches)), threads)
+    keep(compared, times)
     waited = max(one.waited for one in times)
     if waited > BUSY:
         busy = f"the machine is busy: batches took up to {waited:.1f} times their processor time"

@@ -8,7 +8,6 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,7 +21,7 @@ from pipeline.monitor.forecast import forecast, planned_run
 from pipeline.monitor.startup import Startup
 from pipeline.plan.measurements import Measurements
 from pipeline.recipe import Recipe
-from pipeline.report.rows import COMPARED
+from pipeline.report.rows import COMPARED, flat
 from stillhouse.sources import Changes, RecipeSource, found, recipe_of, resolved
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def _report_frame(recipe: RecipeSource, baseline: str | None, last_epoch: bool) 
     import pandas
 
     _, rows = reported(resolved(recipe, reads_data=False), baseline, last_epoch)
-    return pandas.DataFrame([asdict(row) for row in rows]).convert_dtypes()
+    return pandas.DataFrame([flat(row) for row in rows]).convert_dtypes()
 
 
 def history(

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 MARK = "STILLHOUSE_TEST_NODE"
 """The environment variable that the processes of a node inherit, and by which they are found."""
-START_WITHIN = 180.0
+START_WITHIN = 400.0
 """Seconds that ``ray start`` may take."""
 TRIES = 3
 """How often a node is started before the test fails."""
@@ -37,6 +37,9 @@ SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
+    # A busy machine takes minutes to start a node or a worker.
+    "RAY_raylet_start_wait_time_s": "170",
+    "RAY_worker_register_timeout_seconds": "300",
     # A killed node is noticed after two seconds instead of twenty.
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "4",

@@ -62,12 +62,10 @@ def test_the_readmes_snippet_classifies_with_a_student(
     clone: Path, transcript: list[subprocess.CompletedProcess[str]]
 ) -> None:
     snippet = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
-    models = sorted(clone.glob("runs/distil/*/*/model"))
-    assert models, "the commands have made students"
-    assert "runs/distil/<key>/0001/model" in snippet
-    code = snippet.replace("runs/distil/<key>/0001/model", str(models[0]))
     check = "\nanswer = classify('a lovely film')[0]\nassert answer['label'] in ('negative', 'positive'), answer\n"
-    done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", snippet + check], cwd=clone, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -17,7 +17,7 @@ from posixpath import dirname, join, normpath
 from urllib.parse import quote
 
 from pipeline.artifacts.record import MODELS, Record, parsed_records, record_name
-from pipeline.graph.nodes import MODEL, Edge, Graph, Node
+from pipeline.graph.nodes import MODEL, Edge, Graph, Node, ReportedModel
 from pipeline.storage import Storage
 from stages.atomic import draft_of
 
@@ -43,15 +43,35 @@ def names_of_models(graph: Graph, recipe: str) -> dict[str, Edge]:
     Two models whose parts come to one name (method ``a-b`` with student ``c``, and ``a`` with ``b-c``) have the first
     digits of their keys behind it; upper case does not tell names apart, as on some file systems it does not.
     """
-    named = [(_name(node, recipe), edge) for node, edge in _reported_models(graph)]
-    models: dict[str, set[str]] = {}
-    for name, edge in named:
-        models.setdefault(name.casefold(), set()).add(f"{edge.source.key}/{edge.part}")
+    return {name: edge for name, _, edge in _named_models(graph, recipe)}
+
+
+def standing_names(graph: Graph, recipe: str, storage: Storage) -> dict[tuple[str, ReportedModel], str]:
+    """(task, model) -> its name, for each model of a recipe whose name stands for it in the storage now: the path of
+    the link, or where names are documents, the name, which commands take."""
+    named = list(_named_models(graph, recipe))
+    links = {name for name, _, _ in named if storage.shared and (storage.local / name).is_symlink()}
+    texts = storage.read_many([f"{name}{DOCUMENT}" for name, _, _ in named if name not in links])
     found = {}
-    for name, edge in named:
-        unique = len(models[name.casefold()]) == 1
-        found[name if unique else f"{name}-{edge.source.key[:DIGITS]}"] = edge
+    for name, node, edge in named:
+        linked = name in links
+        pointer = pointer_of(name, storage) if linked else _from_document(texts.get(f"{name}{DOCUMENT}", ""))
+        if pointer is not None and pointer.key == edge.source.key:
+            assert node.subject is not None
+            found[node.task, node.subject] = storage.where(name) if linked else name
     return found
+
+
+def _named_models(graph: Graph, recipe: str) -> list[tuple[str, Node, Edge]]:
+    """(name, evaluation, model) for each model of ``names_of_models``."""
+    named = [(_name(node, recipe), node, edge) for node, edge in _reported_models(graph)]
+    models: dict[str, set[str]] = {}
+    for name, _, edge in named:
+        models.setdefault(name.casefold(), set()).add(f"{edge.source.key}/{edge.part}")
+    return [
+        (name if len(models[name.casefold()]) == 1 else f"{name}-{edge.source.key[:DIGITS]}", node, edge)
+        for name, node, edge in named
+    ]
 
 
 def _reported_models(graph: Graph) -> Iterator[tuple[Node, Edge]]:

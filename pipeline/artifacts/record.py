@@ -251,6 +251,13 @@ def parsed_records(storage: Storage, *stages: str) -> dict[str, Record | Request
     return found
 
 
+def sound_record_of(key: str, storage: Storage) -> Record | None:
+    """The record of a key, of whichever stage; None if there is none, or a damaged one. Raises RequestError for one of
+    a newer format."""
+    found = (sound_record(storage, stage, key) for stage in stages_of(storage))
+    return next((record for record in found if record is not None), None)
+
+
 def sound_record(storage: Storage, stage: str, key: str) -> Record | None:
     """The record of a key; None if there is none, or a damaged one. Raises RequestError for one of a newer format."""
     try:

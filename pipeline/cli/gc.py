@@ -11,12 +11,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.artifacts.attempts import Attempt, AttemptHeld, attempts_folder, claim, discard, release
+from pipeline.artifacts.latencies import dangling_latencies
 from pipeline.artifacts.model_names import dangling_names, remove_names
 from pipeline.artifacts.record import MODELS, key_folder, sound_record, withdraw
 from pipeline.artifacts.retention import Survey, UnusedArtifact, in_use, survey
@@ -140,7 +142,7 @@ def gc_recipes(
     if not removable or not yes:
         advice = "; nothing is removed without --yes" if removable else ""
         console.print(f"{storage}: {len(removable)} to free, {size:,} bytes{advice}", soft_wrap=True)
-        return _remove_dangling_names(storage, console) if yes else 0
+        return _remove_dangling(storage, console) if yes else 0
     kept = {one.key: why for one in removable if (why := free(one, storage))}
     for one in removable:
         if one.key in kept:
@@ -149,7 +151,16 @@ def gc_recipes(
     console.print(
         f"{storage}: freed {len(freed)} of {len(removable)}, {sum(o.bytes for o in freed):,} bytes", soft_wrap=True
     )
-    return max(1 if kept else 0, _remove_dangling_names(storage, console))
+    return max(1 if kept else 0, _remove_dangling(storage, console))
+
+
+def _remove_dangling(storage: Storage, console: Console) -> int:
+    """Remove the names and the measured latencies of models that are gone. Returns 1 if a name cannot be removed, else
+    0."""
+    with suppress(OSError):  # a few hundred bytes, which nothing reads any more
+        for name in dangling_latencies(storage):
+            storage.remove(name)
+    return _remove_dangling_names(storage, console)
 
 
 def _remove_dangling_names(storage: Storage, console: Console) -> int:

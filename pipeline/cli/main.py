@@ -51,6 +51,9 @@ PLAIN = 120
 SMALL_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 """The teacher of a new recipe: small enough for a machine without a GPU, and installed with the package."""
 
+NOT_RESUMED = ("predict", "export", "latency", "glue")
+"""Commands that begin anew after an interruption."""
+
 INTERRUPTED = 130
 """The exit code that typer returns after a KeyboardInterrupt."""
 
@@ -382,7 +385,8 @@ def main() -> NoReturn:
         print(f"stillhouse: {message}; see stillhouse --help", file=sys.stderr)
         sys.exit(2)
     if code == INTERRUPTED:
-        print("stillhouse: stopped; the next run resumes from here", file=sys.stderr)
+        begins_anew = sys.argv[1:2] and sys.argv[1] in NOT_RESUMED
+        print(f"stillhouse: stopped{'' if begins_anew else '; the next run resumes from here'}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
-from pipeline.artifacts.model_names import names_of_models, write_names
+from pipeline.artifacts.model_names import names_of_models, standing_names, write_names
 from pipeline.artifacts.ownership import note_use
 from pipeline.artifacts.record import find_for
 from pipeline.cli.last_sets import note_run, warn_of_same_name
@@ -22,6 +22,7 @@ from pipeline.cli.request import (
 from pipeline.errors import RequestError
 from pipeline.execution.runner import Failure, Outcome, note_refused, record_names
 from pipeline.execution.time_limit import TimeLimitReached
+from pipeline.graph.nodes import ReportedModel
 from pipeline.monitor.startup import Startup
 from pipeline.report.rows import ReportRow, report
 from pipeline.report.tables import print_paths, print_table
@@ -41,7 +42,8 @@ def run_recipe(request: Request, address: str | None, inline: bool) -> int:
             over = str(reached)
     with storage_errors(resolved.storage):
         rows = report(resolved.graph, resolved.storage)
-    code = print_results(rows, failures, resolved.recipe.name, console)
+        names = standing_names(resolved.graph, resolved.recipe.name, resolved.storage)
+    code = print_results(rows, failures, names, resolved.recipe.name, console)
     if not over:
         return code
     print(f"stillhouse: {over}", file=sys.stderr)
@@ -110,11 +112,18 @@ def build_missing(
         ) from None
 
 
-def print_results(rows: Sequence[ReportRow], failures: Mapping[str, Failure], recipe: str, console: Console) -> int:
-    """Print the results table, and on stderr each stage that failed itself. Returns the exit code."""
+def print_results(
+    rows: Sequence[ReportRow],
+    failures: Mapping[str, Failure],
+    names: Mapping[tuple[str, ReportedModel], str],
+    recipe: str,
+    console: Console,
+) -> int:
+    """Print the results table, on stderr each stage that failed itself, and where the students are. Returns the exit
+    code."""
     print_table(rows, console, recipe)
     for failure in failures.values():
         if not failure.blocked_by:
             print(f"stillhouse: {failure.node.name}: {failure.message}", file=sys.stderr)
-    print_paths(rows, console)
+    print_paths(rows, names, console)
     return 1 if failures else 0

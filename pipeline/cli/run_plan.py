@@ -96,8 +96,10 @@ def build_on(
     inline: bool,
     console: Console,
     startup: Startup,
+    since: float | None = None,
 ) -> Outcome:
-    """Build what the plan says on ``place``, as the run ``name``. Several runs, one after another, may use one place.
+    """Build what the plan says on ``place``, as the run ``name``. Several runs, one after another, may use one place;
+    ``since`` is when the first of them began (seconds since 1970), from which ``limits.hours`` count, by default now.
     Raises RequestError, before any work, if the place lacks resources or its nodes lack files; TimeLimitReached when
     ``limits.hours`` are over."""
     began = time.time()
@@ -156,7 +158,7 @@ def build_on(
             on_commit=on_commit,
             machines_may_join=bool(waits),
             check_new_machines=lambda: check_visible(plan, storage, place),
-            deadline=None if recipe.limits.hours is None else began + 3600 * recipe.limits.hours,
+            deadline=None if recipe.limits.hours is None else (since or began) + 3600 * recipe.limits.hours,
         )
         outcome = run(plan, context)
         record_names(graph, outcome, storage, recipe.name)

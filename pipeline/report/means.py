@@ -18,6 +18,22 @@ AVERAGED = ("score", "last_epoch_score", "teacher_score", "seconds", "latency_ms
 """The fields of a row of which means are taken."""
 
 
+NOT_MEASURED: dict[str, Any] = {
+    "bytes": None,
+    "p50_ms": None,
+    "p95_ms": None,
+    "rows_per_second": None,
+    "speedup": None,
+    "measured_runtime": None,
+    "measured_batch": None,
+    "measured_threads": None,
+    "measured_on": None,
+    "measured_at": None,
+    "measurements": (),
+}
+"""The fields on measured latencies of a row for several models."""
+
+
 def grouped(rows: Sequence[ReportRow], key: Callable[[ReportRow], Hashable]) -> list[list[ReportRow]]:
     """The rows by their key, in the order in which keys first occur."""
     groups: dict[Hashable, list[ReportRow]] = {}
@@ -85,5 +101,6 @@ def _mean_row(rows: Sequence[ReportRow], tasks: Sequence[str], split: str) -> Re
         trained_rows=None,
         held_out_rows=None,
         cut_off_rows=None,
+        **NOT_MEASURED,
         **means,
     )

@@ -1,10 +1,11 @@
 """The scores of a recipe's models as rows: one for each (task, method, student, seed, split, metric)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.artifacts.failure import has_failed
+from pipeline.artifacts.latencies import MeasuredLatency, headline, read_latencies
 from pipeline.artifacts.record import Record, find_for
 from pipeline.graph.nodes import MODEL, Edge, ExternalInput, Graph, Node, SplitSizes
 from pipeline.plan.quantities import sizes_of_splits
@@ -30,6 +31,10 @@ class ReportRow:
     ``trained_rows``; ``held_out_rows`` select the epoch, ``cut_off_rows`` became the dev split. ``learning_rate`` is
     that of the training at its peak, for a method with ``rates`` the one that its sweep chose. Values are None where
     they are unknown.
+
+    ``latency_ms`` is what the evaluation took for a row, in the median. ``bytes`` to ``measured_at`` are those of the
+    measurement by ``stillhouse latency`` that stands for the model (``headline``), and ``measurements`` are all of the
+    model and of its exports.
 
     ``seed`` is None in a row of the task ``mean``, which compares over tasks. ``delta`` is the mean score minus that of
     the method ``baseline`` over ``seeds_compared`` seeds, with a 95 % interval from ``low`` to ``high``; ``p`` is
@@ -65,6 +70,18 @@ class ReportRow:
     cut_off_rows: int | None = None
     loads_with: str | None = None
     learning_rate: float | None = None
+    # Measured by ``stillhouse latency``: all of these are None where it was not.
+    bytes: int | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    rows_per_second: float | None = None
+    speedup: float | None = None
+    measured_runtime: str | None = None
+    measured_batch: int | None = None
+    measured_threads: int | None = None
+    measured_on: str | None = None
+    measured_at: str | None = None
+    measurements: tuple[MeasuredLatency, ...] = ()
     # Compared with the method ``baseline`` (docs/comparing.md): all of these are None where it was not.
     baseline: str | None = None
     delta: float | None = None
@@ -76,6 +93,11 @@ class ReportRow:
     gap_closed: float | None = None
     seeds_compared: int | None = None
     tasks_compared: int | None = None
+
+
+def flat(row: ReportRow) -> dict[str, Any]:
+    """The fields of a row for a table: without ``measurements``, of which there may be several."""
+    return {name: value for name, value in asdict(row).items() if name != "measurements"}
 
 
 COMPARED = (
@@ -126,7 +148,29 @@ def rows_of(results: Results) -> list[ReportRow]:
     unbuilt = {key for key, record in records.items() if record is None}
     broken = results.graph.dependants({key for key in unbuilt if has_failed(storage, key)})
     teachers = {node.task: records[node.key] for node in nodes if node.subject and node.subject.method == TEACHER}
-    return [row for node in nodes for row in _rows(node, records, teachers.get(node.task), storage, broken)]
+    latencies = read_latencies(storage, {node.input_keys["model"] for node in nodes if "model" in node.inputs})
+    return [
+        replace(row, **_measured(latencies.get(node.input_keys.get("model", ""), ())))
+        for node in nodes
+        for row in _rows(node, records, teachers.get(node.task), storage, broken)
+    ]
+
+
+def _measured(found: tuple[MeasuredLatency, ...]) -> dict[str, Any]:
+    """The fields of a row on the measurements of its model."""
+    one = headline(found)
+    if one is None:
+        return {}
+    shared = {name: getattr(one, name) for name in ("bytes", "p50_ms", "p95_ms", "rows_per_second", "speedup")}
+    return {
+        **shared,
+        "measured_runtime": one.runtime,
+        "measured_batch": one.batch,
+        "measured_threads": one.threads,
+        "measured_on": one.processor,
+        "measured_at": one.measured,
+        "measurements": found,
+    }
 
 
 def _rows(

@@ -4,15 +4,16 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.graph.nodes import SplitSizes
+from pipeline.graph.nodes import ReportedModel, SplitSizes
 from pipeline.graph.split_sizes import share_text
 from pipeline.recipe import TEACHER
 from pipeline.report.differences import (
@@ -21,8 +22,9 @@ from pipeline.report.differences import (
     is_winner,
     lines_on_differences,
 )
+from pipeline.report.latency_lines import latency_lines, mean_text
 from pipeline.report.means import MEAN, grouped, over_tasks
-from pipeline.report.rows import ReportRow
+from pipeline.report.rows import ReportRow, flat
 
 
 def as_json(rows: Sequence[ReportRow]) -> str:
@@ -33,9 +35,9 @@ def as_json(rows: Sequence[ReportRow]) -> str:
 def as_csv(rows: Sequence[ReportRow]) -> str:
     """CSV with a header line and a line for each row."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [field.name for field in fields(ReportRow)])
+    writer = csv.DictWriter(stream, [field.name for field in fields(ReportRow) if field.name != "measurements"])
     writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    writer.writerows(map(flat, rows))
     return stream.getvalue()
 
 
@@ -56,6 +58,9 @@ class Line:
     teacher_rows: str
     augmented_rows: str
     status: str
+    megabytes: str = ""
+    latency: str = ""
+    speedup: str = ""
     difference: str = ""
     gap_closed: str = ""
     winner: bool = False
@@ -72,6 +77,9 @@ HEADS = {
     "last": "last epoch",
     "kept": "of teacher",
     "parameters": "parameters",
+    "megabytes": "MB",
+    "latency": "p50 ms",
+    "speedup": "speed-up",
     "seconds": "train time",
     "teacher_rows": "teacher read",
     "augmented_rows": "texts added",
@@ -79,14 +87,16 @@ HEADS = {
 }
 """The columns of the table in their order: field of ``Line`` -> heading. That of ``difference`` names the baseline."""
 OF_COMPARISONS = ("difference", "gap_closed")
+OF_MEASUREMENTS = ("megabytes", "latency", "speedup")
 
 
 def headings(rows: Sequence[ReportRow]) -> dict[str, str]:
     """The columns for these rows: field of ``Line`` -> heading."""
     baseline = next((row.baseline for row in rows if row.baseline is not None), None)
-    if baseline is None:
-        return {field: head for field, head in HEADS.items() if field not in OF_COMPARISONS}
-    return {**HEADS, "difference": f"vs {baseline}"}
+    measured = any(row.p50_ms is not None for row in rows)
+    left_out = {*(OF_COMPARISONS if baseline is None else ()), *(() if measured else OF_MEASUREMENTS)}
+    shown = {field: head for field, head in HEADS.items() if field not in left_out}
+    return shown if baseline is None else {**shown, "difference": f"vs {baseline}"}
 
 
 def lines(rows: Sequence[ReportRow]) -> list[Line]:
@@ -121,6 +131,9 @@ def _line(group: list[ReportRow], compared: ReportRow | None) -> Line:
         _mean_count([row.teacher_rows for row in group if row.teacher_rows is not None]),
         _mean_count([row.augmented_rows for row in group if row.augmented_rows is not None]),
         " ".join(status),
+        mean_text([None if row.bytes is None else row.bytes / 1e6 for row in group], ".1f"),
+        mean_text([row.p50_ms for row in group], ".2f"),
+        mean_text([row.speedup for row in group], ".2f", " x"),
         difference_text(compared) if compared else "",
         gap_text(compared) if compared else "",
         compared is not None and is_winner(compared),
@@ -140,10 +153,12 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} +- {statistics.stdev(values):.1f}"
 
 
-LEFT_OUT_BELOW = {144: ("teacher_rows", "augmented_rows"), 120: ("last", "parameters", "seconds")}
+LEFT_OUT_BELOW = {144: ("teacher_rows", "augmented_rows"), 120: ("last", "parameters", "seconds", "megabytes")}
 """Columns of a terminal -> the columns of the table that a narrower one leaves out."""
 OF_DIFFERENCES = 40
 """Columns that a comparison takes."""
+OF_LATENCIES = 22
+"""Columns that measured latencies take."""
 TEXTS = ("task", "method", "student", "measure", "status")
 """The columns that are text; all others are numbers."""
 
@@ -152,6 +167,7 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
     """Print the results table. A narrow terminal leaves out columns, which ``report --format csv`` has."""
     columns = headings(rows)
     width = console.width - (OF_DIFFERENCES if "difference" in columns else 0)
+    width -= OF_LATENCIES if "latency" in columns else 0
     left_out = {field for least, group in LEFT_OUT_BELOW.items() if width < least for field in group}
     if all(row.status == "done" for row in rows):
         left_out.add("status")
@@ -164,6 +180,8 @@ def print_table(rows: Sequence[ReportRow], console: Console, title: str) -> None
         table.add_row(*(escape(getattr(line, field)) for field in shown), style=style)
     console.print(table)
     for text in (*lines_on_differences(rows), *shares(rows)):
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+    for text in latency_lines(rows):
         console.print(text, soft_wrap=True, highlight=False, markup=False)
     for note in quarantine_lines(rows):
         console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
@@ -195,14 +213,20 @@ def quarantine_lines(rows: Sequence[ReportRow]) -> list[str]:
 MAX_PATHS = 12
 
 
-def print_paths(rows: Sequence[ReportRow], console: Console) -> None:
-    """Print the directories or URLs of the students that are done, of ``MAX_PATHS`` at most."""
-    paths = {
-        f"{row.method} {row.student} {row.seed} {row.task}": row.artifact
-        for row in rows
-        if row.status == "done" and row.artifact and row.method != TEACHER
-    }
+def _from_here(path: str) -> str:
+    """A path below the current folder as a relative one, which is shorter; any other path or URL as it is."""
+    return path.removeprefix(f"{Path.cwd()}/")
+
+
+def print_paths(rows: Sequence[ReportRow], names: Mapping[tuple[str, ReportedModel], str], console: Console) -> None:
+    """Print where the students that are done are, of ``MAX_PATHS`` at most: their names in the storage, which stay when
+    they are trained again, or else their directories or URLs. ``names`` are those of ``standing_names``."""
+    paths = {}
+    for row in rows:
+        if row.status == "done" and row.artifact and row.method != TEACHER and row.seed is not None:
+            model = ReportedModel(row.method, row.student, row.seed)
+            paths[f"{row.method} {row.student} {row.seed} {row.task}"] = names.get((row.task, model), row.artifact)
     for name, path in list(paths.items())[:MAX_PATHS]:
-        console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{name}: {_from_here(path)}", soft_wrap=True, highlight=False, markup=False)
     if len(paths) > MAX_PATHS:
         console.print(f"and {len(paths) - MAX_PATHS} more students: see stillhouse report --format json")

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from typing import Protocol
 
 from pipeline.storage.cache import ArtifactCache
 from pipeline.storage.directory import link
-from pipeline.storage.port import LEASE, WORK, Entry, Files
+from pipeline.storage.port import LEASE, WORK, Entry, Files, Storage
 from stages.atomic import replacing
 
 OLD = 3600.0
@@ -200,6 +201,41 @@ class BucketMirror:
 
     def _exclusive(self) -> AbstractContextManager[None]:
         return self.bucket.cache.locked(self.out.replace("/", "-"))
+
+
+class InputMirror:
+    """Implements the cluster's ``Mirror`` for work that reads artifacts of a remote storage and writes no files.
+    ``inputs``: folder of an artifact -> its files."""
+
+    def __init__(self, storage: Storage, inputs: Mapping[str, Files]) -> None:
+        self._storage, self._inputs = storage, inputs
+        self._pulled = False
+
+    def __reduce__(self) -> tuple[type["InputMirror"], tuple[Storage, Mapping[str, Files]]]:
+        return InputMirror, (self._storage, self._inputs)  # another process has pulled nothing yet
+
+    @property
+    def here(self) -> str:
+        """The machine, and its local copy of the storage."""
+        return f"{socket.gethostname()}:{self._storage.local}"
+
+    def pull(self) -> None:
+        """Fetch the inputs, once."""
+        if not self._pulled:
+            for folder, files in self._inputs.items():
+                self._storage.fetch(folder, files, self._user)
+            self._pulled = True
+
+    def push(self) -> None:
+        """Does nothing: nothing is written."""
+
+    def close(self) -> None:
+        self._storage.release(self._user)
+        self._pulled = False
+
+    @property
+    def _user(self) -> str:
+        return f"inputs {os.getpid()} {id(self)}"
 
 
 def local_files(home: Path) -> Iterator[str]:

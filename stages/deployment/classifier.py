@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from stages.corpus.batches import sorted_batches
 from stages.corpus.token_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
-from stages.deployment.description import ONNX_MODEL, is_onnx
+from stages.deployment.description import EXPORT_REPORT, ONNX_MODEL, is_onnx
 
 Inputs = Mapping[str, npt.NDArray[np.int64]]
 """A batch: ``input_ids``, ``attention_mask`` and, for pairs, ``token_type_ids``, each [B, T]."""
@@ -108,7 +109,7 @@ def best_device() -> str:
 def _stated(directory: Path, field: str) -> Any:
     """A field of the ``export.json`` beside an ONNX model; None where there is none."""
     try:
-        return json.loads((directory / "export.json").read_text("utf-8")).get(field)
+        return json.loads((directory / EXPORT_REPORT).read_text("utf-8")).get(field)
     except (OSError, ValueError):
         return None
 
@@ -116,7 +117,9 @@ def _stated(directory: Path, field: str) -> Any:
 class RowClassifier:
     """A model with its tokenizer. Raises ValueError for a directory without one that loads."""
 
-    def __init__(self, classifier: Classifier, directory: Path, max_length: int, tokens: int) -> None:
+    def __init__(self, classifier: Classifier, directory: Path, max_length: int, tokens: int, passes: int = 1) -> None:
+        """``tokens``: those of a pass, with padding, at most; ``passes``: how many are computed at a time."""
+        self._passes = passes
         self.classifier = classifier
         self.tokenizer = load_tokenizer(directory)
         self.max_length = max_length
@@ -127,10 +130,15 @@ class RowClassifier:
         and at most the number of padded tokens with which the classifier was opened."""
         rows = encode(self.tokenizer, texts, self.max_length)
         found: FloatLogits | None = None
-        for chosen in sorted_batches(rows.costs, self._tokens):
-            logits = self.classifier.logits(rows.collate(chosen))
-            if found is None:
-                found = np.zeros((len(rows), logits.shape[1]), np.float32)
-            found[chosen] = logits
+        chosen = sorted_batches(rows.costs, self._tokens)
+
+        def compute(one: npt.NDArray[np.int64]) -> FloatLogits:
+            return self.classifier.logits(rows.collate(one))
+
+        with ThreadPoolExecutor(self._passes) as pool:
+            for own, logits in zip(chosen, pool.map(compute, chosen), strict=True):
+                if found is None:
+                    found = np.zeros((len(rows), logits.shape[1]), np.float32)
+                found[own] = logits
         assert found is not None, "there is a row"
         return found

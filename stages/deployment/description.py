@@ -16,6 +16,7 @@ from stages.specs.tasks import Task
 
 DESCRIPTION = "stillhouse.json"
 ONNX_MODEL = "model.onnx"
+EXPORT_REPORT = "export.json"
 
 USUAL_LENGTH = 512
 """The most tokens of a row for a model whose directory names no length, or a longer one."""
@@ -59,6 +60,16 @@ def is_model(directory: Path) -> bool:
 def is_onnx(directory: Path) -> bool:
     """Whether a model's directory holds an exported ONNX model."""
     return (directory / ONNX_MODEL).is_file()
+
+
+def exported_from(directory: Path) -> str | None:
+    """The identity of the model that an exported directory was made of, from its ``export.json``; None where that does
+    not name it."""
+    try:
+        found = json.loads((directory / EXPORT_REPORT).read_text("utf-8"))["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def read_description(directory: Path, corpus: Path | None = None) -> ModelDescription:

@@ -20,27 +20,15 @@ from stages.cards.exported import Evaluations, exported_card
 from stages.corpus.token_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.checked_rows import ReferenceRows, comparison, describe_comparison, logits_of
-from stages.deployment.description import DESCRIPTION, ONNX_MODEL, ModelDescription, write_description
+from stages.deployment.description import DESCRIPTION, EXPORT_REPORT, ONNX_MODEL, ModelDescription, write_description
 from stages.deployment.example import example_code
 from stages.deployment.graph import INPUTS, OPSET, write_graph, write_int8
+from stages.files.tokenizer_files import TOKENIZER_PATTERNS
 from stages.models.heads import head_of, is_own_class
 from stages.models.shape import config_of
 
 Form = Literal["onnx", "onnx-int8", "safetensors"]
 
-REPORT = "export.json"
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-    "chat_template.jinja",
-)
 WEIGHTS = ("*.safetensors", "*.safetensors.index*.json")
 
 EXAMPLE_ROWS = 4
@@ -67,17 +55,19 @@ def export(
     rows: ReferenceRows,
     title: str,
     evaluations: Evaluations | None = None,
+    identity: str | None = None,
 ) -> Exported:
     """Export the model in ``source`` into the new folder ``out``, with its check on ``rows``. ``title`` heads the
-    README, which also has the ``evaluations`` of the model and its teacher, where they are known. Raises ValueError for
-    a model that does not load or cannot be exported."""
+    README, which also has the ``evaluations`` of the model and its teacher, where they are known. ``identity`` is that
+    of the model in keys, by which ``export.json`` names it. Raises ValueError for a model that does not load or cannot
+    be exported."""
     from stages.models.forward import count_parameters
     from stages.models.loading import load
 
     out.mkdir()
     model = load(source)
     model.eval()
-    copy_files(source, out, ("config.json", *TOKENIZER_FILES, *(WEIGHTS if form == "safetensors" else ())))
+    copy_files(source, out, ("config.json", *TOKENIZER_PATTERNS, *(WEIGHTS if form == "safetensors" else ())))
     write_description(out, description.task, description.max_length)
     names: tuple[str, ...] = INPUTS
     if form != "safetensors":
@@ -94,6 +84,7 @@ def export(
     config = config_of(source)
     report: dict[str, object] = {
         "to": form,
+        "model": identity,
         "parameters": count_parameters(model),
         "labels": list(description.task.labels or ()),
         "max_length": description.max_length,
@@ -124,7 +115,7 @@ def copy_files(source: Path, out: Path, patterns: tuple[str, ...]) -> None:
 
 def folder_bytes(directory: Path) -> int:
     """Bytes of the weights and of the tokenizer in a model's directory."""
-    patterns = (ONNX_MODEL, f"{ONNX_MODEL}*", *WEIGHTS, *TOKENIZER_FILES)
+    patterns = (ONNX_MODEL, f"{ONNX_MODEL}*", *WEIGHTS, *TOKENIZER_PATTERNS)
     return sum(
         path.stat().st_size
         for path in directory.iterdir()
@@ -134,14 +125,14 @@ def folder_bytes(directory: Path) -> int:
 
 def write_report(out: Path, report: Mapping[str, object]) -> None:
     """Write ``export.json``."""
-    (out / REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    (out / EXPORT_REPORT).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
 def exported_names(out: Path) -> list[str]:
     """The files of an exported folder that are pushed: all of them, which hold no texts of the training. Raises
     ValueError for a folder with any other file."""
-    known = ("config.json", DESCRIPTION, REPORT, "README.md", "example.py", ONNX_MODEL, f"{ONNX_MODEL}.data")
-    patterns = (*known, *WEIGHTS, *TOKENIZER_FILES)
+    known = ("config.json", DESCRIPTION, EXPORT_REPORT, "README.md", "example.py", ONNX_MODEL, f"{ONNX_MODEL}.data")
+    patterns = (*known, *WEIGHTS, *TOKENIZER_PATTERNS)
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     strange = [name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)]
     if strange:

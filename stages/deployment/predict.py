@@ -1,13 +1,19 @@
-"""Predicts the labels of the rows of a file with a finished model."""
+"""Predicts the labels of the rows of a file with a finished model, in this process or in the workers of a place.
+
+Both compute the same passes: a chunk of rows, and the passes into which it is divided, depend on the file and on the
+kind of device alone, never on the number of workers or threads.
+"""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from stages.deployment.classifier import RowClassifier, best_device, open_classifier
+from cluster.resources import On, Worker
+from stages.deployment.classifier import FloatLogits, RowClassifier, best_device, open_classifier
 from stages.deployment.description import ModelDescription, is_onnx
 from stages.deployment.predictions import PredictionWriter, lines_of
-from stages.deployment.rows import read_texts
+from stages.deployment.rows import TextChunks, TextRow
 
 
 def open_model(directory: Path, max_length: int) -> RowClassifier:
@@ -20,15 +26,59 @@ def open_model(directory: Path, max_length: int) -> RowClassifier:
     return RowClassifier(classifier, directory, max_length, tokens_per_pass(device, os.cpu_count() or 1))
 
 
-def predict_file(
-    model: RowClassifier,
-    path: Path,
+def open_reproducible(directory: Path, max_length: int, device: str, threads: int) -> RowClassifier:
+    """As ``open_model``, with the same bits whatever the number of ``threads``: on a CPU each pass is computed by one
+    thread, as many passes at a time as there are threads. For this process, PyTorch is set to one thread."""
+    from stages.models.predict import tokens_per_pass
+
+    device = "cpu" if is_onnx(directory) else device
+    on_cpu = device == "cpu"
+    classifier = open_classifier(directory, device, 1 if on_cpu else None)
+    return RowClassifier(classifier, directory, max_length, tokens_per_pass(device), threads if on_cpu else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionJob:
+    """What a worker predicts with: the directory of a model, which it sees at the same path, and the tokens of a
+    row."""
+
+    directory: Path
+    max_length: int
+
+
+def open_predictions(job: PredictionJob, worker: Worker) -> Callable[[list[TextRow]], FloatLogits]:
+    """Load the model once a worker; return what computes the logits of a chunk of rows."""
+    return open_reproducible(job.directory, job.max_length, worker.device, worker.threads).logits
+
+
+def logits_here(model: RowClassifier, chunks: TextChunks) -> Iterator[FloatLogits]:
+    """The logits [rows, outputs] of each chunk, in order, computed in this process."""
+    for number in range(len(chunks)):
+        yield model.logits(chunks[number])
+        chunks.forget(number)
+
+
+def logits_of_workers(on: On, job: PredictionJob, chunks: TextChunks) -> Iterator[FloatLogits]:
+    """The logits [rows, outputs] of each chunk, in order, computed in the workers of ``on``. Those that are done before
+    an earlier one are kept until it is."""
+    done: dict[int, FloatLogits] = {}
+    following = 0
+    for number, logits in on.map(open_predictions, job, chunks):
+        chunks.forget(number)
+        done[number] = logits
+        while following in done:
+            yield done.pop(following)
+            following += 1
+
+
+def write_predictions(
+    logits: Iterable[FloatLogits],
     description: ModelDescription,
     writer: PredictionWriter,
     advance: Callable[[int], None],
 ) -> None:
-    """Write a prediction for each row of the file, in the order of its rows. ``advance`` is called with the number of
-    rows whenever some are done. The file must be one that ``count_rows`` found good."""
-    for texts in read_texts(path, description):
-        writer.write(lines_of(description.task, model.logits(texts)))
-        advance(len(texts))
+    """Write a prediction for each row of ``logits``. ``advance`` is called with the number of rows whenever some are
+    done."""
+    for chunk in logits:
+        writer.write(lines_of(description.task, chunk))
+        advance(len(chunk))

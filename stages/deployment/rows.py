@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from stages.corpus.sources import Faults, RowCheck
 from stages.deployment.description import ModelDescription
@@ -12,8 +13,9 @@ from stages.files.rows import FileRow, open_rows, separator_hint, shown_names
 SAMPLED = 100
 """Rows that are read to find out which columns hold texts."""
 
-CHUNK = 4096
-"""Rows that are predicted at once: enough to find rows of similar length, and small in memory."""
+CHUNK = 1024
+"""Rows that are predicted at once: enough to find rows of similar length, and small in memory. A cluster's workers get
+so many at a time, and which rows a model computes together follows from it alone, wherever it runs."""
 
 TextRow = tuple[str, ...]
 
@@ -66,6 +68,34 @@ def read_texts(path: Path, description: ModelDescription) -> Iterator[list[TextR
     rows = (tuple(map(str, row.values[:-1])) for row in _file_rows(path, description))
     while chunk := list(islice(rows, CHUNK)):
         yield chunk
+
+
+class TextChunks(Sequence[list[TextRow]]):
+    """The lists of ``read_texts`` as a sequence of known length, for workers that are given them in nearly this order:
+    the file is read when an item beyond those read so far is wanted, and an item is kept until it is ``forgotten``."""
+
+    def __init__(self, path: Path, description: ModelDescription, rows: int) -> None:
+        """``rows``: those of the file, as ``count_rows`` has found."""
+        self._count = -(-rows // CHUNK)
+        self._texts = read_texts(path, description)
+        self._kept: dict[int, list[TextRow]] = {}
+        self._read = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        """The chunk of this number. IndexError beyond the last one; KeyError for one that was forgotten."""
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        while self._read <= index:
+            self._kept[self._read] = next(self._texts)
+            self._read += 1
+        return self._kept[index]
+
+    def forget(self, index: int) -> None:
+        """Free the chunk of this number, which is not wanted again."""
+        del self._kept[index]
 
 
 def _file_rows(path: Path, description: ModelDescription) -> Iterator[FileRow]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RequestError, first_line, refused
-from pipeline.graph.external.inputs import TOKENIZER_FILES, model_directory
+from pipeline.graph.external.inputs import model_directory
 from pipeline.graph.external.model_configs import check_classifier, check_config, check_cut
 from pipeline.recipe.starter.settings import Teacher
+from stages.files.tokenizer_files import TOKENIZER_PATTERNS
 from stages.models.heads import check_head, head_of, trained_with_mean_pooling
 from stages.models.label_order import label_order
 from stages.models.positions import position_limit
@@ -72,7 +73,7 @@ def _fetched(repository: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library
 
-    patterns = ["config.json", "1_Pooling/config.json", *TOKENIZER_FILES]
+    patterns = ["config.json", "1_Pooling/config.json", *TOKENIZER_PATTERNS]
     try:
         directory = Path(snapshot_download(repository, allow_patterns=patterns))
     except (HTTPError, OSError, ValueError) as error:

@@ -30,6 +30,10 @@ def predict(
         Path | None,
         typer.Option("--out", metavar="FILE", help="A .csv, .tsv, .jsonl or .parquet; by default, CSV is printed."),
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="RAY", help="Compute on the workers of a running Ray: host:port, or auto."),
+    ] = None,
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
@@ -37,7 +41,7 @@ def predict(
     from pipeline.cli.models.find_model import find_model
     from pipeline.cli.models.predict import predict_rows
 
-    predict_rows(find_model(model, storage, set_ or ()), file, text or (), out)
+    raise typer.Exit(predict_rows(find_model(model, storage, set_ or ()), file, text or (), out, address))
 
 
 class ExportForm(StrEnum):
@@ -78,16 +82,18 @@ class LatencyFormat(StrEnum):
 
 @commands.command(cls=Command)
 def latency(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"{MODEL_HELP} The first is the baseline.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help=f"{MODEL_HELP} The teacher of the first is measured, too.")
+    ],
     batch: Annotated[str, typer.Option("--batch", metavar="N,N", help="Rows in a batch.")] = "1,32",
     threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads of the CPU.")] = 1,
     format: Annotated[LatencyFormat, typer.Option("--format", help="How to print it.")] = LatencyFormat.table,
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Measure size, parameters and speed of models on the CPU, in turns, beside the teacher of the first."""
+    """Measure size, parameters and speed of models on the CPU, in turns, beside their teacher, for the report."""
     from pipeline.cli.models.find_model import find_model
     from pipeline.cli.models.latency import compare_latencies
 
     found = [find_model(model, storage, set_ or ()) for model in models]
-    compare_latencies(found, batch, threads, format.value)
+    compare_latencies(found, batch, threads, format.value, storage)

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def export_model(
 
     print(describe_comparison(check))
     if not found.faithful:
-        print(f"stillhouse: {unfaithful(model, form)}")
+        print(f"stillhouse: {unfaithful(model, form)}", file=sys.stderr)
         return 1
     print(f"{found.report['bytes']:,} bytes: {target}")
     return 0 if push is None else _push(target, push)
@@ -83,6 +84,7 @@ def write_export(model: FoundModel, form: str, target: Path, rows: Path | None, 
                 compared,
                 plain_name(model.name),
                 evaluations_of(model),
+                model.identity,
             )
         if found.faithful:
             (work / "export").rename(target)
@@ -127,6 +129,7 @@ def _check_hub(repository: str) -> None:
 def _push(folder: Path, repository: str) -> int:
     """Send the folder to the hub, print its address and return the exit code."""
     import huggingface_hub
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library
 
     from stages.deployment.export import exported_names
 
@@ -136,8 +139,9 @@ def _push(folder: Path, repository: str) -> int:
     try:
         hub.create_repo(repository, exist_ok=True)
         done = hub.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=names)
-    except OSError as error:
-        print(f"stillhouse: --push: {repository}: {first_line(error)}; the export is in {folder}")
+    except (HTTPError, OSError, ValueError) as error:
+        reason = getattr(error, "server_message", None) or first_line(error)  # the hub's own words, where it answered
+        print(f"stillhouse: --push: {repository}: {reason}; the export is kept in {folder}", file=sys.stderr)
         return 1
     print(f"pushed {len(names)} files: {done}")
     return 0

@@ -7,16 +7,18 @@ from pathlib import Path
 
 from pipeline.artifacts.evaluations import teacher_store
 from pipeline.artifacts.locate_inputs import input_path
-from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find_for, missing
+from pipeline.artifacts.record import RECORD, Record, fetch_artifact, find_for, missing, sound_record_of
 from pipeline.artifacts.search import locate
 from pipeline.cli.last_sets import resolve_built
 from pipeline.cli.request import Request, ResolvedRequest, storage_errors
 from pipeline.errors import RequestError, nearest, refused
-from pipeline.graph.nodes import MODEL, Edge, Graph, Node
+from pipeline.graph.nodes import MODEL, Edge, Graph, Node, artifact_key, source_key
 from pipeline.storage import Storage, open_storage
-from stages.deployment.description import ModelDescription, is_model, read_description
+from stages.deployment.description import ModelDescription, exported_from, is_model, is_onnx, read_description
 
 RECIPE_MODEL = re.compile(r"(?P<recipe>.+?\.ya?ml):(?P<model>.+)", re.DOTALL)
+TEACHER = "teacher"
+"""The name of the model that taught another, in tables."""
 NAMED = 6
 """How many models of a recipe are listed in a message."""
 
@@ -32,11 +34,12 @@ class StoredModel:
 @dataclass(frozen=True, slots=True)
 class FoundModel:
     """A model's directory on this machine. ``name`` stands for it in tables and in names of folders; ``stored`` is None
-    for a directory outside any storage."""
+    for a directory outside any storage. ``identity`` is that of the model in keys, None where it is not known."""
 
     name: str
     directory: Path
     stored: StoredModel | None = None
+    identity: str | None = None
 
     def description(self) -> ModelDescription:
         """Its task and the length of its rows. Raises RequestError for a damaged directory."""
@@ -56,7 +59,29 @@ class FoundModel:
         if store is None:
             return None
         directory = _input(StoredModel(store, self.stored.storage), "model")
-        return None if directory is None or not is_model(directory) else FoundModel("teacher", directory)
+        if directory is None or not is_model(directory):
+            return None
+        return FoundModel(TEACHER, directory, None, store.inputs["model"])
+
+    def taught_by(self) -> str | None:
+        """The identity of the first model that taught it; None where there is none, or it is not known."""
+        store = None if self.stored is None else teacher_store(self.stored.record, self.stored.storage)
+        return None if store is None else store.inputs["model"]
+
+
+def original_of(model: FoundModel, storage: str | None) -> FoundModel | None:
+    """The model of which an ONNX model was exported; None for a model of another kind, and where ``storage`` (by
+    default ``runs``) does not have it. Raises RequestError if the storage does not answer."""
+    identity = exported_from(model.directory) if is_onnx(model.directory) else None
+    if identity is None:
+        return None
+    there = open_storage(storage or "runs")
+    with storage_errors(there):
+        record = sound_record_of(artifact_key(identity), there)
+        if record is None or missing(there, record):
+            return None
+        directory = fetch_artifact(there, record) / (identity.partition("/")[2] or MODEL)
+    return FoundModel(record.name, directory, StoredModel(record, there), identity) if is_model(directory) else None
 
 
 def find_model(target: str, storage: str | None, sets: Sequence[str]) -> FoundModel:
@@ -85,7 +110,9 @@ def _at_path(path: Path) -> FoundModel:
     stored = _stored_at(folder.absolute())
     if is_model(inside):
         own = inside.absolute()
-        return FoundModel(_folder_name(own) if stored is None else stored.record.name, own, stored)
+        if stored is None:
+            return FoundModel(_folder_name(own), own)
+        return FoundModel(stored.record.name, own, stored, _identity(stored.record, own))
     if stored is None:
         raise RequestError(f"MODEL: {path} has no config.json, so it holds no model; give the directory of one")
     return _of_record(stored.record, stored.storage)
@@ -113,7 +140,17 @@ def _of_record(record: Record, storage: Storage) -> FoundModel:
     lost = missing(storage, record)
     if lost:
         raise RequestError(f"MODEL: {record.name}: its file {lost} is missing or cut short; run its recipe again")
-    return FoundModel(record.name, fetch_artifact(storage, record) / MODEL, StoredModel(record, storage))
+    directory = fetch_artifact(storage, record) / MODEL
+    return FoundModel(record.name, directory, StoredModel(record, storage), record.key)
+
+
+def _identity(record: Record, directory: Path) -> str | None:
+    """The identity of the model in a folder of an artifact; None for a folder that is none of its attempt."""
+    parts = directory.resolve().parts
+    if record.key not in parts:
+        return None
+    part = "/".join(parts[parts.index(record.key) + 2 :])
+    return record.key if part == MODEL else f"{record.key}/{part}"
 
 
 def _input(stored: StoredModel, name: str) -> Path | None:
@@ -145,13 +182,13 @@ def built_model(resolved: ResolvedRequest, node: Node, recipe: str) -> FoundMode
     if given is None:
         raise RequestError(f"MODEL: {name} of {recipe} is an ensemble, which has no model of its own; name a member")
     if not isinstance(given, Edge):
-        return FoundModel(name, given.path)
+        return FoundModel(name, given.path, None, given.identity)
     with storage_errors(resolved.storage):
         record = find_for(resolved.storage, given.source)
         if record is None:
             raise RequestError(f"MODEL: {name} of {recipe} is not built yet; run stillhouse run {recipe}")
         directory = fetch_artifact(resolved.storage, record) / (given.part or MODEL)
-    return FoundModel(name, directory, StoredModel(record, resolved.storage))
+    return FoundModel(name, directory, StoredModel(record, resolved.storage), source_key(given))
 
 
 def model_node(graph: Graph, model: str, recipe: str) -> Node:

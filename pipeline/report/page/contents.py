@@ -8,7 +8,16 @@ from pipeline.artifacts.provenance import code_version
 from pipeline.errors import RequestError
 from pipeline.report.differences import ABOUT_DIFFERENCES, lines_on_differences
 from pipeline.report.page.candidate_choice import CandidateChoice, candidate_choices
-from pipeline.report.page.costs import CostLine, CostPanel, cost_lines, cost_panels
+from pipeline.report.page.costs import (
+    CostLine,
+    CostPanel,
+    MeasuredCost,
+    cost_lines,
+    cost_panels,
+    joined_panels,
+    measured_costs,
+    measured_panels,
+)
 from pipeline.report.page.generated_rows import GeneratedExamples, generated_examples
 from pipeline.report.page.layer_attention import LayerAttention, layer_attentions
 from pipeline.report.page.learning_curves import CurvePanel, curve_panels
@@ -46,6 +55,7 @@ class ReportPage:
     statuses: Mapping[str, int]
     tables: tuple[ScoreTable, ...]
     costs: tuple[CostLine, ...]
+    measured: tuple[MeasuredCost, ...]
     cost_panels: tuple[CostPanel, ...]
     curves: tuple[CurvePanel, ...]
     choices: tuple[CandidateChoice, ...]
@@ -70,14 +80,15 @@ def report_page(
 ) -> ReportPage:
     """The page for the rows of a report, and the records that they came from. ``picture`` is that of the last run."""
     trainings = read_trainings(results)
-    tables, costs = score_tables(rows), cost_lines(rows)
+    tables, costs, measured = score_tables(rows), cost_lines(rows), measured_costs(rows)
     compared = any(row.baseline is not None for row in rows)
     return ReportPage(
         title=title,
         statuses=_statuses(rows),
         tables=tables,
         costs=costs,
-        cost_panels=cost_panels(tables, costs),
+        measured=measured,
+        cost_panels=joined_panels(cost_panels(tables, costs), measured_panels(tables, measured)),
         curves=curve_panels(trainings),
         choices=candidate_choices(trainings),
         attentions=layer_attentions(trainings),

@@ -165,6 +165,35 @@ def test_a_run_leaves_a_relative_link_to_each_model(project: Project) -> None:
     assert len(list(link.parent.iterdir())) == 5  # two methods, two seeds, and the teacher
 
 
+def test_a_run_prints_the_names_of_the_students(project: Project, first_run: tuple[Project, CommandResult]) -> None:
+    printed = dict(
+        line.split(": ", 1) for line in first_run[1].out.splitlines() if f"{project.storage}/models/" in line
+    )
+    assert printed == {
+        f"{method} two {seed} tiny": f"{project.storage}/models/tiny/tiny/{method}-two-{seed}"
+        for method in ("no-kd", "vanilla-kd")
+        for seed in (0, 1)
+    }
+
+
+def test_names_below_the_current_folder_are_printed_from_there(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    assert f"\nvanilla-kd two 0 tiny: runs/{NAME}\n" in project("run").out
+
+
+def test_names_that_are_documents_are_printed_as_commands_take_them(
+    built: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: object, target_is_directory: bool = False) -> None:
+        raise OSError("no links here")
+
+    shutil.rmtree(built.storage / "models")
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    assert f"vanilla-kd two 0 tiny: {NAME}\n" in built("run").out
+
+
 def test_the_commands_take_the_name_as_a_path_and_as_a_name(project: Project, tmp_path: Path) -> None:
     storage = ("--storage", str(project.storage))
     by_node = stillhouse("show", STUDENT, *storage)

@@ -41,5 +41,6 @@ def test_four_commands_make_an_int8_model_of_a_csv_file_and_measure_it(
     assert export["check"]["scores_before"]["accuracy"] > 90 and export["check"]["scores_after"]["accuracy"] > 90
     result = stillhouse("latency", "small", "--batch", "1", "--format", "json")
     assert result.code == 0, result.err
-    (small, *_) = json.loads(result.out)
-    assert small["bytes"] < 20_000_000 and small["p50_ms"] > 0
+    teacher, model, small = json.loads(result.out)
+    assert (teacher["model"], model["model"]) == ("teacher", "distil/vanilla-kd/two/0@reviews")
+    assert small["bytes"] < 20_000_000 and small["p50_ms"] > 0 and small["runtime"] == "ONNX int8"

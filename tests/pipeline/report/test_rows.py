@@ -143,7 +143,10 @@ def keep(storage: Path, node: Node, scores: dict[str, dict[str, float]]) -> None
 
 def test_csv_has_the_rows_of_json(built: Project) -> None:
     rows = list(csv.DictReader(io.StringIO(built("report", "--format", "csv").out)))
-    expected = [{name: "" if value is None else str(value) for name, value in row.items()} for row in built.rows()]
+    expected = [
+        {name: "" if value is None else str(value) for name, value in row.items() if name != "measurements"}
+        for row in built.rows()
+    ]
     assert rows == expected
 
 

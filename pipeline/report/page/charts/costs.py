@@ -31,6 +31,7 @@ class CostAxis:
 AXES = {
     "parameters": CostAxis("by size", "parameters, millions", "million parameters", 1e6),
     "latency": CostAxis("by latency", "latency of one row, ms", "ms for a row"),
+    "measured": CostAxis("by measured latency", "median latency of a batch, ms", "ms for a batch"),
 }
 
 
@@ -57,25 +58,32 @@ def cost_chart(panel: CostPanel, series: SeriesTable, prefix: str) -> Chart:
             point = axes.plot(
                 [one.cost / shown.factor],
                 [one.score],
-                "D" if one.method == TEACHER else "o",
+                "D" if one.method == TEACHER else "s" if one.runtime else "o",
                 color=PAINT[own.colour],
                 markersize=8,
                 markeredgecolor=PAINT["back"],
                 markeredgewidth=1.2,
             )
-            marks.add(point[0], _text(one, own.label, panel.metric, shown), own.id)
+            marks.add(point[0], _text(one, own.label, panel, shown), own.id)
         axes.margins(x=0.12, y=0.14)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.set_xlabel(shown.label)
         axes.set_ylabel(f"{panel.metric} x 100")
-        _label(axes, [(one.cost / shown.factor, one.score, series[one.method, one.student].label) for one in front])
+        _label(axes, [(one.cost / shown.factor, one.score, _name(one, series)) for one in front])
         return chart_of(drawn, title, f"Score against {panel.cost}, {title}", marks)
 
 
-def _text(point: CostPoint, label: str, metric: str, axis: CostAxis) -> str:
+def _name(point: CostPoint, series: SeriesTable) -> str:
+    label = series[point.method, point.student].label
+    return f"{label}, {point.runtime}" if point.runtime else label
+
+
+def _text(point: CostPoint, label: str, panel: CostPanel, axis: CostAxis) -> str:
+    export = [f"as {point.runtime}, with the score of the model that was exported"] if point.runtime else []
     front = ["on the Pareto front"] if point.on_front else []
     cost = f"{point.cost / axis.factor:.3g} {axis.unit}"
-    return "\n".join([label, f"{point.score:.2f} {metric}", cost, *front])
+    conditions = [panel.conditions] if panel.conditions else []
+    return "\n".join([label, *export, f"{point.score:.2f} {panel.metric}", cost, *conditions, *front])
 
 
 def _label(axes: "Axes", points: Sequence[tuple[float, float, str]]) -> None:

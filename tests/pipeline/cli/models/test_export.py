@@ -1,12 +1,15 @@
 """``stillhouse export`` and ``stillhouse latency``, on a student of a recipe that was run."""
 
+import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hub import Hub, local_hub
 from project import CommandResult, Project, stillhouse
 
 from stages.deployment import graph
@@ -125,27 +128,76 @@ def test_an_export_as_safetensors_loads_with_plain_transformers_from_its_example
     assert "stillhouse" not in (out / "example.py").read_text()
 
 
-def test_the_table_of_latencies_has_every_model_and_the_teacher_beside_them(
-    project: Project, int8: tuple[Path, CommandResult], monkeypatch: pytest.MonkeyPatch
+def test_an_export_is_measured_beside_its_model_and_the_teacher_and_reports_take_it_up(
+    built: Project, int8: tuple[Path, CommandResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stages.deployment import latency
 
     monkeypatch.setattr(latency, "TURNS", 7)
-    models = (str(project.artifact(STUDENT)), str(int8[0]))
-    result = stillhouse("latency", *models, "--batch", "1,4", "--format", "json")
+    result = stillhouse("latency", str(int8[0]), "--batch", "1,4", "--format", "json", "--storage", str(built.storage))
     assert result.code == 0, result.err
     rows = json.loads(result.out)
-    names = [STUDENT, "int8", "teacher"]
+    names = ["teacher", STUDENT, int8[0].name]
     assert [(row["model"], row["batch"]) for row in rows] == [(name, batch) for batch in (1, 4) for name in names]
-    assert [row["runtime"] for row in rows[:3]] == ["PyTorch", "ONNX int8", "PyTorch"]
+    assert [row["runtime"] for row in rows[:3]] == ["PyTorch", "PyTorch", "ONNX int8"]
     assert rows[0]["speedup"] == rows[3]["speedup"] == 1
-    assert rows[0]["parameters"] == rows[1]["parameters"] < rows[2]["parameters"]
-    assert rows[1]["bytes"] < rows[0]["bytes"]
+    assert rows[1]["parameters"] == rows[2]["parameters"] < rows[0]["parameters"]
+    assert rows[2]["bytes"] < rows[1]["bytes"]
     for row in rows:
         assert 0 < row["p50_ms"] <= row["p95_ms"]
         assert row["rows_per_second"] == pytest.approx(1000 * row["batch"] / row["p50_ms"], rel=0.05)
-    table = stillhouse("latency", models[0], "--batch", "2").out
-    assert "PyTorch" in table and "1.00 x" in table and "teacher" in table
+    assert_reported(built, rows)
+    result = stillhouse("latency", str(built.artifact(STUDENT)), "--batch", "2")
+    assert "PyTorch" in result.out and "1.00 x" in result.out and "teacher" in result.out
+    assert result.out.endswith(f"kept in {built.storage}, for stillhouse report\n")
+    assert stillhouse("latency", str(int8[0]), "--batch", "1", "--storage", str(built.folder)).code == 0
+
+
+def assert_reported(project: Project, rows: list[dict[str, Any]]) -> None:
+    """The report has the measured ``rows``: of the teacher, the student, and its export, for batches of 1 and 4."""
+    teacher, student, exported = rows[:3]
+    reported = {(row["method"], row["seed"]): row for row in project.rows()}
+    own, above, other = (reported[name] for name in (("vanilla-kd", 1), ("teacher", 0), ("vanilla-kd", 0)))
+    for row, one in ((own, student), (above, teacher)):
+        assert (row["p50_ms"], row["p95_ms"], row["bytes"]) == (one["p50_ms"], one["p95_ms"], one["bytes"])
+        assert (row["measured_runtime"], row["measured_batch"], row["measured_threads"]) == ("PyTorch", 1, 1)
+        assert row["measured_on"] and str(row["measured_at"]).startswith("20")
+    assert (own["speedup"], above["speedup"]) == (student["speedup"], None)
+    assert other["p50_ms"] is None and other["measurements"] == []
+    found = own["measurements"]
+    assert isinstance(found, list)
+    assert [(one["runtime"], one["batch"]) for one in found] == [
+        ("PyTorch", 1),
+        ("ONNX int8", 1),
+        ("PyTorch", 4),
+        ("ONNX int8", 4),
+    ]
+    assert (found[1]["p50_ms"], found[1]["speedup"]) == (exported["p50_ms"], exported["speedup"])
+    table = project("report").out
+    assert "p50 ms" in table and f"{student['speedup']:.2f} x" in table
+    line = f"{exported['bytes'] / 1e6:.1f} MB, {exported['p50_ms']:.2f} ms, {exported['speedup']:.2f} x the teacher's"
+    assert f"vanilla-kd two tiny as ONNX int8: {line} speed" in table
+    header, *lines = csv.reader(project("report", "--format", "csv").out.splitlines())
+    assert "measurements" not in header
+    assert [line[header.index("p50_ms")] for line in lines].count("") == 3
+    page = project("report", "--format", "html").out
+    for one, name in ((student, "vanilla-kd|two|PyTorch"), (exported, "vanilla-kd|two|ONNX int8")):
+        assert f'data-measured="tiny|{name}|1|1" data-p50="{one["p50_ms"]}" data-speedup="{one["speedup"]}"' in page
+    assert "tiny, by measured latency" in page
+
+
+def test_measurements_of_models_that_are_gone_are_removed_by_gc(
+    built: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.deployment.latency.TURNS", 7)
+    for seed in (0, 1):
+        model = built.artifact(f"distil/vanilla-kd/two/{seed}@tiny")
+        assert stillhouse("latency", str(model), "--batch", "1").code == 0
+    assert len(list(built.storage.glob(".latency/*/*.json"))) == 3
+    gone = built.records()["distil/vanilla-kd/two/1@tiny"]["key"]
+    assert built("gc", "--set", "seeds=[0]", "--as-written", "--yes").code == 0
+    left = list(built.storage.glob(".latency/*/*.json"))
+    assert len(left) == 2 and str(gone) not in {path.parent.name for path in left}
 
 
 @pytest.mark.parametrize(
@@ -197,3 +249,47 @@ def test_a_push_that_cannot_go_through_is_refused_before_the_export(
     result = stillhouse("export", str(project.artifact(STUDENT)), "--to", "safetensors", "--push", repository)
     assert (result.code, result.err.count("\n")) == (2, 1) and message in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+def pushed(project: Project, out: Path, hub: Hub, refuses: str = "nothing") -> CommandResult:
+    """The export of the student as it is, sent to the repository me/small of a hub."""
+    hub.refuses = refuses
+    return stillhouse(
+        "export", str(project.artifact(STUDENT)), "--to", "safetensors", "--out", str(out), "--push", "me/small"
+    )
+
+
+def test_a_push_sends_the_files_of_the_export_with_its_card_and_no_text_of_the_training(
+    project: Project, tmp_path: Path
+) -> None:
+    out = tmp_path / "small"
+    with local_hub() as hub:
+        result = pushed(project, out, hub)
+        assert (result.code, result.err) == (0, ""), result.err
+        assert result.out.endswith(f"files: {hub.url}/me/small/commit/{'1' * 40}\n")
+    sent = hub.repositories["me/small"]
+    assert set(sent) == {path.name for path in out.iterdir()}
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "stillhouse.json"} <= set(sent)
+    assert all(content == (out / name).read_bytes() for name, content in sent.items())
+    card = sent["README.md"].decode()
+    assert card.startswith("---\n") and "model-index" in card and "| validation | accuracy |" in card
+    corpus = project.artifact("corpus@tiny")
+    texts = [
+        str(text)
+        for part in corpus.glob("*/*.parquet")
+        for text in pq.read_table(part, columns=["sentence"])["sentence"].to_pylist()
+    ]
+    everything = b"\n".join([*sent.values(), *hub.bodies])
+    assert len(texts) > 50 and not [text for text in texts if text.encode() in everything]
+
+
+@pytest.mark.parametrize("refuses", ["/api/repos/create", "/api/models/me/small/commit"])
+def test_a_hub_that_refuses_a_push_is_one_line_and_the_export_is_kept(
+    project: Project, tmp_path: Path, refuses: str
+) -> None:
+    out = tmp_path / "small"
+    with local_hub() as hub:
+        result = pushed(project, out, hub, refuses)
+    assert result.code == 1
+    assert result.err == f"stillhouse: --push: me/small: You have no right to write here; the export is kept in {out}\n"
+    assert (out / "model.safetensors").is_file() and not hub.repositories.get("me/small")

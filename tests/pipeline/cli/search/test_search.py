@@ -175,6 +175,21 @@ def test_a_search_whose_process_was_killed_trains_only_what_is_missing(
     assert proposals(found) == proposals(searched.found)
 
 
+def test_the_hours_of_a_search_count_over_all_of_its_rounds_and_what_is_done_is_kept(
+    searched: SearchedProject, first_run: tuple[Project, CommandResult], assets: Path, tmp_path: Path
+) -> None:
+    project = searchable(tmp_path, assets, first_run[0].storage)
+    many, seconds = "search.trials=200", 6.0
+    result = project("search", "--inline", "--set", many, "--set", f"limits.hours={seconds / 3600}")
+    assert result.code == 1, result.err
+    trained = len(written(project)) - len(searched.before)
+    assert f"limits.hours: {seconds / 3600:g}, and that time is over: {trained} of 200 trials are done; " in result.err
+    assert result.err.endswith("finished work is kept, and the same command goes on from there\n")
+    assert f"{trained} of 200 trials done" in result.out
+    listed = json.loads(project("search", "--dry-run", "--format", "json", "--set", many).out)
+    assert [trial["status"] for trial in listed["trials"]].count("done") == trained < 200
+
+
 # --- what it prints -------------------------------------------------------------------------------
 
 

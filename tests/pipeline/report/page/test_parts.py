@@ -9,10 +9,18 @@ import pytest
 from pipeline.report.page.candidate_choice import candidate_choices
 from pipeline.report.page.charts.costs import cost_chart
 from pipeline.report.page.charts.series import DASHES, Series
-from pipeline.report.page.costs import CostPanel, CostPoint, pareto_front
+from pipeline.report.page.costs import (
+    CostPanel,
+    CostPoint,
+    MeasuredCost,
+    joined_panels,
+    measured_panels,
+    pareto_front,
+)
 from pipeline.report.page.layer_attention import layer_attentions
 from pipeline.report.page.learning_curves import annealing_temperatures, curve_panels
 from pipeline.report.page.savings import taught_epochs
+from pipeline.report.page.score_tables import MethodScores, ScoreCell, ScoreColumn, ScoreTable, StudentScores
 from pipeline.report.page.trainings import RecordedTraining
 from stages.evaluation.seed_interval import seed_interval
 from stages.specs.axes.data import Minimax
@@ -38,6 +46,48 @@ def training(own: DistilSpec, seed: int, *epochs: dict[str, Any]) -> RecordedTra
 def test_the_pareto_front_has_the_models_than_which_no_other_is_cheaper_and_better() -> None:
     points = [(2.0, 80.0), (1.0, 70.0), (1.0, 75.0), (3.0, 79.0), (4.0, 90.0), (2.0, 80.0)]
     assert pareto_front(points) == [(1.0, 75.0), (2.0, 80.0), (4.0, 90.0)]
+
+
+COLUMN = ScoreColumn("tiny", "validation", "accuracy")
+
+
+def cell(method: str, mean: float) -> ScoreCell:
+    return ScoreCell(
+        "tiny", method, "two", "validation", "accuracy", (), mean, None, None, None, None, (), f"m-{method}"
+    )
+
+
+def measured(method: str, runtime: str, p50: float, batch: int = 1) -> MeasuredCost:
+    return MeasuredCost(
+        "tiny", method, "two", runtime, batch, 1, "a processor", 1, 1e6, p50, p50, 1000 / p50, 2.0, "2026-01-01"
+    )
+
+
+def test_a_chart_of_measured_latency_has_models_and_exports_under_one_set_of_conditions() -> None:
+    lines = tuple(MethodScores(name, "two", (cell(name, mean),)) for name, mean in (("a", 80.0), ("b", 75.0)))
+    table = ScoreTable("dev", (COLUMN,), (), (StudentScores("two", lines),))
+    costs = [
+        measured("a", "PyTorch", 4.0),
+        measured("a", "ONNX int8", 2.0),
+        measured("b", "PyTorch", 3.0),
+        measured("a", "PyTorch", 9.0, batch=32),
+    ]
+    (panel,) = measured_panels((table,), costs)
+    assert (panel.cost, panel.conditions) == ("measured", "1 row, 1 thread of a processor")
+    assert [(one.method, one.runtime, one.cost, one.score, one.on_front) for one in panel.points] == [
+        ("a", "", 4.0, 80.0, False),
+        ("a", "ONNX int8", 2.0, 80.0, True),
+        ("b", "", 3.0, 75.0, False),
+    ]
+    of_evaluation = CostPanel("tiny", "validation", "accuracy", "latency", (CostPoint("a", "two", 1.0, 80.0, True),))
+    size = replace(of_evaluation, cost="parameters")
+    more = replace(of_evaluation, points=(*of_evaluation.points, CostPoint("c", "two", 1.0, 80.0, True)))
+    assert joined_panels((size, of_evaluation), (panel,)) == (size, panel)
+    assert joined_panels((size, more), (panel,)) == (size, more, panel), "it has a model that was not measured"
+    series = {(name, "two"): Series(name, "two", number, name) for number, name in enumerate("ab")}
+    chart = cost_chart(panel, series, "cost0")
+    assert "as ONNX int8, with the score of the model that was exported" in chart.svg
+    assert measured_panels((table,), costs[:1]) == (), "one point is no chart"
 
 
 def test_the_interval_over_seeds_is_that_of_student_s_t() -> None:
