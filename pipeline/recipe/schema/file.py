@@ -118,11 +118,19 @@ class HubTask(Block):
 
 
 class TaskBlock(Block):
-    """A task. With only `name`, or `name` and one of `files` and `hub`, it is the built-in one of that name; else it is
-    a task of your own, which needs `text` and exactly one of `labels` and `regression: true`."""
+    """A task. With only `name`, or `name`, `kind` and one of `files` and `hub`, it is the built-in one of that name;
+    else it is a task of your own, which needs `text` and exactly one of `labels`, `regression: true` and `kind:
+    embedding`."""
 
     short = "name"
     name: Name = key("The task's name in reports, in `overrides` and in a data folder.", "mine")
+    kind: Literal["embedding"] | None = key(
+        "`embedding`: teacher and students are [sentence encoders](#sentence-embeddings). Students follow the teacher's "
+        "embeddings of the bank's texts, without labels. The rows of the task are pairs with a number as label, and of "
+        "dev and test the cosines of the pairs' embeddings are compared with it. Default: labels are learned.",
+        "embedding",
+        None,
+    )
     files: FrozenMapping[Text] | None = key(
         "Split -> file, of the kinds that `data.source` lists, on this machine or in a bucket. `train` is required. "
         "`validation` and `test` are optional, and so are further splits whose names begin with `validation_` or "
@@ -152,7 +160,7 @@ class TaskBlock(Block):
     regression: Flag = key("The label is a number; the task has no classes.", True, False)
     metric: Annotated[tuple[Metric, ...], ONE_OR_MANY, Field(min_length=1), AfterValidator(distinct)] | None = key(
         "One metric, or a list. The first leads the report, and selects the best epoch unless `select` names another. "
-        "Default: `accuracy`, or `pearson` for a regression.",
+        "Default: `accuracy`, or `pearson` for a regression; of the kind `embedding` `pearson` and `spearman`.",
         ["f1", "accuracy"],
         None,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from pipeline.methods import METHODS
+from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.reference import PATTERN, Reference, reference
 from pipeline.recipe.schema.pretraining import PretrainBlock
 from pipeline.recipe.schema.scalars import (
@@ -307,7 +307,11 @@ class AxesBlock(Block):
     """A method's name, or a named method with changes on the axes."""
 
     short = "use"
-    use: Text = key("The named method to start from.", "annealing-kd", enum=[named.name for named in METHODS])
+    use: Text = key(
+        "The named method to start from.",
+        "annealing-kd",
+        enum=[*(named.name for named in METHODS), *(named.name for named in EMBEDDING_METHODS)],
+    )
     targets: Annotated[Loose, Axis("targets")] | None = key(
         "The target distribution that the student learns.", {"kind": "smoothed", "epsilon": 0.2}, None
     )
