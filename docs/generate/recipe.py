@@ -18,7 +18,7 @@ from pipeline.methods import METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import learners, pretraining, resources, search
+from pipeline.recipe.schema import learners, limits, pretraining, resources, search
 from pipeline.recipe.schema.scalars import Block, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Method
@@ -55,9 +55,9 @@ SECTIONS: Mapping[str, type[Block]] = {
     "overrides.TASK": grammar.OverrideBlock,
     "resources": resources.ResourcesBlock,
     "resources.STAGE": resources.ResourceBlock,
-    "limits": grammar.Limits,
+    "limits": limits.Limits,
     "search": search.SearchBlock,
-    "tracking": grammar.Tracking,
+    "tracking": limits.Tracking,
 }
 """Where each block stands in a recipe; the order of the page."""
 
@@ -143,7 +143,7 @@ def _type(about: Mapping[str, Any]) -> str:
     if "anyOf" in about:
         return _any([one for one in about["anyOf"] if one.get("type") != "null"])
     if "enum" in about:
-        if about["enum"] == [named.name for named in METHODS]:
+        if about["enum"] == learners.USABLE:
             return "a [method](#methods)'s name"
         return " or ".join(f"`{inline_yaml(one)}`" for one in about["enum"])
     match about.get("type"):

@@ -34,22 +34,22 @@ COSINE = EmbeddingMethod(
     embedding=SentenceEmbedding(loss="cosine"),
     formula="1 - cos(e_S, e_T)",
     scale="Mean over the texts of a batch.",
-    differs="DistilBERT compares the states of every token and adds two other losses; here the pooled state is compared, "
-    "and this is the only loss.",
+    differs="DistilBERT compares the states of every token and adds two other losses; here the pooled state is "
+    "compared, and this is the only loss.",
     example="task: {name: stsb, kind: embedding}\nmethod: embedding-cosine",
 )
 
 SQUARED = EmbeddingMethod(
     name="embedding-squared",
     title="The squared error of the embeddings",
-    paper="Reimers and Gurevych 2020, Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation, "
-    "EMNLP, equation 1",
+    paper="Reimers and Gurevych 2020, Making Monolingual Sentence Embeddings Multilingual using Knowledge "
+    "Distillation, EMNLP, equation 1",
     embedding=SentenceEmbedding(loss="squared"),
     formula="|e_S - e_T|^2 / D",
     scale="Mean over the D dimensions and over the texts of a batch.",
     differs="The paper's second term compares translations with the teacher's embeddings; one language has none. "
-    "Embeddings are compared with the length that the teacher's files give them: if these scale to length 1, the loss is "
-    "2 / D times that of embedding-cosine. `normalized: false` compares them as they are before.",
+    "Embeddings are compared with the length that the teacher's files give them: if these scale to length 1, the "
+    "loss is 2 / D times that of embedding-cosine. `normalized: false` compares them as they are before.",
     example="task: {name: stsb, kind: embedding}\n"
     "method: {use: embedding-squared, structure: {projection: kept, normalized: false}}",
 )

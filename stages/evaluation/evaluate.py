@@ -18,7 +18,9 @@ def evaluate(spec: EvaluateSpec, inputs: Mapping[str, Path], out: Path, on: On) 
     return score_splits(EvaluationJob(spec, inputs["model"], inputs["corpus"], out), open_evaluation, on)
 
 
-def score_splits(job: ScoringJob, open_worker: Callable[[ScoringJob, Worker], Callable[[str], SplitScores]], on: On) -> Facts:
+def score_splits(
+    job: ScoringJob, open_worker: Callable[[ScoringJob, Worker], Callable[[str], SplitScores]], on: On
+) -> Facts:
     """Have workers score each dev and test split of the job's corpus; write ``metrics.json``, and return the facts of
     the record: rows, scores by split, parameters, and the median latency of a row."""
     splits = {name: about for name, about in read_meta(job.corpus).splits.items() if about.role in ROLES}

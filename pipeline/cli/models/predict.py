@@ -1,10 +1,11 @@
-"""``stillhouse predict``: labels and probabilities for the rows of a file."""
+"""``stillhouse predict``: labels and probabilities for the rows of a file; of a sentence encoder, embeddings."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.cli.models.embed import check_embeddings_out, embed_rows
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.report import check_folder_of
 from pipeline.errors import RequestError, refused
@@ -12,11 +13,17 @@ from stages.atomic import replacing
 from stages.deployment.description import ModelDescription
 from stages.deployment.predictions import DelimitedWriter, check_out, prediction_file
 from stages.deployment.rows import count_rows, text_columns
+from stages.models.sentences import is_sentence_encoder
 
 
 def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path | None) -> None:
     """Predict for each row of ``file``, and write the predictions to ``out``, or as CSV to the standard output.
-    ``text`` names the columns; without them, the columns of the model's task are taken. Raises RequestError."""
+    ``text`` names the columns; without them, the columns of the model's task are taken. A sentence encoder gives an
+    embedding for each row, and ``out`` must be a Parquet file. Raises RequestError."""
+    if is_sentence_encoder(model.directory):
+        target = check_embeddings_out(out)
+        embed_rows(model, file, described(model, file, text), target, progress_bar)
+        return
     if out is not None:
         check_folder_of(out)
         with refused("--out"):

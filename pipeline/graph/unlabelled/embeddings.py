@@ -1,7 +1,7 @@
 """Nodes of sentence encoders that follow the sentence embeddings of another one on the bank's texts.
 
-As in general distillation (``states.py``), the texts are tokenised once for each tokenizer, and the teacher's embeddings
-are stored once for all students.
+As in general distillation (``states.py``), the texts are tokenised once for each tokenizer, and the teacher's
+embeddings are stored once for all students.
 """
 
 from dataclasses import dataclass
@@ -50,8 +50,8 @@ def modules_of(model: Model, stored: StoreSettings, where: str) -> SentenceModul
         found = sentence_modules(model.source.path, "cls" if stored.pooling == "cls" else "mean")
     if found.dense is not None:
         raise RequestError(
-            f"{where}: {model.source.about} has a linear map after its pooling ({found.dense.name}), and embeddings are "
-            "stored as they are before it; name a sentence encoder without one"
+            f"{where}: {model.source.about} has a linear map after its pooling ({found.dense.name}), and embeddings "
+            "are stored as they are before it; name a sentence encoder without one"
         )
     return found
 
@@ -89,9 +89,7 @@ def embedding_student(
     spec = PretrainSpec.model_validate({**optimisation, **changed})
     warn_of_large_batch(context, spec, given.texts, f"task {task}: train")
     layers, pooled = (embedding.layer,), stored.pooling if stored.pooling == "both" else embedding.pooling
-    store = state_store(
-        context, spec.texts, followed, layers, stored.model_copy(update={"pooling": pooled}), task
-    )
+    store = state_store(context, spec.texts, followed, layers, stored.model_copy(update={"pooling": pooled}), task)
     inputs: dict[str, Edge | ExternalInput] = {
         "start": base.source,
         "texts": Edge(tokenised(context, spec.texts, given.texts, base.tokenizer, task)),
@@ -125,6 +123,6 @@ def _check_widths(
     if embedding.projection == "none" and embedding.loss != "similarities" and own.width != teacher.width:
         raise RequestError(
             f"task {task}, method {use.label}: structure.projection: none, but the embeddings of student "
-            f"{student.label} are {own.width} wide and the teacher's {teacher.width}; give projection: kept or dropped, "
-            "or use embedding-similarities"
+            f"{student.label} are {own.width} wide and the teacher's {teacher.width}; give projection: kept or "
+            "dropped, or use embedding-similarities"
         )

@@ -63,7 +63,7 @@ def check_embedding_task(file: RecipeFile, index: int, task: Task) -> None:
         for key, problem in OF_STUDENTS.items():
             _check_absent(("student", place, key), getattr(student, key), problem)
         if student.start is not None and student.start not in file.models:
-            problem = "is a task, and a sentence encoder is of none; name an entry of models with pretrain, or a model"
+            problem = "must be an entry of models with pretrain: a sentence encoder starts from no task's student"
             raise PlacedError(("student", place, "start"), student.start, problem)
     for name, model in file.models.items():
         if model.members is not None or model.method is not None:
@@ -79,7 +79,7 @@ def _check_pairs(file: RecipeFile, index: int, task: Task) -> None:
     """Raise unless the rows of the task are pairs with a score."""
     place, block = ("task", index), file.task[index]
     if task.labels is not None:
-        problem = f"but {task.name} has labels, and cosines are compared with a score; give pairs with a number as label"
+        problem = f"but {task.name} has labels, and cosines are compared with a score; give pairs with a score"
         raise PlacedError((*place, "kind"), "embedding", problem)
     if not task.pair:
         problem = f"but a row of {task.name} has one text, and cosines are of two; give text: [COLUMN, COLUMN]"
@@ -101,7 +101,7 @@ def _check_train(place: Place, block: OptimisationBlock | None) -> None:
         if key not in OF_TRAININGS | {"max_length"}:
             known = ", ".join(name for name in OptimisationBlock.model_fields if name in OF_TRAININGS)
             problem = f"is not of trainings on texts without labels, which have {known}; leave it out (null)"
-            raise PlacedError((*place, key), ABSENT if value is None else str(value), problem)
+            raise PlacedError((*place, key), value, problem)
 
 
 def embedding_method(block: MethodBlock, index: int, file: RecipeFile, task: Task) -> MethodUse:

@@ -31,6 +31,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.student import Bilstm, Head, Train
 
 TRAIN = Train.model_fields
+USABLE = [named.name for named in (*METHODS, *EMBEDDING_METHODS)]
 BILSTM = Bilstm.model_fields
 
 Referred = Annotated[Reference, ReadAs(Annotated[Text, Field(json_schema_extra={"pattern": PATTERN})], reference)]
@@ -307,11 +308,7 @@ class AxesBlock(Block):
     """A method's name, or a named method with changes on the axes."""
 
     short = "use"
-    use: Text = key(
-        "The named method to start from.",
-        "annealing-kd",
-        enum=[*(named.name for named in METHODS), *(named.name for named in EMBEDDING_METHODS)],
-    )
+    use: Text = key("The named method to start from.", "annealing-kd", enum=USABLE)
     targets: Annotated[Loose, Axis("targets")] | None = key(
         "The target distribution that the student learns.", {"kind": "smoothed", "epsilon": 0.2}, None
     )

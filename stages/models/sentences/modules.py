@@ -3,7 +3,7 @@
     modules.json                         the modules in their order, each with its folder
     sentence_bert_config.json            the most tokens of a text
     1_Pooling/config.json                how the states of the last layer are pooled
-    2_Dense/                             a linear map of the pooled state, if there is one: config.json, model.safetensors
+    2_Dense/                             a linear map of the pooled state, if there is one, and its weights
     config_sentence_transformers.json    the versions that wrote it, and the measure of similarity
 
 The encoder itself, with its tokenizer, lies in the folder of ``modules.json``, as transformers saves it.
@@ -23,6 +23,7 @@ SENTENCE_CLASS = "sentence_transformers.SentenceTransformer"
 """The class that loads a sentence encoder."""
 
 MODULES = "modules.json"
+LENGTH = "sentence_bert_config.json"
 POOLING = "1_Pooling"
 DENSE = "2_Dense"
 WEIGHTS = "model.safetensors"
@@ -88,6 +89,14 @@ def sentence_modules(directory: Path, pooling: Pooling) -> SentenceModules:
     return read_modules(directory) or SentenceModules(pooling)
 
 
+def most_tokens(directory: Path) -> int | None:
+    """The tokens at which a sentence encoder's files cut a text; None where they do not say."""
+    path = directory / LENGTH
+    given = _json(path) if path.is_file() else {}
+    found = given.get("max_seq_length") if isinstance(given, dict) else None
+    return found if isinstance(found, int) else None
+
+
 def _listed(directory: Path) -> list[tuple[str, str]]:
     """(kind, folder) of each module, in their order."""
     path = directory / MODULES
@@ -105,11 +114,13 @@ def _pooling(path: Path) -> Pooling:
     given = document.get("pooling_mode")
     modes = [given] if isinstance(given, str) else list(given or [])
     prefix = "pooling_mode_"
-    modes += [name.removeprefix(prefix) for name, value in document.items() if name.startswith(prefix) and value is True]
+    modes += [
+        name.removeprefix(prefix) for name, value in document.items() if name.startswith(prefix) and value is True
+    ]
     if len(modes) != 1 or modes[0] not in POOLING_MODES:
         raise ValueError(
-            f"{path}: pooling by {' and '.join(map(str, modes)) or 'nothing'}, and only that by the mean over tokens or "
-            "by the first token is supported; give another model"
+            f"{path}: pooling by {' and '.join(map(str, modes)) or 'nothing'}, and only that by the mean over tokens "
+            "or by the first token is supported; give another model"
         )
     return POOLING_MODES[modes[0]]
 
@@ -147,7 +158,7 @@ def write_modules(
         for number, (folder, kind) in enumerate(modules)
     ]
     _write(directory / MODULES, listed)
-    _write(directory / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    _write(directory / LENGTH, {"max_seq_length": max_length, "do_lower_case": False})
     _write(
         directory / POOLING / "config.json",
         {

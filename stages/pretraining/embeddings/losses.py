@@ -12,9 +12,7 @@ from stages.specs.pretraining import SentenceEmbedding
 from stages.training.objective.relations import Workers
 
 
-def embedding_losses(
-    student_BH: Tensor, teacher_BD: Tensor, embedding: SentenceEmbedding, workers: Workers
-) -> Tensor:
+def embedding_losses(student_BH: Tensor, teacher_BD: Tensor, embedding: SentenceEmbedding, workers: Workers) -> Tensor:
     """[B]: the loss of each text, of the kind and with the scaling that ``embedding`` names."""
     match embedding.loss:
         case "cosine":

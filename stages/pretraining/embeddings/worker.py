@@ -80,5 +80,7 @@ def save_modules(
     outputs = None if projection is None else projection.out_features
     write_modules(directory, embedding.pooling, embedding.normalize, max_length, own, outputs)
     if projection is not None:
-        weights = {f"linear.{name}": value.detach().cpu().contiguous() for name, value in projection.state_dict().items()}
+        weights = {
+            f"linear.{name}": value.detach().cpu().contiguous() for name, value in projection.state_dict().items()
+        }
         save_file(weights, directory / DENSE / WEIGHTS)
