@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from docs.generate.recipe_prose import END, EXAMPLE, START
 from docs.generate.wrapping import wrapped
-from pipeline.methods import METHODS
+from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
@@ -40,6 +40,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "student.config": learners.FreshConfig,
     "student.bilstm": learners.BilstmBlock,
     "method": learners.MethodBlock,
+    "method.embedding": pretraining.EmbeddingBlock,
     "method.train": learners.OptimisationBlock,
     "bank": augmenting.Bank,
     "bank.hub": augmenting.HubSplit,
@@ -197,6 +198,7 @@ def _methods() -> str:
     rows = [
         _line(_linked(own.name), own.title, own.needs, own.teacher_summary, _axes_of(own.method)) for own in METHODS
     ]
+    rows += [_line(_linked(own.name), own.title, "sentence embeddings", "`teacher`", "-") for own in EMBEDDING_METHODS]
     head = _line("name", "title", "outputs it needs of the teacher", "teachers", "its axes")
     return "\n".join(("### Methods", "", about, "", head, _line(*5 * ["---"]), *rows, ""))
 

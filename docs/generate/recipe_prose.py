@@ -271,7 +271,7 @@ student:
   - {label: three, cut: {of: teacher, layers: [1, 5, 6]}}
   - {label: small, model: google/bert_uncased_L-4_H-256_A-4}      # of another width and vocabulary
 method:
-  - {use: embedding-cosine, structure: {projection: kept}}
+  - {use: embedding-cosine, embedding: {projection: kept}}
   - embedding-similarities
 train: {epochs: 5, batch_size: 64, learning_rate: 5.0e-4, max_length: 64}
 seeds: [0, 1, 2]
@@ -283,19 +283,15 @@ Pearson's and Spearman's correlation of the cosines with the label.
 
 The teacher is taken as it is: a folder of sentence-transformers, of which `modules.json` and `1_Pooling` say how the
 states of the last layer are pooled and whether the embedding is scaled to length 1; or a plain encoder, whose states
-are pooled as `store.pooling` says (`mean`, unless it is `cls`). Pooling is over all tokens but padding. Kinds of pooling
-other than these two, and modules other than Normalize behind them, are refused, for a teacher also a Dense. Its
-embeddings are stored once for all students, before they are scaled (`teach/teacher:bank`, with the number type
-`store.precision`); students may have another tokenizer, as rows are joined by their texts.
+are pooled as `store.pooling` says (`mean`, unless it is `cls`). Pooling is over all tokens but padding. Other kinds of
+pooling, and modules other than Normalize behind it, are refused; for a teacher also a Dense. Its embeddings are stored
+once for all students, before they are scaled (`teach/teacher:bank`, with the number type `store.precision`); students
+may have another tokenizer, as rows are joined by their texts.
 
 A method is one of [three](methods.md#sentence-embeddings): `embedding-cosine`, `embedding-squared` and
-`embedding-similarities`. Its block has `structure` with these keys, and none of the other axes:
-
-- `projection`: a linear map of the student's embedding to the teacher's width. `kept`: it is a part of the saved model,
-  whose embeddings are then as wide as the teacher's. `dropped`: it is of the training alone. `none`, the default, needs
-  models of one width, but for `embedding-similarities`.
-- `normalized`: whether `embedding-squared` compares embeddings of length 1. Default: as the teacher's files scale them.
-- `loss`: `cosine`, `squared` or `similarities`; the method's name gives it.
+`embedding-similarities`. It has none of the axes, and in their place [`embedding`](#methodembedding): a linear map of
+the student's embeddings to the teacher's width, which models of two widths need unless their similarities are compared,
+and the length at which embeddings are compared.
 
 Students are trained by the stage `pretrain`, with `resources.pretrain`: the model after the last step is kept, and a
 twentieth of the texts, at most 2,000, is held out to measure the loss, which `history.json` has for each epoch. So of

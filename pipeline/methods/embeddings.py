@@ -51,7 +51,7 @@ SQUARED = EmbeddingMethod(
     "Embeddings are compared with the length that the teacher's files give them: if these scale to length 1, the "
     "loss is 2 / D times that of embedding-cosine. `normalized: false` compares them as they are before.",
     example="task: {name: stsb, kind: embedding}\n"
-    "method: {use: embedding-squared, structure: {projection: kept, normalized: false}}",
+    "method: {use: embedding-squared, embedding: {projection: kept, normalized: false}}",
 )
 
 SIMILARITIES = EmbeddingMethod(

@@ -122,7 +122,7 @@ def _check_widths(
     """Raise RequestError where embeddings of two widths are compared without a projection."""
     if embedding.projection == "none" and embedding.loss != "similarities" and own.width != teacher.width:
         raise RequestError(
-            f"task {task}, method {use.label}: structure.projection: none, but the embeddings of student "
+            f"task {task}, method {use.label}: embedding.projection: none, but the embeddings of student "
             f"{student.label} are {own.width} wide and the teacher's {teacher.width}; give projection: kept or "
             "dropped, or use embedding-similarities"
         )

@@ -4,25 +4,19 @@ They have no labels to learn, so all that is of labels, logits and selected epoc
 in the merged file.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Mapping
 
 from pipeline.errors import nearest
 from pipeline.methods import BY_NAME, EMBEDDING_BY_NAME
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, placed
 from pipeline.recipe.model import MethodUse
 from pipeline.recipe.reference import TEACHER
-from pipeline.recipe.resolve.methods import value_of_kind
 from pipeline.recipe.schema.file import RecipeFile
 from pipeline.recipe.schema.learners import MethodBlock, OptimisationBlock
-from pipeline.recipe.schema.scalars import Loose
 from stages.specs.method import Method
-from stages.specs.pretraining import PretrainSpec, SentenceEmbedding
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import Train
 from stages.specs.tasks import Task
-
-SETTINGS = ("loss", "projection", "normalized")
-"""The settings of ``SentenceEmbedding`` that a recipe gives; planning sets the others."""
 
 OF_TRAININGS = frozenset(PretrainSpec.model_fields) & frozenset(Train.model_fields)
 """The keys of ``train`` that trainings on unlabelled texts have."""
@@ -43,6 +37,7 @@ OF_STUDENTS: Mapping[str, str] = {
 OF_METHODS: Mapping[str, str] = {
     "targets": "is of labels and logits, and embeddings have neither; leave it out",
     "training": "is of labels and logits, and embeddings have neither; leave it out",
+    "structure": "is of layers, and embeddings are those of the last one; leave it out, or write embedding: {...}",
     "data": "is of rows with labels; students learn from the bank's texts as they are; leave it out",
     "candidates": "is of rows with labels; students learn from the bank's texts as they are; leave it out",
     "generator": "is of rows with labels; students learn from the bank's texts as they are; leave it out",
@@ -124,13 +119,14 @@ def embedding_method(block: MethodBlock, index: int, file: RecipeFile, task: Tas
             names = ", ".join(map(str, block.taught_by))
             raise PlacedError(("taught_by",), names, "but sentence embeddings are those of teacher; leave it out")
         _check_train(("train",), block.train)
+        settings = {} if block.embedding is None else block.embedding.explicit()
         return MethodUse(
             label=block.label or block.use,
             method=Method(),
             taught_by=(),
             candidates=None,
             train=_train(file.train, block.train),
-            embedding=_embedding(block.structure, EMBEDDING_BY_NAME[block.use].embedding),
+            embedding=EMBEDDING_BY_NAME[block.use].embedding.model_copy(update=settings),
         )
 
 
@@ -141,22 +137,3 @@ def _train(*blocks: OptimisationBlock | None) -> Train:
         keys.update(block.explicit() if block is not None else {})
     keys.pop("max_length", None)
     return Train.model_validate(keys)
-
-
-def _embedding(changes: Loose | None, start: SentenceEmbedding) -> SentenceEmbedding:
-    for name in _keys(changes):
-        if name not in SETTINGS:
-            raise PlacedError(
-                ("structure", name), ABSENT, f"unknown key of a method of embeddings; {nearest(name, SETTINGS)}"
-            )
-    given = {} if changes is None else {"kind": "embedding", **cast(dict[str, object], changes)}
-    known = {"embedding": SentenceEmbedding}
-    return cast(SentenceEmbedding, value_of_kind("structure", known, given or None, start))
-
-
-def _keys(changes: Loose | None) -> Iterator[str]:
-    if isinstance(changes, str):
-        raise PlacedError(
-            ("structure",), changes, f"but embeddings have no kinds of structure; give some of {', '.join(SETTINGS)}"
-        )
-    yield from changes or {}

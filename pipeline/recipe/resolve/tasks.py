@@ -161,6 +161,9 @@ def _check_bilstm(block: StartBlock, teacher: TeacherSettings) -> None:
 
 def _method(block: MethodBlock, index: int, file: RecipeFile, metric: Metric | None) -> MethodUse:
     with placed("method", index):
+        if block.embedding is not None:
+            problem = "is of methods of tasks of the kind embedding; leave it out, or give the task kind: embedding"
+            raise PlacedError(("embedding",), ABSENT, problem)
         method = method_of(block)
         taught_by = _taught_by(block.taught_by, method, find(block.use), file.models, ITSELF)
         rates, train = _rates(file, block), _train(metric, file.train, block.train)

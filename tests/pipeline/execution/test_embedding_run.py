@@ -17,8 +17,8 @@ from stages.models.sentences import write_modules
 
 METHODS = [
     "embedding-cosine",
-    {"use": "embedding-squared", "label": "kept", "structure": {"projection": "kept"}},
-    {"use": "embedding-cosine", "label": "dropped", "structure": {"projection": "dropped"}},
+    {"use": "embedding-squared", "label": "kept", "embedding": {"projection": "kept"}},
+    {"use": "embedding-cosine", "label": "dropped", "embedding": {"projection": "dropped"}},
     "embedding-similarities",
 ]
 NAMES = ("embedding-cosine", "kept", "dropped", "embedding-similarities")
@@ -93,11 +93,7 @@ def test_sentence_transformers_loads_each_student_and_its_cosines_have_the_score
     cosines = (one * other).sum(1)
     stored = pq.read_table(ran.artifact(f"evaluate/{name}/one/0@pairs") / "predictions" / "test.parquet")
     assert stored["prediction"].to_pylist() == pytest.approx(cosines.tolist(), abs=1e-5)
-    (row,) = [
-        row
-        for row in ran.rows()
-        if (row["method"], row["split"], row["metric"]) == (name, "test", "pearson")
-    ]
+    (row,) = [row for row in ran.rows() if (row["method"], row["split"], row["metric"]) == (name, "test", "pearson")]
     assert row["score"] == pytest.approx(100 * pearsonr(cosines, [row["score"] for row in pairs]).statistic, abs=1e-3)
     assert row["loads_with"] == "sentence_transformers.SentenceTransformer"
     modules = [one["type"].rpartition(".")[2] for one in json.loads((model_of(ran, name) / "modules.json").read_text())]
@@ -148,10 +144,16 @@ def test_commands_that_have_no_meaning_for_embeddings_are_refused_in_one_line(ra
     texts.write_text("a,b\nx,y\n", "utf-8")
     pairs = ("--text", "a", "--text", "b", "--out", str(tmp_path / "o.parquet"))
     for arguments, line in (
-        (("predict", model, str(texts), "--text", "a"), "--out: missing, and needed: embeddings are written as Parquet"),
+        (
+            ("predict", model, str(texts), "--text", "a"),
+            "--out: missing, and needed: embeddings are written as Parquet",
+        ),
         (("predict", model, str(texts), "--out", str(tmp_path / "o.csv")), "but embeddings are written as Parquet"),
         (("predict", model, str(texts), *pairs), "--text: a, b, but a sentence encoder reads one text a row"),
-        (("export", model, "--to", "onnx", "--out", str(tmp_path / "x")), "is a sentence encoder, for which there is no"),
+        (
+            ("export", model, "--to", "onnx", "--out", str(tmp_path / "x")),
+            "is a sentence encoder, for which there is no",
+        ),
     ):
         result = stillhouse(*arguments)
         assert result.code == 2 and line in result.err and result.err.count("\n") == 1, result.err

@@ -141,11 +141,14 @@ def test_pooling_and_scaling_are_those_of_the_teachers_files_and_else_those_of_t
 
 
 def test_students_of_another_width_have_a_projection_or_compare_similarities(assets: Path) -> None:
-    narrow = {"label": "narrow", "config": {"model": str(assets / "model"), "hidden_size": 16, "num_attention_heads": 2}}
+    narrow = {
+        "label": "narrow",
+        "config": {"model": str(assets / "model"), "hidden_size": 16, "num_attention_heads": 2},
+    }
     line = refusal(assets, student=narrow)
-    assert line.startswith("task pairs, method embedding-cosine: structure.projection: none, but the embeddings of ")
+    assert line.startswith("task pairs, method embedding-cosine: embedding.projection: none, but the embeddings of ")
     assert "student narrow are 16 wide and the teacher's 32; give projection: kept or dropped" in line
-    for method in ({"use": "embedding-cosine", "structure": {"projection": "kept"}}, "embedding-similarities"):
+    for method in ({"use": "embedding-cosine", "embedding": {"projection": "kept"}}, "embedding-similarities"):
         found = nodes(assets, student=narrow, method=method)
         (student,) = [node for node in found.values() if node.role == "pretrain"]
         assert isinstance(student.spec, PretrainSpec) and isinstance(student.spec.start, Fresh)
@@ -180,7 +183,9 @@ def test_models_that_read_fewer_tokens_or_have_no_state_for_each_are_refused(ass
     assert line.startswith("train.max_length: 64, but the teacher ") and "reads at most 32 tokens" in line
     assert "has no layer 9" in refusal(assets, student={"cut": {"of": "teacher", "layers": [9]}})
     funnel = write_plannable_model(assets / "funnel", model_type="funnel")
-    assert "its states cannot be compared" in refusal(assets, teacher={"model": str(funnel)}, student={"model": str(assets / "model")})
+    assert "its states cannot be compared" in refusal(
+        assets, teacher={"model": str(funnel)}, student={"model": str(assets / "model")}
+    )
 
 
 def test_pairs_whose_label_is_no_score_are_refused_before_work_starts(assets: Path) -> None:

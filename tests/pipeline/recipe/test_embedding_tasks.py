@@ -31,7 +31,7 @@ def refusal(**changes: object) -> str:
 
 
 def test_methods_are_settings_of_embeddings_and_keys_of_train_are_those_of_the_recipe() -> None:
-    squared = {"use": "embedding-squared", "label": "raw", "structure": {"projection": "kept", "normalized": False}}
+    squared = {"use": "embedding-squared", "label": "raw", "embedding": {"projection": "kept", "normalized": False}}
     (task,) = recipe(method=["embedding-cosine", squared, "embedding-similarities"]).tasks
     assert task.kind == "embedding" and task.max_length == 64
     assert {use.label: use.embedding for use in task.methods} == {
@@ -81,13 +81,20 @@ REFUSALS: list[tuple[dict[str, object], str]] = [
     ({"method": {"use": "embedding-cosine", "data": "knn"}}, "method.data: is of rows with labels"),
     ({"method": {"use": "embedding-cosine", "targets": "teacher"}}, "method.targets: is of labels and logits"),
     ({"method": {"use": "embedding-cosine", "taught_by": "itself"}}, "method.taught_by: itself, but sentence "),
-    ({"method": {"use": "embedding-cosine", "structure": "pick"}}, "method.structure: pick, but embeddings have no "),
-    ({"method": {"use": "embedding-cosine", "structure": {"layer": 3}}}, "method.structure.layer: unknown key of a "),
-    ({"method": {"use": "embedding-cosine", "structure": {"projection": "keep"}}}, "method.structure.projection: "),
-    ({"train": {"select": "dev"}}, "train.select: dev is not of trainings on texts without labels, which have epochs, "),
+    ({"method": {"use": "embedding-cosine", "structure": "pick"}}, "method.structure: is of layers, and "),
+    ({"method": {"use": "embedding-cosine", "embedding": {"layer": 3}}}, "method.embedding.layer: unknown key"),
+    (
+        {"method": {"use": "embedding-cosine", "embedding": {"projection": "keep"}}},
+        "method.embedding.projection: keep, ",
+    ),
+    (
+        {"train": {"select": "dev"}},
+        "train.select: dev is not of trainings on texts without labels, which have ",
+    ),
     ({"train": {"rates": [1e-4, 2e-4]}}, "train.rates: "),
     ({"method": {"use": "embedding-cosine", "train": {"micro_batch": 4}}}, "method.train.micro_batch: 4 is not of "),
     ({"search": {"vary": {"train.epochs": [1, 2]}}}, "search.task: stsb is of the kind embedding, whose methods "),
+    ({"task": "stsb", "method": {"use": "no-kd", "embedding": {}}}, "method.embedding: is of methods of tasks of the "),
     ({"task": "stsb", "method": "embedding-cosine"}, "method: embedding-cosine is for tasks of sentence embeddings"),
 ]
 
@@ -107,4 +114,6 @@ def test_tasks_with_and_without_labels_share_a_recipe_by_overrides() -> None:
         (None, "no-kd"),
         ("embedding", "embedding-cosine"),
     ]
-    assert refusal(task=["sst2", {"name": "stsb", "kind": "embedding"}], method="no-kd").startswith("method: no-kd learns")
+    assert refusal(task=["sst2", {"name": "stsb", "kind": "embedding"}], method="no-kd").startswith(
+        "method: no-kd learns"
+    )
