@@ -95,7 +95,7 @@ def test_sentence_transformers_loads_each_student_and_its_cosines_have_the_score
     stored = pq.read_table(ran.artifact(f"evaluate/{name}/one/0@pairs") / "predictions" / "test.parquet")
     assert stored["prediction"].to_pylist() == pytest.approx(cosines.tolist(), abs=1e-5)
     (row,) = [row for row in ran.rows() if (row["method"], row["split"], row["metric"]) == (name, "test", "pearson")]
-    assert row["score"] == pytest.approx(100 * pearsonr(cosines, [row["score"] for row in pairs]).statistic, abs=1e-3)
+    assert row["score"] == pytest.approx(100 * pearsonr(cosines, [row["score"] for row in pairs]).statistic, abs=0.05)
     assert row["loads_with"] == "sentence_transformers.SentenceTransformer"
     modules = [one["type"].rpartition(".")[2] for one in json.loads((model_of(ran, name) / "modules.json").read_text())]
     assert modules == ["Transformer", "Pooling", *(["Dense"] if name == "kept" else []), "Normalize"]
