@@ -30,7 +30,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.student import Bilstm, Head, Train
 
 TRAIN = Train.model_fields
-USABLE = [named.name for named in (*METHODS, *EMBEDDING_METHODS)]
+USABLE = [*(named.name for named in METHODS), *(named.name for named in EMBEDDING_METHODS)]
 BILSTM = Bilstm.model_fields
 
 Referred = Annotated[Reference, ReadAs(Annotated[Text, Field(json_schema_extra={"pattern": PATTERN})], reference)]
