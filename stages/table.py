@@ -18,6 +18,7 @@ from stages.candidates.unlabelled import unlabelled
 from stages.corpus.corpus import corpus
 from stages.evaluation.ensemble import ensemble
 from stages.evaluation.evaluate import evaluate
+from stages.evaluation.similarity import similarity
 from stages.pretraining.pretrain import pretrain
 from stages.pretraining.tokenised_texts import tokenised_texts
 from stages.retrieval.embed import embed
@@ -27,7 +28,7 @@ from stages.specs.bank import BankSpec
 from stages.specs.base import Spec
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
-from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
+from stages.specs.evaluation import EnsembleSpec, EvaluateSpec, SimilaritySpec
 from stages.specs.pretraining import PretrainSpec, TextsSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec
 from stages.specs.student import DistilSpec
@@ -59,6 +60,7 @@ STAGES: Mapping[type[Spec], Stage] = MappingProxyType(
         ProbeSpec: probe,
         DistilSpec: distil,
         EvaluateSpec: evaluate,
+        SimilaritySpec: similarity,
         EnsembleSpec: ensemble,
     }
 )

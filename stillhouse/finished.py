@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cli.models.embed import check_is_classifier
 from pipeline.cli.models.export import new_folder, unfaithful, write_export
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.models.latency import BUSY, keep, lineup, measured
@@ -69,13 +70,14 @@ def load_student(
     """A model of a recipe, by ``method/student/seed@task``, of which student, seed and task may be left out where that
     leaves one model (``vanilla-kd``, ``teacher``). Without ``recipe``, ``model`` is what the commands take: a
     directory, the name or key of a training in ``storage`` (by default ``runs``), or ``RECIPE:method/student/seed``.
-    Raises RequestError."""
+    Raises RequestError, also for a sentence encoder, which sentence-transformers loads."""
     return _opened(found(model, recipe, storage))
 
 
 def _opened(model: FoundModel) -> LoadedStudent:
     from stages.deployment.predict import open_model
 
+    check_is_classifier(model, "stillhouse.load_student")
     description = model.description()
     with refused("model"):
         return LoadedStudent(

@@ -12,6 +12,7 @@ from docs.generate.methods_prose import (
     ATTENTION,
     ATTENTION_TEMPERATURE,
     COMBINED,
+    EMBEDDINGS,
     END,
     FORMULAS,
     GRADIENTS_HEADING,
@@ -22,7 +23,7 @@ from docs.generate.methods_prose import (
     WEIGHT,
 )
 from docs.generate.wrapping import wrapped
-from pipeline.methods import SECTIONS, WHERE_TO_BEGIN, NamedMethod
+from pipeline.methods import EMBEDDING_METHODS, SECTIONS, WHERE_TO_BEGIN, EmbeddingMethod, NamedMethod
 from pipeline.recipe.as_yaml import axes_yaml
 from stages.specs.layer_map import even_groups, overlapping_groups
 from stages.specs.method import Method
@@ -47,6 +48,8 @@ def page() -> str:
     for title, section in SECTIONS.items():
         parts.append(f"## {title}\n")
         parts.extend(_method(named) for named in section)
+    parts.append(EMBEDDINGS)
+    parts.extend(_embedding_method(named) for named in EMBEDDING_METHODS)
     return "\n".join(parts)
 
 
@@ -156,6 +159,15 @@ def _method(named: NamedMethod) -> str:
     lines = [f"### {named.name}\n", f"{wrapped(title)}\n"]
     lines += [f"```\n{named.formula}\n```\n", f"```yaml\n{axes}```\n"]
     lines += [wrapped(f"- **{heading}**: {text}", "  ") for heading, text in facts.items() if text != "-"]
+    lines += [f"\nFor example, from a recipe such as [{named.recipe}](../recipes/{named.recipe}):\n"]
+    lines += [f"```yaml\n{named.example}\n```\n"]
+    return "\n".join(lines)
+
+
+def _embedding_method(named: EmbeddingMethod) -> str:
+    lines = [f"### {named.name}\n", f"{wrapped(f'{named.title}. {named.paper}.')}\n", f"```\n{named.formula}\n```\n"]
+    facts = {"Reduction and scale": named.scale, "What differs": named.differs}
+    lines += [wrapped(f"- **{heading}**: {text}", "  ") for heading, text in facts.items()]
     lines += [f"\nFor example, from a recipe such as [{named.recipe}](../recipes/{named.recipe}):\n"]
     lines += [f"```yaml\n{named.example}\n```\n"]
     return "\n".join(lines)

@@ -276,3 +276,11 @@ more, a warning says so: give further rates on that side.
 
 A student that is taught by itself, and its first generation, have a sweep each.
 """
+
+EMBEDDINGS = """\
+## Sentence embeddings
+
+These are for tasks of the [kind `embedding`](recipe.md#sentence-embeddings), and for no others: they read no label and
+no logits, so they are no points on the four axes. e is the embedding of a text, of the student (S) and of the teacher
+(T); D is the width of an embedding.
+"""

@@ -14,11 +14,11 @@ from pydantic_core import PydanticUndefined
 
 from docs.generate.recipe_prose import END, EXAMPLE, START
 from docs.generate.wrapping import wrapped
-from pipeline.methods import METHODS
+from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import learners, pretraining, resources, search
+from pipeline.recipe.schema import learners, limits, pretraining, resources, search
 from pipeline.recipe.schema.scalars import Block, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Method
@@ -40,6 +40,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "student.config": learners.FreshConfig,
     "student.bilstm": learners.BilstmBlock,
     "method": learners.MethodBlock,
+    "method.embedding": pretraining.EmbeddingBlock,
     "method.train": learners.OptimisationBlock,
     "bank": augmenting.Bank,
     "bank.hub": augmenting.HubSplit,
@@ -55,9 +56,9 @@ SECTIONS: Mapping[str, type[Block]] = {
     "overrides.TASK": grammar.OverrideBlock,
     "resources": resources.ResourcesBlock,
     "resources.STAGE": resources.ResourceBlock,
-    "limits": grammar.Limits,
+    "limits": limits.Limits,
     "search": search.SearchBlock,
-    "tracking": grammar.Tracking,
+    "tracking": limits.Tracking,
 }
 """Where each block stands in a recipe; the order of the page."""
 
@@ -143,7 +144,7 @@ def _type(about: Mapping[str, Any]) -> str:
     if "anyOf" in about:
         return _any([one for one in about["anyOf"] if one.get("type") != "null"])
     if "enum" in about:
-        if about["enum"] == [named.name for named in METHODS]:
+        if about["enum"] == learners.USABLE:
             return "a [method](#methods)'s name"
         return " or ".join(f"`{inline_yaml(one)}`" for one in about["enum"])
     match about.get("type"):
@@ -197,6 +198,7 @@ def _methods() -> str:
     rows = [
         _line(_linked(own.name), own.title, own.needs, own.teacher_summary, _axes_of(own.method)) for own in METHODS
     ]
+    rows += [_line(_linked(own.name), own.title, "sentence embeddings", "`teacher`", "-") for own in EMBEDDING_METHODS]
     head = _line("name", "title", "outputs it needs of the teacher", "teachers", "its axes")
     return "\n".join(("### Methods", "", about, "", head, _line(*5 * ["---"]), *rows, ""))
 

@@ -257,6 +257,54 @@ the loss on the held-out texts before the first step and after each epoch. Such 
 teach a masked language model: it has no head that predicts tokens.
 [general-small.yaml](../recipes/general-small.yaml) has students of two tasks that start from one.
 
+## Sentence embeddings
+
+With `kind: embedding`, teacher and students are sentence encoders, and nothing is learned from labels: each student
+follows the embeddings that the teacher gives for the texts of the bank. The rows of the task are pairs with a score,
+on which the cosine of the two embeddings is compared with that score, for the teacher and for each student.
+
+```yaml
+task: {name: stsb, kind: embedding}
+teacher: {model: sentence-transformers/all-MiniLM-L6-v2}
+bank: {files: [sentences.parquet], text: text, rows: 100000}
+student:
+  - {label: three, cut: {of: teacher, layers: [1, 5, 6]}}
+  - {label: small, model: google/bert_uncased_L-4_H-256_A-4}      # of another width and vocabulary
+method:
+  - {use: embedding-cosine, embedding: {projection: kept}}
+  - embedding-similarities
+train: {epochs: 5, batch_size: 64, learning_rate: 5.0e-4, max_length: 64}
+seeds: [0, 1, 2]
+```
+
+A task of your own is one of pairs: `{name: mine, kind: embedding, text: [one, other], label: score, files: {...}}`. Its
+train split must be there, as for any task, and is not read by any training; the dev and test splits are scored, by
+Pearson's and Spearman's correlation of the cosines with the label.
+
+The teacher is taken as it is: a folder of sentence-transformers, of which `modules.json` and `1_Pooling` say how the
+states of the last layer are pooled and whether the embedding is scaled to length 1; or a plain encoder, whose states
+are pooled as `store.pooling` says (`mean`, unless it is `cls`). Pooling is over all tokens but padding. Other kinds of
+pooling, and modules other than Normalize behind it, are refused; for a teacher also a Dense. Its embeddings are stored
+once for all students, before they are scaled (`teach/teacher:bank`, with the number type `store.precision`); students
+may have another tokenizer, as rows are joined by their texts.
+
+A method is one of [three](methods.md#sentence-embeddings): `embedding-cosine`, `embedding-squared` and
+`embedding-similarities`. It has none of the axes, and in their place [`embedding`](#methodembedding): a linear map of
+the student's embeddings to the teacher's width, which models of two widths need unless their similarities are compared,
+and the length at which embeddings are compared.
+
+Students are trained by the stage `pretrain`, with `resources.pretrain`: the model after the last step is kept, and a
+twentieth of the texts, at most 2,000, is held out to measure the loss, which `history.json` has for each epoch. So of
+`train` there are `epochs`, `batch_size`, `learning_rate`, `warmup`, `weight_decay`, `max_grad_norm`, `precision` and
+`max_length`; the other keys, which select epochs or are of labels, are refused. Entries of `models` with `pretrain` may
+be what students `start` from. A recipe may have tasks with labels beside such a task, if `overrides` gives each its
+methods.
+
+The model is saved as sentence-transformers loads it (`SentenceTransformer(DIRECTORY)`), and plain `AutoModel` loads its
+encoder. `stillhouse predict MODEL FILE --out embeddings.parquet` writes the embeddings of a file's rows, and
+`stillhouse latency` compares it with its teacher. [embedding-small.yaml](../recipes/embedding-small.yaml) is for two
+cores.
+
 ## How layers are numbered
 
 Wherever a recipe, a store, a table or a message names a layer, 1 is the first layer of the encoder and 0 its

@@ -322,11 +322,12 @@ def methods(
     from rich.console import Console
 
     from pipeline.cli.methods import full_description, listing
-    from pipeline.methods import find
+    from pipeline.methods import EMBEDDING_BY_NAME, find
 
     console = Console(width=None if sys.stdout.isatty() else PLAIN, highlight=False)
     width = min(console.width, PLAIN)
-    for line in (listing(width) if name is None else full_description(find(name), width)).split("\n"):
+    named = None if name is None else EMBEDDING_BY_NAME.get(name) or find(name)
+    for line in (listing(width) if named is None else full_description(named, width)).split("\n"):
         console.print(line, style=None if line.startswith(" ") else "bold", markup=False, soft_wrap=True)
 
 

@@ -4,9 +4,10 @@ indented."""
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.methods import SECTIONS, WHERE_TO_BEGIN, NamedMethod
+from pipeline.methods import EMBEDDING_METHODS, SECTIONS, WHERE_TO_BEGIN, EmbeddingMethod, NamedMethod
 from pipeline.recipe.as_yaml import axes_yaml
 
+EMBEDDINGS = "Sentence embeddings"
 MARGIN = 13
 """Columns before the text about a method: an indent of two, and the width of the longest label."""
 
@@ -19,12 +20,18 @@ def listing(width: int) -> str:
         lines += [title.upper(), ""]
         for named in section:
             lines += [*_lines(f"{named.name}: {named.title}", _short(named), width), ""]
+    lines += [EMBEDDINGS.upper(), ""]
+    for one in EMBEDDING_METHODS:
+        lines += [*_lines(f"{one.name}: {one.title}", _short_of_embedding(one), width), ""]
     lines.append("stillhouse methods NAME shows one in full; docs/methods.md has them all.")
     return "\n".join(lines)
 
 
-def full_description(named: NamedMethod, width: int) -> str:
+def full_description(named: NamedMethod | EmbeddingMethod, width: int) -> str:
     """One method in full, wrapped at ``width``."""
+    if isinstance(named, EmbeddingMethod):
+        loss = {**_short_of_embedding(named), "loss": [named.formula], "scale": [named.scale]}
+        return "\n".join(_lines(f"{named.name}: {named.title}", {**loss, "differs": [named.differs]}, width))
     about = {**_short(named), "loss": named.formula.split("\n"), "scale": [named.scale], "sources": [named.defaults]}
     return "\n".join(_lines(f"{named.name}: {named.title}", {**about, "differs": [named.differs]}, width))
 
@@ -48,6 +55,15 @@ def _short(named: NamedMethod) -> dict[str, Sequence[str]]:
         "needs": [named.needs],
         "taught by": [named.teacher_summary],
         "defaults": list(axes_yaml(named.method)),
+        "example": [*named.example.split("\n"), f"(recipes/{named.recipe})"],
+    }
+
+
+def _short_of_embedding(named: EmbeddingMethod) -> dict[str, Sequence[str]]:
+    return {
+        "paper": [named.paper],
+        "needs": ["sentence embeddings, and a task of the kind embedding"],
+        "taught by": ["teacher"],
         "example": [*named.example.split("\n"), f"(recipes/{named.recipe})"],
     }
 

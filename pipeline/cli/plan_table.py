@@ -16,6 +16,7 @@ from pipeline.plan.planner import Plan, Step
 from pipeline.plan.quantities import sizes_of_splits
 from stages.specs.axes.structures import NoLayers, StructureKind
 from stages.specs.corpus import CorpusSpec
+from stages.specs.evaluation import SimilaritySpec
 from stages.specs.layer_map import LayerGroup, describe_groups
 from stages.specs.pretraining import PretrainSpec
 from stages.specs.schedule import generated_epochs
@@ -129,7 +130,10 @@ def _time(key: str, expected: Forecast) -> str:
 def shares(plan: Plan) -> list[str]:
     """For each task one line: how many rows of train its models are trained on."""
     records, found = records_of(plan), {}
+    embedding = {step.node.task for step in plan.steps if isinstance(step.node.spec, SimilaritySpec)}
     for step in plan.steps:
+        if step.node.task in embedding:  # whose rows of train no model reads
+            continue
         splits = sizes_of_splits(step.node, records) if isinstance(step.node.spec, CorpusSpec) else None
         if splits is not None and step.node.task not in found:
             found[step.node.task] = share_text(step.node.task, splits)
@@ -197,7 +201,7 @@ def served(plan: Plan) -> dict[str, int]:
     nodes = [step.node for step in plan.steps]
     students: dict[str, set[str]] = {node.key: set() for node in nodes}
     for node in reversed(nodes):
-        own = {node.key} if node.role == "distil" and node.subject is not None else set()
+        own = {node.key} if node.role in ("distil", "pretrain") and node.subject is not None else set()
         for source in node.sources:
             students[source.key] |= students[node.key] | own
     return {key: len(found) for key, found in students.items()}

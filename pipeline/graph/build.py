@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.graph.context import GraphContext
+from pipeline.graph.embedding_tasks import EmbeddingGraph
 from pipeline.graph.external.digests import Digests
 from pipeline.graph.external.hub import Pins
 from pipeline.graph.nodes import Edge, Graph, Node, ReportedModel
@@ -27,7 +28,11 @@ def build_graph(recipe: Recipe, digests: Digests, pins: Pins, reads_data: bool =
     for task in recipe.tasks:
         for line in schedule_warnings(task):
             context.warn(line)
-        wanted += TaskGraph(task, student_nodes(StartingPoints(context, task))).wanted()
+        starting_points = StartingPoints(context, task)
+        if task.kind == "embedding":
+            wanted += EmbeddingGraph(starting_points).wanted()
+        else:
+            wanted += TaskGraph(task, student_nodes(starting_points)).wanted()
     return replace(Graph.of(wanted), warnings=tuple(context.warnings))
 
 

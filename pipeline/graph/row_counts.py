@@ -96,7 +96,7 @@ class TaskRows:
             if found is None:
                 return None
             check_size(found, task, data.holdout, data.train_rows)
-        if found.warnings:
+        if found.warnings and self.recipe.kind is None:  # they are of rows that are trained on
             self.context.warn(f"{task.name}: {'; '.join(found.warnings)}")
         repeats = found.splits[task.train].texts < found.rows[task.train]
         return split_sizes(found.rows, task, data, repeats)

@@ -87,7 +87,10 @@ class StartingPoints:
     # --- models ---
 
     def teacher(self) -> Model:
-        """The teacher: the external model, or that model fine-tuned on the task. Raises RequestError."""
+        """The teacher: the external model, or that model fine-tuned on the task. A sentence encoder has no head, and is
+        taken as it is. Raises RequestError."""
+        if self.recipe.kind == "embedding":
+            return self.context.external_model(self.recipe.teacher.model, "teacher.model")
         teacher, finetune = self.recipe.teacher, self.recipe.teacher.finetune
         base = self.teacher_base()
         if finetune is None:
@@ -128,7 +131,7 @@ class StartingPoints:
         """The model that a student's weights, configuration and tokenizer come from. Raises RequestError."""
         where, masked = f"student {student.label}", self.recipe.start_model(student)
         if masked is None:
-            base = self._given_base(student, where)
+            base = self.given_base(student, where)
         else:
             base = self.masked_model(masked)
             with refused(where):
@@ -140,7 +143,7 @@ class StartingPoints:
             self._warn_of_mean_pooling(self.context.external_model(origin.model, where), origin.model, where)
         return base
 
-    def _given_base(self, student: Student, where: str) -> Model:
+    def given_base(self, student: Student, where: str) -> Model:
         """As ``base``, for a student that does not start from a masked language model. ``where`` names it in
         messages."""
         if student.cut is not None:
@@ -198,10 +201,10 @@ class StartingPoints:
             with refused(where):
                 check_head(base.kind.architecture, student.head)
         head = changed_head(wanted, base.kind.head)
-        start = self._weights(student, base, where)
+        start = self.weights(student, base, where)
         return start if isinstance(start, Bilstm) else start.model_copy(update={"head": head})
 
-    def _weights(self, student: Student, base: Model, where: str) -> Start:
+    def weights(self, student: Student, base: Model, where: str) -> Start:
         """How the weights of a student are made from its base, with the base's kind of head. ``where`` names it in
         messages. Raises RequestError."""
         if student.cut is not None:
@@ -253,15 +256,15 @@ class StartingPoints:
         elif given.model is not None:
             base = self.context.external_model(given.model, f"{where}.model")
         else:
-            base = self._given_base(given, where)
-        start = self._weights(given, base, where)
+            base = self.given_base(given, where)
+        start = self.weights(given, base, where)
         if isinstance(start, Cut):  # a masked language model has no outputs that stand for labels
             start = start.model_copy(update={"label_order": None})
         teacher = None if masked.taught_by is None else self._text_teacher(masked.taught_by, f"{where}.pretrain")
-        texts = self._texts(masked.texts, base.tokenizer)
+        texts = self.texts(masked.texts, base.tokenizer)
         if masked.states is not None:
             assert teacher is not None, "states without taught_by are refused when the recipe is read"
-            followed = StateTeacher(str(masked.taught_by), teacher, self._texts(masked.texts, teacher.tokenizer))
+            followed = StateTeacher(str(masked.taught_by), teacher, self.texts(masked.texts, teacher.tokenizer))
             stored = self.recipe.store
             return state_student(self.context, masked, base, start, texts, followed, stored, self.task)
         return masked_model(self.context, masked, base, start, texts, self.task, teacher)
@@ -274,7 +277,7 @@ class StartingPoints:
             return self.teacher()
         return self.teacher_base() if name == BASE else self.context.external_model(name, f"{where}.taught_by")
 
-    def _texts(self, kind: str, tokenizer: ExternalInput) -> Texts:
+    def texts(self, kind: str, tokenizer: ExternalInput) -> Texts:
         """The texts that a model is pretrained on: those of the bank, or of the task's rows of train."""
         if kind == "bank":
             assert self.recipe.bank is not None, "a recipe without one is refused when it is read"

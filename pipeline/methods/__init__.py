@@ -11,6 +11,7 @@ from pipeline.methods.adversaries import ADVERSARIES
 from pipeline.methods.begin import WHERE_TO_BEGIN, Suggestion
 from pipeline.methods.candidates import CANDIDATES
 from pipeline.methods.edges import EDGES
+from pipeline.methods.embeddings import EMBEDDING_BY_NAME, EMBEDDING_METHODS, EmbeddingMethod
 from pipeline.methods.labels import LABELS
 from pipeline.methods.layers import LAYERS
 from pipeline.methods.mixtures import MIXTURES
@@ -34,9 +35,12 @@ BY_NAME: Mapping[str, NamedMethod] = {named.name: named for named in METHODS}
 
 __all__ = [
     "BY_NAME",
+    "EMBEDDING_BY_NAME",
+    "EMBEDDING_METHODS",
     "METHODS",
     "SECTIONS",
     "WHERE_TO_BEGIN",
+    "EmbeddingMethod",
     "NamedMethod",
     "Suggestion",
     "check_taught_by",

@@ -18,7 +18,7 @@ from stages.models.shape import config_of, shape_of
 from stages.retrieval.index_plan import index_bytes, planned
 from stages.specs.candidates import NeighboursSpec, RerankSpec, RewriteSpec, TransferSpec, UnlabelledSpec
 from stages.specs.corpus import CorpusSpec
-from stages.specs.evaluation import EnsembleSpec, EvaluateSpec
+from stages.specs.evaluation import EnsembleSpec, EvaluateSpec, SimilaritySpec
 from stages.specs.pretraining import PretrainSpec, TextsSpec
 from stages.specs.retrieval import EmbedSpec, IndexSpec, TfIdf
 from stages.specs.student import DistilSpec
@@ -72,7 +72,7 @@ def _rows(node: Node, records: Mapping[str, Record], known: Mapping[str, SizeOfN
             return Quantity.exact(sizes.trained)
         case CalibrateSpec() if sizes is not None:
             return Quantity.exact(sizes.held_out)
-        case EvaluateSpec() | EnsembleSpec() if sizes is not None:
+        case EvaluateSpec() | SimilaritySpec() | EnsembleSpec() if sizes is not None:
             return Quantity.exact(sizes.evaluated)
         case TeachSpec(splits=(split,)) if sizes is not None and corpus is not None:
             return _distinct(records[corpus.key], split)

@@ -8,8 +8,9 @@ from pipeline.recipe.model import Ensemble, MaskedModel, MethodUse, ModelNode, O
 from pipeline.recipe.reading import load, parse
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
-from pipeline.recipe.schema.file import Data, Limits, StoreSettings, TeacherSettings, Tracking
+from pipeline.recipe.schema.file import Data, StoreSettings, TeacherSettings
 from pipeline.recipe.schema.learners import FreshConfig, LayerCut, Student
+from pipeline.recipe.schema.limits import Limits, Tracking
 from pipeline.recipe.schema.resources import STAGES, ResourceBlock
 from pipeline.recipe.search_settings import SearchSettings, ValueList, ValueRange
 

@@ -18,13 +18,14 @@ from pydantic import Field
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.reference import Reference
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
-from pipeline.recipe.schema.file import Data, HubTask, Limits, StoreSettings, TeacherSettings, Tracking
+from pipeline.recipe.schema.file import Data, HubTask, StoreSettings, TeacherSettings
 from pipeline.recipe.schema.learners import Student
+from pipeline.recipe.schema.limits import Limits, Tracking
 from pipeline.recipe.schema.resources import ResourceBlock
 from pipeline.recipe.search_settings import SearchSettings
 from stages.specs.base import Frozen
 from stages.specs.method import Method
-from stages.specs.pretraining import PooledStates, PretrainSpec
+from stages.specs.pretraining import PooledStates, PretrainSpec, SentenceEmbedding
 from stages.specs.student import Train
 from stages.specs.tasks import Task
 
@@ -34,7 +35,8 @@ class MethodUse(Frozen):
     candidates, None where it uses none; ``generator`` what writes its generated rows (an entry of ``masked_models``, or
     an external model), None where it has none. ``train.seed`` is 0: the seeds are the task's. With ``rates``, in rising
     order, students are trained at the best of these learning rates, and ``train.learning_rate`` has its default,
-    unused.
+    unused. ``embedding`` is how students of a task of the kind ``embedding`` follow their teacher; then ``method`` has
+    its defaults, unused. None for other tasks.
 
     ``axes`` is the place of the axes within the block.
     """
@@ -48,6 +50,7 @@ class MethodUse(Frozen):
     train: Train
     generator: str | None = None
     rates: tuple[float, ...] = ()
+    embedding: SentenceEmbedding | None = None
 
 
 class ModelNode(Frozen):
@@ -95,9 +98,11 @@ class TaskRecipe(Frozen):
     hub; both are None where the rows come from ``data.source``. ``models`` has the further models that teach or are
     evaluated, ``masked_models`` those that are trained on unlabelled texts, which students may start from; a name may
     be in both. ``makers`` has the makers of candidates by name. ``sweep_seed``, none of ``seeds``, is the seed of the
-    trainings that choose a learning rate."""
+    trainings that choose a learning rate. ``kind`` is ``embedding`` for sentence encoders, which learn from the bank's
+    texts and whose cosines are compared with the scores of the task's pairs; None for a task with labels."""
 
     task: Task
+    kind: Literal["embedding"] | None = None
     files: FrozenMapping[str] | None
     hub: HubTask | None
     data: Data

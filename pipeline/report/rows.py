@@ -12,7 +12,10 @@ from pipeline.plan.quantities import sizes_of_splits
 from pipeline.recipe import TEACHER
 from pipeline.storage import Storage
 from stages.models.heads import loads_with
+from stages.models.sentences import SENTENCE_CLASS
 from stages.specs.corpus import CorpusSpec
+from stages.specs.evaluation import SimilaritySpec
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import DistilSpec
 from stages.specs.tasks import Task
 from stages.specs.teacher import ProbeSpec, TeachSpec
@@ -189,12 +192,14 @@ def _rows(
     trained = training_record if isinstance(given, Edge) and given.part == MODEL else None
     status = "done" if record else "failed" if node.key in broken else "missing"
     assert node.subject is not None
-    splits = _splits(node, records)
+    splits = None if isinstance(node.spec, SimilaritySpec) else _splits(node, records)  # of labels, which none learns
     directory = str(given.path) if isinstance(given, ExternalInput) else None
     if training_record and isinstance(given, Edge):
         directory = storage.where(f"{training_record.folder}/{given.part}".rstrip("/"))
     kind = node.model_kind
     loader = None if directory is None or kind is None else loads_with(kind.architecture, kind.head)
+    if directory is not None and isinstance(node.spec, SimilaritySpec):
+        loader = SENTENCE_CLASS
     return [
         ReportRow(
             task=node.task,
@@ -260,7 +265,13 @@ def learning_rate(training: Node, record: Record) -> float | None:
     chosen = record.facts.get("learning_rate")
     if isinstance(chosen, float):
         return chosen
-    return training.spec.train.learning_rate if isinstance(training.spec, DistilSpec) else None
+    match training.spec:
+        case DistilSpec(train=train):
+            return train.learning_rate
+        case PretrainSpec(learning_rate=rate):
+            return rate
+        case _:
+            return None
 
 
 def _splits(node: Node, records: Mapping[str, Record | None]) -> SplitSizes | None:

@@ -1,6 +1,7 @@
 """A model that is ready to compute logits, in PyTorch or in ONNX Runtime, behind one interface."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +14,15 @@ from stages.corpus.batches import sorted_batches
 from stages.corpus.token_rows import encode
 from stages.corpus.tokenizer import load_tokenizer
 from stages.deployment.description import EXPORT_REPORT, ONNX_MODEL, is_onnx
+from stages.models.sentences import is_sentence_encoder
 
 Inputs = Mapping[str, npt.NDArray[np.int64]]
 """A batch: ``input_ids``, ``attention_mask`` and, for pairs, ``token_type_ids``, each [B, T]."""
 
 FloatLogits = npt.NDArray[np.float32]
+
+LEAST_TEXT = 4
+"""A length of texts that every model reads: they are cut before they reach the model."""
 
 INSTALL_ONNX = "pip install -c constraints.txt -e '.[onnx]'"
 
@@ -60,6 +65,27 @@ class PytorchClassifier:
         return found
 
 
+class PytorchSentenceEncoder:
+    """A sentence encoder in PyTorch, on ``device``, in float32, whose ``logits`` are its embeddings: what
+    ``stillhouse latency`` measures. ``threads`` as for ``PytorchClassifier``."""
+
+    def __init__(self, directory: Path, device: str, threads: int | None = None) -> None:
+        from stages.models.sentences.encoder import open_sentence_encoder
+
+        self.kind, self.device = "PyTorch", device
+        self.encoder = open_sentence_encoder(directory, "mean", LEAST_TEXT, device, threads or os.cpu_count() or 1)
+        self.parameters = self.encoder.parameters
+
+    def logits(self, inputs: Inputs) -> FloatLogits:
+        """[B, width]: the embeddings of a batch."""
+        import torch
+
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(values).to(self.device) for name, values in inputs.items()}
+            found: FloatLogits = self.encoder.vectors(tensors).cpu().numpy()
+        return found
+
+
 class OnnxClassifier:
     """An exported model in ONNX Runtime, on the CPU. ``threads``: None for ONNX Runtime's default. Raises ValueError
     without the package onnxruntime, and for a file that does not load."""
@@ -96,7 +122,11 @@ class OnnxClassifier:
 def open_classifier(directory: Path, device: str = "cpu", threads: int | None = None) -> Classifier:
     """The model in ``directory``: by ONNX Runtime if it was exported, else by PyTorch on ``device``. Raises ValueError
     for a model that does not load."""
-    return OnnxClassifier(directory, threads) if is_onnx(directory) else PytorchClassifier(directory, device, threads)
+    if is_onnx(directory):
+        return OnnxClassifier(directory, threads)
+    if is_sentence_encoder(directory):
+        return PytorchSentenceEncoder(directory, device, threads)
+    return PytorchClassifier(directory, device, threads)
 
 
 def best_device() -> str:

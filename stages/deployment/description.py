@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.corpus.reader import read_meta
 from stages.models.positions import position_limit
+from stages.models.sentences import is_sentence_encoder, most_tokens
 from stages.models.shape import config_of
 from stages.specs.tasks import Task
 
@@ -26,6 +27,10 @@ ANY_NAME = "texts"
 
 UNKNOWN_TEXT = ("text",)
 """The text column in the ``Task`` of a model whose directory names none; ``text_known`` is False then."""
+
+
+EMBEDDED = Task(name=ANY_NAME, text=UNKNOWN_TEXT, metrics=("pearson", "spearman"))
+"""The task of a sentence encoder, which has no outputs for labels: one text a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,9 @@ def read_description(directory: Path, corpus: Path | None = None) -> ModelDescri
     length are those of ``corpus``, on which it was trained, where it is given. Raises ValueError for a damaged file."""
     config = config_of(directory)
     limit = position_limit(config) or USUAL_LENGTH
+    if is_sentence_encoder(directory):
+        length = most_tokens(directory) or _tokenizer_length(directory)
+        return ModelDescription(EMBEDDED, min(length, limit, USUAL_LENGTH), False)
     path = directory / DESCRIPTION
     if path.is_file():
         try:

@@ -29,7 +29,7 @@ def open_model(directory: Path, max_length: int) -> RowClassifier:
 def open_reproducible(directory: Path, max_length: int, device: str, threads: int) -> RowClassifier:
     """As ``open_model``, with the same bits whatever the number of ``threads``: on a CPU each pass is computed by one
     thread, as many passes at a time as there are threads. For this process, PyTorch is set to one thread."""
-    from stages.models.predict import tokens_per_pass
+    from stages.models.adapters.text import tokens_per_pass
 
     device = "cpu" if is_onnx(directory) else device
     on_cpu = device == "cpu"

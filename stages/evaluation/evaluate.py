@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.resources import On, Worker
 from stages.corpus.reader import read_meta
-from stages.evaluation.job import EvaluationJob, Facts, SplitScores
+from stages.evaluation.job import EvaluationJob, Facts, ScoringJob, SplitScores
 from stages.specs.evaluation import EvaluateSpec
 
 ROLES = ("dev", "test")
@@ -15,18 +15,25 @@ ROLES = ("dev", "test")
 
 def evaluate(spec: EvaluateSpec, inputs: Mapping[str, Path], out: Path, on: On) -> Facts:
     """Inputs: ``corpus``, ``model``. Writes ``metrics.json`` and ``predictions/<split>.parquet``."""
-    splits = {name: about for name, about in read_meta(inputs["corpus"]).splits.items() if about.role in ROLES}
+    return score_splits(EvaluationJob(spec, inputs["model"], inputs["corpus"], out), open_evaluation, on)
+
+
+def score_splits(
+    job: ScoringJob, open_worker: Callable[[ScoringJob, Worker], Callable[[str], SplitScores]], on: On
+) -> Facts:
+    """Have workers score each dev and test split of the job's corpus; write ``metrics.json``, and return the facts of
+    the record: rows, scores by split, parameters, and the median latency of a row."""
+    splits = {name: about for name, about in read_meta(job.corpus).splits.items() if about.role in ROLES}
     on.expect(sum(about.rows for about in splits.values()), "rows")
-    (out / "predictions").mkdir(exist_ok=True)
-    job = EvaluationJob(spec, inputs["model"], inputs["corpus"], out)
+    (job.out / "predictions").mkdir(exist_ok=True)
     names = list(splits)
-    results = {names[i]: found for i, found in on.map(open_evaluation, job, names)}
+    results = {names[i]: found for i, found in on.map(open_worker, job, names)}
     metrics = {
         "scores": {name: results[name].scores for name in names if results[name].scores},
         "parameters": results[names[0]].parameters,
         "latency_ms": round(statistics.median(found.latency_ms for found in results.values()), 3),
     }
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+    (job.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
     return {"rows": sum(found.rows for found in results.values()), **metrics}
 
 

@@ -1,9 +1,10 @@
-"""What the stage ``evaluate`` sends to its workers, and what they return."""
+"""What the stages ``evaluate`` and ``similarity`` send to their workers, and what they return."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from stages.specs.evaluation import EvaluateSpec
+from stages.specs.evaluation import EvaluateSpec, SimilaritySpec
 
 Facts = dict[str, object]
 
@@ -16,6 +17,19 @@ class EvaluationJob:
     model: Path
     corpus: Path
     out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarityJob:
+    """Input of a worker that scores pairs by the cosines of their embeddings."""
+
+    spec: SimilaritySpec
+    model: Path
+    corpus: Path
+    out: Path
+
+
+ScoringJob = TypeVar("ScoringJob", EvaluationJob, SimilarityJob)
 
 
 @dataclass(frozen=True, slots=True)

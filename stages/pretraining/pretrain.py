@@ -1,12 +1,12 @@
 """The stage ``pretrain``: train a model on the texts of a bank or of a task, as a masked language model or on the
-stored states of another model.
+stored states or sentence embeddings of another model.
 
     model/         the model after the last step, with tokenizer and model card, as plain transformers loads it
     history.json   the scores on the held-out texts before the first step and after each epoch
 
 For a masked language model, texts are tokenised by the map's workers first, then the model is trained in data-parallel
-workers (``worker.py``). Tokenised texts and states are inputs of the other kind (``state_worker.py``). This module
-imports no torch, so that planning and the driver do not need it.
+workers (``worker.py``). Tokenised texts and states are inputs of the other kinds (``state_worker.py``,
+``embeddings/worker.py``). This module imports no torch, so that planning and the driver do not need it.
 """
 
 from collections.abc import Mapping
@@ -27,10 +27,11 @@ def pretrain(spec: PretrainSpec, inputs: Mapping[str, Path], out: Path, on: On) 
 
     Inputs are those that ``PretrainSpec`` lists. Goes on from the tokenised texts and the checkpoint in ``out``.
     """
-    if spec.states is not None:
+    if spec.states is not None or spec.embedding is not None:
         split, bad = read_split(inputs["texts"], TRAIN), read_quarantined(inputs["outputs"])
         on.expect(spec.texts_read(sum(key not in bad for key in split.keys)), "rows")
-        return on.train(train_on_states, PretrainJob(spec, dict(inputs), out))
+        job = PretrainJob(spec, dict(inputs), out)
+        return on.train(train_on_states if spec.embedding is None else train_on_embeddings, job)
     texts, folder = chosen_texts(spec.texts, inputs), out / SCRATCH_TEXTS
     tokenised = (folder / META).exists()  # by an earlier attempt
     _, counts = write_splits(texts.task, spec.max_length, inputs["tokenizer"], texts.splits, folder, on)
@@ -50,5 +51,12 @@ def train_masked_model(job: PretrainJob, worker: Worker) -> PretrainFacts:
 def train_on_states(job: PretrainJob, worker: Worker) -> PretrainFacts:
     """Run in each worker. Imports torch only here, in the worker's process."""
     from stages.pretraining.state_worker import train
+
+    return train(job, worker)
+
+
+def train_on_embeddings(job: PretrainJob, worker: Worker) -> PretrainFacts:
+    """Run in each worker. Imports torch only here, in the worker's process."""
+    from stages.pretraining.embeddings.worker import train
 
     return train(job, worker)

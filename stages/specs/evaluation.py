@@ -1,6 +1,6 @@
-"""The specs of the stages that score models: ``evaluate`` and ``ensemble``."""
+"""The specs of the stages that score models: ``evaluate``, ``similarity`` and ``ensemble``."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from stages.specs.base import Spec
 
@@ -16,6 +16,20 @@ class EvaluateSpec(Spec):
     version: ClassVar[int] = 1
 
     label_order: tuple[int, ...] | None = None
+
+
+class SimilaritySpec(Spec):
+    """Correlations of a sentence encoder's cosines with the scores of pairs, on the splits of a corpus for evaluation,
+    its cosine for each pair, and its size and latency. Inputs: ``corpus``, whose rows are pairs with a score, and
+    ``model``.
+
+    ``pooling`` is how the states of the model's last layer are pooled. Texts are cut at the corpus's ``max_length``.
+    """
+
+    stage: ClassVar[str] = "similarity"
+    version: ClassVar[int] = 1
+
+    pooling: Literal["mean", "cls"] = "mean"
 
 
 # --- of several models ------------------------------------------------------------------------------

@@ -81,9 +81,44 @@ class MaskedDistillation(Frozen):
     cosine: float = Field(1.0, ge=0.0)
 
 
+class SentenceEmbedding(Frozen):
+    """How a sentence encoder follows the sentence embeddings of another one. With e the embedding of a text (the pooled
+    states of the last layer; ``normalized``: scaled to length 1) of the student (S) and the teacher (T), the loss of
+    text i of a batch of R texts is
+
+    - `cosine`: 1 - cos(e_S, e_T);
+    - `squared`: the squared error of e_S and e_T, mean over dimensions (Reimers and Gurevych 2020, Making Monolingual
+      Sentence Embeddings Multilingual, equation 1, for one language);
+    - `similarities`: the mean over the texts j of the batch of (cos(e_S_i, e_S_j) - cos(e_T_i, e_T_j))^2 (Tung and Mori
+      2019, Similarity-Preserving Knowledge Distillation, with cosines in the place of rows scaled to length 1). It
+      compares embeddings of any two widths.
+
+    ``projection`` is a linear map of the student's embedding to the teacher's width: `none`, or `kept` as a part of the
+    saved model, or `dropped` after the training, so that the embedding is that before the map.
+
+    ``layer`` is the teacher's last layer, and ``pooling`` how it is pooled, for both models. ``normalize``: the saved
+    model scales its embeddings to length 1, as the teacher does. Planning sets these; ``normalized`` None means as
+    ``normalize``.
+    """
+
+    kind: Literal["embedding"] = "embedding"
+    loss: Literal["cosine", "squared", "similarities"] = "cosine"
+    projection: Literal["none", "kept", "dropped"] = "none"
+    normalized: bool | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+    normalize: bool = True
+    layer: int = Field(0, ge=0)
+
+    @property
+    def compares_unit_vectors(self) -> bool:
+        """Whether embeddings are scaled to length 1 before they are compared. No matter for cosines."""
+        return self.normalize if self.normalized is None else self.normalized
+
+
 class PretrainSpec(Spec):
     """A model, trained on unlabelled texts: as a masked language model, or with ``states`` to follow the stored states
-    of another model (general distillation, Jiao et al. 2020, TinyBERT, section 3.2).
+    of another model (general distillation, Jiao et al. 2020, TinyBERT, section 3.2), or with ``embedding`` to follow
+    the sentence embeddings of another one.
 
     Inputs of a masked language model: ``start`` (a model: its head that predicts tokens is kept if it has one, else a
     new one is tied to its word embeddings), ``tokenizer``, and the texts: ``bank``, or ``corpus``, whose rows of train
@@ -91,7 +126,7 @@ class PretrainSpec(Spec):
     which is not changed). With ``states``: ``start`` (a model, whose head is not used), ``texts`` (of the stage
     ``texts``, with the same ``rows``, ``holdout`` and ``max_length``) and ``outputs`` (a store of the teacher's pooled
     states for these texts, whatever its tokenizer). Then no token is masked, and the loss is that of ``states`` times
-    its weight.
+    its weight. With ``embedding``, inputs are the same, and the loss is that of ``embedding``.
 
     ``rows`` is the most texts that are used, None for all. ``holdout`` is the share of these that the model is measured
     on and not trained on, up to ``MOST_HELD_OUT_TEXTS``. Training ends after ``epochs``, or after ``steps`` optimizer
@@ -106,6 +141,7 @@ class PretrainSpec(Spec):
     masking: Masking = Masking()
     distillation: MaskedDistillation | None = None
     states: PooledStates | None = None
+    embedding: SentenceEmbedding | None = None
     rows: int | None = Field(None, ge=2)
     holdout: float = Field(0.05, gt=0.0, lt=0.5)
     max_length: int = Field(128, ge=4)
@@ -122,10 +158,15 @@ class PretrainSpec(Spec):
     @model_validator(mode="after")
     def _states_are_followed_alone(self) -> "PretrainSpec":
         states = self.states
+        if states is None and self.embedding is None:
+            return self
+        name = "embedding" if states is None else "states"
+        if self.masking != Masking() or self.distillation is not None:
+            raise ValueError(f"{name}: no token is masked beside it; leave masking and distillation out")
         if states is None:
             return self
-        if self.masking != Masking() or self.distillation is not None:
-            raise ValueError("states: no token is masked beside it; leave masking and distillation out")
+        if self.embedding is not None:
+            raise ValueError("embedding: a training follows either states or embeddings; leave one of them out")
         if states.has_measured_weight:
             raise ValueError("states.weight: auto is measured against the labels' loss, and texts have no labels")
         if not states.is_resolved:

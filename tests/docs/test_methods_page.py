@@ -10,7 +10,16 @@ from project import graph_of, write_plannable_assets
 
 from docs.generate import methods as methods_docs
 from pipeline.cli.methods import full_description, listing
-from pipeline.methods import METHODS, SECTIONS, WHERE_TO_BEGIN, NamedMethod, Suggestion, find
+from pipeline.methods import (
+    EMBEDDING_METHODS,
+    METHODS,
+    SECTIONS,
+    WHERE_TO_BEGIN,
+    EmbeddingMethod,
+    NamedMethod,
+    Suggestion,
+    find,
+)
 from pipeline.recipe import parse
 from pipeline.recipe.as_yaml import axes_yaml
 from pipeline.recipe.yaml import Tree, merged, parse_yaml, read
@@ -126,7 +135,7 @@ def test_the_defaults_as_written_are_the_method(named: NamedMethod) -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_the_list_keeps_to_its_width_but_for_examples(width: int) -> None:
-    examples = {line for named in METHODS for line in named.example.split("\n")}
+    examples = {line for named in (*METHODS, *EMBEDDING_METHODS) for line in named.example.split("\n")}
     wide = [line for line in listing(width).split("\n") if len(line) > width]
     assert [line for line in wide if not any(example in line for example in examples)] == []
 
@@ -149,3 +158,21 @@ def test_one_method_in_full_has_its_loss_and_what_differs() -> None:
     assert "c[j] = sum_k alpha[k] h_T[k]" in text
     assert "\n  differs " in text
     assert max(len(line) for line in text.split("\n")) <= 100
+
+
+# --- methods of sentence embeddings ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", EMBEDDING_METHODS, ids=lambda named: named.name)
+def test_methods_of_embeddings_are_on_the_page_and_in_the_list_with_an_example_that_is_read(
+    named: EmbeddingMethod,
+) -> None:
+    page = " ".join(PAGE.split())
+    for text in (named.formula, named.scale, named.differs, named.example):
+        assert " ".join(text.split()) in page
+    assert f"{named.name}: {named.title}" in listing(100).split("\n")
+    assert named.formula in full_description(named, 100)
+    given = {**SMALLEST, "teacher": {"model": "big"}, "bank": {"files": ["texts.txt"]}}
+    (task,) = parse(merged(given, parse_yaml(named.example, "example"))).tasks
+    assert task.kind == "embedding" and task.methods[0].embedding is not None
+    assert task.methods[0].embedding.loss == named.embedding.loss

@@ -19,7 +19,7 @@ from pipeline.leaderboard.files import FILES, LeaderboardFile
 from pipeline.leaderboard.rows import OfficialRows, RowsAtHand
 from pipeline.recipe import TaskRecipe
 from stages.atomic import replacing
-from stages.specs.evaluation import EvaluateSpec
+from stages.specs.evaluation import EvaluateSpec, SimilaritySpec
 from stages.specs.tasks import Task
 
 
@@ -124,7 +124,12 @@ def _check_out(out: Path) -> None:
 def chosen_models(graph: Graph, choice: Choice) -> Mapping[str, Node]:
     """Task -> the evaluation of the model that ``choice`` names. Raises RequestError where that is none at all, and
     where it is several for a task."""
-    nodes = [(node, node.subject) for node in graph.wanted if node.role == "evaluate" and node.subject is not None]
+    nodes = [
+        (node, node.subject)
+        for node in graph.wanted
+        # The cosine of a pair is no score of it.
+        if node.role == "evaluate" and node.subject is not None and not isinstance(node.spec, SimilaritySpec)
+    ]
     found: dict[str, list[Node]] = {}
     for node, model in nodes:
         if choice.fits(model):

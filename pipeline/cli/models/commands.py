@@ -37,7 +37,7 @@ def predict(
     storage: StorageUrl = None,
     set_: Sets = None,
 ) -> None:
-    """Predict the labels of the rows of a file, with a probability for each label."""
+    """Predict the labels of the rows of a file, with probabilities; with a sentence encoder, write their embeddings."""
     from pipeline.cli.models.find_model import find_model
     from pipeline.cli.models.predict import predict_rows
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cli.models.embed import check_is_classifier
 from pipeline.cli.models.evaluations import evaluations_of
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.models.predict import described
@@ -48,6 +49,7 @@ def export_model(
 def new_folder(model: FoundModel, form: str, out: Path | None) -> Path:
     """The new folder of an export: ``out``, by default one in the current folder that is named after the model. Raises
     RequestError if it exists, or if the model cannot be exported as ``form``."""
+    check_is_classifier(model, f"export --to {form}")
     target = out or Path(f"{plain_name(model.name)}-{form}")
     check_folder_of(target)
     if target.exists():

@@ -1,4 +1,4 @@
-"""``stillhouse predict``: labels and probabilities for the rows of a file."""
+"""``stillhouse predict``: labels and probabilities for the rows of a file; of a sentence encoder, embeddings."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cli.models.embed import check_embeddings_out, embed_rows
 from pipeline.cli.models.find_model import FoundModel
 from pipeline.cli.report import check_folder_of
 from pipeline.errors import RequestError, first_line, refused
@@ -14,6 +15,7 @@ from stages.atomic import replacing
 from stages.deployment.description import ModelDescription
 from stages.deployment.predictions import DelimitedWriter, PredictionWriter, check_out, prediction_file
 from stages.deployment.rows import TextChunks, count_rows, text_columns
+from stages.models.sentences import is_sentence_encoder
 
 if TYPE_CHECKING:
     from stages.deployment.classifier import FloatLogits
@@ -22,8 +24,15 @@ if TYPE_CHECKING:
 def predict_rows(model: FoundModel, file: Path, text: Sequence[str], out: Path | None, address: str | None) -> int:
     """Predict for each row of ``file``, and write the predictions to ``out``, or as CSV to the standard output.
     ``text`` names the columns; without them, the columns of the model's task are taken. ``address``: the Ray whose
-    workers compute them; None for this process. Returns the exit code: 1 where the workers fail. Raises RequestError,
+    workers compute them; None for this process. A sentence encoder gives an embedding for each row, in this process
+    alone, and ``out`` must be a Parquet file. Returns the exit code: 1 where the workers fail. Raises RequestError,
     before any work, for what is wrong with the request."""
+    if is_sentence_encoder(model.directory):
+        if address is not None:
+            raise RequestError("--address: embeddings are computed in this process alone; leave it out")
+        target = check_embeddings_out(out)
+        embed_rows(model, file, described(model, file, text), target, progress_bar)
+        return 0
     if out is not None:
         check_folder_of(out)
         with refused("--out"):

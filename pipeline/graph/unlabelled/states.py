@@ -58,7 +58,7 @@ def state_student(
     may have or have no state for each token, and for layers that one of them or the store lacks."""
     where = f"models.{given.name}.pretrain"
     for model, what in ((base, f"the model of models.{given.name}"), (teacher.model, f"{where}.taught_by")):
-        _check_states(model, what)
+        check_states(model, what)
         check_length(model, what, f"{where}.max_length", given.spec.max_length)
     shape = started_shape(start, base.shape)
     layers = _stored_layers(teacher, stored, f"{where}.taught_by: {teacher.name}")
@@ -67,8 +67,8 @@ def state_student(
     warn_of_large_batch(context, spec, texts, where)
     inputs = {
         "start": base.source,
-        "texts": Edge(_tokenised(context, spec.texts, texts, base.tokenizer, task)),
-        "outputs": Edge(_store(context, spec.texts, teacher, layers, stored, task)),
+        "texts": Edge(tokenised(context, spec.texts, texts, base.tokenizer, task)),
+        "outputs": Edge(state_store(context, spec.texts, teacher, layers, stored, task)),
     }
     size = uncut_bytes(base, start)
     node = Node(
@@ -85,7 +85,7 @@ def state_student(
     return Model(Edge(found, MODEL), base.tokenizer, shape, without_classifier(base.kind), size, base.positions)
 
 
-def _check_states(model: Model, what: str) -> None:
+def check_states(model: Model, what: str) -> None:
     """Raise RequestError for a model whose layers have no state for each token of a text."""
     architecture = model.kind.architecture
     with refused(what):
@@ -123,7 +123,7 @@ def _resolved(
     return states
 
 
-def _tokenised(context: GraphContext, spec: TextsSpec, texts: Texts, tokenizer: ExternalInput, task: str) -> Node:
+def tokenised(context: GraphContext, spec: TextsSpec, texts: Texts, tokenizer: ExternalInput, task: str) -> Node:
     """The node of the texts as tokens: one for a bank (or a task) and a tokenizer."""
     name = f"texts/{'bank' if texts.name == 'bank' else TRAIN}"
     rows = used_texts(spec, texts.rows)
@@ -135,7 +135,7 @@ def _tokenised(context: GraphContext, spec: TextsSpec, texts: Texts, tokenizer: 
     return _shared(context, Node(name, "corpus", "", spec, inputs, rows=rows, bytes=size), task)
 
 
-def _store(
+def state_store(
     context: GraphContext,
     spec: TextsSpec,
     teacher: StateTeacher,
@@ -145,7 +145,7 @@ def _store(
 ) -> Node:
     """The node of a teacher's states for the texts, without logits."""
     model = teacher.model
-    corpus = _tokenised(context, spec, teacher.texts, model.tokenizer, task)
+    corpus = tokenised(context, spec, teacher.texts, model.tokenizer, task)
     whole = layers == chosen_layers("all", model.shape.layers)
     teach = stored.as_spec(TeachSpec, layers="all" if whole else layers, splits=(TRAIN, HOLDOUT), logits=False)
     extent = Extent(len(layers), model.shape.width, 0, model.shape.heads)

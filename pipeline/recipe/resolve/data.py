@@ -26,7 +26,7 @@ def task_of(block: TaskBlock) -> Task:
 
 def _describing_keys(block: TaskBlock) -> set[str]:
     """The keys of the block that describe a task of its own: none where it names a built-in task."""
-    return set(block.explicit()) - {"name", "files", "hub", "config", "select"}
+    return set(block.explicit()) - {"name", "kind", "files", "hub", "config", "select"}
 
 
 def select_metric(block: TaskBlock, task: Task) -> Metric | None:
@@ -92,9 +92,10 @@ def _splits(given: Mapping[str, str], place: Place) -> dict[str, tuple[str, ...]
 def _described(block: TaskBlock, splits: Mapping[str, Any]) -> Task:
     if block.text is None:
         raise PlacedError(("text",), ABSENT, "missing, and needed: the column of text, or the two columns of a pair")
-    if (block.labels is None) != block.regression:
+    scored = block.regression or block.kind == "embedding"
+    if (block.labels is None) != scored:
         raise PlacedError((), ABSENT, f"{block.name} needs exactly one of labels and regression: true")
-    metrics: tuple[Metric, ...] = block.metric or (("pearson",) if block.regression else ("accuracy",))
+    metrics: tuple[Metric, ...] = block.metric or _default_metrics(block, scored)
     keys = {"name": block.name, "text": block.text, "label": block.label, "labels": block.labels, "metrics": metrics}
     try:
         return Task.model_validate({**keys, **splits})
@@ -102,6 +103,12 @@ def _described(block: TaskBlock, splits: Mapping[str, Any]) -> Task:
         found = failed_check(error)
         place = ("metric",) if found.place == ("metrics",) else found.place
         raise PlacedError(place, ABSENT, found.problem) from error
+
+
+def _default_metrics(block: TaskBlock, scored: bool) -> tuple[Metric, ...]:
+    if block.kind == "embedding":
+        return ("pearson", "spearman")
+    return ("pearson",) if scored else ("accuracy",)
 
 
 def data_of(data: Data, block: TaskBlock, task: Task) -> Data:

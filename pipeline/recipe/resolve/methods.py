@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import nearest
-from pipeline.methods import BY_NAME
+from pipeline.methods import BY_NAME, EMBEDDING_BY_NAME
 from pipeline.recipe.errors import ABSENT, PlacedError, failed_check, first_error, placed, unknown
 from pipeline.recipe.schema.learners import AxesBlock
 from pipeline.recipe.schema.scalars import Loose, kinds
@@ -18,6 +18,9 @@ from stages.specs.method import Method
 
 def method_of(block: AxesBlock) -> Method:
     """The method that the block describes. A PlacedError's place is within the block."""
+    if block.use in EMBEDDING_BY_NAME:
+        problem = "is for tasks of sentence embeddings; give the task kind: embedding, or use another method"
+        raise PlacedError(("use",), block.use, problem)
     if block.use not in BY_NAME:
         raise unknown(("use",), block.use, "method", list(BY_NAME))
     start = BY_NAME[block.use].method

@@ -28,6 +28,9 @@ def search_of(block: SearchBlock, tasks: Sequence[TaskRecipe]) -> SearchSettings
     known = {recipe.task.name: recipe for recipe in tasks}
     task = known[_chosen("task", block.task, list(known), "recipe")]
     name = task.task.name
+    if task.kind == "embedding":
+        problem = "is of the kind embedding, whose methods are not searched; name another task, or leave search out"
+        raise PlacedError(("task",), name, problem)
     method = _chosen("method", block.method, [use.label for use in task.methods], f"task {name}")
     student = _chosen("student", block.student, [one.label for one in task.students], f"task {name}")
     _check_method(task, method)

@@ -12,6 +12,7 @@ from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import candidates_of, check_bank, makers_of
 from pipeline.recipe.resolve.data import data_of, hub_of, select_metric, task_of
+from pipeline.recipe.resolve.embeddings import check_embedding_task, embedding_method
 from pipeline.recipe.resolve.masked_models import (
     STARTS,
     check_model_start,
@@ -37,6 +38,8 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
         task, hub = task_of(block), hub_of(block)
         metric = select_metric(block, task)
     check_bank(file.bank)
+    if block.kind == "embedding":
+        check_embedding_task(file, index, task)
     _check_rates(file)
     data = data_of(file.data, block, task)
     _check_labels(file.teacher, task)
@@ -46,11 +49,17 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
             _check_cut(student, file)
             _check_bilstm(student, file.teacher)
     models = {name: _model(name, block, file, metric) for name, block in file.models.items()}
-    methods = tuple(_method(method, place, file, metric) for place, method in enumerate(file.method))
+    methods = tuple(
+        embedding_method(method, place, file, task)
+        if block.kind == "embedding"
+        else _method(method, place, file, metric)
+        for place, method in enumerate(file.method)
+    )
     generators = [use.generator for use in methods]
     generators += [model.generator for model in models.values() if isinstance(model, ModelNode)]
     return TaskRecipe(
         task=task,
+        kind=block.kind,
         files=block.files,
         hub=hub,
         data=data,
@@ -152,6 +161,9 @@ def _check_bilstm(block: StartBlock, teacher: TeacherSettings) -> None:
 
 def _method(block: MethodBlock, index: int, file: RecipeFile, metric: Metric | None) -> MethodUse:
     with placed("method", index):
+        if block.embedding is not None:
+            problem = "is of methods of tasks of the kind embedding; leave it out, or give the task kind: embedding"
+            raise PlacedError(("embedding",), ABSENT, problem)
         method = method_of(block)
         taught_by = _taught_by(block.taught_by, method, find(block.use), file.models, ITSELF)
         rates, train = _rates(file, block), _train(metric, file.train, block.train)

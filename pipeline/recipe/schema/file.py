@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
 from pipeline.recipe.schema.learners import FinetuneBlock, MethodBlock, ModelBlock, Student, TrainBlock
+from pipeline.recipe.schema.limits import Limits, Tracking
 from pipeline.recipe.schema.resources import ResourcesBlock
 from pipeline.recipe.schema.scalars import (
     ONE_OR_MANY,
@@ -30,8 +31,6 @@ from pipeline.recipe.schema.scalars import (
     PartialBlock,
     ReadAs,
     Seed,
-    Size,
-    Span,
     Text,
     Whole,
     Word,
@@ -118,11 +117,19 @@ class HubTask(Block):
 
 
 class TaskBlock(Block):
-    """A task. With only `name`, or `name` and one of `files` and `hub`, it is the built-in one of that name; else it is
-    a task of your own, which needs `text` and exactly one of `labels` and `regression: true`."""
+    """A task. With only `name`, or `name`, `kind` and one of `files` and `hub`, it is the built-in one of that name;
+    else it is a task of your own, which needs `text` and exactly one of `labels`, `regression: true` and `kind:
+    embedding`."""
 
     short = "name"
     name: Name = key("The task's name in reports, in `overrides` and in a data folder.", "mine")
+    kind: Literal["embedding"] | None = key(
+        "`embedding`: teacher and students are [sentence encoders](#sentence-embeddings). Students follow the "
+        "teacher's embeddings of the bank's texts, without labels. The rows of the task are pairs with a number as "
+        "label; of dev and test the cosines of their embeddings are compared with it. Default: labels are learned.",
+        "embedding",
+        None,
+    )
     files: FrozenMapping[Text] | None = key(
         "Split -> file, of the kinds that `data.source` lists, on this machine or in a bucket. `train` is required. "
         "`validation` and `test` are optional, and so are further splits whose names begin with `validation_` or "
@@ -152,7 +159,7 @@ class TaskBlock(Block):
     regression: Flag = key("The label is a number; the task has no classes.", True, False)
     metric: Annotated[tuple[Metric, ...], ONE_OR_MANY, Field(min_length=1), AfterValidator(distinct)] | None = key(
         "One metric, or a list. The first leads the report, and selects the best epoch unless `select` names another. "
-        "Default: `accuracy`, or `pearson` for a regression.",
+        "Default: `accuracy`, or `pearson` for a regression; of the kind `embedding` `pearson` and `spearman`.",
         ["f1", "accuracy"],
         None,
     )
@@ -286,50 +293,6 @@ class OverrideBlock(Block):
     train: Annotated[dict[str, Any], PartialBlock(TrainBlock)] | None = key("Changes to `train`.", {"epochs": 30}, None)
     seeds: Any | None = key("Replaces the seeds.", [0, 1, 2, 3, 4], None)
     sweep_seed: Any | None = key("Replaces the seed of sweeps.", 7, None)
-
-
-class Limits(Block):
-    """Limits of a run. They are checked while planning, and again as soon as actual figures are known."""
-
-    store_bytes: Size | None = key("Largest total size of the recipe's teacher-output stores.", "50GB", None)
-    memory: Size | None = key(
-        "The most bytes of weights, gradients and optimizer states that a worker of a training may hold: four times "
-        "the weights of the student or masked language model and of a generator, and the weights of teachers that run "
-        "in the training. "
-        "Activations come on top. Trainings that share a worker (`trainings_per_worker`) count together. Default: no "
-        "limit.",
-        "8GB",
-        None,
-    )
-    hours: Number | None = key(
-        "The most hours that a run may take. Then no further stage starts, running stages are stopped as by Ctrl-C, "
-        "and the exit code is 1. Finished work and checkpoints are kept, and the next run goes on from there. Default: "
-        "no limit.",
-        6,
-        None,
-        gt=0,
-    )
-    pending: Span = key(
-        "How long a stage whose resources exceed those of the cluster's present nodes waits for more nodes before it "
-        "fails: seconds, or a text such as `10m`. Resources that the cluster can never have are refused at once.",
-        "30m",
-        600.0,
-    )
-
-
-class Tracking(Block):
-    """An experiment tracker, MLflow or Weights & Biases. Each training is logged there when its model is committed. The
-    libraries of both are extras of the package and read passwords and keys from the environment. Tracking is never part
-    of an artifact's key."""
-
-    kind: Literal["mlflow", "wandb"] = key("`mlflow` or `wandb`.", "mlflow")
-    uri: Text | None = key(
-        "MLflow's tracking server or database, or the W&B server. Default: the one that the library takes from the "
-        "environment.",
-        "http://mlflow.example.com:5000",
-        None,
-    )
-    project: Text = key("MLflow's experiment, or the W&B project. Default: the recipe's name.", "glue", "")
 
 
 class RecipeFile(Block):

@@ -1,16 +1,15 @@
 """The blocks of a recipe file about training: students, methods, further models, ``train``."""
 
-import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from pipeline.methods import METHODS
+from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.reference import PATTERN, Reference, reference
-from pipeline.recipe.schema.pretraining import PretrainBlock
+from pipeline.recipe.schema.labels import derived_label
+from pipeline.recipe.schema.pretraining import EmbeddingBlock, PretrainBlock
 from pipeline.recipe.schema.scalars import (
     ONE_OR_MANY,
     Axis,
@@ -31,6 +30,7 @@ from stages.specs.corpus import CorpusSpec
 from stages.specs.student import Bilstm, Head, Train
 
 TRAIN = Train.model_fields
+USABLE = [*(named.name for named in METHODS), *(named.name for named in EMBEDDING_METHODS)]
 BILSTM = Bilstm.model_fields
 
 Referred = Annotated[Reference, ReadAs(Annotated[Text, Field(json_schema_extra={"pattern": PATTERN})], reference)]
@@ -268,23 +268,6 @@ class StartBlock(Block):
     )
 
 
-def derived_label(start: Mapping[str, Any]) -> str:
-    """The label of a student whose block has none, from its keys ``start`` and those of its ``StartBlock``."""
-    cut: LayerCut | None = start.get("cut")
-    if cut is not None:
-        return "-".join((*([cut.of] if cut.of != "teacher" else []), "layers", *map(str, cut.layers)))[:80]
-    if start.get("bilstm") is not None:
-        return "bilstm"
-    if start.get("config") is not None:
-        return f"fresh-{_last_part(start['config'].model)}"[:80]
-    return _last_part(start.get("model") or start.get("start") or "")
-
-
-def _last_part(model: str) -> str:
-    """The last part of a model's name or path, as a label."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(model).name).strip("-.")[:80] or "student"
-
-
 class Student(StartBlock):
     """A student. It needs exactly one of `model`, `cut`, `config` and `bilstm`, or a `start` in `models`."""
 
@@ -307,7 +290,7 @@ class AxesBlock(Block):
     """A method's name, or a named method with changes on the axes."""
 
     short = "use"
-    use: Text = key("The named method to start from.", "annealing-kd", enum=[named.name for named in METHODS])
+    use: Text = key("The named method to start from.", "annealing-kd", enum=USABLE)
     targets: Annotated[Loose, Axis("targets")] | None = key(
         "The target distribution that the student learns.", {"kind": "smoothed", "epsilon": 0.2}, None
     )
@@ -325,6 +308,11 @@ class AxesBlock(Block):
 class MethodBlock(AxesBlock):
     """A method's name, or a named method with changes on the axes, a label, its teachers and its training."""
 
+    embedding: EmbeddingBlock | None = key(
+        "How the students of a task of the kind `embedding` follow their teacher, in the place of the axes.",
+        {"projection": "kept"},
+        None,
+    )
     label: Label | None = key("The method's name in reports and files. Default: that of `use`.", "annealing-10", None)
     train: OptimisationBlock | None = key(
         "Changes to the recipe's `train` for this method.", {"learning_rate": 1.0e-4}, None

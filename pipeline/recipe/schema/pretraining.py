@@ -1,12 +1,37 @@
-"""The block ``pretrain`` of an entry of ``models``."""
+"""The blocks of a recipe file on trainings without labels: ``pretrain`` of an entry of ``models``, and ``embedding`` of
+a method."""
 
 from typing import Annotated, Literal
 
-from pipeline.recipe.schema.scalars import Axis, Block, Loose, Number, Seed, Text, Whole, key
-from stages.specs.pretraining import MOST_HELD_OUT_TEXTS, STATE_KINDS, MaskedDistillation, Masking, PretrainSpec
+from pipeline.recipe.schema.scalars import Axis, Block, Flag, Loose, Number, Seed, Text, Whole, key
+from stages.specs.pretraining import (
+    MOST_HELD_OUT_TEXTS,
+    STATE_KINDS,
+    MaskedDistillation,
+    Masking,
+    PretrainSpec,
+    SentenceEmbedding,
+)
 
 PRETRAIN, MASKING = PretrainSpec.model_fields, Masking.model_fields
 DISTILLATION = MaskedDistillation.model_fields
+
+
+class EmbeddingBlock(Block):
+    """How [sentence embeddings](#sentence-embeddings) are followed; the loss is that of the method in `use`."""
+
+    projection: Literal["none", "kept", "dropped"] = key(
+        "A linear map of the student's embedding to the teacher's width. `kept`: it is a part of the saved model, "
+        "whose embeddings are then as wide as the teacher's. `dropped`: it is of the training alone. `none` needs "
+        "models of one width, but for `embedding-similarities`.",
+        "kept",
+        of=SentenceEmbedding.model_fields["projection"],
+    )
+    normalized: Flag | None = key(
+        "Whether `embedding-squared` compares embeddings of length 1. Default: if the teacher's files scale them so.",
+        False,
+        None,
+    )
 
 
 class DistillationBlock(Block):

@@ -11,6 +11,7 @@ from pipeline.methods import METHODS
 from pipeline.recipe import load
 from pipeline.recipe.yaml import read
 from stages.specs.method import Method
+from stages.specs.pretraining import PretrainSpec
 from stages.specs.student import DistilSpec
 
 
@@ -42,7 +43,7 @@ def test_a_recipe_chooses_the_head_of_a_model_that_was_trained_with_mean_pooling
 
 
 def is_student(node: Node) -> bool:
-    return isinstance(node.spec, DistilSpec) and node.subject is not None
+    return isinstance(node.spec, DistilSpec | PretrainSpec) and node.subject is not None
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
