@@ -22,6 +22,7 @@ from project import (
 )
 
 from pipeline.methods import METHODS
+from pipeline.methods.embeddings import EMBEDDING_METHODS
 
 OPTIONS = {
     "init": ("FILE", "--text", "--label", "--teacher", "--out", "--storage"),
@@ -260,10 +261,11 @@ def test_a_reason_that_looks_like_markup_is_printed_unchanged(built: Project) ->
 def test_methods_are_listed_with_paper_needs_teachers_defaults_and_an_example() -> None:
     result = stillhouse("methods")
     assert result.code == 0
-    for named in METHODS:
+    for named in (*METHODS, *EMBEDDING_METHODS):
         assert f"\n{named.name}: {named.title}\n" in result.out
-    for head in ("paper", "needs", "taught by", "defaults", "example"):
-        assert result.out.count(f"\n  {head} ") == len(METHODS)
+    counts = {head: result.out.count(f"\n  {head} ") for head in ("paper", "needs", "taught by", "defaults", "example")}
+    every = len(METHODS) + len(EMBEDDING_METHODS)
+    assert counts == {"paper": every, "needs": every, "taught by": every, "defaults": len(METHODS), "example": every}
 
 
 def test_a_method_is_shown_in_full_by_its_name() -> None:

@@ -163,11 +163,11 @@ def test_commands_that_have_no_meaning_for_embeddings_are_refused_in_one_line(ra
 def test_latency_measures_a_student_beside_its_teacher(ran: Project) -> None:
     result = stillhouse("latency", str(model_of(ran, "embedding-cosine")), "--batch", "2", "--format", "json")
     assert result.code == 0, result.err
-    student, teacher = json.loads(result.out)
+    teacher, student = json.loads(result.out)
     assert teacher["model"] == "teacher" and student["parameters"] < teacher["parameters"]
 
 
-def test_show_and_verify_read_what_was_made(ran: Project) -> None:
+def test_show_and_verify_read_what_was_made(ran: Project, tmp_path: Path) -> None:
     storage = ("--storage", str(ran.storage))
     shown = stillhouse("show", "pretrain/kept/one/0@pairs", *storage)
     after = ran.records()["pretrain/kept/one/0@pairs"]["facts"]["after"]["loss"]
@@ -175,5 +175,5 @@ def test_show_and_verify_read_what_was_made(ran: Project) -> None:
     assert stillhouse("show", "evaluate/kept/one/0@pairs", *storage).code == 0
     checked = stillhouse("verify", "teach/teacher:bank", *storage, "--sample", "10")
     assert checked.code == 0, checked.out + checked.err
-    curves = ran("curves")
+    curves = ran("curves", "--out", str(tmp_path / "curves"))
     assert curves.code == 0 and "embedding-cosine" in curves.out

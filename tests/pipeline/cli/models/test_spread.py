@@ -26,7 +26,7 @@ def model(first_run: tuple[Project, CommandResult]) -> Path:
 
 @pytest.fixture(scope="module")
 def reviews(first_run: tuple[Project, CommandResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of several chunks, whose rows have texts of many lengths, each another."""
+    """A file of several chunks, whose rows have texts of many lengths."""
     source = first_run[0].artifact("corpus@tiny") / "validation" / "part-00000.parquet"
     texts = pq.read_table(source, columns=["sentence"])["sentence"].to_pylist()
     path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
@@ -62,7 +62,7 @@ def test_the_workers_of_a_ray_predict_what_this_process_does_bit_for_bit_with_th
     assert result.err.endswith(f"{ROWS:,} predictions: {there}\n")
     local, spread = pq.read_table(here), pq.read_table(there)
     assert len(local) == ROWS and spread.equals(local)
-    assert len(set(local["probability_good"].to_pylist())) > CHUNK, "the rows differ"
+    assert len(set(local["probability_good"].to_pylist())) > 50, "rows that are mixed up would differ"
 
 
 def test_a_model_that_does_not_load_on_the_workers_is_one_line(rays: Rays, model: Path, tmp_path: Path) -> None:
@@ -72,8 +72,10 @@ def test_a_model_that_does_not_load_on_the_workers_is_one_line(rays: Rays, model
         (broken / path.name).write_bytes(path.read_bytes()[: 100 if path.suffix == ".safetensors" else None])
     file.write_text("fine\n")
     result = predict(rays, tmp_path, broken, file, "--out", tmp_path / "out.csv")
-    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result.err
-    assert result.err.startswith("stillhouse: MODEL: ") and str(broken) in result.err
+    *progress, line = result.err.splitlines()
+    assert (result.code, result.out) == (2, ""), result.err
+    assert line.startswith("stillhouse: MODEL: ") and str(broken) in line
+    assert all("connecting to Ray" in one for one in progress)
     assert not (tmp_path / "out.csv").exists()
 
 
