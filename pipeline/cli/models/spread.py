@@ -82,11 +82,12 @@ def resources(capacity: Capacity, directory: Path) -> Resources:
 
 
 def check_seen(place: Place, directory: Path) -> None:
-    """Raise RequestError if a node does not see the directory of the model."""
-    blind = place.unseen([str(directory.absolute())])
+    """Raise RequestError if a node does not see a file of the model."""
+    files = sorted(str(path) for path in directory.absolute().iterdir() if path.is_file())
+    blind = sorted({node for node, _ in place.unseen(files)})
     if blind:
         more = f" and {len(blind) - 1} more" if len(blind) > 1 else ""
-        raise RequestError(f"MODEL: {directory} is not visible on node {blind[0][0]}{more}; {REMEDY}")
+        raise RequestError(f"MODEL: {directory} is not visible on node {blind[0]}{more}; {REMEDY}")
 
 
 def _mirror(model: FoundModel) -> InputMirror | None:
