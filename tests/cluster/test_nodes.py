@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -81,7 +82,9 @@ def test_what_the_nodes_do_not_hold_is_waited_for_and_then_refused_with_the_numb
     found = ended(started(rays, "too_much", tmp_path))
     assert found["notes"][0].startswith("waiting 3 s (limits.pending) for 2 workers of 1 CPU, 2 GPUs each: ")
     assert "2 workers of 1 CPU, 2 GPUs each did not come within " in found["said"]
-    assert "2 nodes of 4 CPUs, 1 GPU" in found["said"]
+    # Nodes that started one after the other may differ in free memory, and are then listed one by one.
+    alike = re.findall(r"(\d+) nodes? of 4 CPUs, 1 GPU", found["said"])
+    assert sum(map(int, alike)) == 2, found["said"]
     assert found["after"] == [0, 1, 4], "the session serves on"
 
 
