@@ -131,7 +131,7 @@ class ProcessHandle:
 
     def __init__(self, resources: Resources, board: Any, spare: Sequence[str] | None = None) -> None:
         """``spare``: start a process that takes no CPU of Ray's, only of the ledger's as soon as it is claimed, and
-        import these modules in it. Only in a Ray of this session's own, where nobody else relies on Ray's count."""
+        import these modules in it. Only in a Ray of this session's own, where no other driver relies on Ray's count."""
         threads = resources.cpus_per_worker
         options: dict[str, Any] = {
             "num_cpus": threads if spare is None else 0,

@@ -66,6 +66,14 @@ def state_setup(
     """A training on 26 rows in batches of 4, with 12 held out, and a clock that advances by a second whenever it is
     read."""
     settings = PretrainSpec(**{"batch_size": 4, "epochs": 3, "learning_rate": 3e-3, "states": states, **spec})
+    return stored_setup(checkpoint, settings, teacher, states.stored_pooling, seconds)
+
+
+def stored_setup(
+    checkpoint: Path, settings: PretrainSpec, teacher: BertModel, pooling: str, seconds: float
+) -> StateSetup:
+    """A training on 26 rows, with 12 held out, by all stored layers of ``teacher`` with this pooling, and a clock that
+    advances by a second whenever it is read."""
     texts, held_out = random_rows(CLASSES, 26, seed=1), random_rows(CLASSES, 12, seed=2)
     clock = count()
     return StateSetup(
@@ -75,8 +83,8 @@ def state_setup(
         checkpoint,
         seconds,
         lambda: float(next(clock)),
-        stored=stored(teacher, texts, states.stored_pooling),
-        stored_held_out=stored(teacher, held_out, states.stored_pooling),
+        stored=stored(teacher, texts, pooling),
+        stored_held_out=stored(teacher, held_out, pooling),
         teacher_widths=dict.fromkeys(range(13), teacher.config.hidden_size),
     )
 

@@ -20,8 +20,8 @@ class Adapter(Protocol):
     """The models of one kind of input."""
 
     def outputs(self, model: nn.Module, inputs: Mapping[str, Tensor], hidden: bool) -> ForwardOutputs:
-        """The model's outputs for a batch, with states if they are ``hidden`` ones that someone needs. Arguments that
-        the model does not take are ignored."""
+        """The model's outputs for a batch, with the states of its layers if ``hidden`` is set. Arguments that the model
+        does not take are ignored."""
         ...
 
     def widths(self, model: nn.Module) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a place is told of before the first stage starts."""
+"""Which process a place is asked to prepare before the first stage starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,20 +16,20 @@ from pipeline.storage.directory import Directory
 from stages.table import STAGES, WORKER_MODULES
 
 
-class ToldPlace(Inline):
-    """This process as a place, which keeps what it is told of."""
+class RecordingPlace(Inline):
+    """This process as a place, which records the requests to prepare a process."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, list[str]]] = []
+        self.requests: list[tuple[int, list[str]]] = []
 
     def prepare(self, resources: Resources, modules: Sequence[str]) -> None:
-        self.told.append((resources.cpus_per_worker, list(modules)))
+        self.requests.append((resources.cpus_per_worker, list(modules)))
 
 
-def told(folder: Path, assets: Path, only: Sequence[str] = (), **changes: object) -> list[tuple[int, list[str]]]:
-    """What the place is told for the tiny recipe, or for those of its nodes whose roles are ``only``. A finetune gets 3
-    CPUs, a teacher that computes outputs 5, and everything else 1."""
-    project, place = write_project(folder, assets, **changes), ToldPlace()
+def prepared(folder: Path, assets: Path, only: Sequence[str] = (), **changes: object) -> list[tuple[int, list[str]]]:
+    """The requests to prepare a process for the tiny recipe, or for those of its nodes whose roles are ``only``. A
+    finetune gets 3 CPUs, a teacher that computes outputs 5, and everything else 1."""
+    project, place = write_project(folder, assets, **changes), RecordingPlace()
     project.storage.mkdir()
     recipe = load(project.recipe, (), str(project.storage))
     graph = graph_in(project.storage, recipe)
@@ -39,15 +39,15 @@ def told(folder: Path, assets: Path, only: Sequence[str] = (), **changes: object
         return Resources(cpus_per_worker={"finetune": 3, "teach": 5}.get(node.role, 1))
 
     prepare(plan(Graph(nodes), Directory(project.storage), recipe.name), place, resources)
-    return place.told
+    return place.requests
 
 
 def test_the_process_of_the_first_training_is_prepared(assets: Path, tmp_path: Path) -> None:
-    assert told(tmp_path, assets) == [(3, ["stages.training.worker"])]
+    assert prepared(tmp_path, assets) == [(3, ["stages.training.worker"])]
 
 
 def test_nothing_is_prepared_where_no_model_is_to_be_run(assets: Path, tmp_path: Path) -> None:
-    assert told(tmp_path, assets, only=["corpus"]) == []
+    assert prepared(tmp_path, assets, only=["corpus"]) == []
 
 
 @pytest.mark.parametrize("module", WORKER_MODULES.values())
