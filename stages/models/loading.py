@@ -32,6 +32,7 @@ from stages.models.shape import DEPTHS, config_of
 from stages.models.weights_header import weights_variant
 from stages.specs.student import Bilstm, Cut, Fresh, Head, Pretrained, Start
 from stages.specs.tasks import Task
+from stages.weights_errors import weights_that_load
 
 
 def quieten() -> None:
@@ -147,13 +148,8 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
     config, _ = read_config(directory, changes)
     head = head or head_of(config_of(directory))
     _set_pooling(config, head)
-    try:
+    with weights_that_load(directory):
         model, random = read_weights(_model_class(config.model_type, head), directory, config=config)
-    except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{directory}: no weights that load ({reason}); save them there with save_pretrained"
-        ) from error
     encoder = f"{model.base_model_prefix}."
     lacking = [name for name in random if task is None or (name.startswith(encoder) and "pooler" not in name)]
     if lacking:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
 from stages.images.networks.description import NETWORK_TYPES, NETWORK_VARIANT, PLAIN_CNN, RESNET, shape_in
 from stages.images.networks.network import ImageNetwork
 from stages.images.networks.plain_cnn import PlainCnnConfig, PlainCnnForImageClassification
 from stages.images.networks.resnet import CifarResnetConfig, CifarResnetForImageClassification
+from stages.weights_errors import weights_that_load
 
 CLASSES: Mapping[str, tuple[type[PreTrainedConfig], type[ImageNetwork]]] = {
     RESNET: (CifarResnetConfig, CifarResnetForImageClassification),
@@ -49,7 +49,7 @@ def load_network(directory: Path, **changes: Any) -> ImageNetwork:
             f"{', '.join(NETWORK_TYPES)}"
         ) from error
     config_class, model_class = CLASSES[document["model_type"]]
-    try:
+    with weights_that_load(directory, RuntimeError):
         found: Any = model_class.from_pretrained(
             directory,
             config=config_class.from_dict({**document, **changes}),
@@ -60,11 +60,6 @@ def load_network(directory: Path, **changes: Any) -> ImageNetwork:
             output_loading_info=True,
             dtype=torch.float32,
         )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{directory}: no weights that load ({reason}); save them there with save_pretrained"
-        ) from error
     model, info = found
     random = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
     lacking = [name for name in random if not changes or not name.startswith("classifier.")]

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -17,6 +16,7 @@ from stages.models.bilstm import BILSTM
 from stages.models.cutting import cut_layers
 from stages.models.loading import check_finite_weights, quieten, read_config, read_weights
 from stages.models.shape import config_of
+from stages.weights_errors import weights_that_load
 
 
 def build_token_classifier(
@@ -96,13 +96,8 @@ def label_fields(labels: Sequence[str]) -> dict[str, object]:
 
 def _load(directory: Path, labels: Sequence[str]) -> tuple[PreTrainedModel, list[str]]:
     config, _ = read_config(directory, label_fields(labels))
-    try:
+    with weights_that_load(directory):
         return read_weights(AutoModelForTokenClassification, directory, config=config)
-    except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{directory}: no weights that load ({reason}); save them there with save_pretrained"
-        ) from error
 
 
 # --- the head -----------------------------------------------------------------------------------------------

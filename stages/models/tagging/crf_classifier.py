@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from stages.models.cutting import cut_layers
@@ -20,6 +19,7 @@ from stages.models.heads import ENCODER_TYPE
 from stages.models.loading import quieten
 from stages.models.tagging.classifier import build_token_classifier
 from stages.tagging.crf import LinearChainCrf
+from stages.weights_errors import weights_that_load
 
 CRF_HEAD = "stillhouse-crf"
 """The ``model_type`` in the ``config.json`` of a token classifier with a CRF."""
@@ -112,7 +112,7 @@ def load_crf_classifier(directory: Path) -> CrfForTokenClassification:
         raise ValueError(f"{directory} holds no token classifier with a CRF; give a directory in which one was saved")
     model_type = str(document.pop(ENCODER_TYPE))
     config = CONFIG_MAPPING[model_type].from_dict({**document, "model_type": model_type})
-    try:
+    with weights_that_load(directory, RuntimeError):
         loaded: Any = crf_class(model_type).from_pretrained(
             directory,
             config=config,
@@ -122,11 +122,6 @@ def load_crf_classifier(directory: Path) -> CrfForTokenClassification:
             output_loading_info=True,
             dtype=torch.float32,
         )
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{directory}: no weights that load ({reason}); save them there with save_pretrained"
-        ) from error
     model, found = loaded
     if found["missing_keys"]:
         raise ValueError(f"{directory}: the weights lack {min(found['missing_keys'])}; give the model's own weights")
