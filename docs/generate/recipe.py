@@ -18,7 +18,7 @@ from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import learners, limits, pretraining, resources, search
+from pipeline.recipe.schema import learners, limits, optimizers, pretraining, resources, search
 from pipeline.recipe.schema.scalars import Block, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Method
@@ -53,6 +53,8 @@ SECTIONS: Mapping[str, type[Block]] = {
     "models.NAME.pretrain": pretraining.PretrainBlock,
     "models.NAME.pretrain.distillation": pretraining.DistillationBlock,
     "train": learners.TrainBlock,
+    "train.optimizer": optimizers.OptimizerBlock,
+    "train.schedule": optimizers.ScheduleBlock,
     "overrides.TASK": grammar.OverrideBlock,
     "resources": resources.ResourcesBlock,
     "resources.STAGE": resources.ResourceBlock,

@@ -31,7 +31,7 @@ from stages.specs.student import rate_text
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
 from stages.training.objective.auto_weight import measured_weight
 from stages.training.objective.trained_parts import PARTS, TrainedParts
-from stages.training.optimizer import load_state, make_optimizer, set_learning_rate, state_of
+from stages.training.optimizer import load_state, optimizer_of, set_learning_rate, state_of
 from stages.training.participants.making import participants_of
 from stages.training.participants.protocol import Participant, StepSize
 from stages.training.selection.epochs import is_selected, selection_scores
@@ -94,7 +94,7 @@ class Training:
             if number > 0 and self.progress.position == Position(number) and self.progress.best >= 0:
                 # The second phase starts from the best epoch of the first (Jafari et al. 2021, section 4).
                 self.model.load_state_dict(self.progress.best_weights)
-            optimizer = make_optimizer(self.parts.all, self.setup.spec.train, self.step.rate_on)
+            optimizer = optimizer_of(self.parts.all, self.setup.spec.train, self.step.rate_on)
             if optimizer_state:
                 load_state(optimizer, optimizer_state)
                 optimizer_state = {}
@@ -224,7 +224,7 @@ class Training:
                 f"data: each of the {len(own)} steps of phase {phase.name} is a generator's turn, and none trains the "
                 "student; set fewer generator_steps, or train for more epochs"
             )
-        return Turns(own)
+        return Turns(own, self.setup.spec.train.schedule)
 
     def _turn(self, work: StepWork, rows: int, step: int, plan: EpochPlan, number: int, factor: float) -> Tensor:
         """A participant's own turn on a global batch of ``rows`` rows, in the step with this ``number`` within the
@@ -259,6 +259,7 @@ class Training:
         setup, progress, position = self.setup, self.progress, self.progress.position
         rows = sum(len(batch) for batch in self.turns.student_batches(position.epoch, batches))
         mean = progress.loss / rows if rows else None
+        self.parts.agree_on_buffers()
         logits = self._selection_logits()
         # The weights after the last step enter no loss of this epoch, so the logits are checked, too.
         if not (math.isfinite(progress.loss) and np.isfinite(logits).all()):

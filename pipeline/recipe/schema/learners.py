@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.reference import PATTERN, Reference, reference
 from pipeline.recipe.schema.labels import derived_label
+from pipeline.recipe.schema.optimizers import OptimizerBlock, ScheduleBlock
 from pipeline.recipe.schema.pretraining import EmbeddingBlock, PretrainBlock
 from pipeline.recipe.schema.scalars import (
     ONE_OR_MANY,
@@ -26,6 +27,7 @@ from pipeline.recipe.schema.scalars import (
     distinct,
     key,
 )
+from stages.specs.axes.optimizers import AdamW, ConstantRate, LinearRate, Sgd, StepRate
 from stages.specs.corpus import CorpusSpec
 from stages.specs.student import Bilstm, Head, Train
 
@@ -63,6 +65,16 @@ class OptimisationBlock(Block):
     weight_decay: Number = key("Weight decay; biases and layer norms have none.", 0.0, of=TRAIN["weight_decay"])
     max_grad_norm: Number = key(
         "Gradients of a larger norm are scaled down to this norm.", 5.0, of=TRAIN["max_grad_norm"]
+    )
+    optimizer: Annotated[AdamW | Sgd, ReadAs(OptimizerBlock, OptimizerBlock.spec)] = key(
+        "How weights are updated: `adamw`, `sgd`, or a [block](#trainoptimizer).",
+        {"kind": "sgd", "momentum": 0.9},
+        of=TRAIN["optimizer"],
+    )
+    schedule: Annotated[LinearRate | StepRate | ConstantRate, ReadAs(ScheduleBlock, ScheduleBlock.spec)] = key(
+        "The course of the learning rate after `warmup`: `linear`, `steps`, `constant`, or a [block](#trainschedule).",
+        {"kind": "steps", "at": [0.5, 0.75]},
+        of=TRAIN["schedule"],
     )
     precision: Literal["float32", "bfloat16"] = key(
         "Number type of forward passes; `bfloat16` uses autocast.", "bfloat16", of=TRAIN["precision"]
@@ -111,7 +123,7 @@ Rates = Annotated[
 
 
 class TrainBlock(OptimisationBlock):
-    """How students are trained: AdamW, linear warm-up, then linear decay to 0, and clipping."""
+    """How students are trained: by default AdamW, linear warm-up, then linear decay to 0, and clipping."""
 
     max_length: Whole = key(
         "Longer rows are cut to this number of tokens, for teacher and students alike. It may not be more "
