@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
+from pipeline.recipe.image_checks import check_images
 from pipeline.recipe.model import MethodUse, TaskRecipe
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER
 from pipeline.recipe.references import teachers
@@ -55,6 +56,7 @@ def check_task(recipe: TaskRecipe) -> None:
     if recipe.kind == "embedding":  # whose methods have no axes, and whose trainings select no epoch
         return
     check_references(recipe)
+    check_images(recipe)
     for place, learner in recipe.learners():
         method, train = learner.method, learner.train
         _check_method((*place, *learner.axes), method, recipe.task)

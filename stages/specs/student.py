@@ -81,7 +81,20 @@ class Bilstm(Frozen):
         return self
 
 
-Start = Annotated[Pretrained | Cut | Fresh | Bilstm, Field(discriminator="kind")]
+class Network(Frozen):
+    """The student is a network for small images with random weights, and needs no input ``start``: the residual network
+    of ``depth`` layers for CIFAR (He et al. 2016), with this kind of ``shortcut``; or the plain CNN of ``depth``
+    convolutions (Mirzadeh et al. 2020), with its widths for the data set ``stack``. It reads images of the corpus."""
+
+    kind: Literal["network"] = "network"
+    family: Literal["resnet", "cnn"]
+    depth: int = Field(ge=1)
+    shortcut: Literal["padded", "projected"] = "padded"
+    stack: Literal["cifar10", "cifar100"] = "cifar10"
+    head: ClassVar[None] = None
+
+
+Start = Annotated[Pretrained | Cut | Fresh | Bilstm | Network, Field(discriminator="kind")]
 
 
 def describe_start(start: Start) -> str:
@@ -95,6 +108,8 @@ def describe_start(start: Start) -> str:
         case Fresh(changes=changes):
             changed = "".join(f", {name} {value}" for name, value in changes)
             return f"random, with the configuration in the input start{changed}{head}"
+        case Network(family=family, depth=depth):
+            return f"random, {family}-{depth}"
         case Bilstm(embeddings="copied"):
             return "random, a BiLSTM with the word embeddings of the model in the input start"
         case Bilstm():

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.corpus.batches import Rows, epoch_batches, share_of, steps_of
+from stages.corpus.batches import Rows, share_of, steps_of
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.rowset import Batch
 from stages.device_turn import TURN
@@ -143,14 +143,14 @@ class Training:
     def _rows_done(self) -> int:
         """Rows that earlier runs of this training went through, for the live view."""
         position, settings = self.progress.position, self.setup.spec.train
-        return len(self.progress.history) * len(self.setup.train) + position.step * settings.batch_size
+        return len(self.progress.history) * self.setup.train.epoch_rows + position.step * settings.batch_size
 
     def _epoch(self, optimizer: torch.optim.Optimizer, phase: Phase) -> Sequence[Rows]:
         """Run the steps of one epoch from ``progress.position`` on. Returns all batches of the epoch."""
         setup, worker, progress = self.setup, self.worker, self.progress
         settings, start = setup.spec.train, progress.position
         seed = seed_of(settings.seed, start.phase, start.epoch)
-        batches = epoch_batches(setup.train.costs, settings.batch_size, seed)
+        batches = setup.train.batches(settings.batch_size, seed, len(progress.history))
         plan = self._epoch_plan(start, phase)
         clock = setup.clock()
         for participant in self._active(plan):
@@ -213,7 +213,7 @@ class Training:
 
     def _turns(self, number: int, phase: Phase) -> Turns:
         """The turns of the phase with this number."""
-        steps = steps_of(len(self.setup.train), self.setup.spec.train.batch_size)
+        steps = steps_of(self.setup.train.epoch_rows, self.setup.spec.train.batch_size)
         own = np.zeros(phase.epochs * steps, bool)
         for epoch in range(phase.epochs):
             numbers = np.arange(epoch * steps, (epoch + 1) * steps)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.reference import PATTERN, Reference, reference
+from pipeline.recipe.schema.images import NetworkBlock
 from pipeline.recipe.schema.labels import derived_label
 from pipeline.recipe.schema.optimizers import OptimizerBlock, ScheduleBlock
 from pipeline.recipe.schema.pretraining import EmbeddingBlock, PretrainBlock
@@ -29,7 +30,7 @@ from pipeline.recipe.schema.scalars import (
 )
 from stages.specs.axes.optimizers import AdamW, ConstantRate, LinearRate, Sgd, StepRate
 from stages.specs.corpus import CorpusSpec
-from stages.specs.student import Bilstm, Head, Train
+from stages.specs.student import Bilstm, Head, Network, Train
 
 TRAIN = Train.model_fields
 USABLE = [*(named.name for named in METHODS), *(named.name for named in EMBEDDING_METHODS)]
@@ -255,7 +256,7 @@ def _cut_instead(layers: object) -> str:
 
 
 class StartBlock(Block):
-    """Exactly one of `model`, `cut`, `config` and `bilstm`, and the kind of classification head."""
+    """Exactly one of `model`, `cut`, `config`, `bilstm` and `network`, and the kind of classification head."""
 
     replaced = MappingProxyType({"from_teacher": _cut_instead})
 
@@ -271,6 +272,9 @@ class StartBlock(Block):
     bilstm: BilstmBlock | None = key(
         "A bidirectional LSTM in place of a transformer. `{}` has the paper's sizes.", {"hidden": 300}, None
     )
+    network: Annotated[Network, ReadAs(NetworkBlock, NetworkBlock.spec)] | None = key(
+        "For a task on images: a [network](#studentnetwork) by name, with random weights.", "resnet-8", None
+    )
     head: Head | None = key(
         "What the [classification head](#heads) reads of the last layer: the state of the first token (`cls`), or the "
         "mean over all tokens (`mean`). Default: as the teacher's for a `cut`, else as that of the model or "
@@ -281,7 +285,7 @@ class StartBlock(Block):
 
 
 class Student(StartBlock):
-    """A student. It needs exactly one of `model`, `cut`, `config` and `bilstm`, or a `start` in `models`."""
+    """A student. It needs exactly one of `model`, `cut`, `config`, `bilstm` and `network`, or a `start` in `models`."""
 
     start: Name | None = key(
         "An entry of `models` with `pretrain`, in the place of `model`, `cut` and `config`: training starts from its "
@@ -292,7 +296,7 @@ class Student(StartBlock):
     )
     label: Label = key(
         "The student's name in reports and files. Default: the last part of `model`; `layers-2-4-6`; `fresh-` and the "
-        "last part of `config.model`; `bilstm`; or the entry of `models` that it starts from.",
+        "last part of `config.model`; `bilstm`; the name of a `network`; or the entry of `models` that it starts from.",
         "six",
         derived_label,
     )
@@ -363,7 +367,7 @@ class MethodBlock(AxesBlock):
 
 class ModelBlock(StartBlock):
     """A further model, such as a teaching assistant, a generation, an ensemble or a masked language model. It needs
-    exactly one of `model`, `cut`, `config`, `bilstm`, `start` and `members`."""
+    exactly one of `model`, `cut`, `config`, `bilstm`, `network`, `start` and `members`."""
 
     start: Name | None = key(
         "Start from the [masked language model](#masked-language-models) of another entry of `models`.",
