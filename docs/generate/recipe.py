@@ -18,7 +18,7 @@ from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.as_yaml import axes_yaml, inline_yaml
 from pipeline.recipe.schema import candidates as augmenting
 from pipeline.recipe.schema import file as grammar
-from pipeline.recipe.schema import learners, limits, pretraining, resources, search
+from pipeline.recipe.schema import images, learners, limits, optimizers, pretraining, resources, search
 from pipeline.recipe.schema.scalars import Block, kinds
 from stages.specs.base import Frozen
 from stages.specs.method import Method
@@ -29,6 +29,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 SECTIONS: Mapping[str, type[Block]] = {
     "": grammar.RecipeFile,
     "data": grammar.Data,
+    "data.views": images.ViewsBlock,
     "data.generated": grammar.GeneratedBlock,
     "task": grammar.TaskBlock,
     "task.hub": grammar.HubTask,
@@ -39,6 +40,7 @@ SECTIONS: Mapping[str, type[Block]] = {
     "student.cut": learners.LayerCut,
     "student.config": learners.FreshConfig,
     "student.bilstm": learners.BilstmBlock,
+    "student.network": images.NetworkBlock,
     "method": learners.MethodBlock,
     "method.embedding": pretraining.EmbeddingBlock,
     "method.train": learners.OptimisationBlock,
@@ -53,6 +55,8 @@ SECTIONS: Mapping[str, type[Block]] = {
     "models.NAME.pretrain": pretraining.PretrainBlock,
     "models.NAME.pretrain.distillation": pretraining.DistillationBlock,
     "train": learners.TrainBlock,
+    "train.optimizer": optimizers.OptimizerBlock,
+    "train.schedule": optimizers.ScheduleBlock,
     "overrides.TASK": grammar.OverrideBlock,
     "resources": resources.ResourcesBlock,
     "resources.STAGE": resources.ResourceBlock,

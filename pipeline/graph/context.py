@@ -25,7 +25,7 @@ from stages.models.positions import position_limit
 from stages.models.shape import Shape, config_of, shape_of, started_shape
 from stages.models.weights_header import check_shapes, check_token_count, weight_shapes
 from stages.specs.corpus import Source
-from stages.specs.student import Bilstm, Cut, Fresh, Start
+from stages.specs.student import Bilstm, Cut, Fresh, Network, Start
 
 FLOAT32_BYTES = 4
 
@@ -59,7 +59,7 @@ def uncut_bytes(base: Model, start: Start) -> int:
     """A bound on the bytes of the float32 weights of a model that starts from ``base`` as ``start`` says: those of all
     its layers, also of those that it leaves out. The size of a model with random weights is its own, not that of the
     files of its source."""
-    return base.size if isinstance(start, Fresh | Bilstm) else float32_bytes(base)
+    return base.size if isinstance(start, Fresh | Bilstm | Network) else float32_bytes(base)
 
 
 def started_bytes(base: Model, start: Start) -> int:
@@ -87,8 +87,8 @@ class GraphContext:
     """Shared state of building a graph. ``digests`` and ``pins`` are kept in the storage; ``tasks`` has the recipe of
     each task by name; ``reads_data`` says whether data of tasks that are not known yet are read. ``models``,
     ``classifiers``, ``fresh_models``, ``masked_models`` (by task and name), ``nodes``, ``sources`` (of a task's rows,
-    with the file of each split) and ``sizes`` (rows by split) hold what has been built or checked so far. ``warnings``
-    are lines for the user about things that are allowed, but probably unintended."""
+    with the file of each split), ``sizes`` (rows by split) and ``image_shapes`` (by task) hold what has been built or
+    checked so far. ``warnings`` are lines for the user about things that are allowed, but probably unintended."""
 
     digests: Digests
     pins: Pins
@@ -101,6 +101,7 @@ class GraphContext:
     nodes: dict[str, Node] = field(default_factory=dict)
     sources: dict[str, tuple[Source, Mapping[str, Path]]] = field(default_factory=dict)
     sizes: dict[str, SplitSizes | None] = field(default_factory=dict)
+    image_shapes: dict[str, tuple[int, int, int] | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, line: str) -> None:
@@ -153,6 +154,14 @@ class GraphContext:
             kind = replace(found.kind, head=head_of({**config, **changed}))
             self.fresh_models[name, changes, pairs] = replace(found, size=size, positions=positions, kind=kind)
         return self.fresh_models[name, changes, pairs]
+
+    def image_model(self, name: str, where: str, load: Callable[[ExternalInput], Model]) -> Model:
+        """An external model of images that a recipe names in field ``where``, as ``load`` reads it from its directory;
+        read once. Raises RequestError."""
+        if name not in self.models:
+            with refused(where):
+                self.models[name] = load(self._external_input(name, where))
+        return self.models[name]
 
     def rewriting_model(self, name: str, by: str, where: str) -> ExternalInput:
         """An external model that rewrites texts in the way ``by``: of any shape, identified with its settings for

@@ -87,6 +87,11 @@ class ExternalInput:
     about: str
 
 
+NO_INPUT = ExternalInput("", Path(), "no input")
+"""The source of a model whose weights are random and that has no directory, and the tokenizer of a model that needs
+none. It is left out of a node's inputs."""
+
+
 @dataclass(frozen=True)
 class Edge:
     """An input that is the artifact of another node, or the folder ``part`` of it; '' means the whole artifact."""

@@ -5,20 +5,24 @@ The data are read to the end for it, once for each content: what is wrong with t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from pipeline.errors import RequestError, refused
+from pipeline.graph.artifact_sizes import ROW_BYTES, corpus_bytes
 from pipeline.graph.context import GraphContext
-from pipeline.graph.external.inputs import data_file
+from pipeline.graph.external.inputs import data_input
 from pipeline.graph.fingerprint import canonical, plain, sha256
 from pipeline.graph.nodes import Quantity, SplitSizes
 from pipeline.graph.split_sizes import split_sizes
 from pipeline.recipe import TaskRecipe
 from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remote
+from stages.corpus.pixels.survey import survey_images
 from stages.corpus.sources import split_sources
 from stages.corpus.survey import SURVEY, TaskSurvey, check_size, survey_task
-from stages.corpus.task_files import task_files
+from stages.corpus.task_files import task_files, task_folder
 from stages.files.kinds import TABLES, split_suffix
+from stages.images.sources.find import image_places
 from stages.specs.corpus import Files, Generated, Hub, Source
 from stages.specs.tasks import hub_set
 
@@ -53,6 +57,11 @@ class TaskRows:
             commit = self.context.pins.commit(place.repository, "dataset", "data.source", place.revision)
             return Hub(repository=place.repository, config=place.config, revision=commit), {}
         task, folder = recipe.task, Path(data.source)
+        if task.image is not None:
+            if is_remote(data.source):
+                raise RequestError(f"data.source: {data.source}, but images are read from this machine; download them")
+            with refused("data"):
+                return Files(), image_places(task_folder(folder, task), task)
         if is_remote(data.source):
             splits = (task.train, *task.dev, *task.test)
             with refused("data.source"):
@@ -62,6 +71,8 @@ class TaskRows:
 
     def _given_file(self, split: str, text: str) -> Path:
         if is_remote(text):
+            if self.recipe.task.image is not None:
+                raise RequestError(f"task.files.{split}: {text}, but images are read from this machine; download them")
             with refused(f"task.files.{split}"):
                 return fetched_file(text)
         if "://" in text:
@@ -70,7 +81,7 @@ class TaskRows:
             )
         path = Path(text)
         with refused(f"task.files.{split}"):
-            there = path.is_file()
+            there = path.is_file() or (self.recipe.task.image is not None and path.is_dir())
         if not there:
             problem = "is no regular file" if path.exists() else "is not a file"
             raise RequestError(
@@ -98,6 +109,7 @@ class TaskRows:
             check_size(found, task, data.holdout, data.train_rows)
         if found.warnings and self.recipe.kind is None:  # they are of rows that are trained on
             self.context.warn(f"{task.name}: {'; '.join(found.warnings)}")
+        self.context.image_shapes[task.name] = found.shape
         repeats = found.splits[task.train].texts < found.rows[task.train]
         return split_sizes(found.rows, task, data, repeats)
 
@@ -111,11 +123,14 @@ class TaskRows:
         """What is known of the data, which are read if no survey of the same content is kept and they may be read now.
         ValueError for data that cannot be right."""
         task, kept = self.recipe.task, self.context.digests.surveys
-        content = {split: data_file(path, self.context.digests).identity for split, path in files.items()}
+        content = {split: data_input(path, self.context.digests).identity for split, path in files.items()}
         identity = sha256(canonical([SURVEY, plain(task), plain(source), content]))
         found = kept.read(identity)
         if found is None and self.context.reads_data:
-            found = survey_task(task, split_sources(source, task, files))
+            if task.image is None:
+                found = survey_task(task, split_sources(source, task, files))
+            else:
+                found = survey_images(task, files)
             kept.add(identity, found)
         return found
 
@@ -125,12 +140,24 @@ class TaskRows:
         return self._unknown() if sizes is None else sizes.quantity(sizes.trained)
 
     def distinct(self) -> Quantity:
-        """The rows of train of different texts, for which models' outputs are stored: an upper bound where texts are
-        repeated."""
+        """The rows of train of different texts, for which models' outputs are stored, in each of their views: an upper
+        bound where texts are repeated."""
         sizes = self.sizes()
         if sizes is None:
             return self._unknown()
-        return Quantity.at_most(sizes.trained) if sizes.cut else Quantity.exact(sizes.trained)
+        rows = Quantity.at_most(sizes.trained) if sizes.cut else Quantity.exact(sizes.trained)
+        return rows.times(1 if self.recipe.data.views is None else self.recipe.data.views.views)
+
+    def image_shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of the images; that of CIFAR where they were not read yet, and are not to be read now."""
+        self.sizes()
+        return self.context.image_shapes.get(self.recipe.task.name) or (self.recipe.task.channels, 32, 32)
+
+    def corpus_bytes(self, rows: int) -> int:
+        """Bytes of a corpus of so many rows, about."""
+        if self.recipe.task.image is not None:
+            return rows * (prod(self.image_shape()) + ROW_BYTES)
+        return corpus_bytes(self.source()[1].values(), rows, self.recipe, self.context.digests)
 
     def held_out(self) -> Quantity:
         """The rows that are held out of train to select epochs and to calibrate teachers."""

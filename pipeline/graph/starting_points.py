@@ -4,11 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RequestError, refused
-from pipeline.graph.artifact_sizes import corpus_bytes
 from pipeline.graph.context import FLOAT32_BYTES, GraphContext, Model, check_length, started_bytes
-from pipeline.graph.external.inputs import data_file
+from pipeline.graph.external.inputs import data_input
 from pipeline.graph.external.model_configs import check_classifier, check_cut
-from pipeline.graph.nodes import MODEL, Edge, ExternalInput, HeldModels, ModelKind, Node, Quantity, ReportedModel
+from pipeline.graph.image_models import ImageModels
+from pipeline.graph.nodes import (
+    MODEL,
+    NO_INPUT,
+    Edge,
+    ExternalInput,
+    HeldModels,
+    ModelKind,
+    Node,
+    Quantity,
+    ReportedModel,
+)
 from pipeline.graph.row_counts import TaskRows
 from pipeline.graph.unlabelled.bank import BankNodes
 from pipeline.graph.unlabelled.pretraining import Texts, masked_model
@@ -22,7 +32,7 @@ from stages.models.label_order import label_order
 from stages.models.shape import config_of, started_shape
 from stages.models.weights_header import weight_shapes, word_embedding_width
 from stages.specs.corpus import CorpusSpec
-from stages.specs.student import Bilstm, Cut, DistilSpec, Fresh, Head, Pretrained, Start, Train
+from stages.specs.student import Bilstm, Cut, DistilSpec, Fresh, Head, Network, Pretrained, Start, Train
 
 EXTRA_BYTES = 2_000_000
 """A bound on the bytes of a saved model beside its weights: tokenizer, configuration, model card."""
@@ -49,14 +59,19 @@ class StartingPoints:
     def rows(self) -> TaskRows:
         return TaskRows(self.context, self.recipe)
 
+    @property
+    def images(self) -> ImageModels:
+        """The models of a task on images."""
+        return ImageModels(self.context, self.recipe.task, self.rows)
+
     # --- the corpus ---
 
     def corpus(self, tokenizer: ExternalInput) -> Node:
         """The node of the task's rows, tokenised by ``tokenizer``."""
         known = f"corpus@{self.task}"
         first = self.context.nodes.get(known)
-        other = first is not None and first.inputs["tokenizer"] != tokenizer
-        name = f"corpus/{tokenizer.identity[:8]}@{self.task}" if other else known
+        other = first is not None and first.inputs.get("tokenizer", NO_INPUT) != tokenizer
+        name = f"corpus/{tokenizer.identity[:8] or 'own'}@{self.task}" if other else known
         return self.context.get_or_create(name, lambda: self._corpus(name, tokenizer))
 
     def _corpus(self, name: str, tokenizer: ExternalInput) -> Node:
@@ -72,16 +87,17 @@ class StartingPoints:
                 sample_seed=data.sample_seed,
                 holdout=data.holdout,
                 holdout_min_rows=data.holdout_min_rows if data.holdout else 0,
+                augmentation=data.views,
             )
             sizes = self.rows.sizes()
-            inputs: dict[str, Edge | ExternalInput] = {"tokenizer": tokenizer}
-            inputs |= {f"data/{split}": data_file(path, self.context.digests) for split, path in files.items()}
+            inputs: dict[str, Edge | ExternalInput] = {} if tokenizer == NO_INPUT else {"tokenizer": tokenizer}
+            inputs |= {f"data/{split}": data_input(path, self.context.digests) for split, path in files.items()}
         # Without a dev split, all rows of the source are in the corpus unless it is sampled.
         sampled = not recipe.task.dev and (data.train_rows is not None or data.eval_rows is not None)
         if sizes is None:
             return Node(name, "corpus", self.task, spec, inputs)
         total = sizes.quantity(sizes.rows) if sampled else Quantity.exact(sizes.rows)
-        size = Quantity.about(corpus_bytes(files.values(), sizes.rows, recipe, self.context.digests))
+        size = Quantity.about(self.rows.corpus_bytes(sizes.rows))
         return Node(name, "corpus", self.task, spec, inputs, rows=total, bytes=size, splits=sizes)
 
     # --- models ---
@@ -109,6 +125,8 @@ class StartingPoints:
     def teacher_base(self) -> Model:
         """The teacher's model as the recipe gives it, before any fine-tuning. Raises RequestError."""
         name = self.recipe.teacher.model
+        if self.recipe.task.image is not None:
+            return self.images.given(self.recipe.teacher.network, name, "teacher.model")
         base = self.context.classifier(name, "teacher.model")
         self._check_length(base, f"the teacher {name}")
         head = self.recipe.teacher.head
@@ -124,7 +142,9 @@ class StartingPoints:
         check_length(model, what, f"task {self.task}: train.max_length", self.recipe.max_length)
 
     def _finetuned(self, name: str, base: Model, finetune: Train) -> Node:
-        start = Pretrained(head=changed_head(self.recipe.teacher.head, base.kind.head))
+        start: Start = Pretrained(head=changed_head(self.recipe.teacher.head, base.kind.head))
+        if self.recipe.teacher.network is not None:
+            start = self.recipe.teacher.network
         return self.trained(name, "finetune", base, DistilSpec(start=start, train=finetune))
 
     def base(self, student: Student) -> Model:
@@ -139,6 +159,8 @@ class StartingPoints:
         if student.cut is None or masked is not None:
             self._check_length(base, where)
         origin = self._origin(student)
+        if self.recipe.task.image is not None:
+            return base
         if origin.model is not None and student.head is None and self.recipe.start_task(student) is None:
             self._warn_of_mean_pooling(self.context.external_model(origin.model, where), origin.model, where)
         return base
@@ -146,6 +168,8 @@ class StartingPoints:
     def given_base(self, student: Student, where: str) -> Model:
         """As ``base``, for a student that does not start from a masked language model. ``where`` names it in
         messages."""
+        if self.recipe.task.image is not None:
+            return self.images.given(student.network, student.model or "", f"{where}: model")
         if student.cut is not None:
             return self.teacher_base() if student.cut.of == BASE else self.teacher()
         if student.bilstm is not None:
@@ -202,7 +226,7 @@ class StartingPoints:
                 check_head(base.kind.architecture, student.head)
         head = changed_head(wanted, base.kind.head)
         start = self.weights(student, base, where)
-        return start if isinstance(start, Bilstm) else start.model_copy(update={"head": head})
+        return start if isinstance(start, Bilstm | Network) else start.model_copy(update={"head": head})
 
     def weights(self, student: Student, base: Model, where: str) -> Start:
         """How the weights of a student are made from its base, with the base's kind of head. ``where`` names it in
@@ -219,6 +243,8 @@ class StartingPoints:
             return Cut(layers=tuple(layer - 1 for layer in layers), label_order=base.label_order)
         if student.bilstm is not None:
             return bilstm_start(student.bilstm)
+        if student.network is not None:
+            return student.network
         if student.config is not None:
             return Fresh(changes=student.config.changes)
         return Pretrained()
@@ -315,7 +341,7 @@ class StartingPoints:
         self._warn_of_large_batch(spec.train, "teacher.finetune" if role == "finetune" else "train")
         inputs: dict[str, Edge | ExternalInput] = {
             "corpus": Edge(corpus),
-            "start": base.source,
+            **({} if base.source == NO_INPUT else {"start": base.source}),
             **(teacher_edges or {}),
         }
         models = (base.size + EXTRA_BYTES) * (1 + epochs_kept(spec.train))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 from pipeline.recipe.errors import ABSENT, Place, PlacedError, unknown
+from pipeline.recipe.image_checks import check_images
 from pipeline.recipe.model import MethodUse, TaskRecipe
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER
 from pipeline.recipe.references import teachers
@@ -15,6 +16,7 @@ from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.schema.resources import ResourceBlock
 from pipeline.recipe.teacher_checks import check_references
 from stages.specs.axes.data import WithCandidates
+from stages.specs.axes.optimizers import Sgd
 from stages.specs.axes.targets import Hard, Smoothed, Virtual, sum_to_one
 from stages.specs.axes.training import Annealing, OnePhase, Progressive, Training, TwoPhases
 from stages.specs.method import Method
@@ -54,6 +56,7 @@ def check_task(recipe: TaskRecipe) -> None:
     if recipe.kind == "embedding":  # whose methods have no axes, and whose trainings select no epoch
         return
     check_references(recipe)
+    check_images(recipe)
     for place, learner in recipe.learners():
         method, train = learner.method, learner.train
         _check_method((*place, *learner.axes), method, recipe.task)
@@ -62,6 +65,7 @@ def check_task(recipe: TaskRecipe) -> None:
         _check_generated_epochs((*place, *learner.axes), method, train)
         _check_turns(place, method, train, len(teachers(recipe, learner.taught_by)))
         _check_micro_batch(place, method, train, recipe)
+    _check_weight_decay(recipe)
     _check_selection(recipe)
     _check_sweeps(recipe)
     check_k(recipe)
@@ -189,6 +193,19 @@ def _check_micro_batch(place: Place, method: Method, train: Train, recipe: TaskR
         own = () if train.micro_batch == recipe.train.micro_batch else place
         problem = f"but {name} compares all rows of a batch; leave it out"
         raise PlacedError((*own, "train", "micro_batch"), train.micro_batch, problem)
+
+
+def _check_weight_decay(recipe: TaskRecipe) -> None:
+    """Raise where a training has a weight decay of its own beside an optimizer that has another."""
+    finetune = recipe.teacher.finetune
+    trained = [(place, learner.train) for place, learner in recipe.learners()]
+    trained += [] if finetune is None else [(FINETUNE, finetune)]
+    for place, train in trained:
+        if isinstance(train.optimizer, Sgd) and train.weight_decay != Train().weight_decay:
+            own = (*place, "train") if place != FINETUNE else place
+            own = ("train",) if train.weight_decay == recipe.train.weight_decay and place != FINETUNE else own
+            problem = "is AdamW's, but the optimizer is sgd; give optimizer.weight_decay, and leave this one out"
+            raise PlacedError((*own, "weight_decay"), train.weight_decay, problem)
 
 
 def _check_selection(recipe: TaskRecipe) -> None:

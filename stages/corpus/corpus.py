@@ -1,4 +1,5 @@
 """The stage ``corpus``: the rows of a task -> tokenised shards for each split, each row with the key of its texts.
+Images are written by ``stages/corpus/pixels/write.py``.
 
     <split>/part-00000.parquet   index, row_key, label, the text columns, input_ids, and token_type_ids of pairs
     tokenizer/                   the tokenizer that made the tokens
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from cluster.resources import On
 from stages.corpus.leakage import write_guard
+from stages.corpus.pixels.write import image_table, write_image_corpus
 from stages.corpus.sources import read_rows, split_role, split_sources
 from stages.corpus.splits import SampleSplit, cut, dev_rows, duplicates, holdout_rows, sample
 from stages.corpus.token_shards import Facts, SplitRows, write_splits
@@ -36,6 +38,9 @@ def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> F
     tables = _tables(spec, inputs)
     splits = choose(spec, tables)
     out.mkdir(parents=True, exist_ok=True)
+    if spec.task.image is not None:
+        facts = write_image_corpus(spec, splits, inputs.get("tokenizer"), out, on)
+        return {**facts, "duplicates": {name: duplicates(split.rows) for name, split in splits.items()}}
     write_guard(out, _evaluated(spec, tables, splits))
     _, facts = write_splits(spec.task, spec.max_length, inputs["tokenizer"], splits, out, on)
     return {**facts, "duplicates": {name: duplicates(split.rows) for name, split in splits.items()}}
@@ -47,6 +52,8 @@ def corpus(spec: CorpusSpec, inputs: Mapping[str, Path], out: Path, on: On) -> F
 def _tables(spec: CorpusSpec, inputs: Mapping[str, Path]) -> dict[str, pa.Table]:
     """Split -> its rows, read and checked, for the task's splits that the source has."""
     files = {name.removeprefix(DATA): path for name, path in inputs.items() if name.startswith(DATA)}
+    if spec.task.image is not None:
+        return {split: image_table(spec.task, split, path) for split, path in files.items()}
     found = split_sources(spec.source, spec.task, files)
     return {split: read_rows(source, spec.task, split_role(spec.task, split)) for split, source in found.items()}
 

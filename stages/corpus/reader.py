@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.corpus.row_key import KEY_BYTES, split_keys
-from stages.specs.tasks import Task
+from stages.images.pixel_reader import StoredImages, read_pixel_meta, read_stored_images
+from stages.images.pixel_rows import PixelRows, pixel_rows
+from stages.specs.axes.augmentation import Augmentation
+from stages.specs.tasks import TRAIN, Task
 
 Role = Literal["train", "holdout", "dev", "test", "candidates"]
 
@@ -22,6 +25,10 @@ CANDIDATES = "candidates"
 """The single split of tokenised candidates."""
 
 TOKENIZER = "tokenizer"
+PROCESSOR = "processor"
+"""The folder with the files by which the rows of a corpus of texts, or of images, were made a model's inputs."""
+
+PROCESSOR_FILE = "preprocessor_config.json"
 SCRATCH = "scratch"
 """The folder for temporary files in a work directory. It does not become part of the artifact."""
 
@@ -38,13 +45,15 @@ class SplitMeta:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """The content of ``corpus.json``. ``splits`` are in the order train, holdout, dev, test."""
+    """The content of ``corpus.json``. ``splits`` are in the order train, holdout, dev, test. An image counts as one
+    token; ``augmentation`` says how its views are made."""
 
     task: Task
     splits: Mapping[str, SplitMeta]
     pad_token_id: int
     max_length: int
     tokenizer_sha256: str
+    augmentation: Augmentation | None = None
 
     def of(self, role: Role) -> tuple[str, ...]:
         """The names of the splits with this role."""
@@ -95,7 +104,11 @@ def read_meta(directory: Path) -> Meta:
         raise ValueError(f"corpus: {path} is not there; {directory} holds no finished corpus")
     stated = json.loads(path.read_text(encoding="utf-8"))
     splits = {name: SplitMeta(**split) for name, split in stated.pop("splits").items()}
-    return Meta(task=Task.model_validate(stated.pop("task")), splits=MappingProxyType(splits), **stated)
+    augmentation = stated.pop("augmentation", None)
+    views = None if augmentation is None else Augmentation.model_validate(augmentation)
+    return Meta(
+        augmentation=views, task=Task.model_validate(stated.pop("task")), splits=MappingProxyType(splits), **stated
+    )
 
 
 def read_split(directory: Path, name: str) -> Split:
@@ -104,12 +117,69 @@ def read_split(directory: Path, name: str) -> Split:
     meta = read_meta(directory)
     if name not in meta.splits:
         raise ValueError(f"split: {name} is not in {directory}; it has {', '.join(meta.splits)}")
+    if meta.task.image is not None:
+        raise ValueError(f"{directory}: a corpus of images, which have no tokens; give one of texts")
     stated = meta.splits[name]
     parts = tuple(part_path(directory, name, part) for part in range(stated.parts))
     table = _read(parts, ("index", "row_key", "label", "input_ids", "token_type_ids"))
     if table.num_rows != stated.rows:
         raise ValueError(f"{directory / name}: {table.num_rows} rows; {META} says {stated.rows}; build it again")
     return _split(table, parts, meta.task.text)
+
+
+@dataclass(frozen=True, slots=True)
+class RowTable:
+    """The N rows of a split without their inputs: for each its key, its number in the source, its label as in
+    ``Split``, and what it costs to compute (``Examples.costs``)."""
+
+    keys: list[bytes]
+    index: npt.NDArray[np.int64]  # (N,)
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32]  # (N,)
+    labelled: npt.NDArray[np.bool_]  # (N,)
+    costs: npt.NDArray[np.int64]  # (N,)
+
+
+def read_row_table(directory: Path, name: str) -> RowTable:
+    """The rows of a split of any corpus, those of train in all of their views. ValueError as ``read_split`` raises."""
+    if read_meta(directory).task.image is not None:
+        return _image_table(read_image_rows(directory, name))
+    split = read_split(directory, name)
+    return RowTable(split.keys, split.index, split.labels, split.labelled, split.lengths)
+
+
+def reader_folder(directory: Path) -> Path:
+    """The folder of a corpus with the files by which a model's inputs are made of rows as those of this corpus were.
+    They belong beside the model's weights."""
+    return directory / (TOKENIZER if read_meta(directory).task.image is None else PROCESSOR)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRows:
+    """The rows of a split of images, in all of their views, with labels as in ``Split``."""
+
+    stored: StoredImages
+    pixels: PixelRows
+
+    @property
+    def views(self) -> int:
+        """The number of views of each row."""
+        return len(self.pixels) // len(self.stored)
+
+
+def read_image_rows(directory: Path, name: str) -> ImageRows:
+    """A split of a corpus of images. ValueError for a split that the corpus does not have, or that is damaged."""
+    meta = read_meta(directory)
+    augmentation = meta.augmentation if name == TRAIN and meta.augmentation else Augmentation()
+    stored = read_stored_images(directory, name)
+    return ImageRows(stored, pixel_rows(stored, read_pixel_meta(directory).normalisation, augmentation))
+
+
+def _image_table(found: ImageRows) -> RowTable:
+    stored, views = found.stored, found.views
+    keys = found.pixels.keys(np.arange(len(found.pixels), dtype=np.int64))
+    labels: npt.NDArray[Any] = np.tile(stored.labels, views)
+    index, labelled = np.tile(stored.index, views), np.tile(stored.labelled, views)
+    return RowTable(keys, index, labels, labelled, found.pixels.costs)
 
 
 def part_path(directory: Path, split: str, part: int) -> Path:

@@ -1,7 +1,7 @@
 """A split of the corpus as the training loop uses it: rows in memory, collated when a batch is formed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stages.corpus.batches import Ragged, Rows
+from stages.corpus.batches import Ragged, Rows, epoch_batches
 from stages.corpus.examples import Examples
-from stages.corpus.reader import read_meta, read_split
+from stages.corpus.reader import ImageRows, RowTable, read_image_rows, read_meta, read_row_table, read_split
 from stages.corpus.token_rows import TokenRows
 
 
@@ -42,16 +42,32 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Rowset:
-    """The rows of a split. ``labels`` has no meaning where ``labelled`` is False."""
+    """The rows of a split. ``labels`` has no meaning where ``labelled`` is False.
+
+    With several ``views`` of each of n rows, there are views * n rows, and row v * n + i is view v of row i. An epoch
+    goes through one view of each row: epoch e through view e modulo ``views``.
+    """
 
     examples: Examples
     labels: Tensor
     labelled: npt.NDArray[np.bool_]
     row_keys: Sequence[bytes]
     index: npt.NDArray[np.int64]
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def epoch_rows(self) -> int:
+        """The number of rows in an epoch."""
+        return len(self) // self.views
+
+    def batches(self, batch_size: int, seed: int, epoch: int) -> list[Rows]:
+        """The rows of each batch of an epoch, which counts from 0 over all phases, as ``epoch_batches`` forms them."""
+        count = self.epoch_rows
+        start = (epoch % self.views) * count
+        return [start + rows for rows in epoch_batches(self.costs[start : start + count], batch_size, seed)]
 
     @property
     def costs(self) -> npt.NDArray[np.int64]:
@@ -65,11 +81,18 @@ class Rowset:
 
 
 def read_rowset(corpus: Path, name: str) -> Rowset:
-    """The split ``name`` of the corpus in the directory ``corpus``."""
+    """The split ``name`` of the corpus in the directory ``corpus``; the images of train are there in all views."""
+    if read_meta(corpus).task.image is not None:
+        return _image_rowset(read_image_rows(corpus, name), read_row_table(corpus, name))
     split = read_split(corpus, name)
     types = None if split.type_ids is None else Ragged(split.type_ids, split.offsets)
     examples = TokenRows(Ragged(split.tokens, split.offsets), types, read_meta(corpus).pad_token_id)
     return Rowset(examples, torch.from_numpy(np.array(split.labels)), split.labelled, split.keys, split.index)
+
+
+def _image_rowset(found: ImageRows, table: RowTable) -> Rowset:
+    labels = torch.from_numpy(np.array(table.labels))
+    return Rowset(found.pixels, labels, table.labelled, table.keys, table.index, found.views)
 
 
 def token_rows(rows: Rowset) -> TokenRows:
@@ -95,10 +118,19 @@ def distinct(splits: Sequence[Rowset]) -> Rowset:
 
 
 def take_rows(split: Rowset, rows: Rows) -> Rowset:
-    """The rows of a split with these numbers, in this order."""
+    """The rows of a split with these numbers, in this order, as rows of one view."""
     keys = [split.row_keys[row] for row in rows]
     labels = split.labels[torch.from_numpy(rows)]
     return Rowset(split.examples.take(rows), labels, split.labelled[rows], keys, split.index[rows])
+
+
+def without(split: Rowset, keys: Collection[bytes]) -> Rowset:
+    """The rows of a split of which no view has one of these keys; the same object if ``keys`` is empty."""
+    if not keys:
+        return split
+    bad = np.array([key in keys for key in split.row_keys], np.bool_).reshape(split.views, -1).any(0)
+    rows = np.flatnonzero(np.tile(~bad, split.views)).astype(np.int64)
+    return replace(take_rows(split, rows), views=split.views)
 
 
 def _joined(one: Rowset, other: Rowset) -> Rowset:

@@ -39,12 +39,14 @@ class SplitSurvey(BaseModel):
 
 
 class TaskSurvey(BaseModel):
-    """The splits of a task's data by name, and what is probably unintended in them, in words."""
+    """The splits of a task's data by name, and what is probably unintended in them, in words. ``shape`` is that of
+    an image, [C, H, W]; None for texts."""
 
     model_config = ConfigDict(frozen=True)
 
     splits: Mapping[str, SplitSurvey]
     warnings: tuple[str, ...]
+    shape: tuple[int, int, int] | None = None
 
     @property
     def rows(self) -> Mapping[str, int]:

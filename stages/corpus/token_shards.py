@@ -119,7 +119,7 @@ def _write_meta(
     out: Path,
 ) -> None:
     content = {
-        "task": task.model_dump(mode="json"),
+        "task": task.document(),
         "splits": {
             name: {"role": split.role, "rows": split.rows.num_rows, "parts": split.parts, "tokens": facts[name].tokens}
             for name, split in splits.items()

@@ -53,7 +53,7 @@ class ModelDescription:
 
 def write_description(directory: Path, task: Task, max_length: int) -> None:
     """Write ``stillhouse.json`` into the directory of a model."""
-    document = {"task": task.model_dump(mode="json"), "max_length": max_length}
+    document = {"task": task.document(), "max_length": max_length}
     (directory / DESCRIPTION).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.resources import On, Worker
-from stages.corpus.reader import Split, read_meta, read_split
+from stages.corpus.reader import RowTable, read_meta, read_row_table
 from stages.evaluation.evaluate import ROLES
 from stages.evaluation.predictions import Logits, Rows, predictions_path, read_predictions, scored, write_predictions
 from stages.specs.axes.targets import shares_or_equal, sum_to_one
@@ -84,7 +84,7 @@ def open_ensemble(job: EnsembleJob, worker: Worker) -> Callable[[str], EnsembleS
     task = read_meta(job.corpus).task
 
     def score_split(name: str) -> EnsembleScores:
-        split = read_split(job.corpus, name)
+        split = read_row_table(job.corpus, name)
         predictions = [predictions_of(member, name, split) for member in job.members]
         for member, logits in zip(job.members, predictions, strict=True):
             if logits.shape[1] != task.outputs:
@@ -95,13 +95,13 @@ def open_ensemble(job: EnsembleJob, worker: Worker) -> Callable[[str], EnsembleS
         logits = mean(predictions, job.shares)
         rows = Rows(split.index, split.keys, split.labels, split.labelled)
         write_predictions(predictions_path(job.out, name), task, rows, logits)
-        worker.advance(len(split))
-        return EnsembleScores(len(split), scored(task, logits, split.labels, split.labelled))
+        worker.advance(len(split.keys))
+        return EnsembleScores(len(split.keys), scored(task, logits, split.labels, split.labelled))
 
     return score_split
 
 
-def predictions_of(member: Path, name: str, split: Split) -> Logits:
+def predictions_of(member: Path, name: str, split: RowTable) -> Logits:
     """A member's logits [N, outputs] for the rows of the split, in their order. Rows are joined by (index, row key).
     Raises ValueError, naming a row, where the member's rows are not those of the split."""
     path = predictions_path(member, name)

@@ -1,6 +1,8 @@
 """Rows of images as a training reads them: pixels on the disk, augmented and normalised when a batch is formed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +14,21 @@ from stages.images.statistics import Normalisation
 from stages.images.views import augmented, draws_of, view_key
 from stages.specs.axes.augmentation import Augmentation
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 PIXEL_VALUES = "pixel_values"
 """The name of a batch's images among the inputs of a model, as in transformers."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelRows:
-    """N rows of images. Row i is the image ``numbers[i]`` of ``pixels``, and its key is ``row_keys[i]``."""
+    """N rows of images, which are the ``Examples`` of a task on images. Row i is view ``views[i]`` of the image
+    ``numbers[i]`` of ``pixels``, whose row key is ``row_keys[i]``."""
 
     pixels: MappedPixels
     numbers: Numbers  # (N,)
+    views: Numbers  # (N,)
     row_keys: npt.NDArray[np.uint8]  # (N, 16)
     normalisation: Normalisation
     augmentation: Augmentation
@@ -34,29 +41,31 @@ class PixelRows:
         """The cost of each row in a forward pass, [N]: 1, since all images have one size."""
         return np.ones(len(self), np.int64)
 
-    def images(self, rows: Numbers, epoch_view: int = 0) -> Pixels:
-        """The pixels [B, C, H, W] of a view of these rows. Raises ValueError for a view that there is not."""
-        if not 0 <= epoch_view < self.augmentation.views:
-            raise ValueError(
-                f"views: view {epoch_view} is not one of 0 to {self.augmentation.views - 1}; take epoch modulo views"
-            )
-        pixels = self.pixels.gather(self.numbers[rows])
-        if epoch_view == 0:
-            return pixels
-        return augmented(pixels, draws_of(_keys(self.row_keys[rows]), epoch_view, self.augmentation))
+    def images(self, rows: Numbers) -> Pixels:
+        """The pixels [B, C, H, W] of these rows."""
+        pixels, views = self.pixels.gather(self.numbers[rows]), self.views[rows]
+        for view in np.unique(views[views > 0]).tolist():
+            here = np.flatnonzero(views == view)
+            draws = draws_of(_keys(self.row_keys[rows[here]]), view, self.augmentation)
+            found = augmented(pixels[here], draws)
+            if len(here) == len(rows):
+                return found
+            pixels[here] = found
+        return pixels
 
-    def collate(self, rows: Numbers, epoch_view: int = 0) -> dict[str, npt.NDArray[np.float32]]:
-        """The inputs of a batch of these rows: the normalised images of a view, [B, C, H, W]. Raises ValueError for a
-        view that there is not."""
-        return {PIXEL_VALUES: self.normalisation.applied(self.images(rows, epoch_view))}
+    def collate(self, rows: Numbers) -> dict[str, npt.NDArray[np.float32]]:
+        """The inputs of a batch of these rows: the normalised images, [B, C, H, W]."""
+        return {PIXEL_VALUES: self.normalisation.applied(self.images(rows))}
 
-    def view_keys(self, rows: Numbers, epoch_view: int = 0) -> list[bytes]:
-        """The keys of a view of these rows, under which a store has a teacher's outputs for them."""
-        return [view_key(key, epoch_view, self.augmentation) for key in _keys(self.row_keys[rows])]
+    def keys(self, rows: Numbers) -> list[bytes]:
+        """The keys of these rows, under which a store has a teacher's outputs for them: those of image and view."""
+        views = self.views[rows].tolist()
+        pairs = zip(_keys(self.row_keys[rows]), views, strict=True)
+        return [view_key(key, view, self.augmentation) for key, view in pairs]
 
     def take(self, rows: Numbers) -> "PixelRows":
         """These rows, in this order. No pixels are copied."""
-        return replace(self, numbers=self.numbers[rows], row_keys=self.row_keys[rows])
+        return replace(self, numbers=self.numbers[rows], views=self.views[rows], row_keys=self.row_keys[rows])
 
     def followed_by(self, other: "PixelRows") -> "PixelRows":
         """These rows, then the other's, which are normalised and augmented as these are. Raises ValueError for images
@@ -68,18 +77,25 @@ class PixelRows:
             self,
             pixels=self.pixels.followed_by(other.pixels),
             numbers=np.concatenate([self.numbers, other.numbers + len(self.pixels)]),
+            views=np.concatenate([self.views, other.views]),
             row_keys=np.concatenate([self.row_keys, other.row_keys]),
         )
 
-    def fit(self, inputs: dict[str, npt.NDArray[np.float32]], _longest: int) -> dict[str, npt.NDArray[np.float32]]:
+    def fitted(self, inputs: "Mapping[str, Tensor]", _longest: int | None) -> "dict[str, Tensor]":
         """The inputs as they are: images have no length that could be filled up."""
-        return inputs
+        return dict(inputs)
 
 
 def pixel_rows(stored: StoredImages, normalisation: Normalisation, augmentation: Augmentation) -> PixelRows:
-    """All rows of a split."""
+    """All n rows of a split in each of their views: row v * n + i is view v of row i."""
+    count, views = len(stored), augmentation.views
     return PixelRows(
-        stored.pixels, np.arange(len(stored), dtype=np.int64), stored.row_keys, normalisation, augmentation
+        stored.pixels,
+        np.tile(np.arange(count, dtype=np.int64), views),
+        np.repeat(np.arange(views, dtype=np.int64), count),
+        np.tile(stored.row_keys, (views, 1)),
+        normalisation,
+        augmentation,
     )
 
 

@@ -28,12 +28,18 @@ Shape = tuple[int, int, int]
 
 
 def write_images(
-    splits: Mapping[str, pa.Table], shape: Shape, out: Path, on: On, train: str = "train"
+    splits: Mapping[str, pa.Table],
+    shape: Shape,
+    out: Path,
+    on: On,
+    train: str = "train",
+    normalisation: Normalisation | None = None,
 ) -> Mapping[str, int]:
     """Write the parts that ``out`` lacks, and ``pixels.json``. Returns the number of rows of each split.
 
     Each split is a table of index, row_key, label (null where it is not public) and pixels, whose images have the
-    ``shape`` [C, H, W]. ``train`` is the split whose statistics are kept.
+    ``shape`` [C, H, W]. ``train`` is the split whose statistics are kept, unless a
+    ``normalisation`` is given.
     """
     parts = [(name, part) for name, rows in splits.items() for part in range(part_count(rows.num_rows, shape))]
     missing = [
@@ -45,7 +51,7 @@ def write_images(
         on.log(f"{len(parts) - len(missing)} of {len(parts)} parts were there already")
     for name, part in missing:
         _write_part(out, name, part, _part(splits[name], part, shape), shape)
-    statistics = normalisation_of(pixel_array(splits[train][PIXELS], shape))
+    statistics = normalisation or normalisation_of(pixel_array(splits[train][PIXELS], shape))
     _write_meta(splits, shape, statistics, out)
     return {name: rows.num_rows for name, rows in splits.items()}
 

@@ -184,6 +184,26 @@ READS_TOKENS_ONLY: Mapping[str, str] = {
 """Architectures whose models cannot take embeddings in the place of tokens, or give other outputs for them, and why."""
 
 
+VISION_TRANSFORMERS = ("beit", "data2vec-vision", "deit", "dinov2", "vit", "vit_msn")
+"""Classifiers of images whose layers have states of one width at each position, a first position for the image."""
+
+CLASSIFIES_IMAGES = (
+    *VISION_TRANSFORMERS,
+    "convnext",
+    "convnextv2",
+    "efficientnet",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilevit",
+    "poolformer",
+    "regnet",
+    "resnet",
+    "swin",
+    "swinv2",
+)
+"""Architectures of ``AutoModelForImageClassification`` that are loaded for tasks on images."""
+
+
 def embedding_problem(model_type: str, mean_head: bool) -> str | None:
     """Why the classifiers of an architecture give other outputs for the word embeddings of tokens than for the tokens
     themselves, in the words that follow "because"; None if they give the same. ``mean_head``: whether their head is

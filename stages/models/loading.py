@@ -16,11 +16,18 @@ from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
 
+from stages.images.networks import NETWORK_TYPES
+from stages.images.networks.loading import load_network, new_network
+from stages.images.networks.plain_cnn import plain_config
+from stages.images.networks.resnet import CifarResnetConfig
+from stages.images.pixel_reader import read_pixel_meta
+from stages.models.architectures import CLASSIFIES_IMAGES
 from stages.models.bilstm import BILSTM
 from stages.models.bilstm.build import new_bilstm
 from stages.models.bilstm.model import BilstmConfig, BilstmForSequenceClassification
@@ -30,7 +37,7 @@ from stages.models.heads import HEAD_FIELD, POOLING_FIELD, POOLING_VALUES, head_
 from stages.models.heads.mean_head import mean_head_class
 from stages.models.shape import DEPTHS, config_of
 from stages.models.weights_header import weights_variant
-from stages.specs.student import Bilstm, Cut, Fresh, Head, Pretrained, Start
+from stages.specs.student import Bilstm, Cut, Fresh, Head, Network, Pretrained, Start
 from stages.specs.tasks import Task
 from stages.weights_errors import weights_that_load
 
@@ -44,10 +51,15 @@ def quieten() -> None:
     logging.disable_progress_bar()
 
 
-def build(start: Start, directory: Path, task: Task) -> PreTrainedModel:
+def build(start: Start, directory: Path | None, task: Task, corpus: Path | None = None) -> PreTrainedModel:
     """The student before its first step, with a head for ``task``. Seed torch before the call: the weights of a new
-    head, and all weights of a ``Fresh`` start, come from torch's generator."""
+    head, and all weights of a ``Fresh`` start, come from torch's generator. A ``Network`` has no directory, and reads
+    the images of ``corpus``."""
     quieten()
+    if isinstance(start, Network):
+        assert corpus is not None, "a network is made for the images of a corpus"
+        return new_network(network_config(start, read_pixel_meta(corpus).shape, head_config(task)))
+    assert directory is not None, "all other starts have an input"
     match start:
         case Pretrained(head=head):
             return load(directory, task, head)
@@ -59,6 +71,15 @@ def build(start: Start, directory: Path, task: Task) -> PreTrainedModel:
             table = word_embeddings(load(directory, task)) if embeddings == "copied" else None
             tokens = vocabulary_size(directory) if table is None else table.shape[0]
             return new_bilstm(start, directory, task.pair, head_config(task), tokens, table)
+
+
+def network_config(start: Network, shape: tuple[int, int, int], head: Mapping[str, object]) -> PreTrainedConfig:
+    """The configuration of a network for images of ``shape`` [C, H, W], with the fields ``head``."""
+    channels, height, width = shape
+    fields: dict[str, Any] = dict(head)
+    if start.family == "resnet":
+        return CifarResnetConfig(depth=start.depth, num_channels=channels, shortcut=start.shortcut, **fields)
+    return plain_config(start.depth, start.stack, (height, width), channels, **fields)
 
 
 def word_embeddings(model: PreTrainedModel) -> Tensor:
@@ -143,6 +164,9 @@ def load(directory: Path, task: Task | None = None, head: Head | None = None) ->
     """
     quieten()
     changes = head_config(task) if task else {}
+    model_type = config_of(directory)["model_type"]
+    if model_type in NETWORK_TYPES:
+        return load_network(directory, **changes)
     if task is not None and config_of(directory)["model_type"] == BILSTM:
         changes["pair"] = task.pair
     config, _ = read_config(directory, changes)
@@ -204,6 +228,8 @@ def build_encoder(start: Start, directory: Path) -> LoadedEncoder:
             config, _ = read_config(directory, {**changed, **kinds_of_layers(directory, changed)})
             model = cast(PreTrainedModel, AutoModel.from_config(config, dtype=torch.float32))
             return LoadedEncoder(model, tuple(name for name in model.state_dict() if "pooler" in name))
+        case Network():
+            raise ValueError("start: a network for images is no encoder of texts; start from an encoder")
         case Bilstm():
             raise ValueError("start: a BiLSTM has no layers whose states could be followed; start from an encoder")
 
@@ -239,4 +265,6 @@ def _model_class(model_type: str, head: Head | None) -> Any:
     """The class that loads a model of this architecture with this head."""
     if model_type == BILSTM:
         return BilstmForSequenceClassification
+    if model_type in CLASSIFIES_IMAGES:
+        return AutoModelForImageClassification
     return mean_head_class(model_type) if is_own_class(model_type, head) else AutoModelForSequenceClassification

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from stages.images.networks.description import NETWORK_TYPES, NETWORK_VARIANT
 from stages.models.bilstm import BILSTM, BILSTM_VARIANT
 from stages.models.config_fields import with_defaults
 from stages.models.embeddings.vocabulary import listed_tokens
@@ -76,11 +77,14 @@ def weight_shapes(directory: Path) -> Shapes:
 
 def weights_variant(directory: Path) -> str | None:
     """The argument ``variant`` with which transformers finds the weights in ``directory``: ``BILSTM_VARIANT`` for a
-    BiLSTM, ``MEAN_HEAD_VARIANT`` for an encoder with a mean head, else None. None as well for a mean head whose weights
-    have transformers' usual file name, under which they were saved at first."""
+    BiLSTM, ``NETWORK_VARIANT`` for a network for images, ``MEAN_HEAD_VARIANT`` for an encoder with a mean head, else
+    None. None as well for a mean head whose weights have transformers' usual file name, under which they were saved at
+    first."""
     config = config_of(directory)
     if config.get("model_type") == BILSTM:
         return BILSTM_VARIANT
+    if config.get("model_type") in NETWORK_TYPES:
+        return NETWORK_VARIANT
     if HEAD_FIELD not in config:
         return None
     return MEAN_HEAD_VARIANT if any(path.exists() for path in _whole_and_index(directory, MEAN_HEAD_VARIANT)) else None

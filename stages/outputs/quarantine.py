@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.atomic import replacing
-from stages.corpus.reader import read_split
+from stages.corpus.reader import read_row_table
 from stages.corpus.row_key import KEY_BYTES
 from stages.specs.teacher import QUARANTINED
 
@@ -39,7 +39,7 @@ def write_quarantined(directory: Path, rows: WhatIsBad, corpus: Path, splits: Se
     """Write ``quarantined.parquet`` for these rows of the splits of a corpus."""
     found: list[tuple[bytes, int, str]] = []
     for name in splits:
-        split = read_split(corpus, name)
+        split = read_row_table(corpus, name)
         places = zip(split.keys, split.index.tolist(), strict=True)
         found += [(key, index, name) for key, index in places if key in rows]
     columns = {

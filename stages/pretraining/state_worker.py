@@ -12,7 +12,7 @@ import torch
 from cluster.resources import Worker
 from stages.cache_folder import CacheFolder
 from stages.corpus.reader import TOKENIZER
-from stages.corpus.rowset import Rowset, read_rowset
+from stages.corpus.rowset import Rowset, read_rowset, without
 from stages.models.loading import LoadedEncoder, build_encoder, check_finite_weights
 from stages.models.malloc import keep_freed_memory
 from stages.outputs.layout import read_store
@@ -25,7 +25,7 @@ from stages.pretraining.saving import curves_in, facts_of, save_model
 from stages.pretraining.state_objective import StateObjective, StateSetup
 from stages.specs.tasks import HOLDOUT, TRAIN
 from stages.training.signal import StoredSignal
-from stages.training.teachers import layer_columns, layer_warnings, quarantine_facts, without
+from stages.training.teachers import layer_columns, layer_warnings, quarantine_facts
 from stages.training.tensorboard import FOLDER
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from stages.specs.axes.augmentation import Augmentation
 from stages.specs.base import Frozen, Spec
 from stages.specs.tasks import Task
 
@@ -48,8 +49,12 @@ MOST_HELD_OUT = 2000
 
 
 class CorpusSpec(Spec):
-    """The rows of a task -> tokenised shards. Inputs: ``tokenizer`` (a model directory), and for rows from files one
-    ``data/<split>`` for each split.
+    """The rows of a task -> tokenised shards, or decoded images. Inputs: ``tokenizer`` (a model directory; of images,
+    only for a model that was trained with a normalisation of its own), and for rows from files one ``data/<split>`` for
+    each split.
+
+    ``augmentation`` says in how many views each image of train is read, and how they are made; None for the image as it
+    is.
 
     Of train, the share ``holdout`` is held out, but at least ``holdout_min_rows`` rows, unless these are more than a
     quarter (``stages.corpus.splits.holdout_rows``).
@@ -66,3 +71,4 @@ class CorpusSpec(Spec):
     sample_seed: int = 0
     holdout: float = Field(0.1, ge=0.0, lt=0.5)
     holdout_min_rows: int = Field(0, ge=0, le=MOST_HELD_OUT)
+    augmentation: Augmentation | None = None

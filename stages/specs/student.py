@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from stages.specs.axes.optimizers import AdamW, LinearRate, OptimizerKind, RateSchedule
 from stages.specs.axes.training import TwoPhases
 from stages.specs.base import Frozen, FurtherFiles, Spec
 from stages.specs.layers import EveryToken
@@ -80,7 +81,20 @@ class Bilstm(Frozen):
         return self
 
 
-Start = Annotated[Pretrained | Cut | Fresh | Bilstm, Field(discriminator="kind")]
+class Network(Frozen):
+    """The student is a network for small images with random weights, and needs no input ``start``: the residual network
+    of ``depth`` layers for CIFAR (He et al. 2016), with this kind of ``shortcut``; or the plain CNN of ``depth``
+    convolutions (Mirzadeh et al. 2020), with its widths for the data set ``stack``. It reads images of the corpus."""
+
+    kind: Literal["network"] = "network"
+    family: Literal["resnet", "cnn"]
+    depth: int = Field(ge=1)
+    shortcut: Literal["padded", "projected"] = "padded"
+    stack: Literal["cifar10", "cifar100"] = "cifar10"
+    head: ClassVar[None] = None
+
+
+Start = Annotated[Pretrained | Cut | Fresh | Bilstm | Network, Field(discriminator="kind")]
 
 
 def describe_start(start: Start) -> str:
@@ -94,6 +108,8 @@ def describe_start(start: Start) -> str:
         case Fresh(changes=changes):
             changed = "".join(f", {name} {value}" for name, value in changes)
             return f"random, with the configuration in the input start{changed}{head}"
+        case Network(family=family, depth=depth):
+            return f"random, {family}-{depth}"
         case Bilstm(embeddings="copied"):
             return "random, a BiLSTM with the word embeddings of the model in the input start"
         case Bilstm():
@@ -106,7 +122,8 @@ class Train(Frozen):
     ``batch_size`` counts the rows of a step over all workers. ``micro_batch`` is the most rows of one forward pass in a
     worker; gradients add up to those of the batch. ``graphs`` is how a GPU runs the steps, as CUDA graphs or kernel by
     kernel, and not part of the key. ``freeze`` names the parts of the student that keep their first
-    weights: ``embeddings``, the table of word embeddings.
+    weights: ``embeddings``, the table of word embeddings. ``weight_decay`` is AdamW's; another ``optimizer`` has its
+    own. ``schedule`` is the course of the learning rate over each phase, after the ``warmup``.
 
     ``select`` is the split on which the best epoch is selected, or ``last``: the weights of the last epoch are kept.
     ``select_by`` is the rule: the highest score of the task's selecting metric, or the lowest mean negative
@@ -123,6 +140,8 @@ class Train(Frozen):
     warmup: float = Field(0.06, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.01, ge=0.0)
     max_grad_norm: float = Field(1.0, gt=0.0)
+    optimizer: OptimizerKind = AdamW()
+    schedule: RateSchedule = LinearRate()
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     graphs: Annotated[Literal["on", "off"], FurtherFiles({"on": ("on", "off"), "off": ("on", "off")})] = "on"

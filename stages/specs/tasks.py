@@ -8,7 +8,7 @@ Needs the standard library and pydantic only, so that planning can read it.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,7 +32,9 @@ RESERVED_COLUMNS = frozenset(
 
 
 class Task(BaseModel):
-    """The definition of a task: its columns of text, its label, its metrics and its splits.
+    """The definition of a task: its columns of text, or of images, its label, its metrics and its splits.
+
+    A row has one text or two, or it is an image in the column ``image``, with 1 or 3 ``channels``.
 
     ``labels`` is None for a regression (the label of a row is a number). ``dev`` may be empty: a seeded tenth of train
     then becomes the split ``validation``. The first of ``metrics`` is the headline metric. ``select``, of a built-in
@@ -44,7 +46,9 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    text: tuple[str, ...] = Field(min_length=1, max_length=2)
+    text: tuple[str, ...] = Field(default=(), max_length=2)
+    image: str | None = None
+    channels: Literal[1, 3] = 3
     label: str = "label"
     labels: tuple[str, ...] | None = None
     metrics: tuple[Metric, ...] = Field(default=("accuracy",), min_length=1)
@@ -74,6 +78,15 @@ class Task(BaseModel):
         return len(self.text) == 2
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a model reads: of texts, or of images."""
+        return self.text if self.image is None else (self.image,)
+
+    def document(self) -> dict[str, Any]:
+        """The fields as JSON, as they are written beside rows and models; those of images only for a task on images."""
+        return self.model_dump(mode="json", exclude={"image", "channels"} if self.image is None else None)
+
+    @property
     def primary(self) -> Metric:
         """The headline metric: the first one."""
         return self.metrics[0]
@@ -100,10 +113,19 @@ class Task(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _inputs_are_of_one_kind(self) -> "Task":
+        if bool(self.text) == (self.image is not None):
+            raise ValueError("text: a row is text, in one column or two, or an image, in one; give text or image")
+        if self.image is not None and self.labels is None:
+            raise ValueError("labels: missing, and needed: images are classified")
+        return self
+
+    @model_validator(mode="after")
     def _columns_are_distinct(self) -> "Task":
-        names = (*self.text, self.label)
+        names = (*self.columns, self.label)
         if len(set(names)) != len(names):
-            raise ValueError(f"text: {', '.join(self.text)} and label: {self.label} must be different columns")
+            what = "text" if self.image is None else "image"
+            raise ValueError(f"{what}: {', '.join(self.columns)} and label: {self.label} must be different columns")
         taken = RESERVED_COLUMNS & set(self.text)
         if taken:
             raise ValueError(

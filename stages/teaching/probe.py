@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.resources import On, Worker
-from stages.corpus.reader import read_meta, read_split
+from stages.corpus.reader import read_meta, read_row_table
 from stages.outputs.layout import Layout, Store, read_store, write_store
 from stages.outputs.parquet import Array, check_footer, read_row_keys, write_shard
 from stages.outputs.quarantine import read_quarantined
@@ -108,7 +108,7 @@ def open_probe(job: ProbeJob, worker: Worker) -> Callable[[int], ProbeOutputs]:
     from stages.teaching.linear_probe import LabelledStates
 
     spec, task, store = job.spec, read_meta(job.corpus).task, read_store(job.outputs)
-    keys, rows = stored_keys(job.outputs, store), read_split(job.corpus, TRAIN)
+    keys, rows = stored_keys(job.outputs, store), read_row_table(job.corpus, TRAIN)
     places = {key: place for place, key in enumerate(keys)}
     # A text that train holds twice, with two labels, makes two examples at one place of the store.
     bad = read_quarantined(job.outputs)

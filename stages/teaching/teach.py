@@ -16,7 +16,7 @@ import numpy as np
 from cluster.resources import On, Resources, Worker
 from stages.checksum import keep_checksums
 from stages.corpus.batches import Rows
-from stages.corpus.reader import SCRATCH, Meta, read_meta, read_split
+from stages.corpus.reader import SCRATCH, Meta, read_meta, read_row_table
 from stages.models.shape import Shape, config_of, shape_of
 from stages.outputs.layout import Layout, ShardFile, read_store, scales_name, shard_numbers, write_store
 from stages.outputs.parquet import Damaged, check_footer, read_row_keys
@@ -105,7 +105,8 @@ def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
     layers = chosen_layers(spec.layers, shape.layers, spec.part)
     pooling = spec.pooling if spec.part == "pooled" else ""
     outputs = meta.task.outputs if spec.logits else 0
-    return Layout(spec.part, layers, shape.width, shape.heads, outputs, pooling, spec.precision)
+    widths = tuple(shape.widths[layer] for layer in layers) if shape.widths else ()
+    return Layout(spec.part, layers, shape.width, shape.heads, outputs, pooling, spec.precision, widths)
 
 
 def checksums(files: Sequence[ShardFile]) -> dict[str, str]:
@@ -123,14 +124,14 @@ def lengths(corpus: Path, splits: Sequence[str], rows: Mapping[bytes, int]) -> R
     """The number of tokens of each of these rows, in their order."""
     found: dict[bytes, int] = {}
     for name in splits:
-        split = read_split(corpus, name)
-        found |= {key: int(length) for key, length in zip(split.keys, split.lengths, strict=True) if key in rows}
+        table = read_row_table(corpus, name)
+        found |= {key: int(cost) for key, cost in zip(table.keys, table.costs, strict=True) if key in rows}
     return np.array([found[key] for key in rows], np.int64)
 
 
 def distinct_keys(corpus: Path, splits: Sequence[str]) -> list[bytes]:
     """The keys of all rows, each once, in the order in which they first come."""
-    return list(dict.fromkeys(key for split in splits for key in read_split(corpus, split).keys))
+    return list(dict.fromkeys(key for split in splits for key in read_row_table(corpus, split).keys))
 
 
 def planned(

@@ -309,9 +309,10 @@ def pooled(
     copy, which is waited for where the result is called."""
     if not layout.states:
         return dict
-    stacked = torch.stack([pooled_state(hidden[state.layer], mask, state.pooling) for state in layout.states])
-    whole = copied_to_host(stacked.half() if state_type(layout) is np.float16 else stacked)
-    return lambda: dict(zip([state.column for state in layout.states], whole(), strict=True))
+    joined = torch.cat([pooled_state(hidden[state.layer], mask, state.pooling) for state in layout.states], -1)
+    whole = copied_to_host(joined.half() if state_type(layout) is np.float16 else joined)
+    ends = np.cumsum([state.width for state in layout.states])[:-1]
+    return lambda: dict(zip([state.column for state in layout.states], np.split(whole(), ends, -1), strict=True))
 
 
 def positions(hidden: tuple[Tensor, ...], batch: Batch, layout: Layout) -> Mapping[str, list[npt.NDArray[Any]]]:

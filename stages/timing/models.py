@@ -28,7 +28,7 @@ from stages.models.predict import autocast
 from stages.specs.student import Bilstm, Cut, Fresh, Start, Train
 from stages.specs.tasks import TRAIN, Task
 from stages.timing.job import Figures, ModelFigures, ModelTiming
-from stages.training.optimizer import make_optimizer
+from stages.training.optimizer import optimizer_of
 
 LEAST_ROUNDS = 2
 """Rounds of a measured loop, at least, after one that is not counted."""
@@ -79,7 +79,7 @@ def _training(
 ) -> Figures:
     """Seconds of the first step, which allocates memory, and for each row of a step after it."""
     model.train()
-    optimizer = make_optimizer(model, settings)
+    optimizer = optimizer_of(model, settings)
     objective: nn.Module = nn.MSELoss() if task.regression else nn.CrossEntropyLoss()
     wrapped: Callable[..., object] = torch.compile(model, dynamic=True) if settings.compile else model
     assert isinstance(wrapped, nn.Module)

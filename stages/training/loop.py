@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.corpus.batches import Rows, epoch_batches, share_of, steps_of
+from stages.corpus.batches import Rows, share_of, steps_of
 from stages.corpus.prefetch import one_ahead
 from stages.corpus.rowset import Batch
 from stages.device_turn import TURN
@@ -31,7 +31,7 @@ from stages.specs.student import rate_text
 from stages.training.checkpoint import Epoch, OtherFormat, Progress, State, load, same_on_all_workers, save
 from stages.training.objective.auto_weight import measured_weight
 from stages.training.objective.trained_parts import PARTS, TrainedParts
-from stages.training.optimizer import load_state, make_optimizer, set_learning_rate, state_of
+from stages.training.optimizer import load_state, optimizer_of, set_learning_rate, state_of
 from stages.training.participants.making import participants_of
 from stages.training.participants.protocol import Participant, StepSize
 from stages.training.selection.epochs import is_selected, selection_scores
@@ -94,7 +94,7 @@ class Training:
             if number > 0 and self.progress.position == Position(number) and self.progress.best >= 0:
                 # The second phase starts from the best epoch of the first (Jafari et al. 2021, section 4).
                 self.model.load_state_dict(self.progress.best_weights)
-            optimizer = make_optimizer(self.parts.all, self.setup.spec.train, self.step.rate_on)
+            optimizer = optimizer_of(self.parts.all, self.setup.spec.train, self.step.rate_on)
             if optimizer_state:
                 load_state(optimizer, optimizer_state)
                 optimizer_state = {}
@@ -143,14 +143,14 @@ class Training:
     def _rows_done(self) -> int:
         """Rows that earlier runs of this training went through, for the live view."""
         position, settings = self.progress.position, self.setup.spec.train
-        return len(self.progress.history) * len(self.setup.train) + position.step * settings.batch_size
+        return len(self.progress.history) * self.setup.train.epoch_rows + position.step * settings.batch_size
 
     def _epoch(self, optimizer: torch.optim.Optimizer, phase: Phase) -> Sequence[Rows]:
         """Run the steps of one epoch from ``progress.position`` on. Returns all batches of the epoch."""
         setup, worker, progress = self.setup, self.worker, self.progress
         settings, start = setup.spec.train, progress.position
         seed = seed_of(settings.seed, start.phase, start.epoch)
-        batches = epoch_batches(setup.train.costs, settings.batch_size, seed)
+        batches = setup.train.batches(settings.batch_size, seed, len(progress.history))
         plan = self._epoch_plan(start, phase)
         clock = setup.clock()
         for participant in self._active(plan):
@@ -213,7 +213,7 @@ class Training:
 
     def _turns(self, number: int, phase: Phase) -> Turns:
         """The turns of the phase with this number."""
-        steps = steps_of(len(self.setup.train), self.setup.spec.train.batch_size)
+        steps = steps_of(self.setup.train.epoch_rows, self.setup.spec.train.batch_size)
         own = np.zeros(phase.epochs * steps, bool)
         for epoch in range(phase.epochs):
             numbers = np.arange(epoch * steps, (epoch + 1) * steps)
@@ -224,7 +224,7 @@ class Training:
                 f"data: each of the {len(own)} steps of phase {phase.name} is a generator's turn, and none trains the "
                 "student; set fewer generator_steps, or train for more epochs"
             )
-        return Turns(own)
+        return Turns(own, self.setup.spec.train.schedule)
 
     def _turn(self, work: StepWork, rows: int, step: int, plan: EpochPlan, number: int, factor: float) -> Tensor:
         """A participant's own turn on a global batch of ``rows`` rows, in the step with this ``number`` within the
@@ -259,6 +259,7 @@ class Training:
         setup, progress, position = self.setup, self.progress, self.progress.position
         rows = sum(len(batch) for batch in self.turns.student_batches(position.epoch, batches))
         mean = progress.loss / rows if rows else None
+        self.parts.agree_on_buffers()
         logits = self._selection_logits()
         # The weights after the last step enter no loss of this epoch, so the logits are checked, too.
         if not (math.isfinite(progress.loss) and np.isfinite(logits).all()):

@@ -1,5 +1,5 @@
-"""The optimizer of a training, the schedule of its learning rate, and a readable error when a step needs more memory
-than the GPU has."""
+"""The optimizer of a training, its learning rate, and a readable error when a step needs more memory than the GPU
+has."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from stages.specs.axes.optimizers import Sgd, sgd_over
+from stages.specs.student import Train
 
 
 class OptimizerSettings(Protocol):
@@ -32,6 +35,16 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, rate_on: str |
     return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=rate.is_cuda)
 
 
+def optimizer_of(model: nn.Module, train: Train, rate_on: str | None = None) -> torch.optim.Optimizer:
+    """The optimizer that ``train`` names, over all parameters of ``model`` that are trained: AdamW as
+    ``make_optimizer`` makes it, or SGD with its own weight decay. ``rate_on`` is as there."""
+    if not isinstance(train.optimizer, Sgd):
+        return make_optimizer(model, train, rate_on)
+    rate = train.learning_rate
+    given = rate if rate_on is None else torch.tensor(rate, dtype=torch.float32, device=rate_on)
+    return sgd_over(model.parameters(), train.optimizer, given)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the learning rate of the next step. A rate on the device is written in place: a graph knows its address."""
     for group in optimizer.param_groups:
@@ -44,13 +57,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The optimizer's state for a checkpoint, which does not depend on where the learning rate is kept."""
     state = optimizer.state_dict()
-    groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
+    fixed = {"capturable": False}
+    groups = [
+        {**group, "lr": float(group["lr"]), **{name: value for name, value in fixed.items() if name in group}}
+        for group in state["param_groups"]
+    ]
     return {**state, "param_groups": groups}
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Set the optimizer to a state of ``state_of``. The learning rate stays where this optimizer keeps it."""
-    kept = [{name: group[name] for name in ("lr", "capturable")} for group in optimizer.param_groups]
+    own_fields = ("lr", "capturable")
+    kept: list[dict[str, Any]] = [
+        {name: group[name] for name in own_fields if name in group} for group in optimizer.param_groups
+    ]
     optimizer.load_state_dict(dict(state))
     for group, own in zip(optimizer.param_groups, kept, strict=True):
         group.update(own)

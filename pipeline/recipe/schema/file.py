@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field
 
 from pipeline.recipe.frozen import FrozenMapping
 from pipeline.recipe.schema.candidates import Bank, CandidateMaker
+from pipeline.recipe.schema.images import NetworkBlock, ViewsBlock
 from pipeline.recipe.schema.learners import FinetuneBlock, MethodBlock, ModelBlock, Student, TrainBlock
 from pipeline.recipe.schema.limits import Limits, Tracking
 from pipeline.recipe.schema.resources import ResourcesBlock
@@ -38,8 +39,9 @@ from pipeline.recipe.schema.scalars import (
     key,
 )
 from pipeline.recipe.schema.search import SearchBlock
+from stages.specs.axes.augmentation import Augmentation
 from stages.specs.corpus import MOST_HELD_OUT, CorpusSpec, Generated
-from stages.specs.student import Head, Train
+from stages.specs.student import Head, Network, Train
 from stages.specs.tasks import Metric
 from stages.specs.teacher import Compression, TeachSpec
 
@@ -88,6 +90,12 @@ class Data(Block):
         300,
         of=CORPUS["holdout_min_rows"],
     )
+    views: Annotated[Augmentation, ReadAs(ViewsBlock, ViewsBlock.spec)] | None = key(
+        "The [views](#dataviews) in which the images of train are read. All trainings of the recipe have the same. "
+        "Default: the images as they are.",
+        {"count": 4},
+        None,
+    )
     generated: Annotated[Generated, ReadAs(GeneratedBlock)] = key(
         "Sizes of the generated task.", {"train": 400}, Generated
     )
@@ -119,7 +127,7 @@ class HubTask(Block):
 class TaskBlock(Block):
     """A task. With only `name`, or `name`, `kind` and one of `files` and `hub`, it is the built-in one of that name;
     else it is a task of your own, which needs `text` and exactly one of `labels`, `regression: true` and `kind:
-    embedding`."""
+    embedding`; or `image` and `labels`."""
 
     short = "name"
     name: Name = key("The task's name in reports, in `overrides` and in a data folder.", "mine")
@@ -147,6 +155,15 @@ class TaskBlock(Block):
     config: Text | None = key("The configuration of the data set, where `hub` is its name alone.", "plain_text", None)
     text: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2), ONE_OR_MANY] | None = key(
         "The column of text, or the two columns of a pair.", ["question", "answer"], None
+    )
+    image: Text | None = key(
+        "The column of [images](#images) in Parquet files, in the place of `text`. Folders of images by class, and the "
+        "files of CIFAR and Fashion-MNIST, have no columns; any name will do.",
+        "image",
+        None,
+    )
+    channels: Literal[1, 3] | None = key(
+        "The channels of an image: 3, red, green and blue; or 1, grey. Default: 3; for `fashion_mnist` 1.", 1, None
     )
     label: Text = key("The column of labels.", "grade", "label")
     labels: Annotated[tuple[Word, ...], Field(min_length=2), AfterValidator(distinct)] | None = key(
@@ -181,7 +198,17 @@ def _no_share(score: float) -> float:
 class TeacherSettings(Block):
     """The model whose outputs are stored. It runs over train once, however many methods learn from it."""
 
-    model: Text = key("A directory that `save_pretrained` wrote, or a name on the hub.", "roberta-large")
+    model: Text = key(
+        "A directory that `save_pretrained` wrote, or a name on the hub. Required, unless there is `network`.",
+        "roberta-large",
+        "",
+    )
+    network: Annotated[Network, ReadAs(NetworkBlock, NetworkBlock.spec)] | None = key(
+        "For a task on [images](#images), in the place of `model`: a [network](#studentnetwork) by name, which "
+        "`finetune` trains from random weights.",
+        "resnet-110",
+        None,
+    )
     finetune: Annotated[Train, ReadAs(FinetuneBlock)] | None = key(
         "Fine-tune the model on the task first; `{}` does so with the defaults. Without this key, it must be "
         "fine-tuned already.",
@@ -211,6 +238,11 @@ class TeacherSettings(Block):
         ge=-100,
         le=100,
     )
+
+
+def network_name(network: Network) -> str:
+    """The name of a network in recipes and reports."""
+    return f"{network.family}-{network.depth}"
 
 
 def _rising(layers: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,6 +15,9 @@ def derived_label(start: Mapping[str, Any]) -> str:
         return "bilstm"
     if start.get("config") is not None:
         return f"fresh-{_last_part(start['config'].model)}"[:80]
+    network = start.get("network")
+    if network is not None:
+        return f"{network.family}-{network.depth}"
     return _last_part(start.get("model") or start.get("start") or "")
 
 

@@ -8,7 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from pipeline.methods import EMBEDDING_METHODS, METHODS
 from pipeline.recipe.reference import PATTERN, Reference, reference
+from pipeline.recipe.schema.images import NetworkBlock
 from pipeline.recipe.schema.labels import derived_label
+from pipeline.recipe.schema.optimizers import OptimizerBlock, ScheduleBlock
 from pipeline.recipe.schema.pretraining import EmbeddingBlock, PretrainBlock
 from pipeline.recipe.schema.scalars import (
     ONE_OR_MANY,
@@ -26,8 +28,9 @@ from pipeline.recipe.schema.scalars import (
     distinct,
     key,
 )
+from stages.specs.axes.optimizers import AdamW, ConstantRate, LinearRate, Sgd, StepRate
 from stages.specs.corpus import CorpusSpec
-from stages.specs.student import Bilstm, Head, Train
+from stages.specs.student import Bilstm, Head, Network, Train
 
 TRAIN = Train.model_fields
 USABLE = [*(named.name for named in METHODS), *(named.name for named in EMBEDDING_METHODS)]
@@ -63,6 +66,16 @@ class OptimisationBlock(Block):
     weight_decay: Number = key("Weight decay; biases and layer norms have none.", 0.0, of=TRAIN["weight_decay"])
     max_grad_norm: Number = key(
         "Gradients of a larger norm are scaled down to this norm.", 5.0, of=TRAIN["max_grad_norm"]
+    )
+    optimizer: Annotated[AdamW | Sgd, ReadAs(OptimizerBlock, OptimizerBlock.spec)] = key(
+        "How weights are updated: `adamw`, `sgd`, or a [block](#trainoptimizer).",
+        {"kind": "sgd", "momentum": 0.9},
+        of=TRAIN["optimizer"],
+    )
+    schedule: Annotated[LinearRate | StepRate | ConstantRate, ReadAs(ScheduleBlock, ScheduleBlock.spec)] = key(
+        "The course of the learning rate after `warmup`: `linear`, `steps`, `constant`, or a [block](#trainschedule).",
+        {"kind": "steps", "at": [0.5, 0.75]},
+        of=TRAIN["schedule"],
     )
     precision: Literal["float32", "bfloat16"] = key(
         "Number type of forward passes; `bfloat16` uses autocast.", "bfloat16", of=TRAIN["precision"]
@@ -111,7 +124,7 @@ Rates = Annotated[
 
 
 class TrainBlock(OptimisationBlock):
-    """How students are trained: AdamW, linear warm-up, then linear decay to 0, and clipping."""
+    """How students are trained: by default AdamW, linear warm-up, then linear decay to 0, and clipping."""
 
     max_length: Whole = key(
         "Longer rows are cut to this number of tokens, for teacher and students alike. It may not be more "
@@ -243,7 +256,7 @@ def _cut_instead(layers: object) -> str:
 
 
 class StartBlock(Block):
-    """Exactly one of `model`, `cut`, `config` and `bilstm`, and the kind of classification head."""
+    """Exactly one of `model`, `cut`, `config`, `bilstm` and `network`, and the kind of classification head."""
 
     replaced = MappingProxyType({"from_teacher": _cut_instead})
 
@@ -259,6 +272,9 @@ class StartBlock(Block):
     bilstm: BilstmBlock | None = key(
         "A bidirectional LSTM in place of a transformer. `{}` has the paper's sizes.", {"hidden": 300}, None
     )
+    network: Annotated[Network, ReadAs(NetworkBlock, NetworkBlock.spec)] | None = key(
+        "For a task on images: a [network](#studentnetwork) by name, with random weights.", "resnet-8", None
+    )
     head: Head | None = key(
         "What the [classification head](#heads) reads of the last layer: the state of the first token (`cls`), or the "
         "mean over all tokens (`mean`). Default: as the teacher's for a `cut`, else as that of the model or "
@@ -269,7 +285,7 @@ class StartBlock(Block):
 
 
 class Student(StartBlock):
-    """A student. It needs exactly one of `model`, `cut`, `config` and `bilstm`, or a `start` in `models`."""
+    """A student. It needs exactly one of `model`, `cut`, `config`, `bilstm` and `network`, or a `start` in `models`."""
 
     start: Name | None = key(
         "An entry of `models` with `pretrain`, in the place of `model`, `cut` and `config`: training starts from its "
@@ -280,7 +296,7 @@ class Student(StartBlock):
     )
     label: Label = key(
         "The student's name in reports and files. Default: the last part of `model`; `layers-2-4-6`; `fresh-` and the "
-        "last part of `config.model`; `bilstm`; or the entry of `models` that it starts from.",
+        "last part of `config.model`; `bilstm`; the name of a `network`; or the entry of `models` that it starts from.",
         "six",
         derived_label,
     )
@@ -351,7 +367,7 @@ class MethodBlock(AxesBlock):
 
 class ModelBlock(StartBlock):
     """A further model, such as a teaching assistant, a generation, an ensemble or a masked language model. It needs
-    exactly one of `model`, `cut`, `config`, `bilstm`, `start` and `members`."""
+    exactly one of `model`, `cut`, `config`, `bilstm`, `network`, `start` and `members`."""
 
     start: Name | None = key(
         "Start from the [masked language model](#masked-language-models) of another entry of `models`.",

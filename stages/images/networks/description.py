@@ -146,6 +146,16 @@ def plain_shape(stack: PlainStack, channels: int, outputs: int, image_size: tupl
     return NetworkShape(widths, channels, image_size, parameters)
 
 
+def network_shape(
+    family: str, depth: int, shortcut: Shortcut, stack: str, channels: int, outputs: int, image_size: tuple[int, int]
+) -> NetworkShape:
+    """The shape of a network by the fields of its spec (``stages.specs.student.Network``), for images of this size.
+    Raises ValueError where there is none."""
+    if family == "resnet":
+        return resnet_shape(depth, channels, outputs, shortcut)
+    return plain_shape(plain_stack(depth, stack), channels, outputs, image_size)
+
+
 def shape_in(config: Mapping[str, Any]) -> NetworkShape:
     """The shape of the network that a ``config.json`` of one of ``NETWORK_TYPES`` describes. Raises ValueError for
     another ``model_type``, and where the values fit no network."""

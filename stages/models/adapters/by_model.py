@@ -5,11 +5,13 @@ from types import MappingProxyType
 
 from torch import nn
 
+from stages.images.pixel_rows import PIXEL_VALUES
+from stages.models.adapters.images import ImageAdapter
 from stages.models.adapters.protocol import Adapter
 from stages.models.adapters.text import TextAdapter
 from stages.models.embeddings.words import unwrapped
 
-ADAPTERS: Mapping[str, Adapter] = MappingProxyType({"input_ids": TextAdapter()})
+ADAPTERS: Mapping[str, Adapter] = MappingProxyType({"input_ids": TextAdapter(), PIXEL_VALUES: ImageAdapter()})
 """The name of a model's main input, as transformers calls it (``main_input_name``) -> its adapter."""
 
 

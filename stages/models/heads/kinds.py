@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.models.architectures import READS_FIRST_TOKEN, READS_OTHER_STATES, WITHOUT_TOKEN_STATES
+from stages.images.networks.description import NETWORK_TYPES
+from stages.models.architectures import CLASSIFIES_IMAGES, READS_FIRST_TOKEN, READS_OTHER_STATES, WITHOUT_TOKEN_STATES
 from stages.models.bilstm import BILSTM
 from stages.models.config_fields import with_defaults
 from stages.specs.student import Head
@@ -91,14 +92,16 @@ def changed_head(wanted: Head | None, given: Head | None) -> Head | None:
 
 def is_own_class(model_type: str, head: Head | None) -> bool:
     """Whether a model of this architecture with this head is of a class of this project, which transformers does not
-    load: a mean head, or a BiLSTM."""
-    return model_type == BILSTM or (head == "mean" and model_type not in POOLING_VALUES)
+    load: a mean head, a BiLSTM, or a network for images."""
+    return model_type == BILSTM or model_type in NETWORK_TYPES or (head == "mean" and model_type not in POOLING_VALUES)
 
 
 def loads_with(model_type: str, head: Head | None) -> str:
     """The function that loads a saved model of this architecture with this head."""
     if is_own_class(model_type, head):
         return "stillhouse.load_model"
+    if model_type in CLASSIFIES_IMAGES:
+        return "transformers.AutoModelForImageClassification.from_pretrained"
     return "transformers.AutoModelForSequenceClassification.from_pretrained"
 
 

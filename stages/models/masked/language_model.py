@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
 from stages.models.cutting import cut_layers
 from stages.models.loading import kinds_of_layers, quieten, read_config, read_weights
-from stages.specs.student import Bilstm, Cut, Fresh, Pretrained, Start
+from stages.specs.student import Bilstm, Cut, Fresh, Network, Pretrained, Start
 
 TIED = "tie_word_embeddings"
 """The field of a configuration that says whether a model predicts tokens by its word embeddings."""
@@ -45,6 +45,8 @@ def build_masked_model(start: Start, directory: Path) -> MaskedModelStart:
             changed = dict(changes)
             config, _ = read_config(directory, {**changed, **kinds_of_layers(directory, changed)})
             return MaskedModelStart(_new_model(config), True)
+        case Network():
+            raise ValueError("start: a network for images predicts no tokens; start from an encoder")
         case Bilstm():
             raise ValueError("start: a BiLSTM predicts no masked tokens; start from an encoder")
 

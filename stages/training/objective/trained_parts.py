@@ -129,6 +129,12 @@ class TrainedParts:
         self.model.load_state_dict(states["student"])
         self.matcher.load_state_dict(states["projections"])
 
+    def agree_on_buffers(self) -> None:
+        """Give all workers the first one's buffers, such as the running statistics of a batch normalisation, of which
+        each worker has gathered its own."""
+        for buffer in self.model.buffers() if self.parallel is not None else ():
+            torch.distributed.broadcast(buffer, src=0)
+
     def loss(self, batch: Batch, rows: int, plan: EpochPlan) -> BatchLoss:
         """The loss of these rows of this worker. ``rows`` is the size of the global batch. Hidden states are computed
         only in epochs in which layers are matched."""
