@@ -56,9 +56,9 @@ class LiveTeachers:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         model = self.models[number]
         with autocast(self.device, self.precision):
-            logits, states, _ = forward(model, inputs(model), hidden=hidden)
-        logits_BC = logits.float()
-        return (logits_BC / self.temperatures[number] if self.temperatures else logits_BC), states
+            found = forward(model, inputs(model), hidden=hidden)
+        logits_BC = found.logits.float()
+        return (logits_BC / self.temperatures[number] if self.temperatures else logits_BC), found.states
 
 
 def open_live_teachers(spec: DistilSpec, inputs: Mapping[str, Path], device: str) -> LiveTeachers | None:

@@ -26,6 +26,9 @@ class TaskKind(ABC):
     """The number type in which labels and predictions are kept."""
     metrics: ClassVar[frozenset[str]]
     """The metrics that fit."""
+    has_entries: ClassVar[bool] = False
+    """Whether a row has several entries, each with a label and with outputs of its own. Logits are then [B, W, C], for
+    W entries of the longest row, and labels [B, W]."""
 
     @abstractmethod
     def loss(self, logits_NC: "Tensor", labels_N: "Tensor") -> "Tensor":
@@ -37,7 +40,12 @@ class TaskKind(ABC):
 
     @abstractmethod
     def predictions(self, logits: "npt.NDArray[np.float32]") -> "npt.NDArray[Any]":
-        """[N]: the predicted label of each row, from ``logits`` [N, C]."""
+        """[N]: the predicted label of each row, or entry, from ``logits`` [N, C]."""
+
+    def row_values(self, values: "Tensor", _entries: "Tensor | None") -> "Tensor":
+        """[B]: the values of rows, [B], as they are. A kind with entries makes of values [B, W] one for each row, from
+        those that ``entries`` [B, W] marks."""
+        return values
 
 
 class Classification(TaskKind):
