@@ -38,7 +38,7 @@ class EvaluationWorker:
         logits = predict(self.model, rows, self.task.outputs, self.worker.device)
         if self.job.spec.label_order is not None:
             logits = logits[:, list(self.job.spec.label_order)]
-        finite_or_raise(logits, rows.row_keys, f"the logits on {split}")
+        finite_or_raise(logits, rows.label_keys, f"the logits on {split}")
         keep_predictions(predictions_path(self.job.out, split), self.task, logits, rows)
         self.worker.advance(len(rows))
         return SplitScores(

@@ -71,9 +71,9 @@ def open_calibration(job: CalibrationJob, worker: Worker) -> Callable[[str], Cal
     def calibrate_on(split: str) -> Calibration:
         rows = read_rowset(job.corpus, split)
         logits = predict(model, rows, task.outputs, worker.device, precision=job.spec.compute)
-        finite_or_raise(logits, rows.row_keys, f"the teacher's logits on {split}")
+        finite_or_raise(logits, rows.label_keys, f"the teacher's logits on {split}")
         worker.advance(len(rows))
-        labelled = rows.labelled
+        labelled = rows.labelled_places
         ordered = logits if order is None else logits[:, list(order)]
         return fit_temperature(ordered[labelled], rows.labels.numpy()[labelled])
 

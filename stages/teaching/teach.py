@@ -105,7 +105,8 @@ def layout_of(spec: TeachSpec, shape: Shape, meta: Meta) -> Layout:
     layers = chosen_layers(spec.layers, shape.layers, spec.part)
     pooling = spec.pooling if spec.part == "pooled" else ""
     outputs = meta.task.outputs if spec.logits else 0
-    return Layout(spec.part, layers, shape.width, shape.heads, outputs, pooling, spec.precision)
+    entries = meta.task.kind.has_entries and spec.logits and spec.part == "pooled"
+    return Layout(spec.part, layers, shape.width, shape.heads, outputs, pooling, spec.precision, entries=entries)
 
 
 def checksums(files: Sequence[ShardFile]) -> dict[str, str]:
