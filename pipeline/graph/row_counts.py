@@ -17,8 +17,8 @@ from pipeline.recipe import TaskRecipe
 from pipeline.storage.remote_files import fetched_file, fetched_folder, is_remote
 from stages.corpus.sources import split_sources
 from stages.corpus.survey import SURVEY, TaskSurvey, check_size, survey_task
-from stages.corpus.task_files import task_files
-from stages.files.kinds import TABLES, split_suffix
+from stages.corpus.task_files import kinds_of_files, task_files
+from stages.files.kinds import split_suffix
 from stages.specs.corpus import Files, Generated, Hub, Source
 from stages.specs.tasks import hub_set
 
@@ -54,9 +54,9 @@ class TaskRows:
             return Hub(repository=place.repository, config=place.config, revision=commit), {}
         task, folder = recipe.task, Path(data.source)
         if is_remote(data.source):
-            splits = (task.train, *task.dev, *task.test)
+            splits, kinds = (task.train, *task.dev, *task.test), kinds_of_files(task)
             with refused("data.source"):
-                folder = fetched_folder(data.source, task.name, lambda path: split_suffix(path, TABLES) in splits)
+                folder = fetched_folder(data.source, task.name, lambda path: split_suffix(path, kinds) in splits)
         with refused("data"):
             return Files(), task_files(folder, task)
 
