@@ -13,8 +13,8 @@ from stages.corpus.rowset import Rowset, read_rowset
 from stages.evaluation.job import EvaluationJob, SplitScores
 from stages.evaluation.predictions import predictions_path
 from stages.evaluation.scoring import keep_predictions, scores
+from stages.models.by_task import load
 from stages.models.forward import count_parameters, forward
-from stages.models.loading import load
 from stages.models.predict import finite_or_raise, predict
 
 LATENCY_ROWS = 24

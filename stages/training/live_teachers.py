@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from stages.models.by_task import load
 from stages.models.cutting import reorder_outputs
 from stages.models.forward import forward
-from stages.models.loading import load
 from stages.models.predict import autocast
 from stages.specs.input_names import LIVE, one_or_in_order
 from stages.specs.schedule import OutputRequest

@@ -13,13 +13,15 @@ class ForwardOutputs(NamedTuple):
 
     Where rows have entries with outputs of their own, the logits are [B, W, C], W entries of the longest row, and
     ``entries`` [B, W] marks those that losses count. ``label_loss`` is the model's own loss [B] of labels [B, W], for a
-    model whose loss is no sum over its logits; else None."""
+    model whose loss is no sum over its logits; else None. ``decided`` gives logits whose largest are the predictions,
+    for a model that does not predict what is most probable by ``logits``; else None."""
 
     logits: Tensor
     states: tuple[Tensor, ...]
     mask: Tensor | None
     entries: Tensor | None = None
     label_loss: Callable[[Tensor], Tensor] | None = None
+    decided: Callable[[], Tensor] | None = None
 
 
 class Adapter(Protocol):
