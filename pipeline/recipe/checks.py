@@ -14,6 +14,7 @@ from pipeline.recipe.resolve.candidates import check_k
 from pipeline.recipe.schema.learners import Student
 from pipeline.recipe.schema.resources import ResourceBlock
 from pipeline.recipe.teacher_checks import check_references
+from pipeline.recipe.word_checks import check_words
 from stages.specs.axes.data import WithCandidates
 from stages.specs.axes.targets import Hard, Smoothed, Virtual, sum_to_one
 from stages.specs.axes.training import Annealing, OnePhase, Progressive, Training, TwoPhases
@@ -54,6 +55,7 @@ def check_task(recipe: TaskRecipe) -> None:
     if recipe.kind == "embedding":  # whose methods have no axes, and whose trainings select no epoch
         return
     check_references(recipe)
+    check_words(recipe)
     for place, learner in recipe.learners():
         method, train = learner.method, learner.train
         _check_method((*place, *learner.axes), method, recipe.task)

@@ -14,6 +14,7 @@ from stages.corpus.batches import Ragged, Rows
 from stages.corpus.examples import Examples
 from stages.corpus.reader import read_meta, read_split
 from stages.corpus.token_rows import TokenRows
+from stages.corpus.word_rows import WordRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,12 @@ def read_rowset(corpus: Path, name: str) -> Rowset:
     """The split ``name`` of the corpus in the directory ``corpus``."""
     split = read_split(corpus, name)
     types = None if split.type_ids is None else Ragged(split.type_ids, split.offsets)
-    examples = TokenRows(Ragged(split.tokens, split.offsets), types, read_meta(corpus).pad_token_id)
-    return Rowset(examples, torch.from_numpy(np.array(split.labels)), split.labelled, split.keys, split.index)
+    examples: Examples = TokenRows(Ragged(split.tokens, split.offsets), types, read_meta(corpus).pad_token_id)
+    if split.words is not None and split.first_pieces is not None:
+        assert isinstance(examples, TokenRows)
+        examples = WordRows(examples, Ragged(split.first_pieces, split.words))
+    labels = torch.from_numpy(np.array(split.labels))
+    return Rowset(examples, labels, split.labelled, split.keys, split.index, split.words)
 
 
 def token_rows(rows: Rowset) -> TokenRows:

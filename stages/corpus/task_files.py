@@ -9,10 +9,13 @@ from pathlib import Path
 from stages.files.kinds import TABLES, split_suffix
 from stages.specs.tasks import Task
 
+WORD_FILES = ("parquet", "jsonl", "conll", "bio", "iob", "txt")
+"""The kinds of files that may hold sentences whose words have labels: lists, or CoNLL's columns."""
 
-def kinds_of_files(_task: Task) -> tuple[str, ...]:
+
+def kinds_of_files(task: Task) -> tuple[str, ...]:
     """The kinds of files that may hold the rows of a task, by the endings of their names."""
-    return TABLES
+    return WORD_FILES if task.kind.has_entries else TABLES
 
 
 def task_files(source: Path, task: Task) -> Mapping[str, Path]:

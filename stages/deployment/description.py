@@ -13,7 +13,7 @@ from stages.corpus.reader import read_meta
 from stages.models.positions import position_limit
 from stages.models.sentences import is_sentence_encoder, most_tokens
 from stages.models.shape import config_of
-from stages.specs.tasks import Task
+from stages.specs.tasks import Task, task_document
 
 DESCRIPTION = "stillhouse.json"
 ONNX_MODEL = "model.onnx"
@@ -53,7 +53,7 @@ class ModelDescription:
 
 def write_description(directory: Path, task: Task, max_length: int) -> None:
     """Write ``stillhouse.json`` into the directory of a model."""
-    document = {"task": task.model_dump(mode="json"), "max_length": max_length}
+    document = {"task": task_document(task), "max_length": max_length}
     (directory / DESCRIPTION).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 

@@ -42,6 +42,12 @@ def squared_error(student_BC: "Tensor", target_BC: "Tensor") -> "Tensor":
     return (student_BC - target_BC).square().mean(-1)
 
 
+def word_mean(values_BW: "Tensor", words_BW: "Tensor") -> "Tensor":
+    """[B]: the mean of the values of each row's entries that ``words_BW`` marks, such as the words of a sentence; 0 for
+    a row without any."""
+    return values_BW.masked_fill(~words_BW, 0).sum(1) / words_BW.sum(1).clamp_min(1)
+
+
 def excess_over_margin(distance_B: "Tensor", margin: float) -> "Tensor":
     """[B]: max(0, distance - margin), the hinge of Continuation-KD (Jafari et al. 2022). There the margin is m Phi and
     the distance is summed over classes; here the distance is a mean over classes."""
